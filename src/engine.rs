@@ -1,0 +1,457 @@
+//! The engine: routes and channels behind a listening socket.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::exchange::{IntoResponse, Letter, Mailbox, Request, Response};
+use crate::http::{HeaderError, Headers, Limits, Method};
+use crate::hub::Waker;
+use crate::hub::manager::ChannelManager;
+use crate::reactor::net::Net;
+use crate::reactor::sockets::Sockets;
+use crate::reactor::{Reactor, Setup, Timeouts};
+use crate::router::{RouteError, Router};
+
+/// How many connections may wait to be accepted. The kernel caps it at
+/// `net.core.somaxconn`, 4096 by default.
+const LISTEN_QUEUE: i32 = 4096;
+
+/// A push engine: it listens, answers requests by its routes, and streams the
+/// events of its channels, all on one thread.
+///
+/// ```no_run
+/// use pushwheel::{ChannelManager, Engine, Event, Response};
+///
+/// let channels = ChannelManager::new();
+/// let news = channels.get_or_create("news")?;
+/// let stream = news.clone();
+/// let engine = Engine::builder()
+///     .channels(&channels)
+///     .get("/news", move |_| Response::subscribe(&stream))?
+///     .bind("127.0.0.1:8080")?;
+/// let running = engine.spawn()?;
+/// news.broadcast(Event::new("headline", "It works"))?;
+/// running.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Engine {
+    reactor: Reactor<Sockets>,
+    address: SocketAddr,
+    handle: EngineHandle,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An engine to be configured; see [`Engine::builder`].
+#[must_use = "bind it"]
+pub struct EngineBuilder {
+    channels: Option<ChannelManager>,
+    router: Router,
+    limits: Limits,
+    timeouts: Timeouts,
+    headers: Headers,
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("limits", &self.limits)
+            .field("timeouts", &self.timeouts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    /// The channels to serve. Default: a manager of its own, which
+    /// [`Engine::channels`] and [`Request::channels`] give. A manager is
+    /// served by one engine.
+    pub fn channels(mut self, channels: &ChannelManager) -> Self {
+        self.channels = Some(channels.clone());
+        self
+    }
+
+    /// Answers GET (and HEAD) requests to `path`. Parts in braces are
+    /// parameters: `/rooms/{room}`; `{*rest}` at the end takes all that
+    /// follows.
+    ///
+    /// Handlers run on the engine's thread and return at once; what takes
+    /// time is for [`Response::deferred`]. A handler that panics answers 500.
+    ///
+    /// # Errors
+    /// When the path is malformed, or overlaps another's.
+    pub fn get<R: IntoResponse>(
+        self,
+        path: &str,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.route(Method::Get, path, handler)
+    }
+
+    /// Answers POST requests to `path`; see [`get`](Self::get).
+    ///
+    /// # Errors
+    /// When the path is malformed, or overlaps another's.
+    pub fn post<R: IntoResponse>(
+        self,
+        path: &str,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.route(Method::Post, path, handler)
+    }
+
+    /// Answers DELETE requests to `path`; see [`get`](Self::get).
+    ///
+    /// # Errors
+    /// When the path is malformed, or overlaps another's.
+    pub fn delete<R: IntoResponse>(
+        self,
+        path: &str,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.route(Method::Delete, path, handler)
+    }
+
+    /// Answers requests of any method to `path`; see [`get`](Self::get).
+    /// OPTIONS is answered without a route: with the methods that there are.
+    ///
+    /// # Errors
+    /// When the path is malformed, or overlaps another's.
+    pub fn route<R: IntoResponse>(
+        mut self,
+        method: Method,
+        path: &str,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.router.add(method, path, handler)?;
+        Ok(self)
+    }
+
+    /// Looks at every request before the routes do, in the order added; the
+    /// first response wins. The place to refuse strangers, and to answer
+    /// preflights.
+    pub fn before(
+        mut self,
+        look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
+        self.router.before.push(Box::new(look));
+        self
+    }
+
+    /// Looks at every response to a well-formed request before it is
+    /// written, in the order added. The place to add headers.
+    pub fn after(mut self, look: impl Fn(&Request, &mut Response) + Send + Sync + 'static) -> Self {
+        self.router.after.push(Box::new(look));
+        self
+    }
+
+    /// A header of every response, of those to malformed requests too.
+    ///
+    /// # Errors
+    /// When the name or the value cannot be a header's, or the name is one of
+    /// those with which the engine frames its responses.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+        self.headers.insert(name.to_owned(), value.to_owned())?;
+        Ok(self)
+    }
+
+    /// How large requests may be. Defaults: see [`Limits`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long a client may take for a request's head, and between the
+    /// parts of its body; then it gets `408 Request Timeout`. Default: 10 s.
+    pub fn head_timeout(mut self, time: Duration) -> Self {
+        self.timeouts.head = time;
+        self
+    }
+
+    /// How long a connection may be idle between requests; then it is
+    /// closed. Default: 60 s.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.timeouts.idle = time;
+        self
+    }
+
+    /// How long a client may take nothing of what is written to it; then it
+    /// is disconnected. Default: 30 s.
+    pub fn stall_timeout(mut self, time: Duration) -> Self {
+        self.timeouts.stall = time;
+        self
+    }
+
+    /// Listens on `address`; port 0 takes any that is free, which
+    /// [`Engine::local_addr`] then names. Of several addresses that a name
+    /// stands for, the first that can be bound is taken.
+    ///
+    /// # Errors
+    /// When no address can be bound, and when another engine serves these
+    /// channels.
+    pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<Engine> {
+        let mut failure = io::Error::other("the address stands for nothing: give HOST:PORT");
+        for address in address.to_socket_addrs()? {
+            match listen(address) {
+                Ok(listener) => return self.listen_on(listener),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Serves a socket that listens already, as one from systemd does.
+    ///
+    /// # Errors
+    /// When the socket cannot be polled, and when another engine serves these
+    /// channels.
+    pub fn listen_on(self, listener: TcpListener) -> io::Result<Engine> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let sockets = Sockets::new(listener)?;
+        let waker = sockets.waker();
+        let wake = move || {
+            if let Err(error) = waker.wake() {
+                log::error!("the engine's thread cannot be woken: {error}");
+            }
+        };
+        let (reactor, channels) = self.build(sockets, Box::new(wake))?;
+        let handle = EngineHandle {
+            mailbox: reactor.mailbox().clone(),
+            channels,
+        };
+        Ok(Engine {
+            reactor,
+            address,
+            handle,
+        })
+    }
+
+    /// Puts the loop on a network of another making, for simulations.
+    ///
+    /// # Errors
+    /// When another engine serves these channels.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn simulate<N: Net>(self, net: N, wake: Waker) -> io::Result<SimulatedEngine<N>> {
+        let (reactor, _) = self.build(net, wake)?;
+        Ok(SimulatedEngine { reactor })
+    }
+
+    fn build<N: Net>(self, net: N, wake: Waker) -> io::Result<(Reactor<N>, ChannelManager)> {
+        let channels = self.channels.unwrap_or_default();
+        let attached = channels.hub().attach(vec![wake]);
+        attached.map_err(|_| io::Error::other("another engine serves these channels"))?;
+        let setup = Setup {
+            index: 0,
+            channels: channels.clone(),
+            service: Arc::new(self.router),
+            limits: self.limits,
+            timeouts: self.timeouts,
+            headers: self.headers,
+        };
+        Ok((Reactor::new(net, setup), channels))
+    }
+}
+
+/// The loop on a network of another making: whoever holds it turns it.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub struct SimulatedEngine<N: Net> {
+    reactor: Reactor<N>,
+}
+
+#[cfg(feature = "internals")]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::missing_errors_doc
+)]
+impl<N: Net> SimulatedEngine<N> {
+    /// One turn: a poll, and what follows from it.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.reactor.turn()
+    }
+
+    /// The network, to act on.
+    pub fn net(&mut self) -> &mut N {
+        self.reactor.net_mut()
+    }
+
+    pub fn shutdown(&self, deadline: Duration) {
+        self.reactor.mailbox().send(Letter::Shutdown { deadline });
+    }
+
+    /// Whether a shutdown has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.reactor.is_over()
+    }
+
+    /// What the loop holds: connections, feeds, cursors, seats, timers.
+    pub fn holdings(&self) -> [usize; 5] {
+        self.reactor.holdings()
+    }
+}
+
+impl Engine {
+    /// An engine to be configured.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder {
+            channels: None,
+            router: Router::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            headers: Headers::new(),
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its channels.
+    #[must_use]
+    pub fn channels(&self) -> &ChannelManager {
+        &self.handle.channels
+    }
+
+    /// What other threads need to shut it down.
+    #[must_use]
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// Serves on this thread until it is shut down.
+    ///
+    /// # Errors
+    /// When the system's poller fails, which leaves nothing to be served.
+    pub fn run(mut self) -> io::Result<()> {
+        self.reactor.run()
+    }
+
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn spawn(self) -> io::Result<RunningEngine> {
+        let (address, handle) = (self.address, self.handle.clone());
+        let thread = thread::Builder::new()
+            .name("pushwheel".into())
+            .spawn(move || self.run())?;
+        Ok(RunningEngine {
+            thread,
+            address,
+            handle,
+        })
+    }
+}
+
+/// Reaches an engine from other threads.
+#[derive(Clone)]
+pub struct EngineHandle {
+    mailbox: Mailbox,
+    channels: ChannelManager,
+}
+
+impl fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHandle").finish_non_exhaustive()
+    }
+}
+
+impl EngineHandle {
+    /// Shuts the engine down in good order, and returns at once. It stops
+    /// listening; what was published is delivered; streams end, each browser
+    /// told to come back at another time; requests under way are answered.
+    /// After `deadline` whoever is left is disconnected.
+    pub fn shutdown(&self, deadline: Duration) {
+        self.mailbox.send(Letter::Shutdown { deadline });
+    }
+
+    /// The engine's channels.
+    #[must_use]
+    pub fn channels(&self) -> &ChannelManager {
+        &self.channels
+    }
+}
+
+/// An engine that serves on a thread of its own.
+#[derive(Debug)]
+pub struct RunningEngine {
+    thread: JoinHandle<io::Result<()>>,
+    address: SocketAddr,
+    handle: EngineHandle,
+}
+
+impl RunningEngine {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its channels.
+    #[must_use]
+    pub fn channels(&self) -> &ChannelManager {
+        &self.handle.channels
+    }
+
+    /// What other threads need to shut it down.
+    #[must_use]
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until it is shut down.
+    ///
+    /// # Errors
+    /// When the system's poller failed.
+    pub fn join(self) -> io::Result<()> {
+        let panicked = |_| Err(io::Error::other("the engine's thread panicked"));
+        self.thread.join().unwrap_or_else(panicked)
+    }
+
+    /// Shuts it down, see [`EngineHandle::shutdown`], and waits for that.
+    ///
+    /// # Errors
+    /// When the system's poller failed.
+    pub fn shutdown(self, deadline: Duration) -> io::Result<()> {
+        self.handle.shutdown(deadline);
+        self.join()
+    }
+}
+
+/// A socket that listens. What is set on it here its connections inherit,
+/// which saves a system call for each: no delay for small writes, and probes
+/// that find peers which are gone without a word.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(50)))?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_QUEUE)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,540 @@
+//! [`Event`]: what a publisher says, and [`EventError`]: why it cannot be said.
+//!
+//! An event is built without failing and checked when it is published. Nothing
+//! here knows the bytes on the wire; those are `frame`'s.
+//!
+//! The one thing to remember: what is published never turns into another field
+//! or event, whatever it holds. Data may be any text; a name or an id that could
+//! end its line is refused, never repaired in silence.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// One event of a Server-Sent Events stream: its data, and what goes with it.
+///
+/// An event always has data, the empty string unless given. It may have a name,
+/// an id of the publisher's own, a reconnection delay for the browser, and a key
+/// for conflation. Strings are borrowed where they can be, so an event that is
+/// published where it is made copies nothing; [`into_owned`](Event::into_owned)
+/// makes one to keep.
+///
+/// Construction never fails. Publishing checks the event and answers with an
+/// [`EventError`].
+///
+/// The format is the HTML Standard's, section 9.2 "Server-sent events"; what a
+/// browser makes of it is in 9.2.5 "Parsing an event stream" and 9.2.6
+/// "Interpreting an event stream".
+///
+/// ```
+/// use pushwheel::Event;
+/// use std::time::Duration;
+///
+/// let event = Event::new("price", "EURUSD 1.0841")
+///     .with_key("EURUSD")
+///     .with_retry(Duration::from_secs(5));
+///
+/// assert_eq!(event.name(), Some("price"));
+/// assert_eq!(event.data(), "EURUSD 1.0841");
+/// assert_eq!(event.id(), None); // the engine gives one
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event<'a> {
+    name: Option<Cow<'a, str>>,
+    data: Cow<'a, str>,
+    id: Option<Cow<'a, str>>,
+    key: Option<Cow<'a, str>>,
+    retry: Option<Duration>,
+}
+
+impl<'a> Event<'a> {
+    /// An event called `name`, which a browser hears with
+    /// `source.addEventListener(name, ...)`.
+    ///
+    /// See [`with_name`](Event::with_name) for which names there are. Line ends
+    /// in `data` (LF, CR or CRLF) all reach the browser as LF; everything else
+    /// arrives as it is.
+    pub fn new(name: impl Into<Cow<'a, str>>, data: impl Into<Cow<'a, str>>) -> Event<'a> {
+        Event::message(data).with_name(name)
+    }
+
+    /// An event without a name, which a browser hears as `message`.
+    ///
+    /// ```
+    /// use pushwheel::Event;
+    ///
+    /// assert_eq!(Event::message("hello").name(), None);
+    /// ```
+    pub fn message(data: impl Into<Cow<'a, str>>) -> Event<'a> {
+        Event {
+            data: data.into(),
+            ..Event::default()
+        }
+    }
+
+    /// The same event called `name`; the empty name is no name.
+    ///
+    /// Publishing refuses a name with a CR or LF, one longer than
+    /// [`NAME_BYTES_MAX`], and one that begins with [`RESERVED_NAME_PREFIX`].
+    /// The names `open` and `error` are allowed, but a browser's `EventSource`
+    /// fires events of its own by those names, and a listener cannot easily tell
+    /// them apart: better to choose others.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.name = Some(name.into()).filter(|name| !name.is_empty());
+        self
+    }
+
+    /// The same event with an id of the publisher's own, in place of the
+    /// engine's.
+    ///
+    /// A browser remembers it and sends it as `Last-Event-ID` when it
+    /// reconnects. So publishing refuses an id that would not come back as it
+    /// went: the empty id (it clears the browser's), one with an ASCII control
+    /// character, one that begins or ends with a space, and one longer than
+    /// [`ID_BYTES_MAX`]. Ids of at most 64 bytes of `[0-9A-Za-z._-]` travel best.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The same event with a delay the browser is to wait before it reconnects,
+    /// from then on.
+    ///
+    /// It is written in whole milliseconds, rounded up. Publishing refuses more
+    /// than [`RETRY_MS_MAX`]. Zero is allowed, and asks every browser that loses
+    /// its stream to come back at once.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Duration) -> Event<'a> {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// The same event with a key for conflation; the empty key is no key.
+    ///
+    /// Of the events with one key, only the newest is kept for those who are
+    /// behind. The key is never sent. Publishing refuses one longer than
+    /// [`KEY_BYTES_MAX`].
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.key = Some(key.into()).filter(|key| !key.is_empty());
+        self
+    }
+
+    /// The event's name; `None` is what a browser calls `message`. Never
+    /// `Some("")`.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The event's data, as it was given.
+    pub fn data(&self) -> &str {
+        &self.data
+    }
+
+    /// The publisher's own id for the event, if it gave one.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The reconnection delay the event tells the browser, if any, as it was
+    /// given.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    /// The event's key for conflation, if any. Never `Some("")`.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The same event, borrowing nothing. Copies each string that was borrowed.
+    pub fn into_owned(self) -> Event<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Event {
+            name: self.name.map(own),
+            data: own(self.data),
+            id: self.id.map(own),
+            key: self.key.map(own),
+            retry: self.retry,
+        }
+    }
+}
+
+impl Event<'static> {
+    /// An event called `name` whose data is `value` as compact JSON, exactly as
+    /// `serde_json::to_string` writes it: a string goes out in its quotes.
+    ///
+    /// Compact JSON has no raw line ends, so it is one line on the wire and
+    /// `JSON.parse(event.data)` gives the value back exactly.
+    ///
+    /// ```
+    /// use pushwheel::Event;
+    ///
+    /// let event = Event::json("news", &["a", "b"]).unwrap();
+    /// assert_eq!(event.data(), r#"["a","b"]"#);
+    ///
+    /// let event = Event::json("news", "a\nb").unwrap();
+    /// assert_eq!(event.data(), r#""a\nb""#);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When `value` does not serialise: its `Serialize` fails, or a map in it
+    /// has keys that are not strings.
+    pub fn json<T: Serialize + ?Sized>(
+        name: impl Into<Cow<'static, str>>,
+        value: &T,
+    ) -> Result<Event<'static>, serde_json::Error> {
+        Ok(Event::new(name, serde_json::to_string(value)?))
+    }
+}
+
+impl Event<'_> {
+    /// Whether a publisher may publish this.
+    ///
+    /// # Errors
+    ///
+    /// The first thing found wrong.
+    pub(crate) fn check(&self) -> Result<(), EventError> {
+        if let Some(name) = self.name()
+            && name.starts_with(RESERVED_NAME_PREFIX)
+        {
+            return Err(EventError::NameReserved);
+        }
+        self.check_fields()
+    }
+
+    /// Whether this can be written as one frame that says just this: all of
+    /// [`check`](Event::check) but the names that are the engine's.
+    pub(crate) fn check_fields(&self) -> Result<(), EventError> {
+        if let Some(name) = self.name() {
+            check_name(name)?;
+        }
+        if let Some(id) = self.id() {
+            check_id(id)?;
+        }
+        if let Some(key) = self.key()
+            && key.len() > KEY_BYTES_MAX
+        {
+            return Err(EventError::KeyTooLong { bytes: key.len() });
+        }
+        self.retry_ms().map(|_| ())
+    }
+
+    /// The reconnection delay in whole milliseconds, rounded up.
+    pub(crate) fn retry_ms(&self) -> Result<Option<u32>, EventError> {
+        let Some(retry) = self.retry else {
+            return Ok(None);
+        };
+        match u32::try_from(retry.as_nanos().div_ceil(1_000_000)) {
+            Ok(ms) if ms <= RETRY_MS_MAX => Ok(Some(ms)),
+            _ => Err(EventError::RetryTooLong),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), EventError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(EventError::NameTooLong { bytes: name.len() });
+    }
+    match memchr::memchr2(b'\r', b'\n', name.as_bytes()) {
+        Some(_) => Err(EventError::NameLineBreak),
+        None => Ok(()),
+    }
+}
+
+/// An id has to survive two journeys: out as a line of the stream (9.2.6 ignores
+/// one with NUL), and back as a header's value, where RFC 9110 section 5.5 allows
+/// no control characters and strips spaces at both ends.
+fn check_id(id: &str) -> Result<(), EventError> {
+    if id.is_empty() {
+        return Err(EventError::IdEmpty);
+    }
+    if id.len() > ID_BYTES_MAX {
+        return Err(EventError::IdTooLong { bytes: id.len() });
+    }
+    let control = id.bytes().find(u8::is_ascii_control);
+    match control {
+        Some(b'\r' | b'\n') => Err(EventError::IdLineBreak),
+        Some(b'\0') => Err(EventError::IdNul),
+        Some(_) => Err(EventError::IdControl),
+        None if id.starts_with(' ') || id.ends_with(' ') => Err(EventError::IdSpace),
+        None => Ok(()),
+    }
+}
+
+/// The longest name an event may have, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// The longest id a publisher may give an event, in bytes.
+pub const ID_BYTES_MAX: usize = 255;
+
+/// The longest key for conflation, in bytes. The log keeps it for as long as it
+/// keeps the event.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// The longest reconnection delay, in milliseconds: nearly 25 days. Beyond it,
+/// JavaScript's `setTimeout`, which polyfills wait with, overflows and fires at
+/// once.
+pub const RETRY_MS_MAX: u32 = i32::MAX.unsigned_abs();
+
+/// Names that begin so are the engine's own (`pushwheel.gap`).
+pub const RESERVED_NAME_PREFIX: &str = "pushwheel.";
+
+/// Why an event was refused.
+///
+/// The event was published to nobody. `Display` says what is wrong and what to
+/// do about it; [`code`](EventError::code) is for programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventError {
+    /// The name has a CR or LF in it, which would end its line and begin another
+    /// field.
+    NameLineBreak,
+    /// The name is longer than [`NAME_BYTES_MAX`].
+    NameTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The name begins with [`RESERVED_NAME_PREFIX`].
+    NameReserved,
+    /// The id is empty, which would clear the browser's place in the stream.
+    IdEmpty,
+    /// The id has a CR or LF in it, which would end its line and begin another
+    /// field.
+    IdLineBreak,
+    /// The id has a NUL in it, for which browsers ignore it.
+    IdNul,
+    /// The id has another ASCII control character in it, which cannot come back
+    /// in a header: the browser's reconnection would be refused.
+    IdControl,
+    /// The id begins or ends with a space, which is lost when it comes back in a
+    /// header.
+    IdSpace,
+    /// The id is longer than [`ID_BYTES_MAX`].
+    IdTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The key for conflation is longer than [`KEY_BYTES_MAX`].
+    KeyTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The reconnection delay is longer than [`RETRY_MS_MAX`].
+    RetryTooLong,
+}
+
+impl EventError {
+    /// A name for the error that does not change: snake case, made for logs,
+    /// metrics and answers in JSON.
+    ///
+    /// ```
+    /// use pushwheel::EventError;
+    ///
+    /// assert_eq!(EventError::NameLineBreak.code(), "event_name_line_break");
+    /// ```
+    pub fn code(&self) -> &'static str {
+        match self {
+            EventError::NameLineBreak => "event_name_line_break",
+            EventError::NameTooLong { .. } => "event_name_too_long",
+            EventError::NameReserved => "event_name_reserved",
+            EventError::IdEmpty => "event_id_empty",
+            EventError::IdLineBreak => "event_id_line_break",
+            EventError::IdNul => "event_id_nul",
+            EventError::IdControl => "event_id_control",
+            EventError::IdSpace => "event_id_space",
+            EventError::IdTooLong { .. } => "event_id_too_long",
+            EventError::KeyTooLong { .. } => "event_key_too_long",
+            EventError::RetryTooLong => "event_retry_too_long",
+        }
+    }
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EventError::NameLineBreak => f.write_str(
+                "the event's name has a line break in it, which would begin another field: \
+                 take CR and LF out of the name",
+            ),
+            EventError::NameTooLong { bytes } => write!(
+                f,
+                "the event's name is {bytes} bytes long, and {NAME_BYTES_MAX} is the most: \
+                 shorten it, and say the rest in the data",
+            ),
+            EventError::NameReserved => write!(
+                f,
+                "event names that begin with `{RESERVED_NAME_PREFIX}` are the engine's own: \
+                 choose another name",
+            ),
+            EventError::IdEmpty => f.write_str(
+                "the event's id is empty, which would make browsers forget their place: \
+                 give an id, or none and the engine gives one",
+            ),
+            EventError::IdLineBreak => f.write_str(
+                "the event's id has a line break in it, which would begin another field: \
+                 take CR and LF out of the id",
+            ),
+            EventError::IdNul => f.write_str(
+                "the event's id has a NUL in it, for which browsers ignore it: \
+                 take it out of the id",
+            ),
+            EventError::IdControl => f.write_str(
+                "the event's id has a control character in it, which a browser cannot send back: \
+                 take it out of the id",
+            ),
+            EventError::IdSpace => f.write_str(
+                "the event's id begins or ends with a space, which is lost on the way back: \
+                 trim the id",
+            ),
+            EventError::IdTooLong { bytes } => write!(
+                f,
+                "the event's id is {bytes} bytes long, and {ID_BYTES_MAX} is the most: \
+                 shorten it, or give none and the engine gives one",
+            ),
+            EventError::KeyTooLong { bytes } => write!(
+                f,
+                "the event's key is {bytes} bytes long, and {KEY_BYTES_MAX} is the most: \
+                 shorten it, or use a digest of it",
+            ),
+            EventError::RetryTooLong => write!(
+                f,
+                "the event's reconnection delay is longer than {RETRY_MS_MAX} ms, \
+                 beyond which browsers' timers overflow: choose a shorter one",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EventError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(event: Event<'_>) -> &'static str {
+        match event.check() {
+            Ok(()) => "none",
+            Err(error) => error.code(),
+        }
+    }
+
+    #[test]
+    fn an_event_gives_back_what_it_was_given() {
+        let event = Event::new("n", "d")
+            .with_id("i")
+            .with_key("k")
+            .with_retry(Duration::from_millis(7));
+        assert_eq!(event.name(), Some("n"));
+        assert_eq!(event.data(), "d");
+        assert_eq!(event.id(), Some("i"));
+        assert_eq!(event.key(), Some("k"));
+        assert_eq!(event.retry(), Some(Duration::from_millis(7)));
+        assert_eq!(event.clone().into_owned(), event);
+    }
+
+    #[test]
+    fn empty_names_and_keys_are_none() {
+        assert_eq!(Event::new("", "d"), Event::message("d"));
+        assert_eq!(Event::message("d").with_key(""), Event::message("d"));
+        assert_eq!(Event::new("n", "d").with_name(""), Event::message("d"));
+        assert_eq!(Event::default(), Event::message(""));
+    }
+
+    #[test]
+    fn json_is_compact_and_quotes_strings() {
+        let value = serde_json::json!({"a": [1, 2], "b": "x\r\ny"});
+        let event = Event::json("j", &value).unwrap();
+        assert_eq!(event.data(), r#"{"a":[1,2],"b":"x\r\ny"}"#);
+        assert_eq!(Event::json("j", "text").unwrap().data(), r#""text""#);
+        let keys_not_strings = std::collections::BTreeMap::from([((1, 2), 3)]);
+        assert!(Event::json("j", &keys_not_strings).is_err());
+    }
+
+    #[test]
+    fn names_that_could_begin_a_field_are_refused() {
+        for name in ["a\nb", "a\rb", "\r\n", "a\n", "\rdata: x"] {
+            assert_eq!(refusal(Event::new(name, "")), "event_name_line_break");
+        }
+        for name in ["open", "error", "a b", " a", ":", "a\0b", "\u{2028}"] {
+            assert_eq!(refusal(Event::new(name, "")), "none", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_engines_names_are_refused() {
+        for name in ["pushwheel.", "pushwheel.gap", "pushwheel.\n"] {
+            assert_eq!(refusal(Event::new(name, "")), "event_name_reserved");
+        }
+        for name in ["pushwheel", "Pushwheel.gap", " pushwheel.gap"] {
+            assert_eq!(refusal(Event::new(name, "")), "none", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn ids_that_would_not_come_back_are_refused() {
+        for (id, code) in [
+            ("", "event_id_empty"),
+            ("a\nb", "event_id_line_break"),
+            ("a\r", "event_id_line_break"),
+            ("a\0", "event_id_nul"),
+            ("a\tb", "event_id_control"),
+            ("a\u{7f}", "event_id_control"),
+            (" a", "event_id_space"),
+            ("a ", "event_id_space"),
+            ("a b", "none"),
+            ("é", "none"),
+        ] {
+            assert_eq!(refusal(Event::message("").with_id(id)), code, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn each_limit_is_the_longest_allowed() {
+        let (longest, too_long) = ("x".repeat(255), "x".repeat(256));
+        for (event, code) in [
+            (Event::new(&longest, ""), "none"),
+            (Event::new(&too_long, ""), "event_name_too_long"),
+            (Event::message("").with_id(&longest), "none"),
+            (Event::message("").with_id(&too_long), "event_id_too_long"),
+            (Event::message("").with_key(&longest), "none"),
+            (Event::message("").with_key(&too_long), "event_key_too_long"),
+        ] {
+            assert_eq!(refusal(event), code);
+        }
+    }
+
+    #[test]
+    fn retry_is_rounded_up_to_milliseconds_and_limited() {
+        let longest = Duration::from_millis(u64::from(RETRY_MS_MAX));
+        for (retry, ms) in [
+            (Duration::ZERO, Ok(Some(0))),
+            (Duration::from_nanos(1), Ok(Some(1))),
+            (Duration::from_micros(1_500), Ok(Some(2))),
+            (Duration::from_secs(3), Ok(Some(3_000))),
+            (longest, Ok(Some(RETRY_MS_MAX))),
+            (
+                longest + Duration::from_nanos(1),
+                Err(EventError::RetryTooLong),
+            ),
+            (Duration::MAX, Err(EventError::RetryTooLong)),
+        ] {
+            assert_eq!(Event::message("").with_retry(retry).retry_ms(), ms);
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let error = EventError::NameTooLong { bytes: 300 };
+        assert_eq!(
+            error.to_string(),
+            "the event's name is 300 bytes long, and 255 is the most: \
+             shorten it, and say the rest in the data"
+        );
+    }
+}

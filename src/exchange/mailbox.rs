@@ -1,0 +1,50 @@
+//! The mailbox: how other threads hand a reactor what is not an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::response::Response;
+use crate::hub::Hub;
+
+/// What a reactor finds in its mailbox.
+pub(crate) enum Letter {
+    /// The answer to a request that its handler deferred.
+    Answer {
+        token: u64,
+        request: u32,
+        response: Box<Response>,
+    },
+    /// Finish what is under way, for so long at the most.
+    Shutdown { deadline: Duration },
+}
+
+/// One end of a reactor's mailbox. Its letters are bounded by what it has
+/// connections for: each deferred request is answered once.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    sender: Sender<Letter>,
+    hub: Arc<Hub>,
+    reactor: u16,
+}
+
+impl Mailbox {
+    pub(crate) fn new(hub: &Arc<Hub>, reactor: u16) -> (Mailbox, Receiver<Letter>) {
+        let (sender, receiver) = unbounded();
+        let mailbox = Mailbox {
+            sender,
+            hub: hub.clone(),
+            reactor,
+        };
+        (mailbox, receiver)
+    }
+
+    /// Delivers a letter and sees to it that it is read. A reactor that is
+    /// gone reads nothing, and has nobody to answer either.
+    pub(crate) fn send(&self, letter: Letter) {
+        if self.sender.send(letter).is_ok() {
+            self.hub.rouse(self.reactor);
+        }
+    }
+}

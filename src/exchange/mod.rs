@@ -1,0 +1,19 @@
+//! What a handler is given and what it answers: requests, responses,
+//! subscriptions, and the two things that outlive a handler, the
+//! [`Responder`] and the [`Sink`].
+
+mod mailbox;
+mod request;
+mod responder;
+mod response;
+mod sink;
+mod subscription;
+
+pub(crate) use mailbox::{Letter, Mailbox};
+pub use request::{BodyError, Request};
+pub use responder::Responder;
+pub(crate) use response::Kind;
+pub use response::{IntoResponse, Response};
+pub use sink::{Sink, SinkError, SinkOptions};
+pub(crate) use sink::{StreamPlan, mark_engine_thread};
+pub use subscription::Subscription;

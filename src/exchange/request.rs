@@ -1,0 +1,213 @@
+//! A request, as handlers see it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::de::DeserializeOwned;
+
+use super::response::{IntoResponse, Response};
+use crate::http::{Head, Message, Method, Version};
+use crate::hub::Start;
+use crate::hub::manager::ChannelManager;
+
+/// One request, whole: head, body, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Request {
+    message: Message,
+    peer: SocketAddr,
+    params: Vec<(Box<str>, String)>,
+    channels: ChannelManager,
+}
+
+impl Request {
+    pub(crate) fn new(message: Message, peer: SocketAddr, channels: ChannelManager) -> Request {
+        Request {
+            message,
+            peer,
+            params: Vec::new(),
+            channels,
+        }
+    }
+
+    pub(crate) fn set_params(&mut self, params: Vec<(Box<str>, String)>) {
+        self.params = params;
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.message.head
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        self.message.head.method()
+    }
+
+    /// The version of HTTP that the client speaks.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.message.head.version()
+    }
+
+    /// The path as it was sent: percent-encoded, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.message.head.path()
+    }
+
+    /// The parameter `{name}` of the route's path, percent-decoded.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let mut params = self.params.iter();
+        let (_, value) = params.find(|(key, _)| **key == *name)?;
+        Some(value)
+    }
+
+    /// The first value of a query parameter, decoded.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_pairs()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    }
+
+    /// All query parameters in their order, decoded as
+    /// `application/x-www-form-urlencoded`.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let query = self.message.head.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes())
+    }
+
+    /// The first header of this name, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.message.head.header_str(name)
+    }
+
+    /// All headers in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.message.head.headers()
+    }
+
+    /// The body; empty when there is none.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.message.body
+    }
+
+    /// The body as text.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn text(&self) -> Result<&str, BodyError> {
+        std::str::from_utf8(self.body()).map_err(|error| BodyError::Utf8 {
+            valid_up_to: error.valid_up_to(),
+        })
+    }
+
+    /// The body, read as JSON.
+    ///
+    /// # Errors
+    /// When it is not the JSON of a `T`; the error says where it goes wrong.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, BodyError> {
+        serde_json::from_slice(self.body()).map_err(|error| BodyError::Json {
+            message: error.to_string(),
+        })
+    }
+
+    /// Who asks: the peer of the connection.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The engine's channels.
+    #[must_use]
+    pub fn channels(&self) -> &ChannelManager {
+        &self.channels
+    }
+
+    /// Whether the client says that it takes this media type, by name.
+    #[must_use]
+    pub fn accepts(&self, media_type: &str) -> bool {
+        let named = |range: &str| {
+            let name = range.split(';').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case(media_type)
+        };
+        self.header("accept")
+            .is_some_and(|accept| accept.split(',').any(named))
+    }
+
+    /// Where this client's stream begins: after the id in the header
+    /// `Last-Event-ID`, which a browser sends when it reconnects; else after
+    /// the one in the query, `last_event_id` or `lastEventId`, where
+    /// `earliest` means all that the history holds; else with the last so
+    /// many events, by the query's `last`; else live.
+    ///
+    /// The header wins because the URL is fixed for an `EventSource`'s life.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        if let Some(id) = self.message.head.header("last-event-id") {
+            // What is no text is no id of ours: it will be told as a gap.
+            let id = String::from_utf8_lossy(id).into_owned();
+            if !id.is_empty() {
+                return Start::After(id);
+            }
+        }
+        let id = self
+            .query("last_event_id")
+            .or_else(|| self.query("lastEventId"));
+        match id {
+            Some(id) if id == "earliest" => return Start::Earliest,
+            Some(id) if !id.is_empty() => return Start::After(id.into_owned()),
+            _ => {}
+        }
+        match self.query("last").and_then(|last| last.parse().ok()) {
+            Some(count) => Start::Last(count),
+            None => Start::Live,
+        }
+    }
+}
+
+/// A body that is not what the handler needs. Answers `400 Bad Request`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is not UTF-8.
+    Utf8 {
+        /// The first so many bytes are.
+        valid_up_to: usize,
+    },
+    /// It is not the JSON that is needed.
+    Json {
+        /// What is wrong, and where.
+        message: String,
+    },
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Utf8 { valid_up_to } => {
+                write!(
+                    f,
+                    "the body is not UTF-8 from byte {valid_up_to} on: send UTF-8"
+                )
+            }
+            BodyError::Json { message } => write!(f, "the body cannot be read: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        let code = match self {
+            BodyError::Utf8 { .. } => "invalid_utf8",
+            BodyError::Json { .. } => "invalid_json",
+        };
+        Response::error(400, code, &self.to_string())
+    }
+}

@@ -1,0 +1,55 @@
+//! An answer from another thread.
+
+use std::fmt;
+
+use super::mailbox::{Letter, Mailbox};
+use super::response::{IntoResponse, Response};
+
+/// The right, and the duty, to answer one request; see
+/// [`Response::deferred`]. One that is dropped without an answer gives
+/// `500 Internal Server Error`.
+#[must_use = "the client waits for the answer"]
+pub struct Responder {
+    /// Taken by the answer.
+    address: Option<(Mailbox, u64, u32)>,
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").finish_non_exhaustive()
+    }
+}
+
+impl Responder {
+    pub(crate) fn new(mailbox: Mailbox, token: u64, request: u32) -> Responder {
+        Responder {
+            address: Some((mailbox, token, request)),
+        }
+    }
+
+    /// Answers, with anything that a handler may return, subscriptions and
+    /// streams included. If the client has gone, the answer goes nowhere.
+    pub fn respond(mut self, response: impl IntoResponse) {
+        self.send(response.into_response());
+    }
+
+    fn send(&mut self, response: Response) {
+        if let Some((mailbox, token, request)) = self.address.take() {
+            let response = Box::new(response);
+            mailbox.send(Letter::Answer {
+                token,
+                request,
+                response,
+            });
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if self.address.is_some() {
+            let message = "the handler gave no answer: its responder was dropped";
+            self.send(Response::error(500, "no_answer", message));
+        }
+    }
+}

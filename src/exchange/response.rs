@@ -1,0 +1,286 @@
+//! What a handler answers.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::responder::Responder;
+use super::sink::{Sink, SinkOptions, StreamPlan};
+use super::subscription::Subscription;
+use crate::http::{HeaderError, Headers};
+use crate::hub::channel::{Channel, PublishError};
+use crate::hub::manager::ChannelError;
+
+/// The answer to a request.
+///
+/// ```
+/// use pushwheel::Response;
+///
+/// let made = Response::text("made").with_status(201);
+/// let none = Response::error(404, "no_such_room", "there is no such room: see /rooms");
+/// ```
+#[must_use]
+#[derive(Debug)]
+pub struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Headers,
+    pub(crate) kind: Kind,
+}
+
+pub(crate) type Defer = Box<dyn FnOnce(Responder) + Send>;
+
+/// What follows the head.
+pub(crate) enum Kind {
+    Body(Cow<'static, [u8]>),
+    Subscribe(Box<Subscription>),
+    Stream(Box<StreamPlan>),
+    Defer(Defer),
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Body(body) => write!(f, "Body({} bytes)", body.len()),
+            Kind::Subscribe(subscription) => subscription.fmt(f),
+            Kind::Stream(_) => f.write_str("Stream"),
+            Kind::Defer(_) => f.write_str("Defer"),
+        }
+    }
+}
+
+impl Response {
+    fn new(status: u16, kind: Kind) -> Response {
+        Response {
+            status,
+            headers: Headers::new(),
+            kind,
+        }
+    }
+
+    fn with_type(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
+        let mut response = Response::bytes(body);
+        let set = response.headers.insert("Content-Type", content_type);
+        set.expect("the types in this file can be headers");
+        response
+    }
+
+    /// `200 OK` with plain text.
+    pub fn text(text: impl Into<Cow<'static, str>>) -> Response {
+        Response::with_type("text/plain; charset=utf-8", into_bytes(text.into()))
+    }
+
+    /// `200 OK` with a page.
+    pub fn html(page: impl Into<Cow<'static, str>>) -> Response {
+        Response::with_type("text/html; charset=utf-8", into_bytes(page.into()))
+    }
+
+    /// `200 OK` with compact JSON. A value that cannot be written as JSON (a
+    /// map whose keys are no strings) gives `500`.
+    pub fn json(value: &(impl Serialize + ?Sized)) -> Response {
+        match serde_json::to_vec(value) {
+            Ok(body) => Response::with_type("application/json", body),
+            Err(error) => {
+                log::error!("an answer cannot be written as JSON: {error}");
+                Response::error(500, "internal_error", "the answer could not be written")
+            }
+        }
+    }
+
+    /// `200 OK` with bytes of no declared type.
+    pub fn bytes(body: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response::new(200, Kind::Body(body.into()))
+    }
+
+    /// A status and nothing else.
+    pub fn status(status: u16) -> Response {
+        Response::new(status, Kind::Body(Cow::Borrowed(&[])))
+    }
+
+    /// An error as JSON: `{"error": {"code": ..., "message": ...}}`. The code
+    /// is for programs and never changes; the message tells the reader what
+    /// to do.
+    pub fn error(status: u16, code: &str, message: &str) -> Response {
+        Response::json(&json!({"error": {"code": code, "message": message}})).with_status(status)
+    }
+
+    /// A stream of the channel's events; see [`Subscription`] for more than
+    /// that.
+    pub fn subscribe(channel: &Channel) -> Response {
+        Subscription::new(channel).into_response()
+    }
+
+    /// A stream for this client alone. `open` is called on the engine's
+    /// thread once the stream has begun, and must return at once: it hands
+    /// the [`Sink`] to whoever will write to it.
+    ///
+    /// ```
+    /// use pushwheel::{Event, Response};
+    ///
+    /// let response = Response::stream(|sink| {
+    ///     std::thread::spawn(move || {
+    ///         for percent in 0..=100 {
+    ///             let event = Event::new("progress", percent.to_string());
+    ///             if sink.send(event).is_err() {
+    ///                 return; // the client has gone
+    ///             }
+    ///         }
+    ///     }); // the sink is dropped, and the stream ends
+    /// });
+    /// ```
+    pub fn stream(open: impl FnOnce(Sink) + Send + 'static) -> Response {
+        Response::stream_with(SinkOptions::new(), open)
+    }
+
+    /// As [`stream`](Self::stream), with options.
+    pub fn stream_with(options: SinkOptions, open: impl FnOnce(Sink) + Send + 'static) -> Response {
+        let plan = StreamPlan {
+            options,
+            open: Box::new(open),
+        };
+        Response::new(200, Kind::Stream(Box::new(plan)))
+    }
+
+    /// An answer that comes later, from another thread. `defer` is called on
+    /// the engine's thread and must return at once: it hands the
+    /// [`Responder`] to whoever will answer.
+    ///
+    /// ```
+    /// use pushwheel::Response;
+    ///
+    /// let response = Response::deferred(|responder| {
+    ///     std::thread::spawn(move || {
+    ///         let answer = "what took so long to find";
+    ///         responder.respond(Response::text(answer));
+    ///     });
+    /// });
+    /// ```
+    pub fn deferred(defer: impl FnOnce(Responder) + Send + 'static) -> Response {
+        Response::new(200, Kind::Defer(Box::new(defer)))
+    }
+
+    /// The same with another status. A stream is always `200`: with any other
+    /// status a browser would not read it.
+    pub fn with_status(mut self, status: u16) -> Response {
+        self.status = status;
+        self
+    }
+
+    /// The same with a header more; one of this name is replaced.
+    ///
+    /// # Errors
+    /// When the name or the value cannot be a header's, or the name is one of
+    /// those with which the engine frames its responses.
+    pub fn with_header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Result<Response, HeaderError> {
+        self.headers.insert(name, value)?;
+        Ok(self)
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status_code(&self) -> u16 {
+        self.status
+    }
+
+    /// The headers, but for those with which the engine frames the response.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The headers, to be changed.
+    pub fn headers_mut(&mut self) -> &mut Headers {
+        &mut self.headers
+    }
+
+    /// Whether this opens a stream.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Subscribe(_) | Kind::Stream(_))
+    }
+}
+
+impl From<Subscription> for Response {
+    fn from(subscription: Subscription) -> Response {
+        Response::new(200, Kind::Subscribe(Box::new(subscription)))
+    }
+}
+
+fn into_bytes(text: Cow<'static, str>) -> Cow<'static, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+/// What a handler may return.
+pub trait IntoResponse {
+    /// The response that it stands for.
+    fn into_response(self) -> Response;
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl IntoResponse for Subscription {
+    fn into_response(self) -> Response {
+        self.into()
+    }
+}
+
+impl IntoResponse for &'static str {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for serde_json::Value {
+    fn into_response(self) -> Response {
+        Response::json(&self)
+    }
+}
+
+impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(value) => value.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for PublishError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            PublishError::Event(_) => 400,
+            PublishError::TooLarge { .. } => 413,
+            PublishError::Closed => 404,
+            PublishError::Finished => 409,
+        };
+        Response::error(status, self.code(), &self.to_string())
+    }
+}
+
+impl IntoResponse for ChannelError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            ChannelError::Name => 400,
+            ChannelError::TooMany { .. } => 503,
+        };
+        Response::error(status, self.code(), &self.to_string())
+    }
+}

@@ -1,0 +1,224 @@
+//! A stream for one client.
+
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::{Arc, Condvar};
+use std::time::{Duration, Instant};
+
+use crate::event::Event;
+use crate::hub::channel::PublishError;
+use crate::hub::client::DisconnectReason;
+use crate::hub::log::History;
+use crate::hub::options::ChannelOptions;
+use crate::hub::publish::{Patience, Ready, Refused};
+use crate::hub::{ChannelKey, Hub};
+
+thread_local! {
+    /// Whether this thread runs a reactor: one that waited for its own client
+    /// would wait for ever.
+    static IS_ENGINE_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that the current thread runs a reactor.
+pub(crate) fn mark_engine_thread() {
+    IS_ENGINE_THREAD.set(true);
+}
+
+/// The options of a stream for one client.
+#[derive(Clone, Debug)]
+pub struct SinkOptions {
+    channel: ChannelOptions,
+}
+
+impl Default for SinkOptions {
+    fn default() -> Self {
+        SinkOptions::new()
+    }
+}
+
+impl SinkOptions {
+    /// The defaults, as each method names its own.
+    #[must_use]
+    pub fn new() -> SinkOptions {
+        let channel = ChannelOptions::new()
+            .history(History::NONE)
+            .backlog_bytes_max(64 << 10);
+        SinkOptions { channel }
+    }
+
+    /// How many bytes may wait for the client beyond what the kernel's
+    /// buffers hold, before [`Sink::send`] waits. Default: 64 KiB.
+    #[must_use]
+    pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
+        self.channel = self.channel.backlog_bytes_max(bytes);
+        self
+    }
+
+    /// The longest silence on the stream; `Duration::ZERO` turns heartbeats
+    /// off. Default: 30 s.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.channel = self.channel.heartbeat(interval);
+        self
+    }
+
+    pub(crate) fn into_channel_options(self) -> ChannelOptions {
+        self.channel
+    }
+}
+
+/// What a stream for one client is opened with.
+pub(crate) struct StreamPlan {
+    pub(crate) options: SinkOptions,
+    pub(crate) open: Box<dyn FnOnce(Sink) + Send>,
+}
+
+/// Why a sink did not take an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The client has gone, or the stream was closed: stop sending.
+    Gone,
+    /// The client has yet to take what was sent before: try again later.
+    Full,
+    /// The event cannot be written as it is.
+    Invalid(PublishError),
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SinkError::Gone => f.write_str("the client has gone: stop sending"),
+            SinkError::Full => f.write_str(
+                "the client has yet to take what was sent before: send later, or wait with `send`",
+            ),
+            SinkError::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SinkError {}
+
+impl From<Refused> for SinkError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => SinkError::Full,
+            Refused::Gone => SinkError::Gone,
+        }
+    }
+}
+
+/// The writing end of a stream for one client; see
+/// [`Response::stream`](crate::Response::stream).
+///
+/// It is owned and can be sent to another thread. The stream ends, once the
+/// client has been sent everything, when the sink is closed or dropped.
+///
+/// Events get no id unless they bring one: what a client that comes back
+/// should be sent is for the handler to say, by
+/// [`Request::start`](crate::Request::start).
+pub struct Sink {
+    hub: Arc<Hub>,
+    key: ChannelKey,
+    room: Arc<Condvar>,
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink")
+            .field("is_closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sink {
+    pub(crate) fn new(hub: Arc<Hub>, key: ChannelKey, room: Arc<Condvar>) -> Sink {
+        Sink { hub, key, room }
+    }
+
+    /// Sends an event, and waits while the client is slow. On the engine's
+    /// own thread, where nobody may wait, it does not wait and may answer
+    /// [`SinkError::Full`].
+    ///
+    /// # Errors
+    /// When the client has gone, or the event cannot be written.
+    pub fn send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
+        self.feed(self.encode(event.borrow())?, Patience::Forever)
+    }
+
+    /// Sends an event if the client keeps up; never waits.
+    ///
+    /// # Errors
+    /// When the client has gone or is slow, or the event cannot be written.
+    pub fn try_send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
+        self.feed(self.encode(event.borrow())?, Patience::None)
+    }
+
+    /// Sends an event, and waits for a slow client until `deadline`.
+    ///
+    /// # Errors
+    /// When the client has gone or is still slow at the deadline, or the
+    /// event cannot be written.
+    pub fn send_by<'a>(
+        &self,
+        event: impl Borrow<Event<'a>>,
+        deadline: Instant,
+    ) -> Result<(), SinkError> {
+        self.feed(self.encode(event.borrow())?, Patience::Until(deadline))
+    }
+
+    /// Sends bytes as they are, and waits while the client is slow. What the
+    /// client makes of them is the caller's responsibility: nothing is
+    /// checked.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn send_raw(&self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.feed(Ready::raw(bytes), Patience::Forever)
+    }
+
+    /// Sends bytes as they are, if the client keeps up; never waits.
+    ///
+    /// # Errors
+    /// When the client has gone or is slow.
+    pub fn try_send_raw(&self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.feed(Ready::raw(bytes), Patience::None)
+    }
+
+    /// Whether the client has gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        !self.hub.has_reader(self.key)
+    }
+
+    /// Ends the stream once the client has been sent everything; the same as
+    /// dropping the sink.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    fn encode(&self, event: &Event<'_>) -> Result<Ready, SinkError> {
+        self.hub.encode_private(event).map_err(SinkError::Invalid)
+    }
+
+    fn feed(&self, ready: Ready, patience: Patience) -> Result<(), SinkError> {
+        let patience = match patience {
+            _ if IS_ENGINE_THREAD.get() => Patience::None,
+            other => other,
+        };
+        Ok(self.hub.feed(self.key, &self.room, ready, patience)?)
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if self
+            .hub
+            .finish(self.key, None)
+            .is_ok_and(|clients| clients == 0)
+        {
+            self.hub.remove(self.key, DisconnectReason::Finished);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a client is to be subscribed to, and who is told of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::http::{HeaderError, Headers};
+use crate::hub::Start;
+use crate::hub::channel::Channel;
+use crate::hub::client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
+
+/// A stream of one or several channels, by method chaining.
+///
+/// ```
+/// use pushwheel::{ChannelManager, Subscription};
+/// use serde_json::json;
+///
+/// let channels = ChannelManager::new();
+/// let news = channels.get_or_create("news")?;
+/// let subscription = Subscription::new(&news)
+///     .metadata(json!({"role": "admin"}))
+///     .on_disconnect(|client, reason| println!("{} is gone: {reason}", client.id));
+/// # Ok::<(), pushwheel::ChannelError>(())
+/// ```
+#[must_use = "return it from a handler"]
+pub struct Subscription {
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) start: Option<Start>,
+    pub(crate) client_id: Option<ClientId>,
+    pub(crate) metadata: Option<Arc<Value>>,
+    pub(crate) headers: Headers,
+    pub(crate) on_connect: Option<ConnectHook>,
+    pub(crate) on_disconnect: Option<DisconnectHook>,
+}
+
+pub(crate) type ConnectHook = Box<dyn FnOnce(&ClientInfo) + Send>;
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channels", &self.channels)
+            .field("start", &self.start)
+            .field("client_id", &self.client_id)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Subscription {
+    /// To one channel.
+    pub fn new(channel: &Channel) -> Subscription {
+        Subscription {
+            channels: vec![channel.clone()],
+            start: None,
+            client_id: None,
+            metadata: None,
+            headers: Headers::new(),
+            on_connect: None,
+            on_disconnect: None,
+        }
+    }
+
+    /// To one channel more: the stream has the events of all, in the order in
+    /// which they were published. A channel named twice counts once.
+    ///
+    /// # Panics
+    /// When the channels are not of one [`ChannelManager`](crate::ChannelManager).
+    pub fn and(mut self, channel: &Channel) -> Subscription {
+        let first = self.channels.first().expect("a subscription has a channel");
+        assert!(
+            Arc::ptr_eq(first.hub(), channel.hub()),
+            "the channels of a subscription are of one manager"
+        );
+        if !self.channels.iter().any(|c| c.key() == channel.key()) {
+            self.channels.push(channel.clone());
+        }
+        self
+    }
+
+    /// Where the stream begins. Default: what the request says, see
+    /// [`Request::start`](crate::Request::start).
+    pub fn start(mut self, start: Start) -> Subscription {
+        self.start = Some(start);
+        self
+    }
+
+    /// The client's id. Default: a random UUID. If a client of this id is
+    /// subscribed to the channel already, that one is disconnected: a browser
+    /// that comes back must not be kept out by the ghost of its old
+    /// connection.
+    pub fn client_id(mut self, id: ClientId) -> Subscription {
+        self.client_id = Some(id);
+        self
+    }
+
+    /// What is known of the client, for filters and for those who look; any
+    /// JSON. Default: `null`.
+    pub fn metadata(mut self, metadata: Value) -> Subscription {
+        self.metadata = Some(Arc::new(metadata));
+        self
+    }
+
+    /// A header of the response.
+    ///
+    /// # Errors
+    /// When the name or the value cannot be a header's, or the name is one of
+    /// those with which the engine frames its responses.
+    pub fn header(
+        mut self,
+        name: impl Into<std::borrow::Cow<'static, str>>,
+        value: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Result<Subscription, HeaderError> {
+        self.headers.insert(name, value)?;
+        Ok(self)
+    }
+
+    /// Called once the client is a member, on the engine's thread, before it
+    /// is sent anything. It may call any method of any channel; what it sends
+    /// to the newcomer comes right after the replay.
+    pub fn on_connect(mut self, hook: impl FnOnce(&ClientInfo) + Send + 'static) -> Subscription {
+        self.on_connect = Some(Box::new(hook));
+        self
+    }
+
+    /// Called exactly once when the client is gone, on the engine's thread,
+    /// whatever ended its connection. It may call any method of any channel.
+    pub fn on_disconnect(
+        mut self,
+        hook: impl FnOnce(&ClientInfo, DisconnectReason) + Send + 'static,
+    ) -> Subscription {
+        self.on_disconnect = Some(Box::new(hook));
+        self
+    }
+}

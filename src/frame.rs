@@ -1,0 +1,455 @@
+//! [`Frame`]: an event as the bytes that go out, and the few other things a
+//! stream says.
+//!
+//! A frame is encoded once, by the publisher's thread and outside any lock.
+//! Later, under the hub's lock, its sequence number is known and
+//! [`stamp`](Frame::stamp) writes it into a gap left in front. From then on the
+//! bytes are shared: nobody formats again, and gathering is copying.
+//!
+//! It does no I/O and keeps no state but a scratch buffer for each thread.
+//!
+//! The one thing to remember: a frame of [`encode`](Frame::encode) is one event
+//! and ends with its blank line, so frames may follow one another in any order.
+//! The format is the HTML Standard's, 9.2.5 "Parsing an event stream".
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{Event, EventError};
+
+/// The finished bytes of one event. To clone it is to count one more reader.
+///
+/// ```text
+///             start            body
+///               ▼                ▼
+/// ┌─────────────┬────────────────┬────────────────────────────────┐
+/// │ unused gap  │ id: k3x-17\n   │ event: news\ndata: hello\n\n   │
+/// └─────────────┴────────────────┴────────────────────────────────┘
+///               └──────────────── as_bytes() ─────────────────────┘
+///                                └───────── without_id() ─────────┘
+/// ```
+///
+/// Before it is stamped, `start` is where `body` is. A frame that is never
+/// stamped has no gap: its body begins at 0.
+#[derive(Clone)]
+pub struct Frame {
+    bytes: Arc<[u8]>,
+    /// Where the frame begins.
+    start: u16,
+    /// Where what follows the stamped id begins; 0 if there is no room for one.
+    body: u16,
+    /// Where the publisher's own id is, and its length; 0 if there is none.
+    own_id_at: u16,
+    own_id_bytes: u16,
+}
+
+impl Frame {
+    /// The frame of `event`, not stamped yet. `id_prefix` is the epoch with its
+    /// hyphen, `k3x-`; the frame leaves room for it and any sequence number,
+    /// unless the event has an id of its own.
+    ///
+    /// The data is split at CRLF, CR and LF and each piece is a line, so that
+    /// nothing in it can be taken for a field; a browser sees every line end as
+    /// LF. A line end costs 7 bytes on the wire, so a frame may be 7 times as
+    /// long as its data: whoever limits lengths should limit the frame's.
+    ///
+    /// # Errors
+    ///
+    /// When the event must not be published: see [`EventError`].
+    ///
+    /// # Panics
+    ///
+    /// When `id_prefix` is longer than [`ID_PREFIX_BYTES_MAX`]; the engine chose it.
+    pub fn encode(event: &Event<'_>, id_prefix: &str) -> Result<Frame, EventError> {
+        event.check()?;
+        assert!(
+            id_prefix.len() <= ID_PREFIX_BYTES_MAX,
+            "an epoch leaves room for the sequence number in an id of 64 bytes"
+        );
+        let gap_bytes = match event.id() {
+            Some(_) => 0,
+            None => ID_FIELD.len() + id_prefix.len() + SEQUENCE_DIGITS_MAX + 1,
+        };
+        Frame::write(event, gap_bytes)
+    }
+
+    /// The frame of one of the engine's own events, which may have a reserved
+    /// name. Stamping does not change it: it is said to one client, not kept.
+    ///
+    /// Without an `id` the browser keeps the cursor it has.
+    ///
+    /// # Panics
+    ///
+    /// When the name, the id or the delay could not be a publisher's, reserved
+    /// names aside; the engine chose them. Data may be any text.
+    pub fn internal(name: &str, id: Option<&str>, retry: Option<Duration>, data: &str) -> Frame {
+        let mut event = Event::new(name, data);
+        if let Some(id) = id {
+            event = event.with_id(id);
+        }
+        if let Some(retry) = retry {
+            event = event.with_retry(retry);
+        }
+        event
+            .check_fields()
+            .and_then(|()| Frame::write(&event, 0))
+            .expect("the engine's own names, ids and delays are valid")
+    }
+
+    /// A frame of `bytes` as they are, which stamping does not change.
+    ///
+    /// Nothing is checked: the caller sees to it that they are whole blocks of
+    /// an event stream, each with its blank line.
+    pub fn raw(bytes: &[u8]) -> Frame {
+        Frame {
+            bytes: Arc::from(bytes),
+            start: 0,
+            body: 0,
+            own_id_at: 0,
+            own_id_bytes: 0,
+        }
+    }
+
+    /// Writes the event's id, `id_prefix` and `sequence`, in front of it. A frame
+    /// with an id of its own, a raw or an internal one stays as it is. Stamped
+    /// again, the frame has the newer id.
+    ///
+    /// # Panics
+    ///
+    /// When the frame is shared already, or `id_prefix` is longer than the one it
+    /// was encoded with.
+    pub fn stamp(&mut self, id_prefix: &str, sequence: u64) {
+        if self.body == 0 {
+            return;
+        }
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(sequence);
+        let gap = Arc::get_mut(&mut self.bytes)
+            .expect("a frame is stamped before it is in a log, and so before anyone shares it")
+            .get_mut(..usize::from(self.body))
+            .expect("the body begins within the frame");
+        let mut at = gap.len();
+        for part in [
+            b"\n".as_slice(),
+            digits.as_bytes(),
+            id_prefix.as_bytes(),
+            ID_FIELD,
+        ] {
+            let end = at;
+            at = end
+                .checked_sub(part.len())
+                .expect("the gap was made for this prefix and any sequence number");
+            gap[at..end].copy_from_slice(part);
+        }
+        self.start = position(at);
+    }
+
+    /// The bytes to send: one whole event.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[usize::from(self.start)..]
+    }
+
+    /// The bytes to send, but for a stamped id: what follows its line, for
+    /// streams that have ids of another kind. A publisher's own id stays.
+    pub fn without_id(&self) -> &[u8] {
+        &self.bytes[usize::from(self.body)..]
+    }
+
+    /// How many bytes there are to send. Stamping adds the id's line.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - usize::from(self.start)
+    }
+
+    /// Whether there is nothing to send, as only a raw frame can be.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the frame has an id that did not come from stamping.
+    pub fn has_own_id(&self) -> bool {
+        self.own_id_bytes != 0
+    }
+
+    /// The id that did not come from stamping, if there is one.
+    pub fn own_id(&self) -> Option<&str> {
+        if !self.has_own_id() {
+            return None;
+        }
+        let begin = usize::from(self.own_id_at);
+        let end = begin + usize::from(self.own_id_bytes);
+        // It was written from a str, so it always is one.
+        str::from_utf8(&self.bytes[begin..end]).ok()
+    }
+
+    /// Writes the event after `gap_bytes` of room for an id's line.
+    fn write(event: &Event<'_>, gap_bytes: usize) -> Result<Frame, EventError> {
+        let retry_ms = event.retry_ms()?;
+        // The scratch is taken, not borrowed, and made anew where it is gone:
+        // a thread may publish even while its locals are being destroyed.
+        let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        out.clear();
+        out.resize(gap_bytes, 0);
+
+        if let Some(name) = event.name() {
+            push_field(&mut out, b"event: ", name.as_bytes());
+        }
+        let own_id = event.id().unwrap_or_default();
+        let own_id_at = out.len() + ID_FIELD.len();
+        if !own_id.is_empty() {
+            push_field(&mut out, ID_FIELD, own_id.as_bytes());
+        }
+        if let Some(ms) = retry_ms {
+            push_field(
+                &mut out,
+                b"retry: ",
+                itoa::Buffer::new().format(ms).as_bytes(),
+            );
+        }
+        push_data(&mut out, event.data());
+        out.push(b'\n');
+
+        let frame = Frame {
+            bytes: Arc::from(out.as_slice()),
+            start: position(gap_bytes),
+            body: position(gap_bytes),
+            own_id_at: position(own_id_at),
+            own_id_bytes: position(own_id.len()),
+        };
+        if out.capacity() <= SCRATCH_BYTES_MAX {
+            // A thread whose locals are gone has no use for it: it is dropped.
+            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
+        }
+        Ok(frame)
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame(\"{}\")", self.as_bytes().escape_ascii())
+    }
+}
+
+/// The block that keeps a quiet stream alive: a comment, which browsers ignore.
+/// It has a blank line because some parsers look up only then.
+pub const HEARTBEAT: &[u8] = b":\n\n";
+
+/// A comment that says `text`, each CR and LF in it replaced by a space. Browsers
+/// ignore it; people who read a stream by eye do not.
+pub fn comment(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 4);
+    out.extend_from_slice(b": ");
+    out.extend(text.bytes().map(|byte| match byte {
+        b'\r' | b'\n' => b' ',
+        byte => byte,
+    }));
+    out.extend_from_slice(b"\n\n");
+    out
+}
+
+/// A block that sets the browser's reconnection delay and says nothing else.
+pub fn retry_line(retry_ms: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(b"retry: 4294967295\n\n".len());
+    let mut digits = itoa::Buffer::new();
+    push_field(&mut out, b"retry: ", digits.format(retry_ms).as_bytes());
+    out.push(b'\n');
+    out
+}
+
+/// One line for each piece of `data`. A line end at its end leaves an empty
+/// piece after it, which the browser joins back into that line end.
+///
+/// The space after the colon is always written: 9.2.6 strips one, so without it
+/// data that begins with a space would lose it.
+fn push_data(out: &mut Vec<u8>, data: &str) {
+    let mut rest = data.as_bytes();
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        let (piece, after) = rest.split_at(at);
+        push_field(out, b"data: ", piece);
+        let line_end_bytes = if after.starts_with(b"\r\n") { 2 } else { 1 };
+        rest = &after[line_end_bytes..];
+    }
+    push_field(out, b"data: ", rest);
+}
+
+fn push_field(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
+    out.extend_from_slice(field);
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+/// Ids and the fields before them are short, whatever the data.
+fn position(at: usize) -> u16 {
+    u16::try_from(at).expect("gap, name and id are limited to less than 600 bytes together")
+}
+
+const ID_FIELD: &[u8] = b"id: ";
+
+/// `u64::MAX` has 20 digits.
+const SEQUENCE_DIGITS_MAX: usize = 20;
+
+/// The longest prefix of an id, the epoch with its hyphen, in bytes: an id of at
+/// most 64 bytes less the 20 digits of the largest sequence number.
+pub const ID_PREFIX_BYTES_MAX: usize = 64 - SEQUENCE_DIGITS_MAX;
+
+/// The largest scratch buffer a thread keeps, in bytes: one huge event should
+/// not cost its size for good on every thread that ever published one.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(frame: &Frame) -> &str {
+        str::from_utf8(frame.as_bytes()).unwrap()
+    }
+
+    fn encoded(event: Event<'_>) -> String {
+        text(&Frame::encode(&event, "k3x-").unwrap()).to_owned()
+    }
+
+    #[test]
+    fn fields_come_in_order() {
+        let event = Event::new("news", "hello")
+            .with_id("own")
+            .with_retry(Duration::from_millis(2_500));
+        assert_eq!(
+            encoded(event),
+            "event: news\nid: own\nretry: 2500\ndata: hello\n\n"
+        );
+        assert_eq!(encoded(Event::default()), "data: \n\n");
+        assert_eq!(encoded(Event::new("", "x").with_key("k")), "data: x\n\n");
+    }
+
+    #[test]
+    fn data_is_split_at_every_kind_of_line_end() {
+        for (data, lines) in [
+            ("a\nb", "data: a\ndata: b\n\n"),
+            ("a\rb", "data: a\ndata: b\n\n"),
+            ("a\r\nb", "data: a\ndata: b\n\n"),
+            ("a\n\rb", "data: a\ndata: \ndata: b\n\n"),
+            ("a\r\r\nb", "data: a\ndata: \ndata: b\n\n"),
+            ("a\n", "data: a\ndata: \n\n"),
+            ("\r", "data: \ndata: \n\n"),
+            ("\n\n", "data: \ndata: \ndata: \n\n"),
+            (" a", "data:  a\n\n"),
+            ("a\n\nid: 9", "data: a\ndata: \ndata: id: 9\n\n"),
+        ] {
+            assert_eq!(encoded(Event::message(data)), lines, "{data:?}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_fits_any_sequence_number_and_may_be_renewed() {
+        let longest = "e".repeat(ID_PREFIX_BYTES_MAX);
+        for prefix in ["", "k3x-", &longest] {
+            let mut frame = Frame::encode(&Event::new("n", "d"), prefix).unwrap();
+            for sequence in [0, 9, 10, u64::MAX, 17] {
+                frame.stamp(prefix, sequence);
+                let whole = format!("id: {prefix}{sequence}\nevent: n\ndata: d\n\n");
+                assert_eq!(text(&frame), whole);
+                assert_eq!(frame.len(), whole.len());
+                assert_eq!(frame.without_id(), b"event: n\ndata: d\n\n");
+            }
+            assert_eq!(frame.own_id(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_to_be_stamped_stays_as_it_is() {
+        let own = Frame::encode(&Event::new("n", "d").with_id("é1"), "k3x-").unwrap();
+        let engines = Frame::internal("pushwheel.gap", Some("k3x-4"), None, "{}");
+        let anonymous = Frame::internal("pushwheel.reauth", None, Some(Duration::ZERO), "a\nb");
+        let raw = Frame::raw(b": hi\n\n");
+        for (mut frame, own_id, whole) in [
+            (own, Some("é1"), "event: n\nid: é1\ndata: d\n\n"),
+            (
+                engines,
+                Some("k3x-4"),
+                "event: pushwheel.gap\nid: k3x-4\ndata: {}\n\n",
+            ),
+            (
+                anonymous,
+                None,
+                "event: pushwheel.reauth\nretry: 0\ndata: a\ndata: b\n\n",
+            ),
+            (raw, None, ": hi\n\n"),
+        ] {
+            let reader = frame.clone();
+            frame.stamp("k3x-", 17);
+            assert_eq!(text(&frame), whole);
+            assert_eq!(frame.without_id(), whole.as_bytes());
+            assert_eq!(frame.own_id(), own_id);
+            assert_eq!(frame.has_own_id(), own_id.is_some());
+            assert_eq!(reader.as_bytes(), frame.as_bytes());
+        }
+        assert!(Frame::raw(b"").is_empty());
+    }
+
+    #[test]
+    fn own_id_is_found_after_the_longest_name() {
+        let (name, id) = ("n".repeat(255), "i".repeat(255));
+        let event = Event::new(&name, "").with_id(&id);
+        let frame = Frame::encode(&event, "k3x-").unwrap();
+        assert_eq!(frame.own_id(), Some(id.as_str()));
+    }
+
+    #[test]
+    #[should_panic(expected = "before anyone shares it")]
+    fn a_shared_frame_is_not_stamped() {
+        let mut frame = Frame::encode(&Event::message("x"), "k3x-").unwrap();
+        let _reader = frame.clone();
+        frame.stamp("k3x-", 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "the gap was made for this prefix")]
+    fn a_longer_prefix_does_not_fit() {
+        let mut frame = Frame::encode(&Event::message("x"), "k3x-").unwrap();
+        frame.stamp("k3xyz-", u64::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "the engine's own names")]
+    fn even_the_engine_cannot_inject() {
+        let _ = Frame::internal("pushwheel.gap\ndata: x", None, None, "");
+    }
+
+    #[test]
+    fn reserved_names_are_refused_to_publishers() {
+        let refused = Frame::encode(&Event::new("pushwheel.gap", ""), "k3x-");
+        assert_eq!(refused.unwrap_err(), EventError::NameReserved);
+    }
+
+    #[test]
+    fn nothing_of_an_event_is_left_for_the_next() {
+        let huge = "x".repeat(2 * SCRATCH_BYTES_MAX);
+        assert_eq!(
+            encoded(Event::message(huge.as_str())),
+            format!("data: {huge}\n\n")
+        );
+        assert!(SCRATCH.take().capacity() <= SCRATCH_BYTES_MAX);
+        assert_eq!(
+            encoded(Event::new("longer", "longer")),
+            "event: longer\ndata: longer\n\n"
+        );
+        assert_eq!(encoded(Event::message("s")), "data: s\n\n");
+    }
+
+    #[test]
+    fn comments_stay_on_their_line() {
+        assert_eq!(comment("a\r\nid: 1\n"), b": a  id: 1 \n\n");
+        assert_eq!(retry_line(3_000), b"retry: 3000\n\n");
+        assert_eq!(retry_line(u32::MAX), b"retry: 4294967295\n\n");
+    }
+
+    #[test]
+    fn debug_shows_the_bytes_as_text() {
+        assert_eq!(format!("{:?}", Frame::raw(b":\n\n")), r#"Frame(":\n\n")"#);
+    }
+}

@@ -1,0 +1,233 @@
+//! The head of a request: its method, its target, its headers.
+//!
+//! A head is one buffer of the bytes as they were sent, and ranges into it. It
+//! is made by `parse`, which lets nothing through that RFC 9112 forbids; so what
+//! stands in here is already checked and the getters only look things up.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::Persistence;
+
+/// What a request asks to be done (RFC 9110 section 9). Methods are
+/// case-sensitive: `get` is another method than `GET`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`: as `GET`, answered without the body.
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+    /// `DELETE`
+    Delete,
+    /// `OPTIONS`
+    Options,
+    /// Any other token, as it was sent. Never `CONNECT`: that is refused.
+    Other(Box<str>),
+}
+
+impl Method {
+    /// The method by its name on the wire.
+    pub(super) fn from_name(name: &str) -> Method {
+        match name {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "PATCH" => Method::Patch,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            other => Method::Other(other.into()),
+        }
+    }
+
+    /// The name on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The version of HTTP that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// `HTTP/1.0`: connections close by default, and nothing is chunked.
+    Http10,
+    /// `HTTP/1.1`: connections stay open by default.
+    Http11,
+}
+
+/// How the end of a request's body is found (RFC 9112 section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body, or `Content-Length: 0`.
+    None,
+    /// `Content-Length`: this many bytes, at least one.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// The head of a request, checked and owned.
+///
+/// It takes two allocations whatever its number of headers (a third for a
+/// method that HTTP itself does not define), and its getters take none. Looking
+/// up a header walks over the headers: there are few.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The head as it was sent, from the method to the empty line.
+    pub(super) bytes: Vec<u8>,
+    pub(super) fields: Vec<Field>,
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) target: Range<usize>,
+    pub(super) path: Range<usize>,
+    pub(super) query: Option<Range<usize>>,
+    pub(super) host: Option<Range<usize>>,
+    pub(super) framing: Framing,
+    pub(super) expects_continue: bool,
+    pub(super) keep_alive: bool,
+}
+
+/// Where one header stands in the head's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) name: Range<usize>,
+    pub(super) value: Range<usize>,
+}
+
+impl Head {
+    /// What the client asks to be done.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The version that the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The target as it was sent: `/path?query`, `http://host/path?query` or
+    /// `*`. ASCII without spaces and control characters.
+    pub fn target(&self) -> &str {
+        self.text(&self.target)
+    }
+
+    /// The target's path as it was sent, still percent-encoded, without the
+    /// query. It begins with `/`, or is `*` for `OPTIONS *`.
+    pub fn path(&self) -> &str {
+        // RFC 9112 section 3.2.1: the empty path of `http://host` is `/`.
+        if self.path.is_empty() {
+            return "/";
+        }
+        self.text(&self.path)
+    }
+
+    /// What stands behind the target's first `?`, still percent-encoded. `None`
+    /// without a `?`, empty when nothing follows it.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_ref().map(|range| self.text(range))
+    }
+
+    /// The host, and perhaps port, that the client means: from the target if it
+    /// names one (RFC 9112 section 3.2.2), else from the `Host` header. `None`
+    /// only in HTTP/1.0. May be empty, as a `Host` header may.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_ref().map(|range| self.text(range))
+    }
+
+    /// The value of the first header of that name, in any case, without the
+    /// spaces around it.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let field = self
+            .fields
+            .iter()
+            .find(|field| self.bytes[field.name.clone()].eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(&self.bytes[field.value.clone()])
+    }
+
+    /// As [`header`](Head::header), and `None` too when the value is not UTF-8.
+    pub fn header_str(&self, name: &str) -> Option<&str> {
+        str::from_utf8(self.header(name)?).ok()
+    }
+
+    /// All headers, in the order and the case they were sent in.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields
+            .iter()
+            .map(|field| (self.text(&field.name), &self.bytes[field.value.clone()]))
+    }
+
+    /// Whether the client wants to go on using the connection: in HTTP/1.1
+    /// unless it says `Connection: close`, in HTTP/1.0 only if it says
+    /// `Connection: keep-alive`.
+    pub fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// What an answer that is not the connection's last one has to say about it.
+    pub fn persistence(&self) -> Persistence {
+        if self.keep_alive {
+            Persistence::KeepAlive(self.version)
+        } else {
+            Persistence::Close
+        }
+    }
+
+    /// How the end of the body is found.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether the client said `Expect: 100-continue`. Never in HTTP/1.0, where
+    /// it means nothing (RFC 9110 section 10.1.1).
+    pub fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        str::from_utf8(&self.bytes[range.clone()]).expect("targets, hosts and names are ASCII")
+    }
+}
+
+/// Shows the names of the headers but not their values, and no query: those are
+/// where the secrets are.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("path", &self.path())
+            .field("version", &self.version)
+            .field("framing", &self.framing)
+            .field("headers", &HeaderNames(self))
+            .finish_non_exhaustive()
+    }
+}
+
+struct HeaderNames<'a>(&'a Head);
+
+impl fmt::Debug for HeaderNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.headers().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
+    }
+}

@@ -1,0 +1,79 @@
+//! HTTP/1.1 over bytes: requests in, response heads out.
+//!
+//! A [`Reader`] takes a connection's bytes in whatever pieces they arrive and
+//! gives its requests back one by one; [`write_head`] writes the head of an
+//! answer. Nothing in here does I/O, reads a clock or knows a route.
+//!
+//! Strict: what RFC 9112 calls ambiguous is a [`Refusal`], and after a refusal
+//! the connection is answered and closed, because nobody can say any more where
+//! the next request begins.
+//!
+//! The invariant to remember: **what comes out depends on the bytes alone,
+//! never on how they were split**. Every check sits at a byte's position, so the
+//! first fault in the stream is the one that is told. (The one exception is
+//! [`Step::SendContinue`], which is about what has not arrived yet.)
+
+mod body;
+mod head;
+mod headers;
+mod parse;
+mod reader;
+mod refusal;
+mod response;
+
+pub use head::{Framing, Head, Method, Version};
+pub use headers::{HeaderError, Headers};
+pub use reader::{Message, Reader, Step};
+pub use refusal::Refusal;
+pub use response::{BodyLength, CONTINUE, Persistence, has_body, reason, write_head};
+
+/// How large a request may be. Each limit holds while the request is still
+/// incomplete: whoever passes it is refused at that byte, not at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The request line with its line end, in bytes. Default 8 KiB. Beyond it
+    /// the client gets `414`, code `uri_too_long`.
+    ///
+    /// A request line has to fit into `head_bytes_max` too; whichever of the
+    /// two is smaller is the limit.
+    pub request_line_bytes_max: usize,
+    /// All of the head, from the request line to the empty line after the
+    /// headers, in bytes. Default 32 KiB. Beyond it the client gets `431`, code
+    /// `head_too_large`.
+    pub head_bytes_max: usize,
+    /// How many header lines, at most [`HEADERS_CEILING`] whatever is said
+    /// here. Default 100. Beyond it the client gets `431`, code
+    /// `too_many_headers`.
+    pub headers_max: usize,
+    /// The body after decoding, in bytes. Default 1 MiB. Beyond it the client
+    /// gets `413`, code `payload_too_large`: before any of the body when
+    /// `Content-Length` says so, else at the chunk that goes too far.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            request_line_bytes_max: 8 * 1024,
+            head_bytes_max: 32 * 1024,
+            headers_max: 100,
+            body_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// The most headers that a request can have under any [`Limits`]. Parsing needs
+/// a slot of 32 bytes for each on the stack: 8 KiB.
+pub const HEADERS_CEILING: usize = 256;
+
+/// Whether a token may hold this byte (`tchar`, RFC 9110 section 5.6.2).
+/// Methods and header names are tokens.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a header's value may hold this byte (RFC 9110 section 5.5): visible
+/// characters, space, tab, and `obs-text`, the bytes from 0x80 on.
+fn is_value_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}

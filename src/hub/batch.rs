@@ -1,0 +1,116 @@
+//! Frames on their way from a log to sockets: gathered once, written to many.
+
+use crate::frame::Frame;
+
+/// One frame of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) sequence: u64,
+    /// Which of the feed's channels it is from.
+    pub(crate) lane: usize,
+    /// Where it ends in the batch's bytes.
+    end: usize,
+    pub(crate) frame: Frame,
+}
+
+/// Consecutive frames as one run of bytes.
+///
+/// A single frame, the usual case, is not copied: its bytes are the batch's.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pieces: Vec<Piece>,
+    joined: Vec<u8>,
+    len: usize,
+}
+
+impl Batch {
+    pub(crate) fn clear(&mut self) {
+        self.pieces.clear();
+        self.joined.clear();
+        self.len = 0;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Bytes gathered so far.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    pub(crate) fn push(&mut self, sequence: u64, lane: usize, frame: &Frame) {
+        match &*self.pieces {
+            [] => {}
+            [only] => {
+                self.joined.extend_from_slice(only.frame.as_bytes());
+                self.joined.extend_from_slice(frame.as_bytes());
+            }
+            _ => self.joined.extend_from_slice(frame.as_bytes()),
+        }
+        self.len += frame.len();
+        self.pieces.push(Piece {
+            sequence,
+            lane,
+            end: self.len,
+            frame: frame.clone(),
+        });
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match &*self.pieces {
+            [only] => only.frame.as_bytes(),
+            _ => &self.joined,
+        }
+    }
+
+    /// Splits the pieces after `written` bytes: those that are out whole, and
+    /// the one that is out in part with how many of its bytes are.
+    pub(crate) fn split(&self, written: usize) -> (&[Piece], Option<(&Piece, usize)>) {
+        let whole = self.pieces.partition_point(|piece| piece.end <= written);
+        let start = whole.checked_sub(1).map_or(0, |last| self.pieces[last].end);
+        let torn = (written > start).then(|| (&self.pieces[whole], written - start));
+        (&self.pieces[..whole], torn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_its_frames_in_a_row() {
+        let mut batch = Batch::default();
+        for (sequence, text) in [(1, "abc"), (4, "de"), (5, "f")] {
+            batch.push(sequence, 0, &Frame::raw(text.as_bytes()));
+            assert_eq!(batch.as_bytes().len(), batch.len());
+        }
+        assert_eq!(batch.as_bytes(), b"abcdef");
+        batch.clear();
+        assert!(batch.is_empty() && batch.as_bytes().is_empty());
+    }
+
+    #[test]
+    fn a_partial_write_is_split_at_its_frame() {
+        let mut batch = Batch::default();
+        for (sequence, text) in [(1, "abc"), (4, "de"), (5, "f")] {
+            batch.push(sequence, 0, &Frame::raw(text.as_bytes()));
+        }
+        for (written, whole, torn) in [
+            (0, 0, None),
+            (1, 0, Some((1, 1))),
+            (3, 1, None),
+            (4, 1, Some((4, 1))),
+            (5, 2, None),
+            (6, 3, None),
+        ] {
+            let (pieces, part) = batch.split(written);
+            assert_eq!(pieces.len(), whole, "{written}");
+            assert_eq!(part.map(|(p, n)| (p.sequence, n)), torn, "{written}");
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The handle to a channel that programs hold.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::audience::Condition;
+use super::client::{ClientId, ClientInfo, DisconnectReason};
+use super::id::EventId;
+use super::publish::Target;
+use super::{ChannelKey, Hub};
+use crate::event::{Event, EventError};
+
+/// How many members a filter is shown before the lock is let go.
+const FILTER_SLICE: u32 = 1024;
+
+/// What many clients subscribe to: a named, ordered log of events.
+///
+/// A `Channel` is a cheap handle: clone it, keep it, send it to other
+/// threads. Every method answers at once and may be called from anywhere,
+/// callbacks of the engine included; none waits for the network. A channel
+/// lives in its [`ChannelManager`](crate::ChannelManager) until it is closed,
+/// and works before any engine runs.
+///
+/// ```
+/// use pushwheel::{ChannelManager, Event};
+///
+/// let channels = ChannelManager::new();
+/// let news = channels.get_or_create("news")?;
+/// let published = news.broadcast(Event::new("headline", "It works"))?;
+/// assert_eq!(published.clients, 0); // nobody has subscribed yet
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+/// What the handles to one channel share. While there is one, the channel is
+/// not cleaned up.
+pub(crate) struct Shared {
+    hub: Arc<Hub>,
+    key: ChannelKey,
+    name: Arc<str>,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// The id of the (last) event, as clients see it.
+    pub id: EventId,
+    /// How many events were appended.
+    pub events: usize,
+    /// For how many connected clients they were.
+    pub clients: usize,
+}
+
+/// Why an event was not published. Nothing of it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The event cannot be written as it is.
+    Event(EventError),
+    /// The event is larger on the wire than the channel takes.
+    TooLarge {
+        /// Its size, in bytes.
+        bytes: usize,
+        /// The most that the channel takes, in bytes.
+        max: usize,
+    },
+    /// The channel was closed or removed.
+    Closed,
+    /// The channel is finished: it had its last event.
+    Finished,
+}
+
+impl PublishError {
+    /// A stable name for the error, as the server's JSON has it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            PublishError::Event(error) => error.code(),
+            PublishError::TooLarge { .. } => "event_too_large",
+            PublishError::Closed => "channel_closed",
+            PublishError::Finished => "channel_finished",
+        }
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::Event(error) => error.fmt(f),
+            PublishError::TooLarge { bytes, max } => write!(
+                f,
+                "the event has {bytes} bytes and the channel takes {max}: \
+                 send less, or a link to it"
+            ),
+            PublishError::Closed => f.write_str(
+                "the channel was closed: get it from the manager again to open a new one",
+            ),
+            PublishError::Finished => f.write_str(
+                "the channel is finished and takes no more events: publish to another one",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PublishError::Event(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<EventError> for PublishError {
+    fn from(error: EventError) -> Self {
+        PublishError::Event(error)
+    }
+}
+
+/// A client as a filter sees it; see [`Channel::broadcast_to`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Its id.
+    pub id: ClientId,
+    /// What its subscription said of it; `null` when nothing was said.
+    pub metadata: Arc<Value>,
+}
+
+/// The figures of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelStats {
+    /// The channel's name.
+    pub name: Arc<str>,
+    /// How many clients are subscribed.
+    pub clients: usize,
+    /// How many events were published, ever.
+    pub published: u64,
+    /// How many events were written to clients, ever: each client counts.
+    pub delivered: u64,
+    /// How many times a client was told of a gap.
+    pub gaps: u64,
+    /// How many events its log holds.
+    pub history_events: usize,
+    /// How many bytes these take, bookkeeping included.
+    pub history_bytes: usize,
+    /// The id of the oldest of them.
+    pub oldest: Option<EventId>,
+    /// The id of the newest of them.
+    pub newest: Option<EventId>,
+}
+
+impl Channel {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Publishes to all clients of the channel.
+    ///
+    /// The event is encoded once, here. The cost does not grow with the
+    /// number of clients.
+    ///
+    /// # Errors
+    /// When the event cannot be written or is too large, and when the channel
+    /// was closed or is finished.
+    pub fn broadcast<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<Published, PublishError> {
+        self.publish_one(event.borrow(), Target::Everybody)
+    }
+
+    /// Publishes several events, all or none of them, in their order and with
+    /// no other event between. The answer has the id of the last.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast), for any of the events.
+    pub fn broadcast_batch<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Published, PublishError> {
+        let hub = &self.shared.hub;
+        let encode = |event: E| hub.encode(event.borrow());
+        let ready = events.into_iter().map(encode).collect::<Result<_, _>>()?;
+        hub.publish(self.shared.key, ready, Target::Everybody)
+    }
+
+    /// Publishes to the client with this id; `clients` of the answer is 1 if
+    /// it is connected and 0 if not.
+    ///
+    /// The event has its place among the broadcasts and is kept in the
+    /// history, for this id alone: a client that is away for a moment and
+    /// comes back under the same id is sent it.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn send<'a>(
+        &self,
+        client: impl AsClientId,
+        event: impl Borrow<Event<'a>>,
+    ) -> Result<Published, PublishError> {
+        self.publish_one(event.borrow(), Target::One(client.as_client_id()))
+    }
+
+    /// Publishes to the clients that `filter` lets through, and says how many
+    /// they were.
+    ///
+    /// The filter runs on the calling thread, with nothing locked, so it may
+    /// borrow what it likes and call any method of any channel. It is called
+    /// once for each client: where that is too much, see
+    /// [`broadcast_where`](Self::broadcast_where).
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_to<'a>(
+        &self,
+        mut filter: impl FnMut(&Candidate) -> bool,
+        event: impl Borrow<Event<'a>>,
+    ) -> Result<Published, PublishError> {
+        let mut chosen = Vec::new();
+        self.for_each_candidate(|slot, candidate| {
+            if filter(&candidate) {
+                chosen.push((candidate.id, slot));
+            }
+        });
+        self.publish_one(event.borrow(), Target::Chosen(chosen))
+    }
+
+    /// Publishes to the clients whose metadata meet all of `conditions`.
+    ///
+    /// The conditions are kept with the event: a client that comes back with
+    /// its `Last-Event-ID` is sent it if its metadata meet them then.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_where<'a>(
+        &self,
+        conditions: &[Condition],
+        event: impl Borrow<Event<'a>>,
+    ) -> Result<Published, PublishError> {
+        self.publish_one(event.borrow(), Target::Where(conditions))
+    }
+
+    fn publish_one(
+        &self,
+        event: &Event<'_>,
+        target: Target<'_>,
+    ) -> Result<Published, PublishError> {
+        let hub = &self.shared.hub;
+        hub.publish(self.shared.key, vec![hub.encode(event)?], target)
+    }
+
+    /// Ends the channel in good order: its clients are sent what there is,
+    /// then `event` as the last, then the end of the stream. Those who come
+    /// back are answered `204 No Content` for a while (see
+    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)),
+    /// upon which browsers stop reconnecting. Says how many clients there
+    /// are.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn finish<'a>(&self, event: Option<impl Borrow<Event<'a>>>) -> Result<usize, PublishError> {
+        let hub = &self.shared.hub;
+        let event = match event {
+            Some(event) => Some(hub.encode(event.borrow())?),
+            None => None,
+        };
+        hub.finish(self.shared.key, event)
+    }
+
+    /// Removes the channel at once and disconnects its clients, of which it
+    /// answers the number. The name may be used again, for a new channel.
+    pub fn close(&self) -> usize {
+        let reason = DisconnectReason::ChannelClosed;
+        self.shared.hub.remove(self.shared.key, reason)
+    }
+
+    /// Whether the channel was closed or removed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.hub.view(self.shared.key, |_| ()).is_none()
+    }
+
+    /// Disconnects one client; says whether it was there.
+    pub fn disconnect(&self, client: impl AsClientId) -> bool {
+        let reason = DisconnectReason::Kicked;
+        let id = client.as_client_id();
+        self.shared.hub.kick(self.shared.key, &id, reason)
+    }
+
+    /// How many clients are subscribed.
+    #[must_use]
+    pub fn client_count(&self) -> usize {
+        let count = self
+            .shared
+            .hub
+            .view(self.shared.key, |channel| channel.members.len());
+        count.unwrap_or(0)
+    }
+
+    /// The ids of the clients. The cost grows with their number.
+    #[must_use]
+    pub fn client_ids(&self) -> Vec<ClientId> {
+        let mut ids = Vec::new();
+        self.for_each_candidate(|_, candidate| ids.push(candidate.id));
+        ids
+    }
+
+    /// Whether a client with this id is subscribed.
+    #[must_use]
+    pub fn has_client(&self, client: impl AsClientId) -> bool {
+        let id = client.as_client_id();
+        let found = self
+            .shared
+            .hub
+            .view(self.shared.key, |channel| channel.members.find(&id));
+        found.flatten().is_some()
+    }
+
+    /// What is known of the client with this id.
+    #[must_use]
+    pub fn client(&self, client: impl AsClientId) -> Option<ClientInfo> {
+        let id = client.as_client_id();
+        let hub = &self.shared.hub;
+        hub.view(self.shared.key, |channel| {
+            let member = channel.members.get(channel.members.find(&id)?)?;
+            Some(channel.info(member, &hub.clock))
+        })?
+    }
+
+    /// What is known of each client. The cost grows with their number.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientInfo> {
+        let ids = self.client_ids();
+        ids.iter().filter_map(|id| self.client(id)).collect()
+    }
+
+    /// The channel's figures, or `None` when it was closed.
+    #[must_use]
+    pub fn stats(&self) -> Option<ChannelStats> {
+        let hub = &self.shared.hub;
+        hub.view(self.shared.key, |channel| channel.stats(hub))
+    }
+
+    /// Shows everybody to `visit`, a slice at a time, with the lock open.
+    fn for_each_candidate(&self, mut visit: impl FnMut(u32, Candidate)) {
+        let mut slice: Vec<(u32, Candidate)> = Vec::new();
+        let mut from = 0;
+        while let Some(end) = self.shared.hub.view(self.shared.key, |channel| {
+            let members = channel
+                .members
+                .range(from, from.saturating_add(FILTER_SLICE));
+            slice.extend(members.map(|(slot, member)| {
+                let candidate = Candidate {
+                    id: member.id.clone(),
+                    metadata: member.metadata().cloned().unwrap_or_default(),
+                };
+                (slot, candidate)
+            }));
+            channel.members.slots_end()
+        }) {
+            for (slot, candidate) in slice.drain(..) {
+                visit(slot, candidate);
+            }
+            from = from.saturating_add(FILTER_SLICE);
+            if from >= end {
+                break;
+            }
+        }
+    }
+
+    pub(crate) fn new(hub: &Arc<Hub>, key: ChannelKey, name: Arc<str>) -> Channel {
+        let shared = Shared {
+            hub: hub.clone(),
+            key,
+            name,
+        };
+        Channel {
+            shared: Arc::new(shared),
+        }
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Channel {
+        Channel { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn key(&self) -> ChannelKey {
+        self.shared.key
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.shared.hub
+    }
+}
+
+/// What names a client: a [`ClientId`] or its text.
+pub trait AsClientId {
+    /// The id that is meant.
+    fn as_client_id(&self) -> ClientId;
+}
+
+impl AsClientId for ClientId {
+    fn as_client_id(&self) -> ClientId {
+        self.clone()
+    }
+}
+
+impl AsClientId for str {
+    fn as_client_id(&self) -> ClientId {
+        ClientId::lookup(self)
+    }
+}
+
+impl AsClientId for String {
+    fn as_client_id(&self) -> ClientId {
+        ClientId::lookup(self)
+    }
+}
+
+impl<T: AsClientId + ?Sized> AsClientId for &T {
+    fn as_client_id(&self) -> ClientId {
+        (**self).as_client_id()
+    }
+}

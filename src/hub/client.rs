@@ -1,0 +1,313 @@
+//! Who is connected: the client's id, what is known of it, and its place in
+//! a channel.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The longest client id that is accepted, in bytes.
+pub const CLIENT_ID_BYTES_MAX: usize = 255;
+
+/// The id of one client: a random UUID, unless its subscription named one.
+///
+/// Two ids are equal when their texts are. An id is 1 to 255 bytes without
+/// control characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    /// Sixteen bytes in place: the usual id costs no allocation.
+    Uuid(Uuid),
+    Text(Arc<str>),
+}
+
+/// A client id that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientIdError;
+
+impl fmt::Display for ClientIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a client id is 1 to {CLIENT_ID_BYTES_MAX} bytes without control characters: choose another"
+        )
+    }
+}
+
+impl std::error::Error for ClientIdError {}
+
+impl ClientId {
+    /// Takes `text` as an id.
+    ///
+    /// # Errors
+    /// When it is empty, longer than 255 bytes, or has a control character.
+    pub fn new(text: &str) -> Result<ClientId, ClientIdError> {
+        if text.is_empty() || text.len() > CLIENT_ID_BYTES_MAX || text.chars().any(char::is_control)
+        {
+            return Err(ClientIdError);
+        }
+        Ok(ClientId::lookup(text))
+    }
+
+    /// The id that `text` spells, for finding a client: an impossible id
+    /// simply finds nobody.
+    pub(crate) fn lookup(text: &str) -> ClientId {
+        // A UUID in its canonical spelling is one id, whoever spelled it.
+        let canonical = |uuid: &Uuid| {
+            let mut buffer = Uuid::encode_buffer();
+            uuid.hyphenated().encode_lower(&mut buffer) == text
+        };
+        match Uuid::try_parse(text).ok().filter(canonical) {
+            Some(uuid) => ClientId(Repr::Uuid(uuid)),
+            None => ClientId(Repr::Text(text.into())),
+        }
+    }
+
+    pub(crate) fn from_uuid(uuid: Uuid) -> ClientId {
+        ClientId(Repr::Uuid(uuid))
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Uuid(uuid) => uuid.fmt(f),
+            Repr::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({self})")
+    }
+}
+
+impl PartialEq<str> for ClientId {
+    fn eq(&self, text: &str) -> bool {
+        *self == ClientId::lookup(text)
+    }
+}
+
+impl PartialEq<&str> for ClientId {
+    fn eq(&self, text: &&str) -> bool {
+        *self == **text
+    }
+}
+
+/// What the engine knows of one client.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientInfo {
+    /// Its id.
+    pub id: ClientId,
+    /// What its subscription said of it; `null` when nothing was said.
+    pub metadata: Arc<Value>,
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// When it subscribed.
+    pub since: SystemTime,
+    /// How many events of its channel wait for it: 0 for a client that
+    /// keeps up.
+    pub behind: usize,
+}
+
+/// Why a client is gone, as `on_disconnect` is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The client closed the connection, or the network did.
+    Gone,
+    /// It fell further behind than its channel's log reaches.
+    Lagged,
+    /// It took nothing for as long as a stalled write may last.
+    Stalled,
+    /// It went on sending bytes, which a subscriber has no reason to do.
+    Misbehaved,
+    /// Another client subscribed with the same id.
+    Replaced,
+    /// [`Channel::disconnect`](crate::Channel::disconnect) was called.
+    Kicked,
+    /// Its channel was closed.
+    ChannelClosed,
+    /// Its channel or sink was finished, and it has everything.
+    Finished,
+    /// The engine shut down.
+    Shutdown,
+}
+
+impl DisconnectReason {
+    /// Every reason there is, in the order of [`Self::index`].
+    pub const ALL: [DisconnectReason; 9] = [
+        DisconnectReason::Gone,
+        DisconnectReason::Lagged,
+        DisconnectReason::Stalled,
+        DisconnectReason::Misbehaved,
+        DisconnectReason::Replaced,
+        DisconnectReason::Kicked,
+        DisconnectReason::ChannelClosed,
+        DisconnectReason::Finished,
+        DisconnectReason::Shutdown,
+    ];
+
+    /// A stable name for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DisconnectReason::Gone => "gone",
+            DisconnectReason::Lagged => "lagged",
+            DisconnectReason::Stalled => "stalled",
+            DisconnectReason::Misbehaved => "misbehaved",
+            DisconnectReason::Replaced => "replaced",
+            DisconnectReason::Kicked => "kicked",
+            DisconnectReason::ChannelClosed => "channel_closed",
+            DisconnectReason::Finished => "finished",
+            DisconnectReason::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a subscription wants called once, when its client is gone.
+pub(crate) type DisconnectHook = Box<dyn FnOnce(&ClientInfo, DisconnectReason) + Send>;
+
+/// The connection behind a member: which reactor has it, and its token there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) token: u64,
+    pub(crate) reactor: u16,
+}
+
+/// A client's place in a channel. There is one for every connected client,
+/// so its size is part of what an idle client costs: 72 bytes.
+pub(crate) struct Member {
+    pub(crate) id: ClientId,
+    pub(crate) token: u64,
+    /// What a client that is behind has seen; `CAUGHT_UP` for all others.
+    pub(crate) seen: u64,
+    /// What only some clients have.
+    pub(crate) extra: Option<Box<Extra>>,
+    address: Address,
+    /// Seconds of the hub's clock.
+    since_s: u32,
+    pub(crate) reactor: u16,
+}
+
+/// The `seen` of a member that keeps up.
+pub(crate) const CAUGHT_UP: u64 = u64::MAX;
+
+/// What a member has beyond its id: metadata, and somebody to tell.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) metadata: Arc<Value>,
+    pub(crate) on_disconnect: Option<DisconnectHook>,
+}
+
+impl Member {
+    #[allow(clippy::cast_possible_truncation, reason = "136 years")]
+    pub(crate) fn new(
+        id: ClientId,
+        place: Place,
+        address: SocketAddr,
+        now_ms: u64,
+        extra: Option<Box<Extra>>,
+    ) -> Member {
+        Member {
+            id,
+            token: place.token,
+            reactor: place.reactor,
+            seen: CAUGHT_UP,
+            extra,
+            address: Address::new(address),
+            since_s: (now_ms / 1000) as u32,
+        }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            token: self.token,
+            reactor: self.reactor,
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> Option<&Arc<Value>> {
+        self.extra.as_ref().map(|extra| &extra.metadata)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.get()
+    }
+
+    /// When the client subscribed, in milliseconds of the hub's clock,
+    /// rounded down to a second.
+    pub(crate) fn since_ms(&self) -> u64 {
+        u64::from(self.since_s) * 1000
+    }
+}
+
+/// A socket address in 16 bytes: IPv4 in place, IPv6 behind a pointer.
+enum Address {
+    V4(Ipv4Addr, u16),
+    V6(Box<SocketAddrV6>),
+}
+
+impl Address {
+    fn new(address: SocketAddr) -> Address {
+        match address {
+            SocketAddr::V4(v4) => Address::V4(*v4.ip(), v4.port()),
+            SocketAddr::V6(v6) => Address::V6(Box::new(v6)),
+        }
+    }
+
+    fn get(&self) -> SocketAddr {
+        match self {
+            Address::V4(ip, port) => SocketAddr::new(IpAddr::V4(*ip), *port),
+            Address::V6(v6) => SocketAddr::V6(**v6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_72_bytes() {
+        assert_eq!(size_of::<Member>(), 72);
+    }
+
+    #[test]
+    fn ids_are_equal_when_their_texts_are() {
+        let uuid = Uuid::from_u128(7);
+        let spelled = ClientId::new(&uuid.to_string()).unwrap();
+        assert_eq!(spelled, ClientId::from_uuid(uuid));
+        let upper = ClientId::new(&uuid.to_string().to_uppercase().replace('0', "A")).unwrap();
+        assert_ne!(upper, ClientId::from_uuid(uuid));
+        assert_eq!(ClientId::new("ann").unwrap(), "ann");
+    }
+
+    #[test]
+    fn odd_ids_are_refused() {
+        for bad in ["", "a\nb", "\u{7f}", &"x".repeat(256)] {
+            assert_eq!(ClientId::new(bad), Err(ClientIdError));
+        }
+    }
+
+    #[test]
+    fn addresses_survive() {
+        for text in ["127.0.0.1:80", "[2001:db8::1]:443"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Address::new(address).get(), address);
+        }
+    }
+}

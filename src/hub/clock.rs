@@ -1,0 +1,61 @@
+//! The one place where the engine reads a clock.
+//!
+//! Everything else takes the time as an argument, in milliseconds since the
+//! hub was made, so that a simulated run repeats itself to the last byte.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where a hub's time comes from: the system, or a counter that a test moves.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    source: Source,
+    /// What the wall clock showed when this clock stood at zero.
+    started: SystemTime,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    System(Instant),
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The system's monotonic clock, counted from now.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the edge")]
+    pub fn system() -> Clock {
+        Clock {
+            source: Source::System(Instant::now()),
+            started: SystemTime::now(),
+        }
+    }
+
+    /// A clock that stands still until somebody stores another number of
+    /// milliseconds in `now_ms`. Its wall clock starts at the Unix epoch.
+    #[must_use]
+    pub fn manual(now_ms: Arc<AtomicU64>) -> Clock {
+        Clock {
+            source: Source::Manual(now_ms),
+            started: UNIX_EPOCH,
+        }
+    }
+
+    /// Milliseconds since this clock was made. Never goes back.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
+    #[allow(clippy::disallowed_methods, reason = "this is the edge")]
+    pub fn now_ms(&self) -> u64 {
+        match &self.source {
+            Source::System(start) => start.elapsed().as_millis() as u64,
+            Source::Manual(now_ms) => now_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the wall clock shows at `at_ms` of this clock.
+    #[must_use]
+    pub fn wall(&self, at_ms: u64) -> SystemTime {
+        self.started + Duration::from_millis(at_ms)
+    }
+}

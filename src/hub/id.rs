@@ -1,0 +1,135 @@
+//! Event ids: `<epoch>-<sequence>`.
+//!
+//! The epoch names one life of the sequencer, so that an id from before a
+//! restart is recognised as such and never mistaken for one of today's.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest epoch, in bytes: with the hyphen and 20 digits an id stays
+/// below 64 bytes.
+const EPOCH_BYTES_MAX: usize = 32;
+
+/// The name of one life of the sequencer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// The epoch that `random` spells, in base 36: seven characters or fewer.
+    pub(crate) fn from_random(random: u32) -> Epoch {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let mut text = String::new();
+        let mut rest = random as usize;
+        loop {
+            text.insert(0, char::from(DIGITS[rest % 36]));
+            rest /= 36;
+            if rest == 0 {
+                return Epoch(text.into());
+            }
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The id of a published event, as clients see it and send it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventId(Repr);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Repr {
+    Ours(Epoch, u64),
+    Own(Arc<str>),
+}
+
+impl EventId {
+    pub(crate) fn new(epoch: &Epoch, sequence: u64) -> EventId {
+        EventId(Repr::Ours(epoch.clone(), sequence))
+    }
+
+    pub(crate) fn own(id: Arc<str>) -> EventId {
+        EventId(Repr::Own(id))
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Ours(epoch, sequence) => write!(f, "{}-{sequence}", epoch.as_str()),
+            Repr::Own(id) => f.write_str(id),
+        }
+    }
+}
+
+/// What an id that a client sent turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// Of this epoch.
+    Ours(u64),
+    /// Of another one: the server was restarted since.
+    Foreign,
+    /// None of our making.
+    Unknown,
+}
+
+/// Reads an id strictly: exactly what [`EventId`] prints, nothing else.
+pub(crate) fn parse(text: &str, epoch: &Epoch) -> Parsed {
+    let Some((prefix, digits)) = text.rsplit_once('-') else {
+        return Parsed::Unknown;
+    };
+    let is_epoch = (1..=EPOCH_BYTES_MAX).contains(&prefix.len())
+        && prefix
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_');
+    let is_number =
+        digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    match digits.parse() {
+        Ok(sequence) if is_epoch && is_number => {
+            if prefix == epoch.as_str() {
+                Parsed::Ours(sequence)
+            } else {
+                Parsed::Foreign
+            }
+        }
+        _ => Parsed::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_was_written() {
+        let epoch = Epoch::from_random(123_456_789);
+        for sequence in [0, 1, 17, u64::MAX] {
+            let id = EventId::new(&epoch, sequence).to_string();
+            assert_eq!(parse(&id, &epoch), Parsed::Ours(sequence));
+        }
+        assert_eq!(Epoch::from_random(u32::MAX).as_str(), "1z141z3");
+        assert_eq!(Epoch::from_random(0).as_str(), "0");
+    }
+
+    #[test]
+    fn foreign_and_forged_ids_are_told_apart() {
+        let epoch = Epoch::from_random(1);
+        assert_eq!(parse("zzz-17", &epoch), Parsed::Foreign);
+        for forged in [
+            "",
+            "-",
+            "17",
+            "1-",
+            "-1",
+            "1-017",
+            "1-+7",
+            "1- 7",
+            "1-99999999999999999999",
+            "a b-1",
+            "1--1",
+        ] {
+            assert_eq!(parse(forged, &epoch), Parsed::Unknown, "{forged:?}");
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! A channel's log: an ordered queue of finished frames. Pure; it never
+//! waits, never formats and never learns who reads it.
+//!
+//! ```text
+//!   evicted ──►│ tail ........................... head │◄── append
+//!              │                                       │
+//!  cursor < tail: a gap      cursor: resumes here      cursor == head: caught up
+//! ```
+//!
+//! Sequence numbers are the engine's, so they rise along a log but have
+//! holes: the numbers between belong to other channels. The invariant to
+//! remember: *a reader that has seen everything up to `s` misses nothing if
+//! and only if `s >= evicted_through`*.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audience::Audience;
+use crate::frame::Frame;
+
+/// What an entry costs beyond its frame's bytes, in the log's accounting.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// How much of a channel is kept for those who come back.
+///
+/// All three bounds hold at once: an entry goes as soon as one of them says
+/// so, the oldest first, unless a connected client still waits for it (see
+/// [`ChannelOptions::backlog_bytes_max`](crate::ChannelOptions::backlog_bytes_max)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct History {
+    /// How many events at the most.
+    pub events_max: usize,
+    /// How many bytes at the most, frames and bookkeeping together.
+    pub bytes_max: usize,
+    /// For how long.
+    pub age_max: Duration,
+}
+
+impl History {
+    /// No history: an event is dropped once every connected client has it.
+    /// The library's default.
+    pub const NONE: History = History {
+        events_max: 0,
+        bytes_max: 0,
+        age_max: Duration::ZERO,
+    };
+
+    /// The last `events_max` events, of at most 1 MiB and ten minutes.
+    #[must_use]
+    pub const fn events(events_max: usize) -> History {
+        History {
+            events_max,
+            bytes_max: 1 << 20,
+            age_max: Duration::from_secs(600),
+        }
+    }
+
+    /// The same with another bound on bytes.
+    #[must_use]
+    pub const fn bytes_max(mut self, bytes: usize) -> History {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// The same with another bound on age.
+    #[must_use]
+    pub const fn age_max(mut self, age: Duration) -> History {
+        self.age_max = age;
+        self
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.events_max == 0
+    }
+}
+
+/// One event in its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) sequence: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) frame: Frame,
+    /// What makes the entry more than a plain broadcast; rare, so boxed.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What only some entries have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    /// For whom the entry is; `None` is everybody.
+    pub(crate) directed: Option<Directed>,
+    /// The id that the publisher gave.
+    pub(crate) own_id: Option<Arc<str>>,
+    /// The key under which a newer event replaces this one.
+    pub(crate) key: Option<Arc<str>>,
+}
+
+/// For whom an entry is, and where they were when it was published.
+#[derive(Clone, Debug)]
+pub(crate) struct Directed {
+    pub(crate) audience: Audience,
+    /// The slots of those members who were there. A slot may have a new
+    /// tenant by now; the audience has the last word.
+    pub(crate) slots: Box<[u32]>,
+}
+
+impl Entry {
+    pub(crate) fn directed(&self) -> Option<&Directed> {
+        self.rare.as_ref()?.directed.as_ref()
+    }
+
+    pub(crate) fn own_id(&self) -> Option<&str> {
+        self.rare.as_ref()?.own_id.as_deref()
+    }
+
+    fn bytes(&self) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            size_of::<Rare>()
+                + rare.own_id.as_ref().map_or(0, |id| 2 * id.len())
+                + rare.key.as_ref().map_or(0, |key| 2 * key.len())
+                + rare
+                    .directed
+                    .as_ref()
+                    .map_or(0, |d| d.audience.bytes() + size_of_val(&*d.slots))
+        });
+        self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+/// What a log may hold: its history, and what connected clients wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) history: History,
+    /// Entries that a connected client has yet to be sent are kept beyond
+    /// the history, up to this many bytes in all.
+    pub(crate) backlog_bytes_max: usize,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    head: u64,
+    evicted_through: u64,
+    /// Where to find the entries whose publisher gave them an id.
+    own_ids: HashMap<Arc<str>, u64>,
+    /// The newest entry of each key.
+    keys: HashMap<Arc<str>, u64>,
+}
+
+impl Log {
+    /// An empty log of whose past, up to `evicted_through`, nothing is known.
+    pub(crate) fn new(evicted_through: u64) -> Log {
+        Log {
+            evicted_through,
+            head: evicted_through,
+            ..Log::default()
+        }
+    }
+
+    /// The sequence number of the newest entry that the log ever had.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The newest sequence number that a reader may have missed for good.
+    pub(crate) fn evicted_through(&self) -> u64 {
+        self.evicted_through
+    }
+
+    /// Bytes held, by the log's own accounting.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Entry> {
+        self.entries.front()
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Entry> {
+        self.entries.back()
+    }
+
+    /// Puts `entry` at the head. Its sequence number must be higher than any
+    /// before. An older entry of the same key goes away.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        debug_assert!(entry.sequence > self.head, "sequence numbers rise");
+        self.head = entry.sequence;
+        if let Some(rare) = &entry.rare {
+            if let Some(id) = &rare.own_id {
+                self.own_ids.insert(id.clone(), entry.sequence);
+            }
+            if let Some(key) = &rare.key
+                && let Some(older) = self.keys.insert(key.clone(), entry.sequence)
+            {
+                self.replace(older);
+            }
+        }
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+    }
+
+    /// Takes out an entry that a newer one of its key replaces. That is no
+    /// loss to anybody, so `evicted_through` stays.
+    fn replace(&mut self, sequence: u64) {
+        if let Ok(index) = self.index_of(sequence) {
+            let entry = self.entries.remove(index).expect("the index was found");
+            self.bytes -= entry.bytes();
+            self.forget_id(&entry);
+        }
+    }
+
+    /// Drops, oldest first, what the bounds do not allow to be kept.
+    /// `needed_after`: everything up to it has been sent to every connected
+    /// client.
+    pub(crate) fn trim(&mut self, bounds: &Bounds, needed_after: u64, now_ms: u64) {
+        let history = &bounds.history;
+        let age_max_ms = u64::try_from(history.age_max.as_millis()).unwrap_or(u64::MAX);
+        while let Some(oldest) = self.entries.front() {
+            let beyond_history = self.entries.len() > history.events_max
+                || self.bytes > history.bytes_max
+                || now_ms.saturating_sub(oldest.at_ms) > age_max_ms;
+            let is_awaited =
+                oldest.sequence > needed_after && self.bytes <= bounds.backlog_bytes_max;
+            if !beyond_history || is_awaited {
+                break;
+            }
+            self.evict_oldest();
+        }
+        if self.entries.is_empty() && self.entries.capacity() > 64 {
+            self.entries.shrink_to(16);
+        }
+    }
+
+    fn evict_oldest(&mut self) {
+        let Some(entry) = self.entries.pop_front() else {
+            return;
+        };
+        self.bytes -= entry.bytes();
+        self.evicted_through = entry.sequence;
+        self.forget_id(&entry);
+        if let Some(key) = entry.rare.as_ref().and_then(|rare| rare.key.as_ref())
+            && self.keys.get(key) == Some(&entry.sequence)
+        {
+            self.keys.remove(key);
+        }
+    }
+
+    fn forget_id(&mut self, entry: &Entry) {
+        if let Some(id) = entry.own_id()
+            && self.own_ids.get(id) == Some(&entry.sequence)
+        {
+            self.own_ids.remove(id);
+        }
+    }
+
+    /// The entries after `sequence`, oldest first.
+    pub(crate) fn after(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
+        let start = match self.entries.back() {
+            // The usual reader has seen all but the newest few.
+            Some(newest) if newest.sequence <= sequence => self.entries.len(),
+            _ => self.entries.partition_point(|e| e.sequence <= sequence),
+        };
+        self.entries.range(start..)
+    }
+
+    /// How many entries there are after `sequence`.
+    pub(crate) fn count_after(&self, sequence: u64) -> usize {
+        self.entries.len() - self.entries.partition_point(|e| e.sequence <= sequence)
+    }
+
+    /// Where the entry is to which its publisher gave this id.
+    pub(crate) fn sequence_of(&self, own_id: &str) -> Option<u64> {
+        self.own_ids.get(own_id).copied()
+    }
+
+    /// The position from which a reader gets the last `count` of the entries
+    /// that `admits` lets it see.
+    pub(crate) fn position_before_last(
+        &self,
+        count: usize,
+        admits: impl Fn(&Entry) -> bool,
+    ) -> u64 {
+        let mut position = self.head;
+        for entry in self.entries.iter().rev().filter(|e| admits(e)).take(count) {
+            position = entry.sequence - 1;
+        }
+        position
+    }
+
+    fn index_of(&self, sequence: u64) -> Result<usize, usize> {
+        self.entries
+            .binary_search_by_key(&sequence, |entry| entry.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP_ALL: Bounds = Bounds {
+        history: History::events(1_000),
+        backlog_bytes_max: 1 << 20,
+    };
+
+    fn entry(sequence: u64) -> Entry {
+        Entry {
+            sequence,
+            at_ms: sequence,
+            frame: Frame::raw(b"data: x\n\n"),
+            rare: None,
+        }
+    }
+
+    fn with(sequence: u64, own_id: Option<&str>, key: Option<&str>) -> Entry {
+        Entry {
+            rare: Some(Box::new(Rare {
+                own_id: own_id.map(Arc::from),
+                key: key.map(Arc::from),
+                ..Rare::default()
+            })),
+            ..entry(sequence)
+        }
+    }
+
+    fn sequences(log: &Log, after: u64) -> Vec<u64> {
+        log.after(after).map(|entry| entry.sequence).collect()
+    }
+
+    #[test]
+    fn a_reader_gets_what_comes_after_its_position() {
+        let mut log = Log::new(0);
+        for sequence in [2, 5, 9] {
+            log.append(entry(sequence));
+        }
+        assert_eq!(sequences(&log, 0), [2, 5, 9]);
+        assert_eq!(sequences(&log, 2), [5, 9]);
+        assert_eq!(sequences(&log, 4), [5, 9]);
+        assert_eq!(sequences(&log, 9), [0; 0]);
+        assert_eq!(log.count_after(2), 2);
+    }
+
+    #[test]
+    fn eviction_is_remembered_exactly() {
+        let mut log = Log::new(0);
+        for sequence in 1..=5 {
+            log.append(entry(sequence));
+        }
+        let two = Bounds {
+            history: History::events(2),
+            ..KEEP_ALL
+        };
+        log.trim(&two, u64::MAX, 5);
+        assert_eq!(sequences(&log, 0), [4, 5]);
+        assert_eq!(log.evicted_through(), 3);
+        log.trim(&two, u64::MAX, 5 + 600_001);
+        assert!(log.is_empty());
+        assert_eq!((log.evicted_through(), log.bytes()), (5, 0));
+    }
+
+    #[test]
+    fn what_a_connected_client_awaits_is_kept_up_to_the_backlog() {
+        let mut log = Log::new(0);
+        for sequence in 1..=10 {
+            log.append(entry(sequence));
+        }
+        let none = Bounds {
+            history: History::NONE,
+            backlog_bytes_max: log.bytes() / 2,
+        };
+        log.trim(&none, 2, 10);
+        assert_eq!(sequences(&log, 0), [6, 7, 8, 9, 10]);
+        log.trim(&none, 8, 10);
+        assert_eq!(sequences(&log, 0), [9, 10]);
+    }
+
+    #[test]
+    fn a_newer_event_of_a_key_replaces_the_older_one_and_that_is_no_gap() {
+        let mut log = Log::new(0);
+        log.append(with(1, None, Some("a")));
+        log.append(with(2, None, Some("b")));
+        log.append(with(3, None, Some("a")));
+        assert_eq!(sequences(&log, 0), [2, 3]);
+        assert_eq!(log.evicted_through(), 0);
+    }
+
+    #[test]
+    fn own_ids_are_found_until_they_are_evicted() {
+        let mut log = Log::new(0);
+        log.append(with(1, Some("x"), None));
+        log.append(with(2, Some("x"), None));
+        log.append(with(3, Some("y"), None));
+        assert_eq!(log.sequence_of("x"), Some(2));
+        let one = Bounds {
+            history: History::events(1),
+            ..KEEP_ALL
+        };
+        log.trim(&one, u64::MAX, 3);
+        assert_eq!(log.sequence_of("x"), None);
+        assert_eq!(log.sequence_of("y"), Some(3));
+    }
+
+    #[test]
+    fn the_last_n_are_counted_among_those_that_are_for_the_reader() {
+        let mut log = Log::new(0);
+        for sequence in 1..=6 {
+            log.append(entry(sequence));
+        }
+        assert_eq!(log.position_before_last(2, |_| true), 4);
+        assert_eq!(log.position_before_last(2, |e| e.sequence % 2 == 0), 3);
+        assert_eq!(log.position_before_last(0, |_| true), 6);
+        assert_eq!(log.position_before_last(99, |_| true), 0);
+    }
+}

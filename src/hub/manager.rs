@@ -1,0 +1,353 @@
+//! The channels of a program, by name.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channel::{Channel, ChannelStats, PublishError, Published};
+use super::client::DisconnectReason;
+use super::clock::Clock;
+use super::options::ChannelOptions;
+use super::state::ChannelState;
+use super::{ChannelKey, Hub, Randomness, Settings};
+use crate::event::Event;
+
+/// The longest name of a channel, in bytes.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+
+/// A name that no channel can have, or a channel too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The name is empty, longer than 255 bytes, or has a control character
+    /// or a slash.
+    Name,
+    /// There are as many channels as there may be.
+    TooMany {
+        /// How many that is.
+        max: usize,
+    },
+}
+
+impl ChannelError {
+    /// A stable name for the error, as the server's JSON has it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            ChannelError::Name => "channel_name_invalid",
+            ChannelError::TooMany { .. } => "too_many_channels",
+        }
+    }
+}
+
+impl fmt::Display for ChannelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChannelError::Name => write!(
+                f,
+                "a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 \
+                 without control characters and `/`: choose another"
+            ),
+            ChannelError::TooMany { max } => write!(
+                f,
+                "there are {max} channels, the most there may be: \
+                 remove empty ones, or raise the limit"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ChannelError {}
+
+/// The channels of a program: made, found and closed by name.
+///
+/// A cheap handle, as [`Channel`] is. An [`Engine`](crate::Engine) serves the
+/// channels of one manager.
+///
+/// ```
+/// use pushwheel::ChannelManager;
+///
+/// let channels = ChannelManager::new();
+/// channels.get_or_create("news")?;
+/// assert!(channels.has("news"));
+/// assert_eq!(channels.names(), ["news".into()]);
+/// # Ok::<(), pushwheel::ChannelError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ChannelManager {
+    hub: Arc<Hub>,
+}
+
+impl Default for ChannelManager {
+    fn default() -> Self {
+        ChannelManager::new()
+    }
+}
+
+/// What a manager is made with; see [`ChannelManager::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct ChannelManagerBuilder {
+    settings: Settings,
+    defaults: ChannelOptions,
+}
+
+impl ChannelManagerBuilder {
+    /// What a channel is made with when nobody says otherwise.
+    #[must_use]
+    pub fn defaults(mut self, options: ChannelOptions) -> Self {
+        self.defaults = options;
+        self
+    }
+
+    /// How many channels there may be. Default: 1,000,000.
+    #[must_use]
+    pub fn channels_max(mut self, channels: usize) -> Self {
+        self.settings.channels_max = channels;
+        self
+    }
+
+    /// After how long a channel that has no clients, no history and no handle
+    /// is removed; `None`: never. Default: 60 s.
+    #[must_use]
+    pub fn empty_after(mut self, time: Option<Duration>) -> Self {
+        self.settings.empty_after = time;
+        self
+    }
+
+    /// Makes the manager.
+    #[must_use]
+    pub fn build(self) -> ChannelManager {
+        self.build_with(Clock::system(), Randomness::System)
+    }
+
+    /// A manager whose time and ids are a test's to say.
+    #[cfg(feature = "internals")]
+    #[must_use]
+    pub fn build_simulated(self, clock: Clock, seed: u64) -> ChannelManager {
+        self.build_with(clock, Randomness::Seeded(std::sync::Mutex::new(seed)))
+    }
+
+    fn build_with(self, clock: Clock, randomness: Randomness) -> ChannelManager {
+        ChannelManager {
+            hub: Hub::new(clock, randomness, self.settings, self.defaults),
+        }
+    }
+}
+
+/// The figures of all channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How many channels there are.
+    pub channels: usize,
+    /// How many clients they have, a stream of several channels counted once
+    /// for each.
+    pub clients: usize,
+    /// Each channel's own figures, in the order of their names.
+    pub channel_stats: Vec<ChannelStats>,
+}
+
+impl ChannelManager {
+    /// A manager with the library's defaults.
+    #[must_use]
+    pub fn new() -> ChannelManager {
+        ChannelManager::builder().build()
+    }
+
+    /// A manager to be configured first.
+    #[must_use]
+    pub fn builder() -> ChannelManagerBuilder {
+        ChannelManagerBuilder::default()
+    }
+
+    /// The channel of this name, made with the default options if there is
+    /// none.
+    ///
+    /// # Errors
+    /// When no channel can have the name, or there are too many.
+    pub fn get_or_create(&self, name: &str) -> Result<Channel, ChannelError> {
+        self.get_or_create_with(name, || (*self.hub.defaults).clone())
+    }
+
+    /// The channel of this name, made with `options` if there is none; one
+    /// that is there keeps its own.
+    ///
+    /// # Errors
+    /// When no channel can have the name, or there are too many.
+    pub fn get_or_create_with(
+        &self,
+        name: &str,
+        options: impl FnOnce() -> ChannelOptions,
+    ) -> Result<Channel, ChannelError> {
+        if let Some(channel) = self.get(name) {
+            return Ok(channel);
+        }
+        check_name(name)?;
+        let options = Arc::new(options());
+        self.hub.open(name, options)
+    }
+
+    /// The channel of this name, if there is one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Channel> {
+        self.hub.find(name)
+    }
+
+    /// Whether there is a channel of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.hub.lock().names.contains_key(name)
+    }
+
+    /// The names of all channels, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = self.hub.lock().names.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many clients all channels have, a stream of several channels
+    /// counted once for each.
+    #[must_use]
+    pub fn total_clients(&self) -> usize {
+        self.hub.lock().clients
+    }
+
+    /// Publishes to every channel. `events` of the answer says to how many.
+    ///
+    /// # Errors
+    /// When the event cannot be written.
+    pub fn broadcast_all<'a>(
+        &self,
+        event: impl Borrow<Event<'a>>,
+    ) -> Result<Published, PublishError> {
+        self.hub.publish_to_all(event.borrow())
+    }
+
+    /// Closes the channel of this name and removes it; says whether there was
+    /// one.
+    pub fn remove(&self, name: &str) -> bool {
+        let key = self.hub.lock().names.get(name).copied();
+        key.map(|key| self.hub.remove(key, DisconnectReason::ChannelClosed))
+            .is_some()
+    }
+
+    /// Removes the channels without clients, their history with them, and
+    /// says how many they were.
+    pub fn remove_empty(&self) -> usize {
+        self.remove_where(|channel| channel.members.is_empty())
+    }
+
+    /// Closes and removes all channels, and says how many they were.
+    pub fn close_all(&self) -> usize {
+        self.remove_where(|_| true)
+    }
+
+    fn remove_where(&self, condition: impl Fn(&ChannelState) -> bool) -> usize {
+        let keys = self.hub.keys_where(condition);
+        for key in &keys {
+            self.hub.remove(*key, DisconnectReason::ChannelClosed);
+        }
+        keys.len()
+    }
+
+    /// The figures of all channels. The cost grows with their number.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let names = self.names();
+        let stats = |name: &Arc<str>| self.hub.find(name)?.stats();
+        let channel_stats: Vec<ChannelStats> = names.iter().filter_map(stats).collect();
+        Stats {
+            channels: channel_stats.len(),
+            clients: self.total_clients(),
+            channel_stats,
+        }
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ChannelError> {
+    let is_fine = (1..=CHANNEL_NAME_BYTES_MAX).contains(&name.len())
+        && !name.chars().any(|c| c.is_control() || c == '/');
+    is_fine.then_some(()).ok_or(ChannelError::Name)
+}
+
+/// What handles ask of the hub.
+impl Hub {
+    /// Shows a channel to `look`, under the lock.
+    pub(super) fn view<T>(
+        &self,
+        key: ChannelKey,
+        look: impl FnOnce(&ChannelState) -> T,
+    ) -> Option<T> {
+        self.lock().get(key).map(look)
+    }
+
+    fn find(self: &Arc<Self>, name: &str) -> Option<Channel> {
+        let mut state = self.lock();
+        let key = *state.names.get(name)?;
+        Some(self.handle(state.get_mut(key)?, key))
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        name: &str,
+        options: Arc<ChannelOptions>,
+    ) -> Result<Channel, ChannelError> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.lock();
+        let max = state.settings.channels_max;
+        let key = match state.names.get(name) {
+            Some(key) => *key,
+            None if state.names.len() >= max => return Err(ChannelError::TooMany { max }),
+            None => state.insert(name.into(), options, None, now_ms),
+        };
+        let channel = state.get_mut(key).expect("names lead to channels");
+        Ok(self.handle(channel, key))
+    }
+
+    fn handle(self: &Arc<Self>, channel: &mut ChannelState, key: ChannelKey) -> Channel {
+        if let Some(shared) = channel.shared.upgrade() {
+            return Channel::from_shared(shared);
+        }
+        let handle = Channel::new(self, key, channel.name.clone());
+        channel.shared = Arc::downgrade(handle.shared());
+        handle
+    }
+
+    fn keys_where(&self, condition: impl Fn(&ChannelState) -> bool) -> Vec<ChannelKey> {
+        let state = self.lock();
+        let named = state
+            .channels()
+            .filter(|(_, channel)| !channel.name.is_empty());
+        named
+            .filter(|(_, channel)| condition(channel))
+            .map(|(key, _)| key)
+            .collect()
+    }
+}
+
+impl ChannelState {
+    pub(super) fn stats(&self, hub: &Hub) -> ChannelStats {
+        let id_of = |entry: &super::log::Entry| match entry.rare.as_ref().map(|r| &r.own_id) {
+            Some(Some(own)) => super::id::EventId::own(own.clone()),
+            _ => hub.id_of(entry.sequence),
+        };
+        ChannelStats {
+            name: self.name.clone(),
+            clients: self.members.len(),
+            published: self.published,
+            delivered: self.delivered,
+            gaps: self.gaps,
+            history_events: self.log.len(),
+            history_bytes: self.log.bytes(),
+            oldest: self.log.oldest().map(id_of),
+            newest: self.log.newest().map(id_of),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What threads share: the channels with their logs and members, and the
+//! sequence that orders them all.
+//!
+//! There is one lock. It is held while an entry is appended or a few are
+//! copied out; never across a system call, never while user code runs, never
+//! while an event is encoded. Locked sections answer *whom to wake*, and the
+//! waking is done after.
+//!
+//! ```text
+//!  publisher ── encode ──► lock: sequence, stamp, append, mark dirty ──► wake a sleeping reactor
+//!  reactor   ◄─ take_work ── gather / read ── report ──► (trims the logs, wakes waiting sinks)
+//! ```
+
+pub(crate) mod audience;
+pub(crate) mod batch;
+pub(crate) mod channel;
+pub(crate) mod client;
+pub(crate) mod clock;
+pub(crate) mod id;
+pub(crate) mod log;
+pub(crate) mod manager;
+pub(crate) mod members;
+pub(crate) mod options;
+pub(crate) mod publish;
+mod reading;
+mod state;
+mod subscribe;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use uuid::Uuid;
+
+use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
+use clock::Clock;
+use id::{Epoch, EventId};
+use options::ChannelOptions;
+use state::State;
+
+pub(crate) use reading::{Read, Report};
+pub(crate) use state::{Membership, Seat};
+pub use subscribe::Start;
+pub(crate) use subscribe::{Join, JoinError, Joined};
+
+/// The most reactors that one hub may serve: they are the bits of a mask.
+pub(crate) const REACTORS_MAX: usize = 64;
+
+/// Names one channel for as long as the hub lives: a slot, and which of the
+/// slot's tenants is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ChannelKey {
+    pub(crate) slot: u32,
+    pub(crate) tenant: u32,
+}
+
+/// A client that the hub has taken out of a channel, and whose connection its
+/// reactor now has to end.
+pub(crate) struct Departure {
+    pub(crate) token: u64,
+    pub(crate) reason: DisconnectReason,
+    pub(crate) farewell: Option<Farewell>,
+}
+
+/// Whom to tell that a client is gone. Whoever owns it tells, so it is told
+/// exactly once.
+pub(crate) struct Farewell {
+    pub(crate) info: ClientInfo,
+    pub(crate) hook: DisconnectHook,
+}
+
+/// What a reactor finds when it looks for work.
+#[derive(Default)]
+pub(crate) struct Work {
+    /// Channels that have new entries for its members.
+    pub(crate) dirty: Vec<ChannelKey>,
+    pub(crate) departures: Vec<Departure>,
+}
+
+/// How the hub wakes a sleeping reactor.
+pub type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// The reactors that a locked section found asleep, and has to wake when the
+/// lock is open again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "a reactor that is not woken sleeps over its work"]
+pub(crate) struct Wake(u64);
+
+impl Wake {
+    fn add(&mut self, reactor: usize) {
+        self.0 |= 1 << reactor;
+    }
+
+    fn merge(&mut self, other: Wake) {
+        self.0 |= other.0;
+    }
+}
+
+/// Where ids and jitter come from.
+#[derive(Debug)]
+pub(crate) enum Randomness {
+    System,
+    /// For simulations: the same ids in every run.
+    Seeded(Mutex<u64>),
+}
+
+impl Randomness {
+    /// 128 random bits.
+    pub(crate) fn bits(&self) -> u128 {
+        match self {
+            Randomness::System => Uuid::new_v4().as_u128(),
+            Randomness::Seeded(state) => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut next = || {
+                    // SplitMix64: one multiply-and-shift generator is plenty here.
+                    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    let mut z = *state;
+                    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                    u128::from(z ^ (z >> 31))
+                };
+                (next() << 64) | next()
+            }
+        }
+    }
+}
+
+/// See the [module](self).
+pub(crate) struct Hub {
+    pub(crate) clock: Clock,
+    pub(crate) randomness: Randomness,
+    pub(crate) epoch: Epoch,
+    /// `<epoch>-`: what every id begins with.
+    id_prefix: Box<str>,
+    /// What a channel is made with when nobody says otherwise.
+    pub(crate) defaults: Arc<ChannelOptions>,
+    wakers: OnceLock<Box<[Waker]>>,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(
+        clock: Clock,
+        randomness: Randomness,
+        settings: state::Settings,
+        defaults: ChannelOptions,
+    ) -> Arc<Hub> {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "any 32 of the bits will do"
+        )]
+        let epoch = Epoch::from_random(randomness.bits() as u32);
+        Arc::new(Hub {
+            clock,
+            randomness,
+            id_prefix: format!("{}-", epoch.as_str()).into(),
+            epoch,
+            defaults: Arc::new(defaults),
+            wakers: OnceLock::new(),
+            state: Mutex::new(State::new(settings)),
+        })
+    }
+
+    /// Tells the hub how to wake its reactors.
+    ///
+    /// # Errors
+    /// When the hub has its reactors already.
+    pub(crate) fn attach(&self, wakers: Vec<Waker>) -> Result<(), AlreadyAttached> {
+        assert!(wakers.len() <= REACTORS_MAX, "at most 64 reactors");
+        let reactors = wakers.len();
+        self.wakers
+            .set(wakers.into_boxed_slice())
+            .map_err(|_| AlreadyAttached)?;
+        self.lock().attach(reactors);
+        Ok(())
+    }
+
+    /// A panic while the lock was held is a bug of ours, but no reason to
+    /// take everybody down: the sections keep the state whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, wake: Wake) {
+        if wake.0 == 0 {
+            return;
+        }
+        let wakers = self.wakers.get().map_or(&[][..], |wakers| wakers);
+        for (reactor, waker) in wakers.iter().enumerate() {
+            if wake.0 & (1 << reactor) != 0 {
+                waker();
+            }
+        }
+    }
+
+    /// Wakes a reactor that sleeps.
+    pub(crate) fn rouse(&self, reactor: u16) {
+        let wake = self.lock().rouse(usize::from(reactor));
+        self.wake(wake);
+    }
+
+    pub(crate) fn new_client_id(&self) -> ClientId {
+        let uuid = uuid::Builder::from_random_bytes(self.randomness.bits().to_be_bytes());
+        ClientId::from_uuid(uuid.into_uuid())
+    }
+
+    pub(crate) fn id_of(&self, sequence: u64) -> EventId {
+        EventId::new(&self.epoch, sequence)
+    }
+
+    /// A number below `range`, for jitter.
+    #[allow(clippy::cast_possible_truncation, reason = "smaller than range")]
+    pub(crate) fn random_below(&self, range: u64) -> u64 {
+        (self.randomness.bits() % u128::from(range.max(1))) as u64
+    }
+}
+
+/// A hub that has its reactors already.
+#[derive(Debug)]
+pub(crate) struct AlreadyAttached;
+
+pub(crate) use state::Settings;

@@ -1,0 +1,139 @@
+//! What can be chosen for a channel.
+
+use std::time::Duration;
+
+use super::log::{Bounds, History};
+use crate::http::{HeaderError, Headers};
+
+/// What happens to a client that falls further behind than the log reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LagPolicy {
+    /// Its connection is closed. A browser comes back by itself with its
+    /// `Last-Event-ID` and is sent what the history holds, or told of the
+    /// gap. The default.
+    #[default]
+    Disconnect,
+    /// It is told of the gap and goes on with the newest event.
+    Skip,
+}
+
+/// The options of a channel, by method chaining.
+///
+/// ```
+/// use std::time::Duration;
+/// use pushwheel::{ChannelOptions, History};
+///
+/// let options = ChannelOptions::new()
+///     .history(History::events(100))
+///     .heartbeat(Duration::from_secs(15))
+///     .max_clients(5_000);
+/// ```
+#[derive(Clone, Debug)]
+pub struct ChannelOptions {
+    pub(crate) history: History,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) clients_max: usize,
+    pub(crate) headers: Headers,
+    pub(crate) lag_policy: LagPolicy,
+    pub(crate) backlog_bytes_max: usize,
+    pub(crate) event_bytes_max: usize,
+    pub(crate) finished_for: Duration,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        ChannelOptions::new()
+    }
+}
+
+impl ChannelOptions {
+    /// The library's defaults, as each method names its own.
+    #[must_use]
+    pub fn new() -> ChannelOptions {
+        ChannelOptions {
+            history: History::NONE,
+            heartbeat: Some(Duration::from_secs(30)),
+            clients_max: usize::MAX,
+            headers: Headers::new(),
+            lag_policy: LagPolicy::Disconnect,
+            backlog_bytes_max: 8 << 20,
+            event_bytes_max: 1 << 20,
+            finished_for: Duration::from_secs(60),
+        }
+    }
+
+    /// What is kept for those who come back. Default: [`History::NONE`].
+    #[must_use]
+    pub fn history(mut self, history: History) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// The longest silence on a stream: a comment line is sent when nothing
+    /// else was. `Duration::ZERO` turns heartbeats off. Default: 30 s, which
+    /// is below the idle time-out of every common proxy.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = (!interval.is_zero()).then_some(interval);
+        self
+    }
+
+    /// How many clients may be subscribed at once. One more is told to come
+    /// back later. Default: no limit.
+    #[must_use]
+    pub fn max_clients(mut self, clients: usize) -> Self {
+        self.clients_max = clients;
+        self
+    }
+
+    /// A header of every response that opens a stream of this channel.
+    ///
+    /// # Errors
+    /// When the name or the value cannot be a header's, or the name is one of
+    /// those with which the engine frames its responses.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+        self.headers.insert(name.to_owned(), value.to_owned())?;
+        Ok(self)
+    }
+
+    /// What happens to a client that falls too far behind. Default:
+    /// [`LagPolicy::Disconnect`].
+    #[must_use]
+    pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
+        self.lag_policy = policy;
+        self
+    }
+
+    /// How many bytes of events may wait for the slowest connected client.
+    /// They wait once, in the channel's log, however many clients are slow.
+    /// Default: 8 MiB.
+    #[must_use]
+    pub fn backlog_bytes_max(mut self, bytes: usize) -> Self {
+        self.backlog_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes one event may have on the wire; a larger one is
+    /// refused. Default: 1 MiB.
+    #[must_use]
+    pub fn event_bytes_max(mut self, bytes: usize) -> Self {
+        self.event_bytes_max = bytes;
+        self
+    }
+
+    /// For how long a finished channel answers `204 No Content`, so that
+    /// browsers stop reconnecting. Default: 60 s.
+    #[must_use]
+    pub fn finished_for(mut self, duration: Duration) -> Self {
+        self.finished_for = duration;
+        self
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            history: self.history,
+            backlog_bytes_max: self.backlog_bytes_max,
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Publishing: from an event to an entry in a log.
+
+use std::sync::{Arc, Condvar, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::audience::{Audience, Condition, meets};
+use super::channel::{PublishError, Published};
+use super::client::ClientId;
+use super::id::EventId;
+use super::log::{Directed, Entry, Rare};
+use super::state::{Finish, State};
+use super::{ChannelKey, DisconnectReason, Hub, Wake};
+use crate::event::Event;
+use crate::frame::Frame;
+
+/// For whom an event is.
+pub(crate) enum Target<'a> {
+    Everybody,
+    One(ClientId),
+    Where(&'a [Condition]),
+    /// Those whom a filter let through, with their slots.
+    Chosen(Vec<(ClientId, u32)>),
+}
+
+/// An event that is encoded and checked, and needs only its place.
+pub(crate) struct Ready {
+    frame: Frame,
+    /// Whether the hub gives it an id.
+    is_sequenced: bool,
+    own_id: Option<Arc<str>>,
+    key: Option<Arc<str>>,
+}
+
+impl Ready {
+    pub(crate) fn raw(bytes: &[u8]) -> Ready {
+        Ready {
+            frame: Frame::raw(bytes),
+            is_sequenced: false,
+            own_id: None,
+            key: None,
+        }
+    }
+}
+
+/// Why a sink did not take an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its client has yet to take what was sent before.
+    Full,
+    /// Its client is gone.
+    Gone,
+}
+
+/// How long a sink's sender waits for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Forever,
+}
+
+impl Hub {
+    /// Encodes an event; its sequence number is filled in when it has one.
+    pub(crate) fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
+        Ok(Ready {
+            frame: Frame::encode(event, &self.id_prefix)?,
+            is_sequenced: true,
+            own_id: event.id().map(Arc::from),
+            key: event.key().map(Arc::from),
+        })
+    }
+
+    /// Encodes an event of a stream that has no ids but its publisher's.
+    pub(crate) fn encode_private(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
+        Ok(Ready {
+            is_sequenced: false,
+            ..self.encode(event)?
+        })
+    }
+
+    /// Appends events to a channel, all of them or none, with nothing between.
+    pub(crate) fn publish(
+        &self,
+        key: ChannelKey,
+        events: Vec<Ready>,
+        target: Target<'_>,
+    ) -> Result<Published, PublishError> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.lock();
+        let channel = state.get(key).ok_or(PublishError::Closed)?;
+        if channel.finish.is_some() {
+            return Err(PublishError::Finished);
+        }
+        let max = channel.options.event_bytes_max;
+        if let Some(large) = events.iter().find(|ready| ready.frame.len() > max) {
+            let bytes = large.frame.len();
+            return Err(PublishError::TooLarge { bytes, max });
+        }
+        let (directed, clients) = channel.aim(target);
+        let count = events.len();
+        let mut last = None;
+        for ready in events {
+            last = Some(self.append(&mut state, key, ready, directed.clone(), now_ms));
+        }
+        let wake = state.mark_dirty(key);
+        let id = last.unwrap_or_else(|| self.id_of(state.sequence));
+        drop(state);
+        self.wake(wake);
+        Ok(Published {
+            id,
+            events: count,
+            clients,
+        })
+    }
+
+    /// Appends one event to each of the named channels.
+    pub(crate) fn publish_to_all(&self, event: &Event<'_>) -> Result<Published, PublishError> {
+        // Checked once for all, though each channel needs a frame of its own:
+        // the ids differ.
+        let bytes = self.encode(event)?.frame.len();
+        let keys: Vec<ChannelKey> = self.lock().names.values().copied().collect();
+        let mut total = Published {
+            id: self.id_of(self.lock().sequence),
+            events: 0,
+            clients: 0,
+        };
+        for key in keys {
+            match self.publish(key, vec![self.encode(event)?], Target::Everybody) {
+                Ok(published) => {
+                    total.id = published.id;
+                    total.events += 1;
+                    total.clients += published.clients;
+                }
+                // Closed or finished since the list was made: not one of all.
+                Err(PublishError::Closed | PublishError::Finished) => {}
+                Err(PublishError::TooLarge { .. }) => {
+                    ::log::debug!("an event of {bytes} bytes is too large for one of the channels");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Ends a channel once its clients have everything, `event` being the
+    /// last of it.
+    pub(crate) fn finish(
+        &self,
+        key: ChannelKey,
+        event: Option<Ready>,
+    ) -> Result<usize, PublishError> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.lock();
+        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
+        if channel.finish.is_some() {
+            return Err(PublishError::Finished);
+        }
+        let clients = channel.members.len();
+        let lasts_ms = u64::try_from(channel.options.finished_for.as_millis()).unwrap_or(u64::MAX);
+        if let Some(ready) = event {
+            self.append(&mut state, key, ready, None, now_ms);
+        }
+        let through = state.sequence;
+        if let Some(channel) = state.get_mut(key) {
+            channel.finish = Some(Finish {
+                through,
+                until_ms: now_ms.saturating_add(lasts_ms),
+            });
+        }
+        let wake = state.mark_dirty(key);
+        drop(state);
+        self.wake(wake);
+        Ok(clients)
+    }
+
+    fn append(
+        &self,
+        state: &mut State,
+        key: ChannelKey,
+        ready: Ready,
+        directed: Option<Directed>,
+        now_ms: u64,
+    ) -> EventId {
+        state.sequence += 1;
+        let sequence = state.sequence;
+        let Ready {
+            mut frame,
+            is_sequenced,
+            own_id,
+            key: conflation_key,
+        } = ready;
+        if is_sequenced {
+            frame.stamp(&self.id_prefix, sequence);
+        }
+        let id = match &own_id {
+            Some(own) => EventId::own(own.clone()),
+            None => self.id_of(sequence),
+        };
+        let is_plain = directed.is_none() && own_id.is_none() && conflation_key.is_none();
+        let rare = (!is_plain).then(|| {
+            Box::new(Rare {
+                directed,
+                own_id,
+                key: conflation_key,
+            })
+        });
+        let channel = state.get_mut(key).expect("the caller has found it");
+        channel.log.append(Entry {
+            sequence,
+            at_ms: now_ms,
+            frame,
+            rare,
+        });
+        channel.published += 1;
+        channel.trim(now_ms);
+        id
+    }
+}
+
+impl super::state::ChannelState {
+    /// Finds those whom an event is for. `None` is everybody.
+    fn aim(&self, target: Target<'_>) -> (Option<Directed>, usize) {
+        let (audience, slots) = match target {
+            Target::Everybody => return (None, self.members.len()),
+            Target::One(id) => {
+                let slots = self.members.find(&id).into_iter().collect();
+                (Audience::Clients([id].into()), slots)
+            }
+            Target::Where(conditions) => {
+                let matching = self.members.iter().filter(|(_, member)| {
+                    meets(conditions, member.metadata().map(|metadata| &**metadata))
+                });
+                let slots: Vec<u32> = matching.map(|(slot, _)| slot).collect();
+                (Audience::Where(conditions.into()), slots)
+            }
+            Target::Chosen(chosen) => {
+                // Those who left since the filter ran are no targets, but
+                // they are still of the audience when they come back.
+                let is_there = |(id, slot): &&(ClientId, u32)| {
+                    self.members.get(*slot).is_some_and(|m| m.id == *id)
+                };
+                let slots = chosen.iter().filter(is_there).map(|(_, slot)| *slot);
+                let slots: Vec<u32> = slots.collect();
+                let ids = chosen.into_iter().map(|(id, _)| id).collect();
+                (Audience::clients(ids), slots)
+            }
+        };
+        let clients = slots.len();
+        let slots = slots.into_boxed_slice();
+        (Some(Directed { audience, slots }), clients)
+    }
+}
+
+/// Streams for one client: private channels, whose sender feels the client's
+/// pace.
+impl Hub {
+    /// Makes the private channel of a sink.
+    pub(crate) fn open_private(
+        &self,
+        options: super::options::ChannelOptions,
+    ) -> (ChannelKey, Arc<Condvar>) {
+        let room = Arc::new(Condvar::new());
+        let now_ms = self.clock.now_ms();
+        let key = self
+            .lock()
+            .insert(Arc::from(""), Arc::new(options), Some(room.clone()), now_ms);
+        (key, room)
+    }
+
+    /// Appends to a private channel when its client keeps up; else waits as
+    /// long as `patience` lasts.
+    pub(crate) fn feed(
+        &self,
+        key: ChannelKey,
+        room: &Condvar,
+        ready: Ready,
+        patience: Patience,
+    ) -> Result<(), Refused> {
+        let mut state = self.lock();
+        loop {
+            let channel = state.get(key).ok_or(Refused::Gone)?;
+            if channel.members.is_empty() || channel.finish.is_some() {
+                return Err(Refused::Gone);
+            }
+            // An event larger than all the room still goes out alone.
+            let held = channel.log.bytes();
+            if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
+                break;
+            }
+            state = self.wait(state, room, patience).ok_or(Refused::Full)?;
+        }
+        let now_ms = self.clock.now_ms();
+        self.append(&mut state, key, ready, None, now_ms);
+        let wake = state.mark_dirty(key);
+        drop(state);
+        self.wake(wake);
+        Ok(())
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a condition variable counts system time"
+    )]
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        room: &Condvar,
+        patience: Patience,
+    ) -> Option<MutexGuard<'a, State>> {
+        use std::sync::PoisonError;
+        match patience {
+            Patience::None => None,
+            Patience::Forever => Some(room.wait(state).unwrap_or_else(PoisonError::into_inner)),
+            Patience::Until(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left == Duration::ZERO {
+                    return None;
+                }
+                let (state, _) = room
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner);
+                Some(state)
+            }
+        }
+    }
+
+    /// Whether somebody still reads a private channel.
+    pub(crate) fn has_reader(&self, key: ChannelKey) -> bool {
+        let state = self.lock();
+        state
+            .get(key)
+            .is_some_and(|channel| !channel.members.is_empty() && channel.finish.is_none())
+    }
+
+    /// Removes a channel and disconnects its clients; says how many they were.
+    pub(crate) fn remove(&self, key: ChannelKey, reason: DisconnectReason) -> usize {
+        let mut state = self.lock();
+        let clients = state.get(key).map_or(0, |channel| channel.members.len());
+        let (removed, wake) = state.remove(key, reason, &self.clock);
+        drop(state);
+        // A log may be large: it is freed with the lock open.
+        drop(removed);
+        self.wake(wake);
+        clients
+    }
+
+    /// Disconnects one client of a channel; says whether it was there.
+    pub(crate) fn kick(&self, key: ChannelKey, id: &ClientId, reason: DisconnectReason) -> bool {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.lock();
+        let wake = state.evict(key, id, reason, now_ms, &self.clock);
+        drop(state);
+        wake.map(|wake| self.wake(wake)).is_some()
+    }
+}
+
+impl State {
+    /// Takes the client of this id out of the channel and hands it to its
+    /// reactor to be disconnected, if it is there.
+    pub(super) fn evict(
+        &mut self,
+        key: ChannelKey,
+        id: &ClientId,
+        reason: DisconnectReason,
+        now_ms: u64,
+        clock: &super::clock::Clock,
+    ) -> Option<Wake> {
+        let channel = self.get_mut(key)?;
+        let slot = channel.members.find(id)?;
+        let mut member = channel.remove_member(slot, now_ms)?;
+        let farewell = channel.farewell(&mut member, clock);
+        if !channel.name.is_empty() {
+            self.clients -= 1;
+        }
+        Some(self.depart(&member, reason, farewell))
+    }
+}

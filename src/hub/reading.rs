@@ -1,0 +1,247 @@
+//! Reading the logs: what a reactor asks the hub for.
+
+use super::batch::Batch;
+use super::client::{CAUGHT_UP, Place};
+use super::log::Entry;
+use super::state::{Membership, Seat, State};
+use super::{ChannelKey, Hub, Work};
+
+/// How many targets of directed entries one gathering collects, so that the
+/// lock is not held for long; one entry with more goes alone.
+const TARGETS_MAX: usize = 1024;
+
+/// What [`Hub::gather`] found beside the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gathered {
+    /// The batch covers everything up to here.
+    pub(crate) through: u64,
+    /// There was more than fits.
+    pub(crate) has_more: bool,
+    /// The newest entry that is gone from the logs.
+    pub(crate) evicted_through: u64,
+    /// The channels are finished, and the batch holds the last of them.
+    pub(crate) is_last: bool,
+}
+
+/// What [`Hub::read`] found beside the frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// The batch covers everything up to here.
+    Through(u64),
+    /// Entries are gone that the reader has not seen.
+    Lagged {
+        /// The data of the gap event, if the reader is to go on.
+        gap: String,
+        /// Where it would go on.
+        resume_at: u64,
+    },
+    /// A channel was removed.
+    Closed,
+}
+
+/// What a reactor tells of its progress with one channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Events written whole since the last report.
+    pub(crate) delivered: u64,
+    /// Gaps told since the last report.
+    pub(crate) gaps: u64,
+    /// All of its members have been sent everything up to here, if that is
+    /// known.
+    pub(crate) sent_through: Option<u64>,
+}
+
+impl Hub {
+    /// Copies what is for everybody in `(after, now]` into `batch`, up to
+    /// about `bytes_max`; the connections that directed entries are for go
+    /// to `targets`.
+    pub(crate) fn gather(
+        &self,
+        reactor: u16,
+        channels: &[ChannelKey],
+        after: u64,
+        bytes_max: usize,
+        batch: &mut Batch,
+        targets: &mut Vec<u64>,
+    ) -> Gathered {
+        let state = self.lock();
+        let (through, has_more) = state.walk(channels, after, state.sequence, |lane, entry| {
+            match entry.directed() {
+                None => {
+                    if !batch.is_empty() && batch.len() + entry.frame.len() > bytes_max {
+                        return false;
+                    }
+                    batch.push(entry.sequence, lane, &entry.frame);
+                }
+                Some(directed) => {
+                    if !targets.is_empty() && targets.len() + directed.slots.len() > TARGETS_MAX {
+                        return false;
+                    }
+                    let members = state.get(channels[lane]).map(|channel| &channel.members);
+                    let at_reactor = |slot: &u32| {
+                        let member = members?.get(*slot)?;
+                        (member.reactor == reactor).then_some(member.token)
+                    };
+                    targets.extend(directed.slots.iter().filter_map(at_reactor));
+                }
+            }
+            true
+        });
+        let mut all = channels.iter().filter_map(|key| state.get(*key));
+        Gathered {
+            through,
+            has_more,
+            evicted_through: state.evicted_through(channels),
+            is_last: !has_more
+                && all.all(|channel| channel.finish.is_some_and(|f| f.through <= through)),
+        }
+    }
+
+    /// Copies what is for one client in `(seen, through]` into `batch`, up to
+    /// about `bytes_max`.
+    pub(crate) fn read(
+        &self,
+        channels: &[ChannelKey],
+        seats: &[Seat],
+        seen: u64,
+        through: u64,
+        bytes_max: usize,
+        batch: &mut Batch,
+    ) -> Read {
+        let state = self.lock();
+        for (key, seat) in channels.iter().zip(seats) {
+            let Some(channel) = state.get(*key) else {
+                return Read::Closed;
+            };
+            if channel.log.evicted_through() > seen.max(seat.forgiven) {
+                let requested = self.id_of(seen).to_string();
+                return Read::Lagged {
+                    gap: state.gap(channels, &requested, "slow", self),
+                    resume_at: state.sequence,
+                };
+            }
+        }
+        let (reached, _) = state.walk(channels, seen, through, |lane, entry| {
+            let is_admitted = entry.directed().is_none_or(|directed| {
+                let channel = state.get(channels[lane]);
+                let member = channel.and_then(|c| c.members.get(seats[lane].slot));
+                member.is_some_and(|member| {
+                    let metadata = member.metadata().map(|metadata| &**metadata);
+                    directed.audience.admits(&member.id, metadata)
+                })
+            });
+            if is_admitted {
+                if !batch.is_empty() && batch.len() + entry.frame.len() > bytes_max {
+                    return false;
+                }
+                batch.push(entry.sequence, lane, &entry.frame);
+            }
+            true
+        });
+        Read::Through(reached)
+    }
+
+    /// Notes how far a client that is behind has come; `None`: it keeps up.
+    pub(crate) fn note_seen(&self, memberships: &[Membership], place: Place, seen: Option<u64>) {
+        let mut state = self.lock();
+        for membership in memberships {
+            let channel = state.get_mut(membership.channel);
+            if let Some(member) = channel.and_then(|c| c.members.get_mut(membership.slot))
+                && member.place() == place
+            {
+                member.seen = seen.unwrap_or(CAUGHT_UP);
+            }
+        }
+    }
+
+    /// Takes a reactor's reports: counts, and what need not be kept for its
+    /// members any longer.
+    pub(crate) fn report(&self, reactor: u16, channels: &[ChannelKey], reports: &[Report]) {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.lock();
+        for (key, report) in channels.iter().zip(reports) {
+            let Some(channel) = state.get_mut(*key) else {
+                continue;
+            };
+            channel.delivered += report.delivered;
+            channel.gaps += report.gaps;
+            if let Some(sent_through) = report.sent_through {
+                channel.reach_mut(reactor).sent_through = sent_through;
+                channel.trim(now_ms);
+                if let Some(room) = &channel.room {
+                    room.notify_all();
+                }
+            }
+        }
+    }
+
+    /// Swaps a reactor's work with the empty `work`. From now on until
+    /// [`may_sleep`](Self::may_sleep) it is not woken.
+    pub(crate) fn take_work(&self, reactor: u16, work: &mut Work) {
+        self.lock().take_work(reactor, work);
+    }
+
+    /// Whether a reactor has nothing to do; if so it is woken for the next
+    /// work.
+    pub(crate) fn may_sleep(&self, reactor: u16) -> bool {
+        self.lock().may_sleep(reactor)
+    }
+
+    /// How many channels a whole sweep looks at.
+    pub(crate) fn channels_capacity(&self) -> usize {
+        self.lock().channels_capacity()
+    }
+
+    /// Cleans up `count` channels.
+    pub(crate) fn sweep(&self, count: usize) {
+        let mut state = self.lock();
+        let removed = state.sweep(count, &self.clock);
+        drop(state);
+        drop(removed);
+    }
+}
+
+impl State {
+    /// Visits the entries of the channels in `(after, through]` in the order
+    /// of their sequence, until `visit` declines one. Answers up to where it
+    /// came, and whether `visit` declined.
+    fn walk<'a>(
+        &'a self,
+        channels: &[ChannelKey],
+        after: u64,
+        through: u64,
+        mut visit: impl FnMut(usize, &'a Entry) -> bool,
+    ) -> (u64, bool) {
+        let log = |key: &ChannelKey| self.get(*key).map(|channel| &channel.log);
+        let mut reached = after;
+        if let [only] = channels {
+            let entries = log(only).into_iter().flat_map(|log| log.after(after));
+            for entry in entries.take_while(|entry| entry.sequence <= through) {
+                if !visit(0, entry) {
+                    return (reached, true);
+                }
+                reached = entry.sequence;
+            }
+            return (through.max(after), false);
+        }
+        loop {
+            let next = channels.iter().enumerate().filter_map(|(lane, key)| {
+                let entry = log(key)?.after(reached).next()?;
+                (entry.sequence <= through).then_some((lane, entry))
+            });
+            match next.min_by_key(|(_, entry)| entry.sequence) {
+                None => return (through.max(after), false),
+                Some((lane, entry)) if visit(lane, entry) => reached = entry.sequence,
+                Some(_) => return (reached, true),
+            }
+        }
+    }
+
+    fn evicted_through(&self, channels: &[ChannelKey]) -> u64 {
+        let channels = channels.iter().filter_map(|key| self.get(*key));
+        channels
+            .map(|channel| channel.log.evicted_through())
+            .max()
+            .unwrap_or(0)
+    }
+}

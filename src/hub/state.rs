@@ -1,0 +1,390 @@
+//! What the hub's lock protects, and the steps that keep it whole.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Weak};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::channel::Shared;
+use super::client::{ClientInfo, DisconnectReason, Member};
+use super::clock::Clock;
+use super::log::Log;
+use super::members::Members;
+use super::options::ChannelOptions;
+use super::{ChannelKey, Departure, Farewell, Wake, Work};
+
+/// Limits and times of the hub as a whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How many named channels there may be.
+    pub(crate) channels_max: usize,
+    /// After how long without clients, history and handles a channel goes.
+    pub(crate) empty_after: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            channels_max: 1_000_000,
+            empty_after: Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// One client's slot in one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) channel: ChannelKey,
+    pub(crate) slot: u32,
+}
+
+/// A reader's place in one channel: its member's slot, and up to where a
+/// loss was known, and told, when it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) slot: u32,
+    pub(crate) forgiven: u64,
+}
+
+/// What one reactor has to do with one channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// How many of the channel's members it has.
+    pub(super) members: u32,
+    /// Whether the channel is on its list of dirty ones.
+    pub(super) is_dirty: bool,
+    /// Up to where all of its members have been sent everything.
+    pub(super) sent_through: u64,
+}
+
+/// A reactor, as the hub sees it.
+#[derive(Default)]
+struct Desk {
+    /// Whether it will look at its work without being woken.
+    is_awake: bool,
+    work: Work,
+}
+
+/// How a channel ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finish {
+    /// Whoever has seen everything up to here is done.
+    pub(super) through: u64,
+    /// Until when those who come back are told so.
+    pub(super) until_ms: u64,
+}
+
+/// A channel, as the lock protects it.
+pub(super) struct ChannelState {
+    pub(super) tenant: u32,
+    /// Empty for the private channel of a sink.
+    pub(super) name: Arc<str>,
+    pub(super) options: Arc<ChannelOptions>,
+    pub(super) log: Log,
+    pub(super) members: Members,
+    pub(super) reaches: Vec<Reach>,
+    pub(super) finish: Option<Finish>,
+    /// Tells a waiting sink that there is room, or nobody left to send to.
+    pub(super) room: Option<Arc<Condvar>>,
+    /// The handles to it.
+    pub(super) shared: Weak<Shared>,
+    /// Since when nobody was subscribed to it.
+    pub(super) lonely_since_ms: u64,
+    pub(super) published: u64,
+    pub(super) delivered: u64,
+    pub(super) gaps: u64,
+}
+
+impl ChannelState {
+    fn needed_after(&self) -> u64 {
+        let active = self.reaches.iter().filter(|reach| reach.members > 0);
+        active
+            .map(|reach| reach.sent_through)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn trim(&mut self, now_ms: u64) {
+        let needed_after = self.needed_after();
+        let bounds = self.options.bounds();
+        self.log.trim(&bounds, needed_after, now_ms);
+    }
+
+    pub(super) fn reach_mut(&mut self, reactor: u16) -> &mut Reach {
+        let reactor = usize::from(reactor);
+        if self.reaches.len() <= reactor {
+            self.reaches.resize(reactor + 1, Reach::default());
+        }
+        &mut self.reaches[reactor]
+    }
+
+    /// Takes a member out, whoever it belongs to.
+    pub(super) fn remove_member(&mut self, slot: u32, now_ms: u64) -> Option<Member> {
+        let member = self.members.remove(slot)?;
+        self.reach_mut(member.reactor).members -= 1;
+        if self.members.is_empty() {
+            self.lonely_since_ms = now_ms;
+        }
+        if let Some(room) = &self.room {
+            room.notify_all();
+        }
+        Some(member)
+    }
+
+    pub(super) fn info(&self, member: &Member, clock: &Clock) -> ClientInfo {
+        ClientInfo {
+            id: member.id.clone(),
+            metadata: member.metadata().cloned().unwrap_or_default(),
+            address: member.address(),
+            since: clock.wall(member.since_ms()),
+            behind: self.log.count_after(member.seen),
+        }
+    }
+
+    pub(super) fn farewell(&self, member: &mut Member, clock: &Clock) -> Option<Farewell> {
+        let hook = member.extra.as_mut()?.on_disconnect.take()?;
+        let info = self.info(member, clock);
+        Some(Farewell { info, hook })
+    }
+
+    pub(super) fn is_finished(&self, now_ms: u64) -> bool {
+        self.finish.is_some_and(|finish| now_ms < finish.until_ms)
+    }
+}
+
+/// See the [module](self).
+pub(super) struct State {
+    pub(super) settings: Settings,
+    /// The last sequence number that was given.
+    pub(super) sequence: u64,
+    /// The newest entry that went with a channel's removal. A channel that is
+    /// made anew may have had a past up to here.
+    removed_through: u64,
+    tenants: u32,
+    channels: Slab<ChannelState>,
+    pub(super) names: HashMap<Arc<str>, ChannelKey>,
+    desks: Vec<Desk>,
+    /// Clients of named channels, a merged stream once for each of them.
+    pub(super) clients: usize,
+    /// Where the next sweep goes on.
+    sweep_at: usize,
+}
+
+impl State {
+    pub(super) fn new(settings: Settings) -> State {
+        State {
+            settings,
+            sequence: 0,
+            removed_through: 0,
+            tenants: 0,
+            channels: Slab::new(),
+            names: HashMap::new(),
+            desks: Vec::new(),
+            clients: 0,
+            sweep_at: 0,
+        }
+    }
+
+    pub(super) fn attach(&mut self, reactors: usize) {
+        self.desks.resize_with(reactors, Desk::default);
+    }
+
+    pub(super) fn get(&self, key: ChannelKey) -> Option<&ChannelState> {
+        self.channels
+            .get(key.slot as usize)
+            .filter(|channel| channel.tenant == key.tenant)
+    }
+
+    pub(super) fn get_mut(&mut self, key: ChannelKey) -> Option<&mut ChannelState> {
+        self.channels
+            .get_mut(key.slot as usize)
+            .filter(|channel| channel.tenant == key.tenant)
+    }
+
+    pub(super) fn channels(&self) -> impl Iterator<Item = (ChannelKey, &ChannelState)> {
+        self.channels.iter().map(|(slot, channel)| {
+            let slot = u32::try_from(slot).expect("fewer channels than 2^32");
+            let tenant = channel.tenant;
+            (ChannelKey { slot, tenant }, channel)
+        })
+    }
+
+    /// Makes a channel; an empty name makes a private one.
+    pub(super) fn insert(
+        &mut self,
+        name: Arc<str>,
+        options: Arc<ChannelOptions>,
+        room: Option<Arc<Condvar>>,
+        now_ms: u64,
+    ) -> ChannelKey {
+        let past = if name.is_empty() {
+            0
+        } else {
+            self.removed_through
+        };
+        self.tenants = self.tenants.wrapping_add(1);
+        let tenant = self.tenants;
+        let slot = self.channels.insert(ChannelState {
+            tenant,
+            name: name.clone(),
+            options,
+            log: Log::new(past),
+            members: Members::default(),
+            reaches: Vec::new(),
+            finish: None,
+            room,
+            shared: Weak::new(),
+            lonely_since_ms: now_ms,
+            published: 0,
+            delivered: 0,
+            gaps: 0,
+        });
+        let slot = u32::try_from(slot).expect("fewer channels than 2^32");
+        let key = ChannelKey { slot, tenant };
+        if !name.is_empty() {
+            self.names.insert(name, key);
+        }
+        key
+    }
+
+    /// Takes a channel out; its clients are to be disconnected. What comes
+    /// back is dropped by the caller when the lock is open again.
+    pub(super) fn remove(
+        &mut self,
+        key: ChannelKey,
+        reason: DisconnectReason,
+        clock: &Clock,
+    ) -> (Option<ChannelState>, Wake) {
+        let mut wake = Wake::default();
+        if self.get(key).is_none() {
+            return (None, wake);
+        }
+        let mut channel = self.channels.remove(key.slot as usize);
+        if !channel.name.is_empty() {
+            self.names.remove(&channel.name);
+            self.clients -= channel.members.len();
+            self.removed_through = self.removed_through.max(channel.log.head());
+        }
+        if let Some(room) = &channel.room {
+            room.notify_all();
+        }
+        for mut member in channel.members.take() {
+            let farewell = channel.farewell(&mut member, clock);
+            wake.merge(self.depart(&member, reason, farewell));
+        }
+        (Some(channel), wake)
+    }
+
+    /// Hands a client that is no member any more to its reactor.
+    pub(super) fn depart(
+        &mut self,
+        member: &Member,
+        reason: DisconnectReason,
+        farewell: Option<Farewell>,
+    ) -> Wake {
+        let reactor = usize::from(member.reactor);
+        let desk = &mut self.desks[reactor];
+        desk.work.departures.push(Departure {
+            token: member.token,
+            reason,
+            farewell,
+        });
+        self.rouse(reactor)
+    }
+
+    /// Puts the channel on the lists of all reactors that have members of it.
+    pub(super) fn mark_dirty(&mut self, key: ChannelKey) -> Wake {
+        let mut wake = Wake::default();
+        let Some(channel) = self.channels.get_mut(key.slot as usize) else {
+            return wake;
+        };
+        for (reactor, reach) in channel.reaches.iter_mut().enumerate() {
+            if reach.members == 0 || reach.is_dirty {
+                continue;
+            }
+            reach.is_dirty = true;
+            let desk = &mut self.desks[reactor];
+            desk.work.dirty.push(key);
+            if !desk.is_awake {
+                desk.is_awake = true;
+                wake.add(reactor);
+            }
+        }
+        wake
+    }
+
+    pub(super) fn rouse(&mut self, reactor: usize) -> Wake {
+        let mut wake = Wake::default();
+        if !std::mem::replace(&mut self.desks[reactor].is_awake, true) {
+            wake.add(reactor);
+        }
+        wake
+    }
+
+    /// Swaps the reactor's work with the empty `work`; it counts as awake.
+    pub(super) fn take_work(&mut self, reactor: u16, work: &mut Work) {
+        let desk = &mut self.desks[usize::from(reactor)];
+        desk.is_awake = true;
+        std::mem::swap(&mut desk.work, work);
+        for key in &work.dirty {
+            if let Some(channel) = self.get_mut(*key) {
+                channel.reach_mut(reactor).is_dirty = false;
+            }
+        }
+    }
+
+    /// Whether the reactor may sleep; if so, whoever brings work wakes it.
+    pub(super) fn may_sleep(&mut self, reactor: u16) -> bool {
+        let desk = &mut self.desks[usize::from(reactor)];
+        let has_work = !desk.work.dirty.is_empty() || !desk.work.departures.is_empty();
+        desk.is_awake = has_work;
+        !has_work
+    }
+
+    pub(super) fn channels_capacity(&self) -> usize {
+        self.channels.capacity()
+    }
+
+    /// Looks at up to `count` channels: drops history that is too old, and
+    /// channels that nobody has, needs or holds. Returns what it removed.
+    pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> Vec<ChannelState> {
+        let now_ms = clock.now_ms();
+        let end = self.channels.capacity();
+        let mut removed = Vec::new();
+        for _ in 0..count.min(end) {
+            self.sweep_at = if self.sweep_at + 1 < end {
+                self.sweep_at + 1
+            } else {
+                0
+            };
+            let Some(channel) = self.channels.get_mut(self.sweep_at) else {
+                continue;
+            };
+            channel.trim(now_ms);
+            let is_forsaken = !channel.name.is_empty()
+                && channel.members.is_empty()
+                && channel.log.is_empty()
+                && channel.shared.strong_count() == 0
+                && !channel.is_finished(now_ms);
+            let is_over = channel.finish.is_some()
+                && channel.members.is_empty()
+                && !channel.is_finished(now_ms);
+            let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
+            let is_due = self
+                .settings
+                .empty_after
+                .is_some_and(|after| lonely_ms >= after.as_millis());
+            if is_over || (is_forsaken && is_due) {
+                let key = ChannelKey {
+                    slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),
+                    tenant: channel.tenant,
+                };
+                // No members, so nobody to wake.
+                let (channel, _) = self.remove(key, DisconnectReason::ChannelClosed, clock);
+                removed.extend(channel);
+            }
+        }
+        removed
+    }
+}

@@ -1,0 +1,218 @@
+//! A connection, and the slab that holds them all.
+//!
+//! A streaming connection is all that an idle client costs the reactor, so
+//! it is small: a socket, its place in a feed, and the links of one timer.
+//! Whatever only a busy connection needs is behind a pointer or in a slab of
+//! its own.
+
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+use super::wheel::{Link, Links};
+use crate::exchange::Request;
+use crate::http::Reader;
+
+/// "No cursor": the client is caught up.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// See the [module](self).
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
+    /// Which of its slot's tenants it is.
+    generation: u32,
+    pub(super) timer: Link,
+    /// The tick at which it was last written to.
+    pub(super) written_at: u32,
+    pub(super) state: State,
+}
+
+pub(super) enum State {
+    Http(Box<Http>),
+    Stream(Stream),
+}
+
+/// A connection that speaks HTTP.
+pub(super) struct Http {
+    pub(super) peer: SocketAddr,
+    pub(super) reader: Reader,
+    /// What was read and has to wait until what is before it is answered.
+    pub(super) unread: Vec<u8>,
+    /// What is answered and not written yet.
+    pub(super) unsent: Vec<u8>,
+    pub(super) phase: Phase,
+    /// Whether the deadline for a head is set.
+    pub(super) is_in_head: bool,
+    /// Counts the requests that were deferred, so that an answer finds its own.
+    pub(super) deferred: u32,
+}
+
+/// What an HTTP connection waits for.
+pub(super) enum Phase {
+    /// The first or the next request, or the rest of it.
+    Request,
+    /// The answer from another thread.
+    Answer(Box<Request>),
+    /// That the client takes the last answer.
+    Flush,
+    /// That the client, who was refused, stops sending.
+    Linger { bytes_left: usize },
+}
+
+/// A connection that streams.
+#[derive(Clone, Copy)]
+pub(super) struct Stream {
+    pub(super) feed: u32,
+    /// Where it stands in the feed's list of those who are current, or of
+    /// those who are behind.
+    pub(super) index: u32,
+    /// Its slot in the channel; for a stream of several channels, where its
+    /// seats are.
+    pub(super) seat: u32,
+    /// Its cursor, while it is behind.
+    pub(super) cursor: u32,
+    /// How often it sent something, which no subscriber has to.
+    pub(super) strikes: u8,
+}
+
+impl Http {
+    pub(super) fn new(peer: SocketAddr) -> Http {
+        Http {
+            peer,
+            reader: Reader::new(),
+            unread: Vec::new(),
+            unsent: Vec::new(),
+            phase: Phase::Request,
+            is_in_head: false,
+            deferred: 0,
+        }
+    }
+}
+
+/// All connections of a reactor, by key; the key and the generation of its
+/// tenant make a token.
+pub(super) struct Connections<S> {
+    slots: Slab<Connection<S>>,
+    generation: u32,
+}
+
+impl<S> Connections<S> {
+    pub(super) fn new() -> Connections<S> {
+        Connections {
+            slots: Slab::new(),
+            generation: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, socket: S, peer: SocketAddr, now_tick: u32) -> u32 {
+        // The highest generation is left out: its tokens are taken.
+        self.generation = (self.generation + 1) % u32::MAX;
+        let key = self.slots.insert(Connection {
+            socket,
+            generation: self.generation,
+            timer: Link::default(),
+            written_at: now_tick,
+            state: State::Http(Box::new(Http::new(peer))),
+        });
+        u32::try_from(key).expect("fewer connections than 2^32")
+    }
+
+    pub(super) fn token(&self, key: u32) -> u64 {
+        token(key, self.slots[key as usize].generation)
+    }
+
+    /// The key of the connection that a token names, if it is still there.
+    pub(super) fn find(&self, token: u64) -> Option<u32> {
+        let (key, generation) = split(token);
+        let connection = self.slots.get(key as usize)?;
+        (connection.generation == generation).then_some(key)
+    }
+
+    pub(super) fn get(&self, key: u32) -> &Connection<S> {
+        &self.slots[key as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, key: u32) -> &mut Connection<S> {
+        &mut self.slots[key as usize]
+    }
+
+    pub(super) fn contains(&self, key: u32) -> bool {
+        self.slots.contains(key as usize)
+    }
+
+    pub(super) fn remove(&mut self, key: u32) -> Connection<S> {
+        self.slots.remove(key as usize)
+    }
+
+    /// One more than the highest key that may be in use.
+    pub(super) fn keys_end(&self) -> u32 {
+        u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
+    }
+
+    /// The stream of a connection that is one.
+    pub(super) fn stream(&self, key: u32) -> &Stream {
+        match &self.get(key).state {
+            State::Stream(stream) => stream,
+            State::Http(_) => unreachable!("only streams are in feeds and have cursors"),
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, key: u32) -> &mut Stream {
+        match &mut self.get_mut(key).state {
+            State::Stream(stream) => stream,
+            State::Http(_) => unreachable!("only streams are in feeds and have cursors"),
+        }
+    }
+
+    pub(super) fn http_mut(&mut self, key: u32) -> Option<&mut Http> {
+        match &mut self.get_mut(key).state {
+            State::Http(http) => Some(http),
+            State::Stream(_) => None,
+        }
+    }
+}
+
+impl<S> Links for Connections<S> {
+    fn link(&mut self, key: u32) -> &mut Link {
+        &mut self.slots[key as usize].timer
+    }
+}
+
+fn token(key: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(key)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the two halves")]
+fn split(token: u64) -> (u32, u32) {
+    (token as u32, (token >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_is_48_bytes() {
+        assert!(size_of::<Connection<mio::net::TcpStream>>() <= 48);
+    }
+
+    #[test]
+    fn a_stale_token_finds_nobody() {
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let mut connections = Connections::new();
+        let key = connections.insert((), peer, 0);
+        let stale = connections.token(key);
+        connections.remove(key);
+        assert_eq!(connections.insert((), peer, 0), key);
+        assert_eq!(connections.find(stale), None);
+        assert_eq!(connections.find(connections.token(key)), Some(key));
+    }
+}

@@ -1,0 +1,293 @@
+//! A feed: what a set of channels has for this reactor's clients.
+//!
+//! All clients that subscribe to the same channels, usually one, share a
+//! feed. Those who are *current* have been sent everything up to `through`,
+//! but for the batch that is on its way to them; those who are *behind* have
+//! a cursor each.
+//!
+//! ```text
+//!   current:  [ done ....... | pending ......... ]      behind: [ cursor, cursor, … ]
+//!             has the batch    gets it next             resumes when it can be written
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::frame::Frame;
+use crate::hub::ChannelKey;
+use crate::hub::batch::Batch;
+use crate::hub::options::{ChannelOptions, LagPolicy};
+
+/// See the [module](self).
+pub(super) struct Feed {
+    pub(super) channels: Box<[ChannelKey]>,
+    pub(super) options: Arc<ChannelOptions>,
+    /// Everything up to here was gathered.
+    pub(super) through: u64,
+    /// What is on its way to the current clients.
+    pub(super) batch: Option<Box<Batch>>,
+    /// What was gathered before that batch.
+    pub(super) batch_after: u64,
+    /// How many of the current clients have the batch.
+    pub(super) done: usize,
+    /// How often the batch was written whole.
+    pub(super) batch_writes: u64,
+    pub(super) current: Vec<u32>,
+    pub(super) behind: Vec<u32>,
+    /// Newcomers who have seen more than was gathered, by token.
+    pub(super) early: Vec<u64>,
+    /// No client that is behind has seen less.
+    pub(super) floor: u64,
+    /// Whether it waits in the pump's queue.
+    pub(super) is_queued: bool,
+    /// Whether its channels are finished, and all of them is gathered.
+    pub(super) is_ending: bool,
+    /// Events written since the last report, by lane.
+    pub(super) delivered: Box<[u64]>,
+    /// Gaps told since the last report.
+    pub(super) gaps: u64,
+}
+
+impl Feed {
+    fn new(channels: Box<[ChannelKey]>, options: Arc<ChannelOptions>, through: u64) -> Feed {
+        Feed {
+            delivered: vec![0; channels.len()].into(),
+            channels,
+            options,
+            through,
+            batch: None,
+            batch_after: through,
+            done: 0,
+            batch_writes: 0,
+            current: Vec::new(),
+            behind: Vec::new(),
+            early: Vec::new(),
+            floor: u64::MAX,
+            is_queued: false,
+            is_ending: false,
+            gaps: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_empty() && self.behind.is_empty()
+    }
+
+    pub(super) fn skips_when_lagging(&self) -> bool {
+        self.options.lag_policy == LagPolicy::Skip
+    }
+
+    /// Everything up to here is out to all current clients.
+    pub(super) fn sent_through(&self) -> u64 {
+        match self.batch {
+            Some(_) => self.batch_after,
+            None => self.through,
+        }
+    }
+
+    /// Puts a client among those who are current and have the batch.
+    /// Answers who moved where for it.
+    pub(super) fn push_current(&mut self, key: u32) -> Moves {
+        self.current.push(key);
+        let last = self.current.len() - 1;
+        if self.batch.is_none() {
+            return [Some((key, last)), None];
+        }
+        self.current.swap(self.done, last);
+        self.done += 1;
+        let displaced = (last != self.done - 1).then(|| (self.current[last], last));
+        [Some((key, self.done - 1)), displaced]
+    }
+
+    /// Takes the client at `index` out of those who are current.
+    pub(super) fn remove_current(&mut self, index: usize) -> Moves {
+        let mut hole = index;
+        let mut moves = [None, None];
+        if self.batch.is_some() && index < self.done {
+            // The last who has the batch fills the hole, and leaves one at
+            // the border.
+            self.done -= 1;
+            self.current.swap(index, self.done);
+            hole = self.done;
+            moves[0] = (index != hole).then(|| (self.current[index], index));
+        }
+        self.current.swap_remove(hole);
+        moves[1] = self.current.get(hole).map(|key| (*key, hole));
+        moves
+    }
+
+    pub(super) fn push_behind(&mut self, key: u32, seen: u64) -> usize {
+        self.behind.push(key);
+        self.floor = self.floor.min(seen);
+        self.behind.len() - 1
+    }
+
+    pub(super) fn remove_behind(&mut self, index: usize) -> Moves {
+        self.behind.swap_remove(index);
+        if self.behind.is_empty() {
+            self.floor = u64::MAX;
+        }
+        [self.behind.get(index).map(|key| (*key, index)), None]
+    }
+}
+
+/// The clients whose place in a list has changed, with their new index.
+pub(super) type Moves = [Option<(u32, usize)>; 2];
+
+/// Where a client that is behind has got to.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// Everything up to here was sent to it, or is owed.
+    pub(super) seen: u64,
+    /// The frame of which it has only the beginning.
+    pub(super) owed: Option<Owed>,
+    /// Whether its socket takes nothing at the moment.
+    pub(super) is_blocked: bool,
+    /// Whether the hub was told that it is behind.
+    pub(super) is_noted: bool,
+    /// Whether it waits in the run queue.
+    pub(super) is_queued: bool,
+}
+
+/// A frame that is partly written. It is the log's own, not a copy.
+#[derive(Debug)]
+pub(super) struct Owed {
+    pub(super) frame: Frame,
+    /// How many of its bytes are out.
+    pub(super) written: usize,
+    /// Which of the feed's channels it is an event of, if it is one.
+    pub(super) lane: Option<usize>,
+}
+
+/// What the reactor notes of a channel.
+#[derive(Default)]
+pub(super) struct Local {
+    /// The feeds that have it.
+    pub(super) feeds: Vec<u32>,
+    /// How many clients of these are behind.
+    pub(super) behind: usize,
+    /// How much has happened since the last report.
+    pub(super) unreported: usize,
+    /// Whether it is on the list of those to report.
+    pub(super) is_listed: bool,
+}
+
+/// The feeds of a reactor.
+pub(super) struct Feeds {
+    pub(super) slots: Slab<Feed>,
+    by_channels: HashMap<Box<[ChannelKey]>, u32>,
+    pub(super) locals: HashMap<ChannelKey, Local>,
+}
+
+impl Feeds {
+    pub(super) fn new() -> Feeds {
+        Feeds {
+            slots: Slab::new(),
+            by_channels: HashMap::new(),
+            locals: HashMap::new(),
+        }
+    }
+
+    pub(super) fn get(&self, id: u32) -> &Feed {
+        &self.slots[id as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut Feed {
+        &mut self.slots[id as usize]
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.slots.contains(id as usize)
+    }
+
+    /// The feed of these channels, made if there is none; everything up to
+    /// `through` counts as gathered then.
+    pub(super) fn find_or_insert(
+        &mut self,
+        channels: &[ChannelKey],
+        options: &Arc<ChannelOptions>,
+        through: u64,
+    ) -> u32 {
+        if let Some(id) = self.by_channels.get(channels) {
+            return *id;
+        }
+        let feed = Feed::new(channels.into(), options.clone(), through);
+        let id = u32::try_from(self.slots.insert(feed)).expect("fewer feeds than 2^32");
+        self.by_channels.insert(channels.into(), id);
+        for key in channels {
+            self.locals.entry(*key).or_default().feeds.push(id);
+        }
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Feed {
+        let feed = self.slots.remove(id as usize);
+        self.by_channels.remove(&feed.channels);
+        for key in &feed.channels {
+            if let Some(local) = self.locals.get_mut(key) {
+                local.feeds.retain(|other| *other != id);
+                if local.feeds.is_empty() {
+                    self.locals.remove(key);
+                }
+            }
+        }
+        feed
+    }
+
+    /// Notes that one client more, or less, of a feed is behind.
+    pub(super) fn count_behind(&mut self, id: u32, is_more: bool) {
+        let feed = &self.slots[id as usize];
+        for key in &feed.channels {
+            if let Some(local) = self.locals.get_mut(key) {
+                local.behind = if is_more {
+                    local.behind + 1
+                } else {
+                    local.behind - 1
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(current: &[u32]) -> Feed {
+        let key = ChannelKey { slot: 0, tenant: 1 };
+        let mut feed = Feed::new([key].into(), Arc::default(), 0);
+        feed.current = current.to_vec();
+        feed
+    }
+
+    fn with_batch(current: &[u32], done: usize) -> Feed {
+        let mut feed = feed(current);
+        feed.batch = Some(Box::default());
+        feed.done = done;
+        feed
+    }
+
+    #[test]
+    fn whoever_leaves_or_joins_during_a_batch_leaves_the_border_right() {
+        // 1 and 2 have the batch, 3 and 4 do not.
+        let mut f = with_batch(&[1, 2, 3, 4], 2);
+        assert_eq!(f.remove_current(0), [Some((2, 0)), Some((4, 1))]);
+        assert_eq!((&f.current[..], f.done), (&[2, 4, 3][..], 1));
+        assert_eq!(f.push_current(5), [Some((5, 1)), Some((4, 3))]);
+        assert_eq!((&f.current[..], f.done), (&[2, 5, 3, 4][..], 2));
+        assert_eq!(f.remove_current(3), [None, None]);
+        assert_eq!(f.remove_current(2), [None, None]);
+        assert_eq!(f.push_current(6), [Some((6, 2)), None]);
+        assert_eq!((&f.current[..], f.done), (&[2, 5, 6][..], 3));
+    }
+
+    #[test]
+    fn without_a_batch_the_last_fills_the_hole() {
+        let mut f = feed(&[1, 2, 3]);
+        assert_eq!(f.remove_current(0), [None, Some((3, 0))]);
+        assert_eq!(f.push_current(4), [Some((4, 2)), None]);
+        assert_eq!(f.current, [3, 2, 4]);
+    }
+}

@@ -1,0 +1,537 @@
+//! The one thread: a loop over connections, feeds and timers.
+//!
+//! A turn polls the network, serves what is ready, takes the hub's work,
+//! pumps feeds, resumes cursors and fires timers. Each part has a budget and
+//! a queue for what the budget leaves over, so no client, channel or request
+//! holds up another for more than a slice. The reactor has no lock of its
+//! own, and blocks on nothing but the poll.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `net`, `sockets` | the network, and the system's |
+//! | `wheel` | timers |
+//! | `connection`, `feed` | the data: who is connected, and who reads what |
+//! | `serving` | requests and answers |
+//! | `streaming` | streams from their opening to their end |
+//! | `pumping` | from logs to sockets |
+
+mod connection;
+mod feed;
+pub(crate) mod net;
+mod pumping;
+mod serving;
+pub(crate) mod sockets;
+mod streaming;
+pub(crate) mod wheel;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use slab::Slab;
+
+use crate::exchange::{Letter, Mailbox, Request, Response};
+use crate::http::{Headers, Limits};
+use crate::hub::batch::Batch;
+use crate::hub::client::{DisconnectReason, Place};
+use crate::hub::manager::ChannelManager;
+use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
+use connection::{Connections, State};
+use feed::{Cursor, Feeds};
+use net::{LISTENER, Net, Readiness};
+use wheel::Wheel;
+
+/// Connections taken from the listen queue in one turn.
+const ACCEPTS_A_TURN: usize = 64;
+/// Letters, departures and resumed cursors in one turn.
+const CHORES_A_TURN: usize = 256;
+/// Timers fired in one turn.
+const TIMERS_A_TURN: usize = 256;
+/// For how long nothing is accepted after the descriptors ran out, unless a
+/// connection ends before.
+const ACCEPT_PAUSE_MS: u64 = 500;
+/// How often the channels are looked through for what is too old.
+const SWEEP_MS: u64 = 1000;
+/// How many channels one lock of the hub sweeps.
+const SWEEP_SLICE: usize = 256;
+/// The wheel's tick. Coarse, so that the timers of many idle clients fire
+/// together in one turn, and fine enough for any interval in practice.
+const TICK_MS: u64 = 64;
+/// What one read takes at the most, and one batch for many carries.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// What answers requests: the router, as the reactor sees it.
+pub(crate) trait Service: Send + Sync {
+    /// Answers at once; a panic is caught and answered for it.
+    fn call(&self, request: &mut Request) -> Response;
+
+    /// Looks at every answer before it is written.
+    fn finish(&self, request: &Request, response: &mut Response);
+}
+
+/// How long a client may take. Each has a default and a reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Timeouts {
+    /// For a head, from its first byte, and for the next part of a body.
+    pub(crate) head: Duration,
+    /// Between requests, and before the first one.
+    pub(crate) idle: Duration,
+    /// For taking any of what is written to it.
+    pub(crate) stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a reactor is made with.
+pub(crate) struct Setup {
+    pub(crate) index: u16,
+    pub(crate) channels: ChannelManager,
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    /// On every response.
+    pub(crate) headers: Headers,
+}
+
+/// See the [module](self).
+pub(crate) struct Reactor<N: Net> {
+    net: N,
+    index: u16,
+    hub: Arc<Hub>,
+    channels: ChannelManager,
+    service: Arc<dyn Service>,
+    limits: Limits,
+    timeouts: Timeouts,
+    headers: Headers,
+
+    mailbox: Mailbox,
+    letters: Receiver<Letter>,
+
+    connections: Connections<N::Socket>,
+    feeds: Feeds,
+    cursors: Slab<Cursor>,
+    /// The seats of streams of several channels.
+    seats: Slab<Box<[Seat]>>,
+    wheel: Wheel,
+
+    /// Feeds that have something to pump.
+    pump_queue: VecDeque<u32>,
+    /// Connections that stopped for their budget's sake, by token.
+    run_queue: VecDeque<u64>,
+    departures: VecDeque<Departure>,
+    /// Channels to report to the hub about.
+    to_report: Vec<ChannelKey>,
+
+    has_connections_to_accept: bool,
+    accept_paused_until_ms: Option<u64>,
+    swept_at_ms: u64,
+    drain: Option<Drain>,
+
+    now_ms: u64,
+    date: Date,
+    ready: Vec<Readiness>,
+    work: Work,
+    /// Where everything is read into.
+    input: Vec<u8>,
+    /// Where answers are written before they go out.
+    output: Vec<u8>,
+    /// Where a cursor's next frames are gathered.
+    scratch: Batch,
+    targets: Vec<u64>,
+    /// Batches to use again.
+    spare_batches: Vec<Box<Batch>>,
+}
+
+/// A shutdown under way.
+struct Drain {
+    deadline_ms: u64,
+    /// Whose turn it is to be ended.
+    next_key: u32,
+}
+
+/// The value of the header `Date`, made once a second.
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl<N: Net> Reactor<N> {
+    pub(crate) fn new(net: N, setup: Setup) -> Reactor<N> {
+        let hub = setup.channels.hub().clone();
+        let (mailbox, letters) = Mailbox::new(&hub, setup.index);
+        let now_ms = hub.clock.now_ms();
+        Reactor {
+            net,
+            index: setup.index,
+            channels: setup.channels,
+            service: setup.service,
+            limits: setup.limits,
+            timeouts: setup.timeouts,
+            headers: setup.headers,
+            mailbox,
+            letters,
+            connections: Connections::new(),
+            feeds: Feeds::new(),
+            cursors: Slab::new(),
+            seats: Slab::new(),
+            wheel: Wheel::new(now_ms / TICK_MS),
+            pump_queue: VecDeque::new(),
+            run_queue: VecDeque::new(),
+            departures: VecDeque::new(),
+            to_report: Vec::new(),
+            has_connections_to_accept: true,
+            accept_paused_until_ms: None,
+            swept_at_ms: now_ms,
+            drain: None,
+            now_ms,
+            date: Date::at(&hub, now_ms),
+            hub,
+            ready: Vec::new(),
+            work: Work::default(),
+            input: vec![0; BUFFER_BYTES],
+            output: Vec::new(),
+            scratch: Batch::default(),
+            targets: Vec::new(),
+            spare_batches: Vec::new(),
+        }
+    }
+
+    /// How other threads reach this reactor.
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// The network, for a simulator to act on.
+    #[cfg(feature = "internals")]
+    pub(crate) fn net_mut(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// What the reactor holds, to be checked by a simulator: connections,
+    /// feeds, cursors, seats, timers.
+    #[cfg(feature = "internals")]
+    pub(crate) fn holdings(&self) -> [usize; 5] {
+        [
+            self.connections.len(),
+            self.feeds.slots.len(),
+            self.cursors.len(),
+            self.seats.len(),
+            self.wheel.len(),
+        ]
+    }
+
+    /// Turns until it is shut down.
+    ///
+    /// # Errors
+    /// When the network fails as a whole.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        crate::exchange::mark_engine_thread();
+        while !self.is_over() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a shutdown has come to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.drain.is_some() && self.connections.is_empty()
+    }
+
+    /// Polls once, and does what there is to do.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.sleep_time();
+        let mut ready = std::mem::take(&mut self.ready);
+        self.net.poll(&mut ready, timeout)?;
+        self.now_ms = self.hub.clock.now_ms();
+        for readiness in ready.drain(..) {
+            self.on_ready(readiness);
+        }
+        self.ready = ready;
+
+        self.accept();
+        self.read_letters();
+        self.take_work();
+        self.part();
+        self.pump();
+        self.resume();
+        self.fire_timers();
+        self.sweep();
+        self.drain();
+        self.report();
+        Ok(())
+    }
+
+    fn on_ready(&mut self, readiness: Readiness) {
+        if readiness.token == LISTENER {
+            self.has_connections_to_accept = true;
+            return;
+        }
+        let Some(key) = self.connections.find(readiness.token) else {
+            return;
+        };
+        if readiness.is_writable {
+            self.on_writable(key);
+        }
+        if readiness.is_readable && self.connections.find(readiness.token).is_some() {
+            self.on_readable(key);
+        }
+    }
+
+    /// How long the next poll may sleep: not at all while there is work.
+    fn sleep_time(&mut self) -> Option<Duration> {
+        let is_busy = !self.pump_queue.is_empty()
+            || !self.run_queue.is_empty()
+            || !self.departures.is_empty()
+            || self.drain.is_some()
+            || (self.has_connections_to_accept && self.accept_paused_until_ms.is_none());
+        // The mailbox is looked at after the hub was told of the nap: whoever
+        // writes a letter in between wakes the loop.
+        if is_busy || !self.hub.may_sleep(self.index) || !self.letters.is_empty() {
+            // A drain waits for its clients, and looks at each tick.
+            let waits = self.drain.is_some() && self.pump_queue.is_empty();
+            return Some(Duration::from_millis(u64::from(waits)));
+        }
+        let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
+        let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
+        let due_ms = [timer_ms, sweep_ms, self.accept_paused_until_ms];
+        let due_ms = due_ms.into_iter().flatten().min()?;
+        let now_ms = self.hub.clock.now_ms();
+        Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
+    }
+
+    fn accept(&mut self) {
+        if self
+            .accept_paused_until_ms
+            .is_some_and(|until| until <= self.now_ms)
+        {
+            self.accept_paused_until_ms = None;
+        }
+        if !self.has_connections_to_accept
+            || self.accept_paused_until_ms.is_some()
+            || self.drain.is_some()
+        {
+            return;
+        }
+        for _ in 0..ACCEPTS_A_TURN {
+            match self.net.accept() {
+                Ok((socket, peer)) => self.welcome(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.has_connections_to_accept = false;
+                    return;
+                }
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    log::warn!(
+                        "no connection can be accepted with {} open: {error}. \
+                         Raise the limit on open files (ulimit -n)",
+                        self.connections.len()
+                    );
+                    self.accept_paused_until_ms = Some(self.now_ms + ACCEPT_PAUSE_MS);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: N::Socket, peer: std::net::SocketAddr) {
+        let key = self.connections.insert(socket, peer, self.tick32());
+        let token = self.connections.token(key);
+        let socket = &mut self.connections.get_mut(key).socket;
+        if let Err(error) = self.net.register(socket, token) {
+            log::warn!("a connection cannot be polled: {error}");
+            self.hang_up(key, DisconnectReason::Gone);
+            return;
+        }
+        self.set_timer(key, self.timeouts.idle);
+    }
+
+    fn read_letters(&mut self) {
+        for _ in 0..CHORES_A_TURN {
+            match self.letters.try_recv() {
+                Ok(Letter::Answer {
+                    token,
+                    request,
+                    response,
+                }) => self.on_answer(token, request, *response),
+                Ok(Letter::Shutdown { deadline }) => self.start_drain(deadline),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take_work(&mut self) {
+        let mut work = std::mem::take(&mut self.work);
+        self.hub.take_work(self.index, &mut work);
+        for key in work.dirty.drain(..) {
+            let Some(local) = self.feeds.locals.get(&key) else {
+                continue;
+            };
+            for id in &local.feeds {
+                let feed = &mut self.feeds.slots[*id as usize];
+                if !std::mem::replace(&mut feed.is_queued, true) {
+                    self.pump_queue.push_back(*id);
+                }
+            }
+        }
+        self.departures.extend(work.departures.drain(..));
+        self.work = work;
+    }
+
+    /// Ends the connections of those whom the hub has taken out.
+    fn part(&mut self) {
+        for _ in 0..CHORES_A_TURN {
+            let Some(departure) = self.departures.pop_front() else {
+                return;
+            };
+            if let Some(key) = self.connections.find(departure.token) {
+                self.hang_up(key, departure.reason);
+            }
+            if let Some(farewell) = departure.farewell {
+                serving::guard("on_disconnect", || {
+                    (farewell.hook)(&farewell.info, departure.reason);
+                });
+            }
+        }
+    }
+
+    fn resume(&mut self) {
+        for _ in 0..CHORES_A_TURN.min(self.run_queue.len()) {
+            let Some(token) = self.run_queue.pop_front() else {
+                return;
+            };
+            let Some(key) = self.connections.find(token) else {
+                continue;
+            };
+            match &self.connections.get(key).state {
+                State::Http(_) => self.serve(key),
+                State::Stream(stream) => {
+                    if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
+                        cursor.is_queued = false;
+                        self.run_cursor(key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let tick = self.now_ms / TICK_MS;
+        for _ in 0..TIMERS_A_TURN {
+            let Some(key) = self.wheel.pop(&mut self.connections, tick) else {
+                return;
+            };
+            match &self.connections.get(key).state {
+                State::Http(_) => self.on_http_timeout(key),
+                State::Stream(_) => self.on_stream_timer(key),
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.index != 0 || self.now_ms < self.swept_at_ms + SWEEP_MS {
+            return;
+        }
+        self.swept_at_ms = self.now_ms;
+        // All channels within ten sweeps.
+        let mut left = self.hub.channels_capacity() / 10 + 1;
+        while left > 0 {
+            let slice = left.min(SWEEP_SLICE);
+            self.hub.sweep(slice);
+            left -= slice;
+        }
+    }
+
+    fn start_drain(&mut self, deadline: Duration) {
+        if self.drain.is_none() {
+            self.net.stop_listening();
+            self.drain = Some(Drain {
+                deadline_ms: self.now_ms.saturating_add(as_ms(deadline)),
+                next_key: 0,
+            });
+        }
+    }
+
+    /// Ends, a slice at a time, whoever has nothing more to get.
+    fn drain(&mut self) {
+        let Some(drain) = &mut self.drain else {
+            return;
+        };
+        let is_late = drain.deadline_ms <= self.now_ms;
+        if !is_late && !self.pump_queue.is_empty() {
+            return;
+        }
+        let first = drain.next_key;
+        let end = self.connections.keys_end();
+        let last = first.saturating_add(1024).min(end);
+        drain.next_key = if last == end { 0 } else { last };
+        for key in first..last {
+            if self.connections.contains(key) && (is_late || self.is_finished_with(key)) {
+                self.see_off(key);
+            }
+        }
+    }
+
+    /// When a timer that is set now for `duration` is due, rounded up.
+    fn set_timer(&mut self, key: u32, duration: Duration) {
+        let due_ms = self.now_ms.saturating_add(as_ms(duration));
+        self.wheel
+            .set(&mut self.connections, key, due_ms.div_ceil(TICK_MS));
+    }
+
+    /// The current tick, as connections note it: its low half.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "compared with wrapping arithmetic"
+    )]
+    fn tick32(&self) -> u32 {
+        (self.now_ms / TICK_MS) as u32
+    }
+
+    fn place(&self, key: u32) -> Place {
+        Place {
+            token: self.connections.token(key),
+            reactor: self.index,
+        }
+    }
+
+    /// The value of the header `Date`.
+    fn refresh_date(&mut self) {
+        if self.date.second != self.now_ms / 1000 {
+            self.date = Date::at(&self.hub, self.now_ms);
+        }
+    }
+}
+
+impl Date {
+    fn at(hub: &Hub, now_ms: u64) -> Date {
+        Date {
+            second: now_ms / 1000,
+            text: httpdate::fmt_http_date(hub.clock.wall(now_ms)),
+        }
+    }
+}
+
+/// Whether a failed `accept` says nothing about the next one.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,76 @@
+//! The seam between the loop and the network.
+//!
+//! The loop is generic over [`Net`]: in production that is mio, in tests a
+//! network that a seed makes up. Dispatch is static, so the seam costs
+//! nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a poll reports of one socket, or of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The token that the socket was registered with, or [`LISTENER`].
+    pub token: u64,
+    /// There may be bytes, or an end, to read; or connections to accept.
+    pub is_readable: bool,
+    /// There may be room to write.
+    pub is_writable: bool,
+}
+
+/// The token of the listener.
+pub const LISTENER: u64 = u64::MAX;
+
+/// A network, as the loop needs it.
+///
+/// Readiness is edge-triggered: it is reported once when it comes to be, and
+/// again only after an operation has returned
+/// [`WouldBlock`](io::ErrorKind::WouldBlock), or has done less than it was
+/// asked for. Whoever stops before that has to come back by itself. Reports
+/// may be late, repeated, or about a socket that is closed by now.
+pub trait Net {
+    /// A connected socket.
+    type Socket;
+
+    /// Waits until something is ready, somebody wakes the loop, or the time
+    /// is up (`None`: never), and reports what is ready.
+    ///
+    /// # Errors
+    /// Only when the network is of no further use.
+    fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Takes one connection.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; anything else is about this
+    /// connection, or about resources that are exhausted.
+    fn accept(&mut self) -> io::Result<(Self::Socket, SocketAddr)>;
+
+    /// Stops listening, for good.
+    fn stop_listening(&mut self);
+
+    /// Has the socket's readiness reported under `token`.
+    ///
+    /// # Errors
+    /// When the poller takes no more.
+    fn register(&mut self, socket: &mut Self::Socket, token: u64) -> io::Result<()>;
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing; else the connection is lost.
+    fn read(&mut self, socket: &mut Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room; else the connection is lost.
+    fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Tells the peer that nothing more will be written.
+    fn shutdown_write(&mut self, socket: &mut Self::Socket);
+
+    /// Closes the socket.
+    fn close(&mut self, socket: Self::Socket);
+}

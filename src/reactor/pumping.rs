@@ -1,0 +1,487 @@
+//! From logs to sockets.
+//!
+//! The many who are current get a batch that is gathered once, with one
+//! write each, a slice of them at a time. Whoever cannot take it all, and
+//! whoever is the target of a directed event, goes on alone with a cursor
+//! until it has caught up.
+
+use super::feed::Owed;
+use super::net::Net;
+use super::serving::is_transient;
+use super::{BUFFER_BYTES, Reactor};
+use crate::frame::Frame;
+use crate::hub::client::DisconnectReason;
+use crate::hub::{Read, Report, Seat};
+
+/// Writes of one feed in one go, so that no feed waits longer for another
+/// than these take.
+const WRITES_A_SLICE: usize = 256;
+/// Writes of all feeds in one turn.
+const WRITES_A_TURN: usize = 256;
+/// Rounds of one cursor in one go.
+const ROUNDS_A_TURN: usize = 8;
+/// Spare batches that are kept.
+const SPARE_BATCHES_MAX: usize = 16;
+
+impl<N: Net> Reactor<N> {
+    /// Gives each queued feed a slice, as far as the turn's budget goes.
+    pub(super) fn pump(&mut self) {
+        let mut budget = WRITES_A_TURN;
+        for _ in 0..self.pump_queue.len() {
+            let Some(id) = self.pump_queue.pop_front() else {
+                return;
+            };
+            if !self.feeds.contains(id) {
+                continue;
+            }
+            self.feeds.get_mut(id).is_queued = false;
+            budget = budget.saturating_sub(self.pump_slice(id).max(1));
+            if budget == 0 {
+                return;
+            }
+        }
+    }
+
+    fn queue_feed(&mut self, id: u32) {
+        if !std::mem::replace(&mut self.feeds.get_mut(id).is_queued, true) {
+            self.pump_queue.push_back(id);
+        }
+    }
+
+    /// Gathers, if nothing is on its way, and writes to so many. Answers how
+    /// many writes it took.
+    fn pump_slice(&mut self, id: u32) -> usize {
+        if self.feeds.get(id).batch.is_none() {
+            if self.feeds.get(id).is_ending {
+                return self.end_slice(id);
+            }
+            self.gather(id);
+            if !self.feeds.contains(id) {
+                return 1;
+            }
+        }
+        if self.feeds.get(id).batch.is_none() {
+            return 1;
+        }
+        let tick = self.tick32();
+        for written in 0..WRITES_A_SLICE {
+            let feed = self.feeds.get(id);
+            let Some(&key) = feed.current.get(feed.done) else {
+                self.finish_batch(id);
+                return written;
+            };
+            let batch = feed.batch.as_deref().expect("looked at above");
+            let connection = self.connections.get_mut(key);
+            connection.written_at = tick;
+            match self.net.write(&mut connection.socket, batch.as_bytes()) {
+                Ok(count) if count == batch.len() => {
+                    let feed = self.feeds.get_mut(id);
+                    feed.done += 1;
+                    feed.batch_writes += 1;
+                }
+                Ok(count) => self.tear(id, key, count),
+                Err(error) if is_transient(&error) => self.tear(id, key, 0),
+                Err(_) => {
+                    self.hang_up(key, DisconnectReason::Gone);
+                    if !self.feeds.contains(id) {
+                        return written + 1;
+                    }
+                }
+            }
+        }
+        self.queue_feed(id);
+        WRITES_A_SLICE
+    }
+
+    /// Takes what is new out of the logs, for all who are current.
+    fn gather(&mut self, id: u32) {
+        let mut batch = self.spare_batches.pop().unwrap_or_default();
+        let mut targets = std::mem::take(&mut self.targets);
+        let feed = self.feeds.get_mut(id);
+        let after = feed.through;
+        let gathered = self.hub.gather(
+            self.index,
+            &feed.channels,
+            after,
+            BUFFER_BYTES,
+            &mut batch,
+            &mut targets,
+        );
+        feed.through = gathered.through.max(after);
+        feed.batch_after = after;
+        feed.is_ending = gathered.is_last;
+        let early = std::mem::take(&mut feed.early);
+        let has_lost = gathered.evicted_through > after;
+        if has_lost {
+            // More was published than anybody could be sent: nobody here is
+            // current any more.
+            for key in std::mem::take(&mut feed.current) {
+                self.fall_behind(key, after, None, false);
+            }
+        }
+        for token in targets.drain(..) {
+            self.single_out(id, token, after);
+        }
+        self.targets = targets;
+        for token in early {
+            if let Some(key) = self.connections.find(token) {
+                self.queue_cursor(key);
+            }
+        }
+        if gathered.evicted_through > self.feeds.get(id).floor {
+            self.check_laggards(id, gathered.evicted_through);
+            if !self.feeds.contains(id) {
+                return;
+            }
+        }
+        let feed = self.feeds.get_mut(id);
+        if batch.is_empty() || feed.current.is_empty() {
+            batch.clear();
+            self.spare_batches.push(batch);
+            self.note_progress(id);
+        } else {
+            feed.batch = Some(batch);
+            feed.done = 0;
+        }
+        let feed = self.feeds.get(id);
+        if gathered.has_more || (feed.is_ending && feed.batch.is_none()) {
+            self.queue_feed(id);
+        }
+    }
+
+    /// Sends the target of a directed event down the path of its own.
+    fn single_out(&mut self, id: u32, token: u64, seen: u64) {
+        let Some(key) = self.connections.find(token) else {
+            return;
+        };
+        let super::State::Stream(stream) = self.connections.get(key).state else {
+            return;
+        };
+        // One who is behind already comes by; one of another feed is its own
+        // feed's target.
+        if stream.feed != id || stream.cursor != super::connection::NONE {
+            return;
+        }
+        let moves = self.feeds.get_mut(id).remove_current(stream.index as usize);
+        self.move_all(moves);
+        self.fall_behind(key, seen, None, false);
+    }
+
+    /// A client took only a part of the batch.
+    fn tear(&mut self, id: u32, key: u32, written: usize) {
+        let feed = self.feeds.get_mut(id);
+        let batch = feed.batch.as_deref().expect("it was being written");
+        let (whole, torn) = batch.split(written);
+        let mut seen = feed.batch_after;
+        for piece in whole {
+            seen = piece.sequence;
+            feed.delivered[piece.lane] += 1;
+        }
+        let owed = torn.map(|(piece, written)| {
+            seen = piece.sequence;
+            Owed {
+                frame: piece.frame.clone(),
+                written,
+                lane: Some(piece.lane),
+            }
+        });
+        let index = self.connections.stream(key).index as usize;
+        let moves = feed.remove_current(index);
+        self.move_all(moves);
+        self.fall_behind(key, seen, owed, true);
+    }
+
+    /// Everybody who is current has the batch.
+    fn finish_batch(&mut self, id: u32) {
+        let feed = self.feeds.get_mut(id);
+        let Some(mut batch) = feed.batch.take() else {
+            return;
+        };
+        for piece in batch.pieces() {
+            feed.delivered[piece.lane] += feed.batch_writes;
+        }
+        (feed.done, feed.batch_writes) = (0, 0);
+        batch.clear();
+        if self.spare_batches.len() < SPARE_BATCHES_MAX {
+            self.spare_batches.push(batch);
+        }
+        let is_ending = feed.is_ending;
+        self.note_progress(id);
+        if is_ending {
+            self.queue_feed(id);
+        }
+    }
+
+    /// The feed's channels are finished: ends the connections of those who
+    /// have everything.
+    fn end_slice(&mut self, id: u32) -> usize {
+        for ended in 0..WRITES_A_SLICE {
+            if !self.feeds.contains(id) {
+                return ended;
+            }
+            let Some(key) = self.feeds.get(id).current.last().copied() else {
+                return ended;
+            };
+            self.hang_up(key, DisconnectReason::Finished);
+        }
+        if self.feeds.contains(id) {
+            self.queue_feed(id);
+        }
+        WRITES_A_SLICE
+    }
+
+    /// Looks at all who are behind, now that entries are gone which some of
+    /// them may not have seen.
+    fn check_laggards(&mut self, id: u32, evicted_through: u64) {
+        let feed = self.feeds.get(id);
+        let skips = feed.skips_when_lagging();
+        let mut floor = u64::MAX;
+        let mut lost = Vec::new();
+        for &key in &feed.behind {
+            let cursor = &self.cursors[self.connections.stream(key).cursor as usize];
+            // Of a stream of several channels, reading finds out.
+            if cursor.seen < evicted_through && feed.channels.len() == 1 && !skips {
+                lost.push(key);
+            } else {
+                floor = floor.min(cursor.seen.max(evicted_through));
+            }
+        }
+        self.feeds.get_mut(id).floor = floor;
+        for key in lost {
+            self.hang_up(key, DisconnectReason::Lagged);
+        }
+    }
+
+    /// Takes a client that is behind as far as it goes, or as its budget
+    /// lasts.
+    pub(super) fn run_cursor(&mut self, key: u32) {
+        for _ in 0..ROUNDS_A_TURN {
+            if !self.pay(key) {
+                return;
+            }
+            let stream = *self.connections.stream(key);
+            let feed = self.feeds.get_mut(stream.feed);
+            let seen = self.cursors[stream.cursor as usize].seen;
+            if seen == feed.through {
+                return self.catch_up(key);
+            }
+            if seen > feed.through {
+                // It knows more than was gathered: the next gathering is for
+                // it too.
+                feed.early.push(self.connections.token(key));
+                return self.queue_feed(stream.feed);
+            }
+            let mut single = Seat {
+                slot: 0,
+                forgiven: 0,
+            };
+            let is_merged = feed.channels.len() > 1;
+            let seats = Self::seats_of(&self.seats, &stream, is_merged, &mut single);
+            let mut batch = std::mem::take(&mut self.scratch);
+            let read = self.hub.read(
+                &feed.channels,
+                seats,
+                seen,
+                feed.through,
+                BUFFER_BYTES,
+                &mut batch,
+            );
+            let goes_on = match read {
+                Read::Through(reached) => self.write_batch(key, &batch, reached),
+                Read::Lagged { gap, resume_at } => self.leap(key, &gap, resume_at),
+                Read::Closed => {
+                    self.hang_up(key, DisconnectReason::ChannelClosed);
+                    false
+                }
+            };
+            batch.clear();
+            self.scratch = batch;
+            if !goes_on {
+                return;
+            }
+        }
+        self.queue_cursor(key);
+    }
+
+    /// Writes the rest of the frame of which the client has the beginning.
+    /// Says whether it is all out.
+    fn pay(&mut self, key: u32) -> bool {
+        let tick = self.tick32();
+        let stream = *self.connections.stream(key);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        let Some(owed) = &mut cursor.owed else {
+            return true;
+        };
+        let connection = self.connections.get_mut(key);
+        let rest = &owed.frame.as_bytes()[owed.written..];
+        match self.net.write(&mut connection.socket, rest) {
+            Ok(count) if count == rest.len() => {
+                connection.written_at = tick;
+                if let Some(lane) = owed.lane {
+                    self.feeds.get_mut(stream.feed).delivered[lane] += 1;
+                }
+                cursor.owed = None;
+                true
+            }
+            Ok(count) => {
+                owed.written += count;
+                cursor.is_blocked = true;
+                self.note_blocked(key);
+                false
+            }
+            Err(error) if is_transient(&error) => {
+                if !std::mem::replace(&mut cursor.is_blocked, true) {
+                    self.set_timer(key, self.timeouts.stall);
+                }
+                false
+            }
+            Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                false
+            }
+        }
+    }
+
+    /// Writes what a cursor has read. Says whether the client can take more.
+    fn write_batch(&mut self, key: u32, batch: &crate::hub::batch::Batch, reached: u64) -> bool {
+        let tick = self.tick32();
+        let stream = *self.connections.stream(key);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        if batch.is_empty() {
+            cursor.seen = reached;
+            return true;
+        }
+        let connection = self.connections.get_mut(key);
+        let written = match self.net.write(&mut connection.socket, batch.as_bytes()) {
+            Ok(count) => count,
+            Err(error) if is_transient(&error) => 0,
+            Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                return false;
+            }
+        };
+        if written > 0 {
+            connection.written_at = tick;
+        }
+        let (whole, torn) = batch.split(written);
+        let delivered = &mut self.feeds.get_mut(stream.feed).delivered;
+        for piece in whole {
+            cursor.seen = piece.sequence;
+            delivered[piece.lane] += 1;
+        }
+        cursor.owed = torn.map(|(piece, written)| {
+            cursor.seen = piece.sequence;
+            Owed {
+                frame: piece.frame.clone(),
+                written,
+                lane: Some(piece.lane),
+            }
+        });
+        if written == batch.len() {
+            cursor.seen = reached;
+            self.note_progress(stream.feed);
+            return true;
+        }
+        cursor.is_blocked = true;
+        self.note_blocked(key);
+        self.note_progress(stream.feed);
+        false
+    }
+
+    /// A client has fallen off the log: it goes, or leaps to the newest and
+    /// is told of the gap. Says whether it goes on.
+    fn leap(&mut self, key: u32, gap: &str, resume_at: u64) -> bool {
+        let stream = *self.connections.stream(key);
+        let feed = self.feeds.get_mut(stream.feed);
+        if !feed.skips_when_lagging() {
+            self.hang_up(key, DisconnectReason::Lagged);
+            return false;
+        }
+        feed.gaps += 1;
+        let id = self.hub.id_of(resume_at).to_string();
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        cursor.seen = resume_at;
+        cursor.owed = Some(Owed {
+            frame: Frame::internal("pushwheel.gap", Some(&id), None, gap),
+            written: 0,
+            lane: None,
+        });
+        true
+    }
+
+    /// Something of this feed went out, or somebody left it: the hub is to
+    /// be told, when the turn is over.
+    pub(super) fn note_progress(&mut self, id: u32) {
+        for key in &self.feeds.slots[id as usize].channels {
+            let Some(local) = self.feeds.locals.get_mut(key) else {
+                continue;
+            };
+            local.unreported += 1;
+            if !std::mem::replace(&mut local.is_listed, true) {
+                self.to_report.push(*key);
+            }
+        }
+    }
+
+    /// Tells the hub how far the channels have come. What that costs grows
+    /// with a channel's feeds and with those who are behind, so of a channel
+    /// with many it is told only once for as many steps, or when there is
+    /// nothing else to do.
+    pub(super) fn report(&mut self) {
+        let is_idle = self.pump_queue.is_empty() && self.run_queue.is_empty();
+        let mut listed = std::mem::take(&mut self.to_report);
+        listed.retain(|key| {
+            let Some(local) = self.feeds.locals.get_mut(key) else {
+                return false;
+            };
+            let cost = local.feeds.len() + local.behind - usize::from(local.behind > 0);
+            if local.unreported < cost && !is_idle {
+                return true;
+            }
+            local.unreported = 0;
+            local.is_listed = false;
+            let mut report = Report::default();
+            let mut sent_through = u64::MAX;
+            for id in &local.feeds {
+                let feed = &mut self.feeds.slots[*id as usize];
+                let lane = feed.channels.iter().position(|other| other == key);
+                let lane = lane.expect("the channel's feeds have the channel");
+                report.delivered += std::mem::take(&mut feed.delivered[lane]);
+                report.gaps += std::mem::take(&mut feed.gaps);
+                let cursors = feed.behind.iter().map(|key| {
+                    let stream = self.connections.stream(*key);
+                    self.cursors[stream.cursor as usize].seen
+                });
+                feed.floor = cursors.min().unwrap_or(u64::MAX);
+                sent_through = sent_through.min(feed.sent_through()).min(feed.floor);
+            }
+            report.sent_through = Some(sent_through);
+            self.hub.report(self.index, &[*key], &[report]);
+            false
+        });
+        self.to_report = listed;
+    }
+
+    /// The last client of a feed has left.
+    pub(super) fn close_feed(&mut self, id: u32) {
+        let feed = self.feeds.remove(id);
+        let reports: Vec<Report> = feed
+            .delivered
+            .iter()
+            .map(|delivered| Report {
+                delivered: *delivered,
+                gaps: feed.gaps,
+                sent_through: None,
+            })
+            .collect();
+        self.hub.report(self.index, &feed.channels, &reports);
+        if let Some(mut batch) = feed.batch
+            && self.spare_batches.len() < SPARE_BATCHES_MAX
+        {
+            batch.clear();
+            self.spare_batches.push(batch);
+        }
+        self.to_report
+            .retain(|key| self.feeds.locals.contains_key(key));
+    }
+}
