@@ -244,7 +244,11 @@ impl EngineBuilder {
     /// When another engine serves these channels.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
-    pub fn simulate<N: Net>(self, net: N, wake: Waker) -> io::Result<SimulatedEngine<N>> {
+    pub fn simulate<N: Net>(
+        self,
+        net: N,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> io::Result<SimulatedEngine<N>> {
         let (reactor, _) = self.build(net, wake)?;
         Ok(SimulatedEngine { reactor })
     }
@@ -268,6 +272,7 @@ impl EngineBuilder {
 /// The loop on a network of another making: whoever holds it turns it.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
+#[allow(missing_debug_implementations, reason = "for the simulator alone")]
 pub struct SimulatedEngine<N: Net> {
     reactor: Reactor<N>,
 }

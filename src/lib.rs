@@ -1,5 +1,81 @@
-//! A push engine that holds very many idle browsers on one thread and reaches
-//! all of them at once, over Server-Sent Events.
+//! **pushwheel** pushes events to very many browsers from one thread, over
+//! [Server-Sent Events]. It is an engine to embed: no framework, no async
+//! runtime, HTTP/1.1 by hand on raw sockets. (The same package is a server to
+//! run, `pushwheel serve`; this is the manual of the library.)
+//!
+//! [Server-Sent Events]: https://html.spec.whatwg.org/multipage/server-sent-events.html
+//!
+//! ```
+//! use std::time::Duration;
+//! use pushwheel::{ChannelManager, ChannelOptions, Engine, Event, History, Response};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // A channel that keeps its last 100 events for those who come back.
+//!     let channels = ChannelManager::new();
+//!     let options = || ChannelOptions::new().history(History::events(100));
+//!     let news = channels.get_or_create_with("news", options)?;
+//!
+//!     let (stream, desk) = (news.clone(), news.clone());
+//!     let engine = Engine::builder()
+//!         .channels(&channels)
+//!         .get("/news", move |_| Response::subscribe(&stream))?
+//!         .post("/news", move |request| {
+//!             let text = request.text().unwrap_or("(not text)");
+//!             desk.broadcast(Event::new("headline", text))
+//!                 .map(|published| format!("sent to {}\n", published.clients))
+//!         })?
+//!         .bind("127.0.0.1:0")?; // 0: any free port
+//!     println!("curl -N http://{}/news", engine.local_addr());
+//!
+//!     let running = engine.spawn()?; // or engine.run(), on this thread
+//!     news.broadcast(Event::new("headline", "published from any thread"))?;
+//!     running.shutdown(Duration::from_secs(5))?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is what
+//!
+//! | you want to | use |
+//! | --- | --- |
+//! | make channels, find them, count their clients | [`ChannelManager`] |
+//! | choose history, heartbeat, limits | [`ChannelOptions`], [`History`], [`LagPolicy`] |
+//! | say what is published | [`Event`] |
+//! | publish to all, to one, to some | [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_to`], [`Channel::broadcast_where`] |
+//! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
+//! | subscribe a client, name it, be told when it comes and goes | [`Subscription`] |
+//! | stream to one client alone | [`Response::stream`], [`Sink`] |
+//! | answer later, from another thread | [`Response::deferred`], [`Responder`] |
+//! | stop in good order | [`EngineHandle::shutdown`] |
+//!
+//! # How it works
+//!
+//! Everything that reaches a client goes through its channel's *log*, an
+//! ordered queue of finished frames; a client is a *position* in it. An event
+//! is encoded once, by the thread that publishes it. The engine's one thread
+//! gathers what is new once, and writes it to every client that is caught up
+//! with one system call each. A client that is slow keeps its position and
+//! goes on from there: it holds up nobody and has no queue of its own. A
+//! client that comes back with its `Last-Event-ID` simply begins at an older
+//! position. Where the log no longer reaches, the client is told of the gap,
+//! by an event named `pushwheel.gap`; it never misses something unknowingly.
+//!
+//! # What holds
+//!
+//! - A client sees the events that are for it in the order in which they were
+//!   published, each whole, each once, with no hole that it is not told of.
+//! - Memory is bounded by [`ChannelOptions`], [`Limits`] and the number of
+//!   connections, whatever clients and publishers do.
+//! - Methods of [`Channel`] and [`ChannelManager`] answer at once and exactly,
+//!   from any thread, callbacks of the engine included.
+//! - What is published never turns into another field or event on the wire.
+//! - A handler or callback that panics costs nobody else anything.
+//!
+//! # Features
+//!
+//! `server` (default) adds the standalone server and its command line, and
+//! their dependencies. An embedder turns it off:
+//! `pushwheel = { version = "0.1", default-features = false }`.
 
 mod engine;
 mod event;

@@ -41,7 +41,7 @@ pub struct Limits {
     /// headers, in bytes. Default 32 KiB. Beyond it the client gets `431`, code
     /// `head_too_large`.
     pub head_bytes_max: usize,
-    /// How many header lines, at most [`HEADERS_CEILING`] whatever is said
+    /// How many header lines, at most 256 whatever is said
     /// here. Default 100. Beyond it the client gets `431`, code
     /// `too_many_headers`.
     pub headers_max: usize,

@@ -142,7 +142,7 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// Every reason there is, in the order of [`Self::index`].
+    /// Every reason there is.
     pub const ALL: [DisconnectReason; 9] = [
         DisconnectReason::Gone,
         DisconnectReason::Lagged,

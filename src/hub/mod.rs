@@ -77,7 +77,7 @@ pub(crate) struct Work {
 }
 
 /// How the hub wakes a sleeping reactor.
-pub type Waker = Box<dyn Fn() + Send + Sync>;
+pub(crate) type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// The reactors that a locked section found asleep, and has to wake when the
 /// lock is open again.

@@ -149,6 +149,10 @@ pub(crate) struct Reactor<N: Net> {
     scratch: Batch,
     targets: Vec<u64>,
     /// Batches to use again.
+    #[allow(
+        clippy::vec_box,
+        reason = "a feed holds its batch by a pointer; these are the same boxes"
+    )]
     spare_batches: Vec<Box<Batch>>,
 }
 

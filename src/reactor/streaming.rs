@@ -367,7 +367,7 @@ impl<N: Net> Reactor<N> {
     fn heartbeat_ticks(&self, key: u32) -> Option<u64> {
         let feed = self.feeds.get(self.connections.stream(key).feed);
         let ticks = as_ms(feed.options.heartbeat?) / TICK_MS;
-        let spread = u64::from(key.wrapping_mul(0x9e37_79b9)) * (ticks / 4) >> 32;
+        let spread = (u64::from(key.wrapping_mul(0x9e37_79b9)) * (ticks / 4)) >> 32;
         Some((ticks - spread).max(1))
     }
 

@@ -280,7 +280,7 @@ mod tests {
             wheel.set(&mut links, key, due);
         }
         assert_eq!(wheel.len(), 6);
-        assert_eq!(popped(&mut wheel, &mut links, 1_000), []);
+        assert_eq!(popped(&mut wheel, &mut links, 1_000), [0_u32; 0]);
         assert_eq!(popped(&mut wheel, &mut links, 1_062), [1]);
         assert_eq!(popped(&mut wheel, &mut links, 5_999), [2, 0]);
         assert_eq!(popped(&mut wheel, &mut links, 6_000), [3]);
