@@ -270,8 +270,15 @@ impl IntoResponse for PublishError {
             PublishError::TooLarge { .. } => 413,
             PublishError::Closed => 404,
             PublishError::Finished => 409,
+            PublishError::RateLimited { .. } => 429,
         };
-        Response::error(status, self.code(), &self.to_string())
+        let mut response = Response::error(status, self.code(), &self.to_string());
+        if let PublishError::RateLimited { retry_after } = self {
+            let seconds = retry_after.as_secs_f64().ceil().max(1.0);
+            let set = response.headers.insert("Retry-After", seconds.to_string());
+            set.expect("a number can be a header");
+        }
+        response
     }
 }
 

@@ -40,11 +40,18 @@ fn is_or_has(value: &Value, text: &str) -> bool {
     match value {
         Value::String(string) => string == text,
         Value::Array(elements) => elements.iter().any(|element| is_or_has(element, text)),
-        Value::Bool(true) => text == "true",
-        Value::Bool(false) => text == "false",
-        Value::Null => text == "null",
-        Value::Number(number) => number.to_string() == text,
         Value::Object(_) => false,
+        other => other.to_string() == text,
+    }
+}
+
+/// All texts that a condition on `value` could have.
+pub(crate) fn texts_of(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::String(string) => texts.push(string.clone()),
+        Value::Array(elements) => elements.iter().for_each(|e| texts_of(e, texts)),
+        Value::Object(_) => {}
+        other => texts.push(other.to_string()),
     }
 }
 

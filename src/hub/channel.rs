@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -83,6 +84,11 @@ pub enum PublishError {
     Closed,
     /// The channel is finished: it had its last event.
     Finished,
+    /// More is published to the channel than its options allow.
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
 }
 
 impl PublishError {
@@ -94,6 +100,7 @@ impl PublishError {
             PublishError::TooLarge { .. } => "event_too_large",
             PublishError::Closed => "channel_closed",
             PublishError::Finished => "channel_finished",
+            PublishError::RateLimited { .. } => "rate_limited",
         }
     }
 }
@@ -112,6 +119,11 @@ impl fmt::Display for PublishError {
             ),
             PublishError::Finished => f.write_str(
                 "the channel is finished and takes no more events: publish to another one",
+            ),
+            PublishError::RateLimited { retry_after } => write!(
+                f,
+                "more is published than the channel may take: try again in {} ms",
+                retry_after.as_millis()
             ),
         }
     }

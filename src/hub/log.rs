@@ -149,7 +149,7 @@ pub(crate) struct Log {
     evicted_through: u64,
     /// Where to find the entries whose publisher gave them an id.
     own_ids: HashMap<Arc<str>, u64>,
-    /// The newest entry of each key.
+    /// The newest entry of each key, in a log that conflates.
     keys: HashMap<Arc<str>, u64>,
 }
 

@@ -1,23 +1,46 @@
 //! The clients of one channel: found by slot, by id, or one after another.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
+use super::audience::{Condition, meets, texts_of};
 use super::client::{ClientId, Member};
 
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Members {
     slots: Slab<Member>,
+    /// One for each field of the metadata that is indexed.
+    indexes: Vec<Index>,
     /// Slots by the hash of their member's id: five bytes a client, where a
     /// map with the ids as keys would keep each of them twice.
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
+/// Who has which value in one field of the metadata.
+struct Index {
+    field: Box<str>,
+    slots: HashMap<String, Vec<u32>>,
+}
+
 impl Members {
+    /// Nobody yet; the fields are those of the metadata that are indexed.
+    pub(crate) fn new(fields: &[Box<str>]) -> Members {
+        let index = |field: &Box<str>| Index {
+            field: field.clone(),
+            slots: HashMap::new(),
+        };
+        Members {
+            indexes: fields.iter().map(index).collect(),
+            ..Members::default()
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -35,7 +58,33 @@ impl Members {
         self.by_id.insert_unique(hash, slot, |&slot| {
             hasher.hash_one(&slots[slot as usize].id)
         });
+        for index in &mut self.indexes {
+            index.add(slot, &self.slots[slot as usize]);
+        }
         slot
+    }
+
+    /// The slots of those whose metadata meet all of `conditions`. Costs by
+    /// those who meet the rarest indexed one, or by all if none is indexed.
+    pub(crate) fn matching(&self, conditions: &[Condition]) -> Vec<u32> {
+        let meets = |slot: &u32, member: &Member| {
+            let metadata = member.metadata().map(|metadata| &**metadata);
+            meets(conditions, metadata).then_some(*slot)
+        };
+        let indexed = conditions.iter().filter_map(|condition| {
+            let index = self.indexes.iter().find(|i| *i.field == condition.field)?;
+            Some(index.slots.get(&condition.value).map_or(&[][..], |slots| slots))
+        });
+        match indexed.min_by_key(|slots| slots.len()) {
+            Some(slots) => slots
+                .iter()
+                .filter_map(|slot| meets(slot, self.get(*slot)?))
+                .collect(),
+            None => self
+                .iter()
+                .filter_map(|(slot, member)| meets(&slot, member))
+                .collect(),
+        }
     }
 
     pub(crate) fn find(&self, id: &ClientId) -> Option<u32> {
@@ -57,11 +106,16 @@ impl Members {
         if let Ok(found) = self.by_id.find_entry(hash, |&other| other == slot) {
             found.remove();
         }
-        let member = self.slots.try_remove(slot as usize);
-        if self.slots.is_empty() {
-            *self = Members::default();
+        let member = self.slots.try_remove(slot as usize)?;
+        for index in &mut self.indexes {
+            index.remove(slot, &member);
         }
-        member
+        if self.slots.is_empty() {
+            // Let go of what a crowd has needed.
+            self.slots = Slab::new();
+            self.by_id = HashTable::new();
+        }
+        Some(member)
     }
 
     /// Everybody, in the order of their slots.
@@ -83,15 +137,49 @@ impl Members {
 
     /// Takes everybody out.
     pub(crate) fn take(&mut self) -> Vec<Member> {
-        let all = std::mem::take(self);
+        let fields: Vec<Box<str>> = self.indexes.iter().map(|i| i.field.clone()).collect();
+        let all = std::mem::replace(self, Members::new(&fields));
         all.slots.into_iter().map(|(_, member)| member).collect()
+    }
+}
+
+impl Index {
+    fn add(&mut self, slot: u32, member: &Member) {
+        for text in self.values(member) {
+            self.slots.entry(text).or_default().push(slot);
+        }
+    }
+
+    fn remove(&mut self, slot: u32, member: &Member) {
+        for text in self.values(member) {
+            let Entry::Occupied(mut slots) = self.slots.entry(text) else {
+                continue;
+            };
+            slots.get_mut().retain(|other| *other != slot);
+            if slots.get().is_empty() {
+                slots.remove();
+            }
+        }
+    }
+
+    /// The texts by which a condition on the field would find the member.
+    fn values(&self, member: &Member) -> Vec<String> {
+        let value = member.metadata().and_then(|m| m.get(&*self.field));
+        let mut texts = Vec::new();
+        if let Some(value) = value {
+            texts_of(value, &mut texts);
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        texts
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::client::Place;
+    use crate::hub::client::{Extra, Place};
+    use serde_json::json;
 
     fn member(id: &str) -> Member {
         let place = Place {
@@ -119,5 +207,33 @@ mod tests {
         assert_eq!(members.find(&ClientId::lookup("7")), None);
         assert_eq!(members.find(&ClientId::lookup("70")), Some(slots[70]));
         assert_eq!(members.range(0, u32::MAX).count(), 50);
+    }
+    #[test]
+    fn an_index_finds_those_that_a_look_at_everybody_finds() {
+        let mut indexed = Members::new(&["user".into(), "role".into()]);
+        let mut plain = Members::default();
+        for n in 0..60 {
+            let metadata = json!({"user": n % 7, "role": ["a", format!("r{}", n % 3)]});
+            for members in [&mut indexed, &mut plain] {
+                let mut member = member(&n.to_string());
+                member.extra = Some(Box::new(Extra {
+                    metadata: metadata.clone().into(),
+                    on_disconnect: None,
+                }));
+                members.insert(member);
+            }
+        }
+        for gone in (0..60).step_by(4) {
+            indexed.remove(gone);
+            plain.remove(gone);
+        }
+        for (user, role) in [("3", "r1"), ("6", "a"), ("9", "a"), ("0", "r9")] {
+            let conditions = [Condition::new("user", user), Condition::new("role", role)];
+            let mut found = indexed.matching(&conditions);
+            found.sort_unstable();
+            assert_eq!(found, plain.matching(&conditions), "{conditions:?}");
+        }
+        assert_eq!(indexed.take().len(), 45);
+        assert!(indexed.matching(&[Condition::new("user", "3")]).is_empty());
     }
 }

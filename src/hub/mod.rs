@@ -22,6 +22,7 @@ pub(crate) mod manager;
 pub(crate) mod members;
 pub(crate) mod options;
 pub(crate) mod publish;
+pub(crate) mod rate;
 mod reading;
 mod state;
 mod subscribe;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::log::{Bounds, History};
+use super::rate::Rate;
 use crate::http::{HeaderError, Headers};
 
 /// What happens to a client that falls further behind than the log reaches.
@@ -16,7 +17,19 @@ pub enum LagPolicy {
     Disconnect,
     /// It is told of the gap and goes on with the newest event.
     Skip,
+    /// Of the events published with one key
+    /// ([`Event::with_key`](crate::Event::with_key)) only the newest is kept:
+    /// it takes the place of the older one for all who are behind, which is
+    /// no gap. A newcomer is sent the newest of each key first, and then, with
+    /// nothing lost between, what is published from now on. How many keys are
+    /// kept is for the history's bounds to say; with [`History::NONE`] these
+    /// are 1,000 events of 1 MiB and any age. Whoever falls behind even so is
+    /// treated as by [`Skip`](Self::Skip).
+    Conflate,
 }
+
+/// What a conflating channel keeps when its options name no history.
+const CONFLATED: History = History::events(1_000).age_max(Duration::MAX);
 
 /// The options of a channel, by method chaining.
 ///
@@ -39,6 +52,8 @@ pub struct ChannelOptions {
     pub(crate) backlog_bytes_max: usize,
     pub(crate) event_bytes_max: usize,
     pub(crate) finished_for: Duration,
+    pub(crate) indexed: Vec<Box<str>>,
+    pub(crate) publish_rate: Option<Rate>,
 }
 
 impl Default for ChannelOptions {
@@ -60,6 +75,8 @@ impl ChannelOptions {
             backlog_bytes_max: 8 << 20,
             event_bytes_max: 1 << 20,
             finished_for: Duration::from_secs(60),
+            indexed: Vec::new(),
+            publish_rate: None,
         }
     }
 
@@ -130,9 +147,37 @@ impl ChannelOptions {
         self
     }
 
+    /// Indexes a field of the clients' metadata, so that
+    /// [`broadcast_where`](crate::Channel::broadcast_where) with a condition
+    /// on it costs by those who match and not by all clients. Each client
+    /// that has the field costs some 50 bytes more. Default: none.
+    #[must_use]
+    pub fn index(mut self, field: impl Into<Box<str>>) -> Self {
+        let field = field.into();
+        if !self.indexed.contains(&field) {
+            self.indexed.push(field);
+        }
+        self
+    }
+
+    /// How many events may be published to the channel per second, with
+    /// `burst` at once; more are refused with
+    /// [`PublishError::RateLimited`](crate::PublishError::RateLimited).
+    /// Default: no limit.
+    #[must_use]
+    pub fn publish_rate(mut self, rate: Rate) -> Self {
+        self.publish_rate = Some(rate);
+        self
+    }
+
+    pub(crate) fn conflates(&self) -> bool {
+        self.lag_policy == LagPolicy::Conflate
+    }
+
     pub(crate) fn bounds(&self) -> Bounds {
+        let keeps_keys = self.conflates() && self.history.is_none();
         Bounds {
-            history: self.history,
+            history: if keeps_keys { CONFLATED } else { self.history },
             backlog_bytes_max: self.backlog_bytes_max,
         }
     }

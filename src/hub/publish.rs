@@ -3,11 +3,12 @@
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::audience::{Audience, Condition, meets};
+use super::audience::{Audience, Condition};
 use super::channel::{PublishError, Published};
 use super::client::ClientId;
 use super::id::EventId;
 use super::log::{Directed, Entry, Rare};
+use super::rate::Bucket;
 use super::state::{Finish, State};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::Event;
@@ -66,7 +67,7 @@ impl Hub {
             frame: Frame::encode(event, &self.id_prefix)?,
             is_sequenced: true,
             own_id: event.id().map(Arc::from),
-            key: event.key().map(Arc::from),
+            key: event.key().filter(|key| !key.is_empty()).map(Arc::from),
         })
     }
 
@@ -98,6 +99,11 @@ impl Hub {
         }
         let (directed, clients) = channel.aim(target);
         let count = events.len();
+        if let Some(channel) = state.get_mut(key) {
+            channel
+                .draw(count, now_ms)
+                .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
+        }
         let mut last = None;
         for ready in events {
             last = Some(self.append(&mut state, key, ready, directed.clone(), now_ms));
@@ -181,14 +187,16 @@ impl Hub {
         directed: Option<Directed>,
         now_ms: u64,
     ) -> EventId {
-        state.sequence += 1;
-        let sequence = state.sequence;
+        let sequence = state.sequence + 1;
+        state.sequence = sequence;
         let Ready {
             mut frame,
             is_sequenced,
             own_id,
             key: conflation_key,
         } = ready;
+        let channel = state.get_mut(key).expect("the caller has found it");
+        let conflation_key = conflation_key.filter(|_| channel.options.conflates());
         if is_sequenced {
             frame.stamp(&self.id_prefix, sequence);
         }
@@ -204,7 +212,6 @@ impl Hub {
                 key: conflation_key,
             })
         });
-        let channel = state.get_mut(key).expect("the caller has found it");
         channel.log.append(Entry {
             sequence,
             at_ms: now_ms,
@@ -218,6 +225,15 @@ impl Hub {
 }
 
 impl super::state::ChannelState {
+    /// Draws from the channel's rate, if it has one.
+    fn draw(&mut self, count: usize, now_ms: u64) -> Result<(), Duration> {
+        let Some(rate) = self.options.publish_rate else {
+            return Ok(());
+        };
+        let bucket = self.bucket.get_or_insert_with(|| Bucket::new(rate, now_ms));
+        bucket.draw(rate, count, now_ms)
+    }
+
     /// Finds those whom an event is for. `None` is everybody.
     fn aim(&self, target: Target<'_>) -> (Option<Directed>, usize) {
         let (audience, slots) = match target {
@@ -227,10 +243,7 @@ impl super::state::ChannelState {
                 (Audience::Clients([id].into()), slots)
             }
             Target::Where(conditions) => {
-                let matching = self.members.iter().filter(|(_, member)| {
-                    meets(conditions, member.metadata().map(|metadata| &**metadata))
-                });
-                let slots: Vec<u32> = matching.map(|(slot, _)| slot).collect();
+                let slots = self.members.matching(conditions);
                 (Audience::Where(conditions.into()), slots)
             }
             Target::Chosen(chosen) => {

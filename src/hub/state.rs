@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::log::Log;
 use super::members::Members;
 use super::options::ChannelOptions;
+use super::rate::Bucket;
 use super::{ChannelKey, Departure, Farewell, Wake, Work};
 
 /// Limits and times of the hub as a whole.
@@ -91,6 +92,8 @@ pub(super) struct ChannelState {
     pub(super) shared: Weak<Shared>,
     /// Since when nobody was subscribed to it.
     pub(super) lonely_since_ms: u64,
+    /// What is left of the rate at which it may be published to.
+    pub(super) bucket: Option<Bucket>,
     pub(super) published: u64,
     pub(super) delivered: u64,
     pub(super) gaps: u64,
@@ -228,14 +231,15 @@ impl State {
         let slot = self.channels.insert(ChannelState {
             tenant,
             name: name.clone(),
-            options,
             log: Log::new(past),
-            members: Members::default(),
+            members: Members::new(&options.indexed),
+            options,
             reaches: Vec::new(),
             finish: None,
             room,
             shared: Weak::new(),
             lonely_since_ms: now_ms,
+            bucket: None,
             published: 0,
             delivered: 0,
             gaps: 0,

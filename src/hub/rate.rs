@@ -1,0 +1,112 @@
+//! A limit on a rate. Pure: the time is an argument.
+
+use std::time::Duration;
+
+/// So many a second on average, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// How many a second, on average.
+    pub(crate) per_second: f64,
+    /// How many at once, after a pause that was long enough.
+    pub(crate) burst: u32,
+}
+
+impl Rate {
+    /// So many a second, with as many at once (but at least one).
+    ///
+    /// # Panics
+    /// When the rate is not a positive number.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    pub fn per_second(count: f64) -> Rate {
+        assert!(count.is_finite() && count > 0.0, "a rate is a positive number");
+        Rate {
+            per_second: count,
+            burst: (count.ceil() as u32).max(1),
+        }
+    }
+
+    /// The same with another number at once.
+    #[must_use]
+    pub fn burst(mut self, count: u32) -> Rate {
+        self.burst = count.max(1);
+        self
+    }
+}
+
+/// What is left of a rate: a bucket that fills by time and is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    left: f64,
+    filled_at_ms: u64,
+}
+
+impl Bucket {
+    /// A full bucket.
+    #[must_use]
+    pub fn new(rate: Rate, now_ms: u64) -> Bucket {
+        Bucket {
+            left: f64::from(rate.burst),
+            filled_at_ms: now_ms,
+        }
+    }
+
+    /// Draws `count`.
+    ///
+    /// # Errors
+    /// When there is not enough: nothing is drawn, and the answer says after
+    /// what time there will be. More than a full bucket holds is let through
+    /// when the bucket is full, and paid for after.
+    pub fn draw(&mut self, rate: Rate, count: usize, now_ms: u64) -> Result<(), Duration> {
+        let passed_ms = now_ms.saturating_sub(self.filled_at_ms);
+        let full = f64::from(rate.burst);
+        #[allow(clippy::cast_precision_loss, reason = "a few milliseconds in 285,000 years")]
+        let filled = self.left + passed_ms as f64 / 1000.0 * rate.per_second;
+        self.left = filled.min(full);
+        self.filled_at_ms = now_ms;
+        #[allow(clippy::cast_precision_loss, reason = "nobody publishes 2^52 at once")]
+        let count = count as f64;
+        let needed = count.min(full);
+        if self.left < needed {
+            let seconds = (needed - self.left) / rate.per_second;
+            return Err(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        }
+        self.left -= count;
+        Ok(())
+    }
+
+    /// Whether the bucket has filled up, so that it need not be kept.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a few milliseconds in 285,000 years")]
+    pub fn is_full(&self, rate: Rate, now_ms: u64) -> bool {
+        let passed_ms = now_ms.saturating_sub(self.filled_at_ms);
+        self.left + passed_ms as f64 / 1000.0 * rate.per_second >= f64::from(rate.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_through_and_then_the_rate_holds() {
+        let rate = Rate::per_second(10.0).burst(3);
+        let mut bucket = Bucket::new(rate, 0);
+        for _ in 0..3 {
+            assert_eq!(bucket.draw(rate, 1, 0), Ok(()));
+        }
+        assert_eq!(bucket.draw(rate, 1, 0), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.draw(rate, 1, 100), Ok(()));
+        assert!(bucket.draw(rate, 1, 150).is_err());
+        assert!(!bucket.is_full(rate, 150));
+        assert!(bucket.is_full(rate, 400));
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_bucket_is_paid_for_after() {
+        let rate = Rate::per_second(1.0).burst(2);
+        let mut bucket = Bucket::new(rate, 0);
+        assert_eq!(bucket.draw(rate, 5, 0), Ok(()));
+        assert_eq!(bucket.draw(rate, 1, 0), Err(Duration::from_secs(4)));
+    }
+}
