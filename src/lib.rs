@@ -106,7 +106,7 @@ pub use hub::manager::{
     CHANNEL_NAME_BYTES_MAX, ChannelError, ChannelManager, ChannelManagerBuilder, Stats,
 };
 pub use hub::options::{ChannelOptions, LagPolicy};
-pub use hub::rate::Rate;
+pub use hub::rate::{Bucket, Rate};
 pub use router::RouteError;
 
 /// The pure parts and the loop, for this package's own fuzz targets, benches

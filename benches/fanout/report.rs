@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::options::Options;
+use crate::usage;
 
 /// One run over one size of events.
 pub(crate) struct Fanout {
@@ -52,7 +53,11 @@ impl Report {
         };
         Report {
             name: options.server.name().to_owned(),
-            setting: format!("{cores}; medians of {} pairs of runs", options.rounds),
+            setting: format!(
+                "{cores}; medians of {} pairs of runs; load average at the start {}",
+                options.rounds,
+                usage::load_average(),
+            ),
             clients: options.clients.clone(),
             sizes: options.sizes.clone(),
             fanouts: Vec::new(),

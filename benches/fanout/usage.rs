@@ -21,3 +21,10 @@ pub(crate) fn rss_bytes(pid: u32) -> u64 {
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kib.expect("smaps_rollup has a line `Rss: N kB`") * 1024
 }
+
+/// How busy the machine is, the mean of the last minute: much above 0 before the
+/// bench begins, and its figures say little.
+pub(crate) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}

@@ -182,7 +182,7 @@ impl fmt::Display for DisconnectReason {
 pub(crate) type DisconnectHook = Box<dyn FnOnce(&ClientInfo, DisconnectReason) + Send>;
 
 /// The connection behind a member: which reactor has it, and its token there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) token: u64,
     pub(crate) reactor: u16,
@@ -201,6 +201,8 @@ pub(crate) struct Member {
     /// Seconds of the hub's clock.
     since_s: u32,
     pub(crate) reactor: u16,
+    /// Whether `on_connect` is under way.
+    pub(crate) is_connecting: bool,
 }
 
 /// The `seen` of a member that keeps up.
@@ -226,6 +228,7 @@ impl Member {
             id,
             token: place.token,
             reactor: place.reactor,
+            is_connecting: false,
             seen: CAUGHT_UP,
             extra,
             address: Address::new(address),

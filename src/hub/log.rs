@@ -113,6 +113,10 @@ impl Entry {
         self.rare.as_ref()?.directed.as_ref()
     }
 
+    pub(crate) fn has_key(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.key.is_some())
+    }
+
     pub(crate) fn own_id(&self) -> Option<&str> {
         self.rare.as_ref()?.own_id.as_deref()
     }

@@ -1,7 +1,7 @@
 //! The clients of one channel: found by slot, by id, or one after another.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -25,7 +25,7 @@ pub(crate) struct Members {
 /// Who has which value in one field of the metadata.
 struct Index {
     field: Box<str>,
-    slots: HashMap<String, Vec<u32>>,
+    slots: HashMap<String, HashSet<u32>>,
 }
 
 impl Members {
@@ -73,13 +73,17 @@ impl Members {
         };
         let indexed = conditions.iter().filter_map(|condition| {
             let index = self.indexes.iter().find(|i| *i.field == condition.field)?;
-            Some(index.slots.get(&condition.value).map_or(&[][..], |slots| slots))
+            Some(index.slots.get(&condition.value))
         });
-        match indexed.min_by_key(|slots| slots.len()) {
-            Some(slots) => slots
-                .iter()
-                .filter_map(|slot| meets(slot, self.get(*slot)?))
-                .collect(),
+        match indexed.min_by_key(|slots| slots.map_or(0, HashSet::len)) {
+            Some(slots) => {
+                let slots = slots.into_iter().flatten();
+                let met = slots.filter_map(|slot| meets(slot, self.get(*slot)?));
+                let mut found: Vec<u32> = met.collect();
+                // A set has no order, and who comes first must not depend on it.
+                found.sort_unstable();
+                found
+            }
             None => self
                 .iter()
                 .filter_map(|(slot, member)| meets(&slot, member))
@@ -146,7 +150,7 @@ impl Members {
 impl Index {
     fn add(&mut self, slot: u32, member: &Member) {
         for text in self.values(member) {
-            self.slots.entry(text).or_default().push(slot);
+            self.slots.entry(text).or_default().insert(slot);
         }
     }
 
@@ -155,7 +159,7 @@ impl Index {
             let Entry::Occupied(mut slots) = self.slots.entry(text) else {
                 continue;
             };
-            slots.get_mut().retain(|other| *other != slot);
+            slots.get_mut().remove(&slot);
             if slots.get().is_empty() {
                 slots.remove();
             }
@@ -229,8 +233,7 @@ mod tests {
         }
         for (user, role) in [("3", "r1"), ("6", "a"), ("9", "a"), ("0", "r9")] {
             let conditions = [Condition::new("user", user), Condition::new("role", role)];
-            let mut found = indexed.matching(&conditions);
-            found.sort_unstable();
+            let found = indexed.matching(&conditions);
             assert_eq!(found, plain.matching(&conditions), "{conditions:?}");
         }
         assert_eq!(indexed.take().len(), 45);

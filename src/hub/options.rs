@@ -150,7 +150,7 @@ impl ChannelOptions {
     /// Indexes a field of the clients' metadata, so that
     /// [`broadcast_where`](crate::Channel::broadcast_where) with a condition
     /// on it costs by those who match and not by all clients. Each client
-    /// that has the field costs some 50 bytes more. Default: none.
+    /// that has the field costs some 150 bytes more. Default: none.
     #[must_use]
     pub fn index(mut self, field: impl Into<Box<str>>) -> Self {
         let field = field.into();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::audience::{Audience, Condition};
 use super::channel::{PublishError, Published};
-use super::client::ClientId;
+use super::client::{ClientId, Place};
 use super::id::EventId;
 use super::log::{Directed, Entry, Rare};
 use super::rate::Bucket;
@@ -96,6 +96,22 @@ impl Hub {
         if let Some(large) = events.iter().find(|ready| ready.frame.len() > max) {
             let bytes = large.frame.len();
             return Err(PublishError::TooLarge { bytes, max });
+        }
+        if let Target::One(id) = &target
+            && let Some(place) = channel.connecting(id)
+            && events.iter().all(|ready| ready.own_id.is_none())
+        {
+            // Its welcome comes right after its replay, whatever others
+            // publish meanwhile; so it is no part of the log and has no id.
+            let welcome = state.welcomes.entry(place).or_default();
+            for ready in &events {
+                welcome.extend_from_slice(ready.frame.as_bytes());
+            }
+            return Ok(Published {
+                id: self.id_of(state.sequence),
+                events: events.len(),
+                clients: 1,
+            });
         }
         let (directed, clients) = channel.aim(target);
         let count = events.len();
@@ -232,6 +248,12 @@ impl super::state::ChannelState {
         };
         let bucket = self.bucket.get_or_insert_with(|| Bucket::new(rate, now_ms));
         bucket.draw(rate, count, now_ms)
+    }
+
+    /// Where the client of this id is, if its `on_connect` is under way.
+    fn connecting(&self, id: &ClientId) -> Option<Place> {
+        let member = self.members.get(self.members.find(id)?)?;
+        member.is_connecting.then(|| member.place())
     }
 
     /// Finds those whom an event is for. `None` is everybody.

@@ -17,9 +17,16 @@ impl Rate {
     /// # Panics
     /// When the rate is not a positive number.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates"
+    )]
     pub fn per_second(count: f64) -> Rate {
-        assert!(count.is_finite() && count > 0.0, "a rate is a positive number");
+        assert!(
+            count.is_finite() && count > 0.0,
+            "a rate is a positive number"
+        );
         Rate {
             per_second: count,
             burst: (count.ceil() as u32).max(1),
@@ -35,6 +42,10 @@ impl Rate {
 }
 
 /// What is left of a rate: a bucket that fills by time and is drawn from.
+/// Channels have one for their own limit; this is for limits that a program
+/// sets on something else, such as what one address may publish.
+///
+/// Times are milliseconds of any clock that never goes back.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     left: f64,
@@ -60,7 +71,10 @@ impl Bucket {
     pub fn draw(&mut self, rate: Rate, count: usize, now_ms: u64) -> Result<(), Duration> {
         let passed_ms = now_ms.saturating_sub(self.filled_at_ms);
         let full = f64::from(rate.burst);
-        #[allow(clippy::cast_precision_loss, reason = "a few milliseconds in 285,000 years")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a few milliseconds in 285,000 years"
+        )]
         let filled = self.left + passed_ms as f64 / 1000.0 * rate.per_second;
         self.left = filled.min(full);
         self.filled_at_ms = now_ms;
@@ -77,7 +91,10 @@ impl Bucket {
 
     /// Whether the bucket has filled up, so that it need not be kept.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "a few milliseconds in 285,000 years")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a few milliseconds in 285,000 years"
+    )]
     pub fn is_full(&self, rate: Rate, now_ms: u64) -> bool {
         let passed_ms = now_ms.saturating_sub(self.filled_at_ms);
         self.left + passed_ms as f64 / 1000.0 * rate.per_second >= f64::from(rate.burst)

@@ -23,6 +23,17 @@ pub(crate) struct Gathered {
     pub(crate) is_last: bool,
 }
 
+/// What a cursor reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// What comes after this,
+    pub(crate) seen: u64,
+    /// up to here;
+    pub(crate) through: u64,
+    /// up to here only what has a key.
+    pub(crate) keyed_through: u64,
+}
+
 /// What [`Hub::read`] found beside the frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
@@ -97,17 +108,20 @@ impl Hub {
         }
     }
 
-    /// Copies what is for one client in `(seen, through]` into `batch`, up to
-    /// about `bytes_max`.
+    /// Copies what is for one client into `batch`, up to about `bytes_max`.
     pub(crate) fn read(
         &self,
         channels: &[ChannelKey],
         seats: &[Seat],
-        seen: u64,
-        through: u64,
+        span: Span,
         bytes_max: usize,
         batch: &mut Batch,
     ) -> Read {
+        let Span {
+            seen,
+            through,
+            keyed_through,
+        } = span;
         let state = self.lock();
         for (key, seat) in channels.iter().zip(seats) {
             let Some(channel) = state.get(*key) else {
@@ -122,6 +136,9 @@ impl Hub {
             }
         }
         let (reached, _) = state.walk(channels, seen, through, |lane, entry| {
+            if entry.sequence <= keyed_through && !entry.has_key() {
+                return true;
+            }
             let is_admitted = entry.directed().is_none_or(|directed| {
                 let channel = state.get(channels[lane]);
                 let member = channel.and_then(|c| c.members.get(seats[lane].slot));

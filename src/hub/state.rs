@@ -7,7 +7,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::channel::Shared;
-use super::client::{ClientInfo, DisconnectReason, Member};
+use super::client::{ClientInfo, DisconnectReason, Member, Place};
 use super::clock::Clock;
 use super::log::Log;
 use super::members::Members;
@@ -170,6 +170,8 @@ pub(super) struct State {
     desks: Vec<Desk>,
     /// Clients of named channels, a merged stream once for each of them.
     pub(super) clients: usize,
+    /// What was sent to clients whose `on_connect` is under way.
+    pub(super) welcomes: HashMap<Place, Vec<u8>>,
     /// Where the next sweep goes on.
     sweep_at: usize,
 }
@@ -185,6 +187,7 @@ impl State {
             names: HashMap::new(),
             desks: Vec::new(),
             clients: 0,
+            welcomes: HashMap::new(),
             sweep_at: 0,
         }
     }

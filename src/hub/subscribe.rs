@@ -34,6 +34,9 @@ pub(crate) struct Join<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) start: &'a Start,
+    /// Whether somebody is to be told before the client is sent anything: what
+    /// is sent to it until [`Hub::welcome`] is its welcome.
+    pub(crate) is_connecting: bool,
 }
 
 /// A place in each of the channels, and where to begin.
@@ -50,6 +53,9 @@ pub(crate) struct Joined {
     pub(crate) head: u64,
     /// The options of the first channel.
     pub(crate) options: Arc<ChannelOptions>,
+    /// Of what there was before the client came, up to here, it is sent only
+    /// events with a key.
+    pub(crate) keyed_through: u64,
     /// The data of the gap event with which the stream has to begin.
     pub(crate) gap: Option<String>,
     /// Whether the client holds no id that says where the stream begins.
@@ -89,6 +95,22 @@ impl Hub {
         drop(state);
         self.wake(wake);
         Ok(joined)
+    }
+
+    /// Ends a client's connecting: answers what was sent to it meanwhile.
+    pub(crate) fn welcome(&self, channels: &[ChannelKey], seats: &[Seat], place: Place) -> Vec<u8> {
+        let mut state = self.lock();
+        for (key, seat) in channels.iter().zip(seats) {
+            let member = state
+                .get_mut(*key)
+                .and_then(|c| c.members.get_mut(seat.slot));
+            if let Some(member) = member
+                && member.place() == place
+            {
+                member.is_connecting = false;
+            }
+        }
+        state.welcomes.remove(&place).unwrap_or_default()
     }
 
     /// Takes a client out of its channels, unless that was done already;
@@ -145,11 +167,18 @@ impl State {
             options: channels()
                 .next()
                 .map_or_else(Arc::default, |c| c.options.clone()),
+            keyed_through: 0,
             gap: None,
             needs_id: true,
         };
         match join.start {
-            Start::Live => {}
+            Start::Live => {
+                let conflating = channels().filter(|channel| channel.options.conflates());
+                if let Some(tail) = conflating.map(|c| c.log.evicted_through()).min() {
+                    joined.seen = tail;
+                    joined.keyed_through = self.sequence;
+                }
+            }
             // What is gone is gone: a newcomer has lost nothing.
             Start::Earliest => joined.seen = tail,
             Start::Last(count) => joined.seen = self.position_before_last(join, *count),
@@ -248,7 +277,8 @@ impl State {
                 })
             });
             let extra = std::mem::replace(&mut join.extra, others);
-            let member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
+            let mut member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
+            member.is_connecting = join.is_connecting;
             let Some(channel) = self.get_mut(*key) else {
                 continue;
             };

@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::frame::Frame;
 use crate::hub::ChannelKey;
 use crate::hub::batch::Batch;
-use crate::hub::options::{ChannelOptions, LagPolicy};
+use crate::hub::options::ChannelOptions;
 
 /// See the [module](self).
 pub(super) struct Feed {
@@ -73,10 +73,6 @@ impl Feed {
 
     pub(super) fn is_empty(&self) -> bool {
         self.current.is_empty() && self.behind.is_empty()
-    }
-
-    pub(super) fn skips_when_lagging(&self) -> bool {
-        self.options.lag_policy == LagPolicy::Skip
     }
 
     /// Everything up to here is out to all current clients.
@@ -141,6 +137,10 @@ pub(super) type Moves = [Option<(u32, usize)>; 2];
 pub(super) struct Cursor {
     /// Everything up to here was sent to it, or is owed.
     pub(super) seen: u64,
+    /// Up to here it is sent only events with a key.
+    pub(super) keyed_through: u64,
+    /// What it is sent when it has seen so much: its welcome.
+    pub(super) welcome: Option<(u64, Frame)>,
     /// The frame of which it has only the beginning.
     pub(super) owed: Option<Owed>,
     /// Whether its socket takes nothing at the moment.

@@ -11,7 +11,8 @@ use super::serving::is_transient;
 use super::{BUFFER_BYTES, Reactor};
 use crate::frame::Frame;
 use crate::hub::client::DisconnectReason;
-use crate::hub::{Read, Report, Seat};
+use crate::hub::options::LagPolicy;
+use crate::hub::{Read, Report, Seat, Span};
 
 /// Writes of one feed in one go, so that no feed waits longer for another
 /// than these take.
@@ -234,7 +235,7 @@ impl<N: Net> Reactor<N> {
     /// them may not have seen.
     fn check_laggards(&mut self, id: u32, evicted_through: u64) {
         let feed = self.feeds.get(id);
-        let skips = feed.skips_when_lagging();
+        let skips = feed.options.lag_policy != LagPolicy::Disconnect;
         let mut floor = u64::MAX;
         let mut lost = Vec::new();
         for &key in &feed.behind {
@@ -261,7 +262,21 @@ impl<N: Net> Reactor<N> {
             }
             let stream = *self.connections.stream(key);
             let feed = self.feeds.get_mut(stream.feed);
-            let seen = self.cursors[stream.cursor as usize].seen;
+            let cursor = &mut self.cursors[stream.cursor as usize];
+            let seen = cursor.seen;
+            let mut through = feed.through;
+            if let Some((after, welcome)) = &cursor.welcome {
+                if seen >= *after {
+                    cursor.owed = Some(Owed {
+                        frame: welcome.clone(),
+                        written: 0,
+                        lane: None,
+                    });
+                    cursor.welcome = None;
+                    continue;
+                }
+                through = through.min(*after);
+            }
             if seen == feed.through {
                 return self.catch_up(key);
             }
@@ -278,14 +293,14 @@ impl<N: Net> Reactor<N> {
             let is_merged = feed.channels.len() > 1;
             let seats = Self::seats_of(&self.seats, &stream, is_merged, &mut single);
             let mut batch = std::mem::take(&mut self.scratch);
-            let read = self.hub.read(
-                &feed.channels,
-                seats,
+            let span = Span {
                 seen,
-                feed.through,
-                BUFFER_BYTES,
-                &mut batch,
-            );
+                through,
+                keyed_through: cursor.keyed_through,
+            };
+            let read = self
+                .hub
+                .read(&feed.channels, seats, span, BUFFER_BYTES, &mut batch);
             let goes_on = match read {
                 Read::Through(reached) => self.write_batch(key, &batch, reached),
                 Read::Lagged { gap, resume_at } => self.leap(key, &gap, resume_at),
@@ -393,7 +408,7 @@ impl<N: Net> Reactor<N> {
     fn leap(&mut self, key: u32, gap: &str, resume_at: u64) -> bool {
         let stream = *self.connections.stream(key);
         let feed = self.feeds.get_mut(stream.feed);
-        if !feed.skips_when_lagging() {
+        if feed.options.lag_policy == LagPolicy::Disconnect {
             self.hang_up(key, DisconnectReason::Lagged);
             return false;
         }

@@ -70,11 +70,13 @@ impl<N: Net> Reactor<N> {
             address: request.peer(),
             extra,
             start: &start,
+            is_connecting: subscription.on_connect.is_some(),
         };
         let joined = match self.hub.join(join) {
             Ok(joined) => joined,
             Err(error) => return self.turn_away(key, request, error, &headers, output),
         };
+        let mut welcome = Vec::new();
         if let Some(on_connect) = subscription.on_connect {
             let info = ClientInfo {
                 id,
@@ -84,9 +86,10 @@ impl<N: Net> Reactor<N> {
                 behind: 0,
             };
             guard("on_connect", || on_connect(&info));
+            welcome = self.hub.welcome(&channels, &joined.seats, self.place(key));
         }
         self.write_opening(&all_headers, Some(&joined), output);
-        self.start_stream(key, &channels, joined, output);
+        self.start_stream(key, &channels, joined, &welcome, output);
         Flow::Left
     }
 
@@ -111,11 +114,12 @@ impl<N: Net> Reactor<N> {
             address: request.peer(),
             extra: None,
             start: &Start::Live,
+            is_connecting: false,
         };
         match self.hub.join(join) {
             Ok(joined) => {
                 self.write_opening(&[&headers], None, output);
-                self.start_stream(key, &[channel], joined, output);
+                self.start_stream(key, &[channel], joined, &[], output);
                 guard("a handler that streams", || (plan.open)(sink));
                 Flow::Left
             }
@@ -222,14 +226,20 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Turns a connection into a stream: `output` goes out first.
+    /// Turns a connection into a stream: `output` goes out first, then the
+    /// replay, then `welcome`.
     fn start_stream(
         &mut self,
         key: u32,
         channels: &[ChannelKey],
         joined: Joined,
+        welcome: &[u8],
         output: &mut Vec<u8>,
     ) {
+        let has_replay = joined.seen < joined.head;
+        if !has_replay {
+            output.extend_from_slice(welcome);
+        }
         let feed_id = self
             .feeds
             .find_or_insert(channels, &joined.options, joined.now);
@@ -286,6 +296,12 @@ impl<N: Net> Reactor<N> {
         } else {
             let is_blocked = owed.is_some();
             self.fall_behind(key, joined.seen, owed, is_blocked);
+            let cursor = self.connections.stream(key).cursor;
+            let cursor = &mut self.cursors[cursor as usize];
+            cursor.keyed_through = joined.keyed_through;
+            if has_replay && !welcome.is_empty() {
+                cursor.welcome = Some((joined.now, Frame::raw(welcome)));
+            }
         }
         if written.is_err() {
             self.hang_up(key, DisconnectReason::Gone);
@@ -302,6 +318,8 @@ impl<N: Net> Reactor<N> {
     ) {
         let cursor = self.cursors.insert(Cursor {
             seen,
+            keyed_through: 0,
+            welcome: None,
             owed,
             is_blocked,
             is_noted: false,
