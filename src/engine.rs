@@ -11,11 +11,11 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::exchange::{IntoResponse, Letter, Mailbox, Request, Response};
 use crate::http::{HeaderError, Headers, Limits, Method};
-use crate::hub::Waker;
 use crate::hub::manager::ChannelManager;
+use crate::hub::{REACTORS_MAX, Waker};
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
-use crate::reactor::{Reactor, Setup, Timeouts};
+use crate::reactor::{Reactor, Service, Setup, Timeouts};
 use crate::router::{RouteError, Router};
 
 /// How many connections may wait to be accepted. The kernel caps it at
@@ -23,7 +23,7 @@ use crate::router::{RouteError, Router};
 const LISTEN_QUEUE: i32 = 4096;
 
 /// A push engine: it listens, answers requests by its routes, and streams the
-/// events of its channels, all on one thread.
+/// events of its channels, all on one thread unless told otherwise.
 ///
 /// ```no_run
 /// use pushwheel::{ChannelManager, Engine, Event, Response};
@@ -41,7 +41,8 @@ const LISTEN_QUEUE: i32 = 4096;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Engine {
-    reactor: Reactor<Sockets>,
+    /// One a thread.
+    reactors: Vec<Reactor<Sockets>>,
     address: SocketAddr,
     handle: EngineHandle,
 }
@@ -62,6 +63,7 @@ pub struct EngineBuilder {
     limits: Limits,
     timeouts: Timeouts,
     headers: Headers,
+    threads: usize,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -193,6 +195,21 @@ impl EngineBuilder {
         self
     }
 
+    /// On how many threads the engine runs, each with connections of its own;
+    /// the kernel spreads new ones over them. One thread reaches very many
+    /// clients: more are for machines whose one core is full. Default: 1.
+    ///
+    /// # Panics
+    /// When `threads` is 0 or more than 64.
+    pub fn threads(mut self, threads: usize) -> Self {
+        assert!(
+            (1..=REACTORS_MAX).contains(&threads),
+            "an engine runs on 1 to {REACTORS_MAX} threads"
+        );
+        self.threads = threads;
+        self
+    }
+
     /// Listens on `address`; port 0 takes any that is free, which
     /// [`Engine::local_addr`] then names. Of several addresses that a name
     /// stands for, the first that can be bound is taken.
@@ -203,8 +220,8 @@ impl EngineBuilder {
     pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<Engine> {
         let mut failure = io::Error::other("the address stands for nothing: give HOST:PORT");
         for address in address.to_socket_addrs()? {
-            match listen(address) {
-                Ok(listener) => return self.listen_on(listener),
+            match listen_all(address, self.threads) {
+                Ok(listeners) => return self.serve(listeners),
                 Err(error) => failure = error,
             }
         }
@@ -217,22 +234,33 @@ impl EngineBuilder {
     /// When the socket cannot be polled, and when another engine serves these
     /// channels.
     pub fn listen_on(self, listener: TcpListener) -> io::Result<Engine> {
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
-        let sockets = Sockets::new(listener)?;
-        let waker = sockets.waker();
-        let wake = move || {
-            if let Err(error) = waker.wake() {
-                log::error!("the engine's thread cannot be woken: {error}");
-            }
-        };
-        let (reactor, channels) = self.build(sockets, Box::new(wake))?;
+        let others = (1..self.threads).map(|_| listener.try_clone());
+        let mut listeners = others.collect::<io::Result<Vec<TcpListener>>>()?;
+        listeners.push(listener);
+        self.serve(listeners)
+    }
+
+    fn serve(self, listeners: Vec<TcpListener>) -> io::Result<Engine> {
+        let address = listeners[0].local_addr()?;
+        let mut nets = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let sockets = Sockets::new(listener)?;
+            let waker = sockets.waker();
+            let wake: Waker = Box::new(move || {
+                if let Err(error) = waker.wake() {
+                    log::error!("an engine's thread cannot be woken: {error}");
+                }
+            });
+            nets.push((sockets, wake));
+        }
+        let (reactors, channels) = self.build(nets)?;
         let handle = EngineHandle {
-            mailbox: reactor.mailbox().clone(),
+            mailboxes: reactors.iter().map(|r| r.mailbox().clone()).collect(),
             channels,
         };
         Ok(Engine {
-            reactor,
+            reactors,
             address,
             handle,
         })
@@ -249,23 +277,29 @@ impl EngineBuilder {
         net: N,
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> io::Result<SimulatedEngine<N>> {
-        let (reactor, _) = self.build(net, wake)?;
+        let (mut reactors, _) = self.build(vec![(net, wake)])?;
+        let reactor = reactors.pop().expect("one network makes one reactor");
         Ok(SimulatedEngine { reactor })
     }
 
-    fn build<N: Net>(self, net: N, wake: Waker) -> io::Result<(Reactor<N>, ChannelManager)> {
+    fn build<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<(Vec<Reactor<N>>, ChannelManager)> {
         let channels = self.channels.unwrap_or_default();
-        let attached = channels.hub().attach(vec![wake]);
+        let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
+        let attached = channels.hub().attach(wakers);
         attached.map_err(|_| io::Error::other("another engine serves these channels"))?;
-        let setup = Setup {
-            index: 0,
+        let service: Arc<dyn Service> = Arc::new(self.router);
+        let setup = |index: u16| Setup {
+            index,
             channels: channels.clone(),
-            service: Arc::new(self.router),
-            limits: self.limits,
-            timeouts: self.timeouts,
-            headers: self.headers,
+            service: service.clone(),
+            limits: self.limits.clone(),
+            timeouts: self.timeouts.clone(),
+            headers: self.headers.clone(),
         };
-        Ok((Reactor::new(net, setup), channels))
+        let reactors = (0..)
+            .zip(nets)
+            .map(|(index, net)| Reactor::new(net, setup(index)));
+        Ok((reactors.collect(), channels))
     }
 }
 
@@ -318,6 +352,7 @@ impl Engine {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             headers: Headers::new(),
+            threads: 1,
         }
     }
 
@@ -339,12 +374,29 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Serves on this thread until it is shut down.
+    /// Serves on this thread (and on others, if it has more than one) until
+    /// it is shut down.
     ///
     /// # Errors
-    /// When the system's poller fails, which leaves nothing to be served.
-    pub fn run(mut self) -> io::Result<()> {
-        self.reactor.run()
+    /// When the system's poller fails, which leaves nothing to be served, and
+    /// when there is no thread to be had.
+    pub fn run(self) -> io::Result<()> {
+        let mut reactors = self.reactors.into_iter();
+        let first = reactors.next();
+        let others = reactors.map(|mut reactor| {
+            let thread = thread::Builder::new().name("pushwheel".into());
+            thread.spawn(move || reactor.run())
+        });
+        let others = others.collect::<io::Result<Vec<_>>>()?;
+        let mut result = first.map_or(Ok(()), |mut reactor| reactor.run());
+        if result.is_err() {
+            // One thread of several is not an engine: the others stop too.
+            self.handle.shutdown(Duration::ZERO);
+        }
+        for thread in others {
+            result = result.and(thread.join().unwrap_or_else(panicked));
+        }
+        result
     }
 
     /// Serves on a thread of its own.
@@ -367,7 +419,7 @@ impl Engine {
 /// Reaches an engine from other threads.
 #[derive(Clone)]
 pub struct EngineHandle {
-    mailbox: Mailbox,
+    mailboxes: Arc<[Mailbox]>,
     channels: ChannelManager,
 }
 
@@ -383,7 +435,9 @@ impl EngineHandle {
     /// told to come back at another time; requests under way are answered.
     /// After `deadline` whoever is left is disconnected.
     pub fn shutdown(&self, deadline: Duration) {
-        self.mailbox.send(Letter::Shutdown { deadline });
+        for mailbox in &*self.mailboxes {
+            mailbox.send(Letter::Shutdown { deadline });
+        }
     }
 
     /// The engine's channels.
@@ -425,7 +479,6 @@ impl RunningEngine {
     /// # Errors
     /// When the system's poller failed.
     pub fn join(self) -> io::Result<()> {
-        let panicked = |_| Err(io::Error::other("the engine's thread panicked"));
         self.thread.join().unwrap_or_else(panicked)
     }
 
@@ -439,16 +492,36 @@ impl RunningEngine {
     }
 }
 
+/// What a thread that panicked comes to.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> io::Result<()> {
+    Err(io::Error::other("an engine's thread panicked"))
+}
+
+/// As many sockets that listen on one address as there are threads; between
+/// several the kernel spreads the connections.
+fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        let listener = listen(address, threads > 1)?;
+        // All on the port that the first one got.
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
 /// A socket that listens. What is set on it here its connections inherit,
 /// which saves a system call for each: no delay for small writes, and probes
 /// that find peers which are gone without a word.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(is_shared)?;
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))

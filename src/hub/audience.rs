@@ -1,5 +1,7 @@
 //! For whom an entry of the log is, when it is not for everybody.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::client::ClientId;
@@ -38,20 +40,25 @@ impl Condition {
 
 fn is_or_has(value: &Value, text: &str) -> bool {
     match value {
-        Value::String(string) => string == text,
         Value::Array(elements) => elements.iter().any(|element| is_or_has(element, text)),
-        Value::Object(_) => false,
-        other => other.to_string() == text,
+        other => text_of(other).is_some_and(|own| own == text),
     }
 }
 
 /// All texts that a condition on `value` could have.
 pub(crate) fn texts_of(value: &Value, texts: &mut Vec<String>) {
     match value {
-        Value::String(string) => texts.push(string.clone()),
         Value::Array(elements) => elements.iter().for_each(|e| texts_of(e, texts)),
-        Value::Object(_) => {}
-        other => texts.push(other.to_string()),
+        other => texts.extend(text_of(other).map(Cow::into_owned)),
+    }
+}
+
+/// The text by which a condition would name a simple value.
+fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(string) => Some(string.into()),
+        Value::Array(_) | Value::Object(_) => None,
+        simple => Some(simple.to_string().into()),
     }
 }
 

@@ -31,12 +31,12 @@ struct Index {
 impl Members {
     /// Nobody yet; the fields are those of the metadata that are indexed.
     pub(crate) fn new(fields: &[Box<str>]) -> Members {
-        let index = |field: &Box<str>| Index {
+        let indexes = fields.iter().map(|field| Index {
             field: field.clone(),
             slots: HashMap::new(),
-        };
+        });
         Members {
-            indexes: fields.iter().map(index).collect(),
+            indexes: indexes.collect(),
             ..Members::default()
         }
     }
