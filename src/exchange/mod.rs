@@ -2,6 +2,7 @@
 //! subscriptions, and the two things that outlive a handler, the
 //! [`Responder`] and the [`Sink`].
 
+mod errors;
 mod mailbox;
 mod request;
 mod responder;

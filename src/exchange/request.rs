@@ -18,6 +18,7 @@ pub struct Request {
     peer: SocketAddr,
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
+    is_draining: bool,
 }
 
 impl Request {
@@ -27,7 +28,13 @@ impl Request {
             peer,
             params: Vec::new(),
             channels,
+            is_draining: false,
         }
+    }
+
+    pub(crate) fn draining(mut self, is_draining: bool) -> Request {
+        self.is_draining = is_draining;
+        self
     }
 
     pub(crate) fn set_params(&mut self, params: Vec<(Box<str>, String)>) {
@@ -126,6 +133,13 @@ impl Request {
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         &self.channels
+    }
+
+    /// Whether the engine is shutting down, and answers only what was under
+    /// way. The place to tell a load balancer's health check.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
     }
 
     /// Whether the client says that it takes this media type, by name.

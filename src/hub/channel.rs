@@ -206,10 +206,7 @@ impl Channel {
         &self,
         events: impl IntoIterator<Item = E>,
     ) -> Result<Published, PublishError> {
-        let hub = &self.shared.hub;
-        let encode = |event: E| hub.encode(event.borrow());
-        let ready = events.into_iter().map(encode).collect::<Result<_, _>>()?;
-        hub.publish(self.shared.key, ready, Target::Everybody)
+        self.publish_batch(events, Target::Everybody)
     }
 
     /// Publishes to the client with this id; `clients` of the answer is 1 if
@@ -227,6 +224,19 @@ impl Channel {
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
         self.publish_one(event.borrow(), Target::One(client.as_client_id()))
+    }
+
+    /// Publishes several events to the client with this id, as
+    /// [`broadcast_batch`](Self::broadcast_batch) does to all.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast), for any of the events.
+    pub fn send_batch<'a, E: Borrow<Event<'a>>>(
+        &self,
+        client: impl AsClientId,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Published, PublishError> {
+        self.publish_batch(events, Target::One(client.as_client_id()))
     }
 
     /// Publishes to the clients that `filter` lets through, and says how many
@@ -268,6 +278,20 @@ impl Channel {
         self.publish_one(event.borrow(), Target::Where(conditions))
     }
 
+    /// Publishes several events to the clients whose metadata meet all of
+    /// `conditions`, as [`broadcast_batch`](Self::broadcast_batch) does to
+    /// all.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast), for any of the events.
+    pub fn broadcast_batch_where<'a, E: Borrow<Event<'a>>>(
+        &self,
+        conditions: &[Condition],
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Published, PublishError> {
+        self.publish_batch(events, Target::Where(conditions))
+    }
+
     fn publish_one(
         &self,
         event: &Event<'_>,
@@ -275,6 +299,17 @@ impl Channel {
     ) -> Result<Published, PublishError> {
         let hub = &self.shared.hub;
         hub.publish(self.shared.key, vec![hub.encode(event)?], target)
+    }
+
+    fn publish_batch<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+        target: Target<'_>,
+    ) -> Result<Published, PublishError> {
+        let hub = &self.shared.hub;
+        let encode = |event: E| hub.encode(event.borrow());
+        let ready = events.into_iter().map(encode).collect::<Result<_, _>>()?;
+        hub.publish(self.shared.key, ready, target)
     }
 
     /// Ends the channel in good order: its clients are sent what there is,

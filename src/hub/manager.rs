@@ -194,6 +194,15 @@ impl ChannelManager {
         self.hub.find(name)
     }
 
+    /// Whether a channel can have this name.
+    ///
+    /// # Errors
+    /// When it is empty, longer than 255 bytes, or has a control character or
+    /// a slash.
+    pub fn check_name(name: &str) -> Result<(), ChannelError> {
+        check_name(name)
+    }
+
     /// Whether there is a channel of this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
@@ -223,7 +232,20 @@ impl ChannelManager {
         &self,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.hub.publish_to_all(event.borrow())
+        self.hub.publish_to_all(&[event.borrow()])
+    }
+
+    /// Publishes several events to every channel, in each of them all or
+    /// none, in their order and with no other event between. `events` of the
+    /// answer counts each once for each channel.
+    ///
+    /// # Errors
+    /// When one of the events cannot be written.
+    pub fn broadcast_batch_all<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+    ) -> Result<Published, PublishError> {
+        self.hub.publish_to_all(events)
     }
 
     /// Closes the channel of this name and removes it; says whether there was

@@ -1,5 +1,6 @@
 //! Publishing: from an event to an entry in a log.
 
+use std::borrow::Borrow;
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -135,11 +136,17 @@ impl Hub {
         })
     }
 
-    /// Appends one event to each of the named channels.
-    pub(crate) fn publish_to_all(&self, event: &Event<'_>) -> Result<Published, PublishError> {
-        // Checked once for all, though each channel needs a frame of its own:
+    /// Appends events to each of the named channels.
+    pub(crate) fn publish_to_all<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+    ) -> Result<Published, PublishError> {
+        // Checked once for all, though each channel needs frames of its own:
         // the ids differ.
-        let bytes = self.encode(event)?.frame.len();
+        let encode = || -> Result<Vec<Ready>, PublishError> {
+            events.iter().map(|e| self.encode(e.borrow())).collect()
+        };
+        encode()?;
         let keys: Vec<ChannelKey> = self.lock().names.values().copied().collect();
         let mut total = Published {
             id: self.id_of(self.lock().sequence),
@@ -147,15 +154,15 @@ impl Hub {
             clients: 0,
         };
         for key in keys {
-            match self.publish(key, vec![self.encode(event)?], Target::Everybody) {
+            match self.publish(key, encode()?, Target::Everybody) {
                 Ok(published) => {
                     total.id = published.id;
-                    total.events += 1;
+                    total.events += published.events;
                     total.clients += published.clients;
                 }
                 // Closed or finished since the list was made: not one of all.
                 Err(PublishError::Closed | PublishError::Finished) => {}
-                Err(PublishError::TooLarge { .. }) => {
+                Err(PublishError::TooLarge { bytes, .. }) => {
                     ::log::debug!("an event of {bytes} bytes is too large for one of the channels");
                 }
                 Err(error) => return Err(error),

@@ -41,6 +41,8 @@ pub(super) struct Http {
     /// What is answered and not written yet.
     pub(super) unsent: Vec<u8>,
     pub(super) phase: Phase,
+    /// Whether it waits in the run queue.
+    pub(super) is_queued: bool,
     /// Whether the deadline for a head is set.
     pub(super) is_in_head: bool,
     /// Counts the requests that were deferred, so that an answer finds its own.
@@ -83,6 +85,7 @@ impl Http {
             unread: Vec::new(),
             unsent: Vec::new(),
             phase: Phase::Request,
+            is_queued: false,
             is_in_head: false,
             deferred: 0,
         }

@@ -45,8 +45,11 @@ use wheel::Wheel;
 
 /// Connections taken from the listen queue in one turn.
 const ACCEPTS_A_TURN: usize = 64;
-/// Letters, departures and resumed cursors in one turn.
-const CHORES_A_TURN: usize = 256;
+/// Letters and departures in one turn.
+const CHORES_A_TURN: usize = 128;
+/// Reads, and writes to those who are behind, in one turn. Some of them carry
+/// 64 KiB, so there are fewer of them than of a pump's.
+const STEPS_A_TURN: usize = 128;
 /// Timers fired in one turn.
 const TIMERS_A_TURN: usize = 256;
 /// For how long nothing is accepted after the descriptors ran out, unless a
@@ -138,6 +141,8 @@ pub(crate) struct Reactor<N: Net> {
     drain: Option<Drain>,
 
     now_ms: u64,
+    /// What is left of the turn's steps.
+    steps_left: usize,
     date: Date,
     ready: Vec<Readiness>,
     work: Work,
@@ -198,6 +203,7 @@ impl<N: Net> Reactor<N> {
             swept_at_ms: now_ms,
             drain: None,
             now_ms,
+            steps_left: 0,
             date: Date::at(&hub, now_ms),
             hub,
             ready: Vec::new(),
@@ -257,6 +263,7 @@ impl<N: Net> Reactor<N> {
         let mut ready = std::mem::take(&mut self.ready);
         self.net.poll(&mut ready, timeout)?;
         self.now_ms = self.hub.clock.now_ms();
+        self.steps_left = STEPS_A_TURN;
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
         }
@@ -408,16 +415,23 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Goes on with those who were stopped, or could not be written to.
     fn resume(&mut self) {
-        for _ in 0..CHORES_A_TURN.min(self.run_queue.len()) {
+        for _ in 0..self.run_queue.len() {
+            if self.steps_left == 0 {
+                return;
+            }
             let Some(token) = self.run_queue.pop_front() else {
                 return;
             };
             let Some(key) = self.connections.find(token) else {
                 continue;
             };
-            match &self.connections.get(key).state {
-                State::Http(_) => self.serve(key),
+            match &mut self.connections.get_mut(key).state {
+                State::Http(http) => {
+                    http.is_queued = false;
+                    self.serve(key);
+                }
                 State::Stream(stream) => {
                     if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
                         cursor.is_queued = false;
@@ -476,7 +490,7 @@ impl<N: Net> Reactor<N> {
         }
         let first = drain.next_key;
         let end = self.connections.keys_end();
-        let last = first.saturating_add(1024).min(end);
+        let last = first.saturating_add(256).min(end);
         drain.next_key = if last == end { 0 } else { last };
         for key in first..last {
             if self.connections.contains(key) && (is_late || self.is_finished_with(key)) {

@@ -20,7 +20,9 @@ const WRITES_A_SLICE: usize = 256;
 /// Writes of all feeds in one turn.
 const WRITES_A_TURN: usize = 256;
 /// Rounds of one cursor in one go.
-const ROUNDS_A_TURN: usize = 8;
+const ROUNDS_A_TURN: usize = 4;
+/// Connections ended in one go when their channel is finished.
+const ENDS_A_SLICE: usize = 128;
 /// Spare batches that are kept.
 const SPARE_BATCHES_MAX: usize = 16;
 
@@ -216,7 +218,7 @@ impl<N: Net> Reactor<N> {
     /// The feed's channels are finished: ends the connections of those who
     /// have everything.
     fn end_slice(&mut self, id: u32) -> usize {
-        for ended in 0..WRITES_A_SLICE {
+        for ended in 0..ENDS_A_SLICE {
             if !self.feeds.contains(id) {
                 return ended;
             }
@@ -257,6 +259,7 @@ impl<N: Net> Reactor<N> {
     /// lasts.
     pub(super) fn run_cursor(&mut self, key: u32) {
         for _ in 0..ROUNDS_A_TURN {
+            self.steps_left = self.steps_left.saturating_sub(1);
             if !self.pay(key) {
                 return;
             }

@@ -4,9 +4,9 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use super::Reactor;
 use super::connection::{Phase, State};
 use super::net::Net;
-use super::{BUFFER_BYTES, Reactor};
 use crate::exchange::{Kind, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal, Step};
 use crate::hub::client::DisconnectReason;
@@ -35,7 +35,8 @@ pub(super) enum Flow {
 impl<N: Net> Reactor<N> {
     pub(super) fn on_readable(&mut self, key: u32) {
         match self.connections.get(key).state {
-            State::Http(_) => self.serve(key),
+            State::Http(_) if self.steps_left > 0 => self.serve(key),
+            State::Http(_) => self.queue_http(key),
             State::Stream(_) => self.listen_to_subscriber(key),
         }
     }
@@ -44,13 +45,13 @@ impl<N: Net> Reactor<N> {
         match &self.connections.get(key).state {
             State::Http(http) => {
                 if !http.unsent.is_empty() {
-                    self.serve(key);
+                    self.queue_http(key);
                 }
             }
             State::Stream(stream) => {
                 if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
                     cursor.is_blocked = false;
-                    self.run_cursor(key);
+                    self.queue_cursor(key);
                 }
             }
         }
@@ -59,7 +60,9 @@ impl<N: Net> Reactor<N> {
     /// Takes a connection as far as it goes: writes what is unsent, then
     /// reads and answers.
     pub(super) fn serve(&mut self, key: u32) {
+        let token = self.connections.token(key);
         for _ in 0..READS_A_TURN {
+            self.steps_left = self.steps_left.saturating_sub(1);
             if !self.write_unsent(key) {
                 return;
             }
@@ -75,7 +78,7 @@ impl<N: Net> Reactor<N> {
             if !http.unread.is_empty() {
                 let unread = std::mem::take(&mut http.unread);
                 if self.take_input(key, &unread) == Flow::Left {
-                    return;
+                    return self.greet_subscriber(token);
                 }
                 continue;
             }
@@ -87,12 +90,10 @@ impl<N: Net> Reactor<N> {
                     self.hang_up(key, DisconnectReason::Gone);
                     Some(Flow::Left)
                 }
-                Ok(count) => {
-                    let flow = self.take_input(key, &input[..count]);
-                    // Less than was asked for: there is no more, and readiness
-                    // will be told of what comes.
-                    (flow != Flow::Next || count < BUFFER_BYTES).then_some(flow)
-                }
+                Ok(count) => match self.take_input(key, &input[..count]) {
+                    Flow::Next => None,
+                    flow => Some(flow),
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Flow::Hold),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
                 Err(_) => {
@@ -101,11 +102,29 @@ impl<N: Net> Reactor<N> {
                 }
             };
             self.input = input;
-            if flow.is_some() {
-                return;
+            match flow {
+                None => {}
+                Some(Flow::Left) => return self.greet_subscriber(token),
+                Some(_) => return,
             }
         }
-        self.run_queue.push_back(self.connections.token(key));
+        self.queue_http(key);
+    }
+
+    /// A connection has left HTTP. If it streams, whatever came behind the
+    /// request has to be read: it may be the connection's end.
+    fn greet_subscriber(&mut self, token: u64) {
+        if let Some(key) = self.connections.find(token) {
+            self.listen_to_subscriber(key);
+        }
+    }
+
+    fn queue_http(&mut self, key: u32) {
+        if let Some(http) = self.connections.http_mut(key)
+            && !std::mem::replace(&mut http.is_queued, true)
+        {
+            self.run_queue.push_back(self.connections.token(key));
+        }
     }
 
     /// Parses and answers what was read, and writes the answers.
@@ -156,9 +175,6 @@ impl<N: Net> Reactor<N> {
             if flow == Flow::Hold || output.len() > ANSWER_BYTES_MAX {
                 if let Some(http) = self.connections.http_mut(key) {
                     http.unread.extend_from_slice(input);
-                    if flow == Flow::Next && !input.is_empty() {
-                        self.run_queue.push_back(self.connections.token(key));
-                    }
                 }
                 return flow;
             }
@@ -170,7 +186,8 @@ impl<N: Net> Reactor<N> {
         let Some(http) = self.connections.http_mut(key) else {
             return Flow::Left;
         };
-        let mut request = Request::new(message, http.peer, self.channels.clone());
+        let mut request =
+            Request::new(message, http.peer, self.channels.clone()).draining(self.drain.is_some());
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));
         let response = response.unwrap_or_else(|| {
@@ -277,7 +294,9 @@ impl<N: Net> Reactor<N> {
         }
         output.clear();
         self.output = output;
-        if flow == Flow::Next && self.connections.find(token).is_some() {
+        if flow == Flow::Left {
+            self.greet_subscriber(token);
+        } else if flow == Flow::Next && self.connections.find(token).is_some() {
             self.await_request(key);
             self.serve(key);
         }
