@@ -42,6 +42,8 @@ pub(super) struct Feed {
     pub(super) floor: u64,
     /// Whether it waits in the pump's queue.
     pub(super) is_queued: bool,
+    /// Whether the logs may have more than was gathered.
+    pub(super) has_news: bool,
     /// Whether its channels are finished, and all of them is gathered.
     pub(super) is_ending: bool,
     /// Events written since the last report, by lane.
@@ -66,6 +68,7 @@ impl Feed {
             early: Vec::new(),
             floor: u64::MAX,
             is_queued: false,
+            has_news: false,
             is_ending: false,
             gaps: 0,
         }

@@ -389,6 +389,7 @@ impl<N: Net> Reactor<N> {
             };
             for id in &local.feeds {
                 let feed = &mut self.feeds.slots[*id as usize];
+                feed.has_news = true;
                 if !std::mem::replace(&mut feed.is_queued, true) {
                     self.pump_queue.push_back(*id);
                 }

@@ -112,6 +112,7 @@ impl<N: Net> Reactor<N> {
         );
         feed.through = gathered.through.max(after);
         feed.batch_after = after;
+        feed.has_news = gathered.has_more;
         feed.is_ending = gathered.is_last;
         let early = std::mem::take(&mut feed.early);
         let has_lost = gathered.evicted_through > after;
@@ -208,9 +209,11 @@ impl<N: Net> Reactor<N> {
         if self.spare_batches.len() < SPARE_BATCHES_MAX {
             self.spare_batches.push(batch);
         }
-        let is_ending = feed.is_ending;
+        // What was published while the batch was under way has had its place
+        // in the queue already, and found the batch there.
+        let goes_on = feed.has_news || feed.is_ending;
         self.note_progress(id);
-        if is_ending {
+        if goes_on {
             self.queue_feed(id);
         }
     }
@@ -287,6 +290,7 @@ impl<N: Net> Reactor<N> {
                 // It knows more than was gathered: the next gathering is for
                 // it too.
                 feed.early.push(self.connections.token(key));
+                feed.has_news = true;
                 return self.queue_feed(stream.feed);
             }
             let mut single = Seat {
