@@ -43,7 +43,7 @@ pub(crate) enum Read {
     Lagged {
         /// The data of the gap event, if the reader is to go on.
         gap: String,
-        /// Where it would go on.
+        /// Where it would go on: with the newest entry.
         resume_at: u64,
     },
     /// A channel was removed.
@@ -131,7 +131,7 @@ impl Hub {
                 let requested = self.id_of(seen).to_string();
                 return Read::Lagged {
                     gap: state.gap(channels, &requested, "slow", self),
-                    resume_at: state.sequence,
+                    resume_at: state.before_newest(channels),
                 };
             }
         }
@@ -252,6 +252,15 @@ impl State {
                 Some(_) => return (reached, true),
             }
         }
+    }
+
+    /// The position from which a reader gets the newest entry of all, if the
+    /// logs still hold it.
+    fn before_newest(&self, channels: &[ChannelKey]) -> u64 {
+        let channels_at = channels.iter().filter_map(|key| self.get(*key));
+        let head = channels_at.map(|channel| channel.log.head()).max();
+        let before = head.unwrap_or(0).saturating_sub(1);
+        before.max(self.evicted_through(channels))
     }
 
     fn evicted_through(&self, channels: &[ChannelKey]) -> u64 {
