@@ -1,0 +1,142 @@
+//! What the tests on real sockets share: an engine that goes with its test, a
+//! client that shares no code with the package, and waiting without sleeping.
+//!
+//! Nothing here waits for a time to pass. A test reads from a socket, takes a
+//! message from a callback, or polls a condition, and whatever does not come
+//! within [`PATIENCE`] fails it.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "each test takes its part of it; a deadline needs a clock"
+)]
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use pushwheel::{Channel, ChannelManager, ChannelOptions, Engine, EngineBuilder, RunningEngine};
+
+pub mod client;
+pub mod crowd;
+pub mod sse;
+
+pub use client::{Connection, Subscriber};
+pub use crowd::Crowd;
+
+/// How long a test waits for what has to come. Generous: it is only ever
+/// waited for in full by a test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An engine on a free port of this machine, shut down when it is dropped.
+#[derive(Debug)]
+pub struct Served {
+    running: Option<RunningEngine>,
+}
+
+impl Served {
+    pub fn start(builder: EngineBuilder) -> Served {
+        let engine = builder.bind("127.0.0.1:0").expect("a port is free");
+        let running = engine.spawn().expect("there is a thread to be had");
+        Served {
+            running: Some(running),
+        }
+    }
+
+    /// An engine that streams one channel at `/stream`.
+    pub fn channel(options: ChannelOptions) -> (Served, Channel) {
+        let channels = ChannelManager::builder().defaults(options).build();
+        let channel = channels.get_or_create("news").unwrap();
+        let stream = channel.clone();
+        let builder = Engine::builder()
+            .channels(&channels)
+            .get("/stream", move |_| pushwheel::Subscription::new(&stream))
+            .unwrap();
+        (Served::start(builder), channel)
+    }
+
+    fn running(&self) -> &RunningEngine {
+        self.running.as_ref().expect("it runs until it is dropped")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.running().local_addr()
+    }
+
+    pub fn channels(&self) -> &ChannelManager {
+        self.running().channels()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    pub fn subscribe(&self, path: &str) -> Subscriber {
+        Subscriber::open(self.address(), path, &[])
+    }
+
+    /// As a browser does that comes back.
+    pub fn resubscribe(&self, path: &str, last_event_id: &str) -> Subscriber {
+        Subscriber::open(self.address(), path, &[("Last-Event-ID", last_event_id)])
+    }
+
+    pub fn shutdown(&self, deadline: Duration) {
+        self.running().handle().shutdown(deadline);
+    }
+
+    /// Waits until the engine's thread has come to its end.
+    pub fn join(mut self) {
+        let running = self.running.take().expect("it runs until it is dropped");
+        running.join().expect("the poller works");
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let over = running.shutdown(Duration::ZERO);
+            if !std::thread::panicking() {
+                over.expect("the poller works");
+            }
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        // Gives up the processor; a test that only spun would starve the engine.
+        std::thread::park_timeout(Duration::from_micros(200));
+    }
+}
+
+/// Takes the next message that a callback or another thread has sent.
+#[track_caller]
+pub fn receive<T>(receiver: &Receiver<T>) -> T {
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(message) => message,
+        Err(RecvTimeoutError::Timeout) => panic!("no message came"),
+        Err(RecvTimeoutError::Disconnected) => panic!("nobody is left to send a message"),
+    }
+}
+
+/// `name data` of each event, for comparing at a glance.
+pub fn told(events: &[sse::Dispatched]) -> Vec<String> {
+    let tell = |event: &sse::Dispatched| match event.name.as_str() {
+        "message" => event.data.clone(),
+        name => format!("{name} {}", event.data),
+    };
+    events.iter().map(tell).collect()
+}
+
+/// The sequence number in one of the engine's ids.
+#[track_caller]
+pub fn sequence(id: &str) -> u64 {
+    let (_, digits) = id.rsplit_once('-').expect("an id of the engine's");
+    digits.parse().expect("it ends with a number")
+}

@@ -1,0 +1,428 @@
+//! What is published reaches everybody it is for: once, in order, whole; and
+//! nobody who is slow costs anybody else anything.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail, and one of heartbeats needs a clock"
+)]
+
+mod common;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Connection, Crowd, Served, Subscriber, eventually, receive, sequence, told};
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, Condition, DisconnectReason, Engine, Event, LagPolicy,
+    PublishError, Subscription,
+};
+use serde_json::json;
+
+#[test]
+fn three_thousand_clients_get_every_event_once_in_order_and_whole() {
+    const CLIENTS: usize = 3_000;
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let crowd = Crowd::open(served.address(), "/stream", CLIENTS);
+    eventually("all have joined", || channel.client_count() == CLIENTS);
+
+    let expected: Vec<String> = (0..40)
+        .map(|n| format!("number {n}\nof many: {}", "é…".repeat(n * n / 8)))
+        .collect();
+    let crowd = crowd.read(expected.len());
+    for data in &expected {
+        let published = channel.broadcast(Event::new("n", data)).unwrap();
+        assert_eq!(published.clients, CLIENTS);
+    }
+
+    for events in crowd.join().unwrap() {
+        assert!(events.iter().map(|event| &event.data).eq(&expected));
+        assert!(events.iter().all(|event| event.name == "n"));
+        let ids: Vec<u64> = events.iter().map(|e| sequence(&e.last_event_id)).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    }
+    let all = CLIENTS * expected.len();
+    eventually("what was delivered is counted", || {
+        channel.stats().unwrap().delivered == all as u64
+    });
+}
+
+#[test]
+fn of_several_publishers_at_once_every_client_sees_the_same_order() {
+    const PUBLISHERS: usize = 4;
+    const EVENTS: usize = 250;
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let crowd = Crowd::open(served.address(), "/stream", 100);
+    eventually("all have joined", || channel.client_count() == 100);
+
+    let crowd = crowd.read(PUBLISHERS * EVENTS);
+    let publish = |publisher: usize| {
+        let channel = channel.clone();
+        thread::spawn(move || {
+            let publish = |n| {
+                let data = format!("{publisher} {n}");
+                let published = channel.broadcast(Event::message(&data)).unwrap();
+                (published.id.to_string(), data)
+            };
+            (0..EVENTS).map(publish).collect::<Vec<_>>()
+        })
+    };
+    let publishers: Vec<_> = (0..PUBLISHERS).map(publish).collect();
+    // The ids that publishers are answered are those that clients see, and
+    // their order is the order of the log.
+    let mut expected: Vec<(String, String)> = publishers
+        .into_iter()
+        .flat_map(|publisher| publisher.join().unwrap())
+        .collect();
+    expected.sort_by_key(|(id, _)| sequence(id));
+
+    for events in crowd.join().unwrap() {
+        let seen = events.into_iter().map(|e| (e.last_event_id, e.data));
+        assert!(seen.eq(expected.iter().cloned()));
+    }
+}
+
+#[test]
+fn a_batch_is_in_one_piece_whoever_else_publishes() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let mut client = served.subscribe("/stream");
+    let publish = |letter: &'static str| {
+        let channel = channel.clone();
+        thread::spawn(move || {
+            for _ in 0..50 {
+                let batch = (0..4).map(|n| Event::message(format!("{letter}{n}")));
+                assert_eq!(channel.broadcast_batch(batch).unwrap().events, 4);
+            }
+        })
+    };
+    for publisher in [publish("a"), publish("b")] {
+        publisher.join().unwrap();
+    }
+    for batch in told(&client.take(400)).chunks(4) {
+        let letter = &batch[0][..1];
+        let whole: Vec<String> = (0..4).map(|n| format!("{letter}{n}")).collect();
+        assert_eq!(batch, whole);
+    }
+}
+
+#[test]
+fn a_batch_with_one_bad_event_is_not_published_at_all() {
+    let (served, channel) = Served::channel(ChannelOptions::new().event_bytes_max(200));
+    let mut client = served.subscribe("/stream");
+    let bad_name = [Event::message("1"), Event::new("two\nlines", "2")];
+    assert!(channel.broadcast_batch(bad_name).is_err());
+    let too_large = [Event::message("3"), Event::message("x".repeat(300))];
+    let refused = channel.broadcast_batch(too_large).unwrap_err();
+    assert!(matches!(refused, PublishError::TooLarge { max: 200, .. }));
+    channel.broadcast(Event::message("4")).unwrap();
+    assert_eq!(told(&client.take(1)), ["4"]);
+}
+
+#[test]
+fn whatever_an_event_holds_arrives_as_it_is_and_as_nothing_else() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let mut client = served.subscribe("/stream");
+    let large = "x".repeat(1 << 19);
+    for (data, arrives) in [
+        ("plain", "plain"),
+        (" a space and a colon: first", " a space and a colon: first"),
+        (
+            "id: 7\nevent: forged\n\ndata: more",
+            "id: 7\nevent: forged\n\ndata: more",
+        ),
+        ("three\r\nline\rends\n", "three\nline\nends\n"),
+        ("naïve — 漢字 🎡 \u{feff}\0", "naïve — 漢字 🎡 \u{feff}\0"),
+        (&large, &large),
+    ] {
+        let published = channel.broadcast(Event::new("name", data)).unwrap();
+        let event = client.next();
+        assert_eq!((&*event.name, &*event.data), ("name", arrives));
+        assert_eq!(event.last_event_id, published.id.to_string());
+    }
+    let own = Event::new("own", "")
+        .with_id("my id")
+        .with_retry(Duration::from_millis(1500));
+    assert_eq!(channel.broadcast(&own).unwrap().id.to_string(), "my id");
+    // An event without data is told to nobody but for its id and its delay, so
+    // it is written with data that is empty.
+    let event = client.next();
+    assert_eq!((&*event.data, &*event.last_event_id), ("", "my id"));
+    assert_eq!(client.retry(), Some(1500));
+}
+
+/// A channel whose clients say who they are: `/stream?id=…&role=…`.
+fn directory(options: ChannelOptions) -> (Served, Channel) {
+    let channels = ChannelManager::builder().defaults(options).build();
+    let channel = channels.get_or_create("news").unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let id = request.query("id").unwrap();
+            let role = request.query("role").unwrap_or_default();
+            Subscription::new(&stream)
+                .client_id(pushwheel::ClientId::new(&id).unwrap())
+                .metadata(json!({"role": role}))
+        })
+        .unwrap();
+    (Served::start(builder), channel)
+}
+
+#[test]
+fn a_directed_event_reaches_those_it_is_for_in_its_place_among_the_broadcasts() {
+    let (served, channel) = directory(ChannelOptions::new());
+    let mut ann = served.subscribe("/stream?id=ann&role=admin");
+    let mut bob = served.subscribe("/stream?id=bob&role=user");
+    let mut cyd = served.subscribe("/stream?id=cyd&role=user");
+
+    assert_eq!(channel.broadcast(Event::message("1")).unwrap().clients, 3);
+    let sent = channel.send("ann", Event::message("2 ann")).unwrap();
+    assert_eq!(sent.clients, 1);
+    channel.broadcast(Event::message("3")).unwrap();
+    let users = |c: &pushwheel::Candidate| c.metadata["role"] == "user";
+    let sent = channel.broadcast_to(users, Event::message("4 users"));
+    assert_eq!(sent.unwrap().clients, 2);
+    let admins = [Condition::new("role", "admin")];
+    let sent = channel.broadcast_where(&admins, Event::message("5 admins"));
+    assert_eq!(sent.unwrap().clients, 1);
+    let sent = channel.send("nobody", Event::message("6 nobody")).unwrap();
+    assert_eq!(sent.clients, 0);
+    channel.broadcast(Event::message("7")).unwrap();
+
+    assert_eq!(told(&ann.take(5)), ["1", "2 ann", "3", "5 admins", "7"]);
+    assert_eq!(told(&bob.take(4)), ["1", "3", "4 users", "7"]);
+    assert_eq!(told(&cyd.take(4)), ["1", "3", "4 users", "7"]);
+}
+
+#[test]
+fn a_thousand_directed_events_between_broadcasts_stay_in_order() {
+    let (served, channel) = directory(ChannelOptions::new());
+    let mut ann = served.subscribe("/stream?id=ann");
+    let mut bob = served.subscribe("/stream?id=bob");
+    let (mut for_ann, mut for_bob) = (Vec::new(), Vec::new());
+    for n in 0..1_500 {
+        let data = n.to_string();
+        let event = Event::message(&data);
+        match n % 3 {
+            0 => channel.broadcast(event).unwrap(),
+            1 => channel.send("ann", event).unwrap(),
+            _ => channel.send("bob", event).unwrap(),
+        };
+        if n % 3 != 2 {
+            for_ann.push(data.clone());
+        }
+        if n % 3 != 1 {
+            for_bob.push(data);
+        }
+    }
+    assert_eq!(told(&ann.take(for_ann.len())), for_ann);
+    assert_eq!(told(&bob.take(for_bob.len())), for_bob);
+}
+
+/// A channel that tells of those who leave it.
+fn with_farewells(
+    options: ChannelOptions,
+    stall_timeout: Duration,
+) -> (Served, Channel, mpsc::Receiver<(String, DisconnectReason)>) {
+    let channels = ChannelManager::builder().defaults(options).build();
+    let channel = channels.get_or_create("news").unwrap();
+    let stream = channel.clone();
+    let (sender, farewells) = mpsc::channel();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .stall_timeout(stall_timeout)
+        .get("/stream", move |request| {
+            let sender = sender.clone();
+            let subscription = Subscription::new(&stream)
+                .on_disconnect(move |c, reason| _ = sender.send((c.id.to_string(), reason)));
+            match request.query("id") {
+                Some(id) => subscription.client_id(pushwheel::ClientId::new(&id).unwrap()),
+                None => subscription,
+            }
+        })
+        .unwrap();
+    (Served::start(builder), channel, farewells)
+}
+
+/// A subscriber that reads the beginning of its stream and then nothing.
+fn stuck(served: &Served, path: &str) -> Subscriber {
+    let mut stuck = Subscriber::over(Connection::narrow(served.address()), path, &[]);
+    stuck.wait_for_id();
+    stuck
+}
+
+#[test]
+fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_than_its_log() {
+    const BACKLOG: usize = 1 << 20;
+    let options = ChannelOptions::new().backlog_bytes_max(BACKLOG);
+    let (served, channel, farewells) = with_farewells(options, Duration::from_secs(30));
+    let mut others: Vec<Subscriber> = (0..5).map(|_| served.subscribe("/stream")).collect();
+    let mut stuck = stuck(&served, "/stream?id=stuck");
+    eventually("all have joined", || channel.client_count() == 6);
+
+    // What the kernel takes for a client that does not read is a few
+    // megabytes; the rest waits in the log.
+    let data = "x".repeat(64 << 10);
+    let mut was_behind = false;
+    for n in 0..400 {
+        let event = Event::new(n.to_string(), &data);
+        let published = channel.broadcast(&event).unwrap();
+        for client in &mut others {
+            let event = client.next();
+            assert_eq!((event.name, event.data.len()), (n.to_string(), data.len()));
+            assert_eq!(event.last_event_id, published.id.to_string());
+        }
+        let bytes = channel.stats().unwrap().history_bytes;
+        assert!(bytes <= BACKLOG, "the log has {bytes} bytes");
+        was_behind |= channel.client("stuck").is_some_and(|c| c.behind > 0);
+    }
+    assert!(was_behind, "whoever looks is told how far behind it is");
+    let left = receive(&farewells);
+    assert_eq!(left, ("stuck".to_owned(), DisconnectReason::Lagged));
+    assert_eq!(channel.client_count(), 5);
+    eventually("nothing is kept for it", || {
+        channel.stats().unwrap().history_bytes == 0
+    });
+
+    // What it was sent before that is in order and whole.
+    for (n, event) in stuck.rest().into_iter().enumerate() {
+        assert_eq!((event.name, event.data), (n.to_string(), data.clone()));
+    }
+    drop(others);
+    let left: Vec<_> = (0..5).map(|_| receive(&farewells)).collect();
+    assert!(left.iter().all(|(_, r)| *r == DisconnectReason::Gone));
+    assert!(farewells.try_recv().is_err(), "each is told of once");
+}
+
+#[test]
+fn a_client_that_takes_nothing_for_too_long_is_disconnected() {
+    let options = ChannelOptions::new().backlog_bytes_max(64 << 20);
+    let (served, channel, farewells) = with_farewells(options, Duration::from_millis(300));
+    let mut client = served.subscribe("/stream");
+    let _stuck = stuck(&served, "/stream?id=stuck");
+    let data = "x".repeat(512 << 10);
+    for _ in 0..32 {
+        channel.broadcast(Event::message(&data)).unwrap();
+        assert_eq!(client.next().data.len(), data.len());
+    }
+    let left = receive(&farewells);
+    assert_eq!(left, ("stuck".to_owned(), DisconnectReason::Stalled));
+    eventually("nothing is kept for it", || {
+        channel.stats().unwrap().history_bytes == 0
+    });
+}
+
+#[test]
+fn a_slow_client_that_goes_on_reading_gets_everything_in_order_and_whole() {
+    let options = ChannelOptions::new().backlog_bytes_max(64 << 20);
+    let (served, channel) = Served::channel(options);
+    let mut slow = Subscriber::over(Connection::narrow(served.address()), "/stream", &[]);
+    slow.wait_for_id();
+    let data = |n: usize| format!("{n} {}", "y".repeat(n * 7919 % 60_000));
+    for n in 0..300 {
+        channel.broadcast(Event::message(data(n))).unwrap();
+    }
+    let mut seen = 0;
+    while seen < 300 {
+        assert!(slow.read(10_007), "the stream ended");
+        for event in slow.arrived() {
+            assert_eq!(event.data, data(seen));
+            seen += 1;
+        }
+    }
+    channel.broadcast(Event::message("at last")).unwrap();
+    assert_eq!(slow.next().data, "at last");
+}
+
+#[test]
+fn where_laggards_skip_they_are_told_of_the_gap_and_go_on_with_the_newest() {
+    let options = ChannelOptions::new()
+        .backlog_bytes_max(1 << 20)
+        .lag_policy(LagPolicy::Skip);
+    let (served, channel, farewells) = with_farewells(options, Duration::from_secs(30));
+    let mut slow = stuck(&served, "/stream?id=slow");
+    let mut quick = served.subscribe("/stream");
+    let data = "x".repeat(64 << 10);
+    let mut newest = String::new();
+    for n in 0..400 {
+        let event = Event::new(n.to_string(), &data);
+        newest = channel.broadcast(event).unwrap().id.to_string();
+        quick.next();
+    }
+
+    let mut n = 0;
+    let gap = loop {
+        let event = slow.next();
+        if event.name == "pushwheel.gap" {
+            break event;
+        }
+        assert_eq!((event.name, event.data.len()), (n.to_string(), data.len()));
+        n += 1;
+    };
+    let told_of: serde_json::Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!(told_of["reason"], "slow");
+    assert_eq!(told_of["newest"], newest);
+    let requested = sequence(told_of["requested"].as_str().unwrap());
+    let oldest = sequence(told_of["oldest"].as_str().unwrap());
+    assert!(requested + 1 < oldest, "{told_of}");
+
+    let event = slow.next();
+    assert_eq!((event.name, event.last_event_id), ("399".into(), newest));
+    channel.broadcast(Event::message("next")).unwrap();
+    assert_eq!(slow.next().data, "next");
+    eventually("the gap is counted", || channel.stats().unwrap().gaps == 1);
+    assert!(farewells.try_recv().is_err(), "it stayed");
+}
+
+#[test]
+fn a_silent_stream_is_kept_alive_by_heartbeats() {
+    let options = ChannelOptions::new().heartbeat(Duration::from_millis(100));
+    let (served, channel) = Served::channel(options);
+    let mut client = served.subscribe("/stream");
+    while client.comments() < 5 {
+        assert!(client.read(64 << 10));
+    }
+    assert_eq!(client.arrived(), [], "a heartbeat is no event");
+    channel.broadcast(Event::message("and on")).unwrap();
+    assert_eq!(client.next().data, "and on");
+}
+
+#[test]
+fn heartbeats_are_skipped_while_data_flows() {
+    let interval = Duration::from_secs(1);
+    let (served, channel) = Served::channel(ChannelOptions::new().heartbeat(interval));
+    let mut client = served.subscribe("/stream");
+    let begun = Instant::now();
+    while begun.elapsed() < interval * 5 / 2 {
+        channel.broadcast(Event::message("data")).unwrap();
+        client.next();
+    }
+    assert_eq!(client.comments(), 1, "the one with which a stream begins");
+}
+
+#[test]
+fn a_channel_has_no_heartbeats_when_they_are_turned_off() {
+    // A channel with heartbeats beside it measures the time.
+    let channels = ChannelManager::new();
+    let silent = ChannelOptions::new().heartbeat(Duration::ZERO);
+    let silent = channels.get_or_create_with("silent", || silent).unwrap();
+    let lively = ChannelOptions::new().heartbeat(Duration::from_millis(70));
+    let lively = channels.get_or_create_with("lively", || lively).unwrap();
+    let stream = silent.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/silent", move |_| Subscription::new(&stream))
+        .unwrap()
+        .get("/lively", move |_| Subscription::new(&lively))
+        .unwrap();
+    let served = Served::start(builder);
+    let mut quiet = served.subscribe("/silent");
+    let mut clock = served.subscribe("/lively");
+    while clock.comments() < 8 {
+        assert!(clock.read(64 << 10));
+    }
+    silent.broadcast(Event::message("first")).unwrap();
+    quiet.next();
+    assert_eq!(quiet.comments(), 1);
+}
