@@ -298,7 +298,7 @@ impl Channel {
         target: Target<'_>,
     ) -> Result<Published, PublishError> {
         let hub = &self.shared.hub;
-        hub.publish(self.shared.key, vec![hub.encode(event)?], target)
+        hub.publish(self.shared.key, [hub.encode(event)?], target)
     }
 
     fn publish_batch<'a, E: Borrow<Event<'a>>>(
@@ -308,7 +308,7 @@ impl Channel {
     ) -> Result<Published, PublishError> {
         let hub = &self.shared.hub;
         let encode = |event: E| hub.encode(event.borrow());
-        let ready = events.into_iter().map(encode).collect::<Result<_, _>>()?;
+        let ready = events.into_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         hub.publish(self.shared.key, ready, target)
     }
 

@@ -213,7 +213,7 @@ impl Hub {
     }
 
     pub(crate) fn id_of(&self, sequence: u64) -> EventId {
-        EventId::new(&self.epoch, sequence)
+        EventId::new(self.epoch, sequence)
     }
 
     /// A number below `range`, for jitter.

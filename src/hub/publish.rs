@@ -84,9 +84,11 @@ impl Hub {
     pub(crate) fn publish(
         &self,
         key: ChannelKey,
-        events: Vec<Ready>,
+        events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
         target: Target<'_>,
     ) -> Result<Published, PublishError> {
+        let all = events.as_ref();
+        let count = all.len();
         let now_ms = self.clock.now_ms();
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
@@ -94,28 +96,28 @@ impl Hub {
             return Err(PublishError::Finished);
         }
         let max = channel.options.event_bytes_max;
-        if let Some(large) = events.iter().find(|ready| ready.frame.len() > max) {
+        if let Some(large) = all.iter().find(|ready| ready.frame.len() > max) {
             let bytes = large.frame.len();
             return Err(PublishError::TooLarge { bytes, max });
         }
         if let Target::One(id) = &target
             && let Some(place) = channel.connecting(id)
-            && events.iter().all(|ready| ready.own_id.is_none())
+            && all.iter().all(|ready| ready.own_id.is_none())
+            && state.welcome_bytes(place) <= channel.options.backlog_bytes_max
         {
             // Its welcome comes right after its replay, whatever others
             // publish meanwhile; so it is no part of the log and has no id.
             let welcome = state.welcomes.entry(place).or_default();
-            for ready in &events {
+            for ready in all {
                 welcome.extend_from_slice(ready.frame.as_bytes());
             }
             return Ok(Published {
                 id: self.id_of(state.sequence),
-                events: events.len(),
+                events: count,
                 clients: 1,
             });
         }
         let (directed, clients) = channel.aim(target);
-        let count = events.len();
         if let Some(channel) = state.get_mut(key) {
             channel
                 .draw(count, now_ms)
@@ -147,7 +149,8 @@ impl Hub {
             events.iter().map(|e| self.encode(e.borrow())).collect()
         };
         encode()?;
-        let keys: Vec<ChannelKey> = self.lock().names.values().copied().collect();
+        let mut keys: Vec<ChannelKey> = self.lock().names.values().copied().collect();
+        keys.sort_unstable();
         let mut total = Published {
             id: self.id_of(self.lock().sequence),
             events: 0,
@@ -244,6 +247,13 @@ impl Hub {
         channel.published += 1;
         channel.trim(now_ms);
         id
+    }
+}
+
+impl State {
+    /// How much was sent to a client whose `on_connect` is under way.
+    fn welcome_bytes(&self, place: Place) -> usize {
+        self.welcomes.get(&place).map_or(0, Vec::len)
     }
 }
 

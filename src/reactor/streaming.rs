@@ -1,5 +1,7 @@
 //! Streams, from their opening to their end.
 
+use std::sync::Arc;
+
 use super::connection::{NONE, State, Stream};
 use super::feed::{Cursor, Moves, Owed};
 use super::net::Net;
@@ -8,6 +10,7 @@ use super::{Reactor, TICK_MS, as_ms};
 use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
 use crate::frame::{self, Frame};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
+use crate::hub::channel::Channel;
 use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Membership, Seat, Start};
 
@@ -41,6 +44,16 @@ impl<N: Net> Reactor<N> {
         headers: Headers,
         output: &mut Vec<u8>,
     ) -> Flow {
+        let is_ours = |channel: &Channel| Arc::ptr_eq(channel.hub(), &self.hub);
+        if !subscription.channels.iter().all(is_ours) {
+            log::error!("a subscription is to a channel of another manager than the engine's");
+            let response = Response::error(
+                500,
+                "internal_error",
+                "the subscription is wrong; the log says why",
+            );
+            return self.answer(key, request.clone(), response, output);
+        }
         let start = subscription.start.unwrap_or_else(|| request.start());
         let id = subscription
             .client_id
