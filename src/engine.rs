@@ -15,7 +15,7 @@ use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
-use crate::reactor::{Reactor, Service, Setup, Timeouts};
+use crate::reactor::{Budgets, Reactor, Service, Setup, Timeouts};
 use crate::router::{RouteError, Router};
 
 /// How many connections may wait to be accepted. The kernel caps it at
@@ -62,6 +62,7 @@ pub struct EngineBuilder {
     router: Router,
     limits: Limits,
     timeouts: Timeouts,
+    budgets: Budgets,
     headers: Headers,
     threads: usize,
 }
@@ -266,6 +267,14 @@ impl EngineBuilder {
         })
     }
 
+    /// Has the loop do more or less in one go, for simulations.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn budgets(mut self, budgets: Budgets) -> Self {
+        self.budgets = budgets;
+        self
+    }
+
     /// Puts the loop on a network of another making, for simulations.
     ///
     /// # Errors
@@ -294,6 +303,7 @@ impl EngineBuilder {
             service: service.clone(),
             limits: self.limits.clone(),
             timeouts: self.timeouts.clone(),
+            budgets: self.budgets.clone(),
             headers: self.headers.clone(),
         };
         let reactors = (0..)
@@ -351,6 +361,7 @@ impl Engine {
             router: Router::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            budgets: Budgets::default(),
             headers: Headers::new(),
             threads: 1,
         }

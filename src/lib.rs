@@ -116,6 +116,7 @@ pub use router::RouteError;
 pub mod internals {
     pub use crate::engine::SimulatedEngine;
     pub use crate::hub::clock::Clock;
+    pub use crate::reactor::Budgets;
 
     /// Events to bytes.
     pub mod frame {

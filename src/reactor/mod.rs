@@ -43,15 +43,6 @@ use feed::{Cursor, Feeds};
 use net::{LISTENER, Net, Readiness};
 use wheel::Wheel;
 
-/// Connections taken from the listen queue in one turn.
-const ACCEPTS_A_TURN: usize = 64;
-/// Letters and departures in one turn.
-const CHORES_A_TURN: usize = 128;
-/// Reads, and writes to those who are behind, in one turn. Some of them carry
-/// 64 KiB, so there are fewer of them than of a pump's.
-const STEPS_A_TURN: usize = 128;
-/// Timers fired in one turn.
-const TIMERS_A_TURN: usize = 256;
 /// For how long nothing is accepted after the descriptors ran out, unless a
 /// connection ends before.
 const ACCEPT_PAUSE_MS: u64 = 500;
@@ -62,8 +53,54 @@ const SWEEP_SLICE: usize = 256;
 /// The wheel's tick. Coarse, so that the timers of many idle clients fire
 /// together in one turn, and fine enough for any interval in practice.
 const TICK_MS: u64 = 64;
-/// What one read takes at the most, and one batch for many carries.
-const BUFFER_BYTES: usize = 64 << 10;
+
+/// How much of everything is done in one go, before others have their turn.
+///
+/// The numbers are the loop's own; a simulator draws smaller ones, so that a
+/// small crowd comes to the end of each.
+#[derive(Clone, Debug)]
+#[allow(unreachable_pub, reason = "for the simulator alone")]
+pub struct Budgets {
+    /// Connections taken from the listen queue in one turn.
+    pub accepts_a_turn: usize,
+    /// Letters and departures in one turn.
+    pub chores_a_turn: usize,
+    /// Reads, and writes to those who are behind, in one turn. Some of them carry
+    /// 64 KiB, so there are fewer of them than of a pump's.
+    pub steps_a_turn: usize,
+    /// Timers fired in one turn.
+    pub timers_a_turn: usize,
+    /// Writes of one feed in one go, so that no feed waits longer for another
+    /// than these take.
+    pub writes_a_slice: usize,
+    /// Writes of all feeds in one turn.
+    pub writes_a_turn: usize,
+    /// Rounds of one cursor in one go.
+    pub rounds_a_turn: usize,
+    /// Connections ended in one go when their channel is finished.
+    pub ends_a_slice: usize,
+    /// Reads for one connection in one go.
+    pub reads_a_turn: usize,
+    /// What one read takes at the most, and one batch for many carries.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Budgets {
+            accepts_a_turn: 64,
+            chores_a_turn: 128,
+            steps_a_turn: 128,
+            timers_a_turn: 256,
+            writes_a_slice: 256,
+            writes_a_turn: 256,
+            rounds_a_turn: 4,
+            ends_a_slice: 128,
+            reads_a_turn: 4,
+            buffer_bytes: 64 << 10,
+        }
+    }
+}
 
 /// What answers requests: the router, as the reactor sees it.
 pub(crate) trait Service: Send + Sync {
@@ -102,6 +139,7 @@ pub(crate) struct Setup {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    pub(crate) budgets: Budgets,
     /// On every response.
     pub(crate) headers: Headers,
 }
@@ -115,6 +153,7 @@ pub(crate) struct Reactor<N: Net> {
     service: Arc<dyn Service>,
     limits: Limits,
     timeouts: Timeouts,
+    budgets: Budgets,
     headers: Headers,
 
     mailbox: Mailbox,
@@ -208,7 +247,8 @@ impl<N: Net> Reactor<N> {
             hub,
             ready: Vec::new(),
             work: Work::default(),
-            input: vec![0; BUFFER_BYTES],
+            input: vec![0; setup.budgets.buffer_bytes],
+            budgets: setup.budgets,
             output: Vec::new(),
             scratch: Batch::default(),
             targets: Vec::new(),
@@ -263,7 +303,7 @@ impl<N: Net> Reactor<N> {
         let mut ready = std::mem::take(&mut self.ready);
         self.net.poll(&mut ready, timeout)?;
         self.now_ms = self.hub.clock.now_ms();
-        self.steps_left = STEPS_A_TURN;
+        self.steps_left = self.budgets.steps_a_turn;
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
         }
@@ -333,7 +373,7 @@ impl<N: Net> Reactor<N> {
         {
             return;
         }
-        for _ in 0..ACCEPTS_A_TURN {
+        for _ in 0..self.budgets.accepts_a_turn {
             match self.net.accept() {
                 Ok((socket, peer)) => self.welcome(socket, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -367,7 +407,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn read_letters(&mut self) {
-        for _ in 0..CHORES_A_TURN {
+        for _ in 0..self.budgets.chores_a_turn {
             match self.letters.try_recv() {
                 Ok(Letter::Answer {
                     token,
@@ -401,7 +441,7 @@ impl<N: Net> Reactor<N> {
 
     /// Ends the connections of those whom the hub has taken out.
     fn part(&mut self) {
-        for _ in 0..CHORES_A_TURN {
+        for _ in 0..self.budgets.chores_a_turn {
             let Some(departure) = self.departures.pop_front() else {
                 return;
             };
@@ -445,7 +485,7 @@ impl<N: Net> Reactor<N> {
 
     fn fire_timers(&mut self) {
         let tick = self.now_ms / TICK_MS;
-        for _ in 0..TIMERS_A_TURN {
+        for _ in 0..self.budgets.timers_a_turn {
             let Some(key) = self.wheel.pop(&mut self.connections, tick) else {
                 return;
             };

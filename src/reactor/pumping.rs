@@ -5,31 +5,22 @@
 //! whoever is the target of a directed event, goes on alone with a cursor
 //! until it has caught up.
 
+use super::Reactor;
 use super::feed::Owed;
 use super::net::Net;
 use super::serving::is_transient;
-use super::{BUFFER_BYTES, Reactor};
 use crate::frame::Frame;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
 use crate::hub::{Read, Report, Seat, Span};
 
-/// Writes of one feed in one go, so that no feed waits longer for another
-/// than these take.
-const WRITES_A_SLICE: usize = 256;
-/// Writes of all feeds in one turn.
-const WRITES_A_TURN: usize = 256;
-/// Rounds of one cursor in one go.
-const ROUNDS_A_TURN: usize = 4;
-/// Connections ended in one go when their channel is finished.
-const ENDS_A_SLICE: usize = 128;
 /// Spare batches that are kept.
 const SPARE_BATCHES_MAX: usize = 16;
 
 impl<N: Net> Reactor<N> {
     /// Gives each queued feed a slice, as far as the turn's budget goes.
     pub(super) fn pump(&mut self) {
-        let mut budget = WRITES_A_TURN;
+        let mut budget = self.budgets.writes_a_turn;
         for _ in 0..self.pump_queue.len() {
             let Some(id) = self.pump_queue.pop_front() else {
                 return;
@@ -67,7 +58,7 @@ impl<N: Net> Reactor<N> {
             return 1;
         }
         let tick = self.tick32();
-        for written in 0..WRITES_A_SLICE {
+        for written in 0..self.budgets.writes_a_slice {
             let feed = self.feeds.get(id);
             let Some(&key) = feed.current.get(feed.done) else {
                 self.finish_batch(id);
@@ -93,7 +84,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.queue_feed(id);
-        WRITES_A_SLICE
+        self.budgets.writes_a_slice
     }
 
     /// Takes what is new out of the logs, for all who are current.
@@ -106,7 +97,7 @@ impl<N: Net> Reactor<N> {
             self.index,
             &feed.channels,
             after,
-            BUFFER_BYTES,
+            self.budgets.buffer_bytes,
             &mut batch,
             &mut targets,
         );
@@ -221,7 +212,7 @@ impl<N: Net> Reactor<N> {
     /// The feed's channels are finished: ends the connections of those who
     /// have everything.
     fn end_slice(&mut self, id: u32) -> usize {
-        for ended in 0..ENDS_A_SLICE {
+        for ended in 0..self.budgets.ends_a_slice {
             if !self.feeds.contains(id) {
                 return ended;
             }
@@ -233,7 +224,7 @@ impl<N: Net> Reactor<N> {
         if self.feeds.contains(id) {
             self.queue_feed(id);
         }
-        WRITES_A_SLICE
+        self.budgets.writes_a_slice
     }
 
     /// Looks at all who are behind, now that entries are gone which some of
@@ -261,7 +252,7 @@ impl<N: Net> Reactor<N> {
     /// Takes a client that is behind as far as it goes, or as its budget
     /// lasts.
     pub(super) fn run_cursor(&mut self, key: u32) {
-        for _ in 0..ROUNDS_A_TURN {
+        for _ in 0..self.budgets.rounds_a_turn {
             self.steps_left = self.steps_left.saturating_sub(1);
             if !self.pay(key) {
                 return;
@@ -305,9 +296,13 @@ impl<N: Net> Reactor<N> {
                 through,
                 keyed_through: cursor.keyed_through,
             };
-            let read = self
-                .hub
-                .read(&feed.channels, seats, span, BUFFER_BYTES, &mut batch);
+            let read = self.hub.read(
+                &feed.channels,
+                seats,
+                span,
+                self.budgets.buffer_bytes,
+                &mut batch,
+            );
             let goes_on = match read {
                 Read::Through(reached) => self.write_batch(key, &batch, reached),
                 Read::Lagged { gap, resume_at } => self.leap(key, &gap, resume_at),

@@ -11,8 +11,6 @@ use crate::exchange::{Kind, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal, Step};
 use crate::hub::client::DisconnectReason;
 
-/// Reads for one connection in one go.
-const READS_A_TURN: usize = 4;
 /// Answers are written when so many bytes of them have gathered.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// How much of a refused request is read and forgotten, so that the answer
@@ -61,7 +59,7 @@ impl<N: Net> Reactor<N> {
     /// reads and answers.
     pub(super) fn serve(&mut self, key: u32) {
         let token = self.connections.token(key);
-        for _ in 0..READS_A_TURN {
+        for _ in 0..self.budgets.reads_a_turn {
             self.steps_left = self.steps_left.saturating_sub(1);
             if !self.write_unsent(key) {
                 return;
