@@ -85,6 +85,8 @@ mod http;
 mod hub;
 mod reactor;
 mod router;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use engine::{Engine, EngineBuilder, EngineHandle, RunningEngine};
 pub use event::{

@@ -1,0 +1,193 @@
+//! What can be wrong with a request, and the status that each wrong has. The
+//! codes are part of the interface: they never change.
+
+use std::fmt::Display;
+
+use super::subscribe::STREAM_CHANNELS_MAX;
+use crate::{BodyError, ChannelError, IntoResponse, PublishError, Response};
+
+/// Why a request is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    Channel(ChannelError),
+    Publish(PublishError),
+    Body(BodyError),
+    Request {
+        status: u16,
+        code: &'static str,
+        message: String,
+    },
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        match self {
+            Problem::Channel(error) => error.into_response(),
+            Problem::Publish(error) => error.into_response(),
+            Problem::Body(error) => error.into_response(),
+            Problem::Request {
+                status,
+                code,
+                message,
+            } => Response::error(status, code, &message),
+        }
+    }
+}
+
+impl From<ChannelError> for Problem {
+    fn from(error: ChannelError) -> Self {
+        Problem::Channel(error)
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        Problem::Publish(error)
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        Problem::Body(error)
+    }
+}
+
+impl Problem {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem::Request {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    // ---- what is not there ----
+
+    pub(super) fn no_channel(name: &str) -> Problem {
+        let message = format!("there is no channel `{name}`: GET /channels names those there are");
+        Problem::new(404, "channel_not_found", message)
+    }
+
+    pub(super) fn no_client(channel: &str, id: &str) -> Problem {
+        let message = format!(
+            "the channel `{channel}` has no client `{id}`: \
+             GET its /clients names those there are"
+        );
+        Problem::new(404, "client_not_found", message)
+    }
+
+    // ---- parameters ----
+
+    /// A parameter of the query whose value cannot be used.
+    pub(super) fn parameter(name: &str, wanted: &str) -> Problem {
+        let message = format!("the parameter `{name}` cannot be read: give {wanted}");
+        Problem::new(400, "parameter_invalid", message)
+    }
+
+    /// A parameter of a publish that nobody knows. It is refused because a
+    /// misspelled `client` would tell everybody what was for one.
+    pub(super) fn unknown_parameter(name: &str) -> Problem {
+        let message = format!(
+            "`{name}` is no parameter of a publish: there are client, where.FIELD, \
+             and for text event, id and retry"
+        );
+        Problem::new(400, "parameter_unknown", message)
+    }
+
+    /// A parameter that says of an event what its JSON says.
+    pub(super) fn misplaced_parameter(name: &str) -> Problem {
+        let message = format!("with a body of JSON, `{name}` is one of its fields: put it there");
+        Problem::new(400, "parameter_misplaced", message)
+    }
+
+    pub(super) fn no_empty() -> Problem {
+        let message = "only the empty channels can be removed at once: DELETE /channels?empty";
+        Problem::new(400, "parameter_missing", message)
+    }
+
+    pub(super) fn client_id(error: impl Display) -> Problem {
+        Problem::new(400, "client_id_invalid", error.to_string())
+    }
+
+    pub(super) fn two_targets() -> Problem {
+        let message = "an event is for one client or for those who match: \
+                       give `client` once, or `where.FIELD`, not both";
+        Problem::new(400, "target_ambiguous", message)
+    }
+
+    pub(super) fn target_of_all() -> Problem {
+        let message = "`client` and `where.FIELD` choose among the clients of one channel: \
+                       POST to /channels/{channel}";
+        Problem::new(400, "target_without_channel", message)
+    }
+
+    pub(super) fn no_channels() -> Problem {
+        let message = "a stream needs a channel: GET /events?channel=a&channel=b";
+        Problem::new(400, "channel_missing", message)
+    }
+
+    pub(super) fn too_many_channels() -> Problem {
+        let message = format!(
+            "a stream has at most {STREAM_CHANNELS_MAX} channels: open several, \
+             or publish to fewer channels"
+        );
+        Problem::new(400, "stream_channels_too_many", message)
+    }
+
+    // ---- bodies ----
+
+    pub(super) fn encoded(encoding: &str) -> Problem {
+        let message =
+            format!("the body's encoding `{encoding}` is not understood: send it unencoded");
+        Problem::new(415, "encoding_unsupported", message)
+    }
+
+    /// Not JSON at all.
+    pub(super) fn json(message: String) -> Problem {
+        Problem::new(400, "invalid_json", message)
+    }
+
+    /// JSON, but not that of an event.
+    pub(super) fn event(message: String) -> Problem {
+        Problem::new(400, "invalid_event", message)
+    }
+
+    pub(super) fn empty_batch() -> Problem {
+        let message = "the batch has no events: send one a line";
+        Problem::new(400, "batch_empty", message)
+    }
+
+    // ---- the server's own state ----
+
+    pub(super) fn busy() -> Problem {
+        let message = "too many ask about the channels at once: ask again later";
+        Problem::new(503, "busy", message)
+    }
+
+    pub(super) fn draining() -> Problem {
+        let message = "the server is shutting down: ask another one";
+        Problem::new(503, "draining", message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_problem_has_its_status() {
+        for (problem, status) in [
+            (ChannelError::Name.into(), 400),
+            (ChannelError::TooMany { max: 1 }.into(), 503),
+            (PublishError::Finished.into(), 409),
+            (PublishError::TooLarge { bytes: 2, max: 1 }.into(), 413),
+            (BodyError::Utf8 { valid_up_to: 0 }.into(), 400),
+            (Problem::no_channel("x"), 404),
+            (Problem::encoded("gzip"), 415),
+            (Problem::busy(), 503),
+        ] {
+            let problem: Problem = problem;
+            assert_eq!(problem.into_response().status_code(), status);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Looking and managing.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::errors::Problem;
+use crate::{
+    Channel, ChannelManager, ChannelStats, ClientInfo, Event, EventId, Request, Response, Stats,
+};
+
+/// An answer that the clerk gives.
+pub(super) type Look = fn(&Request) -> Result<Response, Problem>;
+
+/// `GET /health`
+pub(super) fn health(request: &Request) -> Result<Response, Problem> {
+    match request.is_draining() {
+        false => Ok(Response::json(&json!({"status": "ok"}))),
+        true => Err(Problem::draining()),
+    }
+}
+
+/// `GET /channels`
+pub(super) fn names(request: &Request) -> Result<Response, Problem> {
+    let names = request.channels().names();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    Ok(Response::json(&names))
+}
+
+/// `GET /stats`
+pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
+    let stats = request.channels().stats();
+    Ok(Response::json(&StatsBody::from(&stats)))
+}
+
+/// `GET /channels/{channel}/clients`
+pub(super) fn clients(request: &Request) -> Result<Response, Problem> {
+    let clients = channel(request)?.clients();
+    let clients: Vec<ClientBody> = clients.iter().map(ClientBody::from).collect();
+    Ok(Response::json(&clients))
+}
+
+/// `GET /channels/{channel}/clients/{id}`
+pub(super) fn client(request: &Request) -> Result<Response, Problem> {
+    let channel = channel(request)?;
+    let id = request.param("id").unwrap_or_default();
+    let client = channel.client(id);
+    let client = client.ok_or_else(|| Problem::no_client(channel.name(), id))?;
+    Ok(Response::json(&ClientBody::from(&client)))
+}
+
+/// `DELETE /channels/{channel}/clients/{id}`
+pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
+    let channel = channel(request)?;
+    let id = request.param("id").unwrap_or_default();
+    match channel.disconnect(id) {
+        true => Ok(Response::json(&json!({"clients": 1}))),
+        false => Err(Problem::no_client(channel.name(), id)),
+    }
+}
+
+/// `DELETE /channels/{channel}`, with `?finish` or without
+pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
+    let channel = channel(request)?;
+    let clients = match is_asked(request, "finish") {
+        true => channel.finish(None::<Event<'_>>)?,
+        false => channel.close(),
+    };
+    Ok(Response::json(&json!({"clients": clients})))
+}
+
+/// `DELETE /channels?empty`
+pub(super) fn remove_empty(request: &Request) -> Result<Response, Problem> {
+    if !is_asked(request, "empty") {
+        return Err(Problem::no_empty());
+    }
+    let channels = request.channels().remove_empty();
+    Ok(Response::json(&json!({"channels": channels})))
+}
+
+/// The channel of the path, which is not made when it is not there.
+fn channel(request: &Request) -> Result<Channel, Problem> {
+    let name = request.param("channel").unwrap_or_default();
+    ChannelManager::check_name(name)?;
+    let channel = request.channels().get(name);
+    channel.ok_or_else(|| Problem::no_channel(name))
+}
+
+/// Whether a parameter stands in the query, with or without a value.
+fn is_asked(request: &Request, name: &str) -> bool {
+    request.query(name).is_some()
+}
+
+#[derive(Serialize)]
+struct StatsBody<'a> {
+    version: &'static str,
+    channels: usize,
+    clients: usize,
+    channel_stats: Vec<ChannelBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChannelBody<'a> {
+    name: &'a str,
+    clients: usize,
+    history: HistoryBody,
+    published: u64,
+    delivered: u64,
+    gaps: u64,
+}
+
+#[derive(Serialize)]
+struct HistoryBody {
+    events: usize,
+    bytes: usize,
+    oldest: Option<String>,
+    newest: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ClientBody<'a> {
+    id: String,
+    metadata: &'a Value,
+    address: String,
+    since: Option<String>,
+    behind: usize,
+}
+
+impl<'a> From<&'a Stats> for StatsBody<'a> {
+    fn from(stats: &'a Stats) -> Self {
+        StatsBody {
+            version: env!("CARGO_PKG_VERSION"),
+            channels: stats.channels,
+            clients: stats.clients,
+            channel_stats: stats.channel_stats.iter().map(ChannelBody::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a ChannelStats> for ChannelBody<'a> {
+    fn from(stats: &'a ChannelStats) -> Self {
+        ChannelBody {
+            name: &stats.name,
+            clients: stats.clients,
+            history: HistoryBody {
+                events: stats.history_events,
+                bytes: stats.history_bytes,
+                oldest: stats.oldest.as_ref().map(EventId::to_string),
+                newest: stats.newest.as_ref().map(EventId::to_string),
+            },
+            published: stats.published,
+            delivered: stats.delivered,
+            gaps: stats.gaps,
+        }
+    }
+}
+
+impl<'a> From<&'a ClientInfo> for ClientBody<'a> {
+    fn from(client: &'a ClientInfo) -> Self {
+        ClientBody {
+            id: client.id.to_string(),
+            metadata: &client.metadata,
+            address: client.address.to_string(),
+            since: rfc3339(client.since),
+            behind: client.behind,
+        }
+    }
+}
+
+/// A time as `2026-02-03T04:05:06Z`; `None` is beyond the calendar.
+fn rfc3339(time: SystemTime) -> Option<String> {
+    let time = jiff::Timestamp::try_from(time).ok()?;
+    let seconds = jiff::Timestamp::from_second(time.as_second()).ok()?;
+    Some(seconds.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_rfc_3339_in_whole_seconds() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_770_091_506_789);
+        assert_eq!(rfc3339(time).as_deref(), Some("2026-02-03T04:05:06Z"));
+    }
+}

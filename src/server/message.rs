@@ -1,0 +1,283 @@
+//! Events as publishers write them in JSON. Pure.
+//!
+//! `data` is any JSON: a string is sent as the text that it spells, anything
+//! else as the publisher's own JSON without the blanks. It is never parsed
+//! into values, so numbers keep their digits and objects their order.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::errors::Problem;
+use crate::Event;
+
+/// What an event looks like; every complaint ends with it.
+const EXAMPLE: &str = r#"send an object like {"event": "news", "data": "hello"}"#;
+
+/// The fields of an event. What is `null` is not given, but for the data,
+/// which then is `null`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message<'a> {
+    #[serde(borrow)]
+    event: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    retry: Option<u64>,
+}
+
+/// A string that is borrowed from the body unless it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The event of a body of `application/json`.
+pub(super) fn from_json(json: &str) -> Result<Event<'_>, Problem> {
+    parse(json).map_err(|fault| fault.in_body())
+}
+
+/// The events of a body of `application/x-ndjson`, one a line. Empty lines
+/// count as lines, not as events.
+pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
+    let mut events = Vec::new();
+    let mut begin = 0;
+    let ends = memchr::memchr_iter(b'\n', lines.as_bytes()).chain([lines.len()]);
+    for (index, end) in ends.enumerate() {
+        let line = lines[begin..end].trim_ascii();
+        begin = end + 1;
+        if !line.is_empty() {
+            events.push(parse(line).map_err(|fault| fault.in_line(index + 1))?);
+        }
+    }
+    match events.is_empty() {
+        true => Err(Problem::empty_batch()),
+        false => Ok(events),
+    }
+}
+
+fn parse(json: &str) -> Result<Event<'_>, Fault> {
+    // Arrays would be taken for the fields in their order.
+    if json.trim_ascii_start().starts_with('[') {
+        return Err(Fault::NoObject);
+    }
+    let message: Message<'_> = serde_json::from_str(json)?;
+    let mut event = Event::message(data(message.data)?);
+    if let Some(Text(name)) = message.event {
+        event = event.with_name(name);
+    }
+    if let Some(Text(id)) = message.id {
+        event = event.with_id(id);
+    }
+    if let Some(ms) = message.retry {
+        event = event.with_retry(Duration::from_millis(ms));
+    }
+    Ok(event)
+}
+
+fn data(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
+    let json = raw.get();
+    if json.starts_with('"') {
+        let Text(text) = serde_json::from_str(json)?;
+        return Ok(text);
+    }
+    Ok(compact(json))
+}
+
+/// The same JSON without the blanks between its tokens.
+fn compact(json: &str) -> Cow<'_, str> {
+    let bytes = json.as_bytes();
+    let mut kept = String::new();
+    let (mut at, mut kept_to) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = string_end(bytes, at),
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                kept.push_str(&json[kept_to..at]);
+                at += 1;
+                kept_to = at;
+            }
+            _ => at += 1,
+        }
+    }
+    if kept_to == 0 {
+        return Cow::Borrowed(json);
+    }
+    kept.push_str(&json[kept_to..]);
+    Cow::Owned(kept)
+}
+
+/// Where the string that begins at `quote` ends.
+fn string_end(json: &[u8], quote: usize) -> usize {
+    let mut at = quote + 1;
+    while let Some(next) = json
+        .get(at..)
+        .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+    {
+        at += next;
+        if json[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    json.len()
+}
+
+/// Why a text is no event.
+enum Fault {
+    Json(serde_json::Error),
+    NoObject,
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Fault::Json(error)
+    }
+}
+
+impl Fault {
+    fn in_body(self) -> Problem {
+        let place =
+            |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+        self.at("the body", place)
+    }
+
+    fn in_line(self, line: usize) -> Problem {
+        let place =
+            |error: &serde_json::Error| format!("line {line}, column {}", error.column().max(1));
+        self.at(&format!("line {line}"), place)
+    }
+
+    fn at(self, whole: &str, place: impl Fn(&serde_json::Error) -> String) -> Problem {
+        let error = match self {
+            Fault::Json(error) => error,
+            Fault::NoObject => {
+                return Problem::event(format!("{whole} is a JSON array, not an event: {EXAMPLE}"));
+            }
+        };
+        let text = error.to_string();
+        // Its own place is one within the text that it was given.
+        let what = text.rfind(" at line ").map_or(&*text, |end| &text[..end]);
+        let message = match error.line() {
+            0 => format!("{whole}: {what}: {EXAMPLE}"),
+            _ => format!("{}: {what}: {EXAMPLE}", place(&error)),
+        };
+        match error.is_data() {
+            true => Problem::event(message),
+            false => Problem::json(message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message_of(problem: Problem) -> (&'static str, String) {
+        match problem {
+            Problem::Request { code, message, .. } => (code, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refusal(json: &str) -> (&'static str, String) {
+        message_of(from_json(json).unwrap_err())
+    }
+
+    #[test]
+    fn an_event_has_the_fields_that_were_given() {
+        let event = from_json(r#"{"event": "n", "data": "d", "id": "i", "retry": 7}"#).unwrap();
+        let wanted = Event::new("n", "d")
+            .with_id("i")
+            .with_retry(Duration::from_millis(7));
+        assert_eq!(event, wanted);
+        let nulls = r#" {"event": null, "data": "d", "id": null, "retry": null} "#;
+        assert_eq!(from_json(nulls).unwrap(), Event::message("d"));
+    }
+
+    #[test]
+    fn data_is_the_string_or_the_json_as_it_was_written() {
+        for (json, data) in [
+            (r#""a \"b\"\n\u00e9""#, "a \"b\"\né"),
+            (r#""""#, ""),
+            ("null", "null"),
+            (" [ 1 , 2.50 , 1e400 ] ", "[1,2.50,1e400]"),
+            (
+                "{ \"z\" : 1 ,\r\n\t\"a b\" : \"x  \\\" y\" }",
+                r#"{"z":1,"a b":"x  \" y"}"#,
+            ),
+            (r#"{"b":"\\","a":" "}"#, r#"{"b":"\\","a":" "}"#),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+        ] {
+            let body = format!(r#"{{"data":{json}}}"#);
+            assert_eq!(from_json(&body).unwrap().data(), data, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_what_to_do() {
+        for (json, code, part) in [
+            (r#"{"data": "#, "invalid_json", "EOF"),
+            ("", "invalid_json", "line 1, column 0"),
+            ("{\"data\": 1}x", "invalid_json", "trailing characters"),
+            (r#"["n", "d"]"#, "invalid_event", "array"),
+            ("7", "invalid_event", "integer"),
+            (r#"{"event": "x"}"#, "invalid_event", "missing field `data`"),
+            (
+                r#"{"data": 1, "Event": "x"}"#,
+                "invalid_event",
+                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`",
+            ),
+            (
+                r#"{"data": 1, "data": 2}"#,
+                "invalid_event",
+                "duplicate field `data`",
+            ),
+            (r#"{"data": 1, "id": 7}"#, "invalid_event", "string"),
+            (r#"{"data": 1, "retry": 1.5}"#, "invalid_event", "1.5"),
+            (r#"{"data": 1, "retry": -1}"#, "invalid_event", "-1"),
+            (r#"{"data": "\ud800"}"#, "invalid_json", "hex escape"),
+        ] {
+            let (told, message) = refusal(json);
+            assert_eq!(told, code, "{json}: {message}");
+            assert!(message.contains(part), "{json}: {message}");
+            assert!(message.ends_with(EXAMPLE), "{json}: {message}");
+        }
+    }
+
+    #[test]
+    fn lines_are_events_and_empty_ones_are_none() {
+        let lines = "{\"data\": 1}\r\n\n  {\"data\": \"2\"}\n";
+        let events = from_lines(lines).unwrap();
+        assert_eq!(events, [Event::message("1"), Event::message("2")]);
+        assert_eq!(from_lines("{\"data\":1}").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let (code, message) = message_of(from_lines("{\"data\": 1}\n\nnot json\n").unwrap_err());
+        assert_eq!(code, "invalid_json");
+        assert!(message.starts_with("line 3, column 2: "), "{message}");
+        let (code, message) = message_of(from_lines("{\"data\": 1}\n[]").unwrap_err());
+        assert_eq!(code, "invalid_event");
+        assert!(message.starts_with("line 2 is"), "{message}");
+        for nothing in ["", "\n", " \r\n\n"] {
+            assert_eq!(from_lines(nothing), Err(Problem::empty_batch()));
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_no_danger() {
+        let deep = format!(
+            r#"{{"data":{}{}}}"#,
+            "[".repeat(400_000),
+            "]".repeat(400_000)
+        );
+        assert_eq!(from_json(&deep).unwrap().data().len(), 800_000);
+    }
+}
