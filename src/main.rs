@@ -1,3 +1,54 @@
-//! The command line of pushwheel.
+//! The command line of pushwheel: `serve`, `sub`, `pub`.
 
-fn main() {}
+mod cli;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A push server over Server-Sent Events: subscribe with GET, publish with POST.
+#[derive(Debug, Parser)]
+#[command(name = "pushwheel", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(cli::serve::Arguments),
+    /// Subscribe to a channel and print its events.
+    Sub(cli::sub::Arguments),
+    /// Publish an event to a channel.
+    Pub(cli::publish::Arguments),
+}
+
+fn main() -> ExitCode {
+    let environment = env_logger::Env::new().filter_or("PUSHWHEEL_LOG", "info");
+    env_logger::Builder::from_env(environment).init();
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => cli::serve::run(&arguments),
+        Command::Sub(arguments) => cli::sub::run(&arguments),
+        Command::Pub(arguments) => cli::publish::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody may be there to read it; the exit code says enough then.
+            let _ = writeln!(std::io::stderr(), "pushwheel: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

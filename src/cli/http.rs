@@ -1,0 +1,91 @@
+//! What `sub` and `pub` share: the client, and what a server's refusal says.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use super::Failure;
+
+/// How much of an answer that is no stream is read.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// A client that gives answers of any status, and gives up on a server that
+/// is silent for `silence`.
+pub(super) fn agent(silence: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(10)))
+        .timeout_recv_response(Some(Duration::from_secs(30)))
+        .timeout_per_read(Some(silence))
+        .build();
+    Agent::new_with_config(config)
+}
+
+/// Refuses what this command line cannot reach, before it is tried.
+pub(super) fn check_url(url: &str) -> Result<(), Failure> {
+    if url.starts_with("http://") {
+        return Ok(());
+    }
+    Err(match url.starts_with("https://") {
+        true => format!("{url}: this command speaks no TLS: use curl, or an http:// address"),
+        false => {
+            format!("{url} is no URL of a channel: try http://127.0.0.1:8080/channels/news")
+        }
+    })
+}
+
+/// The URL with a parameter more.
+pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> String {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    format!("{url}{mark}{name}={value}")
+}
+
+pub(super) fn read_answer(answer: &mut Response<Body>) -> Result<String, ureq::Error> {
+    let body = answer.body_mut().with_config();
+    body.limit(ANSWER_BYTES_MAX).read_to_string()
+}
+
+/// What a refusal says: the message of its JSON, or its status.
+pub(super) fn refusal(status: u16, body: &str) -> Failure {
+    let error: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |name| error["error"][name].as_str();
+    match (text("code"), text("message")) {
+        (Some(code), Some(message)) => format!("{message} ({status} {code})"),
+        _ => format!("the server answered {status}: {}", body.trim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_encoded_and_appended() {
+        let url = with_parameter("http://h/channels/a", "client", "a b&c");
+        assert_eq!(url, "http://h/channels/a?client=a+b%26c");
+        assert_eq!(
+            with_parameter(&url, "last", "3"),
+            "http://h/channels/a?client=a+b%26c&last=3"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_the_servers_message() {
+        let body = r#"{"error": {"code": "gone", "message": "it is gone: do x"}}"#;
+        assert_eq!(refusal(404, body), "it is gone: do x (404 gone)");
+        assert_eq!(
+            refusal(502, "bad gateway\n"),
+            "the server answered 502: bad gateway"
+        );
+    }
+
+    #[test]
+    fn only_http_is_spoken() {
+        assert!(check_url("http://127.0.0.1/x").is_ok());
+        assert!(check_url("https://h/x").is_err_and(|failure| failure.contains("TLS")));
+        assert!(check_url("news").is_err());
+    }
+}

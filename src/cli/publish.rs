@@ -1,0 +1,78 @@
+//! `pushwheel pub`
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, http};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The channel's URL, such as <http://127.0.0.1:8080/channels/news>.
+    url: String,
+    /// The event's name; "" for none, which a browser hears as `message`.
+    event: String,
+    /// The event's data, sent as it is; - reads it from the standard input.
+    #[arg(allow_hyphen_values = true)]
+    data: String,
+
+    /// The event's id [default: the server gives one].
+    #[arg(long)]
+    id: Option<String>,
+
+    /// After how long a browser that loses its stream is to come back.
+    #[arg(long, value_name = "MILLISECONDS")]
+    retry: Option<u64>,
+
+    /// Publish to the client with this id alone.
+    #[arg(long, value_name = "ID")]
+    client: Option<String>,
+}
+
+/// The body of the request.
+#[derive(Serialize)]
+struct Message<'a> {
+    event: &'a str,
+    data: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<u64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    http::check_url(&arguments.url)?;
+    let mut url = arguments.url.clone();
+    if let Some(client) = &arguments.client {
+        url = http::with_parameter(&url, "client", client);
+    }
+    let mut data = arguments.data.clone();
+    if data == "-" {
+        data.clear();
+        let read = io::stdin().read_to_string(&mut data);
+        read.map_err(|error| format!("the data cannot be read: {error}"))?;
+    }
+    let message = Message {
+        event: &arguments.event,
+        data: &data,
+        id: arguments.id.as_deref(),
+        retry: arguments.retry,
+    };
+    let body = serde_json::to_vec(&message).expect("strings and numbers are JSON");
+
+    let failed = |error: ureq::Error| format!("cannot publish to {url}: {error}");
+    let answer = http::agent(Duration::from_secs(30))
+        .post(&url)
+        .header("Content-Type", "application/json")
+        .send(&body[..]);
+    let mut answer = answer.map_err(failed)?;
+    let body = http::read_answer(&mut answer).map_err(failed)?;
+    let status = answer.status().as_u16();
+    if status != 200 {
+        return Err(http::refusal(status, &body));
+    }
+    let printed = writeln!(io::stdout(), "{}", body.trim_end());
+    printed.map_err(|error| format!("published, but the answer cannot be printed: {error}"))
+}

@@ -1,0 +1,145 @@
+//! `pushwheel serve`
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use pushwheel::server::{self, Config};
+use pushwheel::{Engine, EngineHandle, History};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Failure;
+
+/// How long streams and requests have to end after a signal.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(env = "PUSHWHEEL_LISTEN")]
+    listen: String,
+
+    /// How many events each channel keeps for clients that come back; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(env = "PUSHWHEEL_HISTORY_EVENTS")]
+    history_events: usize,
+
+    /// How many bytes of events each channel keeps.
+    #[arg(long, value_name = "BYTES", default_value_t = History::events(0).bytes_max)]
+    #[arg(env = "PUSHWHEEL_HISTORY_BYTES")]
+    history_bytes: usize,
+
+    /// How long each channel keeps its events.
+    #[arg(long, value_name = "SECONDS", default_value_t = History::events(0).age_max.as_secs())]
+    #[arg(env = "PUSHWHEEL_HISTORY_AGE")]
+    history_age: u64,
+
+    /// The longest silence on a stream, after which a comment is sent; 0: no
+    /// heartbeats.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    #[arg(env = "PUSHWHEEL_HEARTBEAT")]
+    heartbeat: u64,
+
+    /// How many clients each channel may have at once [default: no limit].
+    #[arg(long, value_name = "N")]
+    #[arg(env = "PUSHWHEEL_MAX_CLIENTS")]
+    max_clients: Option<usize>,
+
+    /// How many channels there may be.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(env = "PUSHWHEEL_MAX_CHANNELS")]
+    max_channels: usize,
+}
+
+impl Arguments {
+    fn config(&self) -> Config {
+        let history = History::events(self.history_events)
+            .bytes_max(self.history_bytes)
+            .age_max(Duration::from_secs(self.history_age));
+        let options = server::channel_options()
+            .history(history)
+            .heartbeat(Duration::from_secs(self.heartbeat))
+            .max_clients(self.max_clients.unwrap_or(usize::MAX));
+        Config::new()
+            .channel_options(options)
+            .channels_max(self.max_channels)
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let engine = arguments.config().engine().bind(&*arguments.listen);
+    let engine = engine.map_err(|error| {
+        let listen = &arguments.listen;
+        format!("cannot listen on {listen}: {error}. Choose another address with --listen")
+    })?;
+    shut_down_on_signals(engine.handle())
+        .map_err(|error| format!("cannot listen to signals: {error}"))?;
+    // Whether anybody reads it or not, the server runs.
+    let _ = announce(&engine);
+    engine
+        .run()
+        .map_err(|error| format!("the server cannot go on: {error}"))
+}
+
+/// The first signal lets everybody finish; the second one ends at once.
+fn shut_down_on_signals(handle: EngineHandle) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let wait = move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            let seconds = SHUTDOWN.as_secs();
+            log::info!("shutting down within {seconds} s; once more to end at once");
+            handle.shutdown(SHUTDOWN);
+        }
+        if let Some(signal) = signals.next() {
+            process::exit(128 + signal);
+        }
+    };
+    let thread = thread::Builder::new().name("pushwheel-signals".into());
+    thread.spawn(wait).map(drop)
+}
+
+fn announce(engine: &Engine) -> io::Result<()> {
+    let address = engine.local_addr();
+    if !address.ip().is_loopback() {
+        log::warn!("{address} can be reached by others, and whoever reaches it may publish");
+    }
+    let url = format!("http://{}", reachable(address));
+    let mut out = io::stdout().lock();
+    writeln!(out, "pushwheel listens on http://{address}")?;
+    writeln!(out, "  subscribe:  curl -N {url}/channels/news")?;
+    writeln!(out, "  publish:    curl -d hello {url}/channels/news")?;
+    out.flush()
+}
+
+/// The address under which this machine reaches a server that listens on all
+/// of its addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_reached_on_loopback() {
+        for (address, url) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(reachable(address.parse().unwrap()).to_string(), url);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `pushwheel sub`: an `EventSource` for terminals.
+//!
+//! It comes back by itself, with the last id it has seen, until the server
+//! says that there is nothing more to come for (`204 No Content`).
+
+use std::io::{self, Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use super::stream::{Event, Reader};
+use super::{Failure, http};
+
+/// When to come back if the server does not say: as Chromium does.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// A line that is silent for so long is dead: servers send heartbeats, ours
+/// every 15 s, the slowest known every 45.
+const SILENCE: Duration = Duration::from_secs(60);
+
+const STREAM_TYPE: &str = "text/event-stream";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The stream's URL, such as <http://127.0.0.1:8080/channels/news>.
+    url: String,
+
+    /// Begin after the event with this id; `earliest`: with all there is.
+    #[arg(long, value_name = "ID")]
+    last_event_id: Option<String>,
+
+    /// Begin with the last N events of the history.
+    #[arg(long, value_name = "N", conflicts_with = "last_event_id")]
+    last: Option<usize>,
+}
+
+/// What to do after a stream.
+enum Next {
+    Return {
+        why: String,
+        after: Option<Duration>,
+    },
+    Stop,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    http::check_url(&arguments.url)?;
+    let agent = http::agent(SILENCE);
+    let mut url = arguments.url.clone();
+    let mut reader = Reader::default();
+    match (&arguments.last_event_id, arguments.last) {
+        (Some(id), _) if id == "earliest" => url = http::with_parameter(&url, "last_event_id", id),
+        (Some(id), _) => reader.last_id = Some(id.clone()),
+        (None, Some(count)) => url = http::with_parameter(&url, "last", &count.to_string()),
+        (None, None) => {}
+    }
+    loop {
+        match follow(&agent, &url, &mut reader)? {
+            Next::Stop => return Ok(()),
+            Next::Return { why, after } => {
+                let after = after.or(reader.retry).unwrap_or(RETRY);
+                log::info!("{why}; coming back in {} s", after.as_secs_f64());
+                pause(after);
+            }
+        }
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "there is nothing else to wait for"
+)]
+fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// Reads one stream to its end.
+fn follow(agent: &Agent, url: &str, reader: &mut Reader) -> Result<Next, Failure> {
+    let mut request = agent.get(url).header("Accept", STREAM_TYPE);
+    if let Some(id) = &reader.last_id {
+        request = request.header("Last-Event-ID", id);
+    }
+    let mut answer = match request.call() {
+        Ok(answer) => answer,
+        Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
+            return Err(format!("cannot ask for {url}: {error}"));
+        }
+        Err(error) => {
+            let (why, after) = (format!("{url} is out of reach: {error}"), None);
+            return Ok(Next::Return { why, after });
+        }
+    };
+    match answer.status().as_u16() {
+        200 => {}
+        204 => return Ok(Next::Stop),
+        status => {
+            let body = http::read_answer(&mut answer).unwrap_or_default();
+            let why = http::refusal(status, &body);
+            return match status {
+                429 | 500..=599 => {
+                    let after = retry_after(&answer);
+                    Ok(Next::Return { why, after })
+                }
+                _ => Err(why),
+            };
+        }
+    }
+    let media_type = header(&answer, "content-type").unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case(STREAM_TYPE) {
+        return Err(format!(
+            "{url} is no event stream but `{media_type}`: check the URL"
+        ));
+    }
+    read(answer, reader)
+}
+
+fn read(answer: Response<Body>, reader: &mut Reader) -> Result<Next, Failure> {
+    reader.restart();
+    let mut body = answer.into_body().into_reader();
+    let mut buffer = vec![0; 64 << 10];
+    let mut text = Vec::new();
+    loop {
+        let count = match body.read(&mut buffer) {
+            Ok(0) => return Ok(again("the stream has ended")),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Ok(again(&format!("the stream broke off: {error}"))),
+        };
+        let pushed = reader.push(&buffer[..count], |event| write_event(&mut text, &event));
+        let mut out = io::stdout().lock();
+        if out.write_all(&text).and_then(|()| out.flush()).is_err() {
+            // Whoever read along has gone.
+            return Ok(Next::Stop);
+        }
+        text.clear();
+        pushed.map_err(|_| "an event is larger than 64 MiB: this is no place for it".to_owned())?;
+    }
+}
+
+fn again(why: &str) -> Next {
+    Next::Return {
+        why: why.to_owned(),
+        after: None,
+    }
+}
+
+/// Writes an event as a stream has it, so that other tools can read on.
+fn write_event(out: &mut Vec<u8>, event: &Event) {
+    let mut field = |name: &str, value: &str| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'\n');
+    };
+    if let Some(id) = &event.id {
+        field("id", id);
+    }
+    if !event.name.is_empty() {
+        field("event", &event.name);
+    }
+    for line in event.data.split('\n') {
+        field("data", line);
+    }
+    out.push(b'\n');
+}
+
+fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    answer.headers().get(name)?.to_str().ok()
+}
+
+fn retry_after(answer: &Response<Body>) -> Option<Duration> {
+    let seconds = header(answer, "retry-after")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_printed_as_a_stream_has_them() {
+        let event = Event {
+            name: "news".into(),
+            id: Some("k-1".into()),
+            data: "a\n b\n".into(),
+        };
+        let mut out = Vec::new();
+        write_event(&mut out, &event);
+        assert_eq!(out, b"id: k-1\nevent: news\ndata: a\ndata:  b\ndata: \n\n");
+    }
+}
