@@ -1,0 +1,73 @@
+//! Chat rooms: a channel for each room, made by its first visitor and cleaned
+//! up after its last one.
+//!
+//! `cargo run --example chat` prints the address to open.
+
+#![allow(clippy::print_stdout, reason = "it says where to look")]
+
+#[path = "../shared/mod.rs"]
+mod shared;
+
+use std::error::Error;
+
+use pushwheel::{
+    Channel, ClientInfo, Engine, Event, PublishError, Request, Response, Subscription,
+};
+use serde_json::{Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let engine = Engine::builder()
+        .get("/", |_| Response::html(include_str!("page.html")))?
+        .get("/style.css", shared::style)?
+        .get("/rooms/{room}/events", enter)?
+        .post("/rooms/{room}/messages", say)?
+        .bind(shared::listen_address())?;
+    println!("open http://{}/", engine.local_addr());
+    engine.run()?;
+    Ok(())
+}
+
+/// The room in the path.
+fn room(request: &Request) -> Result<Channel, Response> {
+    let name = request.param("room").unwrap_or_default();
+    Ok(request.channels().get_or_create(name)?)
+}
+
+/// `GET /rooms/{room}/events?name=…` enters the room, and leaves it at the end
+/// of the stream, whatever ends it.
+fn enter(request: &Request) -> Result<Subscription, Response> {
+    let room = room(request)?;
+    let name = request.query("name").unwrap_or("somebody".into());
+    let (entered, left) = (room.clone(), room.clone());
+    // To be told fails only when the room is closed: then nobody is there.
+    Ok(Subscription::new(&room)
+        .metadata(json!({"name": name}))
+        .on_connect(move |newcomer| {
+            let _ = welcome(&entered, newcomer);
+        })
+        .on_disconnect(move |gone, _reason| {
+            let _ = left.broadcast(Event::new("user-left", gone.metadata.to_string()));
+        }))
+}
+
+/// Tells the newcomer who is there, and all the others of the newcomer.
+fn welcome(room: &Channel, newcomer: &ClientInfo) -> Result<(), PublishError> {
+    let clients = room.clients();
+    let here: Vec<&Value> = clients
+        .iter()
+        .map(|client| &client.metadata["name"])
+        .collect();
+    let welcome = Event::new("welcome", json!({"here": here}).to_string());
+    room.send(&newcomer.id, welcome)?;
+
+    let joined = Event::new("user-joined", newcomer.metadata.to_string());
+    room.broadcast_to(|client| client.id != newcomer.id, joined)?;
+    Ok(())
+}
+
+/// `POST /rooms/{room}/messages` with `{"name": …, "text": …}`.
+fn say(request: &Request) -> Result<Value, Response> {
+    let message: Value = request.json()?;
+    room(request)?.broadcast(Event::new("message", message.to_string()))?;
+    Ok(json!({"ok": true}))
+}

@@ -1,0 +1,63 @@
+//! A live dashboard: the figures every second to all who watch, and the last
+//! minute at once to whoever opens the page.
+//!
+//! `cargo run --example dashboard` prints the address to open.
+
+#![allow(clippy::print_stdout, reason = "it says where to look")]
+
+#[path = "../shared/mod.rs"]
+mod shared;
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, Engine, Event, History, LagPolicy, PublishError,
+    Response,
+};
+use serde_json::{Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let channels = ChannelManager::new();
+    let options = || {
+        ChannelOptions::new()
+            // What a newcomer is sent at once: the page asks for `?last=60`.
+            .history(History::events(60))
+            // Who is slow wants the newest figures, not all that were missed.
+            .lag_policy(LagPolicy::Skip)
+    };
+    let dashboard = channels.get_or_create_with("dashboard", options)?;
+    let stream = dashboard.clone();
+    let engine = Engine::builder()
+        .channels(&channels)
+        .get("/", |_| Response::html(include_str!("page.html")))?
+        .get("/style.css", shared::style)?
+        .get("/stats", move |_| Response::subscribe(&stream))?
+        .bind(shared::listen_address())?;
+    println!("open http://{}/", engine.local_addr());
+    thread::spawn(move || publish_stats(&dashboard));
+    engine.run()?;
+    Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "a second has to pass")]
+fn publish_stats(dashboard: &Channel) -> Result<(), PublishError> {
+    for second in 0.. {
+        let stats = measure(dashboard, second);
+        dashboard.broadcast(Event::new("stats", stats.to_string()))?;
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+/// Who watches is real; the shop is made up.
+fn measure(dashboard: &Channel, second: u32) -> Value {
+    let wave = |seconds: f64| (f64::from(second) * std::f64::consts::TAU / seconds).sin();
+    json!({
+        "watching": dashboard.client_count(),
+        "orders_per_minute": (240.0 + 90.0 * wave(40.0) + 25.0 * wave(7.0)).round(),
+        "answer_ms": (38.0 + 9.0 * wave(23.0) + 6.0 * wave(5.0)).round(),
+        "load_percent": (52.0 + 21.0 * wave(31.0) + 9.0 * wave(6.0)).round(),
+    })
+}

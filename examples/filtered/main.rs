@@ -1,0 +1,75 @@
+//! One channel, and events that are not for everybody: for the admins only,
+//! or for one user.
+//!
+//! `cargo run --example filtered` prints the address to open.
+
+#![allow(clippy::print_stdout, reason = "it says where to look")]
+
+#[path = "../shared/mod.rs"]
+mod shared;
+
+use std::error::Error;
+
+use pushwheel::{ChannelManager, Condition, Engine, Event, Request, Response, Subscription};
+use serde_json::{Value, json};
+
+/// Who is who. A real program asks its session.
+const ADMINS: [&str; 1] = ["ann"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let channels = ChannelManager::new();
+    let office = channels.get_or_create("office")?;
+    let (stream, all, admins, one) = (office.clone(), office.clone(), office.clone(), office);
+
+    let engine = Engine::builder()
+        .channels(&channels)
+        .get("/", |_| Response::html(include_str!("page.html")))?
+        .get("/style.css", shared::style)?
+        // What is known of a client is noted when it subscribes.
+        .get("/events", move |request| {
+            let user = request.query("user").unwrap_or_default();
+            let role = if ADMINS.contains(&&*user) {
+                "admin"
+            } else {
+                "member"
+            };
+            Subscription::new(&stream).metadata(json!({"user": user, "role": role}))
+        })?
+        .post("/everybody", move |request| {
+            answer(all.broadcast(memo("everybody", request)?)?.clients)
+        })?
+        // A filter is any predicate over a client's id and metadata.
+        .post("/admins", move |request| {
+            let is_admin = |role: &Value| role == "admin";
+            let memo = memo("the admins", request)?;
+            answer(
+                admins
+                    .broadcast_to(|client| is_admin(&client.metadata["role"]), memo)?
+                    .clients,
+            )
+        })?
+        // A condition says what a field has to be. With an index on the field
+        // the cost is that of the clients it finds, however many there are.
+        .post("/users/{user}", move |request| {
+            let user = request.param("user").unwrap_or_default();
+            let memo = memo(user, request)?;
+            answer(
+                one.broadcast_where(&[Condition::new("user", user)], memo)?
+                    .clients,
+            )
+        })?
+        .bind(shared::listen_address())?;
+    println!("open http://{}/", engine.local_addr());
+    engine.run()?;
+    Ok(())
+}
+
+/// The event that a request's body is made into.
+fn memo(to: &str, request: &Request) -> Result<Event<'static>, Response> {
+    let memo = json!({"to": to, "text": request.text()?});
+    Ok(Event::new("memo", memo.to_string()))
+}
+
+fn answer(sent: usize) -> Result<Value, Response> {
+    Ok(json!({"sent": sent}))
+}
