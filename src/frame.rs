@@ -28,7 +28,6 @@ use crate::event::{Event, EventError};
 /// │ unused gap  │ id: k3x-17\n   │ event: news\ndata: hello\n\n   │
 /// └─────────────┴────────────────┴────────────────────────────────┘
 ///               └──────────────── as_bytes() ─────────────────────┘
-///                                └───────── without_id() ─────────┘
 /// ```
 ///
 /// Before it is stamped, `start` is where `body` is. A frame that is never
@@ -40,9 +39,6 @@ pub struct Frame {
     start: u16,
     /// Where what follows the stamped id begins; 0 if there is no room for one.
     body: u16,
-    /// Where the publisher's own id is, and its length; 0 if there is none.
-    own_id_at: u16,
-    own_id_bytes: u16,
 }
 
 impl Frame {
@@ -107,8 +103,6 @@ impl Frame {
             bytes: Arc::from(bytes),
             start: 0,
             body: 0,
-            own_id_at: 0,
-            own_id_bytes: 0,
         }
     }
 
@@ -151,36 +145,15 @@ impl Frame {
         &self.bytes[usize::from(self.start)..]
     }
 
-    /// The bytes to send, but for a stamped id: what follows its line, for
-    /// streams that have ids of another kind. A publisher's own id stays.
-    pub fn without_id(&self) -> &[u8] {
-        &self.bytes[usize::from(self.body)..]
-    }
-
     /// How many bytes there are to send. Stamping adds the id's line.
     pub fn len(&self) -> usize {
         self.bytes.len() - usize::from(self.start)
     }
 
     /// Whether there is nothing to send, as only a raw frame can be.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Whether the frame has an id that did not come from stamping.
-    pub fn has_own_id(&self) -> bool {
-        self.own_id_bytes != 0
-    }
-
-    /// The id that did not come from stamping, if there is one.
-    pub fn own_id(&self) -> Option<&str> {
-        if !self.has_own_id() {
-            return None;
-        }
-        let begin = usize::from(self.own_id_at);
-        let end = begin + usize::from(self.own_id_bytes);
-        // It was written from a str, so it always is one.
-        str::from_utf8(&self.bytes[begin..end]).ok()
     }
 
     /// Writes the event after `gap_bytes` of room for an id's line.
@@ -195,10 +168,8 @@ impl Frame {
         if let Some(name) = event.name() {
             push_field(&mut out, b"event: ", name.as_bytes());
         }
-        let own_id = event.id().unwrap_or_default();
-        let own_id_at = out.len() + ID_FIELD.len();
-        if !own_id.is_empty() {
-            push_field(&mut out, ID_FIELD, own_id.as_bytes());
+        if let Some(id) = event.id() {
+            push_field(&mut out, ID_FIELD, id.as_bytes());
         }
         if let Some(ms) = retry_ms {
             push_field(
@@ -214,8 +185,6 @@ impl Frame {
             bytes: Arc::from(out.as_slice()),
             start: position(gap_bytes),
             body: position(gap_bytes),
-            own_id_at: position(own_id_at),
-            own_id_bytes: position(own_id.len()),
         };
         if out.capacity() <= SCRATCH_BYTES_MAX {
             // A thread whose locals are gone has no use for it: it is dropped.
@@ -234,19 +203,6 @@ impl fmt::Debug for Frame {
 /// The block that keeps a quiet stream alive: a comment, which browsers ignore.
 /// It has a blank line because some parsers look up only then.
 pub const HEARTBEAT: &[u8] = b":\n\n";
-
-/// A comment that says `text`, each CR and LF in it replaced by a space. Browsers
-/// ignore it; people who read a stream by eye do not.
-pub fn comment(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + 4);
-    out.extend_from_slice(b": ");
-    out.extend(text.bytes().map(|byte| match byte {
-        b'\r' | b'\n' => b' ',
-        byte => byte,
-    }));
-    out.extend_from_slice(b"\n\n");
-    out
-}
 
 /// A block that sets the browser's reconnection delay and says nothing else.
 pub fn retry_line(retry_ms: u32) -> Vec<u8> {
@@ -354,9 +310,7 @@ mod tests {
                 let whole = format!("id: {prefix}{sequence}\nevent: n\ndata: d\n\n");
                 assert_eq!(text(&frame), whole);
                 assert_eq!(frame.len(), whole.len());
-                assert_eq!(frame.without_id(), b"event: n\ndata: d\n\n");
             }
-            assert_eq!(frame.own_id(), None);
         }
     }
 
@@ -366,37 +320,21 @@ mod tests {
         let engines = Frame::internal("pushwheel.gap", Some("k3x-4"), None, "{}");
         let anonymous = Frame::internal("pushwheel.reauth", None, Some(Duration::ZERO), "a\nb");
         let raw = Frame::raw(b": hi\n\n");
-        for (mut frame, own_id, whole) in [
-            (own, Some("é1"), "event: n\nid: é1\ndata: d\n\n"),
-            (
-                engines,
-                Some("k3x-4"),
-                "event: pushwheel.gap\nid: k3x-4\ndata: {}\n\n",
-            ),
+        for (mut frame, whole) in [
+            (own, "event: n\nid: é1\ndata: d\n\n"),
+            (engines, "event: pushwheel.gap\nid: k3x-4\ndata: {}\n\n"),
             (
                 anonymous,
-                None,
                 "event: pushwheel.reauth\nretry: 0\ndata: a\ndata: b\n\n",
             ),
-            (raw, None, ": hi\n\n"),
+            (raw, ": hi\n\n"),
         ] {
             let reader = frame.clone();
             frame.stamp("k3x-", 17);
             assert_eq!(text(&frame), whole);
-            assert_eq!(frame.without_id(), whole.as_bytes());
-            assert_eq!(frame.own_id(), own_id);
-            assert_eq!(frame.has_own_id(), own_id.is_some());
             assert_eq!(reader.as_bytes(), frame.as_bytes());
         }
         assert!(Frame::raw(b"").is_empty());
-    }
-
-    #[test]
-    fn own_id_is_found_after_the_longest_name() {
-        let (name, id) = ("n".repeat(255), "i".repeat(255));
-        let event = Event::new(&name, "").with_id(&id);
-        let frame = Frame::encode(&event, "k3x-").unwrap();
-        assert_eq!(frame.own_id(), Some(id.as_str()));
     }
 
     #[test]
@@ -442,8 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_stay_on_their_line() {
-        assert_eq!(comment("a\r\nid: 1\n"), b": a  id: 1 \n\n");
+    fn a_delay_is_a_block_of_its_own() {
         assert_eq!(retry_line(3_000), b"retry: 3000\n\n");
         assert_eq!(retry_line(u32::MAX), b"retry: 4294967295\n\n");
     }

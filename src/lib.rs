@@ -77,6 +77,9 @@
 //! their dependencies. An embedder turns it off:
 //! `pushwheel = { version = "0.1", default-features = false }`.
 
+// What is public inside the modules below is so for `internals`.
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
+
 mod engine;
 mod event;
 mod exchange;

@@ -157,13 +157,12 @@ fn golden_internal() {
 #[test]
 fn golden_between_events() {
     let mut stream = frame::HEARTBEAT.to_vec();
-    stream.extend(frame::comment("hello\r\ndata: x"));
     stream.extend(frame::retry_line(3_000));
     assert_golden("between_events", &stream);
 
     let mut parser = Parser::new();
     assert_eq!(parser.push(&stream), []);
-    assert_eq!(parser.comments(), 2);
+    assert_eq!(parser.comments(), 1);
     assert_eq!(parser.retry(), Some(3_000));
 }
 
@@ -297,7 +296,6 @@ proptest! {
         prop_assert_eq!(parser.last_event_id(), published.expected().last_event_id);
         prop_assert_eq!(parser.retry(), published.retry_ms.map(u64::from));
         prop_assert_eq!(parser.comments(), 0);
-        prop_assert_eq!(frame.own_id(), published.own_id.as_deref());
         prop_assert_eq!(frame.len(), frame.as_bytes().len());
     }
 
@@ -320,20 +318,6 @@ proptest! {
         let mut parser = Parser::new();
         prop_assert_eq!(parse_in_pieces(&mut parser, &stream, &cuts), expected);
         prop_assert_eq!(parser.comments(), heartbeats);
-    }
-
-    /// Without its stamp an event says the same, but leaves the cursor alone.
-    #[test]
-    fn without_its_stamp_only_the_id_is_missing(published in published()) {
-        let frame = published.frame();
-        let mut parser = Parser::new();
-        parser.push(b"id: before\n\n");
-        let expected = Dispatched {
-            last_event_id: published.own_id.clone().unwrap_or_else(|| "before".to_owned()),
-            ..published.expected()
-        };
-        prop_assert_eq!(parser.push(frame.without_id()), [expected]);
-        prop_assert!(frame.as_bytes().ends_with(frame.without_id()));
     }
 
     /// Whatever the name and the id, either the event is refused or it comes out
@@ -364,12 +348,10 @@ proptest! {
         }
     }
 
-    /// The engine's own events may have any data, and comments any text.
+    /// The engine's own events may have any data.
     #[test]
-    fn internal_events_and_comments_are_safe_too(text in nasty_text()) {
+    fn internal_events_are_safe_too(text in nasty_text()) {
         let mut parser = Parser::new();
-        prop_assert_eq!(parser.push(&frame::comment(&text)), []);
-        prop_assert_eq!(parser.comments(), 1);
         let frame = Frame::internal("pushwheel.gap", None, None, &text);
         let dispatched = parser.push(frame.as_bytes());
         prop_assert_eq!(dispatched.len(), 1);

@@ -57,6 +57,19 @@ impl Request {
         self.message.head.version()
     }
 
+    /// What was asked for, as it was sent: usually the path and the query.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.message.head.target()
+    }
+
+    /// The host that was asked for, with its port if it has one: the target's
+    /// authority, else the header `Host`.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.message.head.host()
+    }
+
     /// The path as it was sent: percent-encoded, without the query.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -180,6 +180,7 @@ impl Head {
     /// Whether the client wants to go on using the connection: in HTTP/1.1
     /// unless it says `Connection: close`, in HTTP/1.0 only if it says
     /// `Connection: keep-alive`.
+    #[cfg(any(test, feature = "internals"))]
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }

@@ -25,7 +25,7 @@ pub use head::{Framing, Head, Method, Version};
 pub use headers::{HeaderError, Headers};
 pub use reader::{Message, Reader, Step};
 pub use refusal::Refusal;
-pub use response::{BodyLength, CONTINUE, Persistence, has_body, reason, write_head};
+pub use response::{BodyLength, CONTINUE, Persistence, has_body, write_head};
 
 /// How large a request may be. Each limit holds while the request is still
 /// incomplete: whoever passes it is refused at that byte, not at the end.

@@ -91,7 +91,7 @@ pub fn has_body(status: u16) -> bool {
 
 /// The reason phrase of a status; empty, which is allowed, for one that RFC 9110
 /// and RFC 6585 do not name.
-pub fn reason(status: u16) -> &'static str {
+pub(super) fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

@@ -308,7 +308,10 @@ impl Channel {
     ) -> Result<Published, PublishError> {
         let hub = &self.shared.hub;
         let encode = |event: E| hub.encode(event.borrow());
-        let ready = events.into_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let ready = events
+            .into_iter()
+            .map(encode)
+            .collect::<Result<Vec<_>, _>>()?;
         hub.publish(self.shared.key, ready, target)
     }
 

@@ -3,9 +3,14 @@
 //! Everything else takes the time as an argument, in milliseconds since the
 //! hub was made, so that a simulated run repeats itself to the last byte.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+#[cfg(feature = "internals")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(feature = "internals")]
+use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where a hub's time comes from: the system, or a counter that a test moves.
 #[derive(Clone, Debug)]
@@ -18,6 +23,7 @@ pub struct Clock {
 #[derive(Clone, Debug)]
 enum Source {
     System(Instant),
+    #[cfg(feature = "internals")]
     Manual(Arc<AtomicU64>),
 }
 
@@ -34,6 +40,7 @@ impl Clock {
 
     /// A clock that stands still until somebody stores another number of
     /// milliseconds in `now_ms`. Its wall clock starts at the Unix epoch.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn manual(now_ms: Arc<AtomicU64>) -> Clock {
         Clock {
@@ -49,6 +56,7 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         match &self.source {
             Source::System(start) => start.elapsed().as_millis() as u64,
+            #[cfg(feature = "internals")]
             Source::Manual(now_ms) => now_ms.load(Ordering::Relaxed),
         }
     }

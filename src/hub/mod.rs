@@ -100,7 +100,8 @@ impl Wake {
 #[derive(Debug)]
 pub(crate) enum Randomness {
     System,
-    /// For simulations: the same ids in every run.
+    /// The same in every run of a simulation.
+    #[cfg(feature = "internals")]
     Seeded(Mutex<u64>),
 }
 
@@ -109,6 +110,7 @@ impl Randomness {
     pub(crate) fn bits(&self) -> u128 {
         match self {
             Randomness::System => Uuid::new_v4().as_u128(),
+            #[cfg(feature = "internals")]
             Randomness::Seeded(state) => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut next = || {

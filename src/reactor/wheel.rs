@@ -156,11 +156,13 @@ impl Wheel {
     }
 
     /// How many timers are set.
+    #[cfg(any(test, feature = "internals"))]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no timer is set.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -8,64 +8,25 @@
 // time. Each story has a browser context of its own, and so its own pool of
 // connections (Chromium opens six to a host).
 
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
-import { chromium } from 'playwright-core';
+import { DEADLINE_MS, Program, Tally, launchChromium, limitSuite, requests, same, until } from './common.mjs';
 
-const DEADLINE_MS = 15_000;
-const SUITE_DEADLINE_MS = 300_000;
 const RETRY_MS = 150;
 const binary = resolve(
   process.argv[2] ?? process.env.PUSHWHEEL_BIN ?? join(import.meta.dirname, '../../target/debug/pushwheel'),
 );
-const chromiumPath =
-  process.env.CHROMIUM ??
-  ['chromium', 'chromium-browser', 'google-chrome'].map((name) => `/usr/bin/${name}`).find(existsSync);
 
 // ---- the server ---------------------------------------------------------------
 
 const workDir = mkdtempSync(join(tmpdir(), 'pushwheel-browser-'));
-const running = new Set();
-process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
-setTimeout(() => {
-  console.error(`browser: not done within ${SUITE_DEADLINE_MS} ms`);
-  process.exit(1);
-}, SUITE_DEADLINE_MS).unref();
+limitSuite('browser');
 
-class Server {
-  log = '';
-
-  static async start(listen = '127.0.0.1:0') {
-    const server = new Server();
-    server.process = spawn(binary, ['serve', '--listen', listen], { cwd: workDir, stdio: ['ignore', 'pipe', 'pipe'] });
-    running.add(server.process);
-    server.exited = new Promise((done) => {
-      server.process.once('exit', done);
-      server.process.once('error', (wrong) => {
-        server.log += wrong;
-        done();
-      });
-    });
-    server.exited.then(() => {
-      server.gone = true;
-      running.delete(server.process);
-    });
-    for (const out of [server.process.stdout, server.process.stderr]) out.on('data', (text) => (server.log += text));
-    await until('the server says where it listens', () => {
-      if (server.gone) throw new Error(`the server ended: ${server.log}`);
-      return (server.base = /http:\/\/127\.0\.0\.1:\d+/.exec(server.log)?.[0]);
-    });
-    return server;
-  }
-
-  async kill() {
-    this.process.kill('SIGKILL');
-    await this.exited;
+class Server extends Program {
+  static start(listen = '127.0.0.1:0') {
+    return new Server().start(binary, ['serve', '--listen', listen], { cwd: workDir });
   }
 
   async call(method, path, body) {
@@ -98,24 +59,6 @@ class Server {
     });
     await this.call('DELETE', `/channels/${channel}/clients/${client.id}`);
   }
-}
-
-// ---- conditions ---------------------------------------------------------------
-
-/// Polls until `condition` gives something true, and gives that.
-async function until(what, condition, deadline_ms = DEADLINE_MS) {
-  const end = Date.now() + deadline_ms;
-  for (;;) {
-    const value = await condition();
-    if (value) return value;
-    if (Date.now() > end) throw new Error(`not within ${deadline_ms} ms: ${what}`);
-    await new Promise((later) => setTimeout(later, 10));
-  }
-}
-
-function same(got, wanted, what) {
-  if (!isDeepStrictEqual(got, wanted))
-    throw new Error(`${what}:\n  wanted ${JSON.stringify(wanted)}\n  got    ${JSON.stringify(got)}`);
 }
 
 // ---- the page -----------------------------------------------------------------
@@ -165,22 +108,6 @@ class Source {
   reopened(opens) {
     return this.until(`open number ${opens}`, (now) => now.opens >= opens && now.readyState === 1);
   }
-}
-
-/// All requests of the page for `path`, each with the Last-Event-ID that the
-/// browser sent of itself (null: none).
-function requests(page, path) {
-  const list = [];
-  page.on('request', (request) => {
-    if (new URL(request.url()).pathname !== path || request.method() === 'OPTIONS') return;
-    const entry = { lastEventId: undefined };
-    list.push(entry);
-    request.allHeaders().then(
-      (headers) => (entry.lastEventId = headers['last-event-id'] ?? null),
-      () => {},
-    );
-  });
-  return list;
 }
 
 // ---- the stories --------------------------------------------------------------
@@ -397,10 +324,6 @@ if (!existsSync(binary)) {
   console.error(`browser: no binary at ${binary}: run cargo build first`);
   process.exit(2);
 }
-if (!chromiumPath) {
-  console.error('browser: no Chromium in /usr/bin: apt-get install chromium, or say CHROMIUM=PATH');
-  process.exit(2);
-}
 
 // A page of another origin than the server's, so every stream here is cross-origin.
 const pages = createServer((_, answer) => {
@@ -410,46 +333,20 @@ const pages = createServer((_, answer) => {
 await new Promise((listening) => pages.listen(0, '127.0.0.1', listening));
 const blank = `http://127.0.0.1:${pages.address().port}/`;
 
-let passed = 0;
-let failed = 0;
+const tally = new Tally();
 let server;
 let browser;
 try {
   server = await Server.start();
-  browser = await chromium.launch({
-    executablePath: chromiumPath,
-    headless: true,
-    chromiumSandbox: false,
-    args: [
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-      '--disable-dev-shm-usage',
-    ],
-  });
-  for (const [name, story] of Object.entries(stories)) {
-    const begun = Date.now();
+  browser = await launchChromium();
+  await tally.tell(stories, async () => {
     const context = await browser.newContext();
-    try {
-      const page = await context.newPage();
-      await page.goto(blank);
-      await story({ page, server });
-      passed++;
-      console.log(`ok - ${name} (${Date.now() - begun} ms)`);
-    } catch (wrong) {
-      failed++;
-      console.log(`not ok - ${name}\n${String(wrong?.stack ?? wrong).replace(/^/gm, '    # ')}`);
-    } finally {
-      await context.close();
-    }
-  }
+    const page = await context.newPage();
+    await page.goto(blank);
+    return { given: { page, server }, cleanUp: () => context.close() };
+  });
 } catch (wrong) {
-  failed++;
-  console.log(`not ok - the suite\n${String(wrong?.stack ?? wrong).replace(/^/gm, '    # ')}`);
+  tally.fail('the suite', wrong);
 } finally {
   await browser?.close();
   await server?.kill();
@@ -457,6 +354,5 @@ try {
   pages.closeAllConnections();
   rmSync(workDir, { recursive: true, force: true });
 }
-if (failed && server?.log) console.error(`# the server said:\n${server.log.slice(-4000).replace(/^/gm, '    # ')}`);
-console.log(`browser: ${passed} passed, ${failed} failed`);
-process.exitCode = failed ? 1 : 0;
+if (tally.failed && server?.log) console.error(`# the server said:\n${server.log.slice(-4000).replace(/^/gm, '    # ')}`);
+tally.close('browser');

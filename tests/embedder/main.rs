@@ -1,0 +1,107 @@
+//! What an embedder writes, in a crate of its own and without the server:
+//! channel, manager, sink and callbacks. `run.sh` builds and runs it; it
+//! checks itself and ends with 0.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use pushwheel::{
+    ChannelManager, ChannelOptions, Engine, Event, History, Request, Response, Subscription,
+};
+use serde_json::json;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = ChannelOptions::new()
+        .history(History::events(10))
+        .heartbeat(Duration::from_secs(15));
+    let channels = ChannelManager::builder().defaults(options).build();
+    let news = channels.get_or_create("news")?;
+    let (left, leavers) = mpsc::channel();
+
+    let engine = Engine::builder()
+        .channels(&channels)
+        .get("/news/{reader}", {
+            let news = news.clone();
+            move |request: &Request| {
+                let reader = request.param("reader").unwrap_or("nobody").to_owned();
+                let (welcome, left) = (news.clone(), left.clone());
+                Subscription::new(&news)
+                    .metadata(json!({ "reader": reader }))
+                    .on_connect(move |client| {
+                        let greeting = format!("hello {}", client.metadata["reader"]);
+                        let sent = welcome.send(&client.id, Event::new("welcome", greeting));
+                        assert_eq!(sent.map(|sent| sent.clients), Ok(1));
+                    })
+                    .on_disconnect(move |client, reason| {
+                        let _ = left.send((client.metadata["reader"].clone(), reason));
+                    })
+            }
+        })?
+        .get("/count", |_: &Request| {
+            Response::stream(|sink| {
+                std::thread::spawn(move || {
+                    for n in 1..=3 {
+                        sink.send(Event::new("count", n.to_string()))?;
+                    }
+                    sink.send(Event::new("done", ""))
+                });
+            })
+        })?
+        .bind("127.0.0.1:0")?;
+    let running = engine.spawn()?;
+    let address = running.local_addr();
+
+    let mut ann = subscribe(address, "/news/ann")?;
+    assert_eq!(next_event(&mut ann)?, ["event: welcome", "data: hello \"ann\""]);
+    let published = news.broadcast(Event::new("headline", "It works"))?;
+    assert_eq!((published.clients, channels.total_clients()), (1, 1));
+    let id = format!("id: {}", published.id);
+    assert_eq!(next_event(&mut ann)?, [&id, "event: headline", "data: It works"]);
+    drop(ann);
+    let (reader, reason) = leavers.recv_timeout(Duration::from_secs(10))?;
+    println!("{reader} is {reason}");
+
+    let mut counted = Vec::new();
+    let mut count = subscribe(address, "/count")?;
+    while let Ok(lines) = next_event(&mut count) {
+        counted.extend(lines);
+    }
+    assert_eq!(counted.len(), 8, "three counts and the end: {counted:?}");
+
+    running.shutdown(Duration::from_secs(5))?;
+    println!("embedder: 1 passed, 0 failed");
+    Ok(())
+}
+
+type Stream = BufReader<TcpStream>;
+
+fn subscribe(address: SocketAddr, path: &str) -> std::io::Result<Stream> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    let mut stream = BufReader::new(socket);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line)?;
+    }
+    Ok(stream)
+}
+
+/// The lines of the next event, which has data.
+fn next_event(stream: &mut Stream) -> std::io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.trim_end_matches('\n') {
+            "" if lines.iter().any(|line: &String| line.starts_with("data:")) => return Ok(lines),
+            "" => lines.clear(),
+            text => lines.push(text.to_owned()),
+        }
+    }
+}

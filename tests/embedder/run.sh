@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Builds and runs tests/embedder/main.rs as an embedder would: a fresh crate
+# outside the tree, with pushwheel as a dependency without default features.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+crate=$(mktemp -d)
+trap 'rm -rf "$crate"' EXIT
+
+mkdir "$crate/src"
+cp "$root/tests/embedder/main.rs" "$crate/src/main.rs"
+# The versions that the tree is tested with.
+cp "$root/Cargo.lock" "$crate/Cargo.lock"
+cat >"$crate/Cargo.toml" <<TOML
+[package]
+name = "embedder"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+pushwheel = { path = "$root", default-features = false }
+serde_json = "1"
+TOML
+
+if cargo tree --quiet --manifest-path "$crate/Cargo.toml" --edges normal |
+    grep -E ' (clap|ureq|env_logger|tokio) v'; then
+    echo 'the core brings crates that belong to the server' >&2
+    exit 1
+fi
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/embedder} \
+    cargo run --quiet --manifest-path "$crate/Cargo.toml"
