@@ -336,6 +336,10 @@ impl<N: Net> Reactor<N> {
         let Some(http) = self.connections.http_mut(key) else {
             return;
         };
+        if !http.unsent.is_empty() {
+            // First it has to take what it asked for, and has so long.
+            return;
+        }
         let timeout = match http.reader.is_idle() {
             true => self.timeouts.idle,
             false if http.reader.is_in_body() => self.timeouts.head,
