@@ -84,6 +84,17 @@ impl Connection {
         self.socket.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// Sends until there is no room for more; says how many bytes that took.
+    pub fn fill(&mut self) -> usize {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = self.socket.write(&[b'x'; 64 << 10]) {
+            sent += count;
+        }
+        self.socket.set_nonblocking(false).unwrap();
+        sent
+    }
+
     /// Says that nothing more will come.
     pub fn finish_sending(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();

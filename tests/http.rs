@@ -1,0 +1,609 @@
+//! HTTP/1.1 as clients meet it on a socket: requests in any pieces, answers in
+//! order, and nobody's mistake at anybody else's cost.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::io::Write;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use common::{Connection, Served, Subscriber, eventually, receive};
+use pushwheel::{Engine, EngineBuilder, Event, Limits, Method, Responder, Response, Version};
+use serde_json::{Value, json};
+
+/// Routes that tell what they were asked.
+fn echo() -> EngineBuilder {
+    Engine::builder()
+        .get("/hello", |_| "hello")
+        .unwrap()
+        .get("/rooms/{room}", |request| {
+            let query: Vec<_> = request.query_pairs().collect();
+            let version = match request.version() {
+                Version::Http10 => "1.0",
+                Version::Http11 => "1.1",
+            };
+            Response::json(&json!({
+                "room": request.param("room"),
+                "query": query,
+                "version": version,
+                "header": request.header("x-test"),
+            }))
+        })
+        .unwrap()
+        .post("/echo", |request| Response::bytes(request.body().to_vec()))
+        .unwrap()
+        .delete("/rooms/{room}", |_| Response::status(204))
+        .unwrap()
+        .get("/panic", |_| -> Response { panic!("as a test wants it") })
+        .unwrap()
+}
+
+fn json(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap()
+}
+
+#[test]
+fn a_connection_is_kept_for_request_after_request() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    for n in 0..50 {
+        let answer = connection.get("/hello");
+        assert_eq!((answer.status, answer.text()), (200, "hello"));
+        assert!(answer.header("date").is_some());
+        let body = format!("body {n}");
+        assert_eq!(connection.post("/echo", &body).text(), body);
+    }
+    connection.send("GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let answer = connection.answer();
+    assert_eq!(answer.header("connection"), Some("close"));
+    connection.expect_end();
+}
+
+#[test]
+fn requests_in_one_piece_are_answered_one_after_another() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    let requests: String = (0..2_000)
+        .map(|n| format!("GET /rooms/{n} HTTP/1.1\r\nHost: test\r\n\r\n"))
+        .collect();
+    let mut writer = connection.writer();
+    let sending = thread::spawn(move || writer.write_all(requests.as_bytes()).unwrap());
+    for n in 0..2_000 {
+        let answer = connection.answer();
+        assert_eq!(json(&answer.body)["room"], n.to_string());
+    }
+    sending.join().unwrap();
+    assert_eq!(connection.get("/hello").text(), "hello");
+}
+
+#[test]
+fn a_client_that_asks_much_and_reads_nothing_is_not_answered_without_end() {
+    let large = "x".repeat(1 << 20);
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let builder = Engine::builder()
+        .stall_timeout(Duration::from_millis(300))
+        .get("/large", move |_| {
+            *count.lock().unwrap() += 1;
+            large.clone()
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut greedy = Connection::narrow(served.address());
+    let request = "GET /large HTTP/1.1\r\nHost: test\r\n\r\n";
+    greedy.send(request.repeat(1_000));
+    // What it does not take stops it, and after a time it is given up.
+    let mut polite = served.connect();
+    assert_eq!(polite.get("/large").body.len(), 1 << 20);
+    let received = greedy_end(&mut greedy);
+    assert!(received < 900 << 20, "{received}");
+    assert!(*asked.lock().unwrap() < 100);
+}
+
+/// Waits, without reading, until the connection is gone; answers how many
+/// bytes had arrived.
+fn greedy_end(connection: &mut Connection) -> usize {
+    eventually("it is given up", || !connection.try_send("x"));
+    connection.rest().len()
+}
+
+#[test]
+fn a_head_may_come_byte_by_byte_and_so_may_a_body() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    let request = "GET /rooms/a%20b%2Fc?x=1&x=%C3%A9+e HTTP/1.1\r\nHost: test\r\nX-Test: yes\r\n\r\n\
+                   POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nwhole";
+    for byte in request.as_bytes() {
+        connection.send([*byte]);
+    }
+    let answer = connection.answer();
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(
+        json(&answer.body),
+        json!({
+            "room": "a b/c",
+            "query": [["x", "1"], ["x", "é e"]],
+            "version": "1.1",
+            "header": "yes",
+        })
+    );
+    assert_eq!(connection.answer().text(), "whole");
+}
+
+#[test]
+fn a_chunked_body_is_put_together() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for piece in [
+        "5\r\nfirst",
+        "\r\n",
+        "c;ext=1\r\n, then m",
+        "ore.\r\n",
+        "0\r\n",
+        "X-T: 1\r\n",
+    ] {
+        connection.send(piece);
+    }
+    connection.send("\r\nGET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(connection.answer().text(), "first, then more.");
+    assert_eq!(connection.answer().text(), "hello");
+}
+
+#[test]
+fn who_waits_for_100_continue_is_told_to_go_on() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    connection.send(
+        "POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+    );
+    assert_eq!(connection.head().status, 100);
+    connection.send("body");
+    assert_eq!(connection.answer().text(), "body");
+}
+
+#[test]
+fn http_1_0_is_answered_and_closed_and_streamed_to() {
+    let (served, channel) = Served::channel(pushwheel::ChannelOptions::new());
+    let mut connection = served.connect();
+    connection.send("GET /nothing HTTP/1.0\r\n\r\n");
+    let answer = connection.answer();
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.header("connection"), Some("close"));
+    connection.expect_end();
+
+    let mut connection = served.connect();
+    connection.send("GET /nothing HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(connection.answer().header("connection"), Some("keep-alive"));
+    connection.send("GET /stream HTTP/1.0\r\n\r\n");
+    let mut client = Subscriber::begun(connection);
+    assert_eq!(client.head.header("transfer-encoding"), None);
+    channel.broadcast(Event::message("to old and new")).unwrap();
+    assert_eq!(client.next().data, "to old and new");
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    let (served, channel) = Served::channel(pushwheel::ChannelOptions::new());
+    let mut connection = served.connect();
+    connection.send("HEAD /nothing HTTP/1.1\r\nHost: test\r\n\r\n");
+    let head = connection.head();
+    assert_eq!(head.status, 404);
+    assert_ne!(head.header("content-length"), Some("0"));
+    connection.send("HEAD /stream HTTP/1.1\r\nHost: test\r\n\r\n");
+    let head = connection.head();
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    connection.expect_end();
+    assert_eq!(channel.client_count(), 0, "nobody has subscribed");
+}
+
+#[test]
+fn options_is_answered_with_the_methods_that_there_are() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    for (target, allow) in [
+        ("/rooms/1", Some("GET, DELETE, HEAD, OPTIONS")),
+        ("/echo", Some("POST, OPTIONS")),
+        ("*", None),
+    ] {
+        connection.send(format!("OPTIONS {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let answer = connection.answer();
+        assert_eq!((answer.status, answer.header("allow")), (204, allow));
+    }
+}
+
+#[test]
+fn a_wrong_path_is_404_and_a_wrong_method_405_and_the_connection_goes_on() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    let answer = connection.get("/rooms");
+    assert_eq!((answer.status, &*answer.error_code()), (404, "not_found"));
+    let answer = connection.post("/hello", "x");
+    let code = answer.error_code();
+    assert_eq!((answer.status, &*code), (405, "method_not_allowed"));
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"));
+    connection.send("BREW /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(connection.answer().status, 405);
+    let answer = connection.get("/rooms/%ff");
+    assert_eq!(
+        (answer.status, &*answer.error_code()),
+        (400, "invalid_path")
+    );
+    assert_eq!(connection.get("/hello").text(), "hello");
+}
+
+#[test]
+fn what_http_forbids_is_refused_as_json_and_the_connection_closed() {
+    let limits = Limits {
+        request_line_bytes_max: 200,
+        head_bytes_max: 1_000,
+        headers_max: 5,
+        body_bytes_max: 100,
+    };
+    let served = Served::start(echo().limits(limits));
+    let long = "x".repeat(300);
+    let very_long = "x".repeat(2_000);
+    let with = |headers: &str| format!("POST /echo HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
+    for (request, status, code) in [
+        ("nonsense\r\n\r\n".into(), 400, "request_line_invalid"),
+        (
+            "\x16\x03\x01\x02\x00\x01".into(),
+            400,
+            "request_line_invalid",
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\nHost: test\r\n\r\n"),
+            414,
+            "uri_too_long",
+        ),
+        ("GET / HTTP/1.1\r\n\r\n".into(), 400, "host_missing"),
+        (with("Host: again\r\n"), 400, "host_repeated"),
+        (with(&format!("X: {very_long}\r\n")), 431, "head_too_large"),
+        (with(&"X: 1\r\n".repeat(6)), 431, "too_many_headers"),
+        (with("Bad : 1\r\n"), 400, "header_invalid"),
+        (with("X: 1\r\n folded\r\n"), 400, "header_invalid"),
+        (with("X: a\rb\r\n"), 400, "header_invalid"),
+        (
+            "GET / HTTP/1.1\nHost: test\n\n".into(),
+            400,
+            "line_end_invalid",
+        ),
+        (
+            with("Content-Length: 1_0\r\n"),
+            400,
+            "content_length_invalid",
+        ),
+        (
+            with("Content-Length: 1\r\nContent-Length: 1\r\n"),
+            400,
+            "content_length_invalid",
+        ),
+        (
+            with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+            400,
+            "ambiguous_framing",
+        ),
+        (
+            with("Transfer-Encoding: gzip\r\n"),
+            501,
+            "transfer_coding_unsupported",
+        ),
+        (with("Expect: miracles\r\n"), 417, "expectation_unknown"),
+        (with("Content-Length: 101\r\n"), 413, "payload_too_large"),
+        (
+            with("Transfer-Encoding: chunked\r\n") + "65\r\n",
+            413,
+            "payload_too_large",
+        ),
+        (
+            with("Transfer-Encoding: chunked\r\n") + "zz\r\n",
+            400,
+            "chunk_invalid",
+        ),
+        (
+            "GET / HTTP/2.0\r\nHost: test\r\n\r\n".into(),
+            505,
+            "version_unsupported",
+        ),
+    ] {
+        let mut connection = served.connect();
+        connection.send(&request);
+        let answer = connection.answer();
+        let got = (answer.status, answer.error_code());
+        assert_eq!(got, (status, code.to_owned()), "{request:?}");
+        assert_eq!(answer.header("connection"), Some("close"));
+        connection.expect_end();
+    }
+}
+
+#[test]
+fn what_was_right_before_a_mistake_is_answered_first() {
+    let served = Served::start(echo());
+    let mut connection = served.connect();
+    connection.send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\nnonsense\r\n\r\n");
+    assert_eq!(connection.answer().text(), "hello");
+    assert_eq!(connection.answer().status, 400);
+    connection.expect_end();
+}
+
+#[test]
+fn the_answer_to_a_body_too_large_is_read_although_the_client_sends_on() {
+    let served = Served::start(echo());
+    for head in [
+        "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 12582912\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nc00000\r\n",
+    ] {
+        let mut connection = served.connect();
+        connection.send(head);
+        // As most clients do, it sends all of it before it looks for an answer.
+        let piece = vec![b'x'; 1 << 20];
+        for sent in 0..12 {
+            assert!(connection.try_send(&piece), "stuck after {sent} MiB");
+        }
+        let answer = connection.answer();
+        let code = answer.error_code();
+        assert_eq!((answer.status, &*code), (413, "payload_too_large"));
+        connection.expect_end();
+    }
+}
+
+/// An engine whose `/block` holds up all of it, until the test lets it go on.
+fn blocked() -> (Served, mpsc::Sender<()>) {
+    let (started, has_started) = mpsc::channel();
+    let (go_on, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let builder = echo()
+        .get("/block", move |_| {
+            started.send(()).unwrap();
+            _ = gate.lock().unwrap().recv();
+            "went on"
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    served
+        .connect()
+        .send("GET /block HTTP/1.1\r\nHost: test\r\n\r\n");
+    receive(&has_started);
+    (served, go_on)
+}
+
+#[test]
+fn the_answer_to_a_body_too_large_is_read_although_all_the_buffers_are_full_of_it() {
+    let (served, go_on) = blocked();
+    let mut connection = served.connect();
+    connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 104857600\r\n\r\n");
+    let sent = connection.fill();
+    assert!(sent < 100 << 20, "{sent}");
+    go_on.send(()).unwrap();
+    assert!(connection.try_send(vec![b'x'; 1 << 20]), "it is read on");
+    assert_eq!(connection.answer().status, 413);
+}
+
+#[test]
+fn a_panic_in_a_handler_is_a_500_and_nobody_elses_business() {
+    let served = Served::start(echo());
+    let mut other = served.connect();
+    assert_eq!(other.get("/hello").status, 200);
+    let mut connection = served.connect();
+    connection
+        .send("GET /hello HTTP/1.1\r\nHost: test\r\n\r\nGET /panic HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(connection.answer().text(), "hello");
+    let answer = connection.answer();
+    let code = answer.error_code();
+    assert_eq!((answer.status, &*code), (500, "internal_error"));
+    assert_eq!(connection.get("/hello").status, 200);
+    assert_eq!(other.get("/hello").status, 200);
+}
+
+/// An engine that hands the test every responder of `/later`.
+fn deferring() -> (Served, mpsc::Receiver<Responder>) {
+    let (sender, responders) = mpsc::channel();
+    let builder = echo()
+        .get("/later", move |_| {
+            let sender = sender.clone();
+            Response::deferred(move |responder| sender.send(responder).unwrap())
+        })
+        .unwrap();
+    (Served::start(builder), responders)
+}
+
+const LATER: &str = "GET /later HTTP/1.1\r\nHost: test\r\n\r\n";
+const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n";
+
+#[test]
+fn an_answer_may_come_from_another_thread_and_the_engine_serves_others_meanwhile() {
+    let (served, responders) = deferring();
+    let mut connection = served.connect();
+    for n in 0..3 {
+        connection.send(LATER);
+        let responder = receive(&responders);
+        assert_eq!(served.connect().get("/hello").text(), "hello");
+        thread::spawn(move || responder.respond(format!("answer {n}")));
+        assert_eq!(connection.answer().text(), format!("answer {n}"));
+    }
+}
+
+#[test]
+fn requests_behind_a_deferred_one_are_answered_after_it() {
+    let (served, responders) = deferring();
+    let mut connection = served.connect();
+    connection.send([HELLO, LATER, LATER, HELLO].concat());
+    assert_eq!(connection.answer().text(), "hello");
+    let first = receive(&responders);
+    // More, while it waits.
+    connection.send(HELLO);
+    assert!(responders.try_recv().is_err(), "one at a time");
+    first.respond("first");
+    assert_eq!(connection.answer().text(), "first");
+    receive(&responders).respond("second");
+    assert_eq!(connection.answer().text(), "second");
+    assert_eq!(connection.answer().text(), "hello");
+    assert_eq!(connection.answer().text(), "hello");
+}
+
+#[test]
+fn a_responder_that_is_dropped_answers_500() {
+    let (served, responders) = deferring();
+    let mut connection = served.connect();
+    connection.send([LATER, HELLO].concat());
+    drop(receive(&responders));
+    let answer = connection.answer();
+    assert_eq!((answer.status, &*answer.error_code()), (500, "no_answer"));
+    assert_eq!(connection.answer().text(), "hello");
+}
+
+#[test]
+fn an_answer_to_a_client_that_has_gone_goes_nowhere() {
+    let (served, responders) = deferring();
+    let mut connection = served.connect();
+    connection.send(LATER);
+    let responder = receive(&responders);
+    drop(connection);
+    // Whoever gets its place must not get its answer.
+    let mut others: Vec<Connection> = (0..10).map(|_| served.connect()).collect();
+    for other in &mut others {
+        other.send(LATER);
+    }
+    let theirs: Vec<Responder> = (0..10).map(|_| receive(&responders)).collect();
+    responder.respond("to nobody");
+    for responder in theirs {
+        responder.respond("to somebody");
+    }
+    for other in &mut others {
+        assert_eq!(other.answer().text(), "to somebody");
+    }
+}
+
+#[test]
+fn a_head_that_drips_in_too_slowly_is_408() {
+    let served = Served::start(echo().head_timeout(Duration::from_millis(300)));
+    let mut connection = served.connect();
+    assert_eq!(connection.get("/hello").status, 200);
+    // However often another byte comes: the head has one deadline.
+    connection.send("GET /hello HTTP/1.1\r\nX: ");
+    let mut writer = connection.writer();
+    let dripping = thread::spawn(move || {
+        eventually("it is given up", || writer.write_all(b"x").is_err());
+    });
+    let answer = connection.answer();
+    let code = answer.error_code();
+    assert_eq!((answer.status, &*code), (408, "request_timeout"));
+    connection.rest();
+    drop(connection);
+    dripping.join().unwrap();
+}
+
+#[test]
+fn a_body_that_does_not_come_is_408() {
+    let served = Served::start(echo().head_timeout(Duration::from_millis(200)));
+    let mut connection = served.connect();
+    connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nbod");
+    assert_eq!(connection.answer().status, 408);
+    connection.expect_end();
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let served = Served::start(echo().idle_timeout(Duration::from_millis(200)));
+    let mut never_asked = served.connect();
+    let mut asked = served.connect();
+    assert_eq!(asked.get("/hello").status, 200);
+    never_asked.expect_end();
+    asked.expect_end();
+}
+
+#[test]
+fn who_waits_for_a_deferred_answer_is_not_idle() {
+    let (sender, responders) = mpsc::channel();
+    let builder = echo()
+        .idle_timeout(Duration::from_millis(100))
+        .head_timeout(Duration::from_millis(100))
+        .get("/later", move |_| {
+            let sender = sender.clone();
+            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    connection.send(LATER);
+    let responder = receive(&responders);
+    // Others, who are idle, measure the time.
+    for _ in 0..5 {
+        served.connect().expect_end();
+    }
+    responder.respond("at last");
+    assert_eq!(connection.answer().text(), "at last");
+}
+
+#[test]
+fn a_client_that_says_it_will_send_no_more_still_gets_its_answer_and_is_let_go() {
+    // Whether the engine sees the request and its end together
+    let (served, go_on) = blocked();
+    let mut connection = served.connect();
+    connection.send(HELLO);
+    connection.finish_sending();
+    go_on.send(()).unwrap();
+    assert_eq!(connection.answer().text(), "hello");
+    connection.expect_end();
+
+    // or one after the other.
+    let (served, responders) = deferring();
+    let mut connection = served.connect();
+    connection.send(LATER);
+    let responder = receive(&responders);
+    connection.finish_sending();
+    responder.respond("later");
+    assert_eq!(connection.answer().text(), "later");
+    connection.expect_end();
+}
+
+#[test]
+fn hooks_see_every_request_and_every_answer() {
+    let builder = echo()
+        .before(|request| {
+            let is_allowed = request.header("x-key") == Some("sesame");
+            (!is_allowed).then(|| Response::error(401, "no_key", "send the header X-Key"))
+        })
+        .after(|request, response| {
+            let path = request.path().to_owned();
+            response.headers_mut().insert("X-Path", path).unwrap();
+        })
+        .header("X-Everywhere", "yes")
+        .unwrap();
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    let refused = connection.get("/hello");
+    assert_eq!((refused.status, &*refused.error_code()), (401, "no_key"));
+    assert_eq!(refused.header("x-path"), Some("/hello"));
+    connection.send("GET /rooms/1 HTTP/1.1\r\nHost: test\r\nX-Key: sesame\r\n\r\n");
+    let answer = connection.answer();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-everywhere"), Some("yes"));
+    connection.send("nonsense\r\n\r\n");
+    let refused = connection.answer();
+    assert_eq!(refused.header("x-everywhere"), Some("yes"));
+}
+
+#[test]
+fn a_route_that_cannot_be_says_why() {
+    let refused = Engine::builder().get("/{room", |_| "x").unwrap_err();
+    assert!(refused.to_string().contains("/{room"), "{refused}");
+    let overlapping = Engine::builder()
+        .get("/{a}", |_| "x")
+        .unwrap()
+        .get("/{b}", |_| "x");
+    assert!(overlapping.is_err());
+    let builder = Engine::builder()
+        .route(Method::Put, "/x", |_| "put")
+        .unwrap();
+    let served = Served::start(builder.get("/x", |_| "get").unwrap());
+    let mut connection = served.connect();
+    assert_eq!(connection.get("/x").text(), "get");
+    connection.send("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(connection.answer().text(), "put");
+}

@@ -1,0 +1,450 @@
+//! Whoever comes back with the id of the last event it saw misses nothing, sees
+//! nothing twice, and is told where that cannot be.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use common::sse::Dispatched;
+use common::{Served, Subscriber, eventually, sequence, told};
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, ClientId, Condition, Engine, Event, History,
+    LagPolicy, Request, Subscription,
+};
+use serde_json::{Value, json};
+
+fn keeping(events: usize) -> ChannelOptions {
+    ChannelOptions::new().history(History::events(events))
+}
+
+fn publish(channel: &Channel, data: &str) -> String {
+    let published = channel.broadcast(Event::message(data)).unwrap();
+    published.id.to_string()
+}
+
+/// What a gap event tells.
+#[track_caller]
+fn gap(event: &Dispatched) -> Value {
+    assert_eq!(event.name, "pushwheel.gap");
+    serde_json::from_str(&event.data).unwrap()
+}
+
+#[test]
+fn a_client_cut_again_and_again_misses_nothing_and_sees_nothing_twice() {
+    const EVENTS: usize = 1_500;
+    let (served, channel) = Served::channel(keeping(1_000));
+    // The publisher goes on while the client is away, and is at most so many
+    // events ahead of it.
+    let (seen, ahead) = mpsc::sync_channel(300);
+    let publisher = thread::spawn(move || {
+        for n in 0..EVENTS {
+            seen.send(()).unwrap();
+            publish(&channel, &format!("{n} {}", "z".repeat(n % 700)));
+        }
+    });
+
+    let mut client = served.subscribe("/stream?last_event_id=earliest");
+    let mut expected = 0;
+    for life in 1.. {
+        // Each life is cut after another number of bytes, mostly in the middle
+        // of an event, with more on the way.
+        let mut bytes_left: usize = life * 997 % 20_000;
+        while bytes_left > 0 && expected < EVENTS {
+            let step = bytes_left.min(1 + life * 31 % 4096);
+            bytes_left -= step;
+            assert!(client.read(step), "the stream ended");
+            for event in client.arrived() {
+                let number = event.data.split_once(' ').unwrap().0;
+                assert_eq!(number, expected.to_string());
+                expected += 1;
+                ahead.recv().unwrap();
+            }
+        }
+        if expected == EVENTS {
+            break;
+        }
+        let id = client.last_event_id().to_owned();
+        client = match &*id {
+            "" => served.subscribe("/stream?last_event_id=earliest"),
+            id => served.resubscribe("/stream", id),
+        };
+    }
+    publisher.join().unwrap();
+}
+
+#[test]
+fn a_client_cut_before_its_first_event_misses_nothing() {
+    let (served, channel) = Served::channel(keeping(10));
+    publish(&channel, "before it came");
+    let mut client = served.subscribe("/stream");
+    let id = client.wait_for_id();
+    drop(client);
+    eventually("it has gone", || channel.client_count() == 0);
+    publish(&channel, "while it was away");
+
+    let mut client = served.resubscribe("/stream", &id);
+    assert_eq!(told(&client.take(1)), ["while it was away"]);
+}
+
+#[test]
+fn a_channel_without_a_history_tells_of_a_gap_only_where_something_was_missed() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let mut client = served.subscribe("/stream");
+    let first = publish(&channel, "first");
+    client.next();
+    drop(client);
+    eventually("it has gone", || channel.client_count() == 0);
+
+    let mut client = served.resubscribe("/stream", &first);
+    let second = publish(&channel, "second");
+    assert_eq!(told(&client.take(1)), ["second"], "nothing was missed");
+
+    let mut client = served.resubscribe("/stream", &first);
+    let told_of = gap(&client.next());
+    assert_eq!(told_of["reason"], "evicted");
+    assert_eq!(told_of["requested"], first);
+    assert_eq!(client.last_event_id(), second, "from here on it is sure");
+    publish(&channel, "third");
+    assert_eq!(told(&client.take(1)), ["third"]);
+}
+
+#[test]
+fn a_trimmed_history_is_told_as_a_gap_and_what_is_left_of_it_follows() {
+    let (served, channel) = Served::channel(keeping(3));
+    let ids: Vec<String> = (1..=10)
+        .map(|n| publish(&channel, &n.to_string()))
+        .collect();
+
+    let mut client = served.resubscribe("/stream", &ids[1]);
+    assert_eq!(
+        gap(&client.next()),
+        json!({
+            "reason": "evicted",
+            "requested": ids[1],
+            "oldest": ids[7],
+            "newest": ids[9],
+        })
+    );
+    assert_eq!(told(&client.take(3)), ["8", "9", "10"]);
+    assert_eq!(client.last_event_id(), ids[9]);
+    assert_eq!(channel.stats().unwrap().gaps, 1);
+
+    // The oldest that is kept is the next after this one: no hole.
+    let mut client = served.resubscribe("/stream", &ids[6]);
+    assert_eq!(told(&client.take(3)), ["8", "9", "10"]);
+    assert_eq!(channel.stats().unwrap().gaps, 1);
+}
+
+#[test]
+fn a_client_cut_right_after_a_gap_is_not_told_of_it_again() {
+    let (served, channel) = Served::channel(keeping(2));
+    let ids: Vec<String> = (1..=5).map(|n| publish(&channel, &n.to_string())).collect();
+    let mut client = served.resubscribe("/stream", &ids[0]);
+    gap(&client.next());
+    let id = client.last_event_id().to_owned();
+    let mut again = served.resubscribe("/stream", &id);
+    assert_eq!(told(&again.take(2)), ["4", "5"]);
+}
+
+#[test]
+fn an_id_from_before_a_restart_is_told_as_such_and_a_forged_one_as_unknown() {
+    let (_before, channel) = Served::channel(keeping(10));
+    let from_before = publish(&channel, "of another life");
+    let (served, channel) = Served::channel(keeping(10));
+    let newest = publish(&channel, "of this life");
+    let from_the_future = newest.replace("-1", "-99");
+    assert_ne!(newest, from_the_future);
+    for (requested, reason) in [
+        (from_before.as_str(), "restart"),
+        (&from_the_future, "unknown"),
+        ("forged", "unknown"),
+        ("%7B%22<script>", "unknown"),
+        (&"9".repeat(300), "unknown"),
+    ] {
+        let mut client = served.resubscribe("/stream", requested);
+        let told_of = gap(&client.next());
+        assert_eq!(told_of["reason"], reason, "{requested}");
+        assert_eq!(told_of["requested"], requested);
+        assert_eq!(told_of["oldest"], newest);
+        assert_eq!(told_of["newest"], newest);
+        assert_eq!(told(&client.take(1)), ["of this life"]);
+    }
+}
+
+#[test]
+fn an_id_that_is_no_text_is_a_gap_like_any_unknown_one() {
+    let (served, channel) = Served::channel(keeping(10));
+    publish(&channel, "kept");
+    let mut connection = served.connect();
+    connection.send(b"GET /stream HTTP/1.1\r\nHost: test\r\nLast-Event-ID: \xff\xfe\r\n\r\n");
+    let mut client = Subscriber::begun(connection);
+    assert_eq!(gap(&client.next())["reason"], "unknown");
+    assert_eq!(told(&client.take(1)), ["kept"]);
+}
+
+#[test]
+fn a_newcomer_chooses_where_its_stream_begins() {
+    for (query, header, expected) in [
+        ("", "", &[][..]),
+        ("?last_event_id=earliest", "", &["5", "6", "7", "8", "9"]),
+        ("?lastEventId=earliest", "", &["5", "6", "7", "8", "9"]),
+        ("?last=2", "", &["8", "9"]),
+        ("?last=0", "", &[]),
+        ("?last=99", "", &["5", "6", "7", "8", "9"]),
+        ("?last=nonsense", "", &[]),
+        ("?last_event_id=#7", "", &["8", "9"]),
+        ("?lastEventId=#4", "", &["5", "6", "7", "8", "9"]),
+        // The URL is the one with which the page began; what the browser has
+        // seen since is in the header.
+        ("?last_event_id=#5", "#8", &["9"]),
+        ("?last_event_id=earliest", "#9", &[]),
+        ("?last=3", "#7", &["8", "9"]),
+    ] {
+        let (served, channel) = Served::channel(keeping(5));
+        let mut ids = vec![String::new()];
+        ids.extend((1..=9).map(|n| publish(&channel, &n.to_string())));
+        // `#7` stands for the id of the seventh event.
+        let fill = |text: &str| match text.split_once('#') {
+            Some((before, n)) => format!("{before}{}", ids[n.parse::<usize>().unwrap()]),
+            None => text.to_owned(),
+        };
+        let path = format!("/stream{}", fill(query));
+        let mut client = match header {
+            "" => served.subscribe(&path),
+            header => served.resubscribe(&path, &fill(header)),
+        };
+        publish(&channel, "live");
+        let mut seen = told(&client.take(expected.len() + 1));
+        assert_eq!(seen.pop().as_deref(), Some("live"), "{query} {header}");
+        assert_eq!(seen, expected, "{query} {header}");
+    }
+}
+
+#[test]
+fn ids_of_the_publishers_own_are_found() {
+    let (served, channel) = Served::channel(keeping(10));
+    for n in 1..=4 {
+        let event = Event::message(n.to_string()).with_id(format!("order {n}/é"));
+        channel.broadcast(event).unwrap();
+    }
+    let mut client = served.resubscribe("/stream", "order 2/é");
+    assert_eq!(told(&client.take(2)), ["3", "4"]);
+    assert_eq!(client.last_event_id(), "order 4/é");
+    let mut client = served.subscribe("/stream?last_event_id=order%203/%C3%A9");
+    assert_eq!(told(&client.take(1)), ["4"]);
+    let mut client = served.resubscribe("/stream", "order 9");
+    assert_eq!(gap(&client.next())["oldest"], "order 1/é");
+}
+
+/// Two channels, apart at `/a` and `/b` and on one stream at `/both`. Clients
+/// are who they say they are: `?id=…&role=…`.
+fn two_channels(options: ChannelOptions) -> (Served, Channel, Channel) {
+    let channels = ChannelManager::builder().defaults(options).build();
+    let (a, b) = (
+        channels.get_or_create("a").unwrap(),
+        channels.get_or_create("b").unwrap(),
+    );
+    let known = |subscription: Subscription, request: &Request| {
+        let role = request.query("role").unwrap_or_default();
+        let subscription = subscription.metadata(json!({"role": role}));
+        match request.query("id") {
+            Some(id) => subscription.client_id(ClientId::new(&id).unwrap()),
+            None => subscription,
+        }
+    };
+    let (only_a, only_b, both) = (a.clone(), b.clone(), (a.clone(), b.clone()));
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/a", move |r| known(Subscription::new(&only_a), r))
+        .unwrap()
+        .get("/b", move |r| known(Subscription::new(&only_b), r))
+        .unwrap()
+        .get("/both", move |r| {
+            known(Subscription::new(&both.1).and(&both.0).and(&both.1), r)
+        })
+        .unwrap();
+    (Served::start(builder), a, b)
+}
+
+#[test]
+fn merged_channels_are_one_stream_in_the_order_of_publishing_and_resume_from_one_id() {
+    let (served, a, b) = two_channels(keeping(100));
+    let mut client = served.subscribe("/both");
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let channel = if n % 3 == 0 { &a } else { &b };
+        ids.push(publish(channel, &n.to_string()));
+    }
+    let all: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(told(&client.take(20)), all);
+    drop(client);
+    for (n, id) in ids.iter().enumerate() {
+        let mut client = served.resubscribe("/both", id);
+        assert_eq!(told(&client.take(19 - n)), all[n + 1..]);
+    }
+    let mut client = served.subscribe("/both?last=5");
+    assert_eq!(told(&client.take(5)), all[15..]);
+    // An id says as much of one channel as of both.
+    let mut client = served.resubscribe("/a", &ids[13]);
+    assert_eq!(told(&client.take(2)), ["15", "18"]);
+}
+
+#[test]
+fn of_merged_channels_one_that_was_trimmed_is_a_gap_and_one_that_was_not_is_whole() {
+    let (served, a, b) = two_channels(keeping(3));
+    let first = publish(&a, "a1");
+    publish(&b, "b1");
+    let ids: Vec<String> = (2..=6).map(|n| publish(&a, &format!("a{n}"))).collect();
+    let mut client = served.resubscribe("/both", &first);
+    let told_of = gap(&client.next());
+    assert_eq!(told_of["reason"], "evicted");
+    assert_eq!(told_of["newest"], ids[4]);
+    assert_eq!(told(&client.take(4)), ["b1", "a4", "a5", "a6"]);
+    let mut client = served.resubscribe("/b", &first);
+    assert_eq!(told(&client.take(1)), ["b1"]);
+}
+
+#[test]
+fn many_cut_clients_of_merged_channels_miss_nothing_while_publishing_goes_on() {
+    let (served, a, b) = two_channels(keeping(5_000));
+    let publishers: Vec<_> = [(a, "a"), (b, "b")]
+        .into_iter()
+        .map(|(channel, name)| {
+            thread::spawn(move || {
+                for n in 0..1_000 {
+                    publish(&channel, &format!("{name}{n}"));
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = (0..4)
+        .map(|reader| {
+            let address = served.address();
+            thread::spawn(move || {
+                let path = "/both?last_event_id=earliest";
+                let mut client = Subscriber::open(address, path, &[]);
+                let mut seen = Vec::new();
+                while seen.len() < 2_000 {
+                    for _ in 0..100 + reader * 7 {
+                        if seen.len() < 2_000 {
+                            seen.push(client.next());
+                        }
+                    }
+                    let id = seen.last().unwrap().last_event_id.clone();
+                    client = Subscriber::open(address, path, &[("Last-Event-ID", &id)]);
+                }
+                seen
+            })
+        })
+        .collect();
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
+    for reader in readers {
+        let seen = reader.join().unwrap();
+        for name in ["a", "b"] {
+            let mine = seen.iter().filter(|event| event.data.starts_with(name));
+            let expected = (0..1_000).map(|n| format!("{name}{n}"));
+            assert!(mine.map(|event| event.data.clone()).eq(expected));
+        }
+        assert!(seen.is_sorted_by_key(|event| sequence(&event.last_event_id)));
+    }
+}
+
+#[test]
+fn directed_events_are_replayed_in_their_place_to_those_they_were_for_and_to_nobody_else() {
+    let (served, channel, _) = two_channels(keeping(100));
+    let before = publish(&channel, "1");
+    channel.send("ann", Event::message("2 ann")).unwrap();
+    publish(&channel, "3");
+    let admins = [Condition::new("role", "admin")];
+    let to_admins = Event::message("4 admins");
+    channel.broadcast_where(&admins, to_admins).unwrap();
+    publish(&channel, "5");
+
+    for (who, expected) in [
+        ("?id=ann", &["2 ann", "3", "5"][..]),
+        ("?id=bob", &["3", "5"]),
+        ("?id=cyd&role=admin", &["3", "4 admins", "5"]),
+        ("?id=ann&role=admin", &["2 ann", "3", "4 admins", "5"]),
+    ] {
+        let mut client = served.resubscribe(&format!("/a{who}"), &before);
+        assert_eq!(told(&client.take(expected.len())), expected, "{who}");
+        let mut client = served.resubscribe(&format!("/both{who}"), &before);
+        assert_eq!(told(&client.take(expected.len())), expected, "{who}");
+        // And the last so many are counted among those that are for it.
+        let mut client = served.subscribe(&format!("/a{who}&last=2"));
+        let expected = &expected[expected.len() - 2..];
+        assert_eq!(told(&client.take(2)), expected, "{who}");
+    }
+}
+
+#[test]
+fn whom_a_filter_chose_is_remembered_for_those_who_come_back() {
+    let (served, channel, _) = two_channels(keeping(100));
+    let mut ann = served.subscribe("/a?id=ann&role=admin");
+    let _bob = served.subscribe("/a?id=bob");
+    let before = ann.wait_for_id();
+    let admin = |c: &pushwheel::Candidate| c.metadata["role"] == "admin";
+    let sent = channel.broadcast_to(admin, Event::message("admins"));
+    assert_eq!(sent.unwrap().clients, 1);
+    publish(&channel, "all");
+
+    let mut ann = served.resubscribe("/a?id=ann&role=demoted", &before);
+    assert_eq!(told(&ann.take(2)), ["admins", "all"]);
+    let mut bob = served.resubscribe("/a?id=bob&role=admin", &before);
+    assert_eq!(told(&bob.take(1)), ["all"]);
+}
+
+#[test]
+fn a_history_is_bounded_by_its_bytes_too() {
+    let history = History::events(1_000).bytes_max(10_000);
+    let (served, channel) = Served::channel(ChannelOptions::new().history(history));
+    for n in 0..100 {
+        publish(&channel, &format!("{n} {}", "x".repeat(1_000)));
+        assert!(channel.stats().unwrap().history_bytes <= 10_000);
+    }
+    let mut client = served.subscribe("/stream?last_event_id=earliest");
+    let kept = channel.stats().unwrap().history_events;
+    assert!((5..10).contains(&kept), "{kept}");
+    let first = client.take(kept).remove(0);
+    assert!(first.data.starts_with(&format!("{} ", 100 - kept)));
+}
+
+#[test]
+fn a_history_goes_with_its_age() {
+    let history = History::events(1_000).age_max(Duration::from_millis(1));
+    let (_served, channel) = Served::channel(ChannelOptions::new().history(history));
+    publish(&channel, "soon forgotten");
+    // Whether or not anything is published after it.
+    eventually("it is forgotten", || {
+        channel.stats().unwrap().history_events == 0
+    });
+    assert_eq!(channel.stats().unwrap().history_bytes, 0);
+}
+
+#[test]
+fn where_keys_conflate_a_newcomer_gets_the_newest_of_each_first() {
+    let options = ChannelOptions::new().lag_policy(LagPolicy::Conflate);
+    let (served, channel) = Served::channel(options);
+    let price = |name: &str, price: u32| {
+        let event = Event::new(name, price.to_string()).with_key(name);
+        channel.broadcast(event).unwrap();
+    };
+    for n in 0..100 {
+        price("EUR", n);
+        price("USD", 2 * n);
+    }
+    publish(&channel, "without a key");
+    price("EUR", 1_000);
+    let mut client = served.subscribe("/stream");
+    client.wait_for_id();
+    price("GBP", 7);
+    let expected = ["USD 198", "EUR 1000", "GBP 7"];
+    assert_eq!(told(&client.take(3)), expected);
+    assert!(channel.stats().unwrap().history_events < 10);
+}
