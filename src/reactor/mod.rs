@@ -534,6 +534,13 @@ impl<N: Net> Reactor<N> {
         let last = first.saturating_add(256).min(end);
         drain.next_key = if last == end { 0 } else { last };
         for key in first..last {
+            if !self.connections.contains(key) {
+                continue;
+            }
+            if !is_late && self.is_finished_with(key) {
+                // A request that has arrived is under way, read or not.
+                self.read_once_more(key);
+            }
             if self.connections.contains(key) && (is_late || self.is_finished_with(key)) {
                 self.see_off(key);
             }

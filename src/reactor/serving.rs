@@ -55,6 +55,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Takes a request that readiness has yet to tell of.
+    pub(super) fn read_once_more(&mut self, key: u32) {
+        if matches!(self.connections.get(key).state, State::Http(_)) {
+            self.serve(key);
+        }
+    }
+
     /// Takes a connection as far as it goes: writes what is unsent, then
     /// reads and answers.
     pub(super) fn serve(&mut self, key: u32) {
