@@ -1,1 +1,0 @@
-//! The server over raw sockets: each promise of its HTTP interface, as a test.

@@ -1,0 +1,243 @@
+//! The command line: `serve`, `sub` and `pub`, as processes.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::common::{Served, Subscriber, eventually, told};
+use crate::{TEXT, delete, publish, start};
+
+/// A command that runs beside its test, and goes with it.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let mut child = pushwheel(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Running { child, out }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        assert!(line.ends_with('\n'), "its output ended: {line}");
+        line.trim_end().to_owned()
+    }
+
+    /// The next event that `sub` prints, without its id.
+    fn event(&mut self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        loop {
+            match self.line() {
+                line if line.is_empty() => return lines,
+                line if line.starts_with("id: ") => {}
+                line => lines.push(line),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let child = &mut self.child;
+        eventually("it exits", || child.try_wait().unwrap().is_some());
+        child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have exited.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pushwheel(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushwheel"));
+    command
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .stdin(Stdio::null());
+    for name in [
+        "http_proxy",
+        "HTTP_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "PUSHWHEEL_LOG",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    pushwheel(arguments).output().unwrap()
+}
+
+fn url(served: &Served, path: &str) -> String {
+    format!("http://{}{path}", served.address())
+}
+
+#[test]
+fn serve_says_where_it_listens_and_drains_on_a_signal() {
+    for signal in ["INT", "TERM"] {
+        let mut server = Running::start(&["serve", "--listen", "127.0.0.1:0", "--heartbeat", "1"]);
+        let line = server.line();
+        let address = line.strip_prefix("pushwheel listens on http://").unwrap();
+        let mut stream = Subscriber::open(address.parse().unwrap(), "/channels/news", &[]);
+        stream.wait_for_id();
+        for command in ["curl -N", "curl -d hello"] {
+            let line = server.line();
+            assert!(
+                line.contains(&format!("{command} http://{address}/channels/news")),
+                "{line}"
+            );
+        }
+        server.signal(signal);
+        stream.expect_end();
+        assert_eq!(server.exit_code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let mut server = Running::start(&["serve", "--listen", "127.0.0.1:0"]);
+    let line = server.line();
+    let address = line.strip_prefix("pushwheel listens on http://").unwrap();
+    // A request that never ends keeps it from ending by itself.
+    let mut connection = crate::common::Connection::open(address.parse().unwrap());
+    let mut stream = Subscriber::open(address.parse().unwrap(), "/channels/news", &[]);
+    stream.wait_for_id();
+    connection.send("POST /channels/news HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");
+    server.signal("TERM");
+    stream.expect_end();
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), Some(128 + 15));
+}
+
+#[test]
+fn serve_says_why_it_cannot_listen() {
+    let served = start();
+    let output = run(&["serve", "--listen", &served.address().to_string()]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("cannot listen on 127.0.0.1:") && told.contains("--listen"),
+        "{told}"
+    );
+}
+
+#[test]
+fn pub_publishes_and_prints_the_answer() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/news?client=ann");
+    let url = url(&served, "/channels/news");
+    let output = run(&[
+        "pub",
+        &url,
+        "greeting",
+        "- \"hello\"\nthere",
+        "--id",
+        "mine",
+        "--retry",
+        "70",
+        "--client",
+        "ann",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer, json!({"id": "mine", "events": 1, "clients": 1}));
+    assert_eq!(told(&stream.take(1)), ["greeting - \"hello\"\nthere"]);
+    assert_eq!(stream.retry(), Some(70));
+}
+
+#[test]
+fn pub_fails_with_the_servers_message() {
+    let served = start();
+    let news = url(&served, "/channels/news");
+    for (url, event, part) in [
+        (
+            &*url(&served, "/channels/a%2Fb"),
+            "x",
+            "a channel's name is 1 to 255 bytes",
+        ),
+        (&news, "pushwheel.x", "choose another name"),
+        ("https://127.0.0.1/channels/a", "x", "TLS"),
+        (
+            "http://127.0.0.1:1/channels/a",
+            "x",
+            "cannot publish to http://127.0.0.1:1",
+        ),
+    ] {
+        let output = run(&["pub", url, event, "data"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(part), "{told}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn sub_prints_events_comes_back_by_itself_and_stops_at_204() {
+    let served = start();
+    publish(&served, "/channels/a", TEXT, "one");
+    publish(&served, "/channels/a?event=n", TEXT, "two\nlines");
+    let mut sub = Running::start(&["sub", &url(&served, "/channels/a"), "--last", "1"]);
+    assert_eq!(sub.event(), ["event: n", "data: two", "data: lines"]);
+    publish(&served, "/channels/a?retry=10", TEXT, "three");
+    assert_eq!(sub.event(), ["data: three"]);
+
+    let channel = served.channels().get("a").unwrap();
+    let [client] = &*channel.client_ids() else {
+        panic!("one client");
+    };
+    assert!(channel.disconnect(client));
+    publish(&served, "/channels/a", TEXT, "missed");
+    assert_eq!(sub.event(), ["data: missed"]);
+
+    publish(&served, "/channels/a", TEXT, "the last");
+    delete(&served, "/channels/a?finish");
+    assert_eq!(sub.event(), ["data: the last"]);
+    assert_eq!(sub.exit_code(), Some(0));
+}
+
+#[test]
+fn sub_begins_where_it_is_told_to() {
+    let served = start();
+    let first = publish(&served, "/channels/a", TEXT, "one");
+    publish(&served, "/channels/a", TEXT, "two");
+    let id = first["id"].as_str().unwrap();
+    for (begin, wanted) in [(id, "data: two"), ("earliest", "data: one")] {
+        let url = url(&served, "/channels/a");
+        let mut sub = Running::start(&["sub", &url, "--last-event-id", begin]);
+        assert_eq!(sub.event(), [wanted], "{begin}");
+    }
+}
+
+#[test]
+fn sub_fails_where_there_is_no_stream() {
+    let served = start();
+    for (path, part) in [
+        ("/health", "no event stream but `application/json`"),
+        ("/nope", "there is nothing at this path"),
+    ] {
+        let output = run(&["sub", &url(&served, path)]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(part), "{told}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The server over raw sockets: each promise of its HTTP interface, as a test
+//! that is named after it.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commands;
+mod manage;
+mod publish;
+mod subscribe;
+
+use common::client::Answer;
+use common::{Connection, Served};
+use pushwheel::server::Config;
+use serde_json::Value;
+
+/// The server as `pushwheel serve` runs it, on a free port.
+fn start() -> Served {
+    Served::start(Config::new().engine())
+}
+
+/// One request and its answer, on a connection of its own.
+#[track_caller]
+fn ask(served: &Served, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    ask_over(&mut served.connect(), method, path, headers, body)
+}
+
+#[track_caller]
+fn ask_over(
+    connection: &mut Connection,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Answer {
+    let body = body.as_ref();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n").into_bytes();
+    for (name, value) in headers {
+        request.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    request.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    request.extend_from_slice(body);
+    connection.send(request);
+    match method {
+        "HEAD" => connection.head(),
+        _ => connection.answer(),
+    }
+}
+
+#[track_caller]
+fn get(served: &Served, path: &str) -> Answer {
+    ask(served, "GET", path, &[], "")
+}
+
+#[track_caller]
+fn delete(served: &Served, path: &str) -> Answer {
+    ask(served, "DELETE", path, &[], "")
+}
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const LINES: (&str, &str) = ("Content-Type", "application/x-ndjson");
+const TEXT: (&str, &str) = ("Content-Type", "text/plain");
+
+/// Publishes, and gives the answer's JSON.
+#[track_caller]
+fn publish(served: &Served, path: &str, content_type: (&str, &str), body: &str) -> Value {
+    let answer = ask(served, "POST", path, &[content_type], body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    json(&answer)
+}
+
+#[track_caller]
+fn json(answer: &Answer) -> Value {
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+/// The status and the code of a refusal.
+#[track_caller]
+fn refusal(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.error_code())
+}
+
+fn refused(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}

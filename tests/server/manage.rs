@@ -1,0 +1,285 @@
+//! Look and manage; HEAD, OPTIONS and preflights.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::common::Subscriber;
+use crate::{JSON, TEXT, ask, delete, get, json, publish, refusal, refused, start, text};
+
+#[test]
+fn stats_count_channels_clients_and_what_went_through() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/b");
+    let id = publish(&served, "/channels/b", TEXT, "x")["id"].clone();
+    publish(&served, "/channels/a", TEXT, "x");
+    stream.next();
+    let stats = json(&get(&served, "/stats"));
+    assert_eq!(
+        (&stats["channels"], &stats["clients"]),
+        (&json!(2), &json!(1))
+    );
+    let channels = stats["channel_stats"].as_array().unwrap();
+    let names: Vec<_> = channels.iter().map(|c| text(&c["name"])).collect();
+    assert_eq!(names, ["a", "b"]);
+    let b = &channels[1];
+    for (field, value) in [
+        ("clients", 1),
+        ("published", 1),
+        ("delivered", 1),
+        ("gaps", 0),
+    ] {
+        assert_eq!(b[field], value, "{field}");
+    }
+    assert_eq!(b["history"]["events"], 1);
+    assert!(
+        b["history"]["bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0)
+    );
+    assert_eq!(
+        (&b["history"]["oldest"], &b["history"]["newest"]),
+        (&id, &id)
+    );
+}
+
+#[test]
+fn channels_are_named_in_order() {
+    let served = start();
+    assert_eq!(json(&get(&served, "/channels")), json!([]));
+    for name in ["b", "a%20b", "a"] {
+        publish(&served, &format!("/channels/{name}"), TEXT, "x");
+    }
+    assert_eq!(json(&get(&served, "/channels")), json!(["a", "a b", "b"]));
+}
+
+#[test]
+fn who_is_there_can_be_asked() {
+    let served = start();
+    let mut ann = served.subscribe("/channels/a?client=ann&meta.role=admin");
+    ann.wait_for_id();
+    let mut nameless = served.subscribe("/channels/a");
+    nameless.wait_for_id();
+    let clients = json(&get(&served, "/channels/a/clients"));
+    let clients = clients.as_array().unwrap();
+    assert_eq!(clients.len(), 2);
+    for client in clients {
+        let path = format!("/channels/a/clients/{}", text(&client["id"]));
+        assert_eq!(json(&get(&served, &path)), *client);
+        assert!(text(&client["address"]).starts_with("127.0.0.1:"));
+        let since = text(&client["since"]);
+        assert!(
+            since.len() == 20 && since.starts_with("20") && since.ends_with('Z'),
+            "{since}"
+        );
+    }
+    let ann = json(&get(&served, "/channels/a/clients/ann"));
+    assert_eq!(ann["metadata"], json!({"role": "admin"}));
+    assert_eq!(ann["behind"], 0);
+}
+
+#[test]
+fn a_client_can_be_disconnected() {
+    let served = start();
+    let mut ann = served.subscribe("/channels/a?client=ann");
+    let mut bob = served.subscribe("/channels/a?client=bob");
+    ann.wait_for_id();
+    assert_eq!(delete(&served, "/channels/a/clients/ann").status, 200);
+    ann.expect_end();
+    assert_eq!(
+        refusal(&delete(&served, "/channels/a/clients/ann")),
+        refused(404, "client_not_found")
+    );
+    publish(&served, "/channels/a", TEXT, "still there");
+    assert_eq!(bob.next().data, "still there");
+}
+
+#[test]
+fn a_channel_can_be_closed_and_removed() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    stream.wait_for_id();
+    let answer = delete(&served, "/channels/a");
+    assert_eq!(json(&answer), json!({"clients": 1}));
+    stream.expect_end();
+    assert_eq!(json(&get(&served, "/channels")), json!([]));
+    assert_eq!(
+        refusal(&delete(&served, "/channels/a")),
+        refused(404, "channel_not_found")
+    );
+    // The name may be used again.
+    publish(&served, "/channels/a", TEXT, "anew");
+}
+
+#[test]
+fn the_empty_channels_can_be_removed() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/full");
+    stream.wait_for_id();
+    for name in ["x", "y"] {
+        publish(&served, &format!("/channels/{name}"), TEXT, "x");
+    }
+    assert_eq!(
+        refusal(&delete(&served, "/channels")),
+        refused(400, "parameter_missing")
+    );
+    assert_eq!(
+        json(&delete(&served, "/channels?empty")),
+        json!({"channels": 2})
+    );
+    assert_eq!(json(&get(&served, "/channels")), json!(["full"]));
+}
+
+#[test]
+fn what_is_not_there_is_404_and_a_name_that_cannot_be_is_400() {
+    let served = start();
+    publish(&served, "/channels/a", TEXT, "x");
+    for (method, path, status, code) in [
+        ("GET", "/nope", 404, "not_found"),
+        ("GET", "/channels/a/nope", 404, "not_found"),
+        ("GET", "/channels/b/clients", 404, "channel_not_found"),
+        ("GET", "/channels/b/clients/x", 404, "channel_not_found"),
+        ("GET", "/channels/a/clients/x", 404, "client_not_found"),
+        ("DELETE", "/channels/b?finish", 404, "channel_not_found"),
+        (
+            "GET",
+            "/channels/b%2Fc/clients",
+            400,
+            "channel_name_invalid",
+        ),
+        ("DELETE", "/channels/b%00", 400, "channel_name_invalid"),
+        ("PUT", "/channels/a", 405, "method_not_allowed"),
+        ("DELETE", "/stats", 405, "method_not_allowed"),
+    ] {
+        let answer = ask(&served, method, path, &[], "");
+        assert_eq!(refusal(&answer), refused(status, code), "{method} {path}");
+        if status == 405 {
+            assert!(
+                answer
+                    .header("allow")
+                    .is_some_and(|allow| allow.contains("GET, "))
+            );
+        }
+    }
+    assert_eq!(
+        served.channels().names(),
+        ["a".into()],
+        "looking makes nothing"
+    );
+}
+
+#[test]
+fn health_is_200_while_serving_and_503_while_draining() {
+    let served = start();
+    assert_eq!(get(&served, "/health").status, 200);
+    // This one has begun to ask when the server begins to drain, which a
+    // stream's end tells.
+    let mut asking = served.connect();
+    asking.send("GET /health HTTP/1.1\r\n");
+    let mut stream = served.subscribe("/channels/a");
+    stream.wait_for_id();
+    served.shutdown(Duration::from_secs(10));
+    stream.expect_end();
+    asking.send("Host: test\r\n\r\n");
+    let answer = asking.answer();
+    assert_eq!(refusal(&answer), refused(503, "draining"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    served.join();
+}
+
+#[test]
+fn a_shutdown_ends_streams_after_what_was_published() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    publish(&served, "/channels/a", TEXT, "the last");
+    served.shutdown(Duration::from_secs(10));
+    let events = stream.rest();
+    assert_eq!(events.len(), 1);
+    assert!(stream.retry().is_some(), "when to come back");
+    served.join();
+}
+
+#[test]
+fn head_works_wherever_get_does() {
+    let served = start();
+    publish(&served, "/channels/a", TEXT, "x");
+    for path in ["/", "/health", "/stats", "/channels", "/channels/a/clients"] {
+        let mut connection = served.connect();
+        let head = crate::ask_over(&mut connection, "HEAD", path, &[], "");
+        assert_eq!(head.status, 200, "{path}");
+        // Nothing follows the head: the next answer comes right after it.
+        let body = connection.get(path).body;
+        assert_eq!(
+            head.header("content-length"),
+            Some(&*body.len().to_string())
+        );
+    }
+    let mut connection = served.connect();
+    let head = crate::ask_over(&mut connection, "HEAD", "/channels/a", &[], "");
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    connection.expect_end();
+}
+
+#[test]
+fn preflights_are_answered_everywhere() {
+    let served = start();
+    let headers = [
+        ("Origin", "http://example.test"),
+        ("Access-Control-Request-Method", "POST"),
+        (
+            "Access-Control-Request-Headers",
+            "content-type, last-event-id",
+        ),
+    ];
+    for path in ["/channels/a", "/events?channel=a", "/stats", "/nope"] {
+        let answer = ask(&served, "OPTIONS", path, &headers, "");
+        assert_eq!(answer.status, 204, "{path}");
+        for (name, value) in [
+            ("access-control-allow-origin", "*"),
+            (
+                "access-control-allow-methods",
+                "GET, HEAD, POST, DELETE, OPTIONS",
+            ),
+            (
+                "access-control-allow-headers",
+                "Last-Event-ID, Authorization, Cache-Control, Content-Type",
+            ),
+            ("access-control-max-age", "86400"),
+        ] {
+            assert_eq!(answer.header(name), Some(value));
+        }
+    }
+    assert_eq!(served.channels().names(), []);
+}
+
+#[test]
+fn options_without_a_preflight_tells_the_methods() {
+    let served = start();
+    let answer = ask(&served, "OPTIONS", "/channels/a", &[], "");
+    assert_eq!(answer.status, 204);
+    assert_eq!(
+        answer.header("allow"),
+        Some("GET, POST, DELETE, HEAD, OPTIONS")
+    );
+    assert_eq!(ask(&served, "OPTIONS", "*", &[], "").status, 204);
+}
+
+#[test]
+fn every_answer_may_be_read_across_origins() {
+    let served = start();
+    for (method, path, headers, body) in [
+        ("GET", "/health", &[][..], ""),
+        ("GET", "/nope", &[], ""),
+        ("POST", "/channels/a", &[JSON], "nonsense"),
+        ("PUT", "/channels/a", &[], ""),
+    ] {
+        let answer = ask(&served, method, path, headers, body);
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some("*"),
+            "{path}"
+        );
+    }
+    let stream: Subscriber = served.subscribe("/channels/a");
+    assert_eq!(stream.head.header("access-control-allow-origin"), Some("*"));
+}

@@ -1,0 +1,417 @@
+//! Publish.
+
+use serde_json::json;
+
+use crate::common::{Subscriber, told};
+use crate::{JSON, LINES, TEXT, ask, ask_over, json, publish, refusal, refused, start, text};
+
+#[test]
+fn json_has_an_event_and_its_answer_the_id_and_the_clients() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let body = r#"{"event": "n", "data": {"z": 1.50, "a": [ true ]}, "retry": 1500}"#;
+    let answer = publish(&served, "/channels/a", JSON, body);
+    assert_eq!(answer["events"], 1);
+    assert_eq!(answer["clients"], 1);
+    let event = stream.next();
+    assert_eq!(
+        (&*event.name, &*event.data),
+        ("n", r#"{"z":1.50,"a":[true]}"#)
+    );
+    assert_eq!(event.last_event_id, text(&answer["id"]));
+    assert_eq!(stream.retry(), Some(1500));
+    let answer = publish(
+        &served,
+        "/channels/a",
+        JSON,
+        r#"{"data": "a \"s\"", "id": "mine \""}"#,
+    );
+    assert_eq!(answer["id"], "mine \"");
+    let event = stream.next();
+    assert_eq!(
+        (&*event.data, &*event.last_event_id),
+        ("a \"s\"", "mine \"")
+    );
+}
+
+#[test]
+fn a_batch_of_lines_is_appended_in_order() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let body = "{\"data\": 1}\r\n\n{\"event\": \"two\", \"data\": \"2\"}\n{\"data\": null}";
+    let answer = publish(&served, "/channels/a", LINES, body);
+    assert_eq!(
+        (&answer["events"], &answer["clients"]),
+        (&json!(3), &json!(1))
+    );
+    let events = stream.take(3);
+    assert_eq!(told(&events), ["1", "two 2", "null"]);
+    assert_eq!(events[2].last_event_id, text(&answer["id"]));
+}
+
+#[test]
+fn a_batch_is_appended_whole_or_not_at_all_and_the_error_names_the_line() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let huge = format!("{{\"data\":\"{}\"}}", "\\n".repeat(300_000));
+    for (body, status, code) in [
+        ("{\"data\": 1}\n{\"data\": }\n", 400, "invalid_json"),
+        ("{\"data\": 1}\n{\"dat\": 2}\n", 400, "invalid_event"),
+        (
+            "{\"data\": 1}\n{\"data\": 2, \"id\": \"\"}",
+            400,
+            "event_id_empty",
+        ),
+        (&*format!("{{\"data\": 1}}\n{huge}"), 413, "event_too_large"),
+        ("\n", 400, "batch_empty"),
+    ] {
+        let answer = ask(&served, "POST", "/channels/a", &[LINES], body);
+        assert_eq!(refusal(&answer), refused(status, code));
+        if code.starts_with("invalid") {
+            assert!(
+                answer.text().contains("line 2, column "),
+                "{}",
+                answer.text()
+            );
+        }
+    }
+    publish(&served, "/channels/a", TEXT, "fence");
+    assert_eq!(told(&stream.take(1)), ["fence"]);
+}
+
+#[test]
+fn of_any_other_type_the_body_is_the_data() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let path = "/channels/a?event=n%20m&id=mine&retry=0";
+    publish(
+        &served,
+        path,
+        ("Content-Type", "text/plain; charset=utf-8"),
+        "ünï\r\ncode",
+    );
+    let event = stream.next();
+    assert_eq!(
+        (&*event.name, &*event.data, &*event.last_event_id),
+        ("n m", "ünï\ncode", "mine")
+    );
+    assert_eq!(stream.retry(), Some(0));
+    for content_type in [
+        "application/x-www-form-urlencoded",
+        "image/svg+xml",
+        "application/jsonx",
+    ] {
+        publish(
+            &served,
+            "/channels/a",
+            ("Content-Type", content_type),
+            "{\"x\": 1}",
+        );
+        assert_eq!(stream.next().data, "{\"x\": 1}");
+    }
+    // No type, and no body at all.
+    assert_eq!(ask(&served, "POST", "/channels/a", &[], "").status, 200);
+    assert_eq!(stream.next().data, "");
+}
+
+#[test]
+fn the_type_is_read_as_http_spells_it() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    for content_type in [
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json ;x",
+    ] {
+        publish(
+            &served,
+            "/channels/a",
+            ("Content-Type", content_type),
+            "{\"data\": [1]}",
+        );
+        assert_eq!(stream.next().data, "[1]");
+    }
+}
+
+#[test]
+fn an_event_can_be_for_one_client_or_for_those_who_match() {
+    let served = start();
+    let open = |query: &str| served.subscribe(&format!("/channels/a?{query}"));
+    let mut ann = open("client=ann&meta.role=admin&meta.team=x");
+    let mut bob = open("client=bob&meta.role=admin&meta.team=y");
+    let mut eve = open("client=eve");
+    for (path, content_type, body, events, clients) in [
+        ("/channels/a?client=ann", TEXT, "for ann", 1, 1),
+        ("/channels/a?client=nobody", TEXT, "for nobody", 1, 0),
+        ("/channels/a?where.role=admin", TEXT, "for admins", 1, 2),
+        (
+            "/channels/a?where.role=admin&where.team=y",
+            JSON,
+            "{\"data\": \"for y\"}",
+            1,
+            1,
+        ),
+        (
+            "/channels/a?client=eve",
+            LINES,
+            "{\"data\": 1}\n{\"data\": 2}",
+            2,
+            1,
+        ),
+        (
+            "/channels/a?where.team=x",
+            LINES,
+            "{\"data\": 3}\n{\"data\": 4}",
+            2,
+            1,
+        ),
+        ("/channels/a", TEXT, "for all", 1, 3),
+    ] {
+        let answer = publish(&served, path, content_type, body);
+        assert_eq!(
+            (&answer["events"], &answer["clients"]),
+            (&json!(events), &json!(clients)),
+            "{path}"
+        );
+    }
+    let wanted: [(&mut Subscriber, &[&str]); 3] = [
+        (&mut ann, &["for ann", "for admins", "3", "4", "for all"]),
+        (&mut bob, &["for admins", "for y", "for all"]),
+        (&mut eve, &["1", "2", "for all"]),
+    ];
+    for (stream, wanted) in wanted {
+        assert_eq!(told(&stream.take(wanted.len())), wanted);
+    }
+}
+
+#[test]
+fn an_event_can_be_for_every_channel() {
+    let served = start();
+    let answer = publish(&served, "/channels", TEXT, "for nobody");
+    assert_eq!(
+        (&answer["events"], &answer["clients"]),
+        (&json!(0), &json!(0))
+    );
+    let mut a = served.subscribe("/channels/a");
+    let mut b = served.subscribe("/channels/b");
+    let answer = publish(&served, "/channels?event=n", TEXT, "for all");
+    assert_eq!(
+        (&answer["events"], &answer["clients"]),
+        (&json!(2), &json!(2))
+    );
+    let answer = publish(&served, "/channels", LINES, "{\"data\": 1}\n{\"data\": 2}");
+    assert_eq!(
+        (&answer["events"], &answer["clients"]),
+        (&json!(4), &json!(2))
+    );
+    for stream in [&mut a, &mut b] {
+        assert_eq!(told(&stream.take(3)), ["n for all", "1", "2"]);
+    }
+}
+
+#[test]
+fn a_channel_comes_to_be_with_its_first_event() {
+    let served = start();
+    let answer = publish(&served, "/channels/new", TEXT, "first");
+    assert_eq!(answer["clients"], 0);
+    let mut stream = served.subscribe("/channels/new?last_event_id=earliest");
+    assert_eq!(told(&stream.take(1)), ["first"]);
+}
+
+#[test]
+fn what_cannot_be_published_is_refused_with_a_code() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let gzip = ("Content-Encoding", "gzip");
+    for (path, headers, body, status, code) in [
+        (
+            "/channels/a",
+            &[JSON][..],
+            "{\"data\": ",
+            400,
+            "invalid_json",
+        ),
+        ("/channels/a", &[JSON], "", 400, "invalid_json"),
+        ("/channels/a", &[JSON], "[1]", 400, "invalid_event"),
+        (
+            "/channels/a",
+            &[JSON],
+            "{\"event\": \"x\"}",
+            400,
+            "invalid_event",
+        ),
+        (
+            "/channels/a",
+            &[JSON],
+            "{\"data\": 1, \"name\": \"x\"}",
+            400,
+            "invalid_event",
+        ),
+        (
+            "/channels/a",
+            &[JSON],
+            "{\"data\": 1, \"event\": \"a\\nb\"}",
+            400,
+            "event_name_line_break",
+        ),
+        (
+            "/channels/a",
+            &[JSON],
+            "{\"data\": 1, \"event\": \"pushwheel.gap\"}",
+            400,
+            "event_name_reserved",
+        ),
+        (
+            "/channels/a",
+            &[JSON],
+            "{\"data\": 1, \"id\": \"a\\u0000\"}",
+            400,
+            "event_id_nul",
+        ),
+        (
+            "/channels/a",
+            &[JSON],
+            "{\"data\": 1, \"retry\": 99999999999}",
+            400,
+            "event_retry_too_long",
+        ),
+        (
+            "/channels/a?event=a%0Ab",
+            &[],
+            "x",
+            400,
+            "event_name_line_break",
+        ),
+        ("/channels/a?id=", &[], "x", 400, "event_id_empty"),
+        ("/channels/a?retry=soon", &[], "x", 400, "parameter_invalid"),
+        (
+            "/channels/a?event=x",
+            &[JSON],
+            "{\"data\": 1}",
+            400,
+            "parameter_misplaced",
+        ),
+        (
+            "/channels/a?cleint=ann",
+            &[],
+            "a secret",
+            400,
+            "parameter_unknown",
+        ),
+        (
+            "/channels/a?where.=x",
+            &[],
+            "a secret",
+            400,
+            "parameter_unknown",
+        ),
+        (
+            "/channels/a?client=a&client=b",
+            &[],
+            "x",
+            400,
+            "target_ambiguous",
+        ),
+        (
+            "/channels/a?client=a&where.role=b",
+            &[],
+            "x",
+            400,
+            "target_ambiguous",
+        ),
+        (
+            "/channels/a?where.role=b&client=a",
+            &[],
+            "x",
+            400,
+            "target_ambiguous",
+        ),
+        ("/channels/a?client=", &[], "x", 400, "client_id_invalid"),
+        (
+            "/channels?client=a",
+            &[],
+            "x",
+            400,
+            "target_without_channel",
+        ),
+        ("/channels/a", &[gzip], "x", 415, "encoding_unsupported"),
+        ("/channels/a%2Fb", &[], "x", 400, "channel_name_invalid"),
+        ("/channels/", &[], "x", 400, "channel_name_invalid"),
+        ("/events", &[], "x", 405, "method_not_allowed"),
+    ] {
+        let answer = ask(&served, "POST", path, headers, body);
+        assert_eq!(refusal(&answer), refused(status, code), "{path} {body}");
+    }
+    let answer = ask(
+        &served,
+        "POST",
+        "/channels/a",
+        &[JSON],
+        "{\"data\": 1, \"name\": 2}",
+    );
+    assert!(
+        answer.text().contains("unknown field `name`"),
+        "{}",
+        answer.text()
+    );
+    for body in [&b"a\xff\xfe"[..], b"{\"data\": \"\xc3\"}"] {
+        for content_type in [TEXT, JSON, LINES] {
+            let mut connection = served.connect();
+            let answer = ask_over(
+                &mut connection,
+                "POST",
+                "/channels/a",
+                &[content_type],
+                body,
+            );
+            assert_eq!(refusal(&answer), refused(400, "invalid_utf8"));
+        }
+    }
+    publish(&served, "/channels/a", TEXT, "fence");
+    assert_eq!(told(&stream.take(1)), ["fence"]);
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_before_it_is_sent() {
+    let served = start();
+    let mut connection = served.connect();
+    connection
+        .send("POST /channels/a HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999\r\n\r\n");
+    let answer = connection.answer();
+    assert_eq!(refusal(&answer), refused(413, "payload_too_large"));
+    // Even who sends no proper request is told so across origins.
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+}
+
+#[test]
+fn requests_may_be_pipelined_and_are_done_in_order() {
+    const COUNT: usize = 2_000;
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let mut connection = served.connect();
+    let mut writer = connection.writer();
+    let sending = std::thread::spawn(move || {
+        use std::io::Write;
+        let requests: String = (0..COUNT)
+            .map(|n| {
+                let body = n.to_string();
+                let length = body.len();
+                format!(
+                    "POST /channels/a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}"
+                )
+            })
+            .collect();
+        writer.write_all(requests.as_bytes()).unwrap();
+    });
+    let ids: Vec<_> = (0..COUNT)
+        .map(|_| json(&connection.answer())["id"].clone())
+        .collect();
+    sending.join().unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        let event = stream.next();
+        assert_eq!(
+            (event.data, &*event.last_event_id),
+            (n.to_string(), text(id))
+        );
+    }
+}

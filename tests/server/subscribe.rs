@@ -1,0 +1,254 @@
+//! Subscribe.
+
+use pushwheel::server::{self, Config};
+use pushwheel::{Event, History};
+use serde_json::{Value, json};
+
+use crate::common::{Connection, Served, Subscriber, eventually, told};
+use crate::{TEXT, ask, delete, get, json, publish, refusal, refused, start, text};
+
+fn fill(served: &Served, channel: &str, count: usize) -> Vec<String> {
+    let path = format!("/channels/{channel}");
+    let fill_one = |n| text(&publish(served, &path, TEXT, &format!("{channel}{n}"))["id"]).into();
+    (1..=count).map(fill_one).collect()
+}
+
+#[test]
+fn a_stream_opens_with_its_headers_and_then_a_comment_at_once() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/news");
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("connection", "close"),
+        ("access-control-allow-origin", "*"),
+    ] {
+        assert_eq!(stream.head.header(name), Some(value), "{name}");
+    }
+    assert_eq!(stream.head.header("content-length"), None);
+    assert_eq!(stream.connection().bytes(3), b":\n\n");
+}
+
+#[test]
+fn a_stream_is_live_only_unless_it_says_otherwise() {
+    let served = start();
+    fill(&served, "a", 2);
+    let mut stream = served.subscribe("/channels/a");
+    publish(&served, "/channels/a", TEXT, "live");
+    assert_eq!(told(&stream.take(1)), ["live"]);
+}
+
+#[test]
+fn what_was_missed_comes_first_and_the_header_wins_over_the_query() {
+    let served = start();
+    let ids = fill(&served, "a", 4);
+    let wanted = ["a3", "a4", "live"];
+    let mut streams = vec![
+        served.resubscribe("/channels/a", &ids[1]),
+        served.resubscribe("/channels/a?last_event_id=earliest", &ids[1]),
+        served.resubscribe(&format!("/channels/a?lastEventId={}", ids[3]), &ids[1]),
+        served.subscribe(&format!("/channels/a?last_event_id={}", ids[1])),
+        served.subscribe(&format!("/channels/a?lastEventId={}&last=1", ids[1])),
+    ];
+    publish(&served, "/channels/a", TEXT, "live");
+    for stream in &mut streams {
+        assert_eq!(told(&stream.take(3)), wanted);
+    }
+}
+
+#[test]
+fn earliest_is_all_of_the_history_and_last_its_last_n() {
+    let served = start();
+    fill(&served, "a", 3);
+    for (query, wanted) in [
+        ("last_event_id=earliest", &["a1", "a2", "a3", "live"][..]),
+        ("last=2", &["a2", "a3", "live"]),
+        ("last=99", &["a1", "a2", "a3", "live"]),
+        ("last=0", &["live"]),
+    ] {
+        let mut stream = served.subscribe(&format!("/channels/a?{query}"));
+        let live = publish(&served, "/channels/a", TEXT, "live");
+        assert_eq!(told(&stream.take(wanted.len())), wanted, "{query}");
+        delete(&served, "/channels/a");
+        assert_eq!(live["clients"], 1);
+        fill(&served, "a", 3);
+    }
+}
+
+#[test]
+fn several_channels_are_merged_in_publishing_order_and_one_id_resumes_them_all() {
+    let served = start();
+    let mut stream = served.subscribe("/events?channel=a&channel=b");
+    let mut ids = Vec::new();
+    for n in 1..=3 {
+        for channel in ["b", "a", "other"] {
+            let path = format!("/channels/{channel}");
+            let published = publish(&served, &path, TEXT, &format!("{channel}{n}"));
+            ids.push(text(&published["id"]).to_owned());
+        }
+    }
+    let wanted = ["b1", "a1", "b2", "a2", "b3", "a3"];
+    assert_eq!(told(&stream.take(6)), wanted);
+    let mut stream = served.resubscribe("/events?channel=b&channel=a", &ids[1]);
+    assert_eq!(told(&stream.take(4)), wanted[2..]);
+}
+
+fn gap_of(stream: &mut Subscriber) -> Value {
+    let event = stream.next();
+    assert_eq!(event.name, "pushwheel.gap");
+    serde_json::from_str(&event.data).unwrap()
+}
+
+#[test]
+fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
+    let options = server::channel_options().history(History::events(2));
+    let served = Served::start(Config::new().channel_options(options).engine());
+    let ids = fill(&served, "a", 4);
+    let (oldest, newest) = (&ids[2], &ids[3]);
+    let (epoch, _) = ids[0].split_once('-').unwrap();
+    for (id, reason) in [
+        (&*ids[0], "evicted"),
+        ("0000000-1", "restart"),
+        (&format!("{epoch}-999"), "unknown"),
+    ] {
+        let gap = gap_of(&mut served.resubscribe("/channels/a", id));
+        let wanted = json!({"requested": id, "oldest": oldest, "newest": newest, "reason": reason});
+        assert_eq!(gap, wanted);
+    }
+    for odd in ["(){}", "-", "\u{e9}", &"x".repeat(600)] {
+        let mut stream = served.resubscribe("/channels/a", odd);
+        assert_eq!(gap_of(&mut stream)["requested"], odd);
+        assert_eq!(told(&stream.take(2)), ["a3", "a4"]);
+    }
+}
+
+#[test]
+fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
+    let options = server::channel_options().max_clients(1);
+    let served = Served::start(Config::new().channel_options(options).engine());
+    let mut first = served.subscribe("/channels/a");
+    first.wait_for_id();
+    let mut second = served.subscribe("/channels/a");
+    second.expect_end();
+    assert!(second.retry().is_some_and(|ms| ms >= 1000));
+    let answer = get(&served, "/channels/a");
+    assert_eq!(refusal(&answer), refused(503, "channel_full"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds));
+    publish(&served, "/channels/a", TEXT, "still there");
+    assert_eq!(told(&first.take(1)), ["still there"]);
+}
+
+#[test]
+fn a_finished_channel_sends_its_last_event_ends_and_answers_204() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    publish(&served, "/channels/a", TEXT, "the last");
+    let answer = delete(&served, "/channels/a?finish");
+    assert_eq!((answer.status, json(&answer)), (200, json!({"clients": 1})));
+    assert_eq!(told(&stream.rest()), ["the last"]);
+    let id = stream.last_event_id().to_owned();
+    for headers in [
+        &[][..],
+        &[("Accept", "text/event-stream")],
+        &[("Last-Event-ID", &*id)],
+    ] {
+        let mut connection = served.connect();
+        let answer = crate::ask_over(&mut connection, "GET", "/channels/a", headers, "");
+        assert_eq!(answer.status, 204, "{headers:?}");
+        assert_eq!(answer.body, b"");
+    }
+    let answer = ask(&served, "POST", "/channels/a", &[], "too late");
+    assert_eq!(refusal(&answer), refused(409, "channel_finished"));
+}
+
+#[test]
+fn http_1_0_gets_the_same_stream() {
+    let served = start();
+    let mut connection = Connection::open(served.address());
+    connection.send("GET /channels/a HTTP/1.0\r\n\r\n");
+    let mut stream = Subscriber::begun(connection);
+    stream.wait_for_id();
+    publish(&served, "/channels/a", TEXT, "hello");
+    assert_eq!(told(&stream.take(1)), ["hello"]);
+    assert_eq!(stream.head.header("transfer-encoding"), None);
+}
+
+#[test]
+fn a_client_may_say_its_id_and_metadata_on_an_open_server() {
+    let served = start();
+    let path = "/channels/a?client=ann%20b&meta.role=admin&meta.tag=x&meta.tag=y";
+    let mut stream = served.subscribe(path);
+    stream.wait_for_id();
+    let answer = get(&served, "/channels/a/clients/ann%20b");
+    let client = json(&answer);
+    assert_eq!(client["id"], "ann b");
+    assert_eq!(
+        client["metadata"],
+        json!({"role": "admin", "tag": ["x", "y"]})
+    );
+    // A ghost of the same id makes room.
+    let mut again = served.subscribe(path);
+    stream.expect_end();
+    again.wait_for_id();
+    eventually("one is left", || served.channels().total_clients() == 1);
+}
+
+#[test]
+fn a_request_for_a_stream_that_cannot_be_is_refused() {
+    let served = start();
+    let too_many: String = (0..65).map(|n| format!("channel={n}&")).collect();
+    for (path, status, code) in [
+        ("/events", 400, "channel_missing"),
+        ("/events?channels=a", 400, "channel_missing"),
+        ("/events?channel=", 400, "channel_name_invalid"),
+        (
+            "/events?channel=a&channel=b%2Fc",
+            400,
+            "channel_name_invalid",
+        ),
+        (
+            &*format!("/events?{too_many}"),
+            400,
+            "stream_channels_too_many",
+        ),
+        ("/channels/a%2Fb", 400, "channel_name_invalid"),
+        ("/channels/a%0Ab", 400, "channel_name_invalid"),
+        ("/channels/a%FF", 400, "invalid_path"),
+        ("/channels/", 400, "channel_name_invalid"),
+        (
+            &*format!("/channels/{}", "n".repeat(256)),
+            400,
+            "channel_name_invalid",
+        ),
+        ("/channels/a?last=many", 400, "parameter_invalid"),
+        ("/events?channel=a&last=-1", 400, "parameter_invalid"),
+        ("/channels/a?client=", 400, "client_id_invalid"),
+    ] {
+        assert_eq!(
+            refusal(&get(&served, path)),
+            refused(status, code),
+            "{path}"
+        );
+    }
+    assert_eq!(served.channels().names(), [], "nothing was made");
+    let many: String = (0..64).map(|n| format!("channel={n}&")).collect();
+    served.subscribe(&format!("/events?{many}")).wait_for_id();
+    served
+        .subscribe(&format!("/channels/{}", "n".repeat(255)))
+        .wait_for_id();
+}
+
+#[test]
+fn a_name_may_be_any_utf_8_after_decoding() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/caf%C3%A9%20%26%20%F0%9F%A6%80");
+    served
+        .channels()
+        .get("café & 🦀")
+        .expect("it was made by its subscriber")
+        .broadcast(Event::message("hello"))
+        .unwrap();
+    assert_eq!(told(&stream.take(1)), ["hello"]);
+}
