@@ -140,7 +140,7 @@ impl Entry {
 pub(crate) struct Bounds {
     pub(crate) history: History,
     /// Entries that a connected client has yet to be sent are kept beyond
-    /// the history, up to this many bytes in all.
+    /// the history, up to this many bytes in all, or one entry.
     pub(crate) backlog_bytes_max: usize,
 }
 
@@ -237,8 +237,9 @@ impl Log {
             let beyond_history = self.entries.len() > history.events_max
                 || self.bytes > history.bytes_max
                 || now_ms.saturating_sub(oldest.at_ms) > age_max_ms;
-            let is_awaited =
-                oldest.sequence > needed_after && self.bytes <= bounds.backlog_bytes_max;
+            // The newest event is there for those who keep up, whatever its size.
+            let has_room = self.bytes <= bounds.backlog_bytes_max || self.entries.len() == 1;
+            let is_awaited = oldest.sequence > needed_after && has_room;
             if !beyond_history || is_awaited {
                 break;
             }
@@ -389,6 +390,22 @@ mod tests {
         assert_eq!(sequences(&log, 0), [6, 7, 8, 9, 10]);
         log.trim(&none, 8, 10);
         assert_eq!(sequences(&log, 0), [9, 10]);
+    }
+
+    #[test]
+    fn an_entry_larger_than_the_backlog_is_kept_for_those_who_keep_up() {
+        let tiny = Bounds {
+            history: History::NONE,
+            backlog_bytes_max: 1,
+        };
+        let mut log = Log::new(0);
+        for sequence in 1..=3 {
+            log.append(entry(sequence));
+            log.trim(&tiny, 0, 3);
+            assert_eq!(sequences(&log, 0), [sequence]);
+        }
+        log.trim(&tiny, 3, 3);
+        assert!(log.is_empty());
     }
 
     #[test]

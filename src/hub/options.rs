@@ -124,6 +124,7 @@ impl ChannelOptions {
 
     /// How many bytes of events may wait for the slowest connected client.
     /// They wait once, in the channel's log, however many clients are slow.
+    /// One event, whatever its size, always has room.
     /// Default: 8 MiB.
     #[must_use]
     pub fn backlog_bytes_max(mut self, bytes: usize) -> Self {

@@ -110,7 +110,11 @@ impl ChannelState {
 
     pub(super) fn trim(&mut self, now_ms: u64) {
         let needed_after = self.needed_after();
-        let bounds = self.options.bounds();
+        let mut bounds = self.options.bounds();
+        if self.room.is_some() {
+            // Its sender waits for room, so nothing is lost to make some.
+            bounds.backlog_bytes_max = usize::MAX;
+        }
         self.log.trim(&bounds, needed_after, now_ms);
     }
 
