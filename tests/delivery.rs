@@ -13,7 +13,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Connection, Crowd, Served, Subscriber, eventually, receive, sequence, told};
+use common::crowd::Crowd;
+use common::{Connection, Served, Subscriber, eventually, receive, sequence, told};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, Condition, DisconnectReason, Engine, Event, LagPolicy,
     PublishError, Subscription,
@@ -149,6 +150,19 @@ fn whatever_an_event_holds_arrives_as_it_is_and_as_nothing_else() {
     let event = client.next();
     assert_eq!((&*event.data, &*event.last_event_id), ("", "my id"));
     assert_eq!(client.retry(), Some(1500));
+}
+
+#[test]
+fn an_event_larger_than_the_backlog_reaches_those_who_keep_up() {
+    let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(1_000));
+    let mut clients = [served.subscribe("/stream"), served.subscribe("/stream")];
+    for n in 0..10 {
+        let data = n.to_string().repeat(50_000);
+        channel.broadcast(Event::message(&data)).unwrap();
+        for client in &mut clients {
+            assert_eq!(client.next().data, data);
+        }
+    }
 }
 
 /// A channel whose clients say who they are: `/stream?id=…&role=…`.

@@ -24,7 +24,6 @@ pub mod crowd;
 pub mod sse;
 
 pub use client::{Connection, Subscriber};
-pub use crowd::Crowd;
 
 /// How long a test waits for what has to come. Generous: it is only ever
 /// waited for in full by a test that fails.

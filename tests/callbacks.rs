@@ -1,0 +1,492 @@
+//! Who is told of clients that come and go, and what they may do about it:
+//! anything.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use common::{Served, eventually, receive, sequence, told};
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, ClientId, ClientInfo, Condition, DisconnectReason,
+    Engine, Event, History, Request, Subscription,
+};
+use serde_json::json;
+
+/// What a callback was told, as a line of a diary.
+type Diary = mpsc::Receiver<String>;
+
+/// An engine whose `/stream?id=…` subscribes to `news`, and notes who leaves.
+fn noting() -> (Served, Channel, Diary) {
+    let channels = ChannelManager::new();
+    let news = channels.get_or_create("news").unwrap();
+    let (sender, diary) = mpsc::channel();
+    let stream = news.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let sender = sender.clone();
+            known(Subscription::new(&stream), request)
+                .on_disconnect(move |client, reason| note(&sender, client, reason))
+        })
+        .unwrap();
+    (Served::start(builder), news, diary)
+}
+
+fn note(sender: &mpsc::Sender<String>, client: &ClientInfo, reason: DisconnectReason) {
+    _ = sender.send(format!("{} {reason}", client.id));
+}
+
+fn known(subscription: Subscription, request: &Request) -> Subscription {
+    let id = request.query("id").unwrap_or("nobody".into());
+    let role = request.query("role").unwrap_or_default();
+    subscription
+        .client_id(ClientId::new(&id).unwrap())
+        .metadata(json!({"role": role}))
+}
+
+#[test]
+fn a_client_that_closes_its_connection_is_gone() {
+    let (served, news, diary) = noting();
+    let client = served.subscribe("/stream?id=ann");
+    assert!(news.has_client("ann"));
+    drop(client);
+    assert_eq!(receive(&diary), "ann gone");
+    assert!(!news.has_client("ann"));
+}
+
+#[test]
+fn a_client_that_is_disconnected_was_kicked() {
+    let (served, news, diary) = noting();
+    let mut client = served.subscribe("/stream?id=ann");
+    let mut other = served.subscribe("/stream?id=bob");
+    assert!(news.disconnect("ann"));
+    assert!(!news.has_client("ann"), "at once");
+    assert!(!news.disconnect("ann"));
+    client.expect_end();
+    assert_eq!(receive(&diary), "ann kicked");
+    news.broadcast(Event::message("on")).unwrap();
+    assert_eq!(other.next().data, "on");
+}
+
+#[test]
+fn a_client_that_comes_back_under_its_id_replaces_its_own_ghost() {
+    let (served, news, diary) = noting();
+    let mut ghost = served.subscribe("/stream?id=ann");
+    let mut client = served.subscribe("/stream?id=ann");
+    assert_eq!(receive(&diary), "ann replaced");
+    ghost.expect_end();
+    assert_eq!((news.client_count(), news.has_client("ann")), (1, true));
+    assert_eq!(news.send("ann", Event::message("hi")).unwrap().clients, 1);
+    assert_eq!(client.next().data, "hi");
+    drop(client);
+    assert_eq!(receive(&diary), "ann gone");
+}
+
+#[test]
+fn a_channel_that_is_closed_or_removed_disconnects_its_clients() {
+    let (served, news, diary) = noting();
+    let mut clients = [
+        served.subscribe("/stream?id=ann"),
+        served.subscribe("/stream?id=bob"),
+    ];
+    assert_eq!(news.close(), 2);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    let mut told = [receive(&diary), receive(&diary)];
+    told.sort();
+    assert_eq!(told, ["ann channel_closed", "bob channel_closed"]);
+    assert!(news.is_closed());
+
+    let (served, _news, diary) = noting();
+    let mut client = served.subscribe("/stream?id=cyd");
+    assert!(served.channels().remove("news"));
+    client.expect_end();
+    assert_eq!(receive(&diary), "cyd channel_closed");
+}
+
+#[test]
+fn the_clients_of_a_finished_channel_are_told_so_once_they_have_everything() {
+    let (served, news, diary) = noting();
+    let mut client = served.subscribe("/stream?id=ann");
+    assert_eq!(news.finish(Some(Event::message("last"))).unwrap(), 1);
+    assert_eq!(told(&client.rest()), ["last"]);
+    assert_eq!(receive(&diary), "ann finished");
+}
+
+#[test]
+fn a_shutdown_is_told_to_everybody() {
+    let (served, _news, diary) = noting();
+    let mut client = served.subscribe("/stream?id=ann");
+    served.shutdown(Duration::from_secs(10));
+    client.expect_end();
+    assert_eq!(receive(&diary), "ann shutdown");
+    served.join();
+}
+
+#[test]
+fn a_subscriber_that_never_stops_talking_is_disconnected() {
+    let (served, _news, diary) = noting();
+    let mut client = served.subscribe("/stream?id=ann");
+    eventually("it is cut off", || !client.connection().try_send("blah"));
+    assert_eq!(receive(&diary), "ann misbehaved");
+}
+
+#[test]
+fn whatever_ends_a_connection_its_end_is_told_once() {
+    let (served, news, diary) = noting();
+    let mut expected = Vec::new();
+    for n in 0..60 {
+        let path = format!("/stream?id={n}");
+        let mut client = served.subscribe(&path);
+        // Several causes at once: the first one has it.
+        match n % 4 {
+            0 => {
+                news.disconnect(n.to_string());
+                drop(client);
+                expected.push(format!("{n} kicked"));
+            }
+            1 => {
+                let again = served.subscribe(&path);
+                expected.push(format!("{n} replaced"));
+                expected.push(format!("{n} gone"));
+                drop((client, again));
+            }
+            2 => {
+                client.connection().finish_sending();
+                client.expect_end();
+                news.disconnect(n.to_string());
+                expected.push(format!("{n} gone"));
+            }
+            _ => {
+                drop(client);
+                expected.push(format!("{n} gone"));
+            }
+        }
+    }
+    eventually("all are gone", || news.client_count() == 0);
+    let mut told: Vec<String> = expected.iter().map(|_| receive(&diary)).collect();
+    expected.sort();
+    told.sort();
+    assert_eq!(told, expected);
+    served.shutdown(Duration::ZERO);
+    served.join();
+    assert_eq!(diary.recv().ok(), None, "and nobody twice");
+}
+
+#[test]
+fn callbacks_know_the_client_and_the_counts_are_exact() {
+    let channels = ChannelManager::new();
+    let news = channels.get_or_create("news").unwrap();
+    let (sender, told) = mpsc::channel();
+    let stream = news.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let (came, left) = (sender.clone(), sender.clone());
+            let (here, there) = (stream.clone(), stream.clone());
+            known(Subscription::new(&stream), request)
+                .on_connect(move |c| {
+                    let counted = (here.client_count(), here.has_client(&c.id));
+                    came.send((c.clone(), counted)).unwrap();
+                })
+                .on_disconnect(move |c, _| {
+                    let counted = (there.client_count(), there.has_client(&c.id));
+                    _ = left.send((c.clone(), counted));
+                })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let _bob = served.subscribe("/stream?id=bob");
+    receive(&told);
+
+    let mut ann = served.subscribe("/stream?id=ann&role=admin");
+    let (info, counted) = receive(&told);
+    assert_eq!(counted, (2, true));
+    assert_eq!(info.id, "ann");
+    assert_eq!(*info.metadata, json!({"role": "admin"}));
+    assert_eq!(
+        info.address,
+        ann.connection().writer().local_addr().unwrap()
+    );
+    assert_eq!(info.behind, 0);
+    let same = news.client("ann").unwrap();
+    assert_eq!((same.id, same.address), (info.id, info.address));
+
+    drop(ann);
+    let (info, counted) = receive(&told);
+    assert_eq!(counted, (1, false));
+    assert_eq!(info.id, "ann");
+    assert_eq!(*info.metadata, json!({"role": "admin"}));
+}
+
+#[test]
+fn a_newcomer_is_welcomed_first_and_announced_to_all_others() {
+    let channels = ChannelManager::new();
+    let room = channels.get_or_create("room").unwrap();
+    let stream = room.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let (came, left) = (stream.clone(), stream.clone());
+            known(Subscription::new(&stream), request)
+                .on_connect(move |newcomer| {
+                    let id = newcomer.id.to_string();
+                    came.send(&*id, Event::new("welcome", &id)).unwrap();
+                    let others = |c: &pushwheel::Candidate| c.id != newcomer.id;
+                    came.broadcast_to(others, Event::new("joined", &id))
+                        .unwrap();
+                })
+                .on_disconnect(move |client, _| {
+                    let left_event = Event::new("left", client.id.to_string());
+                    left.broadcast(left_event).unwrap();
+                })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut ann = served.subscribe("/stream?id=ann");
+    assert_eq!(told(&ann.take(1)), ["welcome ann"]);
+    let mut bob = served.subscribe("/stream?id=bob");
+    assert_eq!(told(&bob.take(1)), ["welcome bob"]);
+    assert_eq!(told(&ann.take(1)), ["joined bob"]);
+    room.broadcast(Event::message("hello")).unwrap();
+    assert_eq!(told(&bob.take(1)), ["hello"]);
+    drop(bob);
+    assert_eq!(told(&ann.take(2)), ["hello", "left bob"]);
+}
+
+#[test]
+fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
+    let history = ChannelOptions::new().history(History::events(100_000));
+    let channels = ChannelManager::builder().defaults(history).build();
+    let room = channels.get_or_create("room").unwrap();
+    let stream = room.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |_| {
+            let came = stream.clone();
+            Subscription::new(&stream).on_connect(move |c| {
+                came.broadcast(Event::message("before")).unwrap();
+                came.send(&c.id, Event::new("welcome", "1")).unwrap();
+                came.send(&c.id, Event::new("welcome", "2")).unwrap();
+                came.broadcast(Event::message("after")).unwrap();
+            })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let (stop, stopped) = mpsc::channel::<()>();
+    let publisher = thread::spawn(move || {
+        while let Err(mpsc::TryRecvError::Empty) = stopped.try_recv() {
+            room.broadcast(Event::message("meanwhile")).unwrap();
+            thread::yield_now();
+        }
+    });
+    for _ in 0..50 {
+        let mut client = served.subscribe("/stream");
+        let first = client.take(2);
+        assert_eq!(told(&first), ["welcome 1", "welcome 2"]);
+        let last_id = sequence(&first[1].last_event_id);
+        let next = client.take(3);
+        assert_eq!(sequence(&next[0].last_event_id), last_id + 1, "no hole");
+
+        // One that comes back: first what it has missed, whole and in order.
+        let mut client = served.resubscribe("/stream", &next[0].last_event_id);
+        let mut replayed = Vec::new();
+        while replayed.last() != Some(&"welcome 2".to_owned()) {
+            let event = client.next();
+            replayed.extend(told(&[event]));
+        }
+        let welcome = replayed.len() - 2;
+        assert_eq!(replayed[welcome], "welcome 1");
+        assert!(
+            replayed[..welcome]
+                .iter()
+                .all(|data| !data.starts_with('w'))
+        );
+    }
+    stop.send(()).unwrap();
+    publisher.join().unwrap();
+}
+
+/// Calls every method of a channel and of its manager.
+fn call_everything(channels: &ChannelManager, channel: &Channel, client: &ClientId) {
+    let event = || Event::new("from a callback", "x");
+    assert!(!channel.name().is_empty());
+    _ = channel.broadcast(event());
+    _ = channel.broadcast_batch([event(), event()]);
+    _ = channel.send(client, event());
+    let calling_back = |c: &pushwheel::Candidate| {
+        _ = channel.has_client(&c.id) && channel.client(&c.id).is_some();
+        channel.broadcast(event()).is_ok() && channel.client_count() > 0
+    };
+    _ = channel.broadcast_to(calling_back, event());
+    _ = channel.broadcast_where(&[Condition::new("role", "")], event());
+    _ = (channel.client_count(), channel.client_ids().len());
+    _ = (channel.has_client(client), channel.client(client));
+    _ = (
+        channel.clients().len(),
+        channel.stats(),
+        channel.is_closed(),
+    );
+    _ = channel.disconnect("somebody else");
+    let other = channels.get_or_create("other").unwrap();
+    _ = other.finish(Some(event()));
+    _ = other.close();
+    let options = ChannelOptions::new;
+    _ = channels.get_or_create_with("another", options).unwrap();
+    _ = (channels.get("another"), channels.has("another"));
+    _ = (channels.names(), channels.total_clients(), channels.stats());
+    _ = channels.broadcast_all(event());
+    _ = (channels.remove("another"), channels.remove_empty());
+}
+
+#[test]
+fn callbacks_may_call_every_method_of_every_channel_without_a_deadlock() {
+    let channels = ChannelManager::new();
+    let news = channels.get_or_create("news").unwrap();
+    let (sender, diary) = mpsc::channel();
+    let stream = news.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let sender = sender.clone();
+            let (here, there) = (stream.clone(), stream.clone());
+            let (before, after) = (request.channels().clone(), request.channels().clone());
+            known(Subscription::new(&stream), request)
+                .on_connect(move |c| call_everything(&before, &here, &c.id))
+                .on_disconnect(move |c, reason| {
+                    call_everything(&after, &there, &c.id);
+                    note(&sender, c, reason);
+                })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut witness = served.subscribe("/stream?id=witness");
+    drop(served.subscribe("/stream?id=gone"));
+    assert_eq!(receive(&diary), "gone gone");
+    let _kicked = served.subscribe("/stream?id=kicked");
+    news.disconnect("kicked");
+    assert_eq!(receive(&diary), "kicked kicked");
+    let _replaced = served.subscribe("/stream?id=twice");
+    let _replacing = served.subscribe("/stream?id=twice");
+    assert_eq!(receive(&diary), "twice replaced");
+    news.broadcast(Event::message("still here")).unwrap();
+    while witness.next().data != "still here" {}
+    channels.close_all();
+    let mut told = [receive(&diary), receive(&diary)];
+    told.sort();
+    assert_eq!(told, ["twice channel_closed", "witness channel_closed"]);
+}
+
+#[test]
+fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
+    let channels = ChannelManager::new();
+    let (sender, diary) = mpsc::channel();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/{what}", move |request| {
+            let sender = sender.clone();
+            let channel = request.channels().get_or_create("news").unwrap();
+            let what = request.param("what").unwrap().to_owned();
+            let own = channel.clone();
+            known(Subscription::new(&channel), request)
+                .on_connect(move |c| match &*what {
+                    "kick" => assert!(own.disconnect(&c.id)),
+                    "close" => assert_eq!(own.close(), 1),
+                    "finish" => assert_eq!(own.finish(Some(Event::message("bye"))), Ok(1)),
+                    _ => panic!("as a test wants it"),
+                })
+                .on_disconnect(move |c, reason| {
+                    note(&sender, c, reason);
+                    panic!("as a test wants it");
+                })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    for (path, expected) in [
+        ("/kick", "nobody kicked"),
+        ("/close", "nobody channel_closed"),
+    ] {
+        served.subscribe(path).expect_end();
+        assert_eq!(receive(&diary), expected);
+    }
+    let mut client = served.subscribe("/panic");
+    let news = channels.get("news").unwrap();
+    news.broadcast(Event::message("all the same")).unwrap();
+    assert_eq!(told(&client.take(1)), ["all the same"]);
+    drop(client);
+    assert_eq!(receive(&diary), "nobody gone");
+    assert_eq!(told(&served.subscribe("/finish").rest()), ["bye"]);
+    assert_eq!(receive(&diary), "nobody finished");
+}
+
+#[test]
+fn a_client_of_several_channels_is_told_of_once_and_leaves_them_all() {
+    let channels = ChannelManager::new();
+    let [a, b] = ["a", "b"].map(|name| channels.get_or_create(name).unwrap());
+    let (sender, diary) = mpsc::channel();
+    let both = [a.clone(), b.clone()];
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/both", move |request| {
+            let sender = sender.clone();
+            let merged = Subscription::new(&both[0]).and(&both[1]);
+            known(merged, request).on_disconnect(move |c, reason| note(&sender, c, reason))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let is_empty = || (a.client_count(), b.client_count()) == (0, 0);
+
+    drop(served.subscribe("/both?id=ann"));
+    assert_eq!(receive(&diary), "ann gone");
+    assert!(is_empty());
+    for (first, second) in [(&a, &b), (&b, &a)] {
+        let mut client = served.subscribe("/both?id=ann");
+        assert!(second.has_client("ann"));
+        first.disconnect("ann");
+        client.expect_end();
+        assert_eq!(receive(&diary), "ann kicked");
+        assert!(is_empty());
+    }
+    let mut client = served.subscribe("/both?id=ann");
+    assert_eq!(channels.total_clients(), 2, "once for each channel");
+    b.close();
+    client.expect_end();
+    assert_eq!(receive(&diary), "ann channel_closed");
+    assert_eq!((a.client_count(), channels.total_clients()), (0, 0));
+}
+
+#[test]
+fn whoever_is_not_let_in_is_not_told_of() {
+    let one = ChannelOptions::new().max_clients(1);
+    let channels = ChannelManager::builder().defaults(one).build();
+    let news = channels.get_or_create("news").unwrap();
+    let (sender, diary) = mpsc::channel();
+    let stream = news.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let (came, left) = (sender.clone(), sender.clone());
+            known(Subscription::new(&stream), request)
+                .on_connect(move |c| came.send(format!("{} came", c.id)).unwrap())
+                .on_disconnect(move |c, reason| note(&left, c, reason))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut ann = served.subscribe("/stream?id=ann");
+    served.subscribe("/stream?id=bob").expect_end();
+    let mut connection = served.connect();
+    connection.send("HEAD /stream?id=cyd HTTP/1.1\r\nHost: test\r\n\r\n");
+    connection.head();
+    news.finish(None::<Event>).unwrap();
+    ann.expect_end();
+    assert_eq!(served.connect().get("/stream?id=dan").status, 204);
+    served.shutdown(Duration::ZERO);
+    served.join();
+    let all: Vec<String> = diary.iter().collect();
+    assert_eq!(all, ["ann came", "ann finished"]);
+}
