@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs tests/embedder/main.rs as an embedder would: a fresh crate
+# Builds and runs tests/embedder/program.rs as an embedder would: a fresh crate
 # outside the tree, with pushwheel as a dependency without default features.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -7,7 +7,7 @@ crate=$(mktemp -d)
 trap 'rm -rf "$crate"' EXIT
 
 mkdir "$crate/src"
-cp "$root/tests/embedder/main.rs" "$crate/src/main.rs"
+cp "$root/tests/embedder/program.rs" "$crate/src/main.rs"
 # The versions that the tree is tested with.
 cp "$root/Cargo.lock" "$crate/Cargo.lock"
 cat >"$crate/Cargo.toml" <<TOML

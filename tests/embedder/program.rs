@@ -54,11 +54,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = running.local_addr();
 
     let mut ann = subscribe(address, "/news/ann")?;
-    assert_eq!(next_event(&mut ann)?, ["event: welcome", "data: hello \"ann\""]);
+    assert_eq!(
+        next_event(&mut ann)?,
+        ["event: welcome", "data: hello \"ann\""]
+    );
     let published = news.broadcast(Event::new("headline", "It works"))?;
     assert_eq!((published.clients, channels.total_clients()), (1, 1));
     let id = format!("id: {}", published.id);
-    assert_eq!(next_event(&mut ann)?, [&id, "event: headline", "data: It works"]);
+    assert_eq!(
+        next_event(&mut ann)?,
+        [&id, "event: headline", "data: It works"]
+    );
     drop(ann);
     let (reader, reason) = leavers.recv_timeout(Duration::from_secs(10))?;
     println!("{reader} is {reason}");
