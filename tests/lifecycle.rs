@@ -1,0 +1,387 @@
+//! How things end, and who is let in before they do: full channels, finished
+//! channels, and an engine that shuts down.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail, and a deadline needs a clock"
+)]
+
+mod common;
+
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::crowd::Crowd;
+use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, told};
+use pushwheel::{
+    ChannelManager, ChannelOptions, ClientId, Engine, Event, History, Responder, Response,
+    Subscription,
+};
+
+const GET: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
+
+#[test]
+fn a_full_channel_tells_a_browser_to_come_back_later_and_others_when() {
+    let (served, channel) = Served::channel(ChannelOptions::new().max_clients(2));
+    let first = served.subscribe("/stream");
+    let _second = served.subscribe("/stream");
+
+    // A browser gives up for good at any status but 200.
+    let mut third = served.subscribe("/stream");
+    third.expect_end();
+    let retry = third.retry().unwrap();
+    assert!((2_000..10_000).contains(&retry), "{retry}");
+    let mut connection = served.connect();
+    let answer = connection.get("/stream");
+    assert_eq!(
+        (answer.status, &*answer.error_code()),
+        (503, "channel_full")
+    );
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((2..=10).contains(&seconds));
+    assert_eq!(channel.client_count(), 2);
+
+    drop(first);
+    eventually("there is room", || channel.client_count() == 1);
+    connection.send(GET);
+    let mut third = Subscriber::begun(connection);
+    channel.broadcast(Event::message("welcome")).unwrap();
+    assert_eq!(third.next().data, "welcome");
+}
+
+#[test]
+fn a_client_that_comes_back_to_a_full_channel_gets_its_own_place() {
+    let channels = ChannelManager::new();
+    let one = ChannelOptions::new().max_clients(1);
+    let channel = channels.get_or_create_with("news", || one).unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |_| {
+            Subscription::new(&stream).client_id(ClientId::new("ann").unwrap())
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut ghost = served.subscribe("/stream");
+    let mut client = served.subscribe("/stream");
+    ghost.expect_end();
+    channel.broadcast(Event::message("hi")).unwrap();
+    assert_eq!(client.next().data, "hi");
+}
+
+#[test]
+fn the_headers_of_a_channel_and_of_a_subscription_are_on_its_stream() {
+    let channels = ChannelManager::new();
+    let options = ChannelOptions::new().header("X-Channel", "yes").unwrap();
+    let channel = channels.get_or_create_with("news", || options).unwrap();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |_| {
+            Subscription::new(&channel).header("X-Subscription", "too")
+        });
+    // A handler may answer a result.
+    let served = Served::start(builder.unwrap());
+    let client = served.subscribe("/stream");
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("connection", "close"),
+        ("x-channel", "yes"),
+        ("x-subscription", "too"),
+    ] {
+        assert_eq!(client.head.header(name), Some(value));
+    }
+}
+
+#[test]
+fn a_finished_channel_sends_its_last_event_then_the_end_and_then_204() {
+    let (served, channel) = Served::channel(ChannelOptions::new().history(History::events(10)));
+    let mut clients: Vec<Subscriber> = (0..5).map(|_| served.subscribe("/stream")).collect();
+    channel.broadcast(Event::message("one")).unwrap();
+    assert_eq!(channel.finish(Some(Event::new("complete", "100"))), Ok(5));
+    for client in &mut clients {
+        assert_eq!(told(&client.rest()), ["one", "complete 100"]);
+    }
+    let last_id = clients[0].last_event_id().to_owned();
+    for headers in ["", &format!("Last-Event-ID: {last_id}\r\n")] {
+        let mut connection = served.connect();
+        connection.send(format!(
+            "GET /stream HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
+        ));
+        assert_eq!(connection.answer().status, 204);
+        // It is an answer like any other: the connection goes on.
+        assert_eq!(connection.get("/stream").status, 204);
+    }
+}
+
+#[test]
+fn a_slow_client_of_a_finished_channel_is_sent_everything_before_the_end() {
+    let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(64 << 20));
+    let narrow = Connection::narrow(served.address());
+    let mut slow = Subscriber::over(narrow, "/stream", &[]);
+    let data = "x".repeat(100_000);
+    for _ in 0..200 {
+        channel.broadcast(Event::message(&data)).unwrap();
+    }
+    channel.finish(Some(Event::message("last"))).unwrap();
+    let all = slow.rest();
+    assert_eq!(all.len(), 201);
+    assert!(all[..200].iter().all(|event| event.data == data));
+    assert_eq!(all[200].data, "last");
+}
+
+#[test]
+fn a_stream_of_several_channels_ends_when_all_of_them_are_finished() {
+    let channels = ChannelManager::new();
+    let [a, b] = ["a", "b"].map(|name| channels.get_or_create(name).unwrap());
+    let both = [a.clone(), b.clone()];
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/both", move |_| Subscription::new(&both[0]).and(&both[1]))
+        .unwrap();
+    let served = Served::start(builder);
+    let mut client = served.subscribe("/both");
+    a.finish(Some(Event::message("last of a"))).unwrap();
+    b.broadcast(Event::message("b goes on")).unwrap();
+    assert_eq!(told(&client.take(2)), ["last of a", "b goes on"]);
+    let mut late = served.subscribe("/both");
+    b.finish(Some(Event::message("last of b"))).unwrap();
+    assert_eq!(told(&client.rest()), ["last of b"]);
+    assert_eq!(told(&late.rest()), ["last of b"]);
+    assert_eq!(served.connect().get("/both").status, 204);
+}
+
+#[test]
+fn a_channel_that_nobody_needs_goes_by_itself() {
+    let channels = ChannelManager::builder()
+        .empty_after(Some(Duration::from_millis(50)))
+        .build();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/{channel}", |request| {
+            let name = request.param("channel").unwrap();
+            request
+                .channels()
+                .get_or_create(name)
+                .map(|c| Subscription::new(&c))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let held = channels.get_or_create("held").unwrap();
+    let history = || ChannelOptions::new().history(History::events(1));
+    let kept = channels.get_or_create_with("kept", history).unwrap();
+    kept.broadcast(Event::message("x")).unwrap();
+    drop(kept);
+    let short = || ChannelOptions::new().finished_for(Duration::from_millis(50));
+    let finished = channels.get_or_create_with("finished", short).unwrap();
+    finished.finish(None::<Event>).unwrap();
+    let left = served.subscribe("/left");
+    let mut busy = served.subscribe("/busy");
+    drop(left);
+    eventually("those that are over have gone", || {
+        channels.names().len() == 3
+    });
+    let names = channels.names();
+    assert_eq!(names, ["busy".into(), "held".into(), "kept".into()]);
+    assert!(!held.is_closed() && finished.is_closed());
+    channels
+        .broadcast_all(Event::message("still there"))
+        .unwrap();
+    assert_eq!(busy.next().data, "still there");
+    assert_eq!(
+        channels.remove_empty(),
+        2,
+        "its history goes with a channel"
+    );
+}
+
+#[test]
+fn remove_empty_leaves_those_with_clients_and_close_all_leaves_none() {
+    let channels = ChannelManager::new();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/{channel}", |request| {
+            let name = request.param("channel").unwrap();
+            request
+                .channels()
+                .get_or_create(name)
+                .map(|c| Subscription::new(&c))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut clients: Vec<Subscriber> = ["/a", "/a", "/b"]
+        .into_iter()
+        .map(|path| served.subscribe(path))
+        .collect();
+    channels.get_or_create("c").unwrap();
+    assert_eq!(channels.total_clients(), 3);
+    let stats = channels.stats();
+    assert_eq!((stats.channels, stats.clients), (3, 3));
+    let counts: Vec<usize> = stats.channel_stats.iter().map(|c| c.clients).collect();
+    assert_eq!(counts, [2, 1, 0]);
+    assert_eq!(channels.remove_empty(), 1);
+
+    let sent = channels.broadcast_all(Event::message("all")).unwrap();
+    assert_eq!((sent.events, sent.clients), (2, 3));
+    for client in &mut clients {
+        assert_eq!(client.next().data, "all");
+    }
+    assert_eq!(channels.close_all(), 2);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    assert_eq!(channels.total_clients(), 0);
+}
+
+#[test]
+fn a_shutdown_delivers_what_was_published_and_tells_browsers_when_to_come_back() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let mut clients: Vec<Subscriber> = (0..20).map(|_| served.subscribe("/stream")).collect();
+    let mut idle = served.connect();
+    assert_eq!(idle.get("/nothing").status, 404);
+    let expected: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    for data in &expected {
+        channel.broadcast(Event::message(data)).unwrap();
+    }
+    served.shutdown(PATIENCE);
+    let mut retries = Vec::new();
+    for client in &mut clients {
+        assert_eq!(told(&client.rest()), expected);
+        retries.push(client.retry().unwrap());
+    }
+    assert!(retries.iter().all(|ms| (2_000..10_000).contains(ms)));
+    retries.dedup();
+    assert!(retries.len() > 1, "not all at once");
+    idle.expect_end();
+    let address = served.address();
+    served.join();
+    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+    assert_eq!(channel.client_count(), 0);
+}
+
+#[test]
+fn a_shutdown_answers_the_requests_under_way_and_sends_the_slow_everything() {
+    let channels = ChannelManager::builder()
+        .defaults(ChannelOptions::new().backlog_bytes_max(64 << 20))
+        .build();
+    let channel = channels.get_or_create("news").unwrap();
+    let (sender, responders) = mpsc::channel();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |_| Response::subscribe(&stream))
+        .unwrap()
+        .get("/later", move |_| {
+            let sender = sender.clone();
+            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut waiting = served.connect();
+    waiting.send("GET /later HTTP/1.1\r\nHost: test\r\n\r\n");
+    let responder = receive(&responders);
+    let narrow = Connection::narrow(served.address());
+    let mut slow = Subscriber::over(narrow, "/stream", &[]);
+    slow.wait_for_id();
+    let data = "x".repeat(100_000);
+    for _ in 0..150 {
+        channel.broadcast(Event::message(&data)).unwrap();
+    }
+    let mut idle = served.connect();
+
+    served.shutdown(PATIENCE);
+    idle.expect_end();
+    responder.respond("in time");
+    let answer = waiting.answer();
+    assert_eq!(answer.text(), "in time");
+    assert_eq!(answer.header("connection"), Some("close"));
+    waiting.expect_end();
+    assert_eq!(slow.rest().len(), 150);
+    served.join();
+}
+
+#[test]
+fn a_shutdown_waits_no_longer_than_its_deadline() {
+    let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(64 << 20));
+    let narrow = Connection::narrow(served.address());
+    let mut stuck = Subscriber::over(narrow, "/stream", &[]);
+    stuck.wait_for_id();
+    let mut reading = served.subscribe("/stream");
+    let data = "x".repeat(500_000);
+    for _ in 0..40 {
+        channel.broadcast(Event::message(&data)).unwrap();
+    }
+    let begun = Instant::now();
+    let deadline = Duration::from_millis(500);
+    served.shutdown(deadline);
+    assert_eq!(reading.rest().len(), 40);
+    served.join();
+    assert!(begun.elapsed() >= deadline && begun.elapsed() < PATIENCE);
+    // What it had taken is whole, up to the last.
+    let taken = stuck.rest();
+    assert!(taken.len() < 40 && taken.iter().all(|event| event.data == data));
+}
+
+#[test]
+fn an_engine_may_run_on_the_callers_thread() {
+    let channels = ChannelManager::new();
+    let engine = Engine::builder().channels(&channels).get("/", |_| "here");
+    let engine = engine.unwrap().bind("127.0.0.1:0").unwrap();
+    let (address, handle) = (engine.local_addr(), engine.handle());
+    assert_ne!(address.port(), 0);
+    let client = thread::spawn(move || {
+        let mut connection = Connection::open(address);
+        assert_eq!(connection.get("/").text(), "here");
+        handle.shutdown(PATIENCE);
+        connection.expect_end();
+    });
+    engine.run().unwrap();
+    client.join().unwrap();
+}
+
+#[test]
+fn the_channels_of_one_engine_cannot_be_served_by_another() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let again = Engine::builder().channels(served.channels());
+    let refused = again.bind("127.0.0.1:0").unwrap_err();
+    assert!(refused.to_string().contains("another engine"), "{refused}");
+    let taken = Engine::builder().bind(served.address()).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    let mut client = served.subscribe("/stream");
+    channel.broadcast(Event::message("undisturbed")).unwrap();
+    assert_eq!(client.next().data, "undisturbed");
+}
+
+#[test]
+fn an_engine_of_several_threads_is_one_to_its_clients() {
+    const CLIENTS: usize = 200;
+    let channels = ChannelManager::new();
+    let channel = channels.get_or_create("news").unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .threads(3)
+        .channels(&channels)
+        .get("/stream", move |_| Subscription::new(&stream))
+        .unwrap();
+    let served = Served::start(builder);
+    let crowd = Crowd::open(served.address(), "/stream", CLIENTS);
+    let mut client = served.subscribe("/stream");
+    eventually("all are there", || channel.client_count() == CLIENTS + 1);
+    let crowd = crowd.read(300);
+    let expected: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    for data in &expected {
+        let published = channel.broadcast(Event::message(data)).unwrap();
+        assert_eq!(published.clients, CLIENTS + 1);
+    }
+    for events in crowd.join().unwrap() {
+        assert_eq!(told(&events), expected);
+    }
+    served.shutdown(PATIENCE);
+    assert_eq!(told(&client.rest()), expected);
+    served.join();
+    assert_eq!(channel.client_count(), 0);
+}
