@@ -1,5 +1,5 @@
-//! Chat rooms: a channel for each room, made by its first visitor and cleaned
-//! up after its last one.
+//! Chat rooms: a channel for each room, made by its first visitor, and cleaned
+//! up when nobody is there and nothing is left to be told.
 //!
 //! `cargo run --example chat` prints the address to open.
 
@@ -11,12 +11,17 @@ mod shared;
 use std::error::Error;
 
 use pushwheel::{
-    Channel, ClientInfo, Engine, Event, PublishError, Request, Response, Subscription,
+    Channel, ChannelManager, ChannelOptions, ClientInfo, Engine, Event, History, PublishError,
+    Request, Response, Subscription,
 };
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // Who loses the connection for a moment misses nothing that was said.
+    let options = ChannelOptions::new().history(History::events(100));
+    let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
+        .channels(&channels)
         .get("/", |_| Response::html(include_str!("page.html")))?
         .get("/style.css", shared::style)?
         .get("/rooms/{room}/events", enter)?

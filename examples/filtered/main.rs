@@ -10,7 +10,9 @@ mod shared;
 
 use std::error::Error;
 
-use pushwheel::{ChannelManager, Condition, Engine, Event, Request, Response, Subscription};
+use pushwheel::{
+    ChannelManager, ChannelOptions, Condition, Engine, Event, Request, Response, Subscription,
+};
 use serde_json::{Value, json};
 
 /// Who is who. A real program asks its session.
@@ -18,7 +20,8 @@ const ADMINS: [&str; 1] = ["ann"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelManager::new();
-    let office = channels.get_or_create("office")?;
+    let options = || ChannelOptions::new().index("user");
+    let office = channels.get_or_create_with("office", options)?;
     let (stream, all, admins, one) = (office.clone(), office.clone(), office.clone(), office);
 
     let engine = Engine::builder()
@@ -48,8 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .clients,
             )
         })?
-        // A condition says what a field has to be. With an index on the field
-        // the cost is that of the clients it finds, however many there are.
+        // A condition says what a field has to be. This one is indexed: only
+        // the clients that it finds are looked at, however many there are.
         .post("/users/{user}", move |request| {
             let user = request.param("user").unwrap_or_default();
             let memo = memo(user, request)?;
