@@ -1,5 +1,6 @@
-//! The command line of pushwheel: `serve`, `sub`, `pub`.
+//! The command line of pushwheel: `serve`, `sub`, `pub`, `bench`.
 
+mod bench;
 mod cli;
 
 use std::io::Write;
@@ -23,6 +24,11 @@ enum Command {
     Sub(cli::sub::Arguments),
     /// Publish an event to a channel.
     Pub(cli::publish::Arguments),
+    /// Measure what a server costs.
+    Bench(bench::Bench),
+    /// The yardstick of `bench`, which starts it.
+    #[command(hide = true)]
+    BareLoop(bench::BareLoop),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +38,10 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => cli::serve::run(&arguments),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments).map_err(|fault| fault.to_string()),
+        Command::BareLoop(arguments) => {
+            bench::serve_bare_loop(&arguments).map_err(|e| e.to_string())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

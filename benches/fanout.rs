@@ -1,0 +1,26 @@
+//! How far the engine is from the machine's limit: `pushwheel bench fanout
+//! --against bare`, which pairs the server with a bare loop of `send()`.
+//!
+//! ```text
+//! cargo bench --bench fanout                          about a minute
+//! cargo bench --bench fanout -- --clients 18000       further options: see
+//!                                                     pushwheel bench fanout --help
+//! ```
+
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let given = arguments.len();
+    arguments.retain(|argument| argument != "--bench");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushwheel"));
+    command.args(["bench", "fanout", "--against", "bare"]);
+    if arguments.len() < given {
+        command.args(arguments);
+    } else {
+        // Cargo tests, and does not bench: a tiny run shows that it works.
+        command.args(["--clients=50", "--events=3", "--rounds=1"]);
+    }
+    let status = command.status().expect("cargo has built pushwheel");
+    ExitCode::from(u8::from(!status.success()))
+}

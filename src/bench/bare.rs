@@ -1,0 +1,214 @@
+//! The yardstick: the least that a server can do. Accept, answer one head, and
+//! for a published event one `send()` of the same bytes for each socket. It
+//! trusts its only peer, the load of this bench: one publisher, requests well
+//! formed, readers that keep up.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Token};
+use socket2::{Domain, Socket, Type};
+
+/// The arguments of the hidden command `bare-loop`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BareLoop {
+    /// How often each client gets a heartbeat; 0 is never.
+    #[arg(long, default_value_t = 0)]
+    heartbeat_ms: u64,
+}
+
+impl BareLoop {
+    /// The command line that starts it.
+    pub(super) fn arguments(heartbeat_ms: u64) -> Vec<String> {
+        let heartbeat = format!("--heartbeat-ms={heartbeat_ms}");
+        vec!["bare-loop".to_owned(), heartbeat]
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    is_subscriber: bool,
+}
+
+/// The sockets, by the number in their token; closed ones are used again.
+#[derive(Default)]
+struct Connections {
+    slots: Vec<Option<Connection>>,
+    free: Vec<usize>,
+}
+
+/// Listens, says where, and serves until it is killed.
+pub(crate) fn serve(options: &BareLoop) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // What is accepted inherits it, so it costs no call a connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(4096)?;
+    let listener = TcpListener::from_std(socket.into());
+    let address = listener.local_addr()?;
+    println!("the bare loop listens on http://{address}");
+    turn(listener, Duration::from_millis(options.heartbeat_ms))
+}
+
+fn turn(mut listener: TcpListener, heartbeat: Duration) -> std::io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(1024);
+    let mut connections = Connections::default();
+    let mut publisher = Publisher::default();
+    let mut buffer = vec![0; 64 << 10];
+    let mut next_heartbeat = (!heartbeat.is_zero()).then(|| Instant::now() + heartbeat);
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    loop {
+        let timeout = next_heartbeat.map(|at| at.saturating_duration_since(Instant::now()));
+        poll.poll(&mut events, timeout)?;
+        if let Some(at) = next_heartbeat.filter(|at| *at <= Instant::now()) {
+            connections.send_to_all(HEARTBEAT);
+            next_heartbeat = Some(at + heartbeat);
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                connections.accept(&listener, poll.registry())?;
+                continue;
+            }
+            let number = event.token().0;
+            let Some(connection) = &mut connections.slots[number] else {
+                continue;
+            };
+            let bytes = match connection.stream.read(&mut buffer) {
+                Ok(length) => &buffer[..length],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(_) => &[],
+            };
+            if bytes.is_empty() {
+                connections.slots[number] = None;
+                connections.free.push(number);
+            } else if bytes.starts_with(b"GET ") {
+                connection.is_subscriber = true;
+                connection.stream.write_all(HEAD)?;
+            } else {
+                publisher.take(bytes, &mut connections);
+                loop {
+                    publisher.answer(&mut connections, number);
+                    // Edges come once: whatever is left has to be read now.
+                    let connection = connections.slots[number].as_mut();
+                    let stream = &mut connection.expect("nobody has closed it").stream;
+                    match stream.read(&mut buffer) {
+                        Ok(length) if length > 0 => {
+                            publisher.take(&buffer[..length], &mut connections);
+                        }
+                        _ => break,
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Connections {
+    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> std::io::Result<()> {
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let number = self.free.pop().unwrap_or_else(|| {
+                self.slots.push(None);
+                self.slots.len() - 1
+            });
+            registry.register(&mut stream, Token(number), Interest::READABLE)?;
+            self.slots[number] = Some(Connection {
+                stream,
+                is_subscriber: false,
+            });
+        }
+    }
+
+    fn send_to_all(&mut self, frame: &[u8]) {
+        for connection in self.slots.iter_mut().flatten() {
+            if connection.is_subscriber {
+                let sent = connection.stream.write(frame);
+                assert!(
+                    sent.is_ok_and(|length| length == frame.len()),
+                    "the load reads too slowly"
+                );
+            }
+        }
+    }
+}
+
+/// The one connection that publishes.
+#[derive(Default)]
+struct Publisher {
+    published: u64,
+    /// The beginning of a request, and what came before its end.
+    started: Vec<u8>,
+    unanswered: usize,
+    unsent: Vec<u8>,
+}
+
+impl Publisher {
+    fn take(&mut self, bytes: &[u8], connections: &mut Connections) {
+        self.started.extend_from_slice(bytes);
+        let started = std::mem::take(&mut self.started);
+        let mut rest = &started[..];
+        while let Some((body, length)) = request(rest) {
+            // A batch is a line an event, and one event is a batch of one.
+            for line in body.split(|byte| *byte == b'\n') {
+                if !line.is_empty() {
+                    self.published += 1;
+                    connections.send_to_all(&frame(self.published, line));
+                }
+            }
+            self.unanswered += 1;
+            rest = &rest[length..];
+        }
+        self.started = rest.to_vec();
+    }
+
+    fn answer(&mut self, connections: &mut Connections, number: usize) {
+        for _ in 0..std::mem::take(&mut self.unanswered) {
+            self.unsent.extend_from_slice(ANSWER);
+        }
+        let connection = connections.slots[number].as_mut();
+        let stream = &mut connection.expect("it has just published").stream;
+        if !self.unsent.is_empty() {
+            let sent = stream.write(&self.unsent);
+            assert!(
+                sent.is_ok_and(|length| length == self.unsent.len()),
+                "the load reads too slowly"
+            );
+            self.unsent.clear();
+        }
+    }
+}
+
+/// The body of the first request, and the length of the whole, once it is there.
+fn request(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let body = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
+    let field = memchr::memmem::find(&bytes[..body], LENGTH)? + LENGTH.len();
+    let digits = bytes[field..].iter().take_while(|b| b.is_ascii_digit());
+    let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    Some((bytes.get(body..body + length)?, body + length))
+}
+
+/// As many bytes as ours has: an id of the usual length, and the data.
+fn frame(published: u64, line: &[u8]) -> Vec<u8> {
+    let data = line.strip_prefix(br#"{"data":""#).unwrap_or(line);
+    let data = data.strip_suffix(br#""}"#).unwrap_or(data);
+    let mut frame = format!("id: bareloop-{published}\ndata: ").into_bytes();
+    frame.extend_from_slice(data);
+    frame.extend_from_slice(b"\n\n");
+    frame
+}
+
+const LISTENER: Token = Token(usize::MAX);
+const HEARTBEAT: &[u8] = b":\n\n";
+const LENGTH: &[u8] = b"Content-Length: ";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+    Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n:\n\n";

@@ -1,0 +1,84 @@
+//! What else the server has to do while a channel is measured: clients of other
+//! channels, idle or flooded.
+
+use std::time::Duration;
+
+use super::load::{Load, Together};
+use super::options::Beside;
+use super::server::Server;
+use super::{Result, fault};
+
+/// Clients of other channels.
+#[derive(Debug)]
+pub(crate) struct Company {
+    load: Load,
+    is_busy: bool,
+    /// Deliveries that are under way.
+    waiting: usize,
+}
+
+impl Company {
+    /// Makes the channels, with an event in each, and connects the clients,
+    /// spread over them. `None` when nobody is asked for.
+    pub(crate) fn new(server: &Server, options: &Beside) -> Result<Option<Box<Company>>> {
+        if options.beside_clients == 0 && options.beside_channels <= 1 {
+            return Ok(None);
+        }
+        let Some(channels) = &server.channels else {
+            return fault("clients beside are for servers that are started here");
+        };
+        let first = channels.join("beside-0");
+        let mut load = Load::new(&first, &first, EVENTS_A_TURN)?;
+        for number in 0..options.beside_channels {
+            let path = channels.join(&format!("beside-{number}")).path;
+            load.publisher.add(&path, "text/plain", b"the first");
+            if number % PIPELINED == 0 {
+                load.send()?;
+                load.await_answers()?;
+            }
+        }
+        load.send()?;
+        load.await_answers()?;
+        let clients = options.beside_clients;
+        let used = options.beside_channels.min(clients);
+        for number in 0..used {
+            // Among all of the channels, at even distances.
+            let channel = number * options.beside_channels / used;
+            load.subscribe_to(&channels.join(&format!("beside-{channel}")));
+            load.connect(clients / used + usize::from(number < clients % used))?;
+        }
+        Ok(Some(Box::new(Company {
+            load,
+            is_busy: false,
+            waiting: 0,
+        })))
+    }
+
+    /// Begins to broadcast without pause, if that is asked for.
+    pub(crate) fn set_busy(&mut self, options: &Beside) {
+        self.is_busy = options.beside_busy;
+    }
+
+    /// Reads a little, and keeps one event under way. Says whether it has to
+    /// be called again at once.
+    pub(super) fn turn(&mut self) -> Result<bool> {
+        if self.is_busy {
+            let clients = self.load.clients();
+            // The next one is there before the last clients have this one, so
+            // the server never rests.
+            if self.waiting <= clients / 2 {
+                self.load.publish_together(1, BYTES, Together::Ndjson)?;
+                self.waiting += clients;
+            }
+        }
+        let progress = self.load.turn(Some(Duration::ZERO))?;
+        self.waiting -= progress.events;
+        Ok(self.is_busy)
+    }
+}
+
+/// Clients beside are read so few at a time that those who are measured wait
+/// for some 50 microseconds at the most.
+const EVENTS_A_TURN: usize = 16;
+const PIPELINED: usize = 256;
+const BYTES: usize = 128;

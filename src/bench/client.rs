@@ -1,0 +1,218 @@
+//! One subscriber: what it has read of its stream, and whether that is right.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read};
+
+use mio::net::TcpStream;
+
+use super::{Result, fault};
+
+/// The events that have been published, the newest of them with their data.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    newest: u64,
+    /// Of the newest events, oldest first.
+    bodies: VecDeque<Vec<u8>>,
+}
+
+/// How far the slowest client may be behind.
+const BODIES_MAX: usize = 1024;
+
+impl Expected {
+    /// The next event's data, of so many bytes: its number, and filling.
+    pub(crate) fn add(&mut self, bytes: usize) -> &[u8] {
+        self.newest += 1;
+        let body = if self.bodies.len() == BODIES_MAX {
+            self.bodies.pop_front()
+        } else {
+            None
+        };
+        let mut body = body.unwrap_or_default();
+        body.clear();
+        body.extend_from_slice(format!("{:010} ", self.newest).as_bytes());
+        body.resize(bytes, b'x');
+        self.bodies.push_back(body);
+        self.bodies.back().expect("it was just pushed")
+    }
+
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    fn body(&self, number: u64) -> Option<&[u8]> {
+        let from_newest = usize::try_from(self.newest.checked_sub(number)?).ok()?;
+        let index = self.bodies.len().checked_sub(from_newest + 1)?;
+        Some(&self.bodies[index])
+    }
+}
+
+/// One subscriber.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    has_head: bool,
+    /// Whether the next event's data has come, but not yet its end.
+    has_data: bool,
+    /// The number of the last event that came whole.
+    last: u64,
+    /// The beginning of a line, or of the head, whose end is yet to come.
+    started: Vec<u8>,
+}
+
+/// What a turn of reading has brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// Heads that have come whole.
+    pub(crate) heads: usize,
+    pub(crate) events: usize,
+    /// Comment lines: heartbeats, and those at the beginning of a stream.
+    pub(crate) comments: usize,
+}
+
+impl Client {
+    /// One to whom the next event is the one after `last`.
+    pub(crate) fn new(stream: TcpStream, last: u64) -> Client {
+        Client {
+            stream,
+            has_head: false,
+            has_data: false,
+            last,
+            started: Vec::new(),
+        }
+    }
+
+    /// Reads what there is, and checks it.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], expected: &Expected) -> Result<Progress> {
+        let mut progress = Progress::default();
+        loop {
+            let length = match self.stream.read(buffer) {
+                Ok(0) => return fault("the server ended a stream"),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(progress),
+                Err(error) => return fault(format!("a stream broke: {error}")),
+            };
+            self.take(&buffer[..length], expected, &mut progress)?;
+            if length < buffer.len() {
+                // Nothing is left, or the next edge tells of it.
+                return Ok(progress);
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], expected: &Expected, progress: &mut Progress) -> Result<()> {
+        if self.started.is_empty() && self.has_head {
+            let rest = self.lines(bytes, expected, progress)?;
+            self.started.extend_from_slice(rest);
+            return Ok(());
+        }
+        let mut all = std::mem::take(&mut self.started);
+        all.extend_from_slice(bytes);
+        let mut rest = &all[..];
+        if !self.has_head {
+            let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") else {
+                self.started = all;
+                return Ok(());
+            };
+            if rest.get(8..13) != Some(b" 200 ") {
+                return fault(format!("no stream: {}", String::from_utf8_lossy(rest)));
+            }
+            (self.has_head, progress.heads) = (true, progress.heads + 1);
+            rest = &rest[end + 4..];
+        }
+        let rest = self.lines(rest, expected, progress)?;
+        self.started = rest.to_vec();
+        Ok(())
+    }
+
+    /// Takes the whole lines, and returns what is left. A server that sends
+    /// chunks, each of whole events, may: their sizes look like unknown fields.
+    fn lines<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        expected: &Expected,
+        progress: &mut Progress,
+    ) -> Result<&'a [u8]> {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            if let Some(data) = line.strip_prefix(b"data:") {
+                let data = data.strip_prefix(b" ").unwrap_or(data);
+                if self.has_data || expected.body(self.last + 1) != Some(data) {
+                    return fault(format!(
+                        "after event {} of {} came: {}",
+                        self.last,
+                        expected.newest(),
+                        String::from_utf8_lossy(data)
+                    ));
+                }
+                self.has_data = true;
+            } else if line.is_empty() && std::mem::take(&mut self.has_data) {
+                self.last += 1;
+                progress.events += 1;
+            } else if line.starts_with(b":") {
+                progress.comments += 1;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+impl std::ops::AddAssign for Progress {
+    fn add_assign(&mut self, more: Progress) {
+        self.heads += more.heads;
+        self.events += more.events;
+        self.comments += more.comments;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What a client makes of such a stream after two events were published.
+    fn read(stream: &str) -> Result<Progress> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        let head = "HTTP/1.1 200 OK\r\n\r\n:\n\n";
+        peer.write_all(head.as_bytes()).unwrap();
+        peer.write_all(stream.as_bytes()).unwrap();
+        let mut expected = Expected::default();
+        assert_eq!(expected.add(12), b"0000000001 x");
+        assert_eq!(expected.add(12), b"0000000002 x");
+        // Blocking, and as long as what was written: the read ends with it.
+        let mut client = Client::new(TcpStream::from_std(socket), 0);
+        let mut buffer = vec![0; head.len() + stream.len() + 1];
+        let mut total = Progress::default();
+        let mut bytes = 0;
+        while bytes < head.len() + stream.len() {
+            let length = client.stream.read(&mut buffer).unwrap();
+            client.take(&buffer[..length], &expected, &mut total)?;
+            bytes += length;
+        }
+        Ok(total)
+    }
+
+    #[test]
+    fn a_stream_has_each_event_once_in_order_and_whole() {
+        let good = "id: 1\ndata: 0000000001 x\n\n:\n\nid: 2\ndata: 0000000002 x\n\n";
+        let progress = read(good).unwrap();
+        assert_eq!(
+            (progress.heads, progress.events, progress.comments),
+            (1, 2, 2)
+        );
+        for wrong in [
+            "data: 0000000002 x\n\n",
+            "data: 0000000001 x\n\ndata: 0000000001 x\n\n",
+            "data: 0000000001 \n\n",
+            "data: 0000000001 x\ndata: 0000000002 x\n\n",
+            "event: pushwheel.gap\ndata: {}\n\n",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(read("data: 0000000001 x\n").unwrap().events, 0);
+    }
+}

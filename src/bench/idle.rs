@@ -1,0 +1,54 @@
+//! `bench idle`: what clients cost to whom nothing is published.
+
+use std::time::Duration;
+
+use super::figure::{CLOSE_CPU, CONNECT_CPU, Case, HEARTBEAT_CPU, KERNEL_MEMORY, MEMORY};
+use super::histogram::Histogram;
+use super::options::Idle;
+use super::run::Run;
+use super::{Result, fault, usage};
+
+/// So many clients come, are idle, get heartbeats if that is asked for, and go.
+pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Result<()> {
+    run.warm_up()?;
+    let each = |total: f64| total / clients as f64;
+    let cpu_ns = run.settled_cpu_ns()?;
+    let resident = run.server.rss_bytes()?;
+    let kernel = usage::kernel_bytes()?;
+    run.say(format!("{clients} clients come"));
+    run.load.connect(clients)?;
+    let connected_ns = run.settled_cpu_ns()?;
+    let grown = run.server.rss_bytes()? as f64 - resident as f64;
+    let kernel = usage::kernel_bytes()? as f64 - kernel as f64;
+    let mut figures = vec![
+        (MEMORY, each(grown)),
+        (KERNEL_MEMORY, each(kernel)),
+        (CONNECT_CPU, each((connected_ns - cpu_ns) as f64) / 1e3),
+    ];
+
+    if let Some(seconds) = options.heartbeats_for {
+        run.say(format!("{clients} clients get heartbeats"));
+        let before_ns = run.server.cpu_ns()?;
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let heartbeats = run.load.idle(time)?.comments;
+        let spent_ns = run.server.cpu_ns()? - before_ns;
+        if heartbeats < clients {
+            return fault(format!(
+                "{heartbeats} heartbeats came in {seconds} s: \
+                 watch for longer, or have the server send more (after --)"
+            ));
+        }
+        figures.push((HEARTBEAT_CPU, spent_ns as f64 / heartbeats as f64 / 1e3));
+    }
+
+    let before_ns = run.settled_cpu_ns()?;
+    run.load.disconnect();
+    let closed_ns = run.settled_cpu_ns()?;
+    figures.push((CLOSE_CPU, each((closed_ns - before_ns) as f64) / 1e3));
+    let case = Case {
+        clients,
+        ..Case::default()
+    };
+    run.add(case, figures, Histogram::default());
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! The load: many subscribers and one publisher on one thread.
+
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use super::beside::Company;
+use super::client::{Client, Expected, Progress};
+use super::histogram::Histogram;
+use super::publisher::{PUBLISHER, Publisher, connect, source};
+use super::server::Url;
+use super::{Result, fault};
+
+/// Subscribers and a publisher of one channel.
+#[derive(Debug)]
+pub(crate) struct Load {
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    clients: Vec<Client>,
+    subscribe_to: SocketAddr,
+    subscribe: Vec<u8>,
+    publish_path: String,
+    pub(crate) publisher: Publisher,
+    expected: Expected,
+    /// Load of the same server's other channels, which is read in the same
+    /// turns, but a little at a time.
+    pub(crate) company: Option<Box<Company>>,
+}
+
+/// How several events are published at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Together {
+    /// In one body, an event a line.
+    Ndjson,
+    /// In requests of their own, sent at once.
+    Pipelined,
+}
+
+/// How long one publication took until clients had all of it.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    /// Until the last client had it.
+    pub(crate) last: Duration,
+    /// Of all clients' deliveries.
+    pub(crate) all: Histogram,
+}
+
+impl Load {
+    /// `events_a_turn` says how many sockets are read before it looks around.
+    pub(crate) fn new(subscribe: &Url, publish: &Url, events_a_turn: usize) -> Result<Load> {
+        Ok(Load {
+            poll: Poll::new()?,
+            events: Events::with_capacity(events_a_turn),
+            buffer: vec![0; 64 << 10],
+            clients: Vec::new(),
+            subscribe_to: subscribe.address,
+            subscribe: format!(
+                "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
+                subscribe.path, subscribe.host
+            )
+            .into_bytes(),
+            publish_path: publish.path.clone(),
+            publisher: Publisher::new(publish),
+            expected: Expected::default(),
+            company: None,
+        })
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Sends further subscribers to another channel.
+    pub(crate) fn subscribe_to(&mut self, channel: &Url) {
+        self.subscribe = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
+            channel.path, channel.host
+        )
+        .into_bytes();
+    }
+
+    /// Connects so many clients more, and waits until each has its head. In
+    /// batches that fit any server's listen queue: a full one costs a second.
+    pub(crate) fn connect(&mut self, clients: usize) -> Result<()> {
+        let mut left = clients;
+        while left > 0 {
+            let batch = CONNECT_BATCH.min(left);
+            for _ in 0..batch {
+                self.connect_one()?;
+            }
+            left -= batch;
+            let mut heads = 0;
+            self.wait(|progress| {
+                heads += progress.heads;
+                heads == batch
+            })?;
+        }
+        Ok(())
+    }
+
+    fn connect_one(&mut self) -> Result<()> {
+        let number = self.clients.len();
+        let mut stream = connect(self.subscribe_to, source(number))?;
+        stream.write_all(&self.subscribe)?;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(number), Interest::READABLE)?;
+        self.clients
+            .push(Client::new(stream, self.expected.newest()));
+        Ok(())
+    }
+
+    pub(crate) fn disconnect(&mut self) {
+        self.clients.clear();
+    }
+
+    /// Publishes several at once.
+    pub(crate) fn publish_together(
+        &mut self,
+        events: usize,
+        bytes: usize,
+        how: Together,
+    ) -> Result<()> {
+        self.add(events, bytes, how);
+        self.send()
+    }
+
+    /// Puts a publication behind those that are not sent yet.
+    pub(crate) fn add(&mut self, events: usize, bytes: usize, how: Together) {
+        let path = &self.publish_path;
+        let mut batch = Vec::new();
+        for _ in 0..events {
+            let body = self.expected.add(bytes);
+            if how == Together::Pipelined || events == 1 {
+                self.publisher.add(path, "text/plain", body);
+                continue;
+            }
+            batch.extend_from_slice(br#"{"data":""#);
+            batch.extend_from_slice(body);
+            batch.extend_from_slice(b"\"}\n");
+        }
+        if !batch.is_empty() {
+            self.publisher.add(path, "application/x-ndjson", &batch);
+        }
+    }
+
+    pub(crate) fn send(&mut self) -> Result<()> {
+        self.publisher.send(self.poll.registry())
+    }
+
+    /// Publishes so many events at once, and returns when every client has them
+    /// and the publisher its answers.
+    pub(crate) fn deliver(
+        &mut self,
+        events: usize,
+        bytes: usize,
+        how: Together,
+    ) -> Result<Delivered> {
+        let published = Instant::now();
+        self.publish_together(events, bytes, how)?;
+        let mut delivered = Delivered::default();
+        let mut waiting = self.clients.len() * events;
+        while waiting > 0 {
+            let progress = self.turn_with(Some(TIMEOUT), |progress| {
+                delivered.last = published.elapsed();
+                delivered.all.add(delivered.last, progress.events);
+            })?;
+            waiting -= progress.events;
+            if published.elapsed() > TIMEOUT {
+                return fault(format!(
+                    "of {} clients, not every one got everything within {TIMEOUT:?}: \
+                     {waiting} deliveries are missing",
+                    self.clients.len()
+                ));
+            }
+        }
+        self.await_answers()?;
+        Ok(delivered)
+    }
+
+    pub(crate) fn await_answers(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while self.publisher.unanswered() > 0 {
+            self.turn(Some(TIMEOUT))?;
+            if begun.elapsed() > TIMEOUT {
+                return fault(format!("a request got no answer within {TIMEOUT:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads for so long; nobody should be sent more than comments.
+    pub(crate) fn idle(&mut self, time: Duration) -> Result<Progress> {
+        let until = Instant::now() + time;
+        let mut total = Progress::default();
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            total += self.turn(Some(left))?;
+        }
+        match total.events {
+            0 => Ok(total),
+            _ => fault("an event that nobody published"),
+        }
+    }
+
+    /// Reads until `done` says so, of what each turn brought.
+    fn wait(&mut self, mut done: impl FnMut(Progress) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        while !done(self.turn(Some(TIMEOUT))?) {
+            if begun.elapsed() > TIMEOUT {
+                return fault(format!("not every client got its head within {TIMEOUT:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something, and reads it.
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<Progress> {
+        self.turn_with(timeout, |_| {})
+    }
+
+    fn turn_with(
+        &mut self,
+        timeout: Option<Duration>,
+        mut on_events: impl FnMut(Progress),
+    ) -> Result<Progress> {
+        let is_busy = match &mut self.company {
+            Some(company) => company.turn()?,
+            None => false,
+        };
+        let timeout = if is_busy {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Progress::default()),
+            result => result?,
+        }
+        let mut total = Progress::default();
+        for event in &self.events {
+            if event.token() == PUBLISHER {
+                self.publisher.read(&mut self.buffer)?;
+                if event.is_writable() {
+                    self.publisher.send(self.poll.registry())?;
+                }
+            } else if let Some(client) = self.clients.get_mut(event.token().0) {
+                let progress = client.read(&mut self.buffer, &self.expected)?;
+                if progress.events > 0 {
+                    on_events(progress);
+                }
+                total += progress;
+            }
+        }
+        Ok(total)
+    }
+}
+
+const CONNECT_BATCH: usize = 100;
+const TIMEOUT: Duration = Duration::from_secs(30);

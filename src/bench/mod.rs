@@ -1,0 +1,127 @@
+//! `pushwheel bench`: what a server of event streams costs, by figures that
+//! anybody can take again.
+//!
+//! The load is one thread of this process: many subscribers and a publisher,
+//! over real sockets, which checks that every client gets every event once, in
+//! order and whole. Servers are processes of their own, so that their CPU time
+//! and memory can be read from `/proc`. Two servers are measured turn by turn,
+//! in pairs of runs, and a ratio is the median over the pairs: what disturbs
+//! the machine disturbs both halves of a pair.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `options` | the command line |
+//! | `run` | pairs of runs: starts servers, takes samples |
+//! | `idle`, `fanout`, `churn`, `publish` | what is measured (`burst` is a fan-out of several events at once) |
+//! | `load`, `client`, `publisher`, `beside` | the load, and its checks |
+//! | `server`, `bare`, `usage` | who is measured, and what it uses |
+//! | `figure`, `histogram` | figures, medians, ratios |
+//! | `table`, `page`, `plot` | how they are shown |
+//!
+//! Linux only. What goes wrong with a stream ends the bench: its figures would
+//! mean nothing.
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program that measures time and prints what it finds"
+)]
+
+mod bare;
+mod beside;
+mod churn;
+mod client;
+mod fanout;
+mod figure;
+mod histogram;
+mod idle;
+mod load;
+mod options;
+mod page;
+mod plot;
+mod publish;
+mod publisher;
+mod run;
+mod server;
+mod table;
+mod usage;
+
+use std::fmt;
+use std::io;
+
+pub(crate) use bare::{BareLoop, serve as serve_bare_loop};
+pub(crate) use options::Bench;
+use options::Scenario;
+use run::Runs;
+
+/// Measures what the command line asks for, and shows it.
+///
+/// # Errors
+/// When a server cannot be started or read about, or does not deliver what it
+/// should.
+pub(crate) fn run(bench: &Bench) -> Result<(), Fault> {
+    let common = bench.scenario.common();
+    let mut runs = Runs::new(bench)?;
+    match &bench.scenario {
+        Scenario::Idle(options) => {
+            runs.each(&options.clients, |run, clients| {
+                idle::measure(run, options, clients)
+            })?;
+        }
+        Scenario::Fanout(options) => {
+            runs.each(&options.clients, |run, clients| {
+                fanout::measure(run, options, clients)
+            })?;
+        }
+        Scenario::Burst(options) => {
+            runs.each(&options.clients, |run, clients| {
+                fanout::measure_bursts(run, options, clients)
+            })?;
+        }
+        Scenario::Churn(options) => {
+            runs.each(&options.clients, |run, clients| {
+                churn::measure(run, options, clients)
+            })?;
+        }
+        Scenario::Publish(options) => {
+            runs.each(&options.batch, |run, batch| {
+                publish::measure(run, options, batch)
+            })?;
+        }
+    }
+    let results = runs.finish();
+    if common.json {
+        table::print_json(&results);
+    } else {
+        table::print(&results);
+    }
+    if let Some(path) = &common.html {
+        std::fs::write(path, page::page(&results))?;
+        eprintln!("the report is in {}", path.display());
+    }
+    Ok(())
+}
+
+/// Why there are no figures.
+#[derive(Debug)]
+pub(crate) struct Fault(String);
+
+type Result<T, E = Fault> = std::result::Result<T, E>;
+
+/// A fault with a message, as an `Err`.
+fn fault<T>(message: impl Into<String>) -> Result<T> {
+    Err(Fault(message.into()))
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault(error.to_string())
+    }
+}

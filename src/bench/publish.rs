@@ -1,0 +1,57 @@
+//! `bench publish`: how fast events are taken while nobody subscribes.
+
+use std::time::Instant;
+
+use super::Result;
+use super::figure::{Case, EVENTS, PUBLISH_CPU, REQUESTS};
+use super::histogram::Histogram;
+use super::load::Together;
+use super::options::Publish;
+use super::run::Run;
+
+/// So many events, `batch` in a request, on one kept connection, always some
+/// requests ahead of the answers.
+pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Result<()> {
+    run.warm_up()?;
+    let batch = batch.max(1);
+    let requests = options.events.div_ceil(batch);
+    // As many bytes on their way, however large the requests are.
+    let depth = (options.depth / batch).max(DEPTH_MIN);
+    run.say(format!("{requests} requests of {batch} events"));
+    let before_ns = run.settled_cpu_ns()?;
+    let begun = Instant::now();
+    let mut asked = 0;
+    loop {
+        let room = depth.saturating_sub(run.load.publisher.unanswered());
+        // Half of the requests at a time: a few large writes.
+        if room >= depth / 2 {
+            let more = room.min(requests - asked);
+            for _ in 0..more {
+                run.load.add(batch, options.bytes, Together::Ndjson);
+            }
+            asked += more;
+            run.load.send()?;
+        }
+        if asked == requests && run.load.publisher.unanswered() == 0 {
+            break;
+        }
+        run.load.turn(None)?;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let spent_ns = run.settled_cpu_ns()? - before_ns;
+    let events = (requests * batch) as f64;
+    let case = Case {
+        event_bytes: options.bytes,
+        together: batch,
+        ..Case::default()
+    };
+    let figures = vec![
+        (REQUESTS, requests as f64 / seconds),
+        (EVENTS, events / seconds),
+        (PUBLISH_CPU, spent_ns as f64 / events / 1e3),
+    ];
+    run.add(case, figures, Histogram::default());
+    Ok(())
+}
+
+const DEPTH_MIN: usize = 4;

@@ -1,0 +1,201 @@
+//! Runs: one server each, started for it, and in pairs if two are compared.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::figure::{Case, Figure, Results, Sample};
+use super::histogram::Histogram;
+use super::load::{Load, Together};
+use super::options::{Bench, Common, EVENT_BYTES_MIN};
+use super::server::{Contestant, Server, contestants};
+use super::{Result, usage};
+
+/// All runs of a bench.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    contestants: Vec<Contestant>,
+    rounds: usize,
+    /// Servers are on core 0 and the load is on core 1.
+    pinned: bool,
+    bar: ProgressBar,
+    results: Results,
+}
+
+/// One of them, as a scenario sees it.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) load: Load,
+    /// Whether the server has the company that was asked for.
+    pub(crate) has_company: bool,
+    bar: &'a ProgressBar,
+    at: (usize, usize),
+    samples: &'a mut Vec<Sample>,
+}
+
+impl Runs {
+    pub(crate) fn new(bench: &Bench) -> Result<Runs> {
+        let common = bench.scenario.common();
+        let contestants = contestants(&bench.scenario)?;
+        // Before this process is pinned, which hides a core from it.
+        let machine = usage::machine();
+        let load_average = usage::load_average();
+        let pinned = may_pin(common) && pin_load();
+        let cores = match pinned {
+            true => "servers on core 0, the load on core 1",
+            false => "nothing pinned to a core",
+        };
+        let rounds = usize::from(common.rounds);
+        let kind = match contestants.len() {
+            1 => "runs",
+            _ => "pairs of runs",
+        };
+        let results = Results {
+            scenario: bench.scenario.name(),
+            servers: contestants.iter().map(|one| one.name.clone()).collect(),
+            rounds,
+            setting: format!(
+                "{machine}; {cores}; medians of {rounds} {kind} (least to most); \
+                 load average before: {load_average}"
+            ),
+            command: command_line(),
+            samples: Vec::new(),
+        };
+        Ok(Runs {
+            contestants,
+            rounds,
+            pinned,
+            bar: ProgressBar::new(0).with_style(style()),
+            results,
+        })
+    }
+
+    /// Measures each size in all rounds.
+    pub(crate) fn each(
+        &mut self,
+        sizes: &[usize],
+        mut measure: impl FnMut(&mut Run<'_>, usize) -> Result<()>,
+    ) -> Result<()> {
+        let runs = sizes.len() * self.rounds * self.contestants.len();
+        self.bar.set_length(runs as u64);
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+        for &size in sizes {
+            for round in 0..self.rounds {
+                // Which one comes first alternates, so that a drift of the
+                // machine weighs on both.
+                let mut order: Vec<usize> = (0..self.contestants.len()).collect();
+                order.rotate_left(round % self.contestants.len());
+                for number in order {
+                    let contestant = &self.contestants[number];
+                    self.bar.set_message(contestant.name.clone());
+                    let server = Server::start(&contestant.kind, self.pinned)?;
+                    let mut run = Run {
+                        server: &server,
+                        load: Load::new(&server.subscribe, &server.publish, EVENTS_A_TURN)?,
+                        has_company: contestant.has_company,
+                        bar: &self.bar,
+                        at: (number, round),
+                        samples: &mut self.results.samples,
+                    };
+                    measure(&mut run, size)?;
+                    self.bar.inc(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Results {
+        self.bar.finish_and_clear();
+        self.results
+    }
+}
+
+impl Run<'_> {
+    /// Says what is going on.
+    pub(crate) fn say(&self, what: impl Into<String>) {
+        self.bar.set_message(what.into());
+    }
+
+    /// The first request warms what is made once, for however many clients.
+    pub(crate) fn warm_up(&mut self) -> Result<()> {
+        self.load
+            .deliver(1, EVENT_BYTES_MIN, Together::Ndjson)
+            .map(|_| ())
+    }
+
+    pub(crate) fn add(&mut self, case: Case, figures: Vec<(Figure, f64)>, latencies: Histogram) {
+        let (server, round) = self.at;
+        self.samples.push(Sample {
+            case,
+            server,
+            round,
+            figures,
+            latencies,
+        });
+    }
+
+    /// The server's CPU time once it no longer spends any: a thread's time is
+    /// only exact when it sleeps, and work may go on after the last client has
+    /// its event.
+    pub(crate) fn settled_cpu_ns(&mut self) -> Result<u64> {
+        let mut before = self.server.cpu_ns()?;
+        for _ in 0..SETTLE_LOOKS_MAX {
+            self.load.idle(Duration::from_millis(10))?;
+            let now = self.server.cpu_ns()?;
+            if now - before < SETTLED_NS {
+                return Ok(now);
+            }
+            before = now;
+        }
+        Ok(before)
+    }
+}
+
+/// A server of several threads needs its cores.
+fn may_pin(common: &Common) -> bool {
+    common.threads.is_none_or(|threads| threads == 1)
+}
+
+/// Puts this process on core 1; whether there are two cores and `taskset`, so
+/// that servers can have core 0 for themselves.
+fn pin_load() -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let me = std::process::id().to_string();
+    let pin = || {
+        Command::new("taskset")
+            .args(["-cp", "1", &me])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    };
+    cores > 1 && pin().is_ok_and(|status| status.success())
+}
+
+/// The command that gives these figures, but for where the report goes.
+fn command_line() -> String {
+    let mut line = "pushwheel".to_owned();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--html" {
+            words.next();
+        } else if !word.starts_with("--html=") {
+            line.push(' ');
+            line.push_str(&word);
+        }
+    }
+    line
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} run {pos}/{len}, {eta} left · {msg}")
+        .expect("the template is well formed")
+}
+
+const EVENTS_A_TURN: usize = 1024;
+/// Less than this in 10 ms is a server's own ticking, not work of ours.
+const SETTLED_NS: u64 = 100_000;
+/// A server that is never quiet is measured after two seconds anyway.
+const SETTLE_LOOKS_MAX: usize = 200;

@@ -1,0 +1,232 @@
+//! The servers that are measured, each a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use super::bare::BareLoop;
+use super::options::{Common, Scenario};
+use super::{Fault, Result, fault, usage};
+
+/// Which server.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// The bare loop, and how often it sends heartbeats.
+    Bare { heartbeat_ms: u64 },
+    /// `pushwheel serve` of this program, with further arguments.
+    Pushwheel { exe: PathBuf, serve: Vec<String> },
+    /// One that runs already.
+    Running {
+        subscribe: Url,
+        publish: Url,
+        pid: u32,
+    },
+}
+
+/// A server that takes part: what it is, what it is called, and whether it has
+/// the company that the command line asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Contestant {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) has_company: bool,
+}
+
+/// A server that listens. One that was started here ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) subscribe: Url,
+    pub(crate) publish: Url,
+    /// Where other channels of our own server are, but for their names.
+    pub(crate) channels: Option<Url>,
+    pid: u32,
+    /// With its output, which must stay open as long as it may print.
+    child: Option<(Child, BufReader<ChildStdout>)>,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub(crate) struct Url {
+    pub(crate) address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) path: String,
+}
+
+/// Who is measured, and who is paired with it, if anybody is.
+pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
+    let common = scenario.common();
+    let (first, name) = match (&common.url, &common.publish_url, common.pid) {
+        (Some(url), Some(publish), Some(pid)) => (running(url, publish, pid)?, url.clone()),
+        _ => match &common.exe {
+            Some(exe) => (pushwheel(common, exe.clone()), exe.display().to_string()),
+            None => {
+                let me = std::env::current_exe()?;
+                (pushwheel(common, me), "pushwheel".to_owned())
+            }
+        },
+    };
+    let first = Contestant {
+        kind: first,
+        name,
+        has_company: true,
+    };
+    let Some(against) = &common.against else {
+        return Ok(vec![first]);
+    };
+    let kind = match &against[..] {
+        "alone" => first.kind.clone(),
+        "bare" => Kind::Bare {
+            heartbeat_ms: match scenario {
+                Scenario::Idle(idle) if idle.heartbeats_for.is_some() => idle.bare_heartbeat_ms,
+                _ => 0,
+            },
+        },
+        url if url.starts_with("http://") => {
+            let (Some(publish), Some(pid)) = (&common.against_publish_url, common.against_pid)
+            else {
+                return fault("--against URL needs --against-publish-url and --against-pid");
+            };
+            running(url, publish, pid)?
+        }
+        path => pushwheel(common, path.into()),
+    };
+    let second = Contestant {
+        kind,
+        name: against.clone(),
+        has_company: against != "alone",
+    };
+    Ok(vec![first, second])
+}
+
+fn pushwheel(common: &Common, exe: PathBuf) -> Kind {
+    let mut serve = common.serve.clone();
+    if let Some(threads) = common.threads {
+        serve.extend(["--threads".to_owned(), threads.to_string()]);
+    }
+    Kind::Pushwheel { exe, serve }
+}
+
+fn running(url: &str, publish: &str, pid: u32) -> Result<Kind> {
+    Ok(Kind::Running {
+        subscribe: Url::parse(url)?,
+        publish: Url::parse(publish)?,
+        pid,
+    })
+}
+
+impl Server {
+    /// Starts one, or takes the one that runs; on core 0, if `pinned`.
+    pub(crate) fn start(kind: &Kind, pinned: bool) -> Result<Server> {
+        match kind {
+            Kind::Bare { heartbeat_ms } => {
+                let me = std::env::current_exe()?;
+                Server::spawn(&me, &BareLoop::arguments(*heartbeat_ms), pinned)
+            }
+            Kind::Pushwheel { exe, serve } => {
+                let mut arguments = ["serve", "--listen", "127.0.0.1:0"]
+                    .map(String::from)
+                    .to_vec();
+                arguments.extend_from_slice(serve);
+                Server::spawn(exe, &arguments, pinned)
+            }
+            Kind::Running {
+                subscribe,
+                publish,
+                pid,
+            } => Ok(Server {
+                subscribe: subscribe.clone(),
+                publish: publish.clone(),
+                channels: None,
+                pid: *pid,
+                child: None,
+            }),
+        }
+    }
+
+    fn spawn(exe: &Path, arguments: &[String], pinned: bool) -> Result<Server> {
+        // taskset becomes the server, so the child's process id is the server's.
+        let mut command = if pinned {
+            let mut command = Command::new("taskset");
+            command.args(["-c", "0"]).arg(exe);
+            command
+        } else {
+            Command::new(exe)
+        };
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Fault(format!("cannot start {}: {error}", exe.display())))?;
+        let pid = child.id();
+        let mut output = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let Some(base) = listening_at(&mut output) else {
+            let end = child.wait()?;
+            return fault(format!(
+                "{} did not print where it listens: {end}",
+                exe.display()
+            ));
+        };
+        let channels = Url::parse(&format!("{base}/channels/"))?;
+        Ok(Server {
+            subscribe: channels.join("bench"),
+            publish: channels.join("bench"),
+            channels: Some(channels),
+            pid,
+            child: Some((child, output)),
+        })
+    }
+
+    pub(crate) fn cpu_ns(&self) -> Result<u64> {
+        usage::cpu_ns(self.pid)
+    }
+
+    pub(crate) fn rss_bytes(&self) -> Result<u64> {
+        usage::rss_bytes(self.pid)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.child {
+            // It may have ended by itself, which the load has noticed by now.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Url {
+    fn parse(text: &str) -> Result<Url> {
+        let wrong = || Fault(format!("{text}: http://HOST:PORT/PATH is needed"));
+        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+        let (host, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        let mut addresses = host.to_socket_addrs().map_err(|_| wrong())?;
+        Ok(Url {
+            address: addresses.next().ok_or_else(wrong)?,
+            host: host.into(),
+            path: path.into(),
+        })
+    }
+
+    pub(crate) fn join(&self, name: &str) -> Url {
+        Url {
+            path: format!("{}{name}", self.path),
+            ..self.clone()
+        }
+    }
+}
+
+/// The first `http://HOST:PORT` that a server prints.
+fn listening_at(output: &mut impl BufRead) -> Option<String> {
+    output.lines().map_while(|line| line.ok()).find_map(|line| {
+        let url = &line[line.find("http://")?..];
+        let is_outside = |c: char| c != ':' && c != '.' && !c.is_ascii_alphanumeric();
+        let end = url["http://".len()..].find(is_outside);
+        Some(url[..end.map_or(url.len(), |end| end + "http://".len())].to_owned())
+    })
+}

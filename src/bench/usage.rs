@@ -1,0 +1,64 @@
+//! What a process has used and what the machine is, as `/proc` tells it.
+
+use std::fs;
+
+use super::{Fault, Result};
+
+/// The CPU time of all threads of a process, in nanoseconds. `schedstat` counts
+/// exactly, where the `utime` and `stime` of `stat` come in steps of 10 ms.
+pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .map_err(|error| Fault(format!("the server's process {pid} is not there: {error}")))?;
+    let spent = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Ok(spent.sum())
+}
+
+/// The resident memory of a process, in bytes. `smaps_rollup` counts the pages;
+/// `statm` may be off by what each core has not yet added.
+pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
+    kib_in(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
+}
+
+/// What the kernel holds in small objects, sockets among them, in bytes: of
+/// the whole machine, so of both ends of a connection over loopback.
+pub(crate) fn kernel_bytes() -> Result<u64> {
+    kib_in("/proc/meminfo", "Slab:")
+}
+
+fn kib_in(path: &str, label: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).map_err(|error| Fault(format!("{path}: {error}")))?;
+    let line = text.lines().find(|line| line.starts_with(label));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| Fault(format!("{path} has no line `{label} N kB`")))
+}
+
+/// The machine, in one line.
+pub(crate) fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown CPU", |rest| {
+        rest.trim_start_matches([' ', '\t', ':'])
+    });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let gib = kib_in("/proc/meminfo", "MemTotal:").unwrap_or(0) as f64 / (1 << 30) as f64;
+    let is_virtual = cpus.contains(" hypervisor");
+    format!(
+        "{cores} × {model}{}, {gib:.0} GiB, Linux {}",
+        if is_virtual { " (virtual)" } else { "" },
+        read("/proc/sys/kernel/osrelease").trim(),
+    )
+}
+
+/// How busy the machine is, the mean of the last minute: much above 0 before
+/// the bench begins, and its figures say little.
+pub(crate) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
