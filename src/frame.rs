@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Event, EventError};
+use crate::packed;
 
 /// The finished bytes of one event. To clone it is to count one more reader.
 ///
@@ -39,6 +40,8 @@ pub struct Frame {
     start: u16,
     /// Where what follows the stamped id begins; 0 if there is no room for one.
     body: u16,
+    /// Whether these are blocks of a compressed stream.
+    is_packed: bool,
 }
 
 impl Frame {
@@ -103,6 +106,7 @@ impl Frame {
             bytes: Arc::from(bytes),
             start: 0,
             body: 0,
+            is_packed: false,
         }
     }
 
@@ -125,11 +129,18 @@ impl Frame {
             .get_mut(..usize::from(self.body))
             .expect("the body begins within the frame");
         let mut at = gap.len();
+        let head = match self.is_packed {
+            true => Some(packed::stored_head(
+                ID_FIELD.len() + id_prefix.len() + digits.len() + 1,
+            )),
+            false => None,
+        };
         for part in [
             b"\n".as_slice(),
             digits.as_bytes(),
             id_prefix.as_bytes(),
             ID_FIELD,
+            head.as_ref().map_or(&[], |head| head),
         ] {
             let end = at;
             at = end
@@ -138,6 +149,29 @@ impl Frame {
             gap[at..end].copy_from_slice(part);
         }
         self.start = position(at);
+    }
+
+    /// The same event in blocks of a compressed stream, compressed if it has
+    /// `from_bytes` or more. This one must not be stamped yet; what has room
+    /// for an id here has it there.
+    pub fn pack(&self, from_bytes: usize) -> Frame {
+        let body = &self.bytes[usize::from(self.body)..];
+        let gap_bytes = match usize::from(self.body) {
+            0 => 0,
+            gap => gap + packed::STORED_OVERHEAD_BYTES,
+        };
+        let mut out = vec![0; gap_bytes];
+        if body.len() >= from_bytes {
+            packed::deflated(body, &mut out);
+        } else {
+            packed::stored(body, &mut out);
+        }
+        Frame {
+            bytes: Arc::from(out),
+            start: position(gap_bytes),
+            body: position(gap_bytes),
+            is_packed: true,
+        }
     }
 
     /// The bytes to send: one whole event.
@@ -185,6 +219,7 @@ impl Frame {
             bytes: Arc::from(out.as_slice()),
             start: position(gap_bytes),
             body: position(gap_bytes),
+            is_packed: false,
         };
         if out.capacity() <= SCRATCH_BYTES_MAX {
             // A thread whose locals are gone has no use for it: it is dropped.

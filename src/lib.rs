@@ -86,6 +86,7 @@ mod exchange;
 mod frame;
 mod http;
 mod hub;
+mod packed;
 mod reactor;
 mod router;
 #[cfg(feature = "server")]

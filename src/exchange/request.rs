@@ -166,6 +166,25 @@ impl Request {
             .is_some_and(|accept| accept.split(',').any(named))
     }
 
+    /// Whether the client says that it takes this content coding, by name.
+    #[must_use]
+    pub fn accepts_encoding(&self, coding: &str) -> bool {
+        let takes = |offer: &str| {
+            let mut parts = offer.split(';').map(str::trim);
+            let is_it = parts
+                .next()
+                .is_some_and(|name| name.eq_ignore_ascii_case(coding));
+            // `q=0` is how a client says no (RFC 9110 section 12.4.2).
+            let refuses = |part: &str| {
+                let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
+                weight.is_some_and(|weight| weight.parse() == Ok(0.0))
+            };
+            is_it && !parts.any(refuses)
+        };
+        self.header("accept-encoding")
+            .is_some_and(|offers| offers.split(',').any(takes))
+    }
+
     /// Where this client's stream begins: after the id in the header
     /// `Last-Event-ID`, which a browser sends when it reconnects; else after
     /// the one in the query, `last_event_id` or `lastEventId`, where

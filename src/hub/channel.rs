@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::audience::Condition;
 use super::client::{ClientId, ClientInfo, DisconnectReason};
 use super::id::EventId;
-use super::publish::Target;
+use super::options::ChannelOptions;
+use super::publish::{Ready, Target};
 use super::{ChannelKey, Hub};
 use crate::event::{Event, EventError};
 
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     hub: Arc<Hub>,
     key: ChannelKey,
     name: Arc<str>,
+    options: Arc<ChannelOptions>,
 }
 
 impl fmt::Debug for Channel {
@@ -298,7 +300,7 @@ impl Channel {
         target: Target<'_>,
     ) -> Result<Published, PublishError> {
         let hub = &self.shared.hub;
-        hub.publish(self.shared.key, [hub.encode(event)?], target)
+        hub.publish(self.shared.key, [self.encode(event)?], target)
     }
 
     fn publish_batch<'a, E: Borrow<Event<'a>>>(
@@ -306,13 +308,17 @@ impl Channel {
         events: impl IntoIterator<Item = E>,
         target: Target<'_>,
     ) -> Result<Published, PublishError> {
-        let hub = &self.shared.hub;
-        let encode = |event: E| hub.encode(event.borrow());
+        let encode = |event: E| self.encode(event.borrow());
         let ready = events
             .into_iter()
             .map(encode)
             .collect::<Result<Vec<_>, _>>()?;
-        hub.publish(self.shared.key, ready, target)
+        self.shared.hub.publish(self.shared.key, ready, target)
+    }
+
+    fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
+        let compress_from = self.shared.options.compress_from;
+        self.shared.hub.encode(event, compress_from)
     }
 
     /// Ends the channel in good order: its clients are sent what there is,
@@ -327,7 +333,7 @@ impl Channel {
     pub fn finish<'a>(&self, event: Option<impl Borrow<Event<'a>>>) -> Result<usize, PublishError> {
         let hub = &self.shared.hub;
         let event = match event {
-            Some(event) => Some(hub.encode(event.borrow())?),
+            Some(event) => Some(self.encode(event.borrow())?),
             None => None,
         };
         hub.finish(self.shared.key, event)
@@ -434,11 +440,17 @@ impl Channel {
         }
     }
 
-    pub(crate) fn new(hub: &Arc<Hub>, key: ChannelKey, name: Arc<str>) -> Channel {
+    pub(crate) fn new(
+        hub: &Arc<Hub>,
+        key: ChannelKey,
+        name: Arc<str>,
+        options: Arc<ChannelOptions>,
+    ) -> Channel {
         let shared = Shared {
             hub: hub.clone(),
             key,
             name,
+            options,
         };
         Channel {
             shared: Arc::new(shared),

@@ -93,6 +93,8 @@ pub(crate) struct Entry {
 pub(crate) struct Rare {
     /// For whom the entry is; `None` is everybody.
     pub(crate) directed: Option<Directed>,
+    /// The frame for streams that are compressed.
+    pub(crate) packed: Option<Frame>,
     /// The id that the publisher gave.
     pub(crate) own_id: Option<Arc<str>>,
     /// The key under which a newer event replaces this one.
@@ -121,9 +123,18 @@ impl Entry {
         self.rare.as_ref()?.own_id.as_deref()
     }
 
+    /// The frame for streams that are compressed, or for those that are not.
+    pub(crate) fn frame(&self, is_packed: bool) -> &Frame {
+        let packed = self.rare.as_ref().filter(|_| is_packed);
+        packed
+            .and_then(|rare| rare.packed.as_ref())
+            .unwrap_or(&self.frame)
+    }
+
     fn bytes(&self) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| {
             size_of::<Rare>()
+                + rare.packed.as_ref().map_or(0, Frame::len)
                 + rare.own_id.as_ref().map_or(0, |id| 2 * id.len())
                 + rare.key.as_ref().map_or(0, |key| 2 * key.len())
                 + rare

@@ -337,7 +337,7 @@ impl Hub {
         if let Some(shared) = channel.shared.upgrade() {
             return Channel::from_shared(shared);
         }
-        let handle = Channel::new(self, key, channel.name.clone());
+        let handle = Channel::new(self, key, channel.name.clone(), channel.options.clone());
         channel.shared = Arc::downgrade(handle.shared());
         handle
     }

@@ -38,7 +38,7 @@ use id::{Epoch, EventId};
 use options::ChannelOptions;
 use state::State;
 
-pub(crate) use reading::{Read, Report, Span};
+pub(crate) use reading::{Read, Report, Source, Span};
 pub(crate) use state::{Membership, Seat};
 pub use subscribe::Start;
 pub(crate) use subscribe::{Join, JoinError, Joined};

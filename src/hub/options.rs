@@ -54,6 +54,7 @@ pub struct ChannelOptions {
     pub(crate) finished_for: Duration,
     pub(crate) indexed: Vec<Box<str>>,
     pub(crate) publish_rate: Option<Rate>,
+    pub(crate) compress_from: Option<usize>,
 }
 
 impl Default for ChannelOptions {
@@ -77,6 +78,7 @@ impl ChannelOptions {
             finished_for: Duration::from_secs(60),
             indexed: Vec::new(),
             publish_rate: None,
+            compress_from: None,
         }
     }
 
@@ -168,6 +170,18 @@ impl ChannelOptions {
     #[must_use]
     pub fn publish_rate(mut self, rate: Rate) -> Self {
         self.publish_rate = Some(rate);
+        self
+    }
+
+    /// Streams to clients that take gzip are compressed: events of `bytes` or
+    /// more once for all of them, by the thread that publishes; smaller ones
+    /// go out as they are. No client costs more memory for it, and no event
+    /// waits for another. The log holds each event in both forms. Default:
+    /// nothing is compressed. A stream of several channels is compressed if
+    /// all of them are.
+    #[must_use]
+    pub fn compress_from(mut self, bytes: usize) -> Self {
+        self.compress_from = Some(bytes);
         self
     }
 

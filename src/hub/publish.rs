@@ -27,6 +27,8 @@ pub(crate) enum Target<'a> {
 /// An event that is encoded and checked, and needs only its place.
 pub(crate) struct Ready {
     frame: Frame,
+    /// The same for streams that are compressed, if the channel has any.
+    packed: Option<Frame>,
     /// Whether the hub gives it an id.
     is_sequenced: bool,
     own_id: Option<Arc<str>>,
@@ -37,6 +39,7 @@ impl Ready {
     pub(crate) fn raw(bytes: &[u8]) -> Ready {
         Ready {
             frame: Frame::raw(bytes),
+            packed: None,
             is_sequenced: false,
             own_id: None,
             key: None,
@@ -63,9 +66,15 @@ pub(crate) enum Patience {
 
 impl Hub {
     /// Encodes an event; its sequence number is filled in when it has one.
-    pub(crate) fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
+    pub(crate) fn encode(
+        &self,
+        event: &Event<'_>,
+        compress_from: Option<usize>,
+    ) -> Result<Ready, PublishError> {
+        let frame = Frame::encode(event, &self.id_prefix)?;
         Ok(Ready {
-            frame: Frame::encode(event, &self.id_prefix)?,
+            packed: compress_from.map(|bytes| frame.pack(bytes)),
+            frame,
             is_sequenced: true,
             own_id: event.id().map(Arc::from),
             key: event.key().filter(|key| !key.is_empty()).map(Arc::from),
@@ -76,7 +85,7 @@ impl Hub {
     pub(crate) fn encode_private(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
         Ok(Ready {
             is_sequenced: false,
-            ..self.encode(event)?
+            ..self.encode(event, None)?
         })
     }
 
@@ -143,21 +152,21 @@ impl Hub {
         &self,
         events: &[E],
     ) -> Result<Published, PublishError> {
-        // Checked once for all, though each channel needs frames of its own:
-        // the ids differ.
-        let encode = || -> Result<Vec<Ready>, PublishError> {
-            events.iter().map(|e| self.encode(e.borrow())).collect()
+        // Each channel needs frames of its own: the ids differ.
+        let encode = |compress_from| -> Result<Vec<Ready>, PublishError> {
+            let encode = |event: &E| self.encode(event.borrow(), compress_from);
+            events.iter().map(encode).collect()
         };
-        encode()?;
-        let mut keys: Vec<ChannelKey> = self.lock().names.values().copied().collect();
+        encode(None)?;
+        let mut keys = self.lock().keys_to_publish();
         keys.sort_unstable();
         let mut total = Published {
             id: self.id_of(self.lock().sequence),
             events: 0,
             clients: 0,
         };
-        for key in keys {
-            match self.publish(key, encode()?, Target::Everybody) {
+        for (key, compress_from) in keys {
+            match self.publish(key, encode(compress_from)?, Target::Everybody) {
                 Ok(published) => {
                     total.id = published.id;
                     total.events += published.events;
@@ -165,8 +174,8 @@ impl Hub {
                 }
                 // Closed or finished since the list was made: not one of all.
                 Err(PublishError::Closed | PublishError::Finished) => {}
-                Err(PublishError::TooLarge { bytes, .. }) => {
-                    ::log::debug!("an event of {bytes} bytes is too large for one of the channels");
+                Err(error @ (PublishError::TooLarge { .. } | PublishError::RateLimited { .. })) => {
+                    ::log::debug!("one of all channels was left out: {error}")
                 }
                 Err(error) => return Err(error),
             }
@@ -217,6 +226,7 @@ impl Hub {
         state.sequence = sequence;
         let Ready {
             mut frame,
+            mut packed,
             is_sequenced,
             own_id,
             key: conflation_key,
@@ -225,15 +235,20 @@ impl Hub {
         let conflation_key = conflation_key.filter(|_| channel.options.conflates());
         if is_sequenced {
             frame.stamp(&self.id_prefix, sequence);
+            if let Some(packed) = &mut packed {
+                packed.stamp(&self.id_prefix, sequence);
+            }
         }
         let id = match &own_id {
             Some(own) => EventId::own(own.clone()),
             None => self.id_of(sequence),
         };
-        let is_plain = directed.is_none() && own_id.is_none() && conflation_key.is_none();
+        let is_plain =
+            directed.is_none() && packed.is_none() && own_id.is_none() && conflation_key.is_none();
         let rare = (!is_plain).then(|| {
             Box::new(Rare {
                 directed,
+                packed,
                 own_id,
                 key: conflation_key,
             })
@@ -251,6 +266,16 @@ impl Hub {
 }
 
 impl State {
+    /// All named channels, and from which size on they compress.
+    fn keys_to_publish(&self) -> Vec<(ChannelKey, Option<usize>)> {
+        let named = self
+            .channels()
+            .filter(|(_, channel)| !channel.name.is_empty());
+        named
+            .map(|(key, channel)| (key, channel.options.compress_from))
+            .collect()
+    }
+
     /// How much was sent to a client whose `on_connect` is under way.
     fn welcome_bytes(&self, place: Place) -> usize {
         self.welcomes.get(&place).map_or(0, Vec::len)

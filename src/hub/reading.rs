@@ -10,6 +10,14 @@ use super::{ChannelKey, Hub, Work};
 /// lock is not held for long; one entry with more goes alone.
 const TARGETS_MAX: usize = 1024;
 
+/// What is read, and in which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source<'a> {
+    pub(crate) channels: &'a [ChannelKey],
+    /// Whether it is for streams that are compressed.
+    pub(crate) is_packed: bool,
+}
+
 /// What [`Hub::gather`] found beside the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gathered {
@@ -69,20 +77,25 @@ impl Hub {
     pub(crate) fn gather(
         &self,
         reactor: u16,
-        channels: &[ChannelKey],
+        source: Source<'_>,
         after: u64,
         bytes_max: usize,
         batch: &mut Batch,
         targets: &mut Vec<u64>,
     ) -> Gathered {
+        let Source {
+            channels,
+            is_packed,
+        } = source;
         let state = self.lock();
         let (through, has_more) = state.walk(channels, after, state.sequence, |lane, entry| {
             match entry.directed() {
                 None => {
-                    if !batch.is_empty() && batch.len() + entry.frame.len() > bytes_max {
+                    let frame = entry.frame(is_packed);
+                    if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                         return false;
                     }
-                    batch.push(entry.sequence, lane, &entry.frame);
+                    batch.push(entry.sequence, lane, frame);
                 }
                 Some(directed) => {
                     if !targets.is_empty() && targets.len() + directed.slots.len() > TARGETS_MAX {
@@ -111,12 +124,16 @@ impl Hub {
     /// Copies what is for one client into `batch`, up to about `bytes_max`.
     pub(crate) fn read(
         &self,
-        channels: &[ChannelKey],
+        source: Source<'_>,
         seats: &[Seat],
         span: Span,
         bytes_max: usize,
         batch: &mut Batch,
     ) -> Read {
+        let Source {
+            channels,
+            is_packed,
+        } = source;
         let Span {
             seen,
             through,
@@ -148,10 +165,11 @@ impl Hub {
                 })
             });
             if is_admitted {
-                if !batch.is_empty() && batch.len() + entry.frame.len() > bytes_max {
+                let frame = entry.frame(is_packed);
+                if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                     return false;
                 }
-                batch.push(entry.sequence, lane, &entry.frame);
+                batch.push(entry.sequence, lane, frame);
             }
             true
         });

@@ -56,6 +56,8 @@ pub(crate) struct Joined {
     /// Of what there was before the client came, up to here, it is sent only
     /// events with a key.
     pub(crate) keyed_through: u64,
+    /// Whether the stream is compressed for a client that takes gzip.
+    pub(crate) compresses: bool,
     /// The data of the gap event with which the stream has to begin.
     pub(crate) gap: Option<String>,
     /// Whether the client holds no id that says where the stream begins.
@@ -168,6 +170,7 @@ impl State {
                 .next()
                 .map_or_else(Arc::default, |c| c.options.clone()),
             keyed_through: 0,
+            compresses: channels().all(|channel| channel.options.compress_from.is_some()),
             gap: None,
             needs_id: true,
         };

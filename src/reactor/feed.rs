@@ -10,19 +10,23 @@
 //!             has the batch    gets it next             resumes when it can be written
 //! ```
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
 
 use crate::frame::Frame;
-use crate::hub::ChannelKey;
 use crate::hub::batch::Batch;
 use crate::hub::options::ChannelOptions;
+use crate::hub::{ChannelKey, Source};
+use crate::packed;
 
 /// See the [module](self).
 pub(super) struct Feed {
     pub(super) channels: Box<[ChannelKey]>,
+    /// Whether its clients' streams are compressed.
+    pub(super) is_packed: bool,
     pub(super) options: Arc<ChannelOptions>,
     /// Everything up to here was gathered.
     pub(super) through: u64,
@@ -53,10 +57,11 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    fn new(channels: Box<[ChannelKey]>, options: Arc<ChannelOptions>, through: u64) -> Feed {
+    fn new(source: Source<'_>, options: Arc<ChannelOptions>, through: u64) -> Feed {
         Feed {
-            delivered: vec![0; channels.len()].into(),
-            channels,
+            delivered: vec![0; source.channels.len()].into(),
+            channels: source.channels.into(),
+            is_packed: source.is_packed,
             options,
             through,
             batch: None,
@@ -72,6 +77,23 @@ impl Feed {
             is_ending: false,
             gaps: 0,
         }
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            channels: &self.channels,
+            is_packed: self.is_packed,
+        }
+    }
+
+    /// A frame of the loop's own, as this feed's clients read it.
+    pub(super) fn own_frame(&self, bytes: &[u8]) -> Frame {
+        Frame::raw(&self.wrap(bytes))
+    }
+
+    /// Bytes of the loop's own, as this feed's clients read them.
+    pub(super) fn wrap<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        wrap(bytes, self.is_packed)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -132,6 +154,16 @@ impl Feed {
     }
 }
 
+/// Bytes of the loop's own, as a stream has them that is compressed or not.
+pub(super) fn wrap(bytes: &[u8], is_packed: bool) -> Cow<'_, [u8]> {
+    if !is_packed {
+        return bytes.into();
+    }
+    let mut blocks = Vec::with_capacity(bytes.len() + packed::STORED_OVERHEAD_BYTES);
+    packed::stored(bytes, &mut blocks);
+    blocks.into()
+}
+
 /// The clients whose place in a list has changed, with their new index.
 pub(super) type Moves = [Option<(u32, usize)>; 2];
 
@@ -180,7 +212,8 @@ pub(super) struct Local {
 /// The feeds of a reactor.
 pub(super) struct Feeds {
     pub(super) slots: Slab<Feed>,
-    by_channels: HashMap<Box<[ChannelKey]>, u32>,
+    /// The feeds of streams that are not compressed, and of those that are.
+    by_channels: [HashMap<Box<[ChannelKey]>, u32>; 2],
     pub(super) locals: HashMap<ChannelKey, Local>,
 }
 
@@ -188,7 +221,7 @@ impl Feeds {
     pub(super) fn new() -> Feeds {
         Feeds {
             slots: Slab::new(),
-            by_channels: HashMap::new(),
+            by_channels: [HashMap::new(), HashMap::new()],
             locals: HashMap::new(),
         }
     }
@@ -209,16 +242,18 @@ impl Feeds {
     /// `through` counts as gathered then.
     pub(super) fn find_or_insert(
         &mut self,
-        channels: &[ChannelKey],
+        source: Source<'_>,
         options: &Arc<ChannelOptions>,
         through: u64,
     ) -> u32 {
-        if let Some(id) = self.by_channels.get(channels) {
+        let channels = source.channels;
+        let by_channels = &mut self.by_channels[usize::from(source.is_packed)];
+        if let Some(id) = by_channels.get(channels) {
             return *id;
         }
-        let feed = Feed::new(channels.into(), options.clone(), through);
+        let feed = Feed::new(source, options.clone(), through);
         let id = u32::try_from(self.slots.insert(feed)).expect("fewer feeds than 2^32");
-        self.by_channels.insert(channels.into(), id);
+        by_channels.insert(channels.into(), id);
         for key in channels {
             self.locals.entry(*key).or_default().feeds.push(id);
         }
@@ -227,7 +262,7 @@ impl Feeds {
 
     pub(super) fn remove(&mut self, id: u32) -> Feed {
         let feed = self.slots.remove(id as usize);
-        self.by_channels.remove(&feed.channels);
+        self.by_channels[usize::from(feed.is_packed)].remove(&feed.channels);
         for key in &feed.channels {
             if let Some(local) = self.locals.get_mut(key) {
                 local.feeds.retain(|other| *other != id);
@@ -260,7 +295,11 @@ mod tests {
 
     fn feed(current: &[u32]) -> Feed {
         let key = ChannelKey { slot: 0, tenant: 1 };
-        let mut feed = Feed::new([key].into(), Arc::default(), 0);
+        let source = Source {
+            channels: &[key],
+            is_packed: false,
+        };
+        let mut feed = Feed::new(source, Arc::default(), 0);
         feed.current = current.to_vec();
         feed
     }

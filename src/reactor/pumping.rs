@@ -95,7 +95,7 @@ impl<N: Net> Reactor<N> {
         let after = feed.through;
         let gathered = self.hub.gather(
             self.index,
-            &feed.channels,
+            feed.source(),
             after,
             self.budgets.buffer_bytes,
             &mut batch,
@@ -297,7 +297,7 @@ impl<N: Net> Reactor<N> {
                 keyed_through: cursor.keyed_through,
             };
             let read = self.hub.read(
-                &feed.channels,
+                feed.source(),
                 seats,
                 span,
                 self.budgets.buffer_bytes,
@@ -416,10 +416,11 @@ impl<N: Net> Reactor<N> {
         }
         feed.gaps += 1;
         let id = self.hub.id_of(resume_at).to_string();
+        let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
         let cursor = &mut self.cursors[stream.cursor as usize];
         cursor.seen = resume_at;
         cursor.owed = Some(Owed {
-            frame: Frame::internal("pushwheel.gap", Some(&id), None, gap),
+            frame: feed.own_frame(gap.as_bytes()),
             written: 0,
             lane: None,
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::{NONE, State, Stream};
-use super::feed::{Cursor, Moves, Owed};
+use super::feed::{Cursor, Moves, Owed, wrap};
 use super::net::Net;
 use super::serving::{Flow, guard, is_transient};
 use super::{Reactor, TICK_MS, as_ms};
@@ -12,7 +12,8 @@ use crate::frame::{self, Frame};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
 use crate::hub::channel::Channel;
 use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
-use crate::hub::{ChannelKey, Join, JoinError, Joined, Membership, Seat, Start};
+use crate::hub::{ChannelKey, Join, JoinError, Joined, Membership, Seat, Source, Start};
+use crate::packed;
 
 /// What every stream's head says: what the bytes are, and that nobody may
 /// keep, change or hold back any of them (`X-Accel-Buffering` is nginx's).
@@ -101,8 +102,13 @@ impl<N: Net> Reactor<N> {
             guard("on_connect", || on_connect(&info));
             welcome = self.hub.welcome(&channels, &joined.seats, self.place(key));
         }
-        self.write_opening(&all_headers, Some(&joined), output);
-        self.start_stream(key, &channels, joined, &welcome, output);
+        let is_packed = joined.compresses && request.accepts_encoding("gzip");
+        self.write_opening(&all_headers, Some(&joined), is_packed, output);
+        let source = Source {
+            channels: &channels,
+            is_packed,
+        };
+        self.start_stream(key, source, joined, &welcome, output);
         Flow::Left
     }
 
@@ -131,8 +137,12 @@ impl<N: Net> Reactor<N> {
         };
         match self.hub.join(join) {
             Ok(joined) => {
-                self.write_opening(&[&headers], None, output);
-                self.start_stream(key, &[channel], joined, &[], output);
+                self.write_opening(&[&headers], None, false, output);
+                let source = Source {
+                    channels: &[channel],
+                    is_packed: false,
+                };
+                self.start_stream(key, source, joined, &[], output);
                 guard("a handler that streams", || (plan.open)(sink));
                 Flow::Left
             }
@@ -212,30 +222,41 @@ impl<N: Net> Reactor<N> {
         &mut self,
         headers: &[&Headers],
         joined: Option<&Joined>,
+        is_packed: bool,
         output: &mut Vec<u8>,
     ) {
-        match joined {
-            Some(joined) => {
-                let options = joined.options.clone();
-                let mut all = headers.to_vec();
-                all.push(&options.headers);
-                self.write_stream_head(&all, output);
+        let mut coding = Headers::new();
+        let mut all = headers.to_vec();
+        if let Some(joined) = joined {
+            all.push(&joined.options.headers);
+            if joined.compresses {
+                let added = coding.append("Vary", "Accept-Encoding");
+                added.expect("this can be a header");
             }
-            None => self.write_stream_head(headers, output),
         }
-        output.extend_from_slice(GREETING);
+        if is_packed {
+            let added = coding.append("Content-Encoding", "gzip");
+            added.expect("this can be a header");
+        }
+        all.push(&coding);
+        self.write_stream_head(&all, output);
+        if is_packed {
+            output.extend_from_slice(&packed::HEADER);
+        }
+        output.extend_from_slice(&wrap(GREETING, is_packed));
         let Some(joined) = joined else {
             return;
         };
         let id = self.hub.id_of(joined.seen).to_string();
         if let Some(gap) = &joined.gap {
             let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
-            output.extend_from_slice(gap.as_bytes());
+            output.extend_from_slice(&wrap(gap.as_bytes(), is_packed));
         } else if joined.needs_id {
             // A block of an id alone dispatches nothing, but the browser keeps
             // the id (HTML Standard 9.2.6), and so misses nothing even if it
             // is cut off before its first event.
-            output.extend_from_slice(format!("id: {id}\n\n").as_bytes());
+            let block = format!("id: {id}\n\n");
+            output.extend_from_slice(&wrap(block.as_bytes(), is_packed));
         }
     }
 
@@ -244,18 +265,19 @@ impl<N: Net> Reactor<N> {
     fn start_stream(
         &mut self,
         key: u32,
-        channels: &[ChannelKey],
+        source: Source<'_>,
         joined: Joined,
         welcome: &[u8],
         output: &mut Vec<u8>,
     ) {
+        let welcome = &*wrap(welcome, source.is_packed);
         let has_replay = joined.seen < joined.head;
         if !has_replay {
             output.extend_from_slice(welcome);
         }
         let feed_id = self
             .feeds
-            .find_or_insert(channels, &joined.options, joined.now);
+            .find_or_insert(source, &joined.options, joined.now);
         let seat = match &*joined.seats {
             [only] => only.slot,
             _ => {
@@ -438,10 +460,12 @@ impl<N: Net> Reactor<N> {
             .is_some_and(|ticks| silent >= ticks)
         {
             let tick = self.tick32();
+            let feed = self.feeds.get(self.connections.stream(key).feed);
+            let heartbeat = feed.wrap(frame::HEARTBEAT);
             let connection = self.connections.get_mut(key);
             connection.written_at = tick;
-            match self.net.write(&mut connection.socket, frame::HEARTBEAT) {
-                Ok(count) if count == frame::HEARTBEAT.len() => {}
+            match self.net.write(&mut connection.socket, &heartbeat) {
+                Ok(count) if count == heartbeat.len() => {}
                 Ok(count) => return self.owe_heartbeat(key, count),
                 Err(error) if is_transient(&error) => return self.owe_heartbeat(key, 0),
                 Err(_) => return self.hang_up(key, DisconnectReason::Gone),
@@ -452,13 +476,13 @@ impl<N: Net> Reactor<N> {
 
     /// A heartbeat did not fit into the socket: the client is behind by that.
     fn owe_heartbeat(&mut self, key: u32, written: usize) {
+        let stream = *self.connections.stream(key);
+        let feed = self.feeds.get_mut(stream.feed);
         let owed = Owed {
-            frame: Frame::raw(frame::HEARTBEAT),
+            frame: feed.own_frame(frame::HEARTBEAT),
             written,
             lane: None,
         };
-        let stream = *self.connections.stream(key);
-        let feed = self.feeds.get_mut(stream.feed);
         let is_pending = feed.batch.is_some() && stream.index as usize >= feed.done;
         let seen = if is_pending {
             feed.batch_after
@@ -521,10 +545,10 @@ impl<N: Net> Reactor<N> {
         if let State::Stream(stream) = &connection.state
             && stream.cursor == NONE
         {
+            let line = retry_line(retry_ms);
+            let line = self.feeds.get(stream.feed).wrap(&line);
             // Whether it gets there is all the same: the connection ends.
-            let _ = self
-                .net
-                .write(&mut connection.socket, &retry_line(retry_ms));
+            let _ = self.net.write(&mut connection.socket, &line);
         }
         self.hang_up(key, DisconnectReason::Shutdown);
     }

@@ -1,0 +1,118 @@
+//! Compressed streams, compressed once for all. Pure.
+//!
+//! A compressed stream is `Content-Encoding: gzip`: a header of ten bytes,
+//! then blocks of the deflate format (RFC 1951), none of them the last one.
+//! What makes it possible to share the blocks is that none refers back to
+//! another and each ends on a byte: so an event is compressed once, when it
+//! is published, and its blocks go out to every client that takes gzip,
+//! whatever came before. A client has no state of its own, and every event
+//! can be read as soon as it is there.
+//!
+//! A stream that ends has no trailer: the sum in it would be each client's
+//! own. Browsers treat every end of a stream alike, and come back.
+
+use std::cell::RefCell;
+
+use miniz_oxide::MZFlush;
+use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
+use miniz_oxide::deflate::stream::deflate;
+
+/// From 1, fast, to 9, small: events are compressed by those who publish,
+/// while they wait.
+const LEVEL: i32 = 3;
+
+/// How a gzip stream begins (RFC 1952): deflate, no flags, no time, any
+/// system.
+pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+
+/// How many bytes [`stored`] puts in front of up to 65,535 others.
+pub(crate) const STORED_OVERHEAD_BYTES: usize = 5;
+
+thread_local! {
+    /// A compressor is some hundred kilobytes: a thread that publishes keeps
+    /// its own.
+    static COMPRESSOR: RefCell<Box<CompressorOxide>> = RefCell::new(Box::new(
+        // A negative number of window bits means: no header, no sum.
+        CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0)),
+    ));
+}
+
+/// Appends `bytes` as they are, in blocks that say so (RFC 1951 section
+/// 3.2.4).
+pub(crate) fn stored(bytes: &[u8], out: &mut Vec<u8>) {
+    for chunk in bytes.chunks(usize::from(u16::MAX)) {
+        out.extend_from_slice(&stored_head(chunk.len()));
+        out.extend_from_slice(chunk);
+    }
+}
+
+/// What comes in front of `len` bytes that are stored: not the last block,
+/// stored, the length, and the length's complement.
+///
+/// # Panics
+/// When a block cannot be that long.
+pub(crate) fn stored_head(len: usize) -> [u8; STORED_OVERHEAD_BYTES] {
+    let len = u16::try_from(len).expect("a stored block has at most 65,535 bytes");
+    let [low, high] = len.to_le_bytes();
+    [0, low, high, !low, !high]
+}
+
+/// Appends `bytes` in blocks, compressed if that makes them fewer.
+pub(crate) fn deflated(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    // What does not fit in here is not smaller.
+    out.resize(start + bytes.len(), 0);
+    let result = COMPRESSOR.with_borrow_mut(|compressor| {
+        compressor.reset();
+        deflate(compressor, bytes, &mut out[start..], MZFlush::Sync)
+    });
+    // A flush that is all out has left room; then it ends on a byte.
+    let is_whole = result.bytes_consumed == bytes.len() && result.bytes_written < bytes.len();
+    out.truncate(start + if is_whole { result.bytes_written } else { 0 });
+    if !is_whole {
+        stored(bytes, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(blocks: &[u8]) -> Vec<u8> {
+        // The stream has no end, so a last, empty block is put behind it.
+        let whole = [blocks, &[1, 0, 0, 0xff, 0xff]].concat();
+        miniz_oxide::inflate::decompress_to_vec(&whole).expect("these are blocks")
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(7);
+        std::iter::repeat_with(|| random.u8(..)).take(len).collect()
+    }
+
+    #[test]
+    fn blocks_may_follow_one_another_in_any_order() {
+        let long = "data: the same thing again\n".repeat(5_000).into_bytes();
+        let parts: [&[u8]; 4] = [b"", b"id: k3x-1\n", &long, &noise(100_000)];
+        let mut packed = vec![Vec::new(); 4];
+        for (part, blocks) in parts.iter().zip(&mut packed) {
+            deflated(part, blocks);
+        }
+        for order in [[0, 1, 2, 3], [3, 2, 1, 2], [2, 2, 0, 1]] {
+            let blocks = order.map(|part| packed[part].clone()).concat();
+            let bytes = order.map(|part| parts[part]).concat();
+            assert_eq!(unpacked(&blocks), bytes);
+        }
+        assert!(packed[2].len() < long.len() / 50);
+    }
+
+    #[test]
+    fn what_does_not_become_smaller_is_stored() {
+        for bytes in [noise(10), noise(200_000), b"data: hi\n\n".to_vec()] {
+            let mut blocks = Vec::new();
+            deflated(&bytes, &mut blocks);
+            let chunks = bytes.len().div_ceil(usize::from(u16::MAX));
+            assert_eq!(blocks.len(), bytes.len() + chunks * STORED_OVERHEAD_BYTES);
+            assert_eq!(unpacked(&blocks), bytes);
+        }
+    }
+}
