@@ -115,6 +115,17 @@ pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
 pub use router::RouteError;
 
+// The pages of the manual: what they show is compiled and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../docs/choosing.md")]
+    struct Choosing;
+    #[doc = include_str!("../docs/coming-from-lockness.md")]
+    struct ComingFromLockness;
+    #[doc = include_str!("../docs/reconnection.md")]
+    struct Reconnection;
+}
+
 /// The pure parts and the loop, for this package's own fuzz targets, benches
 /// and simulator. Nothing in here is a promise.
 #[cfg(feature = "internals")]

@@ -482,7 +482,7 @@ fn whoever_is_not_let_in_is_not_told_of() {
     let mut connection = served.connect();
     connection.send("HEAD /stream?id=cyd HTTP/1.1\r\nHost: test\r\n\r\n");
     connection.head();
-    news.finish(None::<Event>).unwrap();
+    news.finish(None).unwrap();
     ann.expect_end();
     assert_eq!(served.connect().get("/stream?id=dan").status, 204);
     served.shutdown(Duration::ZERO);

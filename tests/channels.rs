@@ -106,7 +106,7 @@ fn a_closed_channel_takes_nothing_and_its_name_is_free() {
     let closed = PublishError::Closed;
     assert_eq!(same.broadcast(Event::message("x")), Err(closed.clone()));
     assert_eq!(same.send("ann", Event::message("x")), Err(closed.clone()));
-    assert_eq!(same.finish(None::<Event>), Err(closed));
+    assert_eq!(same.finish(None), Err(closed));
     assert_eq!((same.close(), same.client_count()), (0, 0));
 
     let new = channels.get_or_create("news").unwrap();
@@ -120,7 +120,7 @@ fn a_finished_channel_takes_no_more() {
     assert_eq!(news.finish(Some(Event::message("last"))), Ok(0));
     let finished = PublishError::Finished;
     assert_eq!(news.broadcast(Event::message("x")), Err(finished.clone()));
-    assert_eq!(news.finish(None::<Event>), Err(finished));
+    assert_eq!(news.finish(None), Err(finished));
     assert!(!news.is_closed());
 }
 

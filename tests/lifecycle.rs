@@ -119,6 +119,25 @@ fn a_finished_channel_sends_its_last_event_then_the_end_and_then_204() {
 }
 
 #[test]
+fn who_was_cut_off_before_the_end_is_sent_the_rest_of_it_and_then_204() {
+    let (served, channel) = Served::channel(ChannelOptions::new().history(History::events(10)));
+    let mut client = served.subscribe("/stream");
+    let seen = channel.broadcast(Event::message("50")).unwrap().id;
+    assert_eq!(told(&client.take(1)), ["50"]);
+    drop(client);
+    channel.broadcast(Event::message("90")).unwrap();
+    channel.finish(Some(Event::new("complete", "100"))).unwrap();
+    let mut again = served.resubscribe("/stream", &seen.to_string());
+    assert_eq!(told(&again.rest()), ["90", "complete 100"]);
+    let last_id = again.last_event_id().to_owned();
+    let mut connection = served.connect();
+    connection.send(format!(
+        "GET /stream HTTP/1.1\r\nHost: test\r\nLast-Event-ID: {last_id}\r\n\r\n"
+    ));
+    assert_eq!(connection.answer().status, 204);
+}
+
+#[test]
 fn a_slow_client_of_a_finished_channel_is_sent_everything_before_the_end() {
     let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(64 << 20));
     let narrow = Connection::narrow(served.address());
@@ -178,7 +197,7 @@ fn a_channel_that_nobody_needs_goes_by_itself() {
     drop(kept);
     let short = || ChannelOptions::new().finished_for(Duration::from_millis(50));
     let finished = channels.get_or_create_with("finished", short).unwrap();
-    finished.finish(None::<Event>).unwrap();
+    finished.finish(None).unwrap();
     let left = served.subscribe("/left");
     let mut busy = served.subscribe("/busy");
     drop(left);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pushwheel::server::{self, Config};
-use pushwheel::{Engine, EngineHandle, History};
+use pushwheel::{Engine, EngineHandle, History, Rate};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -50,6 +50,34 @@ pub(crate) struct Arguments {
     #[arg(env = "PUSHWHEEL_MAX_CLIENTS")]
     max_clients: Option<usize>,
 
+    /// From how many bytes on events are compressed, once for all clients that
+    /// take gzip [default: nothing is compressed].
+    #[arg(long, value_name = "BYTES")]
+    #[arg(env = "PUSHWHEEL_COMPRESS_FROM")]
+    compress_from: Option<usize>,
+
+    /// A field of the clients' metadata by which `where.FIELD` finds them at
+    /// once; may be given several times.
+    #[arg(long, value_name = "FIELD")]
+    #[arg(env = "PUSHWHEEL_INDEX", value_delimiter = ',')]
+    index: Vec<String>,
+
+    /// How many events a second each channel takes on average; up to as many
+    /// at once [default: no limit].
+    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(env = "PUSHWHEEL_PUBLISH_RATE")]
+    publish_rate: Option<Rate>,
+
+    /// The same for each address that publishes [default: no limit].
+    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(env = "PUSHWHEEL_PUBLISH_RATE_PER_ADDRESS")]
+    publish_rate_per_address: Option<Rate>,
+
+    /// On how many threads the server runs. One reaches very many clients.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(env = "PUSHWHEEL_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
+
     /// How many channels there may be.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     #[arg(env = "PUSHWHEEL_MAX_CHANNELS")]
@@ -61,13 +89,35 @@ impl Arguments {
         let history = History::events(self.history_events)
             .bytes_max(self.history_bytes)
             .age_max(Duration::from_secs(self.history_age));
-        let options = server::channel_options()
+        let mut options = server::channel_options()
             .history(history)
             .heartbeat(Duration::from_secs(self.heartbeat))
             .max_clients(self.max_clients.unwrap_or(usize::MAX));
-        Config::new()
+        if let Some(bytes) = self.compress_from {
+            options = options.compress_from(bytes);
+        }
+        if let Some(rate) = self.publish_rate {
+            options = options.publish_rate(rate);
+        }
+        for field in &self.index {
+            options = options.index(&**field);
+        }
+        let config = Config::new()
             .channel_options(options)
             .channels_max(self.max_channels)
+            .threads(usize::from(self.threads));
+        match self.publish_rate_per_address {
+            Some(rate) => config.publish_rate_per_address(rate),
+            None => config,
+        }
+    }
+}
+
+/// Reads so many events a second.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<f64>() {
+        Ok(count) if count.is_finite() && count > 0.0 => Ok(Rate::per_second(count)),
+        _ => Err("give a number of events a second above 0, such as 100 or 0.5".to_owned()),
     }
 }
 

@@ -59,28 +59,32 @@ impl Response {
         }
     }
 
-    fn with_type(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
+    /// `200 OK` with a body of this media type.
+    ///
+    /// # Panics
+    /// When the type cannot be a header's value.
+    pub fn typed(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
         let mut response = Response::bytes(body);
         let set = response.headers.insert("Content-Type", content_type);
-        set.expect("the types in this file can be headers");
+        set.expect("a media type can be a header's value");
         response
     }
 
     /// `200 OK` with plain text.
     pub fn text(text: impl Into<Cow<'static, str>>) -> Response {
-        Response::with_type("text/plain; charset=utf-8", into_bytes(text.into()))
+        Response::typed("text/plain; charset=utf-8", into_bytes(text.into()))
     }
 
     /// `200 OK` with a page.
     pub fn html(page: impl Into<Cow<'static, str>>) -> Response {
-        Response::with_type("text/html; charset=utf-8", into_bytes(page.into()))
+        Response::typed("text/html; charset=utf-8", into_bytes(page.into()))
     }
 
     /// `200 OK` with compact JSON. A value that cannot be written as JSON (a
     /// map whose keys are no strings) gives `500`.
     pub fn json(value: &(impl Serialize + ?Sized)) -> Response {
         match serde_json::to_vec(value) {
-            Ok(body) => Response::with_type("application/json", body),
+            Ok(body) => Response::typed("application/json", body),
             Err(error) => {
                 log::error!("an answer cannot be written as JSON: {error}");
                 Response::error(500, "internal_error", "the answer could not be written")

@@ -124,7 +124,7 @@ impl fmt::Display for PublishError {
             ),
             PublishError::RateLimited { retry_after } => write!(
                 f,
-                "more is published than the channel may take: try again in {} ms",
+                "more is published than is allowed: try again in {} ms",
                 retry_after.as_millis()
             ),
         }
@@ -322,21 +322,23 @@ impl Channel {
     }
 
     /// Ends the channel in good order: its clients are sent what there is,
-    /// then `event` as the last, then the end of the stream. Those who come
-    /// back are answered `204 No Content` for a while (see
-    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)),
-    /// upon which browsers stop reconnecting. Says how many clients there
+    /// then `last`, then the end of the stream. Says how many clients there
     /// are.
+    ///
+    /// For a while (see
+    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for))
+    /// those who come back are sent what they have missed of it, and those
+    /// who have missed nothing are answered `204 No Content`, upon which
+    /// browsers stop reconnecting.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
-    pub fn finish<'a>(&self, event: Option<impl Borrow<Event<'a>>>) -> Result<usize, PublishError> {
-        let hub = &self.shared.hub;
-        let event = match event {
-            Some(event) => Some(self.encode(event.borrow())?),
+    pub fn finish(&self, last: Option<Event<'_>>) -> Result<usize, PublishError> {
+        let last = match last {
+            Some(event) => Some(self.encode(&event)?),
             None => None,
         };
-        hub.finish(self.shared.key, event)
+        self.shared.hub.finish(self.shared.key, last)
     }
 
     /// Removes the channel at once and disconnects its clients, of which it

@@ -56,6 +56,8 @@ pub(crate) struct Joined {
     /// Of what there was before the client came, up to here, it is sent only
     /// events with a key.
     pub(crate) keyed_through: u64,
+    /// Whether the channels are finished: the stream ends with what they hold.
+    pub(crate) is_finished: bool,
     /// Whether the stream is compressed for a client that takes gzip.
     pub(crate) compresses: bool,
     /// The data of the gap event with which the stream has to begin.
@@ -69,7 +71,7 @@ pub(crate) struct Joined {
 pub(crate) enum JoinError {
     /// A channel has as many clients as it may have.
     Full,
-    /// Every channel is finished: there is nothing to come back for.
+    /// Every channel is finished, and the client has seen all of it.
     Finished,
     /// A channel was removed in the meantime.
     Closed,
@@ -89,10 +91,13 @@ impl Hub {
             }
             is_finished &= channel.finish.is_some();
         }
-        if is_finished {
+        let mut joined = state.seat(&join, self);
+        // Whoever was cut off just before the end is owed the end.
+        let has_missed = joined.gap.is_some() || joined.seen < joined.head;
+        if is_finished && !has_missed {
             return Err(JoinError::Finished);
         }
-        let mut joined = state.seat(&join, self);
+        joined.is_finished = is_finished;
         let wake = state.admit(join, &mut joined, self);
         drop(state);
         self.wake(wake);
@@ -170,6 +175,7 @@ impl State {
                 .next()
                 .map_or_else(Arc::default, |c| c.options.clone()),
             keyed_through: 0,
+            is_finished: false,
             compresses: channels().all(|channel| channel.options.compress_from.is_some()),
             gap: None,
             needs_id: true,

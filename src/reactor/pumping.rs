@@ -36,7 +36,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn queue_feed(&mut self, id: u32) {
+    pub(super) fn queue_feed(&mut self, id: u32) {
         if !std::mem::replace(&mut self.feeds.get_mut(id).is_queued, true) {
             self.pump_queue.push_back(id);
         }

@@ -338,6 +338,11 @@ impl<N: Net> Reactor<N> {
                 cursor.welcome = Some((joined.now, Frame::raw(welcome)));
             }
         }
+        if joined.is_finished {
+            // Nothing more will mark the channel dirty: its end has to be
+            // found by gathering nothing.
+            self.queue_feed(feed_id);
+        }
         if written.is_err() {
             self.hang_up(key, DisconnectReason::Gone);
         }

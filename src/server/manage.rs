@@ -6,9 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::errors::Problem;
-use crate::{
-    Channel, ChannelManager, ChannelStats, ClientInfo, Event, EventId, Request, Response, Stats,
-};
+use crate::{Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Request, Response, Stats};
 
 /// An answer that the clerk gives.
 pub(super) type Look = fn(&Request) -> Result<Response, Problem>;
@@ -64,7 +62,7 @@ pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
 pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
     let channel = channel(request)?;
     let clients = match is_asked(request, "finish") {
-        true => channel.finish(None::<Event<'_>>)?,
+        true => channel.finish(None)?,
         false => channel.close(),
     };
     Ok(Response::json(&json!({"clients": clients})))

@@ -19,6 +19,7 @@
 mod clerk;
 mod cors;
 mod errors;
+mod limiter;
 mod manage;
 mod message;
 mod publish;
@@ -27,16 +28,20 @@ mod subscribe;
 use std::time::Duration;
 
 use crate::{
-    ChannelManager, ChannelOptions, Engine, EngineBuilder, History, Request, Response, RouteError,
+    ChannelManager, ChannelOptions, Engine, EngineBuilder, History, Rate, Request, Response,
+    RouteError,
 };
 use clerk::Clerk;
 use errors::Problem;
+use limiter::Limiter;
 
 /// What the server is run with.
 #[derive(Clone, Debug)]
 pub struct Config {
     channel_options: ChannelOptions,
     channels_max: usize,
+    threads: usize,
+    publish_rate_per_address: Option<Rate>,
 }
 
 impl Default for Config {
@@ -52,6 +57,8 @@ impl Config {
         Config {
             channel_options: channel_options(),
             channels_max: 100_000,
+            threads: 1,
+            publish_rate_per_address: None,
         }
     }
 
@@ -69,6 +76,22 @@ impl Config {
         self
     }
 
+    /// On how many threads the engine runs. Default: 1; see
+    /// [`EngineBuilder::threads`].
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Config {
+        self.threads = threads;
+        self
+    }
+
+    /// How many events one address (of IPv6: one network of 64 bits) may
+    /// publish; more are answered `429 Too Many Requests`. Default: no limit.
+    #[must_use]
+    pub fn publish_rate_per_address(mut self, rate: Rate) -> Config {
+        self.publish_rate_per_address = Some(rate);
+        self
+    }
+
     /// An engine with the server's routes and channels, to be bound.
     ///
     /// # Panics
@@ -78,8 +101,9 @@ impl Config {
             .defaults(self.channel_options.clone())
             .channels_max(self.channels_max)
             .build();
-        let engine = cors::open(Engine::builder().channels(&channels));
-        routes(engine).expect("the server's routes do not overlap")
+        let engine = Engine::builder().channels(&channels).threads(self.threads);
+        let limiter = Limiter::new(self.publish_rate_per_address);
+        routes(cors::open(engine), &limiter).expect("the server's routes do not overlap")
     }
 }
 
@@ -94,7 +118,8 @@ pub fn channel_options() -> ChannelOptions {
         .heartbeat(Duration::from_secs(15))
 }
 
-fn routes(engine: EngineBuilder) -> Result<EngineBuilder, RouteError> {
+fn routes(engine: EngineBuilder, limiter: &Limiter) -> Result<EngineBuilder, RouteError> {
+    let (one, all) = (limiter.clone(), limiter.clone());
     let clerk = Clerk::hire();
     let look = |look: manage::Look| {
         let clerk = clerk.clone();
@@ -104,10 +129,12 @@ fn routes(engine: EngineBuilder) -> Result<EngineBuilder, RouteError> {
         .get("/", |_| Response::text(HINT))?
         .get("/events", subscribe::several)?
         .get("/channels/{channel}", subscribe::one)?
-        .post("/channels/{channel}", publish::to_one)?
+        .post("/channels/{channel}", move |request| {
+            publish::to_one(request, &one)
+        })?
         .delete("/channels/{channel}", manage::remove)?
         .get("/channels", look(manage::names))?
-        .post("/channels", publish::to_all)?
+        .post("/channels", move |request| publish::to_all(request, &all))?
         .delete("/channels", look(manage::remove_empty))?
         .get("/channels/", nameless)?
         .post("/channels/", nameless)?

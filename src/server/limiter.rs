@@ -1,0 +1,113 @@
+//! How much one address may publish.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::{Bucket, Rate};
+
+/// How many addresses are remembered at once. Beyond that those who have
+/// been quiet are forgotten, and if nobody has, everybody: a flood from so
+/// many addresses is not held up by counting them.
+const ADDRESSES_MAX: usize = 100_000;
+
+/// The buckets of those who have published lately.
+#[derive(Clone, Debug)]
+pub(super) struct Limiter {
+    rate: Option<Rate>,
+    buckets: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
+    started: Instant,
+}
+
+impl Limiter {
+    /// Without a rate nothing is limited, and nobody remembered.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the edge: milliseconds are counted from here"
+    )]
+    pub(super) fn new(rate: Option<Rate>) -> Limiter {
+        Limiter {
+            rate,
+            buckets: Arc::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Takes note that `address` publishes `events`.
+    ///
+    /// # Errors
+    /// When that is more than it may; says after what time it may.
+    #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
+    pub(super) fn admit(&self, address: IpAddr, events: usize) -> Result<(), Duration> {
+        match self.rate {
+            Some(rate) => {
+                let now_ms = self.started.elapsed().as_millis() as u64;
+                self.admit_at(rate, address, events, now_ms)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn admit_at(
+        &self,
+        rate: Rate,
+        address: IpAddr,
+        events: usize,
+        now_ms: u64,
+    ) -> Result<(), Duration> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = one_for_a_network(address);
+        if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
+            buckets.retain(|_, bucket| !bucket.is_full(rate, now_ms));
+            if buckets.len() >= ADDRESSES_MAX {
+                buckets.clear();
+            }
+        }
+        let bucket = buckets
+            .entry(address)
+            .or_insert_with(|| Bucket::new(rate, now_ms));
+        bucket.draw(rate, events, now_ms)
+    }
+}
+
+/// One subscriber of IPv6 has a network of 2^64 addresses: they count as one.
+fn one_for_a_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_own_rate_and_a_network_of_ipv6_one() {
+        let rate = Rate::per_second(1.0).burst(2);
+        let limiter = Limiter::new(Some(rate));
+        let admit = |address: &str| limiter.admit_at(rate, address.parse().unwrap(), 1, 0);
+        for address in ["10.0.0.1", "10.0.0.2", "2001:db8::1"] {
+            assert_eq!([admit(address), admit(address)], [Ok(()), Ok(())]);
+        }
+        for address in ["10.0.0.1", "::ffff:10.0.0.2", "2001:db8::2"] {
+            assert_eq!(admit(address), Err(Duration::from_secs(1)), "{address}");
+        }
+        assert_eq!(admit("2001:db8:0:1::1"), Ok(()));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_is_forgotten() {
+        let rate = Rate::per_second(1.0);
+        let limiter = Limiter::new(Some(rate));
+        for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
+            let address = IpAddr::V4(n.into());
+            assert_eq!(limiter.admit_at(rate, address, 1, 0), Ok(()));
+        }
+        assert_eq!(limiter.buckets.lock().unwrap().len(), 10);
+    }
+}
