@@ -7,6 +7,7 @@
 mod common;
 
 mod commands;
+mod limits;
 mod manage;
 mod publish;
 mod subscribe;

@@ -1,0 +1,48 @@
+//! What the server holds back, and what it tells those whom it refuses.
+
+use pushwheel::Rate;
+use pushwheel::server::{self, Config};
+
+use super::{ask, json, refusal, refused, text};
+use crate::common::Served;
+
+const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
+
+#[test]
+fn too_much_published_to_a_channel_is_429_with_retry_after() {
+    // One in an hour: no test waits long enough for the second.
+    let rate = Rate::per_second(1.0 / 3600.0).burst(3);
+    let options = server::channel_options().publish_rate(rate);
+    let served = Served::start(Config::new().channel_options(options).engine());
+    for _ in 0..3 {
+        assert_eq!(ask(&served, "POST", "/channels/a", &[], "x").status, 200);
+    }
+    let answer = ask(&served, "POST", "/channels/a", &[], "x");
+    assert_eq!(refusal(&answer), refused(429, "rate_limited"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((3_500..=3_600).contains(&seconds), "{seconds}");
+    // Another channel has a rate of its own.
+    assert_eq!(ask(&served, "POST", "/channels/b", &[], "x").status, 200);
+}
+
+#[test]
+fn too_much_published_from_an_address_is_429_and_nothing_of_it_is_appended() {
+    let rate = Rate::per_second(1.0 / 3600.0).burst(3);
+    let served = Served::start(Config::new().publish_rate_per_address(rate).engine());
+    let batch = "{\"data\":1}\n{\"data\":2}\n";
+    let answer = ask(&served, "POST", "/channels/a", &[NDJSON], batch);
+    assert_eq!(answer.status, 200);
+    let newest = json(&answer)["id"].clone();
+    let answer = ask(&served, "POST", "/channels/b", &[NDJSON], batch);
+    assert_eq!(refusal(&answer), refused(429, "rate_limited"));
+    assert!(answer.header("retry-after").is_some());
+    let stats = json(&ask(&served, "GET", "/stats", &[], ""));
+    assert_eq!(
+        text(&stats["channel_stats"][0]["history"]["newest"]),
+        text(&newest)
+    );
+    assert_eq!(
+        stats["channels"], 1,
+        "the refused one made no channel: {stats}"
+    );
+}
