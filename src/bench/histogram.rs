@@ -36,6 +36,11 @@ impl Histogram {
         self.total == 0
     }
 
+    /// How many times it holds.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The time, in milliseconds, below which this share of all lies; at most
     /// 3% too high.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {

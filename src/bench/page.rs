@@ -47,7 +47,7 @@ fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
         let mut clients: Vec<usize> = rows.iter().map(|row| row.case.clients).collect();
         clients.dedup();
         let labels = clients.iter();
-        let labels = labels.map(|&number| (number as f64, count(number)));
+        let labels = labels.map(|&number| (decades(number), count(number)));
         plots.push(Plot {
             title: title.to_owned(),
             x: Axis {
@@ -90,14 +90,14 @@ fn lines_by_clients(results: &Results, rows: &[Row], figure: Figure) -> Vec<Line
         for (server, name) in results.servers.iter().enumerate() {
             let rows = rows().filter(|row| row.case.event_bytes == size);
             let points = rows.map(|row| Point {
-                x: row.case.clients as f64,
+                x: decades(row.case.clients),
                 y: row.servers[server].median,
                 spread: (row.servers[server].min, row.servers[server].max),
             });
             lines.push(Line {
                 name: match (sizes.len(), size) {
                     (1, _) => name.clone(),
-                    _ => format!("{name}, {size} bytes"),
+                    _ => format!("{name}, {} bytes", count(size)),
                 },
                 colour: server,
                 dash,
@@ -125,7 +125,9 @@ fn latency_plots(results: &Results) -> Vec<Plot> {
                 if latencies.is_empty() {
                     continue;
                 }
-                let steps = (0..=120).map(|step| f64::from(step) / 30.0);
+                // No further than there are deliveries to tell of.
+                let nines_max = (latencies.total() as f64).log10().min(4.0);
+                let steps = (0..=120).map(|step| nines_max * f64::from(step) / 120.0);
                 let points = steps.map(|nines| {
                     let y = latencies.quantile_ms(1.0 - 0.1_f64.powf(nines));
                     Point {
@@ -135,7 +137,7 @@ fn latency_plots(results: &Results) -> Vec<Plot> {
                     }
                 });
                 lines.push(Line {
-                    name: format!("{name}, {} bytes", case.event_bytes),
+                    name: format!("{name}, {} bytes", count(case.event_bytes)),
                     colour: server,
                     dash,
                     points: points.collect(),
@@ -164,6 +166,11 @@ fn latency_plots(results: &Results) -> Vec<Plot> {
         });
     }
     plots
+}
+
+/// Clients come in decades: 100, 1,000, 10,000.
+fn decades(clients: usize) -> f64 {
+    (clients.max(1) as f64).log10()
 }
 
 fn digits_of_share(share: f64) -> String {

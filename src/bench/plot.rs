@@ -11,6 +11,7 @@ use super::figure::digits;
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) x: Axis,
+    /// The unit of what goes up.
     pub(crate) y: &'static str,
     pub(crate) lines: Vec<Line>,
 }
@@ -56,7 +57,7 @@ impl Plot {
     /// The figure, with its legend.
     pub(crate) fn svg(&self) -> String {
         let mut out = String::new();
-        let title = escape(&self.title);
+        let title = escape(&format!("{}, {}", self.title, self.y));
         let _ = write!(out, "<figure><figcaption>{title}</figcaption>");
         self.legend(&mut out);
         let _ = write!(
@@ -113,13 +114,10 @@ impl Plot {
         }
         let _ = write!(
             out,
-            "<text class=\"x axis\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\
-             <text class=\"axis\" x=\"4\" y=\"{:.1}\">{}</text>",
+            "<text class=\"x\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             f64::midpoint(LEFT, right),
             HEIGHT - 6.0,
             escape(self.x.name),
-            TOP - 3.0,
-            escape(self.y)
         );
     }
 }
