@@ -1,0 +1,175 @@
+//! The parts that are measured by time (`pure`), by instructions
+//! (`instructions`) and by allocations (`tests/allocations.rs`). Each function
+//! prepares one and returns its step.
+#![allow(dead_code, reason = "each of the three uses some of it")]
+
+mod net;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use net::Takers;
+use pushwheel::internals::SimulatedEngine;
+use pushwheel::internals::frame::Frame;
+use pushwheel::internals::http::{Limits, Reader, Step};
+use pushwheel::internals::wheel::{Link, Links, Wheel};
+use pushwheel::{Channel, ChannelManager, ChannelOptions, Engine, Event, History, Response};
+
+/// Encodes an event of so many bytes and stamps its id.
+pub(crate) fn encode(bytes: usize) -> impl FnMut() {
+    let data = "x".repeat(bytes);
+    let mut sequence = 1_000_000;
+    move || {
+        let event = Event::new("news", black_box(&data[..]));
+        let mut frame = Frame::encode(&event, "k3x9qa-").expect("a valid event");
+        sequence += 1;
+        frame.stamp("k3x9qa-", sequence);
+        black_box(frame);
+    }
+}
+
+/// Parses the head of a browser's request.
+pub(crate) fn parse_head() -> impl FnMut() {
+    let (limits, mut reader) = (Limits::default(), Reader::new());
+    move || {
+        let pushed = reader.push(black_box(net::REQUEST), &limits);
+        let (_, Step::Request(message)) = pushed.expect("a valid head") else {
+            panic!("the head is complete");
+        };
+        black_box(message);
+    }
+}
+
+/// Publishes to a channel that keeps so many events and has no clients: encode,
+/// lock, append, evict.
+pub(crate) fn publish(history: usize) -> impl FnMut() {
+    let channel = channel(&ChannelManager::new(), history);
+    let data = "x".repeat(128);
+    move || {
+        let event = Event::new("news", black_box(&data[..]));
+        black_box(channel.broadcast(event).expect("nothing forbids it"));
+    }
+}
+
+/// Publishes so many events at once, and takes them to so many clients, whose
+/// sockets take everything.
+pub(crate) fn deliver(clients: usize, together: usize) -> impl FnMut() {
+    let mut room = Room::new(clients);
+    move || room.deliver(together)
+}
+
+/// A client comes, gets its stream, and goes.
+pub(crate) fn visit() -> impl FnMut() {
+    let mut room = Room::new(0);
+    move || {
+        room.come(1);
+        room.leave();
+    }
+}
+
+/// Of so many timers, one is moved, as when a client is written to, and time
+/// goes on.
+pub(crate) fn move_timer(timers: u32) -> impl FnMut() {
+    let mut links = Timers((0..timers).map(|_| Link::default()).collect());
+    let mut wheel = Wheel::new(0);
+    for key in 0..timers {
+        wheel.set(&mut links, key, 1 + u64::from(key) % 234);
+    }
+    let (mut key, mut now) = (0, 0);
+    move || {
+        key = (key + 7919) % timers;
+        wheel.set(&mut links, key, now + 234);
+        now += u64::from(key.is_multiple_of(64));
+        while let Some(due) = wheel.pop(&mut links, now) {
+            wheel.set(&mut links, due, now + 234);
+        }
+    }
+}
+
+/// Clients of one channel, on a network that takes everything.
+pub(crate) struct Room {
+    engine: SimulatedEngine<Takers>,
+    channel: Channel,
+    clients: usize,
+    data: String,
+}
+
+impl Room {
+    pub(crate) fn new(clients: usize) -> Room {
+        let channels = ChannelManager::new();
+        let channel = channel(&channels, 100);
+        let stream = channel.clone();
+        let engine = Engine::builder()
+            .channels(&channels)
+            .get("/stream", move |_| Response::subscribe(&stream))
+            .expect("the path is well formed")
+            .simulate(Takers::default(), Box::new(|| {}))
+            .expect("no other engine has the channels");
+        let mut room = Room {
+            engine,
+            channel,
+            clients: 0,
+            data: "x".repeat(128),
+        };
+        room.come(clients);
+        room
+    }
+
+    /// So many more come, and get their streams.
+    pub(crate) fn come(&mut self, clients: usize) {
+        self.clients += clients;
+        self.engine.net().come(clients);
+        while self.channel.client_count() < self.clients {
+            self.turn();
+        }
+    }
+
+    /// All go.
+    pub(crate) fn leave(&mut self) {
+        self.clients = 0;
+        self.engine.net().go();
+        while self.channel.client_count() > 0 {
+            self.turn();
+        }
+    }
+
+    /// Publishes so many events at once, and takes them to every client.
+    pub(crate) fn deliver(&mut self, together: usize) {
+        let goal = self.engine.net().writes + self.clients;
+        let event = || Event::new("news", &self.data[..]);
+        let published = match together {
+            1 => self.channel.broadcast(event()),
+            _ => self.channel.broadcast_batch((0..together).map(|_| event())),
+        };
+        published.expect("nothing forbids it");
+        while self.engine.net().writes < goal {
+            self.turn();
+        }
+        // The one that tells the hub.
+        self.turn();
+        assert_eq!(self.engine.net().writes, goal, "one write carries all");
+    }
+
+    fn turn(&mut self) {
+        self.engine.turn().expect("this network does not fail");
+    }
+}
+
+pub(crate) fn channel(channels: &ChannelManager, history: usize) -> Channel {
+    // Heartbeats would be writes that nobody has published.
+    let options = || {
+        ChannelOptions::new()
+            .history(History::events(history))
+            .heartbeat(Duration::ZERO)
+    };
+    let channel = channels.get_or_create_with("news", options);
+    channel.expect("a valid name")
+}
+
+struct Timers(Vec<Link>);
+
+impl Links for Timers {
+    fn link(&mut self, key: u32) -> &mut Link {
+        &mut self.0[key as usize]
+    }
+}
