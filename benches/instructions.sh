@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Counts the instructions of each part under callgrind, and compares them with
+# benches/baseline.txt: 5% more is a failure. After a gain, record it, or it may
+# be lost again unseen.
+#
+#   benches/instructions.sh            compare
+#   benches/instructions.sh --record   write the baseline
+#
+# Each part runs n times and 2n times; the difference is n times its step, and
+# what comes before and after cancels out. Counts do not depend on how busy the
+# machine is; they do on the compiler, so a new one may need a new baseline.
+# Needs valgrind (Debian: valgrind).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+baseline=benches/baseline.txt
+tolerance_percent=5
+
+exe=$(cargo bench --locked --features internals --bench instructions --no-run --message-format=json |
+    grep -o '"executable":"[^"]*instructions-[^"]*"' | tail -n 1 | cut -d '"' -f 4)
+[ -x "$exe" ] || { echo "benches/instructions.sh: cargo built nothing" >&2; exit 1; }
+
+count() { # count NAME TIMES
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$exe" "$@" 2>&1 |
+        awk '$2 == "Collected" { print $4 }'
+}
+
+found=$(mktemp)
+trap 'rm -f "$found"' EXIT
+"$exe" | while read -r name times; do
+    once=$(count "$name" "$times")
+    twice=$(count "$name" $((2 * times)))
+    echo "$name $(((twice - once) / times))"
+done >"$found"
+
+if [ "${1:-}" = --record ]; then
+    {
+        echo "# Instructions of each part, by benches/instructions.sh --record; $(rustc --version)"
+        cat "$found"
+    } >"$baseline"
+    cat "$baseline"
+    exit
+fi
+
+awk -v tolerance="$tolerance_percent" '
+    /^#/ { next }
+    NR == FNR { before[$1] = $2; next }
+    {
+        now[$1] = $2
+        change = before[$1] ? 100 * ($2 - before[$1]) / before[$1] : 0
+        verdict = "ok"
+        if (!($1 in before)) { verdict = "NEW: record it"; bad = 1 }
+        else if (change > tolerance) { verdict = "SLOWER"; bad = 1 }
+        else if (change < -tolerance) { verdict = "FASTER: record it" }
+        printf "%-20s %10d before %10d  %+6.1f%%  %s\n", $1, $2, before[$1], change, verdict
+    }
+    END {
+        for (name in before) if (!(name in now)) { print name ": gone, record it"; bad = 1 }
+        exit bad
+    }' "$baseline" "$found"
