@@ -66,7 +66,7 @@ fn text_of(value: &Value) -> Option<Cow<'_, str>> {
 ///
 /// It is kept with the entry, so that a client which comes back is sent what
 /// was for it, and nothing that was for others.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Audience {
     /// These, in ascending order.
     Clients(Box<[ClientId]>),

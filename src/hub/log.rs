@@ -110,6 +110,24 @@ pub(crate) struct Directed {
     pub(crate) slots: Box<[u32]>,
 }
 
+/// What a newer entry has to be about to replace an older one: the same key,
+/// and for the same clients, or somebody would lose what nobody else replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    key: Arc<str>,
+    audience: Option<Audience>,
+}
+
+impl Subject {
+    fn of(rare: &Rare) -> Option<Subject> {
+        let directed = rare.directed.as_ref();
+        Some(Subject {
+            key: rare.key.clone()?,
+            audience: directed.map(|directed| directed.audience.clone()),
+        })
+    }
+}
+
 impl Entry {
     pub(crate) fn directed(&self) -> Option<&Directed> {
         self.rare.as_ref()?.directed.as_ref()
@@ -137,10 +155,11 @@ impl Entry {
                 + rare.packed.as_ref().map_or(0, Frame::len)
                 + rare.own_id.as_ref().map_or(0, |id| 2 * id.len())
                 + rare.key.as_ref().map_or(0, |key| 2 * key.len())
-                + rare
-                    .directed
-                    .as_ref()
-                    .map_or(0, |d| d.audience.bytes() + size_of_val(&*d.slots))
+                + rare.directed.as_ref().map_or(0, |directed| {
+                    // A keyed entry's audience is kept with its key as well.
+                    let copies = if rare.key.is_some() { 2 } else { 1 };
+                    copies * directed.audience.bytes() + size_of_val(&*directed.slots)
+                })
         });
         self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
     }
@@ -164,8 +183,8 @@ pub(crate) struct Log {
     evicted_through: u64,
     /// Where to find the entries whose publisher gave them an id.
     own_ids: HashMap<Arc<str>, u64>,
-    /// The newest entry of each key, in a log that conflates.
-    keys: HashMap<Arc<str>, u64>,
+    /// The newest entry of each key for each audience, in a log that conflates.
+    keys: HashMap<Subject, u64>,
 }
 
 impl Log {
@@ -210,7 +229,8 @@ impl Log {
     }
 
     /// Puts `entry` at the head. Its sequence number must be higher than any
-    /// before. An older entry of the same key goes away.
+    /// before. An older entry of the same key and for the same clients goes
+    /// away.
     pub(crate) fn append(&mut self, entry: Entry) {
         debug_assert!(entry.sequence > self.head, "sequence numbers rise");
         self.head = entry.sequence;
@@ -218,8 +238,8 @@ impl Log {
             if let Some(id) = &rare.own_id {
                 self.own_ids.insert(id.clone(), entry.sequence);
             }
-            if let Some(key) = &rare.key
-                && let Some(older) = self.keys.insert(key.clone(), entry.sequence)
+            if let Some(subject) = Subject::of(rare)
+                && let Some(older) = self.keys.insert(subject, entry.sequence)
             {
                 self.replace(older);
             }
@@ -268,10 +288,10 @@ impl Log {
         self.bytes -= entry.bytes();
         self.evicted_through = entry.sequence;
         self.forget_id(&entry);
-        if let Some(key) = entry.rare.as_ref().and_then(|rare| rare.key.as_ref())
-            && self.keys.get(key) == Some(&entry.sequence)
+        if let Some(subject) = entry.rare.as_deref().and_then(Subject::of)
+            && self.keys.get(&subject) == Some(&entry.sequence)
         {
-            self.keys.remove(key);
+            self.keys.remove(&subject);
         }
     }
 

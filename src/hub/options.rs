@@ -18,8 +18,9 @@ pub enum LagPolicy {
     /// It is told of the gap and goes on with the newest event.
     Skip,
     /// Of the events published with one key
-    /// ([`Event::with_key`](crate::Event::with_key)) only the newest is kept:
-    /// it takes the place of the older one for all who are behind, which is
+    /// ([`Event::with_key`](crate::Event::with_key)) to the same clients (to
+    /// all, to the same one, or by the same conditions) only the newest is
+    /// kept: it takes the place of the older one for all who are behind, which is
     /// no gap. A newcomer is sent the newest of each key first, and then, with
     /// nothing lost between, what is published from now on. How many keys are
     /// kept is for the history's bounds to say; with [`History::NONE`] these
