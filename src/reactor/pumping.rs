@@ -274,12 +274,15 @@ impl<N: Net> Reactor<N> {
                 }
                 through = through.min(*after);
             }
-            if seen == feed.through {
+            // What a newcomer is to be sent apart goes beyond what was gathered
+            // when others have published elsewhere in the meantime.
+            let is_newcomer = cursor.welcome.is_some() || cursor.keyed_through > seen;
+            if seen == feed.through && !is_newcomer {
                 return self.catch_up(key);
             }
-            if seen > feed.through {
-                // It knows more than was gathered: the next gathering is for
-                // it too.
+            if seen >= feed.through {
+                // It knows more than was gathered, or will: the next gathering
+                // is for it too.
                 feed.early.push(self.connections.token(key));
                 feed.has_news = true;
                 return self.queue_feed(stream.feed);
