@@ -5,14 +5,16 @@
 //! whoever is the target of a directed event, goes on alone with a cursor
 //! until it has caught up.
 
+use std::collections::HashMap;
+
 use super::Reactor;
-use super::feed::Owed;
+use super::feed::{Local, Owed};
 use super::net::Net;
 use super::serving::is_transient;
 use crate::frame::Frame;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
-use crate::hub::{Read, Report, Seat, Span};
+use crate::hub::{ChannelKey, Read, Report, Seat, Span};
 
 /// Spare batches that are kept.
 const SPARE_BATCHES_MAX: usize = 16;
@@ -434,12 +436,19 @@ impl<N: Net> Reactor<N> {
     /// be told, when the turn is over.
     pub(super) fn note_progress(&mut self, id: u32) {
         for key in &self.feeds.slots[id as usize].channels {
-            let Some(local) = self.feeds.locals.get_mut(key) else {
-                continue;
-            };
+            Self::list(&mut self.feeds.locals, &mut self.to_report, key);
+        }
+    }
+
+    fn list(
+        locals: &mut HashMap<ChannelKey, Local>,
+        to_report: &mut Vec<ChannelKey>,
+        key: &ChannelKey,
+    ) {
+        if let Some(local) = locals.get_mut(key) {
             local.unreported += 1;
             if !std::mem::replace(&mut local.is_listed, true) {
-                self.to_report.push(*key);
+                to_report.push(*key);
             }
         }
     }
@@ -504,5 +513,9 @@ impl<N: Net> Reactor<N> {
         }
         self.to_report
             .retain(|key| self.feeds.locals.contains_key(key));
+        // Its last client may have been what a log was kept for.
+        for key in &feed.channels {
+            Self::list(&mut self.feeds.locals, &mut self.to_report, key);
+        }
     }
 }
