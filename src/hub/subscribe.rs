@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
 use super::id::{self, Parsed};
+use super::log::Entry;
 use super::options::ChannelOptions;
 use super::state::{Membership, Seat, State};
 use super::{ChannelKey, Farewell, Hub, Wake};
@@ -37,6 +38,15 @@ pub(crate) struct Join<'a> {
     /// Whether somebody is to be told before the client is sent anything: what
     /// is sent to it until [`Hub::welcome`] is its welcome.
     pub(crate) is_connecting: bool,
+}
+
+impl Join<'_> {
+    /// Whether an entry is for this client.
+    fn admits(&self, entry: &Entry) -> bool {
+        let metadata = self.extra.as_ref().map(|extra| &*extra.metadata);
+        let directed = entry.directed();
+        directed.is_none_or(|directed| directed.audience.admits(&self.id, metadata))
+    }
 }
 
 /// A place in each of the channels, and where to begin.
@@ -93,7 +103,7 @@ impl Hub {
         }
         let mut joined = state.seat(&join, self);
         // Whoever was cut off just before the end is owed the end.
-        let has_missed = joined.gap.is_some() || joined.seen < joined.head;
+        let has_missed = joined.gap.is_some() || state.has_after(&join, joined.seen);
         if is_finished && !has_missed {
             return Err(JoinError::Finished);
         }
@@ -201,6 +211,11 @@ impl State {
                     Err(reason) => (0, reason),
                 };
                 joined.seen = position.max(tail);
+                if !self.has_after(join, joined.seen) {
+                    // So that one who comes back with the gap's id is not
+                    // told of it again.
+                    joined.seen = self.sequence;
+                }
                 joined.gap = Some(self.gap(join.channels, id, reason, hub));
             }
         }
@@ -223,17 +238,18 @@ impl State {
         }
     }
 
+    /// Whether the logs hold something for this client after `position`.
+    fn has_after(&self, join: &Join<'_>, position: u64) -> bool {
+        let mut channels = join.channels.iter().filter_map(|key| self.get(*key));
+        channels.any(|channel| channel.log.after(position).any(|entry| join.admits(entry)))
+    }
+
     fn position_before_last(&self, join: &Join<'_>, count: usize) -> u64 {
-        let metadata = join.extra.as_ref().map(|extra| &*extra.metadata);
-        let admits = |entry: &super::log::Entry| {
-            entry
-                .directed()
-                .is_none_or(|d| d.audience.admits(&join.id, metadata))
-        };
+        let admits = |entry: &Entry| join.admits(entry);
         let mut newest: Vec<u64> = Vec::new();
         for channel in join.channels.iter().filter_map(|key| self.get(*key)) {
             let position = channel.log.position_before_last(count, admits);
-            let entries = channel.log.after(position).filter(|e| admits(e));
+            let entries = channel.log.after(position).filter(|e| join.admits(e));
             newest.extend(entries.map(|entry| entry.sequence));
         }
         newest.sort_unstable_by(|a, b| b.cmp(a));
@@ -252,7 +268,7 @@ impl State {
         hub: &Hub,
     ) -> String {
         let logs = || channels.iter().filter_map(|key| Some(&self.get(*key)?.log));
-        let id_of = |entry: &super::log::Entry| match entry.own_id() {
+        let id_of = |entry: &Entry| match entry.own_id() {
             Some(own) => own.to_owned(),
             None => hub.id_of(entry.sequence).to_string(),
         };
