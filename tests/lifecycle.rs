@@ -137,6 +137,63 @@ fn who_was_cut_off_before_the_end_is_sent_the_rest_of_it_and_then_204() {
     assert_eq!(connection.answer().status, 204);
 }
 
+/// Comes back, as a browser does, until it is answered 204; answers what it was
+/// sent until then.
+fn come_back(served: &Served, path: &str, last_event_id: &str) -> Vec<String> {
+    let mut last_event_id = last_event_id.to_owned();
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        let mut connection = served.connect();
+        connection.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nLast-Event-ID: {last_event_id}\r\n\r\n"
+        ));
+        let head = connection.head();
+        if head.status == 204 {
+            return events;
+        }
+        let mut client = Subscriber::begun_with(head, connection);
+        events.extend(client.rest().into_iter().map(|event| event.name));
+        if !client.last_event_id().is_empty() {
+            last_event_id = client.last_event_id().to_owned();
+        }
+    }
+    panic!("it comes back without end: {events:?}");
+}
+
+#[test]
+fn whoever_has_all_that_was_for_it_of_a_finished_channel_does_not_come_back_without_end() {
+    let (served, channel) = Served::channel(ChannelOptions::new().history(History::events(3)));
+    let publish = |name: &str| channel.broadcast(Event::new(name, "")).unwrap().id;
+    let first = publish("first").to_string();
+    let all = publish("for all").to_string();
+    channel.send("ann", Event::new("for ann", "")).unwrap();
+    channel.finish(None).unwrap();
+    assert_eq!(come_back(&served, "/stream", &all), [""; 0]);
+    assert_eq!(come_back(&served, "/stream", &first), ["for all"]);
+    let from_before = come_back(&served, "/stream", "another-1");
+    assert_eq!(from_before, ["pushwheel.gap", "first", "for all"]);
+}
+
+#[test]
+fn a_gap_is_told_once_though_nothing_is_left_to_follow_it() {
+    let channels = ChannelManager::new();
+    let [a, b] = ["a", "b"].map(|name| channels.get_or_create(name).unwrap());
+    let both = [a.clone(), b.clone()];
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/both", move |_| Subscription::new(&both[0]).and(&both[1]))
+        .unwrap();
+    let served = Served::start(builder);
+    let id = served.subscribe("/both").wait_for_id();
+    eventually("it has gone", || channels.total_clients() == 0);
+    for channel in [&a, &b, &a] {
+        channel.broadcast(Event::message("missed")).unwrap();
+    }
+    a.finish(None).unwrap();
+    b.finish(None).unwrap();
+    assert_eq!(come_back(&served, "/both", &id), ["pushwheel.gap"]);
+}
+
 #[test]
 fn a_slow_client_of_a_finished_channel_is_sent_everything_before_the_end() {
     let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(64 << 20));

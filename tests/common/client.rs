@@ -247,6 +247,12 @@ impl Subscriber {
     #[track_caller]
     pub fn begun(mut connection: Connection) -> Subscriber {
         let head = connection.head();
+        Subscriber::begun_with(head, connection)
+    }
+
+    /// A stream whose head was read.
+    #[track_caller]
+    pub fn begun_with(head: Answer, connection: Connection) -> Subscriber {
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.header("content-type"), Some("text/event-stream"));
         Subscriber {
