@@ -25,8 +25,8 @@ const workDir = mkdtempSync(join(tmpdir(), 'pushwheel-browser-'));
 limitSuite('browser');
 
 class Server extends Program {
-  static start(listen = '127.0.0.1:0') {
-    return new Server().start(binary, ['serve', '--listen', listen], { cwd: workDir });
+  static start(listen = '127.0.0.1:0', options = []) {
+    return new Server().start(binary, ['serve', '--listen', listen, ...options], { cwd: workDir });
   }
 
   async call(method, path, body) {
@@ -277,6 +277,35 @@ const stories = {
     }, { url: `${server.base}/channels/fetched`, id });
     same([read.status, read.type], [200, 'cors'], 'the answer');
     same([read.text.includes('data: two\n'), read.text.includes('data: one\n')], [true, false], 'two and one');
+  },
+
+  async 'a compressed stream is read event by event, and resumed'({ page }) {
+    const encodings = [];
+    page.on('response', (answer) => {
+      if (answer.url().includes('/channels/packed')) encodings.push(answer.headers()['content-encoding']);
+    });
+    // Heartbeats come in between, to be read over.
+    const server = await Server.start(undefined, ['--compress-from', '100', '--heartbeat', '1']);
+    try {
+      const source = await Source.open(page, `${server.base}/channels/packed`);
+      const long = 'the same again, '.repeat(1000);
+      const published = ['short', long + 1, long + 2];
+      await server.publish('packed', { data: published[0], retry: RETRY_MS });
+      // Each is there before the next one is published: nothing waits in a decoder.
+      await source.dataUpTo(published[0]);
+      for (const data of published.slice(1)) {
+        await server.publish('packed', data);
+        await source.dataUpTo(data);
+      }
+      await server.cut('packed');
+      published.push(long + 3, 'end');
+      for (const data of published.slice(3)) await server.publish('packed', data);
+      await source.reopened(2);
+      same(await source.dataUpTo('end'), published, 'the data');
+      same(encodings, ['gzip', 'gzip'], 'the encodings of the answers');
+    } finally {
+      await server.kill();
+    }
   },
 
   async 'after the server was killed and restarted it reconnects, and is told of the gap'({ page, server }) {
