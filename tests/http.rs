@@ -509,7 +509,7 @@ fn a_body_that_does_not_come_is_408() {
 
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
-    let served = Served::start(echo().idle_timeout(Duration::from_millis(200)));
+    let served = Served::start(echo().idle_timeout(Duration::from_millis(500)));
     let mut never_asked = served.connect();
     let mut asked = served.connect();
     assert_eq!(asked.get("/hello").status, 200);
@@ -521,8 +521,8 @@ fn an_idle_connection_is_closed_without_a_word() {
 fn who_waits_for_a_deferred_answer_is_not_idle() {
     let (sender, responders) = mpsc::channel();
     let builder = echo()
-        .idle_timeout(Duration::from_millis(100))
-        .head_timeout(Duration::from_millis(100))
+        .idle_timeout(Duration::from_millis(500))
+        .head_timeout(Duration::from_millis(500))
         .get("/later", move |_| {
             let sender = sender.clone();
             Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
@@ -533,7 +533,7 @@ fn who_waits_for_a_deferred_answer_is_not_idle() {
     connection.send(LATER);
     let responder = receive(&responders);
     // Others, who are idle, measure the time.
-    for _ in 0..5 {
+    for _ in 0..2 {
         served.connect().expect_end();
     }
     responder.respond("at last");

@@ -115,7 +115,7 @@ fn filled() -> (Served, Connection, Sink, usize) {
     // The kernel takes some megabytes, and as it takes them there is room for
     // more: it is full for good when a whole wait has not helped.
     loop {
-        let soon = Instant::now() + Duration::from_millis(300);
+        let soon = Instant::now() + Duration::from_secs(1);
         match sink.send_by(Event::message(large(sent)), soon) {
             Ok(()) => sent += 1,
             Err(SinkError::Full) => break,
