@@ -183,6 +183,9 @@ pub(crate) struct Log {
     evicted_through: u64,
     /// Where to find the entries whose publisher gave them an id.
     own_ids: HashMap<Arc<str>, u64>,
+    /// The last of these, which is kept when its entry is not: whoever has
+    /// seen it may have missed nothing.
+    last_own_id: Option<(Arc<str>, u64)>,
     /// The newest entry of each key for each audience, in a log that conflates.
     keys: HashMap<Subject, u64>,
 }
@@ -237,6 +240,7 @@ impl Log {
         if let Some(rare) = &entry.rare {
             if let Some(id) = &rare.own_id {
                 self.own_ids.insert(id.clone(), entry.sequence);
+                self.last_own_id = Some((id.clone(), entry.sequence));
             }
             if let Some(subject) = Subject::of(rare)
                 && let Some(older) = self.keys.insert(subject, entry.sequence)
@@ -318,9 +322,11 @@ impl Log {
         self.entries.len() - self.entries.partition_point(|e| e.sequence <= sequence)
     }
 
-    /// Where the entry is to which its publisher gave this id.
+    /// Where the entry is, or was, to which its publisher gave this id.
     pub(crate) fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        self.own_ids.get(own_id).copied()
+        let last = self.last_own_id.as_ref().filter(|(id, _)| **id == *own_id);
+        let held = self.own_ids.get(own_id).copied();
+        held.or(last.map(|(_, sequence)| *sequence))
     }
 
     /// The position from which a reader gets the last `count` of the entries
@@ -450,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn own_ids_are_found_until_they_are_evicted() {
+    fn own_ids_are_found_until_they_are_evicted_and_the_last_one_even_then() {
         let mut log = Log::new(0);
         log.append(with(1, Some("x"), None));
         log.append(with(2, Some("x"), None));
@@ -463,6 +469,9 @@ mod tests {
         log.trim(&one, u64::MAX, 3);
         assert_eq!(log.sequence_of("x"), None);
         assert_eq!(log.sequence_of("y"), Some(3));
+        log.append(entry(4));
+        log.trim(&one, u64::MAX, 4);
+        assert_eq!((log.sequence_of("y"), log.evicted_through()), (Some(3), 3));
     }
 
     #[test]

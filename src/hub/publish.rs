@@ -120,6 +120,9 @@ impl Hub {
             for ready in all {
                 welcome.extend_from_slice(ready.frame.as_bytes());
             }
+            if let Some(channel) = state.get_mut(key) {
+                channel.published += count as u64;
+            }
             return Ok(Published {
                 id: self.id_of(state.sequence),
                 events: count,
