@@ -48,7 +48,9 @@ impl<N: Net> Reactor<N> {
     /// many writes it took.
     fn pump_slice(&mut self, id: u32) -> usize {
         if self.feeds.get(id).batch.is_none() {
-            if self.feeds.get(id).is_ending {
+            // A newcomer to a finished channel may know more than was gathered.
+            let feed = self.feeds.get(id);
+            if feed.is_ending && !feed.has_news {
                 return self.end_slice(id);
             }
             self.gather(id);
