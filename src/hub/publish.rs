@@ -429,6 +429,10 @@ impl Hub {
         let now_ms = self.clock.now_ms();
         let mut state = self.lock();
         let wake = state.evict(key, id, reason, now_ms, &self.clock);
+        if let Some(channel) = state.get_mut(key) {
+            // Nobody may be left who waits for what is beyond the history.
+            channel.trim(now_ms);
+        }
         drop(state);
         wake.map(|wake| self.wake(wake)).is_some()
     }

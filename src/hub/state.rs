@@ -133,8 +133,6 @@ impl ChannelState {
         if self.members.is_empty() {
             self.lonely_since_ms = now_ms;
         }
-        // Nobody may be left who waits for what is beyond the history.
-        self.trim(now_ms);
         if let Some(room) = &self.room {
             room.notify_all();
         }

@@ -155,6 +155,7 @@ impl Hub {
                 let (channel, _) = state.remove(*key, DisconnectReason::Gone, &self.clock);
                 removed.extend(channel);
             } else {
+                channel.trim(now_ms);
                 state.clients -= 1;
             }
         }
