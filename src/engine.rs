@@ -338,8 +338,12 @@ impl<N: Net> SimulatedEngine<N> {
         self.reactor.net_mut()
     }
 
-    pub fn shutdown(&self, deadline: Duration) {
-        self.reactor.mailbox().send(Letter::Shutdown { deadline });
+    /// What others need to shut it down.
+    pub fn handle(&self) -> EngineHandle {
+        EngineHandle {
+            mailboxes: [self.reactor.mailbox().clone()].into(),
+            channels: self.reactor.channels().clone(),
+        }
     }
 
     /// Whether a shutdown has come to its end.

@@ -261,6 +261,12 @@ impl<N: Net> Reactor<N> {
         &self.mailbox
     }
 
+    /// The channels that it serves.
+    #[cfg(feature = "internals")]
+    pub(crate) fn channels(&self) -> &ChannelManager {
+        &self.channels
+    }
+
     /// The network, for a simulator to act on.
     #[cfg(feature = "internals")]
     pub(crate) fn net_mut(&mut self) -> &mut N {

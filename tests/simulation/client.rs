@@ -1,0 +1,578 @@
+//! Simulated clients: browsers that come back with what they have seen, and
+//! others who read slowly, never, or send what nobody asked for.
+//!
+//! A client reads HTTP and event streams by its own means, and gives what it
+//! has read to the oracle.
+
+use std::collections::VecDeque;
+
+use fastrand::Rng;
+
+use super::network::{Act, Network};
+use super::oracle::{Oracle, SLACK_MS, Want};
+use super::sse::Parser;
+
+/// The body that `/hello` answers.
+pub const HELLO: &str = "hello, hello, hello";
+/// How many bytes `/large` answers.
+pub const LARGE_BYTES: usize = 30_000;
+
+/// What somebody is here for.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// Streams of these channels, again and again.
+    Subscriber {
+        names: Vec<String>,
+        is_deferred: bool,
+    },
+    /// A stream of its own.
+    Sink,
+    /// Nothing good.
+    Nuisance,
+}
+
+/// How a client behaves: chances in a thousand, each time it looks around.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    pub stalls: u32,
+    pub stall_ms_max: u64,
+    pub cuts: u32,
+    pub half_closes: u32,
+    pub junk: u32,
+    pub read_max: usize,
+    pub is_blind: bool,
+}
+
+pub struct Client {
+    index: usize,
+    role: Role,
+    manners: Manners,
+    custom_id: Option<String>,
+    metadata_role: Option<u8>,
+    socket: Option<usize>,
+    /// The oracle's record of the current stream.
+    stream: Option<usize>,
+    pieces: VecDeque<Vec<u8>>,
+    send_at: u64,
+    connect_at: u64,
+    look_at: u64,
+    stalled_until: u64,
+    /// Since when it reads whatever comes.
+    reads_since: u64,
+    byte_at: u64,
+    ended_sending_at: Option<u64>,
+    reader: Reader,
+    expected: VecDeque<Expected>,
+    last_event_id: String,
+    /// Streams and heads that it has read in all.
+    pub digest: u64,
+    is_calm: bool,
+    is_done: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Hello,
+    Large,
+    Stream,
+    Anything,
+}
+
+/// What has been read of the connection.
+#[derive(Default)]
+struct Reader {
+    head: Vec<u8>,
+    body_left: usize,
+    body: Vec<u8>,
+    status: u16,
+    stream: Option<Parser>,
+}
+
+impl Client {
+    pub fn new(index: usize, role: Role, manners: Manners, rng: &mut Rng) -> Client {
+        Client {
+            index,
+            role,
+            manners,
+            custom_id: (rng.u32(0..3) == 0).then(|| format!("client-{}", rng.u8(0..20))),
+            metadata_role: rng.bool().then(|| rng.u8(0..3)),
+            socket: None,
+            stream: None,
+            pieces: VecDeque::new(),
+            send_at: 0,
+            connect_at: rng.u64(0..2_000),
+            look_at: 0,
+            stalled_until: 0,
+            reads_since: 0,
+            byte_at: 0,
+            ended_sending_at: None,
+            reader: Reader::default(),
+            expected: VecDeque::new(),
+            last_event_id: String::new(),
+            digest: 0,
+            is_calm: false,
+            is_done: false,
+        }
+    }
+
+    pub fn socket(&self) -> Option<usize> {
+        self.socket
+    }
+
+    pub fn stream(&self) -> Option<usize> {
+        self.stream
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.socket.is_some() && self.reader.stream.is_some()
+    }
+
+    /// From now on it reads what comes, and does nothing else.
+    pub fn calm_down(&mut self, now: u64) {
+        self.is_calm = true;
+        self.manners.is_blind = false;
+        self.manners.read_max = usize::MAX;
+        if self.stalled_until > now {
+            self.stalled_until = now;
+            self.reads_since = now;
+        }
+    }
+
+    /// Closes what it has open.
+    pub fn go(&mut self, network: &mut Network, oracle: &mut Oracle) {
+        self.is_done = true;
+        if self.socket.is_some() {
+            self.cut(oracle);
+            network.leave(self.socket.expect("looked at above"));
+            self.forget_socket();
+        }
+    }
+
+    /// Does what is due.
+    pub fn act(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
+        let now = network.now();
+        if self.socket.is_none() {
+            if !self.is_done && !self.is_calm && now >= self.connect_at {
+                self.connect(network, oracle, rng);
+            }
+            return;
+        }
+        self.send_piece(network, rng);
+        self.read(network, oracle, rng);
+        if self.socket.is_some() && now >= self.look_at {
+            self.look_around(network, oracle, rng);
+        }
+    }
+
+    fn connect(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
+        let now = network.now();
+        let socket = network.connect(self.index);
+        self.socket = Some(socket);
+        self.reader = Reader::default();
+        self.expected.clear();
+        self.stream = None;
+        self.ended_sending_at = None;
+        self.look_at = now + rng.u64(0..1_000);
+        self.stalled_until = 0;
+        self.reads_since = now;
+        self.byte_at = now;
+        if self.manners.is_blind {
+            self.stalled_until = u64::MAX;
+        }
+        let mut request = String::new();
+        for _ in 0..rng.u32(0..6).saturating_sub(3) {
+            let (path, expected) = match rng.u32(0..4) {
+                0 => ("large", Expected::Large),
+                _ => ("hello", Expected::Hello),
+            };
+            request.push_str(&format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            self.expected.push_back(expected);
+        }
+        match self.role.clone() {
+            Role::Subscriber { names, is_deferred } => {
+                let request_line = self.subscribe(names, is_deferred, oracle, rng);
+                request.push_str(&request_line);
+                self.expected.push_back(Expected::Stream);
+            }
+            Role::Sink => {
+                let stream = oracle.request(Want::Live, None);
+                oracle.streams[stream].sink = Some(Default::default());
+                self.stream = Some(stream);
+                request.push_str(&format!(
+                    "GET /sink?stream={stream} HTTP/1.1\r\nHost: x\r\n\r\n"
+                ));
+                self.expected.push_back(Expected::Stream);
+            }
+            Role::Nuisance => {
+                self.expected.clear();
+                self.expected.push_back(Expected::Anything);
+                request = nuisance(rng);
+            }
+        }
+        let mut rest = request.into_bytes();
+        while !rest.is_empty() {
+            let count = match rng.u32(0..3) {
+                0 => rng.usize(1..=rest.len().min(40)),
+                _ => rest.len(),
+            };
+            self.pieces.push_back(rest.drain(..count).collect());
+        }
+        self.send_at = now;
+        network.plan(0, Act::Client(self.index));
+        network.plan(self.look_at - now, Act::Client(self.index));
+    }
+
+    fn subscribe(
+        &mut self,
+        names: Vec<String>,
+        is_deferred: bool,
+        oracle: &mut Oracle,
+        rng: &mut Rng,
+    ) -> String {
+        let good = self.last_event_id.clone();
+        let want = match rng.u32(0..20) {
+            0 => Want::Live,
+            1 => Want::Earliest,
+            2 => Want::Last(rng.usize(0..20)),
+            3 => Want::After(format!("foreign-{}", rng.u32(0..100))),
+            4 => Want::After(oracle.future_id()),
+            5 => Want::After(["17", "a b", "own.0", "é-1"][rng.usize(0..4)].to_owned()),
+            6..9 => oracle.some_id().map_or(Want::Live, Want::After),
+            _ if good.is_empty() => Want::Live,
+            _ => {
+                if let Some(stream) = self.stream {
+                    oracle.on_reconnect(stream, &good);
+                }
+                Want::After(good)
+            }
+        };
+        let stream = oracle.request(want.clone(), self.metadata_role);
+        self.stream = Some(stream);
+        let path = if is_deferred { "later" } else { "events" };
+        let mut query = format!("stream={stream}");
+        for name in &names {
+            query.push_str(&format!("&channel={name}"));
+        }
+        if let Some(id) = &self.custom_id {
+            query.push_str(&format!("&id={id}"));
+        }
+        let mut headers = "Host: x\r\n".to_owned();
+        if rng.bool() {
+            headers.push_str("Accept: text/event-stream\r\n");
+        }
+        match want {
+            Want::Live => {}
+            Want::Earliest => query.push_str("&last_event_id=earliest"),
+            Want::Last(count) => query.push_str(&format!("&last={count}")),
+            Want::After(id) => headers.push_str(&format!("Last-Event-ID: {id}\r\n")),
+        }
+        format!("GET /{path}?{query} HTTP/1.1\r\n{headers}\r\n")
+    }
+
+    fn send_piece(&mut self, network: &mut Network, rng: &mut Rng) {
+        let now = network.now();
+        let Some(socket) = self.socket.filter(|_| now >= self.send_at) else {
+            return;
+        };
+        if let Some(piece) = self.pieces.pop_front() {
+            network.send(socket, &piece);
+            let pause_ms = if rng.u32(0..4) == 0 {
+                rng.u64(0..60)
+            } else {
+                0
+            };
+            self.send_at = now + pause_ms;
+            network.plan(pause_ms, Act::Client(self.index));
+        }
+    }
+
+    fn read(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
+        let now = network.now();
+        let Some(socket) = self.socket.filter(|_| now >= self.stalled_until) else {
+            return;
+        };
+        let max = match rng.bool() {
+            true => self.manners.read_max,
+            false => rng.usize(1..=self.manners.read_max.min(100_000)),
+        };
+        let (bytes, is_over) = network.take(socket, max);
+        if let Some(stream) = self.stream {
+            oracle.on_taken(stream, network.socket(socket).taken_at);
+        }
+        if !bytes.is_empty() {
+            self.byte_at = now;
+            for byte in &bytes {
+                self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+            self.take_bytes(&bytes, oracle);
+        }
+        if is_over {
+            self.end(network, oracle, rng);
+        } else if network.has_bytes_for_client(socket) {
+            network.plan(rng.u64(0..5), Act::Client(self.index));
+        }
+    }
+
+    /// The server has ended the connection.
+    fn end(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
+        if let Some(stream) = self.stream
+            && self.reader.stream.is_some()
+        {
+            oracle.on_end(stream);
+        }
+        let socket = self.socket.expect("it has ended");
+        network.leave(socket);
+        self.cut(oracle);
+        self.forget_socket();
+        let pause_ms = match rng.u32(0..4) {
+            0 => rng.u64(0..3_000),
+            _ => rng.u64(0..200),
+        };
+        self.connect_at = network.now() + pause_ms;
+        network.plan(pause_ms, Act::Client(self.index));
+    }
+
+    fn forget_socket(&mut self) {
+        self.socket = None;
+        self.pieces.clear();
+    }
+
+    fn cut(&self, oracle: &mut Oracle) {
+        if let Some(stream) = self.stream {
+            oracle.streams[stream].is_cut = true;
+        }
+    }
+
+    /// Now and then it does something else than to read.
+    fn look_around(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
+        let now = network.now();
+        let pause_ms = rng.u64(20..800);
+        self.look_at = now + pause_ms;
+        network.plan(pause_ms, Act::Client(self.index));
+        let socket = self.socket.expect("the caller has seen one");
+        let mut happens = |in_thousand: u32| rng.u32(0..1000) < in_thousand;
+        if self.is_calm {
+            return;
+        }
+        if happens(self.manners.cuts) {
+            self.cut(oracle);
+            match happens(500) {
+                true => network.reset(socket),
+                false => network.leave(socket),
+            }
+            self.forget_socket();
+            self.connect_at = now + rng.u64(0..1_000);
+            network.plan(self.connect_at - now, Act::Client(self.index));
+        } else if happens(self.manners.half_closes)
+            && self.ended_sending_at.is_none()
+            && self.pieces.is_empty()
+        {
+            self.cut(oracle);
+            self.ended_sending_at = Some(now);
+            network.finish(socket);
+        } else if happens(self.manners.junk)
+            && self.is_streaming()
+            && self.ended_sending_at.is_none()
+        {
+            let count = rng.usize(1..200);
+            network.count("junk from subscribers");
+            network.send(socket, &vec![b'x'; count]);
+            if let Some(stream) = self.stream {
+                oracle.streams[stream].junk_bytes += count;
+            }
+        } else if happens(self.manners.stalls) && now >= self.stalled_until {
+            network.count("readers that stall");
+            let stall_ms = rng.u64(0..=self.manners.stall_ms_max);
+            self.stalled_until = now + stall_ms;
+            self.reads_since = self.stalled_until;
+            network.plan(stall_ms, Act::Client(self.index));
+        }
+    }
+
+    fn take_bytes(&mut self, bytes: &[u8], oracle: &mut Oracle) {
+        for byte in bytes {
+            if let Some(parser) = &mut self.reader.stream {
+                let events = parser.push(std::slice::from_ref(byte));
+                let id = parser.last_event_id();
+                let Some(stream) = self.stream else {
+                    continue;
+                };
+                if events.is_empty() && id != self.last_event_id && !id.is_empty() {
+                    oracle.on_id(stream, id);
+                }
+                if !id.is_empty() {
+                    id.clone_into(&mut self.last_event_id);
+                }
+                for event in events {
+                    oracle.on_event(stream, &event);
+                }
+            } else if self.reader.body_left > 0 {
+                self.reader.body.push(*byte);
+                self.reader.body_left -= 1;
+                if self.reader.body_left == 0 {
+                    self.end_response(oracle);
+                }
+            } else {
+                self.reader.head.push(*byte);
+                if self.reader.head.ends_with(b"\r\n\r\n") {
+                    self.end_head(oracle);
+                }
+            }
+        }
+    }
+
+    fn end_head(&mut self, oracle: &mut Oracle) {
+        let head = String::from_utf8(std::mem::take(&mut self.reader.head));
+        let head = head.unwrap_or_default().to_ascii_lowercase();
+        let status = head
+            .strip_prefix("http/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
+        self.reader.status = status.unwrap_or(0);
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        if head.contains("content-type: text/event-stream\r\n") {
+            let expected = self.expected.pop_front();
+            let is_right = matches!(expected, Some(Expected::Stream | Expected::Anything));
+            if self.reader.status != 200 || !is_right {
+                oracle
+                    .failures
+                    .push(format!("a stream came for {expected:?}: {head}"));
+            }
+            // A browser keeps its id over connections; this parser begins
+            // with none, and the caller keeps it.
+            self.reader.stream = Some(Parser::new());
+            self.last_event_id = match self.stream.map(|s| &oracle.streams[s].want) {
+                Some(Want::After(id)) => id.clone(),
+                _ => String::new(),
+            };
+            return;
+        }
+        self.reader.body_left = length.unwrap_or(0);
+        if self.reader.body_left == 0 {
+            self.end_response(oracle);
+        }
+    }
+
+    fn end_response(&mut self, oracle: &mut Oracle) {
+        let body = std::mem::take(&mut self.reader.body);
+        let status = self.reader.status;
+        let expected = self.expected.pop_front();
+        let is_right = match expected {
+            Some(Expected::Hello) => status == 200 && body == HELLO.as_bytes(),
+            Some(Expected::Large) => status == 200 && body.len() == LARGE_BYTES,
+            Some(Expected::Stream) => match status {
+                // All channels are finished; or full, or closed just now; or
+                // nobody answered.
+                204 | 503 => true,
+                500 => matches!(
+                    &self.role,
+                    Role::Subscriber {
+                        is_deferred: true,
+                        ..
+                    }
+                ),
+                408 => true,
+                _ => false,
+            },
+            Some(Expected::Anything) => {
+                self.expected.push_back(Expected::Anything);
+                (200..506).contains(&status)
+            }
+            None => status == 408,
+        };
+        if !is_right {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            oracle
+                .failures
+                .push(format!("{expected:?} was answered {status}: {body}"));
+        }
+        if let Some(stream) = self.stream {
+            oracle.count(match status {
+                204 => "answers 204",
+                408 => "answers 408",
+                500 => "answers 500",
+                503 => "answers 503",
+                _ => "answers",
+            });
+            let _ = stream;
+        }
+    }
+
+    /// What must hold of a client that reads whatever comes.
+    pub fn check(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
+        let now = network.now();
+        let Some(socket) = self.socket.map(|number| network.socket(number)) else {
+            return Ok(());
+        };
+        if socket
+            .full_since
+            .is_some_and(|since| now > since + 2 * oracle.stall_ms + 2 * SLACK_MS)
+        {
+            return Err("takes nothing, and is not disconnected".to_owned());
+        }
+        let (Some(stream), true) = (self.stream, self.is_streaming()) else {
+            return Ok(());
+        };
+        let state = &oracle.streams[stream];
+        if socket.is_closed {
+            // What is left to read says nothing of the engine.
+            return Ok(());
+        }
+        if self
+            .ended_sending_at
+            .is_some_and(|at| now > at + 2 * SLACK_MS)
+            && now > self.reads_since + 2 * SLACK_MS
+        {
+            return Err(format!("stream {stream}: half-closed, and still there"));
+        }
+        if now < self.stalled_until || state.is_cut || state.gone.is_some() || state.sink.is_some()
+        {
+            return Ok(());
+        }
+        let silent_since = self.byte_at.max(self.reads_since);
+        if let Some(beat_ms) = oracle.heartbeat_ms(stream)
+            && now > silent_since + beat_ms + 64 + SLACK_MS
+        {
+            return Err(format!(
+                "stream {stream}: silent for {} ms, longer than {beat_ms}",
+                now - silent_since
+            ));
+        }
+        if let Some(since) = oracle.waits_since(stream)
+            && now > since.max(silent_since) + SLACK_MS
+        {
+            return Err(format!("stream {stream}: waits for an event since {since}"));
+        }
+        Ok(())
+    }
+
+    /// Whether it waits for nothing any more.
+    pub fn is_content(&self, oracle: &Oracle) -> bool {
+        match (self.socket, self.stream) {
+            (Some(_), Some(stream)) if self.is_streaming() => {
+                oracle.streams[stream].is_cut || oracle.waits_since(stream).is_none()
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A request that deserves no good answer, or none at all.
+fn nuisance(rng: &mut Rng) -> String {
+    let requests = [
+        "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\x16\x03\x01\x02",
+        "GET /hello HTTP/1.1\r\nHos",
+        "",
+        "GET /panic HTTP/1.1\r\nHost: x\r\n\r\nGET /hello HTTP/1.1\r\nHost: x\r\n\r\n",
+        "HEAD /events?channel=c0&stream=none HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /hello HTTP/1.0\r\n\r\n",
+        "POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+    ];
+    requests[rng.usize(0..requests.len())].to_owned()
+}

@@ -1,0 +1,756 @@
+//! The engine on a simulated network: one seed is one run.
+//!
+//! A seed draws a network with its faults, channels with their options, a
+//! crowd of clients, and publishers; the very loop that serves sockets runs on
+//! that, with a clock that only `poll` moves. An oracle holds what each client
+//! reads against what was published. A seed that fails, fails again:
+//!
+//! ```text
+//! PUSHWHEEL_SEED=123 cargo test --features internals --test simulation replay -- --nocapture
+//! ```
+//!
+//! `tests/simulate SECONDS` runs fresh seeds until the time is up.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test: it may panic, print, and look at the clock to know when to stop"
+)]
+
+mod client;
+mod network;
+mod oracle;
+#[path = "../common/sse.rs"]
+mod sse;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use pushwheel::internals::{Budgets, Clock, SimulatedEngine};
+use pushwheel::{
+    ChannelManager, ClientId, Engine, EngineHandle, History, LagPolicy, Request, Response,
+    SinkOptions, Subscription,
+};
+use serde_json::json;
+
+use client::{Client, HELLO, LARGE_BYTES, Manners, Role};
+use network::{Act, Actors, Faults, Network, Seam};
+use oracle::{Oracle, Plan, To};
+
+/// The seeds that every run of the tests tries.
+const FIRST_SEEDS: u64 = 200;
+/// Seeds that have found something once, and what that was.
+const REGRESSIONS: &[(u64, &str)] = &[];
+
+#[test]
+fn first_seeds() {
+    let mut sums = Sums::default();
+    let regressions = REGRESSIONS.iter().map(|(seed, _)| *seed);
+    for seed in regressions.chain(0..FIRST_SEEDS) {
+        sums.add(run(seed, false));
+    }
+    println!("{sums}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..10 {
+        let (first, again) = (run(seed, false), run(seed, false));
+        assert_eq!(
+            first.digest, again.digest,
+            "seed {seed} differs from itself"
+        );
+    }
+}
+
+#[test]
+fn replay() {
+    if let Some(seed) = number_from("PUSHWHEEL_SEED") {
+        let mut sums = Sums::default();
+        sums.add(run(seed, true));
+        println!("{sums}");
+    }
+}
+
+#[test]
+fn long() {
+    let Some(seconds) = number_from("PUSHWHEEL_SIMULATE_SECONDS") else {
+        return;
+    };
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let first = number_from("PUSHWHEEL_FIRST_SEED").unwrap_or_else(|| Rng::new().u64(..) >> 16);
+    let mut sums = Sums::default();
+    let mut seed = first;
+    while Instant::now() < end {
+        sums.add(run(seed, false));
+        seed += 1;
+    }
+    println!("seeds {first} to {}\n{sums}", seed - 1);
+}
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is a number")),
+    )
+}
+
+/// What came of a run, or of many.
+#[derive(Default)]
+struct Sums {
+    seeds: u64,
+    simulated_ms: u64,
+    turns: u64,
+    digest: u64,
+    faults: BTreeMap<&'static str, u64>,
+    figures: BTreeMap<&'static str, u64>,
+}
+
+impl Sums {
+    fn add(&mut self, other: Sums) {
+        self.seeds += other.seeds;
+        self.simulated_ms += other.simulated_ms;
+        self.turns += other.turns;
+        self.digest ^= other.digest;
+        for (sums, others) in [
+            (&mut self.faults, other.faults),
+            (&mut self.figures, other.figures),
+        ] {
+            for (name, count) in others {
+                *sums.entry(name).or_default() += count;
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hours = self.simulated_ms as f64 / 3_600_000.0;
+        writeln!(
+            f,
+            "{} seeds, {hours:.2} simulated hours, {} turns",
+            self.seeds, self.turns
+        )?;
+        for (title, counts) in [("faults injected", &self.faults), ("seen", &self.figures)] {
+            writeln!(f, "{title}: {}", counts.values().sum::<u64>())?;
+            for (name, count) in counts {
+                writeln!(f, "{count:>12} {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints how to see it again, should this be dropped by a panic.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!(
+                "\nseed {0} failed. To see it again:\n  PUSHWHEEL_SEED={0} cargo test \
+                 --features internals --test simulation replay -- --nocapture\n",
+                self.0
+            );
+        }
+    }
+}
+
+type Shared = Arc<Mutex<Oracle>>;
+
+/// Nobody else runs, so nobody else has it.
+fn lock(oracle: &Shared) -> MutexGuard<'_, Oracle> {
+    oracle
+        .try_lock()
+        .expect("one thread, and no lock is held over a call that needs it")
+}
+
+/// All who act while the engine polls.
+struct Crowd {
+    network: Rc<RefCell<Network>>,
+    oracle: Shared,
+    clients: Vec<Client>,
+    handle: Option<EngineHandle>,
+    rng: Rng,
+    /// How long publishers pause, at the most.
+    pause_ms_max: u64,
+    checked_at: u64,
+    shuts_down_at: Option<u64>,
+    is_calm: bool,
+}
+
+impl Actors for Crowd {
+    fn act(&mut self, who: Act) -> bool {
+        let mut oracle = lock(&self.oracle);
+        match who {
+            Act::Client(index) => {
+                let mut network = self.network.borrow_mut();
+                self.clients[index].act(&mut network, &mut oracle, &mut self.rng);
+                false
+            }
+            Act::Publisher => {
+                drop(oracle);
+                self.publish()
+            }
+        }
+    }
+
+    fn before_sleep(&mut self) {
+        let network = self.network.borrow();
+        let now = network.now();
+        let mut oracle = lock(&self.oracle);
+        if now < self.checked_at + 20 {
+            return;
+        }
+        self.checked_at = now;
+        oracle.check_counts();
+        for client in &self.clients {
+            if let (Some(socket), Some(stream)) = (client.socket(), client.stream()) {
+                oracle.streams[stream].is_blocked = network.is_blocked(socket);
+            }
+            if let Err(wrong) = client.check(&network, &oracle) {
+                let socket = client.socket().map(|socket| network.describe(socket));
+                let what = format!("at {now} ms: {wrong}; {socket:?}");
+                oracle.failures.push(what);
+            }
+        }
+        oracle.check_logs();
+    }
+}
+
+impl Crowd {
+    /// What publishers and managers do. Says whether that is work for the
+    /// engine.
+    fn publish(&mut self) -> bool {
+        let mut oracle = lock(&self.oracle);
+        let rng = &mut self.rng;
+        let now = oracle.now();
+        if let Some(at) = self.shuts_down_at
+            && now >= at
+            && oracle.shutdown.is_none()
+        {
+            let deadline_ms = rng.u64(0..4_000);
+            oracle.shutdown = Some((oracle.sequence, now + deadline_ms));
+            let handle = self.handle.as_ref().expect("the engine runs");
+            handle.shutdown(Duration::from_millis(deadline_ms));
+            drop(oracle);
+            return true;
+        }
+        if self.is_calm {
+            return false;
+        }
+        let pause_ms = match rng.u32(0..5) {
+            0 => 0,
+            1 => rng.u64(0..=self.pause_ms_max * 3),
+            _ => rng.u64(0..=self.pause_ms_max),
+        };
+        self.network.borrow_mut().plan(pause_ms, Act::Publisher);
+        let names: Vec<String> = oracle.plans.keys().cloned().collect();
+        let name = &names[rng.usize(0..names.len())];
+        let topic = oracle.open(name);
+        let members: Vec<String> = oracle.topics[topic].members.keys().cloned().collect();
+        let somebody = match members.len() {
+            0 => "nobody".to_owned(),
+            count => members[rng.usize(0..count)].clone(),
+        };
+        match rng.u32(0..1000) {
+            0..350 => oracle.publish(topic, To::All, 1),
+            350..450 => {
+                let mut is_work = false;
+                for _ in 0..rng.u32(2..30) {
+                    is_work |= oracle.publish(topic, To::All, 1);
+                }
+                is_work
+            }
+            450..500 => oracle.publish(topic, To::All, rng.usize(2..12)),
+            500..600 => oracle.publish(topic, To::One(somebody), 1),
+            600..620 => oracle.publish(topic, To::One(somebody), rng.usize(2..5)),
+            620..650 => oracle.publish(topic, To::One(format!("client-{}", rng.u8(0..20))), 1),
+            650..710 => oracle.publish(topic, To::Role(rng.u8(0..4)), 1),
+            710..720 => oracle.publish(topic, To::Role(rng.u8(0..4)), 3),
+            720..770 => oracle.publish(topic, To::Filter(rng.u8(0..4)), 1),
+            770..790 => oracle.publish_everywhere(),
+            790..793 => oracle.finish(topic),
+            793..796 => oracle.close(topic),
+            796..816 => oracle.kick(topic, &somebody),
+            816..850 => Self::answer(&mut oracle, rng),
+            850..990 => Self::use_sinks(&mut oracle, rng),
+            _ => {
+                let stats = oracle.topics[topic].channel.stats();
+                assert!(stats.is_some() || oracle.topics[topic].channel.is_closed());
+                false
+            }
+        }
+    }
+
+    /// Answers a request that waits.
+    fn answer(oracle: &mut Oracle, rng: &mut Rng) -> bool {
+        if oracle.responders.is_empty() {
+            return false;
+        }
+        let index = rng.usize(0..oracle.responders.len());
+        let (responder, subscription) = oracle.responders.swap_remove(index);
+        match rng.u32(0..10) {
+            0 => drop(responder),
+            _ => responder.respond(subscription),
+        }
+        // The letter may be for somebody who is gone, and wakes all the same.
+        true
+    }
+
+    fn use_sinks(oracle: &mut Oracle, rng: &mut Rng) -> bool {
+        let open: Vec<usize> = (0..oracle.streams.len())
+            .filter(|number| {
+                let sink = &oracle.streams[*number].sink;
+                sink.as_ref().is_some_and(|sink| sink.handle.is_some())
+            })
+            .collect();
+        if open.is_empty() {
+            return false;
+        }
+        let number = open[rng.usize(0..open.len())];
+        let mut is_work = false;
+        for _ in 0..rng.u32(1..6) {
+            is_work |= oracle.feed(number);
+        }
+        if rng.u32(0..15) == 0 {
+            let sink = oracle.streams[number].sink.as_mut().expect("it was found");
+            let handle = sink.handle.take().expect("it is open");
+            is_work |= !handle.is_closed();
+            handle.close();
+        }
+        is_work
+    }
+}
+
+/// The engine, its network and its crowd.
+struct Simulation {
+    engine: SimulatedEngine<Seam>,
+    network: Rc<RefCell<Network>>,
+    crowd: Rc<RefCell<Crowd>>,
+    oracle: Shared,
+    clock: Arc<AtomicU64>,
+    is_told: bool,
+}
+
+/// Runs one seed to its end.
+fn run(seed: u64, is_told: bool) -> Sums {
+    let _replay = Replay(seed);
+    let mut rng = Rng::with_seed(seed);
+    let mut simulation = build(&mut rng, seed, is_told);
+    let duration_ms = rng.u64(2_000..15_000);
+    let ends_abruptly = rng.u32(0..3) == 0;
+    if ends_abruptly {
+        simulation.crowd.borrow_mut().shuts_down_at = Some(duration_ms);
+    }
+    simulation.turn_until(duration_ms);
+    if ends_abruptly {
+        simulation.turn_until_shut(duration_ms);
+    } else {
+        simulation.calm_down();
+        simulation.end(&mut rng);
+    }
+    simulation.check_end()
+}
+
+fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
+    let clock = Arc::new(AtomicU64::new(0));
+    let woken = Arc::new(AtomicBool::new(false));
+    let manager = ChannelManager::builder().build_simulated(Clock::manual(clock.clone()), seed);
+    let mut oracle = Oracle::new(clock.clone(), manager.clone(), rng.fork());
+    for number in 0..rng.usize(1..=4) {
+        oracle.plans.insert(format!("c{number}"), draw_plan(rng));
+    }
+    let stall_ms = rng.u64(1_000..4_000);
+    oracle.stall_ms = stall_ms;
+    let names: Vec<String> = oracle.plans.keys().cloned().collect();
+    let oracle: Shared = Arc::new(Mutex::new(oracle));
+
+    let faults = draw_faults(rng);
+    let network = Network::new(rng.fork(), clock.clone(), woken.clone(), faults);
+    let network = Rc::new(RefCell::new(network));
+    let mut clients = Vec::new();
+    let crowd_max = [3, 8, 30, 60][rng.usize(0..4)];
+    for index in 0..rng.usize(1..=crowd_max) {
+        let role = draw_role(rng, &names);
+        let manners = draw_manners(rng, stall_ms);
+        clients.push(Client::new(index, role, manners, rng));
+        network
+            .borrow_mut()
+            .plan(rng.u64(0..2_500), Act::Client(index));
+    }
+    network.borrow_mut().plan(0, Act::Publisher);
+    let crowd = Rc::new(RefCell::new(Crowd {
+        network: network.clone(),
+        oracle: oracle.clone(),
+        clients,
+        handle: None,
+        rng: rng.fork(),
+        pause_ms_max: [10, 60, 300][rng.usize(0..3)],
+        checked_at: 0,
+        shuts_down_at: None,
+        is_calm: false,
+    }));
+    let seam = Seam {
+        network: network.clone(),
+        actors: crowd.clone(),
+    };
+    let wake = move || woken.store(true, Ordering::Relaxed);
+    let engine = Engine::builder()
+        .channels(&manager)
+        .budgets(draw_budgets(rng))
+        .stall_timeout(Duration::from_millis(stall_ms))
+        .head_timeout(Duration::from_millis(rng.u64(1_000..3_000)))
+        .idle_timeout(Duration::from_millis(rng.u64(2_000..8_000)));
+    let engine = routes(engine, &oracle)
+        .simulate(seam, Box::new(wake))
+        .unwrap();
+    crowd.borrow_mut().handle = Some(engine.handle());
+    Simulation {
+        engine,
+        network,
+        crowd,
+        oracle,
+        clock,
+        is_told,
+    }
+}
+
+fn routes(engine: pushwheel::EngineBuilder, oracle: &Shared) -> pushwheel::EngineBuilder {
+    let (events, later, sinks) = (oracle.clone(), oracle.clone(), oracle.clone());
+    let subscribe = move |request: &Request| subscription(&events, request);
+    let defer = move |request: &Request| {
+        let subscription = subscription(&later, request);
+        let oracle = later.clone();
+        Response::deferred(move |responder| {
+            lock(&oracle).responders.push((responder, subscription));
+        })
+    };
+    let sink = move |request: &Request| {
+        let number = number_of(request).expect("a sink's request has its number");
+        let oracle = sinks.clone();
+        let (buffer_max, beat_ms) = {
+            let rng = &mut lock(&oracle).rng;
+            (rng.usize(1..5_000), rng.u64(300..3_000))
+        };
+        let options = SinkOptions::new()
+            .buffer_bytes_max(buffer_max)
+            .heartbeat(Duration::from_millis(beat_ms));
+        Response::stream_with(options, move |sink| {
+            let mut oracle = lock(&oracle);
+            let record = oracle.streams[number].sink.as_mut().expect("it is one");
+            record.handle = Some(sink);
+            record.is_opened = true;
+            oracle.count("sinks");
+            oracle.feed(number);
+        })
+    };
+    let large = "x".repeat(LARGE_BYTES);
+    let engine = engine.get("/events", subscribe).unwrap();
+    let engine = engine
+        .get("/later", defer)
+        .unwrap()
+        .get("/sink", sink)
+        .unwrap();
+    let engine = engine.get("/hello", |_| HELLO).unwrap();
+    engine.get("/large", move |_| large.clone()).unwrap()
+}
+
+fn number_of(request: &Request) -> Option<usize> {
+    request.query("stream")?.parse().ok()
+}
+
+/// What a subscriber asks for.
+fn subscription(shared: &Shared, request: &Request) -> Response {
+    let mut oracle = lock(shared);
+    let mut topics = Vec::new();
+    for (name, value) in request.query_pairs() {
+        if name == "channel" {
+            let topic = oracle.open(&value);
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+    }
+    let mut channels = topics
+        .iter()
+        .map(|topic| oracle.topics[*topic].channel.clone());
+    let first = channels.next().expect("a request names its channels");
+    let mut subscription = channels.fold(Subscription::new(&first), |all, one| all.and(&one));
+    let Some(number) = number_of(request) else {
+        return subscription.into();
+    };
+    if let Some(id) = request.query("id") {
+        subscription = subscription.client_id(ClientId::new(&id).unwrap());
+    }
+    if let Some(role) = oracle.role_of(number) {
+        subscription = subscription.metadata(json!({"role": role, "n": number}));
+    }
+    // What callbacks do is drawn now.
+    let welcomes = [0, 0, 0, 1, 3][oracle.rng.usize(0..5)];
+    let announces = oracle.rng.u32(0..20) == 0;
+    let leaves_a_word = oracle.rng.u32(0..20) == 0;
+    let kicks_itself = oracle.rng.u32(0..150) == 0;
+    drop(oracle);
+    let (connect, disconnect) = (shared.clone(), shared.clone());
+    let joins = topics.clone();
+    let subscription = subscription
+        .on_connect(move |info| {
+            let mut oracle = lock(&connect);
+            oracle.on_connect(number, joins.clone(), info);
+            for _ in 0..welcomes {
+                oracle.welcome(number);
+            }
+            if announces {
+                oracle.publish(joins[0], To::All, 2);
+            }
+            if kicks_itself {
+                oracle.kick(joins[0], &info.id.to_string());
+            }
+        })
+        .on_disconnect(move |info, reason| {
+            let mut oracle = lock(&disconnect);
+            oracle.on_disconnect(number, info, reason);
+            if leaves_a_word {
+                oracle.publish(topics[0], To::All, 1);
+            }
+        });
+    subscription.into()
+}
+
+impl Simulation {
+    fn turn(&mut self) {
+        self.engine.turn().unwrap();
+        let oracle = lock(&self.oracle);
+        if let Some(first) = oracle.failures.first() {
+            if self.is_told {
+                for failure in &oracle.failures {
+                    println!("{failure}");
+                }
+            }
+            panic!("{first}");
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn turn_until(&mut self, time_ms: u64) {
+        while self.now() < time_ms {
+            self.turn();
+        }
+    }
+
+    /// From here on nothing breaks, and all get what they wait for.
+    fn calm_down(&mut self) {
+        let now = self.now();
+        {
+            let mut crowd = self.crowd.borrow_mut();
+            crowd.is_calm = true;
+            let mut network = self.network.borrow_mut();
+            network.calm_down();
+            for (index, client) in crowd.clients.iter_mut().enumerate() {
+                client.calm_down(now);
+                network.plan(0, Act::Client(index));
+            }
+            lock(&self.oracle).responders.clear();
+        }
+        self.turn_until(now + 2_000);
+        let patience_ms = 60_000;
+        loop {
+            let crowd = self.crowd.borrow();
+            let oracle = lock(&self.oracle);
+            if crowd
+                .clients
+                .iter()
+                .all(|client| client.is_content(&oracle))
+            {
+                break;
+            }
+            assert!(self.now() < now + patience_ms, "some clients wait for ever");
+            drop((crowd, oracle));
+            self.turn();
+        }
+    }
+
+    /// Everybody goes, or is sent away.
+    fn end(&mut self, rng: &mut Rng) {
+        match rng.u32(0..3) {
+            0 => {}
+            1 => {
+                let mut oracle = lock(&self.oracle);
+                for topic in 0..oracle.topics.len() {
+                    oracle.close(topic);
+                }
+                drop(oracle);
+                self.turn_until(self.now() + 1_000);
+            }
+            _ => {
+                self.crowd.borrow_mut().shuts_down_at = Some(self.now());
+                self.network.borrow_mut().plan(0, Act::Publisher);
+                let now = self.now();
+                return self.turn_until_shut(now);
+            }
+        }
+        for client in &mut self.crowd.borrow_mut().clients {
+            client.go(&mut self.network.borrow_mut(), &mut lock(&self.oracle));
+        }
+        // Whoever is left has no stream: it is idle, and closed for that. What
+        // was asked for late is not answered, or ends at once.
+        for _ in 0..25 {
+            {
+                let mut oracle = lock(&self.oracle);
+                let sinks = oracle.streams.iter_mut().filter_map(|s| s.sink.as_mut());
+                let handles: Vec<_> = sinks.filter_map(|sink| sink.handle.take()).collect();
+                let responders = std::mem::take(&mut oracle.responders);
+                drop(oracle);
+                drop((handles, responders));
+            }
+            self.turn_until(self.now() + 1_000);
+        }
+    }
+
+    fn turn_until_shut(&mut self, since: u64) {
+        while !self.engine.is_over() {
+            assert!(self.now() < since + 10_000, "the shutdown does not end");
+            self.turn();
+        }
+    }
+
+    fn check_end(self) -> Sums {
+        let holdings = self.engine.holdings();
+        assert_eq!(
+            holdings, [0; 5],
+            "connections, feeds, cursors, seats, timers are left"
+        );
+        let mut oracle = lock(&self.oracle);
+        oracle.check_end();
+        if let Some(first) = oracle.failures.first() {
+            panic!("{first}");
+        }
+        let network = self.network.borrow();
+        let crowd = self.crowd.borrow();
+        Sums {
+            seeds: 1,
+            simulated_ms: self.now(),
+            turns: network.turns,
+            digest: crowd.clients.iter().fold(network.turns, |all, client| {
+                all.rotate_left(7) ^ client.digest
+            }),
+            faults: network.injected.clone(),
+            figures: oracle.figures.clone(),
+        }
+    }
+}
+
+fn draw_plan(rng: &mut Rng) -> Plan {
+    let events = [0, 0, 3, 20, 200][rng.usize(0..5)];
+    let mut history = History::NONE;
+    if events > 0 {
+        history = History::events(events);
+        if rng.bool() {
+            history = history.bytes_max(rng.usize(1_000..40_000));
+        }
+        if rng.bool() {
+            history = history.age_max(Duration::from_millis(rng.u64(200..8_000)));
+        }
+    }
+    Plan {
+        history,
+        heartbeat_ms: [0, 300, 700, 2_000][rng.usize(0..4)],
+        backlog_bytes_max: [2_000, 20_000, 1 << 20][rng.usize(0..3)],
+        clients_max: if rng.u32(0..6) == 0 {
+            rng.usize(1..10)
+        } else {
+            usize::MAX
+        },
+        policy: [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate][rng.usize(0..3)],
+    }
+}
+
+fn draw_faults(rng: &mut Rng) -> Faults {
+    // Each kind is absent in half of the runs.
+    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
+    Faults {
+        partial_reads: chance(300),
+        partial_writes: chance(300),
+        spurious_blocks: chance(100),
+        repeated: chance(200),
+        stale_tokens: chance(200),
+        late_ms_max: u64::from(chance(30)),
+        aborted_accepts: chance(100),
+        failed_registrations: chance(30),
+        interrupted_reads: chance(100),
+        descriptors_max: match chance(20) {
+            0 => usize::MAX,
+            count => 2 + count as usize,
+        },
+        send_bytes_max: [200, 1_000, 10_000, 50_000][rng.usize(0..4)],
+        latency_ms_max: [0, 2, 20][rng.usize(0..3)],
+    }
+}
+
+fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
+    match rng.u32(0..12) {
+        0 => Role::Nuisance,
+        1 => Role::Sink,
+        number => {
+            let count = match number {
+                2..8 => 1,
+                _ => rng.usize(1..=names.len()),
+            };
+            let mut names = names.to_vec();
+            rng.shuffle(&mut names);
+            names.truncate(count);
+            Role::Subscriber {
+                names,
+                is_deferred: number == 2,
+            }
+        }
+    }
+}
+
+fn draw_manners(rng: &mut Rng, stall_ms: u64) -> Manners {
+    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
+    Manners {
+        stalls: chance(300),
+        stall_ms_max: u64::from(chance(2)) * stall_ms + 500,
+        cuts: chance(150),
+        half_closes: chance(50),
+        junk: chance(50),
+        read_max: [1, 20, 1_000, usize::MAX][rng.usize(0..4)],
+        is_blind: rng.u32(0..20) == 0,
+    }
+}
+
+fn draw_budgets(rng: &mut Rng) -> Budgets {
+    let mut draw = |usual: usize| match rng.u32(0..3) {
+        0 => rng.usize(1..=4),
+        1 => rng.usize(1..=usual),
+        _ => usual,
+    };
+    let usual = Budgets::default();
+    Budgets {
+        accepts_a_turn: draw(usual.accepts_a_turn),
+        chores_a_turn: draw(usual.chores_a_turn),
+        steps_a_turn: draw(usual.steps_a_turn),
+        timers_a_turn: draw(usual.timers_a_turn),
+        writes_a_slice: draw(usual.writes_a_slice),
+        writes_a_turn: draw(usual.writes_a_turn),
+        rounds_a_turn: draw(usual.rounds_a_turn),
+        ends_a_slice: draw(usual.ends_a_slice),
+        reads_a_turn: draw(usual.reads_a_turn),
+        buffer_bytes: [64, 1_000, usual.buffer_bytes][rng.usize(0..3)],
+    }
+}

@@ -1,0 +1,700 @@
+//! A network that a seed makes up: sockets in memory, a clock of its own, and
+//! the faults that real networks have.
+//!
+//! It keeps to the contract of [`Net`] and no more: readiness is told once, and
+//! again only after an operation that found nothing or did less than it was
+//! asked for; it comes late, twice, in any order, and for sockets that are
+//! closed by now. Time stands still but in [`Net::poll`].
+//!
+//! ```text
+//!   engine ── write ──► outgoing (bounded) ──► take ── client
+//!   engine ◄── read ─── incoming ◄── (later) ── send ── client
+//! ```
+//!
+//! While the engine polls, others act: clients, and publishers on threads of
+//! their own. [`Actors::act`] stands for all of them. If they make work for an
+//! engine that has gone to sleep and nobody wakes it, that is a failure.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use pushwheel::internals::net::{LISTENER, Net, Readiness};
+
+/// Polls in a row that neither wait nor find anything, after which the loop is
+/// said to spin.
+const EMPTY_POLLS_MAX: usize = 2_000;
+
+/// Who acts while the engine polls.
+pub trait Actors {
+    /// Does what is due. Says whether that made work for the engine which did
+    /// not come through a socket: an event, a letter, a kick.
+    fn act(&mut self, who: Act) -> bool;
+    /// The engine is about to sleep: what must hold then?
+    fn before_sleep(&mut self);
+}
+
+/// Somebody's turn to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// This client looks at its socket and its plans.
+    Client(usize),
+    /// A publisher, a manager, whoever else has handles.
+    Publisher,
+}
+
+/// How often what goes wrong: each is a chance in a thousand, or a maximum.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    pub partial_reads: u32,
+    pub partial_writes: u32,
+    /// `WouldBlock` though there is something.
+    pub spurious_blocks: u32,
+    /// Readiness that is told twice, or of nothing.
+    pub repeated: u32,
+    pub stale_tokens: u32,
+    /// By how many milliseconds readiness may be late.
+    pub late_ms_max: u64,
+    pub aborted_accepts: u32,
+    pub failed_registrations: u32,
+    pub interrupted_reads: u32,
+    /// How many descriptors there are.
+    pub descriptors_max: usize,
+    /// How many bytes a socket takes that nobody reads from, at the most.
+    pub send_bytes_max: usize,
+    /// How long bytes are under way, at the most.
+    pub latency_ms_max: u64,
+}
+
+enum Event {
+    Report(usize),
+    ReportListener,
+    Stale(Readiness),
+    Bytes(usize, Vec<u8>),
+    End(usize),
+    Reset(usize),
+    Act(Act),
+}
+
+/// One connection, from both sides.
+pub struct Socket {
+    client: usize,
+    incoming: VecDeque<u8>,
+    /// When the last that the client sent arrives.
+    arrives_at: u64,
+    /// The client's end has arrived, and the engine was told of it.
+    has_end: bool,
+    is_end_told: bool,
+    /// The client is gone: whatever is written brings a reset.
+    is_client_gone: bool,
+    is_reset: bool,
+    outgoing: VecDeque<u8>,
+    outgoing_max: usize,
+    /// Since when nothing more fits, and nothing was taken.
+    pub full_since: Option<u64>,
+    /// When the client last took something.
+    pub taken_at: u64,
+    /// The engine writes no more.
+    is_shut: bool,
+    /// The engine has closed it.
+    pub is_closed: bool,
+    pub is_accepted: bool,
+    token: Option<u64>,
+    armed: Edges,
+    /// What has come to be and is not told yet.
+    edges: Edges,
+    is_report_due: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Edges {
+    read: bool,
+    write: bool,
+}
+
+/// See the [module](self).
+pub struct Network {
+    rng: Rng,
+    clock: Arc<AtomicU64>,
+    woken: Arc<AtomicBool>,
+    faults: Faults,
+    events: BTreeMap<(u64, u32, u64), Event>,
+    events_ever: u64,
+    sockets: Vec<Socket>,
+    backlog: VecDeque<usize>,
+    is_listening: bool,
+    is_listener_armed: bool,
+    open: usize,
+    old_tokens: Vec<u64>,
+    has_acted: bool,
+    empty_polls: usize,
+    pub turns: u64,
+    /// Faults by kind, as injected.
+    pub injected: BTreeMap<&'static str, u64>,
+}
+
+impl Network {
+    pub fn new(rng: Rng, clock: Arc<AtomicU64>, woken: Arc<AtomicBool>, faults: Faults) -> Self {
+        Network {
+            rng,
+            clock,
+            woken,
+            faults,
+            events: BTreeMap::new(),
+            events_ever: 0,
+            sockets: Vec::new(),
+            backlog: VecDeque::new(),
+            is_listening: true,
+            is_listener_armed: false,
+            open: 0,
+            old_tokens: Vec::new(),
+            has_acted: false,
+            empty_polls: 0,
+            turns: 0,
+            injected: BTreeMap::new(),
+        }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    pub fn socket(&self, number: usize) -> &Socket {
+        &self.sockets[number]
+    }
+
+    /// Ends all faults, and makes room, so that what is owed can be delivered.
+    pub fn calm_down(&mut self) {
+        for socket in &mut self.sockets {
+            socket.outgoing_max = socket.outgoing_max.max(50_000);
+        }
+        self.faults = Faults {
+            partial_reads: 0,
+            partial_writes: 0,
+            spurious_blocks: 0,
+            repeated: 0,
+            stale_tokens: 0,
+            aborted_accepts: 0,
+            failed_registrations: 0,
+            interrupted_reads: 0,
+            descriptors_max: usize::MAX,
+            ..self.faults
+        };
+    }
+
+    /// Has somebody act `after_ms` from now.
+    pub fn plan(&mut self, after_ms: u64, act: Act) {
+        self.schedule(self.now() + after_ms, Event::Act(act));
+    }
+
+    /// A client connects; answers its socket's number.
+    pub fn connect(&mut self, client: usize) -> usize {
+        let number = self.sockets.len();
+        let now = self.now();
+        let outgoing_max = match self.rng.u32(0..8) {
+            0 => self.rng.usize(1..=self.faults.send_bytes_max.min(64)),
+            _ => self.rng.usize(1..=self.faults.send_bytes_max),
+        };
+        self.sockets.push(Socket {
+            client,
+            incoming: VecDeque::new(),
+            arrives_at: now,
+            has_end: false,
+            is_end_told: false,
+            is_client_gone: false,
+            is_reset: false,
+            outgoing: VecDeque::new(),
+            outgoing_max,
+            full_since: None,
+            taken_at: now,
+            is_shut: false,
+            is_closed: false,
+            is_accepted: false,
+            token: None,
+            armed: Edges::default(),
+            edges: Edges::default(),
+            is_report_due: false,
+        });
+        if !self.is_listening {
+            self.sockets[number].is_reset = true;
+            self.sockets[number].is_closed = true;
+            self.tell_client(number);
+            return number;
+        }
+        self.backlog.push_back(number);
+        if std::mem::take(&mut self.is_listener_armed) {
+            let at = self.now() + self.lateness();
+            self.schedule(at, Event::ReportListener);
+        }
+        number
+    }
+
+    /// The client sends bytes. They arrive later, and in order.
+    pub fn send(&mut self, number: usize, bytes: &[u8]) {
+        let at = self.arrival(number);
+        self.schedule(at, Event::Bytes(number, bytes.to_vec()));
+    }
+
+    /// The client says that it sends no more; it may go on reading.
+    pub fn finish(&mut self, number: usize) {
+        self.count("half-closed by the client");
+        let at = self.arrival(number);
+        self.schedule(at, Event::End(number));
+    }
+
+    /// The client closes the socket: it neither sends nor reads.
+    pub fn leave(&mut self, number: usize) {
+        self.count("closed by the client");
+        let at = self.arrival(number);
+        self.sockets[number].is_client_gone = true;
+        self.schedule(at, Event::End(number));
+    }
+
+    /// The connection breaks, together with whatever is under way.
+    pub fn reset(&mut self, number: usize) {
+        self.count("resets");
+        let at = self.now() + self.rng.u64(0..=self.faults.latency_ms_max);
+        self.sockets[number].is_client_gone = true;
+        self.schedule(at, Event::Reset(number));
+    }
+
+    /// The client takes what has come, up to `max` bytes, and learns whether
+    /// that was the last of it.
+    pub fn take(&mut self, number: usize, max: usize) -> (Vec<u8>, bool) {
+        let now = self.now();
+        let socket = &mut self.sockets[number];
+        let count = max.min(socket.outgoing.len());
+        let bytes: Vec<u8> = socket.outgoing.drain(..count).collect();
+        if count > 0 {
+            socket.taken_at = now;
+            socket.full_since = None;
+            if socket.armed.write {
+                self.edge(number, |edges| edges.write = true);
+            }
+        }
+        let socket = &self.sockets[number];
+        let is_over = socket.outgoing.is_empty() && (socket.is_shut || socket.is_closed);
+        (bytes, is_over || socket.is_reset)
+    }
+
+    /// Whether the engine may be waiting until it can write.
+    pub fn is_blocked(&self, number: usize) -> bool {
+        let socket = &self.sockets[number];
+        !socket.outgoing.is_empty() || socket.armed.write || socket.edges.write
+    }
+
+    /// A socket's state in one line, for the report of a failure.
+    pub fn describe(&self, number: usize) -> String {
+        let socket = &self.sockets[number];
+        format!(
+            "socket {number}: {} bytes in, end {} (told {}), {} of {} bytes out, armed {:?}, \
+             untold {:?}, closed {}",
+            socket.incoming.len(),
+            socket.has_end,
+            socket.is_end_told,
+            socket.outgoing.len(),
+            socket.outgoing_max,
+            socket.armed,
+            socket.edges,
+            socket.is_closed,
+        )
+    }
+
+    /// Whether there is something to take.
+    pub fn has_bytes_for_client(&self, number: usize) -> bool {
+        !self.sockets[number].outgoing.is_empty()
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.injected.entry(what).or_default() += 1;
+    }
+
+    fn schedule(&mut self, at: u64, event: Event) {
+        self.events_ever += 1;
+        let key = (at, self.rng.u32(..), self.events_ever);
+        self.events.insert(key, event);
+    }
+
+    fn arrival(&mut self, number: usize) -> u64 {
+        let at = self.now() + self.rng.u64(0..=self.faults.latency_ms_max);
+        let socket = &mut self.sockets[number];
+        socket.arrives_at = at.max(socket.arrives_at + 1);
+        socket.arrives_at
+    }
+
+    fn lateness(&mut self) -> u64 {
+        match self.rng.u32(0..4) {
+            0 => self.rng.u64(0..=self.faults.late_ms_max),
+            _ => 0,
+        }
+    }
+
+    fn happens(&mut self, in_thousand: u32, what: &'static str) -> bool {
+        let happens = in_thousand > 0 && self.rng.u32(0..1000) < in_thousand;
+        if happens {
+            self.count(what);
+        }
+        happens
+    }
+
+    fn tell_client(&mut self, number: usize) {
+        let client = self.sockets[number].client;
+        let after_ms = self.rng.u64(0..=self.faults.latency_ms_max);
+        self.plan(after_ms, Act::Client(client));
+    }
+
+    /// Something has come to be of which the engine is to be told.
+    fn edge(&mut self, number: usize, set: impl FnOnce(&mut Edges)) {
+        let socket = &mut self.sockets[number];
+        set(&mut socket.edges);
+        if socket.token.is_some() && !std::mem::replace(&mut socket.is_report_due, true) {
+            let at = self.now() + self.lateness();
+            self.schedule(at, Event::Report(number));
+        }
+    }
+
+    /// An operation did less than it was asked for: what is there by now, or
+    /// comes later, is told again.
+    fn arm_read(&mut self, number: usize) {
+        let socket = &mut self.sockets[number];
+        socket.armed.read = true;
+        let has_more = !socket.incoming.is_empty() || (socket.has_end && !socket.is_end_told);
+        if has_more || socket.is_reset {
+            self.edge(number, |edges| edges.read = true);
+        }
+    }
+
+    fn arm_write(&mut self, number: usize) {
+        let socket = &mut self.sockets[number];
+        socket.armed.write = true;
+        if socket.outgoing.len() < socket.outgoing_max || socket.is_reset {
+            self.edge(number, |edges| edges.write = true);
+        }
+    }
+
+    /// What arrives on a socket.
+    fn arrive(&mut self, event: Event, ready: &mut Vec<Readiness>) {
+        match event {
+            Event::Bytes(number, bytes) => {
+                let socket = &mut self.sockets[number];
+                if socket.is_closed || socket.is_reset {
+                    return;
+                }
+                socket.incoming.extend(bytes);
+                // Told again only to whoever has looked, or, as real pollers
+                // do, to everybody.
+                if socket.armed.read || self.rng.bool() {
+                    self.edge(number, |edges| edges.read = true);
+                }
+            }
+            Event::End(number) => {
+                let socket = &mut self.sockets[number];
+                socket.has_end = true;
+                if !socket.is_closed && (socket.armed.read || self.rng.bool()) {
+                    self.edge(number, |edges| edges.read = true);
+                }
+            }
+            Event::Reset(number) => {
+                let socket = &mut self.sockets[number];
+                socket.is_reset = true;
+                socket.incoming.clear();
+                socket.outgoing.clear();
+                if !socket.is_closed {
+                    self.edge(number, |edges| (edges.read, edges.write) = (true, true));
+                }
+                self.tell_client(number);
+            }
+            Event::Report(number) => self.report(number, ready),
+            Event::ReportListener => {
+                if self.is_listening {
+                    ready.push(readiness(LISTENER, true, false));
+                }
+            }
+            Event::Stale(readiness) => ready.push(readiness),
+            Event::Act(_) => unreachable!("acts are for the actors"),
+        }
+    }
+
+    fn report(&mut self, number: usize, ready: &mut Vec<Readiness>) {
+        let socket = &mut self.sockets[number];
+        socket.is_report_due = false;
+        let edges = std::mem::take(&mut socket.edges);
+        let Some(token) = socket.token else {
+            return;
+        };
+        if edges.read {
+            socket.armed.read = false;
+            socket.is_end_told = socket.has_end;
+        }
+        if edges.write {
+            socket.armed.write = false;
+        }
+        let told = readiness(token, edges.read, edges.write);
+        let is_closed = socket.is_closed;
+        if is_closed && !self.happens(500, "readiness of closed sockets") {
+            return;
+        }
+        ready.push(told);
+        if self.happens(self.faults.repeated, "readiness repeated") {
+            let at = self.now() + self.rng.u64(0..=self.faults.late_ms_max);
+            self.schedule(at, Event::Stale(told));
+        }
+        if self.happens(self.faults.repeated, "readiness of nothing") {
+            ready.push(readiness(token, true, true));
+        }
+        if let Some(&token) = self.old_tokens.last()
+            && self.happens(self.faults.stale_tokens, "stale tokens")
+        {
+            let back = self.rng.usize(0..self.old_tokens.len().min(8));
+            let token = self.old_tokens.iter().rev().nth(back).map_or(token, |t| *t);
+            ready.push(readiness(token, true, true));
+        }
+    }
+}
+
+fn readiness(token: u64, is_readable: bool, is_writable: bool) -> Readiness {
+    Readiness {
+        token,
+        is_readable,
+        is_writable,
+    }
+}
+
+/// The network as the engine has it.
+pub struct Seam {
+    pub network: Rc<RefCell<Network>>,
+    pub actors: Rc<RefCell<dyn Actors>>,
+}
+
+impl Seam {
+    /// Lets happen what is due, and says whether anything was.
+    fn let_happen(&self, ready: &mut Vec<Readiness>, is_asleep: bool) {
+        loop {
+            let mut network = self.network.borrow_mut();
+            let now = network.now();
+            match network.events.first_key_value() {
+                Some(((at, _, _), _)) if *at <= now => {}
+                _ => return,
+            }
+            let (_, event) = network.events.pop_first().expect("it was looked at");
+            match event {
+                Event::Act(act) => {
+                    drop(network);
+                    let has_made_work = self.actors.borrow_mut().act(act);
+                    let is_woken = self.network.borrow().woken.load(Ordering::Relaxed);
+                    assert!(
+                        !(has_made_work && is_asleep && !is_woken),
+                        "a lost wake-up: {act:?} made work while the engine sleeps"
+                    );
+                }
+                event => network.arrive(event, ready),
+            }
+        }
+    }
+}
+
+impl Net for Seam {
+    type Socket = usize;
+
+    fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout_ms = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000) as u64);
+        // A drain looks around each millisecond and need not be woken.
+        let is_asleep = timeout_ms.is_none_or(|ms| ms > 1);
+        if is_asleep {
+            self.actors.borrow_mut().before_sleep();
+        }
+        let deadline = {
+            let mut network = self.network.borrow_mut();
+            network.turns += 1;
+            // A turn takes its time.
+            if network.rng.u32(0..50) == 0 {
+                network.clock.fetch_add(1, Ordering::Relaxed);
+            }
+            let has_acted = std::mem::take(&mut network.has_acted);
+            network.empty_polls = match timeout_ms {
+                Some(0) if !has_acted => network.empty_polls + 1,
+                _ => 0,
+            };
+            assert!(
+                network.empty_polls < EMPTY_POLLS_MAX,
+                "the loop spins: it polls without a wait, and does nothing"
+            );
+            timeout_ms.map(|ms| network.now() + ms)
+        };
+        loop {
+            self.let_happen(ready, is_asleep);
+            let mut network = self.network.borrow_mut();
+            let is_woken = network.woken.swap(false, Ordering::Relaxed);
+            let now = network.now();
+            if is_woken || !ready.is_empty() || deadline.is_some_and(|at| at <= now) {
+                network.has_acted |= is_woken || !ready.is_empty();
+                break;
+            }
+            let next = network.events.first_key_value().map(|((at, _, _), _)| *at);
+            let next = next.into_iter().chain(deadline).min();
+            let next = next.expect("the loop sleeps for ever, and nothing is going to happen");
+            network.clock.store(next.max(now), Ordering::Relaxed);
+        }
+        let mut network = self.network.borrow_mut();
+        network.rng.shuffle(ready);
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<(usize, SocketAddr)> {
+        let mut network = self.network.borrow_mut();
+        if !network.is_listening || network.backlog.is_empty() {
+            network.is_listener_armed = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        network.has_acted = true;
+        if network.open >= network.faults.descriptors_max {
+            network.count("descriptors exhausted");
+            return Err(io::Error::from_raw_os_error(24));
+        }
+        let number = network.backlog.pop_front().expect("it is not empty");
+        let rate = network.faults.aborted_accepts;
+        if network.happens(rate, "aborted accepts") {
+            network.sockets[number].is_closed = true;
+            network.arrive(Event::Reset(number), &mut Vec::new());
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        network.open += 1;
+        network.sockets[number].is_accepted = true;
+        Ok((number, SocketAddr::from(([10, 0, 0, 1], number as u16))))
+    }
+
+    fn stop_listening(&mut self) {
+        let mut network = self.network.borrow_mut();
+        network.is_listening = false;
+        while let Some(number) = network.backlog.pop_front() {
+            network.sockets[number].is_closed = true;
+            network.arrive(Event::Reset(number), &mut Vec::new());
+        }
+    }
+
+    fn register(&mut self, socket: &mut usize, token: u64) -> io::Result<()> {
+        let mut network = self.network.borrow_mut();
+        let rate = network.faults.failed_registrations;
+        if network.happens(rate, "failed registrations") {
+            return Err(io::Error::other("the poller is full"));
+        }
+        network.sockets[*socket].token = Some(token);
+        network.arm_read(*socket);
+        network.arm_write(*socket);
+        Ok(())
+    }
+
+    fn read(&mut self, socket: &mut usize, buffer: &mut [u8]) -> io::Result<usize> {
+        let number = *socket;
+        let mut network = self.network.borrow_mut();
+        network.has_acted = true;
+        if network.sockets[number].is_reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let rate = network.faults.interrupted_reads;
+        if network.happens(rate, "interrupted reads") {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let available = network.sockets[number].incoming.len();
+        if available == 0 && network.sockets[number].has_end {
+            return Ok(0);
+        }
+        let rate = network.faults.spurious_blocks;
+        if available == 0 || network.happens(rate, "reads that block with bytes there") {
+            network.arm_read(number);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut count = available.min(buffer.len());
+        let rate = network.faults.partial_reads;
+        if count > 1 && network.happens(rate, "partial reads") {
+            count = network.rng.usize(1..count);
+        }
+        for (to, from) in buffer
+            .iter_mut()
+            .zip(network.sockets[number].incoming.drain(..count))
+        {
+            *to = from;
+        }
+        if count < buffer.len() {
+            network.arm_read(number);
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, socket: &mut usize, bytes: &[u8]) -> io::Result<usize> {
+        let number = *socket;
+        let mut network = self.network.borrow_mut();
+        network.has_acted = true;
+        let now = network.now();
+        let socket = &mut network.sockets[number];
+        assert!(!socket.is_shut, "a write after the end of writing");
+        assert!(!bytes.is_empty(), "a write of nothing");
+        if socket.is_reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if socket.is_client_gone {
+            // The system takes it; the peer's system answers with a reset.
+            let latency_ms_max = network.faults.latency_ms_max;
+            let at = now + network.rng.u64(0..=latency_ms_max);
+            network.schedule(at, Event::Reset(number));
+            return Ok(bytes.len());
+        }
+        let room = socket.outgoing_max - socket.outgoing.len();
+        let rate = network.faults.spurious_blocks;
+        if room == 0 || network.happens(rate, "writes that block with room there") {
+            if room == 0 {
+                network.sockets[number].full_since.get_or_insert(now);
+            }
+            network.arm_write(number);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut count = room.min(bytes.len());
+        if count < bytes.len() {
+            network.count("writes cut short by a full buffer");
+        }
+        let rate = network.faults.partial_writes;
+        if count > 1 && network.happens(rate, "partial writes") {
+            count = network.rng.usize(1..count);
+        }
+        let socket = &mut network.sockets[number];
+        let was_empty = socket.outgoing.is_empty();
+        socket.outgoing.extend(&bytes[..count]);
+        if socket.outgoing.len() == socket.outgoing_max {
+            socket.full_since.get_or_insert(now);
+        }
+        if was_empty {
+            network.tell_client(number);
+        }
+        if count < bytes.len() {
+            network.arm_write(number);
+        }
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self, socket: &mut usize) {
+        let mut network = self.network.borrow_mut();
+        network.has_acted = true;
+        network.sockets[*socket].is_shut = true;
+        network.tell_client(*socket);
+    }
+
+    fn close(&mut self, number: usize) {
+        let mut network = self.network.borrow_mut();
+        network.has_acted = true;
+        network.open -= 1;
+        let socket = &mut network.sockets[number];
+        assert!(!socket.is_closed, "a socket is closed twice");
+        socket.is_closed = true;
+        socket.full_since = None;
+        if let Some(token) = socket.token {
+            network.old_tokens.push(token);
+        }
+        network.tell_client(number);
+    }
+}
