@@ -317,7 +317,7 @@ impl Channel {
     }
 
     fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
-        let compress_from = self.shared.options.compress_from;
+        let compress_from = self.options().compress_from;
         self.shared.hub.encode(event, compress_from)
     }
 
@@ -465,6 +465,10 @@ impl Channel {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) fn options(&self) -> &ChannelOptions {
+        &self.shared.options
     }
 
     pub(crate) fn key(&self) -> ChannelKey {

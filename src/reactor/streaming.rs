@@ -55,6 +55,10 @@ impl<N: Net> Reactor<N> {
             );
             return self.answer(key, request.clone(), response, output);
         }
+        let headers = all_headers(headers, &subscription);
+        if *request.method() == Method::Head {
+            return self.answer_head(key, &headers, output);
+        }
         let start = subscription.start.unwrap_or_else(|| request.start());
         let id = subscription
             .client_id
@@ -73,10 +77,6 @@ impl<N: Net> Reactor<N> {
             .map(|channel| channel.key())
             .collect();
         channels.sort_unstable();
-        let all_headers = [&headers, &subscription.headers];
-        if *request.method() == Method::Head {
-            return self.answer_head(key, &all_headers, output);
-        }
         let join = Join {
             channels: &channels,
             id: id.clone(),
@@ -103,7 +103,7 @@ impl<N: Net> Reactor<N> {
             welcome = self.hub.welcome(&channels, &joined.seats, self.place(key));
         }
         let is_packed = joined.compresses && request.accepts_encoding("gzip");
-        self.write_opening(&all_headers, Some(&joined), is_packed, output);
+        self.write_opening(&headers, Some(&joined), is_packed, output);
         let source = Source {
             channels: &channels,
             is_packed,
@@ -122,7 +122,7 @@ impl<N: Net> Reactor<N> {
         output: &mut Vec<u8>,
     ) -> Flow {
         if *request.method() == Method::Head {
-            return self.answer_head(key, &[&headers], output);
+            return self.answer_head(key, &headers, output);
         }
         let (channel, room) = self.hub.open_private(plan.options.into_channel_options());
         let sink = Sink::new(self.hub.clone(), channel, room);
@@ -137,7 +137,7 @@ impl<N: Net> Reactor<N> {
         };
         match self.hub.join(join) {
             Ok(joined) => {
-                self.write_opening(&[&headers], None, false, output);
+                self.write_opening(&headers, None, false, output);
                 let source = Source {
                     channels: &[channel],
                     is_packed: false,
@@ -151,8 +151,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What a GET would be answered, without the stream.
-    fn answer_head(&mut self, key: u32, headers: &[&Headers], output: &mut Vec<u8>) -> Flow {
-        self.write_stream_head(headers, output);
+    fn answer_head(&mut self, key: u32, headers: &Headers, output: &mut Vec<u8>) -> Flow {
+        self.write_stream_head(&[headers], output);
         self.flush_and_close(key);
         Flow::Hold
     }
@@ -208,10 +208,10 @@ impl<N: Net> Reactor<N> {
     fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {
         self.refresh_date();
         let own = headers.iter().flat_map(|headers| headers.iter());
-        let all = STREAM_HEADERS
-            .into_iter()
-            .chain(own)
-            .chain(self.headers.iter());
+        // A browser takes the last type that it is told, and would not read on.
+        let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
+        let own = own.chain(self.headers.iter()).filter(is_free);
+        let all = STREAM_HEADERS.into_iter().chain(own);
         let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
         http::write_head(output, 200, all, until_close, close, &self.date.text);
     }
@@ -220,26 +220,21 @@ impl<N: Net> Reactor<N> {
     /// reads on: where it begins, or what it has missed.
     fn write_opening(
         &mut self,
-        headers: &[&Headers],
+        headers: &Headers,
         joined: Option<&Joined>,
         is_packed: bool,
         output: &mut Vec<u8>,
     ) {
         let mut coding = Headers::new();
-        let mut all = headers.to_vec();
-        if let Some(joined) = joined {
-            all.push(&joined.options.headers);
-            if joined.compresses {
-                let added = coding.append("Vary", "Accept-Encoding");
-                added.expect("this can be a header");
-            }
+        if joined.is_some_and(|joined| joined.compresses) {
+            let added = coding.append("Vary", "Accept-Encoding");
+            added.expect("this can be a header");
         }
         if is_packed {
             let added = coding.append("Content-Encoding", "gzip");
             added.expect("this can be a header");
         }
-        all.push(&coding);
-        self.write_stream_head(&all, output);
+        self.write_stream_head(&[headers, &coding], output);
         if is_packed {
             output.extend_from_slice(&packed::HEADER);
         }
@@ -645,6 +640,22 @@ impl<N: Net> Reactor<N> {
             self.run_queue.push_back(self.connections.token(key));
         }
     }
+}
+
+/// The headers of a subscription's response, whatever it comes to: the
+/// handler's, its own, and those of its channels, which may say the same.
+fn all_headers(mut headers: Headers, subscription: &Subscription) -> Headers {
+    let channels = subscription.channels.iter();
+    let own = subscription.headers.iter();
+    for (name, value) in own.chain(channels.flat_map(|c| c.options().headers.iter())) {
+        if !headers.iter().any(|field| field == (name, value)) {
+            let added = headers.append(name.to_owned(), value.to_owned());
+            added.expect("it was checked before");
+        }
+    }
+    // The bytes are what they are.
+    headers.remove("Content-Type");
+    headers
 }
 
 fn retry_line(retry_ms: u64) -> Vec<u8> {

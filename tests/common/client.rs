@@ -33,6 +33,13 @@ impl Answer {
         Some(value)
     }
 
+    /// The values of all headers of this name.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let headers = self.headers.iter();
+        let named = headers.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| &**value).collect()
+    }
+
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
