@@ -1,5 +1,6 @@
 //! What can be chosen for a channel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::log::{Bounds, History};
@@ -92,7 +93,8 @@ impl ChannelOptions {
 
     /// The longest silence on a stream: a comment line is sent when nothing
     /// else was. `Duration::ZERO` turns heartbeats off. Default: 30 s, which
-    /// is below the idle time-out of every common proxy.
+    /// is below the idle time-out of every common proxy. A stream of several
+    /// channels has the shortest interval of theirs.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = (!interval.is_zero()).then_some(interval);
@@ -118,7 +120,8 @@ impl ChannelOptions {
     }
 
     /// What happens to a client that falls too far behind. Default:
-    /// [`LagPolicy::Disconnect`].
+    /// [`LagPolicy::Disconnect`]. A stream of several channels is disconnected
+    /// if one of them says so.
     #[must_use]
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
         self.lag_policy = policy;
@@ -184,6 +187,27 @@ impl ChannelOptions {
     pub fn compress_from(mut self, bytes: usize) -> Self {
         self.compress_from = Some(bytes);
         self
+    }
+
+    /// What holds for a stream of all these channels: the shortest heartbeat,
+    /// and no skipping where one of them disconnects.
+    pub(crate) fn of_all<'a>(
+        mut all: impl Iterator<Item = &'a Arc<ChannelOptions>>,
+    ) -> Arc<ChannelOptions> {
+        let mut options = all.next().cloned().unwrap_or_default();
+        for other in all {
+            let heartbeats = options.heartbeat.into_iter().chain(other.heartbeat);
+            let heartbeat = heartbeats.min();
+            let lag_policy = match other.lag_policy {
+                LagPolicy::Disconnect => LagPolicy::Disconnect,
+                _ => options.lag_policy,
+            };
+            if (heartbeat, lag_policy) != (options.heartbeat, options.lag_policy) {
+                let options = Arc::make_mut(&mut options);
+                (options.heartbeat, options.lag_policy) = (heartbeat, lag_policy);
+            }
+        }
+        options
     }
 
     pub(crate) fn conflates(&self) -> bool {

@@ -61,7 +61,7 @@ pub(crate) struct Joined {
     /// The newest entry in any of the channels. At `seen` or below: the
     /// client is caught up from the start.
     pub(crate) head: u64,
-    /// The options of the first channel.
+    /// What holds for the stream of all the channels.
     pub(crate) options: Arc<ChannelOptions>,
     /// Of what there was before the client came, up to here, it is sent only
     /// events with a key.
@@ -181,9 +181,7 @@ impl State {
                 .map(|channel| channel.log.head())
                 .max()
                 .unwrap_or(0),
-            options: channels()
-                .next()
-                .map_or_else(Arc::default, |c| c.options.clone()),
+            options: ChannelOptions::of_all(channels().map(|channel| &channel.options)),
             keyed_through: 0,
             is_finished: false,
             compresses: channels().all(|channel| channel.options.compress_from.is_some()),
