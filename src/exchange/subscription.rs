@@ -116,8 +116,10 @@ impl Subscription {
     }
 
     /// Called once the client is a member, on the engine's thread, before it
-    /// is sent anything. It may call any method of any channel; what it sends
-    /// to the newcomer comes right after the replay.
+    /// is sent anything. It may call any method of any channel; what it
+    /// [`send`](Channel::send)s to the newcomer comes right after the replay,
+    /// up to the channel's backlog. An event with an id of its own keeps its
+    /// place among the others, where that id can be found again.
     pub fn on_connect(mut self, hook: impl FnOnce(&ClientInfo) + Send + 'static) -> Subscription {
         self.on_connect = Some(Box::new(hook));
         self
