@@ -1,0 +1,94 @@
+//! What the users of Lockness SSE have, and what goes beyond it: a test for
+//! each line of that list, named after it. The modules are its headings.
+//!
+//! The use cases are driven in a real browser, by `tests/browser/examples.mjs`;
+//! here is what that does not reach.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail, and a deadline needs a clock"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod advice;
+mod callbacks;
+mod channel;
+mod conflation;
+mod ending;
+mod handler;
+mod headers;
+mod manager;
+mod streams;
+mod targets;
+mod threads;
+mod use_cases;
+
+use std::sync::mpsc;
+
+use common::Served;
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, ClientId, DisconnectReason, Engine, EngineBuilder,
+    Request, Subscription,
+};
+use serde_json::Value;
+
+/// An engine that streams one channel, at `/stream`. The query says who comes:
+/// `id`, and under any other name a text of the metadata.
+struct Room {
+    served: Served,
+    channels: ChannelManager,
+    channel: Channel,
+    /// Who has left, and why.
+    left: mpsc::Receiver<(String, DisconnectReason)>,
+}
+
+impl Room {
+    fn open(options: ChannelOptions) -> Room {
+        Room::open_with(options, |builder| builder)
+    }
+
+    fn open_with(
+        options: ChannelOptions,
+        configure: impl FnOnce(EngineBuilder) -> EngineBuilder,
+    ) -> Room {
+        let channels = ChannelManager::builder().defaults(options).build();
+        let channel = channels.get_or_create("room").unwrap();
+        let (sender, left) = mpsc::channel();
+        let stream = channel.clone();
+        let builder = Engine::builder().channels(&channels);
+        let builder = builder.get("/stream", move |request| {
+            let sender = sender.clone();
+            known(Subscription::new(&stream), request)
+                .on_disconnect(move |client, why| _ = sender.send((client.id.to_string(), why)))
+        });
+        Room {
+            served: Served::start(configure(builder.unwrap())),
+            channels,
+            channel,
+            left,
+        }
+    }
+}
+
+/// The subscription of whom the query names.
+fn known(subscription: Subscription, request: &Request) -> Subscription {
+    let fields = request.query_pairs().filter(|(name, _)| name != "id");
+    let metadata: Value = fields
+        .map(|(name, value)| (name.into_owned(), Value::from(value)))
+        .collect();
+    let subscription = subscription.metadata(metadata);
+    match request.query("id") {
+        Some(id) => subscription.client_id(ClientId::new(&id).unwrap()),
+        None => subscription,
+    }
+}
+
+/// The texts of ids, in their order.
+fn sorted(ids: Vec<ClientId>) -> Vec<String> {
+    let mut texts: Vec<String> = ids.iter().map(ClientId::to_string).collect();
+    texts.sort();
+    texts
+}
