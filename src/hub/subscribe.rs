@@ -92,13 +92,11 @@ impl Hub {
     /// a consistent cut of them.
     pub(crate) fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let mut state = self.lock();
-        let mut is_finished = true;
+        let (mut is_finished, mut is_full) = (true, false);
         for key in join.channels {
             let channel = state.get(*key).ok_or(JoinError::Closed)?;
             let replaces = channel.members.find(&join.id).is_some();
-            if channel.members.len() >= channel.options.clients_max && !replaces {
-                return Err(JoinError::Full);
-            }
+            is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
             is_finished &= channel.finish.is_some();
         }
         let mut joined = state.seat(&join, self);
@@ -106,6 +104,9 @@ impl Hub {
         let has_missed = joined.gap.is_some() || state.has_after(&join, joined.seen);
         if is_finished && !has_missed {
             return Err(JoinError::Finished);
+        }
+        if is_full {
+            return Err(JoinError::Full);
         }
         joined.is_finished = is_finished;
         let wake = state.admit(join, &mut joined, self);

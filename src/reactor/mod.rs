@@ -507,8 +507,8 @@ impl<N: Net> Reactor<N> {
             return;
         }
         self.swept_at_ms = self.now_ms;
-        // All channels within ten sweeps.
-        let mut left = self.hub.channels_capacity() / 10 + 1;
+        // Few channels at once, very many within ten sweeps.
+        let mut left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
         while left > 0 {
             let slice = left.min(SWEEP_SLICE);
             self.hub.sweep(slice);

@@ -258,7 +258,8 @@ impl<N: Net> Reactor<N> {
             None => request.head().persistence(),
         };
         self.refresh_date();
-        let headers = headers.iter().chain(self.headers.iter());
+        let own = [headers];
+        let headers = with_defaults(&own, &self.headers);
         let length = BodyLength::Known(body.len() as u64);
         http::write_head(
             output,
@@ -319,7 +320,7 @@ impl<N: Net> Reactor<N> {
         http::write_head(
             output,
             refusal.status,
-            response.headers.iter().chain(self.headers.iter()),
+            with_defaults(&[&response.headers], &self.headers),
             BodyLength::Known(body.len() as u64),
             Persistence::Close,
             &self.date.text,
@@ -495,6 +496,17 @@ impl<N: Net> Reactor<N> {
             self.hang_up(key, DisconnectReason::Gone);
         }
     }
+}
+
+/// The headers of a response, and of the defaults those that it does not set
+/// itself.
+pub(super) fn with_defaults<'a>(
+    own: &'a [&'a http::Headers],
+    defaults: &'a http::Headers,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let is_unset = |(name, _): &(&str, &str)| own.iter().all(|list| list.get(name).is_none());
+    let all_own = own.iter().flat_map(|list| list.iter());
+    all_own.chain(defaults.iter().filter(is_unset))
 }
 
 /// Whether an operation may be tried again later.

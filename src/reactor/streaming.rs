@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::connection::{NONE, State, Stream};
 use super::feed::{Cursor, Moves, Owed, wrap};
 use super::net::Net;
-use super::serving::{Flow, guard, is_transient};
+use super::serving::{Flow, guard, is_transient, with_defaults};
 use super::{Reactor, TICK_MS, as_ms};
 use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
 use crate::frame::{self, Frame};
@@ -207,10 +207,9 @@ impl<N: Net> Reactor<N> {
 
     fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {
         self.refresh_date();
-        let own = headers.iter().flat_map(|headers| headers.iter());
         // A browser takes the last type that it is told, and would not read on.
         let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
-        let own = own.chain(self.headers.iter()).filter(is_free);
+        let own = with_defaults(headers, &self.headers).filter(is_free);
         let all = STREAM_HEADERS.into_iter().chain(own);
         let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
         http::write_head(output, 200, all, until_close, close, &self.date.text);
