@@ -145,10 +145,21 @@ pub mod internals {
         pub use crate::http::*;
     }
 
+    pub mod id;
+    pub mod log;
+
+    /// Publishers' JSON.
+    #[cfg(feature = "server")]
+    pub mod message {
+        pub use crate::server::message::internals::*;
+    }
+
     /// The network's seam.
     pub mod net {
         pub use crate::reactor::net::*;
     }
+
+    pub mod routing;
 
     /// Timers.
     pub mod wheel {

@@ -209,7 +209,10 @@ impl Request {
             Some(id) if !id.is_empty() => return Start::After(id.into_owned()),
             _ => {}
         }
-        match self.query("last").and_then(|last| last.parse().ok()) {
+        // `parse` alone takes a `+` too.
+        let is_count = |last: &Cow<'_, str>| last.bytes().all(|byte| byte.is_ascii_digit());
+        let last = self.query("last").filter(is_count);
+        match last.and_then(|last| last.parse().ok()) {
             Some(count) => Start::Last(count),
             None => Start::Live,
         }

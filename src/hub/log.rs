@@ -223,6 +223,12 @@ impl Log {
         self.entries.is_empty()
     }
 
+    /// How many ids and how many keys there are to find entries by.
+    #[cfg(feature = "internals")]
+    pub(crate) fn indexed(&self) -> (usize, usize) {
+        (self.own_ids.len(), self.keys.len())
+    }
+
     pub(crate) fn oldest(&self) -> Option<&Entry> {
         self.entries.front()
     }

@@ -16,6 +16,9 @@ use crate::Event;
 /// What an event looks like; every complaint ends with it.
 const EXAMPLE: &str = r#"send an object like {"event": "news", "data": "hello"}"#;
 
+/// What may stand around a line's JSON (RFC 8259 section 2).
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
+
 /// The fields of an event. What is `null` is not given, but for the data,
 /// which then is `null`.
 #[derive(Deserialize)]
@@ -46,7 +49,7 @@ pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
     let mut begin = 0;
     let ends = memchr::memchr_iter(b'\n', lines.as_bytes()).chain([lines.len()]);
     for (index, end) in ends.enumerate() {
-        let line = lines[begin..end].trim_ascii();
+        let line = lines[begin..end].trim_matches(BLANKS);
         begin = end + 1;
         if !line.is_empty() {
             events.push(parse(line).map_err(|fault| fault.in_line(index + 1))?);
@@ -171,6 +174,42 @@ impl Fault {
     }
 }
 
+/// The same for the fuzz targets, what is wrong as `STATUS CODE: MESSAGE`.
+#[cfg(feature = "internals")]
+#[allow(unreachable_pub, reason = "it is not where the server is a binary's")]
+pub mod internals {
+    use super::{Event, Problem};
+
+    /// The event of a body of JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn from_json(json: &str) -> Result<Event<'_>, String> {
+        super::from_json(json).map_err(text)
+    }
+
+    /// The events of a body of NDJSON.
+    ///
+    /// # Errors
+    ///
+    /// When a line is none, or there is none.
+    pub fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, String> {
+        super::from_lines(lines).map_err(text)
+    }
+
+    fn text(problem: Problem) -> String {
+        match problem {
+            Problem::Request {
+                status,
+                code,
+                message,
+            } => format!("{status} {code}: {message}"),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +305,11 @@ mod tests {
         let (code, message) = message_of(from_lines("{\"data\": 1}\n[]").unwrap_err());
         assert_eq!(code, "invalid_event");
         assert!(message.starts_with("line 2 is"), "{message}");
+        // A form feed is no blank of JSON's, alone in its line or not.
+        for line in ["\x0c", "\x0c{\"data\": 1}"] {
+            let (code, _) = message_of(from_lines(line).unwrap_err());
+            assert_eq!(code, "invalid_json");
+        }
         for nothing in ["", "\n", " \r\n\n"] {
             assert_eq!(from_lines(nothing), Err(Problem::empty_batch()));
         }

@@ -21,7 +21,7 @@ mod cors;
 mod errors;
 mod limiter;
 mod manage;
-mod message;
+pub(crate) mod message;
 mod publish;
 mod subscribe;
 

@@ -99,11 +99,12 @@ impl SelfDeclared {
 }
 
 fn check_last(text: &str) -> Result<(), Problem> {
-    let count: Result<usize, _> = text.parse();
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let wanted = "how many of the history's last events you want, as in ?last=10";
-    count
-        .map(|_| ())
-        .map_err(|_| Problem::parameter("last", wanted))
+    match text.parse::<usize>() {
+        Ok(_) if is_number => Ok(()),
+        _ => Err(Problem::parameter("last", wanted)),
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn last_is_a_count() {
         assert_eq!(check_last("0"), Ok(()));
-        for bad in ["", "-1", "many", "1.5", "99999999999999999999999"] {
+        for bad in ["", "-1", "+1", "many", "1.5", "99999999999999999999999"] {
             assert!(check_last(bad).is_err(), "{bad}");
         }
     }
