@@ -1,0 +1,112 @@
+//! Where a client goes on: the header `Last-Event-ID`, else the query, says so
+//! whatever it holds; and an id is ours only if it is spelled as we spell it.
+//!
+//! The input: four bytes that the epoch comes from, the header's value up to
+//! the end of its line, none if it is empty; the rest is the query.
+
+use pushwheel::Start;
+use pushwheel::internals::http::Limits;
+use pushwheel::internals::id::{Epoch, Parsed};
+use pushwheel::internals::routing::request;
+
+use super::input::Input;
+use super::target::{channels, form};
+use super::wire::run;
+
+pub fn check(input: &[u8]) {
+    let mut input = Input(input);
+    let random = (0..4).fold(0, |random, _| random << 8 | u32::from(input.byte()));
+    let epoch = Epoch::from_random(random);
+    let header = input.line();
+    check_id(&epoch, &String::from_utf8_lossy(header));
+    check_id(&epoch, &String::from_utf8_lossy(input.0));
+    check_own(&epoch, header);
+    check_start(header, input.0);
+}
+
+/// Strict: what is taken for ours prints as it was read.
+fn check_id(epoch: &Epoch, text: &str) {
+    let wanted = match text.rsplit_once('-') {
+        Some((prefix, digits)) if is_epoch(prefix) => match digits.parse::<u64>() {
+            Ok(sequence) if sequence.to_string() != digits => Parsed::Unknown,
+            Ok(sequence) if prefix == epoch.as_str() => Parsed::Ours(sequence),
+            Ok(_) => Parsed::Foreign,
+            Err(_) => Parsed::Unknown,
+        },
+        _ => Parsed::Unknown,
+    };
+    let parsed = epoch.parse(text);
+    assert_eq!(parsed, wanted, "{text:?}");
+    if let Parsed::Ours(sequence) = parsed {
+        assert_eq!(epoch.id(sequence).to_string(), text);
+    }
+}
+
+fn is_epoch(prefix: &str) -> bool {
+    let is_its = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
+    !prefix.is_empty() && prefix.len() <= 32 && prefix.chars().all(is_its)
+}
+
+/// What we print is ours, and another epoch's it is not.
+fn check_own(epoch: &Epoch, bytes: &[u8]) {
+    let sequence = Input(bytes).number() >> (bytes.len() % 64);
+    let id = epoch.id(sequence).to_string();
+    assert_eq!(epoch.parse(&id), Parsed::Ours(sequence));
+    assert!(id.len() <= 64 && !id.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
+    let elsewhere = Epoch::from_random(!epoch_number(epoch));
+    assert_eq!(elsewhere.parse(&id), Parsed::Foreign);
+}
+
+fn epoch_number(epoch: &Epoch) -> u32 {
+    u32::from_str_radix(epoch.as_str(), 36).expect("an epoch is a number in base 36")
+}
+
+fn check_start(header: &[u8], query: &[u8]) {
+    let named = [b"Last-Event-ID: ", header, b"\r\n"].concat();
+    let line = if header.is_empty() { &[][..] } else { &named };
+    let bytes = [b"GET /?", query, b" HTTP/1.1\r\nHost: x\r\n", line, b"\r\n"].concat();
+    let Some(message) = run([&*bytes], &Limits::default())
+        .messages
+        .into_iter()
+        .next()
+    else {
+        return;
+    };
+    let request = request(message, &channels());
+    // Either may hold a whole request: then this is not what was meant.
+    if request.target().as_bytes() != [b"/?", query].concat() || header.contains(&b'\r') {
+        return;
+    }
+    let header = String::from_utf8_lossy(header);
+    let header = header.trim_matches([' ', '\t']);
+    let query = str::from_utf8(query).expect("the target is ASCII");
+    assert_eq!(
+        request.start(),
+        wanted(header, query),
+        "{header:?} {query:?}"
+    );
+}
+
+/// By the words of the documentation.
+fn wanted(header: &str, query: &str) -> Start {
+    let pairs = form(query);
+    let first = |wanted: &str| {
+        let mut pairs = pairs.iter();
+        pairs.find(|(name, _)| name == wanted).map(|(_, v)| &**v)
+    };
+    if !header.is_empty() {
+        return Start::After(header.to_owned());
+    }
+    match first("last_event_id")
+        .or(first("lastEventId"))
+        .unwrap_or("")
+    {
+        "" => {}
+        "earliest" => return Start::Earliest,
+        id => return Start::After(id.to_owned()),
+    }
+    match first("last").unwrap_or("") {
+        last if last.contains(|c: char| !c.is_ascii_digit()) => Start::Live,
+        last => last.parse().map_or(Start::Live, Start::Last),
+    }
+}

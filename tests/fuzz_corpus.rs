@@ -1,0 +1,41 @@
+//! What the fuzz targets check, for every input of `fuzz/corpus`: the seeds,
+//! and whatever has ever been found. Fuzzing itself needs a nightly compiler.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../fuzz/checks/mod.rs"]
+mod checks;
+
+#[test]
+fn every_input_of_the_corpus_passes_its_check() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, check) in checks::ALL {
+        let inputs = fs::read_dir(corpus.join(name)).expect("each target has a corpus");
+        let mut paths: Vec<_> = inputs.map(|input| input.unwrap().path()).collect();
+        paths.sort();
+        assert!(!paths.is_empty(), "the corpus of {name} is empty");
+        for path in paths {
+            // The last line of what a failing test prints names its input.
+            println!("{}", path.display());
+            check(&fs::read(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_target_is_in_the_manifest_and_replayed() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    let mut targets: Vec<_> = fs::read_dir(fuzz.join("fuzz_targets"))
+        .unwrap()
+        .map(|target| target.unwrap().path())
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    targets.sort();
+    let replayed: Vec<_> = checks::ALL.iter().map(|(name, _)| *name).collect();
+    assert_eq!(targets, replayed);
+    for name in replayed {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+    }
+}
