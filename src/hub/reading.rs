@@ -56,6 +56,8 @@ pub(crate) enum Read {
     },
     /// A channel was removed.
     Closed,
+    /// The reader was sent away, and its connection is about to end.
+    Departed,
 }
 
 /// What a reactor tells of its progress with one channel.
@@ -126,6 +128,7 @@ impl Hub {
         &self,
         source: Source<'_>,
         seats: &[Seat],
+        reader: Place,
         span: Span,
         bytes_max: usize,
         batch: &mut Batch,
@@ -144,6 +147,12 @@ impl Hub {
             let Some(channel) = state.get(*key) else {
                 return Read::Closed;
             };
+            // Its slot may have a new tenant, and what is for that one is not
+            // for it; what is for itself waits until it comes back.
+            let member = channel.members.get(seat.slot);
+            if member.is_none_or(|member| member.place() != reader) {
+                return Read::Departed;
+            }
             if channel.log.evicted_through() > seen.max(seat.forgiven) {
                 let requested = self.id_of(seen).to_string();
                 return Read::Lagged {

@@ -262,6 +262,7 @@ impl<N: Net> Reactor<N> {
                 return;
             }
             let stream = *self.connections.stream(key);
+            let reader = self.place(key);
             let feed = self.feeds.get_mut(stream.feed);
             let cursor = &mut self.cursors[stream.cursor as usize];
             let seen = cursor.seen;
@@ -306,6 +307,7 @@ impl<N: Net> Reactor<N> {
             let read = self.hub.read(
                 feed.source(),
                 seats,
+                reader,
                 span,
                 self.budgets.buffer_bytes,
                 &mut batch,
@@ -313,6 +315,7 @@ impl<N: Net> Reactor<N> {
             let goes_on = match read {
                 Read::Through(reached) => self.write_batch(key, &batch, reached),
                 Read::Lagged { gap, resume_at } => self.leap(key, &gap, resume_at),
+                Read::Departed => false,
                 Read::Closed => {
                     self.hang_up(key, DisconnectReason::ChannelClosed);
                     false
