@@ -75,7 +75,9 @@ pub(crate) struct Report {
 impl Hub {
     /// Copies what is for everybody in `(after, now]` into `batch`, up to
     /// about `bytes_max`; the connections that directed entries are for go
-    /// to `targets`.
+    /// to `targets`. Nothing, if the reactor has yet to hear of somebody who
+    /// was sent away: that client is not to be sent what comes after, for what
+    /// was for it alone it would miss, and not be told.
     pub(crate) fn gather(
         &self,
         reactor: u16,
@@ -84,12 +86,15 @@ impl Hub {
         bytes_max: usize,
         batch: &mut Batch,
         targets: &mut Vec<u64>,
-    ) -> Gathered {
+    ) -> Option<Gathered> {
         let Source {
             channels,
             is_packed,
         } = source;
         let state = self.lock();
+        if state.has_departures(reactor) {
+            return None;
+        }
         let (through, has_more) = state.walk(channels, after, state.sequence, |lane, entry| {
             match entry.directed() {
                 None => {
@@ -114,13 +119,13 @@ impl Hub {
             true
         });
         let mut all = channels.iter().filter_map(|key| state.get(*key));
-        Gathered {
+        Some(Gathered {
             through,
             has_more,
             evicted_through: state.evicted_through(channels),
             is_last: !has_more
                 && all.all(|channel| channel.finish.is_some_and(|f| f.through <= through)),
-        }
+        })
     }
 
     /// Copies what is for one client into `batch`, up to about `bytes_max`.

@@ -345,6 +345,11 @@ impl State {
         }
     }
 
+    /// Whether there are clients whom the reactor has yet to disconnect.
+    pub(super) fn has_departures(&self, reactor: u16) -> bool {
+        !self.desks[usize::from(reactor)].work.departures.is_empty()
+    }
+
     /// Whether the reactor may sleep; if so, whoever brings work wakes it.
     pub(super) fn may_sleep(&mut self, reactor: u16) -> bool {
         let desk = &mut self.desks[usize::from(reactor)];

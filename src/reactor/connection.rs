@@ -75,6 +75,8 @@ pub(super) struct Stream {
     pub(super) cursor: u32,
     /// How often it sent something, which no subscriber has to.
     pub(super) strikes: u8,
+    /// Whether it was sent away, and waits for its turn to be told.
+    pub(super) is_leaving: bool,
 }
 
 impl Http {

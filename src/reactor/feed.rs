@@ -46,6 +46,9 @@ pub(super) struct Feed {
     pub(super) floor: u64,
     /// Whether it waits in the pump's queue.
     pub(super) is_queued: bool,
+    /// How many of its clients were sent away and are here still. Meanwhile
+    /// nothing is gathered.
+    pub(super) leaving: usize,
     /// Whether the logs may have more than was gathered.
     pub(super) has_news: bool,
     /// Whether its channels are finished, and all of them is gathered.
@@ -73,6 +76,7 @@ impl Feed {
             early: Vec::new(),
             floor: u64::MAX,
             is_queued: false,
+            leaving: 0,
             has_news: false,
             is_ending: false,
             gaps: 0,

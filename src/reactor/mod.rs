@@ -441,8 +441,20 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
-        self.departures.extend(work.departures.drain(..));
+        for departure in work.departures.drain(..) {
+            self.note_leaving(departure.token);
+            self.departures.push_back(departure);
+        }
         self.work = work;
+    }
+
+    fn note_leaving(&mut self, token: u64) {
+        if let Some(key) = self.connections.find(token)
+            && let State::Stream(stream) = &mut self.connections.get_mut(key).state
+            && !std::mem::replace(&mut stream.is_leaving, true)
+        {
+            self.feeds.get_mut(stream.feed).leaving += 1;
+        }
     }
 
     /// Ends the connections of those whom the hub has taken out.

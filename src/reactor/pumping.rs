@@ -97,14 +97,24 @@ impl<N: Net> Reactor<N> {
         let mut targets = std::mem::take(&mut self.targets);
         let feed = self.feeds.get_mut(id);
         let after = feed.through;
-        let gathered = self.hub.gather(
-            self.index,
-            feed.source(),
-            after,
-            self.budgets.buffer_bytes,
-            &mut batch,
-            &mut targets,
-        );
+        let has_leavers = feed.leaving > 0;
+        let gathered = (!has_leavers).then(|| {
+            self.hub.gather(
+                self.index,
+                feed.source(),
+                after,
+                self.budgets.buffer_bytes,
+                &mut batch,
+                &mut targets,
+            )
+        });
+        let Some(gathered) = gathered.flatten() else {
+            // Those who were sent away have their turn first.
+            feed.has_news = true;
+            self.spare_batches.push(batch);
+            self.targets = targets;
+            return self.queue_feed(id);
+        };
         feed.through = gathered.through.max(after);
         feed.batch_after = after;
         feed.has_news = gathered.has_more;

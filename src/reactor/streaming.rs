@@ -285,6 +285,7 @@ impl<N: Net> Reactor<N> {
             seat,
             cursor: NONE,
             strikes: 0,
+            is_leaving: false,
         };
         let tick = self.tick32();
         let connection = self.connections.get_mut(key);
@@ -575,6 +576,7 @@ impl<N: Net> Reactor<N> {
         let feed = self.feeds.get_mut(stream.feed);
         let is_merged = feed.channels.len() > 1;
         let index = stream.index as usize;
+        feed.leaving -= usize::from(stream.is_leaving);
         let moves = if stream.cursor == NONE {
             feed.remove_current(index)
         } else {
