@@ -519,9 +519,10 @@ impl Client {
             // What is left to read says nothing of the engine.
             return Ok(());
         }
-        if self
-            .ended_sending_at
-            .is_some_and(|at| now > at + 2 * SLACK_MS)
+        if state.has_joined()
+            && self
+                .ended_sending_at
+                .is_some_and(|at| now > at + 2 * SLACK_MS)
             && now > self.reads_since + 2 * SLACK_MS
         {
             return Err(format!("stream {stream}: half-closed, and still there"));

@@ -96,7 +96,7 @@ pub struct Socket {
     is_reset: bool,
     outgoing: VecDeque<u8>,
     outgoing_max: usize,
-    /// Since when nothing more fits, and nothing was taken.
+    /// Since when the engine has more than fits, and nothing was taken.
     pub full_since: Option<u64>,
     /// When the client last took something.
     pub taken_at: u64,
@@ -665,7 +665,7 @@ impl Net for Seam {
         let socket = &mut network.sockets[number];
         let was_empty = socket.outgoing.is_empty();
         socket.outgoing.extend(&bytes[..count]);
-        if socket.outgoing.len() == socket.outgoing_max {
+        if socket.outgoing.len() == socket.outgoing_max && count < bytes.len() {
             socket.full_since.get_or_insert(now);
         }
         if was_empty {

@@ -63,7 +63,7 @@ pub struct Topic {
     pub name: String,
     pub plan: Plan,
     pub channel: Channel,
-    /// The sequence when it was made: what is before may be lost to it.
+    /// What is before may be lost to it: it was made then.
     since: u64,
     pub is_finished: bool,
     pub is_closed: bool,
@@ -139,6 +139,13 @@ pub struct Stream {
     /// The engine may be waiting until it can write.
     pub is_blocked: bool,
     pub sink: Option<SinkRecord>,
+}
+
+impl Stream {
+    /// Whether the client has become a member of its channels.
+    pub fn has_joined(&self) -> bool {
+        self.joined.is_some()
+    }
 }
 
 struct Joined {
@@ -447,6 +454,9 @@ impl Oracle {
                 None => unknown.push(topic),
             }
         }
+        // Of those that keep nothing and have no clients nobody can tell which
+        // came first, nor can anybody have got anything.
+        let in_doubt = unknown.clone();
         let (mut clients, mut id, mut events) = (0, String::new(), 0);
         for _ in &open {
             let next = order.remove(&(self.sequence + 1));
@@ -454,7 +464,14 @@ impl Oracle {
             let topic = next.expect("as many numbers as channels");
             clients += self.topics[topic].members.len();
             events += 1;
-            id = self.enter(topic, draft.clone(), Audience::All);
+            let audience = match in_doubt.contains(&topic) {
+                true => Audience::Ids(BTreeSet::new()),
+                false => Audience::All,
+            };
+            id = self.enter(topic, draft.clone(), audience);
+        }
+        for topic in in_doubt {
+            self.topics[topic].since = self.sequence;
         }
         match result {
             Ok(published) if events > 0 => {
@@ -695,8 +712,10 @@ impl Oracle {
             DisconnectReason::Shutdown => self.shutdown.is_some(),
             DisconnectReason::Misbehaved => stream.junk_bytes >= 100,
             DisconnectReason::Stalled => {
-                now >= stream.taken_at + self.stall_ms.saturating_sub(SLACK_MS)
+                let pause_ms = stream.pause_ms_max.max(now - stream.taken_at);
+                pause_ms + SLACK_MS >= self.stall_ms
             }
+
             DisconnectReason::Lagged => self.may_lag(number),
             _ => false,
         };
