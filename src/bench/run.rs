@@ -44,7 +44,7 @@ impl Runs {
         let load_average = usage::load_average();
         let pinned = may_pin(common) && pin_load();
         let cores = match pinned {
-            true => "servers on core 0, the load on core 1",
+            true => "servers started here on core 0, the load on core 1",
             false => "nothing pinned to a core",
         };
         let rounds = usize::from(common.rounds);
