@@ -33,7 +33,9 @@ pub(super) enum Flow {
 impl<N: Net> Reactor<N> {
     pub(super) fn on_readable(&mut self, key: u32) {
         match self.connections.get(key).state {
-            State::Http(_) if self.steps_left > 0 => self.serve(key),
+            // Those who wait in the queue go first: what is reported again and
+            // again would take all the steps of every turn from them.
+            State::Http(_) if self.steps_left > 0 && self.run_queue.is_empty() => self.serve(key),
             State::Http(_) => self.queue_http(key),
             State::Stream(_) => self.listen_to_subscriber(key),
         }
@@ -191,6 +193,8 @@ impl<N: Net> Reactor<N> {
         let Some(http) = self.connections.http_mut(key) else {
             return Flow::Left;
         };
+        // The head that had a deadline is complete; the next has its own.
+        http.is_in_head = false;
         let mut request =
             Request::new(message, http.peer, self.channels.clone()).draining(self.drain.is_some());
         let service = self.service.clone();

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -69,6 +70,17 @@ impl Connection {
         Connection::over(socket.into())
     }
 
+    /// A narrow connection of small packets, for which the engine's kernel too
+    /// takes little: some ten kilobytes instead of a megabyte or two.
+    #[cfg(target_os = "linux")]
+    pub fn very_narrow(address: SocketAddr) -> Connection {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        socket.connect(&address.into()).expect("it listens");
+        Connection::over(socket.into())
+    }
+
     fn over(socket: TcpStream) -> Connection {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -105,6 +117,12 @@ impl Connection {
     /// Says that nothing more will come.
     pub fn finish_sending(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Breaks the connection off: the other side sees a reset.
+    pub fn reset(self) {
+        let socket = Socket::from(self.socket);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// A second hold on the socket, for another thread to write to.

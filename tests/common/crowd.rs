@@ -58,26 +58,41 @@ impl Crowd {
     /// answers the events of each.
     pub fn read(mut self, count: usize) -> JoinHandle<Vec<Vec<Dispatched>>> {
         thread::spawn(move || {
-            let deadline = Instant::now() + 2 * PATIENCE;
-            let mut events = Events::with_capacity(1024);
-            let mut waiting = self.members.len();
-            while waiting > 0 {
-                let left = deadline.saturating_duration_since(Instant::now());
-                assert!(!left.is_zero(), "{waiting} have not got everything");
-                self.poll.poll(&mut events, Some(left)).unwrap();
-                for event in &events {
-                    let member = &mut self.members[event.token().0];
-                    let before = member.events.len();
-                    member.read();
-                    if before < count && member.events.len() >= count {
-                        waiting -= 1;
-                    }
-                    assert!(!member.has_ended, "a stream ended");
-                }
-            }
+            self.wait(count);
             let members = self.members.into_iter();
             members.map(|member| member.events).collect()
         })
+    }
+
+    /// Reads until each has got `count` events since it was opened, or since they
+    /// were taken.
+    pub fn wait(&mut self, count: usize) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        let mut events = Events::with_capacity(1024);
+        let is_waiting = |member: &&Member| member.events.len() < count;
+        let mut waiting = self.members.iter().filter(is_waiting).count();
+        while waiting > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{waiting} have not got everything");
+            self.poll.poll(&mut events, Some(left)).unwrap();
+            for event in &events {
+                let member = &mut self.members[event.token().0];
+                let before = member.events.len();
+                member.read();
+                if before < count && member.events.len() >= count {
+                    waiting -= 1;
+                }
+                assert!(!member.has_ended, "a stream ended");
+            }
+        }
+    }
+
+    /// Takes what each has got.
+    pub fn take(&mut self) -> Vec<Vec<Dispatched>> {
+        let members = self.members.iter_mut();
+        members
+            .map(|member| std::mem::take(&mut member.events))
+            .collect()
     }
 }
 
