@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, http};
+use super::{Failure, Secret, http};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -25,6 +25,11 @@ pub(crate) struct Arguments {
     /// After how long a browser that loses its stream is to come back.
     #[arg(long, value_name = "MILLISECONDS")]
     retry: Option<u64>,
+
+    /// The key that the server wants for publishing.
+    #[arg(long, value_name = "KEY")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
+    key: Option<Secret>,
 
     /// Publish to the client with this id alone.
     #[arg(long, value_name = "ID")]
@@ -63,10 +68,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let body = serde_json::to_vec(&message).expect("strings and numbers are JSON");
 
     let failed = |error: ureq::Error| format!("cannot publish to {url}: {error}");
-    let answer = http::agent(Duration::from_secs(30))
+    let mut request = http::agent(Duration::from_secs(30))
         .post(&url)
-        .header("Content-Type", "application/json")
-        .send(&body[..]);
+        .header("Content-Type", "application/json");
+    if let Some(Secret(key)) = &arguments.key {
+        request = request.header("Authorization", format!("Bearer {key}"));
+    }
+    let answer = request.send(&body[..]);
     let mut answer = answer.map_err(failed)?;
     let body = http::read_answer(&mut answer).map_err(failed)?;
     let status = answer.status().as_u16();

@@ -1,18 +1,20 @@
 //! `pushwheel serve`
 
+use std::fs;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use pushwheel::server::{self, Config};
+use pushwheel::server::{self, Config, Key};
 use pushwheel::{Engine, EngineHandle, History, Rate};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Failure;
+use super::{Failure, Secret};
 
 /// How long streams and requests have to end after a signal.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -23,6 +25,41 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     #[arg(env = "PUSHWHEEL_LISTEN")]
     listen: String,
+
+    /// The key that publishing needs, sent as `Authorization: Bearer KEY`.
+    /// Others on this machine can read the command line: prefer the
+    /// environment or a file.
+    #[arg(long, value_name = "KEY")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
+    publish_key: Option<Secret>,
+
+    /// A file with the key that publishing needs.
+    #[arg(long, value_name = "FILE", conflicts_with = "publish_key")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
+    publish_key_file: Option<PathBuf>,
+
+    /// The key that looking and managing need; it may publish too.
+    #[arg(long, value_name = "KEY")]
+    #[arg(env = "PUSHWHEEL_ADMIN_KEY", hide_env_values = true)]
+    admin_key: Option<Secret>,
+
+    /// A file with the key that looking and managing need.
+    #[arg(long, value_name = "FILE", conflicts_with = "admin_key")]
+    #[arg(env = "PUSHWHEEL_ADMIN_KEY_FILE")]
+    admin_key_file: Option<PathBuf>,
+
+    /// Listen without keys even where others reach it: whoever does may
+    /// publish and manage.
+    #[arg(long)]
+    #[arg(env = "PUSHWHEEL_OPEN")]
+    open: bool,
+
+    /// A name by which browsers ask for a server that listens on loopback,
+    /// besides localhost, as behind a proxy; pages from there may publish. May
+    /// be given several times.
+    #[arg(long, value_name = "NAME")]
+    #[arg(env = "PUSHWHEEL_HOST", value_delimiter = ',')]
+    host: Vec<String>,
 
     /// How many events each channel keeps for clients that come back; 0: none.
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -121,16 +158,75 @@ fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// The key that was given as text or in a file.
+fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
+    let (text, from) = match (text, file) {
+        (Some(Secret(text)), _) => (text.clone(), flag.to_owned()),
+        (None, Some(file)) => {
+            let text = fs::read_to_string(file)
+                .map_err(|error| format!("cannot read {flag}-file {}: {error}", file.display()))?;
+            // Editors end a file with a line end, which is no part of the key.
+            let text = text.trim_end_matches(['\r', '\n']).to_owned();
+            (text, format!("{flag}-file {}", file.display()))
+        }
+        (None, None) => return Ok(None),
+    };
+    let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
+    Ok(Some(key))
+}
+
+impl Arguments {
+    /// Adds who may do what.
+    fn secure(&self, config: Config, addresses: &[SocketAddr]) -> Result<Config, Failure> {
+        let publish_file = self.publish_key_file.as_deref();
+        let publish_key = key("--publish-key", self.publish_key.as_ref(), publish_file)?;
+        let admin_file = self.admin_key_file.as_deref();
+        let admin_key = key("--admin-key", self.admin_key.as_ref(), admin_file)?;
+        let is_loopback = addresses
+            .iter()
+            .all(|address| address.ip().to_canonical().is_loopback());
+        let has_both = publish_key.is_some() && admin_key.is_some();
+        if !is_loopback && !has_both && !self.open {
+            let listen = &self.listen;
+            return Err(format!(
+                "{listen} can be reached by others: give the keys that publishing and managing \
+                 are to need, with --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and \
+                 PUSHWHEEL_ADMIN_KEY, or --publish-key-file and --admin-key-file), or say with \
+                 --open that everybody may"
+            ));
+        }
+        let mut config = config;
+        if is_loopback && !self.open {
+            config = config.loopback_for(self.host.iter().cloned());
+        }
+        if let Some(key) = publish_key {
+            config = config.publish_key(key);
+        }
+        if let Some(key) = admin_key {
+            config = config.admin_key(key);
+        }
+        Ok(config)
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let engine = arguments.config().engine().bind(&*arguments.listen);
-    let engine = engine.map_err(|error| {
-        let listen = &arguments.listen;
+    let listen = &arguments.listen;
+    let cannot_listen = |error: io::Error| {
         format!("cannot listen on {listen}: {error}. Choose another address with --listen")
-    })?;
+    };
+    let addresses = listen.to_socket_addrs().map_err(cannot_listen)?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let config = arguments.secure(arguments.config(), &addresses)?;
+    let has_keys = config.has_keys();
+    let engine = config.engine().bind(&*addresses).map_err(cannot_listen)?;
+    if arguments.open && !engine.local_addr().ip().is_loopback() {
+        let address = engine.local_addr();
+        log::warn!("{address} can be reached by others, and --open lets them publish and manage");
+    }
     shut_down_on_signals(engine.handle())
         .map_err(|error| format!("cannot listen to signals: {error}"))?;
     // Whether anybody reads it or not, the server runs.
-    let _ = announce(&engine);
+    let _ = announce(&engine, has_keys);
     engine
         .run()
         .map_err(|error| format!("the server cannot go on: {error}"))
@@ -154,16 +250,17 @@ fn shut_down_on_signals(handle: EngineHandle) -> io::Result<()> {
     thread.spawn(wait).map(drop)
 }
 
-fn announce(engine: &Engine) -> io::Result<()> {
+fn announce(engine: &Engine, has_keys: bool) -> io::Result<()> {
     let address = engine.local_addr();
-    if !address.ip().is_loopback() {
-        log::warn!("{address} can be reached by others, and whoever reaches it may publish");
-    }
+    let key = match has_keys {
+        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
+        false => "",
+    };
     let url = format!("http://{}", reachable(address));
     let mut out = io::stdout().lock();
     writeln!(out, "pushwheel listens on http://{address}")?;
     writeln!(out, "  subscribe:  curl -N {url}/channels/news")?;
-    writeln!(out, "  publish:    curl -d hello {url}/channels/news")?;
+    writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
     out.flush()
 }
 

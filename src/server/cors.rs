@@ -1,6 +1,6 @@
-//! Cross-origin requests: pages of any origin may read and publish. There are
-//! no cookies here, so a page can do nothing that its visitor could not do
-//! with curl.
+//! Cross-origin requests: pages of any origin may read, and may publish unless
+//! `origin` has a reason to refuse. There are no cookies here, so a page can do
+//! nothing in its visitor's name.
 
 use crate::{EngineBuilder, HeaderError, Method, Request, Response};
 

@@ -19,9 +19,11 @@
 mod clerk;
 mod cors;
 mod errors;
+mod keys;
 mod limiter;
 mod manage;
 pub(crate) mod message;
+mod origin;
 mod publish;
 mod subscribe;
 
@@ -33,7 +35,11 @@ use crate::{
 };
 use clerk::Clerk;
 use errors::Problem;
+use keys::{Keys, Right};
 use limiter::Limiter;
+use origin::Hosts;
+
+pub use keys::{Key, KeyError};
 
 /// What the server is run with.
 #[derive(Clone, Debug)]
@@ -42,6 +48,9 @@ pub struct Config {
     channels_max: usize,
     threads: usize,
     publish_rate_per_address: Option<Rate>,
+    keys: Keys,
+    /// The names of a server on loopback besides loopback's own.
+    loopback_hosts: Option<Vec<String>>,
 }
 
 impl Default for Config {
@@ -59,6 +68,8 @@ impl Config {
             channels_max: 100_000,
             threads: 1,
             publish_rate_per_address: None,
+            keys: Keys::default(),
+            loopback_hosts: None,
         }
     }
 
@@ -92,6 +103,39 @@ impl Config {
         self
     }
 
+    /// The key that POST needs. Default: none. Once there is one of the two
+    /// keys, whatever needs the other is open to nobody.
+    #[must_use]
+    pub fn publish_key(mut self, key: Key) -> Config {
+        self.keys.publish = Some(key);
+        self
+    }
+
+    /// The key that DELETE, `/stats`, the names of the channels and their
+    /// clients need; it may publish as well. Default: none.
+    #[must_use]
+    pub fn admin_key(mut self, key: Key) -> Config {
+        self.keys.admin = Some(key);
+        self
+    }
+
+    /// Whether any key was given.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.keys.are_none()
+    }
+
+    /// For a server that listens on loopback alone: what browsers send is
+    /// refused when they ask for another host than loopback or one of `hosts`
+    /// (`421`, which ends DNS rebinding), and, without keys, when a page from
+    /// elsewhere wants to publish or to manage (`403`). Default: nothing is
+    /// refused.
+    #[must_use]
+    pub fn loopback_for(mut self, hosts: impl IntoIterator<Item = String>) -> Config {
+        self.loopback_hosts = Some(hosts.into_iter().collect());
+        self
+    }
+
     /// An engine with the server's routes and channels, to be bound.
     ///
     /// # Panics
@@ -102,8 +146,14 @@ impl Config {
             .channels_max(self.channels_max)
             .build();
         let engine = Engine::builder().channels(&channels).threads(self.threads);
+        let mut engine = cors::open(engine);
+        if let Some(named) = self.loopback_hosts.clone() {
+            let has_keys = self.has_keys();
+            let hosts = Hosts { named, has_keys };
+            engine = engine.before(move |request| hosts.check(request));
+        }
         let limiter = Limiter::new(self.publish_rate_per_address);
-        routes(cors::open(engine), &limiter).expect("the server's routes do not overlap")
+        routes(engine, &limiter, &self.keys).expect("the server's routes do not overlap")
     }
 }
 
@@ -118,32 +168,40 @@ pub fn channel_options() -> ChannelOptions {
         .heartbeat(Duration::from_secs(15))
 }
 
-fn routes(engine: EngineBuilder, limiter: &Limiter) -> Result<EngineBuilder, RouteError> {
+fn routes(
+    engine: EngineBuilder,
+    limiter: &Limiter,
+    keys: &Keys,
+) -> Result<EngineBuilder, RouteError> {
     let (one, all) = (limiter.clone(), limiter.clone());
+    let to_one = move |request: &Request| publish::to_one(request, &one);
+    let to_all = move |request: &Request| publish::to_all(request, &all);
     let clerk = Clerk::hire();
     let look = |look: manage::Look| {
         let clerk = clerk.clone();
-        move |request: &Request| clerk.answer(request, look)
+        keys.guard(Right::Manage, move |request| clerk.answer(request, look))
     };
+    let manage = |answer: manage::Look| keys.guard(Right::Manage, answer);
     engine
         .get("/", |_| Response::text(HINT))?
+        .get("/health", manage::health)?
         .get("/events", subscribe::several)?
         .get("/channels/{channel}", subscribe::one)?
-        .post("/channels/{channel}", move |request| {
-            publish::to_one(request, &one)
-        })?
-        .delete("/channels/{channel}", manage::remove)?
+        .post("/channels/{channel}", keys.guard(Right::Publish, to_one))?
+        .post("/channels", keys.guard(Right::Publish, to_all))?
+        .delete("/channels/{channel}", manage(manage::remove))?
         .get("/channels", look(manage::names))?
-        .post("/channels", move |request| publish::to_all(request, &all))?
         .delete("/channels", look(manage::remove_empty))?
         .get("/channels/", nameless)?
         .post("/channels/", nameless)?
         .delete("/channels/", nameless)?
         .get("/channels/{channel}/clients", look(manage::clients))?
-        .get("/channels/{channel}/clients/{id}", manage::client)?
-        .delete("/channels/{channel}/clients/{id}", manage::disconnect)?
-        .get("/stats", look(manage::stats))?
-        .get("/health", manage::health)
+        .get("/channels/{channel}/clients/{id}", manage(manage::client))?
+        .delete(
+            "/channels/{channel}/clients/{id}",
+            manage(manage::disconnect),
+        )?
+        .get("/stats", look(manage::stats))
 }
 
 fn nameless(_: &Request) -> Problem {

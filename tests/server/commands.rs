@@ -1,6 +1,7 @@
 //! The command line: `serve`, `sub` and `pub`, as processes.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::{Value, json};
@@ -9,19 +10,38 @@ use crate::common::{Served, Subscriber, eventually, told};
 use crate::{TEXT, delete, publish, start};
 
 /// A command that runs beside its test, and goes with it.
-struct Running {
+pub(super) struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Running {
-        let mut child = pushwheel(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    pub(super) fn start(arguments: &[&str]) -> Running {
+        Running::spawn(&mut pushwheel(arguments))
+    }
+
+    pub(super) fn spawn(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Running { child, out }
     }
 
-    fn line(&mut self) -> String {
+    /// Where a server says that it listens.
+    pub(super) fn address(&mut self) -> SocketAddr {
+        let line = self.line();
+        let address = line.strip_prefix("pushwheel listens on http://").unwrap();
+        address.parse().unwrap()
+    }
+
+    /// All that it says on its standard error until it ends.
+    pub(super) fn complaints(&mut self) -> String {
+        let mut told = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut told).unwrap();
+        told
+    }
+
+    pub(super) fn line(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
         assert!(line.ends_with('\n'), "its output ended: {line}");
@@ -40,7 +60,7 @@ impl Running {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -51,7 +71,7 @@ impl Running {
         );
     }
 
-    fn exit_code(&mut self) -> Option<i32> {
+    pub(super) fn exit_code(&mut self) -> Option<i32> {
         let child = &mut self.child;
         eventually("it exits", || child.try_wait().unwrap().is_some());
         child.wait().unwrap().code()
@@ -66,7 +86,7 @@ impl Drop for Running {
     }
 }
 
-fn pushwheel(arguments: &[&str]) -> Command {
+pub(super) fn pushwheel(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushwheel"));
     command
         .args(arguments)
@@ -78,13 +98,15 @@ fn pushwheel(arguments: &[&str]) -> Command {
         "all_proxy",
         "ALL_PROXY",
         "PUSHWHEEL_LOG",
+        "PUSHWHEEL_PUBLISH_KEY",
+        "PUSHWHEEL_ADMIN_KEY",
     ] {
         command.env_remove(name);
     }
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub(super) fn run(arguments: &[&str]) -> Output {
     pushwheel(arguments).output().unwrap()
 }
 

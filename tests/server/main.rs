@@ -10,6 +10,7 @@ mod commands;
 mod limits;
 mod manage;
 mod publish;
+mod security;
 mod subscribe;
 
 use common::client::Answer;

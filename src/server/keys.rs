@@ -1,0 +1,181 @@
+//! Keys: who may publish, and who may look and manage.
+//!
+//! A key arrives as `Authorization: Bearer KEY`, which no browser sends by
+//! itself, as it would a cookie: whoever has it was given it. Once there is
+//! any key nothing but subscribing, `/` and `/health` is open. A key is never
+//! written anywhere: not to a log, not into an answer, not by `{:?}`.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+
+use crate::{IntoResponse, Request, Response};
+
+/// A secret that its holder sends as `Authorization: Bearer KEY`.
+///
+/// ```
+/// use pushwheel::server::Key;
+///
+/// let key = Key::new("GpX3bM0xkU8vQ6sT")?;
+/// assert_eq!(format!("{key:?}"), "Key(..)");
+/// # Ok::<(), pushwheel::server::KeyError>(())
+/// ```
+#[derive(Clone)]
+pub struct Key(Box<str>);
+
+/// A key that could not be sent in a header: it is empty, or has a space or
+/// something other than visible ASCII in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyError;
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key is one or more visible ASCII characters without spaces: choose another")
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl Key {
+    /// A key with this text.
+    ///
+    /// # Errors
+    /// When the text could not be sent in a header.
+    pub fn new(text: &str) -> Result<Key, KeyError> {
+        let is_key = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_key.then(|| Key(text.into())).ok_or(KeyError)
+    }
+
+    /// Takes as long for a text that is nearly right as for any other of its
+    /// length.
+    fn is(&self, text: &str) -> bool {
+        self.0.as_bytes().ct_eq(text.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// What a key is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    /// POST
+    Publish,
+    /// DELETE, and looking at what there is.
+    Manage,
+}
+
+/// The server's keys. With none, everybody may do everything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys {
+    pub(super) publish: Option<Key>,
+    /// It may publish too.
+    pub(super) admin: Option<Key>,
+}
+
+impl Keys {
+    pub(super) fn are_none(&self) -> bool {
+        self.publish.is_none() && self.admin.is_none()
+    }
+
+    /// A route for those who have the right.
+    pub(super) fn guard<R: IntoResponse>(
+        &self,
+        right: Right,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> impl Fn(&Request) -> Response + Send + Sync + 'static {
+        let keys = self.clone();
+        move |request| match keys.check(right, request) {
+            Ok(()) => handler(request).into_response(),
+            Err(refused) => refused,
+        }
+    }
+
+    fn check(&self, right: Right, request: &Request) -> Result<(), Response> {
+        if self.are_none() {
+            return Ok(());
+        }
+        let given = request.header("authorization").and_then(bearer);
+        let Some(given) = given else {
+            return Err(key_missing(right));
+        };
+        let is = |key: &Option<Key>| key.as_ref().is_some_and(|key| key.is(given));
+        // Both are compared, so that time does not tell which one it is.
+        let (is_publish, is_admin) = (is(&self.publish), is(&self.admin));
+        match is_admin || (is_publish && right == Right::Publish) {
+            true => Ok(()),
+            false => Err(key_wrong(right)),
+        }
+    }
+}
+
+/// The key in `Bearer KEY`; the scheme's case does not matter (RFC 9110
+/// section 11.1).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, key) = authorization.split_once(' ')?;
+    let key = key.trim();
+    (scheme.eq_ignore_ascii_case("Bearer") && !key.is_empty()).then_some(key)
+}
+
+fn needed(right: Right) -> &'static str {
+    match right {
+        Right::Publish => "publishing needs the publish key or the admin key",
+        Right::Manage => "looking and managing need the admin key",
+    }
+}
+
+fn key_missing(right: Right) -> Response {
+    let message = format!("{}: send Authorization: Bearer KEY", needed(right));
+    let response = Response::error(401, "key_missing", &message);
+    let response = response.with_header("WWW-Authenticate", "Bearer");
+    response.expect("this can be a header")
+}
+
+fn key_wrong(right: Right) -> Response {
+    let message = format!("{}, and the key that was sent is none", needed(right));
+    Response::error(403, "key_wrong", &message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_can_be_sent_in_a_header() {
+        for bad in ["", "a b", "a\n", "schlüssel", "a\t"] {
+            assert_eq!(Key::new(bad).err(), Some(KeyError), "{bad:?}");
+        }
+        let key = Key::new("s3cret").unwrap();
+        assert!(key.is("s3cret"));
+        for wrong in ["", "s3cre", "s3cret!", "S3cret"] {
+            assert!(!key.is(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let keys = Keys {
+            publish: Some(Key::new("s3cret").unwrap()),
+            admin: Some(Key::new("s4cret").unwrap()),
+        };
+        let shown = format!("{keys:?}");
+        assert!(!shown.contains("cret"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_is_what_follows_bearer() {
+        for (header, key) in [
+            ("Bearer k", Some("k")),
+            ("bearer  k ", Some("k")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Basic k", None),
+            ("k", None),
+        ] {
+            assert_eq!(bearer(header), key, "{header}");
+        }
+    }
+}

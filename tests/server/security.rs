@@ -1,0 +1,358 @@
+//! Who may do what: keys, and what is refused to pages from elsewhere.
+
+use std::io::Write;
+
+use pushwheel::server::{Config, Key};
+
+use super::commands::{Running, pushwheel, run};
+use super::{ask, ask_over, get, refusal, refused, start};
+use crate::common::{Connection, Served, Subscriber};
+
+const WITH_PUBLISH_KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret");
+const WITH_ADMIN_KEY: (&str, &str) = ("Authorization", "bearer admin-s3cret");
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn start_with_keys() -> Served {
+    let config = Config::new()
+        .publish_key(key("publish-s3cret"))
+        .admin_key(key("admin-s3cret"));
+    Served::start(config.engine())
+}
+
+/// Method and path of all that needs the admin key.
+const MANAGING: [(&str, &str); 9] = [
+    ("GET", "/stats"),
+    ("HEAD", "/stats"),
+    ("GET", "/st%61ts"),
+    ("GET", "/channels"),
+    ("GET", "/channels/a/clients"),
+    ("GET", "/channels/a/clients/x"),
+    ("DELETE", "/channels/a/clients/x"),
+    ("DELETE", "/channels/a"),
+    ("DELETE", "/channels?empty"),
+];
+
+#[test]
+fn without_a_key_there_is_no_publishing_and_no_managing() {
+    let served = start_with_keys();
+    let mut stream = served.subscribe("/channels/a");
+    let publishing = [("POST", "/channels/a"), ("POST", "/channels")];
+    for (method, path) in MANAGING.into_iter().chain(publishing) {
+        let answer = ask(&served, method, path, &[], "");
+        if answer.status == 404 && path.contains('%') {
+            continue; // Not the same path to the router: nothing is there.
+        }
+        assert_eq!(answer.status, 401, "{method} {path}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        if method != "HEAD" {
+            assert_eq!(answer.error_code(), "key_missing");
+        }
+    }
+    // A cookie or another scheme is no key.
+    for header in [
+        ("Cookie", "key=publish-s3cret"),
+        ("Authorization", "Basic publish-s3cret"),
+        ("Authorization", "publish-s3cret"),
+    ] {
+        let answer = ask(&served, "POST", "/channels/a", &[header], "x");
+        assert_eq!(refusal(&answer), refused(401, "key_missing"), "{header:?}");
+    }
+    // Subscribing, the health and preflights need none.
+    assert_eq!(get(&served, "/health").status, 200);
+    let headers = [
+        ("Origin", "https://app.example"),
+        ("Access-Control-Request-Method", "POST"),
+    ];
+    let answer = ask(&served, "OPTIONS", "/channels/a", &headers, "");
+    assert_eq!(answer.status, 204);
+    let answer = ask(&served, "POST", "/channels/a", &[WITH_PUBLISH_KEY], "kept");
+    assert_eq!(answer.status, 200);
+    assert_eq!(stream.next().data, "kept");
+}
+
+#[test]
+fn each_key_opens_its_own_and_the_admin_key_both() {
+    let served = start_with_keys();
+    let _stream = served.subscribe("/channels/a?client=x");
+    for (method, path) in MANAGING {
+        let answer = ask(&served, method, path, &[WITH_PUBLISH_KEY], "");
+        assert!(
+            [403, 404].contains(&answer.status),
+            "{method} {path}: {}",
+            answer.status
+        );
+        if method != "HEAD" && answer.status == 403 {
+            assert_eq!(answer.error_code(), "key_wrong");
+        }
+    }
+    for path in ["/channels/a", "/channels"] {
+        for key in [WITH_PUBLISH_KEY, WITH_ADMIN_KEY] {
+            let answer = ask(&served, "POST", path, &[key], "x");
+            assert_eq!(answer.status, 200, "{path}");
+        }
+        let wrong = ("Authorization", "Bearer publish-s3creT");
+        let answer = ask(&served, "POST", path, &[wrong], "x");
+        assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+        assert!(!answer.text().contains("s3cre"), "{}", answer.text());
+    }
+    for path in [
+        "/stats",
+        "/channels",
+        "/channels/a/clients",
+        "/channels/a/clients/x",
+    ] {
+        let answer = ask(&served, "GET", path, &[WITH_ADMIN_KEY], "");
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(!answer.text().contains("s3cret"), "{}", answer.text());
+    }
+    let answer = ask(&served, "DELETE", "/channels/a", &[WITH_ADMIN_KEY], "");
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn once_there_is_a_key_nothing_that_changes_is_open() {
+    let served = Served::start(Config::new().publish_key(key("publish-s3cret")).engine());
+    let answer = ask(&served, "DELETE", "/channels/a", &[], "");
+    assert_eq!(refusal(&answer), refused(401, "key_missing"));
+    let answer = ask(&served, "GET", "/stats", &[WITH_PUBLISH_KEY], "");
+    assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+    let served = Served::start(Config::new().admin_key(key("admin-s3cret")).engine());
+    let answer = ask(&served, "POST", "/channels/a", &[], "x");
+    assert_eq!(refusal(&answer), refused(401, "key_missing"));
+    let answer = ask(&served, "POST", "/channels/a", &[WITH_ADMIN_KEY], "x");
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn keys_are_not_shown() {
+    let config = Config::new()
+        .publish_key(key("publish-s3cret"))
+        .admin_key(key("admin-s3cret"));
+    let shown = format!("{config:?} {:?}", config.engine());
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+fn start_on_loopback() -> Served {
+    let hosts = ["push.example.com".to_owned()];
+    Served::start(Config::new().loopback_for(hosts).engine())
+}
+
+/// A request with a `Host` of its own.
+fn asked_as(served: &Served, method: &str, host: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut connection = served.connect();
+    let mut request = format!("{method} /channels/a HTTP/1.1\r\nHost: {host}\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    connection.send(format!("{request}Content-Length: 0\r\n\r\n"));
+    let mut answer = connection.head();
+    if let Some(length) = answer.header("content-length") {
+        answer.body = connection.bytes(length.parse().unwrap());
+    }
+    match answer.status {
+        200 => (200, String::new()),
+        _ => refusal(&answer),
+    }
+}
+
+#[test]
+fn on_loopback_a_page_from_elsewhere_may_read_and_not_publish() {
+    let served = start_on_loopback();
+    let fine = (200, String::new());
+    let foreign = refused(403, "origin_not_allowed");
+    for (origin, wanted) in [
+        ("http://localhost:3000", &fine),
+        ("http://127.0.0.1:5173", &fine),
+        ("http://[::1]:5173", &fine),
+        ("https://push.example.com", &fine),
+        ("https://evil.example", &foreign),
+        ("https://localhost.evil.example", &foreign),
+        ("http://192.0.2.1", &foreign),
+        ("null", &foreign),
+    ] {
+        let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site")];
+        assert_eq!(
+            asked_as(&served, "POST", "localhost", &headers),
+            *wanted,
+            "{origin}"
+        );
+        let (status, code) = asked_as(&served, "DELETE", "localhost", &headers);
+        let is_refused = (status, code) == foreign;
+        assert_eq!(is_refused, *wanted == foreign, "{origin}");
+        assert_eq!(
+            asked_as(&served, "GET", "localhost", &headers),
+            fine,
+            "{origin}"
+        );
+    }
+    let headers = [("Sec-Fetch-Site", "cross-site")];
+    assert_eq!(asked_as(&served, "POST", "localhost", &headers), foreign);
+    let headers = [("Sec-Fetch-Site", "same-origin")];
+    assert_eq!(asked_as(&served, "POST", "localhost", &headers), fine);
+}
+
+#[test]
+fn on_loopback_a_browser_cannot_be_rebound() {
+    let served = start_on_loopback();
+    let refused = refused(421, "host_not_allowed");
+    for method in ["GET", "POST"] {
+        for headers in [
+            &[("Origin", "http://evil.example:8080")][..],
+            &[("Sec-Fetch-Site", "same-origin")],
+        ] {
+            assert_eq!(
+                asked_as(&served, method, "evil.example:8080", headers),
+                refused,
+                "{method} {headers:?}"
+            );
+        }
+        // A program says neither, and names whom it likes.
+        for host in ["evil.example", "test", "x", "localhost", "127.0.0.1:1"] {
+            assert_eq!(asked_as(&served, method, host, &[]).0, 200, "{host}");
+        }
+        let headers = [("Origin", "https://push.example.com")];
+        let host = "push.example.com";
+        assert_eq!(asked_as(&served, method, host, &headers).0, 200);
+    }
+}
+
+#[test]
+fn with_keys_it_does_not_matter_which_page_sends_them() {
+    let config = Config::new().publish_key(key("publish-s3cret"));
+    let served = Served::start(config.loopback_for([]).engine());
+    let origin = ("Origin", "https://app.example");
+    // The tests' `Host` is not loopback's, so this one is spelled out.
+    let headers = [origin, WITH_PUBLISH_KEY];
+    assert_eq!(asked_as(&served, "POST", "localhost", &headers).0, 200);
+    let headers = [origin];
+    let missing = refused(401, "key_missing");
+    assert_eq!(asked_as(&served, "POST", "localhost", &headers), missing);
+}
+
+#[test]
+fn an_embedders_server_refuses_no_page() {
+    let served = start();
+    let headers = [("Origin", "https://app.example")];
+    assert_eq!(asked_as(&served, "POST", "anything", &headers).0, 200);
+}
+
+// ---- the command line ----
+
+#[test]
+fn serve_refuses_to_be_reached_by_others_without_keys() {
+    for arguments in [
+        &["--listen", "0.0.0.0:0"][..],
+        &["--listen", "[::]:0"],
+        &["--listen", "0.0.0.0:0", "--publish-key", "publish-s3cret"],
+        &["--listen", "0.0.0.0:0", "--admin-key", "admin-s3cret"],
+    ] {
+        let output = run(&[&["serve"], arguments].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        for part in ["--publish-key", "--admin-key", "--open"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+}
+
+#[test]
+fn serve_is_reached_by_others_with_keys_or_open() {
+    let mut server = Running::start(&["serve", "--listen", "0.0.0.0:0", "--open"]);
+    let port = server.address().port();
+    let mut connection = Connection::open(([127, 0, 0, 1], port).into());
+    let origin = ("Origin", "https://app.example");
+    let answer = ask_over(&mut connection, "POST", "/channels/a", &[origin], "x");
+    assert_eq!(answer.status, 200);
+    server.signal("TERM");
+    drop(connection);
+    assert!(server.complaints().contains("--open"));
+}
+
+#[test]
+fn keys_come_from_the_environment_or_a_file_and_are_not_logged() {
+    let dir = tempdir("keys");
+    let file = dir.join("admin");
+    let mut written = std::fs::File::create(&file).unwrap();
+    writeln!(written, "admin-s3cret").unwrap();
+    let mut command = pushwheel(&["serve", "--listen", "0.0.0.0:0", "--admin-key-file"]);
+    command.arg(&file);
+    command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret");
+    command.env("PUSHWHEEL_LOG", "trace");
+    let mut server = Running::spawn(&mut command);
+    let port = server.address().port();
+    let address = ([127, 0, 0, 1], port).into();
+    let mut stream = Subscriber::open(address, "/channels/a", &[]);
+    let mut connection = Connection::open(address);
+    for (method, path, header, status) in [
+        ("POST", "/channels/a", WITH_PUBLISH_KEY, 200),
+        ("GET", "/stats", WITH_PUBLISH_KEY, 403),
+        ("GET", "/stats", WITH_ADMIN_KEY, 200),
+        (
+            "POST",
+            "/channels/a",
+            ("Authorization", "Bearer \"s3cret"),
+            403,
+        ),
+    ] {
+        let answer = ask_over(&mut connection, method, path, &[header], "x");
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert!(!answer.text().contains("s3cret"), "{}", answer.text());
+    }
+    // Malformed: the engine says what is wrong with it, and not what it holds.
+    connection.send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\u{1}\r\n\r\n");
+    assert_eq!(connection.answer().status, 400);
+    assert_eq!(stream.next().data, "x");
+    drop(connection);
+    server.signal("TERM");
+    let told = server.complaints();
+    assert!(!told.contains("s3cret"), "{told}");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn pub_sends_its_key() {
+    let served = start_with_keys();
+    let url = format!("http://{}/channels/a", served.address());
+    let mut command = pushwheel(&["pub", &url, "e", "data"]);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("the publish key"), "{told}");
+    command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret");
+    assert!(command.output().unwrap().status.success());
+}
+
+#[test]
+fn a_key_that_cannot_be_one_is_not_repeated() {
+    let file = tempdir("bad-key").join("key");
+    std::fs::write(&file, "s3cret with spaces\n").unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [
+        ["serve", "--publish-key", "s3cret with spaces"],
+        ["serve", "--admin-key-file", file],
+    ] {
+        let output = run(&arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("visible ASCII"), "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+    let mut help = pushwheel(&["serve", "--help"]);
+    help.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret");
+    help.env("PUSHWHEEL_ADMIN_KEY", "admin-s3cret");
+    let told = String::from_utf8(help.output().unwrap().stdout).unwrap();
+    assert!(told.contains("PUSHWHEEL_ADMIN_KEY"), "{told}");
+    assert!(!told.contains("s3cret"), "{told}");
+}
+
+/// A folder for one test of this process.
+fn tempdir(name: &str) -> std::path::PathBuf {
+    let name = format!("pushwheel-{name}-{}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
