@@ -47,6 +47,7 @@
 //! | stream to one client alone | [`Response::stream`], [`Sink`] |
 //! | answer later, from another thread | [`Response::deferred`], [`Responder`] |
 //! | stop in good order | [`EngineHandle::shutdown`] |
+//! | keep the history over a restart | [`ChannelManager::save`], [`ChannelManagerBuilder::restore`] |
 //!
 //! # How it works
 //!
@@ -113,6 +114,7 @@ pub use hub::manager::{
 };
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
+pub use hub::saved::{RestoreError, Saved};
 pub use router::RouteError;
 
 // The pages of the manual: what they show is compiled and run.

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Clone, Debug)]
 pub struct Clock {
     source: Source,
+    /// What is added to the system's time: a restored history is older than
+    /// this clock.
+    ahead_ms: u64,
     /// What the wall clock showed when this clock stood at zero.
     started: SystemTime,
 }
@@ -27,6 +30,14 @@ enum Source {
     Manual(Arc<AtomicU64>),
 }
 
+/// What the wall clock shows now, in milliseconds since 1970.
+#[allow(clippy::cast_possible_truncation, reason = "584 million years")]
+#[allow(clippy::disallowed_methods, reason = "this is the edge")]
+pub(crate) fn wall_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
 impl Clock {
     /// The system's monotonic clock, counted from now.
     #[must_use]
@@ -34,8 +45,19 @@ impl Clock {
     pub fn system() -> Clock {
         Clock {
             source: Source::System(Instant::now()),
+            ahead_ms: 0,
             started: SystemTime::now(),
         }
+    }
+
+    /// The system's clock, but one that stood at zero `ms` ago (as far as the
+    /// wall clock can say when that was).
+    pub(crate) fn system_begun_ago(ms: u64) -> Clock {
+        let mut clock = Clock::system();
+        if let Some(started) = clock.started.checked_sub(Duration::from_millis(ms)) {
+            (clock.started, clock.ahead_ms) = (started, ms);
+        }
+        clock
     }
 
     /// A clock that stands still until somebody stores another number of
@@ -45,6 +67,7 @@ impl Clock {
     pub fn manual(now_ms: Arc<AtomicU64>) -> Clock {
         Clock {
             source: Source::Manual(now_ms),
+            ahead_ms: 0,
             started: UNIX_EPOCH,
         }
     }
@@ -54,11 +77,12 @@ impl Clock {
     #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
     #[allow(clippy::disallowed_methods, reason = "this is the edge")]
     pub fn now_ms(&self) -> u64 {
-        match &self.source {
+        let shown_ms = match &self.source {
             Source::System(start) => start.elapsed().as_millis() as u64,
             #[cfg(feature = "internals")]
             Source::Manual(now_ms) => now_ms.load(Ordering::Relaxed),
-        }
+        };
+        self.ahead_ms + shown_ms
     }
 
     /// What the wall clock shows at `at_ms` of this clock.

@@ -45,6 +45,22 @@ impl Epoch {
         }
     }
 
+    /// The epoch that `text` names, if one can be named so.
+    pub(crate) fn from_text(text: &str) -> Option<Epoch> {
+        let is_digit = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
+        let mut epoch = Epoch {
+            text: [0; 7],
+            len: u8::try_from(text.len()).ok()?,
+        };
+        let is_epoch = !text.is_empty() && text.bytes().all(is_digit);
+        epoch
+            .text
+            .get_mut(..text.len())
+            .filter(|_| is_epoch)?
+            .copy_from_slice(text.as_bytes());
+        Some(epoch)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.text[..usize::from(self.len)]).expect("digits are ASCII")
     }
@@ -126,6 +142,13 @@ mod tests {
         }
         assert_eq!(Epoch::from_random(u32::MAX).as_str(), "1z141z3");
         assert_eq!(Epoch::from_random(0).as_str(), "0");
+        for random in [0, 35, 123_456_789, u32::MAX] {
+            let epoch = Epoch::from_random(random);
+            assert_eq!(Epoch::from_text(epoch.as_str()), Some(epoch));
+        }
+        for text in ["", "12345678", "A", "a-b", "\u{e9}"] {
+            assert_eq!(Epoch::from_text(text), None);
+        }
     }
 
     #[test]

@@ -200,6 +200,28 @@ impl Log {
         }
     }
 
+    /// A log as it was saved; its entries are to be appended. `evicted_through`
+    /// is at most `head`.
+    pub(crate) fn restored(
+        evicted_through: u64,
+        head: u64,
+        last_own_id: Option<(Arc<str>, u64)>,
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> Log {
+        let mut log = Log::new(evicted_through);
+        for entry in entries {
+            log.append(entry);
+        }
+        log.head = log.head.max(head);
+        log.last_own_id = last_own_id.or(log.last_own_id);
+        log
+    }
+
+    /// The last id that a publisher gave, and where.
+    pub(crate) fn last_own_id(&self) -> Option<&(Arc<str>, u64)> {
+        self.last_own_id.as_ref()
+    }
+
     /// The sequence number of the newest entry that the log ever had.
     pub(crate) fn head(&self) -> u64 {
         self.head

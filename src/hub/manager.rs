@@ -76,7 +76,7 @@ impl std::error::Error for ChannelError {}
 /// ```
 #[derive(Clone, Debug)]
 pub struct ChannelManager {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
 }
 
 impl Default for ChannelManager {
@@ -88,8 +88,8 @@ impl Default for ChannelManager {
 /// What a manager is made with; see [`ChannelManager::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct ChannelManagerBuilder {
-    settings: Settings,
-    defaults: ChannelOptions,
+    pub(super) settings: Settings,
+    pub(super) defaults: ChannelOptions,
 }
 
 impl ChannelManagerBuilder {
@@ -293,7 +293,7 @@ impl ChannelManager {
     }
 }
 
-fn check_name(name: &str) -> Result<(), ChannelError> {
+pub(super) fn check_name(name: &str) -> Result<(), ChannelError> {
     let is_fine = (1..=CHANNEL_NAME_BYTES_MAX).contains(&name.len())
         && !name.chars().any(|c| c.is_control() || c == '/');
     is_fine.then_some(()).ok_or(ChannelError::Name)

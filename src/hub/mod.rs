@@ -24,6 +24,7 @@ pub(crate) mod options;
 pub(crate) mod publish;
 pub(crate) mod rate;
 mod reading;
+pub(crate) mod saved;
 mod state;
 mod subscribe;
 
@@ -160,6 +161,17 @@ impl Hub {
             reason = "any 32 of the bits will do"
         )]
         let epoch = Epoch::from_random(randomness.bits() as u32);
+        Hub::of_epoch(epoch, clock, randomness, State::new(settings), defaults)
+    }
+
+    /// A hub that goes on where another one ended.
+    fn of_epoch(
+        epoch: Epoch,
+        clock: Clock,
+        randomness: Randomness,
+        state: State,
+        defaults: ChannelOptions,
+    ) -> Arc<Hub> {
         Arc::new(Hub {
             clock,
             randomness,
@@ -167,7 +179,7 @@ impl Hub {
             epoch,
             defaults: Arc::new(defaults),
             wakers: OnceLock::new(),
-            state: Mutex::new(State::new(settings)),
+            state: Mutex::new(state),
         })
     }
 

@@ -167,7 +167,7 @@ pub(super) struct State {
     pub(super) sequence: u64,
     /// The newest entry that went with a channel's removal. A channel that is
     /// made anew may have had a past up to here.
-    removed_through: u64,
+    pub(super) removed_through: u64,
     tenants: u32,
     channels: Slab<ChannelState>,
     pub(super) names: HashMap<Arc<str>, ChannelKey>,

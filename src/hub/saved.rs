@@ -1,0 +1,883 @@
+//! The channels' histories as bytes: saved when a program ends, restored when
+//! it starts again, so that clients resume over the restart.
+//!
+//! The invariant to remember: *a restored manager goes on in the same epoch,
+//! so of one saved state there may be one future only*. Who publishes after a
+//! save, dies, and restores what was saved before, gives ids a second time.
+//!
+//! ```text
+//! magic · version · epoch · sequence · removed_through
+//! · channels: name, log's bounds, counts, finish · entries: sequence, time, frame, flags ...
+//! · CRC-32 of all that · end of file
+//! ```
+//!
+//! Numbers are little-endian, texts and frames have their length in front.
+//! Times are the wall clock's, in milliseconds since 1970, so that a history
+//! goes on ageing while nobody serves it. Members and options are not saved.
+//! What is read is not trusted: memory grows with the bytes that are there,
+//! not with what a length claims, and nothing is taken before the sum is right.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::sync::Arc;
+
+use super::audience::{Audience, Condition};
+use super::client::ClientId;
+use super::clock::{Clock, wall_now_ms};
+use super::id::Epoch;
+use super::log::{Directed, Entry, Log, Rare};
+use super::manager::{ChannelManager, ChannelManagerBuilder, check_name};
+use super::options::ChannelOptions;
+use super::state::{Finish, State};
+use super::{Hub, Randomness};
+use crate::frame::Frame;
+
+const MAGIC: &[u8; 16] = b"pushwheel state\n";
+
+/// The format that is written, and the only one that is read.
+const VERSION: u32 = 1;
+
+/// No sequence number is higher: there is always a next one.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+
+/// An event that is older counts as this old: the engine's clock must not
+/// begin too late. One year.
+const AGE_MAX_MS: u64 = 365 * 24 * 3_600_000;
+
+const HAS_OWN_ID: u8 = 1;
+const HAS_KEY: u8 = 2;
+const FOR_CLIENTS: u8 = 4;
+const FOR_CONDITIONS: u8 = 8;
+
+/// How much [`ChannelManager::save`] has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Saved {
+    /// How many channels.
+    pub channels: usize,
+    /// How many events, all channels together.
+    pub events: usize,
+}
+
+/// Why a saved state was not restored. Nothing of it was taken.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// It could not be read.
+    Read(io::Error),
+    /// It is something else.
+    Foreign,
+    /// It was written by another version of this package.
+    Version {
+        /// The version of its format.
+        found: u32,
+        /// The version that can be read.
+        known: u32,
+    },
+    /// It is not what was written: a part is missing, or not as it was.
+    Damaged {
+        /// What gave it away.
+        what: &'static str,
+    },
+    /// It has more channels than there may be.
+    TooManyChannels {
+        /// How many it has.
+        found: usize,
+        /// How many there may be.
+        max: usize,
+    },
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RestoreError::Read(error) => write!(f, "it cannot be read: {error}"),
+            RestoreError::Foreign => f.write_str("it is not a saved state of pushwheel"),
+            RestoreError::Version { found, known } => write!(
+                f,
+                "it has version {found} of the format, this program reads version {known}"
+            ),
+            RestoreError::Damaged { what } => write!(f, "it is torn or damaged: {what}"),
+            RestoreError::TooManyChannels { found, max } => write!(
+                f,
+                "it has {found} channels and there may be {max}: raise the limit"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RestoreError::Read(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl ChannelManager {
+    /// Writes what a later [`ChannelManagerBuilder::restore`] needs for clients
+    /// to resume as if nothing had happened: each channel's history, and the
+    /// sequence that ids are made of. Clients and options are not saved.
+    ///
+    /// Save when the engine has stopped and nobody publishes any more. What is
+    /// published later is not in it, and its ids would be given again: a state
+    /// that was followed by more events must not be restored.
+    ///
+    /// The histories are copied out (events themselves are shared) while the
+    /// channels wait, and written while they do not.
+    ///
+    /// # Errors
+    /// When `to` cannot be written, or an event has more than 4 GiB.
+    pub fn save(&self, to: &mut impl Write) -> io::Result<Saved> {
+        let snapshot = self.hub.snapshot();
+        let saved = Saved {
+            channels: snapshot.channels.len(),
+            events: snapshot.channels.iter().map(|c| c.entries.len()).sum(),
+        };
+        let mut out = Writer {
+            to: BufWriter::new(to),
+            sum: crc32fast::Hasher::new(),
+        };
+        out.snapshot(&snapshot)?;
+        out.finish()?;
+        Ok(saved)
+    }
+}
+
+impl ChannelManagerBuilder {
+    /// Makes the manager with the channels that [`ChannelManager::save`] has
+    /// written, and goes on where it ended: same epoch, next sequence number,
+    /// so that a client's `Last-Event-ID` from before still says what it has
+    /// seen. Channels get the default options, and keep of their history what
+    /// these allow; ages count on.
+    ///
+    /// **Restore a state once.** Remove it before anything is published, so
+    /// that a program that dies without saving begins a new epoch and its
+    /// clients are told of the gap.
+    ///
+    /// ```
+    /// use pushwheel::{ChannelManager, ChannelOptions, Event, History};
+    ///
+    /// let options = ChannelOptions::new().history(History::events(100));
+    /// let before = ChannelManager::builder().defaults(options.clone()).build();
+    /// before.get_or_create("news")?.broadcast(Event::message("hello"))?;
+    /// let mut state = Vec::new();
+    /// before.save(&mut state)?;
+    ///
+    /// let after = ChannelManager::builder().defaults(options).restore(&*state)?;
+    /// assert_eq!(after.stats().channel_stats[0].history_events, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it cannot be read, is torn or damaged, of another version, or
+    /// something else; and when it has more channels than there may be.
+    pub fn restore(self, from: impl Read) -> Result<ChannelManager, RestoreError> {
+        let defaults = self.defaults.clone();
+        self.restore_with(from, |_| defaults.clone())
+    }
+
+    /// The same with options for each channel, by its name.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub fn restore_with(
+        self,
+        from: impl Read,
+        mut options: impl FnMut(&str) -> ChannelOptions,
+    ) -> Result<ChannelManager, RestoreError> {
+        let snapshot = Reader::whole(from)?;
+        let (found, max) = (snapshot.channels.len(), self.settings.channels_max);
+        if found > max {
+            return Err(RestoreError::TooManyChannels { found, max });
+        }
+        let wall_ms = wall_now_ms();
+        let entries = snapshot.channels.iter().flat_map(|c| &c.entries);
+        let oldest_ms = entries.map(|e| e.at_ms).min().unwrap_or(wall_ms);
+        let clock = Clock::system_begun_ago(wall_ms.saturating_sub(oldest_ms).min(AGE_MAX_MS));
+        let now_ms = clock.now_ms();
+
+        let mut state = State::new(self.settings);
+        state.sequence = snapshot.sequence;
+        state.removed_through = snapshot.removed_through;
+        for saved in snapshot.channels {
+            let options = Arc::new(options(&saved.name));
+            let key = state.insert(saved.name.clone(), options.clone(), None, now_ms);
+            let channel = state.get_mut(key).expect("it was just made");
+            let entries = saved.entries.into_iter().map(|entry| Entry {
+                at_ms: now_ms.saturating_sub(wall_ms.saturating_sub(entry.at_ms)),
+                rare: fitting(entry.rare, &entry.frame, &options),
+                ..entry
+            });
+            channel.log = Log::restored(
+                saved.evicted_through,
+                saved.head,
+                saved.last_own_id,
+                entries,
+            );
+            channel.finish = saved.finish.map(|finish| {
+                let left_ms = u128::from(finish.until_ms.saturating_sub(wall_ms));
+                // The wall clock may have been set: no longer than ever.
+                let left_ms = left_ms.min(options.finished_for.as_millis());
+                let left_ms = u64::try_from(left_ms).unwrap_or(u64::MAX);
+                Finish {
+                    until_ms: now_ms.saturating_add(left_ms),
+                    ..finish
+                }
+            });
+            [channel.published, channel.delivered, channel.gaps] = saved.counts;
+            channel.trim(now_ms);
+        }
+        Ok(ChannelManager {
+            hub: Hub::of_epoch(
+                snapshot.epoch,
+                clock,
+                Randomness::System,
+                state,
+                self.defaults,
+            ),
+        })
+    }
+}
+
+/// What of an entry's extras fits the options of today.
+fn fitting(rare: Option<Box<Rare>>, frame: &Frame, options: &ChannelOptions) -> Option<Box<Rare>> {
+    let mut rare = *rare.unwrap_or_default();
+    rare.key = rare.key.filter(|_| options.conflates());
+    rare.packed = options.compress_from.map(|bytes| frame.pack(bytes));
+    let is_plain = rare.directed.is_none()
+        && rare.packed.is_none()
+        && rare.own_id.is_none()
+        && rare.key.is_none();
+    (!is_plain).then(|| Box::new(rare))
+}
+
+/// All that is saved. Times are the wall clock's.
+struct Snapshot {
+    epoch: Epoch,
+    sequence: u64,
+    removed_through: u64,
+    /// In the order of their names.
+    channels: Vec<SavedChannel>,
+}
+
+struct SavedChannel {
+    name: Arc<str>,
+    evicted_through: u64,
+    head: u64,
+    /// Published, delivered, gaps.
+    counts: [u64; 3],
+    last_own_id: Option<(Arc<str>, u64)>,
+    finish: Option<Finish>,
+    entries: Vec<Entry>,
+}
+
+impl Hub {
+    /// A consistent cut of all that is to be saved.
+    fn snapshot(&self) -> Snapshot {
+        let wall_ms = wall_now_ms();
+        let state = self.lock();
+        let now_ms = self.clock.now_ms();
+        let wall_of = |at_ms: u64| {
+            let past_ms = now_ms.saturating_sub(at_ms);
+            let ahead_ms = at_ms.saturating_sub(now_ms);
+            wall_ms.saturating_sub(past_ms).saturating_add(ahead_ms)
+        };
+        let named = state.channels().map(|(_, channel)| channel);
+        let named = named.filter(|channel| !channel.name.is_empty());
+        let mut channels: Vec<SavedChannel> = named
+            .map(|channel| SavedChannel {
+                name: channel.name.clone(),
+                evicted_through: channel.log.evicted_through(),
+                head: channel.log.head(),
+                counts: [channel.published, channel.delivered, channel.gaps],
+                last_own_id: channel.log.last_own_id().cloned(),
+                finish: channel.finish.map(|finish| Finish {
+                    until_ms: wall_of(finish.until_ms),
+                    ..finish
+                }),
+                entries: channel
+                    .log
+                    .after(0)
+                    .map(|entry| Entry {
+                        at_ms: wall_of(entry.at_ms),
+                        ..entry.clone()
+                    })
+                    .collect(),
+            })
+            .collect();
+        let (sequence, removed_through) = (state.sequence, state.removed_through);
+        drop(state);
+        channels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Snapshot {
+            epoch: self.epoch,
+            sequence,
+            removed_through,
+            channels,
+        }
+    }
+}
+
+/// Writes, and sums up what it writes.
+struct Writer<W: Write> {
+    to: BufWriter<W>,
+    sum: crc32fast::Hasher,
+}
+
+impl<W: Write> Writer<W> {
+    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        self.bytes(MAGIC)?;
+        self.bytes(&VERSION.to_le_bytes())?;
+        self.text(snapshot.epoch.as_str())?;
+        self.number(snapshot.sequence)?;
+        self.number(snapshot.removed_through)?;
+        self.number(snapshot.channels.len() as u64)?;
+        for channel in &snapshot.channels {
+            self.channel(channel)?;
+        }
+        Ok(())
+    }
+
+    fn channel(&mut self, channel: &SavedChannel) -> io::Result<()> {
+        self.text(&channel.name)?;
+        self.number(channel.evicted_through)?;
+        self.number(channel.head)?;
+        for count in channel.counts {
+            self.number(count)?;
+        }
+        self.bytes(&[u8::from(channel.last_own_id.is_some())])?;
+        if let Some((id, sequence)) = &channel.last_own_id {
+            self.text(id)?;
+            self.number(*sequence)?;
+        }
+        self.bytes(&[u8::from(channel.finish.is_some())])?;
+        if let Some(finish) = &channel.finish {
+            self.number(finish.through)?;
+            self.number(finish.until_ms)?;
+        }
+        self.number(channel.entries.len() as u64)?;
+        for entry in &channel.entries {
+            self.entry(entry)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+        self.number(entry.sequence)?;
+        self.number(entry.at_ms)?;
+        self.sized(entry.frame.as_bytes())?;
+        let Some(rare) = &entry.rare else {
+            return self.bytes(&[0]);
+        };
+        let audience = rare.directed.as_ref().map(|directed| &directed.audience);
+        let mut flags = 0;
+        for (flag, is_set) in [
+            (HAS_OWN_ID, rare.own_id.is_some()),
+            (HAS_KEY, rare.key.is_some()),
+            (FOR_CLIENTS, matches!(audience, Some(Audience::Clients(_)))),
+            (FOR_CONDITIONS, matches!(audience, Some(Audience::Where(_)))),
+        ] {
+            flags |= if is_set { flag } else { 0 };
+        }
+        self.bytes(&[flags])?;
+        for text in [&rare.own_id, &rare.key].into_iter().flatten() {
+            self.text(text)?;
+        }
+        match audience {
+            None => {}
+            Some(Audience::Clients(ids)) => {
+                self.number(ids.len() as u64)?;
+                for id in ids {
+                    self.text(&id.to_string())?;
+                }
+            }
+            Some(Audience::Where(conditions)) => {
+                self.number(conditions.len() as u64)?;
+                for Condition { field, value } in conditions {
+                    self.text(field)?;
+                    self.text(value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        let sum = self.sum.clone().finalize();
+        self.to.write_all(&sum.to_le_bytes())?;
+        self.to.flush()
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sum.update(bytes);
+        self.to.write_all(bytes)
+    }
+
+    fn number(&mut self, number: u64) -> io::Result<()> {
+        self.bytes(&number.to_le_bytes())
+    }
+
+    fn sized(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let len = u32::try_from(bytes.len()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "an event has more than 4 GiB")
+        })?;
+        self.bytes(&len.to_le_bytes())?;
+        self.bytes(bytes)
+    }
+
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        self.sized(text.as_bytes())
+    }
+}
+
+/// Reads, sums up what it reads, and believes nothing.
+struct Reader<R: Read> {
+    from: BufReader<R>,
+    sum: crc32fast::Hasher,
+}
+
+fn damaged<T>(what: &'static str) -> Result<T, RestoreError> {
+    Err(RestoreError::Damaged { what })
+}
+
+fn ensure(is_so: bool, what: &'static str) -> Result<(), RestoreError> {
+    if is_so { Ok(()) } else { damaged(what) }
+}
+
+impl<R: Read> Reader<R> {
+    fn whole(from: R) -> Result<Snapshot, RestoreError> {
+        let mut reader = Reader {
+            from: BufReader::new(from),
+            sum: crc32fast::Hasher::new(),
+        };
+        let snapshot = reader.snapshot()?;
+        let sum = reader.sum.clone().finalize();
+        ensure(reader.array()? == sum.to_le_bytes(), "its sum is wrong")?;
+        let rest = reader.from.read(&mut [0]).map_err(RestoreError::Read)?;
+        ensure(rest == 0, "something follows its end")?;
+        Ok(snapshot)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, RestoreError> {
+        let magic = self.some(MAGIC.len())?;
+        if !MAGIC.starts_with(&magic) {
+            return Err(RestoreError::Foreign);
+        }
+        ensure(magic == MAGIC, "it ends too soon")?;
+        let version = u32::from_le_bytes(self.array()?);
+        if version != VERSION {
+            return Err(RestoreError::Version {
+                found: version,
+                known: VERSION,
+            });
+        }
+        let Some(epoch) = Epoch::from_text(&self.text()?) else {
+            return damaged("its epoch is none");
+        };
+        let sequence = self.number()?;
+        ensure(sequence <= SEQUENCE_MAX, "its sequence is at its end")?;
+        let removed_through = self.number()?;
+        ensure(
+            removed_through <= sequence,
+            "what was removed is yet to come",
+        )?;
+        let mut names = HashSet::new();
+        let mut channels = Vec::new();
+        for _ in 0..self.number()? {
+            let channel = self.channel(sequence)?;
+            ensure(names.insert(channel.name.clone()), "a channel comes twice")?;
+            channels.push(channel);
+        }
+        Ok(Snapshot {
+            epoch,
+            sequence,
+            removed_through,
+            channels,
+        })
+    }
+
+    fn channel(&mut self, newest: u64) -> Result<SavedChannel, RestoreError> {
+        let name = self.text()?;
+        ensure(check_name(&name).is_ok(), "no channel has such a name")?;
+        let (evicted_through, head) = (self.number()?, self.number()?);
+        let are_ordered = evicted_through <= head && head <= newest;
+        ensure(are_ordered, "a log ends before it begins")?;
+        let counts = [self.number()?, self.number()?, self.number()?];
+        // Counters go on counting; these would not be reached in any life.
+        ensure(
+            counts.iter().all(|count| *count <= SEQUENCE_MAX),
+            "a count is at its end",
+        )?;
+        let last_own_id = match self.flag()? {
+            true => Some((self.text()?, self.number()?)),
+            false => None,
+        };
+        ensure(
+            last_own_id.as_ref().is_none_or(|(_, at)| *at <= head),
+            "an id is of an event to come",
+        )?;
+        let finish = match self.flag()? {
+            true => Some(Finish {
+                through: self.number()?,
+                until_ms: self.number()?,
+            }),
+            false => None,
+        };
+        ensure(
+            finish.is_none_or(|finish| finish.through <= newest),
+            "a channel ends after an event to come",
+        )?;
+        let mut entries = Vec::new();
+        let mut last = evicted_through;
+        for _ in 0..self.number()? {
+            let entry = self.entry()?;
+            let is_next = entry.sequence > last && entry.sequence <= head;
+            ensure(is_next, "events are out of order")?;
+            last = entry.sequence;
+            entries.push(entry);
+        }
+        Ok(SavedChannel {
+            name,
+            evicted_through,
+            head,
+            counts,
+            last_own_id,
+            finish,
+            entries,
+        })
+    }
+
+    fn entry(&mut self) -> Result<Entry, RestoreError> {
+        let (sequence, at_ms) = (self.number()?, self.number()?);
+        let frame = self.sized()?;
+        ensure(frame.ends_with(b"\n\n"), "an event has no end")?;
+        let [flags] = self.array()?;
+        let all = HAS_OWN_ID | HAS_KEY | FOR_CLIENTS | FOR_CONDITIONS;
+        let both = FOR_CLIENTS | FOR_CONDITIONS;
+        ensure(flags & !all == 0, "an event has something unknown")?;
+        ensure(flags & both != both, "an event has two audiences")?;
+        let mut rare = Rare::default();
+        if flags & HAS_OWN_ID != 0 {
+            rare.own_id = Some(self.text()?);
+        }
+        if flags & HAS_KEY != 0 {
+            rare.key = Some(self.text()?);
+        }
+        if flags & both != 0 {
+            let audience = self.audience(flags & FOR_CLIENTS != 0)?;
+            rare.directed = Some(Directed {
+                audience,
+                slots: Box::new([]),
+            });
+        }
+        Ok(Entry {
+            sequence,
+            at_ms,
+            frame: Frame::raw(&frame),
+            rare: (flags != 0).then(|| Box::new(rare)),
+        })
+    }
+
+    fn audience(&mut self, is_clients: bool) -> Result<Audience, RestoreError> {
+        let count = self.number()?;
+        if is_clients {
+            let mut ids = Vec::new();
+            for _ in 0..count {
+                // Any text: an event may have been for an impossible client.
+                ids.push(ClientId::lookup(&self.text()?));
+            }
+            return Ok(Audience::clients(ids));
+        }
+        let mut conditions = Vec::new();
+        for _ in 0..count {
+            conditions.push(Condition::new(&*self.text()?, &*self.text()?));
+        }
+        Ok(Audience::Where(conditions.into()))
+    }
+
+    /// Up to `len` bytes, as far as they are there.
+    fn some(&mut self, len: usize) -> Result<Vec<u8>, RestoreError> {
+        let mut bytes = Vec::new();
+        let mut part = (&mut self.from).take(len as u64);
+        part.read_to_end(&mut bytes).map_err(RestoreError::Read)?;
+        self.sum.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RestoreError> {
+        let mut bytes = [0; N];
+        match self.from.read_exact(&mut bytes) {
+            Ok(()) => {
+                self.sum.update(&bytes);
+                Ok(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                damaged("it ends too soon")
+            }
+            Err(error) => Err(RestoreError::Read(error)),
+        }
+    }
+
+    fn flag(&mut self) -> Result<bool, RestoreError> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => damaged("a yes or no is neither"),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, RestoreError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn sized(&mut self) -> Result<Vec<u8>, RestoreError> {
+        let len = u32::from_le_bytes(self.array()?) as usize;
+        let bytes = self.some(len)?;
+        ensure(bytes.len() == len, "it ends too soon")?;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<Arc<str>, RestoreError> {
+        match String::from_utf8(self.sized()?) {
+            Ok(text) => Ok(text.into()),
+            Err(_) => damaged("a text is none"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Event, History, LagPolicy};
+
+    fn keeping() -> ChannelManagerBuilder {
+        ChannelManager::builder().defaults(ChannelOptions::new().history(History::events(10)))
+    }
+
+    fn conflating(name: &str) -> ChannelOptions {
+        let options = ChannelOptions::new().history(History::events(10));
+        match name {
+            "keyed" => options.lag_policy(LagPolicy::Conflate),
+            _ => options,
+        }
+    }
+
+    /// One of everything.
+    fn eventful() -> ChannelManager {
+        let manager = keeping().build();
+        let news = manager.get_or_create("news").unwrap();
+        for n in 0..13 {
+            news.broadcast(Event::message(format!("{n}"))).unwrap();
+        }
+        news.broadcast(Event::message("own").with_id("mine"))
+            .unwrap();
+        news.send("ann", Event::message("for ann")).unwrap();
+        let admins = [Condition::new("role", "admin")];
+        news.broadcast_where(&admins, Event::message("for admins"))
+            .unwrap();
+        let keyed = manager
+            .get_or_create_with("keyed", || conflating("keyed"))
+            .unwrap();
+        for (key, data) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            let event = Event::message(data).with_key(key);
+            keyed.broadcast(event).unwrap();
+        }
+        let done = manager.get_or_create("done").unwrap();
+        done.finish(Some(Event::message("the last"))).unwrap();
+        manager.get_or_create("empty").unwrap();
+        let gone = manager.get_or_create("gone").unwrap();
+        gone.broadcast(Event::message("lost")).unwrap();
+        manager.remove("gone");
+        manager
+    }
+
+    fn saved(manager: &ChannelManager) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        manager.save(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// All that a state says, but for its times.
+    fn story(bytes: &[u8]) -> String {
+        let mut snapshot = Reader::whole(bytes).unwrap();
+        let Snapshot {
+            epoch,
+            sequence,
+            removed_through,
+            channels,
+        } = &mut snapshot;
+        let mut story = format!("{epoch:?} {sequence} {removed_through}\n");
+        for channel in channels {
+            for entry in &mut channel.entries {
+                entry.at_ms = 0;
+            }
+            if let Some(finish) = &mut channel.finish {
+                finish.until_ms = 0;
+            }
+            let SavedChannel { name, counts, .. } = channel;
+            story += &format!(
+                "{name} {} {} {counts:?}",
+                channel.evicted_through, channel.head
+            );
+            story += &format!(" {:?} {:?}\n", channel.last_own_id, channel.finish);
+            story += &format!("{:#?}\n", channel.entries);
+        }
+        story
+    }
+
+    /// The same bytes with a sum that is right for them.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        let end = bytes.len().saturating_sub(4);
+        bytes.truncate(end);
+        let sum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn what_was_saved_is_restored_however_often() {
+        let manager = eventful();
+        let first = saved(&manager);
+        let mut bytes = first.clone();
+        for _ in 0..3 {
+            let again = keeping().restore_with(&*bytes, conflating).unwrap();
+            bytes = saved(&again);
+            assert_eq!(story(&bytes), story(&first));
+        }
+        let told = story(&first);
+        for part in ["for ann", "for admins", "\"mine\", 14", "role", "the last"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("lost"));
+    }
+
+    #[test]
+    fn ids_go_on_where_they_ended() {
+        let manager = eventful();
+        let before = manager.get_or_create("news").unwrap();
+        let before = before.broadcast(Event::message("before")).unwrap().id;
+        let again = keeping().restore(&*saved(&manager)).unwrap();
+        let after = again.get("news").unwrap();
+        let after = after.broadcast(Event::message("after")).unwrap().id;
+        let (epoch, number) = before.to_string().rsplit_once('-').map(own).unwrap();
+        assert_eq!(after.to_string(), format!("{epoch}-{}", number + 1));
+        assert!(
+            again
+                .get("done")
+                .unwrap()
+                .broadcast(Event::message("x"))
+                .is_err()
+        );
+
+        fn own((epoch, number): (&str, &str)) -> (String, u64) {
+            (epoch.to_owned(), number.parse().unwrap())
+        }
+    }
+
+    #[test]
+    fn a_history_goes_on_ageing_while_nobody_serves_it() {
+        let bytes = saved(&eventful());
+        let mut snapshot = Reader::whole(&*bytes).unwrap();
+        for channel in &mut snapshot.channels {
+            for (n, entry) in channel.entries.iter_mut().rev().enumerate() {
+                // A minute between any two.
+                entry.at_ms -= 60_000 * n as u64;
+            }
+        }
+        let mut aged = Vec::new();
+        let mut out = Writer {
+            to: BufWriter::new(&mut aged),
+            sum: crc32fast::Hasher::new(),
+        };
+        out.snapshot(&snapshot).unwrap();
+        out.finish().unwrap();
+        let history = History::events(10).age_max(Duration::from_secs(150));
+        let options = ChannelOptions::new().history(history);
+        let manager = keeping().restore_with(&*aged, |_| options.clone()).unwrap();
+        let stats = manager.get("news").unwrap().stats().unwrap();
+        assert_eq!(stats.history_events, 3);
+    }
+
+    #[test]
+    fn what_the_options_no_longer_allow_is_dropped_and_known_to_be_lost() {
+        let bytes = saved(&eventful());
+        let none = ChannelManager::builder().restore(&*bytes).unwrap();
+        let news = Reader::whole(&*saved(&none)).unwrap();
+        let news = news.channels.iter().find(|c| &*c.name == "news").unwrap();
+        assert!(news.entries.is_empty());
+        assert_eq!(news.evicted_through, news.head);
+
+        let few = ChannelManager::builder().channels_max(3).restore(&*bytes);
+        let told = few.unwrap_err().to_string();
+        assert!(told.contains("4 channels and there may be 3"), "{told}");
+    }
+
+    #[test]
+    fn a_state_that_was_cut_or_changed_anywhere_is_refused() {
+        let bytes = saved(&eventful());
+        for len in 0..bytes.len() {
+            let error = keeping().restore(&bytes[..len]).unwrap_err();
+            assert!(
+                matches!(error, RestoreError::Damaged { .. }),
+                "{len}: {error}"
+            );
+        }
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(keeping().restore(&*flipped).is_err(), "{at}");
+        }
+        let longer = [&*bytes, b"\n"].concat();
+        let error = keeping().restore(&*longer).unwrap_err();
+        assert!(error.to_string().contains("something follows"), "{error}");
+    }
+
+    #[test]
+    fn another_file_and_another_version_are_told_apart() {
+        let error = keeping().restore(&b"#!/bin/sh\necho hello\n"[..]);
+        assert!(matches!(error, Err(RestoreError::Foreign)));
+        let mut newer = saved(&eventful());
+        newer[MAGIC.len()] = 2;
+        let told = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "it has version 2 of the format, this program reads version 1"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        /// A right sum is no promise: whatever is let in can be lived with.
+        #[test]
+        fn a_forged_state_is_refused_or_makes_a_whole_manager(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in prop::option::of((any::<prop::sample::Index>(), 0_usize..40)),
+        ) {
+            let mut bytes = saved(&eventful());
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some((at, len)) = cut {
+                let at = at.index(bytes.len());
+                let end = bytes.len().min(at + len);
+                bytes.drain(at..end);
+            }
+            if let Ok(manager) = keeping().restore(&*sealed(bytes)) {
+                // A channel may be finished; no other answer and no panic.
+                let _ = manager.broadcast_all(Event::message("more").with_key("a"));
+                let again = saved(&manager);
+                let restored = keeping().restore(&*again).unwrap();
+                prop_assert_eq!(story(&saved(&restored)), story(&again));
+                let _ = manager.stats();
+            }
+        }
+    }
+}
