@@ -6,6 +6,7 @@ use std::fmt;
 mod http;
 pub(crate) mod publish;
 pub(crate) mod serve;
+mod state;
 mod stream;
 pub(crate) mod sub;
 

@@ -14,6 +14,7 @@ use pushwheel::{Engine, EngineHandle, History, Rate};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::state::StateFile;
 use super::{Failure, Secret};
 
 /// How long streams and requests have to end after a signal.
@@ -119,6 +120,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     #[arg(env = "PUSHWHEEL_MAX_CHANNELS")]
     max_channels: usize,
+
+    /// Where the history is saved at exit, and loaded from at the next start,
+    /// so that clients resume over a restart [default: it is not].
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "PUSHWHEEL_STATE")]
+    state: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -218,18 +225,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let addresses: Vec<SocketAddr> = addresses.collect();
     let config = arguments.secure(arguments.config(), &addresses)?;
     let has_keys = config.has_keys();
-    let engine = config.engine().bind(&*addresses).map_err(cannot_listen)?;
+    let (mut state, engine) = match &arguments.state {
+        Some(path) => {
+            let (state, engine) = StateFile::load(path, &config)?;
+            (Some(state), engine)
+        }
+        None => (None, config.engine()),
+    };
+    let engine = engine.bind(&*addresses).map_err(cannot_listen)?;
     if arguments.open && !engine.local_addr().ip().is_loopback() {
         let address = engine.local_addr();
         log::warn!("{address} can be reached by others, and --open lets them publish and manage");
     }
     shut_down_on_signals(engine.handle())
         .map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let channels = engine.channels().clone();
+    if let Some(state) = &mut state {
+        state.consume(&channels)?;
+    }
     // Whether anybody reads it or not, the server runs.
     let _ = announce(&engine, has_keys);
-    engine
+    let ran = engine
         .run()
-        .map_err(|error| format!("the server cannot go on: {error}"))
+        .map_err(|error| format!("the server cannot go on: {error}"));
+    // However it ended, what was published is there to be saved.
+    let saved = state.map_or(Ok(()), |state| state.save(&channels));
+    ran.and(saved)
 }
 
 /// The first signal lets everybody finish; the second one ends at once.

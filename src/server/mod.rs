@@ -27,11 +27,12 @@ mod origin;
 mod publish;
 mod subscribe;
 
+use std::io::Read;
 use std::time::Duration;
 
 use crate::{
-    ChannelManager, ChannelOptions, Engine, EngineBuilder, History, Rate, Request, Response,
-    RouteError,
+    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Rate,
+    Request, Response, RestoreError, RouteError,
 };
 use clerk::Clerk;
 use errors::Problem;
@@ -141,11 +142,26 @@ impl Config {
     /// # Panics
     /// Never: the server's routes do not overlap.
     pub fn engine(&self) -> EngineBuilder {
-        let channels = ChannelManager::builder()
+        self.engine_of(&self.channels().build())
+    }
+
+    /// The same with the channels that [`ChannelManager::save`] has written;
+    /// see [`ChannelManagerBuilder::restore`] for what has to be minded.
+    ///
+    /// # Errors
+    /// When they cannot be restored.
+    pub fn restored_engine(&self, from: impl Read) -> Result<EngineBuilder, RestoreError> {
+        Ok(self.engine_of(&self.channels().restore(from)?))
+    }
+
+    fn channels(&self) -> ChannelManagerBuilder {
+        ChannelManager::builder()
             .defaults(self.channel_options.clone())
             .channels_max(self.channels_max)
-            .build();
-        let engine = Engine::builder().channels(&channels).threads(self.threads);
+    }
+
+    fn engine_of(&self, channels: &ChannelManager) -> EngineBuilder {
+        let engine = Engine::builder().channels(channels).threads(self.threads);
         let mut engine = cors::open(engine);
         if let Some(named) = self.loopback_hosts.clone() {
             let has_keys = self.has_keys();

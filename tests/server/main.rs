@@ -11,6 +11,7 @@ mod limits;
 mod manage;
 mod publish;
 mod security;
+mod state;
 mod subscribe;
 
 use common::client::Answer;

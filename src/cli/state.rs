@@ -1,0 +1,133 @@
+//! `--state FILE`: the history over a restart.
+//!
+//! The protocol, so that no id is ever given twice and no file is lost:
+//!
+//! 1. At start FILE is read whole and checked. If anything is wrong with it
+//!    the server does not start, and FILE stays as it is.
+//! 2. When the address is bound, and before the first connection is served,
+//!    FILE is removed for good (the directory is synced). From here on a
+//!    `kill -9` leaves no FILE: the next start begins a new epoch, and clients
+//!    are told of the gap. A FILE from before could not know the ids given
+//!    since.
+//! 3. When the engine has stopped, and so every publish that was answered is
+//!    in a log, the state is written to FILE.tmp, synced, renamed to FILE, and
+//!    the directory synced. FILE is always whole or not there.
+//!
+//! One FILE is for one server.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use pushwheel::server::Config;
+use pushwheel::{ChannelManager, EngineBuilder};
+
+use super::Failure;
+
+/// A state file that was read, or found not to be there.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+    is_there: bool,
+}
+
+impl StateFile {
+    /// Restores from the file, if there is one.
+    pub(crate) fn load(
+        path: &Path,
+        config: &Config,
+    ) -> Result<(StateFile, EngineBuilder), Failure> {
+        let refused = |error: &dyn std::fmt::Display| {
+            let path = path.display();
+            format!(
+                "the saved state {path} is not used: {error}. \
+                 It is left as it is: move it away, or start without --state"
+            )
+        };
+        let (is_there, engine) = match File::open(path) {
+            Ok(file) => {
+                let engine = config.restored_engine(file);
+                (true, engine.map_err(|error| refused(&error))?)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => (false, config.engine()),
+            Err(error) => return Err(refused(&error)),
+        };
+        let path = path.to_owned();
+        let state = StateFile { path, is_there };
+        // Better to learn it now than when there is something to lose.
+        state
+            .create()
+            .and_then(|_| fs::remove_file(state.temporary()))
+            .map_err(|error| state.unwritable(&error))?;
+        Ok((state, engine))
+    }
+
+    /// Uses the file up: what is published from now on is not in it.
+    pub(crate) fn consume(&mut self, channels: &ChannelManager) -> Result<(), Failure> {
+        let path = self.path.display();
+        if !self.is_there {
+            log::info!("there is no saved state {path}: the history begins anew");
+            return Ok(());
+        }
+        fs::remove_file(&self.path)
+            .and_then(|()| self.sync_directory())
+            .map_err(|error| format!("cannot remove the saved state {path}: {error}"))?;
+        self.is_there = false;
+        let stats = channels.stats();
+        let events: usize = stats.channel_stats.iter().map(|c| c.history_events).sum();
+        let channels = stats.channels;
+        log::info!("restored {channels} channels with {events} events from {path}");
+        Ok(())
+    }
+
+    /// Saves the channels of an engine that has stopped.
+    pub(crate) fn save(&self, channels: &ChannelManager) -> Result<(), Failure> {
+        let write = || {
+            let mut file = self.create()?;
+            let saved = channels.save(&mut file)?;
+            file.sync_all()?;
+            fs::rename(self.temporary(), &self.path)?;
+            self.sync_directory()?;
+            Ok(saved)
+        };
+        let saved = write().map_err(|error| self.unwritable(&error))?;
+        let (channels, events) = (saved.channels, saved.events);
+        let path = self.path.display();
+        log::info!("saved {channels} channels with {events} events to {path}");
+        Ok(())
+    }
+
+    /// A new FILE.tmp, for nobody else to read: it holds what was published.
+    fn create(&self) -> io::Result<File> {
+        let path = self.temporary();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        let mut path = OsString::from(&self.path);
+        path.push(".tmp");
+        path.into()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        if cfg!(unix) {
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn unwritable(&self, error: &io::Error) -> Failure {
+        let path = self.path.display();
+        format!("the state cannot be saved to {path}: {error}. Choose another file with --state")
+    }
+}

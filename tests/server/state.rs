@@ -1,0 +1,276 @@
+//! `serve --state FILE`: a restart that clients do not notice, and one that
+//! they are told of. With the real binary.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::commands::{Running, run};
+use crate::common::{Connection, Subscriber, told};
+
+/// A directory that goes with its test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let name = format!("pushwheel-state-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Server {
+    running: Running,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(listen: &str, state: &Path) -> Server {
+        let state = state.to_str().unwrap();
+        let mut running = Running::start(&["serve", "--listen", listen, "--state", state]);
+        let line = running.line();
+        let address = line.strip_prefix("pushwheel listens on http://").unwrap();
+        let address = address.parse().unwrap();
+        Server { running, address }
+    }
+
+    fn publish(&self, path: &str, body: &str) -> String {
+        let answer = Connection::open(self.address).post(path, body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    fn resubscribe(&self, path: &str, id: &str) -> Subscriber {
+        Subscriber::open(self.address, path, &[("Last-Event-ID", id)])
+    }
+
+    /// Ends it, and starts it again where it was.
+    fn restart(mut self, signal: &str, code: Option<i32>, state: &Path) -> Server {
+        self.running.signal(signal);
+        assert_eq!(self.running.exit_code(), code);
+        Server::start(&self.address.to_string(), state)
+    }
+}
+
+/// Whoever was connected when the server ended, and comes back.
+fn last_id(mut stream: Subscriber, events: &[&str]) -> String {
+    assert_eq!(told(&stream.take(events.len())), events);
+    stream.last_event_id().to_owned()
+}
+
+#[test]
+fn clients_resume_over_a_restart_with_no_gap_no_hole_and_nothing_twice() {
+    let directory = Directory::new("resume");
+    let state = directory.state();
+    let mut server = Server::start("127.0.0.1:0", &state);
+    let first = server.publish("/channels/news", "1");
+    let open = |server: &Server, client: &str, id: &str| {
+        server.resubscribe(&format!("/channels/news?client={client}"), id)
+    };
+    let stream = open(&server, "ann", &first);
+    server.publish("/channels/news", "2");
+    let mut ann = last_id(stream, &["2"]);
+    let mut bob = first;
+    let mut all_of_bob: Vec<String> = vec!["2".to_owned()];
+    for life in 0..3 {
+        for n in 0..5 {
+            server.publish("/channels/news", &format!("{life}.{n}"));
+            server.publish("/channels/news?client=ann", &format!("ann {life}.{n}"));
+            server.publish(&format!("/channels/other?id=own-{life}.{n}"), "other");
+            all_of_bob.push(format!("{life}.{n}"));
+        }
+        server = server.restart("TERM", Some(0), &state);
+        assert_eq!(directory.names(), [""; 0], "the file is used up");
+        // What is published before they are back comes after what they missed.
+        server.publish("/channels/news", &format!("{life} after"));
+        all_of_bob.push(format!("{life} after"));
+
+        let mut stream = open(&server, "ann", &ann);
+        let missed = (0..5).flat_map(|n| [format!("{life}.{n}"), format!("ann {life}.{n}")]);
+        let missed: Vec<String> = missed.chain([format!("{life} after")]).collect();
+        assert_eq!(told(&stream.take(11)), missed);
+        server.publish("/channels/news", "live");
+        all_of_bob.push("live".to_owned());
+        assert_eq!(told(&stream.take(1)), ["live"]);
+        ann = stream.last_event_id().to_owned();
+
+        let mut stream = server.resubscribe("/channels/other", &format!("own-{life}.3"));
+        assert_eq!(told(&stream.take(1)), ["other"]);
+        assert_eq!(stream.last_event_id(), format!("own-{life}.4"));
+    }
+    // Bob was away for all of it.
+    let mut stream = open(&server, "bob", &bob);
+    assert_eq!(told(&stream.take(all_of_bob.len())), all_of_bob);
+    bob = stream.last_event_id().to_owned();
+    assert_eq!(bob, ann);
+}
+
+#[test]
+fn a_stream_that_waits_at_the_shutdown_resumes_with_the_id_it_has() {
+    let directory = Directory::new("waits");
+    let server = Server::start("127.0.0.1:0", &directory.state());
+    let mut stream = Subscriber::open(server.address, "/channels/news", &[]);
+    let id = stream.wait_for_id();
+    let server = server.restart("TERM", Some(0), &directory.state());
+    stream.expect_end();
+    let mut stream = server.resubscribe("/channels/news", &id);
+    server.publish("/channels/news", "the first");
+    assert_eq!(told(&stream.take(1)), ["the first"]);
+}
+
+#[test]
+fn kill_9_leaves_a_gap_that_is_told() {
+    let directory = Directory::new("kill");
+    let state = directory.state();
+    let server = Server::start("127.0.0.1:0", &state);
+    let before = server.publish("/channels/news", "saved");
+    let server = server.restart("TERM", Some(0), &state);
+    // An id that the saved state could not know.
+    let beyond = server.publish("/channels/news", "not saved");
+    let server = server.restart("KILL", None, &state);
+    server.publish("/channels/news", "another life");
+    for id in [before, beyond] {
+        let mut stream = server.resubscribe("/channels/news", &id);
+        let gap = stream.next();
+        assert_eq!(gap.name, "pushwheel.gap");
+        let gap: Value = serde_json::from_str(&gap.data).unwrap();
+        assert_eq!(
+            (&gap["reason"], &gap["requested"]),
+            (&json!("restart"), &json!(id))
+        );
+        assert_eq!(told(&stream.take(1)), ["another life"]);
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
+    let directory = Directory::new("refused");
+    let state = directory.state();
+    let mut server = Server::start("127.0.0.1:0", &state);
+    server.publish("/channels/news", "precious");
+    server.running.signal("TERM");
+    assert_eq!(server.running.exit_code(), Some(0));
+    let whole = fs::read(&state).unwrap();
+    let torn = "it is torn or damaged";
+    let mut cases: Vec<(Vec<u8>, &str)> = [0, 3, 20, 40, whole.len() / 2, whole.len() - 1]
+        .map(|len| (whole[..len].to_vec(), torn))
+        .into();
+    let with = |at: usize, mask: u8| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= mask;
+        bytes
+    };
+    cases.push((with(whole.len() - 20, 4), torn));
+    cases.push((with(16, 3), "version 2 of the format"));
+    cases.push((
+        b"root:x:0:0::/root:/bin/sh\n".into(),
+        "not a saved state of pushwheel",
+    ));
+    for (bytes, part) in cases {
+        fs::write(&state, &bytes).unwrap();
+        let output = run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--state",
+            state.to_str().unwrap(),
+        ]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(part), "{told}");
+        assert!(
+            told.contains("move it away, or start without --state"),
+            "{told}"
+        );
+        assert_eq!(fs::read(&state).unwrap(), bytes, "the file is untouched");
+        assert_eq!(directory.names(), ["state"]);
+    }
+    // The whole one is as good as ever.
+    fs::write(&state, &whole).unwrap();
+    let server = Server::start("127.0.0.1:0", &state);
+    let mut stream = Subscriber::open(server.address, "/channels/news?last=1", &[]);
+    assert_eq!(told(&stream.take(1)), ["precious"]);
+}
+
+#[test]
+fn an_address_that_is_taken_costs_no_state() {
+    let directory = Directory::new("taken");
+    let state = directory.state();
+    let mut server = Server::start("127.0.0.1:0", &state);
+    server.publish("/channels/news", "kept");
+    server.running.signal("TERM");
+    assert_eq!(server.running.exit_code(), Some(0));
+    let whole = fs::read(&state).unwrap();
+    let taken = crate::start();
+    let listen = taken.address().to_string();
+    let output = run(&[
+        "serve",
+        "--listen",
+        &listen,
+        "--state",
+        state.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read(&state).unwrap(), whole);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_said_at_the_start_and_at_the_end() {
+    let directory = Directory::new("unwritable");
+    let nowhere = directory.0.join("nowhere").join("state");
+    let output = run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--state",
+        nowhere.to_str().unwrap(),
+    ]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot be saved to"), "{told}");
+
+    let mut server = Server::start("127.0.0.1:0", &directory.state());
+    fs::remove_dir_all(&directory.0).unwrap();
+    server.running.signal("TERM");
+    assert_eq!(server.running.exit_code(), Some(1));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_saved_state_is_nobody_elses_to_read() {
+    let directory = Directory::new("mode");
+    let mut server = Server::start("127.0.0.1:0", &directory.state());
+    server.running.signal("TERM");
+    assert_eq!(server.running.exit_code(), Some(0));
+    let listed = Command::new("ls")
+        .arg("-l")
+        .arg(directory.state())
+        .output()
+        .unwrap();
+    assert!(listed.stdout.starts_with(b"-rw------- "), "{listed:?}");
+    assert_eq!(directory.names(), ["state"]);
+}
