@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::exchange::{IntoResponse, Letter, Mailbox, Request, Response};
 use crate::http::{HeaderError, Headers, Limits, Method};
@@ -246,6 +246,7 @@ impl EngineBuilder {
         let mut nets = Vec::with_capacity(listeners.len());
         for listener in listeners {
             listener.set_nonblocking(true)?;
+            find_the_lost(&SockRef::from(&listener))?;
             let sockets = Sockets::new(listener)?;
             let waker = sockets.waker();
             let wake: Waker = Box::new(move || {
@@ -525,9 +526,7 @@ fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpList
     Ok(listeners)
 }
 
-/// A socket that listens. What is set on it here its connections inherit,
-/// which saves a system call for each: no delay for small writes, and probes
-/// that find peers which are gone without a word.
+/// A socket that listens.
 fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -537,14 +536,55 @@ fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(is_shared)?;
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(50)))?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_QUEUE)?;
     Ok(socket.into())
+}
+
+/// How long a peer may leave unanswered what was sent to it, before its
+/// connection is given up. With a heartbeat at least every 30 s, which is what
+/// goes unanswered, a peer that is gone without a word is found within a
+/// minute.
+const UNANSWERED_MAX: Duration = Duration::from_secs(25);
+
+/// Has a listener's connections find peers that are gone without a word. They
+/// inherit what is set on it, which saves some system calls for each: probes
+/// where nothing is sent, a deadline where something is, and no delay for
+/// small writes.
+fn find_the_lost(listener: &SockRef<'_>) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    listener.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_user_timeout(Some(UNANSWERED_MAX))?;
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn connections_inherit_what_finds_lost_peers() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
+        // As from systemd: made elsewhere, and listening already.
+        let given = TcpListener::bind("127.0.0.1:0").unwrap();
+        for listener in [listener, given] {
+            let other = listener.try_clone().unwrap();
+            let engine = Engine::builder().listen_on(listener).unwrap();
+            let _peer = TcpStream::connect(engine.local_addr()).unwrap();
+            other.set_nonblocking(false).unwrap();
+            let (accepted, _) = other.accept().unwrap();
+            let accepted = SockRef::from(&accepted);
+            assert!(accepted.tcp_nodelay().unwrap());
+            assert!(accepted.keepalive().unwrap());
+            let seconds = Duration::from_secs;
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), seconds(30));
+            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), seconds(10));
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNANSWERED_MAX));
+        }
+    }
 }

@@ -46,6 +46,9 @@ use wheel::Wheel;
 /// For how long nothing is accepted after the descriptors ran out, unless a
 /// connection ends before.
 const ACCEPT_PAUSE_MS: u64 = 500;
+/// For how long a complaint about that is not repeated once it is over: at
+/// the limit, descriptors run out again with every connection that ends.
+const ACCEPT_COMPLAINT_MS: u64 = 60_000;
 /// How often the channels are looked through for what is too old.
 const SWEEP_MS: u64 = 1000;
 /// How many channels one lock of the hub sweeps.
@@ -178,6 +181,9 @@ pub(crate) struct Reactor<N: Net> {
 
     has_connections_to_accept: bool,
     accept_paused_until_ms: Option<u64>,
+    /// When it was said that the descriptors ran out, until they are to be had
+    /// again.
+    accept_complained_at_ms: Option<u64>,
     swept_at_ms: u64,
     drain: Option<Drain>,
 
@@ -241,6 +247,7 @@ impl<N: Net> Reactor<N> {
             to_report: Vec::new(),
             has_connections_to_accept: true,
             accept_paused_until_ms: None,
+            accept_complained_at_ms: None,
             swept_at_ms: now_ms,
             drain: None,
             now_ms,
@@ -386,15 +393,22 @@ impl<N: Net> Reactor<N> {
                 Ok((socket, peer)) => self.welcome(socket, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.has_connections_to_accept = false;
+                    // Nobody waits any more.
+                    let now_ms = self.now_ms;
+                    self.accept_complained_at_ms
+                        .take_if(|at| now_ms >= *at + ACCEPT_COMPLAINT_MS);
                     return;
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    log::warn!(
-                        "no connection can be accepted with {} open: {error}. \
-                         Raise the limit on open files (ulimit -n)",
-                        self.connections.len()
-                    );
+                    if self.accept_complained_at_ms.is_none() {
+                        self.accept_complained_at_ms = Some(self.now_ms);
+                        log::warn!(
+                            "no connection can be accepted with {} open: {error}. \
+                             Raise the limit on open files (ulimit -n)",
+                            self.connections.len()
+                        );
+                    }
                     self.accept_paused_until_ms = Some(self.now_ms + ACCEPT_PAUSE_MS);
                     return;
                 }

@@ -7,6 +7,7 @@
 mod common;
 
 mod commands;
+mod descriptors;
 mod limits;
 mod manage;
 mod publish;
