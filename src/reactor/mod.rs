@@ -12,12 +12,13 @@
 //! | `wheel` | timers |
 //! | `connection`, `feed` | the data: who is connected, and who reads what |
 //! | `serving` | requests and answers |
-//! | `streaming` | streams from their opening to their end |
+//! | `opening`, `streaming` | streams: how they begin; how they live and end |
 //! | `pumping` | from logs to sockets |
 
 mod connection;
 mod feed;
 pub(crate) mod net;
+mod opening;
 mod pumping;
 mod serving;
 pub(crate) mod sockets;

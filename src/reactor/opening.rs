@@ -1,0 +1,354 @@
+//! The opening of streams: from a request to a client that reads a feed.
+
+use std::sync::Arc;
+
+use super::Reactor;
+use super::connection::{NONE, Phase, State, Stream};
+use super::feed::{Owed, wrap};
+use super::net::Net;
+use super::serving::{Flow, guard, is_transient, with_defaults};
+use super::streaming::retry_line;
+use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
+use crate::frame::Frame;
+use crate::http::{self, BodyLength, Headers, Method, Persistence};
+use crate::hub::channel::Channel;
+use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
+use crate::hub::{ChannelKey, Join, JoinError, Joined, Source, Start};
+use crate::packed;
+
+/// What every stream's head says: what the bytes are, and that nobody may
+/// keep, change or hold back any of them (`X-Accel-Buffering` is nginx's).
+const STREAM_HEADERS: [(&str, &str); 3] = [
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+];
+
+/// The first bytes of a stream: a comment, so that proxies and browsers see
+/// that it has begun.
+const GREETING: &[u8] = b":\n\n";
+
+impl<N: Net> Reactor<N> {
+    /// Opens a stream of channels.
+    pub(super) fn open_subscription(
+        &mut self,
+        key: u32,
+        request: &Request,
+        subscription: Subscription,
+        headers: Headers,
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        let is_ours = |channel: &Channel| Arc::ptr_eq(channel.hub(), &self.hub);
+        if !subscription.channels.iter().all(is_ours) {
+            log::error!("a subscription is to a channel of another manager than the engine's");
+            let response = Response::error(
+                500,
+                "internal_error",
+                "the subscription is wrong; the log says why",
+            );
+            return self.answer(key, request.clone(), response, output);
+        }
+        let headers = all_headers(headers, &subscription);
+        if *request.method() == Method::Head {
+            return self.answer_head(key, &headers, output);
+        }
+        let start = subscription.start.unwrap_or_else(|| request.start());
+        let id = subscription
+            .client_id
+            .unwrap_or_else(|| self.hub.new_client_id());
+        let has_extra = subscription.metadata.is_some() || subscription.on_disconnect.is_some();
+        let extra = has_extra.then(|| {
+            Box::new(Extra {
+                metadata: subscription.metadata.clone().unwrap_or_default(),
+                on_disconnect: subscription.on_disconnect,
+            })
+        });
+        // Feeds are found by their channels, so these have an order.
+        let mut channels: Vec<ChannelKey> = subscription
+            .channels
+            .iter()
+            .map(|channel| channel.key())
+            .collect();
+        channels.sort_unstable();
+        let join = Join {
+            channels: &channels,
+            id: id.clone(),
+            place: self.place(key),
+            address: request.peer(),
+            extra,
+            start: &start,
+            is_connecting: subscription.on_connect.is_some(),
+        };
+        let joined = match self.hub.join(join) {
+            Ok(joined) => joined,
+            Err(error) => return self.turn_away(key, request, error, &headers, output),
+        };
+        let mut welcome = Vec::new();
+        if let Some(on_connect) = subscription.on_connect {
+            let info = ClientInfo {
+                id,
+                metadata: subscription.metadata.unwrap_or_default(),
+                address: request.peer(),
+                since: self.hub.clock.wall(self.now_ms),
+                behind: 0,
+            };
+            guard("on_connect", || on_connect(&info));
+            welcome = self.hub.welcome(&channels, &joined.seats, self.place(key));
+        }
+        let is_packed = joined.compresses && request.accepts_encoding("gzip");
+        self.write_opening(&headers, Some(&joined), is_packed, output);
+        let source = Source {
+            channels: &channels,
+            is_packed,
+        };
+        self.start_stream(key, source, joined, &welcome, output);
+        Flow::Left
+    }
+
+    /// Opens a stream for one client.
+    pub(super) fn open_sink(
+        &mut self,
+        key: u32,
+        request: &Request,
+        plan: StreamPlan,
+        headers: Headers,
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        if *request.method() == Method::Head {
+            return self.answer_head(key, &headers, output);
+        }
+        let (channel, room) = self.hub.open_private(plan.options.into_channel_options());
+        let sink = Sink::new(self.hub.clone(), channel, room);
+        let join = Join {
+            channels: &[channel],
+            id: self.hub.new_client_id(),
+            place: self.place(key),
+            address: request.peer(),
+            extra: None,
+            start: &Start::Live,
+            is_connecting: false,
+        };
+        match self.hub.join(join) {
+            Ok(joined) => {
+                self.write_opening(&headers, None, false, output);
+                let source = Source {
+                    channels: &[channel],
+                    is_packed: false,
+                };
+                self.start_stream(key, source, joined, &[], output);
+                guard("a handler that streams", || (plan.open)(sink));
+                Flow::Left
+            }
+            Err(error) => self.turn_away(key, request, error, &headers, output),
+        }
+    }
+
+    /// What a GET would be answered, without the stream.
+    fn answer_head(&mut self, key: u32, headers: &Headers, output: &mut Vec<u8>) -> Flow {
+        self.write_stream_head(&[headers], output);
+        self.flush_and_close(key);
+        Flow::Hold
+    }
+
+    /// Answers somebody who cannot be let in. A browser gives up for good at
+    /// any status but 200, so it gets that, and when to come back.
+    fn turn_away(
+        &mut self,
+        key: u32,
+        request: &Request,
+        error: JoinError,
+        headers: &Headers,
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        if error == JoinError::Finished {
+            return self.write_response(key, request, 204, headers, b"", output);
+        }
+        let retry_ms = self.retry_ms();
+        if request.accepts("text/event-stream") {
+            self.write_stream_head(&[headers], output);
+            output.extend_from_slice(&retry_line(retry_ms));
+            self.flush_and_close(key);
+            return Flow::Hold;
+        }
+        let seconds = retry_ms.div_ceil(1000).to_string();
+        let message = match error {
+            JoinError::Full => "the channel has as many clients as it may have: come back later",
+            _ => "the channel was closed just now: come back",
+        };
+        let code = match error {
+            JoinError::Full => "channel_full",
+            _ => "channel_closed",
+        };
+        let mut response = Response::error(503, code, message);
+        for (name, value) in headers.iter() {
+            let added = response.headers.append(name.to_owned(), value.to_owned());
+            added.expect("it was checked before");
+        }
+        let added = response.headers.insert("Retry-After", seconds);
+        added.expect("a number can be a header");
+        let Kind::Body(body) = &response.kind else {
+            return Flow::Next;
+        };
+        self.write_response(key, request, 503, &response.headers, body, output)
+    }
+
+    fn flush_and_close(&mut self, key: u32) {
+        if let Some(http) = self.connections.http_mut(key) {
+            http.phase = Phase::Flush;
+        }
+    }
+
+    fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {
+        self.refresh_date();
+        // A browser takes the last type that it is told, and would not read on.
+        let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
+        let own = with_defaults(headers, &self.headers).filter(is_free);
+        let all = STREAM_HEADERS.into_iter().chain(own);
+        let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
+        http::write_head(output, 200, all, until_close, close, &self.date.text);
+    }
+
+    /// The head, the greeting, and what this client has to know before it
+    /// reads on: where it begins, or what it has missed.
+    fn write_opening(
+        &mut self,
+        headers: &Headers,
+        joined: Option<&Joined>,
+        is_packed: bool,
+        output: &mut Vec<u8>,
+    ) {
+        let mut coding = Headers::new();
+        if joined.is_some_and(|joined| joined.compresses) {
+            let added = coding.append("Vary", "Accept-Encoding");
+            added.expect("this can be a header");
+        }
+        if is_packed {
+            let added = coding.append("Content-Encoding", "gzip");
+            added.expect("this can be a header");
+        }
+        self.write_stream_head(&[headers, &coding], output);
+        if is_packed {
+            output.extend_from_slice(&packed::HEADER);
+        }
+        output.extend_from_slice(&wrap(GREETING, is_packed));
+        let Some(joined) = joined else {
+            return;
+        };
+        let id = self.hub.id_of(joined.seen).to_string();
+        if let Some(gap) = &joined.gap {
+            let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
+            output.extend_from_slice(&wrap(gap.as_bytes(), is_packed));
+        } else if joined.needs_id {
+            // A block of an id alone dispatches nothing, but the browser keeps
+            // the id (HTML Standard 9.2.6), and so misses nothing even if it
+            // is cut off before its first event.
+            let block = format!("id: {id}\n\n");
+            output.extend_from_slice(&wrap(block.as_bytes(), is_packed));
+        }
+    }
+
+    /// Turns a connection into a stream: `output` goes out first, then the
+    /// replay, then `welcome`.
+    fn start_stream(
+        &mut self,
+        key: u32,
+        source: Source<'_>,
+        joined: Joined,
+        welcome: &[u8],
+        output: &mut Vec<u8>,
+    ) {
+        let welcome = &*wrap(welcome, source.is_packed);
+        let has_replay = joined.seen < joined.head;
+        if !has_replay {
+            output.extend_from_slice(welcome);
+        }
+        let feed_id = self
+            .feeds
+            .find_or_insert(source, &joined.options, joined.now);
+        let seat = match &*joined.seats {
+            [only] => only.slot,
+            _ => {
+                let seat = self.seats.insert(joined.seats.into_boxed_slice());
+                u32::try_from(seat).expect("fewer streams than 2^32")
+            }
+        };
+        let stream = Stream {
+            feed: feed_id,
+            index: 0,
+            seat,
+            cursor: NONE,
+            strikes: 0,
+            is_leaving: false,
+        };
+        let tick = self.tick32();
+        let connection = self.connections.get_mut(key);
+        let before = std::mem::replace(&mut connection.state, State::Stream(stream));
+        connection.written_at = tick;
+        let State::Http(http) = before else {
+            unreachable!("a stream begins as a request");
+        };
+
+        // What could not be written of earlier answers comes first.
+        let mut first = http.unsent;
+        let written = if first.is_empty() {
+            self.net.write(&mut connection.socket, output)
+        } else {
+            Ok(0)
+        };
+        first.extend_from_slice(output);
+        output.clear();
+        let written = match written {
+            Err(error) if is_transient(&error) => Ok(0),
+            other => other,
+        };
+
+        let feed = self.feeds.get_mut(feed_id);
+        let is_current = joined.seen >= joined.head && joined.head <= feed.through;
+        let owed = match written {
+            Ok(count) if count < first.len() => Some(Owed {
+                frame: Frame::raw(&first),
+                written: count,
+                lane: None,
+            }),
+            _ => None,
+        };
+        if is_current && owed.is_none() {
+            let moves = feed.push_current(key);
+            self.move_all(moves);
+            self.await_heartbeat(key);
+        } else {
+            let is_blocked = owed.is_some();
+            self.fall_behind(key, joined.seen, owed, is_blocked);
+            let cursor = self.connections.stream(key).cursor;
+            let cursor = &mut self.cursors[cursor as usize];
+            cursor.keyed_through = joined.keyed_through;
+            if has_replay && !welcome.is_empty() {
+                cursor.welcome = Some((joined.now, Frame::raw(welcome)));
+            }
+        }
+        if joined.is_finished {
+            // Nothing more will mark the channel dirty: its end has to be
+            // found by gathering nothing.
+            self.queue_feed(feed_id);
+        }
+        if written.is_err() {
+            self.hang_up(key, DisconnectReason::Gone);
+        }
+    }
+}
+
+/// The headers of a subscription's response, whatever it comes to: the
+/// handler's, its own, and those of its channels, which may say the same.
+fn all_headers(mut headers: Headers, subscription: &Subscription) -> Headers {
+    let channels = subscription.channels.iter();
+    let own = subscription.headers.iter();
+    for (name, value) in own.chain(channels.flat_map(|c| c.options().headers.iter())) {
+        if !headers.iter().any(|field| field == (name, value)) {
+            let added = headers.append(name.to_owned(), value.to_owned());
+            added.expect("it was checked before");
+        }
+    }
+    // The bytes are what they are.
+    headers.remove("Content-Type");
+    headers
+}
