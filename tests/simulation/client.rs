@@ -55,6 +55,7 @@ pub struct Client {
     pieces: VecDeque<Vec<u8>>,
     send_at: u64,
     connect_at: u64,
+    connected_at: u64,
     look_at: u64,
     stalled_until: u64,
     /// Since when it reads whatever comes.
@@ -101,6 +102,7 @@ impl Client {
             pieces: VecDeque::new(),
             send_at: 0,
             connect_at: rng.u64(0..2_000),
+            connected_at: 0,
             look_at: 0,
             stalled_until: 0,
             reads_since: 0,
@@ -172,6 +174,7 @@ impl Client {
         self.expected.clear();
         self.stream = None;
         self.ended_sending_at = None;
+        self.connected_at = now;
         self.look_at = now + rng.u64(0..1_000);
         self.stalled_until = 0;
         self.reads_since = now;
@@ -321,6 +324,7 @@ impl Client {
             oracle.on_end(stream);
         }
         let socket = self.socket.expect("it has ended");
+        self.check_unanswered(network, oracle);
         network.leave(socket);
         self.cut(oracle);
         self.forget_socket();
@@ -330,6 +334,26 @@ impl Client {
         };
         self.connect_at = network.now() + pause_ms;
         network.plan(pause_ms, Act::Client(self.index));
+    }
+
+    /// Nobody is sent away without an answer before any time is up.
+    fn check_unanswered(&self, network: &Network, oracle: &mut Oracle) {
+        let socket = network.socket(self.socket.expect("it has ended"));
+        let is_answered = self.reader.stream.is_some() || self.expected.is_empty();
+        let is_nuisance = matches!(self.role, Role::Nuisance);
+        let is_opened = self
+            .stream
+            .is_some_and(|stream| oracle.streams[stream].is_opened());
+        let is_excused = is_opened || socket.is_refused || self.ended_sending_at.is_some();
+        let is_early = network.now() < self.connected_at + 900;
+        if !is_answered && !is_nuisance && !is_excused && is_early && oracle.shutdown.is_none() {
+            let what = format!("{:?} was closed and not answered", self.expected);
+            let at = network.now();
+            let socket = self.socket;
+            oracle
+                .failures
+                .push(format!("at {at} ms: {what} ({socket:?})"));
+        }
     }
 
     fn forget_socket(&mut self) {

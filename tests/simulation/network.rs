@@ -104,7 +104,8 @@ pub struct Socket {
     is_shut: bool,
     /// The engine has closed it.
     pub is_closed: bool,
-    pub is_accepted: bool,
+    /// The network has broken it, or the engine never had it.
+    pub is_refused: bool,
     token: Option<u64>,
     armed: Edges,
     /// What has come to be and is not told yet.
@@ -215,7 +216,7 @@ impl Network {
             taken_at: now,
             is_shut: false,
             is_closed: false,
-            is_accepted: false,
+            is_refused: false,
             token: None,
             armed: Edges::default(),
             edges: Edges::default(),
@@ -403,6 +404,7 @@ impl Network {
             Event::Reset(number) => {
                 let socket = &mut self.sockets[number];
                 socket.is_reset = true;
+                socket.is_refused = true;
                 socket.incoming.clear();
                 socket.outgoing.clear();
                 if !socket.is_closed {
@@ -565,7 +567,6 @@ impl Net for Seam {
             return Err(ErrorKind::ConnectionAborted.into());
         }
         network.open += 1;
-        network.sockets[number].is_accepted = true;
         Ok((number, SocketAddr::from(([10, 0, 0, 1], number as u16))))
     }
 
@@ -582,6 +583,7 @@ impl Net for Seam {
         let mut network = self.network.borrow_mut();
         let rate = network.faults.failed_registrations;
         if network.happens(rate, "failed registrations") {
+            network.sockets[*socket].is_refused = true;
             return Err(io::Error::other("the poller is full"));
         }
         network.sockets[*socket].token = Some(token);

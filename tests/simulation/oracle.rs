@@ -142,6 +142,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Whether the engine has opened it, though the client may not know yet.
+    pub fn is_opened(&self) -> bool {
+        self.has_joined() || self.sink.as_ref().is_some_and(|sink| sink.is_opened)
+    }
+
     /// Whether the client has become a member of its channels.
     pub fn has_joined(&self) -> bool {
         self.joined.is_some()
