@@ -37,8 +37,11 @@
 )]
 
 mod client;
+mod crowd;
+mod draw;
 mod network;
 mod oracle;
+mod routes;
 #[path = "../common/sse.rs"]
 mod sse;
 
@@ -50,16 +53,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use pushwheel::internals::{Budgets, Clock, SimulatedEngine};
-use pushwheel::{
-    ChannelManager, ClientId, Engine, EngineHandle, History, LagPolicy, Request, Response,
-    SinkOptions, Subscription,
-};
-use serde_json::json;
+use pushwheel::internals::{Clock, SimulatedEngine};
+use pushwheel::{ChannelManager, Engine};
 
-use client::{Client, HELLO, LARGE_BYTES, Manners, Role};
-use network::{Act, Actors, Faults, Network, Seam};
-use oracle::{Oracle, Plan, To};
+use client::Client;
+use crowd::Crowd;
+use draw::{draw_budgets, draw_faults, draw_manners, draw_plan, draw_role};
+use network::{Act, Network, Seam};
+use oracle::Oracle;
+use routes::routes;
 
 /// The seeds that every run of the tests tries.
 const FIRST_SEEDS: u64 = 120;
@@ -203,7 +205,6 @@ impl Drop for Replay {
         }
     }
 }
-
 type Shared = Arc<Mutex<Oracle>>;
 
 /// Nobody else runs, so nobody else has it.
@@ -212,165 +213,6 @@ fn lock(oracle: &Shared) -> MutexGuard<'_, Oracle> {
         .try_lock()
         .expect("one thread, and no lock is held over a call that needs it")
 }
-
-/// All who act while the engine polls.
-struct Crowd {
-    network: Rc<RefCell<Network>>,
-    oracle: Shared,
-    clients: Vec<Client>,
-    handle: Option<EngineHandle>,
-    rng: Rng,
-    /// How long publishers pause, at the most.
-    pause_ms_max: u64,
-    checked_at: u64,
-    shuts_down_at: Option<u64>,
-    is_calm: bool,
-}
-
-impl Actors for Crowd {
-    fn act(&mut self, who: Act) -> bool {
-        let mut oracle = lock(&self.oracle);
-        match who {
-            Act::Client(index) => {
-                let mut network = self.network.borrow_mut();
-                self.clients[index].act(&mut network, &mut oracle, &mut self.rng);
-                false
-            }
-            Act::Publisher => {
-                drop(oracle);
-                self.publish()
-            }
-        }
-    }
-
-    fn before_sleep(&mut self) {
-        let network = self.network.borrow();
-        let now = network.now();
-        let mut oracle = lock(&self.oracle);
-        if now < self.checked_at + 20 {
-            return;
-        }
-        self.checked_at = now;
-        oracle.check_counts();
-        for client in &self.clients {
-            if let (Some(socket), Some(stream)) = (client.socket(), client.stream()) {
-                oracle.streams[stream].is_blocked = network.is_blocked(socket);
-            }
-            if let Err(wrong) = client.check(&network, &oracle) {
-                let socket = client.socket().map(|socket| network.describe(socket));
-                let what = format!("at {now} ms: {wrong}; {socket:?}");
-                oracle.failures.push(what);
-            }
-        }
-        oracle.check_logs();
-    }
-}
-
-impl Crowd {
-    /// What publishers and managers do. Says whether that is work for the
-    /// engine.
-    fn publish(&mut self) -> bool {
-        let mut oracle = lock(&self.oracle);
-        let rng = &mut self.rng;
-        let now = oracle.now();
-        if let Some(at) = self.shuts_down_at
-            && now >= at
-            && oracle.shutdown.is_none()
-        {
-            let deadline_ms = rng.u64(0..4_000);
-            oracle.shutdown = Some((oracle.sequence, now + deadline_ms));
-            let handle = self.handle.as_ref().expect("the engine runs");
-            handle.shutdown(Duration::from_millis(deadline_ms));
-            drop(oracle);
-            return true;
-        }
-        if self.is_calm {
-            return false;
-        }
-        let pause_ms = match rng.u32(0..5) {
-            0 => 0,
-            1 => rng.u64(0..=self.pause_ms_max * 3),
-            _ => rng.u64(0..=self.pause_ms_max),
-        };
-        self.network.borrow_mut().plan(pause_ms, Act::Publisher);
-        let names: Vec<String> = oracle.plans.keys().cloned().collect();
-        let name = &names[rng.usize(0..names.len())];
-        let topic = oracle.open(name);
-        let members: Vec<String> = oracle.topics[topic].members.keys().cloned().collect();
-        let somebody = match members.len() {
-            0 => "nobody".to_owned(),
-            count => members[rng.usize(0..count)].clone(),
-        };
-        match rng.u32(0..1000) {
-            0..350 => oracle.publish(topic, To::All, 1),
-            350..450 => {
-                let mut is_work = false;
-                for _ in 0..rng.u32(2..30) {
-                    is_work |= oracle.publish(topic, To::All, 1);
-                }
-                is_work
-            }
-            450..500 => oracle.publish(topic, To::All, rng.usize(2..12)),
-            500..600 => oracle.publish(topic, To::One(somebody), 1),
-            600..620 => oracle.publish(topic, To::One(somebody), rng.usize(2..5)),
-            620..650 => oracle.publish(topic, To::One(format!("client-{}", rng.u8(0..20))), 1),
-            650..710 => oracle.publish(topic, To::Role(rng.u8(0..4)), 1),
-            710..720 => oracle.publish(topic, To::Role(rng.u8(0..4)), 3),
-            720..770 => oracle.publish(topic, To::Filter(rng.u8(0..4)), 1),
-            770..790 => oracle.publish_everywhere(),
-            790..793 => oracle.finish(topic),
-            793..796 => oracle.close(topic),
-            796..816 => oracle.kick(topic, &somebody),
-            816..850 => Self::answer(&mut oracle, rng),
-            850..990 => Self::use_sinks(&mut oracle, rng),
-            _ => {
-                let stats = oracle.topics[topic].channel.stats();
-                assert!(stats.is_some() || oracle.topics[topic].channel.is_closed());
-                false
-            }
-        }
-    }
-
-    /// Answers a request that waits.
-    fn answer(oracle: &mut Oracle, rng: &mut Rng) -> bool {
-        if oracle.responders.is_empty() {
-            return false;
-        }
-        let index = rng.usize(0..oracle.responders.len());
-        let (responder, subscription) = oracle.responders.swap_remove(index);
-        match rng.u32(0..10) {
-            0 => drop(responder),
-            _ => responder.respond(subscription),
-        }
-        // The letter may be for somebody who is gone, and wakes all the same.
-        true
-    }
-
-    fn use_sinks(oracle: &mut Oracle, rng: &mut Rng) -> bool {
-        let open: Vec<usize> = (0..oracle.streams.len())
-            .filter(|number| {
-                let sink = &oracle.streams[*number].sink;
-                sink.as_ref().is_some_and(|sink| sink.handle.is_some())
-            })
-            .collect();
-        if open.is_empty() {
-            return false;
-        }
-        let number = open[rng.usize(0..open.len())];
-        let mut is_work = false;
-        for _ in 0..rng.u32(1..6) {
-            is_work |= oracle.feed(number);
-        }
-        if rng.u32(0..15) == 0 {
-            let sink = oracle.streams[number].sink.as_mut().expect("it was found");
-            let handle = sink.handle.take().expect("it is open");
-            is_work |= !handle.is_closed();
-            handle.close();
-        }
-        is_work
-    }
-}
-
 /// The engine, its network and its crowd.
 struct Simulation {
     engine: SimulatedEngine<Seam>,
@@ -380,7 +222,6 @@ struct Simulation {
     clock: Arc<AtomicU64>,
     is_told: bool,
 }
-
 /// Runs one seed to its end.
 fn run(seed: u64, is_told: bool) -> Sums {
     let _replay = Replay(seed);
@@ -400,7 +241,6 @@ fn run(seed: u64, is_told: bool) -> Sums {
     }
     simulation.check_end()
 }
-
 fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let clock = Arc::new(AtomicU64::new(0));
     let woken = Arc::new(AtomicBool::new(false));
@@ -463,109 +303,6 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         is_told,
     }
 }
-
-fn routes(engine: pushwheel::EngineBuilder, oracle: &Shared) -> pushwheel::EngineBuilder {
-    let (events, later, sinks) = (oracle.clone(), oracle.clone(), oracle.clone());
-    let subscribe = move |request: &Request| subscription(&events, request);
-    let defer = move |request: &Request| {
-        let subscription = subscription(&later, request);
-        let oracle = later.clone();
-        Response::deferred(move |responder| {
-            lock(&oracle).responders.push((responder, subscription));
-        })
-    };
-    let sink = move |request: &Request| {
-        let number = number_of(request).expect("a sink's request has its number");
-        let oracle = sinks.clone();
-        let (buffer_max, beat_ms) = {
-            let rng = &mut lock(&oracle).rng;
-            (rng.usize(1..5_000), rng.u64(300..3_000))
-        };
-        let options = SinkOptions::new()
-            .buffer_bytes_max(buffer_max)
-            .heartbeat(Duration::from_millis(beat_ms));
-        Response::stream_with(options, move |sink| {
-            let mut oracle = lock(&oracle);
-            let record = oracle.streams[number].sink.as_mut().expect("it is one");
-            record.handle = Some(sink);
-            record.is_opened = true;
-            oracle.count("sinks");
-            oracle.feed(number);
-        })
-    };
-    let large = "x".repeat(LARGE_BYTES);
-    let engine = engine.get("/events", subscribe).unwrap();
-    let engine = engine
-        .get("/later", defer)
-        .unwrap()
-        .get("/sink", sink)
-        .unwrap();
-    let engine = engine.get("/hello", |_| HELLO).unwrap();
-    engine.get("/large", move |_| large.clone()).unwrap()
-}
-
-fn number_of(request: &Request) -> Option<usize> {
-    request.query("stream")?.parse().ok()
-}
-
-/// What a subscriber asks for.
-fn subscription(shared: &Shared, request: &Request) -> Response {
-    let mut oracle = lock(shared);
-    let mut topics = Vec::new();
-    for (name, value) in request.query_pairs() {
-        if name == "channel" {
-            let topic = oracle.open(&value);
-            if !topics.contains(&topic) {
-                topics.push(topic);
-            }
-        }
-    }
-    let mut channels = topics
-        .iter()
-        .map(|topic| oracle.topics[*topic].channel.clone());
-    let first = channels.next().expect("a request names its channels");
-    let mut subscription = channels.fold(Subscription::new(&first), |all, one| all.and(&one));
-    let Some(number) = number_of(request) else {
-        return subscription.into();
-    };
-    if let Some(id) = request.query("id") {
-        subscription = subscription.client_id(ClientId::new(&id).unwrap());
-    }
-    if let Some(role) = oracle.role_of(number) {
-        subscription = subscription.metadata(json!({"role": role, "n": number}));
-    }
-    // What callbacks do is drawn now.
-    let welcomes = [0, 0, 0, 1, 3][oracle.rng.usize(0..5)];
-    let announces = oracle.rng.u32(0..20) == 0;
-    let leaves_a_word = oracle.rng.u32(0..20) == 0;
-    let kicks_itself = oracle.rng.u32(0..150) == 0;
-    drop(oracle);
-    let (connect, disconnect) = (shared.clone(), shared.clone());
-    let joins = topics.clone();
-    let subscription = subscription
-        .on_connect(move |info| {
-            let mut oracle = lock(&connect);
-            oracle.on_connect(number, joins.clone(), info);
-            for _ in 0..welcomes {
-                oracle.welcome(number);
-            }
-            if announces {
-                oracle.publish(joins[0], To::All, 2);
-            }
-            if kicks_itself {
-                oracle.kick(joins[0], &info.id.to_string());
-            }
-        })
-        .on_disconnect(move |info, reason| {
-            let mut oracle = lock(&disconnect);
-            oracle.on_disconnect(number, info, reason);
-            if leaves_a_word {
-                oracle.publish(topics[0], To::All, 1);
-            }
-        });
-    subscription.into()
-}
-
 impl Simulation {
     fn turn(&mut self) {
         self.engine.turn().unwrap();
@@ -689,106 +426,5 @@ impl Simulation {
             faults: network.injected.clone(),
             figures: oracle.figures.clone(),
         }
-    }
-}
-
-fn draw_plan(rng: &mut Rng) -> Plan {
-    let events = [0, 0, 3, 20, 200][rng.usize(0..5)];
-    let mut history = History::NONE;
-    if events > 0 {
-        history = History::events(events);
-        if rng.bool() {
-            history = history.bytes_max(rng.usize(1_000..40_000));
-        }
-        if rng.bool() {
-            history = history.age_max(Duration::from_millis(rng.u64(200..8_000)));
-        }
-    }
-    Plan {
-        history,
-        heartbeat_ms: [0, 300, 700, 2_000][rng.usize(0..4)],
-        backlog_bytes_max: [2_000, 20_000, 1 << 20][rng.usize(0..3)],
-        clients_max: if rng.u32(0..6) == 0 {
-            rng.usize(1..10)
-        } else {
-            usize::MAX
-        },
-        policy: [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate][rng.usize(0..3)],
-    }
-}
-
-fn draw_faults(rng: &mut Rng) -> Faults {
-    // Each kind is absent in half of the runs.
-    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
-    Faults {
-        partial_reads: chance(300),
-        partial_writes: chance(300),
-        spurious_blocks: chance(100),
-        repeated: chance(200),
-        stale_tokens: chance(200),
-        late_ms_max: u64::from(chance(30)),
-        aborted_accepts: chance(100),
-        failed_registrations: chance(30),
-        interrupted_reads: chance(100),
-        descriptors_max: match chance(20) {
-            0 => usize::MAX,
-            count => 2 + count as usize,
-        },
-        send_bytes_max: [200, 1_000, 10_000, 50_000][rng.usize(0..4)],
-        latency_ms_max: [0, 2, 20][rng.usize(0..3)],
-    }
-}
-
-fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
-    match rng.u32(0..12) {
-        0 => Role::Nuisance,
-        1 => Role::Sink,
-        number => {
-            let count = match number {
-                2..8 => 1,
-                _ => rng.usize(1..=names.len()),
-            };
-            let mut names = names.to_vec();
-            rng.shuffle(&mut names);
-            names.truncate(count);
-            Role::Subscriber {
-                names,
-                is_deferred: number == 2,
-            }
-        }
-    }
-}
-
-fn draw_manners(rng: &mut Rng, stall_ms: u64) -> Manners {
-    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
-    Manners {
-        stalls: chance(300),
-        stall_ms_max: u64::from(chance(2)) * stall_ms + 500,
-        cuts: chance(150),
-        half_closes: chance(50),
-        junk: chance(50),
-        read_max: [1, 20, 1_000, usize::MAX][rng.usize(0..4)],
-        is_blind: rng.u32(0..20) == 0,
-    }
-}
-
-fn draw_budgets(rng: &mut Rng) -> Budgets {
-    let mut draw = |usual: usize| match rng.u32(0..3) {
-        0 => rng.usize(1..=4),
-        1 => rng.usize(1..=usual),
-        _ => usual,
-    };
-    let usual = Budgets::default();
-    Budgets {
-        accepts_a_turn: draw(usual.accepts_a_turn),
-        chores_a_turn: draw(usual.chores_a_turn),
-        steps_a_turn: draw(usual.steps_a_turn),
-        timers_a_turn: draw(usual.timers_a_turn),
-        writes_a_slice: draw(usual.writes_a_slice),
-        writes_a_turn: draw(usual.writes_a_turn),
-        rounds_a_turn: draw(usual.rounds_a_turn),
-        ends_a_slice: draw(usual.ends_a_slice),
-        reads_a_turn: draw(usual.reads_a_turn),
-        buffer_bytes: [64, 1_000, usual.buffer_bytes][rng.usize(0..3)],
     }
 }

@@ -1,0 +1,112 @@
+//! What a seed draws: channels, faults, clients, budgets.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use pushwheel::internals::Budgets;
+use pushwheel::{History, LagPolicy};
+
+use super::client::{Manners, Role};
+use super::network::Faults;
+use super::oracle::Plan;
+
+pub fn draw_plan(rng: &mut Rng) -> Plan {
+    let events = [0, 0, 3, 20, 200][rng.usize(0..5)];
+    let mut history = History::NONE;
+    if events > 0 {
+        history = History::events(events);
+        if rng.bool() {
+            history = history.bytes_max(rng.usize(1_000..40_000));
+        }
+        if rng.bool() {
+            history = history.age_max(Duration::from_millis(rng.u64(200..8_000)));
+        }
+    }
+    Plan {
+        history,
+        heartbeat_ms: [0, 300, 700, 2_000][rng.usize(0..4)],
+        backlog_bytes_max: [2_000, 20_000, 1 << 20][rng.usize(0..3)],
+        clients_max: if rng.u32(0..6) == 0 {
+            rng.usize(1..10)
+        } else {
+            usize::MAX
+        },
+        policy: [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate][rng.usize(0..3)],
+    }
+}
+
+pub fn draw_faults(rng: &mut Rng) -> Faults {
+    // Each kind is absent in half of the runs.
+    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
+    Faults {
+        partial_reads: chance(300),
+        partial_writes: chance(300),
+        spurious_blocks: chance(100),
+        repeated: chance(200),
+        stale_tokens: chance(200),
+        late_ms_max: u64::from(chance(30)),
+        aborted_accepts: chance(100),
+        failed_registrations: chance(30),
+        interrupted_reads: chance(100),
+        descriptors_max: match chance(20) {
+            0 => usize::MAX,
+            count => 2 + count as usize,
+        },
+        send_bytes_max: [200, 1_000, 10_000, 50_000][rng.usize(0..4)],
+        latency_ms_max: [0, 2, 20][rng.usize(0..3)],
+    }
+}
+
+pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
+    match rng.u32(0..12) {
+        0 => Role::Nuisance,
+        1 => Role::Sink,
+        number => {
+            let count = match number {
+                2..8 => 1,
+                _ => rng.usize(1..=names.len()),
+            };
+            let mut names = names.to_vec();
+            rng.shuffle(&mut names);
+            names.truncate(count);
+            Role::Subscriber {
+                names,
+                is_deferred: number == 2,
+            }
+        }
+    }
+}
+
+pub fn draw_manners(rng: &mut Rng, stall_ms: u64) -> Manners {
+    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
+    Manners {
+        stalls: chance(300),
+        stall_ms_max: u64::from(chance(2)) * stall_ms + 500,
+        cuts: chance(150),
+        half_closes: chance(50),
+        junk: chance(50),
+        read_max: [1, 20, 1_000, usize::MAX][rng.usize(0..4)],
+        is_blind: rng.u32(0..20) == 0,
+    }
+}
+
+pub fn draw_budgets(rng: &mut Rng) -> Budgets {
+    let mut draw = |usual: usize| match rng.u32(0..3) {
+        0 => rng.usize(1..=4),
+        1 => rng.usize(1..=usual),
+        _ => usual,
+    };
+    let usual = Budgets::default();
+    Budgets {
+        accepts_a_turn: draw(usual.accepts_a_turn),
+        chores_a_turn: draw(usual.chores_a_turn),
+        steps_a_turn: draw(usual.steps_a_turn),
+        timers_a_turn: draw(usual.timers_a_turn),
+        writes_a_slice: draw(usual.writes_a_slice),
+        writes_a_turn: draw(usual.writes_a_turn),
+        rounds_a_turn: draw(usual.rounds_a_turn),
+        ends_a_slice: draw(usual.ends_a_slice),
+        reads_a_turn: draw(usual.reads_a_turn),
+        buffer_bytes: [64, 1_000, usual.buffer_bytes][rng.usize(0..3)],
+    }
+}

@@ -1,0 +1,87 @@
+//! What must hold at any time, and in the end.
+
+use super::Oracle;
+
+impl Oracle {
+    pub fn check_counts(&mut self) {
+        let mut total = 0;
+        let mut wrong = None;
+        for topic in &self.topics {
+            let count = topic.channel.client_count();
+            if count != topic.members.len() {
+                wrong = Some(format!(
+                    "{} has {count} clients, not {}",
+                    topic.name,
+                    topic.members.len()
+                ));
+            }
+            total += count;
+        }
+        if self.manager.total_clients() != total {
+            wrong = Some(format!(
+                "there are {} clients in all, not {total}",
+                self.manager.total_clients()
+            ));
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// The engine has nothing to do: then no log holds what nobody waits for.
+    pub fn check_logs(&mut self) {
+        let mut wrong = Vec::new();
+        for topic in self.topics.iter().filter(|topic| !topic.is_closed) {
+            let Some(stats) = topic.channel.stats() else {
+                continue;
+            };
+            let kept = topic.plan.kept();
+            let largest = topic
+                .entries
+                .iter()
+                .map(|entry| self.published[*entry].bytes_max)
+                .max();
+            let history_max = if kept.is_none() { 0 } else { kept.bytes_max };
+            let bytes_max = history_max
+                .max(topic.plan.backlog_bytes_max)
+                .max(largest.unwrap_or(0));
+            let (events, bytes) = (stats.history_events, stats.history_bytes);
+            if bytes > bytes_max {
+                wrong.push(format!(
+                    "the log of {} holds {bytes} bytes of {bytes_max}",
+                    topic.name
+                ));
+            }
+            let is_awaited = topic.members.values().any(|stream| {
+                let state = &self.streams[*stream];
+                state.is_blocked
+                    || state.position.is_none()
+                    || self.missing(*stream, u64::MAX).is_some()
+            });
+            if !is_awaited && (events > kept.events_max || bytes > history_max) {
+                let (name, max) = (&topic.name, kept.events_max);
+                wrong.push(format!("the log of {name} holds {events} events ({bytes} bytes) for nobody, beyond {max}"));
+            }
+        }
+        for wrong in wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// All is over.
+    pub fn check_end(&mut self) {
+        self.check_counts();
+        let left = self
+            .streams
+            .iter()
+            .position(|s| s.joined.is_some() && s.gone.is_none());
+        if let Some(number) = left {
+            self.fail(format!(
+                "on_disconnect was never called for stream {number}"
+            ));
+        }
+        if self.manager.total_clients() != 0 {
+            self.fail("clients are left");
+        }
+    }
+}

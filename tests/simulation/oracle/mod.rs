@@ -1,0 +1,295 @@
+//! What must have happened: a second, slow and simple telling of what the
+//! engine promises, which shares no code with it.
+//!
+//! It knows every event that was published, for whom, and in which order; when
+//! each client subscribed, and from where on; and it holds what each client
+//! reads against that. What it finds wrong it keeps in [`Oracle::failures`],
+//! because some of it is found in callbacks, where a panic would be caught.
+//!
+//! | file | has |
+//! | --- | --- |
+//! | `publishing` | what was published, and what the engine said to it |
+//! | `subscribing` | who came and went, and what they are owed |
+//! | `reading` | what clients read, against that |
+//! | `checks` | what must hold at any time, and in the end |
+
+mod checks;
+mod publishing;
+mod reading;
+mod subscribing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fastrand::Rng;
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, DisconnectReason, Event, History, LagPolicy,
+    Responder, Response, Sink,
+};
+
+/// What an entry may cost beyond its data, by far.
+const OVERHEAD_BYTES_MAX: usize = 700;
+/// How late things may be beyond what was promised: latency, late readiness,
+/// the turns of small budgets.
+pub const SLACK_MS: u64 = 500;
+
+/// The options of a topic, as drawn.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub history: History,
+    pub heartbeat_ms: u64,
+    pub backlog_bytes_max: usize,
+    pub clients_max: usize,
+    pub policy: LagPolicy,
+}
+
+impl Plan {
+    pub fn options(&self) -> ChannelOptions {
+        ChannelOptions::new()
+            .history(self.history)
+            .heartbeat(std::time::Duration::from_millis(self.heartbeat_ms))
+            .backlog_bytes_max(self.backlog_bytes_max)
+            .max_clients(self.clients_max)
+            .lag_policy(self.policy)
+            .finished_for(std::time::Duration::from_secs(3))
+    }
+
+    fn conflates(&self) -> bool {
+        self.policy == LagPolicy::Conflate
+    }
+
+    /// What is kept: a conflating channel without a history has one anyway.
+    fn kept(&self) -> History {
+        if self.conflates() && self.history.is_none() {
+            return History::events(1_000).age_max(std::time::Duration::MAX);
+        }
+        self.history
+    }
+}
+
+/// One life of a channel.
+pub struct Topic {
+    pub name: String,
+    pub plan: Plan,
+    pub channel: Channel,
+    /// What is before may be lost to it: it was made then.
+    since: u64,
+    pub is_finished: bool,
+    pub is_closed: bool,
+    entries: Vec<usize>,
+    /// Who is subscribed: the stream of each client id.
+    pub members: BTreeMap<String, usize>,
+}
+
+/// For whom an event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Audience {
+    All,
+    Ids(BTreeSet<String>),
+    Role(u8),
+}
+
+/// An event that was published.
+#[derive(Debug)]
+struct Publication {
+    topic: usize,
+    sequence: u64,
+    at_ms: u64,
+    id: String,
+    name: String,
+    data: String,
+    audience: Audience,
+    key: Option<String>,
+    bytes_max: usize,
+}
+
+/// To whom to publish.
+#[derive(Clone, Debug)]
+pub enum To {
+    All,
+    One(String),
+    Role(u8),
+    /// By a filter that looks at the role.
+    Filter(u8),
+}
+
+/// From where on a client asks to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    Live,
+    Earliest,
+    Last(usize),
+    After(String),
+}
+
+/// One subscription, from its request to its end.
+pub struct Stream {
+    pub want: Want,
+    id: String,
+    role: Option<u8>,
+    pub topics: Vec<usize>,
+    joined: Option<Joined>,
+    pub gone: Option<(DisconnectReason, u64)>,
+    /// Everything for it up to here has come, or was told to be lost.
+    position: Option<u64>,
+    is_gap_told: bool,
+    welcomes_sent: usize,
+    welcomes_got: usize,
+    /// The client did something that may end the connection at any time.
+    pub is_cut: bool,
+    /// Bytes that the client has sent without a reason.
+    pub junk_bytes: usize,
+    is_replaced: bool,
+    is_kicked: bool,
+    /// When the client last took something, as the network saw it.
+    taken_at: u64,
+    /// How long it took nothing, at the most.
+    pause_ms_max: u64,
+    /// The engine may be waiting until it can write.
+    pub is_blocked: bool,
+    pub sink: Option<SinkRecord>,
+}
+
+impl Stream {
+    /// Whether the engine has opened it, though the client may not know yet.
+    pub fn is_opened(&self) -> bool {
+        self.has_joined() || self.sink.as_ref().is_some_and(|sink| sink.is_opened)
+    }
+
+    /// Whether the client has become a member of its channels.
+    pub fn has_joined(&self) -> bool {
+        self.joined.is_some()
+    }
+}
+
+struct Joined {
+    sequence: u64,
+    /// For each topic: what is surely kept at that moment begins here.
+    sure_from: Vec<u64>,
+}
+
+/// What was sent through a sink.
+#[derive(Default)]
+pub struct SinkRecord {
+    pub handle: Option<Sink>,
+    pub is_opened: bool,
+    sent: Vec<String>,
+    got: usize,
+    is_over: bool,
+}
+
+/// See the [module](self).
+pub struct Oracle {
+    clock: Arc<AtomicU64>,
+    manager: ChannelManager,
+    pub rng: Rng,
+    epoch: String,
+    pub sequence: u64,
+    by_sequence: BTreeMap<u64, usize>,
+    by_id: BTreeMap<String, usize>,
+    published: Vec<Publication>,
+    pub plans: BTreeMap<String, Plan>,
+    pub topics: Vec<Topic>,
+    current: BTreeMap<String, usize>,
+    pub streams: Vec<Stream>,
+    /// Requests whose answer comes later, with that answer.
+    pub responders: Vec<(Responder, Response)>,
+    /// The sequence at a shutdown, and its deadline.
+    pub shutdown: Option<(u64, u64)>,
+    pub stall_ms: u64,
+    pub failures: Vec<String>,
+    pub figures: BTreeMap<&'static str, u64>,
+}
+
+impl Oracle {
+    pub fn new(clock: Arc<AtomicU64>, manager: ChannelManager, rng: Rng) -> Oracle {
+        // The first event of all says what ids look like.
+        let first = manager.get_or_create("first").expect("a good name");
+        let id = first
+            .broadcast(Event::message("first"))
+            .expect("a good event");
+        let id = id.id.to_string();
+        let epoch = id
+            .strip_suffix("-1")
+            .expect("the first sequence number is 1");
+        first.close();
+        Oracle {
+            clock,
+            manager,
+            rng,
+            epoch: epoch.to_owned(),
+            sequence: 1,
+            by_sequence: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            published: Vec::new(),
+            plans: BTreeMap::new(),
+            topics: Vec::new(),
+            current: BTreeMap::new(),
+            streams: Vec::new(),
+            responders: Vec::new(),
+            shutdown: None,
+            stall_ms: 0,
+            failures: Vec::new(),
+            figures: BTreeMap::new(),
+        }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn fail(&mut self, what: impl Into<String>) {
+        let what = format!("at {} ms: {}", self.now(), what.into());
+        self.failures.push(what);
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.figures.entry(what).or_default() += 1;
+    }
+
+    fn id_of(&self, sequence: u64) -> String {
+        format!("{}-{sequence}", self.epoch)
+    }
+
+    /// The sequence number that an id of the engine's names.
+    fn parse(&self, id: &str) -> Option<u64> {
+        let digits = id.strip_prefix(&self.epoch)?.strip_prefix('-')?;
+        let sequence: u64 = digits.parse().ok()?;
+        (sequence.to_string() == digits).then_some(sequence)
+    }
+
+    // Channels.
+
+    /// The channel of this name, as it is or made anew.
+    pub fn open(&mut self, name: &str) -> usize {
+        if let Some(&topic) = self.current.get(name)
+            && !self.topics[topic].channel.is_closed()
+        {
+            return topic;
+        }
+        if let Some(&topic) = self.current.get(name) {
+            let old = &mut self.topics[topic];
+            // Only what is finished goes without a word.
+            let is_expected = old.is_closed || (old.is_finished && old.members.is_empty());
+            old.is_closed = true;
+            if !is_expected {
+                self.fail(format!("the channel {name} is gone, and nobody removed it"));
+            }
+        }
+        let plan = self.plans[name].clone();
+        let channel = self.manager.get_or_create_with(name, || plan.options());
+        self.topics.push(Topic {
+            name: name.to_owned(),
+            plan,
+            channel: channel.expect("the name is good"),
+            since: self.sequence,
+            is_finished: false,
+            is_closed: false,
+            entries: Vec::new(),
+            members: BTreeMap::new(),
+        });
+        self.current.insert(name.to_owned(), self.topics.len() - 1);
+        self.topics.len() - 1
+    }
+}

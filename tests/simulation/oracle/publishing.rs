@@ -1,0 +1,346 @@
+//! What publishers and managers do, and what the engine must say to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pushwheel::{Condition, Event, PublishError, Published, SinkError};
+
+use super::{Audience, OVERHEAD_BYTES_MAX, Oracle, Publication, To};
+
+impl Oracle {
+    /// Publishes `count` events at once. Says whether that is work for the
+    /// engine.
+    pub fn publish(&mut self, topic: usize, to: To, count: usize) -> bool {
+        let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
+        let events: Vec<Event<'_>> = drafts.iter().map(Draft::event).collect();
+        let members = &self.topics[topic].members;
+        let roles = |wanted: u8| {
+            let with_role =
+                |(_, stream): &(&String, &usize)| self.streams[**stream].role == Some(wanted);
+            members
+                .iter()
+                .filter(with_role)
+                .map(|(id, _)| id.clone())
+                .collect()
+        };
+        let (audience, clients): (Audience, usize) = match &to {
+            To::All => (Audience::All, members.len()),
+            To::One(id) => {
+                let clients = usize::from(members.contains_key(id));
+                (Audience::Ids([id.clone()].into()), clients)
+            }
+            To::Role(role) => {
+                let ids: BTreeSet<String> = roles(*role);
+                (Audience::Role(*role), ids.len())
+            }
+            To::Filter(role) => {
+                let ids: BTreeSet<String> = roles(*role);
+                let clients = ids.len();
+                (Audience::Ids(ids), clients)
+            }
+        };
+        let has_members = !members.is_empty();
+        let channel = self.topics[topic].channel.clone();
+        let result = match to {
+            To::All if count == 1 => channel.broadcast(&events[0]),
+            To::All => channel.broadcast_batch(&events),
+            To::One(id) if count == 1 => channel.send(&id, &events[0]),
+            To::One(id) => channel.send_batch(&id, &events),
+            To::Role(role) => {
+                let conditions = [Condition::new("role", role.to_string())];
+                match count {
+                    1 => channel.broadcast_where(&conditions, &events[0]),
+                    _ => channel.broadcast_batch_where(&conditions, &events),
+                }
+            }
+            To::Filter(role) => {
+                assert_eq!(count, 1, "a filter is for one event");
+                let is_wanted = |candidate: &pushwheel::Candidate| {
+                    // A filter may call back into the engine.
+                    assert!(channel.has_client(&candidate.id));
+                    candidate.metadata["role"] == role
+                };
+                channel.broadcast_to(is_wanted, &events[0])
+            }
+        };
+        self.take_result(topic, &result, drafts, &audience, clients);
+        result.is_ok() && has_members
+    }
+
+    fn take_result(
+        &mut self,
+        topic: usize,
+        result: &Result<Published, PublishError>,
+        drafts: Vec<Draft>,
+        audience: &Audience,
+        clients: usize,
+    ) {
+        let state = &self.topics[topic];
+        let published = match result {
+            Ok(published) => published,
+            Err(PublishError::Closed) if state.is_closed || state.is_finished => return,
+            Err(PublishError::Finished) if state.is_finished => return,
+            Err(error) => return self.fail(format!("a publisher was refused: {error:?}")),
+        };
+        if state.is_closed || state.is_finished {
+            return self.fail("a closed or finished channel took an event");
+        }
+        if published.clients != clients {
+            let name = &state.name;
+            let got = published.clients;
+            self.fail(format!(
+                "an event in {name} was said to be for {got} clients, not {clients}"
+            ));
+        }
+        if published.events != drafts.len() {
+            self.fail(format!(
+                "{} events of {} were taken",
+                published.events,
+                drafts.len()
+            ));
+        }
+        let mut id = String::new();
+        for draft in drafts {
+            id = self.enter(topic, draft, audience.clone());
+        }
+        if published.id.to_string() != id {
+            self.fail(format!("an event has the id {}, not {id}", published.id));
+        }
+    }
+
+    /// Enters an event that was published next.
+    fn enter(&mut self, topic: usize, draft: Draft, audience: Audience) -> String {
+        self.count("events");
+        self.sequence += 1;
+        let number = self.published.len();
+        let id = draft
+            .id
+            .clone()
+            .unwrap_or_else(|| self.id_of(self.sequence));
+        self.by_id.insert(id.clone(), number);
+        self.by_sequence.insert(self.sequence, number);
+        self.topics[topic].entries.push(number);
+        let lines = draft.data.matches(['\r', '\n']).count();
+        let people = match &audience {
+            Audience::Ids(ids) => ids.len(),
+            _ => self.topics[topic].members.len(),
+        };
+        self.published.push(Publication {
+            topic,
+            sequence: self.sequence,
+            at_ms: self.now(),
+            id: id.clone(),
+            name: draft.name.unwrap_or_else(|| "message".to_owned()),
+            bytes_max: draft.data.len() + 7 * lines + 64 * people + OVERHEAD_BYTES_MAX,
+            data: draft.data.replace("\r\n", "\n").replace('\r', "\n"),
+            audience,
+            key: draft.key,
+        });
+        id
+    }
+
+    fn draft(&mut self) -> Draft {
+        let number = self.published.len() + self.rng.usize(0..1_000_000) * 1_000_000;
+        let rng = &mut self.rng;
+        let length = match rng.u32(0..40) {
+            0 => rng.usize(1_000..12_000),
+            1..8 => rng.usize(100..1_000),
+            _ => rng.usize(0..60),
+        };
+        let mut data = format!("{number}:");
+        while data.len() < length {
+            data.push_str(
+                rng.choice(["abcdefgh", "é", "\n", "\r\n", "data: x", " ", "\u{feff}"])
+                    .unwrap(),
+            );
+        }
+        Draft {
+            name: (rng.u32(0..3) == 0).then(|| format!("name-{}", rng.u8(0..3))),
+            id: (rng.u32(0..12) == 0).then(|| format!("own.{number}")),
+            key: (rng.u32(0..3) == 0).then(|| format!("key-{}", rng.u8(0..4))),
+            data,
+        }
+    }
+
+    /// Publishes to all channels.
+    pub fn publish_everywhere(&mut self) -> bool {
+        let mut draft = self.draft();
+        draft.id = None;
+        let result = self.manager.broadcast_all(draft.event());
+        let open: Vec<usize> = self.current.values().copied().collect();
+        let open = open.into_iter().filter(|topic| {
+            let topic = &self.topics[*topic];
+            !topic.is_closed && !topic.is_finished
+        });
+        let open: Vec<usize> = open.collect();
+        // In which order is the engine's affair; the logs tell which it was.
+        let mut unknown = Vec::new();
+        let mut order = BTreeMap::new();
+        for &topic in &open {
+            let stats = self.topics[topic].channel.stats();
+            let newest = stats.and_then(|stats| self.parse(&stats.newest?.to_string()));
+            match newest.filter(|newest| *newest > self.sequence) {
+                Some(newest) => drop(order.insert(newest, topic)),
+                None => unknown.push(topic),
+            }
+        }
+        // Of those that keep nothing and have no clients nobody can tell which
+        // came first, nor can anybody have got anything.
+        let in_doubt = unknown.clone();
+        let (mut clients, mut id, mut events) = (0, String::new(), 0);
+        for _ in &open {
+            let next = order.remove(&(self.sequence + 1));
+            let next = next.or_else(|| unknown.pop());
+            let topic = next.expect("as many numbers as channels");
+            clients += self.topics[topic].members.len();
+            events += 1;
+            let audience = match in_doubt.contains(&topic) {
+                true => Audience::Ids(BTreeSet::new()),
+                false => Audience::All,
+            };
+            id = self.enter(topic, draft.clone(), audience);
+        }
+        for topic in in_doubt {
+            self.topics[topic].since = self.sequence;
+        }
+        match result {
+            Ok(published) if events > 0 => {
+                let said = (
+                    published.events,
+                    published.clients,
+                    published.id.to_string(),
+                );
+                if said != (events, clients, id) {
+                    self.fail(format!("an event to all was {said:?}"));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.fail(format!("an event to all was refused: {error:?}")),
+        }
+        clients > 0
+    }
+
+    pub fn finish(&mut self, topic: usize) -> bool {
+        let draft = self.rng.bool().then(|| self.draft());
+        let state = &self.topics[topic];
+        let event = draft.as_ref().map(Draft::event);
+        let clients = state.members.len();
+        match state.channel.finish(event) {
+            Ok(said) => {
+                if state.is_closed || state.is_finished || said != clients {
+                    self.fail("a channel was finished wrongly");
+                }
+                if let Some(draft) = draft {
+                    self.enter(topic, draft, Audience::All);
+                }
+                self.topics[topic].is_finished = true;
+                self.count("channels finished");
+                clients > 0
+            }
+            Err(_) if state.is_closed || state.is_finished => false,
+            Err(error) => {
+                self.fail(format!("a channel was not finished: {error:?}"));
+                false
+            }
+        }
+    }
+
+    pub fn close(&mut self, topic: usize) -> bool {
+        let state = &mut self.topics[topic];
+        let clients = match self.rng.bool() {
+            true => state.channel.close(),
+            false => {
+                let clients = state.channel.client_count();
+                let is_there = !state.channel.is_closed();
+                // By name, if the name is still this channel's.
+                if is_there && self.current.get(&state.name) == Some(&topic) {
+                    self.manager.remove(&state.name);
+                } else {
+                    state.channel.close();
+                }
+                clients
+            }
+        };
+        state.is_closed = true;
+        let members = std::mem::take(&mut state.members);
+        if clients != members.len() {
+            self.fail(format!(
+                "{clients} clients were closed, not {}",
+                members.len()
+            ));
+        }
+        self.count("channels closed");
+        !members.is_empty()
+    }
+
+    pub fn kick(&mut self, topic: usize, id: &str) -> bool {
+        let state = &mut self.topics[topic];
+        let was_there = state.channel.disconnect(id);
+        let member = state.members.remove(id);
+        if was_there != member.is_some() {
+            self.fail(format!("kicking {id} says {was_there}"));
+        }
+        if let Some(stream) = member {
+            self.streams[stream].is_kicked = true;
+            self.count("kicks");
+        }
+        was_there
+    }
+
+    /// The network has seen the client take something.
+    pub fn on_taken(&mut self, number: usize, at: u64) {
+        let stream = &mut self.streams[number];
+        let pause_ms = at - stream.taken_at.min(at);
+        stream.pause_ms_max = stream.pause_ms_max.max(pause_ms);
+        stream.taken_at = at;
+    }
+
+    pub fn feed(&mut self, stream: usize) -> bool {
+        let mut draft = self.draft();
+        draft.id = None;
+        let Some(sink) = &mut self.streams[stream].sink else {
+            return false;
+        };
+        let Some(handle) = &sink.handle else {
+            return false;
+        };
+        match handle.try_send(draft.event()) {
+            Ok(()) => {
+                let data = draft.data.replace("\r\n", "\n").replace('\r', "\n");
+                sink.sent.push(data);
+                self.sequence += 1;
+                self.count("events to sinks");
+                true
+            }
+            Err(SinkError::Full | SinkError::Gone) => false,
+            Err(error) => {
+                self.fail(format!("a sink refuses: {error:?}"));
+                false
+            }
+        }
+    }
+}
+
+/// An event to be.
+#[derive(Clone)]
+struct Draft {
+    name: Option<String>,
+    id: Option<String>,
+    key: Option<String>,
+    data: String,
+}
+
+impl Draft {
+    fn event(&self) -> Event<'_> {
+        let mut event = Event::message(&*self.data);
+        if let Some(name) = &self.name {
+            event = event.with_name(name);
+        }
+        if let Some(id) = &self.id {
+            event = event.with_id(id);
+        }
+        if let Some(key) = &self.key {
+            event = event.with_key(key);
+        }
+        event
+    }
+}

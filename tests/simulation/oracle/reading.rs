@@ -1,0 +1,334 @@
+//! What clients read, against what they should.
+
+use pushwheel::DisconnectReason;
+
+use super::{Oracle, Publication, SLACK_MS, Want};
+use crate::sse::Dispatched;
+
+impl Oracle {
+    /// The stream has said an id, but no event with it: where it begins.
+    pub fn on_id(&mut self, number: usize, id: &str) {
+        let Some(at) = self.parse(id) else {
+            return self.fail(format!("stream {number} begins at {id:?}, which is no id"));
+        };
+        let stream = &self.streams[number];
+        let Some(joined) = &stream.joined else {
+            return self.fail("a stream that nobody opened");
+        };
+        let mut wrong = None;
+        let all = self
+            .by_sequence
+            .range(..=joined.sequence)
+            .map(|(_, n)| &self.published[*n]);
+        let admitted: Vec<_> = all.filter(|p| self.is_for(stream, p)).collect();
+        let wanted = admitted.iter().copied();
+        let wanted = wanted.filter(|p| !self.is_conflated(p));
+        let sure = |p: &&Publication| {
+            let lane = stream
+                .topics
+                .iter()
+                .position(|t| *t == p.topic)
+                .expect("it is for it");
+            p.sequence >= joined.sure_from[lane]
+        };
+        match &stream.want {
+            Want::Live => {
+                let begins_wrongly = stream.position.is_some_and(|position| position != at);
+                if begins_wrongly || at > joined.sequence {
+                    wrong = Some("a live stream begins elsewhere".to_owned());
+                }
+            }
+            Want::Earliest => {
+                if let Some(lost) = wanted.filter(sure).find(|p| p.sequence <= at) {
+                    wrong = Some(format!("the history is said to begin after {}", lost.id));
+                }
+            }
+            Want::Last(count) => {
+                let wanted: Vec<_> = wanted.collect();
+                let given = wanted.iter().filter(|p| p.sequence > at).count();
+                // With those that may have been replaced, or not.
+                let given_max = admitted.iter().filter(|p| p.sequence > at).count();
+                let withheld = wanted
+                    .iter()
+                    .filter(|p| p.sequence <= at && sure(p))
+                    .count();
+                if given > *count && stream.topics.len() == 1 {
+                    wrong = Some(format!("of the last {count}, {given} are given"));
+                }
+                if given_max < *count && withheld > 0 {
+                    wrong = Some(format!("of the last {count}, only {given} are given"));
+                }
+            }
+            Want::After(asked) => wrong = Some(format!("a stream after {asked} begins elsewhere")),
+        }
+        self.streams[number].position = Some(at);
+        if let Some(wrong) = wrong {
+            self.fail(format!("stream {number}: {wrong} (at {at})"));
+        }
+    }
+
+    pub fn on_event(&mut self, number: usize, event: &Dispatched) {
+        if self.streams[number].sink.is_some() {
+            return self.on_sink_event(number, event);
+        }
+        match event.name.as_str() {
+            "pushwheel.gap" => self.on_gap(number, event),
+            "welcome" => self.on_welcome(number, event),
+            _ => self.on_published(number, event),
+        }
+    }
+
+    fn on_published(&mut self, number: usize, event: &Dispatched) {
+        self.count("deliveries");
+        let Some(found) = self.by_id.get(&event.last_event_id) else {
+            let id = &event.last_event_id;
+            return self.fail(format!(
+                "stream {number} got an event {id:?} that nobody published"
+            ));
+        };
+        let publication = &self.published[*found];
+        let stream = &self.streams[number];
+        let (id, at) = (publication.id.clone(), publication.sequence);
+        let mut wrong = None;
+        if (&publication.name, &publication.data) != (&event.name, &event.data) {
+            wrong = Some(format!("{id} came as {event:?}"));
+        } else if !self.is_for(stream, publication) {
+            let name = &self.topics[publication.topic].name;
+            let audience = &publication.audience;
+            wrong = Some(format!("{id} in {name} is not for it: {audience:?}"));
+        } else {
+            match stream.position {
+                None => wrong = Some(format!("{id} came before the stream said where it begins")),
+                Some(position) if at <= position => {
+                    wrong = Some(format!(
+                        "{id} came again, or out of order, after {position}"
+                    ));
+                }
+                Some(position) => {
+                    if let Some(lost) = self.missing(number, at - 1) {
+                        let policy = self.topics[lost.topic].plan.policy;
+                        let joined = stream.joined.as_ref().map_or(0, |joined| joined.sequence);
+                        wrong = Some(format!(
+                            "{} is lost between {position} and {id} ({policy:?}, key {:?}, for \
+                             {:?}, {} topics, joined at {joined}, {:?}, gap {})",
+                            lost.id,
+                            lost.key,
+                            lost.audience,
+                            stream.topics.len(),
+                            stream.want,
+                            stream.is_gap_told
+                        ));
+                    }
+                }
+            }
+        }
+        if let Some(joined) = &stream.joined
+            && stream.welcomes_got < stream.welcomes_sent
+            && at > joined.sequence
+        {
+            wrong.get_or_insert(format!("{id} came before the welcome"));
+        }
+        self.streams[number].position = Some(at);
+        if let Some(wrong) = wrong {
+            self.fail(format!("stream {number}: {wrong}"));
+        }
+    }
+
+    fn on_welcome(&mut self, number: usize, event: &Dispatched) {
+        self.count("welcomes");
+        let stream = &mut self.streams[number];
+        let expected = format!("welcome {number} {}", stream.welcomes_got);
+        stream.welcomes_got += 1;
+        let joined = stream.joined.as_ref().map_or(0, |joined| joined.sequence);
+        if event.data != expected {
+            self.fail(format!("{expected:?} came as {event:?}"));
+        } else if let Some(missing) = self.missing(number, joined) {
+            let missing = missing.id.clone();
+            self.fail(format!(
+                "stream {number} was welcomed before {missing} was replayed"
+            ));
+        }
+    }
+
+    fn on_gap(&mut self, number: usize, event: &Dispatched) {
+        self.count("gaps");
+        let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let reason = gap["reason"].as_str().unwrap_or_default();
+        let Some(at) = self.parse(&event.last_event_id) else {
+            return self.fail(format!("a gap without a position: {event:?}"));
+        };
+        let stream = &self.streams[number];
+        let Some(joined) = &stream.joined else {
+            return self.fail("a stream that nobody opened");
+        };
+        let mut wrong = None;
+        if reason == "slow" {
+            if !self.may_lag(number) {
+                wrong = Some("it was said to be slow and is not");
+            }
+            if stream.position.is_some_and(|position| position > at) {
+                wrong = Some("a gap leads back");
+            }
+        } else if let Want::After(asked) = &stream.want {
+            let is_first = !stream.is_gap_told;
+            let lost = |position: u64| {
+                stream
+                    .topics
+                    .iter()
+                    .zip(&joined.sure_from)
+                    .any(|(topic, sure_from)| {
+                        let topic = &self.topics[*topic];
+                        let entries = topic
+                            .entries
+                            .iter()
+                            .map(|entry| self.published[*entry].sequence);
+                        let mut unsure = entries.filter(|s| *s <= joined.sequence && s < sure_from);
+                        topic.since > position || unsure.any(|sequence| sequence > position)
+                    })
+            };
+            let is_ours = self.parse(asked).is_some_and(|at| at <= joined.sequence);
+            let is_honest = match reason {
+                "evicted" => stream.position.is_some_and(lost),
+                "restart" => asked.starts_with("foreign-"),
+                // An own id is known as long as its event is kept.
+                "unknown" => {
+                    !is_ours
+                        && !asked.starts_with("foreign-")
+                        && stream
+                            .position
+                            .is_none_or(lost_or_replaced(self, lost, asked))
+                }
+                _ => false,
+            };
+            if !is_first || !is_honest || gap["requested"] != asked.as_str() {
+                wrong = Some("a gap that is none");
+            }
+        } else {
+            wrong = Some("a gap, though nothing was asked for");
+        }
+        let stream = &mut self.streams[number];
+        stream.position = Some(at);
+        stream.is_gap_told = true;
+        if let Some(wrong) = wrong {
+            let stream = &self.streams[number];
+            let want = &stream.want;
+            let wrong = format!("stream {number}: {wrong}: {event:?} ({want:?})");
+            self.fail(wrong);
+        }
+    }
+
+    fn on_sink_event(&mut self, number: usize, event: &Dispatched) {
+        let Some(sink) = &mut self.streams[number].sink else {
+            return;
+        };
+        let expected = sink.sent.get(sink.got).cloned();
+        sink.got += 1;
+        if expected.as_ref() != Some(&event.data) {
+            self.fail(format!("a sink sent {expected:?}, and {event:?} came"));
+        }
+    }
+
+    /// The client has read its stream to the end.
+    pub fn on_end(&mut self, number: usize) {
+        let stream = &self.streams[number];
+        if stream.is_cut {
+            return;
+        }
+        if let Some(sink) = &stream.sink {
+            let stall_ms = self.stall_ms.saturating_sub(SLACK_MS);
+            let is_its_fault = stream.pause_ms_max >= stall_ms || stream.junk_bytes >= 100;
+            let is_excused = is_its_fault || self.shutdown.is_some();
+            let (got, sent) = (sink.got, sink.sent.len());
+            if !is_excused && (sink.handle.is_some() || got < sent) {
+                self.fail(format!(
+                    "a sink's stream ended after {got} events of {sent}"
+                ));
+            }
+            if let Some(sink) = &mut self.streams[number].sink {
+                sink.is_over = true;
+            }
+            return;
+        }
+        let Some((reason, at)) = stream.gone else {
+            // Whoever was sent away may have ended by itself before its turn
+            // came; `check_end` sees to it that it is told in the end.
+            let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
+            let is_sent_away = stream.is_kicked || stream.is_replaced;
+            let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed);
+            if stream.joined.is_some() && !is_sent_away {
+                self.fail(format!(
+                    "stream {number} ended, and on_disconnect was not called"
+                ));
+            }
+            return;
+        };
+        let through = match (reason, self.shutdown) {
+            (DisconnectReason::Finished, _) => u64::MAX,
+            (DisconnectReason::Shutdown, Some((sequence, deadline))) if at < deadline => sequence,
+            _ => return,
+        };
+        if stream
+            .topics
+            .iter()
+            .any(|topic| self.topics[*topic].is_closed)
+            && reason != DisconnectReason::Finished
+        {
+            return;
+        }
+        if let Some(missing) = self.missing(number, through) {
+            let missing = missing.id.clone();
+            self.fail(format!(
+                "stream {number} ended ({reason}) without {missing}"
+            ));
+        }
+        let stream = &self.streams[number];
+        if stream.welcomes_got < stream.welcomes_sent {
+            self.fail(format!(
+                "stream {number} ended ({reason}) without its welcome"
+            ));
+        }
+    }
+
+    /// What a browser that comes back says it has seen must be no more than
+    /// what it has.
+    pub fn on_reconnect(&mut self, number: usize, last_event_id: &str) {
+        let at = self
+            .by_id
+            .get(last_event_id)
+            .map(|n| self.published[*n].sequence);
+        let at = at.or(self.parse(last_event_id));
+        let position = self.streams[number].position;
+        if at.is_some_and(|at| position.is_some_and(|position| at > position)) {
+            self.fail(format!("the id {last_event_id} runs ahead of {position:?}"));
+        }
+    }
+
+    /// A random id from the past.
+    pub fn some_id(&mut self) -> Option<String> {
+        let newest = self.published.len();
+        let back = self.rng.usize(0..newest.clamp(1, 60));
+        let publication = self.published.get(newest.checked_sub(back + 1)?)?;
+        Some(publication.id.clone())
+    }
+
+    /// An id of the engine's own spelling that it has not given yet.
+    pub fn future_id(&self) -> String {
+        self.id_of(self.sequence + 1_000_000)
+    }
+}
+
+/// Whether the event of an own id may be gone from the log.
+fn lost_or_replaced<'a>(
+    oracle: &'a Oracle,
+    lost: impl Fn(u64) -> bool + 'a,
+    asked: &'a str,
+) -> impl Fn(u64) -> bool + 'a {
+    move |position| {
+        let own = oracle
+            .by_id
+            .get(asked)
+            .map(|number| &oracle.published[*number]);
+        // `position - 1`: the event itself is what must be kept.
+        own.is_none_or(|own| oracle.is_conflated(own) || lost(position - 1))
+    }
+}

@@ -1,0 +1,112 @@
+//! The engine's routes in a simulation, whose callbacks tell the oracle.
+
+use std::time::Duration;
+
+use pushwheel::{ClientId, Request, Response, SinkOptions, Subscription};
+use serde_json::json;
+
+use super::client::{HELLO, LARGE_BYTES};
+use super::oracle::To;
+use super::{Shared, lock};
+
+pub fn routes(engine: pushwheel::EngineBuilder, oracle: &Shared) -> pushwheel::EngineBuilder {
+    let (events, later, sinks) = (oracle.clone(), oracle.clone(), oracle.clone());
+    let subscribe = move |request: &Request| subscription(&events, request);
+    let defer = move |request: &Request| {
+        let subscription = subscription(&later, request);
+        let oracle = later.clone();
+        Response::deferred(move |responder| {
+            lock(&oracle).responders.push((responder, subscription));
+        })
+    };
+    let sink = move |request: &Request| {
+        let number = number_of(request).expect("a sink's request has its number");
+        let oracle = sinks.clone();
+        let (buffer_max, beat_ms) = {
+            let rng = &mut lock(&oracle).rng;
+            (rng.usize(1..5_000), rng.u64(300..3_000))
+        };
+        let options = SinkOptions::new()
+            .buffer_bytes_max(buffer_max)
+            .heartbeat(Duration::from_millis(beat_ms));
+        Response::stream_with(options, move |sink| {
+            let mut oracle = lock(&oracle);
+            let record = oracle.streams[number].sink.as_mut().expect("it is one");
+            record.handle = Some(sink);
+            record.is_opened = true;
+            oracle.count("sinks");
+            oracle.feed(number);
+        })
+    };
+    let large = "x".repeat(LARGE_BYTES);
+    let engine = engine.get("/events", subscribe).unwrap();
+    let engine = engine
+        .get("/later", defer)
+        .unwrap()
+        .get("/sink", sink)
+        .unwrap();
+    let engine = engine.get("/hello", |_| HELLO).unwrap();
+    engine.get("/large", move |_| large.clone()).unwrap()
+}
+
+fn number_of(request: &Request) -> Option<usize> {
+    request.query("stream")?.parse().ok()
+}
+
+/// What a subscriber asks for.
+fn subscription(shared: &Shared, request: &Request) -> Response {
+    let mut oracle = lock(shared);
+    let mut topics = Vec::new();
+    for (name, value) in request.query_pairs() {
+        if name == "channel" {
+            let topic = oracle.open(&value);
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+    }
+    let mut channels = topics
+        .iter()
+        .map(|topic| oracle.topics[*topic].channel.clone());
+    let first = channels.next().expect("a request names its channels");
+    let mut subscription = channels.fold(Subscription::new(&first), |all, one| all.and(&one));
+    let Some(number) = number_of(request) else {
+        return subscription.into();
+    };
+    if let Some(id) = request.query("id") {
+        subscription = subscription.client_id(ClientId::new(&id).unwrap());
+    }
+    if let Some(role) = oracle.role_of(number) {
+        subscription = subscription.metadata(json!({"role": role, "n": number}));
+    }
+    // What callbacks do is drawn now.
+    let welcomes = [0, 0, 0, 1, 3][oracle.rng.usize(0..5)];
+    let announces = oracle.rng.u32(0..20) == 0;
+    let leaves_a_word = oracle.rng.u32(0..20) == 0;
+    let kicks_itself = oracle.rng.u32(0..150) == 0;
+    drop(oracle);
+    let (connect, disconnect) = (shared.clone(), shared.clone());
+    let joins = topics.clone();
+    let subscription = subscription
+        .on_connect(move |info| {
+            let mut oracle = lock(&connect);
+            oracle.on_connect(number, joins.clone(), info);
+            for _ in 0..welcomes {
+                oracle.welcome(number);
+            }
+            if announces {
+                oracle.publish(joins[0], To::All, 2);
+            }
+            if kicks_itself {
+                oracle.kick(joins[0], &info.id.to_string());
+            }
+        })
+        .on_disconnect(move |info, reason| {
+            let mut oracle = lock(&disconnect);
+            oracle.on_disconnect(number, info, reason);
+            if leaves_a_word {
+                oracle.publish(topics[0], To::All, 1);
+            }
+        });
+    subscription.into()
+}
