@@ -133,6 +133,8 @@ pub struct Stream {
     pub gone: Option<(DisconnectReason, u64)>,
     /// Everything for it up to here has come, or was told to be lost.
     position: Option<u64>,
+    /// It has read something that says where it is.
+    has_begun: bool,
     is_gap_told: bool,
     welcomes_sent: usize,
     welcomes_got: usize,

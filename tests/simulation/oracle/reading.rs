@@ -62,6 +62,7 @@ impl Oracle {
             Want::After(asked) => wrong = Some(format!("a stream after {asked} begins elsewhere")),
         }
         self.streams[number].position = Some(at);
+        self.streams[number].has_begun = true;
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong} (at {at})"));
         }
@@ -129,6 +130,7 @@ impl Oracle {
             wrong.get_or_insert(format!("{id} came before the welcome"));
         }
         self.streams[number].position = Some(at);
+        self.streams[number].has_begun = true;
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong}"));
         }
@@ -208,6 +210,7 @@ impl Oracle {
         }
         let stream = &mut self.streams[number];
         stream.position = Some(at);
+        stream.has_begun = true;
         stream.is_gap_told = true;
         if let Some(wrong) = wrong {
             let stream = &self.streams[number];

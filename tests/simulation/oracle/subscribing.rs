@@ -15,6 +15,7 @@ impl Oracle {
             joined: None,
             gone: None,
             position: None,
+            has_begun: false,
             is_gap_told: false,
             welcomes_sent: 0,
             welcomes_got: 0,
@@ -142,7 +143,8 @@ impl Oracle {
     /// have lost some of it.
     pub(super) fn may_lag(&self, number: usize) -> bool {
         let stream = &self.streams[number];
-        let position = stream.position.unwrap_or(0);
+        // Where it begins, if its id is not known any more, it is yet to hear.
+        let position = stream.position.filter(|_| stream.has_begun).unwrap_or(0);
         stream.topics.iter().any(|topic| {
             let topic = &self.topics[*topic];
             let waiting = topic
