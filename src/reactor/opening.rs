@@ -321,6 +321,7 @@ impl<N: Net> Reactor<N> {
             self.fall_behind(key, joined.seen, owed, is_blocked);
             let cursor = self.connections.stream(key).cursor;
             let cursor = &mut self.cursors[cursor as usize];
+            cursor.replay_through = joined.now;
             cursor.keyed_through = joined.keyed_through;
             if has_replay && !welcome.is_empty() {
                 cursor.welcome = Some((joined.now, Frame::raw(welcome)));

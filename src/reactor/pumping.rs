@@ -289,9 +289,9 @@ impl<N: Net> Reactor<N> {
                 }
                 through = through.min(*after);
             }
-            // What a newcomer is to be sent apart goes beyond what was gathered
-            // when others have published elsewhere in the meantime.
-            let is_newcomer = cursor.welcome.is_some() || cursor.keyed_through > seen;
+            // Others may have published in the meantime, which is not gathered
+            // yet, and was before it came.
+            let is_newcomer = cursor.replay_through > seen;
             if seen == feed.through && !is_newcomer {
                 return self.catch_up(key);
             }

@@ -33,6 +33,7 @@ impl<N: Net> Reactor<N> {
     ) {
         let cursor = self.cursors.insert(Cursor {
             seen,
+            replay_through: 0,
             keyed_through: 0,
             welcome: None,
             owed,
