@@ -89,6 +89,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
         119_520_901_506_296,
         "the same, of a closed channel of several",
     ),
+    (14_722_002_067_549, "a newcomer joins the many too early"),
 ];
 
 #[test]
