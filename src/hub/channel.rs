@@ -46,7 +46,8 @@ pub(crate) struct Shared {
     hub: Arc<Hub>,
     key: ChannelKey,
     name: Arc<str>,
-    options: Arc<ChannelOptions>,
+    /// As the channel was made, for as long as it is there.
+    compress_from: Option<usize>,
 }
 
 impl fmt::Debug for Channel {
@@ -317,8 +318,22 @@ impl Channel {
     }
 
     fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
-        let compress_from = self.options().compress_from;
-        self.shared.hub.encode(event, compress_from)
+        let shared = &self.shared;
+        shared.hub.encode(event, shared.compress_from)
+    }
+
+    /// Gives the channel other options, at once and for the clients that it
+    /// has too. Nobody is disconnected: a lower
+    /// [`max_clients`](ChannelOptions::max_clients) keeps newcomers out.
+    ///
+    /// Three things stay as the channel was made, because what is in its
+    /// history and its clients' streams depends on them:
+    /// [`compress_from`](ChannelOptions::compress_from),
+    /// [`index`](ChannelOptions::index), and whether it
+    /// [conflates](crate::LagPolicy::Conflate).
+    pub fn set_options(&self, options: ChannelOptions) {
+        let shared = &self.shared;
+        shared.hub.set_options(shared.key, options);
     }
 
     /// Ends the channel in good order: its clients are sent what there is,
@@ -446,13 +461,13 @@ impl Channel {
         hub: &Arc<Hub>,
         key: ChannelKey,
         name: Arc<str>,
-        options: Arc<ChannelOptions>,
+        compress_from: Option<usize>,
     ) -> Channel {
         let shared = Shared {
             hub: hub.clone(),
             key,
             name,
-            options,
+            compress_from,
         };
         Channel {
             shared: Arc::new(shared),
@@ -465,10 +480,6 @@ impl Channel {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    pub(crate) fn options(&self) -> &ChannelOptions {
-        &self.shared.options
     }
 
     pub(crate) fn key(&self) -> ChannelKey {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::channel::{Channel, ChannelStats, PublishError, Published};
 use super::client::DisconnectReason;
 use super::clock::Clock;
-use super::options::ChannelOptions;
+use super::options::{ChannelOptions, OptionsByName};
 use super::state::ChannelState;
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
@@ -89,14 +89,36 @@ impl Default for ChannelManager {
 #[derive(Clone, Debug, Default)]
 pub struct ChannelManagerBuilder {
     pub(super) settings: Settings,
-    pub(super) defaults: ChannelOptions,
+    pub(super) options_by_name: OptionsByName,
 }
 
 impl ChannelManagerBuilder {
     /// What a channel is made with when nobody says otherwise.
     #[must_use]
-    pub fn defaults(mut self, options: ChannelOptions) -> Self {
-        self.defaults = options;
+    pub fn defaults(self, options: ChannelOptions) -> Self {
+        self.options_by_name(move |_| options.clone())
+    }
+
+    /// The same for each channel by its name, instead of
+    /// [`defaults`](Self::defaults).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pushwheel::{ChannelManager, ChannelOptions, History};
+    ///
+    /// let channels = ChannelManager::builder()
+    ///     .options_by_name(|name| match name.starts_with("log.") {
+    ///         true => ChannelOptions::new().history(History::events(10_000)),
+    ///         false => ChannelOptions::new(),
+    ///     })
+    ///     .build();
+    /// ```
+    #[must_use]
+    pub fn options_by_name(
+        mut self,
+        options: impl Fn(&str) -> ChannelOptions + Send + Sync + 'static,
+    ) -> Self {
+        self.options_by_name = OptionsByName::new(options);
         self
     }
 
@@ -130,7 +152,7 @@ impl ChannelManagerBuilder {
 
     fn build_with(self, clock: Clock, randomness: Randomness) -> ChannelManager {
         ChannelManager {
-            hub: Hub::new(clock, randomness, self.settings, self.defaults),
+            hub: Hub::new(clock, randomness, self.settings, self.options_by_name),
         }
     }
 }
@@ -167,7 +189,17 @@ impl ChannelManager {
     /// # Errors
     /// When no channel can have the name, or there are too many.
     pub fn get_or_create(&self, name: &str) -> Result<Channel, ChannelError> {
-        self.get_or_create_with(name, || (*self.hub.defaults).clone())
+        self.get_or_create_with(name, || self.hub.options_for(name))
+    }
+
+    /// Changes what channels are made with, and gives the channels that there
+    /// are what it says for their names, as
+    /// [`Channel::set_options`] does. Costs by the number of channels.
+    pub fn set_options_by_name(
+        &self,
+        options: impl Fn(&str) -> ChannelOptions + Send + Sync + 'static,
+    ) {
+        self.hub.set_options_by_name(&OptionsByName::new(options));
     }
 
     /// The channel of this name, made with `options` if there is none; one
@@ -337,7 +369,8 @@ impl Hub {
         if let Some(shared) = channel.shared.upgrade() {
             return Channel::from_shared(shared);
         }
-        let handle = Channel::new(self, key, channel.name.clone(), channel.options.clone());
+        let compress_from = channel.options.compress_from;
+        let handle = Channel::new(self, key, channel.name.clone(), compress_from);
         channel.shared = Arc::downgrade(handle.shared());
         handle
     }

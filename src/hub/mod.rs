@@ -13,6 +13,7 @@
 
 pub(crate) mod audience;
 pub(crate) mod batch;
+mod changing;
 pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod clock;
@@ -29,14 +30,14 @@ mod state;
 mod subscribe;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use uuid::Uuid;
 
 use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
 use clock::Clock;
 use id::{Epoch, EventId};
-use options::ChannelOptions;
+use options::OptionsByName;
 use state::State;
 
 pub(crate) use reading::{Read, Report, Source, Span};
@@ -76,6 +77,8 @@ pub(crate) struct Work {
     /// Channels that have new entries for its members.
     pub(crate) dirty: Vec<ChannelKey>,
     pub(crate) departures: Vec<Departure>,
+    /// Channels that were given other options.
+    pub(crate) changed: Vec<ChannelKey>,
 }
 
 /// How the hub wakes a sleeping reactor.
@@ -136,7 +139,7 @@ pub(crate) struct Hub {
     /// `<epoch>-`: what every id begins with.
     id_prefix: Box<str>,
     /// What a channel is made with when nobody says otherwise.
-    pub(crate) defaults: Arc<ChannelOptions>,
+    options_by_name: RwLock<OptionsByName>,
     wakers: OnceLock<Box<[Waker]>>,
     state: Mutex<State>,
 }
@@ -154,14 +157,20 @@ impl Hub {
         clock: Clock,
         randomness: Randomness,
         settings: state::Settings,
-        defaults: ChannelOptions,
+        options_by_name: OptionsByName,
     ) -> Arc<Hub> {
         #[allow(
             clippy::cast_possible_truncation,
             reason = "any 32 of the bits will do"
         )]
         let epoch = Epoch::from_random(randomness.bits() as u32);
-        Hub::of_epoch(epoch, clock, randomness, State::new(settings), defaults)
+        Hub::of_epoch(
+            epoch,
+            clock,
+            randomness,
+            State::new(settings),
+            options_by_name,
+        )
     }
 
     /// A hub that goes on where another one ended.
@@ -170,14 +179,14 @@ impl Hub {
         clock: Clock,
         randomness: Randomness,
         state: State,
-        defaults: ChannelOptions,
+        options_by_name: OptionsByName,
     ) -> Arc<Hub> {
         Arc::new(Hub {
             clock,
             randomness,
             id_prefix: format!("{}-", epoch.as_str()).into(),
             epoch,
-            defaults: Arc::new(defaults),
+            options_by_name: RwLock::new(options_by_name),
             wakers: OnceLock::new(),
             state: Mutex::new(state),
         })

@@ -1,5 +1,6 @@
 //! What can be chosen for a channel.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,32 @@ pub enum LagPolicy {
 
 /// What a conflating channel keeps when its options name no history.
 const CONFLATED: History = History::events(1_000).age_max(Duration::MAX);
+
+/// What a channel is made with, by its name.
+#[derive(Clone)]
+pub(crate) struct OptionsByName(Arc<dyn Fn(&str) -> ChannelOptions + Send + Sync>);
+
+impl OptionsByName {
+    pub(crate) fn new(options: impl Fn(&str) -> ChannelOptions + Send + Sync + 'static) -> Self {
+        OptionsByName(Arc::new(options))
+    }
+
+    pub(crate) fn of(&self, name: &str) -> ChannelOptions {
+        (self.0)(name)
+    }
+}
+
+impl Default for OptionsByName {
+    fn default() -> Self {
+        OptionsByName::new(|_| ChannelOptions::new())
+    }
+}
+
+impl fmt::Debug for OptionsByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OptionsByName(..)")
+    }
+}
 
 /// The options of a channel, by method chaining.
 ///

@@ -146,8 +146,8 @@ impl ChannelManagerBuilder {
     /// When it cannot be read, is torn or damaged, of another version, or
     /// something else; and when it has more channels than there may be.
     pub fn restore(self, from: impl Read) -> Result<ChannelManager, RestoreError> {
-        let defaults = self.defaults.clone();
-        self.restore_with(from, |_| defaults.clone())
+        let options = self.options_by_name.clone();
+        self.restore_with(from, |name| options.of(name))
     }
 
     /// The same with options for each channel, by its name.
@@ -210,7 +210,7 @@ impl ChannelManagerBuilder {
                 clock,
                 Randomness::System,
                 state,
-                self.defaults,
+                self.options_by_name,
             ),
         })
     }

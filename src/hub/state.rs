@@ -345,6 +345,11 @@ impl State {
         }
     }
 
+    /// Has a reactor look at the channel's options.
+    pub(super) fn note_changed(&mut self, reactor: usize, key: ChannelKey) {
+        self.desks[reactor].work.changed.push(key);
+    }
+
     /// Whether there are clients whom the reactor has yet to disconnect.
     pub(super) fn has_departures(&self, reactor: u16) -> bool {
         !self.desks[usize::from(reactor)].work.departures.is_empty()
@@ -353,7 +358,9 @@ impl State {
     /// Whether the reactor may sleep; if so, whoever brings work wakes it.
     pub(super) fn may_sleep(&mut self, reactor: u16) -> bool {
         let desk = &mut self.desks[usize::from(reactor)];
-        let has_work = !desk.work.dirty.is_empty() || !desk.work.departures.is_empty();
+        let work = &desk.work;
+        let has_work =
+            !work.dirty.is_empty() || !work.departures.is_empty() || !work.changed.is_empty();
         desk.is_awake = has_work;
         !has_work
     }

@@ -458,6 +458,9 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
+        for key in work.changed.drain(..) {
+            self.take_options(key);
+        }
         for departure in work.departures.drain(..) {
             self.note_leaving(departure.token);
             self.departures.push_back(departure);

@@ -48,7 +48,7 @@ impl<N: Net> Reactor<N> {
             );
             return self.answer(key, request.clone(), response, output);
         }
-        let headers = all_headers(headers, &subscription);
+        let headers = self.all_headers(headers, &subscription);
         if *request.method() == Method::Head {
             return self.answer_head(key, &headers, output);
         }
@@ -141,6 +141,25 @@ impl<N: Net> Reactor<N> {
             }
             Err(error) => self.turn_away(key, request, error, &headers, output),
         }
+    }
+
+    /// The headers of a subscription's response, whatever it comes to: the
+    /// handler's, its own, and those of its channels, which may say the same.
+    fn all_headers(&self, mut headers: Headers, subscription: &Subscription) -> Headers {
+        let channels = subscription.channels.iter();
+        let options: Vec<_> = channels
+            .map(|channel| self.hub.options_of_all(&[channel.key()]))
+            .collect();
+        let own = subscription.headers.iter();
+        for (name, value) in own.chain(options.iter().flat_map(|o| o.headers.iter())) {
+            if !headers.iter().any(|field| field == (name, value)) {
+                let added = headers.append(name.to_owned(), value.to_owned());
+                added.expect("it was checked before");
+            }
+        }
+        // The bytes are what they are.
+        headers.remove("Content-Type");
+        headers
     }
 
     /// What a GET would be answered, without the stream.
@@ -336,20 +355,4 @@ impl<N: Net> Reactor<N> {
             self.hang_up(key, DisconnectReason::Gone);
         }
     }
-}
-
-/// The headers of a subscription's response, whatever it comes to: the
-/// handler's, its own, and those of its channels, which may say the same.
-fn all_headers(mut headers: Headers, subscription: &Subscription) -> Headers {
-    let channels = subscription.channels.iter();
-    let own = subscription.headers.iter();
-    for (name, value) in own.chain(channels.flat_map(|c| c.options().headers.iter())) {
-        if !headers.iter().any(|field| field == (name, value)) {
-            let added = headers.append(name.to_owned(), value.to_owned());
-            added.expect("it was checked before");
-        }
-    }
-    // The bytes are what they are.
-    headers.remove("Content-Type");
-    headers
 }

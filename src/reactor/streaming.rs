@@ -105,6 +105,22 @@ impl<N: Net> Reactor<N> {
         Some((ticks - spread).max(1))
     }
 
+    /// A channel was given other options. Costs by the clients of its feeds
+    /// when the heartbeat is another, and else nothing.
+    pub(super) fn take_options(&mut self, channel: ChannelKey) {
+        let feeds = self.feeds.locals.get(&channel);
+        for id in feeds.map_or_else(Vec::new, |local| local.feeds.clone()) {
+            let feed = self.feeds.get_mut(id);
+            let options = self.hub.options_of_all(&feed.channels);
+            let before = std::mem::replace(&mut feed.options, options);
+            if before.heartbeat != feed.options.heartbeat {
+                for key in feed.current.clone() {
+                    self.await_heartbeat(key);
+                }
+            }
+        }
+    }
+
     pub(super) fn await_heartbeat(&mut self, key: u32) {
         match self.heartbeat_ticks(key) {
             Some(ticks) => {

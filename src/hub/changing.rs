@@ -1,0 +1,92 @@
+//! Other options for channels that are there already.
+//!
+//! A channel's options stand in its state, and reactors have a copy of what
+//! their clients need: the hub tells them when it has changed. Two things stay
+//! as the channel was made, because entries and streams that are there depend
+//! on them: whether events are compressed, and whether they conflate; and the
+//! index, which every member is in.
+
+use std::sync::{Arc, PoisonError};
+
+use super::options::{ChannelOptions, LagPolicy, OptionsByName};
+use super::state::State;
+use super::{ChannelKey, Hub, Wake};
+
+impl Hub {
+    /// What a channel of this name is made with when nobody says otherwise.
+    pub(crate) fn options_for(&self, name: &str) -> ChannelOptions {
+        let by_name = self.options_by_name.read();
+        // Out of the lock before user code runs.
+        let by_name = by_name.unwrap_or_else(PoisonError::into_inner).clone();
+        by_name.of(name)
+    }
+
+    /// Changes that, for the channels that there are as well.
+    pub(crate) fn set_options_by_name(&self, by_name: &OptionsByName) {
+        let current = self.options_by_name.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = by_name.clone();
+        let names: Vec<_> = self.lock().names.clone().into_iter().collect();
+        for (name, key) in names {
+            self.set_options(key, by_name.of(&name));
+        }
+    }
+
+    /// Gives a channel other options; nothing if it is gone.
+    pub(crate) fn set_options(&self, key: ChannelKey, options: ChannelOptions) {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.lock();
+        let Some(channel) = state.get_mut(key) else {
+            return;
+        };
+        let before = channel.options.clone();
+        channel.options = Arc::new(options.fitting(&before));
+        if before.publish_rate != channel.options.publish_rate {
+            channel.bucket = None;
+        }
+        channel.trim(now_ms);
+        let wake = state.mark_changed(key);
+        drop(state);
+        self.wake(wake);
+    }
+
+    /// What holds for a stream of all these channels, as of now.
+    pub(crate) fn options_of_all(&self, channels: &[ChannelKey]) -> Arc<ChannelOptions> {
+        let state = self.lock();
+        let channels = channels.iter().filter_map(|key| state.get(*key));
+        ChannelOptions::of_all(channels.map(|channel| &channel.options))
+    }
+}
+
+impl State {
+    /// Tells all reactors that have members of the channel.
+    fn mark_changed(&mut self, key: ChannelKey) -> Wake {
+        let mut wake = Wake::default();
+        let reaches = self.get(key).map_or(&[][..], |channel| &channel.reaches);
+        let concerned = reaches.iter().enumerate();
+        let concerned: Vec<usize> = concerned
+            .filter(|(_, reach)| reach.members > 0)
+            .map(|(reactor, _)| reactor)
+            .collect();
+        for reactor in concerned {
+            self.note_changed(reactor, key);
+            wake.merge(self.rouse(reactor));
+        }
+        wake
+    }
+}
+
+impl ChannelOptions {
+    /// These options, for a channel that was made with `before`.
+    fn fitting(mut self, before: &ChannelOptions) -> ChannelOptions {
+        self.compress_from = before.compress_from;
+        self.indexed.clone_from(&before.indexed);
+        if self.conflates() != before.conflates() {
+            self.lag_policy = match before.lag_policy {
+                LagPolicy::Conflate => LagPolicy::Conflate,
+                // What it says of those who are left behind.
+                _ => LagPolicy::Skip,
+            };
+        }
+        self
+    }
+}

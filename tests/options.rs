@@ -1,0 +1,125 @@
+//! Options that change while clients are there.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Served, told};
+use pushwheel::{ChannelManager, ChannelOptions, Event, History, LagPolicy, PublishError, Rate};
+
+#[test]
+fn who_is_there_hears_the_new_heartbeat() {
+    let silent = || ChannelOptions::new().heartbeat(Duration::ZERO);
+    let (served, news) = Served::channel(silent());
+    let mut client = served.subscribe("/stream");
+    // The greeting is a comment too.
+    while client.comments() < 1 {
+        client.read(1);
+    }
+    news.set_options(silent().heartbeat(Duration::from_millis(100)));
+    while client.comments() < 3 {
+        client.read(1);
+    }
+    // Off again: what it is told next is the event.
+    news.set_options(silent());
+    news.broadcast(Event::message("here")).unwrap();
+    assert_eq!(told(&[client.next()]), ["here"]);
+}
+
+#[test]
+fn newcomers_meet_the_new_limit_and_headers_and_nobody_is_sent_away() {
+    let (served, news) = Served::channel(ChannelOptions::new());
+    let mut ann = served.subscribe("/stream");
+    let one = ChannelOptions::new().max_clients(1);
+    news.set_options(one.header("X-Room", "small").unwrap());
+    let refused = served.connect().get("/stream");
+    assert_eq!(
+        (refused.status, refused.header("x-room")),
+        (503, Some("small"))
+    );
+    assert_eq!(refused.error_code(), "channel_full");
+    news.set_options(ChannelOptions::new());
+    let mut bea = served.subscribe("/stream");
+    news.broadcast(Event::message("both")).unwrap();
+    for client in [&mut ann, &mut bea] {
+        assert_eq!(told(&[client.next()]), ["both"]);
+    }
+}
+
+#[test]
+fn the_history_is_cut_and_grows_as_the_new_options_say() {
+    let keeping = |events| ChannelOptions::new().history(History::events(events));
+    let channels = ChannelManager::builder().defaults(keeping(10)).build();
+    let news = channels.get_or_create("news").unwrap();
+    let publish = |count| {
+        for n in 0..count {
+            news.broadcast(Event::message(n.to_string())).unwrap();
+        }
+        news.stats().unwrap().history_events
+    };
+    assert_eq!(publish(10), 10);
+    news.set_options(keeping(3));
+    assert_eq!(news.stats().unwrap().history_events, 3);
+    news.set_options(keeping(5));
+    assert_eq!(publish(10), 5);
+}
+
+#[test]
+fn a_new_rate_begins_with_a_full_bucket() {
+    let hourly = |burst| Rate::per_second(1.0 / 3600.0).burst(burst);
+    let options = |burst| ChannelOptions::new().publish_rate(hourly(burst));
+    let channels = ChannelManager::builder().defaults(options(1)).build();
+    let news = channels.get_or_create("news").unwrap();
+    let publish = || news.broadcast(Event::message("x"));
+    assert!(publish().is_ok());
+    assert!(matches!(publish(), Err(PublishError::RateLimited { .. })));
+    news.set_options(options(2));
+    assert!(publish().is_ok() && publish().is_ok());
+    assert!(matches!(publish(), Err(PublishError::RateLimited { .. })));
+    news.set_options(ChannelOptions::new());
+    assert!(publish().is_ok());
+}
+
+#[test]
+fn a_channel_made_to_conflate_or_not_stays_so() {
+    let history = || ChannelOptions::new().history(History::events(10));
+    let conflating = || history().lag_policy(LagPolicy::Conflate);
+    for (made_with, given, kept) in [(conflating(), history(), 1), (history(), conflating(), 2)] {
+        let channels = ChannelManager::builder().defaults(made_with).build();
+        let prices = channels.get_or_create("prices").unwrap();
+        prices.set_options(given);
+        for price in ["1", "2"] {
+            prices
+                .broadcast(Event::message(price).with_key("a"))
+                .unwrap();
+        }
+        assert_eq!(prices.stats().unwrap().history_events, kept);
+    }
+}
+
+#[test]
+fn channels_are_made_and_changed_by_their_names() {
+    let by_name = |long: usize| {
+        move |name: &str| match name.starts_with("log.") {
+            true => ChannelOptions::new().history(History::events(long)),
+            false => ChannelOptions::new(),
+        }
+    };
+    let channels = ChannelManager::builder()
+        .options_by_name(by_name(4))
+        .build();
+    let kept = |name: &str| {
+        let channel = channels.get_or_create(name).unwrap();
+        for _ in 0..10 {
+            channel.broadcast(Event::message("x")).unwrap();
+        }
+        channel.stats().unwrap().history_events
+    };
+    assert_eq!((kept("log.a"), kept("news")), (4, 0));
+    channels.set_options_by_name(by_name(2));
+    let stats = channels.get("log.a").unwrap().stats().unwrap();
+    assert_eq!(stats.history_events, 2);
+    assert_eq!((kept("log.b"), kept("news")), (2, 0));
+}
