@@ -20,6 +20,8 @@ struct Arguments {
 enum Command {
     /// Run the server.
     Serve(cli::serve::Arguments),
+    /// Print or check the server's settings.
+    Config(cli::settings::show::Arguments),
     /// Subscribe to a channel and print its events.
     Sub(cli::sub::Arguments),
     /// Publish an event to a channel.
@@ -34,8 +36,11 @@ enum Command {
 fn main() -> ExitCode {
     let environment = env_logger::Env::new().filter_or("PUSHWHEEL_LOG", "info");
     env_logger::Builder::from_env(environment).init();
+    // What follows the subcommand, for those who read it once more.
+    let words = std::env::args_os().skip(2).collect();
     let done = match Arguments::parse().command {
-        Command::Serve(arguments) => cli::serve::run(&arguments),
+        Command::Serve(_) => cli::serve::run(words),
+        Command::Config(arguments) => cli::settings::show::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments).map_err(|fault| fault.to_string()),

@@ -6,7 +6,7 @@ use std::fmt;
 mod http;
 pub(crate) mod publish;
 pub(crate) mod serve;
-mod state;
+pub(crate) mod settings;
 mod stream;
 pub(crate) mod sub;
 

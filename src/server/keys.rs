@@ -9,7 +9,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use crate::{IntoResponse, Request, Response};
+use crate::{Request, Response};
 
 /// A secret that its holder sends as `Authorization: Bearer KEY`.
 ///
@@ -81,20 +81,8 @@ impl Keys {
         self.publish.is_none() && self.admin.is_none()
     }
 
-    /// A route for those who have the right.
-    pub(super) fn guard<R: IntoResponse>(
-        &self,
-        right: Right,
-        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> impl Fn(&Request) -> Response + Send + Sync + 'static {
-        let keys = self.clone();
-        move |request| match keys.check(right, request) {
-            Ok(()) => handler(request).into_response(),
-            Err(refused) => refused,
-        }
-    }
-
-    fn check(&self, right: Right, request: &Request) -> Result<(), Response> {
+    /// Refuses who has not the right.
+    pub(super) fn check(&self, right: Right, request: &Request) -> Result<(), Response> {
         if self.are_none() {
             return Ok(());
         }

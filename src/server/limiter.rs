@@ -15,32 +15,35 @@ const ADDRESSES_MAX: usize = 100_000;
 /// The buckets of those who have published lately.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
-    rate: Option<Rate>,
     buckets: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
     started: Instant,
 }
 
 impl Limiter {
-    /// Without a rate nothing is limited, and nobody remembered.
     #[allow(
         clippy::disallowed_methods,
         reason = "the edge: milliseconds are counted from here"
     )]
-    pub(super) fn new(rate: Option<Rate>) -> Limiter {
+    pub(super) fn new() -> Limiter {
         Limiter {
-            rate,
             buckets: Arc::default(),
             started: Instant::now(),
         }
     }
 
-    /// Takes note that `address` publishes `events`.
+    /// Takes note that `address` publishes `events`. Without a rate nothing is
+    /// limited, and nobody remembered.
     ///
     /// # Errors
     /// When that is more than it may; says after what time it may.
     #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
-    pub(super) fn admit(&self, address: IpAddr, events: usize) -> Result<(), Duration> {
-        match self.rate {
+    pub(super) fn admit(
+        &self,
+        rate: Option<Rate>,
+        address: IpAddr,
+        events: usize,
+    ) -> Result<(), Duration> {
+        match rate {
             Some(rate) => {
                 let now_ms = self.started.elapsed().as_millis() as u64;
                 self.admit_at(rate, address, events, now_ms)
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn each_address_has_its_own_rate_and_a_network_of_ipv6_one() {
         let rate = Rate::per_second(1.0).burst(2);
-        let limiter = Limiter::new(Some(rate));
+        let limiter = Limiter::new();
         let admit = |address: &str| limiter.admit_at(rate, address.parse().unwrap(), 1, 0);
         for address in ["10.0.0.1", "10.0.0.2", "2001:db8::1"] {
             assert_eq!([admit(address), admit(address)], [Ok(()), Ok(())]);
@@ -103,7 +106,7 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_is_forgotten() {
         let rate = Rate::per_second(1.0);
-        let limiter = Limiter::new(Some(rate));
+        let limiter = Limiter::new();
         for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             let address = IpAddr::V4(n.into());
             assert_eq!(limiter.admit_at(rate, address, 1, 0), Ok(()));

@@ -11,17 +11,17 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::errors::Problem;
-use super::limiter::Limiter;
+use super::live::Live;
 use super::message;
 use crate::{
     Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
 };
 
 /// `POST /channels/{channel}`
-pub(super) fn to_one(request: &Request, limiter: &Limiter) -> Result<Response, Problem> {
+pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem> {
     let wishes = Wishes::of(request)?;
     let events = Events::of(request, &wishes)?;
-    events.pass(limiter, request)?;
+    events.pass(live, request)?;
     let name = request.param("channel").unwrap_or_default();
     let publish = |channel: &Channel| match (&events, &wishes.target) {
         (Events::One(event), Target::Everybody) => channel.broadcast(event),
@@ -41,13 +41,13 @@ pub(super) fn to_one(request: &Request, limiter: &Limiter) -> Result<Response, P
 }
 
 /// `POST /channels`
-pub(super) fn to_all(request: &Request, limiter: &Limiter) -> Result<Response, Problem> {
+pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem> {
     let wishes = Wishes::of(request)?;
     if !matches!(wishes.target, Target::Everybody) {
         return Err(Problem::target_of_all());
     }
     let events = Events::of(request, &wishes)?;
-    events.pass(limiter, request)?;
+    events.pass(live, request)?;
     let published = match events {
         Events::One(event) => request.channels().broadcast_all(event)?,
         Events::Batch(events) => request.channels().broadcast_batch_all(&events)?,
@@ -193,13 +193,14 @@ impl<'a> Events<'a> {
     }
 
     /// Lets them pass if their publisher's address may publish so many.
-    fn pass(&self, limiter: &Limiter, request: &Request) -> Result<(), Problem> {
+    fn pass(&self, live: &Live, request: &Request) -> Result<(), Problem> {
         let count = match self {
             Events::One(_) => 1,
             Events::Batch(events) => events.len(),
         };
-        limiter
-            .admit(request.peer().ip(), count)
+        let rate = live.rules().publish_rate_per_address;
+        live.limiter
+            .admit(rate, request.peer().ip(), count)
             .map_err(|retry_after| PublishError::RateLimited { retry_after }.into())
     }
 }

@@ -20,10 +20,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use pushwheel::server::Config;
-use pushwheel::{ChannelManager, EngineBuilder};
+use pushwheel::ChannelManager;
+use pushwheel::server::{Config, Server};
 
-use super::Failure;
+use crate::cli::Failure;
 
 /// A state file that was read, or found not to be there.
 #[derive(Debug)]
@@ -34,10 +34,7 @@ pub(crate) struct StateFile {
 
 impl StateFile {
     /// Restores from the file, if there is one.
-    pub(crate) fn load(
-        path: &Path,
-        config: &Config,
-    ) -> Result<(StateFile, EngineBuilder), Failure> {
+    pub(crate) fn load(path: &Path, config: &Config) -> Result<(StateFile, Server), Failure> {
         let refused = |error: &dyn std::fmt::Display| {
             let path = path.display();
             format!(
@@ -45,12 +42,12 @@ impl StateFile {
                  It is left as it is: move it away, or start without --state"
             )
         };
-        let (is_there, engine) = match File::open(path) {
+        let (is_there, server) = match File::open(path) {
             Ok(file) => {
-                let engine = config.restored_engine(file);
-                (true, engine.map_err(|error| refused(&error))?)
+                let server = config.restored_server(file);
+                (true, server.map_err(|error| refused(&error))?)
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => (false, config.engine()),
+            Err(error) if error.kind() == ErrorKind::NotFound => (false, config.server()),
             Err(error) => return Err(refused(&error)),
         };
         let path = path.to_owned();
@@ -60,7 +57,7 @@ impl StateFile {
             .create()
             .and_then(|_| fs::remove_file(state.temporary()))
             .map_err(|error| state.unwritable(&error))?;
-        Ok((state, engine))
+        Ok((state, server))
     }
 
     /// Uses the file up: what is published from now on is not in it.

@@ -1,0 +1,274 @@
+//! The settings of the server: flags, each an environment variable and a key of
+//! the configuration file too.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use pushwheel::server::{self, Pattern};
+use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
+
+use crate::cli::Secret;
+
+/// What stands for a flag that is given without a value.
+const YES: &str = "true";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The configuration file. Flags and the environment win over it.
+    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(env = "PUSHWHEEL_LISTEN")]
+    pub(crate) listen: String,
+
+    /// On how many threads the server runs. One reaches very many clients.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(env = "PUSHWHEEL_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: u16,
+
+    /// Where the history is saved at exit, and loaded from at the next start,
+    /// so that clients resume over a restart [default: it is not].
+    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_STATE")]
+    pub(crate) state: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
+
+    #[command(flatten)]
+    pub(crate) channels: ChannelArguments,
+
+    /// Other options for the channels whose names match a pattern, as a TOML
+    /// table: `{ pattern = "log.*", history_events = 5000 }`, or an array of
+    /// them. In the file, a table [[channel]] for each.
+    #[arg(long, value_name = "TABLE", help_heading = "Channels")]
+    #[arg(env = "PUSHWHEEL_CHANNEL")]
+    pub(crate) channel: Vec<String>,
+
+    /// How many channels there may be.
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = 100_000)]
+    #[arg(env = "PUSHWHEEL_MAX_CHANNELS", help_heading = "Limits")]
+    pub(crate) max_channels: usize,
+
+    /// How many events a second each address may publish on average; up to as
+    /// many at once [default: no limit].
+    #[arg(long, value_name = "N", value_parser = rate, help_heading = "Limits")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_RATE_PER_ADDRESS")]
+    pub(crate) publish_rate_per_address: Option<Rate>,
+}
+
+/// Who may do what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+pub(crate) struct KeyArguments {
+    /// The key that publishing needs, sent as `Authorization: Bearer KEY`.
+    /// Others on this machine can read the command line: prefer the
+    /// environment or a file.
+    #[arg(long, value_name = "KEY")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
+    pub(crate) publish_key: Option<Secret>,
+
+    /// A file with the key that publishing needs.
+    #[arg(long, value_name = "FILE", conflicts_with = "publish_key")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
+    pub(crate) publish_key_file: Option<PathBuf>,
+
+    /// The key that looking and managing need; it may publish too.
+    #[arg(long, value_name = "KEY")]
+    #[arg(env = "PUSHWHEEL_ADMIN_KEY", hide_env_values = true)]
+    pub(crate) admin_key: Option<Secret>,
+
+    /// A file with the key that looking and managing need.
+    #[arg(long, value_name = "FILE", conflicts_with = "admin_key")]
+    #[arg(env = "PUSHWHEEL_ADMIN_KEY_FILE")]
+    pub(crate) admin_key_file: Option<PathBuf>,
+
+    /// Listen without keys even where others reach it: whoever does may
+    /// publish and manage.
+    #[arg(long, env = "PUSHWHEEL_OPEN", value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
+    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    pub(crate) open: bool,
+
+    /// A name by which browsers ask for a server that listens on loopback,
+    /// besides localhost, as behind a proxy; pages from there may publish. May
+    /// be given several times.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PUSHWHEEL_HOST",
+        value_delimiter = ','
+    )]
+    pub(crate) host: Vec<String>,
+}
+
+/// What may differ from channel to channel.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Channels")]
+pub(crate) struct ChannelArguments {
+    /// How many events each channel keeps for clients that come back; 0: none.
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = 1000)]
+    #[arg(env = "PUSHWHEEL_HISTORY_EVENTS")]
+    history_events: usize,
+
+    /// How many bytes of events each channel keeps.
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = History::events(0).bytes_max)]
+    #[arg(env = "PUSHWHEEL_HISTORY_BYTES")]
+    history_bytes: usize,
+
+    /// How long each channel keeps its events.
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = History::events(0).age_max.as_secs())]
+    #[arg(env = "PUSHWHEEL_HISTORY_AGE")]
+    history_age: u64,
+
+    /// The longest silence on a stream, after which a comment is sent; 0: no
+    /// heartbeats.
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = 15)]
+    #[arg(env = "PUSHWHEEL_HEARTBEAT")]
+    heartbeat: u64,
+
+    /// How many clients each channel may have at once [default: no limit].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, env = "PUSHWHEEL_MAX_CLIENTS")]
+    max_clients: Option<usize>,
+
+    /// What happens to a client that falls further behind than the channel
+    /// keeps: it is disconnected and comes back, or it skips to the newest
+    /// event; either way it is told of the gap. Or, of events with one key,
+    /// only the newest is kept.
+    #[arg(long, value_name = "POLICY", default_value = "disconnect")]
+    #[arg(env = "PUSHWHEEL_LAG_POLICY")]
+    lag_policy: Lag,
+
+    /// How many bytes of events may wait for a channel's slowest client.
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = 8 << 20)]
+    #[arg(env = "PUSHWHEEL_BACKLOG_BYTES")]
+    backlog_bytes: usize,
+
+    /// How many bytes one event may have.
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = 1 << 20)]
+    #[arg(env = "PUSHWHEEL_EVENT_BYTES")]
+    event_bytes: usize,
+
+    /// A header of the responses that open streams, as `Name: value`; may be
+    /// given several times.
+    #[arg(long, value_name = "NAME: VALUE", env = "PUSHWHEEL_HEADER", value_parser = header)]
+    header: Vec<(String, String)>,
+
+    /// From how many bytes on events are compressed, once for all clients that
+    /// take gzip [default: nothing is compressed].
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, env = "PUSHWHEEL_COMPRESS_FROM")]
+    compress_from: Option<usize>,
+
+    /// A field of the clients' metadata by which `where.FIELD` finds them at
+    /// once; may be given several times.
+    #[arg(
+        long,
+        value_name = "FIELD",
+        env = "PUSHWHEEL_INDEX",
+        value_delimiter = ','
+    )]
+    index: Vec<String>,
+
+    /// How many events a second each channel takes on average; up to as many
+    /// at once [default: no limit].
+    #[arg(long, value_name = "N", value_parser = rate, env = "PUSHWHEEL_PUBLISH_RATE")]
+    publish_rate: Option<Rate>,
+}
+
+/// The options of the channels of one pattern.
+#[derive(Debug, Args)]
+pub(crate) struct ChannelRule {
+    /// A channel's name, or how names begin, with `*` at the end.
+    #[arg(long, value_name = "PATTERN", required = true)]
+    pub(crate) pattern: Pattern,
+
+    #[command(flatten)]
+    pub(crate) options: ChannelArguments,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Lag {
+    Disconnect,
+    Skip,
+    Conflate,
+}
+
+impl ChannelArguments {
+    pub(crate) fn options(&self) -> ChannelOptions {
+        let history = History::events(self.history_events)
+            .bytes_max(self.history_bytes)
+            .age_max(Duration::from_secs(self.history_age));
+        let mut options = server::channel_options()
+            .history(history)
+            .heartbeat(Duration::from_secs(self.heartbeat))
+            .max_clients(self.max_clients.unwrap_or(usize::MAX))
+            .backlog_bytes_max(self.backlog_bytes)
+            .event_bytes_max(self.event_bytes)
+            .lag_policy(match self.lag_policy {
+                Lag::Disconnect => LagPolicy::Disconnect,
+                Lag::Skip => LagPolicy::Skip,
+                Lag::Conflate => LagPolicy::Conflate,
+            });
+        for (name, value) in &self.header {
+            options = options.header(name, value).expect("it was checked");
+        }
+        if let Some(bytes) = self.compress_from {
+            options = options.compress_from(bytes);
+        }
+        if let Some(rate) = self.publish_rate {
+            options = options.publish_rate(rate);
+        }
+        for field in &self.index {
+            options = options.index(&**field);
+        }
+        options
+    }
+}
+
+/// Reads a number of things.
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    let number = text.parse();
+    number.map_err(|_| "give a whole number, such as 1000".to_owned())
+}
+
+/// Reads so many events a second.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<f64>() {
+        Ok(count) if count.is_finite() && count > 0.0 => Ok(Rate::per_second(count)),
+        _ => Err("give a number of events a second above 0, such as 100 or 0.5".to_owned()),
+    }
+}
+
+/// Reads a header that a stream can have.
+fn header(text: &str) -> Result<(String, String), String> {
+    let Some((name, value)) = text.split_once(':') else {
+        return Err("give a name and a value, as `X-Robots-Tag: none`".to_owned());
+    };
+    let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+    let checked = ChannelOptions::new().header(&name, &value);
+    checked.map_err(|error| error.to_string())?;
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Command;
+
+    #[test]
+    fn every_setting_has_a_variable_of_its_name_and_says_what_it_is_for() {
+        let command = Arguments::augment_args(Command::new("serve"));
+        for arg in command.get_arguments() {
+            let id = arg.get_id().as_str();
+            let long = arg.get_long().unwrap_or_else(|| panic!("{id} is no flag"));
+            assert_eq!(long.replace('-', "_"), id);
+            let variable = format!("PUSHWHEEL_{}", id.to_uppercase());
+            let env = arg.get_env().unwrap_or_else(|| panic!("{id}: {variable}"));
+            assert_eq!(env, &*variable);
+            assert!(arg.get_help().is_some(), "{id} says nothing");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! `pushwheel serve`
+
+mod arguments;
+mod state;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use pushwheel::server::{Config, Key, Reloader};
+use pushwheel::{Engine, EngineHandle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Failure, Secret, settings};
+use arguments::KeyArguments;
+pub(crate) use arguments::{Arguments, ChannelRule};
+use state::StateFile;
+
+/// How long streams and requests have to end after a signal.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// What takes effect only at the next start.
+const FIXED: [&str; 4] = ["listen", "max_channels", "threads", "state"];
+
+pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
+
+/// The key that was given as text or in a file.
+fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
+    let (text, from) = match (text, file) {
+        (Some(Secret(text)), _) => (text.clone(), flag.to_owned()),
+        (None, Some(file)) => {
+            let text = fs::read_to_string(file)
+                .map_err(|error| format!("cannot read {flag}-file {}: {error}", file.display()))?;
+            // Editors end a file with a line end, which is no part of the key.
+            let text = text.trim_end_matches(['\r', '\n']).to_owned();
+            (text, format!("{flag}-file {}", file.display()))
+        }
+        (None, None) => return Ok(None),
+    };
+    let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
+    Ok(Some(key))
+}
+
+impl KeyArguments {
+    /// Adds who may do what.
+    fn secure(
+        &self,
+        config: Config,
+        listen: &str,
+        addresses: &[SocketAddr],
+    ) -> Result<Config, Failure> {
+        let publish_file = self.publish_key_file.as_deref();
+        let publish_key = key("--publish-key", self.publish_key.as_ref(), publish_file)?;
+        let admin_file = self.admin_key_file.as_deref();
+        let admin_key = key("--admin-key", self.admin_key.as_ref(), admin_file)?;
+        let is_loopback = addresses
+            .iter()
+            .all(|address| address.ip().to_canonical().is_loopback());
+        let has_both = publish_key.is_some() && admin_key.is_some();
+        if !is_loopback && !has_both && !self.open {
+            return Err(format!(
+                "{listen} can be reached by others: give the keys that publishing and managing \
+                 are to need, with --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and \
+                 PUSHWHEEL_ADMIN_KEY, or --publish-key-file and --admin-key-file), or say with \
+                 --open that everybody may"
+            ));
+        }
+        let mut config = config;
+        if is_loopback && !self.open {
+            config = config.loopback_for(self.host.iter().cloned());
+        }
+        if let Some(key) = publish_key {
+            config = config.publish_key(key);
+        }
+        if let Some(key) = admin_key {
+            config = config.admin_key(key);
+        }
+        Ok(config)
+    }
+}
+
+/// The configuration that settings come to, and where it is to listen.
+pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
+    let arguments = &settings.arguments;
+    let listen = &arguments.listen;
+    let addresses = listen
+        .to_socket_addrs()
+        .map_err(|error| cannot_listen(listen, &error))?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let mut config = Config::new()
+        .channel_options(arguments.channels.options())
+        .channels_max(arguments.max_channels)
+        .threads(usize::from(arguments.threads));
+    for rule in &settings.rules {
+        config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
+    }
+    if let Some(rate) = arguments.publish_rate_per_address {
+        config = config.publish_rate_per_address(rate);
+    }
+    let config = arguments.keys.secure(config, listen, &addresses)?;
+    Ok((config, addresses))
+}
+
+fn cannot_listen(listen: &str, error: &io::Error) -> Failure {
+    format!("cannot listen on {listen}: {error}. Choose another address with --listen")
+}
+
+pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
+    let settings = Settings::resolve(&words)?;
+    let (config, addresses) = configure(&settings)?;
+    let arguments = &settings.arguments;
+    let (mut state, server) = match &arguments.state {
+        Some(path) => {
+            let (state, server) = StateFile::load(path, &config)?;
+            (Some(state), server)
+        }
+        None => (None, config.server()),
+    };
+    let engine = server.engine.bind(&*addresses);
+    let engine = engine.map_err(|error| cannot_listen(&arguments.listen, &error))?;
+    if arguments.keys.open && !engine.local_addr().ip().is_loopback() {
+        let address = engine.local_addr();
+        log::warn!("{address} can be reached by others, and --open lets them publish and manage");
+    }
+    let channels = engine.channels().clone();
+    let signals = SignalDesk {
+        handle: engine.handle(),
+        reloader: server.reloader,
+        words,
+        settings,
+    };
+    signals
+        .open()
+        .map_err(|error| format!("cannot listen to signals: {error}"))?;
+    if let Some(state) = &mut state {
+        state.consume(&channels)?;
+    }
+    // Whether anybody reads it or not, the server runs.
+    let _ = announce(&engine, config.has_keys());
+    let ran = engine
+        .run()
+        .map_err(|error| format!("the server cannot go on: {error}"));
+    // However it ended, what was published is there to be saved.
+    let saved = state.map_or(Ok(()), |state| state.save(&channels));
+    ran.and(saved)
+}
+
+/// What signals ask for.
+struct SignalDesk {
+    handle: EngineHandle,
+    reloader: Reloader,
+    /// Those of the command line, to be read again.
+    words: Vec<OsString>,
+    settings: Settings,
+}
+
+impl SignalDesk {
+    /// Listens on a thread of its own. SIGHUP reads the configuration again;
+    /// of the others the first one lets everybody finish, and the second one
+    /// ends at once.
+    fn open(mut self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let wait = move || {
+            let mut is_ending = false;
+            for signal in signals.forever() {
+                match signal {
+                    SIGHUP => self.reload(),
+                    _ if is_ending => process::exit(128 + signal),
+                    _ => {
+                        is_ending = true;
+                        self.shut_down();
+                    }
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("pushwheel-signals".into());
+        thread.spawn(wait).map(drop)
+    }
+
+    fn shut_down(&self) {
+        let seconds = SHUTDOWN.as_secs();
+        log::info!("shutting down within {seconds} s; once more to end at once");
+        self.handle.shutdown(SHUTDOWN);
+    }
+
+    /// Whatever is wrong with what is read, the server goes on with what it
+    /// has.
+    fn reload(&mut self) {
+        let read = Settings::resolve(&self.words)
+            .and_then(|settings| Ok((configure(&settings)?.0, settings)));
+        let (config, settings) = match read {
+            Ok(read) => read,
+            Err(failure) => {
+                log::error!("the configuration is not reloaded, the one before holds: {failure}");
+                return;
+            }
+        };
+        self.reloader.reload(&config);
+        let differing = self.settings.differing(&settings);
+        let (fixed, changed): (Vec<_>, Vec<_>) = differing
+            .into_iter()
+            .partition(|name| FIXED.contains(&&**name));
+        if !fixed.is_empty() {
+            let names = fixed.join(", ");
+            log::warn!("{names}: what is set takes effect at the next start");
+        }
+        match changed.is_empty() {
+            true => log::info!("reloaded the configuration"),
+            false => log::info!("reloaded the configuration: {}", changed.join(", ")),
+        }
+        // What holds at the next start is compared with what holds now.
+        if fixed.is_empty() {
+            self.settings = settings;
+        }
+    }
+}
+
+fn announce(engine: &Engine, has_keys: bool) -> io::Result<()> {
+    let address = engine.local_addr();
+    let key = match has_keys {
+        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
+        false => "",
+    };
+    let url = format!("http://{}", reachable(address));
+    let mut out = io::stdout().lock();
+    writeln!(out, "pushwheel listens on http://{address}")?;
+    writeln!(out, "  subscribe:  curl -N {url}/channels/news")?;
+    writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
+    out.flush()
+}
+
+/// The address under which this machine reaches a server that listens on all
+/// of its addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_reached_on_loopback() {
+        for (address, url) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(reachable(address.parse().unwrap()).to_string(), url);
+        }
+    }
+}

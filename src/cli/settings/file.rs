@@ -1,0 +1,273 @@
+//! The configuration file: TOML, whose keys are the flags' names with `_` for
+//! `-`. What it says is kept as text with the line where it stands; what it
+//! means is for the flags' own definitions to say.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::super::Failure;
+
+/// The table that is there once for each pattern.
+pub(super) const RULES: &str = "channel";
+
+/// Where something is said.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Line { file: Arc<str>, line: usize },
+    Flag(&'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line { file, line } => write!(f, "{file}:{line}"),
+            Place::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// One key and what it says: one text, or for an array several.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) values: Vec<String>,
+    pub(super) place: Place,
+}
+
+/// What is said of the channels of one pattern.
+#[derive(Clone, Debug)]
+pub(super) struct RuleEntries {
+    pub(super) entries: Vec<Entry>,
+    pub(super) place: Place,
+}
+
+/// What a file says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Document {
+    pub(super) entries: Vec<Entry>,
+    pub(super) rules: Vec<RuleEntries>,
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<Document, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        format!(
+            "cannot read the configuration file {}: {error}",
+            path.display()
+        )
+    })?;
+    parse(&path.display().to_string(), &text)
+}
+
+fn parse(file: &str, text: &str) -> Result<Document, Failure> {
+    let lines = Lines {
+        file: file.into(),
+        text,
+    };
+    let table = DeTable::parse(text).map_err(|error| {
+        let place = lines.place(error.span().map_or(0, |span| span.start));
+        format!("{place}: {}", error.message())
+    })?;
+    let mut document = Document::default();
+    for (key, value) in in_order(table.get_ref()) {
+        let place = || lines.place(key.span().start);
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            (RULES, DeValue::Array(rules)) => {
+                for rule in rules.iter() {
+                    let place = || lines.place(rule.span().start);
+                    document
+                        .rules
+                        .push(rule_of(rule.get_ref(), &place, &lines)?);
+                }
+            }
+            (RULES, _) => {
+                let place = place();
+                return Err(format!(
+                    "{place}: write [[{RULES}]], a table for each pattern"
+                ));
+            }
+            (key, value) => document.entries.push(entry(key, value, place())?),
+        }
+    }
+    Ok(document)
+}
+
+/// Reads what a flag says of channels: an inline table, or an array of them.
+pub(super) fn parse_flag(flag: &'static str, text: &str) -> Result<Vec<RuleEntries>, Failure> {
+    let place = Place::Flag(flag);
+    let value = DeValue::parse(text).map_err(|error| {
+        format!(
+            "{place}: {}: give {{ pattern = \"log.*\", history_events = 5000 }}",
+            error.message()
+        )
+    })?;
+    let lines = Lines {
+        file: flag.into(),
+        text,
+    };
+    match value.get_ref() {
+        DeValue::Array(rules) => {
+            let rules = rules.iter();
+            rules
+                .map(|rule| rule_of(rule.get_ref(), &|| place.clone(), &lines))
+                .collect()
+        }
+        rule => Ok(vec![rule_of(rule, &|| place.clone(), &lines)?]),
+    }
+}
+
+fn rule_of(
+    rule: &DeValue<'_>,
+    place: &dyn Fn() -> Place,
+    lines: &Lines<'_>,
+) -> Result<RuleEntries, Failure> {
+    let Some(table) = rule.as_table() else {
+        return Err(format!(
+            "{}: give a table with a pattern, as {{ pattern = \"log.*\" }}",
+            place()
+        ));
+    };
+    let entries = in_order(table).map(|(key, value)| {
+        let place = match place() {
+            Place::Line { .. } => lines.place(key.span().start),
+            flag => flag,
+        };
+        entry(key.get_ref(), value.get_ref(), place)
+    });
+    Ok(RuleEntries {
+        entries: entries.collect::<Result<_, _>>()?,
+        place: place(),
+    })
+}
+
+fn entry(key: &str, value: &DeValue<'_>, place: Place) -> Result<Entry, Failure> {
+    let values = match value {
+        DeValue::Array(values) => {
+            let values = values.iter();
+            values.map(|value| text_of(value.get_ref())).collect()
+        }
+        value => text_of(value).map(|text| vec![text]),
+    };
+    let Some(values) = values else {
+        return Err(format!(
+            "{place}: `{key}` is a text, a number, true or false, or an array of these"
+        ));
+    };
+    Ok(Entry {
+        key: key.to_owned(),
+        values,
+        place,
+    })
+}
+
+/// A value as a flag would have it.
+fn text_of(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.as_ref().to_owned()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(answer) => Some(answer.to_string()),
+        _ => None,
+    }
+}
+
+type Field<'a, 'i> = (
+    &'a Spanned<std::borrow::Cow<'i, str>>,
+    &'a Spanned<DeValue<'i>>,
+);
+
+/// The fields of a table as they stand in the file, so that what is wrong is
+/// told from top to bottom.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> impl Iterator<Item = Field<'a, 'i>> {
+    let mut fields: Vec<_> = table.iter().collect();
+    fields.sort_by_key(|(key, _)| key.span().start);
+    fields.into_iter()
+}
+
+/// Where the lines of a file begin.
+struct Lines<'a> {
+    file: Arc<str>,
+    text: &'a str,
+}
+
+impl Lines<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        Place::Line {
+            file: self.file.clone(),
+            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_their_lines_and_values_are_texts() {
+        let text = "\
+# a comment
+listen = \"127.0.0.1:0\"
+heartbeat = 20
+open = true
+publish_rate = 0.5
+host = [\"a\", \"b\"]
+
+[[channel]]
+pattern = \"log.*\"
+history_events = 5_000
+";
+        let document = parse("p.toml", text).unwrap();
+        let told: Vec<String> = document
+            .entries
+            .iter()
+            .chain(&document.rules[0].entries)
+            .map(|e| format!("{} {}={}", e.place, e.key, e.values.join(",")))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "p.toml:2 listen=127.0.0.1:0",
+                "p.toml:3 heartbeat=20",
+                "p.toml:4 open=true",
+                "p.toml:5 publish_rate=0.5",
+                "p.toml:6 host=a,b",
+                "p.toml:9 pattern=log.*",
+                "p.toml:10 history_events=5000",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_line() {
+        for (text, told) in [
+            ("a = 1\nb = \n", "p.toml:2: "),
+            ("a = 1\na = 2\n", "p.toml:2: "),
+            ("\na = { b = 1 }\n", "p.toml:2: `a` is a text, a number"),
+            ("a = 1979-05-27\n", "p.toml:1: `a` is a text, a number"),
+            ("[channel]\n", "p.toml:1: write [[channel]]"),
+            ("channel = [1]\n", "p.toml:1: give a table with a pattern"),
+        ] {
+            let error = parse("p.toml", text).unwrap_err();
+            assert!(error.starts_with(told), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_flag_gives_one_table_or_several() {
+        let one = "{ pattern = \"a\" }";
+        assert_eq!(parse_flag("--channel", one).unwrap().len(), 1);
+        let two = "[{ pattern = \"a\" }, { pattern = \"b\" }]";
+        assert_eq!(parse_flag("--channel", two).unwrap().len(), 2);
+        for bad in ["", "a", "1", "{ pattern = }"] {
+            let error = parse_flag("--channel", bad).unwrap_err();
+            assert!(error.starts_with("--channel: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Settings from the command line, the environment and a file.
+//!
+//! Each setting is defined once, as a flag of clap's: its name, its values, its
+//! default and what it is for. A key of the file is a flag that nobody has
+//! given: the file's keys are put in front of the command line's words and read
+//! by the same definitions. So a flag wins over the environment, that over the
+//! file, and the file over the defaults.
+//!
+//! A table `[[channel]]` has the keys that may differ from channel to channel,
+//! and its pattern; what it leaves out is as for all channels.
+
+mod file;
+pub(crate) mod show;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command};
+
+use super::Failure;
+use file::{Document, Entry, Place, RuleEntries};
+
+/// The flag that names the file.
+const FILE: &str = "config";
+const NO_KEYS: [&str; 4] = [FILE, show::CHECK, "help", file::RULES];
+
+/// How much alike two keys have to be for one to be meant by the other.
+const LIKENESS: f64 = 0.8;
+
+/// What was said in all places.
+#[derive(Debug)]
+pub(crate) struct Settings<A, R> {
+    pub(crate) arguments: A,
+    /// In their order: the first whose pattern matches counts.
+    pub(crate) rules: Vec<R>,
+    matches: ArgMatches,
+}
+
+impl<A: Args, R: Args> Settings<A, R> {
+    /// Reads the words of the command line, the environment and the file that
+    /// they name.
+    pub(crate) fn resolve(words: &[OsString]) -> Result<Self, Failure> {
+        let command = command::<A>();
+        let matches = read(&command, words)?;
+        let document = match matches.get_one::<PathBuf>(FILE) {
+            Some(path) => file::read(path)?,
+            None => Document::default(),
+        };
+        let mut mistakes = Vec::new();
+        let mut all = Vec::new();
+        for entry in &document.entries {
+            match check(&command, entry) {
+                Ok(arg) if is_given(&matches, arg) => {}
+                Ok(arg) => all.extend(words_of(arg, &entry.values)),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        all.extend_from_slice(words);
+        // What two keys have to do with each other is told once each is right.
+        let matches = match mistakes.is_empty() {
+            true => read(&command, &all)?,
+            false => matches,
+        };
+        let rules = rules_of::<R>(&matches, document.rules, &mut mistakes)?;
+        if !mistakes.is_empty() {
+            return Err(mistakes.join("\n"));
+        }
+        Ok(Settings {
+            arguments: A::from_arg_matches(&matches).map_err(told)?,
+            rules,
+            matches,
+        })
+    }
+
+    /// The settings whose values are not the same in `other`.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
+        let command = command::<A>();
+        let raw = |matches: &ArgMatches, arg: &Arg| -> Vec<OsString> { raw(matches, arg) };
+        let args = command.get_arguments();
+        let differing = args.filter(|arg| raw(&self.matches, arg) != raw(&other.matches, arg));
+        differing.map(|arg| arg.get_id().to_string()).collect()
+    }
+}
+
+fn command<A: Args>() -> Command {
+    A::augment_args(Command::new("pushwheel").no_binary_name(true))
+}
+
+fn read(command: &Command, words: &[OsString]) -> Result<ArgMatches, Failure> {
+    let matches = command.clone().try_get_matches_from(words);
+    matches.map_err(told)
+}
+
+/// The first sentence of what clap says, which is about the value.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn told(error: clap::Error) -> Failure {
+    let text = error.to_string();
+    let text = text.split("\n\n").next().unwrap_or_default();
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    text.trim().replace("\n  ", " ").replace('\n', " ")
+}
+
+/// The flag of an entry whose key and values are right, or what is wrong.
+fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
+    let (key, place) = (&entry.key, &entry.place);
+    let mut args = command.get_arguments().filter(|arg| is_key(arg));
+    let Some(arg) = args.find(|arg| arg.get_id() == &**key) else {
+        let meant = match nearest(command, key) {
+            Some(other) => format!("did you mean `{other}`?"),
+            None => "`pushwheel config` prints those there are".to_owned(),
+        };
+        return Err(format!("{place}: there is no setting `{key}`: {meant}"));
+    };
+    // By itself: neither the environment nor other keys are to blame here.
+    let alone = command
+        .clone()
+        .mut_args(|arg| arg.required(false).env(None::<&str>));
+    read(&alone, &words_of(arg, &entry.values)).map_err(|error| at(place, &error))?;
+    Ok(arg)
+}
+
+/// Whether a flag is a key of the file too: all are but those that are about
+/// the file.
+fn is_key(arg: &Arg) -> bool {
+    arg.get_long().is_some() && !NO_KEYS.contains(&arg.get_id().as_str())
+}
+
+/// The key that was meant by one that there is not.
+fn nearest<'a>(command: &'a Command, key: &str) -> Option<&'a str> {
+    let keys = command.get_arguments().filter(|arg| is_key(arg));
+    let keys = keys.map(|arg| arg.get_id().as_str());
+    let likeness = |other: &str| strsim::jaro_winkler(&key.replace('-', "_"), other);
+    let best = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= LIKENESS).then_some(best)
+}
+
+/// Whether the command line or the environment has it.
+fn is_given(matches: &ArgMatches, arg: &Arg) -> bool {
+    matches!(
+        matches.value_source(arg.get_id().as_str()),
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    )
+}
+
+/// A flag with its values, as words of a command line.
+fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
+    let long = arg.get_long().unwrap_or_default();
+    let word = |value: &OsStr| {
+        let mut word = OsString::from(format!("--{long}="));
+        word.push(value);
+        word
+    };
+    values.iter().map(|value| word(value.as_ref())).collect()
+}
+
+/// What was given for a flag, or its default.
+fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
+    let values = matches.try_get_raw(arg.get_id().as_str());
+    let values = values.ok().flatten().into_iter().flatten();
+    values.map(OsStr::to_owned).collect()
+}
+
+/// What is said of patterns: by flags and the environment, or else in the file.
+fn rules_of<R: Args>(
+    matches: &ArgMatches,
+    in_file: Vec<RuleEntries>,
+    mistakes: &mut Vec<String>,
+) -> Result<Vec<R>, Failure> {
+    let given = matches.get_many::<String>(file::RULES);
+    let rules = match given {
+        Some(texts) => {
+            let texts = texts.map(|text| file::parse_flag("--channel", text));
+            let parsed = texts.collect::<Result<Vec<_>, _>>()?;
+            parsed.into_iter().flatten().collect()
+        }
+        None => in_file,
+    };
+    let mut read_rules = Vec::new();
+    for rule in rules {
+        match rule_of(matches, &rule) {
+            Ok(rule) => read_rules.push(rule),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    Ok(read_rules)
+}
+
+fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failure> {
+    let command = command::<R>();
+    let mut words = Vec::new();
+    let mut mistakes = Vec::new();
+    for entry in &rule.entries {
+        match check(&command, entry) {
+            Ok(arg) => words.extend(words_of(arg, &entry.values)),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes.join("\n"));
+    }
+    let is_said = |arg: &&Arg| rule.entries.iter().any(|entry| arg.get_id() == &*entry.key);
+    for arg in command.get_arguments().filter(|arg| !is_said(arg)) {
+        words.extend(words_of(arg, &raw(for_all, arg)));
+    }
+    let matches = read(&command, &words).map_err(|error| at(&rule.place, &error))?;
+    R::from_arg_matches(&matches).map_err(|error| at(&rule.place, &told(error)))
+}
+
+fn at(place: &Place, message: &str) -> Failure {
+    format!("{place}: {message}")
+}

@@ -1,0 +1,199 @@
+//! What the server is run with.
+
+use std::io::Read;
+use std::time::Duration;
+
+use super::keys::{Key, Keys};
+use super::live::{Live, Rules};
+use super::origin::Hosts;
+use super::pattern::Pattern;
+use super::{Reloader, Server, cors, routes};
+use crate::{
+    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Rate,
+    RestoreError,
+};
+
+/// What the server is run with, by method chaining.
+#[derive(Clone, Debug)]
+pub struct Config {
+    channel_options: ChannelOptions,
+    /// The first that matches counts.
+    options_by_pattern: Vec<(Pattern, ChannelOptions)>,
+    channels_max: usize,
+    threads: usize,
+    publish_rate_per_address: Option<Rate>,
+    keys: Keys,
+    /// The names of a server on loopback besides loopback's own.
+    loopback_hosts: Option<Vec<String>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::new()
+    }
+}
+
+impl Config {
+    /// The server's defaults, as each method names its own.
+    #[must_use]
+    pub fn new() -> Config {
+        Config {
+            channel_options: channel_options(),
+            options_by_pattern: Vec::new(),
+            channels_max: 100_000,
+            threads: 1,
+            publish_rate_per_address: None,
+            keys: Keys::default(),
+            loopback_hosts: None,
+        }
+    }
+
+    /// What a channel is made with that no pattern matches. Default:
+    /// [`channel_options`].
+    #[must_use]
+    pub fn channel_options(mut self, options: ChannelOptions) -> Config {
+        self.channel_options = options;
+        self
+    }
+
+    /// What channels are made with whose names match; of several patterns
+    /// that do, the first one added counts. Default: none.
+    #[must_use]
+    pub fn channel_options_for(mut self, pattern: Pattern, options: ChannelOptions) -> Config {
+        self.options_by_pattern.push((pattern, options));
+        self
+    }
+
+    /// How many channels there may be; anyone may make one. Default: 100,000.
+    #[must_use]
+    pub fn channels_max(mut self, channels: usize) -> Config {
+        self.channels_max = channels;
+        self
+    }
+
+    /// On how many threads the engine runs. Default: 1; see
+    /// [`EngineBuilder::threads`].
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Config {
+        self.threads = threads;
+        self
+    }
+
+    /// How many events one address (of IPv6: one network of 64 bits) may
+    /// publish; more are answered `429 Too Many Requests`. Default: no limit.
+    #[must_use]
+    pub fn publish_rate_per_address(mut self, rate: Rate) -> Config {
+        self.publish_rate_per_address = Some(rate);
+        self
+    }
+
+    /// The key that POST needs. Default: none. Once there is one of the two
+    /// keys, whatever needs the other is open to nobody.
+    #[must_use]
+    pub fn publish_key(mut self, key: Key) -> Config {
+        self.keys.publish = Some(key);
+        self
+    }
+
+    /// The key that DELETE, `/stats`, the names of the channels and their
+    /// clients need; it may publish as well. Default: none.
+    #[must_use]
+    pub fn admin_key(mut self, key: Key) -> Config {
+        self.keys.admin = Some(key);
+        self
+    }
+
+    /// Whether any key was given.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.keys.are_none()
+    }
+
+    /// For a server that listens on loopback alone: what browsers send is
+    /// refused when they ask for another host than loopback or one of `hosts`
+    /// (`421`, which ends DNS rebinding), and, without keys, when a page from
+    /// elsewhere wants to publish or to manage (`403`). Default: nothing is
+    /// refused.
+    #[must_use]
+    pub fn loopback_for(mut self, hosts: impl IntoIterator<Item = String>) -> Config {
+        self.loopback_hosts = Some(hosts.into_iter().collect());
+        self
+    }
+
+    /// An engine with the server's routes and channels, to be bound.
+    pub fn engine(&self) -> EngineBuilder {
+        self.server().engine
+    }
+
+    /// The same, with what changes the configuration while it runs.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.server_of(&self.channels().build())
+    }
+
+    /// The same with the channels that [`ChannelManager::save`] has written;
+    /// see [`ChannelManagerBuilder::restore`] for what has to be minded.
+    ///
+    /// # Errors
+    /// When they cannot be restored.
+    pub fn restored_server(&self, from: impl Read) -> Result<Server, RestoreError> {
+        Ok(self.server_of(&self.channels().restore(from)?))
+    }
+
+    fn channels(&self) -> ChannelManagerBuilder {
+        ChannelManager::builder()
+            .options_by_name(self.options_by_name())
+            .channels_max(self.channels_max)
+    }
+
+    /// What a channel of a name is made with.
+    pub(super) fn options_by_name(&self) -> impl Fn(&str) -> ChannelOptions + Send + Sync + use<> {
+        let (all, others) = (
+            self.options_by_pattern.clone(),
+            self.channel_options.clone(),
+        );
+        move |name| {
+            let mut all = all.iter();
+            let found = all.find(|(pattern, _)| pattern.matches(name));
+            found.map_or(&others, |(_, options)| options).clone()
+        }
+    }
+
+    /// The part that may change while the server runs.
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            keys: self.keys.clone(),
+            hosts: self.loopback_hosts.clone().map(|named| Hosts {
+                named,
+                has_keys: self.has_keys(),
+            }),
+            publish_rate_per_address: self.publish_rate_per_address,
+        }
+    }
+
+    fn server_of(&self, channels: &ChannelManager) -> Server {
+        let live = Live::new(self.rules());
+        let engine = Engine::builder().channels(channels).threads(self.threads);
+        let engine = cors::open(engine);
+        let hosts = live.clone();
+        let engine = engine.before(move |request| hosts.rules().hosts.as_ref()?.check(request));
+        Server {
+            engine: routes(engine, &live).expect("the server's routes do not overlap"),
+            reloader: Reloader {
+                live,
+                channels: channels.clone(),
+            },
+        }
+    }
+}
+
+/// The options with which the server makes a channel: the last 1,000 events
+/// are kept, of at most 1 MiB and ten minutes; a heartbeat after 15 s of
+/// silence, because some proxies give up after 30; the library's defaults
+/// otherwise.
+#[must_use]
+pub fn channel_options() -> ChannelOptions {
+    ChannelOptions::new()
+        .history(History::events(1000))
+        .heartbeat(Duration::from_secs(15))
+}

@@ -1,0 +1,77 @@
+//! The part of the configuration that may change while the server runs.
+//!
+//! Every request is judged by the rules that hold when it comes: it takes
+//! them once, and they are replaced as a whole.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::config::Config;
+use super::keys::{Keys, Right};
+use super::limiter::Limiter;
+use super::origin::Hosts;
+use crate::{ChannelManager, IntoResponse, Rate, Request, Response};
+
+/// What holds for requests.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) keys: Keys,
+    /// Of a server on loopback.
+    pub(super) hosts: Option<Hosts>,
+    pub(super) publish_rate_per_address: Option<Rate>,
+}
+
+/// The rules of the moment, and what is counted for them.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    rules: Arc<ArcSwap<Rules>>,
+    pub(super) limiter: Limiter,
+}
+
+impl Live {
+    pub(super) fn new(rules: Rules) -> Live {
+        Live {
+            rules: Arc::new(ArcSwap::from_pointee(rules)),
+            limiter: Limiter::new(),
+        }
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// A route for those who have the right.
+    pub(super) fn guard<R: IntoResponse>(
+        &self,
+        right: Right,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> impl Fn(&Request) -> Response + Send + Sync + 'static {
+        let live = self.clone();
+        move |request| match live.rules().keys.check(right, request) {
+            Ok(()) => handler(request).into_response(),
+            Err(refused) => refused,
+        }
+    }
+}
+
+/// Changes the configuration of a server that runs.
+#[derive(Clone, Debug)]
+pub struct Reloader {
+    pub(super) live: Live,
+    pub(super) channels: ChannelManager,
+}
+
+impl Reloader {
+    /// Has the server go on with another configuration. Nobody is
+    /// disconnected.
+    ///
+    /// Keys, hosts and rates hold from the next request on. Channels are given
+    /// their options as [`Channel::set_options`](crate::Channel::set_options)
+    /// does. How many channels and threads there may be stays as the server
+    /// was made.
+    pub fn reload(&self, config: &Config) {
+        self.live.rules.store(Arc::new(config.rules()));
+        self.channels.set_options_by_name(config.options_by_name());
+    }
+}
