@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -39,6 +39,11 @@ impl Running {
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut told).unwrap();
         told
+    }
+
+    /// Where it complains, to be read while it runs.
+    pub(super) fn take_stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().unwrap()
     }
 
     pub(super) fn line(&mut self) -> String {
@@ -92,15 +97,11 @@ pub(super) fn pushwheel(arguments: &[&str]) -> Command {
         .args(arguments)
         .stderr(Stdio::piped())
         .stdin(Stdio::null());
-    for name in [
-        "http_proxy",
-        "HTTP_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-        "PUSHWHEEL_LOG",
-        "PUSHWHEEL_PUBLISH_KEY",
-        "PUSHWHEEL_ADMIN_KEY",
-    ] {
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(name);
+    }
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.to_string_lossy().starts_with("PUSHWHEEL_")) {
         command.env_remove(name);
     }
     command

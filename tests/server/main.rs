@@ -12,6 +12,7 @@ mod limits;
 mod manage;
 mod publish;
 mod security;
+mod settings;
 mod state;
 mod subscribe;
 

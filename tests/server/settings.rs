@@ -1,0 +1,327 @@
+//! Settings from flags, the environment and a file; and read again at SIGHUP.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{ChildStderr, Output};
+
+use crate::commands::{Running, pushwheel, run};
+use crate::common::{Connection, Subscriber, told};
+
+/// A directory that goes with its test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let directory = format!("pushwheel-settings-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(directory);
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// What a failed command says, by lines.
+#[track_caller]
+fn complaint(output: &Output) -> Vec<&str> {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    std::str::from_utf8(&output.stderr)
+        .unwrap()
+        .lines()
+        .collect()
+}
+
+/// The lines of a printed configuration that set something.
+fn set(output: &Output) -> Vec<&str> {
+    assert!(output.status.success(), "{output:?}");
+    let lines = stdout(output).lines();
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let scratch = Scratch::new("order");
+    let file = scratch.write("p.toml", "heartbeat = 1\nthreads = 2\nmax_clients = 3\n");
+    let output = pushwheel(&["config", "--config", &file, "--heartbeat", "10"])
+        .env("PUSHWHEEL_HEARTBEAT", "20")
+        .env("PUSHWHEEL_THREADS", "30")
+        .output()
+        .unwrap();
+    assert_eq!(
+        set(&output),
+        ["threads = 30", "heartbeat = 10", "max_clients = 3"]
+    );
+}
+
+#[test]
+fn what_is_printed_is_a_file_that_says_the_same() {
+    let scratch = Scratch::new("print");
+    let arguments = [
+        "config",
+        "--open",
+        "--listen=0.0.0.0:80",
+        "--index=role,team",
+        "--header=X-Robots-Tag: none",
+        "--publish-rate=0.5",
+        "--lag-policy=skip",
+    ];
+    let printed = run(&arguments);
+    assert_eq!(
+        set(&printed),
+        [
+            "listen = \"0.0.0.0:80\"",
+            "open = true",
+            "lag_policy = \"skip\"",
+            "header = [\"X-Robots-Tag: none\"]",
+            "index = [\"role\", \"team\"]",
+            "publish_rate = 0.5",
+        ]
+    );
+    let file = scratch.write("p.toml", stdout(&printed));
+    let again = run(&["config", "--config", &file]);
+    assert_eq!(stdout(&again), stdout(&printed));
+}
+
+#[test]
+fn every_default_that_is_printed_can_be_set() {
+    let scratch = Scratch::new("defaults");
+    let printed = run(&["config"]);
+    assert_eq!(set(&printed), [""; 0]);
+    let is_set =
+        |line: &&str| line.contains(" = ") && !line.contains('<') && line.starts_with("# ");
+    // Those of the example for patterns go last, behind their table's head.
+    let (all, patterns) = stdout(&printed).split_once("# [[channel]]").unwrap();
+    let uncommented = |text: &str| -> String {
+        let lines = text.lines().filter(is_set);
+        lines.map(|line| format!("{}\n", &line[2..])).collect()
+    };
+    let text = format!("{}[[channel]]\n{}", uncommented(all), uncommented(patterns));
+    assert!(text.contains("history_events = 1000\n"), "{text}");
+    let file = scratch.write("p.toml", &text);
+    let output = run(&["config", "--check", &file]);
+    assert_eq!(
+        stdout(&output),
+        "the settings are right\n",
+        "{output:?}\n{text}"
+    );
+}
+
+#[test]
+fn no_key_is_printed() {
+    let output = pushwheel(&["config", "--admin-key", "s3cret-admin"])
+        .env("PUSHWHEEL_PUBLISH_KEY", "s3cret-publish")
+        .output()
+        .unwrap();
+    let printed = stdout(&output);
+    assert!(!printed.contains("s3cret"), "{printed}");
+    for key in ["publish_key", "admin_key"] {
+        assert!(printed.contains(&format!("# {key} is set and not shown\n")));
+    }
+}
+
+#[test]
+fn a_check_names_each_mistakes_line_and_the_key_that_was_meant() {
+    let scratch = Scratch::new("check");
+    let file = scratch.write(
+        "p.toml",
+        "\
+heartbeet = 3
+max-clients = 4
+max_clients = \"many\"
+zzz = 1
+
+[[channel]]
+pattern = \"log.*\"
+histroy_events = 3
+lag_policy = \"skipp\"
+
+[[channel]]
+history_events = 3
+",
+    );
+    let output = run(&["config", "--check", &file]);
+    let lines = complaint(&output);
+    let wanted = [
+        "p.toml:1: there is no setting `heartbeet`: did you mean `heartbeat`?",
+        "p.toml:2: there is no setting `max-clients`: did you mean `max_clients`?",
+        "p.toml:3: invalid value 'many' for '--max-clients <N>': give a whole number, such as 1000",
+        "p.toml:4: there is no setting `zzz`: `pushwheel config` prints those there are",
+        "p.toml:8: there is no setting `histroy_events`: did you mean `history_events`?",
+        "p.toml:9: invalid value 'skipp' for '--lag-policy <POLICY>' \
+         [possible values: disconnect, skip, conflate]",
+        "p.toml:11: the following required arguments were not provided: --pattern <PATTERN>",
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.ends_with(wanted), "{line}\n{wanted}");
+    }
+    // The server does not start with it either, and says the same.
+    let output = run(&["serve", "--config", &file]);
+    assert_eq!(complaint(&output), lines);
+}
+
+#[test]
+fn a_check_finds_what_only_the_whole_shows() {
+    let scratch = Scratch::new("whole");
+    let file = scratch.write("p.toml", "listen = \"0.0.0.0:8080\"\n");
+    let output = run(&["config", "--check", &file]);
+    assert!(
+        complaint(&output)[0].contains("can be reached by others"),
+        "{output:?}"
+    );
+    let both = "publish_key = \"a\"\npublish_key_file = \"/dev/null\"\n";
+    let file = scratch.write("p.toml", both);
+    let output = run(&["config", "--check", &file]);
+    assert!(
+        complaint(&output)[0].contains("cannot be used with"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn channels_have_the_options_of_the_first_pattern_that_matches() {
+    let scratch = Scratch::new("patterns");
+    let text = "\
+listen = \"127.0.0.1:0\"
+header = [\"X-Is: any\"]
+[[channel]]
+pattern = \"log.audit\"
+header = [\"X-Is: audit\"]
+[[channel]]
+pattern = \"log.*\"
+header = [\"X-Is: log\", \"X-Long: yes\"]
+";
+    let mut server = Running::start(&["serve", "--config", &scratch.write("p.toml", text)]);
+    let address = server.address();
+    for (channel, is, long) in [
+        ("log.audit", "audit", None),
+        ("log.web", "log", Some("yes")),
+        ("news", "any", None),
+    ] {
+        let answer = head(address, &format!("/channels/{channel}"));
+        assert_eq!(answer.header("x-is"), Some(is), "{channel}");
+        assert_eq!(answer.header("x-long"), long, "{channel}");
+    }
+}
+
+/// The head of a stream.
+fn head(address: std::net::SocketAddr, path: &str) -> crate::common::client::Answer {
+    let mut connection = Connection::open(address);
+    connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    connection.head()
+}
+
+/// A server with a file, and what it says.
+struct Reloading {
+    server: Running,
+    scratch: Scratch,
+    log: BufReader<ChildStderr>,
+}
+
+impl Reloading {
+    fn start(name: &str, text: &str) -> Reloading {
+        let scratch = Scratch::new(name);
+        let file = scratch.write("p.toml", text);
+        let mut server = Running::start(&["serve", "--config", &file, "--listen", "127.0.0.1:0"]);
+        let log = BufReader::new(server.take_stderr());
+        Reloading {
+            server,
+            scratch,
+            log,
+        }
+    }
+
+    /// Has it read another text; answers what it says of that.
+    fn reload(&mut self, text: &str) -> String {
+        self.scratch.write("p.toml", text);
+        self.server.signal("HUP");
+        self.said()
+    }
+
+    fn said(&mut self) -> String {
+        let mut line = String::new();
+        self.log.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+#[test]
+fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
+    let before = "publish_key = \"one\"\nadmin_key = \"boss\"\nheader = [\"X-Is: old\"]\n";
+    let mut it = Reloading::start("reload", before);
+    let address = it.server.address();
+    let mut stream = Subscriber::open(address, "/channels/news", &[]);
+    stream.wait_for_id();
+    let publish = |key: &str| {
+        let mut connection = Connection::open(address);
+        connection.send(format!(
+            "POST /channels/news HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
+             Content-Length: 2\r\n\r\nhi"
+        ));
+        connection.answer().status
+    };
+    assert_eq!((publish("one"), publish("two")), (200, 403));
+    let said = it.reload(
+        "publish_key = \"two\"\nadmin_key = \"boss\"\n\
+         header = [\"X-Is: new\"]\npublish_rate_per_address = 0.0002\n",
+    );
+    let names = "publish_key, header, publish_rate_per_address";
+    assert!(
+        said.contains(&format!("reloaded the configuration: {names}")),
+        "{said}"
+    );
+    assert!(!said.contains("two"), "{said}");
+    assert_eq!((publish("one"), publish("two")), (403, 200));
+    assert_eq!(publish("two"), 429);
+    assert_eq!(head(address, "/channels/news").header("x-is"), Some("new"));
+    assert_eq!(told(&stream.take(2)), ["hi", "hi"]);
+}
+
+#[test]
+fn a_reload_with_a_mistake_changes_nothing_and_says_where_it_is() {
+    let mut it = Reloading::start("mistake", "header = [\"X-Is: old\"]\n");
+    let address = it.server.address();
+    let said = it.reload("header = [\"X-Is: new\"]\nheartbeet = 1\n");
+    assert!(
+        said.contains("not reloaded") && said.contains("p.toml:2: "),
+        "{said}"
+    );
+    assert!(said.contains("did you mean `heartbeat`?"), "{said}");
+    assert_eq!(head(address, "/channels/a").header("x-is"), Some("old"));
+    let said = it.reload("header = [\"X-Is: new\"]\n");
+    assert!(
+        said.contains("reloaded the configuration: header"),
+        "{said}"
+    );
+    assert_eq!(head(address, "/channels/a").header("x-is"), Some("new"));
+}
+
+#[test]
+fn what_only_a_start_can_change_is_named() {
+    let mut it = Reloading::start("fixed", "");
+    it.server.address();
+    let said = it.reload("threads = 2\n");
+    assert!(
+        said.contains("threads: what is set takes effect at the next start"),
+        "{said}"
+    );
+    let said = it.said();
+    assert!(said.contains("reloaded the configuration"), "{said}");
+}
