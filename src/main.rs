@@ -6,11 +6,18 @@ mod cli;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The version, and what was built into it.
+const VERSION: &str = if cfg!(feature = "internals") {
+    concat!(env!("CARGO_PKG_VERSION"), " (features: server, internals)")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (features: server)")
+};
 
 /// A push server over Server-Sent Events: subscribe with GET, publish with POST.
 #[derive(Debug, Parser)]
-#[command(name = "pushwheel", version, arg_required_else_help = true)]
+#[command(name = "pushwheel", version = VERSION, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -28,6 +35,10 @@ enum Command {
     Pub(cli::publish::Arguments),
     /// Measure what a server costs.
     Bench(bench::Bench),
+    /// Print the completions of a shell, to be put where it looks for them.
+    Completions(cli::generate::Completions),
+    /// Write the manual's pages, one for each command, into a directory.
+    Man(cli::generate::Man),
     /// The yardstick of `bench`, which starts it.
     #[command(hide = true)]
     BareLoop(bench::BareLoop),
@@ -44,6 +55,10 @@ fn main() -> ExitCode {
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments).map_err(|fault| fault.to_string()),
+        Command::Completions(arguments) => {
+            cli::generate::completions(&arguments, Arguments::command())
+        }
+        Command::Man(arguments) => cli::generate::man(&arguments, Arguments::command()),
         Command::BareLoop(arguments) => {
             bench::serve_bare_loop(&arguments).map_err(|e| e.to_string())
         }
@@ -60,10 +75,10 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+pub(crate) mod generate;
 mod http;
 pub(crate) mod publish;
 pub(crate) mod serve;

@@ -1,0 +1,30 @@
+# A static server in an image of nothing else.
+#
+#   docker build -t pushwheel .
+#   docker run -p 8080:8080 -e PUSHWHEEL_PUBLISH_KEY -e PUSHWHEEL_ADMIN_KEY pushwheel
+#
+# Alpine's compiler links against musl, and statically unless told otherwise.
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache musl-dev
+WORKDIR /pushwheel
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+# Cargo wants to find what its manifest names, though nothing of it is built.
+COPY benches benches
+COPY tests tests
+RUN cargo build --release --locked --bin pushwheel \
+    && mkdir -p /root-of-image/state \
+    && cp target/release/pushwheel /root-of-image/
+
+FROM scratch
+COPY --from=build /root-of-image/pushwheel /pushwheel
+# Whoever runs it: nobody's number, which needs no file of users.
+COPY --from=build --chown=65534:65534 /root-of-image/state /state
+USER 65534:65534
+# A container is reached from outside of itself; without keys the server does
+# not start there.
+ENV PUSHWHEEL_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/pushwheel"]
+CMD ["serve"]
