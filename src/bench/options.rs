@@ -64,8 +64,9 @@ pub(crate) struct Common {
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) exe: Option<PathBuf>,
     /// A server to pair it with, run by run: `bare` (a loop of send() over the
-    /// sockets), `alone` (itself without what is beside it), the URL of one
-    /// that runs, or the path of another pushwheel
+    /// sockets), `alone` (itself without what is beside it), `one-thread` (itself
+    /// without `--threads`), the URL of one that runs, or the path of another
+    /// pushwheel
     #[arg(long, value_name = "SERVER")]
     pub(crate) against: Option<String>,
     /// Where to publish to a running server that is paired

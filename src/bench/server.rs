@@ -76,6 +76,13 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     };
     let kind = match &against[..] {
         "alone" => first.kind.clone(),
+        "one-thread" => match &first.kind {
+            Kind::Pushwheel { exe, .. } => Kind::Pushwheel {
+                exe: exe.clone(),
+                serve: common.serve.clone(),
+            },
+            _ => return fault("--against one-thread is for servers started here"),
+        },
         "bare" => Kind::Bare {
             heartbeat_ms: match scenario {
                 Scenario::Idle(idle) if idle.heartbeats_for.is_some() => idle.bare_heartbeat_ms,
