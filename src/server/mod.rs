@@ -16,6 +16,7 @@
 //! The builder that [`Config::engine`] gives takes more routes: a program can
 //! have this interface and its own on one port.
 
+mod assets;
 mod clerk;
 mod config;
 mod cors;
@@ -60,6 +61,7 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
         live.guard(Right::Manage, move |request| clerk.answer(request, look))
     };
     let manage = |answer: manage::Look| live.guard(Right::Manage, answer);
+    let engine = assets::routes(engine)?;
     engine
         .get("/", |_| Response::text(HINT))?
         .get("/health", manage::health)?

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod assets;
 mod commands;
 mod descriptors;
 mod limits;

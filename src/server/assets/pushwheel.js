@@ -1,0 +1,348 @@
+// pushwheel.js: an EventSource with what it lacks. How to use it: docs/client.md.
+// This file is the source and what is served, without the lines that are
+// nothing but a comment.
+//
+// The design. A stream is read with fetch() and a parser of our own, because an
+// EventSource hides what is needed here: comments (heartbeats, by which a dead
+// line is known), statuses (401 is not 500), events of names that nobody has
+// announced (a tab cannot know what the others listen to); and it can send
+// neither Last-Event-ID with its first request nor Authorization.
+//
+// The tabs of a site that want one URL queue for one Web Lock. Who holds it
+// leads: it reads the stream and tells the others over a BroadcastChannel. Each
+// message says from which cursor to which it goes. So one rule keeps each
+// event whole, once and in order, whoever leads, freezes, reloads or is late:
+//
+//   a tab at `from` takes the message; a tab at `at` has it; any other tab
+//   reads for itself, from its own cursor, until it is level with the leader.
+//
+// A cursor is the id of the last event, undefined before there is any. A tab
+// without one is a newcomer and level with anybody.
+//
+// Messages: {from, at, state, type?, data?, status?, wait?}, from the leader;
+// {hi: true} asks the leader to say where it is, and to try at once if it waits.
+
+const CONNECTING = 0;
+const OPEN = 1;
+const CLOSED = 2;
+
+// Nobody waits longer, whatever a server asks for: an hour.
+const WAIT_MAX_MS = 36e5;
+// A stream that lived for so long was a good one: the next failure is the first.
+const GOOD_MS = 1e4;
+// How long a tab that is not level gives the leader to get there first.
+const LEVEL_MS = 300;
+
+export class PushWheel extends EventTarget {
+  onopen = null;
+  onmessage = null;
+  onerror = null;
+  readyState = CONNECTING;
+
+  #options;
+  #name;
+  #at;
+  #retry = 3000;
+  #life = new AbortController();
+  // Of a tab that takes part:
+  #quit;
+  #tabs;
+  #free;
+  #leads = false;
+  #heard;
+  #patience;
+  // Of a tab that reads: the connection, and what ends a pause between two.
+  #line;
+  #go;
+
+  constructor(url, options = {}) {
+    super();
+    url = new Request(url).url;
+    this.#options = { shared: true, watchdog: 45_000, delayMax: 60_000, storage: tabStorage(), ...options, url };
+    const { shared, withCredentials, onGap } = this.#options;
+    this.url = url;
+    this.withCredentials = !!withCredentials;
+    this.#name = ["pushwheel", shared, +this.withCredentials, url].join(" ");
+    try {
+      this.#at = this.#options.storage?.getItem(this.#name) || undefined;
+    } catch {}
+    for (const type of ["open", "message", "error"])
+      this.addEventListener(type, (event) => this["on" + type]?.(event));
+    if (onGap) this.addEventListener("pushwheel.gap", (event) => onGap(JSON.parse(event.data), event));
+
+    const leave = () => this.#leave();
+    const join = () => this.#join();
+    const hurry = ({ type }) => {
+      if (type !== "online" && document.hidden) return;
+      this.#go?.();
+      this.#tabs?.postMessage({ hi: true });
+    };
+    const doings = { pagehide: leave, freeze: leave, pageshow: join, resume: join, online: hurry, visibilitychange: hurry };
+    // Captured, because not all of them bubble up to the window.
+    for (const type in doings)
+      globalThis.addEventListener?.(type, doings[type], { capture: true, signal: this.#life.signal });
+    join();
+  }
+
+  get lastEventId() {
+    return this.#at ?? "";
+  }
+
+  close() {
+    this.#shut();
+  }
+
+  // ---- taking part ----
+
+  #join() {
+    if (this.#quit) return;
+    const { signal } = (this.#quit = new AbortController());
+    const lead = (free) => {
+      if (signal.aborted) return free?.();
+      this.#free = free;
+      this.#leads = true;
+      this.#tell(this.readyState);
+      this.#read();
+      this.#go?.();
+    };
+    if (!this.#options.shared || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) return lead();
+    this.#tabs = new BroadcastChannel(this.#name);
+    this.#tabs.onmessage = ({ data }) => this.#hear(data);
+    this.#tabs.postMessage({ hi: true });
+    this.#listen();
+    // Without the right to lock, this tab is one of its own.
+    navigator.locks.request(this.#name, { signal }, () => new Promise(lead)).catch(() => lead());
+  }
+
+  #leave() {
+    this.#halt();
+    clearTimeout(this.#patience);
+    this.#tabs?.close();
+    this.#quit?.abort();
+    this.#free?.();
+    this.#quit = this.#tabs = this.#free = this.#heard = undefined;
+    this.#leads = false;
+  }
+
+  #shut(status) {
+    this.#leave();
+    this.#life.abort();
+    try {
+      this.#options.storage?.removeItem(this.#name);
+    } catch {}
+    this.#become(CLOSED, status);
+  }
+
+  // What a tab is told.
+  #hear(message) {
+    const { hi, from, at, state, status, wait } = message;
+    if (this.#leads) {
+      if (hi) {
+        this.#tell(this.readyState);
+        this.#go?.();
+      }
+      return;
+    }
+    if (hi) return;
+    if (state === CLOSED) return this.#shut(status);
+    this.#heard = message;
+    this.#listen(wait);
+    // A newcomer begins here, unless its URL asks for history.
+    if (this.#at === undefined && !/[?&]last(_event_id|EventId)?=/.test(this.url)) this.#at = from;
+    if (this.#at !== from && this.#at !== at) return this.#read(LEVEL_MS * Math.random());
+    this.#halt();
+    const takes = this.#at === from;
+    this.#become(state, status);
+    if (takes) this.#take(message);
+  }
+
+  // A leader that says nothing for so long hangs: then this tab reads for itself.
+  #listen(wait = 0) {
+    const { watchdog } = this.#options;
+    clearTimeout(this.#patience);
+    const unheard = () => {
+      this.#heard = undefined;
+      this.#read();
+    };
+    if (watchdog) this.#patience = setTimeout(unheard, 2 * watchdog + wait);
+  }
+
+  // What a tab that reads tells itself and, when it leads, the others.
+  #tell(state, status, wait) {
+    this.#say({ from: this.#at, at: this.#at, state, status, wait });
+    this.#become(state, status);
+  }
+
+  #say(message) {
+    if (this.#leads) this.#tabs?.postMessage(message);
+  }
+
+  #become(state, status) {
+    const was = this.readyState;
+    if (was === CLOSED) return;
+    this.readyState = state;
+    if (state === OPEN && was !== OPEN) this.dispatchEvent(new Event("open"));
+    if (status !== undefined || state < was) this.dispatchEvent(Object.assign(new Event("error"), { status }));
+  }
+
+  #take({ at, type, data }) {
+    if (this.readyState === CLOSED) return;
+    if (at !== this.#at) {
+      this.#at = at;
+      try {
+        this.#options.storage?.setItem(this.#name, at);
+      } catch {}
+    }
+    if (!type) return;
+    const { origin } = new URL(this.url);
+    this.dispatchEvent(new MessageEvent(type, { data, origin, lastEventId: this.lastEventId }));
+  }
+
+  // ---- reading ----
+
+  #halt() {
+    const line = this.#line;
+    this.#line = undefined;
+    line?.abort();
+  }
+
+  // Reads, one connection after another, until it is halted.
+  async #read(wait = 0) {
+    if (this.#line) return;
+    for (let line, fails = 0; line === this.#line; ) {
+      line = this.#line = new AbortController();
+      if (wait) await new Promise((go) => setTimeout((this.#go = go), wait));
+      if (line !== this.#line) return;
+      const { status, after, lived } = await this.#connect(line);
+      line.abort();
+      if (line !== this.#line) return;
+      if (status === 204) return this.#end(status);
+      if (lived > GOOD_MS) fails = 0;
+      const { delayMax, onReauth } = this.#options;
+      const grown = Math.min(delayMax, this.#retry * 2 ** fails);
+      wait = Math.min(WAIT_MAX_MS, Math.max(after, this.#retry, grown)) * (1 + Math.random());
+      this.#tell(CONNECTING, status, wait);
+      if (onReauth && line === this.#line && (status === 401 || status === 403)) {
+        try {
+          const given = await onReauth(status);
+          if (line !== this.#line) return;
+          if (given === false) return this.#end(status);
+          Object.assign(this.#options, typeof given === "string" ? { url: given } : given);
+          if (!fails) wait = 0;
+        } catch {}
+      }
+      fails++;
+    }
+  }
+
+  #end(status) {
+    this.#say({ state: CLOSED, status });
+    this.#shut(status);
+  }
+
+  // One connection, to its end: {status, after, lived}. The status is 0 when
+  // there was no answer, and 401 when the stream said `pushwheel.reauth`.
+  async #connect(line) {
+    const { url, headers, withCredentials, watchdog } = this.#options;
+    let status = 0;
+    let after = 0;
+    let opened = Infinity;
+    let dog;
+    const feed = () => {
+      clearTimeout(dog);
+      if (watchdog) dog = setTimeout(() => line.abort(), watchdog);
+    };
+    try {
+      feed();
+      const answer = await fetch(url, {
+        headers: { Accept: "text/event-stream", ...headers, ...(this.#at && { "Last-Event-ID": bytes(this.#at) }) },
+        credentials: withCredentials ? "include" : "same-origin",
+        cache: "no-store",
+        signal: line.signal,
+      });
+      status = answer.status;
+      after = +answer.headers.get("Retry-After") * 1000 || 0;
+      if (status === 200 && /^text\/event-stream *(;|$)/i.test(answer.headers.get("Content-Type"))) {
+        opened = performance.now();
+        this.#tell(OPEN);
+        const parse = parser(
+          this.#at,
+          (at, type, data) => {
+            if (line.signal.aborted) return;
+            this.#pass(at, type, data);
+            if (type === "pushwheel.reauth") {
+              status = 401;
+              line.abort();
+            }
+          },
+          (retry) => (this.#retry = Math.max(100, retry)),
+        );
+        const reader = answer.body.getReader();
+        const decoder = new TextDecoder();
+        for (let read; !(read = await reader.read()).done; ) {
+          feed();
+          const at = this.#at;
+          parse(decoder.decode(read.value, { stream: true }));
+          // A heartbeat is one for the other tabs too.
+          if (at === this.#at && !line.signal.aborted) this.#tell(OPEN);
+        }
+      }
+    } catch {}
+    clearTimeout(dog);
+    return { status, after, lived: performance.now() - opened };
+  }
+
+  // What a block of the stream says.
+  #pass(at, type, data) {
+    if (type ?? at !== this.#at) {
+      const message = { from: this.#at, at, state: OPEN, type, data };
+      this.#say(message);
+      this.#take(message);
+    }
+    if (this.#leads || this.#heard?.at !== this.#at) return;
+    this.#halt();
+    this.#become(this.#heard.state);
+  }
+}
+
+for (const thing of [PushWheel, PushWheel.prototype]) Object.assign(thing, { CONNECTING, OPEN, CLOSED });
+
+// Parses a stream as the HTML standard says (section 9.2.6), whatever its
+// pieces are. For each block that ends it calls take(id, type, data), the last
+// two undefined where it has no data; at is the id that holds before any.
+export function parser(at, take, retry) {
+  let rest = "";
+  let type = "";
+  let data;
+  let hadCr = false;
+  return (text) => {
+    if (!text) return;
+    // The second half of a CRLF.
+    const lines = text.slice(hadCr && text[0] === "\n" ? 1 : 0).split(/\r\n?|\n/);
+    hadCr = text.endsWith("\r");
+    lines[0] = rest + lines[0];
+    rest = lines.pop();
+    for (const line of lines) {
+      const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+      if (!line) {
+        if (data === undefined) take(at);
+        else take(at, type || "message", data);
+        type = "";
+        data = undefined;
+      } else if (name === "data") data = data === undefined ? value : data + "\n" + value;
+      else if (name === "event") type = value;
+      else if (name === "id" && !value.includes("\0")) at = value;
+      else if (name === "retry" && /^\d+$/.test(value)) retry(+value);
+    }
+  };
+}
+
+// A header's value is bytes, of which an id is UTF-8.
+const bytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
+// Pages may be denied it.
+function tabStorage() {
+  try {
+    return sessionStorage;
+  } catch {}
+}
