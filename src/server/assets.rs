@@ -80,12 +80,15 @@ fn respond(request: &Request, asset: &'static Asset) -> Result<Response, HeaderE
         .with_header("Vary", "Accept-Encoding")
 }
 
-/// Takes out the lines that are nothing but a `//` comment.
+/// Takes out the lines that are nothing but a comment, `// ...` or
+/// `/** ... */`.
 fn without_comments(script: &str) -> String {
     let lines = script.split_inclusive('\n');
-    lines
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect()
+    lines.filter(|line| !is_comment(line.trim())).collect()
+}
+
+fn is_comment(line: &str) -> bool {
+    line.starts_with("//") || (line.starts_with("/**") && line.ends_with("*/"))
 }
 
 /// RFC 1952: a head without a name and a time, the deflated bytes, their
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn only_lines_of_comment_are_taken_out() {
-        let script = "// head\nlet a = 1; // kept\n\n  // why\n  a / 2;\n//";
+        let script = "// head\nlet a = 1; // kept\n\n  // why\n  /** @type {x} */\n  a / 2;\n//";
         assert_eq!(without_comments(script), "let a = 1; // kept\n\n  a / 2;\n");
     }
 
@@ -116,6 +119,9 @@ mod tests {
     fn the_script_has_nothing_in_which_the_rule_errs() {
         let script = include_str!("assets/pushwheel.js");
         assert!(!script.contains('`'));
-        assert!(!script.contains("/*"));
+        assert!(!without_comments(script).contains("/*"));
+        assert!(script.contains("\n    // "), "there are comments");
+        let is_whole = |line: &str| line.matches("/*").count() == line.matches("*/").count();
+        assert!(script.lines().all(is_whole));
     }
 }

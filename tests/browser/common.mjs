@@ -103,7 +103,8 @@ export function limitSuite(name) {
   }, SUITE_DEADLINE_MS).unref();
 }
 
-export async function launchChromium() {
+/// `more` are further arguments to it.
+export async function launchChromium(more = []) {
   const executablePath =
     process.env.CHROMIUM ??
     ['chromium', 'chromium-browser', 'google-chrome'].map((name) => `/usr/bin/${name}`).find(existsSync);
@@ -121,6 +122,7 @@ export async function launchChromium() {
       '--disable-component-update',
       '--disable-sync',
       '--disable-dev-shm-usage',
+      ...more,
     ],
   });
 }

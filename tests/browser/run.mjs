@@ -8,58 +8,12 @@
 // time. Each story has a browser context of its own, and so its own pool of
 // connections (Chromium opens six to a host).
 
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { DEADLINE_MS, Program, Tally, launchChromium, limitSuite, requests, same, until } from './common.mjs';
+import { Tally, launchChromium, limitSuite, requests, same, until } from './common.mjs';
+import { Server } from './server.mjs';
 
 const RETRY_MS = 150;
-const binary = resolve(
-  process.argv[2] ?? process.env.PUSHWHEEL_BIN ?? join(import.meta.dirname, '../../target/debug/pushwheel'),
-);
-
-// ---- the server ---------------------------------------------------------------
-
-const workDir = mkdtempSync(join(tmpdir(), 'pushwheel-browser-'));
 limitSuite('browser');
-
-class Server extends Program {
-  static start(listen = '127.0.0.1:0', options = []) {
-    return new Server().start(binary, ['serve', '--listen', listen, ...options], { cwd: workDir });
-  }
-
-  async call(method, path, body) {
-    const answer = await fetch(this.base + path, {
-      method,
-      body: body && JSON.stringify(body),
-      headers: body && { 'content-type': 'application/json' },
-      signal: AbortSignal.timeout(DEADLINE_MS),
-    });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-    return text && answer.headers.get('content-type')?.startsWith('application/json') ? JSON.parse(text) : text;
-  }
-
-  /// Answers `{ id, events, clients }`.
-  publish(channel, event) {
-    return this.call('POST', `/channels/${channel}`, typeof event === 'string' ? { data: event } : event);
-  }
-
-  async clients(channel) {
-    const listed = await this.call('GET', `/channels/${channel}/clients`);
-    return listed.clients ?? listed;
-  }
-
-  /// Cuts the connection of the channel's only client, and nothing else.
-  async cut(channel) {
-    const [client] = await until(`one client in ${channel}`, async () => {
-      const there = await this.clients(channel);
-      return there.length === 1 && there;
-    });
-    await this.call('DELETE', `/channels/${channel}/clients/${client.id}`);
-  }
-}
 
 // ---- the page -----------------------------------------------------------------
 
@@ -349,11 +303,6 @@ const stories = {
 
 // ---- the run ------------------------------------------------------------------
 
-if (!existsSync(binary)) {
-  console.error(`browser: no binary at ${binary}: run cargo build first`);
-  process.exit(2);
-}
-
 // A page of another origin than the server's, so every stream here is cross-origin.
 const pages = createServer((_, answer) => {
   answer.setHeader('content-type', 'text/html; charset=utf-8');
@@ -381,7 +330,6 @@ try {
   await server?.kill();
   pages.close();
   pages.closeAllConnections();
-  rmSync(workDir, { recursive: true, force: true });
 }
 if (tally.failed && server?.log) console.error(`# the server said:\n${server.log.slice(-4000).replace(/^/gm, '    # ')}`);
 tally.close('browser');

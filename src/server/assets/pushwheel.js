@@ -39,6 +39,7 @@ export class PushWheel extends EventTarget {
   onerror = null;
   readyState = CONNECTING;
 
+  /** @type {import("./pushwheel.d.ts").PushWheelOptions & {url: string}} */
   #options;
   #name;
   #at;
@@ -68,7 +69,9 @@ export class PushWheel extends EventTarget {
     } catch {}
     for (const type of ["open", "message", "error"])
       this.addEventListener(type, (event) => this["on" + type]?.(event));
-    if (onGap) this.addEventListener("pushwheel.gap", (event) => onGap(JSON.parse(event.data), event));
+    /** @param {any} event */
+    const tell = (event) => onGap(JSON.parse(event.data), event);
+    if (onGap) this.addEventListener("pushwheel.gap", tell);
 
     const leave = () => this.#leave();
     const join = () => this.#join();
