@@ -22,7 +22,7 @@ limitSuite('client');
 // ---- a tab ----------------------------------------------------------------------
 
 /// Runs in the page: opens a PushWheel that notes all that happens to it.
-async function watch({ script, name, url, options, events, answers }) {
+async function watch({ script, name, url, options, events, answers, isNoting }) {
   const { PushWheel } = await import(script);
   const seen = { opens: 0, errors: [], events: [], gaps: [], reauths: [] };
   const source = new PushWheel(url, {
@@ -37,6 +37,9 @@ async function watch({ script, name, url, options, events, answers }) {
   source.onerror = (event) => seen.errors.push(event.status);
   for (const event of ['message', 'pushwheel.gap', 'pushwheel.reauth', ...events])
     source.addEventListener(event, (e) => seen.events.push({ event: e.type, data: e.data, id: e.lastEventId }));
+  // Over a reload too, and where the cursor is.
+  const note = ({ data }) => (sessionStorage.row = `${sessionStorage.row ?? ''}${data},`);
+  if (isNoting) source.addEventListener('message', note);
   globalThis[name] = { source, seen };
 }
 
@@ -59,9 +62,9 @@ class Tab {
   }
 
   watch() {
-    const { name, url, options, events, answers } = this;
+    const { name, url, options, events, answers, isNoting } = this;
     const script = `${this.site.server.base}/pushwheel.js`;
-    return this.page.evaluate(watch, { script, name, url, options, events, answers });
+    return this.page.evaluate(watch, { script, name, url, options, events, answers, isNoting });
   }
 
   async reload() {
@@ -259,6 +262,65 @@ const tabStories = {
     same(second.asked, 0, 'its requests');
   },
 
+  // Each tab's row begins anywhere, and has no hole and nothing twice.
+  async 'tabs that come, go, reload, freeze and are cut off at random have whole rows'({ site, server }) {
+    const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32));
+    let state = seed;
+    const random = (below) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const row = (tab) => tab.page.evaluate(() => (sessionStorage.row ?? '').split(',').slice(0, -1));
+    const say = (tab, type) => tab.page.evaluate((type) => document.dispatchEvent(new Event(type)), type);
+    const tabs = [];
+    const url = `${server.base}/channels/storm`;
+    const come = async () => tabs.push(await Tab.open(site, url, { isShut: true, isNoting: true }));
+    for (let i = 0; i < 4; i++) await come();
+    let number = 0;
+    let isOver = false;
+    const publishing = (async () => {
+      while (!isOver) {
+        await server.publish('storm', { data: `${++number}`, retry: 100 });
+        await new Promise((pace) => setTimeout(pace, 10));
+      }
+    })();
+    try {
+      for (let round = 0; round < 40; round++) {
+        const tab = tabs[random(tabs.length)];
+        const doings = [
+          async () => tabs.length < 7 && (await come()),
+          async () => tabs.length > 2 && (await tabs.splice(tabs.indexOf(tab), 1)[0].page.close()),
+          () => tab.reload(),
+          async () => {
+            await say(tab, 'freeze');
+            const before = number;
+            await until('five events are published', () => number > before + 5);
+            await say(tab, 'resume');
+          },
+          async () => {
+            const [client] = await server.clients('storm');
+            if (client) await server.call('DELETE', `/channels/storm/clients/${client.id}`).catch(() => {});
+          },
+        ];
+        await doings[random(doings.length)]();
+      }
+    } finally {
+      isOver = true;
+      await publishing;
+    }
+    await server.publish('storm', 'end');
+    for (const [i, tab] of tabs.entries()) {
+      const got = await until(`tab ${i} has the end, with the seed ${seed}`, async () => {
+        const got = await row(tab);
+        return got.at(-1) === 'end' && got.slice(0, -1).map(Number);
+      });
+      const wanted = got.map((_, i) => got[0] + i);
+      same(got, wanted, `the row of tab ${i}, with the seed ${seed}`);
+      same(got.at(-1), number, `its last event, with the seed ${seed}`);
+    }
+    await clientsAre(server, 'storm', 1);
+  },
+
   async 'a late tab whose URL asks for history reads that for itself, then joins'({ site, server }) {
     const url = `${server.base}/channels/last?last=2`;
     const first = await Tab.open(site, url);
@@ -441,14 +503,15 @@ const faultStories = {
     }
   },
 
-  async 'heartbeats keep a quiet line from being taken for a dead one'({ site }) {
+  async 'heartbeats keep a quiet line from being taken for a dead one'({ site, faulty }) {
     const beats = await Server.start(undefined, ['--heartbeat', '1']);
     try {
       const url = `${beats.base}/channels/quiet`;
       const quiet = await Tab.open(site, url, { options: { watchdog: 4000 } });
-      const impatient = await Tab.open(site, `${url}?impatient`, { options: { watchdog: 200, delayMax: 200 } });
-      // Which would have been taken for dead a second time, at 4 s, by now.
-      await impatient.until('it lost patience', (now) => now.errors.length >= 2);
+      // The clock: each round is 200 ms of silence and a pause of a second at the least.
+      faulty.at('/faulty/silent', stream('retry: 1000\n\n'));
+      const clock = await Tab.open(site, '/faulty/silent', { options: { watchdog: 200, delayMax: 1000 } });
+      await clock.until('it has lost patience four times', (now) => now.errors.length >= 4);
       same((await quiet.now()).errors, [], 'its errors');
       same(quiet.asked, 1, 'its requests');
     } finally {
