@@ -1,8 +1,10 @@
 //! The browser's client, as it is served.
 
 use miniz_oxide::inflate::decompress_to_vec;
+use pushwheel::server::{Config, Key};
 
 use super::{ask, get, start};
+use crate::common::Served;
 use crate::common::client::Answer;
 
 const BOTH: [(&str, &str); 2] = [
@@ -82,5 +84,15 @@ fn who_has_the_client_is_not_sent_it_again() {
         }
         let other = ask(&served, "GET", path, &[("If-None-Match", "\"other\"")], "");
         assert_eq!(other.status, 200);
+    }
+}
+
+#[test]
+fn the_client_needs_no_key() {
+    let key = Key::new("s3cret").unwrap();
+    let served = Served::start(Config::new().admin_key(key).engine());
+    assert_eq!(get(&served, "/stats").status, 401);
+    for (path, _) in BOTH {
+        assert_eq!(get(&served, path).status, 200, "{path}");
     }
 }
