@@ -374,31 +374,42 @@ const tabStories = {
     same(await tab.dataUpTo('three'), ['three'], 'the data');
   },
 
-  // Playwright keeps its pages visible and out of the cache, so what the browser
-  // would say at such a moment is said to the page from here.
-  ...Object.fromEntries(
-    [
-      ['a leader that is frozen steps back, and has it all when it wakes', 'freeze', 'resume'],
-      ['a page that goes to the cache and comes back takes part again', 'pagehide', 'pageshow'],
-    ].map(([name, goes, returns]) => [
-      name,
-      async ({ site, server }) => {
-        const tabs = await openTabs(3, site, `${server.base}/channels/${goes}`);
-        const leader = await leaderOf(tabs);
-        const others = tabs.filter((tab) => tab !== leader);
-        const say = (type) => leader.page.evaluate((type) => document.dispatchEvent(new Event(type)), type);
-        await say(goes);
-        await leaderOf(others);
-        await server.publish(goes, 'meanwhile');
-        for (const tab of others) await tab.dataUpTo('meanwhile');
-        same((await leader.now()).events, [], 'what came while it was away');
-        await say(returns);
-        await server.publish(goes, 'end');
-        for (const tab of tabs) same(await tab.dataUpTo('end'), ['meanwhile', 'end'], 'the data');
-        await clientsAre(server, goes, 1);
-      },
-    ]),
-  ),
+  async 'a page that goes to the back/forward cache steps back, and has it all when it returns'({ site, server }) {
+    const tabs = await openTabs(3, site, `${server.base}/channels/cached`);
+    const leader = await leaderOf(tabs);
+    const others = tabs.filter((tab) => tab !== leader);
+    await leader.page.evaluate(() =>
+      addEventListener('pageshow', ({ persisted }) => (globalThis.wasCached = persisted)),
+    );
+    await leader.page.goto(`${site.pages}elsewhere`);
+    await leaderOf(others);
+    await server.publish('cached', 'meanwhile');
+    for (const tab of others) await tab.dataUpTo('meanwhile');
+    await leader.page.goBack({ waitUntil: 'commit' });
+    await until('it came from the cache', () => leader.page.evaluate(() => globalThis.wasCached));
+    await leader.dataUpTo('meanwhile');
+    await server.publish('cached', 'end');
+    for (const tab of tabs) same(await tab.dataUpTo('end'), ['meanwhile', 'end'], 'the data');
+    await clientsAre(server, 'cached', 1);
+  },
+
+  // Playwright keeps its pages visible, and Chromium freezes none that are: what it
+  // would say to a page is said from here.
+  async 'a leader that is frozen steps back, and has it all when it wakes'({ site, server }) {
+    const tabs = await openTabs(3, site, `${server.base}/channels/frozen`);
+    const leader = await leaderOf(tabs);
+    const others = tabs.filter((tab) => tab !== leader);
+    const say = (type) => leader.page.evaluate((type) => document.dispatchEvent(new Event(type)), type);
+    await say('freeze');
+    await leaderOf(others);
+    await server.publish('frozen', 'meanwhile');
+    for (const tab of others) await tab.dataUpTo('meanwhile');
+    same((await leader.now()).events, [], 'what came while it was frozen');
+    await say('resume');
+    await server.publish('frozen', 'end');
+    for (const tab of tabs) same(await tab.dataUpTo('end'), ['meanwhile', 'end'], 'the data');
+    await clientsAre(server, 'frozen', 1);
+  },
 
   async 'when the tab that leads hangs the others read for themselves, and join it again'({ site, server }) {
     const options = { watchdog: 1500 };
@@ -794,7 +805,10 @@ const at = (listener) => `http://127.0.0.1:${listener.address().port}/`;
 try {
   await tally.tell(pureStories, async () => ({ cleanUp: () => {} }));
   server = await Server.start();
-  browser = await launchChromium(['--host-resolver-rules=MAP plain.test 127.0.0.1']);
+  browser = await launchChromium({
+    more: ['--host-resolver-rules=MAP plain.test 127.0.0.1'],
+    without: ['--disable-back-forward-cache'],
+  });
   await tally.tell({ ...tabStories, ...faultStories, ...docStories }, async () => {
     hang = '';
     const context = await browser.newContext();

@@ -103,8 +103,8 @@ export function limitSuite(name) {
   }, SUITE_DEADLINE_MS).unref();
 }
 
-/// `more` are further arguments to it.
-export async function launchChromium(more = []) {
+/// `more` are further arguments to it, `without` those of Playwright's to leave out.
+export async function launchChromium({ more = [], without = [] } = {}) {
   const executablePath =
     process.env.CHROMIUM ??
     ['chromium', 'chromium-browser', 'google-chrome'].map((name) => `/usr/bin/${name}`).find(existsSync);
@@ -112,6 +112,7 @@ export async function launchChromium(more = []) {
   return chromium.launch({
     executablePath,
     headless: true,
+    ignoreDefaultArgs: without,
     chromiumSandbox: false,
     args: [
       '--no-sandbox',
