@@ -56,16 +56,18 @@ export class PushWheel extends EventTarget {
   #line;
   #go;
 
+  /** @param {import("./pushwheel.d.ts").PushWheelOptions} [options] */
   constructor(url, options = {}) {
     super();
     url = new Request(url).url;
-    this.#options = { shared: true, watchdog: 45_000, delayMax: 60_000, storage: tabStorage(), ...options, url };
-    const { shared, withCredentials, onGap } = this.#options;
+    const { shared = true, watchdog = 45_000, delayMax = 60_000, storage = tabStorage(), ...others } = options;
+    this.#options = { ...others, shared, watchdog, delayMax, storage, url };
+    const { withCredentials, onGap } = others;
     this.url = url;
     this.withCredentials = !!withCredentials;
     this.#name = ["pushwheel", shared, +this.withCredentials, url].join(" ");
     try {
-      this.#at = this.#options.storage?.getItem(this.#name) || undefined;
+      this.#at = storage?.getItem(this.#name) || undefined;
     } catch {}
     for (const type of ["open", "message", "error"])
       this.addEventListener(type, (event) => this["on" + type]?.(event));
