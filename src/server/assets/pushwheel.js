@@ -60,15 +60,13 @@ export class PushWheel extends EventTarget {
   constructor(url, options = {}) {
     super();
     url = new Request(url).url;
-    const { shared = true, watchdog = 45_000, delayMax = 60_000, storage = tabStorage(), ...others } = options;
+    const { shared = true, watchdog = 45_000, delayMax = 60_000, storage = quietly(() => sessionStorage), ...others } = options;
     this.#options = { ...others, shared, watchdog, delayMax, storage, url };
     const { withCredentials, onGap } = others;
     this.url = url;
     this.withCredentials = !!withCredentials;
-    this.#name = ["pushwheel", shared, +this.withCredentials, url].join(" ");
-    try {
-      this.#at = storage?.getItem(this.#name) || undefined;
-    } catch {}
+    this.#name = ["pushwheel", shared, !!withCredentials, url].join(" ");
+    this.#at = quietly(() => storage?.getItem(this.#name)) || undefined;
     for (const type of ["open", "message", "error"])
       this.addEventListener(type, (event) => this["on" + type]?.(event));
     /** @param {any} event */
@@ -132,23 +130,18 @@ export class PushWheel extends EventTarget {
   #shut(status) {
     this.#leave();
     this.#life.abort();
-    try {
-      this.#options.storage?.removeItem(this.#name);
-    } catch {}
+    quietly(() => this.#options.storage?.removeItem(this.#name));
     this.#become(CLOSED, status);
   }
 
   // What a tab is told.
   #hear(message) {
     const { hi, from, at, state, status, wait } = message;
-    if (this.#leads) {
-      if (hi) {
-        this.#tell(this.readyState);
-        this.#go?.();
-      }
-      return;
+    if (hi && this.#leads) {
+      this.#tell(this.readyState);
+      this.#go?.();
     }
-    if (hi) return;
+    if (hi || this.#leads) return;
     if (state === CLOSED) return this.#shut(status);
     this.#heard = message;
     this.#listen(wait);
@@ -194,13 +187,11 @@ export class PushWheel extends EventTarget {
     if (this.readyState === CLOSED) return;
     if (at !== this.#at) {
       this.#at = at;
-      try {
-        this.#options.storage?.setItem(this.#name, at);
-      } catch {}
+      quietly(() => this.#options.storage?.setItem(this.#name, at));
     }
     if (!type) return;
-    const { origin } = new URL(this.url);
-    this.dispatchEvent(new MessageEvent(type, { data, origin, lastEventId: this.lastEventId }));
+    const { lastEventId, url } = this;
+    this.dispatchEvent(new MessageEvent(type, { data, lastEventId, origin: new URL(url).origin }));
   }
 
   // ---- reading ----
@@ -224,8 +215,8 @@ export class PushWheel extends EventTarget {
       if (status === 204) return this.#end(status);
       if (lived > GOOD_MS) fails = 0;
       const { delayMax, onReauth } = this.#options;
-      const grown = Math.min(delayMax, this.#retry * 2 ** fails);
-      wait = Math.min(WAIT_MAX_MS, Math.max(after, this.#retry, grown)) * (1 + Math.random());
+      wait = Math.max(after, this.#retry, Math.min(delayMax, this.#retry * 2 ** fails));
+      wait = Math.min(WAIT_MAX_MS, wait) * (1 + Math.random());
       this.#tell(CONNECTING, status, wait);
       if (onReauth && line === this.#line && (status === 401 || status === 403)) {
         try {
@@ -266,7 +257,7 @@ export class PushWheel extends EventTarget {
         signal: line.signal,
       });
       status = answer.status;
-      after = +answer.headers.get("Retry-After") * 1000 || 0;
+      after = +answer.headers.get("Retry-After") * 1e3 || 0;
       if (status === 200 && /^text\/event-stream *(;|$)/i.test(answer.headers.get("Content-Type"))) {
         opened = performance.now();
         this.#tell(OPEN);
@@ -310,7 +301,7 @@ export class PushWheel extends EventTarget {
   }
 }
 
-for (const thing of [PushWheel, PushWheel.prototype]) Object.assign(thing, { CONNECTING, OPEN, CLOSED });
+Object.assign(PushWheel.prototype, Object.assign(PushWheel, { CONNECTING, OPEN, CLOSED }));
 
 // Parses a stream as the HTML standard says (section 9.2.6), whatever its
 // pieces are. For each block that ends it calls take(id, type, data), the last
@@ -345,9 +336,9 @@ export function parser(at, take, retry) {
 // A header's value is bytes, of which an id is UTF-8.
 const bytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
-// Pages may be denied it.
-function tabStorage() {
+// Storage may be denied, or full.
+function quietly(does) {
   try {
-    return sessionStorage;
+    return does();
   } catch {}
 }
