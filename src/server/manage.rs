@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::choice::Choice;
 use super::errors::Problem;
 use crate::{Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Request, Response, Stats};
 
@@ -28,8 +29,9 @@ pub(super) fn names(request: &Request) -> Result<Response, Problem> {
 
 /// `GET /stats`
 pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
+    let choice = Choice::of(request)?;
     let stats = request.channels().stats();
-    Ok(Response::json(&StatsBody::from(&stats)))
+    Ok(Response::json(&StatsBody::new(&stats, &choice)))
 }
 
 /// `GET /channels/{channel}/clients`
@@ -95,7 +97,19 @@ struct StatsBody<'a> {
     version: &'static str,
     channels: usize,
     clients: usize,
+    published: u64,
+    delivered: u64,
+    gaps: u64,
+    history: TotalHistoryBody,
+    /// How many channels the choice could take from.
+    found: usize,
     channel_stats: Vec<ChannelBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct TotalHistoryBody {
+    events: usize,
+    bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -125,13 +139,24 @@ struct ClientBody<'a> {
     behind: usize,
 }
 
-impl<'a> From<&'a Stats> for StatsBody<'a> {
-    fn from(stats: &'a Stats) -> Self {
+impl<'a> StatsBody<'a> {
+    /// The totals of all channels, and the figures of those chosen.
+    fn new(stats: &'a Stats, choice: &Choice) -> Self {
+        let all = &stats.channel_stats;
+        let (chosen, found) = choice.among(all);
         StatsBody {
             version: env!("CARGO_PKG_VERSION"),
             channels: stats.channels,
             clients: stats.clients,
-            channel_stats: stats.channel_stats.iter().map(ChannelBody::from).collect(),
+            published: all.iter().map(|channel| channel.published).sum(),
+            delivered: all.iter().map(|channel| channel.delivered).sum(),
+            gaps: all.iter().map(|channel| channel.gaps).sum(),
+            history: TotalHistoryBody {
+                events: all.iter().map(|channel| channel.history_events).sum(),
+                bytes: all.iter().map(|channel| channel.history_bytes).sum(),
+            },
+            found,
+            channel_stats: chosen.into_iter().map(ChannelBody::from).collect(),
         }
     }
 }

@@ -17,6 +17,7 @@
 //! have this interface and its own on one port.
 
 mod assets;
+mod choice;
 mod clerk;
 mod config;
 mod cors;
@@ -27,11 +28,12 @@ mod live;
 mod manage;
 pub(crate) mod message;
 mod origin;
+mod page;
 mod pattern;
 mod publish;
 mod subscribe;
 
-use crate::{EngineBuilder, Request, Response, RouteError};
+use crate::{EngineBuilder, Request, RouteError};
 use clerk::Clerk;
 use errors::Problem;
 use keys::Right;
@@ -62,8 +64,7 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
     };
     let manage = |answer: manage::Look| live.guard(Right::Manage, answer);
     let engine = assets::routes(engine)?;
-    engine
-        .get("/", |_| Response::text(HINT))?
+    page::routes(engine, live, HINT)?
         .get("/health", manage::health)?
         .get("/events", subscribe::several)?
         .get("/channels/{channel}", subscribe::one)?

@@ -11,6 +11,7 @@ mod commands;
 mod descriptors;
 mod limits;
 mod manage;
+mod page;
 mod publish;
 mod security;
 mod settings;

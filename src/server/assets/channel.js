@@ -1,0 +1,207 @@
+// One channel: its figures, its clients, and its end. Watching and publishing
+// have files of their own.
+
+import { bytes, byId, clients as clientsText, confirmed, count, duration, element, keepRows, rate, say } from './parts.js';
+import { Publish } from './publish.js';
+import { ask, pathOf } from './server.js';
+import { Watch } from './watch.js';
+
+/// Of more clients the list is not asked for: it has all of them.
+const LISTED_MAX = 5000;
+const ROWS_MAX = 200;
+/// The list is asked for less often than the figures.
+const LIST_EVERY_MS = 3000;
+
+export class ChannelView {
+  #channel;
+  #listed = [];
+  #listed_at_ms = -Infinity;
+  #watch = new Watch();
+  #publish = new Publish();
+
+  /// `onchange`: something was ended, so look again.
+  constructor({ onchange }) {
+    this.onchange = onchange;
+    this.body = byId('client-table').tBodies[0];
+    byId('client-search').addEventListener('input', () => this.#drawClients());
+    byId('client-form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#find(byId('client-search').value);
+    });
+    byId('finish').addEventListener('click', () => this.#end('finish'));
+    byId('close').addEventListener('click', () => this.#end('close'));
+  }
+
+  /// Shows a channel of this name, whether it is there or not; `undefined`
+  /// shows none.
+  show(channel) {
+    if (channel === this.#channel) return;
+    this.#channel = channel;
+    byId('channel').hidden = channel === undefined;
+    say(byId('channel-title'), channel ?? '');
+    byId('channel-title').title = channel ?? '';
+    byId('client-search').value = '';
+    this.#listed = [];
+    this.#listed_at_ms = -Infinity;
+    this.body.replaceChildren();
+    byId('clients-there').hidden = true;
+    for (const place of ['clients-count', 'clients-note', 'ending-answer', 'ending-error']) say(byId(place), '');
+    byId('channel-figures').replaceChildren();
+    this.#watch.show(channel);
+    this.#publish.show(channel);
+  }
+
+  /// Who may not look sees neither figures nor clients.
+  allow({ manage }) {
+    for (const part of ['channel-figures', 'clients', 'ending']) byId(part).hidden = !manage;
+    if (!manage) this.body.replaceChildren();
+  }
+
+  // ---- figures --------------------------------------------------------------------
+
+  /// Takes its figures: `undefined` when there is no such channel.
+  async take(row) {
+    byId('finish').disabled = byId('close').disabled = !row;
+    this.#drawFigures(row);
+    const number = row?.clients ?? 0;
+    say(byId('clients-count'), count(number));
+    byId('client-form').hidden = number === 0;
+    if (number === 0 || number > LISTED_MAX) {
+      this.#listed = [];
+      this.#listed_at_ms = -Infinity;
+      const many = 'These are too many to list: find one by its whole id.';
+      if (number === 0 || byId('clients-note').textContent !== many || !this.body.rows.length) this.#drawClients();
+      say(byId('clients-note'), number ? many : row ? 'Nobody is here.' : '');
+    } else if (performance.now() - this.#listed_at_ms > LIST_EVERY_MS || this.#listed.length !== number) {
+      await this.#list();
+    }
+  }
+
+  #drawFigures(row) {
+    const list = byId('channel-figures');
+    if (!row) {
+      const none = 'There is no such channel. It comes to be with its first client or event.';
+      return list.replaceChildren(element('p', { class: 'soft', text: none }));
+    }
+    const { history } = row;
+    const figures = {
+      clients: ['Clients', count(row.clients)],
+      published: ['Published', `${count(row.published)} · ${rate(row.published_rate)}/s`],
+      delivered: ['Delivered', `${count(row.delivered)} · ${rate(row.delivered_rate)}/s`],
+      gaps: ['Gaps', count(row.gaps)],
+      history: ['History', `${count(history.events)} ${history.events === 1 ? 'event' : 'events'} · ${bytes(history.bytes)}`],
+      newest: ['Newest', history.newest ?? '–'],
+    };
+    if (list.firstElementChild?.tagName !== 'DIV')
+      list.replaceChildren(
+        ...Object.entries(figures).map(([name, [label]]) => element('div', { 'data-figure': name }, element('dt', { text: label }), element('dd'))),
+      );
+    Object.values(figures).forEach(([, value], i) => say(list.children[i].lastElementChild, value));
+  }
+
+  // ---- clients --------------------------------------------------------------------
+
+  async #list() {
+    const channel = this.#channel;
+    this.#listed_at_ms = performance.now();
+    try {
+      const listed = await ask('GET', `${pathOf(channel)}/clients`);
+      if (channel !== this.#channel) return;
+      this.#listed = listed;
+      this.#drawClients();
+    } catch (wrong) {
+      if (channel === this.#channel) say(byId('clients-note'), wrong.status === 404 ? '' : wrong.message);
+    }
+  }
+
+  /// One by its id, of however many.
+  async #find(id) {
+    const channel = this.#channel;
+    if (!id || this.#listed.length) return;
+    try {
+      const client = await ask('GET', `${pathOf(channel)}/clients/${encodeURIComponent(id)}`);
+      if (channel === this.#channel) this.#drawRows([client]);
+    } catch (wrong) {
+      if (channel === this.#channel) say(byId('clients-note'), wrong.message);
+    }
+  }
+
+  #drawClients() {
+    const wanted = byId('client-search').value.toLowerCase();
+    const fits = (client) => `${client.id} ${JSON.stringify(client.metadata)}`.toLowerCase().includes(wanted);
+    const found = this.#listed.filter(fits);
+    this.#drawRows(found.slice(0, ROWS_MAX));
+    const left = found.length - this.body.rows.length;
+    const none = this.#listed.length && !found.length ? 'No client has this in its id or metadata.' : '';
+    say(byId('clients-note'), left > 0 ? `${count(left)} more are not shown: search for them.` : none);
+  }
+
+  #drawRows(clients) {
+    byId('clients-there').hidden = clients.length === 0;
+    keepRows(this.body, clients, {
+      key: (client) => client.id,
+      make: (client) => this.#row(client),
+      update: (row, client) => {
+        const seconds = (Date.now() - Date.parse(client.since)) / 1000;
+        say(row.cells[3].firstElementChild, client.since ? duration(seconds) : '–');
+        say(row.cells[4], count(client.behind));
+      },
+    });
+  }
+
+  #row({ id, metadata, address, since }) {
+    const said = metadata === null ? '–' : JSON.stringify(metadata);
+    return element(
+      'tr',
+      {},
+      element('th', { scope: 'row' }, element('button', { type: 'button', class: 'text', title: `${id}: publish to it`, onclick: () => this.#aimAt(id) }, element('bdi', { text: id }))),
+      element('td', { title: said }, element('bdi', { text: said })),
+      element('td', { text: address, title: address }),
+      element('td', {}, element('time', { datetime: since ?? undefined, title: since ?? undefined })),
+      element('td', { class: 'number' }),
+      element('td', {}, element('button', { type: 'button', text: 'Disconnect…', 'aria-label': `Disconnect ${id}`, onclick: () => this.#disconnect(id) })),
+    );
+  }
+
+  #aimAt(id) {
+    this.#publish.aimAt(id);
+    byId('publish-data').focus();
+  }
+
+  async #disconnect(id) {
+    const channel = this.#channel;
+    const text = `Its connection is cut. A browser comes back by itself after some seconds and misses nothing.`;
+    if (!(await confirmed(`Disconnect ${id}?`, text, 'Disconnect'))) return;
+    try {
+      await ask('DELETE', `${pathOf(channel)}/clients/${encodeURIComponent(id)}`);
+    } catch (wrong) {
+      if (wrong.status !== 404) return say(byId('clients-note'), wrong.message);
+    }
+    this.#listed_at_ms = -Infinity;
+    byId('clients-title').focus();
+    this.onchange();
+  }
+
+  // ---- its end --------------------------------------------------------------------
+
+  async #end(how) {
+    const channel = this.#channel;
+    const [title, text, yes] =
+      how === 'finish'
+        ? ['Finish', 'Its clients are sent what is left, then their streams end. Browsers are told not to come back.', 'Finish it']
+        : ['Close', 'Its clients are cut off, and its history is gone. Browsers come back, and so does the channel, empty.', 'Close it'];
+    if (!(await confirmed(`${title} ${channel}?`, text, yes))) return;
+    const tell = (answer, error) => {
+      if (channel !== this.#channel) return;
+      say(byId('ending-answer'), answer);
+      say(byId('ending-error'), error);
+    };
+    try {
+      const { clients } = await ask('DELETE', `${pathOf(channel)}${how === 'finish' ? '?finish' : ''}`);
+      tell(`${how === 'finish' ? 'Finished' : 'Closed'}: it had ${clientsText(clients)}.`, '');
+    } catch (wrong) {
+      tell('', wrong.message);
+    }
+    this.onchange();
+  }
+}

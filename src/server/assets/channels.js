@@ -1,0 +1,163 @@
+// The table of channels: searched and sorted, at most ROWS_MAX of them drawn.
+//
+// The server chooses which ones to tell of, so that a look costs the same with
+// a hundred channels and with a hundred thousand. It knows no rates: sorted by
+// one, the page asks for more than it draws, chosen by what was counted.
+
+import { perSecond } from './figures.js';
+import { brief, byId, bytes, count, element, keepRows, rate, say } from './parts.js';
+
+const ROWS_MAX = 200;
+const RATED_MAX = 500;
+
+/// `by` is the server's name for the order; `value` what the page sorts by.
+const COLUMNS = {
+  name: { label: 'Name', by: 'name' },
+  clients: { label: 'Clients', by: 'clients', value: (row) => row.clients, show: (row) => brief(row.clients) },
+  published: { label: 'Published', unit: '/s', by: 'published', isRate: true, value: (row) => row.published_rate ?? 0, show: (row) => rate(row.published_rate) },
+  delivered: { label: 'Delivered', unit: '/s', by: 'delivered', isRate: true, value: (row) => row.delivered_rate ?? 0, show: (row) => rate(row.delivered_rate) },
+  gaps: { label: 'Gaps', by: 'gaps', value: (row) => row.gaps, show: (row) => brief(row.gaps) },
+  history: { label: 'History', by: 'bytes', value: (row) => row.history.bytes, show: (row) => bytes(row.history.bytes) },
+};
+
+export class Channels {
+  #sorted = 'clients';
+  #before = new Map();
+  #selected;
+
+  /// `onsearch`: other channels are wanted, so look again. `onopen`: the
+  /// channel of this name.
+  constructor({ onsearch, onopen }) {
+    this.search = byId('search');
+    this.body = byId('channel-table').tBodies[0];
+    this.onsearch = onsearch;
+    byId('channel-table').tHead.rows[0].append(...Object.entries(COLUMNS).map(([name, column]) => this.#header(name, column)));
+    this.search.addEventListener('input', onsearch);
+    byId('open-form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      const name = this.search.value;
+      const wrong = wrongName(name);
+      say(byId('open-error'), wrong);
+      if (wrong) return this.search.focus();
+      this.search.value = '';
+      onopen(name);
+      onsearch();
+    });
+    this.#tellOrder();
+  }
+
+  #header(name, column) {
+    const button = element('button', { type: 'button', text: column.label, onclick: () => this.#sortBy(name) });
+    if (column.unit) button.append(element('small', { text: column.unit }));
+    return element('th', { scope: 'col', 'data-column': name, class: column.value ? 'number' : undefined }, button);
+  }
+
+  #sortBy(name) {
+    this.#sorted = name;
+    this.#tellOrder();
+    this.onsearch();
+  }
+
+  #tellOrder() {
+    for (const header of byId('channel-table').querySelectorAll('th')) {
+      const isSorted = header.dataset.column === this.#sorted;
+      const order = COLUMNS[header.dataset.column].value ? 'descending' : 'ascending';
+      if (isSorted) header.setAttribute('aria-sort', order);
+      else header.removeAttribute('aria-sort');
+    }
+  }
+
+  /// What to ask the server for.
+  query(channel) {
+    const { by, isRate } = COLUMNS[this.#sorted];
+    const query = new URLSearchParams({ by, top: isRate ? RATED_MAX : ROWS_MAX });
+    if (this.search.value) query.set('search', this.search.value);
+    if (channel !== undefined) query.set('channel', channel);
+    return query;
+  }
+
+  /// Draws what the server told; gives the rows by name.
+  take(stats, at_ms) {
+    const rows = new Map();
+    for (const told of stats.channel_stats) {
+      const before = this.#before.get(told.name);
+      const now = { ...told, at_ms };
+      now.published_rate = perSecond('published', now, before);
+      now.delivered_rate = perSecond('delivered', now, before);
+      rows.set(told.name, now);
+    }
+    this.#before = rows;
+    this.#draw(stats, [...rows.values()]);
+    return rows;
+  }
+
+  forget() {
+    this.#before = new Map();
+    this.body.replaceChildren();
+  }
+
+  select(channel) {
+    this.#selected = channel;
+    for (const row of this.body.rows) tellSelected(row, channel);
+  }
+
+  #draw(stats, rows) {
+    const wanted = this.search.value.toLowerCase();
+    const { value } = COLUMNS[this.#sorted];
+    const fitting = rows.filter((row) => row.name.toLowerCase().includes(wanted));
+    // By name they come sorted; those who are equal keep that order.
+    if (value) fitting.sort((a, b) => value(b) - value(a) || (a.name < b.name ? -1 : 1));
+    const drawn = fitting.slice(0, ROWS_MAX);
+    keepRows(this.body, drawn, { key: (row) => row.name, make: (row) => this.#row(row), update });
+    this.#tellHowMany(stats, drawn.length);
+  }
+
+  #row({ name }) {
+    const link = element('a', { href: hashOf(name), title: name }, element('bdi', { text: name }));
+    const cells = Object.values(COLUMNS).slice(1).map(() => element('td', { class: 'number' }));
+    const row = element('tr', {}, element('th', { scope: 'row' }, link), ...cells);
+    row.dataset.key = name;
+    tellSelected(row, this.#selected);
+    return row;
+  }
+
+  #tellHowMany(stats, drawn) {
+    const isSearch = this.search.value !== '';
+    say(byId('found'), isSearch ? `${count(stats.found)} of ${count(stats.channels)}` : count(stats.channels));
+    const left = Math.max(0, stats.found - drawn);
+    const wish = isSearch ? 'search for more of a name' : 'search to see others';
+    say(byId('not-shown'), left > 0 ? `${count(left)} more are not shown: ${wish}.` : '');
+    byId('channels-there').hidden = drawn === 0;
+    byId('channels-none').hidden = drawn > 0;
+    byId('none-command').hidden = isSearch;
+    say(
+      byId('none-text'),
+      isSearch
+        ? 'No channel has this in its name. Open it: it comes to be with its first client or event.'
+        : 'There is no channel. One comes to be with its first client or event: open one here, or say',
+    );
+    say(byId('none-command'), `curl -d 'It works' ${new URL('channels/news', document.baseURI)}`);
+  }
+}
+
+function update(row, figures) {
+  Object.values(COLUMNS)
+    .slice(1)
+    .forEach((column, i) => say(row.cells[i + 1], column.show(figures)));
+}
+
+function tellSelected(row, channel) {
+  const link = row.cells[0].firstElementChild;
+  if (row.dataset.key === channel) link.setAttribute('aria-current', 'true');
+  else link.removeAttribute('aria-current');
+}
+
+export const hashOf = (channel) => `#${encodeURIComponent(channel)}`;
+
+function wrongName(name) {
+  if (name === '') return 'Say which channel: type its name.';
+  // A browser takes a path's `.` and `..` for steps.
+  if (/^\.\.?$/.test(name)) return 'No browser can ask for a channel of this name.';
+  const isName = !/[\p{Cc}/]/u.test(name) && new TextEncoder().encode(name).length <= 255;
+  return isName ? '' : 'No channel can have this name: it has to have at most 255 bytes, and no slash.';
+}

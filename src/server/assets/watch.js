@@ -1,0 +1,211 @@
+// A channel's stream, live. It is read again after each break from where it
+// was left, as a browser's EventSource does.
+
+import { byId, count, element, indented, say } from './parts.js';
+import { pathOf, readStream } from './server.js';
+
+/// How many events are kept on the page.
+const EVENTS_MAX = 500;
+/// How much of an event's data is shown, in characters.
+const DATA_SHOWN_MAX = 20_000;
+const RETRY_MS = 1000;
+const RETRY_MS_MAX = 15_000;
+
+const GAPS = {
+  evicted: 'the history no longer holds what came after it',
+  restart: 'the server was started anew since',
+  unknown: 'the server does not know that id',
+  slow: 'this page was too slow',
+};
+
+const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+
+export class Watch {
+  #channel;
+  #stop;
+  #lastEventId;
+  #retry_ms;
+  #failures;
+  #waiting = [];
+  #skipped = 0;
+  #seen = 0;
+  #isPaused = false;
+  #frame = 0;
+
+  constructor() {
+    this.list = byId('events');
+    byId('watch-from').addEventListener('change', () => (byId('watch-last').hidden = byId('watch-from').value !== 'last'));
+    byId('watch-form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      if (this.#stop) this.#end('closed');
+      else this.#start();
+    });
+    byId('watch-pause').addEventListener('click', () => this.#pause(!this.#isPaused));
+    byId('watch-clear').addEventListener('click', () => this.#clear());
+  }
+
+  /// Another channel is shown, or none.
+  show(channel) {
+    this.#end('closed');
+    this.#channel = channel;
+    this.#clear();
+    say(byId('watch-error'), '');
+    this.list.hidden = true;
+  }
+
+  // ---- the stream ---------------------------------------------------------------
+
+  #start() {
+    this.#clear();
+    this.#pause(false);
+    say(byId('watch-error'), '');
+    this.list.hidden = false;
+    this.#lastEventId = undefined;
+    this.#retry_ms = RETRY_MS;
+    this.#failures = 0;
+    this.#stop = new AbortController();
+    this.#read(this.#stop.signal);
+  }
+
+  /// Until it is stopped, or there is nothing to come back for.
+  async #read(signal) {
+    while (!signal.aborted) {
+      this.#tell('connecting');
+      try {
+        const hasMore = await readStream(this.#path(), {
+          signal,
+          lastEventId: this.#lastEventId,
+          onopen: () => this.#opened(),
+          onevent: (event) => signal.aborted || this.#arrived(event),
+          onretry: (ms) => (this.#retry_ms = ms),
+        });
+        if (!hasMore && !signal.aborted) return this.#end('finished');
+      } catch (wrong) {
+        if (signal.aborted) return;
+        // A stream that breaks off is no refusal.
+        if (wrong.status !== undefined) say(byId('watch-error'), wrong.message);
+        if (wrong.status >= 400 && wrong.status < 500 && wrong.status !== 429) return this.#end('closed');
+        this.#failures++;
+      }
+      this.#tell('connecting');
+      await pause(Math.min(this.#retry_ms * 2 ** this.#failures, Math.max(RETRY_MS_MAX, this.#retry_ms)), signal);
+    }
+  }
+
+  #path() {
+    const from = byId('watch-from').value;
+    const query = new URLSearchParams();
+    if (!this.#lastEventId && from === 'last') query.set('last', byId('watch-last').value);
+    if (!this.#lastEventId && from === 'earliest') query.set('last_event_id', 'earliest');
+    return `${pathOf(this.#channel)}${query.size ? `?${query}` : ''}`;
+  }
+
+  #opened() {
+    this.#failures = 0;
+    say(byId('watch-error'), '');
+    this.#tell('open');
+  }
+
+  #end(state) {
+    this.#stop?.abort();
+    this.#stop = undefined;
+    this.#tell(state);
+  }
+
+  #tell(state) {
+    const pill = byId('watch-state');
+    pill.dataset.state = state;
+    say(pill, state);
+    const isOn = this.#stop !== undefined;
+    say(byId('watch-start'), isOn ? 'Stop' : 'Watch');
+    byId('watch-start').classList.toggle('main', !isOn);
+    byId('watch-pause').disabled = !isOn;
+    byId('watch-from').disabled = byId('watch-last').disabled = isOn;
+  }
+
+  // ---- events ---------------------------------------------------------------------
+
+  #arrived({ name, data, id }) {
+    if (id !== undefined) this.#lastEventId = id;
+    if (data === undefined) return;
+    this.#seen++;
+    this.#waiting.push({ name, data, id, at: new Date() });
+    if (this.#waiting.length > EVENTS_MAX) {
+      this.#waiting.shift();
+      this.#skipped++;
+    }
+    // However fast they come, they are drawn once a frame.
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#isPaused ? this.#tellCount() : this.#draw();
+    });
+  }
+
+  #draw() {
+    const { list } = this;
+    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    list.append(...this.#waiting.map(lineOf));
+    this.#waiting = [];
+    while (list.childElementCount > EVENTS_MAX) {
+      list.firstElementChild.remove();
+      this.#skipped++;
+    }
+    if (isAtEnd) list.scrollTop = list.scrollHeight;
+    byId('watch-clear').disabled = this.#seen === 0;
+    this.#tellCount();
+  }
+
+  #tellCount() {
+    const seen = `${count(this.#seen)} ${this.#seen === 1 ? 'event' : 'events'}`;
+    const dropped = this.#skipped ? `, the first ${count(this.#skipped)} are not kept` : '';
+    const waiting = this.#isPaused ? `; paused, ${count(this.#waiting.length)} wait` : '';
+    say(byId('watch-note'), this.#seen || this.#isPaused ? seen + dropped + waiting : '');
+  }
+
+  #pause(isPaused) {
+    this.#isPaused = isPaused;
+    byId('watch-pause').setAttribute('aria-pressed', isPaused);
+    isPaused ? this.#tellCount() : this.#draw();
+  }
+
+  #clear() {
+    this.#waiting = [];
+    this.#seen = this.#skipped = 0;
+    this.list.replaceChildren();
+    byId('watch-clear').disabled = true;
+    this.#tellCount();
+  }
+}
+
+function lineOf({ name, data, id, at }) {
+  const isGap = name === 'pushwheel.gap';
+  const isOurs = name.startsWith('pushwheel.');
+  const time = element('time', { datetime: at.toISOString(), text: clock.format(at) });
+  const line = element('li', { class: isOurs ? 'told' : undefined }, time, element('b', {}, element('bdi', { text: name })));
+  if (id) line.append(element('code', { class: 'id', text: id }));
+  if (isGap) line.append(element('p', { text: gapOf(data) }));
+  line.append(element('pre', { text: shown(data) }));
+  return line;
+}
+
+function shown(data) {
+  if (data.length <= DATA_SHOWN_MAX) return indented(data) ?? data;
+  return `${data.slice(0, DATA_SHOWN_MAX)}… ${count(data.length - DATA_SHOWN_MAX)} more characters`;
+}
+
+function gapOf(data) {
+  try {
+    const { reason } = JSON.parse(data);
+    return `Events are missing here: ${Object.hasOwn(GAPS, reason) ? GAPS[reason] : reason}.`;
+  } catch {
+    return 'Events are missing here.';
+  }
+}
+
+/// Ends early when it is stopped.
+function pause(ms, signal) {
+  return new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', () => (clearTimeout(timer), done()), { once: true });
+  });
+}
