@@ -7,7 +7,7 @@ import { ask, pathOf } from './server.js';
 import { Watch } from './watch.js';
 
 /// Of more clients the list is not asked for: it has all of them.
-const LISTED_MAX = 5000;
+const LISTED_MAX = 1000;
 const ROWS_MAX = 200;
 /// The list is asked for less often than the figures.
 const LIST_EVERY_MS = 3000;
@@ -16,6 +16,7 @@ export class ChannelView {
   #channel;
   #listed = [];
   #listed_at_ms = -Infinity;
+  #unlisted; // why there is no list
   #watch = new Watch();
   #publish = new Publish();
 
@@ -23,7 +24,7 @@ export class ChannelView {
   constructor({ onchange }) {
     this.onchange = onchange;
     this.body = byId('client-table').tBodies[0];
-    byId('client-search').addEventListener('input', () => this.#drawClients());
+    byId('client-search').addEventListener('input', () => this.#unlisted === undefined && this.#drawClients());
     byId('client-form').addEventListener('submit', (event) => {
       event.preventDefault();
       this.#find(byId('client-search').value);
@@ -41,10 +42,7 @@ export class ChannelView {
     say(byId('channel-title'), channel ?? '');
     byId('channel-title').title = channel ?? '';
     byId('client-search').value = '';
-    this.#listed = [];
-    this.#listed_at_ms = -Infinity;
-    this.body.replaceChildren();
-    byId('clients-there').hidden = true;
+    this.#unlist(undefined);
     for (const place of ['clients-count', 'clients-note', 'ending-answer', 'ending-error']) say(byId(place), '');
     byId('channel-figures').replaceChildren();
     this.#watch.show(channel);
@@ -66,15 +64,10 @@ export class ChannelView {
     const number = row?.clients ?? 0;
     say(byId('clients-count'), count(number));
     byId('client-form').hidden = number === 0;
-    if (number === 0 || number > LISTED_MAX) {
-      this.#listed = [];
-      this.#listed_at_ms = -Infinity;
-      const many = 'These are too many to list: find one by its whole id.';
-      if (number === 0 || byId('clients-note').textContent !== many || !this.body.rows.length) this.#drawClients();
-      say(byId('clients-note'), number ? many : row ? 'Nobody is here.' : '');
-    } else if (performance.now() - this.#listed_at_ms > LIST_EVERY_MS || this.#listed.length !== number) {
-      await this.#list();
-    }
+    if (!row) this.#unlist('');
+    else if (number === 0) this.#unlist('Nobody is here.');
+    else if (number > LISTED_MAX) this.#unlist('These are too many to list: find one by its whole id.');
+    else if (performance.now() - this.#listed_at_ms > LIST_EVERY_MS || this.#listed.length !== number) await this.#list();
   }
 
   #drawFigures(row) {
@@ -101,6 +94,16 @@ export class ChannelView {
 
   // ---- clients --------------------------------------------------------------------
 
+  /// There is no list. What was found since that was said stays.
+  #unlist(why) {
+    if (why !== undefined && why === this.#unlisted) return;
+    this.#unlisted = why;
+    this.#listed = [];
+    this.#listed_at_ms = -Infinity;
+    this.#drawRows([]);
+    say(byId('clients-note'), why ?? '');
+  }
+
   async #list() {
     const channel = this.#channel;
     this.#listed_at_ms = performance.now();
@@ -108,6 +111,7 @@ export class ChannelView {
       const listed = await ask('GET', `${pathOf(channel)}/clients`);
       if (channel !== this.#channel) return;
       this.#listed = listed;
+      this.#unlisted = undefined;
       this.#drawClients();
     } catch (wrong) {
       if (channel === this.#channel) say(byId('clients-note'), wrong.status === 404 ? '' : wrong.message);
@@ -117,10 +121,12 @@ export class ChannelView {
   /// One by its id, of however many.
   async #find(id) {
     const channel = this.#channel;
-    if (!id || this.#listed.length) return;
+    if (!id || this.#unlisted === undefined) return;
     try {
       const client = await ask('GET', `${pathOf(channel)}/clients/${encodeURIComponent(id)}`);
-      if (channel === this.#channel) this.#drawRows([client]);
+      if (channel !== this.#channel) return;
+      this.#drawRows([client]);
+      say(byId('clients-note'), '');
     } catch (wrong) {
       if (channel === this.#channel) say(byId('clients-note'), wrong.message);
     }
@@ -170,7 +176,7 @@ export class ChannelView {
 
   async #disconnect(id) {
     const channel = this.#channel;
-    const text = `Its connection is cut. A browser comes back by itself after some seconds and misses nothing.`;
+    const text = 'Its connection is cut. A browser comes back by itself after some seconds and misses nothing.';
     if (!(await confirmed(`Disconnect ${id}?`, text, 'Disconnect'))) return;
     try {
       await ask('DELETE', `${pathOf(channel)}/clients/${encodeURIComponent(id)}`);

@@ -59,7 +59,7 @@ export class Channels {
   }
 
   #tellOrder() {
-    for (const header of byId('channel-table').querySelectorAll('th')) {
+    for (const header of byId('channel-table').tHead.rows[0].cells) {
       const isSorted = header.dataset.column === this.#sorted;
       const order = COLUMNS[header.dataset.column].value ? 'descending' : 'ascending';
       if (isSorted) header.setAttribute('aria-sort', order);

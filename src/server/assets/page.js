@@ -8,8 +8,10 @@ import { byId, duration, say } from './parts.js';
 import { ask, hasKey, rightsOf, setKey } from './server.js';
 
 const LOOK_EVERY_MS = 1000;
-const LOOK_EVERY_MS_MAX = 15_000;
-/// Of its time, the server spends at most one part in so many on this page.
+const LOOK_EVERY_MS_MAX = 60_000;
+const RETRY_EVERY_MS = 3000;
+/// While one look is answered, so many could be: a server with very many
+/// channels is asked less often.
 const LOOK_SHARE = 10;
 
 /// What this page may do with its key: `undefined` until the server has said.
@@ -30,7 +32,7 @@ async function enter() {
     rights = await rightsOf();
   } catch (wrong) {
     tell('no answer', wrong.message);
-    setTimeout(enter, 3000);
+    setTimeout(enter, RETRY_EVERY_MS);
     return;
   }
   if (hasKey() && !rights.publish && !rights.manage) {
@@ -50,7 +52,7 @@ function arrange() {
   say(byId('door-text'), doorText());
   for (const part of ['channels-there', 'channels-none']) if (!manage) byId(part).hidden = true;
   if (!manage) for (const text of ['found', 'version']) say(byId(text), '');
-  byId('search').placeholder = manage ? 'Search, or name a channel to open' : 'Name a channel to watch or to publish to';
+  byId('search').placeholder = manage ? 'Search, or name a channel to open' : 'Name a channel to open';
   view.allow(rights);
   figures.forget();
   channels.forget();
@@ -73,7 +75,9 @@ function doorText() {
 async function signIn() {
   const input = byId('key');
   const key = input.value.trim();
-  say(byId('key-error'), '');
+  const isKey = /^[\x21-\x7e]+$/.test(key);
+  say(byId('key-error'), isKey ? '' : 'A key is visible ASCII without spaces: this is none.');
+  if (!isKey) return input.select();
   try {
     const offered = await rightsOf(key);
     if (!offered.publish && !offered.manage) {
@@ -86,8 +90,7 @@ async function signIn() {
     arrange();
     byId('channels-title').focus();
   } catch (wrong) {
-    const isNoKey = !/^[\x21-\x7e]+$/.test(key);
-    say(byId('key-error'), isNoKey ? 'A key is visible ASCII without spaces: this is none.' : wrong.message);
+    say(byId('key-error'), wrong.message);
   }
 }
 
@@ -121,7 +124,7 @@ async function look() {
   }
   if (number !== lookNumber) return;
   const every_ms = Math.max(LOOK_EVERY_MS, LOOK_SHARE * (performance.now() - begun_ms));
-  looking = setTimeout(look, failed ? 3000 : Math.min(every_ms, LOOK_EVERY_MS_MAX));
+  looking = setTimeout(look, failed ? RETRY_EVERY_MS : Math.min(every_ms, LOOK_EVERY_MS_MAX));
 }
 
 async function show(stats, at_ms) {
