@@ -2,9 +2,9 @@
 //!
 //! A key arrives as `Authorization: Bearer KEY`, which no browser sends by
 //! itself, as it would a cookie: whoever has it was given it. Once there is
-//! any key nothing but subscribing, `/`, `/health` and the browser's client is
-//! open. A key is never written anywhere: not to a log, not into an answer, not
-//! by `{:?}`.
+//! any key nothing but subscribing, `/` with its page's files, `/health` and the
+//! browser's client is open. A key is never written anywhere: not to a log, not
+//! into an answer, not by `{:?}`.
 
 use std::fmt;
 

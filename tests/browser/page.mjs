@@ -9,150 +9,16 @@
 // breaks its policy and what its console says: all of it has to be nothing but
 // its own server, nothing and nothing.
 
-import { existsSync, mkdirSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { DEADLINE_MS, Program, Tally, launchChromium, limitSuite, same, until } from './common.mjs';
+import { existsSync } from 'node:fs';
+import { Tally, launchChromium, limitSuite, same, until } from './common.mjs';
+import { Server, binary, figure, isLive, isShown, names, photograph, pictures, shows, showsFigure, showsNames, signIn, tabTo, text, watch } from './page_parts.mjs';
 
-const binary = resolve(
-  process.argv[2] ?? process.env.PUSHWHEEL_BIN ?? join(import.meta.dirname, '../../target/debug/pushwheel'),
-);
-const pictures = process.argv[3] ? resolve(process.argv[3]) : mkdtempSync(join(tmpdir(), 'pushwheel-page-'));
-mkdirSync(pictures, { recursive: true });
 limitSuite('page');
 
 const PUBLISH_KEY = 'publish-s3cret';
 const ADMIN_KEY = 'admin-s3cret';
 /// Runs if it ever becomes markup, and says so.
 const EVIL = '<img src=x onerror="globalThis.ran=1"><script>ran=1<\u2044script>';
-
-// ---- the server -----------------------------------------------------------------
-
-class Server extends Program {
-  streams = [];
-
-  static start(options = []) {
-    return new Server().start(binary, ['serve', '--listen', '127.0.0.1:0', ...options], { cwd: pictures });
-  }
-
-  async call(method, path, body, headers = {}) {
-    const answer = await fetch(this.base + path, {
-      method,
-      body: body && JSON.stringify(body),
-      headers: { ...headers, ...(body && { 'content-type': 'application/json' }) },
-      signal: AbortSignal.timeout(DEADLINE_MS),
-    });
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
-  }
-
-  publish(channel, event, headers) {
-    return this.call('POST', `/channels/${encodeURIComponent(channel)}`, event, headers);
-  }
-
-  /// A client that stays, and takes what has come by `text`.
-  async subscribe(channel, query = '') {
-    const stop = new AbortController();
-    this.streams.push(stop);
-    const answer = await fetch(`${this.base}/channels/${encodeURIComponent(channel)}${query}`, { signal: stop.signal });
-    const client = { text: '', ended: false };
-    const read = async () => {
-      for await (const part of answer.body.pipeThrough(new TextDecoderStream())) client.text += part;
-    };
-    read().catch(() => {}).finally(() => (client.ended = true));
-    await until(`a client of ${channel} is told that it is there`, () => client.text !== '');
-    return client;
-  }
-
-  async stop() {
-    for (const stream of this.streams) stream.abort();
-    await this.kill();
-  }
-}
-
-// ---- what a page shows ------------------------------------------------------------
-
-const text = async (page, selector) => (await page.locator(selector).textContent()).replaceAll('\u00a0', ' ');
-const figure = (page, name) => text(page, `[data-figure=${name}] b`);
-const isShown = (page, selector) => page.locator(selector).isVisible();
-
-const shows = (page, selector, wanted) =>
-  until(`${selector} shows ${wanted}`, async () => (await text(page, selector)).includes(wanted));
-
-const showsFigure = (page, name, condition) =>
-  until(`the figure of ${name}`, async () => condition(Number.parseFloat(await figure(page, name))));
-
-const isLive = (page) => shows(page, '#state', 'live');
-const names = (page) => page.locator('#channel-table tbody th').allTextContents();
-const showsNames = (page, wanted) =>
-  until(`the channels ${wanted}`, async () => JSON.stringify(await names(page)) === JSON.stringify(wanted));
-
-async function watch(page, from = 'live') {
-  await page.selectOption('#watch-from', from);
-  await page.click('#watch-start');
-  await shows(page, '#watch-state', 'open');
-}
-
-async function signIn(page, key) {
-  await page.fill('#key', key);
-  await page.press('#key', 'Enter');
-}
-
-/// Presses Tab until the element has the focus, which has to be seen; so
-/// whoever has no pointer gets there too.
-async function tabTo(page, selector) {
-  for (let press = 0; press < 60; press++) {
-    await page.keyboard.press('Tab');
-    const outline = await page.evaluate((wanted) => {
-      const focused = document.activeElement;
-      return focused?.matches(wanted) && getComputedStyle(focused).outlineStyle;
-    }, selector);
-    if (outline === 'none') throw new Error(`the focus of ${selector} cannot be seen`);
-    if (outline) return;
-  }
-  throw new Error(`60 presses of Tab do not lead to ${selector}`);
-}
-
-/// By day and by night, on a desk and in a hand, never to be scrolled sideways.
-async function photograph(page, name) {
-  for (const [device, width, height] of [['desktop', 1360, 860], ['tablet', 800, 900], ['phone', 360, 740]])
-    for (const colorScheme of ['light', 'dark']) {
-      await page.setViewportSize({ width, height });
-      await page.emulateMedia({ colorScheme });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      same(wide > 0, false, `${name} has to be scrolled sideways on a ${device}`);
-      same(await faint(page), [], `what is too faint to read in ${name} on a ${device} by ${colorScheme}`);
-      const path = join(pictures, `${name}-${device}-${colorScheme}.png`);
-      await page.screenshot({ path, animations: 'disabled', fullPage: true });
-    }
-  await page.setViewportSize({ width: 1360, height: 860 });
-}
-
-/// The texts whose contrast is less than 4.5 (WCAG 2.2, 1.4.3), but for those
-/// of controls that are disabled.
-function faint(page) {
-  return page.evaluate(() => {
-    const channels = (color) => color.match(/[\d.]+/g).map(Number);
-    const linear = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-    const ground = (node) => {
-      for (; node; node = node.parentElement) {
-        const color = getComputedStyle(node).backgroundColor;
-        if (color.startsWith('rgb(')) return color;
-      }
-      return 'rgb(255, 255, 255)';
-    };
-    const found = [];
-    for (const node of document.body.querySelectorAll('*')) {
-      const isText = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
-      if (!isText || !node.checkVisibility() || node.closest(':disabled, noscript, dialog')) continue;
-      const [a, b] = [getComputedStyle(node).color, ground(node)].map((color) => luminance(channels(color)));
-      const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-      if (contrast < 4.5) found.push(`${node.tagName} ${node.textContent.slice(0, 30)}: ${contrast.toFixed(2)}`);
-    }
-    return found;
-  });
-}
 
 // ---- the stories --------------------------------------------------------------------
 
@@ -533,8 +399,11 @@ const stories = {
       }, hidden);
     await hide(true);
     const before = page.asked.length;
-    // Twice as long as the page waits between two looks, by its own clock.
-    await page.evaluate(() => new Promise((later) => setTimeout(later, 2500)));
+    // One that is not hidden is the clock.
+    const clock = await visit('/', server);
+    const looks = () => clock.asked.filter((url) => url.includes('/stats?')).length;
+    await until('the other has looked several times', () => looks() >= 4);
+    await clock.close();
     same(page.asked.length, before, 'what it asked for while it was hidden');
     await hide(false);
     await until('another look', () => page.asked.length > before);

@@ -184,7 +184,9 @@ byId('key-form').addEventListener('submit', (event) => {
 byId('sign-out').addEventListener('click', signOut);
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
-  byId('channels-title').focus();
+  // On a small screen either the channels are there or one of them.
+  const title = byId('channels-title');
+  (title.checkVisibility() ? title : byId('channel-title')).focus();
 });
 byId('back').addEventListener('click', (event) => {
   event.preventDefault();
