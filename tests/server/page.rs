@@ -77,7 +77,7 @@ fn a_browser_gets_the_page_and_a_terminal_the_hint() {
 fn every_file_that_the_page_asks_for_is_served_with_its_type() {
     let served = start();
     let page = ask(&served, "GET", "/", &[BROWSER], "");
-    let mut wanted = files_in(&page.text());
+    let mut wanted = files_in(page.text());
     let mut seen = Vec::new();
     while let Some(name) = wanted.pop() {
         if seen.contains(&name) {
@@ -92,7 +92,7 @@ fn every_file_that_the_page_asks_for_is_served_with_its_type() {
         };
         assert_eq!(file.header("content-type"), Some(media_type), "{name}");
         assert_is_guarded(&file);
-        wanted.extend(files_in(&file.text()));
+        wanted.extend(files_in(file.text()));
         seen.push(name);
     }
     assert_eq!(seen.len(), 10, "{seen:?}");

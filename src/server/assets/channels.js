@@ -7,6 +7,9 @@
 import { perSecond } from './figures.js';
 import { brief, byId, bytes, count, element, keepRows, rate, say } from './parts.js';
 
+/// Of a name that is longer than this the end has a place of its own.
+const NAME_WHOLE_MAX = 16;
+const NAME_END = 7;
 const ROWS_MAX = 200;
 const RATED_MAX = 500;
 
@@ -113,7 +116,7 @@ export class Channels {
   }
 
   #row({ name }) {
-    const link = element('a', { href: hashOf(name), title: name }, element('bdi', { text: name }));
+    const link = element('a', { href: hashOf(name), title: name }, ...halves(name).map((text) => element('bdi', { text })));
     const cells = Object.values(COLUMNS).slice(1).map(() => element('td', { class: 'number' }));
     const row = element('tr', {}, element('th', { scope: 'row' }, link), ...cells);
     row.dataset.key = name;
@@ -144,6 +147,13 @@ function update(row, figures) {
   Object.values(COLUMNS)
     .slice(1)
     .forEach((column, i) => say(row.cells[i + 1], column.show(figures)));
+}
+
+/// In two where that changes nothing: what is written from right to left, or
+/// joined from several characters, stays whole.
+function halves(name) {
+  if (name.length <= NAME_WHOLE_MAX || !/^[ -~]*$/.test(name)) return [name];
+  return [name.slice(0, -NAME_END), name.slice(-NAME_END)];
 }
 
 function tellSelected(row, channel) {

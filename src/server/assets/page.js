@@ -52,7 +52,7 @@ function arrange() {
   say(byId('door-text'), doorText());
   for (const part of ['channels-there', 'channels-none']) if (!manage) byId(part).hidden = true;
   if (!manage) for (const text of ['found', 'version']) say(byId(text), '');
-  byId('search').placeholder = manage ? 'Search, or name a channel to open' : 'Name a channel to open';
+  byId('search').placeholder = manage ? 'Search, or open by name' : 'Name a channel to open';
   view.allow(rights);
   figures.forget();
   channels.forget();
