@@ -17,18 +17,18 @@ use crate::{EngineBuilder, HeaderError, Request, Response, RouteError};
 
 /// The page's files: name, media type, text.
 const FILES: [(&str, &str, &str); 10] = [
-    ("page.css", CSS, include_str!("assets/page.css")),
-    ("icon.svg", SVG, include_str!("assets/icon.svg")),
-    ("page.js", JS, include_str!("assets/page.js")),
-    ("server.js", JS, include_str!("assets/server.js")),
-    ("parts.js", JS, include_str!("assets/parts.js")),
-    ("figures.js", JS, include_str!("assets/figures.js")),
-    ("channels.js", JS, include_str!("assets/channels.js")),
-    ("channel.js", JS, include_str!("assets/channel.js")),
-    ("publish.js", JS, include_str!("assets/publish.js")),
-    ("watch.js", JS, include_str!("assets/watch.js")),
+    ("page.css", CSS, include_str!("assets/page/page.css")),
+    ("icon.svg", SVG, include_str!("assets/page/icon.svg")),
+    ("page.js", JS, include_str!("assets/page/page.js")),
+    ("server.js", JS, include_str!("assets/page/server.js")),
+    ("parts.js", JS, include_str!("assets/page/parts.js")),
+    ("figures.js", JS, include_str!("assets/page/figures.js")),
+    ("channels.js", JS, include_str!("assets/page/channels.js")),
+    ("channel.js", JS, include_str!("assets/page/channel.js")),
+    ("publish.js", JS, include_str!("assets/page/publish.js")),
+    ("watch.js", JS, include_str!("assets/page/watch.js")),
 ];
-const PAGE: &str = include_str!("assets/page.html");
+const PAGE: &str = include_str!("assets/page/page.html");
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";

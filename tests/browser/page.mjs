@@ -9,9 +9,8 @@
 // breaks its policy and what its console says: all of it has to be nothing but
 // its own server, nothing and nothing.
 
-import { existsSync } from 'node:fs';
 import { Tally, launchChromium, limitSuite, same, until } from './common.mjs';
-import { Server, binary, figure, isLive, isShown, names, photograph, pictures, shows, showsFigure, showsNames, signIn, tabTo, text, watch } from './page_parts.mjs';
+import { Server, figure, isLive, isShown, names, photograph, pictures, shows, showsFigure, showsNames, signIn, tabTo, text, watch } from './page_parts.mjs';
 
 limitSuite('page');
 
@@ -376,7 +375,7 @@ const stories = {
   },
 
   async 'a server without an admin key says that nobody may look'({ visit }) {
-    const server = await Server.start(['--publish-key', PUBLISH_KEY]);
+    const server = await Server.start(undefined, ['--publish-key', PUBLISH_KEY]);
     try {
       const page = await visit('/', server);
       await shows(page, '#door-text', 'open to nobody');
@@ -434,18 +433,13 @@ const stories = {
 
 // ---- the run ------------------------------------------------------------------------
 
-if (!existsSync(binary)) {
-  console.error(`page: no binary at ${binary}: run cargo build first`);
-  process.exit(2);
-}
-
 const tally = new Tally();
 let browser;
 try {
   browser = await launchChromium();
   await tally.tell(stories, async (name) => {
     const server = await Server.start();
-    const keyed = await Server.start(['--admin-key', ADMIN_KEY, '--publish-key', PUBLISH_KEY]);
+    const keyed = await Server.start(undefined, ['--admin-key', ADMIN_KEY, '--publish-key', PUBLISH_KEY]);
     const wrong = [];
     const visit = async (path, at = server) => {
       const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, reducedMotion: 'reduce' });

@@ -4,33 +4,16 @@
 import { mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { DEADLINE_MS, Program, same, until } from './common.mjs';
+import { same, until } from './common.mjs';
+import { Server as AnyServer } from './server.mjs';
 
-export const binary = resolve(
-  process.argv[2] ?? process.env.PUSHWHEEL_BIN ?? join(import.meta.dirname, '../../target/debug/pushwheel'),
-);
 export const pictures = process.argv[3] ? resolve(process.argv[3]) : mkdtempSync(join(tmpdir(), 'pushwheel-page-'));
 mkdirSync(pictures, { recursive: true });
 
 // ---- the server -----------------------------------------------------------------
 
-export class Server extends Program {
+export class Server extends AnyServer {
   streams = [];
-
-  static start(options = []) {
-    return new Server().start(binary, ['serve', '--listen', '127.0.0.1:0', ...options], { cwd: pictures });
-  }
-
-  async call(method, path, body, headers = {}) {
-    const answer = await fetch(this.base + path, {
-      method,
-      body: body && JSON.stringify(body),
-      headers: { ...headers, ...(body && { 'content-type': 'application/json' }) },
-      signal: AbortSignal.timeout(DEADLINE_MS),
-    });
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
-  }
 
   publish(channel, event, headers) {
     return this.call('POST', `/channels/${encodeURIComponent(channel)}`, event, headers);

@@ -18,14 +18,14 @@ process.on('exit', () => rmSync(workDir, { recursive: true, force: true }));
 
 export class Server extends Program {
   static start(listen = '127.0.0.1:0', options = []) {
-    return new Server().start(binary, ['serve', '--listen', listen, ...options], { cwd: workDir });
+    return new this().start(binary, ['serve', '--listen', listen, ...options], { cwd: workDir });
   }
 
-  async call(method, path, body) {
+  async call(method, path, body, headers = {}) {
     const answer = await fetch(this.base + path, {
       method,
       body: body && JSON.stringify(body),
-      headers: body && { 'content-type': 'application/json' },
+      headers: { ...headers, ...(body && { 'content-type': 'application/json' }) },
       signal: AbortSignal.timeout(DEADLINE_MS),
     });
     const text = await answer.text();
