@@ -108,5 +108,6 @@ pub fn draw_budgets(rng: &mut Rng) -> Budgets {
         ends_a_slice: draw(usual.ends_a_slice),
         reads_a_turn: draw(usual.reads_a_turn),
         buffer_bytes: [64, 1_000, usual.buffer_bytes][rng.usize(0..3)],
+        ..usual
     }
 }

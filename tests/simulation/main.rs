@@ -407,8 +407,8 @@ impl Simulation {
     fn check_end(self) -> Sums {
         let holdings = self.engine.holdings();
         assert_eq!(
-            holdings, [0; 5],
-            "connections, feeds, cursors, seats, timers are left"
+            holdings, [0; 9],
+            "connections, feeds, cursors, seats, timers; counts, guests, requests are left"
         );
         let mut oracle = lock(&self.oracle);
         oracle.check_end();
