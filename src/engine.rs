@@ -421,8 +421,8 @@ impl<N: Net> SimulatedEngine<N> {
     }
 
     /// What the loop holds: connections, feeds, cursors, seats, timers;
-    /// connections and addresses that count, guests, requests in flight.
-    pub fn holdings(&self) -> [usize; 9] {
+    /// connections and addresses that count, guests.
+    pub fn holdings(&self) -> [usize; 8] {
         self.reactor.holdings()
     }
 }
