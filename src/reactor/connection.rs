@@ -256,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn pending_bytes_go_in_their_order_and_leave_nothing() {
+        let mut pending = Pending::of(b"one two");
+        pending.take(4);
+        pending.push(b" three");
+        assert_eq!(pending.as_bytes(), b"two three");
+        pending.take(9);
+        assert!(pending.is_empty());
+        assert_eq!(pending.bytes.capacity(), 0);
+    }
+
+    #[test]
     fn a_stale_token_finds_nobody() {
         let peer = "127.0.0.1:1".parse().unwrap();
         let mut connections = Connections::new();

@@ -120,7 +120,7 @@ impl LimitArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     #[derive(Debug, Parser)]
     struct Alone {
@@ -132,5 +132,14 @@ mod tests {
     fn without_flags_the_limits_are_the_librarys() {
         let alone = Alone::try_parse_from(["serve"]).unwrap();
         assert_eq!(alone.limits.limits(), Limits::default());
+    }
+
+    #[test]
+    fn each_flag_is_in_the_manual() {
+        let manual = include_str!("../../docs/limits.md");
+        for flag in Alone::command().get_arguments() {
+            let long = flag.get_long().expect("each has a long name");
+            assert!(manual.contains(&format!("`--{long}`")), "--{long}");
+        }
     }
 }
