@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn each_flag_is_in_the_manual() {
-        let manual = include_str!("../../docs/limits.md");
+        let manual = include_str!("../../../docs/limits.md");
         for flag in Alone::command().get_arguments() {
             let long = flag.get_long().expect("each has a long name");
             assert!(manual.contains(&format!("`--{long}`")), "--{long}");
