@@ -135,6 +135,12 @@ fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
             check_sent_off(served.subscribe("/stream"));
         }
     }
+    // The engine holds no more of them than there are places for.
+    #[cfg(target_os = "linux")]
+    {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        assert!(open < flood.len() + 800, "{open} descriptors are open");
+    }
     // Whoever made room sees the end, and nothing of it is left.
     for connection in &mut flood[..2_000] {
         connection.expect_end();
