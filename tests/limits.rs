@@ -303,7 +303,7 @@ fn a_thousand_requests_in_one_read_let_others_have_their_turn() {
     }
     let asked = asked.lock().unwrap();
     let before = asked.iter().position(|who| who == "polite").unwrap();
-    assert!(before < 400, "{before} of 1,500 came first");
+    assert!(before < 700, "{before} of 1,500 came first");
 }
 
 #[test]

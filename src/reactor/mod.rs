@@ -105,7 +105,7 @@ impl Default for Budgets {
             accepts_a_turn: 64,
             chores_a_turn: 128,
             steps_a_turn: 128,
-            requests_a_slice: 64,
+            requests_a_slice: 128,
             requests_a_turn: 256,
             timers_a_turn: 256,
             writes_a_slice: 64,
