@@ -1,5 +1,7 @@
 //! The engine: routes and channels behind a listening socket.
 
+mod listening;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -7,20 +9,18 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::SockRef;
 
-use crate::exchange::{IntoResponse, Letter, Mailbox, Request, Response};
-use crate::http::{HeaderError, Headers, Limits, Method};
+use crate::exchange::{InFlight, IntoResponse, Letter, Mailbox, Request, Response};
+use crate::http::{HeaderError, Headers, Method};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
+use crate::limits::Limits;
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
-use crate::reactor::{Budgets, Reactor, Service, Setup, Timeouts};
+use crate::reactor::{Budgets, Census, Reactor, Service, Setup};
 use crate::router::{RouteError, Router};
-
-/// How many connections may wait to be accepted. The kernel caps it at
-/// `net.core.somaxconn`, 4096 by default.
-const LISTEN_QUEUE: i32 = 4096;
+use listening::{Buffers, find_the_lost, listen_all};
 
 /// A push engine: it listens, answers requests by its routes, and streams the
 /// events of its channels, all on one thread unless told otherwise.
@@ -61,7 +61,7 @@ pub struct EngineBuilder {
     channels: Option<ChannelManager>,
     router: Router,
     limits: Limits,
-    timeouts: Timeouts,
+    buffers: Buffers,
     budgets: Budgets,
     headers: Headers,
     threads: usize,
@@ -71,7 +71,7 @@ impl fmt::Debug for EngineBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineBuilder")
             .field("limits", &self.limits)
-            .field("timeouts", &self.timeouts)
+            .field("buffers", &self.buffers)
             .finish_non_exhaustive()
     }
 }
@@ -169,30 +169,92 @@ impl EngineBuilder {
         Ok(self)
     }
 
-    /// How large requests may be. Defaults: see [`Limits`].
+    /// How many connections and requests there may be at once, how large a
+    /// request may be, and how long a client may take: all of it, in place of
+    /// what was said before. Defaults: see [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// How many connections there may be at once. Default: 1,000,000; see
+    /// [`Limits::connections_max`].
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.limits.connections_max = connections;
+        self
+    }
+
+    /// How many of them one address may have. Default: no limit; see
+    /// [`Limits::connections_per_address_max`].
+    pub fn connections_per_address_max(mut self, connections: usize) -> Self {
+        self.limits.connections_per_address_max = connections;
+        self
+    }
+
+    /// How many requests may wait for answers from other threads. Default:
+    /// 10,000; see [`Limits::requests_in_flight_max`].
+    pub fn requests_in_flight_max(mut self, requests: usize) -> Self {
+        self.limits.requests_in_flight_max = requests;
         self
     }
 
     /// How long a client may take for a request's head, and between the
     /// parts of its body; then it gets `408 Request Timeout`. Default: 10 s.
     pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.timeouts.head = time;
+        self.limits.head_timeout = time;
+        self
+    }
+
+    /// How long a client may take for a body in all; then it gets `408 Request
+    /// Timeout`. Default: 60 s.
+    pub fn body_timeout(mut self, time: Duration) -> Self {
+        self.limits.body_timeout = time;
         self
     }
 
     /// How long a connection may be idle between requests; then it is
     /// closed. Default: 60 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.timeouts.idle = time;
+        self.limits.idle_timeout = time;
         self
     }
 
     /// How long a client may take nothing of what is written to it; then it
     /// is disconnected. Default: 30 s.
     pub fn stall_timeout(mut self, time: Duration) -> Self {
-        self.timeouts.stall = time;
+        self.limits.stall_timeout = time;
+        self
+    }
+
+    /// How many bytes the kernel holds for each client that does not take what
+    /// was written to it. Default: the system's, which on Linux grows with the
+    /// connection up to the third number of `net.ipv4.tcp_wmem`, 4 MiB.
+    ///
+    /// This is memory that no limit of the engine's counts, and it is pinned
+    /// by whoever stops reading, for as long as `stall_timeout`. Give some 16
+    /// or 32 KiB where there are very many clients, or hostile ones; the rest
+    /// waits in the channel's log, once for all. It costs throughput to one
+    /// client, to which no more than so many bytes are sent in a round trip (at
+    /// 100 ms and 32 KiB some 300 KB/s, which is plenty for events), and a
+    /// replay takes more writes. Linux doubles the number, for its own
+    /// bookkeeping, caps it at `net.core.wmem_max` before that, and takes 4,608
+    /// bytes at the least.
+    pub fn send_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffers.send_bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes the kernel holds for each client that sends more than is
+    /// read. Default: the system's, on Linux up to the third number of
+    /// `net.ipv4.tcp_rmem`, 6 MiB.
+    ///
+    /// Subscribers send next to nothing, so this is about those who publish:
+    /// large bodies come slower with less, by the same arithmetic as in
+    /// [`send_buffer_bytes`](Self::send_buffer_bytes). Linux doubles this
+    /// number too, caps it at `net.core.rmem_max`, and takes 2,304 bytes at the
+    /// least. 16 KiB or more is advised: below that whole packets may not fit.
+    pub fn receive_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffers.receive_bytes = Some(bytes);
         self
     }
 
@@ -246,7 +308,9 @@ impl EngineBuilder {
         let mut nets = Vec::with_capacity(listeners.len());
         for listener in listeners {
             listener.set_nonblocking(true)?;
-            find_the_lost(&SockRef::from(&listener))?;
+            let socket = SockRef::from(&listener);
+            find_the_lost(&socket)?;
+            self.buffers.set(&socket)?;
             let sockets = Sockets::new(listener)?;
             let waker = sockets.waker();
             let wake: Waker = Box::new(move || {
@@ -256,11 +320,7 @@ impl EngineBuilder {
             });
             nets.push((sockets, wake));
         }
-        let (reactors, channels) = self.build(nets)?;
-        let handle = EngineHandle {
-            mailboxes: reactors.iter().map(|r| r.mailbox().clone()).collect(),
-            channels,
-        };
+        let (reactors, handle) = self.build(nets)?;
         Ok(Engine {
             reactors,
             address,
@@ -287,30 +347,40 @@ impl EngineBuilder {
         net: N,
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> io::Result<SimulatedEngine<N>> {
-        let (mut reactors, _) = self.build(vec![(net, wake)])?;
+        let (mut reactors, handle) = self.build(vec![(net, wake)])?;
         let reactor = reactors.pop().expect("one network makes one reactor");
-        Ok(SimulatedEngine { reactor })
+        Ok(SimulatedEngine { reactor, handle })
     }
 
-    fn build<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<(Vec<Reactor<N>>, ChannelManager)> {
+    fn build<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
         let channels = self.channels.unwrap_or_default();
         let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
         let attached = channels.hub().attach(wakers);
         attached.map_err(|_| io::Error::other("another engine serves these channels"))?;
         let service: Arc<dyn Service> = Arc::new(self.router);
+        let census = Arc::<Census>::default();
+        let in_flight = InFlight::default();
         let setup = |index: u16| Setup {
             index,
             channels: channels.clone(),
             service: service.clone(),
             limits: self.limits.clone(),
-            timeouts: self.timeouts.clone(),
+            census: census.clone(),
+            in_flight: in_flight.clone(),
             budgets: self.budgets.clone(),
             headers: self.headers.clone(),
         };
         let reactors = (0..)
             .zip(nets)
             .map(|(index, net)| Reactor::new(net, setup(index)));
-        Ok((reactors.collect(), channels))
+        let reactors: Vec<Reactor<N>> = reactors.collect();
+        let handle = EngineHandle {
+            mailboxes: reactors.iter().map(|r| r.mailbox().clone()).collect(),
+            channels: channels.clone(),
+            census: census.clone(),
+            in_flight: in_flight.clone(),
+        };
+        Ok((reactors, handle))
     }
 }
 
@@ -320,6 +390,7 @@ impl EngineBuilder {
 #[allow(missing_debug_implementations, reason = "for the simulator alone")]
 pub struct SimulatedEngine<N: Net> {
     reactor: Reactor<N>,
+    handle: EngineHandle,
 }
 
 #[cfg(feature = "internals")]
@@ -341,10 +412,7 @@ impl<N: Net> SimulatedEngine<N> {
 
     /// What others need to shut it down.
     pub fn handle(&self) -> EngineHandle {
-        EngineHandle {
-            mailboxes: [self.reactor.mailbox().clone()].into(),
-            channels: self.reactor.channels().clone(),
-        }
+        self.handle.clone()
     }
 
     /// Whether a shutdown has come to its end.
@@ -352,8 +420,9 @@ impl<N: Net> SimulatedEngine<N> {
         self.reactor.is_over()
     }
 
-    /// What the loop holds: connections, feeds, cursors, seats, timers.
-    pub fn holdings(&self) -> [usize; 5] {
+    /// What the loop holds: connections, feeds, cursors, seats, timers;
+    /// connections and addresses that count, guests.
+    pub fn holdings(&self) -> [usize; 8] {
         self.reactor.holdings()
     }
 }
@@ -365,7 +434,7 @@ impl Engine {
             channels: None,
             router: Router::default(),
             limits: Limits::default(),
-            timeouts: Timeouts::default(),
+            buffers: Buffers::default(),
             budgets: Budgets::default(),
             headers: Headers::new(),
             threads: 1,
@@ -437,6 +506,8 @@ impl Engine {
 pub struct EngineHandle {
     mailboxes: Arc<[Mailbox]>,
     channels: ChannelManager,
+    census: Arc<Census>,
+    in_flight: InFlight,
 }
 
 impl fmt::Debug for EngineHandle {
@@ -454,6 +525,29 @@ impl EngineHandle {
         for mailbox in &*self.mailboxes {
             mailbox.send(Letter::Shutdown { deadline });
         }
+    }
+
+    /// Puts others in the place of the engine's limits, as of a configuration
+    /// that was read again, and returns at once. They hold for what begins
+    /// from then on: whoever is in stays, though there be more than the limit,
+    /// and a deadline that runs is not moved.
+    pub fn set_limits(&self, limits: &Limits) {
+        for mailbox in &*self.mailboxes {
+            mailbox.send(Letter::Limits(Box::new(limits.clone())));
+        }
+    }
+
+    /// How many connections count towards
+    /// [`Limits::connections_max`]: all of the engine's, but for guests.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.census.connections()
+    }
+
+    /// How many requests count towards [`Limits::requests_in_flight_max`].
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.in_flight.count()
     }
 
     /// The engine's channels.
@@ -511,80 +605,4 @@ impl RunningEngine {
 /// What a thread that panicked comes to.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> io::Result<()> {
     Err(io::Error::other("an engine's thread panicked"))
-}
-
-/// As many sockets that listen on one address as there are threads; between
-/// several the kernel spreads the connections.
-fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::with_capacity(threads);
-    for _ in 0..threads {
-        let listener = listen(address, threads > 1)?;
-        // All on the port that the first one got.
-        address = listener.local_addr()?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-/// A socket that listens.
-fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(is_shared)?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_QUEUE)?;
-    Ok(socket.into())
-}
-
-/// How long a peer may leave unanswered what was sent to it, before its
-/// connection is given up. With a heartbeat at least every 30 s, which is what
-/// goes unanswered, a peer that is gone without a word is found within a
-/// minute.
-const UNANSWERED_MAX: Duration = Duration::from_secs(25);
-
-/// Has a listener's connections find peers that are gone without a word. They
-/// inherit what is set on it, which saves some system calls for each: probes
-/// where nothing is sent, a deadline where something is, and no delay for
-/// small writes.
-fn find_the_lost(listener: &SockRef<'_>) -> io::Result<()> {
-    listener.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
-    listener.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    listener.set_tcp_user_timeout(Some(UNANSWERED_MAX))?;
-    Ok(())
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-    use std::net::TcpStream;
-
-    #[test]
-    fn connections_inherit_what_finds_lost_peers() {
-        let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
-        // As from systemd: made elsewhere, and listening already.
-        let given = TcpListener::bind("127.0.0.1:0").unwrap();
-        for listener in [listener, given] {
-            let other = listener.try_clone().unwrap();
-            let engine = Engine::builder().listen_on(listener).unwrap();
-            let _peer = TcpStream::connect(engine.local_addr()).unwrap();
-            other.set_nonblocking(false).unwrap();
-            let (accepted, _) = other.accept().unwrap();
-            let accepted = SockRef::from(&accepted);
-            assert!(accepted.tcp_nodelay().unwrap());
-            assert!(accepted.keepalive().unwrap());
-            let seconds = Duration::from_secs;
-            assert_eq!(accepted.tcp_keepalive_time().unwrap(), seconds(30));
-            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), seconds(10));
-            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNANSWERED_MAX));
-        }
-    }
 }

@@ -65,8 +65,8 @@
 //!
 //! - A client sees the events that are for it in the order in which they were
 //!   published, each whole, each once, with no hole that it is not told of.
-//! - Memory is bounded by [`ChannelOptions`], [`Limits`] and the number of
-//!   connections, whatever clients and publishers do.
+//! - Memory is bounded by [`ChannelOptions`] and [`Limits`], whatever clients
+//!   and publishers do.
 //! - Methods of [`Channel`] and [`ChannelManager`] answer at once and exactly,
 //!   from any thread, callbacks of the engine included.
 //! - What is published never turns into another field or event on the wire.
@@ -87,6 +87,7 @@ mod exchange;
 mod frame;
 mod http;
 mod hub;
+mod limits;
 mod packed;
 mod reactor;
 mod router;
@@ -102,7 +103,7 @@ pub use exchange::{
     BodyError, IntoResponse, Request, Responder, Response, Sink, SinkError, SinkOptions,
     Subscription,
 };
-pub use http::{HeaderError, Headers, Limits, Method, Version};
+pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::Start;
 pub use hub::audience::Condition;
 pub use hub::channel::{AsClientId, Candidate, Channel, ChannelStats, PublishError, Published};
@@ -115,6 +116,7 @@ pub use hub::manager::{
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::saved::{RestoreError, Saved};
+pub use limits::Limits;
 pub use router::RouteError;
 
 // The pages of the manual: what they show is compiled and run.

@@ -244,6 +244,7 @@ fn what_http_forbids_is_refused_as_json_and_the_connection_closed() {
         head_bytes_max: 1_000,
         headers_max: 5,
         body_bytes_max: 100,
+        ..Limits::default()
     };
     let served = Served::start(echo().limits(limits));
     let long = "x".repeat(300);

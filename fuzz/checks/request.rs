@@ -21,6 +21,7 @@ pub fn check(input: &[u8]) {
         head_bytes_max: 256,
         headers_max: 6,
         body_bytes_max: 32,
+        ..Limits::default()
     };
     for limits in [Limits::default(), tight] {
         let whole = run([bytes], &limits);

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::in_flight::Ticket;
 use super::response::Response;
 use crate::hub::Hub;
+use crate::limits::Limits;
 
 /// What a reactor finds in its mailbox.
 pub(crate) enum Letter {
@@ -15,13 +17,17 @@ pub(crate) enum Letter {
         token: u64,
         request: u32,
         response: Box<Response>,
+        /// Until it is read, the request is in flight.
+        ticket: Ticket,
     },
     /// Finish what is under way, for so long at the most.
     Shutdown { deadline: Duration },
+    /// Let these hold from now on.
+    Limits(Box<Limits>),
 }
 
-/// One end of a reactor's mailbox. Its letters are bounded by what it has
-/// connections for: each deferred request is answered once.
+/// One end of a reactor's mailbox. Its letters are bounded by
+/// `requests_in_flight_max`: each deferred request is answered once.
 #[derive(Clone)]
 pub(crate) struct Mailbox {
     sender: Sender<Letter>,

@@ -3,6 +3,7 @@
 //! [`Responder`] and the [`Sink`].
 
 mod errors;
+mod in_flight;
 mod mailbox;
 mod request;
 mod responder;
@@ -10,10 +11,11 @@ mod response;
 mod sink;
 mod subscription;
 
+pub(crate) use in_flight::InFlight;
 pub(crate) use mailbox::{Letter, Mailbox};
 pub use request::{BodyError, Request};
 pub use responder::Responder;
-pub(crate) use response::Kind;
+pub(crate) use response::{Defer, Kind};
 pub use response::{IntoResponse, Response};
 pub use sink::{Sink, SinkError, SinkOptions};
 pub(crate) use sink::{StreamPlan, mark_engine_thread};

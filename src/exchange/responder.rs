@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::in_flight::Ticket;
 use super::mailbox::{Letter, Mailbox};
 use super::response::{IntoResponse, Response};
 
@@ -11,7 +12,7 @@ use super::response::{IntoResponse, Response};
 #[must_use = "the client waits for the answer"]
 pub struct Responder {
     /// Taken by the answer.
-    address: Option<(Mailbox, u64, u32)>,
+    address: Option<(Mailbox, u64, u32, Ticket)>,
 }
 
 impl fmt::Debug for Responder {
@@ -21,9 +22,9 @@ impl fmt::Debug for Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(mailbox: Mailbox, token: u64, request: u32) -> Responder {
+    pub(crate) fn new(mailbox: Mailbox, token: u64, request: u32, ticket: Ticket) -> Responder {
         Responder {
-            address: Some((mailbox, token, request)),
+            address: Some((mailbox, token, request, ticket)),
         }
     }
 
@@ -34,12 +35,13 @@ impl Responder {
     }
 
     fn send(&mut self, response: Response) {
-        if let Some((mailbox, token, request)) = self.address.take() {
+        if let Some((mailbox, token, request, ticket)) = self.address.take() {
             let response = Box::new(response);
             mailbox.send(Letter::Answer {
                 token,
                 request,
                 response,
+                ticket,
             });
         }
     }

@@ -27,40 +27,7 @@ pub use reader::{Message, Reader, Step};
 pub use refusal::Refusal;
 pub use response::{BodyLength, CONTINUE, Persistence, has_body, write_head};
 
-/// How large a request may be. Each limit holds while the request is still
-/// incomplete: whoever passes it is refused at that byte, not at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The request line with its line end, in bytes. Default 8 KiB. Beyond it
-    /// the client gets `414`, code `uri_too_long`.
-    ///
-    /// A request line has to fit into `head_bytes_max` too; whichever of the
-    /// two is smaller is the limit.
-    pub request_line_bytes_max: usize,
-    /// All of the head, from the request line to the empty line after the
-    /// headers, in bytes. Default 32 KiB. Beyond it the client gets `431`, code
-    /// `head_too_large`.
-    pub head_bytes_max: usize,
-    /// How many header lines, at most 256 whatever is said
-    /// here. Default 100. Beyond it the client gets `431`, code
-    /// `too_many_headers`.
-    pub headers_max: usize,
-    /// The body after decoding, in bytes. Default 1 MiB. Beyond it the client
-    /// gets `413`, code `payload_too_large`: before any of the body when
-    /// `Content-Length` says so, else at the chunk that goes too far.
-    pub body_bytes_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            request_line_bytes_max: 8 * 1024,
-            head_bytes_max: 32 * 1024,
-            headers_max: 100,
-            body_bytes_max: 1024 * 1024,
-        }
-    }
-}
+pub use crate::limits::Limits;
 
 /// The most headers that a request can have under any [`Limits`]. Parsing needs
 /// a slot of 32 bytes for each on the stack: 8 KiB.

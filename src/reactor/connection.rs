@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
+use super::census::Full;
 use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
@@ -36,17 +37,59 @@ pub(super) enum State {
 pub(super) struct Http {
     pub(super) peer: SocketAddr,
     pub(super) reader: Reader,
-    /// What was read and has to wait until what is before it is answered.
-    pub(super) unread: Vec<u8>,
+    /// What was read and has to wait until what is before it is answered: what
+    /// one read left over at the most, for nothing is read before it is used up.
+    pub(super) unread: Pending,
     /// What is answered and not written yet.
-    pub(super) unsent: Vec<u8>,
+    pub(super) unsent: Pending,
     pub(super) phase: Phase,
     /// Whether it waits in the run queue.
     pub(super) is_queued: bool,
     /// Whether the deadline for a head is set.
     pub(super) is_in_head: bool,
+    /// When the body that is being read has to be there.
+    pub(super) body_due_ms: Option<u64>,
+    /// Why it is a guest, if it is one: see `accepting`.
+    pub(super) guest: Option<Full>,
     /// Counts the requests that were deferred, so that an answer finds its own.
     pub(super) deferred: u32,
+}
+
+/// Bytes that have to wait, of which the first go first. Taking some moves none
+/// of the others; without any it owns nothing.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Pending {
+    pub(super) fn of(bytes: &[u8]) -> Pending {
+        Pending {
+            bytes: bytes.to_vec(),
+            taken: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes the first `count` bytes away.
+    pub(super) fn take(&mut self, count: usize) {
+        self.taken += count;
+        if self.is_empty() {
+            *self = Pending::default();
+        }
+    }
 }
 
 /// What an HTTP connection waits for.
@@ -84,11 +127,13 @@ impl Http {
         Http {
             peer,
             reader: Reader::new(),
-            unread: Vec::new(),
-            unsent: Vec::new(),
+            unread: Pending::default(),
+            unsent: Pending::default(),
             phase: Phase::Request,
             is_queued: false,
             is_in_head: false,
+            body_due_ms: None,
+            guest: None,
             deferred: 0,
         }
     }
@@ -208,6 +253,17 @@ mod tests {
     fn an_idle_stream_is_48_bytes() {
         // As a socket is in a release build: a descriptor.
         assert!(size_of::<Connection<std::os::fd::OwnedFd>>() <= 48);
+    }
+
+    #[test]
+    fn pending_bytes_go_in_their_order_and_leave_nothing() {
+        let mut pending = Pending::of(b"one two");
+        pending.take(4);
+        pending.push(b" three");
+        assert_eq!(pending.as_bytes(), b"two three");
+        pending.take(9);
+        assert!(pending.is_empty());
+        assert_eq!(pending.bytes.capacity(), 0);
     }
 
     #[test]

@@ -11,10 +11,14 @@
 //! | `net`, `sockets` | the network, and the system's |
 //! | `wheel` | timers |
 //! | `connection`, `feed` | the data: who is connected, and who reads what |
-//! | `serving` | requests and answers |
+//! | `accepting`, `census` | who is let in, and how many there are |
+//! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
 //! | `opening`, `streaming` | streams: how they begin; how they live and end |
 //! | `pumping` | from logs to sockets |
 
+mod accepting;
+mod answering;
+mod census;
 mod connection;
 mod feed;
 pub(crate) mod net;
@@ -30,26 +34,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use census::Census;
 use crossbeam_channel::Receiver;
 use slab::Slab;
 
-use crate::exchange::{Letter, Mailbox, Request, Response};
-use crate::http::{Headers, Limits};
+use crate::exchange::{InFlight, Letter, Mailbox, Request, Response};
+use crate::http::Headers;
 use crate::hub::batch::Batch;
-use crate::hub::client::{DisconnectReason, Place};
+use crate::hub::client::Place;
 use crate::hub::manager::ChannelManager;
 use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
+use crate::limits::Limits;
+use accepting::Door;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
 use net::{LISTENER, Net, Readiness};
 use wheel::Wheel;
 
-/// For how long nothing is accepted after the descriptors ran out, unless a
-/// connection ends before.
-const ACCEPT_PAUSE_MS: u64 = 500;
-/// For how long a complaint about that is not repeated once it is over: at
-/// the limit, descriptors run out again with every connection that ends.
-const ACCEPT_COMPLAINT_MS: u64 = 60_000;
 /// How often the channels are looked through for what is too old.
 const SWEEP_MS: u64 = 1000;
 /// How many channels one lock of the hub sweeps.
@@ -72,6 +73,11 @@ pub struct Budgets {
     /// Reads, and writes to those who are behind, in one turn. Some of them carry
     /// 64 KiB, so there are fewer of them than of a pump's.
     pub steps_a_turn: usize,
+    /// Requests of one connection answered in one go: one read may hold a
+    /// thousand. Each costs a microsecond or more, by its handler.
+    pub requests_a_slice: usize,
+    /// Requests of all connections answered in one turn.
+    pub requests_a_turn: usize,
     /// Timers fired in one turn.
     pub timers_a_turn: usize,
     /// Writes of one feed in one go, so that no feed waits longer for another
@@ -89,6 +95,8 @@ pub struct Budgets {
     pub reads_a_turn: usize,
     /// What one read takes at the most, and one batch for many carries.
     pub buffer_bytes: usize,
+    /// Connections beyond the limit that are answered still, at once.
+    pub guests_max: usize,
 }
 
 impl Default for Budgets {
@@ -97,6 +105,8 @@ impl Default for Budgets {
             accepts_a_turn: 64,
             chores_a_turn: 128,
             steps_a_turn: 128,
+            requests_a_slice: 128,
+            requests_a_turn: 256,
             timers_a_turn: 256,
             writes_a_slice: 64,
             writes_a_turn: 128,
@@ -104,6 +114,7 @@ impl Default for Budgets {
             ends_a_slice: 128,
             reads_a_turn: 4,
             buffer_bytes: 64 << 10,
+            guests_max: 256,
         }
     }
 }
@@ -117,34 +128,15 @@ pub(crate) trait Service: Send + Sync {
     fn finish(&self, request: &Request, response: &mut Response);
 }
 
-/// How long a client may take. Each has a default and a reason.
-#[derive(Clone, Debug)]
-pub(crate) struct Timeouts {
-    /// For a head, from its first byte, and for the next part of a body.
-    pub(crate) head: Duration,
-    /// Between requests, and before the first one.
-    pub(crate) idle: Duration,
-    /// For taking any of what is written to it.
-    pub(crate) stall: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts {
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            stall: Duration::from_secs(30),
-        }
-    }
-}
-
 /// What a reactor is made with.
 pub(crate) struct Setup {
     pub(crate) index: u16,
     pub(crate) channels: ChannelManager,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
-    pub(crate) timeouts: Timeouts,
+    /// These two count for all of the engine's reactors.
+    pub(crate) census: Arc<Census>,
+    pub(crate) in_flight: InFlight,
     pub(crate) budgets: Budgets,
     /// On every response.
     pub(crate) headers: Headers,
@@ -158,7 +150,7 @@ pub(crate) struct Reactor<N: Net> {
     channels: ChannelManager,
     service: Arc<dyn Service>,
     limits: Limits,
-    timeouts: Timeouts,
+    in_flight: InFlight,
     budgets: Budgets,
     headers: Headers,
 
@@ -180,17 +172,15 @@ pub(crate) struct Reactor<N: Net> {
     /// Channels to report to the hub about.
     to_report: Vec<ChannelKey>,
 
-    has_connections_to_accept: bool,
-    accept_paused_until_ms: Option<u64>,
-    /// When it was said that the descriptors ran out, until they are to be had
-    /// again.
-    accept_complained_at_ms: Option<u64>,
+    door: Door,
     swept_at_ms: u64,
     drain: Option<Drain>,
 
     now_ms: u64,
     /// What is left of the turn's steps.
     steps_left: usize,
+    /// What is left of the turn's requests.
+    requests_left: usize,
     date: Date,
     ready: Vec<Readiness>,
     work: Work,
@@ -233,7 +223,7 @@ impl<N: Net> Reactor<N> {
             channels: setup.channels,
             service: setup.service,
             limits: setup.limits,
-            timeouts: setup.timeouts,
+            in_flight: setup.in_flight,
             headers: setup.headers,
             mailbox,
             letters,
@@ -246,13 +236,12 @@ impl<N: Net> Reactor<N> {
             run_queue: VecDeque::new(),
             departures: VecDeque::new(),
             to_report: Vec::new(),
-            has_connections_to_accept: true,
-            accept_paused_until_ms: None,
-            accept_complained_at_ms: None,
+            door: Door::new(setup.census),
             swept_at_ms: now_ms,
             drain: None,
             now_ms,
             steps_left: 0,
+            requests_left: 0,
             date: Date::at(&hub, now_ms),
             hub,
             ready: Vec::new(),
@@ -271,12 +260,6 @@ impl<N: Net> Reactor<N> {
         &self.mailbox
     }
 
-    /// The channels that it serves.
-    #[cfg(feature = "internals")]
-    pub(crate) fn channels(&self) -> &ChannelManager {
-        &self.channels
-    }
-
     /// The network, for a simulator to act on.
     #[cfg(feature = "internals")]
     pub(crate) fn net_mut(&mut self) -> &mut N {
@@ -284,15 +267,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What the reactor holds, to be checked by a simulator: connections,
-    /// feeds, cursors, seats, timers.
+    /// feeds, cursors, seats, timers; connections and addresses that count,
+    /// and guests.
     #[cfg(feature = "internals")]
-    pub(crate) fn holdings(&self) -> [usize; 5] {
+    pub(crate) fn holdings(&self) -> [usize; 8] {
+        let [counted, networks, guests] = self.door.holdings();
         [
             self.connections.len(),
             self.feeds.slots.len(),
             self.cursors.len(),
             self.seats.len(),
             self.wheel.len(),
+            counted,
+            networks,
+            guests,
         ]
     }
 
@@ -320,6 +308,7 @@ impl<N: Net> Reactor<N> {
         self.net.poll(&mut ready, timeout)?;
         self.now_ms = self.hub.clock.now_ms();
         self.steps_left = self.budgets.steps_a_turn;
+        self.requests_left = self.budgets.requests_a_turn;
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
         }
@@ -340,7 +329,7 @@ impl<N: Net> Reactor<N> {
 
     fn on_ready(&mut self, readiness: Readiness) {
         if readiness.token == LISTENER {
-            self.has_connections_to_accept = true;
+            self.door.has_callers = true;
             return;
         }
         let Some(key) = self.connections.find(readiness.token) else {
@@ -360,7 +349,7 @@ impl<N: Net> Reactor<N> {
             || !self.run_queue.is_empty()
             || !self.departures.is_empty()
             || self.drain.is_some()
-            || (self.has_connections_to_accept && self.accept_paused_until_ms.is_none());
+            || self.door.is_busy();
         // The mailbox is looked at after the hub was told of the nap: whoever
         // writes a letter in between wakes the loop.
         if is_busy || !self.hub.may_sleep(self.index) || !self.letters.is_empty() {
@@ -370,63 +359,10 @@ impl<N: Net> Reactor<N> {
         }
         let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
         let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
-        let due_ms = [timer_ms, sweep_ms, self.accept_paused_until_ms];
+        let due_ms = [timer_ms, sweep_ms, self.door.paused_until_ms];
         let due_ms = due_ms.into_iter().flatten().min()?;
         let now_ms = self.hub.clock.now_ms();
         Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
-    }
-
-    fn accept(&mut self) {
-        if self
-            .accept_paused_until_ms
-            .is_some_and(|until| until <= self.now_ms)
-        {
-            self.accept_paused_until_ms = None;
-        }
-        if !self.has_connections_to_accept
-            || self.accept_paused_until_ms.is_some()
-            || self.drain.is_some()
-        {
-            return;
-        }
-        for _ in 0..self.budgets.accepts_a_turn {
-            match self.net.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.has_connections_to_accept = false;
-                    // Nobody waits any more.
-                    let now_ms = self.now_ms;
-                    self.accept_complained_at_ms
-                        .take_if(|at| now_ms >= *at + ACCEPT_COMPLAINT_MS);
-                    return;
-                }
-                Err(error) if is_about_one_connection(&error) => {}
-                Err(error) => {
-                    if self.accept_complained_at_ms.is_none() {
-                        self.accept_complained_at_ms = Some(self.now_ms);
-                        log::warn!(
-                            "no connection can be accepted with {} open: {error}. \
-                             Raise the limit on open files (ulimit -n)",
-                            self.connections.len()
-                        );
-                    }
-                    self.accept_paused_until_ms = Some(self.now_ms + ACCEPT_PAUSE_MS);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self, socket: N::Socket, peer: std::net::SocketAddr) {
-        let key = self.connections.insert(socket, peer, self.tick32());
-        let token = self.connections.token(key);
-        let socket = &mut self.connections.get_mut(key).socket;
-        if let Err(error) = self.net.register(socket, token) {
-            log::warn!("a connection cannot be polled: {error}");
-            self.hang_up(key, DisconnectReason::Gone);
-            return;
-        }
-        self.set_timer(key, self.timeouts.idle);
     }
 
     fn read_letters(&mut self) {
@@ -436,7 +372,12 @@ impl<N: Net> Reactor<N> {
                     token,
                     request,
                     response,
-                }) => self.on_answer(token, request, *response),
+                    ticket,
+                }) => {
+                    drop(ticket);
+                    self.on_answer(token, request, *response);
+                }
+                Ok(Letter::Limits(limits)) => self.limits = *limits,
                 Ok(Letter::Shutdown { deadline }) => self.start_drain(deadline),
                 Err(_) => return,
             }
@@ -497,7 +438,7 @@ impl<N: Net> Reactor<N> {
     /// Goes on with those who were stopped, or could not be written to.
     fn resume(&mut self) {
         for _ in 0..self.run_queue.len() {
-            if self.steps_left == 0 {
+            if self.steps_left == 0 || self.requests_left == 0 {
                 return;
             }
             let Some(token) = self.run_queue.pop_front() else {
@@ -623,17 +564,6 @@ impl Date {
             text: httpdate::fmt_http_date(hub.clock.wall(now_ms)),
         }
     }
-}
-
-/// Whether a failed `accept` says nothing about the next one.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::PermissionDenied
-    )
 }
 
 fn as_ms(duration: Duration) -> u64 {

@@ -52,6 +52,9 @@ impl<N: Net> Reactor<N> {
         if *request.method() == Method::Head {
             return self.answer_head(key, &headers, output);
         }
+        if let Some(full) = self.guest(key) {
+            return self.turn_away(key, request, full.why(), &headers, output);
+        }
         let start = subscription.start.unwrap_or_else(|| request.start());
         let id = subscription
             .client_id
@@ -81,7 +84,7 @@ impl<N: Net> Reactor<N> {
         };
         let joined = match self.hub.join(join) {
             Ok(joined) => joined,
-            Err(error) => return self.turn_away(key, request, error, &headers, output),
+            Err(error) => return self.refuse_join(key, request, error, &headers, output),
         };
         let mut welcome = Vec::new();
         if let Some(on_connect) = subscription.on_connect {
@@ -117,6 +120,9 @@ impl<N: Net> Reactor<N> {
         if *request.method() == Method::Head {
             return self.answer_head(key, &headers, output);
         }
+        if let Some(full) = self.guest(key) {
+            return self.turn_away(key, request, full.why(), &headers, output);
+        }
         let (channel, room) = self.hub.open_private(plan.options.into_channel_options());
         let sink = Sink::new(self.hub.clone(), channel, room);
         let join = Join {
@@ -139,7 +145,7 @@ impl<N: Net> Reactor<N> {
                 guard("a handler that streams", || (plan.open)(sink));
                 Flow::Left
             }
-            Err(error) => self.turn_away(key, request, error, &headers, output),
+            Err(error) => self.refuse_join(key, request, error, &headers, output),
         }
     }
 
@@ -169,9 +175,8 @@ impl<N: Net> Reactor<N> {
         Flow::Hold
     }
 
-    /// Answers somebody who cannot be let in. A browser gives up for good at
-    /// any status but 200, so it gets that, and when to come back.
-    fn turn_away(
+    /// Answers somebody whom a channel does not take.
+    fn refuse_join(
         &mut self,
         key: u32,
         request: &Request,
@@ -179,9 +184,33 @@ impl<N: Net> Reactor<N> {
         headers: &Headers,
         output: &mut Vec<u8>,
     ) -> Flow {
-        if error == JoinError::Finished {
-            return self.write_response(key, request, 204, headers, b"", output);
-        }
+        let why = match error {
+            JoinError::Finished => {
+                return self.write_response(key, request, 204, headers, b"", output);
+            }
+            JoinError::Full => (
+                "channel_full",
+                "the channel has as many clients as it may have: come back later",
+            ),
+            _ => (
+                "channel_closed",
+                "the channel was closed just now: come back",
+            ),
+        };
+        self.turn_away(key, request, why, headers, output)
+    }
+
+    /// Answers somebody for whom there is no room, with a code and a message. A
+    /// browser gives up for good at any status but 200, so it gets that, and
+    /// when to come back.
+    pub(super) fn turn_away(
+        &mut self,
+        key: u32,
+        request: &Request,
+        (code, message): (&str, &str),
+        headers: &Headers,
+        output: &mut Vec<u8>,
+    ) -> Flow {
         let retry_ms = self.retry_ms();
         if request.accepts("text/event-stream") {
             self.write_stream_head(&[headers], output);
@@ -190,14 +219,6 @@ impl<N: Net> Reactor<N> {
             return Flow::Hold;
         }
         let seconds = retry_ms.div_ceil(1000).to_string();
-        let message = match error {
-            JoinError::Full => "the channel has as many clients as it may have: come back later",
-            _ => "the channel was closed just now: come back",
-        };
-        let code = match error {
-            JoinError::Full => "channel_full",
-            _ => "channel_closed",
-        };
         let mut response = Response::error(503, code, message);
         for (name, value) in headers.iter() {
             let added = response.headers.append(name.to_owned(), value.to_owned());
@@ -308,13 +329,12 @@ impl<N: Net> Reactor<N> {
         };
 
         // What could not be written of earlier answers comes first.
-        let mut first = http.unsent;
-        let written = if first.is_empty() {
+        let written = if http.unsent.is_empty() {
             self.net.write(&mut connection.socket, output)
         } else {
             Ok(0)
         };
-        first.extend_from_slice(output);
+        let first = [http.unsent.as_bytes(), output].concat();
         output.clear();
         let written = match written {
             Err(error) if is_transient(&error) => Ok(0),

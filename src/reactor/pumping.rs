@@ -368,7 +368,7 @@ impl<N: Net> Reactor<N> {
             }
             Err(error) if is_transient(&error) => {
                 if !std::mem::replace(&mut cursor.is_blocked, true) {
-                    self.set_timer(key, self.timeouts.stall);
+                    self.set_timer(key, self.limits.stall_timeout);
                 }
                 false
             }

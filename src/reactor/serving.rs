@@ -1,21 +1,26 @@
-//! Requests and answers.
+//! Connections that speak HTTP: bytes in, answers out, and how long that may
+//! take.
+//!
+//! A connection is taken as far as its budget goes, then others have their
+//! turn: one read may hold a thousand requests. What answers them is in
+//! `answering`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Reactor;
-use super::connection::{Phase, State};
+use super::census::Full;
+use super::connection::{Pending, Phase, State};
 use super::net::Net;
-use crate::exchange::{Kind, Request, Responder, Response};
-use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal, Step};
+use crate::http::{self, Refusal, Step};
 use crate::hub::client::DisconnectReason;
 
 /// Answers are written when so many bytes of them have gathered.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// How much of a refused request is read and forgotten, so that the answer
 /// is not lost with the connection's reset.
-const LINGER_BYTES_MAX: usize = 16 << 20;
+pub(super) const LINGER_BYTES_MAX: usize = 16 << 20;
 /// For how long.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -35,7 +40,7 @@ impl<N: Net> Reactor<N> {
         match self.connections.get(key).state {
             // Those who wait in the queue go first: what is reported again and
             // again would take all the steps of every turn from them.
-            State::Http(_) if self.steps_left > 0 && self.run_queue.is_empty() => self.serve(key),
+            State::Http(_) if self.has_budget() && self.run_queue.is_empty() => self.serve(key),
             State::Http(_) => self.queue_http(key),
             State::Stream(_) => self.listen_to_subscriber(key),
         }
@@ -57,6 +62,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Whether the turn has room for another connection that speaks HTTP.
+    pub(super) fn has_budget(&self) -> bool {
+        self.steps_left > 0 && self.requests_left > 0
+    }
+
     /// Takes a request that readiness has yet to tell of.
     pub(super) fn read_once_more(&mut self, key: u32) {
         if matches!(self.connections.get(key).state, State::Http(_)) {
@@ -64,10 +74,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Takes a connection as far as it goes: writes what is unsent, then
-    /// reads and answers.
+    /// Takes a connection as far as it goes, or as its budget lasts: writes what
+    /// is unsent, then reads and answers.
     pub(super) fn serve(&mut self, key: u32) {
         let token = self.connections.token(key);
+        let mut slice = self.budgets.requests_a_slice;
         for _ in 0..self.budgets.reads_a_turn {
             self.steps_left = self.steps_left.saturating_sub(1);
             if !self.write_unsent(key) {
@@ -82,45 +93,76 @@ impl<N: Net> Reactor<N> {
                 // A client that waits may leave, but not go on.
                 Phase::Answer(_) | Phase::Flush => return,
             }
-            if !http.unread.is_empty() {
-                let unread = std::mem::take(&mut http.unread);
-                if self.take_input(key, &unread) == Flow::Left {
-                    return self.greet_subscriber(token);
-                }
-                continue;
-            }
-            let mut input = std::mem::take(&mut self.input);
-            let socket = &mut self.connections.get_mut(key).socket;
-            let read = self.net.read(socket, &mut input);
-            let flow = match read {
-                Ok(0) => {
-                    self.hang_up(key, DisconnectReason::Gone);
-                    Some(Flow::Left)
-                }
-                Ok(count) => match self.take_input(key, &input[..count]) {
-                    Flow::Next => None,
-                    flow => Some(flow),
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Flow::Hold),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-                Err(_) => {
-                    self.hang_up(key, DisconnectReason::Gone);
-                    Some(Flow::Left)
-                }
+            let flow = match http.unread.is_empty() {
+                true => self.read_and_answer(key, &mut slice),
+                false => self.answer_unread(key, &mut slice),
             };
-            self.input = input;
             match flow {
-                None => {}
+                Some(Flow::Next) => {}
                 Some(Flow::Left) => return self.greet_subscriber(token),
-                Some(_) => return,
+                Some(Flow::Hold) => return,
+                None => break,
             }
         }
         self.queue_http(key);
     }
 
+    /// Reads once, and answers what that brings. Answers `None` when the slice
+    /// is used up.
+    fn read_and_answer(&mut self, key: u32, slice: &mut usize) -> Option<Flow> {
+        let mut input = std::mem::take(&mut self.input);
+        let socket = &mut self.connections.get_mut(key).socket;
+        let read = self.net.read(socket, &mut input);
+        let flow = match read {
+            Ok(0) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                Some(Flow::Left)
+            }
+            Ok(count) => {
+                let (flow, used) = self.take_input(key, &input[..count], slice);
+                self.keep_unread(key, flow, slice, || Pending::of(&input[used..count]))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Flow::Hold),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(Flow::Next),
+            Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                Some(Flow::Left)
+            }
+        };
+        self.input = input;
+        flow
+    }
+
+    /// The same with what an earlier read left over.
+    fn answer_unread(&mut self, key: u32, slice: &mut usize) -> Option<Flow> {
+        let unread = self.connections.http_mut(key).map(|http| &mut http.unread);
+        let mut unread = std::mem::take(unread?);
+        let (flow, used) = self.take_input(key, unread.as_bytes(), slice);
+        unread.take(used);
+        self.keep_unread(key, flow, slice, || unread)
+    }
+
+    /// Keeps what of the input has to wait. Answers `None` when it waits for
+    /// nothing but its turn.
+    fn keep_unread(
+        &mut self,
+        key: u32,
+        flow: Flow,
+        slice: &usize,
+        rest: impl FnOnce() -> Pending,
+    ) -> Option<Flow> {
+        if flow == Flow::Left {
+            return Some(flow);
+        }
+        let http = self.connections.http_mut(key)?;
+        http.unread = rest();
+        let is_over = *slice == 0 || self.requests_left == 0 || !http.unread.is_empty();
+        (flow == Flow::Hold || !is_over).then_some(flow)
+    }
+
     /// A connection has left HTTP. If it streams, whatever came behind the
     /// request has to be read: it may be the connection's end.
-    fn greet_subscriber(&mut self, token: u64) {
+    pub(super) fn greet_subscriber(&mut self, token: u64) {
         if let Some(key) = self.connections.find(token) {
             self.listen_to_subscriber(key);
         }
@@ -134,10 +176,12 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Parses and answers what was read, and writes the answers.
-    fn take_input(&mut self, key: u32, input: &[u8]) -> Flow {
+    /// Parses and answers what was read, and writes the answers. Says how many
+    /// bytes that took: not all, if the connection has to wait, or others have
+    /// their turn.
+    fn take_input(&mut self, key: u32, input: &[u8], slice: &mut usize) -> (Flow, usize) {
         let mut output = std::mem::take(&mut self.output);
-        let flow = self.answer_all(key, input, &mut output);
+        let (flow, used) = self.answer_all(key, input, &mut output, slice);
         if flow != Flow::Left && !output.is_empty() {
             self.write_answers(key, &output);
         }
@@ -148,200 +192,60 @@ impl<N: Net> Reactor<N> {
             self.await_request(key);
         }
         match self.connections.contains(key) {
-            true => flow,
-            false => Flow::Left,
+            true => (flow, used),
+            false => (Flow::Left, used),
         }
     }
 
-    fn answer_all(&mut self, key: u32, mut input: &[u8], output: &mut Vec<u8>) -> Flow {
-        while !input.is_empty() {
+    fn answer_all(
+        &mut self,
+        key: u32,
+        input: &[u8],
+        output: &mut Vec<u8>,
+        slice: &mut usize,
+    ) -> (Flow, usize) {
+        let mut used = 0;
+        while used < input.len() {
             let Some(http) = self.connections.http_mut(key) else {
-                return Flow::Left;
+                return (Flow::Left, used);
             };
-            let step = http.reader.push(input, &self.limits);
-            let flow = match step {
+            let step = match http.reader.push(&input[used..], &self.limits) {
                 Ok((count, step)) => {
-                    input = &input[count..];
-                    match step {
-                        Step::NeedMore => continue,
-                        Step::SendContinue => {
-                            output.extend_from_slice(http::CONTINUE);
-                            continue;
-                        }
-                        Step::Request(message) => self.handle(key, message, output),
-                    }
+                    used += count;
+                    step
                 }
                 Err(refusal) => {
                     self.refuse(key, &refusal, output);
-                    return Flow::Hold;
+                    // Where the next request would begin, nobody knows.
+                    return (Flow::Hold, input.len());
                 }
             };
-            if flow == Flow::Left {
-                return flow;
-            }
-            if flow == Flow::Hold || output.len() > ANSWER_BYTES_MAX {
-                if let Some(http) = self.connections.http_mut(key) {
-                    http.unread.extend_from_slice(input);
+            let flow = match step {
+                Step::NeedMore => continue,
+                Step::SendContinue => {
+                    output.extend_from_slice(http::CONTINUE);
+                    continue;
                 }
-                return flow;
+                Step::Request(message) => self.handle(key, message, output),
+            };
+            *slice = slice.saturating_sub(1);
+            self.requests_left = self.requests_left.saturating_sub(1);
+            let is_over = *slice == 0 || self.requests_left == 0;
+            if flow != Flow::Next || is_over || output.len() > ANSWER_BYTES_MAX {
+                return (flow, used);
             }
         }
-        Flow::Next
+        (Flow::Next, used)
     }
 
-    fn handle(&mut self, key: u32, message: Message, output: &mut Vec<u8>) -> Flow {
-        let Some(http) = self.connections.http_mut(key) else {
-            return Flow::Left;
-        };
-        // The head that had a deadline is complete; the next has its own.
-        http.is_in_head = false;
-        let mut request =
-            Request::new(message, http.peer, self.channels.clone()).draining(self.drain.is_some());
-        let service = self.service.clone();
-        let response = guard("a handler", || service.call(&mut request));
-        let response = response.unwrap_or_else(|| {
-            Response::error(
-                500,
-                "internal_error",
-                "the handler failed; the log says why",
-            )
-        });
-        self.answer(key, request, response, output)
-    }
-
-    /// Puts a response into effect.
-    pub(super) fn answer(
-        &mut self,
-        key: u32,
-        request: Request,
-        mut response: Response,
-        output: &mut Vec<u8>,
-    ) -> Flow {
-        if !matches!(response.kind, Kind::Defer(_)) {
-            let service = self.service.clone();
-            guard("the last look at a response", || {
-                service.finish(&request, &mut response);
-            });
-        }
-        match response.kind {
-            Kind::Body(body) => {
-                let (status, headers) = (response.status, &response.headers);
-                self.write_response(key, &request, status, headers, &body, output)
-            }
-            Kind::Subscribe(subscription) => {
-                self.open_subscription(key, &request, *subscription, response.headers, output)
-            }
-            Kind::Stream(plan) => self.open_sink(key, &request, *plan, response.headers, output),
-            Kind::Defer(defer) => {
-                let token = self.connections.token(key);
-                let Some(http) = self.connections.http_mut(key) else {
-                    return Flow::Left;
-                };
-                http.deferred = http.deferred.wrapping_add(1);
-                http.phase = Phase::Answer(Box::new(request));
-                let responder = Responder::new(self.mailbox.clone(), token, http.deferred);
-                self.wheel.cancel(&mut self.connections, key);
-                guard("a handler that defers", || defer(responder));
-                Flow::Hold
-            }
-        }
-    }
-
-    /// Writes a whole response, and says what becomes of the connection.
-    pub(super) fn write_response(
-        &mut self,
-        key: u32,
-        request: &Request,
-        status: u16,
-        headers: &http::Headers,
-        body: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Flow {
-        let persistence = match self.drain {
-            Some(_) => Persistence::Close,
-            None => request.head().persistence(),
-        };
-        self.refresh_date();
-        let own = [headers];
-        let headers = with_defaults(&own, &self.headers);
-        let length = BodyLength::Known(body.len() as u64);
-        http::write_head(
-            output,
-            status,
-            headers,
-            length,
-            persistence,
-            &self.date.text,
-        );
-        if http::has_body(status) && *request.method() != Method::Head {
-            output.extend_from_slice(body);
-        }
-        if persistence == Persistence::Close {
-            self.set_phase(key, Phase::Flush);
-            return Flow::Hold;
-        }
-        Flow::Next
-    }
-
-    /// The answer to a deferred request has come.
-    pub(super) fn on_answer(&mut self, token: u64, request: u32, response: Response) {
-        let Some(key) = self.connections.find(token) else {
-            return;
-        };
-        let Some(http) = self.connections.http_mut(key) else {
-            return;
-        };
-        if http.deferred != request || !matches!(http.phase, Phase::Answer(_)) {
-            return;
-        }
-        let Phase::Answer(request) = std::mem::replace(&mut http.phase, Phase::Request) else {
-            return;
-        };
-        let mut output = std::mem::take(&mut self.output);
-        let flow = self.answer(key, *request, response, &mut output);
-        if flow != Flow::Left && !output.is_empty() {
-            self.write_answers(key, &output);
-        }
-        output.clear();
-        self.output = output;
-        if flow == Flow::Left {
-            self.greet_subscriber(token);
-        } else if flow == Flow::Next && self.connections.find(token).is_some() {
-            self.await_request(key);
-            self.serve(key);
-        }
-    }
-
-    /// Answers a request that breaks a rule, after which nobody can say where
-    /// the next one begins.
-    fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
-        log::debug!("a request was refused: {}", refusal.message);
-        let response = Response::error(refusal.status, refusal.code, &refusal.message);
-        let Kind::Body(body) = &response.kind else {
-            return;
-        };
-        self.refresh_date();
-        http::write_head(
-            output,
-            refusal.status,
-            with_defaults(&[&response.headers], &self.headers),
-            BodyLength::Known(body.len() as u64),
-            Persistence::Close,
-            &self.date.text,
-        );
-        output.extend_from_slice(body);
-        let bytes_left = LINGER_BYTES_MAX;
-        self.set_phase(key, Phase::Linger { bytes_left });
-    }
-
-    fn set_phase(&mut self, key: u32, phase: Phase) {
+    pub(super) fn set_phase(&mut self, key: u32, phase: Phase) {
         if let Some(http) = self.connections.http_mut(key) {
             http.phase = phase;
         }
     }
 
     /// Sets the timer for a connection that may send what it likes next.
-    fn await_request(&mut self, key: u32) {
+    pub(super) fn await_request(&mut self, key: u32) {
         if !self.connections.contains(key) {
             return;
         }
@@ -353,8 +257,15 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let timeout = match http.reader.is_idle() {
-            true => self.timeouts.idle,
-            false if http.reader.is_in_body() => self.timeouts.head,
+            true => self.limits.idle_timeout,
+            false if http.reader.is_in_body() => {
+                // Each part gives it more time, but not beyond that for all.
+                let all_ms = super::as_ms(self.limits.body_timeout);
+                let due_ms = self.now_ms.saturating_add(all_ms);
+                let due_ms = *http.body_due_ms.get_or_insert(due_ms);
+                let left = Duration::from_millis(due_ms.saturating_sub(self.now_ms));
+                self.limits.head_timeout.min(left)
+            }
             // A head has one deadline, however slowly it drips in.
             false if !http.unread.is_empty() => return,
             false => {
@@ -362,16 +273,32 @@ impl<N: Net> Reactor<N> {
                     return;
                 }
                 http.is_in_head = true;
-                self.timeouts.head
+                self.limits.head_timeout
             }
         };
         if http.reader.is_idle() || http.reader.is_in_body() {
             http.is_in_head = false;
         }
-        self.set_timer(key, timeout);
+        self.set_http_timer(key, timeout);
     }
 
-    fn write_answers(&mut self, key: u32, output: &[u8]) {
+    /// Sets the timer of a connection that speaks HTTP. A guest's runs from its
+    /// beginning to its end.
+    fn set_http_timer(&mut self, key: u32, timeout: Duration) {
+        if self.guest(key).is_none() {
+            self.set_timer(key, timeout);
+        }
+    }
+
+    /// Why a connection is a guest, if it is one.
+    pub(super) fn guest(&self, key: u32) -> Option<Full> {
+        match &self.connections.get(key).state {
+            State::Http(http) => http.guest,
+            State::Stream(_) => None,
+        }
+    }
+
+    pub(super) fn write_answers(&mut self, key: u32, output: &[u8]) {
         if !self.connections.contains(key) {
             return;
         }
@@ -381,19 +308,19 @@ impl<N: Net> Reactor<N> {
             return;
         };
         if !http.unsent.is_empty() {
-            http.unsent.extend_from_slice(output);
+            http.unsent.push(output);
             return;
         }
         connection.written_at = tick;
         match self.net.write(&mut connection.socket, output) {
-            Ok(count) => http.unsent.extend_from_slice(&output[count..]),
-            Err(error) if is_transient(&error) => http.unsent.extend_from_slice(output),
+            Ok(count) => http.unsent.push(&output[count..]),
+            Err(error) if is_transient(&error) => http.unsent.push(output),
             Err(_) => return self.hang_up(key, DisconnectReason::Gone),
         }
         if http.unsent.is_empty() {
             self.after_writing(key);
         } else {
-            self.set_timer(key, self.timeouts.stall);
+            self.set_http_timer(key, self.limits.stall_timeout);
         }
     }
 
@@ -408,10 +335,13 @@ impl<N: Net> Reactor<N> {
         if http.unsent.is_empty() {
             return true;
         }
-        match self.net.write(&mut connection.socket, &http.unsent) {
+        match self
+            .net
+            .write(&mut connection.socket, http.unsent.as_bytes())
+        {
             Ok(count) => {
                 connection.written_at = tick;
-                http.unsent.drain(..count);
+                http.unsent.take(count);
             }
             Err(error) if is_transient(&error) => {}
             Err(_) => {
@@ -422,7 +352,6 @@ impl<N: Net> Reactor<N> {
         if !http.unsent.is_empty() {
             return false;
         }
-        http.unsent = Vec::new();
         self.after_writing(key)
     }
 
@@ -439,7 +368,7 @@ impl<N: Net> Reactor<N> {
             }
             Phase::Linger { .. } => {
                 self.net.shutdown_write(&mut connection.socket);
-                self.set_timer(key, LINGER);
+                self.set_http_timer(key, LINGER);
                 true
             }
             Phase::Request => {
@@ -480,11 +409,14 @@ impl<N: Net> Reactor<N> {
         let State::Http(http) = &connection.state else {
             return;
         };
-        let stall_ticks = super::as_ms(self.timeouts.stall) / super::TICK_MS;
+        if http.guest.is_some() {
+            return self.hang_up(key, DisconnectReason::Gone);
+        }
+        let stall_ticks = super::as_ms(self.limits.stall_timeout) / super::TICK_MS;
         let waited = self.tick32().wrapping_sub(connection.written_at);
         if !http.unsent.is_empty() && u64::from(waited) < stall_ticks {
             // It does take something, only slowly.
-            return self.set_timer(key, self.timeouts.stall);
+            return self.set_http_timer(key, self.limits.stall_timeout);
         }
         let is_mid_request = matches!(http.phase, Phase::Request) && !http.reader.is_idle();
         if is_mid_request && http.unsent.is_empty() {

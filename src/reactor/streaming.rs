@@ -57,7 +57,7 @@ impl<N: Net> Reactor<N> {
     /// A client's socket takes nothing: it has so long.
     pub(super) fn note_blocked(&mut self, key: u32) {
         self.connections.get_mut(key).written_at = self.tick32();
-        self.set_timer(key, self.timeouts.stall);
+        self.set_timer(key, self.limits.stall_timeout);
         let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
         cursor.is_noted = true;
         let seen = cursor.seen;
@@ -144,7 +144,7 @@ impl<N: Net> Reactor<N> {
         let silent = u64::from(silent);
         let cursor = self.connections.stream(key).cursor;
         if cursor != NONE {
-            let stall = as_ms(self.timeouts.stall).div_ceil(TICK_MS);
+            let stall = as_ms(self.limits.stall_timeout).div_ceil(TICK_MS);
             let is_blocked = self.cursors[cursor as usize].is_blocked;
             if is_blocked && silent >= stall {
                 return self.hang_up(key, DisconnectReason::Stalled);
@@ -260,9 +260,8 @@ impl<N: Net> Reactor<N> {
         }
         self.wheel.cancel(&mut self.connections, key);
         let connection = self.connections.remove(key);
+        self.door.see_out(key, &connection);
         self.net.close(connection.socket);
-        // There is a descriptor for somebody who waits.
-        self.accept_paused_until_ms = None;
         if let Some(farewell) = farewell {
             guard("on_disconnect", || (farewell.hook)(&farewell.info, reason));
         }

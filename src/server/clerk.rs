@@ -77,3 +77,69 @@ impl Clerk {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Engine;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    #[test]
+    fn one_question_too_many_is_503() {
+        let (questions, inbox) = sync_channel(1);
+        let clerk = Clerk { questions };
+        let builder = Engine::builder();
+        let builder = builder.get("/look", move |request| {
+            clerk.answer(request, |_| Ok(Response::text("looked")))
+        });
+        let engine = builder.unwrap().bind("127.0.0.1:0").unwrap();
+        let running = engine.spawn().unwrap();
+        let ask = || {
+            let mut socket = TcpStream::connect(running.local_addr()).unwrap();
+            let request = b"GET /look HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+            socket.write_all(request).unwrap();
+            socket
+        };
+        let read = |mut socket: TcpStream| {
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let patience = Duration::from_secs(30);
+        // Of two that come at once one has a place, whichever it is.
+        let (first, second) = (ask(), ask());
+        let busy = read_either(&first, &second);
+        let question = inbox.recv_timeout(patience).unwrap();
+        question.answer();
+        let (busy, answered) = match busy {
+            true => (first, second),
+            false => (second, first),
+        };
+        let busy = read(busy);
+        assert!(
+            busy.starts_with("HTTP/1.1 503") && busy.contains("\"busy\""),
+            "{busy}"
+        );
+        assert!(read(answered).ends_with("looked"));
+        running.shutdown(Duration::ZERO).unwrap();
+    }
+
+    /// Waits until one of the two is answered; says whether it is the first.
+    fn read_either(first: &TcpStream, second: &TcpStream) -> bool {
+        let has_come = |socket: &TcpStream| {
+            socket.set_nonblocking(true).unwrap();
+            let has_come = socket.peek(&mut [0]).is_ok();
+            socket.set_nonblocking(false).unwrap();
+            has_come
+        };
+        loop {
+            match (has_come(first), has_come(second)) {
+                (true, _) => return true,
+                (_, true) => return false,
+                _ => thread::yield_now(),
+            }
+        }
+    }
+}

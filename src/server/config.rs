@@ -9,8 +9,8 @@ use super::origin::Hosts;
 use super::pattern::Pattern;
 use super::{Reloader, Server, cors, routes};
 use crate::{
-    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Rate,
-    RestoreError,
+    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Limits,
+    Rate, RestoreError,
 };
 
 /// What the server is run with, by method chaining.
@@ -21,6 +21,9 @@ pub struct Config {
     options_by_pattern: Vec<(Pattern, ChannelOptions)>,
     channels_max: usize,
     threads: usize,
+    limits: Limits,
+    send_buffer_bytes: Option<usize>,
+    receive_buffer_bytes: Option<usize>,
     publish_rate_per_address: Option<Rate>,
     keys: Keys,
     /// The names of a server on loopback besides loopback's own.
@@ -42,6 +45,9 @@ impl Config {
             options_by_pattern: Vec::new(),
             channels_max: 100_000,
             threads: 1,
+            limits: Limits::default(),
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
             publish_rate_per_address: None,
             keys: Keys::default(),
             loopback_hosts: None,
@@ -76,6 +82,32 @@ impl Config {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Config {
         self.threads = threads;
+        self
+    }
+
+    /// How many connections and requests there may be at once, how large a
+    /// request may be, and how long a client may take. Default: the library's,
+    /// see [`Limits`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Config {
+        self.limits = limits;
+        self
+    }
+
+    /// How many bytes the kernel holds for each client that does not take what
+    /// was written to it. Default: the system's; see
+    /// [`EngineBuilder::send_buffer_bytes`].
+    #[must_use]
+    pub fn send_buffer_bytes(mut self, bytes: usize) -> Config {
+        self.send_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// The same for each client that sends more than is read. Default: the
+    /// system's; see [`EngineBuilder::receive_buffer_bytes`].
+    #[must_use]
+    pub fn receive_buffer_bytes(mut self, bytes: usize) -> Config {
+        self.receive_buffer_bytes = Some(bytes);
         self
     }
 
@@ -174,7 +206,13 @@ impl Config {
     fn server_of(&self, channels: &ChannelManager) -> Server {
         let live = Live::new(self.rules());
         let engine = Engine::builder().channels(channels).threads(self.threads);
-        let engine = cors::open(engine);
+        let mut engine = cors::open(engine.limits(self.limits.clone()));
+        if let Some(bytes) = self.send_buffer_bytes {
+            engine = engine.send_buffer_bytes(bytes);
+        }
+        if let Some(bytes) = self.receive_buffer_bytes {
+            engine = engine.receive_buffer_bytes(bytes);
+        }
         let hosts = live.clone();
         let engine = engine.before(move |request| hosts.rules().hosts.as_ref()?.check(request));
         Server {

@@ -69,7 +69,8 @@ impl Reloader {
     /// Keys, hosts and rates hold from the next request on. Channels are given
     /// their options as [`Channel::set_options`](crate::Channel::set_options)
     /// does. How many channels and threads there may be stays as the server
-    /// was made.
+    /// was made, and so do the engine's limits: these are for
+    /// [`EngineHandle::set_limits`](crate::EngineHandle::set_limits).
     pub fn reload(&self, config: &Config) {
         self.live.rules.store(Arc::new(config.rules()));
         self.channels.set_options_by_name(config.options_by_name());

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -59,6 +59,14 @@ impl Answer {
 impl Connection {
     pub fn open(address: SocketAddr) -> Connection {
         Connection::over(TcpStream::connect(address).expect("it listens"))
+    }
+
+    /// A connection from this address of the machine's own.
+    pub fn from_address(source: IpAddr, address: SocketAddr) -> Connection {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect(&address.into()).expect("it listens");
+        Connection::over(socket.into())
     }
 
     /// A connection whose kernel takes as little as it can for a client that

@@ -17,7 +17,9 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use pushwheel::{Channel, ChannelManager, ChannelOptions, Engine, EngineBuilder, RunningEngine};
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, Engine, EngineBuilder, EngineHandle, RunningEngine,
+};
 
 pub mod client;
 pub mod crowd;
@@ -66,6 +68,10 @@ impl Served {
 
     pub fn channels(&self) -> &ChannelManager {
         self.running().channels()
+    }
+
+    pub fn handle(&self) -> EngineHandle {
+        self.running().handle()
     }
 
     pub fn connect(&self) -> Connection {

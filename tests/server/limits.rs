@@ -1,10 +1,11 @@
 //! What the server holds back, and what it tells those whom it refuses.
 
-use pushwheel::Rate;
 use pushwheel::server::{self, Config};
+use pushwheel::{Limits, Rate};
 
-use super::{ask, json, refusal, refused, text};
-use crate::common::Served;
+use super::commands::{Running, pushwheel};
+use super::{ask, ask_over, json, refusal, refused, text};
+use crate::common::{Connection, Served, Subscriber};
 
 const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 
@@ -45,4 +46,55 @@ fn too_much_published_from_an_address_is_429_and_nothing_of_it_is_appended() {
         stats["channels"], 1,
         "the refused one made no channel: {stats}"
     );
+}
+
+#[test]
+fn a_full_server_still_publishes_and_tells_how_it_is() {
+    let limits = Limits {
+        connections_max: 2,
+        ..Limits::default()
+    };
+    let served = Served::start(Config::new().limits(limits).engine());
+    let mut inside = [
+        served.subscribe("/channels/a"),
+        served.subscribe("/channels/a"),
+    ];
+    for path in ["/channels/a", "/events?channel=a&channel=b"] {
+        let mut stream = served.subscribe(path);
+        stream.expect_end();
+        assert!(stream.retry().is_some());
+        // A page of another origin has to be let read that too.
+        assert_eq!(stream.head.header("access-control-allow-origin"), Some("*"));
+        let answer = ask(&served, "GET", path, &[], "");
+        assert_eq!(refusal(&answer), refused(503, "server_full"));
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(ask(&served, "GET", "/health", &[], "").status, 200);
+    assert_eq!(json(&ask(&served, "GET", "/stats", &[], ""))["clients"], 2);
+    assert_eq!(ask(&served, "POST", "/channels/a", &[], "x").status, 200);
+    for stream in &mut inside {
+        assert_eq!(stream.next().data, "x");
+    }
+}
+
+#[test]
+fn the_limits_are_flags_and_variables_of_the_command_line() {
+    let flags = ["--max-connections", "1", "--max-body-bytes", "4"];
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(flags).args(["--send-buffer", "16384"]);
+    command.env("PUSHWHEEL_MAX_REQUEST_LINE_BYTES", "40");
+    let mut server = Running::spawn(&mut command);
+    let address = server.address();
+    let mut inside = Subscriber::open(address, "/channels/a", &[]);
+    inside.wait_for_id();
+    let ask = |method, path, body| {
+        let mut other = Connection::open(address);
+        refusal(&ask_over(&mut other, method, path, &[], body))
+    };
+    let full = refused(503, "server_full");
+    assert_eq!(ask("GET", "/channels/a", ""), full);
+    let too_large = refused(413, "payload_too_large");
+    assert_eq!(ask("POST", "/channels/a", "fives"), too_large);
+    let long = "/channels/a-name-that-is-rather-long-for-that";
+    assert_eq!(ask("GET", long, ""), refused(414, "uri_too_long"));
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{ChildStderr, Output};
 
 use crate::commands::{Running, pushwheel, run};
-use crate::common::{Connection, Subscriber, told};
+use crate::common::{Connection, Subscriber, eventually, told};
 
 /// A directory that goes with its test.
 struct Scratch(PathBuf);
@@ -292,6 +292,33 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
     assert_eq!(publish("two"), 429);
     assert_eq!(head(address, "/channels/news").header("x-is"), Some("new"));
     assert_eq!(told(&stream.take(2)), ["hi", "hi"]);
+}
+
+#[test]
+fn sighup_changes_the_engines_limits() {
+    let mut it = Reloading::start("limits", "max_connections = 0\n");
+    let address = it.server.address();
+    let ask = || {
+        let mut connection = Connection::open(address);
+        connection.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        connection.head().status
+    };
+    assert_eq!(ask(), 503);
+    let said = it.said();
+    assert!(
+        said.contains("no stream begins with 0 connections"),
+        "{said}"
+    );
+    let said = it.reload("max_connections = 5\nsend_buffer = 16384\n");
+    assert!(
+        said.contains("send_buffer: what is set takes effect at the next start"),
+        "{said}"
+    );
+    assert!(
+        it.said()
+            .contains("reloaded the configuration: max_connections")
+    );
+    eventually("there is room", || ask() == 200);
 }
 
 #[test]

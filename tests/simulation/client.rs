@@ -344,7 +344,8 @@ impl Client {
         let is_opened = self
             .stream
             .is_some_and(|stream| oracle.streams[stream].is_opened());
-        let is_excused = is_opened || socket.is_refused || self.ended_sending_at.is_some();
+        let is_excused =
+            is_opened || socket.is_refused || self.ended_sending_at.is_some() || oracle.is_limited;
         let is_early = network.now() < self.connected_at + 900;
         if !is_answered && !is_nuisance && !is_excused && is_early && oracle.shutdown.is_none() {
             let what = format!("{:?} was closed and not answered", self.expected);
@@ -529,9 +530,12 @@ impl Client {
         let Some(socket) = self.socket.map(|number| network.socket(number)) else {
             return Ok(());
         };
+        // A guest has its time, whatever it takes.
+        let guest_ms = if oracle.is_limited { 5_000 } else { 0 };
+        let stall_ms = guest_ms.max(2 * oracle.stall_ms);
         if socket
             .full_since
-            .is_some_and(|since| now > since + 2 * oracle.stall_ms + 2 * SLACK_MS)
+            .is_some_and(|since| now > since + stall_ms + 2 * SLACK_MS)
         {
             return Err("takes nothing, and is not disconnected".to_owned());
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pushwheel::internals::Budgets;
-use pushwheel::{History, LagPolicy};
+use pushwheel::{EngineBuilder, History, LagPolicy};
 
 use super::client::{Manners, Role};
 use super::network::Faults;
@@ -108,5 +108,36 @@ pub fn draw_budgets(rng: &mut Rng) -> Budgets {
         ends_a_slice: draw(usual.ends_a_slice),
         reads_a_turn: draw(usual.reads_a_turn),
         buffer_bytes: [64, 1_000, usual.buffer_bytes][rng.usize(0..3)],
+        ..usual
     }
+}
+
+/// Limits that a small crowd comes to, in some runs; says whether this is one. A
+/// seed draws them apart from all else, so that it means what it meant without.
+pub fn draw_limits(engine: EngineBuilder, budgets: Budgets, seed: u64) -> (EngineBuilder, bool) {
+    let mut rng = Rng::with_seed(seed ^ 0x11_117);
+    let mut draw = |usual: usize| match rng.u32(0..3) {
+        0 => rng.usize(1..=3),
+        _ => usual,
+    };
+    let budgets = Budgets {
+        requests_a_slice: draw(budgets.requests_a_slice),
+        requests_a_turn: draw(budgets.requests_a_turn),
+        guests_max: draw(budgets.guests_max),
+        ..budgets
+    };
+    let engine = engine.budgets(budgets);
+    if rng.u32(0..4) > 0 {
+        return (engine, false);
+    }
+    let mut draw = |crowd: usize| match rng.bool() {
+        true => rng.usize(1..=crowd),
+        false => usize::MAX,
+    };
+    let engine = engine
+        .connections_max(draw(20))
+        .connections_per_address_max(draw(20))
+        .requests_in_flight_max(draw(4))
+        .body_timeout(Duration::from_millis(700));
+    (engine, true)
 }

@@ -58,7 +58,7 @@ use pushwheel::{ChannelManager, Engine};
 
 use client::Client;
 use crowd::Crowd;
-use draw::{draw_budgets, draw_faults, draw_manners, draw_plan, draw_role};
+use draw::{draw_budgets, draw_faults, draw_limits, draw_manners, draw_plan, draw_role};
 use network::{Act, Network, Seam};
 use oracle::Oracle;
 use routes::routes;
@@ -285,12 +285,14 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         actors: crowd.clone(),
     };
     let wake = move || woken.store(true, Ordering::Relaxed);
+    let budgets = draw_budgets(rng);
     let engine = Engine::builder()
         .channels(&manager)
-        .budgets(draw_budgets(rng))
         .stall_timeout(Duration::from_millis(stall_ms))
         .head_timeout(Duration::from_millis(rng.u64(1_000..3_000)))
         .idle_timeout(Duration::from_millis(rng.u64(2_000..8_000)));
+    let (engine, is_limited) = draw_limits(engine, budgets, seed);
+    lock(&oracle).is_limited = is_limited;
     let engine = routes(engine, &oracle)
         .simulate(seam, Box::new(wake))
         .unwrap();
@@ -407,8 +409,8 @@ impl Simulation {
     fn check_end(self) -> Sums {
         let holdings = self.engine.holdings();
         assert_eq!(
-            holdings, [0; 5],
-            "connections, feeds, cursors, seats, timers are left"
+            holdings, [0; 8],
+            "connections, feeds, cursors, seats, timers; counts, guests are left"
         );
         let mut oracle = lock(&self.oracle);
         oracle.check_end();

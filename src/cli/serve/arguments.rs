@@ -9,6 +9,7 @@ use clap::Args;
 use pushwheel::server::{self, Pattern};
 use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
 
+use super::limits::LimitArguments;
 use crate::cli::Secret;
 
 /// What stands for a flag that is given without a value.
@@ -58,6 +59,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Limits")]
     #[arg(env = "PUSHWHEEL_PUBLISH_RATE_PER_ADDRESS")]
     pub(crate) publish_rate_per_address: Option<Rate>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 /// Who may do what.
@@ -229,7 +233,7 @@ impl ChannelArguments {
 }
 
 /// Reads a number of things.
-fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let number = text.parse();
     number.map_err(|_| "give a whole number, such as 1000".to_owned())
 }

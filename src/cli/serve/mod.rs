@@ -1,6 +1,7 @@
 //! `pushwheel serve`
 
 mod arguments;
+mod limits;
 mod state;
 
 use std::ffi::OsString;
@@ -26,7 +27,14 @@ use state::StateFile;
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// What takes effect only at the next start.
-const FIXED: [&str; 4] = ["listen", "max_channels", "threads", "state"];
+const FIXED: [&str; 6] = [
+    "listen",
+    "max_channels",
+    "threads",
+    "state",
+    "send_buffer",
+    "receive_buffer",
+];
 
 pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 
@@ -103,6 +111,7 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
     if let Some(rate) = arguments.publish_rate_per_address {
         config = config.publish_rate_per_address(rate);
     }
+    let config = arguments.limits.apply(config);
     let config = arguments.keys.secure(config, listen, &addresses)?;
     Ok((config, addresses))
 }
@@ -202,6 +211,8 @@ impl SignalDesk {
             }
         };
         self.reloader.reload(&config);
+        let limits = settings.arguments.limits.limits();
+        self.handle.set_limits(&limits);
         let differing = self.settings.differing(&settings);
         let (fixed, changed): (Vec<_>, Vec<_>) = differing
             .into_iter()

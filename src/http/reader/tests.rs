@@ -92,6 +92,7 @@ fn small() -> Limits {
         head_bytes_max: 120,
         headers_max: 4,
         body_bytes_max: 16,
+        ..Limits::default()
     }
 }
 
@@ -254,6 +255,7 @@ fn no_limits_at_all_never_overflow() {
         head_bytes_max: usize::MAX,
         headers_max: usize::MAX,
         body_bytes_max: usize::MAX,
+        ..Limits::default()
     };
     let head = |framing: &str| format!("PUT / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n");
     let length = head(&format!("Content-Length: {}", u64::MAX)) + "abc";

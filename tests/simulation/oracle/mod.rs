@@ -200,6 +200,8 @@ pub struct Oracle {
     /// The sequence at a shutdown, and its deadline.
     pub shutdown: Option<(u64, u64)>,
     pub stall_ms: u64,
+    /// Whether there are few places, and some are sent away for that.
+    pub is_limited: bool,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
@@ -232,6 +234,7 @@ impl Oracle {
             responders: Vec::new(),
             shutdown: None,
             stall_ms: 0,
+            is_limited: false,
             failures: Vec::new(),
             figures: BTreeMap::new(),
         }

@@ -1,0 +1,145 @@
+//! The settings for what the engine takes from its peers.
+
+use std::time::Duration;
+
+use clap::{Args, value_parser};
+use pushwheel::Limits;
+use pushwheel::server::Config;
+
+use super::arguments::whole;
+
+/// See [`Limits`], whose fields they are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArguments {
+    /// How many connections there may be at once. Those beyond get no stream;
+    /// their other requests are answered, a few at a time.
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = Limits::default().connections_max)]
+    #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS")]
+    max_connections: usize,
+
+    /// How many of them one address may have, of IPv6 one network of 64 bits.
+    /// Not for a server behind a proxy, where all come from one address
+    /// [default: no limit].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS_PER_ADDRESS")]
+    max_connections_per_address: Option<usize>,
+
+    /// How many requests may wait for an answer that takes time.
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = Limits::default().requests_in_flight_max)]
+    #[arg(env = "PUSHWHEEL_MAX_REQUESTS_IN_FLIGHT")]
+    max_requests_in_flight: usize,
+
+    /// How many bytes a request's first line may have: its path and query.
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = Limits::default().request_line_bytes_max)]
+    #[arg(env = "PUSHWHEEL_MAX_REQUEST_LINE_BYTES")]
+    max_request_line_bytes: usize,
+
+    /// How many bytes a request's head may have, headers included.
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = Limits::default().head_bytes_max)]
+    #[arg(env = "PUSHWHEEL_MAX_HEAD_BYTES")]
+    max_head_bytes: usize,
+
+    /// How many headers a request may have, 256 at the most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(env = "PUSHWHEEL_MAX_HEADERS", value_parser = value_parser!(u16).range(1..=256))]
+    max_headers: u16,
+
+    /// How many bytes a request's body may have.
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = Limits::default().body_bytes_max)]
+    #[arg(env = "PUSHWHEEL_MAX_BODY_BYTES")]
+    max_body_bytes: usize,
+
+    /// How long a client may take for a request's head, and between the parts
+    /// of its body.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(env = "PUSHWHEEL_HEAD_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    head_timeout: u64,
+
+    /// How long a client may take for a body in all.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    body_timeout: u64,
+
+    /// How long a connection may be idle between requests.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    idle_timeout: u64,
+
+    /// How long a client may take nothing of what is written to it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    stall_timeout: u64,
+
+    /// How many bytes the kernel holds for each client that does not take what
+    /// was written to it; 16384 or 32768 where there are very many [default:
+    /// the system's].
+    #[arg(long, value_name = "BYTES")]
+    #[arg(env = "PUSHWHEEL_SEND_BUFFER", value_parser = value_parser!(u32).range(1..))]
+    send_buffer: Option<u32>,
+
+    /// How many bytes the kernel holds for each client that sends more than is
+    /// read; not less than 16384 [default: the system's].
+    #[arg(long, value_name = "BYTES")]
+    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER", value_parser = value_parser!(u32).range(1..))]
+    receive_buffer: Option<u32>,
+}
+
+impl LimitArguments {
+    /// The limits that they say.
+    pub(crate) fn limits(&self) -> Limits {
+        let per_address = self.max_connections_per_address;
+        Limits {
+            connections_max: self.max_connections,
+            connections_per_address_max: per_address.unwrap_or(usize::MAX),
+            requests_in_flight_max: self.max_requests_in_flight,
+            request_line_bytes_max: self.max_request_line_bytes,
+            head_bytes_max: self.max_head_bytes,
+            headers_max: usize::from(self.max_headers),
+            body_bytes_max: self.max_body_bytes,
+            head_timeout: Duration::from_secs(self.head_timeout),
+            body_timeout: Duration::from_secs(self.body_timeout),
+            idle_timeout: Duration::from_secs(self.idle_timeout),
+            stall_timeout: Duration::from_secs(self.stall_timeout),
+        }
+    }
+
+    /// Adds them to the server's configuration.
+    pub(crate) fn apply(&self, config: Config) -> Config {
+        let mut config = config.limits(self.limits());
+        if let Some(bytes) = self.send_buffer {
+            config = config.send_buffer_bytes(bytes as usize);
+        }
+        if let Some(bytes) = self.receive_buffer {
+            config = config.receive_buffer_bytes(bytes as usize);
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        limits: LimitArguments,
+    }
+
+    #[test]
+    fn without_flags_the_limits_are_the_librarys() {
+        let alone = Alone::try_parse_from(["serve"]).unwrap();
+        assert_eq!(alone.limits.limits(), Limits::default());
+    }
+
+    #[test]
+    fn each_flag_is_in_the_manual() {
+        let manual = include_str!("../../../docs/limits.md");
+        for flag in Alone::command().get_arguments() {
+            let long = flag.get_long().expect("each has a long name");
+            assert!(manual.contains(&format!("`--{long}`")), "--{long}");
+        }
+    }
+}

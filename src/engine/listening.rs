@@ -1,0 +1,125 @@
+//! Sockets that listen, and what the kernel does for their connections.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// How many connections may wait to be accepted. The kernel caps it at
+/// `net.core.somaxconn`, 4096 by default.
+const LISTEN_QUEUE: i32 = 4096;
+
+/// As many sockets that listen on one address as there are threads; between
+/// several the kernel spreads the connections.
+pub(super) fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        let listener = listen(address, threads > 1)?;
+        // All on the port that the first one got.
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A socket that listens.
+fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(is_shared)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_QUEUE)?;
+    Ok(socket.into())
+}
+
+/// How long a peer may leave unanswered what was sent to it, before its
+/// connection is given up. With a heartbeat at least every 30 s, which is what
+/// goes unanswered, a peer that is gone without a word is found within a
+/// minute.
+const UNANSWERED_MAX: Duration = Duration::from_secs(25);
+
+/// Has a listener's connections find peers that are gone without a word. They
+/// inherit what is set on it, which saves some system calls for each: probes
+/// where nothing is sent, a deadline where something is, and no delay for
+/// small writes.
+pub(super) fn find_the_lost(listener: &SockRef<'_>) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    listener.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_user_timeout(Some(UNANSWERED_MAX))?;
+    Ok(())
+}
+
+/// What the kernel may hold for each connection, in bytes; `None` leaves that
+/// to the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Buffers {
+    pub(super) send_bytes: Option<usize>,
+    pub(super) receive_bytes: Option<usize>,
+}
+
+impl Buffers {
+    /// Sets them on a listener, from which connections inherit them.
+    pub(super) fn set(self, listener: &SockRef<'_>) -> io::Result<()> {
+        if let Some(bytes) = self.send_bytes {
+            listener.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_bytes {
+            listener.set_recv_buffer_size(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::Engine;
+    use std::net::TcpStream;
+
+    #[test]
+    fn connections_inherit_what_finds_lost_peers() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
+        // As from systemd: made elsewhere, and listening already.
+        let given = TcpListener::bind("127.0.0.1:0").unwrap();
+        for listener in [listener, given] {
+            let other = listener.try_clone().unwrap();
+            let engine = Engine::builder().listen_on(listener).unwrap();
+            let _peer = TcpStream::connect(engine.local_addr()).unwrap();
+            other.set_nonblocking(false).unwrap();
+            let (accepted, _) = other.accept().unwrap();
+            let accepted = SockRef::from(&accepted);
+            assert!(accepted.tcp_nodelay().unwrap());
+            assert!(accepted.keepalive().unwrap());
+            let seconds = Duration::from_secs;
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), seconds(30));
+            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), seconds(10));
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNANSWERED_MAX));
+        }
+    }
+
+    #[test]
+    fn connections_inherit_the_sizes_of_the_kernels_buffers() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let other = listener.try_clone().unwrap();
+        let builder = Engine::builder().send_buffer_bytes(20_000);
+        let builder = builder.receive_buffer_bytes(30_000);
+        let engine = builder.listen_on(listener).unwrap();
+        let _peer = TcpStream::connect(engine.local_addr()).unwrap();
+        other.set_nonblocking(false).unwrap();
+        let (accepted, _) = other.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        // Linux doubles them.
+        assert_eq!(accepted.send_buffer_size().unwrap(), 40_000);
+        assert_eq!(accepted.recv_buffer_size().unwrap(), 60_000);
+    }
+}

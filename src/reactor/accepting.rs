@@ -1,0 +1,199 @@
+//! The door: from the listen queue to a connection.
+//!
+//! Whoever finds room counts from here to its end. Whoever does not is a
+//! *guest*: it is let in all the same, in a small reserve, for a short time and
+//! one request, so that it is told why it has to come back, and so that a
+//! health check is answered by a full engine. Where the reserve is full too,
+//! the guest who has been there longest makes room: it has had its chance, and
+//! whoever says nothing keeps nobody out. So the door never waits, and a flood
+//! costs no more than the reserve.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Reactor;
+use super::census::{Census, Full, Origins};
+use super::connection::{Connection, State};
+use super::net::Net;
+use crate::hub::client::DisconnectReason;
+
+/// For how long nothing is accepted after the descriptors ran out, unless a
+/// connection ends before.
+const ACCEPT_PAUSE_MS: u64 = 500;
+/// For how long a complaint is not repeated: at a limit, there is room for one
+/// with every connection that ends.
+const COMPLAINT_MS: u64 = 60_000;
+/// How long a guest may stay, in all. A request takes one round trip from here.
+const GUEST_STAY: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+pub(super) struct Door {
+    census: Arc<Census>,
+    origins: Origins,
+    /// The guests in the order in which they came, by token; some of them may
+    /// be gone.
+    queue: VecDeque<u64>,
+    guests: usize,
+    /// Whether somebody may wait in the listen queue.
+    pub(super) has_callers: bool,
+    pub(super) paused_until_ms: Option<u64>,
+    /// When it was said that the descriptors ran out, until they are to be had
+    /// again.
+    complained_at_ms: Option<u64>,
+    /// When it was said last that there is no room.
+    full_said_at_ms: Option<u64>,
+}
+
+impl Door {
+    pub(super) fn new(census: Arc<Census>) -> Door {
+        Door {
+            census,
+            origins: Origins::default(),
+            queue: VecDeque::new(),
+            guests: 0,
+            has_callers: true,
+            paused_until_ms: None,
+            complained_at_ms: None,
+            full_said_at_ms: None,
+        }
+    }
+
+    /// Whether there is somebody to be let in now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.has_callers && self.paused_until_ms.is_none()
+    }
+
+    /// Connections and addresses that count, and guests.
+    #[cfg(feature = "internals")]
+    pub(super) fn holdings(&self) -> [usize; 3] {
+        let census = &self.census;
+        [census.connections(), census.networks(), self.guests]
+    }
+
+    /// A connection is gone: there is room, and a descriptor, for somebody who
+    /// waits.
+    pub(super) fn see_out<S>(&mut self, key: u32, connection: &Connection<S>) {
+        self.paused_until_ms = None;
+        match &connection.state {
+            State::Http(http) if http.guest.is_some() => self.guests -= 1,
+            _ => self.census.leave(self.origins.take(key)),
+        }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn accept(&mut self) {
+        let now_ms = self.now_ms;
+        self.door.paused_until_ms.take_if(|until| *until <= now_ms);
+        if !self.door.is_busy() || self.drain.is_some() {
+            return;
+        }
+        for _ in 0..self.budgets.accepts_a_turn {
+            match self.net.accept() {
+                Ok((socket, peer)) => self.welcome(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.door.has_callers = false;
+                    // Nobody waits any more.
+                    self.door
+                        .complained_at_ms
+                        .take_if(|at| now_ms >= *at + COMPLAINT_MS);
+                    return;
+                }
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    if self.door.complained_at_ms.is_none() {
+                        self.door.complained_at_ms = Some(now_ms);
+                        log::warn!(
+                            "no connection can be accepted with {} open: {error}. \
+                             Raise the limit on open files (ulimit -n)",
+                            self.connections.len()
+                        );
+                    }
+                    self.door.paused_until_ms = Some(now_ms + ACCEPT_PAUSE_MS);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: N::Socket, peer: SocketAddr) {
+        let entered = self.door.census.enter(peer.ip(), &self.limits);
+        if let Err(full) = entered {
+            self.complain_of(full, peer);
+            self.make_room();
+        }
+        let key = self.connections.insert(socket, peer, self.tick32());
+        match entered {
+            Ok(network) => {
+                self.door.origins.note(key, network);
+                self.set_timer(key, self.limits.idle_timeout);
+            }
+            Err(full) => {
+                self.door.guests += 1;
+                self.door.queue.push_back(self.connections.token(key));
+                if let Some(http) = self.connections.http_mut(key) {
+                    http.guest = Some(full);
+                }
+                self.set_timer(key, GUEST_STAY);
+            }
+        }
+        let token = self.connections.token(key);
+        let socket = &mut self.connections.get_mut(key).socket;
+        if let Err(error) = self.net.register(socket, token) {
+            log::warn!("a connection cannot be polled: {error}");
+            self.hang_up(key, DisconnectReason::Gone);
+        }
+    }
+
+    /// Nobody is turned away without a word while there is room for a guest.
+    fn make_room(&mut self) {
+        while self.door.guests >= self.budgets.guests_max
+            && let Some(token) = self.door.queue.pop_front()
+        {
+            if let Some(key) = self.connections.find(token) {
+                self.hang_up(key, DisconnectReason::Gone);
+            }
+        }
+        if self.door.queue.len() >= 2 * self.budgets.guests_max {
+            self.door
+                .queue
+                .retain(|token| self.connections.find(*token).is_some());
+        }
+    }
+
+    /// Says that there is no room, once a minute at the most.
+    fn complain_of(&mut self, full: Full, peer: SocketAddr) {
+        let is_due = |at: u64| self.now_ms >= at + COMPLAINT_MS;
+        if !self.door.full_said_at_ms.is_none_or(is_due) {
+            return;
+        }
+        self.door.full_said_at_ms = Some(self.now_ms);
+        match full {
+            Full::Engine => log::warn!(
+                "no stream begins with {} connections open: raise the limit on connections, \
+                 or have fewer clients",
+                self.limits.connections_max
+            ),
+            Full::Address => log::warn!(
+                "{} has {} connections open and gets no more streams: if many clients share \
+                 that address, raise the limit on connections of one address",
+                peer.ip(),
+                self.limits.connections_per_address_max
+            ),
+        }
+    }
+}
+
+/// Whether a failed `accept` says nothing about the next one.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::PermissionDenied
+    )
+}

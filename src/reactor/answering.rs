@@ -1,0 +1,173 @@
+//! Requests and what is answered to them.
+
+use super::Reactor;
+use super::connection::Phase;
+use super::net::Net;
+use super::serving::{Flow, LINGER_BYTES_MAX, guard, with_defaults};
+use crate::exchange::{Defer, Kind, Request, Responder, Response};
+use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn handle(&mut self, key: u32, message: Message, output: &mut Vec<u8>) -> Flow {
+        let Some(http) = self.connections.http_mut(key) else {
+            return Flow::Left;
+        };
+        // The head that had a deadline is complete; the next has its own.
+        http.is_in_head = false;
+        http.body_due_ms = None;
+        let mut request =
+            Request::new(message, http.peer, self.channels.clone()).draining(self.drain.is_some());
+        let service = self.service.clone();
+        let response = guard("a handler", || service.call(&mut request));
+        let response = response.unwrap_or_else(|| {
+            Response::error(
+                500,
+                "internal_error",
+                "the handler failed; the log says why",
+            )
+        });
+        self.answer(key, request, response, output)
+    }
+
+    /// Puts a response into effect.
+    pub(super) fn answer(
+        &mut self,
+        key: u32,
+        request: Request,
+        mut response: Response,
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        if !matches!(response.kind, Kind::Defer(_)) {
+            let service = self.service.clone();
+            guard("the last look at a response", || {
+                service.finish(&request, &mut response);
+            });
+        }
+        match response.kind {
+            Kind::Body(body) => {
+                let (status, headers) = (response.status, &response.headers);
+                self.write_response(key, &request, status, headers, &body, output)
+            }
+            Kind::Subscribe(subscription) => {
+                self.open_subscription(key, &request, *subscription, response.headers, output)
+            }
+            Kind::Stream(plan) => self.open_sink(key, &request, *plan, response.headers, output),
+            Kind::Defer(defer) => self.defer(key, request, defer, output),
+        }
+    }
+
+    /// Leaves the answer to another thread, if these have room for it.
+    fn defer(&mut self, key: u32, request: Request, defer: Defer, output: &mut Vec<u8>) -> Flow {
+        let Some(ticket) = self.in_flight.admit(self.limits.requests_in_flight_max) else {
+            let mut response = Response::status(503);
+            let service = self.service.clone();
+            guard("the last look at a response", || {
+                service.finish(&request, &mut response);
+            });
+            let message = "as many requests wait for their answers as may: ask again later";
+            let why = ("too_many_in_flight", message);
+            return self.turn_away(key, &request, why, &response.headers, output);
+        };
+        let token = self.connections.token(key);
+        let Some(http) = self.connections.http_mut(key) else {
+            return Flow::Left;
+        };
+        http.deferred = http.deferred.wrapping_add(1);
+        http.phase = Phase::Answer(Box::new(request));
+        let responder = Responder::new(self.mailbox.clone(), token, http.deferred, ticket);
+        if http.guest.is_none() {
+            self.wheel.cancel(&mut self.connections, key);
+        }
+        guard("a handler that defers", || defer(responder));
+        Flow::Hold
+    }
+
+    /// Writes a whole response, and says what becomes of the connection.
+    pub(super) fn write_response(
+        &mut self,
+        key: u32,
+        request: &Request,
+        status: u16,
+        headers: &http::Headers,
+        body: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        let is_last = self.drain.is_some() || self.guest(key).is_some();
+        let persistence = match is_last {
+            true => Persistence::Close,
+            false => request.head().persistence(),
+        };
+        self.refresh_date();
+        let own = [headers];
+        let headers = with_defaults(&own, &self.headers);
+        let length = BodyLength::Known(body.len() as u64);
+        http::write_head(
+            output,
+            status,
+            headers,
+            length,
+            persistence,
+            &self.date.text,
+        );
+        if http::has_body(status) && *request.method() != Method::Head {
+            output.extend_from_slice(body);
+        }
+        if persistence == Persistence::Close {
+            self.set_phase(key, Phase::Flush);
+            return Flow::Hold;
+        }
+        Flow::Next
+    }
+
+    /// The answer to a deferred request has come.
+    pub(super) fn on_answer(&mut self, token: u64, request: u32, response: Response) {
+        let Some(key) = self.connections.find(token) else {
+            return;
+        };
+        let Some(http) = self.connections.http_mut(key) else {
+            return;
+        };
+        if http.deferred != request || !matches!(http.phase, Phase::Answer(_)) {
+            return;
+        }
+        let Phase::Answer(request) = std::mem::replace(&mut http.phase, Phase::Request) else {
+            return;
+        };
+        let mut output = std::mem::take(&mut self.output);
+        let flow = self.answer(key, *request, response, &mut output);
+        if flow != Flow::Left && !output.is_empty() {
+            self.write_answers(key, &output);
+        }
+        output.clear();
+        self.output = output;
+        if flow == Flow::Left {
+            self.greet_subscriber(token);
+        } else if flow == Flow::Next && self.connections.find(token).is_some() {
+            self.await_request(key);
+            // What came behind it has waited.
+            self.on_readable(key);
+        }
+    }
+
+    /// Answers a request that breaks a rule, after which nobody can say where
+    /// the next one begins.
+    pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
+        log::debug!("a request was refused: {}", refusal.message);
+        let response = Response::error(refusal.status, refusal.code, &refusal.message);
+        let Kind::Body(body) = &response.kind else {
+            return;
+        };
+        self.refresh_date();
+        http::write_head(
+            output,
+            refusal.status,
+            with_defaults(&[&response.headers], &self.headers),
+            BodyLength::Known(body.len() as u64),
+            Persistence::Close,
+            &self.date.text,
+        );
+        output.extend_from_slice(body);
+        let bytes_left = LINGER_BYTES_MAX;
+        self.set_phase(key, Phase::Linger { bytes_left });
+    }
+}

@@ -1,0 +1,222 @@
+//! How many connections there are: in all, and from each address.
+//!
+//! One census is shared by all reactors of an engine. In all is a counter. By
+//! address is a table behind a lock, held for nanoseconds when a connection
+//! comes or goes and only while a limit for addresses is set; without one
+//! there is neither lock nor table.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::limits::Limits;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    connections: AtomicUsize,
+    networks: Mutex<HashMap<u64, u32>>,
+}
+
+/// Which limit somebody came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// That of all connections.
+    Engine,
+    /// That of one address.
+    Address,
+}
+
+impl Full {
+    /// The code and the message for whoever gets no stream for it.
+    pub(super) fn why(self) -> (&'static str, &'static str) {
+        match self {
+            Full::Engine => (
+                "server_full",
+                "the server has as many connections as it may have: come back later",
+            ),
+            Full::Address => (
+                "address_full",
+                "your address has as many connections as it may have: close some, or come back later",
+            ),
+        }
+    }
+}
+
+/// What a connection counts for besides itself: its address, or [`NOWHERE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network(u64);
+
+/// Not counted by address. As an IPv6 network this is in ff00::/8, which is
+/// multicast and nobody's address.
+const NOWHERE: Network = Network(u64::MAX);
+
+impl Network {
+    /// The address in 8 bytes: of IPv6 the upper half, for one subscriber has a
+    /// network of 2^64 addresses. An IPv4 address stands for itself; as an IPv6
+    /// network it would be in ::/32, from which nobody comes but loopback.
+    fn of(address: IpAddr) -> Network {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Network(u64::from(v4.to_bits())),
+            IpAddr::V6(v6) => {
+                let upper = v6.to_bits() >> 64;
+                Network(u64::try_from(upper).expect("64 of 128 bits are left"))
+            }
+        }
+    }
+}
+
+impl Census {
+    /// Counts a connection, if there is room for it.
+    pub(super) fn enter(&self, address: IpAddr, limits: &Limits) -> Result<Network, Full> {
+        let more = |count: usize| (count < limits.connections_max).then_some(count + 1);
+        let order = Ordering::Relaxed;
+        let entered = self.connections.fetch_update(order, order, more);
+        entered.map_err(|_| Full::Engine)?;
+        if limits.connections_per_address_max == usize::MAX {
+            return Ok(NOWHERE);
+        }
+        let network = Network::of(address);
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = networks.entry(network.0).or_default();
+        if (*count as usize) < limits.connections_per_address_max {
+            *count += 1;
+            return Ok(network);
+        }
+        if *count == 0 {
+            networks.remove(&network.0);
+        }
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        Err(Full::Address)
+    }
+
+    /// A connection that was counted is gone.
+    pub(super) fn leave(&self, network: Network) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if network == NOWHERE {
+            return;
+        }
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = networks.get_mut(&network.0) {
+            *count -= 1;
+            if *count == 0 {
+                networks.remove(&network.0);
+            }
+        }
+    }
+
+    /// How many connections are counted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// From how many addresses, as far as these are counted.
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn networks(&self) -> usize {
+        self.networks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+/// Where a reactor's connections are from, by their keys: 8 bytes each, and
+/// nothing while addresses are not counted.
+#[derive(Debug, Default)]
+pub(super) struct Origins(Vec<u64>);
+
+impl Origins {
+    pub(super) fn note(&mut self, key: u32, network: Network) {
+        let index = key as usize;
+        if network == NOWHERE && index >= self.0.len() {
+            return;
+        }
+        if index >= self.0.len() {
+            self.0.resize(index + 1, NOWHERE.0);
+        }
+        self.0[index] = network.0;
+    }
+
+    pub(super) fn take(&mut self, key: u32) -> Network {
+        let place = self.0.get_mut(key as usize);
+        place.map_or(NOWHERE, |place| {
+            Network(std::mem::replace(place, NOWHERE.0))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(connections_max: usize, connections_per_address_max: usize) -> Limits {
+        Limits {
+            connections_max,
+            connections_per_address_max,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn each_address_is_counted_and_a_network_of_ipv6_is_one() {
+        let (census, limits) = (Census::default(), limits(100, 1));
+        let enter = |address: &str| census.enter(address.parse().unwrap(), &limits);
+        let mut inside = Vec::new();
+        for address in [
+            "10.0.0.1",
+            "10.0.0.2",
+            "2001:db8::1",
+            "2001:db8:0:1::1",
+            "::1",
+        ] {
+            inside.push(enter(address).unwrap());
+        }
+        for address in ["10.0.0.1", "::ffff:10.0.0.2", "2001:db8::ffff", "::1"] {
+            assert_eq!(enter(address), Err(Full::Address), "{address}");
+        }
+        assert_eq!((census.connections(), census.networks()), (5, 5));
+        for network in inside {
+            census.leave(network);
+        }
+        assert_eq!((census.connections(), census.networks()), (0, 0));
+        assert!(enter("10.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn all_together_are_counted_whatever_their_address() {
+        let (census, limits) = (Census::default(), limits(2, usize::MAX));
+        let enter = |address: &str| census.enter(address.parse().unwrap(), &limits);
+        let first = enter("10.0.0.1").unwrap();
+        enter("10.0.0.2").unwrap();
+        assert_eq!(enter("10.0.0.3"), Err(Full::Engine));
+        census.leave(first);
+        assert!(enter("10.0.0.3").is_ok());
+        assert_eq!(census.networks(), 0, "no table without a limit");
+    }
+
+    #[test]
+    fn a_limit_that_goes_and_comes_counts_those_whom_it_saw() {
+        let census = Census::default();
+        let mut origins = Origins::default();
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        for (key, per_address) in [(0, usize::MAX), (1, 2), (2, 2), (3, usize::MAX)] {
+            let network = census.enter(address, &limits(100, per_address)).unwrap();
+            origins.note(key, network);
+        }
+        assert_eq!(census.enter(address, &limits(100, 2)), Err(Full::Address));
+        for key in [0, 3, 1, 2] {
+            census.leave(origins.take(key));
+        }
+        assert_eq!((census.connections(), census.networks()), (0, 0));
+        assert_eq!(origins.take(1), NOWHERE, "it was taken");
+    }
+
+    #[test]
+    fn nobody_gets_in_where_an_address_may_have_none() {
+        let census = Census::default();
+        let entered = census.enter("10.0.0.1".parse().unwrap(), &limits(1, 0));
+        assert_eq!(entered, Err(Full::Address));
+        assert_eq!((census.connections(), census.networks()), (0, 0));
+    }
+}

@@ -1,0 +1,371 @@
+//! The engine's limits on real sockets: what the other side sees at each, and
+//! that there is room again afterwards. Those of a request's size and time are
+//! in `http.rs`, those of channels in `channels.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use common::client::Answer;
+use common::{Connection, Served, Subscriber, eventually, receive};
+use pushwheel::{
+    Channel, ChannelManager, Engine, EngineBuilder, EngineHandle, Event, Limits, Request,
+    Responder, Response,
+};
+
+/// An engine with a channel at `/stream`, a sink at `/sink` and a page at
+/// `/hello`.
+fn house() -> (EngineBuilder, Channel) {
+    let channels = ChannelManager::new();
+    let channel = channels.get_or_create("news").unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |_| Response::subscribe(&stream))
+        .unwrap()
+        .get("/sink", |_| Response::stream(drop))
+        .unwrap()
+        .get("/hello", |_| "hello")
+        .unwrap()
+        .post("/echo", |request| Response::bytes(request.body().to_vec()))
+        .unwrap();
+    (builder, channel)
+}
+
+/// As a browser's `EventSource` asks.
+fn browser(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
+}
+
+/// As somebody else does.
+fn plain(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+}
+
+/// What somebody who is no browser sees where there is no room.
+#[track_caller]
+fn check_turned_away(answer: &Answer, code: &str) {
+    assert_eq!((answer.status, &*answer.error_code()), (503, code));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((2..=10).contains(&seconds), "{seconds}");
+}
+
+/// What a browser sees: a stream that ends, and when to come back.
+#[track_caller]
+fn check_sent_off(mut stream: Subscriber) {
+    stream.expect_end();
+    let retry_ms = stream.retry().expect("it says when to come back");
+    assert!((2_000..10_000).contains(&retry_ms), "{retry_ms}");
+}
+
+/// Asks as a browser, until there is room.
+fn subscribe_when_there_is_room(served: &Served) -> Subscriber {
+    let mut found = None;
+    eventually("there is room", || {
+        let mut stream = served.subscribe("/stream");
+        let has_room = stream.read(1 << 10) && stream.retry().is_none();
+        found = has_room.then_some(stream);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_full_engine_sends_browsers_off_with_200_and_others_with_503_and_answers_the_rest() {
+    let (builder, channel) = house();
+    let served = Served::start(builder.connections_max(3));
+    let mut inside: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/stream")).collect();
+    for path in ["/stream", "/sink"] {
+        check_sent_off(served.subscribe(path));
+        let mut other = served.connect();
+        let answer = other.get(path);
+        check_turned_away(&answer, "server_full");
+        assert_eq!(answer.header("connection"), Some("close"));
+        other.expect_end();
+    }
+    // Whoever wants no stream is answered, once.
+    let mut guest = served.connect();
+    guest.send([plain("/hello"), plain("/hello")].concat());
+    let answer = guest.answer();
+    assert_eq!(
+        (answer.text(), answer.header("connection")),
+        ("hello", Some("close"))
+    );
+    guest.expect_end();
+    let mut wrong = served.connect();
+    wrong.send("no HTTP\r\n\r\n");
+    assert_eq!(wrong.answer().status, 400);
+
+    channel.broadcast(Event::message("inside")).unwrap();
+    for stream in &mut inside {
+        assert_eq!(stream.next().data, "inside");
+    }
+    inside.pop();
+    let mut latecomer = subscribe_when_there_is_room(&served);
+    channel.broadcast(Event::message("again")).unwrap();
+    assert_eq!(latecomer.next().data, "again");
+}
+
+#[test]
+fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
+    let (builder, channel) = house();
+    let served = Served::start(builder.connections_max(20));
+    let mut inside: Vec<Subscriber> = (0..20).map(|_| served.subscribe("/stream")).collect();
+    // Ten times as many as there are places for guests, who say nothing or half
+    // a word.
+    let mut flood = Vec::new();
+    for n in 0..2_560 {
+        let mut connection = served.connect();
+        if n % 2 == 0 {
+            connection.try_send("GET /str");
+        }
+        flood.push(connection);
+        if n % 128 == 0 {
+            channel.broadcast(Event::message(n.to_string())).unwrap();
+            for stream in &mut inside {
+                assert_eq!(stream.next().data, n.to_string());
+            }
+            // There is a place for the next: the eldest has made room.
+            assert_eq!(served.connect().get("/hello").text(), "hello");
+            check_sent_off(served.subscribe("/stream"));
+        }
+    }
+    // The engine holds no more of them than there are places for.
+    #[cfg(target_os = "linux")]
+    {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        assert!(open < flood.len() + 800, "{open} descriptors are open");
+    }
+    // Whoever made room sees the end, and nothing of it is left.
+    for connection in &mut flood[..2_000] {
+        connection.expect_end();
+    }
+    drop(flood);
+    drop(inside);
+    for _ in 0..20 {
+        subscribe_when_there_is_room(&served);
+    }
+}
+
+#[test]
+fn a_guest_who_says_nothing_is_let_go_after_five_seconds() {
+    let (builder, _) = house();
+    let served = Served::start(builder.connections_max(0));
+    let mut silent = served.connect();
+    let mut slow = served.connect();
+    slow.send("GET /hello HT");
+    silent.expect_end();
+    slow.expect_end();
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_others_have_theirs() {
+    let (builder, channel) = house();
+    let served = Served::start(builder.connections_per_address_max(2));
+    let from = |last: u8| Connection::from_address([127, 0, 0, last].into(), served.address());
+    let subscribe = |last| Subscriber::over(from(last), "/stream", &[]);
+    let mut inside: Vec<Subscriber> = [5, 5, 6].map(subscribe).into();
+    check_sent_off(subscribe(5));
+    check_turned_away(&from(5).get("/stream"), "address_full");
+    assert_eq!(from(5).get("/hello").text(), "hello");
+    inside.push(subscribe(6));
+    channel.broadcast(Event::message("to all four")).unwrap();
+    for stream in &mut inside {
+        assert_eq!(stream.next().data, "to all four");
+    }
+    check_sent_off(subscribe(6));
+    // A connection counts for its address from its first to its last moment.
+    drop(inside.remove(0));
+    eventually("there is room for the address", || {
+        let mut stream = subscribe(5);
+        stream.read(1 << 10) && stream.retry().is_none()
+    });
+}
+
+#[test]
+fn a_limit_holds_for_all_threads_together() {
+    let (builder, _) = house();
+    let builder = builder.threads(3).connections_max(8);
+    let engine = builder.bind("127.0.0.1:0").unwrap();
+    let (handle, address) = (engine.handle(), engine.local_addr());
+    let running = engine.spawn().unwrap();
+    let mut inside = Vec::new();
+    for _ in 0..40 {
+        let mut stream = Subscriber::open(address, "/stream", &[]);
+        match stream.read(1 << 10) && stream.retry().is_none() {
+            true => inside.push(stream),
+            false => check_sent_off(stream),
+        }
+    }
+    assert_eq!((inside.len(), handle.connections()), (8, 8));
+    drop(inside);
+    eventually("nobody counts any more", || handle.connections() == 0);
+    running.shutdown(Duration::ZERO).unwrap();
+}
+
+/// An engine whose `/later` leaves its responders to the test.
+fn deferring(limits: Limits) -> (Served, EngineHandle, mpsc::Receiver<Responder>) {
+    let (sender, responders) = mpsc::channel();
+    let (builder, _) = house();
+    let later = move |_: &Request| {
+        let sender = sender.clone();
+        Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
+    };
+    let builder = builder.limits(limits).get("/later", later).unwrap();
+    let served = Served::start(builder.after(|_, response| {
+        let set = response.headers_mut().insert("X-Seen", "yes");
+        set.unwrap();
+    }));
+    let handle = served.handle();
+    (served, handle, responders)
+}
+
+#[test]
+fn too_many_requests_in_flight_are_503_until_one_is_answered() {
+    let limits = Limits {
+        requests_in_flight_max: 2,
+        ..Limits::default()
+    };
+    let (served, handle, responders) = deferring(limits);
+    let mut waiting = [served.connect(), served.connect()];
+    for connection in &mut waiting {
+        connection.send(plain("/later"));
+    }
+    let (first, second) = (receive(&responders), receive(&responders));
+    assert_eq!(handle.requests_in_flight(), 2);
+    let mut other = served.connect();
+    let answer = other.get("/later");
+    check_turned_away(&answer, "too_many_in_flight");
+    assert_eq!(answer.header("x-seen"), Some("yes"));
+    assert_eq!(
+        other.get("/hello").text(),
+        "hello",
+        "its connection goes on"
+    );
+    let mut asked = served.connect();
+    asked.send(browser("/later"));
+    check_sent_off(Subscriber::begun(asked));
+
+    // Whoever goes away leaves its work behind: it counts until that is done.
+    let [gone, mut patient] = waiting;
+    gone.reset();
+    check_turned_away(&other.get("/later"), "too_many_in_flight");
+    first.respond("nobody hears it");
+    second.respond("at last");
+    let _ = patient.answer();
+    eventually("both are answered", || handle.requests_in_flight() == 0);
+    other.send(plain("/later"));
+    receive(&responders).respond("there is room");
+    assert_eq!(other.answer().text(), "there is room");
+    // One that nobody answers is answered too.
+    other.send(plain("/later"));
+    drop(receive(&responders));
+    assert_eq!(other.answer().status, 500);
+    eventually("it is over", || handle.requests_in_flight() == 0);
+}
+
+#[test]
+fn a_thousand_requests_in_one_read_let_others_have_their_turn() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (go, gate) = mpsc::channel::<()>();
+    let (begun, has_begun) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    let book = asked.clone();
+    let builder = Engine::builder()
+        .get("/wait", move |_| {
+            begun.send(()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+            "go"
+        })
+        .unwrap()
+        .get("/{who}", move |request| {
+            let who = request.param("who").unwrap().to_owned();
+            book.lock().unwrap().push(who.clone());
+            who
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut greedy = served.connect();
+    greedy.send([plain("/wait"), plain("/greedy").repeat(1_500)].concat());
+    receive(&has_begun);
+    // While the engine is held up, another one asks.
+    let mut polite = served.connect();
+    polite.send(plain("/polite"));
+    go.send(()).unwrap();
+    assert_eq!(polite.answer().text(), "polite");
+    for who in std::iter::once("go").chain(std::iter::repeat_n("greedy", 1_500)) {
+        assert_eq!(greedy.answer().text(), who);
+    }
+    let asked = asked.lock().unwrap();
+    let before = asked.iter().position(|who| who == "polite").unwrap();
+    assert!(before < 700, "{before} of 1,500 came first");
+}
+
+#[test]
+fn a_body_that_drips_in_has_a_deadline_in_all() {
+    let (builder, _) = house();
+    let builder = builder.body_timeout(Duration::from_millis(500));
+    // Between two parts there is time enough.
+    let served = Served::start(builder.head_timeout(Duration::from_secs(60)));
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut connection = served.connect();
+        connection.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n5;"
+        ));
+        let mut writer = connection.writer();
+        let dripping = thread::spawn(move || {
+            eventually("it is given up", || writer.write_all(b"x").is_err());
+        });
+        let answer = connection.answer();
+        let code = answer.error_code();
+        assert_eq!((answer.status, &*code), (408, "request_timeout"));
+        connection.rest();
+        drop(connection);
+        dripping.join().unwrap();
+    }
+    // The next body has its own time.
+    let mut connection = served.connect();
+    for _ in 0..3 {
+        assert_eq!(connection.post("/echo", "all of it").text(), "all of it");
+    }
+}
+
+#[test]
+fn an_engine_takes_other_limits_while_it_runs() {
+    let (builder, _) = house();
+    let limits = Limits {
+        connections_max: 2,
+        ..Limits::default()
+    };
+    let served = Served::start(builder.limits(limits.clone()));
+    let mut inside = vec![served.subscribe("/stream"), served.subscribe("/stream")];
+    check_sent_off(served.subscribe("/stream"));
+    served.handle().set_limits(&Limits {
+        connections_max: 3,
+        body_bytes_max: 4,
+        ..limits
+    });
+    inside.push(subscribe_when_there_is_room(&served));
+    check_sent_off(served.subscribe("/stream"));
+    assert_eq!(served.connect().post("/echo", "four").text(), "four");
+    let answer = served.connect().post("/echo", "fives");
+    assert_eq!(
+        (answer.status, &*answer.error_code()),
+        (413, "payload_too_large")
+    );
+
+    // With less room nobody has to go, and nobody comes.
+    served.handle().set_limits(&limits);
+    eventually("the limit is lower", || {
+        served.connect().post("/echo", "fives").status == 200
+    });
+    inside.pop();
+    eventually("one has gone", || served.handle().connections() == 2);
+    check_sent_off(served.subscribe("/stream"));
+    assert!(inside.iter_mut().all(|stream| stream.arrived().is_empty()));
+}
