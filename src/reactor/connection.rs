@@ -12,6 +12,7 @@ use slab::Slab;
 use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
+use crate::proxies::{Preface, Source};
 
 /// "No cursor": the client is caught up.
 pub(super) const NONE: u32 = u32::MAX;
@@ -34,7 +35,12 @@ pub(super) enum State {
 
 /// A connection that speaks HTTP.
 pub(super) struct Http {
+    /// Where it comes from: its peer, or whom a proxy has opened it for.
+    pub(super) source: SocketAddr,
+    /// The other end of the socket.
     pub(super) peer: SocketAddr,
+    /// The PROXY header, while it is awaited.
+    pub(super) preface: Option<Box<Preface>>,
     pub(super) reader: Reader,
     /// What was read and has to wait until what is before it is answered.
     pub(super) unread: Vec<u8>,
@@ -82,7 +88,9 @@ pub(super) struct Stream {
 impl Http {
     pub(super) fn new(peer: SocketAddr) -> Http {
         Http {
+            source: peer,
             peer,
+            preface: None,
             reader: Reader::new(),
             unread: Vec::new(),
             unsent: Vec::new(),
@@ -91,6 +99,21 @@ impl Http {
             is_in_head: false,
             deferred: 0,
         }
+    }
+
+    /// The PROXY header is complete.
+    pub(super) fn take_preface(&mut self, source: Source) {
+        self.preface = None;
+        if let Source::Client(address) = source {
+            self.source = address;
+        }
+    }
+
+    /// Whether nothing of a next request has come, nor of what stands before
+    /// the first one.
+    pub(super) fn is_idle(&self) -> bool {
+        let has_preface_begun = self.preface.as_ref().is_some_and(|p| !p.is_empty());
+        !has_preface_begun && self.reader.is_idle()
     }
 }
 

@@ -39,6 +39,7 @@ use crate::hub::batch::Batch;
 use crate::hub::client::{DisconnectReason, Place};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
+use crate::proxies::{Preface, Proxies};
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
 use net::{LISTENER, Net, Readiness};
@@ -148,6 +149,7 @@ pub(crate) struct Setup {
     pub(crate) budgets: Budgets,
     /// On every response.
     pub(crate) headers: Headers,
+    pub(crate) proxies: Proxies,
 }
 
 /// See the [module](self).
@@ -161,6 +163,7 @@ pub(crate) struct Reactor<N: Net> {
     timeouts: Timeouts,
     budgets: Budgets,
     headers: Headers,
+    proxies: Proxies,
 
     mailbox: Mailbox,
     letters: Receiver<Letter>,
@@ -235,6 +238,7 @@ impl<N: Net> Reactor<N> {
             limits: setup.limits,
             timeouts: setup.timeouts,
             headers: setup.headers,
+            proxies: setup.proxies,
             mailbox,
             letters,
             connections: Connections::new(),
@@ -419,6 +423,11 @@ impl<N: Net> Reactor<N> {
 
     fn welcome(&mut self, socket: N::Socket, peer: std::net::SocketAddr) {
         let key = self.connections.insert(socket, peer, self.tick32());
+        if self.proxies.expects_preface(peer)
+            && let Some(http) = self.connections.http_mut(key)
+        {
+            http.preface = Some(Box::new(Preface::new()));
+        }
         let token = self.connections.token(key);
         let socket = &mut self.connections.get_mut(key).socket;
         if let Err(error) = self.net.register(socket, token) {

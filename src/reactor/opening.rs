@@ -74,7 +74,7 @@ impl<N: Net> Reactor<N> {
             channels: &channels,
             id: id.clone(),
             place: self.place(key),
-            address: request.peer(),
+            address: request.client_address(),
             extra,
             start: &start,
             is_connecting: subscription.on_connect.is_some(),
@@ -88,7 +88,7 @@ impl<N: Net> Reactor<N> {
             let info = ClientInfo {
                 id,
                 metadata: subscription.metadata.unwrap_or_default(),
-                address: request.peer(),
+                address: request.client_address(),
                 since: self.hub.clock.wall(self.now_ms),
                 behind: 0,
             };
@@ -123,7 +123,7 @@ impl<N: Net> Reactor<N> {
             channels: &[channel],
             id: self.hub.new_client_id(),
             place: self.place(key),
-            address: request.peer(),
+            address: request.client_address(),
             extra: None,
             start: &Start::Live,
             is_connecting: false,

@@ -158,6 +158,20 @@ impl<N: Net> Reactor<N> {
             let Some(http) = self.connections.http_mut(key) else {
                 return Flow::Left;
             };
+            if let Some(preface) = &mut http.preface {
+                match preface.push(input) {
+                    Ok(None) => return Flow::Next,
+                    Ok(Some((count, source))) => {
+                        input = &input[count..];
+                        http.take_preface(source);
+                    }
+                    Err(error) => {
+                        self.refuse(key, &Refusal::proxy_header(error), output);
+                        return Flow::Hold;
+                    }
+                }
+                continue;
+            }
             let step = http.reader.push(input, &self.limits);
             let flow = match step {
                 Ok((count, step)) => {
@@ -195,8 +209,10 @@ impl<N: Net> Reactor<N> {
         };
         // The head that had a deadline is complete; the next has its own.
         http.is_in_head = false;
-        let mut request =
-            Request::new(message, http.peer, self.channels.clone()).draining(self.drain.is_some());
+        let client = self.proxies.client_of(http.source, &message.head);
+        let mut request = Request::new(message, http.peer, self.channels.clone())
+            .from_client(client)
+            .draining(self.drain.is_some());
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));
         let response = response.unwrap_or_else(|| {
@@ -352,7 +368,7 @@ impl<N: Net> Reactor<N> {
             // First it has to take what it asked for, and has so long.
             return;
         }
-        let timeout = match http.reader.is_idle() {
+        let timeout = match http.is_idle() {
             true => self.timeouts.idle,
             false if http.reader.is_in_body() => self.timeouts.head,
             // A head has one deadline, however slowly it drips in.
@@ -365,7 +381,7 @@ impl<N: Net> Reactor<N> {
                 self.timeouts.head
             }
         };
-        if http.reader.is_idle() || http.reader.is_in_body() {
+        if http.is_idle() || http.reader.is_in_body() {
             http.is_in_head = false;
         }
         self.set_timer(key, timeout);
@@ -486,7 +502,7 @@ impl<N: Net> Reactor<N> {
             // It does take something, only slowly.
             return self.set_timer(key, self.timeouts.stall);
         }
-        let is_mid_request = matches!(http.phase, Phase::Request) && !http.reader.is_idle();
+        let is_mid_request = matches!(http.phase, Phase::Request) && !http.is_idle();
         if is_mid_request && http.unsent.is_empty() {
             let refusal = Refusal {
                 status: 408,
