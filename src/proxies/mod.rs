@@ -16,7 +16,9 @@ mod preface;
 use std::net::{IpAddr, SocketAddr};
 
 pub use network::{Network, NetworkError};
-pub use preface::{PREFACE_BYTES_MAX, Preface, PrefaceError, Source};
+#[cfg(feature = "internals")]
+pub use preface::{PREFACE_BYTES_MAX, PrefaceError};
+pub use preface::{Preface, Source};
 
 use crate::http::Head;
 
