@@ -40,7 +40,7 @@ const KNOWN: [(u64, &str, &str); 6] = [
 ];
 
 /// What was seen of a stream that was left alone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     /// How long it was looked at.
     watched: Duration,
@@ -54,9 +54,12 @@ impl Watch {
     /// Looks at a stream for so long, or to its end. Times are counted from
     /// its opening.
     pub(super) fn keep(tap: &mut Tap, opened: Duration, time: Duration) -> Watch {
+        // Who opened it has waited for its greeting.
+        let greeting = tap.first_byte_at.map(|at| (at.saturating_sub(opened), 0));
         let mut watch = Watch {
             watched: time,
-            ..Watch::default()
+            pieces: greeting.into_iter().collect(),
+            ended: None,
         };
         loop {
             match tap.look(opened + time) {

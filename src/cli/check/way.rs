@@ -27,14 +27,14 @@ pub(super) fn arrive(
             Ok(seen) => seen,
             Err(Error::Timeout(Timeout::RecvResponse)) => {
                 report.add(Finding::failure(
-                    "status",
+                    "time_to_head",
                     format!(
                         "{} took the request and sent no head of an answer in time",
                         visitor.url
                     ),
                     "something on the way waits for the whole answer, which a stream never ends: \
-                     switch off response buffering for this path, and have the server send a \
-                     first comment at once",
+                     switch off response buffering for this path (nginx: `proxy_buffering off`), \
+                     and have the server send a first comment at once",
                 ));
                 return Ok(None);
             }
