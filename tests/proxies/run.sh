@@ -215,14 +215,32 @@ address_is() { # address_is CHANNEL ADDRESS: of its one client
     grep -qE "\"address\": ?\"$2(:[0-9]+)?\"" "$tmp/clients" || { cat "$tmp/clients"; return 1; }
 }
 
-# doctor CHANNEL STATUS [OPTIONS]: `pushwheel check` through the proxy.
+# doctor CHANNEL STATUS [OPTIONS]: `pushwheel check` through the proxy. A busy
+# machine may hold up a ping; a proxy that gathers does it each time.
 doctor() {
     local channel=$1 wanted=$2 status
     shift 2
-    "$bin" check "$base/channels/$channel" --publish-url "$base/channels/$channel" \
-        --cacert "$tmp/ca.pem" --json "$@" >"$tmp/report"
-    status=$?
-    [ "$status" = "$wanted" ] || { echo "exit status $status"; cat "$tmp/report"; return 1; }
+    for _ in 1 2 3; do
+        "$bin" check "$base/channels/$channel" --publish-url "$base/channels/$channel" \
+            --cacert "$tmp/ca.pem" --json "$@" >"$tmp/report"
+        status=$?
+        [ "$status" != "$wanted" ] || return 0
+    done
+    echo "exit status $status"
+    cat "$tmp/report"
+    return 1
+}
+
+# fine CODE...: what the doctor found good, and did look at.
+fine() {
+    python3 - "$tmp/report" "$@" <<'END'
+import json, sys
+report, *codes = sys.argv[1:]
+good = [f["code"] for f in json.load(open(report))["findings"] if f["outcome"] == "ok"]
+bad = [code for code in codes if code not in good]
+print(bad)
+sys.exit(bool(bad))
+END
 }
 
 found() { # found CODE OUTCOME [TEXT]: what the doctor said
@@ -273,12 +291,11 @@ common() {
     check "and is not believed" address_is news 127.0.0.3
     end "$stream_pid"
 
-    check "the doctor finds nothing wrong" doctor doctor 0 --idle 3 --strict
-    local code
-    for code in first_byte buffering compression resumption resumption_by_query unknown_id \
-        injection heartbeat idle_cut_off; do
-        check "$code is fine" found "$code" ok
-    done
+    check "the doctor finds nothing wrong" doctor doctor 0 --idle 2 --strict
+    check "TLS, the first byte, pings and compression are fine" \
+        fine tls first_byte buffering compression
+    check "resumption is fine" fine ids resumption resumption_by_query unknown_id
+    check "injection, heartbeats and silence are fine" fine injection heartbeat idle_cut_off
     check "20 streams share one connection" many_streams
 
     check "a stream is open when the server is told to end" open news
