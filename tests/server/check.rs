@@ -42,7 +42,7 @@ impl Report {
 }
 
 fn examine(url: &str, publish_url: Option<&str>, more: &[&str]) -> Report {
-    let mut arguments = vec!["check", url, "--json", "--interval", "100"];
+    let mut arguments = vec!["check", url, "--json"];
     if let Some(url) = publish_url {
         arguments.extend(["--publish-url", url]);
     }
@@ -205,7 +205,7 @@ fn events_without_ids_are_found_out() {
     let report = Bad::start(Fault::NoIds).examine(&[]);
     report.expect("ids", "failure", "without ids");
     assert_eq!(report.outcome("resumption"), "not_checked");
-    assert_eq!(report.outcome("buffering"), "ok");
+    assert_ne!(report.outcome("buffering"), "failure");
 }
 
 #[test]

@@ -271,9 +271,9 @@ impl Arguments {
                     format!("{} was answered well", publisher.url),
                 ));
                 let finding = flow::buffering(&pings, pace, tap, publisher, visitor.clock);
-                let is_flowing = pings.iter().all(|ping| ping.arrived.is_some());
+                let is_flowing = finding.outcome != Outcome::Failure;
                 report.add(finding);
-                (!is_flowing).then_some("what is published does not come: see `buffering`")
+                (!is_flowing).then_some("what is published does not come as it should")
             }
             Err(refused) => {
                 report.add(Finding::failure(

@@ -57,12 +57,7 @@ fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<
 
 impl KeyArguments {
     /// Adds who may do what.
-    fn secure(
-        &self,
-        config: Config,
-        listen: &str,
-        is_loopback: bool,
-    ) -> Result<Config, Failure> {
+    fn secure(&self, config: Config, listen: &str, is_loopback: bool) -> Result<Config, Failure> {
         let publish_file = self.publish_key_file.as_deref();
         let publish_key = key("--publish-key", self.publish_key.as_ref(), publish_file)?;
         let admin_file = self.admin_key_file.as_deref();

@@ -33,9 +33,11 @@ impl ProxyArguments {
 
     pub(super) fn check(&self) -> Result<(), Failure> {
         match self.proxy_protocol && !self.are_any() {
-            true => Err("--proxy-protocol needs to know whose word is taken: name the proxies \
+            true => Err(
+                "--proxy-protocol needs to know whose word is taken: name the proxies \
                          with --trusted-proxy NETWORK"
-                .into()),
+                    .into(),
+            ),
             false => Ok(()),
         }
     }
