@@ -35,7 +35,7 @@ impl Request {
     }
 
     /// Sent by this client, whoever the connection's peer is.
-    pub(crate) fn from_client(mut self, client: SocketAddr) -> Request {
+    pub(crate) fn asked_by(mut self, client: SocketAddr) -> Request {
         self.client = client;
         self
     }

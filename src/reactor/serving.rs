@@ -211,7 +211,7 @@ impl<N: Net> Reactor<N> {
         http.is_in_head = false;
         let client = self.proxies.client_of(http.source, &message.head);
         let mut request = Request::new(message, http.peer, self.channels.clone())
-            .from_client(client)
+            .asked_by(client)
             .draining(self.drain.is_some());
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));
