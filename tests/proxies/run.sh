@@ -348,8 +348,9 @@ echo "# a proxy that gathers"
 ready nginx
 serve --heartbeat 1
 nginx 's/proxy_buffering off;/proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;/'
-check "the doctor finds out that nginx buffers" doctor buffered 1 --idle 0 --timeout 2
-check "and says what to do" found time_to_head failure "proxy_buffering off"
+check "the doctor finds fault with it" doctor buffered 1 --idle 0 --timeout 2
+check "no head comes" found time_to_head failure
+check "until something pushes it out" found buffering failure "KiB" "proxy_buffering off"
 stop_both
 
 echo "# a proxy that does not say who asks"

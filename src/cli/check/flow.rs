@@ -1,6 +1,8 @@
 //! Whether what is published comes at once: the first byte, timed pings, and
 //! the same for who asks for compression.
 
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
 use super::finding::Finding;
@@ -16,6 +18,14 @@ const PADDING_BYTES: usize = 64 << 10;
 const PADDINGS: usize = 4;
 /// Pings of the look at compression, which has to find the same.
 const PACKED_PINGS: usize = 6;
+
+/// How long each of them is waited for.
+const PADDING_WAIT: Duration = Duration::from_millis(500);
+
+/// What to do about a buffer.
+const GATHERS: &str = "something on the way gathers events before it passes them on: in nginx \
+                       `proxy_buffering off`, elsewhere switch off response buffering and \
+                       compression for this path";
 
 /// How many pings, and how far apart.
 #[derive(Clone, Copy, Debug)]
@@ -89,9 +99,6 @@ pub(super) fn buffering(
     clock: Clock,
 ) -> Finding {
     const CODE: &str = "buffering";
-    const ADVICE: &str = "something on the way gathers events before it passes them on: in nginx \
-                          `proxy_buffering off`, elsewhere switch off response buffering and \
-                          compression for this path";
     let (of, apart) = (pings.len(), pace.interval.as_millis());
     let ms = |time: Duration| time.as_millis();
     match judge(pings) {
@@ -109,7 +116,7 @@ pub(super) fn buffering(
                  for {} ms",
                 ms(held)
             ),
-            ADVICE,
+            GATHERS,
         ),
         Flow::Stalled { largest, held } => Finding::warning(
             CODE,
@@ -140,7 +147,7 @@ pub(super) fn buffering(
                 true => Finding::failure(
                     CODE,
                     format!("{seen}, and they did once some 64 KiB were published behind them"),
-                    ADVICE,
+                    GATHERS,
                 ),
                 false => Finding::failure(
                     CODE,
@@ -159,7 +166,7 @@ fn came_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> bool
         if publisher.publish(&"x".repeat(PADDING_BYTES)).is_err() {
             return false;
         }
-        let until = clock.now() + Duration::from_millis(500);
+        let until = clock.now() + PADDING_WAIT;
         if tap
             .find(until, |event| event.data.contains(&wanted), drop)
             .is_some()
@@ -168,6 +175,32 @@ fn came_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> bool
         }
     }
     false
+}
+
+/// Of a stream whose head does not come: whether bytes that are published to it
+/// push it out.
+pub(super) fn held_head(visitor: &Visitor, publisher: &Publisher) -> Finding {
+    const CODE: &str = "buffering";
+    let (sender, answers) = channel();
+    let asks = visitor.clone();
+    let asking = thread::Builder::new().name("pushwheel-ask".into());
+    let asking = asking.spawn(move || sender.send(asks.get(&[]).is_ok()));
+    if let Err(error) = asking {
+        return Finding::not_checked(CODE, format!("there is no thread to be had: {error}"));
+    }
+    for n in 1..=PADDINGS {
+        if let Err(refused) = publisher.publish(&"x".repeat(PADDING_BYTES)) {
+            return Finding::not_checked(CODE, refused.why);
+        }
+        if answers.recv_timeout(PADDING_WAIT) == Ok(true) {
+            let seen = format!(
+                "the head came once {} KiB were published to the stream",
+                n * PADDING_BYTES >> 10
+            );
+            return Finding::failure(CODE, seen, GATHERS);
+        }
+    }
+    Finding::not_checked(CODE, "no head came, whatever was published")
 }
 
 /// Whether compression, for who asks for it, holds events back. What is

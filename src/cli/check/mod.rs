@@ -209,9 +209,10 @@ impl Arguments {
     ///
     /// # Errors
     /// When there is nothing to look at.
-    fn look(&self, visitor: Visitor, report: &mut Report) -> Result<(), Failure> {
+    fn look(&self, mut visitor: Visitor, report: &mut Report) -> Result<(), Failure> {
         let publisher = self.publisher(&visitor.agent)?;
-        let Some((visitor, seen)) = way::arrive(visitor, report)? else {
+        let Some(seen) = way::arrive(&mut visitor, report)? else {
+            report.extend(publisher.map(|publisher| flow::held_head(&visitor, &publisher)));
             return Ok(());
         };
         report.extend(head::judge(seen.headers(), seen.took));

@@ -12,15 +12,12 @@ use crate::cli::Failure;
 /// How many redirects are followed; browsers follow 20.
 const REDIRECTS_MAX: usize = 10;
 
-/// Follows redirects to the stream and tells of them; gives who asks there,
-/// and the answer. Nothing, if there is no answer to look at.
+/// Follows redirects to the stream, where the visitor asks from then on, and
+/// tells of them. No answer, if there is none to look at.
 ///
 /// # Errors
 /// When the first request finds nobody.
-pub(super) fn arrive(
-    mut visitor: Visitor,
-    report: &mut Report,
-) -> Result<Option<(Visitor, Seen)>, Failure> {
+pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Option<Seen>, Failure> {
     let mut hops: Vec<String> = Vec::new();
     let seen = loop {
         let seen = match visitor.get(&[]) {
@@ -58,9 +55,9 @@ pub(super) fn arrive(
         visitor.url = url;
     };
     report.add(redirects(&hops));
-    report.add(tls(&visitor));
+    report.add(tls(visitor));
     report.add(status(&seen));
-    Ok(Some((visitor, seen)))
+    Ok(Some(seen))
 }
 
 /// Where a redirect leads, from the URL that gave it.
