@@ -12,7 +12,7 @@ use slab::Slab;
 use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
-use crate::proxies::{Preface, Source};
+use crate::proxies::Preface;
 
 /// "No cursor": the client is caught up.
 pub(super) const NONE: u32 = u32::MAX;
@@ -98,14 +98,6 @@ impl Http {
             is_queued: false,
             is_in_head: false,
             deferred: 0,
-        }
-    }
-
-    /// The PROXY header is complete.
-    pub(super) fn take_preface(&mut self, source: Source) {
-        self.preface = None;
-        if let Source::Client(address) = source {
-            self.source = address;
         }
     }
 

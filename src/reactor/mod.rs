@@ -11,10 +11,12 @@
 //! | `net`, `sockets` | the network, and the system's |
 //! | `wheel` | timers |
 //! | `connection`, `feed` | the data: who is connected, and who reads what |
+//! | `announced` | the PROXY header before them |
 //! | `serving` | requests and answers |
 //! | `opening`, `streaming` | streams: how they begin; how they live and end |
 //! | `pumping` | from logs to sockets |
 
+mod announced;
 mod connection;
 mod feed;
 pub(crate) mod net;

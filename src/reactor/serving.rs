@@ -158,17 +158,10 @@ impl<N: Net> Reactor<N> {
             let Some(http) = self.connections.http_mut(key) else {
                 return Flow::Left;
             };
-            if let Some(preface) = &mut http.preface {
-                match preface.push(input) {
-                    Ok(None) => return Flow::Next,
-                    Ok(Some((count, source))) => {
-                        input = &input[count..];
-                        http.take_preface(source);
-                    }
-                    Err(error) => {
-                        self.refuse(key, &Refusal::proxy_header(error), output);
-                        return Flow::Hold;
-                    }
+            if http.preface.is_some() {
+                match self.read_preface(key, input, output) {
+                    Ok(count) => input = &input[count..],
+                    Err(flow) => return flow,
                 }
                 continue;
             }
@@ -330,7 +323,7 @@ impl<N: Net> Reactor<N> {
 
     /// Answers a request that breaks a rule, after which nobody can say where
     /// the next one begins.
-    fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
+    pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
         log::debug!("a request was refused: {}", refusal.message);
         let response = Response::error(refusal.status, refusal.code, &refusal.message);
         let Kind::Body(body) = &response.kind else {
