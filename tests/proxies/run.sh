@@ -254,6 +254,11 @@ sys.exit(finding["outcome"] != outcome or any(part not in whole for part in text
 END
 }
 
+unvouched() {
+    "$bin" check "$base/channels/news" --idle 0 >"$tmp/report" 2>&1
+    [ $? = 2 ] && grep -q -- --cacert "$tmp/report" || { cat "$tmp/report"; return 1; }
+}
+
 ended_well() { # by the server, cleanly
     eventually gone "$stream_pid" || return 1
     wait "$stream_pid" || { echo "curl's exit code is $?: $(cat "$tmp/stream.err")"; return 1; }
@@ -297,6 +302,7 @@ common() {
     check "resumption is fine" fine ids resumption resumption_by_query unknown_id
     check "injection, heartbeats and silence are fine" fine injection heartbeat idle_cut_off
     check "20 streams share one connection" many_streams
+    check "a certificate that nobody vouches for is told" unvouched
 
     check "a stream is open when the server is told to end" open news
     kill -TERM "$server_pid"

@@ -44,9 +44,11 @@ use visit::{Arrived, Clock, Tap, Visitor};
 /// The exit status of what could not be looked at at all.
 const UNREACHABLE: u8 = 2;
 
-/// Exit status: 0 when all is fine, 1 when something fails (with --strict:
-/// or is warned of), 2 when there is nothing to look at.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 when nothing fails, 1 when something does (with --strict: or is \
+                  warned of), 2 when there is nothing to look at."
+)]
 pub(crate) struct Arguments {
     /// The stream's URL, http or https.
     url: String,

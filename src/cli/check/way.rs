@@ -35,7 +35,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Optio
                 ));
                 return Ok(None);
             }
-            Err(error) => return Err(format!("{} cannot be looked at: {error}", visitor.url)),
+            Err(error) => return Err(unreachable(&visitor.url, &error)),
         };
         let target = head::text(seen.headers(), "location");
         let is_redirect = matches!(seen.status(), 301 | 302 | 303 | 307 | 308);
@@ -58,6 +58,18 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Optio
     report.add(tls(visitor));
     report.add(status(&seen));
     Ok(Some(seen))
+}
+
+fn unreachable(url: &str, error: &Error) -> Failure {
+    let hint = match error {
+        Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(_) => "",
+        _ if url.starts_with("https://") => {
+            " (if its certificate is not the web's, give --cacert FILE or --insecure; if it has \
+             none, ask by http)"
+        }
+        _ => "",
+    };
+    format!("{url} cannot be looked at: {error}{hint}")
 }
 
 /// Where a redirect leads, from the URL that gave it.
