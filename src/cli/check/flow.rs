@@ -195,7 +195,7 @@ pub(super) fn held_head(visitor: &Visitor, publisher: &Publisher) -> Finding {
         if answers.recv_timeout(PADDING_WAIT) == Ok(true) {
             let seen = format!(
                 "the head came once {} KiB were published to the stream",
-                n * PADDING_BYTES >> 10
+                (n * PADDING_BYTES) >> 10
             );
             return Finding::failure(CODE, seen, GATHERS);
         }
