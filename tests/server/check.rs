@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::commands::run;
-use crate::start;
+use crate::{TEXT, publish, start};
 
 /// What a report says.
 struct Report {
@@ -97,6 +97,23 @@ fn our_server_is_in_good_health() {
         (&report.body["failures"], &report.body["warnings"]),
         (&0.into(), &0.into())
     );
+}
+
+#[test]
+fn without_a_place_to_publish_to_it_looks_at_what_comes() {
+    let served = start();
+    for data in ["one", "two", "three"] {
+        publish(&served, "/channels/busy", TEXT, data);
+    }
+    let url = format!("http://{}/channels/busy?last=3", served.address());
+    let report = examine(&url, None, &["--idle", "1"]);
+    assert_eq!(report.status, Some(0), "{}", report.body);
+    for code in ["ids", "resumption", "idle_cut_off"] {
+        assert_eq!(report.outcome(code), "ok", "{}", report.finding(code));
+    }
+    assert_eq!(report.outcome("buffering"), "not_checked");
+    let why = report.finding("buffering")["seen"].as_str().unwrap();
+    assert!(why.contains("--publish-url"), "{why}");
 }
 
 #[test]

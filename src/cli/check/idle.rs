@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::visit::{Look, Tap};
+use super::visit::{Arrived, Look, Tap};
 
 /// From this silence on, something on the way is likely to end the stream:
 /// Heroku after 55 s, nginx and AWS's load balancers after 60.
@@ -39,32 +39,48 @@ const KNOWN: [(u64, &str, &str); 6] = [
     (300, "Azure's Application Gateway", "its request time-out"),
 ];
 
-/// What was seen of a stream that was left alone.
-#[derive(Clone, Debug)]
+/// How many events that came are kept, to come back with their ids.
+const EVENTS_KEPT: usize = 2;
+
+/// What was seen of a stream that was left alone. However much comes, it grows
+/// no further.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     /// How long it was looked at.
     watched: Duration,
-    /// When bytes came, and how many events were in them.
-    pieces: Vec<(Duration, usize)>,
+    /// How often bytes came, and how often without an event. The first ones are
+    /// the greeting, and count for neither.
+    pieces: usize,
+    beats: usize,
+    has_events: bool,
+    /// When bytes came last.
+    last: Duration,
+    longest_silence: Duration,
     /// When it ended, and how.
     ended: Option<(Duration, String)>,
+    /// The first events that came.
+    pub(super) events: Vec<Arrived>,
 }
 
 impl Watch {
     /// Looks at a stream for so long, or to its end. Times are counted from
     /// its opening.
     pub(super) fn keep(tap: &mut Tap, opened: Duration, time: Duration) -> Watch {
-        // Who opened it has waited for its greeting.
-        let greeting = tap.first_byte_at.map(|at| (at.saturating_sub(opened), 0));
         let mut watch = Watch {
             watched: time,
-            pieces: greeting.into_iter().collect(),
-            ended: None,
+            ..Watch::default()
         };
+        // Who opened it has waited for its greeting, with which events may come.
+        if let Some(at) = tap.first_byte_at {
+            watch.events.extend(tap.take().take(EVENTS_KEPT));
+            watch.note(at.saturating_sub(opened), watch.events.len());
+        }
         loop {
             match tap.look(opened + time) {
                 Look::Bytes { at, events } if at < opened + time => {
-                    watch.pieces.push((at.saturating_sub(opened), events));
+                    watch.note(at.saturating_sub(opened), events);
+                    let room = EVENTS_KEPT - watch.events.len();
+                    watch.events.extend(tap.take().take(room));
                 }
                 Look::Bytes { .. } | Look::Nothing => return watch,
                 Look::End { at, why } => {
@@ -75,6 +91,14 @@ impl Watch {
         }
     }
 
+    fn note(&mut self, at: Duration, events: usize) {
+        self.longest_silence = self.longest_silence.max(at.saturating_sub(self.last));
+        self.last = at;
+        self.has_events |= events > 0;
+        self.beats += usize::from(self.pieces > 0 && events == 0);
+        self.pieces += 1;
+    }
+
     pub(super) fn judge(&self) -> [Finding; 2] {
         [self.heartbeat(), self.cut_off()]
     }
@@ -83,16 +107,10 @@ impl Watch {
         self.ended.as_ref().map_or(self.watched, |(at, _)| *at)
     }
 
-    /// The longest time between bytes, the one before the end included or not.
-    fn longest_silence(&self, with_last: bool) -> Duration {
-        let times = self.pieces.iter().map(|(at, _)| *at);
-        let last = with_last.then(|| self.end());
-        let (mut longest, mut before) = (Duration::ZERO, Duration::ZERO);
-        for at in times.chain(last) {
-            longest = longest.max(at.saturating_sub(before));
-            before = at;
-        }
-        longest
+    /// The longest time without bytes, the one before the end included.
+    fn longest_silence(&self) -> Duration {
+        let last = self.end().saturating_sub(self.last);
+        self.longest_silence.max(last)
     }
 
     fn heartbeat(&self) -> Finding {
@@ -100,26 +118,24 @@ impl Watch {
         const ADVICE: &str = "send a comment (`:` and an empty line) every 15 to 25 s: much on the \
                               way ends a stream that is silent for 55 s, and who has lost it \
                               notices late";
-        // The first one is the greeting.
-        let beats = self
-            .pieces
-            .iter()
-            .skip(1)
-            .filter(|(_, events)| *events == 0);
-        let (count, events) = (
-            beats.count(),
-            self.pieces.iter().any(|(_, events)| *events > 0),
-        );
-        let silence = self.longest_silence(count == 0);
+        // Between heartbeats the end of the watch says nothing.
+        let silence = match self.beats {
+            0 => self.longest_silence(),
+            _ => self.longest_silence,
+        };
         let s = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         if silence >= SILENCE_MAX {
             return Finding::warning(CODE, format!("silence for {}", s(silence)), ADVICE);
         }
-        if count > 0 {
-            let seen = format!("{count} seen; no silence was longer than {}", s(silence));
+        if self.beats > 0 {
+            let seen = format!(
+                "{} seen; no silence was longer than {}",
+                self.beats,
+                s(silence)
+            );
             return Finding::ok(CODE, seen);
         }
-        let why = match events {
+        let why = match self.has_events {
             true => format!(
                 "events came all the time, with pauses of up to {}: look at a quiet channel",
                 s(silence)
@@ -132,15 +148,14 @@ impl Watch {
     fn cut_off(&self) -> Finding {
         const CODE: &str = "idle_cut_off";
         let Some((at, how)) = &self.ended else {
-            let silence = self.longest_silence(true).as_secs_f64();
+            let silence = self.longest_silence().as_secs_f64();
             let seen = format!(
                 "still open after {} s, with silences of up to {silence:.1} s",
                 self.watched.as_secs()
             );
             return Finding::ok(CODE, seen);
         };
-        let last = self.pieces.last().map_or(Duration::ZERO, |(at, _)| *at);
-        let silence = at.saturating_sub(last);
+        let silence = at.saturating_sub(self.last);
         let (at, seconds) = (at.as_secs_f64(), silence.as_secs_f64());
         if silence < NOT_SILENT {
             return Finding::failure(
@@ -185,11 +200,15 @@ mod tests {
     /// Watched for so many seconds, with bytes without events at these.
     fn watch(watched: u64, beats: &[u64], ended: Option<u64>) -> Watch {
         let s = Duration::from_secs;
-        Watch {
+        let mut watch = Watch {
             watched: s(watched),
-            pieces: beats.iter().map(|at| (s(*at), 0)).collect(),
             ended: ended.map(|at| (s(at), "it was closed".into())),
+            ..Watch::default()
+        };
+        for at in beats {
+            watch.note(s(*at), 0);
         }
+        watch
     }
 
     fn outcomes(watch: &Watch) -> [Outcome; 2] {

@@ -314,8 +314,9 @@ impl Arguments {
             true => "--idle is 0".to_owned(),
             false => match visitor.open(&[]) {
                 Ok(mut tap) => {
-                    report.extend(idle::Watch::keep(&mut tap, opened, time).judge());
-                    return tap.gather(visitor.clock.now());
+                    let watch = idle::Watch::keep(&mut tap, opened, time);
+                    report.extend(watch.judge());
+                    return watch.events;
                 }
                 Err(why) => why,
             },

@@ -223,6 +223,11 @@ impl Tap {
         }
     }
 
+    /// The events that were looked at and not taken.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Arrived> {
+        self.events.drain(..)
+    }
+
     /// The events that have come, and come `until` then.
     pub(super) fn gather(&mut self, until: Duration) -> Vec<Arrived> {
         // A stream that never pauses would go on for ever.
