@@ -5,7 +5,10 @@
 # on a condition with a deadline; nothing sleeps for a fixed time. Needs bash,
 # curl, openssl, python3, nginx, haproxy and caddy; tests/run installs them.
 #
-#   tests/proxies/run.sh [BINARY]     (default: $PUSHWHEEL_BIN, target/debug/pushwheel)
+#   tests/proxies/run.sh [BINARY [STORY]]   (default: $PUSHWHEEL_BIN, target/debug/pushwheel)
+#
+# Stories: nginx, haproxy, caddy, wrong. Without one, all run side by side: they
+# have ports and directories of their own, and mostly wait.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 deploy=$here/../../deploy
@@ -14,9 +17,11 @@ bin=${1:-${PUSHWHEEL_BIN:-$here/../../target/debug/pushwheel}}
 bin=$(cd "$(dirname "$bin")" && pwd)/$(basename "$bin")
 PATH=$PATH:/usr/sbin:/sbin # where Debian has nginx and haproxy
 tmp=$(mktemp -d)
+self=$here/$(basename "${BASH_SOURCE[0]}")
 cd "$tmp" || exit 2
 unset http_proxy HTTP_PROXY https_proxy HTTPS_PROXY all_proxy ALL_PROXY
 deadline_s=20
+story=${2:-}
 export PUSHWHEEL_PUBLISH_KEY=publish-key-of-the-suite PUSHWHEEL_ADMIN_KEY=admin-key-of-the-suite
 
 # ---- counting ---------------------------------------------------------------
@@ -57,32 +62,51 @@ stream_pid=
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
 
-end() { # end PID: at once, for what is not looked at any more
+# end PID: at once, for what is not looked at any more. Asked first, as nginx would
+# leave its worker behind.
+end() {
     [ -n "$1" ] || return 0
-    kill -KILL "$1" 2>/dev/null
+    kill -TERM "$1" 2>/dev/null
+    eventually gone "$1" || kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
 }
 
 clean_up() {
     local pid
+    # Each story has processes of its own, and ends them when it is told to end.
+    if [ -z "$story" ]; then kill -TERM "${pids[@]}" 2>/dev/null; wait; fi
     for pid in "${pids[@]}"; do end "$pid"; done
-    [ "$failed" = 0 ] || tail -n 30 "$tmp"/*.log | sed 's/^/    # /' >&2
+    [ -z "$story" ] || [ "$failed" = 0 ] || tail -n 30 "$tmp"/*.log | sed 's/^/    # /'
     rm -rf "$tmp"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
+# A free port below those that the kernel gives to connections.
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    python3 - <<'END'
+import random, socket
+while True:
+    port = random.randrange(20000, 32000)
+    try:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+    except OSError:
+        continue
+    print(port)
+    break
+END
 }
 
-# serve OPTIONS...: sets `origin`, where the server is without a proxy.
+# serve OPTIONS...: sets `port`, where the server is without a proxy.
 serve() {
-    "$bin" serve --listen "127.0.0.1:$port" --trusted-proxy 127.0.0.1 "$@" \
+    : >"$tmp/server.log"
+    "$bin" serve --listen 127.0.0.1:0 --trusted-proxy 127.0.0.1 "$@" \
         >"$tmp/server.log" 2>&1 </dev/null &
     server_pid=$!
     pids+=("$server_pid")
     eventually grep -q 'pushwheel listens' "$tmp/server.log" || { cat "$tmp/server.log"; exit 1; }
+    port=$(sed -n 's,.*listens on http://127\.0\.0\.1:,,p' "$tmp/server.log" | head -n 1)
 }
 
 answers() { ask /health -o /dev/null --fail; }
@@ -101,10 +125,9 @@ proxied() {
 
 # ---- the proxies, with the files of deploy/ ---------------------------------
 
-# ready NAME: new ports for the server and the proxy.
+# ready NAME: a port for the proxy.
 ready() {
     proxy=$1
-    port=$(free_port)
     tls_port=$(free_port)
     base=https://localhost:$tls_port
 }
@@ -175,7 +198,6 @@ caddy() {
 stop_both() {
     end "$stream_pid"
     end "$proxy_pid"
-    # nginx's worker goes when its master is gone.
     end "$server_pid"
     stream_pid= proxy_pid= server_pid=
 }
@@ -312,64 +334,96 @@ common() {
     stop_both
 }
 
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=suite \
-    -keyout ca.key -out ca.pem 2>/dev/null
-openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
-    -keyout key.pem -out request.pem 2>/dev/null
-printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >names
-openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 2 -extfile names \
-    -out certificate.pem 2>/dev/null || { echo "proxies: openssl made no certificate" >&2; exit 2; }
+certify() { # a certificate for localhost, and who vouches for it
+    local new=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+    openssl req -x509 "${new[@]}" -days 2 -subj /CN=suite -keyout ca.key -out ca.pem 2>/dev/null
+    openssl req "${new[@]}" -subj /CN=localhost -keyout key.pem -out request.pem 2>/dev/null
+    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >names
+    openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 2 -extfile names \
+        -out certificate.pem 2>/dev/null || { echo "proxies: openssl made no certificate" >&2; exit 2; }
+}
 
-for proxy in nginx haproxy caddy; do
-    echo "# $proxy"
-    ready "$proxy"
-    case $proxy in
+behind() { # behind PROXY
+    ready "$1"
+    case $1 in
         haproxy) serve --heartbeat 1 --proxy-protocol ;;
         *) serve --heartbeat 1 ;;
     esac
-    "$proxy"
+    "$1"
     common
-done
+}
 
-echo "# time-outs of two seconds"
-ready nginx
-serve --heartbeat 1
-nginx 's/proxy_read_timeout 1h/proxy_read_timeout 2s/'
-check "heartbeats keep a stream open that would be ended" doctor idle 0 --idle 4 --pings 3
-stop_both
-ready nginx
-serve --heartbeat 0
-nginx 's/proxy_read_timeout 1h/proxy_read_timeout 2s/'
-check "the doctor finds fault with a stream without heartbeats" doctor idle 1 --idle 5 --pings 3
-check "it ends in silence" found idle_cut_off failure "after 2."
-stop_both
-ready haproxy
-serve --heartbeat 0 --proxy-protocol
-haproxy 's/timeout server 1h/timeout server 2s/'
-check "the doctor finds fault with a stream without heartbeats" doctor idle 1 --idle 5 --pings 3
-check "it ends in silence" found idle_cut_off failure "after 2."
-stop_both
+# What is wrong is found out.
+wrong() {
+    echo "# time-outs of two seconds"
+    ready nginx
+    serve --heartbeat 1
+    nginx 's/proxy_read_timeout 1h/proxy_read_timeout 2s/'
+    check "heartbeats keep a stream open that would be ended" doctor idle 0 --idle 4 --pings 3
+    stop_both
+    ready nginx
+    serve --heartbeat 0
+    nginx 's/proxy_read_timeout 1h/proxy_read_timeout 2s/'
+    check "the doctor finds fault with a stream without heartbeats" doctor idle 1 --idle 5 --pings 3
+    check "it ends in silence" found idle_cut_off failure "after 2."
+    stop_both
+    ready haproxy
+    serve --heartbeat 0 --proxy-protocol
+    haproxy 's/timeout server 1h/timeout server 2s/'
+    check "the doctor finds fault with a stream without heartbeats" doctor idle 1 --idle 5 --pings 3
+    check "it ends in silence" found idle_cut_off failure "after 2."
+    stop_both
 
-echo "# a proxy that gathers"
-ready nginx
-serve --heartbeat 1
-nginx 's/proxy_buffering off;/proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;/'
-check "the doctor finds fault with it" doctor buffered 1 --idle 0 --timeout 2
-check "no head comes" found time_to_head failure
-check "until something pushes it out" found buffering failure "KiB" "proxy_buffering off"
-stop_both
+    echo "# a proxy that gathers"
+    ready nginx
+    serve --heartbeat 1
+    nginx 's/proxy_buffering off;/proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;/'
+    check "the doctor finds fault with it" doctor buffered 1 --idle 0 --timeout 2
+    check "no head comes" found time_to_head failure
+    check "until something pushes it out" found buffering failure "KiB" "proxy_buffering off"
+    stop_both
 
-echo "# a proxy that does not say who asks"
-ready haproxy
-serve --proxy-protocol
-# Nor does it ask after the server's health, as the first answers would be errors.
-haproxy_config 's/send-proxy-v2 check.*//'
-"$(type -P haproxy)" -db -f "$tmp/haproxy.cfg" >"$tmp/haproxy.log" 2>&1 </dev/null &
-proxy_pid=$!
-pids+=("$proxy_pid")
-refused() { ask /health | grep -q proxy_header_invalid; }
-check "is refused, and told what to send" eventually refused
-stop_both
+    echo "# a proxy that does not say who asks"
+    ready haproxy
+    serve --proxy-protocol
+    # Nor does it ask after the server's health, as the first answers would be errors.
+    haproxy_config 's/send-proxy-v2 check.*//'
+    "$(type -P haproxy)" -db -f "$tmp/haproxy.cfg" >"$tmp/haproxy.log" 2>&1 </dev/null &
+    proxy_pid=$!
+    pids+=("$proxy_pid")
+    refused() { ask /health | grep -q proxy_header_invalid; }
+    check "is refused, and told what to send" eventually refused
+    stop_both
+}
+
+# each STORY...: all of them side by side, told one after the other.
+each() {
+    local name code=0
+    for name in "$@"; do
+        "$self" "$bin" "$name" >"$tmp/$name.told" 2>&1 </dev/null &
+        pids+=($!)
+    done
+    for name in "${pids[@]}"; do wait "$name" || code=1; done
+    pids=()
+    for name in "$@"; do
+        grep -v '^proxies: ' "$tmp/$name.told"
+        if [[ $(grep '^proxies: ' "$tmp/$name.told") =~ ^proxies:\ ([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+            passed=$((passed + BASH_REMATCH[1]))
+            failed=$((failed + BASH_REMATCH[2]))
+        else
+            echo "not ok - $name: it has come to its end"
+            failed=$((failed + 1))
+        fi
+    done
+    return "$code"
+}
+
+case ${story:-all} in
+    all) each nginx haproxy caddy wrong ;;
+    wrong) certify && echo "# wrong" && wrong ;;
+    nginx | haproxy | caddy) certify && echo "# $story" && behind "$story" ;;
+    *) echo "proxies: there is no story '$story'" >&2; exit 2 ;;
+esac
 
 echo "proxies: $passed passed, $failed failed"
 [ "$failed" = 0 ]
