@@ -16,6 +16,7 @@ use crate::http::{HeaderError, Headers, Method};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
 use crate::limits::Limits;
+use crate::proxies::{Network, Proxies};
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
 use crate::reactor::{Budgets, Census, Reactor, Service, Setup};
@@ -64,6 +65,7 @@ pub struct EngineBuilder {
     buffers: Buffers,
     budgets: Budgets,
     headers: Headers,
+    proxies: Proxies,
     threads: usize,
 }
 
@@ -167,6 +169,35 @@ impl EngineBuilder {
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
         self.headers.insert(name.to_owned(), value.to_owned())?;
         Ok(self)
+    }
+
+    /// The proxies that say by the PROXY protocol (version 1 or 2) for whom
+    /// they open a connection. What comes from these networks has to begin
+    /// with its header, or is refused (`400`, code `proxy_header_invalid`), for
+    /// else a client behind the proxy could bring a header of its own. What
+    /// comes from elsewhere cannot claim an address: a header is no request,
+    /// and refused too. Default: none.
+    ///
+    /// The address is told by [`Request::client_address`] and
+    /// [`ClientInfo::address`](crate::ClientInfo::address).
+    ///
+    /// ```
+    /// # use pushwheel::Engine;
+    /// let engine = Engine::builder().proxy_protocol(["10.0.0.0/8".parse()?]);
+    /// # Ok::<(), pushwheel::NetworkError>(())
+    /// ```
+    pub fn proxy_protocol(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
+        self.proxies.with_preface.extend(proxies);
+        self
+    }
+
+    /// The proxies whose `X-Forwarded-For` is believed. The client is the
+    /// rightmost address in it that is none of theirs: whatever stands further
+    /// left, anybody may have written. The header of a request that comes from
+    /// elsewhere says nothing. Default: none.
+    pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
+        self.proxies.forwarding.extend(proxies);
+        self
     }
 
     /// How many connections and requests there may be at once, how large a
@@ -369,6 +400,7 @@ impl EngineBuilder {
             in_flight: in_flight.clone(),
             budgets: self.budgets.clone(),
             headers: self.headers.clone(),
+            proxies: self.proxies.clone(),
         };
         let reactors = (0..)
             .zip(nets)
@@ -437,6 +469,7 @@ impl Engine {
             buffers: Buffers::default(),
             budgets: Budgets::default(),
             headers: Headers::new(),
+            proxies: Proxies::default(),
             threads: 1,
         }
     }

@@ -46,6 +46,7 @@
 //! | subscribe a client, name it, be told when it comes and goes | [`Subscription`] |
 //! | stream to one client alone | [`Response::stream`], [`Sink`] |
 //! | answer later, from another thread | [`Response::deferred`], [`Responder`] |
+//! | know who asks, behind a proxy | [`EngineBuilder::proxy_protocol`], [`EngineBuilder::trusted_proxies`], [`Request::client_address`] |
 //! | stop in good order | [`EngineHandle::shutdown`] |
 //! | keep the history over a restart | [`ChannelManager::save`], [`ChannelManagerBuilder::restore`] |
 //!
@@ -89,6 +90,7 @@ mod http;
 mod hub;
 mod limits;
 mod packed;
+mod proxies;
 mod reactor;
 mod router;
 #[cfg(feature = "server")]
@@ -117,6 +119,7 @@ pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::saved::{RestoreError, Saved};
 pub use limits::Limits;
+pub use proxies::{Network, NetworkError};
 pub use router::RouteError;
 
 // The pages of the manual: what they show is compiled and run.
@@ -161,6 +164,11 @@ pub mod internals {
     /// The network's seam.
     pub mod net {
         pub use crate::reactor::net::*;
+    }
+
+    /// What proxies say of a connection.
+    pub mod proxies {
+        pub use crate::proxies::*;
     }
 
     pub mod routing;

@@ -40,7 +40,11 @@ pub struct Limits {
     pub connections_max: usize,
     /// How many of them may be from one address; of IPv6, from one network of
     /// 64 bits, and an IPv4 address that is mapped into IPv6 is itself.
-    /// Default: no limit, because behind a proxy all come from one address.
+    /// Default: no limit, because behind a proxy all come from one address:
+    /// unless it announces its clients by the
+    /// [PROXY protocol](crate::EngineBuilder::proxy_protocol), whose addresses
+    /// count instead. A [trusted proxy](crate::EngineBuilder::trusted_proxies),
+    /// whose connections carry many clients, may have any number.
     ///
     /// Those beyond it are guests as above, with the code `address_full`. The
     /// limit costs each client 8 bytes, each address some 30 more. Where it is

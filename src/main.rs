@@ -1,4 +1,4 @@
-//! The command line of pushwheel: `serve`, `sub`, `pub`, `bench`.
+//! The command line of pushwheel: `serve`, `sub`, `pub`, `check`, `bench`.
 
 mod bench;
 mod cli;
@@ -33,6 +33,8 @@ enum Command {
     Sub(cli::sub::Arguments),
     /// Publish an event to a channel.
     Pub(cli::publish::Arguments),
+    /// Examine an event stream and the proxies before it.
+    Check(cli::check::Arguments),
     /// Measure what a server costs.
     Bench(bench::Bench),
     /// Print the completions of a shell, to be put where it looks for them.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Config(arguments) => cli::settings::show::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
+        Command::Check(arguments) => return cli::check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments).map_err(|fault| fault.to_string()),
         Command::Completions(arguments) => {
             cli::generate::completions(&arguments, Arguments::command())

@@ -72,7 +72,7 @@ fn write_line(log: &Channel, request: &Request, response: &Response) {
         "at_s": at.as_secs_f64(),
         "status": response.status_code(),
         "request": format!("{} {}", request.method().as_str(), request.path()),
-        "peer": request.peer().to_string(),
+        "peer": request.client_address().to_string(),
     });
     // Nobody closes this channel, and a line is small: it cannot fail.
     let _ = log.broadcast(Event::new("line", line.to_string()));

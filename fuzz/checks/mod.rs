@@ -17,6 +17,7 @@ pub mod frame;
 pub mod input;
 pub mod log;
 pub mod message;
+pub mod preface;
 pub mod request;
 pub mod resume;
 pub mod target;
@@ -32,6 +33,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("frame", frame::check),
     ("log", log::check),
     ("message", message::check),
+    ("preface", preface::check),
     ("request", request::check),
     ("resume", resume::check),
     ("target", target::check),

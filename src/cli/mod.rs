@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+pub(crate) mod check;
 pub(crate) mod generate;
 mod http;
 pub(crate) mod publish;

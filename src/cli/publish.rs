@@ -37,14 +37,20 @@ pub(crate) struct Arguments {
 }
 
 /// The body of the request.
-#[derive(Serialize)]
-struct Message<'a> {
-    event: &'a str,
-    data: &'a str,
+#[derive(Default, Serialize)]
+pub(super) struct Message<'a> {
+    pub(super) event: &'a str,
+    pub(super) data: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    retry: Option<u64>,
+    pub(super) retry: Option<u64>,
+}
+
+impl Message<'_> {
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers are JSON")
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -65,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         id: arguments.id.as_deref(),
         retry: arguments.retry,
     };
-    let body = serde_json::to_vec(&message).expect("strings and numbers are JSON");
+    let body = message.to_json();
 
     let failed = |error: ureq::Error| format!("cannot publish to {url}: {error}");
     let mut request = http::agent(Duration::from_secs(30))

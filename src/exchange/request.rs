@@ -16,6 +16,7 @@ use crate::hub::manager::ChannelManager;
 pub struct Request {
     message: Message,
     peer: SocketAddr,
+    client: SocketAddr,
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
     is_draining: bool,
@@ -26,10 +27,17 @@ impl Request {
         Request {
             message,
             peer,
+            client: peer,
             params: Vec::new(),
             channels,
             is_draining: false,
         }
+    }
+
+    /// Sent by this client, whoever the connection's peer is.
+    pub(crate) fn asked_by(mut self, client: SocketAddr) -> Request {
+        self.client = client;
+        self
     }
 
     pub(crate) fn draining(mut self, is_draining: bool) -> Request {
@@ -136,7 +144,21 @@ impl Request {
         })
     }
 
-    /// Who asks: the peer of the connection.
+    /// Who asks: the address that a trusted proxy names, by the PROXY protocol
+    /// or by `X-Forwarded-For`, else the peer of the connection. The port is 0
+    /// where the proxy names none.
+    ///
+    /// Only as true as the proxies that were named to
+    /// [`proxy_protocol`](crate::EngineBuilder::proxy_protocol) and
+    /// [`trusted_proxies`](crate::EngineBuilder::trusted_proxies); without
+    /// them it is the peer.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// The other end of the connection: the client, or the proxy that asks for
+    /// it. Who the client is says [`client_address`](Self::client_address).
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer

@@ -171,7 +171,7 @@ impl Head {
     }
 
     /// All headers, in the order and the case they were sent in.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&str, &[u8])> {
         self.fields
             .iter()
             .map(|field| (self.text(&field.name), &self.bytes[field.value.clone()]))

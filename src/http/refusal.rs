@@ -3,7 +3,7 @@
 //!
 //! | status | codes |
 //! | --- | --- |
-//! | 400 | `request_line_invalid`, `target_invalid`, `line_end_invalid`, `header_invalid`, `host_missing`, `host_repeated`, `host_invalid`, `ambiguous_framing`, `content_length_invalid`, `transfer_encoding_invalid`, `chunk_invalid` |
+//! | 400 | `request_line_invalid`, `target_invalid`, `line_end_invalid`, `header_invalid`, `host_missing`, `host_repeated`, `host_invalid`, `ambiguous_framing`, `content_length_invalid`, `transfer_encoding_invalid`, `chunk_invalid`, `proxy_header_invalid` |
 //! | 413 | `payload_too_large` |
 //! | 414 | `uri_too_long` |
 //! | 417 | `expectation_unknown` |
@@ -53,6 +53,15 @@ impl Refusal {
             "request_line_invalid",
             "the first line is not `METHOD /path HTTP/1.1` with single spaces: send plain HTTP/1.1 (no TLS, no HTTP/2) to this port",
         )
+    }
+
+    /// A trusted proxy's connection does not begin as it has to.
+    pub(crate) fn proxy_header(reason: impl fmt::Display) -> Self {
+        let message = format!(
+            "{reason}: have the proxy send one (`send-proxy-v2` in HAProxy), or take its address \
+             from those that are to send it"
+        );
+        Refusal::new(400, "proxy_header_invalid", message)
     }
 
     pub(super) fn target(message: &'static str) -> Self {

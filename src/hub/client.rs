@@ -108,7 +108,7 @@ pub struct ClientInfo {
     pub id: ClientId,
     /// What its subscription said of it; `null` when nothing was said.
     pub metadata: Arc<Value>,
-    /// The peer's address.
+    /// Its address; see [`Request::client_address`](crate::Request::client_address).
     pub address: SocketAddr,
     /// When it subscribed.
     pub since: SystemTime,

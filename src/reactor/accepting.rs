@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Reactor;
-use super::census::{Census, Full, Origins};
+use super::census::{Census, Full, NOWHERE, Origins};
 use super::connection::{Connection, State};
 use super::net::Net;
 use crate::hub::client::DisconnectReason;
+use crate::proxies::Preface;
 
 /// For how long nothing is accepted after the descriptors ran out, unless a
 /// connection ends before.
@@ -120,31 +121,58 @@ impl<N: Net> Reactor<N> {
     }
 
     fn welcome(&mut self, socket: N::Socket, peer: SocketAddr) {
-        let entered = self.door.census.enter(peer.ip(), &self.limits);
-        if let Err(full) = entered {
-            self.complain_of(full, peer);
+        let own = self.proxies.own_address(peer);
+        let entered = self.door.census.enter(own, &self.limits);
+        if entered.is_err() {
             self.make_room();
         }
         let key = self.connections.insert(socket, peer, self.tick32());
+        if self.proxies.expects_preface(peer)
+            && let Some(http) = self.connections.http_mut(key)
+        {
+            http.preface = Some(Box::new(Preface::new()));
+        }
         match entered {
             Ok(network) => {
                 self.door.origins.note(key, network);
                 self.set_timer(key, self.limits.idle_timeout);
             }
-            Err(full) => {
-                self.door.guests += 1;
-                self.door.queue.push_back(self.connections.token(key));
-                if let Some(http) = self.connections.http_mut(key) {
-                    http.guest = Some(full);
-                }
-                self.set_timer(key, GUEST_STAY);
-            }
+            Err(full) => self.receive_guest(key, full, peer),
         }
         let token = self.connections.token(key);
         let socket = &mut self.connections.get_mut(key).socket;
         if let Err(error) = self.net.register(socket, token) {
             log::warn!("a connection cannot be polled: {error}");
             self.hang_up(key, DisconnectReason::Gone);
+        }
+    }
+
+    fn receive_guest(&mut self, key: u32, full: Full, client: SocketAddr) {
+        self.complain_of(full, client);
+        self.door.guests += 1;
+        self.door.queue.push_back(self.connections.token(key));
+        if let Some(http) = self.connections.http_mut(key) {
+            http.guest = Some(full);
+        }
+        self.set_timer(key, GUEST_STAY);
+    }
+
+    /// A proxy has said whose connection it is. That address counts from here,
+    /// unless it is one of a further proxy's.
+    pub(super) fn note_client(&mut self, key: u32, client: SocketAddr) {
+        let Some(own) = self.proxies.direct(client) else {
+            return;
+        };
+        if self.guest(key).is_some() {
+            return;
+        }
+        match self.door.census.enter_from(own, &self.limits) {
+            Ok(network) => self.door.origins.note(key, network),
+            Err(full) => {
+                self.door.census.leave(NOWHERE);
+                self.make_room();
+                self.receive_guest(key, full, client);
+            }
         }
     }
 

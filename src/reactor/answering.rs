@@ -15,8 +15,10 @@ impl<N: Net> Reactor<N> {
         // The head that had a deadline is complete; the next has its own.
         http.is_in_head = false;
         http.body_due_ms = None;
-        let mut request =
-            Request::new(message, http.peer, self.channels.clone()).draining(self.drain.is_some());
+        let client = self.proxies.client_of(http.source, &message.head);
+        let mut request = Request::new(message, http.peer, self.channels.clone())
+            .asked_by(client)
+            .draining(self.drain.is_some());
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));
         let response = response.unwrap_or_else(|| {

@@ -50,7 +50,7 @@ pub(super) struct Network(u64);
 
 /// Not counted by address. As an IPv6 network this is in ff00::/8, which is
 /// multicast and nobody's address.
-const NOWHERE: Network = Network(u64::MAX);
+pub(super) const NOWHERE: Network = Network(u64::MAX);
 
 impl Network {
     /// The address in 8 bytes: of IPv6 the upper half, for one subscriber has a
@@ -68,12 +68,23 @@ impl Network {
 }
 
 impl Census {
-    /// Counts a connection, if there is room for it.
-    pub(super) fn enter(&self, address: IpAddr, limits: &Limits) -> Result<Network, Full> {
+    /// Counts a connection, if there is room for it; without an address, if
+    /// that is not its client's own.
+    pub(super) fn enter(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Network, Full> {
         let more = |count: usize| (count < limits.connections_max).then_some(count + 1);
         let order = Ordering::Relaxed;
         let entered = self.connections.fetch_update(order, order, more);
         entered.map_err(|_| Full::Engine)?;
+        let entered = address.map_or(Ok(NOWHERE), |address| self.enter_from(address, limits));
+        if entered.is_err() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        entered
+    }
+
+    /// Counts the address of a connection that is counted already, if there is
+    /// room for one more from there.
+    pub(super) fn enter_from(&self, address: IpAddr, limits: &Limits) -> Result<Network, Full> {
         if limits.connections_per_address_max == usize::MAX {
             return Ok(NOWHERE);
         }
@@ -87,7 +98,6 @@ impl Census {
         if *count == 0 {
             networks.remove(&network.0);
         }
-        self.connections.fetch_sub(1, Ordering::Relaxed);
         Err(Full::Address)
     }
 
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn each_address_is_counted_and_a_network_of_ipv6_is_one() {
         let (census, limits) = (Census::default(), limits(100, 1));
-        let enter = |address: &str| census.enter(address.parse().unwrap(), &limits);
+        let enter = |address: &str| census.enter(Some(address.parse().unwrap()), &limits);
         let mut inside = Vec::new();
         for address in [
             "10.0.0.1",
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn all_together_are_counted_whatever_their_address() {
         let (census, limits) = (Census::default(), limits(2, usize::MAX));
-        let enter = |address: &str| census.enter(address.parse().unwrap(), &limits);
+        let enter = |address: &str| census.enter(Some(address.parse().unwrap()), &limits);
         let first = enter("10.0.0.1").unwrap();
         enter("10.0.0.2").unwrap();
         assert_eq!(enter("10.0.0.3"), Err(Full::Engine));
@@ -201,10 +211,15 @@ mod tests {
         let mut origins = Origins::default();
         let address: IpAddr = "10.0.0.1".parse().unwrap();
         for (key, per_address) in [(0, usize::MAX), (1, 2), (2, 2), (3, usize::MAX)] {
-            let network = census.enter(address, &limits(100, per_address)).unwrap();
+            let network = census
+                .enter(Some(address), &limits(100, per_address))
+                .unwrap();
             origins.note(key, network);
         }
-        assert_eq!(census.enter(address, &limits(100, 2)), Err(Full::Address));
+        assert_eq!(
+            census.enter(Some(address), &limits(100, 2)),
+            Err(Full::Address)
+        );
         for key in [0, 3, 1, 2] {
             census.leave(origins.take(key));
         }
@@ -215,7 +230,7 @@ mod tests {
     #[test]
     fn nobody_gets_in_where_an_address_may_have_none() {
         let census = Census::default();
-        let entered = census.enter("10.0.0.1".parse().unwrap(), &limits(1, 0));
+        let entered = census.enter(Some("10.0.0.1".parse().unwrap()), &limits(1, 0));
         assert_eq!(entered, Err(Full::Address));
         assert_eq!((census.connections(), census.networks()), (0, 0));
     }

@@ -13,6 +13,7 @@ use super::census::Full;
 use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
+use crate::proxies::Preface;
 
 /// "No cursor": the client is caught up.
 pub(super) const NONE: u32 = u32::MAX;
@@ -35,7 +36,12 @@ pub(super) enum State {
 
 /// A connection that speaks HTTP.
 pub(super) struct Http {
+    /// Where it comes from: its peer, or whom a proxy has opened it for.
+    pub(super) source: SocketAddr,
+    /// The other end of the socket.
     pub(super) peer: SocketAddr,
+    /// The PROXY header, while it is awaited.
+    pub(super) preface: Option<Box<Preface>>,
     pub(super) reader: Reader,
     /// What was read and has to wait until what is before it is answered: what
     /// one read left over at the most, for nothing is read before it is used up.
@@ -125,7 +131,9 @@ pub(super) struct Stream {
 impl Http {
     pub(super) fn new(peer: SocketAddr) -> Http {
         Http {
+            source: peer,
             peer,
+            preface: None,
             reader: Reader::new(),
             unread: Pending::default(),
             unsent: Pending::default(),
@@ -136,6 +144,13 @@ impl Http {
             guest: None,
             deferred: 0,
         }
+    }
+
+    /// Whether nothing of a next request has come, nor of what stands before
+    /// the first one.
+    pub(super) fn is_idle(&self) -> bool {
+        let has_preface_begun = self.preface.as_ref().is_some_and(|p| !p.is_empty());
+        !has_preface_begun && self.reader.is_idle()
     }
 }
 

@@ -12,11 +12,13 @@
 //! | `wheel` | timers |
 //! | `connection`, `feed` | the data: who is connected, and who reads what |
 //! | `accepting`, `census` | who is let in, and how many there are |
+//! | `announced` | the PROXY header before a connection's first request |
 //! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
 //! | `opening`, `streaming` | streams: how they begin; how they live and end |
 //! | `pumping` | from logs to sockets |
 
 mod accepting;
+mod announced;
 mod answering;
 mod census;
 mod connection;
@@ -45,6 +47,7 @@ use crate::hub::client::Place;
 use crate::hub::manager::ChannelManager;
 use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
 use crate::limits::Limits;
+use crate::proxies::Proxies;
 use accepting::Door;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
@@ -140,6 +143,7 @@ pub(crate) struct Setup {
     pub(crate) budgets: Budgets,
     /// On every response.
     pub(crate) headers: Headers,
+    pub(crate) proxies: Proxies,
 }
 
 /// See the [module](self).
@@ -153,6 +157,7 @@ pub(crate) struct Reactor<N: Net> {
     in_flight: InFlight,
     budgets: Budgets,
     headers: Headers,
+    proxies: Proxies,
 
     mailbox: Mailbox,
     letters: Receiver<Letter>,
@@ -225,6 +230,7 @@ impl<N: Net> Reactor<N> {
             limits: setup.limits,
             in_flight: setup.in_flight,
             headers: setup.headers,
+            proxies: setup.proxies,
             mailbox,
             letters,
             connections: Connections::new(),

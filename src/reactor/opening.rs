@@ -77,7 +77,7 @@ impl<N: Net> Reactor<N> {
             channels: &channels,
             id: id.clone(),
             place: self.place(key),
-            address: request.peer(),
+            address: request.client_address(),
             extra,
             start: &start,
             is_connecting: subscription.on_connect.is_some(),
@@ -91,7 +91,7 @@ impl<N: Net> Reactor<N> {
             let info = ClientInfo {
                 id,
                 metadata: subscription.metadata.unwrap_or_default(),
-                address: request.peer(),
+                address: request.client_address(),
                 since: self.hub.clock.wall(self.now_ms),
                 behind: 0,
             };
@@ -129,7 +129,7 @@ impl<N: Net> Reactor<N> {
             channels: &[channel],
             id: self.hub.new_client_id(),
             place: self.place(key),
-            address: request.peer(),
+            address: request.client_address(),
             extra: None,
             start: &Start::Live,
             is_connecting: false,

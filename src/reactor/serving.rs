@@ -209,6 +209,13 @@ impl<N: Net> Reactor<N> {
             let Some(http) = self.connections.http_mut(key) else {
                 return (Flow::Left, used);
             };
+            if http.preface.is_some() {
+                match self.read_preface(key, &input[used..], output) {
+                    Ok(count) => used += count,
+                    Err(flow) => return (flow, input.len()),
+                }
+                continue;
+            }
             let step = match http.reader.push(&input[used..], &self.limits) {
                 Ok((count, step)) => {
                     used += count;
@@ -256,7 +263,7 @@ impl<N: Net> Reactor<N> {
             // First it has to take what it asked for, and has so long.
             return;
         }
-        let timeout = match http.reader.is_idle() {
+        let timeout = match http.is_idle() {
             true => self.limits.idle_timeout,
             false if http.reader.is_in_body() => {
                 // Each part gives it more time, but not beyond that for all.
@@ -276,7 +283,7 @@ impl<N: Net> Reactor<N> {
                 self.limits.head_timeout
             }
         };
-        if http.reader.is_idle() || http.reader.is_in_body() {
+        if http.is_idle() || http.reader.is_in_body() {
             http.is_in_head = false;
         }
         self.set_http_timer(key, timeout);
@@ -418,7 +425,7 @@ impl<N: Net> Reactor<N> {
             // It does take something, only slowly.
             return self.set_http_timer(key, self.limits.stall_timeout);
         }
-        let is_mid_request = matches!(http.phase, Phase::Request) && !http.reader.is_idle();
+        let is_mid_request = matches!(http.phase, Phase::Request) && !http.is_idle();
         if is_mid_request && http.unsent.is_empty() {
             let refusal = Refusal {
                 status: 408,

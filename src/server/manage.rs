@@ -184,7 +184,11 @@ impl<'a> From<&'a ClientInfo> for ClientBody<'a> {
         ClientBody {
             id: client.id.to_string(),
             metadata: &client.metadata,
-            address: client.address.to_string(),
+            // A proxy may have told no port.
+            address: match client.address.port() {
+                0 => client.address.ip().to_string(),
+                _ => client.address.to_string(),
+            },
             since: rfc3339(client.since),
             behind: client.behind,
         }

@@ -200,7 +200,7 @@ impl<'a> Events<'a> {
         };
         let rate = live.rules().publish_rate_per_address;
         live.limiter
-            .admit(rate, request.peer().ip(), count)
+            .admit(rate, request.client_address().ip(), count)
             .map_err(|retry_after| PublishError::RateLimited { retry_after }.into())
     }
 }

@@ -199,7 +199,7 @@ fn pub_fails_with_the_servers_message() {
             "a channel's name is 1 to 255 bytes",
         ),
         (&news, "pushwheel.x", "choose another name"),
-        ("https://127.0.0.1/channels/a", "x", "TLS"),
+        ("127.0.0.1/channels/a", "x", "is no URL of a channel"),
         (
             "http://127.0.0.1:1/channels/a",
             "x",

@@ -98,3 +98,29 @@ fn the_limits_are_flags_and_variables_of_the_command_line() {
     let long = "/channels/a-name-that-is-rather-long-for-that";
     assert_eq!(ask("GET", long, ""), refused(414, "uri_too_long"));
 }
+
+#[test]
+fn behind_a_proxy_it_is_the_clients_that_have_a_rate_each() {
+    let rate = Rate::per_second(1.0 / 3600.0).burst(1);
+    let config = Config::new().publish_rate_per_address(rate);
+    let proxy = "127.0.0.1".parse().unwrap();
+    let served = Served::start(config.engine().trusted_proxies([proxy]));
+    let publish = |client: &str| {
+        let headers = [("X-Forwarded-For", client)];
+        ask(&served, "POST", "/channels/a", &headers, "x").status
+    };
+    assert_eq!([publish("192.0.2.1"), publish("192.0.2.2")], [200, 200]);
+    assert_eq!([publish("192.0.2.1"), publish("192.0.2.2")], [429, 429]);
+    // What a client writes itself stands left of what the proxy adds.
+    assert_eq!(publish("192.0.2.3, 192.0.2.1"), 429);
+}
+
+#[test]
+fn behind_a_proxy_a_client_is_known_by_its_own_address() {
+    let proxy = "127.0.0.1".parse().unwrap();
+    let served = Served::start(Config::new().engine().trusted_proxies([proxy]));
+    let headers = [("X-Forwarded-For", "192.0.2.1")];
+    let _stream = Subscriber::open(served.address(), "/channels/a?client=ann", &headers);
+    let client = json(&ask(&served, "GET", "/channels/a/clients/ann", &[], ""));
+    assert_eq!(text(&client["address"]), "192.0.2.1");
+}

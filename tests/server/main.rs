@@ -7,6 +7,7 @@
 mod common;
 
 mod assets;
+mod check;
 mod commands;
 mod descriptors;
 mod limits;

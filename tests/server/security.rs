@@ -248,6 +248,8 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
         &["--listen", "[::]:0"],
         &["--listen", "0.0.0.0:0", "--publish-key", "publish-s3cret"],
         &["--listen", "0.0.0.0:0", "--admin-key", "admin-s3cret"],
+        // Through their proxy others reach loopback too.
+        &["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"],
     ] {
         let output = run(&[&["serve"], arguments].concat());
         let told = String::from_utf8(output.stderr).unwrap();
@@ -257,6 +259,35 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
         }
         assert!(!told.contains("s3cret"), "{told}");
     }
+}
+
+#[test]
+fn serve_believes_the_proxies_that_it_is_told_of() {
+    for (arguments, part) in [
+        (&["--proxy-protocol"][..], "--trusted-proxy NETWORK"),
+        (&["--trusted-proxy", "10.0.0.0/33"], "such as 10.0.0.0/8"),
+    ] {
+        let output = run(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(told.contains(part), "{told}");
+    }
+    // From the environment, as in a container: both, and no keys on purpose.
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--open"]);
+    command.env("PUSHWHEEL_TRUSTED_PROXY", "10.0.0.0/8,127.0.0.1");
+    command.env("PUSHWHEEL_PROXY_PROTOCOL", "true");
+    let mut server = Running::spawn(&mut command);
+    let address = server.address();
+    let mut connection = Connection::open(address);
+    connection.send(
+        "PROXY TCP4 192.0.2.1 198.51.100.2 7 80\r\n\
+         GET /channels/a HTTP/1.1\r\nHost: test\r\n\r\n",
+    );
+    let _stream = Subscriber::begun(connection);
+    let mut connection = Connection::open(address);
+    connection.send("PROXY UNKNOWN\r\nGET /channels/a/clients HTTP/1.1\r\nHost: test\r\n\r\n");
+    let clients = connection.answer();
+    assert!(clients.text().contains("192.0.2.1:7"), "{}", clients.text());
 }
 
 #[test]

@@ -10,10 +10,11 @@ use pushwheel::server::{self, Pattern};
 use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
 
 use super::limits::LimitArguments;
+use super::proxies::ProxyArguments;
 use crate::cli::Secret;
 
 /// What stands for a flag that is given without a value.
-const YES: &str = "true";
+pub(super) const YES: &str = "true";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(crate) keys: KeyArguments,
+
+    #[command(flatten)]
+    pub(crate) proxies: ProxyArguments,
 
     #[command(flatten)]
     pub(crate) channels: ChannelArguments,

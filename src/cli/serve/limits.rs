@@ -19,8 +19,8 @@ pub(crate) struct LimitArguments {
     max_connections: usize,
 
     /// How many of them one address may have, of IPv6 one network of 64 bits.
-    /// Not for a server behind a proxy, where all come from one address
-    /// [default: no limit].
+    /// With the PROXY protocol it is the client's own that counts; from a
+    /// trusted proxy there may be any number [default: no limit].
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS_PER_ADDRESS")]
     max_connections_per_address: Option<usize>,

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod limits;
+mod proxies;
 mod state;
 
 use std::ffi::OsString;
@@ -27,13 +28,15 @@ use state::StateFile;
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// What takes effect only at the next start.
-const FIXED: [&str; 6] = [
+const FIXED: &[&str] = &[
     "listen",
     "max_channels",
     "threads",
     "state",
     "send_buffer",
     "receive_buffer",
+    "trusted_proxy",
+    "proxy_protocol",
 ];
 
 pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
@@ -57,19 +60,11 @@ fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<
 
 impl KeyArguments {
     /// Adds who may do what.
-    fn secure(
-        &self,
-        config: Config,
-        listen: &str,
-        addresses: &[SocketAddr],
-    ) -> Result<Config, Failure> {
+    fn secure(&self, config: Config, listen: &str, is_loopback: bool) -> Result<Config, Failure> {
         let publish_file = self.publish_key_file.as_deref();
         let publish_key = key("--publish-key", self.publish_key.as_ref(), publish_file)?;
         let admin_file = self.admin_key_file.as_deref();
         let admin_key = key("--admin-key", self.admin_key.as_ref(), admin_file)?;
-        let is_loopback = addresses
-            .iter()
-            .all(|address| address.ip().to_canonical().is_loopback());
         let has_both = publish_key.is_some() && admin_key.is_some();
         if !is_loopback && !has_both && !self.open {
             return Err(format!(
@@ -111,8 +106,14 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
     if let Some(rate) = arguments.publish_rate_per_address {
         config = config.publish_rate_per_address(rate);
     }
+    arguments.proxies.check()?;
+    let is_loopback = addresses
+        .iter()
+        .all(|address| address.ip().to_canonical().is_loopback());
+    // Others reach a server on loopback through its proxy.
+    let is_loopback = is_loopback && !arguments.proxies.are_any();
     let config = arguments.limits.apply(config);
-    let config = arguments.keys.secure(config, listen, &addresses)?;
+    let config = arguments.keys.secure(config, listen, is_loopback)?;
     Ok((config, addresses))
 }
 
@@ -131,7 +132,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         }
         None => (None, config.server()),
     };
-    let engine = server.engine.bind(&*addresses);
+    let engine = arguments.proxies.apply(server.engine);
+    let engine = engine.bind(&*addresses);
     let engine = engine.map_err(|error| cannot_listen(&arguments.listen, &error))?;
     if arguments.keys.open && !engine.local_addr().ip().is_loopback() {
         let address = engine.local_addr();

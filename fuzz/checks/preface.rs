@@ -1,0 +1,92 @@
+//! The PROXY header of a connection comes to the same in any pieces, stays
+//! within its limits, and what is behind it is left alone.
+//!
+//! The first line of the input holds the lengths of the pieces, one byte each
+//! (less one), taken in turn; the rest is what a connection sends. A header
+//! that is made of the input's bytes is read back as well.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use pushwheel::internals::proxies::{PREFACE_BYTES_MAX, Preface, PrefaceError, Source};
+
+use super::input::{Input, pieces};
+
+type Read = Result<Option<(usize, Source)>, PrefaceError>;
+
+pub fn check(input: &[u8]) {
+    let mut input = Input(input);
+    let (lengths, bytes) = match input.0.contains(&b'\n') {
+        true => (input.line(), input.0),
+        false => (&[][..], input.0),
+    };
+    let whole = check_pieces(bytes, lengths);
+    if let Ok(Some((end, _))) = whole {
+        assert!(end <= PREFACE_BYTES_MAX && end <= bytes.len());
+        assert_eq!(read([&bytes[..end]]), whole, "what is behind it counts");
+        assert_eq!(
+            read([&bytes[..end - 1]]),
+            Ok(None),
+            "it ends before its end"
+        );
+    }
+    if whole == Ok(None) {
+        assert!(bytes.len() < PREFACE_BYTES_MAX);
+    }
+    check_own(bytes, lengths);
+}
+
+fn check_pieces(bytes: &[u8], lengths: &[u8]) -> Read {
+    let whole = read([bytes]);
+    assert_eq!(read(pieces(bytes, lengths)), whole);
+    assert_eq!(read(bytes.chunks(1)), whole);
+    whole
+}
+
+/// What is left once the pieces that make up the header are taken.
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
+    let (mut preface, mut before) = (Preface::new(), 0);
+    for piece in pieces {
+        match preface.push(piece)? {
+            Some((end, source)) => {
+                assert!(end <= piece.len());
+                return Ok(Some((before + end, source)));
+            }
+            None => before += piece.len(),
+        }
+    }
+    Ok(None)
+}
+
+/// Headers as proxies write them, with addresses of these bytes.
+fn check_own(bytes: &[u8], lengths: &[u8]) {
+    let mut input = Input(bytes);
+    let port = u16::from(input.byte()) << 8 | u16::from(input.byte());
+    let wide = u128::from(input.number()) << 64 | u128::from(input.number());
+    let v6 = Ipv6Addr::from(wide);
+    let [a, b, c, d, ..] = v6.octets();
+    let v4 = Ipv4Addr::new(a, b, c, d);
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let zeros = [0; 18];
+    let port_bytes = port.to_be_bytes();
+    let rest = [&v4.octets()[..], &zeros[..4], &port_bytes, &zeros[..2]].concat();
+    let short = [&signature[..], b"\x21\x11\0\x0c", &rest].concat();
+    let rest = [&v6.octets()[..], &zeros[..16], &port_bytes, &zeros[..2]].concat();
+    let long = [&signature[..], b"\x21\x21\0\x24", &rest].concat();
+    for (header, address) in [
+        (
+            format!("PROXY TCP4 {v4} {v4} {port} 1\r\n").into_bytes(),
+            SocketAddr::from((v4, port)),
+        ),
+        (
+            format!("PROXY TCP6 {v6} {v6} {port} 1\r\n").into_bytes(),
+            SocketAddr::from((v6, port)),
+        ),
+        (short, SocketAddr::from((v4, port))),
+        (long, SocketAddr::from((v6, port))),
+    ] {
+        let end = header.len();
+        let sent = [&header, bytes].concat();
+        let wanted = Ok(Some((end, Source::Client(address))));
+        assert_eq!(check_pieces(&sent, lengths), wanted);
+    }
+}

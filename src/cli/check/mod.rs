@@ -1,0 +1,329 @@
+//! `pushwheel check`: a doctor for any event stream and the proxies before it.
+//!
+//! It looks at a stream from outside, as a browser sees it, and says of each
+//! thing that goes wrong in practice what it saw and what to do. With a place
+//! to publish to, it knows what should come and when.
+//!
+//! | file | looks at |
+//! | --- | --- |
+//! | `visit`, `publisher` | how it asks, reads and publishes |
+//! | `way` | redirects, other methods and versions |
+//! | `head` | headers |
+//! | `flow`, `timing` | the first byte, pings that come in clumps, compression |
+//! | `resume` | ids, `Last-Event-ID` |
+//! | `inject` | line ends in what is published |
+//! | `idle` | heartbeats, and who ends a silent stream |
+
+mod finding;
+mod flow;
+mod head;
+mod idle;
+mod inject;
+mod publisher;
+mod resume;
+mod timing;
+mod visit;
+mod way;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ureq::Agent;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::{Failure, Secret, http};
+use finding::{Finding, Outcome, Report};
+use flow::Pace;
+use publisher::Publisher;
+use visit::{Arrived, Clock, Tap, Visitor};
+
+/// The exit status of what could not be looked at at all.
+const UNREACHABLE: u8 = 2;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 when nothing fails, 1 when something does (with --strict: or is \
+                  warned of), 2 when there is nothing to look at."
+)]
+pub(crate) struct Arguments {
+    /// The stream's URL, http or https.
+    url: String,
+
+    /// Where to publish to this stream by POST, so that it is known what
+    /// should come and when. Publishes some 50 small events: give a channel
+    /// that nobody minds.
+    #[arg(long, value_name = "URL")]
+    publish_url: Option<String>,
+
+    /// The key that publishing needs, sent as `Authorization: Bearer KEY`.
+    #[arg(long, value_name = "KEY")]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
+    key: Option<Secret>,
+
+    /// A header of each request for the stream; may be given several times.
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<(String, String)>,
+
+    /// A header of each request that publishes; may be given several times.
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    publish_header: Vec<(String, String)>,
+
+    /// Publish plain text, not `{"event": ..., "data": ..., "id": ...}`.
+    #[arg(long)]
+    publish_text: bool,
+
+    /// How long to leave a stream alone, to see its heartbeats and who ends
+    /// it; 0: not at all. What nginx ends shows from 61 on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    idle: u64,
+
+    /// How many timed events to publish.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u16).range(3..=1000))]
+    pings: u16,
+
+    /// How far apart they are.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u64).range(20..=60_000))]
+    interval: u64,
+
+    /// How long to wait for the head of an answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
+
+    /// The origin of a page that is to read the stream, such as
+    /// <https://app.example.com>.
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+
+    /// A file with certificates (PEM) to trust instead of the web's.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+
+    /// Take any certificate.
+    #[arg(long, conflicts_with = "cacert")]
+    insecure: bool,
+
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
+
+    /// Let warnings count as failures.
+    #[arg(long)]
+    strict: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').unwrap_or_default();
+    match name.trim() {
+        "" => Err("write a header as `NAME: VALUE`".into()),
+        name => Ok((name.to_owned(), value.trim().to_owned())),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let mut report = Report::new(arguments.json);
+    let looked = arguments
+        .visitor()
+        .and_then(|visitor| arguments.look(visitor, &mut report));
+    if let Err(failure) = looked {
+        // Nobody may be there to read it; the exit status says enough then.
+        let _ = writeln!(io::stderr(), "pushwheel: {failure}");
+        return UNREACHABLE.into();
+    }
+    let has_failed = report.count(Outcome::Failure) > 0
+        || arguments.strict && report.count(Outcome::Warning) > 0;
+    // A report that nobody could read is no success.
+    match report.close(&arguments.url) {
+        Ok(()) if !has_failed => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+impl Arguments {
+    fn pace(&self) -> Pace {
+        Pace {
+            pings: usize::from(self.pings),
+            interval: Duration::from_millis(self.interval),
+        }
+    }
+
+    fn visitor(&self) -> Result<Visitor, Failure> {
+        http::check_url(&self.url)?;
+        Ok(Visitor {
+            agent: self.agent()?,
+            clock: Clock::start(),
+            url: self.url.clone(),
+            headers: self.header.clone(),
+        })
+    }
+
+    /// A client that follows no redirect by itself, and shows what it is sent
+    /// as it is.
+    fn agent(&self) -> Result<Agent, Failure> {
+        let mut tls = TlsConfig::builder().disable_verification(self.insecure);
+        if let Some(path) = &self.cacert {
+            let pem = fs::read(path)
+                .map_err(|error| format!("cannot read --cacert {}: {error}", path.display()))?;
+            let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            if certificates.is_empty() {
+                let path = path.display();
+                return Err(format!(
+                    "--cacert {path} has no certificate: give a PEM file"
+                ));
+            }
+            tls = tls.root_certs(RootCerts::from(certificates.into_iter()));
+        }
+        // A stream is left alone on purpose for as long as --idle says.
+        let silence = Duration::from_secs(self.idle) + Duration::from_secs(600);
+        let config = http::config(silence)
+            .timeout_recv_response(Some(Duration::from_secs(self.timeout)))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .tls_config(tls.build())
+            .build();
+        Ok(Agent::new_with_config(config))
+    }
+
+    fn publisher(&self, agent: &Agent) -> Result<Option<Publisher>, Failure> {
+        let Some(url) = &self.publish_url else {
+            return Ok(None);
+        };
+        http::check_url(url)?;
+        let mut headers = self.publish_header.clone();
+        if let Some(Secret(key)) = &self.key {
+            headers.push(("Authorization".into(), format!("Bearer {key}")));
+        }
+        let publisher = Publisher::new(agent.clone(), url.clone(), headers, self.publish_text);
+        Ok(Some(publisher))
+    }
+
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// When there is nothing to look at.
+    fn look(&self, mut visitor: Visitor, report: &mut Report) -> Result<(), Failure> {
+        let publisher = self.publisher(&visitor.agent)?;
+        let Some(seen) = way::arrive(&mut visitor, report)? else {
+            report.extend(publisher.map(|publisher| flow::held_head(&visitor, &publisher)));
+            return Ok(());
+        };
+        report.extend(head::judge(seen.headers(), seen.took));
+        report.extend(way::others(&visitor, self.origin.as_deref()));
+        let is_stream = way::is_stream(&seen);
+        let opened = visitor.clock.now();
+        let mut tap = Tap::new(seen, visitor.clock)?;
+        if !is_stream {
+            for code in [
+                "first_byte",
+                "buffering",
+                "compression",
+                "injection",
+                "heartbeat",
+                "idle_cut_off",
+            ] {
+                report.add(Finding::not_checked(code, "this is no event stream"));
+            }
+            report.extend(resume::not_checked("this is no event stream"));
+            return Ok(());
+        }
+        tap.await_first_byte();
+        report.add(flow::first_byte(&tap, opened));
+        match &publisher {
+            Some(publisher) => self.with_publisher(&visitor, publisher, &mut tap, report),
+            None => {
+                const WHY: &str = "it needs --publish-url";
+                report.add(Finding::not_checked(
+                    "publish",
+                    "no --publish-url was given",
+                ));
+                report.add(Finding::not_checked("buffering", WHY));
+                report.add(flow::compression(&visitor, None, self.pace()));
+                report.add(Finding::not_checked("injection", WHY));
+            }
+        }
+        drop(tap);
+        let events = self.leave_alone(&visitor, report);
+        if publisher.is_none() {
+            report.extend(resume::check_seen(&visitor, &events));
+        }
+        Ok(())
+    }
+
+    fn with_publisher(
+        &self,
+        visitor: &Visitor,
+        publisher: &Publisher,
+        tap: &mut Tap,
+        report: &mut Report,
+    ) {
+        let pace = self.pace();
+        let why_not = match flow::ping(tap, publisher, visitor.clock, pace) {
+            Ok(pings) => {
+                report.add(Finding::ok(
+                    "publish",
+                    format!("{} was answered well", publisher.url),
+                ));
+                let finding = flow::buffering(&pings, pace, tap, publisher, visitor.clock);
+                let is_flowing = finding.outcome != Outcome::Failure;
+                report.add(finding);
+                (!is_flowing).then_some("what is published does not come as it should")
+            }
+            Err(refused) => {
+                report.add(Finding::failure(
+                    "publish",
+                    refused.why,
+                    "give the address at which this server takes events, and what it wants, with \
+                     --publish-url, --key, --publish-header and --publish-text",
+                ));
+                report.add(Finding::not_checked(
+                    "buffering",
+                    "nothing could be published",
+                ));
+                Some("nothing could be published")
+            }
+        };
+        match why_not {
+            None => {
+                report.add(flow::compression(visitor, Some(publisher), pace));
+                report.extend(resume::check(visitor, publisher));
+                report.add(inject::check(visitor, publisher));
+            }
+            Some(why) => {
+                report.add(Finding::not_checked("compression", why));
+                report.extend(resume::not_checked(why));
+                report.add(Finding::not_checked("injection", why));
+            }
+        }
+    }
+
+    /// Watches a stream to which nobody of us publishes; gives what came.
+    fn leave_alone(&self, visitor: &Visitor, report: &mut Report) -> Vec<Arrived> {
+        let time = Duration::from_secs(self.idle);
+        let opened = visitor.clock.now();
+        let why = match time.is_zero() {
+            true => "--idle is 0".to_owned(),
+            false => match visitor.open(&[]) {
+                Ok(mut tap) => {
+                    let watch = idle::Watch::keep(&mut tap, opened, time);
+                    report.extend(watch.judge());
+                    return watch.events;
+                }
+                Err(why) => why,
+            },
+        };
+        for code in ["heartbeat", "idle_cut_off"] {
+            report.add(Finding::not_checked(code, &*why));
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,268 @@
+//! Requests of a doctor, and streams with the times at which their bytes came.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderMap, Request, Response, Version};
+use ureq::{Agent, Body};
+
+use super::super::stream::{Event, Reader};
+
+/// How many pieces of a stream may wait to be looked at.
+const PIECES_MAX: usize = 1024;
+
+/// Counts from the moment at which the doctor came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    started: Instant,
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the edge: all times are from here"
+)]
+impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock {
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// Asks for one URL.
+#[derive(Clone, Debug)]
+pub(super) struct Visitor {
+    pub(super) agent: Agent,
+    pub(super) clock: Clock,
+    pub(super) url: String,
+    /// Sent with every request.
+    pub(super) headers: Vec<(String, String)>,
+}
+
+/// An answer, its body unread.
+pub(super) struct Seen {
+    pub(super) answer: Response<Body>,
+    /// How long its head took.
+    pub(super) took: Duration,
+}
+
+impl Seen {
+    pub(super) fn status(&self) -> u16 {
+        self.answer.status().as_u16()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.answer.headers()
+    }
+}
+
+impl Visitor {
+    /// Asks as a browser does that opens a stream, with these headers more.
+    pub(super) fn get(&self, headers: &[(&str, &str)]) -> Result<Seen, ureq::Error> {
+        self.ask("GET", Version::HTTP_11, headers)
+    }
+
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        version: Version,
+        headers: &[(&str, &str)],
+    ) -> Result<Seen, ureq::Error> {
+        let mut request = Request::builder()
+            .method(method)
+            .version(version)
+            .uri(&self.url)
+            .header("Accept", "text/event-stream");
+        let own = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        for (name, value) in own.chain(headers.iter().copied()) {
+            request = request.header(name, value);
+        }
+        let asked = self.clock.now();
+        let answer = self.agent.run(request.body(())?)?;
+        let took = self.clock.now().saturating_sub(asked);
+        Ok(Seen { answer, took })
+    }
+
+    /// Opens a stream, and waits a little for its first byte, with which it is
+    /// sure to bring what is published from then on.
+    pub(super) fn open(&self, headers: &[(&str, &str)]) -> Result<Tap, String> {
+        let seen = self.get(headers).map_err(|error| error.to_string())?;
+        if seen.status() != 200 {
+            return Err(format!("the stream was answered {}", seen.status()));
+        }
+        let mut tap = Tap::new(seen, self.clock)?;
+        tap.await_first_byte();
+        Ok(tap)
+    }
+}
+
+/// How long a stream's first byte is waited for.
+pub(super) const FIRST_BYTE_MAX: Duration = Duration::from_secs(3);
+
+/// What came of a stream.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    Bytes { at: Duration, bytes: Vec<u8> },
+    End { at: Duration, why: String },
+}
+
+/// An event, and when it came.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) at: Duration,
+    pub(super) event: Event,
+}
+
+/// What a look at a stream brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Bytes, with so many events that ended in them.
+    Bytes {
+        at: Duration,
+        events: usize,
+    },
+    End {
+        at: Duration,
+        why: String,
+    },
+    /// Nothing, in the time that was given.
+    Nothing,
+}
+
+/// A stream that is read by a thread of its own, which ends with it.
+#[derive(Debug)]
+pub(super) struct Tap {
+    pieces: Receiver<Piece>,
+    reader: Reader,
+    clock: Clock,
+    pub(super) first_byte_at: Option<Duration>,
+    events: VecDeque<Arrived>,
+    ended: Option<(Duration, String)>,
+}
+
+impl Tap {
+    /// Reads on from an answer's head.
+    pub(super) fn new(seen: Seen, clock: Clock) -> Result<Tap, String> {
+        let (sender, pieces) = sync_channel(PIECES_MAX);
+        let body = seen.answer.into_body().into_reader();
+        thread::Builder::new()
+            .name("pushwheel-tap".into())
+            .spawn(move || read(body, clock, &sender))
+            .map_err(|error| format!("there is no thread to be had: {error}"))?;
+        Ok(Tap {
+            pieces,
+            reader: Reader::default(),
+            clock,
+            first_byte_at: None,
+            events: VecDeque::new(),
+            ended: None,
+        })
+    }
+
+    pub(super) fn await_first_byte(&mut self) {
+        let until = self.clock.now() + FIRST_BYTE_MAX;
+        while self.first_byte_at.is_none()
+            && !matches!(self.look(until), Look::Nothing | Look::End { .. })
+        {}
+    }
+
+    /// Takes what comes next, and waits for it `until` then.
+    pub(super) fn look(&mut self, until: Duration) -> Look {
+        if let Some((at, why)) = self.ended.clone() {
+            return Look::End { at, why };
+        }
+        let left = until.saturating_sub(self.clock.now());
+        let (at, why) = match self.pieces.recv_timeout(left) {
+            Ok(Piece::Bytes { at, bytes }) => {
+                self.first_byte_at.get_or_insert(at);
+                let before = self.events.len();
+                let events = &mut self.events;
+                let pushed = self
+                    .reader
+                    .push(&bytes, |event| events.push_back(Arrived { at, event }));
+                if pushed.is_ok() {
+                    let events = self.events.len() - before;
+                    return Look::Bytes { at, events };
+                }
+                (at, "an event is larger than 64 MiB".to_owned())
+            }
+            Ok(Piece::End { at, why }) => (at, why),
+            Err(RecvTimeoutError::Timeout) => return Look::Nothing,
+            Err(RecvTimeoutError::Disconnected) => (self.clock.now(), "the reader is gone".into()),
+        };
+        self.ended = Some((at, why.clone()));
+        Look::End { at, why }
+    }
+
+    /// The next event that `is_wanted`, if it comes `until` then. Others before
+    /// it are given to `other`.
+    pub(super) fn find(
+        &mut self,
+        until: Duration,
+        is_wanted: impl Fn(&Event) -> bool,
+        mut other: impl FnMut(Arrived),
+    ) -> Option<Arrived> {
+        loop {
+            while let Some(arrived) = self.events.pop_front() {
+                if is_wanted(&arrived.event) {
+                    return Some(arrived);
+                }
+                other(arrived);
+            }
+            let is_over = self.clock.now() > until + FIRST_BYTE_MAX;
+            if is_over || matches!(self.look(until), Look::Nothing | Look::End { .. }) {
+                return None;
+            }
+        }
+    }
+
+    /// The events that were looked at and not taken.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Arrived> {
+        self.events.drain(..)
+    }
+
+    /// The events that have come, and come `until` then.
+    pub(super) fn gather(&mut self, until: Duration) -> Vec<Arrived> {
+        // A stream that never pauses would go on for ever.
+        let mut late = 0;
+        while late < PIECES_MAX && matches!(self.look(until), Look::Bytes { .. }) {
+            late += usize::from(self.clock.now() > until);
+        }
+        self.events.drain(..).collect()
+    }
+}
+
+/// Reads to the end, or until nobody looks.
+fn read(mut body: impl Read, clock: Clock, pieces: &SyncSender<Piece>) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let result = body.read(&mut buffer);
+        let at = clock.now();
+        let piece = match result {
+            Ok(0) => Piece::End {
+                at,
+                why: "it was closed".into(),
+            },
+            Ok(count) => Piece::Bytes {
+                at,
+                bytes: buffer[..count].to_vec(),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Piece::End {
+                at,
+                why: format!("it broke off: {error}"),
+            },
+        };
+        let is_end = matches!(piece, Piece::End { .. });
+        if pieces.send(piece).is_err() || is_end {
+            return;
+        }
+    }
+}

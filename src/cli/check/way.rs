@@ -1,0 +1,224 @@
+//! The way to a stream: redirects, its status, and what other requests than a
+//! browser's are answered.
+
+use ureq::http::Version;
+use ureq::{Error, Timeout};
+
+use super::finding::{Finding, Report};
+use super::head;
+use super::visit::{Seen, Tap, Visitor};
+use crate::cli::Failure;
+
+/// How many redirects are followed; browsers follow 20.
+const REDIRECTS_MAX: usize = 10;
+
+/// Follows redirects to the stream, where the visitor asks from then on, and
+/// tells of them. No answer, if there is none to look at.
+///
+/// # Errors
+/// When the first request finds nobody.
+pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Option<Seen>, Failure> {
+    let mut hops: Vec<String> = Vec::new();
+    let seen = loop {
+        let seen = match visitor.get(&[]) {
+            Ok(seen) => seen,
+            Err(Error::Timeout(Timeout::RecvResponse)) => {
+                report.add(Finding::failure(
+                    "time_to_head",
+                    format!(
+                        "{} took the request and sent no head of an answer in time",
+                        visitor.url
+                    ),
+                    "something on the way waits for the whole answer, which a stream never ends: \
+                     switch off response buffering for this path (nginx: `proxy_buffering off`), \
+                     and have the server send a first comment at once",
+                ));
+                return Ok(None);
+            }
+            Err(error) => return Err(unreachable(&visitor.url, &error)),
+        };
+        let target = head::text(seen.headers(), "location");
+        let is_redirect = matches!(seen.status(), 301 | 302 | 303 | 307 | 308);
+        if !is_redirect || target.is_empty() {
+            break seen;
+        }
+        if hops.len() == REDIRECTS_MAX {
+            report.add(Finding::failure(
+                "redirect",
+                format!("more than {REDIRECTS_MAX} redirects, the last to {target}"),
+                "the addresses lead in a circle: give the stream's own",
+            ));
+            return Ok(None);
+        }
+        let url = resolve(&visitor.url, target);
+        hops.push(format!("{} to {url}", seen.status()));
+        visitor.url = url;
+    };
+    report.add(redirects(&hops));
+    report.add(tls(visitor));
+    report.add(status(&seen));
+    Ok(Some(seen))
+}
+
+fn unreachable(url: &str, error: &Error) -> Failure {
+    let hint = match error {
+        Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(_) => "",
+        _ if url.starts_with("https://") => {
+            " (if its certificate is not the web's, give --cacert FILE or --insecure; if it has \
+             none, ask by http)"
+        }
+        _ => "",
+    };
+    format!("{url} cannot be looked at: {error}{hint}")
+}
+
+/// Where a redirect leads, from the URL that gave it.
+fn resolve(url: &str, target: &str) -> String {
+    if target.contains("://") {
+        return target.to_owned();
+    }
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    if let Some(target) = target.strip_prefix("//") {
+        return format!("{scheme}://{target}");
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if target.starts_with('/') {
+        return format!("{scheme}://{authority}{target}");
+    }
+    let path = rest.strip_prefix(authority).unwrap_or_default();
+    let path = path.split('?').next().unwrap_or_default();
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    format!("{scheme}://{authority}{folder}/{target}")
+}
+
+fn redirects(hops: &[String]) -> Finding {
+    const CODE: &str = "redirect";
+    match hops.is_empty() {
+        true => Finding::ok(CODE, "none"),
+        false => Finding::warning(
+            CODE,
+            hops.join(", "),
+            "each reconnection goes all of this way again: give browsers the last address",
+        ),
+    }
+}
+
+fn tls(visitor: &Visitor) -> Finding {
+    const CODE: &str = "tls";
+    if !visitor.url.starts_with("https://") {
+        return Finding::not_checked(CODE, "this is plain HTTP");
+    }
+    match visitor.agent.config().tls_config().disable_verification() {
+        true => Finding::warning(
+            CODE,
+            "the certificate was not looked at, as --insecure says",
+            "browsers do look at it: check with --cacert FILE",
+        ),
+        false => Finding::ok(CODE, "the certificate is good"),
+    }
+}
+
+fn status(seen: &Seen) -> Finding {
+    const CODE: &str = "status";
+    match seen.status() {
+        200 => Finding::ok(CODE, "200"),
+        204 => Finding::failure(
+            CODE,
+            "204",
+            "it says that there is nothing to come for, and browsers stay away: the channel has \
+             been finished",
+        ),
+        status => Finding::failure(
+            CODE,
+            status.to_string(),
+            "a browser's EventSource gives up for good at any status but 200: answer 200, or give \
+             the headers that the server wants with --header",
+        ),
+    }
+}
+
+/// Whether there is a stream to look at.
+pub(super) fn is_stream(seen: &Seen) -> bool {
+    let media_type = head::text(seen.headers(), "content-type");
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    seen.status() == 200 && essence.eq_ignore_ascii_case("text/event-stream")
+}
+
+/// Other requests than a browser's for its own page.
+pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
+    let mut findings = vec![http_1_0(visitor), head_request(visitor)];
+    let asked_from = origin.unwrap_or("https://pushwheel-check.invalid");
+    findings.push(match visitor.get(&[("Origin", asked_from)]) {
+        Ok(seen) => head::cors(origin, seen.headers()),
+        Err(error) => Finding::not_checked("cors", error.to_string()),
+    });
+    if let Some(origin) = origin {
+        let headers = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "GET"),
+            ("Access-Control-Request-Headers", "last-event-id"),
+        ];
+        findings.push(match visitor.ask("OPTIONS", Version::HTTP_11, &headers) {
+            Ok(seen) => head::preflight(origin, seen.status(), seen.headers()),
+            Err(error) => Finding::not_checked("preflight", error.to_string()),
+        });
+    }
+    findings
+}
+
+/// As nginx asks for it, unless it is told otherwise.
+fn http_1_0(visitor: &Visitor) -> Finding {
+    const CODE: &str = "http_1_0";
+    const ADVICE: &str = "nginx asks in HTTP/1.0 unless it is told otherwise \
+                          (`proxy_http_version 1.1`): answer it with a body that the connection's \
+                          end delimits, and without `Transfer-Encoding`";
+    let seen = match visitor.ask("GET", Version::HTTP_10, &[]) {
+        Ok(seen) => seen,
+        Err(error) => return Finding::warning(CODE, error.to_string(), ADVICE),
+    };
+    let coding = head::text(seen.headers(), "transfer-encoding").to_owned();
+    if seen.status() != 200 || !coding.is_empty() {
+        let seen = format!("{}, with `Transfer-Encoding: {coding}`", seen.status());
+        return Finding::warning(CODE, seen, ADVICE);
+    }
+    let Ok(mut tap) = Tap::new(seen, visitor.clock) else {
+        return Finding::not_checked(CODE, "there is no thread to be had");
+    };
+    tap.await_first_byte();
+    match tap.first_byte_at {
+        Some(_) => Finding::ok(CODE, "streams too"),
+        None => Finding::warning(CODE, "200, and no byte of the stream within 3 s", ADVICE),
+    }
+}
+
+fn head_request(visitor: &Visitor) -> Finding {
+    const CODE: &str = "head_request";
+    let advice = "monitors ask with HEAD: answer it as GET, without the stream";
+    match visitor.ask("HEAD", Version::HTTP_11, &[]) {
+        Ok(seen) if is_stream(&seen) => Finding::ok(CODE, "200, as GET is answered"),
+        Ok(seen) => {
+            let media_type = head::text(seen.headers(), "content-type");
+            Finding::warning(CODE, format!("{} `{media_type}`", seen.status()), advice)
+        }
+        Err(error) => Finding::warning(CODE, error.to_string(), advice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_from_where_it_was_given() {
+        let url = "http://h:1/a/b?c=/d";
+        for (target, wanted) in [
+            ("https://x/y", "https://x/y"),
+            ("//x/y", "http://x/y"),
+            ("/y", "http://h:1/y"),
+            ("y", "http://h:1/a/y"),
+        ] {
+            assert_eq!(resolve(url, target), wanted);
+        }
+        assert_eq!(resolve("http://h", "y"), "http://h/y");
+    }
+}

@@ -1,0 +1,122 @@
+//! Networks of addresses, as they are written in a configuration.
+
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+/// A network of addresses in CIDR notation, or a single address:
+/// `10.0.0.0/8`, `2001:db8::/32`, `127.0.0.1`.
+///
+/// ```
+/// use pushwheel::Network;
+///
+/// let network: Network = "10.1.0.0/16".parse()?;
+/// assert!(network.contains("10.1.2.3".parse()?));
+/// assert!(!network.contains("10.2.0.1".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether the address is of this network. An IPv4 address that is written
+    /// as IPv6 (`::ffff:10.0.0.1`), as sockets for both give it, counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.contains(&ip.to_canonical())
+    }
+}
+
+impl From<IpAddr> for Network {
+    /// The network of this one address.
+    fn from(ip: IpAddr) -> Network {
+        Network(ip.to_canonical().into())
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Network, NetworkError> {
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(ip.into());
+        }
+        let network: IpNet = text.parse().map_err(|_| NetworkError {
+            text: text.to_owned(),
+        })?;
+        Ok(Network(network.trunc()))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A text is no [`Network`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkError {
+    text: String,
+}
+
+impl fmt::Display for NetworkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no network: write an address with or without the length of its prefix, \
+             such as 10.0.0.0/8, 127.0.0.1 or 2001:db8::/32",
+            self.text
+        )
+    }
+}
+
+impl Error for NetworkError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses_however_they_are_written() {
+        for (network, ip, is_in) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.9.9.9/8", "10.0.0.1", true),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("::/0", "10.0.0.1", false),
+            ("2001:db8::/32", "2001:db8:1::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+        ] {
+            let parsed: Network = network.parse().unwrap();
+            assert_eq!(
+                parsed.contains(ip.parse().unwrap()),
+                is_in,
+                "{network} {ip}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_told_how_one_looks() {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "localhost",
+            "10.0.0.1 ",
+            "::/129",
+        ] {
+            let error = text.parse::<Network>().unwrap_err();
+            assert!(error.to_string().contains("10.0.0.0/8"), "{text}");
+        }
+    }
+}

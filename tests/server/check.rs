@@ -1,0 +1,420 @@
+//! `pushwheel check`: all is well with our server, and what is wrong with
+//! others is found out.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::commands::run;
+use crate::{TEXT, publish, start};
+
+/// What a report says.
+struct Report {
+    status: Option<i32>,
+    body: Value,
+}
+
+impl Report {
+    fn outcome(&self, code: &str) -> &str {
+        self.finding(code)["outcome"].as_str().unwrap()
+    }
+
+    #[track_caller]
+    fn finding(&self, code: &str) -> &Value {
+        let findings = self.body["findings"].as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["code"] == code);
+        found.unwrap_or_else(|| panic!("no finding {code}: {}", self.body))
+    }
+
+    /// A failure or warning that says this, and what to do.
+    #[track_caller]
+    fn expect(&self, code: &str, outcome: &str, part: &str) {
+        let finding = self.finding(code);
+        assert_eq!(finding["outcome"], outcome, "{finding}");
+        let seen = finding["seen"].as_str().unwrap();
+        assert!(seen.contains(part), "{finding}");
+        assert!(!finding["advice"].as_str().unwrap().is_empty());
+    }
+}
+
+fn examine(url: &str, publish_url: Option<&str>, more: &[&str]) -> Report {
+    let mut arguments = vec!["check", url, "--json"];
+    if let Some(url) = publish_url {
+        arguments.extend(["--publish-url", url]);
+    }
+    arguments.extend(more);
+    let output = run(&arguments);
+    let body = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    Report {
+        status: output.status.code(),
+        body,
+    }
+}
+
+#[test]
+fn our_server_is_in_good_health() {
+    let served = start();
+    let url = format!("http://{}/channels/health", served.address());
+    let more = ["--idle", "1", "--strict", "--origin", "https://app.example"];
+    // A busy machine may stall a ping; not each time.
+    let reports = (0..5).map(|_| examine(&url, Some(&url), &more));
+    let report = { reports }.find(|report| report.status == Some(0));
+    let report = report.expect("it finds nothing wrong");
+    for code in [
+        "redirect",
+        "status",
+        "time_to_head",
+        "content_type",
+        "cache_control",
+        "accel_buffering",
+        "content_length",
+        "content_encoding",
+        "http_1_0",
+        "head_request",
+        "cors",
+        "preflight",
+        "first_byte",
+        "publish",
+        "buffering",
+        "compression",
+        "ids",
+        "resumption",
+        "resumption_by_query",
+        "unknown_id",
+        "injection",
+        "idle_cut_off",
+    ] {
+        assert_eq!(report.outcome(code), "ok", "{}", report.finding(code));
+    }
+    assert_eq!(report.outcome("tls"), "not_checked");
+    assert_eq!(report.outcome("heartbeat"), "not_checked");
+    assert_eq!(
+        (&report.body["failures"], &report.body["warnings"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
+fn without_a_place_to_publish_to_it_looks_at_what_comes() {
+    let served = start();
+    for data in ["one", "two", "three"] {
+        publish(&served, "/channels/busy", TEXT, data);
+    }
+    let url = format!("http://{}/channels/busy?last=3", served.address());
+    let report = examine(&url, None, &["--idle", "1"]);
+    assert_eq!(report.status, Some(0), "{}", report.body);
+    for code in ["ids", "resumption", "idle_cut_off"] {
+        assert_eq!(report.outcome(code), "ok", "{}", report.finding(code));
+    }
+    assert_eq!(report.outcome("buffering"), "not_checked");
+    let why = report.finding("buffering")["seen"].as_str().unwrap();
+    assert!(why.contains("--publish-url"), "{why}");
+}
+
+#[test]
+fn a_stream_that_is_compressed_event_by_event_is_fine() {
+    let options = pushwheel::server::channel_options().compress_from(1);
+    let config = pushwheel::server::Config::new().channel_options(options);
+    let served = crate::common::Served::start(config.engine());
+    let url = format!("http://{}/channels/packed", served.address());
+    let report = { (0..5).map(|_| examine(&url, Some(&url), &["--idle", "0"])) }
+        .find(|report| report.outcome("compression") == "ok");
+    let report = report.expect("each ping comes");
+    let seen = report.finding("compression")["seen"].as_str().unwrap();
+    assert!(seen.starts_with("gzip"), "{seen}");
+}
+
+#[test]
+fn what_it_finds_is_printed_with_advice() {
+    let bad = Bad::start(Fault::Type);
+    let output = run(&["check", &bad.url("/stream")]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("FAILURE  content_type"), "{told}");
+    assert!(told.contains("=> a browser refuses it"), "{told}");
+    assert!(
+        told.contains("not checked: this is no event stream"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_exit_status_2() {
+    for arguments in [
+        &["check", "http://127.0.0.1:1/stream"][..],
+        &["check", "not a URL"],
+        &["check", "http://127.0.0.1:1/", "--publish-url", "nowhere"],
+        &["check", "http://127.0.0.1:1/", "--header", "no colon"],
+        &["check", "http://127.0.0.1:1/", "--cacert", "/nonexistent"],
+        &["check"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_is_told() {
+    let key = pushwheel::server::Key::new("the-key-of-this-test").unwrap();
+    let config = pushwheel::server::Config::new().publish_key(key);
+    let served = crate::common::Served::start(config.engine());
+    let url = format!("http://{}/channels/locked", served.address());
+    let report = examine(&url, Some(&url), &["--idle", "0"]);
+    report.expect("publish", "failure", "401");
+    assert_eq!(report.outcome("buffering"), "not_checked");
+    assert_eq!(report.status, Some(1));
+    let with_key = ["--idle", "0", "--key", "the-key-of-this-test"];
+    let report = examine(&url, Some(&url), &with_key);
+    assert_eq!(report.outcome("publish"), "ok");
+}
+
+#[test]
+fn events_in_clumps_are_found_out() {
+    let report = Bad::start(Fault::Clumps).examine(&[]);
+    report.expect("buffering", "failure", "clumps of up to 5");
+    assert_eq!(report.status, Some(1));
+}
+
+#[test]
+fn a_buffer_is_found_out_by_what_pushes_it_out() {
+    let report = Bad::start(Fault::Buffer).examine(&[]);
+    report.expect("buffering", "failure", "64 KiB");
+    assert_eq!(report.outcome("resumption"), "not_checked");
+}
+
+#[test]
+fn a_wrong_type_and_a_length_are_found_out() {
+    let report = Bad::start(Fault::Type).examine(&[]);
+    report.expect("content_type", "failure", "text/html");
+    report.expect("content_length", "failure", "5");
+    report.expect("cache_control", "warning", "none");
+    report.expect("accel_buffering", "warning", "none");
+    assert_eq!(report.outcome("resumption"), "not_checked");
+    assert_eq!(report.status, Some(1));
+}
+
+#[test]
+fn a_status_that_ends_an_event_source_is_found_out() {
+    let served = start();
+    let url = format!("http://{}/nowhere", served.address());
+    let report = examine(&url, None, &[]);
+    report.expect("status", "failure", "404");
+    assert_eq!(report.status, Some(1));
+}
+
+#[test]
+fn an_end_in_silence_is_found_out() {
+    let bad = Bad::start(Fault::Ends);
+    let report = examine(&bad.url("/stream"), None, &["--idle", "60"]);
+    report.expect("idle_cut_off", "failure", "of silence");
+    assert_eq!(report.outcome("buffering"), "not_checked");
+}
+
+#[test]
+fn events_without_ids_are_found_out() {
+    let report = Bad::start(Fault::NoIds).examine(&[]);
+    report.expect("ids", "failure", "without ids");
+    assert_eq!(report.outcome("resumption"), "not_checked");
+    assert_ne!(report.outcome("buffering"), "failure");
+}
+
+#[test]
+fn a_server_that_resumes_nothing_is_found_out() {
+    let report = Bad::start(Fault::NoHistory).examine(&["--origin", "https://app.example"]);
+    assert_eq!(report.outcome("ids"), "ok");
+    report.expect("resumption", "failure", "2 of 3 events did not come");
+    report.expect("resumption_by_query", "warning", "did not come");
+    report.expect("unknown_id", "warning", "silence");
+    report.expect("cors", "failure", "nothing allows");
+    report.expect("preflight", "warning", "");
+}
+
+#[test]
+fn forged_fields_and_events_are_found_out() {
+    let report = Bad::start(Fault::Injection).examine(&[]);
+    for part in ["LF in data", "CR in names", "CR LF in ids"] {
+        report.expect("injection", "failure", part);
+    }
+}
+
+#[test]
+fn redirects_are_followed_and_told() {
+    let bad = Bad::start(Fault::NoHistory);
+    let report = examine(&bad.url("/moved"), None, &["--idle", "0"]);
+    report.expect("redirect", "warning", "302 to ");
+    assert_eq!(report.outcome("status"), "ok");
+    let report = examine(&bad.url("/circle"), None, &["--idle", "0"]);
+    report.expect("redirect", "failure", "more than 10");
+}
+
+#[test]
+fn warnings_count_when_they_are_to() {
+    let bad = Bad::start(Fault::NoHistory);
+    let url = bad.url("/stream");
+    let report = examine(&url, None, &["--idle", "0"]);
+    assert_eq!(report.status, Some(0), "{}", report.body);
+    assert!(report.body["warnings"].as_u64() > Some(0));
+    assert_eq!(
+        examine(&url, None, &["--idle", "0", "--strict"]).status,
+        Some(1)
+    );
+}
+
+// ---- servers that do one thing wrong ------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// Passes on what is published five events at a time.
+    Clumps,
+    /// Passes on what is published once it is 64 KiB.
+    Buffer,
+    Type,
+    /// Ends a stream after 1.5 s.
+    Ends,
+    NoIds,
+    NoHistory,
+    /// Writes data, names and ids as they are.
+    Injection,
+}
+
+/// A server on a thread for each connection, which ends with the test.
+struct Bad {
+    address: SocketAddr,
+}
+
+#[derive(Default)]
+struct Streams {
+    open: Vec<TcpStream>,
+    held: Vec<u8>,
+    published: usize,
+}
+
+impl Bad {
+    fn start(fault: Fault) -> Bad {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let streams = Arc::new(Mutex::new(Streams::default()));
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let streams = streams.clone();
+                thread::spawn(move || serve(socket, fault, &streams));
+            }
+        });
+        Bad { address }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn examine(&self, more: &[&str]) -> Report {
+        let mut arguments = vec!["--idle", "0"];
+        arguments.extend(more);
+        let (url, publish_url) = (self.url("/stream"), self.url("/publish"));
+        examine(&url, Some(&publish_url), &arguments)
+    }
+}
+
+/// Takes one request, badly.
+fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Option<()> {
+    let mut reader = BufReader::new(socket.try_clone().ok()?);
+    let mut request = String::new();
+    reader.read_line(&mut request).ok()?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut words = request.split(' ');
+    match (words.next()?, words.next()?) {
+        ("POST", _) => {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).ok()?;
+            streams
+                .lock()
+                .unwrap()
+                .publish(fault, &serde_json::from_slice(&body).ok()?);
+            let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            socket.write_all(answer.as_bytes()).ok()
+        }
+        ("GET", path @ ("/moved" | "/circle")) => {
+            let target = if path == "/moved" { "/stream" } else { path };
+            let answer = format!(
+                "HTTP/1.1 302 Found\r\nLocation: {target}\r\nConnection: close\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            socket.write_all(answer.as_bytes()).ok()
+        }
+        (_, _) if fault == Fault::Type => {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\
+                          Connection: close\r\n\r\nhello";
+            socket.write_all(answer.as_bytes()).ok()
+        }
+        (method, _) => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                        Cache-Control: no-cache\r\nConnection: close\r\n\r\n";
+            socket.write_all(head.as_bytes()).ok()?;
+            if method != "GET" {
+                return None;
+            }
+            // Whoever has the first byte hears what is published from then on.
+            let mut all = streams.lock().unwrap();
+            socket.write_all(b":\n\n").ok()?;
+            if fault == Fault::Ends {
+                drop(all);
+                // Nothing comes; the time-out is what is waited for.
+                socket
+                    .set_read_timeout(Some(Duration::from_millis(1500)))
+                    .ok()?;
+                let _ = socket.read(&mut [0]);
+                return None;
+            }
+            all.open.push(socket);
+            Some(())
+        }
+    }
+}
+
+impl Streams {
+    fn publish(&mut self, fault: Fault, message: &Value) {
+        self.published += 1;
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        let (name, data) = (text("event"), text("data"));
+        let number = self.published.to_string();
+        let id = message["id"].as_str().unwrap_or(&number);
+        let frame = match fault {
+            Fault::NoIds => format!("data: {data}\n\n"),
+            Fault::Injection => format!("id: {id}\nevent: {name}\ndata: {data}\n\n"),
+            _ => format!(
+                "id: {number}\ndata: {}\n\n",
+                data.replace(['\r', '\n'], " ")
+            ),
+        };
+        self.held.extend_from_slice(frame.as_bytes());
+        let is_held = match fault {
+            Fault::Clumps => !self.published.is_multiple_of(5),
+            Fault::Buffer => self.held.len() < 64 << 10,
+            _ => false,
+        };
+        if is_held {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.open
+            .retain_mut(|stream| stream.write_all(&held).is_ok());
+    }
+}
