@@ -155,6 +155,12 @@ pub mod internals {
     pub mod id;
     pub mod log;
 
+    /// What of access reads untrusted text.
+    #[cfg(feature = "server")]
+    pub mod access {
+        pub use crate::server::access::internals::*;
+    }
+
     /// Publishers' JSON.
     #[cfg(feature = "server")]
     pub mod message {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use super::keys::{Key, Keys};
+use super::access::{Access, Settings};
 use super::live::{Live, Rules};
 use super::origin::Hosts;
 use super::pattern::Pattern;
@@ -25,7 +25,7 @@ pub struct Config {
     send_buffer_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
     publish_rate_per_address: Option<Rate>,
-    keys: Keys,
+    pub(super) access: Settings,
     /// The names of a server on loopback besides loopback's own.
     loopback_hosts: Option<Vec<String>>,
 }
@@ -49,7 +49,7 @@ impl Config {
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
             publish_rate_per_address: None,
-            keys: Keys::default(),
+            access: Settings::default(),
             loopback_hosts: None,
         }
     }
@@ -119,32 +119,10 @@ impl Config {
         self
     }
 
-    /// The key that POST needs. Default: none. Once there is one of the two
-    /// keys, whatever needs the other is open to nobody.
-    #[must_use]
-    pub fn publish_key(mut self, key: Key) -> Config {
-        self.keys.publish = Some(key);
-        self
-    }
-
-    /// The key that DELETE, `/stats`, the names of the channels and their
-    /// clients need; it may publish as well. Default: none.
-    #[must_use]
-    pub fn admin_key(mut self, key: Key) -> Config {
-        self.keys.admin = Some(key);
-        self
-    }
-
-    /// Whether any key was given.
-    #[must_use]
-    pub fn has_keys(&self) -> bool {
-        !self.keys.are_none()
-    }
-
     /// For a server that listens on loopback alone: what browsers send is
     /// refused when they ask for another host than loopback or one of `hosts`
-    /// (`421`, which ends DNS rebinding), and, without keys, when a page from
-    /// elsewhere wants to publish or to manage (`403`). Default: nothing is
+    /// (`421`, which ends DNS rebinding), and, without keys and tokens, when a page
+    /// from elsewhere wants to publish or to manage (`403`). Default: nothing is
     /// refused.
     #[must_use]
     pub fn loopback_for(mut self, hosts: impl IntoIterator<Item = String>) -> Config {
@@ -193,12 +171,14 @@ impl Config {
 
     /// The part that may change while the server runs.
     pub(super) fn rules(&self) -> Rules {
+        let access = Access::new(self.access.clone());
         Rules {
-            keys: self.keys.clone(),
             hosts: self.loopback_hosts.clone().map(|named| Hosts {
                 named,
-                has_keys: self.has_keys(),
+                origins: self.access.origins.clone(),
+                has_keys: access.is_secured(),
             }),
+            access,
             publish_rate_per_address: self.publish_rate_per_address,
         }
     }
@@ -206,7 +186,7 @@ impl Config {
     fn server_of(&self, channels: &ChannelManager) -> Server {
         let live = Live::new(self.rules());
         let engine = Engine::builder().channels(channels).threads(self.threads);
-        let mut engine = cors::open(engine.limits(self.limits.clone()));
+        let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
         if let Some(bytes) = self.send_buffer_bytes {
             engine = engine.send_buffer_bytes(bytes);
         }

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 
+use super::access::Refused;
 use super::subscribe::STREAM_CHANNELS_MAX;
 use crate::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
@@ -12,6 +13,7 @@ pub(super) enum Problem {
     Channel(ChannelError),
     Publish(PublishError),
     Body(BodyError),
+    Refused(Refused),
     Request {
         status: u16,
         code: &'static str,
@@ -25,6 +27,7 @@ impl IntoResponse for Problem {
             Problem::Channel(error) => error.into_response(),
             Problem::Publish(error) => error.into_response(),
             Problem::Body(error) => error.into_response(),
+            Problem::Refused(refused) => refused.into_response(),
             Problem::Request {
                 status,
                 code,
@@ -49,6 +52,12 @@ impl From<PublishError> for Problem {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         Problem::Body(error)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Problem::Refused(refused)
     }
 }
 
@@ -155,6 +164,22 @@ impl Problem {
     pub(super) fn empty_batch() -> Problem {
         let message = "the batch has no events: send one a line";
         Problem::new(400, "batch_empty", message)
+    }
+
+    // ---- tickets ----
+
+    pub(super) fn ticket_too_large(bytes_max: usize) -> Problem {
+        let message = format!("what a ticket is for has at most {bytes_max} bytes: say less");
+        Problem::new(413, "ticket_too_large", message)
+    }
+
+    pub(super) fn ticket_of_nothing() -> Problem {
+        let message = "say what the ticket is for, as in {\"subscribe\": [\"news\", \"user.7.*\"]}";
+        Problem::new(400, "ticket_channels_missing", message)
+    }
+
+    pub(super) fn pattern(error: impl Display) -> Problem {
+        Problem::new(400, "pattern_invalid", error.to_string())
     }
 
     // ---- the server's own state ----

@@ -4,13 +4,14 @@
 //! itself, as it would a cookie: whoever has it was given it. Once there is
 //! any key nothing but subscribing, `/` with its page's files, `/health` and the
 //! browser's client is open. A key is never written anywhere: not to a log, not
-//! into an answer, not by `{:?}`.
+//! into an answer, not by `{:?}`. What a key gives is for `access` to say.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use crate::{Request, Response};
+use super::access::bearer_of;
+use crate::Request;
 
 /// A secret that its holder sends as `Authorization: Bearer KEY`.
 ///
@@ -60,7 +61,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What a key is needed for.
+/// What a route is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Right {
     /// POST
@@ -69,7 +70,14 @@ pub(super) enum Right {
     Manage,
 }
 
-/// The server's keys. With none, everybody may do everything.
+/// Who has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    Publisher,
+    Admin,
+}
+
+/// The server's keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
     pub(super) publish: Option<Key>,
@@ -82,50 +90,18 @@ impl Keys {
         self.publish.is_none() && self.admin.is_none()
     }
 
-    /// Refuses who has not the right.
-    pub(super) fn check(&self, right: Right, request: &Request) -> Result<(), Response> {
-        if self.are_none() {
-            return Ok(());
-        }
-        let given = request.header("authorization").and_then(bearer);
-        let Some(given) = given else {
-            return Err(key_missing(right));
-        };
+    /// Whose key came with a request.
+    pub(super) fn holder(&self, request: &Request) -> Option<Holder> {
+        let given = bearer_of(request)?;
         let is = |key: &Option<Key>| key.as_ref().is_some_and(|key| key.is(given));
         // Both are compared, so that time does not tell which one it is.
         let (is_publish, is_admin) = (is(&self.publish), is(&self.admin));
-        match is_admin || (is_publish && right == Right::Publish) {
-            true => Ok(()),
-            false => Err(key_wrong(right)),
+        match (is_admin, is_publish) {
+            (true, _) => Some(Holder::Admin),
+            (false, true) => Some(Holder::Publisher),
+            (false, false) => None,
         }
     }
-}
-
-/// The key in `Bearer KEY`; the scheme's case does not matter (RFC 9110
-/// section 11.1).
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, key) = authorization.split_once(' ')?;
-    let key = key.trim();
-    (scheme.eq_ignore_ascii_case("Bearer") && !key.is_empty()).then_some(key)
-}
-
-fn needed(right: Right) -> &'static str {
-    match right {
-        Right::Publish => "publishing needs the publish key or the admin key",
-        Right::Manage => "looking and managing need the admin key",
-    }
-}
-
-fn key_missing(right: Right) -> Response {
-    let message = format!("{}: send Authorization: Bearer KEY", needed(right));
-    let response = Response::error(401, "key_missing", &message);
-    let response = response.with_header("WWW-Authenticate", "Bearer");
-    response.expect("this can be a header")
-}
-
-fn key_wrong(right: Right) -> Response {
-    let message = format!("{}, and the key that was sent is none", needed(right));
-    Response::error(403, "key_wrong", &message)
 }
 
 #[cfg(test)]
@@ -152,19 +128,5 @@ mod tests {
         };
         let shown = format!("{keys:?}");
         assert!(!shown.contains("cret"), "{shown}");
-    }
-
-    #[test]
-    fn a_key_is_what_follows_bearer() {
-        for (header, key) in [
-            ("Bearer k", Some("k")),
-            ("bearer  k ", Some("k")),
-            ("Bearer", None),
-            ("Bearer ", None),
-            ("Basic k", None),
-            ("k", None),
-        ] {
-            assert_eq!(bearer(header), key, "{header}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! How much one address may publish.
+//! How much one address may do: publish, send forged tokens.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,7 +12,7 @@ use crate::{Bucket, Rate};
 /// many addresses is not held up by counting them.
 const ADDRESSES_MAX: usize = 100_000;
 
-/// The buckets of those who have published lately.
+/// The buckets of those who have done it lately.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
     buckets: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
@@ -31,7 +31,7 @@ impl Limiter {
         }
     }
 
-    /// Takes note that `address` publishes `events`. Without a rate nothing is
+    /// Takes note of so many events from `address`. Without a rate nothing is
     /// limited, and nobody remembered.
     ///
     /// # Errors
@@ -50,6 +50,21 @@ impl Limiter {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether one more would be admitted. Takes note of nothing.
+    ///
+    /// # Errors
+    /// When not; says after what time it would.
+    #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
+    pub(super) fn has_room(&self, rate: Option<Rate>, address: IpAddr) -> Result<(), Duration> {
+        let Some(rate) = rate else {
+            return Ok(());
+        };
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.get(&one_for_a_network(address)).copied();
+        bucket.map_or(Ok(()), |mut bucket| bucket.draw(rate, 1, now_ms))
     }
 
     fn admit_at(

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::access::{Access, Office};
 use super::config::Config;
-use super::keys::{Keys, Right};
+use super::keys::Right;
 use super::limiter::Limiter;
 use super::origin::Hosts;
 use crate::{ChannelManager, IntoResponse, Rate, Request, Response};
@@ -16,7 +17,7 @@ use crate::{ChannelManager, IntoResponse, Rate, Request, Response};
 /// What holds for requests.
 #[derive(Debug)]
 pub(super) struct Rules {
-    pub(super) keys: Keys,
+    pub(super) access: Access,
     /// Of a server on loopback.
     pub(super) hosts: Option<Hosts>,
     pub(super) publish_rate_per_address: Option<Rate>,
@@ -27,6 +28,7 @@ pub(super) struct Rules {
 pub(super) struct Live {
     rules: Arc<ArcSwap<Rules>>,
     pub(super) limiter: Limiter,
+    pub(super) office: Office,
 }
 
 impl Live {
@@ -34,6 +36,7 @@ impl Live {
         Live {
             rules: Arc::new(ArcSwap::from_pointee(rules)),
             limiter: Limiter::new(),
+            office: Office::new(),
         }
     }
 
@@ -48,9 +51,16 @@ impl Live {
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> impl Fn(&Request) -> Response + Send + Sync + 'static {
         let live = self.clone();
-        move |request| match live.rules().keys.check(right, request) {
-            Ok(()) => handler(request).into_response(),
-            Err(refused) => refused,
+        move |request| {
+            let access = &live.rules().access;
+            let may = match right {
+                Right::Publish => access.publish(request, request.param("channel"), &live.office),
+                Right::Manage => access.manage(request),
+            };
+            match may {
+                Ok(()) => handler(request).into_response(),
+                Err(refused) => refused.into_response(),
+            }
         }
     }
 }
@@ -66,7 +76,7 @@ impl Reloader {
     /// Has the server go on with another configuration. Nobody is
     /// disconnected.
     ///
-    /// Keys, hosts and rates hold from the next request on. Channels are given
+    /// Keys, tokens, origins, hosts and rates hold from the next request on. Channels are given
     /// their options as [`Channel::set_options`](crate::Channel::set_options)
     /// does. How many channels and threads there may be stays as the server
     /// was made, and so do the engine's limits: these are for

@@ -16,6 +16,7 @@
 //! The builder that [`Config::engine`] gives takes more routes: a program can
 //! have this interface and its own on one port.
 
+pub(crate) mod access;
 mod assets;
 mod choice;
 mod clerk;
@@ -39,7 +40,9 @@ use errors::Problem;
 use keys::Right;
 use live::Live;
 
+pub use access::{TokenKeyError, TokenKeys, redact};
 pub use config::{Config, channel_options};
+pub use cors::{AllowedOrigin, OriginError};
 pub use keys::{Key, KeyError};
 pub use live::Reloader;
 pub use pattern::{Pattern, PatternError};
@@ -54,7 +57,8 @@ pub struct Server {
 }
 
 fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteError> {
-    let (one, all) = (live.clone(), live.clone());
+    let (one, all, tickets) = (live.clone(), live.clone(), live.clone());
+    let (to_subscribe, to_several) = (live.clone(), live.clone());
     let to_one = move |request: &Request| publish::to_one(request, &one);
     let to_all = move |request: &Request| publish::to_all(request, &all);
     let clerk = Clerk::hire();
@@ -66,10 +70,13 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
     let engine = assets::routes(engine)?;
     page::routes(engine, live, HINT)?
         .get("/health", manage::health)?
-        .get("/events", subscribe::several)?
-        .get("/channels/{channel}", subscribe::one)?
+        .get("/events", move |r| subscribe::several(r, &to_several))?
+        .get("/channels/{channel}", move |r| subscribe::one(r, &to_subscribe))?
         .post("/channels/{channel}", live.guard(Right::Publish, to_one))?
         .post("/channels", live.guard(Right::Publish, to_all))?
+        .post("/tickets", move |request: &Request| {
+            tickets.rules().access.ticket(request, &tickets.office)
+        })?
         .delete("/channels/{channel}", manage(manage::remove))?
         .get("/channels", look(manage::names))?
         .delete("/channels", look(manage::remove_empty))?
@@ -96,6 +103,7 @@ GET    /channels/{channel}               its stream
 GET    /events?channel=a&channel=b       one stream of several channels
 POST   /channels/{channel}               publish: JSON {\"event\": ..., \"data\": ...} or text
 POST   /channels                         publish to every channel
+POST   /tickets                          a ticket that opens one stream
 GET    /channels                         the channels' names
 GET    /channels/{channel}/clients       who is there
 DELETE /channels/{channel}?finish        end a channel

@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 
+use super::cors::Origins;
 use crate::{Method, Request, Response};
 
 /// The names by which browsers may ask for this server, and from which pages
@@ -17,8 +18,10 @@ use crate::{Method, Request, Response};
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     pub(super) named: Vec<String>,
-    /// Whether keys protect what changes anything; then it does not matter
-    /// which page sends them.
+    /// Those whose pages were said to be allowed.
+    pub(super) origins: Origins,
+    /// Whether keys or tokens protect what changes anything; then it does not
+    /// matter which page sends them.
     pub(super) has_keys: bool,
 }
 
@@ -45,7 +48,7 @@ impl Hosts {
             // `null` is a page without an origin, which any page can make.
             Some(origin) => origin
                 .split_once("://")
-                .is_none_or(|(_, host)| !self.is_ours(host)),
+                .is_none_or(|(_, host)| !self.is_ours(host) && !self.origins.is_listed(origin)),
             None => site == Some("cross-site"),
         };
         is_foreign.then(origin_not_allowed)
@@ -101,6 +104,7 @@ mod tests {
     fn loopback_and_what_was_named_is_ours() {
         let hosts = Hosts {
             named: vec!["push.example.com".into()],
+            origins: Origins::default(),
             has_keys: false,
         };
         for ours in [

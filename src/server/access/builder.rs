@@ -1,0 +1,181 @@
+//! What [`Config`] takes about access.
+
+use std::time::Duration;
+
+use super::credential::TICKET;
+use super::redact::is_harmless;
+use super::{Checks, Places, Settings, TokenKeys};
+use crate::Rate;
+use crate::server::cors::{AllowedOrigin, Origins};
+use crate::server::keys::Keys;
+use crate::server::{Config, Key, Pattern};
+
+/// How long a ticket is good for, unless told otherwise.
+const TICKET_TIME: Duration = Duration::from_secs(30);
+/// How many tickets there may be at once, unless told otherwise.
+const TICKETS_MAX: usize = 10_000;
+/// How far clocks may differ, unless told otherwise.
+const LEEWAY_S: f64 = 10.0;
+/// How many forged tokens a second are verified for an address, unless told
+/// otherwise.
+const FORGED_PER_SECOND: f64 = 10.0;
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            keys: Keys::default(),
+            token_keys: TokenKeys::default(),
+            checks: Checks {
+                audiences: Vec::new(),
+                issuers: Vec::new(),
+                leeway_s: LEEWAY_S,
+                needs_expiry: true,
+            },
+            places: Places {
+                parameter: "token".into(),
+                cookie: None,
+            },
+            public: Vec::new(),
+            ticket_time: TICKET_TIME,
+            tickets_max: TICKETS_MAX,
+            forged_per_address: Some(Rate::per_second(FORGED_PER_SECOND)),
+            origins: Origins::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The key that POST needs. Default: none. Once there is one of the two
+    /// keys, whatever needs the other is open to nobody.
+    #[must_use]
+    pub fn publish_key(mut self, key: Key) -> Config {
+        self.access.keys.publish = Some(key);
+        self
+    }
+
+    /// The key that DELETE, `/stats`, the names of the channels and their
+    /// clients need; it may publish as well. Default: none.
+    #[must_use]
+    pub fn admin_key(mut self, key: Key) -> Config {
+        self.access.keys.admin = Some(key);
+        self
+    }
+
+    /// Whether any key was given.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.access.keys.are_none()
+    }
+
+    /// The keys that tokens are verified with. With any, channels are closed:
+    /// subscribing needs a token that lists the channel, a ticket or a key,
+    /// unless the channel [is public](Config::public_for); publishing needs a
+    /// key, or a token that lists the channel. Default: none.
+    #[must_use]
+    pub fn token_keys(mut self, keys: TokenKeys) -> Config {
+        self.access.token_keys = keys;
+        self
+    }
+
+    /// For whom tokens are: one of these has to be in `aud`. Default: nobody,
+    /// and then a token has no `aud`.
+    #[must_use]
+    pub fn token_audiences(mut self, names: impl IntoIterator<Item = String>) -> Config {
+        self.access.checks.audiences = names.into_iter().collect();
+        self
+    }
+
+    /// Who makes tokens: `iss` has to be one of these. Default: whoever has a
+    /// key.
+    #[must_use]
+    pub fn token_issuers(mut self, names: impl IntoIterator<Item = String>) -> Config {
+        self.access.checks.issuers = names.into_iter().collect();
+        self
+    }
+
+    /// How far the clocks of this server and of those who make tokens may
+    /// differ. Default: 10 s.
+    #[must_use]
+    pub fn token_leeway(mut self, time: Duration) -> Config {
+        self.access.checks.leeway_s = time.as_secs_f64();
+        self
+    }
+
+    /// Whether tokens have to have an `exp`. Default: yes.
+    #[must_use]
+    pub fn token_needs_expiry(mut self, needs: bool) -> Config {
+        self.access.checks.needs_expiry = needs;
+        self
+    }
+
+    /// The cookie that a token may come in. Default: none.
+    #[must_use]
+    pub fn token_cookie(mut self, name: &str) -> Config {
+        self.access.places.cookie = Some(name.into());
+        self
+    }
+
+    /// The query's parameter that a token may come in. Default: `token`.
+    ///
+    /// # Panics
+    /// When [`is_token_parameter`](Config::is_token_parameter) says that it
+    /// cannot be one.
+    #[must_use]
+    pub fn token_parameter(mut self, name: &str) -> Config {
+        assert!(
+            Config::is_token_parameter(name),
+            "`{name}` is a parameter of the server's own"
+        );
+        self.access.places.parameter = name.into();
+        self
+    }
+
+    /// Whether a parameter of this name may hold a token: those that the server
+    /// has a use for may not, for their values are logged.
+    #[must_use]
+    pub fn is_token_parameter(name: &str) -> bool {
+        let is_ours = is_harmless(name) || name.starts_with("meta.") || name == TICKET;
+        !name.is_empty() && !is_ours
+    }
+
+    /// Whether everybody may subscribe to the channels whose names match; of
+    /// several patterns that do, the first one added counts. Default: no
+    /// channel is public once there are keys for tokens, and all are before.
+    #[must_use]
+    pub fn public_for(mut self, pattern: Pattern, is_public: bool) -> Config {
+        self.access.public.push((pattern, is_public));
+        self
+    }
+
+    /// How long a ticket is good for. Default: 30 s.
+    #[must_use]
+    pub fn ticket_time(mut self, time: Duration) -> Config {
+        self.access.ticket_time = time;
+        self
+    }
+
+    /// How many tickets may be out at once, used or not; one more is answered
+    /// `503`. Default: 10,000, of at most 8 KiB each.
+    #[must_use]
+    pub fn tickets_max(mut self, tickets: usize) -> Config {
+        self.access.tickets_max = tickets;
+        self
+    }
+
+    /// How many tokens that turn out to be forged are verified for one address
+    /// (of IPv6: one network of 64 bits); then `429` is answered without looking
+    /// at them. `None`: no limit. Default: 10 a second.
+    #[must_use]
+    pub fn forged_tokens_per_address(mut self, rate: impl Into<Option<Rate>>) -> Config {
+        self.access.forged_per_address = rate.into();
+        self
+    }
+
+    /// The origins whose pages may read what is answered, and use cookies.
+    /// Default: pages of any origin may read, and none may use cookies.
+    #[must_use]
+    pub fn allow_origins(mut self, origins: impl IntoIterator<Item = AllowedOrigin>) -> Config {
+        self.access.origins = origins.into_iter().collect();
+        self
+    }
+}

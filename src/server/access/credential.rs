@@ -1,0 +1,118 @@
+//! Where in a request a credential is: `Authorization`, the query, or a cookie,
+//! in this order; the first one that is there counts, right or wrong.
+
+use std::borrow::Cow;
+
+use crate::Request;
+
+/// The query's parameter for a ticket.
+pub(super) const TICKET: &str = "ticket";
+
+/// What was sent, not looked at yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Credential<'a> {
+    /// A key or a token.
+    Bearer(&'a str),
+    Ticket(Cow<'a, str>),
+    Query(Cow<'a, str>),
+    /// Browsers send it by themselves, whichever page has them ask.
+    Cookie(&'a str),
+}
+
+/// Where to look besides `Authorization`.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Places {
+    /// The query's parameter for a token.
+    pub(in crate::server) parameter: Box<str>,
+    pub(in crate::server) cookie: Option<Box<str>>,
+}
+
+impl Places {
+    /// The credential of a request.
+    pub(super) fn find<'a>(&self, request: &'a Request) -> Option<Credential<'a>> {
+        if let Some(text) = bearer_of(request) {
+            return Some(Credential::Bearer(text));
+        }
+        for (name, value) in request.query_pairs() {
+            match &*name {
+                TICKET => return Some(Credential::Ticket(value)),
+                name if *name == *self.parameter => return Some(Credential::Query(value)),
+                _ => {}
+            }
+        }
+        let cookie = cookie(request, self.cookie.as_deref()?)?;
+        Some(Credential::Cookie(cookie))
+    }
+}
+
+/// What a request says after `Authorization: Bearer`.
+pub(in crate::server) fn bearer_of(request: &Request) -> Option<&str> {
+    request.header("authorization").and_then(bearer)
+}
+
+/// The key in `Bearer KEY`; the scheme's case does not matter (RFC 9110
+/// section 11.1).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, key) = authorization.split_once(' ')?;
+    let key = key.trim();
+    (scheme.eq_ignore_ascii_case("Bearer") && !key.is_empty()).then_some(key)
+}
+
+fn cookie<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let lines = request
+        .headers()
+        .filter(|(header, _)| header.eq_ignore_ascii_case("cookie"));
+    let mut texts = lines.filter_map(|(_, line)| str::from_utf8(line).ok());
+    texts.find_map(|text| value_of(text, name))
+}
+
+/// The value of the first cookie of this name in a header `Cookie` (RFC 6265
+/// section 4.2.1); an empty one is none.
+pub(super) fn value_of<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = cookies
+        .split(';')
+        .filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(other, _)| *other == name)?;
+    let unquoted = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
+    Some(unquoted.unwrap_or(value)).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_what_follows_bearer() {
+        for (header, key) in [
+            ("Bearer k", Some("k")),
+            ("bearer  k ", Some("k")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Basic k", None),
+            ("k", None),
+        ] {
+            assert_eq!(bearer(header), key, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        for (cookies, value) in [
+            ("push=a.b.c", Some("a.b.c")),
+            ("x=1; push=a; push=b", Some("a")),
+            ("x=1;push=a=b", Some("a=b")),
+            ("push=\"a\"", Some("a")),
+            ("push=\"", Some("\"")),
+            ("push=; x=push", None),
+            ("push", None),
+            ("Push=a", None),
+            ("xpush=a; push2=b", None),
+            ("x=\"; push=a\"", Some("a\"")),
+            ("", None),
+        ] {
+            assert_eq!(value_of(cookies, "push"), value, "{cookies}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What whoever sent a request may do, and what is known of them.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::ClientId;
+use crate::server::pattern::{Pattern, PatternError};
+
+/// The channels that are meant by some patterns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::server) struct Channels(Vec<Pattern>);
+
+impl Channels {
+    pub(in crate::server) fn all() -> Channels {
+        Channels(vec![Pattern::all()])
+    }
+
+    /// # Errors
+    /// When one of the texts is no pattern.
+    pub(super) fn parse(texts: &[String]) -> Result<Channels, PatternError> {
+        let patterns = texts.iter().map(|text| text.parse());
+        patterns.collect::<Result<_, _>>().map(Channels)
+    }
+
+    pub(in crate::server) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(name))
+    }
+
+    pub(in crate::server) fn has_all(&self) -> bool {
+        self.0.iter().any(|pattern| pattern.covers(&Pattern::all()))
+    }
+
+    /// Whether all that `others` means is meant here too, by one pattern for
+    /// each of theirs.
+    pub(super) fn cover(&self, others: &Channels) -> bool {
+        let covers = |other: &Pattern| self.0.iter().any(|pattern| pattern.covers(other));
+        others.0.iter().all(covers)
+    }
+}
+
+/// What a credential gives to whoever sent it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::server) struct Grant {
+    pub(in crate::server) subscribe: Channels,
+    pub(in crate::server) publish: Channels,
+    /// Whether what the query says of the client is believed.
+    pub(in crate::server) is_believed: bool,
+    /// Whether it is a ticket's, which is good for its own channels alone.
+    pub(super) is_ticket: bool,
+    pub(in crate::server) client: Option<ClientId>,
+    pub(in crate::server) metadata: Option<Map<String, Value>>,
+    /// From when on it is worth nothing, in seconds since 1970.
+    pub(super) expires_at_s: Option<f64>,
+    /// How long a stream may last.
+    pub(super) stream_time: Option<Duration>,
+}
+
+impl Grant {
+    /// Of whoever has a key, and of everybody where none is needed.
+    pub(in crate::server) fn everything() -> Grant {
+        Grant {
+            subscribe: Channels::all(),
+            publish: Channels::all(),
+            is_believed: true,
+            ..Grant::default()
+        }
+    }
+
+    pub(super) fn has_expired(&self, now_s: f64) -> bool {
+        self.expires_at_s.is_some_and(|expires| expires <= now_s)
+    }
+
+    /// How long a stream may last that is opened now.
+    pub(super) fn time_left(&self, now_s: f64) -> Option<Duration> {
+        // What is beyond a `Duration` never comes.
+        let left = |expires: f64| Duration::try_from_secs_f64((expires - now_s).max(0.0)).ok();
+        let until_expiry = self.expires_at_s.and_then(left);
+        match (until_expiry, self.stream_time) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channels(texts: &[&str]) -> Channels {
+        let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+        Channels::parse(&texts).unwrap()
+    }
+
+    #[test]
+    fn channels_cover_what_is_narrower() {
+        let mine = channels(&["news", "user.7.*"]);
+        for (others, are_covered) in [
+            (&[][..], true),
+            (&["news"], true),
+            (&["user.7.*", "user.7.inbox", "user.7.a.*"], true),
+            (&["news*"], false),
+            (&["user.*"], false),
+            (&["news", "user.8"], false),
+            (&["*"], false),
+        ] {
+            assert_eq!(mine.cover(&channels(others)), are_covered, "{others:?}");
+        }
+        assert!(Channels::all().cover(&channels(&["*", "a"])));
+        assert!(Channels::all().has_all() && !mine.has_all());
+    }
+
+    #[test]
+    fn a_stream_lasts_until_the_first_of_its_limits() {
+        let mut grant = Grant::everything();
+        assert_eq!(grant.time_left(10.0), None);
+        grant.stream_time = Some(Duration::from_secs(5));
+        assert_eq!(grant.time_left(10.0), Some(Duration::from_secs(5)));
+        grant.expires_at_s = Some(12.5);
+        assert_eq!(grant.time_left(10.0), Some(Duration::from_millis(2500)));
+        assert_eq!(grant.time_left(20.0), Some(Duration::ZERO));
+        assert!(!grant.has_expired(12.0) && grant.has_expired(12.5));
+        grant.stream_time = None;
+        grant.expires_at_s = Some(1e300);
+        assert_eq!(grant.time_left(20.0), None);
+    }
+}

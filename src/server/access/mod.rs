@@ -1,0 +1,313 @@
+//! Who a request is from, and what it may do.
+//!
+//! A request has at most one credential: a key, a token, a ticket. It comes to a
+//! [`Grant`], against which every right is held; without tokens configured,
+//! everybody may subscribe, and without keys as well, everybody may do
+//! everything. Keys and tickets are compared, tokens verified; nothing is made
+//! for a request before it may.
+
+mod builder;
+mod credential;
+mod grant;
+mod redact;
+mod refused;
+mod ticket;
+mod token;
+mod token_keys;
+
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::cors::Origins;
+use super::errors::Problem;
+use super::keys::{Holder, Keys};
+use super::limiter::Limiter;
+use super::pattern::Pattern;
+use crate::{Method, Rate, Request, Response};
+use credential::Credential;
+use ticket::Tickets;
+use token::Verifier;
+
+pub(super) use credential::{Places, bearer_of};
+pub(super) use grant::Grant;
+pub use redact::redact;
+pub(super) use refused::Refused;
+pub(super) use token::Checks;
+pub use token_keys::{TokenKeyError, TokenKeys};
+
+/// What the configuration says of access.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) keys: Keys,
+    pub(super) token_keys: TokenKeys,
+    pub(super) checks: Checks,
+    pub(super) places: Places,
+    /// The first that matches counts.
+    pub(super) public: Vec<(Pattern, bool)>,
+    pub(super) ticket_time: Duration,
+    pub(super) tickets_max: usize,
+    pub(super) forged_per_address: Option<Rate>,
+    pub(super) origins: Origins,
+}
+
+/// What holds for requests.
+#[derive(Debug)]
+pub(super) struct Access {
+    settings: Settings,
+    /// With it, channels are closed to whoever has no credential for them.
+    verifier: Option<Verifier>,
+}
+
+/// What stays when the configuration changes.
+#[derive(Clone, Debug)]
+pub(super) struct Office {
+    tickets: Tickets,
+    forged: Limiter,
+}
+
+impl Office {
+    pub(super) fn new() -> Office {
+        Office {
+            tickets: Tickets::new(),
+            forged: Limiter::new(),
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn new(settings: Settings) -> Access {
+        let keys = &settings.token_keys;
+        let verifier =
+            (!keys.is_empty()).then(|| Verifier::new(keys.clone(), settings.checks.clone()));
+        Access { settings, verifier }
+    }
+
+    pub(super) fn origins(&self) -> &Origins {
+        &self.settings.origins
+    }
+
+    /// Whether something is needed to publish and to manage.
+    pub(super) fn is_secured(&self) -> bool {
+        self.verifier.is_some() || !self.settings.keys.are_none()
+    }
+
+    /// Whether a parameter of the query is a token, and nothing else's business.
+    pub(super) fn is_token_parameter(&self, name: &str) -> bool {
+        self.verifier.is_some() && *name == *self.settings.places.parameter
+    }
+
+    // ---- rights ----
+
+    /// Lets somebody manage, and look at what there is.
+    pub(super) fn manage(&self, request: &Request) -> Result<(), Refused> {
+        let needed = "looking and managing need the admin key";
+        match self.settings.keys.holder(request) {
+            _ if !self.is_secured() => Ok(()),
+            Some(Holder::Admin) => Ok(()),
+            None if bearer_of(request).is_none() => Err(Refused::Missing {
+                code: "key_missing",
+                needed,
+            }),
+            _ => Err(Refused::KeyWrong { needed }),
+        }
+    }
+
+    /// Lets somebody publish to a channel, or to all of them.
+    pub(super) fn publish(
+        &self,
+        request: &Request,
+        channel: Option<&str>,
+        office: &Office,
+    ) -> Result<(), Refused> {
+        let grant = self.changer(request, office, PUBLISHING)?;
+        let may = match channel {
+            Some(name) => grant.publish.has(name),
+            None => grant.publish.has_all(),
+        };
+        let name = channel.map(str::to_owned);
+        may.then_some(()).ok_or(Refused::Channel { name })
+    }
+
+    /// Lets somebody subscribe to these channels; says what is known of them.
+    pub(super) fn subscribe(
+        &self,
+        request: &Request,
+        channels: &[Cow<'_, str>],
+        office: &Office,
+    ) -> Result<Arc<Grant>, Refused> {
+        let grant = match self.settings.places.find(request) {
+            Some(Credential::Ticket(ticket)) => {
+                let is_used = *request.method() != Method::Head;
+                Some(office.tickets.take(&ticket, is_used)?)
+            }
+            credential => self.verified(request, credential, office)?,
+        };
+        let is_open = |name: &str| self.verifier.is_none() || self.is_public(name);
+        let is_known = grant.is_some();
+        let grant = grant.unwrap_or_else(|| Arc::new(self.of_nobody()));
+        let may = |name: &str| grant.subscribe.has(name) || (is_open(name) && !grant.is_ticket);
+        match channels.iter().find(|name| !may(name)) {
+            None => Ok(grant),
+            Some(name) if is_known => Err(Refused::Channel {
+                name: Some(name.to_string()),
+            }),
+            Some(_) => Err(Refused::Missing {
+                code: "token_missing",
+                needed: "this channel needs a token, or a ticket, that lists it",
+            }),
+        }
+    }
+
+    /// Makes a ticket: `POST /tickets`.
+    pub(super) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
+        let maker = self.changer(request, office, MAKING_TICKETS)?;
+        let grant = Arc::new(ticket::wished(request, &maker)?);
+        let Settings {
+            ticket_time,
+            tickets_max,
+            ..
+        } = self.settings;
+        let ticket = office.tickets.make(grant, ticket_time, tickets_max)?;
+        Ok(ticket::handed_out(&ticket, ticket_time))
+    }
+
+    // ---- credentials ----
+
+    /// Who wants to change something: for that no ticket is enough, nor nothing.
+    fn changer(
+        &self,
+        request: &Request,
+        office: &Office,
+        needed: Needed,
+    ) -> Result<Arc<Grant>, Refused> {
+        if !self.is_secured() {
+            return Ok(Arc::new(Grant::everything()));
+        }
+        let credential = self.settings.places.find(request);
+        let is_ticket = matches!(credential, Some(Credential::Ticket(_)));
+        let credential = credential.filter(|_| !is_ticket);
+        if let Some(grant) = self.verified(request, credential, office)? {
+            return Ok(grant);
+        }
+        Err(match (&self.verifier, bearer_of(request)) {
+            (None, None) => Refused::Missing {
+                code: "key_missing",
+                needed: needed.key,
+            },
+            (None, Some(_)) => Refused::KeyWrong { needed: needed.key },
+            (Some(_), _) => Refused::Missing {
+                code: "token_missing",
+                needed: needed.token,
+            },
+        })
+    }
+
+    /// What a key or a token gives; `None` without one, and for one that counts
+    /// for nothing here.
+    fn verified(
+        &self,
+        request: &Request,
+        credential: Option<Credential<'_>>,
+        office: &Office,
+    ) -> Result<Option<Arc<Grant>>, Refused> {
+        if self.settings.keys.holder(request).is_some() {
+            return Ok(Some(Arc::new(Grant::everything())));
+        }
+        let Some(verifier) = &self.verifier else {
+            return Ok(None);
+        };
+        let token: Cow<'_, str> = match credential {
+            // A key that was mistyped is told so.
+            Some(Credential::Bearer(text))
+                if !token::has_shape(text) && !self.settings.keys.are_none() =>
+            {
+                let needed = "this needs a key or a token";
+                return Err(Refused::KeyWrong { needed });
+            }
+            Some(Credential::Bearer(token)) => token.into(),
+            Some(Credential::Query(token)) => token,
+            Some(Credential::Cookie(token)) => {
+                self.check_page(request)?;
+                token.into()
+            }
+            Some(Credential::Ticket(_)) | None => return Ok(None),
+        };
+        let rate = self.settings.forged_per_address;
+        let address = request.client_address().ip();
+        let may_try = || {
+            let room = office.forged.has_room(rate, address);
+            room.map_err(|retry_after| Refused::TooManyForged { retry_after })
+        };
+        let forged = || {
+            // It was found that there is room: this only takes note.
+            let _ = office.forged.admit(rate, address, 1);
+        };
+        let grant = verifier.grant(&token, unix_seconds(), may_try, forged)?;
+        Ok(Some(grant))
+    }
+
+    /// Refuses a cookie that a page from elsewhere may have had sent. One that
+    /// only reads has an `Origin` if it is a page that could see the answer;
+    /// whatever changes something has one in every browser.
+    fn check_page(&self, request: &Request) -> Result<(), Refused> {
+        let host = request.host().unwrap_or_default();
+        let reads = matches!(request.method(), Method::Get | Method::Head);
+        let is_ours = match request.header("origin") {
+            Some(origin) => self.settings.origins.may_have_cookies(origin, host),
+            None => reads && request.header("sec-fetch-site") != Some("cross-site"),
+        };
+        is_ours.then_some(()).ok_or(Refused::Origin)
+    }
+
+    fn is_public(&self, name: &str) -> bool {
+        let mut public = self.settings.public.iter();
+        let found = public.find(|(pattern, _)| pattern.matches(name));
+        found.is_some_and(|(_, is_public)| *is_public)
+    }
+
+    /// Of whoever sent nothing.
+    fn of_nobody(&self) -> Grant {
+        match &self.verifier {
+            None => Grant::everything(),
+            Some(_) => Grant::default(),
+        }
+    }
+}
+
+/// What is told to somebody who needs a credential.
+#[derive(Clone, Copy)]
+struct Needed {
+    key: &'static str,
+    token: &'static str,
+}
+
+const PUBLISHING: Needed = Needed {
+    key: "publishing needs the publish key or the admin key",
+    token: "publishing needs a token that lists the channel in `publish`, or a key",
+};
+
+const MAKING_TICKETS: Needed = Needed {
+    key: "making tickets needs the publish key or the admin key",
+    token: "making tickets needs a token or a key",
+};
+
+impl Grant {
+    /// How long a stream may last that is opened with this.
+    pub(super) fn stream_time_left(&self) -> Option<Duration> {
+        self.time_left(unix_seconds())
+    }
+}
+
+/// The time by the clock of the wall, which tokens go by.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the edge: tokens name points in time"
+)]
+fn unix_seconds() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}

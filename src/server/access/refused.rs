@@ -1,0 +1,159 @@
+//! Why somebody may not. The codes are part of the interface: they never change.
+
+use std::time::Duration;
+
+use crate::{IntoResponse, Response};
+
+/// A credential that is missing, wrong, or not enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Refused {
+    /// No credential, and this is what would do.
+    Missing {
+        code: &'static str,
+        needed: &'static str,
+    },
+    /// A key that is not the one needed.
+    KeyWrong { needed: &'static str },
+    /// A token that cannot be right whenever it comes.
+    TokenInvalid { why: &'static str },
+    TokenExpired,
+    TokenNotYet,
+    TokenAudience,
+    TokenIssuer,
+    /// So many forged tokens came from this address that no more are verified.
+    TooManyForged { retry_after: Duration },
+    TicketUnknown,
+    /// The credential does not list this.
+    Channel { name: Option<String> },
+    /// A ticket that gives more than its maker has.
+    TicketBeyond,
+    TicketsTooMany { retry_after: Duration },
+    /// A cookie came from a page that is not known.
+    Origin,
+}
+
+impl Refused {
+    pub(super) fn invalid(why: &'static str) -> Refused {
+        Refused::TokenInvalid { why }
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Refused::Missing { code, .. } => code,
+            Refused::KeyWrong { .. } => "key_wrong",
+            Refused::TokenInvalid { .. } => "token_invalid",
+            Refused::TokenExpired => "token_expired",
+            Refused::TokenNotYet => "token_not_yet_valid",
+            Refused::TokenAudience => "token_audience",
+            Refused::TokenIssuer => "token_issuer",
+            Refused::TooManyForged { .. } => "too_many_forged",
+            Refused::TicketUnknown => "ticket_unknown",
+            Refused::Channel { .. } => "channel_not_allowed",
+            Refused::TicketBeyond => "ticket_not_allowed",
+            Refused::TicketsTooMany { .. } => "too_many_tickets",
+            Refused::Origin => "origin_not_allowed",
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self {
+            Refused::Missing { .. }
+            | Refused::TokenInvalid { .. }
+            | Refused::TokenExpired
+            | Refused::TokenNotYet
+            | Refused::TokenAudience
+            | Refused::TokenIssuer
+            | Refused::TicketUnknown => 401,
+            Refused::KeyWrong { .. }
+            | Refused::Channel { .. }
+            | Refused::TicketBeyond
+            | Refused::Origin => 403,
+            Refused::TooManyForged { .. } => 429,
+            Refused::TicketsTooMany { .. } => 503,
+        }
+    }
+
+    fn message(&self) -> String {
+        let text = match self {
+            Refused::Missing { code, needed } => {
+                let what = match *code {
+                    "key_missing" => "KEY",
+                    _ => "TOKEN",
+                };
+                return format!("{needed}: send Authorization: Bearer {what}");
+            }
+            Refused::KeyWrong { needed } => {
+                return format!("{needed}, and the key that was sent is none");
+            }
+            Refused::TokenInvalid { why } => {
+                return format!("the token is not accepted, {why}: get another");
+            }
+            Refused::Channel { name: Some(name) } => {
+                return format!("the token or ticket does not list the channel `{name}`");
+            }
+            Refused::Channel { name: None } => {
+                "this is for every channel: it needs a key, or a token that lists `*`"
+            }
+            Refused::TokenExpired => "the token has expired: get another",
+            Refused::TokenNotYet => {
+                "the token does not hold yet, its `nbf` is later: wait, or set the clocks"
+            }
+            Refused::TokenAudience => {
+                "the token's `aud` is not for this server: get one that is, or start the server \
+                 with --token-audience"
+            }
+            Refused::TokenIssuer => "the token's `iss` is not one of those that are believed here",
+            Refused::TooManyForged { .. } => {
+                "too many forged tokens came from this address: come again later"
+            }
+            Refused::TicketUnknown => {
+                "there is no such ticket: it was used, or has expired; get another with POST \
+                 /tickets"
+            }
+            Refused::TicketBeyond => {
+                "a ticket gives at most what its maker's token does: leave out `client` and \
+                 `metadata`, and name only channels that the token lists"
+            }
+            Refused::TicketsTooMany { .. } => "too many tickets are out: ask for one later",
+            Refused::Origin => {
+                "a cookie counts only for pages of this server's own origin, or of one that it \
+                 was started with: --allow-origin"
+            }
+        };
+        text.to_owned()
+    }
+
+    /// What `WWW-Authenticate` says (RFC 6750 section 3).
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Refused::Missing { .. } => Some("Bearer"),
+            _ if self.status() == 401 => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Refused::TooManyForged { retry_after } | Refused::TicketsTooMany { retry_after } => {
+                Some(retry_after.as_secs().saturating_add(1))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = Response::error(self.status(), self.code(), &self.message());
+        let headers = response.headers_mut();
+        if let Some(challenge) = self.challenge() {
+            let set = headers.insert("WWW-Authenticate", challenge);
+            set.expect("this can be a header");
+        }
+        if let Some(seconds) = self.retry_after() {
+            let set = headers.insert("Retry-After", seconds.to_string());
+            set.expect("a number can be a header");
+        }
+        response
+    }
+}

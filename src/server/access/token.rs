@@ -1,0 +1,503 @@
+//! Tokens: what they are looked at for, in which order, and what they say.
+//!
+//! A signature is verified last, for it is all that costs anything (some 0.1 ms).
+//! Before that a token has to have the shape of one, an algorithm and a `kid`
+//! that there is a key for, and a time that has not passed; and its sender's
+//! address must not have sent too many forged ones lately. Nothing that a token
+//! says is believed before its signature is.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, dangerous, decode, decode_header};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::grant::{Channels, Grant};
+use super::refused::Refused;
+use super::token_keys::{TokenKey, TokenKeys};
+use crate::ClientId;
+
+/// The longest token that is looked at.
+pub(super) const TOKEN_BYTES_MAX: usize = 8 << 10;
+/// How many keys a token is tried with: that many verifications it may cost.
+const CANDIDATES_MAX: usize = 4;
+/// How many bytes of verified tokens are remembered; then all are forgotten, and
+/// verified again when they come again.
+const REMEMBERED_BYTES_MAX: usize = 4 << 20;
+
+/// What is asked of tokens besides a signature.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Checks {
+    /// One of them has to be in `aud`. With none, a token has no `aud`.
+    pub(in crate::server) audiences: Vec<String>,
+    /// One of them has to be `iss`. With none, any will do.
+    pub(in crate::server) issuers: Vec<String>,
+    /// How far clocks may differ.
+    pub(in crate::server) leeway_s: f64,
+    pub(in crate::server) needs_expiry: bool,
+}
+
+/// Verifies tokens.
+pub(super) struct Verifier {
+    keys: TokenKeys,
+    checks: Checks,
+    /// Those that were verified. A reload begins with none.
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    grants: HashMap<Box<str>, Arc<Grant>>,
+    bytes: usize,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verifier { keys, checks, .. } = self;
+        write!(f, "Verifier({keys:?}, {checks:?})")
+    }
+}
+
+/// What a token says. The names of the fields are part of the interface.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    pushwheel: Own,
+}
+
+/// The claims that are this server's own.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Own {
+    pub(super) subscribe: Vec<String>,
+    pub(super) publish: Vec<String>,
+    pub(super) client: Option<String>,
+    pub(super) metadata: Option<Map<String, Value>>,
+}
+
+/// The times between which a token holds, in seconds since 1970.
+#[derive(Deserialize)]
+struct Times {
+    exp: Option<f64>,
+    nbf: Option<f64>,
+}
+
+impl Verifier {
+    pub(super) fn new(keys: TokenKeys, checks: Checks) -> Verifier {
+        Verifier {
+            keys,
+            checks,
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// What a token gives at `now_s`. `may_try` is asked before a signature is
+    /// verified, and `forged` told when it was found to be wrong.
+    pub(super) fn grant(
+        &self,
+        token: &str,
+        now_s: f64,
+        may_try: impl FnOnce() -> Result<(), Refused>,
+        forged: impl FnOnce(),
+    ) -> Result<Arc<Grant>, Refused> {
+        if let Some(grant) = self.recall(token) {
+            return match grant.has_expired(now_s) {
+                false => Ok(grant),
+                true => Err(Refused::TokenExpired),
+            };
+        }
+        if !has_shape(token) {
+            return Err(Refused::invalid("it has not the form of one"));
+        }
+        let candidates = self.candidates(token)?;
+        // Unverified: it can only be to the sender's disadvantage.
+        let times = dangerous::insecure_decode_claims::<Times>(token);
+        let times = times.map_err(|_| Refused::invalid(CLAIMS_UNREADABLE))?;
+        let expires_at_s = self.checks.times(&times, now_s)?;
+        may_try()?;
+        let claims = match self.verify(token, &candidates) {
+            Ok(claims) => claims?,
+            Err(NotSigned) => {
+                forged();
+                return Err(Refused::invalid("none of this server's keys has signed it"));
+            }
+        };
+        let mut grant = claims.grant()?;
+        grant.expires_at_s = expires_at_s;
+        let grant = Arc::new(grant);
+        self.remember(token, &grant);
+        Ok(grant)
+    }
+
+    /// The keys that may have signed a token.
+    fn candidates(&self, token: &str) -> Result<Vec<&TokenKey>, Refused> {
+        let header = decode_header(token);
+        let header = header.map_err(|_| Refused::invalid("its header cannot be read"))?;
+        // RFC 7515 section 4.1.11: what must be understood and is not.
+        if header.crit.is_some() {
+            return Err(Refused::invalid("its header has `crit`"));
+        }
+        let kid = header.kid.as_deref();
+        let may_be_of = |key: &&TokenKey| {
+            let is_named = match (kid, &key.kid) {
+                (Some(kid), Some(name)) => kid == &**name,
+                // Without a name on one side any key may be meant.
+                _ => true,
+            };
+            is_named && key.algorithm == header.alg
+        };
+        let keys = self.keys.keys.iter().filter(may_be_of);
+        let mut keys: Vec<&TokenKey> = keys.collect();
+        // Those that were named come first.
+        keys.sort_by_key(|key| key.kid.is_none() || kid.is_none());
+        keys.truncate(CANDIDATES_MAX);
+        match keys.is_empty() {
+            false => Ok(keys),
+            true => Err(Refused::invalid("there is no key for its `alg` and `kid`")),
+        }
+    }
+
+    /// What a token says, if one of the keys has signed it.
+    fn verify(&self, token: &str, keys: &[&TokenKey]) -> Result<Result<Claims, Refused>, NotSigned> {
+        for key in keys {
+            match decode::<Claims>(token, &key.key, &self.checks.validation(key)) {
+                Ok(verified) => return Ok(Ok(verified.claims)),
+                Err(error) => match error.kind() {
+                    ErrorKind::InvalidSignature => {}
+                    kind => return Ok(Err(refused(kind))),
+                },
+            }
+        }
+        Err(NotSigned)
+    }
+
+    fn recall(&self, token: &str) -> Option<Arc<Grant>> {
+        let remembered = self.remembered.lock();
+        let remembered = remembered.unwrap_or_else(PoisonError::into_inner);
+        remembered.grants.get(token).cloned()
+    }
+
+    fn remember(&self, token: &str, grant: &Arc<Grant>) {
+        let remembered = self.remembered.lock();
+        let mut remembered = remembered.unwrap_or_else(PoisonError::into_inner);
+        if remembered.bytes + token.len() > REMEMBERED_BYTES_MAX {
+            *remembered = Remembered::default();
+        }
+        if remembered.grants.insert(token.into(), grant.clone()).is_none() {
+            remembered.bytes += token.len();
+        }
+    }
+}
+
+/// None of the keys has made the signature.
+struct NotSigned;
+
+const CLAIMS_UNREADABLE: &str = "its claims cannot be read";
+
+/// What is wrong with a token whose signature is right.
+fn refused(kind: &ErrorKind) -> Refused {
+    match kind {
+        ErrorKind::InvalidAudience => Refused::TokenAudience,
+        ErrorKind::InvalidIssuer => Refused::TokenIssuer,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => Refused::TokenAudience,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => Refused::TokenIssuer,
+        _ => Refused::invalid(CLAIMS_UNREADABLE),
+    }
+}
+
+/// Whether a text may be a token: three parts of base64url. What comes with a
+/// key's scheme and is none of that may be a key that was mistyped.
+pub(in crate::server) fn has_shape(token: &str) -> bool {
+    let is_base64 = |part: &str| {
+        let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !part.is_empty() && part.bytes().all(is_one)
+    };
+    let mut parts = token.split('.');
+    token.len() <= TOKEN_BYTES_MAX
+        && (0..3).all(|_| parts.next().is_some_and(is_base64))
+        && parts.next().is_none()
+}
+
+impl Checks {
+    /// What the crate is to check, besides the signature. Times are checked
+    /// here, by this server's clock.
+    fn validation(&self, key: &TokenKey) -> Validation {
+        let mut validation = Validation::new(key.algorithm);
+        validation.validate_exp = false;
+        let mut required = Vec::new();
+        if !self.audiences.is_empty() {
+            validation.set_audience(&self.audiences);
+            required.push("aud");
+        }
+        if !self.issuers.is_empty() {
+            validation.set_issuer(&self.issuers);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+
+    /// Refuses what does not hold at `now_s`; says until when it does.
+    fn times(&self, times: &Times, now_s: f64) -> Result<Option<f64>, Refused> {
+        if times.nbf.is_some_and(|from| from > now_s + self.leeway_s) {
+            return Err(Refused::TokenNotYet);
+        }
+        let Some(expiry) = times.exp else {
+            return match self.needs_expiry {
+                true => Err(Refused::invalid("it has no `exp`")),
+                false => Ok(None),
+            };
+        };
+        let expires_at_s = expiry + self.leeway_s;
+        match expires_at_s > now_s {
+            true => Ok(Some(expires_at_s)),
+            false => Err(Refused::TokenExpired),
+        }
+    }
+}
+
+impl Claims {
+    fn grant(self) -> Result<Grant, Refused> {
+        let own = self.pushwheel;
+        let channels = |texts: &[String]| {
+            let parsed = Channels::parse(texts);
+            parsed.map_err(|_| Refused::invalid("a channel in its claims is no name and no prefix"))
+        };
+        let client = own.client.as_deref().map(ClientId::new).transpose();
+        Ok(Grant {
+            subscribe: channels(&own.subscribe)?,
+            publish: channels(&own.publish)?,
+            client: client.map_err(|_| Refused::invalid("its `client` can be no client's id"))?,
+            metadata: own.metadata,
+            ..Grant::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+    use serde_json::json;
+    use std::cell::Cell;
+
+    const SECRET: &[u8] = b"a secret of a test, of 32 bytes!!";
+    const NOW_S: f64 = 1_000_000.0;
+
+    fn checks() -> Checks {
+        Checks {
+            audiences: Vec::new(),
+            issuers: Vec::new(),
+            leeway_s: 10.0,
+            needs_expiry: true,
+        }
+    }
+
+    fn verifier() -> Verifier {
+        Verifier::new(TokenKeys::secret(SECRET).unwrap(), checks())
+    }
+
+    fn sign(claims: &Value) -> String {
+        encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+    }
+
+    /// The grant, and whether a signature was verified, and found to be forged.
+    fn tried(verifier: &Verifier, token: &str) -> (Result<Arc<Grant>, Refused>, bool, bool) {
+        let (was_tried, was_forged) = (Cell::new(false), Cell::new(false));
+        let may_try = || {
+            was_tried.set(true);
+            Ok(())
+        };
+        let grant = verifier.grant(token, NOW_S, may_try, || was_forged.set(true));
+        (grant, was_tried.get(), was_forged.get())
+    }
+
+    fn code(verifier: &Verifier, claims: &Value) -> &'static str {
+        tried(verifier, &sign(claims)).0.map_or_else(|refused| refused.code(), |_| "ok")
+    }
+
+    #[test]
+    fn claims_come_to_a_grant() {
+        let token = sign(&json!({"exp": NOW_S + 5.0, "sub": "7", "pushwheel": {
+            "subscribe": ["news", "user.7.*"], "publish": ["chat"],
+            "client": "seven", "metadata": {"role": "admin"},
+        }}));
+        let verifier = verifier();
+        let (grant, was_tried, was_forged) = tried(&verifier, &token);
+        let grant = grant.unwrap();
+        assert!(was_tried && !was_forged);
+        assert!(grant.subscribe.has("user.7.inbox") && !grant.subscribe.has("user.8"));
+        assert!(grant.publish.has("chat") && !grant.publish.has("news"));
+        assert_eq!(grant.client, Some(ClientId::new("seven").unwrap()));
+        assert_eq!(grant.metadata.as_ref().unwrap()["role"], "admin");
+        assert_eq!(grant.expires_at_s, Some(NOW_S + 15.0));
+        assert!(!grant.is_believed);
+        // It is remembered, until it runs out.
+        let (again, was_tried, _) = tried(&verifier, &token);
+        assert!(Arc::ptr_eq(&again.unwrap(), &grant) && !was_tried);
+        let late = verifier.grant(&token, NOW_S + 15.0, || Ok(()), || {});
+        assert_eq!(late.unwrap_err().code(), "token_expired");
+    }
+
+    #[test]
+    fn times_hold_with_a_leeway() {
+        let verifier = verifier();
+        for (claims, wanted) in [
+            (json!({"exp": NOW_S - 9.0}), "ok"),
+            (json!({"exp": NOW_S - 10.0}), "token_expired"),
+            (json!({"exp": NOW_S - 9.5}), "ok"),
+            (json!({"exp": -1}), "token_expired"),
+            (json!({"exp": 1e300}), "ok"),
+            (json!({"exp": "soon"}), "token_invalid"),
+            (json!({}), "token_invalid"),
+            (json!({"exp": NOW_S, "nbf": NOW_S + 10.0}), "ok"),
+            (json!({"exp": NOW_S, "nbf": NOW_S + 11.0}), "token_not_yet_valid"),
+        ] {
+            assert_eq!(code(&verifier, &claims), wanted, "{claims}");
+        }
+        let mut lenient = checks();
+        lenient.needs_expiry = false;
+        let verifier = Verifier::new(TokenKeys::secret(SECRET).unwrap(), lenient);
+        assert_eq!(code(&verifier, &json!({})), "ok");
+    }
+
+    #[test]
+    fn audience_and_issuer_are_those_that_were_set() {
+        let with = |audiences: &[&str], issuers: &[&str]| {
+            let mut checks = checks();
+            checks.audiences = audiences.iter().map(ToString::to_string).collect();
+            checks.issuers = issuers.iter().map(ToString::to_string).collect();
+            Verifier::new(TokenKeys::secret(SECRET).unwrap(), checks)
+        };
+        let (strict, lax) = (with(&["push", "b"], &["idp"]), with(&[], &[]));
+        for (claims, strictly, laxly) in [
+            (json!({"aud": "push", "iss": "idp"}), "ok", "token_audience"),
+            (json!({"aud": ["x", "b"], "iss": "idp"}), "ok", "token_audience"),
+            (json!({"iss": "idp"}), "token_audience", "ok"),
+            (json!({"aud": "x", "iss": "idp"}), "token_audience", "token_audience"),
+            (json!({"aud": "push"}), "token_issuer", "token_audience"),
+            (json!({"aud": "push", "iss": "x"}), "token_issuer", "token_audience"),
+        ] {
+            let mut claims = claims;
+            claims["exp"] = json!(NOW_S);
+            assert_eq!(code(&strict, &claims), strictly, "{claims}");
+            assert_eq!(code(&lax, &claims), laxly, "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_right_costs_no_verification() {
+        let verifier = verifier();
+        let fine = sign(&json!({"exp": NOW_S}));
+        let long = format!("{fine}{}", "A".repeat(TOKEN_BYTES_MAX));
+        let old = sign(&json!({"exp": 1}));
+        let with_header = |json: &str| {
+            let header = base64url(json);
+            format!("{header}{}", &fine[fine.find('.').unwrap()..])
+        };
+        let others = [
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"None","typ":"JWT"}"#,
+            r#"{"alg":""}"#,
+            r#"{"typ":"JWT"}"#,
+            r#"{"alg":"HS512"}"#,
+            r#"{"alg":"RS256"}"#,
+            r#"{"alg":"HS256","crit":["b64"]}"#,
+        ]
+        .map(with_header);
+        let shapeless = ["", "..", "a.b", "a.b.c.d", "a.b.", "a b.c.d", &long].map(str::to_owned);
+        for token in shapeless.into_iter().chain(others) {
+            let (grant, was_tried, was_forged) = tried(&verifier, &token);
+            assert_eq!(grant.unwrap_err().code(), "token_invalid", "{token}");
+            assert!(!was_tried && !was_forged, "{token}");
+        }
+        let (grant, was_tried, _) = tried(&verifier, &old);
+        assert_eq!(grant.unwrap_err().code(), "token_expired");
+        assert!(!was_tried);
+        // A signature that is none costs one, and is told.
+        let forged = format!("{}AA", &fine[..fine.len() - 2]);
+        let (grant, was_tried, was_forged) = tried(&verifier, &forged);
+        assert_eq!(grant.unwrap_err().code(), "token_invalid");
+        assert!(was_tried && was_forged);
+        // Whoever may not try is not tried.
+        let refuse = || Err(Refused::TokenExpired);
+        assert!(verifier.grant(&fine, NOW_S, refuse, || panic!("it was tried")).is_err());
+    }
+
+    /// Base64url as RFC 4648 section 5 has it, without padding.
+    fn base64url(text: &str) -> String {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut encoded = String::new();
+        for three in text.as_bytes().chunks(3) {
+            let at = |n: usize| u32::from(*three.get(n).unwrap_or(&0));
+            let bits = at(0) << 16 | at(1) << 8 | at(2);
+            for n in 0..=three.len() {
+                let digit = bits >> (18 - 6 * n) & 63;
+                encoded.push(char::from(DIGITS[digit as usize]));
+            }
+        }
+        encoded
+    }
+
+    #[test]
+    fn a_public_key_is_no_secret() {
+        // The classic: whoever has the public key signs with it as if it were the
+        // secret of HS256.
+        let pem = include_str!("../../../tests/server/keys/rsa.pub.pem");
+        let verifier = Verifier::new(TokenKeys::public_pem(pem).unwrap(), checks());
+        let claims = json!({"exp": NOW_S});
+        for secret in [pem.as_bytes(), pem.trim_end().as_bytes()] {
+            let key = EncodingKey::from_secret(secret);
+            let token = encode(&Header::default(), &claims, &key).unwrap();
+            let (grant, was_tried, _) = tried(&verifier, &token);
+            assert_eq!(grant.unwrap_err().code(), "token_invalid");
+            assert!(!was_tried);
+        }
+    }
+
+    #[test]
+    fn a_kid_chooses_among_keys() {
+        let set = include_str!("../../../tests/server/keys/jwks.json");
+        let verifier = Verifier::new(TokenKeys::jwks(set).unwrap(), checks());
+        let claims = json!({"exp": NOW_S});
+        for (kid, wanted) in [(None, true), (Some("hmac"), true), (Some("rsa"), false), (Some("x"), false)] {
+            let mut header = Header::new(Algorithm::HS256);
+            header.kid = kid.map(str::to_owned);
+            let token = encode(&header, &claims, &EncodingKey::from_secret(SECRET)).unwrap();
+            let (grant, was_tried, _) = tried(&verifier, &token);
+            assert_eq!((grant.is_ok(), was_tried), (wanted, wanted), "{kid:?}");
+        }
+    }
+
+    #[test]
+    fn claims_of_ours_that_are_misspelled_are_refused() {
+        let verifier = verifier();
+        for own in [
+            json!({"subcribe": ["news"]}),
+            json!({"subscribe": "news"}),
+            json!({"subscribe": ["a*b"]}),
+            json!({"publish": [""]}),
+            json!({"client": ""}),
+            json!({"metadata": "admin"}),
+            json!("news"),
+        ] {
+            let claims = json!({"exp": NOW_S, "pushwheel": own});
+            assert_eq!(code(&verifier, &claims), "token_invalid", "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let verifier = verifier();
+        let padding = "x".repeat(5000);
+        for n in 0..1000 {
+            let token = sign(&json!({"exp": NOW_S, "n": n, "padding": padding}));
+            assert!(tried(&verifier, &token).0.is_ok());
+            let remembered = verifier.remembered.lock().unwrap();
+            assert!(remembered.bytes <= REMEMBERED_BYTES_MAX);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The keys that tokens are verified with.
+//!
+//! A key says by its kind, and it alone, with which algorithm: a secret HS256, a
+//! public key of RSA RS256, of P-256 ES256, of Ed25519 `EdDSA`. What a token says
+//! of its algorithm has to agree, and chooses nothing.
+
+use std::fmt;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, crypto};
+
+/// How many keys there may be.
+const KEYS_MAX: usize = 256;
+/// The least that a secret of HS256 has (RFC 7518 section 3.2).
+const SECRET_BYTES_MIN: usize = 32;
+/// What a modulus has: 2048 bits at least (RFC 7518 section 3.3); more than
+/// 4096 cost too much for each token, and are not verified.
+const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
+/// The same for a modulus and its exponent as DER, which is longer by their
+/// heads and by the exponent, of 1 to 8 bytes.
+const RSA_DER_BYTES: std::ops::RangeInclusive<usize> = 268..=540;
+/// An uncompressed point of P-256.
+const P256_BYTES: usize = 65;
+const ED25519_BYTES: usize = 32;
+
+/// Keys that verify tokens, for
+/// [`Config::token_keys`](crate::server::Config::token_keys).
+///
+/// ```
+/// use pushwheel::server::TokenKeys;
+///
+/// let keys = TokenKeys::secret(b"0123456789abcdef0123456789abcdef")?;
+/// assert!(TokenKeys::secret(b"too short").is_err());
+/// # Ok::<(), pushwheel::server::TokenKeyError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct TokenKeys {
+    pub(super) keys: Vec<TokenKey>,
+}
+
+/// Keys that cannot be used; says why, and not what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKeyError(String);
+
+impl fmt::Display for TokenKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TokenKeyError {}
+
+impl fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKeys({} keys)", self.keys.len())
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct TokenKey {
+    /// The name by which tokens choose it.
+    pub(super) kid: Option<Box<str>>,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+}
+
+impl TokenKeys {
+    /// A secret, shared with whoever makes tokens: HS256.
+    ///
+    /// # Errors
+    /// When it has less than 32 bytes, and when it is a key in PEM, which is
+    /// the mistake that makes a public key a secret.
+    pub fn secret(secret: &[u8]) -> Result<TokenKeys, TokenKeyError> {
+        if secret.starts_with(b"-----BEGIN") {
+            return Err(error("this is a key in PEM, and no secret: a public key is given as one"));
+        }
+        TokenKey::new(None, DecodingKey::from_secret(secret)).map(TokenKeys::from)
+    }
+
+    /// A public key in PEM, as `openssl pkey -pubout` writes it: of RSA (RS256,
+    /// 2048 to 4096 bits), of P-256 (ES256) or of Ed25519 (`EdDSA`).
+    ///
+    /// # Errors
+    /// When it is none of them; a private key is refused too.
+    pub fn public_pem(pem: &str) -> Result<TokenKeys, TokenKeyError> {
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(error(
+                "this is a private key, which this server has no use for: give the public one, \
+                 as `openssl pkey -pubout` writes it",
+            ));
+        }
+        if !pem.contains("PUBLIC KEY-----") {
+            return Err(error(
+                "this is no public key in PEM: it begins with `-----BEGIN PUBLIC KEY-----`; \
+                 `openssl x509 -pubkey -noout` takes the one out of a certificate",
+            ));
+        }
+        let bytes = pem.as_bytes();
+        // The kind of the key decides which of them takes it.
+        let key = DecodingKey::from_ec_pem(bytes)
+            .or_else(|_| DecodingKey::from_ed_pem(bytes))
+            .or_else(|_| DecodingKey::from_rsa_pem(bytes));
+        let key = key.map_err(|_| unusable())?;
+        TokenKey::new(None, key).map(TokenKeys::from)
+    }
+
+    /// A JSON Web Key Set (RFC 7517). Keys for other purposes or algorithms are
+    /// left out.
+    ///
+    /// # Errors
+    /// When it is none, when one of its keys is broken, and when it has none
+    /// that can be used.
+    pub fn jwks(json: &str) -> Result<TokenKeys, TokenKeyError> {
+        let set: JwkSet = serde_json::from_str(json).map_err(|wrong| {
+            // The text of the error might quote a secret: its place does not.
+            let (line, column) = (wrong.line(), wrong.column());
+            TokenKeyError(format!(
+                "this is no JSON Web Key Set, `{{\"keys\": [...]}}`: see line {line}, column {column}"
+            ))
+        })?;
+        let mut keys = Vec::new();
+        for jwk in set.keys.iter().filter(|jwk| is_for_us(jwk)) {
+            let named = |wrong: TokenKeyError| match &jwk.common.key_id {
+                Some(kid) => TokenKeyError(format!("the key `{kid}`: {wrong}")),
+                None => wrong,
+            };
+            let key = DecodingKey::from_jwk(jwk).map_err(|_| named(unusable()))?;
+            let kid = jwk.common.key_id.as_deref();
+            keys.push(TokenKey::new(kid, key).map_err(named)?);
+        }
+        match keys.is_empty() {
+            false => Ok(TokenKeys { keys }),
+            true => Err(error(
+                "there is no key here for HS256, RS256, ES256 or EdDSA signatures",
+            )),
+        }
+    }
+
+    /// These and others.
+    ///
+    /// # Errors
+    /// When that is more than 256.
+    pub fn and(mut self, others: TokenKeys) -> Result<TokenKeys, TokenKeyError> {
+        self.keys.extend(others.keys);
+        match self.keys.len() <= KEYS_MAX {
+            true => Ok(self),
+            false => Err(TokenKeyError(format!(
+                "there may be {KEYS_MAX} keys for tokens: give fewer"
+            ))),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+impl From<TokenKey> for TokenKeys {
+    fn from(key: TokenKey) -> TokenKeys {
+        TokenKeys { keys: vec![key] }
+    }
+}
+
+impl TokenKey {
+    fn new(kid: Option<&str>, key: DecodingKey) -> Result<TokenKey, TokenKeyError> {
+        let algorithm = algorithm_of(&key)?;
+        // Points and such are looked at when a signature is: any will do.
+        crypto::verify("", b"", &key, algorithm).map_err(|_| unusable())?;
+        Ok(TokenKey {
+            kid: kid.map(Into::into),
+            algorithm,
+            key,
+        })
+    }
+}
+
+/// What a key is for, by its kind and its size.
+fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, TokenKeyError> {
+    use jsonwebtoken::AlgorithmFamily::{Ec, Ed, Hmac, Rsa};
+    let (length, is_der) = match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => (bytes.len(), true),
+        DecodingKeyKind::RsaModulusExponent { n, .. } => (n.len(), false),
+    };
+    match key.family() {
+        Hmac if length >= SECRET_BYTES_MIN => Ok(Algorithm::HS256),
+        Hmac => Err(TokenKeyError(format!(
+            "a secret for tokens has at least {SECRET_BYTES_MIN} bytes: make one with \
+             `openssl rand -hex 32`"
+        ))),
+        Rsa if is_der && RSA_DER_BYTES.contains(&length) => Ok(Algorithm::RS256),
+        Rsa if !is_der && MODULUS_BYTES.contains(&length) => Ok(Algorithm::RS256),
+        Rsa => Err(error("a key of RSA has 2048 to 4096 bits: make another")),
+        Ec if length == P256_BYTES => Ok(Algorithm::ES256),
+        Ed if length == ED25519_BYTES => Ok(Algorithm::EdDSA),
+        Ec | Ed => Err(unusable()),
+    }
+}
+
+/// Whether a key is for signatures that are understood here.
+fn is_for_us(jwk: &Jwk) -> bool {
+    use jsonwebtoken::jwk::KeyAlgorithm as Named;
+    let algorithm = match &jwk.algorithm {
+        AlgorithmParameters::OctetKey(_) => Named::HS256,
+        AlgorithmParameters::RSA(_) => Named::RS256,
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Named::ES256,
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            Named::EdDSA
+        }
+        _ => return false,
+    };
+    let common = &jwk.common;
+    common.key_algorithm.is_none_or(|named| named == algorithm)
+        && !matches!(common.public_key_use, Some(PublicKeyUse::Encryption))
+}
+
+fn error(text: &str) -> TokenKeyError {
+    TokenKeyError(text.to_owned())
+}
+
+fn unusable() -> TokenKeyError {
+    error("a key for tokens is one of RSA, of P-256 or of Ed25519, and this is none that is whole")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_its_algorithm() {
+        let pems = [
+            (include_str!("../../../tests/server/keys/rsa.pub.pem"), Algorithm::RS256),
+            (include_str!("../../../tests/server/keys/ec.pub.pem"), Algorithm::ES256),
+            (include_str!("../../../tests/server/keys/ed.pub.pem"), Algorithm::EdDSA),
+        ];
+        for (pem, algorithm) in pems {
+            assert_eq!(TokenKeys::public_pem(pem).unwrap().keys[0].algorithm, algorithm);
+            assert!(TokenKeys::secret(pem.as_bytes()).is_err());
+        }
+        let set = TokenKeys::jwks(include_str!("../../../tests/server/keys/jwks.json")).unwrap();
+        let found: Vec<_> = set.keys.iter().map(|k| (k.kid.as_deref(), k.algorithm)).collect();
+        assert_eq!(
+            found,
+            [
+                (Some("rsa"), Algorithm::RS256),
+                (Some("ec"), Algorithm::ES256),
+                (Some("ed"), Algorithm::EdDSA),
+                (Some("hmac"), Algorithm::HS256),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_with_what_to_do() {
+        let private = include_str!("../../../tests/server/keys/rsa.pem");
+        for (pem, told) in [
+            (private, "openssl pkey -pubout"),
+            ("", "BEGIN PUBLIC KEY"),
+            ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", "x509 -pubkey"),
+            ("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----", "Ed25519"),
+        ] {
+            let error = TokenKeys::public_pem(pem).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        for (json, told) in [
+            ("s3cret", "line 1"),
+            ("{}", "line 1"),
+            (r#"{"keys": []}"#, "no key here"),
+            (r#"{"keys": [{"kty": "EC", "crv": "P-521", "x": "", "y": ""}]}"#, "no key here"),
+            (r#"{"keys": [{"kty": "oct", "kid": "a", "k": "c2hvcnQ"}]}"#, "`a`: a secret"),
+            (r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#, "2048"),
+            (r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}]}"#, "whole"),
+        ] {
+            let error = TokenKeys::jwks(json).unwrap_err().to_string();
+            assert!(error.contains(told) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let keys = TokenKeys::secret(b"s3cret s3cret s3cret s3cret s3cret").unwrap();
+        assert_eq!(format!("{keys:?}"), "TokenKeys(1 keys)");
+    }
+}
