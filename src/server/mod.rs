@@ -71,7 +71,9 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
     page::routes(engine, live, HINT)?
         .get("/health", manage::health)?
         .get("/events", move |r| subscribe::several(r, &to_several))?
-        .get("/channels/{channel}", move |r| subscribe::one(r, &to_subscribe))?
+        .get("/channels/{channel}", move |r| {
+            subscribe::one(r, &to_subscribe)
+        })?
         .post("/channels/{channel}", live.guard(Right::Publish, to_one))?
         .post("/channels", live.guard(Right::Publish, to_all))?
         .post("/tickets", move |request: &Request| {

@@ -9,6 +9,7 @@ use clap::Args;
 use pushwheel::server::{self, Pattern};
 use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
 
+use super::access::AccessArguments;
 use super::limits::LimitArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
@@ -39,6 +40,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(crate) keys: KeyArguments,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
 
     #[command(flatten)]
     pub(crate) proxies: ProxyArguments,
@@ -193,6 +197,11 @@ pub(crate) struct ChannelRule {
     #[arg(long, value_name = "PATTERN", required = true)]
     pub(crate) pattern: Pattern,
 
+    /// Whether everybody may subscribe to them, without a token.
+    #[arg(long, value_name = "true|false", default_value_t = false)]
+    #[arg(action = clap::ArgAction::Set)]
+    pub(crate) public: bool,
+
     #[command(flatten)]
     pub(crate) options: ChannelArguments,
 }
@@ -243,7 +252,7 @@ pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 /// Reads so many events a second.
-fn rate(text: &str) -> Result<Rate, String> {
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
     match text.parse::<f64>() {
         Ok(count) if count.is_finite() && count > 0.0 => Ok(Rate::per_second(count)),
         _ => Err("give a number of events a second above 0, such as 100 or 0.5".to_owned()),

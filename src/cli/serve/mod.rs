@@ -1,5 +1,6 @@
 //! `pushwheel serve`
 
+mod access;
 mod arguments;
 mod limits;
 mod proxies;
@@ -60,18 +61,25 @@ fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<
 
 impl KeyArguments {
     /// Adds who may do what.
-    fn secure(&self, config: Config, listen: &str, is_loopback: bool) -> Result<Config, Failure> {
+    fn secure(
+        &self,
+        config: Config,
+        listen: &str,
+        is_loopback: bool,
+        has_tokens: bool,
+    ) -> Result<Config, Failure> {
         let publish_file = self.publish_key_file.as_deref();
         let publish_key = key("--publish-key", self.publish_key.as_ref(), publish_file)?;
         let admin_file = self.admin_key_file.as_deref();
         let admin_key = key("--admin-key", self.admin_key.as_ref(), admin_file)?;
-        let has_both = publish_key.is_some() && admin_key.is_some();
+        // Tokens may say who publishes; who manages has a key.
+        let has_both = (publish_key.is_some() || has_tokens) && admin_key.is_some();
         if !is_loopback && !has_both && !self.open {
             return Err(format!(
                 "{listen} can be reached by others: give the keys that publishing and managing \
                  are to need, with --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and \
                  PUSHWHEEL_ADMIN_KEY, or --publish-key-file and --admin-key-file), or say with \
-                 --open that everybody may"
+                 --open that everybody may. For publishing a key for tokens will do as well"
             ));
         }
         let mut config = config;
@@ -103,6 +111,12 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
     }
+    let token_keys = arguments.access.token_keys()?;
+    let has_tokens = !token_keys.is_empty();
+    config = arguments.access.apply(config, token_keys)?;
+    for rule in &settings.rules {
+        config = config.public_for(rule.pattern.clone(), rule.public);
+    }
     if let Some(rate) = arguments.publish_rate_per_address {
         config = config.publish_rate_per_address(rate);
     }
@@ -113,7 +127,9 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
     // Others reach a server on loopback through its proxy.
     let is_loopback = is_loopback && !arguments.proxies.are_any();
     let config = arguments.limits.apply(config);
-    let config = arguments.keys.secure(config, listen, is_loopback)?;
+    let config = arguments
+        .keys
+        .secure(config, listen, is_loopback, has_tokens)?;
     Ok((config, addresses))
 }
 

@@ -13,21 +13,31 @@ pub(in crate::server) enum Refused {
         needed: &'static str,
     },
     /// A key that is not the one needed.
-    KeyWrong { needed: &'static str },
+    KeyWrong {
+        needed: &'static str,
+    },
     /// A token that cannot be right whenever it comes.
-    TokenInvalid { why: &'static str },
+    TokenInvalid {
+        why: &'static str,
+    },
     TokenExpired,
     TokenNotYet,
     TokenAudience,
     TokenIssuer,
     /// So many forged tokens came from this address that no more are verified.
-    TooManyForged { retry_after: Duration },
+    TooManyForged {
+        retry_after: Duration,
+    },
     TicketUnknown,
     /// The credential does not list this.
-    Channel { name: Option<String> },
+    Channel {
+        name: Option<String>,
+    },
     /// A ticket that gives more than its maker has.
     TicketBeyond,
-    TicketsTooMany { retry_after: Duration },
+    TicketsTooMany {
+        retry_after: Duration,
+    },
     /// A cookie came from a page that is not known.
     Origin,
 }

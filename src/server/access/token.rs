@@ -161,7 +161,11 @@ impl Verifier {
     }
 
     /// What a token says, if one of the keys has signed it.
-    fn verify(&self, token: &str, keys: &[&TokenKey]) -> Result<Result<Claims, Refused>, NotSigned> {
+    fn verify(
+        &self,
+        token: &str,
+        keys: &[&TokenKey],
+    ) -> Result<Result<Claims, Refused>, NotSigned> {
         for key in keys {
             match decode::<Claims>(token, &key.key, &self.checks.validation(key)) {
                 Ok(verified) => return Ok(Ok(verified.claims)),
@@ -186,7 +190,11 @@ impl Verifier {
         if remembered.bytes + token.len() > REMEMBERED_BYTES_MAX {
             *remembered = Remembered::default();
         }
-        if remembered.grants.insert(token.into(), grant.clone()).is_none() {
+        if remembered
+            .grants
+            .insert(token.into(), grant.clone())
+            .is_none()
+        {
             remembered.bytes += token.len();
         }
     }
@@ -301,7 +309,12 @@ mod tests {
     }
 
     fn sign(claims: &Value) -> String {
-        encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+        encode(
+            &Header::default(),
+            claims,
+            &EncodingKey::from_secret(SECRET),
+        )
+        .unwrap()
     }
 
     /// The grant, and whether a signature was verified, and found to be forged.
@@ -316,7 +329,9 @@ mod tests {
     }
 
     fn code(verifier: &Verifier, claims: &Value) -> &'static str {
-        tried(verifier, &sign(claims)).0.map_or_else(|refused| refused.code(), |_| "ok")
+        tried(verifier, &sign(claims))
+            .0
+            .map_or_else(|refused| refused.code(), |_| "ok")
     }
 
     #[test]
@@ -354,7 +369,10 @@ mod tests {
             (json!({"exp": "soon"}), "token_invalid"),
             (json!({}), "token_invalid"),
             (json!({"exp": NOW_S, "nbf": NOW_S + 10.0}), "ok"),
-            (json!({"exp": NOW_S, "nbf": NOW_S + 11.0}), "token_not_yet_valid"),
+            (
+                json!({"exp": NOW_S, "nbf": NOW_S + 11.0}),
+                "token_not_yet_valid",
+            ),
         ] {
             assert_eq!(code(&verifier, &claims), wanted, "{claims}");
         }
@@ -375,11 +393,23 @@ mod tests {
         let (strict, lax) = (with(&["push", "b"], &["idp"]), with(&[], &[]));
         for (claims, strictly, laxly) in [
             (json!({"aud": "push", "iss": "idp"}), "ok", "token_audience"),
-            (json!({"aud": ["x", "b"], "iss": "idp"}), "ok", "token_audience"),
+            (
+                json!({"aud": ["x", "b"], "iss": "idp"}),
+                "ok",
+                "token_audience",
+            ),
             (json!({"iss": "idp"}), "token_audience", "ok"),
-            (json!({"aud": "x", "iss": "idp"}), "token_audience", "token_audience"),
+            (
+                json!({"aud": "x", "iss": "idp"}),
+                "token_audience",
+                "token_audience",
+            ),
             (json!({"aud": "push"}), "token_issuer", "token_audience"),
-            (json!({"aud": "push", "iss": "x"}), "token_issuer", "token_audience"),
+            (
+                json!({"aud": "push", "iss": "x"}),
+                "token_issuer",
+                "token_audience",
+            ),
         ] {
             let mut claims = claims;
             claims["exp"] = json!(NOW_S);
@@ -424,7 +454,11 @@ mod tests {
         assert!(was_tried && was_forged);
         // Whoever may not try is not tried.
         let refuse = || Err(Refused::TokenExpired);
-        assert!(verifier.grant(&fine, NOW_S, refuse, || panic!("it was tried")).is_err());
+        assert!(
+            verifier
+                .grant(&fine, NOW_S, refuse, || panic!("it was tried"))
+                .is_err()
+        );
     }
 
     /// Base64url as RFC 4648 section 5 has it, without padding.
@@ -463,7 +497,12 @@ mod tests {
         let set = include_str!("../../../tests/server/keys/jwks.json");
         let verifier = Verifier::new(TokenKeys::jwks(set).unwrap(), checks());
         let claims = json!({"exp": NOW_S});
-        for (kid, wanted) in [(None, true), (Some("hmac"), true), (Some("rsa"), false), (Some("x"), false)] {
+        for (kid, wanted) in [
+            (None, true),
+            (Some("hmac"), true),
+            (Some("rsa"), false),
+            (Some("x"), false),
+        ] {
             let mut header = Header::new(Algorithm::HS256);
             header.kid = kid.map(str::to_owned);
             let token = encode(&header, &claims, &EncodingKey::from_secret(SECRET)).unwrap();

@@ -72,7 +72,9 @@ impl TokenKeys {
     /// the mistake that makes a public key a secret.
     pub fn secret(secret: &[u8]) -> Result<TokenKeys, TokenKeyError> {
         if secret.starts_with(b"-----BEGIN") {
-            return Err(error("this is a key in PEM, and no secret: a public key is given as one"));
+            return Err(error(
+                "this is a key in PEM, and no secret: a public key is given as one",
+            ));
         }
         TokenKey::new(None, DecodingKey::from_secret(secret)).map(TokenKeys::from)
     }
@@ -230,16 +232,32 @@ mod tests {
     #[test]
     fn a_key_says_its_algorithm() {
         let pems = [
-            (include_str!("../../../tests/server/keys/rsa.pub.pem"), Algorithm::RS256),
-            (include_str!("../../../tests/server/keys/ec.pub.pem"), Algorithm::ES256),
-            (include_str!("../../../tests/server/keys/ed.pub.pem"), Algorithm::EdDSA),
+            (
+                include_str!("../../../tests/server/keys/rsa.pub.pem"),
+                Algorithm::RS256,
+            ),
+            (
+                include_str!("../../../tests/server/keys/ec.pub.pem"),
+                Algorithm::ES256,
+            ),
+            (
+                include_str!("../../../tests/server/keys/ed.pub.pem"),
+                Algorithm::EdDSA,
+            ),
         ];
         for (pem, algorithm) in pems {
-            assert_eq!(TokenKeys::public_pem(pem).unwrap().keys[0].algorithm, algorithm);
+            assert_eq!(
+                TokenKeys::public_pem(pem).unwrap().keys[0].algorithm,
+                algorithm
+            );
             assert!(TokenKeys::secret(pem.as_bytes()).is_err());
         }
         let set = TokenKeys::jwks(include_str!("../../../tests/server/keys/jwks.json")).unwrap();
-        let found: Vec<_> = set.keys.iter().map(|k| (k.kid.as_deref(), k.algorithm)).collect();
+        let found: Vec<_> = set
+            .keys
+            .iter()
+            .map(|k| (k.kid.as_deref(), k.algorithm))
+            .collect();
         assert_eq!(
             found,
             [
@@ -257,8 +275,14 @@ mod tests {
         for (pem, told) in [
             (private, "openssl pkey -pubout"),
             ("", "BEGIN PUBLIC KEY"),
-            ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", "x509 -pubkey"),
-            ("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----", "Ed25519"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----",
+                "x509 -pubkey",
+            ),
+            (
+                "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----",
+                "Ed25519",
+            ),
         ] {
             let error = TokenKeys::public_pem(pem).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
@@ -267,10 +291,22 @@ mod tests {
             ("s3cret", "line 1"),
             ("{}", "line 1"),
             (r#"{"keys": []}"#, "no key here"),
-            (r#"{"keys": [{"kty": "EC", "crv": "P-521", "x": "", "y": ""}]}"#, "no key here"),
-            (r#"{"keys": [{"kty": "oct", "kid": "a", "k": "c2hvcnQ"}]}"#, "`a`: a secret"),
-            (r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#, "2048"),
-            (r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}]}"#, "whole"),
+            (
+                r#"{"keys": [{"kty": "EC", "crv": "P-521", "x": "", "y": ""}]}"#,
+                "no key here",
+            ),
+            (
+                r#"{"keys": [{"kty": "oct", "kid": "a", "k": "c2hvcnQ"}]}"#,
+                "`a`: a secret",
+            ),
+            (
+                r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#,
+                "2048",
+            ),
+            (
+                r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}]}"#,
+                "whole",
+            ),
         ] {
             let error = TokenKeys::jwks(json).unwrap_err().to_string();
             assert!(error.contains(told) && !error.contains("s3cret"), "{error}");

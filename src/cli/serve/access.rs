@@ -1,0 +1,253 @@
+//! The settings of tokens, tickets and pages from elsewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use pushwheel::Rate;
+use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
+
+use super::arguments::YES;
+use crate::cli::{Failure, Secret};
+
+/// What tokens are verified with, and where they are looked for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tokens")]
+pub(crate) struct AccessArguments {
+    /// The secret of tokens signed with HS256, of at least 32 bytes. With any
+    /// key for tokens, channels are closed to whoever has no token for them.
+    #[arg(long, value_name = "SECRET")]
+    #[arg(env = "PUSHWHEEL_TOKEN_SECRET", hide_env_values = true)]
+    token_secret: Option<Secret>,
+
+    /// A file with a secret for HS256. May be given several times, as while
+    /// secrets are changed.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    #[arg(env = "PUSHWHEEL_TOKEN_SECRET_FILE")]
+    token_secret_file: Vec<PathBuf>,
+
+    /// The public key of tokens signed with RS256, ES256 or EdDSA, as PEM.
+    #[arg(long, value_name = "PEM", env = "PUSHWHEEL_TOKEN_PUBLIC_KEY")]
+    token_public_key: Option<String>,
+
+    /// A file with such a public key. May be given several times.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    #[arg(env = "PUSHWHEEL_TOKEN_PUBLIC_KEY_FILE")]
+    token_public_key_file: Vec<PathBuf>,
+
+    /// A file with a JSON Web Key Set, of which a token's `kid` chooses a key.
+    /// All of these files are read again at SIGHUP.
+    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_TOKEN_JWKS_FILE")]
+    token_jwks_file: Option<PathBuf>,
+
+    /// For whom tokens are: it has to be in `aud`. May be given several times,
+    /// and one of them is enough [default: a token has no `aud`].
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PUSHWHEEL_TOKEN_AUDIENCE",
+        value_delimiter = ','
+    )]
+    token_audience: Vec<String>,
+
+    /// Who makes tokens: it has to be `iss`. May be given several times
+    /// [default: whoever has a key].
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PUSHWHEEL_TOKEN_ISSUER",
+        value_delimiter = ','
+    )]
+    token_issuer: Vec<String>,
+
+    /// How far the clock of whoever makes tokens may differ.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(env = "PUSHWHEEL_TOKEN_LEEWAY", value_parser = clap::value_parser!(u64).range(0..=60))]
+    token_leeway: u64,
+
+    /// Accept tokens without `exp`, which hold until their key is changed.
+    #[arg(
+        long,
+        env = "PUSHWHEEL_TOKEN_WITHOUT_EXPIRY",
+        value_name = "true|false"
+    )]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
+    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    token_without_expiry: bool,
+
+    /// A cookie that a token may come in [default: none].
+    #[arg(long, value_name = "NAME", env = "PUSHWHEEL_TOKEN_COOKIE", value_parser = cookie)]
+    token_cookie: Option<String>,
+
+    /// The parameter of the query that a token may come in.
+    #[arg(long, value_name = "NAME", default_value = "token")]
+    #[arg(env = "PUSHWHEEL_TOKEN_PARAMETER", value_parser = parameter)]
+    token_parameter: String,
+
+    /// Channels that everybody may subscribe to, without a token: a name, or how
+    /// names begin, with `*` at the end. May be given several times. `public` in
+    /// a table [[channel]] says so too.
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        env = "PUSHWHEEL_PUBLIC_CHANNEL",
+        value_delimiter = ','
+    )]
+    public_channel: Vec<Pattern>,
+
+    /// For how long a ticket opens a stream.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(env = "PUSHWHEEL_TICKET_TIME", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    ticket_time: u64,
+
+    /// How many tickets may be out at once.
+    #[arg(long, value_name = "N", value_parser = super::arguments::whole::<usize>)]
+    #[arg(
+        env = "PUSHWHEEL_MAX_TICKETS",
+        default_value_t = 10_000,
+        help_heading = "Limits"
+    )]
+    max_tickets: usize,
+
+    /// How many tokens a second that turn out to be forged are verified for
+    /// each address.
+    #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
+    #[arg(
+        env = "PUSHWHEEL_FORGED_TOKENS_PER_ADDRESS",
+        default_value = "10",
+        help_heading = "Limits"
+    )]
+    forged_tokens_per_address: Rate,
+
+    /// An origin whose pages may read what is answered, and use cookies, as
+    /// https://app.example; https://*.app.example is all names below. May be
+    /// given several times [default: pages of any origin may read, and none may
+    /// use cookies].
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "PUSHWHEEL_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Pages"
+    )]
+    allow_origin: Vec<Origin>,
+}
+
+#[derive(Clone, Debug)]
+enum Origin {
+    /// `*`
+    Any,
+    One(AllowedOrigin),
+}
+
+impl std::str::FromStr for Origin {
+    type Err = <AllowedOrigin as std::str::FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Origin, Self::Err> {
+        match text {
+            "*" => Ok(Origin::Any),
+            one => one.parse().map(Origin::One),
+        }
+    }
+}
+
+impl AccessArguments {
+    /// The keys that tokens are verified with.
+    pub(super) fn token_keys(&self) -> Result<TokenKeys, Failure> {
+        let mut keys = TokenKeys::default();
+        let mut add = |from: &str, more: Result<TokenKeys, TokenKeyError>| {
+            let all = more.and_then(|more| std::mem::take(&mut keys).and(more));
+            keys = all.map_err(|error| format!("{from}: {error}"))?;
+            Ok::<(), Failure>(())
+        };
+        if let Some(Secret(secret)) = &self.token_secret {
+            add("--token-secret", TokenKeys::secret(secret.as_bytes()))?;
+        }
+        for file in &self.token_secret_file {
+            let (from, text) = read("--token-secret-file", file)?;
+            // Editors end a file with a line end, which is no part of the secret.
+            let secret = text.trim_end_matches(['\r', '\n']);
+            add(&from, TokenKeys::secret(secret.as_bytes()))?;
+        }
+        if let Some(pem) = &self.token_public_key {
+            add("--token-public-key", TokenKeys::public_pem(pem))?;
+        }
+        for file in &self.token_public_key_file {
+            let (from, text) = read("--token-public-key-file", file)?;
+            add(&from, TokenKeys::public_pem(&text))?;
+        }
+        if let Some(file) = &self.token_jwks_file {
+            let (from, text) = read("--token-jwks-file", file)?;
+            add(&from, TokenKeys::jwks(&text))?;
+        }
+        Ok(keys)
+    }
+
+    /// Adds what tokens and pages may.
+    pub(super) fn apply(&self, config: Config, keys: TokenKeys) -> Result<Config, Failure> {
+        let mut config = config
+            .token_keys(keys)
+            .token_audiences(self.token_audience.iter().cloned())
+            .token_issuers(self.token_issuer.iter().cloned())
+            .token_leeway(Duration::from_secs(self.token_leeway))
+            .token_needs_expiry(!self.token_without_expiry)
+            .token_parameter(&self.token_parameter)
+            .ticket_time(Duration::from_secs(self.ticket_time))
+            .tickets_max(self.max_tickets)
+            .forged_tokens_per_address(self.forged_tokens_per_address)
+            .allow_origins(self.origins()?);
+        if let Some(name) = &self.token_cookie {
+            config = config.token_cookie(name);
+        }
+        for pattern in &self.public_channel {
+            config = config.public_for(pattern.clone(), true);
+        }
+        Ok(config)
+    }
+
+    fn origins(&self) -> Result<Vec<AllowedOrigin>, Failure> {
+        let one = |origin: &Origin| match origin {
+            Origin::Any => None,
+            Origin::One(origin) => Some(origin.clone()),
+        };
+        match &self.allow_origin[..] {
+            [Origin::Any] => Ok(Vec::new()),
+            several => several
+                .iter()
+                .map(one)
+                .collect::<Option<_>>()
+                .ok_or_else(|| {
+                    "--allow-origin: `*` is every origin, without cookies: give it alone, or name \
+                 origins"
+                        .to_owned()
+                }),
+        }
+    }
+}
+
+/// The text of a file, and what to call it when something is wrong with it.
+fn read(flag: &str, file: &Path) -> Result<(String, String), Failure> {
+    let from = format!("{flag} {}", file.display());
+    match fs::read_to_string(file) {
+        Ok(text) => Ok((from, text)),
+        Err(error) => Err(format!("cannot read {from}: {error}")),
+    }
+}
+
+/// Reads the name of a parameter.
+fn parameter(text: &str) -> Result<String, String> {
+    match Config::is_token_parameter(text) {
+        true => Ok(text.to_owned()),
+        false => Err("this is a parameter of the server's own: give another name".to_owned()),
+    }
+}
+
+/// Reads the name of a cookie (RFC 6265 section 4.1.1).
+fn cookie(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_token) {
+        true => Ok(text.to_owned()),
+        false => Err("give a cookie's name, such as push_token".to_owned()),
+    }
+}
