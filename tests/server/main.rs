@@ -6,9 +6,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
+mod access_commands;
 mod assets;
 mod check;
 mod commands;
+mod cors;
 mod descriptors;
 mod limits;
 mod manage;

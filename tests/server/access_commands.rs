@@ -1,0 +1,241 @@
+//! Access from the command line: files, reloads, logs, and the manual's snippets.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::access::{Scratch, token, token_by};
+use super::commands::{Running, pushwheel, run};
+use super::{ask_over, refusal, refused};
+use crate::common::{Connection, Subscriber, eventually};
+
+const OLD: &str = "the secret of yesterday, 32 bytes";
+const NEW: &str = "the secret of tomorrow, 32 bytes.";
+
+#[test]
+fn keys_are_changed_without_dropping_a_client() {
+    let scratch = Scratch::new("rotation");
+    let secret = scratch.write("secret", OLD);
+    let mut server = Running::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--token-secret-file",
+        &secret,
+    ]);
+    let address = server.address();
+    let own = json!({"subscribe": ["a"], "publish": ["a"]});
+    let (old, new) = (token_by(OLD, own.clone()), token_by(NEW, own));
+    let header = format!("Bearer {old}");
+    let mut stream = Subscriber::open(address, "/channels/a", &[("Authorization", &header)]);
+    let mut connection = Connection::open(address);
+    let mut publish = |token: &str| {
+        let header = format!("Bearer {token}");
+        let header = [("Authorization", &*header)];
+        ask_over(&mut connection, "POST", "/channels/a", &header, "x").status
+    };
+    assert_eq!([publish(&old), publish(&new)], [200, 401]);
+    // A broken file changes nothing.
+    scratch.write("secret", "short");
+    server.signal("HUP");
+    scratch.write("secret", &format!("{NEW}\n"));
+    server.signal("HUP");
+    eventually("the new secret holds", || publish(&new) == 200);
+    // Even one that was verified before.
+    assert_eq!(publish(&old), 401);
+    assert_eq!(stream.take(2).len(), 2);
+}
+
+#[test]
+fn nothing_secret_is_logged() {
+    let scratch = Scratch::new("logs");
+    let file = "[[channel]]\npattern = \"news.*\"\npublic = true\n";
+    let file = scratch.write("p.toml", file);
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--config", &file]);
+    command
+        .env(
+            "PUSHWHEEL_TOKEN_SECRET",
+            "a secret of a test, of 32 bytes!!",
+        )
+        .env("PUSHWHEEL_TOKEN_COOKIE", "push")
+        .env("PUSHWHEEL_LOG", "trace");
+    let mut server = Running::spawn(&mut command);
+    let address = server.address();
+    let good = token(json!({"subscribe": ["a"]}));
+    let signature = good.rsplit('.').next().unwrap().to_owned();
+    let mut connection = Connection::open(address);
+    let cookie = format!("push={good}");
+    let header = format!("Bearer {good}");
+    for (method, path, headers, status) in [
+        ("HEAD", format!("/channels/a?token={good}"), vec![], 200),
+        (
+            "HEAD",
+            "/channels/a".into(),
+            vec![("Cookie", &*cookie)],
+            200,
+        ),
+        ("HEAD", "/channels/news.de".into(), vec![], 200),
+        ("GET", format!("/channels/b?token={good}"), vec![], 403),
+        ("GET", format!("/channels/a?token={good}x"), vec![], 401),
+        ("GET", "/channels/a?token=a.b.s3cret".into(), vec![], 401),
+        ("GET", "/channels/a?ticket=s3cret".into(), vec![], 401),
+        (
+            "POST",
+            "/channels/a".into(),
+            vec![("Authorization", &*header)],
+            403,
+        ),
+        (
+            "GET",
+            "/stats".into(),
+            vec![("Authorization", &*header)],
+            403,
+        ),
+    ] {
+        let answer = ask_over(&mut connection, method, &path, &headers, "");
+        assert_eq!(answer.status, status, "{method} {path}");
+        let text = if method == "HEAD" { "" } else { answer.text() };
+        assert!(
+            !text.contains(&signature) && !text.contains("s3cret"),
+            "{text}"
+        );
+    }
+    // Malformed, with a token in its target.
+    connection.send(format!("GET /channels/a?token={good} HTTP/1.1\r\n\r\n"));
+    assert_eq!(connection.answer().status, 400);
+    drop(connection);
+    server.signal("TERM");
+    let told = server.complaints();
+    assert!(
+        !told.contains(&signature) && !told.contains("s3cret"),
+        "{told}"
+    );
+    let mut config = pushwheel(&["config", "--config", &file]);
+    config.env(
+        "PUSHWHEEL_TOKEN_SECRET",
+        "s3cret of a test, of thirty-two bytes",
+    );
+    let printed = config.output().unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    assert!(
+        !String::from_utf8(printed.stdout)
+            .unwrap()
+            .contains("s3cret")
+    );
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_with_what_to_do() {
+    let scratch = Scratch::new("bad");
+    let private = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/keys/rsa.pem");
+    let public = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/keys/rsa.pub.pem");
+    let set = scratch.write("jwks", "{\"keys\": s3cret}");
+    for (arguments, told) in [
+        (&["--token-secret", "s3cret"][..], "at least 32 bytes"),
+        (
+            &["--token-secret-file", "/nowhere"],
+            "cannot read --token-secret-file /nowhere",
+        ),
+        (&["--token-secret-file", public], "no secret"),
+        (&["--token-public-key-file", private], "private key"),
+        (&["--token-public-key", "s3cret"], "BEGIN PUBLIC KEY"),
+        (&["--token-jwks-file", &set], "JSON Web Key Set"),
+        (&["--token-parameter", "channel"], "the server's own"),
+        (&["--token-cookie", "a b"], "cookie's name"),
+        (&["--token-leeway", "61"], "61"),
+        (
+            &["--allow-origin", "https://app.example/"],
+            "without a path",
+        ),
+        (
+            &["--allow-origin", "*", "--allow-origin", "https://a.example"],
+            "alone",
+        ),
+        (&["--public-channel", "a*b"], "pattern"),
+    ] {
+        let output = run(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        // clap breaks its lines.
+        let stderr = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(stderr.contains(told), "{arguments:?}: {stderr}");
+        let is_shown = stderr.contains("s3cret");
+        assert!(!is_shown, "{stderr}");
+    }
+}
+
+#[test]
+fn others_may_reach_a_server_with_tokens_and_an_admin_key() {
+    let with = |admin: &[&'static str]| {
+        let listen = ["serve", "--listen", "0.0.0.0:0", "--token-secret", OLD];
+        [&listen[..], admin].concat()
+    };
+    let output = run(&with(&[]));
+    assert_eq!(output.status.code(), Some(1));
+    let mut server = Running::start(&with(&["--admin-key", "admin-s3cret"]));
+    let port = server.address().port();
+    let mut connection = Connection::open(([127, 0, 0, 1], port).into());
+    let answer = ask_over(&mut connection, "POST", "/channels/a", &[], "x");
+    assert_eq!(refusal(&answer), refused(401, "token_missing"));
+}
+
+// ---- the manual ----
+
+/// The snippets of a language in the page about access.
+fn snippets(language: &str) -> Vec<&'static str> {
+    let page = include_str!("../../docs/access.md");
+    let mark = format!("\n```{language}\n");
+    let bodies = page.split(&*mark).skip(1);
+    bodies
+        .map(|rest| rest.split("\n```").next().unwrap())
+        .collect()
+}
+
+/// What a snippet prints.
+fn prints(program: &str, flag: &str, snippet: &str) -> String {
+    let mut command = Command::new(program);
+    command.args([flag, snippet]).stdin(Stdio::null());
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/keys/ec.pem");
+    command
+        .env("PUSHWHEEL_TOKEN_SECRET", OLD)
+        .env("PRIVATE_KEY_FILE", key);
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{program} is needed: {error}"));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_manuals_snippets_make_tokens() {
+    let scratch = Scratch::new("manual");
+    let public = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/server/keys/ec.pub.pem"
+    ));
+    let public = scratch.write("public", &public.unwrap());
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(["--token-public-key-file", &public]);
+    command.env("PUSHWHEEL_TOKEN_SECRET", OLD);
+    let mut server = Running::spawn(&mut command);
+    let address = server.address();
+    let (python, node, shell) = (snippets("python"), snippets("js"), snippets("sh"));
+    assert_eq!([python.len(), node.len(), shell.len()], [1, 3, 1]);
+    for token in [
+        prints("python3", "-c", python[0]),
+        prints("node", "-e", node[0]),
+        prints("node", "-e", node[1]),
+        prints("sh", "-c", shell[0]),
+    ] {
+        let header = format!("Bearer {token}");
+        let header = [("Authorization", &*header)];
+        let _stream = Subscriber::open(address, "/channels/user.7.inbox", &header);
+        let mut connection = Connection::open(address);
+        let answer = ask_over(&mut connection, "GET", "/channels/user.8", &header, "");
+        assert_eq!(
+            refusal(&answer),
+            refused(403, "channel_not_allowed"),
+            "{token}"
+        );
+    }
+}
