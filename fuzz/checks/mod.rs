@@ -12,6 +12,7 @@
     reason = "to panic is how a check says what it found"
 )]
 
+pub mod access;
 pub mod body;
 pub mod frame;
 pub mod input;
@@ -29,6 +30,7 @@ pub type Check = fn(&[u8]);
 
 /// Every target by its name.
 pub const ALL: &[(&str, Check)] = &[
+    ("access", access::check),
     ("body", body::check),
     ("frame", frame::check),
     ("log", log::check),

@@ -1,0 +1,68 @@
+//! What strangers send before anything is known of them: tokens, cookies, and
+//! targets that are logged.
+//!
+//! The input is a token, a header `Cookie`, and what is around a secret in a
+//! query.
+
+use pushwheel::internals::access::{cookie, has_shape, judged, redacted};
+
+/// Keys of all kinds, with names that a token may choose.
+const JWKS: &str = include_str!("../../tests/server/keys/jwks.json");
+const SECRET: &str = "S3cretOfNobody";
+
+pub fn check(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else {
+        return;
+    };
+    check_token(text);
+    check_cookie(text);
+    check_redaction(text);
+}
+
+/// Nothing that is made up is accepted, and what has not even the form of a
+/// token costs no verification.
+fn check_token(text: &str) {
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_base64url = |part: &&str| {
+        let is_digit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !part.is_empty() && part.chars().all(is_digit)
+    };
+    let wanted = text.len() <= 8192 && parts.len() == 3 && parts.iter().all(is_base64url);
+    assert_eq!(has_shape(text), wanted);
+    let (code, was_tried) = judged(text, JWKS, 1000.0);
+    let code = code.expect("nobody can sign");
+    assert!(code.starts_with("token_"), "{code}");
+    assert!(wanted || !was_tried, "{text}");
+}
+
+/// A cookie is found behind whatever others there are.
+fn check_cookie(text: &str) {
+    if !text.contains("mine") {
+        let with = format!("{text}; mine=a.b-c_d");
+        assert_eq!(cookie(&with, "mine"), Some("a.b-c_d"), "{with}");
+        assert_eq!(cookie(text, "mine"), None);
+    }
+    for pair in text.split(';') {
+        let Some((name, _)) = pair.trim().split_once('=') else {
+            continue;
+        };
+        if let Some(value) = cookie(text, name) {
+            assert!(!value.is_empty() && !value.contains(';'));
+            assert!(text.contains(&format!("{name}={value}")) || text.contains('"'));
+        }
+    }
+}
+
+/// The secret is never shown, and what is hidden stays so.
+fn check_redaction(text: &str) {
+    let (before, after) = text.split_once('\n').unwrap_or((text, ""));
+    let (before, after) = (before.replace(SECRET, ""), after.replace(SECRET, ""));
+    for name in ["token", "ticket", "%74oken", "x"] {
+        let target = format!("/a?{before}&{name}={SECRET}{after}");
+        let shown = redacted(&target);
+        assert!(!shown.contains(SECRET), "{target}: {shown}");
+        assert_eq!(redacted(&shown), shown, "{target}");
+        let ampersands = |text: &str| text.matches('&').count();
+        assert_eq!(ampersands(&shown), ampersands(&target));
+    }
+}
