@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MILLISECONDS")]
     retry: Option<u64>,
 
-    /// The key that the server wants for publishing.
+    /// The key, or the token, that the server wants for publishing.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
     key: Option<Secret>,

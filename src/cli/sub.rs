@@ -12,7 +12,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::stream::{Event, Reader};
-use super::{Failure, http};
+use super::{Failure, Secret, http};
 
 /// When to come back if the server does not say: as Chromium does.
 const RETRY: Duration = Duration::from_secs(3);
@@ -35,6 +35,11 @@ pub(crate) struct Arguments {
     /// Begin with the last N events of the history.
     #[arg(long, value_name = "N", conflicts_with = "last_event_id")]
     last: Option<usize>,
+
+    /// The token, or the key, that the server wants for subscribing.
+    #[arg(long, value_name = "TOKEN")]
+    #[arg(env = "PUSHWHEEL_TOKEN", hide_env_values = true)]
+    token: Option<Secret>,
 }
 
 /// What to do after a stream.
@@ -58,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         (None, None) => {}
     }
     loop {
-        match follow(&agent, &url, &mut reader)? {
+        match follow(&agent, &url, arguments.token.as_ref(), &mut reader)? {
             Next::Stop => return Ok(()),
             Next::Return { why, after } => {
                 let after = after.or(reader.retry).unwrap_or(RETRY);
@@ -78,8 +83,16 @@ fn pause(time: Duration) {
 }
 
 /// Reads one stream to its end.
-fn follow(agent: &Agent, url: &str, reader: &mut Reader) -> Result<Next, Failure> {
+fn follow(
+    agent: &Agent,
+    url: &str,
+    token: Option<&Secret>,
+    reader: &mut Reader,
+) -> Result<Next, Failure> {
     let mut request = agent.get(url).header("Accept", STREAM_TYPE);
+    if let Some(Secret(token)) = token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
     if let Some(id) = &reader.last_id {
         request = request.header("Last-Event-ID", id);
     }

@@ -181,6 +181,23 @@ fn others_may_reach_a_server_with_tokens_and_an_admin_key() {
     assert_eq!(refusal(&answer), refused(401, "token_missing"));
 }
 
+#[test]
+fn sub_and_pub_send_tokens() {
+    let mut server = Running::start(&["serve", "--listen", "127.0.0.1:0", "--token-secret", OLD]);
+    let url = format!("http://{}/channels/a", server.address());
+    assert!(server.line().contains("Authorization: Bearer $TOKEN"));
+    let refused = run(&["sub", &url]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("token_missing"), "{told}");
+    let token = token_by(OLD, json!({"subscribe": ["a"], "publish": ["a"]}));
+    let mut publish = pushwheel(&["pub", &url, "", "hello", "--key", &token]);
+    assert!(publish.status().unwrap().success());
+    let mut command = pushwheel(&["sub", &url, "--last", "1"]);
+    let mut sub = Running::spawn(command.env("PUSHWHEEL_TOKEN", &token));
+    assert!(sub.line().starts_with("id: "));
+    assert_eq!(sub.line(), "data: hello");
+}
+
 // ---- the manual ----
 
 /// The snippets of a language in the page about access.

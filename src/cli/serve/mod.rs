@@ -169,7 +169,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         state.consume(&channels)?;
     }
     // Whether anybody reads it or not, the server runs.
-    let _ = announce(&engine, config.has_keys());
+    let _ = announce(&engine, &config);
     let ran = engine
         .run()
         .map_err(|error| format!("the server cannot go on: {error}"));
@@ -250,16 +250,20 @@ impl SignalDesk {
     }
 }
 
-fn announce(engine: &Engine, has_keys: bool) -> io::Result<()> {
+fn announce(engine: &Engine, config: &Config) -> io::Result<()> {
     let address = engine.local_addr();
-    let key = match has_keys {
-        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
+    let token = match config.has_tokens() {
+        true => " -H \"Authorization: Bearer $TOKEN\"",
         false => "",
+    };
+    let key = match config.has_keys() {
+        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
+        false => token,
     };
     let url = format!("http://{}", reachable(address));
     let mut out = io::stdout().lock();
     writeln!(out, "pushwheel listens on http://{address}")?;
-    writeln!(out, "  subscribe:  curl -N {url}/channels/news")?;
+    writeln!(out, "  subscribe:  curl -N{token} {url}/channels/news")?;
     writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
     out.flush()
 }

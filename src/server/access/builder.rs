@@ -77,6 +77,12 @@ impl Config {
         self
     }
 
+    /// Whether any key for tokens was given.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !self.access.token_keys.is_empty()
+    }
+
     /// For whom tokens are: one of these has to be in `aud`. Default: nobody,
     /// and then a token has no `aud`.
     #[must_use]

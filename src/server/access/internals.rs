@@ -19,6 +19,10 @@ pub fn has_shape(token: &str) -> bool {
 
 /// The code with which a server refuses a token whose keys nobody knows, and
 /// whether it verified a signature; `None` accepts it.
+///
+/// # Panics
+///
+/// When the set is none.
 #[must_use]
 pub fn judged(token: &str, jwks: &str, now_s: f64) -> (Option<&'static str>, bool) {
     let keys = TokenKeys::jwks(jwks).expect("the set is the caller's own");
