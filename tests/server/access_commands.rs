@@ -191,7 +191,7 @@ fn sub_and_pub_send_tokens() {
     assert!(told.contains("token_missing"), "{told}");
     let token = token_by(OLD, json!({"subscribe": ["a"], "publish": ["a"]}));
     let mut publish = pushwheel(&["pub", &url, "", "hello", "--key", &token]);
-    assert!(publish.status().unwrap().success());
+    assert!(publish.output().unwrap().status.success());
     let mut command = pushwheel(&["sub", &url, "--last", "1"]);
     let mut sub = Running::spawn(command.env("PUSHWHEEL_TOKEN", &token));
     assert!(sub.line().starts_with("id: "));

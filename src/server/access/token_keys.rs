@@ -7,7 +7,9 @@
 use std::fmt;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use ring::hmac;
+use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 
 /// How many keys there may be.
 const KEYS_MAX: usize = 256;
@@ -168,8 +170,6 @@ impl From<TokenKey> for TokenKeys {
 impl TokenKey {
     fn new(kid: Option<&str>, key: DecodingKey) -> Result<TokenKey, TokenKeyError> {
         let algorithm = algorithm_of(&key)?;
-        // Points and such are looked at when a signature is: any will do.
-        crypto::verify("", b"", &key, algorithm).map_err(|_| unusable())?;
         Ok(TokenKey {
             kid: kid.map(Into::into),
             algorithm,
@@ -177,6 +177,37 @@ impl TokenKey {
         })
     }
 }
+
+impl TokenKey {
+    /// Whether the key has made the signature, or its other half has.
+    pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let by = |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| {
+            UnparsedPublicKey::new(algorithm, key).verify(message, signature)
+        };
+        let verified = match (self.algorithm, self.key.kind()) {
+            (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+                // In a time that does not depend on where they differ.
+                hmac::verify(&key, message, signature)
+            }
+            (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => by(RS256, der),
+            (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+                RsaPublicKeyComponents { n, e }.verify(RS256, message, signature)
+            }
+            (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => {
+                by(&signature::ECDSA_P256_SHA256_FIXED, point)
+            }
+            (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(point)) => {
+                by(&signature::ED25519, point)
+            }
+            // `algorithm_of` gives no other.
+            _ => return false,
+        };
+        verified.is_ok()
+    }
+}
+
+const RS256: &signature::RsaParameters = &signature::RSA_PKCS1_2048_8192_SHA256;
 
 /// What a key is for, by its kind and its size.
 fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, TokenKeyError> {
