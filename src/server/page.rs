@@ -11,7 +11,6 @@
 
 use serde::Serialize;
 
-use super::keys::Right;
 use super::live::Live;
 use crate::{EngineBuilder, HeaderError, Request, Response, RouteError};
 
@@ -92,18 +91,17 @@ fn guarded(response: Response) -> Result<Response, HeaderError> {
 struct Rights {
     manage: bool,
     publish: bool,
-    /// Without an admin key, but with another, looking is open to nobody.
+    /// Without an admin key, but with another or with tokens, looking is open to nobody.
     has_admin_key: bool,
 }
 
 /// `GET /_page/rights`
 fn rights(request: &Request, live: &Live) -> Response {
-    let keys = &live.rules().keys;
-    let may = |right| keys.check(right, request).is_ok();
+    let access = &live.rules().access;
     let rights = Rights {
-        manage: may(Right::Manage),
-        publish: may(Right::Publish),
-        has_admin_key: keys.admin.is_some(),
+        manage: access.manage(request).is_ok(),
+        publish: access.may_publish_by_key(request),
+        has_admin_key: access.has_admin_key(),
     };
     let response = Response::json(&rights).with_header("Cache-Control", "no-store");
     response.expect("this can be a header")

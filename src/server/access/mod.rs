@@ -100,7 +100,17 @@ impl Access {
         self.verifier.is_some() && *name == *self.settings.places.parameter
     }
 
+    pub(super) fn has_admin_key(&self) -> bool {
+        self.settings.keys.admin.is_some()
+    }
+
     // ---- rights ----
+
+    /// Whether the key that was sent, or none where none is needed, may publish
+    /// to any channel.
+    pub(super) fn may_publish_by_key(&self, request: &Request) -> bool {
+        !self.is_secured() || self.settings.keys.holder(request).is_some()
+    }
 
     /// Lets somebody manage, and look at what there is.
     pub(super) fn manage(&self, request: &Request) -> Result<(), Refused> {

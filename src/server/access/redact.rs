@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 
 /// The parameters whose values may be shown.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 13] = [
+    "by",
     "channel",
     "client",
     "empty",
@@ -19,6 +20,8 @@ const HARMLESS: [&str; 10] = [
     "lastEventId",
     "last_event_id",
     "retry",
+    "search",
+    "top",
 ];
 
 /// What stands in a log for a value that does not.
