@@ -5,7 +5,7 @@
 #
 # Alpine's compiler links against musl, and statically unless told otherwise.
 FROM rust:1.95-alpine AS build
-RUN apk add --no-cache musl-dev
+RUN apk add --no-cache gcc musl-dev
 WORKDIR /pushwheel
 COPY Cargo.toml Cargo.lock ./
 COPY src src
