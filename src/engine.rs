@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::exchange::{InFlight, IntoResponse, Letter, Mailbox, Request, Response};
+use crate::exchange::{InFlight, IntoResponse, Letter, Mailbox, Request, Response, Shutdown};
 use crate::http::{HeaderError, Headers, Method};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
@@ -289,6 +289,14 @@ impl EngineBuilder {
         self
     }
 
+    /// How old a stream of channels may become; then it ends, and its client
+    /// comes back and resumes. Default: no limit; see
+    /// [`Limits::stream_age_max`].
+    pub fn stream_age_max(mut self, time: Duration) -> Self {
+        self.limits.stream_age_max = time;
+        self
+    }
+
     /// On how many threads the engine runs, each with connections of its own;
     /// the kernel spreads new ones over them. One thread reaches very many
     /// clients: more are for machines whose one core is full. Default: 1.
@@ -553,10 +561,15 @@ impl EngineHandle {
     /// Shuts the engine down in good order, and returns at once. It stops
     /// listening; what was published is delivered; streams end, each browser
     /// told to come back at another time; requests under way are answered.
-    /// After `deadline` whoever is left is disconnected.
-    pub fn shutdown(&self, deadline: Duration) {
+    /// What is left then, is disconnected at the deadline.
+    ///
+    /// A [`Duration`] is a deadline, for streams that end as soon as they
+    /// have been sent everything; [`Shutdown`] says more. Called again, it can
+    /// only make the end sooner: with [`Duration::ZERO`], at once.
+    pub fn shutdown(&self, how: impl Into<Shutdown>) {
+        let how = how.into();
         for mailbox in &*self.mailboxes {
-            mailbox.send(Letter::Shutdown { deadline });
+            mailbox.send(Letter::Shutdown(how));
         }
     }
 
@@ -629,8 +642,8 @@ impl RunningEngine {
     ///
     /// # Errors
     /// When the system's poller failed.
-    pub fn shutdown(self, deadline: Duration) -> io::Result<()> {
-        self.handle.shutdown(deadline);
+    pub fn shutdown(self, how: impl Into<Shutdown>) -> io::Result<()> {
+        self.handle.shutdown(how);
         self.join()
     }
 }

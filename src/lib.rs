@@ -102,7 +102,7 @@ pub use event::{
     RETRY_MS_MAX,
 };
 pub use exchange::{
-    BodyError, IntoResponse, Request, Responder, Response, Sink, SinkError, SinkOptions,
+    BodyError, IntoResponse, Request, Responder, Response, Shutdown, Sink, SinkError, SinkOptions,
     Subscription,
 };
 pub use http::{HeaderError, Headers, Method, Version};

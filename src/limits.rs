@@ -93,6 +93,20 @@ pub struct Limits {
     /// 30 s. Then it is disconnected; a stream's `on_disconnect` is told
     /// [`Stalled`](crate::DisconnectReason::Stalled).
     pub stall_timeout: Duration,
+    /// How old a stream of channels may become. Then it is sent what waits for
+    /// it, told when to come back, each at another time, and ended; its client
+    /// resumes like after any lost connection, and its `on_disconnect` is told
+    /// [`Aged`](crate::DisconnectReason::Aged). Each stream is given an age of
+    /// its own when it begins, between three quarters of this and all of it, so
+    /// that those who came together do not go together. A stream for one client
+    /// ([`Response::stream`](crate::Response::stream)) has no age: its sink
+    /// says when it ends.
+    ///
+    /// For engines behind a load balancer, which spreads connections only when
+    /// they are made, and to have credentials looked at again that know no time
+    /// of their own. Kept in steps of 64 ms; more than four years count as four.
+    /// Default: [`Duration::MAX`], no limit.
+    pub stream_age_max: Duration,
 }
 
 impl Default for Limits {
@@ -109,6 +123,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
+            stream_age_max: Duration::MAX,
         }
     }
 }

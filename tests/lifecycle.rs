@@ -388,18 +388,18 @@ fn a_shutdown_waits_no_longer_than_its_deadline() {
     stuck.wait_for_id();
     let mut reading = served.subscribe("/stream");
     let data = "x".repeat(500_000);
-    for _ in 0..40 {
+    for _ in 0..20 {
         channel.broadcast(Event::message(&data)).unwrap();
     }
     let begun = Instant::now();
-    let deadline = Duration::from_millis(500);
+    let deadline = Duration::from_secs(3);
     served.shutdown(deadline);
-    assert_eq!(reading.rest().len(), 40);
+    assert_eq!(reading.rest().len(), 20);
     served.join();
     assert!(begun.elapsed() >= deadline && begun.elapsed() < PATIENCE);
     // What it had taken is whole, up to the last.
     let taken = stuck.rest();
-    assert!(taken.len() < 40 && taken.iter().all(|event| event.data == data));
+    assert!(taken.len() < 20 && taken.iter().all(|event| event.data == data));
 }
 
 #[test]

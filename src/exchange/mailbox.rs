@@ -1,12 +1,12 @@
 //! The mailbox: how other threads hand a reactor what is not an event.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::in_flight::Ticket;
 use super::response::Response;
+use super::shutdown::Shutdown;
 use crate::hub::Hub;
 use crate::limits::Limits;
 
@@ -20,8 +20,8 @@ pub(crate) enum Letter {
         /// Until it is read, the request is in flight.
         ticket: Ticket,
     },
-    /// Finish what is under way, for so long at the most.
-    Shutdown { deadline: Duration },
+    /// Finish what is under way, and end.
+    Shutdown(Shutdown),
     /// Let these hold from now on.
     Limits(Box<Limits>),
 }

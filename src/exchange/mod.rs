@@ -8,6 +8,7 @@ mod mailbox;
 mod request;
 mod responder;
 mod response;
+mod shutdown;
 mod sink;
 mod subscription;
 
@@ -17,6 +18,7 @@ pub use request::{BodyError, Request};
 pub use responder::Responder;
 pub(crate) use response::{Defer, Kind};
 pub use response::{IntoResponse, Response};
+pub use shutdown::Shutdown;
 pub use sink::{Sink, SinkError, SinkOptions};
 pub(crate) use sink::{StreamPlan, mark_engine_thread};
 pub use subscription::Subscription;

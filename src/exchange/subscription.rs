@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -30,6 +31,7 @@ pub struct Subscription {
     pub(crate) client_id: Option<ClientId>,
     pub(crate) metadata: Option<Arc<Value>>,
     pub(crate) headers: Headers,
+    pub(crate) expires_in: Option<Duration>,
     pub(crate) on_connect: Option<ConnectHook>,
     pub(crate) on_disconnect: Option<DisconnectHook>,
 }
@@ -56,6 +58,7 @@ impl Subscription {
             client_id: None,
             metadata: None,
             headers: Headers::new(),
+            expires_in: None,
             on_connect: None,
             on_disconnect: None,
         }
@@ -113,6 +116,23 @@ impl Subscription {
     ) -> Result<Subscription, HeaderError> {
         self.headers.insert(name, value)?;
         Ok(self)
+    }
+
+    /// When the credentials run out with which the client came, counted from
+    /// the opening of its stream. Then it is sent an event named
+    /// `pushwheel.reauth`, whose data is `{"reason": "expired"}`, with a
+    /// `retry` of its own, and the stream ends: the client comes back with
+    /// other credentials and misses nothing. The event has no id, so it leaves
+    /// the one alone that the client comes back with. What is published after
+    /// that time is not sent; what was published before, and waits for a slow
+    /// client, is sent first, for at most as long as a stalled client is given
+    /// ([`stall_timeout`](crate::EngineBuilder::stall_timeout)).
+    ///
+    /// Default: they do not run out. It is kept in steps of 64 ms, never
+    /// earlier; more than four years count as four.
+    pub fn expires_in(mut self, time: Duration) -> Subscription {
+        self.expires_in = Some(time);
+        self
     }
 
     /// Called once the client is a member, on the engine's thread, before it

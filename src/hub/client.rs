@@ -137,13 +137,19 @@ pub enum DisconnectReason {
     ChannelClosed,
     /// Its channel or sink was finished, and it has everything.
     Finished,
+    /// Its credentials ran out, see
+    /// [`Subscription::expires_in`](crate::Subscription::expires_in).
+    Expired,
+    /// Its stream was as old as a stream may become, see
+    /// [`Limits::stream_age_max`](crate::Limits::stream_age_max).
+    Aged,
     /// The engine shut down.
     Shutdown,
 }
 
 impl DisconnectReason {
     /// Every reason there is.
-    pub const ALL: [DisconnectReason; 9] = [
+    pub const ALL: [DisconnectReason; 11] = [
         DisconnectReason::Gone,
         DisconnectReason::Lagged,
         DisconnectReason::Stalled,
@@ -152,6 +158,8 @@ impl DisconnectReason {
         DisconnectReason::Kicked,
         DisconnectReason::ChannelClosed,
         DisconnectReason::Finished,
+        DisconnectReason::Expired,
+        DisconnectReason::Aged,
         DisconnectReason::Shutdown,
     ];
 
@@ -167,6 +175,8 @@ impl DisconnectReason {
             DisconnectReason::Kicked => "kicked",
             DisconnectReason::ChannelClosed => "channel_closed",
             DisconnectReason::Finished => "finished",
+            DisconnectReason::Expired => "expired",
+            DisconnectReason::Aged => "aged",
             DisconnectReason::Shutdown => "shutdown",
         }
     }

@@ -239,6 +239,11 @@ impl Hub {
         EventId::new(self.epoch, sequence)
     }
 
+    /// The sequence number that was given last.
+    pub(crate) fn newest_sequence(&self) -> u64 {
+        self.lock().sequence
+    }
+
     /// A number below `range`, for jitter.
     #[allow(clippy::cast_possible_truncation, reason = "smaller than range")]
     pub(crate) fn random_below(&self, range: u64) -> u64 {

@@ -18,6 +18,7 @@ use super::Reactor;
 use super::census::{Census, Full, NOWHERE, Origins};
 use super::connection::{Connection, State};
 use super::net::Net;
+use super::shutdown::Drain;
 use crate::hub::client::DisconnectReason;
 use crate::proxies::Preface;
 
@@ -86,10 +87,15 @@ impl Door {
 }
 
 impl<N: Net> Reactor<N> {
+    /// Whether somebody may be waiting who is to be let in.
+    pub(super) fn may_accept(&self) -> bool {
+        self.door.is_busy() && self.drain.as_ref().is_none_or(Drain::is_open)
+    }
+
     pub(super) fn accept(&mut self) {
         let now_ms = self.now_ms;
         self.door.paused_until_ms.take_if(|until| *until <= now_ms);
-        if !self.door.is_busy() || self.drain.is_some() {
+        if !self.may_accept() {
             return;
         }
         for _ in 0..self.budgets.accepts_a_turn {
@@ -135,7 +141,8 @@ impl<N: Net> Reactor<N> {
         match entered {
             Ok(network) => {
                 self.door.origins.note(key, network);
-                self.set_timer(key, self.limits.idle_timeout);
+                let idle_time = self.idle_time();
+                self.set_timer(key, idle_time);
             }
             Err(full) => self.receive_guest(key, full, peer),
         }

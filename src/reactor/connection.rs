@@ -13,10 +13,15 @@ use super::census::Full;
 use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
+use crate::hub::client::DisconnectReason;
 use crate::proxies::Preface;
 
 /// "No cursor": the client is caught up.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// The most ticks that a stream's end may be ahead, so that half of all ticks
+/// are past and half are to come: with 64 ms each, more than four years.
+const AHEAD_MAX: u32 = u32::MAX / 2;
 
 /// See the [module](self).
 pub(super) struct Connection<S> {
@@ -122,10 +127,32 @@ pub(super) struct Stream {
     pub(super) seat: u32,
     /// Its cursor, while it is behind.
     pub(super) cursor: u32,
+    /// The tick at which it ends, if it does by time: its low half.
+    pub(super) ends_at: u32,
+    /// As what it ends then.
+    pub(super) ends_as: Option<DisconnectReason>,
     /// How often it sent something, which no subscriber has to.
     pub(super) strikes: u8,
     /// Whether it was sent away, and waits for its turn to be told.
     pub(super) is_leaving: bool,
+}
+
+impl Stream {
+    /// Ends it after so many ticks, unless it ends sooner anyway.
+    pub(super) fn end_in(&mut self, ticks: u64, now: u32, reason: DisconnectReason) {
+        let ahead = u32::try_from(ticks).unwrap_or(u32::MAX).min(AHEAD_MAX);
+        if self.ends_in(now).is_none_or(|sooner| ahead < sooner) {
+            self.ends_at = now.wrapping_add(ahead);
+            self.ends_as = Some(reason);
+        }
+    }
+
+    /// In how many ticks it ends by time, if it does.
+    pub(super) fn ends_in(&self, now: u32) -> Option<u32> {
+        self.ends_as?;
+        let ahead = self.ends_at.wrapping_sub(now);
+        Some(if ahead > AHEAD_MAX { 0 } else { ahead })
+    }
 }
 
 impl Http {
@@ -279,6 +306,30 @@ mod tests {
         pending.take(9);
         assert!(pending.is_empty());
         assert_eq!(pending.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn the_soonest_end_counts_and_ticks_wrap() {
+        let mut stream = Stream {
+            feed: 0,
+            index: 0,
+            seat: 0,
+            cursor: NONE,
+            ends_at: 0,
+            ends_as: None,
+            strikes: 0,
+            is_leaving: false,
+        };
+        let now = u32::MAX - 1;
+        assert_eq!(stream.ends_in(now), None);
+        stream.end_in(u64::MAX, now, DisconnectReason::Aged);
+        assert_eq!(stream.ends_in(now), Some(AHEAD_MAX));
+        stream.end_in(5, now, DisconnectReason::Expired);
+        stream.end_in(5, now, DisconnectReason::Shutdown);
+        assert_eq!(stream.ends_as, Some(DisconnectReason::Expired));
+        for (at, left) in [(now, 5), (2, 1), (3, 0), (4, 0), (1000, 0)] {
+            assert_eq!(stream.ends_in(at), Some(left), "at {at}");
+        }
     }
 
     #[test]

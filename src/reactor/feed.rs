@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
+use crate::hub::client::DisconnectReason;
 use crate::hub::options::ChannelOptions;
 use crate::hub::{ChannelKey, Source};
 use crate::packed;
@@ -185,12 +186,24 @@ pub(super) struct Cursor {
     pub(super) welcome: Option<(u64, Frame)>,
     /// The frame of which it has only the beginning.
     pub(super) owed: Option<Owed>,
+    /// Its time is up: with what it ends.
+    pub(super) end: Option<End>,
     /// Whether its socket takes nothing at the moment.
     pub(super) is_blocked: bool,
     /// Whether the hub was told that it is behind.
     pub(super) is_noted: bool,
     /// Whether it waits in the run queue.
     pub(super) is_queued: bool,
+}
+
+/// How a client's stream ends whose time is up.
+#[derive(Debug)]
+pub(super) struct End {
+    /// What was published up to here is sent before.
+    pub(super) through: u64,
+    pub(super) reason: DisconnectReason,
+    /// Whether the last bytes are owed, and nothing comes after them.
+    pub(super) is_said: bool,
 }
 
 /// A frame that is partly written. It is the log's own, not a copy.

@@ -14,19 +14,22 @@
 //! | `accepting`, `census` | who is let in, and how many there are |
 //! | `announced` | the PROXY header before a connection's first request |
 //! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
-//! | `opening`, `streaming` | streams: how they begin; how they live and end |
+//! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
 //! | `pumping` | from logs to sockets |
+//! | `shutdown` | the end of it all |
 
 mod accepting;
 mod announced;
 mod answering;
 mod census;
 mod connection;
+mod ending;
 mod feed;
 pub(crate) mod net;
 mod opening;
 mod pumping;
 mod serving;
+mod shutdown;
 pub(crate) mod sockets;
 mod streaming;
 pub(crate) mod wheel;
@@ -52,6 +55,7 @@ use accepting::Door;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
 use net::{LISTENER, Net, Readiness};
+use shutdown::Drain;
 use wheel::Wheel;
 
 /// How often the channels are looked through for what is too old.
@@ -204,13 +208,6 @@ pub(crate) struct Reactor<N: Net> {
     spare_batches: Vec<Box<Batch>>,
 }
 
-/// A shutdown under way.
-struct Drain {
-    deadline_ms: u64,
-    /// Whose turn it is to be ended.
-    next_key: u32,
-}
-
 /// The value of the header `Date`, made once a second.
 struct Date {
     second: u64,
@@ -302,11 +299,6 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// Whether a shutdown has come to its end.
-    pub(crate) fn is_over(&self) -> bool {
-        self.drain.is_some() && self.connections.is_empty()
-    }
-
     /// Polls once, and does what there is to do.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         let timeout = self.sleep_time();
@@ -354,18 +346,17 @@ impl<N: Net> Reactor<N> {
         let is_busy = !self.pump_queue.is_empty()
             || !self.run_queue.is_empty()
             || !self.departures.is_empty()
-            || self.drain.is_some()
-            || self.door.is_busy();
+            || self.drain.as_ref().is_some_and(Drain::is_busy)
+            || self.may_accept();
         // The mailbox is looked at after the hub was told of the nap: whoever
         // writes a letter in between wakes the loop.
         if is_busy || !self.hub.may_sleep(self.index) || !self.letters.is_empty() {
-            // A drain waits for its clients, and looks at each tick.
-            let waits = self.drain.is_some() && self.pump_queue.is_empty();
-            return Some(Duration::from_millis(u64::from(waits)));
+            return Some(Duration::ZERO);
         }
         let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
         let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
-        let due_ms = [timer_ms, sweep_ms, self.door.paused_until_ms];
+        let drain_ms = self.drain.as_ref().map(Drain::due_ms);
+        let due_ms = [timer_ms, sweep_ms, drain_ms, self.door.paused_until_ms];
         let due_ms = due_ms.into_iter().flatten().min()?;
         let now_ms = self.hub.clock.now_ms();
         Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
@@ -384,7 +375,7 @@ impl<N: Net> Reactor<N> {
                     self.on_answer(token, request, *response);
                 }
                 Ok(Letter::Limits(limits)) => self.limits = *limits,
-                Ok(Letter::Shutdown { deadline }) => self.start_drain(deadline),
+                Ok(Letter::Shutdown(shutdown)) => self.start_drain(shutdown),
                 Err(_) => return,
             }
         }
@@ -492,43 +483,6 @@ impl<N: Net> Reactor<N> {
             let slice = left.min(SWEEP_SLICE);
             self.hub.sweep(slice);
             left -= slice;
-        }
-    }
-
-    fn start_drain(&mut self, deadline: Duration) {
-        if self.drain.is_none() {
-            self.net.stop_listening();
-            self.drain = Some(Drain {
-                deadline_ms: self.now_ms.saturating_add(as_ms(deadline)),
-                next_key: 0,
-            });
-        }
-    }
-
-    /// Ends, a slice at a time, whoever has nothing more to get.
-    fn drain(&mut self) {
-        let Some(drain) = &mut self.drain else {
-            return;
-        };
-        let is_late = drain.deadline_ms <= self.now_ms;
-        if !is_late && !self.pump_queue.is_empty() {
-            return;
-        }
-        let first = drain.next_key;
-        let end = self.connections.keys_end();
-        let last = first.saturating_add(256).min(end);
-        drain.next_key = if last == end { 0 } else { last };
-        for key in first..last {
-            if !self.connections.contains(key) {
-                continue;
-            }
-            if !is_late && self.is_finished_with(key) {
-                // A request that has arrived is under way, read or not.
-                self.read_once_more(key);
-            }
-            if self.connections.contains(key) && (is_late || self.is_finished_with(key)) {
-                self.see_off(key);
-            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Reactor;
 use super::connection::{NONE, Phase, State, Stream};
+use super::ending::Deadline;
 use super::feed::{Owed, wrap};
 use super::net::Net;
 use super::serving::{Flow, guard, is_transient, with_defaults};
@@ -98,13 +99,14 @@ impl<N: Net> Reactor<N> {
             guard("on_connect", || on_connect(&info));
             welcome = self.hub.welcome(&channels, &joined.seats, self.place(key));
         }
+        let deadline = self.deadline(subscription.expires_in);
         let is_packed = joined.compresses && request.accepts_encoding("gzip");
         self.write_opening(&headers, Some(&joined), is_packed, output);
         let source = Source {
             channels: &channels,
             is_packed,
         };
-        self.start_stream(key, source, joined, &welcome, output);
+        self.start_stream(key, source, joined, &welcome, deadline, output);
         Flow::Left
     }
 
@@ -141,7 +143,8 @@ impl<N: Net> Reactor<N> {
                     channels: &[channel],
                     is_packed: false,
                 };
-                self.start_stream(key, source, joined, &[], output);
+                // Its sink says when it ends.
+                self.start_stream(key, source, joined, &[], None, output);
                 guard("a handler that streams", || (plan.open)(sink));
                 Flow::Left
             }
@@ -295,6 +298,7 @@ impl<N: Net> Reactor<N> {
         source: Source<'_>,
         joined: Joined,
         welcome: &[u8],
+        deadline: Deadline,
         output: &mut Vec<u8>,
     ) {
         let welcome = &*wrap(welcome, source.is_packed);
@@ -312,15 +316,20 @@ impl<N: Net> Reactor<N> {
                 u32::try_from(seat).expect("fewer streams than 2^32")
             }
         };
-        let stream = Stream {
+        let mut stream = Stream {
             feed: feed_id,
             index: 0,
             seat,
             cursor: NONE,
+            ends_at: 0,
+            ends_as: None,
             strikes: 0,
             is_leaving: false,
         };
         let tick = self.tick32();
+        if let Some((ticks, reason)) = deadline {
+            stream.end_in(ticks, tick, reason);
+        }
         let connection = self.connections.get_mut(key);
         let before = std::mem::replace(&mut connection.state, State::Stream(stream));
         connection.written_at = tick;
@@ -354,7 +363,6 @@ impl<N: Net> Reactor<N> {
         if is_current && owed.is_none() {
             let moves = feed.push_current(key);
             self.move_all(moves);
-            self.await_heartbeat(key);
         } else {
             let is_blocked = owed.is_some();
             self.fall_behind(key, joined.seen, owed, is_blocked);
@@ -366,6 +374,8 @@ impl<N: Net> Reactor<N> {
                 cursor.welcome = Some((joined.now, Frame::raw(welcome)));
             }
         }
+        self.set_stream_timer(key);
+        self.draw_moment(key);
         if joined.is_finished {
             // Nothing more will mark the channel dirty: its end has to be
             // found by gathering nothing.

@@ -272,6 +272,7 @@ impl<N: Net> Reactor<N> {
                 return;
             }
             let stream = *self.connections.stream(key);
+            let has_ended = self.has_come_to_its_end(key);
             let reader = self.place(key);
             let feed = self.feeds.get_mut(stream.feed);
             let cursor = &mut self.cursors[stream.cursor as usize];
@@ -289,10 +290,22 @@ impl<N: Net> Reactor<N> {
                 }
                 through = through.min(*after);
             }
+            if let Some(end) = &cursor.end {
+                if end.is_said {
+                    let reason = end.reason;
+                    return self.hang_up(key, reason);
+                }
+                if has_ended {
+                    self.say_goodbye(key);
+                    continue;
+                }
+                through = through.min(end.through);
+            }
             // Others may have published in the meantime, which is not gathered
             // yet, and was before it came.
             let is_newcomer = cursor.replay_through > seen;
-            if seen == feed.through && !is_newcomer {
+            let may_stay = cursor.end.is_none();
+            if seen == feed.through && !is_newcomer && may_stay {
                 return self.catch_up(key);
             }
             if seen >= feed.through {
@@ -368,7 +381,8 @@ impl<N: Net> Reactor<N> {
             }
             Err(error) if is_transient(&error) => {
                 if !std::mem::replace(&mut cursor.is_blocked, true) {
-                    self.set_timer(key, self.limits.stall_timeout);
+                    connection.written_at = tick;
+                    self.set_stream_timer(key);
                 }
                 false
             }

@@ -67,13 +67,6 @@ impl<N: Net> Reactor<N> {
         self.steps_left > 0 && self.requests_left > 0
     }
 
-    /// Takes a request that readiness has yet to tell of.
-    pub(super) fn read_once_more(&mut self, key: u32) {
-        if matches!(self.connections.get(key).state, State::Http(_)) {
-            self.serve(key);
-        }
-    }
-
     /// Takes a connection as far as it goes, or as its budget lasts: writes what
     /// is unsent, then reads and answers.
     pub(super) fn serve(&mut self, key: u32) {
@@ -256,6 +249,7 @@ impl<N: Net> Reactor<N> {
         if !self.connections.contains(key) {
             return;
         }
+        let idle_time = self.idle_time();
         let Some(http) = self.connections.http_mut(key) else {
             return;
         };
@@ -264,7 +258,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let timeout = match http.is_idle() {
-            true => self.limits.idle_timeout,
+            true => idle_time,
             false if http.reader.is_in_body() => {
                 // Each part gives it more time, but not beyond that for all.
                 let all_ms = super::as_ms(self.limits.body_timeout);
@@ -412,6 +406,9 @@ impl<N: Net> Reactor<N> {
 
     /// A connection that speaks HTTP has had its time.
     pub(super) fn on_http_timeout(&mut self, key: u32) {
+        if self.is_parting() && self.is_idle(key) {
+            return self.part_with_idle(key);
+        }
         let connection = self.connections.get(key);
         let State::Http(http) = &connection.state else {
             return;

@@ -1,6 +1,6 @@
 //! Streams, from their first event to their end.
 
-use super::connection::{NONE, Phase, State, Stream};
+use super::connection::{NONE, State, Stream};
 use super::feed::{Cursor, Moves, Owed};
 use super::net::Net;
 use super::serving::{guard, is_transient};
@@ -37,6 +37,7 @@ impl<N: Net> Reactor<N> {
             keyed_through: 0,
             welcome: None,
             owed,
+            end: None,
             is_blocked,
             is_noted: false,
             is_queued: false,
@@ -57,7 +58,7 @@ impl<N: Net> Reactor<N> {
     /// A client's socket takes nothing: it has so long.
     pub(super) fn note_blocked(&mut self, key: u32) {
         self.connections.get_mut(key).written_at = self.tick32();
-        self.set_timer(key, self.limits.stall_timeout);
+        self.set_stream_timer(key);
         let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
         cursor.is_noted = true;
         let seen = cursor.seen;
@@ -84,7 +85,7 @@ impl<N: Net> Reactor<N> {
         if is_ending && !is_pumping {
             return self.hang_up(key, DisconnectReason::Finished);
         }
-        self.await_heartbeat(key);
+        self.set_stream_timer(key);
     }
 
     /// Lets clients know that their places have changed.
@@ -115,42 +116,59 @@ impl<N: Net> Reactor<N> {
             let before = std::mem::replace(&mut feed.options, options);
             if before.heartbeat != feed.options.heartbeat {
                 for key in feed.current.clone() {
-                    self.await_heartbeat(key);
+                    self.set_stream_timer(key);
                 }
             }
         }
     }
 
-    pub(super) fn await_heartbeat(&mut self, key: u32) {
-        match self.heartbeat_ticks(key) {
+    /// For how many ticks a connection was not written to.
+    fn silent_ticks(&self, key: u32) -> u64 {
+        let written_at = self.connections.get(key).written_at;
+        u64::from(self.tick32().wrapping_sub(written_at))
+    }
+
+    fn stall_ticks(&self) -> u64 {
+        as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
+    }
+
+    /// Sets the one timer of a stream: for its next heartbeat, or, while it
+    /// is behind, for when it has stalled; or for its end, if that is sooner.
+    pub(super) fn set_stream_timer(&mut self, key: u32) {
+        let silent = self.silent_ticks(key);
+        let stream = self.connections.stream(key);
+        let wait = match stream.cursor {
+            NONE => self.heartbeat_ticks(key),
+            _ => Some(self.stall_ticks().max(silent + 1)),
+        };
+        let wait = wait.map(|ticks| ticks.saturating_sub(silent));
+        let end = stream.ends_in(self.tick32()).map(u64::from);
+        match wait.into_iter().chain(end).min() {
             Some(ticks) => {
-                let silent = self
-                    .tick32()
-                    .wrapping_sub(self.connections.get(key).written_at);
-                let due = (self.now_ms / TICK_MS + ticks).saturating_sub(u64::from(silent));
+                let due = self.now_ms / TICK_MS + ticks;
                 self.wheel.set(&mut self.connections, key, due);
             }
             None => self.wheel.cancel(&mut self.connections, key),
         }
     }
 
-    /// A stream's timer: a heartbeat is due, or a stalled client has had its
-    /// time. Both are counted from the last write, which did not move the
-    /// timer.
+    /// A stream's timer: its end has come, a heartbeat is due, or a stalled
+    /// client has had its time. The last two are counted from the last write,
+    /// which did not move the timer.
     pub(super) fn on_stream_timer(&mut self, key: u32) {
-        let silent = self
-            .tick32()
-            .wrapping_sub(self.connections.get(key).written_at);
-        let silent = u64::from(silent);
-        let cursor = self.connections.stream(key).cursor;
-        if cursor != NONE {
-            let stall = as_ms(self.limits.stall_timeout).div_ceil(TICK_MS);
-            let is_blocked = self.cursors[cursor as usize].is_blocked;
-            if is_blocked && silent >= stall {
+        let stream = *self.connections.stream(key);
+        if let Some(reason) = stream.ends_as
+            && stream.ends_in(self.tick32()) == Some(0)
+        {
+            return self.begin_end(key, reason);
+        }
+        let silent = self.silent_ticks(key);
+        if stream.cursor != NONE {
+            let is_blocked = self.cursors[stream.cursor as usize].is_blocked;
+            if is_blocked && silent >= self.stall_ticks() {
                 return self.hang_up(key, DisconnectReason::Stalled);
             }
-            let due = self.now_ms / TICK_MS + stall.saturating_sub(silent).max(1);
-            return self.wheel.set(&mut self.connections, key, due);
+            return self.set_stream_timer(key);
         }
         if self
             .heartbeat_ticks(key)
@@ -168,27 +186,34 @@ impl<N: Net> Reactor<N> {
                 Err(_) => return self.hang_up(key, DisconnectReason::Gone),
             }
         }
-        self.await_heartbeat(key);
+        self.set_stream_timer(key);
     }
 
     /// A heartbeat did not fit into the socket: the client is behind by that.
     fn owe_heartbeat(&mut self, key: u32, written: usize) {
         let stream = *self.connections.stream(key);
+        let seen = self.seen_by_current(key);
         let feed = self.feeds.get_mut(stream.feed);
         let owed = Owed {
             frame: feed.own_frame(frame::HEARTBEAT),
             written,
             lane: None,
         };
-        let is_pending = feed.batch.is_some() && stream.index as usize >= feed.done;
-        let seen = if is_pending {
-            feed.batch_after
-        } else {
-            feed.through
-        };
         let moves = feed.remove_current(stream.index as usize);
         self.move_all(moves);
         self.fall_behind(key, seen, Some(owed), true);
+    }
+
+    /// What a client has seen that is current.
+    pub(super) fn seen_by_current(&self, key: u32) -> u64 {
+        let stream = self.connections.stream(key);
+        let feed = self.feeds.get(stream.feed);
+        let is_pending = feed.batch.is_some() && stream.index as usize >= feed.done;
+        if is_pending {
+            feed.batch_after
+        } else {
+            feed.through
+        }
     }
 
     /// A subscriber has sent something, or has gone. What it says is of no
@@ -215,38 +240,6 @@ impl<N: Net> Reactor<N> {
         if let Some(reason) = reason {
             self.hang_up(key, reason);
         }
-    }
-
-    /// Whether a connection can be ended in a shutdown without loss.
-    pub(super) fn is_finished_with(&self, key: u32) -> bool {
-        match &self.connections.get(key).state {
-            State::Stream(stream) => {
-                let feed = self.feeds.get(stream.feed);
-                stream.cursor == NONE && feed.batch.is_none() && !feed.is_queued
-            }
-            State::Http(http) => {
-                matches!(http.phase, Phase::Request | Phase::Linger { .. })
-                    && http.reader.is_idle()
-                    && http.unsent.is_empty()
-                    && http.unread.is_empty()
-            }
-        }
-    }
-
-    /// Ends a connection in a shutdown. A browser is told when to come back,
-    /// each at another time.
-    pub(super) fn see_off(&mut self, key: u32) {
-        let retry_ms = self.retry_ms();
-        let connection = self.connections.get_mut(key);
-        if let State::Stream(stream) = &connection.state
-            && stream.cursor == NONE
-        {
-            let line = retry_line(retry_ms);
-            let line = self.feeds.get(stream.feed).wrap(&line);
-            // Whether it gets there is all the same: the connection ends.
-            let _ = self.net.write(&mut connection.socket, &line);
-        }
-        self.hang_up(key, DisconnectReason::Shutdown);
     }
 
     /// Ends a connection, whatever it does, and forgets it. Of a stream,
