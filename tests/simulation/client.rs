@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 
 use super::network::{Act, Network};
-use super::oracle::{Oracle, SLACK_MS, Want};
+use super::oracle::{Oracle, REAUTH, SLACK_MS, Want};
 use super::sse::Parser;
 
 /// The body that `/hello` answers.
@@ -321,7 +321,8 @@ impl Client {
         if let Some(stream) = self.stream
             && self.reader.stream.is_some()
         {
-            oracle.on_end(stream);
+            let retry_ms = self.reader.stream.as_ref().and_then(Parser::retry);
+            oracle.on_end(stream, retry_ms);
         }
         let socket = self.socket.expect("it has ended");
         self.check_unanswered(network, oracle);
@@ -424,6 +425,11 @@ impl Client {
                 };
                 if events.is_empty() && id != self.last_event_id && !id.is_empty() {
                     oracle.on_id(stream, id);
+                }
+                let is_moved = !id.is_empty() && id != self.last_event_id;
+                if is_moved && events.iter().any(|event| event.name == REAUTH) {
+                    let what = format!("stream {stream} ends, and its id is moved to {id}");
+                    oracle.failures.push(what);
                 }
                 if !id.is_empty() {
                     id.clone_into(&mut self.last_event_id);

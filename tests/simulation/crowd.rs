@@ -23,6 +23,8 @@ pub struct Crowd {
     pub pause_ms_max: u64,
     pub checked_at: u64,
     pub shuts_down_at: Option<u64>,
+    /// A shutdown is to end at once.
+    pub ends_at_once_at: Option<u64>,
     pub is_calm: bool,
 }
 
@@ -79,8 +81,24 @@ impl Crowd {
             let deadline_ms = rng.u64(0..4_000);
             oracle.shutdown = Some((oracle.sequence, now + deadline_ms));
             let handle = self.handle.as_ref().expect("the engine runs");
-            handle.shutdown(Duration::from_millis(deadline_ms));
-            drop(oracle);
+            let (shutdown, cut_ms) = oracle.endings.draw_shutdown(deadline_ms);
+            handle.shutdown(shutdown);
+            if let Some(cut_ms) = cut_ms {
+                self.ends_at_once_at = Some(now + cut_ms);
+                self.network.borrow_mut().plan(cut_ms, Act::Publisher);
+            }
+            if !self.is_calm {
+                self.network.borrow_mut().plan(0, Act::Publisher);
+            }
+            return true;
+        }
+        if self.ends_at_once_at.is_some_and(|at| now >= at) {
+            self.ends_at_once_at = None;
+            if let Some((_, deadline)) = &mut oracle.shutdown {
+                *deadline = now.min(*deadline);
+            }
+            let handle = self.handle.as_ref().expect("the engine runs");
+            handle.shutdown(Duration::ZERO);
             return true;
         }
         if self.is_calm {

@@ -39,6 +39,7 @@
 mod client;
 mod crowd;
 mod draw;
+mod endings;
 mod network;
 mod oracle;
 mod routes;
@@ -59,6 +60,7 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use crowd::Crowd;
 use draw::{draw_budgets, draw_faults, draw_limits, draw_manners, draw_plan, draw_role};
+use endings::Endings;
 use network::{Act, Network, Seam};
 use oracle::Oracle;
 use routes::routes;
@@ -246,7 +248,9 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let clock = Arc::new(AtomicU64::new(0));
     let woken = Arc::new(AtomicBool::new(false));
     let manager = ChannelManager::builder().build_simulated(Clock::manual(clock.clone()), seed);
-    let mut oracle = Oracle::new(clock.clone(), manager.clone(), rng.fork());
+    let is_older = REGRESSIONS.iter().any(|(older, _)| *older == seed);
+    let endings = Endings::draw(seed, is_older);
+    let mut oracle = Oracle::new(clock.clone(), manager.clone(), rng.fork(), endings);
     for number in 0..rng.usize(1..=4) {
         oracle.plans.insert(format!("c{number}"), draw_plan(rng));
     }
@@ -278,6 +282,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         pause_ms_max: [10, 60, 300][rng.usize(0..3)],
         checked_at: 0,
         shuts_down_at: None,
+        ends_at_once_at: None,
         is_calm: false,
     }));
     let seam = Seam {
@@ -293,6 +298,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         .idle_timeout(Duration::from_millis(rng.u64(2_000..8_000)));
     let (engine, is_limited) = draw_limits(engine, budgets, seed);
     lock(&oracle).is_limited = is_limited;
+    let engine = lock(&oracle).endings.apply(engine);
     let engine = routes(engine, &oracle)
         .simulate(seam, Box::new(wake))
         .unwrap();

@@ -84,7 +84,12 @@ fn subscription(shared: &Shared, request: &Request) -> Response {
     let announces = oracle.rng.u32(0..20) == 0;
     let leaves_a_word = oracle.rng.u32(0..20) == 0;
     let kicks_itself = oracle.rng.u32(0..150) == 0;
+    let expires_ms = oracle.endings.draw_expiry();
+    oracle.streams[number].expires_ms = expires_ms;
     drop(oracle);
+    if let Some(ms) = expires_ms {
+        subscription = subscription.expires_in(Duration::from_millis(ms));
+    }
     let (connect, disconnect) = (shared.clone(), shared.clone());
     let joins = topics.clone();
     let subscription = subscription

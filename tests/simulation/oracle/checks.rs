@@ -4,6 +4,7 @@ use super::Oracle;
 
 impl Oracle {
     pub fn check_counts(&mut self) {
+        self.check_ages();
         let mut total = 0;
         let mut wrong = None;
         for topic in &self.topics {

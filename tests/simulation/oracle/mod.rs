@@ -11,9 +11,11 @@
 //! | `publishing` | what was published, and what the engine said to it |
 //! | `subscribing` | who came and went, and what they are owed |
 //! | `reading` | what clients read, against that |
+//! | `ending` | how streams end by time |
 //! | `checks` | what must hold at any time, and in the end |
 
 mod checks;
+mod ending;
 mod publishing;
 mod reading;
 mod subscribing;
@@ -28,8 +30,12 @@ use pushwheel::{
     Responder, Response, Sink,
 };
 
+use crate::endings::Endings;
+
 /// What an entry may cost beyond its data, by far.
 const OVERHEAD_BYTES_MAX: usize = 700;
+/// The event with which a stream ends whose credentials have run out.
+pub const REAUTH: &str = "pushwheel.reauth";
 /// How late things may be beyond what was promised: latency, late readiness,
 /// the turns of small budgets.
 pub const SLACK_MS: u64 = 500;
@@ -151,6 +157,10 @@ pub struct Stream {
     /// The engine may be waiting until it can write.
     pub is_blocked: bool,
     pub sink: Option<SinkRecord>,
+    /// After how long its credentials run out.
+    pub expires_ms: Option<u64>,
+    /// It was told that they have.
+    is_reauth_told: bool,
 }
 
 impl Stream {
@@ -167,6 +177,7 @@ impl Stream {
 
 struct Joined {
     sequence: u64,
+    at_ms: u64,
     /// For each topic: what is surely kept at that moment begins here.
     sure_from: Vec<u64>,
 }
@@ -199,6 +210,7 @@ pub struct Oracle {
     pub responders: Vec<(Responder, Response)>,
     /// The sequence at a shutdown, and its deadline.
     pub shutdown: Option<(u64, u64)>,
+    pub endings: Endings,
     pub stall_ms: u64,
     /// Whether there are few places, and some are sent away for that.
     pub is_limited: bool,
@@ -207,7 +219,12 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(clock: Arc<AtomicU64>, manager: ChannelManager, rng: Rng) -> Oracle {
+    pub fn new(
+        clock: Arc<AtomicU64>,
+        manager: ChannelManager,
+        rng: Rng,
+        endings: Endings,
+    ) -> Oracle {
         // The first event of all says what ids look like.
         let first = manager.get_or_create("first").expect("a good name");
         let id = first
@@ -233,6 +250,7 @@ impl Oracle {
             streams: Vec::new(),
             responders: Vec::new(),
             shutdown: None,
+            endings,
             stall_ms: 0,
             is_limited: false,
             failures: Vec::new(),

@@ -2,7 +2,7 @@
 
 use pushwheel::DisconnectReason;
 
-use super::{Oracle, Publication, SLACK_MS, Want};
+use super::{Oracle, Publication, REAUTH, SLACK_MS, Want};
 use crate::sse::Dispatched;
 
 impl Oracle {
@@ -72,7 +72,11 @@ impl Oracle {
         if self.streams[number].sink.is_some() {
             return self.on_sink_event(number, event);
         }
+        if self.streams[number].is_reauth_told {
+            self.fail(format!("stream {number} goes on after its end: {event:?}"));
+        }
         match event.name.as_str() {
+            REAUTH => self.on_reauth(number, event),
             "pushwheel.gap" => self.on_gap(number, event),
             "welcome" => self.on_welcome(number, event),
             _ => self.on_published(number, event),
@@ -232,11 +236,13 @@ impl Oracle {
     }
 
     /// The client has read its stream to the end.
-    pub fn on_end(&mut self, number: usize) {
+    pub fn on_end(&mut self, number: usize, retry_ms: Option<u64>) {
         let stream = &self.streams[number];
         if stream.is_cut {
             return;
         }
+        self.check_farewell(number, retry_ms);
+        let stream = &self.streams[number];
         if let Some(sink) = &stream.sink {
             let stall_ms = self.stall_ms.saturating_sub(SLACK_MS);
             let is_its_fault = stream.pause_ms_max >= stall_ms || stream.junk_bytes >= 100;

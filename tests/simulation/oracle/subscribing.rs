@@ -27,6 +27,8 @@ impl Oracle {
             pause_ms_max: 0,
             is_blocked: false,
             sink: None,
+            expires_ms: None,
+            is_reauth_told: false,
         });
         self.streams.len() - 1
     }
@@ -48,10 +50,11 @@ impl Oracle {
             }
         }
         let sure_from = topics.iter().map(|topic| self.sure_from(*topic)).collect();
-        let sequence = self.sequence;
+        let (sequence, at_ms) = (self.sequence, self.now());
         let stream = &mut self.streams[number];
         stream.joined = Some(Joined {
             sequence,
+            at_ms,
             sure_from,
         });
         stream.id = id;
@@ -129,6 +132,8 @@ impl Oracle {
             }
 
             DisconnectReason::Lagged => self.may_lag(number),
+            DisconnectReason::Expired => self.is_up(self.expiry(number)),
+            DisconnectReason::Aged => self.is_up(self.old_age(number)),
             _ => false,
         };
         *self.figures.entry(reason.as_str()).or_default() += 1;

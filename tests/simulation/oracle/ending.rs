@@ -1,0 +1,101 @@
+//! How streams end by time, and what they are told last.
+
+use pushwheel::DisconnectReason;
+
+use super::{Oracle, SLACK_MS};
+use crate::sse::Dispatched;
+
+/// The delays with which streams end that come back.
+const RETRY_MS: std::ops::Range<u64> = 2_000..10_000;
+/// By how much a time may be rounded up.
+const TICK_MS: u64 = 64;
+
+/// From when on a stream may end by time, and when it has to.
+type Due = Option<(u64, u64)>;
+
+impl Oracle {
+    /// When a stream's credentials run out.
+    pub(super) fn expiry(&self, number: usize) -> Due {
+        let stream = &self.streams[number];
+        let at_ms = stream.joined.as_ref()?.at_ms + stream.expires_ms?;
+        Some((at_ms, at_ms))
+    }
+
+    /// When a stream is too old.
+    pub(super) fn old_age(&self, number: usize) -> Due {
+        let joined = self.streams[number].joined.as_ref()?;
+        let age_ms = self.endings.age_ms?;
+        Some((joined.at_ms + age_ms - age_ms / 4, joined.at_ms + age_ms))
+    }
+
+    /// Whether a stream may end as one whose time is up. Who is slow has the
+    /// time of a stall beyond that.
+    pub(super) fn is_up(&self, due: Due) -> bool {
+        let now = self.now();
+        due.is_some_and(|(from, to)| {
+            now >= from && now <= to + self.stall_ms + 3 * TICK_MS + SLACK_MS
+        })
+    }
+
+    /// Nobody is there for longer than it may be. In a shutdown its deadline
+    /// is what counts.
+    pub(super) fn check_ages(&mut self) {
+        if self.shutdown.is_some() {
+            return;
+        }
+        let (now, rest_ms) = (self.now(), self.stall_ms + 3 * TICK_MS + SLACK_MS);
+        let is_late = |number: &usize| {
+            let stream = &self.streams[*number];
+            let is_past = |due: Due| due.is_some_and(|(_, to)| now > to + rest_ms);
+            let is_old = is_past(self.expiry(*number)) || is_past(self.old_age(*number));
+            is_old && stream.gone.is_none()
+        };
+        if let Some(late) = (0..self.streams.len()).find(is_late) {
+            self.fail(format!("the time of stream {late} is up, and it is there"));
+        }
+    }
+
+    pub(super) fn on_reauth(&mut self, number: usize, event: &Dispatched) {
+        self.count("reauths");
+        self.streams[number].is_reauth_told = true;
+        let is_up = self.expiry(number).is_some_and(|(at, _)| at <= self.now());
+        if !is_up || event.data != r#"{"reason":"expired"}"# {
+            self.fail(format!("stream {number} expires wrongly: {event:?}"));
+        }
+    }
+
+    /// Who is sent away by time is told when to come back, if it takes
+    /// anything.
+    pub(super) fn check_farewell(&mut self, number: usize, retry_ms: Option<u64>) {
+        let stream = &self.streams[number];
+        let Some((reason, at)) = stream.gone else {
+            return;
+        };
+        let rest_ms = self.stall_ms.saturating_sub(SLACK_MS);
+        let is_in_time = |due: Due| due.is_some_and(|(from, _)| at < from + rest_ms);
+        let is_owed = match reason {
+            DisconnectReason::Expired => is_in_time(self.expiry(number)),
+            DisconnectReason::Aged => is_in_time(self.old_age(number)),
+            DisconnectReason::Shutdown => self.shutdown.is_some_and(|(_, end)| at < end),
+            _ => false,
+        };
+        let is_told = retry_ms.is_some_and(|ms| RETRY_MS.contains(&ms));
+        // Who was sent away in that moment may hear of both.
+        let is_sent_away = matches!(
+            reason,
+            DisconnectReason::Kicked | DisconnectReason::Replaced | DisconnectReason::ChannelClosed
+        );
+        let is_reauth_told = stream.is_reauth_told && !is_sent_away;
+        if is_owed && !is_told {
+            self.fail(format!(
+                "stream {number} ended ({reason}) with {retry_ms:?}"
+            ));
+        }
+        if is_reauth_told != (reason == DisconnectReason::Expired) && (is_owed || is_reauth_told) {
+            let told = if is_reauth_told { "was" } else { "was not" };
+            self.fail(format!(
+                "stream {number} ended ({reason}), and {told} told to authenticate anew"
+            ));
+        }
+    }
+}
