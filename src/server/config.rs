@@ -45,7 +45,7 @@ impl Config {
             options_by_pattern: Vec::new(),
             channels_max: 100_000,
             threads: 1,
-            limits: Limits::default(),
+            limits: limits(),
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
             publish_rate_per_address: None,
@@ -86,8 +86,7 @@ impl Config {
     }
 
     /// How many connections and requests there may be at once, how large a
-    /// request may be, and how long a client may take. Default: the library's,
-    /// see [`Limits`].
+    /// request may be, and how long a client may take. Default: [`limits`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Config {
         self.limits = limits;
@@ -202,6 +201,18 @@ impl Config {
                 channels: channels.clone(),
             },
         }
+    }
+}
+
+/// The limits of the server: the library's, and an age of one day for streams.
+/// That is long enough to be no burden (one reconnection a second for each
+/// 75,000 clients, who resume), and short enough that connections are spread
+/// over several servers anew, and credentials looked at again, within it.
+#[must_use]
+pub fn limits() -> Limits {
+    Limits {
+        stream_age_max: Duration::from_secs(24 * 3600),
+        ..Limits::default()
     }
 }
 

@@ -41,7 +41,7 @@ use keys::Right;
 use live::Live;
 
 pub use access::{TokenKeyError, TokenKeys, redact};
-pub use config::{Config, channel_options};
+pub use config::{Config, channel_options, limits};
 pub use cors::{AllowedOrigin, OriginError};
 pub use keys::{Key, KeyError};
 pub use live::Reloader;

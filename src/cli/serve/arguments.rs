@@ -10,6 +10,7 @@ use pushwheel::server::{self, Pattern};
 use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
 
 use super::access::AccessArguments;
+use super::ending::EndingArguments;
 use super::limits::LimitArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
@@ -49,6 +50,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(crate) channels: ChannelArguments,
+
+    #[command(flatten)]
+    pub(crate) ending: EndingArguments,
 
     /// Other options for the channels whose names match a pattern, as a TOML
     /// table: `{ pattern = "log.*", history_events = 5000 }`, or an array of

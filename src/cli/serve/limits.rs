@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, value_parser};
 use pushwheel::Limits;
-use pushwheel::server::Config;
+use pushwheel::server::{self, Config};
 
 use super::arguments::whole;
 
@@ -71,6 +71,13 @@ pub(crate) struct LimitArguments {
     #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
     stall_timeout: u64,
 
+    /// How old a stream may become; then it ends, and its client comes back
+    /// and resumes. Each ends at an age of its own, from three quarters of
+    /// this on; 0: no limit.
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = server::limits().stream_age_max.as_secs())]
+    #[arg(env = "PUSHWHEEL_MAX_STREAM_AGE")]
+    max_stream_age: u64,
+
     /// How many bytes the kernel holds for each client that does not take what
     /// was written to it; 16384 or 32768 where there are very many [default:
     /// the system's].
@@ -101,6 +108,10 @@ impl LimitArguments {
             body_timeout: Duration::from_secs(self.body_timeout),
             idle_timeout: Duration::from_secs(self.idle_timeout),
             stall_timeout: Duration::from_secs(self.stall_timeout),
+            stream_age_max: match self.max_stream_age {
+                0 => Duration::MAX,
+                seconds => Duration::from_secs(seconds),
+            },
         }
     }
 
@@ -129,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_the_limits_are_the_librarys() {
+    fn without_flags_the_limits_are_those_of_the_servers_configuration() {
         let alone = Alone::try_parse_from(["serve"]).unwrap();
-        assert_eq!(alone.limits.limits(), Limits::default());
+        assert_eq!(alone.limits.limits(), server::limits());
     }
 
     #[test]

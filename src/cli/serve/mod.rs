@@ -2,6 +2,7 @@
 
 mod access;
 mod arguments;
+mod ending;
 mod limits;
 mod proxies;
 mod state;
@@ -12,6 +13,8 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -24,9 +27,6 @@ use super::{Failure, Secret, settings};
 use arguments::KeyArguments;
 pub(crate) use arguments::{Arguments, ChannelRule};
 use state::StateFile;
-
-/// How long streams and requests have to end after a signal.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// What takes effect only at the next start.
 const FIXED: &[&str] = &[
@@ -108,6 +108,7 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
         .channel_options(arguments.channels.options())
         .channels_max(arguments.max_channels)
         .threads(usize::from(arguments.threads));
+    arguments.ending.shutdown().map(drop)?;
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
     }
@@ -161,7 +162,9 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         reloader: server.reloader,
         words,
         settings,
+        forced_by: Arc::default(),
     };
+    let forced_by = signals.forced_by.clone();
     signals
         .open()
         .map_err(|error| format!("cannot listen to signals: {error}"))?;
@@ -175,7 +178,11 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         .map_err(|error| format!("the server cannot go on: {error}"));
     // However it ended, what was published is there to be saved.
     let saved = state.map_or(Ok(()), |state| state.save(&channels));
-    ran.and(saved)
+    ran.and(saved)?;
+    match forced_by.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        signal => process::exit(128 + signal),
+    }
 }
 
 /// What signals ask for.
@@ -185,24 +192,32 @@ struct SignalDesk {
     /// Those of the command line, to be read again.
     words: Vec<OsString>,
     settings: Settings,
+    /// The signal that ended the shutdown before its time; 0: none.
+    forced_by: Arc<AtomicI32>,
 }
 
 impl SignalDesk {
     /// Listens on a thread of its own. SIGHUP reads the configuration again;
-    /// of the others the first one lets everybody finish, and the second one
-    /// ends at once.
+    /// of the others the first one lets everybody finish, the second one ends
+    /// at once, but for what was published, which is saved, and the third one
+    /// does not wait for that.
     fn open(mut self) -> io::Result<()> {
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let wait = move || {
-            let mut is_ending = false;
+            let mut ends = 0;
             for signal in signals.forever() {
-                match signal {
-                    SIGHUP => self.reload(),
-                    _ if is_ending => process::exit(128 + signal),
-                    _ => {
-                        is_ending = true;
-                        self.shut_down();
+                if signal == SIGHUP {
+                    self.reload();
+                    continue;
+                }
+                ends += 1;
+                match ends {
+                    1 => self.shut_down(),
+                    2 => {
+                        self.forced_by.store(signal, Ordering::Relaxed);
+                        self.handle.shutdown(Duration::ZERO);
                     }
+                    _ => process::exit(128 + signal),
                 }
             }
         };
@@ -211,9 +226,11 @@ impl SignalDesk {
     }
 
     fn shut_down(&self) {
-        let seconds = SHUTDOWN.as_secs();
+        let ending = &self.settings.arguments.ending;
+        let shutdown = ending.shutdown().expect("it was checked");
+        let seconds = ending.deadline_s();
         log::info!("shutting down within {seconds} s; once more to end at once");
-        self.handle.shutdown(SHUTDOWN);
+        self.handle.shutdown(shutdown);
     }
 
     /// Whatever is wrong with what is read, the server goes on with what it
