@@ -87,8 +87,8 @@ impl Served {
         Subscriber::open(self.address(), path, &[("Last-Event-ID", last_event_id)])
     }
 
-    pub fn shutdown(&self, deadline: Duration) {
-        self.running().handle().shutdown(deadline);
+    pub fn shutdown(&self, how: impl Into<pushwheel::Shutdown>) {
+        self.running().handle().shutdown(how);
     }
 
     /// Waits until the engine's thread has come to its end.

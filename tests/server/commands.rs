@@ -153,6 +153,50 @@ fn a_second_signal_ends_the_server_at_once() {
 }
 
 #[test]
+fn health_checks_hear_of_a_shutdown_before_nobody_is_accepted() {
+    let mut server = Running::start(&[
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--shutdown-delay=3",
+        "--shutdown-window=1",
+        "--shutdown-deadline=20",
+    ]);
+    let address = server.address();
+    let health = || crate::common::Connection::open(address).get("/health");
+    assert_eq!(health().status, 200);
+    let mut stream = Subscriber::open(address, "/channels/news", &[]);
+    stream.wait_for_id();
+    server.signal("TERM");
+    eventually("the health check is told", || health().status == 503);
+    assert_eq!(health().error_code(), "draining");
+    // All goes on meanwhile.
+    let mut publisher = crate::common::Connection::open(address);
+    assert_eq!(publisher.post("/channels/news", "hello").status, 200);
+    assert_eq!(told(&stream.rest()), ["hello"]);
+    assert!((2_000..10_000).contains(&stream.retry().unwrap()));
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn a_shutdown_that_cannot_be_is_refused_at_the_start() {
+    let output = run(&["serve", "--listen=127.0.0.1:0", "--shutdown-delay=6"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("give --shutdown-deadline 9 or more"),
+        "{told}"
+    );
+}
+
+#[test]
+fn streams_of_the_server_grow_old() {
+    let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--stream-age=2"]);
+    let mut stream = Subscriber::open(server.address(), "/channels/news", &[]);
+    stream.expect_end();
+    assert!((2_000..10_000).contains(&stream.retry().unwrap()));
+}
+
+#[test]
 fn serve_says_why_it_cannot_listen() {
     let served = start();
     let output = run(&["serve", "--listen", &served.address().to_string()]);

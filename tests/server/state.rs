@@ -1,10 +1,13 @@
 //! `serve --state FILE`: a restart that clients do not notice, and one that
 //! they are told of. With the real binary.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -50,7 +53,17 @@ struct Server {
 impl Server {
     fn start(listen: &str, state: &Path) -> Server {
         let state = state.to_str().unwrap();
-        let mut running = Running::start(&["serve", "--listen", listen, "--state", state]);
+        let mut running = Running::start(&[
+            "serve",
+            "--listen",
+            listen,
+            "--state",
+            state,
+            "--history-events",
+            "1000000",
+            "--history-bytes",
+            "100000000",
+        ]);
         let line = running.line();
         let address = line.strip_prefix("pushwheel listens on http://").unwrap();
         let address = address.parse().unwrap();
@@ -273,4 +286,74 @@ fn a_saved_state_is_nobody_elses_to_read() {
         .unwrap();
     assert!(listed.stdout.starts_with(b"-rw------- "), "{listed:?}");
     assert_eq!(directory.names(), ["state"]);
+}
+
+/// Publishes until the server is gone; answers what it said it has taken.
+fn publish_without_end(address: SocketAddr, number: usize) -> Vec<String> {
+    let mut taken = Vec::new();
+    for n in 0.. {
+        let data = format!("{number}.{n}");
+        match try_publish(address, &data) {
+            Some(()) => taken.push(data),
+            None => return taken,
+        }
+    }
+    taken
+}
+
+/// One event over a connection of its own; nothing unless it is answered 200.
+fn try_publish(address: SocketAddr, data: &str) -> Option<()> {
+    let mut socket = TcpStream::connect(address).ok()?;
+    let length = data.len();
+    let request = format!(
+        "POST /channels/news HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{data}"
+    );
+    socket.write_all(request.as_bytes()).ok()?;
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).ok()?;
+    (answer == *b"HTTP/1.1 200").then_some(())
+}
+
+#[test]
+fn what_was_answered_200_during_a_shutdown_is_in_the_saved_state() {
+    for signals in [&["TERM"][..], &["TERM", "INT"]] {
+        let directory = Directory::new(&format!("under-way-{}", signals.len()));
+        let state = directory.state();
+        let mut server = Server::start("127.0.0.1:0", &state);
+        let address = server.address;
+        let mut watching = Subscriber::open(address, "/channels/news", &[]);
+        watching.wait_for_id();
+        let publishers: Vec<_> = (0..4)
+            .map(|number| thread::spawn(move || publish_without_end(address, number)))
+            .collect();
+        watching.take(50);
+        for signal in signals {
+            server.running.signal(signal);
+        }
+        let taken = publishers.into_iter().flat_map(|p| p.join().unwrap());
+        let taken: BTreeSet<String> = taken.collect();
+        // Of two that are pending, either may be the second.
+        let codes: &[i32] = match signals.len() {
+            1 => &[0],
+            _ => &[128 + 2, 128 + 15],
+        };
+        let code = server.running.exit_code().unwrap();
+        assert!(codes.contains(&code), "{code}");
+        assert!(taken.len() >= 50);
+
+        let server = Server::start(&address.to_string(), &state);
+        let mut kept = Subscriber::open(address, "/channels/news?last_event_id=earliest", &[]);
+        let mut kept_data = BTreeSet::new();
+        server.publish("/channels/news", "the end");
+        loop {
+            let event = kept.next();
+            if event.data == "the end" {
+                break;
+            }
+            kept_data.insert(event.data);
+        }
+        // What was taken, but whose answer did not get there, may be in it too.
+        let lost: Vec<_> = taken.difference(&kept_data).collect();
+        assert_eq!(lost, [""; 0], "after {signals:?}");
+    }
 }
