@@ -25,6 +25,10 @@
 //! | `report` does not trim | 0 | a log holds what nobody waits for |
 //! | `on_disconnect` is called twice | 0 | it is called without an `on_connect` |
 //! | no heartbeat after catching up | 0 | a stream is silent for too long |
+//! | streams end before what waits for them | 27 | it ended without an event |
+//! | they are not told when to come back | 9 | it ended with no `retry` |
+//! | the timer forgets their end | 10 | its time is up, and it is there |
+//! | `pushwheel.reauth` has an id | 1 | its id is moved |
 
 #![allow(
     clippy::unwrap_used,
@@ -77,27 +81,32 @@ const REGRESSIONS: &[(u64, &str)] = &[
         11,
         "a feed that closes leaves what it was kept for in the log",
     ),
-    (
-        100,
-        "what is published during a batch waits for the next event",
-    ),
     (146, "a newcomer to a finished channel waits for ever"),
     (
         2687,
         "a client that was sent away reads as its slot's new tenant",
     ),
     (7689, "a client that was sent away is sent what comes after"),
-    (
-        119_520_901_506_296,
-        "the same, of a closed channel of several",
-    ),
     (14_722_002_067_549, "a newcomer joins the many too early"),
+];
+/// The same, found since streams end by time: the seeds above draw nothing of
+/// that.
+const LATER_REGRESSIONS: &[(u64, &str)] = &[
+    (
+        39,
+        "what is published during a batch waits for the next event",
+    ),
+    (
+        860,
+        "a client that was sent away is sent what comes after, of several channels",
+    ),
 ];
 
 #[test]
 fn first_seeds() {
     let mut sums = Sums::default();
-    let regressions = REGRESSIONS.iter().map(|(seed, _)| *seed);
+    let regressions = REGRESSIONS.iter().chain(LATER_REGRESSIONS);
+    let regressions = regressions.map(|(seed, _)| *seed);
     for seed in regressions.chain(0..FIRST_SEEDS) {
         sums.add(run(seed, false));
     }
