@@ -151,6 +151,11 @@ fn end(room: &Room, mut ann: Subscriber, reason: DisconnectReason) {
             assert_eq!(ann.next().data, "last");
             ann.expect_end();
         }
+        DisconnectReason::Expired => {
+            assert_eq!(ann.next().name, "pushwheel.reauth");
+            ann.expect_end();
+        }
+        DisconnectReason::Aged => ann.expect_end(),
         DisconnectReason::Shutdown => {
             served.shutdown(crate::common::PATIENCE);
             ann.expect_end();
@@ -169,9 +174,19 @@ fn on_disconnect_is_called_once_with_the_reason_for_every_kind_of_end() {
             _ => (64 << 20, Duration::from_secs(60)),
         };
         let options = ChannelOptions::new().backlog_bytes_max(backlog);
-        let room = Room::open_with(options, |builder| builder.stall_timeout(stall));
+        let room = Room::open_with(options, |builder| {
+            let builder = builder.stall_timeout(stall);
+            match reason {
+                DisconnectReason::Aged => builder.stream_age_max(Duration::from_millis(300)),
+                _ => builder,
+            }
+        });
+        let path = match reason {
+            DisconnectReason::Expired => "/stream?id=ann&expires_ms=300",
+            _ => "/stream?id=ann",
+        };
         let narrow = Connection::narrow(room.served.address());
-        let mut ann = Subscriber::over(narrow, "/stream?id=ann", &[]);
+        let mut ann = Subscriber::over(narrow, path, &[]);
         ann.wait_for_id();
         end(&room, ann, reason);
         let mut expected = vec![("ann".to_owned(), reason)];

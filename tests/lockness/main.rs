@@ -27,6 +27,7 @@ mod threads;
 mod use_cases;
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use common::Served;
 use pushwheel::{
@@ -36,7 +37,7 @@ use pushwheel::{
 use serde_json::Value;
 
 /// An engine that streams one channel, at `/stream`. The query says who comes:
-/// `id`, and under any other name a text of the metadata.
+/// `id`, `expires_ms`, and under any other name a text of the metadata.
 struct Room {
     served: Served,
     channels: ChannelManager,
@@ -75,11 +76,15 @@ impl Room {
 
 /// The subscription of whom the query names.
 fn known(subscription: Subscription, request: &Request) -> Subscription {
-    let fields = request.query_pairs().filter(|(name, _)| name != "id");
+    let is_field = |name: &str| !matches!(name, "id" | "expires_ms");
+    let fields = request.query_pairs().filter(|(name, _)| is_field(name));
     let metadata: Value = fields
         .map(|(name, value)| (name.into_owned(), Value::from(value)))
         .collect();
-    let subscription = subscription.metadata(metadata);
+    let mut subscription = subscription.metadata(metadata);
+    if let Some(ms) = request.query("expires_ms") {
+        subscription = subscription.expires_in(Duration::from_millis(ms.parse().unwrap()));
+    }
     match request.query("id") {
         Some(id) => subscription.client_id(ClientId::new(&id).unwrap()),
         None => subscription,
