@@ -190,7 +190,7 @@ fn a_shutdown_that_cannot_be_is_refused_at_the_start() {
 
 #[test]
 fn streams_of_the_server_grow_old() {
-    let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--stream-age=2"]);
+    let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--max-stream-age=2"]);
     let mut stream = Subscriber::open(server.address(), "/channels/news", &[]);
     stream.expect_end();
     assert!((2_000..10_000).contains(&stream.retry().unwrap()));
