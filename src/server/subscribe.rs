@@ -7,7 +7,6 @@
 //! own.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -65,7 +64,7 @@ fn subscribe(
         false => introduce(&grant, subscription),
     };
     Ok(match grant.stream_time_left() {
-        Some(time) => end_after(subscription, time),
+        Some(time) => subscription.expires_in(time),
         None => subscription,
     })
 }
@@ -78,12 +77,6 @@ fn introduce(grant: &Grant, mut subscription: Subscription) -> Subscription {
     if let Some(metadata) = &grant.metadata {
         subscription = subscription.metadata(Value::Object(metadata.clone()));
     }
-    subscription
-}
-
-/// Has a stream end when what opened it runs out.
-fn end_after(subscription: Subscription, time: Duration) -> Subscription {
-    let _ = time;
     subscription
 }
 

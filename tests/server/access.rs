@@ -610,6 +610,40 @@ fn a_token_gives_tickets_for_less_and_a_key_for_anything() {
 }
 
 #[test]
+fn a_stream_ends_with_what_opened_it_and_goes_on_with_other_credentials() {
+    let served = Served::start(config().token_leeway(Duration::ZERO).engine());
+    let claims = json!({
+        "exp": get_current_timestamp() + 4,
+        "pushwheel": {"subscribe": ["a"]},
+    });
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let short = bearer(&encode(&Header::default(), &claims, &key).unwrap());
+    let body = json!({"subscribe": ["a"], "stream_seconds": 2});
+    let ticket = ticket(&served, KEY, &body);
+    let by_token = [("Authorization", &*short)];
+    let by_ticket = format!("/channels/a?ticket={ticket}");
+    let streams = [("/channels/a", &by_token[..]), (&by_ticket, &[])];
+    let streams = streams.map(|(path, headers)| {
+        let mut stream = Subscriber::open(served.address(), path, headers);
+        let id = stream.wait_for_id();
+        (stream, id)
+    });
+    let ids = streams.map(|(mut stream, id)| {
+        let events = stream.rest();
+        assert_eq!(told(&events), [r#"pushwheel.reauth {"reason":"expired"}"#]);
+        assert_eq!(stream.last_event_id(), id);
+        id
+    });
+    assert_eq!(ask(&served, "POST", "/channels/a", &[KEY], "x").status, 200);
+    for id in ids {
+        let other = bearer(&token(json!({"subscribe": ["a"]})));
+        let headers = [("Authorization", &*other), ("Last-Event-ID", &*id)];
+        let mut again = Subscriber::open(served.address(), "/channels/a", &headers);
+        assert_eq!(again.next().data, "x");
+    }
+}
+
+#[test]
 fn tickets_are_bounded_and_expire() {
     let served = Served::start(config().tickets_max(2).engine());
     let body = r#"{"subscribe": ["a"]}"#;
