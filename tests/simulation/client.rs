@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 
 use super::network::{Act, Network};
-use super::oracle::{Oracle, REAUTH, SLACK_MS, Want};
+use super::oracle::{BEAT_SLACK_MS, Oracle, REAUTH, SLACK_MS, TICK_MS, Want};
 use super::sse::Parser;
 
 /// The body that `/hello` answers.
@@ -38,6 +38,7 @@ pub struct Manners {
     pub stall_ms_max: u64,
     pub cuts: u32,
     pub half_closes: u32,
+    pub vanishes: u32,
     pub junk: u32,
     pub read_max: usize,
     pub is_blind: bool,
@@ -62,6 +63,8 @@ pub struct Client {
     reads_since: u64,
     byte_at: u64,
     ended_sending_at: Option<u64>,
+    /// When the clock last jumped.
+    jumped_at: u64,
     reader: Reader,
     expected: VecDeque<Expected>,
     last_event_id: String,
@@ -108,6 +111,7 @@ impl Client {
             reads_since: 0,
             byte_at: 0,
             ended_sending_at: None,
+            jumped_at: 0,
             reader: Reader::default(),
             expected: VecDeque::new(),
             last_event_id: String::new(),
@@ -144,7 +148,7 @@ impl Client {
     pub fn go(&mut self, network: &mut Network, oracle: &mut Oracle) {
         self.is_done = true;
         if self.socket.is_some() {
-            self.cut(oracle);
+            self.cut(oracle, network.now());
             network.leave(self.socket.expect("looked at above"));
             self.forget_socket();
         }
@@ -153,6 +157,7 @@ impl Client {
     /// Does what is due.
     pub fn act(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
         let now = network.now();
+        self.jumped_at = network.jumped_at();
         if self.socket.is_none() {
             if !self.is_done && !self.is_calm && now >= self.connect_at {
                 self.connect(network, oracle, rng);
@@ -238,7 +243,7 @@ impl Client {
             1 => Want::Earliest,
             2 => Want::Last(rng.usize(0..20)),
             3 => Want::After(format!("foreign-{}", rng.u32(0..100))),
-            4 => Want::After(oracle.future_id()),
+            4 => Want::After(oracle.forged_id()),
             5 => Want::After(["17", "a b", "own.0", "é-1"][rng.usize(0..4)].to_owned()),
             6..9 => oracle.some_id().map_or(Want::Live, Want::After),
             _ if good.is_empty() => Want::Live,
@@ -249,6 +254,11 @@ impl Client {
                 Want::After(good)
             }
         };
+        oracle.count(match &want {
+            Want::After(id) if *id == self.last_event_id => "reconnections with the last id",
+            Want::After(_) => "reconnections with old, foreign and forged ids",
+            _ => "connections without an id",
+        });
         let stream = oracle.request(want.clone(), self.metadata_role);
         self.stream = Some(stream);
         let path = if is_deferred { "later" } else { "events" };
@@ -327,7 +337,7 @@ impl Client {
         let socket = self.socket.expect("it has ended");
         self.check_unanswered(network, oracle);
         network.leave(socket);
-        self.cut(oracle);
+        self.cut(oracle, network.now());
         self.forget_socket();
         let pause_ms = match rng.u32(0..4) {
             0 => rng.u64(0..3_000),
@@ -363,9 +373,11 @@ impl Client {
         self.pieces.clear();
     }
 
-    fn cut(&self, oracle: &mut Oracle) {
+    /// Its stream may end at any time from here on, and is over at `by_ms`.
+    fn cut(&self, oracle: &mut Oracle, by_ms: u64) {
         if let Some(stream) = self.stream {
             oracle.streams[stream].is_cut = true;
+            oracle.streams[stream].is_over_at = Some(by_ms);
         }
     }
 
@@ -381,19 +393,21 @@ impl Client {
             return;
         }
         if happens(self.manners.cuts) {
-            self.cut(oracle);
+            self.cut(oracle, now);
             match happens(500) {
                 true => network.reset(socket),
                 false => network.leave(socket),
             }
-            self.forget_socket();
-            self.connect_at = now + rng.u64(0..1_000);
-            network.plan(self.connect_at - now, Act::Client(self.index));
+            self.come_back(network, rng);
+        } else if self.manners.vanishes > 0 && happens(self.manners.vanishes) {
+            let given_up_at = network.vanish(socket);
+            self.cut(oracle, given_up_at);
+            self.come_back(network, rng);
         } else if happens(self.manners.half_closes)
             && self.ended_sending_at.is_none()
             && self.pieces.is_empty()
         {
-            self.cut(oracle);
+            self.cut(oracle, u64::MAX);
             self.ended_sending_at = Some(now);
             network.finish(socket);
         } else if happens(self.manners.junk)
@@ -413,6 +427,14 @@ impl Client {
             self.reads_since = self.stalled_until;
             network.plan(stall_ms, Act::Client(self.index));
         }
+    }
+
+    /// It has left its socket, and connects again before long.
+    fn come_back(&mut self, network: &mut Network, rng: &mut Rng) {
+        self.forget_socket();
+        let pause_ms = rng.u64(0..1_000);
+        self.connect_at = network.now() + pause_ms;
+        network.plan(pause_ms, Act::Client(self.index));
     }
 
     fn take_bytes(&mut self, bytes: &[u8], oracle: &mut Oracle) {
@@ -489,7 +511,10 @@ impl Client {
         let body = std::mem::take(&mut self.reader.body);
         let status = self.reader.status;
         let expected = self.expected.pop_front();
+        // Of a clock that jumps, requests that were under way are late.
+        let is_late = status == 408 && self.jumped_at > self.connected_at;
         let is_right = match expected {
+            Some(_) if is_late => true,
             Some(Expected::Hello) => status == 200 && body == HELLO.as_bytes(),
             Some(Expected::Large) => status == 200 && body.len() == LARGE_BYTES,
             Some(Expected::Stream) => match status {
@@ -532,7 +557,7 @@ impl Client {
 
     /// What must hold of a client that reads whatever comes.
     pub fn check(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
-        let now = network.now();
+        let (now, jumped_at) = (network.now(), network.jumped_at());
         let Some(socket) = self.socket.map(|number| network.socket(number)) else {
             return Ok(());
         };
@@ -541,7 +566,7 @@ impl Client {
         let stall_ms = guest_ms.max(2 * oracle.stall_ms);
         if socket
             .full_since
-            .is_some_and(|since| now > since + stall_ms + 2 * SLACK_MS)
+            .is_some_and(|since| now > since.max(jumped_at) + stall_ms + 2 * SLACK_MS)
         {
             return Err("takes nothing, and is not disconnected".to_owned());
         }
@@ -556,18 +581,17 @@ impl Client {
         if state.has_joined()
             && self
                 .ended_sending_at
-                .is_some_and(|at| now > at + 2 * SLACK_MS)
+                .is_some_and(|at| now > at.max(jumped_at) + 2 * SLACK_MS)
             && now > self.reads_since + 2 * SLACK_MS
         {
             return Err(format!("stream {stream}: half-closed, and still there"));
         }
-        if now < self.stalled_until || state.is_cut || state.gone.is_some() || state.sink.is_some()
-        {
+        if now < self.stalled_until || state.is_cut || state.gone.is_some() {
             return Ok(());
         }
-        let silent_since = self.byte_at.max(self.reads_since);
+        let silent_since = self.byte_at.max(self.reads_since).max(jumped_at);
         if let Some(beat_ms) = oracle.heartbeat_ms(stream)
-            && now > silent_since + beat_ms + 64 + SLACK_MS
+            && now > silent_since + beat_ms + TICK_MS + BEAT_SLACK_MS
         {
             return Err(format!(
                 "stream {stream}: silent for {} ms, longer than {beat_ms}",

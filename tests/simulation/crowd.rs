@@ -52,7 +52,7 @@ impl Actors for Crowd {
             return;
         }
         self.checked_at = now;
-        oracle.check_counts();
+        oracle.check_counts(network.jumped_at());
         for client in &self.clients {
             if let (Some(socket), Some(stream)) = (client.socket(), client.stream()) {
                 oracle.streams[stream].is_blocked = network.is_blocked(socket);
@@ -75,7 +75,7 @@ impl Crowd {
         let rng = &mut self.rng;
         let now = oracle.now();
         if let Some(at) = self.shuts_down_at
-            && now >= at
+            && self.network.borrow().lived_ms() >= at
             && oracle.shutdown.is_none()
         {
             let deadline_ms = rng.u64(0..4_000);

@@ -7,7 +7,7 @@ use pushwheel::internals::Budgets;
 use pushwheel::{EngineBuilder, History, LagPolicy};
 
 use super::client::{Manners, Role};
-use super::network::Faults;
+use super::network::{Calamities, Faults};
 use super::oracle::Plan;
 
 pub fn draw_plan(rng: &mut Rng) -> Plan {
@@ -57,6 +57,23 @@ pub fn draw_faults(rng: &mut Rng) -> Faults {
     }
 }
 
+/// Drawn from a generator of its own, so that what seeds draw beside it does not
+/// change with it.
+pub fn draw_calamities(seed: u64) -> Calamities {
+    let mut rng = Rng::with_seed(!seed);
+    let jumps = if rng.bool() { rng.u32(0..4) } else { 0 };
+    let jump = |_| {
+        let by_ms_max = [300, 5_000, 120_000, 30 * 86_400_000][rng.usize(0..4)];
+        (rng.u64(0..15_000), rng.u64(1..by_ms_max))
+    };
+    Calamities {
+        clock_jumps: (0..jumps).map(jump).collect(),
+        vanishes: if rng.bool() { rng.u32(0..=100) } else { 0 },
+        lost_after_ms: rng.u64(0..6_000),
+        forges: rng.bool(),
+    }
+}
+
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     match rng.u32(0..12) {
         0 => Role::Nuisance,
@@ -84,6 +101,7 @@ pub fn draw_manners(rng: &mut Rng, stall_ms: u64) -> Manners {
         stall_ms_max: u64::from(chance(2)) * stall_ms + 500,
         cuts: chance(150),
         half_closes: chance(50),
+        vanishes: 0,
         junk: chance(50),
         read_max: [1, 20, 1_000, usize::MAX][rng.usize(0..4)],
         is_blind: rng.u32(0..20) == 0,

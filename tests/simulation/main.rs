@@ -63,9 +63,11 @@ use pushwheel::{ChannelManager, Engine};
 
 use client::Client;
 use crowd::Crowd;
-use draw::{draw_budgets, draw_faults, draw_limits, draw_manners, draw_plan, draw_role};
+use draw::{
+    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_manners, draw_plan, draw_role,
+};
 use endings::Endings;
-use network::{Act, Network, Seam};
+use network::{Act, Calamities, Network, Seam};
 use oracle::Oracle;
 use routes::routes;
 
@@ -135,18 +137,26 @@ fn replay() {
 
 #[test]
 fn long() {
-    let Some(seconds) = number_from("PUSHWHEEL_SIMULATE_SECONDS") else {
+    let seconds = number_from("PUSHWHEEL_SIMULATE_SECONDS");
+    let seeds = number_from("PUSHWHEEL_SIMULATE_SEEDS");
+    if (seconds, seeds) == (None, None) {
         return;
-    };
-    let end = Instant::now() + Duration::from_secs(seconds);
+    }
     let first = number_from("PUSHWHEEL_FIRST_SEED").unwrap_or_else(|| Rng::new().u64(..) >> 16);
+    let last = seeds.map_or(u64::MAX, |seeds| first + seeds.max(1) - 1);
+    let time = seconds.map_or(Duration::MAX, Duration::from_secs);
+    let begun = Instant::now();
     let mut sums = Sums::default();
     let mut seed = first;
-    while Instant::now() < end {
+    loop {
         sums.add(run(seed, false));
+        if seed == last || begun.elapsed() >= time {
+            break;
+        }
         seed += 1;
     }
-    println!("seeds {first} to {}\n{sums}", seed - 1);
+    println!("seeds {first} to {seed}\n{sums}");
+    println!("{}", sums.by_the_minute(begun.elapsed()));
 }
 
 fn number_from(variable: &str) -> Option<u64> {
@@ -169,6 +179,23 @@ struct Sums {
 }
 
 impl Sums {
+    /// All of it in a line.
+    fn by_the_minute(&self, took: Duration) -> String {
+        let minutes = took.as_secs_f64() / 60.0;
+        let a_minute = |count: u64| count as f64 / minutes;
+        let faults = self.faults.values().sum();
+        format!(
+            "a minute: {:.0} runs, {:.1} simulated hours, {:.1} million turns, \
+             {:.0} thousand faults of {} kinds, {:.0} thousand deliveries checked",
+            a_minute(self.seeds),
+            a_minute(self.simulated_ms) / 3_600_000.0,
+            a_minute(self.turns) / 1e6,
+            a_minute(faults) / 1e3,
+            self.faults.len(),
+            a_minute(self.figures.get("deliveries").copied().unwrap_or(0)) / 1e3,
+        )
+    }
+
     fn add(&mut self, other: Sums) {
         self.seeds += other.seeds;
         self.simulated_ms += other.simulated_ms;
@@ -244,7 +271,7 @@ fn run(seed: u64, is_told: bool) -> Sums {
     if ends_abruptly {
         simulation.crowd.borrow_mut().shuts_down_at = Some(duration_ms);
     }
-    simulation.turn_until(duration_ms);
+    simulation.turn_for(duration_ms);
     if ends_abruptly {
         simulation.turn_until_shut(duration_ms);
     } else {
@@ -271,11 +298,19 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let faults = draw_faults(rng);
     let network = Network::new(rng.fork(), clock.clone(), woken.clone(), faults);
     let network = Rc::new(RefCell::new(network));
+    let calamities = match REGRESSIONS.iter().any(|(known, _)| *known == seed) {
+        // They found what they found without.
+        true => Calamities::default(),
+        false => draw_calamities(seed),
+    };
+    network.borrow_mut().befall(&calamities);
+    lock(&oracle).forges = calamities.forges;
     let mut clients = Vec::new();
     let crowd_max = [3, 8, 30, 60][rng.usize(0..4)];
     for index in 0..rng.usize(1..=crowd_max) {
         let role = draw_role(rng, &names);
-        let manners = draw_manners(rng, stall_ms);
+        let mut manners = draw_manners(rng, stall_ms);
+        manners.vanishes = calamities.vanishes;
         clients.push(Client::new(index, role, manners, rng));
         network
             .borrow_mut()
@@ -324,6 +359,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
 impl Simulation {
     fn turn(&mut self) {
         self.engine.turn().unwrap();
+        self.check_holdings();
         let oracle = lock(&self.oracle);
         if let Some(first) = oracle.failures.first() {
             if self.is_told {
@@ -335,12 +371,36 @@ impl Simulation {
         }
     }
 
+    /// What the engine has is bounded by the connections that there are.
+    fn check_holdings(&self) {
+        let open = self.network.borrow().open();
+        let [connections, feeds, cursors, seats, timers] = self.engine.holdings();
+        assert_eq!(connections, open, "connections, and open sockets");
+        for (what, count) in [
+            ("feeds", feeds),
+            ("cursors", cursors),
+            ("seats", seats),
+            ("timers", timers),
+        ] {
+            assert!(
+                count <= open,
+                "{count} {what} for {open} connections are too many"
+            );
+        }
+    }
+
     fn now(&self) -> u64 {
         self.clock.load(Ordering::Relaxed)
     }
 
-    fn turn_until(&mut self, time_ms: u64) {
-        while self.now() < time_ms {
+    /// The time without what the clock has jumped.
+    fn lived_ms(&self) -> u64 {
+        self.network.borrow().lived_ms()
+    }
+
+    fn turn_for(&mut self, time_ms: u64) {
+        let end_ms = self.lived_ms() + time_ms;
+        while self.lived_ms() < end_ms {
             self.turn();
         }
     }
@@ -359,7 +419,7 @@ impl Simulation {
             }
             lock(&self.oracle).responders.clear();
         }
-        self.turn_until(now + 2_000);
+        self.turn_for(2_000);
         let patience_ms = 60_000;
         loop {
             let crowd = self.crowd.borrow();
@@ -387,12 +447,12 @@ impl Simulation {
                     oracle.close(topic);
                 }
                 drop(oracle);
-                self.turn_until(self.now() + 1_000);
+                self.turn_for(1_000);
             }
             _ => {
-                self.crowd.borrow_mut().shuts_down_at = Some(self.now());
+                let now = self.lived_ms();
+                self.crowd.borrow_mut().shuts_down_at = Some(now);
                 self.network.borrow_mut().plan(0, Act::Publisher);
-                let now = self.now();
                 return self.turn_until_shut(now);
             }
         }
@@ -410,13 +470,14 @@ impl Simulation {
                 drop(oracle);
                 drop((handles, responders));
             }
-            self.turn_until(self.now() + 1_000);
+            self.turn_for(1_000);
         }
     }
 
     fn turn_until_shut(&mut self, since: u64) {
         while !self.engine.is_over() {
-            assert!(self.now() < since + 10_000, "the shutdown does not end");
+            let lived_ms = self.lived_ms();
+            assert!(lived_ms < since + 10_000, "the shutdown does not end");
             self.turn();
         }
     }
@@ -436,7 +497,7 @@ impl Simulation {
         let crowd = self.crowd.borrow();
         Sums {
             seeds: 1,
-            simulated_ms: self.now(),
+            simulated_ms: network.lived_ms(),
             turns: network.turns,
             digest: crowd.clients.iter().fold(network.turns, |all, client| {
                 all.rotate_left(7) ^ client.digest

@@ -72,6 +72,19 @@ pub struct Faults {
     pub latency_ms_max: u64,
 }
 
+/// What befalls few runs, and then seldom.
+#[derive(Clone, Debug, Default)]
+pub struct Calamities {
+    /// When the clock goes forward at once, and by how many milliseconds.
+    pub clock_jumps: Vec<(u64, u64)>,
+    /// How often clients vanish: a chance in a thousand.
+    pub vanishes: u32,
+    /// How long the system takes to give up one who has.
+    pub lost_after_ms: u64,
+    /// Whether clients come with ids that look like the engine's and are none.
+    pub forges: bool,
+}
+
 enum Event {
     Report(usize),
     ReportListener,
@@ -80,6 +93,8 @@ enum Event {
     End(usize),
     Reset(usize),
     Act(Act),
+    /// The clock goes forward by so many milliseconds at once.
+    Jump(u64),
 }
 
 /// One connection, from both sides.
@@ -125,6 +140,8 @@ pub struct Network {
     clock: Arc<AtomicU64>,
     woken: Arc<AtomicBool>,
     faults: Faults,
+    /// How long the system takes to give up a peer that says nothing.
+    lost_after_ms: u64,
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
     sockets: Vec<Socket>,
@@ -135,6 +152,9 @@ pub struct Network {
     old_tokens: Vec<u64>,
     has_acted: bool,
     empty_polls: usize,
+    /// By how much the clock has jumped in all, and when it last did.
+    jumped_ms: u64,
+    jumped_at: u64,
     pub turns: u64,
     /// Faults by kind, as injected.
     pub injected: BTreeMap<&'static str, u64>,
@@ -147,6 +167,7 @@ impl Network {
             clock,
             woken,
             faults,
+            lost_after_ms: 0,
             events: BTreeMap::new(),
             events_ever: 0,
             sockets: Vec::new(),
@@ -157,6 +178,8 @@ impl Network {
             old_tokens: Vec::new(),
             has_acted: false,
             empty_polls: 0,
+            jumped_ms: 0,
+            jumped_at: 0,
             turns: 0,
             injected: BTreeMap::new(),
         }
@@ -164,6 +187,30 @@ impl Network {
 
     pub fn now(&self) -> u64 {
         self.clock.load(Ordering::Relaxed)
+    }
+
+    /// The time without what the clock has jumped.
+    pub fn lived_ms(&self) -> u64 {
+        self.now() - self.jumped_ms
+    }
+
+    /// Since when the clock has not jumped: whatever took long before that may
+    /// have had no time at all.
+    pub fn jumped_at(&self) -> u64 {
+        self.jumped_at
+    }
+
+    /// How many sockets the engine has.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Has the clock jump at these times, by so much.
+    pub fn befall(&mut self, calamities: &Calamities) {
+        self.lost_after_ms = calamities.lost_after_ms;
+        for (at_ms, by_ms) in &calamities.clock_jumps {
+            self.schedule(*at_ms, Event::Jump(*by_ms));
+        }
     }
 
     pub fn socket(&self, number: usize) -> &Socket {
@@ -175,6 +222,8 @@ impl Network {
         for socket in &mut self.sockets {
             socket.outgoing_max = socket.outgoing_max.max(50_000);
         }
+        self.events
+            .retain(|_, event| !matches!(event, Event::Jump(_)));
         self.faults = Faults {
             partial_reads: 0,
             partial_writes: 0,
@@ -263,6 +312,15 @@ impl Network {
         let at = self.now() + self.rng.u64(0..=self.faults.latency_ms_max);
         self.sockets[number].is_client_gone = true;
         self.schedule(at, Event::Reset(number));
+    }
+
+    /// The client is gone without a word, as when a cable is pulled: it takes
+    /// nothing, and the system gives it up after a while. Answers when.
+    pub fn vanish(&mut self, number: usize) -> u64 {
+        self.count("peers that vanish");
+        let at = self.now() + self.lost_after_ms;
+        self.schedule(at, Event::Reset(number));
+        at
     }
 
     /// The client takes what has come, up to `max` bytes, and learns whether
@@ -419,6 +477,12 @@ impl Network {
                 }
             }
             Event::Stale(readiness) => ready.push(readiness),
+            Event::Jump(by_ms) => {
+                self.count("clock jumps");
+                self.jumped_ms += by_ms;
+                self.jumped_at = self.now() + by_ms;
+                self.clock.store(self.jumped_at, Ordering::Relaxed);
+            }
             Event::Act(_) => unreachable!("acts are for the actors"),
         }
     }

@@ -34,6 +34,7 @@ pub fn routes(engine: pushwheel::EngineBuilder, oracle: &Shared) -> pushwheel::E
             let record = oracle.streams[number].sink.as_mut().expect("it is one");
             record.handle = Some(sink);
             record.is_opened = true;
+            record.heartbeat_ms = beat_ms;
             oracle.count("sinks");
             oracle.feed(number);
         })

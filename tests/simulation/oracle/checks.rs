@@ -1,9 +1,11 @@
 //! What must hold at any time, and in the end.
 
-use super::Oracle;
+use super::{Oracle, SLACK_MS};
 
 impl Oracle {
-    pub fn check_counts(&mut self) {
+    /// `jumped_at`: since when the clock has gone evenly.
+    pub fn check_counts(&mut self, jumped_at: u64) {
+        self.check_the_gone(jumped_at);
         self.check_ages();
         let mut total = 0;
         let mut wrong = None;
@@ -26,6 +28,25 @@ impl Oracle {
         }
         if let Some(wrong) = wrong {
             self.fail(wrong);
+        }
+    }
+
+    /// Nobody is counted for long who is not there.
+    fn check_the_gone(&mut self, jumped_at: u64) {
+        let now = self.now();
+        let members = self.topics.iter().flat_map(|topic| topic.members.values());
+        let is_forgotten = |number: &&usize| {
+            let stream = &self.streams[**number];
+            let joined_at = stream.joined.as_ref().map_or(0, |joined| joined.at_ms);
+            stream.is_over_at.is_some_and(|at| {
+                now > at
+                    .max(joined_at)
+                    .max(jumped_at)
+                    .saturating_add(2 * SLACK_MS)
+            })
+        };
+        if let Some(number) = members.copied().find(|number| is_forgotten(&number)) {
+            self.fail(format!("stream {number} is over, and still counted"));
         }
     }
 
@@ -71,7 +92,8 @@ impl Oracle {
 
     /// All is over.
     pub fn check_end(&mut self) {
-        self.check_counts();
+        self.check_counts(u64::MAX);
+        self.check_logs();
         let left = self
             .streams
             .iter()

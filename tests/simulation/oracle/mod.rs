@@ -39,6 +39,10 @@ pub const REAUTH: &str = "pushwheel.reauth";
 /// How late things may be beyond what was promised: latency, late readiness,
 /// the turns of small budgets.
 pub const SLACK_MS: u64 = 500;
+/// The same of heartbeats, which no budget holds up for long.
+pub const BEAT_SLACK_MS: u64 = 150;
+/// The engine's timers go by ticks of this.
+pub const TICK_MS: u64 = 64;
 
 /// The options of a topic, as drawn.
 #[derive(Clone, Debug)]
@@ -146,6 +150,8 @@ pub struct Stream {
     welcomes_got: usize,
     /// The client did something that may end the connection at any time.
     pub is_cut: bool,
+    /// When the client, or the system for it, ends the connection.
+    pub is_over_at: Option<u64>,
     /// Bytes that the client has sent without a reason.
     pub junk_bytes: usize,
     is_replaced: bool,
@@ -185,6 +191,7 @@ struct Joined {
 /// What was sent through a sink.
 #[derive(Default)]
 pub struct SinkRecord {
+    pub heartbeat_ms: u64,
     pub handle: Option<Sink>,
     pub is_opened: bool,
     sent: Vec<String>,
@@ -214,6 +221,8 @@ pub struct Oracle {
     pub stall_ms: u64,
     /// Whether there are few places, and some are sent away for that.
     pub is_limited: bool,
+    /// Whether clients come with ids of the engine's spelling that are none.
+    pub forges: bool,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
@@ -253,6 +262,7 @@ impl Oracle {
             endings,
             stall_ms: 0,
             is_limited: false,
+            forges: false,
             failures: Vec::new(),
             figures: BTreeMap::new(),
         }

@@ -320,9 +320,19 @@ impl Oracle {
         Some(publication.id.clone())
     }
 
-    /// An id of the engine's own spelling that it has not given yet.
-    pub fn future_id(&self) -> String {
-        self.id_of(self.sequence + 1_000_000)
+    /// An id of the engine's own spelling that it has not given, yet or ever.
+    pub fn forged_id(&self) -> String {
+        let epoch = &self.epoch;
+        match self.sequence % 7 {
+            _ if !self.forges => self.id_of(self.sequence + 1_000_000),
+            0 => self.id_of(self.sequence + 1),
+            1 => self.id_of(u64::MAX),
+            2 => format!("{epoch}-18446744073709551616"),
+            3 => format!("{epoch}-0{}", self.sequence),
+            4 => format!("{epoch}-"),
+            5 => format!("{epoch}-+1"),
+            _ => format!("{epoch}-{}x", self.sequence),
+        }
     }
 }
 

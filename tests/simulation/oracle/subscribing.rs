@@ -20,6 +20,7 @@ impl Oracle {
             welcomes_sent: 0,
             welcomes_got: 0,
             is_cut: false,
+            is_over_at: None,
             junk_bytes: 0,
             is_replaced: false,
             is_kicked: false,
@@ -260,6 +261,9 @@ impl Oracle {
 
     /// The longest silence that the stream may have.
     pub fn heartbeat_ms(&self, number: usize) -> Option<u64> {
+        if let Some(sink) = &self.streams[number].sink {
+            return Some(sink.heartbeat_ms).filter(|ms| *ms > 0);
+        }
         let topics = self.streams[number].topics.iter();
         let beats: Vec<u64> = topics.map(|t| self.topics[*t].plan.heartbeat_ms).collect();
         beats
