@@ -521,13 +521,7 @@ impl Client {
                 // All channels are finished; or full, or closed just now; or
                 // nobody answered.
                 204 | 503 => true,
-                500 => matches!(
-                    &self.role,
-                    Role::Subscriber {
-                        is_deferred: true,
-                        ..
-                    }
-                ),
+                500 => self.is_deferred(),
                 408 => true,
                 _ => false,
             },
@@ -571,7 +565,7 @@ impl Client {
             return Err("takes nothing, and is not disconnected".to_owned());
         }
         let (Some(stream), true) = (self.stream, self.is_streaming()) else {
-            return Ok(());
+            return self.check_answers(network, oracle);
         };
         let state = &oracle.streams[stream];
         if socket.is_closed {
@@ -606,13 +600,54 @@ impl Client {
         Ok(())
     }
 
+    /// Whoever has asked is answered soon, unless there is no descriptor.
+    fn check_answers(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
+        let now = network.now();
+        let is_on_hold = now < self.stalled_until || oracle.shutdown.is_some();
+        if !self.awaits_answer() || self.is_deferred() || is_on_hold {
+            return Ok(());
+        }
+        let times = [
+            self.send_at,
+            self.byte_at,
+            self.reads_since,
+            network.exhausted_at(),
+            network.jumped_at(),
+        ];
+        let since = times.into_iter().max().unwrap_or(0);
+        match now > since + 3 * SLACK_MS {
+            true => Err(format!("{:?} is not answered since {since}", self.expected)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it has asked for something, as it should, that it has yet to get.
+    fn awaits_answer(&self) -> bool {
+        let has_asked = self.socket.is_some() && self.pieces.is_empty();
+        let is_nuisance = matches!(self.role, Role::Nuisance);
+        has_asked && !is_nuisance && !self.is_streaming() && !self.expected.is_empty()
+    }
+
+    fn is_deferred(&self) -> bool {
+        let is_deferred = |role: &Role| {
+            matches!(
+                role,
+                Role::Subscriber {
+                    is_deferred: true,
+                    ..
+                }
+            )
+        };
+        is_deferred(&self.role)
+    }
+
     /// Whether it waits for nothing any more.
     pub fn is_content(&self, oracle: &Oracle) -> bool {
         match (self.socket, self.stream) {
             (Some(_), Some(stream)) if self.is_streaming() => {
                 oracle.streams[stream].is_cut || oracle.waits_since(stream).is_none()
             }
-            _ => true,
+            _ => !self.awaits_answer(),
         }
     }
 }

@@ -41,6 +41,12 @@ impl Actors for Crowd {
                 drop(oracle);
                 self.publish()
             }
+            Act::Jump(by_ms) => {
+                let mut network = self.network.borrow_mut();
+                network.jump(by_ms);
+                oracle.jumped_at = network.jumped_at();
+                false
+            }
         }
     }
 
@@ -48,11 +54,12 @@ impl Actors for Crowd {
         let network = self.network.borrow();
         let now = network.now();
         let mut oracle = lock(&self.oracle);
+        oracle.check_the_sent_away();
         if now < self.checked_at + 20 {
             return;
         }
         self.checked_at = now;
-        oracle.check_counts(network.jumped_at());
+        oracle.check_counts();
         for client in &self.clients {
             if let (Some(socket), Some(stream)) = (client.socket(), client.stream()) {
                 oracle.streams[stream].is_blocked = network.is_blocked(socket);

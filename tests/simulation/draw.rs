@@ -70,6 +70,8 @@ pub fn draw_calamities(seed: u64) -> Calamities {
         clock_jumps: (0..jumps).map(jump).collect(),
         vanishes: if rng.bool() { rng.u32(0..=100) } else { 0 },
         lost_after_ms: rng.u64(0..6_000),
+        slow_turns: [1, 1, 5, 15][rng.usize(0..4)],
+        overlaps: [0, 100, 500, 900][rng.usize(0..4)],
         forges: rng.bool(),
     }
 }

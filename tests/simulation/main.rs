@@ -423,7 +423,9 @@ impl Simulation {
         let patience_ms = 60_000;
         loop {
             let crowd = self.crowd.borrow();
-            let oracle = lock(&self.oracle);
+            let mut oracle = lock(&self.oracle);
+            // What was asked for late is given up.
+            oracle.responders.clear();
             if crowd
                 .clients
                 .iter()

@@ -47,6 +47,8 @@ pub enum Act {
     Client(usize),
     /// A publisher, a manager, whoever else has handles.
     Publisher,
+    /// The clock goes forward by so many milliseconds at once.
+    Jump(u64),
 }
 
 /// How often what goes wrong: each is a chance in a thousand, or a maximum.
@@ -81,6 +83,11 @@ pub struct Calamities {
     pub vanishes: u32,
     /// How long the system takes to give up one who has.
     pub lost_after_ms: u64,
+    /// In how many of 50 turns a millisecond goes by.
+    pub slow_turns: u32,
+    /// How often something is due while the engine has a turn of its own before
+    /// it happens: a chance in a thousand.
+    pub overlaps: u32,
     /// Whether clients come with ids that look like the engine's and are none.
     pub forges: bool,
 }
@@ -93,8 +100,6 @@ enum Event {
     End(usize),
     Reset(usize),
     Act(Act),
-    /// The clock goes forward by so many milliseconds at once.
-    Jump(u64),
 }
 
 /// One connection, from both sides.
@@ -142,6 +147,8 @@ pub struct Network {
     faults: Faults,
     /// How long the system takes to give up a peer that says nothing.
     lost_after_ms: u64,
+    slow_turns: u32,
+    overlaps: u32,
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
     sockets: Vec<Socket>,
@@ -155,6 +162,8 @@ pub struct Network {
     /// By how much the clock has jumped in all, and when it last did.
     jumped_ms: u64,
     jumped_at: u64,
+    /// When descriptors were last wanting.
+    exhausted_at: u64,
     pub turns: u64,
     /// Faults by kind, as injected.
     pub injected: BTreeMap<&'static str, u64>,
@@ -168,6 +177,8 @@ impl Network {
             woken,
             faults,
             lost_after_ms: 0,
+            slow_turns: 1,
+            overlaps: 0,
             events: BTreeMap::new(),
             events_ever: 0,
             sockets: Vec::new(),
@@ -180,6 +191,7 @@ impl Network {
             empty_polls: 0,
             jumped_ms: 0,
             jumped_at: 0,
+            exhausted_at: 0,
             turns: 0,
             injected: BTreeMap::new(),
         }
@@ -200,16 +212,31 @@ impl Network {
         self.jumped_at
     }
 
+    /// When the engine last wanted a descriptor and there was none.
+    pub fn exhausted_at(&self) -> u64 {
+        self.exhausted_at
+    }
+
+    /// Moves the clock forward.
+    pub fn jump(&mut self, by_ms: u64) {
+        self.count("clock jumps");
+        self.jumped_ms += by_ms;
+        self.jumped_at = self.now() + by_ms;
+        self.clock.store(self.jumped_at, Ordering::Relaxed);
+    }
+
     /// How many sockets the engine has.
     pub fn open(&self) -> usize {
         self.open
     }
 
-    /// Has the clock jump at these times, by so much.
+    /// Has these happen.
     pub fn befall(&mut self, calamities: &Calamities) {
         self.lost_after_ms = calamities.lost_after_ms;
+        self.slow_turns = calamities.slow_turns.max(1);
+        self.overlaps = calamities.overlaps;
         for (at_ms, by_ms) in &calamities.clock_jumps {
-            self.schedule(*at_ms, Event::Jump(*by_ms));
+            self.plan(*at_ms, Act::Jump(*by_ms));
         }
     }
 
@@ -223,7 +250,7 @@ impl Network {
             socket.outgoing_max = socket.outgoing_max.max(50_000);
         }
         self.events
-            .retain(|_, event| !matches!(event, Event::Jump(_)));
+            .retain(|_, event| !matches!(event, Event::Act(Act::Jump(_))));
         self.faults = Faults {
             partial_reads: 0,
             partial_writes: 0,
@@ -477,12 +504,6 @@ impl Network {
                 }
             }
             Event::Stale(readiness) => ready.push(readiness),
-            Event::Jump(by_ms) => {
-                self.count("clock jumps");
-                self.jumped_ms += by_ms;
-                self.jumped_at = self.now() + by_ms;
-                self.clock.store(self.jumped_at, Ordering::Relaxed);
-            }
             Event::Act(_) => unreachable!("acts are for the actors"),
         }
     }
@@ -548,6 +569,10 @@ impl Seam {
                 Some(((at, _, _), _)) if *at <= now => {}
                 _ => return,
             }
+            let rate = network.overlaps;
+            if rate > 0 && network.rng.u32(0..1000) < rate {
+                return;
+            }
             let (_, event) = network.events.pop_first().expect("it was looked at");
             match event {
                 Event::Act(act) => {
@@ -579,7 +604,7 @@ impl Net for Seam {
             let mut network = self.network.borrow_mut();
             network.turns += 1;
             // A turn takes its time.
-            if network.rng.u32(0..50) == 0 {
+            if network.rng.u32(0..50) < network.slow_turns {
                 network.clock.fetch_add(1, Ordering::Relaxed);
             }
             let has_acted = std::mem::take(&mut network.has_acted);
@@ -621,6 +646,7 @@ impl Net for Seam {
         network.has_acted = true;
         if network.open >= network.faults.descriptors_max {
             network.count("descriptors exhausted");
+            network.exhausted_at = network.now();
             return Err(io::Error::from_raw_os_error(24));
         }
         let number = network.backlog.pop_front().expect("it is not empty");

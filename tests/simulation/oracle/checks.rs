@@ -3,9 +3,8 @@
 use super::{Oracle, SLACK_MS};
 
 impl Oracle {
-    /// `jumped_at`: since when the clock has gone evenly.
-    pub fn check_counts(&mut self, jumped_at: u64) {
-        self.check_the_gone(jumped_at);
+    pub fn check_counts(&mut self) {
+        self.check_the_gone();
         self.check_ages();
         let mut total = 0;
         let mut wrong = None;
@@ -31,9 +30,18 @@ impl Oracle {
         }
     }
 
+    /// The engine is about to sleep: whoever was sent away has gone.
+    pub fn check_the_sent_away(&mut self) {
+        self.sent_away
+            .retain(|number| self.streams[*number].gone.is_none());
+        if let Some(number) = self.sent_away.first() {
+            self.fail(format!("stream {number} was sent away, and is there"));
+        }
+    }
+
     /// Nobody is counted for long who is not there.
-    fn check_the_gone(&mut self, jumped_at: u64) {
-        let now = self.now();
+    fn check_the_gone(&mut self) {
+        let (now, jumped_at) = (self.now(), self.jumped_at);
         let members = self.topics.iter().flat_map(|topic| topic.members.values());
         let is_forgotten = |number: &&usize| {
             let stream = &self.streams[**number];
@@ -92,7 +100,7 @@ impl Oracle {
 
     /// All is over.
     pub fn check_end(&mut self) {
-        self.check_counts(u64::MAX);
+        self.check_counts();
         self.check_logs();
         let left = self
             .streams

@@ -213,6 +213,8 @@ pub struct Oracle {
     pub topics: Vec<Topic>,
     current: BTreeMap<String, usize>,
     pub streams: Vec<Stream>,
+    /// Streams that were sent away, some of which may be there still.
+    sent_away: Vec<usize>,
     /// Requests whose answer comes later, with that answer.
     pub responders: Vec<(Responder, Response)>,
     /// The sequence at a shutdown, and its deadline.
@@ -221,6 +223,8 @@ pub struct Oracle {
     pub stall_ms: u64,
     /// Whether there are few places, and some are sent away for that.
     pub is_limited: bool,
+    /// Since when the clock has gone evenly.
+    pub jumped_at: u64,
     /// Whether clients come with ids of the engine's spelling that are none.
     pub forges: bool,
     pub failures: Vec<String>,
@@ -257,11 +261,13 @@ impl Oracle {
             topics: Vec::new(),
             current: BTreeMap::new(),
             streams: Vec::new(),
+            sent_away: Vec::new(),
             responders: Vec::new(),
             shutdown: None,
             endings,
             stall_ms: 0,
             is_limited: false,
+            jumped_at: 0,
             forges: false,
             failures: Vec::new(),
             figures: BTreeMap::new(),

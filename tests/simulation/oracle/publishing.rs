@@ -275,6 +275,7 @@ impl Oracle {
         };
         state.is_closed = true;
         let members = std::mem::take(&mut state.members);
+        self.sent_away.extend(members.values());
         if clients != members.len() {
             self.fail(format!(
                 "{clients} clients were closed, not {}",
@@ -294,6 +295,7 @@ impl Oracle {
         }
         if let Some(stream) = member {
             self.streams[stream].is_kicked = true;
+            self.sent_away.push(stream);
             self.count("kicks");
         }
         was_there

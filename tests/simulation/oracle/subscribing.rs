@@ -47,6 +47,7 @@ impl Oracle {
                 self.fail("a client joins a closed channel");
             } else if let Some(old) = state.members.insert(id.clone(), number) {
                 self.streams[old].is_replaced = true;
+                self.sent_away.push(old);
                 self.count("replacements");
             }
         }
@@ -128,7 +129,12 @@ impl Oracle {
             DisconnectReason::Shutdown => self.shutdown.is_some(),
             DisconnectReason::Misbehaved => stream.junk_bytes >= 100,
             DisconnectReason::Stalled => {
-                let pause_ms = stream.pause_ms_max.max(now - stream.taken_at);
+                // Of what was taken right before the clock jumped, the engine
+                // may not know yet.
+                let pause_ms = match self.jumped_at > stream.taken_at {
+                    true => stream.pause_ms_max + now - stream.taken_at,
+                    false => stream.pause_ms_max.max(now - stream.taken_at),
+                };
                 pause_ms + SLACK_MS >= self.stall_ms
             }
 
@@ -140,7 +146,11 @@ impl Oracle {
         *self.figures.entry(reason.as_str()).or_default() += 1;
         if !is_legal {
             self.fail(format!(
-                "stream {number} was ended as {reason} without a cause"
+                "stream {number} was ended as {reason} without a cause (it took something {} ms \
+                 ago, its longest pause was {} ms, of {} ms)",
+                now - self.streams[number].taken_at,
+                self.streams[number].pause_ms_max,
+                self.stall_ms,
             ));
         }
     }
