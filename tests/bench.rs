@@ -50,6 +50,11 @@ fn fanout_counts_cpu_and_latency() {
 }
 
 #[test]
+fn those_who_never_read_are_there_to_the_end() {
+    figures("fanout --clients 20 --bytes 64 --events 3 --stuck 10 --against alone");
+}
+
+#[test]
 fn bursts_are_one_body_or_pipelined() {
     figures("burst --clients 20 --bursts 3 --together 5 --against bare");
     figures("burst --clients 20 --bursts 3 --together 5 --pipelined --against bare");

@@ -10,11 +10,15 @@ use super::histogram::Histogram;
 use super::load::Together;
 use super::options::{Burst, EVENT_BYTES_MIN, Fanout};
 use super::run::Run;
+use super::stuck::Stuck;
 
 /// One event at a time, of each size.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Result<()> {
     run.warm_up()?;
+    let mut stuck = None;
     if run.has_company {
+        run.say("the clients that never read come");
+        stuck = Stuck::new(run.server, &mut run.load, options.beside.stuck)?;
         run.say("the clients beside come");
         run.load.company = Company::new(run.server, &options.beside)?;
     }
@@ -40,7 +44,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
         };
         publish(run, &work, memory)?;
     }
-    Ok(())
+    stuck.map_or(Ok(()), |stuck| stuck.check())
 }
 
 /// Several events at a time.

@@ -13,7 +13,7 @@
 //! | `options` | the command line |
 //! | `run` | pairs of runs: starts servers, takes samples |
 //! | `idle`, `fanout`, `churn`, `publish` | what is measured (`burst` is a fan-out of several events at once) |
-//! | `load`, `client`, `publisher`, `beside` | the load, and its checks |
+//! | `load`, `client`, `publisher`, `beside`, `stuck` | the load, and its checks |
 //! | `server`, `bare`, `usage` | who is measured, and what it uses |
 //! | `figure`, `histogram` | figures, medians, ratios |
 //! | `table`, `page`, `plot` | how they are shown |
@@ -42,6 +42,7 @@ mod publish;
 mod publisher;
 mod run;
 mod server;
+mod stuck;
 mod table;
 mod usage;
 

@@ -140,6 +140,9 @@ pub(crate) struct Beside {
     /// Broadcast to the first of the other channels without pause
     #[arg(long)]
     pub(crate) beside_busy: bool,
+    /// Clients of the channel itself that never read, and whose sockets are full
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) stuck: usize,
 }
 
 #[derive(Debug, Args)]

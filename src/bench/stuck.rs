@@ -1,0 +1,127 @@
+//! Clients of the very channel that is measured who never read: their sockets
+//! are full before the others come, and stay full.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use super::load::{Load, Together};
+use super::publisher::source;
+use super::server::{Server, Url};
+use super::{Fault, Result, fault};
+
+/// Clients that never read.
+#[derive(Debug)]
+pub(crate) struct Stuck {
+    sockets: Vec<TcpStream>,
+    channel: Url,
+}
+
+impl Stuck {
+    /// Connects so many to the channel of `load`, which nobody else reads yet,
+    /// and publishes until none of them takes any more. `None` when nobody is
+    /// asked for.
+    pub(crate) fn new(server: &Server, load: &mut Load, clients: usize) -> Result<Option<Stuck>> {
+        if clients == 0 {
+            return Ok(None);
+        }
+        if server.channels.is_none() {
+            return fault("clients that never read are for servers that are started here");
+        }
+        let channel = server.subscribe.clone();
+        let connect = |number| connect(&channel, number);
+        let sockets = (0..clients).map(connect).collect::<Result<_>>()?;
+        let stuck = Stuck { sockets, channel };
+        stuck.wait(|counts| counts.there == clients)?;
+        for _ in 0..FILLING_EVENTS {
+            load.deliver(1, FILLING_BYTES, Together::Ndjson)?;
+        }
+        stuck.wait(|counts| counts.behind == clients)?;
+        Ok(Some(stuck))
+    }
+
+    /// Whether all of them are there, and wait for what they do not read. If not,
+    /// figures would say nothing of them.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (behind, all) = (self.counts()?.behind, self.sockets.len());
+        if behind == all {
+            return Ok(());
+        }
+        fault(format!(
+            "{} of {all} clients that never read were given up before the end: measure fewer \
+             --events, or fewer clients, so that it takes less time than the server gives them",
+            all - behind
+        ))
+    }
+
+    fn wait(&self, is_reached: impl Fn(Counts) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let counts = self.counts()?;
+            if is_reached(counts) {
+                return Ok(());
+            }
+            if begun.elapsed() > TIMEOUT {
+                return fault(format!(
+                    "of {} clients that never read, {} came and {} are stuck after {TIMEOUT:?}",
+                    self.sockets.len(),
+                    counts.there,
+                    counts.behind
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn counts(&self) -> Result<Counts> {
+        let url = format!("http://{}{}/clients", self.channel.host, self.channel.path);
+        let wrong = |error: &dyn std::fmt::Display| Fault(format!("{url}: {error}"));
+        let mut response = ureq::get(&url).call().map_err(|error| wrong(&error))?;
+        let body = response.body_mut().read_to_string();
+        let body = body.map_err(|error| wrong(&error))?;
+        let clients: Vec<Value> = serde_json::from_str(&body).map_err(|error| wrong(&error))?;
+        let is_behind = |client: &&Value| client["behind"].as_u64().is_some_and(|n| n > 0);
+        Ok(Counts {
+            there: clients.len(),
+            behind: clients.iter().filter(is_behind).count(),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    there: usize,
+    /// How many wait for something that they do not take.
+    behind: usize,
+}
+
+/// A subscriber whose socket is full as soon as can be: the system gives one
+/// that takes little small buffers at both ends.
+fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
+    let to = channel.address;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    socket.set_tcp_mss(SEGMENT_BYTES)?;
+    if to.is_ipv4() {
+        socket.bind(&source(number).into())?;
+    }
+    socket.connect(&to.into())?;
+    let mut stream = TcpStream::from(socket);
+    let Url { path, host, .. } = channel;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+    )?;
+    Ok(stream)
+}
+
+const RECEIVE_BYTES: usize = 4096;
+const SEGMENT_BYTES: u32 = 536;
+/// Together more than such a socket takes, and less than the server lets
+/// anybody fall behind.
+const FILLING_EVENTS: usize = 16;
+const FILLING_BYTES: usize = 64 << 10;
+const TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,0 +1,159 @@
+//! Peers that are gone without a word: a cable is pulled, and within a minute
+//! nobody is counted who is not there, and whoever is to be told is told.
+//!
+//! It takes a machine beyond a cable. `tests/run cable` makes one: a network
+//! namespace named in `PUSHWHEEL_PEER`, and a pair of interfaces between it
+//! (`far`) and the one in which this runs (`near`, with the address below).
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail, and measures a time"
+)]
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use common::{Subscriber, eventually, receive};
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, DisconnectReason, Engine, Event, RunningEngine,
+    Subscription,
+};
+
+const NEAR: &str = "10.77.0.1:0";
+/// Within this everybody who is gone is known to be.
+const HONEST_WITHIN: Duration = Duration::from_secs(60);
+/// What may be published to whom, and what a stream has that says nothing.
+const CHANNELS: [(&str, u64); 3] = [("beating", 15), ("silent", 0), ("busy", 0)];
+/// How many are beyond the cable, for each channel.
+const LOST: usize = 20;
+
+type Told = (String, DisconnectReason, Instant);
+
+struct House {
+    engine: RunningEngine,
+    channels: Vec<Channel>,
+    told: Receiver<Told>,
+}
+
+fn open_house() -> House {
+    let manager = ChannelManager::builder().build();
+    let (tell, told) = channel();
+    let mut channels = Vec::new();
+    let mut builder = Engine::builder().channels(&manager);
+    for (name, heartbeat) in CHANNELS {
+        let options = ChannelOptions::new().heartbeat(Duration::from_secs(heartbeat));
+        let channel = manager.get_or_create_with(name, || options).unwrap();
+        channels.push(channel.clone());
+        let tell: Sender<Told> = tell.clone();
+        builder = builder
+            .get(&format!("/{name}"), move |_| {
+                let tell = tell.clone();
+                Subscription::new(&channel).on_disconnect(move |_, reason| {
+                    let told = (name.to_owned(), reason, Instant::now());
+                    tell.send(told).unwrap();
+                })
+            })
+            .unwrap();
+    }
+    House {
+        engine: builder.bind(NEAR).unwrap().spawn().unwrap(),
+        channels,
+        told,
+    }
+}
+
+/// Subscribers beyond the cable, in a process that is killed with this.
+struct Beyond(Child);
+
+impl Beyond {
+    fn open(peer: &str, port: u16) -> Beyond {
+        let paths = CHANNELS.map(|(name, _)| format!("/{name}")).join(" ");
+        let script = format!(
+            "for path in {paths}; do for _ in $(seq {LOST}); do
+                exec {{socket}}<>/dev/tcp/10.77.0.1/{port}
+                printf 'GET %s HTTP/1.1\\r\\nHost: test\\r\\n\\r\\n' $path >&$socket
+            done; done; read"
+        );
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", peer, "bash", "-c", &script]);
+        let child = command.stdin(Stdio::piped()).spawn();
+        Beyond(child.expect("ip is installed"))
+    }
+}
+
+impl Drop for Beyond {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn pull_the_cable(peer: &str) {
+    let arguments = ["-n", peer, "link", "set", "far", "down"];
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "takes a minute and network namespaces: tests/run cable"]
+fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
+    let peer = std::env::var("PUSHWHEEL_PEER").expect("set by tests/run cable");
+    let House {
+        engine,
+        channels,
+        told,
+    } = open_house();
+    let address = engine.local_addr();
+    let mut near: Vec<Subscriber> = CHANNELS
+        .map(|(name, _)| Subscriber::open(address, &format!("/{name}"), &[]))
+        .into();
+    let beyond = Beyond::open(&peer, address.port());
+    eventually("all are there", || {
+        channels.iter().all(|c| c.client_count() == LOST + 1)
+    });
+
+    pull_the_cable(&peer);
+    let cut = Instant::now();
+    // What goes unanswered: an event, a heartbeat, a probe.
+    channels[2].broadcast(Event::message("anybody?")).unwrap();
+    assert_eq!(near[2].next().data, "anybody?");
+
+    // The slowest takes as long as it takes: no more than the promise.
+    let mut slowest = CHANNELS.map(|_| Duration::ZERO);
+    for _ in 0..LOST * CHANNELS.len() {
+        let left = HONEST_WITHIN.saturating_sub(cut.elapsed());
+        let (name, reason, at) = told
+            .recv_timeout(left)
+            .expect("everybody who is gone is told of within a minute");
+        assert_eq!(reason, DisconnectReason::Gone, "{name}");
+        let number = CHANNELS.iter().position(|(other, _)| *other == name);
+        let slowest = &mut slowest[number.unwrap()];
+        *slowest = (*slowest).max(at - cut);
+    }
+    for (channel, ((name, heartbeat), slowest)) in
+        channels.iter().zip(CHANNELS.iter().zip(slowest))
+    {
+        println!(
+            "{name} (heartbeat {heartbeat} s): all {LOST} told of {:.1} s after the cut",
+            slowest.as_secs_f64()
+        );
+        assert_eq!(channel.client_count(), 1, "{name}");
+    }
+
+    // Who was not beyond it is there, and nobody is told of twice.
+    for (channel, reader) in channels.iter().zip(&mut near) {
+        channel.broadcast(Event::message("still here")).unwrap();
+        assert_eq!(reader.next().data, "still here");
+    }
+    drop((near, beyond));
+    for _ in CHANNELS {
+        receive(&told);
+    }
+    engine.shutdown(Duration::ZERO).unwrap();
+    assert!(told.try_recv().is_err(), "somebody is told of twice");
+}
