@@ -135,8 +135,7 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
         let slowest = &mut slowest[number.unwrap()];
         *slowest = (*slowest).max(at - cut);
     }
-    for (channel, ((name, heartbeat), slowest)) in
-        channels.iter().zip(CHANNELS.iter().zip(slowest))
+    for (channel, ((name, heartbeat), slowest)) in channels.iter().zip(CHANNELS.iter().zip(slowest))
     {
         println!(
             "{name} (heartbeat {heartbeat} s): all {LOST} told of {:.1} s after the cut",

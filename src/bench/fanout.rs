@@ -15,16 +15,18 @@ use super::stuck::Stuck;
 /// One event at a time, of each size.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Result<()> {
     run.warm_up()?;
-    let mut stuck = None;
     if run.has_company {
-        run.say("the clients that never read come");
-        stuck = Stuck::new(run.server, &mut run.load, options.beside.stuck)?;
         run.say("the clients beside come");
         run.load.company = Company::new(run.server, &options.beside)?;
     }
     let memory = connect(run, clients)?;
     if let Some(company) = &mut run.load.company {
         company.set_busy(&options.beside);
+    }
+    let mut stuck = None;
+    if run.has_company {
+        run.say("the clients that never read come");
+        stuck = Stuck::new(run.server, &mut run.load, options.beside.stuck)?;
     }
     let is_busy = options.beside.beside_busy && run.load.company.is_some();
     let events = options.events.unwrap_or_else(|| events_for(clients));

@@ -1,5 +1,5 @@
 //! Clients of the very channel that is measured who never read: their sockets
-//! are full before the others come, and stay full.
+//! are full before anything is measured, and stay full.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use super::load::{Load, Together};
+use super::load::Load;
 use super::publisher::source;
 use super::server::{Server, Url};
 use super::{Fault, Result, fault};
@@ -21,9 +21,8 @@ pub(crate) struct Stuck {
 }
 
 impl Stuck {
-    /// Connects so many to the channel of `load`, which nobody else reads yet,
-    /// and publishes until none of them takes any more. `None` when nobody is
-    /// asked for.
+    /// Connects so many to the channel of `load`, and publishes to them alone
+    /// until none of them takes any more. `None` when nobody is asked for.
     pub(crate) fn new(server: &Server, load: &mut Load, clients: usize) -> Result<Option<Stuck>> {
         if clients == 0 {
             return Ok(None);
@@ -35,9 +34,13 @@ impl Stuck {
         let connect = |number| connect(&channel, number);
         let sockets = (0..clients).map(connect).collect::<Result<_>>()?;
         let stuck = Stuck { sockets, channel };
-        stuck.wait(|counts| counts.there == clients)?;
+        stuck.wait(|counts| counts.there == clients + load.clients())?;
+        let to_them = format!("{}?where.role={ROLE}", server.publish.path);
+        let filling = vec![b'x'; FILLING_BYTES];
         for _ in 0..FILLING_EVENTS {
-            load.deliver(1, FILLING_BYTES, Together::Ndjson)?;
+            load.publisher.add(&to_them, "text/plain", &filling);
+            load.send()?;
+            load.await_answers()?;
         }
         stuck.wait(|counts| counts.behind == clients)?;
         Ok(Some(stuck))
@@ -66,10 +69,10 @@ impl Stuck {
             }
             if begun.elapsed() > TIMEOUT {
                 return fault(format!(
-                    "of {} clients that never read, {} came and {} are stuck after {TIMEOUT:?}",
+                    "of {} clients that never read, {} are stuck after {TIMEOUT:?}; {} clients came",
                     self.sockets.len(),
-                    counts.there,
-                    counts.behind
+                    counts.behind,
+                    counts.there
                 ));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -113,11 +116,13 @@ fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
     let Url { path, host, .. } = channel;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+        "GET {path}?meta.role={ROLE} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
     )?;
     Ok(stream)
 }
 
+/// What finds them among the clients of the channel.
+const ROLE: &str = "stuck";
 const RECEIVE_BYTES: usize = 4096;
 const SEGMENT_BYTES: u32 = 536;
 /// Together more than such a socket takes, and less than the server lets
