@@ -84,7 +84,10 @@ impl Oracle {
             }
             let is_awaited = topic.members.values().any(|stream| {
                 let state = &self.streams[*stream];
+                // Of who has left nobody looks at the socket any more.
+                let has_left = state.is_over_at.is_some_and(|at| at < u64::MAX);
                 state.is_blocked
+                    || has_left
                     || state.position.is_none()
                     || self.missing(*stream, u64::MAX).is_some()
             });
