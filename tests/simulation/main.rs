@@ -367,8 +367,16 @@ impl Simulation {
     /// What the engine has is bounded by the connections that there are.
     fn check_holdings(&self) {
         let open = self.network.borrow().open();
-        let [connections, feeds, cursors, seats, timers, counted, networks, guests] =
-            self.engine.holdings();
+        let [
+            connections,
+            feeds,
+            cursors,
+            seats,
+            timers,
+            counted,
+            networks,
+            guests,
+        ] = self.engine.holdings();
         assert_eq!(connections, open, "connections, and open sockets");
         for (what, count) in [
             ("counted connections", counted),
