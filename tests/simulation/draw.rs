@@ -60,7 +60,7 @@ pub fn draw_faults(rng: &mut Rng) -> Faults {
 /// Drawn from a generator of its own, so that what seeds draw beside it does not
 /// change with it.
 pub fn draw_calamities(seed: u64) -> Calamities {
-    let mut rng = Rng::with_seed(!seed);
+    let mut rng = Rng::with_seed(seed.rotate_left(17) ^ 0xca1a);
     let jumps = if rng.bool() { rng.u32(0..4) } else { 0 };
     let jump = |_| {
         let by_ms_max = [300, 5_000, 120_000, 30 * 86_400_000][rng.usize(0..4)];

@@ -2,13 +2,11 @@
 
 use pushwheel::DisconnectReason;
 
-use super::{Oracle, SLACK_MS};
+use super::{Oracle, SLACK_MS, TICK_MS};
 use crate::sse::Dispatched;
 
 /// The delays with which streams end that come back.
 const RETRY_MS: std::ops::Range<u64> = 2_000..10_000;
-/// By how much a time may be rounded up.
-const TICK_MS: u64 = 64;
 
 /// From when on a stream may end by time, and when it has to.
 type Due = Option<(u64, u64)>;
@@ -33,6 +31,7 @@ impl Oracle {
     pub(super) fn is_up(&self, due: Due) -> bool {
         let now = self.now();
         due.is_some_and(|(from, to)| {
+            let to = to.max(self.jumped_at);
             now >= from && now <= to + self.stall_ms + 3 * TICK_MS + SLACK_MS
         })
     }
@@ -46,7 +45,8 @@ impl Oracle {
         let (now, rest_ms) = (self.now(), self.stall_ms + 3 * TICK_MS + SLACK_MS);
         let is_late = |number: &usize| {
             let stream = &self.streams[*number];
-            let is_past = |due: Due| due.is_some_and(|(_, to)| now > to + rest_ms);
+            let is_past =
+                |due: Due| due.is_some_and(|(_, to)| now > to.max(self.jumped_at) + rest_ms);
             let is_old = is_past(self.expiry(*number)) || is_past(self.old_age(*number));
             is_old && stream.gone.is_none()
         };
