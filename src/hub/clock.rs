@@ -85,6 +85,26 @@ impl Clock {
         self.ahead_ms + shown_ms
     }
 
+    /// The same in microseconds, to measure with.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "584,000 years")]
+    #[allow(clippy::disallowed_methods, reason = "this is the edge")]
+    pub fn now_us(&self) -> u64 {
+        let shown_us = match &self.source {
+            Source::System(start) => start.elapsed().as_micros() as u64,
+            #[cfg(feature = "internals")]
+            Source::Manual(now_ms) => now_ms.load(Ordering::Relaxed) * 1000,
+        };
+        self.ahead_ms * 1000 + shown_us
+    }
+
+    /// For how long there has been this clock: of a restored history, not since
+    /// that began.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        Duration::from_micros(self.now_us() - self.ahead_ms * 1000)
+    }
+
     /// What the wall clock shows at `at_ms` of this clock.
     #[must_use]
     pub fn wall(&self, at_ms: u64) -> SystemTime {

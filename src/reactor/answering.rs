@@ -44,6 +44,9 @@ impl<N: Net> Reactor<N> {
             guard("the last look at a response", || {
                 service.finish(&request, &mut response);
             });
+            if let Some(code) = response.error_code() {
+                self.meters.count_refusal(code);
+            }
         }
         match response.kind {
             Kind::Body(body) => {
@@ -100,6 +103,7 @@ impl<N: Net> Reactor<N> {
             false => request.head().persistence(),
         };
         self.refresh_date();
+        self.meters.count_answer(status);
         let own = [headers];
         let headers = with_defaults(&own, &self.headers);
         let length = BodyLength::Known(body.len() as u64);
@@ -155,6 +159,8 @@ impl<N: Net> Reactor<N> {
     /// the next one begins.
     pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
         log::debug!("a request was refused: {}", refusal.message);
+        self.meters.count_answer(refusal.status);
+        self.meters.count_refusal(refusal.code);
         let response = Response::error(refusal.status, refusal.code, &refusal.message);
         let Kind::Body(body) = &response.kind else {
             return;

@@ -52,6 +52,11 @@ pub(super) struct Feed {
     pub(super) leaving: usize,
     /// Whether the logs may have more than was gathered.
     pub(super) has_news: bool,
+    /// When the oldest event was published that may not be gathered yet, in
+    /// microseconds.
+    pub(super) news_since_us: Option<u64>,
+    /// The same of those in the batch.
+    pub(super) batch_since_us: Option<u64>,
     /// Whether its channels are finished, and all of them is gathered.
     pub(super) is_ending: bool,
     /// Events written since the last report, by lane.
@@ -79,6 +84,8 @@ impl Feed {
             is_queued: false,
             leaving: 0,
             has_news: false,
+            news_since_us: None,
+            batch_since_us: None,
             is_ending: false,
             gaps: 0,
         }

@@ -17,6 +17,7 @@
 //! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
 //! | `pumping` | from logs to sockets |
 //! | `shutdown` | the end of it all |
+//! | `metered` | what it counts of itself |
 
 mod accepting;
 mod announced;
@@ -25,6 +26,7 @@ mod census;
 mod connection;
 mod ending;
 mod feed;
+mod metered;
 pub(crate) mod net;
 mod opening;
 mod pumping;
@@ -52,8 +54,10 @@ use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
 use crate::limits::Limits;
 use crate::proxies::Proxies;
 use accepting::Door;
+use crate::metrics::Meters;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
+use metered::{Metered, Stopwatch};
 use net::{LISTENER, Net, Readiness};
 use shutdown::Drain;
 use wheel::Wheel;
@@ -152,7 +156,7 @@ pub(crate) struct Setup {
 
 /// See the [module](self).
 pub(crate) struct Reactor<N: Net> {
-    net: N,
+    net: Metered<N>,
     index: u16,
     hub: Arc<Hub>,
     channels: ChannelManager,
@@ -165,6 +169,8 @@ pub(crate) struct Reactor<N: Net> {
 
     mailbox: Mailbox,
     letters: Receiver<Letter>,
+    meters: Arc<Meters>,
+    stopwatch: Stopwatch,
 
     connections: Connections<N::Socket>,
     feeds: Feeds,
@@ -220,7 +226,9 @@ impl<N: Net> Reactor<N> {
         let (mailbox, letters) = Mailbox::new(&hub, setup.index);
         let now_ms = hub.clock.now_ms();
         Reactor {
-            net,
+            net: Metered::new(net),
+            meters: hub.meters(setup.index),
+            stopwatch: Stopwatch::default(),
             index: setup.index,
             channels: setup.channels,
             service: setup.service,
@@ -266,7 +274,7 @@ impl<N: Net> Reactor<N> {
     /// The network, for a simulator to act on.
     #[cfg(feature = "internals")]
     pub(crate) fn net_mut(&mut self) -> &mut N {
-        &mut self.net
+        &mut self.net.net
     }
 
     /// What the reactor holds, to be checked by a simulator: connections,
@@ -301,10 +309,14 @@ impl<N: Net> Reactor<N> {
 
     /// Polls once, and does what there is to do.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
-        let timeout = self.sleep_time();
+        let now_us = self.hub.clock.now_us();
+        self.tell_figures(now_us);
+        let timeout = self.sleep_time(now_us / 1000);
         let mut ready = std::mem::take(&mut self.ready);
         self.net.poll(&mut ready, timeout)?;
-        self.now_ms = self.hub.clock.now_ms();
+        let now_us = self.hub.clock.now_us();
+        self.stopwatch.begin(now_us);
+        self.now_ms = now_us / 1000;
         self.steps_left = self.budgets.steps_a_turn;
         self.requests_left = self.budgets.requests_a_turn;
         for readiness in ready.drain(..) {
@@ -341,8 +353,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Ends what was measured of the turn before, and lets others read it.
+    fn tell_figures(&mut self, now_us: u64) {
+        self.stopwatch.end(now_us, &self.meters);
+        self.net.publish(&self.meters);
+        self.meters.clients_behind.set(self.cursors.len() as u64);
+    }
+
     /// How long the next poll may sleep: not at all while there is work.
-    fn sleep_time(&mut self) -> Option<Duration> {
+    fn sleep_time(&mut self, now_ms: u64) -> Option<Duration> {
         let is_busy = !self.pump_queue.is_empty()
             || !self.run_queue.is_empty()
             || !self.departures.is_empty()
@@ -358,7 +377,6 @@ impl<N: Net> Reactor<N> {
         let drain_ms = self.drain.as_ref().map(Drain::due_ms);
         let due_ms = [timer_ms, sweep_ms, drain_ms, self.door.paused_until_ms];
         let due_ms = due_ms.into_iter().flatten().min()?;
-        let now_ms = self.hub.clock.now_ms();
         Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
     }
 
@@ -376,6 +394,8 @@ impl<N: Net> Reactor<N> {
                 }
                 Ok(Letter::Limits(limits)) => self.limits = *limits,
                 Ok(Letter::Shutdown(shutdown)) => self.start_drain(shutdown),
+                // Whoever asked may have stopped waiting.
+                Ok(Letter::Ping(answer)) => drop(answer.try_send(())),
                 Err(_) => return,
             }
         }
@@ -384,13 +404,14 @@ impl<N: Net> Reactor<N> {
     fn take_work(&mut self) {
         let mut work = std::mem::take(&mut self.work);
         self.hub.take_work(self.index, &mut work);
-        for key in work.dirty.drain(..) {
+        for (key, since_us) in work.dirty.drain(..) {
             let Some(local) = self.feeds.locals.get(&key) else {
                 continue;
             };
             for id in &local.feeds {
                 let feed = &mut self.feeds.slots[*id as usize];
                 feed.has_news = true;
+                feed.news_since_us.get_or_insert(since_us);
                 if !std::mem::replace(&mut feed.is_queued, true) {
                     self.pump_queue.push_back(*id);
                 }

@@ -118,6 +118,10 @@ impl<N: Net> Reactor<N> {
         feed.through = gathered.through.max(after);
         feed.batch_after = after;
         feed.has_news = gathered.has_more;
+        feed.batch_since_us = feed.news_since_us.take();
+        if gathered.has_more {
+            feed.news_since_us = feed.batch_since_us;
+        }
         feed.is_ending = gathered.is_last;
         let early = std::mem::take(&mut feed.early);
         let has_lost = gathered.evicted_through > after;
@@ -208,6 +212,11 @@ impl<N: Net> Reactor<N> {
         };
         for piece in batch.pieces() {
             feed.delivered[piece.lane] += feed.batch_writes;
+        }
+        if let Some(since_us) = feed.batch_since_us.take()
+            && feed.batch_writes > 0
+        {
+            self.stopwatch.arrive(since_us);
         }
         (feed.done, feed.batch_writes) = (0, 0);
         batch.clear();

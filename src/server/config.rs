@@ -184,7 +184,10 @@ impl Config {
 
     fn server_of(&self, channels: &ChannelManager) -> Server {
         let live = Live::new(self.rules());
-        let engine = Engine::builder().channels(channels).threads(self.threads);
+        let engine = Engine::builder()
+            .channels(channels)
+            .threads(self.threads)
+            .error_codes(super::CODES);
         let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
         if let Some(bytes) = self.send_buffer_bytes {
             engine = engine.send_buffer_bytes(bytes);

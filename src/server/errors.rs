@@ -7,6 +7,33 @@ use super::access::Refused;
 use super::subscribe::STREAM_CHANNELS_MAX;
 use crate::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
+/// The codes that the server has besides the engine's own, to be counted each
+/// by itself. A test looks whether one is missing.
+pub(crate) const CODES: &[&str] = &[
+    "batch_empty",
+    "busy",
+    "channel_missing",
+    "channel_not_found",
+    "client_id_invalid",
+    "client_not_found",
+    "draining",
+    "encoding_unsupported",
+    "host_not_allowed",
+    "invalid_event",
+    "invalid_json",
+    "key_missing",
+    "key_wrong",
+    "not_ready",
+    "origin_not_allowed",
+    "parameter_invalid",
+    "parameter_misplaced",
+    "parameter_missing",
+    "parameter_unknown",
+    "stream_channels_too_many",
+    "target_ambiguous",
+    "target_without_channel",
+];
+
 /// Why a request is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {

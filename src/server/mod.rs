@@ -36,6 +36,7 @@ mod subscribe;
 
 use crate::{EngineBuilder, Request, RouteError};
 use clerk::Clerk;
+pub(crate) use errors::CODES;
 use errors::Problem;
 use keys::Right;
 use live::Live;
