@@ -163,6 +163,16 @@ impl EngineBuilder {
         self
     }
 
+    /// Is told of every malformed request, which no route sees: who sent it, and
+    /// the status and the code of the answer. For logs; it must return at once.
+    pub fn on_refusal(
+        mut self,
+        told: impl Fn(SocketAddr, u16, &'static str) + Send + Sync + 'static,
+    ) -> Self {
+        self.router.on_refusal.push(Box::new(told));
+        self
+    }
+
     /// A header of every response, of those to malformed requests too.
     ///
     /// # Errors

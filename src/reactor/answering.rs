@@ -161,6 +161,12 @@ impl<N: Net> Reactor<N> {
         log::debug!("a request was refused: {}", refusal.message);
         self.meters.count_answer(refusal.status);
         self.meters.count_refusal(refusal.code);
+        if let Some(http) = self.connections.http_mut(key) {
+            let (peer, service) = (http.peer, self.service.clone());
+            guard("what is told of refusals", || {
+                service.on_refusal(peer, refusal.status, refusal.code);
+            });
+        }
         let response = Response::error(refusal.status, refusal.code, &refusal.message);
         let Kind::Body(body) = &response.kind else {
             return;

@@ -137,6 +137,9 @@ pub(crate) trait Service: Send + Sync {
 
     /// Looks at every answer before it is written.
     fn finish(&self, request: &Request, response: &mut Response);
+
+    /// Is told of a request that was malformed, and how it was answered.
+    fn on_refusal(&self, peer: std::net::SocketAddr, status: u16, code: &'static str);
 }
 
 /// What a reactor is made with.

@@ -220,6 +220,12 @@ impl Problem {
         let message = "the server is shutting down: ask another one";
         Problem::new(503, "draining", message)
     }
+
+    pub(super) fn not_ready() -> Problem {
+        let message = "no more connections can be accepted: send clients to another server, \
+                       or raise the limit on open files";
+        Problem::new(503, "not_ready", message)
+    }
 }
 
 #[cfg(test)]
