@@ -132,6 +132,8 @@ mod pages {
     struct Choosing;
     #[doc = include_str!("../docs/coming-from-lockness.md")]
     struct ComingFromLockness;
+    #[doc = include_str!("../docs/observability.md")]
+    struct Observability;
     #[doc = include_str!("../docs/reconnection.md")]
     struct Reconnection;
 }

@@ -87,11 +87,13 @@ impl Clock {
 
     /// The same in microseconds, to measure with.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "584,000 years")]
     #[allow(clippy::disallowed_methods, reason = "this is the edge")]
     pub fn now_us(&self) -> u64 {
         let shown_us = match &self.source {
-            Source::System(start) => start.elapsed().as_micros() as u64,
+            Source::System(start) => {
+                let shown = start.elapsed();
+                shown.as_secs() * 1_000_000 + u64::from(shown.subsec_micros())
+            }
             #[cfg(feature = "internals")]
             Source::Manual(now_ms) => now_ms.load(Ordering::Relaxed) * 1000,
         };

@@ -86,15 +86,15 @@ mod tests {
             let made = text.match_indices(maker);
             codes.extend(made.filter_map(|(at, _)| after_status(&text[at + maker.len()..])));
         }
-        for start in ["code:\"", "letcode=match", "fncode(&self)->&'staticstr{"] {
+        for (start, end) in [
+            ("code:\"", ","),
+            ("letcode=match", "};"),
+            ("fncode(&self)->&'staticstr{", "}}"),
+        ] {
             for (at, _) in text.match_indices(start) {
-                let body = &text[at..];
-                let body = &body[..body.find(['}', ';']).unwrap_or(body.len())];
-                let mut parts = body.split('"').skip(1).step_by(2);
-                match start {
-                    "code:\"" => codes.extend(parts.next().map(str::to_owned)),
-                    _ => codes.extend(parts.map(str::to_owned)),
-                }
+                let body = text[at..].split(end).next().unwrap_or_default();
+                let strings = body.split('"').skip(1).step_by(2);
+                codes.extend(strings.map(str::to_owned));
             }
         }
         codes

@@ -35,6 +35,21 @@ impl<N: Net> Metered<N> {
         }
     }
 
+    /// Writes without counting: for what is written to very many, and counted
+    /// all at once, with [`count_written`](Self::count_written).
+    #[inline]
+    pub(super) fn write_uncounted(
+        &mut self,
+        socket: &mut N::Socket,
+        bytes: &[u8],
+    ) -> io::Result<usize> {
+        self.net.write(socket, bytes)
+    }
+
+    pub(super) fn count_written(&mut self, bytes: u64) {
+        self.bytes_written += bytes;
+    }
+
     /// Lets others read what was counted.
     pub(super) fn publish(&self, meters: &Meters) {
         meters.connections_accepted.set(self.accepted);
@@ -109,6 +124,11 @@ pub(super) struct Stopwatch {
 }
 
 impl Stopwatch {
+    /// Whether a turn's work has begun and is not known to be done.
+    pub(super) fn is_running(&self) -> bool {
+        self.began_us.is_some()
+    }
+
     /// The poll is over, and the turn's work begins.
     pub(super) fn begin(&mut self, now_us: u64) {
         self.began_us = Some(now_us);
@@ -124,7 +144,7 @@ impl Stopwatch {
         if let Some(began_us) = self.began_us.take() {
             meters.turns.observe(now_us.saturating_sub(began_us));
         }
-        for published_us in self.published_us.drain(..) {
+        while let Some(published_us) = self.published_us.pop() {
             meters.latency.observe(now_us.saturating_sub(published_us));
         }
     }

@@ -312,12 +312,14 @@ impl<N: Net> Reactor<N> {
 
     /// Polls once, and does what there is to do.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
-        let now_us = self.hub.clock.now_us();
-        self.tell_figures(now_us);
-        let timeout = self.sleep_time(now_us / 1000);
+        let timeout = self.sleep_time();
         let mut ready = std::mem::take(&mut self.ready);
         self.net.poll(&mut ready, timeout)?;
         let now_us = self.hub.clock.now_us();
+        if self.stopwatch.is_running() {
+            // There was no sleep: one turn ends where the next one begins.
+            self.tell_figures(now_us);
+        }
         self.stopwatch.begin(now_us);
         self.now_ms = now_us / 1000;
         self.steps_left = self.budgets.steps_a_turn;
@@ -364,7 +366,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// How long the next poll may sleep: not at all while there is work.
-    fn sleep_time(&mut self, now_ms: u64) -> Option<Duration> {
+    fn sleep_time(&mut self) -> Option<Duration> {
         let is_busy = !self.pump_queue.is_empty()
             || !self.run_queue.is_empty()
             || !self.departures.is_empty()
@@ -375,12 +377,14 @@ impl<N: Net> Reactor<N> {
         if is_busy || !self.hub.may_sleep(self.index) || !self.letters.is_empty() {
             return Some(Duration::ZERO);
         }
+        let now_us = self.hub.clock.now_us();
+        self.tell_figures(now_us);
         let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
         let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
         let drain_ms = self.drain.as_ref().map(Drain::due_ms);
         let due_ms = [timer_ms, sweep_ms, drain_ms, self.door.paused_until_ms];
         let due_ms = due_ms.into_iter().flatten().min()?;
-        Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
+        Some(Duration::from_millis(due_ms.saturating_sub(now_us / 1000)))
     }
 
     fn read_letters(&mut self) {
