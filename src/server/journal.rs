@@ -58,7 +58,7 @@ fn tell_answered(live: &Live, request: &Request, response: &Response) {
         target: ACCESS_LOG,
         address:% = request.client_address(),
         method = request.method().as_str(),
-        target = &*redact(request.target()),
+        path = &*redact(request.target()),
         status = response.status_code(),
         code = response.error_code(),
         bytes = response.body_bytes(),

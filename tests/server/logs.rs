@@ -222,7 +222,7 @@ fn logs_change_with_a_reload() {
 #[test]
 fn a_filter_that_cannot_be_read_is_told_of() {
     let output = serve(&["--log", "loud"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
         told.contains("--log") && told.contains("give a level"),

@@ -79,11 +79,17 @@ pub(crate) fn write_behind() -> io::Result<()> {
 
 /// Reads what is to be logged: `warn`, or `info,pushwheel=debug`.
 pub(crate) fn filter_of(text: &str) -> Result<Filter, String> {
+    let advice = "give a level (error, warn, info, debug, trace, off), or TARGET=LEVEL, \
+                  or several with commas between them";
+    // The filter's own reading takes a misspelled level for a target.
+    let is_level = |part: &str| part.trim().parse::<LevelFilter>().is_ok();
+    let mut parts = text.split(',');
+    if let Some(part) = parts.find(|part| !part.contains('=') && !is_level(part)) {
+        return Err(format!("`{}` is no level: {advice}", part.escape_debug()));
+    }
     let mut builder = env_filter::Builder::new();
     let parsed = builder.try_parse(text).map(env_filter::Builder::build);
-    parsed.map_err(|error| {
-        format!("{error}: give a level (error, warn, info, debug, trace), or TARGET=LEVEL,...")
-    })
+    parsed.map_err(|error| format!("{error}: {advice}"))
 }
 
 impl Log for Logger {
