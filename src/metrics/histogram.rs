@@ -2,25 +2,30 @@
 
 use std::time::Duration;
 
-/// The bounds of the classes, in microseconds. What takes longer than the last
+/// The first class is of times up to 2^6 = 64 µs, and each bound is twice the
+/// one before, so that a time's class is the number of its bits.
+const FIRST_BITS: u32 = 6;
+
+/// How many bounds there are: the last is 2^23 µs, some 8.4 s. What takes longer
 /// is in a class of its own.
-pub(super) const BOUNDS_US: [u64; 17] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 2_500_000, 5_000_000, 10_000_000,
-];
+const BOUNDS: usize = 18;
 
 /// How many classes there are.
-pub(super) const CLASSES: usize = BOUNDS_US.len() + 1;
+pub(super) const CLASSES: usize = BOUNDS + 1;
 
-/// The class of a time. Most are of the first, which is found at once.
+/// The class of a time.
 pub(super) fn class_of(us: u64) -> usize {
-    if us <= BOUNDS_US[0] {
-        return 0;
-    }
-    BOUNDS_US.partition_point(|bound| *bound < us)
+    let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
+    (bits.saturating_sub(FIRST_BITS) as usize).min(BOUNDS)
 }
 
-/// Times, counted by classes from 50 µs to 10 s.
+/// The longest time of each class but the last.
+fn bounds_us() -> impl Iterator<Item = u64> {
+    (FIRST_BITS..).take(BOUNDS).map(|bits| 1 << bits)
+}
+
+/// Times, counted by classes: up to 64 µs, up to twice that, and so on up to
+/// some 8.4 s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     pub(super) counts: [u64; CLASSES],
@@ -43,7 +48,7 @@ impl Histogram {
     /// Each class: the longest time that belongs to it (the last one has no
     /// bound) and how many there were, of this class alone.
     pub fn classes(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
-        let bounds = BOUNDS_US.iter().map(|us| Some(Duration::from_micros(*us)));
+        let bounds = bounds_us().map(|us| Some(Duration::from_micros(us)));
         bounds.chain([None]).zip(self.counts)
     }
 }
@@ -54,14 +59,13 @@ mod tests {
 
     #[test]
     fn a_bound_belongs_to_its_class_and_what_is_beyond_all_to_the_last() {
-        for (us, class) in [(0, 0), (50, 0), (51, 1), (100, 1), (101, 2), (1_000, 4)] {
+        for (us, class) in [(0, 0), (1, 0), (64, 0), (65, 1), (128, 1), (129, 2)] {
             assert_eq!(class_of(us), class, "{us}");
         }
-        assert_eq!(class_of(10_000_000), CLASSES - 2);
-        assert_eq!(class_of(u64::MAX), CLASSES - 1);
-        for (class, us) in BOUNDS_US.into_iter().enumerate() {
-            assert_eq!(class_of(us), class);
+        for (class, us) in bounds_us().enumerate() {
+            assert_eq!((class_of(us), class_of(us + 1)), (class, class + 1));
         }
+        assert_eq!(class_of(u64::MAX), CLASSES - 1);
     }
 
     #[test]
@@ -69,7 +73,7 @@ mod tests {
         let mut histogram = Histogram::default();
         (histogram.counts[0], histogram.counts[CLASSES - 1]) = (2, 1);
         let classes: Vec<_> = histogram.classes().filter(|(_, n)| *n > 0).collect();
-        assert_eq!(classes, [(Some(Duration::from_micros(50)), 2), (None, 1)]);
+        assert_eq!(classes, [(Some(Duration::from_micros(64)), 2), (None, 1)]);
         assert_eq!(histogram.count(), 3);
     }
 }

@@ -247,7 +247,7 @@ fn the_classes_of_histograms_add_up() {
         });
         let mut buckets: Vec<(f64, f64)> = buckets.collect();
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        assert_eq!(buckets.len(), 18, "{name}");
+        assert_eq!(buckets.len(), 19, "{name}");
         assert!(
             buckets.is_sorted_by(|a, b| a.1 <= b.1),
             "{name} {buckets:?}"
