@@ -57,6 +57,10 @@ pub(crate) const CODES: &[&str] = &[
     "invalid_utf8",
     "rate_limited",
     "too_many_channels",
+    // For want of room.
+    "address_full",
+    "server_full",
+    "too_many_in_flight",
 ];
 
 #[cfg(test)]

@@ -35,10 +35,11 @@ pub struct Metrics {
     pub connections: u64,
     /// Connections that were accepted.
     pub connections_accepted: u64,
-    /// How often a connection could not be accepted: for want of descriptors,
-    /// or because it was gone again.
+    /// How often a connection found no room, for want of descriptors or by a
+    /// limit, or was gone before it was accepted.
     pub connections_refused: u64,
-    /// Whether the last connection that came could not be accepted.
+    /// Whether there is no room for more connections: there are as many as there
+    /// may be, or the descriptors have run out.
     pub is_full: bool,
     /// Streams that are open. Each has one client.
     pub clients: u64,

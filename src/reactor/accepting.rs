@@ -20,6 +20,7 @@ use super::connection::{Connection, State};
 use super::net::Net;
 use super::shutdown::Drain;
 use crate::hub::client::DisconnectReason;
+use crate::limits::Limits;
 use crate::proxies::Preface;
 
 /// For how long nothing is accepted after the descriptors ran out, unless a
@@ -66,6 +67,11 @@ impl Door {
     /// Whether there is somebody to be let in now.
     pub(super) fn is_busy(&self) -> bool {
         self.has_callers && self.paused_until_ms.is_none()
+    }
+
+    /// Whether the next one would be a guest, whoever it is.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.census.connections() >= limits.connections_max
     }
 
     /// Connections and addresses that count, and guests.
@@ -130,6 +136,7 @@ impl<N: Net> Reactor<N> {
         let own = self.proxies.own_address(peer);
         let entered = self.door.census.enter(own, &self.limits);
         if entered.is_err() {
+            self.net.count_refused();
             self.make_room();
         }
         let key = self.connections.insert(socket, peer, self.tick32());
@@ -223,7 +230,7 @@ impl<N: Net> Reactor<N> {
 }
 
 /// Whether a failed `accept` says nothing about the next one.
-fn is_about_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

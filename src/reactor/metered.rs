@@ -46,16 +46,22 @@ impl<N: Net> Metered<N> {
         self.net.write(socket, bytes)
     }
 
+    /// A connection came for which there is no room.
+    pub(super) fn count_refused(&mut self) {
+        self.refused += 1;
+    }
+
     pub(super) fn count_written(&mut self, bytes: u64) {
         self.bytes_written += bytes;
     }
 
-    /// Lets others read what was counted.
-    pub(super) fn publish(&self, meters: &Meters) {
+    /// Lets others read what was counted. `is_full`: there is no room for more,
+    /// whatever the network says.
+    pub(super) fn publish(&self, meters: &Meters, is_full: bool) {
         meters.connections_accepted.set(self.accepted);
         meters.connections_closed.set(self.closed);
         meters.connections_refused.set(self.refused);
-        meters.is_full.set(u64::from(self.is_full));
+        meters.is_full.set(u64::from(self.is_full || is_full));
         meters.bytes_read.set(self.bytes_read);
         meters.bytes_written.set(self.bytes_written);
     }
@@ -76,7 +82,7 @@ impl<N: Net> Net for Metered<N> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = false,
             Err(error) => {
                 self.refused += 1;
-                self.is_full = !super::is_about_one_connection(error);
+                self.is_full = !super::accepting::is_about_one_connection(error);
             }
         }
         accepted

@@ -53,8 +53,8 @@ use crate::hub::manager::ChannelManager;
 use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
 use crate::limits::Limits;
 use crate::proxies::Proxies;
-use accepting::Door;
 use crate::metrics::Meters;
+use accepting::Door;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
 use metered::{Metered, Stopwatch};
@@ -361,7 +361,8 @@ impl<N: Net> Reactor<N> {
     /// Ends what was measured of the turn before, and lets others read it.
     fn tell_figures(&mut self, now_us: u64) {
         self.stopwatch.end(now_us, &self.meters);
-        self.net.publish(&self.meters);
+        let is_full = self.door.is_full(&self.limits);
+        self.net.publish(&self.meters, is_full);
         self.meters.clients_behind.set(self.cursors.len() as u64);
     }
 

@@ -222,8 +222,8 @@ impl Problem {
     }
 
     pub(super) fn not_ready() -> Problem {
-        let message = "no more connections can be accepted: send clients to another server, \
-                       or raise the limit on open files";
+        let message = "there is no room for more connections: send clients to another server, \
+                       or raise the limit on connections, or on open files";
         Problem::new(503, "not_ready", message)
     }
 }

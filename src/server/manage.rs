@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::choice::Choice;
 use super::errors::Problem;
 use crate::{
-    Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response,
-    Stats,
+    Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
 };
 
 /// An answer that the clerk gives.
