@@ -22,7 +22,8 @@ pub struct Request {
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
     is_draining: bool,
-    /// When its turn came, in microseconds of the hub's clock.
+    /// When the turn began that found it whole, in microseconds of the hub's
+    /// clock.
     came_us: u64,
 }
 
@@ -33,7 +34,7 @@ impl Request {
             peer,
             client: peer,
             params: Vec::new(),
-            came_us: channels.hub().clock.now_us(),
+            came_us: 0,
             channels,
             is_draining: false,
         }
@@ -42,6 +43,11 @@ impl Request {
     /// Sent by this client, whoever the connection's peer is.
     pub(crate) fn asked_by(mut self, client: SocketAddr) -> Request {
         self.client = client;
+        self
+    }
+
+    pub(crate) fn came_at(mut self, now_us: u64) -> Request {
+        self.came_us = now_us;
         self
     }
 
@@ -182,7 +188,8 @@ impl Request {
         self.channels.hub().metrics()
     }
 
-    /// For how long the request has been there, whole.
+    /// For how long the request has been there, whole: from the beginning of the
+    /// loop's turn that took it.
     #[must_use]
     pub fn age(&self) -> Duration {
         let now_us = self.channels.hub().clock.now_us();

@@ -136,7 +136,6 @@ impl<N: Net> Reactor<N> {
         let own = self.proxies.own_address(peer);
         let entered = self.door.census.enter(own, &self.limits);
         if entered.is_err() {
-            self.net.count_refused();
             self.make_room();
         }
         let key = self.connections.insert(socket, peer, self.tick32());
@@ -163,6 +162,7 @@ impl<N: Net> Reactor<N> {
 
     fn receive_guest(&mut self, key: u32, full: Full, client: SocketAddr) {
         self.complain_of(full, client);
+        self.net.count_refused();
         self.door.guests += 1;
         self.door.queue.push_back(self.connections.token(key));
         if let Some(http) = self.connections.http_mut(key) {

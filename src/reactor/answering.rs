@@ -18,6 +18,7 @@ impl<N: Net> Reactor<N> {
         let client = self.proxies.client_of(http.source, &message.head);
         let mut request = Request::new(message, http.peer, self.channels.clone())
             .asked_by(client)
+            .came_at(self.stopwatch.began_us())
             .draining(self.drain.is_some());
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));

@@ -1,8 +1,8 @@
 //! What the reactor counts: a [`Net`] that counts what goes through it, and the
 //! stopwatch of the loop.
 //!
-//! What happens for each client is added up here, in plain numbers; once a turn
-//! they are stored where others read them.
+//! What happens for each client is added up here, in plain numbers; before the
+//! loop sleeps, and every few turns, they are stored where others read them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +10,10 @@ use std::time::Duration;
 
 use super::net::{Net, Readiness};
 use crate::metrics::Meters;
+
+/// After how many turns without a sleep others may read what was counted: some
+/// milliseconds.
+const UNTOLD_TURNS_MAX: u8 = 16;
 
 /// A network, and what went through it.
 pub(super) struct Metered<N> {
@@ -123,8 +127,10 @@ impl<N: Net> Net for Metered<N> {
 /// Times the turns of the loop, and events on their way.
 #[derive(Default)]
 pub(super) struct Stopwatch {
-    /// When the turn's work began, if one did.
-    began_us: Option<u64>,
+    began_us: u64,
+    is_running: bool,
+    /// Turns since it was time to tell.
+    untold: u8,
     /// When the events were published whose last write was in this turn.
     published_us: Vec<u64>,
 }
@@ -132,12 +138,24 @@ pub(super) struct Stopwatch {
 impl Stopwatch {
     /// Whether a turn's work has begun and is not known to be done.
     pub(super) fn is_running(&self) -> bool {
-        self.began_us.is_some()
+        self.is_running
+    }
+
+    /// When this turn's work began, or the last one's.
+    pub(super) fn began_us(&self) -> u64 {
+        self.began_us
+    }
+
+    /// Whether it is time to let others read what was counted: before a sleep,
+    /// and after so many turns without one.
+    pub(super) fn is_due(&mut self, sleeps: bool) -> bool {
+        self.untold = (self.untold + 1) % UNTOLD_TURNS_MAX;
+        sleeps || self.untold == 0
     }
 
     /// The poll is over, and the turn's work begins.
     pub(super) fn begin(&mut self, now_us: u64) {
-        self.began_us = Some(now_us);
+        (self.began_us, self.is_running) = (now_us, true);
     }
 
     /// All current clients have what was published then.
@@ -147,8 +165,8 @@ impl Stopwatch {
 
     /// The turn's work is done.
     pub(super) fn end(&mut self, now_us: u64, meters: &Meters) {
-        if let Some(began_us) = self.began_us.take() {
-            meters.turns.observe(now_us.saturating_sub(began_us));
+        if std::mem::take(&mut self.is_running) {
+            meters.turns.observe(now_us.saturating_sub(self.began_us));
         }
         while let Some(published_us) = self.published_us.pop() {
             meters.latency.observe(now_us.saturating_sub(published_us));

@@ -318,7 +318,7 @@ impl<N: Net> Reactor<N> {
         let now_us = self.hub.clock.now_us();
         if self.stopwatch.is_running() {
             // There was no sleep: one turn ends where the next one begins.
-            self.tell_figures(now_us);
+            self.tell_figures(now_us, false);
         }
         self.stopwatch.begin(now_us);
         self.now_ms = now_us / 1000;
@@ -359,8 +359,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Ends what was measured of the turn before, and lets others read it.
-    fn tell_figures(&mut self, now_us: u64) {
+    fn tell_figures(&mut self, now_us: u64, sleeps: bool) {
         self.stopwatch.end(now_us, &self.meters);
+        if !self.stopwatch.is_due(sleeps) {
+            return;
+        }
         let is_full = self.door.is_full(&self.limits);
         self.net.publish(&self.meters, is_full);
         self.meters.clients_behind.set(self.cursors.len() as u64);
@@ -379,7 +382,7 @@ impl<N: Net> Reactor<N> {
             return Some(Duration::ZERO);
         }
         let now_us = self.hub.clock.now_us();
-        self.tell_figures(now_us);
+        self.tell_figures(now_us, true);
         let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
         let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
         let drain_ms = self.drain.as_ref().map(Drain::due_ms);
