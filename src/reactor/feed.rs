@@ -11,9 +11,9 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::frame::Frame;
@@ -236,7 +236,8 @@ pub(super) struct Local {
     pub(super) is_listed: bool,
 }
 
-/// The feeds of a reactor.
+/// The feeds of a reactor. The keys of its maps are the hub's own numbers, which
+/// nobody chooses, so a hash that is quick is good enough.
 pub(super) struct Feeds {
     pub(super) slots: Slab<Feed>,
     /// The feeds of streams that are not compressed, and of those that are.

@@ -5,7 +5,7 @@
 //! whoever is the target of a directed event, goes on alone with a cursor
 //! until it has caught up.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::Reactor;
 use super::feed::{Local, Owed};
