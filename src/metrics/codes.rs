@@ -20,6 +20,7 @@ pub(crate) const CODES: &[&str] = &[
     "host_repeated",
     "line_end_invalid",
     "payload_too_large",
+    "proxy_header_invalid",
     "request_line_invalid",
     "request_timeout",
     "target_invalid",

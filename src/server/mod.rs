@@ -104,7 +104,7 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
 }
 
 /// What answers with a stream.
-type Subscribe = fn(&Request) -> Result<Subscription, Problem>;
+type Subscribe = fn(&Request, &Live) -> Result<Subscription, Problem>;
 
 fn nameless(_: &Request) -> Problem {
     crate::ChannelError::Name.into()

@@ -43,9 +43,7 @@ fn filter(text: &str) -> Result<String, String> {
 impl LogArguments {
     /// Adds what the server logs.
     pub(super) fn observe(&self, config: Config) -> Config {
-        config
-            .access_log(self.access_log)
-            .event_log(self.event_log)
+        config.access_log(self.access_log).event_log(self.event_log)
     }
 
     /// Has the program log as these say.
