@@ -16,6 +16,7 @@ use crate::http::{HeaderError, Headers, Method};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
 use crate::limits::Limits;
+use crate::metrics::{Meters, Metrics};
 use crate::proxies::{Network, Proxies};
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
@@ -67,6 +68,7 @@ pub struct EngineBuilder {
     headers: Headers,
     proxies: Proxies,
     threads: usize,
+    error_codes: Vec<&'static str>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -161,6 +163,16 @@ impl EngineBuilder {
         self
     }
 
+    /// Is told of every malformed request, which no route sees: who sent it, and
+    /// the status and the code of the answer. For logs; it must return at once.
+    pub fn on_refusal(
+        mut self,
+        told: impl Fn(SocketAddr, u16, &'static str) + Send + Sync + 'static,
+    ) -> Self {
+        self.router.on_refusal.push(Box::new(told));
+        self
+    }
+
     /// A header of every response, of those to malformed requests too.
     ///
     /// # Errors
@@ -197,6 +209,14 @@ impl EngineBuilder {
     /// elsewhere says nothing. Default: none.
     pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
         self.proxies.forwarding.extend(proxies);
+        self
+    }
+
+    /// The codes of the errors that the routes answer (see
+    /// [`Response::error`]), each to be counted by itself in
+    /// [`Metrics::refusals`]; those that nobody names count as `other`.
+    pub fn error_codes(mut self, codes: &[&'static str]) -> Self {
+        self.error_codes.extend_from_slice(codes);
         self
     }
 
@@ -396,6 +416,8 @@ impl EngineBuilder {
         let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
         let attached = channels.hub().attach(wakers);
         attached.map_err(|_| io::Error::other("another engine serves these channels"))?;
+        let meters = nets.iter().map(|_| Meters::new(&self.error_codes).into());
+        channels.hub().install(meters.collect());
         let service: Arc<dyn Service> = Arc::new(self.router);
         let census = Arc::<Census>::default();
         let in_flight = InFlight::default();
@@ -479,6 +501,7 @@ impl Engine {
             headers: Headers::new(),
             proxies: Proxies::default(),
             threads: 1,
+            error_codes: Vec::new(),
         }
     }
 
@@ -594,6 +617,31 @@ impl EngineHandle {
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
         self.in_flight.count()
+    }
+
+    /// The engine's figures. Costs the same however many clients and channels
+    /// there are.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.channels.hub().metrics()
+    }
+
+    /// Whether each of the engine's threads takes its turn: they are asked, and
+    /// have so long to answer. The proof of life for a watchdog; not to be
+    /// called from the engine's own threads, which could not answer.
+    #[must_use]
+    pub fn responds_within(&self, time: Duration) -> bool {
+        let (sender, answers) = crossbeam_channel::bounded(self.mailboxes.len());
+        for mailbox in &*self.mailboxes {
+            mailbox.send(Letter::Ping(sender.clone()));
+        }
+        let deadline = crossbeam_channel::after(time);
+        self.mailboxes.iter().all(|_| {
+            crossbeam_channel::select! {
+                recv(answers) -> answer => answer.is_ok(),
+                recv(deadline) -> _ => false,
+            }
+        })
     }
 
     /// The engine's channels.

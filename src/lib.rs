@@ -47,6 +47,7 @@
 //! | stream to one client alone | [`Response::stream`], [`Sink`] |
 //! | answer later, from another thread | [`Response::deferred`], [`Responder`] |
 //! | know who asks, behind a proxy | [`EngineBuilder::proxy_protocol`], [`EngineBuilder::trusted_proxies`], [`Request::client_address`] |
+//! | see how it is doing | [`EngineHandle::metrics`], [`ChannelManager::stats`] |
 //! | stop in good order | [`EngineHandle::shutdown`] |
 //! | keep the history over a restart | [`ChannelManager::save`], [`ChannelManagerBuilder::restore`] |
 //!
@@ -89,6 +90,7 @@ mod frame;
 mod http;
 mod hub;
 mod limits;
+mod metrics;
 mod packed;
 mod proxies;
 mod reactor;
@@ -119,6 +121,7 @@ pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::saved::{RestoreError, Saved};
 pub use limits::Limits;
+pub use metrics::{Backlog, Histogram, Metrics};
 pub use proxies::{Network, NetworkError};
 pub use router::RouteError;
 
@@ -129,6 +132,8 @@ mod pages {
     struct Choosing;
     #[doc = include_str!("../docs/coming-from-lockness.md")]
     struct ComingFromLockness;
+    #[doc = include_str!("../docs/observability.md")]
+    struct Observability;
     #[doc = include_str!("../docs/reconnection.md")]
     struct Reconnection;
 }

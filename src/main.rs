@@ -47,8 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let environment = env_logger::Env::new().filter_or("PUSHWHEEL_LOG", "info");
-    env_logger::Builder::from_env(environment).init();
+    cli::log::install();
     // What follows the subcommand, for those who read it once more.
     let words = std::env::args_os().skip(2).collect();
     let done = match Arguments::parse().command {
@@ -66,6 +65,7 @@ fn main() -> ExitCode {
             bench::serve_bare_loop(&arguments).map_err(|e| e.to_string())
         }
     };
+    log::logger().flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

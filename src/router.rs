@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use percent_encoding::percent_decode_str;
 
@@ -15,6 +16,9 @@ pub(crate) type Handler = Box<dyn Fn(&Request) -> Response + Send + Sync>;
 pub(crate) type Before = Box<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
 /// What looks at a response before it is written.
 pub(crate) type After = Box<dyn Fn(&Request, &mut Response) + Send + Sync>;
+
+/// What is told of malformed requests: who sent it, the status, and the code.
+pub(crate) type OnRefusal = Box<dyn Fn(SocketAddr, u16, &'static str) + Send + Sync>;
 
 /// A route that cannot be: its path is malformed, or overlaps another's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,7 @@ pub(crate) struct Router {
     methods: Vec<Vec<(Method, Handler)>>,
     pub(crate) before: Vec<Before>,
     pub(crate) after: Vec<After>,
+    pub(crate) on_refusal: Vec<OnRefusal>,
 }
 
 impl Router {
@@ -144,6 +149,12 @@ impl Service for Router {
     fn finish(&self, request: &Request, response: &mut Response) {
         for after in &self.after {
             after(request, response);
+        }
+    }
+
+    fn on_refusal(&self, peer: SocketAddr, status: u16, code: &'static str) {
+        for told in &self.on_refusal {
+            told(peer, status, code);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 pub(crate) mod check;
 pub(crate) mod generate;
 mod http;
+pub(crate) mod log;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod settings;

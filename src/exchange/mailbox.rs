@@ -24,6 +24,8 @@ pub(crate) enum Letter {
     Shutdown(Shutdown),
     /// Let these hold from now on.
     Limits(Box<Limits>),
+    /// Say that you are there.
+    Ping(Sender<()>),
 }
 
 /// One end of a reactor's mailbox. Its letters are bounded by

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -10,6 +11,7 @@ use super::response::{IntoResponse, Response};
 use crate::http::{Head, Message, Method, Version};
 use crate::hub::Start;
 use crate::hub::manager::ChannelManager;
+use crate::metrics::Metrics;
 
 /// One request, whole: head, body, and where it came from.
 #[derive(Clone, Debug)]
@@ -20,6 +22,9 @@ pub struct Request {
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
     is_draining: bool,
+    /// When the turn began that found it whole, in microseconds of the hub's
+    /// clock.
+    came_us: u64,
 }
 
 impl Request {
@@ -29,6 +34,7 @@ impl Request {
             peer,
             client: peer,
             params: Vec::new(),
+            came_us: 0,
             channels,
             is_draining: false,
         }
@@ -37,6 +43,11 @@ impl Request {
     /// Sent by this client, whoever the connection's peer is.
     pub(crate) fn asked_by(mut self, client: SocketAddr) -> Request {
         self.client = client;
+        self
+    }
+
+    pub(crate) fn came_at(mut self, now_us: u64) -> Request {
+        self.came_us = now_us;
         self
     }
 
@@ -168,6 +179,21 @@ impl Request {
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         &self.channels
+    }
+
+    /// The engine's figures, as
+    /// [`EngineHandle::metrics`](crate::EngineHandle::metrics) gives them.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.channels.hub().metrics()
+    }
+
+    /// For how long the request has been there, whole: from the beginning of the
+    /// loop's turn that took it.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let now_us = self.channels.hub().clock.now_us();
+        Duration::from_micros(now_us.saturating_sub(self.came_us))
     }
 
     /// Whether the engine is shutting down, and answers only what was under

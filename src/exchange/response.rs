@@ -27,6 +27,8 @@ pub struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Headers,
     pub(crate) kind: Kind,
+    /// The code of an error.
+    code: Option<Box<str>>,
 }
 
 pub(crate) type Defer = Box<dyn FnOnce(Responder) + Send>;
@@ -56,6 +58,7 @@ impl Response {
             status,
             headers: Headers::new(),
             kind,
+            code: None,
         }
     }
 
@@ -106,7 +109,10 @@ impl Response {
     /// is for programs and never changes; the message tells the reader what
     /// to do.
     pub fn error(status: u16, code: &str, message: &str) -> Response {
-        Response::json(&json!({"error": {"code": code, "message": message}})).with_status(status)
+        let body = json!({"error": {"code": code, "message": message}});
+        let mut response = Response::json(&body).with_status(status);
+        response.code = Some(code.into());
+        response
     }
 
     /// A stream of the channel's events; see [`Subscription`] for more than
@@ -191,6 +197,22 @@ impl Response {
         self.status
     }
 
+    /// The code of an error that was made with [`error`](Response::error).
+    #[must_use]
+    pub fn error_code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// How many bytes the body has; `None` where there is none yet: a stream's,
+    /// or that of an answer that comes later.
+    #[must_use]
+    pub fn body_bytes(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Body(body) => Some(body.len()),
+            _ => None,
+        }
+    }
+
     /// The headers, but for those with which the engine frames the response.
     #[must_use]
     pub fn headers(&self) -> &Headers {
@@ -200,6 +222,13 @@ impl Response {
     /// The headers, to be changed.
     pub fn headers_mut(&mut self) -> &mut Headers {
         &mut self.headers
+    }
+
+    /// Whether the answer is to come later, from another thread; it will be
+    /// looked at then.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        matches!(self.kind, Kind::Defer(_))
     }
 
     /// Whether this opens a stream.

@@ -81,6 +81,12 @@ impl Subscription {
         self
     }
 
+    /// The channels.
+    #[must_use]
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
     /// Where the stream begins. Default: what the request says, see
     /// [`Request::start`](crate::Request::start).
     pub fn start(mut self, start: Start) -> Subscription {
@@ -139,19 +145,33 @@ impl Subscription {
     /// is sent anything. It may call any method of any channel; what it
     /// [`send`](Channel::send)s to the newcomer comes right after the replay,
     /// up to the channel's backlog. An event with an id of its own keeps its
-    /// place among the others, where that id can be found again.
+    /// place among the others, where that id can be found again. Several are
+    /// called in the order in which they were added.
     pub fn on_connect(mut self, hook: impl FnOnce(&ClientInfo) + Send + 'static) -> Subscription {
-        self.on_connect = Some(Box::new(hook));
+        self.on_connect = Some(match self.on_connect.take() {
+            None => Box::new(hook),
+            Some(first) => Box::new(move |client| {
+                first(client);
+                hook(client);
+            }),
+        });
         self
     }
 
     /// Called exactly once when the client is gone, on the engine's thread,
     /// whatever ended its connection. It may call any method of any channel.
+    /// Several are called in the order in which they were added.
     pub fn on_disconnect(
         mut self,
         hook: impl FnOnce(&ClientInfo, DisconnectReason) + Send + 'static,
     ) -> Subscription {
-        self.on_disconnect = Some(Box::new(hook));
+        self.on_disconnect = Some(match self.on_disconnect.take() {
+            None => Box::new(hook),
+            Some(first) => Box::new(move |client, reason| {
+                first(client, reason);
+                hook(client, reason);
+            }),
+        });
         self
     }
 }

@@ -85,6 +85,28 @@ impl Clock {
         self.ahead_ms + shown_ms
     }
 
+    /// The same in microseconds, to measure with.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the edge")]
+    pub fn now_us(&self) -> u64 {
+        let shown_us = match &self.source {
+            Source::System(start) => {
+                let shown = start.elapsed();
+                shown.as_secs() * 1_000_000 + u64::from(shown.subsec_micros())
+            }
+            #[cfg(feature = "internals")]
+            Source::Manual(now_ms) => now_ms.load(Ordering::Relaxed) * 1000,
+        };
+        self.ahead_ms * 1000 + shown_us
+    }
+
+    /// For how long there has been this clock: of a restored history, not since
+    /// that began.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        Duration::from_micros(self.now_us() - self.ahead_ms * 1000)
+    }
+
     /// What the wall clock shows at `at_ms` of this clock.
     #[must_use]
     pub fn wall(&self, at_ms: u64) -> SystemTime {

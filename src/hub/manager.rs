@@ -12,6 +12,7 @@ use super::options::{ChannelOptions, OptionsByName};
 use super::state::ChannelState;
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
+use crate::metrics::Backlog;
 
 /// The longest name of a channel, in bytes.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
@@ -318,6 +319,14 @@ impl ChannelManager {
             clients: self.total_clients(),
             channel_stats,
         }
+    }
+
+    /// What waits for clients that are behind, and what the logs hold, streams
+    /// of one client included. The cost grows with the number of channels and
+    /// of events that wait.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        self.hub.backlog()
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {

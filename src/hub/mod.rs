@@ -20,6 +20,7 @@ pub(crate) mod clock;
 pub(crate) mod id;
 pub(crate) mod log;
 pub(crate) mod manager;
+mod measuring;
 pub(crate) mod members;
 pub(crate) mod options;
 pub(crate) mod publish;
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use uuid::Uuid;
 
+use crate::metrics::Meters;
 use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
 use clock::Clock;
 use id::{Epoch, EventId};
@@ -74,8 +76,9 @@ pub(crate) struct Farewell {
 /// What a reactor finds when it looks for work.
 #[derive(Default)]
 pub(crate) struct Work {
-    /// Channels that have new entries for its members.
-    pub(crate) dirty: Vec<ChannelKey>,
+    /// Channels that have new entries for its members, and since when, in
+    /// microseconds.
+    pub(crate) dirty: Vec<(ChannelKey, u64)>,
     pub(crate) departures: Vec<Departure>,
     /// Channels that were given other options.
     pub(crate) changed: Vec<ChannelKey>,
@@ -141,6 +144,8 @@ pub(crate) struct Hub {
     /// What a channel is made with when nobody says otherwise.
     options_by_name: RwLock<OptionsByName>,
     wakers: OnceLock<Box<[Waker]>>,
+    /// What its reactors count.
+    meters: OnceLock<Box<[Arc<Meters>]>>,
     state: Mutex<State>,
 }
 
@@ -188,6 +193,7 @@ impl Hub {
             epoch,
             options_by_name: RwLock::new(options_by_name),
             wakers: OnceLock::new(),
+            meters: OnceLock::new(),
             state: Mutex::new(state),
         })
     }

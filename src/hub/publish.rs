@@ -98,7 +98,8 @@ impl Hub {
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
-        let now_ms = self.clock.now_ms();
+        let now_us = self.clock.now_us();
+        let now_ms = now_us / 1000;
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if channel.finish.is_some() {
@@ -123,6 +124,8 @@ impl Hub {
             if let Some(channel) = state.get_mut(key) {
                 channel.published += count as u64;
             }
+            state.totals.published += count as u64;
+            state.totals.published_bytes += bytes_of(all);
             return Ok(Published {
                 id: self.id_of(state.sequence),
                 events: count,
@@ -139,7 +142,7 @@ impl Hub {
         for ready in events {
             last = Some(self.append(&mut state, key, ready, directed.clone(), now_ms));
         }
-        let wake = state.mark_dirty(key);
+        let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.id_of(state.sequence));
         drop(state);
         self.wake(wake);
@@ -193,7 +196,8 @@ impl Hub {
         key: ChannelKey,
         event: Option<Ready>,
     ) -> Result<usize, PublishError> {
-        let now_ms = self.clock.now_ms();
+        let now_us = self.clock.now_us();
+        let now_ms = now_us / 1000;
         let mut state = self.lock();
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         if channel.finish.is_some() {
@@ -211,7 +215,7 @@ impl Hub {
                 until_ms: now_ms.saturating_add(lasts_ms),
             });
         }
-        let wake = state.mark_dirty(key);
+        let wake = state.mark_dirty(key, now_us);
         drop(state);
         self.wake(wake);
         Ok(clients)
@@ -227,6 +231,8 @@ impl Hub {
     ) -> EventId {
         let sequence = state.sequence + 1;
         state.sequence = sequence;
+        state.totals.published += 1;
+        state.totals.published_bytes += ready.frame.len() as u64;
         let Ready {
             mut frame,
             mut packed,
@@ -266,6 +272,10 @@ impl Hub {
         channel.trim(now_ms);
         id
     }
+}
+
+fn bytes_of(events: &[Ready]) -> u64 {
+    events.iter().map(|ready| ready.frame.len() as u64).sum()
 }
 
 impl State {
@@ -369,9 +379,9 @@ impl Hub {
             }
             state = self.wait(state, room, patience).ok_or(Refused::Full)?;
         }
-        let now_ms = self.clock.now_ms();
-        self.append(&mut state, key, ready, None, now_ms);
-        let wake = state.mark_dirty(key);
+        let now_us = self.clock.now_us();
+        self.append(&mut state, key, ready, None, now_us / 1000);
+        let wake = state.mark_dirty(key, now_us);
         drop(state);
         self.wake(wake);
         Ok(())

@@ -209,6 +209,8 @@ impl Hub {
         let now_ms = self.clock.now_ms();
         let mut state = self.lock();
         for (key, report) in channels.iter().zip(reports) {
+            state.totals.delivered += report.delivered;
+            state.totals.gaps += report.gaps;
             let Some(channel) = state.get_mut(*key) else {
                 continue;
             };

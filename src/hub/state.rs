@@ -100,7 +100,7 @@ pub(super) struct ChannelState {
 }
 
 impl ChannelState {
-    fn needed_after(&self) -> u64 {
+    pub(super) fn needed_after(&self) -> u64 {
         let active = self.reaches.iter().filter(|reach| reach.members > 0);
         active
             .map(|reach| reach.sent_through)
@@ -176,8 +176,19 @@ pub(super) struct State {
     pub(super) clients: usize,
     /// What was sent to clients whose `on_connect` is under way.
     pub(super) welcomes: HashMap<Place, Vec<u8>>,
+    pub(super) totals: Totals,
     /// Where the next sweep goes on.
     sweep_at: usize,
+}
+
+/// What all channels come to, those that are gone included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) published: u64,
+    /// As they go over the wire to one client.
+    pub(super) published_bytes: u64,
+    pub(super) delivered: u64,
+    pub(super) gaps: u64,
 }
 
 impl State {
@@ -192,6 +203,7 @@ impl State {
             desks: Vec::new(),
             clients: 0,
             welcomes: HashMap::new(),
+            totals: Totals::default(),
             sweep_at: 0,
         }
     }
@@ -218,6 +230,14 @@ impl State {
             let tenant = channel.tenant;
             (ChannelKey { slot, tenant }, channel)
         })
+    }
+
+    /// The channel of a slot, if there is one.
+    pub(super) fn at(&self, slot: usize) -> Option<(ChannelKey, &ChannelState)> {
+        let channel = self.channels.get(slot)?;
+        let slot = u32::try_from(slot).expect("fewer channels than 2^32");
+        let tenant = channel.tenant;
+        Some((ChannelKey { slot, tenant }, channel))
     }
 
     /// Makes a channel; an empty name makes a private one.
@@ -304,8 +324,9 @@ impl State {
         self.rouse(reactor)
     }
 
-    /// Puts the channel on the lists of all reactors that have members of it.
-    pub(super) fn mark_dirty(&mut self, key: ChannelKey) -> Wake {
+    /// Puts the channel on the lists of all reactors that have members of it,
+    /// with the time at which it got there.
+    pub(super) fn mark_dirty(&mut self, key: ChannelKey, now_us: u64) -> Wake {
         let mut wake = Wake::default();
         let Some(channel) = self.channels.get_mut(key.slot as usize) else {
             return wake;
@@ -316,7 +337,7 @@ impl State {
             }
             reach.is_dirty = true;
             let desk = &mut self.desks[reactor];
-            desk.work.dirty.push(key);
+            desk.work.dirty.push((key, now_us));
             if !desk.is_awake {
                 desk.is_awake = true;
                 wake.add(reactor);
@@ -338,7 +359,7 @@ impl State {
         let desk = &mut self.desks[usize::from(reactor)];
         desk.is_awake = true;
         std::mem::swap(&mut desk.work, work);
-        for key in &work.dirty {
+        for (key, _) in &work.dirty {
             if let Some(channel) = self.get_mut(*key) {
                 channel.reach_mut(reactor).is_dirty = false;
             }

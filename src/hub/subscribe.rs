@@ -287,6 +287,7 @@ impl State {
     fn admit(&mut self, mut join: Join<'_>, joined: &mut Joined, hub: &Hub) -> Wake {
         let now_ms = hub.clock.now_ms();
         let mut wake = Wake::default();
+        self.totals.gaps += u64::from(joined.gap.is_some());
         for (key, seat) in join.channels.iter().zip(&mut joined.seats) {
             let reason = DisconnectReason::Replaced;
             if let Some(woken) = self.evict(*key, &join.id, reason, now_ms, &hub.clock) {

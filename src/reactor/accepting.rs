@@ -20,6 +20,7 @@ use super::connection::{Connection, State};
 use super::net::Net;
 use super::shutdown::Drain;
 use crate::hub::client::DisconnectReason;
+use crate::limits::Limits;
 use crate::proxies::Preface;
 
 /// For how long nothing is accepted after the descriptors ran out, unless a
@@ -66,6 +67,11 @@ impl Door {
     /// Whether there is somebody to be let in now.
     pub(super) fn is_busy(&self) -> bool {
         self.has_callers && self.paused_until_ms.is_none()
+    }
+
+    /// Whether the next one would be a guest, whoever it is.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.census.connections() >= limits.connections_max
     }
 
     /// Connections and addresses that count, and guests.
@@ -156,6 +162,7 @@ impl<N: Net> Reactor<N> {
 
     fn receive_guest(&mut self, key: u32, full: Full, client: SocketAddr) {
         self.complain_of(full, client);
+        self.net.count_refused();
         self.door.guests += 1;
         self.door.queue.push_back(self.connections.token(key));
         if let Some(http) = self.connections.http_mut(key) {
@@ -223,7 +230,7 @@ impl<N: Net> Reactor<N> {
 }
 
 /// Whether a failed `accept` says nothing about the next one.
-fn is_about_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

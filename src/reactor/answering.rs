@@ -18,6 +18,7 @@ impl<N: Net> Reactor<N> {
         let client = self.proxies.client_of(http.source, &message.head);
         let mut request = Request::new(message, http.peer, self.channels.clone())
             .asked_by(client)
+            .came_at(self.stopwatch.began_us())
             .draining(self.drain.is_some());
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));
@@ -44,6 +45,9 @@ impl<N: Net> Reactor<N> {
             guard("the last look at a response", || {
                 service.finish(&request, &mut response);
             });
+            if let Some(code) = response.error_code() {
+                self.meters.count_refusal(code);
+            }
         }
         match response.kind {
             Kind::Body(body) => {
@@ -100,6 +104,7 @@ impl<N: Net> Reactor<N> {
             false => request.head().persistence(),
         };
         self.refresh_date();
+        self.meters.count_answer(status);
         let own = [headers];
         let headers = with_defaults(&own, &self.headers);
         let length = BodyLength::Known(body.len() as u64);
@@ -155,6 +160,14 @@ impl<N: Net> Reactor<N> {
     /// the next one begins.
     pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
         log::debug!("a request was refused: {}", refusal.message);
+        self.meters.count_answer(refusal.status);
+        self.meters.count_refusal(refusal.code);
+        if let Some(http) = self.connections.http_mut(key) {
+            let (peer, service) = (http.peer, self.service.clone());
+            guard("what is told of refusals", || {
+                service.on_refusal(peer, refusal.status, refusal.code);
+            });
+        }
         let response = Response::error(refusal.status, refusal.code, &refusal.message);
         let Kind::Body(body) = &response.kind else {
             return;

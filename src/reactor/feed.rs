@@ -11,9 +11,9 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::frame::Frame;
@@ -52,6 +52,11 @@ pub(super) struct Feed {
     pub(super) leaving: usize,
     /// Whether the logs may have more than was gathered.
     pub(super) has_news: bool,
+    /// When the oldest event was published that may not be gathered yet, in
+    /// microseconds.
+    pub(super) news_since_us: Option<u64>,
+    /// The same of those in the batch.
+    pub(super) batch_since_us: Option<u64>,
     /// Whether its channels are finished, and all of them is gathered.
     pub(super) is_ending: bool,
     /// Events written since the last report, by lane.
@@ -79,6 +84,8 @@ impl Feed {
             is_queued: false,
             leaving: 0,
             has_news: false,
+            news_since_us: None,
+            batch_since_us: None,
             is_ending: false,
             gaps: 0,
         }
@@ -229,7 +236,8 @@ pub(super) struct Local {
     pub(super) is_listed: bool,
 }
 
-/// The feeds of a reactor.
+/// The feeds of a reactor. The keys of its maps are the hub's own numbers, which
+/// nobody chooses, so a hash that is quick is good enough.
 pub(super) struct Feeds {
     pub(super) slots: Slab<Feed>,
     /// The feeds of streams that are not compressed, and of those that are.

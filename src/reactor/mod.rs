@@ -17,6 +17,7 @@
 //! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
 //! | `pumping` | from logs to sockets |
 //! | `shutdown` | the end of it all |
+//! | `metered` | what it counts of itself |
 
 mod accepting;
 mod announced;
@@ -25,6 +26,7 @@ mod census;
 mod connection;
 mod ending;
 mod feed;
+mod metered;
 pub(crate) mod net;
 mod opening;
 mod pumping;
@@ -50,10 +52,12 @@ use crate::hub::client::Place;
 use crate::hub::manager::ChannelManager;
 use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
 use crate::limits::Limits;
+use crate::metrics::Meters;
 use crate::proxies::Proxies;
 use accepting::Door;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
+use metered::{Metered, Stopwatch};
 use net::{LISTENER, Net, Readiness};
 use shutdown::Drain;
 use wheel::Wheel;
@@ -133,6 +137,9 @@ pub(crate) trait Service: Send + Sync {
 
     /// Looks at every answer before it is written.
     fn finish(&self, request: &Request, response: &mut Response);
+
+    /// Is told of a request that was malformed, and how it was answered.
+    fn on_refusal(&self, peer: std::net::SocketAddr, status: u16, code: &'static str);
 }
 
 /// What a reactor is made with.
@@ -152,7 +159,7 @@ pub(crate) struct Setup {
 
 /// See the [module](self).
 pub(crate) struct Reactor<N: Net> {
-    net: N,
+    net: Metered<N>,
     index: u16,
     hub: Arc<Hub>,
     channels: ChannelManager,
@@ -165,6 +172,8 @@ pub(crate) struct Reactor<N: Net> {
 
     mailbox: Mailbox,
     letters: Receiver<Letter>,
+    meters: Arc<Meters>,
+    stopwatch: Stopwatch,
 
     connections: Connections<N::Socket>,
     feeds: Feeds,
@@ -220,7 +229,9 @@ impl<N: Net> Reactor<N> {
         let (mailbox, letters) = Mailbox::new(&hub, setup.index);
         let now_ms = hub.clock.now_ms();
         Reactor {
-            net,
+            net: Metered::new(net),
+            meters: hub.meters(setup.index),
+            stopwatch: Stopwatch::default(),
             index: setup.index,
             channels: setup.channels,
             service: setup.service,
@@ -266,7 +277,7 @@ impl<N: Net> Reactor<N> {
     /// The network, for a simulator to act on.
     #[cfg(feature = "internals")]
     pub(crate) fn net_mut(&mut self) -> &mut N {
-        &mut self.net
+        &mut self.net.net
     }
 
     /// What the reactor holds, to be checked by a simulator: connections,
@@ -304,7 +315,13 @@ impl<N: Net> Reactor<N> {
         let timeout = self.sleep_time();
         let mut ready = std::mem::take(&mut self.ready);
         self.net.poll(&mut ready, timeout)?;
-        self.now_ms = self.hub.clock.now_ms();
+        let now_us = self.hub.clock.now_us();
+        if self.stopwatch.is_running() {
+            // There was no sleep: one turn ends where the next one begins.
+            self.tell_figures(now_us, false);
+        }
+        self.stopwatch.begin(now_us);
+        self.now_ms = now_us / 1000;
         self.steps_left = self.budgets.steps_a_turn;
         self.requests_left = self.budgets.requests_a_turn;
         for readiness in ready.drain(..) {
@@ -341,6 +358,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Ends what was measured of the turn before, and lets others read it.
+    fn tell_figures(&mut self, now_us: u64, sleeps: bool) {
+        self.stopwatch.end(now_us, &self.meters);
+        if !self.stopwatch.is_due(sleeps) {
+            return;
+        }
+        let is_full = self.door.is_full(&self.limits);
+        self.net.publish(&self.meters, is_full);
+        self.meters.clients_behind.set(self.cursors.len() as u64);
+    }
+
     /// How long the next poll may sleep: not at all while there is work.
     fn sleep_time(&mut self) -> Option<Duration> {
         let is_busy = !self.pump_queue.is_empty()
@@ -353,13 +381,14 @@ impl<N: Net> Reactor<N> {
         if is_busy || !self.hub.may_sleep(self.index) || !self.letters.is_empty() {
             return Some(Duration::ZERO);
         }
+        let now_us = self.hub.clock.now_us();
+        self.tell_figures(now_us, true);
         let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
         let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
         let drain_ms = self.drain.as_ref().map(Drain::due_ms);
         let due_ms = [timer_ms, sweep_ms, drain_ms, self.door.paused_until_ms];
         let due_ms = due_ms.into_iter().flatten().min()?;
-        let now_ms = self.hub.clock.now_ms();
-        Some(Duration::from_millis(due_ms.saturating_sub(now_ms)))
+        Some(Duration::from_millis(due_ms.saturating_sub(now_us / 1000)))
     }
 
     fn read_letters(&mut self) {
@@ -376,6 +405,8 @@ impl<N: Net> Reactor<N> {
                 }
                 Ok(Letter::Limits(limits)) => self.limits = *limits,
                 Ok(Letter::Shutdown(shutdown)) => self.start_drain(shutdown),
+                // Whoever asked may have stopped waiting.
+                Ok(Letter::Ping(answer)) => drop(answer.try_send(())),
                 Err(_) => return,
             }
         }
@@ -384,13 +415,14 @@ impl<N: Net> Reactor<N> {
     fn take_work(&mut self) {
         let mut work = std::mem::take(&mut self.work);
         self.hub.take_work(self.index, &mut work);
-        for key in work.dirty.drain(..) {
+        for (key, since_us) in work.dirty.drain(..) {
             let Some(local) = self.feeds.locals.get(&key) else {
                 continue;
             };
             for id in &local.feeds {
                 let feed = &mut self.feeds.slots[*id as usize];
                 feed.has_news = true;
+                feed.news_since_us.get_or_insert(since_us);
                 if !std::mem::replace(&mut feed.is_queued, true) {
                     self.pump_queue.push_back(*id);
                 }

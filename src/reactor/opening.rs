@@ -214,6 +214,7 @@ impl<N: Net> Reactor<N> {
         headers: &Headers,
         output: &mut Vec<u8>,
     ) -> Flow {
+        self.meters.count_refusal(code);
         let retry_ms = self.retry_ms();
         if request.accepts("text/event-stream") {
             self.write_stream_head(&[headers], output);
@@ -242,6 +243,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {
+        self.meters.count_answer(200);
         self.refresh_date();
         // A browser takes the last type that it is told, and would not read on.
         let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
@@ -326,6 +328,7 @@ impl<N: Net> Reactor<N> {
             strikes: 0,
             is_leaving: false,
         };
+        self.meters.streams_opened.add(1);
         let tick = self.tick32();
         if let Some((ticks, reason)) = deadline {
             stream.end_in(ticks, tick, reason);

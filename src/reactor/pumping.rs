@@ -5,7 +5,7 @@
 //! whoever is the target of a directed event, goes on alone with a cursor
 //! until it has caught up.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::Reactor;
 use super::feed::{Local, Owed};
@@ -71,8 +71,9 @@ impl<N: Net> Reactor<N> {
             let batch = feed.batch.as_deref().expect("looked at above");
             let connection = self.connections.get_mut(key);
             connection.written_at = tick;
-            match self.net.write(&mut connection.socket, batch.as_bytes()) {
-                Ok(count) if count == batch.len() => {
+            let bytes = batch.as_bytes();
+            match self.net.write_uncounted(&mut connection.socket, bytes) {
+                Ok(count) if count == bytes.len() => {
                     let feed = self.feeds.get_mut(id);
                     feed.done += 1;
                     feed.batch_writes += 1;
@@ -118,6 +119,10 @@ impl<N: Net> Reactor<N> {
         feed.through = gathered.through.max(after);
         feed.batch_after = after;
         feed.has_news = gathered.has_more;
+        feed.batch_since_us = feed.news_since_us.take();
+        if gathered.has_more {
+            feed.news_since_us = feed.batch_since_us;
+        }
         feed.is_ending = gathered.is_last;
         let early = std::mem::take(&mut feed.early);
         let has_lost = gathered.evicted_through > after;
@@ -178,6 +183,7 @@ impl<N: Net> Reactor<N> {
 
     /// A client took only a part of the batch.
     fn tear(&mut self, id: u32, key: u32, written: usize) {
+        self.net.count_written(written as u64);
         let feed = self.feeds.get_mut(id);
         let batch = feed.batch.as_deref().expect("it was being written");
         let (whole, torn) = batch.split(written);
@@ -208,6 +214,13 @@ impl<N: Net> Reactor<N> {
         };
         for piece in batch.pieces() {
             feed.delivered[piece.lane] += feed.batch_writes;
+        }
+        self.net
+            .count_written(batch.len() as u64 * feed.batch_writes);
+        if let Some(since_us) = feed.batch_since_us.take()
+            && feed.batch_writes > 0
+        {
+            self.stopwatch.arrive(since_us);
         }
         (feed.done, feed.batch_writes) = (0, 0);
         batch.clear();
@@ -534,6 +547,8 @@ impl<N: Net> Reactor<N> {
             })
             .collect();
         self.hub.report(self.index, &feed.channels, &reports);
+        let bytes = feed.batch.as_ref().map_or(0, |batch| batch.len() as u64);
+        self.net.count_written(bytes * feed.batch_writes);
         if let Some(mut batch) = feed.batch
             && self.spare_batches.len() < SPARE_BATCHES_MAX
         {

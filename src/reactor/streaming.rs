@@ -179,6 +179,7 @@ impl<N: Net> Reactor<N> {
             let heartbeat = feed.wrap(frame::HEARTBEAT);
             let connection = self.connections.get_mut(key);
             connection.written_at = tick;
+            self.meters.heartbeats.add(1);
             match self.net.write(&mut connection.socket, &heartbeat) {
                 Ok(count) if count == heartbeat.len() => {}
                 Ok(count) => return self.owe_heartbeat(key, count),
@@ -250,6 +251,7 @@ impl<N: Net> Reactor<N> {
             let (memberships, place) = (self.memberships(key), self.place(key));
             farewell = self.hub.leave(&memberships, place);
             self.leave_feed(stream);
+            self.meters.count_end(reason);
         }
         self.wheel.cancel(&mut self.connections, key);
         let connection = self.connections.remove(key);

@@ -7,7 +7,7 @@ use super::access::{Access, Settings};
 use super::live::{Live, Rules};
 use super::origin::Hosts;
 use super::pattern::Pattern;
-use super::{Reloader, Server, cors, routes};
+use super::{Reloader, Server, cors, journal, routes};
 use crate::{
     ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Limits,
     Rate, RestoreError,
@@ -26,6 +26,8 @@ pub struct Config {
     receive_buffer_bytes: Option<usize>,
     publish_rate_per_address: Option<Rate>,
     pub(super) access: Settings,
+    access_log: bool,
+    event_log: bool,
     /// The names of a server on loopback besides loopback's own.
     loopback_hosts: Option<Vec<String>>,
 }
@@ -50,6 +52,8 @@ impl Config {
             receive_buffer_bytes: None,
             publish_rate_per_address: None,
             access: Settings::default(),
+            access_log: false,
+            event_log: false,
             loopback_hosts: None,
         }
     }
@@ -118,6 +122,23 @@ impl Config {
         self
     }
 
+    /// Whether every request is logged: by the crate `log`, as a record of level
+    /// info and target [`ACCESS_LOG`](super::ACCESS_LOG). Default: false.
+    #[must_use]
+    pub fn access_log(mut self, is_on: bool) -> Config {
+        self.access_log = is_on;
+        self
+    }
+
+    /// Whether it is logged when streams begin and end and when events are
+    /// published, under the target [`EVENT_LOG`](super::EVENT_LOG). Costs some
+    /// hundred bytes for each client. Default: false.
+    #[must_use]
+    pub fn event_log(mut self, is_on: bool) -> Config {
+        self.event_log = is_on;
+        self
+    }
+
     /// For a server that listens on loopback alone: what browsers send is
     /// refused when they ask for another host than loopback or one of `hosts`
     /// (`421`, which ends DNS rebinding), and, without keys and tokens, when a page
@@ -179,12 +200,17 @@ impl Config {
             }),
             access,
             publish_rate_per_address: self.publish_rate_per_address,
+            access_log: self.access_log,
+            event_log: self.event_log,
         }
     }
 
     fn server_of(&self, channels: &ChannelManager) -> Server {
         let live = Live::new(self.rules());
-        let engine = Engine::builder().channels(channels).threads(self.threads);
+        let engine = Engine::builder()
+            .channels(channels)
+            .threads(self.threads)
+            .error_codes(super::CODES);
         let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
         if let Some(bytes) = self.send_buffer_bytes {
             engine = engine.send_buffer_bytes(bytes);
@@ -194,6 +220,7 @@ impl Config {
         }
         let hosts = live.clone();
         let engine = engine.before(move |request| hosts.rules().hosts.as_ref()?.check(request));
+        let engine = journal::keep(engine, &live);
         Server {
             engine: routes(engine, &live).expect("the server's routes do not overlap"),
             reloader: Reloader {

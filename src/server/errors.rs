@@ -7,6 +7,47 @@ use super::access::Refused;
 use super::subscribe::STREAM_CHANNELS_MAX;
 use crate::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
+/// The codes that the server has besides the engine's own, to be counted each
+/// by itself. A test looks whether one is missing.
+pub(crate) const CODES: &[&str] = &[
+    "batch_empty",
+    "busy",
+    "channel_missing",
+    "channel_not_allowed",
+    "channel_not_found",
+    "client_id_invalid",
+    "client_not_found",
+    "draining",
+    "encoding_unsupported",
+    "host_not_allowed",
+    "invalid_event",
+    "invalid_json",
+    "key_missing",
+    "key_wrong",
+    "not_ready",
+    "origin_not_allowed",
+    "parameter_invalid",
+    "parameter_misplaced",
+    "parameter_missing",
+    "parameter_unknown",
+    "pattern_invalid",
+    "stream_channels_too_many",
+    "target_ambiguous",
+    "target_without_channel",
+    "ticket_channels_missing",
+    "ticket_not_allowed",
+    "ticket_too_large",
+    "ticket_unknown",
+    "token_audience",
+    "token_expired",
+    "token_invalid",
+    "token_issuer",
+    "token_missing",
+    "token_not_yet_valid",
+    "too_many_forged",
+    "too_many_tickets",
+];
+
 /// Why a request is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
@@ -192,6 +233,12 @@ impl Problem {
     pub(super) fn draining() -> Problem {
         let message = "the server is shutting down: ask another one";
         Problem::new(503, "draining", message)
+    }
+
+    pub(super) fn not_ready() -> Problem {
+        let message = "there is no room for more connections: send clients to another server, \
+                       or raise the limit on connections, or on open files";
+        Problem::new(503, "not_ready", message)
     }
 }
 

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::access::{Access, Office};
 use super::config::Config;
+use super::journal::Stopwatch;
 use super::keys::Right;
 use super::limiter::Limiter;
 use super::origin::Hosts;
@@ -21,6 +22,10 @@ pub(super) struct Rules {
     /// Of a server on loopback.
     pub(super) hosts: Option<Hosts>,
     pub(super) publish_rate_per_address: Option<Rate>,
+    /// Whether requests are logged.
+    pub(super) access_log: bool,
+    /// Whether streams and what is published are logged.
+    pub(super) event_log: bool,
 }
 
 /// The rules of the moment, and what is counted for them.
@@ -29,6 +34,7 @@ pub(super) struct Live {
     rules: Arc<ArcSwap<Rules>>,
     pub(super) limiter: Limiter,
     pub(super) office: Office,
+    pub(super) stopwatch: Stopwatch,
 }
 
 impl Live {
@@ -37,6 +43,7 @@ impl Live {
             rules: Arc::new(ArcSwap::from_pointee(rules)),
             limiter: Limiter::new(),
             office: Office::new(),
+            stopwatch: Stopwatch::start(),
         }
     }
 

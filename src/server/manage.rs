@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::choice::Choice;
 use super::errors::Problem;
-use crate::{Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Request, Response, Stats};
+use crate::{
+    Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
+};
 
 /// An answer that the clerk gives.
 pub(super) type Look = fn(&Request) -> Result<Response, Problem>;
@@ -20,6 +22,17 @@ pub(super) fn health(request: &Request) -> Result<Response, Problem> {
     }
 }
 
+/// `GET /ready`
+pub(super) fn ready(request: &Request) -> Result<Response, Problem> {
+    if request.is_draining() {
+        return Err(Problem::draining());
+    }
+    match request.metrics().is_full {
+        false => Ok(Response::json(&json!({"status": "ready"}))),
+        true => Err(Problem::not_ready()),
+    }
+}
+
 /// `GET /channels`
 pub(super) fn names(request: &Request) -> Result<Response, Problem> {
     let names = request.channels().names();
@@ -27,11 +40,15 @@ pub(super) fn names(request: &Request) -> Result<Response, Problem> {
     Ok(Response::json(&names))
 }
 
-/// `GET /stats`
+/// `GET /stats`, and `GET /stats?totals` without the channels
 pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
+    let metrics = request.metrics();
+    if is_asked(request, "totals") {
+        return Ok(Response::json(&TotalsBody::from(&metrics)));
+    }
     let choice = Choice::of(request)?;
     let stats = request.channels().stats();
-    Ok(Response::json(&StatsBody::new(&stats, &choice)))
+    Ok(Response::json(&StatsBody::new(&metrics, &stats, &choice)))
 }
 
 /// `GET /channels/{channel}/clients`
@@ -97,13 +114,30 @@ struct StatsBody<'a> {
     version: &'static str,
     channels: usize,
     clients: usize,
+    /// Of the channels that there are.
     published: u64,
     delivered: u64,
     gaps: u64,
     history: TotalHistoryBody,
     /// How many channels the choice could take from.
     found: usize,
+    /// Since the engine was made, channels that are gone included.
+    totals: TotalsBody,
     channel_stats: Vec<ChannelBody<'a>>,
+}
+
+/// What there is of everything, which costs the same however much that is.
+#[derive(Serialize)]
+struct TotalsBody {
+    uptime_s: u64,
+    connections: u64,
+    streams: u64,
+    behind: u64,
+    published: u64,
+    delivered: u64,
+    gaps: u64,
+    bytes_read: u64,
+    bytes_written: u64,
 }
 
 #[derive(Serialize)]
@@ -141,7 +175,7 @@ struct ClientBody<'a> {
 
 impl<'a> StatsBody<'a> {
     /// The totals of all channels, and the figures of those chosen.
-    fn new(stats: &'a Stats, choice: &Choice) -> Self {
+    fn new(metrics: &Metrics, stats: &'a Stats, choice: &Choice) -> Self {
         let all = &stats.channel_stats;
         let (chosen, found) = choice.among(all);
         StatsBody {
@@ -156,7 +190,24 @@ impl<'a> StatsBody<'a> {
                 bytes: all.iter().map(|channel| channel.history_bytes).sum(),
             },
             found,
+            totals: TotalsBody::from(metrics),
             channel_stats: chosen.into_iter().map(ChannelBody::from).collect(),
+        }
+    }
+}
+
+impl From<&Metrics> for TotalsBody {
+    fn from(metrics: &Metrics) -> Self {
+        TotalsBody {
+            uptime_s: metrics.uptime.as_secs(),
+            connections: metrics.connections,
+            streams: metrics.clients,
+            behind: metrics.clients_behind,
+            published: metrics.events_published,
+            delivered: metrics.deliveries,
+            gaps: metrics.gaps,
+            bytes_read: metrics.bytes_read,
+            bytes_written: metrics.bytes_written,
         }
     }
 }

@@ -23,19 +23,22 @@ mod clerk;
 mod config;
 mod cors;
 mod errors;
+mod journal;
 mod keys;
 mod limiter;
 mod live;
 mod manage;
 pub(crate) mod message;
+mod metrics;
 mod origin;
 mod page;
 mod pattern;
 mod publish;
 mod subscribe;
 
-use crate::{EngineBuilder, Request, RouteError};
+use crate::{EngineBuilder, Request, RouteError, Subscription};
 use clerk::Clerk;
+pub(crate) use errors::CODES;
 use errors::Problem;
 use keys::Right;
 use live::Live;
@@ -43,6 +46,7 @@ use live::Live;
 pub use access::{TokenKeyError, TokenKeys, redact};
 pub use config::{Config, channel_options, limits};
 pub use cors::{AllowedOrigin, OriginError};
+pub use journal::{ACCESS_LOG, EVENT_LOG};
 pub use keys::{Key, KeyError};
 pub use live::Reloader;
 pub use pattern::{Pattern, PatternError};
@@ -58,7 +62,6 @@ pub struct Server {
 
 fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteError> {
     let (one, all, tickets) = (live.clone(), live.clone(), live.clone());
-    let (to_subscribe, to_several) = (live.clone(), live.clone());
     let to_one = move |request: &Request| publish::to_one(request, &one);
     let to_all = move |request: &Request| publish::to_all(request, &all);
     let clerk = Clerk::hire();
@@ -67,13 +70,19 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
         live.guard(Right::Manage, move |request| clerk.answer(request, look))
     };
     let manage = |answer: manage::Look| live.guard(Right::Manage, answer);
+    let follow = |subscribe: Subscribe| {
+        let live = live.clone();
+        move |request: &Request| {
+            subscribe(request, &live).map(|stream| journal::follow(&live, request, stream))
+        }
+    };
     let engine = assets::routes(engine)?;
     page::routes(engine, live, HINT)?
         .get("/health", manage::health)?
-        .get("/events", move |r| subscribe::several(r, &to_several))?
-        .get("/channels/{channel}", move |r| {
-            subscribe::one(r, &to_subscribe)
-        })?
+        .get("/ready", manage::ready)?
+        .get("/metrics", look(metrics::metrics))?
+        .get("/events", follow(subscribe::several))?
+        .get("/channels/{channel}", follow(subscribe::one))?
         .post("/channels/{channel}", live.guard(Right::Publish, to_one))?
         .post("/channels", live.guard(Right::Publish, to_all))?
         .post("/tickets", move |request: &Request| {
@@ -94,6 +103,9 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
         .get("/stats", look(manage::stats))
 }
 
+/// What answers with a stream.
+type Subscribe = fn(&Request, &Live) -> Result<Subscription, Problem>;
+
 fn nameless(_: &Request) -> Problem {
     crate::ChannelError::Name.into()
 }
@@ -109,5 +121,6 @@ POST   /tickets                          a ticket that opens one stream
 GET    /channels                         the channels' names
 GET    /channels/{channel}/clients       who is there
 DELETE /channels/{channel}?finish        end a channel
-GET    /stats  /health                   how it is doing
+GET    /stats  /metrics                  how it is doing
+GET    /health  /ready                   whether it is
 ";

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::errors::Problem;
+use super::journal;
 use super::live::Live;
 use super::message;
 use crate::{
@@ -37,6 +38,7 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
         published => published?,
     };
+    journal::tell_published(live, request, Some(name), &published);
     Ok(answer(&published))
 }
 
@@ -52,6 +54,7 @@ pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem
         Events::One(event) => request.channels().broadcast_all(event)?,
         Events::Batch(events) => request.channels().broadcast_batch_all(&events)?,
     };
+    journal::tell_published(live, request, None, &published);
     Ok(answer(&published))
 }
 

@@ -22,7 +22,7 @@ serde_json = "1"
 TOML
 
 if cargo tree --quiet --manifest-path "$crate/Cargo.toml" --edges normal |
-    grep -E ' (clap|ureq|env_logger|tokio) v'; then
+    grep -E ' (clap|ureq|env_filter|prometheus-client|tokio) v'; then
     echo 'the core brings crates that belong to the server' >&2
     exit 1
 fi

@@ -14,13 +14,17 @@ mod commands;
 mod cors;
 mod descriptors;
 mod limits;
+mod logs;
 mod manage;
+mod metrics;
 mod page;
 mod publish;
 mod security;
 mod settings;
 mod state;
 mod subscribe;
+#[cfg(unix)]
+mod systemd;
 
 use common::client::Answer;
 use common::{Connection, Served};

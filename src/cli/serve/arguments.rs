@@ -12,6 +12,7 @@ use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
 use super::access::AccessArguments;
 use super::ending::EndingArguments;
 use super::limits::LimitArguments;
+use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
 
@@ -47,6 +48,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(crate) proxies: ProxyArguments,
+
+    #[command(flatten)]
+    pub(crate) logs: LogArguments,
 
     #[command(flatten)]
     pub(crate) channels: ChannelArguments,

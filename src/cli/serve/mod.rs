@@ -4,13 +4,15 @@ mod access;
 mod arguments;
 mod ending;
 mod limits;
+mod observing;
 mod proxies;
 mod state;
+mod systemd;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use pushwheel::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Failure, Secret, settings};
+use super::{Failure, Secret, log as cli_log, settings};
 use arguments::KeyArguments;
 pub(crate) use arguments::{Arguments, ChannelRule};
 use state::StateFile;
@@ -98,11 +100,19 @@ impl KeyArguments {
 
 /// The configuration that settings come to, and where it is to listen.
 pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
+    configure_on(settings, None)
+}
+
+/// The same of a server that listens already.
+fn configure_on(
+    settings: &Settings,
+    given: Option<SocketAddr>,
+) -> Result<(Config, Vec<SocketAddr>), Failure> {
     let arguments = &settings.arguments;
-    let listen = &arguments.listen;
+    let listen = given.map_or_else(|| arguments.listen.clone(), |given| given.to_string());
     let addresses = listen
         .to_socket_addrs()
-        .map_err(|error| cannot_listen(listen, &error))?;
+        .map_err(|error| cannot_listen(&listen, &error))?;
     let addresses: Vec<SocketAddr> = addresses.collect();
     let mut config = Config::new()
         .channel_options(arguments.channels.options())
@@ -128,9 +138,10 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
     // Others reach a server on loopback through its proxy.
     let is_loopback = is_loopback && !arguments.proxies.are_any();
     let config = arguments.limits.apply(config);
+    let config = arguments.logs.observe(config);
     let config = arguments
         .keys
-        .secure(config, listen, is_loopback, has_tokens)?;
+        .secure(config, &listen, is_loopback, has_tokens)?;
     Ok((config, addresses))
 }
 
@@ -140,8 +151,12 @@ fn cannot_listen(listen: &str, error: &io::Error) -> Failure {
 
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let settings = Settings::resolve(&words)?;
-    let (config, addresses) = configure(&settings)?;
     let arguments = &settings.arguments;
+    arguments.logs.apply()?;
+    let listener = systemd::listener()?;
+    let given = listener.as_ref().map(TcpListener::local_addr).transpose();
+    let given = given.map_err(|error| format!("the socket of systemd has no address: {error}"))?;
+    let (config, addresses) = configure_on(&settings, given)?;
     let (mut state, server) = match &arguments.state {
         Some(path) => {
             let (state, server) = StateFile::load(path, &config)?;
@@ -150,7 +165,10 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         None => (None, config.server()),
     };
     let engine = arguments.proxies.apply(server.engine);
-    let engine = engine.bind(&*addresses);
+    let engine = match listener {
+        Some(listener) => engine.listen_on(listener),
+        None => engine.bind(&*addresses),
+    };
     let engine = engine.map_err(|error| cannot_listen(&arguments.listen, &error))?;
     if arguments.keys.open && !engine.local_addr().ip().is_loopback() {
         let address = engine.local_addr();
@@ -160,6 +178,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let signals = SignalDesk {
         handle: engine.handle(),
         reloader: server.reloader,
+        given,
         words,
         settings,
         forced_by: Arc::default(),
@@ -171,8 +190,12 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     if let Some(state) = &mut state {
         state.consume(&channels)?;
     }
+    // The engine's thread must not wait for whoever reads the log.
+    cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
     // Whether anybody reads it or not, the server runs.
     let _ = announce(&engine, &config);
+    systemd::watch(engine.handle())?;
+    systemd::tell_ready();
     let ran = engine
         .run()
         .map_err(|error| format!("the server cannot go on: {error}"));
@@ -181,7 +204,10 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     ran.and(saved)?;
     match forced_by.load(Ordering::Relaxed) {
         0 => Ok(()),
-        signal => process::exit(128 + signal),
+        signal => {
+            log::logger().flush();
+            process::exit(128 + signal)
+        }
     }
 }
 
@@ -189,6 +215,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
 struct SignalDesk {
     handle: EngineHandle,
     reloader: Reloader,
+    /// Where it listens, if it was given the socket.
+    given: Option<SocketAddr>,
     /// Those of the command line, to be read again.
     words: Vec<OsString>,
     settings: Settings,
@@ -207,7 +235,9 @@ impl SignalDesk {
             let mut ends = 0;
             for signal in signals.forever() {
                 if signal == SIGHUP {
+                    systemd::tell_reloading();
                     self.reload();
+                    systemd::tell_ready();
                     continue;
                 }
                 ends += 1;
@@ -230,6 +260,7 @@ impl SignalDesk {
         let shutdown = ending.shutdown().expect("it was checked");
         let seconds = ending.deadline_s();
         log::info!("shutting down within {seconds} s; once more to end at once");
+        systemd::tell_stopping();
         self.handle.shutdown(shutdown);
     }
 
@@ -237,7 +268,11 @@ impl SignalDesk {
     /// has.
     fn reload(&mut self) {
         let read = Settings::resolve(&self.words)
-            .and_then(|settings| Ok((configure(&settings)?.0, settings)));
+            .and_then(|settings| Ok((configure_on(&settings, self.given)?.0, settings)));
+        let read = read.and_then(|(config, settings)| {
+            settings.arguments.logs.apply()?;
+            Ok((config, settings))
+        });
         let (config, settings) = match read {
             Ok(read) => read,
             Err(failure) => {

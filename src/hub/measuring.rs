@@ -1,0 +1,87 @@
+//! The figures of the hub and of its reactors, put together.
+
+use std::sync::Arc;
+
+use super::Hub;
+use super::log::Log;
+use crate::metrics::{Backlog, Meters, Metrics};
+
+/// How many entries are looked at in one go, so that the lock is held for some
+/// microseconds and no longer.
+const SLICE: usize = 1024;
+
+impl Hub {
+    /// Takes the counters of the hub's reactors. Those that it has stay.
+    pub(crate) fn install(&self, meters: Vec<Arc<Meters>>) {
+        let _ = self.meters.set(meters.into());
+    }
+
+    /// The counters of one reactor.
+    pub(crate) fn meters(&self, reactor: u16) -> Arc<Meters> {
+        let meters = self.meters.get().map_or(&[][..], |meters| meters);
+        let meters = meters.get(usize::from(reactor));
+        meters
+            .expect("they were installed with the reactors")
+            .clone()
+    }
+
+    /// What all reactors and channels come to.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let reactors = self.meters.get().into_iter().flatten();
+        let mut metrics = Metrics::sum(reactors.map(|meters| &**meters));
+        metrics.uptime = self.clock.age();
+        let state = self.lock();
+        metrics.channels = state.names.len() as u64;
+        metrics.events_published = state.totals.published;
+        metrics.event_bytes_published = state.totals.published_bytes;
+        metrics.deliveries = state.totals.delivered;
+        metrics.gaps = state.totals.gaps;
+        metrics
+    }
+
+    /// What the logs hold, and what of it waits for clients.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let mut backlog = Backlog::default();
+        let mut slot = 0;
+        loop {
+            let mut state = self.lock();
+            let end = state.channels_capacity();
+            let waiting = (slot..end.min(slot + SLICE)).find_map(|at| {
+                slot = at + 1;
+                let (key, channel) = state.at(at)?;
+                backlog.log_events += channel.log.len() as u64;
+                backlog.log_bytes += channel.log.bytes() as u64;
+                let needed_after = channel.needed_after();
+                (needed_after < channel.log.head()).then_some((key, needed_after))
+            });
+            let Some((key, mut after)) = waiting else {
+                if slot >= end {
+                    return backlog;
+                }
+                continue;
+            };
+            while let Some(channel) = state.get(key) {
+                match look(&channel.log, &mut after, &mut backlog) {
+                    SLICE => {
+                        drop(state);
+                        state = self.lock();
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// Adds up some of what comes after `after`, and moves it on. Says how many
+/// entries that was.
+fn look(log: &Log, after: &mut u64, backlog: &mut Backlog) -> usize {
+    let mut count = 0;
+    for entry in log.after(*after).take(SLICE) {
+        count += 1;
+        *after = entry.sequence;
+        backlog.events += 1;
+        backlog.bytes += entry.frame.len() as u64;
+    }
+    count
+}

@@ -1,0 +1,175 @@
+//! What the reactor counts: a [`Net`] that counts what goes through it, and the
+//! stopwatch of the loop.
+//!
+//! What happens for each client is added up here, in plain numbers; before the
+//! loop sleeps, and every few turns, they are stored where others read them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::net::{Net, Readiness};
+use crate::metrics::Meters;
+
+/// After how many turns without a sleep others may read what was counted: some
+/// milliseconds.
+const UNTOLD_TURNS_MAX: u8 = 16;
+
+/// A network, and what went through it.
+pub(super) struct Metered<N> {
+    pub(super) net: N,
+    accepted: u64,
+    closed: u64,
+    refused: u64,
+    is_full: bool,
+    bytes_read: u64,
+    bytes_written: u64,
+}
+
+impl<N: Net> Metered<N> {
+    pub(super) fn new(net: N) -> Metered<N> {
+        Metered {
+            net,
+            accepted: 0,
+            closed: 0,
+            refused: 0,
+            is_full: false,
+            bytes_read: 0,
+            bytes_written: 0,
+        }
+    }
+
+    /// Writes without counting: for what is written to very many, and counted
+    /// all at once, with [`count_written`](Self::count_written).
+    #[inline]
+    pub(super) fn write_uncounted(
+        &mut self,
+        socket: &mut N::Socket,
+        bytes: &[u8],
+    ) -> io::Result<usize> {
+        self.net.write(socket, bytes)
+    }
+
+    /// A connection came for which there is no room.
+    pub(super) fn count_refused(&mut self) {
+        self.refused += 1;
+    }
+
+    pub(super) fn count_written(&mut self, bytes: u64) {
+        self.bytes_written += bytes;
+    }
+
+    /// Lets others read what was counted. `is_full`: there is no room for more,
+    /// whatever the network says.
+    pub(super) fn publish(&self, meters: &Meters, is_full: bool) {
+        meters.connections_accepted.set(self.accepted);
+        meters.connections_closed.set(self.closed);
+        meters.connections_refused.set(self.refused);
+        meters.is_full.set(u64::from(self.is_full || is_full));
+        meters.bytes_read.set(self.bytes_read);
+        meters.bytes_written.set(self.bytes_written);
+    }
+}
+
+impl<N: Net> Net for Metered<N> {
+    type Socket = N::Socket;
+
+    #[inline]
+    fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        self.net.poll(ready, timeout)
+    }
+
+    fn accept(&mut self) -> io::Result<(N::Socket, SocketAddr)> {
+        let accepted = self.net.accept();
+        match &accepted {
+            Ok(_) => (self.accepted, self.is_full) = (self.accepted + 1, false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = false,
+            Err(error) => {
+                self.refused += 1;
+                self.is_full = !super::accepting::is_about_one_connection(error);
+            }
+        }
+        accepted
+    }
+
+    fn stop_listening(&mut self) {
+        self.net.stop_listening();
+    }
+
+    fn register(&mut self, socket: &mut N::Socket, token: u64) -> io::Result<()> {
+        self.net.register(socket, token)
+    }
+
+    #[inline]
+    fn read(&mut self, socket: &mut N::Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.net.read(socket, buffer)?;
+        self.bytes_read += count as u64;
+        Ok(count)
+    }
+
+    #[inline]
+    fn write(&mut self, socket: &mut N::Socket, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.net.write(socket, bytes)?;
+        self.bytes_written += count as u64;
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self, socket: &mut N::Socket) {
+        self.net.shutdown_write(socket);
+    }
+
+    fn close(&mut self, socket: N::Socket) {
+        self.closed += 1;
+        self.net.close(socket);
+    }
+}
+
+/// Times the turns of the loop, and events on their way.
+#[derive(Default)]
+pub(super) struct Stopwatch {
+    began_us: u64,
+    is_running: bool,
+    /// Turns since it was time to tell.
+    untold: u8,
+    /// When the events were published whose last write was in this turn.
+    published_us: Vec<u64>,
+}
+
+impl Stopwatch {
+    /// Whether a turn's work has begun and is not known to be done.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// When this turn's work began, or the last one's.
+    pub(super) fn began_us(&self) -> u64 {
+        self.began_us
+    }
+
+    /// Whether it is time to let others read what was counted: before a sleep,
+    /// and after so many turns without one.
+    pub(super) fn is_due(&mut self, sleeps: bool) -> bool {
+        self.untold = (self.untold + 1) % UNTOLD_TURNS_MAX;
+        sleeps || self.untold == 0
+    }
+
+    /// The poll is over, and the turn's work begins.
+    pub(super) fn begin(&mut self, now_us: u64) {
+        (self.began_us, self.is_running) = (now_us, true);
+    }
+
+    /// All current clients have what was published then.
+    pub(super) fn arrive(&mut self, published_us: u64) {
+        self.published_us.push(published_us);
+    }
+
+    /// The turn's work is done.
+    pub(super) fn end(&mut self, now_us: u64, meters: &Meters) {
+        if std::mem::take(&mut self.is_running) {
+            meters.turns.observe(now_us.saturating_sub(self.began_us));
+        }
+        while let Some(published_us) = self.published_us.pop() {
+            meters.latency.observe(now_us.saturating_sub(published_us));
+        }
+    }
+}

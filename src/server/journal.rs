@@ -1,0 +1,127 @@
+//! The access log and the event log: a record of the crate `log` for each
+//! request, each stream's begin and end, and each publish, with its facts as
+//! fields. How they are written, and where to, is for whoever installs a logger.
+//!
+//! Whatever a client has chosen comes as the value of a field, never in a
+//! message, and secrets in a query do not come at all.
+
+use std::time::{Duration, Instant};
+
+use super::live::Live;
+use super::redact;
+use crate::{Channel, EngineBuilder, Published, Request, Response, Subscription};
+
+/// The target of the records of requests.
+pub const ACCESS_LOG: &str = "pushwheel::access";
+/// The target of the records of streams and of what is published.
+pub const EVENT_LOG: &str = "pushwheel::events";
+
+/// Counts time for how long streams lasted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopwatch {
+    started: Instant,
+}
+
+impl Stopwatch {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the edge: time is counted from here"
+    )]
+    pub(super) fn start() -> Stopwatch {
+        Stopwatch {
+            started: Instant::now(),
+        }
+    }
+
+    fn now(self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// Has every request logged, as long as the rules say so.
+pub(super) fn keep(engine: EngineBuilder, live: &Live) -> EngineBuilder {
+    let (answered, refused) = (live.clone(), live.clone());
+    engine
+        .after(move |request, response| tell_answered(&answered, request, response))
+        .on_refusal(move |peer, status, code| {
+            if refused.rules().access_log {
+                log::info!(target: ACCESS_LOG, address:% = peer, status, code; "malformed request");
+            }
+        })
+}
+
+fn tell_answered(live: &Live, request: &Request, response: &Response) {
+    if !live.rules().access_log {
+        return;
+    }
+    log::info!(
+        target: ACCESS_LOG,
+        address:% = request.client_address(),
+        method = request.method().as_str(),
+        path = &*redact(request.target()),
+        status = response.status_code(),
+        code = response.error_code(),
+        bytes = response.body_bytes(),
+        duration_ms = as_ms(request.age());
+        "{}", if response.is_stream() { "stream" } else { "request" }
+    );
+}
+
+/// Has a stream's begin and end logged.
+pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription) -> Subscription {
+    if !live.rules().event_log {
+        return subscription;
+    }
+    let names = subscription.channels().iter().map(Channel::name);
+    let channels = names.collect::<Vec<_>>().join("/");
+    let (address, stopwatch) = (request.client_address(), live.stopwatch);
+    let (begun, opened) = (stopwatch.now(), channels.clone());
+    subscription
+        .on_connect(move |client| {
+            log::info!(
+                target: EVENT_LOG,
+                client:% = client.id,
+                channels = &*opened,
+                address:% = address;
+                "stream begins"
+            );
+        })
+        .on_disconnect(move |client, reason| {
+            log::info!(
+                target: EVENT_LOG,
+                client:% = client.id,
+                channels = &*channels,
+                address:% = address,
+                reason = reason.as_str(),
+                behind = client.behind,
+                lasted_s = as_ms(stopwatch.now().saturating_sub(begun)) / 1000.0;
+                "stream ends"
+            );
+        })
+}
+
+/// Logs what was published to one channel, or to all.
+pub(super) fn tell_published(
+    live: &Live,
+    request: &Request,
+    channel: Option<&str>,
+    published: &Published,
+) {
+    if live.rules().event_log {
+        log::info!(
+            target: EVENT_LOG,
+            channel,
+            id:% = published.id,
+            events = published.events,
+            clients = published.clients,
+            address:% = request.client_address();
+            "published"
+        );
+    }
+}
+
+/// Milliseconds, with microseconds behind the point.
+#[allow(clippy::cast_precision_loss, reason = "285 years")]
+fn as_ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}

@@ -1,0 +1,238 @@
+//! The access log and the event log, as a process writes them.
+
+use std::io::Write;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::commands::{Running, pushwheel};
+use super::{TEXT, ask_over};
+use crate::common::{Connection, Subscriber, eventually};
+
+fn serve(more: &[&str]) -> Command {
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(more);
+    command
+}
+
+/// Has the server end, and gives its lines.
+fn lines(mut server: Running) -> Vec<String> {
+    server.signal("TERM");
+    let told = server.complaints();
+    assert_eq!(server.exit_code(), Some(0), "{told}");
+    told.lines().map(str::to_owned).collect()
+}
+
+fn objects(server: Running) -> Vec<Value> {
+    let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    lines(server).iter().map(read).collect()
+}
+
+/// The only one whose fields are these.
+#[track_caller]
+fn find<'a>(all: &'a [Value], fields: &[(&str, &str)]) -> &'a Value {
+    let is_it = |object: &&Value| fields.iter().all(|(name, value)| object[name] == *value);
+    let found: Vec<&Value> = all.iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{fields:?}: {all:#?}");
+    found[0]
+}
+
+#[test]
+fn every_request_is_an_object_in_the_access_log() {
+    let mut server = Running::spawn(&mut serve(&["--log-format", "json", "--access-log"]));
+    let address = server.address();
+    let mut connection = Connection::open(address);
+    let paths = [
+        "/health",
+        "/nope?token=s3cret&last=1",
+        "/stats?ticket=s3cret",
+    ];
+    for path in paths {
+        ask_over(&mut connection, "GET", path, &[], "");
+    }
+    ask_over(&mut connection, "POST", "/channels/a", &[TEXT], "x");
+    let mut stream = Subscriber::open(address, "/channels/a?jwt=s3cret", &[]);
+    connection.send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: s3cret\u{1}\r\n\r\n");
+    assert_eq!(connection.answer().status, 400);
+    drop(connection);
+    server.signal("TERM");
+    stream.expect_end();
+    let all = objects(server);
+    let told = serde_json::to_string(&all).unwrap();
+    assert!(!told.contains("s3cret"), "{told}");
+
+    let health = find(&all, &[("path", "/health")]);
+    assert_eq!(health["status"], 200);
+    assert_eq!(health["method"], "GET");
+    assert_eq!(health["log"], "pushwheel::access");
+    assert_eq!(health["bytes"], "{\"status\":\"ok\"}".len());
+    assert!(health["duration_ms"].as_f64().is_some_and(|ms| ms >= 0.0));
+    assert!(
+        health["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    assert!(health["time"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(health.get("code"), None);
+
+    let nope = find(&all, &[("path", "/nope?token=[hidden]&last=1")]);
+    assert_eq!(
+        (&nope["status"], &nope["code"]),
+        (&404.into(), &"not_found".into())
+    );
+    // The clerk's answers too.
+    assert_eq!(
+        find(&all, &[("path", "/stats?ticket=[hidden]")])["status"],
+        200
+    );
+    assert_eq!(find(&all, &[("path", "/channels/a")])["method"], "POST");
+    let begun = find(&all, &[("path", "/channels/a?jwt=[hidden]")]);
+    assert_eq!(
+        (&begun["message"], begun.get("bytes")),
+        (&"stream".into(), None)
+    );
+    let malformed = find(&all, &[("message", "malformed request")]);
+    assert_eq!(malformed["code"], "header_invalid");
+}
+
+#[test]
+fn streams_and_publishes_are_in_the_event_log() {
+    let arguments = ["--log-format", "json", "--event-log", "--log", "error"];
+    let mut server = Running::spawn(&mut serve(&arguments));
+    let address = server.address();
+    let mut stream = Subscriber::open(address, "/events?channel=b&channel=a&client=ann", &[]);
+    let mut connection = Connection::open(address);
+    let answer = ask_over(&mut connection, "POST", "/channels/a", &[TEXT], "x");
+    assert_eq!(answer.status, 200);
+    stream.next();
+    let id = stream.last_event_id().to_owned();
+    ask_over(
+        &mut connection,
+        "DELETE",
+        "/channels/a/clients/ann",
+        &[],
+        "",
+    );
+    stream.expect_end();
+    drop(connection);
+    let all = objects(server);
+
+    let begun = find(&all, &[("message", "stream begins")]);
+    let fields = |object: &Value| [object["client"].clone(), object["channels"].clone()];
+    assert_eq!(fields(begun), ["ann", "b/a"]);
+    let ended = find(&all, &[("message", "stream ends"), ("reason", "kicked")]);
+    assert_eq!(fields(ended), ["ann", "b/a"]);
+    assert!(
+        ended["lasted_s"]
+            .as_f64()
+            .is_some_and(|s| (0.0..60.0).contains(&s))
+    );
+    let published = find(&all, &[("message", "published")]);
+    assert_eq!(published["id"], id);
+    assert_eq!(
+        (&published["channel"], &published["clients"]),
+        (&"a".into(), &1.into())
+    );
+    // Neither the access log, which is off, nor what is below the level.
+    assert_eq!(all.len(), 3, "{all:#?}");
+}
+
+#[test]
+fn a_client_forges_no_line() {
+    let mut server = Running::spawn(&mut serve(&["--event-log", "--access-log"]));
+    let address = server.address();
+    let mut connection = Connection::open(address);
+    let forged = "/x%0a%0d2026-01-01T00:00:00Z%20ERROR%20forged?id=%1b[2J";
+    ask_over(&mut connection, "GET", forged, &[], "");
+    let name = "/channels/a%20level=error%E2%80%AE%22";
+    let answer = ask_over(&mut connection, "POST", name, &[TEXT], "x");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    drop(connection);
+    for line in lines(server) {
+        let rest = line.split_once(' ').map(|(_, rest)| rest).unwrap();
+        assert!(rest.starts_with("INFO  pushwheel::"), "{line}");
+        assert!(
+            !line.chars().any(|c| c.is_control() || c == '\u{202e}'),
+            "{line:?}"
+        );
+        if line.contains("published") {
+            let channel = "channel=\"a level=error\\u{202e}\\\"\"";
+            assert!(line.contains(channel), "{line}");
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_whoever_reads_the_log_and_what_is_lost_is_told() {
+    // More than the pipe and the queue hold together, and nobody reads.
+    let mut server = Running::spawn(&mut serve(&["--access-log"]));
+    let address = server.address();
+    let mut connection = Connection::open(address);
+    let path = format!("/nope/{}", "x".repeat(7000));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    for _ in 0..900 {
+        connection.send(&request);
+        assert_eq!(connection.answer().status, 404);
+    }
+    drop(connection);
+    let lines = lines(server);
+    let lost = lines.iter().filter_map(|line| {
+        let (_, count) = line.split_once("were lost: whoever reads it is too slow lines=")?;
+        count.parse::<usize>().ok()
+    });
+    let lost: usize = lost.sum();
+    let requests = lines.iter().filter(|line| line.contains("path=/nope/xxx"));
+    assert!(lost > 100, "{lost}");
+    assert_eq!(requests.count() + lost, 900);
+}
+
+#[test]
+fn logs_change_with_a_reload() {
+    let name = format!("pushwheel-logs-{}.toml", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let write = |text: &str| {
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(text.as_bytes())
+    };
+    write("access_log = false\n").unwrap();
+    let config = path.to_str().unwrap().to_owned();
+    let mut server = Running::spawn(&mut serve(&["--config", &config]));
+    let address = server.address();
+    let mut connection = Connection::open(address);
+    ask_over(&mut connection, "GET", "/health?client=before", &[], "");
+    write("access_log = true\nlog_format = \"json\"\n").unwrap();
+    server.signal("HUP");
+    let mut count = 0;
+    // The reload is seen by what it does.
+    eventually("the rules are others", || {
+        count += 1;
+        let path = format!("/health?last={count}&mine=s3cret");
+        ask_over(&mut connection, "GET", &path, &[], "");
+        count >= 50
+    });
+    server.signal("HUP");
+    drop(connection);
+    let lines = lines(server);
+    std::fs::remove_file(path).unwrap();
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains("client=before") || line.contains("s3cret"))
+    );
+    let objects = lines.iter().filter(|line| line.starts_with('{'));
+    let logged = objects.filter(|line| line.contains("&mine=[hidden]"));
+    assert!(logged.count() > 0, "{lines:#?}");
+}
+
+#[test]
+fn a_filter_that_cannot_be_read_is_told_of() {
+    let output = serve(&["--log", "loud"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("--log") && told.contains("give a level"),
+        "{told}"
+    );
+}

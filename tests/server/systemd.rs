@@ -1,0 +1,170 @@
+//! What systemd is told, and the sockets that it gives.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::commands::{Running, pushwheel};
+use super::{TEXT, ask_over};
+use crate::common::{Connection, PATIENCE, Subscriber, eventually};
+
+/// Where systemd would listen.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(name: &str) -> Manager {
+        let name = format!("pushwheel-{name}-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager { socket, path }
+    }
+
+    fn next(&self) -> String {
+        let mut message = [0; 1024];
+        let count = self.socket.recv(&mut message).expect("a message comes");
+        String::from_utf8(message[..count].to_vec()).unwrap()
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn systemd_is_told_of_the_start_of_reloads_and_of_the_end() {
+    let manager = Manager::new("notify");
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &manager.path);
+    let mut server = Running::spawn(&mut command);
+    let address = server.address();
+    assert_eq!(manager.next(), "READY=1\n");
+    // It is: whoever connects is answered.
+    let mut stream = Subscriber::open(address, "/channels/a", &[]);
+    stream.wait_for_id();
+    server.signal("HUP");
+    let reloading = manager.next();
+    let since = reloading
+        .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+        .unwrap();
+    assert!(
+        since.trim_end().parse::<u64>().is_ok_and(|us| us > 0),
+        "{reloading}"
+    );
+    assert_eq!(manager.next(), "READY=1\n");
+    server.signal("TERM");
+    assert_eq!(manager.next(), "STOPPING=1\n");
+    stream.expect_end();
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_as_long_as_the_loop_turns() {
+    let manager = Manager::new("watchdog");
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--threads", "2"]);
+    command.env("NOTIFY_SOCKET", &manager.path);
+    command.env("WATCHDOG_USEC", "200000");
+    let mut server = Running::spawn(&mut command);
+    server.address();
+    let mut fed = 0;
+    while fed < 5 {
+        match &*manager.next() {
+            "WATCHDOG=1\n" => fed += 1,
+            other => assert_eq!(other, "READY=1\n"),
+        }
+    }
+    // What does not run does not feed it: nothing comes while it is stopped.
+    server.signal("STOP");
+    manager.socket.set_nonblocking(true).unwrap();
+    eventually("the socket is empty", || {
+        manager.socket.recv(&mut [0; 1024]).is_err()
+    });
+    manager.socket.set_nonblocking(false).unwrap();
+    manager
+        .socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    assert!(manager.socket.recv(&mut [0; 1024]).is_err());
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.signal("CONT");
+    assert_eq!(manager.next(), "WATCHDOG=1\n");
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+/// Starts the server as systemd does: with sockets as descriptors from 3 on.
+/// (`exec` keeps the process's number, which is part of it.)
+fn activate(sockets: &[TcpListener], arguments: &[&str]) -> Command {
+    use std::os::fd::AsRawFd;
+    let launcher = "\
+import os, sys
+fds = [os.dup(int(fd)) for fd in sys.argv[1].split(',')]
+fds = [os.dup2(fd, 40 + n, True) for n, fd in enumerate(fds)]
+for n, fd in enumerate(fds): os.dup2(fd, 3 + n, True)
+os.environ.update(LISTEN_FDS=str(len(fds)), LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+";
+    let serve = pushwheel(arguments);
+    let fds: Vec<String> = sockets.iter().map(|s| s.as_raw_fd().to_string()).collect();
+    let mut command = Command::new("python3");
+    command.args(["-c", launcher, &fds.join(",")]);
+    command.arg(serve.get_program()).args(serve.get_args());
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A listener that a child may inherit.
+fn inheritable() -> TcpListener {
+    let socket = socket2::Socket::from(TcpListener::bind("127.0.0.1:0").unwrap());
+    socket.set_cloexec(false).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_socket_of_systemds_is_served_in_place_of_the_address() {
+    let socket = inheritable();
+    let address = socket.local_addr().unwrap();
+    // Whoever connects before the server is there waits for it.
+    let mut early = Connection::open(address);
+    early.send("GET /health HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut server = Running::spawn(&mut activate(
+        &[socket],
+        &["serve", "--listen", "192.0.2.1:1"],
+    ));
+    assert_eq!(server.address(), address);
+    assert_eq!(early.answer().status, 200);
+    let mut stream = Subscriber::open(address, "/channels/a", &[]);
+    let answer = ask_over(&mut early, "POST", "/channels/a", &[TEXT], "x");
+    assert_eq!(answer.status, 200);
+    assert_eq!(stream.next().data, "x");
+    // A reload minds the address that it has.
+    server.signal("HUP");
+    drop(early);
+    server.signal("TERM");
+    stream.expect_end();
+    let told = server.complaints();
+    assert!(told.contains("reloaded the configuration"), "{told}");
+    assert_eq!(server.exit_code(), Some(0), "{told}");
+}
+
+#[test]
+fn one_socket_is_served_and_not_two() {
+    let sockets = [inheritable(), inheritable()];
+    let output = activate(&sockets, &["serve"]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("systemd gives 2 sockets"), "{told}");
+}
