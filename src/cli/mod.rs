@@ -6,6 +6,8 @@ use std::fmt;
 pub(crate) mod check;
 pub(crate) mod generate;
 mod http;
+pub(crate) mod mistake;
+mod numbers;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod settings;

@@ -2,7 +2,6 @@
 //! the configuration file too.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +12,7 @@ use super::access::AccessArguments;
 use super::limits::LimitArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
+pub(super) use crate::cli::numbers::whole;
 
 /// What stands for a flag that is given without a value.
 pub(super) const YES: &str = "true";
@@ -243,12 +243,6 @@ impl ChannelArguments {
         }
         options
     }
-}
-
-/// Reads a number of things.
-pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    let number = text.parse();
-    number.map_err(|_| "give a whole number, such as 1000".to_owned())
 }
 
 /// Reads so many events a second.

@@ -3,6 +3,7 @@
 mod access;
 mod arguments;
 mod limits;
+mod listening;
 mod proxies;
 mod state;
 
@@ -23,6 +24,7 @@ use signal_hook::iterator::Signals;
 use super::{Failure, Secret, settings};
 use arguments::KeyArguments;
 pub(crate) use arguments::{Arguments, ChannelRule};
+use listening::cannot_listen;
 use state::StateFile;
 
 /// How long streams and requests have to end after a signal.
@@ -133,12 +135,11 @@ pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>)
     Ok((config, addresses))
 }
 
-fn cannot_listen(listen: &str, error: &io::Error) -> Failure {
-    format!("cannot listen on {listen}: {error}. Choose another address with --listen")
-}
-
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let settings = Settings::resolve(&words)?;
+    for mistake in settings::strange_variables::<Arguments>() {
+        log::warn!("{mistake}");
+    }
     let (config, addresses) = configure(&settings)?;
     let arguments = &settings.arguments;
     let (mut state, server) = match &arguments.state {

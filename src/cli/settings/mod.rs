@@ -9,6 +9,7 @@
 //! A table `[[channel]]` has the keys that may differ from channel to channel,
 //! and its pattern; what it leaves out is as for all channels.
 
+pub(crate) mod environment;
 mod file;
 pub(crate) mod show;
 
@@ -81,6 +82,12 @@ impl<A: Args, R: Args> Settings<A, R> {
         let differing = args.filter(|arg| raw(&self.matches, arg) != raw(&other.matches, arg));
         differing.map(|arg| arg.get_id().to_string()).collect()
     }
+}
+
+/// What is wrong with the environment: variables that look like settings of
+/// `A` and are none.
+pub(crate) fn strange_variables<A: Args>() -> Vec<String> {
+    environment::mistakes(&command::<A>())
 }
 
 fn command<A: Args>() -> Command {
