@@ -25,6 +25,11 @@ fn tips(error: &clap::Error, words: &[OsString], is_set: impl Fn(&str) -> bool) 
         _ => None,
     });
     let mut tips = Vec::new();
+    let is_of = |command: &str| words.first().is_some_and(|word| word == command);
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    if is_of("pub") && error.kind() == ErrorKind::MissingRequiredArgument && words.len() > 1 {
+        tips.push("an event without a name is published by 'pub URL \"\" DATA'".to_owned());
+    }
     for flag in flags {
         // As in `--heartbeat <SECONDS>`, `--open[=<true|false>]`.
         let name = flag.split([' ', '=', '[']).next().unwrap_or_default();
@@ -36,11 +41,18 @@ fn tips(error: &clap::Error, words: &[OsString], is_set: impl Fn(&str) -> bool) 
         }
         let is_port = matches!(name, "-p" | "--port" | "--bind" | "--address" | "--addr");
         let is_place = flag.contains(':') || flag.parse::<u16>().is_ok();
-        let is_serve = words.first().is_some_and(|word| word == "serve");
-        let is_unknown = error.kind() == ErrorKind::UnknownArgument;
-        if is_serve && is_unknown && (is_port || is_place) {
-            tips.push("where to listen is said by '--listen 127.0.0.1:8080'".to_owned());
-        }
+        let tip = match flag {
+            _ if !is_unknown => continue,
+            "true" | "false" => "true or false stands behind a '=', as in '--open=true'",
+            _ if is_of("serve") && (is_port || is_place) => {
+                "where to listen is said by '--listen 127.0.0.1:8080'"
+            }
+            _ if is_of("config") && !flag.starts_with('-') => {
+                "a file is named by '--config FILE', and examined by '--check FILE'"
+            }
+            _ => continue,
+        };
+        tips.push(tip.to_owned());
     }
     tips
 }
@@ -87,5 +99,13 @@ mod tests {
             assert_eq!(told(words, ""), [tip], "{words:?}");
         }
         assert_eq!(told(&["serve", "--heartbeet"], ""), [""; 0]);
+    }
+
+    #[test]
+    fn what_stands_where_nothing_is_taken_is_told_where_it_belongs() {
+        let [tip] = &told(&["serve", "true"], "")[..] else {
+            panic!("there is one tip");
+        };
+        assert!(tip.contains("'--open=true'"), "{tip}");
     }
 }

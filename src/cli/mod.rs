@@ -4,6 +4,7 @@
 use std::fmt;
 
 pub(crate) mod check;
+mod files;
 pub(crate) mod generate;
 mod http;
 pub(crate) mod mistake;

@@ -128,7 +128,8 @@ fn follow(
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(STREAM_TYPE) {
         return Err(format!(
-            "{url} is no event stream but `{media_type}`: check the URL"
+            "{url} is no event stream but `{media_type}`: the URL of a channel is \
+             http://HOST:PORT/channels/NAME"
         ));
     }
     read(answer, reader)

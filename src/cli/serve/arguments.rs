@@ -1,6 +1,7 @@
 //! The settings of the server: flags, each an environment variable and a key of
 //! the configuration file too.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,7 +113,8 @@ pub(crate) struct KeyArguments {
         long,
         value_name = "NAME",
         env = "PUSHWHEEL_HOST",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = host
     )]
     pub(crate) host: Vec<String>,
 }
@@ -245,6 +247,19 @@ impl ChannelArguments {
     }
 }
 
+/// Reads a name that browsers ask for; not where to listen, which is what
+/// other servers' `--host` is.
+fn host(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Err(
+            "this is no name that a browser asks for: to be reached by others, give --listen \
+             0.0.0.0:8080"
+                .to_owned(),
+        ),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Reads so many events a second.
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
     match text.parse::<f64>() {
@@ -253,12 +268,27 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// What a stream says of itself, whatever is set.
+const OWN_HEADERS: [&str; 5] = [
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Date",
+    "Transfer-Encoding",
+];
+
 /// Reads a header that a stream can have.
 fn header(text: &str) -> Result<(String, String), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("give a name and a value, as `X-Robots-Tag: none`".to_owned());
     };
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+    if OWN_HEADERS
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(&name))
+    {
+        return Err("the server gives this header itself: leave it out".to_owned());
+    }
     let checked = ChannelOptions::new().header(&name, &value);
     checked.map_err(|error| error.to_string())?;
     Ok((name, value))

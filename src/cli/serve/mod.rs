@@ -21,7 +21,7 @@ use pushwheel::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Failure, Secret, settings};
+use super::{Failure, Secret, files, settings};
 use arguments::KeyArguments;
 pub(crate) use arguments::{Arguments, ChannelRule};
 use listening::cannot_listen;
@@ -47,10 +47,19 @@ pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 /// The key that was given as text or in a file.
 fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
     let (text, from) = match (text, file) {
-        (Some(Secret(text)), _) => (text.clone(), flag.to_owned()),
+        (Some(Secret(text)), _) => {
+            let variable = flag.trim_start_matches('-').replace('-', "_");
+            let variable = variable.to_uppercase();
+            (text.clone(), format!("{flag} (or PUSHWHEEL_{variable})"))
+        }
         (None, Some(file)) => {
-            let text = fs::read_to_string(file)
-                .map_err(|error| format!("cannot read {flag}-file {}: {error}", file.display()))?;
+            let text = fs::read_to_string(file).map_err(|error| {
+                let advice = files::advice(&error);
+                format!(
+                    "cannot read {flag}-file {}: {error}: {advice}",
+                    file.display()
+                )
+            })?;
             // Editors end a file with a line end, which is no part of the key.
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
             (text, format!("{flag}-file {}", file.display()))
