@@ -49,8 +49,14 @@ enum Command {
 fn main() -> ExitCode {
     cli::log::install();
     // What follows the subcommand, for those who read it once more.
-    let words = std::env::args_os().skip(2).collect();
-    let done = match Arguments::parse().command {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => cli::mistake::explained(error, &words).exit(),
+    };
+    // What follows the subcommand, for those who read it once more.
+    let words = words.into_iter().skip(1).collect();
+    let done = match command {
         Command::Serve(_) => cli::serve::run(words),
         Command::Config(arguments) => cli::settings::show::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
@@ -79,9 +85,27 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::settings::environment::OTHERS;
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_variable_of_another_subcommand_is_no_strange_one_to_the_server() {
+        let mut command = Arguments::command();
+        command.build();
+        let variables = |name: &str| -> Vec<_> {
+            let of = command.find_subcommand(name).expect("it is there");
+            of.get_arguments().filter_map(|arg| arg.get_env()).collect()
+        };
+        let settings = variables("serve");
+        for name in command.get_subcommands().map(clap::Command::get_name) {
+            for variable in variables(name) {
+                let is_other = OTHERS.iter().any(|other| variable == *other);
+                assert!(is_other || settings.contains(&variable), "{variable:?}");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Failure;
+use super::{Failure, files};
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
@@ -35,5 +35,8 @@ pub(crate) fn man(arguments: &Man, command: Command) -> Result<(), Failure> {
     let directory = &arguments.directory;
     let written =
         fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
-    written.map_err(|error| format!("cannot write to {}: {error}", directory.display()))
+    written.map_err(|error| {
+        let advice = files::advice(&error);
+        format!("cannot write to {}: {error}: {advice}", directory.display())
+    })
 }

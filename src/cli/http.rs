@@ -1,18 +1,25 @@
 //! What `sub`, `pub` and `check` share: the client, and what a server's
 //! refusal says.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::config::ConfigBuilder;
 use ureq::http::Response;
 use ureq::typestate::AgentScope;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Error};
 
 use super::Failure;
 
 /// How much of an answer that is no stream is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// How much of it is shown.
+const BEGINNING_CHARS_MAX: usize = 200;
+
+const NO_CHANNEL: &str = "there is nothing at this path: the URL of a channel is \
+                          http://HOST:PORT/channels/NAME, with no `/` in NAME";
 
 /// A client that gives answers of any status, and gives up on a server that
 /// is silent for `silence`.
@@ -46,7 +53,34 @@ pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> String {
     format!("{url}{mark}{name}={value}")
 }
 
-pub(super) fn read_answer(answer: &mut Response<Body>) -> Result<String, ureq::Error> {
+/// What to do about a server that cannot be asked.
+pub(super) fn advice(url: &str, error: &Error) -> &'static str {
+    let kind = match error {
+        Error::Io(error) => Some(error.kind()),
+        _ => None,
+    };
+    match error {
+        _ if kind == Some(ErrorKind::ConnectionRefused) => {
+            "nothing listens there: is the server running, and this its host and port?"
+        }
+        Error::HostNotFound => "check the spelling of its host",
+        // What the system says of a name has no kind of its own.
+        Error::Io(error) if error.to_string().contains("lookup") => {
+            "check the spelling of its host"
+        }
+        Error::BadUri(_) | Error::Http(_) => {
+            "percent-encode what a URL cannot have (%20 for a space), and take line breaks out \
+             of keys and ids"
+        }
+        Error::Timeout(_) => "the host is silent: check the address, and what is on the way to it",
+        _ if url.starts_with("https://") => {
+            "where the server speaks no TLS, as `pushwheel serve` by itself, ask by http://"
+        }
+        _ => "check the URL",
+    }
+}
+
+pub(super) fn read_answer(answer: &mut Response<Body>) -> Result<String, Error> {
     let body = answer.body_mut().with_config();
     body.limit(ANSWER_BYTES_MAX).read_to_string()
 }
@@ -56,8 +90,24 @@ pub(super) fn refusal(status: u16, body: &str) -> Failure {
     let error: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |name| error["error"][name].as_str();
     match (text("code"), text("message")) {
+        (Some("not_found"), Some(_)) => {
+            format!("{NO_CHANNEL} ({status} not_found)")
+        }
         (Some(code), Some(message)) => format!("{message} ({status} {code})"),
-        _ => format!("the server answered {status}: {}", body.trim()),
+        _ => format!(
+            "the server answered {status}, and not as pushwheel does: check the URL. It said: {}",
+            beginning(body)
+        ),
+    }
+}
+
+/// What begins a text, in one line: a proxy's page may be long.
+fn beginning(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(BEGINNING_CHARS_MAX) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
     }
 }
 
@@ -79,10 +129,9 @@ mod tests {
     fn a_refusal_is_the_servers_message() {
         let body = r#"{"error": {"code": "gone", "message": "it is gone: do x"}}"#;
         assert_eq!(refusal(404, body), "it is gone: do x (404 gone)");
-        assert_eq!(
-            refusal(502, "bad gateway\n"),
-            "the server answered 502: bad gateway"
-        );
+        let page = refusal(502, "<h1>bad\n gateway</h1>\n");
+        assert!(page.ends_with("It said: <h1>bad gateway</h1>"), "{page}");
+        assert!(refusal(502, &"ä".repeat(300)).ends_with("ä …"));
     }
 
     #[test]

@@ -4,9 +4,12 @@
 use std::fmt;
 
 pub(crate) mod check;
+mod files;
 pub(crate) mod generate;
 mod http;
 pub(crate) mod log;
+pub(crate) mod mistake;
+mod numbers;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod settings;

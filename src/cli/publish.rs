@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     id: Option<String>,
 
     /// After how long a browser that loses its stream is to come back.
-    #[arg(long, value_name = "MILLISECONDS")]
+    #[arg(long, value_name = "MILLISECONDS", value_parser = super::numbers::whole::<u64>)]
     retry: Option<u64>,
 
     /// The key, or the token, that the server wants for publishing.
@@ -73,7 +73,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let body = message.to_json();
 
-    let failed = |error: ureq::Error| format!("cannot publish to {url}: {error}");
+    let failed = |error: ureq::Error| {
+        let advice = http::advice(&url, &error);
+        format!("cannot publish to {url}: {error}: {advice}")
+    };
     let mut request = http::agent(Duration::from_secs(30))
         .post(&url)
         .header("Content-Type", "application/json");

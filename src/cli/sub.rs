@@ -34,6 +34,7 @@ pub(crate) struct Arguments {
 
     /// Begin with the last N events of the history.
     #[arg(long, value_name = "N", conflicts_with = "last_event_id")]
+    #[arg(value_parser = super::numbers::whole::<usize>)]
     last: Option<usize>,
 
     /// The token, or the key, that the server wants for subscribing.
@@ -99,11 +100,13 @@ fn follow(
     let mut answer = match request.call() {
         Ok(answer) => answer,
         Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
-            return Err(format!("cannot ask for {url}: {error}"));
+            let advice = http::advice(url, &error);
+            return Err(format!("cannot ask for {url}: {error}: {advice}"));
         }
         Err(error) => {
-            let (why, after) = (format!("{url} is out of reach: {error}"), None);
-            return Ok(Next::Return { why, after });
+            let advice = http::advice(url, &error);
+            let why = format!("{url} is out of reach: {error}: {advice}");
+            return Ok(Next::Return { why, after: None });
         }
     };
     match answer.status().as_u16() {
@@ -125,7 +128,8 @@ fn follow(
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(STREAM_TYPE) {
         return Err(format!(
-            "{url} is no event stream but `{media_type}`: check the URL"
+            "{url} is no event stream but `{media_type}`: the URL of a channel is \
+             http://HOST:PORT/channels/NAME"
         ));
     }
     read(answer, reader)

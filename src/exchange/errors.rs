@@ -17,7 +17,11 @@ impl IntoResponse for ClientIdError {
 impl IntoResponse for HeaderError {
     fn into_response(self) -> Response {
         log::error!("a handler made an impossible header: {self}");
-        Response::error(500, "internal_error", "the answer could not be written")
+        Response::error(
+            500,
+            "internal_error",
+            "the answer could not be written: the server's log says why",
+        )
     }
 }
 

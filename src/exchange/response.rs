@@ -90,7 +90,11 @@ impl Response {
             Ok(body) => Response::typed("application/json", body),
             Err(error) => {
                 log::error!("an answer cannot be written as JSON: {error}");
-                Response::error(500, "internal_error", "the answer could not be written")
+                Response::error(
+                    500,
+                    "internal_error",
+                    "the answer could not be written: the server's log says why",
+                )
             }
         }
     }

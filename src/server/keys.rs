@@ -32,7 +32,10 @@ pub struct KeyError;
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key is one or more visible ASCII characters without spaces: choose another")
+        f.write_str(
+            "a key is one or more visible ASCII characters without spaces: choose another, such \
+             as `openssl rand -hex 32` prints",
+        )
     }
 }
 

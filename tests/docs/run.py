@@ -9,8 +9,9 @@ A fence says behind its language what holds:
     ```toml config            `pushwheel config --check` takes it as a file
     ```html page=news         it is opened in Chromium and shows what is published
 
-A fence that says nothing is not run. PUSHWHEEL_BIN names the program. Ends with
-"docs: N passed, N failed".
+A fence that says nothing is not run. Links, flags and variables that the pages
+name have to be there. PUSHWHEEL_BIN names the program. Ends with "docs: N passed,
+N failed".
 """
 
 import http.client
@@ -41,12 +42,16 @@ RUNNERS = {
 }
 
 
+def clean_environment():
+    """Without the variables that are this script's, or a setting of whoever runs it."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PUSHWHEEL_")}
+
+
 class Server:
     """The server on a free port, in a directory of its own."""
 
     def __init__(self, directory):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PUSHWHEEL_")}
-        environment["PUSHWHEEL_LOG"] = "warn"
+        environment = {**clean_environment(), "PUSHWHEEL_LOG": "warn"}
         self.process = subprocess.Popen(
             [BIN, "serve", "--listen", "127.0.0.1:0"],
             stdout=subprocess.PIPE, text=True, env=environment, cwd=directory,
@@ -144,7 +149,8 @@ class Snippet:
         text = re.sub(r'"(/etc/[^"]*)"', lambda m: f'"{self.stand_in(m[1], directory)}"', self.text)
         (Path(directory) / "p.toml").write_text(text)
         done = subprocess.run(
-            [BIN, "config", "--check", "p.toml"], cwd=directory, capture_output=True, text=True
+            [BIN, "config", "--check", "p.toml"],
+            cwd=directory, capture_output=True, text=True, env=clean_environment(),
         )
         assert done.returncode == 0, done.stderr
 
@@ -177,10 +183,57 @@ def snippets():
             yield Snippet(page.name, line, language, wish.strip(), body)
 
 
+def pages():
+    return [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def helps(*command):
+    """What each subcommand's help says, and its subcommands', by their words."""
+    done = subprocess.run(
+        [BIN, *command, "--help"], capture_output=True, text=True, env=clean_environment(), check=True
+    )
+    yield command, done.stdout
+    listed = re.search(r"^Commands:\n(.*?)\n\n", done.stdout, re.M | re.S)
+    for name in re.findall(r"^  (\w+)", listed[1], re.M) if listed else []:
+        if name != "help":
+            yield from helps(*command, name)
+
+
+def spans(text):
+    """What stands in backticks, and each line of a fence."""
+    for fence in re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.M | re.S):
+        yield from fence.replace("\\\n", " ").splitlines()
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
+
+
+def unknown_names():
+    """Flags and variables that the pages name and no subcommand has."""
+    said = dict(helps())
+    flags = {command: set(re.findall(r"^ +(?:-\w, )?(--[a-z][a-z-]*)", text, re.M)) for command, text in said.items()}
+    variables = {"PUSHWHEEL_LOG", *re.findall(r"\[env:\s+(PUSHWHEEL_\w+)", "".join(said.values()))}
+    assert "--listen" in flags[("serve",)] and "PUSHWHEEL_LISTEN" in variables, flags
+    for page in pages():
+        text = page.read_text()
+        for span in spans(text):
+            # A subcommand's own flags where one is named, and else anybody's.
+            # What stands behind a `--` is for another program, or another start of this.
+            span = re.split(r"\s--\s", span)[0]
+            words = re.match(r"(?:\S+=\S+ )*pushwheel((?: [a-z]+)+)", span)
+            if not words and not span.startswith("--"):
+                continue
+            words = tuple(words[1].split()) if words else ()
+            its = next((flags[words[:n]] for n in (2, 1) if words[:n] in flags and words[:n]), None)
+            there = its or set().union(*flags.values())
+            for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)) - there:
+                yield f"{page.relative_to(ROOT)}: {flag}: {span}"
+        for variable in set(re.findall(r"PUSHWHEEL_[A-Z_]*[A-Z]", text)) - variables:
+            yield f"{page.relative_to(ROOT)}: {variable}"
+
+
 def broken_links():
     """Links within the tree that lead nowhere, also to headings."""
-    pages = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
-    for page in pages:
+    for page in pages():
         text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             if re.match(r"[a-z]+:", link):
@@ -202,8 +255,11 @@ def main():
     broken = list(broken_links())
     for link in broken:
         print(f"docs: FAILED: the link leads nowhere: {link}")
-    failed += len(broken)
-    passed += not broken
+    unknown = list(unknown_names())
+    for name in unknown:
+        print(f"docs: FAILED: the program has no such name: {name}")
+    failed += len(broken) + len(unknown)
+    passed += (not broken) + (not unknown)
     # One directory a page, so that a snippet finds what one before it has made.
     directories = {}
     for snippet in snippets():

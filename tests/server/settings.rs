@@ -154,6 +154,10 @@ lag_policy = \"skipp\"
 
 [[channel]]
 history_events = 3
+
+[[channel]]
+pattern = \"a\"
+listen = \"127.0.0.1:0\"
 ",
     );
     let output = run(&["config", "--check", &file]);
@@ -166,7 +170,8 @@ history_events = 3
         "p.toml:8: there is no setting `histroy_events`: did you mean `history_events`?",
         "p.toml:9: invalid value 'skipp' for '--lag-policy <POLICY>' \
          [possible values: disconnect, skip, conflate]",
-        "p.toml:11: the following required arguments were not provided: --pattern <PATTERN>",
+        "p.toml:11: this needs a pattern, as pattern = \"log.*\"",
+        "p.toml:16: `listen` is the server's, not a pattern's: put it above [[channel]]",
     ];
     assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
     for (line, wanted) in lines.iter().zip(wanted) {
@@ -193,6 +198,70 @@ fn a_check_finds_what_only_the_whole_shows() {
         complaint(&output)[0].contains("cannot be used with"),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_server() {
+    let told = "the variable PUSHWHEEL_HEARTBEET is no setting, and nothing reads it: \
+                did you mean PUSHWHEEL_HEARTBEAT?";
+    let scratch = Scratch::new("variable");
+    let file = scratch.write("p.toml", "histroy_events = 1\n");
+    let with = |arguments: &[&str]| {
+        let mut command = pushwheel(arguments);
+        command.env("PUSHWHEEL_HEARTBEET", "s3cret");
+        command
+    };
+    let output = with(&["config", "--check"]).output().unwrap();
+    assert_eq!(complaint(&output), [format!("pushwheel: {told}")]);
+    // Beside what is wrong with the file.
+    let output = with(&["config", "--check", &file]).output().unwrap();
+    let lines = complaint(&output);
+    assert!(lines[0].contains("did you mean `history_events`?"));
+    assert_eq!(lines[1..], [told]);
+
+    let mut server = Running::spawn(&mut with(&["serve", "--listen", "127.0.0.1:0"]));
+    let address = server.address();
+    assert_eq!(head(address, "/channels/a").status, 200);
+    server.signal("TERM");
+    let said = server.complaints();
+    assert!(said.contains("WARN") && said.contains(told), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn a_value_that_cannot_be_is_told_with_the_variable_it_came_from() {
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    let output = command.env("PUSHWHEEL_HEARTBEAT", "15s").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("without a unit"), "{said}");
+    let tip = "tip: '--heartbeat' is set by the variable PUSHWHEEL_HEARTBEAT";
+    assert!(said.contains(tip), "{said}");
+}
+
+#[test]
+fn other_servers_flags_are_told_with_ours() {
+    for (arguments, told) in [
+        (
+            &["serve", "--port", "8080"][..],
+            "'--listen 127.0.0.1:8080'",
+        ),
+        (&["serve", "--host", "0.0.0.0"], "--listen 0.0.0.0:8080"),
+        (&["serve", "--listen", "8080"], "--listen 127.0.0.1:8080"),
+        (&["serve", "--header", "content-type: a/b"], "leave it out"),
+        (&["serve", "--state", "/"], "name a file in it"),
+        (
+            &["pub", "http://127.0.0.1:1/channels/a", "x"],
+            "'pub URL \"\" DATA'",
+        ),
+        (&["config", "p.toml"], "'--check FILE'"),
+    ] {
+        let output = run(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        // clap breaks its lines.
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(told), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

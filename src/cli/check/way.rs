@@ -1,13 +1,15 @@
 //! The way to a stream: redirects, its status, and what other requests than a
 //! browser's are answered.
 
+use std::io::ErrorKind;
+
 use ureq::http::Version;
 use ureq::{Error, Timeout};
 
 use super::finding::{Finding, Report};
 use super::head;
 use super::visit::{Seen, Tap, Visitor};
-use crate::cli::Failure;
+use crate::cli::{Failure, http};
 
 /// How many redirects are followed; browsers follow 20.
 const REDIRECTS_MAX: usize = 10;
@@ -62,14 +64,17 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Optio
 
 fn unreachable(url: &str, error: &Error) -> Failure {
     let hint = match error {
-        Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(_) => "",
-        _ if url.starts_with("https://") => {
-            " (if its certificate is not the web's, give --cacert FILE or --insecure; if it has \
-             none, ask by http)"
+        Error::BadUri(_) | Error::Http(_) | Error::HostNotFound | Error::Timeout(_) => {
+            http::advice(url, error)
         }
-        _ => "",
+        Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => http::advice(url, error),
+        _ if url.starts_with("https://") => {
+            "if its certificate is not the web's, give --cacert FILE or --insecure; if it has \
+             none, ask by http"
+        }
+        _ => http::advice(url, error),
     };
-    format!("{url} cannot be looked at: {error}{hint}")
+    format!("{url} cannot be looked at: {error}: {hint}")
 }
 
 /// Where a redirect leads, from the URL that gave it.

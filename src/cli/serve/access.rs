@@ -9,7 +9,7 @@ use pushwheel::Rate;
 use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
 
 use super::arguments::YES;
-use crate::cli::{Failure, Secret};
+use crate::cli::{Failure, Secret, files};
 
 /// What tokens are verified with, and where they are looked for.
 #[derive(Debug, Args)]
@@ -231,7 +231,10 @@ fn read(flag: &str, file: &Path) -> Result<(String, String), Failure> {
     let from = format!("{flag} {}", file.display());
     match fs::read_to_string(file) {
         Ok(text) => Ok((from, text)),
-        Err(error) => Err(format!("cannot read {from}: {error}")),
+        Err(error) => {
+            let advice = files::advice(&error);
+            Err(format!("cannot read {from}: {error}: {advice}"))
+        }
     }
 }
 

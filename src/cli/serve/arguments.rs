@@ -1,8 +1,8 @@
 //! The settings of the server: flags, each an environment variable and a key of
 //! the configuration file too.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +15,7 @@ use super::limits::LimitArguments;
 use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
+pub(super) use crate::cli::numbers::whole;
 
 /// What stands for a flag that is given without a value.
 pub(super) const YES: &str = "true";
@@ -120,7 +121,8 @@ pub(crate) struct KeyArguments {
         long,
         value_name = "NAME",
         env = "PUSHWHEEL_HOST",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = host
     )]
     pub(crate) host: Vec<String>,
 }
@@ -253,10 +255,17 @@ impl ChannelArguments {
     }
 }
 
-/// Reads a number of things.
-pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    let number = text.parse();
-    number.map_err(|_| "give a whole number, such as 1000".to_owned())
+/// Reads a name that browsers ask for; not where to listen, which is what
+/// other servers' `--host` is.
+fn host(text: &str) -> Result<String, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Err(
+            "this is no name that a browser asks for: to be reached by others, give --listen \
+             0.0.0.0:8080"
+                .to_owned(),
+        ),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// Reads so many events a second.
@@ -267,12 +276,27 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// What a stream says of itself, whatever is set.
+const OWN_HEADERS: [&str; 5] = [
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Date",
+    "Transfer-Encoding",
+];
+
 /// Reads a header that a stream can have.
 fn header(text: &str) -> Result<(String, String), String> {
     let Some((name, value)) = text.split_once(':') else {
         return Err("give a name and a value, as `X-Robots-Tag: none`".to_owned());
     };
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+    if OWN_HEADERS
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(&name))
+    {
+        return Err("the server gives this header itself: leave it out".to_owned());
+    }
     let checked = ChannelOptions::new().header(&name, &value);
     checked.map_err(|error| error.to_string())?;
     Ok((name, value))

@@ -7,6 +7,7 @@ use pushwheel::Limits;
 use pushwheel::server::{self, Config};
 
 use super::arguments::whole;
+use crate::cli::numbers::from_one;
 
 /// See [`Limits`], whose fields they are.
 #[derive(Debug, Args)]
@@ -53,22 +54,22 @@ pub(crate) struct LimitArguments {
     /// How long a client may take for a request's head, and between the parts
     /// of its body.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    #[arg(env = "PUSHWHEEL_HEAD_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    #[arg(env = "PUSHWHEEL_HEAD_TIMEOUT", value_parser = from_one::<u64>)]
     head_timeout: u64,
 
     /// How long a client may take for a body in all.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = from_one::<u64>)]
     body_timeout: u64,
 
     /// How long a connection may be idle between requests.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = from_one::<u64>)]
     idle_timeout: u64,
 
     /// How long a client may take nothing of what is written to it.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = value_parser!(u64).range(1..))]
+    #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = from_one::<u64>)]
     stall_timeout: u64,
 
     /// How old a stream may become; then it ends, and its client comes back
@@ -82,13 +83,13 @@ pub(crate) struct LimitArguments {
     /// was written to it; 16384 or 32768 where there are very many [default:
     /// the system's].
     #[arg(long, value_name = "BYTES")]
-    #[arg(env = "PUSHWHEEL_SEND_BUFFER", value_parser = value_parser!(u32).range(1..))]
+    #[arg(env = "PUSHWHEEL_SEND_BUFFER", value_parser = from_one::<u32>)]
     send_buffer: Option<u32>,
 
     /// How many bytes the kernel holds for each client that sends more than is
     /// read; not less than 16384 [default: the system's].
     #[arg(long, value_name = "BYTES")]
-    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER", value_parser = value_parser!(u32).range(1..))]
+    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER", value_parser = from_one::<u32>)]
     receive_buffer: Option<u32>,
 }
 

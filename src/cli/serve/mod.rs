@@ -4,6 +4,7 @@ mod access;
 mod arguments;
 mod ending;
 mod limits;
+mod listening;
 mod observing;
 mod proxies;
 mod state;
@@ -25,9 +26,10 @@ use pushwheel::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Failure, Secret, log as cli_log, settings};
+use super::{Failure, Secret, files, log as cli_log, settings};
 use arguments::KeyArguments;
 pub(crate) use arguments::{Arguments, ChannelRule};
+use listening::cannot_listen;
 use state::StateFile;
 
 /// What takes effect only at the next start.
@@ -47,10 +49,19 @@ pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 /// The key that was given as text or in a file.
 fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
     let (text, from) = match (text, file) {
-        (Some(Secret(text)), _) => (text.clone(), flag.to_owned()),
+        (Some(Secret(text)), _) => {
+            let variable = flag.trim_start_matches('-').replace('-', "_");
+            let variable = variable.to_uppercase();
+            (text.clone(), format!("{flag} (or PUSHWHEEL_{variable})"))
+        }
         (None, Some(file)) => {
-            let text = fs::read_to_string(file)
-                .map_err(|error| format!("cannot read {flag}-file {}: {error}", file.display()))?;
+            let text = fs::read_to_string(file).map_err(|error| {
+                let advice = files::advice(&error);
+                format!(
+                    "cannot read {flag}-file {}: {error}: {advice}",
+                    file.display()
+                )
+            })?;
             // Editors end a file with a line end, which is no part of the key.
             let text = text.trim_end_matches(['\r', '\n']).to_owned();
             (text, format!("{flag}-file {}", file.display()))
@@ -145,14 +156,13 @@ fn configure_on(
     Ok((config, addresses))
 }
 
-fn cannot_listen(listen: &str, error: &io::Error) -> Failure {
-    format!("cannot listen on {listen}: {error}. Choose another address with --listen")
-}
-
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let settings = Settings::resolve(&words)?;
     let arguments = &settings.arguments;
     arguments.logs.apply()?;
+    for mistake in settings::strange_variables::<Arguments>() {
+        log::warn!("{mistake}");
+    }
     let listener = systemd::listener()?;
     let given = listener.as_ref().map(TcpListener::local_addr).transpose();
     let given = given.map_err(|error| format!("the socket of systemd has no address: {error}"))?;

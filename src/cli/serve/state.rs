@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use pushwheel::ChannelManager;
 use pushwheel::server::{Config, Server};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, files};
 
 /// A state file that was read, or found not to be there.
 #[derive(Debug)]
@@ -42,6 +42,10 @@ impl StateFile {
                  It is left as it is: move it away, or start without --state"
             )
         };
+        if path.is_dir() {
+            let path = path.display();
+            return Err(format!("--state {path} is a directory: name a file in it"));
+        }
         let (is_there, server) = match File::open(path) {
             Ok(file) => {
                 let server = config.restored_server(file);
@@ -125,6 +129,7 @@ impl StateFile {
 
     fn unwritable(&self, error: &io::Error) -> Failure {
         let path = self.path.display();
-        format!("the state cannot be saved to {path}: {error}. Choose another file with --state")
+        let advice = files::advice(error);
+        format!("the state cannot be saved to {path}: {error}: {advice} (--state FILE)")
     }
 }

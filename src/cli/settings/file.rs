@@ -10,10 +10,13 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::super::Failure;
+use super::super::{Failure, files};
 
 /// The table that is there once for each pattern.
 pub(super) const RULES: &str = "channel";
+
+/// What a line of TOML looks like, for whoever knows another notation.
+const FORM: &str = "write KEY = VALUE, and texts in quotes, as listen = \"127.0.0.1:8080\"";
 
 /// Where something is said.
 #[derive(Clone, Debug)]
@@ -56,10 +59,8 @@ pub(super) struct Document {
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Document, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
-        format!(
-            "cannot read the configuration file {}: {error}",
-            path.display()
-        )
+        let (path, advice) = (path.display(), files::advice(&error));
+        format!("cannot read the configuration file {path}: {error}: {advice}")
     })?;
     parse(&path.display().to_string(), &text)
 }
@@ -71,7 +72,10 @@ fn parse(file: &str, text: &str) -> Result<Document, Failure> {
     };
     let table = DeTable::parse(text).map_err(|error| {
         let place = lines.place(error.span().map_or(0, |span| span.start));
-        format!("{place}: {}", error.message())
+        match error.message() {
+            "duplicate key" => format!("{place}: this key is there twice: take one out"),
+            message => format!("{place}: {message}: {FORM}"),
+        }
     })?;
     let mut document = Document::default();
     for (key, value) in in_order(table.get_ref()) {
@@ -153,9 +157,19 @@ fn entry(key: &str, value: &DeValue<'_>, place: Place) -> Result<Entry, Failure>
         }
         value => text_of(value).map(|text| vec![text]),
     };
+    let is_table = match value {
+        DeValue::Array(values) => values.iter().any(|value| value.get_ref().is_table()),
+        value => value.is_table(),
+    };
+    if is_table {
+        return Err(format!(
+            "{place}: there is no table `{key}`, only [[{RULES}]], one for each pattern: \
+             other settings stand in none, above it"
+        ));
+    }
     let Some(values) = values else {
         return Err(format!(
-            "{place}: `{key}` is a text, a number, true or false, or an array of these"
+            "{place}: `{key}` is a text, a number such as 16, true or false, or an array of these"
         ));
     };
     Ok(Entry {
@@ -248,8 +262,12 @@ history_events = 5_000
     fn what_cannot_be_read_is_told_with_its_line() {
         for (text, told) in [
             ("a = 1\nb = \n", "p.toml:2: "),
-            ("a = 1\na = 2\n", "p.toml:2: "),
-            ("\na = { b = 1 }\n", "p.toml:2: `a` is a text, a number"),
+            ("a = 1\na = 2\n", "p.toml:2: this key is there twice"),
+            ("\na = { b = 1 }\n", "p.toml:2: there is no table `a`, only"),
+            (
+                "[[channels]]\n",
+                "p.toml:1: there is no table `channels`, only",
+            ),
             ("a = 1979-05-27\n", "p.toml:1: `a` is a text, a number"),
             ("[channel]\n", "p.toml:1: write [[channel]]"),
             ("channel = [1]\n", "p.toml:1: give a table with a pattern"),

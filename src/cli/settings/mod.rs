@@ -9,6 +9,7 @@
 //! A table `[[channel]]` has the keys that may differ from channel to channel,
 //! and its pattern; what it leaves out is as for all channels.
 
+pub(crate) mod environment;
 mod file;
 pub(crate) mod show;
 
@@ -19,11 +20,11 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
 
 use super::Failure;
-use file::{Document, Entry, Place, RuleEntries};
+use file::{Document, Entry, Place, RULES, RuleEntries};
 
 /// The flag that names the file.
 const FILE: &str = "config";
-const NO_KEYS: [&str; 4] = [FILE, show::CHECK, "help", file::RULES];
+const NO_KEYS: [&str; 4] = [FILE, show::CHECK, "help", RULES];
 
 /// How much alike two keys have to be for one to be meant by the other.
 const LIKENESS: f64 = 0.8;
@@ -81,6 +82,12 @@ impl<A: Args, R: Args> Settings<A, R> {
         let differing = args.filter(|arg| raw(&self.matches, arg) != raw(&other.matches, arg));
         differing.map(|arg| arg.get_id().to_string()).collect()
     }
+}
+
+/// What is wrong with the environment: variables that look like settings of
+/// `A` and are none.
+pub(crate) fn strange_variables<A: Args>() -> Vec<String> {
+    environment::mistakes(&command::<A>())
 }
 
 fn command<A: Args>() -> Command {
@@ -167,7 +174,7 @@ fn rules_of<R: Args>(
     in_file: Vec<RuleEntries>,
     mistakes: &mut Vec<String>,
 ) -> Result<Vec<R>, Failure> {
-    let given = matches.get_many::<String>(file::RULES);
+    let given = matches.get_many::<String>(RULES);
     let rules = match given {
         Some(texts) => {
             let texts = texts.map(|text| file::parse_flag("--channel", text));
@@ -191,7 +198,11 @@ fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failu
     let mut words = Vec::new();
     let mut mistakes = Vec::new();
     for entry in &rule.entries {
+        let (key, place) = (&entry.key, &entry.place);
         match check(&command, entry) {
+            Err(_) if is_for_all_alone(for_all, &command, key) => mistakes.push(format!(
+                "{place}: `{key}` is the server's, not a pattern's: put it above [[{RULES}]]"
+            )),
             Ok(arg) => words.extend(words_of(arg, &entry.values)),
             Err(mistake) => mistakes.push(mistake),
         }
@@ -199,12 +210,22 @@ fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failu
     if !mistakes.is_empty() {
         return Err(mistakes.join("\n"));
     }
+    if !rule.entries.iter().any(|entry| entry.key == "pattern") {
+        let message = "this needs a pattern, as pattern = \"log.*\"";
+        return Err(at(&rule.place, message));
+    }
     let is_said = |arg: &&Arg| rule.entries.iter().any(|entry| arg.get_id() == &*entry.key);
     for arg in command.get_arguments().filter(|arg| !is_said(arg)) {
         words.extend(words_of(arg, &raw(for_all, arg)));
     }
     let matches = read(&command, &words).map_err(|error| at(&rule.place, &error))?;
     R::from_arg_matches(&matches).map_err(|error| at(&rule.place, &told(error)))
+}
+
+/// Whether a key may stand in the file, but in no table.
+fn is_for_all_alone(for_all: &ArgMatches, rule: &Command, key: &str) -> bool {
+    let is_rules = rule.get_arguments().any(|arg| arg.get_id() == key);
+    !is_rules && !NO_KEYS.contains(&key) && for_all.try_contains_id(key).is_ok()
 }
 
 fn at(place: &Place, message: &str) -> Failure {

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args};
 
 use super::super::{Failure, serve};
-use super::{command, is_key, raw};
+use super::{command, is_key, raw, strange_variables};
 
 /// The flag that asks for a check alone.
 pub(super) const CHECK: &str = "check";
@@ -34,8 +34,19 @@ pub(crate) fn run(arguments: &Arguments, mut words: Vec<OsString>) -> Result<(),
         word.push(file);
         words.push(word);
     }
-    let settings = serve::Settings::resolve(&words)?;
-    serve::configure(&settings)?;
+    let read = serve::Settings::resolve(&words)
+        .and_then(|settings| serve::configure(&settings).map(|_| settings));
+    let strange = strange_variables::<serve::Arguments>();
+    let settings = match (read, strange.is_empty()) {
+        (Ok(settings), true) => settings,
+        // To print them is no check: the server would start with them.
+        (Ok(settings), false) if arguments.check.is_none() => {
+            strange.iter().for_each(|mistake| log::warn!("{mistake}"));
+            settings
+        }
+        (Ok(_), false) => return Err(strange.join("\n")),
+        (Err(failure), _) => return Err([vec![failure], strange].concat().join("\n")),
+    };
     let text = match arguments.check {
         Some(_) => "the settings are right\n".to_owned(),
         None => print(&settings),

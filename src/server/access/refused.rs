@@ -93,13 +93,19 @@ impl Refused {
                 return format!("{needed}: send Authorization: Bearer {what}");
             }
             Refused::KeyWrong { needed } => {
-                return format!("{needed}, and the key that was sent is none");
+                return format!(
+                    "{needed}, and the key that was sent is another: send the one that the server \
+                     was started with"
+                );
             }
             Refused::TokenInvalid { why } => {
                 return format!("the token is not accepted, {why}: get another");
             }
             Refused::Channel { name: Some(name) } => {
-                return format!("the token or ticket does not list the channel `{name}`");
+                return format!(
+                    "the token or ticket does not list the channel `{name}` for this: get one \
+                     that does"
+                );
             }
             Refused::Channel { name: None } => {
                 "this is for every channel: it needs a key, or a token that lists `*`"
@@ -112,7 +118,10 @@ impl Refused {
                 "the token's `aud` is not for this server: get one that is, or start the server \
                  with --token-audience"
             }
-            Refused::TokenIssuer => "the token's `iss` is not one of those that are believed here",
+            Refused::TokenIssuer => {
+                "the token's `iss` is not one of those that are believed here: get one that is, \
+                 or start the server with --token-issuer"
+            }
             Refused::TooManyForged { .. } => {
                 "too many forged tokens came from this address: come again later"
             }

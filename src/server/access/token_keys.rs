@@ -135,7 +135,8 @@ impl TokenKeys {
         match keys.is_empty() {
             false => Ok(TokenKeys { keys }),
             true => Err(error(
-                "there is no key here for HS256, RS256, ES256 or EdDSA signatures",
+                "there is no key here for HS256, RS256, ES256 or EdDSA signatures: give the key set of \
+                 whoever signs the tokens",
             )),
         }
     }
