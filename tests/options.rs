@@ -123,3 +123,16 @@ fn channels_are_made_and_changed_by_their_names() {
     assert_eq!(stats.history_events, 2);
     assert_eq!((kept("log.b"), kept("news")), (2, 0));
 }
+
+#[test]
+fn the_longest_heartbeat_is_never_and_harms_nobody() {
+    let longest = || ChannelOptions::new().heartbeat(Duration::MAX);
+    let (served, news) = Served::channel(longest());
+    let mut clients: Vec<_> = (0..3).map(|_| served.subscribe("/stream")).collect();
+    news.set_options(ChannelOptions::new());
+    news.set_options(longest());
+    news.broadcast(Event::message("here")).unwrap();
+    for client in &mut clients {
+        assert_eq!(told(&[client.next()]), ["here"]);
+    }
+}

@@ -101,7 +101,8 @@ impl<N: Net> Reactor<N> {
     /// were written to together do not stay together.
     fn heartbeat_ticks(&self, key: u32) -> Option<u64> {
         let feed = self.feeds.get(self.connections.stream(key).feed);
-        let ticks = as_ms(feed.options.heartbeat?) / TICK_MS;
+        // What is beyond the wheel's reach, eight years, is as good as never.
+        let ticks = (as_ms(feed.options.heartbeat?) / TICK_MS).min(u64::from(u32::MAX));
         let spread = (u64::from(key.wrapping_mul(0x9e37_79b9)) * (ticks / 4)) >> 32;
         Some((ticks - spread).max(1))
     }
