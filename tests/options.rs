@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use common::{Served, told};
@@ -122,6 +124,31 @@ fn channels_are_made_and_changed_by_their_names() {
     let stats = channels.get("log.a").unwrap().stats().unwrap();
     assert_eq!(stats.history_events, 2);
     assert_eq!((kept("log.b"), kept("news")), (2, 0));
+}
+
+#[test]
+fn a_channel_that_is_made_while_the_options_change_has_the_last_ones() {
+    let (asked, was_asked) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = Mutex::new(may_go_on);
+    let slow = move |_: &str| {
+        asked.send(()).unwrap();
+        may_go_on.lock().unwrap().recv().unwrap();
+        ChannelOptions::new()
+    };
+    let channels = ChannelManager::builder().options_by_name(slow).build();
+    let made = thread::scope(|scope| {
+        let maker = scope.spawn(|| channels.get_or_create("news").unwrap());
+        was_asked.recv().unwrap();
+        let two = |_: &str| ChannelOptions::new().history(History::events(2));
+        channels.set_options_by_name(two);
+        go_on.send(()).unwrap();
+        maker.join().unwrap()
+    });
+    for _ in 0..3 {
+        made.broadcast(Event::message("x")).unwrap();
+    }
+    assert_eq!(made.stats().unwrap().history_events, 2);
 }
 
 #[test]

@@ -8,17 +8,36 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::channel::Channel;
+use super::manager::ChannelError;
 use super::options::{ChannelOptions, LagPolicy, OptionsByName};
 use super::state::State;
 use super::{ChannelKey, Hub, Wake};
 
 impl Hub {
-    /// What a channel of this name is made with when nobody says otherwise.
-    pub(crate) fn options_for(&self, name: &str) -> ChannelOptions {
+    /// Opens a channel with what its name says, as
+    /// [`ChannelManager::get_or_create`](super::manager::ChannelManager::get_or_create)
+    /// does.
+    ///
+    /// Whoever changes what names say finds the channels that there are. One that
+    /// is being made is not among them: so its maker looks again when it is.
+    pub(crate) fn open_by_name(self: &Arc<Self>, name: &str) -> Result<Channel, ChannelError> {
+        let mut by_name = self.options_by_name();
+        let channel = self.open(name, Arc::new(by_name.of(name)))?;
+        loop {
+            let current = self.options_by_name();
+            if current.is_same(&by_name) {
+                return Ok(channel);
+            }
+            self.set_options(channel.key(), current.of(name));
+            by_name = current;
+        }
+    }
+
+    /// What names say, out of the lock, for the user's code is in it.
+    fn options_by_name(&self) -> OptionsByName {
         let by_name = self.options_by_name.read();
-        // Out of the lock before user code runs.
-        let by_name = by_name.unwrap_or_else(PoisonError::into_inner).clone();
-        by_name.of(name)
+        by_name.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes that, for the channels that there are as well.

@@ -190,7 +190,11 @@ impl ChannelManager {
     /// # Errors
     /// When no channel can have the name, or there are too many.
     pub fn get_or_create(&self, name: &str) -> Result<Channel, ChannelError> {
-        self.get_or_create_with(name, || self.hub.options_for(name))
+        if let Some(channel) = self.get(name) {
+            return Ok(channel);
+        }
+        check_name(name)?;
+        self.hub.open_by_name(name)
     }
 
     /// Changes what channels are made with, and gives the channels that there
@@ -357,7 +361,7 @@ impl Hub {
         Some(self.handle(state.get_mut(key)?, key))
     }
 
-    fn open(
+    pub(super) fn open(
         self: &Arc<Self>,
         name: &str,
         options: Arc<ChannelOptions>,

@@ -46,6 +46,11 @@ impl OptionsByName {
     pub(crate) fn of(&self, name: &str) -> ChannelOptions {
         (self.0)(name)
     }
+
+    /// Whether nothing has taken its place.
+    pub(crate) fn is_same(&self, other: &OptionsByName) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Default for OptionsByName {
