@@ -678,3 +678,31 @@ fn without_tokens_tickets_work_and_channels_stay_open() {
     let header = ("Authorization", "Bearer whatever");
     assert_eq!(open(&served, "/channels/b", &[header]), fine());
 }
+
+#[test]
+fn a_ticket_is_worth_nothing_when_its_token_has_expired() {
+    let served = Served::start(config().token_leeway(Duration::ZERO).engine());
+    let exp = get_current_timestamp() + 3;
+    let claims = json!({"exp": exp, "pushwheel": {"subscribe": ["a"]}});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let mine = bearer(&encode(&Header::default(), &claims, &key).unwrap());
+    let one = ticket(&served, ("Authorization", &mine), &json!({}));
+    while get_current_timestamp() <= exp {
+        std::thread::yield_now();
+    }
+    let path = format!("/channels/a?ticket={one}");
+    assert_eq!(open(&served, &path, &[]), refused(401, "token_expired"));
+}
+
+#[test]
+fn a_token_cannot_take_the_tickets_of_others() {
+    let served = Served::start(config().tickets_max(20).engine());
+    let make = |token: &str| ask_as_maker(&served, &bearer(token));
+    let [one, other] = ["a", "b"].map(|name| token(json!({"subscribe": [name]})));
+    assert_eq!([(); 3].map(|()| make(&one)), [200, 200, 503]);
+    assert_eq!(make(&other), 200);
+}
+
+fn ask_as_maker(served: &Served, bearer: &str) -> u16 {
+    ask(served, "POST", "/tickets", &[("Authorization", bearer)], "").status
+}

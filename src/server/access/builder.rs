@@ -161,7 +161,8 @@ impl Config {
     }
 
     /// How many tickets may be out at once, used or not; one more is answered
-    /// `503`. Default: 10,000, of at most 8 KiB each.
+    /// `503`. One token may have a tenth of them out, whoever has a key all.
+    /// Default: 10,000, of at most 8 KiB each.
     #[must_use]
     pub fn tickets_max(mut self, tickets: usize) -> Config {
         self.access.tickets_max = tickets;

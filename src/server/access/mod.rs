@@ -152,7 +152,12 @@ impl Access {
         let grant = match self.settings.places.find(request) {
             Some(Credential::Ticket(ticket)) => {
                 let is_used = *request.method() != Method::Head;
-                Some(office.tickets.take(&ticket, is_used)?)
+                let grant = office.tickets.take(&ticket, is_used)?;
+                // It is worth no more than the token that made it.
+                if grant.has_expired(unix_seconds()) {
+                    return Err(Refused::TokenExpired);
+                }
+                Some(grant)
             }
             credential => self.verified(request, credential, office)?,
         };
@@ -181,7 +186,9 @@ impl Access {
             tickets_max,
             ..
         } = self.settings;
-        let ticket = office.tickets.make(grant, ticket_time, tickets_max)?;
+        let ticket = office
+            .tickets
+            .make(grant, &maker, ticket_time, tickets_max)?;
         Ok(ticket::handed_out(&ticket, ticket_time))
     }
 

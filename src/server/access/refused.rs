@@ -133,7 +133,9 @@ impl Refused {
                 "a ticket gives at most what its maker's token does: leave out `client` and \
                  `metadata`, and name only channels that the token lists"
             }
-            Refused::TicketsTooMany { .. } => "too many tickets are out: ask for one later",
+            Refused::TicketsTooMany { .. } => {
+                "too many tickets are out, in all or by this token: ask for one later"
+            }
             Refused::Origin => {
                 "a cookie counts only for pages of this server's own origin, or of one that it \
                  was started with: --allow-origin"

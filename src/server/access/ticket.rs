@@ -2,6 +2,7 @@
 //! token or a key gets one with POST and hands it on; it opens one stream, within
 //! seconds, and is worth nothing after.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,10 @@ use super::refused::Refused;
 use super::token::TOKEN_BYTES_MAX;
 use crate::server::errors::Problem;
 use crate::{ClientId, Request, Response};
+
+/// Which part of all tickets one token may have out: whoever has one takes
+/// none from the others.
+const SHARE_OF_A_TOKEN: usize = 10;
 
 /// The tickets that are out.
 #[derive(Clone)]
@@ -36,9 +41,18 @@ struct Drawer {
     /// A map hashes with a secret of its own, so the time it takes to find
     /// nothing says nothing of what is there.
     tickets: HashMap<Box<str>, Ticket>,
-    /// The same in the order in which they were made, with the times at which
-    /// they expire. Those that were used stay until then.
-    queue: VecDeque<(u64, Box<str>)>,
+    /// The same in the order in which they were made. Those that were used stay
+    /// until they would have expired.
+    queue: VecDeque<Issued>,
+    /// How many of the queue each token has made, by the place of its grant.
+    /// The queue holds that, so that no other comes to be there.
+    by_token: HashMap<usize, usize>,
+}
+
+struct Issued {
+    name: Box<str>,
+    expires_at_ms: u64,
+    maker: Arc<Grant>,
 }
 
 struct Ticket {
@@ -58,17 +72,19 @@ impl Tickets {
         }
     }
 
-    /// Makes a ticket that is good for `time`, if there are less than `max`.
+    /// Makes a ticket that is good for `time`, if there are less than `max`, and
+    /// a token that makes it has not had its share of these.
     pub(super) fn make(
         &self,
         grant: Arc<Grant>,
+        maker: &Arc<Grant>,
         time: Duration,
         max: usize,
     ) -> Result<String, Refused> {
         // Each UUID has 122 random bits.
         let name = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let mut drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner);
-        drawer.put(&name, grant, time, max, self.now_ms())?;
+        drawer.put(&name, grant, maker, time, max, self.now_ms())?;
         Ok(name)
     }
 
@@ -91,18 +107,30 @@ impl Drawer {
         &mut self,
         name: &str,
         grant: Arc<Grant>,
+        maker: &Arc<Grant>,
         time: Duration,
         max: usize,
         now_ms: u64,
     ) -> Result<(), Refused> {
         self.clear_away(now_ms);
-        if self.queue.len() >= max {
-            let oldest = self.queue.front().map_or(now_ms, |(expires, _)| *expires);
+        let token = token_of(maker);
+        let of_token = token.and_then(|token| self.by_token.get(&token));
+        let share = (max / SHARE_OF_A_TOKEN).max(1);
+        if self.queue.len() >= max || of_token.is_some_and(|count| *count >= share) {
+            let oldest = self.queue.front();
+            let oldest = oldest.map_or(now_ms, |issued| issued.expires_at_ms);
             let retry_after = Duration::from_millis(oldest.saturating_sub(now_ms));
             return Err(Refused::TicketsTooMany { retry_after });
         }
         let expires_at_ms = now_ms.saturating_add(time.as_millis() as u64);
-        self.queue.push_back((expires_at_ms, name.into()));
+        self.queue.push_back(Issued {
+            name: name.into(),
+            expires_at_ms,
+            maker: maker.clone(),
+        });
+        if let Some(token) = token {
+            *self.by_token.entry(token).or_default() += 1;
+        }
         let ticket = Ticket {
             grant,
             expires_at_ms,
@@ -125,15 +153,27 @@ impl Drawer {
     /// Forgets what has expired. They all last as long, unless a reload has
     /// changed that: then some are forgotten later, and are no good before.
     fn clear_away(&mut self, now_ms: u64) {
-        while let Some((expires_at_ms, _)) = self.queue.front() {
-            if *expires_at_ms > now_ms {
-                return;
-            }
-            if let Some((_, name)) = self.queue.pop_front() {
-                self.tickets.remove(&name);
+        while let Some(oldest) = self
+            .queue
+            .pop_front_if(|oldest| oldest.expires_at_ms <= now_ms)
+        {
+            self.tickets.remove(&oldest.name);
+            let Some(token) = token_of(&oldest.maker) else {
+                continue;
+            };
+            if let Entry::Occupied(mut count) = self.by_token.entry(token) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
         }
     }
+}
+
+/// What stands for a token as long as its grant is held; nothing for a key.
+fn token_of(maker: &Arc<Grant>) -> Option<usize> {
+    (!maker.is_believed).then(|| Arc::as_ptr(maker).addr())
 }
 
 /// What may be asked for with a ticket. The names are those of the claims.
@@ -204,8 +244,8 @@ mod tests {
     #[test]
     fn a_ticket_is_good_once_and_for_a_time() {
         let mut drawer = Drawer::default();
-        drawer.put("a", grant(), TIME, 9, 0).unwrap();
-        drawer.put("b", grant(), TIME, 9, 10).unwrap();
+        drawer.put("a", grant(), &grant(), TIME, 9, 0).unwrap();
+        drawer.put("b", grant(), &grant(), TIME, 9, 10).unwrap();
         assert!(drawer.take("c", true, 10).is_none());
         // Looking does not use it up.
         assert!(drawer.take("a", false, 10).is_some());
@@ -218,8 +258,10 @@ mod tests {
     #[test]
     fn a_shorter_time_holds_behind_a_longer_one() {
         let mut drawer = Drawer::default();
-        drawer.put("long", grant(), TIME, 9, 0).unwrap();
-        drawer.put("short", grant(), TIME / 3, 9, 0).unwrap();
+        drawer.put("long", grant(), &grant(), TIME, 9, 0).unwrap();
+        drawer
+            .put("short", grant(), &grant(), TIME / 3, 9, 0)
+            .unwrap();
         assert!(drawer.take("short", true, 10).is_none());
         assert!(drawer.take("long", true, 10).is_some());
     }
@@ -227,23 +269,43 @@ mod tests {
     #[test]
     fn there_are_only_so_many() {
         let mut drawer = Drawer::default();
-        drawer.put("a", grant(), TIME, 2, 0).unwrap();
-        drawer.put("b", grant(), TIME, 2, 5).unwrap();
+        drawer.put("a", grant(), &grant(), TIME, 2, 0).unwrap();
+        drawer.put("b", grant(), &grant(), TIME, 2, 5).unwrap();
         let retry_after = Duration::from_millis(20);
         let full = Err(Refused::TicketsTooMany { retry_after });
-        assert_eq!(drawer.put("c", grant(), TIME, 2, 10), full);
+        assert_eq!(drawer.put("c", grant(), &grant(), TIME, 2, 10), full);
         // One that was used counts until it would have expired: who draws many
         // draws no more by using them.
         assert!(drawer.take("a", true, 10).is_some());
-        assert_eq!(drawer.put("c", grant(), TIME, 2, 10), full);
-        assert_eq!(drawer.put("c", grant(), TIME, 2, 30), Ok(()));
+        assert_eq!(drawer.put("c", grant(), &grant(), TIME, 2, 10), full);
+        assert_eq!(drawer.put("c", grant(), &grant(), TIME, 2, 30), Ok(()));
         assert_eq!(drawer.tickets.len(), 2);
+    }
+
+    #[test]
+    fn a_token_takes_no_more_than_its_share() {
+        let mut drawer = Drawer::default();
+        let [one, other] = [(); 2].map(|()| Arc::new(Grant::default()));
+        let mut put = |name: &str, maker: &Arc<Grant>, now_ms| {
+            let put = drawer.put(name, grant(), maker, TIME, 20, now_ms);
+            (put.is_ok(), drawer.by_token.len())
+        };
+        for (name, is_made) in [("a", true), ("b", true), ("c", false)] {
+            assert_eq!(put(name, &one, 0), (is_made, 1), "{name}");
+        }
+        assert_eq!(put("d", &other, 10), (true, 2));
+        for name in ["e", "f", "g"] {
+            assert!(put(name, &grant(), 10).0, "whoever has a key takes any");
+        }
+        // Its own have expired, and nothing is kept of it.
+        assert_eq!(put("h", &grant(), 30), (true, 1));
+        assert_eq!(put("i", &one, 30), (true, 2));
     }
 
     #[test]
     fn tickets_are_long_and_random() {
         let tickets = Tickets::new();
-        let [one, other] = [(); 2].map(|()| tickets.make(grant(), TIME, 9).unwrap());
+        let [one, other] = [(); 2].map(|()| tickets.make(grant(), &grant(), TIME, 9).unwrap());
         assert_eq!(one.len(), 64);
         assert_ne!(one, other);
         assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
