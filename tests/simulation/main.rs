@@ -20,7 +20,6 @@
 //! | --- | --- | --- |
 //! | streams end before what waits for them | 27 | it ended without an event |
 //! | they are not told when to come back | 9 | it ended with no `retry` |
-//! | the timer forgets their end | 10 | its time is up, and it is there |
 //! | `pushwheel.reauth` has an id | 1 | its id is moved |
 
 #![allow(
