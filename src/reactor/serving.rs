@@ -264,6 +264,10 @@ impl<N: Net> Reactor<N> {
                 let all_ms = super::as_ms(self.limits.body_timeout);
                 let due_ms = self.now_ms.saturating_add(all_ms);
                 let due_ms = *http.body_due_ms.get_or_insert(due_ms);
+                if due_ms <= self.now_ms {
+                    // The timer is due: one more part must not put it off.
+                    return;
+                }
                 let left = Duration::from_millis(due_ms.saturating_sub(self.now_ms));
                 self.limits.head_timeout.min(left)
             }
