@@ -195,7 +195,7 @@ impl EngineBuilder {
 
     /// The codes of the errors that the routes answer (see
     /// [`Response::error`]), each to be counted by itself in
-    /// [`Metrics::refusals`]; those that nobody names count as `other`.
+    /// [`Metrics::refusals`](crate::Metrics::refusals); those that nobody names count as `other`.
     pub fn error_codes(mut self, codes: &[&'static str]) -> Self {
         self.error_codes.extend_from_slice(codes);
         self
