@@ -55,6 +55,7 @@ base=
 ids=()
 
 start() { # start ADDRESS [OPTIONS]
+    : >"$tmp/server.log" # what the last one said must not be read as this one's
     "$bin" serve --listen "$@" >"$tmp/server.log" 2>&1 </dev/null &
     server_pid=$!
     if ! eventually grep -qE 'http://127\.0\.0\.1:[0-9]+' "$tmp/server.log"; then
