@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -136,6 +137,21 @@ impl Connection {
     /// A second hold on the socket, for another thread to write to.
     pub fn writer(&self) -> TcpStream {
         self.socket.try_clone().unwrap()
+    }
+
+    /// Sends one byte after another until the engine has had enough; what it
+    /// said then.
+    #[track_caller]
+    pub fn drip(mut self) -> Answer {
+        let mut writer = self.writer();
+        let dripping = thread::spawn(move || {
+            super::eventually("it is given up", || writer.write_all(b"x").is_err());
+        });
+        let answer = self.answer();
+        self.rest();
+        drop(self);
+        dripping.join().unwrap();
+        answer
     }
 
     /// Sends a GET request and takes the answer.
