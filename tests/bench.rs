@@ -52,6 +52,7 @@ fn fanout_counts_cpu_and_latency() {
 #[test]
 fn those_who_never_read_are_there_to_the_end() {
     figures("fanout --clients 20 --bytes 64 --events 3 --stuck 10 --against alone");
+    figures("fanout --clients 20 --bytes 64 --events 3 --stuck 10 --against bare");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The yardstick: the least that a server can do. Accept, answer one head, and
 //! for a published event one `send()` of the same bytes for each socket. It
 //! trusts its only peer, the load of this bench: one publisher, requests well
-//! formed, readers that keep up.
+//! formed, readers that keep up; and those who never read say so when they come.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +29,18 @@ impl BareLoop {
 
 struct Connection {
     stream: TcpStream,
-    is_subscriber: bool,
+    role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Publishes, or wants to know who is there.
+    Asks,
+    Reads,
+    /// Its socket is filled on demand; then it is not written to again.
+    NeverReads {
+        is_full: bool,
+    },
 }
 
 /// The sockets, by the number in their token; closed ones are used again.
@@ -87,7 +98,15 @@ fn turn(mut listener: TcpListener, heartbeat: Duration) -> std::io::Result<()> {
                 connections.slots[number] = None;
                 connections.free.push(number);
             } else if bytes.starts_with(b"GET ") {
-                connection.is_subscriber = true;
+                let target = target(bytes);
+                if target.ends_with(b"/clients") {
+                    connections.list(number)?;
+                    continue;
+                }
+                connection.role = match memchr::memmem::find(target, NEVER_READS) {
+                    Some(_) => Role::NeverReads { is_full: false },
+                    None => Role::Reads,
+                };
                 connection.stream.write_all(HEAD)?;
             } else {
                 publisher.take(bytes, &mut connections);
@@ -123,14 +142,14 @@ impl Connections {
             registry.register(&mut stream, Token(number), Interest::READABLE)?;
             self.slots[number] = Some(Connection {
                 stream,
-                is_subscriber: false,
+                role: Role::Asks,
             });
         }
     }
 
     fn send_to_all(&mut self, frame: &[u8]) {
         for connection in self.slots.iter_mut().flatten() {
-            if connection.is_subscriber {
+            if connection.role == Role::Reads {
                 let sent = connection.stream.write(frame);
                 assert!(
                     sent.is_ok_and(|length| length == frame.len()),
@@ -138,6 +157,45 @@ impl Connections {
                 );
             }
         }
+    }
+
+    /// Sends it to those who never read, until they take no more.
+    fn fill(&mut self, frame: &[u8]) {
+        for Connection { stream, role } in self.slots.iter_mut().flatten() {
+            if *role == (Role::NeverReads { is_full: false }) {
+                let sent = stream.write(frame);
+                let is_taken = sent.is_ok_and(|length| length == frame.len());
+                *role = Role::NeverReads { is_full: !is_taken };
+            }
+        }
+    }
+
+    /// Answers who is there, and whether anything waits for it.
+    fn list(&mut self, asked_by: usize) -> std::io::Result<()> {
+        let behind = |connection: &Connection| match connection.role {
+            Role::Asks => None,
+            Role::Reads | Role::NeverReads { is_full: false } => Some(0),
+            Role::NeverReads { is_full: true } => Some(1),
+        };
+        let clients = self.slots.iter().flatten().filter_map(behind);
+        let clients: Vec<_> = clients
+            .map(|behind| serde_json::json!({ "behind": behind }))
+            .collect();
+        let body = serde_json::Value::Array(clients).to_string();
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+        let connection = self.slots[asked_by].as_mut();
+        let stream = &mut connection.expect("it has just asked").stream;
+        let mut unsent = answer.as_bytes();
+        while !unsent.is_empty() {
+            match stream.write(unsent) {
+                Ok(length) => unsent = &unsent[length..],
+                // Whoever asks reads at once.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -157,11 +215,16 @@ impl Publisher {
         let started = std::mem::take(&mut self.started);
         let mut rest = &started[..];
         while let Some((body, length)) = request(rest) {
+            let is_filling = memchr::memmem::find(target(rest), NEVER_READS).is_some();
             // A batch is a line an event, and one event is a batch of one.
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.is_empty() {
                     self.published += 1;
-                    connections.send_to_all(&frame(self.published, line));
+                    let frame = frame(self.published, line);
+                    match is_filling {
+                        true => connections.fill(&frame),
+                        false => connections.send_to_all(&frame),
+                    }
                 }
             }
             self.unanswered += 1;
@@ -187,6 +250,11 @@ impl Publisher {
     }
 }
 
+/// The target of a request whose first line is there.
+fn target(request: &[u8]) -> &[u8] {
+    request.split(|byte| *byte == b' ').nth(1).unwrap_or(&[])
+}
+
 /// The body of the first request, and the length of the whole, once it is there.
 fn request(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let body = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
@@ -208,6 +276,8 @@ fn frame(published: u64, line: &[u8]) -> Vec<u8> {
 
 const LISTENER: Token = Token(usize::MAX);
 const HEARTBEAT: &[u8] = b":\n\n";
+/// In a target: to subscribe as one of them, and to publish to them alone.
+const NEVER_READS: &[u8] = b".role=stuck";
 const LENGTH: &[u8] = b"Content-Length: ";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\

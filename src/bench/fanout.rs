@@ -28,6 +28,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
         run.say("the clients that never read come");
         stuck = Stuck::new(run.server, &mut run.load, options.beside.stuck)?;
     }
+    warm_connections(run)?;
     let is_busy = options.beside.beside_busy && run.load.company.is_some();
     let events = options.events.unwrap_or_else(|| events_for(clients));
     for &event_bytes in &options.bytes {
@@ -53,6 +54,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
 pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize) -> Result<()> {
     run.warm_up()?;
     let memory = connect(run, clients)?;
+    warm_connections(run)?;
     for &event_bytes in &options.bytes {
         run.say(format!("{clients} clients, {event_bytes} bytes"));
         let case = Case {
@@ -75,7 +77,7 @@ pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize)
     Ok(())
 }
 
-/// Connects the clients and warms their connections; says what memory each took.
+/// Connects the clients; says what memory each took.
 fn connect(run: &mut Run<'_>, clients: usize) -> Result<f64> {
     run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
@@ -83,10 +85,16 @@ fn connect(run: &mut Run<'_>, clients: usize) -> Result<f64> {
     run.load.connect(clients)?;
     run.settled_cpu_ns()?;
     let grown = run.server.rss_bytes()? as f64 - resident as f64;
+    Ok(grown / clients as f64)
+}
+
+/// Right before anything is measured: a connection is as good as new again when
+/// nothing comes for longer than its retransmission time-out, 200 ms at least.
+fn warm_connections(run: &mut Run<'_>) -> Result<()> {
     for _ in 0..WARM_EVENTS {
         run.load.deliver(1, EVENT_BYTES_MIN, Together::Ndjson)?;
     }
-    Ok(grown / clients as f64)
+    Ok(())
 }
 
 struct Work {

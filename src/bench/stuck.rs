@@ -114,10 +114,11 @@ fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
     socket.connect(&to.into())?;
     let mut stream = TcpStream::from(socket);
     let Url { path, host, .. } = channel;
-    write!(
-        stream,
+    // In one piece, as the bare loop expects it.
+    let request = format!(
         "GET {path}?meta.role={ROLE} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     Ok(stream)
 }
 
