@@ -103,3 +103,14 @@ fn a_server_that_is_none_is_named() {
         "{problem}"
     );
 }
+
+#[test]
+fn the_bare_loop_has_one_channel_and_says_so() {
+    let output = bench("fanout --clients 5 --beside-clients 5 --against bare --rounds 1");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{told}");
+    assert!(
+        told.contains("--against alone, or another server"),
+        "{told}"
+    );
+}

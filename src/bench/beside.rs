@@ -21,7 +21,7 @@ impl Company {
     /// Makes the channels, with an event in each, and connects the clients,
     /// spread over them. `None` when nobody is asked for.
     pub(crate) fn new(server: &Server, options: &Beside) -> Result<Option<Box<Company>>> {
-        if options.beside_clients == 0 && options.beside_channels <= 1 {
+        if !options.has_channels() {
             return Ok(None);
         }
         let Some(channels) = &server.channels else {

@@ -145,6 +145,13 @@ pub(crate) struct Beside {
     pub(crate) stuck: usize,
 }
 
+impl Beside {
+    /// Whether it has channels beside the one that is measured.
+    pub(super) fn has_channels(&self) -> bool {
+        self.beside_clients > 0 || self.beside_channels > 1
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Burst {
     /// How many clients; each takes a descriptor here and in the server

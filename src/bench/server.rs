@@ -85,6 +85,12 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
         },
         "bare" => Kind::Bare {
             heartbeat_ms: match scenario {
+                Scenario::Fanout(fanout) if fanout.beside.has_channels() => {
+                    return fault(
+                        "the bare loop has one channel, and nobody can be beside it: \
+                         --against alone, or another server",
+                    );
+                }
                 Scenario::Idle(idle) if idle.heartbeats_for.is_some() => idle.bare_heartbeat_ms,
                 _ => 0,
             },
