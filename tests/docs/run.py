@@ -8,10 +8,14 @@ A fence says behind its language what holds:
     ```sh runs                it exits with 0
     ```toml config            `pushwheel config --check` takes it as a file
     ```html page=news         it is opened in Chromium and shows what is published
+    ```sh serves              it starts a server, which those after it on its page ask
 
-A fence that says nothing is not run. Links, flags and variables that the pages
-name have to be there. PUSHWHEEL_BIN names the program. Ends with "docs: N passed,
-N failed".
+A fence that says nothing is not run. One that publishes and names the variable
+of the publish key is run with that key, and then has to fail without it, saying
+what the server says, and where no server is, saying so. Links, flags and variables that
+the pages name have to be there, and so have the codes of errors in
+docs/http.md. PUSHWHEEL_BIN names the program. Ends with "docs: N passed, N
+failed".
 """
 
 import http.client
@@ -20,6 +24,7 @@ import queue
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +34,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BIN = os.environ["PUSHWHEEL_BIN"]
 ADDRESS = "127.0.0.1:8080"  # as the pages have it
+KEY_VARIABLE = "PUSHWHEEL_PUBLISH_KEY"
+KEY = "the-publish-key-of-the-suite"
 PATIENCE = 60
 
 FENCE = re.compile(r"^```(\w+) +(\S[^\n]*)\n(.*?)^```$", re.M | re.S)
@@ -47,22 +54,29 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith("PUSHWHEEL_")}
 
 
-class Server:
-    """The server on a free port, in a directory of its own."""
+def path_with_the_program():
+    return f"{Path(BIN).parent}:{os.environ['PATH']}"
 
-    def __init__(self, directory):
-        environment = {**clean_environment(), "PUSHWHEEL_LOG": "warn"}
+
+class Server:
+    """A server on a free port, in a directory of its own."""
+
+    def __init__(self, directory, command=(BIN, "serve"), settings=None):
+        environment = {**clean_environment(), "PUSHWHEEL_LOG": "warn", "PUSHWHEEL_LISTEN": "127.0.0.1:0"}
         self.process = subprocess.Popen(
-            [BIN, "serve", "--listen", "127.0.0.1:0"],
-            stdout=subprocess.PIPE, text=True, env=environment, cwd=directory,
+            command, stdout=subprocess.PIPE, text=True, cwd=directory, start_new_session=True,
+            env={**environment, "PATH": path_with_the_program(), **(settings or {})},
         )
         line = self.process.stdout.readline()
         self.address = line.split("http://")[1].strip()
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        # Where a page keeps the key that may do everything.
+        file = Path(directory) / "admin-key"
+        self.headers = {"Authorization": f"Bearer {file.read_text().strip()}"} if file.exists() else {}
 
     def request(self, method, path, body=None):
         connection = http.client.HTTPConnection(self.address, timeout=PATIENCE)
-        connection.request(method, path, body)
+        connection.request(method, path, body, self.headers)
         return connection.getresponse()
 
     def publish(self, channel, data):
@@ -84,7 +98,7 @@ class Server:
         return events
 
     def stop(self):
-        self.process.terminate()
+        os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(PATIENCE)
 
 
@@ -94,35 +108,47 @@ class Snippet:
         self.language, self.text = language, text
         self.wish, _, self.argument = wish.partition("=")
 
-    def command(self, server, directory):
+    def settings(self):
+        """The variables that it takes from its reader's environment."""
+        wants_key = self.wish == "publishes" and KEY_VARIABLE in self.text
+        return {KEY_VARIABLE: KEY} if wants_key else {}
+
+    def command(self, address, directory, settings):
         file, command = RUNNERS[self.language]
-        text = self.text.replace(ADDRESS, server.address)
-        (Path(directory) / file).write_text(text)
-        path = f"{Path(BIN).parent}:{os.environ['PATH']}"
-        environment = {"PATH": path, "HOME": directory, "GOCACHE": f"{tempfile.gettempdir()}/pushwheel-go"}
+        (Path(directory) / file).write_text(self.text.replace(ADDRESS, address))
+        environment = {
+            "PATH": path_with_the_program(), "HOME": directory,
+            "GOCACHE": f"{tempfile.gettempdir()}/pushwheel-go", **settings,
+        }
         return {"args": command, "cwd": directory, "env": environment}
 
-    def run(self, server, directory):
-        done = subprocess.run(
-            **self.command(server, directory), capture_output=True, text=True, timeout=PATIENCE * 2
-        )
-        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        return done
+    def run(self, address, directory, settings):
+        command = self.command(address, directory, settings)
+        done = subprocess.run(**command, capture_output=True, text=True, timeout=PATIENCE * 2)
+        return done.returncode, done.stdout + done.stderr
 
     def check(self, server, directory):
         getattr(self, f"check_{self.wish}")(server, directory)
 
     def check_runs(self, server, directory):
-        self.run(server, directory)
+        code, said = self.run(server.address, directory, self.settings())
+        assert code == 0, f"exit code {code}\n{said}"
 
     def check_publishes(self, server, directory):
         events = server.follow(self.argument)
-        self.run(server, directory)
+        self.check_runs(server, directory)
         assert events.get(timeout=PATIENCE)
+        if self.settings():
+            code, said = self.run(server.address, directory, {})
+            assert code != 0 and "publishing needs the publish key" in said, f"without a key: {code}\n{said}"
+            with socket.socket() as nobody:  # bound, and not listening
+                nobody.bind(("127.0.0.1", 0))
+                code, said = self.run(f"127.0.0.1:{nobody.getsockname()[1]}", directory, {})
+            assert code != 0 and re.search("connect", said, re.I), f"without a server: {code}\n{said}"
 
     def check_prints(self, server, directory):
         process = subprocess.Popen(
-            **self.command(server, directory),
+            **self.command(server.address, directory, {}),
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )
         found = threading.Event()
@@ -231,6 +257,19 @@ def unknown_names():
             yield f"{page.relative_to(ROOT)}: {variable}"
 
 
+def unknown_codes():
+    """Codes of errors that the page about HTTP does not have, or that no source has."""
+    sources = [ROOT / "src/metrics/codes.rs", ROOT / "src/server/errors.rs"]
+    listed = [re.search(r"const CODES: .*?\];", source.read_text(), re.S)[0] for source in sources]
+    there = set(re.findall(r'^ +"(\w+)",$', "\n".join(listed), re.M))
+    assert "channel_finished" in there and "key_wrong" in there, there
+    section = (ROOT / "docs/http.md").read_text().split("### Codes")[1]
+    rows = re.findall(r"^\| \d{3} \| ([^|]*)", section, re.M)
+    told = set(re.findall(r"`(\w+_\w+|busy|draining)`", " ".join(rows)))
+    yield from (f"docs/http.md lacks {code}" for code in sorted(there - told))
+    yield from (f"docs/http.md: {code}" for code in sorted(told - there))
+
+
 def broken_links():
     """Links within the tree that lead nowhere, also to headings."""
     for page in pages():
@@ -252,28 +291,39 @@ def anchors(page):
 
 def main():
     passed = failed = 0
-    broken = list(broken_links())
-    for link in broken:
-        print(f"docs: FAILED: the link leads nowhere: {link}")
-    unknown = list(unknown_names())
-    for name in unknown:
-        print(f"docs: FAILED: the program has no such name: {name}")
-    failed += len(broken) + len(unknown)
-    passed += (not broken) + (not unknown)
-    # One directory a page, so that a snippet finds what one before it has made.
-    directories = {}
+    for wrong, found in [
+        ("the link leads nowhere", list(broken_links())),
+        ("the program has no such name", list(unknown_names())),
+        ("the codes are others", list(unknown_codes())),
+    ]:
+        for what in found:
+            print(f"docs: FAILED: {wrong}: {what}")
+        failed += len(found)
+        passed += not found
+    # One directory a page, so that a snippet finds what one before it has made;
+    # and the server that one before it has started, if one has.
+    directories, servers = {}, {}
     for snippet in snippets():
         page = snippet.name.split(":")[0]
         directory = directories.setdefault(page, tempfile.mkdtemp(prefix="pushwheel-docs-"))
-        server = Server(directory)
+        server = None
         try:
-            snippet.check(server, directory)
+            if snippet.wish == "serves":
+                if page in servers:
+                    servers.pop(page).stop()
+                servers[page] = Server(directory, ["bash", "-ec", snippet.text])
+            else:
+                server = None if page in servers else Server(directory, settings=snippet.settings())
+                snippet.check(server or servers[page], directory)
             passed += 1
         except Exception as error:  # each snippet is told of, not only the first
             failed += 1
             print(f"docs: FAILED: {snippet.name} ({snippet.language}): {error!r}\n{error}", flush=True)
         finally:
-            server.stop()
+            if server:
+                server.stop()
+    for server in servers.values():
+        server.stop()
     for directory in directories.values():
         shutil.rmtree(directory, ignore_errors=True)
     print(f"docs: {passed} passed, {failed} failed")
