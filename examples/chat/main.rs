@@ -3,8 +3,6 @@
 //!
 //! `cargo run --example chat` prints the address to open.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -25,9 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .get("/", |_| Response::html(include_str!("page.html")))?
         .get("/style.css", shared::style)?
         .get("/rooms/{room}/events", enter)?
-        .post("/rooms/{room}/messages", say)?
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        .post("/rooms/{room}/messages", say)?;
+    let engine = shared::bind(engine);
     engine.run()?;
     Ok(())
 }

@@ -3,8 +3,6 @@
 //!
 //! `cargo run --example dashboard` prints the address to open.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -33,9 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .channels(&channels)
         .get("/", |_| Response::html(include_str!("page.html")))?
         .get("/style.css", shared::style)?
-        .get("/stats", move |_| Response::subscribe(&stream))?
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        .get("/stats", move |_| Response::subscribe(&stream))?;
+    let engine = shared::bind(engine);
     thread::spawn(move || publish_stats(&dashboard));
     engine.run()?;
     Ok(())

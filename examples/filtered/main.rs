@@ -3,8 +3,6 @@
 //!
 //! `cargo run --example filtered` prints the address to open.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -60,9 +58,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 one.broadcast_where(&[Condition::new("user", user)], memo)?
                     .clients,
             )
-        })?
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        })?;
+    let engine = shared::bind(engine);
     engine.run()?;
     Ok(())
 }

@@ -3,8 +3,6 @@
 //!
 //! `cargo run --example log` prints the address to open.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -35,9 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?
         .get("/hello", |_| "hello")?
         .get("/broken", broken)?
-        .after(move |request, response| write_line(&log, request, response))
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        .after(move |request, response| write_line(&log, request, response));
+    let engine = shared::bind(engine);
     engine.run()?;
     Ok(())
 }

@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example notifications` prints the address to open.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -27,9 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .get("/users/{user}/notifications", subscribe)?
         .post("/users/{user}/notifications", notify_one)?
         .post("/users/{user}/reports", write_report)?
-        .post("/notifications", notify_all)?
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        .post("/notifications", notify_all)?;
+    let engine = shared::bind(engine);
     engine.run()?;
     Ok(())
 }

@@ -3,8 +3,6 @@
 //!
 //! `cargo run --example page` prints the address to open.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -33,9 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let clients = cut.client_ids();
             let gone = clients.iter().filter(|id| cut.disconnect(*id)).count();
             json!({"cut": gone})
-        })?
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        })?;
+    let engine = shared::bind(engine);
     thread::spawn(move || tick(&clock));
     engine.run()?;
     Ok(())

@@ -6,8 +6,6 @@
 //! publishes to the task's channel, and *finishes* the channel at the end.
 //! Whoever knows the task's id may follow it, from any number of browsers.
 
-#![allow(clippy::print_stdout, reason = "it says where to look")]
-
 #[path = "../shared/mod.rs"]
 mod shared;
 
@@ -33,9 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .get("/", |_| Response::html(include_str!("page.html")))?
         .get("/style.css", shared::style)?
         .post("/tasks", start_task)?
-        .get("/tasks/{task}/progress", follow_task)?
-        .bind(shared::listen_address())?;
-    println!("open http://{}/", engine.local_addr());
+        .get("/tasks/{task}/progress", follow_task)?;
+    let engine = shared::bind(engine);
     engine.run()?;
     Ok(())
 }
