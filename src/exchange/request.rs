@@ -22,6 +22,8 @@ pub struct Request {
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
     is_draining: bool,
+    /// Whether it was looked at when its body was still on its way.
+    is_admitted: bool,
     /// When the turn began that found it whole, in microseconds of the hub's
     /// clock.
     came_us: u64,
@@ -37,6 +39,7 @@ impl Request {
             came_us: 0,
             channels,
             is_draining: false,
+            is_admitted: false,
         }
     }
 
@@ -54,6 +57,24 @@ impl Request {
     pub(crate) fn draining(mut self, is_draining: bool) -> Request {
         self.is_draining = is_draining;
         self
+    }
+
+    pub(crate) fn admitted(mut self, is_admitted: bool) -> Request {
+        self.is_admitted = is_admitted;
+        self
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// Has `look` see the request without its body, which may be on its way
+    /// still.
+    pub(crate) fn without_body<T>(&mut self, look: impl FnOnce(&mut Request) -> T) -> T {
+        let body = std::mem::take(&mut self.message.body);
+        let seen = look(self);
+        self.message.body = body;
+        seen
     }
 
     pub(crate) fn set_params(&mut self, params: Vec<(Box<str>, String)>) {
@@ -129,7 +150,8 @@ impl Request {
         self.message.head.headers()
     }
 
-    /// The body; empty when there is none.
+    /// The body; empty when there is none. That of a GET or HEAD has no meaning
+    /// (RFC 9110 section 9.3.1): it is read, and not kept.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.message.body

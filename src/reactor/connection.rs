@@ -58,6 +58,8 @@ pub(super) struct Http {
     pub(super) is_queued: bool,
     /// Whether the deadline for a head is set.
     pub(super) is_in_head: bool,
+    /// Whether the service has let the body come that is being read.
+    pub(super) is_admitted: bool,
     /// When the body that is being read has to be there.
     pub(super) body_due_ms: Option<u64>,
     /// Why it is a guest, if it is one: see `accepting`.
@@ -167,6 +169,7 @@ impl Http {
             phase: Phase::Request,
             is_queued: false,
             is_in_head: false,
+            is_admitted: false,
             body_due_ms: None,
             guest: None,
             deferred: 0,

@@ -221,12 +221,16 @@ impl<N: Net> Reactor<N> {
                 }
             };
             let flow = match step {
-                Step::NeedMore => continue,
-                Step::SendContinue => {
-                    output.extend_from_slice(http::CONTINUE);
+                Step::Request(message) => self.handle(key, message, output),
+                Step::NeedMore | Step::SendContinue => {
+                    if let Some(flow) = self.admit(key, output) {
+                        return (flow, input.len());
+                    }
+                    if step == Step::SendContinue {
+                        output.extend_from_slice(http::CONTINUE);
+                    }
                     continue;
                 }
-                Step::Request(message) => self.handle(key, message, output),
             };
             *slice = slice.saturating_sub(1);
             self.requests_left = self.requests_left.saturating_sub(1);

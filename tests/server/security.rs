@@ -74,6 +74,19 @@ fn without_a_key_there_is_no_publishing_and_no_managing() {
 }
 
 #[test]
+fn a_body_is_not_awaited_of_who_may_not_publish() {
+    let served = start_with_keys();
+    for path in ["/channels/a", "/channels", "/tickets"] {
+        let mut connection = served.connect();
+        let head = "Host: test\r\nContent-Length: 1000000\r\nExpect: 100-continue";
+        connection.send(format!("POST {path} HTTP/1.1\r\n{head}\r\n\r\n"));
+        let answer = connection.answer();
+        assert_eq!(refusal(&answer), refused(401, "key_missing"), "{path}");
+        connection.expect_end();
+    }
+}
+
+#[test]
 fn each_key_opens_its_own_and_the_admin_key_both() {
     let served = start_with_keys();
     let _stream = served.subscribe("/channels/a?client=x");

@@ -177,6 +177,11 @@ impl Access {
         }
     }
 
+    /// Lets somebody make tickets.
+    pub(super) fn make_tickets(&self, request: &Request, office: &Office) -> Result<(), Refused> {
+        self.changer(request, office, MAKING_TICKETS).map(drop)
+    }
+
     /// Makes a ticket: `POST /tickets`.
     pub(super) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
         let maker = self.changer(request, office, MAKING_TICKETS)?;
