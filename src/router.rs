@@ -132,6 +132,10 @@ impl Router {
             };
             params.push((name.into(), value.into_owned()));
         }
+        if !request.has_utf8_query() {
+            let message = "the query is not UTF-8 after percent-decoding: encode UTF-8";
+            return Err(Response::error(400, "invalid_query", message));
+        }
         let routes = &self.routes[*matched.value];
         request.set_params(params);
         let (method, handler) = routes

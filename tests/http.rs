@@ -235,6 +235,11 @@ fn a_wrong_path_is_404_and_a_wrong_method_405_and_the_connection_goes_on() {
         (answer.status, &*answer.error_code()),
         (400, "invalid_path")
     );
+    let answer = connection.get("/rooms/1?a=%c3%a9&b=%c3");
+    assert_eq!(
+        (answer.status, &*answer.error_code()),
+        (400, "invalid_query")
+    );
     assert_eq!(connection.get("/hello").text(), "hello");
 }
 
@@ -664,6 +669,35 @@ fn the_body_of_a_get_is_read_and_not_kept() {
     for _ in 0..2 {
         connection.send("GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
         assert_eq!(connection.answer().text(), "0");
+    }
+}
+
+#[test]
+fn what_a_client_takes_may_stand_in_several_headers_and_a_weight_of_0_is_a_no() {
+    let builder = Engine::builder().get("/", |request| {
+        let takes = request.accepts("text/event-stream");
+        let packed = request.accepts_encoding("gzip");
+        format!("{takes} {packed}")
+    });
+    let served = Served::start(builder.unwrap());
+    let mut connection = served.connect();
+    for (headers, expected) in [
+        ("", "false false"),
+        (
+            "Accept: text/html\r\nAccept: text/event-stream\r\n",
+            "true false",
+        ),
+        ("accept: a/b, Text/Event-Stream;q=0.5\r\n", "true false"),
+        ("Accept: text/event-stream;q=0, */*\r\n", "false false"),
+        ("Accept: text/event-stream ; Q=0.0\r\n", "false false"),
+        (
+            "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n",
+            "false true",
+        ),
+        ("Accept-Encoding: gzip;q=0, identity\r\n", "false false"),
+    ] {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: test\r\n{headers}\r\n"));
+        assert_eq!(connection.answer().text(), expected, "{headers}");
     }
 }
 

@@ -216,6 +216,7 @@ fn a_request_for_a_stream_that_cannot_be_is_refused() {
         ("/channels/a%2Fb", 400, "channel_name_invalid"),
         ("/channels/a%0Ab", 400, "channel_name_invalid"),
         ("/channels/a%FF", 400, "invalid_path"),
+        ("/events?channel=%FF", 400, "invalid_query"),
         ("/channels/", 400, "channel_name_invalid"),
         (
             &*format!("/channels/{}", "n".repeat(256)),
