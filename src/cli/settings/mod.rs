@@ -63,7 +63,7 @@ impl<A: Args, R: Args> Settings<A, R> {
             true => read(&command, &all)?,
             false => matches,
         };
-        let rules = rules_of::<R>(&matches, document.rules, &mut mistakes)?;
+        let rules = rules_of::<R>(&command, &matches, document.rules, &mut mistakes)?;
         if !mistakes.is_empty() {
             return Err(mistakes.join("\n"));
         }
@@ -170,6 +170,7 @@ fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
 
 /// What is said of patterns: by flags and the environment, or else in the file.
 fn rules_of<R: Args>(
+    server: &Command,
     matches: &ArgMatches,
     in_file: Vec<RuleEntries>,
     mistakes: &mut Vec<String>,
@@ -185,7 +186,7 @@ fn rules_of<R: Args>(
     };
     let mut read_rules = Vec::new();
     for rule in rules {
-        match rule_of(matches, &rule) {
+        match rule_of(server, matches, &rule) {
             Ok(rule) => read_rules.push(rule),
             Err(mistake) => mistakes.push(mistake),
         }
@@ -193,14 +194,18 @@ fn rules_of<R: Args>(
     Ok(read_rules)
 }
 
-fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failure> {
+fn rule_of<R: Args>(
+    server: &Command,
+    for_all: &ArgMatches,
+    rule: &RuleEntries,
+) -> Result<R, Failure> {
     let command = command::<R>();
     let mut words = Vec::new();
     let mut mistakes = Vec::new();
     for entry in &rule.entries {
         let (key, place) = (&entry.key, &entry.place);
         match check(&command, entry) {
-            Err(_) if is_for_all_alone(for_all, &command, key) => mistakes.push(format!(
+            Err(_) if is_for_all_alone(server, &command, key) => mistakes.push(format!(
                 "{place}: `{key}` is the server's, not a pattern's: put it above [[{RULES}]]"
             )),
             Ok(arg) => words.extend(words_of(arg, &entry.values)),
@@ -223,9 +228,12 @@ fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failu
 }
 
 /// Whether a key may stand in the file, but in no table.
-fn is_for_all_alone(for_all: &ArgMatches, rule: &Command, key: &str) -> bool {
-    let is_rules = rule.get_arguments().any(|arg| arg.get_id() == key);
-    !is_rules && !NO_KEYS.contains(&key) && for_all.try_contains_id(key).is_ok()
+fn is_for_all_alone(server: &Command, rule: &Command, key: &str) -> bool {
+    let has = |command: &Command| {
+        let mut args = command.get_arguments();
+        args.any(|arg| is_key(arg) && arg.get_id() == key)
+    };
+    has(server) && !has(rule)
 }
 
 fn at(place: &Place, message: &str) -> Failure {
