@@ -421,3 +421,52 @@ fn what_only_a_start_can_change_is_named() {
     let said = it.said();
     assert!(said.contains("reloaded the configuration"), "{said}");
 }
+
+#[test]
+fn a_reload_is_judged_by_who_reaches_the_server_that_runs() {
+    let scratch = Scratch::new("reach");
+    let keys = "publish_key = \"one\"\nadmin_key = \"boss\"\n";
+    for fixed in [
+        "listen = \"0.0.0.0:0\"\n",
+        "listen = \"127.0.0.1:0\"\ntrusted_proxy = \"192.0.2.1\"\n",
+    ] {
+        // Without the keys it would need none if it were started anew.
+        let file = scratch.write("p.toml", &format!("{fixed}{keys}"));
+        let mut server = Running::start(&["serve", "--config", &file]);
+        let port = server.address().port();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut log = BufReader::new(server.take_stderr());
+        scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
+        server.signal("HUP");
+        let mut said = String::new();
+        log.read_line(&mut said).unwrap();
+        assert!(said.contains("not reloaded"), "{fixed}: {said}");
+        assert!(said.contains("admin-key"), "{fixed}: {said}");
+        let answer = Connection::open(address).post("/channels/a", "x");
+        assert_eq!(answer.status, 401, "{fixed}");
+    }
+}
+
+#[test]
+fn what_holds_at_once_does_so_beside_what_needs_a_start() {
+    let mut it = Reloading::start("ending", "");
+    let address = it.server.address();
+    let text = "threads = 2\nshutdown_delay = 0\nshutdown_window = 0\nshutdown_deadline = 77\n";
+    assert!(
+        it.reload(text)
+            .contains("threads: what is set takes effect")
+    );
+    let names = "shutdown_window, shutdown_deadline";
+    assert!(it.said().contains(names));
+    // It is told again what does not hold yet, and not what holds already.
+    assert!(
+        it.reload(text)
+            .contains("threads: what is set takes effect")
+    );
+    assert!(it.said().ends_with("reloaded the configuration\n"));
+    let _stream = Subscriber::open(address, "/channels/a", &[]);
+    it.server.signal("TERM");
+    let said = it.said();
+    assert!(said.contains("shutting down within 77 s"), "{said}");
+    assert_eq!(it.server.exit_code(), Some(0));
+}

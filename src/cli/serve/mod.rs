@@ -109,18 +109,26 @@ impl KeyArguments {
     }
 }
 
-/// The configuration that settings come to, and where it is to listen.
-pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
-    configure_on(settings, None)
+/// How a server is reached, whatever its settings say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reach {
+    /// Where it listens already.
+    address: Option<SocketAddr>,
+    /// Whether it was started with trusted proxies.
+    has_proxies: bool,
 }
 
-/// The same of a server that listens already.
-fn configure_on(
-    settings: &Settings,
-    given: Option<SocketAddr>,
-) -> Result<(Config, Vec<SocketAddr>), Failure> {
+/// The configuration that settings come to, and where it is to listen.
+pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
+    configure_on(settings, Reach::default())
+}
+
+/// The same of a server that has a socket, or runs: who reaches it is not for
+/// new settings to say, only what they need then.
+fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<SocketAddr>), Failure> {
     let arguments = &settings.arguments;
-    let listen = given.map_or_else(|| arguments.listen.clone(), |given| given.to_string());
+    let address = reach.address.map(|address| address.to_string());
+    let listen = address.unwrap_or_else(|| arguments.listen.clone());
     let addresses = listen
         .to_socket_addrs()
         .map_err(|error| cannot_listen(&listen, &error))?;
@@ -147,7 +155,7 @@ fn configure_on(
         .iter()
         .all(|address| address.ip().to_canonical().is_loopback());
     // Others reach a server on loopback through its proxy.
-    let is_loopback = is_loopback && !arguments.proxies.are_any();
+    let is_loopback = is_loopback && !reach.has_proxies && !arguments.proxies.are_any();
     let config = arguments.limits.apply(config);
     let config = arguments.logs.observe(config);
     let config = arguments
@@ -166,7 +174,11 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let listener = systemd::listener()?;
     let given = listener.as_ref().map(TcpListener::local_addr).transpose();
     let given = given.map_err(|error| format!("the socket of systemd has no address: {error}"))?;
-    let (config, addresses) = configure_on(&settings, given)?;
+    let reach = Reach {
+        address: given,
+        has_proxies: false,
+    };
+    let (config, addresses) = configure_on(&settings, reach)?;
     let (mut state, server) = match &arguments.state {
         Some(path) => {
             let (state, server) = StateFile::load(path, &config)?;
@@ -185,26 +197,32 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         log::warn!("{address} can be reached by others, and --open lets them publish and manage");
     }
     let channels = engine.channels().clone();
+    let started = Arc::new(settings);
     let signals = SignalDesk {
         handle: engine.handle(),
         reloader: server.reloader,
-        given,
+        reach: Reach {
+            address: Some(engine.local_addr()),
+            has_proxies: started.arguments.proxies.are_any(),
+        },
         words,
-        settings,
+        applied: started.clone(),
+        started,
         forced_by: Arc::default(),
     };
     let forced_by = signals.forced_by.clone();
     signals
         .open()
         .map_err(|error| format!("cannot listen to signals: {error}"))?;
-    if let Some(state) = &mut state {
-        state.consume(&channels)?;
-    }
     // The engine's thread must not wait for whoever reads the log.
     cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
     // Whether anybody reads it or not, the server runs.
     let _ = announce(&engine, &config);
     systemd::watch(engine.handle())?;
+    // Last of all that can fail: from here on the history is saved at the end.
+    if let Some(state) = &mut state {
+        state.consume(&channels)?;
+    }
     systemd::tell_ready();
     let ran = engine
         .run()
@@ -225,11 +243,13 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
 struct SignalDesk {
     handle: EngineHandle,
     reloader: Reloader,
-    /// Where it listens, if it was given the socket.
-    given: Option<SocketAddr>,
+    reach: Reach,
     /// Those of the command line, to be read again.
     words: Vec<OsString>,
-    settings: Settings,
+    /// Those that it was started with: what is fixed holds as they say.
+    started: Arc<Settings>,
+    /// Those that were read last: all else holds as they say.
+    applied: Arc<Settings>,
     /// The signal that ended the shutdown before its time; 0: none.
     forced_by: Arc<AtomicI32>,
 }
@@ -266,7 +286,7 @@ impl SignalDesk {
     }
 
     fn shut_down(&self) {
-        let ending = &self.settings.arguments.ending;
+        let ending = &self.applied.arguments.ending;
         let shutdown = ending.shutdown().expect("it was checked");
         let seconds = ending.deadline_s();
         log::info!("shutting down within {seconds} s; once more to end at once");
@@ -278,7 +298,7 @@ impl SignalDesk {
     /// has.
     fn reload(&mut self) {
         let read = Settings::resolve(&self.words)
-            .and_then(|settings| Ok((configure_on(&settings, self.given)?.0, settings)));
+            .and_then(|settings| Ok((configure_on(&settings, self.reach)?.0, settings)));
         let read = read.and_then(|(config, settings)| {
             settings.arguments.logs.apply()?;
             Ok((config, settings))
@@ -293,10 +313,11 @@ impl SignalDesk {
         self.reloader.reload(&config);
         let limits = settings.arguments.limits.limits();
         self.handle.set_limits(&limits);
-        let differing = self.settings.differing(&settings);
-        let (fixed, changed): (Vec<_>, Vec<_>) = differing
-            .into_iter()
-            .partition(|name| FIXED.contains(&&**name));
+        let is_fixed = |name: &String| FIXED.contains(&&**name);
+        let mut fixed = self.started.differing(&settings);
+        fixed.retain(is_fixed);
+        let mut changed = self.applied.differing(&settings);
+        changed.retain(|name| !is_fixed(name));
         if !fixed.is_empty() {
             let names = fixed.join(", ");
             log::warn!("{names}: what is set takes effect at the next start");
@@ -305,10 +326,7 @@ impl SignalDesk {
             true => log::info!("reloaded the configuration"),
             false => log::info!("reloaded the configuration: {}", changed.join(", ")),
         }
-        // What holds at the next start is compared with what holds now.
-        if fixed.is_empty() {
-            self.settings = settings;
-        }
+        self.applied = Arc::new(settings);
     }
 }
 
