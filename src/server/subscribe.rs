@@ -7,13 +7,15 @@
 //! own.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::access::Grant;
 use super::errors::Problem;
 use super::live::Live;
-use crate::{ChannelManager, ClientId, Request, Subscription};
+use crate::{ChannelManager, ClientId, IntoResponse, Request, Response, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
 /// channel's streams, and a merge at each stream's channels.
@@ -67,6 +69,26 @@ fn subscribe(
         Some(time) => subscription.expires_in(time),
         None => subscription,
     })
+}
+
+/// Refuses a stream. A browser gives up for good at any status but 200, so what
+/// will pass by itself is told to it as a full server is: when to come back.
+pub(super) fn turn_away(request: &Request, problem: Problem) -> Response {
+    let passes_within = problem.passes_within();
+    let response = problem.into_response();
+    match passes_within {
+        Some(delay) if request.accepts("text/event-stream") => {
+            response.come_back_after(delay + jitter())
+        }
+        _ => response,
+    }
+}
+
+/// Between 2 and 10 s: browsers that are turned away do not all come back at
+/// once.
+fn jitter() -> Duration {
+    let random = Uuid::new_v4().as_u128() % 8_000;
+    Duration::from_millis(2_000 + u64::try_from(random).expect("it is below 8,000"))
 }
 
 /// Says who a client is by what was granted to it.

@@ -496,6 +496,12 @@ fn forged_tokens_are_looked_at_only_so_often() {
         assert_eq!(refusal(&answer), refused(429, "too_many_forged"));
         assert!(answer.header("retry-after").is_some());
     }
+    // A browser, which may have done nothing wrong, is to come back.
+    let header = bearer(&good_later);
+    let headers = [("Authorization", &*header), ("Connection", "close")];
+    let mut stream = Subscriber::open(served.address(), "/channels/a", &headers);
+    stream.expect_end();
+    assert!(stream.retry().is_some_and(|ms| ms >= 2000));
     // Who was verified before goes on, and so does who has a key.
     assert_eq!(ask_as(&served, &good, "HEAD", "/channels/a").status, 200);
     assert_eq!(ask(&served, "POST", "/channels/a", &[KEY], "x").status, 200);
