@@ -225,6 +225,14 @@ impl Problem {
         Problem::new(413, "ticket_too_large", message)
     }
 
+    pub(super) fn ticket_of_too_many(patterns_max: usize) -> Problem {
+        let message = format!(
+            "a ticket lists at most {patterns_max} channels: list fewer, or how their names \
+             begin, as `user.7.*`"
+        );
+        Problem::new(413, "ticket_too_large", message)
+    }
+
     pub(super) fn ticket_of_nothing() -> Problem {
         let message = "say what the ticket is for, as in {\"subscribe\": [\"news\", \"user.7.*\"]}";
         Problem::new(400, "ticket_channels_missing", message)

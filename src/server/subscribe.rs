@@ -97,7 +97,7 @@ fn introduce(grant: &Grant, mut subscription: Subscription) -> Subscription {
         subscription = subscription.client_id(id.clone());
     }
     if let Some(metadata) = &grant.metadata {
-        subscription = subscription.metadata(Value::Object(metadata.clone()));
+        subscription = subscription.metadata(Value::Object((**metadata).clone()));
     }
     subscription
 }

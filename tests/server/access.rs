@@ -565,6 +565,7 @@ fn a_token_gives_tickets_for_less_and_a_key_for_anything() {
     let mine = bearer(&token(json!({"subscribe": ["a", "b.*"]})));
     let mine = ("Authorization", &*mine);
     let beyond = refused(403, "ticket_not_allowed");
+    let listing = |count| json!({"subscribe": vec!["a"; count]}).to_string();
     for (header, body, wanted) in [
         (
             mine,
@@ -594,6 +595,8 @@ fn a_token_gives_tickets_for_less_and_a_key_for_anything() {
         ),
         (KEY, "{}", refused(400, "ticket_channels_missing")),
         (KEY, &" ".repeat(9000), refused(413, "ticket_too_large")),
+        (mine, &listing(64), fine()),
+        (mine, &listing(65), refused(413, "ticket_too_large")),
         (
             ("Authorization", "Bearer no-key"),
             "{}",

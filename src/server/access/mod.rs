@@ -188,7 +188,7 @@ impl Access {
         } = self.settings;
         let ticket = office
             .tickets
-            .make(grant, &maker, ticket_time, tickets_max)?;
+            .make(grant, maker.token, ticket_time, tickets_max)?;
         Ok(ticket::handed_out(&ticket, ticket_time))
     }
 
@@ -240,7 +240,7 @@ impl Access {
         let token: Cow<'_, str> = match credential {
             // A key that was mistyped is told so.
             Some(Credential::Bearer(text))
-                if !token::has_shape(text) && !self.settings.keys.are_none() =>
+                if !token::has_form(text) && !self.settings.keys.are_none() =>
             {
                 let needed = "this needs a key or a token";
                 return Err(Refused::KeyWrong { needed });
