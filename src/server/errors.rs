@@ -150,8 +150,15 @@ impl Problem {
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
             "`{name}` is no parameter of a publish: there are client, where.FIELD, \
-             and for text event, id and retry"
+             and for text event, id, retry and key"
         );
+        Problem::new(400, "parameter_unknown", message)
+    }
+
+    /// A parameter of a DELETE that nobody knows.
+    pub(super) fn parameter_of_delete(name: &str, known: Option<&str>) -> Problem {
+        let known = known.map_or("none".to_owned(), |known| format!("only `{known}`"));
+        let message = format!("`{name}` is no parameter of this DELETE: there is {known}");
         Problem::new(400, "parameter_unknown", message)
     }
 
