@@ -46,7 +46,9 @@ fn subscribe(
     live: &Live,
     names: &[Cow<'_, str>],
 ) -> Result<Subscription, Problem> {
-    let said = SelfDeclared::of(request)?;
+    for (_, value) in request.query_pairs().filter(|(name, _)| name == "last") {
+        check_last(&value)?;
+    }
     // A name that cannot be leaves the others unmade, and a ticket unused.
     for name in names {
         ChannelManager::check_name(name)?;
@@ -56,14 +58,16 @@ fn subscribe(
         .rules()
         .access
         .subscribe(request, names, &live.office)?;
+    let said = grant.is_believed.then(|| SelfDeclared::of(request));
+    let said = said.transpose()?;
     let channels = request.channels();
     let mut subscription = Subscription::new(&channels.get_or_create(first)?);
     for name in others {
         subscription = subscription.and(&channels.get_or_create(name)?);
     }
-    let subscription = match grant.is_believed {
-        true => said.introduce(subscription),
-        false => introduce(&grant, subscription),
+    let subscription = match said {
+        Some(said) => said.introduce(subscription),
+        None => introduce(&grant, subscription),
     };
     Ok(match grant.stream_time_left() {
         Some(time) => subscription.expires_in(time),
@@ -117,7 +121,6 @@ impl SelfDeclared {
         for (name, value) in request.query_pairs() {
             match &*name {
                 "client" => client.id = Some(ClientId::new(&value).map_err(Problem::client_id)?),
-                "last" => check_last(&value)?,
                 other => match other.strip_prefix("meta.") {
                     Some(field) if !field.is_empty() => client.say(field, value.into_owned()),
                     _ => {}

@@ -197,6 +197,10 @@ fn a_token_opens_what_it_lists() {
     let wrong = ("Authorization", "Bearer publish-s3creT");
     let answer = ask(&served, "POST", "/channels/any", &[wrong], "x");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+    let long = super::access::token(json!({"publish": vec!["a"; 3000]}));
+    let answer = ask_as(&served, &long, "POST", "/channels/a");
+    assert_eq!(refusal(&answer), refused(401, "token_invalid"));
+    assert!(answer.text().contains("longer than 8 KiB"));
 }
 
 #[test]
@@ -336,6 +340,9 @@ fn a_client_is_who_its_token_says() {
     }
     let wanted = ["/channels/a?where.role=admin", "/channels/a?client=seven"];
     assert_eq!(told(&stream.take(2)), wanted);
+    // What does not count cannot be wrong.
+    let path = "/channels/a?client=&meta.role=guest";
+    assert_eq!(open(&served, path, &[("Authorization", &header)]), fine());
     // Whoever has a key is believed.
     let path = "/channels/b?client=other&meta.role=guest";
     let _stream = Subscriber::open(served.address(), path, &[KEY]);

@@ -113,6 +113,14 @@ fn each_key_opens_its_own_and_the_admin_key_both() {
 }
 
 #[test]
+fn where_there_is_no_admin_key_whoever_asks_with_another_is_told_so() {
+    let served = Served::start(Config::new().publish_key(key("publish-s3cret")).engine());
+    let answer = ask(&served, "GET", "/stats", &[WITH_PUBLISH_KEY], "");
+    assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+    assert!(answer.text().contains("start it with --admin-key"));
+}
+
+#[test]
 fn once_there_is_a_key_nothing_that_changes_is_open() {
     let served = Served::start(Config::new().publish_key(key("publish-s3cret")).engine());
     let answer = ask(&served, "DELETE", "/channels/a", &[], "");

@@ -122,6 +122,7 @@ impl Access {
                 code: "key_missing",
                 needed,
             }),
+            _ if !self.has_admin_key() => Err(Refused::NoAdminKey),
             _ => Err(Refused::KeyWrong { needed }),
         }
     }
