@@ -214,6 +214,10 @@ impl Response {
     ///     }
     /// }
     /// ```
+    #[allow(
+        clippy::missing_panics_doc,
+        reason = "its headers are none of the caller's"
+    )]
     pub fn come_back_after(self, delay: Duration) -> Response {
         let retry_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
         let mut stream = Response::typed("text/event-stream", frame::retry_line(retry_ms));
