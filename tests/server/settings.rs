@@ -104,8 +104,9 @@ fn every_default_that_is_printed_can_be_set() {
     let scratch = Scratch::new("defaults");
     let printed = run(&["config"]);
     assert_eq!(set(&printed), [""; 0]);
-    let is_set =
-        |line: &&str| line.contains(" = ") && !line.contains('<') && line.starts_with("# ");
+    let is_set = |line: &&str| {
+        line.contains(" = ") && !line.ends_with("# for example") && line.starts_with("# ")
+    };
     // Those of the example for patterns go last, behind their table's head.
     let (all, patterns) = stdout(&printed).split_once("# [[channel]]").unwrap();
     let uncommented = |text: &str| -> String {
@@ -114,6 +115,13 @@ fn every_default_that_is_printed_can_be_set() {
     };
     let text = format!("{}[[channel]]\n{}", uncommented(all), uncommented(patterns));
     assert!(text.contains("history_events = 1000\n"), "{text}");
+    // Each heading stands once.
+    let headings = stdout(&printed)
+        .lines()
+        .filter(|line| line.starts_with("# ---- "));
+    let headings: Vec<&str> = headings.collect();
+    let distinct: std::collections::BTreeSet<&&str> = headings.iter().collect();
+    assert_eq!(headings.len(), distinct.len(), "{headings:?}");
     let file = scratch.write("p.toml", &text);
     let output = run(&["config", "--check", &file]);
     assert_eq!(
@@ -198,6 +206,69 @@ fn a_check_finds_what_only_the_whole_shows() {
         complaint(&output)[0].contains("cannot be used with"),
         "{output:?}"
     );
+}
+
+#[test]
+fn what_the_whole_shows_is_told_with_its_line_too() {
+    let scratch = Scratch::new("blame");
+    let empty = scratch.write("empty", "");
+    let missing = format!("\nadmin_key_file = \"{empty}-missing\"\n");
+    let pattern = |text: &str| format!("[[channel]]\npattern = \"{text}\"\n");
+    for (text, told) in [
+        (
+            "\nlisten = \"8080\"\n",
+            "p.toml:2: listen: cannot listen on 8080",
+        ),
+        (
+            "\nlisten = \"0.0.0.0:1\"\n",
+            "p.toml:2: listen: 0.0.0.0:1 can be reached",
+        ),
+        (
+            "publish_key = \"a b\"\n",
+            "p.toml:1: publish_key: --publish-key",
+        ),
+        (&*missing, "p.toml:2: admin_key_file: cannot read"),
+        (&*missing, "there is no such file, check the path"),
+        (
+            "token_secret = \"short\"\n",
+            "p.toml:1: token_secret: --token-secret",
+        ),
+        (
+            "\nshutdown_window = 100\n",
+            "p.toml:2: shutdown_window: a shutdown",
+        ),
+        (
+            "trusted_proxy = \"127.0.0.1\"\n",
+            "p.toml:1: trusted_proxy: through",
+        ),
+        ("proxy_protocol = true\n", "p.toml:1: proxy_protocol: "),
+        (
+            &*[pattern("*"), pattern("a")].concat(),
+            "p.toml:3: no channel has this",
+        ),
+        (
+            &*[pattern("a"), pattern("a")].concat(),
+            "p.toml:3: no channel has this",
+        ),
+        ("heartbeat = 3s\n", "p.toml:1: give a number without a unit"),
+        (
+            "max_clients = 0\n",
+            "give 1 or more, or leave it out: no limit",
+        ),
+        ("max_connections = 0\n", "give a whole number from 1 on"),
+        ("threads = \"two\"\n", "give a whole number from 1 to 64"),
+        ("receive_buffer = 1\n", "give a whole number from 16384 to"),
+        ("host = \"https://a.b\"\n", "give the name alone"),
+    ] {
+        let file = scratch.write("p.toml", text);
+        let output = run(&["config", "--check", &file]);
+        let lines = complaint(&output);
+        assert!(lines[0].contains(told), "{text}: {lines:?}");
+    }
+    // Another place has the last word, and is to blame.
+    let file = scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
+    let output = run(&["config", "--config", &file, "--listen", "8080"]);
+    assert!(complaint(&output)[0].starts_with("pushwheel: cannot listen on 8080"));
 }
 
 #[test]
@@ -365,8 +436,10 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
 
 #[test]
 fn sighup_changes_the_engines_limits() {
-    let mut it = Reloading::start("limits", "max_connections = 0\n");
+    let mut it = Reloading::start("limits", "max_connections = 1\n");
     let address = it.server.address();
+    let mut inside = Subscriber::open(address, "/channels/a", &[]);
+    inside.wait_for_id();
     let ask = || {
         let mut connection = Connection::open(address);
         connection.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -375,7 +448,7 @@ fn sighup_changes_the_engines_limits() {
     assert_eq!(ask(), 503);
     let said = it.said();
     assert!(
-        said.contains("no stream begins with 0 connections"),
+        said.contains("no stream begins with 1 connections"),
         "{said}"
     );
     let said = it.reload("max_connections = 5\nsend_buffer = 16384\n");

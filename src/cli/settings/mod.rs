@@ -13,6 +13,7 @@ pub(crate) mod environment;
 mod file;
 pub(crate) mod show;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -36,6 +37,9 @@ pub(crate) struct Settings<A, R> {
     /// In their order: the first whose pattern matches counts.
     pub(crate) rules: Vec<R>,
     matches: ArgMatches,
+    /// Where the file says what counts of it.
+    places: HashMap<String, Place>,
+    rule_places: Vec<Place>,
 }
 
 impl<A: Args, R: Args> Settings<A, R> {
@@ -50,10 +54,14 @@ impl<A: Args, R: Args> Settings<A, R> {
         };
         let mut mistakes = Vec::new();
         let mut all = Vec::new();
+        let mut places = HashMap::new();
         for entry in &document.entries {
             match check(&command, entry) {
                 Ok(arg) if is_given(&matches, arg) => {}
-                Ok(arg) => all.extend(words_of(arg, &entry.values)),
+                Ok(arg) => {
+                    all.extend(words_of(arg, &entry.values));
+                    places.insert(entry.key.clone(), entry.place.clone());
+                }
                 Err(mistake) => mistakes.push(mistake),
             }
         }
@@ -63,7 +71,8 @@ impl<A: Args, R: Args> Settings<A, R> {
             true => read(&command, &all)?,
             false => matches,
         };
-        let rules = rules_of::<R>(&command, &matches, document.rules, &mut mistakes)?;
+        let (rules, rule_places) =
+            rules_of::<R>(&command, &matches, document.rules, &mut mistakes)?;
         if !mistakes.is_empty() {
             return Err(mistakes.join("\n"));
         }
@@ -71,7 +80,25 @@ impl<A: Args, R: Args> Settings<A, R> {
             arguments: A::from_arg_matches(&matches).map_err(told)?,
             rules,
             matches,
+            places,
+            rule_places,
         })
+    }
+
+    /// What is wrong with these settings, of which the first that the file has
+    /// is named with its line.
+    pub(crate) fn blame(&self, keys: &[&str], failure: Failure) -> Failure {
+        let places = keys.iter().map(|key| (key, self.places.get(*key)));
+        let mut in_file = places.filter_map(|(key, place)| Some((key, place?)));
+        match in_file.next() {
+            Some((key, place)) => format!("{place}: {key}: {failure}"),
+            None => failure,
+        }
+    }
+
+    /// What is wrong with one of the rules.
+    pub(crate) fn blame_rule(&self, index: usize, failure: &str) -> Failure {
+        at(&self.rule_places[index], failure)
     }
 
     /// The settings whose values are not the same in `other`.
@@ -174,7 +201,7 @@ fn rules_of<R: Args>(
     matches: &ArgMatches,
     in_file: Vec<RuleEntries>,
     mistakes: &mut Vec<String>,
-) -> Result<Vec<R>, Failure> {
+) -> Result<(Vec<R>, Vec<Place>), Failure> {
     let given = matches.get_many::<String>(RULES);
     let rules = match given {
         Some(texts) => {
@@ -184,14 +211,17 @@ fn rules_of<R: Args>(
         }
         None => in_file,
     };
-    let mut read_rules = Vec::new();
+    let (mut read_rules, mut places) = (Vec::new(), Vec::new());
     for rule in rules {
         match rule_of(server, matches, &rule) {
-            Ok(rule) => read_rules.push(rule),
+            Ok(read) => {
+                read_rules.push(read);
+                places.push(rule.place);
+            }
             Err(mistake) => mistakes.push(mistake),
         }
     }
-    Ok(read_rules)
+    Ok((read_rules, places))
 }
 
 fn rule_of<R: Args>(
