@@ -72,8 +72,9 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
     };
     let follow = |subscribe: Subscribe| {
         let live = live.clone();
-        move |request: &Request| {
-            subscribe(request, &live).map(|stream| journal::follow(&live, request, stream))
+        move |request: &Request| match subscribe(request, &live) {
+            Ok(stream) => journal::follow(&live, request, stream).into(),
+            Err(problem) => subscribe::turn_away(request, problem),
         }
     };
     let engine = assets::routes(engine)?;
