@@ -80,15 +80,12 @@ impl<N: Net> Reactor<N> {
             let Some(http) = self.connections.http_mut(key) else {
                 return;
             };
-            match &http.phase {
-                Phase::Request => {}
-                Phase::Linger { .. } => return self.linger(key),
+            let flow = match &http.phase {
+                Phase::Request if http.unread.is_empty() => self.read_and_answer(key, &mut slice),
+                Phase::Request => self.answer_unread(key, &mut slice),
+                Phase::Linger { .. } => Some(self.read_and_forget(key)),
                 // A client that waits may leave, but not go on.
                 Phase::Answer(_) | Phase::Flush => return,
-            }
-            let flow = match http.unread.is_empty() {
-                true => self.read_and_answer(key, &mut slice),
-                false => self.answer_unread(key, &mut slice),
             };
             match flow {
                 Some(Flow::Next) => {}
@@ -374,6 +371,8 @@ impl<N: Net> Reactor<N> {
             Phase::Linger { .. } => {
                 self.net.shutdown_write(&mut connection.socket);
                 self.set_http_timer(key, LINGER);
+                // What has come already is not reported again.
+                self.queue_http(key);
                 true
             }
             Phase::Request => {
@@ -384,28 +383,25 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Reads and forgets what a refused client still sends.
-    fn linger(&mut self, key: u32) {
-        let mut input = std::mem::take(&mut self.input);
-        let is_over = loop {
-            let connection = self.connections.get_mut(key);
-            let State::Http(http) = &mut connection.state else {
-                break false;
-            };
-            let Phase::Linger { bytes_left } = &mut http.phase else {
-                break false;
-            };
-            match self.net.read(&mut connection.socket, &mut input) {
-                Ok(0) => break true,
-                Ok(count) if *bytes_left > count => *bytes_left -= count,
-                Ok(_) => break true,
-                Err(error) => break !is_transient(&error),
-            }
+    /// Reads once, and forgets, what a refused client still sends.
+    fn read_and_forget(&mut self, key: u32) -> Flow {
+        let connection = self.connections.get_mut(key);
+        let State::Http(http) = &mut connection.state else {
+            return Flow::Left;
         };
-        self.input = input;
-        if is_over {
-            self.hang_up(key, DisconnectReason::Gone);
+        let Phase::Linger { bytes_left } = &mut http.phase else {
+            return Flow::Hold;
+        };
+        match self.net.read(&mut connection.socket, &mut self.input) {
+            Ok(count) if count > 0 && count < *bytes_left => *bytes_left -= count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Hold,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                return Flow::Left;
+            }
         }
+        Flow::Next
     }
 
     /// A connection that speaks HTTP has had its time.

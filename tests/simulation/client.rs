@@ -17,6 +17,9 @@ pub const HELLO: &str = "hello, hello, hello";
 /// How many bytes `/large` answers.
 pub const LARGE_BYTES: usize = 30_000;
 
+/// How much a nuisance sends behind its request.
+const FLOOD_BYTES: usize = 20_000;
+
 /// What somebody is here for.
 #[derive(Clone, Debug)]
 pub enum Role {
@@ -39,6 +42,7 @@ pub struct Manners {
     pub cuts: u32,
     pub half_closes: u32,
     pub vanishes: u32,
+    pub floods: bool,
     pub junk: u32,
     pub read_max: usize,
     pub is_blind: bool,
@@ -215,6 +219,9 @@ impl Client {
                 self.expected.clear();
                 self.expected.push_back(Expected::Anything);
                 request = nuisance(rng);
+                if self.manners.floods {
+                    request.push_str(&"x".repeat(FLOOD_BYTES));
+                }
             }
         }
         let mut rest = request.into_bytes();

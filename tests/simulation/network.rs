@@ -30,6 +30,9 @@ use pushwheel::internals::net::{LISTENER, Net, Readiness};
 /// Polls in a row that neither wait nor find anything, after which the loop is
 /// said to spin.
 const EMPTY_POLLS_MAX: usize = 2_000;
+/// How often one socket is read from in one turn, however much has come. A
+/// subscriber that talks is heard a hundred times.
+const READS_A_TURN_MAX: u32 = 128;
 
 /// Who acts while the engine polls.
 pub trait Actors {
@@ -90,6 +93,8 @@ pub struct Calamities {
     pub overlaps: u32,
     /// Whether clients come with ids that look like the engine's and are none.
     pub forges: bool,
+    /// Whether nuisances send far more than they are answered for.
+    pub floods: bool,
 }
 
 enum Event {
@@ -106,6 +111,8 @@ enum Event {
 pub struct Socket {
     client: usize,
     incoming: VecDeque<u8>,
+    /// The turn in which it was last read from, and how often in that.
+    reads: (u64, u32),
     /// When the last that the client sent arrives.
     arrives_at: u64,
     /// The client's end has arrived, and the engine was told of it.
@@ -281,6 +288,7 @@ impl Network {
         self.sockets.push(Socket {
             client,
             incoming: VecDeque::new(),
+            reads: (0, 0),
             arrives_at: now,
             has_end: false,
             is_end_told: false,
@@ -686,6 +694,14 @@ impl Net for Seam {
         let number = *socket;
         let mut network = self.network.borrow_mut();
         network.has_acted = true;
+        let turn = network.turns;
+        let (last, reads) = network.sockets[number].reads;
+        let reads = if last == turn { reads + 1 } else { 1 };
+        assert!(
+            reads <= READS_A_TURN_MAX,
+            "a turn is held up by one socket, which is read from again and again"
+        );
+        network.sockets[number].reads = (turn, reads);
         if network.sockets[number].is_reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
