@@ -18,9 +18,9 @@ use crate::hub::client::DisconnectReason;
 
 /// Answers are written when so many bytes of them have gathered.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
-/// How much of a refused request is read and forgotten, so that the answer
-/// is not lost with the connection's reset.
-pub(super) const LINGER_BYTES_MAX: usize = 16 << 20;
+/// How much is read and forgotten of what comes behind the last request that is
+/// answered.
+const LINGER_BYTES_MAX: usize = 16 << 20;
 /// For how long.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -85,7 +85,7 @@ impl<N: Net> Reactor<N> {
                 Phase::Request => self.answer_unread(key, &mut slice),
                 Phase::Linger { .. } => Some(self.read_and_forget(key)),
                 // A client that waits may leave, but not go on.
-                Phase::Answer(_) | Phase::Flush => return,
+                Phase::Answer(_) => return,
             };
             match flow {
                 Some(Flow::Next) => {}
@@ -235,9 +235,12 @@ impl<N: Net> Reactor<N> {
         (Flow::Next, used)
     }
 
-    pub(super) fn set_phase(&mut self, key: u32, phase: Phase) {
+    /// What is answered now is the last: the connection closes behind it, and
+    /// whatever the client still sends is forgotten.
+    pub(super) fn answer_no_more(&mut self, key: u32) {
         if let Some(http) = self.connections.http_mut(key) {
-            http.phase = phase;
+            let bytes_left = LINGER_BYTES_MAX;
+            http.phase = Phase::Linger { bytes_left };
         }
     }
 
@@ -354,36 +357,33 @@ impl<N: Net> Reactor<N> {
         if !http.unsent.is_empty() {
             return false;
         }
-        self.after_writing(key)
+        self.after_writing(key);
+        true
     }
 
-    /// All answers are out. Says whether the connection is still there.
-    fn after_writing(&mut self, key: u32) -> bool {
+    /// All answers are out.
+    fn after_writing(&mut self, key: u32) {
         let connection = self.connections.get_mut(key);
         let State::Http(http) = &mut connection.state else {
-            return false;
+            return;
         };
         match http.phase {
-            Phase::Flush => {
-                self.hang_up(key, DisconnectReason::Gone);
-                false
-            }
             Phase::Linger { .. } => {
+                // "Out" is in the kernel's buffer. A socket that is closed with
+                // bytes unread is reset, and the kernel drops what it has for a
+                // client who sends on; so only this half is closed, until the
+                // client has closed the other (RFC 9112 section 9.6).
                 self.net.shutdown_write(&mut connection.socket);
                 self.set_http_timer(key, LINGER);
                 // What has come already is not reported again.
                 self.queue_http(key);
-                true
             }
-            Phase::Request => {
-                self.await_request(key);
-                true
-            }
-            Phase::Answer(_) => true,
+            Phase::Request => self.await_request(key),
+            Phase::Answer(_) => {}
         }
     }
 
-    /// Reads once, and forgets, what a refused client still sends.
+    /// Reads once, and forgets, what a client still sends behind its last answer.
     fn read_and_forget(&mut self, key: u32) -> Flow {
         let connection = self.connections.get_mut(key);
         let State::Http(http) = &mut connection.state else {
@@ -392,6 +392,7 @@ impl<N: Net> Reactor<N> {
         let Phase::Linger { bytes_left } = &mut http.phase else {
             return Flow::Hold;
         };
+        http.unread = Pending::default();
         match self.net.read(&mut connection.socket, &mut self.input) {
             Ok(count) if count > 0 && count < *bytes_left => *bytes_left -= count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Hold,

@@ -73,7 +73,7 @@ pub fn draw_calamities(seed: u64) -> Calamities {
         slow_turns: [1, 1, 5, 15][rng.usize(0..4)],
         overlaps: [0, 100, 500, 900][rng.usize(0..4)],
         forges: rng.bool(),
-        floods: rng.u32(0..4) == 0,
+        floods: rng.u32(0..4) == 1,
     }
 }
 

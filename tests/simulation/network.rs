@@ -133,6 +133,8 @@ pub struct Socket {
     pub is_closed: bool,
     /// The network has broken it, or the engine never had it.
     pub is_refused: bool,
+    /// It was reset for what the client sent and nobody read.
+    pub is_broken_off: bool,
     token: Option<u64>,
     armed: Edges,
     /// What has come to be and is not told yet.
@@ -301,6 +303,7 @@ impl Network {
             is_shut: false,
             is_closed: false,
             is_refused: false,
+            is_broken_off: false,
             token: None,
             armed: Edges::default(),
             edges: Edges::default(),
@@ -477,8 +480,11 @@ impl Network {
         match event {
             Event::Bytes(number, bytes) => {
                 let socket = &mut self.sockets[number];
-                if socket.is_closed || socket.is_reset {
+                if socket.is_reset {
                     return;
+                }
+                if socket.is_closed {
+                    return self.break_off(number);
                 }
                 socket.incoming.extend(bytes);
                 // Told again only to whoever has looked, or, as real pollers
@@ -514,6 +520,18 @@ impl Network {
             Event::Stale(readiness) => ready.push(readiness),
             Event::Act(_) => unreachable!("acts are for the actors"),
         }
+    }
+
+    /// A socket was closed with bytes unread, or is sent some after that: as real
+    /// systems do, this one answers with a reset, and forgets what the client has
+    /// yet to take.
+    fn break_off(&mut self, number: usize) {
+        self.count("bytes for a socket that is closed");
+        let socket = &mut self.sockets[number];
+        (socket.is_reset, socket.is_broken_off) = (true, true);
+        socket.incoming.clear();
+        socket.outgoing.clear();
+        self.tell_client(number);
     }
 
     fn report(&mut self, number: usize, ready: &mut Vec<Readiness>) {
@@ -800,9 +818,13 @@ impl Net for Seam {
         assert!(!socket.is_closed, "a socket is closed twice");
         socket.is_closed = true;
         socket.full_since = None;
+        let is_all_read = socket.incoming.is_empty();
         if let Some(token) = socket.token {
             network.old_tokens.push(token);
         }
-        network.tell_client(number);
+        match is_all_read {
+            true => network.tell_client(number),
+            false => network.break_off(number),
+        }
     }
 }
