@@ -392,6 +392,19 @@ fn the_answer_to_a_body_too_large_is_read_although_all_the_buffers_are_full_of_i
 }
 
 #[test]
+fn the_last_answer_is_read_whole_although_the_client_sends_on() {
+    const BYTES: usize = 200_000;
+    let builder = echo().get("/large", |_| "x".repeat(BYTES)).unwrap();
+    let served = Served::start(builder);
+    // Most of the answer waits in the engine's kernel for this one.
+    let mut connection = Connection::narrow(served.address());
+    connection.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    connection.try_send(vec![b'x'; 1 << 20]);
+    assert_eq!(connection.answer().body.len(), BYTES);
+    connection.expect_end();
+}
+
+#[test]
 fn a_panic_in_a_handler_is_a_500_and_nobody_elses_business() {
     let served = Served::start(echo());
     let mut other = served.connect();

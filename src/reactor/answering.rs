@@ -3,7 +3,7 @@
 use super::Reactor;
 use super::connection::{Phase, State};
 use super::net::Net;
-use super::serving::{Flow, LINGER_BYTES_MAX, guard, with_defaults};
+use super::serving::{Flow, guard, with_defaults};
 use crate::exchange::{Defer, Kind, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
 
@@ -141,7 +141,7 @@ impl<N: Net> Reactor<N> {
             output.extend_from_slice(body);
         }
         if persistence == Persistence::Close {
-            self.set_phase(key, Phase::Flush);
+            self.answer_no_more(key);
             return Flow::Hold;
         }
         Flow::Next
@@ -203,8 +203,7 @@ impl<N: Net> Reactor<N> {
             &self.date.text,
         );
         output.extend_from_slice(body);
-        let bytes_left = LINGER_BYTES_MAX;
-        self.set_phase(key, Phase::Linger { bytes_left });
+        self.answer_no_more(key);
     }
 }
 

@@ -111,9 +111,7 @@ pub(super) enum Phase {
     Request,
     /// The answer from another thread.
     Answer(Box<Request>),
-    /// That the client takes the last answer.
-    Flush,
-    /// That the client, who was refused, stops sending.
+    /// That the client takes the last answer, then that it closes its end.
     Linger { bytes_left: usize },
 }
 
