@@ -45,10 +45,17 @@ pub(crate) struct Router {
     paths: matchit::Router<usize>,
     /// By path as it was given, where its methods are.
     indices: HashMap<String, usize>,
-    methods: Vec<Vec<(Method, Handler)>>,
+    routes: Vec<Routes>,
     pub(crate) before: Vec<Before>,
     pub(crate) after: Vec<After>,
     pub(crate) on_refusal: Vec<OnRefusal>,
+}
+
+/// What there is at one path.
+#[derive(Default)]
+struct Routes {
+    handlers: Vec<(Method, Handler)>,
+    guards: Vec<(Method, Before)>,
 }
 
 impl Router {
@@ -60,59 +67,105 @@ impl Router {
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<(), RouteError> {
-        let index = match self.indices.get(path) {
-            Some(index) => *index,
-            None => {
-                let index = self.methods.len();
-                self.paths.insert(path, index).map_err(|error| RouteError {
-                    path: path.to_owned(),
-                    reason: error.to_string(),
-                })?;
-                self.indices.insert(path.to_owned(), index);
-                self.methods.push(Vec::new());
-                index
-            }
-        };
-        let methods = &mut self.methods[index];
-        methods.retain(|(other, _)| *other != method);
-        methods.push((
+        let handlers = &mut self.at(path)?.handlers;
+        handlers.retain(|(other, _)| *other != method);
+        handlers.push((
             method,
             Box::new(move |request| handler(request).into_response()),
         ));
         Ok(())
     }
 
-    fn route(&self, request: &mut Request) -> Response {
+    /// Adds what looks at a request before its handler does.
+    pub(crate) fn add_guard(
+        &mut self,
+        method: Method,
+        path: &str,
+        look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Result<(), RouteError> {
+        self.at(path)?.guards.push((method, Box::new(look)));
+        Ok(())
+    }
+
+    fn at(&mut self, path: &str) -> Result<&mut Routes, RouteError> {
+        let index = match self.indices.get(path) {
+            Some(index) => *index,
+            None => {
+                let index = self.routes.len();
+                self.paths.insert(path, index).map_err(|error| RouteError {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                })?;
+                self.indices.insert(path.to_owned(), index);
+                self.routes.push(Routes::default());
+                index
+            }
+        };
+        Ok(&mut self.routes[index])
+    }
+
+    /// Finds the handler of a request, unless somebody answers before it: what
+    /// looks at all requests, the lack of a route, or what guards it.
+    fn find(&self, request: &mut Request) -> Result<&Handler, Response> {
+        let is_admitted = request.is_admitted();
+        let looks = self.before.iter().filter(|_| !is_admitted);
+        for look in looks {
+            if let Some(response) = look(request) {
+                return Err(response);
+            }
+        }
         let matched = match self.paths.at(request.path()) {
             Ok(matched) => matched,
             Err(_) if *request.method() == Method::Options && request.path() == "*" => {
-                return Response::status(204);
+                return Err(Response::status(204));
             }
             Err(_) => {
                 let message = "there is nothing at this path: check its spelling";
-                return Response::error(404, "not_found", message);
+                return Err(Response::error(404, "not_found", message));
             }
         };
         let mut params = Vec::with_capacity(matched.params.len());
         for (name, value) in matched.params.iter() {
             let Ok(value) = percent_decode_str(value).decode_utf8() else {
                 let message = "the path is not UTF-8 after percent-decoding: encode UTF-8";
-                return Response::error(400, "invalid_path", message);
+                return Err(Response::error(400, "invalid_path", message));
             };
             params.push((name.into(), value.into_owned()));
         }
-        let methods = &self.methods[*matched.value];
+        if !request.has_utf8_query() {
+            let message = "the query is not UTF-8 after percent-decoding: encode UTF-8";
+            return Err(Response::error(400, "invalid_query", message));
+        }
+        let routes = &self.routes[*matched.value];
         request.set_params(params);
-        let find = |wanted: &Method| methods.iter().find(|(method, _)| method == wanted);
-        let found = find(request.method()).or_else(|| match request.method() {
+        let (method, handler) = routes
+            .handler(request.method())
+            .ok_or_else(|| routes.without_handler(request.method()))?;
+        let guards = routes.guards.iter().filter(|(of, _)| of == method);
+        for (_, look) in guards.filter(|_| !is_admitted) {
+            if let Some(response) = look(request) {
+                return Err(response);
+            }
+        }
+        Ok(handler)
+    }
+}
+
+impl Routes {
+    /// What answers requests of a method, and for which method it was added:
+    /// HEAD is answered as GET is.
+    fn handler(&self, method: &Method) -> Option<&(Method, Handler)> {
+        let find = |wanted: &Method| self.handlers.iter().find(|(method, _)| method == wanted);
+        find(method).or_else(|| match method {
             Method::Head => find(&Method::Get),
             _ => None,
-        });
-        if let Some((_, handler)) = found {
-            return handler(request);
-        }
-        let allow = allowed(methods);
-        let response = if *request.method() == Method::Options {
+        })
+    }
+
+    /// The answer to a method that has no handler.
+    fn without_handler(&self, method: &Method) -> Response {
+        let allow = allowed(&self.handlers);
+        let response = if *method == Method::Options {
             Response::status(204)
         } else {
             let message = format!("this path takes {allow}: use one of these methods");
@@ -138,12 +191,14 @@ fn allowed(methods: &[(Method, Handler)]) -> String {
 
 impl Service for Router {
     fn call(&self, request: &mut Request) -> Response {
-        for before in &self.before {
-            if let Some(response) = before(request) {
-                return response;
-            }
+        match request.without_body(|request| self.find(request)) {
+            Ok(handler) => handler(request),
+            Err(response) => response,
         }
-        self.route(request)
+    }
+
+    fn admit(&self, request: &mut Request) -> Option<Response> {
+        self.find(request).err()
     }
 
     fn finish(&self, request: &Request, response: &mut Response) {

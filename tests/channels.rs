@@ -200,13 +200,41 @@ fn an_impossible_name_and_a_channel_too_many_are_refused() {
         let refused = channels.get_or_create(name).unwrap_err();
         assert_eq!(refused, ChannelError::Name, "{name:?}");
     }
-    channels.get_or_create(&"x".repeat(255)).unwrap();
-    channels.get_or_create("second").unwrap();
+    let _first = channels.get_or_create(&"x".repeat(255)).unwrap();
+    let second = channels.get_or_create("second").unwrap();
     let refused = channels.get_or_create("third").unwrap_err();
     assert_eq!(refused, ChannelError::TooMany { max: 2 });
     channels.get_or_create("second").unwrap();
-    channels.remove("second");
+    second.close();
     channels.get_or_create("third").unwrap();
+}
+
+#[test]
+fn channels_that_nobody_has_and_that_hold_nothing_make_room() {
+    let options = ChannelOptions::new().history(History::events(1));
+    let manager = ChannelManager::builder().defaults(options);
+    let channels = manager.clone().channels_max(1000).build();
+    let fill = |channels: &ChannelManager| {
+        for n in 0..998 {
+            channels.get_or_create(&format!("empty {n}")).unwrap();
+        }
+        let held = channels.get_or_create("held").unwrap();
+        let full = channels.get_or_create("full").unwrap();
+        full.broadcast(Event::message("kept")).unwrap();
+        held
+    };
+    let _held = fill(&channels);
+    for n in 0..5000 {
+        channels.get_or_create(&format!("new {n}")).unwrap();
+    }
+    assert!(channels.has("held") && channels.has("full"));
+    assert!(channels.names().len() <= 1000);
+
+    // Who said that they stay has them stay.
+    let channels = manager.empty_after(None).channels_max(1000).build();
+    let _held = fill(&channels);
+    let refused = channels.get_or_create("new").unwrap_err();
+    assert_eq!(refused, ChannelError::TooMany { max: 1000 });
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod common;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -234,6 +235,11 @@ fn a_wrong_path_is_404_and_a_wrong_method_405_and_the_connection_goes_on() {
         (answer.status, &*answer.error_code()),
         (400, "invalid_path")
     );
+    let answer = connection.get("/rooms/1?a=%c3%a9&b=%c3");
+    assert_eq!(
+        (answer.status, &*answer.error_code()),
+        (400, "invalid_query")
+    );
     assert_eq!(connection.get("/hello").text(), "hello");
 }
 
@@ -383,6 +389,19 @@ fn the_answer_to_a_body_too_large_is_read_although_all_the_buffers_are_full_of_i
     go_on.send(()).unwrap();
     assert!(connection.try_send(vec![b'x'; 1 << 20]), "it is read on");
     assert_eq!(connection.answer().status, 413);
+}
+
+#[test]
+fn the_last_answer_is_read_whole_although_the_client_sends_on() {
+    const BYTES: usize = 200_000;
+    let builder = echo().get("/large", |_| "x".repeat(BYTES)).unwrap();
+    let served = Served::start(builder);
+    // Most of the answer waits in the engine's kernel for this one.
+    let mut connection = Connection::narrow(served.address());
+    connection.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    connection.try_send(vec![b'x'; 1 << 20]);
+    assert_eq!(connection.answer().body.len(), BYTES);
+    connection.expect_end();
 }
 
 #[test]
@@ -581,6 +600,118 @@ fn hooks_see_every_request_and_every_answer() {
     connection.send("nonsense\r\n\r\n");
     let refused = connection.answer();
     assert_eq!(refused.header("x-everywhere"), Some("yes"));
+}
+
+/// A builder whose POST /rooms/{room} wants a key, and counts who is looked at.
+fn guarded() -> (EngineBuilder, Arc<AtomicUsize>) {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    let builder = Engine::builder()
+        .before(move |request| {
+            assert!(request.body().is_empty());
+            counted.fetch_add(1, Ordering::Relaxed);
+            None
+        })
+        .guard(Method::Post, "/rooms/{room}", |request| {
+            assert!(request.body().is_empty());
+            let key = request.header("x-key")?;
+            let is_right = Some(key) == request.param("room");
+            (!is_right).then(|| Response::error(403, "wrong_key", "send the room's key"))
+        })
+        .unwrap()
+        .post("/rooms/{room}", |request| {
+            request.text().unwrap().to_owned()
+        })
+        .unwrap();
+    (builder, looks)
+}
+
+#[test]
+fn who_may_not_send_a_body_is_answered_before_it_comes() {
+    let (builder, looks) = guarded();
+    let served = Served::start(builder);
+    let head = |key: &str, more: &str| {
+        format!(
+            "POST /rooms/a HTTP/1.1\r\nHost: test\r\nX-Key: {key}\r\n\
+             Content-Length: 900000\r\n{more}\r\n"
+        )
+    };
+    for more in ["", "Expect: 100-continue\r\n"] {
+        let mut connection = served.connect();
+        connection.send(head("b", more));
+        let refused = connection.answer();
+        assert_eq!((refused.status, &*refused.error_code()), (403, "wrong_key"));
+        assert_eq!(refused.header("connection"), Some("close"));
+        connection.expect_end();
+    }
+    // Nor is a body awaited for which there is no route.
+    let mut connection = served.connect();
+    connection.send(head("a", "").replace("/rooms/a", "/nowhere"));
+    assert_eq!(connection.answer().status, 404);
+    connection.expect_end();
+    // Each was looked at once.
+    assert_eq!(looks.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn who_may_send_a_body_is_looked_at_once_however_it_comes() {
+    let (builder, looks) = guarded();
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    let request =
+        "POST /rooms/a HTTP/1.1\r\nHost: test\r\nX-Key: a\r\nContent-Length: 6\r\n\r\nabcdef";
+    let looks = || looks.load(Ordering::Relaxed);
+    for split in [0, 20, request.len() - 6, request.len() - 3] {
+        let before = looks();
+        connection.send(&request[..split]);
+        if split >= request.len() - 6 {
+            eventually("its head is looked at", || looks() == before + 1);
+        }
+        connection.send(&request[split..]);
+        let answer = connection.answer();
+        assert_eq!((answer.status, answer.text()), (200, "abcdef"));
+        assert_eq!(looks(), before + 1, "split at {split}");
+    }
+}
+
+#[test]
+fn the_body_of_a_get_is_read_and_not_kept() {
+    let builder = Engine::builder().get("/", |request| request.body().len().to_string());
+    let served = Served::start(builder.unwrap());
+    let mut connection = served.connect();
+    for _ in 0..2 {
+        connection.send("GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
+        assert_eq!(connection.answer().text(), "0");
+    }
+}
+
+#[test]
+fn what_a_client_takes_may_stand_in_several_headers_and_a_weight_of_0_is_a_no() {
+    let builder = Engine::builder().get("/", |request| {
+        let takes = request.accepts("text/event-stream");
+        let packed = request.accepts_encoding("gzip");
+        format!("{takes} {packed}")
+    });
+    let served = Served::start(builder.unwrap());
+    let mut connection = served.connect();
+    for (headers, expected) in [
+        ("", "false false"),
+        (
+            "Accept: text/html\r\nAccept: text/event-stream\r\n",
+            "true false",
+        ),
+        ("accept: a/b, Text/Event-Stream;q=0.5\r\n", "true false"),
+        ("Accept: text/event-stream;q=0, */*\r\n", "false false"),
+        ("Accept: text/event-stream ; Q=0.0\r\n", "false false"),
+        (
+            "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n",
+            "false true",
+        ),
+        ("Accept-Encoding: gzip;q=0, identity\r\n", "false false"),
+    ] {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: test\r\n{headers}\r\n"));
+        assert_eq!(connection.answer().text(), expected, "{headers}");
+    }
 }
 
 #[test]

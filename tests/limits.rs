@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -359,4 +360,38 @@ fn an_engine_takes_other_limits_while_it_runs() {
     eventually("one has gone", || served.handle().connections() == 2);
     check_sent_off(served.subscribe("/stream"));
     assert!(inside.iter_mut().all(|stream| stream.arrived().is_empty()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_rush_of_connections_waits_in_the_listen_queue_until_it_is_accepted() {
+    // The usual queue of 128 would leave some of them to the kernel's retries.
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let rush = somaxconn.trim().parse::<usize>().unwrap().min(300);
+    let engine = house().0.bind("127.0.0.1:0").unwrap();
+    let connect = |_| {
+        let time = Duration::from_secs(20);
+        std::net::TcpStream::connect_timeout(&engine.local_addr(), time).unwrap()
+    };
+    let mut waiting: Vec<_> = (0..rush).map(connect).collect();
+    let running = engine.spawn().unwrap();
+    for stream in &mut waiting {
+        stream.write_all(plain("/hello").as_bytes()).unwrap();
+    }
+    for stream in &mut waiting {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+    running.shutdown(Duration::ZERO).unwrap();
+}
+
+#[test]
+fn an_engine_has_at_most_64_threads() {
+    let bind = |threads| Engine::builder().threads(threads).bind("127.0.0.1:0");
+    assert!(bind(64).is_ok());
+    for threads in [0, 65] {
+        let bound = std::panic::catch_unwind(|| bind(threads).map(drop));
+        assert!(bound.is_err(), "{threads}");
+    }
 }

@@ -45,7 +45,7 @@ fn check_one(body: &str, event: &Result<Event<'_>, String>) {
 fn wanted(fields: &[(String, Value)]) -> Option<&Value> {
     let is_field = |(name, value): &(String, Value)| match &**name {
         "data" => true,
-        "event" | "id" => value.is_string() || value.is_null(),
+        "event" | "id" | "key" => value.is_string() || value.is_null(),
         "retry" => value.is_u64() || value.is_null(),
         _ => false,
     };
@@ -65,6 +65,7 @@ fn check_fields(fields: &[(String, Value)], data: &Value, event: &Event<'_>) {
     let text = |name: &str| field(name).and_then(Value::as_str);
     assert_eq!(event.name(), text("event").filter(|name| !name.is_empty()));
     assert_eq!(event.id(), text("id"));
+    assert_eq!(event.key(), text("key").filter(|key| !key.is_empty()));
     let retry_ms = event.retry().map(|retry| retry.as_millis());
     let wanted_ms = field("retry").and_then(Value::as_u64);
     assert_eq!(retry_ms, wanted_ms.map(u128::from));

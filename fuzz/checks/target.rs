@@ -1,6 +1,6 @@
 //! Targets and queries: a handler sees the parameters of its path and of the
-//! query decoded as the URL Standard decodes them, and every other path is
-//! answered without one.
+//! query decoded as the URL Standard decodes them, and every other path, and a
+//! query that is no text, is answered without one.
 //!
 //! The input is the request's target.
 
@@ -35,7 +35,9 @@ pub fn check(input: &[u8]) {
     check_query(&request, target);
     let path = request.path().to_owned();
     let (status, seen) = routed(PATHS, request).expect("the paths go together");
-    let wanted = expected(&path);
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let is_text = String::from_utf8(percent_decoded(query)).is_ok();
+    let wanted = expected(&path).and_then(|params| is_text.then_some(params).ok_or(400));
     match (wanted, seen) {
         (Ok(params), Some(seen)) => {
             assert_eq!(status, 204);

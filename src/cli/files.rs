@@ -18,6 +18,14 @@ pub(crate) fn advice(error: &Error) -> &'static str {
     }
 }
 
+/// The same for a file that has to be there.
+pub(crate) fn advice_to_read(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file, check the path",
+        _ => advice(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +37,7 @@ mod tests {
         assert_eq!(advice(&read(&directory)), "name a file in it");
         let nowhere = directory.join("pushwheel-nowhere/x");
         assert!(advice(&read(&nowhere)).starts_with("check the path"));
+        assert!(advice_to_read(&read(&nowhere)).starts_with("there is no such file"));
+        assert_eq!(advice_to_read(&read(&directory)), "name a file in it");
     }
 }

@@ -1,7 +1,7 @@
 //! What `sub`, `pub` and `check` share: the client, and what a server's
 //! refusal says.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -64,10 +64,7 @@ pub(super) fn advice(url: &str, error: &Error) -> &'static str {
             "nothing listens there: is the server running, and this its host and port?"
         }
         Error::HostNotFound => "check the spelling of its host",
-        // What the system says of a name has no kind of its own.
-        Error::Io(error) if error.to_string().contains("lookup") => {
-            "check the spelling of its host"
-        }
+        Error::Io(error) if is_of_a_name(error) => "check the spelling of its host",
         Error::BadUri(_) | Error::Http(_) => {
             "percent-encode what a URL cannot have (%20 for a space), and take line breaks out \
              of keys and ids"
@@ -78,6 +75,16 @@ pub(super) fn advice(url: &str, error: &Error) -> &'static str {
         }
         _ => "check the URL",
     }
+}
+
+/// What the system says of a name has no kind of its own.
+fn is_of_a_name(error: &io::Error) -> bool {
+    error.to_string().contains("lookup")
+}
+
+/// Whether it went wrong before anything of TLS could.
+pub(super) fn is_before_tls(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::ConnectionRefused || is_of_a_name(error)
 }
 
 pub(super) fn read_answer(answer: &mut Response<Body>) -> Result<String, Error> {

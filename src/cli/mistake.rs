@@ -43,7 +43,15 @@ fn tips(error: &clap::Error, words: &[OsString], is_set: impl Fn(&str) -> bool) 
         let is_place = flag.contains(':') || flag.parse::<u16>().is_ok();
         let tip = match flag {
             _ if !is_unknown => continue,
-            "true" | "false" => "true or false stands behind a '=', as in '--open=true'",
+            "true" | "false" | "yes" | "no" | "on" | "off" => {
+                "true or false stands behind a '=', as in '--open=true'"
+            }
+            _ if flag.parse::<f64>().is_ok_and(|number| number < 0.0) => {
+                "numbers are whole, from 0 or 1 on"
+            }
+            "--event" if is_of("pub") => {
+                "the event's name stands behind the URL, as in 'pub URL EVENT DATA'"
+            }
             _ if is_of("serve") && (is_port || is_place) => {
                 "where to listen is said by '--listen 127.0.0.1:8080'"
             }
@@ -103,9 +111,15 @@ mod tests {
 
     #[test]
     fn what_stands_where_nothing_is_taken_is_told_where_it_belongs() {
-        let [tip] = &told(&["serve", "true"], "")[..] else {
-            panic!("there is one tip");
-        };
-        assert!(tip.contains("'--open=true'"), "{tip}");
+        for (words, told_of) in [
+            (&["serve", "true"][..], "'--open=true'"),
+            (&["serve", "yes"], "'--open=true'"),
+            (&["serve", "-1"], "from 0 or 1 on"),
+        ] {
+            let [tip] = &told(words, "")[..] else {
+                panic!("there is one tip");
+            };
+            assert!(tip.contains(told_of), "{tip}");
+        }
     }
 }

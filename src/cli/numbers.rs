@@ -1,5 +1,7 @@
 //! Numbers on the command line, and what to give instead of what is none.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// Reads a number of things.
@@ -22,6 +24,26 @@ pub(crate) fn from_one<T: FromStr + Default + PartialEq>(text: &str) -> Result<T
     }
 }
 
+/// Reads how many there may be of what has no limit by default. At 0 nobody
+/// would get in.
+pub(crate) fn limit(text: &str) -> Result<usize, String> {
+    match whole(text)? {
+        0 => Err("give 1 or more, or leave it out: no limit".to_owned()),
+        number => Ok(number),
+    }
+}
+
+/// Reads a number of things that is in a range.
+pub(crate) fn within<T: FromStr + PartialOrd + Display + Clone>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let (from, to) = (range.start(), range.end());
+        number.ok_or_else(|| format!("give a whole number from {from} to {to}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +59,12 @@ mod tests {
         }
         assert_eq!(from_one::<u32>("1"), Ok(1));
         assert!(from_one::<u32>("0").unwrap_err().contains("from 1 on"));
+        assert_eq!(limit("1"), Ok(1));
+        assert!(limit("0").unwrap_err().contains("leave it out: no limit"));
+        for text in ["0", "65", "two", "-1", ""] {
+            let told = within(1..=64_u16)(text).unwrap_err();
+            assert_eq!(told, "give a whole number from 1 to 64", "{text}");
+        }
+        assert_eq!(within(1..=64_u16)("64"), Ok(64));
     }
 }

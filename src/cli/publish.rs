@@ -26,6 +26,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MILLISECONDS", value_parser = super::numbers::whole::<u64>)]
     retry: Option<u64>,
 
+    /// For a channel that conflates: of the events with one key, only the newest
+    /// is kept for clients that are behind.
+    #[arg(long, value_name = "KEY")]
+    conflation_key: Option<String>,
+
     /// The key, or the token, that the server wants for publishing.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
@@ -45,6 +50,8 @@ pub(super) struct Message<'a> {
     pub(super) id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<&'a str>,
 }
 
 impl Message<'_> {
@@ -70,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         data: &data,
         id: arguments.id.as_deref(),
         retry: arguments.retry,
+        key: arguments.conflation_key.as_deref(),
     };
     let body = message.to_json();
 

@@ -129,12 +129,33 @@ impl EngineBuilder {
     /// Looks at every request before the routes do, in the order added; the
     /// first response wins. The place to refuse strangers, and to answer
     /// preflights.
+    ///
+    /// It looks once, as soon as the head is there: [`Request::body`] is empty
+    /// then. Who is refused before its body has come is disconnected after the
+    /// answer, and nothing of the body is kept. The response has to be a whole
+    /// one: neither a stream nor deferred.
     pub fn before(
         mut self,
         look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {
         self.router.before.push(Box::new(look));
         self
+    }
+
+    /// Looks at the requests of one route before its handler does, in the order
+    /// added, after [`before`](Self::before) and in the same way: without the
+    /// body. The place to ask who may send one.
+    ///
+    /// # Errors
+    /// When the path is malformed, or overlaps another's.
+    pub fn guard(
+        mut self,
+        method: Method,
+        path: &str,
+        look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.router.add_guard(method, path, look)?;
+        Ok(self)
     }
 
     /// Looks at every response to a well-formed request before it is

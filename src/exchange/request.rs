@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::response::{IntoResponse, Response};
@@ -22,6 +23,8 @@ pub struct Request {
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
     is_draining: bool,
+    /// Whether it was looked at when its body was still on its way.
+    is_admitted: bool,
     /// When the turn began that found it whole, in microseconds of the hub's
     /// clock.
     came_us: u64,
@@ -37,6 +40,7 @@ impl Request {
             came_us: 0,
             channels,
             is_draining: false,
+            is_admitted: false,
         }
     }
 
@@ -54,6 +58,24 @@ impl Request {
     pub(crate) fn draining(mut self, is_draining: bool) -> Request {
         self.is_draining = is_draining;
         self
+    }
+
+    pub(crate) fn admitted(mut self, is_admitted: bool) -> Request {
+        self.is_admitted = is_admitted;
+        self
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// Has `look` see the request without its body, which may be on its way
+    /// still.
+    pub(crate) fn without_body<T>(&mut self, look: impl FnOnce(&mut Request) -> T) -> T {
+        let body = std::mem::take(&mut self.message.body);
+        let seen = look(self);
+        self.message.body = body;
+        seen
     }
 
     pub(crate) fn set_params(&mut self, params: Vec<(Box<str>, String)>) {
@@ -103,6 +125,12 @@ impl Request {
         Some(value)
     }
 
+    /// Whether the query is text once it is decoded.
+    pub(crate) fn has_utf8_query(&self) -> bool {
+        let query = self.message.head.query().unwrap_or_default();
+        percent_decode_str(query).decode_utf8().is_ok()
+    }
+
     /// The first value of a query parameter, decoded.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -129,7 +157,8 @@ impl Request {
         self.message.head.headers()
     }
 
-    /// The body; empty when there is none.
+    /// The body; empty when there is none. That of a GET or HEAD has no meaning
+    /// (RFC 9110 section 9.3.1): it is read, and not kept.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.message.body
@@ -206,22 +235,23 @@ impl Request {
     /// Whether the client says that it takes this media type, by name.
     #[must_use]
     pub fn accepts(&self, media_type: &str) -> bool {
-        let named = |range: &str| {
-            let name = range.split(';').next().unwrap_or_default();
-            name.trim().eq_ignore_ascii_case(media_type)
-        };
-        self.header("accept")
-            .is_some_and(|accept| accept.split(',').any(named))
+        self.offers("accept", media_type)
     }
 
     /// Whether the client says that it takes this content coding, by name.
     #[must_use]
     pub fn accepts_encoding(&self, coding: &str) -> bool {
+        self.offers("accept-encoding", coding)
+    }
+
+    /// Whether a list of what the client takes, in one header or in several,
+    /// names `wanted`.
+    fn offers(&self, list: &str, wanted: &str) -> bool {
         let takes = |offer: &str| {
             let mut parts = offer.split(';').map(str::trim);
             let is_it = parts
                 .next()
-                .is_some_and(|name| name.eq_ignore_ascii_case(coding));
+                .is_some_and(|name| name.eq_ignore_ascii_case(wanted));
             // `q=0` is how a client says no (RFC 9110 section 12.4.2).
             let refuses = |part: &str| {
                 let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
@@ -229,8 +259,12 @@ impl Request {
             };
             is_it && !parts.any(refuses)
         };
-        self.header("accept-encoding")
-            .is_some_and(|offers| offers.split(',').any(takes))
+        let lines = self
+            .headers()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(list));
+        lines
+            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+            .any(|offers| offers.split(',').any(takes))
     }
 
     /// Where this client's stream begins: after the id in the header

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -9,6 +10,7 @@ use serde_json::json;
 use super::responder::Responder;
 use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
+use crate::frame;
 use crate::http::{HeaderError, Headers};
 use crate::hub::channel::{Channel, PublishError};
 use crate::hub::manager::ChannelError;
@@ -193,6 +195,42 @@ impl Response {
     ) -> Result<Response, HeaderError> {
         self.headers.insert(name, value)?;
         Ok(self)
+    }
+
+    /// What a browser's `EventSource` is told in place of this error, so that
+    /// it comes back after a delay: `200`, a stream that says so, and its end.
+    /// At any other status it would give up for good. The code is still
+    /// counted as an error's.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pushwheel::{Request, Response};
+    ///
+    /// fn closed_for_now(request: &Request) -> Response {
+    ///     let error = Response::error(503, "not_yet", "the game has not begun: come back");
+    ///     match request.accepts("text/event-stream") {
+    ///         true => error.come_back_after(Duration::from_secs(5)),
+    ///         false => error,
+    ///     }
+    /// }
+    /// ```
+    #[allow(
+        clippy::missing_panics_doc,
+        reason = "its headers are none of the caller's"
+    )]
+    pub fn come_back_after(self, delay: Duration) -> Response {
+        let retry_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        let mut stream = Response::typed("text/event-stream", frame::retry_line(retry_ms));
+        let headers = [
+            ("Cache-Control", "no-cache, no-transform"),
+            ("X-Accel-Buffering", "no"),
+        ];
+        for (name, value) in headers {
+            let set = stream.headers.insert(name, value);
+            set.expect("this can be a header");
+        }
+        stream.code = self.code;
+        stream
     }
 
     /// The status.

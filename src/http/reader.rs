@@ -15,7 +15,7 @@ use std::mem;
 
 use super::body::Decoder;
 use super::parse::parse;
-use super::{HEADERS_CEILING, Head, Limits, Refusal, is_token_byte};
+use super::{HEADERS_CEILING, Head, Limits, Method, Refusal, is_token_byte};
 
 /// How many empty lines may stand before a request (RFC 9112 section 2.2 asks
 /// for patience with one).
@@ -66,7 +66,7 @@ pub enum Step {
 pub struct Message {
     /// Its head.
     pub head: Head,
-    /// Its decoded body; empty if it has none.
+    /// Its decoded body; empty if it has none, or no meaning.
     pub body: Vec<u8>,
 }
 
@@ -153,6 +153,14 @@ impl Reader {
     /// Whether a head is complete and its body is not.
     pub fn is_in_body(&self) -> bool {
         matches!(self.state, State::Body(_))
+    }
+
+    /// The head whose body is not complete yet.
+    pub fn head_of_body(&self) -> Option<&Head> {
+        match &self.state {
+            State::Body(partial) => Some(&partial.head),
+            _ => None,
+        }
     }
 }
 
@@ -242,7 +250,12 @@ fn resume_body(mut partial: Box<PartialBody>, input: &[u8], limits: &Limits) -> 
 
 impl PartialBody {
     fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, bool), Refusal> {
-        self.decoder.push(input, &mut self.body, limits)
+        let pushed = self.decoder.push(input, &mut self.body, limits);
+        if matches!(self.head.method(), Method::Get | Method::Head) {
+            // The content of these has no meaning (RFC 9110 section 9.3.1).
+            self.body.clear();
+        }
+        pushed
     }
 
     fn into_step(self) -> Step {

@@ -17,6 +17,10 @@ use crate::metrics::Backlog;
 /// The longest name of a channel, in bytes.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
 
+/// How many channels are looked at to make room for one where there are as many
+/// as there may be. What is found makes room for others too.
+const MAKING_ROOM: usize = 256;
+
 /// A name that no channel can have, or a channel too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -123,7 +127,9 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// How many channels there may be. Default: 1,000,000.
+    /// How many channels there may be. Where there are so many, those that
+    /// [`empty_after`](Self::empty_after) is about go at once, to make room.
+    /// Default: 1,000,000.
     #[must_use]
     pub fn channels_max(mut self, channels: usize) -> Self {
         self.settings.channels_max = channels;
@@ -369,13 +375,18 @@ impl Hub {
         let now_ms = self.clock.now_ms();
         let mut state = self.lock();
         let max = state.settings.channels_max;
+        let is_full = state.names.len() >= max && !state.names.contains_key(name);
+        let forsaken = is_full.then(|| state.sweep(MAKING_ROOM, &self.clock));
         let key = match state.names.get(name) {
             Some(key) => *key,
             None if state.names.len() >= max => return Err(ChannelError::TooMany { max }),
             None => state.insert(name.into(), options, None, now_ms),
         };
         let channel = state.get_mut(key).expect("names lead to channels");
-        Ok(self.handle(channel, key))
+        let handle = self.handle(channel, key);
+        drop(state);
+        drop(forsaken);
+        Ok(handle)
     }
 
     fn handle(self: &Arc<Self>, channel: &mut ChannelState, key: ChannelKey) -> Channel {

@@ -391,10 +391,12 @@ impl State {
     }
 
     /// Looks at up to `count` channels: drops history that is too old, and
-    /// channels that nobody has, needs or holds. Returns what it removed.
+    /// channels that nobody has, needs or holds; where there is no room for
+    /// more, without waiting. Returns what it removed.
     pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> Vec<ChannelState> {
         let now_ms = clock.now_ms();
         let end = self.channels.capacity();
+        let is_full = self.names.len() >= self.settings.channels_max;
         let mut removed = Vec::new();
         for _ in 0..count.min(end) {
             self.sweep_at = if self.sweep_at + 1 < end {
@@ -418,7 +420,7 @@ impl State {
             let is_due = self
                 .settings
                 .empty_after
-                .is_some_and(|after| lonely_ms >= after.as_millis());
+                .is_some_and(|after| is_full || lonely_ms >= after.as_millis());
             if is_over || (is_forsaken && is_due) {
                 let key = ChannelKey {
                     slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),

@@ -33,6 +33,7 @@ pub(crate) const CODES: &[&str] = &[
     // What no route answers.
     "internal_error",
     "invalid_path",
+    "invalid_query",
     "method_not_allowed",
     "no_answer",
     "not_found",

@@ -1,9 +1,9 @@
 //! Requests and what is answered to them.
 
 use super::Reactor;
-use super::connection::Phase;
+use super::connection::{Phase, State};
 use super::net::Net;
-use super::serving::{Flow, LINGER_BYTES_MAX, guard, with_defaults};
+use super::serving::{Flow, guard, with_defaults};
 use crate::exchange::{Defer, Kind, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
 
@@ -15,21 +15,39 @@ impl<N: Net> Reactor<N> {
         // The head that had a deadline is complete; the next has its own.
         http.is_in_head = false;
         http.body_due_ms = None;
-        let client = self.proxies.client_of(http.source, &message.head);
-        let mut request = Request::new(message, http.peer, self.channels.clone())
-            .asked_by(client)
-            .came_at(self.stopwatch.began_us())
-            .draining(self.drain.is_some());
+        let is_admitted = std::mem::take(&mut http.is_admitted);
+        let mut request = self.request(key, message).admitted(is_admitted);
         let service = self.service.clone();
         let response = guard("a handler", || service.call(&mut request));
-        let response = response.unwrap_or_else(|| {
-            Response::error(
-                500,
-                "internal_error",
-                "the handler failed; the log says why",
-            )
-        });
-        self.answer(key, request, response, output)
+        self.answer(key, request, response.unwrap_or_else(failed), output)
+    }
+
+    /// Asks, once for each body that does not come with its head, whether it may
+    /// come. If not, the request is answered, and nothing of the body is kept.
+    pub(super) fn admit(&mut self, key: u32, output: &mut Vec<u8>) -> Option<Flow> {
+        let http = self.connections.http_mut(key)?;
+        let head = http.reader.head_of_body()?.clone();
+        if std::mem::replace(&mut http.is_admitted, true) {
+            return None;
+        }
+        let body = Vec::new();
+        let mut request = self.request(key, Message { head, body });
+        let service = self.service.clone();
+        let response = guard("what looks at a request", || service.admit(&mut request));
+        let response = response.unwrap_or_else(|| Some(failed()))?;
+        Some(self.answer(key, request, response, output))
+    }
+
+    /// A request of this connection's, as its handler sees it.
+    fn request(&self, key: u32, message: Message) -> Request {
+        let State::Http(http) = &self.connections.get(key).state else {
+            unreachable!("what speaks HTTP has sent it")
+        };
+        let client = self.proxies.client_of(http.source, &message.head);
+        Request::new(message, http.peer, self.channels.clone())
+            .asked_by(client)
+            .came_at(self.stopwatch.began_us())
+            .draining(self.drain.is_some())
     }
 
     /// Puts a response into effect.
@@ -98,7 +116,10 @@ impl<N: Net> Reactor<N> {
         body: &[u8],
         output: &mut Vec<u8>,
     ) -> Flow {
-        let is_last = self.drain.is_some() || self.guest(key).is_some();
+        let http = self.connections.http_mut(key);
+        // Where the next request would begin, nobody knows.
+        let is_cut_short = http.is_some_and(|http| http.reader.is_in_body());
+        let is_last = is_cut_short || self.drain.is_some() || self.guest(key).is_some();
         let persistence = match is_last {
             true => Persistence::Close,
             false => request.head().persistence(),
@@ -120,7 +141,7 @@ impl<N: Net> Reactor<N> {
             output.extend_from_slice(body);
         }
         if persistence == Persistence::Close {
-            self.set_phase(key, Phase::Flush);
+            self.answer_no_more(key);
             return Flow::Hold;
         }
         Flow::Next
@@ -182,7 +203,12 @@ impl<N: Net> Reactor<N> {
             &self.date.text,
         );
         output.extend_from_slice(body);
-        let bytes_left = LINGER_BYTES_MAX;
-        self.set_phase(key, Phase::Linger { bytes_left });
+        self.answer_no_more(key);
     }
+}
+
+/// What is answered for a handler that has panicked.
+fn failed() -> Response {
+    let message = "the handler failed; the log says why";
+    Response::error(500, "internal_error", message)
 }

@@ -58,6 +58,8 @@ pub(super) struct Http {
     pub(super) is_queued: bool,
     /// Whether the deadline for a head is set.
     pub(super) is_in_head: bool,
+    /// Whether the service has let the body come that is being read.
+    pub(super) is_admitted: bool,
     /// When the body that is being read has to be there.
     pub(super) body_due_ms: Option<u64>,
     /// Why it is a guest, if it is one: see `accepting`.
@@ -109,9 +111,7 @@ pub(super) enum Phase {
     Request,
     /// The answer from another thread.
     Answer(Box<Request>),
-    /// That the client takes the last answer.
-    Flush,
-    /// That the client, who was refused, stops sending.
+    /// That the client takes the last answer, then that it closes its end.
     Linger { bytes_left: usize },
 }
 
@@ -167,6 +167,7 @@ impl Http {
             phase: Phase::Request,
             is_queued: false,
             is_in_head: false,
+            is_admitted: false,
             body_due_ms: None,
             guest: None,
             deferred: 0,

@@ -135,6 +135,9 @@ pub(crate) trait Service: Send + Sync {
     /// Answers at once; a panic is caught and answered for it.
     fn call(&self, request: &mut Request) -> Response;
 
+    /// Answers a request whose body is on its way still, if it needs none of it.
+    fn admit(&self, request: &mut Request) -> Option<Response>;
+
     /// Looks at every answer before it is written.
     fn finish(&self, request: &Request, response: &mut Response);
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Reactor;
-use super::connection::{NONE, Phase, State, Stream};
+use super::connection::{NONE, State, Stream};
 use super::ending::Deadline;
 use super::feed::{Owed, wrap};
 use super::net::Net;
@@ -174,7 +174,7 @@ impl<N: Net> Reactor<N> {
     /// What a GET would be answered, without the stream.
     fn answer_head(&mut self, key: u32, headers: &Headers, output: &mut Vec<u8>) -> Flow {
         self.write_stream_head(&[headers], output);
-        self.flush_and_close(key);
+        self.answer_no_more(key);
         Flow::Hold
     }
 
@@ -219,7 +219,7 @@ impl<N: Net> Reactor<N> {
         if request.accepts("text/event-stream") {
             self.write_stream_head(&[headers], output);
             output.extend_from_slice(&retry_line(retry_ms));
-            self.flush_and_close(key);
+            self.answer_no_more(key);
             return Flow::Hold;
         }
         let seconds = retry_ms.div_ceil(1000).to_string();
@@ -234,12 +234,6 @@ impl<N: Net> Reactor<N> {
             return Flow::Next;
         };
         self.write_response(key, request, 503, &response.headers, body, output)
-    }
-
-    fn flush_and_close(&mut self, key: u32) {
-        if let Some(http) = self.connections.http_mut(key) {
-            http.phase = Phase::Flush;
-        }
     }
 
     fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {

@@ -18,9 +18,9 @@ use crate::hub::client::DisconnectReason;
 
 /// Answers are written when so many bytes of them have gathered.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
-/// How much of a refused request is read and forgotten, so that the answer
-/// is not lost with the connection's reset.
-pub(super) const LINGER_BYTES_MAX: usize = 16 << 20;
+/// How much is read and forgotten of what comes behind the last request that is
+/// answered.
+const LINGER_BYTES_MAX: usize = 16 << 20;
 /// For how long.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -80,15 +80,12 @@ impl<N: Net> Reactor<N> {
             let Some(http) = self.connections.http_mut(key) else {
                 return;
             };
-            match &http.phase {
-                Phase::Request => {}
-                Phase::Linger { .. } => return self.linger(key),
+            let flow = match &http.phase {
+                Phase::Request if http.unread.is_empty() => self.read_and_answer(key, &mut slice),
+                Phase::Request => self.answer_unread(key, &mut slice),
+                Phase::Linger { .. } => Some(self.read_and_forget(key)),
                 // A client that waits may leave, but not go on.
-                Phase::Answer(_) | Phase::Flush => return,
-            }
-            let flow = match http.unread.is_empty() {
-                true => self.read_and_answer(key, &mut slice),
-                false => self.answer_unread(key, &mut slice),
+                Phase::Answer(_) => return,
             };
             match flow {
                 Some(Flow::Next) => {}
@@ -221,12 +218,16 @@ impl<N: Net> Reactor<N> {
                 }
             };
             let flow = match step {
-                Step::NeedMore => continue,
-                Step::SendContinue => {
-                    output.extend_from_slice(http::CONTINUE);
+                Step::Request(message) => self.handle(key, message, output),
+                Step::NeedMore | Step::SendContinue => {
+                    if let Some(flow) = self.admit(key, output) {
+                        return (flow, input.len());
+                    }
+                    if step == Step::SendContinue {
+                        output.extend_from_slice(http::CONTINUE);
+                    }
                     continue;
                 }
-                Step::Request(message) => self.handle(key, message, output),
             };
             *slice = slice.saturating_sub(1);
             self.requests_left = self.requests_left.saturating_sub(1);
@@ -238,9 +239,12 @@ impl<N: Net> Reactor<N> {
         (Flow::Next, used)
     }
 
-    pub(super) fn set_phase(&mut self, key: u32, phase: Phase) {
+    /// What is answered now is the last: the connection closes behind it, and
+    /// whatever the client still sends is forgotten.
+    pub(super) fn answer_no_more(&mut self, key: u32) {
         if let Some(http) = self.connections.http_mut(key) {
-            http.phase = phase;
+            let bytes_left = LINGER_BYTES_MAX;
+            http.phase = Phase::Linger { bytes_left };
         }
     }
 
@@ -357,55 +361,52 @@ impl<N: Net> Reactor<N> {
         if !http.unsent.is_empty() {
             return false;
         }
-        self.after_writing(key)
+        self.after_writing(key);
+        true
     }
 
-    /// All answers are out. Says whether the connection is still there.
-    fn after_writing(&mut self, key: u32) -> bool {
+    /// All answers are out.
+    fn after_writing(&mut self, key: u32) {
         let connection = self.connections.get_mut(key);
         let State::Http(http) = &mut connection.state else {
-            return false;
+            return;
         };
         match http.phase {
-            Phase::Flush => {
-                self.hang_up(key, DisconnectReason::Gone);
-                false
-            }
             Phase::Linger { .. } => {
+                // "Out" is in the kernel's buffer. A socket that is closed with
+                // bytes unread is reset, and the kernel drops what it has for a
+                // client who sends on; so only this half is closed, until the
+                // client has closed the other (RFC 9112 section 9.6).
                 self.net.shutdown_write(&mut connection.socket);
                 self.set_http_timer(key, LINGER);
-                true
+                // What has come already is not reported again.
+                self.queue_http(key);
             }
-            Phase::Request => {
-                self.await_request(key);
-                true
-            }
-            Phase::Answer(_) => true,
+            Phase::Request => self.await_request(key),
+            Phase::Answer(_) => {}
         }
     }
 
-    /// Reads and forgets what a refused client still sends.
-    fn linger(&mut self, key: u32) {
-        let mut input = std::mem::take(&mut self.input);
-        let is_over = loop {
-            let connection = self.connections.get_mut(key);
-            let State::Http(http) = &mut connection.state else {
-                break false;
-            };
-            let Phase::Linger { bytes_left } = &mut http.phase else {
-                break false;
-            };
-            match self.net.read(&mut connection.socket, &mut input) {
-                Ok(0) => break true,
-                Ok(count) if *bytes_left > count => *bytes_left -= count,
-                Ok(_) => break true,
-                Err(error) => break !is_transient(&error),
-            }
+    /// Reads once, and forgets, what a client still sends behind its last answer.
+    fn read_and_forget(&mut self, key: u32) -> Flow {
+        let connection = self.connections.get_mut(key);
+        let State::Http(http) = &mut connection.state else {
+            return Flow::Left;
         };
-        self.input = input;
-        if is_over {
-            self.hang_up(key, DisconnectReason::Gone);
+        let Phase::Linger { bytes_left } = &mut http.phase else {
+            return Flow::Hold;
+        };
+        http.unread = Pending::default();
+        match self.net.read(&mut connection.socket, &mut self.input) {
+            Ok(count) if count > 0 && count < *bytes_left => *bytes_left -= count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Hold,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                return Flow::Left;
+            }
         }
+        Flow::Next
     }
 
     /// A connection that speaks HTTP has had its time.

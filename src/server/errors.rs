@@ -2,6 +2,7 @@
 //! codes are part of the interface: they never change.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use super::access::Refused;
 use super::subscribe::STREAM_CHANNELS_MAX;
@@ -111,6 +112,16 @@ impl Problem {
         }
     }
 
+    /// After what time it is right to try again, for what is not the fault of
+    /// whoever asked.
+    pub(super) fn passes_within(&self) -> Option<Duration> {
+        match self {
+            Problem::Channel(ChannelError::TooMany { .. }) => Some(Duration::ZERO),
+            Problem::Refused(Refused::TooManyForged { retry_after }) => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     // ---- what is not there ----
 
     pub(super) fn no_channel(name: &str) -> Problem {
@@ -139,8 +150,15 @@ impl Problem {
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
             "`{name}` is no parameter of a publish: there are client, where.FIELD, \
-             and for text event, id and retry"
+             and for text event, id, retry and key"
         );
+        Problem::new(400, "parameter_unknown", message)
+    }
+
+    /// A parameter of a DELETE that nobody knows.
+    pub(super) fn parameter_of_delete(name: &str, known: Option<&str>) -> Problem {
+        let known = known.map_or("none".to_owned(), |known| format!("only `{known}`"));
+        let message = format!("`{name}` is no parameter of this DELETE: there is {known}");
         Problem::new(400, "parameter_unknown", message)
     }
 
@@ -211,6 +229,14 @@ impl Problem {
 
     pub(super) fn ticket_too_large(bytes_max: usize) -> Problem {
         let message = format!("what a ticket is for has at most {bytes_max} bytes: say less");
+        Problem::new(413, "ticket_too_large", message)
+    }
+
+    pub(super) fn ticket_of_too_many(patterns_max: usize) -> Problem {
+        let message = format!(
+            "a ticket lists at most {patterns_max} channels: list fewer, or how their names \
+             begin, as `user.7.*`"
+        );
         Problem::new(413, "ticket_too_large", message)
     }
 

@@ -69,6 +69,8 @@ impl fmt::Debug for Key {
 pub(super) enum Right {
     /// POST
     Publish,
+    /// POST as well.
+    MakeTickets,
     /// DELETE, and looking at what there is.
     Manage,
 }

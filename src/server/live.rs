@@ -51,23 +51,20 @@ impl Live {
         self.rules.load_full()
     }
 
-    /// A route for those who have the right.
-    pub(super) fn guard<R: IntoResponse>(
+    /// What keeps those from a route who do not have the right.
+    pub(super) fn guard(
         &self,
         right: Right,
-        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> impl Fn(&Request) -> Response + Send + Sync + 'static {
+    ) -> impl Fn(&Request) -> Option<Response> + Send + Sync + 'static {
         let live = self.clone();
         move |request| {
             let access = &live.rules().access;
             let may = match right {
                 Right::Publish => access.publish(request, request.param("channel"), &live.office),
+                Right::MakeTickets => access.make_tickets(request, &live.office),
                 Right::Manage => access.manage(request),
             };
-            match may {
-                Ok(()) => handler(request).into_response(),
-                Err(refused) => refused.into_response(),
-            }
+            may.err().map(IntoResponse::into_response)
         }
     }
 }

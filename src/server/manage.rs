@@ -11,6 +11,8 @@ use crate::{
     Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
 };
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// An answer that the clerk gives.
 pub(super) type Look = fn(&Request) -> Result<Response, Problem>;
 
@@ -44,7 +46,10 @@ pub(super) fn names(request: &Request) -> Result<Response, Problem> {
 pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
     let metrics = request.metrics();
     if is_asked(request, "totals") {
-        return Ok(Response::json(&TotalsBody::from(&metrics)));
+        return Ok(Response::json(&TotalsAlone {
+            version: VERSION,
+            totals: TotalsBody::from(&metrics),
+        }));
     }
     let choice = Choice::of(request)?;
     let stats = request.channels().stats();
@@ -70,6 +75,7 @@ pub(super) fn client(request: &Request) -> Result<Response, Problem> {
 /// `DELETE /channels/{channel}/clients/{id}`
 pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
     let channel = channel(request)?;
+    wish(request, None)?;
     let id = request.param("id").unwrap_or_default();
     match channel.disconnect(id) {
         true => Ok(Response::json(&json!({"clients": 1}))),
@@ -80,7 +86,7 @@ pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
 /// `DELETE /channels/{channel}`, with `?finish` or without
 pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
     let channel = channel(request)?;
-    let clients = match is_asked(request, "finish") {
+    let clients = match wish(request, Some("finish"))? {
         true => channel.finish(None)?,
         false => channel.close(),
     };
@@ -89,7 +95,7 @@ pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
 
 /// `DELETE /channels?empty`
 pub(super) fn remove_empty(request: &Request) -> Result<Response, Problem> {
-    if !is_asked(request, "empty") {
+    if !wish(request, Some("empty"))? {
         return Err(Problem::no_empty());
     }
     let channels = request.channels().remove_empty();
@@ -102,6 +108,27 @@ fn channel(request: &Request) -> Result<Channel, Problem> {
     ChannelManager::check_name(name)?;
     let channel = request.channels().get(name);
     channel.ok_or_else(|| Problem::no_channel(name))
+}
+
+/// Whether the one parameter that a DELETE may have was given. Any other is
+/// refused: a misspelled `finish` would remove what was to be finished.
+fn wish(request: &Request, known: Option<&str>) -> Result<bool, Problem> {
+    let mut is_given = false;
+    for (name, value) in request.query_pairs() {
+        if known != Some(&*name) {
+            return Err(Problem::parameter_of_delete(&name, known));
+        }
+        match &*value {
+            "" | "1" | "true" => is_given = true,
+            _ => {
+                return Err(Problem::parameter(
+                    &name,
+                    "it without a value, or leave it out",
+                ));
+            }
+        }
+    }
+    Ok(is_given)
 }
 
 /// Whether a parameter stands in the query, with or without a value.
@@ -124,6 +151,13 @@ struct StatsBody<'a> {
     /// Since the engine was made, channels that are gone included.
     totals: TotalsBody,
     channel_stats: Vec<ChannelBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct TotalsAlone {
+    version: &'static str,
+    #[serde(flatten)]
+    totals: TotalsBody,
 }
 
 /// What there is of everything, which costs the same however much that is.
@@ -179,7 +213,7 @@ impl<'a> StatsBody<'a> {
         let all = &stats.channel_stats;
         let (chosen, found) = choice.among(all);
         StatsBody {
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             channels: stats.channels,
             clients: stats.clients,
             published: all.iter().map(|channel| channel.published).sum(),

@@ -31,6 +31,9 @@ struct Message<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     retry: Option<u64>,
+    /// For conflation; it is not sent.
+    #[serde(borrow)]
+    key: Option<Text<'a>>,
 }
 
 /// A string that is borrowed from the body unless it has escapes.
@@ -76,6 +79,9 @@ fn parse(json: &str) -> Result<Event<'_>, Fault> {
     }
     if let Some(ms) = message.retry {
         event = event.with_retry(Duration::from_millis(ms));
+    }
+    if let Some(Text(key)) = message.key {
+        event = event.with_key(key);
     }
     Ok(event)
 }
@@ -227,12 +233,14 @@ mod tests {
 
     #[test]
     fn an_event_has_the_fields_that_were_given() {
-        let event = from_json(r#"{"event": "n", "data": "d", "id": "i", "retry": 7}"#).unwrap();
+        let json = r#"{"event": "n", "data": "d", "id": "i", "retry": 7, "key": "k"}"#;
+        let event = from_json(json).unwrap();
         let wanted = Event::new("n", "d")
             .with_id("i")
-            .with_retry(Duration::from_millis(7));
+            .with_retry(Duration::from_millis(7))
+            .with_key("k");
         assert_eq!(event, wanted);
-        let nulls = r#" {"event": null, "data": "d", "id": null, "retry": null} "#;
+        let nulls = r#"{"event": null, "data": "d", "id": null, "retry": null, "key": null}"#;
         assert_eq!(from_json(nulls).unwrap(), Event::message("d"));
     }
 
@@ -270,7 +278,7 @@ mod tests {
             (
                 r#"{"data": 1, "Event": "x"}"#,
                 "invalid_event",
-                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`",
+                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`, `key`",
             ),
             (
                 r#"{"data": 1, "data": 2}"#,

@@ -36,7 +36,7 @@ mod pattern;
 mod publish;
 mod subscribe;
 
-use crate::{EngineBuilder, Request, RouteError, Subscription};
+use crate::{EngineBuilder, IntoResponse, Method, Request, RouteError, Subscription};
 use clerk::Clerk;
 pub(crate) use errors::CODES;
 use errors::Problem;
@@ -64,43 +64,88 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
     let (one, all, tickets) = (live.clone(), live.clone(), live.clone());
     let to_one = move |request: &Request| publish::to_one(request, &one);
     let to_all = move |request: &Request| publish::to_all(request, &all);
+    let ticket = move |request: &Request| tickets.rules().access.ticket(request, &tickets.office);
     let clerk = Clerk::hire();
     let look = |look: manage::Look| {
         let clerk = clerk.clone();
-        live.guard(Right::Manage, move |request| clerk.answer(request, look))
+        move |request: &Request| clerk.answer(request, look)
     };
-    let manage = |answer: manage::Look| live.guard(Right::Manage, answer);
     let follow = |subscribe: Subscribe| {
         let live = live.clone();
-        move |request: &Request| {
-            subscribe(request, &live).map(|stream| journal::follow(&live, request, stream))
+        move |request: &Request| match subscribe(request, &live) {
+            Ok(stream) => journal::follow(&live, request, stream).into(),
+            Err(problem) => subscribe::turn_away(request, problem),
         }
     };
     let engine = assets::routes(engine)?;
-    page::routes(engine, live, HINT)?
+    let engine = page::routes(engine, live, HINT)?
         .get("/health", manage::health)?
         .get("/ready", manage::ready)?
-        .get("/metrics", look(metrics::metrics))?
         .get("/events", follow(subscribe::several))?
         .get("/channels/{channel}", follow(subscribe::one))?
-        .post("/channels/{channel}", live.guard(Right::Publish, to_one))?
-        .post("/channels", live.guard(Right::Publish, to_all))?
-        .post("/tickets", move |request: &Request| {
-            tickets.rules().access.ticket(request, &tickets.office)
-        })?
-        .delete("/channels/{channel}", manage(manage::remove))?
-        .get("/channels", look(manage::names))?
-        .delete("/channels", look(manage::remove_empty))?
         .get("/channels/", nameless)?
         .post("/channels/", nameless)?
-        .delete("/channels/", nameless)?
+        .delete("/channels/", nameless)?;
+    Guarded { engine, live }
+        .post("/channels/{channel}", Right::Publish, to_one)?
+        .post("/channels", Right::Publish, to_all)?
+        .post("/tickets", Right::MakeTickets, ticket)?
+        .get("/channels", look(manage::names))?
         .get("/channels/{channel}/clients", look(manage::clients))?
-        .get("/channels/{channel}/clients/{id}", manage(manage::client))?
-        .delete(
-            "/channels/{channel}/clients/{id}",
-            manage(manage::disconnect),
-        )?
-        .get("/stats", look(manage::stats))
+        .get("/channels/{channel}/clients/{id}", manage::client)?
+        .get("/stats", look(manage::stats))?
+        .get("/metrics", look(metrics::metrics))?
+        .delete("/channels/{channel}", manage::remove)?
+        .delete("/channels", look(manage::remove_empty))?
+        .delete("/channels/{channel}/clients/{id}", manage::disconnect)
+        .map(|guarded| guarded.engine)
+}
+
+/// Routes that are not for everybody.
+struct Guarded<'a> {
+    engine: EngineBuilder,
+    live: &'a Live,
+}
+
+impl Guarded<'_> {
+    fn post<R: IntoResponse>(
+        self,
+        path: &str,
+        right: Right,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.route(Method::Post, path, right, handler)
+    }
+
+    /// Looking at what there is.
+    fn get<R: IntoResponse>(
+        self,
+        path: &str,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.route(Method::Get, path, Right::Manage, handler)
+    }
+
+    fn delete<R: IntoResponse>(
+        self,
+        path: &str,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        self.route(Method::Delete, path, Right::Manage, handler)
+    }
+
+    fn route<R: IntoResponse>(
+        mut self,
+        method: Method,
+        path: &str,
+        right: Right,
+        handler: impl Fn(&Request) -> R + Send + Sync + 'static,
+    ) -> Result<Self, RouteError> {
+        let look = self.live.guard(right);
+        let engine = self.engine.guard(method.clone(), path, look)?;
+        self.engine = engine.route(method, path, handler)?;
+        Ok(self)
+    }
 }
 
 /// What answers with a stream.

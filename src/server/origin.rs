@@ -60,7 +60,7 @@ impl Hosts {
         let host = without_port(authority).trim_end_matches('.');
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = bare.parse::<IpAddr>() {
-            return ip.to_canonical().is_loopback() || self.is_named(host);
+            return ip.to_canonical().is_loopback() || self.is_named(bare);
         }
         // Browsers have all of `.localhost` stand for loopback, whatever DNS
         // says (RFC 6761 section 6.3).
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn loopback_and_what_was_named_is_ours() {
         let hosts = Hosts {
-            named: vec!["push.example.com".into()],
+            named: vec!["push.example.com".into(), "fd00::1".into()],
             origins: Origins::default(),
             has_keys: false,
         };
@@ -118,6 +118,8 @@ mod tests {
             "[::1]:8080",
             "[::ffff:127.0.0.1]:8080",
             "Push.Example.com:443",
+            "[fd00::1]:8080",
+            "[FD00::1]",
         ] {
             assert!(hosts.is_ours(ours), "{ours}");
         }

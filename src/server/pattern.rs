@@ -77,7 +77,8 @@ impl Pattern {
     }
 
     /// Whether every name that matches `other` matches this.
-    pub(super) fn covers(&self, other: &Pattern) -> bool {
+    #[must_use]
+    pub fn covers(&self, other: &Pattern) -> bool {
         match other.is_prefix {
             true => self.is_prefix && other.text.starts_with(&*self.text),
             false => self.matches(&other.text),

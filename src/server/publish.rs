@@ -93,6 +93,8 @@ struct Wishes<'a> {
     event: Option<Cow<'a, str>>,
     id: Option<Cow<'a, str>>,
     retry: Option<Duration>,
+    /// For conflation.
+    key: Option<Cow<'a, str>>,
 }
 
 impl<'a> Wishes<'a> {
@@ -103,6 +105,7 @@ impl<'a> Wishes<'a> {
             event: None,
             id: None,
             retry: None,
+            key: None,
         };
         for (name, value) in request.query_pairs() {
             match &*name {
@@ -111,6 +114,7 @@ impl<'a> Wishes<'a> {
                 "id" => wishes.id = Some(value),
                 "retry" => wishes.retry = Some(retry(&value)?),
                 other if rules.access.is_token_parameter(other) => {}
+                "key" => wishes.key = Some(value),
                 other => match other.strip_prefix("where.") {
                     Some(field) if !field.is_empty() => wishes.narrow(field, &value)?,
                     _ => return Err(Problem::unknown_parameter(other)),
@@ -145,6 +149,7 @@ impl<'a> Wishes<'a> {
             ("event", self.event.is_some()),
             ("id", self.id.is_some()),
             ("retry", self.retry.is_some()),
+            ("key", self.key.is_some()),
         ];
         match misplaced.iter().find(|(_, is_given)| *is_given) {
             Some((name, _)) => Err(Problem::misplaced_parameter(name)),
@@ -193,6 +198,9 @@ impl<'a> Events<'a> {
         }
         if let Some(retry) = wishes.retry {
             event = event.with_retry(retry);
+        }
+        if let Some(key) = &wishes.key {
+            event = event.with_key(&**key);
         }
         Ok(Events::One(event))
     }

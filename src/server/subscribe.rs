@@ -7,13 +7,15 @@
 //! own.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::access::Grant;
 use super::errors::Problem;
 use super::live::Live;
-use crate::{ChannelManager, ClientId, Request, Subscription};
+use crate::{ChannelManager, ClientId, IntoResponse, Request, Response, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
 /// channel's streams, and a merge at each stream's channels.
@@ -44,7 +46,9 @@ fn subscribe(
     live: &Live,
     names: &[Cow<'_, str>],
 ) -> Result<Subscription, Problem> {
-    let said = SelfDeclared::of(request)?;
+    for (_, value) in request.query_pairs().filter(|(name, _)| name == "last") {
+        check_last(&value)?;
+    }
     // A name that cannot be leaves the others unmade, and a ticket unused.
     for name in names {
         ChannelManager::check_name(name)?;
@@ -54,19 +58,41 @@ fn subscribe(
         .rules()
         .access
         .subscribe(request, names, &live.office)?;
+    let said = grant.is_believed.then(|| SelfDeclared::of(request));
+    let said = said.transpose()?;
     let channels = request.channels();
     let mut subscription = Subscription::new(&channels.get_or_create(first)?);
     for name in others {
         subscription = subscription.and(&channels.get_or_create(name)?);
     }
-    let subscription = match grant.is_believed {
-        true => said.introduce(subscription),
-        false => introduce(&grant, subscription),
+    let subscription = match said {
+        Some(said) => said.introduce(subscription),
+        None => introduce(&grant, subscription),
     };
     Ok(match grant.stream_time_left() {
         Some(time) => subscription.expires_in(time),
         None => subscription,
     })
+}
+
+/// Refuses a stream. A browser gives up for good at any status but 200, so what
+/// will pass by itself is told to it as a full server is: when to come back.
+pub(super) fn turn_away(request: &Request, problem: Problem) -> Response {
+    let passes_within = problem.passes_within();
+    let response = problem.into_response();
+    match passes_within {
+        Some(delay) if request.accepts("text/event-stream") => {
+            response.come_back_after(delay + jitter())
+        }
+        _ => response,
+    }
+}
+
+/// Between 2 and 10 s: browsers that are turned away do not all come back at
+/// once.
+fn jitter() -> Duration {
+    let random = Uuid::new_v4().as_u128() % 8_000;
+    Duration::from_millis(2_000 + u64::try_from(random).expect("it is below 8,000"))
 }
 
 /// Says who a client is by what was granted to it.
@@ -75,7 +101,7 @@ fn introduce(grant: &Grant, mut subscription: Subscription) -> Subscription {
         subscription = subscription.client_id(id.clone());
     }
     if let Some(metadata) = &grant.metadata {
-        subscription = subscription.metadata(Value::Object(metadata.clone()));
+        subscription = subscription.metadata(Value::Object((**metadata).clone()));
     }
     subscription
 }
@@ -95,7 +121,6 @@ impl SelfDeclared {
         for (name, value) in request.query_pairs() {
             match &*name {
                 "client" => client.id = Some(ClientId::new(&value).map_err(Problem::client_id)?),
-                "last" => check_last(&value)?,
                 other => match other.strip_prefix("meta.") {
                     Some(field) if !field.is_empty() => client.say(field, value.into_owned()),
                     _ => {}

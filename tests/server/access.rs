@@ -197,6 +197,10 @@ fn a_token_opens_what_it_lists() {
     let wrong = ("Authorization", "Bearer publish-s3creT");
     let answer = ask(&served, "POST", "/channels/any", &[wrong], "x");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+    let long = super::access::token(json!({"publish": vec!["a"; 3000]}));
+    let answer = ask_as(&served, &long, "POST", "/channels/a");
+    assert_eq!(refusal(&answer), refused(401, "token_invalid"));
+    assert!(answer.text().contains("longer than 8 KiB"));
 }
 
 #[test]
@@ -336,6 +340,9 @@ fn a_client_is_who_its_token_says() {
     }
     let wanted = ["/channels/a?where.role=admin", "/channels/a?client=seven"];
     assert_eq!(told(&stream.take(2)), wanted);
+    // What does not count cannot be wrong.
+    let path = "/channels/a?client=&meta.role=guest";
+    assert_eq!(open(&served, path, &[("Authorization", &header)]), fine());
     // Whoever has a key is believed.
     let path = "/channels/b?client=other&meta.role=guest";
     let _stream = Subscriber::open(served.address(), path, &[KEY]);
@@ -496,6 +503,12 @@ fn forged_tokens_are_looked_at_only_so_often() {
         assert_eq!(refusal(&answer), refused(429, "too_many_forged"));
         assert!(answer.header("retry-after").is_some());
     }
+    // A browser, which may have done nothing wrong, is to come back.
+    let header = bearer(&good_later);
+    let headers = [("Authorization", &*header), ("Connection", "close")];
+    let mut stream = Subscriber::open(served.address(), "/channels/a", &headers);
+    stream.expect_end();
+    assert!(stream.retry().is_some_and(|ms| ms >= 2000));
     // Who was verified before goes on, and so does who has a key.
     assert_eq!(ask_as(&served, &good, "HEAD", "/channels/a").status, 200);
     assert_eq!(ask(&served, "POST", "/channels/a", &[KEY], "x").status, 200);
@@ -559,6 +572,7 @@ fn a_token_gives_tickets_for_less_and_a_key_for_anything() {
     let mine = bearer(&token(json!({"subscribe": ["a", "b.*"]})));
     let mine = ("Authorization", &*mine);
     let beyond = refused(403, "ticket_not_allowed");
+    let listing = |count| json!({"subscribe": vec!["a"; count]}).to_string();
     for (header, body, wanted) in [
         (
             mine,
@@ -588,6 +602,8 @@ fn a_token_gives_tickets_for_less_and_a_key_for_anything() {
         ),
         (KEY, "{}", refused(400, "ticket_channels_missing")),
         (KEY, &" ".repeat(9000), refused(413, "ticket_too_large")),
+        (mine, &listing(64), fine()),
+        (mine, &listing(65), refused(413, "ticket_too_large")),
         (
             ("Authorization", "Bearer no-key"),
             "{}",

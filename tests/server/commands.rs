@@ -224,6 +224,8 @@ fn pub_publishes_and_prints_the_answer() {
         "70",
         "--client",
         "ann",
+        "--conflation-key",
+        "k",
     ]);
     assert!(output.status.success(), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();

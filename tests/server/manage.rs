@@ -131,6 +131,31 @@ fn the_empty_channels_can_be_removed() {
 }
 
 #[test]
+fn a_parameter_that_is_misspelled_deletes_nothing() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a?client=ann");
+    stream.wait_for_id();
+    for (path, code) in [
+        ("/channels/a?finsh", "parameter_unknown"),
+        ("/channels/a?finish&last=1", "parameter_unknown"),
+        ("/channels/a?finish=no", "parameter_invalid"),
+        ("/channels?emtpy", "parameter_unknown"),
+        ("/channels?empty=no", "parameter_invalid"),
+        ("/channels/a/clients/ann?finish", "parameter_unknown"),
+    ] {
+        assert_eq!(
+            refusal(&delete(&served, path)),
+            refused(400, code),
+            "{path}"
+        );
+    }
+    publish(&served, "/channels/a", TEXT, "still there");
+    assert_eq!(stream.next().data, "still there");
+    assert_eq!(delete(&served, "/channels/a?finish=true").status, 200);
+    stream.expect_end();
+}
+
+#[test]
 fn what_is_not_there_is_404_and_a_name_that_cannot_be_is_400() {
     let served = start();
     publish(&served, "/channels/a", TEXT, "x");

@@ -369,7 +369,9 @@ fn stats_have_totals_that_outlive_their_channels() {
         (&stats["channel_stats"], &stats["published"]),
         (&json!([]), &json!(0))
     );
-    for field in totals.as_object().unwrap().keys() {
+    assert_eq!(totals["version"], stats["version"]);
+    let fields = totals.as_object().unwrap().keys();
+    for field in fields.filter(|field| *field != "version") {
         assert!(stats["totals"].get(field).is_some(), "{field}");
     }
 }

@@ -1,8 +1,10 @@
 //! Publish.
 
+use pushwheel::LagPolicy;
+use pushwheel::server::{self, Config};
 use serde_json::json;
 
-use crate::common::{Subscriber, told};
+use crate::common::{Served, Subscriber, told};
 use crate::{JSON, LINES, TEXT, ask, ask_over, json, publish, refusal, refused, start, text};
 
 #[test]
@@ -32,6 +34,33 @@ fn json_has_an_event_and_its_answer_the_id_and_the_clients() {
         (&*event.data, &*event.last_event_id),
         ("a \"s\"", "mine \"")
     );
+}
+
+#[test]
+fn of_the_events_with_one_key_a_conflating_channel_keeps_the_newest() {
+    let options = server::channel_options().lag_policy(LagPolicy::Conflate);
+    let served = Served::start(Config::new().channel_options(options).engine());
+    let path = "/channels/prices";
+    publish(&served, path, JSON, r#"{"data": 1, "key": "EUR"}"#);
+    publish(&served, path, TEXT, "first of all");
+    publish(&served, &format!("{path}?key=USD"), TEXT, "2");
+    publish(&served, &format!("{path}?key=EUR"), TEXT, "3");
+    let lines = "{\"data\": 4, \"key\": \"USD\"}\n{\"data\": 5, \"key\": \"EUR\"}\n";
+    publish(&served, path, LINES, lines);
+    let mut stream = served.subscribe(&format!("{path}?last_event_id=earliest"));
+    assert_eq!(told(&stream.take(3)), ["first of all", "4", "5"]);
+
+    let long = "k".repeat(256);
+    let answer = ask(&served, "POST", &format!("{path}?key={long}"), &[TEXT], "x");
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let answer = ask(
+        &served,
+        "POST",
+        &format!("{path}?key=k"),
+        &[JSON],
+        r#"{"data": 1}"#,
+    );
+    assert_eq!(refusal(&answer), refused(400, "parameter_misplaced"));
 }
 
 #[test]

@@ -74,6 +74,19 @@ fn without_a_key_there_is_no_publishing_and_no_managing() {
 }
 
 #[test]
+fn a_body_is_not_awaited_of_who_may_not_publish() {
+    let served = start_with_keys();
+    for path in ["/channels/a", "/channels", "/tickets"] {
+        let mut connection = served.connect();
+        let head = "Host: test\r\nContent-Length: 1000000\r\nExpect: 100-continue";
+        connection.send(format!("POST {path} HTTP/1.1\r\n{head}\r\n\r\n"));
+        let answer = connection.answer();
+        assert_eq!(refusal(&answer), refused(401, "key_missing"), "{path}");
+        connection.expect_end();
+    }
+}
+
+#[test]
 fn each_key_opens_its_own_and_the_admin_key_both() {
     let served = start_with_keys();
     let _stream = served.subscribe("/channels/a?client=x");
@@ -110,6 +123,14 @@ fn each_key_opens_its_own_and_the_admin_key_both() {
     }
     let answer = ask(&served, "DELETE", "/channels/a", &[WITH_ADMIN_KEY], "");
     assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn where_there_is_no_admin_key_whoever_asks_with_another_is_told_so() {
+    let served = Served::start(Config::new().publish_key(key("publish-s3cret")).engine());
+    let answer = ask(&served, "GET", "/stats", &[WITH_PUBLISH_KEY], "");
+    assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+    assert!(answer.text().contains("start it with --admin-key"));
 }
 
 #[test]
@@ -243,18 +264,30 @@ fn an_embedders_server_refuses_no_page() {
 
 #[test]
 fn serve_refuses_to_be_reached_by_others_without_keys() {
-    for arguments in [
-        &["--listen", "0.0.0.0:0"][..],
-        &["--listen", "[::]:0"],
-        &["--listen", "0.0.0.0:0", "--publish-key", "publish-s3cret"],
-        &["--listen", "0.0.0.0:0", "--admin-key", "admin-s3cret"],
-        // Through their proxy others reach loopback too.
-        &["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"],
+    let others = "0.0.0.0:0 can be reached by others, and there";
+    let proxied = "through --trusted-proxy others reach 127.0.0.1:0, and there";
+    let (publish, admin) = (
+        ["--publish-key", "publish-s3cret"],
+        ["--admin-key", "admin-s3cret"],
+    );
+    let no_admin = "is no admin key: give --admin-key";
+    let no_publish = "is no key for publishing: give --publish-key";
+    let none = "are no keys: give";
+    // Through their proxy others reach loopback too.
+    let behind = ["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"];
+    let open = ["--listen", "0.0.0.0:0"];
+    for (arguments, why, lacking) in [
+        (open.to_vec(), others, none),
+        (vec!["--listen", "[::]:0"], "can be reached by others", none),
+        ([open, publish].concat(), others, no_admin),
+        ([open, admin].concat(), others, no_publish),
+        (behind.to_vec(), proxied, none),
+        ([&behind[..], &publish].concat(), proxied, no_admin),
     ] {
-        let output = run(&[&["serve"], arguments].concat());
+        let output = run(&[&["serve"], &arguments[..]].concat());
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{told}");
-        for part in ["--publish-key", "--admin-key", "--open"] {
+        for part in [why, lacking, "--open"] {
             assert!(told.contains(part), "{told}");
         }
         assert!(!told.contains("s3cret"), "{told}");

@@ -104,8 +104,9 @@ fn every_default_that_is_printed_can_be_set() {
     let scratch = Scratch::new("defaults");
     let printed = run(&["config"]);
     assert_eq!(set(&printed), [""; 0]);
-    let is_set =
-        |line: &&str| line.contains(" = ") && !line.contains('<') && line.starts_with("# ");
+    let is_set = |line: &&str| {
+        line.contains(" = ") && !line.ends_with("# for example") && line.starts_with("# ")
+    };
     // Those of the example for patterns go last, behind their table's head.
     let (all, patterns) = stdout(&printed).split_once("# [[channel]]").unwrap();
     let uncommented = |text: &str| -> String {
@@ -114,6 +115,13 @@ fn every_default_that_is_printed_can_be_set() {
     };
     let text = format!("{}[[channel]]\n{}", uncommented(all), uncommented(patterns));
     assert!(text.contains("history_events = 1000\n"), "{text}");
+    // Each heading stands once.
+    let headings = stdout(&printed)
+        .lines()
+        .filter(|line| line.starts_with("# ---- "));
+    let headings: Vec<&str> = headings.collect();
+    let distinct: std::collections::BTreeSet<&&str> = headings.iter().collect();
+    assert_eq!(headings.len(), distinct.len(), "{headings:?}");
     let file = scratch.write("p.toml", &text);
     let output = run(&["config", "--check", &file]);
     assert_eq!(
@@ -198,6 +206,69 @@ fn a_check_finds_what_only_the_whole_shows() {
         complaint(&output)[0].contains("cannot be used with"),
         "{output:?}"
     );
+}
+
+#[test]
+fn what_the_whole_shows_is_told_with_its_line_too() {
+    let scratch = Scratch::new("blame");
+    let empty = scratch.write("empty", "");
+    let missing = format!("\nadmin_key_file = \"{empty}-missing\"\n");
+    let pattern = |text: &str| format!("[[channel]]\npattern = \"{text}\"\n");
+    for (text, told) in [
+        (
+            "\nlisten = \"8080\"\n",
+            "p.toml:2: listen: cannot listen on 8080",
+        ),
+        (
+            "\nlisten = \"0.0.0.0:1\"\n",
+            "p.toml:2: listen: 0.0.0.0:1 can be reached",
+        ),
+        (
+            "publish_key = \"a b\"\n",
+            "p.toml:1: publish_key: --publish-key",
+        ),
+        (&*missing, "p.toml:2: admin_key_file: cannot read"),
+        (&*missing, "there is no such file, check the path"),
+        (
+            "token_secret = \"short\"\n",
+            "p.toml:1: token_secret: --token-secret",
+        ),
+        (
+            "\nshutdown_window = 100\n",
+            "p.toml:2: shutdown_window: a shutdown",
+        ),
+        (
+            "trusted_proxy = \"127.0.0.1\"\n",
+            "p.toml:1: trusted_proxy: through",
+        ),
+        ("proxy_protocol = true\n", "p.toml:1: proxy_protocol: "),
+        (
+            &*[pattern("*"), pattern("a")].concat(),
+            "p.toml:3: no channel has this",
+        ),
+        (
+            &*[pattern("a"), pattern("a")].concat(),
+            "p.toml:3: no channel has this",
+        ),
+        ("heartbeat = 3s\n", "p.toml:1: give a number without a unit"),
+        (
+            "max_clients = 0\n",
+            "give 1 or more, or leave it out: no limit",
+        ),
+        ("max_connections = 0\n", "give a whole number from 1 on"),
+        ("threads = \"two\"\n", "give a whole number from 1 to 64"),
+        ("receive_buffer = 1\n", "give a whole number from 16384 to"),
+        ("host = \"https://a.b\"\n", "give the name alone"),
+    ] {
+        let file = scratch.write("p.toml", text);
+        let output = run(&["config", "--check", &file]);
+        let lines = complaint(&output);
+        assert!(lines[0].contains(told), "{text}: {lines:?}");
+    }
+    // Another place has the last word, and is to blame.
+    let file = scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
+    let output = run(&["config", "--config", &file, "--listen", "8080"]);
+    assert!(complaint(&output)[0].starts_with("pushwheel: cannot listen on 8080"));
 }
 
 #[test]
@@ -365,8 +436,10 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
 
 #[test]
 fn sighup_changes_the_engines_limits() {
-    let mut it = Reloading::start("limits", "max_connections = 0\n");
+    let mut it = Reloading::start("limits", "max_connections = 1\n");
     let address = it.server.address();
+    let mut inside = Subscriber::open(address, "/channels/a", &[]);
+    inside.wait_for_id();
     let ask = || {
         let mut connection = Connection::open(address);
         connection.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -375,7 +448,7 @@ fn sighup_changes_the_engines_limits() {
     assert_eq!(ask(), 503);
     let said = it.said();
     assert!(
-        said.contains("no stream begins with 0 connections"),
+        said.contains("no stream begins with 1 connections"),
         "{said}"
     );
     let said = it.reload("max_connections = 5\nsend_buffer = 16384\n");
@@ -420,4 +493,53 @@ fn what_only_a_start_can_change_is_named() {
     );
     let said = it.said();
     assert!(said.contains("reloaded the configuration"), "{said}");
+}
+
+#[test]
+fn a_reload_is_judged_by_who_reaches_the_server_that_runs() {
+    let scratch = Scratch::new("reach");
+    let keys = "publish_key = \"one\"\nadmin_key = \"boss\"\n";
+    for fixed in [
+        "listen = \"0.0.0.0:0\"\n",
+        "listen = \"127.0.0.1:0\"\ntrusted_proxy = \"192.0.2.1\"\n",
+    ] {
+        // Without the keys it would need none if it were started anew.
+        let file = scratch.write("p.toml", &format!("{fixed}{keys}"));
+        let mut server = Running::start(&["serve", "--config", &file]);
+        let port = server.address().port();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut log = BufReader::new(server.take_stderr());
+        scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
+        server.signal("HUP");
+        let mut said = String::new();
+        log.read_line(&mut said).unwrap();
+        assert!(said.contains("not reloaded"), "{fixed}: {said}");
+        assert!(said.contains("admin-key"), "{fixed}: {said}");
+        let answer = Connection::open(address).post("/channels/a", "x");
+        assert_eq!(answer.status, 401, "{fixed}");
+    }
+}
+
+#[test]
+fn what_holds_at_once_does_so_beside_what_needs_a_start() {
+    let mut it = Reloading::start("ending", "");
+    let address = it.server.address();
+    let text = "threads = 2\nshutdown_delay = 0\nshutdown_window = 0\nshutdown_deadline = 77\n";
+    assert!(
+        it.reload(text)
+            .contains("threads: what is set takes effect")
+    );
+    let names = "shutdown_window, shutdown_deadline";
+    assert!(it.said().contains(names));
+    // It is told again what does not hold yet, and not what holds already.
+    assert!(
+        it.reload(text)
+            .contains("threads: what is set takes effect")
+    );
+    assert!(it.said().ends_with("reloaded the configuration\n"));
+    let _stream = Subscriber::open(address, "/channels/a", &[]);
+    it.server.signal("TERM");
+    let said = it.said();
+    assert!(said.contains("shutting down within 77 s"), "{said}");
+    assert_eq!(it.server.exit_code(), Some(0));
 }

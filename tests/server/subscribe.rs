@@ -141,6 +141,40 @@ fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
 }
 
 #[test]
+fn where_there_are_too_many_channels_browsers_are_told_when_to_come_back() {
+    let config = Config::new().channels_max(2);
+    let served = Served::start(config.engine());
+    let mut stream = served.subscribe("/events?channel=a&channel=b");
+    stream.wait_for_id();
+    let answer = get(&served, "/channels/c");
+    assert_eq!(refusal(&answer), refused(503, "too_many_channels"));
+    let close = [("Connection", "close")];
+    let mut browser = Subscriber::open(served.address(), "/channels/c", &close);
+    browser.expect_end();
+    assert!(
+        browser
+            .retry()
+            .is_some_and(|ms| (2000..10_000).contains(&ms))
+    );
+    assert_eq!(
+        browser.head.header("access-control-allow-origin"),
+        Some("*")
+    );
+    assert_eq!(
+        browser.head.header("cache-control"),
+        Some("no-cache, no-transform")
+    );
+    // What nobody has and what holds nothing is in nobody's way.
+    drop(stream);
+    eventually("they have gone", || served.channels().total_clients() == 0);
+    assert_eq!(
+        ask(&served, "HEAD", "/events?channel=x&channel=y", &[], "").status,
+        200
+    );
+    publish(&served, "/channels/c", TEXT, "there is room");
+}
+
+#[test]
 fn a_finished_channel_sends_its_last_event_ends_and_answers_204() {
     let served = start();
     let mut stream = served.subscribe("/channels/a");
@@ -216,6 +250,7 @@ fn a_request_for_a_stream_that_cannot_be_is_refused() {
         ("/channels/a%2Fb", 400, "channel_name_invalid"),
         ("/channels/a%0Ab", 400, "channel_name_invalid"),
         ("/channels/a%FF", 400, "invalid_path"),
+        ("/events?channel=%FF", 400, "invalid_query"),
         ("/channels/", 400, "channel_name_invalid"),
         (
             &*format!("/channels/{}", "n".repeat(256)),

@@ -99,6 +99,23 @@ fn the_watchdog_is_fed_as_long_as_the_loop_turns() {
     assert_eq!(server.exit_code(), Some(0));
 }
 
+#[test]
+fn a_manager_that_does_not_read_holds_up_neither_a_reload_nor_the_end() {
+    let manager = Manager::new("deaf");
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &manager.path);
+    let mut server = Running::spawn(&mut command);
+    let mut stream = Subscriber::open(server.address(), "/channels/a", &[]);
+    stream.wait_for_id();
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    while other.send_to(b"STATUS=full", &manager.path).is_ok() {}
+    server.signal("HUP");
+    server.signal("TERM");
+    stream.expect_end();
+    assert_eq!(server.exit_code(), Some(0));
+}
+
 /// Starts the server as systemd does: with sockets as descriptors from 3 on.
 /// (`exec` keeps the process's number, which is part of it.)
 fn activate(sockets: &[TcpListener], arguments: &[&str]) -> Command {

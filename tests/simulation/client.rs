@@ -17,6 +17,9 @@ pub const HELLO: &str = "hello, hello, hello";
 /// How many bytes `/large` answers.
 pub const LARGE_BYTES: usize = 30_000;
 
+/// How much a nuisance sends behind its request.
+const FLOOD_BYTES: usize = 20_000;
+
 /// What somebody is here for.
 #[derive(Clone, Debug)]
 pub enum Role {
@@ -39,6 +42,7 @@ pub struct Manners {
     pub cuts: u32,
     pub half_closes: u32,
     pub vanishes: u32,
+    pub floods: bool,
     pub junk: u32,
     pub read_max: usize,
     pub is_blind: bool,
@@ -215,6 +219,9 @@ impl Client {
                 self.expected.clear();
                 self.expected.push_back(Expected::Anything);
                 request = nuisance(rng);
+                if self.manners.floods {
+                    request.push_str(&"x".repeat(FLOOD_BYTES));
+                }
             }
         }
         let mut rest = request.into_bytes();
@@ -328,14 +335,23 @@ impl Client {
 
     /// The server has ended the connection.
     fn end(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
+        let socket = self.socket.expect("it has ended");
+        if network.socket(socket).is_broken_off
+            && self
+                .stream
+                .is_some_and(|stream| oracle.streams[stream].junk_bytes > 0)
+        {
+            // A subscriber that talks may miss the end of its stream.
+            self.cut(oracle, network.now());
+        }
         if let Some(stream) = self.stream
             && self.reader.stream.is_some()
         {
             let retry_ms = self.reader.stream.as_ref().and_then(Parser::retry);
             oracle.on_end(stream, retry_ms);
         }
-        let socket = self.socket.expect("it has ended");
         self.check_unanswered(network, oracle);
+        self.check_whole(network, oracle);
         network.leave(socket);
         self.cut(oracle, network.now());
         self.forget_socket();
@@ -365,6 +381,26 @@ impl Client {
             oracle
                 .failures
                 .push(format!("at {at} ms: {what} ({socket:?})"));
+        }
+    }
+
+    /// No answer is cut short before any time is up, whatever the client sends
+    /// behind its request.
+    fn check_whole(&self, network: &Network, oracle: &mut Oracle) {
+        let now = network.now();
+        let is_cut_short = self.reader.body_left > 0 || !self.reader.head.is_empty();
+        let socket = network.socket(self.socket.expect("it has ended"));
+        let is_late = oracle.shutdown.is_some_and(|(_, end)| now >= end);
+        let is_opened = self
+            .stream
+            .is_some_and(|stream| oracle.streams[stream].is_opened());
+        let is_excused = is_late || is_opened || socket.is_refused || oracle.is_limited;
+        let is_early = now < self.connected_at + 900;
+        if is_cut_short && is_early && !is_excused {
+            let (status, left) = (self.reader.status, self.reader.body_left);
+            oracle.failures.push(format!(
+                "at {now} ms: an answer ({status}) is cut short by {left} bytes"
+            ));
         }
     }
 

@@ -73,6 +73,7 @@ pub fn draw_calamities(seed: u64) -> Calamities {
         slow_turns: [1, 1, 5, 15][rng.usize(0..4)],
         overlaps: [0, 100, 500, 900][rng.usize(0..4)],
         forges: rng.bool(),
+        floods: rng.u32(0..4) == 1,
     }
 }
 
@@ -104,6 +105,7 @@ pub fn draw_manners(rng: &mut Rng, stall_ms: u64) -> Manners {
         cuts: chance(150),
         half_closes: chance(50),
         vanishes: 0,
+        floods: false,
         junk: chance(50),
         read_max: [1, 20, 1_000, usize::MAX][rng.usize(0..4)],
         is_blind: rng.u32(0..20) == 0,

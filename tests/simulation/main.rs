@@ -303,6 +303,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         let role = draw_role(rng, &names);
         let mut manners = draw_manners(rng, stall_ms);
         manners.vanishes = calamities.vanishes;
+        manners.floods = calamities.floods;
         clients.push(Client::new(index, role, manners, rng));
         network
             .borrow_mut()

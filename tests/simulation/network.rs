@@ -30,6 +30,9 @@ use pushwheel::internals::net::{LISTENER, Net, Readiness};
 /// Polls in a row that neither wait nor find anything, after which the loop is
 /// said to spin.
 const EMPTY_POLLS_MAX: usize = 2_000;
+/// How often one socket is read from in one turn, however much has come. A
+/// subscriber that talks is heard a hundred times.
+const READS_A_TURN_MAX: u32 = 128;
 
 /// Who acts while the engine polls.
 pub trait Actors {
@@ -90,6 +93,8 @@ pub struct Calamities {
     pub overlaps: u32,
     /// Whether clients come with ids that look like the engine's and are none.
     pub forges: bool,
+    /// Whether nuisances send far more than they are answered for.
+    pub floods: bool,
 }
 
 enum Event {
@@ -106,6 +111,8 @@ enum Event {
 pub struct Socket {
     client: usize,
     incoming: VecDeque<u8>,
+    /// The turn in which it was last read from, and how often in that.
+    reads: (u64, u32),
     /// When the last that the client sent arrives.
     arrives_at: u64,
     /// The client's end has arrived, and the engine was told of it.
@@ -126,6 +133,8 @@ pub struct Socket {
     pub is_closed: bool,
     /// The network has broken it, or the engine never had it.
     pub is_refused: bool,
+    /// It was reset for what the client sent and nobody read.
+    pub is_broken_off: bool,
     token: Option<u64>,
     armed: Edges,
     /// What has come to be and is not told yet.
@@ -281,6 +290,7 @@ impl Network {
         self.sockets.push(Socket {
             client,
             incoming: VecDeque::new(),
+            reads: (0, 0),
             arrives_at: now,
             has_end: false,
             is_end_told: false,
@@ -293,6 +303,7 @@ impl Network {
             is_shut: false,
             is_closed: false,
             is_refused: false,
+            is_broken_off: false,
             token: None,
             armed: Edges::default(),
             edges: Edges::default(),
@@ -469,8 +480,11 @@ impl Network {
         match event {
             Event::Bytes(number, bytes) => {
                 let socket = &mut self.sockets[number];
-                if socket.is_closed || socket.is_reset {
+                if socket.is_reset {
                     return;
+                }
+                if socket.is_closed {
+                    return self.break_off(number);
                 }
                 socket.incoming.extend(bytes);
                 // Told again only to whoever has looked, or, as real pollers
@@ -506,6 +520,18 @@ impl Network {
             Event::Stale(readiness) => ready.push(readiness),
             Event::Act(_) => unreachable!("acts are for the actors"),
         }
+    }
+
+    /// A socket was closed with bytes unread, or is sent some after that: as real
+    /// systems do, this one answers with a reset, and forgets what the client has
+    /// yet to take.
+    fn break_off(&mut self, number: usize) {
+        self.count("bytes for a socket that is closed");
+        let socket = &mut self.sockets[number];
+        (socket.is_reset, socket.is_broken_off) = (true, true);
+        socket.incoming.clear();
+        socket.outgoing.clear();
+        self.tell_client(number);
     }
 
     fn report(&mut self, number: usize, ready: &mut Vec<Readiness>) {
@@ -686,6 +712,14 @@ impl Net for Seam {
         let number = *socket;
         let mut network = self.network.borrow_mut();
         network.has_acted = true;
+        let turn = network.turns;
+        let (last, reads) = network.sockets[number].reads;
+        let reads = if last == turn { reads + 1 } else { 1 };
+        assert!(
+            reads <= READS_A_TURN_MAX,
+            "a turn is held up by one socket, which is read from again and again"
+        );
+        network.sockets[number].reads = (turn, reads);
         if network.sockets[number].is_reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -784,9 +818,13 @@ impl Net for Seam {
         assert!(!socket.is_closed, "a socket is closed twice");
         socket.is_closed = true;
         socket.full_since = None;
+        let is_all_read = socket.incoming.is_empty();
         if let Some(token) = socket.token {
             network.old_tokens.push(token);
         }
-        network.tell_client(number);
+        match is_all_read {
+            true => network.tell_client(number),
+            false => network.break_off(number),
+        }
     }
 }

@@ -1,8 +1,6 @@
 //! The way to a stream: redirects, its status, and what other requests than a
 //! browser's are answered.
 
-use std::io::ErrorKind;
-
 use ureq::http::Version;
 use ureq::{Error, Timeout};
 
@@ -67,7 +65,7 @@ fn unreachable(url: &str, error: &Error) -> Failure {
         Error::BadUri(_) | Error::Http(_) | Error::HostNotFound | Error::Timeout(_) => {
             http::advice(url, error)
         }
-        Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => http::advice(url, error),
+        Error::Io(io) if http::is_before_tls(io) => http::advice(url, error),
         _ if url.starts_with("https://") => {
             "if its certificate is not the web's, give --cacert FILE or --insecure; if it has \
              none, ask by http"

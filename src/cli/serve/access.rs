@@ -9,6 +9,7 @@ use pushwheel::Rate;
 use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
 
 use super::arguments::YES;
+use crate::cli::numbers::{whole, within};
 use crate::cli::{Failure, Secret, files};
 
 /// What tokens are verified with, and where they are looked for.
@@ -63,7 +64,7 @@ pub(crate) struct AccessArguments {
 
     /// How far the clock of whoever makes tokens may differ.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    #[arg(env = "PUSHWHEEL_TOKEN_LEEWAY", value_parser = clap::value_parser!(u64).range(0..=60))]
+    #[arg(env = "PUSHWHEEL_TOKEN_LEEWAY", value_parser = within(0..=60_u64))]
     token_leeway: u64,
 
     /// Accept tokens without `exp`, which hold until their key is changed.
@@ -98,11 +99,11 @@ pub(crate) struct AccessArguments {
 
     /// For how long a ticket opens a stream.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    #[arg(env = "PUSHWHEEL_TICKET_TIME", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(env = "PUSHWHEEL_TICKET_TIME", value_parser = within(1..=3600_u64))]
     ticket_time: u64,
 
     /// How many tickets may be out at once.
-    #[arg(long, value_name = "N", value_parser = super::arguments::whole::<usize>)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     #[arg(
         env = "PUSHWHEEL_MAX_TICKETS",
         default_value_t = 10_000,
@@ -153,33 +154,45 @@ impl std::str::FromStr for Origin {
 }
 
 impl AccessArguments {
-    /// The keys that tokens are verified with.
-    pub(super) fn token_keys(&self) -> Result<TokenKeys, Failure> {
+    /// The keys that tokens are verified with; or what is wrong with one, and
+    /// the setting that it is of.
+    pub(super) fn token_keys(&self) -> Result<TokenKeys, (&'static str, Failure)> {
         let mut keys = TokenKeys::default();
-        let mut add = |from: &str, more: Result<TokenKeys, TokenKeyError>| {
+        let mut add = |key, from: &str, more: Result<TokenKeys, TokenKeyError>| {
             let all = more.and_then(|more| std::mem::take(&mut keys).and(more));
-            keys = all.map_err(|error| format!("{from}: {error}"))?;
-            Ok::<(), Failure>(())
+            keys = all.map_err(|error| (key, format!("{from}: {error}")))?;
+            Ok(())
         };
         if let Some(Secret(secret)) = &self.token_secret {
-            add("--token-secret", TokenKeys::secret(secret.as_bytes()))?;
+            add(
+                "token_secret",
+                "--token-secret",
+                TokenKeys::secret(secret.as_bytes()),
+            )?;
         }
         for file in &self.token_secret_file {
-            let (from, text) = read("--token-secret-file", file)?;
+            const KEY: &str = "token_secret_file";
+            let (from, text) = read(KEY, file)?;
             // Editors end a file with a line end, which is no part of the secret.
             let secret = text.trim_end_matches(['\r', '\n']);
-            add(&from, TokenKeys::secret(secret.as_bytes()))?;
+            add(KEY, &from, TokenKeys::secret(secret.as_bytes()))?;
         }
         if let Some(pem) = &self.token_public_key {
-            add("--token-public-key", TokenKeys::public_pem(pem))?;
+            add(
+                "token_public_key",
+                "--token-public-key",
+                TokenKeys::public_pem(pem),
+            )?;
         }
         for file in &self.token_public_key_file {
-            let (from, text) = read("--token-public-key-file", file)?;
-            add(&from, TokenKeys::public_pem(&text))?;
+            const KEY: &str = "token_public_key_file";
+            let (from, text) = read(KEY, file)?;
+            add(KEY, &from, TokenKeys::public_pem(&text))?;
         }
         if let Some(file) = &self.token_jwks_file {
-            let (from, text) = read("--token-jwks-file", file)?;
-            add(&from, TokenKeys::jwks(&text))?;
+            const KEY: &str = "token_jwks_file";
+            let (from, text) = read(KEY, file)?;
+            add(KEY, &from, TokenKeys::jwks(&text))?;
         }
         Ok(keys)
     }
@@ -226,14 +239,15 @@ impl AccessArguments {
     }
 }
 
-/// The text of a file, and what to call it when something is wrong with it.
-fn read(flag: &str, file: &Path) -> Result<(String, String), Failure> {
-    let from = format!("{flag} {}", file.display());
+/// The text of a setting's file, and what to call it when something is wrong
+/// with it.
+fn read(key: &'static str, file: &Path) -> Result<(String, String), (&'static str, Failure)> {
+    let from = format!("--{} {}", key.replace('_', "-"), file.display());
     match fs::read_to_string(file) {
         Ok(text) => Ok((from, text)),
         Err(error) => {
-            let advice = files::advice(&error);
-            Err(format!("cannot read {from}: {error}: {advice}"))
+            let advice = files::advice_to_read(&error);
+            Err((key, format!("cannot read {from}: {error}: {advice}")))
         }
     }
 }

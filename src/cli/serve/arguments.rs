@@ -15,7 +15,7 @@ use super::limits::LimitArguments;
 use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
-pub(super) use crate::cli::numbers::whole;
+use crate::cli::numbers::{from_one, limit, whole, within};
 
 /// What stands for a flag that is given without a value.
 pub(super) const YES: &str = "true";
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 
     /// On how many threads the server runs. One reaches very many clients.
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(env = "PUSHWHEEL_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(env = "PUSHWHEEL_THREADS", value_parser = within(1..=64_u16))]
     pub(crate) threads: u16,
 
     /// Where the history is saved at exit, and loaded from at the next start,
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     pub(crate) channel: Vec<String>,
 
     /// How many channels there may be.
-    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = 100_000)]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = 100_000)]
     #[arg(env = "PUSHWHEEL_MAX_CHANNELS", help_heading = "Limits")]
     pub(crate) max_channels: usize,
 
@@ -153,7 +153,7 @@ pub(crate) struct ChannelArguments {
     heartbeat: u64,
 
     /// How many clients each channel may have at once [default: no limit].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>, env = "PUSHWHEEL_MAX_CLIENTS")]
+    #[arg(long, value_name = "N", value_parser = limit, env = "PUSHWHEEL_MAX_CLIENTS")]
     max_clients: Option<usize>,
 
     /// What happens to a client that falls further behind than the channel
@@ -165,12 +165,12 @@ pub(crate) struct ChannelArguments {
     lag_policy: Lag,
 
     /// How many bytes of events may wait for a channel's slowest client.
-    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = 8 << 20)]
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 8 << 20)]
     #[arg(env = "PUSHWHEEL_BACKLOG_BYTES")]
     backlog_bytes: usize,
 
     /// How many bytes one event may have.
-    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = 1 << 20)]
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 1 << 20)]
     #[arg(env = "PUSHWHEEL_EVENT_BYTES")]
     event_bytes: usize,
 
@@ -256,16 +256,30 @@ impl ChannelArguments {
 }
 
 /// Reads a name that browsers ask for; not where to listen, which is what
-/// other servers' `--host` is.
+/// other servers' `--host` is. An address of IPv6 may be in brackets, as a URL
+/// has it.
 fn host(text: &str) -> Result<String, String> {
-    match text.parse::<IpAddr>() {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    match bare.unwrap_or(text).parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() => Err(
             "this is no name that a browser asks for: to be reached by others, give --listen \
              0.0.0.0:8080"
                 .to_owned(),
         ),
-        _ => Ok(text.to_owned()),
+        Ok(address) => Ok(address.to_string()),
+        Err(_) if is_name(text) => Ok(text.to_owned()),
+        Err(_) => Err(
+            "give the name alone, without scheme, port and path, as push.example.com".to_owned(),
+        ),
     }
+}
+
+/// Whether a text can be a host's name.
+fn is_name(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_part)
 }
 
 /// Reads so many events a second.
@@ -306,6 +320,24 @@ fn header(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
     use clap::Command;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_without_its_brackets() {
+        for (text, name) in [
+            ("push.example.com", Some("push.example.com")),
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("FD00:0::1", Some("fd00::1")),
+            ("[fd00::1]", Some("fd00::1")),
+            ("https://a.example", None),
+            ("a.example:80", None),
+            ("[fd00::1]:80", None),
+            ("a/b", None),
+            ("", None),
+            ("0.0.0.0", None),
+        ] {
+            assert_eq!(host(text).ok().as_deref(), name, "{text}");
+        }
+    }
 
     #[test]
     fn every_setting_has_a_variable_of_its_name_and_says_what_it_is_for() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use pushwheel::Shutdown;
 
-use super::arguments::whole;
 use crate::cli::Failure;
+use crate::cli::numbers::whole;
 
 /// How the server shuts down.
 ///
@@ -37,6 +37,9 @@ pub(crate) struct EndingArguments {
 }
 
 impl EndingArguments {
+    /// What they are called in the file, the one to change first.
+    pub(super) const KEYS: [&str; 3] = ["shutdown_deadline", "shutdown_window", "shutdown_delay"];
+
     /// How long the whole shutdown may take, in seconds.
     pub(super) fn deadline_s(&self) -> u64 {
         self.shutdown_deadline

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use clap::{Args, value_parser};
+use clap::Args;
 use pushwheel::Limits;
 use pushwheel::server::{self, Config};
 
-use super::arguments::whole;
-use crate::cli::numbers::from_one;
+use crate::cli::numbers::{from_one, limit, whole, within};
 
 /// See [`Limits`], whose fields they are.
 #[derive(Debug, Args)]
@@ -15,39 +14,39 @@ use crate::cli::numbers::from_one;
 pub(crate) struct LimitArguments {
     /// How many connections there may be at once. Those beyond get no stream;
     /// their other requests are answered, a few at a time.
-    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = Limits::default().connections_max)]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = Limits::default().connections_max)]
     #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS")]
     max_connections: usize,
 
     /// How many of them one address may have, of IPv6 one network of 64 bits.
     /// With the PROXY protocol it is the client's own that counts; from a
     /// trusted proxy there may be any number [default: no limit].
-    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N", value_parser = limit)]
     #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS_PER_ADDRESS")]
     max_connections_per_address: Option<usize>,
 
     /// How many requests may wait for an answer that takes time.
-    #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = Limits::default().requests_in_flight_max)]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = Limits::default().requests_in_flight_max)]
     #[arg(env = "PUSHWHEEL_MAX_REQUESTS_IN_FLIGHT")]
     max_requests_in_flight: usize,
 
     /// How many bytes a request's first line may have: its path and query.
-    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = Limits::default().request_line_bytes_max)]
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().request_line_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_REQUEST_LINE_BYTES")]
     max_request_line_bytes: usize,
 
     /// How many bytes a request's head may have, headers included.
-    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = Limits::default().head_bytes_max)]
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().head_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_HEAD_BYTES")]
     max_head_bytes: usize,
 
     /// How many headers a request may have, 256 at the most.
     #[arg(long, value_name = "N", default_value_t = 100)]
-    #[arg(env = "PUSHWHEEL_MAX_HEADERS", value_parser = value_parser!(u16).range(1..=256))]
+    #[arg(env = "PUSHWHEEL_MAX_HEADERS", value_parser = within(1..=256_u16))]
     max_headers: u16,
 
     /// How many bytes a request's body may have.
-    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = Limits::default().body_bytes_max)]
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().body_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_BODY_BYTES")]
     max_body_bytes: usize,
 
@@ -89,7 +88,7 @@ pub(crate) struct LimitArguments {
     /// How many bytes the kernel holds for each client that sends more than is
     /// read; not less than 16384 [default: the system's].
     #[arg(long, value_name = "BYTES")]
-    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER", value_parser = from_one::<u32>)]
+    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER", value_parser = within(16_384..=u32::MAX))]
     receive_buffer: Option<u32>,
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod arguments;
 mod ending;
+mod keys;
 mod limits;
 mod listening;
 mod observing;
@@ -11,24 +12,23 @@ mod state;
 mod systemd;
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pushwheel::server::{Config, Key, Reloader};
+use pushwheel::server::{Config, Reloader};
 use pushwheel::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Failure, Secret, files, log as cli_log, settings};
-use arguments::KeyArguments;
+use super::{Failure, log as cli_log, settings};
 pub(crate) use arguments::{Arguments, ChannelRule};
+use ending::EndingArguments;
+use keys::Reached;
 use listening::cannot_listen;
 use state::StateFile;
 
@@ -46,94 +46,45 @@ const FIXED: &[&str] = &[
 
 pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 
-/// The key that was given as text or in a file.
-fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
-    let (text, from) = match (text, file) {
-        (Some(Secret(text)), _) => {
-            let variable = flag.trim_start_matches('-').replace('-', "_");
-            let variable = variable.to_uppercase();
-            (text.clone(), format!("{flag} (or PUSHWHEEL_{variable})"))
-        }
-        (None, Some(file)) => {
-            let text = fs::read_to_string(file).map_err(|error| {
-                let advice = files::advice(&error);
-                format!(
-                    "cannot read {flag}-file {}: {error}: {advice}",
-                    file.display()
-                )
-            })?;
-            // Editors end a file with a line end, which is no part of the key.
-            let text = text.trim_end_matches(['\r', '\n']).to_owned();
-            (text, format!("{flag}-file {}", file.display()))
-        }
-        (None, None) => return Ok(None),
-    };
-    let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
-    Ok(Some(key))
-}
-
-impl KeyArguments {
-    /// Adds who may do what.
-    fn secure(
-        &self,
-        config: Config,
-        listen: &str,
-        is_loopback: bool,
-        has_tokens: bool,
-    ) -> Result<Config, Failure> {
-        let publish_file = self.publish_key_file.as_deref();
-        let publish_key = key("--publish-key", self.publish_key.as_ref(), publish_file)?;
-        let admin_file = self.admin_key_file.as_deref();
-        let admin_key = key("--admin-key", self.admin_key.as_ref(), admin_file)?;
-        // Tokens may say who publishes; who manages has a key.
-        let has_both = (publish_key.is_some() || has_tokens) && admin_key.is_some();
-        if !is_loopback && !has_both && !self.open {
-            return Err(format!(
-                "{listen} can be reached by others: give the keys that publishing and managing \
-                 are to need, with --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and \
-                 PUSHWHEEL_ADMIN_KEY, or --publish-key-file and --admin-key-file), or say with \
-                 --open that everybody may. For publishing a key for tokens will do as well"
-            ));
-        }
-        let mut config = config;
-        if is_loopback && !self.open {
-            config = config.loopback_for(self.host.iter().cloned());
-        }
-        if let Some(key) = publish_key {
-            config = config.publish_key(key);
-        }
-        if let Some(key) = admin_key {
-            config = config.admin_key(key);
-        }
-        Ok(config)
-    }
+/// How a server is reached, whatever its settings say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reach {
+    /// Where it listens already.
+    address: Option<SocketAddr>,
+    /// Whether it was started with trusted proxies.
+    has_proxies: bool,
 }
 
 /// The configuration that settings come to, and where it is to listen.
 pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
-    configure_on(settings, None)
+    configure_on(settings, Reach::default())
 }
 
-/// The same of a server that listens already.
-fn configure_on(
-    settings: &Settings,
-    given: Option<SocketAddr>,
-) -> Result<(Config, Vec<SocketAddr>), Failure> {
+/// The same of a server that has a socket, or runs: who reaches it is not for
+/// new settings to say, only what they need then.
+fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<SocketAddr>), Failure> {
     let arguments = &settings.arguments;
-    let listen = given.map_or_else(|| arguments.listen.clone(), |given| given.to_string());
+    let blame = |keys: &[&str], failure| settings.blame(keys, failure);
+    let address = reach.address.map(|address| address.to_string());
+    let listen = address.unwrap_or_else(|| arguments.listen.clone());
     let addresses = listen
         .to_socket_addrs()
-        .map_err(|error| cannot_listen(&listen, &error))?;
+        .map_err(|error| blame(&["listen"], cannot_listen(&listen, &error)))?;
     let addresses: Vec<SocketAddr> = addresses.collect();
     let mut config = Config::new()
         .channel_options(arguments.channels.options())
         .channels_max(arguments.max_channels)
         .threads(usize::from(arguments.threads));
-    arguments.ending.shutdown().map(drop)?;
+    let shutdown = arguments.ending.shutdown();
+    shutdown
+        .map(drop)
+        .map_err(|failure| blame(&EndingArguments::KEYS, failure))?;
+    check_rules(settings)?;
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
     }
-    let token_keys = arguments.access.token_keys()?;
+    let token_keys = arguments.access.token_keys();
+    let token_keys = token_keys.map_err(|(key, failure)| blame(&[key], failure))?;
     let has_tokens = !token_keys.is_empty();
     config = arguments.access.apply(config, token_keys)?;
     for rule in &settings.rules {
@@ -142,18 +93,37 @@ fn configure_on(
     if let Some(rate) = arguments.publish_rate_per_address {
         config = config.publish_rate_per_address(rate);
     }
-    arguments.proxies.check()?;
+    let proxies = arguments.proxies.check();
+    proxies.map_err(|failure| blame(&["proxy_protocol"], failure))?;
+    config = arguments.limits.apply(config);
+    config = arguments.logs.observe(config);
+
     let is_loopback = addresses
         .iter()
         .all(|address| address.ip().to_canonical().is_loopback());
-    // Others reach a server on loopback through its proxy.
-    let is_loopback = is_loopback && !arguments.proxies.are_any();
-    let config = arguments.limits.apply(config);
-    let config = arguments.logs.observe(config);
-    let config = arguments
-        .keys
-        .secure(config, &listen, is_loopback, has_tokens)?;
+    let reached = Reached {
+        listen: &listen,
+        by_others: !is_loopback,
+        by_proxies: reach.has_proxies || arguments.proxies.are_any(),
+    };
+    let config = keys::secure(settings, config, &reached, has_tokens)?;
     Ok((config, addresses))
+}
+
+/// Refuses a pattern that no channel can come to, because of one before it.
+fn check_rules(settings: &Settings) -> Result<(), Failure> {
+    for (index, rule) in settings.rules.iter().enumerate() {
+        let mut before = settings.rules[..index].iter();
+        if let Some(first) = before.find(|first| first.pattern.covers(&rule.pattern)) {
+            let (pattern, first) = (&rule.pattern, &first.pattern);
+            let told = format!(
+                "no channel has this, for the first pattern that matches counts, and `{first}` \
+                 before it is all of `{pattern}`: put this one before it, or take it out"
+            );
+            return Err(settings.blame_rule(index, &told));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
@@ -166,7 +136,11 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let listener = systemd::listener()?;
     let given = listener.as_ref().map(TcpListener::local_addr).transpose();
     let given = given.map_err(|error| format!("the socket of systemd has no address: {error}"))?;
-    let (config, addresses) = configure_on(&settings, given)?;
+    let reach = Reach {
+        address: given,
+        has_proxies: false,
+    };
+    let (config, addresses) = configure_on(&settings, reach)?;
     let (mut state, server) = match &arguments.state {
         Some(path) => {
             let (state, server) = StateFile::load(path, &config)?;
@@ -179,32 +153,39 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         Some(listener) => engine.listen_on(listener),
         None => engine.bind(&*addresses),
     };
-    let engine = engine.map_err(|error| cannot_listen(&arguments.listen, &error))?;
+    let engine = engine
+        .map_err(|error| settings.blame(&["listen"], cannot_listen(&arguments.listen, &error)))?;
     if arguments.keys.open && !engine.local_addr().ip().is_loopback() {
         let address = engine.local_addr();
         log::warn!("{address} can be reached by others, and --open lets them publish and manage");
     }
     let channels = engine.channels().clone();
+    let started = Arc::new(settings);
     let signals = SignalDesk {
         handle: engine.handle(),
         reloader: server.reloader,
-        given,
+        reach: Reach {
+            address: Some(engine.local_addr()),
+            has_proxies: started.arguments.proxies.are_any(),
+        },
         words,
-        settings,
+        applied: started.clone(),
+        started,
         forced_by: Arc::default(),
     };
     let forced_by = signals.forced_by.clone();
     signals
         .open()
         .map_err(|error| format!("cannot listen to signals: {error}"))?;
+    // The engine's thread must not wait for whoever reads the log.
+    cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
+    systemd::watch(engine.handle())?;
+    // Last of all that can fail: from here on the history is saved at the end.
     if let Some(state) = &mut state {
         state.consume(&channels)?;
     }
-    // The engine's thread must not wait for whoever reads the log.
-    cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
     // Whether anybody reads it or not, the server runs.
     let _ = announce(&engine, &config);
-    systemd::watch(engine.handle())?;
     systemd::tell_ready();
     let ran = engine
         .run()
@@ -225,11 +206,13 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
 struct SignalDesk {
     handle: EngineHandle,
     reloader: Reloader,
-    /// Where it listens, if it was given the socket.
-    given: Option<SocketAddr>,
+    reach: Reach,
     /// Those of the command line, to be read again.
     words: Vec<OsString>,
-    settings: Settings,
+    /// Those that it was started with: what is fixed holds as they say.
+    started: Arc<Settings>,
+    /// Those that were read last: all else holds as they say.
+    applied: Arc<Settings>,
     /// The signal that ended the shutdown before its time; 0: none.
     forced_by: Arc<AtomicI32>,
 }
@@ -266,7 +249,7 @@ impl SignalDesk {
     }
 
     fn shut_down(&self) {
-        let ending = &self.settings.arguments.ending;
+        let ending = &self.applied.arguments.ending;
         let shutdown = ending.shutdown().expect("it was checked");
         let seconds = ending.deadline_s();
         log::info!("shutting down within {seconds} s; once more to end at once");
@@ -278,7 +261,7 @@ impl SignalDesk {
     /// has.
     fn reload(&mut self) {
         let read = Settings::resolve(&self.words)
-            .and_then(|settings| Ok((configure_on(&settings, self.given)?.0, settings)));
+            .and_then(|settings| Ok((configure_on(&settings, self.reach)?.0, settings)));
         let read = read.and_then(|(config, settings)| {
             settings.arguments.logs.apply()?;
             Ok((config, settings))
@@ -293,10 +276,11 @@ impl SignalDesk {
         self.reloader.reload(&config);
         let limits = settings.arguments.limits.limits();
         self.handle.set_limits(&limits);
-        let differing = self.settings.differing(&settings);
-        let (fixed, changed): (Vec<_>, Vec<_>) = differing
-            .into_iter()
-            .partition(|name| FIXED.contains(&&**name));
+        let is_fixed = |name: &String| FIXED.contains(&&**name);
+        let mut fixed = self.started.differing(&settings);
+        fixed.retain(is_fixed);
+        let mut changed = self.applied.differing(&settings);
+        changed.retain(|name| !is_fixed(name));
         if !fixed.is_empty() {
             let names = fixed.join(", ");
             log::warn!("{names}: what is set takes effect at the next start");
@@ -305,10 +289,7 @@ impl SignalDesk {
             true => log::info!("reloaded the configuration"),
             false => log::info!("reloaded the configuration: {}", changed.join(", ")),
         }
-        // What holds at the next start is compared with what holds now.
-        if fixed.is_empty() {
-            self.settings = settings;
-        }
+        self.applied = Arc::new(settings);
     }
 }
 

@@ -1,7 +1,10 @@
 //! What systemd and the server tell each other: sockets that systemd has opened,
 //! and how the server is doing. Without systemd there is nothing to tell.
 
+use std::env;
+use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::Duration;
 
@@ -66,7 +69,19 @@ pub(super) fn watch(engine: EngineHandle) -> Result<(), Failure> {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    let lines = state.iter().map(|line| format!("{line}\n"));
+    if let Err(error) = send(&lines.collect::<String>()) {
         log::warn!("systemd cannot be told how the server is doing: {error}");
     }
+}
+
+/// Sends as [`sd_notify::notify`] does, and does not wait for whoever does not
+/// read: a server whose manager hangs reloads and ends all the same.
+fn send(message: &str) -> io::Result<()> {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to(message.as_bytes(), path).map(drop)
 }

@@ -59,7 +59,7 @@ pub(super) struct Document {
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Document, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
-        let (path, advice) = (path.display(), files::advice(&error));
+        let (path, advice) = (path.display(), files::advice_to_read(&error));
         format!("cannot read the configuration file {path}: {error}: {advice}")
     })?;
     parse(&path.display().to_string(), &text)
@@ -71,9 +71,13 @@ fn parse(file: &str, text: &str) -> Result<Document, Failure> {
         text,
     };
     let table = DeTable::parse(text).map_err(|error| {
-        let place = lines.place(error.span().map_or(0, |span| span.start));
+        let offset = error.span().map_or(0, |span| span.start);
+        let place = lines.place(offset);
         match error.message() {
             "duplicate key" => format!("{place}: this key is there twice: take one out"),
+            _ if has_unit(lines.around(offset)) => {
+                format!("{place}: give a number without a unit, as heartbeat = 15")
+            }
             message => format!("{place}: {message}: {FORM}"),
         }
     })?;
@@ -217,6 +221,24 @@ impl Lines<'_> {
             line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
         }
     }
+
+    /// The line that an offset is in.
+    fn around(&self, offset: usize) -> &str {
+        let (before, after) = self
+            .text
+            .split_at_checked(offset)
+            .unwrap_or((self.text, ""));
+        let begin = before.rfind('\n').map_or(0, |end| end + 1);
+        let end = before.len() + after.find('\n').unwrap_or(after.len());
+        &self.text[begin..end]
+    }
+}
+
+/// Whether a line gives a number with a unit, as `heartbeat = 15s`.
+fn has_unit(line: &str) -> bool {
+    let value = line.split_once('=').map_or("", |(_, value)| value.trim());
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < value.len() && !unit.is_empty() && unit.chars().all(char::is_alphabetic)
 }
 
 #[cfg(test)]
@@ -268,6 +290,7 @@ history_events = 5_000
                 "[[channels]]\n",
                 "p.toml:1: there is no table `channels`, only",
             ),
+            ("a = 15s\n", "p.toml:1: give a number without a unit"),
             ("a = 1979-05-27\n", "p.toml:1: `a` is a text, a number"),
             ("[channel]\n", "p.toml:1: write [[channel]]"),
             ("channel = [1]\n", "p.toml:1: give a table with a pattern"),

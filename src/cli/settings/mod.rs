@@ -13,6 +13,7 @@ pub(crate) mod environment;
 mod file;
 pub(crate) mod show;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -36,6 +37,9 @@ pub(crate) struct Settings<A, R> {
     /// In their order: the first whose pattern matches counts.
     pub(crate) rules: Vec<R>,
     matches: ArgMatches,
+    /// Where the file says what counts of it.
+    places: HashMap<String, Place>,
+    rule_places: Vec<Place>,
 }
 
 impl<A: Args, R: Args> Settings<A, R> {
@@ -50,10 +54,14 @@ impl<A: Args, R: Args> Settings<A, R> {
         };
         let mut mistakes = Vec::new();
         let mut all = Vec::new();
+        let mut places = HashMap::new();
         for entry in &document.entries {
             match check(&command, entry) {
                 Ok(arg) if is_given(&matches, arg) => {}
-                Ok(arg) => all.extend(words_of(arg, &entry.values)),
+                Ok(arg) => {
+                    all.extend(words_of(arg, &entry.values));
+                    places.insert(entry.key.clone(), entry.place.clone());
+                }
                 Err(mistake) => mistakes.push(mistake),
             }
         }
@@ -63,7 +71,8 @@ impl<A: Args, R: Args> Settings<A, R> {
             true => read(&command, &all)?,
             false => matches,
         };
-        let rules = rules_of::<R>(&matches, document.rules, &mut mistakes)?;
+        let (rules, rule_places) =
+            rules_of::<R>(&command, &matches, document.rules, &mut mistakes)?;
         if !mistakes.is_empty() {
             return Err(mistakes.join("\n"));
         }
@@ -71,7 +80,25 @@ impl<A: Args, R: Args> Settings<A, R> {
             arguments: A::from_arg_matches(&matches).map_err(told)?,
             rules,
             matches,
+            places,
+            rule_places,
         })
+    }
+
+    /// What is wrong with these settings, of which the first that the file has
+    /// is named with its line.
+    pub(crate) fn blame(&self, keys: &[&str], failure: Failure) -> Failure {
+        let places = keys.iter().map(|key| (key, self.places.get(*key)));
+        let mut in_file = places.filter_map(|(key, place)| Some((key, place?)));
+        match in_file.next() {
+            Some((key, place)) => format!("{place}: {key}: {failure}"),
+            None => failure,
+        }
+    }
+
+    /// What is wrong with one of the rules.
+    pub(crate) fn blame_rule(&self, index: usize, failure: &str) -> Failure {
+        at(&self.rule_places[index], failure)
     }
 
     /// The settings whose values are not the same in `other`.
@@ -170,10 +197,11 @@ fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
 
 /// What is said of patterns: by flags and the environment, or else in the file.
 fn rules_of<R: Args>(
+    server: &Command,
     matches: &ArgMatches,
     in_file: Vec<RuleEntries>,
     mistakes: &mut Vec<String>,
-) -> Result<Vec<R>, Failure> {
+) -> Result<(Vec<R>, Vec<Place>), Failure> {
     let given = matches.get_many::<String>(RULES);
     let rules = match given {
         Some(texts) => {
@@ -183,24 +211,31 @@ fn rules_of<R: Args>(
         }
         None => in_file,
     };
-    let mut read_rules = Vec::new();
+    let (mut read_rules, mut places) = (Vec::new(), Vec::new());
     for rule in rules {
-        match rule_of(matches, &rule) {
-            Ok(rule) => read_rules.push(rule),
+        match rule_of(server, matches, &rule) {
+            Ok(read) => {
+                read_rules.push(read);
+                places.push(rule.place);
+            }
             Err(mistake) => mistakes.push(mistake),
         }
     }
-    Ok(read_rules)
+    Ok((read_rules, places))
 }
 
-fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failure> {
+fn rule_of<R: Args>(
+    server: &Command,
+    for_all: &ArgMatches,
+    rule: &RuleEntries,
+) -> Result<R, Failure> {
     let command = command::<R>();
     let mut words = Vec::new();
     let mut mistakes = Vec::new();
     for entry in &rule.entries {
         let (key, place) = (&entry.key, &entry.place);
         match check(&command, entry) {
-            Err(_) if is_for_all_alone(for_all, &command, key) => mistakes.push(format!(
+            Err(_) if is_for_all_alone(server, &command, key) => mistakes.push(format!(
                 "{place}: `{key}` is the server's, not a pattern's: put it above [[{RULES}]]"
             )),
             Ok(arg) => words.extend(words_of(arg, &entry.values)),
@@ -223,9 +258,12 @@ fn rule_of<R: Args>(for_all: &ArgMatches, rule: &RuleEntries) -> Result<R, Failu
 }
 
 /// Whether a key may stand in the file, but in no table.
-fn is_for_all_alone(for_all: &ArgMatches, rule: &Command, key: &str) -> bool {
-    let is_rules = rule.get_arguments().any(|arg| arg.get_id() == key);
-    !is_rules && !NO_KEYS.contains(&key) && for_all.try_contains_id(key).is_ok()
+fn is_for_all_alone(server: &Command, rule: &Command, key: &str) -> bool {
+    let has = |command: &Command| {
+        let mut args = command.get_arguments();
+        args.any(|arg| is_key(arg) && arg.get_id() == key)
+    };
+    has(server) && !has(rule)
 }
 
 fn at(place: &Place, message: &str) -> Failure {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, Args};
+use clap::{Arg, ArgAction, Args, Command};
 
 use super::super::{Failure, serve};
 use super::{command, is_key, raw, strange_variables};
@@ -62,18 +62,18 @@ fn print(settings: &serve::Settings) -> String {
     let mut text = String::from(
         "# The settings of `pushwheel serve`. Each is a flag and an environment variable\n\
          # too: a flag wins over the environment, and that over this file. A line that\n\
-         # begins with `#` shows the default. SIGHUP has the server read the file again.\n",
+         # begins with `#` shows the default, or an example where there is none. SIGHUP has\n\
+         # the server read the file again.\n",
     );
     let server = command::<serve::Arguments>();
-    let mut heading = None;
-    for arg in server.get_arguments().filter(|arg| is_key(arg)) {
-        let name = arg.get_help_heading();
-        if name.is_some() && name != heading {
-            text += &format!("\n# ---- {} ----\n", name.unwrap_or_default());
+    for (heading, args) in sections(&server) {
+        if let Some(heading) = heading {
+            text += &format!("\n# ---- {heading} ----\n");
         }
-        heading = name;
-        text += &about(arg);
-        text += &line(settings, arg);
+        for arg in args {
+            text += &about(arg);
+            text += &line(settings, arg);
+        }
     }
     text += "\n# ---- Channels by pattern ----\n\n\
              # What is different for channels whose names match; the first pattern that does\n\
@@ -84,6 +84,19 @@ fn print(settings: &serve::Settings) -> String {
     text += &comment(&keys.join(", "));
     text += "#\n# [[channel]]\n# pattern = \"log.*\"\n# history_events = 5000\n";
     text
+}
+
+/// The settings below their headings, in the order in which these first come.
+fn sections(server: &Command) -> Vec<(Option<&str>, Vec<&Arg>)> {
+    let mut sections: Vec<(Option<&str>, Vec<&Arg>)> = Vec::new();
+    for arg in server.get_arguments().filter(|arg| is_key(arg)) {
+        let heading = arg.get_help_heading();
+        match sections.iter_mut().find(|(other, _)| *other == heading) {
+            Some((_, args)) => args.push(arg),
+            None => sections.push((heading, vec![arg])),
+        }
+    }
+    sections
 }
 
 /// What a setting is for, and its other names.
@@ -136,12 +149,25 @@ fn line(settings: &serve::Settings, arg: &Arg) -> String {
         (values, true) => format!("[{}]", values.join(", ")),
         ([value], false) => value.clone(),
         // Not set, and there is no default.
-        _ => {
-            format!("<{}>", value_name(arg))
-        }
+        _ => format!("{} # for example", example(arg)),
     };
     let mark = if is_set { "" } else { "# " };
     format!("{mark}{key} = {value}\n")
+}
+
+/// A value that a setting without a default may have.
+fn example(arg: &Arg) -> String {
+    let name = arg.get_long().unwrap_or_default();
+    match (name, value_name(arg)) {
+        ("state", _) => literal("/var/lib/pushwheel/state"),
+        (_, "FILE") => literal(&format!(
+            "/etc/pushwheel/{}",
+            name.trim_end_matches("-file")
+        )),
+        (_, "N") => "1000".to_owned(),
+        (_, "BYTES") => "16384".to_owned(),
+        (_, other) => literal(other),
+    }
 }
 
 /// A value as TOML has it.

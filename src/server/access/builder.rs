@@ -162,7 +162,8 @@ impl Config {
 
     /// How many tickets may be out at once, used or not; one more is answered
     /// `503`. One token may have a tenth of them out, whoever has a key all.
-    /// Default: 10,000, of at most 8 KiB each.
+    /// Default: 10,000, each made by a body of at most 8 KiB that lists at most
+    /// 64 channels.
     #[must_use]
     pub fn tickets_max(mut self, tickets: usize) -> Config {
         self.access.tickets_max = tickets;

@@ -1,5 +1,6 @@
 //! What whoever sent a request may do, and what is known of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -7,13 +8,14 @@ use serde_json::{Map, Value};
 use crate::ClientId;
 use crate::server::pattern::{Pattern, PatternError};
 
-/// The channels that are meant by some patterns.
+/// The channels that are meant by some patterns, which a token and its tickets
+/// share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::server) struct Channels(Vec<Pattern>);
+pub(in crate::server) struct Channels(Arc<[Pattern]>);
 
 impl Channels {
     pub(in crate::server) fn all() -> Channels {
-        Channels(vec![Pattern::all()])
+        Channels([Pattern::all()].into())
     }
 
     /// # Errors
@@ -46,10 +48,12 @@ pub(in crate::server) struct Grant {
     pub(in crate::server) publish: Channels,
     /// Whether what the query says of the client is believed.
     pub(in crate::server) is_believed: bool,
+    /// Which token it is of, if it is one's.
+    pub(super) token: Option<u64>,
     /// Whether it is a ticket's, which is good for its own channels alone.
     pub(super) is_ticket: bool,
     pub(in crate::server) client: Option<ClientId>,
-    pub(in crate::server) metadata: Option<Map<String, Value>>,
+    pub(in crate::server) metadata: Option<Arc<Map<String, Value>>>,
     /// From when on it is worth nothing, in seconds since 1970.
     pub(super) expires_at_s: Option<f64>,
     /// How long a stream may last.

@@ -122,6 +122,7 @@ impl Access {
                 code: "key_missing",
                 needed,
             }),
+            _ if !self.has_admin_key() => Err(Refused::NoAdminKey),
             _ => Err(Refused::KeyWrong { needed }),
         }
     }
@@ -177,6 +178,11 @@ impl Access {
         }
     }
 
+    /// Lets somebody make tickets.
+    pub(super) fn make_tickets(&self, request: &Request, office: &Office) -> Result<(), Refused> {
+        self.changer(request, office, MAKING_TICKETS).map(drop)
+    }
+
     /// Makes a ticket: `POST /tickets`.
     pub(super) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
         let maker = self.changer(request, office, MAKING_TICKETS)?;
@@ -188,7 +194,7 @@ impl Access {
         } = self.settings;
         let ticket = office
             .tickets
-            .make(grant, &maker, ticket_time, tickets_max)?;
+            .make(grant, maker.token, ticket_time, tickets_max)?;
         Ok(ticket::handed_out(&ticket, ticket_time))
     }
 
@@ -240,7 +246,7 @@ impl Access {
         let token: Cow<'_, str> = match credential {
             // A key that was mistyped is told so.
             Some(Credential::Bearer(text))
-                if !token::has_shape(text) && !self.settings.keys.are_none() =>
+                if !token::has_form(text) && !self.settings.keys.are_none() =>
             {
                 let needed = "this needs a key or a token";
                 return Err(Refused::KeyWrong { needed });

@@ -16,6 +16,8 @@ pub(in crate::server) enum Refused {
     KeyWrong {
         needed: &'static str,
     },
+    /// A key, where it is the admin key that is needed and there is none.
+    NoAdminKey,
     /// A token that cannot be right whenever it comes.
     TokenInvalid {
         why: &'static str,
@@ -50,7 +52,7 @@ impl Refused {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Refused::Missing { code, .. } => code,
-            Refused::KeyWrong { .. } => "key_wrong",
+            Refused::KeyWrong { .. } | Refused::NoAdminKey => "key_wrong",
             Refused::TokenInvalid { .. } => "token_invalid",
             Refused::TokenExpired => "token_expired",
             Refused::TokenNotYet => "token_not_yet_valid",
@@ -75,6 +77,7 @@ impl Refused {
             | Refused::TokenIssuer
             | Refused::TicketUnknown => 401,
             Refused::KeyWrong { .. }
+            | Refused::NoAdminKey
             | Refused::Channel { .. }
             | Refused::TicketBeyond
             | Refused::Origin => 403,
@@ -109,6 +112,10 @@ impl Refused {
             }
             Refused::Channel { name: None } => {
                 "this is for every channel: it needs a key, or a token that lists `*`"
+            }
+            Refused::NoAdminKey => {
+                "looking and managing need the admin key, and this server has none: start it with \
+                 --admin-key"
             }
             Refused::TokenExpired => "the token has expired: get another",
             Refused::TokenNotYet => {

@@ -16,11 +16,16 @@ use super::grant::{Channels, Grant};
 use super::refused::Refused;
 use super::token::TOKEN_BYTES_MAX;
 use crate::server::errors::Problem;
+use crate::server::subscribe::STREAM_CHANNELS_MAX;
 use crate::{ClientId, Request, Response};
 
 /// Which part of all tickets one token may have out: whoever has one takes
 /// none from the others.
 const SHARE_OF_A_TOKEN: usize = 10;
+
+/// How many names and beginnings of names a ticket may list of its own: one
+/// stream has no more channels.
+const PATTERNS_MAX: usize = STREAM_CHANNELS_MAX;
 
 /// The tickets that are out.
 #[derive(Clone)]
@@ -44,15 +49,15 @@ struct Drawer {
     /// The same in the order in which they were made. Those that were used stay
     /// until they would have expired.
     queue: VecDeque<Issued>,
-    /// How many of the queue each token has made, by the place of its grant.
-    /// The queue holds that, so that no other comes to be there.
-    by_token: HashMap<usize, usize>,
+    /// How many of the queue each token has made.
+    by_token: HashMap<u64, usize>,
 }
 
 struct Issued {
     name: Box<str>,
     expires_at_ms: u64,
-    maker: Arc<Grant>,
+    /// What has made it, if that is not a key.
+    token: Option<u64>,
 }
 
 struct Ticket {
@@ -77,14 +82,14 @@ impl Tickets {
     pub(super) fn make(
         &self,
         grant: Arc<Grant>,
-        maker: &Arc<Grant>,
+        token: Option<u64>,
         time: Duration,
         max: usize,
     ) -> Result<String, Refused> {
         // Each UUID has 122 random bits.
         let name = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let mut drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner);
-        drawer.put(&name, grant, maker, time, max, self.now_ms())?;
+        drawer.put(&name, grant, token, time, max, self.now_ms())?;
         Ok(name)
     }
 
@@ -107,13 +112,12 @@ impl Drawer {
         &mut self,
         name: &str,
         grant: Arc<Grant>,
-        maker: &Arc<Grant>,
+        token: Option<u64>,
         time: Duration,
         max: usize,
         now_ms: u64,
     ) -> Result<(), Refused> {
         self.clear_away(now_ms);
-        let token = token_of(maker);
         let of_token = token.and_then(|token| self.by_token.get(&token));
         let share = (max / SHARE_OF_A_TOKEN).max(1);
         if self.queue.len() >= max || of_token.is_some_and(|count| *count >= share) {
@@ -126,7 +130,7 @@ impl Drawer {
         self.queue.push_back(Issued {
             name: name.into(),
             expires_at_ms,
-            maker: maker.clone(),
+            token,
         });
         if let Some(token) = token {
             *self.by_token.entry(token).or_default() += 1;
@@ -158,7 +162,7 @@ impl Drawer {
             .pop_front_if(|oldest| oldest.expires_at_ms <= now_ms)
         {
             self.tickets.remove(&oldest.name);
-            let Some(token) = token_of(&oldest.maker) else {
+            let Some(token) = oldest.token else {
                 continue;
             };
             if let Entry::Occupied(mut count) = self.by_token.entry(token) {
@@ -169,11 +173,6 @@ impl Drawer {
             }
         }
     }
-}
-
-/// What stands for a token as long as its grant is held; nothing for a key.
-fn token_of(maker: &Arc<Grant>) -> Option<usize> {
-    (!maker.is_believed).then(|| Arc::as_ptr(maker).addr())
 }
 
 /// What may be asked for with a ticket. The names are those of the claims.
@@ -202,13 +201,17 @@ pub(super) fn wished(request: &Request, maker: &Grant) -> Result<Grant, Problem>
         return Err(Refused::TicketBeyond.into());
     }
     let subscribe = match wish.subscribe {
-        Some(texts) => Channels::parse(&texts).map_err(Problem::pattern)?,
+        Some(texts) if texts.len() > PATTERNS_MAX => {
+            return Err(Problem::ticket_of_too_many(PATTERNS_MAX));
+        }
+        Some(texts) => {
+            let wished = Channels::parse(&texts).map_err(Problem::pattern)?;
+            let is_theirs = maker.subscribe.cover(&wished);
+            is_theirs.then_some(wished).ok_or(Refused::TicketBeyond)?
+        }
         None if maker.is_believed => return Err(Problem::ticket_of_nothing()),
         None => maker.subscribe.clone(),
     };
-    if !maker.subscribe.cover(&subscribe) {
-        return Err(Refused::TicketBeyond.into());
-    }
     let client = wish.client.as_deref().map(ClientId::new).transpose();
     let client = client.map_err(Problem::client_id)?;
     let stream_time = wish.stream_seconds.map(Duration::from_secs);
@@ -217,8 +220,12 @@ pub(super) fn wished(request: &Request, maker: &Grant) -> Result<Grant, Problem>
         publish: Channels::default(),
         is_believed: false,
         is_ticket: true,
+        token: None,
         client: client.or_else(|| maker.client.clone()),
-        metadata: wish.metadata.or_else(|| maker.metadata.clone()),
+        metadata: wish
+            .metadata
+            .map(Arc::new)
+            .or_else(|| maker.metadata.clone()),
         expires_at_s: maker.expires_at_s,
         stream_time,
     })
@@ -244,8 +251,8 @@ mod tests {
     #[test]
     fn a_ticket_is_good_once_and_for_a_time() {
         let mut drawer = Drawer::default();
-        drawer.put("a", grant(), &grant(), TIME, 9, 0).unwrap();
-        drawer.put("b", grant(), &grant(), TIME, 9, 10).unwrap();
+        drawer.put("a", grant(), None, TIME, 9, 0).unwrap();
+        drawer.put("b", grant(), None, TIME, 9, 10).unwrap();
         assert!(drawer.take("c", true, 10).is_none());
         // Looking does not use it up.
         assert!(drawer.take("a", false, 10).is_some());
@@ -258,10 +265,8 @@ mod tests {
     #[test]
     fn a_shorter_time_holds_behind_a_longer_one() {
         let mut drawer = Drawer::default();
-        drawer.put("long", grant(), &grant(), TIME, 9, 0).unwrap();
-        drawer
-            .put("short", grant(), &grant(), TIME / 3, 9, 0)
-            .unwrap();
+        drawer.put("long", grant(), None, TIME, 9, 0).unwrap();
+        drawer.put("short", grant(), None, TIME / 3, 9, 0).unwrap();
         assert!(drawer.take("short", true, 10).is_none());
         assert!(drawer.take("long", true, 10).is_some());
     }
@@ -269,43 +274,43 @@ mod tests {
     #[test]
     fn there_are_only_so_many() {
         let mut drawer = Drawer::default();
-        drawer.put("a", grant(), &grant(), TIME, 2, 0).unwrap();
-        drawer.put("b", grant(), &grant(), TIME, 2, 5).unwrap();
+        drawer.put("a", grant(), None, TIME, 2, 0).unwrap();
+        drawer.put("b", grant(), None, TIME, 2, 5).unwrap();
         let retry_after = Duration::from_millis(20);
         let full = Err(Refused::TicketsTooMany { retry_after });
-        assert_eq!(drawer.put("c", grant(), &grant(), TIME, 2, 10), full);
+        assert_eq!(drawer.put("c", grant(), None, TIME, 2, 10), full);
         // One that was used counts until it would have expired: who draws many
         // draws no more by using them.
         assert!(drawer.take("a", true, 10).is_some());
-        assert_eq!(drawer.put("c", grant(), &grant(), TIME, 2, 10), full);
-        assert_eq!(drawer.put("c", grant(), &grant(), TIME, 2, 30), Ok(()));
+        assert_eq!(drawer.put("c", grant(), None, TIME, 2, 10), full);
+        assert_eq!(drawer.put("c", grant(), None, TIME, 2, 30), Ok(()));
         assert_eq!(drawer.tickets.len(), 2);
     }
 
     #[test]
     fn a_token_takes_no_more_than_its_share() {
         let mut drawer = Drawer::default();
-        let [one, other] = [(); 2].map(|()| Arc::new(Grant::default()));
-        let mut put = |name: &str, maker: &Arc<Grant>, now_ms| {
-            let put = drawer.put(name, grant(), maker, TIME, 20, now_ms);
+        let (one, other, key) = (Some(1), Some(2), None);
+        let mut put = |name: &str, token, now_ms| {
+            let put = drawer.put(name, grant(), token, TIME, 20, now_ms);
             (put.is_ok(), drawer.by_token.len())
         };
         for (name, is_made) in [("a", true), ("b", true), ("c", false)] {
-            assert_eq!(put(name, &one, 0), (is_made, 1), "{name}");
+            assert_eq!(put(name, one, 0), (is_made, 1), "{name}");
         }
-        assert_eq!(put("d", &other, 10), (true, 2));
+        assert_eq!(put("d", other, 10), (true, 2));
         for name in ["e", "f", "g"] {
-            assert!(put(name, &grant(), 10).0, "whoever has a key takes any");
+            assert!(put(name, key, 10).0, "whoever has a key takes any");
         }
         // Its own have expired, and nothing is kept of it.
-        assert_eq!(put("h", &grant(), 30), (true, 1));
-        assert_eq!(put("i", &one, 30), (true, 2));
+        assert_eq!(put("h", key, 30), (true, 1));
+        assert_eq!(put("i", one, 30), (true, 2));
     }
 
     #[test]
     fn tickets_are_long_and_random() {
         let tickets = Tickets::new();
-        let [one, other] = [(); 2].map(|()| tickets.make(grant(), &grant(), TIME, 9).unwrap());
+        let [one, other] = [(); 2].map(|()| tickets.make(grant(), None, TIME, 9).unwrap());
         assert_eq!(one.len(), 64);
         assert_ne!(one, other);
         assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));

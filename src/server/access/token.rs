@@ -1,13 +1,14 @@
 //! Tokens: what they are looked at for, in which order, and what they say.
 //!
 //! A signature is verified last, for it is all that costs anything (20 to 50 µs).
-//! Before that a token has to have the shape of one, an algorithm and a `kid`
-//! that there is a key for, and a time that has not passed; and its sender's
-//! address must not have sent too many forged ones lately. Nothing that a token
-//! says is believed before its signature is.
+//! Before that a token has to have the form of one, an algorithm and a `kid`
+//! that there is a key for, a time that has not passed, and names that are meant
+//! here; and its sender's address must not have sent too many forged ones lately.
+//! Nothing that a token says is believed before its signature is.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
@@ -47,6 +48,8 @@ pub(super) struct Verifier {
     checks: Checks,
     /// Those that were verified. A reload begins with none.
     remembered: Mutex<Remembered>,
+    /// With a secret of its own: nobody can make a token of another's number.
+    numbers: RandomState,
 }
 
 #[derive(Default)]
@@ -97,6 +100,7 @@ impl Verifier {
             keys,
             checks,
             remembered: Mutex::default(),
+            numbers: RandomState::new(),
         }
     }
 
@@ -115,7 +119,10 @@ impl Verifier {
                 true => Err(Refused::TokenExpired),
             };
         }
-        if !has_shape(token) {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(Refused::invalid("it is longer than 8 KiB"));
+        }
+        if !has_form(token) {
             return Err(Refused::invalid("it has not the form of one"));
         }
         let candidates = self.candidates(token)?;
@@ -123,14 +130,15 @@ impl Verifier {
         let claims = dangerous::insecure_decode_claims::<Claims>(token);
         let claims = claims.map_err(|_| Refused::invalid("its claims cannot be read"))?;
         let expires_at_s = self.checks.times(&claims, now_s)?;
+        self.checks.names(&claims)?;
         may_try()?;
         if !is_signed(token, &candidates) {
             forged();
             return Err(Refused::invalid("none of this server's keys has signed it"));
         }
-        self.checks.names(&claims)?;
         let mut grant = claims.grant()?;
         grant.expires_at_s = expires_at_s;
+        grant.token = Some(self.number_of(token));
         let grant = Arc::new(grant);
         self.remember(token, &grant);
         Ok(grant)
@@ -162,6 +170,13 @@ impl Verifier {
             false => Ok(keys),
             true => Err(Refused::invalid("there is no key for its `alg` and `kid`")),
         }
+    }
+
+    /// The number of a token, whose signature does not count: one of ES256 that
+    /// was verified has a twin that is as good, and that anybody can make.
+    fn number_of(&self, token: &str) -> u64 {
+        let message = token.rsplit_once('.').map(|(message, _)| message);
+        self.numbers.hash_one(message)
     }
 
     fn recall(&self, token: &str) -> Option<Arc<Grant>> {
@@ -201,15 +216,13 @@ fn is_signed(token: &str, keys: &[&TokenKey]) -> bool {
 
 /// Whether a text may be a token: three parts of base64url. What comes with a
 /// key's scheme and is none of that may be a key that was mistyped.
-pub(in crate::server) fn has_shape(token: &str) -> bool {
+pub(in crate::server) fn has_form(token: &str) -> bool {
     let is_base64 = |part: &str| {
         let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         !part.is_empty() && part.bytes().all(is_one)
     };
     let mut parts = token.split('.');
-    token.len() <= TOKEN_BYTES_MAX
-        && (0..3).all(|_| parts.next().is_some_and(is_base64))
-        && parts.next().is_none()
+    (0..3).all(|_| parts.next().is_some_and(is_base64)) && parts.next().is_none()
 }
 
 impl Checks {
@@ -265,7 +278,7 @@ impl Claims {
             subscribe: channels(&own.subscribe)?,
             publish: channels(&own.publish)?,
             client: client.map_err(|_| Refused::invalid("its `client` can be no client's id"))?,
-            metadata: own.metadata,
+            metadata: own.metadata.map(Arc::new),
             ..Grant::default()
         })
     }
@@ -433,6 +446,10 @@ mod tests {
         let (grant, was_tried, _) = tried(&verifier, &old);
         assert_eq!(grant.unwrap_err().code(), "token_expired");
         assert!(!was_tried);
+        let for_others = sign(&json!({"exp": NOW_S, "aud": "others"}));
+        let (grant, was_tried, _) = tried(&verifier, &for_others);
+        assert_eq!(grant.unwrap_err().code(), "token_audience");
+        assert!(!was_tried);
         // A signature that is none costs one, and is told.
         let forged = format!("{}AA", &fine[..fine.len() - 2]);
         let (grant, was_tried, was_forged) = tried(&verifier, &forged);
@@ -476,6 +493,41 @@ mod tests {
             assert_eq!(grant.unwrap_err().code(), "token_invalid");
             assert!(!was_tried);
         }
+    }
+
+    /// The other signature of ES256 that is as good: of (r, s) it is (r, n - s).
+    fn twin(token: &str) -> String {
+        const ORDER: [u8; 32] = [
+            0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+            0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2,
+            0xfc, 0x63, 0x25, 0x51,
+        ];
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let mut borrows = false;
+        for (digit, of_order) in signature[32..].iter_mut().zip(ORDER).rev() {
+            let (less, once) = of_order.overflowing_sub(*digit);
+            let (less, twice) = less.overflowing_sub(u8::from(borrows));
+            (*digit, borrows) = (less, once || twice);
+        }
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    #[test]
+    fn a_twin_of_a_token_is_the_same_token() {
+        let pem = include_str!("../../../tests/server/keys/ec.pub.pem");
+        let verifier = Verifier::new(TokenKeys::public_pem(pem).unwrap(), checks());
+        let key = include_bytes!("../../../tests/server/keys/ec.pem");
+        let key = EncodingKey::from_ec_pem(key).unwrap();
+        let sign = |n: u8| {
+            let claims = json!({"exp": NOW_S, "n": n});
+            encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap()
+        };
+        let number = |token: &str| tried(&verifier, token).0.unwrap().token;
+        let (one, other) = (sign(1), sign(2));
+        assert_ne!(one, twin(&one));
+        assert_eq!(number(&one), number(&twin(&one)));
+        assert_ne!(number(&one), number(&other));
     }
 
     #[test]

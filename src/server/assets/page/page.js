@@ -138,8 +138,7 @@ async function show(stats, at_ms) {
     bytes: stats.history.bytes,
   });
   tell('live', '');
-  const up = stats.uptime_s === undefined ? '' : ` · up ${duration(stats.uptime_s)}`;
-  say(byId('version'), stats.version + up);
+  say(byId('version'), `${stats.version} · up ${duration(stats.totals.uptime_s)}`);
   const rows = channels.take(stats, at_ms);
   if (selected !== undefined) await view.take(rows.get(selected));
 }

@@ -1,0 +1,119 @@
+//! The keys of the server, and whether those who reach it may do without.
+
+use std::fs;
+use std::path::Path;
+
+use pushwheel::server::{Config, Key};
+
+use super::Settings;
+use super::arguments::KeyArguments;
+use crate::cli::{Failure, Secret, files};
+
+/// Who reaches a server.
+pub(super) struct Reached<'a> {
+    /// Where it listens.
+    pub(super) listen: &'a str,
+    /// Whether that is beyond this machine.
+    pub(super) by_others: bool,
+    /// Whether others come through proxies, wherever it listens.
+    pub(super) by_proxies: bool,
+}
+
+/// Adds who may do what. With tokens, these may say who publishes; who manages
+/// has a key.
+pub(super) fn secure(
+    settings: &Settings,
+    mut config: Config,
+    reached: &Reached<'_>,
+    has_tokens: bool,
+) -> Result<Config, Failure> {
+    let arguments = &settings.arguments.keys;
+    let keys = arguments.keys();
+    let [publish, admin] = keys.map_err(|(keys, failure)| settings.blame(keys, failure))?;
+    let (can_publish, can_manage) = (publish.is_some() || has_tokens, admin.is_some());
+    let is_private = !reached.by_others && !reached.by_proxies;
+    let has_all = can_publish && can_manage;
+    if !is_private && !arguments.open && !has_all {
+        let (listen, lacking) = (reached.listen, lacking(can_publish, can_manage));
+        return Err(match reached.by_others {
+            true => {
+                let told = format!("{listen} can be reached by others, and {lacking}");
+                settings.blame(&["listen"], told)
+            }
+            false => {
+                let told = format!("through --trusted-proxy others reach {listen}, and {lacking}");
+                settings.blame(&["trusted_proxy"], told)
+            }
+        });
+    }
+    if is_private && !arguments.open {
+        config = config.loopback_for(arguments.host.iter().cloned());
+    }
+    if let Some(key) = publish {
+        config = config.publish_key(key);
+    }
+    if let Some(key) = admin {
+        config = config.admin_key(key);
+    }
+    Ok(config)
+}
+
+impl KeyArguments {
+    /// The keys for publishing and for managing; or what is wrong with one, and
+    /// the settings that it may be of.
+    fn keys(&self) -> Result<[Option<Key>; 2], (&'static [&'static str], Failure)> {
+        let file = self.publish_key_file.as_deref();
+        let publish = key("--publish-key", self.publish_key.as_ref(), file)
+            .map_err(|failure| (&["publish_key", "publish_key_file"][..], failure))?;
+        let file = self.admin_key_file.as_deref();
+        let admin = key("--admin-key", self.admin_key.as_ref(), file)
+            .map_err(|failure| (&["admin_key", "admin_key_file"][..], failure))?;
+        Ok([publish, admin])
+    }
+}
+
+/// Which key a server lacks that others reach, or both, and what to do about it.
+fn lacking(can_publish: bool, can_manage: bool) -> &'static str {
+    match (can_publish, can_manage) {
+        (true, _) => {
+            "there is no admin key: give --admin-key KEY (or PUSHWHEEL_ADMIN_KEY, or \
+             --admin-key-file FILE), or start without one by --open"
+        }
+        (false, true) => {
+            "there is no key for publishing: give --publish-key KEY (or PUSHWHEEL_PUBLISH_KEY, \
+             or --publish-key-file FILE), or a key for tokens, or start without one by --open"
+        }
+        (false, false) => {
+            "there are no keys: give those that publishing and managing are to need, with \
+             --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and PUSHWHEEL_ADMIN_KEY, or \
+             --publish-key-file and --admin-key-file), or say with --open that everybody may. \
+             For publishing a key for tokens will do as well"
+        }
+    }
+}
+
+/// The key that was given as text or in a file; or what is wrong with it.
+fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
+    let (text, from) = match (text, file) {
+        (Some(Secret(text)), _) => {
+            let variable = flag.trim_start_matches('-').replace('-', "_");
+            let variable = variable.to_uppercase();
+            (text.clone(), format!("{flag} (or PUSHWHEEL_{variable})"))
+        }
+        (None, Some(file)) => {
+            let text = fs::read_to_string(file).map_err(|error| {
+                let advice = files::advice_to_read(&error);
+                format!(
+                    "cannot read {flag}-file {}: {error}: {advice}",
+                    file.display()
+                )
+            })?;
+            // Editors end a file with a line end, which is no part of the key.
+            let text = text.trim_end_matches(['\r', '\n']).to_owned();
+            (text, format!("{flag}-file {}", file.display()))
+        }
+        (None, None) => return Ok(None),
+    };
+    let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
+    Ok(Some(key))
+}
