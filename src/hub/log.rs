@@ -174,6 +174,16 @@ pub(crate) struct Bounds {
     pub(crate) backlog_bytes_max: usize,
 }
 
+/// The entries of one id of their publisher's. There should be one; where there
+/// are more, whoever comes back with the id may have seen no more than the
+/// first of them.
+#[derive(Clone, Copy, Debug)]
+struct Holders {
+    first: u64,
+    /// With this one the id is forgotten.
+    last: u64,
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -182,9 +192,9 @@ pub(crate) struct Log {
     head: u64,
     evicted_through: u64,
     /// Where to find the entries whose publisher gave them an id.
-    own_ids: HashMap<Arc<str>, u64>,
-    /// The last of these, which is kept when its entry is not: whoever has
-    /// seen it may have missed nothing.
+    own_ids: HashMap<Arc<str>, Holders>,
+    /// The last of these, and where it was first, which is kept when its
+    /// entries are not: whoever has seen it may have missed nothing.
     last_own_id: Option<(Arc<str>, u64)>,
     /// The newest entry of each key for each audience, in a log that conflates.
     keys: HashMap<Subject, u64>,
@@ -209,15 +219,15 @@ impl Log {
         entries: impl IntoIterator<Item = Entry>,
     ) -> Log {
         let mut log = Log::new(evicted_through);
+        log.last_own_id = last_own_id;
         for entry in entries {
             log.append(entry);
         }
         log.head = log.head.max(head);
-        log.last_own_id = last_own_id.or(log.last_own_id);
         log
     }
 
-    /// The last id that a publisher gave, and where.
+    /// The last id that a publisher gave, and where it was first.
     pub(crate) fn last_own_id(&self) -> Option<&(Arc<str>, u64)> {
         self.last_own_id.as_ref()
     }
@@ -267,8 +277,10 @@ impl Log {
         self.head = entry.sequence;
         if let Some(rare) = &entry.rare {
             if let Some(id) = &rare.own_id {
-                self.own_ids.insert(id.clone(), entry.sequence);
-                self.last_own_id = Some((id.clone(), entry.sequence));
+                let first = self.sequence_of(id).unwrap_or(entry.sequence);
+                let last = entry.sequence;
+                self.own_ids.insert(id.clone(), Holders { first, last });
+                self.last_own_id = Some((id.clone(), first));
             }
             if let Some(subject) = Subject::of(rare)
                 && let Some(older) = self.keys.insert(subject, entry.sequence)
@@ -329,7 +341,7 @@ impl Log {
 
     fn forget_id(&mut self, entry: &Entry) {
         if let Some(id) = entry.own_id()
-            && self.own_ids.get(id) == Some(&entry.sequence)
+            && self.own_ids.get(id).map(|holders| holders.last) == Some(entry.sequence)
         {
             self.own_ids.remove(id);
         }
@@ -350,11 +362,12 @@ impl Log {
         self.entries.len() - self.entries.partition_point(|e| e.sequence <= sequence)
     }
 
-    /// Where the entry is, or was, to which its publisher gave this id.
+    /// Where the entry is, or was, to which its publisher gave this id; the
+    /// first one, if there are several.
     pub(crate) fn sequence_of(&self, own_id: &str) -> Option<u64> {
         let last = self.last_own_id.as_ref().filter(|(id, _)| **id == *own_id);
-        let held = self.own_ids.get(own_id).copied();
-        held.or(last.map(|(_, sequence)| *sequence))
+        let held = self.own_ids.get(own_id).map(|holders| holders.first);
+        held.or(last.map(|(_, first)| *first))
     }
 
     /// The position from which a reader gets the last `count` of the entries
@@ -487,9 +500,8 @@ mod tests {
     fn own_ids_are_found_until_they_are_evicted_and_the_last_one_even_then() {
         let mut log = Log::new(0);
         log.append(with(1, Some("x"), None));
-        log.append(with(2, Some("x"), None));
         log.append(with(3, Some("y"), None));
-        assert_eq!(log.sequence_of("x"), Some(2));
+        assert_eq!(log.sequence_of("x"), Some(1));
         let one = Bounds {
             history: History::events(1),
             ..KEEP_ALL
@@ -500,6 +512,42 @@ mod tests {
         log.append(entry(4));
         log.trim(&one, u64::MAX, 4);
         assert_eq!((log.sequence_of("y"), log.evicted_through()), (Some(3), 3));
+    }
+
+    #[test]
+    fn an_id_that_occurs_again_leads_to_where_it_was_first() {
+        let two = Bounds {
+            history: History::events(2),
+            ..KEEP_ALL
+        };
+        let mut log = Log::new(0);
+        for (sequence, id) in [(1, "x"), (2, "y"), (3, "x")] {
+            log.append(with(sequence, Some(id), None));
+            assert_eq!(log.sequence_of("x"), Some(1));
+        }
+        log.trim(&two, u64::MAX, 3);
+        assert_eq!(sequences(&log, 0), [2, 3]);
+        assert_eq!(
+            log.sequence_of("x"),
+            Some(1),
+            "as long as one of them is held"
+        );
+
+        // Also when the newer one takes the older one's place.
+        let mut log = Log::new(0);
+        log.append(with(1, Some("x"), Some("k")));
+        log.append(with(2, Some("x"), Some("k")));
+        assert_eq!(sequences(&log, 0), [2]);
+        assert_eq!(log.sequence_of("x"), Some(1));
+
+        // Also when the last one is all that is remembered.
+        log.trim(&two, u64::MAX, 600_003);
+        assert!(log.is_empty());
+        log.append(with(3, Some("x"), None));
+        assert_eq!(log.sequence_of("x"), Some(1));
+        let entries = log.after(0).cloned().collect::<Vec<_>>();
+        let restored = Log::restored(2, 3, log.last_own_id().cloned(), entries);
+        assert_eq!(restored.sequence_of("x"), Some(1));
     }
 
     #[test]

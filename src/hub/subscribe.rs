@@ -222,12 +222,14 @@ impl State {
         joined
     }
 
-    /// Finds the position that an id names.
+    /// Finds the position that an id names. One that publishers have given
+    /// more than once names the first of its events: rather too much is sent
+    /// again than too little.
     fn resolve(&self, text: &str, channels: &[ChannelKey], hub: &Hub) -> Result<u64, &'static str> {
         let own = channels
             .iter()
             .filter_map(|key| self.get(*key)?.log.sequence_of(text))
-            .max();
+            .min();
         if let Some(sequence) = own {
             return Ok(sequence);
         }
