@@ -71,6 +71,14 @@ impl ClientId {
     pub(crate) fn from_uuid(uuid: Uuid) -> ClientId {
         ClientId(Repr::Uuid(uuid))
     }
+
+    /// How many bytes of text it has elsewhere.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Uuid(_) => 0,
+            Repr::Text(text) => text.len(),
+        }
+    }
 }
 
 impl fmt::Display for ClientId {

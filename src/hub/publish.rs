@@ -8,7 +8,7 @@ use super::audience::{Audience, Condition};
 use super::channel::{PublishError, Published};
 use super::client::{ClientId, Place};
 use super::id::EventId;
-use super::log::{Directed, Entry, Rare};
+use super::log::{Entry, Rare};
 use super::rate::Bucket;
 use super::state::{Finish, State};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
@@ -20,8 +20,21 @@ pub(crate) enum Target<'a> {
     Everybody,
     One(ClientId),
     Where(&'a [Condition]),
-    /// Those whom a filter let through, with their slots.
-    Chosen(Vec<(ClientId, u32)>),
+    /// Those whom a filter let through.
+    Chosen(Vec<ClientId>),
+}
+
+impl Target<'_> {
+    /// `None` is everybody.
+    fn into_audience(self) -> Option<Arc<Audience>> {
+        let audience = match self {
+            Target::Everybody => return None,
+            Target::One(id) => Audience::clients(vec![id]),
+            Target::Where(conditions) => Audience::Where(conditions.into()),
+            Target::Chosen(ids) => Audience::clients(ids),
+        };
+        Some(Arc::new(audience))
+    }
 }
 
 /// An event that is encoded and checked, and needs only its place.
@@ -132,7 +145,8 @@ impl Hub {
                 clients: 1,
             });
         }
-        let (directed, clients) = channel.aim(target);
+        let audience = target.into_audience();
+        let clients = channel.count(audience.as_deref());
         if let Some(channel) = state.get_mut(key) {
             channel
                 .draw(count, now_ms)
@@ -140,7 +154,7 @@ impl Hub {
         }
         let mut last = None;
         for ready in events {
-            last = Some(self.append(&mut state, key, ready, directed.clone(), now_ms));
+            last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
         }
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.id_of(state.sequence));
@@ -226,7 +240,7 @@ impl Hub {
         state: &mut State,
         key: ChannelKey,
         ready: Ready,
-        directed: Option<Directed>,
+        audience: Option<Arc<Audience>>,
         now_ms: u64,
     ) -> EventId {
         let sequence = state.sequence + 1;
@@ -253,10 +267,10 @@ impl Hub {
             None => self.id_of(sequence),
         };
         let is_plain =
-            directed.is_none() && packed.is_none() && own_id.is_none() && conflation_key.is_none();
+            audience.is_none() && packed.is_none() && own_id.is_none() && conflation_key.is_none();
         let rare = (!is_plain).then(|| {
             Box::new(Rare {
-                directed,
+                audience,
                 packed,
                 own_id,
                 key: conflation_key,
@@ -311,33 +325,14 @@ impl super::state::ChannelState {
         member.is_connecting.then(|| member.place())
     }
 
-    /// Finds those whom an event is for. `None` is everybody.
-    fn aim(&self, target: Target<'_>) -> (Option<Directed>, usize) {
-        let (audience, slots) = match target {
-            Target::Everybody => return (None, self.members.len()),
-            Target::One(id) => {
-                let slots = self.members.find(&id).into_iter().collect();
-                (Audience::Clients([id].into()), slots)
-            }
-            Target::Where(conditions) => {
-                let slots = self.members.matching(conditions);
-                (Audience::Where(conditions.into()), slots)
-            }
-            Target::Chosen(chosen) => {
-                // Those who left since the filter ran are no targets, but
-                // they are still of the audience when they come back.
-                let is_there = |(id, slot): &&(ClientId, u32)| {
-                    self.members.get(*slot).is_some_and(|m| m.id == *id)
-                };
-                let slots = chosen.iter().filter(is_there).map(|(_, slot)| *slot);
-                let slots: Vec<u32> = slots.collect();
-                let ids = chosen.into_iter().map(|(id, _)| id).collect();
-                (Audience::clients(ids), slots)
-            }
+    /// How many members an event is for.
+    fn count(&self, audience: Option<&Audience>) -> usize {
+        let Some(audience) = audience else {
+            return self.members.len();
         };
-        let clients = slots.len();
-        let slots = slots.into_boxed_slice();
-        (Some(Directed { audience, slots }), clients)
+        let mut count = 0;
+        self.members.visit(audience, |_| count += 1);
+        count
     }
 }
 

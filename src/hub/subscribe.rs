@@ -44,8 +44,8 @@ impl Join<'_> {
     /// Whether an entry is for this client.
     fn admits(&self, entry: &Entry) -> bool {
         let metadata = self.extra.as_ref().map(|extra| &*extra.metadata);
-        let directed = entry.directed();
-        directed.is_none_or(|directed| directed.audience.admits(&self.id, metadata))
+        let audience = entry.audience();
+        audience.is_none_or(|audience| audience.admits(&self.id, metadata))
     }
 }
 
