@@ -219,8 +219,6 @@ pub(crate) struct Member {
     /// Seconds of the hub's clock.
     since_s: u32,
     pub(crate) reactor: u16,
-    /// Whether `on_connect` is under way.
-    pub(crate) is_connecting: bool,
 }
 
 /// The `seen` of a member that keeps up.
@@ -246,7 +244,6 @@ impl Member {
             id,
             token: place.token,
             reactor: place.reactor,
-            is_connecting: false,
             seen: CAUGHT_UP,
             extra,
             address: Address::new(address),

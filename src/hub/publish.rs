@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::audience::{Audience, Condition};
 use super::channel::{PublishError, Published};
-use super::client::{ClientId, Place};
+use super::client::ClientId;
 use super::id::EventId;
 use super::log::{Entry, Rare};
 use super::rate::Bucket;
@@ -39,12 +39,12 @@ impl Target<'_> {
 
 /// An event that is encoded and checked, and needs only its place.
 pub(crate) struct Ready {
-    frame: Frame,
+    pub(super) frame: Frame,
     /// The same for streams that are compressed, if the channel has any.
     packed: Option<Frame>,
     /// Whether the hub gives it an id.
     is_sequenced: bool,
-    own_id: Option<Arc<str>>,
+    pub(super) own_id: Option<Arc<str>>,
     key: Option<Arc<str>>,
 }
 
@@ -111,41 +111,17 @@ impl Hub {
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
+        if let Target::One(id) = &target
+            && let Some(published) = self.add_to_welcome(key, id, all)?
+        {
+            return Ok(published);
+        }
+        let audience = target.into_audience();
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
-        if channel.finish.is_some() {
-            return Err(PublishError::Finished);
-        }
-        let max = channel.options.event_bytes_max;
-        if let Some(large) = all.iter().find(|ready| ready.frame.len() > max) {
-            let bytes = large.frame.len();
-            return Err(PublishError::TooLarge { bytes, max });
-        }
-        if let Target::One(id) = &target
-            && let Some(place) = channel.connecting(id)
-            && all.iter().all(|ready| ready.own_id.is_none())
-            && state.welcome_bytes(place) <= channel.options.backlog_bytes_max
-        {
-            // Its welcome comes right after its replay, whatever others
-            // publish meanwhile; so it is no part of the log and has no id.
-            let welcome = state.welcomes.entry(place).or_default();
-            for ready in all {
-                welcome.extend_from_slice(ready.frame.as_bytes());
-            }
-            if let Some(channel) = state.get_mut(key) {
-                channel.published += count as u64;
-            }
-            state.totals.published += count as u64;
-            state.totals.published_bytes += bytes_of(all);
-            return Ok(Published {
-                id: self.id_of(state.sequence),
-                events: count,
-                clients: 1,
-            });
-        }
-        let audience = target.into_audience();
+        channel.check(all)?;
         let clients = channel.count(audience.as_deref());
         if let Some(channel) = state.get_mut(key) {
             channel
@@ -288,10 +264,6 @@ impl Hub {
     }
 }
 
-fn bytes_of(events: &[Ready]) -> u64 {
-    events.iter().map(|ready| ready.frame.len() as u64).sum()
-}
-
 impl State {
     /// All named channels, and from which size on they compress.
     fn keys_to_publish(&self) -> Vec<(ChannelKey, Option<usize>)> {
@@ -302,14 +274,21 @@ impl State {
             .map(|(key, channel)| (key, channel.options.compress_from))
             .collect()
     }
-
-    /// How much was sent to a client whose `on_connect` is under way.
-    fn welcome_bytes(&self, place: Place) -> usize {
-        self.welcomes.get(&place).map_or(0, Vec::len)
-    }
 }
 
 impl super::state::ChannelState {
+    /// Whether the channel takes these events at all.
+    pub(super) fn check(&self, events: &[Ready]) -> Result<(), PublishError> {
+        if self.finish.is_some() {
+            return Err(PublishError::Finished);
+        }
+        let max = self.options.event_bytes_max;
+        match events.iter().map(|ready| ready.frame.len()).max() {
+            Some(bytes) if bytes > max => Err(PublishError::TooLarge { bytes, max }),
+            _ => Ok(()),
+        }
+    }
+
     /// Draws from the channel's rate, if it has one.
     fn draw(&mut self, count: usize, now_ms: u64) -> Result<(), Duration> {
         let Some(rate) = self.options.publish_rate else {
@@ -317,12 +296,6 @@ impl super::state::ChannelState {
         };
         let bucket = self.bucket.get_or_insert_with(|| Bucket::new(rate, now_ms));
         bucket.draw(rate, count, now_ms)
-    }
-
-    /// Where the client of this id is, if its `on_connect` is under way.
-    fn connecting(&self, id: &ClientId) -> Option<Place> {
-        let member = self.members.get(self.members.find(id)?)?;
-        member.is_connecting.then(|| member.place())
     }
 
     /// How many members an event is for.

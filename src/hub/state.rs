@@ -7,7 +7,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::channel::Shared;
-use super::client::{ClientInfo, DisconnectReason, Member, Place};
+use super::client::{ClientInfo, DisconnectReason, Member};
 use super::clock::Clock;
 use super::log::Log;
 use super::members::Members;
@@ -174,8 +174,6 @@ pub(super) struct State {
     desks: Vec<Desk>,
     /// Clients of named channels, a merged stream once for each of them.
     pub(super) clients: usize,
-    /// What was sent to clients whose `on_connect` is under way.
-    pub(super) welcomes: HashMap<Place, Vec<u8>>,
     pub(super) totals: Totals,
     /// Where the next sweep goes on.
     sweep_at: usize,
@@ -202,7 +200,6 @@ impl State {
             names: HashMap::new(),
             desks: Vec::new(),
             clients: 0,
-            welcomes: HashMap::new(),
             totals: Totals::default(),
             sweep_at: 0,
         }

@@ -35,9 +35,6 @@ pub(crate) struct Join<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) start: &'a Start,
-    /// Whether somebody is to be told before the client is sent anything: what
-    /// is sent to it until [`Hub::welcome`] is its welcome.
-    pub(crate) is_connecting: bool,
 }
 
 impl Join<'_> {
@@ -113,22 +110,6 @@ impl Hub {
         drop(state);
         self.wake(wake);
         Ok(joined)
-    }
-
-    /// Ends a client's connecting: answers what was sent to it meanwhile.
-    pub(crate) fn welcome(&self, channels: &[ChannelKey], seats: &[Seat], place: Place) -> Vec<u8> {
-        let mut state = self.lock();
-        for (key, seat) in channels.iter().zip(seats) {
-            let member = state
-                .get_mut(*key)
-                .and_then(|c| c.members.get_mut(seat.slot));
-            if let Some(member) = member
-                && member.place() == place
-            {
-                member.is_connecting = false;
-            }
-        }
-        state.welcomes.remove(&place).unwrap_or_default()
     }
 
     /// Takes a client out of its channels, unless that was done already;
@@ -304,8 +285,7 @@ impl State {
                 })
             });
             let extra = std::mem::replace(&mut join.extra, others);
-            let mut member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
-            member.is_connecting = join.is_connecting;
+            let member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
             let Some(channel) = self.get_mut(*key) else {
                 continue;
             };
