@@ -259,9 +259,10 @@ impl Hub {
     /// Cleans up `count` channels.
     pub(crate) fn sweep(&self, count: usize) {
         let mut state = self.lock();
-        let removed = state.sweep(count, &self.clock);
+        let (removed, wake) = state.sweep(count, &self.clock);
         drop(state);
         drop(removed);
+        self.wake(wake);
     }
 }
 

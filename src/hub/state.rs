@@ -388,11 +388,12 @@ impl State {
     }
 
     /// Looks at up to `count` channels: drops history that is too old, and
-    /// channels that nobody has, needs or holds. Returns what it removed.
-    pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> Vec<ChannelState> {
+    /// channels that are over, or that nobody has, needs or holds. Returns what
+    /// it removed.
+    pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> (Vec<ChannelState>, Wake) {
         let now_ms = clock.now_ms();
         let end = self.channels.capacity();
-        let mut removed = Vec::new();
+        let (mut removed, mut wake) = (Vec::new(), Wake::default());
         for _ in 0..count.min(end) {
             self.sweep_at = if self.sweep_at + 1 < end {
                 self.sweep_at + 1
@@ -408,9 +409,12 @@ impl State {
                 && channel.log.is_empty()
                 && channel.shared.strong_count() == 0
                 && !channel.is_finished(now_ms);
-            let is_over = channel.finish.is_some()
-                && channel.members.is_empty()
-                && !channel.is_finished(now_ms);
+            // Whoever is there still has all of it, on a stream of others too.
+            let is_over = !channel.is_finished(now_ms)
+                && channel
+                    .finish
+                    .is_some_and(|finish| finish.through <= channel.needed_after());
+            let has_clients = !channel.members.is_empty();
             let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
             let is_due = self
                 .settings
@@ -421,11 +425,22 @@ impl State {
                     slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),
                     tenant: channel.tenant,
                 };
-                // No members, so nobody to wake.
-                let (channel, _) = self.remove(key, DisconnectReason::ChannelClosed, clock);
+                let (channel, woken) = self.remove(key, DisconnectReason::ChannelClosed, clock);
+                wake.merge(woken);
+                if let Some(old) = channel.as_ref().filter(|_| has_clients) {
+                    // They come back, and have missed nothing.
+                    self.begin_anew(old, now_ms);
+                }
                 removed.extend(channel);
             }
         }
-        removed
+        (removed, wake)
+    }
+
+    /// Makes a channel that goes on where another one ended.
+    fn begin_anew(&mut self, old: &ChannelState, now_ms: u64) {
+        let key = self.insert(old.name.clone(), old.options.clone(), None, now_ms);
+        let channel = self.get_mut(key).expect("it was just made");
+        channel.log = Log::new(old.log.head());
     }
 }
