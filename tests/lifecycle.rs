@@ -418,7 +418,7 @@ fn a_shutdown_waits_no_longer_than_its_deadline() {
     let mut stuck = Subscriber::over(narrow, "/stream", &[]);
     stuck.wait_for_id();
     let mut reading = served.subscribe("/stream");
-    let data = "x".repeat(500_000);
+    let data = "x".repeat(200_000);
     for _ in 0..20 {
         channel.broadcast(Event::message(&data)).unwrap();
     }

@@ -113,7 +113,15 @@ class Snippet:
         getattr(self, f"check_{self.wish}")(server, directory)
 
     def check_runs(self, server, directory):
-        self.run(server, directory)
+        # `check` measures times: a busy machine may stall it; not each time.
+        attempts = 3 if "pushwheel check" in self.text else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                self.run(server, directory)
+                return
+            except AssertionError:
+                if attempt == attempts:
+                    raise
 
     def check_publishes(self, server, directory):
         events = server.follow(self.argument)
