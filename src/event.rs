@@ -95,6 +95,11 @@ impl<'a> Event<'a> {
     /// went: the empty id (it clears the browser's), one with an ASCII control
     /// character, one that begins or ends with a space, and one longer than
     /// [`ID_BYTES_MAX`]. Ids of at most 64 bytes of `[0-9A-Za-z._-]` travel best.
+    ///
+    /// The id says what a client has seen, so no two events of the channels
+    /// that one stream may have should share it. Of those that do and that the
+    /// history holds, a client which comes back with the id resumes after the
+    /// first, and is sent again what it has seen since.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Cow<'a, str>>) -> Event<'a> {
         self.id = Some(id.into());

@@ -260,6 +260,42 @@ fn a_newcomer_is_welcomed_first_and_announced_to_all_others() {
 }
 
 #[test]
+fn what_another_thread_sends_to_a_newcomer_is_an_event_like_any_other() {
+    let history = ChannelOptions::new().history(History::events(10));
+    let channels = ChannelManager::builder().defaults(history).build();
+    let room = channels.get_or_create("room").unwrap();
+    let stream = room.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let came = stream.clone();
+            known(Subscription::new(&stream), request).on_connect(move |newcomer| {
+                let send = |name: &str, n: &str| {
+                    let sent = came.send(&newcomer.id, Event::new(name, n)).unwrap();
+                    assert_eq!(sent.clients, 1);
+                };
+                send("welcome", "1");
+                thread::scope(|scope| scope.spawn(|| send("other", "1")).join().unwrap());
+                send("welcome", "2");
+            })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let before = room.broadcast(Event::message("before")).unwrap().id;
+    let mut ann = served.subscribe("/stream?id=ann");
+    let events = ann.take(3);
+    assert_eq!(told(&events), ["welcome 1", "welcome 2", "other 1"]);
+    let own = sequence(&before.to_string()) + 1;
+    assert_eq!(sequence(&events[2].last_event_id), own);
+
+    let mut again = served.resubscribe("/stream?id=ann", &before.to_string());
+    let events = told(&again.take(4));
+    assert_eq!(events, ["other 1", "welcome 1", "welcome 2", "other 1"]);
+    let mut bob = served.resubscribe("/stream?id=bob", &before.to_string());
+    assert_eq!(told(&bob.take(3)), ["welcome 1", "welcome 2", "other 1"]);
+}
+
+#[test]
 fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
     let history = ChannelOptions::new().history(History::events(100_000));
     let channels = ChannelManager::builder().defaults(history).build();

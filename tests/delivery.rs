@@ -173,11 +173,12 @@ fn directory(options: ChannelOptions) -> (Served, Channel) {
     let builder = Engine::builder()
         .channels(&channels)
         .get("/stream", move |request| {
-            let id = request.query("id").unwrap();
             let role = request.query("role").unwrap_or_default();
-            Subscription::new(&stream)
-                .client_id(pushwheel::ClientId::new(&id).unwrap())
-                .metadata(json!({"role": role}))
+            let subscription = Subscription::new(&stream).metadata(json!({"role": role}));
+            match request.query("id") {
+                Some(id) => subscription.client_id(pushwheel::ClientId::new(&id).unwrap()),
+                None => subscription,
+            }
         })
         .unwrap();
     (Served::start(builder), channel)
@@ -210,12 +211,12 @@ fn a_directed_event_reaches_those_it_is_for_in_its_place_among_the_broadcasts() 
 }
 
 #[test]
-fn a_thousand_directed_events_between_broadcasts_stay_in_order() {
+fn thousands_of_directed_events_between_broadcasts_stay_in_order() {
     let (served, channel) = directory(ChannelOptions::new());
     let mut ann = served.subscribe("/stream?id=ann");
     let mut bob = served.subscribe("/stream?id=bob");
     let (mut for_ann, mut for_bob) = (Vec::new(), Vec::new());
-    for n in 0..1_500 {
+    for n in 0..4_500 {
         let data = n.to_string();
         let event = Event::message(&data);
         match n % 3 {
@@ -232,6 +233,41 @@ fn a_thousand_directed_events_between_broadcasts_stay_in_order() {
     }
     assert_eq!(told(&ann.take(for_ann.len())), for_ann);
     assert_eq!(told(&bob.take(for_bob.len())), for_bob);
+}
+
+#[test]
+fn a_batch_for_many_weighs_no_more_than_one_for_all() {
+    let (served, channel) = directory(ChannelOptions::new().backlog_bytes_max(64 << 10));
+    let mut crowd = Crowd::open(served.address(), "/stream?role=a", 200);
+    let mut bob = served.subscribe("/stream?role=b");
+    eventually("all are there", || channel.client_count() == 201);
+    let batch = || (0..80).map(|n| Event::message(n.to_string()));
+    let only_a = [Condition::new("role", "a")];
+    let sent = channel.broadcast_batch_where(&only_a, batch()).unwrap();
+    assert_eq!((sent.events, sent.clients), (80, 200));
+    channel.broadcast(Event::message("all")).unwrap();
+    crowd.wait(81);
+    assert!(crowd.take().iter().all(|events| events.len() == 81));
+    assert_eq!(told(&bob.take(1)), ["all"]);
+    assert_eq!(channel.client_count(), 201);
+}
+
+#[test]
+fn whoever_comes_back_to_another_place_while_a_filter_runs_gets_what_it_was_chosen_for() {
+    let (served, channel) = directory(ChannelOptions::new());
+    let (mut ann, mut bob) = (Some(served.subscribe("/stream?id=ann")), None);
+    let comes_back = |_: &pushwheel::Candidate| {
+        drop(ann.take());
+        eventually("she has gone", || channel.client_count() == 0);
+        bob = Some(served.subscribe("/stream?id=bob"));
+        ann = Some(served.subscribe("/stream?id=ann"));
+        true
+    };
+    let sent = channel.broadcast_to(comes_back, Event::message("for ann"));
+    assert_eq!(sent.unwrap().clients, 1);
+    channel.broadcast(Event::message("for all")).unwrap();
+    assert_eq!(told(&ann.unwrap().take(2)), ["for ann", "for all"]);
+    assert_eq!(told(&bob.unwrap().take(1)), ["for all"]);
 }
 
 /// A channel that tells of those who leave it.
@@ -312,7 +348,7 @@ fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_t
 #[test]
 fn a_client_that_takes_nothing_for_too_long_is_disconnected() {
     let options = ChannelOptions::new().backlog_bytes_max(64 << 20);
-    let (served, channel, farewells) = with_farewells(options, Duration::from_millis(300));
+    let (served, channel, farewells) = with_farewells(options, Duration::from_secs(2));
     let mut client = served.subscribe("/stream");
     let _stuck = stuck(&served, "/stream?id=stuck");
     let data = "x".repeat(512 << 10);

@@ -1,5 +1,5 @@
 //! What the fuzz targets check, for every input of `fuzz/corpus`: the seeds,
-//! and whatever has ever been found. Fuzzing itself needs a nightly compiler.
+//! and whatever has ever been found. `tests/run fuzz` makes up others.
 
 use std::fs;
 use std::path::Path;

@@ -232,6 +232,37 @@ fn a_stream_of_several_channels_ends_when_all_of_them_are_finished() {
 }
 
 #[test]
+fn a_finished_channel_is_over_in_time_though_a_stream_of_others_has_it() {
+    let channels = ChannelManager::builder()
+        .defaults(ChannelOptions::new().finished_for(Duration::from_millis(50)))
+        .build();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/both", |request| {
+            let [job, news] = ["job", "news"].map(|name| request.channels().get_or_create(name));
+            job.and_then(|job| Ok(Subscription::new(&job).and(&news?)))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let [job, news, other] = ["job", "news", "other"].map(|n| channels.get_or_create(n).unwrap());
+    let mut client = served.subscribe("/both");
+    job.finish(Some(Event::message("done"))).unwrap();
+    assert_eq!(told(&client.take(1)), ["done"]);
+    // What goes with other channels is no loss to this stream.
+    other.broadcast(Event::message("elsewhere")).unwrap();
+    other.close();
+    client.expect_end();
+    assert!(job.is_closed() && !news.is_closed());
+
+    let mut client = served.resubscribe("/both", client.last_event_id());
+    let job = channels.get("job").unwrap();
+    for channel in [&news, &job] {
+        channel.broadcast(Event::message(channel.name())).unwrap();
+    }
+    assert_eq!(told(&client.take(2)), ["news", "job"]);
+}
+
+#[test]
 fn a_channel_that_nobody_needs_goes_by_itself() {
     let channels = ChannelManager::builder()
         .empty_after(Some(Duration::from_millis(50)))
@@ -387,7 +418,7 @@ fn a_shutdown_waits_no_longer_than_its_deadline() {
     let mut stuck = Subscriber::over(narrow, "/stream", &[]);
     stuck.wait_for_id();
     let mut reading = served.subscribe("/stream");
-    let data = "x".repeat(500_000);
+    let data = "x".repeat(200_000);
     for _ in 0..20 {
         channel.broadcast(Event::message(&data)).unwrap();
     }

@@ -293,6 +293,26 @@ fn merged_channels_are_one_stream_in_the_order_of_publishing_and_resume_from_one
 }
 
 #[test]
+fn an_id_that_occurs_twice_on_a_stream_resumes_after_the_first() {
+    let (served, a, b) = two_channels(keeping(10));
+    for (channel, name, id) in [
+        (&a, "a", "1"),
+        (&a, "a", "2"),
+        (&b, "b", "x1"),
+        (&a, "a", "3"),
+        (&b, "b", "2"),
+        (&b, "b", "4"),
+    ] {
+        let event = Event::message(format!("{name}/{id}")).with_id(id);
+        channel.broadcast(event).unwrap();
+    }
+    let mut client = served.resubscribe("/both", "2");
+    assert_eq!(told(&client.take(4)), ["b/x1", "a/3", "b/2", "b/4"]);
+    let mut client = served.resubscribe("/b", "2");
+    assert_eq!(told(&client.take(1)), ["b/4"]);
+}
+
+#[test]
 fn of_merged_channels_one_that_was_trimmed_is_a_gap_and_one_that_was_not_is_whole() {
     let (served, a, b) = two_channels(keeping(3));
     let first = publish(&a, "a1");

@@ -80,6 +80,8 @@ struct Twin {
 struct Past {
     entry: Entry,
     bytes: usize,
+    /// Where its id was first, for as long as the id has been known.
+    id_at: u64,
     fate: Fate,
 }
 
@@ -128,6 +130,7 @@ impl Twin {
     }
 
     fn append(&mut self, entry: Entry) {
+        let known = entry.own_id.as_ref().and_then(|id| self.sequence_of(id));
         let mut alone = Log::new(0);
         alone.append(entry.clone());
         let replaces = |past: &&mut Past| {
@@ -141,6 +144,7 @@ impl Twin {
         }
         self.head = entry.sequence;
         self.all.push(Past {
+            id_at: known.unwrap_or(entry.sequence),
             entry,
             bytes: alone.bytes(),
             fate: Fate::Held,
@@ -186,14 +190,14 @@ impl Twin {
         last.map_or(self.head, |past| past.entry.sequence - 1)
     }
 
-    /// The newest entry of this id that is held, or the newest of any id,
-    /// which is known for good.
+    /// Where this id was first: it is known as long as its newest entry is
+    /// held, and for good if no other id came after.
     fn sequence_of(&self, own_id: &str) -> Option<u64> {
         let named = || self.all.iter().filter(|past| past.entry.own_id.is_some());
         let is_its = |past: &&Past| past.entry.own_id.as_deref() == Some(own_id);
         let newest = named().rfind(is_its)?;
         let is_last = named().next_back()?.entry.sequence == newest.entry.sequence;
-        (newest.fate == Fate::Held || is_last).then_some(newest.entry.sequence)
+        (newest.fate == Fate::Held || is_last).then_some(newest.id_at)
     }
 
     /// How many texts and how many subjects lead to something that is held.

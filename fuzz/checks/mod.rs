@@ -1,9 +1,9 @@
 //! What the fuzz targets hold the package against: for each target a function
 //! that takes any bytes and panics when a promise is broken.
 //!
-//! `fuzz_targets/` gives them what libFuzzer makes up, on a nightly compiler;
-//! `tests/fuzz_corpus.rs` gives them the corpus, on any. They use the package's
-//! `internals` and public names, and share no code with what they check.
+//! `fuzz_targets/` gives them what libFuzzer makes up;
+//! `tests/fuzz_corpus.rs` gives them the corpus. They use the package's `internals`
+//! and public names, and share no code with what they check.
 
 #![allow(
     clippy::missing_panics_doc,

@@ -143,10 +143,12 @@ impl Subscription {
 
     /// Called once the client is a member, on the engine's thread, before it
     /// is sent anything. It may call any method of any channel; what it
-    /// [`send`](Channel::send)s to the newcomer comes right after the replay,
-    /// up to the channel's backlog. An event with an id of its own keeps its
-    /// place among the others, where that id can be found again. Several are
-    /// called in the order in which they were added.
+    /// [`send`](Channel::send)s to the newcomer is its welcome: it comes right
+    /// after the replay, up to the channel's backlog, has no id and is not kept.
+    /// An event with an id of its own keeps its place among the others, where
+    /// that id can be found again, and so does what other threads send to the
+    /// newcomer meanwhile. Several are called in the order in which they were
+    /// added.
     pub fn on_connect(mut self, hook: impl FnOnce(&ClientInfo) + Send + 'static) -> Subscription {
         self.on_connect = Some(match self.on_connect.take() {
             None => Box::new(hook),
@@ -161,6 +163,10 @@ impl Subscription {
     /// Called exactly once when the client is gone, on the engine's thread,
     /// whatever ended its connection. It may call any method of any channel.
     /// Several are called in the order in which they were added.
+    ///
+    /// Of a client that is [`Replaced`](DisconnectReason::Replaced) it may be
+    /// called after the `on_connect` of the one that has come in its place:
+    /// [`Channel::has_client`] says whether somebody of the id is there.
     pub fn on_disconnect(
         mut self,
         hook: impl FnOnce(&ClientInfo, DisconnectReason) + Send + 'static,

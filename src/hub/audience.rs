@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::client::ClientId;
+use super::client::{CLIENT_ID_BYTES_MAX, ClientId};
 
 /// A condition on a client's metadata: the field `field` is `value`.
 ///
@@ -68,15 +68,19 @@ fn text_of(value: &Value) -> Option<Cow<'_, str>> {
 /// was for it, and nothing that was for others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Audience {
-    /// These, in ascending order.
+    /// These, each once and in ascending order.
     Clients(Box<[ClientId]>),
     /// Whoever's metadata meets all of these.
     Where(Box<[Condition]>),
 }
 
 impl Audience {
+    /// Those of these ids. One that is longer than any client's is nobody's, and
+    /// is not kept.
     pub(crate) fn clients(mut ids: Vec<ClientId>) -> Audience {
+        ids.retain(|id| id.text_bytes() <= CLIENT_ID_BYTES_MAX);
         ids.sort_unstable();
+        ids.dedup();
         Audience::Clients(ids.into_boxed_slice())
     }
 
@@ -87,10 +91,13 @@ impl Audience {
         }
     }
 
-    /// What the audience adds to the memory of its entry, in bytes.
+    /// What the audience adds to the memory of its entries, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Audience::Clients(ids) => size_of_val(&**ids),
+            Audience::Clients(ids) => ids
+                .iter()
+                .map(|id| size_of::<ClientId>() + id.text_bytes())
+                .sum(),
             Audience::Where(conditions) => conditions
                 .iter()
                 .map(|c| size_of::<Condition>() + c.field.len() + c.value.len())
@@ -137,5 +144,16 @@ mod tests {
         let admins = Audience::Where([Condition::new("role", "admin")].into());
         assert!(admins.admits(&id("x"), Some(&json!({"role": "admin"}))));
         assert!(!admins.admits(&id("x"), None));
+    }
+
+    #[test]
+    fn an_audience_weighs_what_its_ids_do_and_keeps_none_that_nobody_can_have() {
+        let text = |bytes: usize| ClientId::lookup(&"x".repeat(bytes));
+        let [short, long, longer] = [1, CLIENT_ID_BYTES_MAX, CLIENT_ID_BYTES_MAX + 1].map(text);
+        let of = |ids: &[&ClientId]| Audience::clients(ids.iter().copied().cloned().collect());
+        let difference = of(&[&long]).bytes() - of(&[&short]).bytes();
+        assert_eq!(difference, CLIENT_ID_BYTES_MAX - 1);
+        assert_eq!(of(&[&longer]).bytes(), 0);
+        assert_eq!(of(&[&short, &longer, &short]), of(&[&short]));
     }
 }

@@ -258,9 +258,9 @@ impl Channel {
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
         let mut chosen = Vec::new();
-        self.for_each_candidate(|slot, candidate| {
+        self.for_each_candidate(|candidate| {
             if filter(&candidate) {
-                chosen.push((candidate.id, slot));
+                chosen.push(candidate.id);
             }
         });
         self.publish_one(event.borrow(), Target::Chosen(chosen))
@@ -390,7 +390,7 @@ impl Channel {
     #[must_use]
     pub fn client_ids(&self) -> Vec<ClientId> {
         let mut ids = Vec::new();
-        self.for_each_candidate(|_, candidate| ids.push(candidate.id));
+        self.for_each_candidate(|candidate| ids.push(candidate.id));
         ids
     }
 
@@ -431,25 +431,20 @@ impl Channel {
     }
 
     /// Shows everybody to `visit`, a slice at a time, with the lock open.
-    fn for_each_candidate(&self, mut visit: impl FnMut(u32, Candidate)) {
-        let mut slice: Vec<(u32, Candidate)> = Vec::new();
+    fn for_each_candidate(&self, mut visit: impl FnMut(Candidate)) {
+        let mut slice: Vec<Candidate> = Vec::new();
         let mut from = 0;
         while let Some(end) = self.shared.hub.view(self.shared.key, |channel| {
             let members = channel
                 .members
                 .range(from, from.saturating_add(FILTER_SLICE));
-            slice.extend(members.map(|(slot, member)| {
-                let candidate = Candidate {
-                    id: member.id.clone(),
-                    metadata: member.metadata().cloned().unwrap_or_default(),
-                };
-                (slot, candidate)
+            slice.extend(members.map(|member| Candidate {
+                id: member.id.clone(),
+                metadata: member.metadata().cloned().unwrap_or_default(),
             }));
             channel.members.slots_end()
         }) {
-            for (slot, candidate) in slice.drain(..) {
-                visit(slot, candidate);
-            }
+            slice.drain(..).for_each(&mut visit);
             from = from.saturating_add(FILTER_SLICE);
             if from >= end {
                 break;

@@ -71,6 +71,14 @@ impl ClientId {
     pub(crate) fn from_uuid(uuid: Uuid) -> ClientId {
         ClientId(Repr::Uuid(uuid))
     }
+
+    /// How many bytes of text it has elsewhere.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Uuid(_) => 0,
+            Repr::Text(text) => text.len(),
+        }
+    }
 }
 
 impl fmt::Display for ClientId {
@@ -211,8 +219,6 @@ pub(crate) struct Member {
     /// Seconds of the hub's clock.
     since_s: u32,
     pub(crate) reactor: u16,
-    /// Whether `on_connect` is under way.
-    pub(crate) is_connecting: bool,
 }
 
 /// The `seen` of a member that keeps up.
@@ -238,7 +244,6 @@ impl Member {
             id,
             token: place.token,
             reactor: place.reactor,
-            is_connecting: false,
             seen: CAUGHT_UP,
             extra,
             address: Address::new(address),

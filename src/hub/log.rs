@@ -91,8 +91,9 @@ pub(crate) struct Entry {
 /// What only some entries have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rare {
-    /// For whom the entry is; `None` is everybody.
-    pub(crate) directed: Option<Directed>,
+    /// For whom the entry is; `None` is everybody. All entries of a batch share
+    /// it, and these stand side by side.
+    pub(crate) audience: Option<Arc<Audience>>,
     /// The frame for streams that are compressed.
     pub(crate) packed: Option<Frame>,
     /// The id that the publisher gave.
@@ -101,36 +102,26 @@ pub(crate) struct Rare {
     pub(crate) key: Option<Arc<str>>,
 }
 
-/// For whom an entry is, and where they were when it was published.
-#[derive(Clone, Debug)]
-pub(crate) struct Directed {
-    pub(crate) audience: Audience,
-    /// The slots of those members who were there. A slot may have a new
-    /// tenant by now; the audience has the last word.
-    pub(crate) slots: Box<[u32]>,
-}
-
 /// What a newer entry has to be about to replace an older one: the same key,
 /// and for the same clients, or somebody would lose what nobody else replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Subject {
     key: Arc<str>,
-    audience: Option<Audience>,
+    audience: Option<Arc<Audience>>,
 }
 
 impl Subject {
     fn of(rare: &Rare) -> Option<Subject> {
-        let directed = rare.directed.as_ref();
         Some(Subject {
             key: rare.key.clone()?,
-            audience: directed.map(|directed| directed.audience.clone()),
+            audience: rare.audience.clone(),
         })
     }
 }
 
 impl Entry {
-    pub(crate) fn directed(&self) -> Option<&Directed> {
-        self.rare.as_ref()?.directed.as_ref()
+    pub(crate) fn audience(&self) -> Option<&Arc<Audience>> {
+        self.rare.as_ref()?.audience.as_ref()
     }
 
     pub(crate) fn has_key(&self) -> bool {
@@ -149,17 +140,13 @@ impl Entry {
             .unwrap_or(&self.frame)
     }
 
+    /// What the entry takes, but for its audience, which is not its alone.
     fn bytes(&self) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| {
             size_of::<Rare>()
                 + rare.packed.as_ref().map_or(0, Frame::len)
                 + rare.own_id.as_ref().map_or(0, |id| 2 * id.len())
                 + rare.key.as_ref().map_or(0, |key| 2 * key.len())
-                + rare.directed.as_ref().map_or(0, |directed| {
-                    // A keyed entry's audience is kept with its key as well.
-                    let copies = if rare.key.is_some() { 2 } else { 1 };
-                    copies * directed.audience.bytes() + size_of_val(&*directed.slots)
-                })
         });
         self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
     }
@@ -174,6 +161,16 @@ pub(crate) struct Bounds {
     pub(crate) backlog_bytes_max: usize,
 }
 
+/// The entries of one id of their publisher's. There should be one; where there
+/// are more, whoever comes back with the id may have seen no more than the
+/// first of them.
+#[derive(Clone, Copy, Debug)]
+struct Holders {
+    first: u64,
+    /// With this one the id is forgotten.
+    last: u64,
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -182,9 +179,9 @@ pub(crate) struct Log {
     head: u64,
     evicted_through: u64,
     /// Where to find the entries whose publisher gave them an id.
-    own_ids: HashMap<Arc<str>, u64>,
-    /// The last of these, which is kept when its entry is not: whoever has
-    /// seen it may have missed nothing.
+    own_ids: HashMap<Arc<str>, Holders>,
+    /// The last of these, and where it was first, which is kept when its
+    /// entries are not: whoever has seen it may have missed nothing.
     last_own_id: Option<(Arc<str>, u64)>,
     /// The newest entry of each key for each audience, in a log that conflates.
     keys: HashMap<Subject, u64>,
@@ -209,15 +206,15 @@ impl Log {
         entries: impl IntoIterator<Item = Entry>,
     ) -> Log {
         let mut log = Log::new(evicted_through);
+        log.last_own_id = last_own_id;
         for entry in entries {
             log.append(entry);
         }
         log.head = log.head.max(head);
-        log.last_own_id = last_own_id.or(log.last_own_id);
         log
     }
 
-    /// The last id that a publisher gave, and where.
+    /// The last id that a publisher gave, and where it was first.
     pub(crate) fn last_own_id(&self) -> Option<&(Arc<str>, u64)> {
         self.last_own_id.as_ref()
     }
@@ -267,17 +264,37 @@ impl Log {
         self.head = entry.sequence;
         if let Some(rare) = &entry.rare {
             if let Some(id) = &rare.own_id {
-                self.own_ids.insert(id.clone(), entry.sequence);
-                self.last_own_id = Some((id.clone(), entry.sequence));
+                let first = self.sequence_of(id).unwrap_or(entry.sequence);
+                let last = entry.sequence;
+                self.own_ids.insert(id.clone(), Holders { first, last });
+                self.last_own_id = Some((id.clone(), first));
             }
-            if let Some(subject) = Subject::of(rare)
-                && let Some(older) = self.keys.insert(subject, entry.sequence)
-            {
-                self.replace(older);
+            if let Some(subject) = Subject::of(rare) {
+                // Taken out and put in, so that the map has the audience that
+                // the newest entry has, and not an equal one beside it.
+                if let Some(older) = self.keys.remove(&subject) {
+                    self.replace(older);
+                }
+                self.keys.insert(subject, entry.sequence);
             }
         }
-        self.bytes += entry.bytes();
+        self.bytes += entry.bytes() + self.audience_bytes(self.entries.len(), &entry);
         self.entries.push_back(entry);
+    }
+
+    /// What is added by the audience of an entry that comes to stand at
+    /// `index`, or stood there: nothing, if one beside it has the same.
+    fn audience_bytes(&self, index: usize, entry: &Entry) -> usize {
+        let Some(audience) = entry.audience() else {
+            return 0;
+        };
+        let has_same = |other: &Entry| other.audience().is_some_and(|a| Arc::ptr_eq(a, audience));
+        let before = index.checked_sub(1).and_then(|at| self.entries.get(at));
+        let mut beside = before.into_iter().chain(self.entries.get(index));
+        match beside.any(has_same) {
+            true => 0,
+            false => audience.bytes(),
+        }
     }
 
     /// Takes out an entry that a newer one of its key replaces. That is no
@@ -285,7 +302,7 @@ impl Log {
     fn replace(&mut self, sequence: u64) {
         if let Ok(index) = self.index_of(sequence) {
             let entry = self.entries.remove(index).expect("the index was found");
-            self.bytes -= entry.bytes();
+            self.bytes -= entry.bytes() + self.audience_bytes(index, &entry);
             self.forget_id(&entry);
         }
     }
@@ -317,7 +334,7 @@ impl Log {
         let Some(entry) = self.entries.pop_front() else {
             return;
         };
-        self.bytes -= entry.bytes();
+        self.bytes -= entry.bytes() + self.audience_bytes(0, &entry);
         self.evicted_through = entry.sequence;
         self.forget_id(&entry);
         if let Some(subject) = entry.rare.as_deref().and_then(Subject::of)
@@ -329,7 +346,7 @@ impl Log {
 
     fn forget_id(&mut self, entry: &Entry) {
         if let Some(id) = entry.own_id()
-            && self.own_ids.get(id) == Some(&entry.sequence)
+            && self.own_ids.get(id).map(|holders| holders.last) == Some(entry.sequence)
         {
             self.own_ids.remove(id);
         }
@@ -350,11 +367,12 @@ impl Log {
         self.entries.len() - self.entries.partition_point(|e| e.sequence <= sequence)
     }
 
-    /// Where the entry is, or was, to which its publisher gave this id.
+    /// Where the entry is, or was, to which its publisher gave this id; the
+    /// first one, if there are several.
     pub(crate) fn sequence_of(&self, own_id: &str) -> Option<u64> {
         let last = self.last_own_id.as_ref().filter(|(id, _)| **id == *own_id);
-        let held = self.own_ids.get(own_id).copied();
-        held.or(last.map(|(_, sequence)| *sequence))
+        let held = self.own_ids.get(own_id).map(|holders| holders.first);
+        held.or(last.map(|(_, first)| *first))
     }
 
     /// The position from which a reader gets the last `count` of the entries
@@ -380,6 +398,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::client::ClientId;
 
     const KEEP_ALL: Bounds = Bounds {
         history: History::events(1_000),
@@ -487,9 +506,8 @@ mod tests {
     fn own_ids_are_found_until_they_are_evicted_and_the_last_one_even_then() {
         let mut log = Log::new(0);
         log.append(with(1, Some("x"), None));
-        log.append(with(2, Some("x"), None));
         log.append(with(3, Some("y"), None));
-        assert_eq!(log.sequence_of("x"), Some(2));
+        assert_eq!(log.sequence_of("x"), Some(1));
         let one = Bounds {
             history: History::events(1),
             ..KEEP_ALL
@@ -500,6 +518,76 @@ mod tests {
         log.append(entry(4));
         log.trim(&one, u64::MAX, 4);
         assert_eq!((log.sequence_of("y"), log.evicted_through()), (Some(3), 3));
+    }
+
+    #[test]
+    fn the_audience_of_a_batch_is_counted_once_as_long_as_one_of_it_is_held() {
+        let to = |audience: &Arc<Audience>, sequence: u64, key: Option<&str>| Entry {
+            rare: Some(Box::new(Rare {
+                audience: Some(audience.clone()),
+                key: key.map(Arc::from),
+                ..Rare::default()
+            })),
+            ..entry(sequence)
+        };
+        let ids = (0..1_000).map(|n| ClientId::lookup(&format!("client-{n}")));
+        let crowd = Arc::new(Audience::clients(ids.collect()));
+        let mut log = Log::new(0);
+        for sequence in 1..=10 {
+            log.append(to(&crowd, sequence, (sequence % 2 == 0).then_some("k")));
+        }
+        // Of those with a key the last is left.
+        assert_eq!(sequences(&log, 0), [1, 3, 5, 7, 9, 10]);
+        assert!((crowd.bytes()..2 * crowd.bytes()).contains(&log.bytes()));
+        // An equal one of another batch is another one, and takes its place.
+        let again = Arc::new((*crowd).clone());
+        log.append(to(&again, 11, Some("k")));
+        assert!((2 * crowd.bytes()..3 * crowd.bytes()).contains(&log.bytes()));
+        let one = Bounds {
+            history: History::events(1),
+            ..KEEP_ALL
+        };
+        log.trim(&one, u64::MAX, 11);
+        assert_eq!(Arc::strong_count(&crowd), 1);
+        assert!((crowd.bytes()..2 * crowd.bytes()).contains(&log.bytes()));
+        log.trim(&one, u64::MAX, 11 + 600_001);
+        assert_eq!((log.bytes(), Arc::strong_count(&again)), (0, 1));
+    }
+
+    #[test]
+    fn an_id_that_occurs_again_leads_to_where_it_was_first() {
+        let two = Bounds {
+            history: History::events(2),
+            ..KEEP_ALL
+        };
+        let mut log = Log::new(0);
+        for (sequence, id) in [(1, "x"), (2, "y"), (3, "x")] {
+            log.append(with(sequence, Some(id), None));
+            assert_eq!(log.sequence_of("x"), Some(1));
+        }
+        log.trim(&two, u64::MAX, 3);
+        assert_eq!(sequences(&log, 0), [2, 3]);
+        assert_eq!(
+            log.sequence_of("x"),
+            Some(1),
+            "as long as one of them is held"
+        );
+
+        // Also when the newer one takes the older one's place.
+        let mut log = Log::new(0);
+        log.append(with(1, Some("x"), Some("k")));
+        log.append(with(2, Some("x"), Some("k")));
+        assert_eq!(sequences(&log, 0), [2]);
+        assert_eq!(log.sequence_of("x"), Some(1));
+
+        // Also when the last one is all that is remembered.
+        log.trim(&two, u64::MAX, 600_003);
+        assert!(log.is_empty());
+        log.append(with(3, Some("x"), None));
+        assert_eq!(log.sequence_of("x"), Some(1));
+        let entries = log.after(0).cloned().collect::<Vec<_>>();
+        let restored = Log::restored(2, 3, log.last_own_id().cloned(), entries);
+        assert_eq!(restored.sequence_of("x"), Some(1));
     }
 
     #[test]

@@ -376,17 +376,23 @@ impl Hub {
         let mut state = self.lock();
         let max = state.settings.channels_max;
         let is_full = state.names.len() >= max && !state.names.contains_key(name);
-        let forsaken = is_full.then(|| state.sweep(MAKING_ROOM, &self.clock));
-        let key = match state.names.get(name) {
-            Some(key) => *key,
-            None if state.names.len() >= max => return Err(ChannelError::TooMany { max }),
-            None => state.insert(name.into(), options, None, now_ms),
+        let (forsaken, wake) = match is_full {
+            true => state.sweep(MAKING_ROOM, &self.clock),
+            false => Default::default(),
         };
-        let channel = state.get_mut(key).expect("names lead to channels");
-        let handle = self.handle(channel, key);
+        let key = match state.names.get(name) {
+            Some(key) => Ok(*key),
+            None if state.names.len() >= max => Err(ChannelError::TooMany { max }),
+            None => Ok(state.insert(name.into(), options, None, now_ms)),
+        };
+        let handle = key.map(|key| {
+            let channel = state.get_mut(key).expect("names lead to channels");
+            self.handle(channel, key)
+        });
         drop(state);
         drop(forsaken);
-        Ok(handle)
+        self.wake(wake);
+        handle
     }
 
     fn handle(self: &Arc<Self>, channel: &mut ChannelState, key: ChannelKey) -> Channel {

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
-use super::audience::{Condition, meets, texts_of};
+use super::audience::{Audience, Condition, meets, texts_of};
 use super::client::{ClientId, Member};
 
 /// See the [module](self).
@@ -64,31 +64,55 @@ impl Members {
         slot
     }
 
-    /// The slots of those whose metadata meet all of `conditions`. Costs by
-    /// those who meet the rarest indexed one, or by all if none is indexed.
-    pub(crate) fn matching(&self, conditions: &[Condition]) -> Vec<u32> {
-        let meets = |slot: &u32, member: &Member| {
-            let metadata = member.metadata().map(|metadata| &**metadata);
-            meets(conditions, metadata).then_some(*slot)
+    /// Shows those who are of the audience to `visit`, always in the same
+    /// order. Looks at as many members as [`looks`](Self::looks) says.
+    pub(crate) fn visit(&self, audience: &Audience, mut visit: impl FnMut(&Member)) {
+        let conditions = match audience {
+            Audience::Clients(ids) => {
+                let found = ids.iter().filter_map(|id| self.get(self.find(id)?));
+                return found.for_each(visit);
+            }
+            Audience::Where(conditions) => conditions,
         };
+        let mut visit_if_met = |member: &Member| {
+            let metadata = member.metadata().map(|metadata| &**metadata);
+            if meets(conditions, metadata) {
+                visit(member);
+            }
+        };
+        let Some(slots) = self.rarest(conditions) else {
+            return self
+                .slots
+                .iter()
+                .for_each(|(_, member)| visit_if_met(member));
+        };
+        // A set has no order.
+        let mut slots: Vec<u32> = slots.into_iter().flatten().copied().collect();
+        slots.sort_unstable();
+        let members = slots.iter().filter_map(|slot| self.get(*slot));
+        members.for_each(visit_if_met);
+    }
+
+    /// How many members a search for those of the audience looks at: those who
+    /// meet the rarest condition that is indexed, or all if none is.
+    pub(crate) fn looks(&self, audience: &Audience) -> usize {
+        match audience {
+            Audience::Clients(ids) => ids.len(),
+            Audience::Where(conditions) => match self.rarest(conditions) {
+                Some(slots) => slots.map_or(0, HashSet::len),
+                None => self.len(),
+            },
+        }
+    }
+
+    /// Who meets that one of `conditions` which the fewest meet, if one of them
+    /// is indexed.
+    fn rarest(&self, conditions: &[Condition]) -> Option<Option<&HashSet<u32>>> {
         let indexed = conditions.iter().filter_map(|condition| {
             let index = self.indexes.iter().find(|i| *i.field == condition.field)?;
             Some(index.slots.get(&condition.value))
         });
-        match indexed.min_by_key(|slots| slots.map_or(0, HashSet::len)) {
-            Some(slots) => {
-                let slots = slots.into_iter().flatten();
-                let met = slots.filter_map(|slot| meets(slot, self.get(*slot)?));
-                let mut found: Vec<u32> = met.collect();
-                // A set has no order, and who comes first must not depend on it.
-                found.sort_unstable();
-                found
-            }
-            None => self
-                .iter()
-                .filter_map(|(slot, member)| meets(&slot, member))
-                .collect(),
-        }
+        indexed.min_by_key(|slots| slots.map_or(0, HashSet::len))
     }
 
     pub(crate) fn find(&self, id: &ClientId) -> Option<u32> {
@@ -122,16 +146,9 @@ impl Members {
         Some(member)
     }
 
-    /// Everybody, in the order of their slots.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Member)> {
-        self.slots
-            .iter()
-            .map(|(slot, member)| (u32::try_from(slot).expect("fewer than 2^32"), member))
-    }
-
     /// Those whose slots are in `from..to`.
-    pub(crate) fn range(&self, from: u32, to: u32) -> impl Iterator<Item = (u32, &Member)> {
-        (from..to.min(self.slots_end())).filter_map(|slot| Some((slot, self.get(slot)?)))
+    pub(crate) fn range(&self, from: u32, to: u32) -> impl Iterator<Item = &Member> {
+        (from..to.min(self.slots_end())).filter_map(|slot| self.get(slot))
     }
 
     /// One more than the highest slot that may be in use.
@@ -231,12 +248,22 @@ mod tests {
             indexed.remove(gone);
             plain.remove(gone);
         }
+        let found = |members: &Members, audience: &Audience| {
+            let mut found = Vec::new();
+            members.visit(audience, |member| found.push(member.id.to_string()));
+            found
+        };
         for (user, role) in [("3", "r1"), ("6", "a"), ("9", "a"), ("0", "r9")] {
             let conditions = [Condition::new("user", user), Condition::new("role", role)];
-            let found = indexed.matching(&conditions);
-            assert_eq!(found, plain.matching(&conditions), "{conditions:?}");
+            let audience = Audience::Where(conditions.into());
+            let in_index = found(&indexed, &audience);
+            assert_eq!(in_index, found(&plain, &audience), "{audience:?}");
+            assert_eq!(plain.looks(&audience), 45);
+            assert!((in_index.len()..=7).contains(&indexed.looks(&audience)));
         }
+        let audience = Audience::Where([Condition::new("user", "3")].into());
+        assert!(!found(&indexed, &audience).is_empty());
         assert_eq!(indexed.take().len(), 45);
-        assert!(indexed.matching(&[Condition::new("user", "3")]).is_empty());
+        assert!(found(&indexed, &audience).is_empty());
     }
 }

@@ -29,6 +29,7 @@ mod reading;
 pub(crate) mod saved;
 mod state;
 mod subscribe;
+mod welcome;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};

@@ -179,7 +179,9 @@ impl ChannelOptions {
     }
 
     /// For how long a finished channel answers `204 No Content`, so that
-    /// browsers stop reconnecting. Default: 60 s.
+    /// browsers stop reconnecting. Then it is removed, and a stream that has
+    /// other channels as well ends: it misses nothing when it comes back, and
+    /// to a new channel of that name if the route makes one. Default: 60 s.
     #[must_use]
     pub fn finished_for(mut self, duration: Duration) -> Self {
         self.finished_for = duration;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::audience::{Audience, Condition};
 use super::channel::{PublishError, Published};
-use super::client::{ClientId, Place};
+use super::client::ClientId;
 use super::id::EventId;
-use super::log::{Directed, Entry, Rare};
+use super::log::{Entry, Rare};
 use super::rate::Bucket;
 use super::state::{Finish, State};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
@@ -20,18 +20,31 @@ pub(crate) enum Target<'a> {
     Everybody,
     One(ClientId),
     Where(&'a [Condition]),
-    /// Those whom a filter let through, with their slots.
-    Chosen(Vec<(ClientId, u32)>),
+    /// Those whom a filter let through.
+    Chosen(Vec<ClientId>),
+}
+
+impl Target<'_> {
+    /// `None` is everybody.
+    fn into_audience(self) -> Option<Arc<Audience>> {
+        let audience = match self {
+            Target::Everybody => return None,
+            Target::One(id) => Audience::clients(vec![id]),
+            Target::Where(conditions) => Audience::Where(conditions.into()),
+            Target::Chosen(ids) => Audience::clients(ids),
+        };
+        Some(Arc::new(audience))
+    }
 }
 
 /// An event that is encoded and checked, and needs only its place.
 pub(crate) struct Ready {
-    frame: Frame,
+    pub(super) frame: Frame,
     /// The same for streams that are compressed, if the channel has any.
     packed: Option<Frame>,
     /// Whether the hub gives it an id.
     is_sequenced: bool,
-    own_id: Option<Arc<str>>,
+    pub(super) own_id: Option<Arc<str>>,
     key: Option<Arc<str>>,
 }
 
@@ -98,41 +111,18 @@ impl Hub {
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
+        if let Target::One(id) = &target
+            && let Some(published) = self.add_to_welcome(key, id, all)?
+        {
+            return Ok(published);
+        }
+        let audience = target.into_audience();
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
-        if channel.finish.is_some() {
-            return Err(PublishError::Finished);
-        }
-        let max = channel.options.event_bytes_max;
-        if let Some(large) = all.iter().find(|ready| ready.frame.len() > max) {
-            let bytes = large.frame.len();
-            return Err(PublishError::TooLarge { bytes, max });
-        }
-        if let Target::One(id) = &target
-            && let Some(place) = channel.connecting(id)
-            && all.iter().all(|ready| ready.own_id.is_none())
-            && state.welcome_bytes(place) <= channel.options.backlog_bytes_max
-        {
-            // Its welcome comes right after its replay, whatever others
-            // publish meanwhile; so it is no part of the log and has no id.
-            let welcome = state.welcomes.entry(place).or_default();
-            for ready in all {
-                welcome.extend_from_slice(ready.frame.as_bytes());
-            }
-            if let Some(channel) = state.get_mut(key) {
-                channel.published += count as u64;
-            }
-            state.totals.published += count as u64;
-            state.totals.published_bytes += bytes_of(all);
-            return Ok(Published {
-                id: self.id_of(state.sequence),
-                events: count,
-                clients: 1,
-            });
-        }
-        let (directed, clients) = channel.aim(target);
+        channel.check(all)?;
+        let clients = channel.count(audience.as_deref());
         if let Some(channel) = state.get_mut(key) {
             channel
                 .draw(count, now_ms)
@@ -140,7 +130,7 @@ impl Hub {
         }
         let mut last = None;
         for ready in events {
-            last = Some(self.append(&mut state, key, ready, directed.clone(), now_ms));
+            last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
         }
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.id_of(state.sequence));
@@ -226,7 +216,7 @@ impl Hub {
         state: &mut State,
         key: ChannelKey,
         ready: Ready,
-        directed: Option<Directed>,
+        audience: Option<Arc<Audience>>,
         now_ms: u64,
     ) -> EventId {
         let sequence = state.sequence + 1;
@@ -253,10 +243,10 @@ impl Hub {
             None => self.id_of(sequence),
         };
         let is_plain =
-            directed.is_none() && packed.is_none() && own_id.is_none() && conflation_key.is_none();
+            audience.is_none() && packed.is_none() && own_id.is_none() && conflation_key.is_none();
         let rare = (!is_plain).then(|| {
             Box::new(Rare {
-                directed,
+                audience,
                 packed,
                 own_id,
                 key: conflation_key,
@@ -274,10 +264,6 @@ impl Hub {
     }
 }
 
-fn bytes_of(events: &[Ready]) -> u64 {
-    events.iter().map(|ready| ready.frame.len() as u64).sum()
-}
-
 impl State {
     /// All named channels, and from which size on they compress.
     fn keys_to_publish(&self) -> Vec<(ChannelKey, Option<usize>)> {
@@ -288,14 +274,21 @@ impl State {
             .map(|(key, channel)| (key, channel.options.compress_from))
             .collect()
     }
-
-    /// How much was sent to a client whose `on_connect` is under way.
-    fn welcome_bytes(&self, place: Place) -> usize {
-        self.welcomes.get(&place).map_or(0, Vec::len)
-    }
 }
 
 impl super::state::ChannelState {
+    /// Whether the channel takes these events at all.
+    pub(super) fn check(&self, events: &[Ready]) -> Result<(), PublishError> {
+        if self.finish.is_some() {
+            return Err(PublishError::Finished);
+        }
+        let max = self.options.event_bytes_max;
+        match events.iter().map(|ready| ready.frame.len()).max() {
+            Some(bytes) if bytes > max => Err(PublishError::TooLarge { bytes, max }),
+            _ => Ok(()),
+        }
+    }
+
     /// Draws from the channel's rate, if it has one.
     fn draw(&mut self, count: usize, now_ms: u64) -> Result<(), Duration> {
         let Some(rate) = self.options.publish_rate else {
@@ -305,39 +298,14 @@ impl super::state::ChannelState {
         bucket.draw(rate, count, now_ms)
     }
 
-    /// Where the client of this id is, if its `on_connect` is under way.
-    fn connecting(&self, id: &ClientId) -> Option<Place> {
-        let member = self.members.get(self.members.find(id)?)?;
-        member.is_connecting.then(|| member.place())
-    }
-
-    /// Finds those whom an event is for. `None` is everybody.
-    fn aim(&self, target: Target<'_>) -> (Option<Directed>, usize) {
-        let (audience, slots) = match target {
-            Target::Everybody => return (None, self.members.len()),
-            Target::One(id) => {
-                let slots = self.members.find(&id).into_iter().collect();
-                (Audience::Clients([id].into()), slots)
-            }
-            Target::Where(conditions) => {
-                let slots = self.members.matching(conditions);
-                (Audience::Where(conditions.into()), slots)
-            }
-            Target::Chosen(chosen) => {
-                // Those who left since the filter ran are no targets, but
-                // they are still of the audience when they come back.
-                let is_there = |(id, slot): &&(ClientId, u32)| {
-                    self.members.get(*slot).is_some_and(|m| m.id == *id)
-                };
-                let slots = chosen.iter().filter(is_there).map(|(_, slot)| *slot);
-                let slots: Vec<u32> = slots.collect();
-                let ids = chosen.into_iter().map(|(id, _)| id).collect();
-                (Audience::clients(ids), slots)
-            }
+    /// How many members an event is for.
+    fn count(&self, audience: Option<&Audience>) -> usize {
+        let Some(audience) = audience else {
+            return self.members.len();
         };
-        let clients = slots.len();
-        let slots = slots.into_boxed_slice();
-        (Some(Directed { audience, slots }), clients)
+        let mut count = 0;
+        self.members.visit(audience, |_| count += 1);
+        count
     }
 }
 

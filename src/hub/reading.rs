@@ -1,14 +1,18 @@
 //! Reading the logs: what a reactor asks the hub for.
 
+use std::sync::Arc;
+
+use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{CAUGHT_UP, Place};
 use super::log::Entry;
 use super::state::{Membership, Seat, State};
 use super::{ChannelKey, Hub, Work};
 
-/// How many targets of directed entries one gathering collects, so that the
-/// lock is not held for long; one entry with more goes alone.
-const TARGETS_MAX: usize = 1024;
+/// How many members one gathering looks at in search of the targets of directed
+/// entries, so that the lock is not held for long; one entry for which there
+/// are more to look at goes alone.
+const LOOKS_MAX: usize = 1024;
 
 /// What is read, and in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +99,10 @@ impl Hub {
         if state.has_departures(reactor) {
             return None;
         }
+        let mut looks = 0;
+        let mut searched: Option<&Arc<Audience>> = None;
         let (through, has_more) = state.walk(channels, after, state.sequence, |lane, entry| {
-            match entry.directed() {
+            match entry.audience() {
                 None => {
                     let frame = entry.frame(is_packed);
                     if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
@@ -104,16 +110,23 @@ impl Hub {
                     }
                     batch.push(entry.sequence, lane, frame);
                 }
-                Some(directed) => {
-                    if !targets.is_empty() && targets.len() + directed.slots.len() > TARGETS_MAX {
+                // The next of a batch, whose targets are known.
+                Some(audience) if searched.is_some_and(|a| Arc::ptr_eq(a, audience)) => {}
+                Some(audience) => {
+                    let Some(channel) = state.get(channels[lane]) else {
+                        return true;
+                    };
+                    let more = channel.members.looks(audience).max(1);
+                    if looks > 0 && looks + more > LOOKS_MAX {
                         return false;
                     }
-                    let members = state.get(channels[lane]).map(|channel| &channel.members);
-                    let at_reactor = |slot: &u32| {
-                        let member = members?.get(*slot)?;
-                        (member.reactor == reactor).then_some(member.token)
-                    };
-                    targets.extend(directed.slots.iter().filter_map(at_reactor));
+                    looks += more;
+                    searched = Some(audience);
+                    channel.members.visit(audience, |member| {
+                        if member.reactor == reactor {
+                            targets.push(member.token);
+                        }
+                    });
                 }
             }
             true
@@ -170,12 +183,12 @@ impl Hub {
             if entry.sequence <= keyed_through && !entry.has_key() {
                 return true;
             }
-            let is_admitted = entry.directed().is_none_or(|directed| {
+            let is_admitted = entry.audience().is_none_or(|audience| {
                 let channel = state.get(channels[lane]);
                 let member = channel.and_then(|c| c.members.get(seats[lane].slot));
                 member.is_some_and(|member| {
                     let metadata = member.metadata().map(|metadata| &**metadata);
-                    directed.audience.admits(&member.id, metadata)
+                    audience.admits(&member.id, metadata)
                 })
             });
             if is_admitted {
@@ -246,9 +259,10 @@ impl Hub {
     /// Cleans up `count` channels.
     pub(crate) fn sweep(&self, count: usize) {
         let mut state = self.lock();
-        let removed = state.sweep(count, &self.clock);
+        let (removed, wake) = state.sweep(count, &self.clock);
         drop(state);
         drop(removed);
+        self.wake(wake);
     }
 }
 

@@ -221,7 +221,7 @@ fn fitting(rare: Option<Box<Rare>>, frame: &Frame, options: &ChannelOptions) -> 
     let mut rare = *rare.unwrap_or_default();
     rare.key = rare.key.filter(|_| options.conflates());
     rare.packed = options.compress_from.map(|bytes| frame.pack(bytes));
-    let is_plain = rare.directed.is_none()
+    let is_plain = rare.audience.is_none()
         && rare.packed.is_none()
         && rare.own_id.is_none()
         && rare.key.is_none();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::channel::Shared;
-use super::client::{ClientInfo, DisconnectReason, Member, Place};
+use super::client::{ClientInfo, DisconnectReason, Member};
 use super::clock::Clock;
 use super::log::Log;
 use super::members::Members;
@@ -174,8 +174,6 @@ pub(super) struct State {
     desks: Vec<Desk>,
     /// Clients of named channels, a merged stream once for each of them.
     pub(super) clients: usize,
-    /// What was sent to clients whose `on_connect` is under way.
-    pub(super) welcomes: HashMap<Place, Vec<u8>>,
     pub(super) totals: Totals,
     /// Where the next sweep goes on.
     sweep_at: usize,
@@ -202,7 +200,6 @@ impl State {
             names: HashMap::new(),
             desks: Vec::new(),
             clients: 0,
-            welcomes: HashMap::new(),
             totals: Totals::default(),
             sweep_at: 0,
         }
@@ -391,13 +388,13 @@ impl State {
     }
 
     /// Looks at up to `count` channels: drops history that is too old, and
-    /// channels that nobody has, needs or holds; where there is no room for
-    /// more, without waiting. Returns what it removed.
-    pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> Vec<ChannelState> {
+    /// channels that are over, or that nobody has, needs or holds; where there
+    /// is no room for more, without waiting. Returns what it removed.
+    pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> (Vec<ChannelState>, Wake) {
         let now_ms = clock.now_ms();
         let end = self.channels.capacity();
         let is_full = self.names.len() >= self.settings.channels_max;
-        let mut removed = Vec::new();
+        let (mut removed, mut wake) = (Vec::new(), Wake::default());
         for _ in 0..count.min(end) {
             self.sweep_at = if self.sweep_at + 1 < end {
                 self.sweep_at + 1
@@ -413,9 +410,12 @@ impl State {
                 && channel.log.is_empty()
                 && channel.shared.strong_count() == 0
                 && !channel.is_finished(now_ms);
-            let is_over = channel.finish.is_some()
-                && channel.members.is_empty()
-                && !channel.is_finished(now_ms);
+            // Whoever is there still has all of it, on a stream of others too.
+            let is_over = !channel.is_finished(now_ms)
+                && channel
+                    .finish
+                    .is_some_and(|finish| finish.through <= channel.needed_after());
+            let has_clients = !channel.members.is_empty();
             let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
             let is_due = self
                 .settings
@@ -426,11 +426,22 @@ impl State {
                     slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),
                     tenant: channel.tenant,
                 };
-                // No members, so nobody to wake.
-                let (channel, _) = self.remove(key, DisconnectReason::ChannelClosed, clock);
+                let (channel, woken) = self.remove(key, DisconnectReason::ChannelClosed, clock);
+                wake.merge(woken);
+                if let Some(old) = channel.as_ref().filter(|_| has_clients) {
+                    // They come back, and have missed nothing.
+                    self.begin_anew(old, now_ms);
+                }
                 removed.extend(channel);
             }
         }
-        removed
+        (removed, wake)
+    }
+
+    /// Makes a channel that goes on where another one ended.
+    fn begin_anew(&mut self, old: &ChannelState, now_ms: u64) {
+        let key = self.insert(old.name.clone(), old.options.clone(), None, now_ms);
+        let channel = self.get_mut(key).expect("it was just made");
+        channel.log = Log::new(old.log.head());
     }
 }

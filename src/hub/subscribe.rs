@@ -35,17 +35,14 @@ pub(crate) struct Join<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) start: &'a Start,
-    /// Whether somebody is to be told before the client is sent anything: what
-    /// is sent to it until [`Hub::welcome`] is its welcome.
-    pub(crate) is_connecting: bool,
 }
 
 impl Join<'_> {
     /// Whether an entry is for this client.
     fn admits(&self, entry: &Entry) -> bool {
         let metadata = self.extra.as_ref().map(|extra| &*extra.metadata);
-        let directed = entry.directed();
-        directed.is_none_or(|directed| directed.audience.admits(&self.id, metadata))
+        let audience = entry.audience();
+        audience.is_none_or(|audience| audience.admits(&self.id, metadata))
     }
 }
 
@@ -113,22 +110,6 @@ impl Hub {
         drop(state);
         self.wake(wake);
         Ok(joined)
-    }
-
-    /// Ends a client's connecting: answers what was sent to it meanwhile.
-    pub(crate) fn welcome(&self, channels: &[ChannelKey], seats: &[Seat], place: Place) -> Vec<u8> {
-        let mut state = self.lock();
-        for (key, seat) in channels.iter().zip(seats) {
-            let member = state
-                .get_mut(*key)
-                .and_then(|c| c.members.get_mut(seat.slot));
-            if let Some(member) = member
-                && member.place() == place
-            {
-                member.is_connecting = false;
-            }
-        }
-        state.welcomes.remove(&place).unwrap_or_default()
     }
 
     /// Takes a client out of its channels, unless that was done already;
@@ -222,12 +203,14 @@ impl State {
         joined
     }
 
-    /// Finds the position that an id names.
+    /// Finds the position that an id names. One that publishers have given
+    /// more than once names the first of its events: rather too much is sent
+    /// again than too little.
     fn resolve(&self, text: &str, channels: &[ChannelKey], hub: &Hub) -> Result<u64, &'static str> {
         let own = channels
             .iter()
             .filter_map(|key| self.get(*key)?.log.sequence_of(text))
-            .max();
+            .min();
         if let Some(sequence) = own {
             return Ok(sequence);
         }
@@ -302,8 +285,7 @@ impl State {
                 })
             });
             let extra = std::mem::replace(&mut join.extra, others);
-            let mut member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
-            member.is_connecting = join.is_connecting;
+            let member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
             let Some(channel) = self.get_mut(*key) else {
                 continue;
             };

@@ -27,17 +27,14 @@ pub struct Entry {
 
 impl Entry {
     fn into_inner(self) -> log::Entry {
-        let directed = self.client.map(|client| log::Directed {
-            audience: Audience::clients(vec![client]),
-            slots: Box::default(),
-        });
+        let audience = |client| Arc::new(Audience::clients(vec![client]));
         let rare = log::Rare {
-            directed,
+            audience: self.client.map(audience),
             packed: None,
             own_id: self.own_id.map(Arc::from),
             key: self.key.map(Arc::from),
         };
-        let is_rare = rare.directed.is_some() || rare.own_id.is_some() || rare.key.is_some();
+        let is_rare = rare.audience.is_some() || rare.own_id.is_some() || rare.key.is_some();
         log::Entry {
             sequence: self.sequence,
             at_ms: self.at_ms,
@@ -134,8 +131,8 @@ impl Log {
 
 fn admits(entry: &log::Entry, client: &ClientId) -> bool {
     entry
-        .directed()
-        .is_none_or(|directed| directed.audience.admits(client, None))
+        .audience()
+        .is_none_or(|audience| audience.admits(client, None))
 }
 
 /// Frames that are written at once.

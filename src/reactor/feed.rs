@@ -184,8 +184,8 @@ pub(super) type Moves = [Option<(u32, usize)>; 2];
 pub(super) struct Cursor {
     /// Everything up to here was sent to it, or is owed.
     pub(super) seen: u64,
-    /// Up to here it goes alone: of what there was before it came, its id and
-    /// metadata say what is for it. The many are found by their slots.
+    /// Up to here it goes alone: of what there was before it came, it may be
+    /// sent less than the many.
     pub(super) replay_through: u64,
     /// Up to here it is sent only events with a key.
     pub(super) keyed_through: u64,

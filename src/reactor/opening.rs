@@ -81,7 +81,6 @@ impl<N: Net> Reactor<N> {
             address: request.client_address(),
             extra,
             start: &start,
-            is_connecting: subscription.on_connect.is_some(),
         };
         let joined = match self.hub.join(join) {
             Ok(joined) => joined,
@@ -96,8 +95,8 @@ impl<N: Net> Reactor<N> {
                 since: self.hub.clock.wall(self.now_ms),
                 behind: 0,
             };
-            guard("on_connect", || on_connect(&info));
-            welcome = self.hub.welcome(&channels, &joined.seats, self.place(key));
+            let on_connect = || _ = guard("on_connect", || on_connect(&info));
+            welcome = self.hub.connect(self.place(key), on_connect);
         }
         let deadline = self.deadline(subscription.expires_in);
         let is_packed = joined.compresses && request.accepts_encoding("gzip");
@@ -134,7 +133,6 @@ impl<N: Net> Reactor<N> {
             address: request.client_address(),
             extra: None,
             start: &Start::Live,
-            is_connecting: false,
         };
         match self.hub.join(join) {
             Ok(joined) => {

@@ -199,6 +199,7 @@ const tabStories = {
       while (!isOver) {
         wanted.push(`${wanted.length}`);
         await server.publish('heirs', wanted.at(-1));
+        await new Promise((pace) => setTimeout(pace, 5));
       }
     })();
     try {
@@ -518,13 +519,13 @@ const faultStories = {
   async 'heartbeats keep a quiet line from being taken for a dead one'({ site, faulty }) {
     const beats = await Server.start(undefined, ['--heartbeat', '1']);
     try {
-      const tabs = await openTabs(2, site, `${beats.base}/channels/quiet`, { options: { watchdog: 3000 } });
+      const tabs = await openTabs(2, site, `${beats.base}/channels/quiet`, { options: { watchdog: 6000 } });
       // The clock: each round is 200 ms of silence and a pause of a second, so that
-      // the line and, after 6 s, the tab that leads would have been missed.
+      // the line and, after 12 s, the tab that leads would have been missed.
       faulty.at('/faulty/silent', stream('retry: 1000\n\n'));
       const before = () => (Math.random = () => 0);
       const clock = await Tab.open(site, '/faulty/silent', { before, options: { watchdog: 200, delayMax: 1000 } });
-      await clock.until('it has lost patience six times', (now) => now.errors.length >= 6);
+      await clock.until('it has lost patience twelve times', (now) => now.errors.length >= 12);
       for (const tab of tabs) same((await tab.now()).errors, [], 'the errors');
       same(asked(tabs), 1, 'the requests');
     } finally {
@@ -580,7 +581,11 @@ const faultStories = {
     await site.context.setOffline(true);
     await site.context.setOffline(false);
     await until('the second try', () => asked.length >= 2);
-    await look(tabs.find((tab) => tab !== leader), 'visibilitychange');
+    // Whether that try is over does not show in the tab that looks.
+    await until('the stream is there', async () => {
+      await look(tabs.find((tab) => tab !== leader), 'visibilitychange');
+      return (await leader.now()).events.length > 0;
+    });
     for (const tab of tabs) same(await tab.dataUpTo('alive'), ['alive'], 'the data');
   },
 

@@ -6,9 +6,9 @@ import { existsSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { chromium } from 'playwright-core';
 
-export const DEADLINE_MS = 15_000;
-const STORY_DEADLINE_MS = 40_000;
-const SUITE_DEADLINE_MS = 300_000;
+export const DEADLINE_MS = 30_000;
+const STORY_DEADLINE_MS = 90_000;
+const SUITE_DEADLINE_MS = 600_000;
 
 // ---- conditions ---------------------------------------------------------------
 

@@ -68,7 +68,6 @@ const stories = {
     await page.click('#start');
     const percent = async () => Number.parseInt(await text(page, '#percent'), 10);
     await until('it is on its way', async () => (await percent()) >= 20);
-    await photograph(page, 'progress');
     const late = await visit('/#1'); // who knows the task follows it
 
     // One that does not close at `complete` is told 204 when it comes back.
@@ -79,6 +78,7 @@ const stories = {
       globalThis.source = new EventSource('/tasks/1/progress?last=1');
       for (const name of ['progress', 'complete']) source.addEventListener(name, (e) => seen.push(e.type, e.data));
     });
+    await photograph(page, 'progress');
 
     await until('the bar is full', async () => (await percent()) === 100);
     for (const each of [page, late]) await shows(each, '#note', 'Complete');

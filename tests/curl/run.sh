@@ -12,7 +12,7 @@ bin=$(cd "$(dirname "$bin")" && pwd)/$(basename "$bin")
 tmp=$(mktemp -d)
 cd "$tmp" || exit 2 # whatever a server leaves behind, it leaves here
 unset http_proxy HTTP_PROXY all_proxy ALL_PROXY
-deadline_s=10
+deadline_s=30
 export PYTHONUTF8=1
 
 # ---- counting ---------------------------------------------------------------
@@ -295,7 +295,7 @@ cuts=0
 turn() { # one more event than before, then a cut
     grep -q '^data' "$tmp/torn.stream"
 }
-end=$((SECONDS + deadline_s))
+end=$((SECONDS + 60))
 while [ "$SECONDS" -lt "$end" ]; do
     eventually turn || break
     cursor_was=$(parsed torn last-id)

@@ -131,8 +131,13 @@ class Snippet:
         getattr(self, f"check_{self.wish}")(server, directory)
 
     def check_runs(self, server, directory):
-        code, said = self.run(server.address, directory, self.settings())
-        assert code == 0, f"exit code {code}\n{said}"
+        # `check` measures times: a busy machine may stall it; not each time.
+        attempts = 3 if "pushwheel check" in self.text else 1
+        for _ in range(attempts):
+            code, said = self.run(server.address, directory, self.settings())
+            if code == 0:
+                return
+        raise AssertionError(f"exit code {code}\n{said}")
 
     def check_publishes(self, server, directory):
         events = server.follow(self.argument)

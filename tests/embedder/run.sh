@@ -19,6 +19,9 @@ edition = "2024"
 [dependencies]
 pushwheel = { path = "$root", default-features = false }
 serde_json = "1"
+
+[profile.dev]
+debug = false
 TOML
 
 if cargo tree --quiet --manifest-path "$crate/Cargo.toml" --edges normal |

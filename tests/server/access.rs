@@ -629,7 +629,7 @@ fn a_token_gives_tickets_for_less_and_a_key_for_anything() {
 fn a_stream_ends_with_what_opened_it_and_goes_on_with_other_credentials() {
     let served = Served::start(config().token_leeway(Duration::ZERO).engine());
     let claims = json!({
-        "exp": get_current_timestamp() + 4,
+        "exp": get_current_timestamp() + 8,
         "pushwheel": {"subscribe": ["a"]},
     });
     let key = EncodingKey::from_secret(SECRET.as_bytes());
@@ -698,7 +698,7 @@ fn without_tokens_tickets_work_and_channels_stay_open() {
 #[test]
 fn a_ticket_is_worth_nothing_when_its_token_has_expired() {
     let served = Served::start(config().token_leeway(Duration::ZERO).engine());
-    let exp = get_current_timestamp() + 3;
+    let exp = get_current_timestamp() + 5;
     let claims = json!({"exp": exp, "pushwheel": {"subscribe": ["a"]}});
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let mine = bearer(&encode(&Header::default(), &claims, &key).unwrap());

@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::commands::{Running, run};
-use crate::common::{Connection, Subscriber, told};
+use crate::common::{Connection, Subscriber, eventually, told};
 
 /// A directory that goes with its test.
 struct Directory(PathBuf);
@@ -21,6 +21,8 @@ impl Directory {
     fn new(name: &str) -> Directory {
         let name = format!("pushwheel-state-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // Another process of this number may have been killed.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Directory(path)
     }
@@ -53,7 +55,7 @@ struct Server {
 impl Server {
     fn start(listen: &str, state: &Path) -> Server {
         let state = state.to_str().unwrap();
-        let mut running = Running::start(&[
+        let arguments = [
             "serve",
             "--listen",
             listen,
@@ -63,11 +65,21 @@ impl Server {
             "1000000",
             "--history-bytes",
             "100000000",
-        ]);
-        let line = running.line();
-        let address = line.strip_prefix("pushwheel listens on http://").unwrap();
-        let address = address.parse().unwrap();
-        Server { running, address }
+        ];
+        let mut server = None;
+        eventually("nobody else has the port", || {
+            let mut running = Running::start(&arguments);
+            match running.try_address() {
+                Some(address) => server = Some(Server { running, address }),
+                // A connection of another test may have got it between two lives.
+                None => {
+                    let told = running.complaints();
+                    assert!(told.contains("cannot listen on"), "{told}");
+                }
+            }
+            server.is_some()
+        });
+        server.unwrap()
     }
 
     fn publish(&self, path: &str, body: &str) -> String {
@@ -321,6 +333,11 @@ fn what_was_answered_200_during_a_shutdown_is_in_the_saved_state() {
         let state = directory.state();
         let mut server = Server::start("127.0.0.1:0", &state);
         let address = server.address;
+        // With a request that never ends it is still there for a second signal.
+        let mut endless = Connection::open(address);
+        if signals.len() > 1 {
+            endless.send("POST /channels/news HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");
+        }
         let mut watching = Subscriber::open(address, "/channels/news", &[]);
         watching.wait_for_id();
         let publishers: Vec<_> = (0..4)
@@ -339,7 +356,8 @@ fn what_was_answered_200_during_a_shutdown_is_in_the_saved_state() {
         };
         let code = server.running.exit_code().unwrap();
         assert!(codes.contains(&code), "{code}");
-        assert!(taken.len() >= 50);
+        // All that were seen, but for one of each publisher that was not answered.
+        assert!(taken.len() >= 46, "{}", taken.len());
 
         let server = Server::start(&address.to_string(), &state);
         let mut kept = Subscriber::open(address, "/channels/news?last_event_id=earliest", &[]);

@@ -20,6 +20,8 @@ impl Manager {
     fn new(name: &str) -> Manager {
         let name = format!("pushwheel-{name}-{}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // Another process of this number may have been killed.
+        let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Manager { socket, path }
@@ -96,6 +98,8 @@ fn the_watchdog_is_fed_as_long_as_the_loop_turns() {
     server.signal("CONT");
     assert_eq!(manager.next(), "WATCHDOG=1\n");
     server.signal("TERM");
+    // Who does not read would have it wait, once the socket is full.
+    while manager.next() != "STOPPING=1\n" {}
     assert_eq!(server.exit_code(), Some(0));
 }
 

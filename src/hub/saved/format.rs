@@ -23,7 +23,7 @@ use crate::frame::Frame;
 use crate::hub::audience::{Audience, Condition};
 use crate::hub::client::ClientId;
 use crate::hub::id::Epoch;
-use crate::hub::log::{Directed, Entry, Rare};
+use crate::hub::log::{Entry, Rare};
 use crate::hub::manager::check_name;
 use crate::hub::state::Finish;
 
@@ -106,7 +106,7 @@ impl<W: Write> Writer<W> {
         let Some(rare) = &entry.rare else {
             return self.bytes(&[0]);
         };
-        let audience = rare.directed.as_ref().map(|directed| &directed.audience);
+        let audience = rare.audience.as_deref();
         let mut flags = 0;
         for (flag, is_set) in [
             (HAS_OWN_ID, rare.own_id.is_some()),
@@ -302,10 +302,7 @@ impl<R: Read> Reader<R> {
         }
         if flags & both != 0 {
             let audience = self.audience(flags & FOR_CLIENTS != 0)?;
-            rare.directed = Some(Directed {
-                audience,
-                slots: Box::new([]),
-            });
+            rare.audience = Some(Arc::new(audience));
         }
         Ok(Entry {
             sequence,

@@ -4,6 +4,7 @@ use super::{Oracle, SLACK_MS};
 
 impl Oracle {
     pub fn check_counts(&mut self) {
+        self.note_the_over();
         self.check_the_gone();
         self.check_ages();
         let mut total = 0;

@@ -34,6 +34,8 @@ use crate::endings::Endings;
 
 /// What an entry may cost beyond its data, by far.
 const OVERHEAD_BYTES_MAX: usize = 700;
+/// For how long a finished channel is there.
+const FINISHED_MS: u64 = 3_000;
 /// The event with which a stream ends whose credentials have run out.
 pub const REAUTH: &str = "pushwheel.reauth";
 /// How late things may be beyond what was promised: latency, late readiness,
@@ -62,7 +64,7 @@ impl Plan {
             .backlog_bytes_max(self.backlog_bytes_max)
             .max_clients(self.clients_max)
             .lag_policy(self.policy)
-            .finished_for(std::time::Duration::from_secs(3))
+            .finished_for(std::time::Duration::from_millis(FINISHED_MS))
     }
 
     fn conflates(&self) -> bool {
@@ -85,7 +87,7 @@ pub struct Topic {
     pub channel: Channel,
     /// What is before may be lost to it: it was made then.
     since: u64,
-    pub is_finished: bool,
+    pub finished_at: Option<u64>,
     pub is_closed: bool,
     entries: Vec<usize>,
     /// Who is subscribed: the stream of each client id.
@@ -231,6 +233,12 @@ pub struct Oracle {
     pub figures: BTreeMap<&'static str, u64>,
 }
 
+impl Topic {
+    pub fn is_finished(&self) -> bool {
+        self.finished_at.is_some()
+    }
+}
+
 impl Oracle {
     pub fn new(
         clock: Arc<AtomicU64>,
@@ -302,19 +310,11 @@ impl Oracle {
 
     /// The channel of this name, as it is or made anew.
     pub fn open(&mut self, name: &str) -> usize {
+        self.note_the_over();
         if let Some(&topic) = self.current.get(name)
-            && !self.topics[topic].channel.is_closed()
+            && !self.topics[topic].is_closed
         {
             return topic;
-        }
-        if let Some(&topic) = self.current.get(name) {
-            let old = &mut self.topics[topic];
-            // Only what is finished goes without a word.
-            let is_expected = old.is_closed || (old.is_finished && old.members.is_empty());
-            old.is_closed = true;
-            if !is_expected {
-                self.fail(format!("the channel {name} is gone, and nobody removed it"));
-            }
         }
         let plan = self.plans[name].clone();
         let channel = self.manager.get_or_create_with(name, || plan.options());
@@ -323,12 +323,38 @@ impl Oracle {
             plan,
             channel: channel.expect("the name is good"),
             since: self.sequence,
-            is_finished: false,
+            finished_at: None,
             is_closed: false,
             entries: Vec::new(),
             members: BTreeMap::new(),
         });
         self.current.insert(name.to_owned(), self.topics.len() - 1);
         self.topics.len() - 1
+    }
+
+    /// Only what is finished goes without a word, when its time is over. If it
+    /// has clients these are sent away, and there is a new one.
+    fn note_the_over(&mut self) {
+        let is_over = |topic: &usize| {
+            let topic = &self.topics[*topic];
+            topic.channel.is_closed() && !topic.is_closed
+        };
+        let over: Vec<usize> = self.current.values().copied().filter(is_over).collect();
+        for topic in over {
+            let now = self.now();
+            let state = &mut self.topics[topic];
+            state.is_closed = true;
+            let name = state.name.clone();
+            let is_due = state.finished_at.is_some_and(|at| now >= at + FINISHED_MS);
+            let members = std::mem::take(&mut state.members);
+            self.sent_away.extend(members.values());
+            if !is_due {
+                self.fail(format!("the channel {name} is gone, and nobody removed it"));
+            }
+            if self.manager.has(&name) {
+                self.count("finished channels that began anew");
+                self.open(&name);
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ impl Oracle {
     /// Publishes `count` events at once. Says whether that is work for the
     /// engine.
     pub fn publish(&mut self, topic: usize, to: To, count: usize) -> bool {
+        self.note_the_over();
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
         let events: Vec<Event<'_>> = drafts.iter().map(Draft::event).collect();
         let members = &self.topics[topic].members;
@@ -77,11 +78,11 @@ impl Oracle {
         let state = &self.topics[topic];
         let published = match result {
             Ok(published) => published,
-            Err(PublishError::Closed) if state.is_closed || state.is_finished => return,
-            Err(PublishError::Finished) if state.is_finished => return,
+            Err(PublishError::Closed) if state.is_closed || state.is_finished() => return,
+            Err(PublishError::Finished) if state.is_finished() => return,
             Err(error) => return self.fail(format!("a publisher was refused: {error:?}")),
         };
-        if state.is_closed || state.is_finished {
+        if state.is_closed || state.is_finished() {
             return self.fail("a closed or finished channel took an event");
         }
         // Of a stream that was sent away from one of its channels, the others
@@ -167,13 +168,14 @@ impl Oracle {
 
     /// Publishes to all channels.
     pub fn publish_everywhere(&mut self) -> bool {
+        self.note_the_over();
         let mut draft = self.draft();
         draft.id = None;
         let result = self.manager.broadcast_all(draft.event());
         let open: Vec<usize> = self.current.values().copied().collect();
         let open = open.into_iter().filter(|topic| {
             let topic = &self.topics[*topic];
-            !topic.is_closed && !topic.is_finished
+            !topic.is_closed && !topic.is_finished()
         });
         let open: Vec<usize> = open.collect();
         // In which order is the engine's affair; the logs tell which it was.
@@ -233,23 +235,24 @@ impl Oracle {
     }
 
     pub fn finish(&mut self, topic: usize) -> bool {
+        self.note_the_over();
         let draft = self.rng.bool().then(|| self.draft());
         let state = &self.topics[topic];
         let event = draft.as_ref().map(Draft::event);
         let clients = state.members.len();
         match state.channel.finish(event) {
             Ok(said) => {
-                if state.is_closed || state.is_finished || said != clients {
+                if state.is_closed || state.is_finished() || said != clients {
                     self.fail("a channel was finished wrongly");
                 }
                 if let Some(draft) = draft {
                     self.enter(topic, draft, Audience::All);
                 }
-                self.topics[topic].is_finished = true;
+                self.topics[topic].finished_at = Some(self.now());
                 self.count("channels finished");
                 clients > 0
             }
-            Err(_) if state.is_closed || state.is_finished => false,
+            Err(_) if state.is_closed || state.is_finished() => false,
             Err(error) => {
                 self.fail(format!("a channel was not finished: {error:?}"));
                 false
@@ -258,6 +261,7 @@ impl Oracle {
     }
 
     pub fn close(&mut self, topic: usize) -> bool {
+        self.note_the_over();
         let state = &mut self.topics[topic];
         let clients = match self.rng.bool() {
             true => state.channel.close(),
@@ -287,6 +291,7 @@ impl Oracle {
     }
 
     pub fn kick(&mut self, topic: usize, id: &str) -> bool {
+        self.note_the_over();
         let state = &mut self.topics[topic];
         let was_there = state.channel.disconnect(id);
         let member = state.members.remove(id);

@@ -95,12 +95,13 @@ impl Oracle {
         match result {
             Ok(published) if published.clients == 1 => stream.welcomes_sent += 1,
             Ok(_) => self.fail("a welcome was for nobody"),
-            Err(_) if self.topics[topic].is_finished => {}
+            Err(_) if self.topics[topic].is_finished() => {}
             Err(error) => self.fail(format!("a welcome was refused: {error:?}")),
         }
     }
 
     pub fn on_disconnect(&mut self, number: usize, info: &ClientInfo, reason: DisconnectReason) {
+        self.note_the_over();
         let now = self.now();
         let stream = &mut self.streams[number];
         if info.id != *stream.id.as_str() {
@@ -125,7 +126,9 @@ impl Oracle {
             DisconnectReason::Kicked => stream.is_kicked,
             DisconnectReason::Replaced => stream.is_replaced,
             DisconnectReason::ChannelClosed => topics.any(|topic| topic.is_closed),
-            DisconnectReason::Finished => topics.all(|topic| topic.is_finished || topic.is_closed),
+            DisconnectReason::Finished => {
+                topics.all(|topic| topic.is_finished() || topic.is_closed)
+            }
             DisconnectReason::Shutdown => self.shutdown.is_some(),
             DisconnectReason::Misbehaved => stream.junk_bytes >= 100,
             DisconnectReason::Stalled => {
