@@ -27,6 +27,7 @@ const stories = {
     await isLive(page);
     await shows(page, '#none-text', 'There is no channel');
     same(await text(page, '#none-command'), `curl -d 'It works' ${server.base}/channels/news`, 'the command');
+    await shows(page, '#version', ' · up ');
     same([await figure(page, 'clients'), await figure(page, 'history')], ['0', '0 B'], 'the figures');
     same(await isShown(page, '#door'), false, 'a form for a key');
     await photograph(page, 'empty');
@@ -136,11 +137,21 @@ const stories = {
     await page.fill('#conditions input >> nth=0', 'role');
     await page.fill('#conditions input >> nth=1', 'admin');
     await publish('for admins');
+    await page.fill('#conditions input >> nth=0', '');
+    await page.click('#publish-form .main');
+    await shows(page, '#publish-error', 'Name a field');
+    await page.click('#conditions button');
+    await page.click('#publish-form .main');
+    await shows(page, '#publish-error', 'Name a field');
     await until('Ann has it', () => ann.text.includes('data: for admins'));
     await page.selectOption('#publish-target', 'all');
     await page.click('#publish-form .main');
     await until('both have it', () => [ann, ben].every((client) => client.text.endsWith('data: for admins\n\n')));
     same([ann.text.includes('for ben'), ben.text.split('for admins').length], [false, 2], 'what each was not sent');
+    await page.selectOption('#publish-target', 'where');
+    await page.evaluate(() => (location.hash = '#other'));
+    await until('the form is empty', async () => (await page.inputValue('#publish-data')) === '' && (await page.inputValue('#publish-target')) === 'all');
+    same(await isShown(page, '#publish-where'), false, 'conditions of another channel');
   },
 
   async 'watching begins where it is told, pauses, and resumes after a cut'({ visit, server }) {
@@ -218,6 +229,16 @@ const stories = {
     await page.fill('#search', 'a/b');
     await page.press('#search', 'Enter');
     await shows(page, '#open-error', 'No channel can have this name');
+    await until('no advice against that', async () => (await text(page, '#none-text')) === 'No channel has this in its name.');
+    await page.fill('#search', 'a');
+    same(await text(page, '#open-error'), '', 'the error, of another name');
+    for (const n of [2, 10, 1]) await server.publish(`room.${n}`, { data: 'x' });
+    await page.fill('#search', 'room');
+    await sort('name');
+    await page.hover('h1');
+    await page.focus('#search');
+    await showsNames(page, ['room.1', 'room.2', 'room.10']);
+    for (const n of [2, 10, 1]) await server.call('DELETE', `/channels/room.${n}`);
 
     for (let n = 0; n < 220; n++) await server.publish(`many.${n}`, { data: 'x' });
     await page.fill('#search', 'many');
@@ -342,6 +363,7 @@ const stories = {
     await signIn(page, ADMIN_KEY);
     await isLive(page);
     await showsNames(page, ['secret']);
+    same((await text(page, '#none-command')).includes('"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY"'), true, 'a key in the command');
     await page.reload();
     await showsNames(page, ['secret']);
     await page.click('#channel-table tbody a');

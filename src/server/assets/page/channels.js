@@ -6,12 +6,15 @@
 
 import { perSecond } from './figures.js';
 import { brief, byId, bytes, count, element, keepRows, rate, say } from './parts.js';
+import { hasKey } from './server.js';
 
 /// Of a name that is longer than this the end has a place of its own.
 const NAME_WHOLE_MAX = 16;
 const NAME_END = 7;
 const ROWS_MAX = 200;
 const RATED_MAX = 500;
+/// `room.2` stands before `room.10`.
+const NAMES = new Intl.Collator('en', { numeric: true });
 
 /// `by` is the server's name for the order; `value` what the page sorts by.
 const COLUMNS = {
@@ -35,7 +38,10 @@ export class Channels {
     this.body = byId('channel-table').tBodies[0];
     this.onsearch = onsearch;
     byId('channel-table').tHead.rows[0].append(...Object.entries(COLUMNS).map(([name, column]) => this.#header(name, column)));
-    this.search.addEventListener('input', onsearch);
+    this.search.addEventListener('input', () => {
+      say(byId('open-error'), '');
+      onsearch();
+    });
     byId('open-form').addEventListener('submit', (event) => {
       event.preventDefault();
       const name = this.search.value;
@@ -108,8 +114,7 @@ export class Channels {
     const wanted = this.search.value.toLowerCase();
     const { value } = COLUMNS[this.#sorted];
     const fitting = rows.filter((row) => row.name.toLowerCase().includes(wanted));
-    // By name they come sorted; those who are equal keep that order.
-    if (value) fitting.sort((a, b) => value(b) - value(a) || (a.name < b.name ? -1 : 1));
+    fitting.sort((a, b) => (value ? value(b) - value(a) : 0) || NAMES.compare(a.name, b.name));
     const drawn = fitting.slice(0, ROWS_MAX);
     keepRows(this.body, drawn, { key: (row) => row.name, make: (row) => this.#row(row), update });
     this.#tellHowMany(stats, drawn.length);
@@ -133,13 +138,12 @@ export class Channels {
     byId('channels-there').hidden = drawn === 0;
     byId('channels-none').hidden = drawn > 0;
     byId('none-command').hidden = isSearch;
-    say(
-      byId('none-text'),
-      isSearch
-        ? 'No channel has this in its name. Open it: it comes to be with its first client or event.'
-        : 'There is no channel. One comes to be with its first client or event: open one here, or say',
-    );
-    say(byId('none-command'), `curl -d 'It works' ${new URL('channels/news', document.baseURI)}`);
+    const none = wrongName(this.search.value)
+      ? 'No channel has this in its name.'
+      : 'No channel has this in its name. Open it: it comes to be with its first client or event.';
+    say(byId('none-text'), isSearch ? none : 'There is no channel. One comes to be with its first client or event: open one here, or say');
+    const key = hasKey() ? ' -H "Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY"' : '';
+    say(byId('none-command'), `curl${key} -d 'It works' ${new URL('channels/news', document.baseURI)}`);
   }
 }
 

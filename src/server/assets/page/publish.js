@@ -27,10 +27,14 @@ export class Publish {
     });
   }
 
-  /// Another channel is shown, or none. What was typed stays.
+  /// Another channel is shown, or none. What was typed was for the one before.
   show(channel) {
     this.#channel = channel;
     this.#tell('', '');
+    byId('publish-form').reset();
+    byId('conditions').replaceChildren();
+    byId('add-condition').disabled = false;
+    byId('publish-target').dispatchEvent(new Event('change'));
   }
 
   /// Gives where its first half is typed.
@@ -56,6 +60,7 @@ export class Publish {
     const data = this.#data();
     if (data === undefined) return;
     const query = this.#query();
+    if (query === undefined) return;
     const event = byId('publish-event').value;
     // The data is put in as it was typed: numbers keep their digits.
     const json = `{${event ? `"event":${JSON.stringify(event)},` : ''}"data":${data}}`;
@@ -81,15 +86,20 @@ export class Publish {
     }
   }
 
+  /// For whom it is; `undefined` when that is not said: nobody meant everybody.
   #query() {
     const query = new URLSearchParams();
     const target = byId('publish-target').value;
     if (target === 'client') query.set('client', byId('publish-client').value);
-    if (target === 'where')
-      for (const row of byId('conditions').children) {
-        const [field, value] = row.querySelectorAll('input');
-        query.append(`where.${field.value}`, value.value);
-      }
+    if (target !== 'where') return query;
+    const rows = [...byId('conditions').children].map((row) => row.querySelectorAll('input'));
+    const unnamed = rows.length ? rows.find(([field]) => !field.value)?.[0] : byId('add-condition');
+    if (unnamed) {
+      this.#tell('', 'Name a field of their metadata, such as role.');
+      unnamed.focus();
+      return undefined;
+    }
+    for (const [field, value] of rows) query.append(`where.${field.value}`, value.value);
     return query;
   }
 
