@@ -81,9 +81,7 @@ impl<N: Net> Reactor<N> {
         http.deferred = http.deferred.wrapping_add(1);
         http.phase = Phase::Answer(Box::new(request));
         let responder = Responder::new(self.mailbox.clone(), token, http.deferred, ticket);
-        if http.guest.is_none() {
-            self.wheel.cancel(&mut self.connections, key);
-        }
+        self.await_answer(key);
         guard("a handler that defers", || defer(responder));
         Flow::Hold
     }

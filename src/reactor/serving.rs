@@ -287,6 +287,13 @@ impl<N: Net> Reactor<N> {
         self.set_http_timer(key, timeout);
     }
 
+    /// Stops the timer of a connection that waits for us. A guest's runs on.
+    pub(super) fn await_answer(&mut self, key: u32) {
+        if self.guest(key).is_none() {
+            self.wheel.cancel(&mut self.connections, key);
+        }
+    }
+
     /// Sets the timer of a connection that speaks HTTP. A guest's runs from its
     /// beginning to its end.
     fn set_http_timer(&mut self, key: u32, timeout: Duration) {
@@ -379,7 +386,7 @@ impl<N: Net> Reactor<N> {
                 self.queue_http(key);
             }
             Phase::Request => self.await_request(key),
-            Phase::Answer(_) => {}
+            Phase::Answer(_) => self.await_answer(key),
         }
     }
 
