@@ -161,9 +161,9 @@ impl<N: Net> Reactor<N> {
         self.meters.count_answer(refusal.status);
         self.meters.count_refusal(refusal.code);
         if let Some(http) = self.connections.http_mut(key) {
-            let (peer, service) = (http.peer, self.service.clone());
+            let (source, service) = (http.source, self.service.clone());
             guard("what is told of refusals", || {
-                service.on_refusal(peer, refusal.status, refusal.code);
+                service.on_refusal(source, refusal.status, refusal.code);
             });
         }
         let response = Response::error(refusal.status, refusal.code, &refusal.message);
