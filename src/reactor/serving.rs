@@ -9,10 +9,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::Reactor;
 use super::census::Full;
 use super::connection::{Pending, Phase, State};
 use super::net::Net;
+use super::{Reactor, TICK_MS};
 use crate::http::{self, Refusal, Step};
 use crate::hub::client::DisconnectReason;
 
@@ -424,11 +424,11 @@ impl<N: Net> Reactor<N> {
         if http.guest.is_some() {
             return self.hang_up(key, DisconnectReason::Gone);
         }
-        let stall_ticks = super::as_ms(self.limits.stall_timeout) / super::TICK_MS;
-        let waited = self.tick32().wrapping_sub(connection.written_at);
-        if !http.unsent.is_empty() && u64::from(waited) < stall_ticks {
+        let left_ticks = self.stall_ticks().saturating_sub(self.silent_ticks(key));
+        if !http.unsent.is_empty() && left_ticks > 0 {
             // It does take something, only slowly.
-            return self.set_http_timer(key, self.limits.stall_timeout);
+            let left = Duration::from_millis(left_ticks * TICK_MS);
+            return self.set_http_timer(key, left);
         }
         let is_mid_request = matches!(http.phase, Phase::Request) && !http.is_idle();
         if is_mid_request && http.unsent.is_empty() {
