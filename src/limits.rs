@@ -32,7 +32,7 @@ pub struct Limits {
     /// five seconds and one request each. A guest's request is answered as any
     /// other, with `Connection: close`, so that a health check, a publisher
     /// and an administrator are heard by a full engine; but it gets no stream.
-    /// One that accepts `text/event-stream` gets `200` with a jittered
+    /// A `GET` that accepts `text/event-stream` gets `200` with a jittered
     /// `retry:` and the end of the stream, for a browser comes back only after
     /// that; any other gets `503` with `Retry-After`, code `server_full`. When
     /// there is no room for a guest either, the one who has been there longest
@@ -54,7 +54,7 @@ pub struct Limits {
     /// ([`Response::deferred`](crate::Response::deferred)), all of the
     /// engine's threads together. Default 10,000. One more is answered `503`
     /// with `Retry-After`, code `too_many_in_flight`, or as a guest's stream
-    /// if it accepts `text/event-stream`. A request counts until its
+    /// if it is a `GET` that accepts `text/event-stream`. A request counts until its
     /// [`Responder`](crate::Responder) has answered, whether or not the client
     /// is still there.
     pub requests_in_flight_max: usize,

@@ -207,9 +207,9 @@ impl Service for Router {
         }
     }
 
-    fn on_refusal(&self, peer: SocketAddr, status: u16, code: &'static str) {
+    fn on_refusal(&self, source: SocketAddr, status: u16, code: &'static str) {
         for told in &self.on_refusal {
-            told(peer, status, code);
+            told(source, status, code);
         }
     }
 }

@@ -554,6 +554,35 @@ fn who_waits_for_a_deferred_answer_is_not_idle() {
 }
 
 #[test]
+fn who_waits_for_a_deferred_answer_and_has_read_the_one_before_does_not_stall() {
+    const BYTES: usize = 200_000;
+    let (sender, responders) = mpsc::channel();
+    let builder = echo()
+        .idle_timeout(Duration::from_millis(500))
+        .stall_timeout(Duration::from_millis(300))
+        .send_buffer_bytes(4096)
+        .get("/large", |_| "x".repeat(BYTES))
+        .unwrap()
+        .get("/later", move |_| {
+            let sender = sender.clone();
+            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut connection = Connection::narrow(served.address());
+    let large = "GET /large HTTP/1.1\r\nHost: test\r\n\r\n";
+    connection.send([large, LATER].concat());
+    let responder = receive(&responders);
+    assert_eq!(connection.answer().body.len(), BYTES);
+    // Others, who are idle, measure the time.
+    for _ in 0..2 {
+        served.connect().expect_end();
+    }
+    responder.respond("at last");
+    assert_eq!(connection.answer().text(), "at last");
+}
+
+#[test]
 fn a_client_that_says_it_will_send_no_more_still_gets_its_answer_and_is_let_go() {
     // Whether the engine sees the request and its end together
     let (served, go_on) = blocked();

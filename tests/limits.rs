@@ -215,7 +215,8 @@ fn deferring(limits: Limits) -> (Served, EngineHandle, mpsc::Receiver<Responder>
         let sender = sender.clone();
         Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
     };
-    let builder = builder.limits(limits).get("/later", later).unwrap();
+    let builder = builder.limits(limits).get("/later", later.clone()).unwrap();
+    let builder = builder.post("/work", later).unwrap();
     let served = Served::start(builder.after(|_, response| {
         let set = response.headers_mut().insert("X-Seen", "yes");
         set.unwrap();
@@ -249,6 +250,16 @@ fn too_many_requests_in_flight_are_503_until_one_is_answered() {
     let mut asked = served.connect();
     asked.send(browser("/later"));
     check_sent_off(Subscriber::begun(asked));
+    // Nobody streams by another method.
+    other.send(browser("/work").replacen("GET", "POST", 1));
+    check_turned_away(&other.answer(), "too_many_in_flight");
+    other.send(browser("/later").replacen("GET", "HEAD", 1));
+    let head = other.head();
+    assert_eq!(
+        (head.status, head.header("content-type")),
+        (503, Some("application/json"))
+    );
+    assert_eq!(other.get("/hello").text(), "hello", "there was no body");
 
     // Whoever goes away leaves its work behind: it counts until that is done.
     let [gone, mut patient] = waiting;

@@ -123,6 +123,23 @@ fn a_second_header_is_no_request() {
 }
 
 #[test]
+fn a_malformed_request_is_told_of_by_the_address_that_a_proxy_names() {
+    let (sender, told) = std::sync::mpsc::channel();
+    let builder = engine()
+        .proxy_protocol(networks(&["127.0.0.1"]))
+        .on_refusal(move |source, status, code| sender.send((source, status, code)).unwrap());
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    connection.send([V1, "nonsense\r\n\r\n"].concat());
+    assert_eq!(connection.answer().status, 400);
+    let source = "192.0.2.1:56324".parse().unwrap();
+    assert_eq!(
+        common::receive(&told),
+        (source, 400, "request_line_invalid")
+    );
+}
+
+#[test]
 fn half_a_header_has_the_time_of_a_head() {
     let served = Served::start(
         engine()

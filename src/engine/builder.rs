@@ -165,8 +165,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Is told of every malformed request, which no route sees: who sent it, and
-    /// the status and the code of the answer. For logs; it must return at once.
+    /// Is told of every malformed request, which no route sees: who sent it, by the
+    /// [PROXY protocol](Self::proxy_protocol) where that is spoken, and the status
+    /// and the code of the answer. For logs; it must return at once.
     pub fn on_refusal(
         mut self,
         told: impl Fn(SocketAddr, u16, &'static str) + Send + Sync + 'static,

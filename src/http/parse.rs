@@ -180,7 +180,9 @@ fn is_host(bytes: &[u8]) -> bool {
         &literal[end + 1..]
     } else {
         let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        if !bytes[..end].iter().all(is_name_byte) {
+        // A port is a host's: nothing may stand before it only if it is not there.
+        let is_port_alone = end == 0 && !bytes.is_empty();
+        if is_port_alone || !bytes[..end].iter().all(is_name_byte) {
             return false;
         }
         &bytes[end..]
@@ -445,6 +447,7 @@ mod tests {
             b"http:/a",
             b"http://",
             b"http:///a",
+            b"http://:80/a",
             b"http://user@y/", // RFC 9110 section 4.2.4
             b"http://y:http/",
             b"/a#b",
@@ -625,8 +628,8 @@ mod tests {
             assert_eq!(head(bytes.as_bytes()).host(), Some(host));
         }
         for host in [
-            "x y", "x/", "user@x", "x:80:80", "x:8a", "x:808080", "::1", "[::1", "[]", "[::1]x",
-            "[::1 ]", "x\ty", "ü", "x\\y", "<x>", "x?", "x#",
+            ":", ":80", "x y", "x/", "user@x", "x:80:80", "x:8a", "x:808080", "::1", "[::1", "[]",
+            "[::1]x", "[::1 ]", "x\ty", "ü", "x\\y", "<x>", "x?", "x#",
         ] {
             let bytes = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
             assert_eq!(refused(bytes.as_bytes()), (400, "host_invalid"), "{host}");

@@ -99,9 +99,7 @@ impl<N: Net> Reactor<N> {
         http.deferred = http.deferred.wrapping_add(1);
         http.phase = Phase::Answer(Box::new(request));
         let responder = Responder::new(self.mailbox.clone(), token, http.deferred, ticket);
-        if http.guest.is_none() {
-            self.wheel.cancel(&mut self.connections, key);
-        }
+        self.await_answer(key);
         guard("a handler that defers", || defer(responder));
         Flow::Hold
     }
@@ -184,9 +182,9 @@ impl<N: Net> Reactor<N> {
         self.meters.count_answer(refusal.status);
         self.meters.count_refusal(refusal.code);
         if let Some(http) = self.connections.http_mut(key) {
-            let (peer, service) = (http.peer, self.service.clone());
+            let (source, service) = (http.source, self.service.clone());
             guard("what is told of refusals", || {
-                service.on_refusal(peer, refusal.status, refusal.code);
+                service.on_refusal(source, refusal.status, refusal.code);
             });
         }
         let response = Response::error(refusal.status, refusal.code, &refusal.message);

@@ -151,6 +151,19 @@ impl Feed {
         moves
     }
 
+    /// Takes the batch away, and counts its events for those who have it. Answers
+    /// it, and how many bytes that was in all.
+    pub(super) fn take_batch(&mut self) -> Option<(Box<Batch>, u64)> {
+        let batch = self.batch.take()?;
+        let writes = std::mem::take(&mut self.batch_writes);
+        for piece in batch.pieces() {
+            self.delivered[piece.lane] += writes;
+        }
+        self.done = 0;
+        let bytes = batch.len() as u64 * writes;
+        Some((batch, bytes))
+    }
+
     pub(super) fn push_behind(&mut self, key: u32, seen: u64) -> usize {
         self.behind.push(key);
         self.floor = self.floor.min(seen);
@@ -351,6 +364,20 @@ mod tests {
         assert_eq!(f.remove_current(2), [None, None]);
         assert_eq!(f.push_current(6), [Some((6, 2)), None]);
         assert_eq!((&f.current[..], f.done), (&[2, 5, 6][..], 3));
+    }
+
+    #[test]
+    fn a_batch_counts_for_those_who_have_it_however_it_ends() {
+        let mut f = with_batch(&[1, 2, 3], 2);
+        let frame = Frame::raw(b"data: x\n\n");
+        let batch = f.batch.as_mut().unwrap();
+        batch.push(1, 0, &frame);
+        batch.push(2, 0, &frame);
+        f.batch_writes = 2;
+        let (_, bytes) = f.take_batch().unwrap();
+        assert_eq!((bytes, &*f.delivered), (36, &[4][..]));
+        assert!(f.take_batch().is_none());
+        assert_eq!((f.done, &*f.delivered), (0, &[4][..]), "once");
     }
 
     #[test]

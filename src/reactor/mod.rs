@@ -142,7 +142,7 @@ pub(crate) trait Service: Send + Sync {
     fn finish(&self, request: &Request, response: &mut Response);
 
     /// Is told of a request that was malformed, and how it was answered.
-    fn on_refusal(&self, peer: std::net::SocketAddr, status: u16, code: &'static str);
+    fn on_refusal(&self, source: std::net::SocketAddr, status: u16, code: &'static str);
 }
 
 /// What a reactor is made with.

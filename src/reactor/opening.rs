@@ -202,8 +202,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers somebody for whom there is no room, with a code and a message. A
-    /// browser gives up for good at any status but 200, so it gets that, and
-    /// when to come back.
+    /// browser that asks for a stream gives up for good at any status but 200, so
+    /// it gets that, and when to come back.
     pub(super) fn turn_away(
         &mut self,
         key: u32,
@@ -214,7 +214,7 @@ impl<N: Net> Reactor<N> {
     ) -> Flow {
         self.meters.count_refusal(code);
         let retry_ms = self.retry_ms();
-        if request.accepts("text/event-stream") {
+        if *request.method() == Method::Get && request.accepts("text/event-stream") {
             self.write_stream_head(&[headers], output);
             output.extend_from_slice(&retry_line(retry_ms));
             self.answer_no_more(key);

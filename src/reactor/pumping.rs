@@ -12,6 +12,7 @@ use super::feed::{Local, Owed};
 use super::net::Net;
 use super::serving::is_transient;
 use crate::frame::Frame;
+use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
 use crate::hub::{ChannelKey, Read, Report, Seat, Span};
@@ -209,30 +210,30 @@ impl<N: Net> Reactor<N> {
     /// Everybody who is current has the batch.
     fn finish_batch(&mut self, id: u32) {
         let feed = self.feeds.get_mut(id);
-        let Some(mut batch) = feed.batch.take() else {
+        let Some((batch, bytes)) = feed.take_batch() else {
             return;
         };
-        for piece in batch.pieces() {
-            feed.delivered[piece.lane] += feed.batch_writes;
-        }
-        self.net
-            .count_written(batch.len() as u64 * feed.batch_writes);
         if let Some(since_us) = feed.batch_since_us.take()
-            && feed.batch_writes > 0
+            && bytes > 0
         {
             self.stopwatch.arrive(since_us);
-        }
-        (feed.done, feed.batch_writes) = (0, 0);
-        batch.clear();
-        if self.spare_batches.len() < SPARE_BATCHES_MAX {
-            self.spare_batches.push(batch);
         }
         // What was published while the batch was under way has had its place
         // in the queue already, and found the batch there.
         let goes_on = feed.has_news || feed.is_ending;
+        self.put_away(batch, bytes);
         self.note_progress(id);
         if goes_on {
             self.queue_feed(id);
+        }
+    }
+
+    /// A batch is done with, of which so many bytes were written in all.
+    fn put_away(&mut self, mut batch: Box<Batch>, bytes: u64) {
+        self.net.count_written(bytes);
+        if self.spare_batches.len() < SPARE_BATCHES_MAX {
+            batch.clear();
+            self.spare_batches.push(batch);
         }
     }
 
@@ -407,7 +408,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Writes what a cursor has read. Says whether the client can take more.
-    fn write_batch(&mut self, key: u32, batch: &crate::hub::batch::Batch, reached: u64) -> bool {
+    fn write_batch(&mut self, key: u32, batch: &Batch, reached: u64) -> bool {
         let tick = self.tick32();
         let stream = *self.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
@@ -536,25 +537,20 @@ impl<N: Net> Reactor<N> {
 
     /// The last client of a feed has left.
     pub(super) fn close_feed(&mut self, id: u32) {
-        let feed = self.feeds.remove(id);
+        let mut feed = self.feeds.remove(id);
+        if let Some((batch, bytes)) = feed.take_batch() {
+            self.put_away(batch, bytes);
+        }
         let reports: Vec<Report> = feed
             .delivered
             .iter()
             .map(|delivered| Report {
                 delivered: *delivered,
-                gaps: feed.gaps,
+                gaps: std::mem::take(&mut feed.gaps),
                 sent_through: None,
             })
             .collect();
         self.hub.report(self.index, &feed.channels, &reports);
-        let bytes = feed.batch.as_ref().map_or(0, |batch| batch.len() as u64);
-        self.net.count_written(bytes * feed.batch_writes);
-        if let Some(mut batch) = feed.batch
-            && self.spare_batches.len() < SPARE_BATCHES_MAX
-        {
-            batch.clear();
-            self.spare_batches.push(batch);
-        }
         self.to_report
             .retain(|key| self.feeds.locals.contains_key(key));
         // Its last client may have been what a log was kept for.

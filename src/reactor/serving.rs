@@ -9,10 +9,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::Reactor;
 use super::census::Full;
 use super::connection::{Pending, Phase, State};
 use super::net::Net;
+use super::{Reactor, TICK_MS};
 use crate::http::{self, Refusal, Step};
 use crate::hub::client::DisconnectReason;
 
@@ -291,6 +291,13 @@ impl<N: Net> Reactor<N> {
         self.set_http_timer(key, timeout);
     }
 
+    /// Stops the timer of a connection that waits for us. A guest's runs on.
+    pub(super) fn await_answer(&mut self, key: u32) {
+        if self.guest(key).is_none() {
+            self.wheel.cancel(&mut self.connections, key);
+        }
+    }
+
     /// Sets the timer of a connection that speaks HTTP. A guest's runs from its
     /// beginning to its end.
     fn set_http_timer(&mut self, key: u32, timeout: Duration) {
@@ -383,7 +390,7 @@ impl<N: Net> Reactor<N> {
                 self.queue_http(key);
             }
             Phase::Request => self.await_request(key),
-            Phase::Answer(_) => {}
+            Phase::Answer(_) => self.await_answer(key),
         }
     }
 
@@ -421,11 +428,11 @@ impl<N: Net> Reactor<N> {
         if http.guest.is_some() {
             return self.hang_up(key, DisconnectReason::Gone);
         }
-        let stall_ticks = super::as_ms(self.limits.stall_timeout) / super::TICK_MS;
-        let waited = self.tick32().wrapping_sub(connection.written_at);
-        if !http.unsent.is_empty() && u64::from(waited) < stall_ticks {
+        let left_ticks = self.stall_ticks().saturating_sub(self.silent_ticks(key));
+        if !http.unsent.is_empty() && left_ticks > 0 {
             // It does take something, only slowly.
-            return self.set_http_timer(key, self.limits.stall_timeout);
+            let left = Duration::from_millis(left_ticks * TICK_MS);
+            return self.set_http_timer(key, left);
         }
         let is_mid_request = matches!(http.phase, Phase::Request) && !http.is_idle();
         if is_mid_request && http.unsent.is_empty() {

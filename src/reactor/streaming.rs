@@ -124,12 +124,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// For how many ticks a connection was not written to.
-    fn silent_ticks(&self, key: u32) -> u64 {
+    pub(super) fn silent_ticks(&self, key: u32) -> u64 {
         let written_at = self.connections.get(key).written_at;
         u64::from(self.tick32().wrapping_sub(written_at))
     }
 
-    fn stall_ticks(&self) -> u64 {
+    pub(super) fn stall_ticks(&self) -> u64 {
         as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
     }
 

@@ -593,7 +593,7 @@ impl Client {
         };
         // A guest has its time, whatever it takes.
         let guest_ms = if oracle.is_limited { 5_000 } else { 0 };
-        let stall_ms = guest_ms.max(2 * oracle.stall_ms);
+        let stall_ms = guest_ms.max(oracle.stall_ms);
         if socket
             .full_since
             .is_some_and(|since| now > since.max(jumped_at) + stall_ms + 2 * SLACK_MS)

@@ -94,6 +94,10 @@ const LATER_REGRESSIONS: &[(u64, &str)] = &[
         860,
         "a client that was sent away is sent what comes after, of several channels",
     ),
+    (
+        221,
+        "a client that takes nothing of its answer has twice the time for that",
+    ),
 ];
 
 #[test]
