@@ -347,7 +347,7 @@ impl Channel {
     /// browsers stop reconnecting.
     ///
     /// # Errors
-    /// As [`broadcast`](Self::broadcast).
+    /// As [`broadcast`](Self::broadcast), but that no rate limits it.
     pub fn finish(&self, last: Option<Event<'_>>) -> Result<usize, PublishError> {
         let last = match last {
             Some(event) => Some(self.encode(&event)?),

@@ -120,14 +120,12 @@ impl Hub {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
-        let channel = state.get(key).ok_or(PublishError::Closed)?;
+        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         channel.check(all)?;
+        channel
+            .draw(count, now_ms)
+            .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
         let clients = channel.count(audience.as_deref());
-        if let Some(channel) = state.get_mut(key) {
-            channel
-                .draw(count, now_ms)
-                .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
-        }
         let mut last = None;
         for ready in events {
             last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
@@ -189,10 +187,8 @@ impl Hub {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
-        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
-        if channel.finish.is_some() {
-            return Err(PublishError::Finished);
-        }
+        let channel = state.get(key).ok_or(PublishError::Closed)?;
+        channel.check(event.as_slice())?;
         let clients = channel.members.len();
         let lasts_ms = u64::try_from(channel.options.finished_for.as_millis()).unwrap_or(u64::MAX);
         if let Some(ready) = event {
