@@ -62,14 +62,18 @@ pub(crate) fn deflated(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     // What does not fit in here is not smaller.
     out.resize(start + bytes.len(), 0);
-    let result = COMPRESSOR.with_borrow_mut(|compressor| {
+    let result = COMPRESSOR.try_with(|compressor| {
+        let mut compressor = compressor.borrow_mut();
         compressor.reset();
-        deflate(compressor, bytes, &mut out[start..], MZFlush::Sync)
+        deflate(&mut compressor, bytes, &mut out[start..], MZFlush::Sync)
     });
-    // A flush that is all out has left room; then it ends on a byte.
-    let is_whole = result.bytes_consumed == bytes.len() && result.bytes_written < bytes.len();
-    out.truncate(start + if is_whole { result.bytes_written } else { 0 });
-    if !is_whole {
+    // A flush that is all out has left room; then it ends on a byte. A thread
+    // whose locals are gone has no compressor.
+    let whole = result.ok().filter(|result| {
+        result.bytes_consumed == bytes.len() && result.bytes_written < bytes.len()
+    });
+    out.truncate(start + whole.map_or(0, |result| result.bytes_written));
+    if whole.is_none() {
         stored(bytes, out);
     }
 }
@@ -103,6 +107,34 @@ mod tests {
             assert_eq!(unpacked(&blocks), bytes);
         }
         assert!(packed[2].len() < long.len() / 50);
+    }
+
+    #[test]
+    fn a_thread_may_compress_even_while_its_locals_are_destroyed() {
+        use std::sync::mpsc;
+
+        struct AtTheEnd(mpsc::Sender<Vec<u8>>);
+
+        impl Drop for AtTheEnd {
+            fn drop(&mut self) {
+                let mut blocks = Vec::new();
+                deflated(&[b'x'; 1_000], &mut blocks);
+                self.0.send(blocks).unwrap();
+            }
+        }
+
+        thread_local! {
+            static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+        }
+
+        let (sender, blocks) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // What a thread has had first goes last.
+            AT_THE_END.set(Some(AtTheEnd(sender)));
+            deflated(b"before", &mut Vec::new());
+        });
+        thread.join().unwrap();
+        assert_eq!(unpacked(&blocks.recv().unwrap()), [b'x'; 1_000]);
     }
 
     #[test]

@@ -90,9 +90,17 @@ fn an_event_that_cannot_be_written_is_refused_and_says_why() {
         assert!(!refused.code().is_empty() && refused.to_string().contains(' '));
         assert_eq!(refused, PublishError::Event(error));
     }
-    let refused = news.broadcast(Event::message("x".repeat(100))).unwrap_err();
-    assert!(matches!(refused, PublishError::TooLarge { max: 100, .. }));
+    let large = Event::message("x".repeat(100));
+    let refused = [
+        news.broadcast(&large).map(|sent| sent.clients),
+        news.finish(Some(large)),
+    ];
+    for refused in refused {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, PublishError::TooLarge { max: 100, .. }));
+    }
     assert_eq!(news.stats().unwrap().published, 0);
+    assert_eq!(news.finish(None), Ok(0), "it was not finished before");
 }
 
 #[test]

@@ -347,7 +347,7 @@ impl Channel {
     /// browsers stop reconnecting.
     ///
     /// # Errors
-    /// As [`broadcast`](Self::broadcast).
+    /// As [`broadcast`](Self::broadcast), but that no rate limits it.
     pub fn finish(&self, last: Option<Event<'_>>) -> Result<usize, PublishError> {
         let last = match last {
             Some(event) => Some(self.encode(&event)?),
@@ -360,7 +360,8 @@ impl Channel {
     /// answers the number. The name may be used again, for a new channel.
     pub fn close(&self) -> usize {
         let reason = DisconnectReason::ChannelClosed;
-        self.shared.hub.remove(self.shared.key, reason)
+        let removed = self.shared.hub.remove(self.shared.key, reason);
+        removed.unwrap_or(0)
     }
 
     /// Whether the channel was closed or removed.

@@ -295,8 +295,8 @@ impl ChannelManager {
     /// one.
     pub fn remove(&self, name: &str) -> bool {
         let key = self.hub.lock().names.get(name).copied();
-        key.map(|key| self.hub.remove(key, DisconnectReason::ChannelClosed))
-            .is_some()
+        let removed = key.and_then(|key| self.hub.remove(key, DisconnectReason::ChannelClosed));
+        removed.is_some()
     }
 
     /// Removes the channels without clients, their history with them, and
@@ -311,11 +311,10 @@ impl ChannelManager {
     }
 
     fn remove_where(&self, condition: impl Fn(&ChannelState) -> bool) -> usize {
-        let keys = self.hub.keys_where(condition);
-        for key in &keys {
-            self.hub.remove(*key, DisconnectReason::ChannelClosed);
-        }
-        keys.len()
+        let reason = DisconnectReason::ChannelClosed;
+        let keys = self.hub.named_keys().into_iter();
+        keys.filter_map(|key| self.hub.remove_if(key, reason, &condition))
+            .count()
     }
 
     /// The figures of all channels. The cost grows with their number.
@@ -405,15 +404,11 @@ impl Hub {
         handle
     }
 
-    fn keys_where(&self, condition: impl Fn(&ChannelState) -> bool) -> Vec<ChannelKey> {
+    fn named_keys(&self) -> Vec<ChannelKey> {
         let state = self.lock();
-        let named = state
-            .channels()
-            .filter(|(_, channel)| !channel.name.is_empty());
-        named
-            .filter(|(_, channel)| condition(channel))
-            .map(|(key, _)| key)
-            .collect()
+        let channels = state.channels();
+        let named = channels.filter(|(_, channel)| !channel.name.is_empty());
+        named.map(|(key, _)| key).collect()
     }
 }
 
@@ -434,5 +429,44 @@ impl ChannelState {
             oldest: self.log.oldest().map(id_of),
             newest: self.log.newest().map(id_of),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::client::Place;
+    use crate::hub::{Join, Start};
+
+    #[test]
+    fn a_channel_is_removed_only_if_it_is_empty_at_that_moment() {
+        let manager = ChannelManager::new();
+        let hub = manager.hub();
+        hub.attach(vec![Box::new(|| {})]).unwrap();
+        for name in ["a", "b"] {
+            manager.get_or_create(name).unwrap();
+        }
+        let keys = hub.named_keys();
+        let join = Join {
+            channels: &keys[..1],
+            id: hub.new_client_id(),
+            place: Place {
+                token: 1,
+                reactor: 0,
+            },
+            address: "127.0.0.1:9".parse().unwrap(),
+            extra: None,
+            start: &Start::Live,
+        };
+        hub.join(join).unwrap();
+        let remove = |key: &ChannelKey| {
+            let reason = DisconnectReason::ChannelClosed;
+            hub.remove_if(*key, reason, |channel| channel.members.is_empty())
+        };
+        assert_eq!([remove(&keys[0]), remove(&keys[1])], [None, Some(0)]);
+        assert_eq!(remove(&keys[1]), None, "it is gone already");
+        assert_eq!(manager.names(), ["a".into()]);
+        assert_eq!(manager.remove_empty(), 0);
+        assert_eq!(manager.close_all(), 1);
     }
 }

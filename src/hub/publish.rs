@@ -10,7 +10,7 @@ use super::client::ClientId;
 use super::id::EventId;
 use super::log::{Entry, Rare};
 use super::rate::Bucket;
-use super::state::{Finish, State};
+use super::state::{ChannelState, Finish, State};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::Event;
 use crate::frame::Frame;
@@ -120,14 +120,12 @@ impl Hub {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
-        let channel = state.get(key).ok_or(PublishError::Closed)?;
+        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         channel.check(all)?;
+        channel
+            .draw(count, now_ms)
+            .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
         let clients = channel.count(audience.as_deref());
-        if let Some(channel) = state.get_mut(key) {
-            channel
-                .draw(count, now_ms)
-                .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
-        }
         let mut last = None;
         for ready in events {
             last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
@@ -189,10 +187,8 @@ impl Hub {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
-        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
-        if channel.finish.is_some() {
-            return Err(PublishError::Finished);
-        }
+        let channel = state.get(key).ok_or(PublishError::Closed)?;
+        channel.check(event.as_slice())?;
         let clients = channel.members.len();
         let lasts_ms = u64::try_from(channel.options.finished_for.as_millis()).unwrap_or(u64::MAX);
         if let Some(ready) = event {
@@ -276,7 +272,7 @@ impl State {
     }
 }
 
-impl super::state::ChannelState {
+impl ChannelState {
     /// Whether the channel takes these events at all.
     pub(super) fn check(&self, events: &[Ready]) -> Result<(), PublishError> {
         if self.finish.is_some() {
@@ -390,16 +386,28 @@ impl Hub {
             .is_some_and(|channel| !channel.members.is_empty() && channel.finish.is_none())
     }
 
-    /// Removes a channel and disconnects its clients; says how many they were.
-    pub(crate) fn remove(&self, key: ChannelKey, reason: DisconnectReason) -> usize {
+    /// Removes a channel and disconnects its clients; says how many they were,
+    /// if it was there.
+    pub(crate) fn remove(&self, key: ChannelKey, reason: DisconnectReason) -> Option<usize> {
+        self.remove_if(key, reason, |_| true)
+    }
+
+    /// The same, if it meets a condition at that moment.
+    pub(super) fn remove_if(
+        &self,
+        key: ChannelKey,
+        reason: DisconnectReason,
+        condition: impl FnOnce(&ChannelState) -> bool,
+    ) -> Option<usize> {
         let mut state = self.lock();
-        let clients = state.get(key).map_or(0, |channel| channel.members.len());
+        let channel = state.get(key).filter(|channel| condition(channel))?;
+        let clients = channel.members.len();
         let (removed, wake) = state.remove(key, reason, &self.clock);
         drop(state);
         // A log may be large: it is freed with the lock open.
         drop(removed);
         self.wake(wake);
-        clients
+        Some(clients)
     }
 
     /// Disconnects one client of a channel; says whether it was there.

@@ -45,7 +45,8 @@ impl Rate {
 /// Channels have one for their own limit; this is for limits that a program
 /// sets on something else, such as what one address may publish.
 ///
-/// Times are milliseconds of any clock that never goes back.
+/// Times are milliseconds of any clock that never goes back; one that is earlier
+/// than another before counts as that.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     left: f64,
@@ -77,7 +78,8 @@ impl Bucket {
         )]
         let filled = self.left + passed_ms as f64 / 1000.0 * rate.per_second;
         self.left = filled.min(full);
-        self.filled_at_ms = now_ms;
+        // Threads that draw at once may have read the time in another order.
+        self.filled_at_ms = self.filled_at_ms.max(now_ms);
         #[allow(clippy::cast_precision_loss, reason = "nobody publishes 2^52 at once")]
         let count = count as f64;
         let needed = count.min(full);
@@ -117,6 +119,16 @@ mod tests {
         assert!(bucket.draw(rate, 1, 150).is_err());
         assert!(!bucket.is_full(rate, 150));
         assert!(bucket.is_full(rate, 400));
+    }
+
+    #[test]
+    fn no_time_is_counted_twice() {
+        let rate = Rate::per_second(10.0).burst(1);
+        let mut bucket = Bucket::new(rate, 0);
+        assert_eq!(bucket.draw(rate, 1, 100), Ok(()));
+        assert!(bucket.draw(rate, 1, 50).is_err());
+        assert!(bucket.draw(rate, 1, 150).is_err());
+        assert_eq!(bucket.draw(rate, 1, 200), Ok(()));
     }
 
     #[test]
