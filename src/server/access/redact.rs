@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 /// The parameters whose values may be shown.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 14] = [
     "by",
     "channel",
     "client",
@@ -22,6 +22,7 @@ const HARMLESS: [&str; 13] = [
     "retry",
     "search",
     "top",
+    "totals",
 ];
 
 /// What stands in a log for a value that does not.
@@ -88,6 +89,7 @@ mod tests {
             ("*", "*"),
             ("/a?", "/a?"),
             ("/a?channel=b&&last=1", "/a?channel=b&&last=1"),
+            ("/stats?totals", "/stats?totals"),
             ("/a?where.role=admin", "/a?where.role=admin"),
             ("/a?token=eyJ.x.y", "/a?token=[hidden]"),
             ("/a?ticket=12&client=c", "/a?ticket=[hidden]&client=c"),
