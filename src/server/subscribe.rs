@@ -79,13 +79,17 @@ fn subscribe(
 /// will pass by itself is told to it as a full server is: when to come back.
 pub(super) fn turn_away(request: &Request, problem: Problem) -> Response {
     let passes_within = problem.passes_within();
-    let response = problem.into_response();
-    match passes_within {
-        Some(delay) if request.accepts("text/event-stream") => {
-            response.come_back_after(delay + jitter())
-        }
-        _ => response,
+    let mut response = problem.into_response();
+    let Some(delay) = passes_within.map(|time| time.saturating_add(jitter())) else {
+        return response;
+    };
+    if request.accepts("text/event-stream") {
+        return response.come_back_after(delay);
     }
+    let seconds = delay.as_secs().saturating_add(1).to_string();
+    let set = response.headers_mut().insert("Retry-After", seconds);
+    set.expect("a number can be a header");
+    response
 }
 
 /// Between 2 and 10 s: browsers that are turned away do not all come back at

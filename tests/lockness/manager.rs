@@ -53,13 +53,15 @@ fn get_or_create_says_which_names_there_cannot_be_and_how_many_channels() {
         let refused = channels.get_or_create(name).unwrap_err();
         assert_eq!(refused, ChannelError::Name);
     }
-    channels.get_or_create(&longest).unwrap();
-    channels.get_or_create("Grüße, Ann?").unwrap();
+    let held = [&*longest, "Grüße, Ann?"].map(|name| channels.get_or_create(name).unwrap());
     let refused = channels.get_or_create("third").unwrap_err();
     assert_eq!(refused, ChannelError::TooMany { max: 2 });
     assert!(channels.get_or_create(&longest).is_ok(), "it is there");
     assert!(channels.remove(&longest));
     assert!(channels.get_or_create("third").is_ok());
+    // One that nobody holds, and that has nobody and nothing, makes room.
+    drop(held);
+    assert!(channels.get_or_create("fourth").is_ok());
 }
 
 #[test]

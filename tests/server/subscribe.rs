@@ -148,6 +148,8 @@ fn where_there_are_too_many_channels_browsers_are_told_when_to_come_back() {
     stream.wait_for_id();
     let answer = get(&served, "/channels/c");
     assert_eq!(refusal(&answer), refused(503, "too_many_channels"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((3..=10).contains(&seconds));
     let close = [("Connection", "close")];
     let mut browser = Subscriber::open(served.address(), "/channels/c", &close);
     browser.expect_end();
