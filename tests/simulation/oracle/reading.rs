@@ -195,11 +195,11 @@ impl Oracle {
             let is_ours = self.parse(asked).is_some_and(|at| at <= joined.sequence);
             let is_honest = match reason {
                 "evicted" => stream.position.is_some_and(lost),
-                "restart" => asked.starts_with("foreign-"),
+                "restart" => asked.starts_with("former-"),
                 // An own id is known as long as its event is kept.
                 "unknown" => {
                     !is_ours
-                        && !asked.starts_with("foreign-")
+                        && !asked.starts_with("former-")
                         && stream
                             .position
                             .is_none_or(lost_or_replaced(self, lost, asked))
