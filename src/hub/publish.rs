@@ -217,8 +217,6 @@ impl Hub {
     ) -> EventId {
         let sequence = state.sequence + 1;
         state.sequence = sequence;
-        state.totals.published += 1;
-        state.totals.published_bytes += ready.frame.len() as u64;
         let Ready {
             mut frame,
             mut packed,
@@ -234,6 +232,7 @@ impl Hub {
                 packed.stamp(&self.id_prefix, sequence);
             }
         }
+        let bytes = frame.len() as u64;
         let id = match &own_id {
             Some(own) => EventId::own(own.clone()),
             None => self.id_of(sequence),
@@ -256,6 +255,8 @@ impl Hub {
         });
         channel.published += 1;
         channel.trim(now_ms);
+        state.totals.published += 1;
+        state.totals.published_bytes += bytes;
         id
     }
 }
