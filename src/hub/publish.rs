@@ -10,7 +10,7 @@ use super::client::ClientId;
 use super::id::EventId;
 use super::log::{Entry, Rare};
 use super::rate::Bucket;
-use super::state::{ChannelState, Finish, State};
+use super::state::{ChannelState, Finish, State, bury};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::Event;
 use crate::frame::Frame;
@@ -405,8 +405,7 @@ impl Hub {
         let clients = channel.members.len();
         let (removed, wake) = state.remove(key, reason, &self.clock);
         drop(state);
-        // A log may be large: it is freed with the lock open.
-        drop(removed);
+        bury(removed);
         self.wake(wake);
         Some(clients)
     }

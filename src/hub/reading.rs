@@ -6,7 +6,7 @@ use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{CAUGHT_UP, Place};
 use super::log::Entry;
-use super::state::{Membership, Seat, State};
+use super::state::{Membership, Seat, State, bury};
 use super::{ChannelKey, Hub, Work};
 
 /// How many members one gathering looks at in search of the targets of directed
@@ -220,6 +220,8 @@ impl Hub {
     /// members any longer.
     pub(crate) fn report(&self, reactor: u16, channels: &[ChannelKey], reports: &[Report]) {
         let now_ms = self.clock.now_ms();
+        // A sink's channel is on a stream of its own.
+        let mut room = None;
         let mut state = self.lock();
         for (key, report) in channels.iter().zip(reports) {
             state.totals.delivered += report.delivered;
@@ -232,10 +234,12 @@ impl Hub {
             if let Some(sent_through) = report.sent_through {
                 channel.reach_mut(reactor).sent_through = sent_through;
                 channel.trim(now_ms);
-                if let Some(room) = &channel.room {
-                    room.notify_all();
-                }
+                room = channel.room.clone();
             }
+        }
+        drop(state);
+        if let Some(room) = room {
+            room.notify_all();
         }
     }
 
@@ -261,7 +265,7 @@ impl Hub {
         let mut state = self.lock();
         let (removed, wake) = state.sweep(count, &self.clock);
         drop(state);
-        drop(removed);
+        bury(removed);
         self.wake(wake);
     }
 }
