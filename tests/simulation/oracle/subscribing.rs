@@ -97,7 +97,7 @@ impl Oracle {
         // Of those that are held the first counts, and one before if the id has
         // been known since.
         let held = events().find(is_sure);
-        let latest = held.or(events().last());
+        let latest = held.or(events().next_back());
         (
             latest.map(|e| e.sequence),
             events().next().map(|e| e.sequence),
