@@ -153,6 +153,19 @@ fn whatever_an_event_holds_arrives_as_it_is_and_as_nothing_else() {
 }
 
 #[test]
+fn published_bytes_are_counted_as_they_go_over_the_wire() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let mut wire = String::new();
+    for n in 8..12 {
+        let data = "x".repeat(n);
+        let id = channel.broadcast(Event::message(&data)).unwrap().id;
+        wire.push_str(&format!("id: {id}\ndata: {data}\n\n"));
+    }
+    let metrics = served.handle().metrics();
+    assert_eq!(metrics.event_bytes_published, wire.len() as u64);
+}
+
+#[test]
 fn an_event_larger_than_the_backlog_reaches_those_who_keep_up() {
     let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(1_000));
     let mut clients = [served.subscribe("/stream"), served.subscribe("/stream")];

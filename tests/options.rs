@@ -8,7 +8,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{Served, told};
+use common::{Served, receive, told};
 use pushwheel::{ChannelManager, ChannelOptions, Event, History, LagPolicy, PublishError, Rate};
 
 #[test]
@@ -162,4 +162,27 @@ fn the_longest_heartbeat_is_never_and_harms_nobody() {
     for client in &mut clients {
         assert_eq!(told(&[client.next()]), ["here"]);
     }
+}
+
+#[test]
+fn options_that_are_replaced_may_call_the_manager_when_they_are_dropped() {
+    struct AtTheEnd(ChannelManager, mpsc::Sender<usize>);
+
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            self.0.get_or_create("made at the end").unwrap();
+            _ = self.1.send(self.0.names().len());
+        }
+    }
+
+    let channels = ChannelManager::new();
+    let (sender, names) = mpsc::channel();
+    let at_the_end = AtTheEnd(channels.clone(), sender);
+    channels.set_options_by_name(move |_| {
+        let _held = &at_the_end;
+        ChannelOptions::new()
+    });
+    let replaced = thread::spawn(move || channels.set_options_by_name(|_| ChannelOptions::new()));
+    assert_eq!(receive(&names), 1);
+    replaced.join().unwrap();
 }

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use common::crowd::Crowd;
 use common::sse::Dispatched;
 use common::{Served, Subscriber, eventually, sequence, told};
 use pushwheel::{
@@ -290,6 +291,30 @@ fn merged_channels_are_one_stream_in_the_order_of_publishing_and_resume_from_one
     // An id says as much of one channel as of both.
     let mut client = served.resubscribe("/a", &ids[13]);
     assert_eq!(told(&client.take(2)), ["15", "18"]);
+}
+
+#[test]
+fn the_few_of_a_merged_stream_find_what_is_for_them_among_the_many_of_a_channel() {
+    let (served, a, _b) = two_channels(keeping(0));
+    let mut many = Crowd::open(served.address(), "/a?role=user", 40);
+    let mut ann = served.subscribe("/both?id=ann&role=admin");
+    let mut bob = served.subscribe("/both?id=bob&role=user");
+    eventually("all are there", || a.client_count() == 42);
+    let role = |role| [Condition::new("role", role)];
+    a.broadcast(Event::message("1")).unwrap();
+    a.broadcast_where(&role("admin"), Event::message("2"))
+        .unwrap();
+    a.broadcast(Event::message("3")).unwrap();
+    let users = a.broadcast_where(&role("user"), Event::message("4"));
+    assert_eq!(users.unwrap().clients, 41);
+    a.send("ann", Event::message("5")).unwrap();
+    a.broadcast(Event::message("6")).unwrap();
+    assert_eq!(told(&ann.take(5)), ["1", "2", "3", "5", "6"]);
+    assert_eq!(told(&bob.take(4)), ["1", "3", "4", "6"]);
+    many.wait(4);
+    for events in many.take() {
+        assert_eq!(told(&events), ["1", "3", "4", "6"]);
+    }
 }
 
 #[test]

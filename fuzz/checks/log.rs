@@ -190,22 +190,22 @@ impl Twin {
         last.map_or(self.head, |past| past.entry.sequence - 1)
     }
 
-    /// Where this id was first: it is known as long as its newest entry is
-    /// held, and for good if no other id came after.
+    /// Where this id was first: it is known as long as an entry of it is held,
+    /// and for good if no other id came after.
     fn sequence_of(&self, own_id: &str) -> Option<u64> {
         let named = || self.all.iter().filter(|past| past.entry.own_id.is_some());
         let is_its = |past: &&Past| past.entry.own_id.as_deref() == Some(own_id);
         let newest = named().rfind(is_its)?;
         let is_last = named().next_back()?.entry.sequence == newest.entry.sequence;
-        (newest.fate == Fate::Held || is_last).then_some(newest.id_at)
+        let is_held = named().any(|past| is_its(&past) && past.fate == Fate::Held);
+        (is_held || is_last).then_some(newest.id_at)
     }
 
     /// How many texts and how many subjects lead to something that is held.
     fn indexed(&self) -> (usize, usize) {
         let leads = |name: &&&str| {
-            let is_its = |past: &&Past| past.entry.own_id.as_deref() == Some(**name);
-            let newest = self.all.iter().rfind(is_its);
-            newest.is_some_and(|past| past.fate == Fate::Held)
+            let mut held = self.held();
+            held.any(|past| past.entry.own_id.as_deref() == Some(**name))
         };
         let ids = NAMES.iter().filter(leads).count();
         // Of each key and client only the newest is held.

@@ -43,7 +43,11 @@ impl Hub {
     /// Changes that, for the channels that there are as well.
     pub(crate) fn set_options_by_name(&self, by_name: &OptionsByName) {
         let current = self.options_by_name.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = by_name.clone();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, by_name.clone());
+        drop(current);
+        // The user's code is in it, too.
+        drop(before);
         let names: Vec<_> = self.lock().names.clone().into_iter().collect();
         for (name, key) in names {
             self.set_options(key, by_name.of(&name));

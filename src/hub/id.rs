@@ -6,10 +6,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest epoch, in bytes: with the hyphen and 20 digits an id stays
-/// below 64 bytes.
-const EPOCH_BYTES_MAX: usize = 32;
-
 /// The name of one life of the sequencer. Kept in place: ids are made by the
 /// million, and none of them should touch what others touch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,18 +43,9 @@ impl Epoch {
 
     /// The epoch that `text` names, if one can be named so.
     pub(crate) fn from_text(text: &str) -> Option<Epoch> {
-        let is_digit = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
-        let mut epoch = Epoch {
-            text: [0; 7],
-            len: u8::try_from(text.len()).ok()?,
-        };
-        let is_epoch = !text.is_empty() && text.bytes().all(is_digit);
-        epoch
-            .text
-            .get_mut(..text.len())
-            .filter(|_| is_epoch)?
-            .copy_from_slice(text.as_bytes());
-        Some(epoch)
+        let epoch = Epoch::from_random(u32::from_str_radix(text, 36).ok()?);
+        // A number has other spellings, which are no epochs.
+        (epoch.as_str() == text).then_some(epoch)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -111,20 +98,11 @@ pub(crate) fn parse(text: &str, epoch: &Epoch) -> Parsed {
     let Some((prefix, digits)) = text.rsplit_once('-') else {
         return Parsed::Unknown;
     };
-    let is_epoch = (1..=EPOCH_BYTES_MAX).contains(&prefix.len())
-        && prefix
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_');
     let is_number =
         digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    match digits.parse() {
-        Ok(sequence) if is_epoch && is_number => {
-            if prefix == epoch.as_str() {
-                Parsed::Ours(sequence)
-            } else {
-                Parsed::Foreign
-            }
-        }
+    match (Epoch::from_text(prefix), digits.parse()) {
+        (Some(ours), Ok(sequence)) if is_number && ours == *epoch => Parsed::Ours(sequence),
+        (Some(_), Ok(_)) if is_number => Parsed::Foreign,
         _ => Parsed::Unknown,
     }
 }
@@ -146,7 +124,7 @@ mod tests {
             let epoch = Epoch::from_random(random);
             assert_eq!(Epoch::from_text(epoch.as_str()), Some(epoch));
         }
-        for text in ["", "12345678", "A", "a-b", "\u{e9}"] {
+        for text in ["", "12345678", "message", "A", "01", "+1", "a-b", "\u{e9}"] {
             assert_eq!(Epoch::from_text(text), None);
         }
     }
@@ -167,6 +145,9 @@ mod tests {
             "1-99999999999999999999",
             "a b-1",
             "1--1",
+            "customer-17",
+            "Order-17",
+            "order.17-3",
         ] {
             assert_eq!(parse(forged, &epoch), Parsed::Unknown, "{forged:?}");
         }

@@ -167,8 +167,8 @@ pub(crate) struct Bounds {
 #[derive(Clone, Copy, Debug)]
 struct Holders {
     first: u64,
-    /// With this one the id is forgotten.
-    last: u64,
+    /// How many are held; with the last of them the id is forgotten.
+    held: usize,
 }
 
 /// See the [module](self).
@@ -265,8 +265,8 @@ impl Log {
         if let Some(rare) = &entry.rare {
             if let Some(id) = &rare.own_id {
                 let first = self.sequence_of(id).unwrap_or(entry.sequence);
-                let last = entry.sequence;
-                self.own_ids.insert(id.clone(), Holders { first, last });
+                let unheld = Holders { first, held: 0 };
+                self.own_ids.entry(id.clone()).or_insert(unheld).held += 1;
                 self.last_own_id = Some((id.clone(), first));
             }
             if let Some(subject) = Subject::of(rare) {
@@ -346,9 +346,12 @@ impl Log {
 
     fn forget_id(&mut self, entry: &Entry) {
         if let Some(id) = entry.own_id()
-            && self.own_ids.get(id).map(|holders| holders.last) == Some(entry.sequence)
+            && let Some(holders) = self.own_ids.get_mut(id)
         {
-            self.own_ids.remove(id);
+            holders.held -= 1;
+            if holders.held == 0 {
+                self.own_ids.remove(id);
+            }
         }
     }
 
@@ -580,13 +583,21 @@ mod tests {
         assert_eq!(sequences(&log, 0), [2]);
         assert_eq!(log.sequence_of("x"), Some(1));
 
+        // Also when one in between is replaced.
+        let mut log = Log::new(0);
+        log.append(with(1, Some("x"), None));
+        log.append(with(2, Some("x"), Some("k")));
+        log.append(with(3, Some("y"), Some("k")));
+        log.append(with(4, Some("x"), None));
+        assert_eq!(log.sequence_of("x"), Some(1));
+
         // Also when the last one is all that is remembered.
-        log.trim(&two, u64::MAX, 600_003);
+        log.trim(&two, u64::MAX, 600_005);
         assert!(log.is_empty());
-        log.append(with(3, Some("x"), None));
+        log.append(with(5, Some("x"), None));
         assert_eq!(log.sequence_of("x"), Some(1));
         let entries = log.after(0).cloned().collect::<Vec<_>>();
-        let restored = Log::restored(2, 3, log.last_own_id().cloned(), entries);
+        let restored = Log::restored(4, 5, log.last_own_id().cloned(), entries);
         assert_eq!(restored.sequence_of("x"), Some(1));
     }
 

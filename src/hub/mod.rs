@@ -43,7 +43,7 @@ use id::{Epoch, EventId};
 use options::OptionsByName;
 use state::State;
 
-pub(crate) use reading::{Read, Report, Source, Span};
+pub(crate) use reading::{Crowd, Read, Report, Source, Span};
 pub(crate) use state::{Membership, Seat};
 pub use subscribe::Start;
 pub(crate) use subscribe::{Join, JoinError, Joined};

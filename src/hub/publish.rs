@@ -10,7 +10,7 @@ use super::client::ClientId;
 use super::id::EventId;
 use super::log::{Entry, Rare};
 use super::rate::Bucket;
-use super::state::{ChannelState, Finish, State};
+use super::state::{ChannelState, Finish, State, bury};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::Event;
 use crate::frame::Frame;
@@ -217,8 +217,6 @@ impl Hub {
     ) -> EventId {
         let sequence = state.sequence + 1;
         state.sequence = sequence;
-        state.totals.published += 1;
-        state.totals.published_bytes += ready.frame.len() as u64;
         let Ready {
             mut frame,
             mut packed,
@@ -234,6 +232,7 @@ impl Hub {
                 packed.stamp(&self.id_prefix, sequence);
             }
         }
+        let bytes = frame.len() as u64;
         let id = match &own_id {
             Some(own) => EventId::own(own.clone()),
             None => self.id_of(sequence),
@@ -256,6 +255,8 @@ impl Hub {
         });
         channel.published += 1;
         channel.trim(now_ms);
+        state.totals.published += 1;
+        state.totals.published_bytes += bytes;
         id
     }
 }
@@ -404,8 +405,7 @@ impl Hub {
         let clients = channel.members.len();
         let (removed, wake) = state.remove(key, reason, &self.clock);
         drop(state);
-        // A log may be large: it is freed with the lock open.
-        drop(removed);
+        bury(removed);
         self.wake(wake);
         Some(clients)
     }

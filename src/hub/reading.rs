@@ -6,13 +6,24 @@ use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{CAUGHT_UP, Place};
 use super::log::Entry;
-use super::state::{Membership, Seat, State};
+use super::state::{Membership, Seat, State, bury};
 use super::{ChannelKey, Hub, Work};
 
 /// How many members one gathering looks at in search of the targets of directed
 /// entries, so that the lock is not held for long; one entry for which there
 /// are more to look at goes alone.
 const LOOKS_MAX: usize = 1024;
+
+/// How many looks cost as much as to have one client look for itself.
+const LOOKS_A_CLIENT: usize = 16;
+
+/// Whom a gathering is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowd {
+    pub(crate) reactor: u16,
+    /// How many they are.
+    pub(crate) clients: usize,
+}
 
 /// What is read, and in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +42,9 @@ pub(crate) struct Gathered {
     pub(crate) has_more: bool,
     /// The newest entry that is gone from the logs.
     pub(crate) evicted_through: u64,
+    /// There is something directed, and each client has to look whether it is
+    /// for it: they are few, in channels that have many.
+    pub(crate) is_for_some: bool,
     /// The channels are finished, and the batch holds the last of them.
     pub(crate) is_last: bool,
 }
@@ -84,7 +98,7 @@ impl Hub {
     /// was for it alone it would miss, and not be told.
     pub(crate) fn gather(
         &self,
-        reactor: u16,
+        crowd: Crowd,
         source: Source<'_>,
         after: u64,
         bytes_max: usize,
@@ -96,9 +110,10 @@ impl Hub {
             is_packed,
         } = source;
         let state = self.lock();
-        if state.has_departures(reactor) {
+        if state.has_departures(crowd.reactor) {
             return None;
         }
+        let mut is_for_some = false;
         let mut looks = 0;
         let mut searched: Option<&Arc<Audience>> = None;
         let (through, has_more) = state.walk(channels, after, state.sequence, |lane, entry| {
@@ -110,6 +125,7 @@ impl Hub {
                     }
                     batch.push(entry.sequence, lane, frame);
                 }
+                Some(_) if is_for_some => {}
                 // The next of a batch, whose targets are known.
                 Some(audience) if searched.is_some_and(|a| Arc::ptr_eq(a, audience)) => {}
                 Some(audience) => {
@@ -117,13 +133,17 @@ impl Hub {
                         return true;
                     };
                     let more = channel.members.looks(audience).max(1);
+                    if more > LOOKS_A_CLIENT * crowd.clients {
+                        is_for_some = true;
+                        return true;
+                    }
                     if looks > 0 && looks + more > LOOKS_MAX {
                         return false;
                     }
                     looks += more;
                     searched = Some(audience);
                     channel.members.visit(audience, |member| {
-                        if member.reactor == reactor {
+                        if member.reactor == crowd.reactor {
                             targets.push(member.token);
                         }
                     });
@@ -136,6 +156,7 @@ impl Hub {
             through,
             has_more,
             evicted_through: state.evicted_through(channels),
+            is_for_some,
             is_last: !has_more
                 && all.all(|channel| channel.finish.is_some_and(|f| f.through <= through)),
         })
@@ -220,6 +241,8 @@ impl Hub {
     /// members any longer.
     pub(crate) fn report(&self, reactor: u16, channels: &[ChannelKey], reports: &[Report]) {
         let now_ms = self.clock.now_ms();
+        // A sink's channel is on a stream of its own.
+        let mut room = None;
         let mut state = self.lock();
         for (key, report) in channels.iter().zip(reports) {
             state.totals.delivered += report.delivered;
@@ -232,10 +255,12 @@ impl Hub {
             if let Some(sent_through) = report.sent_through {
                 channel.reach_mut(reactor).sent_through = sent_through;
                 channel.trim(now_ms);
-                if let Some(room) = &channel.room {
-                    room.notify_all();
-                }
+                room = channel.room.clone();
             }
+        }
+        drop(state);
+        if let Some(room) = room {
+            room.notify_all();
         }
     }
 
@@ -261,7 +286,7 @@ impl Hub {
         let mut state = self.lock();
         let (removed, wake) = state.sweep(count, &self.clock);
         drop(state);
-        drop(removed);
+        bury(removed);
         self.wake(wake);
     }
 }

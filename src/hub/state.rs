@@ -133,9 +133,6 @@ impl ChannelState {
         if self.members.is_empty() {
             self.lonely_since_ms = now_ms;
         }
-        if let Some(room) = &self.room {
-            room.notify_all();
-        }
         Some(member)
     }
 
@@ -157,6 +154,16 @@ impl ChannelState {
 
     pub(super) fn is_finished(&self, now_ms: u64) -> bool {
         self.finish.is_some_and(|finish| now_ms < finish.until_ms)
+    }
+}
+
+/// Frees channels that were removed, whose logs may be large, and tells those who
+/// wait for room in them. The lock is open.
+pub(super) fn bury(removed: impl IntoIterator<Item = ChannelState>) {
+    for channel in removed {
+        if let Some(room) = &channel.room {
+            room.notify_all();
+        }
     }
 }
 
@@ -277,7 +284,7 @@ impl State {
     }
 
     /// Takes a channel out; its clients are to be disconnected. What comes
-    /// back is dropped by the caller when the lock is open again.
+    /// back the caller gives to [`bury`] when the lock is open again.
     pub(super) fn remove(
         &mut self,
         key: ChannelKey,
@@ -293,9 +300,6 @@ impl State {
             self.names.remove(&channel.name);
             self.clients -= channel.members.len();
             self.removed_through = self.removed_through.max(channel.log.head());
-        }
-        if let Some(room) = &channel.room {
-            room.notify_all();
         }
         for mut member in channel.members.take() {
             let farewell = channel.farewell(&mut member, clock);

@@ -9,7 +9,7 @@ use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
 use super::id::{self, Parsed};
 use super::log::Entry;
 use super::options::ChannelOptions;
-use super::state::{Membership, Seat, State};
+use super::state::{Membership, Seat, State, bury};
 use super::{ChannelKey, Farewell, Hub, Wake};
 
 /// Where a stream begins.
@@ -98,8 +98,8 @@ impl Hub {
         }
         let mut joined = state.seat(&join, self);
         // Whoever was cut off just before the end is owed the end.
-        let has_missed = joined.gap.is_some() || state.has_after(&join, joined.seen);
-        if is_finished && !has_missed {
+        let has_missed = || joined.gap.is_some() || state.has_after(&join, joined.seen);
+        if is_finished && !has_missed() {
             return Err(JoinError::Finished);
         }
         if is_full {
@@ -142,6 +142,7 @@ impl Hub {
             }
         }
         drop(state);
+        bury(removed);
         told
     }
 }

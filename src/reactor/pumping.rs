@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
-use crate::hub::{ChannelKey, Read, Report, Seat, Span};
+use crate::hub::{ChannelKey, Crowd, Read, Report, Seat, Span};
 
 /// Spare batches that are kept.
 const SPARE_BATCHES_MAX: usize = 16;
@@ -100,9 +100,13 @@ impl<N: Net> Reactor<N> {
         let feed = self.feeds.get_mut(id);
         let after = feed.through;
         let has_leavers = feed.leaving > 0;
+        let crowd = Crowd {
+            reactor: self.index,
+            clients: feed.current.len(),
+        };
         let gathered = (!has_leavers).then(|| {
             self.hub.gather(
-                self.index,
+                crowd,
                 feed.source(),
                 after,
                 self.budgets.buffer_bytes,
@@ -127,9 +131,9 @@ impl<N: Net> Reactor<N> {
         feed.is_ending = gathered.is_last;
         let early = std::mem::take(&mut feed.early);
         let has_lost = gathered.evicted_through > after;
-        if has_lost {
-            // More was published than anybody could be sent: nobody here is
-            // current any more.
+        if has_lost || gathered.is_for_some {
+            // More was published than anybody could be sent, or each has to see
+            // what is for it: nobody here is current any more.
             for key in std::mem::take(&mut feed.current) {
                 self.fall_behind(key, after, None, false);
             }

@@ -109,7 +109,9 @@ fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
     let (epoch, _) = ids[0].split_once('-').unwrap();
     for (id, reason) in [
         (&*ids[0], "evicted"),
-        ("0000000-1", "restart"),
+        ("another-1", "unknown"),
+        ("0ther-1", "unknown"),
+        ("zzzzzz-1", "restart"),
         (&format!("{epoch}-999"), "unknown"),
     ] {
         let gap = gap_of(&mut served.resubscribe("/channels/a", id));

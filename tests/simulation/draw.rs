@@ -77,6 +77,12 @@ pub fn draw_calamities(seed: u64) -> Calamities {
     }
 }
 
+/// Whether publishers give ids again: where these come from. Drawn apart, too.
+pub fn draw_repeats(seed: u64) -> Option<Rng> {
+    let mut rng = Rng::with_seed(seed ^ 0x0e_ca11);
+    rng.bool().then_some(rng)
+}
+
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     match rng.u32(0..12) {
         0 => Role::Nuisance,

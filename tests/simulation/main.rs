@@ -56,7 +56,8 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use crowd::Crowd;
 use draw::{
-    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_manners, draw_plan, draw_role,
+    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_manners, draw_plan, draw_repeats,
+    draw_role,
 };
 use endings::Endings;
 use network::{Act, Calamities, Network, Seam};
@@ -301,6 +302,10 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     };
     network.borrow_mut().befall(&calamities);
     lock(&oracle).forges = calamities.forges;
+    let is_older = is_older || LATER_REGRESSIONS.iter().any(|(older, _)| *older == seed);
+    if !is_older {
+        lock(&oracle).repeats = draw_repeats(seed);
+    }
     let mut clients = Vec::new();
     let crowd_max = [3, 8, 30, 60][rng.usize(0..4)];
     for index in 0..rng.usize(1..=crowd_max) {

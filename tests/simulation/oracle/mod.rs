@@ -32,8 +32,8 @@ use pushwheel::{
 
 use crate::endings::Endings;
 
-/// What an entry may cost beyond its data, by far.
-const OVERHEAD_BYTES_MAX: usize = 700;
+/// What an entry may cost beyond its data and those it names.
+const OVERHEAD_BYTES_MAX: usize = 350;
 /// For how long a finished channel is there.
 const FINISHED_MS: u64 = 3_000;
 /// The event with which a stream ends whose credentials have run out.
@@ -145,6 +145,9 @@ pub struct Stream {
     pub gone: Option<(DisconnectReason, u64)>,
     /// Everything for it up to here has come, or was told to be lost.
     position: Option<u64>,
+    /// It came with an id that several events have: it may be sent again what
+    /// comes after this, the first of them.
+    repeats_after: Option<u64>,
     /// It has read something that says where it is.
     has_begun: bool,
     is_gap_told: bool,
@@ -209,7 +212,8 @@ pub struct Oracle {
     epoch: String,
     pub sequence: u64,
     by_sequence: BTreeMap<u64, usize>,
-    by_id: BTreeMap<String, usize>,
+    /// All events of an id: publishers may give one again.
+    by_id: BTreeMap<String, Vec<usize>>,
     published: Vec<Publication>,
     pub plans: BTreeMap<String, Plan>,
     pub topics: Vec<Topic>,
@@ -229,6 +233,8 @@ pub struct Oracle {
     pub jumped_at: u64,
     /// Whether clients come with ids of the engine's spelling that are none.
     pub forges: bool,
+    /// Where publishers give ids again.
+    pub repeats: Option<Rng>,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
@@ -277,6 +283,7 @@ impl Oracle {
             is_limited: false,
             jumped_at: 0,
             forges: false,
+            repeats: None,
             failures: Vec::new(),
             figures: BTreeMap::new(),
         }

@@ -121,13 +121,13 @@ impl Oracle {
             .id
             .clone()
             .unwrap_or_else(|| self.id_of(self.sequence));
-        self.by_id.insert(id.clone(), number);
+        self.by_id.entry(id.clone()).or_default().push(number);
         self.by_sequence.insert(self.sequence, number);
         self.topics[topic].entries.push(number);
         let lines = draft.data.matches(['\r', '\n']).count();
-        let people = match &audience {
+        let named = match &audience {
             Audience::Ids(ids) => ids.len(),
-            _ => self.topics[topic].members.len(),
+            _ => 0,
         };
         self.published.push(Publication {
             topic,
@@ -135,7 +135,7 @@ impl Oracle {
             at_ms: self.now(),
             id: id.clone(),
             name: draft.name.unwrap_or_else(|| "message".to_owned()),
-            bytes_max: draft.data.len() + 7 * lines + 64 * people + OVERHEAD_BYTES_MAX,
+            bytes_max: draft.data.len() + 7 * lines + 64 * named + OVERHEAD_BYTES_MAX,
             data: draft.data.replace("\r\n", "\n").replace('\r', "\n"),
             audience,
             key: draft.key,
@@ -158,12 +158,24 @@ impl Oracle {
                     .unwrap(),
             );
         }
-        Draft {
+        let mut draft = Draft {
             name: (rng.u32(0..3) == 0).then(|| format!("name-{}", rng.u8(0..3))),
             id: (rng.u32(0..12) == 0).then(|| format!("own.{number}")),
             key: (rng.u32(0..3) == 0).then(|| format!("key-{}", rng.u8(0..4))),
             data,
+        };
+        if draft.id.is_some() {
+            draft.id = self.repeated_id().or(draft.id);
         }
+        draft
+    }
+
+    /// One of the last ids of publishers' own, now and then.
+    fn repeated_id(&mut self) -> Option<String> {
+        let back = self.repeats.as_mut()?.usize(0..8);
+        let newest_first = self.published.iter().rev().map(|event| &event.id);
+        let mut own = newest_first.filter(|id| id.starts_with("own."));
+        own.nth(back).filter(|_| back < 4).cloned()
     }
 
     /// Publishes to all channels.

@@ -85,14 +85,17 @@ impl Oracle {
 
     fn on_published(&mut self, number: usize, event: &Dispatched) {
         self.count("deliveries");
-        let Some(found) = self.by_id.get(&event.last_event_id) else {
+        let numbers = self.by_id.get(&event.last_event_id).into_iter().flatten();
+        let mut found = numbers.map(|number| &self.published[*number]);
+        let is_it = |publication: &&Publication| publication.data == event.data;
+        let Some(publication) = found.clone().find(is_it).or(found.next()) else {
             let id = &event.last_event_id;
             return self.fail(format!(
                 "stream {number} got an event {id:?} that nobody published"
             ));
         };
-        let publication = &self.published[*found];
         let stream = &self.streams[number];
+        let repeats_after = stream.repeats_after.filter(|_| !stream.has_begun);
         let (id, at) = (publication.id.clone(), publication.sequence);
         let mut wrong = None;
         if (&publication.name, &publication.data) != (&event.name, &event.data) {
@@ -104,6 +107,8 @@ impl Oracle {
         } else {
             match stream.position {
                 None => wrong = Some(format!("{id} came before the stream said where it begins")),
+                // It goes on from there, whole.
+                Some(position) if at <= position && repeats_after.is_some_and(|a| at > a) => {}
                 Some(position) if at <= position => {
                     wrong = Some(format!(
                         "{id} came again, or out of order, after {position}"
@@ -194,14 +199,14 @@ impl Oracle {
             };
             let is_ours = self.parse(asked).is_some_and(|at| at <= joined.sequence);
             let is_honest = match reason {
-                "evicted" => stream.position.is_some_and(lost),
-                "restart" => asked.starts_with("foreign-"),
+                "evicted" => stream.repeats_after.or(stream.position).is_some_and(lost),
+                "restart" => asked.starts_with("former-"),
                 // An own id is known as long as its event is kept.
                 "unknown" => {
                     !is_ours
-                        && !asked.starts_with("foreign-")
+                        && !asked.starts_with("former-")
                         && stream
-                            .position
+                            .repeats_after
                             .is_none_or(lost_or_replaced(self, lost, asked))
                 }
                 _ => false,
@@ -302,10 +307,8 @@ impl Oracle {
     /// What a browser that comes back says it has seen must be no more than
     /// what it has.
     pub fn on_reconnect(&mut self, number: usize, last_event_id: &str) {
-        let at = self
-            .by_id
-            .get(last_event_id)
-            .map(|n| self.published[*n].sequence);
+        let first = self.by_id.get(last_event_id).and_then(|n| n.first());
+        let at = first.map(|n| self.published[*n].sequence);
         let at = at.or(self.parse(last_event_id));
         let position = self.streams[number].position;
         if at.is_some_and(|at| position.is_some_and(|position| at > position)) {
@@ -344,11 +347,9 @@ fn lost_or_replaced<'a>(
     asked: &'a str,
 ) -> impl Fn(u64) -> bool + 'a {
     move |position| {
-        let own = oracle
-            .by_id
-            .get(asked)
-            .map(|number| &oracle.published[*number]);
+        let numbers = oracle.by_id.get(asked).into_iter().flatten();
+        let mut own = numbers.map(|number| &oracle.published[*number]);
         // `position - 1`: the event itself is what must be kept.
-        own.is_none_or(|own| oracle.is_conflated(own) || lost(position - 1))
+        own.any(|own| oracle.is_conflated(own)) || lost(position - 1)
     }
 }

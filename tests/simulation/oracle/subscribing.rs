@@ -15,6 +15,7 @@ impl Oracle {
             joined: None,
             gone: None,
             position: None,
+            repeats_after: None,
             has_begun: false,
             is_gap_told: false,
             welcomes_sent: 0,
@@ -72,12 +73,35 @@ impl Oracle {
         }
         let stream = &self.streams[number];
         if let Want::After(id) = &stream.want {
-            let own = self.by_id.get(id).map(|number| &self.published[*number]);
-            let own = own.filter(|own| stream.topics.contains(&own.topic));
-            let own = own.map(|own| own.sequence);
             let ours = self.parse(id).filter(|at| *at <= sequence);
+            let (own, first) = self.positions_of(stream, id);
             self.streams[number].position = own.or(ours);
+            self.streams[number].repeats_after = first;
         }
+    }
+
+    /// Where a stream that comes with an id of its publisher's begins at the
+    /// latest, and where at the earliest.
+    fn positions_of(&self, stream: &Stream, id: &str) -> (Option<u64>, Option<u64>) {
+        let numbers = self.by_id.get(id).into_iter().flatten();
+        let events = numbers.map(|number| &self.published[*number]);
+        let events = || events.clone().filter(|e| stream.topics.contains(&e.topic));
+        let is_sure = |event: &&Publication| {
+            let lane = stream.topics.iter().position(|t| *t == event.topic);
+            let joined = stream.joined.as_ref();
+            let sure_from = joined
+                .zip(lane)
+                .map(|(joined, lane)| joined.sure_from[lane]);
+            sure_from.is_some_and(|from| event.sequence >= from) && !self.is_conflated(event)
+        };
+        // Of those that are held the first counts, and one before if the id has
+        // been known since.
+        let held = events().find(is_sure);
+        let latest = held.or(events().next_back());
+        (
+            latest.map(|e| e.sequence),
+            events().next().map(|e| e.sequence),
+        )
     }
 
     pub fn role_of(&self, number: usize) -> Option<u8> {
