@@ -99,10 +99,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Whether a shutdown has come to its end.
+    /// Whether a shutdown has come to its end: nobody is left, and nobody has yet
+    /// to be told that somebody left.
     pub(crate) fn is_over(&self) -> bool {
         let is_closed = self.drain.as_ref().is_some_and(|drain| !drain.is_open());
-        is_closed && self.connections.is_empty()
+        is_closed
+            && self.connections.is_empty()
+            && self.departures.is_empty()
+            && !self.hub.has_departures(self.index)
     }
 
     /// Whether connections without a request are to end.

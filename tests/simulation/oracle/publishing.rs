@@ -286,6 +286,12 @@ impl Oracle {
         !members.is_empty()
     }
 
+    pub fn close_all(&mut self) {
+        for topic in 0..self.topics.len() {
+            self.close(topic);
+        }
+    }
+
     pub fn kick(&mut self, topic: usize, id: &str) -> bool {
         let state = &mut self.topics[topic];
         let was_there = state.channel.disconnect(id);
