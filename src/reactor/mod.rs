@@ -100,7 +100,8 @@ pub struct Budgets {
     pub writes_a_turn: usize,
     /// Rounds of one cursor in one go.
     pub rounds_a_turn: usize,
-    /// Connections ended in one go when their channel is finished.
+    /// Connections ended in one go when their channel is finished, or when they
+    /// have fallen off its log.
     pub ends_a_slice: usize,
     /// Reads for one connection in one go.
     pub reads_a_turn: usize,
