@@ -45,7 +45,7 @@ pub(crate) use census::Census;
 use crossbeam_channel::Receiver;
 use slab::Slab;
 
-use crate::exchange::{InFlight, Letter, Mailbox, Request, Response};
+use crate::exchange::{EngineThread, InFlight, Letter, Mailbox, Request, Response};
 use crate::http::Headers;
 use crate::hub::batch::Batch;
 use crate::hub::client::Place;
@@ -304,7 +304,7 @@ impl<N: Net> Reactor<N> {
     /// # Errors
     /// When the network fails as a whole.
     pub(crate) fn run(&mut self) -> io::Result<()> {
-        crate::exchange::mark_engine_thread();
+        let _here = EngineThread::enter();
         while !self.is_over() {
             self.turn()?;
         }
