@@ -85,18 +85,16 @@ impl Engine {
     /// When the system's poller fails, which leaves nothing to be served, and
     /// when there is no thread to be had.
     pub fn run(self) -> io::Result<()> {
+        let tie = || Tie(Some(self.handle.clone()));
+        let own = tie();
         let mut reactors = self.reactors.into_iter();
         let first = reactors.next();
         let others = reactors.map(|mut reactor| {
-            let thread = thread::Builder::new().name("pushwheel".into());
-            thread.spawn(move || reactor.run())
+            let (tie, thread) = (tie(), thread::Builder::new().name("pushwheel".into()));
+            thread.spawn(move || tie.hold(|| reactor.run()))
         });
         let others = others.collect::<io::Result<Vec<_>>>()?;
-        let mut result = first.map_or(Ok(()), |mut reactor| reactor.run());
-        if result.is_err() {
-            // One thread of several is not an engine: the others stop too.
-            self.handle.shutdown(Duration::ZERO);
-        }
+        let mut result = own.hold(|| first.map_or(Ok(()), |mut reactor| reactor.run()));
         for thread in others {
             result = result.and(thread.join().unwrap_or_else(panicked));
         }
@@ -165,7 +163,53 @@ impl RunningEngine {
     }
 }
 
+/// What ties an engine's threads together: one of several is not an engine, so
+/// unless it comes to a good end, the others stop too.
+struct Tie(Option<EngineHandle>);
+
+impl Tie {
+    fn hold(mut self, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        run()?;
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Tie {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.shutdown(Duration::ZERO);
+        }
+    }
+}
+
 /// What a thread that panicked comes to.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> io::Result<()> {
     Err(io::Error::other("an engine's thread panicked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_fails_or_panics_or_never_begins_stops_the_others() {
+        type Run = fn() -> io::Result<()>;
+        let ends: [Run; 2] = [
+            || Err(io::Error::other("the poller is gone")),
+            || panic!("a mistake of ours"),
+        ];
+        for end in ends {
+            let running = Engine::builder().threads(2).bind("127.0.0.1:0");
+            let running = running.unwrap().spawn().unwrap();
+            let tie = Tie(Some(running.handle()));
+            let ended = thread::spawn(move || tie.hold(end)).join();
+            assert!(!matches!(ended, Ok(Ok(()))));
+            running.join().unwrap();
+        }
+        let running = Engine::builder().threads(2).bind("127.0.0.1:0");
+        let running = running.unwrap().spawn().unwrap();
+        drop(Tie(Some(running.handle())));
+        running.join().unwrap();
+    }
 }

@@ -78,9 +78,9 @@ pub struct Limits {
     /// `Content-Length` says so, else at the chunk that goes too far.
     pub body_bytes_max: usize,
 
-    /// How long a client may take for a request's head, from its first byte,
-    /// and between the parts of its body. Default 10 s. Then it gets `408`,
-    /// code `request_timeout`.
+    /// How long a client may take for a request's head, from its first byte, be
+    /// that of an empty line before it, and between the parts of its body.
+    /// Default 10 s. Then it gets `408`, code `request_timeout`.
     pub head_timeout: Duration,
     /// How long a client may take for a body in all, however steadily it drips
     /// in. Default 60 s: a body of 1 MiB has to come with 17 KiB a second.

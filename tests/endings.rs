@@ -320,6 +320,29 @@ fn a_second_shutdown_makes_the_end_sooner_and_never_later() {
 }
 
 #[test]
+fn a_second_shutdown_ends_streams_sooner_that_the_first_has_given_their_moments() {
+    let (builder, _, gone) = engine(&["a"], history());
+    let served = Served::start(builder);
+    let mut streams: Vec<Subscriber> = (0..5).map(|_| served.subscribe("/a")).collect();
+    for stream in &mut streams {
+        stream.wait_for_id();
+    }
+    let mut idle = served.connect();
+    assert_eq!(idle.get("/no/where").status, 404);
+    let hour = Duration::from_secs(3_600);
+    served.shutdown(Shutdown::within(hour).window(hour));
+    // With it, all have been told when they end.
+    idle.expect_end();
+    served.shutdown(hour);
+    for stream in &mut streams {
+        assert_eq!(receive(&gone).3, DisconnectReason::Shutdown);
+        assert_eq!(stream.rest(), []);
+        assert!(RETRY_MS.contains(&stream.retry().unwrap()));
+    }
+    served.join();
+}
+
+#[test]
 fn who_has_asked_before_a_shutdown_and_waits_to_be_accepted_is_answered() {
     let (entered, is_in) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();

@@ -512,6 +512,31 @@ fn a_head_that_drips_in_too_slowly_is_408() {
 }
 
 #[test]
+fn who_sends_empty_lines_has_begun_a_head() {
+    let served = Served::start(echo().head_timeout(Duration::from_millis(200)));
+    for lines in ["\r", "\r\n\r\n"] {
+        let mut connection = served.connect();
+        connection.send([HELLO, lines].concat());
+        assert_eq!(connection.answer().text(), "hello");
+        assert_eq!(connection.answer().status, 408);
+        connection.expect_end();
+    }
+}
+
+#[test]
+fn a_status_that_none_can_be_is_a_500() {
+    let builder = echo().get("/status/{code}", |request| {
+        Response::status(request.param("code").unwrap().parse().unwrap())
+    });
+    let served = Served::start(builder.unwrap());
+    let mut connection = served.connect();
+    for (status, answered) in [(0, 500), (42, 500), (100, 500), (1000, 500), (999, 999)] {
+        let answer = connection.get(&format!("/status/{status}"));
+        assert_eq!(answer.status, answered);
+    }
+}
+
+#[test]
 fn a_body_that_does_not_come_is_408() {
     let served = Served::start(echo().head_timeout(Duration::from_millis(200)));
     let mut connection = served.connect();

@@ -327,3 +327,20 @@ fn a_shutdown_sends_what_was_sent_and_then_tells_the_sender() {
     served.join();
     assert_eq!(sink.send(Event::message("")), Err(SinkError::Gone));
 }
+
+#[test]
+fn a_thread_that_ran_an_engine_may_wait_for_a_client_again() {
+    let engine = Engine::builder().bind("127.0.0.1:0").unwrap();
+    engine.handle().shutdown(Duration::ZERO);
+    engine.run().unwrap();
+
+    let (served, sinks) = streaming(SinkOptions::new().buffer_bytes_max(1));
+    let mut client = served.subscribe("/stream");
+    let sink = receive(&sinks);
+    let reading = thread::spawn(move || client.rest().len());
+    for n in 0..1_000 {
+        assert_eq!(sink.send(Event::message(n.to_string())), Ok(()));
+    }
+    drop(sink);
+    assert_eq!(reading.join().unwrap(), 1_000);
+}

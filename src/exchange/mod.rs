@@ -19,6 +19,6 @@ pub use responder::Responder;
 pub(crate) use response::{Defer, Kind};
 pub use response::{IntoResponse, Response};
 pub use shutdown::Shutdown;
+pub(crate) use sink::{EngineThread, StreamPlan};
 pub use sink::{Sink, SinkError, SinkOptions};
-pub(crate) use sink::{StreamPlan, mark_engine_thread};
 pub use subscription::Subscription;

@@ -107,13 +107,19 @@ impl Response {
     }
 
     /// A status and nothing else.
+    ///
+    /// # Panics
+    /// As [`with_status`](Self::with_status).
     pub fn status(status: u16) -> Response {
-        Response::new(status, Kind::Body(Cow::Borrowed(&[])))
+        Response::bytes(&[][..]).with_status(status)
     }
 
     /// An error as JSON: `{"error": {"code": ..., "message": ...}}`. The code
     /// is for programs and never changes; the message tells the reader what
     /// to do.
+    ///
+    /// # Panics
+    /// As [`with_status`](Self::with_status).
     pub fn error(status: u16, code: &str, message: &str) -> Response {
         let body = json!({"error": {"code": code, "message": message}});
         let mut response = Response::json(&body).with_status(status);
@@ -178,7 +184,15 @@ impl Response {
 
     /// The same with another status. A stream is always `200`: with any other
     /// status a browser would not read it.
+    ///
+    /// # Panics
+    /// When it is not one of 200 to 999, which in a handler gives `500`. Those
+    /// below announce an answer (RFC 9110 section 15.2) and are the engine's own.
     pub fn with_status(mut self, status: u16) -> Response {
+        assert!(
+            (200..=999).contains(&status),
+            "a response's status is 200 to 999, not {status}"
+        );
         self.status = status;
         self
     }

@@ -20,9 +20,20 @@ thread_local! {
     static IS_ENGINE_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes that the current thread runs a reactor.
-pub(crate) fn mark_engine_thread() {
-    IS_ENGINE_THREAD.set(true);
+/// Says that the current thread runs a reactor, as long as this lives.
+pub(crate) struct EngineThread(());
+
+impl EngineThread {
+    pub(crate) fn enter() -> EngineThread {
+        IS_ENGINE_THREAD.set(true);
+        EngineThread(())
+    }
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        IS_ENGINE_THREAD.set(false);
+    }
 }
 
 /// The options of a stream for one client.

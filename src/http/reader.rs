@@ -86,7 +86,7 @@ impl Default for State {
 }
 
 /// What has been skipped in front of a request.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct EmptyLines {
     lines: u8,
     is_after_cr: bool,
@@ -144,10 +144,10 @@ impl Reader {
         }
     }
 
-    /// Whether nothing of a next request has been seen. Empty lines before a
-    /// request are nothing.
+    /// Whether nothing of a next request has been seen, not even an empty line
+    /// before it.
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Between(_))
+        matches!(&self.state, State::Between(lines) if *lines == EmptyLines::default())
     }
 
     /// Whether a head is complete and its body is not.

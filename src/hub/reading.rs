@@ -270,6 +270,11 @@ impl Hub {
         self.lock().take_work(reactor, work);
     }
 
+    /// Whether there are clients whom a reactor has yet to disconnect.
+    pub(crate) fn has_departures(&self, reactor: u16) -> bool {
+        self.lock().has_departures(reactor)
+    }
+
     /// Whether a reactor has nothing to do; if so it is woken for the next
     /// work.
     pub(crate) fn may_sleep(&self, reactor: u16) -> bool {

@@ -45,7 +45,7 @@ pub(crate) use census::Census;
 use crossbeam_channel::Receiver;
 use slab::Slab;
 
-use crate::exchange::{InFlight, Letter, Mailbox, Request, Response};
+use crate::exchange::{EngineThread, InFlight, Letter, Mailbox, Request, Response};
 use crate::http::Headers;
 use crate::hub::batch::Batch;
 use crate::hub::client::Place;
@@ -100,7 +100,8 @@ pub struct Budgets {
     pub writes_a_turn: usize,
     /// Rounds of one cursor in one go.
     pub rounds_a_turn: usize,
-    /// Connections ended in one go when their channel is finished.
+    /// Connections ended in one go when their channel is finished, or when they
+    /// have fallen off its log.
     pub ends_a_slice: usize,
     /// Reads for one connection in one go.
     pub reads_a_turn: usize,
@@ -306,7 +307,7 @@ impl<N: Net> Reactor<N> {
     /// # Errors
     /// When the network fails as a whole.
     pub(crate) fn run(&mut self) -> io::Result<()> {
-        crate::exchange::mark_engine_thread();
+        let _here = EngineThread::enter();
         while !self.is_over() {
             self.turn()?;
         }

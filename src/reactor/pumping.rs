@@ -48,26 +48,27 @@ impl<N: Net> Reactor<N> {
     /// Gathers, if nothing is on its way, and writes to so many. Answers how
     /// many writes it took.
     fn pump_slice(&mut self, id: u32) -> usize {
+        let mut spent = 0;
         if self.feeds.get(id).batch.is_none() {
             // A newcomer to a finished channel may know more than was gathered.
             let feed = self.feeds.get(id);
             if feed.is_ending && !feed.has_news {
                 return self.end_slice(id);
             }
-            self.gather(id);
+            spent = self.gather(id);
             if !self.feeds.contains(id) {
-                return 1;
+                return spent;
             }
         }
         if self.feeds.get(id).batch.is_none() {
-            return 1;
+            return spent;
         }
         let tick = self.tick32();
         for written in 0..self.budgets.writes_a_slice {
             let feed = self.feeds.get(id);
             let Some(&key) = feed.current.get(feed.done) else {
                 self.finish_batch(id);
-                return written;
+                return spent + written;
             };
             let batch = feed.batch.as_deref().expect("looked at above");
             let connection = self.connections.get_mut(key);
@@ -84,17 +85,18 @@ impl<N: Net> Reactor<N> {
                 Err(_) => {
                     self.hang_up(key, DisconnectReason::Gone);
                     if !self.feeds.contains(id) {
-                        return written + 1;
+                        return spent + written + 1;
                     }
                 }
             }
         }
         self.queue_feed(id);
-        self.budgets.writes_a_slice
+        spent + self.budgets.writes_a_slice
     }
 
-    /// Takes what is new out of the logs, for all who are current.
-    fn gather(&mut self, id: u32) {
+    /// Takes what is new out of the logs, for all who are current. Answers how
+    /// many connections it ended for that.
+    fn gather(&mut self, id: u32) -> usize {
         let mut batch = self.spare_batches.pop().unwrap_or_default();
         let mut targets = std::mem::take(&mut self.targets);
         let feed = self.feeds.get_mut(id);
@@ -119,7 +121,8 @@ impl<N: Net> Reactor<N> {
             feed.has_news = true;
             self.spare_batches.push(batch);
             self.targets = targets;
-            return self.queue_feed(id);
+            self.queue_feed(id);
+            return 0;
         };
         feed.through = gathered.through.max(after);
         feed.batch_after = after;
@@ -147,10 +150,11 @@ impl<N: Net> Reactor<N> {
                 self.queue_cursor(key);
             }
         }
+        let mut ended = 0;
         if gathered.evicted_through > self.feeds.get(id).floor {
-            self.check_laggards(id, gathered.evicted_through);
+            ended = self.check_laggards(id, gathered.evicted_through);
             if !self.feeds.contains(id) {
-                return;
+                return ended;
             }
         }
         let feed = self.feeds.get_mut(id);
@@ -166,6 +170,7 @@ impl<N: Net> Reactor<N> {
         if gathered.has_more || (feed.is_ending && feed.batch.is_none()) {
             self.queue_feed(id);
         }
+        ended
     }
 
     /// Sends the target of a directed event down the path of its own.
@@ -260,25 +265,38 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Looks at all who are behind, now that entries are gone which some of
-    /// them may not have seen.
-    fn check_laggards(&mut self, id: u32, evicted_through: u64) {
+    /// them may not have seen, and ends a slice of those. Answers how many.
+    fn check_laggards(&mut self, id: u32, evicted_through: u64) -> usize {
         let feed = self.feeds.get(id);
         let skips = feed.options.lag_policy != LagPolicy::Disconnect;
         let mut floor = u64::MAX;
         let mut lost = Vec::new();
+        let mut has_more = false;
         for &key in &feed.behind {
             let cursor = &self.cursors[self.connections.stream(key).cursor as usize];
             // Of a stream of several channels, reading finds out.
-            if cursor.seen < evicted_through && feed.channels.len() == 1 && !skips {
+            let is_lost = cursor.seen < evicted_through && feed.channels.len() == 1 && !skips;
+            if !is_lost {
+                floor = floor.min(cursor.seen.max(evicted_through));
+            } else if lost.len() < self.budgets.ends_a_slice {
                 lost.push(key);
             } else {
-                floor = floor.min(cursor.seen.max(evicted_through));
+                // So low a floor has them looked at again with the next slice.
+                floor = floor.min(cursor.seen);
+                has_more = true;
             }
         }
-        self.feeds.get_mut(id).floor = floor;
+        let feed = self.feeds.get_mut(id);
+        feed.floor = floor;
+        if has_more {
+            feed.has_news = true;
+            self.queue_feed(id);
+        }
+        let ended = lost.len();
         for key in lost {
             self.hang_up(key, DisconnectReason::Lagged);
         }
+        ended
     }
 
     /// Takes a client that is behind as far as it goes, or as its budget

@@ -90,13 +90,23 @@ impl<N: Net> Reactor<N> {
         });
         drain.deadline_ms = drain.deadline_ms.min(deadline_ms);
         drain.begins_ms = drain.begins_ms.min(begins_ms);
-        drain.ends_ms = drain.ends_ms.min(ends_ms);
+        if ends_ms < drain.ends_ms {
+            drain.ends_ms = ends_ms;
+            if matches!(drain.stage, Stage::Parting { .. } | Stage::Waiting) {
+                // Whoever has a moment gets a sooner one.
+                drain.stage = Stage::Parting { next_key: 0 };
+            }
+        }
     }
 
-    /// Whether a shutdown has come to its end.
+    /// Whether a shutdown has come to its end: nobody is left, and nobody has yet
+    /// to be told that somebody left.
     pub(crate) fn is_over(&self) -> bool {
         let is_closed = self.drain.as_ref().is_some_and(|drain| !drain.is_open());
-        is_closed && self.connections.is_empty()
+        is_closed
+            && self.connections.is_empty()
+            && self.departures.is_empty()
+            && !self.hub.has_departures(self.index)
     }
 
     /// Whether connections without a request are to end.
@@ -207,7 +217,7 @@ impl<N: Net> Reactor<N> {
         let stream = self.connections.stream_mut(key);
         let cursor = self.cursors.get(stream.cursor as usize);
         let ends_already = cursor.is_some_and(|cursor| cursor.end.is_some());
-        if !ends_already && stream.ends_as != Some(DisconnectReason::Shutdown) {
+        if !ends_already {
             stream.end_in(ticks, now, DisconnectReason::Shutdown);
             self.set_stream_timer(key);
         }

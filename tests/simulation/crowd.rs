@@ -85,7 +85,11 @@ impl Crowd {
             && self.network.borrow().lived_ms() >= at
             && oracle.shutdown.is_none()
         {
-            let deadline_ms = rng.u64(0..4_000);
+            let mut deadline_ms = rng.u64(0..4_000);
+            if oracle.endings.closes_last {
+                oracle.close_all();
+                deadline_ms = 0;
+            }
             oracle.shutdown = Some((oracle.sequence, now + deadline_ms));
             let handle = self.handle.as_ref().expect("the engine runs");
             let (shutdown, cut_ms) = oracle.endings.draw_shutdown(deadline_ms);

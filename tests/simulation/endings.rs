@@ -11,6 +11,8 @@ use pushwheel::{EngineBuilder, Shutdown};
 /// See the [module](self).
 pub struct Endings {
     rng: Rng,
+    /// Whether all channels are closed right before a shutdown that ends at once.
+    pub closes_last: bool,
     /// How old a stream may become.
     pub age_ms: Option<u64>,
     /// How many subscriptions in a thousand come with credentials that run
@@ -28,6 +30,7 @@ impl Endings {
             age_ms: has_ages.then(|| rng.u64(1..8_000)),
             expiring: if has_expiries { rng.u32(1..=1_000) } else { 0 },
             expires_ms_max: rng.u64(1..6_000),
+            closes_last: !is_none && Rng::with_seed(seed ^ 0x1a57).u32(0..8) == 0,
             rng,
         }
     }

@@ -131,7 +131,7 @@ fn a_reader_knows_where_it_stands() {
         (reader.is_idle(), reader.is_in_body())
     };
     assert_eq!(stands(b""), (true, false));
-    assert_eq!(stands(b"\r"), (true, false));
+    assert_eq!(stands(b"\r"), (false, false));
     assert_eq!(stands(b"\nP"), (false, false));
     assert_eq!(stands(b"OST / HTTP/1.1\r\nHost: x\r\n"), (false, false));
     assert_eq!(stands(b"Content-Length: 2\r\n\r\n"), (false, true));

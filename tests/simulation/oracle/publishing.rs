@@ -302,6 +302,12 @@ impl Oracle {
         !members.is_empty()
     }
 
+    pub fn close_all(&mut self) {
+        for topic in 0..self.topics.len() {
+            self.close(topic);
+        }
+    }
+
     pub fn kick(&mut self, topic: usize, id: &str) -> bool {
         self.note_the_over();
         let state = &mut self.topics[topic];
