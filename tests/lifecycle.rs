@@ -43,9 +43,19 @@ fn a_full_channel_tells_a_browser_to_come_back_later_and_others_when() {
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((2..=10).contains(&seconds));
     assert_eq!(channel.client_count(), 2);
+    // To ask by HEAD is to hear the same, and takes no place.
+    const HEAD: &str = "HEAD /stream HTTP/1.1\r\nHost: test\r\n\r\n";
+    let mut asking = served.connect();
+    asking.send(HEAD);
+    assert_eq!(asking.head().status, 503);
 
     drop(first);
     eventually("there is room", || channel.client_count() == 1);
+    let mut asking = served.connect();
+    asking.send(HEAD);
+    let head = asking.head();
+    assert_eq!((head.status, channel.client_count()), (200, 1));
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
     connection.send(GET);
     let mut third = Subscriber::begun(connection);
     channel.broadcast(Event::message("welcome")).unwrap();
@@ -115,6 +125,8 @@ fn a_finished_channel_sends_its_last_event_then_the_end_and_then_204() {
         assert_eq!(connection.answer().status, 204);
         // It is an answer like any other: the connection goes on.
         assert_eq!(connection.get("/stream").status, 204);
+        connection.send("HEAD /stream HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(connection.head().status, 204);
     }
 }
 

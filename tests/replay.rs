@@ -240,6 +240,19 @@ fn ids_of_the_publishers_own_are_found() {
     assert_eq!(gap(&client.next())["oldest"], "order 1/é");
 }
 
+#[test]
+fn who_has_seen_the_last_that_is_gone_by_an_own_id_has_missed_nothing() {
+    let (served, channel) = Served::channel(keeping(3));
+    for n in 1..=6 {
+        let event = Event::message(n.to_string()).with_id(format!("order {n}"));
+        channel.broadcast(event).unwrap();
+    }
+    let mut client = served.resubscribe("/stream", "order 3");
+    assert_eq!(told(&client.take(3)), ["4", "5", "6"]);
+    let mut client = served.resubscribe("/stream", "order 2");
+    assert_eq!(gap(&client.next())["oldest"], "order 4");
+}
+
 /// Two channels, apart at `/a` and `/b` and on one stream at `/both`. Clients
 /// are who they say they are: `?id=…&role=…`.
 fn two_channels(options: ChannelOptions) -> (Served, Channel, Channel) {

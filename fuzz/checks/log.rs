@@ -75,6 +75,9 @@ struct Twin {
     now_ms: u64,
     head: u64,
     all: Vec<Past>,
+    /// The last id that was forgotten because its last entry was evicted, and
+    /// where it was first.
+    evicted_id: Option<(String, u64)>,
 }
 
 struct Past {
@@ -107,6 +110,7 @@ impl Twin {
             now_ms: 0,
             head: start,
             all: Vec::new(),
+            evicted_id: None,
         }
     }
 
@@ -166,6 +170,14 @@ impl Twin {
                 return;
             }
             oldest.fate = Fate::Evicted;
+            let (own_id, id_at) = (oldest.entry.own_id.clone(), oldest.id_at);
+            if let Some(id) = own_id
+                && self
+                    .held()
+                    .all(|past| past.entry.own_id.as_ref() != Some(&id))
+            {
+                self.evicted_id = Some((id, id_at));
+            }
         }
     }
 
@@ -191,14 +203,18 @@ impl Twin {
     }
 
     /// Where this id was first: it is known as long as an entry of it is held,
-    /// and for good if no other id came after.
+    /// for good if no other id came after, and until another is evicted.
     fn sequence_of(&self, own_id: &str) -> Option<u64> {
         let named = || self.all.iter().filter(|past| past.entry.own_id.is_some());
         let is_its = |past: &&Past| past.entry.own_id.as_deref() == Some(own_id);
         let newest = named().rfind(is_its)?;
         let is_last = named().next_back()?.entry.sequence == newest.entry.sequence;
         let is_held = named().any(|past| is_its(&past) && past.fate == Fate::Held);
-        (is_held || is_last).then_some(newest.id_at)
+        let evicted = self.evicted_id.as_ref().filter(|(id, _)| id == own_id);
+        let is_kept = is_held || is_last;
+        is_kept
+            .then_some(newest.id_at)
+            .or(evicted.map(|(_, at)| *at))
     }
 
     /// How many texts and how many subjects lead to something that is held.

@@ -183,6 +183,9 @@ pub(crate) struct Log {
     /// The last of these, and where it was first, which is kept when its
     /// entries are not: whoever has seen it may have missed nothing.
     last_own_id: Option<(Arc<str>, u64)>,
+    /// The last of these that was evicted, and where it was first: whoever has
+    /// seen it may have missed nothing either.
+    evicted_own_id: Option<(Arc<str>, u64)>,
     /// The newest entry of each key for each audience, in a log that conflates.
     keys: HashMap<Subject, u64>,
 }
@@ -336,7 +339,7 @@ impl Log {
         };
         self.bytes -= entry.bytes() + self.audience_bytes(0, &entry);
         self.evicted_through = entry.sequence;
-        self.forget_id(&entry);
+        self.evicted_own_id = self.forget_id(&entry).or(self.evicted_own_id.take());
         if let Some(subject) = entry.rare.as_deref().and_then(Subject::of)
             && self.keys.get(&subject) == Some(&entry.sequence)
         {
@@ -344,15 +347,14 @@ impl Log {
         }
     }
 
-    fn forget_id(&mut self, entry: &Entry) {
-        if let Some(id) = entry.own_id()
-            && let Some(holders) = self.own_ids.get_mut(id)
-        {
-            holders.held -= 1;
-            if holders.held == 0 {
-                self.own_ids.remove(id);
-            }
-        }
+    /// Answers the id, and where it was first, if no entry has it any more.
+    fn forget_id(&mut self, entry: &Entry) -> Option<(Arc<str>, u64)> {
+        let id = entry.own_id()?;
+        let holders = self.own_ids.get_mut(id)?;
+        holders.held -= 1;
+        let is_gone = holders.held == 0;
+        let (id, holders) = is_gone.then(|| self.own_ids.remove_entry(id)).flatten()?;
+        Some((id, holders.first))
     }
 
     /// The entries after `sequence`, oldest first.
@@ -373,9 +375,13 @@ impl Log {
     /// Where the entry is, or was, to which its publisher gave this id; the
     /// first one, if there are several.
     pub(crate) fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        let last = self.last_own_id.as_ref().filter(|(id, _)| **id == *own_id);
         let held = self.own_ids.get(own_id).map(|holders| holders.first);
-        held.or(last.map(|(_, first)| *first))
+        let kept = [&self.last_own_id, &self.evicted_own_id];
+        let mut kept = kept.into_iter().flatten();
+        held.or_else(|| {
+            kept.find(|(id, _)| **id == *own_id)
+                .map(|(_, first)| *first)
+        })
     }
 
     /// The position from which a reader gets the last `count` of the entries
@@ -508,15 +514,18 @@ mod tests {
     #[test]
     fn own_ids_are_found_until_they_are_evicted_and_the_last_one_even_then() {
         let mut log = Log::new(0);
-        log.append(with(1, Some("x"), None));
+        log.append(with(1, Some("w"), None));
+        log.append(with(2, Some("x"), None));
         log.append(with(3, Some("y"), None));
-        assert_eq!(log.sequence_of("x"), Some(1));
+        assert_eq!(log.sequence_of("w"), Some(1));
         let one = Bounds {
             history: History::events(1),
             ..KEEP_ALL
         };
         log.trim(&one, u64::MAX, 3);
-        assert_eq!(log.sequence_of("x"), None);
+        assert_eq!(log.sequence_of("w"), None);
+        // Whoever has seen this one has missed nothing of what is left.
+        assert_eq!((log.sequence_of("x"), log.evicted_through()), (Some(2), 2));
         assert_eq!(log.sequence_of("y"), Some(3));
         log.append(entry(4));
         log.trim(&one, u64::MAX, 4);

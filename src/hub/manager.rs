@@ -300,9 +300,11 @@ impl ChannelManager {
     }
 
     /// Removes the channels without clients, their history with them, and
-    /// says how many they were.
+    /// says how many they were. Those that are finished stay for their time
+    /// ([`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)), so that
+    /// browsers hear of it.
     pub fn remove_empty(&self) -> usize {
-        self.remove_where(|channel| channel.members.is_empty())
+        self.remove_where(|channel| channel.members.is_empty() && channel.finish.is_none())
     }
 
     /// Closes and removes all channels, and says how many they were.

@@ -89,27 +89,16 @@ impl Hub {
     /// a consistent cut of them.
     pub(crate) fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let mut state = self.lock();
-        let (mut is_finished, mut is_full) = (true, false);
-        for key in join.channels {
-            let channel = state.get(*key).ok_or(JoinError::Closed)?;
-            let replaces = channel.members.find(&join.id).is_some();
-            is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
-            is_finished &= channel.finish.is_some();
-        }
-        let mut joined = state.seat(&join, self);
-        // Whoever was cut off just before the end is owed the end.
-        let has_missed = || joined.gap.is_some() || state.has_after(&join, joined.seen);
-        if is_finished && !has_missed() {
-            return Err(JoinError::Finished);
-        }
-        if is_full {
-            return Err(JoinError::Full);
-        }
-        joined.is_finished = is_finished;
+        let mut joined = state.receive(&join, self)?;
         let wake = state.admit(join, &mut joined, self);
         drop(state);
         self.wake(wake);
         Ok(joined)
+    }
+
+    /// Whether a client could join.
+    pub(crate) fn could_join(&self, join: &Join<'_>) -> Result<(), JoinError> {
+        self.lock().receive(join, self).map(drop)
     }
 
     /// Takes a client out of its channels, unless that was done already;
@@ -148,6 +137,28 @@ impl Hub {
 }
 
 impl State {
+    /// Finds whether there is a place, and where the stream begins.
+    fn receive(&self, join: &Join<'_>, hub: &Hub) -> Result<Joined, JoinError> {
+        let (mut is_finished, mut is_full) = (true, false);
+        for key in join.channels {
+            let channel = self.get(*key).ok_or(JoinError::Closed)?;
+            let replaces = channel.members.find(&join.id).is_some();
+            is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
+            is_finished &= channel.finish.is_some();
+        }
+        let mut joined = self.seat(join, hub);
+        // Whoever was cut off just before the end is owed the end.
+        let has_missed = || joined.gap.is_some() || self.has_after(join, joined.seen);
+        if is_finished && !has_missed() {
+            return Err(JoinError::Finished);
+        }
+        if is_full {
+            return Err(JoinError::Full);
+        }
+        joined.is_finished = is_finished;
+        Ok(joined)
+    }
+
     /// Finds where the stream begins.
     fn seat(&self, join: &Join<'_>, hub: &Hub) -> Joined {
         let channels = || join.channels.iter().filter_map(|key| self.get(*key));

@@ -50,9 +50,6 @@ impl<N: Net> Reactor<N> {
             return self.answer(key, request.clone(), response, output);
         }
         let headers = self.all_headers(headers, &subscription);
-        if *request.method() == Method::Head {
-            return self.answer_head(key, &headers, output);
-        }
         if let Some(full) = self.guest(key) {
             return self.turn_away(key, request, full.why(), &headers, output);
         }
@@ -82,6 +79,12 @@ impl<N: Net> Reactor<N> {
             extra,
             start: &start,
         };
+        if *request.method() == Method::Head {
+            return match self.hub.could_join(&join) {
+                Ok(()) => self.answer_head(key, &headers, output),
+                Err(error) => self.refuse_join(key, request, error, &headers, output),
+            };
+        }
         let joined = match self.hub.join(join) {
             Ok(joined) => joined,
             Err(error) => return self.refuse_join(key, request, error, &headers, output),
@@ -118,11 +121,11 @@ impl<N: Net> Reactor<N> {
         headers: Headers,
         output: &mut Vec<u8>,
     ) -> Flow {
-        if *request.method() == Method::Head {
-            return self.answer_head(key, &headers, output);
-        }
         if let Some(full) = self.guest(key) {
             return self.turn_away(key, request, full.why(), &headers, output);
+        }
+        if *request.method() == Method::Head {
+            return self.answer_head(key, &headers, output);
         }
         let (channel, room) = self.hub.open_private(plan.options.into_channel_options());
         let sink = Sink::new(self.hub.clone(), channel, room);
