@@ -15,13 +15,16 @@
 //! | `announced` | the PROXY header before a connection's first request |
 //! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
 //! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
-//! | `pumping` | from logs to sockets |
+//! | `pumping`, `catching_up` | from logs to sockets: to the many who are current, and to those behind |
+//! | `budgets` | how much of everything is done in one go |
 //! | `shutdown` | the end of it all |
 //! | `metered` | what it counts of itself |
 
 mod accepting;
 mod announced;
 mod answering;
+mod budgets;
+mod catching_up;
 mod census;
 mod connection;
 mod ending;
@@ -41,6 +44,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use budgets::Budgets;
 pub(crate) use census::Census;
 use crossbeam_channel::Receiver;
 use slab::Slab;
@@ -69,67 +73,6 @@ const SWEEP_SLICE: usize = 256;
 /// The wheel's tick. Coarse, so that the timers of many idle clients fire
 /// together in one turn, and fine enough for any interval in practice.
 const TICK_MS: u64 = 64;
-
-/// How much of everything is done in one go, before others have their turn.
-///
-/// The numbers are the loop's own; a simulator draws smaller ones, so that a
-/// small crowd comes to the end of each.
-#[derive(Clone, Debug)]
-#[allow(unreachable_pub, reason = "for the simulator alone")]
-pub struct Budgets {
-    /// Connections taken from the listen queue in one turn.
-    pub accepts_a_turn: usize,
-    /// Letters and departures in one turn.
-    pub chores_a_turn: usize,
-    /// Reads, and writes to those who are behind, in one turn. Some of them carry
-    /// 64 KiB, so there are fewer of them than of a pump's.
-    pub steps_a_turn: usize,
-    /// Requests of one connection answered in one go: one read may hold a
-    /// thousand. Each costs a microsecond or more, by its handler.
-    pub requests_a_slice: usize,
-    /// Requests of all connections answered in one turn.
-    pub requests_a_turn: usize,
-    /// Timers fired in one turn.
-    pub timers_a_turn: usize,
-    /// Writes of one feed in one go, so that no feed waits longer for another
-    /// than these take: some 300 microseconds. Looking around more seldom saves
-    /// nothing that can be measured.
-    pub writes_a_slice: usize,
-    /// Writes of all feeds in one turn: beside a large feed's slice there is
-    /// room for those of small ones.
-    pub writes_a_turn: usize,
-    /// Rounds of one cursor in one go.
-    pub rounds_a_turn: usize,
-    /// Connections ended in one go when their channel is finished, or when they
-    /// have fallen off its log.
-    pub ends_a_slice: usize,
-    /// Reads for one connection in one go.
-    pub reads_a_turn: usize,
-    /// What one read takes at the most, and one batch for many carries.
-    pub buffer_bytes: usize,
-    /// Connections beyond the limit that are answered still, at once.
-    pub guests_max: usize,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Budgets {
-            accepts_a_turn: 64,
-            chores_a_turn: 128,
-            steps_a_turn: 128,
-            requests_a_slice: 128,
-            requests_a_turn: 256,
-            timers_a_turn: 256,
-            writes_a_slice: 64,
-            writes_a_turn: 128,
-            rounds_a_turn: 4,
-            ends_a_slice: 128,
-            reads_a_turn: 4,
-            buffer_bytes: 64 << 10,
-            guests_max: 256,
-        }
-    }
-}
 
 /// What answers requests: the router, as the reactor sees it.
 pub(crate) trait Service: Send + Sync {

@@ -1,0 +1,215 @@
+//! Clients that are behind, each with a cursor of its own.
+//!
+//! A cursor goes on where its client is: what is owed of a torn frame first,
+//! then what the logs hold for it, in batches, until the client can take no
+//! more or has caught up and is one of the many again.
+
+use super::Reactor;
+use super::feed::Owed;
+use super::net::Net;
+use super::serving::is_transient;
+use crate::frame::Frame;
+use crate::hub::batch::Batch;
+use crate::hub::client::DisconnectReason;
+use crate::hub::options::LagPolicy;
+use crate::hub::{Read, Seat, Span};
+
+impl<N: Net> Reactor<N> {
+    /// Takes a client that is behind as far as it goes, or as its budget
+    /// lasts.
+    pub(super) fn run_cursor(&mut self, key: u32) {
+        for _ in 0..self.budgets.rounds_a_turn {
+            self.steps_left = self.steps_left.saturating_sub(1);
+            if !self.pay(key) {
+                return;
+            }
+            let stream = *self.connections.stream(key);
+            let has_ended = self.has_come_to_its_end(key);
+            let reader = self.place(key);
+            let feed = self.feeds.get_mut(stream.feed);
+            let cursor = &mut self.cursors[stream.cursor as usize];
+            let seen = cursor.seen;
+            let mut through = feed.through;
+            if let Some((after, welcome)) = &cursor.welcome {
+                if seen >= *after {
+                    cursor.owed = Some(Owed {
+                        frame: welcome.clone(),
+                        written: 0,
+                        lane: None,
+                    });
+                    cursor.welcome = None;
+                    continue;
+                }
+                through = through.min(*after);
+            }
+            if let Some(end) = &cursor.end {
+                if end.is_said {
+                    let reason = end.reason;
+                    return self.hang_up(key, reason);
+                }
+                if has_ended {
+                    self.say_goodbye(key);
+                    continue;
+                }
+                through = through.min(end.through);
+            }
+            // Others may have published in the meantime, which is not gathered
+            // yet, and was before it came.
+            let is_newcomer = cursor.replay_through > seen;
+            let may_stay = cursor.end.is_none();
+            if seen == feed.through && !is_newcomer && may_stay {
+                return self.catch_up(key);
+            }
+            if seen >= feed.through {
+                // It knows more than was gathered, or will: the next gathering
+                // is for it too.
+                feed.early.push(self.connections.token(key));
+                feed.has_news = true;
+                return self.queue_feed(stream.feed);
+            }
+            let mut single = Seat {
+                slot: 0,
+                forgiven: 0,
+            };
+            let is_merged = feed.channels.len() > 1;
+            let seats = Self::seats_of(&self.seats, &stream, is_merged, &mut single);
+            let mut batch = std::mem::take(&mut self.scratch);
+            let span = Span {
+                seen,
+                through,
+                keyed_through: cursor.keyed_through,
+            };
+            let read = self.hub.read(
+                feed.source(),
+                seats,
+                reader,
+                span,
+                self.budgets.buffer_bytes,
+                &mut batch,
+            );
+            let goes_on = match read {
+                Read::Through(reached) => self.write_batch(key, &batch, reached),
+                Read::Lagged { gap, resume_at } => self.leap(key, &gap, resume_at),
+                Read::Departed => false,
+                Read::Closed => {
+                    self.hang_up(key, DisconnectReason::ChannelClosed);
+                    false
+                }
+            };
+            batch.clear();
+            self.scratch = batch;
+            if !goes_on {
+                return;
+            }
+        }
+        self.queue_cursor(key);
+    }
+
+    /// Writes the rest of the frame of which the client has the beginning.
+    /// Says whether it is all out.
+    fn pay(&mut self, key: u32) -> bool {
+        let tick = self.tick32();
+        let stream = *self.connections.stream(key);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        let Some(owed) = &mut cursor.owed else {
+            return true;
+        };
+        let connection = self.connections.get_mut(key);
+        let rest = &owed.frame.as_bytes()[owed.written..];
+        match self.net.write(&mut connection.socket, rest) {
+            Ok(count) if count == rest.len() => {
+                connection.written_at = tick;
+                if let Some(lane) = owed.lane {
+                    self.feeds.get_mut(stream.feed).delivered[lane] += 1;
+                }
+                cursor.owed = None;
+                true
+            }
+            Ok(count) => {
+                owed.written += count;
+                cursor.is_blocked = true;
+                self.note_blocked(key);
+                false
+            }
+            Err(error) if is_transient(&error) => {
+                if !std::mem::replace(&mut cursor.is_blocked, true) {
+                    connection.written_at = tick;
+                    self.set_stream_timer(key);
+                }
+                false
+            }
+            Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                false
+            }
+        }
+    }
+
+    /// Writes what a cursor has read. Says whether the client can take more.
+    fn write_batch(&mut self, key: u32, batch: &Batch, reached: u64) -> bool {
+        let tick = self.tick32();
+        let stream = *self.connections.stream(key);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        if batch.is_empty() {
+            cursor.seen = reached;
+            return true;
+        }
+        let connection = self.connections.get_mut(key);
+        let written = match self.net.write(&mut connection.socket, batch.as_bytes()) {
+            Ok(count) => count,
+            Err(error) if is_transient(&error) => 0,
+            Err(_) => {
+                self.hang_up(key, DisconnectReason::Gone);
+                return false;
+            }
+        };
+        if written > 0 {
+            connection.written_at = tick;
+        }
+        let (whole, torn) = batch.split(written);
+        let delivered = &mut self.feeds.get_mut(stream.feed).delivered;
+        for piece in whole {
+            cursor.seen = piece.sequence;
+            delivered[piece.lane] += 1;
+        }
+        cursor.owed = torn.map(|(piece, written)| {
+            cursor.seen = piece.sequence;
+            Owed {
+                frame: piece.frame.clone(),
+                written,
+                lane: Some(piece.lane),
+            }
+        });
+        if written == batch.len() {
+            cursor.seen = reached;
+            self.note_progress(stream.feed);
+            return true;
+        }
+        cursor.is_blocked = true;
+        self.note_blocked(key);
+        self.note_progress(stream.feed);
+        false
+    }
+
+    /// A client has fallen off the log: it goes, or leaps to the newest and
+    /// is told of the gap. Says whether it goes on.
+    fn leap(&mut self, key: u32, gap: &str, resume_at: u64) -> bool {
+        let stream = *self.connections.stream(key);
+        let feed = self.feeds.get_mut(stream.feed);
+        if feed.options.lag_policy == LagPolicy::Disconnect {
+            self.hang_up(key, DisconnectReason::Lagged);
+            return false;
+        }
+        feed.gaps += 1;
+        let id = self.hub.id_of(resume_at).to_string();
+        let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        cursor.seen = resume_at;
+        cursor.owed = Some(Owed {
+            frame: feed.own_frame(gap.as_bytes()),
+            written: 0,
+            lane: None,
+        });
+        true
+    }
+}
