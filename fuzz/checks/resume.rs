@@ -42,9 +42,18 @@ fn check_id(epoch: &Epoch, text: &str) {
     }
 }
 
+/// A number of 32 bits in base 36, in small letters and without zeros before it.
 fn is_epoch(prefix: &str) -> bool {
-    let is_its = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
-    !prefix.is_empty() && prefix.len() <= 32 && prefix.chars().all(is_its)
+    let mut digits = prefix.chars().map(|c| match c {
+        '0'..='9' | 'a'..='z' => c.to_digit(36),
+        _ => None,
+    });
+    let add = |sum: u64, digit: Option<u32>| Some(sum * 36 + u64::from(digit?));
+    let is_short = (1..=7).contains(&prefix.len()) && (prefix == "0" || !prefix.starts_with('0'));
+    is_short
+        && digits
+            .try_fold(0, add)
+            .is_some_and(|number| number <= u64::from(u32::MAX))
 }
 
 /// What we print is ours, and another epoch's it is not.
