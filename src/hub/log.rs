@@ -339,8 +339,13 @@ impl Log {
         };
         self.bytes -= entry.bytes() + self.audience_bytes(0, &entry);
         self.evicted_through = entry.sequence;
-        self.evicted_own_id = self.forget_id(&entry).or(self.evicted_own_id.take());
-        if let Some(subject) = entry.rare.as_deref().and_then(Subject::of)
+        let Some(rare) = entry.rare.as_deref() else {
+            return;
+        };
+        if let Some(gone) = self.forget_id(&entry) {
+            self.evicted_own_id = Some(gone);
+        }
+        if let Some(subject) = Subject::of(rare)
             && self.keys.get(&subject) == Some(&entry.sequence)
         {
             self.keys.remove(&subject);

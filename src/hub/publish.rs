@@ -26,6 +26,7 @@ pub(crate) enum Target<'a> {
 
 impl Target<'_> {
     /// `None` is everybody.
+    #[inline]
     fn into_audience(self) -> Option<Arc<Audience>> {
         let audience = match self {
             Target::Everybody => return None,
@@ -296,6 +297,7 @@ impl ChannelState {
     }
 
     /// How many members an event is for.
+    #[inline]
     fn count(&self, audience: Option<&Audience>) -> usize {
         let Some(audience) = audience else {
             return self.members.len();
