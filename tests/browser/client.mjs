@@ -305,6 +305,10 @@ const tabStories = {
         ];
         await doings[random(doings.length)]();
       }
+      // Who came last may begin behind all that was published so far.
+      for (const [i, tab] of tabs.entries()) {
+        await until(`tab ${i} has begun, with the seed ${seed}`, async () => (await row(tab)).length > 0);
+      }
     } finally {
       isOver = true;
       await publishing;
