@@ -24,7 +24,7 @@ use common::crowd::Crowd;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sequence, told};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
-    EngineBuilder, Event, History, LagPolicy, Responder, Response, Subscription,
+    EngineBuilder, Event, History, LagPolicy, Response, Subscription,
 };
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -267,13 +267,7 @@ fn resets_in_the_middle_of_everything_leave_nobody_behind() {
     let _turn = alone();
     let (builder, channel, register) =
         open_house(ChannelOptions::new().backlog_bytes_max(64 << 20));
-    let (sender, responders) = mpsc::channel();
-    let builder = builder
-        .get("/later", move |_| {
-            let sender = sender.clone();
-            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
-        })
-        .unwrap();
+    let (builder, responders) = common::deferring(builder);
     let served = Served::start(builder);
     let mut reader = served.subscribe("/stream");
     let is_over = Arc::new(AtomicBool::new(false));

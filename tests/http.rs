@@ -422,13 +422,7 @@ fn a_panic_in_a_handler_is_a_500_and_nobody_elses_business() {
 
 /// An engine that hands the test every responder of `/later`.
 fn deferring() -> (Served, mpsc::Receiver<Responder>) {
-    let (sender, responders) = mpsc::channel();
-    let builder = echo()
-        .get("/later", move |_| {
-            let sender = sender.clone();
-            Response::deferred(move |responder| sender.send(responder).unwrap())
-        })
-        .unwrap();
+    let (builder, responders) = common::deferring(echo());
     (Served::start(builder), responders)
 }
 
@@ -557,15 +551,10 @@ fn an_idle_connection_is_closed_without_a_word() {
 
 #[test]
 fn who_waits_for_a_deferred_answer_is_not_idle() {
-    let (sender, responders) = mpsc::channel();
-    let builder = echo()
+    let (builder, responders) = common::deferring(echo());
+    let builder = builder
         .idle_timeout(Duration::from_millis(500))
-        .head_timeout(Duration::from_millis(500))
-        .get("/later", move |_| {
-            let sender = sender.clone();
-            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
-        })
-        .unwrap();
+        .head_timeout(Duration::from_millis(500));
     let served = Served::start(builder);
     let mut connection = served.connect();
     connection.send(LATER);
@@ -581,17 +570,12 @@ fn who_waits_for_a_deferred_answer_is_not_idle() {
 #[test]
 fn who_waits_for_a_deferred_answer_and_has_read_the_one_before_does_not_stall() {
     const BYTES: usize = 200_000;
-    let (sender, responders) = mpsc::channel();
-    let builder = echo()
+    let (builder, responders) = common::deferring(echo());
+    let builder = builder
         .idle_timeout(Duration::from_millis(500))
         .stall_timeout(Duration::from_millis(300))
         .send_buffer_bytes(4096)
         .get("/large", |_| "x".repeat(BYTES))
-        .unwrap()
-        .get("/later", move |_| {
-            let sender = sender.clone();
-            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
-        })
         .unwrap();
     let served = Served::start(builder);
     let mut connection = Connection::narrow(served.address());

@@ -10,15 +10,13 @@
 mod common;
 
 use std::net::TcpStream;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::crowd::Crowd;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
 use pushwheel::{
-    ChannelManager, ChannelOptions, ClientId, Engine, Event, History, Responder, Response,
-    Subscription,
+    ChannelManager, ChannelOptions, ClientId, Engine, Event, History, Response, Subscription,
 };
 
 const GET: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -388,17 +386,12 @@ fn a_shutdown_answers_the_requests_under_way_and_sends_the_slow_everything() {
         .defaults(ChannelOptions::new().backlog_bytes_max(64 << 20))
         .build();
     let channel = channels.get_or_create("news").unwrap();
-    let (sender, responders) = mpsc::channel();
     let stream = channel.clone();
     let builder = Engine::builder()
         .channels(&channels)
         .get("/stream", move |_| Response::subscribe(&stream))
-        .unwrap()
-        .get("/later", move |_| {
-            let sender = sender.clone();
-            Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
-        })
         .unwrap();
+    let (builder, responders) = common::deferring(builder);
     let served = Served::start(builder);
     let mut waiting = served.connect();
     waiting.send("GET /later HTTP/1.1\r\nHost: test\r\n\r\n");

@@ -13,8 +13,8 @@ use std::time::Duration;
 use common::client::Answer;
 use common::{Connection, Served, Subscriber, eventually, receive};
 use pushwheel::{
-    Channel, ChannelManager, Engine, EngineBuilder, EngineHandle, Event, Limits, Request,
-    Responder, Response,
+    Channel, ChannelManager, Engine, EngineBuilder, EngineHandle, Event, Limits, Responder,
+    Response,
 };
 
 /// An engine with a channel at `/stream`, a sink at `/sink` and a page at
@@ -209,14 +209,7 @@ fn a_limit_holds_for_all_threads_together() {
 
 /// An engine whose `/later` leaves its responders to the test.
 fn deferring(limits: Limits) -> (Served, EngineHandle, mpsc::Receiver<Responder>) {
-    let (sender, responders) = mpsc::channel();
-    let (builder, _) = house();
-    let later = move |_: &Request| {
-        let sender = sender.clone();
-        Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
-    };
-    let builder = builder.limits(limits).get("/later", later.clone()).unwrap();
-    let builder = builder.post("/work", later).unwrap();
+    let (builder, responders) = common::deferring(house().0.limits(limits));
     let served = Served::start(builder.after(|_, response| {
         let set = response.headers_mut().insert("X-Seen", "yes");
         set.unwrap();
@@ -251,7 +244,7 @@ fn too_many_requests_in_flight_are_503_until_one_is_answered() {
     asked.send(browser("/later"));
     check_sent_off(Subscriber::begun(asked));
     // Nobody streams by another method.
-    other.send(browser("/work").replacen("GET", "POST", 1));
+    other.send(browser("/later").replacen("GET", "POST", 1));
     check_turned_away(&other.answer(), "too_many_in_flight");
     other.send(browser("/later").replacen("GET", "HEAD", 1));
     let head = other.head();

@@ -14,11 +14,12 @@
 )]
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, Engine, EngineBuilder, EngineHandle, RunningEngine,
+    Channel, ChannelManager, ChannelOptions, Engine, EngineBuilder, EngineHandle, Request,
+    Responder, Response, RunningEngine,
 };
 
 pub mod client;
@@ -107,6 +108,17 @@ impl Drop for Served {
             }
         }
     }
+}
+
+/// With `/later`, whose requests, GET or POST, are the test's to answer.
+pub fn deferring(builder: EngineBuilder) -> (EngineBuilder, Receiver<Responder>) {
+    let (sender, responders) = mpsc::channel();
+    let later = move |_: &Request| {
+        let sender = sender.clone();
+        Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
+    };
+    let builder = builder.get("/later", later.clone()).unwrap();
+    (builder.post("/later", later).unwrap(), responders)
 }
 
 /// Waits until `condition` holds.
