@@ -553,8 +553,8 @@ fn an_idle_connection_is_closed_without_a_word() {
 fn who_waits_for_a_deferred_answer_is_not_idle() {
     let (builder, responders) = common::deferring(echo());
     let builder = builder
-        .idle_timeout(Duration::from_millis(500))
-        .head_timeout(Duration::from_millis(500));
+        .idle_timeout(Duration::from_secs(2))
+        .head_timeout(Duration::from_secs(2));
     let served = Served::start(builder);
     let mut connection = served.connect();
     connection.send(LATER);
@@ -572,8 +572,8 @@ fn who_waits_for_a_deferred_answer_and_has_read_the_one_before_does_not_stall() 
     const BYTES: usize = 200_000;
     let (builder, responders) = common::deferring(echo());
     let builder = builder
-        .idle_timeout(Duration::from_millis(500))
-        .stall_timeout(Duration::from_millis(300))
+        .idle_timeout(Duration::from_secs(2))
+        .stall_timeout(Duration::from_secs(2))
         .send_buffer_bytes(4096)
         .get("/large", |_| "x".repeat(BYTES))
         .unwrap();
