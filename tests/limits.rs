@@ -13,8 +13,8 @@ use std::time::Duration;
 use common::client::Answer;
 use common::{Connection, Served, Subscriber, eventually, receive};
 use pushwheel::{
-    Channel, ChannelManager, Engine, EngineBuilder, EngineHandle, Event, Limits, Responder,
-    Response,
+    Channel, ChannelManager, Engine, EngineBuilder, EngineHandle, Event, Limits, Request,
+    Responder, Response,
 };
 
 /// An engine with a channel at `/stream`, a sink at `/sink` and a page at
@@ -397,5 +397,30 @@ fn an_engine_has_at_most_64_threads() {
     for threads in [0, 65] {
         let bound = std::panic::catch_unwind(|| bind(threads).map(drop));
         assert!(bound.is_err(), "{threads}");
+    }
+}
+
+#[test]
+fn an_error_that_passes_says_when_to_come_back() {
+    let not_yet = |_: &Request| {
+        Response::error(503, "not_yet", "the game has not begun: come back")
+            .come_back_after(Duration::from_secs(60))
+    };
+    let builder = Engine::builder().get("/game", not_yet).unwrap();
+    let served = Served::start(builder.post("/game", not_yet).unwrap());
+    let mut connection = served.connect();
+    connection.send(browser("/game"));
+    let mut stream = Subscriber::begun(connection);
+    stream.expect_end();
+    let retry_ms = stream.retry().unwrap();
+    assert!((62_000..70_000).contains(&retry_ms), "{retry_ms}");
+    let post = browser("/game").replacen("GET", "POST", 1);
+    for request in [plain("/game"), post] {
+        let mut connection = served.connect();
+        connection.send(request);
+        let answer = connection.answer();
+        assert_eq!((answer.status, &*answer.error_code()), (503, "not_yet"));
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((63..=70).contains(&seconds), "{seconds}");
     }
 }

@@ -244,6 +244,11 @@ impl Request {
         self.offers("accept-encoding", coding)
     }
 
+    /// Whether it is as a browser's `EventSource` asks.
+    pub(crate) fn is_for_a_stream(&self) -> bool {
+        *self.method() == Method::Get && self.accepts("text/event-stream")
+    }
+
     /// Whether a list of what the client takes, in one header or in several,
     /// names `wanted`.
     fn offers(&self, list: &str, wanted: &str) -> bool {

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::responder::Responder;
 use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
-use crate::frame;
 use crate::http::{HeaderError, Headers};
 use crate::hub::channel::{Channel, PublishError};
 use crate::hub::manager::ChannelError;
@@ -31,6 +30,8 @@ pub struct Response {
     pub(crate) kind: Kind,
     /// The code of an error.
     code: Option<Box<str>>,
+    /// For an error that passes by itself: when at the earliest.
+    pub(crate) passes_after: Option<Duration>,
 }
 
 pub(crate) type Defer = Box<dyn FnOnce(Responder) + Send>;
@@ -61,6 +62,7 @@ impl Response {
             headers: Headers::new(),
             kind,
             code: None,
+            passes_after: None,
         }
     }
 
@@ -211,40 +213,24 @@ impl Response {
         Ok(self)
     }
 
-    /// What a browser's `EventSource` is told in place of this error, so that
-    /// it comes back after a delay: `200`, a stream that says so, and its end.
-    /// At any other status it would give up for good. The code is still
-    /// counted as an error's.
+    /// An error that passes by itself, for a request for a stream: whoever asks
+    /// is told to come back after `delay` and 2 to 10 s more, drawn for each.
+    ///
+    /// A browser's `EventSource` gives up for good at any status but 200. So a
+    /// GET that accepts `text/event-stream` is answered `200`, a `retry:` and the
+    /// end of the stream, and whoever else this error, with `Retry-After`. The
+    /// code is counted as an error's for both.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use pushwheel::{Request, Response};
+    /// use pushwheel::Response;
     ///
-    /// fn closed_for_now(request: &Request) -> Response {
-    ///     let error = Response::error(503, "not_yet", "the game has not begun: come back");
-    ///     match request.accepts("text/event-stream") {
-    ///         true => error.come_back_after(Duration::from_secs(5)),
-    ///         false => error,
-    ///     }
-    /// }
+    /// let not_yet = Response::error(503, "not_yet", "the game has not begun: come back");
+    /// let answer = not_yet.come_back_after(Duration::from_secs(5));
     /// ```
-    #[allow(
-        clippy::missing_panics_doc,
-        reason = "its headers are none of the caller's"
-    )]
-    pub fn come_back_after(self, delay: Duration) -> Response {
-        let retry_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-        let mut stream = Response::typed("text/event-stream", frame::retry_line(retry_ms));
-        let headers = [
-            ("Cache-Control", "no-cache, no-transform"),
-            ("X-Accel-Buffering", "no"),
-        ];
-        for (name, value) in headers {
-            let set = stream.headers.insert(name, value);
-            set.expect("this can be a header");
-        }
-        stream.code = self.code;
-        stream
+    pub fn come_back_after(mut self, delay: Duration) -> Response {
+        self.passes_after = Some(delay);
+        self
     }
 
     /// The status.

@@ -58,6 +58,11 @@ impl<N: Net> Reactor<N> {
         mut response: Response,
         output: &mut Vec<u8>,
     ) -> Flow {
+        let is_whole = matches!(response.kind, Kind::Body(_));
+        let passes_after = response.passes_after.filter(|_| is_whole);
+        if passes_after.is_some() && request.is_for_a_stream() {
+            response.status = 200;
+        }
         if !matches!(response.kind, Kind::Defer(_)) {
             let service = self.service.clone();
             guard("the last look at a response", || {
@@ -66,6 +71,9 @@ impl<N: Net> Reactor<N> {
             if let Some(code) = response.error_code() {
                 self.meters.count_refusal(code);
             }
+        }
+        if let Some(delay) = passes_after {
+            return self.turn_away(key, &request, response, delay, output);
         }
         match response.kind {
             Kind::Body(body) => {
@@ -90,7 +98,7 @@ impl<N: Net> Reactor<N> {
             });
             let message = "as many requests wait for their answers as may: ask again later";
             let why = ("too_many_in_flight", message);
-            return self.turn_away(key, &request, why, &response.headers, output);
+            return self.has_no_room(key, &request, why, &response.headers, output);
         };
         let token = self.connections.token(key);
         let Some(http) = self.connections.http_mut(key) else {

@@ -1,14 +1,15 @@
 //! The opening of streams: from a request to a client that reads a feed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Reactor;
 use super::connection::{NONE, State, Stream};
 use super::ending::Deadline;
 use super::feed::{Owed, wrap};
 use super::net::Net;
 use super::serving::{Flow, guard, is_transient, with_defaults};
 use super::streaming::retry_line;
+use super::{Reactor, as_ms};
 use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
 use crate::frame::Frame;
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
@@ -51,7 +52,7 @@ impl<N: Net> Reactor<N> {
         }
         let headers = self.all_headers(headers, &subscription);
         if let Some(full) = self.guest(key) {
-            return self.turn_away(key, request, full.why(), &headers, output);
+            return self.has_no_room(key, request, full.why(), &headers, output);
         }
         let start = subscription.start.unwrap_or_else(|| request.start());
         let id = subscription
@@ -122,7 +123,7 @@ impl<N: Net> Reactor<N> {
         output: &mut Vec<u8>,
     ) -> Flow {
         if let Some(full) = self.guest(key) {
-            return self.turn_away(key, request, full.why(), &headers, output);
+            return self.has_no_room(key, request, full.why(), &headers, output);
         }
         if *request.method() == Method::Head {
             return self.answer_head(key, &headers, output);
@@ -201,13 +202,11 @@ impl<N: Net> Reactor<N> {
                 "the channel was closed just now: come back",
             ),
         };
-        self.turn_away(key, request, why, headers, output)
+        self.has_no_room(key, request, why, headers, output)
     }
 
-    /// Answers somebody for whom there is no room, with a code and a message. A
-    /// browser that asks for a stream gives up for good at any status but 200, so
-    /// it gets that, and when to come back.
-    pub(super) fn turn_away(
+    /// Answers somebody for whom there is no room, with a code and a message.
+    pub(super) fn has_no_room(
         &mut self,
         key: u32,
         request: &Request,
@@ -216,25 +215,41 @@ impl<N: Net> Reactor<N> {
         output: &mut Vec<u8>,
     ) -> Flow {
         self.meters.count_refusal(code);
-        let retry_ms = self.retry_ms();
-        if *request.method() == Method::Get && request.accepts("text/event-stream") {
-            self.write_stream_head(&[headers], output);
-            output.extend_from_slice(&retry_line(retry_ms));
-            self.answer_no_more(key);
-            return Flow::Hold;
-        }
-        let seconds = retry_ms.div_ceil(1000).to_string();
         let mut response = Response::error(503, code, message);
         for (name, value) in headers.iter() {
             let added = response.headers.append(name.to_owned(), value.to_owned());
             added.expect("it was checked before");
         }
+        self.turn_away(key, request, response, Duration::ZERO, output)
+    }
+
+    /// Answers with an error that passes, not before `delay` is over. A browser
+    /// that asks for a stream gives up for good at any status but 200, so it gets
+    /// that, and when to come back.
+    pub(super) fn turn_away(
+        &mut self,
+        key: u32,
+        request: &Request,
+        mut response: Response,
+        delay: Duration,
+        output: &mut Vec<u8>,
+    ) -> Flow {
+        let retry_ms = self.retry_ms().saturating_add(as_ms(delay));
+        if request.is_for_a_stream() {
+            response.headers.remove("Retry-After");
+            self.write_stream_head(&[&response.headers], output);
+            output.extend_from_slice(&retry_line(retry_ms));
+            self.answer_no_more(key);
+            return Flow::Hold;
+        }
+        let seconds = (retry_ms / 1000).saturating_add(1).to_string();
         let added = response.headers.insert("Retry-After", seconds);
         added.expect("a number can be a header");
+        let (status, headers) = (response.status, &response.headers);
         let Kind::Body(body) = &response.kind else {
             return Flow::Next;
         };
-        self.write_response(key, request, 503, &response.headers, body, output)
+        self.write_response(key, request, status, headers, body, output)
     }
 
     fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {

@@ -74,7 +74,7 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
         let live = live.clone();
         move |request: &Request| match subscribe(request, &live) {
             Ok(stream) => journal::follow(&live, request, stream).into(),
-            Err(problem) => subscribe::turn_away(request, problem),
+            Err(problem) => subscribe::turn_away(problem),
         }
     };
     let engine = assets::routes(engine)?;

@@ -7,10 +7,8 @@
 //! own.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::access::Grant;
 use super::errors::Problem;
@@ -75,28 +73,14 @@ fn subscribe(
     })
 }
 
-/// Refuses a stream. A browser gives up for good at any status but 200, so what
-/// will pass by itself is told to it as a full server is: when to come back.
-pub(super) fn turn_away(request: &Request, problem: Problem) -> Response {
+/// Refuses a stream, until what is in its way has passed.
+pub(super) fn turn_away(problem: Problem) -> Response {
     let passes_within = problem.passes_within();
-    let mut response = problem.into_response();
-    let Some(delay) = passes_within.map(|time| time.saturating_add(jitter())) else {
-        return response;
-    };
-    if request.accepts("text/event-stream") {
-        return response.come_back_after(delay);
+    let response = problem.into_response();
+    match passes_within {
+        Some(delay) => response.come_back_after(delay),
+        None => response,
     }
-    let seconds = delay.as_secs().saturating_add(1).to_string();
-    let set = response.headers_mut().insert("Retry-After", seconds);
-    set.expect("a number can be a header");
-    response
-}
-
-/// Between 2 and 10 s: browsers that are turned away do not all come back at
-/// once.
-fn jitter() -> Duration {
-    let random = Uuid::new_v4().as_u128() % 8_000;
-    Duration::from_millis(2_000 + u64::try_from(random).expect("it is below 8,000"))
 }
 
 /// Says who a client is by what was granted to it.
