@@ -8,9 +8,9 @@
 #
 # Each part runs n times and 2n times; the difference is n times its step, and
 # what comes before and after cancels out. Counts do not depend on how busy the
-# machine is; they do on the compiler, the C library and valgrind, so with others
-# than the baseline's they are printed and not judged. A count may have a little
-# more in it by chance, so the least of two is taken.
+# machine is; they do on the compiler, the C library, valgrind and AVX2, so with
+# others than the baseline's they are printed and not judged. A count may have a
+# little more in it by chance, so the least of two is taken.
 # Needs valgrind (Debian: valgrind).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,8 +27,11 @@ count() { # count NAME TIMES
     done | awk '$2 == "Collected" && (!least || $4 < least) { least = $4 } END { print least }'
 }
 
-# What the counts depend on.
-tools() { echo "$(rustc --version); $(getconf GNU_LIBC_VERSION); $(valgrind --version)"; }
+# What the counts depend on. valgrind shows a program one made-up processor with
+# AVX2, or another without: memcpy and httparse look for it.
+tools() {
+    echo "$(rustc --version); $(getconf GNU_LIBC_VERSION); $(valgrind --version); $(grep -om1 -w avx2 /proc/cpuinfo)"
+}
 
 found=$(mktemp)
 trap 'rm -f "$found"' EXIT

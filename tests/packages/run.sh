@@ -2,6 +2,9 @@
 # What packages ship: the manual's pages, the shells' completions, the unit of
 # systemd, and what the Dockerfile copies. Needs PUSHWHEEL_BIN, mandoc, zsh,
 # fish and systemd-analyze. Ends with "packages: N passed, N failed".
+#
+# grep -q reads <(...), not a pipe: it leaves at its first match, and pipefail
+# would blame the writer for the pipe that is closed then.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 bin=${PUSHWHEEL_BIN:?the program to be tested}
@@ -33,7 +36,7 @@ every_command_has_a_page() {
 
 pages_are_well_formed() { mandoc -T lint -W error "$scratch"/man/*.1; }
 
-page_says() { mandoc -T html "$scratch/man/$1.1" | grep -q -- "$2"; }
+page_says() { grep -q -- "$2" <(mandoc -T html "$scratch/man/$1.1"); }
 
 completions_parse() { # completions_parse SHELL
     "$bin" completions "$1" >"$scratch/completions.$1" && "$1" -n "$scratch/completions.$1"
@@ -49,7 +52,7 @@ bash_completes() { # what is offered behind the words
     printf '%s\n' "${COMPREPLY[@]}"
 }
 
-bash_completes_a_flag() { bash_completes pushwheel serve --history-e | grep -qx -- --history-events; }
+bash_completes_a_flag() { grep -qx -- --history-events <(bash_completes pushwheel serve --history-e); }
 
 unit_is_right() {
     sed "s#/usr/local/bin/pushwheel#$bin#" deploy/pushwheel.service >"$scratch/pushwheel.service" &&
@@ -74,7 +77,7 @@ dockerfile_copies_what_there_is() {
     [ "$found" -ge 3 ]
 }
 
-version_names_the_features() { "$bin" --version | grep -qE '^pushwheel [0-9.]+ \(features: server'; }
+version_names_the_features() { grep -qE '^pushwheel [0-9.]+ \(features: server' <("$bin" --version); }
 
 check "every command has a page of the manual" every_command_has_a_page
 check "the pages are well-formed" pages_are_well_formed
