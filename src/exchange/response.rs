@@ -213,8 +213,8 @@ impl Response {
         Ok(self)
     }
 
-    /// An error that passes by itself, for a request for a stream: whoever asks
-    /// is told to come back after `delay` and 2 to 10 s more, drawn for each.
+    /// An error that passes by itself: whoever asks is told to come back after
+    /// `delay` and 2 to 10 s more, drawn for each.
     ///
     /// A browser's `EventSource` gives up for good at any status but 200. So a
     /// GET that accepts `text/event-stream` is answered `200`, a `retry:` and the
@@ -363,6 +363,10 @@ impl IntoResponse for ChannelError {
             ChannelError::Name => 400,
             ChannelError::TooMany { .. } => 503,
         };
-        Response::error(status, self.code(), &self.to_string())
+        let response = Response::error(status, self.code(), &self.to_string());
+        match self {
+            ChannelError::Name => response,
+            ChannelError::TooMany { .. } => response.come_back_after(Duration::ZERO),
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! codes are part of the interface: they never change.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use super::access::Refused;
 use super::subscribe::STREAM_CHANNELS_MAX;
@@ -109,16 +108,6 @@ impl Problem {
             status,
             code,
             message: message.into(),
-        }
-    }
-
-    /// After what time it is right to try again, for what is not the fault of
-    /// whoever asked.
-    pub(super) fn passes_within(&self) -> Option<Duration> {
-        match self {
-            Problem::Channel(ChannelError::TooMany { .. }) => Some(Duration::ZERO),
-            Problem::Refused(Refused::TooManyForged { retry_after }) => Some(*retry_after),
-            _ => None,
         }
     }
 

@@ -72,9 +72,9 @@ fn routes(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteErro
     };
     let follow = |subscribe: Subscribe| {
         let live = live.clone();
-        move |request: &Request| match subscribe(request, &live) {
-            Ok(stream) => journal::follow(&live, request, stream).into(),
-            Err(problem) => subscribe::turn_away(problem),
+        move |request: &Request| {
+            let stream = subscribe(request, &live)?;
+            Ok::<_, Problem>(journal::follow(&live, request, stream))
         }
     };
     let engine = assets::routes(engine)?;

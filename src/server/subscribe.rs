@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::access::Grant;
 use super::errors::Problem;
 use super::live::Live;
-use crate::{ChannelManager, ClientId, IntoResponse, Request, Response, Subscription};
+use crate::{ChannelManager, ClientId, Request, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
 /// channel's streams, and a merge at each stream's channels.
@@ -71,16 +71,6 @@ fn subscribe(
         Some(time) => subscription.expires_in(time),
         None => subscription,
     })
-}
-
-/// Refuses a stream, until what is in its way has passed.
-pub(super) fn turn_away(problem: Problem) -> Response {
-    let passes_within = problem.passes_within();
-    let response = problem.into_response();
-    match passes_within {
-        Some(delay) => response.come_back_after(delay),
-        None => response,
-    }
 }
 
 /// Says who a client is by what was granted to it.

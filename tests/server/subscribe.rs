@@ -143,15 +143,17 @@ fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
 }
 
 #[test]
-fn where_there_are_too_many_channels_browsers_are_told_when_to_come_back() {
+fn where_there_are_too_many_channels_all_are_told_when_to_come_back() {
     let config = Config::new().channels_max(2);
     let served = Served::start(config.engine());
     let mut stream = served.subscribe("/events?channel=a&channel=b");
     stream.wait_for_id();
-    let answer = get(&served, "/channels/c");
-    assert_eq!(refusal(&answer), refused(503, "too_many_channels"));
-    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-    assert!((3..=10).contains(&seconds));
+    for method in ["GET", "POST"] {
+        let answer = ask(&served, method, "/channels/c", &[], "");
+        assert_eq!(refusal(&answer), refused(503, "too_many_channels"));
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((3..=10).contains(&seconds));
+    }
     let close = [("Connection", "close")];
     let mut browser = Subscriber::open(served.address(), "/channels/c", &close);
     browser.expect_end();

@@ -160,10 +160,11 @@ impl Refused {
         }
     }
 
-    fn retry_after(&self) -> Option<u64> {
+    /// For what passes by itself: after what time.
+    fn passes_after(&self) -> Option<Duration> {
         match self {
             Refused::TooManyForged { retry_after } | Refused::TicketsTooMany { retry_after } => {
-                Some(retry_after.as_secs().saturating_add(1))
+                Some(*retry_after)
             }
             _ => None,
         }
@@ -178,10 +179,9 @@ impl IntoResponse for Refused {
             let set = headers.insert("WWW-Authenticate", challenge);
             set.expect("this can be a header");
         }
-        if let Some(seconds) = self.retry_after() {
-            let set = headers.insert("Retry-After", seconds.to_string());
-            set.expect("a number can be a header");
+        match self.passes_after() {
+            Some(delay) => response.come_back_after(delay),
+            None => response,
         }
-        response
     }
 }
