@@ -739,7 +739,7 @@ const pureStories = {
     const [, body] = /class PushWheel extends EventTarget \{(.*?)\n\}/s.exec(types);
     const typed = new Set([...body.matchAll(/^  (?:static )?(?:readonly )?(\w+)[:(]/gm)].map(([, name]) => name));
     const wheel = new PushWheel('http://127.0.0.1:9/', { storage: null });
-    const own = [...Object.keys(wheel), ...Object.getOwnPropertyNames(PushWheel.prototype), 'addEventListener'];
+    const own = [...Object.keys(wheel), ...Object.getOwnPropertyNames(PushWheel.prototype), 'addEventListener', 'removeEventListener'];
     wheel.close();
     same([...typed].sort(), [...new Set(own)].sort(), 'the names');
   },

@@ -238,6 +238,16 @@ const stories = {
     await page.hover('h1');
     await page.focus('#search');
     await showsNames(page, ['room.1', 'room.2', 'room.10']);
+    // However it is sorted and however narrow it is, the arrow has its place.
+    for (const width of [1360, 1100, 375, 320]) {
+      await page.setViewportSize({ width, height: 800 });
+      for (const header of await page.locator('#channel-table thead button:visible').all()) {
+        await header.click();
+        const isCut = await page.locator('#channels .scroll').evaluate((box) => box.scrollWidth > box.clientWidth);
+        same(isCut, false, `the table is wider than its box of ${width}, sorted by ${await header.textContent()}`);
+      }
+    }
+    await page.setViewportSize({ width: 1360, height: 860 });
     for (const n of [2, 10, 1]) await server.call('DELETE', `/channels/room.${n}`);
 
     for (let n = 0; n < 220; n++) await server.publish(`many.${n}`, { data: 'x' });
@@ -277,6 +287,17 @@ const stories = {
     await page.click('#confirm-yes');
     await shows(page, '#channel-figures', 'There is no such channel');
     same(await server.call('GET', '/channels'), [], 'the channels');
+  },
+
+  async 'the address names a channel: one that is there, or that never can be'({ visit, server }) {
+    await server.publish('news', { data: 'x' });
+    const page = await visit('/#news');
+    await shows(page, '#channel-figures [data-figure=published] dd', '1 · ');
+    same(await page.evaluate(() => document.activeElement === document.body), true, 'the focus is left alone');
+    await page.goto(`${server.base}/#other`);
+    await shows(page, '#channel-figures', 'It comes to be with its first client');
+    await page.goto(`${server.base}/#a%2Fb`);
+    await shows(page, '#channel-figures', 'No channel can have this name');
   },
 
   async 'from load to publishing by keyboard alone'({ visit, server }) {
@@ -336,6 +357,9 @@ const stories = {
     await page.fill('#publish-client', `${EVIL}\u0000`);
     await page.click('#publish-form .main');
     await until('an error', async () => (await text(page, '#publish-error')) !== '');
+    // A mark that turns the text around it makes no name look like another.
+    await server.publish('x\u202egpj.exe', { data: 'x' });
+    await until('it is written out', async () => (await names(page)).includes('x\\u{202e}gpj.exe'));
     same(await page.evaluate(() => globalThis.ran), undefined, 'what ran');
     same(await page.locator('main img, main script').count(), 0, 'the images and scripts in it');
     // The test can fail: outside of the policy's reach such markup does run.

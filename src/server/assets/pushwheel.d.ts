@@ -58,7 +58,7 @@ export interface PushWheelOptions {
 /** An `error`: the stream has ended or could not be opened. */
 export interface PushWheelErrorEvent extends Event {
   /** Of the last answer; 0: there was none. 200: the stream ended or broke. */
-  readonly status: number | undefined;
+  readonly status?: number;
 }
 
 export class PushWheel extends EventTarget {
@@ -104,6 +104,27 @@ export class PushWheel extends EventTarget {
     type: string,
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
+  ): void;
+
+  removeEventListener(
+    type: "open",
+    listener: ((event: Event) => void) | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: "error",
+    listener: ((event: PushWheelErrorEvent) => void) | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: ((event: MessageEvent<string>) => void) | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
   ): void;
 }
 

@@ -1,6 +1,6 @@
 // A program against the types, which tsc checks and nobody runs.
 
-import { PushWheel, parser, type Gap, type PushWheelOptions } from "/pushwheel.js";
+import { PushWheel, parser, type Gap, type PushWheelErrorEvent, type PushWheelOptions } from "/pushwheel.js";
 
 const options: PushWheelOptions = {
   withCredentials: true,
@@ -17,12 +17,17 @@ source.onmessage = ({ data, lastEventId }) => console.log(data.length, lastEvent
 source.addEventListener("headline", ({ data }) => console.log(data.trim()));
 source.addEventListener("error", ({ status }) => console.log(status === 204), { once: true });
 source.onerror = ({ status }) => source.readyState === PushWheel.CLOSED && console.log(status);
+const heard = ({ data }: MessageEvent<string>) => console.log(data);
+source.addEventListener("headline", heard);
+source.removeEventListener("headline", heard);
+const failed = ({ status }: PushWheelErrorEvent) => console.log(status);
+source.addEventListener("error", failed);
+source.removeEventListener("error", failed);
 source.close();
 
 // What is there for an EventSource takes a PushWheel.
-const isOpen = ({ readyState, OPEN }: Pick<EventSource, "readyState" | "OPEN" | "url" | "withCredentials">) =>
-  readyState === OPEN;
-console.log(isOpen(source));
+const other: EventSource = source;
+other.onerror = (event) => console.log(event.type);
 
 const parse = parser(undefined, (at, type, data) => console.log(at, type, data), (ms) => console.log(ms));
 parse("data: hello\n\n");

@@ -1,7 +1,7 @@
 // One channel: its figures, its clients, and its end. Watching and publishing
 // have files of their own.
 
-import { bytes, byId, clients as clientsText, confirmed, count, duration, element, keepRows, rate, say } from './parts.js';
+import { bytes, byId, clients as clientsText, confirmed, count, duration, element, keepRows, rate, say, visible, wrongName } from './parts.js';
 import { Publish } from './publish.js';
 import { ask, pathOf } from './server.js';
 import { Watch } from './watch.js';
@@ -39,7 +39,7 @@ export class ChannelView {
     if (channel === this.#channel) return;
     this.#channel = channel;
     byId('channel').hidden = channel === undefined;
-    say(byId('channel-title'), channel ?? '');
+    say(byId('channel-title'), visible(channel ?? ''));
     byId('channel-title').title = channel ?? '';
     byId('client-search').value = '';
     this.#unlist(undefined);
@@ -73,7 +73,7 @@ export class ChannelView {
   #drawFigures(row) {
     const list = byId('channel-figures');
     if (!row) {
-      const none = 'There is no such channel. It comes to be with its first client or event.';
+      const none = wrongName(this.#channel) || 'There is no such channel. It comes to be with its first client or event.';
       return list.replaceChildren(element('p', { class: 'soft', text: none }));
     }
     const { history } = row;
@@ -160,7 +160,7 @@ export class ChannelView {
     return element(
       'tr',
       {},
-      element('th', { scope: 'row' }, element('button', { type: 'button', class: 'text', title: `${id}: publish to it`, onclick: () => this.#aimAt(id) }, element('bdi', { text: id }))),
+      element('th', { scope: 'row' }, element('button', { type: 'button', class: 'text', title: `${id}: publish to it`, onclick: () => this.#aimAt(id) }, element('bdi', { text: visible(id) }))),
       element('td', { title: said }, element('bdi', { text: said })),
       element('td', { text: address, title: address }),
       element('td', {}, element('time', { datetime: since ?? undefined, title: since ?? undefined })),
@@ -177,7 +177,7 @@ export class ChannelView {
   async #disconnect(id) {
     const channel = this.#channel;
     const text = 'Its connection is cut. A browser comes back by itself after some seconds and misses nothing.';
-    if (!(await confirmed(`Disconnect ${id}?`, text, 'Disconnect'))) return;
+    if (!(await confirmed(`Disconnect ${visible(id)}?`, text, 'Disconnect'))) return;
     try {
       await ask('DELETE', `${pathOf(channel)}/clients/${encodeURIComponent(id)}`);
     } catch (wrong) {
@@ -196,7 +196,7 @@ export class ChannelView {
       how === 'finish'
         ? ['Finish', 'Its clients are sent what is left, then their streams end. Browsers are told not to come back.', 'Finish it']
         : ['Close', 'Its clients are cut off, and its history is gone. Browsers come back, and so does the channel, empty.', 'Close it'];
-    if (!(await confirmed(`${title} ${channel}?`, text, yes))) return;
+    if (!(await confirmed(`${title} ${visible(channel)}?`, text, yes))) return;
     const tell = (answer, error) => {
       if (channel !== this.#channel) return;
       say(byId('ending-answer'), answer);

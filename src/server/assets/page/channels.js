@@ -5,7 +5,7 @@
 // one, the page asks for more than it draws, chosen by what was counted.
 
 import { perSecond } from './figures.js';
-import { brief, byId, bytes, count, element, keepRows, rate, say } from './parts.js';
+import { brief, byId, bytes, count, element, keepRows, rate, say, visible, wrongName } from './parts.js';
 import { hasKey } from './server.js';
 
 /// Of a name that is longer than this the end has a place of its own.
@@ -121,7 +121,7 @@ export class Channels {
   }
 
   #row({ name }) {
-    const link = element('a', { href: hashOf(name), title: name }, ...halves(name).map((text) => element('bdi', { text })));
+    const link = element('a', { href: hashOf(name), title: name }, ...halves(visible(name)).map((text) => element('bdi', { text })));
     const cells = Object.values(COLUMNS).slice(1).map(() => element('td', { class: 'number' }));
     const row = element('tr', {}, element('th', { scope: 'row' }, link), ...cells);
     row.dataset.key = name;
@@ -167,11 +167,3 @@ function tellSelected(row, channel) {
 }
 
 export const hashOf = (channel) => `#${encodeURIComponent(channel)}`;
-
-function wrongName(name) {
-  if (name === '') return 'Say which channel: type its name.';
-  // A browser takes a path's `.` and `..` for steps.
-  if (/^\.\.?$/.test(name)) return 'No browser can ask for a channel of this name.';
-  const isName = !/[\p{Cc}/]/u.test(name) && new TextEncoder().encode(name).length <= 255;
-  return isName ? '' : 'No channel can have this name: it has to have at most 255 bytes, and no slash.';
-}

@@ -4,7 +4,7 @@
 import { ChannelView } from './channel.js';
 import { Channels, hashOf } from './channels.js';
 import { Figures } from './figures.js';
-import { byId, duration, say } from './parts.js';
+import { byId, duration, say, visible } from './parts.js';
 import { ask, hasKey, rightsOf, setKey } from './server.js';
 
 const LOOK_EVERY_MS = 1000;
@@ -152,16 +152,18 @@ function tell(state, detail) {
 
 // ---- the channel that is shown ------------------------------------------------------
 
-function follow() {
+/// Shows the channel that the address names. At the beginning nobody has gone
+/// anywhere yet, and the focus stays.
+function follow({ isBeginning = false } = {}) {
   const before = selected;
   selected = named(location.hash);
   view.show(selected);
   channels.select(selected);
   document.body.classList.toggle('has-channel', selected !== undefined);
-  document.title = selected === undefined ? 'pushwheel' : `${selected} – pushwheel`;
+  document.title = selected === undefined ? 'pushwheel' : `${visible(selected)} – pushwheel`;
   if (selected === before) return;
   const title = byId(selected === undefined ? 'channels-title' : 'channel-title');
-  title.focus({ preventScroll: true });
+  if (!isBeginning) title.focus({ preventScroll: true });
   title.scrollIntoView({ block: 'nearest' });
   look();
 }
@@ -191,7 +193,7 @@ byId('back').addEventListener('click', (event) => {
   event.preventDefault();
   location.hash = '';
 });
-addEventListener('hashchange', follow);
+addEventListener('hashchange', () => follow());
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) {
     lookNumber++; // what is on its way comes too late
@@ -199,5 +201,5 @@ document.addEventListener('visibilitychange', () => {
     figures.rest();
   } else look();
 });
-follow();
+follow({ isBeginning: true });
 enter();

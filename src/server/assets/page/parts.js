@@ -23,6 +23,21 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/// A name as it is to be read: what turns the direction of text, and could make
+/// one name look like another, is written out.
+export function visible(name) {
+  return name.replace(/\p{Bidi_Control}/gu, (mark) => `\\u{${mark.codePointAt().toString(16)}}`);
+}
+
+/// Why no channel can have this name, or ''.
+export function wrongName(name) {
+  if (name === '') return 'Say which channel: type its name.';
+  // A browser takes a path's `.` and `..` for steps.
+  if (/^\.\.?$/.test(name)) return 'No browser can ask for a channel of this name.';
+  const isName = !/[\p{Cc}/]/u.test(name) && new TextEncoder().encode(name).length <= 255;
+  return isName ? '' : 'No channel can have this name: it has to have at most 255 bytes, and no slash.';
+}
+
 /// Makes the rows of `body` those of `items`, each known by its key: a row
 /// that stays is the same element, and keeps the focus. While somebody is in
 /// the table its order stays, lest a row slips away under a finger.

@@ -1,7 +1,7 @@
 // A channel's stream, live. It is read again after each break from where it
 // was left, as a browser's EventSource does.
 
-import { byId, count, element, indented, say } from './parts.js';
+import { byId, count, element, indented, say, visible } from './parts.js';
 import { pathOf, readStream } from './server.js';
 
 /// How many events are kept on the page.
@@ -181,7 +181,7 @@ function lineOf({ name, data, id, at }) {
   const isGap = name === 'pushwheel.gap';
   const isOurs = name.startsWith('pushwheel.');
   const time = element('time', { datetime: at.toISOString(), text: clock.format(at) });
-  const line = element('li', { class: isOurs ? 'told' : undefined }, time, element('b', {}, element('bdi', { text: name })));
+  const line = element('li', { class: isOurs ? 'told' : undefined }, time, element('b', {}, element('bdi', { text: visible(name) })));
   if (id) line.append(element('code', { class: 'id', text: id }));
   if (isGap) line.append(element('p', { text: gapOf(data) }));
   line.append(element('pre', { text: shown(data) }));
