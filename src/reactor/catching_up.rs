@@ -63,6 +63,7 @@ impl<N: Net> Reactor<N> {
             if seen >= feed.through {
                 // It knows more than was gathered, or will: the next gathering
                 // is for it too.
+                cursor.is_blocked = false;
                 feed.early.push(self.connections.token(key));
                 feed.has_news = true;
                 return self.queue_feed(stream.feed);
@@ -119,6 +120,7 @@ impl<N: Net> Reactor<N> {
         match self.net.write(&mut connection.socket, rest) {
             Ok(count) if count == rest.len() => {
                 connection.written_at = tick;
+                cursor.is_blocked = false;
                 if let Some(lane) = owed.lane {
                     self.feeds.get_mut(stream.feed).delivered[lane] += 1;
                 }
@@ -127,15 +129,11 @@ impl<N: Net> Reactor<N> {
             }
             Ok(count) => {
                 owed.written += count;
-                cursor.is_blocked = true;
-                self.note_blocked(key);
+                self.block(key, count);
                 false
             }
             Err(error) if is_transient(&error) => {
-                if !std::mem::replace(&mut cursor.is_blocked, true) {
-                    connection.written_at = tick;
-                    self.set_stream_timer(key);
-                }
+                self.block(key, 0);
                 false
             }
             Err(_) => {
@@ -152,6 +150,7 @@ impl<N: Net> Reactor<N> {
         let cursor = &mut self.cursors[stream.cursor as usize];
         if batch.is_empty() {
             cursor.seen = reached;
+            cursor.is_blocked = false;
             return true;
         }
         let connection = self.connections.get_mut(key);
@@ -180,15 +179,15 @@ impl<N: Net> Reactor<N> {
                 lane: Some(piece.lane),
             }
         });
-        if written == batch.len() {
+        let is_all_out = written == batch.len();
+        if is_all_out {
             cursor.seen = reached;
-            self.note_progress(stream.feed);
-            return true;
+            cursor.is_blocked = false;
+        } else {
+            self.block(key, written);
         }
-        cursor.is_blocked = true;
-        self.note_blocked(key);
         self.note_progress(stream.feed);
-        false
+        is_all_out
     }
 
     /// A client has fallen off the log: it goes, or leaps to the newest and

@@ -345,13 +345,14 @@ impl<N: Net> Reactor<N> {
         }
         let connection = self.connections.get_mut(key);
         let before = std::mem::replace(&mut connection.state, State::Stream(stream));
-        connection.written_at = tick;
         let State::Http(http) = before else {
             unreachable!("a stream begins as a request");
         };
 
-        // What could not be written of earlier answers comes first.
+        // What could not be written of earlier answers comes first, and since
+        // when nobody takes it still counts.
         let written = if http.unsent.is_empty() {
+            connection.written_at = tick;
             self.net.write(&mut connection.socket, output)
         } else {
             Ok(0)

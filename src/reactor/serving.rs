@@ -53,12 +53,7 @@ impl<N: Net> Reactor<N> {
                     self.queue_http(key);
                 }
             }
-            State::Stream(stream) => {
-                if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
-                    cursor.is_blocked = false;
-                    self.queue_cursor(key);
-                }
-            }
+            State::Stream(_) => self.queue_cursor(key),
         }
     }
 
@@ -372,6 +367,23 @@ impl<N: Net> Reactor<N> {
         true
     }
 
+    /// A client has had its time to take its answers, or some of them. As with
+    /// streams, it may have taken what nobody reported: it is written to once
+    /// more.
+    fn press_unsent(&mut self, key: u32) {
+        let (token, stall_ticks) = (self.connections.token(key), self.stall_ticks());
+        if self.silent_ticks(key) >= stall_ticks && self.write_unsent(key) {
+            return self.queue_http(key);
+        }
+        if self.connections.find(token).is_none() {
+            return;
+        }
+        match stall_ticks.saturating_sub(self.silent_ticks(key)) {
+            0 => self.hang_up(key, DisconnectReason::Gone),
+            left => self.set_http_timer(key, Duration::from_millis(left * TICK_MS)),
+        }
+    }
+
     /// All answers are out.
     fn after_writing(&mut self, key: u32) {
         let connection = self.connections.get_mut(key);
@@ -428,14 +440,10 @@ impl<N: Net> Reactor<N> {
         if http.guest.is_some() {
             return self.hang_up(key, DisconnectReason::Gone);
         }
-        let left_ticks = self.stall_ticks().saturating_sub(self.silent_ticks(key));
-        if !http.unsent.is_empty() && left_ticks > 0 {
-            // It does take something, only slowly.
-            let left = Duration::from_millis(left_ticks * TICK_MS);
-            return self.set_http_timer(key, left);
+        if !http.unsent.is_empty() {
+            return self.press_unsent(key);
         }
-        let is_mid_request = matches!(http.phase, Phase::Request) && !http.is_idle();
-        if is_mid_request && http.unsent.is_empty() {
+        if matches!(http.phase, Phase::Request) && !http.is_idle() {
             let refusal = Refusal {
                 status: 408,
                 code: "request_timeout",

@@ -49,21 +49,58 @@ impl<N: Net> Reactor<N> {
         stream.cursor = u32::try_from(cursor).expect("fewer cursors than 2^32");
         stream.index = u32::try_from(index).expect("fewer clients than 2^32");
         if is_blocked {
-            self.note_blocked(key);
+            self.set_stream_timer(key);
+            self.note_seen(key);
         } else {
             self.queue_cursor(key);
         }
     }
 
-    /// A client's socket takes nothing: it has so long.
-    pub(super) fn note_blocked(&mut self, key: u32) {
-        self.connections.get_mut(key).written_at = self.tick32();
-        self.set_stream_timer(key);
+    /// A client that is behind has taken so many bytes, and takes no more for
+    /// now. It has `stall_timeout` from the last that it took, or from when it
+    /// was first found to take nothing.
+    pub(super) fn block(&mut self, key: u32, written: usize) {
+        let tick = self.tick32();
+        let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
+        let was_blocked = std::mem::replace(&mut cursor.is_blocked, true);
+        if written > 0 || !was_blocked {
+            self.connections.get_mut(key).written_at = tick;
+            self.set_stream_timer(key);
+        }
+        self.note_seen(key);
+    }
+
+    /// Lets the hub know where a client stands who stays behind.
+    fn note_seen(&mut self, key: u32) {
         let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
         cursor.is_noted = true;
         let seen = cursor.seen;
         let (memberships, place) = (self.memberships(key), self.place(key));
         self.hub.note_seen(&memberships, place, Some(seen));
+    }
+
+    /// A client that took nothing has had its time. But it may have: that there
+    /// is room is reported only once a third of the kernel's buffer is free, so
+    /// it is written to once more.
+    fn press(&mut self, key: u32) {
+        let token = self.connections.token(key);
+        self.run_cursor(key);
+        if self.connections.find(token).is_none() {
+            return;
+        }
+        if self.has_stalled(key) {
+            return self.hang_up(key, DisconnectReason::Stalled);
+        }
+        self.set_stream_timer(key);
+    }
+
+    /// Whether a client has taken nothing for too long, and may take nothing
+    /// now: one that waits in the queue may have room.
+    fn has_stalled(&self, key: u32) -> bool {
+        let cursor = self.connections.stream(key).cursor as usize;
+        let cursor = self.cursors.get(cursor);
+        let is_stuck = cursor.is_some_and(|cursor| cursor.is_blocked && !cursor.is_queued);
+        is_stuck && self.silent_ticks(key) >= self.stall_ticks()
     }
 
     /// A client has seen everything that was gathered: back to the many.
@@ -165,11 +202,10 @@ impl<N: Net> Reactor<N> {
         }
         let silent = self.silent_ticks(key);
         if stream.cursor != NONE {
-            let is_blocked = self.cursors[stream.cursor as usize].is_blocked;
-            if is_blocked && silent >= self.stall_ticks() {
-                return self.hang_up(key, DisconnectReason::Stalled);
-            }
-            return self.set_stream_timer(key);
+            return match self.has_stalled(key) {
+                true => self.press(key),
+                false => self.set_stream_timer(key),
+            };
         }
         if self
             .heartbeat_ticks(key)

@@ -83,6 +83,8 @@ enum Expected {
     Hello,
     Large,
     Stream,
+    /// Whatever it is, it has no body: a HEAD's.
+    Head,
     Anything,
 }
 
@@ -217,8 +219,11 @@ impl Client {
             }
             Role::Nuisance => {
                 self.expected.clear();
-                self.expected.push_back(Expected::Anything);
                 request = nuisance(rng);
+                self.expected.push_back(match request.starts_with("HEAD ") {
+                    true => Expected::Head,
+                    false => Expected::Anything,
+                });
                 if self.manners.floods {
                     request.push_str(&"x".repeat(FLOOD_BYTES));
                 }
@@ -522,7 +527,10 @@ impl Client {
             .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
         if head.contains("content-type: text/event-stream\r\n") {
             let expected = self.expected.pop_front();
-            let is_right = matches!(expected, Some(Expected::Stream | Expected::Anything));
+            let is_right = matches!(
+                expected,
+                Some(Expected::Stream | Expected::Head | Expected::Anything)
+            );
             if self.reader.status != 200 || !is_right {
                 oracle
                     .failures
@@ -537,7 +545,12 @@ impl Client {
             };
             return;
         }
-        self.reader.body_left = length.unwrap_or(0);
+        // A request that does not come in time was none yet.
+        let is_of_head = self.expected.front() == Some(&Expected::Head);
+        self.reader.body_left = match is_of_head && self.reader.status != 408 {
+            true => 0,
+            false => length.unwrap_or(0),
+        };
         if self.reader.body_left == 0 {
             self.end_response(oracle);
         }
@@ -561,7 +574,7 @@ impl Client {
                 408 => true,
                 _ => false,
             },
-            Some(Expected::Anything) => {
+            Some(Expected::Head | Expected::Anything) => {
                 self.expected.push_back(Expected::Anything);
                 (200..506).contains(&status)
             }

@@ -83,6 +83,11 @@ pub fn draw_repeats(seed: u64) -> Option<Rng> {
     rng.bool().then_some(rng)
 }
 
+/// Whether room in a socket is reported late. Drawn apart, too.
+pub fn draw_withholding(seed: u64) -> bool {
+    Rng::with_seed(seed ^ 0xb10c_ed).bool()
+}
+
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     match rng.u32(0..12) {
         0 => Role::Nuisance,

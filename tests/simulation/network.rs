@@ -158,6 +158,9 @@ pub struct Network {
     lost_after_ms: u64,
     slow_turns: u32,
     overlaps: u32,
+    /// Whether room in a socket is reported only once a third of it is free, as
+    /// Linux does (`sk_stream_is_writeable`); a write finds whatever there is.
+    pub withholds_room: bool,
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
     sockets: Vec<Socket>,
@@ -188,6 +191,7 @@ impl Network {
             lost_after_ms: 0,
             slow_turns: 1,
             overlaps: 0,
+            withholds_room: false,
             events: BTreeMap::new(),
             events_ever: 0,
             sockets: Vec::new(),
@@ -371,7 +375,7 @@ impl Network {
         if count > 0 {
             socket.taken_at = now;
             socket.full_since = None;
-            if socket.armed.write {
+            if socket.armed.write && self.is_roomy(number) {
                 self.edge(number, |edges| edges.write = true);
             }
         }
@@ -468,11 +472,21 @@ impl Network {
     }
 
     fn arm_write(&mut self, number: usize) {
-        let socket = &mut self.sockets[number];
-        socket.armed.write = true;
-        if socket.outgoing.len() < socket.outgoing_max || socket.is_reset {
+        self.sockets[number].armed.write = true;
+        if self.is_roomy(number) || self.sockets[number].is_reset {
             self.edge(number, |edges| edges.write = true);
         }
+    }
+
+    /// Whether a socket has so much room that it is reported.
+    fn is_roomy(&self, number: usize) -> bool {
+        let socket = &self.sockets[number];
+        let room = socket.outgoing_max - socket.outgoing.len();
+        let wanted = match self.withholds_room {
+            true => socket.outgoing_max / 3,
+            false => 0,
+        };
+        room > 0 && room >= wanted
     }
 
     /// What arrives on a socket.
@@ -772,7 +786,12 @@ impl Net for Seam {
             return Ok(bytes.len());
         }
         let room = socket.outgoing_max - socket.outgoing.len();
-        let rate = network.faults.spurious_blocks;
+        // Who writes without having been told of room is not deceived.
+        let is_unasked = network.withholds_room && network.sockets[number].armed.write;
+        let rate = match is_unasked {
+            true => 0,
+            false => network.faults.spurious_blocks,
+        };
         if room == 0 || network.happens(rate, "writes that block with room there") {
             if room == 0 {
                 network.sockets[number].full_since.get_or_insert(now);

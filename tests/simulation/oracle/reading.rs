@@ -242,6 +242,7 @@ impl Oracle {
 
     /// The client has read its stream to the end.
     pub fn on_end(&mut self, number: usize, retry_ms: Option<u64>) {
+        self.note_the_over();
         let stream = &self.streams[number];
         if stream.is_cut {
             return;
