@@ -218,6 +218,7 @@ fn an_end_in_silence_is_found_out() {
     let bad = Bad::start(Fault::Ends);
     let report = examine(&bad.url("/stream"), None, &["--idle", "60"]);
     report.expect("idle_cut_off", "failure", "of silence");
+    report.expect("heartbeat", "warning", "before the stream ended");
     assert_eq!(report.outcome("buffering"), "not_checked");
 }
 
@@ -279,7 +280,7 @@ enum Fault {
     /// Passes on what is published once it is 64 KiB.
     Buffer,
     Type,
-    /// Ends a stream after 3 s.
+    /// Ends a stream 3 s after its first event.
     Ends,
     NoIds,
     NoHistory,
@@ -388,6 +389,7 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
             socket.write_all(b":\n\n").ok()?;
             if fault == Fault::Ends {
                 drop(all);
+                socket.write_all(b"data: hello\n\n").ok()?;
                 // Nothing comes; the time-out is what is waited for.
                 socket.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
                 let _ = socket.read(&mut [0]);

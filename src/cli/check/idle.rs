@@ -8,6 +8,12 @@ use super::visit::{Arrived, Look, Tap};
 /// From this silence on, something on the way is likely to end the stream:
 /// Heroku after 55 s, nginx and AWS's load balancers after 60.
 const SILENCE_MAX: Duration = Duration::from_secs(55);
+/// From this silence on a heartbeat is missed: the HTML Standard advises one
+/// every 15 s or so (9.2.7).
+const SILENCE_ADVISED: Duration = Duration::from_secs(17);
+/// What comes so soon after other bytes belongs to them: a greeting, or an event
+/// that was written in several pieces.
+const TOGETHER: Duration = Duration::from_millis(500);
 /// Bytes that came so shortly before an end say that silence was not why.
 const NOT_SILENT: Duration = Duration::from_secs(1);
 /// How far a measured cut-off may be from the one that is known.
@@ -48,11 +54,12 @@ const EVENTS_KEPT: usize = 2;
 pub(super) struct Watch {
     /// How long it was looked at.
     watched: Duration,
-    /// How often bytes came, and how often without an event. The first ones are
-    /// the greeting, and count for neither.
-    pieces: usize,
+    /// Whether bytes came. The first ones are the greeting, and no heartbeat.
+    is_greeted: bool,
+    /// How often bytes came by themselves and without an event.
     beats: usize,
-    has_events: bool,
+    /// Whether what came last is one of these.
+    is_beat: bool,
     /// When bytes came last.
     last: Duration,
     longest_silence: Duration,
@@ -92,11 +99,18 @@ impl Watch {
     }
 
     fn note(&mut self, at: Duration, events: usize) {
-        self.longest_silence = self.longest_silence.max(at.saturating_sub(self.last));
+        let silence = at.saturating_sub(self.last);
+        if events > 0 {
+            // What was taken for a heartbeat was the beginning of an event.
+            self.beats -= usize::from(self.is_beat && silence < TOGETHER);
+            self.is_beat = false;
+        } else if self.is_greeted && silence >= TOGETHER {
+            self.beats += 1;
+            self.is_beat = true;
+        }
+        self.longest_silence = self.longest_silence.max(silence);
         self.last = at;
-        self.has_events |= events > 0;
-        self.beats += usize::from(self.pieces > 0 && events == 0);
-        self.pieces += 1;
+        self.is_greeted = true;
     }
 
     pub(super) fn judge(&self) -> [Finding; 2] {
@@ -107,10 +121,14 @@ impl Watch {
         self.ended.as_ref().map_or(self.watched, |(at, _)| *at)
     }
 
+    /// The time without bytes before the end.
+    fn last_silence(&self) -> Duration {
+        self.end().saturating_sub(self.last)
+    }
+
     /// The longest time without bytes, the one before the end included.
     fn longest_silence(&self) -> Duration {
-        let last = self.end().saturating_sub(self.last);
-        self.longest_silence.max(last)
+        self.longest_silence.max(self.last_silence())
     }
 
     fn heartbeat(&self) -> Finding {
@@ -118,30 +136,32 @@ impl Watch {
         const ADVICE: &str = "send a comment (`:` and an empty line) every 15 to 25 s: much on the \
                               way ends a stream that is silent for 55 s, and who has lost it \
                               notices late";
-        // Between heartbeats the end of the watch says nothing.
-        let silence = match self.beats {
-            0 => self.longest_silence(),
-            _ => self.longest_silence,
-        };
-        let s = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-        if silence >= SILENCE_MAX {
-            return Finding::warning(CODE, format!("silence for {}", s(silence)), ADVICE);
+        const LOOK_LONGER: &str = "look longer with `--idle 65`; if none comes, send a comment (`:` \
+                                   and an empty line) every 15 to 25 s: some proxies end a stream \
+                                   that is silent for 30 s, and many after 60";
+        let longest = self.longest_silence();
+        let silence = format!("{:.1} s", longest.as_secs_f64());
+        if longest >= SILENCE_MAX {
+            return Finding::warning(CODE, format!("silence for {silence}"), ADVICE);
         }
         if self.beats > 0 {
-            let seen = format!(
-                "{} seen; no silence was longer than {}",
-                self.beats,
-                s(silence)
-            );
+            let seen = format!("{} seen; no silence was longer than {silence}", self.beats);
             return Finding::ok(CODE, seen);
         }
-        let why = match self.has_events {
-            true => format!(
-                "events came all the time, with pauses of up to {}: look at a quiet channel",
-                s(silence)
-            ),
-            false => format!("none within {}; look longer with --idle 65", s(self.end())),
-        };
+        if self.ended.is_some() && self.last_silence() >= NOT_SILENT {
+            return Finding::warning(
+                CODE,
+                "none before the stream ended in silence",
+                "have a comment (`:` and an empty line) sent before that: see `idle_cut_off`",
+            );
+        }
+        if longest >= SILENCE_ADVISED {
+            let seen = format!("none in {silence} of silence");
+            return Finding::warning(CODE, seen, LOOK_LONGER);
+        }
+        let why = format!(
+            "no silence was longer than {silence}: look longer, with `--idle 65`, at a quiet channel"
+        );
         Finding::not_checked(CODE, why)
     }
 
@@ -155,7 +175,7 @@ impl Watch {
             );
             return Finding::ok(CODE, seen);
         };
-        let silence = at.saturating_sub(self.last);
+        let silence = self.last_silence();
         let (at, seconds) = (at.as_secs_f64(), silence.as_secs_f64());
         if silence < NOT_SILENT {
             return Finding::failure(
@@ -185,9 +205,9 @@ fn who(silence: Duration) -> String {
              often than that"
         ),
         None => format!(
-            "have the server send heartbeats more often than every {} s, or raise the time-out of \
-             who ends it",
-            silence.as_secs()
+            "have the server send heartbeats more often than every {:.0} s, or raise the time-out \
+             of who ends it",
+            silence.as_secs_f64()
         ),
     }
 }
@@ -224,8 +244,47 @@ mod tests {
 
     #[test]
     fn no_heartbeat_in_a_short_time_says_nothing() {
-        let watch = watch(20, &[0], None);
+        let watch = watch(10, &[0], None);
         assert_eq!(outcomes(&watch), [Outcome::NotChecked, Outcome::Ok]);
+    }
+
+    #[test]
+    fn no_heartbeat_in_the_default_time_is_a_warning_whatever_came_before() {
+        assert_eq!(watch(20, &[0], None).heartbeat().outcome, Outcome::Warning);
+        let mut watch = watch(20, &[], None);
+        watch.note(Duration::ZERO, 1);
+        watch.note(Duration::from_secs(1), 1);
+        let finding = watch.heartbeat();
+        assert_eq!(finding.outcome, Outcome::Warning);
+        assert!(finding.seen.contains("19.0 s"), "{}", finding.seen);
+        assert!(finding.advice.unwrap().contains("--idle 65"));
+    }
+
+    #[test]
+    fn a_busy_stream_needs_no_heartbeat() {
+        let mut watch = watch(20, &[], None);
+        for at in (0..20).step_by(4) {
+            watch.note(Duration::from_secs(at), 1);
+        }
+        assert_eq!(watch.heartbeat().outcome, Outcome::NotChecked);
+    }
+
+    #[test]
+    fn pieces_of_a_greeting_or_an_event_are_no_heartbeats() {
+        let ms = Duration::from_millis;
+        let mut watch = watch(20, &[], None);
+        for (at, events) in [(0, 0), (100, 0), (1500, 0), (1501, 0), (1502, 1)] {
+            watch.note(ms(at), events);
+        }
+        assert_eq!(watch.heartbeat().outcome, Outcome::Warning);
+        watch.note(ms(15_000), 0);
+        assert_eq!(watch.heartbeat().outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn an_end_in_silence_misses_a_heartbeat() {
+        let watch = watch(20, &[0], Some(5));
+        assert_eq!(outcomes(&watch), [Outcome::Warning, Outcome::Failure]);
     }
 
     #[test]
