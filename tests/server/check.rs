@@ -30,6 +30,12 @@ impl Report {
         found.unwrap_or_else(|| panic!("no finding {code}: {}", self.body))
     }
 
+    fn codes(&self) -> Vec<&str> {
+        let findings = self.body["findings"].as_array().unwrap();
+        let codes = findings.iter().map(|finding| finding["code"].as_str());
+        codes.map(Option::unwrap).collect()
+    }
+
     /// A failure or warning that says this, and what to do.
     #[track_caller]
     fn expect(&self, code: &str, outcome: &str, part: &str) {
@@ -134,11 +140,12 @@ fn what_it_finds_is_printed_with_advice() {
     let bad = Bad::start(Fault::Type);
     let output = run(&["check", &bad.url("/stream")]);
     let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(told.contains("FAILURE  content_type"), "{told}");
+    assert_eq!(output.status.code(), Some(2));
+    let line = "FAILURE  content_type         `text/html`, saying: hello \\u{1b}[31m\n";
+    assert!(told.contains(line), "{told}");
     assert!(told.contains("=> a browser refuses it"), "{told}");
     assert!(
-        told.contains("not checked: this is no event stream"),
+        told.contains("-        stream               not checked"),
         "{told}"
     );
 }
@@ -194,22 +201,38 @@ fn a_buffer_is_found_out_by_what_pushes_it_out() {
 }
 
 #[test]
-fn a_wrong_type_and_a_length_are_found_out() {
+fn what_is_no_stream_is_told_by_its_cause_alone() {
     let report = Bad::start(Fault::Type).examine(&[]);
-    report.expect("content_type", "failure", "text/html");
-    report.expect("content_length", "failure", "5");
-    report.expect("cache_control", "warning", "none");
-    report.expect("accel_buffering", "warning", "none");
-    assert_eq!(report.outcome("resumption"), "not_checked");
-    assert_eq!(report.status, Some(1));
-}
+    report.expect("content_type", "failure", "`text/html`, saying: hello");
+    assert_eq!(
+        report.codes(),
+        ["redirect", "tls", "status", "content_type", "stream"]
+    );
+    assert_eq!(report.status, Some(2));
 
-#[test]
-fn a_status_that_ends_an_event_source_is_found_out() {
     let served = start();
     let url = format!("http://{}/nowhere", served.address());
     let report = examine(&url, None, &[]);
-    report.expect("status", "failure", "404");
+    report.expect("status", "failure", "404, saying: {\"error\"");
+    assert_eq!(report.codes(), ["redirect", "tls", "status", "stream"]);
+    assert_eq!(report.body["failures"], 1);
+    assert_eq!(report.status, Some(2));
+}
+
+#[test]
+fn a_body_that_never_ends_is_not_waited_for() {
+    let report = Bad::start(Fault::Endless).examine(&[]);
+    report.expect("content_type", "failure", "none, saying: {}");
+    assert_eq!(report.status, Some(2));
+}
+
+#[test]
+fn a_length_is_found_out() {
+    let bad = Bad::start(Fault::Length);
+    let report = examine(&bad.url("/stream"), None, &["--idle", "0"]);
+    report.expect("content_length", "failure", "5");
+    report.expect("cache_control", "warning", "none");
+    report.expect("accel_buffering", "warning", "none");
     assert_eq!(report.status, Some(1));
 }
 
@@ -256,6 +279,8 @@ fn redirects_are_followed_and_told() {
     assert_eq!(report.outcome("status"), "ok");
     let report = examine(&bad.url("/circle"), None, &["--idle", "0"]);
     report.expect("redirect", "failure", "more than 10");
+    assert_eq!(report.codes(), ["redirect", "stream"]);
+    assert_eq!(report.status, Some(2));
 }
 
 #[test]
@@ -279,7 +304,12 @@ enum Fault {
     Clumps,
     /// Passes on what is published once it is 64 KiB.
     Buffer,
+    /// A page.
     Type,
+    /// No type, and no end of what it sends.
+    Endless,
+    /// A stream with a length.
+    Length,
     /// Ends a stream 3 s after its first event.
     Ends,
     NoIds,
@@ -373,9 +403,20 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
             socket.write_all(answer.as_bytes()).ok()
         }
         (_, _) if fault == Fault::Type => {
-            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\
-                          Connection: close\r\n\r\nhello";
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 11\r\n\
+                          Connection: close\r\n\r\nhello\n\x1b[31m";
             socket.write_all(answer.as_bytes()).ok()
+        }
+        (_, _) if fault == Fault::Length => {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                          Content-Length: 5\r\nConnection: close\r\n\r\n:\n\n:\n";
+            socket.write_all(answer.as_bytes()).ok()
+        }
+        (_, _) if fault == Fault::Endless => {
+            let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}\n";
+            socket.write_all(answer.as_bytes()).ok()?;
+            streams.lock().unwrap().open.push(socket);
+            Some(())
         }
         (method, _) => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\

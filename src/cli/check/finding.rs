@@ -157,11 +157,24 @@ fn write_text(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
         Outcome::NotChecked => "not checked: ",
         _ => "",
     };
-    writeln!(out, "{word:<8} {:<20} {why}{}", finding.code, finding.seen)?;
+    let seen = printable(&finding.seen);
+    writeln!(out, "{word:<8} {:<20} {why}{seen}", finding.code)?;
     if let Some(advice) = &finding.advice {
-        writeln!(out, "{:<29} => {advice}", "")?;
+        writeln!(out, "{:<29} => {}", "", printable(advice))?;
     }
     out.flush()
+}
+
+/// What others have sent may not move the cursor or end the line.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => printable.extend(character.escape_default()),
+            false => printable.push(character),
+        }
+    }
+    printable
 }
 
 #[cfg(test)]
@@ -184,5 +197,10 @@ mod tests {
                 "-        cors                 not checked: no origin",
             ]
         );
+    }
+
+    #[test]
+    fn what_others_sent_stays_in_its_line() {
+        assert_eq!(printable("ä\u{1b}[2J\r\n\"x\""), "ä\\u{1b}[2J\\r\\n\"x\"");
     }
 }

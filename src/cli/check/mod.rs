@@ -8,12 +8,14 @@
 //! | --- | --- |
 //! | `visit`, `publisher` | how it asks, reads and publishes |
 //! | `way` | redirects, other methods and versions |
+//! | `answer` | what is no stream |
 //! | `head` | headers |
 //! | `flow`, `timing` | the first byte, pings that come in clumps, compression |
 //! | `resume` | ids, `Last-Event-ID` |
 //! | `inject` | line ends in what is published |
 //! | `idle` | heartbeats, and who ends a silent stream |
 
+mod answer;
 mod finding;
 mod flow;
 mod head;
@@ -40,14 +42,16 @@ use finding::{Finding, Outcome, Report};
 use flow::Pace;
 use publisher::Publisher;
 use visit::{Arrived, Clock, Tap, Visitor};
+use way::Arrival;
 
-/// The exit status of what could not be looked at at all.
-const UNREACHABLE: u8 = 2;
+/// The exit status where there is no stream to look at.
+const NO_STREAM: u8 = 2;
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 when nothing fails, 1 when something does (with --strict: or is \
-                  warned of), 2 when there is nothing to look at."
+                  warned of), 2 when there is no stream to look at: nobody answers, or with \
+                  something else."
 )]
 pub(crate) struct Arguments {
     /// The stream's URL, http or https.
@@ -130,15 +134,19 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let looked = arguments
         .visitor()
         .and_then(|visitor| arguments.look(visitor, &mut report));
-    if let Err(failure) = looked {
-        // Nobody may be there to read it; the exit status says enough then.
-        let _ = writeln!(io::stderr(), "pushwheel: {failure}");
-        return UNREACHABLE.into();
-    }
+    let has_stream = match looked {
+        Ok(has_stream) => has_stream,
+        Err(failure) => {
+            // Nobody may be there to read it; the exit status says enough then.
+            let _ = writeln!(io::stderr(), "pushwheel: {failure}");
+            return NO_STREAM.into();
+        }
+    };
     let has_failed = report.count(Outcome::Failure) > 0
         || arguments.strict && report.count(Outcome::Warning) > 0;
     // A report that nobody could read is no success.
     match report.close(&arguments.url) {
+        Ok(()) if !has_stream => NO_STREAM.into(),
         Ok(()) if !has_failed => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
@@ -207,35 +215,24 @@ impl Arguments {
         Ok(Some(publisher))
     }
 
-    /// Looks at everything.
+    /// Looks at everything; false if what answers is no stream.
     ///
     /// # Errors
-    /// When there is nothing to look at.
-    fn look(&self, mut visitor: Visitor, report: &mut Report) -> Result<(), Failure> {
+    /// When nobody answers.
+    fn look(&self, mut visitor: Visitor, report: &mut Report) -> Result<bool, Failure> {
         let publisher = self.publisher(&visitor.agent)?;
-        let Some(seen) = way::arrive(&mut visitor, report)? else {
-            report.extend(publisher.map(|publisher| flow::held_head(&visitor, &publisher)));
-            return Ok(());
+        let seen = match way::arrive(&mut visitor, report)? {
+            Arrival::Stream(seen) => seen,
+            Arrival::NoHead => {
+                report.extend(publisher.map(|publisher| flow::held_head(&visitor, &publisher)));
+                return Ok(true);
+            }
+            Arrival::NoStream => return Ok(false),
         };
         report.extend(head::judge(seen.headers(), seen.took));
         report.extend(way::others(&visitor, self.origin.as_deref()));
-        let is_stream = way::is_stream(&seen);
         let opened = visitor.clock.now();
         let mut tap = Tap::new(seen, visitor.clock)?;
-        if !is_stream {
-            for code in [
-                "first_byte",
-                "buffering",
-                "compression",
-                "injection",
-                "heartbeat",
-                "idle_cut_off",
-            ] {
-                report.add(Finding::not_checked(code, "this is no event stream"));
-            }
-            report.extend(resume::not_checked("this is no event stream"));
-            return Ok(());
-        }
         tap.await_first_byte();
         report.add(flow::first_byte(&tap, opened));
         match &publisher {
@@ -256,7 +253,7 @@ impl Arguments {
         if publisher.is_none() {
             report.extend(resume::check_seen(&visitor, &events));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn with_publisher(

@@ -10,6 +10,7 @@ use ureq::http::{HeaderMap, Request, Response, Version};
 use ureq::{Agent, Body};
 
 use super::super::stream::{Event, Reader};
+use super::answer;
 
 /// How many pieces of a stream may wait to be looked at.
 const PIECES_MAX: usize = 1024;
@@ -60,6 +61,30 @@ impl Seen {
 
     pub(super) fn headers(&self) -> &HeaderMap {
         self.answer.headers()
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        answer::is_stream(self.status(), self.headers())
+    }
+
+    /// What an answer that is no stream begins with: of one that goes on and on,
+    /// what comes in the time of a first byte.
+    pub(super) fn beginning(self, clock: Clock) -> Vec<u8> {
+        let (sender, pieces) = sync_channel(PIECES_MAX);
+        let body = self.answer.into_body().into_reader();
+        let body = body.take(answer::BODY_BYTES_MAX);
+        // Without a thread the sender is gone, and nothing comes.
+        let _ = thread::Builder::new()
+            .name("pushwheel-body".into())
+            .spawn(move || read(body, clock, &sender));
+        let until = clock.now() + FIRST_BYTE_MAX;
+        let mut beginning = Vec::new();
+        while let left = until.saturating_sub(clock.now())
+            && let Ok(Piece::Bytes { bytes, .. }) = pieces.recv_timeout(left)
+        {
+            beginning.extend(bytes);
+        }
+        beginning
     }
 }
 

@@ -5,19 +5,28 @@ use ureq::http::Version;
 use ureq::{Error, Timeout};
 
 use super::finding::{Finding, Report};
-use super::head;
 use super::visit::{Seen, Tap, Visitor};
+use super::{answer, head};
 use crate::cli::{Failure, http};
 
 /// How many redirects are followed; browsers follow 20.
 const REDIRECTS_MAX: usize = 10;
 
+/// What is at the end of the way.
+pub(super) enum Arrival {
+    Stream(Seen),
+    /// The request was taken, and no head of an answer came.
+    NoHead,
+    /// Another answer.
+    NoStream,
+}
+
 /// Follows redirects to the stream, where the visitor asks from then on, and
-/// tells of them. No answer, if there is none to look at.
+/// tells of them.
 ///
 /// # Errors
 /// When the first request finds nobody.
-pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Option<Seen>, Failure> {
+pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arrival, Failure> {
     let mut hops: Vec<String> = Vec::new();
     let seen = loop {
         let seen = match visitor.get(&[]) {
@@ -33,7 +42,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Optio
                      switch off response buffering for this path (nginx: `proxy_buffering off`), \
                      and have the server send a first comment at once",
                 ));
-                return Ok(None);
+                return Ok(Arrival::NoHead);
             }
             Err(error) => return Err(unreachable(&visitor.url, &error)),
         };
@@ -48,7 +57,8 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Optio
                 format!("more than {REDIRECTS_MAX} redirects, the last to {target}"),
                 "the addresses lead in a circle: give the stream's own",
             ));
-            return Ok(None);
+            report.add(answer::nothing_else());
+            return Ok(Arrival::NoStream);
         }
         let url = resolve(&visitor.url, target);
         hops.push(format!("{} to {url}", seen.status()));
@@ -56,8 +66,17 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Optio
     };
     report.add(redirects(&hops));
     report.add(tls(visitor));
-    report.add(status(&seen));
-    Ok(Some(seen))
+    if seen.is_stream() {
+        report.add(answer::good());
+        return Ok(Arrival::Stream(seen));
+    }
+    let (status, headers) = (seen.status(), seen.headers().clone());
+    report.extend(answer::judge(
+        status,
+        &headers,
+        &seen.beginning(visitor.clock),
+    ));
+    Ok(Arrival::NoStream)
 }
 
 fn unreachable(url: &str, error: &Error) -> Failure {
@@ -121,32 +140,6 @@ fn tls(visitor: &Visitor) -> Finding {
     }
 }
 
-fn status(seen: &Seen) -> Finding {
-    const CODE: &str = "status";
-    match seen.status() {
-        200 => Finding::ok(CODE, "200"),
-        204 => Finding::failure(
-            CODE,
-            "204",
-            "it says that there is nothing to come for, and browsers stay away: the channel has \
-             been finished",
-        ),
-        status => Finding::failure(
-            CODE,
-            status.to_string(),
-            "a browser's EventSource gives up for good at any status but 200: answer 200, or give \
-             the headers that the server wants with --header",
-        ),
-    }
-}
-
-/// Whether there is a stream to look at.
-pub(super) fn is_stream(seen: &Seen) -> bool {
-    let media_type = head::text(seen.headers(), "content-type");
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    seen.status() == 200 && essence.eq_ignore_ascii_case("text/event-stream")
-}
-
 /// Other requests than a browser's for its own page.
 pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
     let mut findings = vec![http_1_0(visitor), head_request(visitor)];
@@ -179,9 +172,12 @@ fn http_1_0(visitor: &Visitor) -> Finding {
         Ok(seen) => seen,
         Err(error) => return Finding::warning(CODE, error.to_string(), ADVICE),
     };
-    let coding = head::text(seen.headers(), "transfer-encoding").to_owned();
-    if seen.status() != 200 || !coding.is_empty() {
-        let seen = format!("{}, with `Transfer-Encoding: {coding}`", seen.status());
+    if !seen.is_stream() {
+        return Finding::warning(CODE, status_and_type(&seen), ADVICE);
+    }
+    let coding = head::text(seen.headers(), "transfer-encoding");
+    if !coding.is_empty() {
+        let seen = format!("200, with `Transfer-Encoding: {coding}`");
         return Finding::warning(CODE, seen, ADVICE);
     }
     let Ok(mut tap) = Tap::new(seen, visitor.clock) else {
@@ -198,13 +194,19 @@ fn head_request(visitor: &Visitor) -> Finding {
     const CODE: &str = "head_request";
     let advice = "monitors ask with HEAD: answer it as GET, without the stream";
     match visitor.ask("HEAD", Version::HTTP_11, &[]) {
-        Ok(seen) if is_stream(&seen) => Finding::ok(CODE, "200, as GET is answered"),
-        Ok(seen) => {
-            let media_type = head::text(seen.headers(), "content-type");
-            Finding::warning(CODE, format!("{} `{media_type}`", seen.status()), advice)
-        }
+        Ok(seen) if seen.is_stream() => Finding::ok(CODE, "200, as GET is answered"),
+        Ok(seen) => Finding::warning(CODE, status_and_type(&seen), advice),
         Err(error) => Finding::warning(CODE, error.to_string(), advice),
     }
+}
+
+/// What an answer has that should be a stream's.
+fn status_and_type(seen: &Seen) -> String {
+    let type_of = match head::text(seen.headers(), "content-type") {
+        "" => "without a `Content-Type`".to_owned(),
+        media_type => format!("with `Content-Type: {media_type}`"),
+    };
+    format!("{}, {type_of}", seen.status())
 }
 
 #[cfg(test)]
