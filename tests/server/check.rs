@@ -274,13 +274,35 @@ fn forged_fields_and_events_are_found_out() {
 #[test]
 fn redirects_are_followed_and_told() {
     let bad = Bad::start(Fault::NoHistory);
-    let report = examine(&bad.url("/moved"), None, &["--idle", "0"]);
+    let report = examine(&bad.url("/to?/stream"), None, &["--idle", "0"]);
     report.expect("redirect", "warning", "302 to ");
     assert_eq!(report.outcome("status"), "ok");
     let report = examine(&bad.url("/circle"), None, &["--idle", "0"]);
     report.expect("redirect", "failure", "more than 10");
     assert_eq!(report.codes(), ["redirect", "stream"]);
     assert_eq!(report.status, Some(2));
+}
+
+#[test]
+fn a_token_is_not_sent_to_another_origin() {
+    let [here, there] = [(); 2].map(|()| Bad::start(Fault::NoHistory));
+    let with_token = ["--idle", "0", "--header", "Authorization: Bearer x"];
+    let to = |path: &str| here.url(&format!("/to?{path}"));
+    let report = examine(&to("/locked"), None, &with_token);
+    assert_eq!(report.outcome("status"), "ok");
+    let report = examine(&to(&there.url("/locked")), None, &with_token);
+    report.expect("redirect", "warning", "another origin, which is not sent");
+    report.expect("status", "failure", "401");
+}
+
+#[test]
+fn an_end_of_the_way_where_nobody_answers_tells_of_the_way() {
+    let bad = Bad::start(Fault::NoHistory);
+    let output = run(&["check", &bad.url("/to?http://127.0.0.1:1/stream")]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let wanted = "http://127.0.0.1:1/stream, after 302 to http://127.0.0.1:1/stream, cannot";
+    assert!(told.contains(wanted), "{told}");
 }
 
 #[test]
@@ -370,7 +392,7 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
     let mut reader = BufReader::new(socket.try_clone().ok()?);
     let mut request = String::new();
     reader.read_line(&mut request).ok()?;
-    let mut length = 0;
+    let (mut length, mut has_token) = (0, false);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -378,6 +400,7 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
         if line.is_empty() {
             break;
         }
+        has_token |= line.starts_with("authorization:");
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
@@ -394,8 +417,13 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
             let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
             socket.write_all(answer.as_bytes()).ok()
         }
-        ("GET", path @ ("/moved" | "/circle")) => {
-            let target = if path == "/moved" { "/stream" } else { path };
+        ("GET", "/locked") if !has_token => {
+            let answer =
+                "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            socket.write_all(answer.as_bytes()).ok()
+        }
+        ("GET", path) if path == "/circle" || path.starts_with("/to?") => {
+            let target = path.strip_prefix("/to?").unwrap_or(path);
             let answer = format!(
                 "HTTP/1.1 302 Found\r\nLocation: {target}\r\nConnection: close\r\n\
                  Content-Length: 0\r\n\r\n"

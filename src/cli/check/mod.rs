@@ -69,6 +69,7 @@ pub(crate) struct Arguments {
     key: Option<Secret>,
 
     /// A header of each request for the stream; may be given several times.
+    /// Another origin, where a redirect leads, is not sent it.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, String)>,
 

@@ -44,7 +44,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
                 ));
                 return Ok(Arrival::NoHead);
             }
-            Err(error) => return Err(unreachable(&visitor.url, &error)),
+            Err(error) => return Err(unreachable(&visitor.url, &hops, &error)),
         };
         let target = head::text(seen.headers(), "location");
         let is_redirect = matches!(seen.status(), 301 | 302 | 303 | 307 | 308);
@@ -61,7 +61,15 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
             return Ok(Arrival::NoStream);
         }
         let url = resolve(&visitor.url, target);
-        hops.push(format!("{} to {url}", seen.status()));
+        let mut hop = format!("{} to {url}", seen.status());
+        // What is for one server is not for whom it names: a token would be theirs.
+        if origin(&url) != origin(&visitor.url) && !visitor.headers.is_empty() {
+            visitor.headers.clear();
+            hop.push_str(
+                " (another origin, which is not sent what --header says: check it by itself)",
+            );
+        }
+        hops.push(hop);
         visitor.url = url;
     };
     report.add(redirects(&hops));
@@ -79,7 +87,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
     Ok(Arrival::NoStream)
 }
 
-fn unreachable(url: &str, error: &Error) -> Failure {
+fn unreachable(url: &str, hops: &[String], error: &Error) -> Failure {
     let hint = match error {
         Error::BadUri(_) | Error::Http(_) | Error::HostNotFound | Error::Timeout(_) => {
             http::advice(url, error)
@@ -91,26 +99,43 @@ fn unreachable(url: &str, error: &Error) -> Failure {
         }
         _ => http::advice(url, error),
     };
-    format!("{url} cannot be looked at: {error}: {hint}")
+    let way = match hops.is_empty() {
+        true => String::new(),
+        false => format!(", after {},", hops.join(", ")),
+    };
+    format!("{url}{way} cannot be looked at: {error}: {hint}")
 }
 
 /// Where a redirect leads, from the URL that gave it.
 fn resolve(url: &str, target: &str) -> String {
-    if target.contains("://") {
+    let target = target.split('#').next().unwrap_or_default();
+    // A path or a query may have another URL in it, as those of log-ins do.
+    let scheme = target.split(['/', '?']).next().unwrap_or_default();
+    if scheme.ends_with(':') {
         return target.to_owned();
     }
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    if let Some(target) = target.strip_prefix("//") {
-        return format!("{scheme}://{target}");
+    let origin = origin(url);
+    if target.starts_with("//") {
+        let (scheme, _) = origin.split_once("//").unwrap_or_default();
+        return format!("{scheme}{target}");
     }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if target.starts_with('/') {
-        return format!("{scheme}://{authority}{target}");
+        return format!("{origin}{target}");
     }
-    let path = rest.strip_prefix(authority).unwrap_or_default();
-    let path = path.split('?').next().unwrap_or_default();
+    let path = url.strip_prefix(origin).unwrap_or_default();
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    if target.starts_with('?') {
+        return format!("{origin}{path}{target}");
+    }
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    format!("{scheme}://{authority}{folder}/{target}")
+    format!("{origin}{folder}/{target}")
+}
+
+/// The scheme, host and port of a URL.
+fn origin(url: &str) -> &str {
+    let host_at = url.find("://").map_or(0, |at| at + "://".len());
+    let length = url[host_at..].find(['/', '?', '#']);
+    length.map_or(url, |length| &url[..host_at + length])
 }
 
 fn redirects(hops: &[String]) -> Finding {
@@ -221,6 +246,9 @@ mod tests {
             ("//x/y", "http://x/y"),
             ("/y", "http://h:1/y"),
             ("y", "http://h:1/a/y"),
+            ("?y", "http://h:1/a/b?y"),
+            ("/y?next=http://x/z#top", "http://h:1/y?next=http://x/z"),
+            ("y?next=http://x/z", "http://h:1/a/y?next=http://x/z"),
         ] {
             assert_eq!(resolve(url, target), wanted);
         }
