@@ -123,6 +123,15 @@ fn without_a_place_to_publish_to_it_looks_at_what_comes() {
 }
 
 #[test]
+fn a_greeting_without_an_id_is_not_held_against_the_events_behind_it() {
+    let greeted = Bad::start(Fault::Greets);
+    let report = examine(&greeted.url("/stream"), None, &["--idle", "1"]);
+    for code in ["ids", "resumption"] {
+        assert_eq!(report.outcome(code), "ok", "{}", report.finding(code));
+    }
+}
+
+#[test]
 fn a_stream_that_is_compressed_event_by_event_is_fine() {
     let options = pushwheel::server::channel_options().compress_from(1);
     let config = pushwheel::server::Config::new().channel_options(options);
@@ -334,6 +343,8 @@ enum Fault {
     Length,
     /// Ends a stream 3 s after its first event.
     Ends,
+    /// Begins with an event without an id; with two others behind it.
+    Greets,
     NoIds,
     NoHistory,
     /// Writes data, names and ids as they are.
@@ -463,6 +474,10 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
                 socket.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
                 let _ = socket.read(&mut [0]);
                 return None;
+            }
+            if fault == Fault::Greets {
+                let events = b"data: hello\n\nid: 1\ndata: a\n\nid: 2\ndata: b\n\n";
+                socket.write_all(events).ok()?;
             }
             all.open.push(socket);
             Some(())

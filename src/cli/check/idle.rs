@@ -45,8 +45,26 @@ const KNOWN: [(u64, &str, &str); 6] = [
     (300, "Azure's Application Gateway", "its request time-out"),
 ];
 
-/// How many events that came are kept, to come back with their ids.
-const EVENTS_KEPT: usize = 2;
+/// How many ids of events that came are kept, to come back with.
+const IDS_KEPT: usize = 2;
+
+/// The events that came of a stream to which nobody of us publishes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Came {
+    pub(super) events: usize,
+    /// The first ids. A greeting may have none.
+    pub(super) ids: Vec<String>,
+}
+
+impl Came {
+    fn note(&mut self, arrived: Arrived) {
+        self.events += 1;
+        let id = arrived.event.id.filter(|id| !id.is_empty());
+        if self.ids.len() < IDS_KEPT {
+            self.ids.extend(id);
+        }
+    }
+}
 
 /// What was seen of a stream that was left alone. However much comes, it grows
 /// no further.
@@ -65,8 +83,7 @@ pub(super) struct Watch {
     longest_silence: Duration,
     /// When it ended, and how.
     ended: Option<(Duration, String)>,
-    /// The first events that came.
-    pub(super) events: Vec<Arrived>,
+    pub(super) came: Came,
 }
 
 impl Watch {
@@ -79,15 +96,14 @@ impl Watch {
         };
         // Who opened it has waited for its greeting, with which events may come.
         if let Some(at) = tap.first_byte_at {
-            watch.events.extend(tap.take().take(EVENTS_KEPT));
-            watch.note(at.saturating_sub(opened), watch.events.len());
+            tap.take().for_each(|arrived| watch.came.note(arrived));
+            watch.note(at.saturating_sub(opened), watch.came.events);
         }
         loop {
             match tap.look(opened + time) {
                 Look::Bytes { at, events } if at < opened + time => {
                     watch.note(at.saturating_sub(opened), events);
-                    let room = EVENTS_KEPT - watch.events.len();
-                    watch.events.extend(tap.take().take(room));
+                    tap.take().for_each(|arrived| watch.came.note(arrived));
                 }
                 Look::Bytes { .. } | Look::Nothing => return watch,
                 Look::End { at, why } => {

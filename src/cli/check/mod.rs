@@ -40,8 +40,9 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use super::{Failure, Secret, http};
 use finding::{Finding, Outcome, Report};
 use flow::Pace;
+use idle::Came;
 use publisher::Publisher;
-use visit::{Arrived, Clock, Tap, Visitor};
+use visit::{Clock, Tap, Visitor};
 use way::Arrival;
 
 /// The exit status where there is no stream to look at.
@@ -250,9 +251,9 @@ impl Arguments {
             }
         }
         drop(tap);
-        let events = self.leave_alone(&visitor, report);
+        let came = self.leave_alone(&visitor, report);
         if publisher.is_none() {
-            report.extend(resume::check_seen(&visitor, &events));
+            report.extend(resume::check_seen(&visitor, &came));
         }
         Ok(true)
     }
@@ -305,7 +306,7 @@ impl Arguments {
     }
 
     /// Watches a stream to which nobody of us publishes; gives what came.
-    fn leave_alone(&self, visitor: &Visitor, report: &mut Report) -> Vec<Arrived> {
+    fn leave_alone(&self, visitor: &Visitor, report: &mut Report) -> Came {
         let time = Duration::from_secs(self.idle);
         let opened = visitor.clock.now();
         let why = match time.is_zero() {
@@ -314,7 +315,7 @@ impl Arguments {
                 Ok(mut tap) => {
                     let watch = idle::Watch::keep(&mut tap, opened, time);
                     report.extend(watch.judge());
-                    return watch.events;
+                    return watch.came;
                 }
                 Err(why) => why,
             },
@@ -322,6 +323,6 @@ impl Arguments {
         for code in ["heartbeat", "idle_cut_off"] {
             report.add(Finding::not_checked(code, &*why));
         }
-        Vec::new()
+        Came::default()
     }
 }

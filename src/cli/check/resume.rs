@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::http;
 use super::finding::Finding;
+use super::idle::Came;
 use super::publisher::Publisher;
 use super::visit::{Arrived, Tap, Visitor};
 
@@ -197,34 +198,39 @@ fn unknown(visitor: &Visitor, tap: &mut Tap, live: &str) -> Finding {
     }
 }
 
-/// Without publishing: whether the second of two events that came is sent to
-/// who comes back with the first one's id.
-pub(super) fn check_seen(visitor: &Visitor, events: &[Arrived]) -> Vec<Finding> {
-    const WHY: &str = "it needs --publish-url, or a stream on which events come";
-    let [first, second, ..] = events else {
-        return not_checked(WHY);
-    };
+/// Without publishing: whether events that came had ids, and the second one is
+/// sent to who comes back with the first.
+pub(super) fn check_seen(visitor: &Visitor, came: &Came) -> Vec<Finding> {
     let mut findings = not_checked("it needs --publish-url");
-    let id = |arrived: &Arrived| arrived.event.id.clone().filter(|id| !id.is_empty());
-    let (Some(from), Some(next)) = (id(first), id(second)) else {
-        findings[0] = Finding::failure(
-            IDS,
-            "events came without ids",
-            "a browser cannot say what it has seen: give every event an `id`",
-        );
-        return findings;
-    };
-    findings[0] = Finding::ok(IDS, format!("events have them, such as `{from}`"));
-    let mut tap = match visitor.open(&[("Last-Event-ID", &from)]) {
-        Ok(tap) => tap,
-        Err(why) => {
-            findings[1] = Finding::not_checked(RESUMPTION, why);
-            return findings;
+    match &*came.ids {
+        // One by itself may be a greeting.
+        [] if came.events > 1 => {
+            findings[0] = Finding::failure(
+                IDS,
+                "events came without ids",
+                "a browser cannot say what it has seen: give every event an `id`",
+            );
+        }
+        [] => findings[0] = Finding::not_checked(IDS, "it needs --publish-url, or more events"),
+        [id, ..] => findings[0] = Finding::ok(IDS, format!("events have them, such as `{id}`")),
+    }
+    findings[1] = match &*came.ids {
+        [first, second, ..] => resumption_seen(visitor, first, second),
+        _ => {
+            let why = "it needs --publish-url, or a stream on which two events with ids come";
+            Finding::not_checked(RESUMPTION, why)
         }
     };
+    findings
+}
+
+fn resumption_seen(visitor: &Visitor, first: &str, second: &str) -> Finding {
+    let mut tap = match visitor.open(&[("Last-Event-ID", first)]) {
+        Ok(tap) => tap,
+        Err(why) => return Finding::not_checked(RESUMPTION, why),
+    };
     let until = visitor.clock.now() + WAIT;
-    let found = tap.find(until, |event| event.id.as_ref() == Some(&next), drop);
-    findings[1] = match found {
+    match tap.find(until, |event| event.id.as_deref() == Some(second), drop) {
         Some(_) => Finding::ok(RESUMPTION, "the event after the id came again"),
         None => Finding::failure(
             RESUMPTION,
@@ -232,6 +238,5 @@ pub(super) fn check_seen(visitor: &Visitor, events: &[Arrived]) -> Vec<Finding> 
             "keep a history, resume after `Last-Event-ID`, and see that the proxy passes this \
              header on",
         ),
-    };
-    findings
+    }
 }
