@@ -139,7 +139,7 @@ impl Report {
         } else {
             writeln!(
                 out,
-                "\n{ok} ok, {warnings} warnings, {failures} failures, {not_checked} not checked"
+                "\nok: {ok}, warnings: {warnings}, failures: {failures}, not checked: {not_checked}"
             )?;
         }
         out.flush()

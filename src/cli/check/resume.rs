@@ -230,7 +230,19 @@ fn resumption_seen(visitor: &Visitor, first: &str, second: &str) -> Finding {
         Err(why) => return Finding::not_checked(RESUMPTION, why),
     };
     let until = visitor.clock.now() + WAIT;
-    match tap.find(until, |event| event.id.as_deref() == Some(second), drop) {
+    let mut is_anew = false;
+    let found = tap.find(
+        until,
+        |event| event.id.as_deref() == Some(second),
+        |arrived| is_anew |= arrived.event.id.as_deref() == Some(first),
+    );
+    match found {
+        Some(_) if is_anew => Finding::failure(
+            RESUMPTION,
+            "the event of the id came again before the one after it",
+            "who comes back is sent what it has seen: begin after `Last-Event-ID`, see that the \
+             proxy passes this header on, and give no id twice",
+        ),
         Some(_) => Finding::ok(RESUMPTION, "the event after the id came again"),
         None => Finding::failure(
             RESUMPTION,
