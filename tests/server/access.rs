@@ -669,7 +669,8 @@ fn tickets_are_bounded_and_expire() {
         if status == 503 {
             assert_eq!(answer.error_code(), "too_many_tickets");
             let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-            assert!((1..=31).contains(&seconds), "{seconds}");
+            // Those 30 s, and what is drawn to keep them apart.
+            assert!((3..=40).contains(&seconds), "{seconds}");
         }
     }
     let served = Served::start(config().tickets_max(1).ticket_time(Duration::ZERO).engine());
