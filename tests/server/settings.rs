@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{ChildStderr, Output};
 
+use crate::ask_over;
 use crate::commands::{Running, pushwheel, run};
 use crate::common::{Connection, Subscriber, eventually, told};
 
@@ -199,13 +200,121 @@ fn a_check_finds_what_only_the_whole_shows() {
         complaint(&output)[0].contains("can be reached by others"),
         "{output:?}"
     );
-    let both = "publish_key = \"a\"\npublish_key_file = \"/dev/null\"\n";
-    let file = scratch.write("p.toml", both);
-    let output = run(&["config", "--check", &file]);
+}
+
+/// A key and a file with one, as a flag, a variable and a line of the file.
+struct Ways {
+    typed: [String; 2],
+    variables: [String; 2],
+    lines: [String; 2],
+}
+
+impl Ways {
+    fn of(key: &str, file: &str) -> Ways {
+        let flag = key.replace('_', "-");
+        let variable = format!("PUSHWHEEL_{}", key.to_uppercase());
+        Ways {
+            typed: [format!("--{flag}=k"), format!("--{flag}-file={file}")],
+            variables: [variable.clone(), format!("{variable}_FILE")],
+            lines: [
+                format!("{key} = \"k\"\n"),
+                format!("{key}_file = \"{file}\"\n"),
+            ],
+        }
+    }
+}
+
+#[test]
+fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
+    let scratch = Scratch::new("either");
+    let key_file = scratch.write("key", "k\n");
+    for key in ["publish_key", "admin_key"] {
+        let ways = Ways::of(key, &key_file);
+        let values = ["k", &key_file];
+        // Each of the two in the stronger place, and the other in the weaker.
+        for (strong, weak) in [(0, 1), (1, 0)] {
+            let file = scratch.write("p.toml", &ways.lines[weak]);
+            let typed = &*ways.typed[strong];
+            let by_variable = (&*ways.variables[strong], values[strong]);
+            let by_weak_variable = (&*ways.variables[weak], values[weak]);
+            for (arguments, variable) in [
+                (&["config", "--config", &file][..], Some(by_variable)),
+                (&["config", "--config", &file, typed], None),
+                (&["config", typed], Some(by_weak_variable)),
+                (
+                    &["config", "--config", &file, typed],
+                    Some(by_weak_variable),
+                ),
+            ] {
+                let with = |more: &[&str]| {
+                    let mut command = pushwheel(&[arguments, more].concat());
+                    command.envs(variable).output().unwrap()
+                };
+                let printed = with(&[]);
+                let is_hidden = stdout(&printed).contains(&format!("# {key} is set and not shown"));
+                let path = format!("{key}_file = \"{key_file}\"");
+                let wanted = [vec![], vec![&*path]];
+                assert_eq!(set(&printed), wanted[strong], "{arguments:?} {variable:?}");
+                assert_eq!(is_hidden, strong == 0, "{arguments:?} {variable:?}");
+                assert!(with(&["--check"]).status.success(), "{arguments:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_and_a_file_with_one_in_the_same_place_are_told_with_what_to_do() {
+    let scratch = Scratch::new("both");
+    let key_file = scratch.write("key", "k\n");
+    for key in ["publish_key", "admin_key"] {
+        let Ways {
+            typed,
+            variables,
+            lines,
+        } = Ways::of(key, &key_file);
+        let file = scratch.write("p.toml", &format!("heartbeat = 15\n{}", lines.concat()));
+        let output = run(&["config", "--check", &file]);
+        let told = format!("p.toml:3: `{key}` and `{key}_file` are both set: keep one");
+        assert!(complaint(&output)[0].ends_with(&told), "{output:?}");
+        let flag = key.replace('_', "-");
+        for command in ["serve", "config"] {
+            let output = run(&[command, &typed[0], &typed[1]]);
+            let told = format!("pushwheel: `--{flag}` and `--{flag}-file` are both set: keep one");
+            assert_eq!(complaint(&output), [told]);
+            let values = variables.iter().zip(["k", &key_file]);
+            let output = pushwheel(&[command]).envs(values).output().unwrap();
+            let [one, other] = &variables;
+            let told = format!("pushwheel: `{one}` and `{other}` are both set: keep one");
+            assert_eq!(complaint(&output), [told]);
+        }
+    }
+}
+
+#[test]
+fn a_reload_knows_which_place_is_the_stronger_one_too() {
+    let scratch = Scratch::new("either-reload");
+    let key_file = scratch.write("key", "from-file\n");
+    let line = format!("publish_key_file = \"{key_file}\"\n");
+    let file = scratch.write("p.toml", &line);
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--config", &file]);
+    let mut server = Running::spawn(command.env("PUSHWHEEL_PUBLISH_KEY", "from-variable"));
+    let address = server.address();
+    let mut log = BufReader::new(server.take_stderr());
+    scratch.write("p.toml", &format!("{line}heartbeat = 3\n"));
+    server.signal("HUP");
+    let mut said = String::new();
+    log.read_line(&mut said).unwrap();
     assert!(
-        complaint(&output)[0].contains("cannot be used with"),
-        "{output:?}"
+        said.ends_with("reloaded the configuration: heartbeat\n"),
+        "{said}"
     );
+    for (key, status) in [("from-variable", 200), ("from-file", 403)] {
+        let mut connection = Connection::open(address);
+        let header = format!("Bearer {key}");
+        let header = [("Authorization", &*header)];
+        let answer = ask_over(&mut connection, "POST", "/channels/a", &header, "x");
+        assert_eq!(answer.status, status, "{key}");
+    }
 }
 
 #[test]

@@ -92,9 +92,8 @@ pub(crate) struct KeyArguments {
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
     pub(crate) publish_key: Option<Secret>,
 
-    /// A file with the key that publishing needs.
-    #[arg(long, value_name = "FILE", conflicts_with = "publish_key")]
-    #[arg(env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
+    /// A file with the key that publishing needs, instead of --publish-key.
+    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
     pub(crate) publish_key_file: Option<PathBuf>,
 
     /// The key that looking and managing need; it may publish too.
@@ -102,9 +101,8 @@ pub(crate) struct KeyArguments {
     #[arg(env = "PUSHWHEEL_ADMIN_KEY", hide_env_values = true)]
     pub(crate) admin_key: Option<Secret>,
 
-    /// A file with the key that looking and managing need.
-    #[arg(long, value_name = "FILE", conflicts_with = "admin_key")]
-    #[arg(env = "PUSHWHEEL_ADMIN_KEY_FILE")]
+    /// A file with the key that looking and managing need, instead of --admin-key.
+    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_ADMIN_KEY_FILE")]
     pub(crate) admin_key_file: Option<PathBuf>,
 
     /// Listen without keys even where others reach it: whoever does may

@@ -9,6 +9,7 @@
 //! A table `[[channel]]` has the keys that may differ from channel to channel,
 //! and its pattern; what it leaves out is as for all channels.
 
+mod either;
 pub(crate) mod environment;
 mod file;
 pub(crate) mod show;
@@ -46,27 +47,33 @@ impl<A: Args, R: Args> Settings<A, R> {
     /// Reads the words of the command line, the environment and the file that
     /// they name.
     pub(crate) fn resolve(words: &[OsString]) -> Result<Self, Failure> {
-        let command = command::<A>();
-        let matches = read(&command, words)?;
+        let (command, matches) = either::settle(command::<A>(), words)?;
         let document = match matches.get_one::<PathBuf>(FILE) {
             Some(path) => file::read(path)?,
             None => Document::default(),
         };
         let mut mistakes = Vec::new();
         let mut all = Vec::new();
-        let mut places = HashMap::new();
+        let mut places: HashMap<String, Place> = HashMap::new();
         for entry in &document.entries {
+            let other = either::other(&entry.key);
+            let is_given = |key: &str| is_given(&matches, key);
             match check(&command, entry) {
-                Ok(arg) if is_given(&matches, arg) => {}
-                Ok(arg) => {
-                    all.extend(words_of(arg, &entry.values));
-                    places.insert(entry.key.clone(), entry.place.clone());
-                }
+                Ok(_) if is_given(&entry.key) || other.is_some_and(is_given) => {}
+                Ok(arg) => match other.filter(|other| places.contains_key(*other)) {
+                    Some(other) => {
+                        mistakes.push(at(&entry.place, &either::both(other, &entry.key)));
+                    }
+                    None => {
+                        all.extend(words_of(arg, &entry.values));
+                        places.insert(entry.key.clone(), entry.place.clone());
+                    }
+                },
                 Err(mistake) => mistakes.push(mistake),
             }
         }
         all.extend_from_slice(words);
-        // What two keys have to do with each other is told once each is right.
+        // The whole is read once each of its keys is right.
         let matches = match mistakes.is_empty() {
             true => read(&command, &all)?,
             false => matches,
@@ -170,9 +177,9 @@ fn nearest<'a>(command: &'a Command, key: &str) -> Option<&'a str> {
 }
 
 /// Whether the command line or the environment has it.
-fn is_given(matches: &ArgMatches, arg: &Arg) -> bool {
+fn is_given(matches: &ArgMatches, key: &str) -> bool {
     matches!(
-        matches.value_source(arg.get_id().as_str()),
+        matches.value_source(key),
         Some(ValueSource::CommandLine | ValueSource::EnvVariable)
     )
 }
