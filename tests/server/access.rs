@@ -222,6 +222,52 @@ fn replay_is_for_those_who_may_subscribe() {
 }
 
 #[test]
+fn what_is_wrong_with_a_token_or_its_rights_is_told_with_the_claim() {
+    let served = start();
+    let misspelled = token(json!({"subscibe": ["news"]}));
+    let mine = token(json!({"subscribe": ["news"], "publish": ["chat"]}));
+    for (token, method, path, told) in [
+        (
+            &misspelled,
+            "GET",
+            "/channels/news",
+            "its claim `pushwheel` has a field `subscibe` that nobody knows (there are \
+             subscribe, publish, client, metadata): correct the program that makes tokens",
+        ),
+        (
+            &mine,
+            "GET",
+            "/channels/chat",
+            "the token does not list the channel `chat` in its `pushwheel.subscribe`",
+        ),
+        (
+            &mine,
+            "POST",
+            "/channels/news",
+            "the token does not list the channel `news` in its `pushwheel.publish`",
+        ),
+        (
+            &mine,
+            "POST",
+            "/channels",
+            "a token that lists `*` in its `pushwheel.publish`",
+        ),
+    ] {
+        let answer = ask_as(&served, token, method, path);
+        assert!(answer.text().contains(told), "{}", answer.text());
+    }
+    let ticket = ticket(&served, KEY, &json!({"subscribe": ["news"]}));
+    let answer = get(&served, &format!("/channels/chat?ticket={ticket}"));
+    let told = "the ticket does not list the channel `chat` in its `subscribe`";
+    assert!(answer.text().contains(told), "{}", answer.text());
+    // Whoever has not signed a token is not told what stands in it.
+    let forged = token_by(OTHER_SECRET, json!({"subscibe": ["news"]}));
+    let answer = ask_as(&served, &forged, "GET", "/channels/news");
+    assert_eq!(refusal(&answer), refused(401, "token_invalid"));
+    assert!(!answer.text().contains("subscibe"), "{}", answer.text());
+}
+
+#[test]
 fn each_algorithm_is_its_keys_own() {
     let rsa = include_bytes!("keys/rsa.pem");
     let ec = include_bytes!("keys/ec.pem");

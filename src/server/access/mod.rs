@@ -7,6 +7,7 @@
 //! for a request before it may.
 
 mod builder;
+mod claims;
 mod credential;
 mod grant;
 mod redact;
@@ -29,6 +30,7 @@ use super::limiter::Limiter;
 use super::pattern::Pattern;
 use crate::{Method, Rate, Request, Response};
 use credential::Credential;
+use refused::List;
 use ticket::Tickets;
 use token::Verifier;
 
@@ -139,8 +141,10 @@ impl Access {
             Some(name) => grant.publish.has(name),
             None => grant.publish.has_all(),
         };
-        let name = channel.map(str::to_owned);
-        may.then_some(()).ok_or(Refused::Channel { name })
+        may.then_some(()).ok_or_else(|| Refused::Channel {
+            name: channel.map(str::to_owned),
+            list: List::TokenPublish,
+        })
     }
 
     /// Lets somebody subscribe to these channels; says what is known of them.
@@ -170,10 +174,15 @@ impl Access {
             None => Ok(grant),
             Some(name) if is_known => Err(Refused::Channel {
                 name: Some(name.to_string()),
+                list: match grant.is_ticket {
+                    true => List::TicketSubscribe,
+                    false => List::TokenSubscribe,
+                },
             }),
             Some(_) => Err(Refused::Missing {
                 code: "token_missing",
-                needed: "this channel needs a token, or a ticket, that lists it",
+                needed: "this channel needs a token that lists it in its `pushwheel.subscribe`, \
+                         or a ticket for it",
             }),
         }
     }
@@ -310,7 +319,8 @@ struct Needed {
 
 const PUBLISHING: Needed = Needed {
     key: "publishing needs the publish key or the admin key",
-    token: "publishing needs a token that lists the channel in `publish`, or a key",
+    token: "publishing needs a token that lists the channel in its `pushwheel.publish`, or a \
+            key",
 };
 
 const MAKING_TICKETS: Needed = Needed {

@@ -1,5 +1,6 @@
 //! Why somebody may not. The codes are part of the interface: they never change.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::{IntoResponse, Response};
@@ -22,6 +23,11 @@ pub(in crate::server) enum Refused {
     TokenInvalid {
         why: &'static str,
     },
+    /// A token like which every other would be that its program makes. What is
+    /// told repeats the token only where that is signed.
+    TokenUnfit {
+        why: Cow<'static, str>,
+    },
     TokenExpired,
     TokenNotYet,
     TokenAudience,
@@ -31,9 +37,10 @@ pub(in crate::server) enum Refused {
         retry_after: Duration,
     },
     TicketUnknown,
-    /// The credential does not list this.
+    /// The credential does not list this channel, or every one.
     Channel {
         name: Option<String>,
+        list: List,
     },
     /// A ticket that gives more than its maker has.
     TicketBeyond,
@@ -44,16 +51,39 @@ pub(in crate::server) enum Refused {
     Origin,
 }
 
+/// Where a credential lists channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum List {
+    TokenSubscribe,
+    TokenPublish,
+    TicketSubscribe,
+}
+
+impl List {
+    /// What the credential is called, and the list in it.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            List::TokenSubscribe => ("token", "pushwheel.subscribe"),
+            List::TokenPublish => ("token", "pushwheel.publish"),
+            List::TicketSubscribe => ("ticket", "subscribe"),
+        }
+    }
+}
+
 impl Refused {
     pub(super) fn invalid(why: &'static str) -> Refused {
         Refused::TokenInvalid { why }
+    }
+
+    pub(super) fn unfit(why: impl Into<Cow<'static, str>>) -> Refused {
+        Refused::TokenUnfit { why: why.into() }
     }
 
     pub(super) fn code(&self) -> &'static str {
         match self {
             Refused::Missing { code, .. } => code,
             Refused::KeyWrong { .. } | Refused::NoAdminKey => "key_wrong",
-            Refused::TokenInvalid { .. } => "token_invalid",
+            Refused::TokenInvalid { .. } | Refused::TokenUnfit { .. } => "token_invalid",
             Refused::TokenExpired => "token_expired",
             Refused::TokenNotYet => "token_not_yet_valid",
             Refused::TokenAudience => "token_audience",
@@ -71,6 +101,7 @@ impl Refused {
         match self {
             Refused::Missing { .. }
             | Refused::TokenInvalid { .. }
+            | Refused::TokenUnfit { .. }
             | Refused::TokenExpired
             | Refused::TokenNotYet
             | Refused::TokenAudience
@@ -104,14 +135,23 @@ impl Refused {
             Refused::TokenInvalid { why } => {
                 return format!("the token is not accepted, {why}: get another");
             }
-            Refused::Channel { name: Some(name) } => {
+            Refused::TokenUnfit { why } => {
                 return format!(
-                    "the token or ticket does not list the channel `{name}` for this: get one \
-                     that does"
+                    "the token is not accepted, {why}: correct the program that makes tokens"
                 );
             }
-            Refused::Channel { name: None } => {
-                "this is for every channel: it needs a key, or a token that lists `*`"
+            Refused::Channel { name, list } => {
+                let (credential, list) = list.names();
+                return match name {
+                    Some(name) => format!(
+                        "the {credential} does not list the channel `{name}` in its `{list}`: \
+                         get one that does"
+                    ),
+                    None => format!(
+                        "this is for every channel: it needs a key, or a {credential} that lists \
+                         `*` in its `{list}`"
+                    ),
+                };
             }
             Refused::NoAdminKey => {
                 "looking and managing need the admin key, and this server has none: start it with \

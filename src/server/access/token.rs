@@ -4,7 +4,8 @@
 //! Before that a token has to have the form of one, an algorithm and a `kid`
 //! that there is a key for, a time that has not passed, and names that are meant
 //! here; and its sender's address must not have sent too many forged ones lately.
-//! Nothing that a token says is believed before its signature is.
+//! Nothing that a token says is believed before its signature is, and nothing is
+//! told of it: what is wrong with its claims comes after.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,13 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{dangerous, decode_header};
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use super::grant::{Channels, Grant};
+use super::claims::{Claims, OneOrMany};
+use super::grant::Grant;
 use super::refused::Refused;
 use super::token_keys::{TokenKey, TokenKeys};
-use crate::ClientId;
 
 /// The longest token that is looked at.
 pub(super) const TOKEN_BYTES_MAX: usize = 8 << 10;
@@ -65,35 +64,6 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// What a token says. The names of the fields are part of the interface.
-#[derive(Deserialize)]
-struct Claims {
-    /// The times between which it holds, in seconds since 1970.
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    aud: Option<OneOrMany>,
-    iss: Option<String>,
-    #[serde(default)]
-    pushwheel: Own,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// The claims that are this server's own.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Own {
-    pub(super) subscribe: Vec<String>,
-    pub(super) publish: Vec<String>,
-    pub(super) client: Option<String>,
-    pub(super) metadata: Option<Map<String, Value>>,
-}
-
 impl Verifier {
     pub(super) fn new(keys: TokenKeys, checks: Checks) -> Verifier {
         Verifier {
@@ -127,16 +97,20 @@ impl Verifier {
         }
         let candidates = self.candidates(token)?;
         // Not verified yet: until then they can only be to the sender's disadvantage.
-        let claims = dangerous::insecure_decode_claims::<Claims>(token);
-        let claims = claims.map_err(|_| Refused::invalid("its claims cannot be read"))?;
-        let expires_at_s = self.checks.times(&claims, now_s)?;
-        self.checks.names(&claims)?;
+        let claims = dangerous::insecure_decode_claims(token);
+        let claims = claims.map_err(|_| Refused::invalid("its claims are no JSON"))?;
+        let claims = Claims::read(claims);
+        let mut expires_at_s = None;
+        if let Ok(claims) = &claims {
+            expires_at_s = self.checks.times(claims, now_s)?;
+            self.checks.names(claims)?;
+        }
         may_try()?;
         if !is_signed(token, &candidates) {
             forged();
             return Err(Refused::invalid("none of this server's keys has signed it"));
         }
-        let mut grant = claims.grant()?;
+        let mut grant = claims?.grant;
         grant.expires_at_s = expires_at_s;
         grant.token = Some(self.number_of(token));
         let grant = Arc::new(grant);
@@ -254,7 +228,7 @@ impl Checks {
         }
         let Some(expiry) = claims.exp else {
             return match self.needs_expiry {
-                true => Err(Refused::invalid("it has no `exp`")),
+                true => Err(Refused::unfit("it has no `exp`")),
                 false => Ok(None),
             };
         };
@@ -266,29 +240,12 @@ impl Checks {
     }
 }
 
-impl Claims {
-    fn grant(self) -> Result<Grant, Refused> {
-        let own = self.pushwheel;
-        let channels = |texts: &[String]| {
-            let parsed = Channels::parse(texts);
-            parsed.map_err(|_| Refused::invalid("a channel in its claims is no name and no prefix"))
-        };
-        let client = own.client.as_deref().map(ClientId::new).transpose();
-        Ok(Grant {
-            subscribe: channels(&own.subscribe)?,
-            publish: channels(&own.publish)?,
-            client: client.map_err(|_| Refused::invalid("its `client` can be no client's id"))?,
-            metadata: own.metadata.map(Arc::new),
-            ..Grant::default()
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ClientId;
     use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-    use serde_json::json;
+    use serde_json::{Value, json};
     use std::cell::Cell;
 
     const SECRET: &[u8] = b"a secret of a test, of 32 bytes!!";
@@ -563,6 +520,33 @@ mod tests {
         ] {
             let claims = json!({"exp": NOW_S, "pushwheel": own});
             assert_eq!(code(&verifier, &claims), "token_invalid", "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_a_token_says_is_told_of_one_that_is_signed_alone() {
+        let verifier = verifier();
+        for (claims, told) in [
+            (
+                json!({"exp": NOW_S, "pushwheel": {"subscibe": []}}),
+                "subscibe",
+            ),
+            (
+                json!({"exp": NOW_S, "pushwheel": {"publish": ["b*c"]}}),
+                "b*c",
+            ),
+            (json!({"exp": "soon"}), "`exp` is a string"),
+        ] {
+            let token = sign(&claims);
+            let (grant, was_tried, was_forged) = tried(&verifier, &token);
+            let refused = format!("{:?}", grant.unwrap_err());
+            assert!(refused.contains(told), "{refused}");
+            assert!(was_tried && !was_forged);
+            let forged = format!("{}AA", &token[..token.len() - 2]);
+            let (grant, _, was_forged) = tried(&verifier, &forged);
+            let why = "none of this server's keys has signed it";
+            assert_eq!(grant.unwrap_err(), Refused::invalid(why));
+            assert!(was_forged);
         }
     }
 

@@ -1,0 +1,235 @@
+//! What a token says, claim by claim: whoever makes tokens is told which one is
+//! wrong, and how.
+//!
+//! What is told repeats what stands in the token, so it is for those alone who
+//! have one that is signed.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::grant::{Channels, Grant};
+use super::refused::Refused;
+use crate::server::pattern::Pattern;
+use crate::{CLIENT_ID_BYTES_MAX, ClientId};
+
+/// How many characters of a text in a token are told.
+const TOLD_CHARS_MAX: usize = 64;
+
+/// What a token says.
+pub(super) struct Claims {
+    /// The times between which it holds, in seconds since 1970.
+    pub(super) exp: Option<f64>,
+    pub(super) nbf: Option<f64>,
+    pub(super) aud: Option<OneOrMany>,
+    pub(super) iss: Option<String>,
+    /// What it gives, but for its time.
+    pub(super) grant: Grant,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Claims {
+    /// Reads claims, whose names are part of the interface. Those that nobody
+    /// knows are others', but for the fields of this server's own.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is.
+    pub(super) fn read(claims: Value) -> Result<Claims, Refused> {
+        let Value::Object(mut claims) = claims else {
+            return Err(Refused::unfit("its claims are no JSON object"));
+        };
+        let own = take(&mut claims, "pushwheel", "an object")?;
+        Ok(Claims {
+            exp: take(&mut claims, "exp", "a number of seconds")?,
+            nbf: take(&mut claims, "nbf", "a number of seconds")?,
+            aud: take(&mut claims, "aud", "a string or an array of strings")?,
+            iss: take(&mut claims, "iss", "a string")?,
+            grant: own.map(granted).transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+/// What is given by the claim that is this server's own.
+fn granted(mut own: Map<String, Value>) -> Result<Grant, Refused> {
+    let grant = Grant {
+        subscribe: channels(&mut own, "pushwheel.subscribe")?,
+        publish: channels(&mut own, "pushwheel.publish")?,
+        client: client(&mut own, "pushwheel.client")?,
+        metadata: take(&mut own, "pushwheel.metadata", "an object")?.map(Arc::new),
+        ..Grant::default()
+    };
+    match own.keys().next() {
+        None => Ok(grant),
+        Some(name) => Err(Refused::unfit(format!(
+            "its claim `pushwheel` has a field `{}` that nobody knows (there are subscribe, \
+             publish, client, metadata)",
+            told(name)
+        ))),
+    }
+}
+
+fn channels(own: &mut Map<String, Value>, path: &str) -> Result<Channels, Refused> {
+    let texts: Option<Vec<String>> = take(own, path, "an array of strings")?;
+    let texts = texts.unwrap_or_default();
+    Channels::parse(&texts).map_err(|error| {
+        let wrong = texts.iter().find(|text| text.parse::<Pattern>().is_err());
+        let wrong = told(wrong.map_or("", |text| text));
+        Refused::unfit(format!("its claim `{path}` lists `{wrong}`, and {error}"))
+    })
+}
+
+fn client(own: &mut Map<String, Value>, path: &str) -> Result<Option<ClientId>, Refused> {
+    let text: Option<String> = take(own, path, "a string")?;
+    let id = text.as_deref().map(ClientId::new).transpose();
+    id.map_err(|_| {
+        Refused::unfit(format!(
+            "its claim `{path}` has to be 1 to {CLIENT_ID_BYTES_MAX} bytes without control \
+             characters"
+        ))
+    })
+}
+
+/// Takes a claim out, whose name is the last part of its path. `null` is none.
+fn take<T: DeserializeOwned>(
+    claims: &mut Map<String, Value>,
+    path: &str,
+    wanted: &str,
+) -> Result<Option<T>, Refused> {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    let value = claims.remove(name).unwrap_or_default();
+    let kind = kind_of(&value);
+    serde_json::from_value(value).map_err(|_| {
+        Refused::unfit(format!(
+            "its claim `{path}` is {kind}, and has to be {wanted}"
+        ))
+    })
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(items) if items.iter().all(Value::is_string) => "an array of strings",
+        Value::Array(_) => "an array of other things",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A text as it may be told: not too long, and without what would move a
+/// terminal's cursor.
+fn told(text: &str) -> String {
+    let mut chars = text.chars();
+    let begin: String = chars.by_ref().take(TOLD_CHARS_MAX).collect();
+    let rest = if chars.next().is_some() { "..." } else { "" };
+    format!("{}{rest}", begin.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What is told of claims that are wrong.
+    fn flaw(claims: Value) -> String {
+        match Claims::read(claims) {
+            Err(Refused::TokenUnfit { why }) => why.into_owned(),
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_claim() {
+        for (claims, wanted) in [
+            (json!([1]), "its claims are no JSON object"),
+            (
+                json!({"exp": "soon"}),
+                "its claim `exp` is a string, and has to be a number of seconds",
+            ),
+            (
+                json!({"nbf": [1]}),
+                "its claim `nbf` is an array of other things, and has to be a number of seconds",
+            ),
+            (
+                json!({"aud": 7}),
+                "its claim `aud` is a number, and has to be a string or an array of strings",
+            ),
+            (
+                json!({"iss": true}),
+                "its claim `iss` is true or false, and has to be a string",
+            ),
+            (
+                json!({"pushwheel": "news"}),
+                "its claim `pushwheel` is a string, and has to be an object",
+            ),
+            (
+                json!({"pushwheel": {"subscribe": "news"}}),
+                "its claim `pushwheel.subscribe` is a string, and has to be an array of strings",
+            ),
+            (
+                json!({"pushwheel": {"publish": ["a", 7]}}),
+                "its claim `pushwheel.publish` is an array of other things, and has to be an \
+                 array of strings",
+            ),
+            (
+                json!({"pushwheel": {"subscribe": ["a", "b*c"]}}),
+                "its claim `pushwheel.subscribe` lists `b*c`, and a pattern is a channel's name, \
+                 as `news`, or the beginning of names and one `*` at its end, as `user.*`",
+            ),
+            (
+                json!({"pushwheel": {"client": ""}}),
+                "its claim `pushwheel.client` has to be 1 to 255 bytes without control characters",
+            ),
+            (
+                json!({"pushwheel": {"metadata": ["admin"]}}),
+                "its claim `pushwheel.metadata` is an array of strings, and has to be an object",
+            ),
+            (
+                json!({"pushwheel": {"subscibe": ["news"]}}),
+                "its claim `pushwheel` has a field `subscibe` that nobody knows (there are \
+                 subscribe, publish, client, metadata)",
+            ),
+        ] {
+            assert_eq!(flaw(claims.clone()), wanted, "{claims}");
+        }
+    }
+
+    #[test]
+    fn null_is_no_claim_and_others_claims_are_no_matter() {
+        let null = json!({
+            "exp": null, "aud": null, "sub": 7, "subscribe": "news",
+            "pushwheel": {"subscribe": null, "client": null, "metadata": null},
+        });
+        for claims in [null, json!({}), json!({"pushwheel": null})] {
+            let read = Claims::read(claims).unwrap();
+            assert!(read.exp.is_none() && read.aud.is_none());
+            assert!(!read.grant.subscribe.has("news") && read.grant.client.is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_token_is_short_and_harmless() {
+        let name = format!("\n\u{1b}[2J\u{202e}`{}", "é".repeat(5000));
+        let mut own = Map::new();
+        own.insert(name.clone(), json!([]));
+        for claims in [
+            json!({ "pushwheel": own }),
+            json!({"pushwheel": {"publish": [format!("{name}*x")]}}),
+        ] {
+            let told = flaw(claims);
+            assert!(told.contains("`\\n\\u{1b}[2J\\u{202e}`éé"), "{told}");
+            assert!(told.contains("éé...`") && told.len() < 400, "{told}");
+            assert!(!told.chars().any(char::is_control), "{told}");
+        }
+    }
+}
