@@ -204,6 +204,40 @@ fn a_token_opens_what_it_lists() {
 }
 
 #[test]
+fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
+    let served = start();
+    let none = "eyJhbGciOiJub25lIn0.eyJleHAiOjl9.";
+    for bad in ["abc", "publish-s3creT", none, "eyJhbGciOiJIUzI1", "a.b.c"] {
+        // A page, which has no key, and is to get another token.
+        let answer = ask_as(&served, bad, "GET", "/channels/a");
+        assert_eq!(refusal(&answer), refused(401, "token_invalid"), "{bad}");
+        // A program of the operator's, unless it looks like a token.
+        let wanted = match bad {
+            "abc" | "publish-s3creT" => refused(403, "key_wrong"),
+            _ => refused(401, "token_invalid"),
+        };
+        for path in ["/channels/a", "/tickets"] {
+            let answer = ask_as(&served, bad, "POST", path);
+            assert_eq!(refusal(&answer), wanted, "{path} {bad}");
+        }
+        let answer = ask_as(&served, bad, "GET", "/stats");
+        assert_eq!(refusal(&answer), refused(403, "key_wrong"), "{bad}");
+    }
+    let answer = ask_as(&served, none, "GET", "/channels/a");
+    assert!(answer.text().contains("HEADER.CLAIMS.SIGNATURE"));
+    // Where there are no keys, nothing is one; and where there are no tokens,
+    // everything.
+    let secret = TokenKeys::secret(SECRET.as_bytes()).unwrap();
+    let served = Served::start(Config::new().token_keys(secret).engine());
+    let answer = ask_as(&served, "abc", "POST", "/channels/a");
+    assert_eq!(refusal(&answer), refused(401, "token_invalid"));
+    let key = Key::new("publish-s3cret").unwrap();
+    let served = Served::start(Config::new().publish_key(key).engine());
+    let answer = ask_as(&served, none, "POST", "/channels/a");
+    assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+}
+
+#[test]
 fn replay_is_for_those_who_may_subscribe() {
     let served = start();
     ask(&served, "POST", "/channels/news", &[KEY], "kept");

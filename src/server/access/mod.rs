@@ -219,23 +219,35 @@ impl Access {
         if !self.is_secured() {
             return Ok(Arc::new(Grant::everything()));
         }
+        if self.has_wrong_key(request) {
+            let needed = match self.verifier {
+                None => needed.key,
+                Some(_) => "this needs a key or a token",
+            };
+            return Err(Refused::KeyWrong { needed });
+        }
         let credential = self.settings.places.find(request);
         let is_ticket = matches!(credential, Some(Credential::Ticket(_)));
         let credential = credential.filter(|_| !is_ticket);
         if let Some(grant) = self.verified(request, credential, office)? {
             return Ok(grant);
         }
-        Err(match (&self.verifier, bearer_of(request)) {
-            (None, None) => Refused::Missing {
-                code: "key_missing",
-                needed: needed.key,
-            },
-            (None, Some(_)) => Refused::KeyWrong { needed: needed.key },
-            (Some(_), _) => Refused::Missing {
-                code: "token_missing",
-                needed: needed.token,
-            },
-        })
+        let (code, needed) = match self.verifier {
+            None => ("key_missing", needed.key),
+            Some(_) => ("token_missing", needed.token),
+        };
+        Err(Refused::Missing { code, needed })
+    }
+
+    /// Whether a key was sent that is none of this server's: who changes
+    /// something has one more often than a token, so what does not look like
+    /// one of these is taken for a key that was mistyped.
+    fn has_wrong_key(&self, request: &Request) -> bool {
+        let keys = &self.settings.keys;
+        let is_a_key = |text| self.verifier.is_none() || !token::is_meant_as_one(text);
+        !keys.are_none()
+            && bearer_of(request).is_some_and(is_a_key)
+            && keys.holder(request).is_none()
     }
 
     /// What a key or a token gives; `None` without one, and for one that counts
@@ -253,12 +265,14 @@ impl Access {
             return Ok(None);
         };
         let token: Cow<'_, str> = match credential {
-            // A key that was mistyped is told so.
+            // Perhaps it was meant as a key.
             Some(Credential::Bearer(text))
                 if !token::has_form(text) && !self.settings.keys.are_none() =>
             {
-                let needed = "this needs a key or a token";
-                return Err(Refused::KeyWrong { needed });
+                return Err(Refused::invalid(
+                    "it has not the form of one, HEADER.CLAIMS.SIGNATURE, and is no key of this \
+                     server",
+                ));
             }
             Some(Credential::Bearer(token)) => token.into(),
             Some(Credential::Query(token)) => token,

@@ -93,7 +93,9 @@ impl Verifier {
             return Err(Refused::invalid("it is longer than 8 KiB"));
         }
         if !has_form(token) {
-            return Err(Refused::invalid("it has not the form of one"));
+            return Err(Refused::invalid(
+                "it has not the form of one, HEADER.CLAIMS.SIGNATURE",
+            ));
         }
         let candidates = self.candidates(token)?;
         // Not verified yet: until then they can only be to the sender's disadvantage.
@@ -188,8 +190,14 @@ fn is_signed(token: &str, keys: &[&TokenKey]) -> bool {
     keys.iter().any(has_signed)
 }
 
-/// Whether a text may be a token: three parts of base64url. What comes with a
-/// key's scheme and is none of that may be a key that was mistyped.
+/// Whether a text is meant as a token, right or wrong: the header of almost
+/// every one begins with `{"`. A key, which comes with the same scheme, hardly
+/// looks like that.
+pub(super) fn is_meant_as_one(text: &str) -> bool {
+    text.starts_with("eyJ") || has_form(text)
+}
+
+/// Whether a text may be a token: three parts of base64url.
 pub(in crate::server) fn has_form(token: &str) -> bool {
     let is_base64 = |part: &str| {
         let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
