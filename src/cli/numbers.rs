@@ -4,6 +4,14 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+/// As long as a stream is silent, and a ticket good, at most: what is more was
+/// meant as milliseconds.
+pub(crate) const HOUR_S: u64 = 3600;
+/// As long as others are waited for at most.
+pub(crate) const DAY_S: u64 = 24 * HOUR_S;
+/// As long as anything is kept at most.
+pub(crate) const YEAR_S: u64 = 365 * DAY_S;
+
 /// Reads a number of things.
 pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let begins_well = text.starts_with(|first: char| first.is_ascii_digit());
@@ -44,6 +52,15 @@ pub(crate) fn within<T: FromStr + PartialOrd + Display + Clone>(
     }
 }
 
+/// Reads a time.
+pub(crate) fn seconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    let read = within(range);
+    move |text| {
+        let told = |advice| format!("{advice}, in seconds without a unit, such as 15");
+        read(text).map_err(told)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +83,12 @@ mod tests {
             assert_eq!(told, "give a whole number from 1 to 64", "{text}");
         }
         assert_eq!(within(1..=64_u16)("64"), Ok(64));
+        assert_eq!(seconds(0..=HOUR_S)("3600"), Ok(3600));
+        for text in ["1.5", "15s", "3601", "99999999999999", "-1", ""] {
+            let told = seconds(0..=HOUR_S)(text).unwrap_err();
+            let wanted =
+                "give a whole number from 0 to 3600, in seconds without a unit, such as 15";
+            assert_eq!(told, wanted, "{text}");
+        }
     }
 }

@@ -419,6 +419,29 @@ fn a_value_that_cannot_be_is_told_with_the_variable_it_came_from() {
 }
 
 #[test]
+fn a_time_that_cannot_be_meant_is_refused_with_an_example_in_seconds() {
+    for (flag, text, range) in [
+        ("--heartbeat", "1.5", "0 to 3600"),
+        ("--heartbeat", "15s", "0 to 3600"),
+        ("--heartbeat", "99999999999999", "0 to 3600"),
+        ("--history-age", "99999999999999", "0 to 31536000"),
+        ("--max-stream-age", "99999999999999", "0 to 31536000"),
+        ("--head-timeout", "0", "1 to 86400"),
+        ("--body-timeout", "86401", "1 to 86400"),
+        ("--idle-timeout", "86401", "1 to 86400"),
+        ("--stall-timeout", "86401", "1 to 86400"),
+        ("--shutdown-delay", "86401", "0 to 86400"),
+        ("--shutdown-window", "86401", "0 to 86400"),
+        ("--shutdown-deadline", "86401", "0 to 86400"),
+    ] {
+        let output = run(&["config", "--check", flag, text]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let told = format!("a whole number from {range}, in seconds without a unit, such as 15");
+        assert!(said.contains(&told), "{flag} {text}: {said}");
+    }
+}
+
+#[test]
 fn other_servers_flags_are_told_with_ours() {
     for (arguments, told) in [
         (

@@ -9,7 +9,7 @@ use pushwheel::Rate;
 use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
 
 use super::arguments::YES;
-use crate::cli::numbers::{whole, within};
+use crate::cli::numbers::{HOUR_S, seconds, whole};
 use crate::cli::{Failure, Secret, files};
 
 /// What tokens are verified with, and where they are looked for.
@@ -64,7 +64,7 @@ pub(crate) struct AccessArguments {
 
     /// How far the clock of whoever makes tokens may differ.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    #[arg(env = "PUSHWHEEL_TOKEN_LEEWAY", value_parser = within(0..=60_u64))]
+    #[arg(env = "PUSHWHEEL_TOKEN_LEEWAY", value_parser = seconds(0..=60))]
     token_leeway: u64,
 
     /// Accept tokens without `exp`, which hold until their key is changed.
@@ -99,7 +99,7 @@ pub(crate) struct AccessArguments {
 
     /// For how long a ticket opens a stream.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    #[arg(env = "PUSHWHEEL_TICKET_TIME", value_parser = within(1..=3600_u64))]
+    #[arg(env = "PUSHWHEEL_TICKET_TIME", value_parser = seconds(1..=HOUR_S))]
     ticket_time: u64,
 
     /// How many tickets may be out at once.

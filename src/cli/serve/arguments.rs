@@ -15,7 +15,7 @@ use super::limits::LimitArguments;
 use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
-use crate::cli::numbers::{from_one, limit, whole, within};
+use crate::cli::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
 
 /// What stands for a flag that is given without a value.
 pub(super) const YES: &str = "true";
@@ -140,13 +140,13 @@ pub(crate) struct ChannelArguments {
     history_bytes: usize,
 
     /// How long each channel keeps its events.
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = History::events(0).age_max.as_secs())]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = History::events(0).age_max.as_secs())]
     #[arg(env = "PUSHWHEEL_HISTORY_AGE")]
     history_age: u64,
 
     /// The longest silence on a stream, after which a comment is sent; 0: no
     /// heartbeats.
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = 15)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=HOUR_S), default_value_t = 15)]
     #[arg(env = "PUSHWHEEL_HEARTBEAT")]
     heartbeat: u64,
 

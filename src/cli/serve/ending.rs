@@ -6,7 +6,7 @@ use clap::Args;
 use pushwheel::Shutdown;
 
 use crate::cli::Failure;
-use crate::cli::numbers::whole;
+use crate::cli::numbers::{DAY_S, seconds};
 
 /// How the server shuts down.
 ///
@@ -18,20 +18,20 @@ pub(crate) struct EndingArguments {
     /// For how long after the first SIGTERM or SIGINT all goes on, but for
     /// /health, which answers 503: the time that a load balancer needs to
     /// find out.
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=DAY_S), default_value_t = 0)]
     #[arg(env = "PUSHWHEEL_SHUTDOWN_DELAY")]
     shutdown_delay: u64,
 
     /// Over which time after that the streams end, each at a random moment,
     /// so that they do not all come back at once. Nobody is accepted
     /// meanwhile.
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = 3)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=DAY_S), default_value_t = 3)]
     #[arg(env = "PUSHWHEEL_SHUTDOWN_WINDOW")]
     shutdown_window: u64,
 
     /// How long all of it may take; then whoever is left is disconnected, and
     /// the history saved.
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = 8)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=DAY_S), default_value_t = 8)]
     #[arg(env = "PUSHWHEEL_SHUTDOWN_DEADLINE")]
     shutdown_deadline: u64,
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use pushwheel::Limits;
 use pushwheel::server::{self, Config};
 
-use crate::cli::numbers::{from_one, limit, whole, within};
+use crate::cli::numbers::{DAY_S, YEAR_S, from_one, limit, seconds, within};
 
 /// See [`Limits`], whose fields they are.
 #[derive(Debug, Args)]
@@ -53,28 +53,28 @@ pub(crate) struct LimitArguments {
     /// How long a client may take for a request's head, and between the parts
     /// of its body.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    #[arg(env = "PUSHWHEEL_HEAD_TIMEOUT", value_parser = from_one::<u64>)]
+    #[arg(env = "PUSHWHEEL_HEAD_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     head_timeout: u64,
 
     /// How long a client may take for a body in all.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = from_one::<u64>)]
+    #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     body_timeout: u64,
 
     /// How long a connection may be idle between requests.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = from_one::<u64>)]
+    #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     idle_timeout: u64,
 
     /// How long a client may take nothing of what is written to it.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = from_one::<u64>)]
+    #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     stall_timeout: u64,
 
     /// How old a stream may become; then it ends, and its client comes back
     /// and resumes. Each ends at an age of its own, from three quarters of
     /// this on; 0: no limit.
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>, default_value_t = server::limits().stream_age_max.as_secs())]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = server::limits().stream_age_max.as_secs())]
     #[arg(env = "PUSHWHEEL_MAX_STREAM_AGE")]
     max_stream_age: u64,
 
