@@ -567,6 +567,42 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
 }
 
 #[test]
+fn a_reload_names_the_patterns_that_changed() {
+    let rule = |pattern: &str, bytes: u32| {
+        format!("[[channel]]\npattern = \"{pattern}\"\nevent_bytes = {bytes}\n")
+    };
+    let rules = |rules: &[(&str, u32)]| -> String {
+        rules
+            .iter()
+            .map(|(name, bytes)| rule(name, *bytes))
+            .collect()
+    };
+    let mut it = Reloading::start("rules", &rules(&[("a.*", 1000), ("b", 1000)]));
+    it.server.address();
+    for (text, told) in [
+        (rules(&[("a.*", 1000), ("b", 999)]), ": [[channel]] b"),
+        (
+            rules(&[("b", 999), ("a.*", 1000)]),
+            ": [[channel]] a.*, [[channel]] b",
+        ),
+        (
+            rules(&[("c", 7), ("b", 999)]),
+            ": [[channel]] a.*, [[channel]] c",
+        ),
+        // The same, but where it stands.
+        (format!("\n# c\n{}", rules(&[("c", 7), ("b", 999)])), ""),
+        (
+            format!("heartbeat = 3\n{}", rule("b", 999)),
+            ": heartbeat, [[channel]] c",
+        ),
+    ] {
+        let said = it.reload(&text);
+        let told = format!("reloaded the configuration{told}\n");
+        assert!(said.ends_with(&told), "{said}");
+    }
+}
+
+#[test]
 fn sighup_changes_the_engines_limits() {
     let mut it = Reloading::start("limits", "max_connections = 1\n");
     let address = it.server.address();

@@ -281,6 +281,8 @@ impl SignalDesk {
         fixed.retain(is_fixed);
         let mut changed = self.applied.differing(&settings);
         changed.retain(|name| !is_fixed(name));
+        let patterns = self.applied.differing_rules(&settings).into_iter();
+        changed.extend(patterns.map(|pattern| format!("[[channel]] {pattern}")));
         if !fixed.is_empty() {
             let names = fixed.join(", ");
             log::warn!("{names}: what is set takes effect at the next start");

@@ -2,6 +2,7 @@
 //! `-`. What it says is kept as text with the line where it stands; what it
 //! means is for the flags' own definitions to say.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -47,6 +48,16 @@ pub(super) struct Entry {
 pub(super) struct RuleEntries {
     pub(super) entries: Vec<Entry>,
     pub(super) place: Place,
+}
+
+/// The keys of a rule and what they say, wherever it stands.
+pub(super) type Said<'a> = BTreeMap<&'a str, &'a [String]>;
+
+impl RuleEntries {
+    pub(super) fn said(&self) -> Said<'_> {
+        let said = self.entries.iter();
+        said.map(|entry| (&*entry.key, &*entry.values)).collect()
+    }
 }
 
 /// What a file says.

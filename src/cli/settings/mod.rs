@@ -14,7 +14,7 @@ pub(crate) mod environment;
 mod file;
 pub(crate) mod show;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
 
 use super::Failure;
-use file::{Document, Entry, Place, RULES, RuleEntries};
+use file::{Document, Entry, Place, RULES, RuleEntries, Said};
 
 /// The flag that names the file.
 const FILE: &str = "config";
@@ -40,7 +40,8 @@ pub(crate) struct Settings<A, R> {
     matches: ArgMatches,
     /// Where the file says what counts of it.
     places: HashMap<String, Place>,
-    rule_places: Vec<Place>,
+    /// What each of the rules was read from.
+    rule_entries: Vec<RuleEntries>,
 }
 
 impl<A: Args, R: Args> Settings<A, R> {
@@ -78,7 +79,7 @@ impl<A: Args, R: Args> Settings<A, R> {
             true => read(&command, &all)?,
             false => matches,
         };
-        let (rules, rule_places) =
+        let (rules, rule_entries) =
             rules_of::<R>(&command, &matches, document.rules, &mut mistakes)?;
         if !mistakes.is_empty() {
             return Err(mistakes.join("\n"));
@@ -88,7 +89,7 @@ impl<A: Args, R: Args> Settings<A, R> {
             rules,
             matches,
             places,
-            rule_places,
+            rule_entries,
         })
     }
 
@@ -105,7 +106,13 @@ impl<A: Args, R: Args> Settings<A, R> {
 
     /// What is wrong with one of the rules.
     pub(crate) fn blame_rule(&self, index: usize, failure: &str) -> Failure {
-        at(&self.rule_places[index], failure)
+        at(&self.rule_entries[index].place, failure)
+    }
+
+    /// Whether anybody has set it, and be it to its default.
+    pub(crate) fn is_set(&self, key: &str) -> bool {
+        let source = self.matches.value_source(key);
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
     }
 
     /// The settings whose values are not the same in `other`.
@@ -115,6 +122,24 @@ impl<A: Args, R: Args> Settings<A, R> {
         let args = command.get_arguments();
         let differing = args.filter(|arg| raw(&self.matches, arg) != raw(&other.matches, arg));
         differing.map(|arg| arg.get_id().to_string()).collect()
+    }
+
+    /// The patterns of the rules that only one of the two has. The first that
+    /// matches counts: where both have the same, those that have moved.
+    pub(crate) fn differing_rules(&self, other: &Self) -> BTreeSet<String> {
+        let [mine, others] = [self, other].map(|settings| {
+            let said = settings.rule_entries.iter().map(RuleEntries::said);
+            said.collect::<Vec<_>>()
+        });
+        let all = mine.iter().chain(&others);
+        let has_one_alone = |said: &&Said<'_>| mine.contains(said) != others.contains(said);
+        let mut differing: Vec<&Said<'_>> = all.filter(has_one_alone).collect();
+        if differing.is_empty() {
+            let moved = mine.iter().zip(&others).filter(|(one, other)| one != other);
+            differing = moved.map(|(said, _)| said).collect();
+        }
+        let patterns = differing.iter().filter_map(|said| said.get("pattern"));
+        patterns.map(|pattern| pattern.concat()).collect()
     }
 }
 
@@ -208,7 +233,7 @@ fn rules_of<R: Args>(
     matches: &ArgMatches,
     in_file: Vec<RuleEntries>,
     mistakes: &mut Vec<String>,
-) -> Result<(Vec<R>, Vec<Place>), Failure> {
+) -> Result<(Vec<R>, Vec<RuleEntries>), Failure> {
     let given = matches.get_many::<String>(RULES);
     let rules = match given {
         Some(texts) => {
@@ -218,17 +243,17 @@ fn rules_of<R: Args>(
         }
         None => in_file,
     };
-    let (mut read_rules, mut places) = (Vec::new(), Vec::new());
+    let (mut read_rules, mut entries) = (Vec::new(), Vec::new());
     for rule in rules {
         match rule_of(server, matches, &rule) {
             Ok(read) => {
                 read_rules.push(read);
-                places.push(rule.place);
+                entries.push(rule);
             }
             Err(mistake) => mistakes.push(mistake),
         }
     }
-    Ok((read_rules, places))
+    Ok((read_rules, entries))
 }
 
 fn rule_of<R: Args>(
