@@ -409,6 +409,38 @@ fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_se
 }
 
 #[test]
+fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_server() {
+    let scratch = Scratch::new("bodies");
+    let told = "an event can hardly have 5000000 bytes, for the body that it comes in has \
+                1048576 at most: give --max-body-bytes 5000000 or more";
+    let large = "event_bytes = 5000000\n";
+    let rule = "[[channel]]\npattern = \"a\"\n";
+    for (text, place) in [
+        (large.to_owned(), "p.toml:1: event_bytes: "),
+        (format!("\n{rule}{large}"), "p.toml:2: "),
+    ] {
+        let file = scratch.write("p.toml", &text);
+        let output = run(&["config", "--check", &file]);
+        let lines = complaint(&output);
+        assert!(lines[0].contains(&format!("{place}{told}")), "{lines:?}");
+        let output = run(&["config", "--check", &file, "--max-body-bytes=5000000"]);
+        assert!(output.status.success(), "{output:?}");
+        let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--config", &file]);
+        server.address();
+        server.signal("TERM");
+        let said = server.complaints();
+        assert!(said.contains("WARN") && said.contains(told), "{said}");
+    }
+    // Smaller bodies are what was meant.
+    let file = scratch.write("p.toml", &format!("max_body_bytes = 1000\n{rule}"));
+    assert!(run(&["config", "--check", &file]).status.success());
+    // A reload warns too.
+    let mut it = Reloading::start("reloaded-bodies", "");
+    it.server.address();
+    assert!(it.reload(large).contains(told));
+}
+
+#[test]
 fn a_value_that_cannot_be_is_told_with_the_variable_it_came_from() {
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
     let output = command.env("PUSHWHEEL_HEARTBEAT", "15s").output().unwrap();

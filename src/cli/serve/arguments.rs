@@ -167,10 +167,11 @@ pub(crate) struct ChannelArguments {
     #[arg(env = "PUSHWHEEL_BACKLOG_BYTES")]
     backlog_bytes: usize,
 
-    /// How many bytes one event may have.
+    /// How many bytes one event may have. The body that it comes in has a limit
+    /// of its own: --max-body-bytes.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 1 << 20)]
     #[arg(env = "PUSHWHEEL_EVENT_BYTES")]
-    event_bytes: usize,
+    pub(super) event_bytes: usize,
 
     /// A header of the responses that open streams, as `Name: value`; may be
     /// given several times.

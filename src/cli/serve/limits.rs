@@ -48,7 +48,7 @@ pub(crate) struct LimitArguments {
     /// How many bytes a request's body may have.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().body_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_BODY_BYTES")]
-    max_body_bytes: usize,
+    pub(super) max_body_bytes: usize,
 
     /// How long a client may take for a request's head, and between the parts
     /// of its body.

@@ -2,6 +2,7 @@
 
 mod access;
 mod arguments;
+mod doubts;
 mod ending;
 mod keys;
 mod limits;
@@ -27,6 +28,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Failure, log as cli_log, settings};
 pub(crate) use arguments::{Arguments, ChannelRule};
+pub(crate) use doubts::doubts;
 use ending::EndingArguments;
 use keys::Reached;
 use listening::cannot_listen;
@@ -130,9 +132,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let settings = Settings::resolve(&words)?;
     let arguments = &settings.arguments;
     arguments.logs.apply()?;
-    for mistake in settings::strange_variables::<Arguments>() {
-        log::warn!("{mistake}");
-    }
+    warn_of_doubts(&settings);
     let listener = systemd::listener()?;
     let given = listener.as_ref().map(TcpListener::local_addr).transpose();
     let given = given.map_err(|error| format!("the socket of systemd has no address: {error}"))?;
@@ -199,6 +199,12 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
             log::logger().flush();
             process::exit(128 + signal)
         }
+    }
+}
+
+fn warn_of_doubts(settings: &Settings) {
+    for doubt in doubts(settings) {
+        log::warn!("{doubt}");
     }
 }
 
@@ -273,6 +279,7 @@ impl SignalDesk {
                 return;
             }
         };
+        warn_of_doubts(&settings);
         self.reloader.reload(&config);
         let limits = settings.arguments.limits.limits();
         self.handle.set_limits(&limits);

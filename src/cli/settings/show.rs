@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, Command};
 
 use super::super::{Failure, serve};
@@ -36,17 +35,16 @@ pub(crate) fn run(arguments: &Arguments, mut words: Vec<OsString>) -> Result<(),
     }
     let read = serve::Settings::resolve(&words)
         .and_then(|settings| serve::configure(&settings).map(|_| settings));
-    let strange = strange_variables::<serve::Arguments>();
-    let settings = match (read, strange.is_empty()) {
-        (Ok(settings), true) => settings,
-        // To print them is no check: the server would start with them.
-        (Ok(settings), false) if arguments.check.is_none() => {
-            strange.iter().for_each(|mistake| log::warn!("{mistake}"));
-            settings
-        }
-        (Ok(_), false) => return Err(strange.join("\n")),
-        (Err(failure), _) => return Err([vec![failure], strange].concat().join("\n")),
-    };
+    let settings = read.map_err(|failure| {
+        let strange = strange_variables::<serve::Arguments>();
+        [vec![failure], strange].concat().join("\n")
+    })?;
+    let doubts = serve::doubts(&settings);
+    if arguments.check.is_some() && !doubts.is_empty() {
+        return Err(doubts.join("\n"));
+    }
+    // To print them is no check: the server would start with them.
+    doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
     let text = match arguments.check {
         Some(_) => "the settings are right\n".to_owned(),
         None => print(&settings),
@@ -132,10 +130,7 @@ fn value_name(arg: &Arg) -> &str {
 /// The setting itself.
 fn line(settings: &serve::Settings, arg: &Arg) -> String {
     let key = arg.get_id().as_str();
-    let is_set = settings
-        .matches
-        .value_source(key)
-        .is_some_and(|source| source != ValueSource::DefaultValue);
+    let is_set = settings.is_set(key);
     if is_set && arg.is_hide_env_values_set() {
         return format!("# {key} is set and not shown\n");
     }
