@@ -94,7 +94,7 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
                 address:% = address,
                 reason = reason.as_str(),
                 behind = client.behind,
-                lasted_s = as_ms(stopwatch.now().saturating_sub(begun)) / 1000.0;
+                lasted_s = as_s(stopwatch.now().saturating_sub(begun));
                 "stream ends"
             );
         })
@@ -121,7 +121,37 @@ pub(super) fn tell_published(
 }
 
 /// Milliseconds, with microseconds behind the point.
-#[allow(clippy::cast_precision_loss, reason = "285 years")]
 fn as_ms(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
+    micros(time) / 1e3
+}
+
+/// Seconds, with microseconds behind the point.
+fn as_s(time: Duration) -> f64 {
+    // Divided once: what was divided before is between the numbers that there
+    // are, and is written with sixteen digits.
+    micros(time) / 1e6
+}
+
+#[allow(clippy::cast_precision_loss, reason = "285 years")]
+fn micros(time: Duration) -> f64 {
+    time.as_micros() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_to_the_microsecond() {
+        for (us, s, ms) in [
+            (0, "0", "0"),
+            (143, "0.000143", "0.143"),
+            (2_007_751, "2.007751", "2007.751"),
+            (86_399_999_999, "86399.999999", "86399999.999"),
+        ] {
+            let time = Duration::from_micros(us) + Duration::from_nanos(999);
+            assert_eq!(as_s(time).to_string(), s);
+            assert_eq!(as_ms(time).to_string(), ms);
+        }
+    }
 }
