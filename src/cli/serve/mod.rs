@@ -1,6 +1,7 @@
 //! `pushwheel serve`
 
 mod access;
+mod announcing;
 mod arguments;
 mod doubts;
 mod ending;
@@ -13,20 +14,21 @@ mod state;
 mod systemd;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pushwheel::EngineHandle;
 use pushwheel::server::{Config, Reloader};
-use pushwheel::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Failure, log as cli_log, settings};
+use announcing::announce;
 pub(crate) use arguments::{Arguments, ChannelRule};
 pub(crate) use doubts::doubts;
 use ending::EndingArguments;
@@ -299,50 +301,5 @@ impl SignalDesk {
             false => log::info!("reloaded the configuration: {}", changed.join(", ")),
         }
         self.applied = Arc::new(settings);
-    }
-}
-
-fn announce(engine: &Engine, config: &Config) -> io::Result<()> {
-    let address = engine.local_addr();
-    let token = match config.has_tokens() {
-        true => " -H \"Authorization: Bearer $TOKEN\"",
-        false => "",
-    };
-    let key = match config.has_keys() {
-        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
-        false => token,
-    };
-    let url = format!("http://{}", reachable(address));
-    let mut out = io::stdout().lock();
-    writeln!(out, "pushwheel listens on http://{address}")?;
-    writeln!(out, "  subscribe:  curl -N{token} {url}/channels/news")?;
-    writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
-    out.flush()
-}
-
-/// The address under which this machine reaches a server that listens on all
-/// of its addresses.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unspecified_address_is_reached_on_loopback() {
-        for (address, url) in [
-            ("0.0.0.0:80", "127.0.0.1:80"),
-            ("[::]:80", "[::1]:80"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-        ] {
-            assert_eq!(reachable(address.parse().unwrap()).to_string(), url);
-        }
     }
 }

@@ -1,0 +1,52 @@
+//! How the server says where it listens.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use pushwheel::Engine;
+use pushwheel::server::Config;
+
+pub(super) fn announce(engine: &Engine, config: &Config) -> io::Result<()> {
+    let address = engine.local_addr();
+    let token = match config.has_tokens() {
+        true => " -H \"Authorization: Bearer $TOKEN\"",
+        false => "",
+    };
+    let key = match config.has_keys() {
+        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
+        false => token,
+    };
+    let url = format!("http://{}", reachable(address));
+    let mut out = io::stdout().lock();
+    writeln!(out, "pushwheel listens on http://{address}")?;
+    writeln!(out, "  subscribe:  curl -N{token} {url}/channels/news")?;
+    writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
+    out.flush()
+}
+
+/// The address under which this machine reaches a server that listens on all
+/// of its addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_reached_on_loopback() {
+        for (address, url) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(reachable(address.parse().unwrap()).to_string(), url);
+        }
+    }
+}
