@@ -146,6 +146,34 @@ fn serve_says_where_it_listens_and_drains_on_a_signal() {
 }
 
 #[test]
+fn serve_shows_a_publish_with_the_key_that_it_needs() {
+    let secret = "--token-secret=a secret of a test, of 32 bytes!!";
+    for (arguments, variable) in [
+        (&["--publish-key=p"][..], "PUSHWHEEL_PUBLISH_KEY"),
+        (&["--admin-key=a"], "PUSHWHEEL_ADMIN_KEY"),
+        (&["--admin-key=a", secret], "PUSHWHEEL_ADMIN_KEY"),
+        (
+            &["--publish-key=p", "--admin-key=a"],
+            "PUSHWHEEL_PUBLISH_KEY",
+        ),
+        (&[secret], "TOKEN"),
+    ] {
+        let all = [&["serve", "--listen=127.0.0.1:0"], arguments].concat();
+        let mut server = Running::start(&all);
+        server.address();
+        let (subscribe, publish) = (server.line(), server.line());
+        let header = format!("-H \"Authorization: Bearer ${variable}\" -d hello");
+        assert!(publish.contains(&header), "{arguments:?}: {publish}");
+        let needs_token = arguments.contains(&secret);
+        assert_eq!(
+            subscribe.contains("Bearer $TOKEN"),
+            needs_token,
+            "{subscribe}"
+        );
+    }
+}
+
+#[test]
 fn a_second_signal_ends_the_server_at_once() {
     let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--shutdown-deadline=60"]);
     let line = server.line();

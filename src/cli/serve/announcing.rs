@@ -3,19 +3,20 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use pushwheel::Engine;
-use pushwheel::server::Config;
+use super::Settings;
 
-pub(super) fn announce(engine: &Engine, config: &Config) -> io::Result<()> {
-    let address = engine.local_addr();
-    let token = match config.has_tokens() {
-        true => " -H \"Authorization: Bearer $TOKEN\"",
-        false => "",
+pub(super) fn announce(
+    settings: &Settings,
+    address: SocketAddr,
+    has_tokens: bool,
+) -> io::Result<()> {
+    let bearer = |variable: &str| format!(" -H \"Authorization: Bearer ${variable}\"");
+    let token = match has_tokens {
+        true => bearer("TOKEN"),
+        false => String::new(),
     };
-    let key = match config.has_keys() {
-        true => " -H \"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY\"",
-        false => token,
-    };
+    let key = settings.arguments.keys.variable_to_publish();
+    let key = key.map_or(token.clone(), bearer);
     let url = format!("http://{}", reachable(address));
     let mut out = io::stdout().lock();
     writeln!(out, "pushwheel listens on http://{address}")?;

@@ -59,6 +59,15 @@ pub(super) fn secure(
 }
 
 impl KeyArguments {
+    /// The variable of the key that publishing needs, if it needs one.
+    pub(super) fn variable_to_publish(&self) -> Option<&'static str> {
+        if self.publish_key.is_some() || self.publish_key_file.is_some() {
+            return Some("PUSHWHEEL_PUBLISH_KEY");
+        }
+        let has_admin_key = self.admin_key.is_some() || self.admin_key_file.is_some();
+        has_admin_key.then_some("PUSHWHEEL_ADMIN_KEY")
+    }
+
     /// The keys for publishing and for managing; or what is wrong with one, and
     /// the settings that it may be of.
     fn keys(&self) -> Result<[Option<Key>; 2], (&'static [&'static str], Failure)> {

@@ -172,7 +172,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         },
         words,
         applied: started.clone(),
-        started,
+        started: started.clone(),
         forced_by: Arc::default(),
     };
     let forced_by = signals.forced_by.clone();
@@ -187,7 +187,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         state.consume(&channels)?;
     }
     // Whether anybody reads it or not, the server runs.
-    let _ = announce(&engine, &config);
+    let _ = announce(&started, engine.local_addr(), config.has_tokens());
     systemd::tell_ready();
     let ran = engine
         .run()
