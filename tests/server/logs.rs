@@ -1,7 +1,8 @@
 //! The access log and the event log, as a process writes them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Command;
+use std::net::SocketAddr;
+use std::process::{ChildStderr, Command};
 
 use serde_json::Value;
 
@@ -23,9 +24,43 @@ fn lines(mut server: Running) -> Vec<String> {
     told.lines().map(str::to_owned).collect()
 }
 
-fn objects(server: Running) -> Vec<Value> {
-    let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    lines(server).iter().map(read).collect()
+/// A server that logs JSON, and so says in its log where it listens.
+struct Logging {
+    server: Running,
+    log: BufReader<ChildStderr>,
+    address: SocketAddr,
+}
+
+impl Logging {
+    fn start(more: &[&str]) -> Logging {
+        let mut command = serve(&["--log-format", "json"]);
+        let mut server = Running::spawn(command.args(more));
+        let mut log = BufReader::new(server.take_stderr());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let first = object(&line);
+        assert_eq!(first["message"], "listens", "{line}");
+        let address = first["address"].as_str().unwrap().parse().unwrap();
+        Logging {
+            server,
+            log,
+            address,
+        }
+    }
+
+    /// Has the server end, and gives what else it has logged.
+    fn objects(mut self) -> Vec<Value> {
+        self.server.signal("TERM");
+        let lines = self.log.lines().map(|line| object(&line.unwrap()));
+        let all: Vec<Value> = lines.collect();
+        assert_eq!(self.server.exit_code(), Some(0), "{all:#?}");
+        assert_eq!(self.server.try_address(), None, "its output is no JSON");
+        all
+    }
+}
+
+fn object(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 /// The only one whose fields are these.
@@ -39,8 +74,8 @@ fn find<'a>(all: &'a [Value], fields: &[(&str, &str)]) -> &'a Value {
 
 #[test]
 fn every_request_is_an_object_in_the_access_log() {
-    let mut server = Running::spawn(&mut serve(&["--log-format", "json", "--access-log"]));
-    let address = server.address();
+    let logging = Logging::start(&["--access-log"]);
+    let address = logging.address;
     let mut connection = Connection::open(address);
     let paths = [
         "/health",
@@ -55,7 +90,7 @@ fn every_request_is_an_object_in_the_access_log() {
     connection.send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: s3cret\u{1}\r\n\r\n");
     assert_eq!(connection.answer().status, 400);
     drop(connection);
-    let all = objects(server);
+    let all = logging.objects();
     stream.expect_end();
     let told = serde_json::to_string(&all).unwrap();
     assert!(!told.contains("s3cret"), "{told}");
@@ -97,9 +132,9 @@ fn every_request_is_an_object_in_the_access_log() {
 
 #[test]
 fn streams_and_publishes_are_in_the_event_log() {
-    let arguments = ["--log-format", "json", "--event-log", "--log", "error"];
-    let mut server = Running::spawn(&mut serve(&arguments));
-    let address = server.address();
+    let filter = "error,pushwheel::cli::serve::announcing=info";
+    let logging = Logging::start(&["--event-log", "--log", filter]);
+    let address = logging.address;
     let mut stream = Subscriber::open(address, "/events?channel=b&channel=a&client=ann", &[]);
     let mut connection = Connection::open(address);
     let answer = ask_over(&mut connection, "POST", "/channels/a", &[TEXT], "x");
@@ -115,7 +150,7 @@ fn streams_and_publishes_are_in_the_event_log() {
     );
     stream.expect_end();
     drop(connection);
-    let all = objects(server);
+    let all = logging.objects();
 
     let begun = find(&all, &[("message", "stream begins")]);
     let fields = |object: &Value| [object["client"].clone(), object["channels"].clone()];

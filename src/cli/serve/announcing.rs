@@ -4,12 +4,19 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Settings;
+use crate::cli::log::Format;
 
-pub(super) fn announce(
-    settings: &Settings,
-    address: SocketAddr,
-    has_tokens: bool,
-) -> io::Result<()> {
+/// Says it: to people on the standard output, with what to try first; to
+/// programs in the log, as all else.
+pub(super) fn announce(settings: &Settings, address: SocketAddr, has_tokens: bool) {
+    match settings.arguments.logs.format() {
+        Format::Json => log::info!(address:% = address; "listens"),
+        // Whether anybody reads it or not, the server runs.
+        Format::Text => drop(show(settings, address, has_tokens)),
+    }
+}
+
+fn show(settings: &Settings, address: SocketAddr, has_tokens: bool) -> io::Result<()> {
     let bearer = |variable: &str| format!(" -H \"Authorization: Bearer ${variable}\"");
     let token = match has_tokens {
         true => bearer("TOKEN"),

@@ -186,8 +186,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     if let Some(state) = &mut state {
         state.consume(&channels)?;
     }
-    // Whether anybody reads it or not, the server runs.
-    let _ = announce(&started, engine.local_addr(), config.has_tokens());
+    announce(&started, engine.local_addr(), config.has_tokens());
     systemd::tell_ready();
     let ran = engine
         .run()

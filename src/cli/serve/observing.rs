@@ -46,6 +46,10 @@ impl LogArguments {
         config.access_log(self.access_log).event_log(self.event_log)
     }
 
+    pub(super) fn format(&self) -> Format {
+        self.log_format
+    }
+
     /// Has the program log as these say.
     pub(super) fn apply(&self) -> Result<(), Failure> {
         log::change(log::filter_of(&self.log)?, self.log_format);
