@@ -85,7 +85,7 @@ pub fn draw_repeats(seed: u64) -> Option<Rng> {
 
 /// Whether room in a socket is reported late. Drawn apart, too.
 pub fn draw_withholding(seed: u64) -> bool {
-    Rng::with_seed(seed ^ 0xb10c_ed).bool()
+    Rng::with_seed(seed ^ 0x00b1_0ced).bool()
 }
 
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
