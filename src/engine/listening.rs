@@ -13,9 +13,17 @@ const LISTEN_QUEUE: i32 = 4096;
 /// As many sockets that listen on one address as there are threads; between
 /// several the kernel spreads the connections.
 pub(super) fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let is_shared = threads > 1;
+    if is_shared {
+        // Sockets that share an address share it with those of any other engine
+        // too, and half of the clients would be the other's. One that does not
+        // share is refused where somebody listens. Two engines that start in the
+        // same instant could both come through between this and what follows.
+        bind(address, false)?;
+    }
     let mut listeners = Vec::with_capacity(threads);
     for _ in 0..threads {
-        let listener = listen(address, threads > 1)?;
+        let listener = listen(address, is_shared)?;
         // All on the port that the first one got.
         address = listener.local_addr()?;
         listeners.push(listener);
@@ -25,6 +33,13 @@ pub(super) fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<
 
 /// A socket that listens.
 fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+    let socket = bind(address, is_shared)?;
+    socket.listen(LISTEN_QUEUE)?;
+    Ok(socket.into())
+}
+
+/// A socket with an address.
+fn bind(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -34,8 +49,7 @@ fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into())?;
-    socket.listen(LISTEN_QUEUE)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// How long a peer may leave unanswered what was sent to it, before its
@@ -84,7 +98,18 @@ impl Buffers {
 mod tests {
     use super::*;
     use crate::Engine;
+    use std::io::ErrorKind;
     use std::net::TcpStream;
+
+    #[test]
+    fn an_address_is_one_engines_however_many_threads_there_are() {
+        for (threads, others) in [(2, 2), (2, 1), (1, 2)] {
+            let engine = Engine::builder().threads(threads).bind("127.0.0.1:0");
+            let address = engine.as_ref().unwrap().local_addr();
+            let other = Engine::builder().threads(others).bind(address);
+            assert_eq!(other.unwrap_err().kind(), ErrorKind::AddrInUse);
+        }
+    }
 
     #[test]
     fn connections_inherit_what_finds_lost_peers() {
