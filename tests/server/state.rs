@@ -242,6 +242,35 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_refused_at_once_and_left_as_it_is() {
+    let directory = Directory::new("kinds");
+    let named = |name: &str| directory.0.join(name);
+    let [folder, link, pipe] = ["folder", "link", "pipe"].map(named);
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &link).unwrap();
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for (path, part) in [
+        (&*folder, "is a directory: name a file in it"),
+        (&*link, "is a link: name the file that it leads to"),
+        (&*pipe, "is no regular file"),
+        (Path::new("/dev/null"), "is no regular file"),
+    ] {
+        let mut server = Running::start(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--state",
+            path.to_str().unwrap(),
+        ]);
+        assert_eq!(server.exit_code(), Some(1));
+        let told = server.complaints();
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(directory.names(), ["folder", "link", "pipe"]);
+}
+
+#[test]
 fn an_address_that_is_taken_costs_no_state() {
     let directory = Directory::new("taken");
     let state = directory.state();

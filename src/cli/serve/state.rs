@@ -42,10 +42,7 @@ impl StateFile {
                  It is left as it is: move it away, or start without --state"
             )
         };
-        if path.is_dir() {
-            let path = path.display();
-            return Err(format!("--state {path} is a directory: name a file in it"));
-        }
+        check_kind(path)?;
         let (is_there, server) = match File::open(path) {
             Ok(file) => {
                 let server = config.restored_server(file);
@@ -132,4 +129,20 @@ impl StateFile {
         let advice = files::advice(error);
         format!("the state cannot be saved to {path}: {error}: {advice} (--state FILE)")
     }
+}
+
+/// Refuses what a save could not replace by a file. To open a pipe would even
+/// be to wait for somebody who writes to it.
+fn check_kind(path: &Path) -> Result<(), Failure> {
+    // Who opens what cannot be looked at is told why.
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    let what = match found.file_type() {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => "a directory: name a file in it",
+        kind if kind.is_symlink() => "a link: name the file that it leads to",
+        _ => "no regular file: name another one",
+    };
+    Err(format!("--state {} is {what}", path.display()))
 }
