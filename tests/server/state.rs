@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{ChildStderr, Command};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -52,23 +52,26 @@ struct Server {
     address: SocketAddr,
 }
 
+/// Starts a server that may have to wait.
+fn spawn(listen: &str, state: &Path) -> Running {
+    Running::start(&[
+        "serve",
+        "--listen",
+        listen,
+        "--state",
+        state.to_str().unwrap(),
+        "--history-events",
+        "1000000",
+        "--history-bytes",
+        "100000000",
+    ])
+}
+
 impl Server {
     fn start(listen: &str, state: &Path) -> Server {
-        let state = state.to_str().unwrap();
-        let arguments = [
-            "serve",
-            "--listen",
-            listen,
-            "--state",
-            state,
-            "--history-events",
-            "1000000",
-            "--history-bytes",
-            "100000000",
-        ];
         let mut server = None;
         eventually("nobody else has the port", || {
-            let mut running = Running::start(&arguments);
+            let mut running = spawn(listen, state);
             match running.try_address() {
                 Some(address) => server = Some(Server { running, address }),
                 // A connection of another test may have got it between two lives.
@@ -129,7 +132,7 @@ fn clients_resume_over_a_restart_with_no_gap_no_hole_and_nothing_twice() {
             all_of_bob.push(format!("{life}.{n}"));
         }
         server = server.restart("TERM", Some(0), &state);
-        assert_eq!(directory.names(), [""; 0], "the file is used up");
+        assert_eq!(directory.names(), ["state.lock"], "the file is used up");
         // What is published before they are back comes after what they missed.
         server.publish("/channels/news", &format!("{life} after"));
         all_of_bob.push(format!("{life} after"));
@@ -232,13 +235,59 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
             "{told}"
         );
         assert_eq!(fs::read(&state).unwrap(), bytes, "the file is untouched");
-        assert_eq!(directory.names(), ["state"]);
+        assert_eq!(directory.names(), ["state", "state.lock"]);
     }
     // The whole one is as good as ever.
     fs::write(&state, &whole).unwrap();
     let server = Server::start("127.0.0.1:0", &state);
     let mut stream = Subscriber::open(server.address, "/channels/news?last=1", &[]);
     assert_eq!(told(&stream.take(1)), ["precious"]);
+}
+
+/// Starts a server whose state another one has, and reads that it waits.
+fn wait_for_another(state: &Path) -> (Running, BufReader<ChildStderr>) {
+    let mut waiting = spawn("127.0.0.1:0", state);
+    let mut log = BufReader::new(waiting.take_stderr());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("waiting for it to end"), "{line}");
+    (waiting, log)
+}
+
+#[test]
+fn a_server_that_starts_before_another_has_ended_waits_for_its_history() {
+    let directory = Directory::new("overlap");
+    let state = directory.state();
+    let mut old = Server::start("127.0.0.1:0", &state);
+    let seen = old.publish("/channels/news", "seen");
+    let (mut running, _log) = wait_for_another(&state);
+    old.publish("/channels/news", "missed");
+    old.running.signal("TERM");
+    assert_eq!(old.running.exit_code(), Some(0));
+    let address = running.address();
+    let new = Server { running, address };
+    let mut stream = new.resubscribe("/channels/news", &seen);
+    new.publish("/channels/news", "live");
+    assert_eq!(told(&stream.take(2)), ["missed", "live"]);
+}
+
+#[test]
+fn a_signal_ends_a_server_that_waits_for_a_history() {
+    let directory = Directory::new("no-wait");
+    let state = directory.state();
+    let mut old = Server::start("127.0.0.1:0", &state);
+    for signal in ["TERM", "INT"] {
+        let (mut waiting, _log) = wait_for_another(&state);
+        waiting.signal(signal);
+        assert_eq!(waiting.exit_code(), Some(0));
+    }
+    // The other one has lost nothing by it.
+    old.publish("/channels/news", "kept");
+    old.running.signal("TERM");
+    assert_eq!(old.running.exit_code(), Some(0));
+    let new = Server::start("127.0.0.1:0", &state);
+    let mut stream = Subscriber::open(new.address, "/channels/news?last=1", &[]);
+    assert_eq!(told(&stream.take(1)), ["kept"]);
 }
 
 #[test]
@@ -256,13 +305,7 @@ fn what_is_no_regular_file_is_refused_at_once_and_left_as_it_is() {
         (&*pipe, "is no regular file"),
         (Path::new("/dev/null"), "is no regular file"),
     ] {
-        let mut server = Running::start(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--state",
-            path.to_str().unwrap(),
-        ]);
+        let mut server = spawn("127.0.0.1:0", path);
         assert_eq!(server.exit_code(), Some(1));
         let told = server.complaints();
         assert!(told.contains(part), "{told}");
@@ -326,7 +369,7 @@ fn a_saved_state_is_nobody_elses_to_read() {
         .output()
         .unwrap();
     assert!(listed.stdout.starts_with(b"-rw------- "), "{listed:?}");
-    assert_eq!(directory.names(), ["state"]);
+    assert_eq!(directory.names(), ["state", "state.lock"]);
 }
 
 /// Publishes until the server is gone; answers what it said it has taken.

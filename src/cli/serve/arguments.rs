@@ -37,7 +37,8 @@ pub(crate) struct Arguments {
     pub(crate) threads: u16,
 
     /// Where the history is saved at exit, and loaded from at the next start,
-    /// so that clients resume over a restart [default: it is not].
+    /// so that clients resume over a restart [default: it is not]. It is for one
+    /// server at a time: another one waits until that has ended.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_STATE")]
     pub(crate) state: Option<PathBuf>,
 

@@ -18,13 +18,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use pushwheel::EngineHandle;
 use pushwheel::server::{Config, Reloader};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use super::{Failure, log as cli_log, settings};
@@ -143,9 +144,12 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         has_proxies: false,
     };
     let (config, addresses) = configure_on(&settings, reach)?;
+    let no_signals = |error| format!("cannot listen to signals: {error}");
+    let is_starting = end_at_signals().map_err(no_signals)?;
     let (mut state, server) = match &arguments.state {
         Some(path) => {
-            let (state, server) = StateFile::load(path, &config)?;
+            let shutdown_max = Duration::from_secs(arguments.ending.deadline_s());
+            let (state, server) = StateFile::load(path, &config, shutdown_max)?;
             (Some(state), server)
         }
         None => (None, config.server()),
@@ -176,9 +180,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         forced_by: Arc::default(),
     };
     let forced_by = signals.forced_by.clone();
-    signals
-        .open()
-        .map_err(|error| format!("cannot listen to signals: {error}"))?;
+    signals.open().map_err(no_signals)?;
+    is_starting.store(false, Ordering::SeqCst);
     // The engine's thread must not wait for whoever reads the log.
     cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
     systemd::watch(engine.handle())?;
@@ -207,6 +210,17 @@ fn warn_of_doubts(settings: &Settings) {
     for doubt in doubts(settings) {
         log::warn!("{doubt}");
     }
+}
+
+/// Has a signal end the process while what is answered is true: until there is
+/// an engine to shut down nothing is lost by it. The first process of a
+/// container would not hear a signal otherwise.
+fn end_at_signals() -> io::Result<Arc<AtomicBool>> {
+    let is_starting = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 0, is_starting.clone())?;
+    }
+    Ok(is_starting)
 }
 
 /// What signals ask for.

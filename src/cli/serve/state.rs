@@ -2,23 +2,26 @@
 //!
 //! The protocol, so that no id is ever given twice and no file is lost:
 //!
-//! 1. At start FILE is read whole and checked. If anything is wrong with it
-//!    the server does not start, and FILE stays as it is.
-//! 2. When the address is bound, and before the first connection is served,
+//! 1. At start FILE is locked until the server has ended, see [`lock`]. A
+//!    server that another one is about to follow saves first.
+//! 2. FILE is read whole and checked. If anything is wrong with it the server
+//!    does not start, and FILE stays as it is.
+//! 3. When the address is bound, and before the first connection is served,
 //!    FILE is removed for good (the directory is synced). From here on a
 //!    `kill -9` leaves no FILE: the next start begins a new epoch, and clients
 //!    are told of the gap. A FILE from before could not know the ids given
 //!    since.
-//! 3. When the engine has stopped, and so every publish that was answered is
+//! 4. When the engine has stopped, and so every publish that was answered is
 //!    in a log, the state is written to FILE.tmp, synced, renamed to FILE, and
 //!    the directory synced. FILE is always whole or not there.
-//!
-//! One FILE is for one server.
+
+mod lock;
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pushwheel::ChannelManager;
 use pushwheel::server::{Config, Server};
@@ -30,11 +33,21 @@ use crate::cli::{Failure, files};
 pub(crate) struct StateFile {
     path: PathBuf,
     is_there: bool,
+    /// No other server has the file while this is open.
+    _lock: File,
 }
 
+/// How long a save may take a server that has shut down.
+const SAVE_MAX: Duration = Duration::from_secs(10);
+
 impl StateFile {
-    /// Restores from the file, if there is one.
-    pub(crate) fn load(path: &Path, config: &Config) -> Result<(StateFile, Server), Failure> {
+    /// Restores from the file, if there is one. A server that has it is waited
+    /// for while it may be shutting down.
+    pub(crate) fn load(
+        path: &Path,
+        config: &Config,
+        shutdown_max: Duration,
+    ) -> Result<(StateFile, Server), Failure> {
         let refused = |error: &dyn std::fmt::Display| {
             let path = path.display();
             format!(
@@ -43,6 +56,7 @@ impl StateFile {
             )
         };
         check_kind(path)?;
+        let lock = lock::lock(path, shutdown_max.saturating_add(SAVE_MAX))?;
         let (is_there, server) = match File::open(path) {
             Ok(file) => {
                 let server = config.restored_server(file);
@@ -51,8 +65,11 @@ impl StateFile {
             Err(error) if error.kind() == ErrorKind::NotFound => (false, config.server()),
             Err(error) => return Err(refused(&error)),
         };
-        let path = path.to_owned();
-        let state = StateFile { path, is_there };
+        let state = StateFile {
+            path: path.to_owned(),
+            is_there,
+            _lock: lock,
+        };
         // Better to learn it now than when there is something to lose.
         state
             .create()
@@ -111,9 +128,7 @@ impl StateFile {
     }
 
     fn temporary(&self) -> PathBuf {
-        let mut path = OsString::from(&self.path);
-        path.push(".tmp");
-        path.into()
+        beside(&self.path, ".tmp")
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -145,4 +160,10 @@ fn check_kind(path: &Path) -> Result<(), Failure> {
         _ => "no regular file: name another one",
     };
     Err(format!("--state {} is {what}", path.display()))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(suffix);
+    path.into()
 }
