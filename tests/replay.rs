@@ -351,6 +351,17 @@ fn an_id_that_occurs_twice_on_a_stream_resumes_after_the_first() {
 }
 
 #[test]
+fn an_id_that_a_publisher_took_from_the_engine_resumes_after_the_engines_event() {
+    let (served, a, _) = two_channels(keeping(10));
+    let first = publish(&a, "1");
+    publish(&a, "2");
+    a.broadcast(Event::message("3").with_id(&first)).unwrap();
+    publish(&a, "4");
+    let mut client = served.resubscribe("/a", &first);
+    assert_eq!(told(&client.take(3)), ["2", "3", "4"]);
+}
+
+#[test]
 fn of_merged_channels_one_that_was_trimmed_is_a_gap_and_one_that_was_not_is_whole() {
     let (served, a, b) = two_channels(keeping(3));
     let first = publish(&a, "a1");

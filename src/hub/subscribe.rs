@@ -215,22 +215,21 @@ impl State {
         joined
     }
 
-    /// Finds the position that an id names. One that publishers have given
-    /// more than once names the first of its events: rather too much is sent
-    /// again than too little.
+    /// Finds the position that an id names. One that was given more than once,
+    /// by publishers or by the engine and a publisher who took it from there,
+    /// names the first of its events: rather too much is sent again than too
+    /// little.
     fn resolve(&self, text: &str, channels: &[ChannelKey], hub: &Hub) -> Result<u64, &'static str> {
         let own = channels
             .iter()
             .filter_map(|key| self.get(*key)?.log.sequence_of(text))
             .min();
-        if let Some(sequence) = own {
-            return Ok(sequence);
-        }
-        match id::parse(text, &hub.epoch) {
+        let ours = match id::parse(text, &hub.epoch) {
             Parsed::Ours(sequence) if sequence <= self.sequence => Ok(sequence),
             Parsed::Ours(_) | Parsed::Unknown => Err("unknown"),
             Parsed::Foreign => Err("restart"),
-        }
+        };
+        own.into_iter().chain(ours.ok()).min().map_or(ours, Ok)
     }
 
     /// Whether the logs hold something for this client after `position`.
