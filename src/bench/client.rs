@@ -1,8 +1,10 @@
 //! One subscriber: what it has read of its stream, and whether that is right.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::io::{ErrorKind, Read};
 
+use hashbrown::DefaultHashBuilder;
 use mio::net::TcpStream;
 
 use super::{Result, fault};
@@ -13,10 +15,12 @@ pub(crate) struct Expected {
     newest: u64,
     /// Of the newest events, oldest first.
     bodies: VecDeque<Vec<u8>>,
+    /// Of ids, which clients compare by their hashes.
+    hashes: DefaultHashBuilder,
 }
 
 /// How far the slowest client may be behind.
-const BODIES_MAX: usize = 1024;
+pub(crate) const BODIES_MAX: usize = 1024;
 
 impl Expected {
     /// The next event's data, of so many bytes: its number, and filling.
@@ -55,6 +59,9 @@ pub(crate) struct Client {
     has_data: bool,
     /// The number of the last event that came whole.
     last: u64,
+    /// The hash of its id, and of the next event's, as far as they have any.
+    last_id: Option<u64>,
+    next_id: Option<u64>,
     /// The beginning of a line, or of the head, whose end is yet to come.
     started: Vec<u8>,
 }
@@ -77,8 +84,15 @@ impl Client {
             has_head: false,
             has_data: false,
             last,
+            last_id: None,
+            next_id: None,
             started: Vec::new(),
         }
+    }
+
+    /// The number of the last event that came whole.
+    pub(crate) fn newest(&self) -> u64 {
+        self.last
     }
 
     /// Reads what there is, and checks it.
@@ -113,9 +127,7 @@ impl Client {
                 self.started = all;
                 return Ok(());
             };
-            if rest.get(8..13) != Some(b" 200 ") {
-                return fault(format!("no stream: {}", String::from_utf8_lossy(rest)));
-            }
+            check_head(rest)?;
             (self.has_head, progress.heads) = (true, progress.heads + 1);
             rest = &rest[end + 4..];
         }
@@ -146,14 +158,61 @@ impl Client {
                     ));
                 }
                 self.has_data = true;
+            } else if let Some(id) = line.strip_prefix(b"id:") {
+                self.next_id = Some(expected.hashes.hash_one(id));
             } else if line.is_empty() && std::mem::take(&mut self.has_data) {
                 self.last += 1;
+                self.check_id()?;
                 progress.events += 1;
             } else if line.starts_with(b":") {
                 progress.comments += 1;
             }
         }
         Ok(bytes)
+    }
+
+    /// An event's id, if it has one, is not that of the event before: whoever
+    /// comes back with it could not be told what is missing.
+    fn check_id(&mut self) -> Result<()> {
+        let id = self.next_id.take();
+        if id.is_some() && id == self.last_id {
+            let before = self.last - 1;
+            return fault(format!(
+                "events {before} and {} have the same id",
+                self.last
+            ));
+        }
+        self.last_id = id;
+        Ok(())
+    }
+}
+
+/// Whether it begins an event stream.
+fn check_head(bytes: &[u8]) -> Result<()> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Response::new(&mut headers);
+    let wrong = |why: &str| {
+        fault(format!(
+            "no stream, {why}: {}",
+            String::from_utf8_lossy(bytes)
+        ))
+    };
+    if head.parse(bytes).is_err() {
+        return wrong("but an answer that is no HTTP");
+    }
+    if head.code != Some(200) {
+        return wrong("but another status");
+    }
+    let mut headers = head.headers.iter();
+    let content_type = headers.find(|header| header.name.eq_ignore_ascii_case("content-type"));
+    let value = content_type.map_or(&b""[..], |header| header.value);
+    let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    match media_type
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"text/event-stream")
+    {
+        true => Ok(()),
+        false => wrong("for its Content-Type is not text/event-stream"),
     }
 }
 
@@ -172,12 +231,14 @@ mod tests {
 
     use super::*;
 
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+
     /// What a client makes of such a stream after two events were published.
     fn read(stream: &str) -> Result<Progress> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut peer = listener.accept().unwrap().0;
-        let head = "HTTP/1.1 200 OK\r\n\r\n:\n\n";
+        let head = format!("{HEAD}:\n\n");
         peer.write_all(head.as_bytes()).unwrap();
         peer.write_all(stream.as_bytes()).unwrap();
         let mut expected = Expected::default();
@@ -210,9 +271,32 @@ mod tests {
             "data: 0000000001 \n\n",
             "data: 0000000001 x\ndata: 0000000002 x\n\n",
             "event: pushwheel.gap\ndata: {}\n\n",
+            "id: 7\ndata: 0000000001 x\n\nid: 7\ndata: 0000000002 x\n\n",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
         assert_eq!(read("data: 0000000001 x\n").unwrap().events, 0);
+        let without_ids = "data: 0000000001 x\n\ndata: 0000000002 x\n\n";
+        assert_eq!(read(without_ids).unwrap().events, 2);
+    }
+
+    #[test]
+    fn a_head_says_that_an_event_stream_follows() {
+        assert!(check_head(HEAD.as_bytes()).is_ok());
+        let in_full = "HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream ; charset=utf-8\r\n\r\n";
+        assert!(check_head(in_full.as_bytes()).is_ok());
+        for (wrong, told) in [
+            (HEAD.replace("event-stream", "html"), "Content-Type"),
+            (
+                HEAD.replace("event-stream", "event-streams"),
+                "Content-Type",
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\n".into(), "Content-Type"),
+            (HEAD.replace("200 OK", "503 Busy"), "another status"),
+            ("SSH-2.0-OpenSSH\r\n\r\n".into(), "no HTTP"),
+        ] {
+            let problem = check_head(wrong.as_bytes()).unwrap_err().to_string();
+            assert!(problem.contains(told), "{problem}");
+        }
     }
 }
