@@ -39,7 +39,7 @@ impl Company {
         }
         load.send()?;
         load.await_answers()?;
-        let clients = options.beside_clients;
+        let clients = options.beside_clients.unwrap_or(0);
         let used = options.beside_channels.min(clients);
         for number in 0..used {
             // Among all of the channels, at even distances.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::numbers::{from_one, within};
+
 /// The arguments of `pushwheel bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -76,10 +78,10 @@ pub(crate) struct Common {
     #[arg(long, value_name = "PID", requires = "against")]
     pub(crate) against_pid: Option<u32>,
     /// Runs, or pairs of runs
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = from_one::<u16>)]
     pub(crate) rounds: u16,
     /// Threads of our own server; more than one leaves it unpinned
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
     pub(crate) threads: Option<usize>,
     /// Print JSON, one object a line, instead of a table
     #[arg(long)]
@@ -95,14 +97,15 @@ pub(crate) struct Common {
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
     /// How many clients; each takes a descriptor here and in the server
-    #[arg(long, value_delimiter = ',', default_value = "1000,18000")]
+    #[arg(long, value_delimiter = ',', default_value = "1000,18000",
+        value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
     /// Measure heartbeats too: how long to watch them, in seconds. Have the
     /// server send some in that time
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) heartbeats_for: Option<f64>,
     /// How often the bare loop sends one, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = from_one::<u64>)]
     pub(crate) bare_heartbeat_ms: u64,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -111,16 +114,20 @@ pub(crate) struct Idle {
 #[derive(Debug, Args)]
 pub(crate) struct Fanout {
     /// How many clients; each takes a descriptor here and in the server
-    #[arg(long, value_delimiter = ',', default_value = "1000,10000")]
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000",
+        value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
-    /// Bytes of an event's data
-    #[arg(long, value_delimiter = ',', default_value = "128,1024", value_parser = event_bytes)]
+    /// Bytes of an event's data, which begins with its number
+    #[arg(long, value_delimiter = ',', default_value = "128,1024",
+        value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
     pub(crate) bytes: Vec<usize>,
     /// Events of each size in a run [default: some 150,000 deliveries]
-    #[arg(long)]
+    #[arg(long, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) events: Option<usize>,
-    /// Events per second [default: one when all clients have the last]
-    #[arg(long)]
+    /// Events per second, whether or not all clients have the last one; times are
+    /// counted from when an event is due [default: one when all clients have the
+    /// last]
+    #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<f64>,
     #[command(flatten)]
     pub(crate) beside: Beside,
@@ -132,13 +139,13 @@ pub(crate) struct Fanout {
 #[derive(Debug, Args)]
 pub(crate) struct Beside {
     /// Clients of other channels
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) beside_clients: usize,
+    #[arg(long, value_name = "N", value_parser = within(1..=CLIENTS_MAX))]
+    pub(crate) beside_clients: Option<usize>,
     /// How many other channels, among which those clients are spread
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one::<usize>)]
     pub(crate) beside_channels: usize,
     /// Broadcast to the first of the other channels without pause
-    #[arg(long)]
+    #[arg(long, requires = "beside_clients")]
     pub(crate) beside_busy: bool,
     /// Clients of the channel itself that never read, and whose sockets are full
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -148,26 +155,28 @@ pub(crate) struct Beside {
 impl Beside {
     /// Whether it has channels beside the one that is measured.
     pub(super) fn has_channels(&self) -> bool {
-        self.beside_clients > 0 || self.beside_channels > 1
+        self.beside_clients.is_some() || self.beside_channels > 1
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Burst {
     /// How many clients; each takes a descriptor here and in the server
-    #[arg(long, value_delimiter = ',', default_value = "5000")]
+    #[arg(long, value_delimiter = ',', default_value = "5000",
+        value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
-    /// Bytes of an event's data
-    #[arg(long, value_delimiter = ',', default_value = "128", value_parser = event_bytes)]
+    /// Bytes of an event's data, which begins with its number
+    #[arg(long, value_delimiter = ',', default_value = "128",
+        value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
     pub(crate) bytes: Vec<usize>,
     /// Events published together, as one NDJSON body
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = within(1..=TOGETHER_MAX))]
     pub(crate) together: usize,
     /// As so many pipelined requests, for servers that know no batches
     #[arg(long)]
     pub(crate) pipelined: bool,
     /// Bursts in a run
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) bursts: usize,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -176,10 +185,10 @@ pub(crate) struct Burst {
 #[derive(Debug, Args)]
 pub(crate) struct Churn {
     /// Clients that are connected all the while
-    #[arg(long, value_delimiter = ',', default_value = "0")]
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = within(0..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
     /// Clients that come and go in a run
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = from_one::<usize>)]
     pub(crate) visits: usize,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -188,30 +197,62 @@ pub(crate) struct Churn {
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     /// Events in a request; more than one make an NDJSON body
-    #[arg(long, value_delimiter = ',', default_value = "1,100")]
+    #[arg(long, value_delimiter = ',', default_value = "1,100",
+        value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) batch: Vec<usize>,
-    /// Bytes of an event's data
-    #[arg(long, default_value_t = 32, value_parser = event_bytes)]
+    /// Bytes of an event's data, which begins with its number
+    #[arg(long, default_value_t = 32, value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
     pub(crate) bytes: usize,
     /// Events in a run
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = from_one::<usize>)]
     pub(crate) events: usize,
     /// Events on their way at the same time, in no fewer than four requests
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) depth: usize,
     #[command(flatten)]
     pub(crate) common: Common,
 }
 
-fn event_bytes(text: &str) -> Result<usize, String> {
-    let bytes = text.parse().map_err(|_| "not a number".to_owned())?;
-    if bytes < EVENT_BYTES_MIN {
-        return Err(format!(
-            "an event needs {EVENT_BYTES_MIN} bytes for its number"
-        ));
-    }
-    Ok(bytes)
+/// Reads how many events a second there shall be.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    let rate = rate.filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
+    rate.ok_or_else(|| format!("give how many a second, from {RATE_MIN} to {RATE_MAX}"))
+}
+
+/// Reads for how long something shall be watched.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds| (SECONDS_MIN..=SECONDS_MAX).contains(seconds));
+    seconds.ok_or_else(|| format!("give seconds, from {SECONDS_MIN} to {SECONDS_MAX}"))
 }
 
 /// The digits of an event's number, and a space.
 pub(crate) const EVENT_BYTES_MIN: usize = 11;
+const EVENT_BYTES_MAX: usize = 1 << 20;
+/// More than a machine's descriptors.
+const CLIENTS_MAX: usize = 10_000_000;
+const PUBLICATIONS_MAX: usize = 1_000_000;
+/// As many as the load still knows when a client gets the first of them.
+const TOGETHER_MAX: usize = super::client::BODIES_MAX;
+const RATE_MIN: f64 = 0.01;
+const RATE_MAX: f64 = 1e6;
+const SECONDS_MIN: f64 = 0.01;
+const SECONDS_MAX: f64 = 86_400.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_times_are_positive_and_finite() {
+        assert_eq!((rate("2.5"), seconds("4.5")), (Ok(2.5), Ok(4.5)));
+        for text in ["0", "-1", "1e9", "inf", "NaN", "often", ""] {
+            assert!(rate(text).unwrap_err().contains("a second"), "{text}");
+            assert!(
+                seconds(text).unwrap_err().contains("give seconds"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -13,7 +13,6 @@ use super::run::Run;
 /// requests ahead of the answers.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Result<()> {
     run.warm_up()?;
-    let batch = batch.max(1);
     let requests = options.events.div_ceil(batch);
     // As many bytes on their way, however large the requests are.
     let depth = (options.depth / batch).max(DEPTH_MIN);

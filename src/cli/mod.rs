@@ -9,7 +9,7 @@ pub(crate) mod generate;
 mod http;
 pub(crate) mod log;
 pub(crate) mod mistake;
-mod numbers;
+pub(crate) mod numbers;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod settings;
