@@ -1,5 +1,6 @@
 //! The command line of pushwheel: `serve`, `sub`, `pub`, `check`, `bench`.
 
+#[cfg(target_os = "linux")]
 mod bench;
 mod cli;
 
@@ -35,15 +36,13 @@ enum Command {
     Pub(cli::publish::Arguments),
     /// Examine an event stream and the proxies before it.
     Check(cli::check::Arguments),
-    /// Measure what a server costs.
-    Bench(bench::Bench),
+    #[cfg(target_os = "linux")]
+    #[command(flatten)]
+    Bench(bench::Command),
     /// Print the completions of a shell, to be put where it looks for them.
     Completions(cli::generate::Completions),
     /// Write the manual's pages, one for each command, into a directory.
     Man(cli::generate::Man),
-    /// The yardstick of `bench`, which starts it.
-    #[command(hide = true)]
-    BareLoop(bench::BareLoop),
 }
 
 fn main() -> ExitCode {
@@ -62,14 +61,12 @@ fn main() -> ExitCode {
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
         Command::Check(arguments) => return cli::check::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments).map_err(|fault| fault.to_string()),
+        #[cfg(target_os = "linux")]
+        Command::Bench(command) => bench::run(&command).map_err(|fault| fault.to_string()),
         Command::Completions(arguments) => {
             cli::generate::completions(&arguments, Arguments::command())
         }
         Command::Man(arguments) => cli::generate::man(&arguments, Arguments::command()),
-        Command::BareLoop(arguments) => {
-            bench::serve_bare_loop(&arguments).map_err(|e| e.to_string())
-        }
     };
     log::logger().flush();
     match done {

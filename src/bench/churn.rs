@@ -24,7 +24,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Churn, clients: usize) -> Res
         visitors.connect(VISITORS)?;
         visitors.disconnect();
     }
-    let spent_ns = run.settled_cpu_ns()? - before_ns;
+    let spent_ns = run.settled_cpu_ns_since(before_ns)?;
     let visit_us = spent_ns as f64 / (rounds * VISITORS) as f64 / 1e3;
     let case = Case {
         clients,

@@ -137,7 +137,7 @@ fn publish(run: &mut Run<'_>, work: &Work, memory: f64) -> Result<()> {
     let milliseconds = |share: f64| quantile(&last, share).as_secs_f64() * 1e3;
     let mut figures: Vec<(Figure, f64)> = Vec::new();
     if !work.is_busy {
-        let spent_ns = run.settled_cpu_ns()? - before_ns;
+        let spent_ns = run.settled_cpu_ns_since(before_ns)?;
         let deliveries = work.publications * together * clients;
         figures.push((DELIVERY_CPU, spent_ns as f64 / deliveries as f64 / 1e3));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::figure::{CLOSE_CPU, CONNECT_CPU, Case, HEARTBEAT_CPU, KERNEL_MEMORY, MEMORY};
 use super::histogram::Histogram;
 use super::options::Idle;
-use super::run::Run;
+use super::run::{Run, difference};
 use super::{Result, fault, usage};
 
 /// So many clients come, are idle, get heartbeats if that is asked for, and go.
@@ -17,13 +17,13 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
     let kernel = usage::kernel_bytes()?;
     run.say(format!("{clients} clients come"));
     run.load.connect(clients)?;
-    let connected_ns = run.settled_cpu_ns()?;
+    let connect_ns = run.settled_cpu_ns_since(cpu_ns)?;
     let grown = run.server.rss_bytes()? as f64 - resident as f64;
     let kernel = usage::kernel_bytes()? as f64 - kernel as f64;
     let mut figures = vec![
         (MEMORY, each(grown)),
         (KERNEL_MEMORY, each(kernel)),
-        (CONNECT_CPU, each((connected_ns - cpu_ns) as f64) / 1e3),
+        (CONNECT_CPU, each(connect_ns as f64) / 1e3),
     ];
 
     if let Some(seconds) = options.heartbeats_for {
@@ -31,7 +31,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
         let before_ns = run.server.cpu_ns()?;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let heartbeats = run.load.idle(time)?.comments;
-        let spent_ns = run.server.cpu_ns()? - before_ns;
+        let spent_ns = difference(before_ns, run.server.cpu_ns()?)?;
         if heartbeats < clients {
             return fault(format!(
                 "{heartbeats} heartbeats came in {seconds} s: \
@@ -43,8 +43,8 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
 
     let before_ns = run.settled_cpu_ns()?;
     run.load.disconnect();
-    let closed_ns = run.settled_cpu_ns()?;
-    figures.push((CLOSE_CPU, each((closed_ns - before_ns) as f64) / 1e3));
+    let close_ns = run.settled_cpu_ns_since(before_ns)?;
+    figures.push((CLOSE_CPU, each(close_ns as f64) / 1e3));
     let case = Case {
         clients,
         ..Case::default()

@@ -14,7 +14,7 @@
 //! | `run` | pairs of runs: starts servers, takes samples |
 //! | `idle`, `fanout`, `churn`, `publish` | what is measured (`burst` is a fan-out of several events at once) |
 //! | `load`, `client`, `publisher`, `beside`, `stuck` | the load, and its checks |
-//! | `server`, `bare`, `usage` | who is measured, and what it uses |
+//! | `server`, `measured`, `bare`, `usage` | who is measured, how it is started, and what it uses |
 //! | `figure`, `histogram` | figures, medians, ratios |
 //! | `table`, `page`, `plot` | how they are shown |
 //!
@@ -35,6 +35,7 @@ mod figure;
 mod histogram;
 mod idle;
 mod load;
+mod measured;
 mod options;
 mod page;
 mod plot;
@@ -49,17 +50,41 @@ mod usage;
 use std::fmt;
 use std::io;
 
-pub(crate) use bare::{BareLoop, serve as serve_bare_loop};
-pub(crate) use options::Bench;
-use options::Scenario;
+use clap::Subcommand;
+
+use bare::BareLoop;
+use measured::Measured;
+use options::{Bench, Scenario};
 use run::Runs;
 
-/// Measures what the command line asks for, and shows it.
+/// The command, and what it starts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure what a server costs.
+    Bench(Box<Bench>),
+    /// The yardstick of `bench`, which starts it.
+    #[command(hide = true)]
+    BareLoop(BareLoop),
+    /// A process that becomes a server.
+    #[command(hide = true)]
+    Measured(Measured),
+}
+
+/// Does what the command says.
 ///
 /// # Errors
 /// When a server cannot be started or read about, or does not deliver what it
 /// should.
-pub(crate) fn run(bench: &Bench) -> Result<(), Fault> {
+pub(crate) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Bench(bench) => measure(bench),
+        Command::BareLoop(options) => Ok(bare::serve(options)?),
+        Command::Measured(options) => Err(measured::start(options).into()),
+    }
+}
+
+/// Measures what the command line asks for, and shows it.
+fn measure(bench: &Bench) -> Result<()> {
     let common = bench.scenario.common();
     let mut runs = Runs::new(bench)?;
     match &bench.scenario {

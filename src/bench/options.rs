@@ -59,9 +59,10 @@ pub(crate) struct Common {
     /// Where to publish to it, with POST
     #[arg(long, value_name = "URL", requires = "url")]
     pub(crate) publish_url: Option<String>,
-    /// Its process, whose CPU time and memory are read
-    #[arg(long, requires = "url")]
-    pub(crate) pid: Option<u32>,
+    /// Its process, whose CPU time and memory are read; of several (workers), a
+    /// list, and their sums
+    #[arg(long, value_delimiter = ',', requires = "url", value_parser = from_one::<u32>)]
+    pub(crate) pid: Vec<u32>,
     /// Another build of pushwheel instead of this one
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) exe: Option<PathBuf>,
@@ -74,9 +75,10 @@ pub(crate) struct Common {
     /// Where to publish to a running server that is paired
     #[arg(long, value_name = "URL", requires = "against")]
     pub(crate) against_publish_url: Option<String>,
-    /// The process of a running server that is paired
-    #[arg(long, value_name = "PID", requires = "against")]
-    pub(crate) against_pid: Option<u32>,
+    /// The process of a running server that is paired, or several
+    #[arg(long, value_name = "PID", value_delimiter = ',', requires = "against",
+        value_parser = from_one::<u32>)]
+    pub(crate) against_pid: Vec<u32>,
     /// Runs, or pairs of runs
     #[arg(long, default_value_t = 5, value_parser = from_one::<u16>)]
     pub(crate) rounds: u16,

@@ -37,7 +37,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Res
         run.load.turn(None)?;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let spent_ns = run.settled_cpu_ns()? - before_ns;
+    let spent_ns = run.settled_cpu_ns_since(before_ns)?;
     let events = (requests * batch) as f64;
     let case = Case {
         event_bytes: options.bytes,

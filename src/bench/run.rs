@@ -1,6 +1,5 @@
 //! Runs: one server each, started for it, and in pairs if two are compared.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,7 +9,7 @@ use super::histogram::Histogram;
 use super::load::{Load, Together};
 use super::options::{Bench, Common, EVENT_BYTES_MIN};
 use super::server::{Contestant, Server, contestants};
-use super::{Result, usage};
+use super::{Fault, Result, measured, usage};
 
 /// All runs of a bench.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl Runs {
         // Before this process is pinned, which hides a core from it.
         let machine = usage::machine();
         let load_average = usage::load_average();
-        let pinned = may_pin(common) && pin_load();
+        let pinned = may_pin(common) && measured::pin_load();
         let cores = match pinned {
             true => "servers started here on core 0, the load on core 1",
             false => "nothing pinned to a core",
@@ -137,41 +136,37 @@ impl Run<'_> {
         });
     }
 
-    /// The server's CPU time once it no longer spends any: a thread's time is
-    /// only exact when it sleeps, and work may go on after the last client has
-    /// its event.
+    /// The server's CPU time once it no longer spends any: work may go on after
+    /// the last client has its event.
     pub(crate) fn settled_cpu_ns(&mut self) -> Result<u64> {
         let mut before = self.server.cpu_ns()?;
         for _ in 0..SETTLE_LOOKS_MAX {
             self.load.idle(Duration::from_millis(10))?;
             let now = self.server.cpu_ns()?;
-            if now - before < SETTLED_NS {
+            if difference(before, now)? < SETTLED_NS {
                 return Ok(now);
             }
             before = now;
         }
         Ok(before)
     }
+
+    /// What the server has spent since then, once it no longer spends any.
+    pub(crate) fn settled_cpu_ns_since(&mut self, before_ns: u64) -> Result<u64> {
+        difference(before_ns, self.settled_cpu_ns()?)
+    }
+}
+
+/// What was spent between two looks.
+pub(crate) fn difference(before_ns: u64, now_ns: u64) -> Result<u64> {
+    now_ns.checked_sub(before_ns).ok_or_else(|| {
+        Fault("the server's CPU time went back: is its process another one now?".into())
+    })
 }
 
 /// A server of several threads needs its cores.
 fn may_pin(common: &Common) -> bool {
     common.threads.is_none_or(|threads| threads == 1)
-}
-
-/// Puts this process on core 1; whether there are two cores and `taskset`, so
-/// that servers can have core 0 for themselves.
-fn pin_load() -> bool {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let me = std::process::id().to_string();
-    let pin = || {
-        Command::new("taskset")
-            .args(["-cp", "1", &me])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-    };
-    cores > 1 && pin().is_ok_and(|status| status.success())
 }
 
 /// The command that gives these figures, but for where the report goes.

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use super::bare::BareLoop;
+use super::measured::Measured;
 use super::options::{Common, Scenario};
 use super::{Fault, Result, fault, usage};
 
@@ -20,7 +21,7 @@ pub(crate) enum Kind {
     Running {
         subscribe: Url,
         publish: Url,
-        pid: u32,
+        pids: Vec<u32>,
     },
 }
 
@@ -40,7 +41,8 @@ pub(crate) struct Server {
     pub(crate) publish: Url,
     /// Where other channels of our own server are, but for their names.
     pub(crate) channels: Option<Url>,
-    pid: u32,
+    /// Its process, and those of its workers.
+    pids: Vec<u32>,
     /// With its output, which must stay open as long as it may print.
     child: Option<(Child, BufReader<ChildStdout>)>,
 }
@@ -56,8 +58,8 @@ pub(crate) struct Url {
 /// Who is measured, and who is paired with it, if anybody is.
 pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     let common = scenario.common();
-    let (first, name) = match (&common.url, &common.publish_url, common.pid) {
-        (Some(url), Some(publish), Some(pid)) => (running(url, publish, pid)?, url.clone()),
+    let (first, name) = match (&common.url, &common.publish_url) {
+        (Some(url), Some(publish)) => (running(url, publish, &common.pid)?, url.clone()),
         _ => match &common.exe {
             Some(exe) => (pushwheel(common, exe.clone()), exe.display().to_string()),
             None => {
@@ -96,11 +98,12 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
             },
         },
         url if url.starts_with("http://") => {
-            let (Some(publish), Some(pid)) = (&common.against_publish_url, common.against_pid)
-            else {
+            let pids = &common.against_pid;
+            let publish = common.against_publish_url.as_ref();
+            let Some(publish) = publish.filter(|_| !pids.is_empty()) else {
                 return fault("--against URL needs --against-publish-url and --against-pid");
             };
-            running(url, publish, pid)?
+            running(url, publish, pids)?
         }
         path => pushwheel(common, path.into()),
     };
@@ -120,11 +123,11 @@ fn pushwheel(common: &Common, exe: PathBuf) -> Kind {
     Kind::Pushwheel { exe, serve }
 }
 
-fn running(url: &str, publish: &str, pid: u32) -> Result<Kind> {
+fn running(url: &str, publish: &str, pids: &[u32]) -> Result<Kind> {
     Ok(Kind::Running {
         subscribe: Url::parse(url)?,
         publish: Url::parse(publish)?,
-        pid,
+        pids: pids.to_vec(),
     })
 }
 
@@ -146,27 +149,20 @@ impl Server {
             Kind::Running {
                 subscribe,
                 publish,
-                pid,
+                pids,
             } => Ok(Server {
                 subscribe: subscribe.clone(),
                 publish: publish.clone(),
                 channels: None,
-                pid: *pid,
+                pids: pids.clone(),
                 child: None,
             }),
         }
     }
 
     fn spawn(exe: &Path, arguments: &[String], pinned: bool) -> Result<Server> {
-        // taskset becomes the server, so the child's process id is the server's.
-        let mut command = if pinned {
-            let mut command = Command::new("taskset");
-            command.args(["-c", "0"]).arg(exe);
-            command
-        } else {
-            Command::new(exe)
-        };
-        let mut child = command
+        // It becomes the server, so the child's process id is the server's.
+        let mut child = Measured::command(exe, pinned)?
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -186,17 +182,18 @@ impl Server {
             subscribe: channels.join("bench"),
             publish: channels.join("bench"),
             channels: Some(channels),
-            pid,
+            pids: vec![pid],
             child: Some((child, output)),
         })
     }
 
+    /// The CPU time of all its processes.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        usage::cpu_ns(self.pid)
+        self.pids.iter().map(|pid| usage::cpu_ns(*pid)).sum()
     }
 
     pub(crate) fn rss_bytes(&self) -> Result<u64> {
-        usage::rss_bytes(self.pid)
+        self.pids.iter().map(|pid| usage::rss_bytes(*pid)).sum()
     }
 }
 

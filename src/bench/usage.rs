@@ -1,19 +1,24 @@
-//! What a process has used and what the machine is, as `/proc` tells it.
+//! What a process has used and what the machine is, as the system tells it.
 
 use std::fs;
+use std::time::Duration;
+
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use super::{Fault, Result};
 
-/// The CPU time of all threads of a process, in nanoseconds. `schedstat` counts
-/// exactly, where the `utime` and `stime` of `stat` come in steps of 10 ms.
+/// The CPU time of a process, in nanoseconds: of all its threads, also of those
+/// that have ended, which `/proc/PID/task` forgets; and exactly, where `utime`
+/// and `stime` of `/proc/PID/stat` come in steps of 10 ms.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+    let read = || {
+        let pid = i32::try_from(pid).map_err(|_| nix::errno::Errno::ESRCH)?;
+        ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?.now()
+    };
+    let time = read()
         .map_err(|error| Fault(format!("the server's process {pid} is not there: {error}")))?;
-    let spent = threads.filter_map(|thread| {
-        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Ok(spent.sum())
+    Ok(u64::try_from(Duration::from(time).as_nanos()).expect("less than five centuries"))
 }
 
 /// The resident memory of a process, in bytes. `smaps_rollup` counts the pages;
@@ -61,4 +66,36 @@ pub(crate) fn machine() -> String {
 pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_has_ended_has_used_its_time() {
+        let me = std::process::id();
+        let before = cpu_ns(me).unwrap();
+        let busy = std::thread::spawn(move || {
+            loop {
+                let now = cpu_ns(me).unwrap();
+                if now > before + 20_000_000 {
+                    return now;
+                }
+            }
+        });
+        let while_it_ran = busy.join().unwrap();
+        assert!(cpu_ns(me).unwrap() >= while_it_ran);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_named() {
+        for pid in [0x7fff_fffe, u32::MAX] {
+            let told = cpu_ns(pid).unwrap_err().to_string();
+            assert!(
+                told.contains(&format!("process {pid} is not there")),
+                "{told}"
+            );
+        }
+    }
 }

@@ -1,0 +1,86 @@
+//! How a server is started that is measured. A process of this program takes a
+//! core for itself, asks the system to be killed when the bench ends, however it
+//! ends, and becomes the server: what would need `unsafe` between a fork and
+//! what is started.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::{CommandExt, parent_id};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// The arguments of the hidden command `measured`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Measured {
+    /// The process that it ends with.
+    #[arg(long)]
+    parent: u32,
+    /// Whether it has a core for itself.
+    #[arg(long)]
+    pinned: bool,
+    #[arg(last = true, required = true, num_args = 1..)]
+    command: Vec<OsString>,
+}
+
+impl Measured {
+    /// The command that starts a server so; its arguments are yet to come.
+    pub(super) fn command(server: &Path, pinned: bool) -> io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("measured");
+        command.arg(format!("--parent={}", process::id()));
+        if pinned {
+            command.arg("--pinned");
+        }
+        command.arg("--").arg(server);
+        Ok(command)
+    }
+}
+
+/// Becomes the server, with the same process id. Returns only why it cannot.
+pub(super) fn start(options: &Measured) -> io::Error {
+    let prepare = || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        match options.pinned {
+            true => pin(SERVER_CORE),
+            false => Ok(()),
+        }
+    };
+    if let Err(error) = prepare() {
+        return error;
+    }
+    // A bench that had ended before it was asked for has told nobody.
+    if parent_id() != options.parent {
+        return io::Error::other("the bench has ended");
+    }
+    let (server, arguments) = options.command.split_first().expect("one is required");
+    let error = Command::new(server).args(arguments).exec();
+    let server = PathBuf::from(server);
+    io::Error::new(
+        error.kind(),
+        format!("cannot start {}: {error}", server.display()),
+    )
+}
+
+/// Puts this thread, and whatever it starts, on a core.
+fn pin(core: usize) -> io::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(THIS_THREAD, &cores)?)
+}
+
+/// Puts the load on its core; whether it could, and servers have theirs.
+pub(super) fn pin_load() -> bool {
+    let is_there = |cores: &CpuSet, core| cores.is_set(core).unwrap_or(false);
+    let both = sched_getaffinity(THIS_THREAD)
+        .is_ok_and(|cores| is_there(&cores, SERVER_CORE) && is_there(&cores, LOAD_CORE));
+    both && pin(LOAD_CORE).is_ok()
+}
+
+const SERVER_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+const THIS_THREAD: Pid = Pid::from_raw(0);
