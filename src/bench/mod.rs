@@ -48,7 +48,9 @@ mod table;
 mod usage;
 
 use std::fmt;
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 
 use clap::Subcommand;
 
@@ -86,6 +88,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 /// Measures what the command line asks for, and shows it.
 fn measure(bench: &Bench) -> Result<()> {
     let common = bench.scenario.common();
+    common.html.as_deref().map_or(Ok(()), check_report)?;
     let mut runs = Runs::new(bench)?;
     match &bench.scenario {
         Scenario::Idle(options) => {
@@ -121,10 +124,22 @@ fn measure(bench: &Bench) -> Result<()> {
         table::print(&results);
     }
     if let Some(path) = &common.html {
-        std::fs::write(path, page::page(&results))?;
+        let written = fs::write(path, page::page(&results));
+        written.map_err(|error| no_report(path, &error))?;
         eprintln!("the report is in {}", path.display());
     }
     Ok(())
+}
+
+/// Whether the report can be written: if not, all would be measured in vain.
+/// What is there stays until there is a new one.
+fn check_report(path: &Path) -> Result<()> {
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| no_report(path, &error))
+}
+
+fn no_report(path: &Path, error: &io::Error) -> Fault {
+    Fault(format!("--html {}: {error}", path.display()))
 }
 
 /// Why there are no figures.

@@ -5,6 +5,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 
+use ureq::http::Uri;
+use ureq::http::uri::PathAndQuery;
+
 use super::bare::BareLoop;
 use super::measured::Measured;
 use super::options::{Common, Scenario};
@@ -61,7 +64,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     let (first, name) = match (&common.url, &common.publish_url) {
         (Some(url), Some(publish)) => (running(url, publish, &common.pid)?, url.clone()),
         _ => match &common.exe {
-            Some(exe) => (pushwheel(common, exe.clone()), exe.display().to_string()),
+            Some(exe) => (pushwheel(common, program(exe)?), exe.display().to_string()),
             None => {
                 let me = std::env::current_exe()?;
                 (pushwheel(common, me), "pushwheel".to_owned())
@@ -97,7 +100,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
                 _ => 0,
             },
         },
-        url if url.starts_with("http://") => {
+        url if url.contains("://") => {
             let pids = &common.against_pid;
             let publish = common.against_publish_url.as_ref();
             let Some(publish) = publish.filter(|_| !pids.is_empty()) else {
@@ -105,7 +108,10 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
             };
             running(url, publish, pids)?
         }
-        path => pushwheel(common, path.into()),
+        path => match program(Path::new(path)) {
+            Ok(exe) => pushwheel(common, exe),
+            Err(why) => return fault(format!("--against {path}: {why}; {WHO_ELSE}")),
+        },
     };
     let second = Contestant {
         kind,
@@ -113,6 +119,18 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
         has_company: against != "alone",
     };
     Ok(vec![first, second])
+}
+
+/// What `--against` takes.
+const WHO_ELSE: &str = "it is `bare`, `alone`, `one-thread`, the URL of a server that runs \
+                        (http://HOST:PORT/PATH), or the path of another pushwheel";
+
+/// Where a program is, for whatever directory and `PATH`.
+fn program(path: &Path) -> Result<PathBuf> {
+    match path.canonicalize() {
+        Ok(exe) if exe.is_file() => Ok(exe),
+        _ => fault(format!("there is no program at {}", path.display())),
+    }
 }
 
 fn pushwheel(common: &Common, exe: PathBuf) -> Kind {
@@ -192,6 +210,8 @@ impl Server {
         self.pids.iter().map(|pid| usage::cpu_ns(*pid)).sum()
     }
 
+    /// The resident memory of all its processes. Pages that they share count for
+    /// each, but hardly grow with clients.
     pub(crate) fn rss_bytes(&self) -> Result<u64> {
         self.pids.iter().map(|pid| usage::rss_bytes(*pid)).sum()
     }
@@ -210,16 +230,23 @@ impl Drop for Server {
 impl Url {
     fn parse(text: &str) -> Result<Url> {
         let wrong = || Fault(format!("{text}: http://HOST:PORT/PATH is needed"));
-        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
-        let (host, path) = match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, "/"),
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let host = match uri.authority() {
+            Some(host) if uri.scheme_str() == Some("http") => host.as_str(),
+            _ => return Err(wrong()),
         };
-        let mut addresses = host.to_socket_addrs().map_err(|_| wrong())?;
+        let address = match uri.port() {
+            Some(_) => host.to_socket_addrs(),
+            None => format!("{host}:{HTTP_PORT}").to_socket_addrs(),
+        };
+        let address = address.ok().and_then(|mut addresses| addresses.next());
         Ok(Url {
-            address: addresses.next().ok_or_else(wrong)?,
+            address: address.ok_or_else(|| Fault(format!("{text}: no address of {host}")))?,
             host: host.into(),
-            path: path.into(),
+            path: uri
+                .path_and_query()
+                .map_or("/", PathAndQuery::as_str)
+                .into(),
         })
     }
 
@@ -231,6 +258,8 @@ impl Url {
     }
 }
 
+const HTTP_PORT: u16 = 80;
+
 /// The first `http://HOST:PORT` that a server prints.
 fn listening_at(output: &mut impl BufRead) -> Option<String> {
     output.lines().map_while(|line| line.ok()).find_map(|line| {
@@ -239,4 +268,29 @@ fn listening_at(output: &mut impl BufRead) -> Option<String> {
         let end = url["http://".len()..].find(is_outside);
         Some(url[..end.map_or(url.len(), |end| end + "http://".len())].to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_port_has_that_of_http() {
+        let url = Url::parse("http://127.0.0.1/events?a=b").unwrap();
+        assert_eq!(url.address.to_string(), "127.0.0.1:80");
+        assert_eq!((&*url.host, &*url.path), ("127.0.0.1", "/events?a=b"));
+        let url = Url::parse("http://[::1]").unwrap();
+        assert_eq!((&*url.address.to_string(), &*url.path), ("[::1]:80", "/"));
+        let url = Url::parse("http://[::1]:8080/").unwrap();
+        assert_eq!((url.address.port(), &*url.host), (8080, "[::1]:8080"));
+        for wrong in [
+            "https://127.0.0.1/",
+            "127.0.0.1",
+            "http:///x",
+            "",
+            "http://127.0.0.1:x/",
+        ] {
+            assert!(Url::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }
