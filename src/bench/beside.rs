@@ -19,11 +19,8 @@ pub(crate) struct Company {
 
 impl Company {
     /// Makes the channels, with an event in each, and connects the clients,
-    /// spread over them. `None` when nobody is asked for.
-    pub(crate) fn new(server: &Server, options: &Beside) -> Result<Option<Box<Company>>> {
-        if !options.has_channels() {
-            return Ok(None);
-        }
+    /// spread over them.
+    pub(crate) fn new(server: &Server, options: &Beside) -> Result<Box<Company>> {
         let Some(channels) = &server.channels else {
             return fault("clients beside are for servers that are started here");
         };
@@ -47,11 +44,11 @@ impl Company {
             load.subscribe_to(&channels.join(&format!("beside-{channel}")));
             load.connect(clients / used + usize::from(number < clients % used))?;
         }
-        Ok(Some(Box::new(Company {
+        Ok(Box::new(Company {
             load,
             is_busy: false,
             waiting: 0,
-        })))
+        }))
     }
 
     /// Begins to broadcast without pause, if that is asked for.

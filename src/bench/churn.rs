@@ -1,7 +1,7 @@
 //! `bench churn`: clients that come, get a head, and go.
 
 use super::Result;
-use super::figure::{Case, VISIT_CPU};
+use super::figure::{Case, VISIT_CPU, counted};
 use super::histogram::Histogram;
 use super::load::Load;
 use super::options::Churn;
@@ -17,7 +17,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Churn, clients: usize) -> Res
         visitors.connect(VISITORS)?;
         visitors.disconnect();
     }
-    run.say(format!("{} come and go", options.visits));
+    run.say(format!("{} come and go", counted(options.visits, "client")));
     let before_ns = run.settled_cpu_ns()?;
     let rounds = options.visits.div_ceil(VISITORS);
     for _ in 0..rounds {

@@ -1,45 +1,46 @@
 //! `bench fanout` and `bench burst`: what a delivered event costs, and how long
 //! it takes until the last client has it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Result;
 use super::beside::Company;
-use super::figure::{Case, DELIVERY_CPU, Figure, LAST_MEDIAN, LAST_P99, MEMORY};
-use super::histogram::Histogram;
+use super::figure::{
+    Case, DELIVERY_CPU, Figure, LAST_MEDIAN, LAST_MOST, LAST_P99, MEMORY, RATE, counted,
+};
 use super::load::Together;
 use super::options::{Burst, EVENT_BYTES_MIN, Fanout};
-use super::run::Run;
+use super::pace::Times;
+use super::run::{Run, ascending};
 use super::stuck::Stuck;
+use super::{Result, pace};
 
 /// One event at a time, of each size.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Result<()> {
     run.warm_up()?;
-    if run.has_company {
+    if run.has_company && options.beside.has_channels() {
         run.say("the clients beside come");
-        run.load.company = Company::new(run.server, &options.beside)?;
+        run.load.company = Some(Company::new(run.server, &options.beside)?);
     }
     let memory = connect(run, clients)?;
     if let Some(company) = &mut run.load.company {
         company.set_busy(&options.beside);
     }
     let mut stuck = None;
-    if run.has_company {
+    if run.has_company && options.beside.stuck > 0 {
         run.say("the clients that never read come");
-        stuck = Stuck::new(run.server, &mut run.load, options.beside.stuck)?;
+        stuck = Some(Stuck::new(run.server, &mut run.load, options.beside.stuck)?);
     }
     warm_connections(run)?;
     let is_busy = options.beside.beside_busy && run.load.company.is_some();
     let events = options.events.unwrap_or_else(|| events_for(clients));
-    for &event_bytes in &options.bytes {
-        run.say(format!("{clients} clients, {event_bytes} bytes"));
+    for event_bytes in ascending(&options.bytes) {
         let case = Case {
             clients,
             event_bytes,
             together: 0,
+            publications: events,
         };
         let work = Work {
-            publications: events,
             case,
             how: Together::Ndjson,
             rate: options.rate,
@@ -55,15 +56,14 @@ pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize)
     run.warm_up()?;
     let memory = connect(run, clients)?;
     warm_connections(run)?;
-    for &event_bytes in &options.bytes {
-        run.say(format!("{clients} clients, {event_bytes} bytes"));
+    for event_bytes in ascending(&options.bytes) {
         let case = Case {
             clients,
             event_bytes,
             together: options.together,
+            publications: options.bursts,
         };
         let work = Work {
-            publications: options.bursts,
             case,
             how: match options.pipelined {
                 true => Together::Pipelined,
@@ -78,14 +78,13 @@ pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize)
 }
 
 /// Connects the clients; says what memory each took.
-fn connect(run: &mut Run<'_>, clients: usize) -> Result<f64> {
+fn connect(run: &mut Run<'_>, clients: usize) -> Result<Option<f64>> {
     run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
-    run.say(format!("{clients} clients come"));
+    run.say(format!("{} come", counted(clients, "client")));
     run.load.connect(clients)?;
     run.settled_cpu_ns()?;
-    let grown = run.server.rss_bytes()? as f64 - resident as f64;
-    Ok(grown / clients as f64)
+    run.memory_since(resident, clients)
 }
 
 /// Right before anything is measured: a connection is as good as new again when
@@ -98,7 +97,6 @@ fn warm_connections(run: &mut Run<'_>) -> Result<()> {
 }
 
 struct Work {
-    publications: usize,
     case: Case,
     how: Together,
     /// Publications in a second.
@@ -107,45 +105,69 @@ struct Work {
     is_busy: bool,
 }
 
-fn publish(run: &mut Run<'_>, work: &Work, memory: f64) -> Result<()> {
-    let Case {
-        clients,
-        event_bytes,
-        together,
-    } = work.case;
-    let together = together.max(1);
-    let interval = work.rate.map(|rate| 1.0 / rate.max(0.001));
-    let interval = interval.map_or(Duration::ZERO, Duration::from_secs_f64);
+fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
+    run.say(work.case.name());
     let before_ns = match work.is_busy {
         true => 0,
         false => run.settled_cpu_ns()?,
     };
-    let mut latencies = Histogram::default();
-    let mut last = Vec::with_capacity(work.publications);
-    let mut due = Instant::now();
-    for _ in 0..work.publications {
-        let wait = due.saturating_duration_since(Instant::now());
-        if !wait.is_zero() {
-            run.load.idle(wait)?;
-        }
-        due += interval;
-        let delivered = run.load.deliver(together, event_bytes, work.how)?;
-        latencies.merge(&delivered.all);
-        last.push(delivered.last);
-    }
-    last.sort();
-    let milliseconds = |share: f64| quantile(&last, share).as_secs_f64() * 1e3;
+    let mut times = work.times(run)?;
     let mut figures: Vec<(Figure, f64)> = Vec::new();
     if !work.is_busy {
         let spent_ns = run.settled_cpu_ns_since(before_ns)?;
-        let deliveries = work.publications * together * clients;
-        figures.push((DELIVERY_CPU, spent_ns as f64 / deliveries as f64 / 1e3));
+        let each_ns = spent_ns as f64 / work.deliveries() as f64;
+        figures.push((DELIVERY_CPU, each_ns / 1e3));
     }
-    figures.push((LAST_MEDIAN, milliseconds(0.5)));
-    figures.push((LAST_P99, milliseconds(0.99)));
-    figures.push((MEMORY, memory));
-    run.add(work.case, figures, latencies);
+    if let Some(rate) = work.rate
+        && let Some(reached) = times.reached(interval(rate))
+    {
+        figures.push((RATE, reached));
+        if reached < rate * REACHED {
+            run.note(format!(
+                "the rate was not reached ({}): times grow with --events",
+                work.case.name()
+            ));
+        }
+    }
+    times.last.sort();
+    let (largest, share) = match times.last.len() {
+        ..PERCENT => (LAST_MOST, 1.0),
+        _ => (LAST_P99, 0.99),
+    };
+    for (figure, share) in [(LAST_MEDIAN, 0.5), (largest, share)] {
+        figures.push((figure, quantile(&times.last, share).as_secs_f64() * 1e3));
+    }
+    figures.extend(memory.map(|memory| (MEMORY, memory)));
+    run.add(work.case, figures, times.all);
     Ok(())
+}
+
+impl Work {
+    /// How many events a publication is.
+    fn together(&self) -> usize {
+        self.case.together.max(1)
+    }
+
+    fn deliveries(&self) -> usize {
+        self.case.publications * self.together() * self.case.clients
+    }
+
+    /// Publishes.
+    fn times(&self, run: &mut Run<'_>) -> Result<Times> {
+        let (publications, bytes) = (self.case.publications, self.case.event_bytes);
+        let load = &mut run.load;
+        match self.rate {
+            Some(rate) => pace::at_intervals(load, publications, bytes, interval(rate)),
+            None => pace::one_after_the_other(publications, || {
+                load.deliver(self.together(), bytes, self.how)
+            }),
+        }
+    }
+}
+
+/// From one publication to the next.
+fn interval(rate: f64) -> Duration {
+    Duration::from_secs_f64(1.0 / rate)
 }
 
 /// The least that this share of the sorted times does not exceed.
@@ -164,6 +186,10 @@ fn events_for(clients: usize) -> usize {
     (DELIVERIES_A_RUN / clients).clamp(3, 200)
 }
 
+/// Of fewer times, the 99th percentile is the most.
+const PERCENT: usize = 100;
+/// The share of a rate with which it counts as reached.
+const REACHED: f64 = 0.95;
 const DELIVERIES_A_RUN: usize = 150_000;
 /// Linux acknowledges the first 16 segments of a connection each at once, which
 /// costs the sender a third more. A stream that lives long is past that.

@@ -28,6 +28,17 @@ pub(crate) const LAST_P99: Figure = Figure {
     unit: "ms",
     key: "last_client_p99_ms",
 };
+/// In place of a percentile of few.
+pub(crate) const LAST_MOST: Figure = Figure {
+    name: "last client has it, most",
+    unit: "ms",
+    key: "last_client_most_ms",
+};
+pub(crate) const RATE: Figure = Figure {
+    name: "events in a second, reached",
+    unit: "",
+    key: "reached_events_per_s",
+};
 pub(crate) const MEMORY: Figure = Figure {
     name: "resident memory of a client",
     unit: "bytes",
@@ -81,19 +92,28 @@ pub(crate) struct Case {
     pub(crate) event_bytes: usize,
     /// Events published together.
     pub(crate) together: usize,
+    /// How often a run publishes: times of one run are of so many.
+    pub(crate) publications: usize,
 }
 
 impl Case {
     pub(crate) fn name(&self) -> String {
+        let together = match self.together {
+            1 => "1 event at a time".to_owned(),
+            more => format!("{} events together", count(more)),
+        };
+        let often = match self.together {
+            0 => counted(self.publications, "event"),
+            _ => counted(self.publications, "time"),
+        };
         let parts = [
-            (self.clients, "clients"),
-            (self.event_bytes, "bytes"),
-            (self.together, "events together"),
+            (self.clients, counted(self.clients, "client")),
+            (self.event_bytes, counted(self.event_bytes, "byte")),
+            (self.together, together),
+            (self.publications, often),
         ];
         let parts = parts.into_iter().filter(|(number, _)| *number > 0);
-        let parts: Vec<String> = parts
-            .map(|(n, what)| format!("{} {what}", count(n)))
-            .collect();
+        let parts: Vec<String> = parts.map(|(_, text)| text).collect();
         match parts.is_empty() {
             true => "nobody else there".to_owned(),
             false => parts.join(", "),
@@ -123,6 +143,8 @@ pub(crate) struct Results {
     pub(crate) setting: String,
     pub(crate) command: String,
     pub(crate) samples: Vec<Sample>,
+    /// What the reader has to know of the figures.
+    pub(crate) notes: Vec<String>,
 }
 
 /// The median, the least and the most.
@@ -139,7 +161,8 @@ pub(crate) struct Spread {
 pub(crate) struct Row {
     pub(crate) case: Case,
     pub(crate) figure: Figure,
-    pub(crate) servers: Vec<Spread>,
+    /// `None` of a server of which it cannot be told.
+    pub(crate) servers: Vec<Option<Spread>>,
     pub(crate) ratio: Option<Spread>,
 }
 
@@ -155,42 +178,54 @@ impl Results {
     }
 
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for case in self.cases() {
-            let first = self.samples.iter().find(|sample| sample.case == case);
-            for (figure, _) in &first.expect("a case is a sample's").figures {
-                let of = |server| self.values(case, server, *figure);
-                let all: Vec<Vec<f64>> = (0..self.servers.len()).map(of).collect();
-                let ratio = match &all[..] {
-                    [ours, theirs] => {
-                        let pairs = ours
-                            .iter()
-                            .zip(theirs)
-                            .filter(|(_, theirs)| **theirs != 0.0);
-                        Spread::of(pairs.map(|(ours, theirs)| ours / theirs).collect())
-                    }
-                    _ => None,
-                };
-                let servers: Vec<Spread> = all.into_iter().filter_map(Spread::of).collect();
-                if servers.len() == self.servers.len() {
-                    rows.push(Row {
-                        case,
-                        figure: *figure,
-                        servers,
-                        ratio,
-                    });
+        let cases = self.cases().into_iter();
+        cases
+            .flat_map(|case| {
+                let figures = self.figures(case).into_iter();
+                figures.map(move |figure| self.row(case, figure))
+            })
+            .collect()
+    }
+
+    /// Whatever was measured in a case, of any server in any round.
+    fn figures(&self, case: Case) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        for sample in self.samples.iter().filter(|sample| sample.case == case) {
+            for (figure, _) in &sample.figures {
+                if !figures.contains(figure) {
+                    figures.push(*figure);
                 }
             }
         }
-        rows
+        figures
     }
 
-    fn values(&self, case: Case, server: usize, figure: Figure) -> Vec<f64> {
-        let samples = self.samples.iter();
-        let samples = samples.filter(|sample| (sample.case, sample.server) == (case, server));
-        let figures = samples.flat_map(|sample| &sample.figures);
-        let values = figures.filter(|(other, _)| *other == figure);
-        values.map(|(_, value)| *value).collect()
+    fn row(&self, case: Case, figure: Figure) -> Row {
+        let rounds = || 0..self.rounds;
+        let spread = |server| {
+            let values = rounds().filter_map(|round| self.value(case, figure, server, round));
+            Spread::of(values.collect())
+        };
+        let pair = |round| {
+            let theirs = self.value(case, figure, 1, round)?;
+            let ours = self.value(case, figure, 0, round)?;
+            (theirs != 0.0).then(|| ours / theirs)
+        };
+        Row {
+            case,
+            figure,
+            servers: (0..self.servers.len()).map(spread).collect(),
+            ratio: Spread::of(rounds().filter_map(pair).collect()),
+        }
+    }
+
+    fn value(&self, case: Case, figure: Figure, server: usize, round: usize) -> Option<f64> {
+        let mut samples = self.samples.iter();
+        let sample = samples
+            .find(|sample| (sample.case, sample.server, sample.round) == (case, server, round))?;
+        let mut figures = sample.figures.iter();
+        let (_, value) = figures.find(|(other, _)| *other == figure)?;
+        Some(*value)
     }
 
     /// The latencies of all rounds of one server in one case.
@@ -220,6 +255,12 @@ impl Spread {
     pub(crate) fn json(&self) -> Value {
         json!({ "median": self.median, "min": self.min, "max": self.max })
     }
+}
+
+/// So many of something.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", count(number))
 }
 
 /// A number with commas.
@@ -252,35 +293,86 @@ fn grouped(digits: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_ratio_is_the_median_over_the_pairs() {
-        let sample = |server, round, value| Sample {
+    fn sample(server: usize, round: usize, figures: Vec<(Figure, f64)>) -> Sample {
+        Sample {
             case: Case::default(),
             server,
             round,
-            figures: vec![(DELIVERY_CPU, value)],
+            figures,
             latencies: Histogram::default(),
-        };
-        let results = Results {
+        }
+    }
+
+    fn results(samples: Vec<Sample>) -> Results {
+        Results {
             scenario: "fanout",
             servers: vec!["a".into(), "b".into()],
             rounds: 3,
             setting: String::new(),
             command: String::new(),
-            // The machine was slow during the second pair.
-            samples: vec![
-                sample(0, 0, 2.0),
-                sample(1, 0, 1.0),
-                sample(1, 1, 10.0),
-                sample(0, 1, 20.0),
-                sample(0, 2, 3.0),
-                sample(1, 2, 1.0),
-            ],
-        };
+            samples,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_over_the_pairs() {
+        let cpu = |server, round, value| sample(server, round, vec![(DELIVERY_CPU, value)]);
+        // The machine was slow during the second pair.
+        let results = results(vec![
+            cpu(0, 0, 2.0),
+            cpu(1, 0, 1.0),
+            cpu(1, 1, 10.0),
+            cpu(0, 1, 20.0),
+            cpu(0, 2, 3.0),
+            cpu(1, 2, 1.0),
+        ]);
         let row = &results.rows()[0];
         let ratio = row.ratio.unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 2.0, 3.0));
-        assert_eq!(row.servers[0].median, 3.0);
+        assert_eq!(row.servers[0].unwrap().median, 3.0);
+    }
+
+    #[test]
+    fn what_only_some_runs_tell_is_compared_within_those() {
+        // The second server tells its memory in its first run only, and the first
+        // one's differs from then on.
+        let results = results(vec![
+            sample(1, 0, vec![(DELIVERY_CPU, 1.0), (MEMORY, 100.0)]),
+            sample(0, 0, vec![(DELIVERY_CPU, 1.0), (MEMORY, 50.0)]),
+            sample(1, 1, vec![(DELIVERY_CPU, 1.0)]),
+            sample(0, 1, vec![(DELIVERY_CPU, 1.0), (MEMORY, 70.0)]),
+        ]);
+        let rows = results.rows();
+        let memory = rows.iter().find(|row| row.figure == MEMORY).unwrap();
+        assert_eq!(memory.ratio.unwrap().max, 0.5);
+        assert_eq!(memory.servers[0].unwrap().max, 70.0);
+        assert_eq!(memory.servers[1].unwrap().median, 100.0);
+    }
+
+    #[test]
+    fn a_server_without_a_figure_leaves_its_place_empty() {
+        let results = results(vec![sample(0, 0, vec![(MEMORY, 50.0)])]);
+        let row = &results.rows()[0];
+        assert!(row.servers[0].is_some() && row.servers[1].is_none());
+        assert!(row.ratio.is_none());
+    }
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let case = |clients, together, publications| Case {
+            clients,
+            event_bytes: 0,
+            together,
+            publications,
+        };
+        assert_eq!(case(1, 0, 1).name(), "1 client, 1 event");
+        assert_eq!(case(1, 1, 1).name(), "1 client, 1 event at a time, 1 time");
+        assert_eq!(
+            case(1000, 2, 3).name(),
+            "1,000 clients, 2 events together, 3 times"
+        );
+        assert_eq!(case(0, 0, 0).name(), "nobody else there");
     }
 
     #[test]

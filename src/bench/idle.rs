@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::figure::{CLOSE_CPU, CONNECT_CPU, Case, HEARTBEAT_CPU, KERNEL_MEMORY, MEMORY};
+use super::figure::{CLOSE_CPU, CONNECT_CPU, Case, HEARTBEAT_CPU, KERNEL_MEMORY, MEMORY, counted};
 use super::histogram::Histogram;
 use super::options::Idle;
 use super::run::{Run, difference};
@@ -15,19 +15,19 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
     let cpu_ns = run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
     let kernel = usage::kernel_bytes()?;
-    run.say(format!("{clients} clients come"));
+    run.say(format!("{} come", counted(clients, "client")));
     run.load.connect(clients)?;
     let connect_ns = run.settled_cpu_ns_since(cpu_ns)?;
-    let grown = run.server.rss_bytes()? as f64 - resident as f64;
+    let memory = run.memory_since(resident, clients)?;
     let kernel = usage::kernel_bytes()? as f64 - kernel as f64;
-    let mut figures = vec![
-        (MEMORY, each(grown)),
+    let mut figures: Vec<_> = memory.map(|memory| (MEMORY, memory)).into_iter().collect();
+    figures.extend([
         (KERNEL_MEMORY, each(kernel)),
         (CONNECT_CPU, each(connect_ns as f64) / 1e3),
-    ];
+    ]);
 
     if let Some(seconds) = options.heartbeats_for {
-        run.say(format!("{clients} clients get heartbeats"));
+        run.say(format!("{} get heartbeats", counted(clients, "client")));
         let before_ns = run.server.cpu_ns()?;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let heartbeats = run.load.idle(time)?.comments;

@@ -73,6 +73,11 @@ impl Load {
         self.clients.len()
     }
 
+    /// The number of the event that was published last.
+    pub(super) fn newest(&self) -> u64 {
+        self.expected.newest()
+    }
+
     /// Sends further subscribers to another channel.
     pub(crate) fn subscribe_to(&mut self, channel: &Url) {
         self.subscribe = format!(
@@ -164,9 +169,9 @@ impl Load {
         let mut delivered = Delivered::default();
         let mut waiting = self.clients.len() * events;
         while waiting > 0 {
-            let progress = self.turn_with(Some(TIMEOUT), |progress| {
+            let progress = self.turn_with(Some(TIMEOUT), |_, events| {
                 delivered.last = published.elapsed();
-                delivered.all.add(delivered.last, progress.events);
+                delivered.all.add(delivered.last, events);
             })?;
             waiting -= progress.events;
             if published.elapsed() > TIMEOUT {
@@ -218,13 +223,15 @@ impl Load {
 
     /// Waits until there is something, and reads it.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<Progress> {
-        self.turn_with(timeout, |_| {})
+        self.turn_with(timeout, |_, _| {})
     }
 
-    fn turn_with(
+    /// Tells of each client that gets events: the number of its newest, and how
+    /// many they are.
+    pub(super) fn turn_with(
         &mut self,
         timeout: Option<Duration>,
-        mut on_events: impl FnMut(Progress),
+        mut on_events: impl FnMut(u64, usize),
     ) -> Result<Progress> {
         let is_busy = match &mut self.company {
             Some(company) => company.turn()?,
@@ -249,7 +256,7 @@ impl Load {
             } else if let Some(client) = self.clients.get_mut(event.token().0) {
                 let progress = client.read(&mut self.buffer, &self.expected)?;
                 if progress.events > 0 {
-                    on_events(progress);
+                    on_events(client.newest(), progress.events);
                 }
                 total += progress;
             }
@@ -259,4 +266,5 @@ impl Load {
 }
 
 const CONNECT_BATCH: usize = 100;
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server may take for anything.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);

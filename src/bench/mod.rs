@@ -13,7 +13,7 @@
 //! | `options` | the command line |
 //! | `run` | pairs of runs: starts servers, takes samples |
 //! | `idle`, `fanout`, `churn`, `publish` | what is measured (`burst` is a fan-out of several events at once) |
-//! | `load`, `client`, `publisher`, `beside`, `stuck` | the load, and its checks |
+//! | `load`, `client`, `publisher`, `pace`, `beside`, `stuck` | the load, and its checks |
 //! | `server`, `measured`, `bare`, `usage` | who is measured, how it is started, and what it uses |
 //! | `figure`, `histogram` | figures, medians, ratios |
 //! | `table`, `page`, `plot` | how they are shown |
@@ -37,6 +37,7 @@ mod idle;
 mod load;
 mod measured;
 mod options;
+mod pace;
 mod page;
 mod plot;
 mod publish;

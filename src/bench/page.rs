@@ -4,10 +4,12 @@
 use std::fmt::Write;
 
 use super::figure::{
-    CONNECT_CPU, DELIVERY_CPU, Figure, HEARTBEAT_CPU, MEMORY, Results, Row, VISIT_CPU, count,
+    CONNECT_CPU, Case, DELIVERY_CPU, EVENTS, Figure, HEARTBEAT_CPU, MEMORY, PUBLISH_CPU, Results,
+    Row, VISIT_CPU, count, counted,
 };
-use super::plot::{Axis, Line, Plot, Point, escape};
-use super::table::{with_spread, with_unit};
+use super::histogram::Histogram;
+use super::plot::{Axis, DASHES, Line, Plot, Point, escape};
+use super::table::{ratio_with_spread, with_spread, with_unit};
 
 /// The page of these results.
 pub(crate) fn page(results: &Results) -> String {
@@ -33,71 +35,132 @@ pub(crate) fn page(results: &Results) -> String {
         out.push_str(&plot.svg());
     }
     table(&mut out, results, &rows);
+    for note in &results.notes {
+        let _ = writeln!(out, "<p class=\"note\">{}</p>", escape(note));
+    }
     out.push_str("</main>\n</html>\n");
     out
 }
 
 fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
     let mut plots = latency_plots(results);
-    for (figure, title) in BY_CLIENTS {
-        let lines = lines_by_clients(results, rows, figure);
-        if lines.is_empty() {
-            continue;
+    for (figure, along, title) in &FIGURES {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.figure == *figure).collect();
+        let mut sizes: Vec<usize> = Vec::new();
+        for row in &rows {
+            if !sizes.contains(&row.case.event_bytes) {
+                sizes.push(row.case.event_bytes);
+            }
         }
-        let mut clients: Vec<usize> = rows.iter().map(|row| row.case.clients).collect();
-        clients.dedup();
-        let labels = clients.iter();
-        let labels = labels.map(|&number| (decades(number), count(number)));
-        plots.push(Plot {
-            title: title.to_owned(),
-            x: Axis {
-                name: "clients",
-                labels: labels.collect(),
-            },
-            y: figure.unit,
-            lines,
-        });
+        // Memory does not depend on what is published later.
+        if *figure == MEMORY {
+            sizes.truncate(1);
+        }
+        // As many sizes as there are dashes to tell them.
+        for part in sizes.chunks(DASHES.len()) {
+            let lines = lines(results, &rows, part, along);
+            if lines.is_empty() {
+                continue;
+            }
+            let mut places: Vec<usize> = rows.iter().map(|row| (along.of)(&row.case)).collect();
+            places.dedup();
+            let labels = places.iter();
+            let labels = labels.map(|&number| (decades(number), count(number)));
+            plots.push(Plot {
+                title: of_sizes(title, part, sizes.len()),
+                x: Axis {
+                    name: along.name,
+                    labels: labels.collect(),
+                },
+                y: figure.unit,
+                lines,
+            });
+        }
     }
     plots
 }
 
-const BY_CLIENTS: [(Figure, &str); 5] = [
-    (DELIVERY_CPU, "The server's CPU for each delivered event"),
-    (MEMORY, "The server's resident memory for each client"),
-    (CONNECT_CPU, "The server's CPU for each client that comes"),
-    (HEARTBEAT_CPU, "The server's CPU for each heartbeat"),
+/// A plot's title, with its sizes of events where there are others.
+fn of_sizes(title: &str, sizes: &[usize], all: usize) -> String {
+    let (Some(least), Some(most)) = (sizes.first(), sizes.last()) else {
+        return title.to_owned();
+    };
+    match sizes.len() {
+        number if number == all => title.to_owned(),
+        1 => format!("{title}, {}", counted(*most, "byte")),
+        _ => format!("{title}, {} to {}", count(*least), counted(*most, "byte")),
+    }
+}
+
+/// What goes along the bottom; cases come in its order.
+struct Along {
+    name: &'static str,
+    of: fn(&Case) -> usize,
+}
+
+const CLIENTS: Along = Along {
+    name: "clients",
+    of: |case| case.clients,
+};
+const BATCH: Along = Along {
+    name: "events in a request",
+    of: |case| case.together,
+};
+
+const FIGURES: [(Figure, Along, &str); 7] = [
+    (
+        DELIVERY_CPU,
+        CLIENTS,
+        "The server's CPU for each delivered event",
+    ),
+    (
+        MEMORY,
+        CLIENTS,
+        "The server's resident memory for each client",
+    ),
+    (
+        CONNECT_CPU,
+        CLIENTS,
+        "The server's CPU for each client that comes",
+    ),
+    (
+        HEARTBEAT_CPU,
+        CLIENTS,
+        "The server's CPU for each heartbeat",
+    ),
     (
         VISIT_CPU,
+        CLIENTS,
         "The server's CPU for each client that comes and goes",
+    ),
+    (EVENTS, BATCH, "Events that are taken in a second"),
+    (
+        PUBLISH_CPU,
+        BATCH,
+        "The server's CPU for each event that is taken",
     ),
 ];
 
 /// A line for each server and size of event.
-fn lines_by_clients(results: &Results, rows: &[Row], figure: Figure) -> Vec<Line> {
-    let rows = || rows.iter().filter(|row| row.figure == figure);
-    let mut sizes: Vec<usize> = Vec::new();
-    for row in rows() {
-        if !sizes.contains(&row.case.event_bytes) {
-            sizes.push(row.case.event_bytes);
-        }
-    }
-    // Memory does not depend on what is published later.
-    if figure == MEMORY {
-        sizes.truncate(1);
-    }
+fn lines(results: &Results, rows: &[&Row], sizes: &[usize], along: &Along) -> Vec<Line> {
     let mut lines = Vec::new();
     for (dash, &size) in sizes.iter().enumerate() {
         for (server, name) in results.servers.iter().enumerate() {
-            let rows = rows().filter(|row| row.case.event_bytes == size);
-            let points = rows.map(|row| Point {
-                x: decades(row.case.clients),
-                y: row.servers[server].median,
-                spread: (row.servers[server].min, row.servers[server].max),
+            let rows = rows.iter().filter(|row| row.case.event_bytes == size);
+            let points = rows.filter_map(|row| {
+                // Nothing costs nothing: what is not above zero was too little
+                // to be measured.
+                let spread = row.servers[server].filter(|spread| spread.median > 0.0)?;
+                Some(Point {
+                    x: decades((along.of)(&row.case)),
+                    y: spread.median,
+                    spread: (spread.min, spread.max),
+                })
             });
             lines.push(Line {
                 name: match (sizes.len(), size) {
                     (1, _) => name.clone(),
-                    _ => format!("{name}, {} bytes", count(size)),
+                    _ => format!("{name}, {}", counted(size, "byte")),
                 },
                 colour: server,
                 dash,
@@ -106,71 +169,80 @@ fn lines_by_clients(results: &Results, rows: &[Row], figure: Figure) -> Vec<Line
             });
         }
     }
+    lines.retain(|line| !line.points.is_empty());
     lines
 }
 
-/// One plot for each number of clients: how long a delivery took, by the share
+/// A plot for each number of clients: how long a delivery took, by the share
 /// of deliveries that took no longer, the rare ones drawn apart.
 fn latency_plots(results: &Results) -> Vec<Plot> {
     let cases = results.cases();
-    let mut clients: Vec<usize> = cases.iter().map(|case| case.clients).collect();
-    clients.dedup();
     let mut plots = Vec::new();
-    for clients in clients {
-        let cases = cases.iter().filter(|case| case.clients == clients);
-        let mut lines = Vec::new();
-        for (dash, case) in cases.enumerate() {
-            for (server, name) in results.servers.iter().enumerate() {
-                let latencies = results.latencies(*case, server);
-                if latencies.is_empty() {
-                    continue;
-                }
-                // No further than there are deliveries to tell of.
-                let nines_max = (latencies.total() as f64).log10().min(4.0);
-                let steps = (0..=120).map(|step| nines_max * f64::from(step) / 120.0);
-                let points = steps.map(|nines| {
-                    let y = latencies.quantile_ms(1.0 - 0.1_f64.powf(nines));
-                    Point {
-                        x: nines,
-                        y,
-                        spread: (y, y),
-                    }
-                });
-                lines.push(Line {
-                    name: format!("{name}, {} bytes", count(case.event_bytes)),
-                    colour: server,
-                    dash,
-                    points: points.collect(),
-                    is_marked: false,
-                });
-            }
+    for cases in cases.chunk_by(|one, next| one.clients == next.clients) {
+        // As many as there are dashes to tell them.
+        for part in cases.chunks(DASHES.len()) {
+            plots.extend(latency_plot(results, part, cases.len()));
         }
-        if lines.is_empty() {
-            continue;
-        }
-        let labels = [0.5, 0.9, 0.99, 0.999, 0.9999].map(|share: f64| {
-            let name = format!("{}%", digits_of_share(share));
-            (-(1.0 - share).log10(), name)
-        });
-        plots.push(Plot {
-            title: format!(
-                "From publishing until a client has it: {} clients",
-                count(clients)
-            ),
-            x: Axis {
-                name: "share of deliveries that took no longer",
-                labels: labels.into(),
-            },
-            y: "ms",
-            lines,
-        });
     }
     plots
 }
 
-/// Clients come in decades: 100, 1,000, 10,000.
-fn decades(clients: usize) -> f64 {
-    (clients.max(1) as f64).log10()
+/// Of some of all cases with as many clients. `None` if nothing was delivered.
+fn latency_plot(results: &Results, cases: &[Case], all: usize) -> Option<Plot> {
+    let clients = cases.first()?.clients;
+    let title = format!(
+        "Until a client has it (all runs together): {}",
+        counted(clients, "client")
+    );
+    let sizes: Vec<usize> = cases.iter().map(|case| case.event_bytes).collect();
+    let mut lines = Vec::new();
+    for (dash, case) in cases.iter().enumerate() {
+        for (server, name) in results.servers.iter().enumerate() {
+            let latencies = results.latencies(*case, server);
+            if !latencies.is_empty() {
+                lines.push(Line {
+                    name: format!("{name}, {}", counted(case.event_bytes, "byte")),
+                    colour: server,
+                    dash,
+                    points: latency_points(&latencies),
+                    is_marked: false,
+                });
+            }
+        }
+    }
+    let labels = [0.5, 0.9, 0.99, 0.999, 0.9999].map(|share: f64| {
+        let name = format!("{}%", digits_of_share(share));
+        (-(1.0 - share).log10(), name)
+    });
+    (!lines.is_empty()).then(|| Plot {
+        title: of_sizes(&title, &sizes, all),
+        x: Axis {
+            name: "share of deliveries that took no longer",
+            labels: labels.into(),
+        },
+        y: "ms",
+        lines,
+    })
+}
+
+/// No further than there are deliveries to tell of.
+fn latency_points(latencies: &Histogram) -> Vec<Point> {
+    let nines_max = (latencies.total() as f64).log10().min(4.0);
+    let steps = (0..=120).map(|step| nines_max * f64::from(step) / 120.0);
+    let points = steps.map(|nines| {
+        let y = latencies.quantile_ms(1.0 - 0.1_f64.powf(nines));
+        Point {
+            x: nines,
+            y,
+            spread: (y, y),
+        }
+    });
+    points.collect()
+}
+
+/// Numbers come in decades: 100, 1,000, 10,000.
+fn decades(number: usize) -> f64 {
+    (number.max(1) as f64).log10()
 }
 
 fn digits_of_share(share: f64) -> String {
@@ -200,11 +272,10 @@ fn table(out: &mut String, results: &Results, rows: &[Row]) {
         }
         let _ = write!(out, "<tr><th>{}", escape(&with_unit(row)));
         for server in &row.servers {
-            let _ = write!(out, "<td>{}", with_spread(server));
+            let _ = write!(out, "<td>{}", with_spread(*server));
         }
         if let Some(ratio) = row.ratio {
-            let (median, min, max) = (ratio.median, ratio.min, ratio.max);
-            let _ = write!(out, "<td>{median:.3} ({min:.3} to {max:.3})");
+            let _ = write!(out, "<td>{}", ratio_with_spread(ratio));
         }
         out.push('\n');
     }
@@ -220,6 +291,7 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 sy
 main { max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem; }
 .setting { color: var(--quiet); margin: 0 0 .75rem; }
+.note { color: var(--quiet); margin: .75rem 0 0; font-size: .9rem; }
 pre { background: light-dark(#f1f0ec, #242321); padding: .6rem .8rem; border-radius: 6px; overflow-x: auto; font-size: .85rem; }
 figure { margin: 2.25rem 0 0; max-width: 46rem; }
 figcaption { font-weight: 600; }

@@ -11,7 +11,7 @@ use super::figure::digits;
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) x: Axis,
-    /// The unit of what goes up.
+    /// The unit of what goes up, if it has one.
     pub(crate) y: &'static str,
     pub(crate) lines: Vec<Line>,
 }
@@ -20,7 +20,8 @@ pub(crate) struct Plot {
 #[derive(Debug)]
 pub(crate) struct Axis {
     pub(crate) name: &'static str,
-    /// Where labels are, with their text; in the scale of the points.
+    /// Where labels are, from left to right, with their text; in the scale of the
+    /// points.
     pub(crate) labels: Vec<(f64, String)>,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Line {
     pub(crate) name: String,
     /// Which server: its colour.
     pub(crate) colour: usize,
-    /// Which case: how it is dashed.
+    /// Which case: how it is dashed, one of [`DASHES`].
     pub(crate) dash: usize,
     pub(crate) points: Vec<Point>,
     /// Whether each point is marked; a curve of very many is not.
@@ -47,17 +48,23 @@ pub(crate) struct Point {
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 76.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 44.0;
-const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
+/// The room of a label along the bottom.
+const LABEL: f64 = 48.0;
+/// More lines than these would look the same.
+pub(crate) const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
 
 impl Plot {
     /// The figure, with its legend.
     pub(crate) fn svg(&self) -> String {
         let mut out = String::new();
-        let title = escape(&format!("{}, {}", self.title, self.y));
+        let title = match self.y {
+            "" => escape(&self.title),
+            unit => escape(&format!("{}, {unit}", self.title)),
+        };
         let _ = write!(out, "<figure><figcaption>{title}</figcaption>");
         self.legend(&mut out);
         let _ = write!(
@@ -81,7 +88,7 @@ impl Plot {
                 "<span><svg viewBox=\"0 0 28 8\"><path class=\"line c{}\" stroke-dasharray=\"{}\" \
                  d=\"M0 4H28\"/></svg>{}</span>",
                 line.colour % 2,
-                DASHES[line.dash % DASHES.len()],
+                DASHES[line.dash],
                 escape(&line.name)
             );
         }
@@ -103,11 +110,17 @@ impl Plot {
             );
             tick += scale.y_step;
         }
+        let mut room_from = f64::NEG_INFINITY;
         for (at, text) in &self.x.labels {
+            let x = scale.x(*at);
+            // One that another would cover is left out.
+            if x < room_from {
+                continue;
+            }
+            room_from = x + LABEL;
             let _ = write!(
                 out,
-                "<text class=\"x\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                scale.x(*at),
+                "<text class=\"x\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
                 HEIGHT - BOTTOM + 18.0,
                 escape(text)
             );
@@ -131,7 +144,7 @@ impl Line {
             let _ = write!(path, "{command}{x:.1} {y:.1}");
         }
         let colour = self.colour % 2;
-        let dash = DASHES[self.dash % DASHES.len()];
+        let dash = DASHES[self.dash];
         let _ = write!(
             out,
             "<path class=\"line c{colour}\" stroke-dasharray=\"{dash}\" d=\"{path}\"/>"

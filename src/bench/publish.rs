@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Result;
-use super::figure::{Case, EVENTS, PUBLISH_CPU, REQUESTS};
+use super::figure::{Case, EVENTS, PUBLISH_CPU, REQUESTS, counted};
 use super::histogram::Histogram;
 use super::load::Together;
 use super::options::Publish;
@@ -16,7 +16,11 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Res
     let requests = options.events.div_ceil(batch);
     // As many bytes on their way, however large the requests are.
     let depth = (options.depth / batch).max(DEPTH_MIN);
-    run.say(format!("{requests} requests of {batch} events"));
+    run.say(format!(
+        "{} of {}",
+        counted(requests, "request"),
+        counted(batch, "event")
+    ));
     let before_ns = run.settled_cpu_ns()?;
     let begun = Instant::now();
     let mut asked = 0;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::figure::{Case, Figure, Results, Sample};
+use super::figure::{Case, Figure, Results, Sample, counted};
 use super::histogram::Histogram;
 use super::load::{Load, Together};
 use super::options::{Bench, Common, EVENT_BYTES_MIN};
@@ -31,7 +31,9 @@ pub(crate) struct Run<'a> {
     pub(crate) has_company: bool,
     bar: &'a ProgressBar,
     at: (usize, usize),
-    samples: &'a mut Vec<Sample>,
+    /// Whether the server has not served anybody before, as far as is known.
+    is_fresh: bool,
+    results: &'a mut Results,
 }
 
 impl Runs {
@@ -47,20 +49,22 @@ impl Runs {
             false => "nothing pinned to a core",
         };
         let rounds = usize::from(common.rounds);
-        let kind = match contestants.len() {
-            1 => "runs",
-            _ => "pairs of runs",
+        let runs = match (contestants.len(), rounds) {
+            (1, _) => counted(rounds, "run"),
+            (_, 1) => "1 pair of runs".to_owned(),
+            _ => format!("{rounds} pairs of runs"),
         };
         let results = Results {
             scenario: bench.scenario.name(),
             servers: contestants.iter().map(|one| one.name.clone()).collect(),
             rounds,
             setting: format!(
-                "{machine}; {cores}; medians of {rounds} {kind} (least to most); \
+                "{machine}; {cores}; medians of {runs} (least to most); \
                  load average before: {load_average}"
             ),
             command: command_line(),
             samples: Vec::new(),
+            notes: Vec::new(),
         };
         Ok(Runs {
             contestants,
@@ -71,16 +75,17 @@ impl Runs {
         })
     }
 
-    /// Measures each size in all rounds.
+    /// Measures each size in all rounds, the smallest first.
     pub(crate) fn each(
         &mut self,
         sizes: &[usize],
         mut measure: impl FnMut(&mut Run<'_>, usize) -> Result<()>,
     ) -> Result<()> {
+        let sizes = ascending(sizes);
         let runs = sizes.len() * self.rounds * self.contestants.len();
         self.bar.set_length(runs as u64);
         self.bar.enable_steady_tick(Duration::from_millis(200));
-        for &size in sizes {
+        for size in sizes {
             for round in 0..self.rounds {
                 // Which one comes first alternates, so that a drift of the
                 // machine weighs on both.
@@ -90,13 +95,16 @@ impl Runs {
                     let contestant = &self.contestants[number];
                     self.bar.set_message(contestant.name.clone());
                     let server = Server::start(&contestant.kind, self.pinned)?;
+                    let mut samples = self.results.samples.iter();
+                    let has_served = samples.any(|sample| sample.server == number);
                     let mut run = Run {
                         server: &server,
                         load: Load::new(&server.subscribe, &server.publish, EVENTS_A_TURN)?,
                         has_company: contestant.has_company,
                         bar: &self.bar,
                         at: (number, round),
-                        samples: &mut self.results.samples,
+                        is_fresh: server.is_started_here() || !has_served,
+                        results: &mut self.results,
                     };
                     measure(&mut run, size)?;
                     self.bar.inc(1);
@@ -125,9 +133,35 @@ impl Run<'_> {
             .map(|_| ())
     }
 
+    /// Tells the reader something about the figures, once.
+    pub(crate) fn note(&mut self, note: String) {
+        if !self.results.notes.contains(&note) {
+            self.results.notes.push(note);
+        }
+    }
+
+    /// The resident memory that each of so many clients has added since it was
+    /// `before`. `None` of a server that has freed memory of others, for whoever
+    /// comes is given that.
+    pub(crate) fn memory_since(&mut self, before: u64, clients: usize) -> Result<Option<f64>> {
+        let grown = self.server.rss_bytes()? as f64 - before as f64;
+        let name = &self.results.servers[self.at.0];
+        if !self.server.is_started_here() {
+            self.note(format!(
+                "memory of {name}: of its first run, and right if it had no clients before; \
+                 later ones are given what the first have left"
+            ));
+        } else if grown <= 0.0 {
+            self.note(format!(
+                "memory of {name}: 0 where clients had room in the pages that it had already"
+            ));
+        }
+        Ok(self.is_fresh.then_some(grown / clients as f64))
+    }
+
     pub(crate) fn add(&mut self, case: Case, figures: Vec<(Figure, f64)>, latencies: Histogram) {
         let (server, round) = self.at;
-        self.samples.push(Sample {
+        self.results.samples.push(Sample {
             case,
             server,
             round,
@@ -162,6 +196,14 @@ pub(crate) fn difference(before_ns: u64, now_ns: u64) -> Result<u64> {
     now_ns.checked_sub(before_ns).ok_or_else(|| {
         Fault("the server's CPU time went back: is its process another one now?".into())
     })
+}
+
+/// Sizes in order, each once.
+pub(crate) fn ascending(sizes: &[usize]) -> Vec<usize> {
+    let mut sizes = sizes.to_vec();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
 }
 
 /// A server of several threads needs its cores.

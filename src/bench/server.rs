@@ -205,6 +205,11 @@ impl Server {
         })
     }
 
+    /// Whether it is new, and has served nobody before.
+    pub(crate) fn is_started_here(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// The CPU time of all its processes.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
         self.pids.iter().map(|pid| usage::cpu_ns(*pid)).sum()

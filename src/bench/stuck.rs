@@ -22,11 +22,8 @@ pub(crate) struct Stuck {
 
 impl Stuck {
     /// Connects so many to the channel of `load`, and publishes to them alone
-    /// until none of them takes any more. `None` when nobody is asked for.
-    pub(crate) fn new(server: &Server, load: &mut Load, clients: usize) -> Result<Option<Stuck>> {
-        if clients == 0 {
-            return Ok(None);
-        }
+    /// until none of them takes any more.
+    pub(crate) fn new(server: &Server, load: &mut Load, clients: usize) -> Result<Stuck> {
         if server.channels.is_none() {
             return fault("clients that never read are for servers that are started here");
         }
@@ -43,7 +40,7 @@ impl Stuck {
             load.await_answers()?;
         }
         stuck.wait(|counts| counts.behind == clients)?;
-        Ok(Some(stuck))
+        Ok(stuck)
     }
 
     /// Whether all of them are there, and wait for what they do not read. If not,

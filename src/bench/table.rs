@@ -2,49 +2,78 @@
 
 use serde_json::{Map, Value, json};
 
-use super::figure::{Case, Results, Row, Spread, digits};
+use super::figure::{Results, Row, Spread, digits};
 
 /// Prints a table for people.
 pub(crate) fn print(results: &Results) {
-    let rows = results.rows();
     println!(
         "\n{}: {}",
         results.scenario,
         results.servers.join(" against ")
     );
     println!("{}", results.setting);
-    let mut case = None;
-    for row in &rows {
-        if case != Some(row.case) {
-            case = Some(row.case);
-            print_head(results, row.case);
-        }
-        print!("  {:<36}", with_unit(row));
-        for server in &row.servers {
-            print!("{:>26}", with_spread(server));
-        }
-        if let Some(ratio) = row.ratio {
-            print!(
-                "{:>26}",
-                format!("{:.3} ({:.3} to {:.3})", ratio.median, ratio.min, ratio.max)
-            );
-        }
+    for line in aligned(&table(results)) {
+        println!("{line}");
+    }
+    if !results.notes.is_empty() {
         println!();
+    }
+    for note in &results.notes {
+        println!("{note}");
     }
 }
 
-fn print_head(results: &Results, case: Case) {
-    print!("\n{:<38}", case.name());
-    for name in &results.servers {
-        // Of a long URL or path, the end says most.
-        let tail = name.char_indices().rev().nth(23).map_or(0, |(at, _)| at);
-        print!("{:>26}", &name[tail..]);
+/// The cells of each line: of each case an empty line, a head, and its rows.
+fn table(results: &Results) -> Vec<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut case = None;
+    for row in &results.rows() {
+        if case != Some(row.case) {
+            case = Some(row.case);
+            let mut head = vec![row.case.name()];
+            head.extend(results.servers.iter().map(|name| tail(name).to_owned()));
+            if results.servers.len() > 1 {
+                head.push("ratio of the pairs".to_owned());
+            }
+            lines.extend([Vec::new(), head]);
+        }
+        let mut line = vec![format!("  {}", with_unit(row))];
+        line.extend(row.servers.iter().map(|server| with_spread(*server)));
+        line.extend(row.ratio.map(ratio_with_spread));
+        lines.push(line);
     }
-    match results.servers.len() {
-        1 => println!(),
-        _ => println!("{:>26}", "ratio of the pairs"),
-    }
+    lines
 }
+
+/// Each column as wide as its widest cell, the first one at the left.
+fn aligned(lines: &[Vec<String>]) -> Vec<String> {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column| {
+        let cells = lines.iter().filter_map(|cells| cells.get::<usize>(column));
+        let widths = cells.map(|cell| cell.chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let lines = lines.iter().map(|cells| {
+        let mut line = String::new();
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            match column {
+                0 => line.push_str(&format!("{cell:<width$}")),
+                _ => line.push_str(&format!("   {cell:>width$}")),
+            }
+        }
+        line
+    });
+    lines.collect()
+}
+
+/// Of a long URL or path, the end says most.
+fn tail(name: &str) -> &str {
+    let begin = name.char_indices().rev().nth(TAIL_CHARS - 1);
+    &name[begin.map_or(0, |(at, _)| at)..]
+}
+
+const TAIL_CHARS: usize = 24;
 
 /// A figure's name with its unit.
 pub(crate) fn with_unit(row: &Row) -> String {
@@ -55,9 +84,18 @@ pub(crate) fn with_unit(row: &Row) -> String {
 }
 
 /// A median with the least and the most.
-pub(crate) fn with_spread(spread: &Spread) -> String {
-    let (min, max) = (digits(spread.min), digits(spread.max));
-    format!("{} ({min} to {max})", digits(spread.median))
+pub(crate) fn with_spread(spread: Option<Spread>) -> String {
+    let Some(Spread { median, min, max }) = spread else {
+        return "–".to_owned();
+    };
+    let [median, min, max] = [median, min, max].map(digits);
+    format!("{median} ({min} to {max})")
+}
+
+/// The same of a ratio.
+pub(crate) fn ratio_with_spread(ratio: Spread) -> String {
+    let Spread { median, min, max } = ratio;
+    format!("{median:.3} ({min:.3} to {max:.3})")
 }
 
 /// Prints a line for the setting, one for each run, and one for each row of
@@ -68,6 +106,7 @@ pub(crate) fn print_json(results: &Results) {
         json!({
             "kind": "setting", "scenario": results.scenario, "servers": results.servers,
             "rounds": results.rounds, "setting": results.setting, "command": results.command,
+            "notes": results.notes,
         })
     );
     for sample in &results.samples {
@@ -81,23 +120,57 @@ pub(crate) fn print_json(results: &Results) {
                 "kind": "run", "scenario": results.scenario, "round": sample.round,
                 "server": results.servers[sample.server],
                 "clients": sample.case.clients, "event_bytes": sample.case.event_bytes,
-                "together": sample.case.together, "figures": figures,
+                "together": sample.case.together, "publications": sample.case.publications,
+                "figures": figures,
             })
         );
     }
     for row in results.rows() {
         let servers = results.servers.iter().zip(&row.servers);
         let servers: Vec<Value> = servers
-            .map(|(name, spread)| json!({ "server": name, "figure": spread.json() }))
+            .map(|(name, spread)| json!({ "server": name, "figure": spread.map(|spread| spread.json()) }))
             .collect();
         println!(
             "{}",
             json!({
                 "kind": "summary", "scenario": results.scenario, "figure": row.figure.key,
                 "clients": row.case.clients, "event_bytes": row.case.event_bytes,
-                "together": row.case.together, "servers": servers,
+                "together": row.case.together, "publications": row.case.publications,
+                "servers": servers,
                 "ratio": row.ratio.map(|ratio| ratio.json()),
             })
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let line = |cells: [&str; 3]| cells.map(String::from).to_vec();
+        let lines = [
+            line(["10 clients", "pushwheel", "bare"]),
+            line(["  µs", "285,825 (285,825 to 310,050)", "963,697"]),
+            Vec::new(),
+        ];
+        assert_eq!(
+            aligned(&lines),
+            [
+                "10 clients                      pushwheel      bare",
+                "  µs         285,825 (285,825 to 310,050)   963,697",
+                "",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_name_is_told_by_its_end() {
+        assert_eq!(tail("bare"), "bare");
+        assert_eq!(
+            tail("http://127.0.0.1:8080/channels/news"),
+            "0.0.1:8080/channels/news"
         );
     }
 }

@@ -1,0 +1,175 @@
+//! When events are published: each as soon as all clients have the last one, or
+//! at a fixed rate. At a fixed rate a server that is slow is not asked more
+//! slowly: a time is counted from when an event was due, and so includes what
+//! it waited for those before it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::client::BODIES_MAX;
+use super::histogram::Histogram;
+use super::load::{Delivered, Load, TIMEOUT, Together};
+use super::{Result, fault};
+
+/// How long publications took.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    /// Until the last client had all of it, of each publication.
+    pub(crate) last: Vec<Duration>,
+    /// Of all clients' deliveries.
+    pub(crate) all: Histogram,
+}
+
+/// Publishes so many times, always when all clients have the last, as `deliver`
+/// does it.
+pub(crate) fn one_after_the_other(
+    publications: usize,
+    mut deliver: impl FnMut() -> Result<Delivered>,
+) -> Result<Times> {
+    let mut times = Times::default();
+    for _ in 0..publications {
+        let delivered = deliver()?;
+        times.all.merge(&delivered.all);
+        times.last.push(delivered.last);
+    }
+    Ok(times)
+}
+
+/// Publishes so many events, one each `interval`, and returns when all clients
+/// have them.
+pub(crate) fn at_intervals(
+    load: &mut Load,
+    events: usize,
+    bytes: usize,
+    interval: Duration,
+) -> Result<Times> {
+    let mut pace = Pace::new(load.newest(), interval);
+    let mut published = 0;
+    while pace.times.last.len() < events {
+        let due = (published < events).then(|| pace.due(published));
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let is_due = left.is_some_and(|left| left.is_zero());
+        if is_due && load.publisher.unanswered() == 0 && pace.waiting.len() < BODIES_MAX {
+            pace.waiting.push_back(load.clients());
+            load.publish_together(1, bytes, Together::Ndjson)?;
+            published += 1;
+            continue;
+        }
+        // One that is due waits for an answer, or for a client.
+        let timeout = left.filter(|left| !left.is_zero()).unwrap_or(TIMEOUT);
+        load.turn_with(Some(timeout.saturating_sub(POLL_STEP)), |newest, events| {
+            pace.got(newest, events);
+        })?;
+        if pace.is_stuck() {
+            return fault(format!(
+                "not every client got an event within {TIMEOUT:?} after it was due: give a \
+                 lower --rate, or fewer --events"
+            ));
+        }
+    }
+    load.await_answers()?;
+    Ok(pace.times)
+}
+
+/// Events at a fixed rate, numbered from 0.
+#[derive(Debug)]
+struct Pace {
+    begun: Instant,
+    interval: Duration,
+    /// The number that the load gives to the first one.
+    first: u64,
+    /// How many clients have yet to get each event that is under way, oldest first.
+    waiting: VecDeque<usize>,
+    /// Of those that all have.
+    times: Times,
+}
+
+impl Pace {
+    fn new(newest: u64, interval: Duration) -> Pace {
+        Pace {
+            begun: Instant::now(),
+            interval,
+            first: newest + 1,
+            waiting: VecDeque::new(),
+            times: Times::default(),
+        }
+    }
+
+    fn due(&self, event: usize) -> Instant {
+        let event = u32::try_from(event).expect("there are few enough");
+        self.begun + self.interval * event
+    }
+
+    /// A client has got so many more, the newest of which has this number.
+    fn got(&mut self, newest: u64, events: usize) {
+        let now = Instant::now();
+        for number in newest + 1 - events as u64..=newest {
+            let event = usize::try_from(number - self.first).expect("there are few enough");
+            let time = now.saturating_duration_since(self.due(event));
+            self.times.all.add(time, 1);
+            let waiting = &mut self.waiting[event - self.times.last.len()];
+            *waiting -= 1;
+            // Clients get them in order, so it is the oldest.
+            if *waiting == 0 {
+                self.waiting.pop_front();
+                self.times.last.push(time);
+            }
+        }
+    }
+
+    /// Whether the oldest one is under way for too long.
+    fn is_stuck(&self) -> bool {
+        let oldest = self.due(self.times.last.len());
+        !self.waiting.is_empty() && oldest.elapsed() > TIMEOUT
+    }
+}
+
+impl Times {
+    /// How many events a second the last client got, where each was due one
+    /// `interval` after the other. `None` of too few.
+    pub(crate) fn reached(&self, interval: Duration) -> Option<f64> {
+        let (first, last) = (self.last.first()?, self.last.last()?);
+        let between = (self.last.len() - 1) as f64;
+        let seconds = interval.as_secs_f64() * between + last.as_secs_f64() - first.as_secs_f64();
+        (seconds > 0.0).then(|| between / seconds)
+    }
+}
+
+/// The system waits for whole milliseconds; the rest is spent looking.
+const POLL_STEP: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_time_is_counted_from_when_the_event_was_due() {
+        let mut pace = Pace::new(40, INTERVAL);
+        // As if both had been due long ago, and come late together.
+        pace.begun = Instant::now().checked_sub(10 * INTERVAL).unwrap();
+        pace.waiting.extend([2, 2]);
+        pace.got(42, 2);
+        assert!(pace.times.last.is_empty());
+        pace.got(41, 1);
+        pace.got(42, 1);
+        assert_eq!((pace.times.all.total(), pace.waiting.len()), (4, 0));
+        let [first, second] = pace.times.last[..] else {
+            panic!("{:?}", pace.times.last);
+        };
+        assert!(first >= 10 * INTERVAL && second >= 9 * INTERVAL);
+    }
+
+    #[test]
+    fn a_rate_is_reached_when_times_do_not_grow() {
+        let reached = |ms: &[u64]| {
+            let last = ms.iter().copied().map(Duration::from_millis).collect();
+            let all = Histogram::default();
+            Times { last, all }.reached(INTERVAL)
+        };
+        assert_eq!(reached(&[250, 250, 250]), Some(10.0));
+        assert_eq!(reached(&[100, 200, 300]), Some(5.0));
+        assert_eq!((reached(&[100]), reached(&[])), (None, None));
+    }
+}
