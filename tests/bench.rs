@@ -1,27 +1,55 @@
 //! `pushwheel bench`: the smallest run of each scenario, whose load checks
-//! every event of every client by itself.
+//! every event of every client by itself. It is for Linux alone.
+#![cfg(target_os = "linux")]
 
-use std::process::{Command, Output};
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 
 use serde_json::Value;
 
-fn bench(arguments: &str) -> Output {
+#[path = "common/plain_server.rs"]
+mod plain_server;
+
+use plain_server::{EVENT_STREAM, PlainServer};
+
+fn command(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushwheel"));
     // Without the proxies and settings of whoever runs the test.
-    let command = command.env_clear().arg("bench");
-    let command = command.args(arguments.split(' '));
-    command.output().expect("cargo has built pushwheel")
+    command.env_clear().arg("bench").args(arguments.split(' '));
+    command
+}
+
+fn bench(arguments: &str) -> Output {
+    let output = command(arguments).output();
+    output.expect("cargo has built pushwheel")
+}
+
+/// What it says instead of figures.
+fn refusal(arguments: &str) -> String {
+    let output = bench(arguments);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments}: {told}");
+    assert!(!told.contains("panicked"), "{arguments}: {told}");
+    assert!(output.stdout.is_empty(), "{arguments}: {output:?}");
+    told
+}
+
+/// The lines of JSON.
+fn lines(arguments: &str) -> Vec<Value> {
+    let output = bench(&arguments.replacen(' ', " --json ", 1));
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {problem}");
+    let text = String::from_utf8(output.stdout).expect("JSON is text");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")));
+    lines.collect()
 }
 
 /// The figures of the summary lines.
 fn figures(arguments: &str) -> Vec<String> {
-    let output = bench(&arguments.replacen(' ', " --rounds 1 --json ", 1));
-    let problem = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments}: {problem}");
-    let text = String::from_utf8(output.stdout).expect("JSON is text");
-    let lines = text.lines().map(|line| -> Value {
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))
-    });
+    let lines = lines(&arguments.replacen(' ', " --rounds 1 ", 1)).into_iter();
     let summaries = lines.filter(|line| line["kind"] == "summary");
     let figures = summaries.map(|line| line["figure"].as_str().unwrap_or_default().to_owned());
     figures.collect()
@@ -48,7 +76,31 @@ fn fanout_counts_cpu_and_latency() {
     figures(&format!(
         "fanout --clients 5 --bytes 64 --events 3 {beside}"
     ));
-    figures("fanout --clients 2 --events 3 --rate 50 --beside-clients 20 --beside-busy");
+}
+
+#[test]
+fn at_a_rate_the_rate_that_was_reached_is_told() {
+    let beside = "--beside-clients 20 --beside-busy";
+    let found = figures(&format!("fanout --clients 2 --events 3 --rate 50 {beside}"));
+    assert!(
+        found.contains(&"reached_events_per_s".to_owned()),
+        "{found:?}"
+    );
+    // More than can be: the load goes on all the same, and says so.
+    let lines = lines("fanout --clients 20 --bytes 64 --events 300 --rate 1000000 --rounds 1");
+    let notes = lines[0]["notes"].to_string();
+    assert!(notes.contains("the rate was not reached"), "{notes}");
+}
+
+#[test]
+fn a_percentile_needs_a_hundred_times() {
+    let figure = |events| {
+        let found = figures(&format!("fanout --clients 2 --bytes 64 --events {events}"));
+        let mut found = found.into_iter();
+        found.find(|name| name.contains("p99") || name.contains("most"))
+    };
+    assert_eq!(figure(99).unwrap(), "last_client_most_ms");
+    assert_eq!(figure(100).unwrap(), "last_client_p99_ms");
 }
 
 #[test]
@@ -83,36 +135,184 @@ fn publishing_is_counted_without_clients() {
 #[test]
 fn the_table_and_the_page_show_every_case() {
     let page = std::env::temp_dir().join(format!("pushwheel-bench-{}.html", std::process::id()));
-    let output = bench(&format!(
-        "fanout --clients 5,10 --bytes 64 --events 3 --rounds 1 --against bare --html {}",
-        page.display()
-    ));
-    let table = String::from_utf8(output.stdout).unwrap();
-    assert!(table.contains("10 clients, 64 bytes"), "{table}");
-    let html = std::fs::read_to_string(&page).unwrap();
-    std::fs::remove_file(page).unwrap();
-    assert_eq!(html.matches("<figure>").count(), 4);
-    assert!(!html.contains("NaN") && !html.contains("http://www"));
+    let shown = |arguments: &str| {
+        let output = bench(&format!("{arguments} --html {}", page.display()));
+        let table = String::from_utf8(output.stdout).unwrap();
+        let html = fs::read_to_string(&page).unwrap();
+        assert!(!html.contains("NaN") && !html.contains("http://www"));
+        (table, html)
+    };
+    let (table, html) =
+        shown("fanout --clients 10,5 --bytes 64 --events 3 --rounds 1 --against bare");
+    let [few, more] = ["5 clients, 64 bytes", "10 clients, 64 bytes"].map(|case| table.find(case));
+    assert!(few.is_some() && few < more, "{table}");
+    assert!(table.contains("medians of 1 pair of runs"), "{table}");
+    assert_eq!(html.matches("Until a client has it").count(), 4);
+    assert_eq!(html.matches("CPU for each delivered event").count(), 2);
+
+    // Dashes tell four sizes: the fifth is in a second plot.
+    let (_, html) = shown("fanout --clients 5 --bytes 16,32,64,128,256 --events 3 --rounds 1");
+    assert_eq!(html.matches("Until a client has it").count(), 4);
+
+    let (table, html) = shown("publish --events 2000 --batch 10,1 --rounds 1");
+    assert!(table.contains("32 bytes, 1 event at a time"), "{table}");
+    assert_eq!(html.matches("<figure>").count(), 2);
+    fs::remove_file(page).unwrap();
 }
 
 #[test]
 fn a_server_that_is_none_is_named() {
-    let output = bench("fanout --exe /bin/true --clients 1");
-    let problem = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    let told = refusal("fanout --exe /bin/true --clients 1");
+    let expected = "true did not print where it listens";
+    assert!(told.contains(expected), "{told}");
+    let told = refusal("fanout --exe nonsense --clients 1");
+    assert!(told.contains("there is no program at nonsense"), "{told}");
+    let told = refusal("fanout --against nonsense --clients 1");
     assert!(
-        problem.contains("/bin/true did not print where it listens"),
-        "{problem}"
+        told.contains("--against nonsense") && told.contains("`one-thread`"),
+        "{told}"
     );
+    assert!(!told.contains("listens"), "{told}");
 }
 
 #[test]
 fn the_bare_loop_has_one_channel_and_says_so() {
-    let output = bench("fanout --clients 5 --beside-clients 5 --against bare --rounds 1");
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{told}");
+    let told = refusal("fanout --clients 5 --beside-clients 5 --against bare --rounds 1");
     assert!(
         told.contains("--against alone, or another server"),
         "{told}"
     );
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_and_told() {
+    for (arguments, told) in [
+        ("fanout --clients 0", "from 1 to"),
+        ("fanout --events 0", "from 1 to"),
+        ("fanout --rate=-1", "a second, from"),
+        ("fanout --rate 0", "a second, from"),
+        ("fanout --bytes 10", "from 11 to"),
+        ("fanout --beside-channels 0 --beside-clients 5", "from 1 on"),
+        ("fanout --beside-busy", "--beside-clients"),
+        ("burst --clients 0", "from 1 to"),
+        ("burst --bursts 0", "from 1 to"),
+        ("burst --together 0", "from 1 to"),
+        ("idle --clients 0", "from 1 to"),
+        ("idle --heartbeats-for 0", "give seconds"),
+        ("churn --visits 0", "from 1 on"),
+        ("publish --batch 0", "from 1 to"),
+        ("publish --events 0", "from 1 on"),
+        ("publish --depth 0", "from 1 to"),
+        ("fanout --threads 0", "from 1 on"),
+        ("fanout --rounds 0", "from 1 on"),
+    ] {
+        let problem = refusal(arguments);
+        assert!(problem.contains(told), "{arguments}: {problem}");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_anything_is_measured() {
+    // More events than this test would ever see the end of.
+    let told = refusal("publish --events 1000000000000 --html /nonexistent/x.html");
+    assert!(told.contains("--html /nonexistent/x.html"), "{told}");
+}
+
+#[test]
+fn threads_that_end_count_for_their_server() {
+    let server = PlainServer::start(EVENT_STREAM, |number| format!("id: {number}\n"));
+    let lines = lines(&format!(
+        "idle --clients 20 --rounds 1 {}",
+        server.arguments()
+    ));
+    let closing = lines.iter().find(|line| line["figure"] == "close_cpu_us");
+    let figure = &closing.expect("it is measured")["servers"][0]["figure"]["median"];
+    // A second for each would be very much; a sum that wrapped is 10^13 and more.
+    assert!((0.0..1e6).contains(&figure.as_f64().unwrap()), "{figure}");
+}
+
+#[test]
+fn processes_of_one_server_are_added_up() {
+    let server = PlainServer::start(EVENT_STREAM, |_| String::new());
+    let mut worker = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let with_worker = format!("{},{}", server.arguments(), worker.id());
+    figures(&format!(
+        "fanout --clients 3 --bytes 64 --events 3 {with_worker}"
+    ));
+    drop(worker.stdin.take());
+    worker.wait().unwrap();
+    let told = refusal(&format!(
+        "fanout --clients 3 --bytes 64 --events 3 {with_worker}"
+    ));
+    assert!(
+        told.contains(&format!("process {} is not there", worker.id())),
+        "{told}"
+    );
+}
+
+#[test]
+fn memory_of_a_server_that_goes_on_is_of_its_first_run() {
+    let server = PlainServer::start(EVENT_STREAM, |_| String::new());
+    let lines = lines(&format!(
+        "idle --clients 5,10 --rounds 2 {}",
+        server.arguments()
+    ));
+    let runs = lines.iter().filter(|line| line["kind"] == "run");
+    let memory = runs.map(|run| run["figures"].get("client_resident_bytes"));
+    let is_told: Vec<bool> = memory.map(|figure| figure.is_some()).collect();
+    assert_eq!(is_told, [true, false, false, false]);
+    assert!(lines[0]["notes"].to_string().contains("of its first run"));
+}
+
+#[test]
+fn what_is_no_good_stream_ends_the_bench() {
+    let ids = |number| format!("id: {number}\n");
+    let wrong = |server: &PlainServer| {
+        refusal(&format!(
+            "fanout --clients 3 --bytes 64 --events 3 {}",
+            server.arguments()
+        ))
+    };
+    let told = wrong(&PlainServer::start("text/html", ids));
+    assert!(
+        told.contains("Content-Type is not text/event-stream"),
+        "{told}"
+    );
+    let told = wrong(&PlainServer::start(EVENT_STREAM, |_| "id: 7\n".to_owned()));
+    assert!(told.contains("have the same id"), "{told}");
+}
+
+#[test]
+fn a_server_ends_with_the_bench_however_that_ends() {
+    // Far more than it will come to.
+    let mut bench = command("churn --visits 100000000 --rounds 1");
+    let mut bench = bench.stderr(Stdio::null()).spawn().unwrap();
+    let server = wait_for(|| child_of(&bench));
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    wait_for(|| has_ended(server).then_some(()));
+}
+
+/// The server that a bench has started, once it is one.
+fn child_of(bench: &Child) -> Option<u32> {
+    let id = bench.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    let child: u32 = children.split_whitespace().next()?.parse().ok()?;
+    let command = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+    (command.split('\0').nth(1) == Some("serve")).then_some(child)
+}
+
+/// Whether a process is gone, or waits for nothing but that somebody looks.
+fn has_ended(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat"));
+    status.map_or(true, |status| status.contains(") Z "))
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        thread::yield_now();
+    }
 }
