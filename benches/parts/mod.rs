@@ -103,8 +103,10 @@ impl Room {
             .channels(&channels)
             .get("/stream", move |_| Response::subscribe(&stream))
             .expect("the path is well formed")
-            .simulate(Takers::default(), Box::new(|| {}))
-            .expect("no other engine has the channels");
+            .simulate(vec![(Takers::default(), Box::new(|| {}))])
+            .expect("no other engine has the channels")
+            .pop()
+            .expect("one network makes one loop");
         let mut room = Room {
             engine,
             channel,

@@ -398,20 +398,19 @@ impl EngineBuilder {
         self
     }
 
-    /// Puts the loop on a network of another making, for simulations.
+    /// Puts loops on networks of another making, one on each, for simulations.
     ///
     /// # Errors
     /// When another engine serves these channels.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
-    pub fn simulate<N: Net>(
-        self,
-        net: N,
-        wake: Box<dyn Fn() + Send + Sync>,
-    ) -> io::Result<SimulatedEngine<N>> {
-        let (mut reactors, handle) = self.build(vec![(net, wake)])?;
-        let reactor = reactors.pop().expect("one network makes one reactor");
-        Ok(SimulatedEngine { reactor, handle })
+    pub fn simulate<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<Vec<SimulatedEngine<N>>> {
+        let (reactors, handle) = self.build(nets)?;
+        let simulated = |reactor| SimulatedEngine {
+            reactor,
+            handle: handle.clone(),
+        };
+        Ok(reactors.into_iter().map(simulated).collect())
     }
 
     fn build<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {

@@ -6,7 +6,7 @@ use super::EngineHandle;
 use crate::reactor::Reactor;
 use crate::reactor::net::Net;
 
-/// The loop on a network of another making: whoever holds it turns it.
+/// A loop on a network of another making: whoever holds it turns it.
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "for the simulator alone")]
 pub struct SimulatedEngine<N: Net> {

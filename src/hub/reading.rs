@@ -254,9 +254,10 @@ impl Hub {
             channel.gaps += report.gaps;
             if let Some(sent_through) = report.sent_through {
                 channel.reach_mut(reactor).sent_through = sent_through;
-                channel.trim(now_ms);
-                room = channel.room.clone();
             }
+            // A reactor whose last client has gone kept the log for nobody else.
+            channel.trim(now_ms);
+            room = channel.room.clone();
         }
         drop(state);
         if let Some(room) = room {

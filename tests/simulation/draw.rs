@@ -83,6 +83,11 @@ pub fn draw_repeats(seed: u64) -> Option<Rng> {
     rng.bool().then_some(rng)
 }
 
+/// How many loops the engine has. Drawn apart, too.
+pub fn draw_loops(seed: u64) -> usize {
+    [1, 1, 2][Rng::with_seed(seed ^ 0x0100_b5ed).usize(0..3)]
+}
+
 /// Whether room in a socket is reported late. Drawn apart, too.
 pub fn draw_withholding(seed: u64) -> bool {
     Rng::with_seed(seed ^ 0x00b1_0ced).bool()

@@ -45,7 +45,7 @@ mod sse;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,8 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use crowd::Crowd;
 use draw::{
-    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_manners, draw_plan, draw_repeats,
-    draw_role, draw_withholding,
+    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_loops, draw_manners, draw_plan,
+    draw_repeats, draw_role, draw_withholding,
 };
 use endings::Endings;
 use network::{Act, Calamities, Network, Seam};
@@ -295,9 +295,12 @@ fn lock(oracle: &Shared) -> MutexGuard<'_, Oracle> {
         .try_lock()
         .expect("one thread, and no lock is held over a call that needs it")
 }
+/// The engine's loops but the first one, which turns them.
+type Others = Rc<RefCell<Vec<SimulatedEngine<Seam>>>>;
 /// The engine, its network and its crowd.
 struct Simulation {
     engine: SimulatedEngine<Seam>,
+    others: Others,
     network: Rc<RefCell<Network>>,
     crowd: Rc<RefCell<Crowd>>,
     oracle: Shared,
@@ -325,7 +328,6 @@ fn run(seed: u64, is_told: bool) -> Sums {
 }
 fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let clock = Arc::new(AtomicU64::new(0));
-    let woken = Arc::new(AtomicBool::new(false));
     let manager = ChannelManager::builder().build_simulated(Clock::manual(clock.clone()), seed);
     let era = Era::of(seed);
     let endings = Endings::draw(seed, era == Era::First);
@@ -339,7 +341,11 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let oracle: Shared = Arc::new(Mutex::new(oracle));
 
     let faults = draw_faults(rng);
-    let network = Network::new(rng.fork(), clock.clone(), woken.clone(), faults);
+    let loops = match era {
+        Era::Now => draw_loops(seed),
+        _ => 1,
+    };
+    let network = Network::new(rng.fork(), clock.clone(), loops, faults);
     let network = Rc::new(RefCell::new(network));
     let calamities = match era {
         Era::First => Calamities::default(),
@@ -376,11 +382,19 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         ends_at_once_at: None,
         is_calm: false,
     }));
-    let seam = Seam {
-        network: network.clone(),
-        actors: crowd.clone(),
+    let others = Others::default();
+    let seam = |side: usize| {
+        let (network, others) = (network.clone(), others.clone());
+        let waker = network.borrow().waker(side);
+        let turn = || Box::new(move || turn_all(&others)) as Box<dyn Fn() -> bool>;
+        let seam = Seam {
+            network,
+            actors: crowd.clone(),
+            side,
+            turn_others: (side == 0 && loops > 1).then(turn),
+        };
+        (seam, waker)
     };
-    let wake = move || woken.store(true, Ordering::Relaxed);
     let budgets = draw_budgets(rng);
     let engine = Engine::builder()
         .channels(&manager)
@@ -390,12 +404,14 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let (engine, is_limited) = draw_limits(engine, budgets, seed);
     lock(&oracle).is_limited = is_limited;
     let engine = lock(&oracle).endings.apply(engine);
-    let engine = routes(engine, &oracle)
-        .simulate(seam, Box::new(wake))
-        .unwrap();
+    let engine = routes(engine, &oracle);
+    let mut engines = engine.simulate((0..loops).map(seam).collect()).unwrap();
+    let engine = engines.remove(0);
+    *others.borrow_mut() = engines;
     crowd.borrow_mut().handle = Some(engine.handle());
     Simulation {
         engine,
+        others,
         network,
         crowd,
         oracle,
@@ -403,9 +419,30 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         is_told,
     }
 }
+/// Turns all loops that are not over; says whether one was left.
+fn turn_all(loops: &Others) -> bool {
+    let mut is_one_left = false;
+    for (engine, side) in loops.borrow_mut().iter_mut().zip(1..) {
+        if !engine.is_over() {
+            engine.turn().unwrap();
+            is_one_left = true;
+        }
+        if engine.is_over() {
+            engine.net().network.borrow_mut().retire(side);
+        }
+    }
+    is_one_left
+}
 impl Simulation {
     fn turn(&mut self) {
-        self.engine.turn().unwrap();
+        if self.engine.is_over() {
+            turn_all(&self.others);
+        } else {
+            self.engine.turn().unwrap();
+        }
+        if self.engine.is_over() {
+            self.network.borrow_mut().retire(0);
+        }
         self.check_holdings();
         let oracle = lock(&self.oracle);
         if let Some(first) = oracle.failures.first() {
@@ -430,7 +467,7 @@ impl Simulation {
             counted,
             networks,
             guests,
-        ] = self.engine.holdings();
+        ] = self.holdings();
         assert_eq!(connections, open, "connections, and open sockets");
         for (what, count) in [
             ("counted connections", counted),
@@ -446,6 +483,23 @@ impl Simulation {
                 "{count} {what} for {open} connections are too many"
             );
         }
+    }
+
+    /// What all loops hold, and what counts once for all of them.
+    fn holdings(&self) -> [usize; 8] {
+        let mut sums = self.engine.holdings();
+        for other in self.others.borrow().iter() {
+            let own = other.holdings();
+            for (sum, own) in sums[..5].iter_mut().zip(own) {
+                *sum += own;
+            }
+        }
+        sums
+    }
+
+    fn is_over(&self) -> bool {
+        let mut others = self.others.borrow_mut();
+        self.engine.is_over() && others.iter_mut().all(|other| other.is_over())
     }
 
     fn now(&self) -> u64 {
@@ -534,7 +588,7 @@ impl Simulation {
     }
 
     fn turn_until_shut(&mut self, since: u64) {
-        while !self.engine.is_over() {
+        while !self.is_over() {
             let lived_ms = self.lived_ms();
             assert!(lived_ms < since + 10_000, "the shutdown does not end");
             self.turn();
@@ -542,7 +596,7 @@ impl Simulation {
     }
 
     fn check_end(self) -> Sums {
-        let holdings = self.engine.holdings();
+        let holdings = self.holdings();
         assert_eq!(
             holdings, [0; 8],
             "connections, feeds, cursors, seats, timers; counts, guests are left"

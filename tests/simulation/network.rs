@@ -14,8 +14,13 @@
 //! While the engine polls, others act: clients, and publishers on threads of
 //! their own. [`Actors::act`] stands for all of them. If they make work for an
 //! engine that has gone to sleep and nobody wakes it, that is a failure.
+//!
+//! An engine of several threads has a loop on each, and each loop a [`Seam`] of
+//! its own: the others turn while the first one polls, which is what they do to
+//! each other on threads. So they sleep at the same time, and one may publish,
+//! end or wake what another is about to look at.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -99,8 +104,9 @@ pub struct Calamities {
 
 enum Event {
     Report(usize),
-    ReportListener,
-    Stale(Readiness),
+    /// To this loop.
+    ReportListener(usize),
+    Stale(usize, Readiness),
     Bytes(usize, Vec<u8>),
     End(usize),
     Reset(usize),
@@ -110,6 +116,8 @@ enum Event {
 /// One connection, from both sides.
 pub struct Socket {
     client: usize,
+    /// Whose it is, of the engine's loops.
+    owner: usize,
     incoming: VecDeque<u8>,
     /// The turn in which it was last read from, and how often in that.
     reads: (u64, u32),
@@ -148,11 +156,55 @@ struct Edges {
     write: bool,
 }
 
+/// What the network has for one of the engine's loops.
+struct Side {
+    woken: Arc<AtomicBool>,
+    backlog: VecDeque<usize>,
+    is_listening: bool,
+    is_listener_armed: bool,
+    /// What it is told when it has polled.
+    ready: Vec<Readiness>,
+    /// Until when its poll may last; `None`: until it is woken.
+    deadline: Option<u64>,
+    /// Whether others have to wake it, should they have work for it.
+    is_asleep: bool,
+    /// It does not turn any more.
+    is_over: bool,
+    old_tokens: Vec<u64>,
+    has_acted: bool,
+    empty_polls: usize,
+}
+
+impl Side {
+    fn new() -> Side {
+        Side {
+            woken: Arc::default(),
+            backlog: VecDeque::new(),
+            is_listening: true,
+            is_listener_armed: false,
+            ready: Vec::new(),
+            deadline: None,
+            is_asleep: false,
+            is_over: false,
+            old_tokens: Vec::new(),
+            has_acted: false,
+            empty_polls: 0,
+        }
+    }
+
+    /// Whether its poll has something to return for.
+    fn is_due(&self, now: u64) -> bool {
+        let is_late = self.deadline.is_some_and(|at| at <= now);
+        let is_told = !self.ready.is_empty() || self.woken.load(Ordering::Relaxed);
+        !self.is_over && (is_late || is_told)
+    }
+}
+
 /// See the [module](self).
 pub struct Network {
     rng: Rng,
     clock: Arc<AtomicU64>,
-    woken: Arc<AtomicBool>,
+    sides: Vec<Side>,
     faults: Faults,
     /// How long the system takes to give up a peer that says nothing.
     lost_after_ms: u64,
@@ -164,13 +216,7 @@ pub struct Network {
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
     sockets: Vec<Socket>,
-    backlog: VecDeque<usize>,
-    is_listening: bool,
-    is_listener_armed: bool,
     open: usize,
-    old_tokens: Vec<u64>,
-    has_acted: bool,
-    empty_polls: usize,
     /// By how much the clock has jumped in all, and when it last did.
     jumped_ms: u64,
     jumped_at: u64,
@@ -182,11 +228,11 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(rng: Rng, clock: Arc<AtomicU64>, woken: Arc<AtomicBool>, faults: Faults) -> Self {
+    pub fn new(rng: Rng, clock: Arc<AtomicU64>, loops: usize, faults: Faults) -> Self {
         Network {
             rng,
             clock,
-            woken,
+            sides: (0..loops).map(|_| Side::new()).collect(),
             faults,
             lost_after_ms: 0,
             slow_turns: 1,
@@ -195,19 +241,19 @@ impl Network {
             events: BTreeMap::new(),
             events_ever: 0,
             sockets: Vec::new(),
-            backlog: VecDeque::new(),
-            is_listening: true,
-            is_listener_armed: false,
             open: 0,
-            old_tokens: Vec::new(),
-            has_acted: false,
-            empty_polls: 0,
             jumped_ms: 0,
             jumped_at: 0,
             exhausted_at: 0,
             turns: 0,
             injected: BTreeMap::new(),
         }
+    }
+
+    /// What wakes a loop.
+    pub fn waker(&self, side: usize) -> Box<dyn Fn() + Send + Sync> {
+        let woken = self.sides[side].woken.clone();
+        Box::new(move || woken.store(true, Ordering::Relaxed))
     }
 
     pub fn now(&self) -> u64 {
@@ -228,6 +274,30 @@ impl Network {
     /// When the engine last wanted a descriptor and there was none.
     pub fn exhausted_at(&self) -> u64 {
         self.exhausted_at
+    }
+
+    /// A loop has come to its end.
+    pub fn retire(&mut self, side: usize) {
+        let side = &mut self.sides[side];
+        (side.is_over, side.is_asleep) = (true, true);
+        side.deadline = None;
+    }
+
+    /// Whether all loops sleep, and nothing is there that ends that.
+    fn sleeps(&self) -> bool {
+        let now = self.now();
+        let mut sides = self.sides.iter();
+        sides.all(|side| side.is_asleep && !side.is_due(now))
+    }
+
+    /// Goes on to the next moment at which there is something to do.
+    fn let_time_pass(&mut self) {
+        let event = self.events.first_key_value().map(|((at, _, _), _)| *at);
+        let deadlines = self.sides.iter().filter_map(|side| side.deadline);
+        let next = deadlines.chain(event).min();
+        let next = next.expect("the loop sleeps for ever, and nothing is going to happen");
+        let now = self.now();
+        self.clock.store(next.max(now), Ordering::Relaxed);
     }
 
     /// Moves the clock forward.
@@ -291,8 +361,14 @@ impl Network {
             0 => self.rng.usize(1..=self.faults.send_bytes_max.min(64)),
             _ => self.rng.usize(1..=self.faults.send_bytes_max),
         };
+        // The system chooses among those who listen.
+        let owner = match self.sides.len() {
+            1 => 0,
+            several => self.rng.usize(0..several),
+        };
         self.sockets.push(Socket {
             client,
+            owner,
             incoming: VecDeque::new(),
             reads: (0, 0),
             arrives_at: now,
@@ -313,16 +389,17 @@ impl Network {
             edges: Edges::default(),
             is_report_due: false,
         });
-        if !self.is_listening {
+        let side = &mut self.sides[owner];
+        if !side.is_listening {
             self.sockets[number].is_reset = true;
             self.sockets[number].is_closed = true;
             self.tell_client(number);
             return number;
         }
-        self.backlog.push_back(number);
-        if std::mem::take(&mut self.is_listener_armed) {
+        side.backlog.push_back(number);
+        if std::mem::take(&mut side.is_listener_armed) {
             let at = self.now() + self.lateness();
-            self.schedule(at, Event::ReportListener);
+            self.schedule(at, Event::ReportListener(owner));
         }
         number
     }
@@ -490,7 +567,7 @@ impl Network {
     }
 
     /// What arrives on a socket.
-    fn arrive(&mut self, event: Event, ready: &mut Vec<Readiness>) {
+    fn arrive(&mut self, event: Event) {
         match event {
             Event::Bytes(number, bytes) => {
                 let socket = &mut self.sockets[number];
@@ -525,13 +602,14 @@ impl Network {
                 }
                 self.tell_client(number);
             }
-            Event::Report(number) => self.report(number, ready),
-            Event::ReportListener => {
-                if self.is_listening {
-                    ready.push(readiness(LISTENER, true, false));
+            Event::Report(number) => self.report(number),
+            Event::ReportListener(side) => {
+                let side = &mut self.sides[side];
+                if side.is_listening {
+                    side.ready.push(readiness(LISTENER, true, false));
                 }
             }
-            Event::Stale(readiness) => ready.push(readiness),
+            Event::Stale(side, readiness) => self.sides[side].ready.push(readiness),
             Event::Act(_) => unreachable!("acts are for the actors"),
         }
     }
@@ -548,8 +626,9 @@ impl Network {
         self.tell_client(number);
     }
 
-    fn report(&mut self, number: usize, ready: &mut Vec<Readiness>) {
+    fn report(&mut self, number: usize) {
         let socket = &mut self.sockets[number];
+        let owner = socket.owner;
         socket.is_report_due = false;
         let edges = std::mem::take(&mut socket.edges);
         let Some(token) = socket.token else {
@@ -567,20 +646,22 @@ impl Network {
         if is_closed && !self.happens(500, "readiness of closed sockets") {
             return;
         }
-        ready.push(told);
+        self.sides[owner].ready.push(told);
         if self.happens(self.faults.repeated, "readiness repeated") {
             let at = self.now() + self.rng.u64(0..=self.faults.late_ms_max);
-            self.schedule(at, Event::Stale(told));
+            self.schedule(at, Event::Stale(owner, told));
         }
         if self.happens(self.faults.repeated, "readiness of nothing") {
-            ready.push(readiness(token, true, true));
+            self.sides[owner].ready.push(readiness(token, true, true));
         }
-        if let Some(&token) = self.old_tokens.last()
+        if let Some(&token) = self.sides[owner].old_tokens.last()
             && self.happens(self.faults.stale_tokens, "stale tokens")
         {
-            let back = self.rng.usize(0..self.old_tokens.len().min(8));
-            let token = self.old_tokens.iter().rev().nth(back).map_or(token, |t| *t);
-            ready.push(readiness(token, true, true));
+            let count = self.sides[owner].old_tokens.len();
+            let back = self.rng.usize(0..count.min(8));
+            let side = &mut self.sides[owner];
+            let token = side.old_tokens.iter().rev().nth(back).map_or(token, |t| *t);
+            side.ready.push(readiness(token, true, true));
         }
     }
 }
@@ -593,15 +674,65 @@ fn readiness(token: u64, is_readable: bool, is_writable: bool) -> Readiness {
     }
 }
 
-/// The network as the engine has it.
+/// The network as one of the engine's loops has it.
 pub struct Seam {
     pub network: Rc<RefCell<Network>>,
     pub actors: Rc<RefCell<dyn Actors>>,
+    /// Which loop's it is.
+    pub side: usize,
+    /// Turns the others, which is for the first one to do; says whether one was
+    /// left to be turned.
+    pub turn_others: Option<Box<dyn Fn() -> bool>>,
 }
 
 impl Seam {
-    /// Lets happen what is due, and says whether anything was.
-    fn let_happen(&self, ready: &mut Vec<Readiness>, is_asleep: bool) {
+    fn act(&self) -> RefMut<'_, Network> {
+        let mut network = self.network.borrow_mut();
+        network.sides[self.side].has_acted = true;
+        network
+    }
+
+    /// The engine is about to poll.
+    fn begin_poll(&self, timeout: Option<Duration>) {
+        let timeout_ms = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000) as u64);
+        // A drain looks around each millisecond and need not be woken.
+        let is_asleep = timeout_ms.is_none_or(|ms| ms > 1);
+        self.network.borrow_mut().sides[self.side].is_asleep = is_asleep;
+        if self.network.borrow().sleeps() {
+            self.actors.borrow_mut().before_sleep();
+        }
+        let mut network = self.network.borrow_mut();
+        network.turns += 1;
+        // A turn takes its time.
+        if network.rng.u32(0..50) < network.slow_turns {
+            network.clock.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = network.now();
+        let side = &mut network.sides[self.side];
+        let has_acted = std::mem::take(&mut side.has_acted);
+        side.empty_polls = match timeout_ms {
+            Some(0) if !has_acted => side.empty_polls + 1,
+            _ => 0,
+        };
+        assert!(
+            side.empty_polls < EMPTY_POLLS_MAX,
+            "the loop spins: it polls without a wait, and does nothing"
+        );
+        side.deadline = timeout_ms.map(|ms| now + ms);
+    }
+
+    fn is_due(&self) -> bool {
+        let network = self.network.borrow();
+        network.sides[self.side].is_due(network.now())
+    }
+
+    /// Whether this poll is over before the others have had a turn.
+    fn skips_others(&self) -> bool {
+        self.turn_others.is_none() || self.network.borrow_mut().rng.u32(0..4) == 0
+    }
+
+    /// Lets happen what is due.
+    fn let_happen(&self) {
         loop {
             let mut network = self.network.borrow_mut();
             let now = network.now();
@@ -618,13 +749,17 @@ impl Seam {
                 Event::Act(act) => {
                     drop(network);
                     let has_made_work = self.actors.borrow_mut().act(act);
-                    let is_woken = self.network.borrow().woken.load(Ordering::Relaxed);
+                    let network = self.network.borrow();
+                    // What is for a loop that is over needs nobody.
+                    let sleeps = |side: &Side| side.is_asleep && !side.is_over;
+                    let is_asleep = network.sides.iter().all(sleeps);
+                    let is_woken = |side: &Side| side.woken.load(Ordering::Relaxed);
                     assert!(
-                        !(has_made_work && is_asleep && !is_woken),
+                        !(has_made_work && is_asleep && !network.sides.iter().any(is_woken)),
                         "a lost wake-up: {act:?} made work while the engine sleeps"
                     );
                 }
-                event => network.arrive(event, ready),
+                event => network.arrive(event),
             }
         }
     }
@@ -634,66 +769,59 @@ impl Net for Seam {
     type Socket = usize;
 
     fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout_ms = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000) as u64);
-        // A drain looks around each millisecond and need not be woken.
-        let is_asleep = timeout_ms.is_none_or(|ms| ms > 1);
-        if is_asleep {
-            self.actors.borrow_mut().before_sleep();
-        }
-        let deadline = {
-            let mut network = self.network.borrow_mut();
-            network.turns += 1;
-            // A turn takes its time.
-            if network.rng.u32(0..50) < network.slow_turns {
-                network.clock.fetch_add(1, Ordering::Relaxed);
-            }
-            let has_acted = std::mem::take(&mut network.has_acted);
-            network.empty_polls = match timeout_ms {
-                Some(0) if !has_acted => network.empty_polls + 1,
-                _ => 0,
-            };
-            assert!(
-                network.empty_polls < EMPTY_POLLS_MAX,
-                "the loop spins: it polls without a wait, and does nothing"
-            );
-            timeout_ms.map(|ms| network.now() + ms)
-        };
+        self.begin_poll(timeout);
+        // The others do not wait until this one sleeps.
+        let mut may_return = self.skips_others();
         loop {
-            self.let_happen(ready, is_asleep);
-            let mut network = self.network.borrow_mut();
-            let is_woken = network.woken.swap(false, Ordering::Relaxed);
-            let now = network.now();
-            if is_woken || !ready.is_empty() || deadline.is_some_and(|at| at <= now) {
-                network.has_acted |= is_woken || !ready.is_empty();
+            self.let_happen();
+            let is_due = self.is_due();
+            if is_due && may_return {
                 break;
             }
-            let next = network.events.first_key_value().map(|((at, _, _), _)| *at);
-            let next = next.into_iter().chain(deadline).min();
-            let next = next.expect("the loop sleeps for ever, and nothing is going to happen");
-            network.clock.store(next.max(now), Ordering::Relaxed);
+            may_return = true;
+            if self.turn_others.as_ref().is_some_and(|turn| turn()) {
+                // Time goes by while those sleep as well.
+                continue;
+            }
+            if is_due {
+                break;
+            }
+            let mut network = self.network.borrow_mut();
+            let now = network.now();
+            if network.sides.iter().any(|side| side.is_due(now)) {
+                break;
+            }
+            network.let_time_pass();
         }
         let mut network = self.network.borrow_mut();
+        let side = &mut network.sides[self.side];
+        let is_woken = side.woken.swap(false, Ordering::Relaxed);
+        ready.append(&mut side.ready);
+        side.is_asleep = false;
+        side.has_acted |= is_woken || !ready.is_empty();
         network.rng.shuffle(ready);
         Ok(())
     }
 
     fn accept(&mut self) -> io::Result<(usize, SocketAddr)> {
         let mut network = self.network.borrow_mut();
-        if !network.is_listening || network.backlog.is_empty() {
-            network.is_listener_armed = true;
+        let side = &mut network.sides[self.side];
+        if !side.is_listening || side.backlog.is_empty() {
+            side.is_listener_armed = true;
             return Err(ErrorKind::WouldBlock.into());
         }
-        network.has_acted = true;
+        side.has_acted = true;
         if network.open >= network.faults.descriptors_max {
             network.count("descriptors exhausted");
             network.exhausted_at = network.now();
             return Err(io::Error::from_raw_os_error(24));
         }
-        let number = network.backlog.pop_front().expect("it is not empty");
+        let side = &mut network.sides[self.side];
+        let number = side.backlog.pop_front().expect("it is not empty");
         let rate = network.faults.aborted_accepts;
         if network.happens(rate, "aborted accepts") {
             network.sockets[number].is_closed = true;
-            network.arrive(Event::Reset(number), &mut Vec::new());
+            network.arrive(Event::Reset(number));
             return Err(ErrorKind::ConnectionAborted.into());
         }
         network.open += 1;
@@ -702,10 +830,10 @@ impl Net for Seam {
 
     fn stop_listening(&mut self) {
         let mut network = self.network.borrow_mut();
-        network.is_listening = false;
-        while let Some(number) = network.backlog.pop_front() {
+        network.sides[self.side].is_listening = false;
+        while let Some(number) = network.sides[self.side].backlog.pop_front() {
             network.sockets[number].is_closed = true;
-            network.arrive(Event::Reset(number), &mut Vec::new());
+            network.arrive(Event::Reset(number));
         }
     }
 
@@ -724,8 +852,7 @@ impl Net for Seam {
 
     fn read(&mut self, socket: &mut usize, buffer: &mut [u8]) -> io::Result<usize> {
         let number = *socket;
-        let mut network = self.network.borrow_mut();
-        network.has_acted = true;
+        let mut network = self.act();
         let turn = network.turns;
         let (last, reads) = network.sockets[number].reads;
         let reads = if last == turn { reads + 1 } else { 1 };
@@ -769,8 +896,7 @@ impl Net for Seam {
 
     fn write(&mut self, socket: &mut usize, bytes: &[u8]) -> io::Result<usize> {
         let number = *socket;
-        let mut network = self.network.borrow_mut();
-        network.has_acted = true;
+        let mut network = self.act();
         let now = network.now();
         let socket = &mut network.sockets[number];
         assert!(!socket.is_shut, "a write after the end of writing");
@@ -823,15 +949,13 @@ impl Net for Seam {
     }
 
     fn shutdown_write(&mut self, socket: &mut usize) {
-        let mut network = self.network.borrow_mut();
-        network.has_acted = true;
+        let mut network = self.act();
         network.sockets[*socket].is_shut = true;
         network.tell_client(*socket);
     }
 
     fn close(&mut self, number: usize) {
-        let mut network = self.network.borrow_mut();
-        network.has_acted = true;
+        let mut network = self.act();
         network.open -= 1;
         let socket = &mut network.sockets[number];
         assert!(!socket.is_closed, "a socket is closed twice");
@@ -839,7 +963,7 @@ impl Net for Seam {
         socket.full_since = None;
         let is_all_read = socket.incoming.is_empty();
         if let Some(token) = socket.token {
-            network.old_tokens.push(token);
+            network.sides[self.side].old_tokens.push(token);
         }
         match is_all_read {
             true => network.tell_client(number),
