@@ -125,6 +125,11 @@ const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Repeats,
         "a stream behind an answer that nobody takes has twice the time for that",
     ),
+    (
+        276_546_373_981_849,
+        Era::Loops,
+        "a log is kept for a loop whose last client was sent away",
+    ),
 ];
 
 /// What seeds drew at a time: what an era is named after, and all before.
@@ -135,16 +140,19 @@ enum Era {
     Endings,
     /// Publishers give an id twice.
     Repeats,
-    /// Room in a socket is reported only once there is much.
-    Now,
+    /// Engines have two loops, and room in a socket is reported only once there
+    /// is much.
+    Loops,
 }
 
 impl Era {
+    const NOW: Era = Era::Loops;
+
     fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();
         known
             .find(|(known, ..)| *known == seed)
-            .map_or(Era::Now, |(_, era, _)| *era)
+            .map_or(Era::NOW, |(_, era, _)| *era)
     }
 }
 
@@ -341,9 +349,9 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let oracle: Shared = Arc::new(Mutex::new(oracle));
 
     let faults = draw_faults(rng);
-    let loops = match era {
-        Era::Now => draw_loops(seed),
-        _ => 1,
+    let loops = match era >= Era::Loops {
+        true => draw_loops(seed),
+        false => 1,
     };
     let network = Network::new(rng.fork(), clock.clone(), loops, faults);
     let network = Rc::new(RefCell::new(network));
@@ -352,7 +360,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         _ => draw_calamities(seed),
     };
     network.borrow_mut().befall(&calamities);
-    network.borrow_mut().withholds_room = era >= Era::Now && draw_withholding(seed);
+    network.borrow_mut().withholds_room = era >= Era::Loops && draw_withholding(seed);
     lock(&oracle).forges = calamities.forges;
     if era >= Era::Repeats {
         lock(&oracle).repeats = draw_repeats(seed);
