@@ -26,7 +26,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How many connections the engine has at once, all its threads together.
-    /// Default 1,000,000.
+    /// Default 1,000,000. Where
+    /// [descriptors](crate::EngineBuilder::descriptors_max) run out sooner, they
+    /// are the limit.
     ///
     /// Those beyond it are let in as guests: up to 256 for each thread, for
     /// five seconds and one request each. A guest's request is answered as any

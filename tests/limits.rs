@@ -163,6 +163,24 @@ fn a_guest_who_says_nothing_is_let_go_after_five_seconds() {
 }
 
 #[test]
+fn an_engine_is_full_when_its_descriptors_are_taken_but_for_an_eighth() {
+    let (builder, _) = house();
+    let served = Served::start(builder.descriptors_max(80));
+    let _inside: Vec<Subscriber> = (0..70).map(|_| served.subscribe("/stream")).collect();
+    assert_eq!(served.handle().connections(), 70);
+    check_sent_off(served.subscribe("/stream"));
+    let mut silent: Vec<Connection> = (0..100).map(|_| served.connect()).collect();
+    assert_eq!(served.connect().get("/hello").text(), "hello");
+    // Ten of them are guests, and the others have made room.
+    for connection in &mut silent[..90] {
+        connection.expect_end();
+    }
+    // Other limits leave the descriptors what they are.
+    served.handle().set_limits(&Limits::default());
+    check_sent_off(served.subscribe("/stream"));
+}
+
+#[test]
 fn an_address_has_so_many_connections_and_others_have_theirs() {
     let (builder, channel) = house();
     let served = Served::start(builder.connections_per_address_max(2));

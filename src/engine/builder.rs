@@ -32,6 +32,7 @@ pub struct EngineBuilder {
     limits: Limits,
     buffers: Buffers,
     budgets: Budgets,
+    descriptors_max: usize,
     headers: Headers,
     proxies: Proxies,
     threads: usize,
@@ -55,6 +56,7 @@ impl EngineBuilder {
             limits: Limits::default(),
             buffers: Buffers::default(),
             budgets: Budgets::default(),
+            descriptors_max: usize::MAX,
             headers: Headers::new(),
             proxies: Proxies::default(),
             threads: 1,
@@ -245,6 +247,23 @@ impl EngineBuilder {
         self
     }
 
+    /// How many descriptors the engine's connections may take: the process's limit
+    /// on open files, less all else that it opens. Of that are four for each of the
+    /// engine's threads: its listener, its poller, its waker, and whoever is at the
+    /// door.
+    ///
+    /// An eighth of them, 256 for each thread at the most, is kept for guests. The
+    /// rest limits the connections as [`Limits::connections_max`] does, if it is
+    /// less: then the engine is full, and whoever comes is answered so.
+    ///
+    /// Default: nothing is known of them. When they run out, and no guest is there
+    /// to make room, the engine accepts nobody until somebody leaves, and is silent
+    /// to health checks as well.
+    pub fn descriptors_max(mut self, descriptors: usize) -> Self {
+        self.descriptors_max = descriptors;
+        self
+    }
+
     /// How many requests may wait for answers from other threads. Default:
     /// 10,000; see [`Limits::requests_in_flight_max`].
     pub fn requests_in_flight_max(mut self, requests: usize) -> Self {
@@ -413,7 +432,10 @@ impl EngineBuilder {
         Ok(reactors.into_iter().map(simulated).collect())
     }
 
-    fn build<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
+    fn build<N: Net>(
+        mut self,
+        nets: Vec<(N, Waker)>,
+    ) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
         let channels = self.channels.unwrap_or_default();
         let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
         let attached = channels.hub().attach(wakers);
@@ -421,7 +443,8 @@ impl EngineBuilder {
         let meters = nets.iter().map(|_| Meters::new(&self.error_codes).into());
         channels.hub().install(meters.collect());
         let service: Arc<dyn Service> = Arc::new(self.router);
-        let census = Arc::<Census>::default();
+        let descriptors = self.budgets.share(self.descriptors_max, nets.len());
+        let census = Arc::new(Census::new(descriptors));
         let in_flight = InFlight::default();
         let setup = |index: u16| Setup {
             index,

@@ -7,6 +7,11 @@
 //! the guest who has been there longest makes room: it has had its chance, and
 //! whoever says nothing keeps nobody out. So the door never waits, and a flood
 //! costs no more than the reserve.
+//!
+//! Where descriptors run out before the limit is reached, that is full as well.
+//! An engine that knows how many there are keeps the reserve free from the
+//! beginning. One that does not learns it from the system, when the next one
+//! cannot be accepted: then guests make room, if there are any.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,6 +48,8 @@ pub(super) struct Door {
     /// Whether somebody may wait in the listen queue.
     pub(super) has_callers: bool,
     pub(super) paused_until_ms: Option<u64>,
+    /// Whether somebody could not be accepted for whom a guest is to make room.
+    is_room_wanted: bool,
     /// When it was said that the descriptors ran out, until they are to be had
     /// again.
     complained_at_ms: Option<u64>,
@@ -59,6 +66,7 @@ impl Door {
             guests: 0,
             has_callers: true,
             paused_until_ms: None,
+            is_room_wanted: false,
             complained_at_ms: None,
             full_said_at_ms: None,
         }
@@ -71,7 +79,7 @@ impl Door {
 
     /// Whether the next one would be a guest, whoever it is.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
-        self.census.connections() >= limits.connections_max
+        self.census.connections() >= self.census.room(limits)
     }
 
     /// Connections and addresses that count, and guests.
@@ -104,6 +112,9 @@ impl<N: Net> Reactor<N> {
         if !self.may_accept() {
             return;
         }
+        if std::mem::take(&mut self.door.is_room_wanted) {
+            self.part_with_a_guest();
+        }
         for _ in 0..self.budgets.accepts_a_turn {
             match self.net.accept() {
                 Ok((socket, peer)) => self.welcome(socket, peer),
@@ -125,7 +136,12 @@ impl<N: Net> Reactor<N> {
                             self.connections.len()
                         );
                     }
-                    self.door.paused_until_ms = Some(now_ms + ACCEPT_PAUSE_MS);
+                    // Not before the next turn, in which a guest who has come in
+                    // this one is heard.
+                    self.door.is_room_wanted = self.door.guests > 0;
+                    if !self.door.is_room_wanted {
+                        self.door.paused_until_ms = Some(now_ms + ACCEPT_PAUSE_MS);
+                    }
                     return;
                 }
             }
@@ -192,18 +208,23 @@ impl<N: Net> Reactor<N> {
 
     /// Nobody is turned away without a word while there is room for a guest.
     fn make_room(&mut self) {
-        while self.door.guests >= self.budgets.guests_max
-            && let Some(token) = self.door.queue.pop_front()
-        {
-            if let Some(key) = self.connections.find(token) {
-                self.hang_up(key, DisconnectReason::Gone);
-            }
-        }
+        while self.door.guests >= self.budgets.guests_max && self.part_with_a_guest() {}
         if self.door.queue.len() >= 2 * self.budgets.guests_max {
             self.door
                 .queue
                 .retain(|token| self.connections.find(*token).is_some());
         }
+    }
+
+    /// Disconnects the guest who has been there longest, if there is one.
+    fn part_with_a_guest(&mut self) -> bool {
+        while let Some(token) = self.door.queue.pop_front() {
+            if let Some(key) = self.connections.find(token) {
+                self.hang_up(key, DisconnectReason::Gone);
+                return true;
+            }
+        }
+        false
     }
 
     /// Says that there is no room, once a minute at the most.
@@ -214,6 +235,11 @@ impl<N: Net> Reactor<N> {
         }
         self.door.full_said_at_ms = Some(self.now_ms);
         match full {
+            Full::Engine if self.door.census.is_short_of_descriptors(&self.limits) => log::warn!(
+                "no stream begins with {} connections open: there are descriptors for no \
+                 more. Raise the limit on open files (ulimit -n)",
+                self.door.census.connections()
+            ),
             Full::Engine => log::warn!(
                 "no stream begins with {} connections open: raise the limit on connections, \
                  or have fewer clients",

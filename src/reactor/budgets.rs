@@ -41,6 +41,21 @@ pub struct Budgets {
     pub guests_max: usize,
 }
 
+/// Which part of all descriptors guests may take.
+const GUESTS_PART: usize = 8;
+
+impl Budgets {
+    /// Has the guests of so many threads take no more than their part of so many
+    /// descriptors, and answers how many are left for those inside.
+    pub(crate) fn share(&mut self, descriptors: usize, threads: usize) -> usize {
+        let part = descriptors / GUESTS_PART / threads;
+        self.guests_max = self.guests_max.min(part).max(1);
+        // Who is let in has some turns to be heard, before others take its place.
+        self.accepts_a_turn = self.accepts_a_turn.min((self.guests_max / 4).max(1));
+        descriptors.saturating_sub(self.guests_max * threads)
+    }
+}
+
 impl Default for Budgets {
     fn default() -> Self {
         Budgets {
@@ -57,6 +72,30 @@ impl Default for Budgets {
             reads_a_turn: 4,
             buffer_bytes: 64 << 10,
             guests_max: 256,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_take_an_eighth_of_few_descriptors_and_256_of_many() {
+        for (descriptors, threads, inside, guests, accepts) in [
+            (usize::MAX, 1, usize::MAX - 256, 256, 64),
+            (1_000_000, 4, 1_000_000 - 4 * 256, 256, 64),
+            (1_000, 1, 875, 125, 31),
+            (1_000, 4, 876, 31, 7),
+            (160, 1, 140, 20, 5),
+            (3, 1, 2, 1, 1),
+            (3, 4, 0, 1, 1),
+            (0, 1, 0, 1, 1),
+        ] {
+            let mut budgets = Budgets::default();
+            assert_eq!(budgets.share(descriptors, threads), inside);
+            assert_eq!(budgets.guests_max, guests, "{descriptors}");
+            assert_eq!(budgets.accepts_a_turn, accepts, "{descriptors}");
         }
     }
 }

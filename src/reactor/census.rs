@@ -3,7 +3,8 @@
 //! One census is shared by all reactors of an engine. In all is a counter. By
 //! address is a table behind a lock, held for nanoseconds when a connection
 //! comes or goes and only while a limit for addresses is set; without one
-//! there is neither lock nor table.
+//! there is neither lock nor table. It also knows for how many there are
+//! descriptors, whatever the limits say.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,9 +14,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::limits::Limits;
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Census {
     connections: AtomicUsize,
+    descriptors: usize,
     networks: Mutex<HashMap<u64, u32>>,
 }
 
@@ -68,10 +70,30 @@ impl Network {
 }
 
 impl Census {
+    /// Counts up to so many connections, for which there are descriptors.
+    pub(crate) fn new(descriptors: usize) -> Census {
+        Census {
+            connections: AtomicUsize::new(0),
+            descriptors,
+            networks: Mutex::default(),
+        }
+    }
+
+    /// Whether descriptors end before the limit is reached.
+    pub(super) fn is_short_of_descriptors(&self, limits: &Limits) -> bool {
+        self.descriptors < limits.connections_max
+    }
+
+    /// For how many connections there is room.
+    pub(super) fn room(&self, limits: &Limits) -> usize {
+        limits.connections_max.min(self.descriptors)
+    }
+
     /// Counts a connection, if there is room for it; without an address, if
     /// that is not its client's own.
     pub(super) fn enter(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Network, Full> {
-        let more = |count: usize| (count < limits.connections_max).then_some(count + 1);
+        let room = self.room(limits);
+        let more = |count: usize| (count < room).then_some(count + 1);
         let order = Ordering::Relaxed;
         let entered = self.connections.fetch_update(order, order, more);
         entered.map_err(|_| Full::Engine)?;
@@ -170,7 +192,7 @@ mod tests {
 
     #[test]
     fn each_address_is_counted_and_a_network_of_ipv6_is_one() {
-        let (census, limits) = (Census::default(), limits(100, 1));
+        let (census, limits) = (Census::new(usize::MAX), limits(100, 1));
         let enter = |address: &str| census.enter(Some(address.parse().unwrap()), &limits);
         let mut inside = Vec::new();
         for address in [
@@ -195,7 +217,7 @@ mod tests {
 
     #[test]
     fn all_together_are_counted_whatever_their_address() {
-        let (census, limits) = (Census::default(), limits(2, usize::MAX));
+        let (census, limits) = (Census::new(usize::MAX), limits(2, usize::MAX));
         let enter = |address: &str| census.enter(Some(address.parse().unwrap()), &limits);
         let first = enter("10.0.0.1").unwrap();
         enter("10.0.0.2").unwrap();
@@ -206,8 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn no_more_are_counted_than_there_are_descriptors_for() {
+        let census = Census::new(1);
+        let enter = |max| census.enter(None, &limits(max, usize::MAX));
+        assert_eq!(enter(0), Err(Full::Engine));
+        assert!(enter(100).is_ok());
+        assert_eq!(enter(100), Err(Full::Engine));
+        assert!(census.is_short_of_descriptors(&limits(2, 0)));
+        assert!(!census.is_short_of_descriptors(&limits(1, 0)));
+    }
+
+    #[test]
     fn a_limit_that_goes_and_comes_counts_those_whom_it_saw() {
-        let census = Census::default();
+        let census = Census::new(usize::MAX);
         let mut origins = Origins::default();
         let address: IpAddr = "10.0.0.1".parse().unwrap();
         for (key, per_address) in [(0, usize::MAX), (1, 2), (2, 2), (3, usize::MAX)] {
@@ -229,7 +262,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_in_where_an_address_may_have_none() {
-        let census = Census::default();
+        let census = Census::new(usize::MAX);
         let entered = census.enter(Some("10.0.0.1".parse().unwrap()), &limits(1, 0));
         assert_eq!(entered, Err(Full::Address));
         assert_eq!((census.connections(), census.networks()), (0, 0));

@@ -1,45 +1,79 @@
 //! The server when its descriptors run out.
 
-use std::process::Command;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use super::commands::{Running, pushwheel};
-use super::{TEXT, ask_over};
-use crate::common::{Connection, Subscriber};
+use super::{TEXT, ask_over, refusal, refused};
+use crate::common::client::Answer;
+use crate::common::{Connection, Subscriber, eventually};
 
 const LIMIT: usize = 200;
 const CLIENTS: usize = 300;
 
+/// A server with a limit on open files.
+struct Limited {
+    running: Running,
+    address: SocketAddr,
+}
+
+impl Limited {
+    /// `option` is that of `ulimit`: which of the limits it is.
+    fn start(option: &str, more: &[&str]) -> Limited {
+        let serve = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = Command::new("bash");
+        let script = format!("ulimit {option} {LIMIT}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(serve.get_program());
+        command.args(serve.get_args()).args(more);
+        for (name, value) in serve.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut running = Running::spawn(command.stderr(Stdio::piped()));
+        let address = running.address();
+        Limited { running, address }
+    }
+
+    /// Asks on a connection of its own.
+    fn get(&self, path: &str) -> Answer {
+        ask_over(&mut Connection::open(self.address), "GET", path, &[], "")
+    }
+
+    /// Subscribes as a browser does. `None` if it is sent off.
+    fn subscribe(&self) -> Option<Subscriber> {
+        let accept = ("Accept", "text/event-stream");
+        let mut stream = Subscriber::open(self.address, "/channels/a", &[accept]);
+        let has_room = stream.read(1 << 10) && stream.retry().is_none();
+        has_room.then_some(stream)
+    }
+
+    /// Has it end, and gives what it has said.
+    fn complaints(mut self) -> String {
+        self.running.signal("TERM");
+        let told = self.running.complaints();
+        assert_eq!(self.running.exit_code(), Some(0), "{told}");
+        told
+    }
+}
+
 #[test]
 fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
-    let serve = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
-    let mut command = Command::new("bash");
-    let script = format!("ulimit -n {LIMIT}; exec \"$0\" \"$@\"");
-    command.args(["-c", &script]).arg(serve.get_program());
-    command.args(serve.get_args());
-    for (name, value) in serve.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.stderr(std::process::Stdio::piped());
-    let mut server = Running::spawn(&mut command);
-    let address = server.address();
-
-    // One that it has already, to publish over.
-    let mut publisher = Connection::open(address);
-    let answer = ask_over(&mut publisher, "GET", "/health", &[], "");
+    let server = Limited::start("-n", &[]);
+    let mut publisher = Connection::open(server.address);
+    let answer = ask_over(&mut publisher, "GET", "/ready", &[], "");
     assert_eq!(answer.status, 200);
 
-    // All of them connect, for the kernel does that, and ask.
-    let ask = |_| {
-        let mut connection = Connection::open(address);
-        connection.send("GET /channels/a HTTP/1.1\r\nHost: test\r\n\r\n");
-        connection
-    };
-    let mut waiting = (0..CLIENTS).map(ask);
-    let mut served: Vec<Subscriber> = waiting.by_ref().take(100).map(Subscriber::begun).collect();
-    let mut others: Vec<Connection> = waiting.collect();
+    // There are some for a good part of them, and the others are told.
+    let streams = (0..CLIENTS).filter_map(|_| server.subscribe());
+    let mut served: Vec<Subscriber> = streams.collect();
+    let count = served.len();
+    assert!((LIMIT / 2..LIMIT).contains(&count), "{count}");
+    assert_eq!(server.get("/health").status, 200);
+    eventually("it is not ready for more", || {
+        refusal(&server.get("/ready")) == refused(503, "not_ready")
+    });
 
     // Those who are in are served, and whoever publishes is answered.
     for round in 0..3 {
@@ -51,23 +85,48 @@ fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
         }
     }
 
-    // As they leave, those who wait get in, in their order.
+    // As they leave, others get in, as many as before.
     drop(served);
-    let rest = others.split_off(CLIENTS - 100 - 100);
-    for connection in others {
-        let _stream = Subscriber::begun(connection);
-    }
-    for connection in rest {
-        let _stream = Subscriber::begun(connection);
-    }
-
-    server.signal("TERM");
+    let mut again = Vec::new();
+    eventually("there is room", || {
+        again.extend(server.subscribe());
+        again.len() == count
+    });
     drop(publisher);
     let told = server.complaints();
-    assert_eq!(server.exit_code(), Some(0), "{told}");
-    assert_eq!(
-        told.matches("no connection can be accepted").count(),
-        1,
-        "{told}"
-    );
+    let complaints = told.matches("Raise the limit on open files").count();
+    assert_eq!(complaints, 1, "{told}");
+}
+
+#[test]
+fn silent_connections_with_all_descriptors_keep_no_health_check_out() {
+    for (more, count) in [(&["--max-connections", "50"][..], 1_000), (&[], 400)] {
+        let server = Limited::start("-n", more);
+        let mut silent = Vec::new();
+        for n in 0..count {
+            silent.push(Connection::open(server.address));
+            if n % 100 == 99 {
+                assert_eq!(server.get("/health").status, 200, "after {n}");
+            }
+        }
+        assert_eq!(server.get("/ready").status, 503);
+        // Those who came first are inside still.
+        let first = &mut silent[0];
+        assert_eq!(ask_over(first, "GET", "/health", &[], "").status, 200);
+        drop(silent);
+        eventually("there is room", || server.subscribe().is_some());
+        let told = server.complaints();
+        assert!(!told.contains("no connection can be accepted"), "{told}");
+    }
+}
+
+#[test]
+fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
+    let server = Limited::start("-Sn", &["--log", "debug"]);
+    let streams = (0..CLIENTS).map(|_| server.subscribe().expect("there is room"));
+    let streams: Vec<Subscriber> = streams.collect();
+    drop(streams);
+    let told = server.complaints();
+    let raised = format!("raised the limit on open files, which was {LIMIT}");
+    assert!(told.contains(&raised), "{told}");
 }

@@ -3,6 +3,7 @@
 mod access;
 mod announcing;
 mod arguments;
+mod descriptors;
 mod doubts;
 mod ending;
 mod keys;
@@ -155,6 +156,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         None => (None, config.server()),
     };
     let engine = arguments.proxies.apply(server.engine);
+    let engine = descriptors::apply(engine, arguments.threads);
     let engine = match listener {
         Some(listener) => engine.listen_on(listener),
         None => engine.bind(&*addresses),
