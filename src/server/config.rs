@@ -139,11 +139,11 @@ impl Config {
         self
     }
 
-    /// For a server that listens on loopback alone: what browsers send is
-    /// refused when they ask for another host than loopback or one of `hosts`
-    /// (`421`, which ends DNS rebinding), and, without keys and tokens, when a page
-    /// from elsewhere wants to publish or to manage (`403`). Default: nothing is
-    /// refused.
+    /// For a server that listens on loopback alone: what asks for another host
+    /// than loopback or one of `hosts` is refused, of browsers always, of programs
+    /// where they need no credential and the host has a dot (`421`, which ends DNS
+    /// rebinding); and, without keys and tokens, what a page from elsewhere wants
+    /// to publish or to manage (`403`). Default: nothing is refused.
     #[must_use]
     pub fn loopback_for(mut self, hosts: impl IntoIterator<Item = String>) -> Config {
         self.loopback_hosts = Some(hosts.into_iter().collect());
@@ -191,14 +191,12 @@ impl Config {
 
     /// The part that may change while the server runs.
     pub(super) fn rules(&self) -> Rules {
-        let access = Access::new(self.access.clone());
         Rules {
             hosts: self.loopback_hosts.clone().map(|named| Hosts {
                 named,
                 origins: self.access.origins.clone(),
-                has_keys: access.is_secured(),
             }),
-            access,
+            access: Access::new(self.access.clone()),
             publish_rate_per_address: self.publish_rate_per_address,
             access_log: self.access_log,
             event_log: self.event_log,
@@ -219,7 +217,10 @@ impl Config {
             engine = engine.receive_buffer_bytes(bytes);
         }
         let hosts = live.clone();
-        let engine = engine.before(move |request| hosts.rules().hosts.as_ref()?.check(request));
+        let engine = engine.before(move |request| {
+            let rules = hosts.rules();
+            rules.hosts.as_ref()?.check(request, &rules.access)
+        });
         let engine = journal::keep(engine, &live);
         Server {
             engine: routes(engine, &live).expect("the server's routes do not overlap"),

@@ -4,36 +4,40 @@
 //! the same machine's browser, which reaches loopback too. A page cannot hide
 //! where it is from: its browser sends `Origin` with every POST and DELETE,
 //! and with DNS rebinding, where a page's own name is made to stand for
-//! 127.0.0.1, the name stays in `Host`. So both are checked. Programs send
-//! neither `Origin` nor `Sec-Fetch-Site`, and are left alone: a program on
-//! this machine needs no browser to get here.
+//! 127.0.0.1, the name stays in `Host`. So both are checked.
+//!
+//! A page that was rebound reads without `Origin`, and over plain HTTP without
+//! `Sec-Fetch-Site`, as programs do. So `Host` is checked of programs too,
+//! where they need no credential for what they ask; but only a name with a dot
+//! is refused to them. An address stands for itself, and what has no dot is no
+//! name that a stranger could have in the public DNS.
 
 use std::net::IpAddr;
 
+use super::access::Access;
 use super::cors::Origins;
 use crate::{Method, Request, Response};
 
-/// The names by which browsers may ask for this server, and from which pages
-/// may publish: loopback's, and these.
+/// The names by which this server may be asked for, and from which pages may
+/// publish: loopback's, and these.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     pub(super) named: Vec<String>,
     /// Those whose pages were said to be allowed.
     pub(super) origins: Origins,
-    /// Whether keys or tokens protect what changes anything; then it does not
-    /// matter which page sends them.
-    pub(super) has_keys: bool,
 }
 
 impl Hosts {
-    /// Refuses what a browser sends for a foreign page.
-    pub(super) fn check(&self, request: &Request) -> Option<Response> {
+    /// Refuses what a browser sends for a foreign page, or may have sent.
+    pub(super) fn check(&self, request: &Request, access: &Access) -> Option<Response> {
         let origin = request.header("origin");
         let site = request.header("sec-fetch-site");
-        if origin.is_none() && site.is_none() {
-            return None;
-        }
         let host = request.host().unwrap_or_default();
+        if origin.is_none() && site.is_none() {
+            let is_open = access.is_exposed_to(request) && !is_about_health(request);
+            let is_rebound = is_open && is_public_name(host) && !self.is_ours(host);
+            return is_rebound.then(host_not_allowed);
+        }
         if !self.is_ours(host) {
             return Some(host_not_allowed());
         }
@@ -41,7 +45,8 @@ impl Hosts {
             request.method(),
             Method::Get | Method::Head | Method::Options
         );
-        if !changes || self.has_keys {
+        // With keys or tokens it does not matter which page sends them.
+        if !changes || access.is_secured() {
             return None;
         }
         let is_foreign = match origin {
@@ -57,10 +62,9 @@ impl Hosts {
     /// Whether an authority, `HOST` or `HOST:PORT`, is loopback or one of
     /// those that were named.
     fn is_ours(&self, authority: &str) -> bool {
-        let host = without_port(authority).trim_end_matches('.');
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(ip) = bare.parse::<IpAddr>() {
-            return ip.to_canonical().is_loopback() || self.is_named(bare);
+        let host = host_of(authority);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return ip.to_canonical().is_loopback() || self.is_named(host);
         }
         // Browsers have all of `.localhost` stand for loopback, whatever DNS
         // says (RFC 6761 section 6.3).
@@ -77,16 +81,34 @@ impl Hosts {
     }
 }
 
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
+/// Whether an authority's host is a name that a stranger can have in the public
+/// DNS, and have stand for 127.0.0.1.
+fn is_public_name(authority: &str) -> bool {
+    let host = host_of(authority);
+    host.contains('.') && host.parse::<IpAddr>().is_err()
+}
+
+/// An authority's host: without its port, the brackets of an address, and the
+/// dot behind a name that is whole.
+fn host_of(authority: &str) -> &str {
+    let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
-    }
+    };
+    let host = host.trim_end_matches('.');
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Whether a request is a load balancer's, which asks by whatever name, and
+/// whose answer tells nothing worth hiding.
+fn is_about_health(request: &Request) -> bool {
+    ["/health", "/ready"].contains(&request.path())
 }
 
 fn host_not_allowed() -> Response {
     let message = "this server listens on loopback and was asked for by another name, as in DNS \
-                   rebinding: ask for localhost, or start it with --host NAME";
+                   rebinding: ask for localhost, or start it with --host NAME; behind a proxy \
+                   with --trusted-proxy";
     Response::error(421, "host_not_allowed", message)
 }
 
@@ -105,7 +127,6 @@ mod tests {
         let hosts = Hosts {
             named: vec!["push.example.com".into(), "fd00::1".into()],
             origins: Origins::default(),
-            has_keys: false,
         };
         for ours in [
             "localhost",
@@ -135,6 +156,30 @@ mod tests {
             "push.example.com.evil.example",
         ] {
             assert!(!hosts.is_ours(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_can_have_has_a_dot() {
+        for public in [
+            "evil.example",
+            "evil.example.:8080",
+            "127.0.0.1.example",
+            "1.2",
+        ] {
+            assert!(is_public_name(public), "{public}");
+        }
+        for other in [
+            "",
+            ":80",
+            "x",
+            "test.:8080",
+            "127.0.0.1",
+            "192.0.2.1:8080",
+            "[::2]:80",
+            "[::ffff:192.0.2.1]",
+        ] {
+            assert!(!is_public_name(other), "{other}");
         }
     }
 }

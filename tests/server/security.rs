@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use pushwheel::server::{Config, Key};
+use pushwheel::server::{Config, Key, TokenKeys};
 
 use super::commands::{Running, pushwheel, run};
 use super::{ask, ask_over, get, refusal, refused, start};
@@ -163,8 +163,18 @@ fn start_on_loopback() -> Served {
 
 /// A request with a `Host` of its own.
 fn asked_as(served: &Served, method: &str, host: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    asked_for(served, method, "/channels/a", host, headers)
+}
+
+fn asked_for(
+    served: &Served,
+    method: &str,
+    path: &str,
+    host: &str,
+    headers: &[(&str, &str)],
+) -> (u16, String) {
     let mut connection = served.connect();
-    let mut request = format!("{method} /channels/a HTTP/1.1\r\nHost: {host}\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
@@ -230,14 +240,95 @@ fn on_loopback_a_browser_cannot_be_rebound() {
                 "{method} {headers:?}"
             );
         }
-        // A program says neither, and names whom it likes.
-        for host in ["evil.example", "test", "x", "localhost", "127.0.0.1:1"] {
-            assert_eq!(asked_as(&served, method, host, &[]).0, 200, "{host}");
-        }
         let headers = [("Origin", "https://push.example.com")];
         let host = "push.example.com";
         assert_eq!(asked_as(&served, method, host, &headers).0, 200);
     }
+}
+
+#[test]
+fn on_loopback_a_rebound_page_reads_nothing_either() {
+    let served = start_on_loopback();
+    let _there = served.subscribe("/channels/a?client=x");
+    let refused = refused(421, "host_not_allowed");
+    // Over plain HTTP its browser sends neither `Origin` nor `Sec-Fetch-Site`.
+    let others = [
+        ("GET", "/"),
+        ("GET", "/channels/a?last=5"),
+        ("GET", "/events?channel=a"),
+        ("POST", "/channels/a"),
+        ("POST", "/tickets"),
+    ];
+    for (method, path) in MANAGING.into_iter().chain(others) {
+        for host in [
+            "evil.example:8080",
+            "evil.example",
+            "127.0.0.1.evil.example.",
+        ] {
+            if method != "HEAD" {
+                let seen = asked_for(&served, method, path, host, &[]);
+                assert_eq!(seen, refused, "{method} {path} {host}");
+            }
+        }
+    }
+    // No stranger has an address, or a name without a dot, for his own.
+    for host in [
+        "localhost",
+        "app.localhost:80",
+        "127.0.0.1:1",
+        "[::1]:1",
+        "push.example.com",
+        "192.0.2.1",
+        "test",
+        "x:8080",
+        "",
+    ] {
+        assert_eq!(asked_as(&served, "GET", host, &[]).0, 200, "{host}");
+    }
+    // Who has no `Host` speaks HTTP/1.0, as no browser does.
+    let mut connection = served.connect();
+    connection.send("GET /channels HTTP/1.0\r\n\r\n");
+    assert_eq!(connection.answer().status, 200);
+    // A load balancer asks by whatever name.
+    for path in ["/health", "/ready"] {
+        let seen = asked_for(&served, "GET", path, "push.example.net", &[]);
+        assert_eq!(seen.0, 200, "{path}");
+    }
+}
+
+#[test]
+fn what_a_credential_protects_may_be_asked_for_by_any_name() {
+    let host = "push.example.net";
+    let served = Served::start(
+        Config::new()
+            .publish_key(key("publish-s3cret"))
+            .admin_key(key("admin-s3cret"))
+            .loopback_for([])
+            .engine(),
+    );
+    for (method, path, header) in [
+        ("POST", "/channels/a", WITH_PUBLISH_KEY),
+        ("GET", "/channels/a", WITH_PUBLISH_KEY),
+        ("GET", "/stats", WITH_ADMIN_KEY),
+    ] {
+        let seen = asked_for(&served, method, path, host, &[header]);
+        assert_eq!(seen.0, 200, "{method} {path}");
+    }
+    // Streams need no key, so a rebound page could read them, with any header.
+    let wrong = ("Authorization", "Bearer guessed");
+    for headers in [&[][..], &[wrong]] {
+        let seen = asked_for(&served, "GET", "/channels/a", host, headers);
+        assert_eq!(seen, refused(421, "host_not_allowed"), "{headers:?}");
+    }
+    // With tokens a stream needs one, or its channel is for everybody.
+    let tokens = TokenKeys::secret(&[7; 32]).unwrap();
+    let config = Config::new().token_keys(tokens).loopback_for([]);
+    let config = config.public_for("news".parse().unwrap(), true);
+    let served = Served::start(config.engine());
+    let seen = asked_for(&served, "GET", "/channels/news", host, &[]);
+    assert_eq!(seen.0, 200);
+    let seen = asked_for(&served, "GET", "/channels/a", host, &[]);
+    assert_eq!(seen, refused(401, "token_missing"));
 }
 
 #[test]
@@ -321,6 +412,36 @@ fn serve_believes_the_proxies_that_it_is_told_of() {
     connection.send("PROXY UNKNOWN\r\nGET /channels/a/clients HTTP/1.1\r\nHost: test\r\n\r\n");
     let clients = connection.answer();
     assert!(clients.text().contains("192.0.2.1:7"), "{}", clients.text());
+}
+
+#[test]
+fn serve_on_loopback_is_asked_for_by_its_own_names_unless_proxies_are_trusted() {
+    let get = |address, path: &str| {
+        let mut connection = Connection::open(address);
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: push.example\r\n\r\n"));
+        connection.answer()
+    };
+    let start = ["serve", "--listen", "127.0.0.1:0"];
+    let mut server = Running::start(&start);
+    let answer = get(server.address(), "/channels");
+    assert_eq!(refusal(&answer), refused(421, "host_not_allowed"));
+    assert!(answer.text().contains("--host NAME"), "{}", answer.text());
+    for more in [
+        &["--host", "push.example"][..],
+        &["--open"],
+        // As the files in `deploy/` have it.
+        &[
+            "--trusted-proxy",
+            "127.0.0.1",
+            "--admin-key",
+            "a",
+            "--publish-key",
+            "p",
+        ],
+    ] {
+        let mut server = Running::start(&[&start[..], more].concat());
+        assert_eq!(get(server.address(), "/").status, 200, "{more:?}");
+    }
 }
 
 #[test]

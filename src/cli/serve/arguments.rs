@@ -113,9 +113,9 @@ pub(crate) struct KeyArguments {
     #[arg(default_value_t = false, action = clap::ArgAction::Set)]
     pub(crate) open: bool,
 
-    /// A name by which browsers ask for a server that listens on loopback,
-    /// besides localhost, as behind a proxy; pages from there may publish. May
-    /// be given several times.
+    /// A name by which a server that listens on loopback is asked for, besides
+    /// localhost, as behind a proxy; pages from there may publish. May be given
+    /// several times.
     #[arg(
         long,
         value_name = "NAME",

@@ -106,6 +106,15 @@ impl Access {
         self.settings.keys.admin.is_some()
     }
 
+    /// Whether somebody without a credential is let do what this request asks,
+    /// though nobody has said that it is for everybody.
+    pub(super) fn is_exposed_to(&self, request: &Request) -> bool {
+        let keys = &self.settings.keys;
+        let reads = matches!(request.method(), Method::Get | Method::Head);
+        let needs_none = || reads && keys.holder(request).is_none();
+        self.verifier.is_none() && (keys.are_none() || needs_none())
+    }
+
     // ---- rights ----
 
     /// Whether the key that was sent, or none where none is needed, may publish
