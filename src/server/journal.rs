@@ -3,10 +3,12 @@
 //! fields. How they are written, and where to, is for whoever installs a logger.
 //!
 //! Whatever a client has chosen comes as the value of a field, never in a
-//! message, and secrets in a query do not come at all.
+//! message, and secrets in a query do not come at all: nor in a name, where
+//! they come to be if the query was not begun with a `?`.
 
 use std::time::{Duration, Instant};
 
+use super::access::redact_text;
 use super::live::Live;
 use super::redact;
 use crate::{Channel, EngineBuilder, Published, Request, Response, Subscription};
@@ -73,14 +75,14 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
         return subscription;
     }
     let names = subscription.channels().iter().map(Channel::name);
-    let channels = names.collect::<Vec<_>>().join("/");
+    let channels = names.map(redact_text).collect::<Vec<_>>().join("/");
     let (address, stopwatch) = (request.client_address(), live.stopwatch);
     let (begun, opened) = (stopwatch.now(), channels.clone());
     subscription
         .on_connect(move |client| {
             log::info!(
                 target: EVENT_LOG,
-                client:% = client.id,
+                client = &*redact_text(&client.id.to_string()),
                 channels = &*opened,
                 address:% = address;
                 "stream begins"
@@ -89,7 +91,7 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
         .on_disconnect(move |client, reason| {
             log::info!(
                 target: EVENT_LOG,
-                client:% = client.id,
+                client = &*redact_text(&client.id.to_string()),
                 channels = &*channels,
                 address:% = address,
                 reason = reason.as_str(),
@@ -108,10 +110,11 @@ pub(super) fn tell_published(
     published: &Published,
 ) {
     if live.rules().event_log {
+        let channel = channel.map(redact_text);
         log::info!(
             target: EVENT_LOG,
-            channel,
-            id:% = published.id,
+            channel = channel.as_deref(),
+            id = &*redact_text(&published.id.to_string()),
             events = published.events,
             clients = published.clients,
             address:% = request.client_address();

@@ -174,6 +174,44 @@ fn streams_and_publishes_are_in_the_event_log() {
 }
 
 #[test]
+fn a_token_that_came_to_be_in_a_path_or_a_name_is_in_no_log() {
+    let arguments = ["--access-log", "--event-log", "--log", "trace"];
+    let mut server = Running::spawn(&mut serve(&arguments));
+    let address = server.address();
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.s3cret-S1GNATURE_";
+    let mut connection = Connection::open(address);
+    let paths = [
+        format!("/channels/news&token={token}"),
+        format!("/channels/news;token={token}"),
+        format!("/channels/news%3Ftoken={token}"),
+        format!("/channels/news%26token%3D{token}"),
+        format!("/channels/{token}"),
+        format!("/channels/news?client={token}&id={token}"),
+        "/channels/news&ticket=s3cret".into(),
+        "/channels/news%3bjwt%3ds3cret?last=1".into(),
+    ];
+    for path in &paths {
+        let answer = ask_over(&mut connection, "POST", path, &[TEXT], "x");
+        assert!([200, 400].contains(&answer.status), "{}", answer.text());
+        let mut stream = Subscriber::open(address, path, &[]);
+        stream.wait_for_id();
+    }
+    drop(connection);
+    let lines = lines(server).join("\n");
+    for secret in [token, "s3cret", "eyJzZWNyZXQi"] {
+        assert!(!lines.contains(secret), "{lines}");
+    }
+    for shown in [
+        "path=\"/channels/news&token=[hidden]\"",
+        "channel=\"news&token=[hidden]\"",
+        "channels=\"news;token=[hidden]\"",
+        "client=[hidden]",
+    ] {
+        assert!(lines.contains(shown), "{shown}: {lines}");
+    }
+}
+
+#[test]
 fn a_client_forges_no_line() {
     let mut server = Running::spawn(&mut serve(&["--event-log", "--access-log"]));
     let address = server.address();

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 /// The parameters whose values may be shown.
 const HARMLESS: [&str; 14] = [
     "by",
@@ -34,25 +36,29 @@ pub(super) fn is_harmless(name: &str) -> bool {
 }
 
 /// A request's target as it may be logged: of parameters that are not the
-/// server's own, a token's among them, the values are hidden.
+/// server's own, a token's among them, the values are hidden. So they are where
+/// a parameter stands in the path, behind a `&` that should have been a `?`, or
+/// behind a `?` that was percent-encoded; and so is whatever has the form of a
+/// JSON Web Token, wherever it stands.
 ///
 /// ```
 /// use pushwheel::server::redact;
 ///
 /// let target = "/events?channel=news&token=eyJh&last=10";
 /// assert_eq!(redact(target), "/events?channel=news&token=[hidden]&last=10");
+/// assert_eq!(redact("/channels/news&token=eyJh"), "/channels/news&token=[hidden]");
 /// assert_eq!(redact("/channels/news"), "/channels/news");
 /// ```
 #[must_use]
 pub fn redact(target: &str) -> Cow<'_, str> {
     // All that follows the first `?` or `#`: what comes before is the path.
     let Some(at) = target.find(['?', '#']) else {
-        return Cow::Borrowed(target);
+        return redact_text(target);
     };
     let (path, query) = target.split_at(at);
     let (mark, query) = query.split_at(1);
     let mut shown = String::with_capacity(target.len());
-    shown += path;
+    shown += &redact_text(path);
     shown += mark;
     for (index, pair) in query.split('&').enumerate() {
         if index > 0 {
@@ -68,14 +74,77 @@ pub fn redact(target: &str) -> Cow<'_, str> {
 fn show(pair: &str, shown: &mut String) {
     let decoded = form_urlencoded::parse(pair.as_bytes()).next();
     if pair.is_empty() || decoded.is_some_and(|(name, _)| is_harmless(&name)) {
-        *shown += pair;
+        *shown += &redact_text(pair);
         return;
     }
     if let Some((name, _)) = pair.split_once('=') {
-        *shown += name;
+        *shown += &redact_text(name);
         shown.push('=');
     }
     *shown += HIDDEN;
+}
+
+/// What should have no parameters, as a path or a channel's name, as it may be
+/// logged. Where it has one that may be a secret, nothing is shown from there on.
+pub(in crate::server) fn redact_text(text: &str) -> Cow<'_, str> {
+    match misplaced_value(text) {
+        Some(at) => Cow::Owned(hide_tokens(&text[..at]).into_owned() + HIDDEN),
+        None => hide_tokens(text),
+    }
+}
+
+/// Where the value begins of the first parameter that may be a secret.
+fn misplaced_value(text: &str) -> Option<usize> {
+    let (mut at, mut name_at) = (0, None);
+    while at < text.len() {
+        let (byte, width) = decoded(&text.as_bytes()[at..]);
+        match byte {
+            b'?' | b'#' | b'&' | b';' => name_at = Some(at + width),
+            b'=' => {
+                let name = name_at.take().map(|from| &text[from..at]);
+                let name = name.map(|name| percent_decode_str(name).decode_utf8_lossy());
+                if name.is_some_and(|name| !is_harmless(&name)) {
+                    return Some(at + width);
+                }
+            }
+            _ => {}
+        }
+        at += width;
+    }
+    None
+}
+
+/// The first byte of some, percent-encoded or not, and how many it takes.
+fn decoded(bytes: &[u8]) -> (u8, usize) {
+    let digit = |index: usize| {
+        let digit = bytes.get(index).copied().map(char::from)?.to_digit(16)?;
+        u8::try_from(digit).ok()
+    };
+    match (bytes[0], digit(1), digit(2)) {
+        (b'%', Some(high), Some(low)) => (high << 4 | low, 3),
+        (byte, ..) => (byte, 1),
+    }
+}
+
+/// Hides what has the form of a token: three parts of base64url or more, of
+/// which the first one is that of an object of JSON.
+fn hide_tokens(text: &str) -> Cow<'_, str> {
+    const OBJECT: &str = "eyJ";
+    if !text.contains(OBJECT) {
+        return Cow::Borrowed(text);
+    }
+    let is_in_token = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(OBJECT) {
+        let end = rest[at..].find(|c| !is_in_token(c));
+        let (before, others) = rest.split_at(end.map_or(rest.len(), |length| at + length));
+        let (before, candidate) = before.split_at(at);
+        let is_token = candidate.matches('.').count() >= 2;
+        shown += before;
+        shown += if is_token { HIDDEN } else { candidate };
+        rest = others;
+    }
+    Cow::Owned(shown + rest)
 }
 
 #[cfg(test)]
@@ -102,10 +171,55 @@ mod tests {
             ("/a#token=s", "/a#token=[hidden]"),
             ("/a?b=1?token=s", "/a?b=[hidden]"),
             ("http://h/a?token=s", "http://h/a?token=[hidden]"),
+            ("/a?channel=b;token=s", "/a?channel=b;token=[hidden]"),
+            ("/a?last=1?token=s&top=2", "/a?last=1?token=[hidden]&top=2"),
+            (
+                "/a?channel=b%26token%3Ds",
+                "/a?channel=b%26token%3D[hidden]",
+            ),
         ] {
             assert_eq!(redact(target), shown);
         }
         // A `;` parts nothing: a secret behind one is a part of the value.
         assert_eq!(redact("/a?x=1;token=s"), "/a?x=[hidden]");
+    }
+
+    #[test]
+    fn a_parameter_in_a_path_is_hidden_with_all_behind_it() {
+        for (target, shown) in [
+            ("/channels/rock&roll;x", "/channels/rock&roll;x"),
+            ("/channels/a=b", "/channels/a=b"),
+            ("/channels/100%", "/channels/100%"),
+            ("/channels/%C3%BC&last=1", "/channels/%C3%BC&last=1"),
+            ("/a&token=s", "/a&token=[hidden]"),
+            ("/a;ticket=s/clients", "/a;ticket=[hidden]"),
+            ("/a&last=1&jwt=s;t&u", "/a&last=1&jwt=[hidden]"),
+            ("/a%3Ftoken=s", "/a%3Ftoken=[hidden]"),
+            ("/a%3ftoken%3ds", "/a%3ftoken%3d[hidden]"),
+            ("/a%26%74oken%3Ds", "/a%26%74oken%3D[hidden]"),
+            ("/a%3Btoken=s?last=1", "/a%3Btoken=[hidden]?last=1"),
+            ("/a%23token=s", "/a%23token=[hidden]"),
+            ("/ü&tökén=s", "/ü&tökén=[hidden]"),
+        ] {
+            assert_eq!(redact(target), shown);
+            assert_eq!(redact(shown), shown, "it is hidden already");
+        }
+    }
+
+    #[test]
+    fn what_has_the_form_of_a_token_is_hidden_wherever_it_is() {
+        for (target, shown) in [
+            ("/channels/eyJh.eyJz.s-_1", "/channels/[hidden]"),
+            ("/a/xeyJh.e.s/eyJ.x", "/a/x[hidden]/eyJ.x"),
+            ("/a/eyJh.e.s.t.u,eyJ.b.c", "/a/[hidden],[hidden]"),
+            ("/a?channel=eyJh.e.s&last=1", "/a?channel=[hidden]&last=1"),
+            ("/a?client=eyJh.e.s;x", "/a?client=[hidden];x"),
+            ("/a?eyJh.e.s=1", "/a?[hidden]=[hidden]"),
+            ("/a&eyJh.e.s=1", "/a&[hidden]=[hidden]"),
+            ("/eyJeyJ/news.eyJ", "/eyJeyJ/news.eyJ"),
+        ] {
+            assert_eq!(redact(target), shown);
+            assert_eq!(redact(shown), shown, "it is hidden already");
+        }
     }
 }
