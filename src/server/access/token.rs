@@ -559,6 +559,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_names_no_key_is_tried_with_four() {
+        let secrets: Vec<[u8; 32]> = (0..5).map(|n| [n; 32]).collect();
+        let keys = secrets
+            .iter()
+            .map(|secret| TokenKeys::secret(secret).unwrap());
+        let keys = keys.reduce(|all, more| all.and(more).unwrap()).unwrap();
+        let verifier = Verifier::new(keys, checks());
+        for (index, wanted) in [(0, true), (3, true), (4, false)] {
+            let key = EncodingKey::from_secret(&secrets[index]);
+            let token = encode(&Header::default(), &json!({"exp": NOW_S}), &key).unwrap();
+            assert_eq!(tried(&verifier, &token).0.is_ok(), wanted, "{index}");
+        }
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let verifier = verifier();
         let padding = "x".repeat(5000);
