@@ -387,7 +387,7 @@ const stories = {
     await signIn(page, ADMIN_KEY);
     await isLive(page);
     await showsNames(page, ['secret']);
-    same((await text(page, '#none-command')).includes('"Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY"'), true, 'a key in the command');
+    same((await text(page, '#none-command')).includes('"Authorization: Bearer $PUSHWHEEL_ADMIN_KEY"'), true, 'a key in the command');
     await page.reload();
     await showsNames(page, ['secret']);
     await page.click('#channel-table tbody a');

@@ -142,7 +142,7 @@ export class Channels {
       ? 'No channel has this in its name.'
       : 'No channel has this in its name. Open it: it comes to be with its first client or event.';
     say(byId('none-text'), isSearch ? none : 'There is no channel. One comes to be with its first client or event: open one here, or say');
-    const key = hasKey() ? ' -H "Authorization: Bearer $PUSHWHEEL_PUBLISH_KEY"' : '';
+    const key = hasKey() ? ' -H "Authorization: Bearer $PUSHWHEEL_ADMIN_KEY"' : '';
     say(byId('none-command'), `curl${key} -d 'It works' ${new URL('channels/news', document.baseURI)}`);
   }
 }
