@@ -4,12 +4,15 @@
 //! A client reads HTTP and event streams by its own means, and gives what it
 //! has read to the oracle.
 
+mod checks;
+mod reading;
+
 use std::collections::VecDeque;
 
 use fastrand::Rng;
 
 use super::network::{Act, Network};
-use super::oracle::{BEAT_SLACK_MS, Oracle, REAUTH, SLACK_MS, TICK_MS, Want};
+use super::oracle::{Oracle, Want};
 use super::sse::Parser;
 
 /// The body that `/hello` answers.
@@ -368,47 +371,6 @@ impl Client {
         network.plan(pause_ms, Act::Client(self.index));
     }
 
-    /// Nobody is sent away without an answer before any time is up.
-    fn check_unanswered(&self, network: &Network, oracle: &mut Oracle) {
-        let socket = network.socket(self.socket.expect("it has ended"));
-        let is_answered = self.reader.stream.is_some() || self.expected.is_empty();
-        let is_nuisance = matches!(self.role, Role::Nuisance);
-        let is_opened = self
-            .stream
-            .is_some_and(|stream| oracle.streams[stream].is_opened());
-        let is_excused =
-            is_opened || socket.is_refused || self.ended_sending_at.is_some() || oracle.is_limited;
-        let is_early = network.now() < self.connected_at + 900;
-        if !is_answered && !is_nuisance && !is_excused && is_early && oracle.shutdown.is_none() {
-            let what = format!("{:?} was closed and not answered", self.expected);
-            let at = network.now();
-            let socket = self.socket;
-            oracle
-                .failures
-                .push(format!("at {at} ms: {what} ({socket:?})"));
-        }
-    }
-
-    /// No answer is cut short before any time is up, whatever the client sends
-    /// behind its request.
-    fn check_whole(&self, network: &Network, oracle: &mut Oracle) {
-        let now = network.now();
-        let is_cut_short = self.reader.body_left > 0 || !self.reader.head.is_empty();
-        let socket = network.socket(self.socket.expect("it has ended"));
-        let is_late = oracle.shutdown.is_some_and(|(_, end)| now >= end);
-        let is_opened = self
-            .stream
-            .is_some_and(|stream| oracle.streams[stream].is_opened());
-        let is_excused = is_late || is_opened || socket.is_refused || oracle.is_limited;
-        let is_early = now < self.connected_at + 900;
-        if is_cut_short && is_early && !is_excused {
-            let (status, left) = (self.reader.status, self.reader.body_left);
-            oracle.failures.push(format!(
-                "at {now} ms: an answer ({status}) is cut short by {left} bytes"
-            ));
-        }
-    }
-
     fn forget_socket(&mut self) {
         self.socket = None;
         self.pieces.clear();
@@ -476,205 +438,6 @@ impl Client {
         let pause_ms = rng.u64(0..1_000);
         self.connect_at = network.now() + pause_ms;
         network.plan(pause_ms, Act::Client(self.index));
-    }
-
-    fn take_bytes(&mut self, bytes: &[u8], oracle: &mut Oracle) {
-        for byte in bytes {
-            if let Some(parser) = &mut self.reader.stream {
-                let events = parser.push(std::slice::from_ref(byte));
-                let id = parser.last_event_id();
-                let Some(stream) = self.stream else {
-                    continue;
-                };
-                if events.is_empty() && id != self.last_event_id && !id.is_empty() {
-                    oracle.on_id(stream, id);
-                }
-                let is_moved = !id.is_empty() && id != self.last_event_id;
-                if is_moved && events.iter().any(|event| event.name == REAUTH) {
-                    let what = format!("stream {stream} ends, and its id is moved to {id}");
-                    oracle.failures.push(what);
-                }
-                if !id.is_empty() {
-                    id.clone_into(&mut self.last_event_id);
-                }
-                for event in events {
-                    oracle.on_event(stream, &event);
-                }
-            } else if self.reader.body_left > 0 {
-                self.reader.body.push(*byte);
-                self.reader.body_left -= 1;
-                if self.reader.body_left == 0 {
-                    self.end_response(oracle);
-                }
-            } else {
-                self.reader.head.push(*byte);
-                if self.reader.head.ends_with(b"\r\n\r\n") {
-                    self.end_head(oracle);
-                }
-            }
-        }
-    }
-
-    fn end_head(&mut self, oracle: &mut Oracle) {
-        let head = String::from_utf8(std::mem::take(&mut self.reader.head));
-        let head = head.unwrap_or_default().to_ascii_lowercase();
-        let status = head
-            .strip_prefix("http/1.1 ")
-            .and_then(|rest| rest.get(..3)?.parse().ok());
-        self.reader.status = status.unwrap_or(0);
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-        if head.contains("content-type: text/event-stream\r\n") {
-            let expected = self.expected.pop_front();
-            let is_right = matches!(
-                expected,
-                Some(Expected::Stream | Expected::Head | Expected::Anything)
-            );
-            if self.reader.status != 200 || !is_right {
-                oracle
-                    .failures
-                    .push(format!("a stream came for {expected:?}: {head}"));
-            }
-            // A browser keeps its id over connections; this parser begins
-            // with none, and the caller keeps it.
-            self.reader.stream = Some(Parser::new());
-            self.last_event_id = match self.stream.map(|s| &oracle.streams[s].want) {
-                Some(Want::After(id)) => id.clone(),
-                _ => String::new(),
-            };
-            return;
-        }
-        // A request that does not come in time was none yet.
-        let is_of_head = self.expected.front() == Some(&Expected::Head);
-        self.reader.body_left = match is_of_head && self.reader.status != 408 {
-            true => 0,
-            false => length.unwrap_or(0),
-        };
-        if self.reader.body_left == 0 {
-            self.end_response(oracle);
-        }
-    }
-
-    fn end_response(&mut self, oracle: &mut Oracle) {
-        let body = std::mem::take(&mut self.reader.body);
-        let status = self.reader.status;
-        let expected = self.expected.pop_front();
-        // Of a clock that jumps, requests that were under way are late.
-        let is_late = status == 408 && self.jumped_at > self.connected_at;
-        let is_right = match expected {
-            Some(_) if is_late => true,
-            Some(Expected::Hello) => status == 200 && body == HELLO.as_bytes(),
-            Some(Expected::Large) => status == 200 && body.len() == LARGE_BYTES,
-            Some(Expected::Stream) => match status {
-                // All channels are finished; or full, or closed just now; or
-                // nobody answered.
-                204 | 503 => true,
-                500 => self.is_deferred(),
-                408 => true,
-                _ => false,
-            },
-            Some(Expected::Head | Expected::Anything) => {
-                self.expected.push_back(Expected::Anything);
-                (200..506).contains(&status)
-            }
-            None => status == 408,
-        };
-        if !is_right {
-            let body = String::from_utf8_lossy(&body).into_owned();
-            oracle
-                .failures
-                .push(format!("{expected:?} was answered {status}: {body}"));
-        }
-        if let Some(stream) = self.stream {
-            oracle.count(match status {
-                204 => "answers 204",
-                408 => "answers 408",
-                500 => "answers 500",
-                503 => "answers 503",
-                _ => "answers",
-            });
-            let _ = stream;
-        }
-    }
-
-    /// What must hold of a client that reads whatever comes.
-    pub fn check(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
-        let (now, jumped_at) = (network.now(), network.jumped_at());
-        let Some(socket) = self.socket.map(|number| network.socket(number)) else {
-            return Ok(());
-        };
-        // A guest has its time, whatever it takes.
-        let guest_ms = if oracle.is_limited { 5_000 } else { 0 };
-        let stall_ms = guest_ms.max(oracle.stall_ms);
-        if socket
-            .full_since
-            .is_some_and(|since| now > since.max(jumped_at) + stall_ms + 2 * SLACK_MS)
-        {
-            return Err("takes nothing, and is not disconnected".to_owned());
-        }
-        let (Some(stream), true) = (self.stream, self.is_streaming()) else {
-            return self.check_answers(network, oracle);
-        };
-        let state = &oracle.streams[stream];
-        if socket.is_closed {
-            // What is left to read says nothing of the engine.
-            return Ok(());
-        }
-        if state.has_joined()
-            && self
-                .ended_sending_at
-                .is_some_and(|at| now > at.max(jumped_at) + 2 * SLACK_MS)
-            && now > self.reads_since + 2 * SLACK_MS
-        {
-            return Err(format!("stream {stream}: half-closed, and still there"));
-        }
-        if now < self.stalled_until || state.is_cut || state.gone.is_some() {
-            return Ok(());
-        }
-        let silent_since = self.byte_at.max(self.reads_since).max(jumped_at);
-        if let Some(beat_ms) = oracle.heartbeat_ms(stream)
-            && now > silent_since + beat_ms + TICK_MS + BEAT_SLACK_MS
-        {
-            return Err(format!(
-                "stream {stream}: silent for {} ms, longer than {beat_ms}",
-                now - silent_since
-            ));
-        }
-        if let Some(since) = oracle.waits_since(stream)
-            && now > since.max(silent_since) + SLACK_MS
-        {
-            return Err(format!("stream {stream}: waits for an event since {since}"));
-        }
-        Ok(())
-    }
-
-    /// Whoever has asked is answered soon, unless there is no descriptor.
-    fn check_answers(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
-        let now = network.now();
-        let is_on_hold = now < self.stalled_until || oracle.shutdown.is_some();
-        if !self.awaits_answer() || self.is_deferred() || is_on_hold {
-            return Ok(());
-        }
-        let times = [
-            self.send_at,
-            self.byte_at,
-            self.reads_since,
-            network.exhausted_at(),
-            network.jumped_at(),
-        ];
-        let since = times.into_iter().max().unwrap_or(0);
-        match now > since + 3 * SLACK_MS {
-            true => Err(format!("{:?} is not answered since {since}", self.expected)),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether it has asked for something, as it should, that it has yet to get.
-    fn awaits_answer(&self) -> bool {
-        let has_asked = self.socket.is_some() && self.pieces.is_empty();
-        let is_nuisance = matches!(self.role, Role::Nuisance);
-        has_asked && !is_nuisance && !self.is_streaming() && !self.expected.is_empty()
     }
 
     fn is_deferred(&self) -> bool {

@@ -36,14 +36,15 @@ mod client;
 mod crowd;
 mod draw;
 mod endings;
+mod eras;
 mod network;
 mod oracle;
 mod routes;
 #[path = "../common/sse.rs"]
 mod sse;
+mod sums;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -60,101 +61,14 @@ use draw::{
     draw_repeats, draw_role, draw_withholding,
 };
 use endings::Endings;
+use eras::{Era, REGRESSIONS};
 use network::{Act, Calamities, Network, Seam};
 use oracle::Oracle;
 use routes::routes;
+use sums::Sums;
 
 /// The seeds that every run of the tests tries.
 const FIRST_SEEDS: u64 = 120;
-/// Seeds that find a bug which once was there, should it come back. A change to
-/// what seeds draw takes that from them, so each draws what was drawn in its era.
-const REGRESSIONS: &[(u64, Era, &str)] = &[
-    (
-        4,
-        Era::First,
-        "a keyed event replaces one for other clients",
-    ),
-    (9, Era::First, "a newcomer catches up before its welcome"),
-    (
-        11,
-        Era::First,
-        "a feed that closes leaves what it was kept for in the log",
-    ),
-    (
-        146,
-        Era::First,
-        "a newcomer to a finished channel waits for ever",
-    ),
-    (
-        2687,
-        Era::First,
-        "a client that was sent away reads as its slot's new tenant",
-    ),
-    (
-        7689,
-        Era::First,
-        "a client that was sent away is sent what comes after",
-    ),
-    (
-        14_722_002_067_549,
-        Era::First,
-        "a newcomer joins the many too early",
-    ),
-    (
-        39,
-        Era::Endings,
-        "what is published during a batch waits for the next event",
-    ),
-    (
-        860,
-        Era::Endings,
-        "a client that was sent away is sent what comes after, of several channels",
-    ),
-    (
-        221,
-        Era::Endings,
-        "a client that takes nothing of its answer has twice the time for that",
-    ),
-    (
-        430,
-        Era::Endings,
-        "the loop ends before all are told of those who were sent away",
-    ),
-    (
-        226_769_063_598_207,
-        Era::Repeats,
-        "a stream behind an answer that nobody takes has twice the time for that",
-    ),
-    (
-        276_546_373_981_849,
-        Era::Loops,
-        "a log is kept for a loop whose last client was sent away",
-    ),
-];
-
-/// What seeds drew at a time: what an era is named after, and all before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Era {
-    First,
-    /// Streams end by time, and calamities come.
-    Endings,
-    /// Publishers give an id twice.
-    Repeats,
-    /// Engines have two loops, and room in a socket is reported only once there
-    /// is much.
-    Loops,
-}
-
-impl Era {
-    const NOW: Era = Era::Loops;
-
-    fn of(seed: u64) -> Era {
-        let mut known = REGRESSIONS.iter();
-        known
-            .find(|(known, ..)| *known == seed)
-            .map_or(Era::NOW, |(_, era, _)| *era)
-    }
-}
 
 #[test]
 fn first_seeds() {
@@ -216,69 +130,6 @@ fn number_from(variable: &str) -> Option<u64> {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable} is a number")),
     )
-}
-
-/// What came of a run, or of many.
-#[derive(Default)]
-struct Sums {
-    seeds: u64,
-    simulated_ms: u64,
-    turns: u64,
-    digest: u64,
-    faults: BTreeMap<&'static str, u64>,
-    figures: BTreeMap<&'static str, u64>,
-}
-
-impl Sums {
-    /// All of it in a line.
-    fn by_the_minute(&self, took: Duration) -> String {
-        let minutes = took.as_secs_f64() / 60.0;
-        let a_minute = |count: u64| count as f64 / minutes;
-        let faults = self.faults.values().sum();
-        format!(
-            "a minute: {:.0} runs, {:.1} simulated hours, {:.1} million turns, \
-             {:.0} thousand faults of {} kinds, {:.0} thousand deliveries checked",
-            a_minute(self.seeds),
-            a_minute(self.simulated_ms) / 3_600_000.0,
-            a_minute(self.turns) / 1e6,
-            a_minute(faults) / 1e3,
-            self.faults.len(),
-            a_minute(self.figures.get("deliveries").copied().unwrap_or(0)) / 1e3,
-        )
-    }
-
-    fn add(&mut self, other: Sums) {
-        self.seeds += other.seeds;
-        self.simulated_ms += other.simulated_ms;
-        self.turns += other.turns;
-        self.digest ^= other.digest;
-        for (sums, others) in [
-            (&mut self.faults, other.faults),
-            (&mut self.figures, other.figures),
-        ] {
-            for (name, count) in others {
-                *sums.entry(name).or_default() += count;
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Sums {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let hours = self.simulated_ms as f64 / 3_600_000.0;
-        writeln!(
-            f,
-            "{} seeds, {hours:.2} simulated hours, {} turns",
-            self.seeds, self.turns
-        )?;
-        for (title, counts) in [("faults injected", &self.faults), ("seen", &self.figures)] {
-            writeln!(f, "{title}: {}", counts.values().sum::<u64>())?;
-            for (name, count) in counts {
-                writeln!(f, "{count:>12} {name}")?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Prints how to see it again, should this be dropped by a panic.

@@ -1,0 +1,127 @@
+//! What must hold of a client's connection, as the client sees it.
+
+use super::{Client, Role};
+use crate::network::Network;
+use crate::oracle::{BEAT_SLACK_MS, Oracle, SLACK_MS, TICK_MS};
+
+impl Client {
+    /// Nobody is sent away without an answer before any time is up.
+    pub(super) fn check_unanswered(&self, network: &Network, oracle: &mut Oracle) {
+        let socket = network.socket(self.socket.expect("it has ended"));
+        let is_answered = self.reader.stream.is_some() || self.expected.is_empty();
+        let is_nuisance = matches!(self.role, Role::Nuisance);
+        let is_opened = self
+            .stream
+            .is_some_and(|stream| oracle.streams[stream].is_opened());
+        let is_excused =
+            is_opened || socket.is_refused || self.ended_sending_at.is_some() || oracle.is_limited;
+        let is_early = network.now() < self.connected_at + 900;
+        if !is_answered && !is_nuisance && !is_excused && is_early && oracle.shutdown.is_none() {
+            let what = format!("{:?} was closed and not answered", self.expected);
+            let at = network.now();
+            let socket = self.socket;
+            oracle
+                .failures
+                .push(format!("at {at} ms: {what} ({socket:?})"));
+        }
+    }
+
+    /// No answer is cut short before any time is up, whatever the client sends
+    /// behind its request.
+    pub(super) fn check_whole(&self, network: &Network, oracle: &mut Oracle) {
+        let now = network.now();
+        let is_cut_short = self.reader.body_left > 0 || !self.reader.head.is_empty();
+        let socket = network.socket(self.socket.expect("it has ended"));
+        let is_late = oracle.shutdown.is_some_and(|(_, end)| now >= end);
+        let is_opened = self
+            .stream
+            .is_some_and(|stream| oracle.streams[stream].is_opened());
+        let is_excused = is_late || is_opened || socket.is_refused || oracle.is_limited;
+        let is_early = now < self.connected_at + 900;
+        if is_cut_short && is_early && !is_excused {
+            let (status, left) = (self.reader.status, self.reader.body_left);
+            oracle.failures.push(format!(
+                "at {now} ms: an answer ({status}) is cut short by {left} bytes"
+            ));
+        }
+    }
+
+    /// What must hold of a client that reads whatever comes.
+    pub fn check(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
+        let (now, jumped_at) = (network.now(), network.jumped_at());
+        let Some(socket) = self.socket.map(|number| network.socket(number)) else {
+            return Ok(());
+        };
+        // A guest has its time, whatever it takes.
+        let guest_ms = if oracle.is_limited { 5_000 } else { 0 };
+        let stall_ms = guest_ms.max(oracle.stall_ms);
+        if socket
+            .full_since
+            .is_some_and(|since| now > since.max(jumped_at) + stall_ms + 2 * SLACK_MS)
+        {
+            return Err("takes nothing, and is not disconnected".to_owned());
+        }
+        let (Some(stream), true) = (self.stream, self.is_streaming()) else {
+            return self.check_answers(network, oracle);
+        };
+        let state = &oracle.streams[stream];
+        if socket.is_closed {
+            // What is left to read says nothing of the engine.
+            return Ok(());
+        }
+        if state.has_joined()
+            && self
+                .ended_sending_at
+                .is_some_and(|at| now > at.max(jumped_at) + 2 * SLACK_MS)
+            && now > self.reads_since + 2 * SLACK_MS
+        {
+            return Err(format!("stream {stream}: half-closed, and still there"));
+        }
+        if now < self.stalled_until || state.is_cut || state.gone.is_some() {
+            return Ok(());
+        }
+        let silent_since = self.byte_at.max(self.reads_since).max(jumped_at);
+        if let Some(beat_ms) = oracle.heartbeat_ms(stream)
+            && now > silent_since + beat_ms + TICK_MS + BEAT_SLACK_MS
+        {
+            return Err(format!(
+                "stream {stream}: silent for {} ms, longer than {beat_ms}",
+                now - silent_since
+            ));
+        }
+        if let Some(since) = oracle.waits_since(stream)
+            && now > since.max(silent_since) + SLACK_MS
+        {
+            return Err(format!("stream {stream}: waits for an event since {since}"));
+        }
+        Ok(())
+    }
+
+    /// Whoever has asked is answered soon, unless there is no descriptor.
+    fn check_answers(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
+        let now = network.now();
+        let is_on_hold = now < self.stalled_until || oracle.shutdown.is_some();
+        if !self.awaits_answer() || self.is_deferred() || is_on_hold {
+            return Ok(());
+        }
+        let times = [
+            self.send_at,
+            self.byte_at,
+            self.reads_since,
+            network.exhausted_at(),
+            network.jumped_at(),
+        ];
+        let since = times.into_iter().max().unwrap_or(0);
+        match now > since + 3 * SLACK_MS {
+            true => Err(format!("{:?} is not answered since {since}", self.expected)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it has asked for something, as it should, that it has yet to get.
+    pub(super) fn awaits_answer(&self) -> bool {
+        let has_asked = self.socket.is_some() && self.pieces.is_empty();
+        let is_nuisance = matches!(self.role, Role::Nuisance);
+        has_asked && !is_nuisance && !self.is_streaming() && !self.expected.is_empty()
+    }
+}

@@ -1,0 +1,127 @@
+//! What a client makes of the bytes that it reads.
+
+use super::{Client, Expected, HELLO, LARGE_BYTES};
+use crate::oracle::{Oracle, REAUTH, Want};
+use crate::sse::Parser;
+
+impl Client {
+    pub(super) fn take_bytes(&mut self, bytes: &[u8], oracle: &mut Oracle) {
+        for byte in bytes {
+            if let Some(parser) = &mut self.reader.stream {
+                let events = parser.push(std::slice::from_ref(byte));
+                let id = parser.last_event_id();
+                let Some(stream) = self.stream else {
+                    continue;
+                };
+                if events.is_empty() && id != self.last_event_id && !id.is_empty() {
+                    oracle.on_id(stream, id);
+                }
+                let is_moved = !id.is_empty() && id != self.last_event_id;
+                if is_moved && events.iter().any(|event| event.name == REAUTH) {
+                    let what = format!("stream {stream} ends, and its id is moved to {id}");
+                    oracle.failures.push(what);
+                }
+                if !id.is_empty() {
+                    id.clone_into(&mut self.last_event_id);
+                }
+                for event in events {
+                    oracle.on_event(stream, &event);
+                }
+            } else if self.reader.body_left > 0 {
+                self.reader.body.push(*byte);
+                self.reader.body_left -= 1;
+                if self.reader.body_left == 0 {
+                    self.end_response(oracle);
+                }
+            } else {
+                self.reader.head.push(*byte);
+                if self.reader.head.ends_with(b"\r\n\r\n") {
+                    self.end_head(oracle);
+                }
+            }
+        }
+    }
+
+    fn end_head(&mut self, oracle: &mut Oracle) {
+        let head = String::from_utf8(std::mem::take(&mut self.reader.head));
+        let head = head.unwrap_or_default().to_ascii_lowercase();
+        let status = head
+            .strip_prefix("http/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
+        self.reader.status = status.unwrap_or(0);
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        if head.contains("content-type: text/event-stream\r\n") {
+            let expected = self.expected.pop_front();
+            let is_right = matches!(
+                expected,
+                Some(Expected::Stream | Expected::Head | Expected::Anything)
+            );
+            if self.reader.status != 200 || !is_right {
+                oracle
+                    .failures
+                    .push(format!("a stream came for {expected:?}: {head}"));
+            }
+            // A browser keeps its id over connections; this parser begins
+            // with none, and the caller keeps it.
+            self.reader.stream = Some(Parser::new());
+            self.last_event_id = match self.stream.map(|s| &oracle.streams[s].want) {
+                Some(Want::After(id)) => id.clone(),
+                _ => String::new(),
+            };
+            return;
+        }
+        // A request that does not come in time was none yet.
+        let is_of_head = self.expected.front() == Some(&Expected::Head);
+        self.reader.body_left = match is_of_head && self.reader.status != 408 {
+            true => 0,
+            false => length.unwrap_or(0),
+        };
+        if self.reader.body_left == 0 {
+            self.end_response(oracle);
+        }
+    }
+
+    fn end_response(&mut self, oracle: &mut Oracle) {
+        let body = std::mem::take(&mut self.reader.body);
+        let status = self.reader.status;
+        let expected = self.expected.pop_front();
+        // Of a clock that jumps, requests that were under way are late.
+        let is_late = status == 408 && self.jumped_at > self.connected_at;
+        let is_right = match expected {
+            Some(_) if is_late => true,
+            Some(Expected::Hello) => status == 200 && body == HELLO.as_bytes(),
+            Some(Expected::Large) => status == 200 && body.len() == LARGE_BYTES,
+            Some(Expected::Stream) => match status {
+                // All channels are finished; or full, or closed just now; or
+                // nobody answered.
+                204 | 503 => true,
+                500 => self.is_deferred(),
+                408 => true,
+                _ => false,
+            },
+            Some(Expected::Head | Expected::Anything) => {
+                self.expected.push_back(Expected::Anything);
+                (200..506).contains(&status)
+            }
+            None => status == 408,
+        };
+        if !is_right {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            oracle
+                .failures
+                .push(format!("{expected:?} was answered {status}: {body}"));
+        }
+        if let Some(stream) = self.stream {
+            oracle.count(match status {
+                204 => "answers 204",
+                408 => "answers 408",
+                500 => "answers 500",
+                503 => "answers 503",
+                _ => "answers",
+            });
+            let _ = stream;
+        }
+    }
+}

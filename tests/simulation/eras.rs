@@ -1,0 +1,92 @@
+//! Seeds that are kept, and what they draw: as much as seeds drew when they were
+//! found.
+
+/// Seeds that find a bug which once was there, should it come back. A change to
+/// what seeds draw takes that from them, so each draws what was drawn in its era.
+pub const REGRESSIONS: &[(u64, Era, &str)] = &[
+    (
+        4,
+        Era::First,
+        "a keyed event replaces one for other clients",
+    ),
+    (9, Era::First, "a newcomer catches up before its welcome"),
+    (
+        11,
+        Era::First,
+        "a feed that closes leaves what it was kept for in the log",
+    ),
+    (
+        146,
+        Era::First,
+        "a newcomer to a finished channel waits for ever",
+    ),
+    (
+        2687,
+        Era::First,
+        "a client that was sent away reads as its slot's new tenant",
+    ),
+    (
+        7689,
+        Era::First,
+        "a client that was sent away is sent what comes after",
+    ),
+    (
+        14_722_002_067_549,
+        Era::First,
+        "a newcomer joins the many too early",
+    ),
+    (
+        39,
+        Era::Endings,
+        "what is published during a batch waits for the next event",
+    ),
+    (
+        860,
+        Era::Endings,
+        "a client that was sent away is sent what comes after, of several channels",
+    ),
+    (
+        221,
+        Era::Endings,
+        "a client that takes nothing of its answer has twice the time for that",
+    ),
+    (
+        430,
+        Era::Endings,
+        "the loop ends before all are told of those who were sent away",
+    ),
+    (
+        226_769_063_598_207,
+        Era::Repeats,
+        "a stream behind an answer that nobody takes has twice the time for that",
+    ),
+    (
+        276_546_373_981_849,
+        Era::Loops,
+        "a log is kept for a loop whose last client was sent away",
+    ),
+];
+
+/// What seeds drew at a time: what an era is named after, and all before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Era {
+    First,
+    /// Streams end by time, and calamities come.
+    Endings,
+    /// Publishers give an id twice.
+    Repeats,
+    /// Engines have two loops, and room in a socket is reported only once there
+    /// is much.
+    Loops,
+}
+
+impl Era {
+    pub const NOW: Era = Era::Loops;
+
+    pub fn of(seed: u64) -> Era {
+        let mut known = REGRESSIONS.iter();
+        known
+            .find(|(known, ..)| *known == seed)
+            .map_or(Era::NOW, |(_, era, _)| *era)
+    }
+}
