@@ -162,9 +162,6 @@ impl<N: Net> Reactor<N> {
                 return false;
             }
         };
-        if written > 0 {
-            connection.written_at = tick;
-        }
         let (whole, torn) = batch.split(written);
         let delivered = &mut self.feeds.get_mut(stream.feed).delivered;
         for piece in whole {
@@ -181,6 +178,7 @@ impl<N: Net> Reactor<N> {
         });
         let is_all_out = written == batch.len();
         if is_all_out {
+            connection.written_at = tick;
             cursor.seen = reached;
             cursor.is_blocked = false;
         } else {

@@ -34,8 +34,10 @@ impl Hosts {
         let site = request.header("sec-fetch-site");
         let host = request.host().unwrap_or_default();
         if origin.is_none() && site.is_none() {
-            let is_open = access.is_exposed_to(request) && !is_about_health(request);
-            let is_rebound = is_open && is_public_name(host) && !self.is_ours(host);
+            // What is cheap first: each request comes by here.
+            let is_foreign = is_public_name(host) && !self.is_ours(host);
+            let is_rebound =
+                is_foreign && !is_about_health(request) && access.is_exposed_to(request);
             return is_rebound.then(host_not_allowed);
         }
         if !self.is_ours(host) {
