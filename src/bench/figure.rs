@@ -168,13 +168,7 @@ pub(crate) struct Row {
 
 impl Results {
     pub(crate) fn cases(&self) -> Vec<Case> {
-        let mut cases = Vec::new();
-        for sample in &self.samples {
-            if !cases.contains(&sample.case) {
-                cases.push(sample.case);
-            }
-        }
-        cases
+        distinct(self.samples.iter().map(|sample| sample.case))
     }
 
     pub(crate) fn rows(&self) -> Vec<Row> {
@@ -189,15 +183,9 @@ impl Results {
 
     /// Whatever was measured in a case, of any server in any round.
     fn figures(&self, case: Case) -> Vec<Figure> {
-        let mut figures = Vec::new();
-        for sample in self.samples.iter().filter(|sample| sample.case == case) {
-            for (figure, _) in &sample.figures {
-                if !figures.contains(figure) {
-                    figures.push(*figure);
-                }
-            }
-        }
-        figures
+        let samples = self.samples.iter().filter(|sample| sample.case == case);
+        let figures = samples.flat_map(|sample| &sample.figures);
+        distinct(figures.map(|(figure, _)| *figure))
     }
 
     fn row(&self, case: Case, figure: Figure) -> Row {
@@ -255,6 +243,17 @@ impl Spread {
     pub(crate) fn json(&self) -> Value {
         json!({ "median": self.median, "min": self.min, "max": self.max })
     }
+}
+
+/// Each once, in the order in which they come first.
+pub(crate) fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
 }
 
 /// So many of something.

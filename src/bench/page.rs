@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::figure::{
     CONNECT_CPU, Case, DELIVERY_CPU, EVENTS, Figure, HEARTBEAT_CPU, MEMORY, PUBLISH_CPU, Results,
-    Row, VISIT_CPU, count, counted,
+    Row, VISIT_CPU, count, counted, distinct,
 };
 use super::histogram::Histogram;
 use super::plot::{Axis, DASHES, Line, Plot, Point, escape};
@@ -46,12 +46,7 @@ fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
     let mut plots = latency_plots(results);
     for (figure, along, title) in &FIGURES {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.figure == *figure).collect();
-        let mut sizes: Vec<usize> = Vec::new();
-        for row in &rows {
-            if !sizes.contains(&row.case.event_bytes) {
-                sizes.push(row.case.event_bytes);
-            }
-        }
+        let mut sizes = distinct(rows.iter().map(|row| row.case.event_bytes));
         // Memory does not depend on what is published later.
         if *figure == MEMORY {
             sizes.truncate(1);
@@ -62,10 +57,9 @@ fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
             if lines.is_empty() {
                 continue;
             }
-            let mut places: Vec<usize> = rows.iter().map(|row| (along.of)(&row.case)).collect();
-            places.dedup();
-            let labels = places.iter();
-            let labels = labels.map(|&number| (decades(number), count(number)));
+            let places = distinct(rows.iter().map(|row| (along.of)(&row.case)));
+            let labels = places.into_iter();
+            let labels = labels.map(|number| (decades(number), count(number)));
             plots.push(Plot {
                 title: of_sizes(title, part, sizes.len()),
                 x: Axis {
