@@ -76,13 +76,11 @@ fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
 
 /// A plot's title, with its sizes of events where there are others.
 fn of_sizes(title: &str, sizes: &[usize], all: usize) -> String {
-    let (Some(least), Some(most)) = (sizes.first(), sizes.last()) else {
-        return title.to_owned();
-    };
-    match sizes.len() {
-        number if number == all => title.to_owned(),
-        1 => format!("{title}, {}", counted(*most, "byte")),
-        _ => format!("{title}, {} to {}", count(*least), counted(*most, "byte")),
+    match *sizes {
+        _ if sizes.len() == all => title.to_owned(),
+        [least, .., most] => format!("{title}, {} to {}", count(least), counted(most, "byte")),
+        [size] => format!("{title}, {}", counted(size, "byte")),
+        [] => title.to_owned(),
     }
 }
 
