@@ -3,16 +3,19 @@
 //! ends, and becomes the server: what would need `unsafe` between a fork and
 //! what is started.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, parent_id};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{self, Command};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+
+use super::{Result, fault};
 
 /// The arguments of the hidden command `measured`.
 #[derive(Debug, clap::Args)]
@@ -42,28 +45,18 @@ impl Measured {
 }
 
 /// Becomes the server, with the same process id. Returns only why it cannot.
-pub(super) fn start(options: &Measured) -> io::Error {
-    let prepare = || {
-        set_pdeathsig(Signal::SIGKILL)?;
-        match options.pinned {
-            true => pin(SERVER_CORE),
-            false => Ok(()),
-        }
-    };
-    if let Err(error) = prepare() {
-        return error;
+pub(super) fn start(options: &Measured) -> Result<Infallible> {
+    set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)?;
+    if options.pinned {
+        pin(SERVER_CORE)?;
     }
     // A bench that had ended before it was asked for has told nobody.
     if parent_id() != options.parent {
-        return io::Error::other("the bench has ended");
+        return fault("the bench has ended");
     }
     let (server, arguments) = options.command.split_first().expect("one is required");
     let error = Command::new(server).args(arguments).exec();
-    let server = PathBuf::from(server);
-    io::Error::new(
-        error.kind(),
-        format!("cannot start {}: {error}", server.display()),
-    )
+    fault(format!("cannot start {}: {error}", server.display()))
 }
 
 /// Puts this thread, and whatever it starts, on a core.

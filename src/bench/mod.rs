@@ -82,7 +82,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Bench(bench) => measure(bench),
         Command::BareLoop(options) => Ok(bare::serve(options)?),
-        Command::Measured(options) => Err(measured::start(options).into()),
+        Command::Measured(options) => match measured::start(options)? {},
     }
 }
 
