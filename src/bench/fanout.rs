@@ -122,7 +122,7 @@ fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
         && let Some(reached) = times.reached(interval(rate))
     {
         figures.push((RATE, reached));
-        if reached < rate * REACHED {
+        if reached < rate * REACHED_SHARE_MIN {
             run.note(format!(
                 "the rate was not reached ({}): times grow with --events",
                 work.case.name()
@@ -131,7 +131,7 @@ fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
     }
     times.last.sort();
     let (largest, share) = match times.last.len() {
-        ..PERCENT => (LAST_MOST, 1.0),
+        ..P99_TIMES_MIN => (LAST_MOST, 1.0),
         _ => (LAST_P99, 0.99),
     };
     for (figure, share) in [(LAST_MEDIAN, 0.5), (largest, share)] {
@@ -187,9 +187,9 @@ fn events_for(clients: usize) -> usize {
 }
 
 /// Of fewer times, the 99th percentile is the most.
-const PERCENT: usize = 100;
+const P99_TIMES_MIN: usize = 100;
 /// The share of a rate with which it counts as reached.
-const REACHED: f64 = 0.95;
+const REACHED_SHARE_MIN: f64 = 0.95;
 const DELIVERIES_A_RUN: usize = 150_000;
 /// Linux acknowledges the first 16 segments of a connection each at once, which
 /// costs the sender a third more. A stream that lives long is past that.
