@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
 
 use serde_json::Value;
 
+mod common;
 #[path = "common/plain_server.rs"]
 mod plain_server;
 
+use common::eventually;
 use plain_server::{EVENT_STREAM, PlainServer};
 
 fn command(arguments: &str) -> Command {
@@ -287,10 +288,15 @@ fn a_server_ends_with_the_bench_however_that_ends() {
     // Far more than it will come to.
     let mut bench = command("churn --visits 100000000 --rounds 1");
     let mut bench = bench.stderr(Stdio::null()).spawn().unwrap();
-    let server = wait_for(|| child_of(&bench));
+    let mut server = None;
+    eventually("the bench has its server", || {
+        server = child_of(&bench);
+        server.is_some()
+    });
     bench.kill().unwrap();
     bench.wait().unwrap();
-    wait_for(|| has_ended(server).then_some(()));
+    let server = server.unwrap();
+    eventually("the server has ended", || has_ended(server));
 }
 
 /// The server that a bench has started, once it is one.
@@ -306,13 +312,4 @@ fn child_of(bench: &Child) -> Option<u32> {
 fn has_ended(process: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/stat"));
     status.map_or(true, |status| status.contains(") Z "))
-}
-
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        thread::yield_now();
-    }
 }
