@@ -16,7 +16,7 @@ use super::Failure;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// How much of it is shown.
-const BEGINNING_CHARS_MAX: usize = 200;
+pub(super) const BEGINNING_CHARS_MAX: usize = 200;
 
 const NO_CHANNEL: &str = "there is nothing at this path: the URL of a channel is \
                           http://HOST:PORT/channels/NAME, with no `/` in NAME";
@@ -109,7 +109,7 @@ pub(super) fn refusal(status: u16, body: &str) -> Failure {
 }
 
 /// What begins a text, in one line: a proxy's page may be long.
-fn beginning(text: &str) -> String {
+pub(super) fn beginning(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
     match line.char_indices().nth(BEGINNING_CHARS_MAX) {

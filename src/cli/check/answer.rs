@@ -3,13 +3,12 @@
 
 use ureq::http::HeaderMap;
 
+use super::super::http;
 use super::finding::Finding;
 use super::head;
 
 /// How much of its body is read.
 pub(super) const BODY_BYTES_MAX: u64 = 4 << 10;
-/// How much of it is shown.
-const BODY_CHARS_MAX: usize = 200;
 
 const STATUS: &str = "status";
 
@@ -84,15 +83,11 @@ fn advice(status: u16, headers: &HeaderMap) -> String {
     advice.to_owned()
 }
 
-/// What begins a body, in one line: a page may be long.
+/// What begins a body, in one line.
 fn said(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(BODY_CHARS_MAX) {
-        _ if line.is_empty() => "without a body".to_owned(),
-        Some((end, _)) => format!("saying: {} …", &line[..end]),
-        None => format!("saying: {line}"),
+    match &*http::beginning(&String::from_utf8_lossy(body)) {
+        "" => "without a body".to_owned(),
+        line => format!("saying: {line}"),
     }
 }
 
@@ -144,7 +139,7 @@ mod tests {
         assert_eq!(said(b" \n"), "without a body");
         assert_eq!(said(b"<h1>not\n  here</h1>"), "saying: <h1>not here</h1>");
         let long = "ä".repeat(300);
-        let wanted = format!("saying: {} …", "ä".repeat(BODY_CHARS_MAX));
+        let wanted = format!("saying: {} …", "ä".repeat(http::BEGINNING_CHARS_MAX));
         assert_eq!(said(long.as_bytes()), wanted);
     }
 }
