@@ -94,13 +94,8 @@ fn said(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::finding::Outcome;
+    use super::super::head::tests::headers;
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let pair =
-            |(name, value): &(&'static str, &str)| (name.parse().unwrap(), value.parse().unwrap());
-        pairs.iter().map(pair).collect()
-    }
 
     #[test]
     fn a_stream_has_its_status_and_its_type() {

@@ -195,11 +195,11 @@ pub(super) fn preflight(origin: &str, status: u16, headers: &HeaderMap) -> Findi
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::finding::Outcome;
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pub(in super::super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pair =
             |(name, value): &(&'static str, &str)| (name.parse().unwrap(), value.parse().unwrap());
         pairs.iter().map(pair).collect()
