@@ -35,10 +35,7 @@ pub(super) fn judge(status: u16, headers: &HeaderMap, body: &[u8]) -> Vec<Findin
 }
 
 fn content_type(headers: &HeaderMap, said: &str) -> Finding {
-    let media_type = match head::text(headers, "content-type") {
-        "" => "none".to_owned(),
-        media_type => format!("`{media_type}`"),
-    };
+    let media_type = head::shown(head::text(headers, "content-type"));
     Finding::failure(
         "content_type",
         format!("{media_type}, {said}"),

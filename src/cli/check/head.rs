@@ -16,6 +16,14 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     value.unwrap_or_default()
 }
 
+/// How the value of a header is told.
+pub(super) fn shown(value: &str) -> String {
+    match value {
+        "" => "none".to_owned(),
+        value => format!("`{value}`"),
+    }
+}
+
 /// All that a head alone shows.
 pub(super) fn judge(headers: &HeaderMap, took: Duration) -> Vec<Finding> {
     vec![
@@ -66,10 +74,7 @@ fn cache_control(value: &str) -> Finding {
         let mut words = value.split(',').map(str::trim);
         words.any(|word| word.eq_ignore_ascii_case(wanted))
     };
-    let seen = match value {
-        "" => "none".to_owned(),
-        value => format!("`{value}`"),
-    };
+    let seen = shown(value);
     let is_fresh = has("no-cache") || has("no-store");
     if is_fresh && has("no-transform") {
         return Finding::ok(CODE, seen);
@@ -93,10 +98,7 @@ fn accel_buffering(headers: &HeaderMap) -> Finding {
         "" if is_nginx => Finding::ok(CODE, "none: nginx keeps it to itself if it was sent"),
         _ => Finding::warning(
             CODE,
-            match value {
-                "" => "none".to_owned(),
-                value => format!("`{value}`"),
-            },
+            shown(value),
             "an nginx before it buffers the stream unless it is told not to: send \
              `X-Accel-Buffering: no`, or set `proxy_buffering off`",
         ),
