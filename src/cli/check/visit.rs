@@ -70,15 +70,12 @@ impl Seen {
     /// What an answer that is no stream begins with: of one that goes on and on,
     /// what comes in the time of a first byte.
     pub(super) fn beginning(self, clock: Clock) -> Vec<u8> {
-        let (sender, pieces) = sync_channel(PIECES_MAX);
         let body = self.answer.into_body().into_reader();
-        let body = body.take(answer::BODY_BYTES_MAX);
-        // Without a thread the sender is gone, and nothing comes.
-        let _ = thread::Builder::new()
-            .name("pushwheel-body".into())
-            .spawn(move || read(body, clock, &sender));
-        let until = clock.now() + FIRST_BYTE_MAX;
         let mut beginning = Vec::new();
+        let Ok(pieces) = read_beside(body.take(answer::BODY_BYTES_MAX), clock) else {
+            return beginning;
+        };
+        let until = clock.now() + FIRST_BYTE_MAX;
         while let left = until.saturating_sub(clock.now())
             && let Ok(Piece::Bytes { bytes, .. }) = pieces.recv_timeout(left)
         {
@@ -175,11 +172,8 @@ pub(super) struct Tap {
 impl Tap {
     /// Reads on from an answer's head.
     pub(super) fn new(seen: Seen, clock: Clock) -> Result<Tap, String> {
-        let (sender, pieces) = sync_channel(PIECES_MAX);
         let body = seen.answer.into_body().into_reader();
-        thread::Builder::new()
-            .name("pushwheel-tap".into())
-            .spawn(move || read(body, clock, &sender))
+        let pieces = read_beside(body, clock)
             .map_err(|error| format!("there is no thread to be had: {error}"))?;
         Ok(Tap {
             pieces,
@@ -262,6 +256,15 @@ impl Tap {
         }
         self.events.drain(..).collect()
     }
+}
+
+/// Reads on a thread of its own, so that whoever looks can stop waiting.
+fn read_beside(body: impl Read + Send + 'static, clock: Clock) -> io::Result<Receiver<Piece>> {
+    let (sender, pieces) = sync_channel(PIECES_MAX);
+    thread::Builder::new()
+        .name("pushwheel-tap".into())
+        .spawn(move || read(body, clock, &sender))?;
+    Ok(pieces)
 }
 
 /// Reads to the end, or until nobody looks.
