@@ -2,12 +2,10 @@
 //! place has the last word for both: a flag drops what the environment says of
 //! the other one, and either of them what the file does.
 
-use std::ffi::OsString;
-
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
-use super::{Failure, read};
+use super::Failure;
 
 /// Not with `conflicts_with`: clap would not know which of two places is the
 /// stronger one, and blame flags that nobody has typed.
@@ -25,13 +23,8 @@ pub(super) fn other(key: &str) -> Option<&'static str> {
     })
 }
 
-/// Reads the words of the command line and the environment; the command that
-/// is left has no variable that a flag has outdone.
-pub(super) fn settle(
-    mut command: Command,
-    words: &[OsString],
-) -> Result<(Command, ArgMatches), Failure> {
-    let matches = read(&command, words)?;
+/// Drops the variables that flags have outdone from what was read.
+pub(super) fn settle(command: &Command, matches: &mut ArgMatches) -> Result<(), Failure> {
     for [one, other] in PAIRS {
         let source = |key: &str| matches.value_source(key);
         let outdone = match (source(one), source(other)) {
@@ -41,14 +34,13 @@ pub(super) fn settle(
                 return Err(both(&flag(one), &flag(other)));
             }
             (Some(ValueSource::EnvVariable), Some(ValueSource::EnvVariable)) => {
-                return Err(both(&variable(&command, one), &variable(&command, other)));
+                return Err(both(&variable(command, one), &variable(command, other)));
             }
             _ => continue,
         };
-        command = command.mut_arg(outdone, |arg: Arg| arg.env(None::<&str>));
+        matches.try_clear_id(outdone).expect("it has a source");
     }
-    let matches = read(&command, words)?;
-    Ok((command, matches))
+    Ok(())
 }
 
 /// What is told of a pair that one place sets.

@@ -48,7 +48,12 @@ impl<A: Args, R: Args> Settings<A, R> {
     /// Reads the words of the command line, the environment and the file that
     /// they name.
     pub(crate) fn resolve(words: &[OsString]) -> Result<Self, Failure> {
-        let (command, matches) = either::settle(command::<A>(), words)?;
+        let command = command::<A>();
+        let read_settled = |words: &[OsString]| {
+            let mut matches = read(&command, words)?;
+            either::settle(&command, &mut matches).map(|()| matches)
+        };
+        let matches = read_settled(words)?;
         let document = match matches.get_one::<PathBuf>(FILE) {
             Some(path) => file::read(path)?,
             None => Document::default(),
@@ -76,7 +81,7 @@ impl<A: Args, R: Args> Settings<A, R> {
         all.extend_from_slice(words);
         // The whole is read once each of its keys is right.
         let matches = match mistakes.is_empty() {
-            true => read(&command, &all)?,
+            true => read_settled(&all)?,
             false => matches,
         };
         let (rules, rule_entries) =
