@@ -116,8 +116,7 @@ impl<A: Args, R: Args> Settings<A, R> {
 
     /// Whether anybody has set it, and be it to its default.
     pub(crate) fn is_set(&self, key: &str) -> bool {
-        let source = self.matches.value_source(key);
-        source.is_some_and(|source| source != ValueSource::DefaultValue)
+        is_given(&self.matches, key)
     }
 
     /// The settings whose values are not the same in `other`.
@@ -206,7 +205,7 @@ fn nearest<'a>(command: &'a Command, key: &str) -> Option<&'a str> {
     (likeness(best) >= LIKENESS).then_some(best)
 }
 
-/// Whether the command line or the environment has it.
+/// Whether the words that were read or the environment have it.
 fn is_given(matches: &ArgMatches, key: &str) -> bool {
     matches!(
         matches.value_source(key),
