@@ -49,6 +49,15 @@ impl Running {
         told
     }
 
+    /// Has it end well, and gives all that it has said on its standard error.
+    #[track_caller]
+    pub(super) fn end(mut self) -> String {
+        self.signal("TERM");
+        let told = self.complaints();
+        assert_eq!(self.exit_code(), Some(0), "{told}");
+        told
+    }
+
     /// Where it complains, to be read while it runs.
     pub(super) fn take_stderr(&mut self) -> ChildStderr {
         self.child.stderr.take().unwrap()

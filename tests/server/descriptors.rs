@@ -48,14 +48,6 @@ impl Limited {
         let has_room = stream.read(1 << 10) && stream.retry().is_none();
         has_room.then_some(stream)
     }
-
-    /// Has it end, and gives what it has said.
-    fn complaints(mut self) -> String {
-        self.running.signal("TERM");
-        let told = self.running.complaints();
-        assert_eq!(self.running.exit_code(), Some(0), "{told}");
-        told
-    }
 }
 
 #[test]
@@ -93,7 +85,7 @@ fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
         again.len() == count
     });
     drop(publisher);
-    let told = server.complaints();
+    let told = server.running.end();
     let complaints = told.matches("Raise the limit on open files").count();
     assert_eq!(complaints, 1, "{told}");
 }
@@ -115,7 +107,7 @@ fn silent_connections_with_all_descriptors_keep_no_health_check_out() {
         assert_eq!(ask_over(first, "GET", "/health", &[], "").status, 200);
         drop(silent);
         eventually("there is room", || server.subscribe().is_some());
-        let told = server.complaints();
+        let told = server.running.end();
         assert!(!told.contains("no connection can be accepted"), "{told}");
     }
 }
@@ -126,7 +118,7 @@ fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
     let streams = (0..CLIENTS).map(|_| server.subscribe().expect("there is room"));
     let streams: Vec<Subscriber> = streams.collect();
     drop(streams);
-    let told = server.complaints();
+    let told = server.running.end();
     let raised = format!("raised the limit on open files, which was {LIMIT}");
     assert!(told.contains(&raised), "{told}");
 }

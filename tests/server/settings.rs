@@ -402,8 +402,7 @@ fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_se
     let mut server = Running::spawn(&mut with(&["serve", "--listen", "127.0.0.1:0"]));
     let address = server.address();
     assert_eq!(head(address, "/channels/a").status, 200);
-    server.signal("TERM");
-    let said = server.complaints();
+    let said = server.end();
     assert!(said.contains("WARN") && said.contains(told), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
 }
@@ -427,8 +426,7 @@ fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_serve
         assert!(output.status.success(), "{output:?}");
         let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--config", &file]);
         server.address();
-        server.signal("TERM");
-        let said = server.complaints();
+        let said = server.end();
         assert!(said.contains("WARN") && said.contains(told), "{said}");
     }
     // Smaller bodies are what was meant.
