@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ChildStderr, Output};
+use std::process::{ChildStderr, Command, Output};
 
 use crate::ask_over;
 use crate::commands::{Running, pushwheel, run};
@@ -297,23 +298,16 @@ fn a_reload_knows_which_place_is_the_stronger_one_too() {
     let line = format!("publish_key_file = \"{key_file}\"\n");
     let file = scratch.write("p.toml", &line);
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--config", &file]);
-    let mut server = Running::spawn(command.env("PUSHWHEEL_PUBLISH_KEY", "from-variable"));
-    let address = server.address();
-    let mut log = BufReader::new(server.take_stderr());
-    scratch.write("p.toml", &format!("{line}heartbeat = 3\n"));
-    server.signal("HUP");
-    let mut said = String::new();
-    log.read_line(&mut said).unwrap();
+    command.env("PUSHWHEEL_PUBLISH_KEY", "from-variable");
+    let mut it = Reloading::spawn(scratch, &mut command);
+    let address = it.server.address();
+    let said = it.reload(&format!("{line}heartbeat = 3\n"));
     assert!(
         said.ends_with("reloaded the configuration: heartbeat\n"),
         "{said}"
     );
     for (key, status) in [("from-variable", 200), ("from-file", 403)] {
-        let mut connection = Connection::open(address);
-        let header = format!("Bearer {key}");
-        let header = [("Authorization", &*header)];
-        let answer = ask_over(&mut connection, "POST", "/channels/a", &header, "x");
-        assert_eq!(answer.status, status, "{key}");
+        assert_eq!(publish_with(key, address), status, "{key}");
     }
 }
 
@@ -524,10 +518,18 @@ header = [\"X-Is: log\", \"X-Long: yes\"]
 }
 
 /// The head of a stream.
-fn head(address: std::net::SocketAddr, path: &str) -> crate::common::client::Answer {
+fn head(address: SocketAddr, path: &str) -> crate::common::client::Answer {
     let mut connection = Connection::open(address);
     connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     connection.head()
+}
+
+/// Publishes `hi` on `news`, and gives the status.
+fn publish_with(key: &str, address: SocketAddr) -> u16 {
+    let header = format!("Bearer {key}");
+    let header = [("Authorization", &*header)];
+    let mut connection = Connection::open(address);
+    ask_over(&mut connection, "POST", "/channels/news", &header, "hi").status
 }
 
 /// A server with a file, and what it says.
@@ -541,7 +543,13 @@ impl Reloading {
     fn start(name: &str, text: &str) -> Reloading {
         let scratch = Scratch::new(name);
         let file = scratch.write("p.toml", text);
-        let mut server = Running::start(&["serve", "--config", &file, "--listen", "127.0.0.1:0"]);
+        let arguments = ["serve", "--config", &file, "--listen", "127.0.0.1:0"];
+        Reloading::spawn(scratch, &mut pushwheel(&arguments))
+    }
+
+    /// By a command that names the file in `scratch`.
+    fn spawn(scratch: Scratch, command: &mut Command) -> Reloading {
+        let mut server = Running::spawn(command);
         let log = BufReader::new(server.take_stderr());
         Reloading {
             server,
@@ -571,14 +579,7 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
     let address = it.server.address();
     let mut stream = Subscriber::open(address, "/channels/news", &[]);
     stream.wait_for_id();
-    let publish = |key: &str| {
-        let mut connection = Connection::open(address);
-        connection.send(format!(
-            "POST /channels/news HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
-             Content-Length: 2\r\n\r\nhi"
-        ));
-        connection.answer().status
-    };
+    let publish = |key: &str| publish_with(key, address);
     assert_eq!((publish("one"), publish("two")), (200, 403));
     let said = it.reload(
         "publish_key = \"two\"\nadmin_key = \"boss\"\n\
@@ -695,22 +696,18 @@ fn what_only_a_start_can_change_is_named() {
 
 #[test]
 fn a_reload_is_judged_by_who_reaches_the_server_that_runs() {
-    let scratch = Scratch::new("reach");
     let keys = "publish_key = \"one\"\nadmin_key = \"boss\"\n";
     for fixed in [
         "listen = \"0.0.0.0:0\"\n",
         "listen = \"127.0.0.1:0\"\ntrusted_proxy = \"192.0.2.1\"\n",
     ] {
         // Without the keys it would need none if it were started anew.
+        let scratch = Scratch::new("reach");
         let file = scratch.write("p.toml", &format!("{fixed}{keys}"));
-        let mut server = Running::start(&["serve", "--config", &file]);
-        let port = server.address().port();
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        let mut log = BufReader::new(server.take_stderr());
-        scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
-        server.signal("HUP");
-        let mut said = String::new();
-        log.read_line(&mut said).unwrap();
+        let mut it = Reloading::spawn(scratch, &mut pushwheel(&["serve", "--config", &file]));
+        let port = it.server.address().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let said = it.reload("listen = \"127.0.0.1:0\"\n");
         assert!(said.contains("not reloaded"), "{fixed}: {said}");
         assert!(said.contains("admin-key"), "{fixed}: {said}");
         let answer = Connection::open(address).post("/channels/a", "x");
