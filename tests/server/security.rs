@@ -259,16 +259,16 @@ fn on_loopback_a_rebound_page_reads_nothing_either() {
         ("POST", "/channels/a"),
         ("POST", "/tickets"),
     ];
-    for (method, path) in MANAGING.into_iter().chain(others) {
+    let all = MANAGING.into_iter().chain(others);
+    // What answers HEAD has no body that says why.
+    for (method, path) in all.filter(|(method, _)| *method != "HEAD") {
         for host in [
             "evil.example:8080",
             "evil.example",
             "127.0.0.1.evil.example.",
         ] {
-            if method != "HEAD" {
-                let seen = asked_for(&served, method, path, host, &[]);
-                assert_eq!(seen, refused, "{method} {path} {host}");
-            }
+            let seen = asked_for(&served, method, path, host, &[]);
+            assert_eq!(seen, refused, "{method} {path} {host}");
         }
     }
     // No stranger has an address, or a name without a dot, for his own.
