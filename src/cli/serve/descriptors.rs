@@ -26,7 +26,6 @@ pub(super) fn apply(engine: EngineBuilder, threads: u16) -> EngineBuilder {
 
 /// How many files may be open at once, after that has been raised as far as it
 /// may be; `None` if there is no limit.
-#[cfg(unix)]
 fn raised() -> Option<u64> {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
@@ -43,11 +42,6 @@ fn raised() -> Option<u64> {
         }
     }
     (limit != RLIM_INFINITY).then_some(limit)
-}
-
-#[cfg(not(unix))]
-fn raised() -> Option<u64> {
-    None
 }
 
 /// How many files are open by now, those that were handed down included.

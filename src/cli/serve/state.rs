@@ -20,6 +20,7 @@ mod lock;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -121,10 +122,7 @@ impl StateFile {
             _ => {}
         }
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(path)
+        options.write(true).create_new(true).mode(0o600).open(path)
     }
 
     fn temporary(&self) -> PathBuf {
@@ -133,10 +131,7 @@ impl StateFile {
 
     fn sync_directory(&self) -> io::Result<()> {
         let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-        if cfg!(unix) {
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        }
-        Ok(())
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn unwritable(&self, error: &io::Error) -> Failure {
