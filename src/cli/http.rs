@@ -12,6 +12,9 @@ use ureq::{Agent, Body, Error};
 
 use super::Failure;
 
+/// What a stream is asked for as, and is.
+pub(super) const STREAM_TYPE: &str = "text/event-stream";
+
 /// How much of an answer that is no stream is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -85,6 +88,12 @@ fn is_of_a_name(error: &io::Error) -> bool {
 /// Whether it went wrong before anything of TLS could.
 pub(super) fn is_before_tls(error: &io::Error) -> bool {
     error.kind() == ErrorKind::ConnectionRefused || is_of_a_name(error)
+}
+
+/// Whether a `Content-Type` is an event stream's, whatever its parameters.
+pub(super) fn is_stream_type(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(STREAM_TYPE)
 }
 
 pub(super) fn read_answer(answer: &mut Response<Body>) -> Result<String, Error> {

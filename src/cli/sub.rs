@@ -21,8 +21,6 @@ const RETRY: Duration = Duration::from_secs(3);
 /// every 15 s, the slowest known every 45.
 const SILENCE: Duration = Duration::from_secs(60);
 
-const STREAM_TYPE: &str = "text/event-stream";
-
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The stream's URL, such as <http://127.0.0.1:8080/channels/news>.
@@ -90,7 +88,7 @@ fn follow(
     token: Option<&Secret>,
     reader: &mut Reader,
 ) -> Result<Next, Failure> {
-    let mut request = agent.get(url).header("Accept", STREAM_TYPE);
+    let mut request = agent.get(url).header("Accept", http::STREAM_TYPE);
     if let Some(Secret(token)) = token {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
@@ -125,8 +123,7 @@ fn follow(
         }
     }
     let media_type = header(&answer, "content-type").unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case(STREAM_TYPE) {
+    if !http::is_stream_type(media_type) {
         return Err(format!(
             "{url} is no event stream but `{media_type}`: the URL of a channel is \
              http://HOST:PORT/channels/NAME"

@@ -14,9 +14,7 @@ const STATUS: &str = "status";
 
 /// Whether an answer is a stream that a browser reads.
 pub(super) fn is_stream(status: u16, headers: &HeaderMap) -> bool {
-    let media_type = head::text(headers, "content-type");
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    status == 200 && essence.eq_ignore_ascii_case("text/event-stream")
+    status == 200 && http::is_stream_type(head::text(headers, "content-type"))
 }
 
 /// The status of a stream.

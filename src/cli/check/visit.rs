@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, Request, Response, Version};
 use ureq::{Agent, Body};
 
+use super::super::http;
 use super::super::stream::{Event, Reader};
 use super::answer;
 
@@ -101,7 +102,7 @@ impl Visitor {
             .method(method)
             .version(version)
             .uri(&self.url)
-            .header("Accept", "text/event-stream");
+            .header("Accept", http::STREAM_TYPE);
         let own = self.headers.iter().map(|(name, value)| (&**name, &**value));
         for (name, value) in own.chain(headers.iter().copied()) {
             request = request.header(name, value);
