@@ -8,6 +8,7 @@ use hashbrown::DefaultHashBuilder;
 use mio::net::TcpStream;
 
 use super::{Result, fault};
+use crate::cli::http;
 
 /// The events that have been published, the newest of them with their data.
 #[derive(Debug, Default)]
@@ -206,11 +207,7 @@ fn check_head(bytes: &[u8]) -> Result<()> {
     let mut headers = head.headers.iter();
     let content_type = headers.find(|header| header.name.eq_ignore_ascii_case("content-type"));
     let value = content_type.map_or(&b""[..], |header| header.value);
-    let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default();
-    match media_type
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"text/event-stream")
-    {
+    match http::is_stream_type(&String::from_utf8_lossy(value)) {
         true => Ok(()),
         false => wrong("for its Content-Type is not text/event-stream"),
     }

@@ -57,11 +57,7 @@ impl Load {
             buffer: vec![0; 64 << 10],
             clients: Vec::new(),
             subscribe_to: subscribe.address,
-            subscribe: format!(
-                "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
-                subscribe.path, subscribe.host
-            )
-            .into_bytes(),
+            subscribe: subscription(subscribe),
             publish_path: publish.path.clone(),
             publisher: Publisher::new(publish),
             expected: Expected::default(),
@@ -80,11 +76,7 @@ impl Load {
 
     /// Sends further subscribers to another channel.
     pub(crate) fn subscribe_to(&mut self, channel: &Url) {
-        self.subscribe = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
-            channel.path, channel.host
-        )
-        .into_bytes();
+        self.subscribe = subscription(channel);
     }
 
     /// Connects so many clients more, and waits until each has its head. In
@@ -263,6 +255,12 @@ impl Load {
         }
         Ok(total)
     }
+}
+
+/// What a subscriber sends.
+fn subscription(to: &Url) -> Vec<u8> {
+    let Url { path, host, .. } = to;
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n").into_bytes()
 }
 
 const CONNECT_BATCH: usize = 100;

@@ -91,7 +91,7 @@ pub(super) fn is_before_tls(error: &io::Error) -> bool {
 }
 
 /// Whether a `Content-Type` is an event stream's, whatever its parameters.
-pub(super) fn is_stream_type(media_type: &str) -> bool {
+pub(crate) fn is_stream_type(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(STREAM_TYPE)
 }

@@ -6,7 +6,7 @@ use std::fmt;
 pub(crate) mod check;
 mod files;
 pub(crate) mod generate;
-mod http;
+pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod mistake;
 pub(crate) mod numbers;

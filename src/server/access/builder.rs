@@ -61,12 +61,6 @@ impl Config {
         self
     }
 
-    /// Whether any key was given.
-    #[must_use]
-    pub fn has_keys(&self) -> bool {
-        !self.access.keys.are_none()
-    }
-
     /// The keys that tokens are verified with. With any, channels are closed:
     /// subscribing needs a token that lists the channel, a ticket or a key,
     /// unless the channel [is public](Config::public_for); publishing needs a
