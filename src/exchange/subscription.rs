@@ -103,8 +103,12 @@ impl Subscription {
         self
     }
 
-    /// What is known of the client, for filters and for those who look; any
-    /// JSON. Default: `null`.
+    /// Sets what is known of the client, for filters and for the list of clients;
+    /// any JSON. Default: `null`.
+    ///
+    /// It is kept for as long as the client is connected, and its size is the
+    /// caller's to bound: a value that a client chooses costs memory for each
+    /// connection. The server accepts 32 values and 2 KiB.
     pub fn metadata(mut self, metadata: Value) -> Subscription {
         self.metadata = Some(Arc::new(metadata));
         self

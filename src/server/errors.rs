@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use super::access::Refused;
+use super::metadata::{METADATA_VALUES_MAX, MetadataTooLarge};
 use super::subscribe::STREAM_CHANNELS_MAX;
 use crate::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
@@ -17,6 +18,7 @@ pub(crate) const CODES: &[&str] = &[
     "channel_not_found",
     "client_id_invalid",
     "client_not_found",
+    "conditions_too_many",
     "draining",
     "encoding_unsupported",
     "host_not_allowed",
@@ -24,6 +26,7 @@ pub(crate) const CODES: &[&str] = &[
     "invalid_json",
     "key_missing",
     "key_wrong",
+    "metadata_too_large",
     "not_ready",
     "origin_not_allowed",
     "parameter_invalid",
@@ -189,6 +192,19 @@ impl Problem {
              or publish to fewer channels"
         );
         Problem::new(400, "stream_channels_too_many", message)
+    }
+
+    pub(super) fn too_many_conditions() -> Problem {
+        let message = format!(
+            "a publish has at most {METADATA_VALUES_MAX} conditions `where.FIELD`, as clients have \
+             metadata. Leave some out"
+        );
+        Problem::new(400, "conditions_too_many", message)
+    }
+
+    pub(super) fn metadata(error: MetadataTooLarge) -> Problem {
+        let message = format!("{error}. Leave some out");
+        Problem::new(400, "metadata_too_large", message)
     }
 
     // ---- bodies ----

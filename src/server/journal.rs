@@ -4,13 +4,14 @@
 //!
 //! Whatever a client has chosen comes as the value of a field, never in a
 //! message, and secrets in a query do not come at all: nor in a name, where
-//! they come to be if the query was not begun with a `?`.
+//! they come to be if the query was not begun with a `?`. No text of a client takes
+//! more than 1 KiB of a line.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::access::redact_text;
+use super::access::{LOGGED_BYTES_MAX, logged_target, logged_text};
 use super::live::Live;
-use super::redact;
 use crate::{Channel, EngineBuilder, Published, Request, Response, Subscription};
 
 /// The target of the records of requests.
@@ -59,8 +60,8 @@ fn tell_answered(live: &Live, request: &Request, response: &Response) {
     log::info!(
         target: ACCESS_LOG,
         address:% = request.client_address(),
-        method = request.method().as_str(),
-        path = &*redact(request.target()),
+        method = &*logged_text(request.method().as_str()),
+        path = &*logged_target(request.target()),
         status = response.status_code(),
         code = response.error_code(),
         bytes = response.body_bytes(),
@@ -74,15 +75,14 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
     if !live.rules().event_log {
         return subscription;
     }
-    let names = subscription.channels().iter().map(Channel::name);
-    let channels = names.map(redact_text).collect::<Vec<_>>().join("/");
+    let channels = names_of(subscription.channels());
     let (address, stopwatch) = (request.client_address(), live.stopwatch);
     let (begun, opened) = (stopwatch.now(), channels.clone());
     subscription
         .on_connect(move |client| {
             log::info!(
                 target: EVENT_LOG,
-                client = &*redact_text(&client.id.to_string()),
+                client = &*logged_text(&client.id.to_string()),
                 channels = &*opened,
                 address:% = address;
                 "stream begins"
@@ -91,7 +91,7 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
         .on_disconnect(move |client, reason| {
             log::info!(
                 target: EVENT_LOG,
-                client = &*redact_text(&client.id.to_string()),
+                client = &*logged_text(&client.id.to_string()),
                 channels = &*channels,
                 address:% = address,
                 reason = reason.as_str(),
@@ -102,6 +102,22 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
         })
 }
 
+/// Returns the names of a stream's channels in one text, which is as long as one
+/// name at most: both records of the stream share it, for as long as it lasts.
+fn names_of(channels: &[Channel]) -> Arc<str> {
+    let mut names = String::new();
+    for channel in channels {
+        if !names.is_empty() {
+            names.push('/');
+        }
+        names += channel.name();
+        if names.len() > LOGGED_BYTES_MAX {
+            break;
+        }
+    }
+    logged_text(&names).into()
+}
+
 /// Logs what was published to one channel, or to all.
 pub(super) fn tell_published(
     live: &Live,
@@ -110,11 +126,11 @@ pub(super) fn tell_published(
     published: &Published,
 ) {
     if live.rules().event_log {
-        let channel = channel.map(redact_text);
+        let channel = channel.map(logged_text);
         log::info!(
             target: EVENT_LOG,
             channel = channel.as_deref(),
-            id = &*redact_text(&published.id.to_string()),
+            id = &*logged_text(&published.id.to_string()),
             events = published.events,
             clients = published.clients,
             address:% = request.client_address();

@@ -29,6 +29,7 @@ mod limiter;
 mod live;
 mod manage;
 pub(crate) mod message;
+mod metadata;
 mod metrics;
 mod origin;
 mod page;

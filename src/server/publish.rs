@@ -14,6 +14,7 @@ use super::errors::Problem;
 use super::journal;
 use super::live::Live;
 use super::message;
+use super::metadata::METADATA_VALUES_MAX;
 use crate::{
     Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
 };
@@ -137,6 +138,9 @@ impl<'a> Wishes<'a> {
         let condition = Condition::new(field, value);
         match &mut self.target {
             Target::Everybody => self.target = Target::Where(vec![condition]),
+            Target::Where(conditions) if conditions.len() == METADATA_VALUES_MAX => {
+                return Err(Problem::too_many_conditions());
+            }
             Target::Where(conditions) => conditions.push(condition),
             Target::Client(_) => return Err(Problem::two_targets()),
         }

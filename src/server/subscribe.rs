@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::access::Grant;
 use super::errors::Problem;
 use super::live::Live;
+use super::metadata::Room;
 use crate::{ChannelManager, ClientId, Request, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
@@ -96,11 +97,16 @@ impl SelfDeclared {
             id: None,
             metadata: Map::new(),
         };
+        let mut room = Room::new();
         for (name, value) in request.query_pairs() {
             match &*name {
                 "client" => client.id = Some(ClientId::new(&value).map_err(Problem::client_id)?),
                 other => match other.strip_prefix("meta.") {
-                    Some(field) if !field.is_empty() => client.say(field, value.into_owned()),
+                    Some(field) if !field.is_empty() => {
+                        room.take(field.len() + value.len())
+                            .map_err(Problem::metadata)?;
+                        client.say(field, value.into_owned());
+                    }
                     _ => {}
                 },
             }

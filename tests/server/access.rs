@@ -11,7 +11,7 @@ use super::{ask, get, json as json_of, refusal, refused, text};
 use crate::common::client::Answer;
 use crate::common::{Served, Subscriber, told};
 
-const SECRET: &str = "a secret of a test, of 32 bytes!!";
+pub(super) const SECRET: &str = "a secret of a test, of 32 bytes!!";
 const OTHER_SECRET: &str = "another secret, that is as long..";
 const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret");
 const ADMIN: (&str, &str) = ("Authorization", "Bearer admin-s3cret");
@@ -56,7 +56,7 @@ pub(super) fn token_by(secret: &str, own: Value) -> String {
     encode(&Header::default(), &claims, &key).unwrap()
 }
 
-fn bearer(token: &str) -> String {
+pub(super) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
@@ -80,7 +80,7 @@ fn ask_as(served: &Served, token: &str, method: &str, path: &str) -> Answer {
 
 /// The status of a GET as it is asked of a stream, whose body never ends.
 #[track_caller]
-fn open(served: &Served, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+pub(super) fn open(served: &Served, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let mut connection = served.connect();
     let headers = headers
         .iter()

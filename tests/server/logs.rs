@@ -301,3 +301,37 @@ fn a_filter_that_cannot_be_read_is_told_of() {
         "{told}"
     );
 }
+
+/// The request of `paths` that are 8 KB long: a log that a client can fill at
+/// 70 MB/s. Of a merged stream two lines, and what is kept for it until it ends.
+#[test]
+fn no_text_of_a_client_takes_more_than_a_kibibyte_of_a_line() {
+    let logging = Logging::start(&["--access-log", "--event-log"]);
+    let address = logging.address;
+    let long = "x".repeat(7_000);
+    let mut connection = Connection::open(address);
+    ask_over(&mut connection, "GET", &format!("/{long}"), &[], "");
+    let hidden = format!("/a?{}", "s3cret&".repeat(1_000));
+    ask_over(&mut connection, "GET", &hidden, &[], "");
+    ask_over(&mut connection, &"M".repeat(7_000), "/b", &[], "");
+    drop(connection);
+    let names: Vec<String> = (0..30)
+        .map(|n| format!("channel={n}{}", "c".repeat(240)))
+        .collect();
+    let mut stream = Subscriber::open(address, &format!("/events?{}", names.join("&")), &[]);
+    stream.wait_for_id();
+    let all = logging.objects();
+    stream.expect_end();
+    let requests = all.iter().filter(|object| object["message"] == "request");
+    assert_eq!(requests.count(), 3, "{all:#?}");
+    let streams = all.iter().filter(|object| object.get("channels").is_some());
+    assert_eq!(streams.count(), 2, "{all:#?}");
+    for object in &all {
+        for (name, value) in object.as_object().unwrap() {
+            let bytes = value.as_str().map_or(0, str::len);
+            assert!(bytes <= 1024 + "...".len(), "{name} has {bytes} bytes");
+        }
+    }
+    let shown = serde_json::to_string(&all).unwrap();
+    assert!(!shown.contains("s3cret"), "{shown}");
+}

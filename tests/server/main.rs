@@ -16,6 +16,7 @@ mod descriptors;
 mod limits;
 mod logs;
 mod manage;
+mod metadata;
 mod metrics;
 mod page;
 mod publish;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::grant::{Channels, Grant};
 use super::refused::Refused;
+use crate::server::metadata;
 use crate::server::pattern::Pattern;
 use crate::{CLIENT_ID_BYTES_MAX, ClientId};
 
@@ -63,7 +64,7 @@ fn granted(mut own: Map<String, Value>) -> Result<Grant, Refused> {
         subscribe: channels(&mut own, "pushwheel.subscribe")?,
         publish: channels(&mut own, "pushwheel.publish")?,
         client: client(&mut own, "pushwheel.client")?,
-        metadata: take(&mut own, "pushwheel.metadata", "an object")?.map(Arc::new),
+        metadata: metadata(&mut own, "pushwheel.metadata")?,
         ..Grant::default()
     };
     match own.keys().next() {
@@ -95,6 +96,18 @@ fn client(own: &mut Map<String, Value>, path: &str) -> Result<Option<ClientId>, 
              characters"
         ))
     })
+}
+
+fn metadata(
+    own: &mut Map<String, Value>,
+    path: &str,
+) -> Result<Option<Arc<Map<String, Value>>>, Refused> {
+    let metadata: Option<Map<String, Value>> = take(own, path, "an object")?;
+    if let Some(metadata) = &metadata {
+        metadata::check(metadata)
+            .map_err(|error| Refused::unfit(format!("its claim `{path}` is too large, {error}")))?;
+    }
+    Ok(metadata.map(Arc::new))
 }
 
 /// Takes a claim out, whose name is the last part of its path. `null` is none.
@@ -193,6 +206,11 @@ mod tests {
             (
                 json!({"pushwheel": {"metadata": ["admin"]}}),
                 "its claim `pushwheel.metadata` is an array of strings, and has to be an object",
+            ),
+            (
+                json!({"pushwheel": {"metadata": {"roles": vec!["admin"; 32]}}}),
+                "its claim `pushwheel.metadata` is too large, metadata has at most 32 values, and \
+                 2048 bytes of names and texts",
             ),
             (
                 json!({"pushwheel": {"subscibe": ["news"]}}),

@@ -37,7 +37,7 @@ use token::Verifier;
 pub(super) use credential::{Places, bearer_of};
 pub(super) use grant::Grant;
 pub use redact::redact;
-pub(super) use redact::redact_text;
+pub(super) use redact::{LOGGED_BYTES_MAX, logged_target, logged_text};
 pub(super) use refused::Refused;
 pub(super) use token::Checks;
 pub use token_keys::{TokenKeyError, TokenKeys};

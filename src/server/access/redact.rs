@@ -30,6 +30,11 @@ const HARMLESS: [&str; 14] = [
 /// What stands in a log for a value that does not.
 const HIDDEN: &str = "[hidden]";
 
+/// Maximum bytes that a log shows of one text of a client.
+pub(in crate::server) const LOGGED_BYTES_MAX: usize = 1 << 10;
+/// The mark of a text that was cut.
+const CUT: &str = "...";
+
 /// Whether values of a parameter with this name are shown.
 pub(super) fn is_harmless(name: &str) -> bool {
     HARMLESS.contains(&name) || name.starts_with("where.")
@@ -67,6 +72,45 @@ pub fn redact(target: &str) -> Cow<'_, str> {
         show(pair, &mut shown);
     }
     Cow::Owned(shown)
+}
+
+/// Returns a target as a log shows it: at most [`LOGGED_BYTES_MAX`] and a mark.
+/// The cost does not grow beyond that with the length of the target.
+pub(in crate::server) fn logged_target(target: &str) -> Cow<'_, str> {
+    cut(target, redact)
+}
+
+/// Returns a text without parameters as a log shows it, as long as a target.
+pub(in crate::server) fn logged_text(text: &str) -> Cow<'_, str> {
+    cut(text, redact_text)
+}
+
+/// Cuts a text before it is redacted, and again after it, because hiding a value
+/// may make the text longer.
+fn cut<'a>(text: &'a str, redact: impl Fn(&'a str) -> Cow<'a, str>) -> Cow<'a, str> {
+    if text.len() <= LOGGED_BYTES_MAX {
+        let shown = redact(text);
+        return match shown.len() <= LOGGED_BYTES_MAX {
+            true => shown,
+            false => Cow::Owned(first_bytes(&shown).to_owned() + CUT),
+        };
+    }
+    let shown = redact(without_torn_token(first_bytes(text)));
+    Cow::Owned(first_bytes(&shown).to_owned() + CUT)
+}
+
+fn first_bytes(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LOGGED_BYTES_MAX)]
+}
+
+/// Leaves out the begin of a token at the end of a text. The cut may have taken
+/// the dots by which [`hide_tokens`] knows a token.
+fn without_torn_token(text: &str) -> &str {
+    let run_at = text.trim_end_matches(is_in_token).len();
+    match text[run_at..].find(OBJECT) {
+        Some(at) => &text[..run_at + at],
+        None => text,
+    }
 }
 
 /// Writes a parameter, without its value if that may be a secret. A name alone
@@ -129,14 +173,12 @@ fn decoded(bytes: &[u8]) -> (u8, usize) {
 /// Hides what has the form of a token: three parts of base64url or more, of
 /// which the first one is that of an object of JSON.
 fn hide_tokens(text: &str) -> Cow<'_, str> {
-    const OBJECT: &str = "eyJ";
     if !text.contains(OBJECT) {
         return Cow::Borrowed(text);
     }
-    let is_in_token = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find(OBJECT) {
-        let end = rest[at..].find(|c| !is_in_token(c));
+        let end = rest[at..].find(|c: char| !is_in_token(c));
         let (before, others) = rest.split_at(end.map_or(rest.len(), |length| at + length));
         let (before, candidate) = before.split_at(at);
         let is_token = candidate.matches('.').count() >= 2;
@@ -147,9 +189,44 @@ fn hide_tokens(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown + rest)
 }
 
+/// The begin of an object of JSON in base64url, and so of a token.
+const OBJECT: &str = "eyJ";
+
+fn is_in_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_and_shows_no_part_of_a_secret() {
+        let long = "a".repeat(LOGGED_BYTES_MAX);
+        assert_eq!(logged_text(&long), long);
+        for more in ["b", "bc", "é"] {
+            assert_eq!(logged_text(&format!("{long}{more}")), format!("{long}..."));
+        }
+        // A character is not torn.
+        let shown = logged_text(&"é".repeat(600)).into_owned();
+        assert!(
+            shown.len() <= LOGGED_BYTES_MAX + 3 && shown.ends_with("é..."),
+            "{shown}"
+        );
+        // A token that the cut would have torn, so that it has too few dots.
+        let path = format!("/{}", "/".repeat(LOGGED_BYTES_MAX - 20));
+        let target = format!("{path}x-eyJhbGciOi.eyJzZWNyZXQiOi.c2ln");
+        assert_eq!(logged_target(&target), format!("{path}x-..."));
+        // A value is hidden although its end is not seen.
+        let target = format!("{path}?token=s3cret{long}");
+        let shown = format!("{path}?token=[hidden]");
+        assert_eq!(logged_target(&target), first_bytes(&shown).to_owned() + CUT);
+        // What hiding makes longer is cut again.
+        let target = format!("/?{}", "s&".repeat(500));
+        let shown = logged_target(&target).into_owned();
+        assert_eq!(shown.len(), LOGGED_BYTES_MAX + CUT.len());
+        assert!(!shown.contains('s'), "{shown}");
+    }
 
     #[test]
     fn only_harmless_values_are_shown() {

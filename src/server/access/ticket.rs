@@ -16,6 +16,7 @@ use super::grant::{Channels, Grant};
 use super::refused::Refused;
 use super::token::TOKEN_BYTES_MAX;
 use crate::server::errors::Problem;
+use crate::server::metadata;
 use crate::server::subscribe::STREAM_CHANNELS_MAX;
 use crate::{ClientId, Request, Response};
 
@@ -214,6 +215,9 @@ pub(super) fn wished(request: &Request, maker: &Grant) -> Result<Grant, Problem>
     };
     let client = wish.client.as_deref().map(ClientId::new).transpose();
     let client = client.map_err(Problem::client_id)?;
+    if let Some(metadata) = &wish.metadata {
+        metadata::check(metadata).map_err(Problem::metadata)?;
+    }
     let stream_time = wish.stream_seconds.map(Duration::from_secs);
     Ok(Grant {
         subscribe,
