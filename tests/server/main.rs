@@ -26,6 +26,7 @@ mod state;
 mod subscribe;
 #[cfg(unix)]
 mod systemd;
+mod tokens;
 
 use common::client::Answer;
 use common::{Connection, Served};

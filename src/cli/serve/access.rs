@@ -111,8 +111,8 @@ pub(crate) struct AccessArguments {
     )]
     max_tickets: usize,
 
-    /// How many tokens a second that turn out to be forged are verified for
-    /// each address.
+    /// Maximum forged tokens a second that are verified for each address, of
+    /// RS256, ES256 and EdDSA. HS256 has no limit, because it costs little.
     #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
     #[arg(
         env = "PUSHWHEEL_FORGED_TOKENS_PER_ADDRESS",

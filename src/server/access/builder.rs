@@ -164,9 +164,10 @@ impl Config {
         self
     }
 
-    /// How many tokens that turn out to be forged are verified for one address
-    /// (of IPv6: one network of 64 bits); then `429` is answered without looking
-    /// at them. `None`: no limit. Default: 10 a second.
+    /// Sets how many forged tokens of RS256, ES256 and EdDSA are verified for one
+    /// address (of IPv6: one network of 64 bits); then the answer is `429` without
+    /// verifying. HS256 has no limit, because it costs little. `None`: no limit.
+    /// Default: 10 a second.
     #[must_use]
     pub fn forged_tokens_per_address(mut self, rate: impl Into<Option<Rate>>) -> Config {
         self.access.forged_per_address = rate.into();

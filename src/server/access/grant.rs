@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::refused::Refused;
 use crate::ClientId;
 use crate::server::pattern::{Pattern, PatternError};
 
@@ -23,6 +24,13 @@ impl Channels {
     pub(super) fn parse(texts: &[String]) -> Result<Channels, PatternError> {
         let patterns = texts.iter().map(|text| text.parse());
         patterns.collect::<Result<_, _>>().map(Channels)
+    }
+
+    /// Returns about how many bytes the patterns take, without their names.
+    fn bytes(&self) -> usize {
+        /// The pattern and the allocation of its name.
+        const PATTERN_BYTES: usize = size_of::<Pattern>() + 32;
+        self.0.len() * PATTERN_BYTES
     }
 
     pub(in crate::server) fn has(&self, name: &str) -> bool {
@@ -54,6 +62,8 @@ pub(in crate::server) struct Grant {
     pub(super) is_ticket: bool,
     pub(in crate::server) client: Option<ClientId>,
     pub(in crate::server) metadata: Option<Arc<Map<String, Value>>>,
+    /// The time before which it grants nothing, in seconds since 1970.
+    pub(super) starts_at_s: Option<f64>,
     /// From when on it is worth nothing, in seconds since 1970.
     pub(super) expires_at_s: Option<f64>,
     /// How long a stream may last.
@@ -69,6 +79,28 @@ impl Grant {
             is_believed: true,
             ..Grant::default()
         }
+    }
+
+    /// Returns the grant if it holds at `now_s`.
+    pub(super) fn holds_at(self: Arc<Grant>, now_s: f64) -> Result<Arc<Grant>, Refused> {
+        if self.starts_at_s.is_some_and(|starts| starts > now_s) {
+            return Err(Refused::TokenNotYet);
+        }
+        match self.has_expired(now_s) {
+            true => Err(Refused::TokenExpired),
+            false => Ok(self),
+        }
+    }
+
+    /// Returns about how many bytes the grant takes.
+    pub(super) fn bytes(&self) -> usize {
+        /// A field of metadata takes some hundred bytes in its tree.
+        const METADATA_FIELD_BYTES: usize = 128;
+        let metadata = self.metadata.as_ref().map_or(0, |metadata| metadata.len());
+        size_of::<Grant>()
+            + self.subscribe.bytes()
+            + self.publish.bytes()
+            + metadata * METADATA_FIELD_BYTES
     }
 
     pub(super) fn has_expired(&self, now_s: f64) -> bool {

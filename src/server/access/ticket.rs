@@ -230,6 +230,8 @@ pub(super) fn wished(request: &Request, maker: &Grant) -> Result<Grant, Problem>
             .metadata
             .map(Arc::new)
             .or_else(|| maker.metadata.clone()),
+        // The maker's token holds, so its begin has passed.
+        starts_at_s: None,
         expires_at_s: maker.expires_at_s,
         stream_time,
     })
