@@ -235,16 +235,25 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The block that keeps a quiet stream alive: a comment, which browsers ignore.
-/// It has a blank line because some parsers look up only then.
-pub const HEARTBEAT: &[u8] = b":\n\n";
+/// The bytes that open a stream and that keep a quiet one alive: one line with
+/// a field that no parser knows. It becomes a part of the next event's block.
+///
+/// - Without a blank line: parsers that dispatch at every blank line (those of
+///   fetch-event-source, httpx-sse and sseclient) would call their handlers
+///   with an empty message.
+/// - Not a comment: parsers that split the stream at blank lines and skip the
+///   blocks that begin with `:` would drop the next event.
+///
+/// `tests/frames.rs` and `tests/clients` hold it against all of these.
+pub const HEARTBEAT: &[u8] = b"ping:\n";
 
-/// A block that sets the browser's reconnection delay and says nothing else.
+/// The line that sets the client's reconnection delay. A parser applies it at
+/// the end of the line (HTML Standard 9.2.6), so no blank line follows, which
+/// some parsers would dispatch as an empty message.
 pub fn retry_line(retry_ms: u32) -> Vec<u8> {
-    let mut out = Vec::with_capacity(b"retry: 4294967295\n\n".len());
+    let mut out = Vec::with_capacity(b"retry: 4294967295\n".len());
     let mut digits = itoa::Buffer::new();
     push_field(&mut out, b"retry: ", digits.format(retry_ms).as_bytes());
-    out.push(b'\n');
     out
 }
 
@@ -416,12 +425,12 @@ mod tests {
 
     #[test]
     fn a_delay_is_a_block_of_its_own() {
-        assert_eq!(retry_line(3_000), b"retry: 3000\n\n");
-        assert_eq!(retry_line(u32::MAX), b"retry: 4294967295\n\n");
+        assert_eq!(retry_line(3_000), b"retry: 3000\n");
+        assert_eq!(retry_line(u32::MAX), b"retry: 4294967295\n");
     }
 
     #[test]
     fn debug_shows_the_bytes_as_text() {
-        assert_eq!(format!("{:?}", Frame::raw(b":\n\n")), r#"Frame(":\n\n")"#);
+        assert_eq!(format!("{:?}", Frame::raw(b"x:\n")), r#"Frame("x:\n")"#);
     }
 }

@@ -443,7 +443,7 @@ fn a_silent_stream_is_kept_alive_by_heartbeats() {
     let options = ChannelOptions::new().heartbeat(Duration::from_millis(100));
     let (served, channel) = Served::channel(options);
     let mut client = served.subscribe("/stream");
-    while client.comments() < 5 {
+    while client.pings() < 5 {
         assert!(client.read(64 << 10));
     }
     assert_eq!(client.arrived(), [], "a heartbeat is no event");
@@ -466,7 +466,7 @@ fn heartbeats_are_skipped_while_data_flows() {
         pauses += usize::from(sent.elapsed() > interval / 2);
     }
     // One comment is there from the beginning.
-    assert!(client.comments() <= 1 + pauses, "{}", client.comments());
+    assert!(client.pings() <= 1 + pauses, "{}", client.pings());
 }
 
 #[test]
@@ -487,10 +487,10 @@ fn a_channel_has_no_heartbeats_when_they_are_turned_off() {
     let served = Served::start(builder);
     let mut quiet = served.subscribe("/silent");
     let mut clock = served.subscribe("/lively");
-    while clock.comments() < 8 {
+    while clock.pings() < 8 {
         assert!(clock.read(64 << 10));
     }
     silent.broadcast(Event::message("first")).unwrap();
     quiet.next();
-    assert_eq!(quiet.comments(), 1);
+    assert_eq!(quiet.pings(), 1);
 }

@@ -162,8 +162,89 @@ fn golden_between_events() {
 
     let mut parser = Parser::new();
     assert_eq!(parser.push(&stream), []);
-    assert_eq!(parser.comments(), 1);
+    assert_eq!(parser.pings(), 1);
     assert_eq!(parser.retry(), Some(3_000));
+}
+
+/// What a client's handler is called with, by the family of the client's parser.
+/// `tests/clients` has real packages of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// Follows the HTML Standard: browsers, Node's `eventsource`.
+    Standard,
+    /// Dispatches at every blank line: fetch-event-source, httpx-sse, sseclient.
+    EveryBlankLine,
+    /// Splits at blank lines and skips the blocks that begin with a colon.
+    Blocks,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Family::Standard, Family::EveryBlankLine, Family::Blocks];
+
+    /// Returns the data of each message in a stream that has only line feeds.
+    fn read(self, stream: &str) -> Vec<String> {
+        let data_of = |block: &str| {
+            let lines = block.lines().filter_map(|line| line.strip_prefix("data: "));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        match self {
+            Family::Standard => {
+                let events = Parser::new().push(stream.as_bytes());
+                events.into_iter().map(|event| event.data).collect()
+            }
+            Family::EveryBlankLine => {
+                let mut block = String::new();
+                let mut messages = Vec::new();
+                for line in stream.split_inclusive('\n') {
+                    block.push_str(line);
+                    if line == "\n" {
+                        messages.push(data_of(&std::mem::take(&mut block)));
+                    }
+                }
+                messages
+            }
+            Family::Blocks => {
+                let mut whole: Vec<_> = stream.split("\n\n").collect();
+                whole.pop();
+                whole.retain(|block| !block.starts_with(':'));
+                let messages = whole.iter().map(|block| data_of(block));
+                messages.filter(|data| !data.is_empty()).collect()
+            }
+        }
+    }
+
+    /// Whether its parsers give their handlers exactly the events of a stream
+    /// with these bytes in front of, between and behind them.
+    fn suits(self, idle: &str) -> bool {
+        let idles = idle.repeat(5);
+        let retry = String::from_utf8(frame::retry_line(3_000)).expect("text");
+        let stream = format!("{idle}id: a\ndata: 1\n\n{idles}id: b\ndata: 2\n\n{idle}{retry}");
+        self.read(&stream) == ["1", "2"]
+    }
+}
+
+#[test]
+fn idle_bytes_dispatch_nothing_and_cost_no_event_in_any_family_of_parsers() {
+    let idle = str::from_utf8(frame::HEARTBEAT).expect("text");
+    for family in Family::ALL {
+        assert!(family.suits(idle), "{family:?}");
+    }
+}
+
+#[test]
+fn comments_as_idle_bytes_fail_in_one_family_each() {
+    for (idle, fails) in [(":\n\n", Family::EveryBlankLine), (":\n", Family::Blocks)] {
+        let failing: Vec<_> = Family::ALL.into_iter().filter(|f| !f.suits(idle)).collect();
+        assert_eq!(failing, [fails], "{idle:?}");
+    }
+}
+
+#[test]
+fn a_delay_alone_dispatches_nothing_in_any_family_of_parsers() {
+    let retry = String::from_utf8(frame::retry_line(3_000)).expect("text");
+    for family in Family::ALL {
+        assert_eq!(family.read(&retry), Vec::<String>::new(), "{family:?}");
+    }
 }
 
 /// Text made mostly of what a parser of event streams looks for.
@@ -295,7 +376,7 @@ proptest! {
         prop_assert_eq!(dispatched, [published.expected()]);
         prop_assert_eq!(parser.last_event_id(), published.expected().last_event_id);
         prop_assert_eq!(parser.retry(), published.retry_ms.map(u64::from));
-        prop_assert_eq!(parser.comments(), 0);
+        prop_assert_eq!((parser.comments(), parser.pings()), (0, 0));
         prop_assert_eq!(frame.len(), frame.as_bytes().len());
     }
 
@@ -306,18 +387,18 @@ proptest! {
         cuts in cuts(),
     ) {
         let mut stream = Vec::new();
-        let mut heartbeats = 0;
+        let mut pings = 0;
         for (published, heartbeat) in &list {
             stream.extend_from_slice(published.frame().as_bytes());
             if *heartbeat {
                 stream.extend_from_slice(frame::HEARTBEAT);
-                heartbeats += 1;
+                pings += 1;
             }
         }
         let expected: Vec<_> = list.iter().map(|(published, _)| published.expected()).collect();
         let mut parser = Parser::new();
         prop_assert_eq!(parse_in_pieces(&mut parser, &stream, &cuts), expected);
-        prop_assert_eq!(parser.comments(), heartbeats);
+        prop_assert_eq!(parser.pings(), pings);
     }
 
     /// Whatever the name and the id, either the event is refused or it comes out

@@ -16,12 +16,12 @@ fn who_is_there_hears_the_new_heartbeat() {
     let silent = || ChannelOptions::new().heartbeat(Duration::ZERO);
     let (served, news) = Served::channel(silent());
     let mut client = served.subscribe("/stream");
-    // The greeting is a comment too.
-    while client.comments() < 1 {
+    // The line that opens the stream counts too.
+    while client.pings() < 1 {
         client.read(1);
     }
     news.set_options(silent().heartbeat(Duration::from_millis(100)));
-    while client.comments() < 3 {
+    while client.pings() < 3 {
         client.read(1);
     }
     // Off again: what it is told next is the event.

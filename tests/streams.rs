@@ -74,7 +74,7 @@ fn a_sink_sends_what_it_is_given_and_nothing_of_the_engines() {
     sink.send_raw(b": raw\r\rdata").unwrap();
     sink.try_send_raw(b": in pieces\n\n").unwrap();
     sink.close();
-    let expected = ":\n\ndata: plain\n\n\
+    let expected = "ping:\ndata: plain\n\n\
                     event: full\nid: own\nretry: 3000\ndata: two\ndata: lines\n\n\
                     : raw\r\rdata: in pieces\n\n";
     let sorted = |text: &str| {
@@ -278,7 +278,7 @@ fn a_silent_stream_has_heartbeats_too() {
     let (served, sinks) = streaming(options);
     let mut client = served.subscribe("/stream");
     let sink = receive(&sinks);
-    while client.comments() < 4 {
+    while client.pings() < 4 {
         assert!(client.read(1_000));
     }
     drop(sink);

@@ -275,10 +275,10 @@ fn frame(published: u64, line: &[u8]) -> Vec<u8> {
 }
 
 const LISTENER: Token = Token(usize::MAX);
-const HEARTBEAT: &[u8] = b":\n\n";
+const HEARTBEAT: &[u8] = b"ping:\n";
 /// In a target: to subscribe as one of them, and to publish to them alone.
 const NEVER_READS: &[u8] = b".role=stuck";
 const LENGTH: &[u8] = b"Content-Length: ";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
-    Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n:\n\n";
+    Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\nping:\n";

@@ -73,8 +73,9 @@ pub(crate) struct Progress {
     /// Heads that have come whole.
     pub(crate) heads: usize,
     pub(crate) events: usize,
-    /// Comment lines: heartbeats, and those at the beginning of a stream.
-    pub(crate) comments: usize,
+    /// Lines without meaning, which open streams and keep them alive: comments
+    /// of most servers, `ping:` of this one.
+    pub(crate) idle_lines: usize,
 }
 
 impl Client {
@@ -165,8 +166,8 @@ impl Client {
                 self.last += 1;
                 self.check_id()?;
                 progress.events += 1;
-            } else if line.starts_with(b":") {
-                progress.comments += 1;
+            } else if line.starts_with(b":") || line == b"ping:" {
+                progress.idle_lines += 1;
             }
         }
         Ok(bytes)
@@ -217,7 +218,7 @@ impl std::ops::AddAssign for Progress {
     fn add_assign(&mut self, more: Progress) {
         self.heads += more.heads;
         self.events += more.events;
-        self.comments += more.comments;
+        self.idle_lines += more.idle_lines;
     }
 }
 
@@ -235,7 +236,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut peer = listener.accept().unwrap().0;
-        let head = format!("{HEAD}:\n\n");
+        let head = format!("{HEAD}ping:\n");
         peer.write_all(head.as_bytes()).unwrap();
         peer.write_all(stream.as_bytes()).unwrap();
         let mut expected = Expected::default();
@@ -259,7 +260,7 @@ mod tests {
         let good = "id: 1\ndata: 0000000001 x\n\n:\n\nid: 2\ndata: 0000000002 x\n\n";
         let progress = read(good).unwrap();
         assert_eq!(
-            (progress.heads, progress.events, progress.comments),
+            (progress.heads, progress.events, progress.idle_lines),
             (1, 2, 2)
         );
         for wrong in [

@@ -29,7 +29,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
     if let Some(seconds) = options.heartbeats_for {
         run.say(format!("{} get heartbeats", counted(clients, "client")));
         let before_ns = run.server.cpu_ns()?;
-        let heartbeats = run.load.idle(Duration::from_secs_f64(seconds))?.comments;
+        let heartbeats = run.load.idle(Duration::from_secs_f64(seconds))?.idle_lines;
         let spent_ns = difference(before_ns, run.server.cpu_ns()?)?;
         if heartbeats < clients {
             return fault(format!(

@@ -189,7 +189,7 @@ impl Load {
         Ok(())
     }
 
-    /// Reads for so long; nobody should be sent more than comments.
+    /// Reads for so long; clients should receive no events, only heartbeats.
     pub(crate) fn idle(&mut self, time: Duration) -> Result<Progress> {
         let until = Instant::now() + time;
         let mut total = Progress::default();
@@ -260,7 +260,7 @@ impl Load {
 /// What a subscriber sends.
 fn subscription(to: &Url) -> Vec<u8> {
     let Url { path, host, .. } = to;
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n").into_bytes()
 }
 
 const CONNECT_BATCH: usize = 100;

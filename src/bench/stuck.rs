@@ -113,7 +113,7 @@ fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
     let Url { path, host, .. } = channel;
     // In one piece, as the bare loop expects it.
     let request = format!(
-        "GET {path}?meta.role={ROLE} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+        "GET {path}?meta.role={ROLE} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     Ok(stream)

@@ -15,6 +15,10 @@ use super::Failure;
 /// What a stream is asked for as, and is.
 pub(super) const STREAM_TYPE: &str = "text/event-stream";
 
+/// The `Cache-Control` of a request for a stream, as every `EventSource` sends it:
+/// to it the server sends the id at which the stream begins.
+pub(super) const STREAM_CACHING: &str = "no-cache";
+
 /// How much of an answer that is no stream is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 

@@ -88,7 +88,10 @@ fn follow(
     token: Option<&Secret>,
     reader: &mut Reader,
 ) -> Result<Next, Failure> {
-    let mut request = agent.get(url).header("Accept", http::STREAM_TYPE);
+    let mut request = agent
+        .get(url)
+        .header("Accept", http::STREAM_TYPE)
+        .header("Cache-Control", http::STREAM_CACHING);
     if let Some(Secret(token)) = token {
         request = request.header("Authorization", format!("Bearer {token}"));
     }

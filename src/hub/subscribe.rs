@@ -96,9 +96,9 @@ impl Hub {
         Ok(joined)
     }
 
-    /// Whether a client could join.
-    pub(crate) fn could_join(&self, join: &Join<'_>) -> Result<(), JoinError> {
-        self.lock().receive(join, self).map(drop)
+    /// Returns where a client would begin, without making it a member.
+    pub(crate) fn could_join(&self, join: &Join<'_>) -> Result<Joined, JoinError> {
+        self.lock().receive(join, self)
     }
 
     /// Takes a client out of its channels, unless that was done already;

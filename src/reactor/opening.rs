@@ -11,7 +11,7 @@ use super::serving::{Flow, guard, is_transient, with_defaults};
 use super::streaming::retry_line;
 use super::{Reactor, as_ms};
 use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
-use crate::frame::Frame;
+use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
 use crate::hub::channel::Channel;
 use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
@@ -25,10 +25,6 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
     ("Cache-Control", "no-cache, no-transform"),
     ("X-Accel-Buffering", "no"),
 ];
-
-/// The first bytes of a stream: a comment, so that proxies and browsers see
-/// that it has begun.
-const GREETING: &[u8] = b":\n\n";
 
 impl<N: Net> Reactor<N> {
     /// Opens a stream of channels.
@@ -80,16 +76,21 @@ impl<N: Net> Reactor<N> {
             extra,
             start: &start,
         };
-        if *request.method() == Method::Head {
-            return match self.hub.could_join(&join) {
-                Ok(()) => self.answer_head(key, &headers, output),
-                Err(error) => self.refuse_join(key, request, error, &headers, output),
-            };
-        }
-        let joined = match self.hub.join(join) {
+        let is_head = *request.method() == Method::Head;
+        let joined = match is_head {
+            true => self.hub.could_join(&join),
+            false => self.hub.join(join),
+        };
+        let joined = match joined {
             Ok(joined) => joined,
             Err(error) => return self.refuse_join(key, request, error, &headers, output),
         };
+        let is_packed = joined.compresses && request.accepts_encoding("gzip");
+        self.write_subscription_head(&headers, &joined, is_packed, output);
+        if is_head {
+            self.answer_no_more(key);
+            return Flow::Hold;
+        }
         let mut welcome = Vec::new();
         if let Some(on_connect) = subscription.on_connect {
             let info = ClientInfo {
@@ -103,8 +104,7 @@ impl<N: Net> Reactor<N> {
             welcome = self.hub.connect(self.place(key), on_connect);
         }
         let deadline = self.deadline(subscription.expires_in);
-        let is_packed = joined.compresses && request.accepts_encoding("gzip");
-        self.write_opening(&headers, Some(&joined), is_packed, output);
+        self.write_opening(&joined, request.asks_for_opening_id(), is_packed, output);
         let source = Source {
             channels: &channels,
             is_packed,
@@ -126,7 +126,9 @@ impl<N: Net> Reactor<N> {
             return self.has_no_room(key, request, full.why(), &headers, output);
         }
         if *request.method() == Method::Head {
-            return self.answer_head(key, &headers, output);
+            self.write_stream_head(&[&headers], output);
+            self.answer_no_more(key);
+            return Flow::Hold;
         }
         let (channel, room) = self.hub.open_private(plan.options.into_channel_options());
         let sink = Sink::new(self.hub.clone(), channel, room);
@@ -140,7 +142,8 @@ impl<N: Net> Reactor<N> {
         };
         match self.hub.join(join) {
             Ok(joined) => {
-                self.write_opening(&headers, None, false, output);
+                self.write_stream_head(&[&headers], output);
+                output.extend_from_slice(HEARTBEAT);
                 let source = Source {
                     channels: &[channel],
                     is_packed: false,
@@ -171,13 +174,6 @@ impl<N: Net> Reactor<N> {
         // The bytes are what they are.
         headers.remove("Content-Type");
         headers
-    }
-
-    /// What a GET would be answered, without the stream.
-    fn answer_head(&mut self, key: u32, headers: &Headers, output: &mut Vec<u8>) -> Flow {
-        self.write_stream_head(&[headers], output);
-        self.answer_no_more(key);
-        Flow::Hold
     }
 
     /// Answers somebody whom a channel does not take.
@@ -263,43 +259,56 @@ impl<N: Net> Reactor<N> {
         http::write_head(output, 200, all, until_close, close, &self.date.text);
     }
 
-    /// The head, the greeting, and what this client has to know before it
-    /// reads on: where it begins, or what it has missed.
-    fn write_opening(
+    /// Writes the response head of a subscription: `headers`, the coding, and
+    /// the id at which the stream begins.
+    fn write_subscription_head(
         &mut self,
         headers: &Headers,
-        joined: Option<&Joined>,
+        joined: &Joined,
         is_packed: bool,
         output: &mut Vec<u8>,
     ) {
-        let mut coding = Headers::new();
-        if joined.is_some_and(|joined| joined.compresses) {
-            let added = coding.append("Vary", "Accept-Encoding");
-            added.expect("this can be a header");
+        let id = self.hub.id_of(joined.seen).to_string();
+        let fields = [
+            joined
+                .compresses
+                .then_some(("Vary", "Accept-Encoding".into())),
+            is_packed.then_some(("Content-Encoding", "gzip".into())),
+            Some(("Last-Event-ID", id)),
+        ];
+        let mut own = Headers::new();
+        for (name, value) in fields.into_iter().flatten() {
+            let added = own.append(name, value);
+            added.expect("these names and values can be headers");
         }
-        if is_packed {
-            let added = coding.append("Content-Encoding", "gzip");
-            added.expect("this can be a header");
-        }
-        self.write_stream_head(&[headers, &coding], output);
+        self.write_stream_head(&[headers, &own], output);
+    }
+
+    /// Writes the first bytes of a subscription's body: a line without meaning,
+    /// because browsers and proxies wait for a first byte; then the gap, if the
+    /// client has missed events, or the id at which it begins.
+    fn write_opening(
+        &self,
+        joined: &Joined,
+        asks_for_id: bool,
+        is_packed: bool,
+        output: &mut Vec<u8>,
+    ) {
         if is_packed {
             output.extend_from_slice(&packed::HEADER);
         }
-        output.extend_from_slice(&wrap(GREETING, is_packed));
-        let Some(joined) = joined else {
-            return;
-        };
+        let mut opening = HEARTBEAT.to_vec();
         let id = self.hub.id_of(joined.seen).to_string();
         if let Some(gap) = &joined.gap {
             let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
-            output.extend_from_slice(&wrap(gap.as_bytes(), is_packed));
-        } else if joined.needs_id {
-            // A block of an id alone dispatches nothing, but the browser keeps
-            // the id (HTML Standard 9.2.6), and so misses nothing even if it
-            // is cut off before its first event.
-            let block = format!("id: {id}\n\n");
-            output.extend_from_slice(&wrap(block.as_bytes(), is_packed));
+            opening.extend_from_slice(gap.as_bytes());
+        } else if joined.needs_id && asks_for_id {
+            // A block of an id alone dispatches nothing in a browser, but the
+            // browser keeps the id (HTML Standard 9.2.6), and so misses nothing
+            // even if it is cut off before its first event.
+            opening.extend_from_slice(format!("id: {id}\n\n").as_bytes());
         }
+        output.extend_from_slice(&wrap(&opening, is_packed));
     }
 
     /// Turns a connection into a stream: `output` goes out first, then the

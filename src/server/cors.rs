@@ -18,7 +18,7 @@ const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 /// An origin that no page has (RFC 6761 section 6.4). It takes the place of the
 /// `*` with which a server started that has a list since a reload.
 const NOBODY: &str = "https://nobody.invalid";
-const EXPOSED: &str = "Allow, Retry-After, WWW-Authenticate";
+const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 
 /// An origin whose pages may read: `https://app.example`, or, for all names
 /// below one, `https://*.app.example`.

@@ -616,7 +616,7 @@ const faultStories = {
     const { events, reauths, readyState } = await tab.now();
     same(events.map((e) => [e.event, e.id]), [['message', '1'], ['pushwheel.reauth', '1'], ['message', '2']], 'the events');
     same([reauths, readyState], [[401], 1], 'the statuses');
-    same([more[0].headers['last-event-id'], more[0].url], ['1', '/faulty/ticket?t=1'], 'the request after it');
+    same([more[0].headers['last-event-id'], more[0].url], ['1', '/faulty/ticket?t=1&cursor'], 'the request after it');
   },
 
   async 'refused again and again it waits; false closes it, in all tabs'({ site, faulty }) {

@@ -274,7 +274,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Subscribes, and waits until the stream has begun.
+    /// Subscribes as an `EventSource` does, and waits until the stream has begun.
     #[track_caller]
     pub fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Subscriber {
         Subscriber::over(Connection::open(address), path, headers)
@@ -282,8 +282,11 @@ impl Subscriber {
 
     #[track_caller]
     pub fn over(mut connection: Connection, path: &str, headers: &[(&str, &str)]) -> Subscriber {
+        let is_cache = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("cache-control");
+        let cache = [("Cache-Control", "no-cache")];
         let headers = headers
             .iter()
+            .chain(cache.iter().filter(|_| !headers.iter().any(is_cache)))
             .map(|(name, value)| format!("{name}: {value}\r\n"));
         connection.send(format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{}\r\n",
@@ -396,9 +399,10 @@ impl Subscriber {
         self.parser.retry()
     }
 
-    /// How many comments there have been.
-    pub fn comments(&self) -> usize {
-        self.parser.comments()
+    /// Returns how many lines there have been that open a stream or keep it
+    /// alive.
+    pub fn pings(&self) -> usize {
+        self.parser.pings()
     }
 
     /// The connection below, for what no subscriber does.

@@ -42,6 +42,7 @@ pub struct Parser {
     last_event_id: String,
     retry: Option<u64>,
     comments: usize,
+    pings: usize,
 }
 
 impl Parser {
@@ -80,6 +81,12 @@ impl Parser {
         self.comments
     }
 
+    /// Returns how many lines there have been of the field `ping`, which has no
+    /// meaning: those that open streams and keep them alive.
+    pub fn pings(&self) -> usize {
+        self.pings
+    }
+
     fn end_line(&mut self) -> Option<Dispatched> {
         let bytes = std::mem::take(&mut self.line);
         let mut bytes = bytes.as_slice();
@@ -113,6 +120,7 @@ impl Parser {
             "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
                 self.retry = Some(value.parse().unwrap_or(u64::MAX));
             }
+            "ping" => self.pings += 1,
             _ => {}
         }
     }

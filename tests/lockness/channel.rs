@@ -23,7 +23,7 @@ fn heartbeat_interval_is_30_seconds_unless_it_is_set() {
     let quick = ChannelOptions::new().heartbeat(Duration::from_millis(100));
     let (served, _channel) = Served::channel(quick);
     let mut client = served.subscribe("/stream");
-    while client.comments() < 3 {
+    while client.pings() < 3 {
         assert!(client.read(1_000), "the stream goes on");
     }
     assert_eq!(client.arrived(), [], "a heartbeat is no event");
@@ -47,7 +47,7 @@ fn heartbeat_interval_of_a_stream_of_several_channels_is_the_shortest() {
     });
     let served = Served::start(builder.unwrap());
     let mut client = served.subscribe("/all");
-    while client.comments() < 3 {
+    while client.pings() < 3 {
         assert!(client.read(1_000), "the stream goes on");
     }
 }

@@ -104,6 +104,6 @@ fn create_sse_stream_enqueues_the_raw_bytes_of_a_stream_unchecked() {
         sink.send_raw(piece).unwrap();
     }
     sink.close();
-    let expected = [b":\n\n", &*pieces.concat()].concat();
+    let expected = [b"ping:\n", &*pieces.concat()].concat();
     assert_eq!(connection.rest(), expected);
 }

@@ -14,7 +14,7 @@ fn fill(served: &Served, channel: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_stream_opens_with_its_headers_and_then_a_comment_at_once() {
+fn a_stream_opens_with_its_headers_and_then_a_line_without_meaning_at_once() {
     let served = start();
     let mut stream = served.subscribe("/channels/news");
     for (name, value) in [
@@ -27,7 +27,73 @@ fn a_stream_opens_with_its_headers_and_then_a_comment_at_once() {
         assert_eq!(stream.head.header(name), Some(value), "{name}");
     }
     assert_eq!(stream.head.header("content-length"), None);
-    assert_eq!(stream.connection().bytes(3), b":\n\n");
+    assert_eq!(stream.connection().bytes(6), b"ping:\n");
+}
+
+/// Opens a stream, publishes, and returns the head's id and all bytes of the
+/// body up to and with the event.
+fn opening(served: &Served, query: &str, headers: &str) -> (Option<String>, String) {
+    let mut connection = served.connect();
+    connection.send(format!(
+        "GET /channels/a?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
+    ));
+    let head = connection.head();
+    assert_eq!(head.status, 200, "{head:?}");
+    publish(served, "/channels/a", TEXT, "live");
+    let mut body = Vec::new();
+    while !body.ends_with(b"data: live\n\n") {
+        body.extend(connection.bytes(1));
+    }
+    let id = head.header("last-event-id").map(str::to_owned);
+    (id, String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn the_starting_id_is_in_every_head_and_in_a_block_for_event_sources_and_on_request() {
+    let served = start();
+    let before = fill(&served, "a", 1).remove(0);
+    for (query, headers, has_block) in [
+        ("", "", false),
+        ("", "Cache-Control: max-age=0\r\n", false),
+        ("", "Cache-Control: no-cache\r\n", true),
+        ("", "Cache-Control: max-age=0, No-Cache\r\n", true),
+        ("cursor", "", true),
+        ("cursor=true", "", true),
+        ("cursor=false", "Cache-Control: no-cache\r\n", false),
+    ] {
+        let (id, body) = opening(&served, query, headers);
+        let id = id.expect("the head has an id");
+        let block = if has_block {
+            format!("id: {id}\n\n")
+        } else {
+            String::new()
+        };
+        let (opening, _) = body.split_at(body.rfind("id: ").unwrap());
+        assert_eq!(opening, format!("ping:\n{block}"), "{query:?} {headers:?}");
+        // The id is that of the stream's beginning.
+        let mut again = served.resubscribe("/channels/a", &id);
+        assert_eq!(told(&again.take(1)), ["live"]);
+    }
+    // A client that has an id needs no other.
+    let last = format!("Last-Event-ID: {before}\r\nCache-Control: no-cache\r\n");
+    let (id, body) = opening(&served, "", &last);
+    assert_eq!(id, Some(before));
+    assert!(
+        body.starts_with("ping:\nid: ") && body.contains("data: live"),
+        "{body}"
+    );
+    assert!(!body.contains("\n\nid: \n"), "{body}");
+}
+
+#[test]
+fn head_says_what_get_does_of_where_a_stream_begins() {
+    let served = start();
+    let id = fill(&served, "a", 1).remove(0);
+    let mut connection = served.connect();
+    connection.send("HEAD /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = connection.head();
+    assert_eq!(head.header("last-event-id"), Some(&*id));
+    connection.expect_end();
 }
 
 #[test]
@@ -207,7 +273,7 @@ fn a_finished_channel_sends_its_last_event_ends_and_answers_204() {
 fn http_1_0_gets_the_same_stream() {
     let served = start();
     let mut connection = Connection::open(served.address());
-    connection.send("GET /channels/a HTTP/1.0\r\n\r\n");
+    connection.send("GET /channels/a HTTP/1.0\r\nCache-Control: no-cache\r\n\r\n");
     let mut stream = Subscriber::begun(connection);
     stream.wait_for_id();
     publish(&served, "/channels/a", TEXT, "hello");

@@ -56,6 +56,9 @@ pub struct Client {
     role: Role,
     manners: Manners,
     custom_id: Option<String>,
+    /// Whether it asks for the id at which its streams begin, as an
+    /// `EventSource` does.
+    asks_for_id: bool,
     metadata_role: Option<u8>,
     socket: Option<usize>,
     /// The oracle's record of the current stream.
@@ -75,6 +78,8 @@ pub struct Client {
     reader: Reader,
     expected: VecDeque<Expected>,
     last_event_id: String,
+    /// Where the current stream begins, as its head says.
+    opening_id: String,
     /// Streams and heads that it has read in all.
     pub digest: u64,
     is_calm: bool,
@@ -107,6 +112,7 @@ impl Client {
             index,
             role,
             manners,
+            asks_for_id: true,
             custom_id: (rng.u32(0..3) == 0).then(|| format!("client-{}", rng.u8(0..20))),
             metadata_role: rng.bool().then(|| rng.u8(0..3)),
             socket: None,
@@ -124,10 +130,17 @@ impl Client {
             reader: Reader::default(),
             expected: VecDeque::new(),
             last_event_id: String::new(),
+            opening_id: String::new(),
             digest: 0,
             is_calm: false,
             is_done: false,
         }
+    }
+
+    /// Asks for no id, as `fetch` does by default.
+    pub fn without_opening_id(mut self) -> Client {
+        self.asks_for_id = false;
+        self
     }
 
     pub fn socket(&self) -> Option<usize> {
@@ -287,6 +300,9 @@ impl Client {
         let mut headers = "Host: x\r\n".to_owned();
         if rng.bool() {
             headers.push_str("Accept: text/event-stream\r\n");
+        }
+        if self.asks_for_id {
+            headers.push_str("Cache-Control: no-cache\r\n");
         }
         match want {
             Want::Live => {}

@@ -93,6 +93,11 @@ pub fn draw_withholding(seed: u64) -> bool {
     Rng::with_seed(seed ^ 0x00b1_0ced).bool()
 }
 
+/// Whether a client asks for no id to begin with. Drawn apart, too.
+pub fn draw_plain_fetch(seed: u64, index: usize) -> bool {
+    Rng::with_seed(seed ^ 0x1d1e ^ ((index as u64) << 32)).u8(0..4) == 0
+}
+
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     match rng.u32(0..12) {
         0 => Role::Nuisance,

@@ -78,10 +78,12 @@ pub enum Era {
     /// Engines have two loops, and room in a socket is reported only once there
     /// is much.
     Loops,
+    /// Some clients ask for no id to begin with, and machines are stopped.
+    Pauses,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Loops;
+    pub const NOW: Era = Era::Pauses;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

@@ -57,8 +57,8 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use crowd::Crowd;
 use draw::{
-    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_loops, draw_manners, draw_plan,
-    draw_repeats, draw_role, draw_withholding,
+    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_loops, draw_manners,
+    draw_plain_fetch, draw_plan, draw_repeats, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -212,6 +212,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     };
     network.borrow_mut().befall(&calamities);
     network.borrow_mut().withholds_room = era >= Era::Loops && draw_withholding(seed);
+    network.borrow_mut().interrupts = era >= Era::Pauses;
     lock(&oracle).forges = calamities.forges;
     if era >= Era::Repeats {
         lock(&oracle).repeats = draw_repeats(seed);
@@ -223,7 +224,11 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         let mut manners = draw_manners(rng, stall_ms);
         manners.vanishes = calamities.vanishes;
         manners.floods = calamities.floods;
-        clients.push(Client::new(index, role, manners, rng));
+        let client = Client::new(index, role, manners, rng);
+        clients.push(match era >= Era::Pauses && draw_plain_fetch(seed, index) {
+            true => client.without_opening_id(),
+            false => client,
+        });
         network
             .borrow_mut()
             .plan(rng.u64(0..2_500), Act::Client(index));

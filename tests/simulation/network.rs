@@ -142,6 +142,11 @@ pub struct Socket {
     pub is_refused: bool,
     /// It was reset for what the client sent and nobody read.
     pub is_broken_off: bool,
+    /// The engine has closed it without a read of the bytes that were there.
+    pub is_closed_unread: bool,
+    /// The turn in which a read last said that there was nothing, though there
+    /// was.
+    deceived_in: u64,
     token: Option<u64>,
     armed: Edges,
     /// What has come to be and is not told yet.
@@ -172,6 +177,8 @@ struct Side {
     old_tokens: Vec<u64>,
     has_acted: bool,
     empty_polls: usize,
+    /// Whether a signal ends its poll, which then tells it nothing.
+    is_interrupted: bool,
 }
 
 impl Side {
@@ -188,6 +195,7 @@ impl Side {
             old_tokens: Vec::new(),
             has_acted: false,
             empty_polls: 0,
+            is_interrupted: false,
         }
     }
 
@@ -212,6 +220,9 @@ pub struct Network {
     /// Whether room in a socket is reported only once a third of it is free, as
     /// Linux does (`sk_stream_is_writeable`); a write finds whatever there is.
     pub withholds_room: bool,
+    /// Whether a process that goes on after a stop has its poll end with nothing
+    /// told, whatever has come in between, as with `SIGCONT`.
+    pub interrupts: bool,
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
     sockets: Vec<Socket>,
@@ -237,6 +248,7 @@ impl Network {
             slow_turns: 1,
             overlaps: 0,
             withholds_room: false,
+            interrupts: false,
             events: BTreeMap::new(),
             events_ever: 0,
             sockets: Vec::new(),
@@ -305,6 +317,9 @@ impl Network {
         self.jumped_ms += by_ms;
         self.jumped_at = self.now() + by_ms;
         self.clock.store(self.jumped_at, Ordering::Relaxed);
+        for side in &mut self.sides {
+            side.is_interrupted = self.interrupts;
+        }
     }
 
     /// How many sockets the engine has.
@@ -383,6 +398,8 @@ impl Network {
             is_closed: false,
             is_refused: false,
             is_broken_off: false,
+            is_closed_unread: false,
+            deceived_in: 0,
             token: None,
             armed: Edges::default(),
             edges: Edges::default(),

@@ -46,8 +46,7 @@ pub(super) fn first_byte(tap: &Tap, opened: Duration) -> Finding {
             CODE,
             "none within 3 s of the head",
             "Firefox opens a stream with its first byte, and some proxies hold back the head \
-             until then: send a comment (`:` and an empty line) at once; if the server does, \
-             a proxy buffers it",
+             until then: send the line `ping:` at once; if the server does, a proxy buffers it",
         ),
     }
 }

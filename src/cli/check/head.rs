@@ -43,7 +43,7 @@ fn time(took: Duration) -> Finding {
         false => Finding::warning(
             "time_to_head",
             seen,
-            "a stream's head should come at once: let the server send head and first comment \
+            "a stream's head should come at once: let the server send head and first byte \
              before it looks anything up, and the proxy pass them on unbuffered",
         ),
     }

@@ -149,12 +149,12 @@ impl Watch {
 
     fn heartbeat(&self) -> Finding {
         const CODE: &str = "heartbeat";
-        const ADVICE: &str = "send a comment (`:` and an empty line) every 15 to 25 s: much on the \
-                              way ends a stream that is silent for 55 s, and who has lost it \
-                              notices late";
-        const LOOK_LONGER: &str = "look longer with `--idle 65`; if none comes, send a comment (`:` \
-                                   and an empty line) every 15 to 25 s: some proxies end a stream \
-                                   that is silent for 30 s, and many after 60";
+        const ADVICE: &str = "send the line `ping:` every 15 to 25 s: many proxies end a stream \
+                              that is silent for 55 s, and a client that has lost its \
+                              connection notices late";
+        const LOOK_LONGER: &str = "look longer with `--idle 65`; if none comes, send the line \
+                                   `ping:` every 15 to 25 s: some proxies end a stream that is \
+                                   silent for 30 s, and many after 60";
         let longest = self.longest_silence();
         let silence = format!("{:.1} s", longest.as_secs_f64());
         if longest >= SILENCE_MAX {
@@ -168,7 +168,7 @@ impl Watch {
             return Finding::warning(
                 CODE,
                 "none before the stream ended in silence",
-                "have a comment (`:` and an empty line) sent before that: see `idle_cut_off`",
+                "have the server send the line `ping:` before that: see `idle_cut_off`",
             );
         }
         if longest >= SILENCE_ADVISED {

@@ -102,7 +102,8 @@ impl Visitor {
             .method(method)
             .version(version)
             .uri(&self.url)
-            .header("Accept", http::STREAM_TYPE);
+            .header("Accept", http::STREAM_TYPE)
+            .header("Cache-Control", http::STREAM_CACHING);
         let own = self.headers.iter().map(|(name, value)| (&**name, &**value));
         for (name, value) in own.chain(headers.iter().copied()) {
             request = request.header(name, value);

@@ -40,7 +40,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
                     ),
                     "something on the way waits for the whole answer, which a stream never ends: \
                      switch off response buffering for this path (nginx: `proxy_buffering off`), \
-                     and have the server send a first comment at once",
+                     and have the server send a first byte at once",
                 ));
                 return Ok(Arrival::NoHead);
             }

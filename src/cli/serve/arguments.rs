@@ -145,7 +145,7 @@ pub(crate) struct ChannelArguments {
     #[arg(env = "PUSHWHEEL_HISTORY_AGE")]
     history_age: u64,
 
-    /// The longest silence on a stream, after which a comment is sent; 0: no
+    /// Longest silence on a stream before a heartbeat is sent; 0: no
     /// heartbeats.
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=HOUR_S), default_value_t = 15)]
     #[arg(env = "PUSHWHEEL_HEARTBEAT")]

@@ -70,8 +70,8 @@ export class PushWheel extends EventTarget {
     for (const type of ["open", "message", "error"])
       this.addEventListener(type, (event) => this["on" + type]?.(event));
     /** @param {any} event */
-    const tell = (event) => onGap(JSON.parse(event.data), event);
-    if (onGap) this.addEventListener("pushwheel.gap", tell);
+    const tell = (event) => onGap?.(JSON.parse(event.data), event);
+    this.addEventListener("pushwheel.gap", tell);
 
     const leave = () => this.#leave();
     const join = () => this.#join();
@@ -158,11 +158,11 @@ export class PushWheel extends EventTarget {
   #listen(wait = 0) {
     const { watchdog } = this.#options;
     clearTimeout(this.#patience);
-    const unheard = () => {
-      this.#heard = undefined;
-      this.#read();
-    };
-    if (watchdog) this.#patience = setTimeout(unheard, 2 * watchdog + wait);
+    if (watchdog)
+      this.#patience = setTimeout(() => {
+        this.#heard = undefined;
+        this.#read();
+      }, 2 * watchdog + wait);
   }
 
   // What a tab that reads tells itself and, when it leads, the others.
@@ -250,7 +250,8 @@ export class PushWheel extends EventTarget {
     };
     try {
       feed();
-      const answer = await fetch(url, {
+      // With this the stream opens with an id, to come back with before any event.
+      const answer = await fetch(url + (url.includes("?") ? "&cursor" : "?cursor"), {
         headers: { Accept: "text/event-stream", ...headers, ...(this.#at && { "Last-Event-ID": bytes(this.#at) }) },
         credentials: withCredentials ? "include" : "same-origin",
         cache: "no-store",
@@ -310,7 +311,7 @@ export function parser(at, take, retry) {
   let rest = "";
   let type = "";
   let data;
-  let hadCr = false;
+  let hadCr;
   return (text) => {
     if (!text) return;
     // The second half of a CRLF.
@@ -321,8 +322,7 @@ export function parser(at, take, retry) {
     for (const line of lines) {
       const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
       if (!line) {
-        if (data === undefined) take(at);
-        else take(at, type || "message", data);
+        take(at, data === undefined ? undefined : type || "message", data);
         type = "";
         data = undefined;
       } else if (name === "data") data = data === undefined ? value : data + "\n" + value;

@@ -15,7 +15,10 @@ impl Client {
             .is_some_and(|stream| oracle.streams[stream].is_opened());
         let is_excused =
             is_opened || socket.is_refused || self.ended_sending_at.is_some() || oracle.is_limited;
-        let is_early = network.now() < self.connected_at + 900;
+        // Whatever the time, what has come is read first. A client that took nothing
+        // of what came before has stalled.
+        let is_ignored = socket.is_closed_unread && self.reads_since == self.connected_at;
+        let is_early = network.now() < self.connected_at + 900 || is_ignored;
         if !is_answered && !is_nuisance && !is_excused && is_early && oracle.shutdown.is_none() {
             let what = format!("{:?} was closed and not answered", self.expected);
             let at = network.now();

@@ -14,6 +14,11 @@ impl Client {
                     continue;
                 };
                 if events.is_empty() && id != self.last_event_id && !id.is_empty() {
+                    if !self.asks_for_id || id != self.opening_id {
+                        let head = &self.opening_id;
+                        let what = format!("stream {stream} opens with {id}, its head with {head}");
+                        oracle.failures.push(what);
+                    }
                     oracle.on_id(stream, id);
                 }
                 let is_moved = !id.is_empty() && id != self.last_event_id;
@@ -44,7 +49,12 @@ impl Client {
 
     fn end_head(&mut self, oracle: &mut Oracle) {
         let head = String::from_utf8(std::mem::take(&mut self.reader.head));
-        let head = head.unwrap_or_default().to_ascii_lowercase();
+        let head = head.unwrap_or_default();
+        let opening_id = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Last-Event-ID: "));
+        let opening_id = opening_id.unwrap_or_default().to_owned();
+        let head = head.to_ascii_lowercase();
         let status = head
             .strip_prefix("http/1.1 ")
             .and_then(|rest| rest.get(..3)?.parse().ok());
@@ -70,6 +80,13 @@ impl Client {
                 Some(Want::After(id)) => id.clone(),
                 _ => String::new(),
             };
+            if let Some(stream) = self.stream
+                && !opening_id.is_empty()
+                && self.last_event_id.is_empty()
+            {
+                oracle.on_id(stream, &opening_id);
+            }
+            self.opening_id = opening_id;
             return;
         }
         // A request that does not come in time was none yet.

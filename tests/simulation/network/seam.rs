@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pushwheel::internals::net::{Net, Readiness};
 
-use super::{Actors, EMPTY_POLLS_MAX, Event, Network, READS_A_TURN_MAX, Side};
+use super::{Actors, EMPTY_POLLS_MAX, Event, Network, READS_A_TURN_MAX, Side, Socket};
 
 /// The network as one of the engine's loops has it.
 pub struct Seam {
@@ -103,6 +103,13 @@ impl Seam {
     }
 }
 
+impl Socket {
+    /// Whether bytes are there of which the engine could know in this turn.
+    fn has_unread(&self, turn: u64) -> bool {
+        !self.incoming.is_empty() && self.deceived_in != turn
+    }
+}
+
 impl Net for Seam {
     type Socket = usize;
 
@@ -134,7 +141,11 @@ impl Net for Seam {
         let mut network = self.network.borrow_mut();
         let side = &mut network.sides[self.side];
         let is_woken = side.woken.swap(false, Ordering::Relaxed);
-        ready.append(&mut side.ready);
+        if std::mem::take(&mut side.is_interrupted) {
+            side.has_acted = true;
+        } else {
+            ready.append(&mut side.ready);
+        }
         side.is_asleep = false;
         side.has_acted |= is_woken || !ready.is_empty();
         network.rng.shuffle(ready);
@@ -212,6 +223,7 @@ impl Net for Seam {
         }
         let rate = network.faults.spurious_blocks;
         if available == 0 || network.happens(rate, "reads that block with bytes there") {
+            network.sockets[number].deceived_in = turn;
             network.arm_read(number);
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -235,10 +247,15 @@ impl Net for Seam {
     fn write(&mut self, socket: &mut usize, bytes: &[u8]) -> io::Result<usize> {
         let number = *socket;
         let mut network = self.act();
-        let now = network.now();
+        let (now, turn) = (network.now(), network.turns);
         let socket = &mut network.sockets[number];
         assert!(!socket.is_shut, "a write after the end of writing");
         assert!(!bytes.is_empty(), "a write of nothing");
+        let is_late = bytes.starts_with(b"HTTP/1.1 408");
+        assert!(
+            !is_late || !socket.has_unread(turn),
+            "a request is answered that it is late, and more of it was there to be read"
+        );
         if socket.is_reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
@@ -294,12 +311,15 @@ impl Net for Seam {
 
     fn close(&mut self, number: usize) {
         let mut network = self.act();
+        let turn = network.turns;
         network.open -= 1;
         let socket = &mut network.sockets[number];
         assert!(!socket.is_closed, "a socket is closed twice");
         socket.is_closed = true;
         socket.full_since = None;
         let is_all_read = socket.incoming.is_empty();
+        // With answers that the client does not take it is closed as stalled.
+        socket.is_closed_unread = socket.outgoing.is_empty() && socket.has_unread(turn);
         if let Some(token) = socket.token {
             network.sides[self.side].old_tokens.push(token);
         }
