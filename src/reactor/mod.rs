@@ -440,14 +440,22 @@ impl<N: Net> Reactor<N> {
 
     fn fire_timers(&mut self) {
         let tick = self.now_ms / TICK_MS;
-        for _ in 0..self.budgets.timers_a_turn {
+        let mut budget = self.budgets.timers_a_turn;
+        while budget > 0 {
             let Some(key) = self.wheel.pop(&mut self.connections, tick) else {
                 return;
             };
-            match &self.connections.get(key).state {
-                State::Http(_) => self.on_http_timeout(key),
-                State::Stream(_) => self.on_stream_timer(key),
-            }
+            let cost = match &self.connections.get(key).state {
+                State::Http(_) => {
+                    self.on_http_timeout(key);
+                    self.budgets.reads_a_turn.max(1)
+                }
+                State::Stream(_) => {
+                    self.on_stream_timer(key);
+                    1
+                }
+            };
+            budget = budget.saturating_sub(cost);
         }
     }
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::census::Full;
-use super::connection::{Pending, Phase, State};
+use super::connection::{Http, Pending, Phase, State};
 use super::net::Net;
 use super::{Reactor, TICK_MS};
 use crate::http::{self, Refusal, Step};
@@ -428,22 +428,33 @@ impl<N: Net> Reactor<N> {
         Flow::Next
     }
 
-    /// A connection that speaks HTTP has had its time.
+    /// The time of a connection that speaks HTTP is up. What has arrived is read
+    /// first: this loop may have been stopped, or busy, or not have asked for this
+    /// connection's readiness yet. Only a connection that then has neither a new
+    /// deadline nor more to read is given up.
     pub(super) fn on_http_timeout(&mut self, key: u32) {
-        if self.is_parting() && self.is_idle(key) {
-            return self.part_with_idle(key);
+        let token = self.connections.token(key);
+        let is_guest = self.guest(key).is_some();
+        let unsent = |http: &mut Http| !http.unsent.is_empty();
+        if !is_guest && self.connections.http_mut(key).is_some_and(unsent) {
+            return self.press_unsent(key);
+        }
+        self.serve(key);
+        if self.connections.find(token).is_none() {
+            return;
         }
         let connection = self.connections.get(key);
         let State::Http(http) = &connection.state else {
             return;
         };
-        if http.guest.is_some() {
-            return self.hang_up(key, DisconnectReason::Gone);
+        if connection.timer.is_set() {
+            return;
         }
-        if !http.unsent.is_empty() {
-            return self.press_unsent(key);
+        if http.is_queued {
+            // It stopped for its budget's sake, and reads on.
+            return self.set_timer(key, Duration::from_millis(TICK_MS));
         }
-        if matches!(http.phase, Phase::Request) && !http.is_idle() {
+        if matches!(http.phase, Phase::Request) && !http.is_idle() && !is_guest {
             let refusal = Refusal {
                 status: 408,
                 code: "request_timeout",

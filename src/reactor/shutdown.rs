@@ -235,21 +235,4 @@ impl<N: Net> Reactor<N> {
             }
         }
     }
-
-    /// An idle connection has had its last moment. A request that has arrived
-    /// is under way, read or not.
-    pub(super) fn part_with_idle(&mut self, key: u32) {
-        let token = self.connections.token(key);
-        self.serve(key);
-        if self.connections.find(token).is_none() || !self.is_idle(key) {
-            return;
-        }
-        let http = self.connections.http_mut(key);
-        if http.is_some_and(|http| http.is_queued) {
-            // It was interrupted, and reads again.
-            self.set_timer(key, Duration::from_millis(TICK_MS));
-        } else {
-            self.hang_up(key, DisconnectReason::Shutdown);
-        }
-    }
 }

@@ -65,8 +65,11 @@ impl Net for Sockets {
 
     fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
-            // A signal: the loop looks around and comes back.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            // A signal, such as the one that goes on with a stopped process. It
+            // says nothing of what is ready, and time may have passed.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+            }
             other => other?,
         }
         let events = self.events.iter().map(|event| Readiness {

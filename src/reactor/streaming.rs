@@ -81,9 +81,13 @@ impl<N: Net> Reactor<N> {
 
     /// A client that took nothing has had its time. But it may have: that there
     /// is room is reported only once a third of the kernel's buffer is free, so
-    /// it is written to once more.
+    /// it is written to once more. And it may be gone, which is then the reason.
     fn press(&mut self, key: u32) {
         let token = self.connections.token(key);
+        self.listen_to_subscriber(key);
+        if self.connections.find(token).is_none() {
+            return;
+        }
         self.run_cursor(key);
         if self.connections.find(token).is_none() {
             return;

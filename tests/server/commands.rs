@@ -94,6 +94,14 @@ impl Running {
         );
     }
 
+    /// The state of its process, as Linux abbreviates it: `T` is stopped.
+    #[cfg(target_os = "linux")]
+    pub(super) fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("the process is there");
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
     pub(super) fn exit_code(&mut self) -> Option<i32> {
         let child = &mut self.child;
         eventually("it exits", || child.try_wait().unwrap().is_some());

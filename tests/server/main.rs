@@ -23,6 +23,8 @@ mod publish;
 mod security;
 mod settings;
 mod state;
+#[cfg(target_os = "linux")]
+mod stopped;
 mod subscribe;
 #[cfg(unix)]
 mod systemd;
