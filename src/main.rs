@@ -7,7 +7,8 @@ mod cli;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cli::settings::environment::without_empty;
 
 /// The version, and what was built into it.
 const VERSION: &str = if cfg!(feature = "internals") {
@@ -49,7 +50,12 @@ fn main() -> ExitCode {
     cli::log::install();
     // What follows the subcommand, for those who read it once more.
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let command = match Arguments::try_parse() {
+    let definitions = without_empty(Arguments::command());
+    let read = definitions.try_get_matches().and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches);
+        arguments.map_err(|error| error.format(&mut Arguments::command()))
+    });
+    let command = match read {
         Ok(arguments) => arguments.command,
         Err(error) => cli::mistake::explained(error, &words).exit(),
     };

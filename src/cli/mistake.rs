@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Adds what to do to a mistake, as a tip.
 pub(crate) fn explained(mut error: clap::Error, words: &[OsString]) -> clap::Error {
-    let is_set = |name: &str| std::env::var_os(name).is_some();
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let tips = tips(&error, words, is_set);
     if !tips.is_empty() {
         let tips = tips.into_iter().map(Into::into).collect();

@@ -15,6 +15,7 @@ pub(crate) mod serve;
 pub(crate) mod settings;
 mod stream;
 pub(crate) mod sub;
+pub(crate) mod words;
 
 /// Why a command failed; `main` prints it.
 pub(crate) type Failure = String;

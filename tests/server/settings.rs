@@ -102,6 +102,120 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 }
 
 #[test]
+fn the_tables_of_channels_are_printed_wherever_they_come_from() {
+    let scratch = Scratch::new("tables");
+    let tables = "[[channel]]\npattern = \"log.*\"\nhistory_events = 20000\n\n\
+                  [[channel]]\npattern = \"007\"\npublic = true\nindex = [\"role\"]\n";
+    let file = scratch.write("p.toml", tables);
+    let flag = "[{ pattern = 'log.*', history_events = 20000 }, \
+                { pattern = '007', public = 'Yes', index = ['role'] }]";
+    for printed in [
+        run(&["config", "--config", &file]),
+        run(&["config", "--channel", flag]),
+        pushwheel(&["config"])
+            .env("PUSHWHEEL_CHANNEL", flag)
+            .output()
+            .unwrap(),
+    ] {
+        let wanted = tables.lines().filter(|line| !line.is_empty());
+        let printed: Vec<&str> = set(&printed);
+        let printed = printed.join("\n").replace("\"Yes\"", "true");
+        assert_eq!(printed, wanted.collect::<Vec<_>>().join("\n"));
+    }
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let scratch = Scratch::new("empty");
+    let file = scratch.write(
+        "p.toml",
+        "heartbeat = 7\nadmin_key = \"0123456789abcdef\"\n",
+    );
+    // As compose files write a setting without a value, a file of keys included.
+    let names = [
+        "STATE",
+        "HEARTBEAT",
+        "ACCESS_LOG",
+        "ADMIN_KEY_FILE",
+        "TRUSTED_PROXY",
+        "LOG",
+        "LAG_POLICY",
+        "CHANNEL",
+        "HEARTBEET",
+        "TOKEN",
+    ];
+    let empty = || names.map(|name| (format!("PUSHWHEEL_{name}"), ""));
+    for arguments in [&["config"][..], &["config", "--check"]] {
+        let mut command = pushwheel(arguments);
+        command.env("PUSHWHEEL_CONFIG", &file).envs(empty());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let printed = stdout(&output);
+        let is_check = arguments.len() > 1;
+        assert!(
+            is_check || printed.contains("\nheartbeat = 7\n"),
+            "{printed}"
+        );
+    }
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut server = Running::spawn(command.env("PUSHWHEEL_CONFIG", "").envs(empty()));
+    server.address();
+    let said = server.end();
+    assert!(!said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn a_boolean_has_its_usual_spellings_everywhere() {
+    let scratch = Scratch::new("booleans");
+    let names = ["open", "access_log", "event_log", "proxy_protocol"];
+    for (text, is_on) in [
+        ("1", true),
+        ("Yes", true),
+        ("ON", true),
+        ("0", false),
+        ("off", false),
+    ] {
+        let wanted = names.map(|name| format!("{name} = {is_on}"));
+        let settings = |prefix: &str| names.map(|name| format!("{prefix}{name}={text}"));
+        let by_flag = settings("--").map(|flag| flag.replace('_', "-"));
+        let flags: Vec<&str> = by_flag.iter().map(String::as_str).collect();
+        let with_proxy = [
+            "config",
+            "--trusted-proxy=192.0.2.1",
+            "--admin-key=0123456789abcdef",
+        ];
+        let mut by_flags = pushwheel(&[&with_proxy[..], &flags].concat());
+        let mut by_variables = pushwheel(&with_proxy);
+        by_variables.env("PUSHWHEEL_PUBLISH_KEY", "fedcba9876543210");
+        by_flags.env("PUSHWHEEL_PUBLISH_KEY", "fedcba9876543210");
+        for name in names {
+            let name = format!("PUSHWHEEL_{}", name.to_uppercase());
+            by_variables.env(name, text);
+        }
+        let lines = names.map(|name| format!("{name} = \"{text}\"\n"));
+        let file = scratch.write("p.toml", &lines.concat());
+        let mut by_file = pushwheel(&[&with_proxy[..], &["--config", &file]].concat());
+        by_file.env("PUSHWHEEL_PUBLISH_KEY", "fedcba9876543210");
+        for command in [&mut by_flags, &mut by_variables, &mut by_file] {
+            let output = command.output().unwrap();
+            let printed = set(&output);
+            for line in &wanted {
+                assert!(printed.contains(&&**line), "{command:?}: {printed:?}");
+            }
+        }
+    }
+    let output = pushwheel(&["config"])
+        .env("PUSHWHEEL_OPEN", "perhaps")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("use true or false (also 1, 0, yes, no, on, off)"),
+        "{said}"
+    );
+}
+
+#[test]
 fn every_default_that_is_printed_can_be_set() {
     let scratch = Scratch::new("defaults");
     let printed = run(&["config"]);

@@ -10,6 +10,7 @@ use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys
 
 use super::arguments::YES;
 use crate::cli::numbers::{HOUR_S, seconds, whole};
+use crate::cli::words::boolean;
 use crate::cli::{Failure, Secret, files};
 
 /// What tokens are verified with, and where they are looked for.
@@ -74,7 +75,7 @@ pub(crate) struct AccessArguments {
         value_name = "true|false"
     )]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
-    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     token_without_expiry: bool,
 
     /// A cookie that a token may come in [default: none].

@@ -16,6 +16,7 @@ use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
 use crate::cli::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
+use crate::cli::words::boolean;
 
 /// What stands for a flag that is given without a value.
 pub(super) const YES: &str = "true";
@@ -110,7 +111,7 @@ pub(crate) struct KeyArguments {
     /// publish and manage.
     #[arg(long, env = "PUSHWHEEL_OPEN", value_name = "true|false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
-    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     pub(crate) open: bool,
 
     /// A name by which a server that listens on loopback is asked for, besides
@@ -207,9 +208,9 @@ pub(crate) struct ChannelRule {
     #[arg(long, value_name = "PATTERN", required = true)]
     pub(crate) pattern: Pattern,
 
-    /// Whether everybody may subscribe to them, without a token.
+    /// Whether clients may subscribe to these channels without a token.
     #[arg(long, value_name = "true|false", default_value_t = false)]
-    #[arg(action = clap::ArgAction::Set)]
+    #[arg(value_parser = boolean, action = clap::ArgAction::Set)]
     pub(crate) public: bool,
 
     #[command(flatten)]

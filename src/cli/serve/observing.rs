@@ -3,11 +3,10 @@
 use clap::Args;
 use pushwheel::server::Config;
 
+use super::arguments::YES;
 use crate::cli::Failure;
 use crate::cli::log::{self, Format};
-
-/// What stands for a flag that is given without a value.
-const YES: &str = "true";
+use crate::cli::words::boolean;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
@@ -23,16 +22,16 @@ pub(crate) struct LogArguments {
     #[arg(env = "PUSHWHEEL_LOG_FORMAT")]
     log_format: Format,
 
-    /// Log every request: who asks for what, what is answered, how long it took.
+    /// Log every request with its client, its answer and the time that it took.
     #[arg(long, env = "PUSHWHEEL_ACCESS_LOG", value_name = "true|false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
-    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     access_log: bool,
 
     /// Log when streams begin and end, and what is published.
     #[arg(long, env = "PUSHWHEEL_EVENT_LOG", value_name = "true|false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
-    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     event_log: bool,
 }
 

@@ -4,6 +4,8 @@ use clap::Args;
 use pushwheel::{EngineBuilder, Network};
 
 use super::Failure;
+use super::arguments::YES;
+use crate::cli::words::boolean;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Proxies")]
@@ -19,8 +21,8 @@ pub(crate) struct ProxyArguments {
     /// Trusted proxies begin each connection with a header of the PROXY
     /// protocol, version 1 or 2; what comes from them without it is refused.
     #[arg(long, env = "PUSHWHEEL_PROXY_PROTOCOL", value_name = "true|false")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = super::arguments::YES)]
-    #[arg(default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     proxy_protocol: bool,
 }
 

@@ -1,8 +1,14 @@
-//! Variables whose names begin as the settings' do, and that nothing reads: a
-//! misspelled one would else be a setting that silently does not hold.
+//! Environment variables.
+//!
+//! An empty variable is not set: compose files and unit files write `NAME=` for
+//! a setting without a value.
+//!
+//! A variable whose name begins like those of the settings, and that nothing
+//! reads, is a mistake: a misspelled setting would be ignored silently.
 
 use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsStr;
 
 use clap::Command;
 
@@ -19,9 +25,21 @@ pub(crate) const OTHERS: [&str; 2] = ["PUSHWHEEL_LOG", "PUSHWHEEL_TOKEN"];
 const OF_A_SERVICE: [&str; 2] = ["PUSHWHEEL_SERVICE_", "PUSHWHEEL_PORT"];
 const SIGN_OF_A_SERVICE: &str = "PUSHWHEEL_SERVICE_HOST";
 
+/// Returns the command, and its subcommands, without the environment variables
+/// that are empty.
+pub(crate) fn without_empty(command: Command) -> Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(None::<&str>),
+        false => arg,
+    });
+    command.mut_subcommands(without_empty)
+}
+
 /// The mistakes in this process's environment, in the order of their names.
 pub(super) fn mistakes(command: &Command) -> Vec<String> {
-    let names = env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let set = env::vars_os().filter(|(_, value)| !value.is_empty());
+    let names = set.map(|(name, _)| name.to_string_lossy().into_owned());
     let names = names.filter(|name| name.starts_with(PREFIX)).collect();
     mistakes_in(command, &names)
 }

@@ -205,6 +205,16 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+/// Whether a value can stand in a file without quotes: whether it is a number or
+/// a boolean that reads back as the same text.
+pub(super) fn is_bare(text: &str) -> bool {
+    let is_begin = |byte: &u8| byte.is_ascii_digit() || b"+-tf".contains(byte);
+    let read = DeValue::parse(text)
+        .ok()
+        .and_then(|value| text_of(value.get_ref()));
+    text.as_bytes().first().is_some_and(is_begin) && read.as_deref() == Some(text)
+}
+
 type Field<'a, 'i> = (
     &'a Spanned<std::borrow::Cow<'i, str>>,
     &'a Spanned<DeValue<'i>>,

@@ -158,7 +158,8 @@ fn command<A: Args>() -> Command {
 }
 
 fn read(command: &Command, words: &[OsString]) -> Result<ArgMatches, Failure> {
-    let matches = command.clone().try_get_matches_from(words);
+    let command = environment::without_empty(command.clone());
+    let matches = command.try_get_matches_from(words);
     matches.map_err(told)
 }
 
@@ -224,9 +225,14 @@ fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
     values.iter().map(|value| word(value.as_ref())).collect()
 }
 
-/// What was given for a flag, or its default.
+/// Returns the values of a flag, or its default. Of the spellings of a boolean
+/// it returns one.
 fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
-    let values = matches.try_get_raw(arg.get_id().as_str());
+    let key = arg.get_id().as_str();
+    if let Ok(Some(value)) = matches.try_get_one::<bool>(key) {
+        return vec![value.to_string().into()];
+    }
+    let values = matches.try_get_raw(key);
     let values = values.ok().flatten().into_iter().flatten();
     values.map(OsStr::to_owned).collect()
 }

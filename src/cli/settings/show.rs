@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Args, Command};
 
 use super::super::{Failure, serve};
-use super::{command, is_key, raw, strange_variables};
+use super::file::{RuleEntries, is_bare};
+use super::{RULES, command, is_key, raw, strange_variables};
 
 /// The flag that asks for a check alone.
 pub(super) const CHECK: &str = "check";
@@ -74,13 +75,31 @@ fn print(settings: &serve::Settings) -> String {
         }
     }
     text += "\n# ---- Channels by pattern ----\n\n\
-             # What is different for channels whose names match; the first pattern that does\n\
-             # counts. What a table leaves out is as above. Its keys:\n";
+             # Settings of the channels whose names match a pattern. The first pattern that\n\
+             # matches counts. A table inherits the settings above that it leaves out. Its\n\
+             # keys:\n";
     let rule = command::<serve::ChannelRule>();
     let keys = rule.get_arguments().filter(|arg| is_key(arg));
     let keys: Vec<&str> = keys.map(|arg| arg.get_id().as_str()).collect();
     text += &comment(&keys.join(", "));
-    text += "#\n# [[channel]]\n# pattern = \"log.*\"\n# history_events = 5000\n";
+    if settings.rule_entries.is_empty() {
+        text += "#\n# [[channel]]\n# pattern = \"log.*\"\n# history_events = 5000\n";
+    }
+    for entries in &settings.rule_entries {
+        text += &table(&rule, entries);
+    }
+    text
+}
+
+/// The table of one pattern.
+fn table(rule: &Command, entries: &RuleEntries) -> String {
+    let mut text = format!("\n[[{RULES}]]\n");
+    for entry in &entries.entries {
+        let mut args = rule.get_arguments();
+        let arg = args.find(|arg| arg.get_id() == &*entry.key);
+        let arg = arg.expect("the table was read by these definitions");
+        text += &format!("{} = {}\n", entry.key, value_of(arg, &entry.values));
+    }
     text
 }
 
@@ -134,20 +153,34 @@ fn line(settings: &serve::Settings, arg: &Arg) -> String {
     if is_set && arg.is_hide_env_values_set() {
         return format!("# {key} is set and not shown\n");
     }
-    let values = raw(&settings.matches, arg);
-    let values: Vec<String> = values
-        .iter()
-        .map(|v| literal(&v.to_string_lossy()))
-        .collect();
-    let is_list = matches!(arg.get_action(), ArgAction::Append);
-    let value = match (&values[..], is_list) {
-        (values, true) => format!("[{}]", values.join(", ")),
-        ([value], false) => value.clone(),
+    let values = raw(&settings.matches, arg).into_iter();
+    // A path may be anything. A file of settings is UTF-8.
+    let Ok(values) = values
+        .map(OsString::into_string)
+        .collect::<Result<Vec<_>, _>>()
+    else {
+        return format!("# {key} is set, and not shown because it is not UTF-8\n");
+    };
+    let value = match values.is_empty() && !is_list(arg) {
         // Not set, and there is no default.
-        _ => format!("{} # for example", example(arg)),
+        true => format!("{} # for example", example(arg)),
+        false => value_of(arg, &values),
     };
     let mark = if is_set { "" } else { "# " };
     format!("{mark}{key} = {value}\n")
+}
+
+fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+}
+
+/// The values of a setting as TOML has them.
+fn value_of(arg: &Arg, values: &[String]) -> String {
+    let literals: Vec<String> = values.iter().map(|value| literal(value)).collect();
+    match (&literals[..], is_list(arg)) {
+        ([literal], false) => literal.clone(),
+        (literals, _) => format!("[{}]", literals.join(", ")),
+    }
 }
 
 /// A value that a setting without a default may have.
@@ -165,10 +198,10 @@ fn example(arg: &Arg) -> String {
     }
 }
 
-/// A value as TOML has it.
+/// A value as TOML has it: a number or a boolean where TOML reads the same text
+/// from one, else a string.
 fn literal(text: &str) -> String {
-    let is_bare = text.parse::<f64>().is_ok_and(f64::is_finite) || text.parse::<bool>().is_ok();
-    match is_bare {
+    match is_bare(text) {
         true => text.to_owned(),
         false => toml::Value::from(text).to_string(),
     }
@@ -187,4 +220,169 @@ fn comment(text: &str) -> String {
         line += word;
     }
     lines + &line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::super::{read, words_of};
+    use super::*;
+
+    /// Values for the settings. Each setting has at least two of them.
+    const VALUES: [&str; 29] = [
+        "true",
+        "false",
+        "0",
+        "1",
+        "2",
+        "007",
+        "60",
+        "4096",
+        "20000",
+        "65536",
+        "0.5",
+        ".5",
+        "1e3",
+        "127.0.0.1:8080",
+        "[::1]:0",
+        "10.0.0.0/8",
+        "fd00::/8",
+        "https://app.example",
+        "https://*.app.example",
+        "X-A: b \"c\" 'd' \\",
+        "X-B: # = [e]",
+        "log.*",
+        "a_b",
+        "debug",
+        "info,pushwheel=debug",
+        "several\nlines\r\n",
+        "a\tb",
+        "2026-11-30",
+        "inf",
+    ];
+
+    /// What free text may be.
+    const ANY_TEXT: &str = "\u{1}a, b='\"\\\u{e4}\u{2028}";
+
+    /// The values that each setting is set to, if it is set.
+    type Drawn = Vec<Option<Vec<String>>>;
+
+    fn settings_of(command: &Command) -> Vec<&Arg> {
+        let args = command.get_arguments();
+        args.filter(|arg| is_key(arg) && !arg.is_hide_env_values_set())
+            .collect()
+    }
+
+    /// Draws values for every setting of the command.
+    fn some(command: &Command) -> Vec<impl Strategy<Value = Option<Vec<String>>> + use<>> {
+        let alone = command
+            .clone()
+            .mut_args(|arg| arg.required(false).env(None::<&str>));
+        let one = |arg: &&Arg| {
+            let accepts = |value: &str| read(&alone, &words_of(arg, &[value])).is_ok();
+            let possible = arg.get_possible_values().into_iter();
+            let possible = possible.map(|value| value.get_name().to_owned());
+            let texts = VALUES.iter().map(|text| (*text).to_owned());
+            let accepted: Vec<String> = possible.chain(texts).filter(|v| accepts(v)).collect();
+            assert!(
+                accepted.len() > 1,
+                "add values of `{}` to VALUES",
+                arg.get_id()
+            );
+            let value = match accepts(ANY_TEXT) {
+                true => prop_oneof![select(accepted), "[^\\x00]{1,12}"].boxed(),
+                false => select(accepted).boxed(),
+            };
+            let values = vec(value, if is_list(arg) { 1..4 } else { 1..2 });
+            match arg.is_required_set() {
+                true => values.prop_map(Some).boxed(),
+                false => proptest::option::of(values).boxed(),
+            }
+        };
+        settings_of(command).iter().map(one).collect()
+    }
+
+    /// The words of a command line that sets everything that was drawn.
+    fn words(all: &Drawn, rules: &[Drawn]) -> Vec<OsString> {
+        let server = command::<serve::Arguments>();
+        let rule = command::<serve::ChannelRule>();
+        let mut words = Vec::new();
+        for (arg, values) in settings_of(&server).into_iter().zip(all) {
+            words.extend(words_of(arg, values.as_deref().unwrap_or_default()));
+        }
+        for drawn in rules {
+            let mut table = toml::Table::new();
+            for (arg, values) in settings_of(&rule).into_iter().zip(drawn) {
+                let value = match values.as_deref() {
+                    None => continue,
+                    Some([value]) if !is_list(arg) => toml::Value::from(&**value),
+                    Some(values) => values.to_vec().into(),
+                };
+                table.insert(arg.get_id().to_string(), value);
+            }
+            let table = toml::Value::Table(table);
+            words.push(format!("--{RULES}={table}").into());
+        }
+        words
+    }
+
+    /// A file that goes with its test.
+    struct Printed(PathBuf);
+
+    impl Printed {
+        fn new(text: &str) -> Printed {
+            let name = format!("pushwheel-printed-{}.toml", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, text).unwrap();
+            Printed(path)
+        }
+
+        fn read(&self) -> serve::Settings {
+            let mut word = OsString::from("--config=");
+            word.push(&self.0);
+            serve::Settings::resolve(&[word]).unwrap()
+        }
+    }
+
+    impl Drop for Printed {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn every_setting_that_is_printed_reads_back_as_it_was(
+            all in some(&command::<serve::Arguments>()),
+            rules in vec(some(&command::<serve::ChannelRule>()), 0..3),
+        ) {
+            let settings = serve::Settings::resolve(&words(&all, &rules)).unwrap();
+            let printed = print(&settings);
+            let again = Printed::new(&printed).read();
+            // Tables are compared below, and only the second has a file.
+            let mut differing = settings.differing(&again);
+            differing.retain(|name| is_a_key(name));
+            prop_assert_eq!(differing, Vec::<String>::new(), "{}", printed);
+            let said = |settings: &serve::Settings| format!("{:?}", settings.rules);
+            prop_assert_eq!(said(&settings), said(&again), "{}", printed);
+            prop_assert_eq!(print(&again), printed);
+        }
+    }
+
+    fn is_a_key(name: &str) -> bool {
+        let server = command::<serve::Arguments>();
+        let mut args = server.get_arguments();
+        args.any(|arg| is_key(arg) && arg.get_id() == name)
+    }
 }
