@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::canonical;
+
 /// The nearest address, from the connection's source backwards through the
 /// list, that is no trusted proxy; the farthest proxy if all of them are.
 ///
@@ -38,11 +40,11 @@ pub(super) fn client<'a>(
 fn address(entry: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(entry).ok()?;
     if let Ok(address) = text.parse() {
-        return Some(address);
+        return Some(canonical(address));
     }
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     let ip: IpAddr = bare.unwrap_or(text).parse().ok()?;
-    Some(SocketAddr::new(ip, 0))
+    Some(canonical(SocketAddr::new(ip, 0)))
 }
 
 #[cfg(test)]
@@ -66,6 +68,8 @@ mod tests {
             (&["2001:db8::1"], "[2001:db8::1]:0"),
             (&["[2001:db8::1]"], "[2001:db8::1]:0"),
             (&["[2001:db8::1]:77"], "[2001:db8::1]:77"),
+            (&["::ffff:192.0.2.1"], "192.0.2.1:0"),
+            (&["[::ffff:192.0.2.1]:77"], "192.0.2.1:77"),
             // Whoever claims to be somebody else stands left of who he is.
             (&["198.51.100.9, 192.0.2.1"], "192.0.2.1:0"),
             (

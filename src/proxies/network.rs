@@ -47,7 +47,22 @@ impl FromStr for Network {
         let network: IpNet = text.parse().map_err(|_| NetworkError {
             text: text.to_owned(),
         })?;
-        Ok(Network(network.trunc()))
+        Ok(Network(canonical(network.trunc())))
+    }
+}
+
+/// How many bits an IPv4 address has before it in its IPv4-mapped form (RFC 4291
+/// section 2.5.5.2).
+const MAPPED_PREFIX_BITS: u8 = 96;
+
+/// Returns the network as one of IPv4 where all of its addresses are IPv4-mapped.
+fn canonical(network: IpNet) -> IpNet {
+    let bits = network.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
+    match (network.addr().to_canonical(), bits) {
+        (IpAddr::V4(ip), Some(bits)) if network.addr().is_ipv6() => {
+            IpNet::new(ip.into(), bits).unwrap_or(network)
+        }
+        _ => network,
     }
 }
 
@@ -90,6 +105,11 @@ mod tests {
             ("127.0.0.1", "127.0.0.1", true),
             ("127.0.0.1", "127.0.0.2", false),
             ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("::ffff:127.0.0.0/104", "127.9.9.9", true),
+            ("::ffff:127.0.0.0/104", "::ffff:127.9.9.9", true),
+            ("::ffff:127.0.0.0/104", "128.0.0.1", false),
+            ("::ffff:0:0/96", "192.0.2.1", true),
+            ("::ffff:0:0/96", "2001:db8::1", false),
             ("0.0.0.0/0", "2001:db8::1", false),
             ("::/0", "2001:db8::1", true),
             ("::/0", "10.0.0.1", false),

@@ -15,6 +15,8 @@ use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::canonical;
+
 /// How long a header may be. Addresses take 52 bytes; the rest is for what
 /// proxies add of TLS and names, which comes to some hundreds.
 pub const PREFACE_BYTES_MAX: usize = 4096;
@@ -148,7 +150,8 @@ fn source_v1(line: &str) -> Option<Source> {
         }
         _ => return None,
     };
-    Some(Source::Client(SocketAddr::new(source, source_port)))
+    let source = SocketAddr::new(source, source_port);
+    Some(Source::Client(canonical(source)))
 }
 
 /// A port without sign and leading zeros.
@@ -211,7 +214,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Source)>, PrefaceError> {
 }
 
 fn client(ip: IpAddr, port: [u8; 2]) -> Source {
-    Source::Client(SocketAddr::new(ip, u16::from_be_bytes(port)))
+    let address = SocketAddr::new(ip, u16::from_be_bytes(port));
+    Source::Client(canonical(address))
 }
 
 #[cfg(test)]

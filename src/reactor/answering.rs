@@ -3,7 +3,7 @@
 use super::Reactor;
 use super::connection::{Phase, State};
 use super::net::Net;
-use super::serving::{Flow, guard, with_defaults};
+use super::serving::{Flow, guard, whole_headers};
 use crate::exchange::{Defer, Kind, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
 
@@ -133,7 +133,7 @@ impl<N: Net> Reactor<N> {
         self.refresh_date();
         self.meters.count_answer(status);
         let own = [headers];
-        let headers = with_defaults(&own, &self.headers);
+        let headers = whole_headers(status, &own, &self.headers);
         let length = BodyLength::Known(body.len() as u64);
         http::write_head(
             output,
@@ -203,7 +203,7 @@ impl<N: Net> Reactor<N> {
         http::write_head(
             output,
             refusal.status,
-            with_defaults(&[&response.headers], &self.headers),
+            whole_headers(refusal.status, &[&response.headers], &self.headers),
             BodyLength::Known(body.len() as u64),
             Persistence::Close,
             &self.date.text,

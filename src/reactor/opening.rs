@@ -7,7 +7,7 @@ use super::connection::{NONE, State, Stream};
 use super::ending::Deadline;
 use super::feed::{Owed, wrap};
 use super::net::Net;
-use super::serving::{Flow, guard, is_transient, with_defaults};
+use super::serving::{Flow, guard, is_transient};
 use super::streaming::retry_line;
 use super::{Reactor, as_ms};
 use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
@@ -253,8 +253,16 @@ impl<N: Net> Reactor<N> {
         self.refresh_date();
         // A browser takes the last type that it is told, and would not read on.
         let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
-        let own = with_defaults(headers, &self.headers).filter(is_free);
-        let all = STREAM_HEADERS.into_iter().chain(own);
+        let own = headers.iter().flat_map(|list| list.iter());
+        // The engine's defaults are for answers that say nothing themselves.
+        let is_unsaid = |(name, _): &(&str, &str)| {
+            let mut said = STREAM_HEADERS.iter();
+            let is_said = said.any(|(said, _)| said.eq_ignore_ascii_case(name));
+            !is_said && headers.iter().all(|list| list.get(name).is_none())
+        };
+        let defaults = self.headers.iter().filter(is_unsaid);
+        let own = own.filter(is_free);
+        let all = STREAM_HEADERS.into_iter().chain(own).chain(defaults);
         let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
         http::write_head(output, 200, all, until_close, close, &self.date.text);
     }

@@ -480,6 +480,22 @@ pub(super) fn with_defaults<'a>(
     all_own.chain(defaults.iter().filter(is_unset))
 }
 
+/// The headers of a whole response: its own, the engine's defaults, and the
+/// instruction not to store an error, or the end of a stream, that says nothing
+/// else about caches. Caches may store some of these for as long as they see fit
+/// (RFC 9111 section 4.2.2).
+pub(super) fn whole_headers<'a>(
+    status: u16,
+    own: &'a [&'a http::Headers],
+    defaults: &'a http::Headers,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    const NAME: &str = "Cache-Control";
+    let mut all = own.iter().copied().chain([defaults]);
+    let is_silent = (status == 204 || status >= 400) && all.all(|list| list.get(NAME).is_none());
+    let no_store = is_silent.then_some((NAME, "no-store"));
+    with_defaults(own, defaults).chain(no_store)
+}
+
 /// Whether an operation may be tried again later.
 pub(super) fn is_transient(error: &io::Error) -> bool {
     matches!(

@@ -9,6 +9,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::net::{LISTENER, Net, Readiness};
+use crate::proxies::canonical;
 
 /// How many reports one poll takes. More wait for the next.
 const EVENTS_MAX: usize = 1024;
@@ -83,7 +84,10 @@ impl Net for Sockets {
 
     fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.listener {
-            Some(listener) => listener.accept(),
+            Some(listener) => {
+                let (socket, peer) = listener.accept()?;
+                Ok((socket, canonical(peer)))
+            }
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }

@@ -13,6 +13,14 @@ use crate::{
     Rate, RestoreError,
 };
 
+/// The headers of every answer that does not set them itself. Answers hold what is
+/// true now: a cache that stored a health check, or a finished channel, would
+/// serve it when it is not. Streams and the page's files set their own.
+const DEFAULT_HEADERS: [(&str, &str); 2] = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+];
+
 /// What the server is run with, by method chaining.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,8 +36,8 @@ pub struct Config {
     pub(super) access: Settings,
     access_log: bool,
     event_log: bool,
-    /// The names of a server on loopback besides loopback's own.
-    loopback_hosts: Option<Vec<String>>,
+    /// Of a server on loopback whose requests are checked.
+    checked_hosts: Option<Hosts>,
 }
 
 impl Default for Config {
@@ -54,7 +62,7 @@ impl Config {
             access: Settings::default(),
             access_log: false,
             event_log: false,
-            loopback_hosts: None,
+            checked_hosts: None,
         }
     }
 
@@ -139,14 +147,29 @@ impl Config {
         self
     }
 
-    /// For a server that listens on loopback alone: what asks for another host
-    /// than loopback or one of `hosts` is refused, of browsers always, of programs
-    /// where they need no credential and the host has a dot (`421`, which ends DNS
-    /// rebinding); and, without keys and tokens, what a page from elsewhere wants
-    /// to publish or to manage (`403`). Default: nothing is refused.
+    /// For a server that listens on loopback alone: refuses requests for another
+    /// host than loopback or one of `hosts`, of browsers always, of programs where
+    /// they need no credential and the host has a dot (`421`, which ends DNS
+    /// rebinding); and, without keys and tokens, publishing and managing by pages
+    /// of other hosts (`403`). Pages of these hosts, on any port, may read answers.
+    /// Default: nothing is refused, and only pages of the server's own origin may
+    /// read.
     #[must_use]
     pub fn loopback_for(mut self, hosts: impl IntoIterator<Item = String>) -> Config {
-        self.loopback_hosts = Some(hosts.into_iter().collect());
+        let hosts = Hosts {
+            named: hosts.into_iter().collect(),
+        };
+        self.access.origins.local = Some(hosts.clone());
+        self.checked_hosts = Some(hosts);
+        self
+    }
+
+    /// For a server that listens on loopback alone: lets pages of loopback, on any
+    /// port, read answers. [`loopback_for`](Self::loopback_for) includes it.
+    /// Default: only pages of the server's own origin may read.
+    #[must_use]
+    pub fn allow_loopback_origins(mut self) -> Config {
+        self.access.origins.local.get_or_insert_default();
         self
     }
 
@@ -192,10 +215,7 @@ impl Config {
     /// The part that may change while the server runs.
     pub(super) fn rules(&self) -> Rules {
         Rules {
-            hosts: self.loopback_hosts.clone().map(|named| Hosts {
-                named,
-                origins: self.access.origins.clone(),
-            }),
+            hosts: self.checked_hosts.clone(),
             access: Access::new(self.access.clone()),
             publish_rate_per_address: self.publish_rate_per_address,
             access_log: self.access_log,
@@ -210,6 +230,9 @@ impl Config {
             .threads(self.threads)
             .error_codes(super::CODES);
         let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
+        for (name, value) in DEFAULT_HEADERS {
+            engine = engine.header(name, value).expect("these can be headers");
+        }
         if let Some(bytes) = self.send_buffer_bytes {
             engine = engine.send_buffer_bytes(bytes);
         }

@@ -1,27 +1,35 @@
-//! Cross-origin requests: which pages may read what is answered.
+//! Cross-origin requests: the pages that may read answers.
 //!
-//! Without a list pages of any origin may, by `*`, for which browsers send no
-//! cookies. With a list an origin that is on it is named in the answer, and may
-//! send cookies; any other gets no such header, so its browser keeps the answer
-//! from it. `*` and cookies never come together.
+//! A browser lets every page read the answers of the page's own server. It shows
+//! an answer to a page of another origin only if a header of the answer names that
+//! origin. This module adds that header:
+//!
+//! | origin of the page | which answers | cookies |
+//! | --- | --- | --- |
+//! | one of `--allow-origin` | all | yes |
+//! | loopback, and hosts of `--host`, where the server is on loopback | all | no |
+//! | any, with `--allow-origin '*'` | streams (`*`) | no |
+//!
+//! Streams are what `GET /events` and `GET /channels/NAME` answer, errors and
+//! `204 No Content` included: a browser has to see why a stream ends.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use super::live::Live;
+use super::origin::Hosts;
 use crate::{EngineBuilder, HeaderError, Method, Request, Response};
 
-/// For how long a browser may remember the answer to a preflight: a day, of
-/// which Chromium takes two hours.
+/// How long a browser may remember the answer to a preflight: a day, of which
+/// Chromium uses two hours.
 const PREFLIGHT_MAX_AGE_S: &str = "86400";
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
-/// An origin that no page has (RFC 6761 section 6.4). It takes the place of the
-/// `*` with which a server started that has a list since a reload.
-const NOBODY: &str = "https://nobody.invalid";
+const REQUEST_METHOD: &str = "access-control-request-method";
 const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 
-/// An origin whose pages may read: `https://app.example`, or, for all names
-/// below one, `https://*.app.example`.
+/// An origin whose pages may read: `https://app.example`,
+/// `chrome-extension://ID`, or, for all names below one, `https://*.app.example`.
 ///
 /// ```
 /// use pushwheel::server::AllowedOrigin;
@@ -34,21 +42,24 @@ const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 pub struct AllowedOrigin {
     /// `https`
     scheme: Box<str>,
-    /// `app.example:8443`, or what names below end with: `.app.example`.
+    /// `app.example:8443`, or what names below end with: `.app.example`. In
+    /// lowercase, and without the port that is the scheme's own.
     authority: Box<str>,
     is_below: bool,
 }
 
-/// A text that is no origin.
+/// A text is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginError;
 
 impl fmt::Display for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "an origin is a scheme, a host and a port unless it is the scheme's own, in small \
-             letters and without a path, as `https://app.example` or `http://localhost:3000`; \
-             `https://*.app.example` is all names below",
+            "an origin is a scheme, a host and a port, without a path. Examples: \
+             `https://app.example`, `http://localhost:3000`, `chrome-extension://ID`; \
+             `https://*.app.example` is all names below. Write a name with other letters than \
+             a-z in its ASCII form (`xn--...`). `null` cannot be allowed, because every page can \
+             have it",
         )
     }
 }
@@ -58,24 +69,25 @@ impl std::error::Error for OriginError {}
 impl FromStr for AllowedOrigin {
     type Err = OriginError;
 
+    /// Reads an origin as browsers serialize it (RFC 6454 section 6.2), and the
+    /// same origin written in capitals or with its scheme's own port.
     fn from_str(text: &str) -> Result<AllowedOrigin, OriginError> {
+        let text = text.to_ascii_lowercase();
         let (scheme, authority) = text.split_once("://").ok_or(OriginError)?;
         let below = authority.strip_prefix('*');
         let authority = below.unwrap_or(authority);
-        let is_host = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte)
-        };
         // A browser leaves out the port that is the scheme's own.
-        let has_own_port = match scheme {
-            "http" => authority.ends_with(":80"),
-            "https" => authority.ends_with(":443"),
-            _ => false,
+        let own_port = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => "",
         };
-        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase());
-        let is_origin = is_scheme
+        let authority = authority.strip_suffix(own_port).unwrap_or(authority);
+        let authority = with_short_address(authority);
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        let is_origin = is_scheme(scheme)
             && !authority.is_empty()
             && authority.bytes().all(is_host)
-            && !has_own_port
             && (below.is_some() == authority.starts_with('.'))
             && authority != ".";
         match is_origin {
@@ -89,42 +101,51 @@ impl FromStr for AllowedOrigin {
     }
 }
 
+/// Whether a text is a scheme: RFC 3986 section 3.1, in lowercase.
+fn is_scheme(text: &str) -> bool {
+    let is_part =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+    text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(is_part)
+}
+
+/// Returns the authority with an IPv6 address in its short form, as browsers
+/// write it: `[0:0::1]:80` as `[::1]:80`.
+fn with_short_address(authority: &str) -> String {
+    let parts = authority
+        .strip_prefix('[')
+        .and_then(|text| text.split_once(']'));
+    match parts.map(|(address, port)| (address.parse::<Ipv6Addr>(), port)) {
+        Some((Ok(address), port)) => format!("[{address}]{port}"),
+        _ => authority.to_owned(),
+    }
+}
+
 impl AllowedOrigin {
     /// Whether a browser's `Origin` is this one.
     fn is(&self, origin: &str) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else {
             return false;
         };
-        let is_authority = match self.is_below {
-            true => authority
-                .strip_suffix(&*self.authority)
-                .is_some_and(|name| !name.is_empty()),
-            false => *self.authority == *authority,
-        };
-        *self.scheme == *scheme && is_authority
+        let name_bytes = authority.len().checked_sub(self.authority.len());
+        let end = name_bytes.and_then(|at| authority.get(at..));
+        let is_authority = end.is_some_and(|end| end.eq_ignore_ascii_case(&self.authority))
+            && (name_bytes > Some(0)) == self.is_below;
+        self.scheme.eq_ignore_ascii_case(scheme) && is_authority
     }
 }
 
-/// Whose pages may read.
+/// The pages that may read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
-    /// None: everybody's, without cookies.
-    listed: Vec<AllowedOrigin>,
-}
-
-impl FromIterator<AllowedOrigin> for Origins {
-    fn from_iter<I: IntoIterator<Item = AllowedOrigin>>(origins: I) -> Origins {
-        Origins {
-            listed: origins.into_iter().collect(),
-        }
-    }
+    /// These read everything, and their cookies count.
+    pub(super) listed: Vec<AllowedOrigin>,
+    /// Whether pages of any origin read streams.
+    pub(super) any_reads_streams: bool,
+    /// Pages of these hosts read everything: those of a server on loopback.
+    pub(super) local: Option<Hosts>,
 }
 
 impl Origins {
-    fn are_all(&self) -> bool {
-        self.listed.is_empty()
-    }
-
     /// Whether an origin was named.
     pub(super) fn is_listed(&self, origin: &str) -> bool {
         self.listed.iter().any(|listed| listed.is(origin))
@@ -141,45 +162,52 @@ impl Origins {
         self.is_listed(origin) || is_own
     }
 
-    /// Says in an answer whether this page may read it.
+    fn is_local(&self, origin: &str) -> bool {
+        let local = self.local.as_ref();
+        local.is_some_and(|hosts| hosts.have_page_of(origin))
+    }
+
+    /// Adds to an answer which page may read it.
     fn mark(&self, request: &Request, response: &mut Response) -> Result<(), HeaderError> {
         let headers = response.headers_mut();
-        if self.are_all() {
-            headers.insert(ALLOW_ORIGIN, "*")?;
-            return headers.insert("Access-Control-Expose-Headers", EXPOSED);
-        }
-        // A cache must not give one page's answer to another.
+        // A cache must not hand the answer to one page to another.
         headers.append("Vary", "Origin")?;
-        let origin = request.header("origin");
-        if let Some(origin) = origin.filter(|origin| self.is_listed(origin)) {
-            headers.insert(ALLOW_ORIGIN, origin.to_owned())?;
-            headers.insert("Access-Control-Allow-Credentials", "true")?;
-            headers.insert("Access-Control-Expose-Headers", EXPOSED)?;
+        let origin = request.header("origin").unwrap_or_default();
+        let is_listed = self.is_listed(origin);
+        let allowed = match is_listed || self.is_local(origin) {
+            true => origin.to_owned(),
+            false if self.any_reads_streams && is_about_stream(request) => "*".to_owned(),
+            false => return Ok(()),
+        };
+        headers.insert(ALLOW_ORIGIN, allowed)?;
+        headers.insert("Access-Control-Expose-Headers", EXPOSED)?;
+        match is_listed {
+            true => headers.insert("Access-Control-Allow-Credentials", "true"),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// Adds what browsers ask for. Of a request that was not understood nobody knows
-/// whose page it is from: the answer has `*` if the server starts without a list,
-/// else nothing.
-pub(super) fn install(engine: EngineBuilder, live: &Live) -> EngineBuilder {
-    let starts_open = live.rules().access.origins().are_all();
-    let engine = match starts_open {
-        true => engine
-            .header(ALLOW_ORIGIN, "*")
-            .expect("this can be a header"),
-        false => engine,
+/// Whether a request is for a stream, or a preflight for such a request.
+fn is_about_stream(request: &Request) -> bool {
+    let reads = match request.method() {
+        Method::Get | Method::Head => true,
+        Method::Options => request.header(REQUEST_METHOD) == Some("GET"),
+        _ => false,
     };
+    let channel = request.path().strip_prefix("/channels/");
+    let is_channel = channel.is_some_and(|name| !name.is_empty() && !name.contains('/'));
+    reads && (is_channel || request.path() == "/events")
+}
+
+/// Adds these headers to answers, and answers preflights. Answers to malformed
+/// requests have no such header.
+pub(super) fn install(engine: EngineBuilder, live: &Live) -> EngineBuilder {
     let live = live.clone();
     engine.before(preflight).after(move |request, response| {
         let rules = live.rules();
         let marked = rules.access.origins().mark(request, response);
         marked.expect("what came in a header can go in one");
-        if starts_open && response.headers().get(ALLOW_ORIGIN).is_none() {
-            let set = response.headers_mut().insert(ALLOW_ORIGIN, NOBODY);
-            set.expect("this can be a header");
-        }
     })
 }
 
@@ -187,7 +215,7 @@ pub(super) fn install(engine: EngineBuilder, live: &Live) -> EngineBuilder {
 fn preflight(request: &Request) -> Option<Response> {
     let is_preflight = *request.method() == Method::Options
         && request.header("origin").is_some()
-        && request.header("access-control-request-method").is_some();
+        && request.header(REQUEST_METHOD).is_some();
     is_preflight.then(|| allow().expect("these can be headers"))
 }
 
@@ -209,11 +237,14 @@ mod tests {
     use super::*;
 
     fn origins(texts: &[&str]) -> Origins {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+        Origins {
+            listed: texts.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Origins::default()
+        }
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn a_text_that_is_not_an_origin_is_refused() {
         for bad in [
             "",
             "*",
@@ -226,10 +257,9 @@ mod tests {
             "https://.app.example",
             "https://app.example/",
             "https://app.example/page",
-            "https://App.example",
-            "HTTPS://app.example",
-            "https://app.example:443",
-            "http://app.example:80",
+            "https://m\u{fc}ller.example",
+            "https://:443",
+            "1ttp://app.example",
             "https://a b",
             "https://a@b",
             "://app.example",
@@ -244,7 +274,13 @@ mod tests {
             "https://app.example",
             "http://localhost:3000",
             "https://*.wide.example",
-            "http://[::1]:8080",
+            "http://[0:0::1]:8080",
+            "HTTPS://Upper.example:443",
+            "chrome-extension://aeblfdkhhhdcdjpifhhbdiojplfjncoa",
+            "moz-extension://8a4bf6b0-5f4a-4a2e-9d5e-2a1b5c3d4e5f",
+            "safari-web-extension://8A4BF6B0-5F4A-4A2E-9D5E-2A1B5C3D4E5F",
+            "capacitor://localhost",
+            "ms-appx-web://app",
         ]);
         for origin in [
             "https://app.example",
@@ -252,6 +288,12 @@ mod tests {
             "https://a.wide.example",
             "https://a.b.wide.example",
             "http://[::1]:8080",
+            "https://upper.example",
+            "chrome-extension://aeblfdkhhhdcdjpifhhbdiojplfjncoa",
+            "moz-extension://8a4bf6b0-5f4a-4a2e-9d5e-2a1b5c3d4e5f",
+            "safari-web-extension://8A4BF6B0-5F4A-4A2E-9D5E-2A1B5C3D4E5F",
+            "capacitor://localhost",
+            "ms-appx-web://app",
         ] {
             assert!(listed.is_listed(origin), "{origin}");
         }
@@ -267,6 +309,8 @@ mod tests {
             "https://evilwide.example",
             "http://a.wide.example",
             "http://localhost",
+            "ionic://localhost",
+            "chrome-extension://beblfdkhhhdcdjpifhhbdiojplfjncoa",
         ] {
             assert!(!listed.is_listed(origin), "{origin}");
         }

@@ -1,30 +1,28 @@
-//! What protects a server on loopback from the pages that its owner visits.
+//! The protection of a server on loopback from pages that its developer visits.
 //!
-//! Whoever develops runs the server without keys, and visits foreign pages in
-//! the same machine's browser, which reaches loopback too. A page cannot hide
-//! where it is from: its browser sends `Origin` with every POST and DELETE,
-//! and with DNS rebinding, where a page's own name is made to stand for
-//! 127.0.0.1, the name stays in `Host`. So both are checked.
+//! A developer runs the server without keys, and visits pages of others with a
+//! browser on the same machine. The browser reaches loopback too. A page cannot
+//! hide its origin: the browser sends `Origin` with every POST and DELETE, and
+//! with DNS rebinding, where the page's own name is made to point to 127.0.0.1,
+//! the name stays in `Host`. So both are checked. `cors` keeps the answers from
+//! pages of other origins.
 //!
 //! A page that was rebound reads without `Origin`, and over plain HTTP without
-//! `Sec-Fetch-Site`, as programs do. So `Host` is checked of programs too,
-//! where they need no credential for what they ask; but only a name with a dot
-//! is refused to them. An address stands for itself, and what has no dot is no
-//! name that a stranger could have in the public DNS.
+//! `Sec-Fetch-Site`, as programs do. So the `Host` of programs is checked too,
+//! where their request needs no credential; but only a name with a dot is
+//! refused. An address cannot be rebound, and a name without a dot cannot be in
+//! the public DNS.
 
 use std::net::IpAddr;
 
 use super::access::Access;
-use super::cors::Origins;
 use crate::{Method, Request, Response};
 
-/// The names by which this server may be asked for, and from which pages may
-/// publish: loopback's, and these.
-#[derive(Clone, Debug)]
+/// The names and addresses of loopback, and others that stand for it: a server
+/// there may be asked for by these, and pages of these may read and publish.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hosts {
     pub(super) named: Vec<String>,
-    /// Those whose pages were said to be allowed.
-    pub(super) origins: Origins,
 }
 
 impl Hosts {
@@ -52,13 +50,22 @@ impl Hosts {
             return None;
         }
         let is_foreign = match origin {
-            // `null` is a page without an origin, which any page can make.
-            Some(origin) => origin
-                .split_once("://")
-                .is_none_or(|(_, host)| !self.is_ours(host) && !self.origins.is_listed(origin)),
+            Some(origin) => !self.have_page_of(origin) && !access.origins().is_listed(origin),
             None => site == Some("cross-site"),
         };
         is_foreign.then(origin_not_allowed)
+    }
+
+    /// Whether a page of this origin is one of these hosts'. `null` is not: it is
+    /// a page without an origin, which any page can make.
+    pub(super) fn have_page_of(&self, origin: &str) -> bool {
+        let parts = origin.split_once("://");
+        parts.is_some_and(|(scheme, host)| {
+            let is_web = ["http", "https"]
+                .iter()
+                .any(|web| web.eq_ignore_ascii_case(scheme));
+            is_web && self.is_ours(host)
+        })
     }
 
     /// Whether an authority, `HOST` or `HOST:PORT`, is loopback or one of
@@ -66,7 +73,12 @@ impl Hosts {
     fn is_ours(&self, authority: &str) -> bool {
         let host = host_of(authority);
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return ip.to_canonical().is_loopback() || self.is_named(host);
+            let ip = ip.to_canonical();
+            let named = self
+                .named
+                .iter()
+                .filter_map(|name| name.parse::<IpAddr>().ok());
+            return ip.is_loopback() || named.into_iter().any(|name| name.to_canonical() == ip);
         }
         // Browsers have all of `.localhost` stand for loopback, whatever DNS
         // says (RFC 6761 section 6.3).
@@ -79,7 +91,7 @@ impl Hosts {
 
     fn is_named(&self, host: &str) -> bool {
         let mut named = self.named.iter();
-        named.any(|name| name.eq_ignore_ascii_case(host))
+        named.any(|name| host_of(name).eq_ignore_ascii_case(host))
     }
 }
 
@@ -115,8 +127,8 @@ fn host_not_allowed() -> Response {
 }
 
 fn origin_not_allowed() -> Response {
-    let message = "a page from elsewhere may read here, and not publish or manage: serve the \
-                   page from localhost, name its host with --host NAME, or use keys";
+    let message = "a page of another origin may not publish or manage here. Serve the page from \
+                   localhost, allow it with --allow-origin ORIGIN, or use keys";
     Response::error(403, "origin_not_allowed", message)
 }
 
@@ -127,8 +139,12 @@ mod tests {
     #[test]
     fn loopback_and_what_was_named_is_ours() {
         let hosts = Hosts {
-            named: vec!["push.example.com".into(), "fd00::1".into()],
-            origins: Origins::default(),
+            named: vec![
+                "push.example.com".into(),
+                "whole.example.".into(),
+                "fd00::1".into(),
+                "192.0.2.9".into(),
+            ],
         };
         for ours in [
             "localhost",
@@ -143,6 +159,11 @@ mod tests {
             "Push.Example.com:443",
             "[fd00::1]:8080",
             "[FD00::1]",
+            "[fd00:0::1]",
+            "192.0.2.9",
+            "[::ffff:192.0.2.9]:80",
+            "whole.example",
+            "whole.example.:80",
         ] {
             assert!(hosts.is_ours(ours), "{ours}");
         }

@@ -1,18 +1,26 @@
-// Opens a page of the documentation and waits until it shows a text:
-// node doc_page.mjs FILE TEXT. Prints `open` when the page has subscribed.
+// Serves a page of the documentation on loopback, as the documentation says, opens it
+// and waits until it shows a text: node doc_page.mjs FILE TEXT. Prints `open` when the
+// page has subscribed.
 
-import { pathToFileURL } from 'node:url';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { DEADLINE_MS, launchChromium, within } from './common.mjs';
 
 const [file, text] = process.argv.slice(2);
+const site = createServer((_, answer) => {
+  answer.setHeader('content-type', 'text/html; charset=utf-8');
+  answer.end(readFileSync(file));
+});
+await new Promise((listening) => site.listen(0, '127.0.0.1', listening));
 const browser = await launchChromium();
 try {
   const page = await browser.newPage();
   const subscribed = page.waitForResponse((response) => response.url().includes('/channels/'));
-  await page.goto(pathToFileURL(file).href);
+  await page.goto(`http://localhost:${site.address().port}/`);
   await within(DEADLINE_MS, subscribed);
   console.log('open');
   await page.getByText(text).waitFor({ timeout: DEADLINE_MS });
 } finally {
   await browser.close();
+  site.close();
 }

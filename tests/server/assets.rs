@@ -29,13 +29,15 @@ fn inflated(answer: &Answer) -> String {
 }
 
 #[test]
-fn the_client_and_its_types_are_served_typed_to_pages_of_any_origin() {
-    let served = start();
+fn the_client_and_its_types_are_served_typed_to_pages_of_allowed_origins() {
+    let origin = "https://a.example".parse().unwrap();
+    let served = Served::start(Config::new().allow_origins([origin]).engine());
     for (path, content_type) in BOTH {
         let answer = ask(&served, "GET", path, &[("Origin", "https://a.example")], "");
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.header("content-type"), Some(content_type));
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("https://a.example"));
         assert_eq!(answer.header("content-encoding"), None);
         assert!(
             answer

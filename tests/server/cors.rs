@@ -26,18 +26,151 @@ fn said(answer: &Answer) -> [Option<&str>; 3] {
     ]
 }
 
+/// A request for a path of each kind: streams, and all else.
+const STREAMS: [(&str, &str); 4] = [
+    ("GET", "/channels/a"),
+    ("HEAD", "/events?channel=a"),
+    ("GET", "/events"),
+    ("GET", "/channels/%ff"),
+];
+const OTHERS: [(&str, &str); 12] = [
+    ("GET", "/"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/stats"),
+    ("GET", "/metrics"),
+    ("GET", "/channels"),
+    ("GET", "/channels/a/clients"),
+    ("GET", "/pushwheel.js"),
+    ("GET", "/nothing"),
+    ("POST", "/channels/a"),
+    ("POST", "/tickets"),
+    ("DELETE", "/channels/gone"),
+];
+
+/// The origin that an answer names, for a page of `origin`.
+fn allowed(served: &Served, (method, path): (&str, &str), origin: &str) -> Option<String> {
+    let mut connection = served.connect();
+    connection.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nContent-Length: 0\r\n\r\n"
+    ));
+    let answer = connection.head();
+    let all = answer.all("access-control-allow-origin");
+    assert!(all.len() <= 1, "{all:?}");
+    assert!(answer.all("vary").contains(&"Origin"), "{method} {path}");
+    let credentials = answer.header("access-control-allow-credentials");
+    assert_eq!(credentials, None, "{method} {path}: no origin is listed");
+    all.first().map(|origin| (*origin).to_owned())
+}
+
 #[test]
-fn without_a_list_everybody_reads_and_nobody_with_cookies() {
+fn a_server_on_loopback_is_read_by_pages_of_loopback_alone() {
+    let served = Served::start(Config::new().loopback_for(["app.test".to_owned()]).engine());
+    for request in STREAMS.into_iter().chain(OTHERS) {
+        for local in [
+            "http://localhost:3000",
+            "http://app.localhost",
+            "https://127.0.0.1:5173",
+            "http://[::1]",
+            "http://app.test:3000",
+        ] {
+            let named = allowed(&served, request, local);
+            assert_eq!(named.as_deref(), Some(local), "{request:?}");
+        }
+        for foreign in [
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://192.0.2.1",
+            "capacitor://localhost",
+            "null",
+        ] {
+            assert_eq!(
+                allowed(&served, request, foreign),
+                None,
+                "{request:?} {foreign}"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_other_server_is_read_by_its_own_pages_alone() {
     let served = start();
-    for headers in [&[][..], &[APP], &[EVIL], &[("Origin", "null")]] {
-        let answer = ask(&served, "GET", "/channels", headers, "");
-        assert_eq!(said(&answer), [Some("*"), None, None], "{headers:?}");
+    for request in STREAMS.into_iter().chain(OTHERS) {
+        for origin in ["http://localhost", "http://127.0.0.1:3000", APP.1, "null"] {
+            assert_eq!(
+                allowed(&served, request, origin),
+                None,
+                "{request:?} {origin}"
+            );
+        }
     }
     let mut connection = served.connect();
     connection.send("what is this\r\n\r\n");
     let answer = connection.answer();
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.all("access-control-allow-origin"), ["*"]);
+    assert_eq!((answer.status, said(&answer)), (400, [None; 3]));
+}
+
+#[test]
+fn a_setting_lets_pages_of_any_origin_read_streams_and_nothing_else() {
+    let config = Config::new().allow_any_origin_to_subscribe(true);
+    let served = Served::start(config.loopback_for([]).engine());
+    for origin in [EVIL.1, "null", "chrome-extension://abc"] {
+        for request in STREAMS {
+            let named = allowed(&served, request, origin);
+            assert_eq!(named.as_deref(), Some("*"), "{request:?}");
+        }
+        for request in OTHERS {
+            assert_eq!(
+                allowed(&served, request, origin),
+                None,
+                "{request:?} {origin}"
+            );
+        }
+    }
+    let preflight = |method| {
+        let headers = [EVIL, ("Access-Control-Request-Method", method)];
+        let answer = ask(&served, "OPTIONS", "/channels/a", &headers, "");
+        answer
+            .header("access-control-allow-origin")
+            .map(str::to_owned)
+    };
+    assert_eq!(preflight("GET").as_deref(), Some("*"));
+    assert_eq!(preflight("POST"), None);
+    let local = allowed(&served, ("GET", "/stats"), "http://localhost");
+    assert_eq!(local.as_deref(), Some("http://localhost"));
+}
+
+#[test]
+fn caches_store_nothing_but_files_and_no_type_is_guessed() {
+    let served = start();
+    let cache = |method: &str, path: &str| {
+        let answer = ask(&served, method, path, &[], "");
+        let sniffing = answer.header("x-content-type-options");
+        assert_eq!(sniffing, Some("nosniff"), "{method} {path}");
+        let all = answer.all("cache-control");
+        assert_eq!(all.len(), 1, "{method} {path}: {all:?}");
+        all[0].to_owned()
+    };
+    for (method, path) in OTHERS {
+        let wanted = match path {
+            "/pushwheel.js" => "public, max-age=3600",
+            _ => "no-store",
+        };
+        assert_eq!(cache(method, path), wanted, "{method} {path}");
+    }
+    assert_eq!(cache("GET", "/_page/page.js"), "no-cache");
+    assert_eq!(cache("HEAD", "/channels/a"), "no-cache, no-transform");
+    // A browser that asks for a finished channel gets 204, which caches may store.
+    assert_eq!(cache("DELETE", "/channels/a?finish"), "no-store");
+    let answer = get(&served, "/channels/a");
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let mut connection = served.connect();
+    connection.send("what is this\r\n\r\n");
+    let answer = connection.answer();
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
 }
 
 #[test]
@@ -117,23 +250,33 @@ fn a_list_comes_and_goes_with_a_reload() {
     let file = scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
     let mut server = Running::spawn(&mut pushwheel(&["serve", "--config", &file]));
     let address = server.address();
-    let mut connection = Connection::open(address);
-    let mut said_to = |origin| {
-        let answer = ask_over(&mut connection, "GET", "/health", &[origin], "");
-        let all = answer.all("access-control-allow-origin");
-        assert_eq!(all.len(), 1, "{all:?}");
-        all[0].to_owned()
+    let said_to = |origin| {
+        let headers = [origin];
+        let answer = ask_over(
+            &mut Connection::open(address),
+            "HEAD",
+            "/channels/a",
+            &headers,
+            "",
+        );
+        let allowed = answer.header("access-control-allow-origin");
+        allowed.unwrap_or("none").to_owned()
     };
-    assert_eq!(said_to(EVIL), "*");
+    assert_eq!(said_to(EVIL), "none");
+    assert_eq!(
+        said_to(("Origin", "http://localhost:1")),
+        "http://localhost:1"
+    );
     let list = "listen = \"127.0.0.1:0\"\nallow_origin = [\"https://app.example\"]\n";
     scratch.write("p.toml", list);
     server.signal("HUP");
     eventually("the list holds", || said_to(APP) == "https://app.example");
-    // It started with `*`, which nothing but another origin can take away.
-    assert_eq!(said_to(EVIL), "https://nobody.invalid");
-    scratch.write("p.toml", "listen = \"127.0.0.1:0\"\nallow_origin = \"*\"\n");
+    assert_eq!(said_to(EVIL), "none");
+    let any = "listen = \"127.0.0.1:0\"\nallow_origin = [\"*\", \"https://app.example\"]\n";
+    scratch.write("p.toml", any);
     server.signal("HUP");
-    eventually("the list is gone", || said_to(EVIL) == "*");
+    eventually("pages of any origin subscribe", || said_to(EVIL) == "*");
+    assert_eq!(said_to(APP), "https://app.example");
 }
 
 #[test]

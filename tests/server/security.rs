@@ -190,7 +190,7 @@ fn asked_for(
 }
 
 #[test]
-fn on_loopback_a_page_from_elsewhere_may_read_and_not_publish() {
+fn on_loopback_a_page_of_another_origin_may_not_publish() {
     let served = start_on_loopback();
     let fine = (200, String::new());
     let foreign = refused(403, "origin_not_allowed");

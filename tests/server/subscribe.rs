@@ -22,7 +22,6 @@ fn a_stream_opens_with_its_headers_and_then_a_line_without_meaning_at_once() {
         ("cache-control", "no-cache, no-transform"),
         ("x-accel-buffering", "no"),
         ("connection", "close"),
-        ("access-control-allow-origin", "*"),
     ] {
         assert_eq!(stream.head.header(name), Some(value), "{name}");
     }
@@ -210,7 +209,9 @@ fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
 
 #[test]
 fn where_there_are_too_many_channels_all_are_told_when_to_come_back() {
-    let config = Config::new().channels_max(2);
+    let config = Config::new()
+        .channels_max(2)
+        .allow_any_origin_to_subscribe(true);
     let served = Served::start(config.engine());
     let mut stream = served.subscribe("/events?channel=a&channel=b");
     stream.wait_for_id();

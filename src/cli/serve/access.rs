@@ -122,10 +122,11 @@ pub(crate) struct AccessArguments {
     )]
     forged_tokens_per_address: Rate,
 
-    /// An origin whose pages may read what is answered, and use cookies, as
-    /// https://app.example; https://*.app.example is all names below. May be
-    /// given several times [default: pages of any origin may read, and none may
-    /// use cookies].
+    /// An origin whose pages may read answers and use cookies, such as
+    /// https://app.example or chrome-extension://ID; https://*.app.example is all
+    /// names below. `*`: pages of any origin may read streams, without cookies.
+    /// Several are allowed [default: pages of the server's own origin; on a
+    /// loopback address, also pages of loopback].
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -150,6 +151,19 @@ impl std::str::FromStr for Origin {
         match text {
             "*" => Ok(Origin::Any),
             one => one.parse().map(Origin::One),
+        }
+    }
+}
+
+impl Origin {
+    fn is_any(&self) -> bool {
+        matches!(self, Origin::Any)
+    }
+
+    fn one(&self) -> Option<AllowedOrigin> {
+        match self {
+            Origin::Any => None,
+            Origin::One(origin) => Some(origin.clone()),
         }
     }
 }
@@ -199,7 +213,7 @@ impl AccessArguments {
     }
 
     /// Adds what tokens and pages may.
-    pub(super) fn apply(&self, config: Config, keys: TokenKeys) -> Result<Config, Failure> {
+    pub(super) fn apply(&self, config: Config, keys: TokenKeys) -> Config {
         let mut config = config
             .token_keys(keys)
             .token_audiences(self.token_audience.iter().cloned())
@@ -210,33 +224,15 @@ impl AccessArguments {
             .ticket_time(Duration::from_secs(self.ticket_time))
             .tickets_max(self.max_tickets)
             .forged_tokens_per_address(self.forged_tokens_per_address)
-            .allow_origins(self.origins()?);
+            .allow_origins(self.allow_origin.iter().filter_map(Origin::one))
+            .allow_any_origin_to_subscribe(self.allow_origin.iter().any(Origin::is_any));
         if let Some(name) = &self.token_cookie {
             config = config.token_cookie(name);
         }
         for pattern in &self.public_channel {
             config = config.public_for(pattern.clone(), true);
         }
-        Ok(config)
-    }
-
-    fn origins(&self) -> Result<Vec<AllowedOrigin>, Failure> {
-        let one = |origin: &Origin| match origin {
-            Origin::Any => None,
-            Origin::One(origin) => Some(origin.clone()),
-        };
-        match &self.allow_origin[..] {
-            [Origin::Any] => Ok(Vec::new()),
-            several => several
-                .iter()
-                .map(one)
-                .collect::<Option<_>>()
-                .ok_or_else(|| {
-                    "--allow-origin: `*` is every origin, without cookies: give it alone, or name \
-                 origins"
-                        .to_owned()
-                }),
-        }
+        config
     }
 }
 

@@ -46,8 +46,11 @@ pub(super) fn secure(
             }
         });
     }
-    if is_private && !arguments.open {
-        config = config.loopback_for(arguments.host.iter().cloned());
+    if is_private {
+        config = match arguments.open {
+            true => config.allow_loopback_origins(),
+            false => config.loopback_for(arguments.host.iter().cloned()),
+        };
     }
     if let Some(key) = publish {
         config = config.publish_key(key);

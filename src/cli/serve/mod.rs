@@ -92,7 +92,7 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     let token_keys = arguments.access.token_keys();
     let token_keys = token_keys.map_err(|(key, failure)| blame(&[key], failure))?;
     let has_tokens = !token_keys.is_empty();
-    config = arguments.access.apply(config, token_keys)?;
+    config = arguments.access.apply(config, token_keys);
     for rule in &settings.rules {
         config = config.public_for(rule.pattern.clone(), rule.public);
     }

@@ -174,11 +174,20 @@ impl Config {
         self
     }
 
-    /// The origins whose pages may read what is answered, and use cookies.
-    /// Default: pages of any origin may read, and none may use cookies.
+    /// The origins whose pages may read all answers, and use cookies. Default: only
+    /// pages of the server's own origin may read; on loopback also pages of
+    /// loopback, see [`loopback_for`](Config::loopback_for).
     #[must_use]
     pub fn allow_origins(mut self, origins: impl IntoIterator<Item = AllowedOrigin>) -> Config {
-        self.access.origins = origins.into_iter().collect();
+        self.access.origins.listed = origins.into_iter().collect();
+        self
+    }
+
+    /// Whether pages of any origin may read streams, without cookies
+    /// (`Access-Control-Allow-Origin: *`). Default: false.
+    #[must_use]
+    pub fn allow_any_origin_to_subscribe(mut self, is_allowed: bool) -> Config {
+        self.access.origins.any_reads_streams = is_allowed;
         self
     }
 }
