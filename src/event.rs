@@ -97,9 +97,14 @@ impl<'a> Event<'a> {
     /// [`ID_BYTES_MAX`]. Ids of at most 64 bytes of `[0-9A-Za-z._-]` travel best.
     ///
     /// The id says what a client has seen, so no two events of the channels
-    /// that one stream may have should share it. Of those that do and that the
-    /// history holds, a client which comes back with the id resumes after the
-    /// first, and is sent again what it has seen since.
+    /// that one stream may have should share it. A channel remembers the ids of
+    /// its history and the last 1,024 before that. It does not append the same
+    /// event with the same id again
+    /// ([`Published::duplicates`](crate::Published::duplicates)), and refuses
+    /// another event with that id
+    /// ([`PublishError::IdReused`](crate::PublishError::IdReused)). Where two
+    /// channels of one stream have the id, a client that comes back with it
+    /// resumes after the first of the two events.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Cow<'a, str>>) -> Event<'a> {
         self.id = Some(id.into());
@@ -320,6 +325,8 @@ pub enum EventError {
     /// The id begins or ends with a space, which is lost when it comes back in a
     /// header.
     IdSpace,
+    /// The id has the form of the ids that the engine gives in this life.
+    IdReserved,
     /// The id is longer than [`ID_BYTES_MAX`].
     IdTooLong {
         /// How long it is.
@@ -353,6 +360,7 @@ impl EventError {
             EventError::IdNul => "event_id_nul",
             EventError::IdControl => "event_id_control",
             EventError::IdSpace => "event_id_space",
+            EventError::IdReserved => "event_id_reserved",
             EventError::IdTooLong { .. } => "event_id_too_long",
             EventError::KeyTooLong { .. } => "event_key_too_long",
             EventError::RetryTooLong => "event_retry_too_long",
@@ -396,6 +404,10 @@ impl fmt::Display for EventError {
             EventError::IdSpace => f.write_str(
                 "the event's id begins or ends with a space, which is lost on the way back: \
                  trim the id",
+            ),
+            EventError::IdReserved => f.write_str(
+                "the event's id has the form of the engine's own ids. Choose another, or leave \
+                 the id to the engine",
             ),
             EventError::IdTooLong { bytes } => write!(
                 f,

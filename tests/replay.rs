@@ -14,7 +14,7 @@ use common::sse::Dispatched;
 use common::{Served, Subscriber, eventually, sequence, told};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, Condition, Engine, Event, History,
-    LagPolicy, Request, Subscription,
+    LagPolicy, Request, Start, Subscription,
 };
 use serde_json::{Value, json};
 
@@ -218,45 +218,25 @@ fn a_newcomer_chooses_where_its_stream_begins() {
             header => served.resubscribe(&path, &fill(header)),
         };
         publish(&channel, "live");
+        if query.ends_with("=earliest") && header.is_empty() {
+            let told_of = gap(&client.next());
+            assert_eq!(told_of["reason"], "evicted");
+            assert_eq!(told_of["requested"], "earliest");
+            assert_eq!(told_of["oldest"], ids[5]);
+        }
         let mut seen = told(&client.take(expected.len() + 1));
         assert_eq!(seen.pop().as_deref(), Some("live"), "{query} {header}");
         assert_eq!(seen, expected, "{query} {header}");
     }
 }
 
-#[test]
-fn ids_of_the_publishers_own_are_found() {
-    let (served, channel) = Served::channel(keeping(10));
-    for n in 1..=4 {
-        let event = Event::message(n.to_string()).with_id(format!("order {n}/é"));
-        channel.broadcast(event).unwrap();
-    }
-    let mut client = served.resubscribe("/stream", "order 2/é");
-    assert_eq!(told(&client.take(2)), ["3", "4"]);
-    assert_eq!(client.last_event_id(), "order 4/é");
-    let mut client = served.subscribe("/stream?last_event_id=order%203/%C3%A9");
-    assert_eq!(told(&client.take(1)), ["4"]);
-    let mut client = served.resubscribe("/stream", "order 9");
-    assert_eq!(gap(&client.next())["oldest"], "order 1/é");
-}
-
-#[test]
-fn who_has_seen_the_last_that_is_gone_by_an_own_id_has_missed_nothing() {
-    let (served, channel) = Served::channel(keeping(3));
-    for n in 1..=6 {
-        let event = Event::message(n.to_string()).with_id(format!("order {n}"));
-        channel.broadcast(event).unwrap();
-    }
-    let mut client = served.resubscribe("/stream", "order 3");
-    assert_eq!(told(&client.take(3)), ["4", "5", "6"]);
-    let mut client = served.resubscribe("/stream", "order 2");
-    assert_eq!(gap(&client.next())["oldest"], "order 4");
-}
-
 /// Two channels, apart at `/a` and `/b` and on one stream at `/both`. Clients
 /// are who they say they are: `?id=…&role=…`.
 fn two_channels(options: ChannelOptions) -> (Served, Channel, Channel) {
-    let channels = ChannelManager::builder().defaults(options).build();
+    let channels = ChannelManager::builder()
+        .defaults(options)
+        .republish_window(Duration::ZERO)
+        .build();
     let (a, b) = (
         channels.get_or_create("a").unwrap(),
         channels.get_or_create("b").unwrap(),
@@ -348,17 +328,6 @@ fn an_id_that_occurs_twice_on_a_stream_resumes_after_the_first() {
     assert_eq!(told(&client.take(4)), ["b/x1", "a/3", "b/2", "b/4"]);
     let mut client = served.resubscribe("/b", "2");
     assert_eq!(told(&client.take(1)), ["b/4"]);
-}
-
-#[test]
-fn an_id_that_a_publisher_took_from_the_engine_resumes_after_the_engines_event() {
-    let (served, a, _) = two_channels(keeping(10));
-    let first = publish(&a, "1");
-    publish(&a, "2");
-    a.broadcast(Event::message("3").with_id(&first)).unwrap();
-    publish(&a, "4");
-    let mut client = served.resubscribe("/a", &first);
-    assert_eq!(told(&client.take(3)), ["2", "3", "4"]);
 }
 
 #[test]
@@ -464,8 +433,168 @@ fn whom_a_filter_chose_is_remembered_for_those_who_come_back() {
 
     let mut ann = served.resubscribe("/a?id=ann&role=demoted", &before);
     assert_eq!(told(&ann.take(2)), ["admins", "all"]);
+    // Nobody asked the filter about what has become of bob.
     let mut bob = served.resubscribe("/a?id=bob&role=admin", &before);
+    assert_eq!(gap(&bob.next())["reason"], "audience");
     assert_eq!(told(&bob.take(1)), ["all"]);
+}
+
+#[test]
+fn a_client_with_a_generated_id_is_told_that_events_for_its_old_id_are_lost_to_it() {
+    let (served, channel, _) = two_channels(keeping(100));
+    let mut client = served.subscribe("/a");
+    let before = client.wait_for_id();
+    eventually("it is there", || channel.client_count() == 1);
+    let id = channel.client_ids().remove(0);
+    drop(client);
+    eventually("it has gone", || channel.client_count() == 0);
+    // For an id that nobody has: the publisher is told so.
+    assert_eq!(channel.send(&id, Event::message("0")).unwrap().clients, 0);
+    let mut client = served.resubscribe("/a", &before);
+    publish(&channel, "1");
+    assert_eq!(told(&client.take(1)), ["1"]);
+
+    let before = client.last_event_id().to_owned();
+    let id = channel.client_ids().remove(0);
+    assert_eq!(channel.send(&id, Event::message("2")).unwrap().clients, 1);
+    publish(&channel, "3");
+    let mut again = served.resubscribe("/a", &before);
+    let told_of = gap(&again.next());
+    assert_eq!(told_of["reason"], "audience");
+    assert_ne!(told_of["newest"], Value::Null);
+    assert_eq!(told(&again.take(1)), ["3"]);
+    // Once is enough, and a client that chose its id is told nothing.
+    let mut once = served.resubscribe("/a", again.last_event_id());
+    let mut ann = served.resubscribe("/a?id=ann", &before);
+    publish(&channel, "4");
+    assert_eq!(told(&once.take(1)), ["4"]);
+    assert_eq!(told(&ann.take(2)), ["3", "4"]);
+}
+
+#[test]
+fn everybody_but_one_is_who_comes_back_too_whatever_its_id_is_now() {
+    let (served, channel, _) = two_channels(keeping(100));
+    let mut ann = served.subscribe("/a?id=ann&role=x");
+    let mut other = served.subscribe("/a?role=y");
+    let before = [ann.wait_for_id(), other.wait_for_id()];
+    eventually("both are there", || channel.client_count() == 2);
+    drop(other);
+    eventually("one has gone", || channel.client_count() == 1);
+    let but_ann = channel.broadcast_except("ann", Event::message("1"));
+    assert_eq!(but_ann.unwrap().clients, 0);
+    let not_x = [Condition::not("role", "x")];
+    channel
+        .broadcast_where(&not_x, Event::message("2"))
+        .unwrap();
+    publish(&channel, "3");
+    assert_eq!(told(&ann.take(1)), ["3"]);
+    let mut other = served.resubscribe("/a?role=y", &before[1]);
+    assert_eq!(told(&other.take(3)), ["1", "2", "3"]);
+    let mut ann = served.resubscribe("/a?id=ann&role=x", &before[0]);
+    assert_eq!(told(&ann.take(1)), ["3"]);
+}
+
+#[test]
+fn a_gap_names_only_events_that_the_client_may_see() {
+    let (served, channel, _) = two_channels(keeping(100));
+    let own = |id: &'static str| Event::message("secret").with_id(id);
+    channel.send("bob", own("invoice-4711-bob")).unwrap();
+    let mine = channel.send("ann", own("invoice-1-ann")).unwrap().id;
+    channel.send("bob", own("invoice-4712-bob")).unwrap();
+    for id in ["nosuch", "invoice-4711-bob", "invoice-4712-bob"] {
+        let mut ann = served.resubscribe("/a?id=ann", id);
+        let told_of = gap(&ann.next());
+        assert_eq!(told_of["reason"], "unknown", "{id}");
+        assert_eq!(told_of["oldest"], mine.to_string());
+        assert_eq!(told_of["newest"], mine.to_string());
+        let mut eve = served.resubscribe("/a?id=eve", id);
+        let told_of = gap(&eve.next());
+        assert_eq!(
+            (&told_of["reason"], &told_of["oldest"]),
+            (&json!("unknown"), &Value::Null)
+        );
+        assert!(!told_of.to_string().contains("ann"), "{told_of}");
+    }
+    // And no opening id does.
+    let mut eve = served.subscribe("/a?id=eve");
+    assert!(!eve.wait_for_id().contains("bob"));
+}
+
+#[test]
+fn a_start_of_the_handlers_is_where_a_client_begins_that_does_not_say_where() {
+    let channels = ChannelManager::builder().defaults(keeping(10)).build();
+    let channel = channels.get_or_create("chat").unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/chat", move |_| {
+            Subscription::new(&stream).start(Start::Earliest)
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    for n in 1..=3 {
+        publish(&channel, &n.to_string());
+    }
+    let mut client = served.subscribe("/chat");
+    assert_eq!(told(&client.take(3)), ["1", "2", "3"]);
+    let mut again = served.resubscribe("/chat", client.last_event_id());
+    let mut last = served.subscribe("/chat?last=1");
+    publish(&channel, "4");
+    assert_eq!(told(&again.take(1)), ["4"]);
+    assert_eq!(told(&last.take(2)), ["3", "4"]);
+}
+
+#[test]
+fn from_the_beginning_means_that_a_trimmed_history_is_told() {
+    let (served, channel) = Served::channel(keeping(3));
+    let earliest = "/stream?last_event_id=earliest";
+    // Nothing was there yet, then all of it.
+    let mut early = served.subscribe(earliest);
+    for n in 1..=3 {
+        publish(&channel, &n.to_string());
+    }
+    assert_eq!(told(&early.take(3)), ["1", "2", "3"]);
+    assert_eq!(told(&served.subscribe(earliest).take(3)), ["1", "2", "3"]);
+    publish(&channel, "4");
+    let mut client = served.subscribe(earliest);
+    assert_eq!(gap(&client.next())["reason"], "evicted");
+    assert_eq!(told(&client.take(3)), ["2", "3", "4"]);
+    // The last few are the last few, whatever was before.
+    assert_eq!(told(&served.subscribe("/stream?last=3").take(1)), ["2"]);
+
+    // Without a history all is gone, and a channel that is made again begins.
+    let (served, channel) = Served::channel(keeping(0));
+    publish(&channel, "gone");
+    let mut client = served.subscribe(earliest);
+    assert_eq!(gap(&client.next())["reason"], "evicted");
+    publish(&channel, "live");
+    assert_eq!(told(&client.take(1)), ["live"]);
+    channel.finish(None).unwrap();
+    client.expect_end();
+    // It has seen nothing, and it is not told that there was nothing.
+    let mut client = served.subscribe(earliest);
+    assert_eq!(gap(&client.next())["reason"], "evicted");
+    let id = client.last_event_id().to_owned();
+    client.expect_end();
+    let mut connection = served.connect();
+    connection.send(format!(
+        "GET {earliest} HTTP/1.1\r\nHost: test\r\nLast-Event-ID: {id}\r\n\r\n"
+    ));
+    assert_eq!(connection.head().status, 204);
+
+    let channels = ChannelManager::builder().defaults(keeping(3)).build();
+    let again = channels.get_or_create("again").unwrap();
+    publish(&again, "of another life");
+    channels.remove("again");
+    let again = channels.get_or_create("again").unwrap();
+    publish(&again, "1");
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/again", move |_| Subscription::new(&again))
+        .unwrap();
+    let served = Served::start(builder);
+    let mut client = served.subscribe("/again?last_event_id=earliest");
+    assert_eq!(told(&client.take(1)), ["1"]);
 }
 
 #[test]
@@ -479,6 +608,7 @@ fn a_history_is_bounded_by_its_bytes_too() {
     let mut client = served.subscribe("/stream?last_event_id=earliest");
     let kept = channel.stats().unwrap().history_events;
     assert!((5..10).contains(&kept), "{kept}");
+    gap(&client.next());
     let first = client.take(kept).remove(0);
     assert!(first.data.starts_with(&format!("{} ", 100 - kept)));
 }

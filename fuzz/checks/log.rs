@@ -75,16 +75,11 @@ struct Twin {
     now_ms: u64,
     head: u64,
     all: Vec<Past>,
-    /// The last id that was forgotten because its last entry was evicted, and
-    /// where it was first.
-    evicted_id: Option<(String, u64)>,
 }
 
 struct Past {
     entry: Entry,
     bytes: usize,
-    /// Where its id was first, for as long as the id has been known.
-    id_at: u64,
     fate: Fate,
 }
 
@@ -110,7 +105,6 @@ impl Twin {
             now_ms: 0,
             head: start,
             all: Vec::new(),
-            evicted_id: None,
         }
     }
 
@@ -127,14 +121,16 @@ impl Twin {
             sequence,
             at_ms: self.now_ms,
             frame: Frame::raw(data.as_bytes()),
-            own_id: pick(NAMES, 0).map(str::to_owned),
+            // A channel appends no event whose id it remembers.
+            own_id: pick(NAMES, 0)
+                .filter(|name| self.sequence_of(name).is_none())
+                .map(str::to_owned),
             key: pick(NAMES, 2).map(str::to_owned),
             client: pick(CLIENTS, 4).map(id),
         }
     }
 
     fn append(&mut self, entry: Entry) {
-        let known = entry.own_id.as_ref().and_then(|id| self.sequence_of(id));
         let mut alone = Log::new(0);
         alone.append(entry.clone());
         let replaces = |past: &&mut Past| {
@@ -148,7 +144,6 @@ impl Twin {
         }
         self.head = entry.sequence;
         self.all.push(Past {
-            id_at: known.unwrap_or(entry.sequence),
             entry,
             bytes: alone.bytes(),
             fate: Fate::Held,
@@ -170,14 +165,6 @@ impl Twin {
                 return;
             }
             oldest.fate = Fate::Evicted;
-            let (own_id, id_at) = (oldest.entry.own_id.clone(), oldest.id_at);
-            if let Some(id) = own_id
-                && self
-                    .held()
-                    .all(|past| past.entry.own_id.as_ref() != Some(&id))
-            {
-                self.evicted_id = Some((id, id_at));
-            }
         }
     }
 
@@ -202,28 +189,17 @@ impl Twin {
         last.map_or(self.head, |past| past.entry.sequence - 1)
     }
 
-    /// Where this id was first: it is known as long as an entry of it is held,
-    /// for good if no other id came after, and until another is evicted.
+    /// Where the event of this id is, or was: so few ids are never forgotten.
     fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        let named = || self.all.iter().filter(|past| past.entry.own_id.is_some());
-        let is_its = |past: &&Past| past.entry.own_id.as_deref() == Some(own_id);
-        let newest = named().rfind(is_its)?;
-        let is_last = named().next_back()?.entry.sequence == newest.entry.sequence;
-        let is_held = named().any(|past| is_its(&past) && past.fate == Fate::Held);
-        let evicted = self.evicted_id.as_ref().filter(|(id, _)| id == own_id);
-        let is_kept = is_held || is_last;
-        is_kept
-            .then_some(newest.id_at)
-            .or(evicted.map(|(_, at)| *at))
+        let mut all = self.all.iter();
+        let named = all.find(|past| past.entry.own_id.as_deref() == Some(own_id));
+        named.map(|past| past.entry.sequence)
     }
 
     /// How many texts and how many subjects lead to something that is held.
     fn indexed(&self) -> (usize, usize) {
-        let leads = |name: &&&str| {
-            let mut held = self.held();
-            held.any(|past| past.entry.own_id.as_deref() == Some(**name))
-        };
-        let ids = NAMES.iter().filter(leads).count();
+        let ids = NAMES.iter().filter(|name| self.sequence_of(name).is_some());
+        let ids = ids.count();
         // Of each key and client only the newest is held.
         let keyed = self.held().filter(|past| past.entry.key.is_some());
         (ids, keyed.count())

@@ -42,18 +42,21 @@ fn check_id(epoch: &Epoch, text: &str) {
     }
 }
 
-/// A number of 32 bits in base 36, in small letters and without zeros before it.
+/// Seven small letters and digits, of which the last is the sum of the others in
+/// base 36, each weighted with its place.
 fn is_epoch(prefix: &str) -> bool {
-    let mut digits = prefix.chars().map(|c| match c {
+    let digits = prefix.chars().map(|c| match c {
         '0'..='9' | 'a'..='z' => c.to_digit(36),
         _ => None,
     });
-    let add = |sum: u64, digit: Option<u32>| Some(sum * 36 + u64::from(digit?));
-    let is_short = (1..=7).contains(&prefix.len()) && (prefix == "0" || !prefix.starts_with('0'));
-    is_short
-        && digits
-            .try_fold(0, add)
-            .is_some_and(|number| number <= u64::from(u32::MAX))
+    let Some(digits) = digits.collect::<Option<Vec<u32>>>() else {
+        return false;
+    };
+    let [numbers @ .., check] = &*digits else {
+        return false;
+    };
+    let weighted = numbers.iter().zip(1..).map(|(digit, place)| digit * place);
+    numbers.len() == 6 && weighted.sum::<u32>() % 36 == *check
 }
 
 /// What we print is ours, and another epoch's it is not.
@@ -67,7 +70,8 @@ fn check_own(epoch: &Epoch, bytes: &[u8]) {
 }
 
 fn epoch_number(epoch: &Epoch) -> u32 {
-    u32::from_str_radix(epoch.as_str(), 36).expect("an epoch is a number in base 36")
+    let digits = &epoch.as_str()[..6];
+    u32::from_str_radix(digits, 36).expect("an epoch begins with a number in base 36")
 }
 
 fn check_start(header: &[u8], query: &[u8]) {
@@ -86,7 +90,11 @@ fn check_start(header: &[u8], query: &[u8]) {
     if request.target().as_bytes() != [b"/?", query].concat() || header.contains(&b'\r') {
         return;
     }
-    let header = String::from_utf8_lossy(header);
+    // Bytes that are not UTF-8 are Latin-1.
+    let header = match str::from_utf8(header) {
+        Ok(text) => text.to_owned(),
+        Err(_) => header.iter().copied().map(char::from).collect(),
+    };
     let header = header.trim_matches([' ', '\t']);
     let query = str::from_utf8(query).expect("the target is ASCII");
     assert_eq!(

@@ -294,28 +294,35 @@ impl Request {
     /// The header wins because the URL is fixed for an `EventSource`'s life.
     #[must_use]
     pub fn start(&self) -> Start {
+        self.named_start().unwrap_or_default()
+    }
+
+    /// Returns where the request says that the stream begins, if it says so.
+    pub(crate) fn named_start(&self) -> Option<Start> {
         if let Some(id) = self.message.head.header("last-event-id") {
-            // What is no text is no id of ours: it will be told as a gap.
-            let id = String::from_utf8_lossy(id).into_owned();
+            // Browsers send UTF-8. Node's fetch sends Latin-1, as the Fetch
+            // Standard has it for all headers that a page sets.
+            let id = match std::str::from_utf8(id) {
+                Ok(text) => text.to_owned(),
+                Err(_) => id.iter().copied().map(char::from).collect(),
+            };
             if !id.is_empty() {
-                return Start::After(id);
+                return Some(Start::After(id));
             }
         }
         let id = self
             .query("last_event_id")
             .or_else(|| self.query("lastEventId"));
         match id {
-            Some(id) if id == "earliest" => return Start::Earliest,
-            Some(id) if !id.is_empty() => return Start::After(id.into_owned()),
+            Some(id) if id == "earliest" => return Some(Start::Earliest),
+            Some(id) if !id.is_empty() => return Some(Start::After(id.into_owned())),
             _ => {}
         }
         // `parse` alone takes a `+` too.
         let is_count = |last: &Cow<'_, str>| last.bytes().all(|byte| byte.is_ascii_digit());
         let last = self.query("last").filter(is_count);
-        match last.and_then(|last| last.parse().ok()) {
-            Some(count) => Start::Last(count),
-            None => Start::Live,
-        }
+        let count = last.and_then(|last| last.parse().ok());
+        count.map(Start::Last)
     }
 }
 

@@ -346,6 +346,7 @@ impl IntoResponse for PublishError {
             PublishError::Closed => 404,
             PublishError::Finished => 409,
             PublishError::RateLimited { .. } => 429,
+            PublishError::IdReused { .. } => 422,
         };
         let mut response = Response::error(status, self.code(), &self.to_string());
         if let PublishError::RateLimited { retry_after } = self {

@@ -87,8 +87,10 @@ impl Subscription {
         &self.channels
     }
 
-    /// Where the stream begins. Default: what the request says, see
-    /// [`Request::start`](crate::Request::start).
+    /// Where the stream begins if the request does not say so, as a first
+    /// request does not; see [`Request::start`](crate::Request::start). A client
+    /// that comes back with its `Last-Event-ID` resumes after that event.
+    /// Default: [`Start::Live`].
     pub fn start(mut self, start: Start) -> Subscription {
         self.start = Some(start);
         self

@@ -6,35 +6,72 @@ use serde_json::Value;
 
 use super::client::{CLIENT_ID_BYTES_MAX, ClientId};
 
-/// A condition on a client's metadata: the field `field` is `value`.
+/// A condition on a client's metadata: a field has a value, or does not have it.
 ///
-/// A field that holds a JSON string matches its text, any other JSON value
-/// matches its compact spelling (`42`, `true`, `null`), so that conditions
-/// can come from a URL. Of a field that holds an array, one element that
-/// matches is enough.
+/// A field that holds a JSON string is compared by its text, any other JSON value
+/// by its compact spelling (`42`, `true`, `null`), so that conditions can come
+/// from a URL. An array has each value that one of its elements has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
-    /// The name of the field.
-    pub field: String,
-    /// The text it has to have.
-    pub value: String,
+    field: String,
+    value: String,
+    is_negated: bool,
 }
 
 impl Condition {
-    /// The condition that `field` is `value`.
+    /// Returns the condition that `field` has the value `value`.
     pub fn new(field: impl Into<String>, value: impl Into<String>) -> Condition {
         Condition {
             field: field.into(),
             value: value.into(),
+            is_negated: false,
         }
     }
 
-    /// Whether `metadata` meets the condition.
+    /// Returns the condition that `field` does not have the value `value`. A
+    /// client without the field meets it, and so does a client without metadata.
+    ///
+    /// ```
+    /// use pushwheel::Condition;
+    /// use serde_json::json;
+    ///
+    /// let others = Condition::not("user", "7");
+    /// assert!(others.matches(&json!({"user": 8})));
+    /// assert!(others.matches(&json!(null)));
+    /// assert!(!others.matches(&json!({"user": 7})));
+    /// ```
+    pub fn not(field: impl Into<String>, value: impl Into<String>) -> Condition {
+        Condition {
+            is_negated: true,
+            ..Condition::new(field, value)
+        }
+    }
+
+    /// Returns the name of the field.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// Returns the text that the field is compared with.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Returns whether the field must not have the value.
+    #[must_use]
+    pub fn is_negated(&self) -> bool {
+        self.is_negated
+    }
+
+    /// Returns whether `metadata` meets the condition.
     #[must_use]
     pub fn matches(&self, metadata: &Value) -> bool {
-        metadata
+        let has_value = metadata
             .get(&self.field)
-            .is_some_and(|value| is_or_has(value, &self.value))
+            .is_some_and(|value| is_or_has(value, &self.value));
+        has_value != self.is_negated
     }
 }
 
@@ -69,32 +106,90 @@ fn text_of(value: &Value) -> Option<Cow<'_, str>> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Audience {
     /// These, each once and in ascending order.
-    Clients(Box<[ClientId]>),
-    /// Whoever's metadata meets all of these.
+    Clients {
+        ids: Box<[ClientId]>,
+        choice: Choice,
+    },
+    /// All but these.
+    Except(Box<[ClientId]>),
+    /// The clients whose metadata meets all of these.
     Where(Box<[Condition]>),
 }
 
+/// How the ids of an audience were chosen. It decides which clients that come
+/// back may have been meant although their ids are not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Choice {
+    /// By the publisher, which knows under which id its client comes back.
+    Named,
+    /// The same, but the engine generated the id of a client that was connected.
+    /// That client comes back under another generated id.
+    Generated,
+    /// By a filter, which was not asked about clients that were away.
+    Filtered,
+}
+
 impl Audience {
-    /// Those of these ids. One that is longer than any client's is nobody's, and
-    /// is not kept.
-    pub(crate) fn clients(mut ids: Vec<ClientId>) -> Audience {
-        ids.retain(|id| id.text_bytes() <= CLIENT_ID_BYTES_MAX);
-        ids.sort_unstable();
-        ids.dedup();
-        Audience::Clients(ids.into_boxed_slice())
+    /// Returns the audience of these ids. One that is longer than any client's
+    /// is left out.
+    pub(crate) fn clients(ids: Vec<ClientId>, choice: Choice) -> Audience {
+        let ids = sorted(ids);
+        Audience::Clients { ids, choice }
+    }
+
+    /// Returns the audience of all clients but those of these ids.
+    pub(crate) fn except(ids: Vec<ClientId>) -> Audience {
+        Audience::Except(sorted(ids))
     }
 
     pub(crate) fn admits(&self, id: &ClientId, metadata: Option<&Value>) -> bool {
         match self {
-            Audience::Clients(ids) => ids.binary_search(id).is_ok(),
+            Audience::Clients { ids, .. } => ids.binary_search(id).is_ok(),
+            Audience::Except(ids) => ids.binary_search(id).is_err(),
             Audience::Where(conditions) => meets(conditions, metadata),
         }
     }
 
-    /// What the audience adds to the memory of its entries, in bytes.
+    /// Returns whether a client that comes back, and that the audience does not
+    /// admit, may have been meant all the same.
+    pub(crate) fn may_have_meant(&self, has_generated_id: bool) -> bool {
+        match self {
+            Audience::Clients { choice, .. } => match choice {
+                Choice::Named => false,
+                Choice::Generated => has_generated_id,
+                Choice::Filtered => true,
+            },
+            Audience::Except(_) | Audience::Where(_) => false,
+        }
+    }
+
+    /// Returns what tells targets of publishers apart, for a digest. What a
+    /// filter has chosen is left out: asked again, it finds other clients.
+    pub(crate) fn parts(&self) -> Vec<Vec<u8>> {
+        let texts = |ids: &[ClientId]| ids.iter().map(|id| id.to_string().into_bytes()).collect();
+        let (kind, mut parts): (&[u8], Vec<Vec<u8>>) = match self {
+            Audience::Clients {
+                choice: Choice::Filtered,
+                ..
+            } => (b"filter", Vec::new()),
+            Audience::Clients { ids, .. } => (b"clients", texts(ids)),
+            Audience::Except(ids) => (b"except", texts(ids)),
+            Audience::Where(conditions) => {
+                let text = |c: &Condition| {
+                    let operator = if c.is_negated { "!=" } else { "=" };
+                    [c.field.clone(), operator.to_owned(), c.value.clone()].map(String::into_bytes)
+                };
+                (b"where", conditions.iter().flat_map(text).collect())
+            }
+        };
+        parts.push(kind.to_vec());
+        parts
+    }
+
+    /// Returns what the audience adds to the memory of its entries, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Audience::Clients(ids) => ids
+            Audience::Clients { ids, .. } | Audience::Except(ids) => ids
                 .iter()
                 .map(|id| size_of::<ClientId>() + id.text_bytes())
                 .sum(),
@@ -106,11 +201,20 @@ impl Audience {
     }
 }
 
-/// Whether `metadata` meets all of `conditions`.
+/// The ids that a client can have, each once and in ascending order.
+fn sorted(mut ids: Vec<ClientId>) -> Box<[ClientId]> {
+    ids.retain(|id| id.text_bytes() <= CLIENT_ID_BYTES_MAX);
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_boxed_slice()
+}
+
+/// Returns whether `metadata` meets all of `conditions`.
 pub(crate) fn meets(conditions: &[Condition], metadata: Option<&Value>) -> bool {
+    let metadata = metadata.unwrap_or(&Value::Null);
     conditions
         .iter()
-        .all(|condition| metadata.is_some_and(|metadata| condition.matches(metadata)))
+        .all(|condition| condition.matches(metadata))
 }
 
 #[cfg(test)]
@@ -132,25 +236,37 @@ mod tests {
         ] {
             let condition = Condition::new(field, value);
             assert_eq!(condition.matches(&metadata), expected, "{condition:?}");
+            let negated = Condition::not(field, value);
+            assert_eq!(negated.matches(&metadata), !expected, "{negated:?}");
         }
     }
 
     #[test]
     fn an_audience_admits_its_own() {
         let id = |text| ClientId::new(text).unwrap();
-        let some = Audience::clients(vec![id("b"), id("a")]);
+        let some = Audience::clients(vec![id("b"), id("a")], Choice::Named);
         assert!(some.admits(&id("a"), None));
         assert!(!some.admits(&id("c"), None));
         let admins = Audience::Where([Condition::new("role", "admin")].into());
         assert!(admins.admits(&id("x"), Some(&json!({"role": "admin"}))));
         assert!(!admins.admits(&id("x"), None));
+        let others = Audience::Where([Condition::not("role", "admin")].into());
+        assert!(!others.admits(&id("x"), Some(&json!({"role": "admin"}))));
+        assert!(others.admits(&id("x"), Some(&json!({"role": "user"}))));
+        assert!(others.admits(&id("x"), None));
+        let all_but_ann = Audience::except(vec![id("ann")]);
+        assert!(!all_but_ann.admits(&id("ann"), None));
+        assert!(all_but_ann.admits(&id("bob"), None));
     }
 
     #[test]
     fn an_audience_weighs_what_its_ids_do_and_keeps_none_that_nobody_can_have() {
         let text = |bytes: usize| ClientId::lookup(&"x".repeat(bytes));
         let [short, long, longer] = [1, CLIENT_ID_BYTES_MAX, CLIENT_ID_BYTES_MAX + 1].map(text);
-        let of = |ids: &[&ClientId]| Audience::clients(ids.iter().copied().cloned().collect());
+        let of = |ids: &[&ClientId]| {
+            let ids = ids.iter().copied().cloned();
+            Audience::clients(ids.collect(), Choice::Named)
+        };
         let difference = of(&[&long]).bytes() - of(&[&short]).bytes();
         assert_eq!(difference, CLIENT_ID_BYTES_MAX - 1);
         assert_eq!(of(&[&longer]).bytes(), 0);

@@ -68,6 +68,21 @@ pub struct Published {
     pub events: usize,
     /// For how many connected clients they were.
     pub clients: usize,
+    /// Number of events that were not appended, because the channel remembers
+    /// them by their own ids: their publisher had published them before.
+    pub duplicates: usize,
+}
+
+impl Published {
+    /// What becomes of events that were all published before.
+    pub(super) fn repeated(id: EventId, count: usize) -> Published {
+        Published {
+            id,
+            events: 0,
+            clients: 0,
+            duplicates: count,
+        }
+    }
 }
 
 /// Why an event was not published. Nothing of it was appended.
@@ -92,6 +107,12 @@ pub enum PublishError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The channel remembers another event with the same own id, or two events
+    /// of one batch share an own id.
+    IdReused {
+        /// The id.
+        id: String,
+    },
 }
 
 impl PublishError {
@@ -104,6 +125,7 @@ impl PublishError {
             PublishError::Closed => "channel_closed",
             PublishError::Finished => "channel_finished",
             PublishError::RateLimited { .. } => "rate_limited",
+            PublishError::IdReused { .. } => "id_reused",
         }
     }
 }
@@ -127,6 +149,11 @@ impl fmt::Display for PublishError {
                 f,
                 "more is published than is allowed: try again in {} ms",
                 retry_after.as_millis()
+            ),
+            PublishError::IdReused { id } => write!(
+                f,
+                "the id `{id}` was given to another event. Give each event an id of its own, \
+                 and repeat an event without any change"
             ),
         }
     }
@@ -217,7 +244,9 @@ impl Channel {
     ///
     /// The event has its place among the broadcasts and is kept in the
     /// history, for this id alone: a client that is away for a moment and
-    /// comes back under the same id is sent it.
+    /// comes back under the same id is sent it. A client whose id the engine
+    /// generated comes back under another id, and receives a `pushwheel.gap`
+    /// event with the reason `audience` instead.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
@@ -242,8 +271,35 @@ impl Channel {
         self.publish_batch(events, Target::One(client.as_client_id()))
     }
 
+    /// Publishes to all clients but the one with this id.
+    ///
+    /// The id is kept with the event, so a client that comes back with its
+    /// `Last-Event-ID` receives the event unless it has this id. A client whose
+    /// id the engine generated has another id when it comes back, and then
+    /// receives the event too. To prevent that, choose the id
+    /// ([`Subscription::client_id`](crate::Subscription::client_id)), or use
+    /// [`broadcast_where`](Self::broadcast_where) with
+    /// [`Condition::not`](crate::Condition::not).
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_except<'a>(
+        &self,
+        client: impl AsClientId,
+        event: impl Borrow<Event<'a>>,
+    ) -> Result<Published, PublishError> {
+        self.publish_one(event.borrow(), Target::Except(client.as_client_id()))
+    }
+
     /// Publishes to the clients that `filter` lets through, and says how many
     /// they were.
+    ///
+    /// The filter sees the clients that are connected now, and the event is kept
+    /// for the ids that it let through. A client that was away at that time
+    /// cannot be judged later: when it comes back, it receives a
+    /// `pushwheel.gap` event with the reason `audience`.
+    /// [`broadcast_where`](Self::broadcast_where) and
+    /// [`broadcast_except`](Self::broadcast_except) have no such limit.
     ///
     /// The filter runs on the calling thread, with nothing locked, so it may
     /// borrow what it likes and call any method of any channel. It is called
@@ -263,7 +319,7 @@ impl Channel {
                 chosen.push(candidate.id);
             }
         });
-        self.publish_one(event.borrow(), Target::Chosen(chosen))
+        self.publish_one(event.borrow(), Target::Filtered(chosen))
     }
 
     /// Publishes to the clients whose metadata meet all of `conditions`.

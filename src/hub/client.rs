@@ -219,6 +219,8 @@ pub(crate) struct Member {
     /// Seconds of the hub's clock.
     since_s: u32,
     pub(crate) reactor: u16,
+    /// Whether the engine generated the id.
+    pub(crate) has_generated_id: bool,
 }
 
 /// The `seen` of a member that keeps up.
@@ -242,6 +244,7 @@ impl Member {
     ) -> Member {
         Member {
             id,
+            has_generated_id: false,
             token: place.token,
             reactor: place.reactor,
             seen: CAUGHT_UP,

@@ -6,12 +6,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// How many digits in base 36 an epoch has: a random number and a check digit,
+/// by which an epoch is told from what a publisher puts in front of a number,
+/// such as `order-17`.
+const EPOCH_DIGITS: usize = 7;
+
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
 /// The name of one life of the sequencer. Kept in place: ids are made by the
 /// million, and none of them should touch what others touch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch {
-    text: [u8; 7],
-    len: u8,
+    text: [u8; EPOCH_DIGITS],
 }
 
 impl fmt::Debug for Epoch {
@@ -21,36 +27,39 @@ impl fmt::Debug for Epoch {
 }
 
 impl Epoch {
-    /// The epoch that `random` spells, in base 36: seven characters or fewer.
+    /// Returns the epoch that `random` spells: 31 of its bits count.
     pub(crate) fn from_random(random: u32) -> Epoch {
-        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        // 36^7 is more than 2^32.
-        let mut epoch = Epoch {
-            text: [0; 7],
-            len: 0,
-        };
+        let mut text = [0; EPOCH_DIGITS];
         let mut rest = random as usize;
-        loop {
-            epoch.text[usize::from(epoch.len)] = DIGITS[rest % 36];
-            epoch.len += 1;
+        for digit in text[..EPOCH_DIGITS - 1].iter_mut().rev() {
+            *digit = DIGITS[rest % 36];
             rest /= 36;
-            if rest == 0 {
-                epoch.text[..usize::from(epoch.len)].reverse();
-                return epoch;
-            }
         }
+        text[EPOCH_DIGITS - 1] = check_digit(&text[..EPOCH_DIGITS - 1]).expect("these are digits");
+        Epoch { text }
     }
 
-    /// The epoch that `text` names, if one can be named so.
+    /// Returns the epoch that `text` names, if it names one.
     pub(crate) fn from_text(text: &str) -> Option<Epoch> {
-        let epoch = Epoch::from_random(u32::from_str_radix(text, 36).ok()?);
-        // A number has other spellings, which are no epochs.
-        (epoch.as_str() == text).then_some(epoch)
+        let text: [u8; EPOCH_DIGITS] = text.as_bytes().try_into().ok()?;
+        let (digits, check) = text.split_at(EPOCH_DIGITS - 1);
+        (check_digit(digits)? == check[0]).then_some(Epoch { text })
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[..usize::from(self.len)]).expect("digits are ASCII")
+        std::str::from_utf8(&self.text).expect("digits are ASCII")
     }
+}
+
+/// Returns the check digit of digits in base 36: their sum, each weighted with
+/// its place. `None` if one of them is not a digit.
+fn check_digit(digits: &[u8]) -> Option<u8> {
+    let value = |digit: &u8| DIGITS.iter().position(|d| d == digit);
+    let mut sum = 0;
+    for (place, digit) in digits.iter().enumerate() {
+        sum += (place + 1) * value(digit)?;
+    }
+    Some(DIGITS[sum % 36])
 }
 
 /// The id of a published event, as clients see it and send it back.
@@ -118,33 +127,48 @@ mod tests {
             let id = EventId::new(epoch, sequence).to_string();
             assert_eq!(parse(&id, &epoch), Parsed::Ours(sequence));
         }
-        assert_eq!(Epoch::from_random(u32::MAX).as_str(), "1z141z3");
-        assert_eq!(Epoch::from_random(0).as_str(), "0");
+        assert_eq!(Epoch::from_random(0).as_str(), "0000000");
+        assert_eq!(Epoch::from_random(35).as_str(), "00000zu");
         for random in [0, 35, 123_456_789, u32::MAX] {
             let epoch = Epoch::from_random(random);
             assert_eq!(Epoch::from_text(epoch.as_str()), Some(epoch));
         }
-        for text in ["", "12345678", "message", "A", "01", "+1", "a-b", "\u{e9}"] {
-            assert_eq!(Epoch::from_text(text), None);
+        for text in [
+            "",
+            "0",
+            "00000z5",
+            "00000ZU",
+            "00000z",
+            "00000zu0",
+            "message",
+            "+000000",
+            "a-b",
+            "\u{e9}00000",
+        ] {
+            assert_eq!(Epoch::from_text(text), None, "{text}");
         }
     }
 
     #[test]
     fn foreign_and_forged_ids_are_told_apart() {
         let epoch = Epoch::from_random(1);
-        assert_eq!(parse("zzz-17", &epoch), Parsed::Foreign);
+        assert_eq!(epoch.as_str(), "0000016");
+        assert_eq!(parse("00000zu-17", &epoch), Parsed::Foreign);
         for forged in [
             "",
             "-",
             "17",
-            "1-",
+            "0000016-",
             "-1",
-            "1-017",
-            "1-+7",
-            "1- 7",
-            "1-99999999999999999999",
+            "0000016-017",
+            "0000016-+7",
+            "0000016- 7",
+            "0000016-99999999999999999999",
             "a b-1",
-            "1--1",
+            "0000016--1",
+            "order-17",
+            "invoice-17",
+            "2026-17",
             "customer-17",
             "Order-17",
             "order.17-3",

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audience::Audience;
+use super::remembered::{OwnId, Place, Remembered};
 use crate::frame::Frame;
 
 /// What an entry costs beyond its frame's bytes, in the log's accounting.
@@ -97,7 +98,7 @@ pub(crate) struct Rare {
     /// The frame for streams that are compressed.
     pub(crate) packed: Option<Frame>,
     /// The id that the publisher gave.
-    pub(crate) own_id: Option<Arc<str>>,
+    pub(crate) own_id: Option<OwnId>,
     /// The key under which a newer event replaces this one.
     pub(crate) key: Option<Arc<str>>,
 }
@@ -129,7 +130,20 @@ impl Entry {
     }
 
     pub(crate) fn own_id(&self) -> Option<&str> {
-        self.rare.as_ref()?.own_id.as_deref()
+        Some(&self.rare.as_ref()?.own_id.as_ref()?.text)
+    }
+
+    /// What there is to remember of the publisher's own id.
+    fn place(&self) -> Option<(Arc<str>, Place)> {
+        let rare = self.rare.as_ref()?;
+        let own_id = rare.own_id.as_ref()?;
+        let place = Place {
+            sequence: self.sequence,
+            digest: own_id.digest,
+            is_doubtful: own_id.is_doubtful,
+            audience: rare.audience.clone(),
+        };
+        Some((own_id.text.clone(), place))
     }
 
     /// The frame for streams that are compressed, or for those that are not.
@@ -145,7 +159,7 @@ impl Entry {
         let rare = self.rare.as_ref().map_or(0, |rare| {
             size_of::<Rare>()
                 + rare.packed.as_ref().map_or(0, Frame::len)
-                + rare.own_id.as_ref().map_or(0, |id| 2 * id.len())
+                + rare.own_id.as_ref().map_or(0, |id| 2 * id.text.len())
                 + rare.key.as_ref().map_or(0, |key| 2 * key.len())
         });
         self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
@@ -161,14 +175,12 @@ pub(crate) struct Bounds {
     pub(crate) backlog_bytes_max: usize,
 }
 
-/// The entries of one id of their publisher's. There should be one; where there
-/// are more, whoever comes back with the id may have seen no more than the
-/// first of them.
-#[derive(Clone, Copy, Debug)]
-struct Holders {
-    first: u64,
-    /// How many are held; with the last of them the id is forgotten.
-    held: usize,
+/// The sequence numbers of a log that is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SavedBounds {
+    pub(crate) began_after: u64,
+    pub(crate) evicted_through: u64,
+    pub(crate) head: u64,
 }
 
 /// See the [module](self).
@@ -178,14 +190,13 @@ pub(crate) struct Log {
     bytes: usize,
     head: u64,
     evicted_through: u64,
-    /// Where to find the entries whose publisher gave them an id.
-    own_ids: HashMap<Arc<str>, Holders>,
-    /// The last of these, and where it was first, which is kept when its
-    /// entries are not: whoever has seen it may have missed nothing.
-    last_own_id: Option<(Arc<str>, u64)>,
-    /// The last of these that was evicted, and where it was first: whoever has
-    /// seen it may have missed nothing either.
-    evicted_own_id: Option<(Arc<str>, u64)>,
+    /// Up to here, nothing was ever in this log: it began after that.
+    began_after: u64,
+    /// Where the events are whose publisher gave them an id.
+    remembered: Remembered,
+    /// The newest entry that may have been meant for a client that it does not
+    /// admit; see [`Audience::may_have_meant`].
+    newest_uncertain: u64,
     /// The newest entry of each key for each audience, in a log that conflates.
     keys: HashMap<Subject, u64>,
 }
@@ -195,31 +206,75 @@ impl Log {
     pub(crate) fn new(evicted_through: u64) -> Log {
         Log {
             evicted_through,
+            began_after: evicted_through,
             head: evicted_through,
             ..Log::default()
         }
     }
 
-    /// A log as it was saved; its entries are to be appended. `evicted_through`
-    /// is at most `head`.
+    /// Returns a log as it was saved, with `bounds` that are whole:
+    /// `began_after <= evicted_through <= head`. Its entries are to be appended.
     pub(crate) fn restored(
-        evicted_through: u64,
-        head: u64,
-        last_own_id: Option<(Arc<str>, u64)>,
+        bounds: SavedBounds,
+        released: impl IntoIterator<Item = (Arc<str>, Place)>,
         entries: impl IntoIterator<Item = Entry>,
     ) -> Log {
-        let mut log = Log::new(evicted_through);
-        log.last_own_id = last_own_id;
+        let mut log = Log {
+            began_after: bounds.began_after,
+            ..Log::new(bounds.evicted_through)
+        };
+        for (id, place) in released {
+            log.remembered.insert(id.clone(), place);
+            log.remembered.release(&id);
+        }
         for entry in entries {
             log.append(entry);
         }
-        log.head = log.head.max(head);
+        log.head = log.head.max(bounds.head);
         log
     }
 
-    /// The last id that a publisher gave, and where it was first.
-    pub(crate) fn last_own_id(&self) -> Option<&(Arc<str>, u64)> {
-        self.last_own_id.as_ref()
+    /// Returns what a saved log needs beside its entries.
+    pub(crate) fn saved_bounds(&self) -> SavedBounds {
+        SavedBounds {
+            began_after: self.began_after,
+            evicted_through: self.evicted_through,
+            head: self.head,
+        }
+    }
+
+    /// The own ids of publishers that it remembers.
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    /// Returns whether something of what was ever in the log was evicted.
+    pub(crate) fn is_trimmed(&self) -> bool {
+        self.evicted_through > self.began_after
+    }
+
+    /// Returns whether an entry after `position` may have been meant for a
+    /// client although it does not admit it. Looks at `looks_max` entries at
+    /// most; beyond them it may.
+    pub(crate) fn may_have_meant(
+        &self,
+        position: u64,
+        looks_max: usize,
+        has_generated_id: bool,
+        admits: impl Fn(&Entry) -> bool,
+    ) -> bool {
+        if self.newest_uncertain <= position {
+            return false;
+        }
+        let mut looks = 0;
+        self.after(position).any(|entry| {
+            looks += 1;
+            let is_uncertain = || {
+                let audience = entry.audience();
+                audience.is_some_and(|audience| audience.may_have_meant(has_generated_id))
+            };
+            looks > looks_max || (is_uncertain() && !admits(entry))
+        })
     }
 
     /// The sequence number of the newest entry that the log ever had.
@@ -248,7 +303,7 @@ impl Log {
     /// How many ids and how many keys there are to find entries by.
     #[cfg(feature = "internals")]
     pub(crate) fn indexed(&self) -> (usize, usize) {
-        (self.own_ids.len(), self.keys.len())
+        (self.remembered.len(), self.keys.len())
     }
 
     pub(crate) fn oldest(&self) -> Option<&Entry> {
@@ -266,11 +321,15 @@ impl Log {
         debug_assert!(entry.sequence > self.head, "sequence numbers rise");
         self.head = entry.sequence;
         if let Some(rare) = &entry.rare {
-            if let Some(id) = &rare.own_id {
-                let first = self.sequence_of(id).unwrap_or(entry.sequence);
-                let unheld = Holders { first, held: 0 };
-                self.own_ids.entry(id.clone()).or_insert(unheld).held += 1;
-                self.last_own_id = Some((id.clone(), first));
+            if rare
+                .audience
+                .as_ref()
+                .is_some_and(|a| a.may_have_meant(true))
+            {
+                self.newest_uncertain = entry.sequence;
+            }
+            if let Some((id, place)) = entry.place() {
+                self.remembered.insert(id, place);
             }
             if let Some(subject) = Subject::of(rare) {
                 // Taken out and put in, so that the map has the audience that
@@ -306,7 +365,7 @@ impl Log {
         if let Ok(index) = self.index_of(sequence) {
             let entry = self.entries.remove(index).expect("the index was found");
             self.bytes -= entry.bytes() + self.audience_bytes(index, &entry);
-            self.forget_id(&entry);
+            self.release_id(&entry);
         }
     }
 
@@ -342,9 +401,7 @@ impl Log {
         let Some(rare) = entry.rare.as_deref() else {
             return;
         };
-        if let Some(gone) = self.forget_id(&entry) {
-            self.evicted_own_id = Some(gone);
-        }
+        self.release_id(&entry);
         if let Some(subject) = Subject::of(rare)
             && self.keys.get(&subject) == Some(&entry.sequence)
         {
@@ -352,14 +409,10 @@ impl Log {
         }
     }
 
-    /// Answers the id, and where it was first, if no entry has it any more.
-    fn forget_id(&mut self, entry: &Entry) -> Option<(Arc<str>, u64)> {
-        let id = entry.own_id()?;
-        let holders = self.own_ids.get_mut(id)?;
-        holders.held -= 1;
-        let is_gone = holders.held == 0;
-        let (id, holders) = is_gone.then(|| self.own_ids.remove_entry(id)).flatten()?;
-        Some((id, holders.first))
+    fn release_id(&mut self, entry: &Entry) {
+        if let Some(id) = entry.own_id() {
+            self.remembered.release(id);
+        }
     }
 
     /// The entries after `sequence`, oldest first.
@@ -377,16 +430,27 @@ impl Log {
         self.entries.len() - self.entries.partition_point(|e| e.sequence <= sequence)
     }
 
-    /// Where the entry is, or was, to which its publisher gave this id; the
-    /// first one, if there are several.
-    pub(crate) fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        let held = self.own_ids.get(own_id).map(|holders| holders.first);
-        let kept = [&self.last_own_id, &self.evicted_own_id];
-        let mut kept = kept.into_iter().flatten();
-        held.or_else(|| {
-            kept.find(|(id, _)| **id == *own_id)
-                .map(|(_, first)| *first)
-        })
+    /// Returns the oldest and the newest entry that `admits` lets a reader see.
+    /// Looks at `looks_max` entries from each end.
+    pub(crate) fn ends_for(
+        &self,
+        looks_max: usize,
+        admits: impl Fn(&Entry) -> bool,
+    ) -> (Option<&Entry>, Option<&Entry>) {
+        let oldest = self.entries.iter().take(looks_max).find(|e| admits(e));
+        let newest = self
+            .entries
+            .iter()
+            .rev()
+            .take(looks_max)
+            .find(|e| admits(e));
+        (oldest, newest)
+    }
+
+    /// Returns the newest entry at `sequence` or before it.
+    pub(crate) fn at_or_before(&self, sequence: u64) -> Option<&Entry> {
+        let end = self.entries.partition_point(|e| e.sequence <= sequence);
+        self.entries.get(end.checked_sub(1)?)
     }
 
     /// The position from which a reader gets the last `count` of the entries
@@ -412,6 +476,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::audience::Choice;
     use crate::hub::client::ClientId;
 
     const KEEP_ALL: Bounds = Bounds {
@@ -431,7 +496,11 @@ mod tests {
     fn with(sequence: u64, own_id: Option<&str>, key: Option<&str>) -> Entry {
         Entry {
             rare: Some(Box::new(Rare {
-                own_id: own_id.map(Arc::from),
+                own_id: own_id.map(|text| OwnId {
+                    text: text.into(),
+                    digest: 0,
+                    is_doubtful: false,
+                }),
                 key: key.map(Arc::from),
                 ..Rare::default()
             })),
@@ -516,25 +585,89 @@ mod tests {
         assert_eq!(log.evicted_through(), 0);
     }
 
+    fn place_of(log: &Log, id: &str) -> Option<u64> {
+        log.remembered().get(id).map(|place| place.sequence)
+    }
+
     #[test]
-    fn own_ids_are_found_until_they_are_evicted_and_the_last_one_even_then() {
+    fn own_ids_are_found_when_their_events_are_gone() {
         let mut log = Log::new(0);
         log.append(with(1, Some("w"), None));
-        log.append(with(2, Some("x"), None));
-        log.append(with(3, Some("y"), None));
-        assert_eq!(log.sequence_of("w"), Some(1));
+        log.append(with(2, Some("x"), Some("k")));
+        log.append(with(3, Some("y"), Some("k")));
+        assert_eq!(sequences(&log, 0), [1, 3]);
         let one = Bounds {
             history: History::events(1),
             ..KEEP_ALL
         };
         log.trim(&one, u64::MAX, 3);
-        assert_eq!(log.sequence_of("w"), None);
-        // Whoever has seen this one has missed nothing of what is left.
-        assert_eq!((log.sequence_of("x"), log.evicted_through()), (Some(2), 2));
-        assert_eq!(log.sequence_of("y"), Some(3));
+        assert_eq!(sequences(&log, 0), [3]);
+        for (id, place) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
+            assert_eq!(place_of(&log, id), place, "{id}");
+        }
+        let released = log.remembered().released();
+        let released: Vec<_> = released
+            .map(|(id, place)| (id.clone(), place.clone()))
+            .collect();
+        let entries: Vec<_> = log.after(0).cloned().collect();
+        let restored = Log::restored(log.saved_bounds(), released, entries);
+        for (id, place) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
+            assert_eq!(place_of(&restored, id), place, "{id}");
+        }
+        assert_eq!(
+            restored.remembered().newest().map(|(id, _)| &**id),
+            Some("y")
+        );
+    }
+
+    #[test]
+    fn a_log_is_trimmed_once_something_of_it_was_evicted() {
+        let mut log = Log::new(7);
+        assert!(!log.is_trimmed());
+        log.append(with(8, None, Some("k")));
+        log.append(with(9, None, Some("k")));
+        assert!(!log.is_trimmed(), "a replaced event is no loss");
+        log.trim(&KEEP_ALL, u64::MAX, 600_010);
+        assert!(log.is_trimmed());
+    }
+
+    #[test]
+    fn an_event_that_may_have_been_for_an_absent_client_is_found() {
+        let to = |sequence: u64, choice| {
+            let ids = vec![ClientId::lookup("ann")];
+            Entry {
+                rare: Some(Box::new(Rare {
+                    audience: Some(Arc::new(Audience::clients(ids, choice))),
+                    ..Rare::default()
+                })),
+                ..entry(sequence)
+            }
+        };
+        let mut log = Log::new(0);
+        log.append(to(1, Choice::Filtered));
+        log.append(to(2, Choice::Generated));
+        log.append(to(3, Choice::Named));
         log.append(entry(4));
-        log.trim(&one, u64::MAX, 4);
-        assert_eq!((log.sequence_of("y"), log.evicted_through()), (Some(3), 3));
+        let may = |position, looks_max, is_generated| {
+            log.may_have_meant(position, looks_max, is_generated, |e| {
+                e.audience().is_none()
+            })
+        };
+        for (position, is_generated, expected) in [
+            (0, false, true),
+            (0, true, true),
+            (1, false, false),
+            (1, true, true),
+            (2, true, false),
+        ] {
+            assert_eq!(
+                may(position, 10, is_generated),
+                expected,
+                "{position} {is_generated}"
+            );
+        }
+        assert!(may(1, 0, false), "what was not looked at may have been");
+        assert!(!log.may_have_meant(0, 10, true, |_| true));
     }
 
     #[test]
@@ -548,7 +681,7 @@ mod tests {
             ..entry(sequence)
         };
         let ids = (0..1_000).map(|n| ClientId::lookup(&format!("client-{n}")));
-        let crowd = Arc::new(Audience::clients(ids.collect()));
+        let crowd = Arc::new(Audience::clients(ids.collect(), Choice::Named));
         let mut log = Log::new(0);
         for sequence in 1..=10 {
             log.append(to(&crowd, sequence, (sequence % 2 == 0).then_some("k")));
@@ -569,50 +702,6 @@ mod tests {
         assert!((crowd.bytes()..2 * crowd.bytes()).contains(&log.bytes()));
         log.trim(&one, u64::MAX, 11 + 600_001);
         assert_eq!((log.bytes(), Arc::strong_count(&again)), (0, 1));
-    }
-
-    #[test]
-    fn an_id_that_occurs_again_leads_to_where_it_was_first() {
-        let two = Bounds {
-            history: History::events(2),
-            ..KEEP_ALL
-        };
-        let mut log = Log::new(0);
-        for (sequence, id) in [(1, "x"), (2, "y"), (3, "x")] {
-            log.append(with(sequence, Some(id), None));
-            assert_eq!(log.sequence_of("x"), Some(1));
-        }
-        log.trim(&two, u64::MAX, 3);
-        assert_eq!(sequences(&log, 0), [2, 3]);
-        assert_eq!(
-            log.sequence_of("x"),
-            Some(1),
-            "as long as one of them is held"
-        );
-
-        // Also when the newer one takes the older one's place.
-        let mut log = Log::new(0);
-        log.append(with(1, Some("x"), Some("k")));
-        log.append(with(2, Some("x"), Some("k")));
-        assert_eq!(sequences(&log, 0), [2]);
-        assert_eq!(log.sequence_of("x"), Some(1));
-
-        // Also when one in between is replaced.
-        let mut log = Log::new(0);
-        log.append(with(1, Some("x"), None));
-        log.append(with(2, Some("x"), Some("k")));
-        log.append(with(3, Some("y"), Some("k")));
-        log.append(with(4, Some("x"), None));
-        assert_eq!(log.sequence_of("x"), Some(1));
-
-        // Also when the last one is all that is remembered.
-        log.trim(&two, u64::MAX, 600_005);
-        assert!(log.is_empty());
-        log.append(with(5, Some("x"), None));
-        assert_eq!(log.sequence_of("x"), Some(1));
-        let entries = log.after(0).cloned().collect::<Vec<_>>();
-        let restored = Log::restored(4, 5, log.last_own_id().cloned(), entries);
-        assert_eq!(restored.sequence_of("x"), Some(1));
     }
 
     #[test]

@@ -144,6 +144,19 @@ impl ChannelManagerBuilder {
         self
     }
 
+    /// Time after the start in which publishers may repeat, under the same own
+    /// ids, events from before a restart. A client that comes back with an own
+    /// id that was given in this time may have seen the event before the
+    /// restart: it receives a `pushwheel.gap` event with the reason `restart`,
+    /// and everything that the history holds. Default: 60 s. Without effect on a
+    /// restored manager, which remembers the ids from before. Pass zero if no
+    /// event is ever repeated after a restart.
+    #[must_use]
+    pub fn republish_window(mut self, time: Duration) -> Self {
+        self.settings.republish_window = time;
+        self
+    }
+
     /// Makes the manager.
     #[must_use]
     pub fn build(self) -> ChannelManager {
@@ -416,10 +429,7 @@ impl Hub {
 
 impl ChannelState {
     pub(super) fn stats(&self, hub: &Hub) -> ChannelStats {
-        let id_of = |entry: &super::log::Entry| match entry.rare.as_ref().map(|r| &r.own_id) {
-            Some(Some(own)) => super::id::EventId::own(own.clone()),
-            _ => hub.id_of(entry.sequence),
-        };
+        let id_of = |entry| hub.id_of_entry(entry);
         ChannelStats {
             name: self.name.clone(),
             clients: self.members.len(),
@@ -452,6 +462,7 @@ mod tests {
         let join = Join {
             channels: &keys[..1],
             id: hub.new_client_id(),
+            has_generated_id: true,
             place: Place {
                 token: 1,
                 reactor: 0,

@@ -68,9 +68,14 @@ impl Members {
     /// order. Looks at as many members as [`looks`](Self::looks) says.
     pub(crate) fn visit(&self, audience: &Audience, mut visit: impl FnMut(&Member)) {
         let conditions = match audience {
-            Audience::Clients(ids) => {
+            Audience::Clients { ids, .. } => {
                 let found = ids.iter().filter_map(|id| self.get(self.find(id)?));
                 return found.for_each(visit);
+            }
+            Audience::Except(_) => {
+                let members = self.slots.iter().map(|(_, member)| member);
+                let admitted = members.filter(|member| audience.admits(&member.id, None));
+                return admitted.for_each(visit);
             }
             Audience::Where(conditions) => conditions,
         };
@@ -97,7 +102,8 @@ impl Members {
     /// meet the rarest condition that is indexed, or all if none is.
     pub(crate) fn looks(&self, audience: &Audience) -> usize {
         match audience {
-            Audience::Clients(ids) => ids.len(),
+            Audience::Clients { ids, .. } => ids.len(),
+            Audience::Except(_) => self.len(),
             Audience::Where(conditions) => match self.rarest(conditions) {
                 Some(slots) => slots.map_or(0, HashSet::len),
                 None => self.len(),
@@ -105,12 +111,15 @@ impl Members {
         }
     }
 
-    /// Who meets that one of `conditions` which the fewest meet, if one of them
-    /// is indexed.
+    /// Returns the members that meet the one of `conditions` which the fewest
+    /// meet, if one of them is indexed. No index helps to find the members that
+    /// lack a value.
     fn rarest(&self, conditions: &[Condition]) -> Option<Option<&HashSet<u32>>> {
-        let indexed = conditions.iter().filter_map(|condition| {
-            let index = self.indexes.iter().find(|i| *i.field == condition.field)?;
-            Some(index.slots.get(&condition.value))
+        let positive = conditions.iter().filter(|c| !c.is_negated());
+        let indexed = positive.filter_map(|condition| {
+            let mut indexes = self.indexes.iter();
+            let index = indexes.find(|i| *i.field == *condition.field())?;
+            Some(index.slots.get(condition.value()))
         });
         indexed.min_by_key(|slots| slots.map_or(0, HashSet::len))
     }

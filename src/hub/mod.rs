@@ -26,6 +26,7 @@ pub(crate) mod options;
 pub(crate) mod publish;
 pub(crate) mod rate;
 mod reading;
+pub(crate) mod remembered;
 pub(crate) mod saved;
 mod state;
 mod subscribe;
@@ -142,6 +143,9 @@ pub(crate) struct Hub {
     pub(crate) epoch: Epoch,
     /// `<epoch>-`: what every id begins with.
     id_prefix: Box<str>,
+    /// Own ids of publishers that are given before may be repetitions of events
+    /// from before a restart, of which this hub knows nothing.
+    in_doubt_until_ms: u64,
     /// What a channel is made with when nobody says otherwise.
     options_by_name: RwLock<OptionsByName>,
     wakers: OnceLock<Box<[Waker]>>,
@@ -170,8 +174,11 @@ impl Hub {
             reason = "any 32 of the bits will do"
         )]
         let epoch = Epoch::from_random(randomness.bits() as u32);
+        let window_ms = u64::try_from(settings.republish_window.as_millis()).unwrap_or(u64::MAX);
+        let in_doubt_until_ms = clock.now_ms().saturating_add(window_ms);
         Hub::of_epoch(
             epoch,
+            in_doubt_until_ms,
             clock,
             randomness,
             State::new(settings),
@@ -182,6 +189,7 @@ impl Hub {
     /// A hub that goes on where another one ended.
     fn of_epoch(
         epoch: Epoch,
+        in_doubt_until_ms: u64,
         clock: Clock,
         randomness: Randomness,
         state: State,
@@ -192,6 +200,7 @@ impl Hub {
             randomness,
             id_prefix: format!("{}-", epoch.as_str()).into(),
             epoch,
+            in_doubt_until_ms,
             options_by_name: RwLock::new(options_by_name),
             wakers: OnceLock::new(),
             meters: OnceLock::new(),
@@ -244,6 +253,15 @@ impl Hub {
 
     pub(crate) fn id_of(&self, sequence: u64) -> EventId {
         EventId::new(self.epoch, sequence)
+    }
+
+    /// Returns the id under which clients see an entry.
+    fn id_of_entry(&self, entry: &log::Entry) -> EventId {
+        let own_id = entry.rare.as_ref().and_then(|rare| rare.own_id.as_ref());
+        match own_id {
+            Some(own_id) => EventId::own(own_id.text.clone()),
+            None => self.id_of(entry.sequence),
+        }
     }
 
     /// The sequence number that was given last.

@@ -1,27 +1,31 @@
 //! Publishing: from an event to an entry in a log.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::audience::{Audience, Condition};
+use super::audience::{Audience, Choice, Condition};
 use super::channel::{PublishError, Published};
 use super::client::ClientId;
-use super::id::EventId;
-use super::log::{Entry, Rare};
+use super::id::{self, EventId, Parsed};
+use super::log::{Entry, Log, Rare};
 use super::rate::Bucket;
+use super::remembered::{OwnId, digest};
 use super::state::{ChannelState, Finish, State, bury};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
-use crate::event::Event;
+use crate::event::{Event, EventError};
 use crate::frame::Frame;
 
 /// For whom an event is.
 pub(crate) enum Target<'a> {
     Everybody,
     One(ClientId),
+    /// All but this one.
+    Except(ClientId),
     Where(&'a [Condition]),
-    /// Those whom a filter let through.
-    Chosen(Vec<ClientId>),
+    /// The clients that a filter let through.
+    Filtered(Vec<ClientId>),
 }
 
 impl Target<'_> {
@@ -30,9 +34,10 @@ impl Target<'_> {
     fn into_audience(self) -> Option<Arc<Audience>> {
         let audience = match self {
             Target::Everybody => return None,
-            Target::One(id) => Audience::clients(vec![id]),
+            Target::One(id) => Audience::clients(vec![id], Choice::Named),
+            Target::Except(id) => Audience::except(vec![id]),
             Target::Where(conditions) => Audience::Where(conditions.into()),
-            Target::Chosen(ids) => Audience::clients(ids),
+            Target::Filtered(ids) => Audience::clients(ids, Choice::Filtered),
         };
         Some(Arc::new(audience))
     }
@@ -45,7 +50,9 @@ pub(crate) struct Ready {
     packed: Option<Frame>,
     /// Whether the hub gives it an id.
     is_sequenced: bool,
-    pub(super) own_id: Option<Arc<str>>,
+    /// The id that the publisher gave; its digest is that of the event without
+    /// its target.
+    pub(super) own_id: Option<OwnId>,
     key: Option<Arc<str>>,
 }
 
@@ -86,12 +93,21 @@ impl Hub {
         compress_from: Option<usize>,
     ) -> Result<Ready, PublishError> {
         let frame = Frame::encode(event, &self.id_prefix)?;
+        let key: Option<Arc<str>> = event.key().filter(|key| !key.is_empty()).map(Arc::from);
+        let own_id = event.id().map(|id| OwnId {
+            text: id.into(),
+            digest: digest([
+                frame.as_bytes(),
+                key.as_deref().unwrap_or_default().as_bytes(),
+            ]),
+            is_doubtful: false,
+        });
         Ok(Ready {
             packed: compress_from.map(|bytes| frame.pack(bytes)),
             frame,
             is_sequenced: true,
-            own_id: event.id().map(Arc::from),
-            key: event.key().filter(|key| !key.is_empty()).map(Arc::from),
+            own_id,
+            key,
         })
     }
 
@@ -112,24 +128,41 @@ impl Hub {
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
+        self.check_own_ids(all)?;
         if let Target::One(id) = &target
             && let Some(published) = self.add_to_welcome(key, id, all)?
         {
             return Ok(published);
         }
         let audience = target.into_audience();
+        let mut own_ids = OwnIds::of(all, audience.as_deref())?;
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut state = self.lock();
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
+        own_ids.find_repetitions(&channel.log)?;
+        if let Some(id) = own_ids.last_if_all_are_repeated(all) {
+            return Ok(Published::repeated(id, count));
+        }
         channel.check(all)?;
         channel
             .draw(count, now_ms)
             .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
-        let clients = channel.count(audience.as_deref());
+        let (clients, audience) = channel.reach(audience);
         let mut last = None;
-        for ready in events {
-            last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
+        let mut duplicates = 0;
+        for (index, ready) in events.into_iter().enumerate() {
+            last = Some(match own_ids.is_repeated(index) {
+                false => {
+                    let ready = own_ids.for_target(ready);
+                    self.append(&mut state, key, ready, audience.clone(), now_ms)
+                }
+                true => {
+                    duplicates += 1;
+                    let own_id = ready.own_id.expect("it was found by its id");
+                    EventId::own(own_id.text)
+                }
+            });
         }
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.id_of(state.sequence));
@@ -137,9 +170,21 @@ impl Hub {
         self.wake(wake);
         Ok(Published {
             id,
-            events: count,
+            events: count - duplicates,
             clients,
+            duplicates,
         })
+    }
+
+    /// Refuses own ids that the engine itself may give to an event.
+    fn check_own_ids(&self, events: &[Ready]) -> Result<(), PublishError> {
+        let own_ids = events.iter().filter_map(|ready| ready.own_id.as_ref());
+        for own_id in own_ids {
+            if let Parsed::Ours(_) = id::parse(&own_id.text, &self.epoch) {
+                return Err(EventError::IdReserved.into());
+            }
+        }
+        Ok(())
     }
 
     /// Appends events to each of the named channels.
@@ -159,6 +204,7 @@ impl Hub {
             id: self.id_of(self.lock().sequence),
             events: 0,
             clients: 0,
+            duplicates: 0,
         };
         for (key, compress_from) in keys {
             match self.publish(key, encode(compress_from)?, Target::Everybody) {
@@ -166,10 +212,15 @@ impl Hub {
                     total.id = published.id;
                     total.events += published.events;
                     total.clients += published.clients;
+                    total.duplicates += published.duplicates;
                 }
                 // Closed or finished since the list was made: not one of all.
                 Err(PublishError::Closed | PublishError::Finished) => {}
-                Err(error @ (PublishError::TooLarge { .. } | PublishError::RateLimited { .. })) => {
+                Err(
+                    error @ (PublishError::TooLarge { .. }
+                    | PublishError::RateLimited { .. }
+                    | PublishError::IdReused { .. }),
+                ) => {
                     ::log::debug!("one of all channels was left out: {error}")
                 }
                 Err(error) => return Err(error),
@@ -187,12 +238,16 @@ impl Hub {
     ) -> Result<usize, PublishError> {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
+        self.check_own_ids(event.as_slice())?;
+        let mut own_ids = OwnIds::of(event.as_slice(), None)?;
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
+        own_ids.find_repetitions(&channel.log)?;
         channel.check(event.as_slice())?;
         let clients = channel.members.len();
         let lasts_ms = u64::try_from(channel.options.finished_for.as_millis()).unwrap_or(u64::MAX);
-        if let Some(ready) = event {
+        if let Some(ready) = event.filter(|_| !own_ids.is_repeated(0)) {
+            let ready = own_ids.for_target(ready);
             self.append(&mut state, key, ready, None, now_ms);
         }
         let through = state.sequence;
@@ -222,9 +277,12 @@ impl Hub {
             mut frame,
             mut packed,
             is_sequenced,
-            own_id,
+            mut own_id,
             key: conflation_key,
         } = ready;
+        if let Some(own_id) = &mut own_id {
+            own_id.is_doubtful = now_ms < self.in_doubt_until_ms;
+        }
         let channel = state.get_mut(key).expect("the caller has found it");
         let conflation_key = conflation_key.filter(|_| channel.options.conflates());
         if is_sequenced {
@@ -235,7 +293,7 @@ impl Hub {
         }
         let bytes = frame.len() as u64;
         let id = match &own_id {
-            Some(own) => EventId::own(own.clone()),
+            Some(own) => EventId::own(own.text.clone()),
             None => self.id_of(sequence),
         };
         let is_plain =
@@ -260,6 +318,90 @@ impl Hub {
         state.totals.published_bytes += bytes;
         id
     }
+}
+
+/// The events with own ids among those that are published at once.
+struct OwnIds {
+    /// The digest of their target.
+    target: u64,
+    /// Each with its place among the events, its id and its digest.
+    all: Vec<(usize, Arc<str>, u64)>,
+    /// The places of the events that are not to be appended, in ascending order.
+    repeated: Vec<usize>,
+}
+
+impl OwnIds {
+    /// Finds them. An event that stands twice in one batch is a repetition.
+    ///
+    /// # Errors
+    /// When two events of the batch share an id.
+    fn of(events: &[Ready], audience: Option<&Audience>) -> Result<OwnIds, PublishError> {
+        let mut own_ids = OwnIds {
+            target: 0,
+            all: Vec::new(),
+            repeated: Vec::new(),
+        };
+        if events.iter().all(|ready| ready.own_id.is_none()) {
+            return Ok(own_ids);
+        }
+        let parts = audience.map(Audience::parts).unwrap_or_default();
+        own_ids.target = digest(parts.iter().map(|part| &**part));
+        let mut known: HashMap<&str, u64> = HashMap::new();
+        for (index, ready) in events.iter().enumerate() {
+            let Some(own_id) = &ready.own_id else {
+                continue;
+            };
+            let digest = own_ids.with_target(own_id.digest);
+            match known.insert(&own_id.text, digest) {
+                None => own_ids.all.push((index, own_id.text.clone(), digest)),
+                Some(first) if first == digest => own_ids.repeated.push(index),
+                Some(_) => return Err(reused(&own_id.text)),
+            }
+        }
+        Ok(own_ids)
+    }
+
+    /// Finds the events that the channel has already.
+    ///
+    /// # Errors
+    /// When the channel remembers another event of one of the ids.
+    fn find_repetitions(&mut self, log: &Log) -> Result<(), PublishError> {
+        for (index, id, digest) in &self.all {
+            match log.remembered().get(id) {
+                None => {}
+                Some(place) if place.digest == *digest => self.repeated.push(*index),
+                Some(_) => return Err(reused(id)),
+            }
+        }
+        self.repeated.sort_unstable();
+        Ok(())
+    }
+
+    fn is_repeated(&self, index: usize) -> bool {
+        self.repeated.binary_search(&index).is_ok()
+    }
+
+    /// Returns the id of the last event if none of them is to be appended.
+    fn last_if_all_are_repeated(&self, events: &[Ready]) -> Option<EventId> {
+        let own_id = events.last()?.own_id.as_ref()?;
+        (self.repeated.len() == events.len()).then(|| EventId::own(own_id.text.clone()))
+    }
+
+    fn with_target(&self, event: u64) -> u64 {
+        digest([&event.to_le_bytes()[..], &self.target.to_le_bytes()])
+    }
+
+    /// Returns the event with a digest that counts its target.
+    fn for_target(&self, mut ready: Ready) -> Ready {
+        if let Some(own_id) = &mut ready.own_id {
+            own_id.digest = self.with_target(own_id.digest);
+        }
+        ready
+    }
+}
+
+fn reused(id: &str) -> PublishError {
+    PublishError::IdReused { id: id.to_owned() }
 }
 
 impl State {
@@ -296,15 +438,25 @@ impl ChannelState {
         bucket.draw(rate, count, now_ms)
     }
 
-    /// How many members an event is for.
+    /// Returns how many members an event is for, and its audience, which knows
+    /// then whether one of them has a generated id.
     #[inline]
-    fn count(&self, audience: Option<&Audience>) -> usize {
-        let Some(audience) = audience else {
-            return self.members.len();
+    fn reach(&self, audience: Option<Arc<Audience>>) -> (usize, Option<Arc<Audience>>) {
+        let Some(mut audience) = audience else {
+            return (self.members.len(), None);
         };
-        let mut count = 0;
-        self.members.visit(audience, |_| count += 1);
-        count
+        let (mut count, mut is_generated) = (0, false);
+        self.members.visit(&audience, |member| {
+            count += 1;
+            is_generated |= member.has_generated_id;
+        });
+        if is_generated
+            && let Some(Audience::Clients { choice, .. }) = Arc::get_mut(&mut audience)
+            && *choice == Choice::Named
+        {
+            *choice = Choice::Generated;
+        }
+        (count, Some(audience))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::audience::Audience;
 use super::batch::Batch;
-use super::client::{CAUGHT_UP, Place};
+use super::client::{CAUGHT_UP, Member, Place};
 use super::log::Entry;
 use super::state::{Membership, Seat, State, bury};
 use super::{ChannelKey, Hub, Work};
@@ -194,8 +194,16 @@ impl Hub {
             }
             if channel.log.evicted_through() > seen.max(seat.forgiven) {
                 let requested = self.id_of(seen).to_string();
+                let admits = |entry: &Entry| {
+                    let metadata = member
+                        .and_then(Member::metadata)
+                        .map(|metadata| &**metadata);
+                    entry.audience().is_none_or(|audience| {
+                        member.is_some_and(|member| audience.admits(&member.id, metadata))
+                    })
+                };
                 return Read::Lagged {
-                    gap: state.gap(channels, &requested, "slow", self),
+                    gap: state.gap(channels, &requested, "slow", admits, self),
                     resume_at: state.before_newest(channels),
                 };
             }

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use super::clock::{Clock, wall_now_ms};
 use super::id::Epoch;
-use super::log::{Entry, Log, Rare};
+use super::log::{Entry, Log, Rare, SavedBounds};
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::ChannelOptions;
+use super::remembered::Place;
 use super::state::{Finish, State};
 use super::{Hub, Randomness};
 use crate::frame::Frame;
@@ -185,12 +186,7 @@ impl ChannelManagerBuilder {
                 rare: fitting(entry.rare, &entry.frame, &options),
                 ..entry
             });
-            channel.log = Log::restored(
-                saved.evicted_through,
-                saved.head,
-                saved.last_own_id,
-                entries,
-            );
+            channel.log = Log::restored(saved.bounds, saved.released, entries);
             channel.finish = saved.finish.map(|finish| {
                 let left_ms = u128::from(finish.until_ms.saturating_sub(wall_ms));
                 // The wall clock may have been set: no longer than ever.
@@ -207,6 +203,8 @@ impl ChannelManagerBuilder {
         Ok(ChannelManager {
             hub: Hub::of_epoch(
                 snapshot.epoch,
+                // It knows the ids from before.
+                0,
                 clock,
                 Randomness::System,
                 state,
@@ -239,11 +237,11 @@ struct Snapshot {
 
 struct SavedChannel {
     name: Arc<str>,
-    evicted_through: u64,
-    head: u64,
+    bounds: SavedBounds,
     /// Published, delivered, gaps.
     counts: [u64; 3],
-    last_own_id: Option<(Arc<str>, u64)>,
+    /// The own ids that are remembered beyond their events.
+    released: Vec<(Arc<str>, Place)>,
     finish: Option<Finish>,
     entries: Vec<Entry>,
 }
@@ -264,10 +262,14 @@ impl Hub {
         let mut channels: Vec<SavedChannel> = named
             .map(|channel| SavedChannel {
                 name: channel.name.clone(),
-                evicted_through: channel.log.evicted_through(),
-                head: channel.log.head(),
+                bounds: channel.log.saved_bounds(),
                 counts: [channel.published, channel.delivered, channel.gaps],
-                last_own_id: channel.log.last_own_id().cloned(),
+                released: {
+                    let released = channel.log.remembered().released();
+                    released
+                        .map(|(id, place)| (id.clone(), place.clone()))
+                        .collect()
+                },
                 finish: channel.finish.map(|finish| Finish {
                     until_ms: wall_of(finish.until_ms),
                     ..finish
@@ -320,13 +322,25 @@ mod tests {
         let manager = keeping().build();
         let news = manager.get_or_create("news").unwrap();
         for n in 0..13 {
-            news.broadcast(Event::message(format!("{n}"))).unwrap();
+            let event = Event::message(format!("{n}"));
+            let event = match n {
+                2 => event.with_id("released"),
+                _ => event,
+            };
+            news.broadcast(event).unwrap();
         }
         news.broadcast(Event::message("own").with_id("mine"))
             .unwrap();
         news.send("ann", Event::message("for ann")).unwrap();
         let admins = [Condition::new("role", "admin")];
         news.broadcast_where(&admins, Event::message("for admins"))
+            .unwrap();
+        let others = [Condition::not("role", "admin")];
+        news.broadcast_where(&others, Event::message("for others").with_id("theirs"))
+            .unwrap();
+        news.broadcast_except("ann", Event::message("not for ann"))
+            .unwrap();
+        news.broadcast_to(|_| true, Event::message("for none"))
             .unwrap();
         let keyed = manager
             .get_or_create_with("keyed", || conflating("keyed"))
@@ -368,11 +382,8 @@ mod tests {
                 finish.until_ms = 0;
             }
             let SavedChannel { name, counts, .. } = channel;
-            story += &format!(
-                "{name} {} {} {counts:?}",
-                channel.evicted_through, channel.head
-            );
-            story += &format!(" {:?} {:?}\n", channel.last_own_id, channel.finish);
+            story += &format!("{name} {:?} {counts:?}", channel.bounds);
+            story += &format!(" {:?} {:?}\n", channel.released, channel.finish);
             story += &format!("{:#?}\n", channel.entries);
         }
         story
@@ -398,7 +409,14 @@ mod tests {
             assert_eq!(story(&bytes), story(&first));
         }
         let told = story(&first);
-        for part in ["for ann", "for admins", "\"mine\", 14", "role", "the last"] {
+        for part in [
+            "for ann",
+            "for admins",
+            "\"mine\"",
+            "\"released\"",
+            "role",
+            "the last",
+        ] {
             assert!(told.contains(part), "{part}: {told}");
         }
         assert!(!told.contains("lost"));
@@ -453,7 +471,7 @@ mod tests {
         let news = format::read(&*saved(&none)).unwrap();
         let news = news.channels.iter().find(|c| &*c.name == "news").unwrap();
         assert!(news.entries.is_empty());
-        assert_eq!(news.evicted_through, news.head);
+        assert_eq!(news.bounds.evicted_through, news.bounds.head);
 
         let few = ChannelManager::builder().channels_max(3).restore(&*bytes);
         let told = few.unwrap_err().to_string();
@@ -485,11 +503,11 @@ mod tests {
         let error = keeping().restore(&b"#!/bin/sh\necho hello\n"[..]);
         assert!(matches!(error, Err(RestoreError::Foreign)));
         let mut newer = saved(&eventful());
-        newer[format::MAGIC.len()] = 2;
+        newer[format::MAGIC.len()] = 99;
         let told = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
         assert_eq!(
             told,
-            "it has version 2 of the format, this program reads version 1"
+            "it has version 99 of the format, this program reads version 2"
         );
     }
 

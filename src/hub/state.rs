@@ -22,6 +22,9 @@ pub(crate) struct Settings {
     pub(crate) channels_max: usize,
     /// After how long without clients, history and handles a channel goes.
     pub(crate) empty_after: Option<Duration>,
+    /// How long after a start without a saved state publishers may repeat
+    /// events from before it.
+    pub(crate) republish_window: Duration,
 }
 
 impl Default for Settings {
@@ -29,6 +32,7 @@ impl Default for Settings {
         Settings {
             channels_max: 1_000_000,
             empty_after: Some(Duration::from_secs(60)),
+            republish_window: Duration::from_secs(60),
         }
     }
 }

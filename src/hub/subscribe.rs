@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::audience::Audience;
 use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
-use super::id::{self, Parsed};
+use super::id::{self, EventId, Parsed};
 use super::log::Entry;
 use super::options::ChannelOptions;
 use super::state::{Membership, Seat, State, bury};
 use super::{ChannelKey, Farewell, Hub, Wake};
+
+/// The most entries of a log that are looked at for one client that joins.
+const LOOKS_MAX: usize = 1_024;
 
 /// Where a stream begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,9 +23,13 @@ pub enum Start {
     /// With what is published from now on. The default.
     #[default]
     Live,
-    /// After the event of this id; a hole is told as a gap.
+    /// After the event of this id. If events are missing, the stream begins with
+    /// a `pushwheel.gap` event.
     After(String),
-    /// With the oldest event that the history holds.
+    /// With the first event that the channel ever had. If the history no longer
+    /// holds it, the stream begins with a `pushwheel.gap` event, then the
+    /// oldest event that the history holds. A channel that was removed and made
+    /// again begins with its first event since then.
     Earliest,
     /// With the last so many events of the history.
     Last(usize),
@@ -31,6 +39,9 @@ pub enum Start {
 pub(crate) struct Join<'a> {
     pub(crate) channels: &'a [ChannelKey],
     pub(crate) id: ClientId,
+    /// Whether the engine generated the id, so that the client comes back under
+    /// another one.
+    pub(crate) has_generated_id: bool,
     pub(crate) place: Place,
     pub(crate) address: SocketAddr,
     pub(crate) extra: Option<Box<Extra>>,
@@ -40,8 +51,12 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Whether an entry is for this client.
     fn admits(&self, entry: &Entry) -> bool {
+        self.is_of(entry.audience())
+    }
+
+    /// Whether this client is one of an audience.
+    fn is_of(&self, audience: Option<&Arc<Audience>>) -> bool {
         let metadata = self.extra.as_ref().map(|extra| &*extra.metadata);
-        let audience = entry.audience();
         audience.is_none_or(|audience| audience.admits(&self.id, metadata))
     }
 }
@@ -71,6 +86,8 @@ pub(crate) struct Joined {
     pub(crate) gap: Option<String>,
     /// Whether the client holds no id that says where the stream begins.
     pub(crate) needs_id: bool,
+    /// The id that says where the stream begins, if there is one.
+    pub(crate) opening_id: Option<EventId>,
 }
 
 /// Why a client cannot join.
@@ -147,7 +164,7 @@ impl State {
             is_finished &= channel.finish.is_some();
         }
         let mut joined = self.seat(join, hub);
-        // Whoever was cut off just before the end is owed the end.
+        // A client that was cut off just before the end is owed the end.
         let has_missed = || joined.gap.is_some() || self.has_after(join, joined.seen);
         if is_finished && !has_missed() {
             return Err(JoinError::Finished);
@@ -181,61 +198,156 @@ impl State {
             compresses: channels().all(|channel| channel.options.compress_from.is_some()),
             gap: None,
             needs_id: true,
+            opening_id: None,
         };
-        match join.start {
+        let asked = match join.start {
             Start::Live => {
                 let conflating = channels().filter(|channel| channel.options.conflates());
                 if let Some(tail) = conflating.map(|c| c.log.evicted_through()).min() {
                     joined.seen = tail;
                     joined.keyed_through = self.sequence;
                 }
+                None
             }
-            // What is gone is gone: a newcomer has lost nothing.
-            Start::Earliest => joined.seen = tail,
-            Start::Last(count) => joined.seen = self.position_before_last(join, *count),
-            Start::After(id) => {
-                let (position, reason) = match self.resolve(id, join.channels, hub) {
-                    Ok(position) if evicted().all(|through| through <= position) => {
-                        joined.seen = position;
-                        joined.needs_id = false;
-                        return joined;
+            Start::Earliest => {
+                joined.seen = tail;
+                let is_trimmed = channels().any(|channel| channel.log.is_trimmed());
+                is_trimmed.then_some(("earliest", tail, "evicted"))
+            }
+            Start::Last(count) => {
+                joined.seen = self.position_before_last(join, *count);
+                None
+            }
+            Start::After(id) => match self.resolve(id, join, hub) {
+                Ok(position) => {
+                    joined.seen = position;
+                    joined.needs_id = false;
+                    let is_evicted = evicted().any(|through| through > position);
+                    let is_uncertain = || {
+                        let admits = |entry: &Entry| join.admits(entry);
+                        let is_generated = join.has_generated_id;
+                        channels().any(|channel| {
+                            let log = &channel.log;
+                            log.may_have_meant(position, LOOKS_MAX, is_generated, admits)
+                        })
+                    };
+                    if is_evicted {
+                        Some((&**id, position, "evicted"))
+                    } else if is_uncertain() {
+                        Some((&**id, position, "audience"))
+                    } else {
+                        None
                     }
-                    Ok(position) => (position, "evicted"),
-                    Err(reason) => (0, reason),
-                };
-                joined.seen = position.max(tail);
-                if !self.has_after(join, joined.seen) {
-                    // So that one who comes back with the gap's id is not
-                    // told of it again.
-                    joined.seen = self.sequence;
                 }
-                joined.gap = Some(self.gap(join.channels, id, reason, hub));
+                Err(reason) => Some((&**id, 0, reason)),
+            },
+        };
+        if let Some((requested, position, reason)) = asked {
+            joined.seen = position.max(tail);
+            joined.needs_id = true;
+            if !self.has_after(join, joined.seen) {
+                // So that a client that comes back with the gap's id does not
+                // receive the gap again.
+                joined.seen = self.sequence;
             }
+            let admits = |entry: &Entry| join.admits(entry);
+            joined.gap = Some(self.gap(join.channels, requested, reason, admits, hub));
         }
+        joined.opening_id = self.opening_id(join, joined.seen, hub);
         joined
     }
 
-    /// Finds the position that an id names. One that was given more than once,
-    /// by publishers or by the engine and a publisher who took it from there,
-    /// names the first of its events: rather too much is sent again than too
-    /// little.
-    fn resolve(&self, text: &str, channels: &[ChannelKey], hub: &Hub) -> Result<u64, &'static str> {
-        let own = channels
-            .iter()
-            .filter_map(|key| self.get(*key)?.log.sequence_of(text))
-            .min();
-        let ours = match id::parse(text, &hub.epoch) {
-            Parsed::Ours(sequence) if sequence <= self.sequence => Ok(sequence),
-            Parsed::Ours(_) | Parsed::Unknown => Err("unknown"),
-            Parsed::Foreign => Err("restart"),
+    /// Returns the position that an id names, or the reason why it names none.
+    /// Events that are not for this client do not count. An id that events of
+    /// several channels have names the first of them: too much is sent again
+    /// rather than too little.
+    fn resolve(&self, id: &str, join: &Join<'_>, hub: &Hub) -> Result<u64, &'static str> {
+        match id::parse(id, &hub.epoch) {
+            Parsed::Ours(sequence) if sequence <= self.sequence => return Ok(sequence),
+            Parsed::Ours(_) => return Err("unknown"),
+            Parsed::Foreign | Parsed::Unknown => {}
+        }
+        // Some clients send a header in Latin-1, and some servers read it so.
+        let latin1: Option<String> = (!id.is_ascii()).then(|| id.bytes().map(char::from).collect());
+        let logs = || {
+            join.channels
+                .iter()
+                .filter_map(|key| Some(&self.get(*key)?.log))
         };
-        own.into_iter().chain(ours.ok()).min().map_or(ours, Ok)
+        for text in [Some(id), latin1.as_deref()].into_iter().flatten() {
+            let places = logs().filter_map(|log| log.remembered().get(text));
+            let mut places = places.filter(|place| join.is_of(place.audience.as_ref()));
+            let Some(mut first) = places.next() else {
+                continue;
+            };
+            let mut is_doubtful = first.is_doubtful;
+            for place in places {
+                is_doubtful |= place.is_doubtful;
+                if place.sequence < first.sequence {
+                    first = place;
+                }
+            }
+            // The client may have seen the event before the restart, and may
+            // have missed others since then.
+            return if is_doubtful {
+                Err("restart")
+            } else {
+                Ok(first.sequence)
+            };
+        }
+        match id::parse(id, &hub.epoch) {
+            Parsed::Foreign => Err("restart"),
+            Parsed::Ours(_) | Parsed::Unknown => Err("unknown"),
+        }
     }
 
-    /// Whether the logs hold something for this client after `position`.
+    /// Returns an id that leads back to `seen`. In channels whose events carry
+    /// own ids that is the id of the newest event up to there, or none: a client
+    /// of such a channel need not know what the engine's ids are.
+    fn opening_id(&self, join: &Join<'_>, seen: u64, hub: &Hub) -> Option<EventId> {
+        let logs = || {
+            join.channels
+                .iter()
+                .filter_map(|key| Some(&self.get(*key)?.log))
+        };
+        let held = logs().filter_map(|log| log.at_or_before(seen));
+        let held = held.max_by_key(|entry| entry.sequence);
+        let newest = logs().filter_map(|log| log.remembered().newest());
+        let newest = newest.max_by_key(|(_, place)| place.sequence);
+        let Some((newest, _)) = newest else {
+            return Some(hub.id_of(seen));
+        };
+        let own_id = held.and_then(Entry::own_id).unwrap_or(newest);
+        if let Ok(position) = self.resolve(own_id, join, hub)
+            && position <= seen
+            && held.is_none_or(|entry| entry.sequence <= position)
+            && logs().all(|log| log.evicted_through() <= position)
+        {
+            return Some(EventId::own(own_id.into()));
+        }
+        // Without an id, a client that is cut off before its first event asks
+        // again for what it asked for. That misses nothing, unless it asked for
+        // new events only.
+        match join.start {
+            Start::Earliest | Start::Last(_) => None,
+            Start::Live | Start::After(_) => Some(hub.id_of(seen)),
+        }
+    }
+
+    /// Returns whether the logs hold something for this client after `position`.
+    /// Looks at a bounded number of entries; beyond them they may.
     fn has_after(&self, join: &Join<'_>, position: u64) -> bool {
-        let mut channels = join.channels.iter().filter_map(|key| self.get(*key));
-        channels.any(|channel| channel.log.after(position).any(|entry| join.admits(entry)))
+        let mut logs = join
+            .channels
+            .iter()
+            .filter_map(|key| Some(&self.get(*key)?.log));
+        let mut looks = 0;
+        logs.any(|log| {
+            log.after(position).any(|entry| {
+                looks += 1;
+                looks > LOOKS_MAX || join.admits(entry)
+            })
+        })
     }
 
     fn position_before_last(&self, join: &Join<'_>, count: usize) -> u64 {
@@ -253,21 +365,22 @@ impl State {
         }
     }
 
-    /// The data of a gap event.
+    /// Returns the data of a gap event. Names only events that `admits` lets
+    /// the client see, and looks at a bounded number of them.
     pub(super) fn gap(
         &self,
         channels: &[ChannelKey],
         requested: &str,
         reason: &str,
+        admits: impl Fn(&Entry) -> bool,
         hub: &Hub,
     ) -> String {
         let logs = || channels.iter().filter_map(|key| Some(&self.get(*key)?.log));
-        let id_of = |entry: &Entry| match entry.own_id() {
-            Some(own) => own.to_owned(),
-            None => hub.id_of(entry.sequence).to_string(),
-        };
-        let oldest = logs().filter_map(|l| l.oldest()).min_by_key(|e| e.sequence);
-        let newest = logs().filter_map(|l| l.newest()).max_by_key(|e| e.sequence);
+        let ends = logs().map(|log| log.ends_for(LOOKS_MAX, &admits));
+        let (oldest, newest): (Vec<_>, Vec<_>) = ends.unzip();
+        let oldest = oldest.into_iter().flatten().min_by_key(|e| e.sequence);
+        let newest = newest.into_iter().flatten().max_by_key(|e| e.sequence);
+        let id_of = |entry: &Entry| hub.id_of_entry(entry).to_string();
         json!({
             "requested": requested,
             "oldest": oldest.map(id_of),
@@ -296,7 +409,8 @@ impl State {
                 })
             });
             let extra = std::mem::replace(&mut join.extra, others);
-            let member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
+            let mut member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
+            member.has_generated_id = join.has_generated_id;
             let Some(channel) = self.get_mut(*key) else {
                 continue;
             };

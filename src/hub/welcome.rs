@@ -78,6 +78,7 @@ impl Hub {
                 id: self.id_of(state.sequence),
                 events: events.len(),
                 clients: 1,
+                duplicates: 0,
             }))
         };
         // A thread whose locals are gone is connecting nobody.

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::hub::audience::Audience;
+use crate::hub::audience::{Audience, Choice};
+use crate::hub::remembered::OwnId;
 use crate::hub::{batch, log};
 use crate::internals::frame::Frame;
 use crate::{ClientId, History};
@@ -27,11 +28,15 @@ pub struct Entry {
 
 impl Entry {
     fn into_inner(self) -> log::Entry {
-        let audience = |client| Arc::new(Audience::clients(vec![client]));
+        let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
         let rare = log::Rare {
             audience: self.client.map(audience),
             packed: None,
-            own_id: self.own_id.map(Arc::from),
+            own_id: self.own_id.map(|text| OwnId {
+                text: text.into(),
+                digest: 0,
+                is_doubtful: false,
+            }),
             key: self.key.map(Arc::from),
         };
         let is_rare = rare.audience.is_some() || rare.own_id.is_some() || rare.key.is_some();
@@ -119,7 +124,7 @@ impl Log {
 
     /// Where the entry with this id of its publisher's is.
     pub fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        self.0.sequence_of(own_id)
+        self.0.remembered().get(own_id).map(|place| place.sequence)
     }
 
     /// From where `client` gets the last `count` of what it may see.

@@ -50,7 +50,9 @@ impl<N: Net> Reactor<N> {
         if let Some(full) = self.guest(key) {
             return self.has_no_room(key, request, full.why(), &headers, output);
         }
-        let start = subscription.start.unwrap_or_else(|| request.start());
+        let start = request.named_start().or(subscription.start);
+        let start = start.unwrap_or_default();
+        let has_generated_id = subscription.client_id.is_none();
         let id = subscription
             .client_id
             .unwrap_or_else(|| self.hub.new_client_id());
@@ -71,6 +73,7 @@ impl<N: Net> Reactor<N> {
         let join = Join {
             channels: &channels,
             id: id.clone(),
+            has_generated_id,
             place: self.place(key),
             address: request.client_address(),
             extra,
@@ -135,6 +138,7 @@ impl<N: Net> Reactor<N> {
         let join = Join {
             channels: &[channel],
             id: self.hub.new_client_id(),
+            has_generated_id: true,
             place: self.place(key),
             address: request.client_address(),
             extra: None,
@@ -276,13 +280,16 @@ impl<N: Net> Reactor<N> {
         is_packed: bool,
         output: &mut Vec<u8>,
     ) {
-        let id = self.hub.id_of(joined.seen).to_string();
+        let id = match &joined.gap {
+            Some(_) => Some(self.hub.id_of(joined.seen)),
+            None => joined.opening_id.clone(),
+        };
         let fields = [
             joined
                 .compresses
                 .then_some(("Vary", "Accept-Encoding".into())),
             is_packed.then_some(("Content-Encoding", "gzip".into())),
-            Some(("Last-Event-ID", id)),
+            id.map(|id| ("Last-Event-ID", id.to_string())),
         ];
         let mut own = Headers::new();
         for (name, value) in fields.into_iter().flatten() {
@@ -310,7 +317,10 @@ impl<N: Net> Reactor<N> {
         if let Some(gap) = &joined.gap {
             let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
             opening.extend_from_slice(gap.as_bytes());
-        } else if joined.needs_id && asks_for_id {
+        } else if joined.needs_id
+            && asks_for_id
+            && let Some(id) = &joined.opening_id
+        {
             // A block of an id alone dispatches nothing in a browser, but the
             // browser keeps the id (HTML Standard 9.2.6), and so misses nothing
             // even if it is cut off before its first event.

@@ -28,6 +28,7 @@ pub struct Config {
     /// The first that matches counts.
     options_by_pattern: Vec<(Pattern, ChannelOptions)>,
     channels_max: usize,
+    republish_window: Duration,
     threads: usize,
     limits: Limits,
     send_buffer_bytes: Option<usize>,
@@ -54,6 +55,7 @@ impl Config {
             channel_options: channel_options(),
             options_by_pattern: Vec::new(),
             channels_max: 100_000,
+            republish_window: Duration::from_secs(60),
             threads: 1,
             limits: limits(),
             send_buffer_bytes: None,
@@ -86,6 +88,15 @@ impl Config {
     #[must_use]
     pub fn channels_max(mut self, channels: usize) -> Config {
         self.channels_max = channels;
+        self
+    }
+
+    /// Time after the start in which publishers may repeat, under the same own
+    /// ids, events from before a restart; see
+    /// [`ChannelManagerBuilder::republish_window`]. Default: 60 s.
+    #[must_use]
+    pub fn republish_window(mut self, time: Duration) -> Config {
+        self.republish_window = time;
         self
     }
 
@@ -197,6 +208,7 @@ impl Config {
         ChannelManager::builder()
             .options_by_name(self.options_by_name())
             .channels_max(self.channels_max)
+            .republish_window(self.republish_window)
     }
 
     /// What a channel of a name is made with.

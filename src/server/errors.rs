@@ -141,10 +141,19 @@ impl Problem {
     /// misspelled `client` would tell everybody what was for one.
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
-            "`{name}` is no parameter of a publish: there are client, where.FIELD, \
+            "`{name}` is not a parameter of a publish. Use client, where.FIELD or not.FIELD, \
              and for text event, id, retry and key"
         );
         Problem::new(400, "parameter_unknown", message)
+    }
+
+    /// A condition that compares by an operator that there is not.
+    pub(super) fn operator(name: &str) -> Problem {
+        let message = format!(
+            "`{name}` has an operator in the name of its field. Use `where.FIELD=VALUE`, or \
+             `not.FIELD=VALUE` for the clients whose field does not have the value"
+        );
+        Problem::new(400, "parameter_invalid", message)
     }
 
     /// A parameter of a DELETE that nobody knows.
@@ -170,14 +179,14 @@ impl Problem {
     }
 
     pub(super) fn two_targets() -> Problem {
-        let message = "an event is for one client or for those who match: \
-                       give `client` once, or `where.FIELD`, not both";
+        let message = "an event is for one client or for the clients that meet conditions. \
+                       Pass `client` once, or `where.FIELD` and `not.FIELD`, not both";
         Problem::new(400, "target_ambiguous", message)
     }
 
     pub(super) fn target_of_all() -> Problem {
-        let message = "`client` and `where.FIELD` choose among the clients of one channel: \
-                       POST to /channels/{channel}";
+        let message = "`client`, `where.FIELD` and `not.FIELD` choose among the clients of one \
+                       channel. POST to /channels/{channel}";
         Problem::new(400, "target_without_channel", message)
     }
 

@@ -1,7 +1,7 @@
 //! Publishing with POST.
 //!
-//! A request says whom the events are for (its path, `client`, `where.FIELD`)
-//! and what they are (its body, as its `Content-Type` says). Everything is
+//! A request says which clients the events are for (its path, `client`,
+//! `where.FIELD`, `not.FIELD`) and what they are (its body, as its `Content-Type` says). Everything is
 //! checked before anything is published.
 
 use std::borrow::Cow;
@@ -40,7 +40,11 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
         published => published?,
     };
     journal::tell_published(live, request, Some(name), &published);
-    Ok(answer(&published))
+    // The number of clients of a target tells who is connected, and what their
+    // metadata are. A token need not have the right to view either.
+    let is_all = matches!(wishes.target, Target::Everybody);
+    let may_count = is_all || live.rules().access.may_publish_by_key(request);
+    Ok(answer(&published, &events, may_count))
 }
 
 /// `POST /channels`
@@ -51,19 +55,22 @@ pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem
     }
     let events = Events::of(request, &wishes)?;
     events.pass(live, request)?;
-    let published = match events {
+    let published = match &events {
         Events::One(event) => request.channels().broadcast_all(event)?,
-        Events::Batch(events) => request.channels().broadcast_batch_all(&events)?,
+        Events::Batch(events) => request.channels().broadcast_batch_all(events)?,
     };
     journal::tell_published(live, request, None, &published);
-    Ok(answer(&published))
+    Ok(answer(&published, &events, true))
 }
 
-fn answer(published: &Published) -> Response {
+fn answer(published: &Published, events: &Events<'_>, may_count: bool) -> Response {
     Response::json(&Answer {
         id: &published.id,
         events: published.events,
-        clients: published.clients,
+        clients: may_count.then_some(published.clients),
+        duplicate: published.events == 0 && published.duplicates > 0,
+        duplicates: published.duplicates,
+        warnings: warnings(events),
     })
 }
 
@@ -72,7 +79,66 @@ struct Answer<'a> {
     #[serde(serialize_with = "as_text")]
     id: &'a EventId,
     events: usize,
-    clients: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<usize>,
+    /// Whether nothing was appended, because all of it had been published.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    duplicates: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// What was published as it was asked for, and does not work in every client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Warning {
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Warning {
+    const fn new(code: &'static str, message: &'static str) -> Warning {
+        Warning { code, message }
+    }
+}
+
+const NAME_AMBIGUOUS: Warning = Warning::new(
+    "event_name_ambiguous",
+    "a browser's EventSource fires events of its own named `open` and `error`. Choose \
+              another name",
+);
+
+const ID_NOT_ASCII: Warning = Warning::new(
+    "event_id_not_ascii",
+    "not every client can send this id back in a header. Use letters, digits, `.`, `_` \
+              and `-`",
+);
+
+/// Returns each warning that one of the events deserves, and logs them.
+fn warnings(events: &Events<'_>) -> Vec<Warning> {
+    let events = match events {
+        Events::One(event) => std::slice::from_ref(event),
+        Events::Batch(events) => events,
+    };
+    let is_ambiguous = |event: &Event<'_>| matches!(event.name(), Some("open" | "error"));
+    let has_odd_id = |event: &Event<'_>| event.id().is_some_and(|id| !id.is_ascii());
+    let mut warnings = Vec::new();
+    for (warning, is_deserved) in [
+        (NAME_AMBIGUOUS, events.iter().any(is_ambiguous)),
+        (ID_NOT_ASCII, events.iter().any(has_odd_id)),
+    ] {
+        if is_deserved {
+            log::info!("a publish was answered with the warning {}", warning.code);
+            warnings.push(warning);
+        }
+    }
+    warnings
 }
 
 /// Writes a value as its text, straight into the output.
@@ -116,10 +182,7 @@ impl<'a> Wishes<'a> {
                 "retry" => wishes.retry = Some(retry(&value)?),
                 other if rules.access.is_token_parameter(other) => {}
                 "key" => wishes.key = Some(value),
-                other => match other.strip_prefix("where.") {
-                    Some(field) if !field.is_empty() => wishes.narrow(field, &value)?,
-                    _ => return Err(Problem::unknown_parameter(other)),
-                },
+                other => wishes.narrow(condition(other, &value)?)?,
             }
         }
         Ok(wishes)
@@ -134,8 +197,7 @@ impl<'a> Wishes<'a> {
         Ok(())
     }
 
-    fn narrow(&mut self, field: &str, value: &str) -> Result<(), Problem> {
-        let condition = Condition::new(field, value);
+    fn narrow(&mut self, condition: Condition) -> Result<(), Problem> {
         match &mut self.target {
             Target::Everybody => self.target = Target::Where(vec![condition]),
             Target::Where(conditions) if conditions.len() == METADATA_VALUES_MAX => {
@@ -159,6 +221,21 @@ impl<'a> Wishes<'a> {
             Some((name, _)) => Err(Problem::misplaced_parameter(name)),
             None => Ok(()),
         }
+    }
+}
+
+/// Reads `where.FIELD=VALUE` and `not.FIELD=VALUE`. A field whose name ends in an
+/// operator is refused: `where.x!=1` has the field `x!`, and no client has that.
+fn condition(name: &str, value: &str) -> Result<Condition, Problem> {
+    let condition = match name.split_once('.') {
+        Some(("where", field)) => Condition::new(field, value),
+        Some(("not", field)) => Condition::not(field, value),
+        _ => return Err(Problem::unknown_parameter(name)),
+    };
+    match condition.field().chars().last() {
+        None => Err(Problem::unknown_parameter(name)),
+        Some('!' | '<' | '>') => Err(Problem::operator(name)),
+        Some(_) => Ok(condition),
     }
 }
 
@@ -225,6 +302,42 @@ impl<'a> Events<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_has_no_operator_but_not() {
+        assert_eq!(condition("where.x", "1"), Ok(Condition::new("x", "1")));
+        assert_eq!(condition("not.x.y", "1"), Ok(Condition::not("x.y", "1")));
+        for name in ["where.x!", "where.x<", "where.x>", "not.x!"] {
+            let Err(Problem::Request {
+                status, message, ..
+            }) = condition(name, "1")
+            else {
+                panic!("{name} was accepted");
+            };
+            assert_eq!(status, 400);
+            assert!(message.contains("`not."), "{message}");
+        }
+        for name in ["where.", "not.", "where", "x.y"] {
+            assert!(condition(name, "1").is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_work_in_every_client_is_warned_of() {
+        let codes = |event: Event<'static>| {
+            let warnings = warnings(&Events::Batch(vec![Event::message("x"), event]));
+            warnings
+                .iter()
+                .map(|warning| warning.code)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(codes(Event::new("error", "x")), ["event_name_ambiguous"]);
+        assert_eq!(codes(Event::new("open", "x")), ["event_name_ambiguous"]);
+        let odd = Event::message("x").with_id("caf\u{e9}");
+        assert_eq!(codes(odd), ["event_id_not_ascii"]);
+        let plain = Event::new("errors", "x").with_id("orders.17");
+        assert!(codes(plain).is_empty());
+    }
 
     #[test]
     fn a_retry_is_a_whole_number_of_milliseconds() {

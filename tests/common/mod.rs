@@ -49,7 +49,11 @@ impl Served {
 
     /// An engine that streams one channel at `/stream`.
     pub fn channel(options: ChannelOptions) -> (Served, Channel) {
-        let channels = ChannelManager::builder().defaults(options).build();
+        // Nothing is published again from before a restart.
+        let channels = ChannelManager::builder()
+            .defaults(options)
+            .republish_window(Duration::ZERO)
+            .build();
         let channel = channels.get_or_create("news").unwrap();
         let stream = channel.clone();
         let builder = Engine::builder()

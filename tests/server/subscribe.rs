@@ -176,7 +176,8 @@ fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
         (&*ids[0], "evicted"),
         ("another-1", "unknown"),
         ("0ther-1", "unknown"),
-        ("zzzzzz-1", "restart"),
+        ("order-17", "unknown"),
+        ("zzzzzzf-1", "restart"),
         (&format!("{epoch}-999"), "unknown"),
     ] {
         let gap = gap_of(&mut served.resubscribe("/channels/a", id));

@@ -270,7 +270,7 @@ impl Client {
             0 => Want::Live,
             1 => Want::Earliest,
             2 => Want::Last(rng.usize(0..20)),
-            3 => Want::After(format!("former-{}", rng.u32(0..100))),
+            3 => Want::After(format!("formerw-{}", rng.u32(0..100))),
             4 => Want::After(oracle.forged_id()),
             5 => Want::After(["17", "a b", "own.0", "é-1"][rng.usize(0..4)].to_owned()),
             6..9 => oracle.some_id().map_or(Want::Live, Want::After),

@@ -83,6 +83,15 @@ pub fn draw_repeats(seed: u64) -> Option<Rng> {
     rng.bool().then_some(rng)
 }
 
+/// What publishers of the newest era do: where repetitions and exclusions are
+/// drawn from, and for how long after the start own ids are in doubt. Drawn
+/// apart, too.
+pub fn draw_repetitions(seed: u64) -> (Rng, u64) {
+    let mut rng = Rng::with_seed(seed ^ 0x00d0_0b7e);
+    let in_doubt_ms = [0, 0, 1_000, 5_000][rng.usize(0..4)];
+    (rng, in_doubt_ms)
+}
+
 /// How many loops the engine has. Drawn apart, too.
 pub fn draw_loops(seed: u64) -> usize {
     [1, 1, 2][Rng::with_seed(seed ^ 0x0100_b5ed).usize(0..3)]

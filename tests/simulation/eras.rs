@@ -80,10 +80,13 @@ pub enum Era {
     Loops,
     /// Some clients ask for no id to begin with, and machines are stopped.
     Pauses,
+    /// Publishers repeat events exactly, also from before a restart, and publish
+    /// to all clients but some.
+    Repetitions,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Pauses;
+    pub const NOW: Era = Era::Repetitions;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

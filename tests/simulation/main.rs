@@ -58,7 +58,7 @@ use client::Client;
 use crowd::Crowd;
 use draw::{
     draw_budgets, draw_calamities, draw_faults, draw_limits, draw_loops, draw_manners,
-    draw_plain_fetch, draw_plan, draw_repeats, draw_role, draw_withholding,
+    draw_plain_fetch, draw_plan, draw_repeats, draw_repetitions, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -187,10 +187,21 @@ fn run(seed: u64, is_told: bool) -> Sums {
 }
 fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let clock = Arc::new(AtomicU64::new(0));
-    let manager = ChannelManager::builder().build_simulated(Clock::manual(clock.clone()), seed);
     let era = Era::of(seed);
+    let (repetitions, in_doubt_ms) = match era >= Era::Repetitions {
+        true => {
+            let (rng, in_doubt_ms) = draw_repetitions(seed);
+            (Some(rng), in_doubt_ms)
+        }
+        false => (None, 0),
+    };
+    let manager = ChannelManager::builder()
+        .republish_window(Duration::from_millis(in_doubt_ms))
+        .build_simulated(Clock::manual(clock.clone()), seed);
     let endings = Endings::draw(seed, era == Era::First);
     let mut oracle = Oracle::new(clock.clone(), manager.clone(), rng.fork(), endings);
+    oracle.repetitions = repetitions;
+    oracle.in_doubt_until_ms = in_doubt_ms;
     for number in 0..rng.usize(1..=4) {
         oracle.plans.insert(format!("c{number}"), draw_plan(rng));
     }

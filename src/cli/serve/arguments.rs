@@ -73,6 +73,14 @@ pub(crate) struct Arguments {
     #[arg(env = "PUSHWHEEL_MAX_CHANNELS", help_heading = "Limits")]
     pub(crate) max_channels: usize,
 
+    /// Seconds after the start in which publishers may repeat, under the same
+    /// own ids, events from before a restart. A client that comes back with an
+    /// own id from this time is sent the gap `restart`. Without effect after a
+    /// start with a saved state.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(env = "PUSHWHEEL_REPUBLISH_WINDOW", help_heading = "Channels")]
+    pub(crate) republish_window: u64,
+
     /// How many events a second each address may publish on average; up to as
     /// many at once [default: no limit].
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Limits")]

@@ -42,6 +42,7 @@ use state::StateFile;
 const FIXED: &[&str] = &[
     "listen",
     "max_channels",
+    "republish_window",
     "threads",
     "state",
     "send_buffer",
@@ -80,6 +81,7 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     let mut config = Config::new()
         .channel_options(arguments.channels.options())
         .channels_max(arguments.max_channels)
+        .republish_window(Duration::from_secs(arguments.republish_window))
         .threads(usize::from(arguments.threads));
     let shutdown = arguments.ending.shutdown();
     shutdown

@@ -20,25 +20,32 @@ use std::sync::Arc;
 
 use super::{RestoreError, SavedChannel, Snapshot};
 use crate::frame::Frame;
-use crate::hub::audience::{Audience, Condition};
+use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::client::ClientId;
 use crate::hub::id::Epoch;
-use crate::hub::log::{Entry, Rare};
+use crate::hub::log::{Entry, Rare, SavedBounds};
 use crate::hub::manager::check_name;
+use crate::hub::remembered::{OwnId, Place};
 use crate::hub::state::Finish;
 
 pub(super) const MAGIC: &[u8; 16] = b"pushwheel state\n";
 
 /// The format that is written, and the only one that is read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// No sequence number is higher: there is always a next one.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
 const HAS_OWN_ID: u8 = 1;
 const HAS_KEY: u8 = 2;
-const FOR_CLIENTS: u8 = 4;
-const FOR_CONDITIONS: u8 = 8;
+const HAS_AUDIENCE: u8 = 4;
+
+/// The kinds of an audience.
+const NAMED: u8 = 0;
+const GENERATED: u8 = 1;
+const FILTERED: u8 = 2;
+const EXCEPT: u8 = 3;
+const WHERE: u8 = 4;
 
 /// Writes a state.
 pub(super) fn write(snapshot: &Snapshot, to: impl Write) -> io::Result<()> {
@@ -77,15 +84,23 @@ impl<W: Write> Writer<W> {
 
     fn channel(&mut self, channel: &SavedChannel) -> io::Result<()> {
         self.text(&channel.name)?;
-        self.number(channel.evicted_through)?;
-        self.number(channel.head)?;
+        let bounds = &channel.bounds;
+        for number in [bounds.began_after, bounds.evicted_through, bounds.head] {
+            self.number(number)?;
+        }
         for count in channel.counts {
             self.number(count)?;
         }
-        self.bytes(&[u8::from(channel.last_own_id.is_some())])?;
-        if let Some((id, sequence)) = &channel.last_own_id {
+        self.number(channel.released.len() as u64)?;
+        for (id, place) in &channel.released {
             self.text(id)?;
-            self.number(*sequence)?;
+            self.number(place.sequence)?;
+            self.number(place.digest)?;
+            self.flag(place.is_doubtful)?;
+            self.flag(place.audience.is_some())?;
+            if let Some(audience) = &place.audience {
+                self.audience(audience)?;
+            }
         }
         self.bytes(&[u8::from(channel.finish.is_some())])?;
         if let Some(finish) = &channel.finish {
@@ -111,32 +126,51 @@ impl<W: Write> Writer<W> {
         for (flag, is_set) in [
             (HAS_OWN_ID, rare.own_id.is_some()),
             (HAS_KEY, rare.key.is_some()),
-            (FOR_CLIENTS, matches!(audience, Some(Audience::Clients(_)))),
-            (FOR_CONDITIONS, matches!(audience, Some(Audience::Where(_)))),
+            (HAS_AUDIENCE, audience.is_some()),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
         self.bytes(&[flags])?;
-        for text in [&rare.own_id, &rare.key].into_iter().flatten() {
-            self.text(text)?;
+        if let Some(own_id) = &rare.own_id {
+            self.text(&own_id.text)?;
+            self.number(own_id.digest)?;
+            self.flag(own_id.is_doubtful)?;
         }
-        match audience {
-            None => {}
-            Some(Audience::Clients(ids)) => {
-                self.number(ids.len() as u64)?;
-                for id in ids {
-                    self.text(&id.to_string())?;
-                }
-            }
-            Some(Audience::Where(conditions)) => {
+        if let Some(key) = &rare.key {
+            self.text(key)?;
+        }
+        audience.map_or(Ok(()), |audience| self.audience(audience))
+    }
+
+    fn audience(&mut self, audience: &Audience) -> io::Result<()> {
+        let (kind, ids) = match audience {
+            Audience::Clients { ids, choice } => match choice {
+                Choice::Named => (NAMED, ids),
+                Choice::Generated => (GENERATED, ids),
+                Choice::Filtered => (FILTERED, ids),
+            },
+            Audience::Except(ids) => (EXCEPT, ids),
+            Audience::Where(conditions) => {
+                self.bytes(&[WHERE])?;
                 self.number(conditions.len() as u64)?;
-                for Condition { field, value } in conditions {
-                    self.text(field)?;
-                    self.text(value)?;
+                for condition in conditions {
+                    self.text(condition.field())?;
+                    self.text(condition.value())?;
+                    self.flag(condition.is_negated())?;
                 }
+                return Ok(());
             }
+        };
+        self.bytes(&[kind])?;
+        self.number(ids.len() as u64)?;
+        for id in ids {
+            self.text(&id.to_string())?;
         }
         Ok(())
+    }
+
+    fn flag(&mut self, flag: bool) -> io::Result<()> {
+        self.bytes(&[u8::from(flag)])
     }
 
     fn finish(mut self) -> io::Result<()> {
@@ -236,8 +270,15 @@ impl<R: Read> Reader<R> {
     fn channel(&mut self, newest: u64) -> Result<SavedChannel, RestoreError> {
         let name = self.text()?;
         ensure(check_name(&name).is_ok(), "no channel has such a name")?;
-        let (evicted_through, head) = (self.number()?, self.number()?);
-        let are_ordered = evicted_through <= head && head <= newest;
+        let bounds = SavedBounds {
+            began_after: self.number()?,
+            evicted_through: self.number()?,
+            head: self.number()?,
+        };
+        let SavedBounds { head, .. } = bounds;
+        let are_ordered = bounds.began_after <= bounds.evicted_through
+            && bounds.evicted_through <= head
+            && head <= newest;
         ensure(are_ordered, "a log ends before it begins")?;
         let counts = [self.number()?, self.number()?, self.number()?];
         // Counters go on counting; these would not be reached in any life.
@@ -245,14 +286,14 @@ impl<R: Read> Reader<R> {
             counts.iter().all(|count| *count <= SEQUENCE_MAX),
             "a count is at its end",
         )?;
-        let last_own_id = match self.flag()? {
-            true => Some((self.text()?, self.number()?)),
-            false => None,
-        };
-        ensure(
-            last_own_id.as_ref().is_none_or(|(_, at)| *at <= head),
-            "an id is of an event to come",
-        )?;
+        let mut ids = HashSet::new();
+        let mut released = Vec::new();
+        for _ in 0..self.number()? {
+            let (id, place) = self.place()?;
+            ensure(place.sequence <= head, "an id is of an event to come")?;
+            ensure(ids.insert(id.clone()), "an id comes twice")?;
+            released.push((id, place));
+        }
         let finish = match self.flag()? {
             true => Some(Finish {
                 through: self.number()?,
@@ -265,23 +306,39 @@ impl<R: Read> Reader<R> {
             "a channel ends after an event to come",
         )?;
         let mut entries = Vec::new();
-        let mut last = evicted_through;
+        let mut last = bounds.evicted_through;
         for _ in 0..self.number()? {
             let entry = self.entry()?;
             let is_next = entry.sequence > last && entry.sequence <= head;
             ensure(is_next, "events are out of order")?;
             last = entry.sequence;
+            let own_id = entry.own_id().map(Arc::from);
+            let is_new = own_id.is_none_or(|id| ids.insert(id));
+            ensure(is_new, "an id comes twice")?;
             entries.push(entry);
         }
         Ok(SavedChannel {
             name,
-            evicted_through,
-            head,
+            bounds,
             counts,
-            last_own_id,
+            released,
             finish,
             entries,
         })
+    }
+
+    fn place(&mut self) -> Result<(Arc<str>, Place), RestoreError> {
+        let id = self.text()?;
+        let place = Place {
+            sequence: self.number()?,
+            digest: self.number()?,
+            is_doubtful: self.flag()?,
+            audience: match self.flag()? {
+                true => Some(Arc::new(self.audience()?)),
+                false => None,
+            },
+        };
+        Ok((id, place))
     }
 
     fn entry(&mut self) -> Result<Entry, RestoreError> {
@@ -289,20 +346,21 @@ impl<R: Read> Reader<R> {
         let frame = self.sized()?;
         ensure(frame.ends_with(b"\n\n"), "an event has no end")?;
         let [flags] = self.array()?;
-        let all = HAS_OWN_ID | HAS_KEY | FOR_CLIENTS | FOR_CONDITIONS;
-        let both = FOR_CLIENTS | FOR_CONDITIONS;
+        let all = HAS_OWN_ID | HAS_KEY | HAS_AUDIENCE;
         ensure(flags & !all == 0, "an event has something unknown")?;
-        ensure(flags & both != both, "an event has two audiences")?;
         let mut rare = Rare::default();
         if flags & HAS_OWN_ID != 0 {
-            rare.own_id = Some(self.text()?);
+            rare.own_id = Some(OwnId {
+                text: self.text()?,
+                digest: self.number()?,
+                is_doubtful: self.flag()?,
+            });
         }
         if flags & HAS_KEY != 0 {
             rare.key = Some(self.text()?);
         }
-        if flags & both != 0 {
-            let audience = self.audience(flags & FOR_CLIENTS != 0)?;
-            rare.audience = Some(Arc::new(audience));
+        if flags & HAS_AUDIENCE != 0 {
+            rare.audience = Some(Arc::new(self.audience()?));
         }
         Ok(Entry {
             sequence,
@@ -312,21 +370,32 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn audience(&mut self, is_clients: bool) -> Result<Audience, RestoreError> {
+    fn audience(&mut self) -> Result<Audience, RestoreError> {
+        let [kind] = self.array()?;
         let count = self.number()?;
-        if is_clients {
-            let mut ids = Vec::new();
+        if kind == WHERE {
+            let mut conditions = Vec::new();
             for _ in 0..count {
-                // Any text: an event may have been for an impossible client.
-                ids.push(ClientId::lookup(&self.text()?));
+                let (field, value) = (self.text()?, self.text()?);
+                conditions.push(match self.flag()? {
+                    true => Condition::not(&*field, &*value),
+                    false => Condition::new(&*field, &*value),
+                });
             }
-            return Ok(Audience::clients(ids));
+            return Ok(Audience::Where(conditions.into()));
         }
-        let mut conditions = Vec::new();
+        let mut ids = Vec::new();
         for _ in 0..count {
-            conditions.push(Condition::new(&*self.text()?, &*self.text()?));
+            // Any text: an event may have been for an impossible client.
+            ids.push(ClientId::lookup(&self.text()?));
         }
-        Ok(Audience::Where(conditions.into()))
+        match kind {
+            NAMED => Ok(Audience::clients(ids, Choice::Named)),
+            GENERATED => Ok(Audience::clients(ids, Choice::Generated)),
+            FILTERED => Ok(Audience::clients(ids, Choice::Filtered)),
+            EXCEPT => Ok(Audience::except(ids)),
+            _ => damaged("an audience is of an unknown kind"),
+        }
     }
 
     /// Up to `len` bytes, as far as they are there.

@@ -100,12 +100,20 @@ enum Audience {
     All,
     Ids(BTreeSet<String>),
     Role(u8),
+    NotRole(u8),
+    AllBut(String),
 }
 
 /// An event that was published.
 #[derive(Debug)]
 struct Publication {
     topic: usize,
+    draft: publishing::Draft,
+    /// What its publisher asked for.
+    to: To,
+    /// Whether it may have been meant for a client that was away, or that comes
+    /// back under another id.
+    is_uncertain: bool,
     sequence: u64,
     at_ms: u64,
     id: String,
@@ -116,12 +124,14 @@ struct Publication {
     bytes_max: usize,
 }
 
-/// To whom to publish.
-#[derive(Clone, Debug)]
+/// To which clients to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
     All,
     One(String),
+    AllBut(String),
     Role(u8),
+    NotRole(u8),
     /// By a filter that looks at the role.
     Filter(u8),
 }
@@ -145,9 +155,6 @@ pub struct Stream {
     pub gone: Option<(DisconnectReason, u64)>,
     /// Everything for it up to here has come, or was told to be lost.
     position: Option<u64>,
-    /// It came with an id that several events have: it may be sent again what
-    /// comes after this, the first of them.
-    repeats_after: Option<u64>,
     /// It has read something that says where it is.
     has_begun: bool,
     is_gap_told: bool,
@@ -235,6 +242,10 @@ pub struct Oracle {
     pub forges: bool,
     /// Where publishers give ids again.
     pub repeats: Option<Rng>,
+    /// Where publishers repeat events exactly, and exclude clients.
+    pub repetitions: Option<Rng>,
+    /// Until when an own id may be one from before a restart.
+    pub in_doubt_until_ms: u64,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
@@ -284,6 +295,8 @@ impl Oracle {
             jumped_at: 0,
             forges: false,
             repeats: None,
+            repetitions: None,
+            in_doubt_until_ms: 0,
             failures: Vec::new(),
             figures: BTreeMap::new(),
         }

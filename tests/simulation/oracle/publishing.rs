@@ -12,6 +12,8 @@ impl Oracle {
     pub fn publish(&mut self, topic: usize, to: To, count: usize) -> bool {
         self.note_the_over();
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
+        let (to, drafts) = self.vary(topic, to, drafts);
+        let count = drafts.len();
         let events: Vec<Event<'_>> = drafts.iter().map(Draft::event).collect();
         let members = &self.topics[topic].members;
         let roles = |wanted: u8| {
@@ -29,9 +31,17 @@ impl Oracle {
                 let clients = usize::from(members.contains_key(id));
                 (Audience::Ids([id.clone()].into()), clients)
             }
+            To::AllBut(id) => {
+                let clients = members.len() - usize::from(members.contains_key(id));
+                (Audience::AllBut(id.clone()), clients)
+            }
             To::Role(role) => {
                 let ids: BTreeSet<String> = roles(*role);
                 (Audience::Role(*role), ids.len())
+            }
+            To::NotRole(role) => {
+                let ids: BTreeSet<String> = roles(*role);
+                (Audience::NotRole(*role), members.len() - ids.len())
             }
             To::Filter(role) => {
                 let ids: BTreeSet<String> = roles(*role);
@@ -41,13 +51,20 @@ impl Oracle {
         };
         let has_members = !members.is_empty();
         let channel = self.topics[topic].channel.clone();
-        let result = match to {
+        let result = match to.clone() {
             To::All if count == 1 => channel.broadcast(&events[0]),
             To::All => channel.broadcast_batch(&events),
             To::One(id) if count == 1 => channel.send(&id, &events[0]),
             To::One(id) => channel.send_batch(&id, &events),
-            To::Role(role) => {
-                let conditions = [Condition::new("role", role.to_string())];
+            To::AllBut(id) => {
+                assert_eq!(count, 1, "there is no call for several");
+                channel.broadcast_except(&id, &events[0])
+            }
+            To::Role(role) | To::NotRole(role) => {
+                let conditions = [match to {
+                    To::NotRole(_) => Condition::not("role", role.to_string()),
+                    _ => Condition::new("role", role.to_string()),
+                }];
                 match count {
                     1 => channel.broadcast_where(&conditions, &events[0]),
                     _ => channel.broadcast_batch_where(&conditions, &events),
@@ -63,8 +80,66 @@ impl Oracle {
                 channel.broadcast_to(is_wanted, &events[0])
             }
         };
-        self.take_result(topic, &result, drafts, &audience, clients);
-        result.is_ok() && has_members
+        let is_work = has_members && result.as_ref().is_ok_and(|published| published.events > 0);
+        self.take_result(topic, &result, drafts, &to, &audience, clients);
+        is_work
+    }
+
+    /// Has some events repeated exactly, and others published to all clients but
+    /// some, in the eras that do that.
+    fn vary(&mut self, topic: usize, to: To, drafts: Vec<Draft>) -> (To, Vec<Draft>) {
+        let Some(rng) = &mut self.repetitions else {
+            return (to, drafts);
+        };
+        if rng.u32(0..12) == 0 {
+            let back = rng.usize(0..5);
+            let entries = self.topics[topic].entries.iter().rev();
+            let mut own = entries
+                .map(|entry| &self.published[*entry])
+                .filter(|publication| publication.draft.id.is_some());
+            if let Some(publication) = own.nth(back) {
+                let repeated = vec![publication.draft.clone()];
+                return (publication.to.clone(), repeated);
+            }
+        }
+        let to = match to {
+            To::One(id) if drafts.len() == 1 && rng.u32(0..4) == 0 => To::AllBut(id),
+            To::Role(role) if rng.bool() => To::NotRole(role),
+            to => to,
+        };
+        (to, drafts)
+    }
+
+    /// Which of the drafts are to be appended; `None`: all are refused, because
+    /// an id is that of another event.
+    fn fresh(&self, topic: usize, drafts: &[Draft], to: &To) -> Option<Vec<bool>> {
+        let key = |to: &To| match to {
+            To::Filter(_) => "a filter".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let mut known: BTreeMap<&str, (&Draft, String)> = BTreeMap::new();
+        for entry in &self.topics[topic].entries {
+            let publication = &self.published[*entry];
+            if let Some(id) = &publication.draft.id {
+                known.insert(id, (&publication.draft, key(&publication.to)));
+            }
+        }
+        let mut fresh = Vec::new();
+        for draft in drafts {
+            let Some(id) = &draft.id else {
+                fresh.push(true);
+                continue;
+            };
+            match known.get(&**id) {
+                None => {
+                    known.insert(id, (draft, key(to)));
+                    fresh.push(true);
+                }
+                Some((first, target)) if *first == draft && *target == key(to) => fresh.push(false),
+                Some(_) => return None,
+            }
+        }
+        Some(fresh)
     }
 
     fn take_result(
@@ -72,16 +147,44 @@ impl Oracle {
         topic: usize,
         result: &Result<Published, PublishError>,
         drafts: Vec<Draft>,
+        to: &To,
         audience: &Audience,
         clients: usize,
     ) {
         let state = &self.topics[topic];
+        let fresh = self.fresh(topic, &drafts, to);
         let published = match result {
             Ok(published) => published,
+            Err(PublishError::IdReused { .. }) if fresh.is_none() => {
+                return self.count("events refused for their ids");
+            }
             Err(PublishError::Closed) if state.is_closed || state.is_finished() => return,
             Err(PublishError::Finished) if state.is_finished() => return,
             Err(error) => return self.fail(format!("a publisher was refused: {error:?}")),
         };
+        let Some(fresh) = fresh else {
+            return self.fail("an id was taken for a second event");
+        };
+        let count = fresh.iter().filter(|is_fresh| **is_fresh).count();
+        if published.duplicates != drafts.len() - count {
+            self.fail(format!(
+                "of {} events, {} are repetitions, not {}",
+                drafts.len(),
+                drafts.len() - count,
+                published.duplicates
+            ));
+        }
+        if count == 0 {
+            self.count("events published twice");
+            let id = drafts.last().and_then(|draft| draft.id.clone());
+            if (published.events, published.clients) != (0, 0)
+                || Some(published.id.to_string()) != id
+            {
+                self.fail(format!("a repetition of {id:?} was {published:?}"));
+            }
+            return;
+        }
+        let state = &self.topics[topic];
         if state.is_closed || state.is_finished() {
             return self.fail("a closed or finished channel took an event");
         }
@@ -92,16 +195,15 @@ impl Oracle {
                 "an event in {name} was said to be for {got} clients, not {clients}"
             ));
         }
-        if published.events != drafts.len() {
-            self.fail(format!(
-                "{} events of {} were taken",
-                published.events,
-                drafts.len()
-            ));
+        if published.events != count {
+            self.fail(format!("{} events of {count} were taken", published.events));
         }
         let mut id = String::new();
-        for draft in drafts {
-            id = self.enter(topic, draft, audience.clone());
+        for (draft, is_fresh) in drafts.into_iter().zip(fresh) {
+            id = match is_fresh {
+                true => self.enter(topic, draft, to.clone(), audience.clone()),
+                false => draft.id.expect("it was found by its id"),
+            };
         }
         if published.id.to_string() != id {
             self.fail(format!("an event has the id {}, not {id}", published.id));
@@ -109,8 +211,15 @@ impl Oracle {
     }
 
     /// Enters an event that was published next.
-    fn enter(&mut self, topic: usize, draft: Draft, audience: Audience) -> String {
+    fn enter(&mut self, topic: usize, draft: Draft, to: To, audience: Audience) -> String {
         self.count("events");
+        let is_uncertain = match &to {
+            To::Filter(_) => true,
+            // A generated id is a UUID; no client chooses one here.
+            To::One(id) => id.len() == 36 && self.topics[topic].members.contains_key(id),
+            _ => false,
+        };
+        let copy = draft.clone();
         self.sequence += 1;
         let number = self.published.len();
         let id = draft
@@ -127,6 +236,9 @@ impl Oracle {
         };
         self.published.push(Publication {
             topic,
+            draft: copy,
+            to,
+            is_uncertain,
             sequence: self.sequence,
             at_ms: self.now(),
             id: id.clone(),
@@ -214,7 +326,7 @@ impl Oracle {
                 true => Audience::Ids(BTreeSet::new()),
                 false => Audience::All,
             };
-            id = self.enter(topic, draft.clone(), audience);
+            id = self.enter(topic, draft.clone(), To::All, audience);
         }
         for topic in in_doubt {
             self.topics[topic].since = self.sequence;
@@ -257,14 +369,21 @@ impl Oracle {
         let state = &self.topics[topic];
         let event = draft.as_ref().map(Draft::event);
         let clients = state.members.len();
+        let fresh = self.fresh(topic, draft.as_slice(), &To::All);
         match state.channel.finish(event) {
+            Err(PublishError::IdReused { .. }) if fresh.is_none() => false,
             Ok(said) => {
+                let Some(fresh) = fresh else {
+                    self.fail("an id was taken for a second event, the last");
+                    return false;
+                };
+                let draft = draft.filter(|_| fresh == [true]);
                 let is_over = state.is_closed || state.is_finished();
                 if is_over || !self.is_right(topic, said, clients) {
                     self.fail("a channel was finished wrongly");
                 }
                 if let Some(draft) = draft {
-                    self.enter(topic, draft, Audience::All);
+                    self.enter(topic, draft, To::All, Audience::All);
                 }
                 self.topics[topic].finished_at = Some(self.now());
                 self.count("channels finished");
@@ -365,10 +484,10 @@ impl Oracle {
 }
 
 /// An event to be.
-#[derive(Clone)]
-struct Draft {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Draft {
     name: Option<String>,
-    id: Option<String>,
+    pub(super) id: Option<String>,
     key: Option<String>,
     data: String,
 }

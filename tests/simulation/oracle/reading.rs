@@ -2,15 +2,41 @@
 
 use pushwheel::DisconnectReason;
 
-use super::{Oracle, Publication, REAUTH, SLACK_MS, Want};
+use super::{Audience, Oracle, Publication, REAUTH, SLACK_MS, Stream, Want};
 use crate::sse::Dispatched;
 
 impl Oracle {
     /// The stream has said an id, but no event with it: where it begins.
     pub fn on_id(&mut self, number: usize, id: &str) {
-        let Some(at) = self.parse(id) else {
+        if let Some(at) = self.parse(id) {
+            return self.begin(number, at);
+        }
+        let stream = &self.streams[number];
+        let own = self.events_of(stream, id).map(|event| event.sequence).min();
+        let Some(at) = own.filter(|_| !self.is_doubtful(stream, id)) else {
             return self.fail(format!("stream {number} begins at {id:?}, which is no id"));
         };
+        if stream.want != Want::Live {
+            return self.begin(number, at);
+        }
+        // It leads to where the stream begins if nothing came between.
+        let through = stream.position.unwrap_or(at);
+        let mut between = self.by_sequence.range(at + 1..=through.max(at + 1));
+        let published = |number: &usize| &self.published[*number];
+        let missed = between.find(|(sequence, n)| {
+            **sequence <= through && stream.topics.contains(&published(n).topic)
+        });
+        if let Some((_, missed)) = missed {
+            let missed = published(missed).id.clone();
+            self.fail(format!("stream {number} begins at {id:?}, before {missed}"));
+        }
+        if self.streams[number].position.is_none() {
+            self.begin(number, at);
+        }
+    }
+
+    /// The stream begins behind `at`.
+    fn begin(&mut self, number: usize, at: u64) {
         let stream = &self.streams[number];
         let Some(joined) = &stream.joined else {
             return self.fail("a stream that nobody opened");
@@ -39,7 +65,8 @@ impl Oracle {
                 }
             }
             Want::Earliest => {
-                if let Some(lost) = wanted.filter(sure).find(|p| p.sequence <= at) {
+                // Whatever is lost is told.
+                if let Some(lost) = wanted.clone().find(|p| p.sequence <= at) {
                     wrong = Some(format!("the history is said to begin after {}", lost.id));
                 }
             }
@@ -94,9 +121,30 @@ impl Oracle {
                 "stream {number} got an event {id:?} that nobody published"
             ));
         };
-        let stream = &self.streams[number];
-        let repeats_after = stream.repeats_after.filter(|_| !stream.has_begun);
         let (id, at) = (publication.id.clone(), publication.sequence);
+        let stream = &self.streams[number];
+        let may_lack_id = matches!(stream.want, Want::Earliest | Want::Last(_));
+        if stream.position.is_none() && may_lack_id && self.has_own_ids(stream) {
+            self.begin(number, at - 1);
+            return self.on_published(number, event);
+        }
+        let stream = &self.streams[number];
+        let is_unasked = stream.has_begun || stream.is_gap_told;
+        if !is_unasked
+            && matches!(stream.want, Want::After(_))
+            && let Some(uncertain) = self.uncertain(stream)
+        {
+            let uncertain = uncertain.id.clone();
+            self.fail(format!(
+                "stream {number} is not told that {uncertain} may be for it"
+            ));
+        }
+        let numbers = self.by_id.get(&event.last_event_id).into_iter().flatten();
+        let mut found = numbers.map(|number| &self.published[*number]);
+        let Some(publication) = found.clone().find(is_it).or(found.next()) else {
+            return;
+        };
+        let stream = &self.streams[number];
         let mut wrong = None;
         if (&publication.name, &publication.data) != (&event.name, &event.data) {
             wrong = Some(format!("{id} came as {event:?}"));
@@ -107,8 +155,6 @@ impl Oracle {
         } else {
             match stream.position {
                 None => wrong = Some(format!("{id} came before the stream said where it begins")),
-                // It goes on from there, whole.
-                Some(position) if at <= position && repeats_after.is_some_and(|a| at > a) => {}
                 Some(position) if at <= position => {
                     wrong = Some(format!(
                         "{id} came again, or out of order, after {position}"
@@ -180,6 +226,15 @@ impl Oracle {
             if stream.position.is_some_and(|position| position > at) {
                 wrong = Some("a gap leads back");
             }
+        } else if stream.want == Want::Earliest {
+            let mut lanes = stream.topics.iter().zip(&joined.sure_from);
+            let is_lost = lanes.any(|(topic, sure_from)| {
+                let mut entries = self.topics[*topic].entries.iter();
+                entries.any(|entry| self.published[*entry].sequence < *sure_from)
+            });
+            if stream.is_gap_told || reason != "evicted" || !is_lost {
+                wrong = Some("a gap at the beginning that is none");
+            }
         } else if let Want::After(asked) = &stream.want {
             let is_first = !stream.is_gap_told;
             let lost = |position: u64| {
@@ -198,16 +253,20 @@ impl Oracle {
                     })
             };
             let is_ours = self.parse(asked).is_some_and(|at| at <= joined.sequence);
+            let is_former = asked.starts_with("formerw-");
+            let mut own = self.events_of(stream, asked);
             let is_honest = match reason {
-                "evicted" => stream.repeats_after.or(stream.position).is_some_and(lost),
-                "restart" => asked.starts_with("former-"),
-                // An own id is known as long as its event is kept.
+                "evicted" => stream.position.is_some_and(lost),
+                "restart" => is_former || self.is_doubtful(stream, asked),
+                "audience" => self.uncertain(stream).is_some(),
+                // An own id is known when its event is gone, unless that was for
+                // too many clients.
                 "unknown" => {
-                    !is_ours
-                        && !asked.starts_with("former-")
-                        && stream
-                            .repeats_after
-                            .is_none_or(lost_or_replaced(self, lost, asked))
+                    let is_large = |event: &Publication| match &event.audience {
+                        Audience::Ids(ids) => ids.len() > 30,
+                        _ => false,
+                    };
+                    !is_ours && !is_former && own.all(is_large)
                 }
                 _ => false,
             };
@@ -317,6 +376,16 @@ impl Oracle {
         }
     }
 
+    /// Whether events of a stream's channels carry own ids, so that it need not
+    /// say where it begins.
+    fn has_own_ids(&self, stream: &Stream) -> bool {
+        let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
+        topics.any(|topic| {
+            let mut entries = topic.entries.iter();
+            entries.any(|entry| self.published[*entry].draft.id.is_some())
+        })
+    }
+
     /// A random id from the past.
     pub fn some_id(&mut self) -> Option<String> {
         let newest = self.published.len();
@@ -338,19 +407,5 @@ impl Oracle {
             5 => format!("{epoch}-+1"),
             _ => format!("{epoch}-{}x", self.sequence),
         }
-    }
-}
-
-/// Whether the event of an own id may be gone from the log.
-fn lost_or_replaced<'a>(
-    oracle: &'a Oracle,
-    lost: impl Fn(u64) -> bool + 'a,
-    asked: &'a str,
-) -> impl Fn(u64) -> bool + 'a {
-    move |position| {
-        let numbers = oracle.by_id.get(asked).into_iter().flatten();
-        let mut own = numbers.map(|number| &oracle.published[*number]);
-        // `position - 1`: the event itself is what must be kept.
-        own.any(|own| oracle.is_conflated(own)) || lost(position - 1)
     }
 }

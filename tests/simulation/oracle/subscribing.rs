@@ -15,7 +15,6 @@ impl Oracle {
             joined: None,
             gone: None,
             position: None,
-            repeats_after: None,
             has_begun: false,
             is_gap_told: false,
             welcomes_sent: 0,
@@ -74,34 +73,51 @@ impl Oracle {
         let stream = &self.streams[number];
         if let Want::After(id) = &stream.want {
             let ours = self.parse(id).filter(|at| *at <= sequence);
-            let (own, first) = self.positions_of(stream, id);
+            let own = self.position_of(stream, id);
             self.streams[number].position = own.or(ours);
-            self.streams[number].repeats_after = first;
         }
     }
 
-    /// Where a stream that comes with an id of its publisher's begins at the
-    /// latest, and where at the earliest.
-    fn positions_of(&self, stream: &Stream, id: &str) -> (Option<u64>, Option<u64>) {
+    /// The events of an own id that count for a stream: those that it may see.
+    pub(super) fn events_of<'a>(
+        &'a self,
+        stream: &'a Stream,
+        id: &str,
+    ) -> impl Iterator<Item = &'a Publication> {
         let numbers = self.by_id.get(id).into_iter().flatten();
         let events = numbers.map(|number| &self.published[*number]);
-        let events = || events.clone().filter(|e| stream.topics.contains(&e.topic));
-        let is_sure = |event: &&Publication| {
-            let lane = stream.topics.iter().position(|t| *t == event.topic);
-            let joined = stream.joined.as_ref();
-            let sure_from = joined
-                .zip(lane)
-                .map(|(joined, lane)| joined.sure_from[lane]);
-            sure_from.is_some_and(|from| event.sequence >= from) && !self.is_conflated(event)
-        };
-        // Of those that are held the first counts, and one before if the id has
-        // been known since.
-        let held = events().find(is_sure);
-        let latest = held.or(events().next_back());
-        (
-            latest.map(|e| e.sequence),
-            events().next().map(|e| e.sequence),
-        )
+        events.filter(|event| event.draft.id.is_some() && self.is_for(stream, event))
+    }
+
+    /// Whether an own id may be that of an event from before the start.
+    pub(super) fn is_doubtful(&self, stream: &Stream, id: &str) -> bool {
+        let mut events = self.events_of(stream, id);
+        events.any(|event| event.at_ms < self.in_doubt_until_ms)
+    }
+
+    /// Where a stream begins that comes with an own id.
+    fn position_of(&self, stream: &Stream, id: &str) -> Option<u64> {
+        let first = self.events_of(stream, id).map(|e| e.sequence).min();
+        first.filter(|_| !self.is_doubtful(stream, id))
+    }
+
+    /// An event that may have been for a stream that comes back, though it is
+    /// not sent it.
+    pub(super) fn uncertain(&self, stream: &Stream) -> Option<&Publication> {
+        let position = stream.position?;
+        let joined = stream.joined.as_ref()?;
+        if position >= joined.sequence {
+            return None;
+        }
+        let range = self.by_sequence.range(position + 1..=joined.sequence);
+        let mut range = range.map(|(_, number)| &self.published[*number]);
+        let has_generated_id = stream.id.len() == 36;
+        range.find(|event| {
+            stream.topics.contains(&event.topic)
+                && event.is_uncertain
+                && !self.is_for(stream, event)
+                && (has_generated_id || matches!(event.to, super::To::Filter(_)))
+        })
     }
 
     pub fn role_of(&self, number: usize) -> Option<u8> {
@@ -231,6 +247,8 @@ impl Oracle {
                 Audience::All => true,
                 Audience::Ids(ids) => ids.contains(&stream.id),
                 Audience::Role(role) => stream.role == Some(*role),
+                Audience::NotRole(role) => stream.role != Some(*role),
+                Audience::AllBut(id) => *id != stream.id,
             }
     }
 
@@ -269,7 +287,8 @@ impl Oracle {
             .iter()
             .position(|topic| *topic == publication.topic);
         let sure_from = lane.map_or(0, |lane| joined.sure_from[lane]);
-        let asks_for_all = matches!(stream.want, Want::After(_)) && !stream.is_gap_told;
+        let asks_for_all = matches!(stream.want, Want::After(_) | Want::Earliest);
+        let asks_for_all = asks_for_all && !stream.is_gap_told;
         let is_gone = !asks_for_all && publication.sequence < sure_from;
         let conflates = self.topics[publication.topic].plan.conflates();
         let is_unkeyed = publication.key.is_none() || !conflates;

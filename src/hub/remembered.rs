@@ -1,0 +1,221 @@
+//! The own ids of publishers that a channel remembers.
+//!
+//! An id leads to its event's place in the log, so that a client that comes
+//! back with the id resumes behind that event, and to a digest of the event, so
+//! that the event is not appended a second time when its publisher repeats it.
+//!
+//! The invariant to remember: *an id is remembered for as long as the log holds
+//! its event, and then until [`RELEASED_MAX`] others were released after it*. So
+//! a remembered id has exactly one place.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::audience::{Audience, Choice};
+
+/// The most ids of a channel that are remembered beyond their events.
+pub(crate) const RELEASED_MAX: usize = 1_024;
+
+/// The largest audience that is remembered beyond its event, in bytes. A client
+/// that comes back with the id of an event for more clients than that receives
+/// a gap.
+const AUDIENCE_BYTES_MAX: usize = 1_024;
+
+/// The id of a publisher's own for an event, with what tells a repetition of the
+/// event from another event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnId {
+    pub(crate) text: Arc<str>,
+    /// The [`digest`](digest) of the event and its target.
+    pub(crate) digest: u64,
+    /// The event may be the repetition of one from before a restart.
+    pub(crate) is_doubtful: bool,
+}
+
+/// What is remembered of an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The sequence number of its event.
+    pub(crate) sequence: u64,
+    pub(crate) digest: u64,
+    pub(crate) is_doubtful: bool,
+    /// The clients that the event is for; `None`: all.
+    pub(crate) audience: Option<Arc<Audience>>,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    places: HashMap<Arc<str>, Place>,
+    /// The ids whose events are no longer in the log, in the order in which the
+    /// events went.
+    released: VecDeque<Arc<str>>,
+    /// The id that was given last.
+    newest: Option<Arc<str>>,
+}
+
+impl Remembered {
+    /// Remembers where the event of an id is. The id must not be remembered yet.
+    pub(crate) fn insert(&mut self, id: Arc<str>, place: Place) {
+        let is_newest = self
+            .newest()
+            .is_none_or(|(_, newest)| newest.sequence < place.sequence);
+        if is_newest {
+            self.newest = Some(id.clone());
+        }
+        self.places.insert(id, place);
+    }
+
+    /// Notes that the log no longer holds the event of an id. Forgets the id
+    /// that was released first where too many are remembered.
+    pub(crate) fn release(&mut self, id: &str) {
+        let Some((id, _)) = self.places.get_key_value(id) else {
+            return;
+        };
+        let id = id.clone();
+        if let Some(place) = self.places.get_mut(&id)
+            && let Some(audience) = &place.audience
+            && audience.bytes() > AUDIENCE_BYTES_MAX
+        {
+            place.audience = Some(Arc::new(Audience::clients(Vec::new(), Choice::Named)));
+        }
+        self.released.push_back(id);
+        if self.released.len() > RELEASED_MAX
+            && let Some(oldest) = self.released.pop_front()
+        {
+            self.places.remove(&oldest);
+            self.newest = self.newest.take().filter(|newest| *newest != oldest);
+        }
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Place> {
+        self.places.get(id)
+    }
+
+    /// Returns the id that was given last, if it is remembered.
+    pub(crate) fn newest(&self) -> Option<(&Arc<str>, &Place)> {
+        let newest = self.newest.as_ref()?;
+        self.places.get_key_value(newest)
+    }
+
+    /// Returns the ids that are remembered beyond their events, in the order in
+    /// which they were released.
+    pub(crate) fn released(&self) -> impl Iterator<Item = (&Arc<str>, &Place)> {
+        self.released
+            .iter()
+            .filter_map(|id| self.places.get_key_value(id))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+}
+
+/// Returns the FNV-1a hash of `parts`, each with its length. It is the same in
+/// every build, because saved states have it. It keeps no secret and guards
+/// against no attacker: a publisher that looks for two events with one digest
+/// deceives itself alone.
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for part in parts {
+        add(part);
+        add(&(part.len() as u64).to_le_bytes());
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::client::ClientId;
+
+    fn place(sequence: u64) -> Place {
+        Place {
+            sequence,
+            digest: sequence,
+            is_doubtful: false,
+            audience: None,
+        }
+    }
+
+    #[test]
+    fn an_id_outlives_its_event_until_enough_others_were_released() {
+        let mut remembered = Remembered::default();
+        let id = |n: u64| Arc::from(format!("order-{n}"));
+        for n in 0..=RELEASED_MAX as u64 {
+            remembered.insert(id(n), place(n));
+        }
+        for n in 0..RELEASED_MAX as u64 {
+            remembered.release(&id(n));
+        }
+        assert_eq!(remembered.get("order-0"), Some(&place(0)));
+        assert_eq!(remembered.len(), RELEASED_MAX + 1);
+        remembered.release(&id(RELEASED_MAX as u64));
+        assert_eq!(remembered.get("order-0"), None);
+        assert_eq!(remembered.get("order-1"), Some(&place(1)));
+        assert_eq!(remembered.len(), RELEASED_MAX);
+        remembered.release("never given");
+        assert_eq!(remembered.released().count(), RELEASED_MAX);
+    }
+
+    #[test]
+    fn the_newest_id_is_that_of_the_newest_event() {
+        let mut remembered = Remembered::default();
+        assert!(remembered.newest().is_none());
+        // A saved state has its released ids first.
+        for (id, sequence) in [("b", 2), ("c", 3), ("a", 1)] {
+            remembered.insert(id.into(), place(sequence));
+        }
+        let newest = remembered.newest().map(|(id, at)| (&**id, at.sequence));
+        assert_eq!(newest, Some(("c", 3)));
+    }
+
+    #[test]
+    fn a_large_audience_does_not_outlive_its_event() {
+        let audience = |count: usize| {
+            let ids = (0..count).map(|n| ClientId::new(&format!("client-{n}")).unwrap());
+            Some(Arc::new(Audience::clients(ids.collect(), Choice::Named)))
+        };
+        let mut remembered = Remembered::default();
+        for (id, count) in [("few", 2), ("many", 1_000)] {
+            let audience = audience(count);
+            remembered.insert(
+                id.into(),
+                Place {
+                    audience,
+                    ..place(1)
+                },
+            );
+            remembered.release(id);
+        }
+        let first = ClientId::new("client-0").unwrap();
+        let admits = |id| {
+            let place: &Place = remembered.get(id).unwrap();
+            place.audience.as_ref().unwrap().admits(&first, None)
+        };
+        assert!(admits("few"));
+        assert!(!admits("many"));
+    }
+
+    #[test]
+    fn a_digest_depends_on_each_part_and_on_nothing_else() {
+        let of = |parts: &[&str]| digest(parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+        for other in [
+            &["a", "bc"][..],
+            &["abc"],
+            &["ab", "c", ""],
+            &["ab", "d"],
+            &[],
+        ] {
+            assert_ne!(of(&["ab", "c"]), of(other), "{other:?}");
+        }
+        // Saved states have digests: the function must not change.
+        assert_eq!(of(&["order-17"]), 0x00c0_b415_d41b_69a6);
+    }
+}
