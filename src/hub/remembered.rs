@@ -106,6 +106,7 @@ impl Remembered {
             .filter_map(|id| self.places.get_key_value(id))
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
