@@ -155,6 +155,8 @@ pub struct Stream {
     pub gone: Option<(DisconnectReason, u64)>,
     /// Everything for it up to here has come, or was told to be lost.
     position: Option<u64>,
+    /// It asked for everything, and begins after this.
+    begins_after: Option<u64>,
     /// It has read something that says where it is.
     has_begun: bool,
     is_gap_told: bool,

@@ -65,8 +65,8 @@ impl Oracle {
                 }
             }
             Want::Earliest => {
-                // Whatever is lost is told.
-                if let Some(lost) = wanted.clone().find(|p| p.sequence <= at) {
+                // What else is lost is told next.
+                if let Some(lost) = wanted.filter(sure).find(|p| p.sequence <= at) {
                     wrong = Some(format!("the history is said to begin after {}", lost.id));
                 }
             }
@@ -88,10 +88,30 @@ impl Oracle {
             }
             Want::After(asked) => wrong = Some(format!("a stream after {asked} begins elsewhere")),
         }
-        self.streams[number].position = Some(at);
-        self.streams[number].has_begun = true;
+        let stream = &mut self.streams[number];
+        stream.position = Some(at);
+        stream.has_begun = true;
+        stream.begins_after = Some(at).filter(|_| stream.want == Want::Earliest);
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong} (at {at})"));
+        }
+    }
+
+    /// An event of a stream that asked for everything, and that was told of no
+    /// gap: then nothing was ever before where it begins.
+    fn check_beginning(&mut self, number: usize) {
+        let Some(at) = self.streams[number].begins_after.take() else {
+            return;
+        };
+        let stream = &self.streams[number];
+        let mut before = self.by_sequence.range(..=at);
+        let lost = before.find_map(|(_, number)| {
+            let event = &self.published[*number];
+            let is_lost = self.is_for(stream, event) && !self.is_conflated(event);
+            is_lost.then(|| event.id.clone())
+        });
+        if let Some(lost) = lost {
+            self.fail(format!("stream {number} is not told that {lost} is lost"));
         }
     }
 
@@ -128,6 +148,7 @@ impl Oracle {
             self.begin(number, at - 1);
             return self.on_published(number, event);
         }
+        self.check_beginning(number);
         let stream = &self.streams[number];
         let is_unasked = stream.has_begun || stream.is_gap_told;
         if !is_unasked
@@ -280,6 +301,7 @@ impl Oracle {
         stream.position = Some(at);
         stream.has_begun = true;
         stream.is_gap_told = true;
+        stream.begins_after = None;
         if let Some(wrong) = wrong {
             let stream = &self.streams[number];
             let want = &stream.want;

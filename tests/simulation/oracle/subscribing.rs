@@ -15,6 +15,7 @@ impl Oracle {
             joined: None,
             gone: None,
             position: None,
+            begins_after: None,
             has_begun: false,
             is_gap_told: false,
             welcomes_sent: 0,
