@@ -9,8 +9,8 @@ mod shared;
 use std::error::Error;
 
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, ClientInfo, Engine, Event, History, PublishError,
-    Request, Response, Subscription,
+    Channel, ChannelManager, ChannelOptions, ClientId, ClientInfo, Engine, Event, History,
+    PublishError, Request, Response, Subscription,
 };
 use serde_json::{Value, json};
 
@@ -35,14 +35,26 @@ fn room(request: &Request) -> Result<Channel, Response> {
     Ok(request.channels().get_or_create(name)?)
 }
 
-/// `GET /rooms/{room}/events?name=…` enters the room, and leaves it at the end
-/// of the stream, whatever ends it.
+/// `GET /rooms/{room}/events?name=…&id=…` enters the room, and leaves it at the
+/// end of the stream, whatever ends it. The page has chosen the id and keeps it
+/// when it reconnects, so events for all but this page stay that.
 fn enter(request: &Request) -> Result<Subscription, Response> {
     let room = room(request)?;
     let name = request.query("name").unwrap_or("somebody".into());
     let (entered, left) = (room.clone(), room.clone());
-    // To be told fails only when the room is closed: then nobody is there.
-    Ok(Subscription::new(&room)
+    let subscription = match request.query("id").map(|id| ClientId::new(&id)) {
+        Some(Ok(id)) => Subscription::new(&room).client_id(id),
+        Some(Err(error)) => {
+            return Err(Response::error(
+                400,
+                "client_id_invalid",
+                &error.to_string(),
+            ));
+        }
+        None => Subscription::new(&room),
+    };
+    // A publish fails only when the room is closed. Then it has no clients.
+    Ok(subscription
         .metadata(json!({"name": name}))
         .on_connect(move |newcomer| {
             let _ = welcome(&entered, newcomer);
@@ -63,7 +75,7 @@ fn welcome(room: &Channel, newcomer: &ClientInfo) -> Result<(), PublishError> {
     room.send(&newcomer.id, welcome)?;
 
     let joined = Event::new("user-joined", newcomer.metadata.to_string());
-    room.broadcast_to(|client| client.id != newcomer.id, joined)?;
+    room.broadcast_except(&newcomer.id, joined)?;
     Ok(())
 }
 

@@ -159,3 +159,46 @@ fn an_index_finds_who_is_away_for_a_moment_when_it_comes_back() {
     let mut back = served.resubscribe("/7", &id);
     assert_eq!(told(&back.take(3)), ["for 7", "for 7", "end"]);
 }
+
+/// `user-joined` for everybody but the newcomer, as the manual shows it.
+#[test]
+fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment() {
+    let options = ChannelOptions::new().history(History::events(100));
+    let channels = ChannelManager::builder().defaults(options).build();
+    let room = channels.get_or_create("room").unwrap();
+    let stream = room.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |request| {
+            let room = stream.clone();
+            let subscription = Subscription::new(&stream);
+            let subscription = match request.query("id") {
+                Some(id) => subscription.client_id(ClientId::new(&id).unwrap()),
+                None => subscription,
+            };
+            subscription.on_connect(move |newcomer| {
+                let joined = Event::new("user-joined", newcomer.id.to_string());
+                room.broadcast_except(&newcomer.id, joined).unwrap();
+            })
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut away = served.subscribe("/stream?id=away");
+    let mut nameless = served.subscribe("/stream");
+    let before = [away.wait_for_id(), nameless.wait_for_id()];
+    drop((away, nameless));
+    eventually("both are away", || room.client_count() == 0);
+    let mut ann = served.subscribe("/stream?id=ann");
+    ann.wait_for_id();
+
+    let mut away = served.resubscribe("/stream?id=away", &before[0]);
+    // What it missed; not that it is back itself.
+    let joined = told(&away.take(2));
+    assert!(joined[0].starts_with("user-joined "), "{joined:?}");
+    assert_eq!(joined[1], "user-joined ann");
+    // Under a generated id a client is not recognised, so it hears of itself too.
+    let mut nameless = served.resubscribe("/stream", &before[1]);
+    let joined = told(&nameless.take(3));
+    assert_eq!(joined[1..], ["user-joined ann", "user-joined away"]);
+    assert!(told(&ann.take(1))[0].starts_with("user-joined away"));
+}

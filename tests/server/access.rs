@@ -770,3 +770,33 @@ fn a_token_cannot_take_the_tickets_of_others() {
 fn ask_as_maker(served: &Served, bearer: &str) -> u16 {
     ask(served, "POST", "/tickets", &[("Authorization", bearer)], "").status
 }
+
+#[test]
+fn a_token_that_may_publish_learns_nothing_of_the_clients() {
+    let served = start();
+    let claims = json!({"subscribe": ["news"], "client": "bob", "metadata": {"balance": 1234}});
+    let header = bearer(&token(claims));
+    let path = "/channels/news";
+    let mut bob = Subscriber::open(served.address(), path, &[("Authorization", &header)]);
+    bob.wait_for_id();
+    let publisher = token(json!({"publish": ["news"]}));
+    for target in [
+        "?client=bob",
+        "?client=eve",
+        "?where.balance=1234",
+        "?where.balance=1235",
+        "?not.balance=1234",
+    ] {
+        let answer = ask_as(&served, &publisher, "POST", &format!("{path}{target}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(json_of(&answer).get("clients"), None, "{target}");
+        let answer = ask(&served, "POST", &format!("{path}{target}"), &[KEY], "x");
+        assert!(json_of(&answer)["clients"].is_number(), "{target}");
+    }
+    let answer = ask_as(&served, &publisher, "POST", path);
+    assert_eq!(
+        json_of(&answer)["clients"],
+        1,
+        "all are as many as there are"
+    );
+}

@@ -442,3 +442,109 @@ fn requests_may_be_pipelined_and_are_done_in_order() {
         );
     }
 }
+
+#[test]
+fn an_event_that_is_published_again_is_a_duplicate_and_another_of_its_id_is_refused() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let body = r#"{"event": "order", "data": {"n": 17}, "id": "order-17"}"#;
+    let first = publish(&served, "/channels/a", JSON, body);
+    assert_eq!(first, json!({"id": "order-17", "events": 1, "clients": 1}));
+    let again = publish(&served, "/channels/a", JSON, body);
+    let duplicate = json!({
+        "id": "order-17", "events": 0, "clients": 0, "duplicate": true, "duplicates": 1,
+    });
+    assert_eq!(again, duplicate);
+    // The same event, spelled in another way.
+    let path = "/channels/a?event=order&id=order-17";
+    assert_eq!(publish(&served, path, TEXT, "{\"n\":17}"), duplicate);
+    for (path, body) in [
+        (path, "{\"n\":18}"),
+        ("/channels/a?id=order-17", "{\"n\":17}"),
+        (
+            "/channels/a?event=order&id=order-17&client=ann",
+            "{\"n\":17}",
+        ),
+    ] {
+        let answer = ask(&served, "POST", path, &[TEXT], body);
+        assert_eq!(refusal(&answer), refused(422, "id_reused"), "{path}");
+    }
+    let lines = "{\"data\": 1, \"id\": \"1\"}\n{\"data\": 2, \"id\": \"2\"}";
+    let more = format!("{lines}\n{{\"data\": 3}}");
+    publish(&served, "/channels/a", LINES, lines);
+    let part = publish(&served, "/channels/a", LINES, &more);
+    assert_eq!(
+        (&part["events"], &part["duplicates"]),
+        (&json!(1), &json!(2))
+    );
+    assert_eq!(part.get("duplicate"), None);
+    let events = ["order {\"n\":17}", "1", "2", "3"];
+    assert_eq!(told(&stream.take(4)), events);
+}
+
+#[test]
+fn an_event_can_be_for_all_clients_but_those_that_match() {
+    let served = start();
+    let open = |query: &str| served.subscribe(&format!("/channels/a?{query}"));
+    let mut ann = open("client=ann&meta.user=7&meta.team=x");
+    let mut bob = open("client=bob&meta.user=8&meta.team=x");
+    let mut eve = open("client=eve");
+    let answer = publish(&served, "/channels/a?not.user=7", TEXT, "not for 7");
+    assert_eq!(answer["clients"], 2);
+    let path = "/channels/a?where.team=x&not.user=8";
+    assert_eq!(publish(&served, path, TEXT, "of x, not 8")["clients"], 1);
+    publish(&served, "/channels/a", TEXT, "all");
+    assert_eq!(told(&ann.take(2)), ["of x, not 8", "all"]);
+    assert_eq!(told(&bob.take(2)), ["not for 7", "all"]);
+    assert_eq!(told(&eve.take(2)), ["not for 7", "all"]);
+    for path in [
+        "where.user!=7",
+        "where.age%3C=7",
+        "where.age%3E=7",
+        "not.user!=7",
+    ] {
+        let path = format!("/channels/a?{path}");
+        let answer = ask(&served, "POST", &path, &[TEXT], "x");
+        assert_eq!(
+            refusal(&answer),
+            refused(400, "parameter_invalid"),
+            "{path}"
+        );
+        assert!(
+            answer.text().contains("`not.FIELD=VALUE`"),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
+fn what_not_every_client_can_use_is_published_with_a_warning() {
+    let served = start();
+    let codes = |path: &str| {
+        let answer = publish(&served, path, TEXT, "x");
+        let warnings = answer["warnings"].as_array().cloned().unwrap_or_default();
+        let code = |warning: serde_json::Value| warning["code"].as_str().unwrap().to_owned();
+        warnings.into_iter().map(code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes("/channels/a?event=error"), ["event_name_ambiguous"]);
+    assert_eq!(codes("/channels/a?event=open"), ["event_name_ambiguous"]);
+    assert_eq!(codes("/channels/a?id=caf%C3%A9"), ["event_id_not_ascii"]);
+    assert_eq!(codes("/channels/a?id=order-17&event=opened"), [""; 0]);
+    assert_eq!(codes("/channels?event=error&id=%C3%BC").len(), 2);
+}
+
+#[test]
+fn the_ids_of_the_engines_form_are_not_a_publishers() {
+    let served = start();
+    let first = publish(&served, "/channels/a", TEXT, "x");
+    let id = text(&first["id"]);
+    let answer = ask(
+        &served,
+        "POST",
+        &format!("/channels/a?id={id}"),
+        &[TEXT],
+        "y",
+    );
+    assert_eq!(refusal(&answer), refused(400, "event_id_reserved"));
+}

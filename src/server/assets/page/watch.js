@@ -16,6 +16,7 @@ const GAPS = {
   restart: 'the server was started anew since',
   unknown: 'the server does not know that id',
   slow: 'this page was too slow',
+  audience: 'some may have been for this client under an id that it had before',
 };
 
 const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
