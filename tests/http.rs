@@ -329,6 +329,60 @@ fn what_http_forbids_is_refused_as_json_and_the_connection_closed() {
 }
 
 #[test]
+fn a_malformed_head_request_is_answered_without_a_body() {
+    let served = Served::start(echo());
+    let long = format!("HEAD /{} HTTP/1.1\r\nHost: test\r\n\r\n", "x".repeat(9_000));
+    let many = format!("HEAD / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("\r\n\r\nHEAD / HTTP/1.1\r\nHost: te st\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: test\r\nBad name: x\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\nHost: test\n\n", 400),
+        ("HEAD nowhere HTTP/1.1\r\nHost: test\r\n\r\n", 400),
+        ("HEAD / HTTP/3.0\r\nHost: test\r\n\r\n", 505),
+        (&long, 414),
+        (&many, 431),
+        (
+            "HEAD / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            400,
+        ),
+    ] {
+        // As a whole, and the method in two pieces.
+        for cut in [0, 2] {
+            let mut connection = served.connect();
+            connection.send(&request[..cut]);
+            if cut > 0 {
+                // Its answer says that the piece has been read.
+                assert_eq!(served.connect().get("/hello").status, 200);
+            }
+            connection.send(&request[cut..]);
+            let answer = connection.head();
+            assert_eq!(answer.status, status, "{request:?}");
+            let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+            assert!(length > 0, "what a GET would be answered: {answer:?}");
+            connection.expect_end();
+        }
+    }
+    // Of another method the answer has its body.
+    let mut connection = served.connect();
+    connection.send("HEADS / HTTP/1.1\r\n\r\n");
+    assert_eq!(connection.answer().error_code(), "host_missing");
+}
+
+#[test]
+fn a_head_request_that_does_not_come_in_time_is_answered_without_a_body() {
+    let limits = Limits {
+        head_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let served = Served::start(echo().limits(limits));
+    let mut connection = served.connect();
+    connection.send("HEAD /hello HTTP/1.1\r\nHost: te");
+    assert_eq!(connection.head().status, 408);
+    connection.expect_end();
+}
+
+#[test]
 fn what_was_right_before_a_mistake_is_answered_first() {
     let served = Served::start(echo());
     let mut connection = served.connect();

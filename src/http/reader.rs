@@ -76,7 +76,8 @@ enum State {
     Between(EmptyLines),
     Head(Box<PartialHead>),
     Body(Box<PartialBody>),
-    Refused(Box<Refusal>),
+    /// For good, and whether the request's method is HEAD.
+    Refused(Box<Refusal>, bool),
 }
 
 impl Default for State {
@@ -126,11 +127,16 @@ impl Reader {
     /// The request breaks a rule or a limit. Answer it with the refusal and
     /// close the connection: every later push gives the same refusal again.
     pub fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Step), Refusal> {
+        let is_of_head = match &self.state {
+            State::Head(partial) => names_head(partial.bytes.iter().chain(input)),
+            _ => self.is_of_head(),
+        };
+        let is_first = matches!(self.state, State::Between(_));
         let turn = match mem::take(&mut self.state) {
             State::Between(lines) => begin(lines, input, limits),
             State::Head(partial) => resume_head(partial, input, limits),
             State::Body(partial) => resume_body(partial, input, limits),
-            State::Refused(refusal) => Err(*refusal),
+            State::Refused(refusal, _) => Err(*refusal),
         };
         match turn {
             Ok((state, consumed, step)) => {
@@ -138,7 +144,11 @@ impl Reader {
                 Ok((consumed, step))
             }
             Err(refusal) => {
-                self.state = State::Refused(Box::new(refusal.clone()));
+                let is_of_head = match is_first {
+                    true => names_head(input.iter().skip_while(|byte| b"\r\n".contains(byte))),
+                    false => is_of_head,
+                };
+                self.state = State::Refused(Box::new(refusal.clone()), is_of_head);
                 Err(refusal)
             }
         }
@@ -148,6 +158,18 @@ impl Reader {
     /// before it.
     pub fn is_idle(&self) -> bool {
         matches!(&self.state, State::Between(lines) if *lines == EmptyLines::default())
+    }
+
+    /// Returns whether the request that is under way, or was refused, has the
+    /// method HEAD, as far as its method has come: whatever it is answered, the
+    /// answer has no body (RFC 9110 section 9.3.2).
+    pub fn is_of_head(&self) -> bool {
+        match &self.state {
+            State::Between(_) => false,
+            State::Head(partial) => names_head(&partial.bytes),
+            State::Body(partial) => *partial.head.method() == Method::Head,
+            State::Refused(_, is_of_head) => *is_of_head,
+        }
     }
 
     /// Whether a head is complete and its body is not.
@@ -162,6 +184,11 @@ impl Reader {
             _ => None,
         }
     }
+}
+
+/// Whether a request that begins with these bytes has the method HEAD.
+fn names_head<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> bool {
+    bytes.into_iter().take(5).eq(b"HEAD ")
 }
 
 /// Skips empty lines, then starts on a head.

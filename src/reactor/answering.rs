@@ -189,7 +189,9 @@ impl<N: Net> Reactor<N> {
         log::debug!("a request was refused: {}", refusal.message);
         self.meters.count_answer(refusal.status);
         self.meters.count_refusal(refusal.code);
+        let mut is_of_head = false;
         if let Some(http) = self.connections.http_mut(key) {
+            is_of_head = http.reader.is_of_head();
             let (source, service) = (http.source, self.service.clone());
             guard("what is told of refusals", || {
                 service.on_refusal(source, refusal.status, refusal.code);
@@ -208,7 +210,9 @@ impl<N: Net> Reactor<N> {
             Persistence::Close,
             &self.date.text,
         );
-        output.extend_from_slice(body);
+        if !is_of_head {
+            output.extend_from_slice(body);
+        }
         self.answer_no_more(key);
     }
 }

@@ -38,7 +38,8 @@ impl Client {
                 if self.reader.body_left == 0 {
                     self.end_response(oracle);
                 }
-            } else {
+            } else if self.reader.status != 408 {
+                // A request whose method came too late is answered with a body.
                 self.reader.head.push(*byte);
                 if self.reader.head.ends_with(b"\r\n\r\n") {
                     self.end_head(oracle);
@@ -89,9 +90,8 @@ impl Client {
             self.opening_id = opening_id;
             return;
         }
-        // A request that does not come in time was none yet.
         let is_of_head = self.expected.front() == Some(&Expected::Head);
-        self.reader.body_left = match is_of_head && self.reader.status != 408 {
+        self.reader.body_left = match is_of_head {
             true => 0,
             false => length.unwrap_or(0),
         };
