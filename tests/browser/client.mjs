@@ -678,7 +678,7 @@ const { parser } = await import(join(ASSETS, 'pushwheel.js'));
 function parsed(pieces) {
   const decoder = new TextDecoder();
   const seen = [];
-  const parse = parser('start', (...block) => seen.push(block), (ms) => seen.push(ms));
+  const parse = parser('start', (...block) => seen.push(block.filter((part) => part !== undefined)), (ms) => seen.push(ms));
   for (const piece of pieces) parse(decoder.decode(piece, { stream: true }));
   return seen;
 }
