@@ -13,6 +13,13 @@ use crate::hub::client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason}
 
 /// A stream of one or several channels, by method chaining.
 ///
+/// The response has the id at which the stream begins in the header
+/// `Last-Event-ID`. If the request has `Cache-Control: no-cache`, as that of
+/// every `EventSource`, or the query parameter `cursor`, the stream also opens
+/// with a block that holds this id alone, so that a browser misses nothing when
+/// it is cut off before its first event. Some other clients take such a block for
+/// an empty message; `cursor=false` declines it.
+///
 /// ```
 /// use pushwheel::{ChannelManager, Subscription};
 /// use serde_json::json;
