@@ -7,7 +7,7 @@ use super::access::{Access, Settings};
 use super::live::{Live, Rules};
 use super::origin::Hosts;
 use super::pattern::Pattern;
-use super::{Reloader, Server, cors, journal, routes};
+use super::{Reloader, Server, cors, forwarded, journal, routes};
 use crate::{
     ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Limits,
     Rate, RestoreError,
@@ -254,7 +254,9 @@ impl Config {
         let hosts = live.clone();
         let engine = engine.before(move |request| {
             let rules = hosts.rules();
-            rules.hosts.as_ref()?.check(request, &rules.access)
+            let checked = rules.hosts.as_ref()?;
+            forwarded::check(request, &rules.access, &hosts.proxy_warning)
+                .or_else(|| checked.check(request, &rules.access))
         });
         let engine = journal::keep(engine, &live);
         Server {

@@ -34,6 +34,8 @@ pub(crate) const CODES: &[&str] = &[
     "parameter_missing",
     "parameter_unknown",
     "pattern_invalid",
+    "proxy_not_trusted",
+    "retry_not_allowed",
     "stream_channels_too_many",
     "target_ambiguous",
     "target_without_channel",
@@ -49,6 +51,7 @@ pub(crate) const CODES: &[&str] = &[
     "token_not_yet_valid",
     "too_many_forged",
     "too_many_tickets",
+    "too_many_wrong_keys",
 ];
 
 /// Why a request is not done.
@@ -214,6 +217,12 @@ impl Problem {
     pub(super) fn metadata(error: MetadataTooLarge) -> Problem {
         let message = format!("{error}. Leave some out");
         Problem::new(400, "metadata_too_large", message)
+    }
+
+    pub(super) fn retry_of_token() -> Problem {
+        let message = "a token may set `retry` to 1 to 60 seconds. Choose a delay in between, or \
+                       publish with a key";
+        Problem::new(403, "retry_not_allowed", message)
     }
 
     // ---- bodies ----

@@ -10,7 +10,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use super::access::bearer_of;
+use super::access::{CredentialId, bearer_of};
 use crate::Request;
 
 /// A secret that its holder sends as `Authorization: Bearer KEY`.
@@ -49,6 +49,11 @@ impl Key {
     pub fn new(text: &str) -> Result<Key, KeyError> {
         let is_key = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_key.then(|| Key(text.into())).ok_or(KeyError)
+    }
+
+    /// Returns what identifies the key without being it.
+    fn id(&self) -> CredentialId {
+        CredentialId::of(&[self.0.as_bytes()])
     }
 
     /// Takes as long for a text that is nearly right as for any other of its
@@ -93,6 +98,12 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn are_none(&self) -> bool {
         self.publish.is_none() && self.admin.is_none()
+    }
+
+    /// Whether one of the keys has this id.
+    pub(super) fn has(&self, id: CredentialId) -> bool {
+        let mut keys = self.publish.iter().chain(&self.admin);
+        keys.any(|key| key.id() == id)
     }
 
     /// Whose key came with a request.

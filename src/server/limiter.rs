@@ -1,6 +1,6 @@
-//! How much one address may do: publish, send forged tokens.
+//! How much one address may do: publish, send forged tokens and wrong keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -89,6 +89,58 @@ impl Limiter {
     }
 }
 
+/// Wrong keys by the address that sent them.
+///
+/// Beyond the rate a right key is refused too: otherwise the rate would hold no
+/// guess back. But then one client could keep a publisher out that has the same
+/// address, as all clients of a proxy have that is not trusted. So an address that
+/// a right key has come from before has no rate.
+#[derive(Clone, Debug)]
+pub(super) struct Guesses {
+    limiter: Limiter,
+    known: Arc<Mutex<HashSet<IpAddr>>>,
+}
+
+/// Maximum addresses that a right key is remembered of. Then all are forgotten.
+const KNOWN_ADDRESSES_MAX: usize = 10_000;
+
+impl Guesses {
+    pub(super) fn new() -> Guesses {
+        Guesses {
+            limiter: Limiter::new(),
+            known: Arc::default(),
+        }
+    }
+
+    /// Takes note of a key from `address`.
+    ///
+    /// # Errors
+    /// If the address has sent too many wrong keys; says after what time it may
+    /// send another.
+    pub(super) fn admit(
+        &self,
+        rate: Option<Rate>,
+        address: IpAddr,
+        is_right: bool,
+    ) -> Result<(), Duration> {
+        let network = one_for_a_network(address);
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(&network) {
+            return Ok(());
+        }
+        if !is_right {
+            return self.limiter.admit(rate, address, 1);
+        }
+        self.limiter.has_room(rate, address)?;
+        let mut known = known();
+        if known.len() >= KNOWN_ADDRESSES_MAX {
+            known.clear();
+        }
+        known.insert(network);
+        Ok(())
+    }
+}
+
 /// One subscriber of IPv6 has a network of 2^64 addresses: they count as one.
 fn one_for_a_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -116,6 +168,30 @@ mod tests {
             assert_eq!(admit(address), Err(Duration::from_secs(1)), "{address}");
         }
         assert_eq!(admit("2001:db8:0:1::1"), Ok(()));
+    }
+
+    #[test]
+    fn wrong_keys_hold_back_an_address_that_never_sent_a_right_one() {
+        let rate = Some(Rate::per_second(0.001).burst(2));
+        let guesses = Guesses::new();
+        let admit = |address: &str, is_right| {
+            let admitted = guesses.admit(rate, address.parse().unwrap(), is_right);
+            admitted.is_ok()
+        };
+        assert!(admit("10.0.0.1", true));
+        for _ in 0..5 {
+            assert!(admit("10.0.0.1", false) && admit("10.0.0.1", true));
+        }
+        assert!(admit("10.0.0.2", false) && admit("10.0.0.2", false));
+        // The right key is a guess as good as any other.
+        for is_right in [false, true] {
+            assert!(!admit("10.0.0.2", is_right));
+        }
+        assert!(admit("10.0.0.3", true));
+        for n in 0..u32::try_from(KNOWN_ADDRESSES_MAX).unwrap() + 10 {
+            assert!(guesses.admit(rate, IpAddr::V4(n.into()), true).is_ok());
+            assert!(guesses.known.lock().unwrap().len() <= KNOWN_ADDRESSES_MAX);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::journal::Stopwatch;
 use super::keys::Right;
 use super::limiter::Limiter;
 use super::origin::Hosts;
+use super::throttle::Throttle;
 use crate::{ChannelManager, IntoResponse, Rate, Request, Response};
 
 /// What holds for requests.
@@ -35,6 +36,8 @@ pub(super) struct Live {
     pub(super) limiter: Limiter,
     pub(super) office: Office,
     pub(super) stopwatch: Stopwatch,
+    /// For the warning of a proxy before a server without keys.
+    pub(super) proxy_warning: Throttle,
 }
 
 impl Live {
@@ -44,6 +47,7 @@ impl Live {
             limiter: Limiter::new(),
             office: Office::new(),
             stopwatch: Stopwatch::start(),
+            proxy_warning: Throttle::new(),
         }
     }
 
@@ -62,7 +66,7 @@ impl Live {
             let may = match right {
                 Right::Publish => access.publish(request, request.param("channel"), &live.office),
                 Right::MakeTickets => access.make_tickets(request, &live.office),
-                Right::Manage => access.manage(request),
+                Right::Manage => access.manage(request, &live.office),
             };
             may.err().map(IntoResponse::into_response)
         }

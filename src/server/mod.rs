@@ -23,6 +23,7 @@ mod clerk;
 mod config;
 mod cors;
 mod errors;
+mod forwarded;
 mod journal;
 mod keys;
 mod limiter;
@@ -36,6 +37,7 @@ mod page;
 mod pattern;
 mod publish;
 mod subscribe;
+mod throttle;
 
 use crate::{EngineBuilder, IntoResponse, Method, Request, RouteError, Subscription};
 use clerk::Clerk;

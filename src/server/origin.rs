@@ -115,7 +115,7 @@ fn host_of(authority: &str) -> &str {
 
 /// Whether a request is a load balancer's, which asks by whatever name, and
 /// whose answer tells nothing worth hiding.
-fn is_about_health(request: &Request) -> bool {
+pub(super) fn is_about_health(request: &Request) -> bool {
     ["/health", "/ready"].contains(&request.path())
 }
 

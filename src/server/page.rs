@@ -11,6 +11,7 @@
 
 use serde::Serialize;
 
+use super::access::Refused;
 use super::live::Live;
 use crate::{EngineBuilder, HeaderError, Request, Response, RouteError};
 
@@ -95,12 +96,13 @@ struct Rights {
 }
 
 /// `GET /_page/rights`
-fn rights(request: &Request, live: &Live) -> Response {
+fn rights(request: &Request, live: &Live) -> Result<Response, Refused> {
     let access = &live.rules().access;
+    let holder = access.key_holder(request, &live.office)?;
     let rights = Rights {
-        manage: access.manage(request).is_ok(),
+        manage: access.may_manage(request, holder).is_ok(),
         publish: access.may_publish_by_key(request),
         has_admin_key: access.has_admin_key(),
     };
-    Response::json(&rights)
+    Ok(Response::json(&rights))
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -23,6 +24,7 @@ use crate::{
 pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem> {
     let wishes = Wishes::of(request, live)?;
     let events = Events::of(request, &wishes)?;
+    events.check_retry(live, request)?;
     events.pass(live, request)?;
     let name = request.param("channel").unwrap_or_default();
     let publish = |channel: &Channel| match (&events, &wishes.target) {
@@ -54,6 +56,7 @@ pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem
         return Err(Problem::target_of_all());
     }
     let events = Events::of(request, &wishes)?;
+    events.check_retry(live, request)?;
     events.pass(live, request)?;
     let published = match &events {
         Events::One(event) => request.channels().broadcast_all(event)?,
@@ -153,6 +156,9 @@ enum Target {
     /// All of these hold.
     Where(Vec<Condition>),
 }
+
+/// The reconnection delays that a publisher with a token may choose.
+const RETRY_OF_TOKENS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// What the query says.
 struct Wishes<'a> {
@@ -284,6 +290,23 @@ impl<'a> Events<'a> {
             event = event.with_key(&**key);
         }
         Ok(Events::One(event))
+    }
+
+    /// Refuses a reconnection delay by which the holder of a token would keep
+    /// clients away, or would have all of them return at once.
+    fn check_retry(&self, live: &Live, request: &Request) -> Result<(), Problem> {
+        let is_unfit = |event: &Event<'_>| {
+            let retry = event.retry();
+            retry.is_some_and(|retry| !RETRY_OF_TOKENS.contains(&retry))
+        };
+        let is_any_unfit = match self {
+            Events::One(event) => is_unfit(event),
+            Events::Batch(events) => events.iter().any(is_unfit),
+        };
+        match is_any_unfit && !live.rules().access.may_publish_by_key(request) {
+            true => Err(Problem::retry_of_token()),
+            false => Ok(()),
+        }
     }
 
     /// Lets them pass if their publisher's address may publish so many.

@@ -1,5 +1,7 @@
 //! Tokens, cookies, tickets and public channels.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ impl Scratch {
     pub(super) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         std::fs::write(&path, text).unwrap();
+        // The server warns of a secret that other users can read.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         path.to_str().unwrap().to_owned()
     }
 }

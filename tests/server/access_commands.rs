@@ -48,6 +48,83 @@ fn keys_are_changed_without_dropping_a_client() {
 }
 
 #[test]
+fn a_reload_that_opens_all_channels_warns() {
+    let scratch = Scratch::new("opened");
+    let file = scratch.write("p.toml", &format!("token_secret = \"{OLD}\"\n"));
+    let mut server = Running::start(&["serve", "--listen", "127.0.0.1:0", "--config", &file]);
+    let address = server.address();
+    let status = || {
+        let mut connection = Connection::open(address);
+        let accept = [("Accept", "text/html")];
+        ask_over(&mut connection, "HEAD", "/channels/a", &accept, "").status
+    };
+    assert_eq!(status(), 401);
+    scratch.write("p.toml", "heartbeat = 20\n");
+    server.signal("HUP");
+    eventually("the channels are open", || status() == 200);
+    let told = "there is no key for tokens any more: every client may subscribe";
+    let log = server.end();
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+}
+
+#[test]
+fn keys_of_a_file_are_bound_to_issuers_by_the_command_line() {
+    let scratch = Scratch::new("issuers");
+    let (one, other) = (scratch.write("one", OLD), scratch.write("other", NEW));
+    let files = format!("{one},{other}");
+    let bound = format!("{one}=idp-a,{one}=idp-b");
+    let mut server = Running::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--token-secret-file",
+        &files,
+        "--token-key-issuer",
+        &bound,
+        "--token-max-lifetime",
+        "1000",
+    ]);
+    let address = server.address();
+    for (secret, issuer, lifetime_s, wanted) in [
+        (OLD, "idp-a", 600, 200),
+        (OLD, "idp-b", 600, 200),
+        (OLD, "idp-c", 600, 401),
+        (NEW, "idp-c", 600, 200),
+        (NEW, "idp-c", 2000, 401),
+    ] {
+        let exp = jsonwebtoken::get_current_timestamp() + lifetime_s;
+        let claims = json!({"exp": exp, "iss": issuer, "pushwheel": {"subscribe": ["a"]}});
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        let header = format!("Bearer {token}");
+        let mut connection = Connection::open(address);
+        let answer = ask_over(
+            &mut connection,
+            "HEAD",
+            "/channels/a",
+            &[("Authorization", &header)],
+            "",
+        );
+        assert_eq!(answer.status, wanted, "{issuer} {lifetime_s}");
+    }
+    // A file that is not read, and a text that binds nothing.
+    for (bound, told) in [
+        ("nope=idp", "nope is not read for keys"),
+        ("idp", "keys.json=https://"),
+    ] {
+        let bad = run(&[
+            "serve",
+            "--token-secret-file",
+            &one,
+            "--token-key-issuer",
+            bound,
+        ]);
+        let told_of = String::from_utf8_lossy(&bad.stderr).into_owned();
+        assert!(!bad.status.success() && told_of.contains(told), "{told_of}");
+    }
+}
+
+#[test]
 fn nothing_secret_is_logged() {
     let scratch = Scratch::new("logs");
     let file = "[[channel]]\npattern = \"news.*\"\npublic = true\n";

@@ -221,7 +221,11 @@ fn a_client_forges_no_line() {
     drop(connection);
     for line in lines(server) {
         let rest = line.split_once(' ').map(|(_, rest)| rest).unwrap();
-        assert!(rest.starts_with("INFO  pushwheel::"), "{line}");
+        let is_of_start = rest.contains("every program that reaches this port");
+        assert!(
+            is_of_start || rest.starts_with("INFO  pushwheel::"),
+            "{line}"
+        );
         assert!(
             !line.chars().any(|c| c.is_control() || c == '\u{202e}'),
             "{line:?}"
@@ -239,22 +243,23 @@ fn nobody_waits_for_whoever_reads_the_log_and_what_is_lost_is_told() {
     let mut server = Running::spawn(&mut serve(&["--access-log"]));
     let address = server.address();
     let mut connection = Connection::open(address);
-    let path = format!("/nope/{}", "x".repeat(7000));
+    let path = format!("/nope/{}", "x".repeat(1000));
+    let sent = 7_000;
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
-    for _ in 0..900 {
+    for _ in 0..sent {
         connection.send(&request);
         assert_eq!(connection.answer().status, 404);
     }
     let (mut requests, mut lost) = (0, 0);
     let mut lines = BufReader::new(server.take_stderr()).lines();
-    while requests + lost < 900 {
+    while requests + lost < sent {
         let line = lines.next().expect("each is logged or lost").unwrap();
         requests += usize::from(line.contains("path=/nope/xxx"));
         let told = line.split_once("were lost: whoever reads it is too slow lines=");
         lost += told.map_or(0, |(_, count)| count.parse().unwrap());
     }
     assert!(lost > 100, "{lost}");
-    assert_eq!(requests + lost, 900);
+    assert_eq!(requests + lost, sent);
 }
 
 #[test]

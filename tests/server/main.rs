@@ -13,6 +13,8 @@ mod check;
 mod commands;
 mod cors;
 mod descriptors;
+mod forwarded;
+mod guesses;
 mod limits;
 mod logs;
 mod manage;

@@ -1,9 +1,11 @@
 //! Tokens that are forged, unfit or too good: what they cost, and what they are
 //! refused for.
 
+use std::time::Duration;
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use pushwheel::Rate;
-use pushwheel::server::{Config, Key, TokenKeys};
+use pushwheel::server::{Config, Key, Server, TokenKeys};
 use serde_json::{Value, json};
 
 use super::access::{SECRET, bearer, open, token, token_by};
@@ -123,4 +125,191 @@ fn nothing_is_told_of_a_token_before_its_signature_is_verified() {
         "/channels/a",
     );
     assert_eq!(refusal(&answer), refused(401, "token_expired"));
+}
+
+// ---- keys and issuers ----
+
+/// Two issuers' keys, of which each signed for both.
+#[test]
+fn a_key_that_is_bound_signs_for_its_issuer_only() {
+    let [one, other] = [SECRET, OTHER_SECRET];
+    let bound = |secret: &str, issuer| {
+        let keys = TokenKeys::secret(secret.as_bytes()).unwrap();
+        keys.issued_by(issuer)
+    };
+    let keys = bound(one, "idp-a").and(bound(other, "idp-b").issued_by("idp-c"));
+    let unbound = TokenKeys::public_pem(include_str!("keys/ec.pub.pem")).unwrap();
+    let config = Config::new()
+        .token_keys(keys.unwrap().and(unbound).unwrap())
+        .token_issuers(["idp-d".to_owned()]);
+    let served = Served::start(config.engine());
+    let claims = |issuer: Option<&str>| {
+        let exp = get_current_timestamp() + 600;
+        json!({"exp": exp, "iss": issuer, "pushwheel": {"subscribe": ["a"]}})
+    };
+    let by = |secret: &str, issuer| {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        encode(&Header::default(), &claims(issuer), &key).unwrap()
+    };
+    let wrong = refused(401, "token_issuer");
+    let fine = (200, String::new());
+    for (token, wanted) in [
+        (by(one, Some("idp-a")), &fine),
+        (by(one, Some("idp-b")), &wrong),
+        (by(one, Some("idp-d")), &wrong),
+        (by(one, None), &wrong),
+        (by(other, Some("idp-b")), &fine),
+        (by(other, Some("idp-c")), &fine),
+        (by(other, Some("idp-a")), &wrong),
+        (signed_by_ec(&claims(Some("idp-d"))), &fine),
+        (signed_by_ec(&claims(Some("idp-a"))), &wrong),
+    ] {
+        let header = bearer(&token);
+        let opened = open(&served, "/channels/a", &[("Authorization", &header)]);
+        assert_eq!(opened, *wanted);
+    }
+}
+
+#[test]
+fn a_token_is_valid_for_no_longer_than_it_may_be() {
+    let keys = TokenKeys::secret(SECRET.as_bytes()).unwrap();
+    let config = Config::new().token_keys(keys);
+    let short = config.clone().token_lifetime_max(Duration::from_secs(3600));
+    let (any, short) = (
+        Served::start(config.engine()),
+        Served::start(short.engine()),
+    );
+    let now = get_current_timestamp();
+    for (exp, by_any, by_short) in [
+        (json!(now + 600), 200, 200),
+        (json!(now + 7200), 200, 401),
+        // Later than any clock, and what a program in milliseconds makes.
+        (json!(1e300), 401, 401),
+        (json!(now * 1000), 401, 401),
+    ] {
+        let claims = json!({"exp": exp, "pushwheel": {"subscribe": ["a"]}});
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let header = bearer(&encode(&Header::default(), &claims, &key).unwrap());
+        let header = [("Authorization", &*header)];
+        let status = |served| open(served, "/channels/a", &header).0;
+        assert_eq!((status(&any), status(&short)), (by_any, by_short), "{exp}");
+    }
+}
+
+// ---- what a token may do to others ----
+
+/// With `?retry=2147483647` every `EventSource` waits 24.8 days after its next
+/// break, and with `?retry=0` not at all.
+#[test]
+fn a_token_chooses_no_delay_that_keeps_clients_away() {
+    let keys = TokenKeys::secret(SECRET.as_bytes()).unwrap();
+    let key = Key::new("publish-s3cret-of-tests").unwrap();
+    let served = Served::start(Config::new().token_keys(keys).publish_key(key).engine());
+    let mine = bearer(&token(json!({"publish": ["*"]})));
+    let mine = ("Authorization", &*mine);
+    let refused = refused(403, "retry_not_allowed");
+    let fine = (200, String::new());
+    let ask_with = |header, path: &str, media_type, body: &str| {
+        let answer = ask(
+            &served,
+            "POST",
+            path,
+            &[header, ("Content-Type", media_type)],
+            body,
+        );
+        match answer.status {
+            200 => (200, String::new()),
+            _ => refusal(&answer),
+        }
+    };
+    for (ms, by_token) in [
+        ("0", &refused),
+        ("999", &refused),
+        ("1000", &fine),
+        ("60000", &fine),
+        ("60001", &refused),
+        ("2147483647", &refused),
+    ] {
+        let event = format!("{{\"data\": 1, \"retry\": {ms}}}");
+        let events = format!("{{\"data\": 1}}\n{event}\n");
+        for (path, media_type, body) in [
+            (format!("/channels/a?retry={ms}"), "text/plain", "x"),
+            ("/channels/a".to_owned(), "application/json", &*event),
+            ("/channels".to_owned(), "application/json", &event),
+            ("/channels/a".to_owned(), "application/x-ndjson", &events),
+        ] {
+            assert_eq!(
+                ask_with(mine, &path, media_type, body),
+                *by_token,
+                "{path} {body}"
+            );
+            assert_eq!(
+                ask_with(KEY, &path, media_type, body),
+                fine,
+                "{path} {body}"
+            );
+        }
+    }
+}
+
+// ---- tickets and the keys behind them ----
+
+#[test]
+fn a_ticket_dies_with_the_key_behind_it() {
+    let secret = |text: &str| TokenKeys::secret(text.as_bytes()).unwrap();
+    let key = |text| Key::new(text).unwrap();
+    let config = Config::new()
+        .publish_key(key("publish-s3cret-of-tests"))
+        .token_keys(secret(SECRET).and(secret(OTHER_SECRET)).unwrap());
+    let Server { engine, reloader } = config.server();
+    let served = Served::start(engine);
+    let make = |header: &str| {
+        let body = json!({"subscribe": ["a"]}).to_string();
+        let answer = ask(
+            &served,
+            "POST",
+            "/tickets",
+            &[("Authorization", header)],
+            &body,
+        );
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        format!("/channels/a?ticket={}", answer["ticket"].as_str().unwrap())
+    };
+    let own = json!({"subscribe": ["a"]});
+    let of_secret = bearer(&token(own.clone()));
+    let of_other = bearer(&token_by(OTHER_SECRET, own));
+    let opened = |path: &str| open(&served, path, &[]);
+    let fine = (200, String::new());
+    let unknown = refused(401, "ticket_unknown");
+    // A reload that leaves the keys alone leaves the tickets alone.
+    let paths = [&of_secret, &of_other, KEY.1].map(make);
+    reloader.reload(&config);
+    assert_eq!(
+        paths.each_ref().map(|path| opened(path)),
+        [(); 3].map(|()| fine.clone())
+    );
+    // Two of the keys go, and with them the tickets behind which they were.
+    let paths = [&of_secret, &of_other, KEY.1].map(make);
+    let config = Config::new().publish_key(key("another-s3cret-of-tests"));
+    reloader.reload(&config.clone().token_keys(secret(OTHER_SECRET)));
+    let wanted = [unknown.clone(), fine, unknown.clone()];
+    assert_eq!(paths.each_ref().map(|path| opened(path)), wanted);
+    // So do all where there are no tokens any more.
+    let path = make(&of_other);
+    reloader.reload(&config);
+    assert_eq!(opened(&path), unknown);
+}
+
+/// What was open has no tickets once it is not.
+#[test]
+fn a_ticket_of_an_open_server_is_worth_nothing_on_a_closed_one() {
+    let Server { engine, reloader } = Config::new().server();
+    let served = Served::start(engine);
+    let answer = ask(&served, "POST", "/tickets", &[], r#"{"subscribe": ["a"]}"#);
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    let path = format!("/channels/a?ticket={}", answer["ticket"].as_str().unwrap());
+    let keys = TokenKeys::secret(SECRET.as_bytes()).unwrap();
+    reloader.reload(&Config::new().token_keys(keys));
+    assert_eq!(open(&served, &path, &[]), refused(401, "ticket_unknown"));
 }

@@ -9,7 +9,7 @@ use pushwheel::Rate;
 use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
 
 use super::arguments::YES;
-use crate::cli::numbers::{HOUR_S, seconds, whole};
+use crate::cli::numbers::{HOUR_S, YEAR_S, seconds, whole};
 use crate::cli::words::boolean;
 use crate::cli::{Failure, Secret, files};
 
@@ -62,6 +62,24 @@ pub(crate) struct AccessArguments {
         value_delimiter = ','
     )]
     token_issuer: Vec<String>,
+
+    /// Binds the keys of a file to an issuer, as FILE=ISSUER, where FILE is one of
+    /// the files above: they sign tokens with this `iss` only. May be given several
+    /// times, and several times for one file [default: all keys sign for every
+    /// issuer that --token-issuer accepts].
+    #[arg(
+        long,
+        value_name = "FILE=ISSUER",
+        env = "PUSHWHEEL_TOKEN_KEY_ISSUER",
+        value_delimiter = ','
+    )]
+    token_key_issuer: Vec<KeyIssuer>,
+
+    /// The longest time for which a token may be valid, from its `iat`, or from now
+    /// without one, to its `exp` [default: no limit].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(1..=YEAR_S))]
+    #[arg(env = "PUSHWHEEL_TOKEN_MAX_LIFETIME")]
+    token_max_lifetime: Option<u64>,
 
     /// How far the clock of whoever makes tokens may differ.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -122,6 +140,16 @@ pub(crate) struct AccessArguments {
     )]
     forged_tokens_per_address: Rate,
 
+    /// Maximum wrong keys a second from each address. Beyond it every key from there
+    /// is answered 429, unless a right key has come from there before.
+    #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
+    #[arg(
+        env = "PUSHWHEEL_WRONG_KEYS_PER_ADDRESS",
+        default_value = "10",
+        help_heading = "Limits"
+    )]
+    wrong_keys_per_address: Rate,
+
     /// An origin whose pages may read answers and use cookies, such as
     /// https://app.example or chrome-extension://ID; https://*.app.example is all
     /// names below. `*`: pages of any origin may read streams, without cookies.
@@ -135,6 +163,27 @@ pub(crate) struct AccessArguments {
         help_heading = "Pages"
     )]
     allow_origin: Vec<Origin>,
+}
+
+/// An issuer, and the file of the keys that sign for it.
+#[derive(Clone, Debug)]
+struct KeyIssuer {
+    file: PathBuf,
+    issuer: String,
+}
+
+impl std::str::FromStr for KeyIssuer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<KeyIssuer, Self::Err> {
+        match text.split_once('=') {
+            Some((file, issuer)) if !file.is_empty() && !issuer.is_empty() => Ok(KeyIssuer {
+                file: file.into(),
+                issuer: issuer.to_owned(),
+            }),
+            _ => Err("give a file of keys and its issuer, as keys.json=https://idp.example"),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -190,7 +239,8 @@ impl AccessArguments {
             let (from, text) = read(KEY, file)?;
             // Editors end a file with a line end, which is no part of the secret.
             let secret = text.trim_end_matches(['\r', '\n']);
-            add(KEY, &from, TokenKeys::secret(secret.as_bytes()))?;
+            let keys = TokenKeys::secret(secret.as_bytes());
+            add(KEY, &from, keys.map(|keys| self.bound(file, keys)))?;
         }
         if let Some(pem) = &self.token_public_key {
             add(
@@ -202,14 +252,45 @@ impl AccessArguments {
         for file in &self.token_public_key_file {
             const KEY: &str = "token_public_key_file";
             let (from, text) = read(KEY, file)?;
-            add(KEY, &from, TokenKeys::public_pem(&text))?;
+            let keys = TokenKeys::public_pem(&text);
+            add(KEY, &from, keys.map(|keys| self.bound(file, keys)))?;
         }
         if let Some(file) = &self.token_jwks_file {
             const KEY: &str = "token_jwks_file";
             let (from, text) = read(KEY, file)?;
-            add(KEY, &from, TokenKeys::jwks(&text))?;
+            let keys = TokenKeys::jwks(&text);
+            add(KEY, &from, keys.map(|keys| self.bound(file, keys)))?;
         }
+        self.check_issuers()?;
         Ok(keys)
+    }
+
+    /// Binds the keys of a file to its issuers.
+    fn bound(&self, file: &Path, keys: TokenKeys) -> TokenKeys {
+        let issuers = self.token_key_issuer.iter();
+        let issuers = issuers.filter(|bound| bound.file == file);
+        issuers.fold(keys, |keys, bound| keys.issued_by(&bound.issuer))
+    }
+
+    /// Refuses an issuer of a file that is not read: its keys would not be bound.
+    fn check_issuers(&self) -> Result<(), (&'static str, Failure)> {
+        let files = || {
+            let secrets = self.token_secret_file.iter();
+            let others = self.token_public_key_file.iter();
+            secrets.chain(others).chain(&self.token_jwks_file)
+        };
+        let mut issuers = self.token_key_issuer.iter();
+        match issuers.find(|bound| files().all(|file| *file != bound.file)) {
+            None => Ok(()),
+            Some(bound) => Err((
+                "token_key_issuer",
+                format!(
+                    "--token-key-issuer: {} is not read for keys. Name a file as \
+                     --token-secret-file, --token-public-key-file or --token-jwks-file does",
+                    bound.file.display()
+                ),
+            )),
+        }
     }
 
     /// Adds what tokens and pages may.
@@ -220,10 +301,12 @@ impl AccessArguments {
             .token_issuers(self.token_issuer.iter().cloned())
             .token_leeway(Duration::from_secs(self.token_leeway))
             .token_needs_expiry(!self.token_without_expiry)
+            .token_lifetime_max(self.token_max_lifetime.map(Duration::from_secs))
             .token_parameter(&self.token_parameter)
             .ticket_time(Duration::from_secs(self.ticket_time))
             .tickets_max(self.max_tickets)
             .forged_tokens_per_address(self.forged_tokens_per_address)
+            .wrong_keys_per_address(self.wrong_keys_per_address)
             .allow_origins(self.allow_origin.iter().filter_map(Origin::one))
             .allow_any_origin_to_subscribe(self.allow_origin.iter().any(Origin::is_any));
         if let Some(name) = &self.token_cookie {

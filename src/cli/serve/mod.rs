@@ -181,6 +181,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         words,
         applied: started.clone(),
         started: started.clone(),
+        has_tokens: config.has_tokens(),
         forced_by: Arc::default(),
     };
     let forced_by = signals.forced_by.clone();
@@ -194,6 +195,12 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         state.consume(&channels)?;
     }
     announce(&started, engine.local_addr(), config.has_tokens());
+    if !config.is_secured() && !started.arguments.keys.open {
+        log::warn!(
+            "there are no keys: every program that reaches this port, also through a proxy, may \
+             publish and manage. Set --admin-key and --publish-key before others can reach it"
+        );
+    }
     systemd::tell_ready();
     let ran = engine
         .run()
@@ -238,6 +245,8 @@ struct SignalDesk {
     started: Arc<Settings>,
     /// Those that were read last: all else holds as they say.
     applied: Arc<Settings>,
+    /// Whether channels are closed to clients without a token.
+    has_tokens: bool,
     /// The signal that ended the shutdown before its time; 0: none.
     forced_by: Arc<AtomicI32>,
 }
@@ -300,6 +309,13 @@ impl SignalDesk {
         };
         warn_of_doubts(&settings);
         self.reloader.reload(&config);
+        if self.has_tokens && !config.has_tokens() {
+            log::warn!(
+                "there is no key for tokens any more: every client may subscribe to every channel. \
+                 Set --token-secret, --token-public-key or --token-jwks-file to close them"
+            );
+        }
+        self.has_tokens = config.has_tokens();
         let limits = settings.arguments.limits.limits();
         self.handle.set_limits(&limits);
         let is_fixed = |name: &String| FIXED.contains(&&**name);

@@ -20,6 +20,9 @@ const LEEWAY_S: f64 = 10.0;
 /// otherwise.
 const FORGED_PER_SECOND: f64 = 10.0;
 
+/// Maximum wrong keys a second of an address, unless set otherwise.
+const WRONG_KEYS_PER_SECOND: f64 = 10.0;
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -30,6 +33,7 @@ impl Default for Settings {
                 issuers: Vec::new(),
                 leeway_s: LEEWAY_S,
                 needs_expiry: true,
+                lifetime_max_s: None,
             },
             places: Places {
                 parameter: "token".into(),
@@ -39,6 +43,7 @@ impl Default for Settings {
             ticket_time: TICKET_TIME,
             tickets_max: TICKETS_MAX,
             forged_per_address: Some(Rate::per_second(FORGED_PER_SECOND)),
+            wrong_keys_per_address: Some(Rate::per_second(WRONG_KEYS_PER_SECOND)),
             origins: Origins::default(),
         }
     }
@@ -77,6 +82,12 @@ impl Config {
         !self.access.token_keys.is_empty()
     }
 
+    /// Whether publishing and managing need a key or a token.
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        self.has_tokens() || !self.access.keys.are_none()
+    }
+
     /// For whom tokens are: one of these has to be in `aud`. Default: nobody,
     /// and then a token has no `aud`.
     #[must_use]
@@ -105,6 +116,15 @@ impl Config {
     #[must_use]
     pub fn token_needs_expiry(mut self, needs: bool) -> Config {
         self.access.checks.needs_expiry = needs;
+        self
+    }
+
+    /// Sets the longest time for which a token may be valid, from its `iat`, or
+    /// from now without one, to its `exp`. With it, a token needs an `exp`. `None`:
+    /// no limit but the year 9999. Default: none.
+    #[must_use]
+    pub fn token_lifetime_max(mut self, time: impl Into<Option<Duration>>) -> Config {
+        self.access.checks.lifetime_max_s = time.into().map(|time| time.as_secs_f64());
         self
     }
 
@@ -171,6 +191,16 @@ impl Config {
     #[must_use]
     pub fn forged_tokens_per_address(mut self, rate: impl Into<Option<Rate>>) -> Config {
         self.access.forged_per_address = rate.into();
+        self
+    }
+
+    /// Sets how many wrong keys one address (of IPv6: one network of 64 bits) may
+    /// send; then every key from there is answered `429`, the right one too, unless
+    /// a right key has come from there before. `None`: no limit. Default: 10 a
+    /// second.
+    #[must_use]
+    pub fn wrong_keys_per_address(mut self, rate: impl Into<Option<Rate>>) -> Config {
+        self.access.wrong_keys_per_address = rate.into();
         self
     }
 

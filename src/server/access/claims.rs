@@ -24,6 +24,8 @@ pub(super) struct Claims {
     /// The times between which it holds, in seconds since 1970.
     pub(super) exp: Option<f64>,
     pub(super) nbf: Option<f64>,
+    /// When the token was made, in seconds since 1970.
+    pub(super) iat: Option<f64>,
     pub(super) aud: Option<OneOrMany>,
     pub(super) iss: Option<String>,
     /// What it gives, but for its time.
@@ -51,6 +53,7 @@ impl Claims {
         Ok(Claims {
             exp: take(&mut claims, "exp", "a number of seconds")?,
             nbf: take(&mut claims, "nbf", "a number of seconds")?,
+            iat: take(&mut claims, "iat", "a number of seconds")?,
             aud: take(&mut claims, "aud", "a string or an array of strings")?,
             iss: take(&mut claims, "iss", "a string")?,
             grant: own.map(granted).transpose()?.unwrap_or_default(),

@@ -2,8 +2,33 @@
 //! in this order; the first one that is there counts, right or wrong.
 
 use std::borrow::Cow;
+use std::fmt;
+
+use ring::digest;
 
 use crate::Request;
+
+/// What identifies a key without being it: a digest. A ticket keeps that of the
+/// key behind it, and is worth nothing once the server has no such key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) struct CredentialId([u8; 32]);
+
+impl CredentialId {
+    /// Returns the id of a key that consists of these parts.
+    pub(in crate::server) fn of(parts: &[&[u8]]) -> CredentialId {
+        let mut context = digest::Context::new(&digest::SHA256);
+        parts.iter().for_each(|part| context.update(part));
+        let mut id = [0; 32];
+        id.copy_from_slice(context.finish().as_ref());
+        CredentialId(id)
+    }
+}
+
+impl fmt::Debug for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialId(..)")
+    }
+}
 
 /// The query's parameter for a ticket.
 pub(super) const TICKET: &str = "ticket";

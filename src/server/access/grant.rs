@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::credential::CredentialId;
 use super::refused::Refused;
 use crate::ClientId;
 use crate::server::pattern::{Pattern, PatternError};
@@ -58,6 +59,9 @@ pub(in crate::server) struct Grant {
     pub(in crate::server) is_believed: bool,
     /// Which token it is of, if it is one's.
     pub(super) token: Option<u64>,
+    /// The key behind it: the one that signed its token, or the one that made the
+    /// ticket. None where no key is needed.
+    pub(super) key: Option<CredentialId>,
     /// Whether it is a ticket's, which is good for its own channels alone.
     pub(super) is_ticket: bool,
     pub(in crate::server) client: Option<ClientId>,

@@ -26,15 +26,16 @@ use std::time::{Duration, SystemTime};
 use super::cors::Origins;
 use super::errors::Problem;
 use super::keys::{Holder, Keys};
-use super::limiter::Limiter;
+use super::limiter::{Guesses, Limiter};
 use super::pattern::Pattern;
+use super::throttle::Throttle;
 use crate::{Method, Rate, Request, Response};
 use credential::Credential;
 use refused::List;
 use ticket::Tickets;
 use token::Verifier;
 
-pub(super) use credential::{Places, bearer_of};
+pub(super) use credential::{CredentialId, Places, bearer_of};
 pub(super) use grant::Grant;
 pub use redact::redact;
 pub(super) use redact::{LOGGED_BYTES_MAX, logged_target, logged_text};
@@ -54,6 +55,7 @@ pub(super) struct Settings {
     pub(super) ticket_time: Duration,
     pub(super) tickets_max: usize,
     pub(super) forged_per_address: Option<Rate>,
+    pub(super) wrong_keys_per_address: Option<Rate>,
     pub(super) origins: Origins,
 }
 
@@ -70,6 +72,8 @@ pub(super) struct Access {
 pub(super) struct Office {
     tickets: Tickets,
     forged: Limiter,
+    guesses: Guesses,
+    guess_warning: Throttle,
 }
 
 impl Office {
@@ -77,6 +81,8 @@ impl Office {
         Office {
             tickets: Tickets::new(),
             forged: Limiter::new(),
+            guesses: Guesses::new(),
+            guess_warning: Throttle::new(),
         }
     }
 }
@@ -124,10 +130,20 @@ impl Access {
         !self.is_secured() || self.settings.keys.holder(request).is_some()
     }
 
-    /// Lets somebody manage, and look at what there is.
-    pub(super) fn manage(&self, request: &Request) -> Result<(), Refused> {
+    /// Checks the right to manage and to view.
+    pub(super) fn manage(&self, request: &Request, office: &Office) -> Result<(), Refused> {
+        let holder = self.key_holder(request, office)?;
+        self.may_manage(request, holder)
+    }
+
+    /// The same for a holder that is known already.
+    pub(super) fn may_manage(
+        &self,
+        request: &Request,
+        holder: Option<Holder>,
+    ) -> Result<(), Refused> {
         let needed = "looking and managing need the admin key";
-        match self.settings.keys.holder(request) {
+        match holder {
             _ if !self.is_secured() => Ok(()),
             Some(Holder::Admin) => Ok(()),
             None if bearer_of(request).is_none() => Err(Refused::Missing {
@@ -168,11 +184,18 @@ impl Access {
             Some(Credential::Ticket(ticket)) => {
                 let is_used = *request.method() != Method::Head;
                 let grant = office.tickets.take(&ticket, is_used)?;
-                // It is worth no more than the token that made it.
+                // It is worth no more than the token or the key that made it.
+                if !self.has_key_of(&grant) {
+                    return Err(Refused::TicketUnknown);
+                }
                 if grant.has_expired(unix_seconds()) {
                     return Err(Refused::TokenExpired);
                 }
                 Some(grant)
+            }
+            // Without tokens a key grants no more than no key.
+            _ if self.verifier.is_some() && self.key_holder(request, office)?.is_some() => {
+                Some(Arc::new(Grant::everything()))
             }
             credential => self.verified(request, credential, office)?,
         };
@@ -205,7 +228,10 @@ impl Access {
     /// Makes a ticket: `POST /tickets`.
     pub(super) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
         let maker = self.changer(request, office, MAKING_TICKETS)?;
-        let grant = Arc::new(ticket::wished(request, &maker)?);
+        let sent = || bearer_of(request).filter(|_| self.is_secured());
+        let by_key = || sent().map(|key| CredentialId::of(&[key.as_bytes()]));
+        let key = maker.key.or_else(by_key);
+        let grant = Arc::new(ticket::wished(request, &maker, key)?);
         let Settings {
             ticket_time,
             tickets_max,
@@ -229,7 +255,10 @@ impl Access {
         if !self.is_secured() {
             return Ok(Arc::new(Grant::everything()));
         }
-        if self.has_wrong_key(request) {
+        if self.key_holder(request, office)?.is_some() {
+            return Ok(Arc::new(Grant::everything()));
+        }
+        if self.has_key(request) {
             let needed = match self.verifier {
                 None => needed.key,
                 Some(_) => "this needs a key or a token",
@@ -249,28 +278,49 @@ impl Access {
         Err(Refused::Missing { code, needed })
     }
 
-    /// Whether a key was sent that is none of this server's: who changes
-    /// something has one more often than a token, so what does not look like
-    /// one of these is taken for a key that was mistyped.
-    fn has_wrong_key(&self, request: &Request) -> bool {
-        let keys = &self.settings.keys;
-        let is_a_key = |text| self.verifier.is_none() || !token::is_meant_as_one(text);
-        !keys.are_none()
-            && bearer_of(request).is_some_and(is_a_key)
-            && keys.holder(request).is_none()
+    /// Returns whose key came with a request, if one of the server's came. Counts a
+    /// wrong key, and warns of it.
+    ///
+    /// # Errors
+    /// If too many wrong keys came from this address, whether this one is right.
+    pub(super) fn key_holder(
+        &self,
+        request: &Request,
+        office: &Office,
+    ) -> Result<Option<Holder>, Refused> {
+        let holder = self.settings.keys.holder(request);
+        if holder.is_none() && !self.has_key(request) {
+            return Ok(None);
+        }
+        let address = request.client_address().ip();
+        if holder.is_none() && office.guess_warning.is_due() {
+            log::warn!(
+                "a client at {address} sent a wrong key. There may be more: see \
+                 pushwheel_refusals_total"
+            );
+        }
+        let rate = self.settings.wrong_keys_per_address;
+        let admitted = office.guesses.admit(rate, address, holder.is_some());
+        admitted.map_err(|retry_after| Refused::TooManyKeys { retry_after })?;
+        Ok(holder)
     }
 
-    /// What a key or a token gives; `None` without one, and for one that counts
-    /// for nothing here.
+    /// Whether the credential is meant as a key, right or wrong. A request for more
+    /// than a stream has a key more often than a token, so a text that does not look
+    /// like a token is a key that was mistyped.
+    fn has_key(&self, request: &Request) -> bool {
+        let is_a_key = |text| self.verifier.is_none() || !token::is_meant_as_one(text);
+        !self.settings.keys.are_none() && bearer_of(request).is_some_and(is_a_key)
+    }
+
+    /// Returns the grant of a token; `None` without one, and for one that counts for
+    /// nothing here. Keys are checked before.
     fn verified(
         &self,
         request: &Request,
         credential: Option<Credential<'_>>,
         office: &Office,
     ) -> Result<Option<Arc<Grant>>, Refused> {
-        if self.settings.keys.holder(request).is_some() {
-            return Ok(Some(Arc::new(Grant::everything())));
-        }
         let Some(verifier) = &self.verifier else {
             return Ok(None);
         };
@@ -317,6 +367,16 @@ impl Access {
             None => reads && request.header("sec-fetch-site") != Some("cross-site"),
         };
         is_ours.then_some(()).ok_or(Refused::Origin)
+    }
+
+    /// Whether the key behind a ticket is still one of the server's, or none was
+    /// needed and none is.
+    fn has_key_of(&self, ticket: &Grant) -> bool {
+        let Some(id) = ticket.key else {
+            return !self.is_secured();
+        };
+        let verifies = |verifier: &Verifier| verifier.has_key(id);
+        self.settings.keys.has(id) || self.verifier.as_ref().is_some_and(verifies)
     }
 
     fn is_public(&self, name: &str) -> bool {

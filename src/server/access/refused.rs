@@ -36,6 +36,10 @@ pub(in crate::server) enum Refused {
     TooManyForged {
         retry_after: Duration,
     },
+    /// So many wrong keys came from this address that no key is compared.
+    TooManyKeys {
+        retry_after: Duration,
+    },
     TicketUnknown,
     /// The credential does not list this channel, or every one.
     Channel {
@@ -89,6 +93,7 @@ impl Refused {
             Refused::TokenAudience => "token_audience",
             Refused::TokenIssuer => "token_issuer",
             Refused::TooManyForged { .. } => "too_many_forged",
+            Refused::TooManyKeys { .. } => "too_many_wrong_keys",
             Refused::TicketUnknown => "ticket_unknown",
             Refused::Channel { .. } => "channel_not_allowed",
             Refused::TicketBeyond => "ticket_not_allowed",
@@ -112,7 +117,7 @@ impl Refused {
             | Refused::Channel { .. }
             | Refused::TicketBeyond
             | Refused::Origin => 403,
-            Refused::TooManyForged { .. } => 429,
+            Refused::TooManyForged { .. } | Refused::TooManyKeys { .. } => 429,
             Refused::TicketsTooMany { .. } => 503,
         }
     }
@@ -172,6 +177,9 @@ impl Refused {
             Refused::TooManyForged { .. } => {
                 "too many forged tokens came from this address: come again later"
             }
+            Refused::TooManyKeys { .. } => {
+                "too many wrong keys came from this address. Send the right one later"
+            }
             Refused::TicketUnknown => {
                 "there is no such ticket: it was used, or has expired; get another with POST \
                  /tickets"
@@ -203,9 +211,9 @@ impl Refused {
     /// For what passes by itself: after what time.
     fn passes_after(&self) -> Option<Duration> {
         match self {
-            Refused::TooManyForged { retry_after } | Refused::TicketsTooMany { retry_after } => {
-                Some(*retry_after)
-            }
+            Refused::TooManyForged { retry_after }
+            | Refused::TooManyKeys { retry_after }
+            | Refused::TicketsTooMany { retry_after } => Some(*retry_after),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::credential::CredentialId;
 use super::grant::{Channels, Grant};
 use super::refused::Refused;
 use super::token::TOKEN_BYTES_MAX;
@@ -186,9 +187,13 @@ struct Wish {
     stream_seconds: Option<u64>,
 }
 
-/// The grant of a ticket that somebody with `maker` asks for: theirs, or less.
-/// With a key it is whatever they say.
-pub(super) fn wished(request: &Request, maker: &Grant) -> Result<Grant, Problem> {
+/// Returns the grant of a ticket that the holder of `maker` asks for: the same, or
+/// less. With a key it is whatever the body says.
+pub(super) fn wished(
+    request: &Request,
+    maker: &Grant,
+    key: Option<CredentialId>,
+) -> Result<Grant, Problem> {
     let bytes = request.body().len();
     if bytes > TOKEN_BYTES_MAX {
         return Err(Problem::ticket_too_large(TOKEN_BYTES_MAX));
@@ -225,6 +230,7 @@ pub(super) fn wished(request: &Request, maker: &Grant) -> Result<Grant, Problem>
         is_believed: false,
         is_ticket: true,
         token: None,
+        key,
         client: client.or_else(|| maker.client.clone()),
         metadata: wish
             .metadata

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::claims::{Claims, OneOrMany};
+use super::credential::CredentialId;
 use super::grant::Grant;
 use super::refused::Refused;
 use super::token_keys::{TokenKey, TokenKeys};
@@ -33,6 +34,9 @@ const CANDIDATES_MAX: usize = 4;
 /// Maximum bytes of signed tokens that are remembered, and of what they grant;
 /// then all are forgotten, and verified again when they come again.
 const REMEMBERED_BYTES_MAX: usize = 4 << 20;
+/// The end of the year 9999, as the latest `exp`. A token beyond it never expires,
+/// and most likely its program counts milliseconds.
+const EXPIRY_MAX_S: f64 = 253_402_300_799.0;
 
 /// What is asked of tokens besides a signature.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub(in crate::server) struct Checks {
     /// How far clocks may differ.
     pub(in crate::server) leeway_s: f64,
     pub(in crate::server) needs_expiry: bool,
+    /// The longest time between `iat`, or now without one, and `exp`.
+    pub(in crate::server) lifetime_max_s: Option<f64>,
 }
 
 /// Verifies tokens.
@@ -116,31 +122,37 @@ impl Verifier {
         if has_rate {
             may_try()?;
         }
-        if !is_signed(token, &candidates) {
+        let Some(signer) = signer_of(token, &candidates) else {
             if has_rate {
                 forged();
             }
             return Err(Refused::invalid("none of this server's keys has signed it"));
-        }
-        let outcome = self.read(token);
+        };
+        let outcome = self.read(token, signer, now_s);
         self.remember(token, &outcome);
         outcome?.holds_at(now_s)
     }
 
-    /// Reads the claims of a token that is signed.
-    fn read(&self, token: &str) -> Outcome {
+    /// Reads the claims of a token that is signed by this key.
+    fn read(&self, token: &str, signer: &TokenKey, now_s: f64) -> Outcome {
         // The signature was verified before.
         let claims = dangerous::insecure_decode_claims(token);
         let claims = claims.map_err(|_| Refused::unfit("its claims are no JSON"))?;
         let claims = Claims::read(claims)?;
-        self.checks.names(&claims)?;
-        let (starts_at_s, expires_at_s) = self.checks.times(&claims)?;
+        self.checks.names(&claims, signer)?;
+        let (starts_at_s, expires_at_s) = self.checks.times(&claims, now_s)?;
         Ok(Arc::new(Grant {
             starts_at_s,
             expires_at_s,
             token: Some(self.number_of(token)),
+            key: Some(signer.id),
             ..claims.grant
         }))
+    }
+
+    /// Whether tokens are verified with a key.
+    pub(super) fn has_key(&self, id: CredentialId) -> bool {
+        self.keys.keys.iter().any(|key| key.id == id)
     }
 
     /// The keys that may have signed a token.
@@ -205,17 +217,13 @@ impl Verifier {
     }
 }
 
-/// Whether one of the keys has made a token's signature, which is over all that
+/// Returns the key that has made a token's signature, which is over all that
 /// stands before it (RFC 7515 section 5.2).
-fn is_signed(token: &str, keys: &[&TokenKey]) -> bool {
-    let Some((message, signature)) = token.rsplit_once('.') else {
-        return false;
-    };
-    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else {
-        return false;
-    };
+fn signer_of<'a>(token: &str, keys: &[&'a TokenKey]) -> Option<&'a TokenKey> {
+    let (message, signature) = token.rsplit_once('.')?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     let has_signed = |key: &&TokenKey| key.has_signed(message.as_bytes(), &signature);
-    keys.iter().any(has_signed)
+    keys.iter().copied().find(has_signed)
 }
 
 /// Whether a text is meant as a token, right or wrong: the header of almost
@@ -238,7 +246,7 @@ pub(in crate::server) fn has_form(token: &str) -> bool {
 impl Checks {
     /// Refuses what is for others, or from others. Whoever is not told its own
     /// name is not meant by any (RFC 7519 section 4.1.3).
-    fn names(&self, claims: &Claims) -> Result<(), Refused> {
+    fn names(&self, claims: &Claims, signer: &TokenKey) -> Result<(), Refused> {
         let given: &[String] = match &claims.aud {
             None => &[],
             Some(OneOrMany::One(name)) => std::slice::from_ref(name),
@@ -248,8 +256,13 @@ impl Checks {
             true => claims.aud.is_none(),
             false => given.iter().any(|name| self.audiences.contains(name)),
         };
-        let is_from_ours = self.issuers.is_empty()
-            || (claims.iss.as_ref()).is_some_and(|name| self.issuers.contains(name));
+        let issuer = claims.iss.as_deref();
+        let is_of = |name: &str| issuer == Some(name);
+        let is_from_ours = match (&signer.issuers[..], &self.issuers[..]) {
+            ([], []) => true,
+            ([], all) => all.iter().any(|name| is_of(name)),
+            (own, _) => own.iter().any(|name| is_of(name)),
+        };
         match (is_for_us, is_from_ours) {
             (true, true) => Ok(()),
             (false, _) => Err(Refused::TokenAudience),
@@ -258,13 +271,27 @@ impl Checks {
     }
 
     /// Returns the times between which a token is valid, with the leeway.
-    fn times(&self, claims: &Claims) -> Result<(Option<f64>, Option<f64>), Refused> {
+    fn times(&self, claims: &Claims, now_s: f64) -> Result<(Option<f64>, Option<f64>), Refused> {
         let starts_at_s = claims.nbf.map(|from| from - self.leeway_s);
-        match claims.exp {
-            Some(expiry) => Ok((starts_at_s, Some(expiry + self.leeway_s))),
-            None if self.needs_expiry => Err(Refused::unfit("it has no `exp`")),
-            None => Ok((starts_at_s, None)),
+        let Some(expiry) = claims.exp else {
+            return match self.needs_expiry || self.lifetime_max_s.is_some() {
+                true => Err(Refused::unfit("it has no `exp`")),
+                false => Ok((starts_at_s, None)),
+            };
+        };
+        if expiry > EXPIRY_MAX_S {
+            return Err(Refused::unfit(
+                "its claim `exp` is later than the year 9999, and has to be in seconds",
+            ));
         }
+        // A token without `iat`, or with a later one, is as new as can be now.
+        let made_at_s = claims.iat.map_or(now_s, |made| made.min(now_s));
+        if (self.lifetime_max_s).is_some_and(|max| expiry > made_at_s + max + self.leeway_s) {
+            return Err(Refused::unfit(
+                "from its `iat`, or from now, to its `exp` it is longer than --token-max-lifetime",
+            ));
+        }
+        Ok((starts_at_s, Some(expiry + self.leeway_s)))
     }
 }
 
@@ -285,6 +312,7 @@ mod tests {
             issuers: Vec::new(),
             leeway_s: 10.0,
             needs_expiry: true,
+            lifetime_max_s: None,
         }
     }
 
@@ -350,7 +378,10 @@ mod tests {
             (json!({"exp": NOW_S - 10.0}), "token_expired"),
             (json!({"exp": NOW_S - 9.5}), "ok"),
             (json!({"exp": -1}), "token_expired"),
-            (json!({"exp": 1e300}), "ok"),
+            (json!({"exp": EXPIRY_MAX_S}), "ok"),
+            (json!({"exp": 1e300}), "token_invalid"),
+            // Milliseconds.
+            (json!({"exp": 1_790_000_000_000_u64}), "token_invalid"),
             (json!({"exp": "soon"}), "token_invalid"),
             (json!({}), "token_invalid"),
             (json!({"exp": NOW_S, "nbf": NOW_S + 10.0}), "ok"),
@@ -365,6 +396,30 @@ mod tests {
         lenient.needs_expiry = false;
         let verifier = Verifier::new(TokenKeys::secret(SECRET).unwrap(), lenient);
         assert_eq!(code(&verifier, &json!({})), "ok");
+    }
+
+    #[test]
+    fn a_lifetime_counts_from_the_time_at_which_a_token_was_made() {
+        let mut short = checks();
+        (short.lifetime_max_s, short.needs_expiry) = (Some(60.0), false);
+        let verifier = Verifier::new(TokenKeys::secret(SECRET).unwrap(), short);
+        for (claims, wanted) in [
+            (json!({"exp": NOW_S + 70.0}), "ok"),
+            (json!({"exp": NOW_S + 71.0}), "token_invalid"),
+            (json!({"exp": NOW_S + 5.0, "iat": NOW_S - 65.0}), "ok"),
+            (
+                json!({"exp": NOW_S + 5.0, "iat": NOW_S - 66.0}),
+                "token_invalid",
+            ),
+            // A later `iat` makes no token that lasts longer.
+            (
+                json!({"exp": NOW_S + 71.0, "iat": NOW_S + 9.0}),
+                "token_invalid",
+            ),
+            (json!({}), "token_invalid"),
+        ] {
+            assert_eq!(code(&verifier, &claims), wanted, "{claims}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::credential::CredentialId;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use ring::hmac;
@@ -64,6 +65,9 @@ pub(super) struct TokenKey {
     pub(super) kid: Option<Box<str>>,
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
+    pub(super) id: CredentialId,
+    /// The issuers whose tokens it signs. None: those of all keys.
+    pub(super) issuers: Vec<Box<str>>,
 }
 
 impl TokenKeys {
@@ -141,6 +145,18 @@ impl TokenKeys {
         }
     }
 
+    /// Binds these keys to an issuer: they sign tokens with this `iss` only
+    /// (RFC 8725 section 3.8). A second call adds another issuer. Keys that are not
+    /// bound sign for every issuer that
+    /// [`Config::token_issuers`](crate::server::Config::token_issuers) accepts.
+    #[must_use]
+    pub fn issued_by(mut self, issuer: &str) -> TokenKeys {
+        for key in &mut self.keys {
+            key.issuers.push(issuer.into());
+        }
+        self
+    }
+
     /// These and others.
     ///
     /// # Errors
@@ -171,10 +187,16 @@ impl From<TokenKey> for TokenKeys {
 impl TokenKey {
     fn new(kid: Option<&str>, key: DecodingKey) -> Result<TokenKey, TokenKeyError> {
         let algorithm = algorithm_of(&key)?;
+        let id = match key.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => CredentialId::of(&[bytes]),
+            DecodingKeyKind::RsaModulusExponent { n, e } => CredentialId::of(&[n, e]),
+        };
         Ok(TokenKey {
             kid: kid.map(Into::into),
             algorithm,
             key,
+            id,
+            issuers: Vec::new(),
         })
     }
 }
