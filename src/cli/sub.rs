@@ -3,7 +3,8 @@
 //! It comes back by itself, with the last id it has seen, until the server
 //! says that there is nothing more to come for (`204 No Content`).
 
-use std::io::{self, Read, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Read, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -140,6 +141,7 @@ fn read(answer: Response<Body>, reader: &mut Reader) -> Result<Next, Failure> {
     let mut body = answer.into_body().into_reader();
     let mut buffer = vec![0; 64 << 10];
     let mut text = Vec::new();
+    let is_terminal = io::stdout().is_terminal();
     loop {
         let count = match body.read(&mut buffer) {
             Ok(0) => return Ok(again("the stream has ended")),
@@ -147,7 +149,9 @@ fn read(answer: Response<Body>, reader: &mut Reader) -> Result<Next, Failure> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Ok(again(&format!("the stream broke off: {error}"))),
         };
-        let pushed = reader.push(&buffer[..count], |event| write_event(&mut text, &event));
+        let pushed = reader.push(&buffer[..count], |event| {
+            write_event(&mut text, &event, is_terminal);
+        });
         let mut out = io::stdout().lock();
         if out.write_all(&text).and_then(|()| out.flush()).is_err() {
             // Whoever read along has gone.
@@ -165,9 +169,15 @@ fn again(why: &str) -> Next {
     }
 }
 
-/// Writes an event as a stream has it, so that other tools can read on.
-fn write_event(out: &mut Vec<u8>, event: &Event) {
+/// Writes an event as a stream has it, so that other tools can read on. For a
+/// terminal without the control characters by which a publisher could set its
+/// title, move its cursor or have it type.
+fn write_event(out: &mut Vec<u8>, event: &Event, is_terminal: bool) {
     let mut field = |name: &str, value: &str| {
+        let value = match is_terminal {
+            true => without_controls(value),
+            false => value.into(),
+        };
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
@@ -183,6 +193,15 @@ fn write_event(out: &mut Vec<u8>, event: &Event) {
         field("data", line);
     }
     out.push(b'\n');
+}
+
+/// Leaves out the control characters of a text (C0, DEL and C1), except tabs.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let is_shown = |c: &char| *c == '\t' || !c.is_control();
+    match text.chars().all(|c| is_shown(&c)) {
+        true => text.into(),
+        false => text.chars().filter(is_shown).collect::<String>().into(),
+    }
 }
 
 fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {
@@ -206,7 +225,26 @@ mod tests {
             data: "a\n b\n".into(),
         };
         let mut out = Vec::new();
-        write_event(&mut out, &event);
+        write_event(&mut out, &event, false);
         assert_eq!(out, b"id: k-1\nevent: news\ndata: a\ndata:  b\ndata: \n\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let title = "\u{1b}]0;owned\u{7}";
+        let event = Event {
+            name: format!("n{title}"),
+            id: Some(format!("i\u{9b}2J{title}")),
+            data: format!("a\tb\r{title}\u{1b}[2J\n\u{7f}ü\u{85}"),
+        };
+        let printed = |is_terminal| {
+            let mut out = Vec::new();
+            write_event(&mut out, &event, is_terminal);
+            String::from_utf8(out).unwrap()
+        };
+        let shown = "id: i2J]0;owned\nevent: n]0;owned\ndata: a\tb]0;owned[2J\ndata: ü\n\n";
+        assert_eq!(printed(true), shown);
+        // Another program gets what was published.
+        assert!(printed(false).contains(title));
     }
 }
