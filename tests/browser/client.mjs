@@ -607,6 +607,18 @@ const faultStories = {
     same(asked.map(({ headers }) => headers.authorization ?? null), [null, 'Bearer fresh'], 'what it had');
   },
 
+  async 'tabs with different headers, as of two users, do not share a connection'({ site, faulty }) {
+    const own = (answer, request) =>
+      stream(`data: for ${request.headers.authorization}\n\n`)(answer);
+    faulty.at('/faulty/own', own);
+    for (const user of ['alice', 'bob']) {
+      const options = { headers: { Authorization: user } };
+      const tab = await Tab.open(site, '/faulty/own', { options });
+      same(await tab.dataUpTo(`for ${user}`), [`for ${user}`], 'the data');
+      same(tab.asked, 1, 'the requests of the tab');
+    }
+  },
+
   async 'credentials that run out during a stream are renewed, and it goes on'({ site, faulty }) {
     const block = 'retry: 600000\nid: 1\ndata: in\n\nevent: pushwheel.reauth\ndata: {}\n\n';
     faulty.at('/faulty/expires', stream(block, { ends: true }), says(500));

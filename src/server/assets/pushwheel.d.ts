@@ -22,8 +22,9 @@ export interface PushWheelOptions {
   /** Send cookies to another origin too. Default: `false`. */
   withCredentials?: boolean;
   /**
-   * One connection for all tabs of the site that want this URL. A string is
-   * for the tabs that say the same one, such as a user's name. Default: `true`.
+   * One connection for all tabs of the site with this URL; with a string, such as
+   * a user's name, for the tabs with the same one. Default: `true`, and `false` with
+   * `headers`, which may be those of different users.
    */
   shared?: boolean | string;
   /** Sent with each request, such as `Authorization`. Default: none. */

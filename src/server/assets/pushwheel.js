@@ -60,7 +60,7 @@ export class PushWheel extends EventTarget {
   constructor(url, options = {}) {
     super();
     url = new Request(url).url;
-    const { shared = true, watchdog = 45_000, delayMax = 60_000, storage = quietly(() => sessionStorage), ...others } = options;
+    const { shared = !options.headers, watchdog = 45_000, delayMax = 60_000, storage = quietly(() => sessionStorage), ...others } = options;
     this.#options = { ...others, shared, watchdog, delayMax, storage, url };
     const { withCredentials, onGap } = others;
     this.url = url;
