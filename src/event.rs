@@ -47,6 +47,8 @@ pub struct Event<'a> {
     id: Option<Cow<'a, str>>,
     key: Option<Cow<'a, str>>,
     retry: Option<Duration>,
+    /// Whether it removes its key.
+    removes: bool,
 }
 
 impl<'a> Event<'a> {
@@ -123,10 +125,42 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// The same event with a key for conflation; the empty key is no key.
+    /// An event that removes `key` from a channel that conflates
+    /// ([`LagPolicy::Conflate`](crate::LagPolicy::Conflate)).
     ///
-    /// Of the events with one key, only the newest is kept for those who are
-    /// behind. The key is never sent. Publishing refuses one longer than
+    /// It is an event like any other: clients receive it in its place, as
+    /// `pushwheel.removed` with the data `{"key": KEY}`. New clients do not receive
+    /// the key's last event. See [`removing`](Event::removing) for a removal with
+    /// a name and data of your own.
+    ///
+    /// ```
+    /// use pushwheel::Event;
+    ///
+    /// let event = Event::removal("EURUSD");
+    /// assert_eq!(event.name(), Some("pushwheel.removed"));
+    /// assert_eq!(event.data(), r#"{"key":"EURUSD"}"#);
+    /// ```
+    pub fn removal(key: impl Into<Cow<'a, str>>) -> Event<'a> {
+        let key = key.into();
+        let data = removal_data(&key);
+        Event::new(REMOVED_NAME, data).with_key(key).removing()
+    }
+
+    /// The same event, which removes its key: clients receive it in its place, and
+    /// new clients receive neither this event nor the key's last one.
+    ///
+    /// It removes the event that was published for the same clients: a broadcast
+    /// removes a broadcast. Publishing refuses a removal without a key.
+    #[must_use]
+    pub fn removing(mut self) -> Event<'a> {
+        self.removes = true;
+        self
+    }
+
+    /// The same event with a key for conflation; the empty key means none.
+    ///
+    /// A channel that conflates keeps only the newest of the events with the same
+    /// key. The key itself is not sent. Publishing refuses a key longer than
     /// [`KEY_BYTES_MAX`].
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Cow<'a, str>>) -> Event<'a> {
@@ -161,6 +195,11 @@ impl<'a> Event<'a> {
         self.key.as_deref()
     }
 
+    /// Whether the event removes its key, see [`removing`](Event::removing).
+    pub fn is_removal(&self) -> bool {
+        self.removes
+    }
+
     /// The same event, borrowing nothing. Copies each string that was borrowed.
     pub fn into_owned(self) -> Event<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
@@ -170,6 +209,7 @@ impl<'a> Event<'a> {
             id: self.id.map(own),
             key: self.key.map(own),
             retry: self.retry,
+            removes: self.removes,
         }
     }
 }
@@ -210,12 +250,22 @@ impl Event<'_> {
     ///
     /// The first thing found wrong.
     pub(crate) fn check(&self) -> Result<(), EventError> {
+        if self.removes && self.key.is_none() {
+            return Err(EventError::RemovalWithoutKey);
+        }
         if let Some(name) = self.name()
             && name.starts_with(RESERVED_NAME_PREFIX)
+            && !self.is_plain_removal()
         {
             return Err(EventError::NameReserved);
         }
         self.check_fields()
+    }
+
+    /// Whether it is what [`removal`](Event::removal) makes.
+    fn is_plain_removal(&self) -> bool {
+        let key = self.key().filter(|_| self.removes);
+        self.name() == Some(REMOVED_NAME) && key.is_some_and(|key| removal_data(key) == self.data)
     }
 
     /// Whether this can be written as one frame that says just this: all of
@@ -245,6 +295,11 @@ impl Event<'_> {
             _ => Err(EventError::RetryTooLong),
         }
     }
+}
+
+/// The data of an event that removes a key and has none of its own.
+pub(crate) fn removal_data(key: &str) -> String {
+    serde_json::json!({ "key": key }).to_string()
 }
 
 fn check_name(name: &str) -> Result<(), EventError> {
@@ -295,6 +350,10 @@ pub const RETRY_MS_MAX: u32 = i32::MAX.unsigned_abs();
 /// Names that begin so are the engine's own (`pushwheel.gap`).
 pub const RESERVED_NAME_PREFIX: &str = "pushwheel.";
 
+/// The name of an event that removes a key and has neither a name nor data of its
+/// own.
+const REMOVED_NAME: &str = "pushwheel.removed";
+
 /// Why an event was refused.
 ///
 /// The event was published to nobody. `Display` says what is wrong and what to
@@ -337,6 +396,8 @@ pub enum EventError {
         /// How long it is.
         bytes: usize,
     },
+    /// The event removes a key, and has none.
+    RemovalWithoutKey,
     /// The reconnection delay is longer than [`RETRY_MS_MAX`].
     RetryTooLong,
 }
@@ -363,6 +424,7 @@ impl EventError {
             EventError::IdReserved => "event_id_reserved",
             EventError::IdTooLong { .. } => "event_id_too_long",
             EventError::KeyTooLong { .. } => "event_key_too_long",
+            EventError::RemovalWithoutKey => "event_removal_without_key",
             EventError::RetryTooLong => "event_retry_too_long",
         }
     }
@@ -418,6 +480,9 @@ impl fmt::Display for EventError {
                 f,
                 "the event's key is {bytes} bytes long, and {KEY_BYTES_MAX} is the most: \
                  shorten it, or use a digest of it",
+            ),
+            EventError::RemovalWithoutKey => f.write_str(
+                "the event removes a key and names none. Set the key that is to be removed",
             ),
             EventError::RetryTooLong => write!(
                 f,
@@ -490,6 +555,30 @@ mod tests {
         }
         for name in ["pushwheel", "Pushwheel.gap", " pushwheel.gap"] {
             assert_eq!(refusal(Event::new(name, "")), "none", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_removal_names_its_key_and_only_it_may_have_the_engines_name() {
+        let removal = Event::removal("a\"b");
+        assert_eq!(refusal(removal.clone()), "none");
+        assert_eq!(removal.data(), r#"{"key":"a\"b"}"#);
+        assert_eq!(removal.clone().into_owned(), removal);
+        for (event, code) in [
+            (Event::new("gone", "x").with_key("k").removing(), "none"),
+            (Event::message("x").removing(), "event_removal_without_key"),
+            (Event::removal(""), "event_removal_without_key"),
+            (removal.with_key("c"), "event_name_reserved"),
+            (
+                Event::new(REMOVED_NAME, "x").with_key("k").removing(),
+                "event_name_reserved",
+            ),
+            (
+                Event::new(REMOVED_NAME, r#"{"key":"k"}"#).with_key("k"),
+                "event_name_reserved",
+            ),
+        ] {
+            assert_eq!(refusal(event), code);
         }
     }
 

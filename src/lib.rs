@@ -39,7 +39,7 @@
 //! | you want to | use |
 //! | --- | --- |
 //! | make channels, find them, count their clients | [`ChannelManager`] |
-//! | choose history, heartbeat, limits | [`ChannelOptions`], [`History`], [`LagPolicy`] |
+//! | choose history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
 //! | say what is published | [`Event`] |
 //! | publish to all, to one, to some | [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_to`], [`Channel::broadcast_where`] |
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
@@ -113,6 +113,7 @@ pub use hub::audience::Condition;
 pub use hub::channel::{AsClientId, Candidate, Channel, ChannelStats, PublishError, Published};
 pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo, DisconnectReason};
 pub use hub::id::EventId;
+pub use hub::keyed::KeyedState;
 pub use hub::log::History;
 pub use hub::manager::{
     CHANNEL_NAME_BYTES_MAX, ChannelError, ChannelManager, ChannelManagerBuilder, Stats,

@@ -39,3 +39,18 @@ fn every_target_is_in_the_manifest_and_replayed() {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
     }
 }
+
+/// The corpus has few inputs for a model that has grown since: here are more.
+#[test]
+fn a_log_does_as_its_twin_on_drawn_inputs() {
+    let (_, check) = checks::ALL
+        .iter()
+        .find(|(name, _)| *name == "log")
+        .expect("the log has a check");
+    for seed in 0..2_000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let steps: Vec<u8> = (0..rng.usize(10..600)).map(|_| rng.u8(..)).collect();
+        println!("seed {seed}");
+        check(&steps);
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pushwheel::internals::frame::Frame;
 use pushwheel::internals::log::{Batch, Entry, Log};
-use pushwheel::{ClientId, History};
+use pushwheel::{ClientId, History, KeyedState};
 
 use super::input::Input;
 
@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) {
     let mut log = Log::new(start);
     let mut readers = CLIENTS.map(|client| Reader::new(id(client), start));
     while !input.is_empty() {
-        match input.byte() % 8 {
+        match input.byte() % 9 {
             0..=3 => {
                 let entry = twin.entry(&mut input);
                 log.append(entry.clone());
@@ -35,7 +35,7 @@ pub fn check(input: &[u8]) {
                     0..=199 => slowest.unwrap_or(0),
                     other => u64::from(other),
                 };
-                log.trim(bounds.0, bounds.1, needed_after, twin.now_ms);
+                log.trim(bounds.0, bounds.1, bounds.2, needed_after, twin.now_ms);
                 twin.trim(bounds, needed_after);
             }
             5 => twin.now_ms += u64::from(input.byte()),
@@ -46,6 +46,11 @@ pub fn check(input: &[u8]) {
                 let position = log.position_before_last(count, &reader.client);
                 assert_eq!(position, twin.before_last(count, &reader.client));
                 *reader = Reader::new(reader.client.clone(), position);
+            }
+            7 => {
+                let (key, client) = twin.key(&mut input);
+                log.remove_key(&key, client.clone());
+                twin.remove_key(&key, client.as_ref());
             }
             _ => {
                 let reader = &mut readers[usize::from(input.byte() % 3)];
@@ -59,11 +64,19 @@ pub fn check(input: &[u8]) {
     }
 }
 
-fn bounds(input: &mut Input<'_>) -> (History, usize) {
-    let history = History::events(usize::from(input.byte() % 16))
-        .bytes_max(usize::from(input.byte()) * 16)
-        .age_max(Duration::from_millis(u64::from(input.byte()) * 4));
-    (history, usize::from(input.byte()) * 16)
+type Bounds = (History, KeyedState, usize);
+
+fn bounds(input: &mut Input<'_>) -> Bounds {
+    let mut draw = || {
+        let age = |byte: u8| Duration::from_millis(u64::from(byte) * 4);
+        let count = usize::from(input.byte() % 16);
+        (count, usize::from(input.byte()) * 16, age(input.byte()))
+    };
+    let (events, bytes, age) = draw();
+    let history = History::events(events).bytes_max(bytes).age_max(age);
+    let (keys, bytes, age) = draw();
+    let keyed = KeyedState::keys(keys).bytes_max(bytes).age_max(age);
+    (history, keyed, usize::from(input.byte()) * 16)
 }
 
 fn id(text: &str) -> ClientId {
@@ -75,6 +88,8 @@ struct Twin {
     now_ms: u64,
     head: u64,
     all: Vec<Past>,
+    /// Whether a key was evicted that was for one client alone.
+    has_forgotten: bool,
 }
 
 struct Past {
@@ -87,6 +102,9 @@ struct Past {
 enum Fate {
     Held,
     Evicted,
+    /// Evicted, and its key was neither published nor removed since.
+    Missing,
+    /// A newer event of its key took its place, or its key was removed.
     Replaced,
 }
 
@@ -105,6 +123,7 @@ impl Twin {
             now_ms: 0,
             head: start,
             all: Vec::new(),
+            has_forgotten: false,
         }
     }
 
@@ -130,17 +149,30 @@ impl Twin {
         }
     }
 
+    fn key(&self, input: &mut Input<'_>) -> (String, Option<ClientId>) {
+        let byte = usize::from(input.byte());
+        let client = (byte / 3 % 4).checked_sub(1).map(|at| id(CLIENTS[at]));
+        (NAMES[byte % 3].to_owned(), client)
+    }
+
+    fn remove_key(&mut self, key: &str, client: Option<&ClientId>) {
+        let is_its = |past: &&mut Past| {
+            past.entry.key.as_deref() == Some(key) && past.entry.client.as_ref() == client
+        };
+        for past in self.all.iter_mut().filter(is_its) {
+            past.fate = match past.fate {
+                Fate::Held => Fate::Replaced,
+                Fate::Missing => Fate::Evicted,
+                other => other,
+            };
+        }
+    }
+
     fn append(&mut self, entry: Entry) {
         let mut alone = Log::new(0);
         alone.append(entry.clone());
-        let replaces = |past: &&mut Past| {
-            past.fate == Fate::Held
-                && past.entry.key.is_some()
-                && past.entry.key == entry.key
-                && past.entry.client == entry.client
-        };
-        for past in self.all.iter_mut().filter(replaces) {
-            past.fate = Fate::Replaced;
+        if let Some(key) = &entry.key {
+            self.remove_key(key, entry.client.as_ref());
         }
         self.head = entry.sequence;
         self.all.push(Past {
@@ -150,10 +182,24 @@ impl Twin {
         });
     }
 
-    fn trim(&mut self, (history, backlog_max): (History, usize), needed_after: u64) {
+    fn trim(&mut self, (history, keyed, backlog_max): Bounds, needed_after: u64) {
+        self.trim_part(false, history, backlog_max, needed_after);
+        let keyed = History::events(keyed.keys_max)
+            .bytes_max(keyed.bytes_max)
+            .age_max(keyed.age_max);
+        self.trim_part(true, keyed, backlog_max, needed_after);
+    }
+
+    fn trim_part(&mut self, keyed: bool, history: History, backlog_max: usize, needed_after: u64) {
+        let is_part = |past: &Past| past.fate == Fate::Held && past.entry.key.is_some() == keyed;
         loop {
-            let (len, bytes, now_ms) = (self.held().count(), self.bytes(), self.now_ms);
-            let mut held = self.all.iter_mut().filter(|past| past.fate == Fate::Held);
+            let part = self.all.iter().filter(|past| is_part(past));
+            let (len, bytes) = (
+                part.clone().count(),
+                part.map(|past| past.bytes).sum::<usize>(),
+            );
+            let now_ms = self.now_ms;
+            let mut held = self.all.iter_mut().filter(|past| is_part(past));
             let Some(oldest) = held.next() else {
                 return;
             };
@@ -164,7 +210,12 @@ impl Twin {
             if is_history || is_awaited && (bytes <= backlog_max || len == 1) {
                 return;
             }
-            oldest.fate = Fate::Evicted;
+            let is_one_clients = oldest.entry.client.is_some();
+            oldest.fate = match keyed && !is_one_clients {
+                true => Fate::Missing,
+                false => Fate::Evicted,
+            };
+            self.has_forgotten |= keyed && is_one_clients;
         }
     }
 
@@ -173,7 +224,13 @@ impl Twin {
     }
 
     fn bytes(&self) -> usize {
-        self.held().map(|past| past.bytes).sum()
+        let missing = self.missing().map(|key| key.len() + 64);
+        self.held().map(|past| past.bytes).chain(missing).sum()
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &String> {
+        let missing = self.all.iter().filter(|past| past.fate == Fate::Missing);
+        missing.filter_map(|past| past.entry.key.as_ref())
     }
 
     /// What `client` may see of what is held after `sequence`.
@@ -202,7 +259,7 @@ impl Twin {
         let ids = ids.count();
         // Of each key and client only the newest is held.
         let keyed = self.held().filter(|past| past.entry.key.is_some());
-        (ids, keyed.count())
+        (ids, keyed.count() + self.missing().count())
     }
 
     fn check(&self, log: &Log) {
@@ -214,6 +271,8 @@ impl Twin {
         let ends = ends.map(|(old, new)| (old.entry.sequence, new.entry.sequence));
         assert_eq!(log.ends(), ends);
         assert_eq!(log.indexed(), self.indexed());
+        let is_complete = self.missing().next().is_none() && !self.has_forgotten;
+        assert_eq!(log.has_all_keys(), is_complete);
         for name in NAMES {
             assert_eq!(log.sequence_of(name), self.sequence_of(name), "{name}");
         }
@@ -293,7 +352,7 @@ impl Reader {
         assert_eq!(log.count_after(self.seen), after.count());
         // The invariant of the log: nothing is missed if and only if nothing
         // after `seen` was evicted. What was replaced is no loss.
-        let evicted = |past: &&Past| past.fate == Fate::Evicted;
+        let evicted = |past: &&Past| matches!(past.fate, Fate::Evicted | Fate::Missing);
         let lost = twin.all.iter().filter(evicted);
         let has_lost = lost.into_iter().any(|past| past.entry.sequence > self.seen);
         assert_eq!(log.evicted_through() > self.seen, has_lost);

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use clap::Args;
+use pushwheel::Event;
 use serde::Serialize;
 
 use super::{Failure, Secret, http};
@@ -31,6 +32,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEY")]
     conflation_key: Option<String>,
 
+    /// Remove the conflation key: new clients do not receive its last event any
+    /// more. Connected clients receive this event, or, if its name and data are
+    /// empty, `pushwheel.removed`.
+    #[arg(long, requires = "conflation_key")]
+    remove: bool,
+
     /// The key, or the token, that the server wants for publishing.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
@@ -52,6 +59,8 @@ pub(super) struct Message<'a> {
     pub(super) retry: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) remove: bool,
 }
 
 impl Message<'_> {
@@ -72,12 +81,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let read = io::stdin().read_to_string(&mut data);
         read.map_err(|error| format!("the data cannot be read: {error}"))?;
     }
+    let is_plain_removal = arguments.remove && arguments.event.is_empty() && data.is_empty();
+    let removed = arguments.conflation_key.as_deref();
+    let removal = removed.filter(|_| is_plain_removal).map(Event::removal);
+    let (event, data) = match &removal {
+        Some(removal) => (removal.name().unwrap_or_default(), removal.data()),
+        None => (&*arguments.event, &*data),
+    };
     let message = Message {
-        event: &arguments.event,
-        data: &data,
+        event,
+        data,
         id: arguments.id.as_deref(),
         retry: arguments.retry,
         key: arguments.conflation_key.as_deref(),
+        remove: arguments.remove,
     };
     let body = message.to_json();
 

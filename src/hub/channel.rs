@@ -202,6 +202,10 @@ pub struct ChannelStats {
     pub history_events: usize,
     /// How many bytes these take, bookkeeping included.
     pub history_bytes: usize,
+    /// How many keys have an event in it, in a channel that conflates.
+    pub keys: usize,
+    /// How many keys were evicted by the bounds of the keyed state, ever.
+    pub keys_evicted: u64,
     /// The id of the oldest of them.
     pub oldest: Option<EventId>,
     /// The id of the newest of them.

@@ -11,17 +11,28 @@
 //! holes: the numbers between belong to other channels. The invariant to
 //! remember: *a reader that has seen everything up to `s` misses nothing if
 //! and only if `s >= evicted_through`*.
+//!
+//! A log has two parts, which are read as one, in the order of their sequence
+//! numbers. The *history* is a queue. The *keyed* part ([`Keyed`]) holds the
+//! newest event of each key; the history's bounds do not apply to it, because an
+//! old entry there is a state that still holds. Each part evicts its oldest
+//! entries first and has bounds of its own ([`Evicted`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::audience::Audience;
+use super::keyed::{InOrder, Keyed, KeyedState, Subject};
 use super::remembered::{OwnId, Place, Remembered};
 use crate::frame::Frame;
 
 /// What an entry costs beyond its frame's bytes, in the log's accounting.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// The most keyed entries that are counted for one client that is behind: the
+/// hub's lock is held meanwhile, and a tree has to be walked.
+const KEYED_COUNT_MAX: usize = 1024;
 
 /// How much of a channel is kept for those who come back.
 ///
@@ -103,30 +114,17 @@ pub(crate) struct Rare {
     pub(crate) key: Option<Arc<str>>,
 }
 
-/// What a newer entry has to be about to replace an older one: the same key,
-/// and for the same clients, or somebody would lose what nobody else replaces.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Subject {
-    key: Arc<str>,
-    audience: Option<Arc<Audience>>,
-}
-
-impl Subject {
-    fn of(rare: &Rare) -> Option<Subject> {
-        Some(Subject {
-            key: rare.key.clone()?,
-            audience: rare.audience.clone(),
-        })
-    }
-}
-
 impl Entry {
     pub(crate) fn audience(&self) -> Option<&Arc<Audience>> {
         self.rare.as_ref()?.audience.as_ref()
     }
 
     pub(crate) fn has_key(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.key.is_some())
+        self.key().is_some()
+    }
+
+    pub(super) fn key(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.key.as_ref()
     }
 
     pub(crate) fn own_id(&self) -> Option<&str> {
@@ -154,8 +152,9 @@ impl Entry {
             .unwrap_or(&self.frame)
     }
 
-    /// What the entry takes, but for its audience, which is not its alone.
-    fn bytes(&self) -> usize {
+    /// The bytes that the entry takes without its audience, which other entries
+    /// may share.
+    pub(super) fn bytes(&self) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| {
             size_of::<Rare>()
                 + rare.packed.as_ref().map_or(0, Frame::len)
@@ -166,29 +165,75 @@ impl Entry {
     }
 }
 
-/// What a log may hold: its history, and what connected clients wait for.
+/// What a log may hold: its history, its keyed state, and the entries that
+/// connected clients wait for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) history: History,
-    /// Entries that a connected client has yet to be sent are kept beyond
-    /// the history, up to this many bytes in all, or one entry.
+    pub(crate) keyed: KeyedState,
+    /// Entries that a connected client has yet to be sent are kept beyond the
+    /// bounds of their part, as long as the part has at most this many bytes or
+    /// one entry.
     pub(crate) backlog_bytes_max: usize,
+}
+
+/// The bounds of one part of a log at one moment.
+#[derive(Clone, Copy, Debug)]
+struct PartBounds {
+    entries_max: usize,
+    bytes_max: usize,
+    age_max: Duration,
+    backlog_bytes_max: usize,
+    needed_after: u64,
+    now_ms: u64,
+}
+
+impl PartBounds {
+    /// Whether the oldest of the part's `entries` has to go.
+    fn evict(&self, oldest: &Entry, entries: usize, bytes: usize) -> bool {
+        let age_ms = u128::from(self.now_ms.saturating_sub(oldest.at_ms));
+        let is_beyond = entries > self.entries_max
+            || bytes > self.bytes_max
+            || age_ms > self.age_max.as_millis();
+        // The newest event is there for clients that keep up, whatever its size.
+        let has_room = bytes <= self.backlog_bytes_max || entries == 1;
+        let is_awaited = oldest.sequence > self.needed_after && has_room;
+        is_beyond && !is_awaited
+    }
+}
+
+/// The newest sequence number that each part of a log has evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    pub(crate) history: u64,
+    pub(crate) keyed: u64,
+}
+
+impl Evicted {
+    /// Whether a reader has lost an entry. It has seen the history up to
+    /// `history` and the keyed state up to `keyed`, or has no claim to what was
+    /// before.
+    pub(crate) fn is_loss(self, history: u64, keyed: u64) -> bool {
+        self.history > history || self.keyed > keyed
+    }
 }
 
 /// The sequence numbers of a log that is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SavedBounds {
     pub(crate) began_after: u64,
-    pub(crate) evicted_through: u64,
+    pub(crate) evicted: Evicted,
     pub(crate) head: u64,
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    entries: VecDeque<Entry>,
-    bytes: usize,
+    history: VecDeque<Entry>,
+    history_bytes: usize,
+    keyed: Keyed,
     head: u64,
+    /// The newest entry that the history has evicted.
     evicted_through: u64,
     /// Up to here, nothing was ever in this log: it began after that.
     began_after: u64,
@@ -197,8 +242,6 @@ pub(crate) struct Log {
     /// The newest entry that may have been meant for a client that it does not
     /// admit; see [`Audience::may_have_meant`].
     newest_uncertain: u64,
-    /// The newest entry of each key for each audience, in a log that conflates.
-    keys: HashMap<Subject, u64>,
 }
 
 impl Log {
@@ -208,12 +251,13 @@ impl Log {
             evicted_through,
             began_after: evicted_through,
             head: evicted_through,
+            keyed: Keyed::new(evicted_through),
             ..Log::default()
         }
     }
 
     /// Returns a log as it was saved, with `bounds` that are whole:
-    /// `began_after <= evicted_through <= head`. Its entries are to be appended.
+    /// `began_after <= evicted <= head` for both parts. Its entries are to be appended.
     pub(crate) fn restored(
         bounds: SavedBounds,
         released: impl IntoIterator<Item = (Arc<str>, Place)>,
@@ -221,7 +265,9 @@ impl Log {
     ) -> Log {
         let mut log = Log {
             began_after: bounds.began_after,
-            ..Log::new(bounds.evicted_through)
+            evicted_through: bounds.evicted.history,
+            keyed: Keyed::new(bounds.evicted.keyed),
+            ..Log::default()
         };
         for (id, place) in released {
             log.remembered.insert(id.clone(), place);
@@ -238,7 +284,7 @@ impl Log {
     pub(crate) fn saved_bounds(&self) -> SavedBounds {
         SavedBounds {
             began_after: self.began_after,
-            evicted_through: self.evicted_through,
+            evicted: self.evicted(),
             head: self.head,
         }
     }
@@ -250,7 +296,7 @@ impl Log {
 
     /// Returns whether something of what was ever in the log was evicted.
     pub(crate) fn is_trimmed(&self) -> bool {
-        self.evicted_through > self.began_after
+        self.evicted_through() > self.began_after
     }
 
     /// Returns whether an entry after `position` may have been meant for a
@@ -284,128 +330,141 @@ impl Log {
 
     /// The newest sequence number that a reader may have missed for good.
     pub(crate) fn evicted_through(&self) -> u64 {
-        self.evicted_through
+        self.evicted_through.max(self.keyed.evicted_through())
+    }
+
+    /// The same for each of the two parts.
+    pub(crate) fn evicted(&self) -> Evicted {
+        Evicted {
+            history: self.evicted_through,
+            keyed: self.keyed.evicted_through(),
+        }
+    }
+
+    /// The newest event of each key.
+    pub(crate) fn keyed(&self) -> &Keyed {
+        &self.keyed
+    }
+
+    pub(crate) fn keyed_mut(&mut self) -> &mut Keyed {
+        &mut self.keyed
     }
 
     /// Bytes held, by the log's own accounting.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.history_bytes + self.keyed.bytes() + self.keyed.missing_bytes()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.history.len() + self.keyed.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.history.is_empty() && self.keyed.is_empty()
     }
 
     /// How many ids and how many keys there are to find entries by.
     #[cfg(feature = "internals")]
     pub(crate) fn indexed(&self) -> (usize, usize) {
-        (self.remembered.len(), self.keys.len())
+        (self.remembered.len(), self.keyed.indexed())
     }
 
     pub(crate) fn oldest(&self) -> Option<&Entry> {
-        self.entries.front()
+        let ends = [self.history.front(), self.keyed.oldest()];
+        ends.into_iter().flatten().min_by_key(|e| e.sequence)
     }
 
     pub(crate) fn newest(&self) -> Option<&Entry> {
-        self.entries.back()
+        let ends = [self.history.back(), self.keyed.newest()];
+        ends.into_iter().flatten().max_by_key(|e| e.sequence)
     }
 
     /// Puts `entry` at the head. Its sequence number must be higher than any
     /// before. An older entry of the same key and for the same clients goes
-    /// away.
+    /// away, which is a loss to no reader: `evicted_through` stays.
     pub(crate) fn append(&mut self, entry: Entry) {
         debug_assert!(entry.sequence > self.head, "sequence numbers rise");
         self.head = entry.sequence;
-        if let Some(rare) = &entry.rare {
-            if rare
-                .audience
-                .as_ref()
-                .is_some_and(|a| a.may_have_meant(true))
-            {
-                self.newest_uncertain = entry.sequence;
-            }
-            if let Some((id, place)) = entry.place() {
-                self.remembered.insert(id, place);
-            }
-            if let Some(subject) = Subject::of(rare) {
-                // Taken out and put in, so that the map has the audience that
-                // the newest entry has, and not an equal one beside it.
-                if let Some(older) = self.keys.remove(&subject) {
-                    self.replace(older);
-                }
-                self.keys.insert(subject, entry.sequence);
-            }
+        if entry.audience().is_some_and(|a| a.may_have_meant(true)) {
+            self.newest_uncertain = entry.sequence;
         }
-        self.bytes += entry.bytes() + self.audience_bytes(self.entries.len(), &entry);
-        self.entries.push_back(entry);
+        if let Some((id, place)) = entry.place() {
+            self.remembered.insert(id, place);
+        }
+        if let Some(subject) = Subject::of(&entry) {
+            if let Some(older) = self.keyed.insert(subject, entry) {
+                self.release_id(&older);
+            }
+            return;
+        }
+        self.history_bytes += entry.bytes() + self.audience_bytes(self.history.len(), &entry);
+        self.history.push_back(entry);
     }
 
-    /// What is added by the audience of an entry that comes to stand at
-    /// `index`, or stood there: nothing, if one beside it has the same.
-    fn audience_bytes(&self, index: usize, entry: &Entry) -> usize {
-        let Some(audience) = entry.audience() else {
-            return 0;
-        };
-        let has_same = |other: &Entry| other.audience().is_some_and(|a| Arc::ptr_eq(a, audience));
-        let before = index.checked_sub(1).and_then(|at| self.entries.get(at));
-        let mut beside = before.into_iter().chain(self.entries.get(index));
-        match beside.any(has_same) {
-            true => 0,
-            false => audience.bytes(),
-        }
-    }
-
-    /// Takes out an entry that a newer one of its key replaces. That is no
-    /// loss to anybody, so `evicted_through` stays.
-    fn replace(&mut self, sequence: u64) {
-        if let Ok(index) = self.index_of(sequence) {
-            let entry = self.entries.remove(index).expect("the index was found");
-            self.bytes -= entry.bytes() + self.audience_bytes(index, &entry);
+    /// Removes the entry of a key for these clients, if there is one. The caller
+    /// appends an event that tells readers so.
+    pub(crate) fn remove_key(&mut self, key: Arc<str>, audience: Option<Arc<Audience>>) {
+        if let Some(entry) = self.keyed.remove(&Subject { key, audience }) {
             self.release_id(&entry);
         }
     }
 
-    /// Drops, oldest first, what the bounds do not allow to be kept.
-    /// `needed_after`: everything up to it has been sent to every connected
+    /// The bytes that the audience of an entry adds that comes to stand at
+    /// `index` in the history, or stood there: 0 if a neighbour has the same.
+    fn audience_bytes(&self, index: usize, entry: &Entry) -> usize {
+        let Some(audience) = entry.audience() else {
+            return 0;
+        };
+        let before = index.checked_sub(1).and_then(|at| self.history.get(at));
+        let beside = [before, self.history.get(index)];
+        audience_bytes_beside(audience, beside)
+    }
+
+    /// Evicts, oldest first in each part, what the bounds do not allow to be
+    /// kept. `needed_after`: everything up to it has been sent to every connected
     /// client.
     pub(crate) fn trim(&mut self, bounds: &Bounds, needed_after: u64, now_ms: u64) {
-        let history = &bounds.history;
-        let age_max_ms = u64::try_from(history.age_max.as_millis()).unwrap_or(u64::MAX);
-        while let Some(oldest) = self.entries.front() {
-            let beyond_history = self.entries.len() > history.events_max
-                || self.bytes > history.bytes_max
-                || now_ms.saturating_sub(oldest.at_ms) > age_max_ms;
-            // The newest event is there for those who keep up, whatever its size.
-            let has_room = self.bytes <= bounds.backlog_bytes_max || self.entries.len() == 1;
-            let is_awaited = oldest.sequence > needed_after && has_room;
-            if !beyond_history || is_awaited {
-                break;
-            }
-            self.evict_oldest();
+        let history = PartBounds {
+            entries_max: bounds.history.events_max,
+            bytes_max: bounds.history.bytes_max,
+            age_max: bounds.history.age_max,
+            backlog_bytes_max: bounds.backlog_bytes_max,
+            needed_after,
+            now_ms,
+        };
+        while let Some(oldest) = self.history.front()
+            && history.evict(oldest, self.history.len(), self.history_bytes)
+        {
+            self.evict_history();
         }
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries.shrink_to(16);
+        if self.history.is_empty() && self.history.capacity() > 64 {
+            self.history.shrink_to(16);
+        }
+        let keyed = PartBounds {
+            entries_max: bounds.keyed.keys_max,
+            bytes_max: bounds.keyed.bytes_max,
+            age_max: bounds.keyed.age_max,
+            ..history
+        };
+        while let Some(oldest) = self.keyed.oldest()
+            && keyed.evict(oldest, self.keyed.len(), self.keyed.bytes())
+        {
+            self.evict_keyed();
         }
     }
 
-    fn evict_oldest(&mut self) {
-        let Some(entry) = self.entries.pop_front() else {
+    fn evict_history(&mut self) {
+        let Some(entry) = self.history.pop_front() else {
             return;
         };
-        self.bytes -= entry.bytes() + self.audience_bytes(0, &entry);
-        self.evicted_through = entry.sequence;
-        let Some(rare) = entry.rare.as_deref() else {
-            return;
-        };
+        self.history_bytes -= entry.bytes() + self.audience_bytes(0, &entry);
+        self.evicted_through = self.evicted_through.max(entry.sequence);
         self.release_id(&entry);
-        if let Some(subject) = Subject::of(rare)
-            && self.keys.get(&subject) == Some(&entry.sequence)
-        {
-            self.keys.remove(&subject);
+    }
+
+    fn evict_keyed(&mut self) {
+        if let Some(entry) = self.keyed.evict_oldest() {
+            self.release_id(&entry);
         }
     }
 
@@ -417,17 +476,19 @@ impl Log {
 
     /// The entries after `sequence`, oldest first.
     pub(crate) fn after(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
-        let start = match self.entries.back() {
+        let start = match self.history.back() {
             // The usual reader has seen all but the newest few.
-            Some(newest) if newest.sequence <= sequence => self.entries.len(),
-            _ => self.entries.partition_point(|e| e.sequence <= sequence),
+            Some(newest) if newest.sequence <= sequence => self.history.len(),
+            _ => self.history.partition_point(|e| e.sequence <= sequence),
         };
-        self.entries.range(start..)
+        InOrder::oldest_first(self.history.range(start..), self.keyed.after(sequence))
     }
 
-    /// How many entries there are after `sequence`.
+    /// How many entries there are after `sequence`. Of the keyed ones at most
+    /// 1,024 are counted.
     pub(crate) fn count_after(&self, sequence: u64) -> usize {
-        self.entries.len() - self.entries.partition_point(|e| e.sequence <= sequence)
+        let history = self.history.len() - self.history.partition_point(|e| e.sequence <= sequence);
+        history + self.keyed.after(sequence).take(KEYED_COUNT_MAX).count()
     }
 
     /// Returns the oldest and the newest entry that `admits` lets a reader see.
@@ -437,20 +498,24 @@ impl Log {
         looks_max: usize,
         admits: impl Fn(&Entry) -> bool,
     ) -> (Option<&Entry>, Option<&Entry>) {
-        let oldest = self.entries.iter().take(looks_max).find(|e| admits(e));
-        let newest = self
-            .entries
-            .iter()
-            .rev()
-            .take(looks_max)
-            .find(|e| admits(e));
-        (oldest, newest)
+        let mut oldest_first = self.after(0).take(looks_max);
+        let mut newest_first = self.newest_first().take(looks_max);
+        (
+            oldest_first.find(|e| admits(e)),
+            newest_first.find(|e| admits(e)),
+        )
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Entry> {
+        InOrder::newest_first(self.history.iter().rev(), self.keyed.after(0).rev())
     }
 
     /// Returns the newest entry at `sequence` or before it.
     pub(crate) fn at_or_before(&self, sequence: u64) -> Option<&Entry> {
-        let end = self.entries.partition_point(|e| e.sequence <= sequence);
-        self.entries.get(end.checked_sub(1)?)
+        let end = self.history.partition_point(|e| e.sequence <= sequence);
+        let history = end.checked_sub(1).and_then(|at| self.history.get(at));
+        let both = [history, self.keyed.at_or_before(sequence)];
+        both.into_iter().flatten().max_by_key(|e| e.sequence)
     }
 
     /// The position from which a reader gets the last `count` of the entries
@@ -461,15 +526,23 @@ impl Log {
         admits: impl Fn(&Entry) -> bool,
     ) -> u64 {
         let mut position = self.head;
-        for entry in self.entries.iter().rev().filter(|e| admits(e)).take(count) {
+        for entry in self.newest_first().filter(|e| admits(e)).take(count) {
             position = entry.sequence - 1;
         }
         position
     }
+}
 
-    fn index_of(&self, sequence: u64) -> Result<usize, usize> {
-        self.entries
-            .binary_search_by_key(&sequence, |entry| entry.sequence)
+/// The bytes that an audience adds beside its neighbours: 0 if one of them has
+/// the same.
+pub(super) fn audience_bytes_beside(
+    audience: &Arc<Audience>,
+    beside: [Option<&Entry>; 2],
+) -> usize {
+    let has_same = |other: &Entry| other.audience().is_some_and(|a| Arc::ptr_eq(a, audience));
+    match beside.into_iter().flatten().any(has_same) {
+        true => 0,
+        false => audience.bytes(),
     }
 }
 
@@ -481,6 +554,7 @@ mod tests {
 
     const KEEP_ALL: Bounds = Bounds {
         history: History::events(1_000),
+        keyed: KeyedState::keys(1_000),
         backlog_bytes_max: 1 << 20,
     };
 
@@ -552,6 +626,7 @@ mod tests {
         let none = Bounds {
             history: History::NONE,
             backlog_bytes_max: log.bytes() / 2,
+            ..KEEP_ALL
         };
         log.trim(&none, 2, 10);
         assert_eq!(sequences(&log, 0), [6, 7, 8, 9, 10]);
@@ -564,6 +639,7 @@ mod tests {
         let tiny = Bounds {
             history: History::NONE,
             backlog_bytes_max: 1,
+            ..KEEP_ALL
         };
         let mut log = Log::new(0);
         for sequence in 1..=3 {
@@ -596,11 +672,11 @@ mod tests {
         log.append(with(2, Some("x"), Some("k")));
         log.append(with(3, Some("y"), Some("k")));
         assert_eq!(sequences(&log, 0), [1, 3]);
-        let one = Bounds {
-            history: History::events(1),
+        let none = Bounds {
+            history: History::NONE,
             ..KEEP_ALL
         };
-        log.trim(&one, u64::MAX, 3);
+        log.trim(&none, u64::MAX, 3);
         assert_eq!(sequences(&log, 0), [3]);
         for (id, place) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
             assert_eq!(place_of(&log, id), place, "{id}");
@@ -627,7 +703,11 @@ mod tests {
         log.append(with(8, None, Some("k")));
         log.append(with(9, None, Some("k")));
         assert!(!log.is_trimmed(), "a replaced event is no loss");
-        log.trim(&KEEP_ALL, u64::MAX, 600_010);
+        let none = Bounds {
+            keyed: KeyedState::keys(0),
+            ..KEEP_ALL
+        };
+        log.trim(&none, u64::MAX, 9);
         assert!(log.is_trimmed());
     }
 
@@ -671,7 +751,105 @@ mod tests {
     }
 
     #[test]
-    fn the_audience_of_a_batch_is_counted_once_as_long_as_one_of_it_is_held() {
+    fn a_key_outlives_the_history_and_goes_by_the_bounds_of_keys() {
+        let mut log = Log::new(0);
+        for (sequence, key) in [(1, Some("a")), (2, None), (3, Some("b")), (4, None)] {
+            log.append(with(sequence, None, key));
+        }
+        let mut bounds = Bounds {
+            history: History::events(1).age_max(Duration::from_millis(10)),
+            ..KEEP_ALL
+        };
+        // A year later: the quiet keys are there, the rest is gone by its age.
+        log.trim(&bounds, u64::MAX, 365 * 86_400_000);
+        assert_eq!(sequences(&log, 0), [1, 3]);
+        let evicted = Evicted {
+            history: 4,
+            keyed: 0,
+        };
+        assert_eq!((log.evicted(), log.evicted_through()), (evicted, 4));
+        assert!(log.keyed().is_complete());
+
+        // One key too many, by number and by age.
+        bounds.keyed = KeyedState::keys(2);
+        log.append(with(5, None, Some("c")));
+        log.trim(&bounds, u64::MAX, 5);
+        assert_eq!(sequences(&log, 0), [3, 5]);
+        assert_eq!(log.evicted().keyed, 1);
+        bounds.keyed = KeyedState::keys(2).age_max(Duration::from_millis(10));
+        log.trim(&bounds, u64::MAX, 14);
+        assert_eq!(sequences(&log, 0), [5]);
+        bounds.keyed = KeyedState::keys(2).bytes_max(1);
+        log.trim(&bounds, u64::MAX, 5);
+        assert!(log.is_empty());
+        assert_eq!(log.keyed().evictions(), 3);
+        assert!(log.bytes() > 0, "the missing keys are counted");
+    }
+
+    #[test]
+    fn a_key_that_a_client_waits_for_is_kept_up_to_the_backlog() {
+        let mut log = Log::new(0);
+        for (sequence, key) in [(1, "a"), (2, "b"), (3, "c")] {
+            log.append(with(sequence, None, Some(key)));
+        }
+        let mut bounds = Bounds {
+            keyed: KeyedState::keys(1),
+            ..KEEP_ALL
+        };
+        log.trim(&bounds, 1, 3);
+        assert_eq!(sequences(&log, 0), [2, 3]);
+        bounds.backlog_bytes_max = 1;
+        log.trim(&bounds, 1, 3);
+        assert_eq!(sequences(&log, 0), [3]);
+    }
+
+    #[test]
+    fn the_state_is_complete_again_when_each_missing_key_is_published_or_removed() {
+        let one = Bounds {
+            keyed: KeyedState::keys(1),
+            ..KEEP_ALL
+        };
+        let mut log = Log::new(0);
+        for (sequence, key) in [(1, "a"), (2, "b"), (3, "c")] {
+            log.append(with(sequence, None, Some(key)));
+            log.trim(&one, u64::MAX, sequence);
+        }
+        assert_eq!(sequences(&log, 0), [3]);
+        assert_eq!(log.keyed().missing(), (vec!["a".into(), "b".into()], false));
+        log.remove_key("a".into(), None);
+        assert!(!log.keyed().is_complete());
+        log.append(with(4, None, Some("b")));
+        assert!(log.keyed().is_complete());
+        log.remove_key("b".into(), None);
+        log.remove_key("c".into(), None);
+        log.remove_key("never there".into(), None);
+        assert!(log.is_empty() && log.keyed().is_complete());
+        assert_eq!((log.bytes(), log.evicted().keyed), (0, 2));
+    }
+
+    #[test]
+    fn missing_keys_are_remembered_up_to_a_number() {
+        let none = Bounds {
+            keyed: KeyedState::keys(0),
+            ..KEEP_ALL
+        };
+        let mut log = Log::new(0);
+        for sequence in 1..=2_000 {
+            let key = format!("key {sequence}");
+            log.append(with(sequence, None, Some(&key)));
+            log.trim(&none, u64::MAX, sequence);
+        }
+        let (missing, has_more) = log.keyed().missing();
+        assert_eq!((missing.len(), has_more), (1024, true));
+        for key in missing {
+            log.remove_key(key, None);
+        }
+        assert!(!log.keyed().is_complete(), "others are missing still");
+        assert_eq!(log.bytes(), 0);
+    }
+
+    #[test]
+    fn the_audience_of_a_batch_is_counted_once_in_each_part_that_holds_one_of_it() {
         let to = |audience: &Arc<Audience>, sequence: u64, key: Option<&str>| Entry {
             rare: Some(Box::new(Rare {
                 audience: Some(audience.clone()),
@@ -686,21 +864,27 @@ mod tests {
         for sequence in 1..=10 {
             log.append(to(&crowd, sequence, (sequence % 2 == 0).then_some("k")));
         }
-        // Of those with a key the last is left.
+        let counted = |log: &Log| log.bytes() / crowd.bytes();
+        // Only the last event of the key is left.
         assert_eq!(sequences(&log, 0), [1, 3, 5, 7, 9, 10]);
-        assert!((crowd.bytes()..2 * crowd.bytes()).contains(&log.bytes()));
-        // An equal one of another batch is another one, and takes its place.
+        assert_eq!(counted(&log), 2);
+        // An equal audience of another batch is another one, and takes its place.
         let again = Arc::new((*crowd).clone());
         log.append(to(&again, 11, Some("k")));
-        assert!((2 * crowd.bytes()..3 * crowd.bytes()).contains(&log.bytes()));
+        assert_eq!((counted(&log), Arc::strong_count(&again)), (2, 3));
+        log.append(to(&again, 12, Some("l")));
+        assert_eq!(counted(&log), 2);
         let one = Bounds {
-            history: History::events(1),
+            history: History::NONE,
             ..KEEP_ALL
         };
-        log.trim(&one, u64::MAX, 11);
-        assert_eq!(Arc::strong_count(&crowd), 1);
-        assert!((crowd.bytes()..2 * crowd.bytes()).contains(&log.bytes()));
-        log.trim(&one, u64::MAX, 11 + 600_001);
+        log.trim(&one, u64::MAX, 12);
+        assert_eq!((counted(&log), Arc::strong_count(&crowd)), (1, 1));
+        let none = Bounds {
+            keyed: KeyedState::keys(0),
+            ..one
+        };
+        log.trim(&none, u64::MAX, 12);
         assert_eq!((log.bytes(), Arc::strong_count(&again)), (0, 1));
     }
 

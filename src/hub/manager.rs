@@ -438,6 +438,8 @@ impl ChannelState {
             gaps: self.gaps,
             history_events: self.log.len(),
             history_bytes: self.log.bytes(),
+            keys: self.log.keyed().len(),
+            keys_evicted: self.log.keyed().evictions(),
             oldest: self.log.oldest().map(id_of),
             newest: self.log.newest().map(id_of),
         }

@@ -18,6 +18,7 @@ pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod id;
+pub(crate) mod keyed;
 pub(crate) mod log;
 pub(crate) mod manager;
 mod measuring;
@@ -44,7 +45,7 @@ use id::{Epoch, EventId};
 use options::OptionsByName;
 use state::State;
 
-pub(crate) use reading::{Crowd, Read, Report, Source, Span};
+pub(crate) use reading::{Crowd, Lag, Read, Report, Source, Span};
 pub(crate) use state::{Membership, Seat};
 pub use subscribe::Start;
 pub(crate) use subscribe::{Join, JoinError, Joined};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keyed::KeyedState;
 use super::log::{Bounds, History};
 use super::rate::Rate;
 use crate::http::{HeaderError, Headers};
@@ -19,19 +20,25 @@ pub enum LagPolicy {
     Disconnect,
     /// It is told of the gap and goes on with the newest event.
     Skip,
-    /// Of the events published with one key
-    /// ([`Event::with_key`](crate::Event::with_key)) to the same clients (to
-    /// all, to the same one, or by the same conditions) only the newest is
-    /// kept: it takes the place of the older one for all who are behind, which is
-    /// no gap. A newcomer is sent the newest of each key first, and then, with
-    /// nothing lost between, what is published from now on. How many keys are
-    /// kept is for the history's bounds to say; with [`History::NONE`] these
-    /// are 1,000 events of 1 MiB and any age. Whoever falls behind even so is
-    /// treated as by [`Skip`](Self::Skip).
+    /// The log keeps only the newest of the events with the same key
+    /// ([`Event::with_key`](crate::Event::with_key)) for the same clients (for
+    /// all, for one, or for the same conditions). It replaces the older one for
+    /// every client that is behind, which is not a gap. A new client first
+    /// receives the newest event of each key, and then, with nothing lost between,
+    /// all events that follow.
+    ///
+    /// These events are state: they are kept within the bounds of
+    /// [`keyed_state`](ChannelOptions::keyed_state), until they are replaced, or
+    /// removed with [`Event::removal`](crate::Event::removal). The history's
+    /// bounds apply to events without a key and to removals; with
+    /// [`History::NONE`] these bounds are 1,000 events of 1 MiB and any age.
+    ///
+    /// A client that loses an event nevertheless receives a gap event and then
+    /// the whole state, as a new client does.
     Conflate,
 }
 
-/// What a conflating channel keeps when its options name no history.
+/// The history of a conflating channel whose options name none.
 const CONFLATED: History = History::events(1_000).age_max(Duration::MAX);
 
 /// What a channel is made with, by its name.
@@ -79,6 +86,8 @@ impl fmt::Debug for OptionsByName {
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     pub(crate) history: History,
+    pub(crate) keyed_state: KeyedState,
+    pub(crate) pace: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) clients_max: usize,
     pub(crate) headers: Headers,
@@ -103,6 +112,8 @@ impl ChannelOptions {
     pub fn new() -> ChannelOptions {
         ChannelOptions {
             history: History::NONE,
+            keyed_state: KeyedState::default(),
+            pace: None,
             heartbeat: Some(Duration::from_secs(30)),
             clients_max: usize::MAX,
             headers: Headers::new(),
@@ -120,6 +131,26 @@ impl ChannelOptions {
     #[must_use]
     pub fn history(mut self, history: History) -> Self {
         self.history = history;
+        self
+    }
+
+    /// Sets the bounds of the keyed state of a channel that conflates
+    /// ([`LagPolicy::Conflate`]). Default: 10,000 keys, 8 MiB, any age.
+    #[must_use]
+    pub fn keyed_state(mut self, bounds: KeyedState) -> Self {
+        self.keyed_state = bounds;
+        self
+    }
+
+    /// Sets the shortest time between two deliveries of a channel that conflates
+    /// ([`LagPolicy::Conflate`]): an event that is published within it waits, and
+    /// one that is replaced meanwhile is not delivered. All streams of the channel
+    /// share the interval. A stream of several channels waits only if all of them
+    /// conflate and have a pace, for the shortest one. `Duration::ZERO` turns
+    /// the pace off, which is the default.
+    #[must_use]
+    pub fn pace(mut self, interval: Duration) -> Self {
+        self.pace = (!interval.is_zero()).then_some(interval);
         self
     }
 
@@ -249,9 +280,14 @@ impl ChannelOptions {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        let keeps_keys = self.conflates() && self.history.is_none();
+        let keeps_others = self.conflates() && self.history.is_none();
         Bounds {
-            history: if keeps_keys { CONFLATED } else { self.history },
+            history: if keeps_others {
+                CONFLATED
+            } else {
+                self.history
+            },
+            keyed: self.keyed_state,
             backlog_bytes_max: self.backlog_bytes_max,
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Ready {
     /// its target.
     pub(super) own_id: Option<OwnId>,
     key: Option<Arc<str>>,
+    /// Whether it removes its key.
+    removes: bool,
 }
 
 impl Ready {
@@ -64,6 +66,7 @@ impl Ready {
             is_sequenced: false,
             own_id: None,
             key: None,
+            removes: false,
         }
     }
 }
@@ -99,6 +102,7 @@ impl Hub {
             digest: digest([
                 frame.as_bytes(),
                 key.as_deref().unwrap_or_default().as_bytes(),
+                if event.is_removal() { b"removal" } else { b"" },
             ]),
             is_doubtful: false,
         });
@@ -108,6 +112,7 @@ impl Hub {
             is_sequenced: true,
             own_id,
             key,
+            removes: event.is_removal(),
         })
     }
 
@@ -279,12 +284,17 @@ impl Hub {
             is_sequenced,
             mut own_id,
             key: conflation_key,
+            removes,
         } = ready;
         if let Some(own_id) = &mut own_id {
             own_id.is_doubtful = now_ms < self.in_doubt_until_ms;
         }
         let channel = state.get_mut(key).expect("the caller has found it");
-        let conflation_key = conflation_key.filter(|_| channel.options.conflates());
+        let mut conflation_key = conflation_key.filter(|_| channel.options.conflates());
+        if removes && let Some(key) = conflation_key.take() {
+            // The event itself is part of the history, not of the state.
+            channel.log.remove_key(key, audience.clone());
+        }
         if is_sequenced {
             frame.stamp(&self.id_prefix, sequence);
             if let Some(packed) = &mut packed {

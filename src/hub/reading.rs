@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{CAUGHT_UP, Member, Place};
-use super::log::Entry;
-use super::state::{Membership, Seat, State, bury};
+use super::log::{Entry, Evicted};
+use super::state::{ChannelState, Membership, Seat, State, bury};
 use super::{ChannelKey, Hub, Work};
 
 /// How many members one gathering looks at in search of the targets of directed
@@ -66,16 +66,28 @@ pub(crate) enum Read {
     /// The batch covers everything up to here.
     Through(u64),
     /// Entries are gone that the reader has not seen.
-    Lagged {
-        /// The data of the gap event, if the reader is to go on.
-        gap: String,
-        /// Where it would go on: with the newest entry.
-        resume_at: u64,
-    },
+    Lagged(Lag),
     /// A channel was removed.
     Closed,
     /// The reader was sent away, and its connection is about to end.
     Departed,
+}
+
+/// A reader's loss, and where it goes on if its stream does.
+///
+/// Without conflating channels that is the newest entry. With them it is the
+/// whole of their state, from its oldest entry on: which keys were removed or
+/// evicted in the meantime is not known, so the client has to begin anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// The data of the gap event.
+    pub(crate) gap: String,
+    /// What counts as seen.
+    pub(crate) seen: u64,
+    /// Up to here, only keyed events are read.
+    pub(crate) keyed_through: u64,
+    /// For each channel, the loss that the gap event reports.
+    pub(crate) forgiven: Box<[Evicted]>,
 }
 
 /// What a reactor tells of its progress with one channel.
@@ -192,8 +204,10 @@ impl Hub {
             if member.is_none_or(|member| member.place() != reader) {
                 return Read::Departed;
             }
-            if channel.log.evicted_through() > seen.max(seat.forgiven) {
-                let requested = self.id_of(seen).to_string();
+            // Of the history up to `keyed_through` it is sent nothing.
+            let history = seen.max(keyed_through).max(seat.forgiven.history);
+            let keyed = seen.max(seat.forgiven.keyed);
+            if channel.log.evicted().is_loss(history, keyed) {
                 let admits = |entry: &Entry| {
                     let metadata = member
                         .and_then(Member::metadata)
@@ -202,10 +216,7 @@ impl Hub {
                         member.is_some_and(|member| audience.admits(&member.id, metadata))
                     })
                 };
-                return Read::Lagged {
-                    gap: state.gap(channels, &requested, "slow", admits, self),
-                    resume_at: state.before_newest(channels),
-                };
+                return Read::Lagged(state.lag(channels, span, admits, self));
             }
         }
         let (reached, _) = state.walk(channels, seen, through, |lane, entry| {
@@ -341,6 +352,25 @@ impl State {
         }
     }
 
+    /// Where a reader goes on that has lost entries.
+    fn lag(
+        &self,
+        channels: &[ChannelKey],
+        span: Span,
+        admits: impl Fn(&Entry) -> bool,
+        hub: &Hub,
+    ) -> Lag {
+        let logs = || channels.iter().filter_map(|key| self.get(*key));
+        let requested = hub.id_of(span.seen).to_string();
+        let newest = self.before_newest(channels);
+        Lag {
+            gap: self.gap(channels, Some(&requested), "slow", admits, hub),
+            seen: state_after(logs()).unwrap_or(newest),
+            keyed_through: newest,
+            forgiven: logs().map(|channel| channel.log.evicted()).collect(),
+        }
+    }
+
     /// The position from which a reader gets the newest entry of all, if the
     /// logs still hold it.
     fn before_newest(&self, channels: &[ChannelKey]) -> u64 {
@@ -357,4 +387,11 @@ impl State {
             .max()
             .unwrap_or(0)
     }
+}
+
+/// The position from which a reader gets the whole keyed state of those channels
+/// that conflate; `None` if none of them does.
+pub(super) fn state_after<'a>(channels: impl Iterator<Item = &'a ChannelState>) -> Option<u64> {
+    let conflating = channels.filter(|channel| channel.options.conflates());
+    conflating.map(|channel| channel.log.evicted().keyed).min()
 }

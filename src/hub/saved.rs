@@ -187,6 +187,10 @@ impl ChannelManagerBuilder {
                 ..entry
             });
             channel.log = Log::restored(saved.bounds, saved.released, entries);
+            if options.conflates() {
+                let (missing, has_more) = saved.missing_keys;
+                channel.log.keyed_mut().restore_missing(missing, has_more);
+            }
             channel.finish = saved.finish.map(|finish| {
                 let left_ms = u128::from(finish.until_ms.saturating_sub(wall_ms));
                 // The wall clock may have been set: no longer than ever.
@@ -238,6 +242,8 @@ struct Snapshot {
 struct SavedChannel {
     name: Arc<str>,
     bounds: SavedBounds,
+    /// The keys that were evicted and are known, and whether there are more.
+    missing_keys: (Vec<Arc<str>>, bool),
     /// Published, delivered, gaps.
     counts: [u64; 3],
     /// The own ids that are remembered beyond their events.
@@ -263,6 +269,7 @@ impl Hub {
             .map(|channel| SavedChannel {
                 name: channel.name.clone(),
                 bounds: channel.log.saved_bounds(),
+                missing_keys: channel.log.keyed().missing(),
                 counts: [channel.published, channel.delivered, channel.gaps],
                 released: {
                     let released = channel.log.remembered().released();
@@ -303,7 +310,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Condition, Event, History, LagPolicy};
+    use crate::{Condition, Event, History, KeyedState, LagPolicy};
 
     fn keeping() -> ChannelManagerBuilder {
         ChannelManager::builder().defaults(ChannelOptions::new().history(History::events(10)))
@@ -312,7 +319,9 @@ mod tests {
     fn conflating(name: &str) -> ChannelOptions {
         let options = ChannelOptions::new().history(History::events(10));
         match name {
-            "keyed" => options.lag_policy(LagPolicy::Conflate),
+            "keyed" => options
+                .lag_policy(LagPolicy::Conflate)
+                .keyed_state(KeyedState::keys(2)),
             _ => options,
         }
     }
@@ -345,10 +354,11 @@ mod tests {
         let keyed = manager
             .get_or_create_with("keyed", || conflating("keyed"))
             .unwrap();
-        for (key, data) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        for (key, data) in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("d", "5")] {
             let event = Event::message(data).with_key(key);
             keyed.broadcast(event).unwrap();
         }
+        keyed.broadcast(Event::removal("d")).unwrap();
         let done = manager.get_or_create("done").unwrap();
         done.finish(Some(Event::message("the last"))).unwrap();
         manager.get_or_create("empty").unwrap();
@@ -383,6 +393,7 @@ mod tests {
             }
             let SavedChannel { name, counts, .. } = channel;
             story += &format!("{name} {:?} {counts:?}", channel.bounds);
+            story += &format!(" {:?}", channel.missing_keys);
             story += &format!(" {:?} {:?}\n", channel.released, channel.finish);
             story += &format!("{:#?}\n", channel.entries);
         }
@@ -416,6 +427,8 @@ mod tests {
             "\"released\"",
             "role",
             "the last",
+            "([\"a\", \"b\"], false)",
+            "pushwheel.removed",
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }
@@ -471,7 +484,7 @@ mod tests {
         let news = format::read(&*saved(&none)).unwrap();
         let news = news.channels.iter().find(|c| &*c.name == "news").unwrap();
         assert!(news.entries.is_empty());
-        assert_eq!(news.bounds.evicted_through, news.bounds.head);
+        assert_eq!(news.bounds.evicted.history, news.bounds.head);
 
         let few = ChannelManager::builder().channels_max(3).restore(&*bytes);
         let told = few.unwrap_err().to_string();

@@ -9,7 +9,7 @@ use slab::Slab;
 use super::channel::Shared;
 use super::client::{ClientInfo, DisconnectReason, Member};
 use super::clock::Clock;
-use super::log::Log;
+use super::log::{Evicted, Log};
 use super::members::Members;
 use super::options::ChannelOptions;
 use super::rate::Bucket;
@@ -45,11 +45,11 @@ pub(crate) struct Membership {
 }
 
 /// A reader's place in one channel: its member's slot, and up to where a
-/// loss was known, and told, when it came.
+/// loss was known, and told, when it began to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
     pub(crate) slot: u32,
-    pub(crate) forgiven: u64,
+    pub(crate) forgiven: Evicted,
 }
 
 /// What one reactor has to do with one channel.

@@ -10,7 +10,8 @@ use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
 use super::id::{self, EventId, Parsed};
 use super::log::Entry;
 use super::options::ChannelOptions;
-use super::state::{Membership, Seat, State, bury};
+use super::reading::state_after;
+use super::state::{ChannelState, Membership, Seat, State, bury};
 use super::{ChannelKey, Farewell, Hub, Wake};
 
 /// The most entries of a log that are looked at for one client that joins.
@@ -75,9 +76,10 @@ pub(crate) struct Joined {
     pub(crate) head: u64,
     /// What holds for the stream of all the channels.
     pub(crate) options: Arc<ChannelOptions>,
-    /// Of what there was before the client came, up to here, it is sent only
-    /// events with a key.
+    /// Up to here, the client is sent only keyed events.
     pub(crate) keyed_through: u64,
+    /// Whether one of the channels conflates.
+    pub(crate) conflates: bool,
     /// Whether the channels are finished: the stream ends with what they hold.
     pub(crate) is_finished: bool,
     /// Whether the stream is compressed for a client that takes gzip.
@@ -179,9 +181,12 @@ impl State {
     /// Finds where the stream begins.
     fn seat(&self, join: &Join<'_>, hub: &Hub) -> Joined {
         let channels = || join.channels.iter().filter_map(|key| self.get(*key));
-        let evicted = || channels().map(|channel| channel.log.evicted_through());
-        // Everything that the logs hold comes after this.
-        let tail = evicted().min().unwrap_or(0);
+        let evicted = || channels().map(|channel| channel.log.evicted());
+        // The history that the logs hold comes after this, and their keyed state
+        // after that.
+        let history_after = evicted().map(|evicted| evicted.history).min().unwrap_or(0);
+        let state_after = state_after(channels());
+        let tail = state_after.map_or(history_after, |after| after.min(history_after));
         let mut joined = Joined {
             seats: evicted()
                 .map(|forgiven| Seat { slot: 0, forgiven })
@@ -194,6 +199,7 @@ impl State {
                 .unwrap_or(0),
             options: ChannelOptions::of_all(channels().map(|channel| &channel.options)),
             keyed_through: 0,
+            conflates: state_after.is_some(),
             is_finished: false,
             compresses: channels().all(|channel| channel.options.compress_from.is_some()),
             gap: None,
@@ -202,17 +208,18 @@ impl State {
         };
         let asked = match join.start {
             Start::Live => {
-                let conflating = channels().filter(|channel| channel.options.conflates());
-                if let Some(tail) = conflating.map(|c| c.log.evicted_through()).min() {
-                    joined.seen = tail;
+                if let Some(after) = state_after {
+                    joined.seen = after;
                     joined.keyed_through = self.sequence;
                 }
-                None
+                let is_complete = |c: &ChannelState| c.log.keyed().is_complete();
+                let is_missing = !channels().all(is_complete);
+                is_missing.then_some((None, self.sequence, "evicted"))
             }
             Start::Earliest => {
                 joined.seen = tail;
                 let is_trimmed = channels().any(|channel| channel.log.is_trimmed());
-                is_trimmed.then_some(("earliest", tail, "evicted"))
+                is_trimmed.then_some((Some("earliest"), 0, "evicted"))
             }
             Start::Last(count) => {
                 joined.seen = self.position_before_last(join, *count);
@@ -222,7 +229,7 @@ impl State {
                 Ok(position) => {
                     joined.seen = position;
                     joined.needs_id = false;
-                    let is_evicted = evicted().any(|through| through > position);
+                    let is_evicted = evicted().any(|e| e.is_loss(position, position));
                     let is_uncertain = || {
                         let admits = |entry: &Entry| join.admits(entry);
                         let is_generated = join.has_generated_id;
@@ -232,18 +239,24 @@ impl State {
                         })
                     };
                     if is_evicted {
-                        Some((&**id, position, "evicted"))
+                        Some((Some(&**id), position, "evicted"))
                     } else if is_uncertain() {
-                        Some((&**id, position, "audience"))
+                        Some((Some(&**id), position, "audience"))
                     } else {
                         None
                     }
                 }
-                Err(reason) => Some((&**id, 0, reason)),
+                Err(reason) => Some((Some(&**id), 0, reason)),
             },
         };
         if let Some((requested, position, reason)) = asked {
-            joined.seen = position.max(tail);
+            joined.seen = position.max(history_after);
+            if let Some(after) = state_after {
+                // The gap is followed by the whole state, but not by what the
+                // client has seen of the history.
+                joined.keyed_through = position;
+                joined.seen = joined.seen.min(after);
+            }
             joined.needs_id = true;
             if !self.has_after(join, joined.seen) {
                 // So that a client that comes back with the gap's id does not
@@ -370,7 +383,7 @@ impl State {
     pub(super) fn gap(
         &self,
         channels: &[ChannelKey],
-        requested: &str,
+        requested: Option<&str>,
         reason: &str,
         admits: impl Fn(&Entry) -> bool,
         hub: &Hub,

@@ -7,7 +7,7 @@ use crate::hub::audience::{Audience, Choice};
 use crate::hub::remembered::OwnId;
 use crate::hub::{batch, log};
 use crate::internals::frame::Frame;
-use crate::{ClientId, History};
+use crate::{ClientId, History, KeyedState};
 
 /// What is appended.
 #[derive(Clone, Debug)]
@@ -64,10 +64,24 @@ impl Log {
         self.0.append(entry.into_inner());
     }
 
+    /// Removes a key that was published to `client` or to everybody.
+    pub fn remove_key(&mut self, key: &str, client: Option<ClientId>) {
+        let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
+        self.0.remove_key(key.into(), client.map(audience));
+    }
+
     /// Drops what need not be kept.
-    pub fn trim(&mut self, history: History, backlog_max: usize, needed_after: u64, now_ms: u64) {
+    pub fn trim(
+        &mut self,
+        history: History,
+        keyed: KeyedState,
+        backlog_max: usize,
+        needed_after: u64,
+        now_ms: u64,
+    ) {
         let bounds = log::Bounds {
             history,
+            keyed,
             backlog_bytes_max: backlog_max,
         };
         self.0.trim(&bounds, needed_after, now_ms);
@@ -76,6 +90,11 @@ impl Log {
     /// The newest number that it ever had.
     pub fn head(&self) -> u64 {
         self.0.head()
+    }
+
+    /// Whether no key is missing.
+    pub fn has_all_keys(&self) -> bool {
+        self.0.keyed().is_complete()
     }
 
     /// The newest number that a reader may have missed for good.

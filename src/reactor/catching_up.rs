@@ -12,7 +12,7 @@ use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
-use crate::hub::{Read, Seat, Span};
+use crate::hub::{Lag, Read, Seat, Span};
 
 impl<N: Net> Reactor<N> {
     /// Takes a client that is behind as far as it goes, or as its budget
@@ -68,12 +68,14 @@ impl<N: Net> Reactor<N> {
                 feed.has_news = true;
                 return self.queue_feed(stream.feed);
             }
-            let mut single = Seat {
-                slot: 0,
-                forgiven: 0,
+            let single = [Seat {
+                slot: stream.seat,
+                forgiven: cursor.forgiven,
+            }];
+            let seats = match &*feed.channels {
+                [_] => &single[..],
+                _ => &self.seats[stream.seat as usize],
             };
-            let is_merged = feed.channels.len() > 1;
-            let seats = Self::seats_of(&self.seats, &stream, is_merged, &mut single);
             let mut batch = std::mem::take(&mut self.scratch);
             let span = Span {
                 seen,
@@ -90,7 +92,7 @@ impl<N: Net> Reactor<N> {
             );
             let goes_on = match read {
                 Read::Through(reached) => self.write_batch(key, &batch, reached),
-                Read::Lagged { gap, resume_at } => self.leap(key, &gap, resume_at),
+                Read::Lagged(lag) => self.leap(key, lag),
                 Read::Departed => false,
                 Read::Closed => {
                     self.hang_up(key, DisconnectReason::ChannelClosed);
@@ -188,9 +190,9 @@ impl<N: Net> Reactor<N> {
         is_all_out
     }
 
-    /// A client has fallen off the log: it goes, or leaps to the newest and
-    /// is told of the gap. Says whether it goes on.
-    fn leap(&mut self, key: u32, gap: &str, resume_at: u64) -> bool {
+    /// A client has fallen off the log: it is disconnected, or gets a gap event
+    /// and goes on elsewhere. Returns whether it goes on.
+    fn leap(&mut self, key: u32, lag: Lag) -> bool {
         let stream = *self.connections.stream(key);
         let feed = self.feeds.get_mut(stream.feed);
         if feed.options.lag_policy == LagPolicy::Disconnect {
@@ -198,10 +200,22 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         feed.gaps += 1;
-        let id = self.hub.id_of(resume_at).to_string();
-        let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
+        // Where it goes on may be behind where it was.
+        feed.floor = feed.floor.min(lag.seen);
+        let id = self.hub.id_of(lag.seen).to_string();
+        let gap = Frame::internal("pushwheel.gap", Some(&id), None, &lag.gap);
         let cursor = &mut self.cursors[stream.cursor as usize];
-        cursor.seen = resume_at;
+        match &*lag.forgiven {
+            [only] => cursor.forgiven = *only,
+            all => {
+                let seats = self.seats[stream.seat as usize].iter_mut();
+                for (seat, forgiven) in seats.zip(all) {
+                    seat.forgiven = *forgiven;
+                }
+            }
+        }
+        cursor.seen = lag.seen;
+        cursor.keyed_through = lag.keyed_through;
         cursor.owed = Some(Owed {
             frame: feed.own_frame(gap.as_bytes()),
             written: 0,

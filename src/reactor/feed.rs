@@ -19,6 +19,7 @@ use slab::Slab;
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
+use crate::hub::log::Evicted;
 use crate::hub::options::ChannelOptions;
 use crate::hub::{ChannelKey, Source};
 use crate::packed;
@@ -202,6 +203,9 @@ pub(super) struct Cursor {
     pub(super) replay_through: u64,
     /// Up to here it is sent only events with a key.
     pub(super) keyed_through: u64,
+    /// On a stream of one channel, the loss of which it was told. Other streams
+    /// have it in their seats.
+    pub(super) forgiven: Evicted,
     /// What it is sent when it has seen so much: its welcome.
     pub(super) welcome: Option<(u64, Frame)>,
     /// The frame of which it has only the beginning.

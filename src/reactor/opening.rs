@@ -15,6 +15,7 @@ use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
 use crate::hub::channel::Channel;
 use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
+use crate::hub::log::Evicted;
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Source, Start};
 use crate::packed;
 
@@ -348,8 +349,12 @@ impl<N: Net> Reactor<N> {
         let feed_id = self
             .feeds
             .find_or_insert(source, &joined.options, joined.now);
+        let mut forgiven = Evicted::default();
         let seat = match &*joined.seats {
-            [only] => only.slot,
+            [only] => {
+                forgiven = only.forgiven;
+                only.slot
+            }
             _ => {
                 let seat = self.seats.insert(joined.seats.into_boxed_slice());
                 u32::try_from(seat).expect("fewer streams than 2^32")
@@ -411,6 +416,7 @@ impl<N: Net> Reactor<N> {
             let cursor = &mut self.cursors[cursor as usize];
             cursor.replay_through = joined.now;
             cursor.keyed_through = joined.keyed_through;
+            cursor.forgiven = forgiven;
             if has_replay && !welcome.is_empty() {
                 cursor.welcome = Some((joined.now, Frame::raw(welcome)));
             }

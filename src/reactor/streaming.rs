@@ -7,7 +7,8 @@ use super::serving::{guard, is_transient};
 use super::{Reactor, TICK_MS, as_ms};
 use crate::frame;
 use crate::hub::client::DisconnectReason;
-use crate::hub::{ChannelKey, Membership, Seat};
+use crate::hub::log::Evicted;
+use crate::hub::{ChannelKey, Membership};
 
 /// How often a subscriber may send something before it is disconnected.
 const STRIKES_MAX: u8 = 100;
@@ -35,6 +36,7 @@ impl<N: Net> Reactor<N> {
             seen,
             replay_through: 0,
             keyed_through: 0,
+            forgiven: Evicted::default(),
             welcome: None,
             owed,
             end: None,
@@ -345,23 +347,6 @@ impl<N: Net> Reactor<N> {
                 several.iter().zip(seats).map(member).collect()
             }
         }
-    }
-
-    /// A client's seats, one for each of its feed's channels.
-    pub(super) fn seats_of<'a>(
-        seats: &'a slab::Slab<Box<[Seat]>>,
-        stream: &Stream,
-        is_merged: bool,
-        single: &'a mut Seat,
-    ) -> &'a [Seat] {
-        if is_merged {
-            return &seats[stream.seat as usize];
-        }
-        *single = Seat {
-            slot: stream.seat,
-            forgiven: 0,
-        };
-        std::slice::from_ref(single)
     }
 
     pub(super) fn queue_cursor(&mut self, key: u32) {

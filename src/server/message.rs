@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::errors::Problem;
@@ -26,14 +27,21 @@ const BLANKS: [char; 3] = [' ', '\t', '\r'];
 struct Message<'a> {
     #[serde(borrow)]
     event: Option<Text<'a>>,
-    #[serde(borrow)]
-    data: &'a RawValue,
+    #[serde(borrow, default, deserialize_with = "given")]
+    data: Option<&'a RawValue>,
     #[serde(borrow)]
     id: Option<Text<'a>>,
     retry: Option<u64>,
     /// For conflation; it is not sent.
     #[serde(borrow)]
     key: Option<Text<'a>>,
+    /// Whether the event removes its key.
+    remove: Option<bool>,
+}
+
+/// Reads a value that is there, `null` included.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
 }
 
 /// A string that is borrowed from the body unless it has escapes.
@@ -70,7 +78,15 @@ fn parse(json: &str) -> Result<Event<'_>, Fault> {
         return Err(Fault::NoObject);
     }
     let message: Message<'_> = serde_json::from_str(json)?;
-    let mut event = Event::message(data(message.data)?);
+    let removes = message.remove == Some(true);
+    let mut event = match (message.data, &message.key) {
+        (Some(json), _) => Event::message(data(json)?),
+        (None, Some(Text(key))) if removes => Event::removal(key.clone()),
+        (None, _) => return Err(serde_json::Error::missing_field("data").into()),
+    };
+    if removes {
+        event = event.removing();
+    }
     if let Some(Text(name)) = message.event {
         event = event.with_name(name);
     }
@@ -240,7 +256,17 @@ mod tests {
             .with_retry(Duration::from_millis(7))
             .with_key("k");
         assert_eq!(event, wanted);
-        let nulls = r#"{"event": null, "data": "d", "id": null, "retry": null, "key": null}"#;
+        let removing = r#"{"event": "n", "data": "d", "key": "k", "remove": true}"#;
+        let wanted = Event::new("n", "d").with_key("k").removing();
+        assert_eq!(from_json(removing).unwrap(), wanted);
+        let removing = r#"{"key": "k", "remove": true}"#;
+        assert_eq!(from_json(removing).unwrap(), Event::removal("k"));
+        let removing = r#"{"event": "n", "key": "k", "remove": true}"#;
+        assert_eq!(
+            from_json(removing).unwrap(),
+            Event::removal("k").with_name("n")
+        );
+        let nulls = r#"{"event": null, "data": "d", "id": null, "retry": null, "key": null, "remove": null}"#;
         assert_eq!(from_json(nulls).unwrap(), Event::message("d"));
     }
 
@@ -276,9 +302,19 @@ mod tests {
             ("7", "invalid_event", "integer"),
             (r#"{"event": "x"}"#, "invalid_event", "missing field `data`"),
             (
+                r#"{"key": "k", "remove": false}"#,
+                "invalid_event",
+                "missing field `data`",
+            ),
+            (
+                r#"{"remove": true}"#,
+                "invalid_event",
+                "missing field `data`",
+            ),
+            (
                 r#"{"data": 1, "Event": "x"}"#,
                 "invalid_event",
-                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`, `key`",
+                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`, `key`, `remove`",
             ),
             (
                 r#"{"data": 1, "data": 2}"#,

@@ -168,6 +168,8 @@ struct Wishes<'a> {
     retry: Option<Duration>,
     /// For conflation.
     key: Option<Cow<'a, str>>,
+    /// Whether the event removes its key.
+    removes: bool,
 }
 
 impl<'a> Wishes<'a> {
@@ -179,6 +181,7 @@ impl<'a> Wishes<'a> {
             id: None,
             retry: None,
             key: None,
+            removes: false,
         };
         for (name, value) in request.query_pairs() {
             match &*name {
@@ -188,6 +191,7 @@ impl<'a> Wishes<'a> {
                 "retry" => wishes.retry = Some(retry(&value)?),
                 other if rules.access.is_token_parameter(other) => {}
                 "key" => wishes.key = Some(value),
+                "remove" => wishes.removes = removes(&value)?,
                 other => wishes.narrow(condition(other, &value)?)?,
             }
         }
@@ -222,6 +226,7 @@ impl<'a> Wishes<'a> {
             ("id", self.id.is_some()),
             ("retry", self.retry.is_some()),
             ("key", self.key.is_some()),
+            ("remove", self.removes),
         ];
         match misplaced.iter().find(|(_, is_given)| *is_given) {
             Some((name, _)) => Err(Problem::misplaced_parameter(name)),
@@ -242,6 +247,15 @@ fn condition(name: &str, value: &str) -> Result<Condition, Problem> {
         None => Err(Problem::unknown_parameter(name)),
         Some('!' | '<' | '>') => Err(Problem::operator(name)),
         Some(_) => Ok(condition),
+    }
+}
+
+/// Reads a parameter that may stand without a value.
+fn removes(text: &str) -> Result<bool, Problem> {
+    match text {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Problem::parameter("remove", "true or false")),
     }
 }
 
@@ -276,7 +290,13 @@ impl<'a> Events<'a> {
             wishes.leave_the_event_alone()?;
             return Ok(Events::Batch(message::from_lines(body)?));
         }
-        let mut event = Event::message(body);
+        let mut event = match &wishes.key {
+            Some(key) if wishes.removes && body.is_empty() => Event::removal(&**key),
+            _ => Event::message(body),
+        };
+        if wishes.removes {
+            event = event.removing();
+        }
         if let Some(name) = &wishes.event {
             event = event.with_name(&**name);
         }

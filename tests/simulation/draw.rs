@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pushwheel::internals::Budgets;
-use pushwheel::{EngineBuilder, History, LagPolicy};
+use pushwheel::{EngineBuilder, History, KeyedState, LagPolicy};
 
 use super::client::{Manners, Role};
 use super::network::{Calamities, Faults};
@@ -32,7 +32,27 @@ pub fn draw_plan(rng: &mut Rng) -> Plan {
             usize::MAX
         },
         policy: [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate][rng.usize(0..3)],
+        keyed: KeyedState::default(),
+        pace_ms: 0,
     }
+}
+
+/// Bounds and paces of keyed state, and where removals come from. Drawn apart, too.
+pub fn draw_keyed<'a>(seed: u64, plans: impl Iterator<Item = &'a mut Plan>) -> Option<Rng> {
+    let mut rng = Rng::with_seed(seed ^ 0x0ca1_1ed0);
+    for plan in plans {
+        let keys_max = [0, 1, 2, 4, 10_000][rng.usize(0..5)];
+        plan.keyed = KeyedState::keys(keys_max);
+        if rng.u32(0..3) == 0 {
+            plan.keyed = plan.keyed.bytes_max(rng.usize(500..10_000));
+        }
+        if rng.u32(0..4) == 0 {
+            let age = Duration::from_millis(rng.u64(200..8_000));
+            plan.keyed = plan.keyed.age_max(age);
+        }
+        plan.pace_ms = [0, 0, 30, 200, 900][rng.usize(0..5)];
+    }
+    rng.bool().then_some(rng)
 }
 
 pub fn draw_faults(rng: &mut Rng) -> Faults {

@@ -83,10 +83,12 @@ pub enum Era {
     /// Publishers repeat events exactly, also from before a restart, and publish
     /// to all clients but some.
     Repetitions,
+    /// Keyed state has bounds and a pace, and keys are removed.
+    Keyed,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Repetitions;
+    pub const NOW: Era = Era::Keyed;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

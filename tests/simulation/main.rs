@@ -57,7 +57,7 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use crowd::Crowd;
 use draw::{
-    draw_budgets, draw_calamities, draw_faults, draw_limits, draw_loops, draw_manners,
+    draw_budgets, draw_calamities, draw_faults, draw_keyed, draw_limits, draw_loops, draw_manners,
     draw_plain_fetch, draw_plan, draw_repeats, draw_repetitions, draw_role, draw_withholding,
 };
 use endings::Endings;
@@ -204,6 +204,9 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     oracle.in_doubt_until_ms = in_doubt_ms;
     for number in 0..rng.usize(1..=4) {
         oracle.plans.insert(format!("c{number}"), draw_plan(rng));
+    }
+    if era >= Era::Keyed {
+        oracle.removals = draw_keyed(seed, oracle.plans.values_mut());
     }
     let stall_ms = rng.u64(1_000..4_000);
     oracle.stall_ms = stall_ms;
@@ -424,6 +427,12 @@ impl Simulation {
             assert!(self.now() < now + patience_ms, "some clients wait for ever");
             drop((crowd, oracle));
             self.turn();
+        }
+        let mut oracle = lock(&self.oracle);
+        for client in &self.crowd.borrow().clients {
+            if let Some(stream) = client.stream().filter(|_| client.is_content(&oracle)) {
+                oracle.check_table(stream);
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use crate::frame::Frame;
 use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::client::ClientId;
 use crate::hub::id::Epoch;
-use crate::hub::log::{Entry, Rare, SavedBounds};
+use crate::hub::log::{Entry, Evicted, Rare, SavedBounds};
 use crate::hub::manager::check_name;
 use crate::hub::remembered::{OwnId, Place};
 use crate::hub::state::Finish;
@@ -85,8 +85,15 @@ impl<W: Write> Writer<W> {
     fn channel(&mut self, channel: &SavedChannel) -> io::Result<()> {
         self.text(&channel.name)?;
         let bounds = &channel.bounds;
-        for number in [bounds.began_after, bounds.evicted_through, bounds.head] {
+        let evicted = [bounds.evicted.history, bounds.evicted.keyed];
+        for number in [bounds.began_after, evicted[0], evicted[1], bounds.head] {
             self.number(number)?;
+        }
+        let (missing, has_more) = &channel.missing_keys;
+        self.flag(*has_more)?;
+        self.number(missing.len() as u64)?;
+        for key in missing {
+            self.text(key)?;
         }
         for count in channel.counts {
             self.number(count)?;
@@ -272,14 +279,22 @@ impl<R: Read> Reader<R> {
         ensure(check_name(&name).is_ok(), "no channel has such a name")?;
         let bounds = SavedBounds {
             began_after: self.number()?,
-            evicted_through: self.number()?,
+            evicted: Evicted {
+                history: self.number()?,
+                keyed: self.number()?,
+            },
             head: self.number()?,
         };
-        let SavedBounds { head, .. } = bounds;
-        let are_ordered = bounds.began_after <= bounds.evicted_through
-            && bounds.evicted_through <= head
+        let SavedBounds { head, evicted, .. } = bounds;
+        let are_ordered = bounds.began_after <= evicted.history.min(evicted.keyed)
+            && !evicted.is_loss(head, head)
             && head <= newest;
         ensure(are_ordered, "a log ends before it begins")?;
+        let has_more = self.flag()?;
+        let mut missing = Vec::new();
+        for _ in 0..self.number()? {
+            missing.push(self.text()?);
+        }
         let counts = [self.number()?, self.number()?, self.number()?];
         // Counters go on counting; these would not be reached in any life.
         ensure(
@@ -306,11 +321,13 @@ impl<R: Read> Reader<R> {
             "a channel ends after an event to come",
         )?;
         let mut entries = Vec::new();
-        let mut last = bounds.evicted_through;
+        let mut last = 0;
         for _ in 0..self.number()? {
             let entry = self.entry()?;
             let is_next = entry.sequence > last && entry.sequence <= head;
             ensure(is_next, "events are out of order")?;
+            let is_evicted = entry.has_key() && entry.sequence <= evicted.keyed;
+            ensure(!is_evicted, "an event is there that was evicted")?;
             last = entry.sequence;
             let own_id = entry.own_id().map(Arc::from);
             let is_new = own_id.is_none_or(|id| ids.insert(id));
@@ -320,6 +337,7 @@ impl<R: Read> Reader<R> {
         Ok(SavedChannel {
             name,
             bounds,
+            missing_keys: (missing, has_more),
             counts,
             released,
             finish,

@@ -93,7 +93,7 @@ impl Client {
             ));
         }
         if let Some(since) = oracle.waits_since(stream)
-            && now > since.max(silent_since) + SLACK_MS
+            && now > since.max(silent_since) + oracle.pace_ms(stream) + SLACK_MS
         {
             return Err(format!("stream {stream}: waits for an event since {since}"));
         }

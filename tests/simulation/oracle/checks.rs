@@ -2,6 +2,9 @@
 
 use super::{Oracle, SLACK_MS};
 
+/// What remembering the few keys that there are may take.
+const MISSING_BYTES_MAX: usize = 4 * 100;
+
 impl Oracle {
     pub fn check_counts(&mut self) {
         self.note_the_over();
@@ -73,9 +76,15 @@ impl Oracle {
                 .map(|entry| self.published[*entry].bytes_max)
                 .max();
             let history_max = if kept.is_none() { 0 } else { kept.bytes_max };
-            let bytes_max = history_max
-                .max(topic.plan.backlog_bytes_max)
-                .max(largest.unwrap_or(0));
+            let least = topic.plan.backlog_bytes_max.max(largest.unwrap_or(0));
+            let (mut kept_max, mut bytes_max) = (history_max, history_max.max(least));
+            let mut events_max = kept.events_max;
+            if topic.plan.conflates() {
+                let keyed = topic.plan.keyed;
+                events_max = events_max.saturating_add(keyed.keys_max);
+                kept_max += keyed.bytes_max + MISSING_BYTES_MAX;
+                bytes_max += keyed.bytes_max.max(least) + MISSING_BYTES_MAX;
+            }
             let (events, bytes) = (stats.history_events, stats.history_bytes);
             if bytes > bytes_max {
                 wrong.push(format!(
@@ -92,8 +101,8 @@ impl Oracle {
                     || state.position.is_none()
                     || self.missing(*stream, u64::MAX).is_some()
             });
-            if !is_awaited && (events > kept.events_max || bytes > history_max) {
-                let (name, max) = (&topic.name, kept.events_max);
+            if !is_awaited && (events > events_max || bytes > kept_max) {
+                let (name, max) = (&topic.name, events_max);
                 wrong.push(format!("the log of {name} holds {events} events ({bytes} bytes) for nobody, beyond {max}"));
             }
         }

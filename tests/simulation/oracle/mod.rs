@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, DisconnectReason, Event, History, LagPolicy,
-    Responder, Response, Sink,
+    Channel, ChannelManager, ChannelOptions, DisconnectReason, Event, History, KeyedState,
+    LagPolicy, Responder, Response, Sink,
 };
 
 use crate::endings::Endings;
@@ -54,6 +54,8 @@ pub struct Plan {
     pub backlog_bytes_max: usize,
     pub clients_max: usize,
     pub policy: LagPolicy,
+    pub keyed: KeyedState,
+    pub pace_ms: u64,
 }
 
 impl Plan {
@@ -64,6 +66,8 @@ impl Plan {
             .backlog_bytes_max(self.backlog_bytes_max)
             .max_clients(self.clients_max)
             .lag_policy(self.policy)
+            .keyed_state(self.keyed)
+            .pace(std::time::Duration::from_millis(self.pace_ms))
             .finished_for(std::time::Duration::from_millis(FINISHED_MS))
     }
 
@@ -121,7 +125,27 @@ struct Publication {
     data: String,
     audience: Audience,
     key: Option<String>,
+    /// Whether it removes its key.
+    removes: bool,
     bytes_max: usize,
+}
+
+/// From where on each part of a topic is kept, whatever happens.
+#[derive(Clone, Copy, Debug)]
+pub struct Sure {
+    history: u64,
+    keyed: u64,
+}
+
+/// What a stream has a claim to since it began, or since its last gap.
+#[derive(Clone, Debug)]
+struct Claim {
+    /// The sequence at that moment.
+    sequence: u64,
+    /// Up to here only keyed events were to come.
+    state_through: u64,
+    /// For each topic.
+    sure_from: Vec<Sure>,
 }
 
 /// To which clients to publish.
@@ -152,6 +176,14 @@ pub struct Stream {
     role: Option<u8>,
     pub topics: Vec<usize>,
     joined: Option<Joined>,
+    claim: Option<Claim>,
+    /// What a page makes of it: the newest event of each key that it was sent,
+    /// by topic, key and audience.
+    table: BTreeMap<(usize, String, String), u64>,
+    /// It has read an event that was published.
+    has_got_one: bool,
+    /// It is said to begin after this key's event, of which a gap has to tell.
+    lost_state: Option<String>,
     pub gone: Option<(DisconnectReason, u64)>,
     /// Everything for it up to here has come, or was told to be lost.
     position: Option<u64>,
@@ -198,8 +230,6 @@ impl Stream {
 struct Joined {
     sequence: u64,
     at_ms: u64,
-    /// For each topic: what is surely kept at that moment begins here.
-    sure_from: Vec<u64>,
 }
 
 /// What was sent through a sink.
@@ -246,6 +276,8 @@ pub struct Oracle {
     pub repeats: Option<Rng>,
     /// Where publishers repeat events exactly, and exclude clients.
     pub repetitions: Option<Rng>,
+    /// Where publishers remove keys.
+    pub removals: Option<Rng>,
     /// Until when an own id may be one from before a restart.
     pub in_doubt_until_ms: u64,
     pub failures: Vec<String>,
@@ -298,6 +330,7 @@ impl Oracle {
             forges: false,
             repeats: None,
             repetitions: None,
+            removals: None,
             in_doubt_until_ms: 0,
             failures: Vec::new(),
             figures: BTreeMap::new(),

@@ -246,6 +246,7 @@ impl Oracle {
             bytes_max: draft.data.len() + 7 * lines + 64 * named + OVERHEAD_BYTES_MAX,
             data: draft.data.replace("\r\n", "\n").replace('\r', "\n"),
             audience,
+            removes: draft.removes,
             key: draft.key,
         });
         id
@@ -271,7 +272,19 @@ impl Oracle {
             id: (rng.u32(0..12) == 0).then(|| format!("own.{number}")),
             key: (rng.u32(0..3) == 0).then(|| format!("key-{}", rng.u8(0..4))),
             data,
+            removes: false,
         };
+        if let Some(key) = draft.key.clone()
+            && let Some(removals) = &mut self.removals
+            && removals.u32(0..4) == 0
+        {
+            draft.removes = true;
+            if removals.bool() {
+                let plain = Event::removal(key);
+                draft.name = plain.name().map(str::to_owned);
+                plain.data().clone_into(&mut draft.data);
+            }
+        }
         if draft.id.is_some() {
             draft.id = self.repeated_id().or(draft.id);
         }
@@ -460,6 +473,8 @@ impl Oracle {
     pub fn feed(&mut self, stream: usize) -> bool {
         let mut draft = self.draft();
         draft.id = None;
+        draft.removes = false;
+        draft.name = draft.name.filter(|name| name.starts_with("name-"));
         let Some(sink) = &mut self.streams[stream].sink else {
             return false;
         };
@@ -490,6 +505,7 @@ pub(super) struct Draft {
     pub(super) id: Option<String>,
     key: Option<String>,
     data: String,
+    removes: bool,
 }
 
 impl Draft {
@@ -503,6 +519,9 @@ impl Draft {
         }
         if let Some(key) = &self.key {
             event = event.with_key(key);
+        }
+        if self.removes {
+            event = event.removing();
         }
         event
     }

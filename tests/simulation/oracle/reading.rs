@@ -2,6 +2,8 @@
 
 use pushwheel::DisconnectReason;
 
+use std::collections::BTreeMap;
+
 use super::{Audience, Oracle, Publication, REAUTH, SLACK_MS, Stream, Want};
 use crate::sse::Dispatched;
 
@@ -41,7 +43,7 @@ impl Oracle {
         let Some(joined) = &stream.joined else {
             return self.fail("a stream that nobody opened");
         };
-        let mut wrong = None;
+        let (mut wrong, mut lost_state) = (None, None);
         let all = self
             .by_sequence
             .range(..=joined.sequence)
@@ -49,20 +51,16 @@ impl Oracle {
         let admitted: Vec<_> = all.filter(|p| self.is_for(stream, p)).collect();
         let wanted = admitted.iter().copied();
         let wanted = wanted.filter(|p| !self.is_conflated(p));
-        let sure = |p: &&Publication| {
-            let lane = stream
-                .topics
-                .iter()
-                .position(|t| *t == p.topic)
-                .expect("it is for it");
-            p.sequence >= joined.sure_from[lane]
-        };
+        let sure = |p: &&Publication| self.is_sure(stream, p);
         match &stream.want {
             Want::Live => {
                 let begins_wrongly = stream.position.is_some_and(|position| position != at);
                 if begins_wrongly || at > joined.sequence {
                     wrong = Some("a live stream begins elsewhere".to_owned());
                 }
+                let mut state = wanted.filter(|p| self.is_keyed(p) && stream.position.is_none());
+                let lost = state.find(|p| p.sequence <= at);
+                lost_state = lost.map(|lost| lost.id.clone());
             }
             Want::Earliest => {
                 // What else is lost is told next.
@@ -72,7 +70,12 @@ impl Oracle {
             }
             Want::Last(count) => {
                 let wanted: Vec<_> = wanted.collect();
-                let given = wanted.iter().filter(|p| p.sequence > at).count();
+                // One part of a log may have evicted what is newer than what the
+                // other holds.
+                let one_part = !self.has_state(number);
+                let is_held = |p: &&&Publication| one_part || sure(p);
+                let given = wanted.iter().filter(|p| p.sequence > at);
+                let given = given.filter(is_held).count();
                 // With those that may have been replaced, or not.
                 let given_max = admitted.iter().filter(|p| p.sequence > at).count();
                 let withheld = wanted
@@ -91,6 +94,7 @@ impl Oracle {
         let stream = &mut self.streams[number];
         stream.position = Some(at);
         stream.has_begun = true;
+        stream.lost_state = lost_state;
         stream.begins_after = Some(at).filter(|_| stream.want == Want::Earliest);
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong} (at {at})"));
@@ -173,6 +177,10 @@ impl Oracle {
             let name = &self.topics[publication.topic].name;
             let audience = &publication.audience;
             wrong = Some(format!("{id} in {name} is not for it: {audience:?}"));
+        } else if let Some(joined) = &stream.joined
+            && self.is_conflated_by(publication, joined.sequence)
+        {
+            wrong = Some(format!("{id} was replaced or removed before it came"));
         } else {
             match stream.position {
                 None => wrong = Some(format!("{id} came before the stream said where it begins")),
@@ -205,10 +213,53 @@ impl Oracle {
         {
             wrong.get_or_insert(format!("{id} came before the welcome"));
         }
-        self.streams[number].position = Some(at);
-        self.streams[number].has_begun = true;
+        let removes = publication.removes;
+        let subject = self.subject(publication);
+        let stream = &mut self.streams[number];
+        if let Some(lost) = stream.lost_state.take() {
+            wrong.get_or_insert(format!("the state begins after {lost}, without a gap"));
+        }
+        stream.has_got_one = true;
+        match subject {
+            Some(subject) if removes => drop(stream.table.remove(&subject)),
+            Some(subject) => drop(stream.table.insert(subject, at)),
+            None => {}
+        }
+        stream.position = Some(at);
+        stream.has_begun = true;
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong}"));
+        }
+    }
+
+    /// A stream has all that it waits for: what a page has made of it is the
+    /// newest state of each key.
+    pub fn check_table(&mut self, number: usize) {
+        let stream = &self.streams[number];
+        if stream.joined.is_none() || stream.gone.is_some() || !stream.has_begun {
+            return;
+        }
+        let mut state = BTreeMap::new();
+        let all = self.by_sequence.values().map(|n| &self.published[*n]);
+        for publication in all.filter(|p| self.is_for(stream, p)) {
+            match self.subject(publication) {
+                Some(subject) if publication.removes => drop(state.remove(&subject)),
+                Some(subject) => drop(state.insert(subject, publication)),
+                None => {}
+            }
+        }
+        let current = |subject: &_| state.get(subject).map(|p| p.sequence);
+        let stale = |(subject, at): &(&_, &u64)| current(subject) != Some(**at);
+        // Nothing was told to be missing, so nothing is.
+        let is_whole = stream.want == Want::Live && !stream.is_gap_told;
+        let missing = |subject: &&_| is_whole && !stream.table.contains_key(*subject);
+        let wrong = match stream.table.iter().find(stale) {
+            Some((subject, at)) => Some(format!("has {at} of {subject:?} still")),
+            None => state.keys().find(missing).map(|s| format!("lacks {s:?}")),
+        };
+        self.count("tables checked");
+        if let Some(wrong) = wrong {
+            self.fail(format!("stream {number}: its page {wrong}"));
         }
     }
 
@@ -244,14 +295,15 @@ impl Oracle {
             if !self.may_lag(number) {
                 wrong = Some("it was said to be slow and is not");
             }
-            if stream.position.is_some_and(|position| position > at) {
+            // Where there is state, it begins anew.
+            let leads_back = stream.position.is_some_and(|position| position > at);
+            if leads_back && !self.has_state(number) {
                 wrong = Some("a gap leads back");
             }
         } else if stream.want == Want::Earliest {
-            let mut lanes = stream.topics.iter().zip(&joined.sure_from);
-            let is_lost = lanes.any(|(topic, sure_from)| {
+            let is_lost = stream.topics.iter().any(|topic| {
                 let mut entries = self.topics[*topic].entries.iter();
-                entries.any(|entry| self.published[*entry].sequence < *sure_from)
+                entries.any(|entry| !self.is_sure(stream, &self.published[*entry]))
             });
             if stream.is_gap_told || reason != "evicted" || !is_lost {
                 wrong = Some("a gap at the beginning that is none");
@@ -259,19 +311,13 @@ impl Oracle {
         } else if let Want::After(asked) = &stream.want {
             let is_first = !stream.is_gap_told;
             let lost = |position: u64| {
-                stream
-                    .topics
-                    .iter()
-                    .zip(&joined.sure_from)
-                    .any(|(topic, sure_from)| {
-                        let topic = &self.topics[*topic];
-                        let entries = topic
-                            .entries
-                            .iter()
-                            .map(|entry| self.published[*entry].sequence);
-                        let mut unsure = entries.filter(|s| *s <= joined.sequence && s < sure_from);
-                        topic.since > position || unsure.any(|sequence| sequence > position)
-                    })
+                stream.topics.iter().any(|topic| {
+                    let topic = &self.topics[*topic];
+                    let entries = topic.entries.iter().map(|entry| &self.published[*entry]);
+                    let entries = entries.filter(|p| p.sequence <= joined.sequence);
+                    let mut unsure = entries.filter(|p| !self.is_sure(stream, p));
+                    topic.since > position || unsure.any(|p| p.sequence > position)
+                })
             };
             let is_ours = self.parse(asked).is_some_and(|at| at <= joined.sequence);
             let is_former = asked.starts_with("formerw-");
@@ -294,8 +340,21 @@ impl Oracle {
             if !is_first || !is_honest || gap["requested"] != asked.as_str() {
                 wrong = Some("a gap that is none");
             }
+        } else if stream.want == Want::Live && self.has_state(number) {
+            let mut all = self.published.iter();
+            let may_be_missing = |p: &Publication| {
+                let is_old = p.sequence <= joined.sequence && !self.is_sure(stream, p);
+                stream.topics.contains(&p.topic) && self.is_keyed(p) && is_old
+            };
+            let is_honest = reason == "evicted" && gap["requested"].is_null();
+            if stream.has_got_one || !is_honest || !all.any(may_be_missing) {
+                wrong = Some("a gap before a whole state");
+            }
         } else {
             wrong = Some("a gap, though nothing was asked for");
+        }
+        if self.has_state(number) {
+            self.begin_anew(number, reason, gap["newest"].as_str().unwrap_or_default());
         }
         let stream = &mut self.streams[number];
         stream.position = Some(at);
@@ -307,6 +366,24 @@ impl Oracle {
             let want = &stream.want;
             let wrong = format!("stream {number}: {wrong}: {event:?} ({want:?})");
             self.fail(wrong);
+        }
+    }
+
+    /// A stream has told a gap, and its state follows, whole.
+    fn begin_anew(&mut self, number: usize, reason: &str, newest: &str) {
+        self.streams[number].table.clear();
+        self.streams[number].lost_state = None;
+        if reason == "slow" {
+            let newest = self.by_id.get(newest).and_then(|numbers| numbers.last());
+            let newest = newest.map(|number| self.published[*number].sequence);
+            // The newest of all comes, with or without a key.
+            return self.claim(number, newest.unwrap_or(self.sequence).saturating_sub(1));
+        }
+        let stream = &mut self.streams[number];
+        if let Some(claim) = &mut stream.claim
+            && matches!(stream.want, Want::After(_))
+        {
+            claim.state_through = stream.position.unwrap_or(0);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Who comes and goes, and what they are owed.
 
-use pushwheel::{ClientInfo, DisconnectReason, Event};
+use pushwheel::{ClientInfo, DisconnectReason, Event, History};
 
-use super::{Audience, Joined, Oracle, Publication, SLACK_MS, Stream, Want};
+use super::{Audience, Claim, Joined, Oracle, Publication, SLACK_MS, Stream, Sure, Want};
 
 impl Oracle {
     pub fn request(&mut self, want: Want, role: Option<u8>) -> usize {
@@ -13,6 +13,10 @@ impl Oracle {
             role,
             topics: Vec::new(),
             joined: None,
+            claim: None,
+            table: std::collections::BTreeMap::new(),
+            has_got_one: false,
+            lost_state: None,
             gone: None,
             position: None,
             begins_after: None,
@@ -52,24 +56,17 @@ impl Oracle {
                 self.count("replacements");
             }
         }
-        let sure_from = topics.iter().map(|topic| self.sure_from(*topic)).collect();
         let (sequence, at_ms) = (self.sequence, self.now());
         let stream = &mut self.streams[number];
-        stream.joined = Some(Joined {
-            sequence,
-            at_ms,
-            sure_from,
-        });
+        stream.joined = Some(Joined { sequence, at_ms });
         stream.id = id;
         stream.topics = topics;
-        // Of conflating channels a newcomer is sent the keys first.
-        if stream.want == Want::Live
-            && !stream
-                .topics
-                .iter()
-                .any(|t| self.topics[*t].plan.conflates())
-        {
-            stream.position = Some(sequence);
+        // A new client of conflating channels is sent their state first.
+        let is_live = stream.want == Want::Live;
+        let has_state = self.has_state(number);
+        self.claim(number, if is_live && has_state { sequence } else { 0 });
+        if is_live && !has_state {
+            self.streams[number].position = Some(sequence);
         }
         let stream = &self.streams[number];
         if let Want::After(id) = &stream.want {
@@ -218,16 +215,24 @@ impl Oracle {
     }
 
     /// The sequence from which on all of a topic is kept, whatever happens.
-    pub(super) fn sure_from(&self, topic: usize) -> u64 {
-        let topic = &self.topics[topic];
-        let kept = topic.plan.kept();
+    fn sure_from(&self, topic: usize) -> Sure {
+        let plan = &self.topics[topic].plan;
+        let (kept, keyed) = (plan.kept(), plan.keyed);
+        let keyed = History::events(keyed.keys_max)
+            .bytes_max(keyed.bytes_max)
+            .age_max(keyed.age_max);
+        Sure {
+            history: self.part_sure_from(topic, false, kept),
+            keyed: self.part_sure_from(topic, true, keyed),
+        }
+    }
+
+    /// The same of one of its parts, counting also what was replaced.
+    fn part_sure_from(&self, topic: usize, keyed: bool, kept: History) -> u64 {
+        let entries = self.topics[topic].entries.iter().rev();
+        let entries = entries.map(|entry| &self.published[*entry]);
         let (mut events, mut bytes, mut from) = (0, 0, u64::MAX);
-        for entry in topic
-            .entries
-            .iter()
-            .rev()
-            .map(|entry| &self.published[*entry])
-        {
+        for entry in entries.filter(|entry| self.is_keyed(entry) == keyed) {
             events += 1;
             bytes += entry.bytes_max;
             let age_ms = u128::from(self.now() - entry.at_ms);
@@ -242,6 +247,54 @@ impl Oracle {
         from
     }
 
+    /// Whether an event is state and not history.
+    pub(super) fn is_keyed(&self, publication: &Publication) -> bool {
+        let conflates = self.topics[publication.topic].plan.conflates();
+        conflates && publication.key.is_some() && !publication.removes
+    }
+
+    /// Whether one of a stream's topics has state.
+    pub(super) fn has_state(&self, number: usize) -> bool {
+        let mut topics = self.streams[number].topics.iter();
+        topics.any(|topic| self.topics[*topic].plan.conflates())
+    }
+
+    /// Notes what a stream has a claim to from now on.
+    pub(super) fn claim(&mut self, number: usize, state_through: u64) {
+        let topics = self.streams[number].topics.iter();
+        let sure_from = topics.map(|topic| self.sure_from(*topic)).collect();
+        self.streams[number].claim = Some(Claim {
+            sequence: self.sequence,
+            state_through,
+            sure_from,
+        });
+    }
+
+    /// Whether an event was surely kept when the stream began, or at its last gap.
+    pub(super) fn is_sure(&self, stream: &Stream, publication: &Publication) -> bool {
+        let lane = stream.topics.iter().position(|t| *t == publication.topic);
+        let Some((claim, lane)) = stream.claim.as_ref().zip(lane) else {
+            return false;
+        };
+        let sure = claim.sure_from[lane];
+        publication.sequence
+            >= match self.is_keyed(publication) {
+                true => sure.keyed,
+                false => sure.history,
+            }
+    }
+
+    /// What a publication is about, if it is in a page's table.
+    pub(super) fn subject(&self, publication: &Publication) -> Option<(usize, String, String)> {
+        let conflates = self.topics[publication.topic].plan.conflates();
+        let key = publication.key.clone().filter(|_| conflates)?;
+        Some((
+            publication.topic,
+            key,
+            format!("{:?}", publication.audience),
+        ))
+    }
+
     pub(super) fn is_for(&self, stream: &Stream, publication: &Publication) -> bool {
         stream.topics.contains(&publication.topic)
             && match &publication.audience {
@@ -253,9 +306,14 @@ impl Oracle {
             }
     }
 
-    /// Whether a newer event of the same key, for the same people at least,
-    /// has taken its place.
+    /// Whether a newer event of the same key, for the same clients, has taken its
+    /// place, or has removed the key.
     pub(super) fn is_conflated(&self, publication: &Publication) -> bool {
+        self.is_conflated_by(publication, u64::MAX)
+    }
+
+    /// The same at an earlier sequence.
+    pub(super) fn is_conflated_by(&self, publication: &Publication, sequence: u64) -> bool {
         let topic = &self.topics[publication.topic];
         let newer = topic
             .entries
@@ -263,11 +321,11 @@ impl Oracle {
             .rev()
             .map(|entry| &self.published[*entry]);
         let mut newer = newer.take_while(|newer| newer.sequence > publication.sequence);
-        topic.plan.conflates()
-            && publication.key.is_some()
+        self.is_keyed(publication)
             && newer.any(|newer| {
                 newer.key == publication.key
-                    && (newer.audience == Audience::All || newer.audience == publication.audience)
+                    && newer.audience == publication.audience
+                    && newer.sequence <= sequence
             })
     }
 
@@ -276,25 +334,24 @@ impl Oracle {
         if self.is_conflated(publication) {
             return true;
         }
-        let Some(joined) = &stream.joined else {
+        let Some(claim) = &stream.claim else {
             return true;
         };
-        if publication.sequence > joined.sequence {
+        if publication.sequence > claim.sequence {
             return false;
         }
-        // What was gone before it came is no loss of its own.
-        let lane = stream
-            .topics
-            .iter()
-            .position(|topic| *topic == publication.topic);
-        let sure_from = lane.map_or(0, |lane| joined.sure_from[lane]);
-        let asks_for_all = matches!(stream.want, Want::After(_) | Want::Earliest);
-        let asks_for_all = asks_for_all && !stream.is_gap_told;
-        let is_gone = !asks_for_all && publication.sequence < sure_from;
-        let conflates = self.topics[publication.topic].plan.conflates();
-        let is_unkeyed = publication.key.is_none() || !conflates;
-        let is_unkeyed = stream.want == Want::Live && is_unkeyed;
-        is_gone || is_unkeyed
+        if publication.sequence <= claim.state_through && !self.is_keyed(publication) {
+            return true;
+        }
+        // What was gone before it came is no loss of its own, but for a place in
+        // the stream and for state, of which it would have been told.
+        let asks_for_all = match stream.want {
+            Want::After(_) | Want::Earliest => true,
+            Want::Live => self.is_keyed(publication),
+            Want::Last(_) => false,
+        };
+        let has_claim_to_all = asks_for_all && !stream.is_gap_told;
+        !has_claim_to_all && !self.is_sure(stream, publication)
     }
 
     /// The first event for the stream after its position and up to `through`
@@ -308,6 +365,18 @@ impl Oracle {
         let range = self.by_sequence.range(position + 1..=through);
         let mut range = range.map(|(_, number)| &self.published[*number]);
         range.find(|p| self.is_for(stream, p) && !self.is_excused(stream, p))
+    }
+
+    /// For how long an event may wait so that others go with it.
+    pub fn pace_ms(&self, number: usize) -> u64 {
+        let topics = self.streams[number].topics.iter();
+        let plans = topics.map(|topic| &self.topics[*topic].plan);
+        let paces = plans.map(|plan| if plan.conflates() { plan.pace_ms } else { 0 });
+        let paces: Vec<u64> = paces.collect();
+        match paces.contains(&0) {
+            true => 0,
+            false => paces.into_iter().min().unwrap_or(0),
+        }
     }
 
     /// When the oldest event was published that the client waits for.

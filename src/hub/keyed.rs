@@ -1,0 +1,336 @@
+//! The keyed part of a conflating channel's log: the newest event of each key.
+//! Pure.
+//!
+//! An entry here is state, not history: it holds until a newer event of its key
+//! replaces it, the key is removed, or the bounds ([`KeyedState`]) evict it. Only
+//! the last is a loss, and the oldest change goes first. A snapshot without an
+//! evicted key is not complete, and a new client has to hear of it; so the part
+//! remembers which keys it has evicted until they are published again or removed.
+//!
+//! Every step costs at most the logarithm of the number of keys.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audience::Audience;
+use super::log::{Entry, audience_bytes_beside};
+
+/// How many evicted keys are remembered. When there are more, the snapshot counts
+/// as incomplete for as long as the channel lives.
+const MISSING_KEYS_MAX: usize = 1024;
+
+/// What remembering an evicted key costs beyond its bytes, in the log's
+/// accounting.
+const MISSING_OVERHEAD_BYTES: usize = 64;
+
+/// How much keyed state a conflating channel keeps
+/// ([`LagPolicy::Conflate`](crate::LagPolicy::Conflate)): the newest event of each
+/// key.
+///
+/// The bounds of the [`History`](crate::History) do not apply to it. All three
+/// bounds hold at once; beyond them the key that has not changed for the longest
+/// time is evicted. From then on, a new client gets a `pushwheel.gap` event with
+/// the reason `evicted` in front of its snapshot, until the missing keys are
+/// published again or removed.
+///
+/// ```
+/// use pushwheel::{ChannelOptions, KeyedState, LagPolicy};
+///
+/// let options = ChannelOptions::new()
+///     .lag_policy(LagPolicy::Conflate)
+///     .keyed_state(KeyedState::keys(100_000).bytes_max(64 << 20));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyedState {
+    /// Maximum number of keys.
+    pub keys_max: usize,
+    /// Maximum bytes of their events, bookkeeping included.
+    pub bytes_max: usize,
+    /// Maximum time without a change.
+    pub age_max: Duration,
+}
+
+impl KeyedState {
+    /// At most `keys_max` keys, whose events have at most 8 MiB together and may
+    /// be of any age.
+    #[must_use]
+    pub const fn keys(keys_max: usize) -> KeyedState {
+        KeyedState {
+            keys_max,
+            bytes_max: 8 << 20,
+            age_max: Duration::MAX,
+        }
+    }
+
+    /// The same with another bound on bytes.
+    #[must_use]
+    pub const fn bytes_max(mut self, bytes: usize) -> KeyedState {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// The same with a bound on age: a key that has not changed for longer is
+    /// evicted.
+    #[must_use]
+    pub const fn age_max(mut self, age: Duration) -> KeyedState {
+        self.age_max = age;
+        self
+    }
+}
+
+impl Default for KeyedState {
+    /// 10,000 keys, 8 MiB, any age.
+    fn default() -> KeyedState {
+        KeyedState::keys(10_000)
+    }
+}
+
+/// What an entry is about. A newer entry replaces an older one only if both have
+/// the same key and are for the same clients; otherwise a client could lose an
+/// event that nothing replaces for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subject {
+    pub(crate) key: Arc<str>,
+    pub(crate) audience: Option<Arc<Audience>>,
+}
+
+impl Subject {
+    /// Returns the subject of an entry with a key.
+    pub(crate) fn of(entry: &Entry) -> Option<Subject> {
+        Some(Subject {
+            key: entry.key()?.clone(),
+            audience: entry.audience().cloned(),
+        })
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Keyed {
+    /// By sequence number.
+    entries: BTreeMap<u64, Entry>,
+    /// The sequence number of each subject's newest entry. A number that is not
+    /// in `entries` is that of an evicted one: its key is missing.
+    subjects: HashMap<Subject, u64>,
+    bytes: usize,
+    missing_bytes: usize,
+    evicted_through: u64,
+    /// Whether a key was evicted that is not remembered.
+    has_forgotten: bool,
+    /// How many keys were evicted, ever.
+    evictions: u64,
+}
+
+impl Keyed {
+    pub(super) fn new(evicted_through: u64) -> Keyed {
+        Keyed {
+            evicted_through,
+            ..Keyed::default()
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of the entries, by the log's own accounting.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of the keys that are missing.
+    pub(super) fn missing_bytes(&self) -> usize {
+        self.missing_bytes
+    }
+
+    /// The newest entry that was evicted.
+    pub(super) fn evicted_through(&self) -> u64 {
+        self.evicted_through
+    }
+
+    /// How many keys were evicted, ever.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// Whether the entries are the whole state: no key is missing.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.subjects.len() == self.entries.len() && !self.has_forgotten
+    }
+
+    /// The keys that were evicted and are remembered, in their order, and whether
+    /// there are more.
+    pub(crate) fn missing(&self) -> (Vec<Arc<str>>, bool) {
+        let is_missing = |at: &u64| !self.entries.contains_key(at);
+        let missing = self.subjects.iter().filter(|(_, at)| is_missing(at));
+        let mut keys: Vec<_> = missing.map(|(subject, _)| subject.key.clone()).collect();
+        keys.sort_unstable();
+        (keys, self.has_forgotten)
+    }
+
+    /// Notes keys that were evicted in an earlier life of the log, all entries of
+    /// which are there by now.
+    pub(crate) fn restore_missing(&mut self, keys: Vec<Arc<str>>, has_forgotten: bool) {
+        self.has_forgotten |= has_forgotten;
+        for key in keys {
+            let subject = Subject {
+                key,
+                audience: None,
+            };
+            if !self.subjects.contains_key(&subject) {
+                self.remember(subject, self.evicted_through);
+            }
+        }
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn indexed(&self) -> usize {
+        self.subjects.len()
+    }
+
+    pub(super) fn oldest(&self) -> Option<&Entry> {
+        self.entries.first_key_value().map(|(_, entry)| entry)
+    }
+
+    pub(super) fn newest(&self) -> Option<&Entry> {
+        self.entries.last_key_value().map(|(_, entry)| entry)
+    }
+
+    /// The entries after `sequence`, oldest first.
+    pub(super) fn after(&self, sequence: u64) -> impl DoubleEndedIterator<Item = &Entry> {
+        let range = (Bound::Excluded(sequence), Bound::Unbounded);
+        self.entries.range(range).map(|(_, entry)| entry)
+    }
+
+    /// The newest entry at `sequence` or before it.
+    pub(super) fn at_or_before(&self, sequence: u64) -> Option<&Entry> {
+        let mut until = self.entries.range(..=sequence);
+        until.next_back().map(|(_, entry)| entry)
+    }
+
+    /// Adds the newest entry of all, and returns the older one that it replaces.
+    pub(super) fn insert(&mut self, subject: Subject, entry: Entry) -> Option<Entry> {
+        let key_bytes = subject.key.len();
+        let older = match subject.audience {
+            // The key in the map stays, and the number is replaced.
+            None => self.subjects.insert(subject, entry.sequence),
+            // Taken out and put in, so that the map has the audience of the
+            // newest entry, and not an equal one beside it.
+            Some(_) => {
+                let older = self.subjects.remove(&subject);
+                self.subjects.insert(subject, entry.sequence);
+                older
+            }
+        };
+        let replaced = older.and_then(|at| self.take(at, key_bytes));
+        self.bytes += entry.bytes() + self.audience_bytes(&entry);
+        self.entries.insert(entry.sequence, entry);
+        replaced
+    }
+
+    /// Removes a key, whether it has an entry or is missing. Returns the entry.
+    pub(super) fn remove(&mut self, subject: &Subject) -> Option<Entry> {
+        let at = self.subjects.remove(subject)?;
+        self.take(at, subject.key.len())
+    }
+
+    /// Evicts the entry that has not changed for the longest time.
+    pub(super) fn evict_oldest(&mut self) -> Option<Entry> {
+        let (at, entry) = self.entries.pop_first()?;
+        self.bytes -= entry.bytes() + self.audience_bytes(&entry);
+        self.evicted_through = at;
+        self.evictions += 1;
+        let subject = Subject::of(&entry)?;
+        self.subjects.remove(&subject);
+        self.remember(subject, at);
+        Some(entry)
+    }
+
+    /// Remembers that a key is missing, as far as there is room.
+    fn remember(&mut self, subject: Subject, at: u64) {
+        let missing = self.subjects.len() - self.entries.len();
+        if subject.audience.is_some() || missing >= MISSING_KEYS_MAX {
+            self.has_forgotten = true;
+            return;
+        }
+        self.missing_bytes += subject.key.len() + MISSING_OVERHEAD_BYTES;
+        self.subjects.insert(subject, at);
+    }
+
+    /// Takes out an entry whose subject is taken out already. If there is none,
+    /// the key was missing.
+    fn take(&mut self, at: u64, key_bytes: usize) -> Option<Entry> {
+        let Some(entry) = self.entries.remove(&at) else {
+            self.missing_bytes -= key_bytes + MISSING_OVERHEAD_BYTES;
+            return None;
+        };
+        self.bytes -= entry.bytes() + self.audience_bytes(&entry);
+        Some(entry)
+    }
+
+    /// The bytes that the audience of an entry adds that is about to be inserted,
+    /// or was just taken out.
+    fn audience_bytes(&self, entry: &Entry) -> usize {
+        let Some(audience) = entry.audience() else {
+            return 0;
+        };
+        let before = self.entries.range(..entry.sequence).next_back();
+        let behind = self.entries.range(entry.sequence..).next();
+        audience_bytes_beside(audience, [before, behind].map(|e| Some(e?.1)))
+    }
+}
+
+/// The two parts of a log, merged by their sequence numbers.
+pub(super) struct InOrder<'a, H, K> {
+    history: H,
+    keyed: K,
+    next_keyed: Option<&'a Entry>,
+    is_newest_first: bool,
+}
+
+impl<'a, H, K: Iterator<Item = &'a Entry>> InOrder<'a, H, K> {
+    pub(super) fn oldest_first(history: H, mut keyed: K) -> Self {
+        InOrder {
+            next_keyed: keyed.next(),
+            history,
+            keyed,
+            is_newest_first: false,
+        }
+    }
+
+    pub(super) fn newest_first(history: H, keyed: K) -> Self {
+        InOrder {
+            is_newest_first: true,
+            ..InOrder::oldest_first(history, keyed)
+        }
+    }
+}
+
+impl<'a, H, K> Iterator for InOrder<'a, H, K>
+where
+    H: Iterator<Item = &'a Entry> + Clone,
+    K: Iterator<Item = &'a Entry>,
+{
+    type Item = &'a Entry;
+
+    fn next(&mut self) -> Option<&'a Entry> {
+        let Some(keyed) = self.next_keyed else {
+            return self.history.next();
+        };
+        // A clone of such an iterator is a few words.
+        if let Some(next) = self.history.clone().next()
+            && (next.sequence < keyed.sequence) != self.is_newest_first
+        {
+            return self.history.next();
+        }
+        self.next_keyed = self.keyed.next();
+        Some(keyed)
+    }
+}
