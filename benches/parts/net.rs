@@ -97,6 +97,8 @@ impl Net for Takers {
         Ok(bytes.len())
     }
 
+    fn limit_unsent(&mut self, _: &mut Taker, _: u32) {}
+
     fn shutdown_write(&mut self, _: &mut Taker) {}
 
     fn close(&mut self, _: Taker) {}

@@ -55,6 +55,7 @@ pub(crate) const CODES: &[&str] = &[
     "event_name_reserved",
     "event_name_too_long",
     "event_retry_too_long",
+    "event_removal_without_key",
     "event_too_large",
     "id_reused",
     "invalid_json",

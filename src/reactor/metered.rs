@@ -114,6 +114,10 @@ impl<N: Net> Net for Metered<N> {
         Ok(count)
     }
 
+    fn limit_unsent(&mut self, socket: &mut N::Socket, bytes: u32) {
+        self.net.limit_unsent(socket, bytes);
+    }
+
     fn shutdown_write(&mut self, socket: &mut N::Socket) {
         self.net.shutdown_write(socket);
     }

@@ -68,6 +68,11 @@ pub trait Net {
     /// `WouldBlock` when there is no room; else the connection is lost.
     fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Asks that the system take bytes only while fewer than `bytes` wait to be
+    /// sent, so that what is written next is as new as it can be. Where the system
+    /// cannot do that, it takes as much as ever.
+    fn limit_unsent(&mut self, socket: &mut Self::Socket, bytes: u32);
+
     /// Tells the peer that nothing more will be written.
     fn shutdown_write(&mut self, socket: &mut Self::Socket);
 

@@ -27,6 +27,12 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
     ("X-Accel-Buffering", "no"),
 ];
 
+/// How many unsent bytes of a stream with a conflating channel the system holds.
+/// An event that waits there is stale when it arrives, for no newer one can replace
+/// it any more; with the usual buffers of some megabytes that is a minute for a
+/// client that reads 50 KB/s.
+const UNSENT_BYTES_MAX: u32 = 16 * 1024;
+
 impl<N: Net> Reactor<N> {
     /// Opens a stream of channels.
     pub(super) fn open_subscription(
@@ -371,6 +377,10 @@ impl<N: Net> Reactor<N> {
             is_leaving: false,
         };
         self.meters.streams_opened.add(1);
+        if joined.conflates {
+            let socket = &mut self.connections.get_mut(key).socket;
+            self.net.limit_unsent(socket, UNSENT_BYTES_MAX);
+        }
         let tick = self.tick32();
         if let Some((ticks, reason)) = deadline {
             stream.end_in(ticks, tick, reason);

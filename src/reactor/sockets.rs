@@ -109,6 +109,14 @@ impl Net for Sockets {
         socket.write(bytes)
     }
 
+    fn limit_unsent(&mut self, socket: &mut TcpStream, bytes: u32) {
+        // A connection that is gone already has no use for it.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket2::SockRef::from(&*socket).set_tcp_notsent_lowat(bytes);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = (socket, bytes);
+    }
+
     fn shutdown_write(&mut self, socket: &mut TcpStream) {
         // A connection that is gone already cannot be told.
         let _ = socket.shutdown(Shutdown::Write);

@@ -303,6 +303,15 @@ impl Net for Seam {
         Ok(count)
     }
 
+    fn limit_unsent(&mut self, socket: &mut usize, bytes: u32) {
+        let mut network = self.act();
+        let socket = &mut network.sockets[*socket];
+        // What it holds already goes out as it is.
+        let bytes_max = (bytes as usize).max(socket.outgoing.len());
+        socket.outgoing_max = socket.outgoing_max.min(bytes_max);
+        network.count("sockets that hold little");
+    }
+
     fn shutdown_write(&mut self, socket: &mut usize) {
         let mut network = self.act();
         network.sockets[*socket].is_shut = true;
