@@ -142,6 +142,16 @@ impl Audience {
         Audience::Except(sorted(ids))
     }
 
+    /// The clients alone, without how they were chosen: two audiences are for the
+    /// same clients if these are equal.
+    pub(crate) fn clients_meant(&self) -> (u8, &[ClientId], &[Condition]) {
+        match self {
+            Audience::Clients { ids, .. } => (0, ids, &[]),
+            Audience::Except(ids) => (1, ids, &[]),
+            Audience::Where(conditions) => (2, &[], conditions),
+        }
+    }
+
     pub(crate) fn admits(&self, id: &ClientId, metadata: Option<&Value>) -> bool {
         match self {
             Audience::Clients { ids, .. } => ids.binary_search(id).is_ok(),

@@ -10,11 +10,13 @@
 //! Every step costs at most the logarithm of the number of keys.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audience::Audience;
+use super::audience::{Audience, Condition};
+use super::client::ClientId;
 use super::log::{Entry, audience_bytes_beside};
 
 /// How many evicted keys are remembered. When there are more, the snapshot counts
@@ -91,13 +93,34 @@ impl Default for KeyedState {
 /// What an entry is about. A newer entry replaces an older one only if both have
 /// the same key and are for the same clients; otherwise a client could lose an
 /// event that nothing replaces for it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) key: Arc<str>,
     pub(crate) audience: Option<Arc<Audience>>,
 }
 
+impl PartialEq for Subject {
+    fn eq(&self, other: &Subject) -> bool {
+        self.key == other.key && self.clients_meant() == other.clients_meant()
+    }
+}
+
+impl Eq for Subject {}
+
+impl Hash for Subject {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+        self.clients_meant().hash(state);
+    }
+}
+
 impl Subject {
+    fn clients_meant(&self) -> Option<(u8, &[ClientId], &[Condition])> {
+        self.audience
+            .as_ref()
+            .map(|audience| audience.clients_meant())
+    }
+
     /// Returns the subject of an entry with a key.
     pub(crate) fn of(entry: &Entry) -> Option<Subject> {
         Some(Subject {

@@ -215,7 +215,11 @@ impl Oracle {
         }
         let removes = publication.removes;
         let subject = self.subject(publication);
+        let is_keyed = self.is_keyed(publication);
         let stream = &mut self.streams[number];
+        if let Some(claim) = stream.claim.as_mut().filter(|_| !is_keyed) {
+            claim.state_through = claim.state_through.min(at - 1);
+        }
         if let Some(lost) = stream.lost_state.take() {
             wrong.get_or_insert(format!("the state begins after {lost}, without a gap"));
         }
@@ -354,7 +358,7 @@ impl Oracle {
             wrong = Some("a gap, though nothing was asked for");
         }
         if self.has_state(number) {
-            self.begin_anew(number, reason, gap["newest"].as_str().unwrap_or_default());
+            self.begin_anew(number, reason);
         }
         let stream = &mut self.streams[number];
         stream.position = Some(at);
@@ -370,14 +374,13 @@ impl Oracle {
     }
 
     /// A stream has told a gap, and its state follows, whole.
-    fn begin_anew(&mut self, number: usize, reason: &str, newest: &str) {
+    fn begin_anew(&mut self, number: usize, reason: &str) {
         self.streams[number].table.clear();
         self.streams[number].lost_state = None;
         if reason == "slow" {
-            let newest = self.by_id.get(newest).and_then(|numbers| numbers.last());
-            let newest = newest.map(|number| self.published[*number].sequence);
-            // The newest of all comes, with or without a key.
-            return self.claim(number, newest.unwrap_or(self.sequence).saturating_sub(1));
+            // Of the history it is sent the newest, and from then on all: which that
+            // is, the first of it tells.
+            return self.claim(number, self.sequence);
         }
         let stream = &mut self.streams[number];
         if let Some(claim) = &mut stream.claim
