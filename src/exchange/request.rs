@@ -164,14 +164,17 @@ impl Request {
         &self.message.body
     }
 
-    /// The body as text.
+    /// Returns the body as text, without a byte order mark at its beginning.
     ///
     /// # Errors
     /// When it is not UTF-8.
     pub fn text(&self) -> Result<&str, BodyError> {
-        std::str::from_utf8(self.body()).map_err(|error| BodyError::Utf8 {
+        let text = std::str::from_utf8(self.body()).map_err(|error| BodyError::Utf8 {
             valid_up_to: error.valid_up_to(),
-        })
+        })?;
+        // Editors and libraries put it before UTF-8 too. A parser may ignore it
+        // (RFC 8259 section 8.1), and to a reader it is a stray character.
+        Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
     }
 
     /// The body, read as JSON.
@@ -179,7 +182,10 @@ impl Request {
     /// # Errors
     /// When it is not the JSON of a `T`; the error says where it goes wrong.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, BodyError> {
-        serde_json::from_slice(self.body()).map_err(|error| BodyError::Json {
+        const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+        let body = self.body();
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        serde_json::from_slice(body).map_err(|error| BodyError::Json {
             message: error.to_string(),
         })
     }

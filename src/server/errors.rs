@@ -16,6 +16,7 @@ pub(crate) const CODES: &[&str] = &[
     "channel_missing",
     "channel_not_allowed",
     "channel_not_found",
+    "charset_unsupported",
     "client_id_invalid",
     "client_not_found",
     "conditions_too_many",
@@ -233,6 +234,14 @@ impl Problem {
         Problem::new(415, "encoding_unsupported", message)
     }
 
+    pub(super) fn charset(charset: &str) -> Problem {
+        let message = format!(
+            "the body's charset `{charset}` is not supported. Send UTF-8, and `charset=utf-8` or \
+             no charset in `Content-Type`"
+        );
+        Problem::new(415, "charset_unsupported", message)
+    }
+
     /// Not JSON at all.
     pub(super) fn json(message: String) -> Problem {
         Problem::new(400, "invalid_json", message)
@@ -305,6 +314,7 @@ mod tests {
             (BodyError::Utf8 { valid_up_to: 0 }.into(), 400),
             (Problem::no_channel("x"), 404),
             (Problem::encoded("gzip"), 415),
+            (Problem::charset("latin1"), 415),
             (Problem::busy(), 503),
         ] {
             let problem: Problem = problem;

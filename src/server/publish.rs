@@ -259,6 +259,18 @@ fn removes(text: &str) -> Result<bool, Problem> {
     }
 }
 
+/// Returns the charset that a parameter of a media type names, unless it is UTF-8 or
+/// a part of it. Others are not decoded: the bytes of most of them would pass for
+/// other text.
+fn foreign_charset(parameter: &str) -> Option<&str> {
+    const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
+    let (name, value) = parameter.split_once('=')?;
+    let value = value.trim().trim_matches('"');
+    let is_charset = name.trim().eq_ignore_ascii_case("charset");
+    let is_utf_8 = UTF_8.iter().any(|known| known.eq_ignore_ascii_case(value));
+    (is_charset && !is_utf_8).then_some(value)
+}
+
 fn retry(text: &str) -> Result<Duration, Problem> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let ms = text.parse().ok().filter(|_| is_number);
@@ -279,9 +291,13 @@ impl<'a> Events<'a> {
         {
             return Err(Problem::encoded(encoding));
         }
+        let content_type = request.header("content-type").unwrap_or_default();
+        let mut parts = content_type.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        if let Some(charset) = parts.find_map(foreign_charset) {
+            return Err(Problem::charset(charset));
+        }
         let body = request.text()?;
-        let media_type = request.header("content-type").unwrap_or_default();
-        let media_type = media_type.split(';').next().unwrap_or_default().trim();
         if media_type.eq_ignore_ascii_case("application/json") {
             wishes.leave_the_event_alone()?;
             return Ok(Events::One(message::from_json(body)?));
@@ -380,6 +396,22 @@ mod tests {
         assert_eq!(codes(odd), ["event_id_not_ascii"]);
         let plain = Event::new("errors", "x").with_id("orders.17");
         assert!(codes(plain).is_empty());
+    }
+
+    #[test]
+    fn a_charset_other_than_utf_8_is_found() {
+        for parameter in [
+            "charset=utf-8",
+            "Charset=\"UTF8\"",
+            "charset=us-ascii",
+            "a=b",
+            "",
+        ] {
+            assert_eq!(foreign_charset(parameter), None, "{parameter}");
+        }
+        for parameter in ["charset=latin1", "CHARSET = \"latin1\""] {
+            assert_eq!(foreign_charset(parameter), Some("latin1"), "{parameter}");
+        }
     }
 
     #[test]

@@ -401,6 +401,28 @@ fn what_cannot_be_published_is_refused_with_a_code() {
 }
 
 #[test]
+fn a_byte_order_mark_is_dropped_and_another_charset_refused() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a");
+    let latin1 = ("Content-Type", "application/json; charset=ISO-8859-1");
+    let quoted = ("Content-Type", "text/plain; charset=\"UTF-8\"");
+    publish(&served, "/channels/a", JSON, "\u{feff}{\"data\": \"json\"}");
+    let lines = "\u{feff}{\"data\": \"one\"}\n{\"data\": \"two\"}\n";
+    publish(&served, "/channels/a", LINES, lines);
+    publish(&served, "/channels/a", quoted, "\u{feff}text \u{feff}");
+    assert_eq!(
+        told(&stream.take(4)),
+        ["json", "one", "two", "text \u{feff}"]
+    );
+    let ticket = "\u{feff}{\"subscribe\": [\"a\"]}";
+    let answer = ask(&served, "POST", "/tickets", &[JSON], ticket);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = ask(&served, "POST", "/channels/a", &[latin1], "{\"data\": 1}");
+    assert_eq!(refusal(&answer), refused(415, "charset_unsupported"));
+    assert!(answer.text().contains("`ISO-8859-1`"), "{}", answer.text());
+}
+
+#[test]
 fn a_body_beyond_the_limit_is_refused_before_it_is_sent() {
     let served = start();
     let mut connection = served.connect();
