@@ -1,16 +1,21 @@
-//! What `sub`, `pub` and `check` share: the client, and what a server's
-//! refusal says.
+//! What `sub`, `pub` and `check` share: the client, the reasons why it cannot
+//! connect, and what a server's refusal says.
 
+use std::fs;
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
+use rustls::{CertificateError, Error as TlsError};
 use serde_json::Value;
 use ureq::config::ConfigBuilder;
 use ureq::http::Response;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, Error};
 
-use super::Failure;
+use super::{Failure, files};
 
 /// What a stream is asked for as, and is.
 pub(super) const STREAM_TYPE: &str = "text/event-stream";
@@ -28,19 +33,67 @@ pub(super) const BEGINNING_CHARS_MAX: usize = 200;
 const NO_CHANNEL: &str = "there is nothing at this path: the URL of a channel is \
                           http://HOST:PORT/channels/NAME, with no `/` in NAME";
 
-/// A client that gives answers of any status, and gives up on a server that
-/// is silent for `silence`.
-pub(super) fn agent(silence: Duration) -> Agent {
-    Agent::new_with_config(config(silence).build())
+/// Which certificates of servers are accepted.
+#[derive(Debug, Args)]
+pub(crate) struct TlsArguments {
+    /// A file with certificates (PEM) to trust instead of the web's.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+
+    /// Accept any certificate.
+    #[arg(long, conflicts_with = "cacert")]
+    insecure: bool,
 }
 
-/// How such a client is made, to be added to.
-pub(super) fn config(silence: Duration) -> ConfigBuilder<AgentScope> {
-    Agent::config_builder()
+impl TlsArguments {
+    fn config(&self) -> Result<TlsConfig, Failure> {
+        let tls = TlsConfig::builder().disable_verification(self.insecure);
+        let Some(path) = &self.cacert else {
+            return Ok(tls.build());
+        };
+        let pem = fs::read(path).map_err(|error| {
+            let (path, advice) = (path.display(), files::advice_to_read(&error));
+            format!("cannot read --cacert {path}: {error}: {advice}")
+        })?;
+        let certificates = parse_pem(&pem).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        });
+        let certificates: Vec<Certificate<'static>> = certificates.collect();
+        if certificates.is_empty() {
+            let path = path.display();
+            return Err(format!(
+                "--cacert {path} has no certificate. Use a PEM file"
+            ));
+        }
+        let roots = RootCerts::from(certificates.into_iter());
+        Ok(tls.root_certs(roots).build())
+    }
+}
+
+/// Returns a client that gives answers of any status, and gives up on a server
+/// that is silent for `silence`.
+///
+/// # Errors
+/// When the certificates to trust cannot be read.
+pub(super) fn agent(silence: Duration, tls: &TlsArguments) -> Result<Agent, Failure> {
+    Ok(Agent::new_with_config(config(silence, tls)?.build()))
+}
+
+/// Returns how such a client is made, to be added to.
+///
+/// # Errors
+/// As [`agent`].
+pub(super) fn config(
+    silence: Duration,
+    tls: &TlsArguments,
+) -> Result<ConfigBuilder<AgentScope>, Failure> {
+    Ok(Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(Duration::from_secs(30)))
         .timeout_per_read(Some(silence))
+        .tls_config(tls.config()?))
 }
 
 /// Refuses what this command line cannot reach, before it is tried.
@@ -60,38 +113,96 @@ pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> String {
     format!("{url}{mark}{name}={value}")
 }
 
-/// What to do about a server that cannot be asked.
-pub(super) fn advice(url: &str, error: &Error) -> &'static str {
-    let kind = match error {
-        Error::Io(error) => Some(error.kind()),
-        _ => None,
+/// Returns why a server cannot be asked, and what to do about it: `(cause). Fix`.
+pub(super) fn reason(error: &Error) -> String {
+    let (cause, fix) = match error {
+        Error::HostNotFound => ("unknown host", CHECK_HOST),
+        Error::BadUri(_) | Error::Http(_) => (
+            "this is not a URL",
+            "Percent-encode what a URL cannot have (%20 for a space), and take line breaks out of \
+             keys and ids",
+        ),
+        Error::Timeout(_) => (
+            "no answer in time",
+            "Check the address, and the network between",
+        ),
+        Error::Rustls(error) => reason_of_tls(error),
+        Error::Io(error) => match of_tls(error) {
+            Some(error) => reason_of_tls(error),
+            None => return reason_of_io(error),
+        },
+        other => return format!("({other}). Check the URL"),
     };
-    match error {
-        _ if kind == Some(ErrorKind::ConnectionRefused) => {
-            "nothing listens there: is the server running, and this its host and port?"
+    format!("({cause}). {fix}")
+}
+
+const CHECK_HOST: &str = "Check the spelling of the host";
+
+fn reason_of_io(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            "(connection refused). Is the server running, and are its host and port right?".into()
         }
-        Error::HostNotFound => "check the spelling of its host",
-        Error::Io(error) if is_of_a_name(error) => "check the spelling of its host",
-        Error::BadUri(_) | Error::Http(_) => {
-            "percent-encode what a URL cannot have (%20 for a space), and take line breaks out \
-             of keys and ids"
+        // What the system says of a name has no kind of its own.
+        _ if error.to_string().contains("lookup") => format!("(unknown host). {CHECK_HOST}"),
+        ErrorKind::UnexpectedEof => {
+            "(the server closed the connection). Check the URL, and the server's log".into()
         }
-        Error::Timeout(_) => "the host is silent: check the address, and what is on the way to it",
-        _ if url.starts_with("https://") => {
-            "where the server speaks no TLS, as `pushwheel serve` by itself, ask by http://"
-        }
-        _ => "check the URL",
+        _ => format!("({error}). Check the URL"),
     }
 }
 
-/// What the system says of a name has no kind of its own.
-fn is_of_a_name(error: &io::Error) -> bool {
-    error.to_string().contains("lookup")
+/// The error of TLS in one of reading or writing.
+fn of_tls(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
 }
 
-/// Whether it went wrong before anything of TLS could.
-pub(super) fn is_before_tls(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::ConnectionRefused || is_of_a_name(error)
+fn reason_of_tls(error: &TlsError) -> (&'static str, &'static str) {
+    match error {
+        TlsError::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => (
+            "the server's certificate has expired",
+            "Renew it on the server",
+        ),
+        TlsError::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => (
+            "the server's certificate is not valid yet",
+            "Check the clocks of both machines",
+        ),
+        TlsError::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => (
+            "the server's certificate is for another host name",
+            "Use a name in the URL that the certificate has",
+        ),
+        // It has no name of its own; `openssl req -x509` makes such certificates.
+        TlsError::InvalidCertificate(other)
+            if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            (
+                "the server's certificate is that of an authority (CA:TRUE)",
+                "Make one for a server, with basicConstraints=CA:FALSE, or pass --insecure",
+            )
+        }
+        TlsError::InvalidCertificate(_) => (
+            "the server's certificate is not trusted",
+            "Pass the certificate of its authority with --cacert FILE, or --insecure to accept any",
+        ),
+        TlsError::InvalidMessage(_) => (
+            "the server does not speak TLS",
+            "Use http:// in the URL, as for `pushwheel serve` without a proxy",
+        ),
+        TlsError::PeerIncompatible(_) => (
+            "the server and this program share no version of TLS",
+            "Enable TLS 1.2 or 1.3 on the server",
+        ),
+        _ => (
+            "the TLS handshake failed",
+            "Check the host name, and the TLS settings and the log of the server",
+        ),
+    }
 }
 
 /// Whether a `Content-Type` is an event stream's, whatever its parameters.
@@ -152,6 +263,44 @@ mod tests {
         let page = refusal(502, "<h1>bad\n gateway</h1>\n");
         assert!(page.ends_with("It said: <h1>bad gateway</h1>"), "{page}");
         assert!(refusal(502, &"ä".repeat(300)).ends_with("ä …"));
+    }
+
+    #[test]
+    fn a_reason_is_a_cause_and_a_fix_without_debug_output() {
+        let io = |kind: ErrorKind| Error::Io(kind.into());
+        let invalid = |error| TlsError::InvalidCertificate(error);
+        let within_io = Error::Io(io::Error::new(
+            ErrorKind::InvalidData,
+            invalid(CertificateError::UnknownIssuer),
+        ));
+        for (error, wanted) in [
+            (
+                io(ErrorKind::ConnectionRefused),
+                "(connection refused). Is the server",
+            ),
+            (
+                io(ErrorKind::UnexpectedEof),
+                "(the server closed the connection). ",
+            ),
+            (Error::HostNotFound, "(unknown host). Check"),
+            (within_io, "(the server's certificate is not trusted). Pass"),
+            (
+                Error::Rustls(invalid(CertificateError::Expired)),
+                "(the server's certificate has expired). Renew",
+            ),
+            (
+                Error::Rustls(invalid(CertificateError::NotValidForName)),
+                "(the server's certificate is for another host name). Use",
+            ),
+            (
+                Error::Rustls(TlsError::HandshakeNotComplete),
+                "(the TLS handshake failed). Check",
+            ),
+        ] {
+            let reason = reason(&error);
+            assert!(reason.starts_with(wanted), "{reason}");
+            assert!(!reason.contains("Error"), "{reason}");
+        }
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// Publish to the client with this id alone.
     #[arg(long, value_name = "ID")]
     client: Option<String>,
+
+    #[command(flatten)]
+    tls: http::TlsArguments,
 }
 
 /// The body of the request.
@@ -98,11 +101,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let body = message.to_json();
 
-    let failed = |error: ureq::Error| {
-        let advice = http::advice(&url, &error);
-        format!("cannot publish to {url}: {error}: {advice}")
-    };
-    let mut request = http::agent(Duration::from_secs(30))
+    let failed = |error: ureq::Error| format!("cannot publish to {url} {}", http::reason(&error));
+    let mut request = http::agent(Duration::from_secs(30), &arguments.tls)?
         .post(&url)
         .header("Content-Type", "application/json");
     if let Some(Secret(key)) = &arguments.key {

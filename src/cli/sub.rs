@@ -1,7 +1,8 @@
 //! `pushwheel sub`: an `EventSource` for terminals.
 //!
-//! It comes back by itself, with the last id it has seen, until the server
-//! says that there is nothing more to come for (`204 No Content`).
+//! It fails if the first connection fails. After that it reconnects by itself, with
+//! the last id that it has seen, until the server has nothing more to send
+//! (`204 No Content`).
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
@@ -40,6 +41,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TOKEN")]
     #[arg(env = "PUSHWHEEL_TOKEN", hide_env_values = true)]
     token: Option<Secret>,
+
+    #[command(flatten)]
+    tls: http::TlsArguments,
 }
 
 /// What to do after a stream.
@@ -47,13 +51,15 @@ enum Next {
     Return {
         why: String,
         after: Option<Duration>,
+        /// Whether there was a server.
+        answered: bool,
     },
     Stop,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     http::check_url(&arguments.url)?;
-    let agent = http::agent(SILENCE);
+    let agent = http::agent(SILENCE, &arguments.tls)?;
     let mut url = arguments.url.clone();
     let mut reader = Reader::default();
     match (&arguments.last_event_id, arguments.last) {
@@ -62,12 +68,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         (None, Some(count)) => url = http::with_parameter(&url, "last", &count.to_string()),
         (None, None) => {}
     }
+    let mut was_answered = false;
     loop {
         match follow(&agent, &url, arguments.token.as_ref(), &mut reader)? {
             Next::Stop => return Ok(()),
-            Next::Return { why, after } => {
+            // Rather a wrong address than a server that is away for a moment.
+            Next::Return { why, answered, .. } if !(answered || was_answered) => return Err(why),
+            Next::Return { why, after, .. } => {
+                was_answered = true;
                 let after = after.or(reader.retry).unwrap_or(RETRY);
-                log::info!("{why}; coming back in {} s", after.as_secs_f64());
+                log::info!("{why}; reconnecting in {} s", after.as_secs_f64());
                 pause(after);
             }
         }
@@ -101,14 +111,12 @@ fn follow(
     }
     let mut answer = match request.call() {
         Ok(answer) => answer,
-        Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
-            let advice = http::advice(url, &error);
-            return Err(format!("cannot ask for {url}: {error}: {advice}"));
-        }
         Err(error) => {
-            let advice = http::advice(url, &error);
-            let why = format!("{url} is out of reach: {error}: {advice}");
-            return Ok(Next::Return { why, after: None });
+            return Ok(Next::Return {
+                why: format!("cannot connect to {url} {}", http::reason(&error)),
+                after: None,
+                answered: false,
+            });
         }
     };
     match answer.status().as_u16() {
@@ -120,7 +128,11 @@ fn follow(
             return match status {
                 429 | 500..=599 => {
                     let after = retry_after(&answer);
-                    Ok(Next::Return { why, after })
+                    Ok(Next::Return {
+                        why,
+                        after,
+                        answered: true,
+                    })
                 }
                 _ => Err(why),
             };
@@ -166,6 +178,7 @@ fn again(why: &str) -> Next {
     Next::Return {
         why: why.to_owned(),
         after: None,
+        answered: true,
     }
 }
 

@@ -313,7 +313,8 @@ fn an_end_of_the_way_where_nobody_answers_tells_of_the_way() {
     let output = run(&["check", &bad.url("/to?http://127.0.0.1:1/stream")]);
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
-    let wanted = "http://127.0.0.1:1/stream, after 302 to http://127.0.0.1:1/stream, cannot";
+    let wanted = "cannot examine http://127.0.0.1:1/stream after 302 to \
+                  http://127.0.0.1:1/stream (connection refused). Is";
     assert!(told.contains(wanted), "{told}");
 }
 

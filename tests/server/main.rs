@@ -30,6 +30,7 @@ mod stopped;
 mod subscribe;
 #[cfg(unix)]
 mod systemd;
+mod tls;
 mod tokens;
 
 use common::client::Answer;

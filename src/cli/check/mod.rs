@@ -27,15 +27,12 @@ mod timing;
 mod visit;
 mod way;
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use ureq::Agent;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::{Failure, Secret, http};
 use finding::{Finding, Outcome, Report};
@@ -106,13 +103,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
 
-    /// A file with certificates (PEM) to trust instead of the web's.
-    #[arg(long, value_name = "FILE")]
-    cacert: Option<PathBuf>,
-
-    /// Take any certificate.
-    #[arg(long, conflicts_with = "cacert")]
-    insecure: bool,
+    #[command(flatten)]
+    tls: http::TlsArguments,
 
     /// Tell it as JSON.
     #[arg(long)]
@@ -175,31 +167,12 @@ impl Arguments {
     /// A client that follows no redirect by itself, and shows what it is sent
     /// as it is.
     fn agent(&self) -> Result<Agent, Failure> {
-        let mut tls = TlsConfig::builder().disable_verification(self.insecure);
-        if let Some(path) = &self.cacert {
-            let pem = fs::read(path)
-                .map_err(|error| format!("cannot read --cacert {}: {error}", path.display()))?;
-            let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect();
-            if certificates.is_empty() {
-                let path = path.display();
-                return Err(format!(
-                    "--cacert {path} has no certificate: give a PEM file"
-                ));
-            }
-            tls = tls.root_certs(RootCerts::from(certificates.into_iter()));
-        }
         // A stream is left alone on purpose for as long as --idle says.
         let silence = Duration::from_secs(self.idle) + Duration::from_secs(600);
-        let config = http::config(silence)
+        let config = http::config(silence, &self.tls)?
             .timeout_recv_response(Some(Duration::from_secs(self.timeout)))
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .tls_config(tls.build())
             .build();
         Ok(Agent::new_with_config(config))
     }

@@ -76,7 +76,7 @@ impl Publisher {
         }
         let failed = |error: ureq::Error| Refused {
             status: None,
-            why: format!("{} is out of reach: {error}", self.url),
+            why: format!("cannot publish to {} {}", self.url, http::reason(&error)),
         };
         let mut answer = request.send(&body[..]).map_err(failed)?;
         let status = answer.status().as_u16();

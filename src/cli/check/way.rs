@@ -88,22 +88,11 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
 }
 
 fn unreachable(url: &str, hops: &[String], error: &Error) -> Failure {
-    let hint = match error {
-        Error::BadUri(_) | Error::Http(_) | Error::HostNotFound | Error::Timeout(_) => {
-            http::advice(url, error)
-        }
-        Error::Io(io) if http::is_before_tls(io) => http::advice(url, error),
-        _ if url.starts_with("https://") => {
-            "if its certificate is not the web's, give --cacert FILE or --insecure; if it has \
-             none, ask by http"
-        }
-        _ => http::advice(url, error),
-    };
     let way = match hops.is_empty() {
         true => String::new(),
-        false => format!(", after {},", hops.join(", ")),
+        false => format!(" after {}", hops.join(", ")),
     };
-    format!("{url}{way} cannot be looked at: {error}: {hint}")
+    format!("cannot examine {url}{way} {}", http::reason(error))
 }
 
 /// Where a redirect leads, from the URL that gave it.
