@@ -25,16 +25,20 @@ use crate::Request;
 #[derive(Clone)]
 pub struct Key(Box<str>);
 
-/// A key that could not be sent in a header: it is empty, or has a space or
-/// something other than visible ASCII in it.
+/// The fewest characters that a key may have. Sixteen of `openssl rand -hex` are 64
+/// random bits, beyond guessing over a network.
+pub const KEY_CHARACTERS_MIN: usize = 16;
+
+/// A key that is too short ([`KEY_CHARACTERS_MIN`]), or that could not be sent in a
+/// header: it has a space or something other than visible ASCII in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyError;
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a key is one or more visible ASCII characters without spaces: choose another, such \
-             as `openssl rand -hex 32` prints",
+            "a key is at least 16 visible ASCII characters without spaces. Make one with \
+             `openssl rand -hex 32`",
         )
     }
 }
@@ -42,12 +46,13 @@ impl fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 impl Key {
-    /// A key with this text.
+    /// Returns a key with this text.
     ///
     /// # Errors
-    /// When the text could not be sent in a header.
+    /// When the text is too short, or could not be sent in a header.
     pub fn new(text: &str) -> Result<Key, KeyError> {
-        let is_key = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_key =
+            text.len() >= KEY_CHARACTERS_MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_key.then(|| Key(text.into())).ok_or(KeyError)
     }
 

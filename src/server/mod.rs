@@ -50,7 +50,7 @@ pub use access::{TokenKeyError, TokenKeys, redact};
 pub use config::{Config, channel_options, limits};
 pub use cors::{AllowedOrigin, OriginError};
 pub use journal::{ACCESS_LOG, EVENT_LOG};
-pub use keys::{Key, KeyError};
+pub use keys::{KEY_CHARACTERS_MIN, Key, KeyError};
 pub use live::Reloader;
 pub use pattern::{Pattern, PatternError};
 

@@ -14,8 +14,8 @@ import { Server, figure, isLive, isShown, names, photograph, pictures, shows, sh
 
 limitSuite('page');
 
-const PUBLISH_KEY = 'publish-s3cret';
-const ADMIN_KEY = 'admin-s3cret';
+const PUBLISH_KEY = 'publish-s3cret-of-tests';
+const ADMIN_KEY = 'admin-s3cret-of-tests';
 /// Runs if it ever becomes markup, and says so.
 const EVIL = '<img src=x onerror="globalThis.ran=1"><script>ran=1<\u2044script>';
 

@@ -301,23 +301,23 @@ const stories = {
   },
 
   async 'a ticket that was used ends an EventSource, and another opens it again'({ page }) {
-    const keys = ['--publish-key', 'publishes', '--admin-key', 'manages', '--token-secret', 'x'.repeat(32)];
+    const keys = ['--publish-key', 'publishes-in-tests', '--admin-key', 'manages-in-tests', '--token-secret', 'x'.repeat(32)];
     const server = await Server.start('127.0.0.1:0', keys);
     const ask = (method, path, key, body) =>
       fetch(server.base + path, { method, body, headers: { authorization: `Bearer ${key}` } });
     const urlWithTicket = async () => {
       const wish = JSON.stringify({ subscribe: ['ticketed'], client: 'the-page' });
-      const { ticket } = await (await ask('POST', '/tickets', 'publishes', wish)).json();
+      const { ticket } = await (await ask('POST', '/tickets', 'publishes-in-tests', wish)).json();
       return `${server.base}/channels/ticketed?ticket=${ticket}`;
     };
     try {
       const source = await Source.open(page, await urlWithTicket());
-      await ask('DELETE', '/channels/ticketed/clients/the-page', 'manages');
+      await ask('DELETE', '/channels/ticketed/clients/the-page', 'manages-in-tests');
       // It comes back with the same URL, by itself, and is told 401.
       const { opens } = await source.until('it is closed for good', (now) => now.readyState === 2);
       same(opens, 1, 'the opens');
       const again = await Source.open(page, await urlWithTicket(), { name: 'again' });
-      await ask('POST', '/channels/ticketed', 'publishes', 'seen');
+      await ask('POST', '/channels/ticketed', 'publishes-in-tests', 'seen');
       same(await again.dataUpTo('seen'), ['seen'], 'the events');
     } finally {
       await server.kill();

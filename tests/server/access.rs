@@ -15,8 +15,8 @@ use crate::common::{Served, Subscriber, told};
 
 pub(super) const SECRET: &str = "a secret of a test, of 32 bytes!!";
 const OTHER_SECRET: &str = "another secret, that is as long..";
-const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret");
-const ADMIN: (&str, &str) = ("Authorization", "Bearer admin-s3cret");
+const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret-of-tests");
+const ADMIN: (&str, &str) = ("Authorization", "Bearer admin-s3cret-of-tests");
 
 /// A directory that goes with its test.
 pub(super) struct Scratch(PathBuf);
@@ -67,8 +67,8 @@ pub(super) fn bearer(token: &str) -> String {
 /// A server with keys and a secret for tokens, before it is started.
 fn config() -> Config {
     Config::new()
-        .publish_key(Key::new("publish-s3cret").unwrap())
-        .admin_key(Key::new("admin-s3cret").unwrap())
+        .publish_key(Key::new("publish-s3cret-of-tests").unwrap())
+        .admin_key(Key::new("admin-s3cret-of-tests").unwrap())
         .token_keys(TokenKeys::secret(SECRET.as_bytes()).unwrap())
 }
 
@@ -198,7 +198,7 @@ fn a_token_opens_what_it_lists() {
         );
         assert_eq!(open(&served, "/channels/any", &[key]), fine());
     }
-    let wrong = ("Authorization", "Bearer publish-s3creT");
+    let wrong = ("Authorization", "Bearer publish-s3creT-of-tests");
     let answer = ask(&served, "POST", "/channels/any", &[wrong], "x");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
     let long = super::access::token(json!({"publish": vec!["a"; 3000]}));
@@ -211,13 +211,19 @@ fn a_token_opens_what_it_lists() {
 fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
     let served = start();
     let none = "eyJhbGciOiJub25lIn0.eyJleHAiOjl9.";
-    for bad in ["abc", "publish-s3creT", none, "eyJhbGciOiJIUzI1", "a.b.c"] {
+    for bad in [
+        "abc",
+        "publish-s3creT-of-tests",
+        none,
+        "eyJhbGciOiJIUzI1",
+        "a.b.c",
+    ] {
         // A page, which has no key, and is to get another token.
         let answer = ask_as(&served, bad, "GET", "/channels/a");
         assert_eq!(refusal(&answer), refused(401, "token_invalid"), "{bad}");
         // A program of the operator's, unless it looks like a token.
         let wanted = match bad {
-            "abc" | "publish-s3creT" => refused(403, "key_wrong"),
+            "abc" | "publish-s3creT-of-tests" => refused(403, "key_wrong"),
             _ => refused(401, "token_invalid"),
         };
         for path in ["/channels/a", "/tickets"] {
@@ -235,7 +241,7 @@ fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
     let served = Served::start(Config::new().token_keys(secret).engine());
     let answer = ask_as(&served, "abc", "POST", "/channels/a");
     assert_eq!(refusal(&answer), refused(401, "token_invalid"));
-    let key = Key::new("publish-s3cret").unwrap();
+    let key = Key::new("publish-s3cret-of-tests").unwrap();
     let served = Served::start(Config::new().publish_key(key).engine());
     let answer = ask_as(&served, none, "POST", "/channels/a");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
@@ -516,7 +522,7 @@ fn a_cookie_counts_for_pages_that_are_known() {
     );
     // Nor does a cookie manage, whoever sends it.
     let headers = [
-        ("Cookie", "push=admin-s3cret"),
+        ("Cookie", "push=admin-s3cret-of-tests"),
         ("Origin", "https://app.example"),
     ];
     let answer = ask(&served, "DELETE", "/channels/a", &headers, "");

@@ -247,7 +247,7 @@ fn others_may_reach_a_server_with_tokens_and_an_admin_key() {
     };
     let output = run(&with(&[]));
     assert_eq!(output.status.code(), Some(1));
-    let mut server = Running::start(&with(&["--admin-key", "admin-s3cret"]));
+    let mut server = Running::start(&with(&["--admin-key", "admin-s3cret-of-tests"]));
     let port = server.address().port();
     let mut connection = Connection::open(([127, 0, 0, 1], port).into());
     let answer = ask_over(&mut connection, "POST", "/channels/a", &[], "x");

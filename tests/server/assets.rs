@@ -91,7 +91,7 @@ fn who_has_the_client_is_not_sent_it_again() {
 
 #[test]
 fn the_client_needs_no_key() {
-    let key = Key::new("s3cret").unwrap();
+    let key = Key::new("s3cret-of-the-tests").unwrap();
     let served = Served::start(Config::new().admin_key(key).engine());
     assert_eq!(get(&served, "/stats").status, 401);
     for (path, _) in BOTH {

@@ -164,22 +164,42 @@ fn serve_says_where_it_listens_and_drains_on_a_signal() {
 
 #[test]
 fn serve_shows_a_publish_with_the_key_that_it_needs() {
+    const PUBLISH: &str = "publish-key-of-tests";
+    const ADMIN: &str = "admin-key-of-the-tests";
     let secret = "--token-secret=a secret of a test, of 32 bytes!!";
-    for (arguments, variable) in [
-        (&["--publish-key=p"][..], "PUSHWHEEL_PUBLISH_KEY"),
-        (&["--admin-key=a"], "PUSHWHEEL_ADMIN_KEY"),
-        (&["--admin-key=a", secret], "PUSHWHEEL_ADMIN_KEY"),
+    let [publish, admin] = [
+        format!("--publish-key={PUBLISH}"),
+        format!("--admin-key={ADMIN}"),
+    ];
+    let name = format!("pushwheel key {}", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, format!("{PUBLISH}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let of_file = format!("--publish-key-file={file}");
+    let cat = format!("$(cat '{file}')");
+    for (arguments, variable, shown) in [
+        (&[&*publish][..], None, "PUBLISH_KEY"),
+        (&[&admin], None, "ADMIN_KEY"),
+        (&[&admin, secret], None, "ADMIN_KEY"),
+        (&[&publish, &admin], None, "PUBLISH_KEY"),
         (
-            &["--publish-key=p", "--admin-key=a"],
-            "PUSHWHEEL_PUBLISH_KEY",
+            &[],
+            Some(("PUSHWHEEL_ADMIN_KEY", ADMIN)),
+            "$PUSHWHEEL_ADMIN_KEY",
         ),
-        (&[secret], "TOKEN"),
+        (
+            &[&admin],
+            Some(("PUSHWHEEL_PUBLISH_KEY", PUBLISH)),
+            "$PUSHWHEEL_PUBLISH_KEY",
+        ),
+        (&[&admin, &of_file], None, &cat),
+        (&[secret], None, "$TOKEN"),
     ] {
         let all = [&["serve", "--listen=127.0.0.1:0"], arguments].concat();
-        let mut server = Running::start(&all);
+        let mut server = Running::spawn(pushwheel(&all).envs(variable));
         server.address();
         let (subscribe, publish) = (server.line(), server.line());
-        let header = format!("-H \"Authorization: Bearer ${variable}\" -d hello");
+        let header = format!("-H \"Authorization: Bearer {shown}\" -d hello");
         assert!(publish.contains(&header), "{arguments:?}: {publish}");
         let needs_token = arguments.contains(&secret);
         assert_eq!(
@@ -187,7 +207,18 @@ fn serve_shows_a_publish_with_the_key_that_it_needs() {
             needs_token,
             "{subscribe}"
         );
+        // The line works as it is shown, where it has no placeholder.
+        if shown.starts_with('$') && shown != "$TOKEN" {
+            let (_, command) = publish.split_once("publish:").unwrap();
+            let output = Command::new("sh")
+                .args(["-c", command])
+                .envs(variable)
+                .output();
+            let answer = String::from_utf8(output.unwrap().stdout).unwrap();
+            assert!(answer.contains("\"events\":1"), "{command}: {answer}");
+        }
     }
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -349,6 +380,25 @@ fn sub_begins_where_it_is_told_to() {
         let mut sub = Running::start(&["sub", &url, "--last-event-id", begin]);
         assert_eq!(sub.event(), [wanted], "{begin}");
     }
+}
+
+#[test]
+fn sub_fails_when_its_first_connection_does_and_reconnects_later() {
+    let output = run(&["sub", "http://127.0.0.1:1/channels/a"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let wanted = "cannot connect to http://127.0.0.1:1/channels/a (connection refused). Is the";
+    assert!(said.contains(wanted), "{said}");
+
+    let served = start();
+    publish(&served, "/channels/a?retry=10", TEXT, "one");
+    let mut sub = Running::start(&["sub", &url(&served, "/channels/a"), "--last", "1"]);
+    assert_eq!(sub.event(), ["data: one"]);
+    let mut log = BufReader::new(sub.take_stderr()).lines();
+    drop(served);
+    let refused = |line: std::io::Result<String>| line.unwrap().contains("connection refused");
+    assert!(log.any(refused), "it tries again");
+    assert!(log.any(refused), "and again");
 }
 
 #[test]

@@ -291,8 +291,8 @@ fn a_client_that_is_behind_is_seen_with_what_waits_for_it() {
 #[test]
 fn the_figures_are_for_whoever_has_the_admin_key() {
     let config = Config::new()
-        .publish_key(Key::new("publish-s3cret").unwrap())
-        .admin_key(Key::new("admin-s3cret").unwrap());
+        .publish_key(Key::new("publish-s3cret-of-tests").unwrap())
+        .admin_key(Key::new("admin-s3cret-of-tests").unwrap());
     let served = Served::start(config.engine());
     assert_eq!(
         refusal(&get(&served, "/metrics")),
@@ -309,7 +309,13 @@ fn the_figures_are_for_whoever_has_the_admin_key() {
         )
         .status
     };
-    assert_eq!((with("publish-s3cret"), with("admin-s3cret")), (403, 200));
+    assert_eq!(
+        (
+            with("publish-s3cret-of-tests"),
+            with("admin-s3cret-of-tests")
+        ),
+        (403, 200)
+    );
     // Whoever balances load has no key.
     assert_eq!(get(&served, "/ready").status, 200);
 }

@@ -103,7 +103,7 @@ fn every_file_that_the_page_asks_for_is_served_with_its_type() {
 
 #[test]
 fn the_page_needs_no_key_and_holds_nothing_of_the_server() {
-    let key = Key::new("admin-s3cret").unwrap();
+    let key = Key::new("admin-s3cret-of-tests").unwrap();
     let served = Served::start(Config::new().admin_key(key).engine());
     let mut stream = served.subscribe("/channels/only-here");
     stream.wait_for_id();
@@ -120,7 +120,7 @@ fn the_page_needs_no_key_and_holds_nothing_of_the_server() {
 #[test]
 fn a_key_is_told_what_it_may_do() {
     let key = |text| Key::new(text).unwrap();
-    let (publish, admin) = (key("publish-s3cret"), key("admin-s3cret"));
+    let (publish, admin) = (key("publish-s3cret-of-tests"), key("admin-s3cret-of-tests"));
     let both = Config::new().publish_key(publish.clone()).admin_key(admin);
     let both = Served::start(both.engine());
     let one = Served::start(Config::new().publish_key(publish).engine());
@@ -130,9 +130,21 @@ fn a_key_is_told_what_it_may_do() {
         (&none, None, rights(true, true, false)),
         (&both, None, rights(false, false, true)),
         (&both, Some("wrong"), rights(false, false, true)),
-        (&both, Some("publish-s3cret"), rights(false, true, true)),
-        (&both, Some("admin-s3cret"), rights(true, true, true)),
-        (&one, Some("publish-s3cret"), rights(false, true, false)),
+        (
+            &both,
+            Some("publish-s3cret-of-tests"),
+            rights(false, true, true),
+        ),
+        (
+            &both,
+            Some("admin-s3cret-of-tests"),
+            rights(true, true, true),
+        ),
+        (
+            &one,
+            Some("publish-s3cret-of-tests"),
+            rights(false, true, false),
+        ),
     ] {
         let authorization = key.map(|key| format!("Bearer {key}"));
         let headers: Vec<_> = authorization

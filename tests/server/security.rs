@@ -8,8 +8,8 @@ use super::commands::{Running, pushwheel, run};
 use super::{ask, ask_over, get, refusal, refused, start};
 use crate::common::{Connection, Served, Subscriber};
 
-const WITH_PUBLISH_KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret");
-const WITH_ADMIN_KEY: (&str, &str) = ("Authorization", "bearer admin-s3cret");
+const WITH_PUBLISH_KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret-of-tests");
+const WITH_ADMIN_KEY: (&str, &str) = ("Authorization", "bearer admin-s3cret-of-tests");
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -17,8 +17,8 @@ fn key(text: &str) -> Key {
 
 fn start_with_keys() -> Served {
     let config = Config::new()
-        .publish_key(key("publish-s3cret"))
-        .admin_key(key("admin-s3cret"));
+        .publish_key(key("publish-s3cret-of-tests"))
+        .admin_key(key("admin-s3cret-of-tests"));
     Served::start(config.engine())
 }
 
@@ -53,9 +53,9 @@ fn without_a_key_there_is_no_publishing_and_no_managing() {
     }
     // A cookie or another scheme is no key.
     for header in [
-        ("Cookie", "key=publish-s3cret"),
-        ("Authorization", "Basic publish-s3cret"),
-        ("Authorization", "publish-s3cret"),
+        ("Cookie", "key=publish-s3cret-of-tests"),
+        ("Authorization", "Basic publish-s3cret-of-tests"),
+        ("Authorization", "publish-s3cret-of-tests"),
     ] {
         let answer = ask(&served, "POST", "/channels/a", &[header], "x");
         assert_eq!(refusal(&answer), refused(401, "key_missing"), "{header:?}");
@@ -106,7 +106,7 @@ fn each_key_opens_its_own_and_the_admin_key_both() {
             let answer = ask(&served, "POST", path, &[key], "x");
             assert_eq!(answer.status, 200, "{path}");
         }
-        let wrong = ("Authorization", "Bearer publish-s3creT");
+        let wrong = ("Authorization", "Bearer publish-s3creT-of-tests");
         let answer = ask(&served, "POST", path, &[wrong], "x");
         assert_eq!(refusal(&answer), refused(403, "key_wrong"));
         assert!(!answer.text().contains("s3cre"), "{}", answer.text());
@@ -127,7 +127,11 @@ fn each_key_opens_its_own_and_the_admin_key_both() {
 
 #[test]
 fn where_there_is_no_admin_key_whoever_asks_with_another_is_told_so() {
-    let served = Served::start(Config::new().publish_key(key("publish-s3cret")).engine());
+    let served = Served::start(
+        Config::new()
+            .publish_key(key("publish-s3cret-of-tests"))
+            .engine(),
+    );
     let answer = ask(&served, "GET", "/stats", &[WITH_PUBLISH_KEY], "");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
     assert!(answer.text().contains("start it with --admin-key"));
@@ -135,12 +139,20 @@ fn where_there_is_no_admin_key_whoever_asks_with_another_is_told_so() {
 
 #[test]
 fn once_there_is_a_key_nothing_that_changes_is_open() {
-    let served = Served::start(Config::new().publish_key(key("publish-s3cret")).engine());
+    let served = Served::start(
+        Config::new()
+            .publish_key(key("publish-s3cret-of-tests"))
+            .engine(),
+    );
     let answer = ask(&served, "DELETE", "/channels/a", &[], "");
     assert_eq!(refusal(&answer), refused(401, "key_missing"));
     let answer = ask(&served, "GET", "/stats", &[WITH_PUBLISH_KEY], "");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
-    let served = Served::start(Config::new().admin_key(key("admin-s3cret")).engine());
+    let served = Served::start(
+        Config::new()
+            .admin_key(key("admin-s3cret-of-tests"))
+            .engine(),
+    );
     let answer = ask(&served, "POST", "/channels/a", &[], "x");
     assert_eq!(refusal(&answer), refused(401, "key_missing"));
     let answer = ask(&served, "POST", "/channels/a", &[WITH_ADMIN_KEY], "x");
@@ -150,8 +162,8 @@ fn once_there_is_a_key_nothing_that_changes_is_open() {
 #[test]
 fn keys_are_not_shown() {
     let config = Config::new()
-        .publish_key(key("publish-s3cret"))
-        .admin_key(key("admin-s3cret"));
+        .publish_key(key("publish-s3cret-of-tests"))
+        .admin_key(key("admin-s3cret-of-tests"));
     let shown = format!("{config:?} {:?}", config.engine());
     assert!(!shown.contains("s3cret"), "{shown}");
 }
@@ -301,8 +313,8 @@ fn what_a_credential_protects_may_be_asked_for_by_any_name() {
     let host = "push.example.net";
     let served = Served::start(
         Config::new()
-            .publish_key(key("publish-s3cret"))
-            .admin_key(key("admin-s3cret"))
+            .publish_key(key("publish-s3cret-of-tests"))
+            .admin_key(key("admin-s3cret-of-tests"))
             .loopback_for([])
             .engine(),
     );
@@ -333,7 +345,7 @@ fn what_a_credential_protects_may_be_asked_for_by_any_name() {
 
 #[test]
 fn with_keys_it_does_not_matter_which_page_sends_them() {
-    let config = Config::new().publish_key(key("publish-s3cret"));
+    let config = Config::new().publish_key(key("publish-s3cret-of-tests"));
     let served = Served::start(config.loopback_for([]).engine());
     let origin = ("Origin", "https://app.example");
     // The tests' `Host` is not loopback's, so this one is spelled out.
@@ -358,8 +370,8 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
     let others = "0.0.0.0:0 can be reached by others, and there";
     let proxied = "through --trusted-proxy others reach 127.0.0.1:0, and there";
     let (publish, admin) = (
-        ["--publish-key", "publish-s3cret"],
-        ["--admin-key", "admin-s3cret"],
+        ["--publish-key", "publish-s3cret-of-tests"],
+        ["--admin-key", "admin-s3cret-of-tests"],
     );
     let no_admin = "is no admin key: give --admin-key";
     let no_publish = "is no key for publishing: give --publish-key";
@@ -434,9 +446,9 @@ fn serve_on_loopback_is_asked_for_by_its_own_names_unless_proxies_are_trusted() 
             "--trusted-proxy",
             "127.0.0.1",
             "--admin-key",
-            "a",
+            "admin-s3cret-of-tests",
             "--publish-key",
-            "p",
+            "publish-s3cret-of-tests",
         ],
     ] {
         let mut server = Running::start(&[&start[..], more].concat());
@@ -462,10 +474,10 @@ fn keys_come_from_the_environment_or_a_file_and_are_not_logged() {
     let dir = tempdir("keys");
     let file = dir.join("admin");
     let mut written = std::fs::File::create(&file).unwrap();
-    writeln!(written, "admin-s3cret").unwrap();
+    writeln!(written, "admin-s3cret-of-tests").unwrap();
     let mut command = pushwheel(&["serve", "--listen", "0.0.0.0:0", "--admin-key-file"]);
     command.arg(&file);
-    command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret");
+    command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret-of-tests");
     command.env("PUSHWHEEL_LOG", "trace");
     let mut server = Running::spawn(&mut command);
     let port = server.address().port();
@@ -506,7 +518,7 @@ fn pub_sends_its_key() {
     assert!(!output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("the publish key"), "{told}");
-    command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret");
+    command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret-of-tests");
     assert!(command.output().unwrap().status.success());
 }
 
@@ -526,8 +538,8 @@ fn a_key_that_cannot_be_one_is_not_repeated() {
         assert!(!told.contains("s3cret"), "{told}");
     }
     let mut help = pushwheel(&["serve", "--help"]);
-    help.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret");
-    help.env("PUSHWHEEL_ADMIN_KEY", "admin-s3cret");
+    help.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret-of-tests");
+    help.env("PUSHWHEEL_ADMIN_KEY", "admin-s3cret-of-tests");
     let told = String::from_utf8(help.output().unwrap().stdout).unwrap();
     assert!(told.contains("PUSHWHEEL_ADMIN_KEY"), "{told}");
     assert!(!told.contains("s3cret"), "{told}");
@@ -539,4 +551,78 @@ fn tempdir(name: &str) -> std::path::PathBuf {
     let dir = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&dir).unwrap();
     dir
+}
+
+#[test]
+fn keys_that_are_short_or_have_two_uses_are_refused_with_the_fix() {
+    let secret = "a-secret-of-the-tests-of-32-bytes!";
+    let token = format!("--token-secret={secret}");
+    let name = format!("pushwheel-same-key-{}", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, format!("{secret}\n")).unwrap();
+    let in_file = format!("--admin-key-file={}", file.display());
+    let as_key = format!("--publish-key={secret}");
+    for (arguments, told) in [
+        (
+            &["--admin-key=abc"][..],
+            "--admin-key (or PUSHWHEEL_ADMIN_KEY): a key is at least 16",
+        ),
+        (&["--publish-key=fifteen-letters"], "a key is at least 16"),
+        (
+            &[
+                "--publish-key=the-same-for-both",
+                "--admin-key=the-same-for-both",
+            ],
+            "--publish-key (or PUSHWHEEL_PUBLISH_KEY) and --admin-key (or PUSHWHEEL_ADMIN_KEY) are \
+             the same key. Make each",
+        ),
+        (&[&as_key, &in_file], "are the same key. Make each"),
+        (
+            &[&as_key, &token],
+            "is the secret of tokens as well. Make each",
+        ),
+        (
+            &[&in_file, &token],
+            "is the secret of tokens as well. Make each",
+        ),
+    ] {
+        let output = run(&[&["serve", "--listen=127.0.0.1:0"], arguments].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(told) && said.contains("openssl rand -hex 32"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("the-same") && !said.contains(secret),
+            "{said}"
+        );
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_server_that_others_reach_warns_of_open_channels() {
+    let keys = [
+        "--publish-key=publish-s3cret-of-tests",
+        "--admin-key=admin-s3cret-of-tests",
+    ];
+    let token = "--token-secret=a-secret-of-the-tests-of-32-bytes!";
+    let proxied = ["--listen=127.0.0.1:0", "--trusted-proxy=192.0.2.1"];
+    let warning = "may subscribe to every channel. Set --token-secret-file";
+    for (arguments, warns) in [
+        (&["--listen=0.0.0.0:0"][..], true),
+        (&proxied, true),
+        (&["--listen=127.0.0.1:0"], false),
+        (&["--listen=0.0.0.0:0", token], false),
+        (&["--listen=0.0.0.0:0", "--public-channel=*"], false),
+    ] {
+        let mut server = Running::start(&[&["serve"], &keys[..], arguments].concat());
+        server.address();
+        let said = server.end();
+        assert_eq!(said.contains(warning), warns, "{arguments:?}: {said}");
+    }
+    let mut server = Running::start(&["serve", "--listen=0.0.0.0:0", "--open"]);
+    server.address();
+    assert!(server.end().contains("--open lets them do everything"));
 }

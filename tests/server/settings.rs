@@ -253,8 +253,8 @@ fn every_default_that_is_printed_can_be_set() {
 
 #[test]
 fn no_key_is_printed() {
-    let output = pushwheel(&["config", "--admin-key", "s3cret-admin"])
-        .env("PUSHWHEEL_PUBLISH_KEY", "s3cret-publish")
+    let output = pushwheel(&["config", "--admin-key", "s3cret-of-the-admin"])
+        .env("PUSHWHEEL_PUBLISH_KEY", "s3cret-of-publishers")
         .output()
         .unwrap();
     let printed = stdout(&output);
@@ -321,6 +321,8 @@ fn a_check_finds_what_only_the_whole_shows() {
     );
 }
 
+const KEY: &str = "a-key-of-the-tests";
+
 /// A key and a file with one, as a flag, a variable and a line of the file.
 struct Ways {
     typed: [String; 2],
@@ -333,10 +335,10 @@ impl Ways {
         let flag = key.replace('_', "-");
         let variable = format!("PUSHWHEEL_{}", key.to_uppercase());
         Ways {
-            typed: [format!("--{flag}=k"), format!("--{flag}-file={file}")],
+            typed: [format!("--{flag}={KEY}"), format!("--{flag}-file={file}")],
             variables: [variable.clone(), format!("{variable}_FILE")],
             lines: [
-                format!("{key} = \"k\"\n"),
+                format!("{key} = \"{KEY}\"\n"),
                 format!("{key}_file = \"{file}\"\n"),
             ],
         }
@@ -346,10 +348,10 @@ impl Ways {
 #[test]
 fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
     let scratch = Scratch::new("either");
-    let key_file = scratch.write("key", "k\n");
+    let key_file = scratch.write("key", &format!("{KEY}\n"));
     for key in ["publish_key", "admin_key"] {
         let ways = Ways::of(key, &key_file);
-        let values = ["k", &key_file];
+        let values = [KEY, &key_file];
         // Each of the two in the stronger place, and the other in the weaker.
         for (strong, weak) in [(0, 1), (1, 0)] {
             let file = scratch.write("p.toml", &ways.lines[weak]);
@@ -384,7 +386,7 @@ fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
 #[test]
 fn a_key_and_a_file_with_one_in_the_same_place_are_told_with_what_to_do() {
     let scratch = Scratch::new("both");
-    let key_file = scratch.write("key", "k\n");
+    let key_file = scratch.write("key", &format!("{KEY}\n"));
     for key in ["publish_key", "admin_key"] {
         let Ways {
             typed,
@@ -400,7 +402,7 @@ fn a_key_and_a_file_with_one_in_the_same_place_are_told_with_what_to_do() {
             let output = run(&[command, &typed[0], &typed[1]]);
             let told = format!("pushwheel: `--{flag}` and `--{flag}-file` are both set: keep one");
             assert_eq!(complaint(&output), [told]);
-            let values = variables.iter().zip(["k", &key_file]);
+            let values = variables.iter().zip([KEY, &key_file]);
             let output = pushwheel(&[command]).envs(values).output().unwrap();
             let [one, other] = &variables;
             let told = format!("pushwheel: `{one}` and `{other}` are both set: keep one");
@@ -412,11 +414,11 @@ fn a_key_and_a_file_with_one_in_the_same_place_are_told_with_what_to_do() {
 #[test]
 fn a_reload_knows_which_place_is_the_stronger_one_too() {
     let scratch = Scratch::new("either-reload");
-    let key_file = scratch.write("key", "from-file\n");
+    let key_file = scratch.write("key", "key-of-tests-from-file\n");
     let line = format!("publish_key_file = \"{key_file}\"\n");
     let file = scratch.write("p.toml", &line);
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--config", &file]);
-    command.env("PUSHWHEEL_PUBLISH_KEY", "from-variable");
+    command.env("PUSHWHEEL_PUBLISH_KEY", "key-of-tests-from-variable");
     let mut it = Reloading::spawn(scratch, &mut command);
     let address = it.server.address();
     let said = it.reload(&format!("{line}heartbeat = 3\n"));
@@ -424,7 +426,10 @@ fn a_reload_knows_which_place_is_the_stronger_one_too() {
         said.ends_with("reloaded the configuration: heartbeat\n"),
         "{said}"
     );
-    for (key, status) in [("from-variable", 200), ("from-file", 403)] {
+    for (key, status) in [
+        ("key-of-tests-from-variable", 200),
+        ("key-of-tests-from-file", 403),
+    ] {
         assert_eq!(publish_with(key, address), status, "{key}");
     }
 }
@@ -699,15 +704,18 @@ impl Reloading {
 
 #[test]
 fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
-    let before = "publish_key = \"one\"\nadmin_key = \"boss\"\nheader = [\"X-Is: old\"]\n";
+    let before = "publish_key = \"first-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\nheader = [\"X-Is: old\"]\n";
     let mut it = Reloading::start("reload", before);
     let address = it.server.address();
     let mut stream = Subscriber::open(address, "/channels/news", &[]);
     stream.wait_for_id();
     let publish = |key: &str| publish_with(key, address);
-    assert_eq!((publish("one"), publish("two")), (200, 403));
+    assert_eq!(
+        (publish("first-key-of-tests"), publish("other-key-of-tests")),
+        (200, 403)
+    );
     let said = it.reload(
-        "publish_key = \"two\"\nadmin_key = \"boss\"\n\
+        "publish_key = \"other-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\n\
          header = [\"X-Is: new\"]\npublish_rate_per_address = 0.0002\n",
     );
     let names = "publish_key, header, publish_rate_per_address";
@@ -715,9 +723,12 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
         said.contains(&format!("reloaded the configuration: {names}")),
         "{said}"
     );
-    assert!(!said.contains("two"), "{said}");
-    assert_eq!((publish("one"), publish("two")), (403, 200));
-    assert_eq!(publish("two"), 429);
+    assert!(!said.contains("other-key-of-tests"), "{said}");
+    assert_eq!(
+        (publish("first-key-of-tests"), publish("other-key-of-tests")),
+        (403, 200)
+    );
+    assert_eq!(publish("other-key-of-tests"), 429);
     assert_eq!(head(address, "/channels/news").header("x-is"), Some("new"));
     assert_eq!(told(&stream.take(2)), ["hi", "hi"]);
 }
@@ -821,7 +832,8 @@ fn what_only_a_start_can_change_is_named() {
 
 #[test]
 fn a_reload_is_judged_by_who_reaches_the_server_that_runs() {
-    let keys = "publish_key = \"one\"\nadmin_key = \"boss\"\n";
+    let keys = "publish_key = \"first-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\n\
+                public_channel = \"*\"\n";
     for fixed in [
         "listen = \"0.0.0.0:0\"\n",
         "listen = \"127.0.0.1:0\"\ntrusted_proxy = \"192.0.2.1\"\n",

@@ -294,6 +294,48 @@ fn a_signal_ends_a_server_that_waits_for_a_history() {
 }
 
 #[test]
+fn a_reload_that_is_asked_for_before_the_server_listens_comes_when_it_does() {
+    let directory = Directory::new("early-reload");
+    let state = directory.state();
+    let mut old = Server::start("127.0.0.1:0", &state);
+    let (mut waiting, log) = wait_for_another(&state);
+    waiting.signal("HUP");
+    old.running.signal("TERM");
+    assert_eq!(old.running.exit_code(), Some(0));
+    waiting.address();
+    let mut lines = log.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("reloaded the configuration")));
+    waiting.signal("TERM");
+    assert_eq!(waiting.exit_code(), Some(0));
+}
+
+#[test]
+fn a_torn_save_does_not_stay() {
+    let directory = Directory::new("torn");
+    let state = directory.state();
+    let torn = directory.0.join("state.tmp");
+    fs::write(&torn, "torn").unwrap();
+    // No file may have more than a few hundred bytes.
+    let program = env!("CARGO_BIN_EXE_pushwheel");
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" serve --listen 127.0.0.1:0 --state \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, program]).arg(&state);
+    command.stderr(std::process::Stdio::piped());
+    let mut running = Running::spawn(&mut command);
+    let address = running.address();
+    let is_there = || fs::exists(&torn).unwrap();
+    assert!(!is_there(), "the one of a server that was killed");
+    let server = Server { running, address };
+    server.publish("/channels/news", &"x".repeat(20_000));
+    let Server { mut running, .. } = server;
+    running.signal("TERM");
+    let told = running.complaints();
+    assert_eq!(running.exit_code(), Some(1), "{told}");
+    assert!(told.contains("cannot be saved"), "{told}");
+    assert!(!is_there(), "the one that could not be written");
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused_at_once_and_left_as_it_is() {
     let directory = Directory::new("kinds");
     let named = |name: &str| directory.0.join(name);

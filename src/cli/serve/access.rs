@@ -293,6 +293,27 @@ impl AccessArguments {
         }
     }
 
+    /// Returns the secrets of tokens, without those of files that cannot be read,
+    /// which [`token_keys`](Self::token_keys) reports.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let files = self.token_secret_file.iter();
+        let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        let texts = texts.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+        let secret = self.token_secret.iter();
+        secret
+            .map(|Secret(text)| text.clone())
+            .chain(texts)
+            .collect()
+    }
+
+    /// Whether every channel was declared to be public.
+    pub(super) fn all_are_public(&self) -> bool {
+        let all: Pattern = "*".parse().expect("this is a pattern");
+        self.public_channel
+            .iter()
+            .any(|pattern| pattern.covers(&all))
+    }
+
     /// Adds what tokens and pages may.
     pub(super) fn apply(&self, config: Config, keys: TokenKeys) -> Config {
         let mut config = config

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use super::Settings;
 use crate::cli::log::Format;
@@ -17,19 +18,53 @@ pub(super) fn announce(settings: &Settings, address: SocketAddr, has_tokens: boo
 }
 
 fn show(settings: &Settings, address: SocketAddr, has_tokens: bool) -> io::Result<()> {
-    let bearer = |variable: &str| format!(" -H \"Authorization: Bearer ${variable}\"");
+    let bearer = |credential: &str| format!(" -H \"Authorization: Bearer {credential}\"");
     let token = match has_tokens {
-        true => bearer("TOKEN"),
+        true => bearer("$TOKEN"),
         false => String::new(),
     };
-    let key = settings.arguments.keys.variable_to_publish();
-    let key = key.map_or(token.clone(), bearer);
+    let key = credential_to_publish(settings);
+    let key = key.map_or(token.clone(), |key| bearer(&key));
     let url = format!("http://{}", reachable(address));
     let mut out = io::stdout().lock();
     writeln!(out, "pushwheel listens on http://{address}")?;
     writeln!(out, "  subscribe:  curl -N{token} {url}/channels/news")?;
     writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
     out.flush()
+}
+
+/// Returns how a shell gets at the key that publishing needs, from where the
+/// server has it: a variable, a file, or, for a key that was typed or is in the
+/// configuration file, a placeholder.
+fn credential_to_publish(settings: &Settings) -> Option<String> {
+    let keys = &settings.arguments.keys;
+    let publish = (
+        keys.publish_key.is_some(),
+        &keys.publish_key_file,
+        "publish_key",
+    );
+    let admin = (keys.admin_key.is_some(), &keys.admin_key_file, "admin_key");
+    [publish, admin]
+        .into_iter()
+        .find_map(|(is_given, file, name)| match (is_given, file) {
+            (true, _) if settings.is_from_environment(name) => {
+                Some(format!("$PUSHWHEEL_{}", name.to_uppercase()))
+            }
+            (true, _) => Some(name.to_uppercase()),
+            (false, Some(file)) => Some(format!("$(cat {})", quoted(file))),
+            (false, None) => None,
+        })
+}
+
+/// Returns a path as a word of a shell, which leads there from any directory.
+fn quoted(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    match path.bytes().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }
 
 /// The address under which this machine reaches a server that listens on all
@@ -46,6 +81,18 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (path, word) in [
+            ("/etc/pushwheel/key-1", "/etc/pushwheel/key-1"),
+            ("/a b", "'/a b'"),
+            ("/it's", r"'/it'\''s'"),
+            ("/$x", "'/$x'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
+        }
+    }
 
     #[test]
     fn an_unspecified_address_is_reached_on_loopback() {

@@ -28,8 +28,12 @@ pub(super) fn secure(
     has_tokens: bool,
 ) -> Result<Config, Failure> {
     let arguments = &settings.arguments.keys;
-    let keys = arguments.keys();
-    let [publish, admin] = keys.map_err(|(keys, failure)| settings.blame(keys, failure))?;
+    let given = arguments.given();
+    let given = given.map_err(|(keys, failure)| settings.blame(keys, failure))?;
+    let secrets = settings.arguments.access.secrets();
+    let distinct = check_distinct(&given, &secrets);
+    distinct.map_err(|failure| settings.blame(&PUBLISH_KEYS, failure))?;
+    let [publish, admin] = given.map(|given| given.map(|given| given.key));
     let (can_publish, can_manage) = (publish.is_some() || has_tokens, admin.is_some());
     let is_private = !reached.by_others && !reached.by_proxies;
     let has_all = can_publish && can_manage;
@@ -61,26 +65,45 @@ pub(super) fn secure(
     Ok(config)
 }
 
-impl KeyArguments {
-    /// The variable of the key that publishing needs, if it needs one.
-    pub(super) fn variable_to_publish(&self) -> Option<&'static str> {
-        if self.publish_key.is_some() || self.publish_key_file.is_some() {
-            return Some("PUSHWHEEL_PUBLISH_KEY");
-        }
-        let has_admin_key = self.admin_key.is_some() || self.admin_key_file.is_some();
-        has_admin_key.then_some("PUSHWHEEL_ADMIN_KEY")
-    }
+/// The settings of the two keys.
+const PUBLISH_KEYS: [&str; 2] = ["publish_key", "publish_key_file"];
+const ADMIN_KEYS: [&str; 2] = ["admin_key", "admin_key_file"];
 
+/// A key, and where it came from.
+struct Given {
+    key: Key,
+    text: String,
+    from: String,
+}
+
+impl KeyArguments {
     /// The keys for publishing and for managing; or what is wrong with one, and
     /// the settings that it may be of.
-    fn keys(&self) -> Result<[Option<Key>; 2], (&'static [&'static str], Failure)> {
+    fn given(&self) -> Result<[Option<Given>; 2], (&'static [&'static str], Failure)> {
         let file = self.publish_key_file.as_deref();
-        let publish = key("--publish-key", self.publish_key.as_ref(), file)
-            .map_err(|failure| (&["publish_key", "publish_key_file"][..], failure))?;
+        let publish = given("--publish-key", self.publish_key.as_ref(), file)
+            .map_err(|failure| (&PUBLISH_KEYS[..], failure))?;
         let file = self.admin_key_file.as_deref();
-        let admin = key("--admin-key", self.admin_key.as_ref(), file)
-            .map_err(|failure| (&["admin_key", "admin_key_file"][..], failure))?;
+        let admin = given("--admin-key", self.admin_key.as_ref(), file)
+            .map_err(|failure| (&ADMIN_KEYS[..], failure))?;
         Ok([publish, admin])
+    }
+}
+
+/// Refuses a secret that has two uses: a key of both roles gives each holder both
+/// rights, and a token secret as a key lets its holders make tokens.
+fn check_distinct(given: &[Option<Given>], secrets: &[String]) -> Result<(), Failure> {
+    const FIX: &str = "Make each of them with `openssl rand -hex 32`";
+    if let [Some(publish), Some(admin)] = given
+        && publish.text == admin.text
+    {
+        let (one, other) = (&publish.from, &admin.from);
+        return Err(format!("{one} and {other} are the same key. {FIX}"));
+    }
+    let mut given = given.iter().flatten();
+    match given.find(|given| secrets.contains(&given.text)) {
+        Some(Given { from, .. }) => Err(format!("{from} is the secret of tokens as well. {FIX}")),
+        None => Ok(()),
     }
 }
 
@@ -105,7 +128,7 @@ fn lacking(can_publish: bool, can_manage: bool) -> &'static str {
 }
 
 /// The key that was given as text or in a file; or what is wrong with it.
-fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, Failure> {
+fn given(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Given>, Failure> {
     let (text, from) = match (text, file) {
         (Some(Secret(text)), _) => {
             let variable = flag.trim_start_matches('-').replace('-', "_");
@@ -127,5 +150,5 @@ fn key(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<
         (None, None) => return Ok(None),
     };
     let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
-    Ok(Some(key))
+    Ok(Some(Given { key, text, from }))
 }

@@ -135,6 +135,9 @@ fn check_rules(settings: &Settings) -> Result<(), Failure> {
 }
 
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
+    // Before all else: by default each of these signals kills the process.
+    let no_signals = |error| format!("cannot listen to signals: {error}");
+    let (signals, is_starting) = listen_to_signals().map_err(no_signals)?;
     let settings = Settings::resolve(&words)?;
     let arguments = &settings.arguments;
     arguments.logs.apply()?;
@@ -147,8 +150,6 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         has_proxies: false,
     };
     let (config, addresses) = configure_on(&settings, reach)?;
-    let no_signals = |error| format!("cannot listen to signals: {error}");
-    let is_starting = end_at_signals().map_err(no_signals)?;
     let (mut state, server) = match &arguments.state {
         Some(path) => {
             let shutdown_max = Duration::from_secs(arguments.ending.deadline_s());
@@ -165,13 +166,10 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     };
     let engine = engine
         .map_err(|error| settings.blame(&["listen"], cannot_listen(&arguments.listen, &error)))?;
-    if arguments.keys.open && !engine.local_addr().ip().is_loopback() {
-        let address = engine.local_addr();
-        log::warn!("{address} can be reached by others, and --open lets them publish and manage");
-    }
+    warn_of_open_access(arguments, engine.local_addr(), config.has_tokens());
     let channels = engine.channels().clone();
     let started = Arc::new(settings);
-    let signals = SignalDesk {
+    let desk = SignalDesk {
         handle: engine.handle(),
         reloader: server.reloader,
         reach: Reach {
@@ -184,8 +182,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         has_tokens: config.has_tokens(),
         forced_by: Arc::default(),
     };
-    let forced_by = signals.forced_by.clone();
-    signals.open().map_err(no_signals)?;
+    let forced_by = desk.forced_by.clone();
+    desk.open(signals).map_err(no_signals)?;
     is_starting.store(false, Ordering::SeqCst);
     // The engine's thread must not wait for whoever reads the log.
     cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
@@ -223,15 +221,33 @@ fn warn_of_doubts(settings: &Settings) {
     }
 }
 
-/// Has a signal end the process while what is answered is true: until there is
-/// an engine to shut down nothing is lost by it. The first process of a
-/// container would not hear a signal otherwise.
-fn end_at_signals() -> io::Result<Arc<AtomicBool>> {
+/// Warns of what every client that reaches the server may do.
+fn warn_of_open_access(arguments: &Arguments, address: SocketAddr, has_tokens: bool) {
+    let is_reached = !address.ip().to_canonical().is_loopback() || arguments.proxies.are_any();
+    if !is_reached {
+        return;
+    }
+    if arguments.keys.open {
+        log::warn!("{address} can be reached by others, and --open lets them do everything");
+    } else if !has_tokens && !arguments.access.all_are_public() {
+        log::warn!(
+            "every client that reaches {address} may subscribe to every channel. Set \
+             --token-secret-file FILE to require tokens, or --public-channel '*' if all channels \
+             are meant to be public"
+        );
+    }
+}
+
+/// Collects signals from here on, and has SIGINT and SIGTERM end the process while
+/// the flag that it returns is true: until there is an engine to shut down, nothing
+/// is lost by it. (The first process of a container would ignore them otherwise.)
+/// SIGHUP is kept for [`SignalDesk::open`], which then reads the settings again.
+fn listen_to_signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
     let is_starting = Arc::new(AtomicBool::new(true));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, 0, is_starting.clone())?;
     }
-    Ok(is_starting)
+    Ok((Signals::new([SIGHUP, SIGINT, SIGTERM])?, is_starting))
 }
 
 /// What signals ask for.
@@ -256,8 +272,7 @@ impl SignalDesk {
     /// of the others the first one lets everybody finish, the second one ends
     /// at once, but for what was published, which is saved, and the third one
     /// does not wait for that.
-    fn open(mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    fn open(mut self, mut signals: Signals) -> io::Result<()> {
         let wait = move || {
             let mut ends = 0;
             for signal in signals.forever() {

@@ -13,7 +13,8 @@
 //!    since.
 //! 4. When the engine has stopped, and so every publish that was answered is
 //!    in a log, the state is written to FILE.tmp, synced, renamed to FILE, and
-//!    the directory synced. FILE is always whole or not there.
+//!    the directory synced. FILE is always whole or not there. A FILE.tmp that
+//!    could not be written whole is removed at once, or at the next start.
 
 mod lock;
 
@@ -58,6 +59,17 @@ impl StateFile {
         };
         check_kind(path)?;
         let lock = lock::lock(path, shutdown_max.saturating_add(SAVE_MAX))?;
+        let mut state = StateFile {
+            path: path.to_owned(),
+            is_there: false,
+            _lock: lock,
+        };
+        // Better to learn it now than when there is something to lose. What a server
+        // that was killed has left there goes with it.
+        state
+            .create()
+            .and_then(|_| fs::remove_file(state.temporary()))
+            .map_err(|error| state.unwritable(&error))?;
         let (is_there, server) = match File::open(path) {
             Ok(file) => {
                 let server = config.restored_server(file);
@@ -66,16 +78,7 @@ impl StateFile {
             Err(error) if error.kind() == ErrorKind::NotFound => (false, config.server()),
             Err(error) => return Err(refused(&error)),
         };
-        let state = StateFile {
-            path: path.to_owned(),
-            is_there,
-            _lock: lock,
-        };
-        // Better to learn it now than when there is something to lose.
-        state
-            .create()
-            .and_then(|_| fs::remove_file(state.temporary()))
-            .map_err(|error| state.unwritable(&error))?;
+        state.is_there = is_there;
         Ok((state, server))
     }
 
@@ -107,7 +110,11 @@ impl StateFile {
             self.sync_directory()?;
             Ok(saved)
         };
-        let saved = write().map_err(|error| self.unwritable(&error))?;
+        let saved = write().map_err(|error| {
+            // A torn file is of no use, and takes the room of the next one.
+            let _ = fs::remove_file(self.temporary());
+            self.unwritable(&error)
+        })?;
         let (channels, events) = (saved.channels, saved.events);
         let path = self.path.display();
         log::info!("saved {channels} channels with {events} events to {path}");

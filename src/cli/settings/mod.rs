@@ -119,6 +119,11 @@ impl<A: Args, R: Args> Settings<A, R> {
         is_given(&self.matches, key)
     }
 
+    /// Whether a variable of the environment sets it.
+    pub(crate) fn is_from_environment(&self, key: &str) -> bool {
+        self.matches.value_source(key) == Some(ValueSource::EnvVariable)
+    }
+
     /// The settings whose values are not the same in `other`.
     pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
         let command = command::<A>();
