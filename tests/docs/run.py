@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Runs the snippets of docs/*.md against the real server.
+"""Runs the snippets of README.md and docs/*.md against the real server.
 
-A fence says behind its language what holds:
+The word after the language of a fence is what the suite checks:
 
     ```php publishes=news     an event arrives on that channel when it is run
     ```sh prints=TEXT         it prints TEXT when `hello` is published to news
     ```sh runs                it exits with 0
     ```toml config            `pushwheel config --check` takes it as a file
     ```html page=news         it is opened in Chromium and shows what is published
-    ```sh serves              it starts a server, which those after it on its page ask
+    ```sh serves              it starts a server, which the later snippets of its page use
+    ```text shows             a snippet before it on its page printed these lines, in this
+                              order; ids, numbers and tickets may differ
 
-A fence that says nothing is not run. One that publishes and names the variable
+A fence without such a word is not run. One that publishes and names the variable
 of the publish key is run with that key, and then has to fail without it, saying
 what the server says, and where no server is, saying so. Links, flags and variables that
 the pages name have to be there, and so have the codes of errors in
@@ -39,6 +41,8 @@ KEY = "the-publish-key-of-the-suite"
 PATIENCE = 60
 
 FENCE = re.compile(r"^```(\w+) +(\S[^\n]*)\n(.*?)^```$", re.M | re.S)
+# What differs from one run to the next.
+VARYING = re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-z]{6,7}-\d+\b|\b\d+\b")
 RUNNERS = {
     "sh": ("snippet.sh", ["bash", "-e", "snippet.sh"]),
     "php": ("snippet.php", ["php", "snippet.php"]),
@@ -107,6 +111,7 @@ class Snippet:
         self.name = f"{page}:{line}"
         self.language, self.text = language, text
         self.wish, _, self.argument = wish.partition("=")
+        self.printed = []
 
     def settings(self):
         """The variables that it takes from its reader's environment."""
@@ -125,6 +130,7 @@ class Snippet:
     def run(self, address, directory, settings):
         command = self.command(address, directory, settings)
         done = subprocess.run(**command, capture_output=True, text=True, timeout=PATIENCE * 2)
+        self.printed += done.stdout.splitlines()
         return done.returncode, done.stdout + done.stderr
 
     def check(self, server, directory):
@@ -160,6 +166,7 @@ class Snippet:
 
         def read():
             for line in process.stdout:
+                self.printed.append(line.rstrip("\n"))
                 if self.argument in line:
                     found.set()
 
@@ -174,6 +181,14 @@ class Snippet:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(PATIENCE)
+
+    def check_shows(self, printed):
+        wanted = [VARYING.sub("*", line) for line in self.text.splitlines() if line]
+        for lines in printed:
+            found = iter(VARYING.sub("*", line) for line in lines)
+            if all(line in found for line in wanted):
+                return
+        raise AssertionError(f"no snippet before it printed these lines, but {printed}")
 
     def check_config(self, _server, directory):
         # Files that it names are made where the example can be read.
@@ -206,16 +221,16 @@ class Snippet:
 
 
 def snippets():
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text()
         for match in FENCE.finditer(text):
             language, wish, body = match.groups()
             line = 1 + text[: match.start()].count("\n")
-            yield Snippet(page.name, line, language, wish.strip(), body)
+            yield Snippet(str(page.relative_to(ROOT)), line, language, wish.strip(), body)
 
 
 def pages():
-    return [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def helps(*command):
@@ -242,7 +257,7 @@ def unknown_names():
     """Flags and variables that the pages name and no subcommand has."""
     said = dict(helps())
     flags = {command: set(re.findall(r"^ +(?:-\w, )?(--[a-z][a-z-]*)", text, re.M)) for command, text in said.items()}
-    variables = {"PUSHWHEEL_LOG", *re.findall(r"\[env:\s+(PUSHWHEEL_\w+)", "".join(said.values()))}
+    variables = {"PUSHWHEEL_LOG", "PUSHWHEEL_SEED", *re.findall(r"\[env:\s+(PUSHWHEEL_\w+)", "".join(said.values()))}
     assert "--listen" in flags[("serve",)] and "PUSHWHEEL_LISTEN" in variables, flags
     for page in pages():
         text = page.read_text()
@@ -307,7 +322,7 @@ def main():
         passed += not found
     # One directory a page, so that a snippet finds what one before it has made;
     # and the server that one before it has started, if one has.
-    directories, servers = {}, {}
+    directories, servers, printed = {}, {}, {}
     for snippet in snippets():
         page = snippet.name.split(":")[0]
         directory = directories.setdefault(page, tempfile.mkdtemp(prefix="pushwheel-docs-"))
@@ -317,9 +332,12 @@ def main():
                 if page in servers:
                     servers.pop(page).stop()
                 servers[page] = Server(directory, ["bash", "-ec", snippet.text])
+            elif snippet.wish == "shows":
+                snippet.check_shows(printed.get(page, []))
             else:
                 server = None if page in servers else Server(directory, settings=snippet.settings())
                 snippet.check(server or servers[page], directory)
+            printed.setdefault(page, []).append(snippet.printed)
             passed += 1
         except Exception as error:  # each snippet is told of, not only the first
             failed += 1
