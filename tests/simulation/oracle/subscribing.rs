@@ -76,7 +76,8 @@ impl Oracle {
         }
     }
 
-    /// The events of an own id that count for a stream: those that it may see.
+    /// The events of an own id that count for a stream that comes with it: those
+    /// from before that the client may see.
     pub(super) fn events_of<'a>(
         &'a self,
         stream: &'a Stream,
@@ -84,7 +85,12 @@ impl Oracle {
     ) -> impl Iterator<Item = &'a Publication> {
         let numbers = self.by_id.get(id).into_iter().flatten();
         let events = numbers.map(|number| &self.published[*number]);
-        events.filter(|event| event.draft.id.is_some() && self.is_for(stream, event))
+        events.filter(|event| {
+            let is_before = |joined: &Joined| event.sequence <= joined.sequence;
+            event.draft.id.is_some()
+                && stream.joined.as_ref().is_some_and(is_before)
+                && self.is_for(stream, event)
+        })
     }
 
     /// Whether an own id may be that of an event from before the start.
