@@ -312,6 +312,58 @@ fn a_stream_of_a_channel_with_own_ids_begins_with_an_own_id() {
 }
 
 #[test]
+fn opaque_ids_resume_and_say_nothing_of_how_many_there_were() {
+    let options = keeping(3);
+    let build = || {
+        ChannelManager::builder()
+            .defaults(options.clone())
+            .opaque_ids(true)
+    };
+    let before = build().build();
+    let channel = before.get_or_create("news").unwrap();
+    let say = |channel: &Channel, data: &str| {
+        let published = channel.broadcast(Event::message(data.to_owned())).unwrap();
+        published.id.to_string()
+    };
+    let ids: Vec<String> = (1..=5).map(|n| say(&channel, &n.to_string())).collect();
+    let number = |id: &String| id.split_once('-').unwrap().1.parse::<u64>().unwrap();
+    let numbers: Vec<u64> = ids.iter().map(number).collect();
+    assert!(
+        numbers.iter().all(|number| *number > 1_000_000),
+        "{numbers:?}"
+    );
+    let mut state = Vec::new();
+    before.save(&mut state).unwrap();
+
+    // Whatever is asked for now, ids stay what they were.
+    let builder = ChannelManager::builder().defaults(options.clone());
+    let after = builder.restore(&*state).unwrap();
+    let channel = after.get("news").unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&after)
+        .get("/stream", move |_| Subscription::new(&stream))
+        .unwrap();
+    let served = Served::start(builder);
+    let newest = say(&channel, "6");
+    let mut client = served.resubscribe("/stream", &ids[3]);
+    assert_eq!(told(&client.take(2)), ["5", "6"]);
+    assert_eq!(client.last_event_id(), newest);
+    let mut client = served.resubscribe("/stream", &ids[0]);
+    let told_of = gap(&client.next());
+    assert_eq!(told_of["reason"], "evicted");
+    assert_eq!(told_of["oldest"], ids[3]);
+    // The next number is not the next id, and is nobody's.
+    let (epoch, _) = newest.split_once('-').unwrap();
+    let guessed = format!("{epoch}-{}", number(&newest).wrapping_add(1));
+    let mut client = served.resubscribe("/stream", &guessed);
+    assert_eq!(gap(&client.next())["reason"], "unknown");
+    let mut fresh = served.subscribe("/stream");
+    let opening = fresh.wait_for_id();
+    assert_eq!(opening, newest);
+}
+
+#[test]
 fn an_id_that_comes_back_in_latin_1_is_found() {
     let (served, channel) = Served::channel(keeping(10));
     // As Node's fetch sends them: a byte for each character.

@@ -23,6 +23,7 @@ pub(crate) mod log;
 pub(crate) mod manager;
 mod measuring;
 pub(crate) mod members;
+pub(crate) mod numbering;
 pub(crate) mod options;
 pub(crate) mod publish;
 pub(crate) mod rate;
@@ -41,7 +42,8 @@ use uuid::Uuid;
 use crate::metrics::Meters;
 use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
 use clock::Clock;
-use id::{Epoch, EventId};
+use id::{Epoch, EventId, Parsed};
+use numbering::Numbering;
 use options::OptionsByName;
 use state::State;
 
@@ -142,6 +144,7 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     pub(crate) randomness: Randomness,
     pub(crate) epoch: Epoch,
+    numbering: Numbering,
     /// `<epoch>-`: what every id begins with.
     id_prefix: Box<str>,
     /// Own ids of publishers that are given before may be repetitions of events
@@ -177,8 +180,10 @@ impl Hub {
         let epoch = Epoch::from_random(randomness.bits() as u32);
         let window_ms = u64::try_from(settings.republish_window.as_millis()).unwrap_or(u64::MAX);
         let in_doubt_until_ms = clock.now_ms().saturating_add(window_ms);
+        let key = settings.opaque_ids.then(|| randomness.bits());
         Hub::of_epoch(
             epoch,
+            Numbering::new(key),
             in_doubt_until_ms,
             clock,
             randomness,
@@ -190,6 +195,7 @@ impl Hub {
     /// A hub that goes on where another one ended.
     fn of_epoch(
         epoch: Epoch,
+        numbering: Numbering,
         in_doubt_until_ms: u64,
         clock: Clock,
         randomness: Randomness,
@@ -201,6 +207,7 @@ impl Hub {
             randomness,
             id_prefix: format!("{}-", epoch.as_str()).into(),
             epoch,
+            numbering,
             in_doubt_until_ms,
             options_by_name: RwLock::new(options_by_name),
             wakers: OnceLock::new(),
@@ -253,7 +260,15 @@ impl Hub {
     }
 
     pub(crate) fn id_of(&self, sequence: u64) -> EventId {
-        EventId::new(self.epoch, sequence)
+        EventId::new(self.epoch, self.numbering.written(sequence))
+    }
+
+    /// Reads an id that a client or a publisher has sent.
+    fn parse_id(&self, text: &str) -> Parsed {
+        match id::parse(text, &self.epoch) {
+            Parsed::Ours(number) => Parsed::Ours(self.numbering.read(number)),
+            other => other,
+        }
     }
 
     /// Returns the id under which clients see an entry.

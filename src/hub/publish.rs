@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::audience::{Audience, Choice, Condition};
 use super::channel::{PublishError, Published};
 use super::client::ClientId;
-use super::id::{self, EventId, Parsed};
+use super::id::{EventId, Parsed};
 use super::log::{Entry, Log, Rare};
 use super::rate::Bucket;
 use super::remembered::{OwnId, digest};
@@ -185,7 +185,7 @@ impl Hub {
     fn check_own_ids(&self, events: &[Ready]) -> Result<(), PublishError> {
         let own_ids = events.iter().filter_map(|ready| ready.own_id.as_ref());
         for own_id in own_ids {
-            if let Parsed::Ours(_) = id::parse(&own_id.text, &self.epoch) {
+            if let Parsed::Ours(_) = self.parse_id(&own_id.text) {
                 return Err(EventError::IdReserved.into());
             }
         }
@@ -296,9 +296,10 @@ impl Hub {
             channel.log.remove_key(key, audience.clone());
         }
         if is_sequenced {
-            frame.stamp(&self.id_prefix, sequence);
+            let number = self.numbering.written(sequence);
+            frame.stamp(&self.id_prefix, number);
             if let Some(packed) = &mut packed {
-                packed.stamp(&self.id_prefix, sequence);
+                packed.stamp(&self.id_prefix, number);
             }
         }
         let bytes = frame.len() as u64;

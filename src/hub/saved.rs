@@ -17,6 +17,7 @@ use super::clock::{Clock, wall_now_ms};
 use super::id::Epoch;
 use super::log::{Entry, Log, Rare, SavedBounds};
 use super::manager::{ChannelManager, ChannelManagerBuilder};
+use super::numbering::Numbering;
 use super::options::ChannelOptions;
 use super::remembered::Place;
 use super::state::{Finish, State};
@@ -207,6 +208,7 @@ impl ChannelManagerBuilder {
         Ok(ChannelManager {
             hub: Hub::of_epoch(
                 snapshot.epoch,
+                snapshot.numbering,
                 // It knows the ids from before.
                 0,
                 clock,
@@ -233,6 +235,7 @@ fn fitting(rare: Option<Box<Rare>>, frame: &Frame, options: &ChannelOptions) -> 
 /// All that is saved. Times are the wall clock's.
 struct Snapshot {
     epoch: Epoch,
+    numbering: Numbering,
     sequence: u64,
     removed_through: u64,
     /// In the order of their names.
@@ -296,6 +299,7 @@ impl Hub {
         channels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Snapshot {
             epoch: self.epoch,
+            numbering: self.numbering.clone(),
             sequence,
             removed_through,
             channels,
@@ -328,7 +332,10 @@ mod tests {
 
     /// One of everything.
     fn eventful() -> ChannelManager {
-        let manager = keeping().build();
+        eventful_in(keeping().build())
+    }
+
+    fn eventful_in(manager: ChannelManager) -> ChannelManager {
         let news = manager.get_or_create("news").unwrap();
         for n in 0..13 {
             let event = Event::message(format!("{n}"));
@@ -379,11 +386,12 @@ mod tests {
         let mut snapshot = format::read(bytes).unwrap();
         let Snapshot {
             epoch,
+            numbering,
             sequence,
             removed_through,
             channels,
         } = &mut snapshot;
-        let mut story = format!("{epoch:?} {sequence} {removed_through}\n");
+        let mut story = format!("{epoch:?} {numbering:?} {sequence} {removed_through}\n");
         for channel in channels {
             for entry in &mut channel.entries {
                 entry.at_ms = 0;
@@ -411,13 +419,15 @@ mod tests {
 
     #[test]
     fn what_was_saved_is_restored_however_often() {
-        let manager = eventful();
-        let first = saved(&manager);
-        let mut bytes = first.clone();
-        for _ in 0..3 {
-            let again = keeping().restore_with(&*bytes, conflating).unwrap();
-            bytes = saved(&again);
-            assert_eq!(story(&bytes), story(&first));
+        let opaque = saved(&eventful_in(keeping().opaque_ids(true).build()));
+        let first = saved(&eventful());
+        for first in [&opaque, &first] {
+            let mut bytes = first.clone();
+            for _ in 0..3 {
+                let again = keeping().restore_with(&*bytes, conflating).unwrap();
+                bytes = saved(&again);
+                assert_eq!(story(&bytes), story(first));
+            }
         }
         let told = story(&first);
         for part in [

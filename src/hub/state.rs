@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     /// How long after a start without a saved state publishers may repeat
     /// events from before it.
     pub(crate) republish_window: Duration,
+    /// Whether ids hide the sequence numbers that they stand for.
+    pub(crate) opaque_ids: bool,
 }
 
 impl Default for Settings {
@@ -33,6 +35,7 @@ impl Default for Settings {
             channels_max: 1_000_000,
             empty_after: Some(Duration::from_secs(60)),
             republish_window: Duration::from_secs(60),
+            opaque_ids: false,
         }
     }
 }

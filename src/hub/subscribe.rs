@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::audience::Audience;
 use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
-use super::id::{self, EventId, Parsed};
+use super::id::{EventId, Parsed};
 use super::log::Entry;
 use super::options::ChannelOptions;
 use super::reading::state_after;
@@ -275,7 +275,7 @@ impl State {
     /// several channels have names the first of them: too much is sent again
     /// rather than too little.
     fn resolve(&self, id: &str, join: &Join<'_>, hub: &Hub) -> Result<u64, &'static str> {
-        match id::parse(id, &hub.epoch) {
+        match hub.parse_id(id) {
             Parsed::Ours(sequence) if sequence <= self.sequence => return Ok(sequence),
             Parsed::Ours(_) => return Err("unknown"),
             Parsed::Foreign | Parsed::Unknown => {}
@@ -308,7 +308,7 @@ impl State {
                 Ok(first.sequence)
             };
         }
-        match id::parse(id, &hub.epoch) {
+        match hub.parse_id(id) {
             Parsed::Foreign => Err("restart"),
             Parsed::Ours(_) | Parsed::Unknown => Err("unknown"),
         }

@@ -29,6 +29,7 @@ pub struct Config {
     options_by_pattern: Vec<(Pattern, ChannelOptions)>,
     channels_max: usize,
     republish_window: Duration,
+    opaque_ids: bool,
     threads: usize,
     limits: Limits,
     send_buffer_bytes: Option<usize>,
@@ -56,6 +57,7 @@ impl Config {
             options_by_pattern: Vec::new(),
             channels_max: 100_000,
             republish_window: Duration::from_secs(60),
+            opaque_ids: false,
             threads: 1,
             limits: limits(),
             send_buffer_bytes: None,
@@ -97,6 +99,14 @@ impl Config {
     #[must_use]
     pub fn republish_window(mut self, time: Duration) -> Config {
         self.republish_window = time;
+        self
+    }
+
+    /// Whether the ids of events hide how many events there were; see
+    /// [`ChannelManagerBuilder::opaque_ids`]. Default: false.
+    #[must_use]
+    pub fn opaque_ids(mut self, opaque: bool) -> Config {
+        self.opaque_ids = opaque;
         self
     }
 
@@ -209,6 +219,7 @@ impl Config {
             .options_by_name(self.options_by_name())
             .channels_max(self.channels_max)
             .republish_window(self.republish_window)
+            .opaque_ids(self.opaque_ids)
     }
 
     /// What a channel of a name is made with.

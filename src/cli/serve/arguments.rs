@@ -81,6 +81,14 @@ pub(crate) struct Arguments {
     #[arg(env = "PUSHWHEEL_REPUBLISH_WINDOW", help_heading = "Channels")]
     pub(crate) republish_window: u64,
 
+    /// Hide in the ids of events how many events there were. Each event is then
+    /// about 13 bytes longer. A saved state keeps the ids that it has.
+    #[arg(long, env = "PUSHWHEEL_OPAQUE_IDS", value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
+    #[arg(help_heading = "Channels")]
+    pub(crate) opaque_ids: bool,
+
     /// How many events a second each address may publish on average; up to as
     /// many at once [default: no limit].
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Limits")]

@@ -43,6 +43,7 @@ const FIXED: &[&str] = &[
     "listen",
     "max_channels",
     "republish_window",
+    "opaque_ids",
     "threads",
     "state",
     "send_buffer",
@@ -82,6 +83,7 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
         .channel_options(arguments.channels.options())
         .channels_max(arguments.max_channels)
         .republish_window(Duration::from_secs(arguments.republish_window))
+        .opaque_ids(arguments.opaque_ids)
         .threads(usize::from(arguments.threads));
     let shutdown = arguments.ending.shutdown();
     shutdown

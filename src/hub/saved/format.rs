@@ -1,7 +1,7 @@
 //! The bytes of a saved state.
 //!
 //! ```text
-//! magic · version · epoch · sequence · removed_through
+//! magic · version · epoch · key of ids · sequence · removed_through
 //! · channels: name, log's bounds, counts, finish · entries: sequence, time, frame, flags ...
 //! · CRC-32 of all that · end of file
 //! ```
@@ -25,6 +25,7 @@ use crate::hub::client::ClientId;
 use crate::hub::id::Epoch;
 use crate::hub::log::{Entry, Evicted, Rare, SavedBounds};
 use crate::hub::manager::check_name;
+use crate::hub::numbering::Numbering;
 use crate::hub::remembered::{OwnId, Place};
 use crate::hub::state::Finish;
 
@@ -73,6 +74,11 @@ impl<W: Write> Writer<W> {
         self.bytes(MAGIC)?;
         self.bytes(&VERSION.to_le_bytes())?;
         self.text(snapshot.epoch.as_str())?;
+        let key = snapshot.numbering.key();
+        self.flag(key.is_some())?;
+        if let Some(key) = key {
+            self.bytes(&key.to_le_bytes())?;
+        }
         self.number(snapshot.sequence)?;
         self.number(snapshot.removed_through)?;
         self.number(snapshot.channels.len() as u64)?;
@@ -252,6 +258,10 @@ impl<R: Read> Reader<R> {
         let Some(epoch) = Epoch::from_text(&self.text()?) else {
             return damaged("its epoch is none");
         };
+        let key = match self.flag()? {
+            true => Some(u128::from_le_bytes(self.array()?)),
+            false => None,
+        };
         let sequence = self.number()?;
         ensure(sequence <= SEQUENCE_MAX, "its sequence is at its end")?;
         let removed_through = self.number()?;
@@ -268,6 +278,7 @@ impl<R: Read> Reader<R> {
         }
         Ok(Snapshot {
             epoch,
+            numbering: Numbering::new(key),
             sequence,
             removed_through,
             channels,
