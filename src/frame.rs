@@ -153,14 +153,18 @@ impl Frame {
 
     /// The same event in blocks of a compressed stream, compressed if it has
     /// `from_bytes` or more. This one must not be stamped yet; what has room
-    /// for an id here has it there.
+    /// for an id here has it there. In front of all the frame keeps the sum of
+    /// its body.
     pub fn pack(&self, from_bytes: usize) -> Frame {
         let body = &self.bytes[usize::from(self.body)..];
         let gap_bytes = match usize::from(self.body) {
-            0 => 0,
-            gap => gap + packed::STORED_OVERHEAD_BYTES,
+            0 => SUM_BYTES,
+            gap => SUM_BYTES + gap + packed::STORED_OVERHEAD_BYTES,
         };
         let mut out = vec![0; gap_bytes];
+        let sum = packed::Sum::of(body);
+        out[..4].copy_from_slice(&sum.crc.to_le_bytes());
+        out[4..SUM_BYTES].copy_from_slice(&sum.len.to_le_bytes());
         if body.len() >= from_bytes {
             packed::deflated(body, &mut out);
         } else {
@@ -169,8 +173,31 @@ impl Frame {
         Frame {
             bytes: Arc::from(out),
             start: position(gap_bytes),
-            body: position(gap_bytes),
+            body: match self.body {
+                0 => 0,
+                _ => position(gap_bytes),
+            },
             is_packed: true,
+        }
+    }
+
+    /// The sum of what the blocks of a compressed frame hold, its id included.
+    pub(crate) fn packed_sum(&self) -> packed::Sum {
+        debug_assert!(self.is_packed, "other frames keep no sum");
+        let number = |at: usize| {
+            let bytes = self.bytes[at..at + 4].try_into();
+            u32::from_le_bytes(bytes.expect("four bytes"))
+        };
+        let body = packed::Sum {
+            crc: number(0),
+            len: number(4),
+        };
+        match usize::from(self.body) {
+            0 => body,
+            end => {
+                let id = usize::from(self.start) + packed::STORED_OVERHEAD_BYTES;
+                packed::Sum::of(&self.bytes[id..end]).then(body)
+            }
         }
     }
 
@@ -285,6 +312,9 @@ fn position(at: usize) -> u16 {
 }
 
 const ID_FIELD: &[u8] = b"id: ";
+
+/// How long the sum is that stands in front of a compressed frame.
+const SUM_BYTES: usize = 8;
 
 /// `u64::MAX` has 20 digits.
 const SEQUENCE_DIGITS_MAX: usize = 20;

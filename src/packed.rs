@@ -8,8 +8,10 @@
 //! whatever came before. A client has no state of its own, and every event
 //! can be read as soon as it is there.
 //!
-//! A stream that ends has no trailer: the sum in it would be each client's
-//! own. Browsers treat every end of a stream alike, and come back.
+//! A stream ends with a last, empty block and the checksum and length of all
+//! that it held. These are the one thing that each client has for itself: a
+//! [`Sum`], 8 bytes. Checksums can be added up (zlib's `crc32_combine`), so it
+//! grows with each batch by one multiplication, whatever the batch's size.
 
 use std::cell::RefCell;
 
@@ -24,6 +26,110 @@ const LEVEL: i32 = 3;
 /// How a gzip stream begins (RFC 1952): deflate, no flags, no time, any
 /// system.
 pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+
+/// The checksum (CRC-32) and the length, modulo 2^32, of a run of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) crc: u32,
+    pub(crate) len: u32,
+}
+
+impl Sum {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "gzip has the length modulo 2^32"
+    )]
+    pub(crate) fn of(bytes: &[u8]) -> Sum {
+        Sum {
+            crc: crc32fast::hash(bytes),
+            len: bytes.len() as u32,
+        }
+    }
+
+    /// The sum of this run and `next` behind it.
+    pub(crate) fn then(self, next: Sum) -> Sum {
+        Suffix::new(next).behind(self)
+    }
+
+    /// The end of a gzip stream of which this is the sum: the last block, which
+    /// is empty, and the trailer (RFC 1952 section 2.3.1).
+    pub(crate) fn end(self) -> [u8; END_BYTES] {
+        let mut end = [1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+        end[5..9].copy_from_slice(&self.crc.to_le_bytes());
+        end[9..].copy_from_slice(&self.len.to_le_bytes());
+        end
+    }
+}
+
+/// What a run of bytes does to the sum of any that stand before it: made once
+/// and used for each client that is sent the run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suffix {
+    sum: Sum,
+    /// x^(8 · length), modulo the polynomial.
+    power: u32,
+}
+
+impl Suffix {
+    pub(crate) fn new(sum: Sum) -> Suffix {
+        let bytes = sum.len.to_le_bytes();
+        let mut power = ONE;
+        for (powers, byte) in POWERS.iter().zip(bytes) {
+            if byte > 0 {
+                power = multiplied(power, powers[usize::from(byte)]);
+            }
+        }
+        Suffix { sum, power }
+    }
+
+    pub(crate) fn behind(&self, before: Sum) -> Sum {
+        Sum {
+            crc: multiplied(self.power, before.crc) ^ self.sum.crc,
+            len: before.len.wrapping_add(self.sum.len),
+        }
+    }
+}
+
+/// How many bytes [`Sum::end`] is.
+const END_BYTES: usize = 13;
+
+/// The polynomial of CRC-32, and 1, with the coefficient of x^0 in the highest
+/// bit, as in all of these numbers.
+const POLYNOMIAL: u32 = 0xedb8_8320;
+const ONE: u32 = 1 << 31;
+
+/// x^(8 · byte · 256^place), modulo the polynomial, by place and byte.
+static POWERS: [[u32; 256]; 4] = powers();
+
+const fn powers() -> [[u32; 256]; 4] {
+    let mut powers = [[ONE; 256]; 4];
+    let mut step = ONE >> 8;
+    let mut place = 0;
+    while place < 4 {
+        let mut byte = 1;
+        while byte < 256 {
+            powers[place][byte] = multiplied(powers[place][byte - 1], step);
+            byte += 1;
+        }
+        step = multiplied(powers[place][255], step);
+        place += 1;
+    }
+    powers
+}
+
+/// The product of two polynomials, modulo the one of CRC-32.
+const fn multiplied(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    let mut bit = ONE;
+    while bit > 0 {
+        if a & bit > 0 {
+            product ^= b;
+        }
+        b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+        bit >>= 1;
+    }
+    product
+}
 
 /// How many bytes [`stored`] puts in front of up to 65,535 others.
 pub(crate) const STORED_OVERHEAD_BYTES: usize = 5;
@@ -107,6 +213,35 @@ mod tests {
             assert_eq!(unpacked(&blocks), bytes);
         }
         assert!(packed[2].len() < long.len() / 50);
+    }
+
+    #[test]
+    fn sums_add_up_to_the_sum_of_the_whole() {
+        let long = noise(70_001);
+        let parts: [&[u8]; 6] = [
+            b"",
+            b"a",
+            b"id: k3x-1\n",
+            &noise(256),
+            &long,
+            &long[..65_536],
+        ];
+        for first in parts {
+            for second in parts {
+                let whole = [first, second].concat();
+                let sum = Sum::of(first).then(Sum::of(second));
+                assert_eq!(sum, Sum::of(&whole), "{} {}", first.len(), second.len());
+            }
+        }
+        let sum = Sum::of(b"data: hi\n\n");
+        let mut stream = Vec::new();
+        stored(b"data: hi\n\n", &mut stream);
+        stream.extend(sum.end());
+        let (blocks, trailer) = stream.split_at(stream.len() - 8);
+        let inflated = miniz_oxide::inflate::decompress_to_vec(blocks);
+        assert_eq!(inflated.expect("there is a last block"), b"data: hi\n\n");
+        assert_eq!(trailer[..4], sum.crc.to_le_bytes());
+        assert_eq!(trailer[4..], 10_u32.to_le_bytes());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Frames on their way from a log to sockets: gathered once, written to many.
 
 use crate::frame::Frame;
+use crate::packed::Sum;
 
 /// One frame of a batch.
 #[derive(Clone, Debug)]
@@ -66,6 +67,12 @@ impl Batch {
             [only] => only.frame.as_bytes(),
             _ => &self.joined,
         }
+    }
+
+    /// The sum of what the blocks of a compressed batch hold.
+    pub(crate) fn packed_sum(&self) -> Sum {
+        let sums = self.pieces.iter().map(|piece| piece.frame.packed_sum());
+        sums.fold(Sum::default(), Sum::then)
     }
 
     /// Splits the pieces after `written` bytes: those that are out whole, and

@@ -13,6 +13,7 @@ use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
 use crate::hub::{Lag, Read, Seat, Span};
+use crate::packed::{Suffix, Sum};
 
 impl<N: Net> Reactor<N> {
     /// Takes a client that is behind as far as it goes, or as its budget
@@ -32,6 +33,9 @@ impl<N: Net> Reactor<N> {
             let mut through = feed.through;
             if let Some((after, welcome)) = &cursor.welcome {
                 if seen >= *after {
+                    if feed.is_packed {
+                        self.sums.add(key, &Suffix::new(welcome.packed_sum()));
+                    }
                     cursor.owed = Some(Owed {
                         frame: welcome.clone(),
                         written: 0,
@@ -165,6 +169,10 @@ impl<N: Net> Reactor<N> {
             }
         };
         let (whole, torn) = batch.split(written);
+        if self.feeds.get(stream.feed).is_packed {
+            let begun = torn.map(|(piece, _)| piece);
+            self.sums.add_all(key, whole.iter().chain(begun));
+        }
         let delivered = &mut self.feeds.get_mut(stream.feed).delivered;
         for piece in whole {
             cursor.seen = piece.sequence;
@@ -204,6 +212,9 @@ impl<N: Net> Reactor<N> {
         feed.floor = feed.floor.min(lag.seen);
         let id = self.hub.id_of(lag.seen).to_string();
         let gap = Frame::internal("pushwheel.gap", Some(&id), None, &lag.gap);
+        if feed.is_packed {
+            self.sums.add(key, &Suffix::new(Sum::of(gap.as_bytes())));
+        }
         let cursor = &mut self.cursors[stream.cursor as usize];
         match &*lag.forgiven {
             [only] => cursor.forgiven = *only,

@@ -109,7 +109,6 @@ impl<N: Net> Reactor<N> {
     pub(super) fn say_goodbye(&mut self, key: u32) {
         let retry_ms = self.retry_ms();
         let stream = *self.connections.stream(key);
-        let feed = self.feeds.get(stream.feed);
         let cursor = &mut self.cursors[stream.cursor as usize];
         let Some(end) = &mut cursor.end else {
             return;
@@ -119,12 +118,15 @@ impl<N: Net> Reactor<N> {
             DisconnectReason::Expired => {
                 let retry = Duration::from_millis(retry_ms);
                 let reauth = Frame::internal("pushwheel.reauth", None, Some(retry), REAUTH_DATA);
-                feed.own_frame(reauth.as_bytes())
+                reauth.as_bytes().to_vec()
             }
-            _ => feed.own_frame(&retry_line(retry_ms)),
+            _ => retry_line(retry_ms),
         };
-        cursor.owed = Some(Owed {
-            frame: last,
+        self.add_own(key, &last);
+        let mut bytes = self.feeds.get(stream.feed).wrap(&last).into_owned();
+        bytes.extend(self.end_of(key));
+        self.cursors[stream.cursor as usize].owed = Some(Owed {
+            frame: Frame::raw(&bytes),
             written: 0,
             lane: None,
         });
@@ -141,7 +143,10 @@ impl<N: Net> Reactor<N> {
             let line = retry_line(retry_ms);
             let line = self.feeds.get(stream.feed).wrap(&line);
             // Whether it gets there is all the same: the connection ends.
-            let _ = self.net.write(&mut connection.socket, &line);
+            let written = self.net.write(&mut connection.socket, &line);
+            if written.is_ok_and(|count| count == line.len()) {
+                self.add_own(key, &retry_line(retry_ms));
+            }
         }
         self.hang_up(key, DisconnectReason::Shutdown);
     }

@@ -22,7 +22,7 @@ use crate::hub::client::DisconnectReason;
 use crate::hub::log::Evicted;
 use crate::hub::options::ChannelOptions;
 use crate::hub::{ChannelKey, Source};
-use crate::packed;
+use crate::packed::{self, Suffix};
 
 /// See the [module](self).
 pub(super) struct Feed {
@@ -34,6 +34,8 @@ pub(super) struct Feed {
     pub(super) through: u64,
     /// What is on its way to the current clients.
     pub(super) batch: Option<Box<Batch>>,
+    /// What it adds to the sums of compressed streams.
+    pub(super) packed_batch: Option<Suffix>,
     /// What was gathered before that batch.
     pub(super) batch_after: u64,
     /// How many of the current clients have the batch.
@@ -75,6 +77,7 @@ impl Feed {
             options,
             through,
             batch: None,
+            packed_batch: None,
             batch_after: through,
             done: 0,
             batch_writes: 0,
@@ -101,7 +104,11 @@ impl Feed {
 
     /// A frame of the loop's own, as this feed's clients read it.
     pub(super) fn own_frame(&self, bytes: &[u8]) -> Frame {
-        Frame::raw(&self.wrap(bytes))
+        let frame = Frame::raw(bytes);
+        match self.is_packed {
+            true => frame.pack(usize::MAX),
+            false => frame,
+        }
     }
 
     /// Bytes of the loop's own, as this feed's clients read them.

@@ -16,6 +16,7 @@
 //! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
 //! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
 //! | `pumping`, `catching_up` | from logs to sockets: to the many who are current, and to those behind |
+//! | `sums` | how compressed streams end |
 //! | `budgets` | how much of everything is done in one go |
 //! | `shutdown` | the end of it all |
 //! | `metered` | what it counts of itself |
@@ -37,6 +38,7 @@ mod serving;
 mod shutdown;
 pub(crate) mod sockets;
 mod streaming;
+mod sums;
 pub(crate) mod wheel;
 
 use std::collections::VecDeque;
@@ -64,6 +66,7 @@ use feed::{Cursor, Feeds};
 use metered::{Metered, Stopwatch};
 use net::{LISTENER, Net, Readiness};
 use shutdown::Drain;
+use sums::Sums;
 use wheel::Wheel;
 
 /// How often the channels are looked through for what is too old.
@@ -127,6 +130,7 @@ pub(crate) struct Reactor<N: Net> {
     cursors: Slab<Cursor>,
     /// The seats of streams of several channels.
     seats: Slab<Box<[Seat]>>,
+    sums: Sums,
     wheel: Wheel,
 
     /// Feeds that have something to pump.
@@ -192,6 +196,7 @@ impl<N: Net> Reactor<N> {
             feeds: Feeds::new(),
             cursors: Slab::new(),
             seats: Slab::new(),
+            sums: Sums::default(),
             wheel: Wheel::new(now_ms / TICK_MS),
             pump_queue: VecDeque::new(),
             run_queue: VecDeque::new(),

@@ -17,7 +17,7 @@ use crate::hub::channel::Channel;
 use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
 use crate::hub::log::Evicted;
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Source, Start};
-use crate::packed;
+use crate::packed::{self, Suffix, Sum};
 
 /// What every stream's head says: what the bytes are, and that nobody may
 /// keep, change or hold back any of them (`X-Accel-Buffering` is nginx's).
@@ -114,7 +114,11 @@ impl<N: Net> Reactor<N> {
             welcome = self.hub.connect(self.place(key), on_connect);
         }
         let deadline = self.deadline(subscription.expires_in);
-        self.write_opening(&joined, request.asks_for_opening_id(), is_packed, output);
+        let asks_for_id = request.asks_for_opening_id();
+        let opening = self.write_opening(&joined, asks_for_id, is_packed, output);
+        if is_packed {
+            self.sums.begin(key, opening);
+        }
         let source = Source {
             channels: &channels,
             is_packed,
@@ -308,14 +312,14 @@ impl<N: Net> Reactor<N> {
 
     /// Writes the first bytes of a subscription's body: a line without meaning,
     /// because browsers and proxies wait for a first byte; then the gap, if the
-    /// client has missed events, or the id at which it begins.
+    /// client has missed events, or the id at which it begins. Returns their sum.
     fn write_opening(
         &self,
         joined: &Joined,
         asks_for_id: bool,
         is_packed: bool,
         output: &mut Vec<u8>,
-    ) {
+    ) -> Sum {
         if is_packed {
             output.extend_from_slice(&packed::HEADER);
         }
@@ -334,6 +338,7 @@ impl<N: Net> Reactor<N> {
             opening.extend_from_slice(format!("id: {id}\n\n").as_bytes());
         }
         output.extend_from_slice(&wrap(&opening, is_packed));
+        Sum::of(&opening)
     }
 
     /// Turns a connection into a stream: `output` goes out first, then the
@@ -347,10 +352,12 @@ impl<N: Net> Reactor<N> {
         deadline: Deadline,
         output: &mut Vec<u8>,
     ) {
-        let welcome = &*wrap(welcome, source.is_packed);
         let has_replay = joined.seen < joined.head;
         if !has_replay {
-            output.extend_from_slice(welcome);
+            output.extend_from_slice(&wrap(welcome, source.is_packed));
+            if source.is_packed {
+                self.sums.add(key, &Suffix::new(Sum::of(welcome)));
+            }
         }
         let feed_id = self
             .feeds
@@ -428,7 +435,8 @@ impl<N: Net> Reactor<N> {
             cursor.keyed_through = joined.keyed_through;
             cursor.forgiven = forgiven;
             if has_replay && !welcome.is_empty() {
-                cursor.welcome = Some((joined.now, Frame::raw(welcome)));
+                let welcome = self.feeds.get(feed_id).own_frame(welcome);
+                cursor.welcome = Some((joined.now, welcome));
             }
         }
         self.set_stream_timer(key);

@@ -15,6 +15,7 @@ use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
 use crate::hub::{ChannelKey, Crowd, Report};
+use crate::packed::Suffix;
 
 /// Spare batches that are kept.
 const SPARE_BATCHES_MAX: usize = 16;
@@ -63,6 +64,7 @@ impl<N: Net> Reactor<N> {
             return spent;
         }
         let tick = self.tick32();
+        let packed = self.feeds.get(id).packed_batch;
         for written in 0..self.budgets.writes_a_slice {
             let feed = self.feeds.get(id);
             let Some(&key) = feed.current.get(feed.done) else {
@@ -78,6 +80,9 @@ impl<N: Net> Reactor<N> {
                     let feed = self.feeds.get_mut(id);
                     feed.done += 1;
                     feed.batch_writes += 1;
+                    if let Some(batch) = &packed {
+                        self.sums.add(key, batch);
+                    }
                 }
                 Ok(count) => self.tear(id, key, count),
                 Err(error) if is_transient(&error) => self.tear(id, key, 0),
@@ -162,6 +167,8 @@ impl<N: Net> Reactor<N> {
             self.spare_batches.push(batch);
             self.note_progress(id);
         } else {
+            let packed = feed.is_packed.then(|| Suffix::new(batch.packed_sum()));
+            feed.packed_batch = packed;
             feed.batch = Some(batch);
             feed.done = 0;
         }
@@ -196,6 +203,10 @@ impl<N: Net> Reactor<N> {
         let feed = self.feeds.get_mut(id);
         let batch = feed.batch.as_deref().expect("it was being written");
         let (whole, torn) = batch.split(written);
+        if feed.is_packed {
+            let begun = torn.map(|(piece, _)| piece);
+            self.sums.add_all(key, whole.iter().chain(begun));
+        }
         let mut seen = feed.batch_after;
         for piece in whole {
             seen = piece.sequence;

@@ -9,6 +9,7 @@ use crate::frame;
 use crate::hub::client::DisconnectReason;
 use crate::hub::log::Evicted;
 use crate::hub::{ChannelKey, Membership};
+use crate::packed::{Suffix, Sum};
 
 /// How often a subscriber may send something before it is disconnected.
 const STRIKES_MAX: u8 = 100;
@@ -223,6 +224,9 @@ impl<N: Net> Reactor<N> {
             let connection = self.connections.get_mut(key);
             connection.written_at = tick;
             self.meters.heartbeats.add(1);
+            if feed.is_packed {
+                self.sums.add(key, &Suffix::new(Sum::of(frame::HEARTBEAT)));
+            }
             match self.net.write(&mut connection.socket, &heartbeat) {
                 Ok(count) if count == heartbeat.len() => {}
                 Ok(count) => return self.owe_heartbeat(key, count),
@@ -289,6 +293,9 @@ impl<N: Net> Reactor<N> {
     /// Ends a connection, whatever it does, and forgets it. Of a stream,
     /// whoever is to be told is told.
     pub(super) fn hang_up(&mut self, key: u32, reason: DisconnectReason) {
+        if !matches!(reason, DisconnectReason::Gone | DisconnectReason::Stalled) {
+            self.finish_packed(key);
+        }
         let mut farewell = None;
         if let State::Stream(stream) = self.connections.get(key).state {
             let (memberships, place) = (self.memberships(key), self.place(key));

@@ -531,5 +531,15 @@ check "SIGTERM drains and exits 0" same 0 "$server_exit"
 check "and its stream ends cleanly" ended_well drained
 unset 'stream_pid[drained]'
 
+echo "# compression"
+start "127.0.0.1:$port" --compress-from 100
+open packed /channels/packed -H 'Accept-Encoding: gzip'
+publish /channels/packed --data-binary "$(printf 'again and %.0s' {1..100})"
+stop TERM
+check "a compressed stream ends cleanly" ended_well packed
+unset 'stream_pid[packed]'
+check "and Python's strict reader takes it for whole" \
+    python3 -c 'import gzip, sys; assert b"data: again and" in gzip.open(sys.argv[1]).read()' packed.stream
+
 echo "curl: $passed passed, $failed failed"
 [ "$failed" = 0 ]
