@@ -5,8 +5,8 @@
 //! that the event is not appended a second time when its publisher repeats it.
 //!
 //! The invariant to remember: *an id is remembered for as long as the log holds
-//! its event, and then until [`RELEASED_MAX`] others were released after it*. So
-//! a remembered id has exactly one place.
+//! its event, and then until [`RELEASED_MAX`] others, or [`RELEASED_BYTES_MAX`] of
+//! them, were released after it*. So a remembered id has exactly one place.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,6 +15,14 @@ use super::audience::{Audience, Choice};
 
 /// The most ids of a channel that are remembered beyond their events.
 pub(crate) const RELEASED_MAX: usize = 1_024;
+
+/// The most memory that these may take, in bytes: enough for all of them if
+/// their ids are short and their events for all clients.
+pub(crate) const RELEASED_BYTES_MAX: usize = 256 << 10;
+
+/// What an id costs beyond its text and its audience: both maps' slots, and the
+/// allocation.
+const ID_OVERHEAD_BYTES: usize = 128;
 
 /// The largest audience that is remembered beyond its event, in bytes. A client
 /// that comes back with the id of an event for more clients than that receives
@@ -50,6 +58,7 @@ pub(crate) struct Remembered {
     /// The ids whose events are no longer in the log, in the order in which the
     /// events went.
     released: VecDeque<Arc<str>>,
+    released_bytes: usize,
     /// The id that was given last.
     newest: Option<Arc<str>>,
 }
@@ -66,8 +75,8 @@ impl Remembered {
         self.places.insert(id, place);
     }
 
-    /// Notes that the log no longer holds the event of an id. Forgets the id
-    /// that was released first where too many are remembered.
+    /// Notes that the log no longer holds the event of an id. Forgets the ids
+    /// that were released first where too many are remembered.
     pub(crate) fn release(&mut self, id: &str) {
         let Some((id, _)) = self.places.get_key_value(id) else {
             return;
@@ -79,13 +88,21 @@ impl Remembered {
         {
             place.audience = Some(Arc::new(Audience::clients(Vec::new(), Choice::Named)));
         }
+        self.released_bytes += self.bytes_of(&id);
         self.released.push_back(id);
-        if self.released.len() > RELEASED_MAX
+        while (self.released.len() > RELEASED_MAX || self.released_bytes > RELEASED_BYTES_MAX)
             && let Some(oldest) = self.released.pop_front()
         {
+            self.released_bytes -= self.bytes_of(&oldest);
             self.places.remove(&oldest);
             self.newest = self.newest.take().filter(|newest| *newest != oldest);
         }
+    }
+
+    fn bytes_of(&self, id: &str) -> usize {
+        let place = self.places.get(id);
+        let audience = place.and_then(|place| place.audience.as_ref());
+        id.len() + ID_OVERHEAD_BYTES + audience.map_or(0, |audience| audience.bytes())
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Place> {
@@ -162,6 +179,38 @@ mod tests {
         assert_eq!(remembered.len(), RELEASED_MAX);
         remembered.release("never given");
         assert_eq!(remembered.released().count(), RELEASED_MAX);
+    }
+
+    #[test]
+    fn ids_that_are_remembered_beyond_their_events_have_a_bound_in_bytes() {
+        let ids = (0..20).map(|n| ClientId::new(&format!("client-{n}")).unwrap());
+        let audience = Audience::clients(ids.collect(), Choice::Named);
+        let each = 255 + ID_OVERHEAD_BYTES + audience.bytes();
+        let audience = Some(Arc::new(audience));
+        let mut remembered = Remembered::default();
+        for n in 0..RELEASED_MAX as u64 {
+            let audience = audience.clone();
+            let id: Arc<str> = format!("{n:0>255}").into();
+            remembered.insert(
+                id.clone(),
+                Place {
+                    audience,
+                    ..place(n)
+                },
+            );
+            remembered.release(&id);
+            assert!(remembered.released_bytes <= RELEASED_BYTES_MAX);
+        }
+        assert_eq!(remembered.len(), RELEASED_BYTES_MAX / each);
+        assert_eq!(remembered.released_bytes, remembered.len() * each);
+        // Short ones for all clients all have room.
+        let mut remembered = Remembered::default();
+        for n in 0..RELEASED_MAX as u64 {
+            let id: Arc<str> = format!("order.2026-11-30.{n:08}").into();
+            remembered.insert(id.clone(), place(n));
+            remembered.release(&id);
+        }
+        assert_eq!(remembered.len(), RELEASED_MAX);
     }
 
     #[test]
