@@ -41,7 +41,7 @@
 //! | make channels, find them, count their clients | [`ChannelManager`] |
 //! | choose history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
 //! | say what is published | [`Event`] |
-//! | publish to all, to one, to some | [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_to`], [`Channel::broadcast_where`] |
+//! | publish to all, to one, to some | [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`], [`Channel::broadcast_except`], [`Channel::broadcast_to`] |
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
 //! | subscribe a client, name it, be told when it comes and goes | [`Subscription`] |
 //! | stream to one client alone | [`Response::stream`], [`Sink`] |

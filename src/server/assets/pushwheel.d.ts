@@ -2,13 +2,13 @@
 
 /** What a stream that could not be resumed without a hole says of it. */
 export interface Gap {
-  /** The id after which the stream was to go on. */
+  /** The id after which the stream was to continue, or `"earliest"`. */
   requested: string | null;
-  /** The oldest id that the history holds. */
+  /** The oldest id in the history that this client may see. */
   oldest: string | null;
   /** The newest one. */
   newest: string | null;
-  reason: "evicted" | "restart" | "unknown" | "slow";
+  reason: "evicted" | "restart" | "unknown" | "slow" | "audience";
 }
 
 /** What `onReauth` may change before the next connection. */
