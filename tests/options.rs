@@ -152,6 +152,36 @@ fn a_channel_that_is_made_while_the_options_change_has_the_last_ones() {
 }
 
 #[test]
+fn of_two_changes_at_once_the_newest_options_hold_for_every_channel() {
+    let keeping = |events| ChannelOptions::new().history(History::events(events));
+    let channels = ChannelManager::new();
+    let news = channels.get_or_create("news").unwrap();
+    let (asked, was_asked) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = Mutex::new(may_go_on);
+    thread::scope(|scope| {
+        let channels = &channels;
+        let older = scope.spawn(move || {
+            channels.set_options_by_name(move |_| {
+                asked.send(()).unwrap();
+                may_go_on.lock().unwrap().recv().unwrap();
+                keeping(1)
+            });
+        });
+        was_asked.recv().unwrap();
+        channels.set_options_by_name(move |_| keeping(2));
+        go_on.send(()).unwrap();
+        older.join().unwrap();
+    });
+    for made in [news, channels.get_or_create("more").unwrap()] {
+        for _ in 0..3 {
+            made.broadcast(Event::message("x")).unwrap();
+        }
+        assert_eq!(made.stats().unwrap().history_events, 2);
+    }
+}
+
+#[test]
 fn the_longest_heartbeat_is_never_and_harms_nobody() {
     let longest = || ChannelOptions::new().heartbeat(Duration::MAX);
     let (served, news) = Served::channel(longest());

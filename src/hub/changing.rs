@@ -22,14 +22,22 @@ impl Hub {
     /// Whoever changes what names say finds the channels that there are. One that
     /// is being made is not among them: so its maker looks again when it is.
     pub(crate) fn open_by_name(self: &Arc<Self>, name: &str) -> Result<Channel, ChannelError> {
-        let mut by_name = self.options_by_name();
+        let by_name = self.options_by_name();
         let channel = self.open(name, Arc::new(by_name.of(name)))?;
+        self.keep_current(name, channel.key(), by_name);
+        Ok(channel)
+    }
+
+    /// Gives a channel, which has what `by_name` says, what names say now, until
+    /// nothing has changed meanwhile. So of two that change it at once, the
+    /// later one to write looks whether what it wrote is the newest.
+    fn keep_current(&self, name: &str, key: ChannelKey, mut by_name: OptionsByName) {
         loop {
             let current = self.options_by_name();
             if current.is_same(&by_name) {
-                return Ok(channel);
+                return;
             }
-            self.set_options(channel.key(), current.of(name));
+            self.set_options(key, current.of(name));
             by_name = current;
         }
     }
@@ -51,6 +59,7 @@ impl Hub {
         let names: Vec<_> = self.lock().names.clone().into_iter().collect();
         for (name, key) in names {
             self.set_options(key, by_name.of(&name));
+            self.keep_current(&name, key, by_name.clone());
         }
     }
 

@@ -275,6 +275,7 @@ impl Config {
             reloader: Reloader {
                 live,
                 channels: channels.clone(),
+                order: std::sync::Arc::default(),
             },
         }
     }

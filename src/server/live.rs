@@ -3,7 +3,7 @@
 //! Every request is judged by the rules that hold when it comes: it takes
 //! them once, and they are replaced as a whole.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -78,6 +78,9 @@ impl Live {
 pub struct Reloader {
     pub(super) live: Live,
     pub(super) channels: ChannelManager,
+    /// Held while it reloads: of two at once, the rules and the channels get
+    /// the same.
+    pub(super) order: Arc<Mutex<()>>,
 }
 
 impl Reloader {
@@ -90,6 +93,7 @@ impl Reloader {
     /// was made, and so do the engine's limits: these are for
     /// [`EngineHandle::set_limits`](crate::EngineHandle::set_limits).
     pub fn reload(&self, config: &Config) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         self.live.rules.store(Arc::new(config.rules()));
         self.channels.set_options_by_name(config.options_by_name());
     }
