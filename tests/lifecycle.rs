@@ -10,13 +10,15 @@
 mod common;
 
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::crowd::Crowd;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
 use pushwheel::{
-    ChannelManager, ChannelOptions, ClientId, Engine, Event, History, Response, Subscription,
+    ChannelError, ChannelManager, ChannelOptions, ClientId, DisconnectReason, Engine, Event,
+    History, PublishError, Response, Subscription,
 };
 
 const GET: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -273,6 +275,50 @@ fn a_finished_channel_is_over_in_time_though_a_stream_of_others_has_it() {
 }
 
 #[test]
+fn a_client_that_reads_steadily_has_all_of_a_finished_channel_though_its_time_is_over() {
+    let (sender, ended) = mpsc::channel();
+    let options = ChannelOptions::new().finished_for(Duration::from_millis(50));
+    let channels = ChannelManager::builder().defaults(options).build();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .send_buffer_bytes(16 << 10)
+        .get("/{channel}", move |request| {
+            let (name, sender) = (request.param("channel").unwrap(), sender.clone());
+            let channel = request.channels().get_or_create(name)?;
+            let tell = move |_: &_, reason| sender.send(reason).unwrap();
+            Ok::<_, ChannelError>(Subscription::new(&channel).on_disconnect(tell))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let job = channels.get_or_create("job").unwrap();
+    let narrow = Connection::narrow(served.address());
+    let mut slow = Subscriber::over(narrow, "/job", &[]);
+    eventually("it has joined", || job.client_count() == 1);
+    let last = "x".repeat(900_000);
+    job.finish(Some(Event::message(&last))).unwrap();
+    slow.read(1 << 14);
+    eventually("its time is over", || job.is_closed());
+
+    // The name is another channel's, while the client is still here.
+    let next = channels.get_or_create("job").unwrap();
+    assert_eq!((job.client_count(), next.client_count()), (1, 0));
+    assert_eq!(job.broadcast(Event::message("")), Err(PublishError::Closed));
+    next.broadcast(Event::message("of the next")).unwrap();
+    assert_eq!(channels.names(), ["job".into()]);
+    assert!(ended.try_recv().is_err());
+    assert_eq!(told(&slow.rest()), [last]);
+    assert_eq!(receive(&ended), DisconnectReason::Finished);
+    eventually("it is removed", || job.stats().is_none());
+
+    // Nothing but what it does not have is told to be missed.
+    let mut back = served.resubscribe("/job", slow.last_event_id());
+    next.broadcast(Event::message("and on")).unwrap();
+    let events = back.take(2);
+    assert_eq!(events[0].name, "pushwheel.gap");
+    assert_eq!(events[1].data, "and on");
+}
+
+#[test]
 fn a_channel_that_nobody_needs_goes_by_itself() {
     let channels = ChannelManager::builder()
         .empty_after(Some(Duration::from_millis(50)))
@@ -405,8 +451,10 @@ fn a_shutdown_answers_the_requests_under_way_and_sends_the_slow_everything() {
     }
     let mut idle = served.connect();
 
+    assert!(!responder.is_draining());
     served.shutdown(PATIENCE);
     idle.expect_end();
+    assert!(responder.is_draining());
     responder.respond("in time");
     let answer = waiting.answer();
     assert_eq!(answer.text(), "in time");

@@ -12,10 +12,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Connection, Served, Subscriber, eventually, receive, told};
+use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, told};
 use pushwheel::{
-    ChannelManager, Engine, Event, PublishError, Responder, Response, Sink, SinkError, SinkOptions,
-    Start,
+    ChannelManager, DisconnectReason, Engine, Event, PublishError, Responder, Response, Sink,
+    SinkError, SinkOptions, Start, Subscription,
 };
 
 /// An engine that hands the test the sink of every stream of `/stream`.
@@ -167,8 +167,9 @@ fn a_sender_that_waits_learns_that_its_client_has_gone() {
     let sender = thread::spawn(move || (sink.send(Event::message(large(0))), sink));
     drop(connection);
     let (result, sink) = sender.join().unwrap();
-    assert_eq!(result, Err(SinkError::Gone));
-    assert_eq!(sink.try_send(Event::message("")), Err(SinkError::Gone));
+    let gone = SinkError::Ended(DisconnectReason::Gone);
+    assert_eq!(result, Err(gone.clone()));
+    assert_eq!(sink.try_send(Event::message("")), Err(gone));
     assert!(sink.is_closed());
 }
 
@@ -181,9 +182,11 @@ fn a_sink_learns_that_its_client_has_gone_though_it_sends_nothing() {
     drop(client);
     eventually("it learns", || sink.is_closed());
     let soon = Instant::now() + Duration::from_secs(5);
-    assert_eq!(sink.send(Event::message("")), Err(SinkError::Gone));
-    assert_eq!(sink.send_raw(b"x"), Err(SinkError::Gone));
-    assert_eq!(sink.send_by(Event::message(""), soon), Err(SinkError::Gone));
+    let gone = || Err(SinkError::Ended(DisconnectReason::Gone));
+    assert_eq!(sink.send(Event::message("")), gone());
+    assert_eq!(sink.send_raw(b"x"), gone());
+    assert_eq!(sink.send_by(Event::message(""), soon), gone());
+    assert_eq!(sink.ended(), Some(DisconnectReason::Gone));
 }
 
 #[test]
@@ -313,19 +316,107 @@ fn streams_for_one_client_are_no_channels() {
 }
 
 #[test]
-fn a_shutdown_sends_what_was_sent_and_then_tells_the_sender() {
+fn a_shutdown_leaves_a_sink_its_deadline_and_the_sink_can_ask_whether_there_is_one() {
+    let (served, sinks) = streaming(SinkOptions::new());
+    let mut client = served.subscribe("/stream");
+    let mut idle = served.connect();
+    let sink = receive(&sinks);
+    sink.send(Event::message("before")).unwrap();
+    assert!(!sink.is_draining());
+    served.shutdown(PATIENCE);
+    assert!(sink.is_draining());
+    // Idle connections have had their last moment when this one has ended.
+    idle.expect_end();
+    assert_eq!(sink.ended(), None);
+    sink.send(Event::message("meanwhile")).unwrap();
+    sink.close();
+    assert_eq!(told(&client.rest()), ["before", "meanwhile"]);
+    served.join();
+}
+
+#[test]
+fn a_sink_learns_that_it_was_the_shutdown_that_ended_its_stream() {
     let (served, sinks) = streaming(SinkOptions::new());
     let mut client = served.subscribe("/stream");
     let sink = receive(&sinks);
     for n in 0..10 {
         sink.send(Event::message(n.to_string())).unwrap();
     }
-    served.shutdown(Duration::from_secs(10));
+    served.shutdown(Duration::from_millis(300));
     assert_eq!(client.rest().len(), 10);
     assert!(client.retry().is_some());
-    eventually("it learns", || sink.is_closed());
     served.join();
-    assert_eq!(sink.send(Event::message("")), Err(SinkError::Gone));
+    let shut_down = SinkError::Ended(DisconnectReason::Shutdown);
+    assert!(shut_down.to_string().contains("the engine has shut down"));
+    assert_eq!(sink.send(Event::message("")), Err(shut_down.clone()));
+
+    let (served, _connection, sink, _) = filled();
+    let sender = thread::spawn(move || sink.send(Event::message(large(0))));
+    served.shutdown(Duration::from_millis(300));
+    assert_eq!(sender.join().unwrap(), Err(shut_down));
+}
+
+/// A logger that fails, and the engine's thread with it.
+struct Failing;
+
+impl log::Log for Failing {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let message = record.args().to_string();
+        assert!(!message.contains("and the log fails"), "the log fails");
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn an_engine_whose_thread_panics_disconnects_its_clients_and_wakes_its_sinks() {
+    // Nothing else in this program logs such a message.
+    log::set_logger(&Failing).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    let (sender, sinks) = mpsc::channel();
+    let (told, reasons) = mpsc::channel();
+    let builder = Engine::builder()
+        .get("/stream", move |_| {
+            let sender = sender.clone();
+            Response::stream(move |sink| sender.send(sink).unwrap())
+        })
+        .unwrap()
+        .get("/channels", move |request| {
+            let [a, b] = ["a", "b"].map(|name| request.channels().get_or_create(name).unwrap());
+            let told = told.clone();
+            let tell = move |_: &_, reason| told.send(reason).unwrap();
+            Subscription::new(&a).and(&b).on_disconnect(tell)
+        })
+        .unwrap()
+        .get("/panic", |_| -> &str {
+            panic!("a handler panics, and the log fails")
+        })
+        .unwrap();
+    let running = builder.bind("127.0.0.1:0").unwrap().spawn().unwrap();
+    let (address, channels) = (running.local_addr(), running.channels().clone());
+    let mut member = Subscriber::open(address, "/channels", &[]);
+    eventually("it has joined", || channels.total_clients() == 2);
+    let mut connection = Connection::narrow(address);
+    connection.send("GET /stream HTTP/1.1\r\nHost: test\r\n\r\n");
+    let sink = receive(&sinks);
+    let sender = thread::spawn(move || {
+        while sink.send(Event::message(large(0))).is_ok() {}
+        sink.send(Event::message(""))
+    });
+    let mut panicking = Connection::open(address);
+    panicking.send("GET /panic HTTP/1.1\r\nHost: test\r\n\r\n");
+
+    assert!(running.join().is_err());
+    let failed = SinkError::Ended(DisconnectReason::Failed);
+    assert_eq!(sender.join().unwrap(), Err(failed));
+    assert_eq!(receive(&reasons), DisconnectReason::Failed);
+    assert!(reasons.try_recv().is_err(), "once");
+    assert_eq!(channels.total_clients(), 0);
+    member.expect_end();
 }
 
 #[test]

@@ -466,6 +466,7 @@ impl EngineBuilder {
             channels: channels.clone(),
             census: census.clone(),
             in_flight: in_flight.clone(),
+            order: Arc::default(),
         };
         Ok((reactors, handle))
     }

@@ -1,7 +1,7 @@
 //! How other threads reach an engine.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::exchange::{InFlight, Letter, Mailbox, Shutdown};
@@ -17,6 +17,9 @@ pub struct EngineHandle {
     pub(super) channels: ChannelManager,
     pub(super) census: Arc<Census>,
     pub(super) in_flight: InFlight,
+    /// Held while a letter goes to all reactors, so that each finds letters
+    /// from several threads in the same order.
+    pub(super) order: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for EngineHandle {
@@ -27,15 +30,17 @@ impl fmt::Debug for EngineHandle {
 
 impl EngineHandle {
     /// Shuts the engine down in good order, and returns at once. It stops
-    /// listening; what was published is delivered; streams end, each browser
-    /// told to come back at another time; requests under way are answered.
-    /// What is left then, is disconnected at the deadline.
+    /// listening; what was published is delivered; streams of channels end,
+    /// each browser with another delay after which it comes back; streams for
+    /// one client go on until their [`Sink`](crate::Sink) is closed; requests
+    /// under way are answered. What is left is disconnected at the deadline.
     ///
     /// A [`Duration`] is a deadline, for streams that end as soon as they
     /// have been sent everything; [`Shutdown`] says more. Called again, it can
     /// only make the end sooner: with [`Duration::ZERO`], at once.
     pub fn shutdown(&self, how: impl Into<Shutdown>) {
         let how = how.into();
+        self.channels.hub().start_draining();
         for mailbox in &*self.mailboxes {
             mailbox.send(Letter::Shutdown(how));
         }
@@ -46,6 +51,7 @@ impl EngineHandle {
     /// from then on: whoever is in stays, though there be more than the limit,
     /// and a deadline that runs is not moved.
     pub fn set_limits(&self, limits: &Limits) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         for mailbox in &*self.mailboxes {
             mailbox.send(Letter::Limits(Box::new(limits.clone())));
         }

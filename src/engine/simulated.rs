@@ -40,6 +40,11 @@ impl<N: Net> SimulatedEngine<N> {
         self.reactor.is_over()
     }
 
+    /// How many channels there are: with a name, without one, and private.
+    pub fn channels_held(&self) -> usize {
+        self.handle.channels.hub().channels_held()
+    }
+
     /// What the loop holds: connections, feeds, cursors, seats, timers;
     /// connections and addresses that count, guests.
     pub fn holdings(&self) -> [usize; 8] {

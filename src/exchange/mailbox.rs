@@ -48,6 +48,11 @@ impl Mailbox {
         (mailbox, receiver)
     }
 
+    /// Whether the reactor's engine has begun to shut down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.hub.is_draining()
+    }
+
     /// Delivers a letter and sees to it that it is read. A reactor that is
     /// gone reads nothing, and has nobody to answer either.
     pub(crate) fn send(&self, letter: Letter) {

@@ -34,6 +34,14 @@ impl Responder {
         self.send(response.into_response());
     }
 
+    /// Whether the engine has begun to shut down. A request that is not
+    /// answered at the shutdown's deadline is not answered at all.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        let address = self.address.as_ref();
+        address.is_some_and(|(mailbox, ..)| mailbox.is_draining())
+    }
+
     fn send(&mut self, response: Response) {
         if let Some((mailbox, token, request, ticket)) = self.address.take() {
             let response = Box::new(response);

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Arc, Condvar};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
@@ -11,7 +11,8 @@ use crate::hub::channel::PublishError;
 use crate::hub::client::DisconnectReason;
 use crate::hub::log::History;
 use crate::hub::options::ChannelOptions;
-use crate::hub::publish::{Patience, Ready, Refused};
+use crate::hub::private::{Patience, Refused, Room};
+use crate::hub::publish::Ready;
 use crate::hub::{ChannelKey, Hub};
 
 thread_local! {
@@ -89,8 +90,8 @@ pub(crate) struct StreamPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// The client has gone, or the stream was closed: stop sending.
-    Gone,
+    /// The stream has ended, for this reason: stop sending.
+    Ended(DisconnectReason),
     /// The client has yet to take what was sent before: try again later.
     Full,
     /// The event cannot be written as it is.
@@ -100,7 +101,17 @@ pub enum SinkError {
 impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SinkError::Gone => f.write_str("the client has gone: stop sending"),
+            SinkError::Ended(reason) => {
+                let why = match reason {
+                    DisconnectReason::Gone => "the client has closed the connection",
+                    DisconnectReason::Stalled => "the client took nothing for too long",
+                    DisconnectReason::Misbehaved => "the client kept sending bytes",
+                    DisconnectReason::Shutdown => "the engine has shut down",
+                    DisconnectReason::Failed => "the engine has failed",
+                    other => other.as_str(),
+                };
+                write!(f, "the stream has ended ({why}). Stop sending.")
+            }
             SinkError::Full => f.write_str(
                 "the client has yet to take what was sent before: send later, or wait with `send`",
             ),
@@ -115,7 +126,7 @@ impl From<Refused> for SinkError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Full => SinkError::Full,
-            Refused::Gone => SinkError::Gone,
+            Refused::Ended(reason) => SinkError::Ended(reason),
         }
     }
 }
@@ -124,7 +135,30 @@ impl From<Refused> for SinkError {
 /// [`Response::stream`](crate::Response::stream).
 ///
 /// It is owned and can be sent to another thread. The stream ends, once the
-/// client has been sent everything, when the sink is closed or dropped.
+/// client has been sent everything, when the sink is closed or dropped; a
+/// client that takes nothing for
+/// [`Limits::stall_timeout`](crate::Limits::stall_timeout) is disconnected.
+///
+/// An engine that shuts down leaves the stream open until its deadline. A
+/// sink that asks [`is_draining`](Self::is_draining) between events can say
+/// its last words and close before that:
+///
+/// ```
+/// use pushwheel::{DisconnectReason, Event, Sink, SinkError};
+///
+/// fn count(sink: &Sink) -> Result<(), SinkError> {
+///     for n in 0.. {
+///         if sink.is_draining() {
+///             return sink.send(Event::new("later", n.to_string()));
+///         }
+///         match sink.send(Event::message(n.to_string())) {
+///             Err(SinkError::Ended(DisconnectReason::Gone)) => break,
+///             other => other?,
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 ///
 /// Events get no id unless they bring one: what a client that comes back
 /// should be sent is for the handler to say, by
@@ -132,7 +166,7 @@ impl From<Refused> for SinkError {
 pub struct Sink {
     hub: Arc<Hub>,
     key: ChannelKey,
-    room: Arc<Condvar>,
+    room: Arc<Room>,
 }
 
 impl fmt::Debug for Sink {
@@ -144,7 +178,7 @@ impl fmt::Debug for Sink {
 }
 
 impl Sink {
-    pub(crate) fn new(hub: Arc<Hub>, key: ChannelKey, room: Arc<Condvar>) -> Sink {
+    pub(crate) fn new(hub: Arc<Hub>, key: ChannelKey, room: Arc<Room>) -> Sink {
         Sink { hub, key, room }
     }
 
@@ -153,7 +187,7 @@ impl Sink {
     /// [`SinkError::Full`].
     ///
     /// # Errors
-    /// When the client has gone, or the event cannot be written.
+    /// When the stream has ended, or the event cannot be written.
     pub fn send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
         self.feed(self.encode(event.borrow())?, Patience::Forever)
     }
@@ -161,7 +195,8 @@ impl Sink {
     /// Sends an event if the client keeps up; never waits.
     ///
     /// # Errors
-    /// When the client has gone or is slow, or the event cannot be written.
+    /// When the stream has ended, the client is slow, or the event cannot be
+    /// written.
     pub fn try_send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
         self.feed(self.encode(event.borrow())?, Patience::None)
     }
@@ -169,8 +204,8 @@ impl Sink {
     /// Sends an event, and waits for a slow client until `deadline`.
     ///
     /// # Errors
-    /// When the client has gone or is still slow at the deadline, or the
-    /// event cannot be written.
+    /// When the stream has ended, the client is still slow at the deadline, or
+    /// the event cannot be written.
     pub fn send_by<'a>(
         &self,
         event: impl Borrow<Event<'a>>,
@@ -184,7 +219,7 @@ impl Sink {
     /// checked.
     ///
     /// # Errors
-    /// When the client has gone.
+    /// When the stream has ended.
     pub fn send_raw(&self, bytes: &[u8]) -> Result<(), SinkError> {
         self.feed(Ready::raw(bytes), Patience::Forever)
     }
@@ -192,15 +227,28 @@ impl Sink {
     /// Sends bytes as they are, if the client keeps up; never waits.
     ///
     /// # Errors
-    /// When the client has gone or is slow.
+    /// When the stream has ended, or the client is slow.
     pub fn try_send_raw(&self, bytes: &[u8]) -> Result<(), SinkError> {
         self.feed(Ready::raw(bytes), Patience::None)
     }
 
-    /// Whether the client has gone.
+    /// Whether the stream has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        !self.hub.has_reader(self.key)
+        self.ended().is_some()
+    }
+
+    /// Returns why the stream has ended, or `None` while it goes on.
+    #[must_use]
+    pub fn ended(&self) -> Option<DisconnectReason> {
+        self.room.ended()
+    }
+
+    /// Whether the engine has begun to shut down. The stream goes on until the
+    /// shutdown's deadline.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.hub.is_draining()
     }
 
     /// Ends the stream once the client has been sent everything; the same as
@@ -224,12 +272,6 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        if self
-            .hub
-            .finish(self.key, None)
-            .is_ok_and(|clients| clients == 0)
-        {
-            self.hub.remove(self.key, DisconnectReason::Finished);
-        }
+        self.hub.finish_private(self.key);
     }
 }

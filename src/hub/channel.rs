@@ -12,6 +12,7 @@ use super::client::{ClientId, ClientInfo, DisconnectReason};
 use super::id::EventId;
 use super::options::ChannelOptions;
 use super::publish::{Ready, Target};
+use super::state::ChannelState;
 use super::{ChannelKey, Hub};
 use crate::event::{Event, EventError};
 
@@ -424,10 +425,17 @@ impl Channel {
         removed.unwrap_or(0)
     }
 
-    /// Whether the channel was closed or removed.
+    /// Whether the channel was closed or removed, or was finished and its time
+    /// is over (see
+    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)).
+    /// Its name may be used again.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.hub.view(self.shared.key, |_| ()).is_none()
+        let is_over = |channel: &ChannelState| channel.life.is_over();
+        self.shared
+            .hub
+            .view(self.shared.key, is_over)
+            .unwrap_or(true)
     }
 
     /// Disconnects one client; says whether it was there.

@@ -141,9 +141,11 @@ pub enum DisconnectReason {
     Replaced,
     /// [`Channel::disconnect`](crate::Channel::disconnect) was called.
     Kicked,
-    /// Its channel was closed.
+    /// Its channel was closed; or one of its several channels was finished and
+    /// has gone, see
+    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for).
     ChannelClosed,
-    /// Its channel or sink was finished, and it has everything.
+    /// Its channel or sink was finished, and it was sent everything.
     Finished,
     /// Its credentials ran out, see
     /// [`Subscription::expires_in`](crate::Subscription::expires_in).
@@ -153,11 +155,14 @@ pub enum DisconnectReason {
     Aged,
     /// The engine shut down.
     Shutdown,
+    /// The engine failed: the system's poller did, or a thread of the engine
+    /// panicked.
+    Failed,
 }
 
 impl DisconnectReason {
     /// Every reason there is.
-    pub const ALL: [DisconnectReason; 11] = [
+    pub const ALL: &[DisconnectReason] = &[
         DisconnectReason::Gone,
         DisconnectReason::Lagged,
         DisconnectReason::Stalled,
@@ -169,6 +174,7 @@ impl DisconnectReason {
         DisconnectReason::Expired,
         DisconnectReason::Aged,
         DisconnectReason::Shutdown,
+        DisconnectReason::Failed,
     ];
 
     /// A stable name for logs and metrics.
@@ -186,6 +192,7 @@ impl DisconnectReason {
             DisconnectReason::Expired => "expired",
             DisconnectReason::Aged => "aged",
             DisconnectReason::Shutdown => "shutdown",
+            DisconnectReason::Failed => "failed",
         }
     }
 }

@@ -9,7 +9,7 @@ use super::channel::{Channel, ChannelStats, PublishError, Published};
 use super::client::DisconnectReason;
 use super::clock::Clock;
 use super::options::{ChannelOptions, OptionsByName};
-use super::state::ChannelState;
+use super::state::{ChannelState, Kind};
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
 use crate::metrics::Backlog;
@@ -328,7 +328,7 @@ impl ChannelManager {
     /// ([`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)), so that
     /// browsers hear of it.
     pub fn remove_empty(&self) -> usize {
-        self.remove_where(|channel| channel.members.is_empty() && channel.finish.is_none())
+        self.remove_where(|channel| channel.members.is_empty() && channel.life.is_open())
     }
 
     /// Closes and removes all channels, and says how many they were.
@@ -389,7 +389,7 @@ impl Hub {
     fn find(self: &Arc<Self>, name: &str) -> Option<Channel> {
         let mut state = self.lock();
         let key = *state.names.get(name)?;
-        Some(self.handle(state.get_mut(key)?, key))
+        Some(self.handle(state.get_mut(key)?, name, key))
     }
 
     pub(super) fn open(
@@ -408,11 +408,11 @@ impl Hub {
         let key = match state.names.get(name) {
             Some(key) => Ok(*key),
             None if state.names.len() >= max => Err(ChannelError::TooMany { max }),
-            None => Ok(state.insert(name.into(), options, None, now_ms)),
+            None => Ok(state.insert(Kind::Named(name.into()), options, now_ms)),
         };
         let handle = key.map(|key| {
             let channel = state.get_mut(key).expect("names lead to channels");
-            self.handle(channel, key)
+            self.handle(channel, name, key)
         });
         drop(state);
         drop(forsaken);
@@ -420,12 +420,18 @@ impl Hub {
         handle
     }
 
-    fn handle(self: &Arc<Self>, channel: &mut ChannelState, key: ChannelKey) -> Channel {
+    fn handle(
+        self: &Arc<Self>,
+        channel: &mut ChannelState,
+        name: &str,
+        key: ChannelKey,
+    ) -> Channel {
         if let Some(shared) = channel.shared.upgrade() {
             return Channel::from_shared(shared);
         }
         let compress_from = channel.options.compress_from;
-        let handle = Channel::new(self, key, channel.name.clone(), compress_from);
+        let name = channel.name().cloned().unwrap_or_else(|| name.into());
+        let handle = Channel::new(self, key, name, compress_from);
         channel.shared = Arc::downgrade(handle.shared());
         handle
     }
@@ -433,7 +439,7 @@ impl Hub {
     fn named_keys(&self) -> Vec<ChannelKey> {
         let state = self.lock();
         let channels = state.channels();
-        let named = channels.filter(|(_, channel)| !channel.name.is_empty());
+        let named = channels.filter(|(_, channel)| channel.name().is_some());
         named.map(|(key, _)| key).collect()
     }
 }
@@ -442,7 +448,7 @@ impl ChannelState {
     pub(super) fn stats(&self, hub: &Hub) -> ChannelStats {
         let id_of = |entry| hub.id_of_entry(entry);
         ChannelStats {
-            name: self.name.clone(),
+            name: self.name().cloned().unwrap_or_default(),
             clients: self.members.len(),
             published: self.published,
             delivered: self.delivered,

@@ -25,6 +25,7 @@ mod measuring;
 pub(crate) mod members;
 pub(crate) mod numbering;
 pub(crate) mod options;
+pub(crate) mod private;
 pub(crate) mod publish;
 pub(crate) mod rate;
 mod reading;
@@ -35,6 +36,7 @@ mod subscribe;
 mod welcome;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use uuid::Uuid;
@@ -155,6 +157,8 @@ pub(crate) struct Hub {
     wakers: OnceLock<Box<[Waker]>>,
     /// What its reactors count.
     meters: OnceLock<Box<[Arc<Meters>]>>,
+    /// Whether its engine shuts down.
+    is_draining: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -212,6 +216,7 @@ impl Hub {
             options_by_name: RwLock::new(options_by_name),
             wakers: OnceLock::new(),
             meters: OnceLock::new(),
+            is_draining: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
@@ -252,6 +257,16 @@ impl Hub {
     pub(crate) fn rouse(&self, reactor: u16) {
         let wake = self.lock().rouse(usize::from(reactor));
         self.wake(wake);
+    }
+
+    /// Notes that the engine has begun to shut down.
+    pub(crate) fn start_draining(&self) {
+        self.is_draining.store(true, Relaxed);
+    }
+
+    /// Whether the engine has begun to shut down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
     }
 
     pub(crate) fn new_client_id(&self) -> ClientId {

@@ -209,10 +209,14 @@ impl ChannelOptions {
         self
     }
 
-    /// For how long a finished channel answers `204 No Content`, so that
-    /// browsers stop reconnecting. Then it is removed, and a stream that has
-    /// other channels as well ends: it misses nothing when it comes back, and
-    /// to a new channel of that name if the route makes one. Default: 60 s.
+    /// The time for which a finished channel keeps its name and answers
+    /// `204 No Content`, so that browsers stop reconnecting. Then the name is
+    /// free for a new channel. Clients that are still reading receive all of
+    /// the finished one, however slowly they read
+    /// ([`Limits::stall_timeout`](crate::Limits::stall_timeout)). A stream that
+    /// has other channels as well ends when it was sent all of this one: it
+    /// misses nothing when it comes back, to the new channel of that name if
+    /// the route makes one. Default: 60 s.
     #[must_use]
     pub fn finished_for(mut self, duration: Duration) -> Self {
         self.finished_for = duration;

@@ -2,8 +2,8 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::audience::{Audience, Choice, Condition};
 use super::channel::{PublishError, Published};
@@ -12,7 +12,7 @@ use super::id::{EventId, Parsed};
 use super::log::{Entry, Log, Rare};
 use super::rate::Bucket;
 use super::remembered::{OwnId, digest};
-use super::state::{ChannelState, Finish, State, bury};
+use super::state::{ChannelState, Finish, Left, Life, State, bury};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::{Event, EventError};
 use crate::frame::Frame;
@@ -69,23 +69,6 @@ impl Ready {
             removes: false,
         }
     }
-}
-
-/// Why a sink did not take an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// Its client has yet to take what was sent before.
-    Full,
-    /// Its client is gone.
-    Gone,
-}
-
-/// How long a sink's sender waits for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    None,
-    Until(Instant),
-    Forever,
 }
 
 impl Hub {
@@ -257,7 +240,7 @@ impl Hub {
         }
         let through = state.sequence;
         if let Some(channel) = state.get_mut(key) {
-            channel.finish = Some(Finish {
+            channel.life = Life::Finishing(Finish {
                 through,
                 until_ms: now_ms.saturating_add(lasts_ms),
             });
@@ -268,7 +251,7 @@ impl Hub {
         Ok(clients)
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         state: &mut State,
         key: ChannelKey,
@@ -416,13 +399,13 @@ fn reused(id: &str) -> PublishError {
 }
 
 impl State {
-    /// All named channels, and from which size on they compress.
+    /// All named channels that accept events, and from which size on they
+    /// compress.
     fn keys_to_publish(&self) -> Vec<(ChannelKey, Option<usize>)> {
-        let named = self
+        let open = self
             .channels()
-            .filter(|(_, channel)| !channel.name.is_empty());
-        named
-            .map(|(key, channel)| (key, channel.options.compress_from))
+            .filter(|(_, channel)| channel.name().is_some() && channel.life.is_open());
+        open.map(|(key, channel)| (key, channel.options.compress_from))
             .collect()
     }
 }
@@ -430,8 +413,10 @@ impl State {
 impl ChannelState {
     /// Whether the channel takes these events at all.
     pub(super) fn check(&self, events: &[Ready]) -> Result<(), PublishError> {
-        if self.finish.is_some() {
-            return Err(PublishError::Finished);
+        match self.life {
+            Life::Open => {}
+            Life::Finishing(_) => return Err(PublishError::Finished),
+            Life::Over { .. } => return Err(PublishError::Closed),
         }
         let max = self.options.event_bytes_max;
         match events.iter().map(|ready| ready.frame.len()).max() {
@@ -471,87 +456,8 @@ impl ChannelState {
     }
 }
 
-/// Streams for one client: private channels, whose sender feels the client's
-/// pace.
+/// Removing channels and clients.
 impl Hub {
-    /// Makes the private channel of a sink.
-    pub(crate) fn open_private(
-        &self,
-        options: super::options::ChannelOptions,
-    ) -> (ChannelKey, Arc<Condvar>) {
-        let room = Arc::new(Condvar::new());
-        let now_ms = self.clock.now_ms();
-        let key = self
-            .lock()
-            .insert(Arc::from(""), Arc::new(options), Some(room.clone()), now_ms);
-        (key, room)
-    }
-
-    /// Appends to a private channel when its client keeps up; else waits as
-    /// long as `patience` lasts.
-    pub(crate) fn feed(
-        &self,
-        key: ChannelKey,
-        room: &Condvar,
-        ready: Ready,
-        patience: Patience,
-    ) -> Result<(), Refused> {
-        let mut state = self.lock();
-        loop {
-            let channel = state.get(key).ok_or(Refused::Gone)?;
-            if channel.members.is_empty() || channel.finish.is_some() {
-                return Err(Refused::Gone);
-            }
-            // An event larger than all the room still goes out alone.
-            let held = channel.log.bytes();
-            if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
-                break;
-            }
-            state = self.wait(state, room, patience).ok_or(Refused::Full)?;
-        }
-        let now_us = self.clock.now_us();
-        self.append(&mut state, key, ready, None, now_us / 1000);
-        let wake = state.mark_dirty(key, now_us);
-        drop(state);
-        self.wake(wake);
-        Ok(())
-    }
-
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a condition variable counts system time"
-    )]
-    fn wait<'a>(
-        &'a self,
-        state: MutexGuard<'a, State>,
-        room: &Condvar,
-        patience: Patience,
-    ) -> Option<MutexGuard<'a, State>> {
-        use std::sync::PoisonError;
-        match patience {
-            Patience::None => None,
-            Patience::Forever => Some(room.wait(state).unwrap_or_else(PoisonError::into_inner)),
-            Patience::Until(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left == Duration::ZERO {
-                    return None;
-                }
-                let (state, _) = room
-                    .wait_timeout(state, left)
-                    .unwrap_or_else(PoisonError::into_inner);
-                Some(state)
-            }
-        }
-    }
-
-    /// Whether somebody still reads a private channel.
-    pub(crate) fn has_reader(&self, key: ChannelKey) -> bool {
-        let state = self.lock();
-        state
-            .get(key)
-            .is_some_and(|channel| !channel.members.is_empty() && channel.finish.is_none())
-    }
-
     /// Removes a channel and disconnects its clients; says how many they were,
     /// if it was there.
     pub(crate) fn remove(&self, key: ChannelKey, reason: DisconnectReason) -> Option<usize> {
@@ -577,36 +483,33 @@ impl Hub {
 
     /// Disconnects one client of a channel; says whether it was there.
     pub(crate) fn kick(&self, key: ChannelKey, id: &ClientId, reason: DisconnectReason) -> bool {
-        let now_ms = self.clock.now_ms();
         let mut state = self.lock();
-        let wake = state.evict(key, id, reason, now_ms, &self.clock);
-        if let Some(channel) = state.get_mut(key) {
-            // Nobody may be left who waits for what is beyond the history.
-            channel.trim(now_ms);
-        }
+        let evicted = state.evict(key, id, reason, &self.clock);
+        state.trim(key, &self.clock);
         drop(state);
-        wake.map(|wake| self.wake(wake)).is_some()
+        let Some((wake, removed)) = evicted else {
+            return false;
+        };
+        bury(removed);
+        self.wake(wake);
+        true
     }
 }
 
 impl State {
     /// Takes the client of this id out of the channel and hands it to its
-    /// reactor to be disconnected, if it is there.
+    /// reactor to be disconnected, if it is there. Returns the channel too if
+    /// that is removed with it: the caller gives it to [`bury`].
     pub(super) fn evict(
         &mut self,
         key: ChannelKey,
         id: &ClientId,
         reason: DisconnectReason,
-        now_ms: u64,
         clock: &super::clock::Clock,
-    ) -> Option<Wake> {
-        let channel = self.get_mut(key)?;
-        let slot = channel.members.find(id)?;
-        let mut member = channel.remove_member(slot, now_ms)?;
-        let farewell = channel.farewell(&mut member, clock);
-        if !channel.name.is_empty() {
-            self.clients -= 1;
-        }
-        Some(self.depart(&member, reason, farewell))
+    ) -> Option<(Wake, Option<ChannelState>)> {
+        let slot = self.get(key)?.members.find(id)?;
+        let (left, removed) = self.remove_member(key, slot, reason, clock)?;
+        let Left { member, farewell } = left;
+        Some((self.depart(&member, reason, farewell), removed))
     }
 }

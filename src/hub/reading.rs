@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::audience::Audience;
 use super::batch::Batch;
-use super::client::{CAUGHT_UP, Member, Place};
+use super::client::{CAUGHT_UP, DisconnectReason, Member, Place};
 use super::log::{Entry, Evicted};
-use super::state::{ChannelState, Membership, Seat, State, bury};
+use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
 use super::{ChannelKey, Hub, Work};
 
 /// How many members one gathering looks at in search of the targets of directed
@@ -45,8 +45,8 @@ pub(crate) struct Gathered {
     /// There is something directed, and each client has to look whether it is
     /// for it: they are few, in channels that have many.
     pub(crate) is_for_some: bool,
-    /// The channels are finished, and the batch holds the last of them.
-    pub(crate) is_last: bool,
+    /// Why streams of these channels end with this batch, if they do.
+    pub(crate) ends: Option<DisconnectReason>,
 }
 
 /// What a cursor reads.
@@ -163,14 +163,16 @@ impl Hub {
             }
             true
         });
-        let mut all = channels.iter().filter_map(|key| state.get(*key));
+        let ends = match has_more {
+            true => None,
+            false => state.ends(channels, through),
+        };
         Some(Gathered {
             through,
             has_more,
             evicted_through: state.evicted_through(channels),
             is_for_some,
-            is_last: !has_more
-                && all.all(|channel| channel.finish.is_some_and(|f| f.through <= through)),
+            ends,
         })
     }
 
@@ -276,11 +278,13 @@ impl Hub {
             }
             // A reactor whose last client has gone kept the log for nobody else.
             channel.trim(now_ms);
-            room = channel.room.clone();
+            if let Kind::Private(its) = &channel.kind {
+                room = Some(its.clone());
+            }
         }
         drop(state);
         if let Some(room) = room {
-            room.notify_all();
+            room.notify();
         }
     }
 
@@ -299,6 +303,12 @@ impl Hub {
     /// work.
     pub(crate) fn may_sleep(&self, reactor: u16) -> bool {
         self.lock().may_sleep(reactor)
+    }
+
+    /// How many channels there are, of any kind.
+    #[cfg(feature = "internals")]
+    pub(crate) fn channels_held(&self) -> usize {
+        self.lock().channels().count()
     }
 
     /// How many channels a whole sweep looks at.
@@ -369,6 +379,19 @@ impl State {
             keyed_through: newest,
             forgiven: logs().map(|channel| channel.log.evicted()).collect(),
         }
+    }
+
+    /// Why a stream of these channels ends that has been sent everything
+    /// `through` here, if it does: all of them are finished; or one of several
+    /// is over, and its name may be another channel's.
+    fn ends(&self, channels: &[ChannelKey], through: u64) -> Option<DisconnectReason> {
+        let lives = || channels.iter().filter_map(|key| Some(self.get(*key)?.life));
+        let has_all = |life: &Life| life.through().is_some_and(|last| last <= through);
+        if lives().all(|life| has_all(&life)) {
+            return Some(DisconnectReason::Finished);
+        }
+        let is_left = lives().any(|life| life.is_over() && has_all(&life));
+        is_left.then_some(DisconnectReason::ChannelClosed)
     }
 
     /// The position from which a reader gets the newest entry of all, if the

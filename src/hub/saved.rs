@@ -20,7 +20,7 @@ use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::numbering::Numbering;
 use super::options::ChannelOptions;
 use super::remembered::Place;
-use super::state::{Finish, State};
+use super::state::{Finish, Kind, Life, State};
 use super::{Hub, Randomness};
 use crate::frame::Frame;
 
@@ -180,7 +180,8 @@ impl ChannelManagerBuilder {
         state.removed_through = snapshot.removed_through;
         for saved in snapshot.channels {
             let options = Arc::new(options(&saved.name));
-            let key = state.insert(saved.name.clone(), options.clone(), None, now_ms);
+            let kind = Kind::Named(saved.name.clone());
+            let key = state.insert(kind, options.clone(), now_ms);
             let channel = state.get_mut(key).expect("it was just made");
             let entries = saved.entries.into_iter().map(|entry| Entry {
                 at_ms: now_ms.saturating_sub(wall_ms.saturating_sub(entry.at_ms)),
@@ -192,16 +193,16 @@ impl ChannelManagerBuilder {
                 let (missing, has_more) = saved.missing_keys;
                 channel.log.keyed_mut().restore_missing(missing, has_more);
             }
-            channel.finish = saved.finish.map(|finish| {
+            if let Some(finish) = saved.finish {
                 let left_ms = u128::from(finish.until_ms.saturating_sub(wall_ms));
                 // The wall clock may have been set: no longer than ever.
                 let left_ms = left_ms.min(options.finished_for.as_millis());
                 let left_ms = u64::try_from(left_ms).unwrap_or(u64::MAX);
-                Finish {
+                channel.life = Life::Finishing(Finish {
                     until_ms: now_ms.saturating_add(left_ms),
                     ..finish
-                }
-            });
+                });
+            }
             [channel.published, channel.delivered, channel.gaps] = saved.counts;
             channel.trim(now_ms);
         }
@@ -266,11 +267,12 @@ impl Hub {
             let ahead_ms = at_ms.saturating_sub(now_ms);
             wall_ms.saturating_sub(past_ms).saturating_add(ahead_ms)
         };
-        let named = state.channels().map(|(_, channel)| channel);
-        let named = named.filter(|channel| !channel.name.is_empty());
+        // Not those that are over: no client comes back to them.
+        let named = state.names.iter();
+        let named = named.filter_map(|(name, key)| Some((name, state.get(*key)?)));
         let mut channels: Vec<SavedChannel> = named
-            .map(|channel| SavedChannel {
-                name: channel.name.clone(),
+            .map(|(name, channel)| SavedChannel {
+                name: name.clone(),
                 bounds: channel.log.saved_bounds(),
                 missing_keys: channel.log.keyed().missing(),
                 counts: [channel.published, channel.delivered, channel.gaps],
@@ -280,10 +282,13 @@ impl Hub {
                         .map(|(id, place)| (id.clone(), place.clone()))
                         .collect()
                 },
-                finish: channel.finish.map(|finish| Finish {
-                    until_ms: wall_of(finish.until_ms),
-                    ..finish
-                }),
+                finish: match channel.life {
+                    Life::Finishing(finish) => Some(Finish {
+                        until_ms: wall_of(finish.until_ms),
+                        ..finish
+                    }),
+                    Life::Open | Life::Over { .. } => None,
+                },
                 entries: channel
                     .log
                     .after(0)

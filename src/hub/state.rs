@@ -1,7 +1,7 @@
 //! What the hub's lock protects, and the steps that keep it whole.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use slab::Slab;
@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::log::{Evicted, Log};
 use super::members::Members;
 use super::options::ChannelOptions;
+use super::private::Room;
 use super::rate::Bucket;
 use super::{ChannelKey, Departure, Farewell, Wake, Work};
 
@@ -66,6 +67,12 @@ pub(super) struct Reach {
     pub(super) sent_through: u64,
 }
 
+/// A member that was taken out of a channel.
+pub(super) struct Left {
+    pub(super) member: Member,
+    pub(super) farewell: Option<Farewell>,
+}
+
 /// A reactor, as the hub sees it.
 #[derive(Default)]
 struct Desk {
@@ -74,27 +81,68 @@ struct Desk {
     work: Work,
 }
 
-/// How a channel ends.
+/// What a channel is for.
+pub(super) enum Kind {
+    /// Clients subscribe by its name.
+    Named(Arc<str>),
+    /// It is the stream of one client, and is removed with it.
+    Private(Arc<Room>),
+}
+
+/// How a channel was finished.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Finish {
-    /// Whoever has seen everything up to here is done.
+    /// Its last entry is at or before this. A client that has been sent
+    /// everything up to here is done.
     pub(super) through: u64,
-    /// Until when those who come back are told so.
+    /// Until when it keeps its name, for clients that come back.
     pub(super) until_ms: u64,
+}
+
+/// Where a channel is in its life. It only ever goes on to the next stage.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Life {
+    /// It accepts events.
+    Open,
+    /// It accepts no more events; clients can subscribe to what it has.
+    Finishing(Finish),
+    /// Its name is free for another channel, and no client can join. It is
+    /// there for the clients that it has, and removed with the last of them.
+    Over {
+        /// As in [`Finish`].
+        through: u64,
+    },
+}
+
+impl Life {
+    /// The last sequence number that its clients are owed, if it takes no
+    /// more events.
+    pub(super) fn through(&self) -> Option<u64> {
+        match self {
+            Life::Open => None,
+            Life::Finishing(finish) => Some(finish.through),
+            Life::Over { through } => Some(*through),
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Life::Open)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Life::Over { .. })
+    }
 }
 
 /// A channel, as the lock protects it.
 pub(super) struct ChannelState {
     pub(super) tenant: u32,
-    /// Empty for the private channel of a sink.
-    pub(super) name: Arc<str>,
+    pub(super) kind: Kind,
+    pub(super) life: Life,
     pub(super) options: Arc<ChannelOptions>,
     pub(super) log: Log,
     pub(super) members: Members,
     pub(super) reaches: Vec<Reach>,
-    pub(super) finish: Option<Finish>,
-    /// Tells a waiting sink that there is room, or nobody left to send to.
-    pub(super) room: Option<Arc<Condvar>>,
     /// The handles to it.
     pub(super) shared: Weak<Shared>,
     /// Since when nobody was subscribed to it.
@@ -118,8 +166,9 @@ impl ChannelState {
     pub(super) fn trim(&mut self, now_ms: u64) {
         let needed_after = self.needed_after();
         let mut bounds = self.options.bounds();
-        if self.room.is_some() {
-            // Its sender waits for room, so nothing is lost to make some.
+        if !self.life.is_open() || matches!(self.kind, Kind::Private(_)) {
+            // What is finished does not grow, and a sink waits for room: nothing
+            // is lost to make some.
             bounds.backlog_bytes_max = usize::MAX;
         }
         self.log.trim(&bounds, needed_after, now_ms);
@@ -131,6 +180,25 @@ impl ChannelState {
             self.reaches.resize(reactor + 1, Reach::default());
         }
         &mut self.reaches[reactor]
+    }
+
+    /// How many of its members a reactor has.
+    pub(super) fn members_of(&self, reactor: u16) -> u32 {
+        let reach = self.reaches.get(usize::from(reactor));
+        reach.map_or(0, |reach| reach.members)
+    }
+
+    /// The name, if it has ever had one.
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            Kind::Named(name) => Some(name),
+            Kind::Private(_) => None,
+        }
+    }
+
+    /// Whether it is there for the clients that it has, and for nothing else.
+    fn ends_with_last_member(&self) -> bool {
+        matches!(self.kind, Kind::Private(_)) || self.life.is_over()
     }
 
     /// Takes a member out, whoever it belongs to.
@@ -158,18 +226,14 @@ impl ChannelState {
         let info = self.info(member, clock);
         Some(Farewell { info, hook })
     }
-
-    pub(super) fn is_finished(&self, now_ms: u64) -> bool {
-        self.finish.is_some_and(|finish| now_ms < finish.until_ms)
-    }
 }
 
-/// Frees channels that were removed, whose logs may be large, and tells those who
-/// wait for room in them. The lock is open.
+/// Frees channels that were removed, whose logs may be large, and wakes the
+/// sinks that wait for room in them. The lock is open.
 pub(super) fn bury(removed: impl IntoIterator<Item = ChannelState>) {
     for channel in removed {
-        if let Some(room) = &channel.room {
-            room.notify_all();
+        if let Kind::Private(room) = &channel.kind {
+            room.notify();
         }
     }
 }
@@ -251,30 +315,27 @@ impl State {
         Some((ChannelKey { slot, tenant }, channel))
     }
 
-    /// Makes a channel; an empty name makes a private one.
+    /// Makes a channel.
     pub(super) fn insert(
         &mut self,
-        name: Arc<str>,
+        kind: Kind,
         options: Arc<ChannelOptions>,
-        room: Option<Arc<Condvar>>,
         now_ms: u64,
     ) -> ChannelKey {
-        let past = if name.is_empty() {
-            0
-        } else {
-            self.removed_through
+        let (past, name) = match &kind {
+            Kind::Named(name) => (self.removed_through, Some(name.clone())),
+            Kind::Private(_) => (0, None),
         };
         self.tenants = self.tenants.wrapping_add(1);
         let tenant = self.tenants;
         let slot = self.channels.insert(ChannelState {
             tenant,
-            name: name.clone(),
+            kind,
+            life: Life::Open,
             log: Log::new(past),
             members: Members::new(&options.indexed),
             options,
             reaches: Vec::new(),
-            finish: None,
-            room,
             shared: Weak::new(),
             lonely_since_ms: now_ms,
             bucket: None,
@@ -284,7 +345,7 @@ impl State {
         });
         let slot = u32::try_from(slot).expect("fewer channels than 2^32");
         let key = ChannelKey { slot, tenant };
-        if !name.is_empty() {
+        if let Some(name) = name {
             self.names.insert(name, key);
         }
         key
@@ -302,17 +363,63 @@ impl State {
         if self.get(key).is_none() {
             return (None, wake);
         }
+        self.free_name(key);
         let mut channel = self.channels.remove(key.slot as usize);
-        if !channel.name.is_empty() {
-            self.names.remove(&channel.name);
+        if channel.name().is_some() {
             self.clients -= channel.members.len();
-            self.removed_through = self.removed_through.max(channel.log.head());
+        }
+        if let Kind::Private(room) = &channel.kind {
+            room.end(reason);
         }
         for mut member in channel.members.take() {
             let farewell = channel.farewell(&mut member, clock);
             wake.merge(self.depart(&member, reason, farewell));
         }
         (Some(channel), wake)
+    }
+
+    /// Takes the channel's name from it, if it has one still. A channel that
+    /// is made under it later may have had a past up to here.
+    fn free_name(&mut self, key: ChannelKey) {
+        let Some(channel) = self.get(key) else {
+            return;
+        };
+        if let Kind::Named(name) = &channel.kind
+            && !channel.life.is_over()
+        {
+            let (name, head) = (name.clone(), channel.log.head());
+            self.names.remove(&name);
+            self.removed_through = self.removed_through.max(head);
+        }
+    }
+
+    /// Takes a member out, for `reason`. Returns it as it was, and the channel
+    /// if that is removed with it: the caller gives it to [`bury`]. What was
+    /// kept for the member stays until the next [`trim`](Self::trim): another
+    /// member may be about to need it.
+    pub(super) fn remove_member(
+        &mut self,
+        key: ChannelKey,
+        slot: u32,
+        reason: DisconnectReason,
+        clock: &Clock,
+    ) -> Option<(Left, Option<ChannelState>)> {
+        let now_ms = clock.now_ms();
+        let channel = self.get_mut(key)?;
+        let mut member = channel.remove_member(slot, now_ms)?;
+        let farewell = channel.farewell(&mut member, clock);
+        let is_named = channel.name().is_some();
+        let is_last = channel.members.is_empty() && channel.ends_with_last_member();
+        self.clients -= usize::from(is_named);
+        let removed = is_last.then(|| self.remove(key, reason, clock).0);
+        Some((Left { member, farewell }, removed.flatten()))
+    }
+
+    /// Drops what a channel has kept for a client that has left.
+    pub(super) fn trim(&mut self, key: ChannelKey, clock: &Clock) {
+        if let Some(channel) = self.get_mut(key) {
+            channel.trim(clock.now_ms());
+        }
     }
 
     /// Hands a client that is no member any more to its reactor.
@@ -398,9 +505,10 @@ impl State {
         self.channels.capacity()
     }
 
-    /// Looks at up to `count` channels: drops history that is too old, and
-    /// channels that are over, or that nobody has, needs or holds; where there
-    /// is no room for more, without waiting. Returns what it removed.
+    /// Looks at up to `count` channels: drops history that is too old, takes
+    /// the names of finished channels whose time is up, and removes channels
+    /// without clients, history and handles; where there is no room for more,
+    /// without waiting. Returns what it removed.
     pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> (Vec<ChannelState>, Wake) {
         let now_ms = clock.now_ms();
         let end = self.channels.capacity();
@@ -416,43 +524,62 @@ impl State {
                 continue;
             };
             channel.trim(now_ms);
-            let is_forsaken = !channel.name.is_empty()
-                && channel.members.is_empty()
-                && channel.log.is_empty()
-                && channel.shared.strong_count() == 0
-                && !channel.is_finished(now_ms);
-            // Whoever is there still has all of it, on a stream of others too.
-            let is_over = !channel.is_finished(now_ms)
-                && channel
-                    .finish
-                    .is_some_and(|finish| finish.through <= channel.needed_after());
-            let has_clients = !channel.members.is_empty();
-            let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
-            let is_due = self
-                .settings
-                .empty_after
-                .is_some_and(|after| is_full || lonely_ms >= after.as_millis());
-            if is_over || (is_forsaken && is_due) {
-                let key = ChannelKey {
-                    slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),
-                    tenant: channel.tenant,
-                };
+            let key = ChannelKey {
+                slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),
+                tenant: channel.tenant,
+            };
+            let is_removed = match (&channel.kind, channel.life) {
+                (Kind::Named(_), Life::Open) => {
+                    let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
+                    let empty_after = self.settings.empty_after;
+                    channel.members.is_empty()
+                        && channel.log.is_empty()
+                        && channel.shared.strong_count() == 0
+                        && empty_after.is_some_and(|a| is_full || lonely_ms >= a.as_millis())
+                }
+                (Kind::Named(_), Life::Finishing(finish)) if finish.until_ms <= now_ms => {
+                    wake.merge(self.end_finishing(key, clock));
+                    self.get(key)
+                        .is_some_and(|channel| channel.members.is_empty())
+                }
+                // The last client takes these with it.
+                (Kind::Named(_), Life::Finishing(_) | Life::Over { .. })
+                | (Kind::Private(_), _) => false,
+            };
+            if is_removed {
                 let (channel, woken) = self.remove(key, DisconnectReason::ChannelClosed, clock);
                 wake.merge(woken);
-                if let Some(old) = channel.as_ref().filter(|_| has_clients) {
-                    // They come back, and have missed nothing.
-                    self.begin_anew(old, now_ms);
-                }
                 removed.extend(channel);
             }
         }
         (removed, wake)
     }
 
-    /// Makes a channel that goes on where another one ended.
-    fn begin_anew(&mut self, old: &ChannelState, now_ms: u64) {
-        let key = self.insert(old.name.clone(), old.options.clone(), None, now_ms);
-        let channel = self.get_mut(key).expect("it was just made");
-        channel.log = Log::new(old.log.head());
+    /// A finished channel has had its time. The clients that it has are sent
+    /// what they are owed, however long they take, and the name goes to a new
+    /// channel, so that a client that comes back has missed nothing.
+    fn end_finishing(&mut self, key: ChannelKey, clock: &Clock) -> Wake {
+        self.free_name(key);
+        let Some(channel) = self.get_mut(key) else {
+            return Wake::default();
+        };
+        let Life::Finishing(Finish { through, .. }) = channel.life else {
+            return Wake::default();
+        };
+        channel.life = Life::Over { through };
+        channel.trim(clock.now_ms());
+        let heir = match &channel.kind {
+            Kind::Named(name) if !channel.members.is_empty() => {
+                Some((name.clone(), channel.options.clone(), channel.log.head()))
+            }
+            _ => None,
+        };
+        if let Some((name, options, head)) = heir {
+            let heir = self.insert(Kind::Named(name), options, clock.now_ms());
+            let heir = self.get_mut(heir).expect("it was just made");
+            heir.log = Log::new(head);
+        }
+        // A stream that has other channels as well finds that it is to end.
+        self.mark_dirty(key, clock.now_us())
     }
 }

@@ -11,11 +11,14 @@ use super::id::{EventId, Parsed};
 use super::log::Entry;
 use super::options::ChannelOptions;
 use super::reading::state_after;
-use super::state::{ChannelState, Membership, Seat, State, bury};
+use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
 use super::{ChannelKey, Farewell, Hub, Wake};
 
 /// The most entries of a log that are looked at for one client that joins.
 const LOOKS_MAX: usize = 1_024;
+/// How many members, or channels without any, one lock looks at when all
+/// clients of a reactor leave.
+const LEAVING_SLICE: usize = 1024;
 
 /// Where a stream begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub(crate) struct Joined {
     pub(crate) conflates: bool,
     /// Whether the channels are finished: the stream ends with what they hold.
     pub(crate) is_finished: bool,
+    /// Whether the channel is private: the stream is for one client.
+    pub(crate) is_private: bool,
     /// Whether the stream is compressed for a client that takes gzip.
     pub(crate) compresses: bool,
     /// The data of the gap event with which the stream has to begin.
@@ -120,33 +125,28 @@ impl Hub {
         self.lock().receive(join, self)
     }
 
-    /// Takes a client out of its channels, unless that was done already;
-    /// whoever is to be told comes back.
-    pub(crate) fn leave(&self, memberships: &[Membership], place: Place) -> Option<Farewell> {
-        let now_ms = self.clock.now_ms();
+    /// Takes a client out of its channels, unless that was done already.
+    /// Returns the hook that is to be called for it, if it has one.
+    pub(crate) fn leave(
+        &self,
+        memberships: &[Membership],
+        place: Place,
+        reason: DisconnectReason,
+    ) -> Option<Farewell> {
         let mut told = None;
         let mut removed = Vec::new();
         let mut state = self.lock();
         for Membership { channel: key, slot } in memberships {
-            let Some(channel) = state.get_mut(*key) else {
-                continue;
-            };
-            let is_its = channel
-                .members
-                .get(*slot)
-                .is_some_and(|m| m.place() == place);
-            if !is_its {
+            let member = state
+                .get(*key)
+                .and_then(|channel| channel.members.get(*slot));
+            if member.is_none_or(|member| member.place() != place) {
                 continue;
             }
-            let member = channel.remove_member(*slot, now_ms);
-            told = told.or(member.and_then(|mut m| channel.farewell(&mut m, &self.clock)));
-            let is_private = channel.name.is_empty();
-            if is_private {
-                let (channel, _) = state.remove(*key, DisconnectReason::Gone, &self.clock);
+            if let Some((left, channel)) = state.remove_member(*key, *slot, reason, &self.clock) {
+                told = told.or(left.farewell);
                 removed.extend(channel);
-            } else {
-                channel.trim(now_ms);
-                state.clients -= 1;
+                state.trim(*key, &self.clock);
             }
         }
         drop(state);
@@ -155,15 +155,61 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Takes all clients of a reactor out of their channels, and calls
+    /// `told` with the hooks of those that have one, with nothing locked.
+    pub(crate) fn leave_all(
+        &self,
+        reactor: u16,
+        reason: DisconnectReason,
+        mut told: impl FnMut(Farewell),
+    ) {
+        let mut next = (0, 0);
+        loop {
+            let (mut farewells, mut removed) = (Vec::new(), Vec::new());
+            let mut state = self.lock();
+            for _ in 0..LEAVING_SLICE {
+                let (slot, member_slot) = next;
+                let Some((key, channel)) = state.at(slot) else {
+                    next = (slot + 1, 0);
+                    continue;
+                };
+                if channel.members_of(reactor) == 0 || member_slot >= channel.members.slots_end() {
+                    next = (slot + 1, 0);
+                    continue;
+                }
+                next = (slot, member_slot + 1);
+                let member = channel.members.get(member_slot);
+                if member.is_some_and(|member| member.reactor == reactor)
+                    && let Some((left, channel)) =
+                        state.remove_member(key, member_slot, reason, &self.clock)
+                {
+                    farewells.extend(left.farewell);
+                    removed.extend(channel);
+                    state.trim(key, &self.clock);
+                }
+            }
+            let is_done = next.0 >= state.channels_capacity();
+            drop(state);
+            bury(removed);
+            farewells.into_iter().for_each(&mut told);
+            if is_done {
+                return;
+            }
+        }
+    }
+}
+
 impl State {
     /// Finds whether there is a place, and where the stream begins.
     fn receive(&self, join: &Join<'_>, hub: &Hub) -> Result<Joined, JoinError> {
         let (mut is_finished, mut is_full) = (true, false);
         for key in join.channels {
-            let channel = self.get(*key).ok_or(JoinError::Closed)?;
+            let channel = self.get(*key).filter(|channel| !channel.life.is_over());
+            let channel = channel.ok_or(JoinError::Closed)?;
             let replaces = channel.members.find(&join.id).is_some();
             is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
-            is_finished &= channel.finish.is_some();
+            is_finished &= matches!(channel.life, Life::Finishing(_));
         }
         let mut joined = self.seat(join, hub);
         // A client that was cut off just before the end is owed the end.
@@ -201,6 +247,7 @@ impl State {
             keyed_through: 0,
             conflates: state_after.is_some(),
             is_finished: false,
+            is_private: channels().any(|channel| channel.name().is_none()),
             compresses: channels().all(|channel| channel.options.compress_from.is_some()),
             gap: None,
             needs_id: true,
@@ -410,7 +457,8 @@ impl State {
         self.totals.gaps += u64::from(joined.gap.is_some());
         for (key, seat) in join.channels.iter().zip(&mut joined.seats) {
             let reason = DisconnectReason::Replaced;
-            if let Some(woken) = self.evict(*key, &join.id, reason, now_ms, &hub.clock) {
+            // A channel that can be joined is not removed with its last member.
+            if let Some((woken, _)) = self.evict(*key, &join.id, reason, &hub.clock) {
                 wake.merge(woken);
             }
             // All memberships know the metadata, the first one whom to tell.
@@ -429,7 +477,7 @@ impl State {
             };
             seat.slot = channel.members.insert(member);
             channel.gaps += u64::from(joined.gap.is_some());
-            let is_named = !channel.name.is_empty();
+            let is_named = matches!(channel.kind, Kind::Named(_));
             let reach = channel.reach_mut(join.place.reactor);
             reach.sent_through = match reach.members {
                 0 => joined.seen,

@@ -123,7 +123,7 @@ impl Meters {
         let ended = self.streams_ended.iter().map(Count::get);
         sum.streams_opened += opened;
         sum.clients += opened.saturating_sub(ended.clone().sum());
-        let reasons = DisconnectReason::ALL.into_iter().zip(ended);
+        let reasons = DisconnectReason::ALL.iter().copied().zip(ended);
         add_each(&mut sum.streams_ended, reasons);
         for (sum, count) in sum.answers.iter_mut().zip(&self.answers) {
             *sum += count.get();
@@ -157,8 +157,11 @@ mod tests {
 
     #[test]
     fn reasons_are_counted_each_by_itself() {
-        for (place, reason) in DisconnectReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, place, "ALL is in the order of the reasons");
+        for (place, reason) in DisconnectReason::ALL.iter().enumerate() {
+            assert_eq!(
+                *reason as usize, place,
+                "ALL is in the order of the reasons"
+            );
         }
     }
 

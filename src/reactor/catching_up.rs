@@ -127,10 +127,12 @@ impl<N: Net> Reactor<N> {
             Ok(count) if count == rest.len() => {
                 connection.written_at = tick;
                 cursor.is_blocked = false;
-                if let Some(lane) = owed.lane {
-                    self.feeds.get_mut(stream.feed).delivered[lane] += 1;
-                }
+                let lane = owed.lane;
                 cursor.owed = None;
+                if let Some(lane) = lane {
+                    self.feeds.get_mut(stream.feed).delivered[lane] += 1;
+                    self.note_progress(stream.feed);
+                }
                 true
             }
             Ok(count) => {

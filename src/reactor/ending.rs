@@ -132,9 +132,24 @@ impl<N: Net> Reactor<N> {
         });
     }
 
-    /// Ends a connection at once. A browser is told when to come back, each
-    /// at another time, if there is room for that.
+    /// Ends the stream of a client that was sent everything. Where it is one of
+    /// several channels that is over, the browser receives a delay after which
+    /// it comes back, each another one.
+    pub(super) fn end_complete(&mut self, key: u32, reason: DisconnectReason) {
+        match reason {
+            DisconnectReason::Finished => self.hang_up(key, reason),
+            _ => self.end_with_retry(key, reason),
+        }
+    }
+
+    /// Ends a connection in a shutdown whose deadline has come.
     pub(super) fn see_off(&mut self, key: u32) {
+        self.end_with_retry(key, DisconnectReason::Shutdown);
+    }
+
+    /// Ends a connection at once. A browser receives a delay after which it
+    /// comes back, each another one, if there is room for that.
+    fn end_with_retry(&mut self, key: u32, reason: DisconnectReason) {
         let retry_ms = self.retry_ms();
         let connection = self.connections.get_mut(key);
         if let super::State::Stream(stream) = &connection.state
@@ -148,6 +163,6 @@ impl<N: Net> Reactor<N> {
                 self.add_own(key, &retry_line(retry_ms));
             }
         }
-        self.hang_up(key, DisconnectReason::Shutdown);
+        self.hang_up(key, reason);
     }
 }

@@ -60,8 +60,11 @@ pub(super) struct Feed {
     pub(super) news_since_us: Option<u64>,
     /// The same of those in the batch.
     pub(super) batch_since_us: Option<u64>,
-    /// Whether its channels are finished, and all of them is gathered.
-    pub(super) is_ending: bool,
+    /// Why its clients' streams end once they have what was gathered, if they
+    /// do.
+    pub(super) ends: Option<DisconnectReason>,
+    /// Whether it is the stream of one client.
+    pub(super) is_private: bool,
     /// Events written since the last report, by lane.
     pub(super) delivered: Box<[u64]>,
     /// Gaps told since the last report.
@@ -90,7 +93,8 @@ impl Feed {
             has_news: false,
             news_since_us: None,
             batch_since_us: None,
-            is_ending: false,
+            ends: None,
+            is_private: false,
             gaps: 0,
         }
     }
@@ -203,7 +207,8 @@ pub(super) type Moves = [Option<(u32, usize)>; 2];
 /// Where a client that is behind has got to.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// Everything up to here was sent to it, or is owed.
+    /// Everything up to here was sent to it, or is owed: see
+    /// [`sent`](Self::sent).
     pub(super) seen: u64,
     /// Up to here it goes alone: of what there was before it came, it may be
     /// sent less than the many.
@@ -235,6 +240,15 @@ pub(super) struct End {
     pub(super) reason: DisconnectReason,
     /// Whether the last bytes are owed, and nothing comes after them.
     pub(super) is_said: bool,
+}
+
+impl Cursor {
+    /// Everything up to here is out. An event that is torn is not: its
+    /// sequence number is `seen`.
+    pub(super) fn sent(&self) -> u64 {
+        let is_torn = self.owed.as_ref().is_some_and(|owed| owed.lane.is_some());
+        self.seen - u64::from(is_torn)
+    }
 }
 
 /// A frame that is partly written. It is the log's own, not a copy.

@@ -47,7 +47,7 @@ impl<N: Net> Metered<N> {
         socket: &mut N::Socket,
         bytes: &[u8],
     ) -> io::Result<usize> {
-        self.net.write(socket, bytes)
+        uninterrupted(|| self.net.write(socket, bytes))
     }
 
     /// A connection came for which there is no room.
@@ -102,14 +102,14 @@ impl<N: Net> Net for Metered<N> {
 
     #[inline]
     fn read(&mut self, socket: &mut N::Socket, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.net.read(socket, buffer)?;
+        let count = uninterrupted(|| self.net.read(socket, buffer))?;
         self.bytes_read += count as u64;
         Ok(count)
     }
 
     #[inline]
     fn write(&mut self, socket: &mut N::Socket, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.net.write(socket, bytes)?;
+        let count = self.write_uncounted(socket, bytes)?;
         self.bytes_written += count as u64;
         Ok(count)
     }
@@ -125,6 +125,18 @@ impl<N: Net> Net for Metered<N> {
     fn close(&mut self, socket: N::Socket) {
         self.closed += 1;
         self.net.close(socket);
+    }
+}
+
+/// Repeats an operation that a signal has interrupted: the poller reports no
+/// readiness for what has only been interrupted.
+#[inline]
+fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
@@ -175,5 +187,30 @@ impl Stopwatch {
         while let Some(published_us) = self.published_us.pop() {
             meters.latency.observe(now_us.saturating_sub(published_us));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_is_interrupted_is_repeated_at_once() {
+        let mut results = [
+            Err(io::ErrorKind::Interrupted),
+            Err(io::ErrorKind::Interrupted),
+            Ok(7),
+            Err(io::ErrorKind::WouldBlock),
+        ]
+        .into_iter();
+        let mut next = || {
+            results
+                .next()
+                .expect("no more is asked for")
+                .map_err(Into::into)
+        };
+        assert_eq!(uninterrupted(&mut next).unwrap(), 7);
+        let error: io::Error = uninterrupted(&mut next).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

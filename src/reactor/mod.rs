@@ -409,9 +409,7 @@ impl<N: Net> Reactor<N> {
                 self.hang_up(key, departure.reason);
             }
             if let Some(farewell) = departure.farewell {
-                serving::guard("on_disconnect", || {
-                    (farewell.hook)(&farewell.info, departure.reason);
-                });
+                serving::call_on_disconnect(farewell, departure.reason);
             }
         }
     }

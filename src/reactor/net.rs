@@ -59,13 +59,15 @@ pub trait Net {
     /// Reads what is there.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing; else the connection is lost.
+    /// `WouldBlock` when there is nothing, `Interrupted` when it may be tried
+    /// again at once; else the connection is lost.
     fn read(&mut self, socket: &mut Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes as much as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock` when there is no room; else the connection is lost.
+    /// `WouldBlock` when there is no room, `Interrupted` when it may be tried
+    /// again at once; else the connection is lost.
     fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
     /// Asks that the system take bytes only while fewer than `bytes` wait to be

@@ -414,6 +414,7 @@ impl<N: Net> Reactor<N> {
         };
 
         let feed = self.feeds.get_mut(feed_id);
+        feed.is_private = joined.is_private;
         let is_current = joined.seen >= joined.head && joined.head <= feed.through;
         let owed = match written {
             Ok(count) if count < first.len() => Some(Owed {

@@ -50,10 +50,18 @@ impl<N: Net> Reactor<N> {
     fn pump_slice(&mut self, id: u32) -> usize {
         let mut spent = 0;
         if self.feeds.get(id).batch.is_none() {
-            // A newcomer to a finished channel may know more than was gathered.
             let feed = self.feeds.get(id);
-            if feed.is_ending && !feed.has_news {
-                return self.end_slice(id);
+            if let Some(reason) = feed.ends {
+                // A client that has joined a finished channel may know more
+                // than was gathered. Where one of several channels is over, the
+                // others go on, and what they bring does not put the end off.
+                let may_end = match reason {
+                    DisconnectReason::Finished => !feed.has_news,
+                    _ => !feed.has_news || !feed.current.is_empty(),
+                };
+                if may_end {
+                    return self.end_slice(id, reason);
+                }
             }
             spent = self.gather(id);
             if !self.feeds.contains(id) {
@@ -135,7 +143,7 @@ impl<N: Net> Reactor<N> {
         if gathered.has_more {
             feed.news_since_us = feed.batch_since_us;
         }
-        feed.is_ending = gathered.is_last;
+        feed.ends = gathered.ends;
         let early = std::mem::take(&mut feed.early);
         let has_lost = gathered.evicted_through > after;
         if has_lost || gathered.is_for_some {
@@ -173,7 +181,7 @@ impl<N: Net> Reactor<N> {
             feed.done = 0;
         }
         let feed = self.feeds.get(id);
-        if gathered.has_more || (feed.is_ending && feed.batch.is_none()) {
+        if gathered.has_more || (feed.ends.is_some() && feed.batch.is_none()) {
             self.queue_feed(id);
         }
         ended
@@ -239,7 +247,7 @@ impl<N: Net> Reactor<N> {
         }
         // What was published while the batch was under way has had its place
         // in the queue already, and found the batch there.
-        let goes_on = feed.has_news || feed.is_ending;
+        let goes_on = feed.has_news || feed.ends.is_some();
         self.put_away(batch, bytes);
         self.note_progress(id);
         if goes_on {
@@ -256,9 +264,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The feed's channels are finished: ends the connections of those who
-    /// have everything.
-    fn end_slice(&mut self, id: u32) -> usize {
+    /// The feed's streams end: ends those of the clients that have everything.
+    fn end_slice(&mut self, id: u32, reason: DisconnectReason) -> usize {
         for ended in 0..self.budgets.ends_a_slice {
             if !self.feeds.contains(id) {
                 return ended;
@@ -266,7 +273,7 @@ impl<N: Net> Reactor<N> {
             let Some(key) = self.feeds.get(id).current.last().copied() else {
                 return ended;
             };
-            self.hang_up(key, DisconnectReason::Finished);
+            self.end_complete(key, reason);
         }
         if self.feeds.contains(id) {
             self.queue_feed(id);
@@ -355,12 +362,14 @@ impl<N: Net> Reactor<N> {
                 let lane = lane.expect("the channel's feeds have the channel");
                 report.delivered += std::mem::take(&mut feed.delivered[lane]);
                 report.gaps += std::mem::take(&mut feed.gaps);
-                let cursors = feed.behind.iter().map(|key| {
+                feed.floor = u64::MAX;
+                sent_through = sent_through.min(feed.sent_through());
+                for key in &feed.behind {
                     let stream = self.connections.stream(*key);
-                    self.cursors[stream.cursor as usize].seen
-                });
-                feed.floor = cursors.min().unwrap_or(u64::MAX);
-                sent_through = sent_through.min(feed.sent_through()).min(feed.floor);
+                    let cursor = &self.cursors[stream.cursor as usize];
+                    feed.floor = feed.floor.min(cursor.seen);
+                    sent_through = sent_through.min(cursor.sent());
+                }
             }
             report.sent_through = Some(sent_through);
             self.hub.report(self.index, &[*key], &[report]);

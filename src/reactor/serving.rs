@@ -14,6 +14,7 @@ use super::connection::{Http, Pending, Phase, State};
 use super::net::Net;
 use super::{Reactor, TICK_MS};
 use crate::http::{self, Refusal, Step};
+use crate::hub::Farewell;
 use crate::hub::client::DisconnectReason;
 
 /// Answers are written when so many bytes of them have gathered.
@@ -107,8 +108,7 @@ impl<N: Net> Reactor<N> {
                 let (flow, used) = self.take_input(key, &input[..count], slice);
                 self.keep_unread(key, flow, slice, || Pending::of(&input[used..count]))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Flow::Hold),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(Flow::Next),
+            Err(error) if is_transient(&error) => Some(Flow::Hold),
             Err(_) => {
                 self.hang_up(key, DisconnectReason::Gone);
                 Some(Flow::Left)
@@ -418,8 +418,7 @@ impl<N: Net> Reactor<N> {
         http.unread = Pending::default();
         match self.net.read(&mut connection.socket, &mut self.input) {
             Ok(count) if count > 0 && count < *bytes_left => *bytes_left -= count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Hold,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_transient(&error) => return Flow::Hold,
             Ok(_) | Err(_) => {
                 self.hang_up(key, DisconnectReason::Gone);
                 return Flow::Left;
@@ -496,12 +495,10 @@ pub(super) fn whole_headers<'a>(
     with_defaults(own, defaults).chain(no_store)
 }
 
-/// Whether an operation may be tried again later.
+/// Whether an operation may be tried again when the poller reports readiness.
+/// One that was interrupted is tried again at once, in `metered`.
 pub(super) fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Runs code of the engine's user; a panic costs nobody else anything.
@@ -518,4 +515,9 @@ pub(super) fn guard<T>(what: &str, code: impl FnOnce() -> T) -> Option<T> {
             None
         }
     }
+}
+
+/// Calls a client's `on_disconnect`, with nothing locked.
+pub(super) fn call_on_disconnect(farewell: Farewell, reason: DisconnectReason) {
+    guard("on_disconnect", || (farewell.hook)(&farewell.info, reason));
 }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | telling | health checks are told; all goes on | the delay is over |
 //! | closing | those who wait to be accepted are, and nobody after them | nobody waits |
-//! | parting | streams get their moments, idle connections their last | all have |
+//! | parting | streams of channels get their moments, idle connections their last | all have |
 //! | waiting | timers do the rest | nobody is left |
 //! | late | who is left is disconnected | nobody is left |
 //!
@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use super::connection::{Phase, State};
 use super::net::Net;
+use super::serving::call_on_disconnect;
 use super::{Reactor, TICK_MS, as_ms};
-use crate::exchange::Shutdown;
+use crate::exchange::{EngineThread, Shutdown};
+use crate::hub::Work;
 use crate::hub::client::DisconnectReason;
 
 /// Connections that get their moment, or their end, in one turn.
@@ -70,6 +72,14 @@ impl Drain {
     /// Whether connections are to end.
     fn is_parting(&self) -> bool {
         !matches!(self.stage, Stage::Telling)
+    }
+}
+
+impl<N: Net> Drop for Reactor<N> {
+    fn drop(&mut self) {
+        if !self.connections.is_empty() || !self.departures.is_empty() {
+            self.abandon();
+        }
     }
 }
 
@@ -189,6 +199,33 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The loop ends with connections open: the poller has failed, or the loop
+    /// has panicked. What it holds may be half changed, so it is not relied on:
+    /// the hub knows the clients that it had.
+    fn abandon(&mut self) {
+        let _here = EngineThread::enter();
+        let mut work = Work::default();
+        self.hub.take_work(self.index, &mut work);
+        let departures = std::mem::take(&mut self.departures);
+        for departure in departures.into_iter().chain(work.departures) {
+            if let Some(farewell) = departure.farewell {
+                call_on_disconnect(farewell, departure.reason);
+            }
+        }
+        let reason = DisconnectReason::Failed;
+        let hub = self.hub.clone();
+        hub.leave_all(self.index, reason, |farewell| {
+            call_on_disconnect(farewell, reason);
+        });
+        for key in 0..self.connections.keys_end() {
+            if self.connections.contains(key)
+                && let State::Stream(_) = self.connections.get(key).state
+            {
+                self.meters.count_end(reason);
+            }
+        }
+    }
+
     /// Says when a connection ends that need not be there.
     fn set_moment(&mut self, key: u32) {
         match &self.connections.get(key).state {
@@ -203,11 +240,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// In a shutdown each stream has its moment within the window.
+    /// In a shutdown each stream of channels has its moment within the window.
+    /// A stream for one client cannot be resumed: it ends when its sink does,
+    /// at the latest at the deadline.
     pub(super) fn draw_moment(&mut self, key: u32) {
         let Some(drain) = self.drain.as_ref().filter(|drain| drain.is_parting()) else {
             return;
         };
+        if self.feeds.get(self.connections.stream(key).feed).is_private {
+            return;
+        }
         let left_ms = drain.ends_ms.saturating_sub(self.now_ms);
         let moment_ms = match left_ms {
             0 => 0,

@@ -3,7 +3,7 @@
 use super::connection::{NONE, State, Stream};
 use super::feed::{Cursor, Moves, Owed};
 use super::net::Net;
-use super::serving::{guard, is_transient};
+use super::serving::{call_on_disconnect, is_transient};
 use super::{Reactor, TICK_MS, as_ms};
 use crate::frame;
 use crate::hub::client::DisconnectReason;
@@ -77,9 +77,9 @@ impl<N: Net> Reactor<N> {
     fn note_seen(&mut self, key: u32) {
         let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
         cursor.is_noted = true;
-        let seen = cursor.seen;
+        let sent = cursor.sent();
         let (memberships, place) = (self.memberships(key), self.place(key));
-        self.hub.note_seen(&memberships, place, Some(seen));
+        self.hub.note_seen(&memberships, place, Some(sent));
     }
 
     /// A client that took nothing has had its time. But it may have: that there
@@ -120,14 +120,14 @@ impl<N: Net> Reactor<N> {
         self.connections.stream_mut(key).cursor = NONE;
         self.feeds.count_behind(stream.feed, false);
         let feed = self.feeds.get_mut(stream.feed);
-        let (is_ending, is_pumping) = (feed.is_ending, feed.batch.is_some());
+        let (ends, is_pumping) = (feed.ends, feed.batch.is_some());
         let moves = feed.remove_behind(stream.index as usize);
         let more_moves = feed.push_current(key);
         self.move_all(moves);
         self.move_all(more_moves);
         self.note_progress(stream.feed);
-        if is_ending && !is_pumping {
-            return self.hang_up(key, DisconnectReason::Finished);
+        if let Some(reason) = ends.filter(|_| !is_pumping) {
+            return self.end_complete(key, reason);
         }
         self.set_stream_timer(key);
     }
@@ -279,7 +279,6 @@ impl<N: Net> Reactor<N> {
                     break Some(DisconnectReason::Misbehaved);
                 }
                 Ok(_) => stream.strikes += 1,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if is_transient(&error) => break None,
                 Err(_) => break Some(DisconnectReason::Gone),
             }
@@ -299,7 +298,7 @@ impl<N: Net> Reactor<N> {
         let mut farewell = None;
         if let State::Stream(stream) = self.connections.get(key).state {
             let (memberships, place) = (self.memberships(key), self.place(key));
-            farewell = self.hub.leave(&memberships, place);
+            farewell = self.hub.leave(&memberships, place, reason);
             self.leave_feed(stream);
             self.meters.count_end(reason);
         }
@@ -308,7 +307,7 @@ impl<N: Net> Reactor<N> {
         self.door.see_out(key, &connection);
         self.net.close(connection.socket);
         if let Some(farewell) = farewell {
-            guard("on_disconnect", || (farewell.hook)(&farewell.info, reason));
+            call_on_disconnect(farewell, reason);
         }
     }
 

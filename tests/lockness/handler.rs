@@ -167,7 +167,9 @@ fn end(room: &Room, mut ann: Subscriber, reason: DisconnectReason) {
 #[test]
 fn on_disconnect_is_called_once_with_the_reason_for_every_kind_of_end() {
     use std::time::Duration;
-    for reason in DisconnectReason::ALL {
+    // An engine that fails is `tests/streams.rs`'.
+    let reasons = DisconnectReason::ALL.iter().copied();
+    for reason in reasons.filter(|reason| *reason != DisconnectReason::Failed) {
         let (backlog, stall) = match reason {
             DisconnectReason::Lagged => (256 << 10, Duration::from_secs(60)),
             DisconnectReason::Stalled => (64 << 20, Duration::from_millis(200)),

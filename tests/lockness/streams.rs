@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use pushwheel::{Engine, Event, Response, Sink, SinkError, SinkOptions};
+use pushwheel::{DisconnectReason, Engine, Event, Response, Sink, SinkError, SinkOptions};
 
 use crate::common::{Connection, Served, Subscriber, receive, told};
 
@@ -88,7 +88,8 @@ fn a_sender_learns_that_its_client_has_gone() {
     let sink = receive(&sinks);
     assert!(!sink.is_closed());
     drop(client);
-    while sink.send(Event::message("still there?")) != Err(SinkError::Gone) {}
+    let gone = SinkError::Ended(DisconnectReason::Gone);
+    while sink.send(Event::message("still there?")) != Err(gone.clone()) {}
     assert!(sink.is_closed());
 }
 

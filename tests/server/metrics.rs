@@ -202,7 +202,7 @@ fn no_client_makes_a_series() {
     let after = Page::of(&served);
     assert_eq!(before.names(), after.names());
     assert_eq!(after.value("pushwheel_clients"), 20.0);
-    let reasons = DisconnectReason::ALL.map(|reason| reason.as_str());
+    let reasons: Vec<_> = DisconnectReason::ALL.iter().map(|r| r.as_str()).collect();
     for series in after.names() {
         let Some((_, labels)) = series.split_once('{') else {
             continue;

@@ -1,0 +1,186 @@
+//! Streams for one client: private channels, whose sender feels the client's
+//! pace.
+//!
+//! A [`Room`] is what such a channel and its sink share. The sink waits in it
+//! until the client has taken something, and finds in it why the stream has
+//! ended, when the channel is gone already.
+
+use std::sync::{Arc, Condvar, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::client::DisconnectReason;
+use super::options::ChannelOptions;
+use super::publish::Ready;
+use super::state::{Kind, Life, State};
+use super::{ChannelKey, Hub};
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    changed: Condvar,
+    ended: OnceLock<DisconnectReason>,
+}
+
+impl Room {
+    /// Wakes a sink that waits.
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Notes why the stream has ended; the first reason counts.
+    pub(super) fn end(&self, reason: DisconnectReason) {
+        let _ = self.ended.set(reason);
+    }
+
+    /// Why the stream has ended, if it has.
+    pub(crate) fn ended(&self) -> Option<DisconnectReason> {
+        self.ended.get().copied()
+    }
+}
+
+/// Why a sink did not take an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its client has yet to take what was sent before.
+    Full,
+    /// Its stream has ended.
+    Ended(DisconnectReason),
+}
+
+/// How long a sink's sender waits for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Forever,
+}
+
+impl Hub {
+    /// Makes the private channel of a sink.
+    pub(crate) fn open_private(&self, options: ChannelOptions) -> (ChannelKey, Arc<Room>) {
+        let room = Arc::new(Room::default());
+        let (kind, options) = (Kind::Private(room.clone()), Arc::new(options));
+        let now_ms = self.clock.now_ms();
+        let key = self.lock().insert(kind, options, now_ms);
+        (key, room)
+    }
+
+    /// Appends to a private channel when its client keeps up; else waits as
+    /// long as `patience` lasts.
+    pub(crate) fn feed(
+        &self,
+        key: ChannelKey,
+        room: &Room,
+        ready: Ready,
+        patience: Patience,
+    ) -> Result<(), Refused> {
+        let mut state = self.lock();
+        loop {
+            let reader = state.get(key).filter(|channel| !channel.members.is_empty());
+            let Some(channel) = reader else {
+                // A handler that feeds a sink before its client has joined.
+                return Err(Refused::Ended(
+                    room.ended().unwrap_or(DisconnectReason::Gone),
+                ));
+            };
+            // An event larger than all the room still goes out alone.
+            let held = channel.log.bytes();
+            if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
+                break;
+            }
+            state = wait(state, room, patience).ok_or(Refused::Full)?;
+        }
+        let now_us = self.clock.now_us();
+        self.append(&mut state, key, ready, None, now_us / 1000);
+        let wake = state.mark_dirty(key, now_us);
+        drop(state);
+        self.wake(wake);
+        Ok(())
+    }
+
+    /// Ends a private channel once its client has been sent everything.
+    pub(crate) fn finish_private(&self, key: ChannelKey) {
+        let now_us = self.clock.now_us();
+        let mut state = self.lock();
+        let through = state.sequence;
+        let Some(channel) = state.get_mut(key) else {
+            return;
+        };
+        channel.life = Life::Over { through };
+        if channel.members.is_empty() {
+            let (removed, _) = state.remove(key, DisconnectReason::Finished, &self.clock);
+            drop(state);
+            return super::state::bury(removed);
+        }
+        let wake = state.mark_dirty(key, now_us);
+        drop(state);
+        self.wake(wake);
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a condition variable counts system time"
+)]
+fn wait<'a>(
+    state: MutexGuard<'a, State>,
+    room: &Room,
+    patience: Patience,
+) -> Option<MutexGuard<'a, State>> {
+    let changed = &room.changed;
+    match patience {
+        Patience::None => None,
+        Patience::Forever => Some(changed.wait(state).unwrap_or_else(PoisonError::into_inner)),
+        Patience::Until(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return None;
+            }
+            let waited = changed.wait_timeout(state, left);
+            Some(waited.unwrap_or_else(PoisonError::into_inner).0)
+        }
+    }
+}
+
+#[cfg(all(test, feature = "internals"))]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::ChannelManager;
+    use crate::hub::client::Place;
+    use crate::hub::clock::Clock;
+    use crate::hub::{Join, Membership, Start};
+
+    #[test]
+    fn a_closed_stream_lasts_as_long_as_its_client_and_is_removed_with_it() {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let manager = ChannelManager::builder().build_simulated(Clock::manual(now_ms.clone()), 1);
+        let hub = manager.hub();
+        hub.attach(vec![Box::new(|| {})]).unwrap();
+        let (key, room) = hub.open_private(ChannelOptions::new());
+        let place = Place {
+            token: 1,
+            reactor: 0,
+        };
+        let join = Join {
+            channels: &[key],
+            id: hub.new_client_id(),
+            place,
+            address: "127.0.0.1:9".parse().unwrap(),
+            extra: None,
+            start: &Start::Live,
+        };
+        let slot = hub.join(join).unwrap().seats[0].slot;
+        hub.finish_private(key);
+        for _ in 0..10 {
+            now_ms.fetch_add(3_600_000, Ordering::Relaxed);
+            hub.sweep(hub.channels_capacity());
+            assert_eq!((hub.channels_held(), room.ended()), (1, None));
+        }
+        let membership = Membership { channel: key, slot };
+        hub.leave(&[membership], place, DisconnectReason::Finished);
+        assert_eq!(hub.channels_held(), 0);
+        assert_eq!(room.ended(), Some(DisconnectReason::Finished));
+    }
+}
