@@ -166,6 +166,7 @@ mod tests {
         let join = Join {
             channels: &[key],
             id: hub.new_client_id(),
+            has_generated_id: true,
             place,
             address: "127.0.0.1:9".parse().unwrap(),
             extra: None,

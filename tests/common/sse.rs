@@ -76,6 +76,15 @@ impl Parser {
         self.retry
     }
 
+    /// Whether an event has begun and not ended.
+    pub fn is_in_event(&self) -> bool {
+        let line = String::from_utf8_lossy(&self.line);
+        let fields = ["id", "event", "data"];
+        let is_in_line = fields.iter().any(|field| line.starts_with(field));
+        let has_id = self.last_event_id_buffer != self.last_event_id;
+        is_in_line || has_id || !self.data.is_empty() || !self.event_type.is_empty()
+    }
+
     /// How many comment lines there have been.
     pub fn comments(&self) -> usize {
         self.comments

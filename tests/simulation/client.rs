@@ -372,7 +372,8 @@ impl Client {
             && self.reader.stream.is_some()
         {
             let retry_ms = self.reader.stream.as_ref().and_then(Parser::retry);
-            oracle.on_end(stream, retry_ms);
+            let is_torn = self.reader.stream.as_ref().is_some_and(Parser::is_in_event);
+            oracle.on_end(stream, retry_ms, is_torn);
         }
         self.check_unanswered(network, oracle);
         self.check_whole(network, oracle);

@@ -9,7 +9,7 @@ use pushwheel::EngineHandle;
 
 use super::client::Client;
 use super::network::{Act, Actors, Network};
-use super::oracle::{Oracle, To};
+use super::oracle::{Finishes, Oracle, To};
 use super::{Shared, lock};
 
 /// All who act while the engine polls.
@@ -129,6 +129,9 @@ impl Crowd {
             0 => "nobody".to_owned(),
             count => members[rng.usize(0..count)].clone(),
         };
+        if oracle.finishes.as_mut().is_some_and(Finishes::happens) {
+            return oracle.finish(topic);
+        }
         match rng.u32(0..1000) {
             0..350 => oracle.publish(topic, To::All, 1),
             350..450 => {

@@ -8,7 +8,7 @@ use pushwheel::{EngineBuilder, History, KeyedState, LagPolicy};
 
 use super::client::{Manners, Role};
 use super::network::{Calamities, Faults};
-use super::oracle::Plan;
+use super::oracle::{FINISHED_MS, Finishes, Plan};
 
 pub fn draw_plan(rng: &mut Rng) -> Plan {
     let events = [0, 0, 3, 20, 200][rng.usize(0..5)];
@@ -34,6 +34,7 @@ pub fn draw_plan(rng: &mut Rng) -> Plan {
         policy: [LagPolicy::Disconnect, LagPolicy::Skip, LagPolicy::Conflate][rng.usize(0..3)],
         keyed: KeyedState::default(),
         pace_ms: 0,
+        finished_ms: FINISHED_MS,
     }
 }
 
@@ -55,6 +56,29 @@ pub fn draw_keyed<'a>(seed: u64, plans: impl Iterator<Item = &'a mut Plan>) -> O
     rng.bool().then_some(rng)
 }
 
+/// How channels finish, where they do so often. Drawn apart, too.
+pub fn draw_finishes(seed: u64) -> Option<Finishes> {
+    let mut rng = Rng::with_seed(seed ^ 0xf1_4154);
+    rng.bool().then(|| Finishes {
+        often: rng.u32(5..60),
+        last_bytes_max: [100, 5_000, 60_000][rng.usize(0..3)],
+        send_bytes_max: [200, 1_000, 50_000][rng.usize(0..3)],
+        finished_ms: [1, 200, 1_000, FINISHED_MS][rng.usize(0..4)],
+        rng,
+    })
+}
+
+/// Whether the system's poller fails in the end. Drawn apart, too.
+pub fn draw_failure(seed: u64) -> bool {
+    Rng::with_seed(seed ^ 0xfa_11ed).u32(0..8) == 0
+}
+
+/// How often writes are interrupted. Drawn apart, too.
+pub fn draw_interrupted_writes(seed: u64) -> u32 {
+    let mut rng = Rng::with_seed(seed ^ 0xe1_4712);
+    if rng.bool() { rng.u32(1..=200) } else { 0 }
+}
+
 pub fn draw_faults(rng: &mut Rng) -> Faults {
     // Each kind is absent in half of the runs.
     let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
@@ -68,6 +92,7 @@ pub fn draw_faults(rng: &mut Rng) -> Faults {
         aborted_accepts: chance(100),
         failed_registrations: chance(30),
         interrupted_reads: chance(100),
+        interrupted_writes: 0,
         descriptors_max: match chance(20) {
             0 => usize::MAX,
             count => 2 + count as usize,

@@ -57,8 +57,9 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use crowd::Crowd;
 use draw::{
-    draw_budgets, draw_calamities, draw_faults, draw_keyed, draw_limits, draw_loops, draw_manners,
-    draw_plain_fetch, draw_plan, draw_repeats, draw_repetitions, draw_role, draw_withholding,
+    draw_budgets, draw_calamities, draw_failure, draw_faults, draw_finishes,
+    draw_interrupted_writes, draw_keyed, draw_limits, draw_loops, draw_manners, draw_plain_fetch,
+    draw_plan, draw_repeats, draw_repetitions, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -173,6 +174,10 @@ fn run(seed: u64, is_told: bool) -> Sums {
     let mut simulation = build(&mut rng, seed, is_told);
     let duration_ms = rng.u64(2_000..15_000);
     let ends_abruptly = rng.u32(0..3) == 0;
+    if Era::of(seed) >= Era::Finishes && draw_failure(seed) {
+        simulation.turn_for(duration_ms);
+        return simulation.fail();
+    }
     if ends_abruptly {
         simulation.crowd.borrow_mut().shuts_down_at = Some(duration_ms);
     }
@@ -208,12 +213,25 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     if era >= Era::Keyed {
         oracle.removals = draw_keyed(seed, oracle.plans.values_mut());
     }
+    let finishes = draw_finishes(seed).filter(|_| era >= Era::Finishes);
+    if let Some(finishes) = &finishes {
+        for plan in oracle.plans.values_mut() {
+            plan.finished_ms = finishes.finished_ms;
+        }
+    }
     let stall_ms = rng.u64(1_000..4_000);
     oracle.stall_ms = stall_ms;
     let names: Vec<String> = oracle.plans.keys().cloned().collect();
     let oracle: Shared = Arc::new(Mutex::new(oracle));
 
-    let faults = draw_faults(rng);
+    let mut faults = draw_faults(rng);
+    if era >= Era::Finishes {
+        faults.interrupted_writes = draw_interrupted_writes(seed);
+    }
+    if let Some(finishes) = &finishes {
+        faults.send_bytes_max = faults.send_bytes_max.min(finishes.send_bytes_max);
+    }
+    lock(&oracle).finishes = finishes;
     let loops = match era >= Era::Loops {
         true => draw_loops(seed),
         false => 1,
@@ -329,6 +347,9 @@ impl Simulation {
                     println!("{failure}");
                 }
             }
+            // The engine calls the oracle while it is dropped.
+            let first = first.clone();
+            drop(oracle);
             panic!("{first}");
         }
     }
@@ -479,28 +500,58 @@ impl Simulation {
         }
     }
 
+    /// The poller fails, and takes the engine with it.
+    fn fail(self) -> Sums {
+        self.network.borrow_mut().has_failed = true;
+        lock(&self.oracle).has_failed = true;
+        let Simulation {
+            mut engine, others, ..
+        } = self;
+        let mut others = others.take();
+        assert!(engine.turn().is_err());
+        assert!(others.iter_mut().all(|other| other.turn().is_err()));
+        drop((engine, others));
+        let mut oracle = lock(&self.oracle);
+        oracle.check_failure();
+        oracle.count("engines that fail");
+        drop(oracle);
+        sums(&self.network, &self.crowd, &self.oracle)
+    }
+
     fn check_end(self) -> Sums {
         let holdings = self.holdings();
+        let (held, named) = (
+            self.engine.channels_held(),
+            self.engine.handle().channels().names().len(),
+        );
+        assert_eq!(held, named, "channels that nobody can find are left");
         assert_eq!(
             holdings, [0; 8],
             "connections, feeds, cursors, seats, timers; counts, guests are left"
         );
         let mut oracle = lock(&self.oracle);
         oracle.check_end();
-        if let Some(first) = oracle.failures.first() {
-            panic!("{first}");
-        }
-        let network = self.network.borrow();
-        let crowd = self.crowd.borrow();
-        Sums {
-            seeds: 1,
-            simulated_ms: network.lived_ms(),
-            turns: network.turns,
-            digest: crowd.clients.iter().fold(network.turns, |all, client| {
-                all.rotate_left(7) ^ client.digest
-            }),
-            faults: network.injected.clone(),
-            figures: oracle.figures.clone(),
-        }
+        drop(oracle);
+        sums(&self.network, &self.crowd, &self.oracle)
+    }
+}
+
+/// What a run comes to, if nothing is wrong.
+fn sums(network: &RefCell<Network>, crowd: &RefCell<Crowd>, oracle: &Shared) -> Sums {
+    let oracle = lock(oracle);
+    if let Some(first) = oracle.failures.first().cloned() {
+        drop(oracle);
+        panic!("{first}");
+    }
+    let (network, crowd) = (network.borrow(), crowd.borrow());
+    Sums {
+        seeds: 1,
+        simulated_ms: network.lived_ms(),
+        turns: network.turns,
+        digest: crowd.clients.iter().fold(network.turns, |all, client| {
+            all.rotate_left(7) ^ client.digest
+        }),
+        faults: network.injected.clone(),
+        figures: oracle.figures.clone(),
     }
 }

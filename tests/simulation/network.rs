@@ -73,6 +73,7 @@ pub struct Faults {
     pub aborted_accepts: u32,
     pub failed_registrations: u32,
     pub interrupted_reads: u32,
+    pub interrupted_writes: u32,
     /// How many descriptors there are.
     pub descriptors_max: usize,
     /// How many bytes a socket takes that nobody reads from, at the most.
@@ -232,6 +233,8 @@ pub struct Network {
     jumped_at: u64,
     /// When descriptors were last wanting.
     exhausted_at: u64,
+    /// From now on polls fail.
+    pub has_failed: bool,
     pub turns: u64,
     /// Faults by kind, as injected.
     pub injected: BTreeMap<&'static str, u64>,
@@ -256,6 +259,7 @@ impl Network {
             jumped_ms: 0,
             jumped_at: 0,
             exhausted_at: 0,
+            has_failed: false,
             turns: 0,
             injected: BTreeMap::new(),
         }
@@ -357,6 +361,7 @@ impl Network {
             aborted_accepts: 0,
             failed_registrations: 0,
             interrupted_reads: 0,
+            interrupted_writes: 0,
             descriptors_max: usize::MAX,
             ..self.faults
         };

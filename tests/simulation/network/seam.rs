@@ -114,6 +114,9 @@ impl Net for Seam {
     type Socket = usize;
 
     fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        if self.network.borrow().has_failed {
+            return Err(io::Error::other("the poller has failed"));
+        }
         self.begin_poll(timeout);
         // The others do not wait until this one sleeps.
         let mut may_return = self.skips_others();
@@ -266,6 +269,11 @@ impl Net for Seam {
             network.schedule(at, Event::Reset(number));
             return Ok(bytes.len());
         }
+        let rate = network.faults.interrupted_writes;
+        if network.happens(rate, "interrupted writes") {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let socket = &network.sockets[number];
         let room = socket.outgoing_max - socket.outgoing.len();
         // Who writes without having been told of room is not deceived.
         let is_unasked = network.withholds_room && network.sockets[number].armed.write;

@@ -1,6 +1,6 @@
 //! What must hold at any time, and in the end.
 
-use super::{Oracle, SLACK_MS};
+use super::{Oracle, SLACK_MS, Topic};
 
 /// What remembering the few keys that there are may take.
 const MISSING_BYTES_MAX: usize = 4 * 100;
@@ -9,6 +9,7 @@ impl Oracle {
     pub fn check_counts(&mut self) {
         self.note_the_over();
         self.check_the_gone();
+        self.check_the_complete();
         self.check_ages();
         let mut total = 0;
         let mut wrong = None;
@@ -62,6 +63,49 @@ impl Oracle {
         }
     }
 
+    /// A client that has everything of its finished channels has gone, and one
+    /// of several channels of which one is over; and a channel without clients
+    /// and name is forgotten.
+    fn check_the_complete(&mut self) {
+        let now = self.now();
+        let mut wrong = None;
+        let members = self.topics.iter().flat_map(|topic| topic.members.values());
+        for number in members.copied() {
+            let stream = &self.streams[number];
+            let topics = || stream.topics.iter().map(|topic| &self.topics[*topic]);
+            let all_finished_at = match topics().all(Topic::is_finished) {
+                true => topics().filter_map(|topic| topic.finished_at).max(),
+                false => None,
+            };
+            let over_at = topics().filter_map(|topic| topic.over_at).min();
+            let Some(ends_at) = all_finished_at.or(over_at) else {
+                continue;
+            };
+            let has_all = stream.position.is_some() && self.missing(number, u64::MAX).is_none();
+            let joined_at = stream.joined.as_ref().map_or(0, |joined| joined.at_ms);
+            let since = [ends_at, joined_at, self.jumped_at, stream.taken_at];
+            let since = since.into_iter().max().unwrap_or(0);
+            if has_all && !stream.is_blocked && !stream.is_cut && now > since + SLACK_MS {
+                let names: Vec<_> = topics()
+                    .map(|t| (&t.name, t.finished_at, t.over_at))
+                    .collect();
+                wrong = Some(format!(
+                    "stream {number} has everything of {names:?}, and is there"
+                ));
+            }
+        }
+        let mut over = self.topics.iter().filter(|topic| topic.over_at.is_some());
+        if let Some(topic) = over.find(|t| t.members.is_empty() && t.channel.stats().is_some()) {
+            wrong = Some(format!(
+                "{} is over, has no clients, and is there",
+                topic.name
+            ));
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
     /// The engine has nothing to do: then no log holds what nobody waits for.
     pub fn check_logs(&mut self) {
         let mut wrong = Vec::new();
@@ -111,10 +155,26 @@ impl Oracle {
         }
     }
 
+    /// The engine has failed, and is gone: every client was told, and every sink.
+    pub fn check_failure(&mut self) {
+        let sinks = self
+            .streams
+            .iter()
+            .filter_map(|s| s.sink.as_ref()?.handle.as_ref());
+        if sinks.clone().any(|sink| sink.ended().is_none()) {
+            self.fail("a sink does not know that its engine has failed");
+        }
+        self.check_all_gone();
+    }
+
     /// All is over.
     pub fn check_end(&mut self) {
         self.check_counts();
         self.check_logs();
+        self.check_all_gone();
+    }
+
+    fn check_all_gone(&mut self) {
         let left = self
             .streams
             .iter()

@@ -34,8 +34,8 @@ use crate::endings::Endings;
 
 /// What an entry may cost beyond its data and those it names.
 const OVERHEAD_BYTES_MAX: usize = 350;
-/// For how long a finished channel is there.
-const FINISHED_MS: u64 = 3_000;
+/// For how long a finished channel has its name.
+pub const FINISHED_MS: u64 = 3_000;
 /// The event with which a stream ends whose credentials have run out.
 pub const REAUTH: &str = "pushwheel.reauth";
 /// How late things may be beyond what was promised: latency, late readiness,
@@ -56,6 +56,26 @@ pub struct Plan {
     pub policy: LagPolicy,
     pub keyed: KeyedState,
     pub pace_ms: u64,
+    /// For how long it has its name when it is finished.
+    pub finished_ms: u64,
+}
+
+/// How channels finish in a run in which many do.
+#[derive(Clone, Debug)]
+pub struct Finishes {
+    pub rng: Rng,
+    /// A chance in a thousand, each time that a publisher acts.
+    pub often: u32,
+    pub last_bytes_max: usize,
+    pub send_bytes_max: usize,
+    pub finished_ms: u64,
+}
+
+impl Finishes {
+    /// Whether a publisher finishes its channel now.
+    pub fn happens(&mut self) -> bool {
+        self.rng.u32(0..1000) < self.often
+    }
 }
 
 impl Plan {
@@ -68,7 +88,7 @@ impl Plan {
             .lag_policy(self.policy)
             .keyed_state(self.keyed)
             .pace(std::time::Duration::from_millis(self.pace_ms))
-            .finished_for(std::time::Duration::from_millis(FINISHED_MS))
+            .finished_for(std::time::Duration::from_millis(self.finished_ms))
     }
 
     fn conflates(&self) -> bool {
@@ -92,6 +112,10 @@ pub struct Topic {
     /// What is before may be lost to it: it was made then.
     since: u64,
     pub finished_at: Option<u64>,
+    /// When it was found to have lost its name, as a finished channel does when
+    /// its time is over.
+    pub over_at: Option<u64>,
+    /// A manager has closed it.
     pub is_closed: bool,
     entries: Vec<usize>,
     /// Who is subscribed: the stream of each client id.
@@ -265,6 +289,8 @@ pub struct Oracle {
     /// The sequence at a shutdown, and its deadline.
     pub shutdown: Option<(u64, u64)>,
     pub endings: Endings,
+    /// The poller has failed, and the engine ends.
+    pub has_failed: bool,
     pub stall_ms: u64,
     /// Whether there are few places, and some are sent away for that.
     pub is_limited: bool,
@@ -280,6 +306,8 @@ pub struct Oracle {
     pub removals: Option<Rng>,
     /// Until when an own id may be one from before a restart.
     pub in_doubt_until_ms: u64,
+    /// Where channels finish often.
+    pub finishes: Option<Finishes>,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
@@ -287,6 +315,11 @@ pub struct Oracle {
 impl Topic {
     pub fn is_finished(&self) -> bool {
         self.finished_at.is_some()
+    }
+
+    /// Whether a client can join it.
+    pub fn is_there(&self) -> bool {
+        !self.is_closed && self.over_at.is_none()
     }
 }
 
@@ -324,6 +357,7 @@ impl Oracle {
             responders: Vec::new(),
             shutdown: None,
             endings,
+            has_failed: false,
             stall_ms: 0,
             is_limited: false,
             jumped_at: 0,
@@ -332,6 +366,7 @@ impl Oracle {
             repetitions: None,
             removals: None,
             in_doubt_until_ms: 0,
+            finishes: None,
             failures: Vec::new(),
             figures: BTreeMap::new(),
         }
@@ -367,7 +402,7 @@ impl Oracle {
     pub fn open(&mut self, name: &str) -> usize {
         self.note_the_over();
         if let Some(&topic) = self.current.get(name)
-            && !self.topics[topic].is_closed
+            && self.topics[topic].is_there()
         {
             return topic;
         }
@@ -379,6 +414,7 @@ impl Oracle {
             channel: channel.expect("the name is good"),
             since: self.sequence,
             finished_at: None,
+            over_at: None,
             is_closed: false,
             entries: Vec::new(),
             members: BTreeMap::new(),
@@ -387,28 +423,34 @@ impl Oracle {
         self.topics.len() - 1
     }
 
-    /// Only what is finished goes without a word, when its time is over. If it
-    /// has clients these are sent away, and there is a new one.
+    /// Only a finished channel goes without a call, when its time is over: it
+    /// loses its name, which a new channel has if it has clients still. These
+    /// stay, and are owed all of it ([`ChannelOptions::finished_for`]).
     fn note_the_over(&mut self) {
         let is_over = |topic: &usize| {
             let topic = &self.topics[*topic];
-            topic.channel.is_closed() && !topic.is_closed
+            topic.channel.is_closed() && topic.is_there()
         };
         let over: Vec<usize> = self.current.values().copied().filter(is_over).collect();
         for topic in over {
             let now = self.now();
             let state = &mut self.topics[topic];
-            state.is_closed = true;
+            state.over_at = Some(now);
             let name = state.name.clone();
-            let is_due = state.finished_at.is_some_and(|at| now >= at + FINISHED_MS);
-            let members = std::mem::take(&mut state.members);
-            self.sent_away.extend(members.values());
+            let finished_ms = state.plan.finished_ms;
+            let is_due = state.finished_at.is_some_and(|at| now >= at + finished_ms);
+            let has_members = !state.members.is_empty();
             if !is_due {
                 self.fail(format!("the channel {name} is gone, and nobody removed it"));
             }
+            self.count("finished channels whose time was over");
             if self.manager.has(&name) {
-                self.count("finished channels that began anew");
+                self.count("finished channels whose name went on");
                 self.open(&name);
+            } else if has_members {
+                self.fail(format!(
+                    "the clients of {name} have no channel to come back to"
+                ));
             }
         }
     }

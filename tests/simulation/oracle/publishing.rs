@@ -158,8 +158,8 @@ impl Oracle {
             Err(PublishError::IdReused { .. }) if fresh.is_none() => {
                 return self.count("events refused for their ids");
             }
-            Err(PublishError::Closed) if state.is_closed || state.is_finished() => return,
-            Err(PublishError::Finished) if state.is_finished() => return,
+            Err(PublishError::Closed) if !state.is_there() => return,
+            Err(PublishError::Finished) if state.is_finished() && state.is_there() => return,
             Err(error) => return self.fail(format!("a publisher was refused: {error:?}")),
         };
         let Some(fresh) = fresh else {
@@ -373,12 +373,18 @@ impl Oracle {
         let stream = &self.streams[stream];
         let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
         let is_sent_away = stream.is_kicked || stream.is_replaced;
-        stream.topics.len() > 1 && (is_sent_away || topics.any(|topic| topic.is_closed))
+        let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed);
+        // An engine that fails takes all out before it tells of the first.
+        (stream.topics.len() > 1 && is_sent_away) || self.has_failed
     }
 
     pub fn finish(&mut self, topic: usize) -> bool {
         self.note_the_over();
-        let draft = self.rng.bool().then(|| self.draft());
+        let mut draft = self.rng.bool().then(|| self.draft());
+        if let Some((finishes, draft)) = self.finishes.as_mut().zip(draft.as_mut()) {
+            let more = finishes.rng.usize(0..finishes.last_bytes_max);
+            draft.data.push_str(&"x".repeat(more));
+        }
         let state = &self.topics[topic];
         let event = draft.as_ref().map(Draft::event);
         let clients = state.members.len();
@@ -489,7 +495,8 @@ impl Oracle {
                 self.count("events to sinks");
                 true
             }
-            Err(SinkError::Full | SinkError::Gone) => false,
+            Err(SinkError::Full) => false,
+            Err(SinkError::Ended(reason)) if handle.ended() == Some(reason) => false,
             Err(error) => {
                 self.fail(format!("a sink refuses: {error:?}"));
                 false

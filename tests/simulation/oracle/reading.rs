@@ -1,10 +1,10 @@
 //! What clients read, against what they should.
 
-use pushwheel::DisconnectReason;
+use pushwheel::{DisconnectReason, Sink};
 
 use std::collections::BTreeMap;
 
-use super::{Audience, Oracle, Publication, REAUTH, SLACK_MS, Stream, Want};
+use super::{Audience, Oracle, Publication, REAUTH, Stream, Want};
 use crate::sse::Dispatched;
 
 impl Oracle {
@@ -402,30 +402,17 @@ impl Oracle {
     }
 
     /// The client has read its stream to the end.
-    pub fn on_end(&mut self, number: usize, retry_ms: Option<u64>) {
+    pub fn on_end(&mut self, number: usize, retry_ms: Option<u64>, is_torn: bool) {
         self.note_the_over();
         let stream = &self.streams[number];
         if stream.is_cut {
             return;
         }
         self.check_farewell(number, retry_ms);
-        let stream = &self.streams[number];
-        if let Some(sink) = &stream.sink {
-            let stall_ms = self.stall_ms.saturating_sub(SLACK_MS);
-            let is_its_fault = stream.pause_ms_max >= stall_ms || stream.junk_bytes >= 100;
-            // With a clock that jumps, nobody can tell how long it took nothing.
-            let is_excused = is_its_fault || self.shutdown.is_some() || self.jumped_at > 0;
-            let (got, sent) = (sink.got, sink.sent.len());
-            if !is_excused && (sink.handle.is_some() || got < sent) {
-                self.fail(format!(
-                    "a sink's stream ended after {got} events of {sent}"
-                ));
-            }
-            if let Some(sink) = &mut self.streams[number].sink {
-                sink.is_over = true;
-            }
-            return;
+        if self.streams[number].sink.is_some() {
+            return self.on_sink_end(number, is_torn);
         }
+        let stream = &self.streams[number];
         let Some((reason, at)) = stream.gone else {
             // Whoever was sent away may have ended by itself before its turn
             // came; `check_end` sees to it that it is told in the end.
@@ -439,30 +426,81 @@ impl Oracle {
             }
             return;
         };
+        let topics = || stream.topics.iter().map(|topic| &self.topics[*topic]);
+        // `Channel::close` disconnects at once, whatever waits.
+        let is_closed = topics().any(|topic| topic.is_closed);
+        let mut is_owed_whole = true;
         let through = match (reason, self.shutdown) {
             (DisconnectReason::Finished, _) => u64::MAX,
-            (DisconnectReason::Shutdown, Some((sequence, deadline))) if at < deadline => sequence,
+            (DisconnectReason::Shutdown, Some((sequence, deadline))) if at < deadline => {
+                is_owed_whole = !is_closed;
+                if is_closed { 0 } else { sequence }
+            }
+            // Its finished channel is over: it was sent all of that, and of the
+            // others whole events.
+            (DisconnectReason::ChannelClosed, _) if !is_closed => 0,
+            // Each is a limit (docs/limits.md), or what was asked for, and what
+            // is missed is sent or told when the client comes back.
             _ => return,
         };
-        if stream
-            .topics
-            .iter()
-            .any(|topic| self.topics[*topic].is_closed)
-            && reason != DisconnectReason::Finished
-        {
-            return;
-        }
-        if let Some(missing) = self.missing(number, through) {
+        let over: Vec<usize> = match reason {
+            DisconnectReason::ChannelClosed => {
+                let topics = stream.topics.iter().copied();
+                let is_over = |topic: &usize| self.topics[*topic].over_at.is_some_and(|o| o <= at);
+                topics.filter(is_over).collect()
+            }
+            _ => Vec::new(),
+        };
+        let missing = self.missing(number, through);
+        let missing = missing.or_else(|| {
+            let mut all = self.all_missing(number, u64::MAX);
+            all.find(|missing| over.contains(&missing.topic))
+        });
+        if let Some(missing) = missing {
             let missing = missing.id.clone();
             self.fail(format!(
                 "stream {number} ended ({reason}) without {missing}"
             ));
         }
+        if is_torn && is_owed_whole {
+            self.fail(format!("stream {number} ended ({reason}) within an event"));
+        }
         let stream = &self.streams[number];
-        if stream.welcomes_got < stream.welcomes_sent {
+        if stream.welcomes_got < stream.welcomes_sent && is_owed_whole {
             self.fail(format!(
                 "stream {number} ended ({reason}) without its welcome"
             ));
+        }
+    }
+
+    /// A client has read the stream of a sink to its end.
+    fn on_sink_end(&mut self, number: usize, is_torn: bool) {
+        let now = self.now();
+        let may_have_stalled = self.may_have_stalled(number);
+        let stream = &self.streams[number];
+        let Some(sink) = &stream.sink else {
+            return;
+        };
+        let is_late = self.shutdown.is_some_and(|(_, deadline)| now >= deadline);
+        let is_talkative = stream.junk_bytes >= 100;
+        let (got, sent) = (sink.got, sink.sent.len());
+        let ended = sink.handle.as_ref().map(Sink::ended);
+        let is_right = match ended {
+            // Closed by its holder: the client has everything, unless a limit
+            // ended it (`Limits::stall_timeout`, `Shutdown::within`).
+            None => (got == sent && !is_torn) || may_have_stalled || is_talkative || is_late,
+            Some(Some(DisconnectReason::Stalled)) => may_have_stalled,
+            Some(Some(DisconnectReason::Misbehaved)) => is_talkative,
+            Some(Some(DisconnectReason::Shutdown)) => is_late,
+            Some(_) => false,
+        };
+        if !is_right {
+            self.fail(format!(
+                "a sink's stream ended ({ended:?}) after {got} events of {sent}"
+            ));
+        }
+        if let Some(sink) = &mut self.streams[number].sink {
+            sink.is_over = true;
         }
     }
 

@@ -48,7 +48,7 @@ impl Oracle {
         }
         for &topic in &topics {
             let state = &mut self.topics[topic];
-            if state.is_closed {
+            if !state.is_there() {
                 self.fail("a client joins a closed channel");
             } else if let Some(old) = state.members.insert(id.clone(), number) {
                 self.streams[old].is_replaced = true;
@@ -169,22 +169,19 @@ impl Oracle {
             DisconnectReason::Gone => stream.is_cut,
             DisconnectReason::Kicked => stream.is_kicked,
             DisconnectReason::Replaced => stream.is_replaced,
-            DisconnectReason::ChannelClosed => topics.any(|topic| topic.is_closed),
+            DisconnectReason::ChannelClosed => topics.any(|topic| {
+                // Of several channels: to be one of the new channel's clients
+                // (`ChannelOptions::finished_for`).
+                let is_left = topic.over_at.is_some() && stream.topics.len() > 1;
+                topic.is_closed || is_left
+            }),
             DisconnectReason::Finished => {
                 topics.all(|topic| topic.is_finished() || topic.is_closed)
             }
             DisconnectReason::Shutdown => self.shutdown.is_some(),
+            DisconnectReason::Failed => self.has_failed,
             DisconnectReason::Misbehaved => stream.junk_bytes >= 100,
-            DisconnectReason::Stalled => {
-                // Of what was taken right before the clock jumped, the engine
-                // may not know yet.
-                let pause_ms = match self.jumped_at > stream.taken_at {
-                    true => stream.pause_ms_max + now - stream.taken_at,
-                    false => stream.pause_ms_max.max(now - stream.taken_at),
-                };
-                pause_ms + SLACK_MS >= self.stall_ms
-            }
-
+            DisconnectReason::Stalled => self.may_have_stalled(number),
             DisconnectReason::Lagged => self.may_lag(number),
             DisconnectReason::Expired => self.is_up(self.expiry(number)),
             DisconnectReason::Aged => self.is_up(self.old_age(number)),
@@ -200,6 +197,19 @@ impl Oracle {
                 self.stall_ms,
             ));
         }
+    }
+
+    /// Whether a client has taken nothing for so long that it may be
+    /// disconnected for it (`Limits::stall_timeout`).
+    pub(super) fn may_have_stalled(&self, number: usize) -> bool {
+        let (stream, now) = (&self.streams[number], self.now());
+        // Of what was taken right before the clock jumped, the engine may not
+        // know yet.
+        let pause_ms = match self.jumped_at > stream.taken_at {
+            true => stream.pause_ms_max + now - stream.taken_at,
+            false => stream.pause_ms_max.max(now - stream.taken_at),
+        };
+        pause_ms + SLACK_MS >= self.stall_ms
     }
 
     /// Whether enough was published after what the client has for the log to
@@ -363,14 +373,21 @@ impl Oracle {
     /// The first event for the stream after its position and up to `through`
     /// that it has not got and must get.
     pub(super) fn missing(&self, number: usize, through: u64) -> Option<&Publication> {
+        self.all_missing(number, through).next()
+    }
+
+    /// All of these.
+    pub(super) fn all_missing(
+        &self,
+        number: usize,
+        through: u64,
+    ) -> impl Iterator<Item = &Publication> {
         let stream = &self.streams[number];
-        let position = stream.position?;
-        if position >= through {
-            return None;
-        }
-        let range = self.by_sequence.range(position + 1..=through);
-        let mut range = range.map(|(_, number)| &self.published[*number]);
-        range.find(|p| self.is_for(stream, p) && !self.is_excused(stream, p))
+        let position = stream.position.filter(|position| *position < through);
+        let range = position.map(|position| self.by_sequence.range(position + 1..=through));
+        let range = range.into_iter().flatten();
+        let range = range.map(|(_, number)| &self.published[*number]);
+        range.filter(|p| self.is_for(stream, p) && !self.is_excused(stream, p))
     }
 
     /// For how long an event may wait so that others go with it.
