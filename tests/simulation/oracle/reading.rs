@@ -325,7 +325,8 @@ impl Oracle {
             };
             let is_ours = self.parse(asked).is_some_and(|at| at <= joined.sequence);
             let is_former = asked.starts_with("formerw-");
-            let mut own = self.events_of(stream, asked);
+            let own = self.events_of(stream, asked);
+            let mut own = own.filter(|event| event.sequence <= joined.sequence);
             let is_honest = match reason {
                 "evicted" => stream.position.is_some_and(lost),
                 "restart" => is_former || self.is_doubtful(stream, asked),
