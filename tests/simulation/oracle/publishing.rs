@@ -383,7 +383,9 @@ impl Oracle {
         let mut draft = self.rng.bool().then(|| self.draft());
         if let Some((finishes, draft)) = self.finishes.as_mut().zip(draft.as_mut()) {
             let more = finishes.rng.usize(0..finishes.last_bytes_max);
-            draft.data.push_str(&"x".repeat(more));
+            if !draft.removes {
+                draft.data.push_str(&"x".repeat(more));
+            }
         }
         let state = &self.topics[topic];
         let event = draft.as_ref().map(Draft::event);
