@@ -28,6 +28,18 @@ impl Network {
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
     }
+
+    /// Returns the length of the prefix that all addresses of the network share.
+    #[must_use]
+    pub fn prefix_bits(&self) -> u8 {
+        self.0.prefix_len()
+    }
+
+    /// Whether the network is one of IPv4 addresses.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.0.addr().is_ipv4()
+    }
 }
 
 impl From<IpAddr> for Network {

@@ -203,6 +203,7 @@ class Snippet:
     @staticmethod
     def stand_in(path, directory):
         file = Path(directory) / Path(path).name
+        file.touch(mode=0o600)  # a check refuses a secret that others can read
         file.write_text("s3cret-of-the-example")
         return file
 

@@ -13,6 +13,7 @@ mod check;
 mod commands;
 mod cors;
 mod descriptors;
+mod exposed;
 mod forwarded;
 mod guesses;
 mod limits;

@@ -265,6 +265,19 @@ impl AccessArguments {
         Ok(keys)
     }
 
+    /// The files of keys for tokens, each with its setting and whether it may hold a
+    /// secret.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path, bool)> {
+        let secrets = self.token_secret_file.iter();
+        let secrets = secrets.map(|path| ("token_secret_file", &**path, true));
+        let public = self.token_public_key_file.iter();
+        let public = public.map(|path| ("token_public_key_file", &**path, false));
+        // A set may have keys of HS256.
+        let sets = self.token_jwks_file.iter();
+        let sets = sets.map(|path| ("token_jwks_file", &**path, true));
+        secrets.chain(public).chain(sets)
+    }
+
     /// Binds the keys of a file to its issuers.
     fn bound(&self, file: &Path, keys: TokenKeys) -> TokenKeys {
         let issuers = self.token_key_issuer.iter();

@@ -77,6 +77,14 @@ struct Given {
 }
 
 impl KeyArguments {
+    /// The files of keys, each with its setting.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let publish = self.publish_key_file.iter();
+        let publish = publish.map(|path| ("publish_key_file", &**path));
+        let admin = self.admin_key_file.iter();
+        publish.chain(admin.map(|path| ("admin_key_file", &**path)))
+    }
+
     /// The keys for publishing and for managing; or what is wrong with one, and
     /// the settings that it may be of.
     fn given(&self) -> Result<[Option<Given>; 2], (&'static [&'static str], Failure)> {

@@ -26,11 +26,28 @@ pub(crate) struct ProxyArguments {
     proxy_protocol: bool,
 }
 
+/// The widest networks that one operator has: 10.0.0.0/8 is private, and a prefix of
+/// IPv6 shorter than this is several providers'.
+const PREFIX_BITS_MIN_OF_IPV4: u8 = 8;
+const PREFIX_BITS_MIN_OF_IPV6: u8 = 16;
+
 impl ProxyArguments {
     /// Whether there is one that others may come through, also to a server
     /// that listens on loopback.
     pub(super) fn are_any(&self) -> bool {
         !self.trusted_proxy.is_empty()
+    }
+
+    /// Returns a network that is too wide to be one of proxies.
+    pub(super) fn wide_network(&self) -> Option<Network> {
+        let is_wide = |network: &&Network| {
+            let bits_min = match network.is_ipv4() {
+                true => PREFIX_BITS_MIN_OF_IPV4,
+                false => PREFIX_BITS_MIN_OF_IPV6,
+            };
+            network.prefix_bits() < bits_min
+        };
+        self.trusted_proxy.iter().find(is_wide).copied()
     }
 
     pub(super) fn check(&self) -> Result<(), Failure> {

@@ -124,6 +124,11 @@ impl<A: Args, R: Args> Settings<A, R> {
         self.matches.value_source(key) == Some(ValueSource::EnvVariable)
     }
 
+    /// Whether the file says what counts of a setting.
+    pub(crate) fn is_in_file(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// The settings whose values are not the same in `other`.
     pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
         let command = command::<A>();
