@@ -3,8 +3,13 @@
 #   docker build -t pushwheel .
 #   docker run -p 8080:8080 -e PUSHWHEEL_PUBLISH_KEY -e PUSHWHEEL_ADMIN_KEY pushwheel
 #
+# The exact version is pinned, and Cargo.lock pins every crate by its checksum. A tag
+# can be moved: to pin the image by its bytes, look its digest up where you trust the
+# registry, and build with --build-arg RUST_IMAGE=rust@sha256:...
+ARG RUST_IMAGE=rust:1.95.0-alpine
+
 # Alpine's compiler links against musl, and statically unless told otherwise.
-FROM rust:1.95-alpine AS build
+FROM ${RUST_IMAGE} AS build
 RUN apk add --no-cache gcc musl-dev
 WORKDIR /pushwheel
 COPY Cargo.toml Cargo.lock ./

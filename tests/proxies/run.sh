@@ -152,7 +152,7 @@ configure() {
 
 nginx() {
     configure nginx.conf "s/listen 443/listen 127.0.0.1:$tls_port/" '/listen \[::\]/d' \
-        's/push\.example\.com/localhost/' \
+        's/push\.example\.com/localhost/' "s,/var/log/nginx/pushwheel.log,$tmp/access.log," \
         "s,/etc/ssl/pushwheel/fullchain.pem,$tmp/certificate.pem," \
         "s,/etc/ssl/pushwheel/privkey.pem,$tmp/key.pem," "$@"
     mkdir -p "$tmp/nginx"
@@ -278,6 +278,25 @@ sys.exit(finding["outcome"] != outcome or any(part not in whole for part in text
 END
 }
 
+# What another machine is refused, also with the admin key; not publishing to all.
+not_from_elsewhere() {
+    local request method path status
+    for request in "GET /" "GET /stats" "GET /metrics" "GET /channels" "GET /_page/rights" \
+        "GET /channels/news/clients" "DELETE /channels/news"; do
+        read -r method path <<<"$request"
+        status=$(manage "$path" -X "$method" --interface 127.0.0.2 -o /dev/null -w '%{http_code}')
+        [ "$status" = 403 ] || { echo "$request: $status"; return 1; }
+    done
+    for request in "POST /channels" "GET /health" "GET /pushwheel.js"; do
+        read -r method path <<<"$request"
+        status=$(manage "$path" -X "$method" --interface 127.0.0.2 -o /dev/null -w '%{http_code}')
+        [ "$status" = 200 ] || { echo "$request: $status"; return 1; }
+    done
+    manage /stats --fail -o /dev/null
+}
+
+has_header() { ask /health -D - -o /dev/null | grep -qi "^$1: "; }
+
 unvouched() {
     "$bin" check "$base/channels/news" --idle 0 >"$tmp/report" 2>&1
     [ $? = 2 ] && grep -q -- --cacert "$tmp/report" || { cat "$tmp/report"; return 1; }
@@ -320,6 +339,10 @@ common() {
     check "and is not believed" address_is news 127.0.0.3
     end "$stream_pid"
 
+    check "management is for this machine" not_from_elsewhere
+    check "browsers are to use https" has_header strict-transport-security
+    [ "$proxy" != nginx ] || check "the log has no queries" logs_no_query
+
     check "the doctor finds nothing wrong" doctor doctor 0 --idle 2 --strict
     check "TLS, the first byte, pings and compression are fine" \
         fine tls first_byte buffering compression
@@ -353,6 +376,11 @@ behind() { # behind PROXY
     esac
     "$1"
     common
+}
+
+logs_no_query() {
+    ask '/health?token=s3cret' -o /dev/null --fail || return 1
+    eventually grep -q '"GET /health HTTP/2.0" 200' "$tmp/access.log" && ! grep -q s3cret "$tmp/access.log"
 }
 
 # What is wrong is found out.
