@@ -172,7 +172,8 @@ trap 'exit 130' INT TERM
 
 # ---- the stories ------------------------------------------------------------
 
-start 127.0.0.1:0
+# Nothing is published again from before a restart.
+start 127.0.0.1:0 --republish-window 0
 port=${base##*:}
 req GET /health
 check "a server on a free port says where it listens and is healthy" answered 200
@@ -194,6 +195,11 @@ check "text/plain is published: its id, one event, one client" \
 first_id=$(value "d['id']")
 publish '/channels/news?event=price&id=mine-1&retry=1500' --data-binary 'of gold'
 check "event, id and retry come from the query" answered 200 "d['id'] == 'mine-1'"
+publish '/channels/news?event=price&id=mine-1&retry=1500' --data-binary 'of gold'
+check "the same event with the same id is a duplicate" \
+    answered 200 "d['id'] == 'mine-1' and d['events'] == 0 and d['duplicate'] is True"
+publish '/channels/news?event=price&id=mine-1' --data-binary 'of silver'
+check "another event with that id is refused" answered 422 "d['error']['code'] == 'id_reused'"
 publish /channels/news -H 'Content-Type: application/json' -d '{"event": "json", "data": {"b": 1, "a": [true, null]}}'
 check "application/json is published" answered 200 "d['events'] == 1 and d['clients'] == 1"
 json_id=$(value "d['id']")
