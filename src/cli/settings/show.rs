@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     /// Values for the settings. Each setting has at least two of them.
-    const VALUES: [&str; 29] = [
+    const VALUES: [&str; 31] = [
         "true",
         "false",
         "0",
@@ -254,6 +254,8 @@ mod tests {
         "fd00::/8",
         "https://app.example",
         "https://*.app.example",
+        "/etc/keys/one.pem=https://issuer.example",
+        "keys=issuer",
         "X-A: b \"c\" 'd' \\",
         "X-B: # = [e]",
         "log.*",
