@@ -1,8 +1,9 @@
 //! Settings from flags, the environment and a file; and read again at SIGHUP.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Output};
 
@@ -21,9 +22,13 @@ impl Scratch {
         Scratch(path)
     }
 
+    /// Writes a file that other users cannot read: it may have a key.
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
         path.to_str().unwrap().to_owned()
     }
 }
