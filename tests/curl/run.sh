@@ -276,7 +276,7 @@ got own 'to http/1.0'
 check "a publisher's own id resumes, too" same '{"b":1,"a":[true,null]}' "$(data_of own | sed -n 1p)"
 cut_off own
 
-open silent /channels/silent
+open silent /channels/silent -H 'Cache-Control: no-cache'
 check "a stream has a cursor before its first event" got silent 'id: '
 cursor=$(parsed silent last-id)
 cut_off silent
