@@ -62,6 +62,14 @@ fn deliver_32_together(bencher: Bencher, clients: usize) {
     bencher.bench_local(parts::deliver(clients, 32));
 }
 
+/// What a client costs that reads the history of so many channels as one stream:
+/// items are its events.
+#[divan::bench(args = [1, 8, 64], sample_count = 10, sample_size = 1)]
+fn replay(bencher: Bencher, channels: usize) {
+    let bencher = bencher.counter(ItemsCount::new(parts::REPLAYED));
+    bencher.bench_local(parts::replay(channels));
+}
+
 #[divan::bench]
 fn visit(bencher: Bencher) {
     bencher.bench_local(parts::visit());

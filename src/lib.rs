@@ -108,7 +108,6 @@ pub use exchange::{
     Subscription,
 };
 pub use http::{HeaderError, Headers, Method, Version};
-pub use hub::Start;
 pub use hub::audience::Condition;
 pub use hub::channel::{AsClientId, Candidate, Channel, ChannelStats, PublishError, Published};
 pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo, DisconnectReason};
@@ -121,6 +120,7 @@ pub use hub::manager::{
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::saved::{RestoreError, Saved};
+pub use hub::{LAST_MAX, Start};
 pub use limits::Limits;
 pub use metrics::{Backlog, Histogram, Metrics};
 pub use proxies::{Network, NetworkError};

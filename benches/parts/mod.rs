@@ -13,7 +13,10 @@ use pushwheel::internals::SimulatedEngine;
 use pushwheel::internals::frame::Frame;
 use pushwheel::internals::http::{Limits, Reader, Step};
 use pushwheel::internals::wheel::{Link, Links, Wheel};
-use pushwheel::{Channel, ChannelManager, ChannelOptions, Engine, Event, History, Response};
+use pushwheel::{
+    Channel, ChannelManager, ChannelOptions, Engine, Event, History, IntoResponse, Response, Start,
+    Subscription,
+};
 
 /// Encodes an event of so many bytes and stamps its id.
 pub(crate) fn encode(bytes: usize) -> impl FnMut() {
@@ -56,6 +59,16 @@ pub(crate) fn publish(history: usize) -> impl FnMut() {
 pub(crate) fn deliver(clients: usize, together: usize) -> impl FnMut() {
     let mut room = Room::new(clients);
     move || room.deliver(together)
+}
+
+/// Events that a [`replay`] carries, in all of its channels together.
+pub(crate) const REPLAYED: usize = 64_000;
+
+/// One client of so many channels reads their whole history, and goes. The
+/// events were published to the channels in turn.
+pub(crate) fn replay(channels: usize) -> impl FnMut() {
+    let mut replay = Replay::new(channels);
+    move || replay.run()
 }
 
 /// A client comes, gets its stream, and goes.
@@ -150,6 +163,70 @@ impl Room {
         // The one that tells the hub.
         self.turn();
         assert_eq!(self.engine.net().writes, goal, "one write carries all");
+    }
+
+    fn turn(&mut self) {
+        self.engine.turn().expect("this network does not fail");
+    }
+}
+
+/// Channels with a history, on a network that takes everything.
+struct Replay {
+    engine: SimulatedEngine<Takers>,
+    channels: ChannelManager,
+}
+
+impl Replay {
+    fn new(count: usize) -> Replay {
+        let manager = ChannelManager::new();
+        let history = History::events(REPLAYED / count).bytes_max(64 << 20);
+        let options = || ChannelOptions::new().history(history);
+        let channel = |n| manager.get_or_create_with(&format!("c{n}"), options);
+        let channels: Vec<Channel> = (0..count)
+            .map(|n| channel(n).expect("a valid name"))
+            .collect();
+        let data = "x".repeat(128);
+        for channel in channels.iter().cycle().take(REPLAYED) {
+            let event = Event::new("news", &data[..]);
+            channel.broadcast(event).expect("nothing forbids it");
+        }
+        let engine = Engine::builder()
+            .channels(&manager)
+            .get("/stream", move |_| {
+                let (first, others) = channels.split_first().expect("at least one channel");
+                let merged = Subscription::new(first).start(Start::Earliest);
+                let merged = others.iter().fold(merged, Subscription::and);
+                merged.into_response()
+            })
+            .expect("the path is well formed")
+            .simulate(vec![(Takers::default(), Box::new(|| {}))])
+            .expect("no other engine has the channels")
+            .pop()
+            .expect("one network makes one loop");
+        Replay {
+            engine,
+            channels: manager,
+        }
+    }
+
+    fn run(&mut self) {
+        let before = self.engine.net().bytes;
+        self.engine.net().come(1);
+        while self.channels.total_clients() == 0 || self.is_behind() {
+            self.turn();
+        }
+        assert!(self.engine.net().bytes - before > REPLAYED * 128);
+        self.engine.net().go();
+        while self.channels.total_clients() > 0 {
+            self.turn();
+        }
+    }
+
+    /// Whether the client was sent something in the turn that this makes.
+    fn is_behind(&mut self) -> bool {
+        let before = self.engine.net().bytes;
+        self.turn();
+        self.engine.net().bytes > before
     }
 
     fn turn(&mut self) {

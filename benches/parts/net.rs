@@ -12,6 +12,8 @@ use pushwheel::internals::net::{LISTENER, Net, Readiness};
 pub(crate) struct Takers {
     /// How many have yet to be accepted.
     waiting: usize,
+    /// What those ask for who come from now on; [`REQUEST`] if nothing is said.
+    pub(crate) request: Option<&'static [u8]>,
     tokens: Vec<u64>,
     ready: Vec<Readiness>,
     /// Writes to all of them, and bytes.
@@ -22,6 +24,7 @@ pub(crate) struct Takers {
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Taker {
+    request: &'static [u8],
     /// How often it was read from: first it says what it wants, then nothing,
     /// then that it is gone.
     reads: u8,
@@ -68,7 +71,11 @@ impl Net for Takers {
     fn accept(&mut self) -> io::Result<(Taker, SocketAddr)> {
         let left = self.waiting.checked_sub(1);
         self.waiting = left.ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((Taker { reads: 0 }, (Ipv4Addr::LOCALHOST, 1).into()))
+        let taker = Taker {
+            request: self.request.unwrap_or(REQUEST),
+            reads: 0,
+        };
+        Ok((taker, (Ipv4Addr::LOCALHOST, 1).into()))
     }
 
     fn stop_listening(&mut self) {}
@@ -83,8 +90,8 @@ impl Net for Takers {
         socket.reads += 1;
         match socket.reads {
             1 => {
-                buffer[..REQUEST.len()].copy_from_slice(REQUEST);
-                Ok(REQUEST.len())
+                buffer[..socket.request.len()].copy_from_slice(socket.request);
+                Ok(socket.request.len())
             }
             2 => Err(io::ErrorKind::WouldBlock.into()),
             _ => Ok(0),

@@ -476,19 +476,64 @@ impl Log {
 
     /// The entries after `sequence`, oldest first.
     pub(crate) fn after(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
-        let start = match self.history.back() {
-            // The usual reader has seen all but the newest few.
-            Some(newest) if newest.sequence <= sequence => self.history.len(),
-            _ => self.history.partition_point(|e| e.sequence <= sequence),
-        };
-        InOrder::oldest_first(self.history.range(start..), self.keyed.after(sequence))
+        let history = self.history.range(self.index_after(sequence)..);
+        InOrder::oldest_first(history, self.keyed.after(sequence))
     }
 
     /// How many entries there are after `sequence`. Of the keyed ones at most
     /// 1,024 are counted.
     pub(crate) fn count_after(&self, sequence: u64) -> usize {
-        let history = self.history.len() - self.history.partition_point(|e| e.sequence <= sequence);
+        let history = self.history.len() - self.index_after(sequence);
         history + self.keyed.after(sequence).take(KEYED_COUNT_MAX).count()
+    }
+
+    /// The index of the first entry of the history after `sequence`.
+    ///
+    /// A stream of many channels searches each of their logs with every read, so
+    /// this begins where the entry would be if the numbers rose evenly. A guess
+    /// that is right looks at two entries, which the reader needs next.
+    fn index_after(&self, sequence: u64) -> usize {
+        let is_seen = |entry: &Entry| entry.sequence <= sequence;
+        let (Some(oldest), Some(newest)) = (self.history.front(), self.history.back()) else {
+            return 0;
+        };
+        if !is_seen(oldest) {
+            return 0;
+        }
+        // The usual reader has seen all but the newest few.
+        if is_seen(newest) {
+            return self.history.len();
+        }
+        let (mut low, mut high) = (0, self.history.len() - 1);
+        let part = (sequence - oldest.sequence).saturating_mul(high as u64);
+        let guess = part / (newest.sequence - oldest.sequence);
+        let guess = usize::try_from(guess).map_or(high, |guess| guess.min(high));
+        // `low` is seen and `high` is not; the distance to the guess doubles until
+        // the border is between them.
+        let mut distance = 1;
+        if is_seen(&self.history[guess]) {
+            low = guess;
+            while low + distance < high && is_seen(&self.history[low + distance]) {
+                low += distance;
+                distance *= 2;
+            }
+            high = high.min(low + distance);
+        } else {
+            high = guess;
+            while high - low > distance && !is_seen(&self.history[high - distance]) {
+                high -= distance;
+                distance *= 2;
+            }
+            low = low.max(high.saturating_sub(distance));
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match is_seen(&self.history[middle]) {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        high
     }
 
     /// Returns the oldest and the newest entry that `admits` lets a reader see.
@@ -506,7 +551,7 @@ impl Log {
         )
     }
 
-    fn newest_first(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Entry> {
         InOrder::newest_first(self.history.iter().rev(), self.keyed.after(0).rev())
     }
 
@@ -516,20 +561,6 @@ impl Log {
         let history = end.checked_sub(1).and_then(|at| self.history.get(at));
         let both = [history, self.keyed.at_or_before(sequence)];
         both.into_iter().flatten().max_by_key(|e| e.sequence)
-    }
-
-    /// The position from which a reader gets the last `count` of the entries
-    /// that `admits` lets it see.
-    pub(crate) fn position_before_last(
-        &self,
-        count: usize,
-        admits: impl Fn(&Entry) -> bool,
-    ) -> u64 {
-        let mut position = self.head;
-        for entry in self.newest_first().filter(|e| admits(e)).take(count) {
-            position = entry.sequence - 1;
-        }
-        position
     }
 }
 
@@ -597,6 +628,24 @@ mod tests {
         assert_eq!(sequences(&log, 4), [5, 9]);
         assert_eq!(sequences(&log, 9), [0; 0]);
         assert_eq!(log.count_after(2), 2);
+    }
+
+    #[test]
+    fn positions_are_found_however_the_numbers_rise() {
+        let evenly: Vec<u64> = (1..=200).map(|n| 3 * n).collect();
+        let in_bursts = (0..200).map(|n| n / 20 * 1_000_000 + n % 20 + 1).collect();
+        let ever_faster = (0..60).map(|n| 1 << n).collect();
+        for numbers in [evenly, in_bursts, ever_faster, vec![7], vec![]] {
+            let mut log = Log::new(0);
+            for &sequence in &numbers {
+                log.append(entry(sequence));
+            }
+            for position in numbers.iter().flat_map(|&n| [n - 1, n, n + 1]).chain([0]) {
+                let wanted = numbers.iter().filter(|&&n| n > position).count();
+                assert_eq!(log.count_after(position), wanted, "{numbers:?} {position}");
+                assert_eq!(log.after(position).count(), wanted);
+            }
+        }
     }
 
     #[test]
@@ -886,17 +935,5 @@ mod tests {
         };
         log.trim(&none, u64::MAX, 12);
         assert_eq!((log.bytes(), Arc::strong_count(&again)), (0, 1));
-    }
-
-    #[test]
-    fn the_last_n_are_counted_among_those_that_are_for_the_reader() {
-        let mut log = Log::new(0);
-        for sequence in 1..=6 {
-            log.append(entry(sequence));
-        }
-        assert_eq!(log.position_before_last(2, |_| true), 4);
-        assert_eq!(log.position_before_last(2, |e| e.sequence % 2 == 0), 3);
-        assert_eq!(log.position_before_last(0, |_| true), 6);
-        assert_eq!(log.position_before_last(99, |_| true), 0);
     }
 }

@@ -24,6 +24,7 @@ pub(crate) mod manager;
 mod measuring;
 pub(crate) mod members;
 pub(crate) mod numbering;
+pub(crate) mod merge;
 pub(crate) mod options;
 pub(crate) mod private;
 pub(crate) mod publish;
@@ -51,8 +52,8 @@ use state::State;
 
 pub(crate) use reading::{Crowd, Lag, Read, Report, Source, Span};
 pub(crate) use state::{Membership, Seat};
-pub use subscribe::Start;
 pub(crate) use subscribe::{Join, JoinError, Joined};
+pub use subscribe::{LAST_MAX, Start};
 
 /// The most reactors that one hub may serve: they are the bits of a mask.
 pub(crate) const REACTORS_MAX: usize = 64;

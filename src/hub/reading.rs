@@ -6,6 +6,7 @@ use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{CAUGHT_UP, DisconnectReason, Member, Place};
 use super::log::{Entry, Evicted};
+use super::merge;
 use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
 use super::{ChannelKey, Hub, Work};
 
@@ -327,39 +328,18 @@ impl Hub {
 }
 
 impl State {
-    /// Visits the entries of the channels in `(after, through]` in the order
-    /// of their sequence, until `visit` declines one. Answers up to where it
-    /// came, and whether `visit` declined.
+    /// Visits the entries of the channels in `(after, through]`; see
+    /// [`merge::walk`].
     fn walk<'a>(
         &'a self,
         channels: &[ChannelKey],
         after: u64,
         through: u64,
-        mut visit: impl FnMut(usize, &'a Entry) -> bool,
+        visit: impl FnMut(usize, &'a Entry) -> bool,
     ) -> (u64, bool) {
-        let log = |key: &ChannelKey| self.get(*key).map(|channel| &channel.log);
-        let mut reached = after;
-        if let [only] = channels {
-            let entries = log(only).into_iter().flat_map(|log| log.after(after));
-            for entry in entries.take_while(|entry| entry.sequence <= through) {
-                if !visit(0, entry) {
-                    return (reached, true);
-                }
-                reached = entry.sequence;
-            }
-            return (through.max(after), false);
-        }
-        loop {
-            let next = channels.iter().enumerate().filter_map(|(lane, key)| {
-                let entry = log(key)?.after(reached).next()?;
-                (entry.sequence <= through).then_some((lane, entry))
-            });
-            match next.min_by_key(|(_, entry)| entry.sequence) {
-                None => return (through.max(after), false),
-                Some((lane, entry)) if visit(lane, entry) => reached = entry.sequence,
-                Some(_) => return (reached, true),
-            }
-        }
+        let logs = channels.iter().enumerate();
+        let logs = logs.filter_map(|(lane, key)| Some((lane, &self.get(*key)?.log)));
+        merge::walk(logs, after, through, visit)
     }
 
     /// Where a reader goes on that has lost entries.

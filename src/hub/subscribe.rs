@@ -9,6 +9,7 @@ use super::audience::Audience;
 use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
 use super::id::{EventId, Parsed};
 use super::log::Entry;
+use super::merge;
 use super::options::ChannelOptions;
 use super::reading::state_after;
 use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
@@ -35,9 +36,15 @@ pub enum Start {
     /// oldest event that the history holds. A channel that was removed and made
     /// again begins with its first event since then.
     Earliest,
-    /// With the last so many events of the history.
+    /// With the last so many events of the history, at most [`LAST_MAX`].
+    /// Events for other clients do not count; at most the newest 16,384 entries
+    /// of the channels are looked at.
     Last(usize),
 }
+
+/// The most events that [`Start::Last`] begins with. They are counted while
+/// all publishers wait.
+pub const LAST_MAX: usize = 1_000;
 
 /// Who wants to join which channels.
 pub(crate) struct Join<'a> {
@@ -411,18 +418,10 @@ impl State {
     }
 
     fn position_before_last(&self, join: &Join<'_>, count: usize) -> u64 {
-        let admits = |entry: &Entry| join.admits(entry);
-        let mut newest: Vec<u64> = Vec::new();
-        for channel in join.channels.iter().filter_map(|key| self.get(*key)) {
-            let position = channel.log.position_before_last(count, admits);
-            let entries = channel.log.after(position).filter(|e| join.admits(e));
-            newest.extend(entries.map(|entry| entry.sequence));
-        }
-        newest.sort_unstable_by(|a, b| b.cmp(a));
-        match newest.get(..count).unwrap_or(&newest) {
-            [] => self.sequence,
-            [.., oldest] => oldest - 1,
-        }
+        let channels = join.channels.iter().filter_map(|key| self.get(*key));
+        let logs = channels.map(|channel| &channel.log);
+        let oldest = merge::last(logs, count.min(LAST_MAX), |entry| join.admits(entry));
+        oldest.map_or(self.sequence, |oldest| oldest - 1)
     }
 
     /// Returns the data of a gap event. Names only events that `admits` lets

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::hub::audience::{Audience, Choice};
 use crate::hub::remembered::OwnId;
-use crate::hub::{batch, log};
+use crate::hub::{batch, log, merge};
 use crate::internals::frame::Frame;
 use crate::{ClientId, History, KeyedState};
 
@@ -148,8 +148,8 @@ impl Log {
 
     /// From where `client` gets the last `count` of what it may see.
     pub fn position_before_last(&self, count: usize, client: &ClientId) -> u64 {
-        self.0
-            .position_before_last(count, |entry| admits(entry, client))
+        let oldest = merge::last([&self.0].into_iter(), count, |entry| admits(entry, client));
+        oldest.map_or(self.0.head(), |oldest| oldest - 1)
     }
 }
 

@@ -11,9 +11,12 @@ pub struct Budgets {
     pub accepts_a_turn: usize,
     /// Letters and departures in one turn.
     pub chores_a_turn: usize,
-    /// Reads, and writes to those who are behind, in one turn. Some of them carry
-    /// 64 KiB, so there are fewer of them than of a pump's.
+    /// Reads of connections that speak HTTP, in one turn.
     pub steps_a_turn: usize,
+    /// Bytes written to clients that are behind, in one turn. A round that writes
+    /// less than [`ROUND_BYTES`] counts as so many. What a turn does for these
+    /// clients, every request waits for: 1 MiB takes 1 to 2 milliseconds.
+    pub cursor_bytes_a_turn: usize,
     /// Requests of one connection answered in one go: one read may hold a
     /// thousand. Each costs a microsecond or more, by its handler.
     pub requests_a_slice: usize,
@@ -41,6 +44,10 @@ pub struct Budgets {
     pub guests_max: usize,
 }
 
+/// What a round of one cursor counts at least: a read of the logs and a system
+/// call cost as much as so many bytes.
+pub(super) const ROUND_BYTES: usize = 8 << 10;
+
 /// Which part of all descriptors guests may take.
 const GUESTS_PART: usize = 8;
 
@@ -62,6 +69,7 @@ impl Default for Budgets {
             accepts_a_turn: 64,
             chores_a_turn: 128,
             steps_a_turn: 128,
+            cursor_bytes_a_turn: 1 << 20,
             requests_a_slice: 128,
             requests_a_turn: 256,
             timers_a_turn: 256,

@@ -5,6 +5,7 @@
 //! more or has caught up and is one of the many again.
 
 use super::Reactor;
+use super::budgets::ROUND_BYTES;
 use super::feed::Owed;
 use super::net::Net;
 use super::serving::is_transient;
@@ -20,7 +21,10 @@ impl<N: Net> Reactor<N> {
     /// lasts.
     pub(super) fn run_cursor(&mut self, key: u32) {
         for _ in 0..self.budgets.rounds_a_turn {
-            self.steps_left = self.steps_left.saturating_sub(1);
+            if self.cursor_bytes_left == 0 {
+                break;
+            }
+            self.charge(ROUND_BYTES);
             if !self.pay(key) {
                 return;
             }
@@ -95,7 +99,10 @@ impl<N: Net> Reactor<N> {
                 &mut batch,
             );
             let goes_on = match read {
-                Read::Through(reached) => self.write_batch(key, &batch, reached),
+                Read::Through(reached) => {
+                    self.charge(batch.len().saturating_sub(ROUND_BYTES));
+                    self.write_batch(key, &batch, reached)
+                }
                 Read::Lagged(lag) => self.leap(key, lag),
                 Read::Departed => false,
                 Read::Closed => {
@@ -110,6 +117,11 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.queue_cursor(key);
+    }
+
+    /// Draws from the turn's budget for clients that are behind.
+    fn charge(&mut self, bytes: usize) {
+        self.cursor_bytes_left = self.cursor_bytes_left.saturating_sub(bytes);
     }
 
     /// Writes the rest of the frame of which the client has the beginning.

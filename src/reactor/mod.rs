@@ -135,8 +135,10 @@ pub(crate) struct Reactor<N: Net> {
 
     /// Feeds that have something to pump.
     pump_queue: VecDeque<u32>,
-    /// Connections that stopped for their budget's sake, by token.
-    run_queue: VecDeque<u64>,
+    /// Connections that speak HTTP and stopped for their budget's sake, by token.
+    request_queue: VecDeque<u64>,
+    /// Clients that are behind and can be written to, by token.
+    cursor_queue: VecDeque<u64>,
     departures: VecDeque<Departure>,
     /// Channels to report to the hub about.
     to_report: Vec<ChannelKey>,
@@ -148,6 +150,8 @@ pub(crate) struct Reactor<N: Net> {
     now_ms: u64,
     /// What is left of the turn's steps.
     steps_left: usize,
+    /// What is left of the turn's bytes for clients that are behind.
+    cursor_bytes_left: usize,
     /// What is left of the turn's requests.
     requests_left: usize,
     date: Date,
@@ -199,7 +203,8 @@ impl<N: Net> Reactor<N> {
             sums: Sums::default(),
             wheel: Wheel::new(now_ms / TICK_MS),
             pump_queue: VecDeque::new(),
-            run_queue: VecDeque::new(),
+            request_queue: VecDeque::new(),
+            cursor_queue: VecDeque::new(),
             departures: VecDeque::new(),
             to_report: Vec::new(),
             door: Door::new(setup.census),
@@ -207,6 +212,7 @@ impl<N: Net> Reactor<N> {
             drain: None,
             now_ms,
             steps_left: 0,
+            cursor_bytes_left: 0,
             requests_left: 0,
             date: Date::at(&hub, now_ms),
             hub,
@@ -275,6 +281,7 @@ impl<N: Net> Reactor<N> {
         self.stopwatch.begin(now_us);
         self.now_ms = now_us / 1000;
         self.steps_left = self.budgets.steps_a_turn;
+        self.cursor_bytes_left = self.budgets.cursor_bytes_a_turn;
         self.requests_left = self.budgets.requests_a_turn;
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
@@ -286,7 +293,8 @@ impl<N: Net> Reactor<N> {
         self.take_work();
         self.part();
         self.pump();
-        self.resume();
+        self.serve_queued();
+        self.run_cursors();
         self.fire_timers();
         self.sweep();
         self.drain();
@@ -324,7 +332,8 @@ impl<N: Net> Reactor<N> {
     /// How long the next poll may sleep: not at all while there is work.
     fn sleep_time(&mut self) -> Option<Duration> {
         let is_busy = !self.pump_queue.is_empty()
-            || !self.run_queue.is_empty()
+            || !self.request_queue.is_empty()
+            || !self.cursor_queue.is_empty()
             || !self.departures.is_empty()
             || self.drain.as_ref().is_some_and(Drain::is_busy)
             || self.may_accept();
@@ -414,29 +423,44 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Goes on with those who were stopped, or could not be written to.
-    fn resume(&mut self) {
-        for _ in 0..self.run_queue.len() {
-            if self.steps_left == 0 || self.requests_left == 0 {
+    /// Continues with the connections that speak HTTP and were stopped.
+    fn serve_queued(&mut self) {
+        for _ in 0..self.request_queue.len() {
+            if !self.has_budget() {
                 return;
             }
-            let Some(token) = self.run_queue.pop_front() else {
+            let Some(token) = self.request_queue.pop_front() else {
                 return;
             };
             let Some(key) = self.connections.find(token) else {
                 continue;
             };
-            match &mut self.connections.get_mut(key).state {
-                State::Http(http) => {
-                    http.is_queued = false;
-                    self.serve(key);
-                }
-                State::Stream(stream) => {
-                    if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
-                        cursor.is_queued = false;
-                        self.run_cursor(key);
-                    }
-                }
+            if let State::Http(http) = &mut self.connections.get_mut(key).state {
+                http.is_queued = false;
+                self.serve(key);
+            }
+        }
+    }
+
+    /// Continues with the clients that are behind. Requests do not wait in their
+    /// queue: however many clients catch up, a turn writes a bounded number of
+    /// bytes to them.
+    fn run_cursors(&mut self) {
+        for _ in 0..self.cursor_queue.len() {
+            if self.cursor_bytes_left == 0 {
+                return;
+            }
+            let Some(token) = self.cursor_queue.pop_front() else {
+                return;
+            };
+            let Some(key) = self.connections.find(token) else {
+                continue;
+            };
+            if let State::Stream(stream) = &self.connections.get(key).state
+                && let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
+            {
+                cursor.is_queued = false;
+                self.run_cursor(key);
             }
         }
     }

@@ -342,7 +342,8 @@ impl<N: Net> Reactor<N> {
     /// with many it is told only once for as many steps, or when there is
     /// nothing else to do.
     pub(super) fn report(&mut self) {
-        let is_idle = self.pump_queue.is_empty() && self.run_queue.is_empty();
+        let queues = [&self.request_queue, &self.cursor_queue];
+        let is_idle = self.pump_queue.is_empty() && queues.iter().all(|queue| queue.is_empty());
         let mut listed = std::mem::take(&mut self.to_report);
         listed.retain(|key| {
             let Some(local) = self.feeds.locals.get_mut(key) else {

@@ -39,9 +39,11 @@ pub(super) enum Flow {
 impl<N: Net> Reactor<N> {
     pub(super) fn on_readable(&mut self, key: u32) {
         match self.connections.get(key).state {
-            // Those who wait in the queue go first: what is reported again and
-            // again would take all the steps of every turn from them.
-            State::Http(_) if self.has_budget() && self.run_queue.is_empty() => self.serve(key),
+            // Those in the queue go first: what is reported again and again would
+            // take all the steps of every turn from them.
+            State::Http(_) if self.has_budget() && self.request_queue.is_empty() => {
+                self.serve(key);
+            }
             State::Http(_) => self.queue_http(key),
             State::Stream(_) => self.listen_to_subscriber(key),
         }
@@ -157,7 +159,7 @@ impl<N: Net> Reactor<N> {
         if let Some(http) = self.connections.http_mut(key)
             && !std::mem::replace(&mut http.is_queued, true)
         {
-            self.run_queue.push_back(self.connections.token(key));
+            self.request_queue.push_back(self.connections.token(key));
         }
     }
 

@@ -360,7 +360,7 @@ impl<N: Net> Reactor<N> {
         if let Some(cursor) = self.cursors.get_mut(cursor as usize)
             && !std::mem::replace(&mut cursor.is_queued, true)
         {
-            self.run_queue.push_back(self.connections.token(key));
+            self.cursor_queue.push_back(self.connections.token(key));
         }
     }
 }

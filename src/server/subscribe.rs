@@ -14,7 +14,7 @@ use super::access::Grant;
 use super::errors::Problem;
 use super::live::Live;
 use super::metadata::Room;
-use crate::{ChannelManager, ClientId, Request, Subscription};
+use crate::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
 /// channel's streams, and a merge at each stream's channels.
@@ -139,10 +139,15 @@ impl SelfDeclared {
 
 fn check_last(text: &str) -> Result<(), Problem> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let wanted = "how many of the history's last events you want, as in ?last=10";
     match text.parse::<usize>() {
-        Ok(_) if is_number => Ok(()),
-        _ => Err(Problem::parameter("last", wanted)),
+        Ok(count) if is_number && count <= LAST_MAX => Ok(()),
+        _ => {
+            let wanted = format!(
+                "the number of events to begin with, at most {LAST_MAX}, as in ?last=10. \
+                 For the whole history use ?last_event_id=earliest"
+            );
+            Err(Problem::parameter("last", &wanted))
+        }
     }
 }
 
@@ -165,8 +170,16 @@ mod tests {
 
     #[test]
     fn last_is_a_count() {
-        assert_eq!(check_last("0"), Ok(()));
-        for bad in ["", "-1", "+1", "many", "1.5", "99999999999999999999999"] {
+        assert_eq!([check_last("0"), check_last("1000")], [Ok(()), Ok(())]);
+        for bad in [
+            "",
+            "-1",
+            "+1",
+            "many",
+            "1.5",
+            "1001",
+            "99999999999999999999999",
+        ] {
             assert!(check_last(bad).is_err(), "{bad}");
         }
     }

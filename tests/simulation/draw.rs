@@ -194,10 +194,15 @@ pub fn draw_budgets(rng: &mut Rng) -> Budgets {
         _ => usual,
     };
     let usual = Budgets::default();
+    let accepts_a_turn = draw(usual.accepts_a_turn);
+    let chores_a_turn = draw(usual.chores_a_turn);
+    let steps_a_turn = draw(usual.steps_a_turn);
     Budgets {
-        accepts_a_turn: draw(usual.accepts_a_turn),
-        chores_a_turn: draw(usual.chores_a_turn),
-        steps_a_turn: draw(usual.steps_a_turn),
+        accepts_a_turn,
+        chores_a_turn,
+        steps_a_turn,
+        // In the same ratio: old seeds drew one number for both.
+        cursor_bytes_a_turn: steps_a_turn * usual.cursor_bytes_a_turn / usual.steps_a_turn,
         timers_a_turn: draw(usual.timers_a_turn),
         writes_a_slice: draw(usual.writes_a_slice),
         writes_a_turn: draw(usual.writes_a_turn),

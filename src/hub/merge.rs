@@ -1,0 +1,259 @@
+//! Several logs read as one, in the order of their sequence numbers.
+//!
+//! A k-way merge. The place in each log is searched for once; from then on the
+//! cost of an entry grows with the logarithm of the number of logs that have
+//! something to read. Each function looks at a bounded number of entries,
+//! because its caller holds the hub's lock.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+use super::log::{Entry, Log};
+
+/// Entries that one [`walk`] looks at. With an entry that is for the reader,
+/// that takes some 100 microseconds at most.
+pub(crate) const WALKED_MAX: usize = 1024;
+
+/// Entries that one [`last`] looks at. A join cannot be interrupted, so this is
+/// how long it may hold the lock: some milliseconds at most, where most of the
+/// entries are for other clients.
+pub(crate) const LOOKED_BACK_MAX: usize = 16 * 1024;
+
+/// Visits the entries of the logs in `(after, through]`, oldest first, until
+/// `visit` declines one or [`WALKED_MAX`] are visited. Returns the position up
+/// to which everything was visited, and whether there is more.
+///
+/// `logs` has each log with a number of the caller's, which `visit` receives.
+pub(crate) fn walk<'a>(
+    logs: impl Iterator<Item = (usize, &'a Log)>,
+    after: u64,
+    through: u64,
+    mut visit: impl FnMut(usize, &'a Entry) -> bool,
+) -> (u64, bool) {
+    let (mut reached, mut left) = (after, WALKED_MAX);
+    let visit = |lane, entry: &'a Entry| {
+        if left == 0 || !visit(lane, entry) {
+            return false;
+        }
+        left -= 1;
+        reached = entry.sequence;
+        true
+    };
+    let unread = logs
+        .filter(|(_, log)| log.head() > after)
+        .map(|(lane, log)| {
+            let entries = log.after(after);
+            (lane, entries.take_while(|entry| entry.sequence <= through))
+        });
+    // The oldest has the highest rank.
+    if merge(unread, |sequence| !sequence, visit) {
+        return (through.max(after), false);
+    }
+    (reached, true)
+}
+
+/// Returns the sequence number of the oldest of the last `count` entries that
+/// `admits` lets through, or `None` if there is no such entry. At most
+/// [`LOOKED_BACK_MAX`] entries are looked at.
+pub(crate) fn last<'a>(
+    logs: impl Iterator<Item = &'a Log>,
+    count: usize,
+    mut admits: impl FnMut(&Entry) -> bool,
+) -> Option<u64> {
+    let (mut oldest, mut wanted, mut left) = (None, count, LOOKED_BACK_MAX);
+    let logs = logs.map(|log| (0, log.newest_first()));
+    merge(
+        logs,
+        |sequence| sequence,
+        |_, entry| {
+            if wanted == 0 || left == 0 {
+                return false;
+            }
+            left -= 1;
+            if admits(entry) {
+                wanted -= 1;
+                oldest = Some(entry.sequence);
+            }
+            true
+        },
+    );
+    oldest
+}
+
+/// Visits the entries by their rank, the highest first. Within each log the
+/// ranks fall. Returns whether all were visited.
+fn merge<'a, I: Iterator<Item = &'a Entry>>(
+    logs: impl Iterator<Item = (usize, I)>,
+    rank: impl Fn(u64) -> u64,
+    mut visit: impl FnMut(usize, &'a Entry) -> bool,
+) -> bool {
+    let mut logs = logs.filter_map(|(lane, mut rest)| {
+        let entry = rest.next()?;
+        Some((lane, entry, rest))
+    });
+    let Some(first) = logs.next() else {
+        return true;
+    };
+    let Some(second) = logs.next() else {
+        // The usual case: an event in one of a stream's channels. It needs no
+        // memory.
+        let (lane, entry, mut rest) = first;
+        return visit(lane, entry) && rest.all(|entry| visit(lane, entry));
+    };
+    let mut rests = Vec::new();
+    let mut heads = BinaryHeap::new();
+    for (lane, entry, mut rest) in [first, second].into_iter().chain(logs) {
+        heads.push(Head {
+            rank: rank(entry.sequence),
+            at: rests.len(),
+            entry,
+        });
+        let next = rest.next();
+        rests.push((lane, next, rest));
+    }
+    while let Some(mut head) = heads.peek_mut() {
+        let (lane, next, rest) = &mut rests[head.at];
+        if !visit(*lane, head.entry) {
+            return false;
+        }
+        // The next entry is read one step before it is needed: with many logs it
+        // is not in the cache yet, and this way nothing waits for it.
+        match std::mem::replace(next, rest.next()) {
+            Some(entry) => {
+                head.rank = rank(entry.sequence);
+                head.entry = entry;
+            }
+            None => {
+                PeekMut::pop(head);
+            }
+        }
+    }
+    true
+}
+
+/// The next entry of one log.
+struct Head<'a> {
+    rank: u64,
+    /// The place of the log's iterator.
+    at: usize,
+    entry: &'a Entry,
+}
+
+impl Ord for Head<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+impl PartialOrd for Head<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Head<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+
+    fn log(sequences: impl IntoIterator<Item = u64>) -> Log {
+        let mut log = Log::new(0);
+        for sequence in sequences {
+            log.append(Entry {
+                sequence,
+                at_ms: 0,
+                frame: Frame::raw(b"data: x\n\n"),
+                rare: None,
+            });
+        }
+        log
+    }
+
+    /// What a walk visits until it comes to `stop_at`, and what it returns.
+    fn walked(logs: &[Log], (after, through): (u64, u64), stop_at: u64) -> (Vec<u64>, (u64, bool)) {
+        let mut visited = Vec::new();
+        let logs = logs.iter().enumerate();
+        let result = walk(logs, after, through, |_, entry| {
+            let goes_on = entry.sequence != stop_at;
+            if goes_on {
+                visited.push(entry.sequence);
+            }
+            goes_on
+        });
+        (visited, result)
+    }
+
+    #[test]
+    fn several_logs_are_read_in_the_order_of_their_numbers() {
+        let logs = [log([1, 4, 9]), log([]), log([2, 3, 10]), log([5])];
+        assert_eq!(
+            walked(&logs, (0, 99), 0),
+            (vec![1, 2, 3, 4, 5, 9, 10], (99, false))
+        );
+        assert_eq!(walked(&logs, (2, 5), 0), (vec![3, 4, 5], (5, false)));
+        assert_eq!(walked(&logs, (3, 99), 9), (vec![4, 5], (5, true)));
+        assert_eq!(walked(&logs, (10, 10), 0), (vec![], (10, false)));
+        assert_eq!(walked(&logs, (9, 99), 0), (vec![10], (99, false)));
+    }
+
+    #[test]
+    fn each_entry_comes_with_the_number_of_its_log() {
+        let logs = [log([2]), log([1, 3])];
+        let mut lanes = Vec::new();
+        let numbered = logs.iter().enumerate().map(|(lane, log)| (lane + 7, log));
+        walk(numbered, 0, 3, |lane, _| {
+            lanes.push(lane);
+            true
+        });
+        assert_eq!(lanes, [8, 7, 8]);
+    }
+
+    #[test]
+    fn a_walk_looks_at_a_bounded_number_of_entries_and_says_where_it_stopped() {
+        let max = WALKED_MAX as u64;
+        let one = [log(1..=2 * max)];
+        let (visited, result) = walked(&one, (0, 2 * max), 0);
+        assert_eq!((visited.len(), result), (WALKED_MAX, (max, true)));
+        // The rest is exactly one walk more.
+        let (visited, result) = walked(&one, (max, 2 * max), 0);
+        assert_eq!((visited.len(), result), (WALKED_MAX, (2 * max, false)));
+        let two = [
+            log((1..=max).map(|n| 2 * n)),
+            log((0..max).map(|n| 2 * n + 1)),
+        ];
+        let (visited, result) = walked(&two, (0, 2 * max), 0);
+        assert_eq!((visited.len(), result), (WALKED_MAX, (max, true)));
+    }
+
+    #[test]
+    fn the_last_n_are_counted_among_those_that_are_for_the_reader() {
+        let logs = [log([1, 4, 5]), log([2, 3, 6])];
+        let last = |count, admits: fn(&Entry) -> bool| last(logs.iter(), count, admits);
+        assert_eq!(last(2, |_| true), Some(5));
+        assert_eq!(last(2, |entry| entry.sequence % 2 == 0), Some(4));
+        assert_eq!(last(0, |_| true), None);
+        assert_eq!(last(99, |_| true), Some(1));
+        assert_eq!(last(1, |_| false), None);
+    }
+
+    #[test]
+    fn looking_back_ends_at_a_bounded_number_of_entries() {
+        let newest = 2 * LOOKED_BACK_MAX as u64;
+        let logs = [log(1..=newest)];
+        let mut looks = 0;
+        let found = last(logs.iter(), 1, |_| {
+            looks += 1;
+            false
+        });
+        assert_eq!((found, looks), (None, LOOKED_BACK_MAX));
+    }
+}
