@@ -362,12 +362,13 @@ impl IntoResponse for ChannelError {
     fn into_response(self) -> Response {
         let status = match self {
             ChannelError::Name => 400,
-            ChannelError::TooMany { .. } => 503,
+            ChannelError::TooMany { .. } | ChannelError::TooManyUnpublished { .. } => 503,
+            ChannelError::TooManyOfSource { .. } => 429,
         };
         let response = Response::error(status, self.code(), &self.to_string());
         match self {
             ChannelError::Name => response,
-            ChannelError::TooMany { .. } => response.come_back_after(Duration::ZERO),
+            _ => response.come_back_after(Duration::ZERO),
         }
     }
 }

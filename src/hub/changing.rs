@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::bounds::Maker;
 use super::channel::Channel;
 use super::manager::ChannelError;
 use super::options::{ChannelOptions, LagPolicy, OptionsByName};
@@ -21,9 +22,13 @@ impl Hub {
     ///
     /// Whoever changes what names say finds the channels that there are. One that
     /// is being made is not among them: so its maker looks again when it is.
-    pub(crate) fn open_by_name(self: &Arc<Self>, name: &str) -> Result<Channel, ChannelError> {
+    pub(crate) fn open_by_name(
+        self: &Arc<Self>,
+        name: &str,
+        maker: Maker,
+    ) -> Result<Channel, ChannelError> {
         let by_name = self.options_by_name();
-        let channel = self.open(name, Arc::new(by_name.of(name)))?;
+        let channel = self.open(name, Arc::new(by_name.of(name)), maker)?;
         self.keep_current(name, channel.key(), by_name);
         Ok(channel)
     }
@@ -76,6 +81,7 @@ impl Hub {
             channel.bucket = None;
         }
         channel.trim(now_ms);
+        state.settle(key);
         let wake = state.mark_changed(key);
         drop(state);
         self.wake(wake);

@@ -435,7 +435,7 @@ impl Log {
         while let Some(oldest) = self.history.front()
             && history.evict(oldest, self.history.len(), self.history_bytes)
         {
-            self.evict_history();
+            drop(self.evict_history());
         }
         if self.history.is_empty() && self.history.capacity() > 64 {
             self.history.shrink_to(16);
@@ -449,23 +449,44 @@ impl Log {
         while let Some(oldest) = self.keyed.oldest()
             && keyed.evict(oldest, self.keyed.len(), self.keyed.bytes())
         {
-            self.evict_keyed();
+            drop(self.evict_keyed());
         }
     }
 
-    fn evict_history(&mut self) {
-        let Some(entry) = self.history.pop_front() else {
-            return;
-        };
+    /// Evicts entries up to `through`, oldest first, the history before the keyed
+    /// state, until that are so many bytes or so many entries. Hands them to the
+    /// caller, who drops them when the lock is open.
+    pub(crate) fn evict(
+        &mut self,
+        through: u64,
+        (bytes, count): (usize, usize),
+        evicted: &mut Vec<Entry>,
+    ) {
+        let (end, goal) = (evicted.len() + count, self.bytes().saturating_sub(bytes));
+        let may_go = |entry: &Entry| entry.sequence <= through;
+        while self.bytes() > goal && evicted.len() < end {
+            if self.history.front().is_some_and(may_go) {
+                evicted.extend(self.evict_history());
+            } else if self.keyed.oldest().is_some_and(may_go) {
+                evicted.extend(self.evict_keyed());
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn evict_history(&mut self) -> Option<Entry> {
+        let entry = self.history.pop_front()?;
         self.history_bytes -= entry.bytes() + self.audience_bytes(0, &entry);
         self.evicted_through = self.evicted_through.max(entry.sequence);
         self.release_id(&entry);
+        Some(entry)
     }
 
-    fn evict_keyed(&mut self) {
-        if let Some(entry) = self.keyed.evict_oldest() {
-            self.release_id(&entry);
-        }
+    fn evict_keyed(&mut self) -> Option<Entry> {
+        let entry = self.keyed.evict_oldest()?;
+        self.release_id(&entry);
+        Some(entry)
     }
 
     fn release_id(&mut self, entry: &Entry) {

@@ -5,21 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::{Maker, Removed};
 use super::channel::{Channel, ChannelStats, PublishError, Published};
 use super::client::DisconnectReason;
 use super::clock::Clock;
 use super::options::{ChannelOptions, OptionsByName};
-use super::state::{ChannelState, Kind};
+use super::state::{ChannelState, bury};
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
 use crate::metrics::Backlog;
 
 /// The longest name of a channel, in bytes.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
-
-/// How many channels are looked at to make room for one where there are as many
-/// as there may be. What is found makes room for others too.
-const MAKING_ROOM: usize = 256;
 
 /// A name that no channel can have, or a channel too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +30,17 @@ pub enum ChannelError {
         /// How many that is.
         max: usize,
     },
+    /// There are as many channels as there may be that subscriptions made and
+    /// that no publisher has published to.
+    TooManyUnpublished {
+        /// How many that is.
+        max: usize,
+    },
+    /// One source of subscriptions has as many of these as it may have.
+    TooManyOfSource {
+        /// How many that is.
+        max: usize,
+    },
 }
 
 impl ChannelError {
@@ -42,6 +50,8 @@ impl ChannelError {
         match self {
             ChannelError::Name => "channel_name_invalid",
             ChannelError::TooMany { .. } => "too_many_channels",
+            ChannelError::TooManyUnpublished { .. } => "too_many_unpublished_channels",
+            ChannelError::TooManyOfSource { .. } => "too_many_channels_of_source",
         }
     }
 }
@@ -58,6 +68,17 @@ impl fmt::Display for ChannelError {
                 f,
                 "there are {max} channels, the most there may be: \
                  remove empty ones, or raise the limit"
+            ),
+            ChannelError::TooManyUnpublished { max } => write!(
+                f,
+                "subscriptions have made {max} channels that no publisher has published to, \
+                 the most there may be. Try again later, or raise the limit"
+            ),
+            ChannelError::TooManyOfSource { max } => write!(
+                f,
+                "subscriptions of this token or address have made {max} channels that no \
+                 publisher has published to, the most it may have. Subscribe to fewer such \
+                 channels, or raise the limit. Behind a proxy, set --trusted-proxy"
             ),
         }
     }
@@ -133,6 +154,40 @@ impl ChannelManagerBuilder {
     #[must_use]
     pub fn channels_max(mut self, channels: usize) -> Self {
         self.settings.channels_max = channels;
+        self
+    }
+
+    /// The most channels that subscriptions made
+    /// ([`get_or_create_for_subscriber`](ChannelManager::get_or_create_for_subscriber))
+    /// and that no publisher has published to. Default: seven eighths of
+    /// [`channels_max`](Self::channels_max). Publishers always have the rest.
+    #[must_use]
+    pub fn unpublished_channels_max(mut self, channels: usize) -> Self {
+        self.settings.unpublished_max = Some(channels);
+        self
+    }
+
+    /// The most of these channels that one source of subscriptions may have.
+    /// Default: a sixteenth of [`channels_max`](Self::channels_max).
+    #[must_use]
+    pub fn unpublished_channels_per_source_max(mut self, channels: usize) -> Self {
+        self.settings.unpublished_per_source_max = Some(channels);
+        self
+    }
+
+    /// The most bytes that all channels hold together: histories, and events
+    /// that slow clients have yet to be sent. Default: no limit.
+    ///
+    /// Beyond it the oldest events are evicted: first of finished channels, the
+    /// one that finished longest ago first; then of the channel that was
+    /// published to longest ago. A client that comes back to evicted events
+    /// receives a gap, reason `evicted`. Events that a slow client has yet to be
+    /// sent are evicted only if nothing else is left, and the client is treated
+    /// by its channel's [`LagPolicy`](crate::LagPolicy). Publishing never fails
+    /// for it, and the newest event of a channel that is published to stays.
+    #[must_use]
+    pub fn history_total(mut self, bytes: usize) -> Self {
+        self.settings.log_bytes_max = bytes;
         self
     }
 
@@ -224,7 +279,39 @@ impl ChannelManager {
             return Ok(channel);
         }
         check_name(name)?;
-        self.hub.open_by_name(name)
+        self.hub.open_by_name(name, Maker::Publisher)
+    }
+
+    /// Returns the channel of this name for a subscription, and makes it with the
+    /// default options if there is none.
+    ///
+    /// Where subscribers choose the names of channels, this keeps them from
+    /// taking all channels that there may be. A channel that it makes counts as
+    /// unpublished until something is published to it, other than by
+    /// [`broadcast_all`](Self::broadcast_all). Unpublished channels have a share
+    /// of their own
+    /// ([`unpublished_channels_max`](ChannelManagerBuilder::unpublished_channels_max)),
+    /// and where [`get_or_create`](Self::get_or_create) finds no room, the newest
+    /// of them is closed: its clients missed nothing, and come back.
+    ///
+    /// `source` is a number for what the limit
+    /// [`unpublished_channels_per_source_max`](ChannelManagerBuilder::unpublished_channels_per_source_max)
+    /// is for, such as a hash of the client's address or account; `None` is not
+    /// limited.
+    ///
+    /// # Errors
+    /// When no channel can have the name, or there are too many.
+    pub fn get_or_create_for_subscriber(
+        &self,
+        name: &str,
+        source: Option<u64>,
+    ) -> Result<Channel, ChannelError> {
+        let maker = Maker::Subscription { source };
+        if let Some(channel) = self.hub.find(name, maker)? {
+            return Ok(channel);
+        }
+        check_name(name)?;
+        self.hub.open_by_name(name, maker)
     }
 
     /// Changes what channels are made with, and gives the channels that there
@@ -252,13 +339,13 @@ impl ChannelManager {
         }
         check_name(name)?;
         let options = Arc::new(options());
-        self.hub.open(name, options)
+        self.hub.open(name, options, Maker::Publisher)
     }
 
     /// The channel of this name, if there is one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Channel> {
-        self.hub.find(name)
+        self.hub.find(name, Maker::Publisher).ok().flatten()
     }
 
     /// Whether a channel can have this name.
@@ -347,7 +434,7 @@ impl ChannelManager {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let names = self.names();
-        let stats = |name: &Arc<str>| self.hub.find(name)?.stats();
+        let stats = |name: &Arc<str>| self.get(name)?.stats();
         let channel_stats: Vec<ChannelStats> = names.iter().filter_map(stats).collect();
         Stats {
             channels: channel_stats.len(),
@@ -386,37 +473,31 @@ impl Hub {
         self.lock().get(key).map(look)
     }
 
-    fn find(self: &Arc<Self>, name: &str) -> Option<Channel> {
+    fn find(self: &Arc<Self>, name: &str, maker: Maker) -> Result<Option<Channel>, ChannelError> {
         let mut state = self.lock();
-        let key = *state.names.get(name)?;
-        Some(self.handle(state.get_mut(key)?, name, key))
+        let Some(key) = state.find(name, maker)? else {
+            return Ok(None);
+        };
+        let channel = state.get_mut(key);
+        Ok(channel.map(|channel| self.handle(channel, name, key)))
     }
 
     pub(super) fn open(
         self: &Arc<Self>,
         name: &str,
         options: Arc<ChannelOptions>,
+        maker: Maker,
     ) -> Result<Channel, ChannelError> {
-        let now_ms = self.clock.now_ms();
+        let mut removed = Removed::default();
         let mut state = self.lock();
-        let max = state.settings.channels_max;
-        let is_full = state.names.len() >= max && !state.names.contains_key(name);
-        let (forsaken, wake) = match is_full {
-            true => state.sweep(MAKING_ROOM, &self.clock),
-            false => Default::default(),
-        };
-        let key = match state.names.get(name) {
-            Some(key) => Ok(*key),
-            None if state.names.len() >= max => Err(ChannelError::TooMany { max }),
-            None => Ok(state.insert(Kind::Named(name.into()), options, now_ms)),
-        };
+        let key = state.find_or_insert(name, options, maker, &self.clock, &mut removed);
         let handle = key.map(|key| {
             let channel = state.get_mut(key).expect("names lead to channels");
             self.handle(channel, name, key)
         });
         drop(state);
-        drop(forsaken);
-        self.wake(wake);
+        bury(removed.channels);
+        self.wake(removed.wake);
         handle
     }
 

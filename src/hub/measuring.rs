@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Hub;
+use super::lists::List;
 use super::log::Log;
 use crate::metrics::{Backlog, Meters, Metrics};
 
@@ -36,6 +37,12 @@ impl Hub {
         metrics.event_bytes_published = state.totals.published_bytes;
         metrics.deliveries = state.totals.delivered;
         metrics.gaps = state.totals.gaps;
+        metrics.channels_unpublished = state.unpublished.len(List::Unpublished) as u64;
+        metrics.channels_displaced = state.pressure.displaced;
+        metrics.log_bytes = state.log_bytes as u64;
+        let max = state.settings.log_bytes_max;
+        metrics.log_bytes_max = (max < usize::MAX).then_some(max as u64);
+        metrics.events_evicted = state.pressure.evicted;
         metrics
     }
 

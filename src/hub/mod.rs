@@ -13,18 +13,20 @@
 
 pub(crate) mod audience;
 pub(crate) mod batch;
+pub(crate) mod bounds;
 mod changing;
 pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod id;
 pub(crate) mod keyed;
+mod lists;
 pub(crate) mod log;
 pub(crate) mod manager;
 mod measuring;
 pub(crate) mod members;
-pub(crate) mod numbering;
 pub(crate) mod merge;
+pub(crate) mod numbering;
 pub(crate) mod options;
 pub(crate) mod private;
 pub(crate) mod publish;

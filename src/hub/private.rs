@@ -74,6 +74,7 @@ impl Hub {
         ready: Ready,
         patience: Patience,
     ) -> Result<(), Refused> {
+        let mut evicted = Vec::new();
         let mut state = self.lock();
         loop {
             let reader = state.get(key).filter(|channel| !channel.members.is_empty());
@@ -92,6 +93,7 @@ impl Hub {
         }
         let now_us = self.clock.now_us();
         self.append(&mut state, key, ready, None, now_us / 1000);
+        state.shrink(None, &mut evicted);
         let wake = state.mark_dirty(key, now_us);
         drop(state);
         self.wake(wake);

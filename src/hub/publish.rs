@@ -71,6 +71,15 @@ impl Ready {
     }
 }
 
+/// What a publish is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// The channel, which counts as published from then on.
+    Channel,
+    /// All channels, so that it says nothing of this one.
+    All,
+}
+
 impl Hub {
     /// Encodes an event; its sequence number is filled in when it has one.
     pub(crate) fn encode(
@@ -114,6 +123,16 @@ impl Hub {
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
         target: Target<'_>,
     ) -> Result<Published, PublishError> {
+        self.publish_as(key, events, target, Scope::Channel)
+    }
+
+    fn publish_as(
+        &self,
+        key: ChannelKey,
+        events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
+        target: Target<'_>,
+        scope: Scope,
+    ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
         self.check_own_ids(all)?;
@@ -126,6 +145,7 @@ impl Hub {
         let mut own_ids = OwnIds::of(all, audience.as_deref())?;
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
+        let mut evicted = Vec::new();
         let mut state = self.lock();
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         own_ids.find_repetitions(&channel.log)?;
@@ -137,6 +157,9 @@ impl Hub {
             .draw(count, now_ms)
             .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
         let (clients, audience) = channel.reach(audience);
+        if scope == Scope::Channel {
+            state.note_published(key);
+        }
         let mut last = None;
         let mut duplicates = 0;
         for (index, ready) in events.into_iter().enumerate() {
@@ -152,6 +175,7 @@ impl Hub {
                 }
             });
         }
+        state.shrink(Some(key), &mut evicted);
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.id_of(state.sequence));
         drop(state);
@@ -195,7 +219,7 @@ impl Hub {
             duplicates: 0,
         };
         for (key, compress_from) in keys {
-            match self.publish(key, encode(compress_from)?, Target::Everybody) {
+            match self.publish_as(key, encode(compress_from)?, Target::Everybody, Scope::All) {
                 Ok(published) => {
                     total.id = published.id;
                     total.events += published.events;
@@ -228,15 +252,18 @@ impl Hub {
         let now_ms = now_us / 1000;
         self.check_own_ids(event.as_slice())?;
         let mut own_ids = OwnIds::of(event.as_slice(), None)?;
+        let mut evicted = Vec::new();
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         own_ids.find_repetitions(&channel.log)?;
         channel.check(event.as_slice())?;
         let clients = channel.members.len();
         let lasts_ms = u64::try_from(channel.options.finished_for.as_millis()).unwrap_or(u64::MAX);
+        state.note_published(key);
         if let Some(ready) = event.filter(|_| !own_ids.is_repeated(0)) {
             let ready = own_ids.for_target(ready);
             self.append(&mut state, key, ready, None, now_ms);
+            state.shrink(Some(key), &mut evicted);
         }
         let through = state.sequence;
         if let Some(channel) = state.get_mut(key) {
@@ -245,6 +272,7 @@ impl Hub {
                 until_ms: now_ms.saturating_add(lasts_ms),
             });
         }
+        state.note_finished(key);
         let wake = state.mark_dirty(key, now_us);
         drop(state);
         self.wake(wake);
@@ -308,6 +336,7 @@ impl Hub {
         });
         channel.published += 1;
         channel.trim(now_ms);
+        state.note_appended(key);
         state.totals.published += 1;
         state.totals.published_bytes += bytes;
         id

@@ -282,6 +282,7 @@ impl Hub {
             if let Kind::Private(its) = &channel.kind {
                 room = Some(its.clone());
             }
+            state.settle(*key);
         }
         drop(state);
         if let Some(room) = room {
@@ -320,7 +321,9 @@ impl Hub {
     /// Cleans up `count` channels.
     pub(crate) fn sweep(&self, count: usize) {
         let mut state = self.lock();
+        let mut evicted = Vec::new();
         let (removed, wake) = state.sweep(count, &self.clock);
+        state.shrink(None, &mut evicted);
         drop(state);
         bury(removed);
         self.wake(wake);

@@ -178,6 +178,7 @@ impl ChannelManagerBuilder {
         let mut state = State::new(self.settings);
         state.sequence = snapshot.sequence;
         state.removed_through = snapshot.removed_through;
+        let mut newest = Vec::new();
         for saved in snapshot.channels {
             let options = Arc::new(options(&saved.name));
             let kind = Kind::Named(saved.name.clone());
@@ -205,6 +206,23 @@ impl ChannelManagerBuilder {
             }
             [channel.published, channel.delivered, channel.gaps] = saved.counts;
             channel.trim(now_ms);
+            newest.push((channel.log.head(), key));
+        }
+        // As they would be if they had been published to in this run.
+        newest.sort_unstable();
+        for (_, key) in newest {
+            state.note_appended(key);
+            if state
+                .get(key)
+                .is_some_and(|channel| !channel.life.is_open())
+            {
+                state.note_finished(key);
+            }
+        }
+        let mut evicted = Vec::new();
+        while !state.is_within_bounds() {
+            state.shrink(None, &mut evicted);
+            evicted.clear();
         }
         Ok(ChannelManager {
             hub: Hub::of_epoch(

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::bounds::Pressure;
 use super::channel::Shared;
 use super::client::{ClientInfo, DisconnectReason, Member};
 use super::clock::Clock;
+use super::lists::{List, Lists};
 use super::log::{Evicted, Log};
 use super::members::Members;
 use super::options::ChannelOptions;
@@ -21,6 +23,13 @@ use super::{ChannelKey, Departure, Farewell, Wake, Work};
 pub(crate) struct Settings {
     /// How many named channels there may be.
     pub(crate) channels_max: usize,
+    /// The most named channels that subscriptions made and no publisher has
+    /// published to; `None` is a part of all.
+    pub(crate) unpublished_max: Option<usize>,
+    /// The most of these that one source may have; `None` is a part of all.
+    pub(crate) unpublished_per_source_max: Option<usize>,
+    /// The most bytes of all logs together.
+    pub(crate) log_bytes_max: usize,
     /// After how long without clients, history and handles a channel goes.
     pub(crate) empty_after: Option<Duration>,
     /// How long after a start without a saved state publishers may repeat
@@ -34,6 +43,9 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             channels_max: 1_000_000,
+            unpublished_max: None,
+            unpublished_per_source_max: None,
+            log_bytes_max: usize::MAX,
             empty_after: Some(Duration::from_secs(60)),
             republish_window: Duration::from_secs(60),
             opaque_ids: false,
@@ -149,6 +161,10 @@ pub(super) struct ChannelState {
     pub(super) lonely_since_ms: u64,
     /// What is left of the rate at which it may be published to.
     pub(super) bucket: Option<Bucket>,
+    /// The source of requests that this unpublished channel is counted for.
+    pub(super) source: Option<u64>,
+    /// What of its log is in `State::log_bytes`.
+    pub(super) counted_bytes: usize,
     pub(super) published: u64,
     pub(super) delivered: u64,
     pub(super) gaps: u64,
@@ -253,6 +269,15 @@ pub(super) struct State {
     /// Clients of named channels, a merged stream once for each of them.
     pub(super) clients: usize,
     pub(super) totals: Totals,
+    /// What all logs hold, streams of one client included.
+    pub(super) log_bytes: usize,
+    /// Named channels with a history.
+    pub(super) kept: Lists,
+    /// Channels that subscriptions made and no publisher has published to.
+    pub(super) unpublished: Lists,
+    /// How many of these each source has.
+    pub(super) sources: HashMap<u64, usize>,
+    pub(super) pressure: Pressure,
     /// Where the next sweep goes on.
     sweep_at: usize,
 }
@@ -279,6 +304,11 @@ impl State {
             desks: Vec::new(),
             clients: 0,
             totals: Totals::default(),
+            log_bytes: 0,
+            kept: Lists::new(),
+            unpublished: Lists::new(),
+            sources: HashMap::new(),
+            pressure: Pressure::default(),
             sweep_at: 0,
         }
     }
@@ -339,6 +369,8 @@ impl State {
             shared: Weak::new(),
             lonely_since_ms: now_ms,
             bucket: None,
+            source: None,
+            counted_bytes: 0,
             published: 0,
             delivered: 0,
             gaps: 0,
@@ -365,6 +397,10 @@ impl State {
         }
         self.free_name(key);
         let mut channel = self.channels.remove(key.slot as usize);
+        self.log_bytes -= channel.counted_bytes;
+        self.kept.remove(key.slot);
+        self.unpublished.remove(key.slot);
+        self.release_source(channel.source);
         if channel.name().is_some() {
             self.clients -= channel.members.len();
         }
@@ -409,8 +445,12 @@ impl State {
         let mut member = channel.remove_member(slot, now_ms)?;
         let farewell = channel.farewell(&mut member, clock);
         let is_named = channel.name().is_some();
-        let is_last = channel.members.is_empty() && channel.ends_with_last_member();
+        let is_empty = channel.members.is_empty();
+        let is_last = is_empty && channel.ends_with_last_member();
         self.clients -= usize::from(is_named);
+        if is_empty {
+            self.release(key);
+        }
         let removed = is_last.then(|| self.remove(key, reason, clock).0);
         Some((Left { member, farewell }, removed.flatten()))
     }
@@ -419,6 +459,7 @@ impl State {
     pub(super) fn trim(&mut self, key: ChannelKey, clock: &Clock) {
         if let Some(channel) = self.get_mut(key) {
             channel.trim(clock.now_ms());
+            self.settle(key);
         }
     }
 
@@ -512,7 +553,9 @@ impl State {
     pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> (Vec<ChannelState>, Wake) {
         let now_ms = clock.now_ms();
         let end = self.channels.capacity();
-        let is_full = self.names.len() >= self.settings.channels_max;
+        let unpublished = self.unpublished.len(List::Unpublished);
+        let is_full = self.names.len() >= self.settings.channels_max
+            || unpublished >= self.settings.unpublished_max();
         let (mut removed, mut wake) = (Vec::new(), Wake::default());
         for _ in 0..count.min(end) {
             self.sweep_at = if self.sweep_at + 1 < end {
@@ -524,16 +567,17 @@ impl State {
                 continue;
             };
             channel.trim(now_ms);
-            let key = ChannelKey {
-                slot: u32::try_from(self.sweep_at).expect("fewer channels than 2^32"),
-                tenant: channel.tenant,
-            };
+            let slot = u32::try_from(self.sweep_at).expect("fewer channels than 2^32");
+            let tenant = channel.tenant;
+            let key = ChannelKey { slot, tenant };
+            // What an unpublished channel holds was published to all channels.
+            let holds_nothing = channel.log.is_empty() || self.unpublished.of(slot).is_some();
             let is_removed = match (&channel.kind, channel.life) {
                 (Kind::Named(_), Life::Open) => {
                     let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
                     let empty_after = self.settings.empty_after;
                     channel.members.is_empty()
-                        && channel.log.is_empty()
+                        && holds_nothing
                         && channel.shared.strong_count() == 0
                         && empty_after.is_some_and(|a| is_full || lonely_ms >= a.as_millis())
                 }
@@ -546,6 +590,7 @@ impl State {
                 (Kind::Named(_), Life::Finishing(_) | Life::Over { .. })
                 | (Kind::Private(_), _) => false,
             };
+            self.settle(key);
             if is_removed {
                 let (channel, woken) = self.remove(key, DisconnectReason::ChannelClosed, clock);
                 wake.merge(woken);
@@ -568,6 +613,10 @@ impl State {
         };
         channel.life = Life::Over { through };
         channel.trim(clock.now_ms());
+        self.settle(key);
+        let Some(channel) = self.get(key) else {
+            return Wake::default();
+        };
         let heir = match &channel.kind {
             Kind::Named(name) if !channel.members.is_empty() => {
                 Some((name.clone(), channel.options.clone(), channel.log.head()))

@@ -62,6 +62,8 @@ pub(crate) const CODES: &[&str] = &[
     "invalid_utf8",
     "rate_limited",
     "too_many_channels",
+    "too_many_channels_of_source",
+    "too_many_unpublished_channels",
     // For want of room.
     "address_full",
     "server_full",

@@ -56,6 +56,19 @@ pub struct Metrics {
     pub refusals: Vec<(&'static str, u64)>,
     /// Named channels.
     pub channels: u64,
+    /// Named channels that subscriptions made and no publisher has published to:
+    /// see [`ChannelManager::get_or_create_for_subscriber`](crate::ChannelManager::get_or_create_for_subscriber).
+    pub channels_unpublished: u64,
+    /// Such channels that were closed to make room for a publisher's channel.
+    pub channels_displaced: u64,
+    /// Bytes that all channels hold: histories, events that slow clients have
+    /// yet to be sent, and bookkeeping.
+    pub log_bytes: u64,
+    /// The most that this may be, if it has a limit:
+    /// [`ChannelManagerBuilder::history_total`](crate::ChannelManagerBuilder::history_total).
+    pub log_bytes_max: Option<u64>,
+    /// Events that were evicted because of this limit.
+    pub events_evicted: u64,
     /// Events that were published, to channels and to streams of one client.
     pub events_published: u64,
     /// The bytes of these, as they go over the wire to one client.

@@ -20,8 +20,10 @@ impl<N: Net> Reactor<N> {
     /// Takes a client that is behind as far as it goes, or as its budget
     /// lasts.
     pub(super) fn run_cursor(&mut self, key: u32) {
-        for _ in 0..self.budgets.rounds_a_turn {
-            if self.cursor_bytes_left == 0 {
+        for round in 0..self.budgets.rounds_a_turn {
+            // The first one is in any case: a timer has to know whether the client
+            // takes anything.
+            if round > 0 && self.cursor_bytes_left == 0 {
                 break;
             }
             self.charge(ROUND_BYTES);

@@ -54,6 +54,7 @@ use slab::Slab;
 use crate::exchange::{EngineThread, InFlight, Letter, Mailbox, Request, Response};
 use crate::http::Headers;
 use crate::hub::batch::Batch;
+use crate::hub::bounds::Pressure;
 use crate::hub::client::Place;
 use crate::hub::manager::ChannelManager;
 use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
@@ -71,6 +72,8 @@ use wheel::Wheel;
 
 /// How often the channels are looked through for what is too old.
 const SWEEP_MS: u64 = 1000;
+/// How often it is logged that the limits on all channels were reached.
+const PRESSURE_LOG_MS: u64 = 60_000;
 /// How many channels one lock of the hub sweeps.
 const SWEEP_SLICE: usize = 256;
 /// The wheel's tick. Coarse, so that the timers of many idle clients fire
@@ -145,6 +148,8 @@ pub(crate) struct Reactor<N: Net> {
 
     door: Door,
     swept_at_ms: u64,
+    /// What was logged of the hub's lack of room, and when.
+    pressure: (Pressure, u64),
     drain: Option<Drain>,
 
     now_ms: u64,
@@ -209,6 +214,7 @@ impl<N: Net> Reactor<N> {
             to_report: Vec::new(),
             door: Door::new(setup.census),
             swept_at_ms: now_ms,
+            pressure: Default::default(),
             drain: None,
             now_ms,
             steps_left: 0,
@@ -498,6 +504,33 @@ impl<N: Net> Reactor<N> {
             self.hub.sweep(slice);
             left -= slice;
         }
+        self.warn_of_pressure();
+    }
+
+    /// Logs that the limits on all channels together were reached, at most once a
+    /// minute.
+    fn warn_of_pressure(&mut self) {
+        let (before, due_ms) = self.pressure;
+        let pressure = self.hub.pressure();
+        if pressure == before || self.now_ms < due_ms {
+            return;
+        }
+        let evicted = pressure.evicted - before.evicted;
+        if evicted > 0 {
+            log::warn!(
+                "{evicted} events were evicted because all channels together reached the limit \
+                 on their memory. Keep less of each channel, or raise --history-total"
+            );
+        }
+        let displaced = pressure.displaced - before.displaced;
+        if displaced > 0 {
+            log::warn!(
+                "{displaced} channels without events were closed to make room for a publisher's, \
+                 because there are as many channels as there may be. Raise --max-channels, or \
+                 lower --max-unpublished-channels"
+            );
+        }
+        self.pressure = (pressure, self.now_ms + PRESSURE_LOG_MS);
     }
 
     /// When a timer that is set now for `duration` is due, rounded up.

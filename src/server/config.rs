@@ -30,6 +30,9 @@ pub struct Config {
     channels_max: usize,
     republish_window: Duration,
     opaque_ids: bool,
+    unpublished_channels_max: Option<usize>,
+    unpublished_channels_per_source_max: Option<usize>,
+    history_total: Option<usize>,
     threads: usize,
     limits: Limits,
     send_buffer_bytes: Option<usize>,
@@ -58,6 +61,9 @@ impl Config {
             channels_max: 100_000,
             republish_window: Duration::from_secs(60),
             opaque_ids: false,
+            unpublished_channels_max: None,
+            unpublished_channels_per_source_max: None,
+            history_total: None,
             threads: 1,
             limits: limits(),
             send_buffer_bytes: None,
@@ -86,7 +92,7 @@ impl Config {
         self
     }
 
-    /// How many channels there may be; anyone may make one. Default: 100,000.
+    /// Maximum channels. Default: 100,000.
     #[must_use]
     pub fn channels_max(mut self, channels: usize) -> Config {
         self.channels_max = channels;
@@ -107,6 +113,36 @@ impl Config {
     #[must_use]
     pub fn opaque_ids(mut self, opaque: bool) -> Config {
         self.opaque_ids = opaque;
+        self
+    }
+
+    /// Maximum channels that subscriptions made and no publisher has published
+    /// to. A publisher's new channel takes the place of one of them where there
+    /// are as many channels as there may be. Default: seven eighths of
+    /// [`channels_max`](Self::channels_max).
+    #[must_use]
+    pub fn unpublished_channels_max(mut self, channels: usize) -> Config {
+        self.unpublished_channels_max = Some(channels);
+        self
+    }
+
+    /// Maximum channels of this kind for one source of subscriptions: a token,
+    /// or the address of a request without one (IPv6: a network of 64 bits). A
+    /// request that may publish to all channels has no such limit. Default: a
+    /// sixteenth of [`channels_max`](Self::channels_max).
+    #[must_use]
+    pub fn unpublished_channels_per_source_max(mut self, channels: usize) -> Config {
+        self.unpublished_channels_per_source_max = Some(channels);
+        self
+    }
+
+    /// Maximum bytes of all channels together: histories, and events that slow
+    /// clients have yet to be sent. Default: no limit; see
+    /// [`ChannelManagerBuilder::history_total`]. `pushwheel serve` sets half of
+    /// the memory that the process may use.
+    #[must_use]
+    pub fn history_total(mut self, bytes: usize) -> Config {
+        self.history_total = Some(bytes);
         self
     }
 
@@ -215,11 +251,21 @@ impl Config {
     }
 
     fn channels(&self) -> ChannelManagerBuilder {
-        ChannelManager::builder()
+        let mut channels = ChannelManager::builder()
             .options_by_name(self.options_by_name())
             .channels_max(self.channels_max)
             .republish_window(self.republish_window)
-            .opaque_ids(self.opaque_ids)
+            .opaque_ids(self.opaque_ids);
+        if let Some(max) = self.unpublished_channels_max {
+            channels = channels.unpublished_channels_max(max);
+        }
+        if let Some(max) = self.unpublished_channels_per_source_max {
+            channels = channels.unpublished_channels_per_source_max(max);
+        }
+        if let Some(bytes) = self.history_total {
+            channels = channels.history_total(bytes);
+        }
+        channels
     }
 
     /// What a channel of a name is made with.

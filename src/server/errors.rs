@@ -309,6 +309,8 @@ mod tests {
         for (problem, status) in [
             (ChannelError::Name.into(), 400),
             (ChannelError::TooMany { max: 1 }.into(), 503),
+            (ChannelError::TooManyUnpublished { max: 1 }.into(), 503),
+            (ChannelError::TooManyOfSource { max: 1 }.into(), 429),
             (PublishError::Finished.into(), 409),
             (PublishError::TooLarge { bytes: 2, max: 1 }.into(), 413),
             (BodyError::Utf8 { valid_up_to: 0 }.into(), 400),

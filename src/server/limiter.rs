@@ -152,6 +152,14 @@ fn one_for_a_network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Returns a number for a network that addresses count for as one.
+pub(super) fn number_of_network(address: IpAddr) -> u64 {
+    match one_for_a_network(address) {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).expect("64 of its 128 bits"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

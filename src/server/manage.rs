@@ -170,6 +170,9 @@ struct TotalsBody {
     published: u64,
     delivered: u64,
     gaps: u64,
+    history_bytes: u64,
+    history_bytes_max: Option<u64>,
+    evicted: u64,
     bytes_read: u64,
     bytes_written: u64,
 }
@@ -240,6 +243,9 @@ impl From<&Metrics> for TotalsBody {
             published: metrics.events_published,
             delivered: metrics.deliveries,
             gaps: metrics.gaps,
+            history_bytes: metrics.log_bytes,
+            history_bytes_max: metrics.log_bytes_max,
+            evicted: metrics.events_evicted,
             bytes_read: metrics.bytes_read,
             bytes_written: metrics.bytes_written,
         }

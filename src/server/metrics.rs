@@ -135,6 +135,16 @@ impl Figures {
     fn tell_events(&self, page: &mut Page<'_>) -> fmt::Result {
         let metrics = &self.metrics;
         page.whole("pushwheel_channels", "Channels", metrics.channels)?;
+        page.whole(
+            "pushwheel_channels_unpublished",
+            "Channels that subscriptions made and no publisher has published to",
+            metrics.channels_unpublished,
+        )?;
+        page.counter(
+            "pushwheel_channels_displaced",
+            "Such channels that were closed to make room for a publisher's channel",
+            metrics.channels_displaced,
+        )?;
         page.counter(
             "pushwheel_events_published",
             "Events that were published",
@@ -188,6 +198,17 @@ impl Figures {
             "pushwheel_log_bytes",
             "Bytes that these take, bookkeeping included",
             backlog.log_bytes,
+        )?;
+        let max = self.metrics.log_bytes_max;
+        page.gauge(
+            "pushwheel_log_bytes_max",
+            "Bytes that these may take: --history-total",
+            max.map_or(f64::INFINITY, exact),
+        )?;
+        page.counter(
+            "pushwheel_events_evicted",
+            "Events that were evicted because all channels together reached --history-total",
+            self.metrics.events_evicted,
         )
     }
 
@@ -255,9 +276,8 @@ impl Page<'_> {
     }
 
     /// A gauge of a number of things.
-    #[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]
     fn whole(&mut self, name: &'static str, help: &str, value: u64) -> fmt::Result {
-        self.gauge(name, help, value as f64)
+        self.gauge(name, help, exact(value))
     }
 
     fn labelled_gauge(
@@ -281,6 +301,11 @@ impl Page<'_> {
         let sum = times.sum().as_secs_f64();
         metric.encode_histogram::<NoLabelSet>(sum, times.count(), &classes, None)
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+fn exact(number: u64) -> f64 {
+    number as f64
 }
 
 /// What the system says of the process, by the names that all of Prometheus'

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::access::Grant;
 use super::errors::Problem;
+use super::limiter::number_of_network;
 use super::live::Live;
 use super::metadata::Room;
 use crate::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
@@ -59,10 +60,14 @@ fn subscribe(
         .subscribe(request, names, &live.office)?;
     let said = grant.is_believed.then(|| SelfDeclared::of(request));
     let said = said.transpose()?;
-    let channels = request.channels();
-    let mut subscription = Subscription::new(&channels.get_or_create(first)?);
+    let source = source(request, live, &grant);
+    let channel = |name: &str| {
+        let channels = request.channels();
+        channels.get_or_create_for_subscriber(name, source)
+    };
+    let mut subscription = Subscription::new(&channel(first)?);
     for name in others {
-        subscription = subscription.and(&channels.get_or_create(name)?);
+        subscription = subscription.and(&channel(name)?);
     }
     let subscription = match said {
         Some(said) => said.introduce(subscription),
@@ -72,6 +77,19 @@ fn subscribe(
         Some(time) => subscription.expires_in(time),
         None => subscription,
     })
+}
+
+/// Returns the number of the source that the channels are counted for which this
+/// request makes: that of its token, or of its address.
+///
+/// A request that may publish to all channels could make as many by publishing,
+/// so it has none.
+fn source(request: &Request, live: &Live, grant: &Grant) -> Option<u64> {
+    if live.rules().access.may_publish_by_key(request) {
+        return None;
+    }
+    let address = || number_of_network(request.client_address().ip());
+    Some(grant.token.unwrap_or_else(address))
 }
 
 /// Says who a client is by what was granted to it.

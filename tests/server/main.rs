@@ -9,6 +9,7 @@ mod common;
 mod access;
 mod access_commands;
 mod assets;
+mod bounds;
 mod check;
 mod commands;
 mod cors;

@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     #[arg(env = "PUSHWHEEL_CHANNEL")]
     pub(crate) channel: Vec<String>,
 
-    /// How many channels there may be.
+    /// Maximum channels.
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = 100_000)]
     #[arg(env = "PUSHWHEEL_MAX_CHANNELS", help_heading = "Limits")]
     pub(crate) max_channels: usize,
@@ -88,6 +88,29 @@ pub(crate) struct Arguments {
     #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     #[arg(help_heading = "Channels")]
     pub(crate) opaque_ids: bool,
+
+    /// Maximum channels that subscriptions made and no publisher has published
+    /// to [default: seven eighths of --max-channels].
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
+    #[arg(env = "PUSHWHEEL_MAX_UNPUBLISHED_CHANNELS", help_heading = "Limits")]
+    pub(crate) max_unpublished_channels: Option<usize>,
+
+    /// Maximum channels of this kind for each token, or for each address that
+    /// subscribes without one (IPv6: a network of 64 bits) [default: a sixteenth
+    /// of --max-channels].
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
+    #[arg(
+        env = "PUSHWHEEL_MAX_UNPUBLISHED_CHANNELS_PER_SOURCE",
+        help_heading = "Limits"
+    )]
+    pub(crate) max_unpublished_channels_per_source: Option<usize>,
+
+    /// Maximum bytes of all channels together: histories, and events that slow
+    /// clients have yet to be sent. Beyond it the oldest events are evicted
+    /// [default: half of the memory that the process may use].
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>)]
+    #[arg(env = "PUSHWHEEL_HISTORY_TOTAL", help_heading = "Limits")]
+    pub(crate) history_total: Option<usize>,
 
     /// How many events a second each address may publish on average; up to as
     /// many at once [default: no limit].

@@ -9,6 +9,7 @@ mod ending;
 mod keys;
 mod limits;
 mod listening;
+mod memory;
 mod observing;
 mod proxies;
 mod state;
@@ -44,6 +45,9 @@ const FIXED: &[&str] = &[
     "max_channels",
     "republish_window",
     "opaque_ids",
+    "max_unpublished_channels",
+    "max_unpublished_channels_per_source",
+    "history_total",
     "threads",
     "state",
     "send_buffer",
@@ -85,6 +89,15 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
         .republish_window(Duration::from_secs(arguments.republish_window))
         .opaque_ids(arguments.opaque_ids)
         .threads(usize::from(arguments.threads));
+    if let Some(max) = arguments.max_unpublished_channels {
+        config = config.unpublished_channels_max(max);
+    }
+    if let Some(max) = arguments.max_unpublished_channels_per_source {
+        config = config.unpublished_channels_per_source_max(max);
+    }
+    if let Some(bytes) = arguments.history_total.or_else(memory::history_total) {
+        config = config.history_total(bytes);
+    }
     let shutdown = arguments.ending.shutdown();
     shutdown
         .map(drop)

@@ -58,7 +58,7 @@ pub(in crate::server) struct Grant {
     /// Whether what the query says of the client is believed.
     pub(in crate::server) is_believed: bool,
     /// Which token it is of, if it is one's.
-    pub(super) token: Option<u64>,
+    pub(in crate::server) token: Option<u64>,
     /// The key behind it: the one that signed its token, or the one that made the
     /// ticket. None where no key is needed.
     pub(super) key: Option<CredentialId>,
