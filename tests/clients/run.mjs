@@ -110,10 +110,10 @@ async function begins(client) {
   await client.isThere();
   await client.server.cut(client.channel);
   const { clients } = await client.publish(1);
-  same(clients, 0, 'the clients that were there for the first event');
   await client.isThere();
   await client.publish(2);
-  const missed = client.unseen ? [1] : [];
+  // On a slow machine it may be back before the first event is published.
+  const missed = client.unseen || clients === 1 ? [1] : [];
   // Without an id to come back with, each stream is a new one.
   same(await client.numbersUpTo(2), [...client.opening, ...missed, 2], 'what came in all');
 }
@@ -133,7 +133,8 @@ const heartbeats = (server) =>
   });
 
 limitSuite('clients');
-const server = await Server.start(undefined, ['--heartbeat', '1']);
+// Nothing is published again from before a restart.
+const server = await Server.start(undefined, ['--heartbeat', '1', '--republish-window', '0']);
 const silence = heartbeats(server);
 silence.catch(() => {});
 const tally = new Tally();
