@@ -95,14 +95,15 @@ pub(super) enum Holder {
 /// The server's keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
-    pub(super) publish: Option<Key>,
-    /// It may publish too.
-    pub(super) admin: Option<Key>,
+    /// Several while they are changed.
+    pub(super) publish: Vec<Key>,
+    /// They may publish too.
+    pub(super) admin: Vec<Key>,
 }
 
 impl Keys {
     pub(super) fn are_none(&self) -> bool {
-        self.publish.is_none() && self.admin.is_none()
+        self.publish.is_empty() && self.admin.is_empty()
     }
 
     /// Whether one of the keys has this id.
@@ -114,8 +115,8 @@ impl Keys {
     /// Whose key came with a request.
     pub(super) fn holder(&self, request: &Request) -> Option<Holder> {
         let given = bearer_of(request)?;
-        let is = |key: &Option<Key>| key.as_ref().is_some_and(|key| key.is(given));
-        // Both are compared, so that time does not tell which one it is.
+        // All are compared, so that time does not tell which one it is.
+        let is = |keys: &[Key]| keys.iter().fold(false, |is, key| is | key.is(given));
         let (is_publish, is_admin) = (is(&self.publish), is(&self.admin));
         match (is_admin, is_publish) {
             (true, _) => Some(Holder::Admin),
@@ -155,8 +156,8 @@ mod tests {
     #[test]
     fn a_key_is_not_shown() {
         let keys = Keys {
-            publish: Some(Key::new("s3cret-of-a-test").unwrap()),
-            admin: Some(Key::new("s4cret-of-a-test").unwrap()),
+            publish: vec![Key::new("s3cret-of-a-test").unwrap()],
+            admin: vec![Key::new("s4cret-of-a-test").unwrap()],
         };
         let shown = format!("{keys:?}");
         assert!(!shown.contains("cret"), "{shown}");

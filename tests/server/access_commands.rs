@@ -47,6 +47,53 @@ fn keys_are_changed_without_dropping_a_client() {
     assert_eq!(stream.take(2).len(), 2);
 }
 
+/// The old and the new key of a role hold side by side, so that no publisher is
+/// refused between the two reloads.
+#[test]
+fn publish_and_admin_keys_overlap_while_they_are_changed() {
+    let scratch = Scratch::new("overlap");
+    let [old, new, admin] = ["old", "new", "admin"].map(|name| {
+        let text = format!("{name}-key-of-these-tests\n");
+        scratch.write(name, &text)
+    });
+    let of = |files: &str| format!("publish_key_file = [{files}]\nadmin_key_file = \"{admin}\"\n");
+    let both = of(&format!("\"{old}\", \"{new}\""));
+    let file = scratch.write("p.toml", &of(&format!("\"{old}\"")));
+    let server = &mut Running::start(&["serve", "--listen", "127.0.0.1:0", "--config", &file]);
+    let address = server.address();
+    let publish = |name: &str| {
+        let header = format!("Bearer {name}-key-of-these-tests");
+        let header = [("Authorization", &*header)];
+        let mut connection = Connection::open(address);
+        ask_over(&mut connection, "POST", "/channels/a", &header, "x").status
+    };
+    assert_eq!(["old", "new", "admin"].map(publish), [200, 403, 200]);
+    scratch.write("p.toml", &both);
+    server.signal("HUP");
+    eventually("the new key holds", || publish("new") == 200);
+    assert_eq!(publish("old"), 200);
+    scratch.write("p.toml", &of(&format!("\"{new}\"")));
+    server.signal("HUP");
+    eventually("the old key is gone", || publish("old") == 403);
+    assert_eq!(publish("new"), 200);
+    // On the command line a comma or a second flag adds one. A key has one role.
+    let several = format!("{old},{new}");
+    let check = |more: &[&str]| {
+        let keys = ["config", "--check", "--publish-key-file", &several];
+        let output = run(&[&keys, more].concat());
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    assert_eq!(
+        check(&["--publish-key-file", &admin]),
+        (true, String::new())
+    );
+    let (is_accepted, told) = check(&["--admin-key-file", &new]);
+    assert!(!is_accepted && told.contains("are the same key"), "{told}");
+}
+
 #[test]
 fn a_reload_that_opens_all_channels_warns() {
     let scratch = Scratch::new("opened");

@@ -378,7 +378,7 @@ fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
                 };
                 let printed = with(&[]);
                 let is_hidden = stdout(&printed).contains(&format!("# {key} is set and not shown"));
-                let path = format!("{key}_file = \"{key_file}\"");
+                let path = format!("{key}_file = [\"{key_file}\"]");
                 let wanted = [vec![], vec![&*path]];
                 assert_eq!(set(&printed), wanted[strong], "{arguments:?} {variable:?}");
                 assert_eq!(is_hidden, strong == 0, "{arguments:?} {variable:?}");

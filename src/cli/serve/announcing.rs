@@ -40,10 +40,14 @@ fn credential_to_publish(settings: &Settings) -> Option<String> {
     let keys = &settings.arguments.keys;
     let publish = (
         keys.publish_key.is_some(),
-        &keys.publish_key_file,
+        keys.publish_key_file.first(),
         "publish_key",
     );
-    let admin = (keys.admin_key.is_some(), &keys.admin_key_file, "admin_key");
+    let admin = (
+        keys.admin_key.is_some(),
+        keys.admin_key_file.first(),
+        "admin_key",
+    );
     [publish, admin]
         .into_iter()
         .find_map(|(is_given, file, name)| match (is_given, file) {

@@ -134,8 +134,10 @@ pub(crate) struct KeyArguments {
     pub(crate) publish_key: Option<Secret>,
 
     /// A file with the key that publishing needs, instead of --publish-key.
-    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
-    pub(crate) publish_key_file: Option<PathBuf>,
+    /// May be given several times, as while keys are changed.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    #[arg(env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
+    pub(crate) publish_key_file: Vec<PathBuf>,
 
     /// The key that looking and managing need; it may publish too.
     #[arg(long, value_name = "KEY")]
@@ -143,8 +145,10 @@ pub(crate) struct KeyArguments {
     pub(crate) admin_key: Option<Secret>,
 
     /// A file with the key that looking and managing need, instead of --admin-key.
-    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_ADMIN_KEY_FILE")]
-    pub(crate) admin_key_file: Option<PathBuf>,
+    /// May be given several times.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    #[arg(env = "PUSHWHEEL_ADMIN_KEY_FILE")]
+    pub(crate) admin_key_file: Vec<PathBuf>,
 
     /// Listen without keys even where others reach it: whoever does may
     /// publish and manage.

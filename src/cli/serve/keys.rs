@@ -1,7 +1,7 @@
 //! The keys of the server, and whether those who reach it may do without.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pushwheel::server::{Config, Key};
 
@@ -33,8 +33,8 @@ pub(super) fn secure(
     let secrets = settings.arguments.access.secrets();
     let distinct = check_distinct(&given, &secrets);
     distinct.map_err(|failure| settings.blame(&PUBLISH_KEYS, failure))?;
-    let [publish, admin] = given.map(|given| given.map(|given| given.key));
-    let (can_publish, can_manage) = (publish.is_some() || has_tokens, admin.is_some());
+    let [publish, admin] = given;
+    let (can_publish, can_manage) = (!publish.is_empty() || has_tokens, !admin.is_empty());
     let is_private = !reached.by_others && !reached.by_proxies;
     let has_all = can_publish && can_manage;
     if !is_private && !arguments.open && !has_all {
@@ -56,11 +56,11 @@ pub(super) fn secure(
             false => config.loopback_for(arguments.host.iter().cloned()),
         };
     }
-    if let Some(key) = publish {
-        config = config.publish_key(key);
+    for given in publish {
+        config = config.publish_key(given.key);
     }
-    if let Some(key) = admin {
-        config = config.admin_key(key);
+    for given in admin {
+        config = config.admin_key(given.key);
     }
     Ok(config)
 }
@@ -76,6 +76,13 @@ struct Given {
     from: String,
 }
 
+impl Given {
+    fn new(text: String, from: String) -> Result<Given, Failure> {
+        let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
+        Ok(Given { key, text, from })
+    }
+}
+
 impl KeyArguments {
     /// The files of keys, each with its setting.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
@@ -87,12 +94,12 @@ impl KeyArguments {
 
     /// The keys for publishing and for managing; or what is wrong with one, and
     /// the settings that it may be of.
-    fn given(&self) -> Result<[Option<Given>; 2], (&'static [&'static str], Failure)> {
-        let file = self.publish_key_file.as_deref();
-        let publish = given("--publish-key", self.publish_key.as_ref(), file)
+    fn given(&self) -> Result<[Vec<Given>; 2], (&'static [&'static str], Failure)> {
+        let files = &self.publish_key_file;
+        let publish = given("--publish-key", self.publish_key.as_ref(), files)
             .map_err(|failure| (&PUBLISH_KEYS[..], failure))?;
-        let file = self.admin_key_file.as_deref();
-        let admin = given("--admin-key", self.admin_key.as_ref(), file)
+        let files = &self.admin_key_file;
+        let admin = given("--admin-key", self.admin_key.as_ref(), files)
             .map_err(|failure| (&ADMIN_KEYS[..], failure))?;
         Ok([publish, admin])
     }
@@ -100,13 +107,14 @@ impl KeyArguments {
 
 /// Refuses a secret that has two uses: a key of both roles gives each holder both
 /// rights, and a token secret as a key lets its holders make tokens.
-fn check_distinct(given: &[Option<Given>], secrets: &[String]) -> Result<(), Failure> {
+fn check_distinct(given: &[Vec<Given>; 2], secrets: &[String]) -> Result<(), Failure> {
     const FIX: &str = "Make each of them with `openssl rand -hex 32`";
-    if let [Some(publish), Some(admin)] = given
-        && publish.text == admin.text
-    {
-        let (one, other) = (&publish.from, &admin.from);
-        return Err(format!("{one} and {other} are the same key. {FIX}"));
+    let [publish, admin] = given;
+    for publish in publish {
+        if let Some(admin) = admin.iter().find(|admin| admin.text == publish.text) {
+            let (one, other) = (&publish.from, &admin.from);
+            return Err(format!("{one} and {other} are the same key. {FIX}"));
+        }
     }
     let mut given = given.iter().flatten();
     match given.find(|given| secrets.contains(&given.text)) {
@@ -135,28 +143,24 @@ fn lacking(can_publish: bool, can_manage: bool) -> &'static str {
     }
 }
 
-/// The key that was given as text or in a file; or what is wrong with it.
-fn given(flag: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<Given>, Failure> {
-    let (text, from) = match (text, file) {
-        (Some(Secret(text)), _) => {
-            let variable = flag.trim_start_matches('-').replace('-', "_");
-            let variable = variable.to_uppercase();
-            (text.clone(), format!("{flag} (or PUSHWHEEL_{variable})"))
-        }
-        (None, Some(file)) => {
-            let text = fs::read_to_string(file).map_err(|error| {
-                let advice = files::advice_to_read(&error);
-                format!(
-                    "cannot read {flag}-file {}: {error}: {advice}",
-                    file.display()
-                )
-            })?;
-            // Editors end a file with a line end, which is no part of the key.
-            let text = text.trim_end_matches(['\r', '\n']).to_owned();
-            (text, format!("{flag}-file {}", file.display()))
-        }
-        (None, None) => return Ok(None),
+/// Returns the keys of one role, from a text or from files.
+fn given(flag: &str, text: Option<&Secret>, files: &[PathBuf]) -> Result<Vec<Given>, Failure> {
+    let Some(Secret(text)) = text else {
+        return files.iter().map(|file| given_in(flag, file)).collect();
     };
-    let key = Key::new(&text).map_err(|error| format!("{from}: {error}"))?;
-    Ok(Some(Given { key, text, from }))
+    let variable = flag.trim_start_matches('-').replace('-', "_");
+    let variable = variable.to_uppercase();
+    let from = format!("{flag} (or PUSHWHEEL_{variable})");
+    Ok(vec![Given::new(text.clone(), from)?])
+}
+
+fn given_in(flag: &str, file: &Path) -> Result<Given, Failure> {
+    let from = format!("{flag}-file {}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| {
+        let advice = files::advice_to_read(&error);
+        format!("cannot read {from}: {error}: {advice}")
+    })?;
+    // Editors end a file with a line end, which is not a part of the key.
+    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+    Given::new(text, from)
 }

@@ -52,17 +52,21 @@ impl Default for Settings {
 impl Config {
     /// The key that POST needs. Default: none. Once there is one of the two
     /// keys, whatever needs the other is open to nobody.
+    ///
+    /// A second call adds a key: while keys are changed, the old and the new one hold.
     #[must_use]
     pub fn publish_key(mut self, key: Key) -> Config {
-        self.access.keys.publish = Some(key);
+        self.access.keys.publish.push(key);
         self
     }
 
     /// The key that DELETE, `/stats`, the names of the channels and their
     /// clients need; it may publish as well. Default: none.
+    ///
+    /// A second call adds a key, as with [`publish_key`](Config::publish_key).
     #[must_use]
     pub fn admin_key(mut self, key: Key) -> Config {
-        self.access.keys.admin = Some(key);
+        self.access.keys.admin.push(key);
         self
     }
 

@@ -110,7 +110,7 @@ impl Access {
     }
 
     pub(super) fn has_admin_key(&self) -> bool {
-        self.settings.keys.admin.is_some()
+        !self.settings.keys.admin.is_empty()
     }
 
     /// Whether somebody without a credential is let do what this request asks,

@@ -60,9 +60,9 @@ export class PushWheel extends EventTarget {
   constructor(url, options = {}) {
     super();
     url = new Request(url).url;
-    const { shared = !options.headers, watchdog = 45_000, delayMax = 60_000, storage = quietly(() => sessionStorage), ...others } = options;
-    this.#options = { ...others, shared, watchdog, delayMax, storage, url };
-    const { withCredentials, onGap } = others;
+    const { shared = !options.headers, watchdog = 45e3, delayMax = 60e3, storage = quietly(() => sessionStorage) } = options;
+    this.#options = { ...options, shared, watchdog, delayMax, storage, url };
+    const { withCredentials, onGap } = options;
     this.url = url;
     this.withCredentials = !!withCredentials;
     this.#name = ["pushwheel", shared, !!withCredentials, url].join(" ");
