@@ -135,22 +135,23 @@ impl Hub {
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
-        self.check_own_ids(all)?;
         if let Target::One(id) = &target
             && let Some(published) = self.add_to_welcome(key, id, all)?
         {
             return Ok(published);
         }
         let audience = target.into_audience();
-        let mut own_ids = OwnIds::of(all, audience.as_deref())?;
+        let mut own_ids = self.own_ids(all, audience.as_deref())?;
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut evicted = Vec::new();
         let mut state = self.lock();
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
-        own_ids.find_repetitions(&channel.log)?;
-        if let Some(id) = own_ids.last_if_all_are_repeated(all) {
-            return Ok(Published::repeated(id, count));
+        if let Some(own_ids) = &mut own_ids {
+            own_ids.find_repetitions(&channel.log)?;
+            if let Some(id) = own_ids.last_if_all_are_repeated(all) {
+                return Ok(Published::repeated(id, count));
+            }
         }
         channel.check(all)?;
         channel
@@ -162,18 +163,16 @@ impl Hub {
         }
         let mut last = None;
         let mut duplicates = 0;
-        for (index, ready) in events.into_iter().enumerate() {
-            last = Some(match own_ids.is_repeated(index) {
-                false => {
-                    let ready = own_ids.for_target(ready);
-                    self.append(&mut state, key, ready, audience.clone(), now_ms)
-                }
-                true => {
+        for (index, mut ready) in events.into_iter().enumerate() {
+            if let Some(own_ids) = &own_ids {
+                own_ids.count_target(&mut ready);
+                if own_ids.is_repeated(index) {
                     duplicates += 1;
-                    let own_id = ready.own_id.expect("it was found by its id");
-                    EventId::own(own_id.text)
+                    last = ready.own_id.map(|own_id| EventId::own(own_id.text));
+                    continue;
                 }
-            });
+            }
+            last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
         }
         state.shrink(Some(key), &mut evicted);
         let wake = state.mark_dirty(key, now_us);
@@ -188,15 +187,25 @@ impl Hub {
         })
     }
 
-    /// Refuses own ids that the engine itself may give to an event.
-    fn check_own_ids(&self, events: &[Ready]) -> Result<(), PublishError> {
-        let own_ids = events.iter().filter_map(|ready| ready.own_id.as_ref());
-        for own_id in own_ids {
+    /// Returns what there is to know of the own ids of events, if they have any.
+    ///
+    /// # Errors
+    /// When the engine itself may give one of the ids to an event, and when two
+    /// events share an id.
+    fn own_ids(
+        &self,
+        events: &[Ready],
+        audience: Option<&Audience>,
+    ) -> Result<Option<OwnIds>, PublishError> {
+        if events.iter().all(|ready| ready.own_id.is_none()) {
+            return Ok(None);
+        }
+        for own_id in events.iter().filter_map(|ready| ready.own_id.as_ref()) {
             if let Parsed::Ours(_) = self.parse_id(&own_id.text) {
                 return Err(EventError::IdReserved.into());
             }
         }
-        Ok(())
+        OwnIds::of(events, audience).map(Some)
     }
 
     /// Appends events to each of the named channels.
@@ -250,18 +259,24 @@ impl Hub {
     ) -> Result<usize, PublishError> {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
-        self.check_own_ids(event.as_slice())?;
-        let mut own_ids = OwnIds::of(event.as_slice(), None)?;
+        let mut own_ids = self.own_ids(event.as_slice(), None)?;
         let mut evicted = Vec::new();
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
-        own_ids.find_repetitions(&channel.log)?;
+        if let Some(own_ids) = &mut own_ids {
+            own_ids.find_repetitions(&channel.log)?;
+        }
         channel.check(event.as_slice())?;
         let clients = channel.members.len();
         let lasts_ms = u64::try_from(channel.options.finished_for.as_millis()).unwrap_or(u64::MAX);
         state.note_published(key);
-        if let Some(ready) = event.filter(|_| !own_ids.is_repeated(0)) {
-            let ready = own_ids.for_target(ready);
+        let is_repeated = own_ids
+            .as_ref()
+            .is_some_and(|own_ids| own_ids.is_repeated(0));
+        if let Some(mut ready) = event.filter(|_| !is_repeated) {
+            if let Some(own_ids) = &own_ids {
+                own_ids.count_target(&mut ready);
+            }
             self.append(&mut state, key, ready, None, now_ms);
             state.shrink(Some(key), &mut evicted);
         }
@@ -364,9 +379,6 @@ impl OwnIds {
             all: Vec::new(),
             repeated: Vec::new(),
         };
-        if events.iter().all(|ready| ready.own_id.is_none()) {
-            return Ok(own_ids);
-        }
         let parts = audience.map(Audience::parts).unwrap_or_default();
         own_ids.target = digest(parts.iter().map(|part| &**part));
         let mut known: HashMap<&str, u64> = HashMap::new();
@@ -414,12 +426,11 @@ impl OwnIds {
         digest([&event.to_le_bytes()[..], &self.target.to_le_bytes()])
     }
 
-    /// Returns the event with a digest that counts its target.
-    fn for_target(&self, mut ready: Ready) -> Ready {
+    /// Has the digest of an event count its target.
+    fn count_target(&self, ready: &mut Ready) {
         if let Some(own_id) = &mut ready.own_id {
             own_id.digest = self.with_target(own_id.digest);
         }
-        ready
     }
 }
 
