@@ -32,7 +32,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// One that takes no longer than `deadline`, delay and window included:
-    /// whoever is left then is disconnected.
+    /// clients that are left then are disconnected.
     pub fn within(deadline: Duration) -> Shutdown {
         Shutdown {
             within: deadline,
@@ -50,11 +50,13 @@ impl Shutdown {
         self
     }
 
-    /// Over which time streams end, each at a random moment, so that they do
-    /// not all come back at once, wherever they come back to. Events that are
-    /// published meanwhile reach those who are still there. When the last
+    /// The time over which streams of channels end, each at a random moment, so
+    /// that browsers do not all come back at once. Events that are published
+    /// meanwhile reach the clients that are still there. When the last
     /// connection has ended the engine does not wait for the rest of it.
-    /// Default: none, all end as soon as they have been sent everything.
+    /// Default: none, each ends as soon as it was sent everything. A stream for
+    /// one client has until the deadline, see
+    /// [`Sink::is_draining`](crate::Sink::is_draining).
     pub fn window(mut self, time: Duration) -> Shutdown {
         self.window = time;
         self
