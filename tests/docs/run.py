@@ -14,10 +14,9 @@ The word after the language of a fence is what the suite checks:
 
 A fence without such a word is not run. One that publishes and names the variable
 of the publish key is run with that key, and then has to fail without it, saying
-what the server says, and where no server is, saying so. Links, flags and variables that
-the pages name have to be there, and so have the codes of errors in
-docs/http.md. PUSHWHEEL_BIN names the program. Ends with "docs: N passed, N
-failed".
+what the server says, and where no server is, saying so. Links, flags, variables,
+error codes and tests that the pages name have to exist. PUSHWHEEL_BIN names the
+program. Ends with "docs: N passed, N failed".
 """
 
 import http.client
@@ -291,6 +290,19 @@ def unknown_codes():
     yield from (f"docs/http.md: {code}" for code in sorted(told - there))
 
 
+def unknown_tests():
+    """Tests and files that docs/tested.md names and that are not there, and breaks that it lacks."""
+    text = (ROOT / "docs/tested.md").read_text()
+    breaks = {patch.stem for patch in (ROOT / "tests/breaks").glob("*.patch")}
+    sources = [path.read_text() for top in ("src", "tests") for path in (ROOT / top).rglob("*.rs")]
+    tests = set(re.findall(r"\bfn (\w+)", "\n".join(sources)))
+    named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){3,})`", text))
+    yield from sorted(named - tests - breaks)
+    yield from (f"docs/tested.md lacks {name}" for name in sorted(breaks) if f"`{name}`" not in text)
+    files = set(re.findall(r"`((?:src|tests|fuzz)/[\w/.]+\.\w+)`", text))
+    yield from (file for file in sorted(files) if not (ROOT / file).exists())
+
+
 def broken_links():
     """Links within the tree that lead nowhere, also to headings."""
     for page in pages():
@@ -316,6 +328,7 @@ def main():
         ("the link leads nowhere", list(broken_links())),
         ("the program has no such name", list(unknown_names())),
         ("the codes are others", list(unknown_codes())),
+        ("there is no such test", list(unknown_tests())),
     ]:
         for what in found:
             print(f"docs: FAILED: {wrong}: {what}")
