@@ -84,10 +84,9 @@ impl FromStr for AllowedOrigin {
         };
         let authority = authority.strip_suffix(own_port).unwrap_or(authority);
         let authority = with_short_address(authority);
-        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
         let is_origin = is_scheme(scheme)
             && !authority.is_empty()
-            && authority.bytes().all(is_host)
+            && authority.bytes().all(is_of_authority)
             && (below.is_some() == authority.starts_with('.'))
             && authority != ".";
         match is_origin {
@@ -99,6 +98,12 @@ impl FromStr for AllowedOrigin {
             false => Err(OriginError),
         }
     }
+}
+
+/// Whether a byte can be of a host or a port: a `/` before `.app.example` would end
+/// the host.
+fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
 }
 
 /// Whether a text is a scheme: RFC 3986 section 3.1, in lowercase.
@@ -129,7 +134,8 @@ impl AllowedOrigin {
         let name_bytes = authority.len().checked_sub(self.authority.len());
         let end = name_bytes.and_then(|at| authority.get(at..));
         let is_authority = end.is_some_and(|end| end.eq_ignore_ascii_case(&self.authority))
-            && (name_bytes > Some(0)) == self.is_below;
+            && (name_bytes > Some(0)) == self.is_below
+            && authority.bytes().all(is_of_authority);
         self.scheme.eq_ignore_ascii_case(scheme) && is_authority
     }
 }
@@ -307,6 +313,9 @@ mod tests {
             "https://wide.example",
             "https://.wide.example",
             "https://evilwide.example",
+            "https://evil.example/.wide.example",
+            "https://evil.example?.wide.example",
+            "https://evil@a.wide.example",
             "http://a.wide.example",
             "http://localhost",
             "ionic://localhost",
