@@ -94,6 +94,24 @@ fn a_server_on_loopback_is_read_by_pages_of_loopback_alone() {
 }
 
 #[test]
+fn a_server_on_loopback_that_is_open_is_read_by_pages_of_loopback_too() {
+    let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--open"]);
+    let address = server.address();
+    for (origin, named) in [("http://localhost:3000", true), (EVIL.1, false)] {
+        let headers = [("Origin", origin)];
+        let answer = ask_over(
+            &mut Connection::open(address),
+            "GET",
+            "/stats",
+            &headers,
+            "",
+        );
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, named.then_some(origin));
+    }
+}
+
+#[test]
 fn any_other_server_is_read_by_its_own_pages_alone() {
     let served = start();
     for request in STREAMS.into_iter().chain(OTHERS) {

@@ -125,3 +125,21 @@ fn behind_a_proxy_a_client_is_known_by_its_own_address() {
     let client = json(&ask(&served, "GET", "/channels/a/clients/ann", &[], ""));
     assert_eq!(text(&client["address"]), "192.0.2.1");
 }
+
+#[test]
+fn a_client_of_a_socket_for_both_protocols_has_its_ipv4_address() {
+    let mut server = Running::start(&["serve", "--listen=[::]:0", "--open"]);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.address().port()));
+    let mut stream = Subscriber::open(address, "/channels/a", &[]);
+    stream.wait_for_id();
+    let mut connection = Connection::open(address);
+    let clients = json(&ask_over(
+        &mut connection,
+        "GET",
+        "/channels/a/clients",
+        &[],
+        "",
+    ));
+    let address = text(&clients[0]["address"]);
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+}
