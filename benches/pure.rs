@@ -28,6 +28,12 @@ fn publish(bencher: Bencher, history: usize) {
     bencher.bench_local(parts::publish(history));
 }
 
+/// A change of one key of so many.
+#[divan::bench(args = [100, 10_000, 100_000])]
+fn publish_keyed(bencher: Bencher, keys: usize) {
+    bencher.bench_local(parts::publish_keyed(keys));
+}
+
 /// Events from several threads at once into one channel.
 #[divan::bench(args = [1, 2, 4], sample_count = 20)]
 fn publish_from_threads(bencher: Bencher, threads: usize) {

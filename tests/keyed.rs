@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use common::{Connection, Served, Subscriber, eventually, told};
 use pushwheel::{
-    Channel, ChannelOptions, Condition, Event, History, KeyedState, LagPolicy, PublishError,
+    Channel, ChannelManager, ChannelOptions, Condition, Engine, Event, History, KeyedState,
+    LagPolicy, PublishError, Subscription,
 };
 
 fn conflating() -> ChannelOptions {
@@ -220,4 +221,81 @@ fn a_client_that_loses_an_event_of_a_conflating_channel_gets_a_gap_and_the_whole
     }
     assert!(channel.stats().unwrap().gaps > 0, "it was slow");
     assert_eq!(since_gap, ["b2"]);
+}
+
+/// So long that no test waits for it.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[test]
+fn within_the_pace_only_the_newest_of_each_key_is_delivered() {
+    let (served, channel) = Served::channel(conflating().pace(LONG));
+    let mut client = served.subscribe("/stream");
+    client.wait_for_id();
+    set(&channel, "a", "a1");
+    assert_eq!(told(&client.take(1)), ["a1"], "the first comes at once");
+    for data in ["a2", "a3", "a4"] {
+        set(&channel, "a", data);
+    }
+    set(&channel, "b", "b1");
+    channel.broadcast(Event::removal("b")).unwrap();
+    channel.broadcast(Event::message("without a key")).unwrap();
+    // A shutdown waits for no pace.
+    served.shutdown(LONG);
+    let rest = client.rest();
+    let rest: Vec<&str> = rest.iter().map(|event| &*event.data).collect();
+    assert_eq!(rest, ["a4", r#"{"key":"b"}"#, "without a key"]);
+}
+
+#[test]
+fn a_pace_ends_and_is_set_while_the_engine_runs() {
+    let (served, channel) = Served::channel(conflating().pace(Duration::from_millis(20)));
+    let mut client = served.subscribe("/stream");
+    client.wait_for_id();
+    let mut seen = 0;
+    for n in 1..=200 {
+        set(&channel, "a", &n.to_string());
+    }
+    while seen < 200 {
+        let next = client.next().data.parse().unwrap();
+        assert!(next > seen);
+        seen = next;
+    }
+    let options = conflating().pace(LONG);
+    channel.set_options(options.clone());
+    set(&channel, "a", "201");
+    set(&channel, "a", "202");
+    let first = client.next().data;
+    if first != "202" {
+        assert_eq!(first, "201");
+    }
+    channel.set_options(options.pace(Duration::ZERO));
+    if first != "202" {
+        assert_eq!(client.next().data, "202", "it waits no longer");
+    }
+}
+
+#[test]
+fn a_stream_with_a_channel_without_a_pace_waits_for_none() {
+    let channels = ChannelManager::new();
+    let make = |name: &str, options: ChannelOptions| {
+        channels
+            .get_or_create_with(name, || options.clone())
+            .unwrap()
+    };
+    let paced = make("paced", conflating().pace(LONG));
+    let other = make("other", ChannelOptions::new().pace(LONG));
+    let both = (paced.clone(), other.clone());
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream", move |_| Subscription::new(&both.0).and(&both.1))
+        .unwrap();
+    let served = Served::start(builder);
+    let mut client = served.subscribe("/stream");
+    client.wait_for_id();
+    for n in 0..5 {
+        set(&paced, "a", &n.to_string());
+        assert_eq!(told(&client.take(1)), [n.to_string()]);
+        other.broadcast(Event::message("x")).unwrap();
+        assert_eq!(told(&client.take(1)), ["x"]);
+    }
 }

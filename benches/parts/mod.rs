@@ -14,8 +14,8 @@ use pushwheel::internals::frame::Frame;
 use pushwheel::internals::http::{Limits, Reader, Step};
 use pushwheel::internals::wheel::{Link, Links, Wheel};
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, Engine, Event, History, IntoResponse, Response, Start,
-    Subscription,
+    Channel, ChannelManager, ChannelOptions, Engine, Event, History, IntoResponse, KeyedState,
+    LagPolicy, Response, Start, Subscription,
 };
 
 /// Encodes an event of so many bytes and stamps its id.
@@ -52,6 +52,28 @@ pub(crate) fn publish(history: usize) -> impl FnMut() {
         let event = Event::new("news", black_box(&data[..]));
         black_box(channel.broadcast(event).expect("nothing forbids it"));
     }
+}
+
+/// Publishes to a channel that conflates and has so many keys, the one that has
+/// not changed for the longest time.
+pub(crate) fn publish_keyed(keys: usize) -> impl FnMut() {
+    let options = || {
+        ChannelOptions::new()
+            .lag_policy(LagPolicy::Conflate)
+            .keyed_state(KeyedState::keys(keys).bytes_max(usize::MAX))
+    };
+    let channel = ChannelManager::new().get_or_create_with("prices", options);
+    let channel = channel.expect("a valid name");
+    let (data, names) = ("x".repeat(128), (0..keys).map(|n| format!("key {n}")));
+    let names: Vec<String> = names.collect();
+    let mut next = 0;
+    let mut step = move || {
+        let event = Event::new("price", black_box(&data[..])).with_key(&names[next % keys]);
+        next += 1;
+        black_box(channel.broadcast(event).expect("nothing forbids it"));
+    };
+    (0..keys).for_each(|_| step());
+    step
 }
 
 /// Publishes so many events at once, and takes them to so many clients, whose
@@ -139,6 +161,11 @@ impl Room {
         }
     }
 
+    /// From now on each client takes what it is sent in two halves.
+    pub(crate) fn take_halves(&mut self) {
+        self.engine.net().is_short = true;
+    }
+
     /// All go.
     pub(crate) fn leave(&mut self) {
         self.clients = 0;
@@ -150,7 +177,8 @@ impl Room {
 
     /// Publishes so many events at once, and takes them to every client.
     pub(crate) fn deliver(&mut self, together: usize) {
-        let goal = self.engine.net().writes + self.clients;
+        let writes = self.clients * (1 + usize::from(self.engine.net().is_short));
+        let goal = self.engine.net().writes + writes;
         let event = || Event::new("news", &self.data[..]);
         let published = match together {
             1 => self.channel.broadcast(event()),

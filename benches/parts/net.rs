@@ -16,6 +16,8 @@ pub(crate) struct Takers {
     pub(crate) request: Option<&'static [u8]>,
     tokens: Vec<u64>,
     ready: Vec<Readiness>,
+    /// Whether each takes what it is sent in two halves.
+    pub(crate) is_short: bool,
     /// Writes to all of them, and bytes.
     pub(crate) writes: usize,
     pub(crate) bytes: usize,
@@ -28,6 +30,9 @@ pub(crate) struct Taker {
     /// How often it was read from: first it says what it wants, then nothing,
     /// then that it is gone.
     reads: u8,
+    token: u64,
+    /// Whether it has taken the first half.
+    has_half: bool,
 }
 
 pub(crate) const REQUEST: &[u8] = b"GET /stream HTTP/1.1\r\nHost: localhost:8080\r\n\
@@ -74,13 +79,16 @@ impl Net for Takers {
         let taker = Taker {
             request: self.request.unwrap_or(REQUEST),
             reads: 0,
+            token: 0,
+            has_half: false,
         };
         Ok((taker, (Ipv4Addr::LOCALHOST, 1).into()))
     }
 
     fn stop_listening(&mut self) {}
 
-    fn register(&mut self, _: &mut Taker, token: u64) -> io::Result<()> {
+    fn register(&mut self, taker: &mut Taker, token: u64) -> io::Result<()> {
+        taker.token = token;
         self.tokens.push(token);
         self.report(token);
         Ok(())
@@ -98,8 +106,18 @@ impl Net for Takers {
         }
     }
 
-    fn write(&mut self, _: &mut Taker, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, taker: &mut Taker, bytes: &[u8]) -> io::Result<usize> {
         self.writes += 1;
+        taker.has_half = self.is_short && !taker.has_half;
+        if taker.has_half {
+            self.ready.push(Readiness {
+                token: taker.token,
+                is_readable: false,
+                is_writable: true,
+            });
+            self.bytes += bytes.len() / 2;
+            return Ok(bytes.len() / 2);
+        }
         self.bytes += bytes.len();
         Ok(bytes.len())
     }

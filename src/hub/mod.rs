@@ -52,7 +52,7 @@ use numbering::Numbering;
 use options::OptionsByName;
 use state::State;
 
-pub(crate) use reading::{Crowd, Lag, Read, Report, Source, Span};
+pub(crate) use reading::{Crowd, Lag, Position, Read, Report, Source, Span};
 pub(crate) use state::{Membership, Seat};
 pub(crate) use subscribe::{Join, JoinError, Joined};
 pub use subscribe::{LAST_MAX, Start};

@@ -259,12 +259,15 @@ impl ChannelOptions {
     }
 
     /// What holds for a stream of all these channels: the shortest heartbeat,
-    /// and no skipping where one of them disconnects.
+    /// no skipping where one of them disconnects, and a pace where all have one.
     pub(crate) fn of_all<'a>(
         mut all: impl Iterator<Item = &'a Arc<ChannelOptions>>,
     ) -> Arc<ChannelOptions> {
         let mut options = all.next().cloned().unwrap_or_default();
+        let mut pace = options.pace.filter(|_| options.conflates());
         for other in all {
+            let others = other.pace.filter(|_| other.conflates());
+            pace = pace.zip(others).map(|(one, other)| one.min(other));
             let heartbeats = options.heartbeat.into_iter().chain(other.heartbeat);
             let heartbeat = heartbeats.min();
             let lag_policy = match other.lag_policy {
@@ -275,6 +278,9 @@ impl ChannelOptions {
                 let options = Arc::make_mut(&mut options);
                 (options.heartbeat, options.lag_policy) = (heartbeat, lag_policy);
             }
+        }
+        if options.pace != pace {
+            Arc::make_mut(&mut options).pace = pace;
         }
         options
     }

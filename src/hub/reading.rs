@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::audience::Audience;
 use super::batch::Batch;
-use super::client::{CAUGHT_UP, DisconnectReason, Member, Place};
+use super::client::{DisconnectReason, Member, Place};
 use super::log::{Entry, Evicted};
 use super::merge;
 use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
@@ -14,6 +14,9 @@ use super::{ChannelKey, Hub, Work};
 /// entries, so that the lock is not held for long; one entry for which there
 /// are more to look at goes alone.
 const LOOKS_MAX: usize = 1024;
+
+/// How many positions are noted before the lock is let go.
+const POSITIONS_MAX: usize = 1024;
 
 /// How many looks cost as much as to have one client look for itself.
 const LOOKS_A_CLIENT: usize = 16;
@@ -101,6 +104,15 @@ pub(crate) struct Report {
     /// All of its members have been sent everything up to here, if that is
     /// known.
     pub(crate) sent_through: Option<u64>,
+}
+
+/// What a client has seen of one of its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) membership: Membership,
+    pub(crate) token: u64,
+    /// [`CAUGHT_UP`](super::client::CAUGHT_UP) if it keeps up.
+    pub(crate) seen: u64,
 }
 
 impl Hub {
@@ -246,15 +258,22 @@ impl Hub {
         Read::Through(reached)
     }
 
-    /// Notes how far a client that is behind has come; `None`: it keeps up.
-    pub(crate) fn note_seen(&self, memberships: &[Membership], place: Place, seen: Option<u64>) {
-        let mut state = self.lock();
-        for membership in memberships {
-            let channel = state.get_mut(membership.channel);
-            if let Some(member) = channel.and_then(|c| c.members.get_mut(membership.slot))
-                && member.place() == place
-            {
-                member.seen = seen.unwrap_or(CAUGHT_UP);
+    /// Notes what clients of a reactor have seen.
+    pub(crate) fn note_positions(&self, reactor: u16, positions: &[Position]) {
+        for some in positions.chunks(POSITIONS_MAX) {
+            let mut state = self.lock();
+            for position in some {
+                let Membership { channel, slot } = position.membership;
+                let channel = state.get_mut(channel);
+                let place = Place {
+                    token: position.token,
+                    reactor,
+                };
+                if let Some(member) = channel.and_then(|c| c.members.get_mut(slot))
+                    && member.place() == place
+                {
+                    member.seen = position.seen;
+                }
             }
         }
     }

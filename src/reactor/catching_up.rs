@@ -35,6 +35,7 @@ impl<N: Net> Reactor<N> {
             let reader = self.place(key);
             let feed = self.feeds.get_mut(stream.feed);
             let cursor = &mut self.cursors[stream.cursor as usize];
+            cursor.is_early = false;
             let seen = cursor.seen;
             let mut through = feed.through;
             if let Some((after, welcome)) = &cursor.welcome {
@@ -74,8 +75,10 @@ impl<N: Net> Reactor<N> {
                 // It knows more than was gathered, or will: the next gathering
                 // is for it too.
                 cursor.is_blocked = false;
+                cursor.is_early = true;
                 feed.early.push(self.connections.token(key));
                 feed.has_news = true;
+                self.set_stream_timer(key);
                 return self.queue_feed(stream.feed);
             }
             let single = [Seat {

@@ -50,6 +50,10 @@ pub(super) struct Feed {
     pub(super) floor: u64,
     /// Whether it waits in the pump's queue.
     pub(super) is_queued: bool,
+    /// Before this time nothing is gathered, for its channels have a pace.
+    pub(super) paced_until_ms: u64,
+    /// Whether it waits for that.
+    pub(super) is_paced: bool,
     /// How many of its clients were sent away and are here still. Meanwhile
     /// nothing is gathered.
     pub(super) leaving: usize,
@@ -89,6 +93,8 @@ impl Feed {
             early: Vec::new(),
             floor: u64::MAX,
             is_queued: false,
+            paced_until_ms: 0,
+            is_paced: false,
             leaving: 0,
             has_news: false,
             news_since_us: None,
@@ -224,9 +230,12 @@ pub(super) struct Cursor {
     pub(super) owed: Option<Owed>,
     /// Its time is up: with what it ends.
     pub(super) end: Option<End>,
+    /// Whether it waits for the next gathering, which may take as long as the
+    /// feed's pace. Meanwhile it is sent heartbeats as those are that are current.
+    pub(super) is_early: bool,
     /// Whether its socket takes nothing at the moment.
     pub(super) is_blocked: bool,
-    /// Whether the hub was told that it is behind.
+    /// Whether the hub knows, or is about to learn, that it is behind.
     pub(super) is_noted: bool,
     /// Whether it waits in the run queue.
     pub(super) is_queued: bool,

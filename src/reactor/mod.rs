@@ -41,7 +41,8 @@ mod streaming;
 mod sums;
 pub(crate) mod wheel;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +58,7 @@ use crate::hub::batch::Batch;
 use crate::hub::bounds::Pressure;
 use crate::hub::client::Place;
 use crate::hub::manager::ChannelManager;
-use crate::hub::{ChannelKey, Departure, Hub, Seat, Work};
+use crate::hub::{ChannelKey, Departure, Hub, Position, Seat, Work};
 use crate::limits::Limits;
 use crate::metrics::Meters;
 use crate::proxies::Proxies;
@@ -138,11 +139,16 @@ pub(crate) struct Reactor<N: Net> {
 
     /// Feeds that have something to pump.
     pump_queue: VecDeque<u32>,
+    /// Feeds that wait for their time, the soonest first.
+    paced: BinaryHeap<Reverse<(u64, u32)>>,
     /// Connections that speak HTTP and stopped for their budget's sake, by token.
     request_queue: VecDeque<u64>,
     /// Clients that are behind and can be written to, by token.
     cursor_queue: VecDeque<u64>,
     departures: VecDeque<Departure>,
+    /// Where clients stand that were blocked or caught up in this turn, for the
+    /// hub to learn at its end: a short write takes no lock.
+    positions: Vec<Position>,
     /// Channels to report to the hub about.
     to_report: Vec<ChannelKey>,
 
@@ -208,6 +214,8 @@ impl<N: Net> Reactor<N> {
             sums: Sums::default(),
             wheel: Wheel::new(now_ms / TICK_MS),
             pump_queue: VecDeque::new(),
+            paced: BinaryHeap::new(),
+            positions: Vec::new(),
             request_queue: VecDeque::new(),
             cursor_queue: VecDeque::new(),
             departures: VecDeque::new(),
@@ -298,6 +306,7 @@ impl<N: Net> Reactor<N> {
         self.read_letters();
         self.take_work();
         self.part();
+        self.release_paced();
         self.pump();
         self.serve_queued();
         self.run_cursors();
@@ -353,7 +362,14 @@ impl<N: Net> Reactor<N> {
         let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
         let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
         let drain_ms = self.drain.as_ref().map(Drain::due_ms);
-        let due_ms = [timer_ms, sweep_ms, drain_ms, self.door.paused_until_ms];
+        let paced_ms = self.paced.peek().map(|Reverse((due_ms, _))| *due_ms);
+        let due_ms = [
+            timer_ms,
+            sweep_ms,
+            drain_ms,
+            paced_ms,
+            self.door.paused_until_ms,
+        ];
         let due_ms = due_ms.into_iter().flatten().min()?;
         Some(Duration::from_millis(due_ms.saturating_sub(now_us / 1000)))
     }

@@ -5,6 +5,8 @@
 //! whoever is the target of a directed event, goes on alone with a cursor
 //! until it has caught up.
 
+use std::cmp::Reverse;
+
 use hashbrown::HashMap;
 
 use super::Reactor;
@@ -63,6 +65,9 @@ impl<N: Net> Reactor<N> {
                     return self.end_slice(id, reason);
                 }
             }
+            if self.waits_for_its_time(id) {
+                return spent;
+            }
             spent = self.gather(id);
             if !self.feeds.contains(id) {
                 return spent;
@@ -106,6 +111,40 @@ impl<N: Net> Reactor<N> {
         spent + self.budgets.writes_a_slice
     }
 
+    /// Whether a feed has to wait because its channels have a pace. If so it is
+    /// queued again when its time has come. A shutdown waits for no pace.
+    fn waits_for_its_time(&mut self, id: u32) -> bool {
+        let feed = self.feeds.get_mut(id);
+        let is_early = feed.options.pace.is_some() && self.now_ms < feed.paced_until_ms;
+        if !is_early || self.drain.is_some() {
+            return false;
+        }
+        if !std::mem::replace(&mut feed.is_paced, true) {
+            self.paced.push(Reverse((feed.paced_until_ms, id)));
+        }
+        true
+    }
+
+    /// Queues the feeds whose time has come.
+    pub(super) fn release_paced(&mut self) {
+        for _ in 0..self.budgets.timers_a_turn {
+            let Some(Reverse((due_ms, id))) = self.paced.peek().copied() else {
+                return;
+            };
+            let is_due = |at_ms: u64| at_ms <= self.now_ms || self.drain.is_some();
+            if !is_due(due_ms) {
+                return;
+            }
+            self.paced.pop();
+            // The feed may be gone, and another one in its slot.
+            let feed = self.feeds.slots.get_mut(id as usize);
+            if let Some(feed) = feed.filter(|feed| feed.is_paced && is_due(feed.paced_until_ms)) {
+                feed.is_paced = false;
+                self.queue_feed(id);
+            }
+        }
+    }
+
     /// Takes what is new out of the logs, for all who are current. Answers how
     /// many connections it ended for that.
     fn gather(&mut self, id: u32) -> usize {
@@ -139,6 +178,9 @@ impl<N: Net> Reactor<N> {
         feed.through = gathered.through.max(after);
         feed.batch_after = after;
         feed.has_news = gathered.has_more;
+        if let Some(pace) = feed.options.pace.filter(|_| !gathered.has_more) {
+            feed.paced_until_ms = self.now_ms.saturating_add(super::as_ms(pace));
+        }
         feed.batch_since_us = feed.news_since_us.take();
         if gathered.has_more {
             feed.news_since_us = feed.batch_since_us;
@@ -342,6 +384,7 @@ impl<N: Net> Reactor<N> {
     /// with many it is told only once for as many steps, or when there is
     /// nothing else to do.
     pub(super) fn report(&mut self) {
+        self.tell_positions();
         let queues = [&self.request_queue, &self.cursor_queue];
         let is_idle = self.pump_queue.is_empty() && queues.iter().all(|queue| queue.is_empty());
         let mut listed = std::mem::take(&mut self.to_report);

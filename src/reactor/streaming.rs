@@ -6,9 +6,9 @@ use super::net::Net;
 use super::serving::{call_on_disconnect, is_transient};
 use super::{Reactor, TICK_MS, as_ms};
 use crate::frame;
-use crate::hub::client::DisconnectReason;
+use crate::hub::client::{CAUGHT_UP, DisconnectReason};
 use crate::hub::log::Evicted;
-use crate::hub::{ChannelKey, Membership};
+use crate::hub::{ChannelKey, Membership, Position};
 use crate::packed::{Suffix, Sum};
 
 /// How often a subscriber may send something before it is disconnected.
@@ -41,6 +41,7 @@ impl<N: Net> Reactor<N> {
             welcome: None,
             owed,
             end: None,
+            is_early: false,
             is_blocked,
             is_noted: false,
             is_queued: false,
@@ -73,13 +74,42 @@ impl<N: Net> Reactor<N> {
         self.note_seen(key);
     }
 
-    /// Lets the hub know where a client stands who stays behind.
+    /// Notes for the hub where a client stands that stays behind.
     fn note_seen(&mut self, key: u32) {
         let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
         cursor.is_noted = true;
         let sent = cursor.sent();
-        let (memberships, place) = (self.memberships(key), self.place(key));
-        self.hub.note_seen(&memberships, place, Some(sent));
+        self.note_position(key, sent);
+    }
+
+    /// Notes for the hub what a client has seen, in each of its channels.
+    fn note_position(&mut self, key: u32, seen: u64) {
+        let token = self.connections.token(key);
+        let stream = self.connections.stream(key);
+        let position = |channel: &ChannelKey, slot| Position {
+            membership: Membership {
+                channel: *channel,
+                slot,
+            },
+            token,
+            seen,
+        };
+        match &*self.feeds.get(stream.feed).channels {
+            [only] => self.positions.push(position(only, stream.seat)),
+            several => {
+                let seats = several.iter().zip(&self.seats[stream.seat as usize]);
+                let all = seats.map(|(channel, seat)| position(channel, seat.slot));
+                self.positions.extend(all);
+            }
+        }
+    }
+
+    /// Lets the hub know where clients stand.
+    pub(super) fn tell_positions(&mut self) {
+        if !self.positions.is_empty() {
+            self.hub.note_positions(self.index, &self.positions);
+            self.positions.clear();
+        }
     }
 
     /// A client that took nothing has had its time. But it may have: that there
@@ -114,8 +144,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn catch_up(&mut self, key: u32) {
         let stream = *self.connections.stream(key);
         if self.cursors.remove(stream.cursor as usize).is_noted {
-            let (memberships, place) = (self.memberships(key), self.place(key));
-            self.hub.note_seen(&memberships, place, None);
+            self.note_position(key, CAUGHT_UP);
         }
         self.connections.stream_mut(key).cursor = NONE;
         self.feeds.count_behind(stream.feed, false);
@@ -159,6 +188,15 @@ impl<N: Net> Reactor<N> {
             let feed = self.feeds.get_mut(id);
             let options = self.hub.options_of_all(&feed.channels);
             let before = std::mem::replace(&mut feed.options, options);
+            if before.pace != feed.options.pace {
+                // What waits may be due by now.
+                let pace_ms = feed.options.pace.map_or(0, as_ms);
+                let due_ms = self.now_ms.saturating_add(pace_ms);
+                feed.paced_until_ms = feed.paced_until_ms.min(due_ms);
+                feed.is_paced = false;
+                self.queue_feed(id);
+            }
+            let feed = self.feeds.get_mut(id);
             if before.heartbeat != feed.options.heartbeat {
                 for key in feed.current.clone() {
                     self.set_stream_timer(key);
@@ -182,9 +220,9 @@ impl<N: Net> Reactor<N> {
     pub(super) fn set_stream_timer(&mut self, key: u32) {
         let silent = self.silent_ticks(key);
         let stream = self.connections.stream(key);
-        let wait = match stream.cursor {
-            NONE => self.heartbeat_ticks(key),
-            _ => Some(self.stall_ticks().max(silent + 1)),
+        let wait = match self.is_waiting_for_room(key) {
+            false => self.heartbeat_ticks(key),
+            true => Some(self.stall_ticks().max(silent + 1)),
         };
         let wait = wait.map(|ticks| ticks.saturating_sub(silent));
         let end = stream.ends_in(self.tick32()).map(u64::from);
@@ -208,7 +246,7 @@ impl<N: Net> Reactor<N> {
             return self.begin_end(key, reason);
         }
         let silent = self.silent_ticks(key);
-        if stream.cursor != NONE {
+        if self.is_waiting_for_room(key) {
             return match self.has_stalled(key) {
                 true => self.press(key),
                 false => self.set_stream_timer(key),
@@ -237,9 +275,27 @@ impl<N: Net> Reactor<N> {
         self.set_stream_timer(key);
     }
 
+    /// Whether a client is behind, and not only waits for the next gathering.
+    fn is_waiting_for_room(&self, key: u32) -> bool {
+        let cursor = self.connections.stream(key).cursor as usize;
+        self.cursors
+            .get(cursor)
+            .is_some_and(|cursor| !cursor.is_early)
+    }
+
     /// A heartbeat did not fit into the socket: the client is behind by that.
     fn owe_heartbeat(&mut self, key: u32, written: usize) {
         let stream = *self.connections.stream(key);
+        if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
+            let feed = self.feeds.get(stream.feed);
+            cursor.owed = Some(Owed {
+                frame: feed.own_frame(frame::HEARTBEAT),
+                written,
+                lane: None,
+            });
+            cursor.is_early = false;
+            return self.block(key, written);
+        }
         let seen = self.seen_by_current(key);
         let feed = self.feeds.get_mut(stream.feed);
         let owed = Owed {
@@ -297,6 +353,7 @@ impl<N: Net> Reactor<N> {
         }
         let mut farewell = None;
         if let State::Stream(stream) = self.connections.get(key).state {
+            self.tell_positions();
             let (memberships, place) = (self.memberships(key), self.place(key));
             farewell = self.hub.leave(&memberships, place, reason);
             self.leave_feed(stream);

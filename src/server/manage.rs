@@ -191,6 +191,8 @@ struct ChannelBody<'a> {
     published: u64,
     delivered: u64,
     gaps: u64,
+    keys: usize,
+    keys_evicted: u64,
 }
 
 #[derive(Serialize)]
@@ -266,6 +268,8 @@ impl<'a> From<&'a ChannelStats> for ChannelBody<'a> {
             published: stats.published,
             delivered: stats.delivered,
             gaps: stats.gaps,
+            keys: stats.keys,
+            keys_evicted: stats.keys_evicted,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pushwheel::server::{self, Pattern};
-use pushwheel::{ChannelOptions, History, LagPolicy, Rate};
+use pushwheel::{ChannelOptions, History, KeyedState, LagPolicy, Rate};
 
 use super::access::AccessArguments;
 use super::ending::EndingArguments;
@@ -207,6 +207,29 @@ pub(crate) struct ChannelArguments {
     #[arg(env = "PUSHWHEEL_LAG_POLICY")]
     lag_policy: Lag,
 
+    /// With the policy conflate: maximum number of keys of each channel whose
+    /// newest event is kept.
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = KeyedState::default().keys_max)]
+    #[arg(env = "PUSHWHEEL_MAX_KEYS")]
+    max_keys: usize,
+
+    /// With the policy conflate: maximum bytes of these events.
+    #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = KeyedState::default().bytes_max)]
+    #[arg(env = "PUSHWHEEL_KEYED_BYTES")]
+    keyed_bytes: usize,
+
+    /// With the policy conflate: maximum time that a key is kept without a change
+    /// [default: no limit].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(1..=YEAR_S))]
+    #[arg(env = "PUSHWHEEL_KEYED_AGE")]
+    keyed_age: Option<u64>,
+
+    /// With the policy conflate: shortest time between two deliveries of a
+    /// channel [default: events are delivered at once].
+    #[arg(long, value_name = "MILLISECONDS", value_parser = within(1..=60_000_u64))]
+    #[arg(env = "PUSHWHEEL_PACE")]
+    pace: Option<u64>,
+
     /// How many bytes of events may wait for a channel's slowest client.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 8 << 20)]
     #[arg(env = "PUSHWHEEL_BACKLOG_BYTES")]
@@ -272,8 +295,14 @@ impl ChannelArguments {
         let history = History::events(self.history_events)
             .bytes_max(self.history_bytes)
             .age_max(Duration::from_secs(self.history_age));
+        let mut keyed_state = KeyedState::keys(self.max_keys).bytes_max(self.keyed_bytes);
+        if let Some(seconds) = self.keyed_age {
+            keyed_state = keyed_state.age_max(Duration::from_secs(seconds));
+        }
         let mut options = server::channel_options()
             .history(history)
+            .keyed_state(keyed_state)
+            .pace(Duration::from_millis(self.pace.unwrap_or(0)))
             .heartbeat(Duration::from_secs(self.heartbeat))
             .max_clients(self.max_clients.unwrap_or(usize::MAX))
             .backlog_bytes_max(self.backlog_bytes)
