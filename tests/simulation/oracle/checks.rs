@@ -140,7 +140,12 @@ impl Oracle {
                 let state = &self.streams[*stream];
                 // Of who has left nobody looks at the socket any more.
                 let has_left = state.is_over_at.is_some_and(|at| at < u64::MAX);
-                state.is_blocked
+                // Within the pace nothing is gathered, for whichever client it is.
+                let newest = topic.entries.last().map(|n| self.published[*n].at_ms);
+                let is_paced =
+                    newest.is_some_and(|at| self.now() <= at + self.pace_ms(*stream) + SLACK_MS);
+                (is_paced && self.pace_ms(*stream) > 0)
+                    || state.is_blocked
                     || has_left
                     || state.position.is_none()
                     || self.missing(*stream, u64::MAX).is_some()
