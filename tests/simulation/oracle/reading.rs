@@ -138,8 +138,13 @@ impl Oracle {
         self.count("deliveries");
         let numbers = self.by_id.get(&event.last_event_id).into_iter().flatten();
         let mut found = numbers.map(|number| &self.published[*number]);
+        // Another channel may have had the same event under the same id.
+        let stream = &self.streams[number];
         let is_it = |publication: &&Publication| publication.data == event.data;
-        let Some(publication) = found.clone().find(is_it).or(found.next()) else {
+        let is_its =
+            |publication: &&Publication| is_it(publication) && self.is_for(stream, publication);
+        let its = found.clone().find(is_its).or(found.clone().find(is_it));
+        let Some(publication) = its.or(found.next()) else {
             let id = &event.last_event_id;
             return self.fail(format!(
                 "stream {number} got an event {id:?} that nobody published"
