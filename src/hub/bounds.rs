@@ -93,12 +93,16 @@ impl State {
     /// Does the same after an append, which makes the channel the one that was
     /// published to last.
     pub(super) fn note_appended(&mut self, key: ChannelKey) {
-        self.settle(key);
-        if let Some(channel) = self.get(key)
-            && channel.name().is_some()
-            && !channel.log.is_empty()
-        {
-            self.kept.push(List::Kept, key.slot);
+        let Some(channel) = self.get_mut(key) else {
+            return;
+        };
+        let is_kept = channel.name().is_some() && !channel.log.is_empty();
+        let bytes = channel.log.bytes();
+        let before = std::mem::replace(&mut channel.counted_bytes, bytes);
+        self.log_bytes = self.log_bytes - before + bytes;
+        match is_kept {
+            true => self.kept.push(List::Kept, key.slot),
+            false => self.kept.remove(key.slot),
         }
     }
 

@@ -62,10 +62,14 @@ impl Lists {
 
     /// Puts a channel at the end of a list, and takes it out of the list that it
     /// is in.
+    #[inline]
     pub(super) fn push(&mut self, list: List, slot: u32) {
-        if self.last(list) == Some(slot) {
-            return;
+        if self.ends[list as usize].last != slot {
+            self.move_to_end(list, slot);
         }
+    }
+
+    fn move_to_end(&mut self, list: List, slot: u32) {
         self.remove(slot);
         let at = slot as usize;
         if self.links.len() <= at {
