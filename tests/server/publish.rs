@@ -37,6 +37,35 @@ fn json_has_an_event_and_its_answer_the_id_and_the_clients() {
 }
 
 #[test]
+fn a_key_is_removed_in_json_and_by_a_parameter() {
+    let options = server::channel_options().lag_policy(LagPolicy::Conflate);
+    let served = Served::start(Config::new().channel_options(options).engine());
+    let path = "/channels/prices";
+    for key in ["a", "b", "c", "d"] {
+        publish(&served, &format!("{path}?key={key}"), TEXT, key);
+    }
+    let mut there = served.subscribe(path);
+    assert_eq!(told(&there.take(4)), ["a", "b", "c", "d"]);
+    publish(&served, path, JSON, r#"{"key": "a", "remove": true}"#);
+    let gone = r#"{"event": "gone", "data": 7, "key": "b", "remove": true}"#;
+    publish(&served, path, JSON, gone);
+    publish(&served, &format!("{path}?key=c&remove"), TEXT, "");
+    let events: Vec<_> = there.take(3);
+    let events: Vec<_> = events.iter().map(|e| (&*e.name, &*e.data)).collect();
+    let removed = "pushwheel.removed";
+    assert_eq!(events[0], (removed, r#"{"key":"a"}"#));
+    assert_eq!(events[1], ("gone", "7"));
+    assert_eq!(events[2], (removed, r#"{"key":"c"}"#));
+    let mut new = served.subscribe(path);
+    assert_eq!(told(&new.take(1)), ["d"]);
+
+    for (query, body) in [("remove", "x"), ("key=d&remove=maybe", "x")] {
+        let answer = ask(&served, "POST", &format!("{path}?{query}"), &[TEXT], body);
+        assert_eq!(answer.status, 400, "{query}: {}", answer.text());
+    }
+}
+
+#[test]
 fn of_the_events_with_one_key_a_conflating_channel_keeps_the_newest() {
     let options = server::channel_options().lag_policy(LagPolicy::Conflate);
     let served = Served::start(Config::new().channel_options(options).engine());
