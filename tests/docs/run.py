@@ -203,7 +203,7 @@ class Snippet:
     def stand_in(path, directory):
         file = Path(directory) / Path(path).name
         file.touch(mode=0o600)  # a check refuses a secret that others can read
-        file.write_text("s3cret-of-the-example")
+        file.write_text(f"s3cret-of-the-example-{file.name}")  # two keys may not be the same
         return file
 
     def check_page(self, server, directory):
