@@ -16,11 +16,6 @@ use crate::hub::options::LagPolicy;
 use crate::hub::{Lag, Read, Seat, Span};
 use crate::packed::{Suffix, Sum};
 
-/// How much of a conflating channel one write carries. The system takes a write of
-/// this size whole, however little is to wait in it; what it has taken cannot be
-/// replaced any more.
-const CONFLATED_BYTES_MAX: usize = 8 * 1024;
-
 impl<N: Net> Reactor<N> {
     /// Takes a client that is behind as far as it goes, or as its budget
     /// lasts.
@@ -94,10 +89,6 @@ impl<N: Net> Reactor<N> {
                 [_] => &single[..],
                 _ => &self.seats[stream.seat as usize],
             };
-            let bytes_max = match feed.options.conflates() {
-                true => self.budgets.buffer_bytes.min(CONFLATED_BYTES_MAX),
-                false => self.budgets.buffer_bytes,
-            };
             let mut batch = std::mem::take(&mut self.scratch);
             let span = Span {
                 seen,
@@ -109,7 +100,7 @@ impl<N: Net> Reactor<N> {
                 seats,
                 reader,
                 span,
-                bytes_max,
+                self.budgets.buffer_bytes,
                 &mut batch,
             );
             let goes_on = match read {
