@@ -85,7 +85,9 @@ impl Oracle {
             let joined_at = stream.joined.as_ref().map_or(0, |joined| joined.at_ms);
             let since = [ends_at, joined_at, self.jumped_at, stream.taken_at];
             let since = since.into_iter().max().unwrap_or(0);
-            if has_all && !stream.is_blocked && !stream.is_cut && now > since + SLACK_MS {
+            // The next gathering finds the end, which waits for the pace.
+            let patience_ms = self.pace_ms(number) + SLACK_MS;
+            if has_all && !stream.is_blocked && !stream.is_cut && now > since + patience_ms {
                 let names: Vec<_> = topics()
                     .map(|t| (&t.name, t.finished_at, t.over_at))
                     .collect();
