@@ -14,6 +14,7 @@ RUN apk add --no-cache gcc musl-dev
 WORKDIR /pushwheel
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY crates crates
 # Cargo requires every path in the manifest, although none of these is built.
 COPY benches benches
 COPY tests tests

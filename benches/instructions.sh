@@ -17,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 baseline=benches/baseline.txt
 tolerance_percent=5
 
-exe=$(cargo bench --locked --no-default-features --features internals --bench instructions --no-run --message-format=json |
+exe=$(cargo bench --locked --package pushwheel --features internals --bench instructions --no-run --message-format=json |
     grep -o '"executable":"[^"]*instructions-[^"]*"' | tail -n 1 | cut -d '"' -f 4)
 [ -x "$exe" ] || { echo "benches/instructions.sh: cargo built nothing" >&2; exit 1; }
 

@@ -1,7 +1,7 @@
 //! **pushwheel** pushes events to very many browsers from one thread, over
 //! [Server-Sent Events]. It is an engine to embed: no framework, no async
-//! runtime, HTTP/1.1 by hand on raw sockets. (The same package is a server to
-//! run, `pushwheel serve`; this is the manual of the library.)
+//! runtime, HTTP/1.1 by hand on raw sockets. (The package `pushwheel-server` is a
+//! server to run, `pushwheel serve`; this is the manual of the library.)
 //!
 //! [Server-Sent Events]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //!
@@ -73,12 +73,6 @@
 //!   from any thread, callbacks of the engine included.
 //! - What is published never turns into another field or event on the wire.
 //! - A handler or callback that panics costs nobody else anything.
-//!
-//! # Features
-//!
-//! `server` (default) adds the standalone server and its command line, and
-//! their dependencies. An embedder turns it off:
-//! `pushwheel = { version = "0.1", default-features = false }`.
 
 // What is public inside the modules below is so for `internals`.
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
@@ -95,8 +89,6 @@ mod packed;
 mod proxies;
 mod reactor;
 mod router;
-#[cfg(feature = "server")]
-pub mod server;
 
 pub use engine::{Engine, EngineBuilder, EngineHandle, RunningEngine};
 pub use event::{
@@ -160,18 +152,6 @@ pub mod internals {
 
     pub mod id;
     pub mod log;
-
-    /// What of access reads untrusted text.
-    #[cfg(feature = "server")]
-    pub mod access {
-        pub use crate::server::access::internals::*;
-    }
-
-    /// Publishers' JSON.
-    #[cfg(feature = "server")]
-    pub mod message {
-        pub use crate::server::message::internals::*;
-    }
 
     /// The network's seam.
     pub mod net {

@@ -1,6 +1,8 @@
 //! What clients that catch up leave to everything else, counted in turns of the
 //! loop.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 #[path = "../benches/parts/net.rs"]
 #[allow(dead_code, reason = "the benches use the rest of it")]
 mod net;

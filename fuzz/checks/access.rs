@@ -4,10 +4,10 @@
 //! The input is a token, a header `Cookie`, and what is around a secret in a
 //! query.
 
-use pushwheel::internals::access::{cookie, has_shape, judged, redacted};
+use pushwheel_server::internals::access::{cookie, has_shape, judged, redacted};
 
 /// Keys of all kinds, with names that a token may choose.
-const JWKS: &str = include_str!("../../tests/server/keys/jwks.json");
+const JWKS: &str = include_str!("../../crates/server/tests/server/keys/jwks.json");
 const SECRET: &str = "S3cretOfNobody";
 
 pub fn check(input: &[u8]) {

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use pushwheel::Event;
-use pushwheel::internals::message::{from_json, from_lines};
+use pushwheel_server::internals::message::{from_json, from_lines};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 

@@ -16,7 +16,7 @@ import { Tally, launchChromium, limitSuite, same, until } from './common.mjs';
 import { Server } from './server.mjs';
 
 const RETRY_MS = 150;
-const ASSETS = join(import.meta.dirname, '../../src/server/assets');
+const ASSETS = join(import.meta.dirname, '../../crates/server/src/assets');
 limitSuite('client');
 
 // ---- a tab ----------------------------------------------------------------------

@@ -279,7 +279,7 @@ def unknown_names():
 
 def unknown_codes():
     """Codes of errors that the page about HTTP does not have, or that no source has."""
-    sources = [ROOT / "src/metrics/codes.rs", ROOT / "src/server/errors.rs"]
+    sources = [ROOT / "src/metrics/codes.rs", ROOT / "crates/server/src/errors.rs"]
     listed = [re.search(r"const CODES: .*?\];", source.read_text(), re.S)[0] for source in sources]
     there = set(re.findall(r'^ +"(\w+)",$', "\n".join(listed), re.M))
     assert "channel_finished" in there and "key_wrong" in there, there

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs tests/embedder/program.rs as an embedder would: a fresh crate
-# outside the tree, with pushwheel as a dependency without default features.
+# outside the tree, with pushwheel as a dependency.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 crate=$(mktemp -d)
@@ -17,7 +17,7 @@ version = "0.0.0"
 edition = "2024"
 
 [dependencies]
-pushwheel = { path = "$root", default-features = false }
+pushwheel = { path = "$root" }
 serde_json = "1"
 
 [profile.dev]

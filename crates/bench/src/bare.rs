@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 /// The arguments of the hidden command `bare-loop`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct BareLoop {
+pub struct BareLoop {
     /// How often each client gets a heartbeat; 0 is never.
     #[arg(long, default_value_t = 0)]
     heartbeat_ms: u64,

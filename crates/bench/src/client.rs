@@ -8,7 +8,7 @@ use hashbrown::DefaultHashBuilder;
 use mio::net::TcpStream;
 
 use super::{Result, fault};
-use crate::cli::http;
+use pushwheel_check::http;
 
 /// The events that have been published, the newest of them with their data.
 #[derive(Debug, Default)]

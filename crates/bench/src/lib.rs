@@ -62,7 +62,7 @@ use run::Runs;
 
 /// The command, and what it starts.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Measure what a server costs.
     Bench(Box<Bench>),
     /// The yardstick of `bench`, which starts it.
@@ -78,7 +78,7 @@ pub(crate) enum Command {
 /// # Errors
 /// When a server cannot be started or read about, or does not deliver what it
 /// should.
-pub(crate) fn run(command: &Command) -> Result<()> {
+pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Bench(bench) => measure(bench),
         Command::BareLoop(options) => Ok(bare::serve(options)?),
@@ -145,7 +145,7 @@ fn no_report(path: &Path, error: &io::Error) -> Fault {
 
 /// Why there are no figures.
 #[derive(Debug)]
-pub(crate) struct Fault(String);
+pub struct Fault(String);
 
 type Result<T, E = Fault> = std::result::Result<T, E>;
 

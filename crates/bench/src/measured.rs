@@ -19,7 +19,7 @@ use super::{Result, fault};
 
 /// The arguments of the hidden command `measured`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Measured {
+pub struct Measured {
     /// The process that it ends with.
     #[arg(long)]
     parent: u32,

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::numbers::{from_one, within};
+use pushwheel_check::numbers::{from_one, within};
 
 /// The arguments of `pushwheel bench`.
 #[derive(Debug, Args)]
-pub(crate) struct Bench {
+pub struct Bench {
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
 }

@@ -3,9 +3,9 @@
 
 use ureq::http::HeaderMap;
 
-use super::super::http;
 use super::finding::Finding;
 use super::head;
+use super::http;
 
 /// How much of its body is read.
 pub(super) const BODY_BYTES_MAX: u64 = 4 << 10;

@@ -15,27 +15,28 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, Error};
 
-use super::{Failure, files};
+use super::command::Failure;
+use super::files;
 
 /// What a stream is asked for as, and is.
-pub(super) const STREAM_TYPE: &str = "text/event-stream";
+pub const STREAM_TYPE: &str = "text/event-stream";
 
 /// The `Cache-Control` of a request for a stream, as every `EventSource` sends it:
 /// to it the server sends the id at which the stream begins.
-pub(super) const STREAM_CACHING: &str = "no-cache";
+pub const STREAM_CACHING: &str = "no-cache";
 
 /// How much of an answer that is no stream is read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// How much of it is shown.
-pub(super) const BEGINNING_CHARS_MAX: usize = 200;
+pub const BEGINNING_CHARS_MAX: usize = 200;
 
 const NO_CHANNEL: &str = "there is nothing at this path: the URL of a channel is \
                           http://HOST:PORT/channels/NAME, with no `/` in NAME";
 
 /// Which certificates of servers are accepted.
 #[derive(Debug, Args)]
-pub(crate) struct TlsArguments {
+pub struct TlsArguments {
     /// A file with certificates (PEM) to trust instead of the web's.
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -76,7 +77,7 @@ impl TlsArguments {
 ///
 /// # Errors
 /// When the certificates to trust cannot be read.
-pub(super) fn agent(silence: Duration, tls: &TlsArguments) -> Result<Agent, Failure> {
+pub fn agent(silence: Duration, tls: &TlsArguments) -> Result<Agent, Failure> {
     Ok(Agent::new_with_config(config(silence, tls)?.build()))
 }
 
@@ -84,10 +85,7 @@ pub(super) fn agent(silence: Duration, tls: &TlsArguments) -> Result<Agent, Fail
 ///
 /// # Errors
 /// As [`agent`].
-pub(super) fn config(
-    silence: Duration,
-    tls: &TlsArguments,
-) -> Result<ConfigBuilder<AgentScope>, Failure> {
+pub fn config(silence: Duration, tls: &TlsArguments) -> Result<ConfigBuilder<AgentScope>, Failure> {
     Ok(Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(Duration::from_secs(10)))
@@ -96,8 +94,11 @@ pub(super) fn config(
         .tls_config(tls.config()?))
 }
 
-/// Refuses what this command line cannot reach, before it is tried.
-pub(super) fn check_url(url: &str) -> Result<(), Failure> {
+/// Checks that a URL is one that the command line can reach.
+///
+/// # Errors
+/// When the URL begins with neither `http://` nor `https://`.
+pub fn check_url(url: &str) -> Result<(), Failure> {
     match url.starts_with("http://") || url.starts_with("https://") {
         true => Ok(()),
         false => Err(format!(
@@ -107,14 +108,14 @@ pub(super) fn check_url(url: &str) -> Result<(), Failure> {
 }
 
 /// The URL with a parameter more.
-pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> String {
+pub fn with_parameter(url: &str, name: &str, value: &str) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };
     let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
     format!("{url}{mark}{name}={value}")
 }
 
 /// Returns why a server cannot be asked, and what to do about it: `(cause). Fix`.
-pub(super) fn reason(error: &Error) -> String {
+pub fn reason(error: &Error) -> String {
     let (cause, fix) = match error {
         Error::HostNotFound => ("unknown host", CHECK_HOST),
         Error::BadUri(_) | Error::Http(_) => (
@@ -206,18 +207,22 @@ fn reason_of_tls(error: &TlsError) -> (&'static str, &'static str) {
 }
 
 /// Whether a `Content-Type` is an event stream's, whatever its parameters.
-pub(crate) fn is_stream_type(media_type: &str) -> bool {
+pub fn is_stream_type(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(STREAM_TYPE)
 }
 
-pub(super) fn read_answer(answer: &mut Response<Body>) -> Result<String, Error> {
+/// Reads the body of an answer, at most 1 MiB of it.
+///
+/// # Errors
+/// When the body is larger, or the connection fails.
+pub fn read_answer(answer: &mut Response<Body>) -> Result<String, Error> {
     let body = answer.body_mut().with_config();
     body.limit(ANSWER_BYTES_MAX).read_to_string()
 }
 
 /// What a refusal says: the message of its JSON, or its status.
-pub(super) fn refusal(status: u16, body: &str) -> Failure {
+pub fn refusal(status: u16, body: &str) -> Failure {
     let error: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |name| error["error"][name].as_str();
     match (text("code"), text("message")) {
@@ -233,7 +238,7 @@ pub(super) fn refusal(status: u16, body: &str) -> Failure {
 }
 
 /// What begins a text, in one line: a proxy's page may be long.
-pub(super) fn beginning(text: &str) -> String {
+pub fn beginning(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
     match line.char_indices().nth(BEGINNING_CHARS_MAX) {

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::super::publish::Message;
-use super::super::stream::Event;
 use super::finding::Finding;
+use super::message::Message;
 use super::publisher::Publisher;
+use super::stream::Event;
 use super::visit::{Tap, Visitor};
 
 const CODE: &str = "injection";
@@ -148,7 +148,7 @@ fn is_forged(event: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::stream::Reader;
+    use super::super::stream::Reader;
     use super::*;
 
     fn forged(stream: &str) -> bool {

@@ -16,13 +16,19 @@
 //! | `idle` | heartbeats, and who ends a silent stream |
 
 mod answer;
+pub mod command;
+pub mod files;
 mod finding;
 mod flow;
 mod head;
+pub mod http;
 mod idle;
 mod inject;
+pub mod message;
+pub mod numbers;
 mod publisher;
 mod resume;
+pub mod stream;
 mod timing;
 mod visit;
 mod way;
@@ -34,7 +40,7 @@ use std::time::Duration;
 use clap::Args;
 use ureq::Agent;
 
-use super::{Failure, Secret, http};
+use command::{Failure, Secret};
 use finding::{Finding, Outcome, Report};
 use flow::Pace;
 use idle::Came;
@@ -45,13 +51,14 @@ use way::Arrival;
 /// The exit status where there is no stream to look at.
 const NO_STREAM: u8 = 2;
 
+/// The arguments of `pushwheel check`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 when nothing fails, 1 when something does (with --strict: or is \
                   warned of), 2 when there is no stream to look at: nobody answers, or with \
                   something else."
 )]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// The stream's URL, http or https.
     url: String,
 
@@ -123,7 +130,9 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+/// Examines the stream that the arguments name and prints a report; returns the
+/// exit status.
+pub fn run(arguments: &Arguments) -> ExitCode {
     let mut report = Report::new(arguments.json);
     let looked = arguments
         .visitor()

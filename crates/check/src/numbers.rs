@@ -6,14 +6,17 @@ use std::str::FromStr;
 
 /// As long as a stream is silent, and a ticket good, at most: what is more was
 /// meant as milliseconds.
-pub(crate) const HOUR_S: u64 = 3600;
+pub const HOUR_S: u64 = 3600;
 /// As long as others are waited for at most.
-pub(crate) const DAY_S: u64 = 24 * HOUR_S;
+pub const DAY_S: u64 = 24 * HOUR_S;
 /// As long as anything is kept at most.
-pub(crate) const YEAR_S: u64 = 365 * DAY_S;
+pub const YEAR_S: u64 = 365 * DAY_S;
 
-/// Reads a number of things.
-pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+/// Parses a number.
+///
+/// # Errors
+/// When the text is not a whole number.
+pub fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let begins_well = text.starts_with(|first: char| first.is_ascii_digit());
     let ends_badly = text.ends_with(|last: char| last.is_alphabetic());
     let what_to_do = match begins_well && ends_badly {
@@ -23,8 +26,11 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| what_to_do.to_owned())
 }
 
-/// Reads a number of things of which there has to be one.
-pub(crate) fn from_one<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+/// Parses a number of at least 1.
+///
+/// # Errors
+/// When the text is not such a number.
+pub fn from_one<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
     let number = whole::<T>(text)?;
     match number == T::default() {
         true => Err("give a whole number from 1 on".to_owned()),
@@ -32,17 +38,19 @@ pub(crate) fn from_one<T: FromStr + Default + PartialEq>(text: &str) -> Result<T
     }
 }
 
-/// Reads how many there may be of what has no limit by default. At 0 nobody
-/// would get in.
-pub(crate) fn limit(text: &str) -> Result<usize, String> {
+/// Parses a limit that is off by default. A limit of 0 would admit no client.
+///
+/// # Errors
+/// When the text is not a number of at least 1.
+pub fn limit(text: &str) -> Result<usize, String> {
     match whole(text)? {
         0 => Err("give 1 or more, or leave it out: no limit".to_owned()),
         number => Ok(number),
     }
 }
 
-/// Reads a number of things that is in a range.
-pub(crate) fn within<T: FromStr + PartialOrd + Display + Clone>(
+/// Returns a parser of numbers in a range.
+pub fn within<T: FromStr + PartialOrd + Display + Clone>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone {
     move |text| {
@@ -52,8 +60,8 @@ pub(crate) fn within<T: FromStr + PartialOrd + Display + Clone>(
     }
 }
 
-/// Reads a time.
-pub(crate) fn seconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+/// Returns a parser of times in seconds, in a range.
+pub fn seconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
     let read = within(range);
     move |text| {
         let told = |advice| format!("{advice}, in seconds without a unit, such as 15");

@@ -4,8 +4,8 @@
 use ureq::Agent;
 use uuid::Uuid;
 
-use super::super::http;
-use super::super::publish::Message;
+use super::http;
+use super::message::Message;
 
 /// Publishes to one URL.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::super::http;
 use super::finding::Finding;
+use super::http;
 use super::idle::Came;
 use super::publisher::Publisher;
 use super::visit::{Arrived, Tap, Visitor};

@@ -8,25 +8,27 @@ const EVENT_BYTES_MAX: usize = 64 << 20;
 
 /// An event that was dispatched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) name: String,
+pub struct Event {
+    /// The event's name; empty if the event has none.
+    pub name: String,
     /// The id that this event brought, if it did.
-    pub(super) id: Option<String>,
-    pub(super) data: String,
+    pub id: Option<String>,
+    /// The event's data.
+    pub data: String,
 }
 
 /// An unfinished event is larger than 64 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub struct TooLarge;
 
 /// Reads one stream after another, as one `EventSource` does: the id and the
 /// delay outlive the stream that brought them.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub struct Reader {
     /// The id to come back with.
-    pub(super) last_id: Option<String>,
+    pub last_id: Option<String>,
     /// When to come back.
-    pub(super) retry: Option<Duration>,
+    pub retry: Option<Duration>,
     line: Vec<u8>,
     is_begun: bool,
     is_after_cr: bool,
@@ -44,7 +46,7 @@ struct Block {
 
 impl Reader {
     /// Another stream begins: what was unfinished of the last one is gone.
-    pub(super) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         *self = Reader {
             last_id: self.last_id.take(),
             retry: self.retry,
@@ -52,11 +54,11 @@ impl Reader {
         };
     }
 
-    pub(super) fn push(
-        &mut self,
-        bytes: &[u8],
-        mut dispatch: impl FnMut(Event),
-    ) -> Result<(), TooLarge> {
+    /// Reads more bytes of the stream and dispatches the events that they complete.
+    ///
+    /// # Errors
+    /// When an unfinished event is larger than 64 MiB.
+    pub fn push(&mut self, bytes: &[u8], mut dispatch: impl FnMut(Event)) -> Result<(), TooLarge> {
         let mut rest = bytes;
         if self.is_after_cr && !rest.is_empty() {
             self.is_after_cr = false;

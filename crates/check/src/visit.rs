@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, Request, Response, Version};
 use ureq::{Agent, Body};
 
-use super::super::http;
-use super::super::stream::{Event, Reader};
 use super::answer;
+use super::http;
+use super::stream::{Event, Reader};
 
 /// How many pieces of a stream may wait to be looked at.
 const PIECES_MAX: usize = 1024;

@@ -7,7 +7,7 @@ use ureq::{Error, Timeout};
 use super::finding::{Finding, Report};
 use super::visit::{Seen, Tap, Visitor};
 use super::{answer, head};
-use crate::cli::{Failure, http};
+use crate::{Failure, http};
 
 /// How many redirects are followed; browsers follow 20.
 const REDIRECTS_MAX: usize = 10;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use miniz_oxide::deflate::compress_to_vec;
 
-use crate::{EngineBuilder, HeaderError, Request, Response, RouteError};
+use pushwheel::{EngineBuilder, HeaderError, Request, Response, RouteError};
 
 /// Long enough that a visitor's next page asks for nothing; short enough that a
 /// server's update is everywhere within the hour.

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 
 use super::errors::Problem;
-use crate::{ChannelStats, Request};
+use pushwheel::{ChannelStats, Request};
 
 /// What the query asks for. Without any parameter: all, by name.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::errors::Problem;
 use super::manage::Look;
-use crate::{Request, Responder, Response};
+use pushwheel::{Request, Responder, Response};
 
 /// How many questions may wait. One more is answered `503`.
 const QUESTIONS_MAX: usize = 64;
@@ -81,7 +81,7 @@ impl Clerk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Engine;
+    use pushwheel::Engine;
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::time::Duration;

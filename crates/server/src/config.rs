@@ -8,7 +8,7 @@ use super::live::{Live, Rules};
 use super::origin::Hosts;
 use super::pattern::Pattern;
 use super::{Reloader, Server, cors, forwarded, journal, routes};
-use crate::{
+use pushwheel::{
     ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Limits,
     Rate, RestoreError,
 };

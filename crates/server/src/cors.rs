@@ -19,7 +19,7 @@ use std::str::FromStr;
 
 use super::live::Live;
 use super::origin::Hosts;
-use crate::{EngineBuilder, HeaderError, Method, Request, Response};
+use pushwheel::{EngineBuilder, HeaderError, Method, Request, Response};
 
 /// How long a browser may remember the answer to a preflight: a day, of which
 /// Chromium uses two hours.
@@ -32,11 +32,11 @@ const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 /// `chrome-extension://ID`, or, for all names below one, `https://*.app.example`.
 ///
 /// ```
-/// use pushwheel::server::AllowedOrigin;
+/// use crate::AllowedOrigin;
 ///
 /// let origin: AllowedOrigin = "https://app.example:8443".parse()?;
 /// assert!("https://app.example/page".parse::<AllowedOrigin>().is_err());
-/// # Ok::<(), pushwheel::server::OriginError>(())
+/// # Ok::<(), crate::OriginError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedOrigin {

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use super::access::Refused;
 use super::metadata::{METADATA_VALUES_MAX, MetadataTooLarge};
 use super::subscribe::STREAM_CHANNELS_MAX;
-use crate::{BodyError, ChannelError, IntoResponse, PublishError, Response};
+use pushwheel::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
 /// The codes that the server has besides the engine's own, to be counted each
 /// by itself. A test looks whether one is missing.
@@ -301,8 +301,28 @@ impl Problem {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/common/codes.rs"]
+mod source;
+
+#[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn every_code_that_the_server_answers_is_counted_by_itself() {
+        let engine = include_str!("../../../src/metrics/codes.rs");
+        let mut found = Vec::new();
+        source::visit(Path::new("src"), &mut found);
+        let is_found = |code: &&str| found.iter().any(|(_, other)| other == code);
+        let here = CODES.iter().filter(|code| is_found(code)).count();
+        assert!(here > 25, "the search finds too few: {here}");
+        for (file, code) in &found {
+            let is_counted = CODES.contains(&&**code) || engine.contains(&format!("\"{code}\""));
+            assert!(is_counted, "{file}: {code} is in no list of codes");
+        }
+    }
 
     #[test]
     fn each_problem_has_its_status() {

@@ -8,7 +8,7 @@
 use super::access::Access;
 use super::origin::is_about_health;
 use super::throttle::Throttle;
-use crate::{Request, Response};
+use pushwheel::{Request, Response};
 
 /// The headers that proxies add. A proxy that adds none cannot be told from a
 /// program of this machine.

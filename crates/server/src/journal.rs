@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::access::{LOGGED_BYTES_MAX, logged_target, logged_text};
 use super::live::Live;
-use crate::{Channel, EngineBuilder, Published, Request, Response, Subscription};
+use pushwheel::{Channel, EngineBuilder, Published, Request, Response, Subscription};
 
 /// The target of the records of requests.
 pub const ACCESS_LOG: &str = "pushwheel::access";

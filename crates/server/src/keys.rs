@@ -11,16 +11,16 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 
 use super::access::{CredentialId, bearer_of};
-use crate::Request;
+use pushwheel::Request;
 
 /// A secret that its holder sends as `Authorization: Bearer KEY`.
 ///
 /// ```
-/// use pushwheel::server::Key;
+/// use crate::Key;
 ///
 /// let key = Key::new("GpX3bM0xkU8vQ6sT")?;
 /// assert_eq!(format!("{key:?}"), "Key(..)");
-/// # Ok::<(), pushwheel::server::KeyError>(())
+/// # Ok::<(), crate::KeyError>(())
 /// ```
 #[derive(Clone)]
 pub struct Key(Box<str>);

@@ -6,7 +6,7 @@
 //! channels.
 //!
 //! ```no_run
-//! use pushwheel::server::Config;
+//! use crate::Config;
 //!
 //! let engine = Config::new().engine().bind("127.0.0.1:8080")?;
 //! engine.run()?;
@@ -39,12 +39,12 @@ mod publish;
 mod subscribe;
 mod throttle;
 
-use crate::{EngineBuilder, IntoResponse, Method, Request, RouteError, Subscription};
 use clerk::Clerk;
 pub(crate) use errors::CODES;
 use errors::Problem;
 use keys::Right;
 use live::Live;
+use pushwheel::{EngineBuilder, IntoResponse, Method, Request, RouteError, Subscription};
 
 pub use access::{TokenKeyError, TokenKeys, redact};
 pub use config::{Config, channel_options, limits};
@@ -53,6 +53,22 @@ pub use journal::{ACCESS_LOG, EVENT_LOG};
 pub use keys::{KEY_CHARACTERS_MIN, Key, KeyError};
 pub use live::Reloader;
 pub use pattern::{Pattern, PatternError};
+
+/// Parsers of untrusted text, for this workspace's own fuzz targets. Nothing in
+/// here is a promise.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    /// Cookies, tokens and what is redacted.
+    pub mod access {
+        pub use crate::access::internals::*;
+    }
+
+    /// Publishers' JSON.
+    pub mod message {
+        pub use crate::message::internals::*;
+    }
+}
 
 /// A server to be bound, and to be changed while it runs.
 #[derive(Debug)]
@@ -155,7 +171,7 @@ impl Guarded<'_> {
 type Subscribe = fn(&Request, &Live) -> Result<Subscription, Problem>;
 
 fn nameless(_: &Request) -> Problem {
-    crate::ChannelError::Name.into()
+    pushwheel::ChannelError::Name.into()
 }
 
 const HINT: &str = "\

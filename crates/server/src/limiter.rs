@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{Bucket, Rate};
+use pushwheel::{Bucket, Rate};
 
 /// How many addresses are remembered at once. Beyond that those who have
 /// been quiet are forgotten, and if nobody has, everybody: a flood from so

@@ -14,7 +14,7 @@ use super::keys::Right;
 use super::limiter::Limiter;
 use super::origin::Hosts;
 use super::throttle::Throttle;
-use crate::{ChannelManager, IntoResponse, Rate, Request, Response};
+use pushwheel::{ChannelManager, IntoResponse, Rate, Request, Response};
 
 /// What holds for requests.
 #[derive(Debug)]
@@ -88,10 +88,10 @@ impl Reloader {
     /// disconnected.
     ///
     /// Keys, tokens, origins, hosts and rates hold from the next request on. Channels are given
-    /// their options as [`Channel::set_options`](crate::Channel::set_options)
+    /// their options as [`Channel::set_options`](pushwheel::Channel::set_options)
     /// does. How many channels and threads there may be stays as the server
     /// was made, and so do the engine's limits: these are for
-    /// [`EngineHandle::set_limits`](crate::EngineHandle::set_limits).
+    /// [`EngineHandle::set_limits`](pushwheel::EngineHandle::set_limits).
     pub fn reload(&self, config: &Config) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         self.live.rules.store(Arc::new(config.rules()));

@@ -1,7 +1,5 @@
 //! The command line of pushwheel: `serve`, `sub`, `pub`, `check`, `bench`.
 
-#[cfg(target_os = "linux")]
-mod bench;
 mod cli;
 
 use std::io::Write;
@@ -10,16 +8,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use cli::settings::environment::without_empty;
 
-/// The version, and what was built into it.
-const VERSION: &str = if cfg!(feature = "internals") {
-    concat!(env!("CARGO_PKG_VERSION"), " (features: server, internals)")
-} else {
-    concat!(env!("CARGO_PKG_VERSION"), " (features: server)")
-};
-
 /// A push server over Server-Sent Events: subscribe with GET, publish with POST.
 #[derive(Debug, Parser)]
-#[command(name = "pushwheel", version = VERSION, arg_required_else_help = true)]
+#[command(name = "pushwheel", version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -36,10 +27,10 @@ enum Command {
     /// Publish an event to a channel.
     Pub(cli::publish::Arguments),
     /// Examine an event stream and the proxies before it.
-    Check(cli::check::Arguments),
+    Check(pushwheel_check::Arguments),
     #[cfg(target_os = "linux")]
     #[command(flatten)]
-    Bench(bench::Command),
+    Bench(pushwheel_bench::Command),
     /// Print the completions of a shell, to be put where it looks for them.
     Completions(cli::generate::Completions),
     /// Write the manual's pages, one for each command, into a directory.
@@ -66,9 +57,11 @@ fn main() -> ExitCode {
         Command::Config(arguments) => cli::settings::show::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
-        Command::Check(arguments) => return cli::check::run(&arguments),
+        Command::Check(arguments) => return pushwheel_check::run(&arguments),
         #[cfg(target_os = "linux")]
-        Command::Bench(command) => bench::run(&command).map_err(|fault| fault.to_string()),
+        Command::Bench(command) => {
+            pushwheel_bench::run(&command).map_err(|fault| fault.to_string())
+        }
         Command::Completions(arguments) => {
             cli::generate::completions(&arguments, Arguments::command())
         }

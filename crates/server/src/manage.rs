@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::choice::Choice;
 use super::errors::Problem;
-use crate::{
+use pushwheel::{
     Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
 };
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::errors::Problem;
-use crate::Event;
+use pushwheel::Event;
 
 /// What an event looks like; every complaint ends with it.
 const EXAMPLE: &str = r#"send an object like {"event": "news", "data": "hello"}"#;

@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::errors::Problem;
-use crate::{Backlog, Histogram, Metrics, Request, Response};
+use pushwheel::{Backlog, Histogram, Metrics, Request, Response};
 
 /// `GET /metrics`
 pub(super) fn metrics(request: &Request) -> Result<Response, Problem> {

@@ -16,7 +16,7 @@
 use std::net::IpAddr;
 
 use super::access::Access;
-use crate::{Method, Request, Response};
+use pushwheel::{Method, Request, Response};
 
 /// The names and addresses of loopback, and others that stand for it: a server
 /// there may be asked for by these, and pages of these may read and publish.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::access::Refused;
 use super::live::Live;
-use crate::{EngineBuilder, HeaderError, Request, Response, RouteError};
+use pushwheel::{EngineBuilder, HeaderError, Request, Response, RouteError};
 
 /// The page's files: name, media type, text.
 const FILES: [(&str, &str, &str); 10] = [

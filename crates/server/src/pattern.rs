@@ -3,18 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ChannelManager;
+use pushwheel::ChannelManager;
 
 /// A channel's name, or the beginning of one followed by `*`.
 ///
 /// ```
-/// use pushwheel::server::Pattern;
+/// use crate::Pattern;
 ///
 /// let users: Pattern = "user.*".parse()?;
 /// assert!(users.matches("user.7") && !users.matches("users"));
 /// let all: Pattern = "*".parse()?;
 /// assert!(all.matches("news"));
-/// # Ok::<(), pushwheel::server::PatternError>(())
+/// # Ok::<(), crate::PatternError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {

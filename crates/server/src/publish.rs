@@ -16,7 +16,7 @@ use super::journal;
 use super::live::Live;
 use super::message;
 use super::metadata::METADATA_VALUES_MAX;
-use crate::{
+use pushwheel::{
     Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
 };
 

@@ -15,7 +15,7 @@ use super::errors::Problem;
 use super::limiter::number_of_network;
 use super::live::Live;
 use super::metadata::Room;
-use crate::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
+use pushwheel::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
 
 /// The most channels that one stream may have. A publish looks at each
 /// channel's streams, and a merge at each stream's channels.

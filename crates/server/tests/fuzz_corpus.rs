@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzz/checks/mod.rs"]
+#[path = "../../../fuzz/checks/mod.rs"]
 mod checks;
 
 #[test]
 fn every_input_of_the_corpus_passes_its_check() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     for (name, check) in checks::ALL {
         let inputs = fs::read_dir(corpus.join(name)).expect("each target has a corpus");
         let mut paths: Vec<_> = inputs.map(|input| input.unwrap().path()).collect();
@@ -25,7 +25,7 @@ fn every_input_of_the_corpus_passes_its_check() {
 
 #[test]
 fn every_target_is_in_the_manifest_and_replayed() {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
     let mut targets: Vec<_> = fs::read_dir(fuzz.join("fuzz_targets"))
         .unwrap()

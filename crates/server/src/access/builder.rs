@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::credential::TICKET;
 use super::redact::is_harmless;
 use super::{Checks, Places, Settings, TokenKeys};
-use crate::Rate;
-use crate::server::cors::{AllowedOrigin, Origins};
-use crate::server::keys::Keys;
-use crate::server::{Config, Key, Pattern};
+use crate::cors::{AllowedOrigin, Origins};
+use crate::keys::Keys;
+use crate::{Config, Key, Pattern};
+use pushwheel::Rate;
 
 /// How long a ticket is good for, unless told otherwise.
 const TICKET_TIME: Duration = Duration::from_secs(30);

@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 use super::grant::{Channels, Grant};
 use super::refused::Refused;
-use crate::server::metadata;
-use crate::server::pattern::Pattern;
-use crate::{CLIENT_ID_BYTES_MAX, ClientId};
+use crate::metadata;
+use crate::pattern::Pattern;
+use pushwheel::{CLIENT_ID_BYTES_MAX, ClientId};
 
 /// How many characters of a text in a token are told.
 const TOLD_CHARS_MAX: usize = 64;

@@ -6,16 +6,16 @@ use std::fmt;
 
 use ring::digest;
 
-use crate::Request;
+use pushwheel::Request;
 
 /// What identifies a key without being it: a digest. A ticket keeps that of the
 /// key behind it, and is worth nothing once the server has no such key.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::server) struct CredentialId([u8; 32]);
+pub(crate) struct CredentialId([u8; 32]);
 
 impl CredentialId {
     /// Returns the id of a key that consists of these parts.
-    pub(in crate::server) fn of(parts: &[&[u8]]) -> CredentialId {
+    pub(crate) fn of(parts: &[&[u8]]) -> CredentialId {
         let mut context = digest::Context::new(&digest::SHA256);
         parts.iter().for_each(|part| context.update(part));
         let mut id = [0; 32];
@@ -46,10 +46,10 @@ pub(super) enum Credential<'a> {
 
 /// Where to look besides `Authorization`.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Places {
+pub(crate) struct Places {
     /// The query's parameter for a token.
-    pub(in crate::server) parameter: Box<str>,
-    pub(in crate::server) cookie: Option<Box<str>>,
+    pub(crate) parameter: Box<str>,
+    pub(crate) cookie: Option<Box<str>>,
 }
 
 impl Places {
@@ -71,7 +71,7 @@ impl Places {
 }
 
 /// What a request says after `Authorization: Bearer`.
-pub(in crate::server) fn bearer_of(request: &Request) -> Option<&str> {
+pub(crate) fn bearer_of(request: &Request) -> Option<&str> {
     request.header("authorization").and_then(bearer)
 }
 

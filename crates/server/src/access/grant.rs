@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 
 use super::credential::CredentialId;
 use super::refused::Refused;
-use crate::ClientId;
-use crate::server::pattern::{Pattern, PatternError};
+use crate::pattern::{Pattern, PatternError};
+use pushwheel::ClientId;
 
 /// The channels that are meant by some patterns, which a token and its tickets
 /// share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::server) struct Channels(Arc<[Pattern]>);
+pub(crate) struct Channels(Arc<[Pattern]>);
 
 impl Channels {
-    pub(in crate::server) fn all() -> Channels {
+    pub(crate) fn all() -> Channels {
         Channels([Pattern::all()].into())
     }
 
@@ -34,11 +34,11 @@ impl Channels {
         self.0.len() * PATTERN_BYTES
     }
 
-    pub(in crate::server) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(name))
     }
 
-    pub(in crate::server) fn has_all(&self) -> bool {
+    pub(crate) fn has_all(&self) -> bool {
         self.0.iter().any(|pattern| pattern.covers(&Pattern::all()))
     }
 
@@ -52,20 +52,20 @@ impl Channels {
 
 /// What a credential gives to whoever sent it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::server) struct Grant {
-    pub(in crate::server) subscribe: Channels,
-    pub(in crate::server) publish: Channels,
+pub(crate) struct Grant {
+    pub(crate) subscribe: Channels,
+    pub(crate) publish: Channels,
     /// Whether what the query says of the client is believed.
-    pub(in crate::server) is_believed: bool,
+    pub(crate) is_believed: bool,
     /// Which token it is of, if it is one's.
-    pub(in crate::server) token: Option<u64>,
+    pub(crate) token: Option<u64>,
     /// The key behind it: the one that signed its token, or the one that made the
     /// ticket. None where no key is needed.
     pub(super) key: Option<CredentialId>,
     /// Whether it is a ticket's, which is good for its own channels alone.
     pub(super) is_ticket: bool,
-    pub(in crate::server) client: Option<ClientId>,
-    pub(in crate::server) metadata: Option<Arc<Map<String, Value>>>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) metadata: Option<Arc<Map<String, Value>>>,
     /// The time before which it grants nothing, in seconds since 1970.
     pub(super) starts_at_s: Option<f64>,
     /// From when on it is worth nothing, in seconds since 1970.
@@ -76,7 +76,7 @@ pub(in crate::server) struct Grant {
 
 impl Grant {
     /// Of whoever has a key, and of everybody where none is needed.
-    pub(in crate::server) fn everything() -> Grant {
+    pub(crate) fn everything() -> Grant {
         Grant {
             subscribe: Channels::all(),
             publish: Channels::all(),

@@ -31,7 +31,7 @@ const HARMLESS: [&str; 14] = [
 const HIDDEN: &str = "[hidden]";
 
 /// Maximum bytes that a log shows of one text of a client.
-pub(in crate::server) const LOGGED_BYTES_MAX: usize = 1 << 10;
+pub(crate) const LOGGED_BYTES_MAX: usize = 1 << 10;
 /// The mark of a text that was cut.
 const CUT: &str = "...";
 
@@ -47,7 +47,7 @@ pub(super) fn is_harmless(name: &str) -> bool {
 /// JSON Web Token, wherever it stands.
 ///
 /// ```
-/// use pushwheel::server::redact;
+/// use crate::redact;
 ///
 /// let target = "/events?channel=news&token=eyJh&last=10";
 /// assert_eq!(redact(target), "/events?channel=news&token=[hidden]&last=10");
@@ -76,12 +76,12 @@ pub fn redact(target: &str) -> Cow<'_, str> {
 
 /// Returns a target as a log shows it: at most [`LOGGED_BYTES_MAX`] and a mark.
 /// The cost does not grow beyond that with the length of the target.
-pub(in crate::server) fn logged_target(target: &str) -> Cow<'_, str> {
+pub(crate) fn logged_target(target: &str) -> Cow<'_, str> {
     cut(target, redact)
 }
 
 /// Returns a text without parameters as a log shows it, as long as a target.
-pub(in crate::server) fn logged_text(text: &str) -> Cow<'_, str> {
+pub(crate) fn logged_text(text: &str) -> Cow<'_, str> {
     cut(text, redact_text)
 }
 
@@ -130,7 +130,7 @@ fn show(pair: &str, shown: &mut String) {
 
 /// What should have no parameters, as a path or a channel's name, as it may be
 /// logged. Where it has one that may be a secret, nothing is shown from there on.
-pub(in crate::server) fn redact_text(text: &str) -> Cow<'_, str> {
+pub(crate) fn redact_text(text: &str) -> Cow<'_, str> {
     match misplaced_value(text) {
         Some(at) => Cow::Owned(hide_tokens(&text[..at]).into_owned() + HIDDEN),
         None => hide_tokens(text),

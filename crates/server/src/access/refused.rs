@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::{IntoResponse, Response};
+use pushwheel::{IntoResponse, Response};
 
 /// A credential that is missing, wrong, or not enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Refused {
+pub(crate) enum Refused {
     /// No credential, and this is what would do.
     Missing {
         code: &'static str,
@@ -57,7 +57,7 @@ pub(in crate::server) enum Refused {
 
 /// Where a credential lists channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum List {
+pub(crate) enum List {
     TokenSubscribe,
     TokenPublish,
     TicketSubscribe,

@@ -16,10 +16,10 @@ use super::credential::CredentialId;
 use super::grant::{Channels, Grant};
 use super::refused::Refused;
 use super::token::TOKEN_BYTES_MAX;
-use crate::server::errors::Problem;
-use crate::server::metadata;
-use crate::server::subscribe::STREAM_CHANNELS_MAX;
-use crate::{ClientId, Request, Response};
+use crate::errors::Problem;
+use crate::metadata;
+use crate::subscribe::STREAM_CHANNELS_MAX;
+use pushwheel::{ClientId, Request, Response};
 
 /// Which part of all tickets one token may have out: whoever has one takes
 /// none from the others.

@@ -40,16 +40,16 @@ const EXPIRY_MAX_S: f64 = 253_402_300_799.0;
 
 /// What is asked of tokens besides a signature.
 #[derive(Clone, Debug)]
-pub(in crate::server) struct Checks {
+pub(crate) struct Checks {
     /// One of them has to be in `aud`. With none, a token has no `aud`.
-    pub(in crate::server) audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     /// One of them has to be `iss`. With none, any will do.
-    pub(in crate::server) issuers: Vec<String>,
+    pub(crate) issuers: Vec<String>,
     /// How far clocks may differ.
-    pub(in crate::server) leeway_s: f64,
-    pub(in crate::server) needs_expiry: bool,
+    pub(crate) leeway_s: f64,
+    pub(crate) needs_expiry: bool,
     /// The longest time between `iat`, or now without one, and `exp`.
-    pub(in crate::server) lifetime_max_s: Option<f64>,
+    pub(crate) lifetime_max_s: Option<f64>,
 }
 
 /// Verifies tokens.
@@ -234,7 +234,7 @@ pub(super) fn is_meant_as_one(text: &str) -> bool {
 }
 
 /// Whether a text may be a token: three parts of base64url.
-pub(in crate::server) fn has_form(token: &str) -> bool {
+pub(crate) fn has_form(token: &str) -> bool {
     let is_base64 = |part: &str| {
         let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         !part.is_empty() && part.bytes().all(is_one)
@@ -298,8 +298,8 @@ impl Checks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ClientId;
     use jsonwebtoken::{EncodingKey, Header, encode};
+    use pushwheel::ClientId;
     use serde_json::{Value, json};
     use std::cell::Cell;
 
@@ -486,13 +486,13 @@ mod tests {
     }
 
     fn signed_by_ec(claims: &Value) -> String {
-        let key = include_bytes!("../../../tests/server/keys/ec.pem");
+        let key = include_bytes!("../../tests/server/keys/ec.pem");
         let key = EncodingKey::from_ec_pem(key).unwrap();
         encode(&Header::new(Algorithm::ES256), claims, &key).unwrap()
     }
 
     fn verifier_of_ec() -> Verifier {
-        let pem = include_str!("../../../tests/server/keys/ec.pub.pem");
+        let pem = include_str!("../../tests/server/keys/ec.pub.pem");
         Verifier::new(TokenKeys::public_pem(pem).unwrap(), checks())
     }
 
@@ -582,7 +582,7 @@ mod tests {
     fn a_public_key_is_no_secret() {
         // The classic: whoever has the public key signs with it as if it were the
         // secret of HS256.
-        let pem = include_str!("../../../tests/server/keys/rsa.pub.pem");
+        let pem = include_str!("../../tests/server/keys/rsa.pub.pem");
         let verifier = Verifier::new(TokenKeys::public_pem(pem).unwrap(), checks());
         let claims = json!({"exp": NOW_S});
         for secret in [pem.as_bytes(), pem.trim_end().as_bytes()] {
@@ -625,7 +625,7 @@ mod tests {
 
     #[test]
     fn a_kid_chooses_among_keys() {
-        let set = include_str!("../../../tests/server/keys/jwks.json");
+        let set = include_str!("../../tests/server/keys/jwks.json");
         let verifier = Verifier::new(TokenKeys::jwks(set).unwrap(), checks());
         let claims = json!({"exp": NOW_S});
         for (kid, wanted) in [

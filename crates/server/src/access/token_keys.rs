@@ -27,14 +27,14 @@ const P256_BYTES: usize = 65;
 const ED25519_BYTES: usize = 32;
 
 /// Keys that verify tokens, for
-/// [`Config::token_keys`](crate::server::Config::token_keys).
+/// [`Config::token_keys`](crate::Config::token_keys).
 ///
 /// ```
-/// use pushwheel::server::TokenKeys;
+/// use crate::TokenKeys;
 ///
 /// let keys = TokenKeys::secret(b"0123456789abcdef0123456789abcdef")?;
 /// assert!(TokenKeys::secret(b"too short").is_err());
-/// # Ok::<(), pushwheel::server::TokenKeyError>(())
+/// # Ok::<(), crate::TokenKeyError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct TokenKeys {
@@ -148,7 +148,7 @@ impl TokenKeys {
     /// Binds these keys to an issuer: they sign tokens with this `iss` only
     /// (RFC 8725 section 3.8). A second call adds another issuer. Keys that are not
     /// bound sign for every issuer that
-    /// [`Config::token_issuers`](crate::server::Config::token_issuers) accepts.
+    /// [`Config::token_issuers`](crate::Config::token_issuers) accepts.
     #[must_use]
     pub fn issued_by(mut self, issuer: &str) -> TokenKeys {
         for key in &mut self.keys {
@@ -287,15 +287,15 @@ mod tests {
     fn a_key_says_its_algorithm() {
         let pems = [
             (
-                include_str!("../../../tests/server/keys/rsa.pub.pem"),
+                include_str!("../../tests/server/keys/rsa.pub.pem"),
                 Algorithm::RS256,
             ),
             (
-                include_str!("../../../tests/server/keys/ec.pub.pem"),
+                include_str!("../../tests/server/keys/ec.pub.pem"),
                 Algorithm::ES256,
             ),
             (
-                include_str!("../../../tests/server/keys/ed.pub.pem"),
+                include_str!("../../tests/server/keys/ed.pub.pem"),
                 Algorithm::EdDSA,
             ),
         ];
@@ -306,7 +306,7 @@ mod tests {
             );
             assert!(TokenKeys::secret(pem.as_bytes()).is_err());
         }
-        let set = TokenKeys::jwks(include_str!("../../../tests/server/keys/jwks.json")).unwrap();
+        let set = TokenKeys::jwks(include_str!("../../tests/server/keys/jwks.json")).unwrap();
         let found: Vec<_> = set
             .keys
             .iter()
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_with_what_to_do() {
-        let private = include_str!("../../../tests/server/keys/rsa.pem");
+        let private = include_str!("../../tests/server/keys/rsa.pem");
         for (pem, told) in [
             (private, "openssl pkey -pubout"),
             ("", "BEGIN PUBLIC KEY"),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use pushwheel::Event;
-use serde::Serialize;
-
-use super::{Failure, Secret, http};
+use pushwheel_check::command::{Failure, Secret};
+use pushwheel_check::http;
+use pushwheel_check::message::Message;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     id: Option<String>,
 
     /// After how long a browser that loses its stream is to come back.
-    #[arg(long, value_name = "MILLISECONDS", value_parser = super::numbers::whole::<u64>)]
+    #[arg(long, value_name = "MILLISECONDS", value_parser = pushwheel_check::numbers::whole::<u64>)]
     retry: Option<u64>,
 
     /// For a channel that conflates: of the events with one key, only the newest
@@ -49,27 +49,6 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     tls: http::TlsArguments,
-}
-
-/// The body of the request.
-#[derive(Default, Serialize)]
-pub(super) struct Message<'a> {
-    pub(super) event: &'a str,
-    pub(super) data: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) retry: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) remove: bool,
-}
-
-impl Message<'_> {
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and numbers are JSON")
-    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {

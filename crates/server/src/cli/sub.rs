@@ -13,8 +13,9 @@ use clap::Args;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use super::stream::{Event, Reader};
-use super::{Failure, Secret, http};
+use super::{Failure, Secret};
+use pushwheel_check::http;
+use pushwheel_check::stream::{Event, Reader};
 
 /// When to come back if the server does not say: as Chromium does.
 const RETRY: Duration = Duration::from_secs(3);
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
 
     /// Begin with the last N events of the history.
     #[arg(long, value_name = "N", conflicts_with = "last_event_id")]
-    #[arg(value_parser = super::numbers::whole::<usize>)]
+    #[arg(value_parser = pushwheel_check::numbers::whole::<usize>)]
     last: Option<usize>,
 
     /// The token, or the key, that the server wants for subscribing.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
-use pushwheel::server::{Config, Key, Pattern, TokenKeys};
+use pushwheel_server::{Config, Key, Pattern, TokenKeys};
 use serde_json::{Value, json};
 
 use super::{ask, get, json as json_of, refusal, refused, text};

@@ -322,7 +322,7 @@ fn sub_and_pub_send_tokens() {
 
 /// The snippets of a language in the page about access.
 fn snippets(language: &str) -> Vec<&'static str> {
-    let page = include_str!("../../docs/access.md");
+    let page = include_str!("../../../../docs/access.md");
     let mark = format!("\n```{language}\n");
     let bodies = page.split(&*mark).skip(1);
     bodies

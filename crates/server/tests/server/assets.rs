@@ -1,7 +1,7 @@
 //! The browser's client, as it is served.
 
 use miniz_oxide::inflate::decompress_to_vec;
-use pushwheel::server::{Config, Key};
+use pushwheel_server::{Config, Key};
 
 use super::{ask, get, start};
 use crate::common::Served;
@@ -66,7 +66,7 @@ fn the_client_is_below_3_kb_compressed_and_its_source_but_for_comments() {
         packed.body.len()
     );
     let is_comment = |line: &str| line.starts_with("//") || line.starts_with("/**");
-    let source = include_str!("../../src/server/assets/pushwheel.js").lines();
+    let source = include_str!("../../src/assets/pushwheel.js").lines();
     let code = source.filter(|line| !is_comment(line.trim_start()));
     assert!(code.eq(script.text().lines()));
 }

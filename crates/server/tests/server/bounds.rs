@@ -2,7 +2,7 @@
 //! and memory has a limit.
 
 use pushwheel::History;
-use pushwheel::server::{self, Config, Key, TokenKeys};
+use pushwheel_server::{self, Config, Key, TokenKeys};
 use serde_json::json;
 
 use super::access::{SECRET, bearer, token};
@@ -142,7 +142,7 @@ fn subscriptions_leave_an_eighth_of_all_channels_to_publishers() {
 
 #[test]
 fn all_channels_together_keep_to_the_total_and_who_comes_back_is_told() {
-    let options = server::channel_options().history(History::events(1_000));
+    let options = pushwheel_server::channel_options().history(History::events(1_000));
     let config = Config::new()
         .channel_options(options)
         .history_total(100_000);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use pushwheel::server::Config;
+use pushwheel_server::Config;
 
 use crate::commands::run;
 use crate::common::Served;
@@ -136,8 +136,8 @@ fn a_greeting_needs_no_id_and_a_stream_that_begins_anew_resumes_nothing() {
 
 #[test]
 fn a_stream_that_is_compressed_event_by_event_is_fine() {
-    let options = pushwheel::server::channel_options().compress_from(1);
-    let config = pushwheel::server::Config::new().channel_options(options);
+    let options = pushwheel_server::channel_options().compress_from(1);
+    let config = pushwheel_server::Config::new().channel_options(options);
     let served = crate::common::Served::start(config.engine());
     let url = format!("http://{}/channels/packed", served.address());
     let report = { (0..5).map(|_| examine(&url, Some(&url), &["--idle", "0"])) }
@@ -181,8 +181,8 @@ fn what_cannot_be_looked_at_is_exit_status_2() {
 
 #[test]
 fn a_key_that_is_refused_is_told() {
-    let key = pushwheel::server::Key::new("the-key-of-this-test").unwrap();
-    let config = pushwheel::server::Config::new().publish_key(key);
+    let key = pushwheel_server::Key::new("the-key-of-this-test").unwrap();
+    let config = pushwheel_server::Config::new().publish_key(key);
     let served = crate::common::Served::start(config.engine());
     let url = format!("http://{}/channels/locked", served.address());
     let report = examine(&url, Some(&url), &["--idle", "0"]);

@@ -1,6 +1,6 @@
 //! Which pages may read: the list of origins, cookies, preflights.
 
-use pushwheel::server::{AllowedOrigin, Config};
+use pushwheel_server::{AllowedOrigin, Config};
 
 use super::commands::{Running, pushwheel};
 use super::{ask, ask_over, get, start};

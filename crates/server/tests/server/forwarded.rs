@@ -1,6 +1,6 @@
 //! A server without keys, and a proxy before it.
 
-use pushwheel::server::{Config, Key};
+use pushwheel_server::{Config, Key};
 
 use super::commands::{Running, pushwheel};
 use super::{ask, ask_over, refusal, refused};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use pushwheel::Rate;
-use pushwheel::server::{Config, Key, TokenKeys};
+use pushwheel_server::{Config, Key, TokenKeys};
 
 use super::access::SECRET;
 use super::commands::{Running, pushwheel};

@@ -1,7 +1,7 @@
 //! What the server holds back, and what it tells those whom it refuses.
 
-use pushwheel::server::{self, Config};
 use pushwheel::{Limits, Rate};
+use pushwheel_server::Config;
 
 use super::commands::{Running, pushwheel};
 use super::{ask, ask_over, json, refusal, refused, text};
@@ -13,7 +13,7 @@ const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 fn too_much_published_to_a_channel_is_429_with_retry_after() {
     // One in an hour: no test waits long enough for the second.
     let rate = Rate::per_second(1.0 / 3600.0).burst(3);
-    let options = server::channel_options().publish_rate(rate);
+    let options = pushwheel_server::channel_options().publish_rate(rate);
     let served = Served::start(Config::new().channel_options(options).engine());
     for _ in 0..3 {
         assert_eq!(ask(&served, "POST", "/channels/a", &[], "x").status, 200);

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-#[path = "../common/mod.rs"]
+#[path = "../../../../tests/common/mod.rs"]
 mod common;
 
 mod access;
@@ -37,7 +37,7 @@ mod tokens;
 
 use common::client::Answer;
 use common::{Connection, Served};
-use pushwheel::server::Config;
+use pushwheel_server::Config;
 use serde_json::Value;
 
 /// The server as `pushwheel serve` runs it, on a free port.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pushwheel::server::Config;
+use pushwheel_server::Config;
 use serde_json::json;
 
 use crate::common::Served;

@@ -1,12 +1,12 @@
 //! Limits on what a client, a ticket or a token says of a client.
 
-use pushwheel::server::{Config, Key};
+use pushwheel_server::{Config, Key};
 use serde_json::{Map, Value, json};
 
 use super::access::{SECRET, bearer, open, token};
 use super::{ask, get, refusal, refused, start};
 use crate::common::Served;
-use pushwheel::server::TokenKeys;
+use pushwheel_server::TokenKeys;
 
 /// The request that made a connection of 153 bytes one of 73 KB.
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pushwheel::DisconnectReason;
-use pushwheel::server::{Config, Key};
+use pushwheel_server::{Config, Key};
 use serde_json::{Value, json};
 
 use crate::common::{Connection, Served, eventually};
@@ -85,7 +85,7 @@ fn family(series: &str) -> &str {
 
 /// The names that the manual explains.
 fn documented() -> BTreeSet<String> {
-    let manual = std::fs::read_to_string("docs/observability.md").unwrap();
+    let manual = std::fs::read_to_string("../../docs/observability.md").unwrap();
     let rows = manual.lines().filter_map(|line| line.strip_prefix("| `"));
     let names = rows.filter_map(|row| row.split(['`', '{']).next());
     let is_metric = |name: &&str| name.starts_with("pushwheel_") || name.starts_with("process_");
@@ -395,7 +395,7 @@ fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
     let page = Page::of(&start());
     let series = page.series.keys();
     let there: BTreeSet<&str> = series.map(|name| name.split('{').next().unwrap()).collect();
-    let dashboard = std::fs::read_to_string("deploy/grafana-dashboard.json").unwrap();
+    let dashboard = std::fs::read_to_string("../../deploy/grafana-dashboard.json").unwrap();
     let parsed: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = parsed["panels"].as_array().unwrap();
     assert!(
@@ -403,7 +403,7 @@ fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
             .iter()
             .all(|panel| !panel["targets"].as_array().unwrap().is_empty())
     );
-    let alerts = std::fs::read_to_string("deploy/prometheus-alerts.yml").unwrap();
+    let alerts = std::fs::read_to_string("../../deploy/prometheus-alerts.yml").unwrap();
     let shown = names_in(&dashboard);
     for name in shown.iter().chain(&names_in(&alerts)) {
         assert!(there.contains(&**name), "{name}");

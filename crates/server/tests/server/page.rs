@@ -1,6 +1,6 @@
 //! The page at `/`, as far as it can be seen without a browser.
 
-use pushwheel::server::{Config, Key};
+use pushwheel_server::{Config, Key};
 use serde_json::{Value, json};
 
 use super::{ask, get, json as body, publish, refusal, refused, start, text};

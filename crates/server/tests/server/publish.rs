@@ -1,7 +1,7 @@
 //! Publish.
 
 use pushwheel::LagPolicy;
-use pushwheel::server::{self, Config};
+use pushwheel_server::Config;
 use serde_json::json;
 
 use crate::common::{Served, Subscriber, told};
@@ -38,7 +38,7 @@ fn json_has_an_event_and_its_answer_the_id_and_the_clients() {
 
 #[test]
 fn a_key_is_removed_in_json_and_by_a_parameter() {
-    let options = server::channel_options().lag_policy(LagPolicy::Conflate);
+    let options = pushwheel_server::channel_options().lag_policy(LagPolicy::Conflate);
     let served = Served::start(Config::new().channel_options(options).engine());
     let path = "/channels/prices";
     for key in ["a", "b", "c", "d"] {
@@ -67,7 +67,7 @@ fn a_key_is_removed_in_json_and_by_a_parameter() {
 
 #[test]
 fn of_the_events_with_one_key_a_conflating_channel_keeps_the_newest() {
-    let options = server::channel_options().lag_policy(LagPolicy::Conflate);
+    let options = pushwheel_server::channel_options().lag_policy(LagPolicy::Conflate);
     let served = Served::start(Config::new().channel_options(options).engine());
     let path = "/channels/prices";
     publish(&served, path, JSON, r#"{"data": 1, "key": "EUR"}"#);

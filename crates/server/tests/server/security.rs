@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use pushwheel::server::{Config, Key, TokenKeys};
+use pushwheel_server::{Config, Key, TokenKeys};
 
 use super::commands::{Running, pushwheel, run};
 use super::{ask, ask_over, get, refusal, refused, start};

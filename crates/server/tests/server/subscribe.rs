@@ -1,7 +1,7 @@
 //! Subscribe.
 
-use pushwheel::server::{self, Config};
 use pushwheel::{Event, History};
+use pushwheel_server::Config;
 use serde_json::{Value, json};
 
 use crate::common::{Connection, Served, Subscriber, eventually, told};
@@ -167,7 +167,7 @@ fn gap_of(stream: &mut Subscriber) -> Value {
 
 #[test]
 fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
-    let options = server::channel_options().history(History::events(2));
+    let options = pushwheel_server::channel_options().history(History::events(2));
     let served = Served::start(Config::new().channel_options(options).engine());
     let ids = fill(&served, "a", 4);
     let (oldest, newest) = (&ids[2], &ids[3]);
@@ -193,7 +193,7 @@ fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
 
 #[test]
 fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
-    let options = server::channel_options().max_clients(1);
+    let options = pushwheel_server::channel_options().max_clients(1);
     let served = Served::start(Config::new().channel_options(options).engine());
     let mut first = served.subscribe("/channels/a");
     first.wait_for_id();

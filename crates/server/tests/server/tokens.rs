@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use pushwheel::Rate;
-use pushwheel::server::{Config, Key, Server, TokenKeys};
+use pushwheel_server::{Config, Key, Server, TokenKeys};
 use serde_json::{Value, json};
 
 use super::access::{SECRET, bearer, open, token, token_by};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use env_filter::Filter;
 use log::{LevelFilter, Log, Metadata, Record};
-use pushwheel::server::{ACCESS_LOG, EVENT_LOG};
+use pushwheel_server::{ACCESS_LOG, EVENT_LOG};
 
 pub(crate) use line::Format;
 use queue::Queue;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use pushwheel::Rate;
-use pushwheel::server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
+use pushwheel_server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
 
 use super::arguments::YES;
-use crate::cli::numbers::{HOUR_S, YEAR_S, seconds, whole};
 use crate::cli::words::boolean;
 use crate::cli::{Failure, Secret, files};
+use pushwheel_check::numbers::{HOUR_S, YEAR_S, seconds, whole};
 
 /// What tokens are verified with, and where they are looked for.
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use pushwheel::server::{self, Pattern};
 use pushwheel::{ChannelOptions, History, KeyedState, LagPolicy, Rate};
+use pushwheel_server::Pattern;
 
 use super::access::AccessArguments;
 use super::ending::EndingArguments;
@@ -15,8 +15,8 @@ use super::limits::LimitArguments;
 use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::Secret;
-use crate::cli::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
 use crate::cli::words::boolean;
+use pushwheel_check::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
 
 /// What stands for a flag that is given without a value.
 pub(super) const YES: &str = "true";
@@ -299,7 +299,7 @@ impl ChannelArguments {
         if let Some(seconds) = self.keyed_age {
             keyed_state = keyed_state.age_max(Duration::from_secs(seconds));
         }
-        let mut options = server::channel_options()
+        let mut options = pushwheel_server::channel_options()
             .history(history)
             .keyed_state(keyed_state)
             .pace(Duration::from_millis(self.pace.unwrap_or(0)))

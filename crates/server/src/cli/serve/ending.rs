@@ -6,7 +6,7 @@ use clap::Args;
 use pushwheel::Shutdown;
 
 use crate::cli::Failure;
-use crate::cli::numbers::{DAY_S, seconds};
+use pushwheel_check::numbers::{DAY_S, seconds};
 
 /// How the server shuts down.
 ///

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pushwheel::server::{Config, Key};
+use pushwheel_server::{Config, Key};
 
 use super::Settings;
 use super::arguments::KeyArguments;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use pushwheel::Limits;
-use pushwheel::server::{self, Config};
+use pushwheel_server::Config;
 
-use crate::cli::numbers::{DAY_S, YEAR_S, from_one, limit, seconds, within};
+use pushwheel_check::numbers::{DAY_S, YEAR_S, from_one, limit, seconds, within};
 
 /// See [`Limits`], whose fields they are.
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ pub(crate) struct LimitArguments {
     /// How old a stream may become; then it ends, and its client comes back
     /// and resumes. Each ends at an age of its own, from three quarters of
     /// this on; 0: no limit.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = server::limits().stream_age_max.as_secs())]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = pushwheel_server::limits().stream_age_max.as_secs())]
     #[arg(env = "PUSHWHEEL_MAX_STREAM_AGE")]
     max_stream_age: u64,
 
@@ -143,12 +143,12 @@ mod tests {
     #[test]
     fn without_flags_the_limits_are_those_of_the_servers_configuration() {
         let alone = Alone::try_parse_from(["serve"]).unwrap();
-        assert_eq!(alone.limits.limits(), server::limits());
+        assert_eq!(alone.limits.limits(), pushwheel_server::limits());
     }
 
     #[test]
     fn each_limit_is_in_the_manual_wherever_its_flag_is_defined() {
-        let manual = include_str!("../../../docs/limits.md");
+        let manual = include_str!("../../../../../docs/limits.md");
         let command = Arguments::augment_args(Command::new("serve"));
         let is_limit = |flag: &&Arg| {
             let id = flag.get_id().as_str();

@@ -86,8 +86,9 @@ mod tests {
 
         fn set(&self, file: &str, limit: &str) {
             let file = self.0.join(file);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, limit).unwrap();
+            let directory = file.parent().expect("it is below the root");
+            fs::create_dir_all(directory).expect("the directory can be made");
+            fs::write(file, limit).expect("the file can be written");
         }
     }
 

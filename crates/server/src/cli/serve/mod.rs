@@ -25,7 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use pushwheel::EngineHandle;
-use pushwheel::server::{Config, Reloader};
+use pushwheel_server::{Config, Reloader};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;

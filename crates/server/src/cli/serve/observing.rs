@@ -1,7 +1,7 @@
 //! The settings of what the server tells of itself.
 
 use clap::Args;
-use pushwheel::server::Config;
+use pushwheel_server::Config;
 
 use super::arguments::YES;
 use crate::cli::Failure;

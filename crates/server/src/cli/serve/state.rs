@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pushwheel::ChannelManager;
-use pushwheel::server::{Config, Server};
+use pushwheel_server::{Config, Server};
 
 use crate::cli::{Failure, files};
 

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[path = "../../../../tests/common/mod.rs"]
 mod common;
-#[path = "common/plain_server.rs"]
 mod plain_server;
 
 use common::eventually;

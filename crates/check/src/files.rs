@@ -2,8 +2,9 @@
 
 use std::io::{Error, ErrorKind};
 
-/// The advice follows the error's own text.
-pub(crate) fn advice(error: &Error) -> &'static str {
+/// Returns what to do about the error; the text follows the error's own.
+#[must_use]
+pub fn advice(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check the path, and make what is missing of its directories",
         ErrorKind::PermissionDenied => "give the user that runs this the right to it",
@@ -18,8 +19,9 @@ pub(crate) fn advice(error: &Error) -> &'static str {
     }
 }
 
-/// The same for a file that has to be there.
-pub(crate) fn advice_to_read(error: &Error) -> &'static str {
+/// Returns the same for a file that has to exist.
+#[must_use]
+pub fn advice_to_read(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file, check the path",
         _ => advice(error),
