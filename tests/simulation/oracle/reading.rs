@@ -76,8 +76,11 @@ impl Oracle {
                 let is_held = |p: &&&Publication| one_part || sure(p);
                 let given = wanted.iter().filter(|p| p.sequence > at);
                 let given = given.filter(is_held).count();
-                // With those that may have been replaced, or not.
-                let given_max = admitted.iter().filter(|p| p.sequence > at).count();
+                // With those that were replaced since it joined.
+                let is_given = |p: &&&Publication| {
+                    p.sequence > at && !self.is_conflated_by(p, joined.sequence)
+                };
+                let given_max = admitted.iter().filter(is_given).count();
                 let withheld = wanted
                     .iter()
                     .filter(|p| p.sequence <= at && sure(p))
@@ -99,6 +102,16 @@ impl Oracle {
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong} (at {at})"));
         }
+    }
+
+    /// Where a stream began whose first event is `first`, and that has stated no
+    /// id: what was replaced since may have been the first.
+    fn before_replaced(&self, number: usize, first: u64) -> u64 {
+        let stream = &self.streams[number];
+        let before = self.by_sequence.range(..first).rev();
+        let mut before = before.map(|(_, number)| &self.published[*number]);
+        let last = before.find(|p| self.is_for(stream, p) && !self.is_conflated(p));
+        last.map_or(0, |last| last.sequence)
     }
 
     /// An event of a stream that asked for everything, and that was told of no
@@ -137,24 +150,22 @@ impl Oracle {
     fn on_published(&mut self, number: usize, event: &Dispatched) {
         self.count("deliveries");
         let numbers = self.by_id.get(&event.last_event_id).into_iter().flatten();
-        let mut found = numbers.map(|number| &self.published[*number]);
-        // Another channel may have had the same event under the same id.
-        let stream = &self.streams[number];
-        let is_it = |publication: &&Publication| publication.data == event.data;
-        let is_its =
-            |publication: &&Publication| is_it(publication) && self.is_for(stream, publication);
-        let its = found.clone().find(is_its).or(found.clone().find(is_it));
-        let Some(publication) = its.or(found.next()) else {
+        let mut numbers = numbers.copied();
+        // Publishers may have given other events the same id.
+        let is_it = |number: &usize| self.published[*number].data == event.data;
+        let Some(found) = numbers.clone().find(is_it).or(numbers.next()) else {
             let id = &event.last_event_id;
             return self.fail(format!(
                 "stream {number} got an event {id:?} that nobody published"
             ));
         };
+        let publication = &self.published[found];
         let (id, at) = (publication.id.clone(), publication.sequence);
         let stream = &self.streams[number];
         let may_lack_id = matches!(stream.want, Want::Earliest | Want::Last(_));
         if stream.position.is_none() && may_lack_id && self.has_own_ids(stream) {
-            self.begin(number, at - 1);
+            let at = self.before_replaced(number, at);
+            self.begin(number, at);
             return self.on_published(number, event);
         }
         self.check_beginning(number);
@@ -169,11 +180,7 @@ impl Oracle {
                 "stream {number} is not told that {uncertain} may be for it"
             ));
         }
-        let numbers = self.by_id.get(&event.last_event_id).into_iter().flatten();
-        let mut found = numbers.map(|number| &self.published[*number]);
-        let Some(publication) = found.clone().find(is_it).or(found.next()) else {
-            return;
-        };
+        let publication = &self.published[found];
         let stream = &self.streams[number];
         let mut wrong = None;
         if (&publication.name, &publication.data) != (&event.name, &event.data) {
@@ -245,7 +252,9 @@ impl Oracle {
     /// newest state of each key.
     pub fn check_table(&mut self, number: usize) {
         let stream = &self.streams[number];
-        if stream.joined.is_none() || stream.gone.is_some() || !stream.has_begun {
+        // A client that is about to leave waits for nothing more.
+        let is_leaving = stream.is_cut || stream.gone.is_some();
+        if stream.joined.is_none() || is_leaving || !stream.has_begun {
             return;
         }
         let mut state = BTreeMap::new();
