@@ -283,11 +283,9 @@ impl Request {
             };
             is_it && !parts.any(refuses)
         };
-        let lines = self
-            .headers()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(list));
+        let lines = self.message.head.header_values(list);
         lines
-            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+            .filter_map(|value| std::str::from_utf8(value).ok())
             .any(|offers| offers.split(',').any(takes))
     }
 

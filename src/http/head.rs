@@ -155,14 +155,19 @@ impl Head {
         self.host.as_ref().map(|range| self.text(range))
     }
 
-    /// The value of the first header of that name, in any case, without the
-    /// spaces around it.
+    /// Returns the value of the first header of that name, in any case, without
+    /// the spaces around it.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let field = self
-            .fields
-            .iter()
-            .find(|field| self.bytes[field.name.clone()].eq_ignore_ascii_case(name.as_bytes()))?;
-        Some(&self.bytes[field.value.clone()])
+        self.header_values(name).next()
+    }
+
+    /// Returns the values of all headers of that name, as
+    /// [`header`](Head::header) does.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let has_name =
+            |field: &&Field| self.bytes[field.name.clone()].eq_ignore_ascii_case(name.as_bytes());
+        let fields = self.fields.iter().filter(has_name);
+        fields.map(|field| &self.bytes[field.value.clone()])
     }
 
     /// As [`header`](Head::header), and `None` too when the value is not UTF-8.

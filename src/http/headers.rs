@@ -102,7 +102,7 @@ impl Headers {
     }
 
     /// The names and values, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.fields.iter().map(|(name, value)| (&**name, &**value))
     }
 

@@ -80,14 +80,26 @@ impl EventId {
     pub(crate) fn own(id: Arc<str>) -> EventId {
         EventId(Repr::Own(id))
     }
+
+    /// Returns the text that `Display` writes, without a formatter: each client
+    /// that subscribes is sent an id.
+    pub(crate) fn text(&self) -> String {
+        self.parts(&mut itoa::Buffer::new()).concat()
+    }
+
+    fn parts<'a>(&'a self, digits: &'a mut itoa::Buffer) -> [&'a str; 3] {
+        match &self.0 {
+            Repr::Ours(epoch, sequence) => [epoch.as_str(), "-", digits.format(*sequence)],
+            Repr::Own(id) => [id, "", ""],
+        }
+    }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Repr::Ours(epoch, sequence) => write!(f, "{}-{sequence}", epoch.as_str()),
-            Repr::Own(id) => f.write_str(id),
-        }
+        let mut digits = itoa::Buffer::new();
+        let mut parts = self.parts(&mut digits).into_iter();
+        parts.try_for_each(|part| f.write_str(part))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
 use crate::hub::channel::Channel;
 use crate::hub::client::{ClientInfo, DisconnectReason, Extra};
+use crate::hub::id::EventId;
 use crate::hub::log::Evicted;
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Source, Start};
 use crate::packed::{self, Suffix, Sum};
@@ -96,7 +97,17 @@ impl<N: Net> Reactor<N> {
             Err(error) => return self.refuse_join(key, request, error, &headers, output),
         };
         let is_packed = joined.compresses && request.accepts_encoding("gzip");
-        self.write_subscription_head(&headers, &joined, is_packed, output);
+        // The id at which the stream begins, for its head and its first block.
+        let start_id = match &joined.gap {
+            Some(_) => Some(self.hub.id_of(joined.seen).text()),
+            None => joined.opening_id.as_ref().map(EventId::text),
+        };
+        let coding = [
+            joined.compresses.then_some(("Vary", "Accept-Encoding")),
+            is_packed.then_some(("Content-Encoding", "gzip")),
+            start_id.as_deref().map(|id| ("Last-Event-ID", id)),
+        ];
+        self.write_stream_head(&headers, coding.into_iter().flatten(), output);
         if is_head {
             self.answer_no_more(key);
             return Flow::Hold;
@@ -114,10 +125,19 @@ impl<N: Net> Reactor<N> {
             welcome = self.hub.connect(self.place(key), on_connect);
         }
         let deadline = self.deadline(subscription.expires_in);
-        let asks_for_id = request.asks_for_opening_id();
-        let opening = self.write_opening(&joined, asks_for_id, is_packed, output);
+        let asks_for_id = || joined.needs_id && request.asks_for_opening_id();
+        let begin = output.len();
+        write_opening(
+            joined.gap.as_deref(),
+            start_id.as_deref(),
+            asks_for_id,
+            output,
+        );
         if is_packed {
-            self.sums.begin(key, opening);
+            let opening = output.split_off(begin);
+            output.extend_from_slice(&packed::HEADER);
+            output.extend_from_slice(&wrap(&opening, true));
+            self.sums.begin(key, Sum::of(&opening));
         }
         let source = Source {
             channels: &channels,
@@ -140,7 +160,7 @@ impl<N: Net> Reactor<N> {
             return self.has_no_room(key, request, full.why(), &headers, output);
         }
         if *request.method() == Method::Head {
-            self.write_stream_head(&[&headers], output);
+            self.write_stream_head(&headers, [], output);
             self.answer_no_more(key);
             return Flow::Hold;
         }
@@ -157,7 +177,7 @@ impl<N: Net> Reactor<N> {
         };
         match self.hub.join(join) {
             Ok(joined) => {
-                self.write_stream_head(&[&headers], output);
+                self.write_stream_head(&headers, [], output);
                 output.extend_from_slice(HEARTBEAT);
                 let source = Source {
                     channels: &[channel],
@@ -248,7 +268,7 @@ impl<N: Net> Reactor<N> {
         let retry_ms = self.retry_ms().saturating_add(as_ms(delay));
         if request.is_for_a_stream() {
             response.headers.remove("Retry-After");
-            self.write_stream_head(&[&response.headers], output);
+            self.write_stream_head(&response.headers, [], output);
             output.extend_from_slice(&retry_line(retry_ms));
             self.answer_no_more(key);
             return Flow::Hold;
@@ -263,82 +283,29 @@ impl<N: Net> Reactor<N> {
         self.write_response(key, request, status, headers, body, output)
     }
 
-    fn write_stream_head(&mut self, headers: &[&Headers], output: &mut Vec<u8>) {
+    /// Writes the head of a stream: what every stream says, `headers`, and what
+    /// the engine has to add for this one.
+    fn write_stream_head<'a>(
+        &'a mut self,
+        headers: &'a Headers,
+        added: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
+        output: &mut Vec<u8>,
+    ) {
         self.meters.count_answer(200);
         self.refresh_date();
         // A browser takes the last type that it is told, and would not read on.
         let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
-        let own = headers.iter().flat_map(|list| list.iter());
+        let own = headers.iter().chain(added);
         // The engine's defaults are for answers that say nothing themselves.
         let is_unsaid = |(name, _): &(&str, &str)| {
-            let mut said = STREAM_HEADERS.iter();
-            let is_said = said.any(|(said, _)| said.eq_ignore_ascii_case(name));
-            !is_said && headers.iter().all(|list| list.get(name).is_none())
+            let mut said = STREAM_HEADERS.into_iter().chain(own.clone());
+            !said.any(|(said, _)| said.eq_ignore_ascii_case(name))
         };
         let defaults = self.headers.iter().filter(is_unsaid);
-        let own = own.filter(is_free);
+        let own = own.clone().filter(is_free);
         let all = STREAM_HEADERS.into_iter().chain(own).chain(defaults);
         let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
         http::write_head(output, 200, all, until_close, close, &self.date.text);
-    }
-
-    /// Writes the response head of a subscription: `headers`, the coding, and
-    /// the id at which the stream begins.
-    fn write_subscription_head(
-        &mut self,
-        headers: &Headers,
-        joined: &Joined,
-        is_packed: bool,
-        output: &mut Vec<u8>,
-    ) {
-        let id = match &joined.gap {
-            Some(_) => Some(self.hub.id_of(joined.seen)),
-            None => joined.opening_id.clone(),
-        };
-        let fields = [
-            joined
-                .compresses
-                .then_some(("Vary", "Accept-Encoding".into())),
-            is_packed.then_some(("Content-Encoding", "gzip".into())),
-            id.map(|id| ("Last-Event-ID", id.to_string())),
-        ];
-        let mut own = Headers::new();
-        for (name, value) in fields.into_iter().flatten() {
-            let added = own.append(name, value);
-            added.expect("these names and values can be headers");
-        }
-        self.write_stream_head(&[headers, &own], output);
-    }
-
-    /// Writes the first bytes of a subscription's body: a line without meaning,
-    /// because browsers and proxies wait for a first byte; then the gap, if the
-    /// client has missed events, or the id at which it begins. Returns their sum.
-    fn write_opening(
-        &self,
-        joined: &Joined,
-        asks_for_id: bool,
-        is_packed: bool,
-        output: &mut Vec<u8>,
-    ) -> Sum {
-        if is_packed {
-            output.extend_from_slice(&packed::HEADER);
-        }
-        let mut opening = HEARTBEAT.to_vec();
-        let id = self.hub.id_of(joined.seen).to_string();
-        if let Some(gap) = &joined.gap {
-            let gap = Frame::internal("pushwheel.gap", Some(&id), None, gap);
-            opening.extend_from_slice(gap.as_bytes());
-        } else if joined.needs_id
-            && asks_for_id
-            && let Some(id) = &joined.opening_id
-        {
-            // A block of an id alone dispatches nothing in a browser, but the
-            // browser keeps the id (HTML Standard 9.2.6), and so misses nothing
-            // even if it is cut off before its first event.
-            opening.extend_from_slice(format!("id: {id}\n\n").as_bytes());
-        }
-        output.extend_from_slice(&wrap(&opening, is_packed));
-        Sum::of(&opening)
     }
 
     /// Turns a connection into a stream: `output` goes out first, then the
@@ -449,6 +416,32 @@ impl<N: Net> Reactor<N> {
         }
         if written.is_err() {
             self.hang_up(key, DisconnectReason::Gone);
+        }
+    }
+}
+
+/// Writes the first bytes of a subscription's body: a line without meaning,
+/// because browsers and proxies wait for a first byte; then the gap event, if the
+/// client has missed events, or the id at which the stream begins, if the client
+/// asks for it.
+fn write_opening(
+    gap: Option<&str>,
+    id: Option<&str>,
+    asks_for_id: impl FnOnce() -> bool,
+    output: &mut Vec<u8>,
+) {
+    output.extend_from_slice(HEARTBEAT);
+    if let Some(gap) = gap {
+        let gap = Frame::internal("pushwheel.gap", id, None, gap);
+        output.extend_from_slice(gap.as_bytes());
+    } else if let Some(id) = id
+        && asks_for_id()
+    {
+        // A block of an id alone dispatches nothing in a browser, but the browser
+        // keeps the id (HTML Standard 9.2.6), and so misses nothing even if it is
+        // cut off before its first event.
+        for part in ["id: ", id, "\n\n"] {
+            output.extend_from_slice(part.as_bytes());
         }
     }
 }
