@@ -406,6 +406,11 @@ impl<N: Net> Reactor<N> {
                 let welcome = self.feeds.get(feed_id).own_frame(welcome);
                 cursor.welcome = Some((joined.now, welcome));
             }
+            if http.is_queued {
+                // The socket may have been reported as writable, and this connection
+                // has not written since: it waited among the requests.
+                self.queue_cursor(key);
+            }
         }
         self.set_stream_timer(key);
         self.draw_moment(key);

@@ -65,6 +65,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Loops,
         "a log is kept for a loop whose last client was sent away",
     ),
+    (
+        4_000_307,
+        Era::Finishes,
+        "a stream that an answer opens misses the room in its socket",
+    ),
 ];
 
 /// What seeds drew at a time: what an era is named after, and all before.
