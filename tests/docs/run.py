@@ -294,12 +294,12 @@ def unknown_tests():
     """Tests and files that docs/tested.md names and that are not there, and breaks that it lacks."""
     text = (ROOT / "docs/tested.md").read_text()
     breaks = {patch.stem for patch in (ROOT / "tests/breaks").glob("*.patch")}
-    sources = [path.read_text() for top in ("src", "tests") for path in (ROOT / top).rglob("*.rs")]
+    sources = [path.read_text() for top in ("src", "tests", "crates") for path in (ROOT / top).rglob("*.rs")]
     tests = set(re.findall(r"\bfn (\w+)", "\n".join(sources)))
     named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){3,})`", text))
     yield from sorted(named - tests - breaks)
     yield from (f"docs/tested.md lacks {name}" for name in sorted(breaks) if f"`{name}`" not in text)
-    files = set(re.findall(r"`((?:src|tests|fuzz)/[\w/.]+\.\w+)`", text))
+    files = set(re.findall(r"`((?:src|tests|fuzz|crates|benches)/[\w/.]+\.\w+)`", text))
     yield from (file for file in sorted(files) if not (ROOT / file).exists())
 
 
