@@ -246,12 +246,10 @@ fn after_a_crash_an_id_from_before_it_is_a_restart() {
         (&told_of["reason"], &told_of["requested"]),
         (&"restart".into(), &"order-17".into())
     );
-    assert_eq!(told(&page.take(3)), ["y", "17", "z"]);
-    assert_eq!(
-        page.last_event_id(),
-        "z",
-        "an id is the publisher's, verbatim"
-    );
+    let replay = page.take(3);
+    assert_eq!(told(&replay), ["y", "17", "z"]);
+    // An id is the publisher's, verbatim.
+    assert_eq!(replay[2].last_event_id, "z");
 
     // Nothing is repeated any more.
     let (served, channel) = begun(Duration::ZERO);
@@ -259,6 +257,86 @@ fn after_a_crash_an_id_from_before_it_is_a_restart() {
     publish(&channel, "z", "z");
     let mut page = served.resubscribe("/stream", "order-17");
     assert_eq!(told(&page.take(1)), ["z"]);
+}
+
+/// Reads on until the stream's id is another one than `id`.
+#[track_caller]
+fn id_after(client: &mut Subscriber, id: &str) -> String {
+    while client.last_event_id() == id {
+        assert!(client.read(64 << 10), "the stream ended");
+    }
+    client.last_event_id().to_owned()
+}
+
+#[test]
+fn a_client_receives_the_gap_of_a_doubtful_id_once() {
+    let (served, channel) = begun(Duration::from_secs(3_600));
+    let mut live = served.subscribe("/stream");
+    live.wait_for_id();
+    publish(&channel, "order-16", "16");
+    publish(&channel, "order-17", "17");
+    assert_eq!(told(&live.take(2)), ["16", "17"]);
+    drop(live);
+    // It receives the whole history, and then an id that leads there.
+    let mut page = served.resubscribe("/stream", "order-17");
+    assert_eq!(gap(&page.next())["reason"], "restart");
+    assert_eq!(told(&page.take(2)), ["16", "17"]);
+    let end = id_after(&mut page, "order-17");
+    drop(page);
+    // However often the page is cut from then on, it is in order.
+    let page = served.resubscribe("/stream", &end);
+    assert_eq!(page.head.header("last-event-id"), Some(&*end));
+    drop(page);
+    let mut page = served.resubscribe("/stream", &end);
+    publish(&channel, "order-18", "18");
+    assert_eq!(told(&page.take(1)), ["18"]);
+    assert_eq!(page.last_event_id(), "order-18");
+}
+
+#[test]
+fn a_replay_that_ends_with_a_doubtful_id_is_followed_by_the_engines() {
+    for (query, count) in [
+        ("last_event_id=earliest", 3),
+        ("last=1", 1),
+        ("last_event_id={engines}", 1),
+        ("last_event_id=order-1", 4), // The first of them is the gap.
+    ] {
+        let (served, channel) = begun(Duration::from_secs(3_600));
+        publish(&channel, "order-1", "1");
+        let engines = channel.broadcast(Event::message("2")).unwrap().id;
+        publish(&channel, "order-3", "3");
+        let query = query.replace("{engines}", &engines.to_string());
+        let mut page = served.subscribe(&format!("/stream?{query}"));
+        assert_eq!(page.take(count).last().unwrap().last_event_id, "order-3");
+        let end = id_after(&mut page, "order-3");
+        let mut back = served.resubscribe("/stream", &end);
+        let new = channel.broadcast(Event::message("new")).unwrap().id;
+        for client in [&mut page, &mut back] {
+            assert_eq!(told(&client.take(1)), ["new"], "{query}");
+            assert_eq!(client.last_event_id(), new.to_string());
+        }
+    }
+    // An id that leads back needs no other after it.
+    let (served, channel) = begun(Duration::from_secs(3_600));
+    publish(&channel, "order-1", "1");
+    let newest = channel.broadcast(Event::message("2")).unwrap().id;
+    let mut page = served.subscribe("/stream?last=2");
+    assert_eq!(told(&page.take(2)), ["1", "2"]);
+    assert_eq!(page.last_event_id(), newest.to_string());
+}
+
+#[test]
+fn a_new_client_never_begins_with_a_doubtful_id() {
+    let (served, channel) = begun(Duration::from_secs(3_600));
+    publish(&channel, "order-1", "1");
+    let mut client = served.subscribe("/stream");
+    let id = client.wait_for_id();
+    assert_ne!(id, "order-1");
+    assert_eq!(client.head.header("last-event-id"), Some(&*id));
+    drop(client);
+    let mut back = served.resubscribe("/stream", &id);
+    publish(&channel, "order-2", "2");
+    assert_eq!(told(&back.take(1)), ["2"]);
 }
 
 #[test]

@@ -255,13 +255,14 @@ impl Request {
         *self.method() == Method::Get && self.accepts("text/event-stream")
     }
 
-    /// Returns whether the stream opens with a block that holds its starting id
-    /// alone. An `EventSource` keeps that id and misses nothing when it is cut
-    /// off before its first event, but some parsers dispatch the block as an
-    /// empty message. So it goes to requests with `Cache-Control: no-cache`,
-    /// which every `EventSource` sends and `fetch` by default does not; the
-    /// query parameter `cursor` asks for it, and `cursor=false` declines it.
-    pub(crate) fn asks_for_opening_id(&self) -> bool {
+    /// Returns whether the client accepts blocks that hold only an id: its starting
+    /// id, and the id of the end of its replay. An `EventSource` keeps that id and
+    /// misses nothing when it is cut off before its next event, but some parsers
+    /// dispatch the block as an empty message. So it goes to requests with
+    /// `Cache-Control: no-cache`, which every `EventSource` sends and `fetch` by
+    /// default does not; the query parameter `cursor` asks for it, and
+    /// `cursor=false` declines it.
+    pub(crate) fn accepts_id_blocks(&self) -> bool {
         match self.query("cursor") {
             Some(value) => value != "false",
             None => self.offers("cache-control", "no-cache"),

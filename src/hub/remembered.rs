@@ -61,6 +61,8 @@ pub(crate) struct Remembered {
     released_bytes: usize,
     /// The id that was given last.
     newest: Option<Arc<str>>,
+    /// The sequence number of the newest event with a doubtful id.
+    doubtful_through: u64,
 }
 
 impl Remembered {
@@ -71,6 +73,9 @@ impl Remembered {
             .is_none_or(|(_, newest)| newest.sequence < place.sequence);
         if is_newest {
             self.newest = Some(id.clone());
+        }
+        if place.is_doubtful {
+            self.doubtful_through = self.doubtful_through.max(place.sequence);
         }
         self.places.insert(id, place);
     }
@@ -113,6 +118,11 @@ impl Remembered {
     pub(crate) fn newest(&self) -> Option<(&Arc<str>, &Place)> {
         let newest = self.newest.as_ref()?;
         self.places.get_key_value(newest)
+    }
+
+    /// Returns the sequence number of the newest event with a doubtful id, or 0.
+    pub(crate) fn doubtful_through(&self) -> u64 {
+        self.doubtful_through
     }
 
     /// Returns the ids that are remembered beyond their events, in the order in

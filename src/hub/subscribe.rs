@@ -8,7 +8,7 @@ use serde_json::json;
 use super::audience::Audience;
 use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
 use super::id::{EventId, Parsed};
-use super::log::Entry;
+use super::log::{Entry, Log};
 use super::merge;
 use super::options::ChannelOptions;
 use super::reading::state_after;
@@ -102,6 +102,9 @@ pub(crate) struct Joined {
     pub(crate) needs_id: bool,
     /// The id that says where the stream begins, if there is one.
     pub(crate) opening_id: Option<EventId>,
+    /// Whether the last event of the replay may have a doubtful own id. A client
+    /// that reconnects with that id receives a gap, although it misses nothing.
+    pub(crate) ends_doubtfully: bool,
 }
 
 /// Why a client cannot join.
@@ -259,6 +262,7 @@ impl State {
             gap: None,
             needs_id: true,
             opening_id: None,
+            ends_doubtfully: false,
         };
         let asked = match join.start {
             Start::Live => {
@@ -321,6 +325,7 @@ impl State {
             joined.gap = Some(self.gap(join.channels, requested, reason, admits, hub));
         }
         joined.opening_id = self.opening_id(join, joined.seen, hub);
+        joined.ends_doubtfully = self.ends_doubtfully(join, &joined, hub);
         joined
     }
 
@@ -399,6 +404,29 @@ impl State {
             Start::Earliest | Start::Last(_) => None,
             Start::Live | Start::After(_) => Some(hub.id_of(seen)),
         }
+    }
+
+    /// Returns whether the last event that the client is sent before new ones may
+    /// have an own id that is doubtful. Looks only at the newest entry: if the
+    /// client may not be sent that one, the answer is yes.
+    fn ends_doubtfully(&self, join: &Join<'_>, joined: &Joined, hub: &Hub) -> bool {
+        let logs = || {
+            let channels = join.channels.iter();
+            channels.filter_map(|key| Some(&self.get(*key)?.log))
+        };
+        let replays_doubtful = |log: &Log| log.remembered().doubtful_through() > joined.seen;
+        if !logs().any(replays_doubtful) {
+            return false;
+        }
+        let newest = logs().filter_map(|log| log.at_or_before(joined.now));
+        let newest = newest.max_by_key(|entry| entry.sequence);
+        let is_certain = |entry: &Entry| {
+            // A newer event may replace one with a key before it is sent.
+            let is_sent = entry.sequence > joined.keyed_through && !entry.has_key();
+            let leads_back = |id: &str| self.resolve(id, join, hub).is_ok();
+            is_sent && join.admits(entry) && entry.own_id().is_none_or(leads_back)
+        };
+        !newest.is_some_and(is_certain)
     }
 
     /// Returns whether the logs hold something for this client after `position`.

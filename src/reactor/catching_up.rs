@@ -8,6 +8,7 @@ use super::Reactor;
 use super::budgets::ROUND_BYTES;
 use super::feed::Owed;
 use super::net::Net;
+use super::opening::write_id;
 use super::serving::is_transient;
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
@@ -38,20 +39,26 @@ impl<N: Net> Reactor<N> {
             cursor.is_early = false;
             let seen = cursor.seen;
             let mut through = feed.through;
-            if let Some((after, welcome)) = &cursor.welcome {
-                if seen >= *after {
-                    if feed.is_packed {
-                        self.sums.add(key, &Suffix::new(welcome.packed_sum()));
-                    }
-                    cursor.owed = Some(Owed {
-                        frame: welcome.clone(),
-                        written: 0,
-                        lane: None,
-                    });
-                    cursor.welcome = None;
-                    continue;
+            if let Some(end) = cursor.replay_end.take_if(|end| seen >= end.after) {
+                // The client has everything up to `seen`, which is beyond the replay
+                // if it fell off the log.
+                let mut bytes = Vec::new();
+                if end.has_id {
+                    write_id(&self.hub.id_of(seen).to_string(), &mut bytes);
                 }
-                through = through.min(*after);
+                bytes.extend_from_slice(&end.welcome);
+                if feed.is_packed {
+                    self.sums.add(key, &Suffix::new(Sum::of(&bytes)));
+                }
+                cursor.owed = Some(Owed {
+                    frame: feed.own_frame(&bytes),
+                    written: 0,
+                    lane: None,
+                });
+                continue;
+            }
+            if let Some(end) = &cursor.replay_end {
+                through = through.min(end.after);
             }
             if let Some(end) = &cursor.end {
                 if end.is_said {

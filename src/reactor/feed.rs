@@ -224,8 +224,8 @@ pub(super) struct Cursor {
     /// On a stream of one channel, the loss of which it was told. Other streams
     /// have it in their seats.
     pub(super) forgiven: Evicted,
-    /// What it is sent when it has seen so much: its welcome.
-    pub(super) welcome: Option<(u64, Frame)>,
+    /// What it is sent right after its replay, if there is anything.
+    pub(super) replay_end: Option<ReplayEnd>,
     /// The frame of which it has only the beginning.
     pub(super) owed: Option<Owed>,
     /// Its time is up: with what it ends.
@@ -239,6 +239,18 @@ pub(super) struct Cursor {
     pub(super) is_noted: bool,
     /// Whether it waits in the run queue.
     pub(super) is_queued: bool,
+}
+
+/// What a client is sent between its replay and new events.
+#[derive(Debug)]
+pub(super) struct ReplayEnd {
+    /// The replay goes up to here.
+    pub(super) after: u64,
+    /// Whether the client gets the engine's id for its position, because the id
+    /// of its last event does not lead back to it.
+    pub(super) has_id: bool,
+    /// What the client's own `on_connect` has sent to it.
+    pub(super) welcome: Vec<u8>,
 }
 
 /// How a client's stream ends whose time is up.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::{NONE, State, Stream};
 use super::ending::Deadline;
-use super::feed::{Owed, wrap};
+use super::feed::{Owed, ReplayEnd, wrap};
 use super::net::Net;
 use super::serving::{Flow, guard, is_transient};
 use super::streaming::retry_line;
@@ -125,7 +125,12 @@ impl<N: Net> Reactor<N> {
             welcome = self.hub.connect(self.place(key), on_connect);
         }
         let deadline = self.deadline(subscription.expires_in);
-        let asks_for_id = || joined.needs_id && request.asks_for_opening_id();
+        let replay_end = ReplayEnd {
+            after: joined.now,
+            has_id: joined.ends_doubtfully && request.accepts_id_blocks(),
+            welcome,
+        };
+        let asks_for_id = || joined.needs_id && request.accepts_id_blocks();
         let begin = output.len();
         write_opening(
             joined.gap.as_deref(),
@@ -143,7 +148,7 @@ impl<N: Net> Reactor<N> {
             channels: &channels,
             is_packed,
         };
-        self.start_stream(key, source, joined, &welcome, deadline, output);
+        self.start_stream(key, source, joined, Some(replay_end), deadline, output);
         Flow::Left
     }
 
@@ -184,7 +189,7 @@ impl<N: Net> Reactor<N> {
                     is_packed: false,
                 };
                 // Its sink says when it ends.
-                self.start_stream(key, source, joined, &[], None, output);
+                self.start_stream(key, source, joined, None, None, output);
                 guard("a handler that streams", || (plan.open)(sink));
                 Flow::Left
             }
@@ -309,21 +314,22 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Turns a connection into a stream: `output` goes out first, then the
-    /// replay, then `welcome`.
+    /// replay, then `replay_end`.
     fn start_stream(
         &mut self,
         key: u32,
         source: Source<'_>,
         joined: Joined,
-        welcome: &[u8],
+        replay_end: Option<ReplayEnd>,
         deadline: Deadline,
         output: &mut Vec<u8>,
     ) {
+        let mut replay_end = replay_end.filter(|end| end.has_id || !end.welcome.is_empty());
         let has_replay = joined.seen < joined.head;
-        if !has_replay {
-            output.extend_from_slice(&wrap(welcome, source.is_packed));
+        if let Some(end) = replay_end.take_if(|_| !has_replay) {
+            output.extend_from_slice(&wrap(&end.welcome, source.is_packed));
             if source.is_packed {
-                self.sums.add(key, &Suffix::new(Sum::of(welcome)));
+                self.sums.add(key, &Suffix::new(Sum::of(&end.welcome)));
             }
         }
         let feed_id = self
@@ -402,10 +408,7 @@ impl<N: Net> Reactor<N> {
             cursor.replay_through = joined.now;
             cursor.keyed_through = joined.keyed_through;
             cursor.forgiven = forgiven;
-            if has_replay && !welcome.is_empty() {
-                let welcome = self.feeds.get(feed_id).own_frame(welcome);
-                cursor.welcome = Some((joined.now, welcome));
-            }
+            cursor.replay_end = replay_end;
             if http.is_queued {
                 // The socket may have been reported as writable, and this connection
                 // has not written since: it waited among the requests.
@@ -442,11 +445,15 @@ fn write_opening(
     } else if let Some(id) = id
         && asks_for_id()
     {
-        // A block of an id alone dispatches nothing in a browser, but the browser
-        // keeps the id (HTML Standard 9.2.6), and so misses nothing even if it is
-        // cut off before its first event.
-        for part in ["id: ", id, "\n\n"] {
-            output.extend_from_slice(part.as_bytes());
-        }
+        // So a browser misses nothing even if it is cut off before its first event.
+        write_id(id, output);
+    }
+}
+
+/// Writes a block that holds only an id. A browser dispatches nothing for it, but
+/// keeps the id for its next request (HTML Standard 9.2.6).
+pub(super) fn write_id(id: &str, output: &mut Vec<u8>) {
+    for part in ["id: ", id, "\n\n"] {
+        output.extend_from_slice(part.as_bytes());
     }
 }

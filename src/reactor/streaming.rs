@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
             replay_through: 0,
             keyed_through: 0,
             forgiven: Evicted::default(),
-            welcome: None,
+            replay_end: None,
             owed,
             end: None,
             is_early: false,

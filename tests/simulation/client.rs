@@ -288,6 +288,7 @@ impl Client {
             _ => "connections without an id",
         });
         let stream = oracle.request(want.clone(), self.metadata_role);
+        oracle.streams[stream].accepts_ids = self.asks_for_id;
         self.stream = Some(stream);
         let path = if is_deferred { "later" } else { "events" };
         let mut query = format!("stream={stream}");
@@ -474,7 +475,8 @@ impl Client {
     pub fn is_content(&self, oracle: &Oracle) -> bool {
         match (self.socket, self.stream) {
             (Some(_), Some(stream)) if self.is_streaming() => {
-                oracle.streams[stream].is_cut || oracle.waits_since(stream).is_none()
+                let has_all = oracle.waits_since(stream).is_none() && !oracle.awaits_id(stream);
+                oracle.streams[stream].is_cut || has_all
             }
             _ => !self.awaits_answer(),
         }

@@ -14,12 +14,11 @@ impl Client {
                     continue;
                 };
                 if events.is_empty() && id != self.last_event_id && !id.is_empty() {
-                    if !self.asks_for_id || id != self.opening_id {
-                        let head = &self.opening_id;
-                        let what = format!("stream {stream} opens with {id}, its head with {head}");
-                        oracle.failures.push(what);
+                    if self.asks_for_id && id == self.opening_id {
+                        oracle.on_id(stream, id);
+                    } else {
+                        oracle.on_final_id(stream, id);
                     }
-                    oracle.on_id(stream, id);
                 }
                 let is_moved = !id.is_empty() && id != self.last_event_id;
                 if is_moved && events.iter().any(|event| event.name == REAUTH) {

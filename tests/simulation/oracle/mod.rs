@@ -220,6 +220,11 @@ pub struct Stream {
     /// It has read something that says where it is.
     has_begun: bool,
     is_gap_told: bool,
+    /// The client accepts blocks that hold only an id.
+    pub accepts_ids: bool,
+    /// The last event that it has read is from before it joined, with a doubtful
+    /// own id, so that an id has to follow.
+    ends_doubtfully: bool,
     welcomes_sent: usize,
     welcomes_got: usize,
     /// The client did something that may end the connection at any time.

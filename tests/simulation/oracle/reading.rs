@@ -37,6 +37,46 @@ impl Oracle {
         }
     }
 
+    /// The stream has said an id after its replay, of which the last event may have
+    /// a doubtful own id.
+    pub fn on_final_id(&mut self, number: usize, id: &str) {
+        self.count("ids after a replay");
+        let stream = &self.streams[number];
+        let (Some(at), Some(joined)) = (self.parse(id), &stream.joined) else {
+            return self.fail(format!("stream {number} has the id {id:?} in between"));
+        };
+        let mut wrong = None;
+        if !stream.accepts_ids {
+            wrong = Some("the client does not accept it".to_owned());
+        } else if at < joined.sequence || stream.position.is_some_and(|position| at < position) {
+            wrong = Some(format!("it leads back, before {:?}", stream.position));
+        } else if let Some(missing) = self.missing(number, at) {
+            wrong = Some(format!("{} is missing", missing.id));
+        } else {
+            let mut before = self.by_sequence.range(..=joined.sequence);
+            let is_doubtful = |(_, number): (_, &usize)| {
+                let event = &self.published[*number];
+                stream.topics.contains(&event.topic) && self.has_doubtful_id(event)
+            };
+            if !before.any(is_doubtful) {
+                wrong = Some("no id is doubtful".to_owned());
+            }
+        }
+        let stream = &mut self.streams[number];
+        stream.position = Some(at);
+        stream.ends_doubtfully = false;
+        if let Some(wrong) = wrong {
+            self.fail(format!(
+                "stream {number} has the id {id} after its replay: {wrong}"
+            ));
+        }
+    }
+
+    /// Whether an event has an own id that may be that of one from before the start.
+    fn has_doubtful_id(&self, event: &Publication) -> bool {
+        event.draft.id.is_some() && event.at_ms < self.in_doubt_until_ms
+    }
+
     /// The stream begins behind `at`.
     fn begin(&mut self, number: usize, at: u64) {
         let stream = &self.streams[number];
@@ -225,6 +265,12 @@ impl Oracle {
         {
             wrong.get_or_insert(format!("{id} came before the welcome"));
         }
+        let is_replay = |joined: &super::Joined| at <= joined.sequence;
+        let is_replay = stream.joined.as_ref().is_some_and(is_replay);
+        if !is_replay && stream.accepts_ids && stream.ends_doubtfully {
+            wrong.get_or_insert(format!("no id came after the replay, before {id}"));
+        }
+        let ends_doubtfully = is_replay && self.has_doubtful_id(publication);
         let removes = publication.removes;
         let subject = self.subject(publication);
         let is_keyed = self.is_keyed(publication);
@@ -243,6 +289,7 @@ impl Oracle {
         }
         stream.position = Some(at);
         stream.has_begun = true;
+        stream.ends_doubtfully = ends_doubtfully;
         if let Some(wrong) = wrong {
             self.fail(format!("stream {number}: {wrong}"));
         }
@@ -379,6 +426,7 @@ impl Oracle {
         stream.position = Some(at);
         stream.has_begun = true;
         stream.is_gap_told = true;
+        stream.ends_doubtfully = false;
         stream.begins_after = None;
         if let Some(wrong) = wrong {
             let stream = &self.streams[number];

@@ -22,6 +22,8 @@ impl Oracle {
             begins_after: None,
             has_begun: false,
             is_gap_told: false,
+            accepts_ids: false,
+            ends_doubtfully: false,
             welcomes_sent: 0,
             welcomes_got: 0,
             is_cut: false,
@@ -97,6 +99,16 @@ impl Oracle {
     pub(super) fn is_doubtful(&self, stream: &Stream, id: &str) -> bool {
         let mut events = self.events_of(stream, id);
         events.any(|event| event.at_ms < self.in_doubt_until_ms)
+    }
+
+    /// Whether all came of a stream's replay but the id that has to follow it,
+    /// because the client would come back with a doubtful own id.
+    pub fn awaits_id(&self, number: usize) -> bool {
+        let stream = &self.streams[number];
+        let is_replayed = |joined: &Joined| self.missing(number, joined.sequence).is_none();
+        stream.accepts_ids
+            && stream.ends_doubtfully
+            && stream.joined.as_ref().is_some_and(is_replayed)
     }
 
     /// Where a stream begins that comes with an own id.
