@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use percent_encoding::percent_decode_str;
 
 use crate::exchange::{IntoResponse, Request, Response};
-use crate::http::Method;
+use crate::http::{Method, is_token_byte};
 use crate::reactor::Service;
 
 /// What answers the requests of one route.
@@ -20,20 +20,57 @@ pub(crate) type After = Box<dyn Fn(&Request, &mut Response) + Send + Sync>;
 /// What is told of malformed requests: who sent it, the status, and the code.
 pub(crate) type OnRefusal = Box<dyn Fn(SocketAddr, u16, &'static str) + Send + Sync>;
 
-/// A route that cannot be: its path is malformed, or overlaps another's.
+/// A route or a guard that cannot be added to an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteError {
+    method: Method,
     path: String,
-    reason: String,
+    reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    /// The router cannot parse the path, or it conflicts with another one.
+    Path(String),
+    /// No request has such a path.
+    UnreachablePath(&'static str),
+    /// No request has such a method.
+    UnreachableMethod,
+    /// The method and the path have a handler already.
+    SecondHandler,
+    /// The method and the path have no handler that a guard could protect.
+    GuardWithoutRoute,
 }
 
 impl fmt::Display for RouteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the route `{}` cannot be added: {}. A path looks like `/rooms/{{room}}/messages`",
-            self.path, self.reason
-        )
+        const EXAMPLE: &str = "Use a path like `/rooms/{room}/messages`";
+        let RouteError { method, path, .. } = self;
+        match &self.reason {
+            Reason::Path(error) => write!(
+                f,
+                "cannot add the route `{method} {path}` ({error}). {EXAMPLE}"
+            ),
+            Reason::UnreachablePath(reason) => write!(
+                f,
+                "no request can match the route `{method} {path}`, because {reason}. {EXAMPLE}"
+            ),
+            Reason::UnreachableMethod => write!(
+                f,
+                "no request can match the route `{method} {path}`, because of its method. Use \
+                 `Method::Other` only for methods that have no variant; CONNECT is always rejected"
+            ),
+            Reason::SecondHandler => write!(
+                f,
+                "the route `{method} {path}` already has a handler. Remove one of the two"
+            ),
+            Reason::GuardWithoutRoute => write!(
+                f,
+                "the guard for `{method} {path}` protects nothing, because this method and path \
+                 have no handler. Guard the path as the route spells it (a guard for GET also \
+                 covers the HEAD requests that the GET handler answers)"
+            ),
+        }
     }
 }
 
@@ -59,43 +96,70 @@ struct Routes {
 }
 
 impl Router {
-    /// Adds a handler; a second one for the same path and method replaces the
-    /// first.
+    /// Adds a handler.
+    ///
+    /// # Errors
+    /// When no request can match the route, and when it has a handler already.
     pub(crate) fn add<R: IntoResponse>(
         &mut self,
         method: Method,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Result<(), RouteError> {
-        let handlers = &mut self.at(path)?.handlers;
-        handlers.retain(|(other, _)| *other != method);
-        handlers.push((
+        let routes = self.at(&method, path)?;
+        if routes.handlers.iter().any(|(other, _)| *other == method) {
+            return Err(error(&method, path, Reason::SecondHandler));
+        }
+        routes.handlers.push((
             method,
             Box::new(move |request| handler(request).into_response()),
         ));
         Ok(())
     }
 
-    /// Adds what looks at a request before its handler does.
+    /// Adds a check that runs before the handler of a route. The handler may be
+    /// added later: see [`check_guards`](Self::check_guards).
+    ///
+    /// # Errors
+    /// When no request can match the route.
     pub(crate) fn add_guard(
         &mut self,
         method: Method,
         path: &str,
         look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
     ) -> Result<(), RouteError> {
-        self.at(path)?.guards.push((method, Box::new(look)));
+        let routes = self.at(&method, path)?;
+        routes.guards.push((method, Box::new(look)));
         Ok(())
     }
 
-    fn at(&mut self, path: &str) -> Result<&mut Routes, RouteError> {
+    /// Checks that each guard protects a handler, once all are added.
+    ///
+    /// # Errors
+    /// When a guard would never run.
+    pub(crate) fn check_guards(&self) -> Result<(), RouteError> {
+        let mut paths: Vec<_> = self.indices.iter().collect();
+        // With several such guards, the first one is reported.
+        paths.sort_unstable_by_key(|(_, index)| **index);
+        for (path, index) in paths {
+            let Routes { handlers, guards } = &self.routes[*index];
+            for (method, _) in guards {
+                if !handlers.iter().any(|(other, _)| other == method) {
+                    return Err(error(method, path, Reason::GuardWithoutRoute));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, method: &Method, path: &str) -> Result<&mut Routes, RouteError> {
+        check_reachable(method, path).map_err(|reason| error(method, path, reason))?;
         let index = match self.indices.get(path) {
             Some(index) => *index,
             None => {
                 let index = self.routes.len();
-                self.paths.insert(path, index).map_err(|error| RouteError {
-                    path: path.to_owned(),
-                    reason: error.to_string(),
-                })?;
+                let inserted = self.paths.insert(path, index);
+                inserted.map_err(|e| error(method, path, Reason::Path(e.to_string())))?;
                 self.indices.insert(path.to_owned(), index);
                 self.routes.push(Routes::default());
                 index
@@ -177,6 +241,50 @@ impl Routes {
     }
 }
 
+fn error(method: &Method, path: &str, reason: Reason) -> RouteError {
+    RouteError {
+        method: method.clone(),
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+/// Checks that a request can have this method and this path. Paths of requests are
+/// compared as they were sent, still percent-encoded.
+fn check_reachable(method: &Method, path: &str) -> Result<(), Reason> {
+    if Method::from_name(method.as_str()) != *method || !is_routable(method) {
+        return Err(Reason::UnreachableMethod);
+    }
+    if !path.starts_with('/') {
+        return Err(Reason::UnreachablePath("it does not begin with `/`"));
+    }
+    let mut is_in_name = false;
+    for c in path.chars() {
+        match c {
+            '{' => is_in_name = true,
+            '}' => is_in_name = false,
+            _ if is_in_name => {}
+            '?' | '#' => {
+                let reason = "a path ends before `?` or `#` (for a query, use `Request::query`)";
+                return Err(Reason::UnreachablePath(reason));
+            }
+            c if !c.is_ascii_graphic() => {
+                let reason =
+                    "a request's path has only visible ASCII characters (percent-encode others)";
+                return Err(Reason::UnreachablePath(reason));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The parser rejects CONNECT and methods that are not tokens.
+fn is_routable(method: &Method) -> bool {
+    let name = method.as_str();
+    name != "CONNECT" && !name.is_empty() && name.bytes().all(is_token_byte)
+}
+
 /// The value of the header `Allow`.
 fn allowed(methods: &[(Method, Handler)]) -> String {
     let mut names: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
@@ -211,5 +319,88 @@ impl Service for Router {
         for told in &self.on_refusal {
             told(source, status, code);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handled(methods_and_paths: &[(Method, &str)]) -> Result<Router, RouteError> {
+        let mut router = Router::default();
+        for (method, path) in methods_and_paths {
+            router.add(method.clone(), path, |_: &Request| "fine")?;
+        }
+        Ok(router)
+    }
+
+    #[test]
+    fn a_path_that_no_request_can_have_is_an_error() {
+        let unreachable = [
+            "",
+            "rooms",
+            "*",
+            "{*rest}",
+            "http://example.org/rooms",
+            "/two words",
+            "/rooms?of=house",
+            "/rooms#first",
+            "/gr\u{fc}\u{df}e",
+            "/a\nb",
+        ];
+        for path in unreachable {
+            let error = handled(&[(Method::Get, path)]).err().unwrap();
+            let text = error.to_string();
+            assert!(text.starts_with("no request can match"), "{path:?}: {text}");
+            let guard = Router::default().add_guard(Method::Get, path, |_| None);
+            assert_eq!(guard, Err(error));
+        }
+        for path in ["/", "/two%20words", "/rooms/{the room}", "/{*rest}", "/a/"] {
+            assert!(handled(&[(Method::Get, path)]).is_ok(), "{path}");
+        }
+        assert!(handled(&[(Method::Get, "/{a")]).is_err());
+        assert!(handled(&[(Method::Get, "/{a}"), (Method::Get, "/{b}")]).is_err());
+    }
+
+    #[test]
+    fn a_method_that_no_request_can_have_is_an_error() {
+        for method in ["GET", "CONNECT", "", "TWO WORDS"] {
+            let error = handled(&[(Method::Other(method.into()), "/")]).err();
+            assert_eq!(error.unwrap().reason, Reason::UnreachableMethod, "{method}");
+        }
+        assert!(handled(&[(Method::Other("PURGE".into()), "/")]).is_ok());
+    }
+
+    #[test]
+    fn a_second_handler_of_a_route_is_an_error() {
+        let twice = handled(&[
+            (Method::Get, "/a"),
+            (Method::Post, "/a"),
+            (Method::Get, "/a"),
+        ]);
+        let text = twice.err().unwrap().to_string();
+        assert!(
+            text.starts_with("the route `GET /a` already has a handler."),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_guard_without_a_handler_is_an_error_and_its_handler_may_come_later() {
+        let mut router = handled(&[(Method::Get, "/rooms/{room}")]).unwrap();
+        router
+            .add_guard(Method::Post, "/rooms/{room}", |_| None)
+            .unwrap();
+        let error = router.check_guards().unwrap_err();
+        assert_eq!(error.reason, Reason::GuardWithoutRoute);
+        router
+            .add(Method::Post, "/rooms/{room}", |_: &Request| "fine")
+            .unwrap();
+        assert_eq!(router.check_guards(), Ok(()));
+        // A HEAD request is answered, and guarded, as a GET request is.
+        router
+            .add_guard(Method::Head, "/rooms/{room}", |_| None)
+            .unwrap();
+        assert!(router.check_guards().is_err());
     }
 }

@@ -13,7 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Connection, Served, Subscriber, eventually, receive};
-use pushwheel::{Engine, EngineBuilder, Event, Limits, Method, Responder, Response, Version};
+use pushwheel::{
+    Engine, EngineBuilder, Event, Limits, Method, Request, Responder, Response, Version,
+};
 use serde_json::{Value, json};
 
 /// Routes that tell what they were asked.
@@ -716,6 +718,22 @@ fn guarded() -> (EngineBuilder, Arc<AtomicUsize>) {
         })
         .unwrap();
     (builder, looks)
+}
+
+#[test]
+fn a_guard_of_a_path_without_a_route_keeps_the_engine_from_being_bound() {
+    let refuse = |_: &Request| Some(Response::status(403));
+    let builder = Engine::builder()
+        .post("/rooms/{room}", |_| "a message")
+        .unwrap()
+        // Misspelled: without the error, it would protect nothing.
+        .guard(Method::Post, "/room/{room}", refuse)
+        .unwrap();
+    let error = builder.bind("127.0.0.1:0").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    let inner = error.into_inner().unwrap();
+    assert!(inner.is::<pushwheel::RouteError>(), "{inner}");
+    assert!(inner.to_string().contains("`POST /room/{room}`"), "{inner}");
 }
 
 #[test]

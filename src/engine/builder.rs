@@ -80,7 +80,8 @@ impl EngineBuilder {
     /// time is for [`Response::deferred`]. A handler that panics answers 500.
     ///
     /// # Errors
-    /// When the path is malformed, or overlaps another's.
+    /// When no request can match the route, when its path conflicts with another
+    /// one, and when it already has a handler.
     pub fn get<R: IntoResponse>(
         self,
         path: &str,
@@ -92,7 +93,8 @@ impl EngineBuilder {
     /// Answers POST requests to `path`; see [`get`](Self::get).
     ///
     /// # Errors
-    /// When the path is malformed, or overlaps another's.
+    /// When no request can match the route, when its path conflicts with another
+    /// one, and when it already has a handler.
     pub fn post<R: IntoResponse>(
         self,
         path: &str,
@@ -104,7 +106,8 @@ impl EngineBuilder {
     /// Answers DELETE requests to `path`; see [`get`](Self::get).
     ///
     /// # Errors
-    /// When the path is malformed, or overlaps another's.
+    /// When no request can match the route, when its path conflicts with another
+    /// one, and when it already has a handler.
     pub fn delete<R: IntoResponse>(
         self,
         path: &str,
@@ -117,7 +120,8 @@ impl EngineBuilder {
     /// OPTIONS is answered without a route: with the methods that there are.
     ///
     /// # Errors
-    /// When the path is malformed, or overlaps another's.
+    /// When no request can match the route, when its path conflicts with another
+    /// one, and when it already has a handler.
     pub fn route<R: IntoResponse>(
         mut self,
         method: Method,
@@ -144,12 +148,15 @@ impl EngineBuilder {
         self
     }
 
-    /// Looks at the requests of one route before its handler does, in the order
+    /// Checks the requests of one route before its handler runs, in the order
     /// added, after [`before`](Self::before) and in the same way: without the
-    /// body. The place to ask who may send one.
+    /// body. The place for access control. The route's handler may be added before
+    /// or after its guards. A guard for GET also covers HEAD requests that the GET
+    /// handler answers.
     ///
     /// # Errors
-    /// When the path is malformed, or overlaps another's.
+    /// When no request can match the route, and when its path conflicts with
+    /// another one. [`bind`](Self::bind) fails if a guard's route has no handler.
     pub fn guard(
         mut self,
         method: Method,
@@ -359,8 +366,9 @@ impl EngineBuilder {
     /// stands for, the first that can be bound is taken.
     ///
     /// # Errors
-    /// When no address can be bound, and when another engine serves these
-    /// channels.
+    /// When no address can be bound, when another engine serves these channels,
+    /// and when a guard protects no route: then the error has a [`RouteError`]
+    /// inside.
     pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<Engine> {
         let mut failure = io::Error::other("the address stands for nothing: give HOST:PORT");
         for address in address.to_socket_addrs()? {
@@ -375,8 +383,7 @@ impl EngineBuilder {
     /// Serves a socket that listens already, as one from systemd does.
     ///
     /// # Errors
-    /// When the socket cannot be polled, and when another engine serves these
-    /// channels.
+    /// When the socket cannot be polled, and as [`bind`](Self::bind).
     pub fn listen_on(self, listener: TcpListener) -> io::Result<Engine> {
         let others = (1..self.threads).map(|_| listener.try_clone());
         let mut listeners = others.collect::<io::Result<Vec<TcpListener>>>()?;
@@ -436,6 +443,8 @@ impl EngineBuilder {
         mut self,
         nets: Vec<(N, Waker)>,
     ) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
+        let guards = self.router.check_guards();
+        guards.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let channels = self.channels.unwrap_or_default();
         let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
         let attached = channels.hub().attach(wakers);

@@ -33,7 +33,7 @@ pub enum Method {
 
 impl Method {
     /// The method by its name on the wire.
-    pub(super) fn from_name(name: &str) -> Method {
+    pub(crate) fn from_name(name: &str) -> Method {
         match name {
             "GET" => Method::Get,
             "HEAD" => Method::Head,

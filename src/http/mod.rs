@@ -35,7 +35,7 @@ pub const HEADERS_CEILING: usize = 256;
 
 /// Whether a token may hold this byte (`tchar`, RFC 9110 section 5.6.2).
 /// Methods and header names are tokens.
-fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
