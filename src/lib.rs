@@ -96,8 +96,8 @@ pub use event::{
     RETRY_MS_MAX,
 };
 pub use exchange::{
-    BodyError, IntoResponse, Request, Responder, Response, Shutdown, Sink, SinkError, SinkOptions,
-    Subscription,
+    BodyError, IntoResponse, Rejection, Request, Responder, Response, Shutdown, Sink, SinkError,
+    SinkOptions, Subscription,
 };
 pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;

@@ -13,17 +13,17 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use pushwheel::{Engine, Limits};
 ///
-/// let builder = Engine::builder().limits(Limits {
-///     connections_max: 50_000,
-///     body_bytes_max: 64 * 1024,
-///     idle_timeout: Duration::from_secs(30),
-///     ..Limits::default()
-/// });
+/// let mut limits = Limits::default();
+/// limits.connections_max = 50_000;
+/// limits.body_bytes_max = 64 * 1024;
+/// limits.idle_timeout = Duration::from_secs(30);
+/// let builder = Engine::builder().limits(limits);
 /// ```
 ///
 /// An engine that runs takes others with
 /// [`EngineHandle::set_limits`](crate::EngineHandle::set_limits).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// How many connections the engine has at once, all its threads together.
     /// Default 1,000,000. Where

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::exchange::{IntoResponse, Request, Response};
+use crate::exchange::{IntoResponse, Rejection, Request, Response};
 use crate::http::{Method, is_token_byte};
 use crate::reactor::Service;
 
@@ -17,8 +16,8 @@ pub(crate) type Before = Box<dyn Fn(&Request) -> Option<Response> + Send + Sync>
 /// What looks at a response before it is written.
 pub(crate) type After = Box<dyn Fn(&Request, &mut Response) + Send + Sync>;
 
-/// What is told of malformed requests: who sent it, the status, and the code.
-pub(crate) type OnRefusal = Box<dyn Fn(SocketAddr, u16, &'static str) + Send + Sync>;
+/// What is called for each malformed request.
+pub(crate) type OnRefusal = Box<dyn Fn(&Rejection<'_>) + Send + Sync>;
 
 /// A route or a guard that cannot be added to an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,9 +314,9 @@ impl Service for Router {
         }
     }
 
-    fn on_refusal(&self, source: SocketAddr, status: u16, code: &'static str) {
-        for told in &self.on_refusal {
-            told(source, status, code);
+    fn on_refusal(&self, rejection: &Rejection<'_>) {
+        for hook in &self.on_refusal {
+            hook(rejection);
         }
     }
 }

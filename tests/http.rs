@@ -27,7 +27,7 @@ fn echo() -> EngineBuilder {
             let query: Vec<_> = request.query_pairs().collect();
             let version = match request.version() {
                 Version::Http10 => "1.0",
-                Version::Http11 => "1.1",
+                _ => "1.1",
             };
             Response::json(&json!({
                 "room": request.param("room"),
@@ -247,13 +247,11 @@ fn a_wrong_path_is_404_and_a_wrong_method_405_and_the_connection_goes_on() {
 
 #[test]
 fn what_http_forbids_is_refused_as_json_and_the_connection_closed() {
-    let limits = Limits {
-        request_line_bytes_max: 200,
-        head_bytes_max: 1_000,
-        headers_max: 5,
-        body_bytes_max: 100,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.request_line_bytes_max = 200;
+    limits.head_bytes_max = 1_000;
+    limits.headers_max = 5;
+    limits.body_bytes_max = 100;
     let served = Served::start(echo().limits(limits));
     let long = "x".repeat(300);
     let very_long = "x".repeat(2_000);
@@ -373,10 +371,8 @@ fn a_malformed_head_request_is_answered_without_a_body() {
 
 #[test]
 fn a_head_request_that_does_not_come_in_time_is_answered_without_a_body() {
-    let limits = Limits {
-        head_timeout: Duration::from_millis(100),
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.head_timeout = Duration::from_millis(100);
     let served = Served::start(echo().limits(limits));
     let mut connection = served.connect();
     connection.send("HEAD /hello HTTP/1.1\r\nHost: te");

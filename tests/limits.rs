@@ -238,10 +238,8 @@ fn deferring(limits: Limits) -> (Served, EngineHandle, mpsc::Receiver<Responder>
 
 #[test]
 fn too_many_requests_in_flight_are_503_until_one_is_answered() {
-    let limits = Limits {
-        requests_in_flight_max: 2,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.requests_in_flight_max = 2;
     let (served, handle, responders) = deferring(limits);
     let mut waiting = [served.connect(), served.connect()];
     for connection in &mut waiting {
@@ -352,18 +350,15 @@ fn a_body_that_drips_in_has_a_deadline_in_all() {
 #[test]
 fn an_engine_takes_other_limits_while_it_runs() {
     let (builder, _) = house();
-    let limits = Limits {
-        connections_max: 2,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.connections_max = 2;
     let served = Served::start(builder.limits(limits.clone()));
     let mut inside = vec![served.subscribe("/stream"), served.subscribe("/stream")];
     check_sent_off(served.subscribe("/stream"));
-    served.handle().set_limits(&Limits {
-        connections_max: 3,
-        body_bytes_max: 4,
-        ..limits
-    });
+    let mut others = limits.clone();
+    others.connections_max = 3;
+    others.body_bytes_max = 4;
+    served.handle().set_limits(&others);
     inside.push(subscribe_when_there_is_room(&served));
     check_sent_off(served.subscribe("/stream"));
     assert_eq!(served.connect().post("/echo", "four").text(), "four");

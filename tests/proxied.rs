@@ -8,7 +8,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Connection, Served, Subscriber};
-use pushwheel::{ChannelManager, Engine, EngineBuilder, Network, Response, Subscription};
+use pushwheel::{
+    ChannelManager, Engine, EngineBuilder, Network, Rejection, Response, Subscription,
+};
 
 const GET: &str = "GET /who HTTP/1.1\r\nHost: test\r\n\r\n";
 const V1: &str = "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
@@ -127,7 +129,15 @@ fn a_malformed_request_is_told_of_by_the_address_that_a_proxy_names() {
     let (sender, told) = std::sync::mpsc::channel();
     let builder = engine()
         .proxy_protocol(networks(&["127.0.0.1"]))
-        .on_refusal(move |source, status, code| sender.send((source, status, code)).unwrap());
+        .on_refusal(move |rejection| {
+            let Rejection {
+                address,
+                status,
+                code,
+                ..
+            } = *rejection;
+            sender.send((address, status, code)).unwrap();
+        });
     let served = Served::start(builder);
     let mut connection = served.connect();
     connection.send([V1, "nonsense\r\n\r\n"].concat());

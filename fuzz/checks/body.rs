@@ -22,10 +22,8 @@ pub fn check(input: &[u8]) {
     let chunked = head("Transfer-Encoding: chunked");
     let by_chunks = [chunked.as_bytes(), &encode(body, chunks), NEXT].concat();
 
-    let tight = Limits {
-        body_bytes_max: 32,
-        ..Limits::default()
-    };
+    let mut tight = Limits::default();
+    tight.body_bytes_max = 32;
     for limits in [Limits::default(), tight] {
         for bytes in [&by_length, &by_chunks] {
             let whole = run([&**bytes], &limits);

@@ -17,13 +17,11 @@ pub fn check(input: &[u8]) {
         true => (input.line(), input.0),
         false => (&[][..], input.0),
     };
-    let tight = Limits {
-        request_line_bytes_max: 64,
-        head_bytes_max: 256,
-        headers_max: 6,
-        body_bytes_max: 32,
-        ..Limits::default()
-    };
+    let mut tight = Limits::default();
+    tight.request_line_bytes_max = 64;
+    tight.head_bytes_max = 256;
+    tight.headers_max = 6;
+    tight.body_bytes_max = 32;
     for limits in [Limits::default(), tight] {
         let whole = run([bytes], &limits);
         assert_eq!(whole, run(pieces(bytes, lengths), &limits));

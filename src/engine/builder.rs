@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::SimulatedEngine;
 use super::listening::{Buffers, find_the_lost, listen_all};
 use super::{Engine, EngineHandle};
-use crate::exchange::{InFlight, IntoResponse, Request, Response};
+use crate::exchange::{InFlight, IntoResponse, Rejection, Request, Response};
 use crate::http::{HeaderError, Headers, Method};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
@@ -174,14 +174,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Is told of every malformed request, which no route sees: who sent it, by the
-    /// [PROXY protocol](Self::proxy_protocol) where that is spoken, and the status
-    /// and the code of the answer. For logs; it must return at once.
-    pub fn on_refusal(
-        mut self,
-        told: impl Fn(SocketAddr, u16, &'static str) + Send + Sync + 'static,
-    ) -> Self {
-        self.router.on_refusal.push(Box::new(told));
+    /// Calls `hook` for every malformed request, which no route receives. For logs;
+    /// it runs on the engine's thread and must return at once.
+    pub fn on_refusal(mut self, hook: impl Fn(&Rejection<'_>) + Send + Sync + 'static) -> Self {
+        self.router.on_refusal.push(Box::new(hook));
         self
     }
 

@@ -5,6 +5,7 @@
 mod errors;
 mod in_flight;
 mod mailbox;
+mod rejection;
 mod request;
 mod responder;
 mod response;
@@ -14,6 +15,7 @@ mod subscription;
 
 pub(crate) use in_flight::InFlight;
 pub(crate) use mailbox::{Letter, Mailbox};
+pub use rejection::Rejection;
 pub use request::{BodyError, Request};
 pub use responder::Responder;
 pub(crate) use response::{Defer, Kind};

@@ -12,6 +12,7 @@ use super::Persistence;
 /// What a request asks to be done (RFC 9110 section 9). Methods are
 /// case-sensitive: `get` is another method than `GET`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Method {
     /// `GET`
     Get,
@@ -69,6 +70,7 @@ impl fmt::Display for Method {
 
 /// The version of HTTP that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Version {
     /// `HTTP/1.0`: connections close by default, and nothing is chunked.
     Http10,

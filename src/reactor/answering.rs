@@ -4,7 +4,7 @@ use super::Reactor;
 use super::connection::{Phase, State};
 use super::net::Net;
 use super::serving::{Flow, guard, whole_headers};
-use crate::exchange::{Defer, Kind, Request, Responder, Response};
+use crate::exchange::{Defer, Kind, Rejection, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
 
 impl<N: Net> Reactor<N> {
@@ -194,7 +194,12 @@ impl<N: Net> Reactor<N> {
             is_of_head = http.reader.is_of_head();
             let (source, service) = (http.source, self.service.clone());
             guard("what is told of refusals", || {
-                service.on_refusal(source, refusal.status, refusal.code);
+                service.on_refusal(&Rejection {
+                    address: source,
+                    status: refusal.status,
+                    code: refusal.code,
+                    message: &refusal.message,
+                });
             });
         }
         let response = Response::error(refusal.status, refusal.code, &refusal.message);

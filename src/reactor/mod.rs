@@ -52,7 +52,7 @@ pub(crate) use census::Census;
 use crossbeam_channel::Receiver;
 use slab::Slab;
 
-use crate::exchange::{EngineThread, InFlight, Letter, Mailbox, Request, Response};
+use crate::exchange::{EngineThread, InFlight, Letter, Mailbox, Rejection, Request, Response};
 use crate::http::Headers;
 use crate::hub::batch::Batch;
 use crate::hub::bounds::Pressure;
@@ -92,8 +92,8 @@ pub(crate) trait Service: Send + Sync {
     /// Looks at every answer before it is written.
     fn finish(&self, request: &Request, response: &mut Response);
 
-    /// Is told of a request that was malformed, and how it was answered.
-    fn on_refusal(&self, source: std::net::SocketAddr, status: u16, code: &'static str);
+    /// Receives each malformed request and the response to it.
+    fn on_refusal(&self, rejection: &Rejection<'_>);
 }
 
 /// What a reactor is made with.

@@ -333,10 +333,9 @@ impl Config {
 /// over several servers anew, and credentials looked at again, within it.
 #[must_use]
 pub fn limits() -> Limits {
-    Limits {
-        stream_age_max: Duration::from_secs(24 * 3600),
-        ..Limits::default()
-    }
+    let mut limits = Limits::default();
+    limits.stream_age_max = Duration::from_secs(24 * 3600);
+    limits
 }
 
 /// The options with which the server makes a channel: the last 1,000 events

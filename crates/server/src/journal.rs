@@ -46,9 +46,15 @@ pub(super) fn keep(engine: EngineBuilder, live: &Live) -> EngineBuilder {
     let (answered, refused) = (live.clone(), live.clone());
     engine
         .after(move |request, response| tell_answered(&answered, request, response))
-        .on_refusal(move |peer, status, code| {
+        .on_refusal(move |rejection| {
             if refused.rules().access_log {
-                log::info!(target: ACCESS_LOG, address:% = peer, status, code; "malformed request");
+                log::info!(
+                    target: ACCESS_LOG,
+                    address:% = rejection.address,
+                    status = rejection.status,
+                    code = rejection.code;
+                    "malformed request"
+                );
             }
         })
 }

@@ -50,10 +50,8 @@ fn too_much_published_from_an_address_is_429_and_nothing_of_it_is_appended() {
 
 #[test]
 fn a_full_server_still_publishes_and_tells_how_it_is() {
-    let limits = Limits {
-        connections_max: 2,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.connections_max = 2;
     let config = Config::new().limits(limits);
     let served = Served::start(config.allow_any_origin_to_subscribe(true).engine());
     let mut inside = [

@@ -96,23 +96,23 @@ impl LimitArguments {
     /// The limits that they say.
     pub(crate) fn limits(&self) -> Limits {
         let per_address = self.max_connections_per_address;
-        Limits {
-            connections_max: self.max_connections,
-            connections_per_address_max: per_address.unwrap_or(usize::MAX),
-            requests_in_flight_max: self.max_requests_in_flight,
-            request_line_bytes_max: self.max_request_line_bytes,
-            head_bytes_max: self.max_head_bytes,
-            headers_max: usize::from(self.max_headers),
-            body_bytes_max: self.max_body_bytes,
-            head_timeout: Duration::from_secs(self.head_timeout),
-            body_timeout: Duration::from_secs(self.body_timeout),
-            idle_timeout: Duration::from_secs(self.idle_timeout),
-            stall_timeout: Duration::from_secs(self.stall_timeout),
-            stream_age_max: match self.max_stream_age {
-                0 => Duration::MAX,
-                seconds => Duration::from_secs(seconds),
-            },
-        }
+        let mut limits = Limits::default();
+        limits.connections_max = self.max_connections;
+        limits.connections_per_address_max = per_address.unwrap_or(usize::MAX);
+        limits.requests_in_flight_max = self.max_requests_in_flight;
+        limits.request_line_bytes_max = self.max_request_line_bytes;
+        limits.head_bytes_max = self.max_head_bytes;
+        limits.headers_max = usize::from(self.max_headers);
+        limits.body_bytes_max = self.max_body_bytes;
+        limits.head_timeout = Duration::from_secs(self.head_timeout);
+        limits.body_timeout = Duration::from_secs(self.body_timeout);
+        limits.idle_timeout = Duration::from_secs(self.idle_timeout);
+        limits.stall_timeout = Duration::from_secs(self.stall_timeout);
+        limits.stream_age_max = match self.max_stream_age {
+            0 => Duration::MAX,
+            seconds => Duration::from_secs(seconds),
+        };
+        limits
     }
 
     /// Adds them to the server's configuration.
