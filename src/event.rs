@@ -315,7 +315,7 @@ fn check_name(name: &str) -> Result<(), EventError> {
 /// An id has to survive two journeys: out as a line of the stream (9.2.6 ignores
 /// one with NUL), and back as a header's value, where RFC 9110 section 5.5 allows
 /// no control characters and strips spaces at both ends.
-fn check_id(id: &str) -> Result<(), EventError> {
+pub(crate) fn check_id(id: &str) -> Result<(), EventError> {
     if id.is_empty() {
         return Err(EventError::IdEmpty);
     }

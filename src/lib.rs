@@ -89,6 +89,7 @@ mod packed;
 mod proxies;
 mod reactor;
 mod router;
+mod serialize;
 
 pub use engine::{Engine, EngineBuilder, EngineHandle, RunningEngine};
 pub use event::{

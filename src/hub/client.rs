@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -78,6 +79,30 @@ impl ClientId {
             Repr::Uuid(_) => 0,
             Repr::Text(text) => text.len(),
         }
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = ClientIdError;
+
+    fn from_str(text: &str) -> Result<ClientId, ClientIdError> {
+        ClientId::new(text)
+    }
+}
+
+impl TryFrom<&str> for ClientId {
+    type Error = ClientIdError;
+
+    fn try_from(text: &str) -> Result<ClientId, ClientIdError> {
+        ClientId::new(text)
+    }
+}
+
+impl TryFrom<String> for ClientId {
+    type Error = ClientIdError;
+
+    fn try_from(text: String) -> Result<ClientId, ClientIdError> {
+        ClientId::new(&text)
     }
 }
 
@@ -322,12 +347,16 @@ mod tests {
         let upper = ClientId::new(&uuid.to_string().to_uppercase().replace('0', "A")).unwrap();
         assert_ne!(upper, ClientId::from_uuid(uuid));
         assert_eq!(ClientId::new("ann").unwrap(), "ann");
+        assert_eq!("ann".parse::<ClientId>().unwrap(), "ann");
+        assert_eq!(ClientId::try_from("ann").unwrap(), "ann");
+        assert_eq!(ClientId::try_from(String::from("ann")).unwrap(), "ann");
     }
 
     #[test]
     fn odd_ids_are_refused() {
         for bad in ["", "a\nb", "\u{7f}", &"x".repeat(256)] {
             assert_eq!(ClientId::new(bad), Err(ClientIdError));
+            assert_eq!(bad.parse::<ClientId>(), Err(ClientIdError));
         }
     }
 

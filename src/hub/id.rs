@@ -4,7 +4,10 @@
 //! restart is recognised as such and never mistaken for one of today's.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use crate::event::{EventError, check_id};
 
 /// How many digits in base 36 an epoch has: a random number and a check digit,
 /// by which an epoch is told from what a publisher puts in front of a number,
@@ -15,7 +18,7 @@ const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// The name of one life of the sequencer. Kept in place: ids are made by the
 /// million, and none of them should touch what others touch.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Epoch {
     text: [u8; EPOCH_DIGITS],
 }
@@ -62,13 +65,31 @@ fn check_digit(digits: &[u8]) -> Option<u8> {
     Some(DIGITS[sum % 36])
 }
 
-/// The id of a published event, as clients see it and send it back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The id of a published event, as clients receive it and send it back.
+///
+/// Two ids are equal when their texts are. Ids of one manager are ordered as their
+/// events were published, unless the manager has
+/// [opaque ids](crate::ChannelManagerBuilder::opaque_ids). Ids that publishers set
+/// are ordered by their text, after all others. The text of an id is made when it is
+/// needed, by [`ToString`].
+///
+/// ```
+/// use pushwheel::{ChannelManager, Event, EventId};
+///
+/// let news = ChannelManager::new().get_or_create("news").unwrap();
+/// let published = news.broadcast(Event::new("n", "first")).unwrap();
+/// let id: EventId = published.id.to_string().parse().unwrap();
+/// assert_eq!(id, published.id);
+/// assert!(news.broadcast(Event::new("n", "second")).unwrap().id > id);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(Repr);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
+    /// An id of the engine, of this life or another one.
     Ours(Epoch, u64),
+    /// Any other text.
     Own(Arc<str>),
 }
 
@@ -78,7 +99,11 @@ impl EventId {
     }
 
     pub(crate) fn own(id: Arc<str>) -> EventId {
-        EventId(Repr::Own(id))
+        // A publisher may use the id of an event of another life as its own.
+        match split(&id) {
+            Some((epoch, number)) => EventId(Repr::Ours(epoch, number)),
+            None => EventId(Repr::Own(id)),
+        }
     }
 
     /// Returns the text that `Display` writes, without a formatter: each client
@@ -92,6 +117,46 @@ impl EventId {
             Repr::Ours(epoch, sequence) => [epoch.as_str(), "-", digits.format(*sequence)],
             Repr::Own(id) => [id, "", ""],
         }
+    }
+}
+
+/// Reads an id that [`Display`](fmt::Display) has written. Any id that a publisher
+/// may set is accepted.
+impl FromStr for EventId {
+    type Err = EventError;
+
+    fn from_str(text: &str) -> Result<EventId, EventError> {
+        check_id(text)?;
+        Ok(EventId::own(text.into()))
+    }
+}
+
+impl TryFrom<&str> for EventId {
+    type Error = EventError;
+
+    fn try_from(text: &str) -> Result<EventId, EventError> {
+        text.parse()
+    }
+}
+
+impl PartialEq<str> for EventId {
+    fn eq(&self, text: &str) -> bool {
+        match &self.0 {
+            Repr::Ours(epoch, number) => split(text) == Some((*epoch, *number)),
+            Repr::Own(id) => **id == *text,
+        }
+    }
+}
+
+impl PartialEq<&str> for EventId {
+    fn eq(&self, text: &&str) -> bool {
+        *self == **text
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
     }
 }
 
@@ -116,16 +181,21 @@ pub(crate) enum Parsed {
 
 /// Reads an id strictly: exactly what [`EventId`] prints, nothing else.
 pub(crate) fn parse(text: &str, epoch: &Epoch) -> Parsed {
-    let Some((prefix, digits)) = text.rsplit_once('-') else {
-        return Parsed::Unknown;
-    };
+    match split(text) {
+        Some((ours, sequence)) if ours == *epoch => Parsed::Ours(sequence),
+        Some(_) => Parsed::Foreign,
+        None => Parsed::Unknown,
+    }
+}
+
+/// Returns the epoch and the number of an id of the engine, if `text` is exactly
+/// what such an id prints.
+fn split(text: &str) -> Option<(Epoch, u64)> {
+    let (prefix, digits) = text.rsplit_once('-')?;
     let is_number =
         digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    match (Epoch::from_text(prefix), digits.parse()) {
-        (Some(ours), Ok(sequence)) if is_number && ours == *epoch => Parsed::Ours(sequence),
-        (Some(_), Ok(_)) if is_number => Parsed::Foreign,
-        _ => Parsed::Unknown,
-    }
+    let number = digits.parse().ok().filter(|_| is_number)?;
+    Some((Epoch::from_text(prefix)?, number))
 }
 
 #[cfg(test)]
@@ -159,6 +229,26 @@ mod tests {
         ] {
             assert_eq!(Epoch::from_text(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn ids_are_equal_and_ordered_and_hashed_by_what_they_print() {
+        let epoch = Epoch::from_random(1);
+        let [nine, ten] = [9, 10].map(|sequence| EventId::new(epoch, sequence));
+        assert!(nine < ten);
+        assert_eq!(nine, EventId::own("0000016-9".into()));
+        assert_eq!(nine, "0000016-9");
+        assert_ne!(nine, "0000016-09");
+        assert_eq!(format!("{nine:?}"), "EventId(0000016-9)");
+        let order: EventId = "order-17".parse().unwrap();
+        assert_eq!(order, "order-17");
+        assert!(ten < order);
+        let all: std::collections::HashSet<EventId> = ["0000016-9", "order-17"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        assert!(all.contains(&nine) && all.contains(&order) && !all.contains(&ten));
+        assert_eq!("a\nb".parse::<EventId>(), Err(EventError::IdLineBreak));
+        assert_eq!(EventId::try_from(""), Err(EventError::IdEmpty));
     }
 
     #[test]
