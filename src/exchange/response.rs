@@ -10,7 +10,7 @@ use serde_json::json;
 use super::responder::Responder;
 use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
-use crate::http::{HeaderError, Headers};
+use crate::http::{HeaderError, Headers, check_stream_header};
 use crate::hub::channel::{Channel, PublishError};
 use crate::hub::manager::ChannelError;
 
@@ -202,13 +202,17 @@ impl Response {
     /// The same with a header more; one of this name is replaced.
     ///
     /// # Errors
-    /// When the name or the value cannot be a header's, or the name is one of
-    /// those with which the engine frames its responses.
+    /// When the name or the value is invalid in a header, and when the engine sets
+    /// the header itself, as it does the `Content-Type` of a stream.
     pub fn with_header(
         mut self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Cow<'static, str>>,
     ) -> Result<Response, HeaderError> {
+        let name = name.into();
+        if self.is_stream() {
+            check_stream_header(&name)?;
+        }
         self.headers.insert(name, value)?;
         Ok(self)
     }
@@ -261,7 +265,8 @@ impl Response {
         &self.headers
     }
 
-    /// The headers, to be changed.
+    /// The headers, to be changed. A `Content-Type` that is added here to a stream
+    /// is ignored, so that a hook may add one to all responses.
     pub fn headers_mut(&mut self) -> &mut Headers {
         &mut self.headers
     }
@@ -323,6 +328,47 @@ impl IntoResponse for String {
     }
 }
 
+impl IntoResponse for Cow<'static, str> {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+/// Bytes of no declared type.
+impl IntoResponse for Vec<u8> {
+    fn into_response(self) -> Response {
+        Response::bytes(self)
+    }
+}
+
+/// `204 No Content`.
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::status(204)
+    }
+}
+
+/// `None` is `404 Not Found` with the code `not_found`.
+impl<T: IntoResponse> IntoResponse for Option<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Some(value) => value.into_response(),
+            None => Response::error(404, "not_found", "nothing was found. Check the path"),
+        }
+    }
+}
+
+/// A response with another status.
+///
+/// # Panics
+/// As [`Response::with_status`].
+impl<T: IntoResponse> IntoResponse for (u16, T) {
+    fn into_response(self) -> Response {
+        let (status, value) = self;
+        value.into_response().with_status(status)
+    }
+}
+
 impl IntoResponse for serde_json::Value {
     fn into_response(self) -> Response {
         Response::json(&self)
@@ -370,5 +416,41 @@ impl IntoResponse for ChannelError {
             ChannelError::Name => response,
             _ => response.come_back_after(Duration::ZERO),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_has_no_other_content_type() {
+        let channel = crate::ChannelManager::new().get_or_create("news").unwrap();
+        let html = ("content-type", "text/html");
+        let refused = Some(HeaderError::StreamContentType);
+        let streams = [Response::subscribe(&channel), Response::stream(|_| {})];
+        for stream in streams {
+            assert_eq!(stream.with_header(html.0, html.1).err(), refused);
+        }
+        let subscription = Subscription::new(&channel).header(html.0, html.1);
+        assert_eq!(subscription.err(), refused);
+        let options = crate::ChannelOptions::new().header(html.0, html.1);
+        assert_eq!(options.err(), refused);
+        assert!(Response::text("page").with_header(html.0, html.1).is_ok());
+    }
+
+    #[test]
+    fn common_types_are_responses() {
+        let found = |response: Response| (response.status_code(), response.body_bytes());
+        assert_eq!(found(().into_response()), (204, Some(0)));
+        assert_eq!(found(Some("text").into_response()), (200, Some(4)));
+        let none = None::<&str>.into_response();
+        assert_eq!(
+            (none.status_code(), none.error_code()),
+            (404, Some("not_found"))
+        );
+        assert_eq!(found((201, "made").into_response()), (201, Some(4)));
+        assert_eq!(found(vec![0, 255].into_response()), (200, Some(2)));
+        assert_eq!(found(Cow::Borrowed("text").into_response()), (200, Some(4)));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::http::{HeaderError, Headers};
+use crate::http::{HeaderError, Headers, check_stream_header};
 use crate::hub::Start;
 use crate::hub::channel::Channel;
 use crate::hub::client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
@@ -126,13 +126,15 @@ impl Subscription {
     /// A header of the response.
     ///
     /// # Errors
-    /// When the name or the value cannot be a header's, or the name is one of
-    /// those with which the engine frames its responses.
+    /// When the name or the value is invalid in a header, and when the engine sets
+    /// the header itself, as it does `Content-Type`.
     pub fn header(
         mut self,
         name: impl Into<std::borrow::Cow<'static, str>>,
         value: impl Into<std::borrow::Cow<'static, str>>,
     ) -> Result<Subscription, HeaderError> {
+        let name = name.into();
+        check_stream_header(&name)?;
         self.headers.insert(name, value)?;
         Ok(self)
     }

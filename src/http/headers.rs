@@ -121,6 +121,14 @@ impl Headers {
     }
 }
 
+/// Checks that a stream's response may have a header of this name.
+pub(crate) fn check_stream_header(name: &str) -> Result<(), HeaderError> {
+    match name.eq_ignore_ascii_case("Content-Type") {
+        true => Err(HeaderError::StreamContentType),
+        false => Ok(()),
+    }
+}
+
 fn checked(name: Text, value: Text) -> Result<(Text, Text), HeaderError> {
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         return Err(HeaderError::InvalidName(name.into()));
@@ -149,6 +157,8 @@ pub enum HeaderError {
     /// `Content-Length`, `Date`, `Keep-Alive`, `Trailer`, `Transfer-Encoding` or
     /// `Upgrade`.
     Reserved(Box<str>),
+    /// A stream is always `text/event-stream`: browsers read no other type.
+    StreamContentType,
 }
 
 impl fmt::Display for HeaderError {
@@ -165,6 +175,9 @@ impl fmt::Display for HeaderError {
             HeaderError::Reserved(name) => write!(
                 f,
                 "header `{name}` is written by the server itself, to fit the body and the connection: do not set it"
+            ),
+            HeaderError::StreamContentType => f.write_str(
+                "the `Content-Type` of a stream is always `text/event-stream`. Do not set it",
             ),
         }
     }

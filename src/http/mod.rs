@@ -22,6 +22,7 @@ mod refusal;
 mod response;
 
 pub use head::{Framing, Head, Method, Version};
+pub(crate) use headers::check_stream_header;
 pub use headers::{HeaderError, Headers};
 pub use reader::{Message, Reader, Step};
 pub use refusal::Refusal;

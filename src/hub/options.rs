@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::keyed::KeyedState;
 use super::log::{Bounds, History};
 use super::rate::Rate;
-use crate::http::{HeaderError, Headers};
+use crate::http::{HeaderError, Headers, check_stream_header};
 
 /// What happens to a client that falls further behind than the log reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,9 +175,10 @@ impl ChannelOptions {
     /// A header of every response that opens a stream of this channel.
     ///
     /// # Errors
-    /// When the name or the value cannot be a header's, or the name is one of
-    /// those with which the engine frames its responses.
+    /// When the name or the value is invalid in a header, and when the engine sets
+    /// the header itself, as it does `Content-Type`.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+        check_stream_header(name)?;
         self.headers.insert(name.to_owned(), value.to_owned())?;
         Ok(self)
     }

@@ -61,6 +61,8 @@ pub(crate) const CODES: &[&str] = &[
     "invalid_json",
     "invalid_utf8",
     "rate_limited",
+    "stream_ended",
+    "stream_full",
     "too_many_channels",
     "too_many_channels_of_source",
     "too_many_unpublished_channels",
