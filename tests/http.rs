@@ -838,3 +838,58 @@ fn a_route_that_cannot_be_says_why() {
     connection.send("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(connection.answer().text(), "put");
 }
+
+/// Keeps what is logged of the paths below `/logged/`.
+struct Kept(Mutex<Vec<String>>);
+
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+impl log::Log for Kept {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        if line.contains(" /logged/") {
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the handler is slow on purpose")]
+fn a_handler_that_panics_or_is_slow_is_logged_with_its_request() {
+    log::set_logger(&KEPT).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let long = format!("/logged/{}", "x".repeat(1_000));
+    let builder = Engine::builder()
+        .get("/logged/panic", |_| -> Response { panic!("a mistake") })
+        .unwrap()
+        .get("/logged/{name}", |_| {
+            thread::sleep(Duration::from_millis(150));
+            "late"
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    assert_eq!(connection.get("/logged/panic?secret=1").status, 500);
+    assert_eq!(connection.get(&long).status, 200);
+    // Within a minute of the first, so it is not logged.
+    assert_eq!(connection.get("/logged/again").status, 200);
+    let kept = KEPT.0.lock().unwrap();
+    let [panicked, slow] = &**kept else {
+        panic!("not two lines: {kept:?}");
+    };
+    let begin = "ERROR a handler panicked (GET /logged/panic from 127.0.0.1:";
+    assert!(panicked.starts_with(begin), "{panicked}");
+    assert!(panicked.ends_with("): a mistake"), "{panicked}");
+    let begin = "WARN a handler held the engine's thread for ";
+    assert!(slow.starts_with(begin), "{slow}");
+    assert!(
+        slow.contains(&long[..256]) && !slow.contains(&long[..257]),
+        "{slow}"
+    );
+}

@@ -77,7 +77,9 @@ impl EngineBuilder {
     /// follows.
     ///
     /// Handlers run on the engine's thread and return at once; what takes
-    /// time is for [`Response::deferred`]. A handler that panics answers 500.
+    /// time is for [`Response::deferred`]. A handler that panics answers 500, and is
+    /// logged with the request's method, path and peer. So is a handler that runs
+    /// for 100 ms or more, at most once a minute for each thread.
     ///
     /// # Errors
     /// When no request can match the route, when its path conflicts with another

@@ -1,9 +1,12 @@
 //! Requests and what is answered to them.
 
+use std::fmt;
+
 use super::Reactor;
+use super::Service;
 use super::connection::{Phase, State};
 use super::net::Net;
-use super::serving::{Flow, guard, whole_headers};
+use super::serving::{Flow, catch, guard, whole_headers};
 use crate::exchange::{Defer, Kind, Rejection, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
 
@@ -17,8 +20,8 @@ impl<N: Net> Reactor<N> {
         http.body_due_ms = None;
         let is_admitted = std::mem::take(&mut http.is_admitted);
         let mut request = self.request(key, message).admitted(is_admitted);
-        let service = self.service.clone();
-        let response = guard("a handler", || service.call(&mut request));
+        let call = |service: &dyn Service, request: &mut Request| service.call(request);
+        let response = self.run_for("a handler", &mut request, call);
         self.answer(key, request, response.unwrap_or_else(failed), output)
     }
 
@@ -32,10 +35,40 @@ impl<N: Net> Reactor<N> {
         }
         let body = Vec::new();
         let mut request = self.request(key, Message { head, body });
-        let service = self.service.clone();
-        let response = guard("what looks at a request", || service.admit(&mut request));
+        let admit = |service: &dyn Service, request: &mut Request| service.admit(request);
+        let response = self.run_for("a guard", &mut request, admit);
         let response = response.unwrap_or_else(|| Some(failed()))?;
         Some(self.answer(key, request, response, output))
+    }
+
+    /// Runs the user's code for a request. Logs a panic, and code that holds the
+    /// loop for long.
+    fn run_for<T>(
+        &mut self,
+        what: &str,
+        request: &mut Request,
+        code: impl FnOnce(&dyn Service, &mut Request) -> T,
+    ) -> Option<T> {
+        let service = self.service.clone();
+        let began_us = self.hub.clock.now_us();
+        let result = catch(|| code(&*service, request));
+        let value = match result {
+            Ok(value) => value,
+            Err(message) => {
+                log::error!("{what} panicked ({}): {message}", Origin(request));
+                return None;
+            }
+        };
+        // A panic, with its backtrace, would often be slow too.
+        let now_us = self.hub.clock.now_us();
+        if let Some(ms) = self.stopwatch.slow_ms(began_us, now_us) {
+            log::warn!(
+                "{what} held the engine's thread for {ms} ms ({}). Answer with \
+                 `Response::deferred`, and do slow work on another thread",
+                Origin(request)
+            );
+        }
+        Some(value)
     }
 
     /// A request of this connection's, as its handler sees it.
@@ -65,9 +98,12 @@ impl<N: Net> Reactor<N> {
         }
         if !matches!(response.kind, Kind::Defer(_)) {
             let service = self.service.clone();
-            guard("the last look at a response", || {
-                service.finish(&request, &mut response);
-            });
+            guard(
+                format_args!("the hook `after` ({})", Origin(&request)),
+                || {
+                    service.finish(&request, &mut response);
+                },
+            );
             if let Some(code) = response.error_code() {
                 self.meters.count_refusal(code);
             }
@@ -93,9 +129,12 @@ impl<N: Net> Reactor<N> {
         let Some(ticket) = self.in_flight.admit(self.limits.requests_in_flight_max) else {
             let mut response = Response::status(503);
             let service = self.service.clone();
-            guard("the last look at a response", || {
-                service.finish(&request, &mut response);
-            });
+            guard(
+                format_args!("the hook `after` ({})", Origin(&request)),
+                || {
+                    service.finish(&request, &mut response);
+                },
+            );
             let message = "as many requests wait for their answers as may: ask again later";
             let why = ("too_many_in_flight", message);
             return self.has_no_room(key, &request, why, &response.headers, output);
@@ -219,6 +258,23 @@ impl<N: Net> Reactor<N> {
             output.extend_from_slice(body);
         }
         self.answer_no_more(key);
+    }
+}
+
+/// The method, the path and the peer of a request, for logs.
+struct Origin<'a>(&'a Request);
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin(request) = self;
+        // A client chooses how long these are.
+        write!(
+            f,
+            "{:.32} {:.256}",
+            request.method().as_str(),
+            request.path()
+        )?;
+        write!(f, " from {}", request.client_address())
     }
 }
 

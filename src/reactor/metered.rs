@@ -149,7 +149,15 @@ pub(super) struct Stopwatch {
     untold: u8,
     /// When the events were published whose last write was in this turn.
     published_us: Vec<u64>,
+    /// From when on the next slow handler is logged.
+    slow_log_due_us: u64,
 }
+
+/// A handler that runs for longer than this is logged: it holds up all clients of
+/// its thread.
+const SLOW_HANDLER_US: u64 = 100_000;
+/// The time between two such log lines of a thread.
+const SLOW_LOG_US: u64 = 60_000_000;
 
 impl Stopwatch {
     /// Whether a turn's work has begun and is not known to be done.
@@ -174,6 +182,17 @@ impl Stopwatch {
         (self.began_us, self.is_running) = (now_us, true);
     }
 
+    /// Returns how long a handler ran, in milliseconds, if that is to be logged: it
+    /// was slow, and no other one was logged in the last minute.
+    pub(super) fn slow_ms(&mut self, began_us: u64, now_us: u64) -> Option<u64> {
+        let took_us = now_us.saturating_sub(began_us);
+        if took_us < SLOW_HANDLER_US || now_us < self.slow_log_due_us {
+            return None;
+        }
+        self.slow_log_due_us = now_us.saturating_add(SLOW_LOG_US);
+        Some(took_us / 1000)
+    }
+
     /// All current clients have what was published then.
     pub(super) fn arrive(&mut self, published_us: u64) {
         self.published_us.push(published_us);
@@ -193,6 +212,16 @@ impl Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_handler_is_reported_at_most_once_a_minute() {
+        let mut stopwatch = Stopwatch::default();
+        assert_eq!(stopwatch.slow_ms(5, SLOW_HANDLER_US), None, "not slow");
+        assert_eq!(stopwatch.slow_ms(0, SLOW_HANDLER_US), Some(100));
+        let due_us = SLOW_HANDLER_US + SLOW_LOG_US;
+        assert_eq!(stopwatch.slow_ms(0, due_us - 1), None, "too soon");
+        assert_eq!(stopwatch.slow_ms(due_us - 700_000, due_us), Some(700));
+    }
 
     #[test]
     fn an_operation_that_is_interrupted_is_repeated_at_once() {

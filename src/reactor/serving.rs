@@ -5,6 +5,7 @@
 //! turn: one read may hold a thousand requests. What answers them is in
 //! `answering`.
 
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -503,20 +504,19 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Runs code of the engine's user; a panic costs nobody else anything.
-pub(super) fn guard<T>(what: &str, code: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(value) => Some(value),
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("no message");
-            log::error!("{what} panicked: {message}");
-            None
-        }
-    }
+/// Runs code of the engine's user. A panic is logged, and affects nothing else.
+pub(super) fn guard<T>(what: impl fmt::Display, code: impl FnOnce() -> T) -> Option<T> {
+    let logged = catch(code).map_err(|message| log::error!("{what} panicked: {message}"));
+    logged.ok()
+}
+
+/// Runs code of the engine's user. Returns the message of a panic as an error.
+pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        text.unwrap_or("no message").to_owned()
+    })
 }
 
 /// Calls a client's `on_disconnect`, with nothing locked.
