@@ -119,7 +119,11 @@ impl Engine {
 }
 
 /// An engine that serves on a thread of its own.
+///
+/// If this is dropped, the engine goes on without it, and ends with the process or
+/// by [`EngineHandle::shutdown`].
 #[derive(Debug)]
+#[must_use = "the engine goes on if this is dropped: join it or shut it down"]
 pub struct RunningEngine {
     thread: JoinHandle<io::Result<()>>,
     address: SocketAddr,
@@ -147,16 +151,27 @@ impl RunningEngine {
 
     /// Waits until it is shut down.
     ///
+    /// Not to be called from a handler or a callback of this engine: its thread
+    /// cannot wait for itself.
+    ///
     /// # Errors
-    /// When the system's poller failed.
+    /// When the system's poller failed, and on a thread of the engine.
     pub fn join(self) -> io::Result<()> {
+        if self.thread.thread().id() == thread::current().id() {
+            return Err(io::Error::other(
+                "an engine's own thread cannot wait for its end. Call `EngineHandle::shutdown` \
+                 in a handler, and `join` on another thread",
+            ));
+        }
         self.thread.join().unwrap_or_else(panicked)
     }
 
-    /// Shuts it down, see [`EngineHandle::shutdown`], and waits for that.
+    /// Shuts it down, see [`EngineHandle::shutdown`], and waits for that, as
+    /// [`join`](Self::join) does. A handler calls [`EngineHandle::shutdown`], which
+    /// does not wait.
     ///
     /// # Errors
-    /// When the system's poller failed.
+    /// As [`join`](Self::join).
     pub fn shutdown(self, how: impl Into<Shutdown>) -> io::Result<()> {
         self.handle.shutdown(how);
         self.join()

@@ -104,6 +104,7 @@ pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;
 pub use hub::channel::{AsClientId, Candidate, Channel, ChannelStats, PublishError, Published};
 pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo, DisconnectReason};
+pub use hub::finish_on_drop::FinishOnDrop;
 pub use hub::id::EventId;
 pub use hub::keyed::KeyedState;
 pub use hub::log::History;

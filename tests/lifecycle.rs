@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use common::crowd::Crowd;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
 use pushwheel::{
-    ChannelError, ChannelManager, ChannelOptions, ClientId, DisconnectReason, Engine, Event,
-    History, PublishError, Response, Subscription,
+    ChannelError, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
+    Event, History, PublishError, Response, Subscription,
 };
 
 const GET: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -60,6 +60,68 @@ fn a_full_channel_tells_a_browser_to_come_back_later_and_others_when() {
     let mut third = Subscriber::begun(connection);
     channel.broadcast(Event::message("welcome")).unwrap();
     assert_eq!(third.next().data, "welcome");
+}
+
+#[test]
+fn clients_are_counted_listed_and_disconnected_by_conditions() {
+    let channels = ChannelManager::new();
+    let channel = channels.get_or_create("news").unwrap();
+    let stream = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/stream/{user}", move |request| {
+            let user = request.param("user").unwrap();
+            Subscription::new(&stream).metadata(serde_json::json!({"user": user}))
+        })
+        .unwrap();
+    let served = Served::start(builder);
+    let [mut first, mut second, mut other] =
+        ["7", "7", "8"].map(|user| served.subscribe(&format!("/stream/{user}")));
+    let (seven, not_seven) = (Condition::new("user", "7"), Condition::not("user", "7"));
+    assert_eq!(channel.count_where(std::slice::from_ref(&seven)), 2);
+    assert_eq!(channel.count_where(std::slice::from_ref(&not_seven)), 1);
+    assert_eq!(channel.count_where(&[]), 3);
+    let listed = channel.clients_where(&[not_seven]);
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].metadata["user"], "8");
+    assert_eq!(channel.disconnect_where(&[seven]), 2);
+    first.expect_end();
+    second.expect_end();
+    assert_eq!(channel.client_count(), 1);
+    channel.broadcast(Event::message("still here")).unwrap();
+    assert_eq!(other.next().data, "still here");
+}
+
+#[test]
+fn a_client_that_begins_at_a_position_misses_nothing_or_receives_a_gap() {
+    let (served, channel) = Served::channel(ChannelOptions::new());
+    let published = channel.broadcast(Event::message("in the state")).unwrap();
+    assert_eq!(channel.stats().unwrap().newest, None, "there is no history");
+    let position = channel.position();
+    assert_eq!(position, published.id);
+    let mut client = served.resubscribe("/stream", &position.to_string());
+    channel.broadcast(Event::message("after it")).unwrap();
+    assert_eq!(client.next().data, "after it");
+    let mut late = served.resubscribe("/stream", &position.to_string());
+    assert_eq!(late.next().name, "pushwheel.gap");
+}
+
+#[test]
+fn an_engine_is_not_joined_on_its_own_thread() {
+    let (sender, running) = mpsc::channel::<pushwheel::RunningEngine>();
+    let running = std::sync::Mutex::new(running);
+    let builder = Engine::builder()
+        .get("/quit", move |_| {
+            let running = receive(&running.lock().unwrap());
+            running.shutdown(PATIENCE).unwrap_err().to_string()
+        })
+        .unwrap();
+    let running = builder.bind("127.0.0.1:0").unwrap().spawn().unwrap();
+    let address = running.local_addr();
+    sender.send(running).unwrap();
+    let answer = Connection::open(address).get("/quit");
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("own thread"), "{}", answer.text());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::{ChannelKey, Hub};
 use crate::event::{Event, EventError};
 
 /// How many members a filter is shown before the lock is let go.
-const FILTER_SLICE: u32 = 1024;
+pub(super) const FILTER_SLICE: u32 = 1024;
 
 /// What many clients subscribe to: a named, ordered log of events.
 ///
@@ -436,6 +436,31 @@ impl Channel {
             .hub
             .view(self.shared.key, is_over)
             .unwrap_or(true)
+    }
+
+    /// Returns whether the channel was finished. Once its time is over and its last
+    /// client has gone, it [is closed](Self::is_closed) instead.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let is_finished = |channel: &ChannelState| !channel.life.is_open();
+        let hub = &self.shared.hub;
+        hub.view(self.shared.key, is_finished).unwrap_or(false)
+    }
+
+    /// Returns the id after which a client misses nothing that is published from
+    /// now on. Unlike [`ChannelStats::newest`] it exists without a history too.
+    ///
+    /// For state that is sent apart from the stream: take the position, then read
+    /// the state, and send both. The client subscribes with the position as its
+    /// `Last-Event-ID` or the query parameter `lastEventId`. If anything was
+    /// published since that the channel no longer holds, it receives a gap.
+    ///
+    /// The numbers of ids are shared by all channels of a manager, so a position is
+    /// the id of the newest event only if no other channel has published since.
+    #[must_use]
+    pub fn position(&self) -> EventId {
+        let hub = &self.shared.hub;
+        hub.id_of(hub.newest_sequence())
     }
 
     /// Disconnects one client; says whether it was there.
