@@ -148,6 +148,8 @@ pub struct Socket {
     /// The turn in which a read last said that there was nothing, though there
     /// was.
     deceived_in: u64,
+    /// An answer that the request is late was written, or was to be.
+    is_told_late: bool,
     token: Option<u64>,
     armed: Edges,
     /// What has come to be and is not told yet.
@@ -405,6 +407,7 @@ impl Network {
             is_broken_off: false,
             is_closed_unread: false,
             deceived_in: 0,
+            is_told_late: false,
             token: None,
             armed: Edges::default(),
             edges: Edges::default(),
