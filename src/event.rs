@@ -263,6 +263,7 @@ impl Event<'_> {
     }
 
     /// Whether it is what [`removal`](Event::removal) makes.
+    #[cold]
     fn is_plain_removal(&self) -> bool {
         let key = self.key().filter(|_| self.removes);
         self.name() == Some(REMOVED_NAME) && key.is_some_and(|key| removal_data(key) == self.data)

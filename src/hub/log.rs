@@ -114,6 +114,19 @@ pub(crate) struct Rare {
     pub(crate) key: Option<Arc<str>>,
 }
 
+impl Rare {
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        let Rare {
+            audience,
+            packed,
+            own_id,
+            key,
+        } = self;
+        audience.is_none() && packed.is_none() && own_id.is_none() && key.is_none()
+    }
+}
+
 impl Entry {
     pub(crate) fn audience(&self) -> Option<&Arc<Audience>> {
         self.rare.as_ref()?.audience.as_ref()
@@ -182,7 +195,7 @@ pub(crate) struct Bounds {
 struct PartBounds {
     entries_max: usize,
     bytes_max: usize,
-    age_max: Duration,
+    age_max_ms: u64,
     backlog_bytes_max: usize,
     needed_after: u64,
     now_ms: u64,
@@ -191,10 +204,9 @@ struct PartBounds {
 impl PartBounds {
     /// Whether the oldest of the part's `entries` has to go.
     fn evict(&self, oldest: &Entry, entries: usize, bytes: usize) -> bool {
-        let age_ms = u128::from(self.now_ms.saturating_sub(oldest.at_ms));
         let is_beyond = entries > self.entries_max
             || bytes > self.bytes_max
-            || age_ms > self.age_max.as_millis();
+            || self.now_ms.saturating_sub(oldest.at_ms) > self.age_max_ms;
         // The newest event is there for clients that keep up, whatever its size.
         let has_room = bytes <= self.backlog_bytes_max || entries == 1;
         let is_awaited = oldest.sequence > self.needed_after && has_room;
@@ -427,7 +439,7 @@ impl Log {
         let history = PartBounds {
             entries_max: bounds.history.events_max,
             bytes_max: bounds.history.bytes_max,
-            age_max: bounds.history.age_max,
+            age_max_ms: as_ms(bounds.history.age_max),
             backlog_bytes_max: bounds.backlog_bytes_max,
             needed_after,
             now_ms,
@@ -440,10 +452,13 @@ impl Log {
         if self.history.is_empty() && self.history.capacity() > 64 {
             self.history.shrink_to(16);
         }
+        if self.keyed.is_empty() {
+            return;
+        }
         let keyed = PartBounds {
             entries_max: bounds.keyed.keys_max,
             bytes_max: bounds.keyed.bytes_max,
-            age_max: bounds.keyed.age_max,
+            age_max_ms: as_ms(bounds.keyed.age_max),
             ..history
         };
         while let Some(oldest) = self.keyed.oldest()
@@ -583,6 +598,10 @@ impl Log {
         let both = [history, self.keyed.at_or_before(sequence)];
         both.into_iter().flatten().max_by_key(|e| e.sequence)
     }
+}
+
+fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The bytes that an audience adds beside its neighbours: 0 if one of them has

@@ -295,7 +295,7 @@ impl Hub {
     fn id_of_entry(&self, entry: &log::Entry) -> EventId {
         let own_id = entry.rare.as_ref().and_then(|rare| rare.own_id.as_ref());
         match own_id {
-            Some(own_id) => EventId::own(own_id.text.clone()),
+            Some(own_id) => own_id.event_id(),
             None => self.id_of(entry.sequence),
         }
     }

@@ -46,28 +46,28 @@ impl Target<'_> {
 /// An event that is encoded and checked, and needs only its place.
 pub(crate) struct Ready {
     pub(super) frame: Frame,
-    /// The same for streams that are compressed, if the channel has any.
-    packed: Option<Frame>,
     /// Whether the hub gives it an id.
     is_sequenced: bool,
-    /// The id that the publisher gave; its digest is that of the event without
-    /// its target.
-    pub(super) own_id: Option<OwnId>,
-    key: Option<Arc<str>>,
     /// Whether it removes its key.
     removes: bool,
+    /// What makes it more than a plain event, but for its audience. The digest of
+    /// its own id is that of the event without its target.
+    rare: Option<Box<Rare>>,
 }
 
 impl Ready {
     pub(crate) fn raw(bytes: &[u8]) -> Ready {
         Ready {
             frame: Frame::raw(bytes),
-            packed: None,
             is_sequenced: false,
-            own_id: None,
-            key: None,
             removes: false,
+            rare: None,
         }
+    }
+
+    /// Returns the id that the publisher gave.
+    pub(super) fn own_id(&self) -> Option<&OwnId> {
+        self.rare.as_ref()?.own_id.as_ref()
     }
 }
 
@@ -88,22 +88,11 @@ impl Hub {
         compress_from: Option<usize>,
     ) -> Result<Ready, PublishError> {
         let frame = Frame::encode(event, &self.id_prefix)?;
-        let key: Option<Arc<str>> = event.key().filter(|key| !key.is_empty()).map(Arc::from);
-        let own_id = event.id().map(|id| OwnId {
-            text: id.into(),
-            digest: digest([
-                frame.as_bytes(),
-                key.as_deref().unwrap_or_default().as_bytes(),
-                if event.is_removal() { b"removal" } else { b"" },
-            ]),
-            is_doubtful: false,
-        });
+        let is_plain = event.id().is_none() && event.key().is_none() && compress_from.is_none();
         Ok(Ready {
-            packed: compress_from.map(|bytes| frame.pack(bytes)),
+            rare: (!is_plain).then(|| Box::new(rare_of(event, &frame, compress_from))),
             frame,
             is_sequenced: true,
-            own_id,
-            key,
             removes: event.is_removal(),
         })
     }
@@ -168,7 +157,7 @@ impl Hub {
                 own_ids.count_target(&mut ready);
                 if own_ids.is_repeated(index) {
                     duplicates += 1;
-                    last = ready.own_id.map(|own_id| EventId::own(own_id.text));
+                    last = ready.own_id().map(OwnId::event_id);
                     continue;
                 }
             }
@@ -197,15 +186,24 @@ impl Hub {
         events: &[Ready],
         audience: Option<&Audience>,
     ) -> Result<Option<OwnIds>, PublishError> {
-        if events.iter().all(|ready| ready.own_id.is_none()) {
+        if events.iter().all(|ready| ready.own_id().is_none()) {
             return Ok(None);
         }
-        for own_id in events.iter().filter_map(|ready| ready.own_id.as_ref()) {
+        self.find_own_ids(events, audience).map(Some)
+    }
+
+    #[cold]
+    fn find_own_ids(
+        &self,
+        events: &[Ready],
+        audience: Option<&Audience>,
+    ) -> Result<OwnIds, PublishError> {
+        for own_id in events.iter().filter_map(Ready::own_id) {
             if let Parsed::Ours(_) = self.parse_id(&own_id.text) {
                 return Err(EventError::IdReserved.into());
             }
         }
-        OwnIds::of(events, audience).map(Some)
+        OwnIds::of(events, audience)
     }
 
     /// Appends events to each of the named channels.
@@ -306,55 +304,65 @@ impl Hub {
         state.sequence = sequence;
         let Ready {
             mut frame,
-            mut packed,
             is_sequenced,
-            mut own_id,
-            key: conflation_key,
             removes,
+            rare,
         } = ready;
-        if let Some(own_id) = &mut own_id {
-            own_id.is_doubtful = now_ms < self.in_doubt_until_ms;
-        }
         let channel = state.get_mut(key).expect("the caller has found it");
-        let mut conflation_key = conflation_key.filter(|_| channel.options.conflates());
-        if removes && let Some(key) = conflation_key.take() {
-            // The event itself is part of the history, not of the state.
-            channel.log.remove_key(key, audience.clone());
-        }
+        let number = self.numbering.written(sequence);
         if is_sequenced {
-            let number = self.numbering.written(sequence);
             frame.stamp(&self.id_prefix, number);
-            if let Some(packed) = &mut packed {
-                packed.stamp(&self.id_prefix, number);
-            }
         }
         let bytes = frame.len() as u64;
-        let id = match &own_id {
-            Some(own) => EventId::own(own.text.clone()),
-            None => self.id_of(sequence),
-        };
-        let is_plain =
-            audience.is_none() && packed.is_none() && own_id.is_none() && conflation_key.is_none();
-        let rare = (!is_plain).then(|| {
-            Box::new(Rare {
-                audience,
-                packed,
-                own_id,
-                key: conflation_key,
-            })
-        });
-        channel.log.append(Entry {
+        let mut id = EventId::new(self.epoch, number);
+        let mut entry = Entry {
             sequence,
             at_ms: now_ms,
             frame,
-            rare,
-        });
+            rare: None,
+        };
+        if rare.is_some() || audience.is_some() {
+            let mut rare = rare.unwrap_or_default();
+            rare.audience = audience;
+            if is_sequenced && let Some(packed) = &mut rare.packed {
+                packed.stamp(&self.id_prefix, number);
+            }
+            if let Some(own_id) = &mut rare.own_id {
+                own_id.is_doubtful = now_ms < self.in_doubt_until_ms;
+                id = own_id.event_id();
+            }
+            if removes || !channel.options.conflates() {
+                channel.drop_key(&mut rare);
+            }
+            entry.rare = Some(rare).filter(|rare| !rare.is_empty());
+        }
+        channel.log.append(entry);
         channel.published += 1;
         channel.trim(now_ms);
         state.note_appended(key);
         state.totals.published += 1;
         state.totals.published_bytes += bytes;
         id
+    }
+}
+
+/// Returns what makes an event more than a plain one.
+fn rare_of(event: &Event<'_>, frame: &Frame, compress_from: Option<usize>) -> Rare {
+    let key: Option<Arc<str>> = event.key().filter(|key| !key.is_empty()).map(Arc::from);
+    let own_id = event.id().map(|id| OwnId {
+        text: id.into(),
+        digest: digest([
+            frame.as_bytes(),
+            key.as_deref().unwrap_or_default().as_bytes(),
+            if event.is_removal() { b"removal" } else { b"" },
+        ]),
+        is_doubtful: false,
+    });
+    Rare {
+        audience: None,
+        packed: compress_from.map(|bytes| frame.pack(bytes)),
+        own_id,
+        key,
     }
 }
 
@@ -383,7 +391,7 @@ impl OwnIds {
         own_ids.target = digest(parts.iter().map(|part| &**part));
         let mut known: HashMap<&str, u64> = HashMap::new();
         for (index, ready) in events.iter().enumerate() {
-            let Some(own_id) = &ready.own_id else {
+            let Some(own_id) = ready.own_id() else {
                 continue;
             };
             let digest = own_ids.with_target(own_id.digest);
@@ -418,8 +426,8 @@ impl OwnIds {
 
     /// Returns the id of the last event if none of them is to be appended.
     fn last_if_all_are_repeated(&self, events: &[Ready]) -> Option<EventId> {
-        let own_id = events.last()?.own_id.as_ref()?;
-        (self.repeated.len() == events.len()).then(|| EventId::own(own_id.text.clone()))
+        let own_id = events.last()?.own_id()?;
+        (self.repeated.len() == events.len()).then(|| own_id.event_id())
     }
 
     fn with_target(&self, event: u64) -> u64 {
@@ -428,7 +436,9 @@ impl OwnIds {
 
     /// Has the digest of an event count its target.
     fn count_target(&self, ready: &mut Ready) {
-        if let Some(own_id) = &mut ready.own_id {
+        if let Some(rare) = &mut ready.rare
+            && let Some(own_id) = &mut rare.own_id
+        {
             own_id.digest = self.with_target(own_id.digest);
         }
     }
@@ -462,6 +472,16 @@ impl ChannelState {
         match events.iter().map(|ready| ready.frame.len()).max() {
             Some(bytes) if bytes > max => Err(PublishError::TooLarge { bytes, max }),
             _ => Ok(()),
+        }
+    }
+
+    /// Takes the key from an event that is not to be part of the keyed state: in a
+    /// channel that does not conflate, or because it removes the key.
+    fn drop_key(&mut self, rare: &mut Rare) {
+        if let Some(key) = rare.key.take()
+            && self.options.conflates()
+        {
+            self.log.remove_key(key, rare.audience.clone());
         }
     }
 

@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::audience::{Audience, Choice};
+use super::id::EventId;
 
 /// The most ids of a channel that are remembered beyond their events.
 pub(crate) const RELEASED_MAX: usize = 1_024;
@@ -38,6 +39,13 @@ pub(crate) struct OwnId {
     pub(crate) digest: u64,
     /// The event may be the repetition of one from before a restart.
     pub(crate) is_doubtful: bool,
+}
+
+impl OwnId {
+    /// Returns it as the id of its event.
+    pub(crate) fn event_id(&self) -> EventId {
+        EventId::own(self.text.clone())
+    }
 }
 
 /// What is remembered of an id.

@@ -244,11 +244,7 @@ fn fitting(rare: Option<Box<Rare>>, frame: &Frame, options: &ChannelOptions) -> 
     let mut rare = *rare.unwrap_or_default();
     rare.key = rare.key.filter(|_| options.conflates());
     rare.packed = options.compress_from.map(|bytes| frame.pack(bytes));
-    let is_plain = rare.audience.is_none()
-        && rare.packed.is_none()
-        && rare.own_id.is_none()
-        && rare.key.is_none();
-    (!is_plain).then(|| Box::new(rare))
+    (!rare.is_empty()).then(|| Box::new(rare))
 }
 
 /// All that is saved. Times are the wall clock's.

@@ -63,7 +63,7 @@ impl Hub {
             let is_it = member.is_some_and(|member| member.place() == newcomer.place);
             let has_room = newcomer.welcome.len() <= channel.options.backlog_bytes_max;
             // An id of their publisher's is to be found in the log.
-            let has_own_ids = events.iter().any(|ready| ready.own_id.is_some());
+            let has_own_ids = events.iter().any(|ready| ready.own_id().is_some());
             if !is_it || !has_room || has_own_ids {
                 return Ok(None);
             }
