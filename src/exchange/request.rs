@@ -284,10 +284,12 @@ impl Request {
             };
             is_it && !parts.any(refuses)
         };
-        let lines = self.message.head.header_values(list);
-        lines
-            .filter_map(|value| std::str::from_utf8(value).ok())
-            .any(|offers| offers.split(',').any(takes))
+        // Most lists are one name, which is found without taking them apart.
+        let names = |value: &[u8]| {
+            value.eq_ignore_ascii_case(wanted.as_bytes())
+                || std::str::from_utf8(value).is_ok_and(|offers| offers.split(',').any(takes))
+        };
+        self.message.head.header_values(list).any(names)
     }
 
     /// Where this client's stream begins: after the id in the header

@@ -382,13 +382,13 @@ impl State {
                 .iter()
                 .filter_map(|key| Some(&self.get(*key)?.log))
         };
-        let held = logs().filter_map(|log| log.at_or_before(seen));
-        let held = held.max_by_key(|entry| entry.sequence);
         let newest = logs().filter_map(|log| log.remembered().newest());
         let newest = newest.max_by_key(|(_, place)| place.sequence);
         let Some((newest, _)) = newest else {
             return Some(hub.id_of(seen));
         };
+        let held = logs().filter_map(|log| log.at_or_before(seen));
+        let held = held.max_by_key(|entry| entry.sequence);
         let own_id = held.and_then(Entry::own_id).unwrap_or(newest);
         if let Ok(position) = self.resolve(own_id, join, hub)
             && position <= seen

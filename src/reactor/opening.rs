@@ -300,14 +300,15 @@ impl<N: Net> Reactor<N> {
         self.refresh_date();
         // A browser takes the last type that it is told, and would not read on.
         let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
-        let own = headers.iter().chain(added);
+        let added = added.into_iter();
+        let own = headers.iter().filter(is_free).chain(added.clone());
         // The engine's defaults are for answers that say nothing themselves.
         let is_unsaid = |(name, _): &(&str, &str)| {
-            let mut said = STREAM_HEADERS.into_iter().chain(own.clone());
+            let said = STREAM_HEADERS.into_iter().chain(headers.iter());
+            let mut said = said.chain(added.clone());
             !said.any(|(said, _)| said.eq_ignore_ascii_case(name))
         };
         let defaults = self.headers.iter().filter(is_unsaid);
-        let own = own.clone().filter(is_free);
         let all = STREAM_HEADERS.into_iter().chain(own).chain(defaults);
         let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
         http::write_head(output, 200, all, until_close, close, &self.date.text);
