@@ -122,7 +122,11 @@ impl Net for Takers {
         Ok(bytes.len())
     }
 
-    fn limit_unsent(&mut self, _: &mut Taker, _: u32) {}
+    fn limit_unsent(&mut self, _: &mut Taker) {}
+
+    fn write_limited(&mut self, socket: &mut Taker, bytes: &[u8]) -> io::Result<usize> {
+        self.write(socket, bytes)
+    }
 
     fn shutdown_write(&mut self, _: &mut Taker) {}
 

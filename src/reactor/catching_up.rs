@@ -147,7 +147,11 @@ impl<N: Net> Reactor<N> {
         };
         let connection = self.connections.get_mut(key);
         let rest = &owed.frame.as_bytes()[owed.written..];
-        match self.net.write(&mut connection.socket, rest) {
+        let is_limited = self.feeds.get(stream.feed).limits_unsent;
+        match self
+            .net
+            .write_events(&mut connection.socket, rest, is_limited)
+        {
             Ok(count) if count == rest.len() => {
                 connection.written_at = tick;
                 cursor.is_blocked = false;
@@ -186,7 +190,9 @@ impl<N: Net> Reactor<N> {
             return true;
         }
         let connection = self.connections.get_mut(key);
-        let written = match self.net.write(&mut connection.socket, batch.as_bytes()) {
+        let (socket, bytes) = (&mut connection.socket, batch.as_bytes());
+        let is_limited = self.feeds.get(stream.feed).limits_unsent;
+        let written = match self.net.write_events(socket, bytes, is_limited) {
             Ok(count) => count,
             Err(error) if is_transient(&error) => 0,
             Err(_) => {

@@ -69,6 +69,9 @@ pub(super) struct Feed {
     pub(super) ends: Option<DisconnectReason>,
     /// Whether it is the stream of one client.
     pub(super) is_private: bool,
+    /// Whether one of its channels conflates, so that its clients' sockets hold
+    /// few unsent bytes.
+    pub(super) limits_unsent: bool,
     /// Events written since the last report, by lane.
     pub(super) delivered: Box<[u64]>,
     /// Gaps told since the last report.
@@ -101,6 +104,7 @@ impl Feed {
             batch_since_us: None,
             ends: None,
             is_private: false,
+            limits_unsent: false,
             gaps: 0,
         }
     }

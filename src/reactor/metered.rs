@@ -50,6 +50,34 @@ impl<N: Net> Metered<N> {
         uninterrupted(|| self.net.write(socket, bytes))
     }
 
+    /// As [`write_uncounted`](Self::write_uncounted), of events: to a socket with a
+    /// limit on unsent bytes if the feed is one of state.
+    #[inline]
+    pub(super) fn write_events_uncounted(
+        &mut self,
+        socket: &mut N::Socket,
+        bytes: &[u8],
+        is_limited: bool,
+    ) -> io::Result<usize> {
+        match is_limited {
+            true => self.net.write_limited(socket, bytes),
+            false => self.write_uncounted(socket, bytes),
+        }
+    }
+
+    /// Writes events, and counts them.
+    #[inline]
+    pub(super) fn write_events(
+        &mut self,
+        socket: &mut N::Socket,
+        bytes: &[u8],
+        is_limited: bool,
+    ) -> io::Result<usize> {
+        let count = self.write_events_uncounted(socket, bytes, is_limited)?;
+        self.bytes_written += count as u64;
+        Ok(count)
+    }
+
     /// A connection came for which there is no room.
     pub(super) fn count_refused(&mut self) {
         self.refused += 1;
@@ -114,8 +142,14 @@ impl<N: Net> Net for Metered<N> {
         Ok(count)
     }
 
-    fn limit_unsent(&mut self, socket: &mut N::Socket, bytes: u32) {
-        self.net.limit_unsent(socket, bytes);
+    fn limit_unsent(&mut self, socket: &mut N::Socket) {
+        self.net.limit_unsent(socket);
+    }
+
+    fn write_limited(&mut self, socket: &mut N::Socket, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.net.write_limited(socket, bytes)?;
+        self.bytes_written += count as u64;
+        Ok(count)
     }
 
     fn shutdown_write(&mut self, socket: &mut N::Socket) {

@@ -22,6 +22,13 @@ pub struct Readiness {
 /// The token of the listener.
 pub const LISTENER: u64 = u64::MAX;
 
+/// Maximum unsent bytes of a socket after [`Net::limit_unsent`].
+///
+/// An event that waits there is stale when it arrives: no newer one can replace it
+/// any more. With the usual buffers of some megabytes that is a minute for a client
+/// that reads 50 KB/s.
+pub const UNSENT_BYTES_MAX: usize = 16 << 10;
+
 /// A network, as the loop needs it.
 ///
 /// Readiness is edge-triggered: it is reported once when it comes to be, and
@@ -70,10 +77,18 @@ pub trait Net {
     /// again at once; else the connection is lost.
     fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Asks that the system take bytes only while fewer than `bytes` wait to be
-    /// sent, so that what is written next is as new as it can be. Where the system
-    /// cannot do that, it takes as much as ever.
-    fn limit_unsent(&mut self, socket: &mut Self::Socket, bytes: u32);
+    /// Limits the unsent bytes that the system holds of this socket to
+    /// [`UNSENT_BYTES_MAX`], so that the next bytes are as new as they can be. All
+    /// later writes of events go through [`write_limited`](Self::write_limited).
+    /// Where the system cannot do that, it takes as much as ever.
+    fn limit_unsent(&mut self, socket: &mut Self::Socket);
+
+    /// Writes as much as there is room for below the limit that
+    /// [`limit_unsent`](Self::limit_unsent) has set.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), but never `Interrupted`.
+    fn write_limited(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
     /// Tells the peer that nothing more will be written.
     fn shutdown_write(&mut self, socket: &mut Self::Socket);

@@ -28,12 +28,6 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
     ("X-Accel-Buffering", "no"),
 ];
 
-/// How many unsent bytes of a stream with a conflating channel the system holds.
-/// An event that waits there is stale when it arrives, for no newer one can replace
-/// it any more; with the usual buffers of some megabytes that is a minute for a
-/// client that reads 50 KB/s.
-const UNSENT_BYTES_MAX: u32 = 16 * 1024;
-
 impl<N: Net> Reactor<N> {
     /// Opens a stream of channels.
     pub(super) fn open_subscription(
@@ -360,7 +354,7 @@ impl<N: Net> Reactor<N> {
         self.meters.streams_opened.add(1);
         if joined.conflates {
             let socket = &mut self.connections.get_mut(key).socket;
-            self.net.limit_unsent(socket, UNSENT_BYTES_MAX);
+            self.net.limit_unsent(socket);
         }
         let tick = self.tick32();
         if let Some((ticks, reason)) = deadline {
@@ -389,6 +383,7 @@ impl<N: Net> Reactor<N> {
 
         let feed = self.feeds.get_mut(feed_id);
         feed.is_private = joined.is_private;
+        feed.limits_unsent = joined.conflates;
         let is_current = joined.seen >= joined.head && joined.head <= feed.through;
         let owed = match written {
             Ok(count) if count < first.len() => Some(Owed {

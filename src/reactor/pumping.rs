@@ -78,6 +78,7 @@ impl<N: Net> Reactor<N> {
         }
         let tick = self.tick32();
         let packed = self.feeds.get(id).packed_batch;
+        let is_limited = self.feeds.get(id).limits_unsent;
         for written in 0..self.budgets.writes_a_slice {
             let feed = self.feeds.get(id);
             let Some(&key) = feed.current.get(feed.done) else {
@@ -87,8 +88,8 @@ impl<N: Net> Reactor<N> {
             let batch = feed.batch.as_deref().expect("looked at above");
             let connection = self.connections.get_mut(key);
             connection.written_at = tick;
-            let bytes = batch.as_bytes();
-            match self.net.write_uncounted(&mut connection.socket, bytes) {
+            let (socket, bytes) = (&mut connection.socket, batch.as_bytes());
+            match self.net.write_events_uncounted(socket, bytes, is_limited) {
                 Ok(count) if count == bytes.len() => {
                     let feed = self.feeds.get_mut(id);
                     feed.done += 1;

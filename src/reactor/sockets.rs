@@ -109,12 +109,22 @@ impl Net for Sockets {
         socket.write(bytes)
     }
 
-    fn limit_unsent(&mut self, socket: &mut TcpStream, bytes: u32) {
-        // A connection that is gone already has no use for it.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = socket2::SockRef::from(&*socket).set_tcp_notsent_lowat(bytes);
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = (socket, bytes);
+    #[cfg(target_os = "linux")]
+    fn limit_unsent(&mut self, socket: &mut TcpStream) {
+        limited::limit_unsent(socket);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_limited(&mut self, socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        limited::write(socket, bytes)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn limit_unsent(&mut self, _: &mut TcpStream) {}
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_limited(&mut self, socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        self.write(socket, bytes)
     }
 
     fn shutdown_write(&mut self, socket: &mut TcpStream) {
@@ -125,5 +135,86 @@ impl Net for Sockets {
     fn close(&mut self, socket: TcpStream) {
         // Closing takes it out of the poller as well.
         drop(socket);
+    }
+}
+
+/// Sockets of which Linux holds few unsent bytes.
+///
+/// Linux compares the unsent bytes with the low-water mark (`TCP_NOTSENT_LOWAT`)
+/// only when it begins a segment, and appends up to 64 KiB to a segment that is
+/// there. So each piece ends its segment (`MSG_EOR`): at most a piece is beyond the
+/// mark.
+#[cfg(target_os = "linux")]
+mod limited {
+    use std::io::{self, ErrorKind};
+
+    use mio::net::TcpStream;
+    use nix::libc::{MSG_EOR, MSG_NOSIGNAL};
+    use socket2::SockRef;
+
+    use super::super::net::UNSENT_BYTES_MAX;
+
+    const PIECE_BYTES: usize = UNSENT_BYTES_MAX / 2;
+    #[allow(clippy::cast_possible_truncation, reason = "some kilobytes")]
+    const LOW_WATER_BYTES: u32 = (UNSENT_BYTES_MAX - PIECE_BYTES) as u32;
+
+    pub(super) fn limit_unsent(socket: &TcpStream) {
+        // A connection that is gone already has no use for it.
+        let _ = SockRef::from(socket).set_tcp_notsent_lowat(LOW_WATER_BYTES);
+    }
+
+    pub(super) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        let socket = SockRef::from(socket);
+        let mut written = 0;
+        while written < bytes.len() {
+            let piece = &bytes[written..bytes.len().min(written + PIECE_BYTES)];
+            match socket.send_with_flags(piece, MSG_EOR | MSG_NOSIGNAL) {
+                Ok(count) => {
+                    written += count;
+                    if count < piece.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The next write meets the error again, or the poller reports it.
+                Err(_) if written > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::net::{Ipv4Addr, TcpListener};
+
+        use socket2::{Domain, Socket, Type};
+
+        use super::*;
+
+        #[test]
+        fn a_peer_that_reads_nothing_is_sent_little_beyond_its_own_buffer() {
+            const READERS_BYTES: usize = 8 << 10;
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let reader = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            reader.set_recv_buffer_size(READERS_BYTES).unwrap();
+            let address = listener.local_addr().unwrap();
+            reader.connect(&address.into()).unwrap();
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let socket = TcpStream::from_std(socket);
+            limit_unsent(&socket);
+            let (mut total, event) = (0, [b'x'; 500]);
+            loop {
+                match write(&socket, &event.repeat(20)) {
+                    Ok(count) => total += count,
+                    Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            }
+            // Linux doubles the size of a receive buffer for its own bookkeeping.
+            let held = total.saturating_sub(2 * READERS_BYTES);
+            assert!(held <= UNSENT_BYTES_MAX, "{total} bytes were taken");
+            assert!(total >= PIECE_BYTES, "{total} bytes were taken");
+        }
     }
 }

@@ -131,6 +131,8 @@ pub struct Socket {
     is_reset: bool,
     outgoing: VecDeque<u8>,
     outgoing_max: usize,
+    /// Whether the engine has limited what it holds.
+    is_limited: bool,
     /// Since when the engine has more than fits, and nothing was taken.
     pub full_since: Option<u64>,
     /// When the client last took something.
@@ -399,6 +401,7 @@ impl Network {
             is_reset: false,
             outgoing: VecDeque::new(),
             outgoing_max,
+            is_limited: false,
             full_since: None,
             taken_at: now,
             is_shut: false,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pushwheel::internals::net::{Net, Readiness};
+use pushwheel::internals::net::{Net, Readiness, UNSENT_BYTES_MAX};
 
 use super::{Actors, EMPTY_POLLS_MAX, Event, Network, READS_A_TURN_MAX, Side, Socket};
 
@@ -313,11 +313,23 @@ impl Net for Seam {
         Ok(count)
     }
 
-    fn limit_unsent(&mut self, socket: &mut usize, bytes: u32) {
+    fn write_limited(&mut self, socket: &mut usize, bytes: &[u8]) -> io::Result<usize> {
+        let is_limited = self.network.borrow().sockets[*socket].is_limited;
+        assert!(is_limited, "a limit is kept that was not set");
+        loop {
+            match self.write(socket, bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn limit_unsent(&mut self, socket: &mut usize) {
         let mut network = self.act();
         let socket = &mut network.sockets[*socket];
+        socket.is_limited = true;
         // What it holds already goes out as it is.
-        let bytes_max = (bytes as usize).max(socket.outgoing.len());
+        let bytes_max = UNSENT_BYTES_MAX.max(socket.outgoing.len());
         socket.outgoing_max = socket.outgoing_max.min(bytes_max);
         network.count("sockets that hold little");
     }
