@@ -109,6 +109,7 @@ as_fields!(Metrics {
     log_bytes,
     log_bytes_max,
     events_evicted,
+    keys_evicted,
     events_published,
     event_bytes_published,
     deliveries,

@@ -75,6 +75,7 @@ fn a_snapshot_without_an_evicted_key_begins_with_a_gap_until_the_key_is_back() {
     // The missing key returns, and pushes out another one, which is removed.
     set(&channel, "a", "a again");
     wait_for_evictions(&channel, 2);
+    assert_eq!(served.handle().metrics().keys_evicted, 2);
     channel.broadcast(Event::removal("b")).unwrap();
     let mut client = served.subscribe("/stream");
     assert_eq!(told(&client.take(2)), ["c", "a again"]);

@@ -63,6 +63,8 @@ pub(super) struct Removed {
 pub(crate) struct Pressure {
     /// Events that were evicted because of the bound on all logs.
     pub(crate) evicted: u64,
+    /// Keys that were evicted, because of their channel's limits or the same bound.
+    pub(crate) keys_evicted: u64,
     /// Unpublished channels that made room for a publisher's.
     pub(crate) displaced: u64,
 }
@@ -84,7 +86,9 @@ impl State {
         };
         let (bytes, is_empty) = (channel.log.bytes(), channel.log.is_empty());
         let before = std::mem::replace(&mut channel.counted_bytes, bytes);
+        let keys_evicted = channel.newly_evicted_keys();
         self.log_bytes = self.log_bytes - before + bytes;
+        self.pressure.keys_evicted += keys_evicted;
         if is_empty {
             self.kept.remove(key.slot);
         }
@@ -99,7 +103,9 @@ impl State {
         let is_kept = channel.name().is_some() && !channel.log.is_empty();
         let bytes = channel.log.bytes();
         let before = std::mem::replace(&mut channel.counted_bytes, bytes);
+        let keys_evicted = channel.newly_evicted_keys();
         self.log_bytes = self.log_bytes - before + bytes;
+        self.pressure.keys_evicted += keys_evicted;
         match is_kept {
             true => self.kept.push(List::Kept, key.slot),
             false => self.kept.remove(key.slot),

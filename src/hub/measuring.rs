@@ -43,6 +43,7 @@ impl Hub {
         let max = state.settings.log_bytes_max;
         metrics.log_bytes_max = (max < usize::MAX).then_some(max as u64);
         metrics.events_evicted = state.pressure.evicted;
+        metrics.keys_evicted = state.pressure.keys_evicted;
         metrics
     }
 

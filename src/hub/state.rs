@@ -165,6 +165,8 @@ pub(super) struct ChannelState {
     pub(super) source: Option<u64>,
     /// What of its log is in `State::log_bytes`.
     pub(super) counted_bytes: usize,
+    /// How many evicted keys are counted there.
+    pub(super) counted_evictions: u64,
     pub(super) published: u64,
     pub(super) delivered: u64,
     pub(super) gaps: u64,
@@ -188,6 +190,12 @@ impl ChannelState {
             bounds.backlog_bytes_max = usize::MAX;
         }
         self.log.trim(&bounds, needed_after, now_ms);
+    }
+
+    /// Returns how many keys were evicted from the log since the last call.
+    pub(super) fn newly_evicted_keys(&mut self) -> u64 {
+        let count = self.log.keyed().evictions();
+        count.saturating_sub(std::mem::replace(&mut self.counted_evictions, count))
     }
 
     pub(super) fn reach_mut(&mut self, reactor: u16) -> &mut Reach {
@@ -371,6 +379,7 @@ impl State {
             bucket: None,
             source: None,
             counted_bytes: 0,
+            counted_evictions: 0,
             published: 0,
             delivered: 0,
             gaps: 0,

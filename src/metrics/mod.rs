@@ -69,6 +69,10 @@ pub struct Metrics {
     pub log_bytes_max: Option<u64>,
     /// Events that were evicted because of this limit.
     pub events_evicted: u64,
+    /// Keys that were evicted from the state of channels that conflate, because of
+    /// [`ChannelOptions::keyed_state`](crate::ChannelOptions::keyed_state) or the
+    /// limit on all logs.
+    pub keys_evicted: u64,
     /// Events that were published, to channels and to streams of one client.
     pub events_published: u64,
     /// The bytes of these, as they go over the wire to one client.

@@ -538,6 +538,14 @@ impl<N: Net> Reactor<N> {
                  on their memory. Keep less of each channel, or raise --history-total"
             );
         }
+        let keys_evicted = pressure.keys_evicted - before.keys_evicted;
+        if keys_evicted > 0 {
+            log::warn!(
+                "{keys_evicted} keys were evicted from channels that conflate. New clients \
+                 receive a gap until these keys are published again or removed. Raise the \
+                 limits of the keyed state, or remove unused keys"
+            );
+        }
         let displaced = pressure.displaced - before.displaced;
         if displaced > 0 {
             log::warn!(

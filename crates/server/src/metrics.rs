@@ -209,6 +209,11 @@ impl Figures {
             "pushwheel_events_evicted",
             "Events that were evicted because all channels together reached --history-total",
             self.metrics.events_evicted,
+        )?;
+        page.counter(
+            "pushwheel_keys_evicted",
+            "Keys that were evicted from channels that conflate",
+            self.metrics.keys_evicted,
         )
     }
 
