@@ -225,6 +225,8 @@ pub struct Stream {
     /// The last event that it has read is from before it joined, with a doubtful
     /// own id, so that an id has to follow.
     ends_doubtfully: bool,
+    /// It was told that it is slow: what it is sent again is no replay.
+    has_lagged: bool,
     welcomes_sent: usize,
     welcomes_got: usize,
     /// The client did something that may end the connection at any time.

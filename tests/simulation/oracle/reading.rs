@@ -270,7 +270,8 @@ impl Oracle {
         if !is_replay && stream.accepts_ids && stream.ends_doubtfully {
             wrong.get_or_insert(format!("no id came after the replay, before {id}"));
         }
-        let ends_doubtfully = is_replay && self.has_doubtful_id(publication);
+        let is_owed_id = is_replay && !stream.has_lagged;
+        let ends_doubtfully = is_owed_id && self.has_doubtful_id(publication);
         let removes = publication.removes;
         let subject = self.subject(publication);
         let is_keyed = self.is_keyed(publication);
@@ -427,6 +428,7 @@ impl Oracle {
         stream.has_begun = true;
         stream.is_gap_told = true;
         stream.ends_doubtfully = false;
+        stream.has_lagged |= reason == "slow";
         stream.begins_after = None;
         if let Some(wrong) = wrong {
             let stream = &self.streams[number];

@@ -24,6 +24,7 @@ impl Oracle {
             is_gap_told: false,
             accepts_ids: false,
             ends_doubtfully: false,
+            has_lagged: false,
             welcomes_sent: 0,
             welcomes_got: 0,
             is_cut: false,
