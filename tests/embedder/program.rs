@@ -107,6 +107,8 @@ fn next_event(stream: &mut Stream) -> std::io::Result<Vec<String>> {
         match line.trim_end_matches('\n') {
             "" if lines.iter().any(|line: &String| line.starts_with("data:")) => return Ok(lines),
             "" => lines.clear(),
+            // The line that keeps a stream alive; a parser ignores its field.
+            "ping:" => {}
             text => lines.push(text.to_owned()),
         }
     }
