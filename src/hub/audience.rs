@@ -129,6 +129,10 @@ pub(crate) enum Choice {
     Filtered,
 }
 
+impl Choice {
+    pub(crate) const ALL: [Choice; 3] = [Choice::Named, Choice::Generated, Choice::Filtered];
+}
+
 impl Audience {
     /// Returns the audience of these ids. One that is longer than any client's
     /// is left out.
@@ -142,8 +146,16 @@ impl Audience {
         Audience::Except(sorted(ids))
     }
 
-    /// The clients alone, without how they were chosen: two audiences are for the
-    /// same clients if these are equal.
+    /// Returns how its ids were chosen, if it consists of the clients with some ids.
+    pub(crate) fn choice(&self) -> Option<Choice> {
+        match self {
+            Audience::Clients { choice, .. } => Some(*choice),
+            Audience::Except(_) | Audience::Where(_) => None,
+        }
+    }
+
+    /// Returns the clients alone, without how they were chosen: two audiences are
+    /// for the same clients if these are equal.
     pub(crate) fn clients_meant(&self) -> (u8, &[ClientId], &[Condition]) {
         match self {
             Audience::Clients { ids, .. } => (0, ids, &[]),

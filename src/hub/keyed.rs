@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audience::{Audience, Condition};
+use super::audience::{Audience, Choice, Condition};
 use super::client::ClientId;
 use super::log::{Entry, audience_bytes_beside};
 
@@ -92,16 +92,22 @@ impl Default for KeyedState {
 
 /// What an entry is about. A newer entry replaces an older one only if both have
 /// the same key and are for the same clients; otherwise a client could lose an
-/// event that nothing replaces for it.
+/// event that nothing replaces for it. The clients have to be chosen in the same
+/// way, too: a filter may have meant a client that comes back under another id,
+/// and an event for named clients does not.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
-    pub(crate) key: Arc<str>,
-    pub(crate) audience: Option<Arc<Audience>>,
+    key: Arc<str>,
+    audience: Option<Arc<Audience>>,
+    /// How the clients of the audience were chosen.
+    choice: Option<Choice>,
 }
 
 impl PartialEq for Subject {
     fn eq(&self, other: &Subject) -> bool {
-        self.key == other.key && self.clients_meant() == other.clients_meant()
+        self.key == other.key
+            && self.choice == other.choice
+            && self.clients_meant() == other.clients_meant()
     }
 }
 
@@ -110,11 +116,21 @@ impl Eq for Subject {}
 impl Hash for Subject {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.hash(state);
+        self.choice.hash(state);
         self.clients_meant().hash(state);
     }
 }
 
 impl Subject {
+    fn new(key: Arc<str>, audience: Option<Arc<Audience>>) -> Subject {
+        let choice = audience.as_ref().and_then(|audience| audience.choice());
+        Subject {
+            key,
+            audience,
+            choice,
+        }
+    }
+
     fn clients_meant(&self) -> Option<(u8, &[ClientId], &[Condition])> {
         self.audience
             .as_ref()
@@ -123,9 +139,25 @@ impl Subject {
 
     /// Returns the subject of an entry with a key.
     pub(crate) fn of(entry: &Entry) -> Option<Subject> {
-        Some(Subject {
-            key: entry.key()?.clone(),
-            audience: entry.audience().cloned(),
+        Some(Subject::new(
+            entry.key()?.clone(),
+            entry.audience().cloned(),
+        ))
+    }
+
+    /// Returns the subjects of this key and these clients, chosen in each way.
+    pub(crate) fn of_each_choice(
+        key: Arc<str>,
+        audience: Option<Arc<Audience>>,
+    ) -> impl Iterator<Item = Subject> {
+        let subject = Subject::new(key, audience);
+        let choices = match subject.choice {
+            Some(_) => Choice::ALL.map(Some).to_vec(),
+            None => vec![None],
+        };
+        choices.into_iter().map(move |choice| Subject {
+            choice,
+            ..subject.clone()
         })
     }
 }
@@ -203,10 +235,7 @@ impl Keyed {
     pub(crate) fn restore_missing(&mut self, keys: Vec<Arc<str>>, has_forgotten: bool) {
         self.has_forgotten |= has_forgotten;
         for key in keys {
-            let subject = Subject {
-                key,
-                audience: None,
-            };
+            let subject = Subject::new(key, None);
             if !self.subjects.contains_key(&subject) {
                 self.remember(subject, self.evicted_through);
             }

@@ -413,11 +413,13 @@ impl Log {
         self.history.push_back(entry);
     }
 
-    /// Removes the entry of a key for these clients, if there is one. The caller
-    /// appends an event that tells readers so.
+    /// Removes the entries of a key for these clients, however they were chosen.
+    /// The caller appends an event that tells readers so.
     pub(crate) fn remove_key(&mut self, key: Arc<str>, audience: Option<Arc<Audience>>) {
-        if let Some(entry) = self.keyed.remove(&Subject { key, audience }) {
-            self.release_id(&entry);
+        for subject in Subject::of_each_choice(key, audience) {
+            if let Some(entry) = self.keyed.remove(&subject) {
+                self.release_id(&entry);
+            }
         }
     }
 
@@ -914,6 +916,34 @@ mod tests {
         log.remove_key("never there".into(), None);
         assert!(log.is_empty() && log.keyed().is_complete());
         assert_eq!((log.bytes(), log.evicted().keyed), (0, 2));
+    }
+
+    #[test]
+    fn an_event_replaces_none_whose_clients_were_chosen_otherwise() {
+        let id = ClientId::lookup("a");
+        let to = |choice| Arc::new(Audience::clients(vec![id.clone()], choice));
+        let with = |sequence, choice| Entry {
+            rare: Some(Box::new(Rare {
+                audience: Some(to(choice)),
+                key: Some("k".into()),
+                ..Rare::default()
+            })),
+            ..entry(sequence)
+        };
+        let mut log = Log::new(0);
+        log.append(with(1, Choice::Filtered));
+        log.append(with(2, Choice::Generated));
+        log.append(with(3, Choice::Named));
+        log.append(with(4, Choice::Named));
+        assert_eq!(sequences(&log, 0), [1, 2, 4]);
+        let may_have_meant = |has_generated_id| {
+            [0, 1, 2].map(|at| log.may_have_meant(at, 10, has_generated_id, |_| false))
+        };
+        assert_eq!(may_have_meant(false), [true, false, false]);
+        assert_eq!(may_have_meant(true), [true, true, false]);
+        log.remove_key("k".into(), Some(to(Choice::Named)));
+        assert!(log.is_empty() && log.keyed().is_complete());
+        assert_eq!(log.bytes(), 0);
     }
 
     #[test]

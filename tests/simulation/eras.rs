@@ -70,6 +70,16 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Finishes,
         "a stream that an answer opens misses the room in its socket",
     ),
+    (
+        8_000_592,
+        Era::Finishes,
+        "an event for a named client replaces one that a filter chose it for",
+    ),
+    (
+        9_000_186,
+        Era::Finishes,
+        "a slow client is sent events from before it joined again",
+    ),
 ];
 
 /// What seeds drew at a time: what an era is named after, and all before.

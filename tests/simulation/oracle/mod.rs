@@ -158,6 +158,13 @@ struct Publication {
     bytes_max: usize,
 }
 
+impl Publication {
+    /// How its clients were chosen: whether they are uncertain, and by a filter.
+    fn choice(&self) -> (bool, bool) {
+        (self.is_uncertain, matches!(self.to, To::Filter(_)))
+    }
+}
+
 /// From where on each part of a topic is kept, whatever happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Sure {

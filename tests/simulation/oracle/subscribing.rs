@@ -132,6 +132,7 @@ impl Oracle {
         range.find(|event| {
             stream.topics.contains(&event.topic)
                 && event.is_uncertain
+                && !self.is_conflated_by(event, joined.sequence)
                 && !self.is_for(stream, event)
                 && (has_generated_id || matches!(event.to, super::To::Filter(_)))
         })
@@ -335,8 +336,9 @@ impl Oracle {
             }
     }
 
-    /// Whether a newer event of the same key, for the same clients, has taken its
-    /// place, or has removed the key.
+    /// Whether a newer event of the same key, for the same clients, chosen in the
+    /// same way, has taken its place, or one for the same clients has removed the
+    /// key.
     pub(super) fn is_conflated(&self, publication: &Publication) -> bool {
         self.is_conflated_by(publication, u64::MAX)
     }
@@ -354,6 +356,7 @@ impl Oracle {
             && newer.any(|newer| {
                 newer.key == publication.key
                     && newer.audience == publication.audience
+                    && (newer.removes || newer.choice() == publication.choice())
                     && newer.sequence <= sequence
             })
     }
