@@ -71,6 +71,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         "a stream that an answer opens misses the room in its socket",
     ),
     (
+        7_009_149,
+        Era::Finishes,
+        "a write that finds no room, right after the clock jumped, is a stall",
+    ),
+    (
         8_000_592,
         Era::Finishes,
         "an event for a named client replaces one that a filter chose it for",

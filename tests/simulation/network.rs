@@ -150,6 +150,8 @@ pub struct Socket {
     /// The turn in which a read last said that there was nothing, though there
     /// was.
     deceived_in: u64,
+    /// The turn in which a write last said that there was no room.
+    blocked_in: u64,
     /// An answer that the request is late was written, or was to be.
     is_told_late: bool,
     token: Option<u64>,
@@ -410,6 +412,7 @@ impl Network {
             is_broken_off: false,
             is_closed_unread: false,
             deceived_in: 0,
+            blocked_in: 0,
             is_told_late: false,
             token: None,
             armed: Edges::default(),

@@ -287,6 +287,7 @@ impl Net for Seam {
             if room == 0 {
                 network.sockets[number].full_since.get_or_insert(now);
             }
+            network.sockets[number].blocked_in = turn;
             network.arm_write(number);
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -349,8 +350,10 @@ impl Net for Seam {
         socket.is_closed = true;
         socket.full_since = None;
         let is_all_read = socket.incoming.is_empty();
-        // With answers that the client does not take it is closed as stalled.
-        socket.is_closed_unread = socket.outgoing.is_empty() && socket.has_unread(turn);
+        // With answers that the client does not take it is closed as stalled, and so
+        // it is if the last write said that there was no room.
+        let has_stalled = !socket.outgoing.is_empty() || socket.blocked_in == turn;
+        socket.is_closed_unread = !has_stalled && socket.has_unread(turn);
         if let Some(token) = socket.token {
             network.sides[self.side].old_tokens.push(token);
         }
