@@ -56,8 +56,7 @@ fn headers_of_every_channel_are_on_the_response_whatever_it_comes_to() {
         .channels(&channels)
         .get("/stream", move |_| {
             let both = Subscription::new(&both[0]).and(&both[1]);
-            let both = both.header("Access-Control-Allow-Origin", "*")?;
-            both.header("Content-Type", "text/html")
+            both.header("Access-Control-Allow-Origin", "*")
         });
     let served = Served::start(builder.unwrap());
     let mut connection = served.connect();
@@ -149,17 +148,20 @@ fn headers_that_cannot_be_are_answered_500_when_a_handler_leaves_with_them() {
 #[test]
 fn headers_do_not_make_a_stream_anything_but_a_stream() {
     let channels = ChannelManager::new();
+    let rejected = Some(HeaderError::StreamContentType);
     let options = ChannelOptions::new().header("Content-Type", "text/html");
-    let options = options.unwrap();
-    let news = channels.get_or_create_with("news", || options).unwrap();
+    assert_eq!(options.err(), rejected);
+    let news = channels.get_or_create("news").unwrap();
+    let subscription = Subscription::new(&news).header("CONTENT-TYPE", "image/png");
+    assert_eq!(subscription.err(), rejected);
+    let response = Response::subscribe(&news).with_header("Content-type", "font/woff");
+    assert_eq!(response.err(), rejected);
+    // The engine's own header is for all responses that have no other.
     let builder = Engine::builder()
         .channels(&channels)
         .header("content-type", "text/plain")
         .unwrap()
-        .get("/stream", move |_| {
-            let subscription = Subscription::new(&news).header("CONTENT-TYPE", "image/png")?;
-            Response::from(subscription).with_header("Content-type", "font/woff")
-        });
+        .get("/stream", move |_| Response::subscribe(&news));
     let served = Served::start(builder.unwrap());
     let mut connection = served.connect();
     connection.send("HEAD /stream HTTP/1.1\r\nHost: test\r\n\r\n");
