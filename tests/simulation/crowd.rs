@@ -59,11 +59,13 @@ impl Actors for Crowd {
             return;
         }
         self.checked_at = now;
-        oracle.check_counts();
         for client in &self.clients {
             if let (Some(socket), Some(stream)) = (client.socket(), client.stream()) {
                 oracle.streams[stream].is_blocked = network.is_blocked(socket);
             }
+        }
+        oracle.check_counts();
+        for client in &self.clients {
             if let Err(wrong) = client.check(&network, &oracle) {
                 let socket = client.socket().map(|socket| network.describe(socket));
                 let what = format!("at {now} ms: {wrong}; {socket:?}");

@@ -85,6 +85,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Finishes,
         "a slow client is sent events from before it joined again",
     ),
+    (
+        20_001_985,
+        Era::Finishes,
+        "the loop sleeps from when a client is blocked until long after",
+    ),
 ];
 
 /// What seeds drew at a time: what an era is named after, and all before.
