@@ -14,7 +14,7 @@ pub struct Budgets {
     /// Reads of connections that speak HTTP, in one turn.
     pub steps_a_turn: usize,
     /// Bytes written to clients that are behind, in one turn. A round that writes
-    /// less than [`ROUND_BYTES`] counts as so many. What a turn does for these
+    /// less than 8 KiB counts as 8 KiB. What a turn does for these
     /// clients, every request waits for: 1 MiB takes 1 to 2 milliseconds.
     pub cursor_bytes_a_turn: usize,
     /// Requests of one connection answered in one go: one read may hold a

@@ -32,11 +32,11 @@ const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 /// `chrome-extension://ID`, or, for all names below one, `https://*.app.example`.
 ///
 /// ```
-/// use crate::AllowedOrigin;
+/// use pushwheel_server::AllowedOrigin;
 ///
 /// let origin: AllowedOrigin = "https://app.example:8443".parse()?;
 /// assert!("https://app.example/page".parse::<AllowedOrigin>().is_err());
-/// # Ok::<(), crate::OriginError>(())
+/// # Ok::<(), pushwheel_server::OriginError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedOrigin {

@@ -16,11 +16,11 @@ use pushwheel::Request;
 /// A secret that its holder sends as `Authorization: Bearer KEY`.
 ///
 /// ```
-/// use crate::Key;
+/// use pushwheel_server::Key;
 ///
 /// let key = Key::new("GpX3bM0xkU8vQ6sT")?;
 /// assert_eq!(format!("{key:?}"), "Key(..)");
-/// # Ok::<(), crate::KeyError>(())
+/// # Ok::<(), pushwheel_server::KeyError>(())
 /// ```
 #[derive(Clone)]
 pub struct Key(Box<str>);

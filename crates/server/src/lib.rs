@@ -6,7 +6,7 @@
 //! channels.
 //!
 //! ```no_run
-//! use crate::Config;
+//! use pushwheel_server::Config;
 //!
 //! let engine = Config::new().engine().bind("127.0.0.1:8080")?;
 //! engine.run()?;

@@ -8,13 +8,13 @@ use pushwheel::ChannelManager;
 /// A channel's name, or the beginning of one followed by `*`.
 ///
 /// ```
-/// use crate::Pattern;
+/// use pushwheel_server::Pattern;
 ///
 /// let users: Pattern = "user.*".parse()?;
 /// assert!(users.matches("user.7") && !users.matches("users"));
 /// let all: Pattern = "*".parse()?;
 /// assert!(all.matches("news"));
-/// # Ok::<(), crate::PatternError>(())
+/// # Ok::<(), pushwheel_server::PatternError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {

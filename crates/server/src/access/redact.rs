@@ -47,7 +47,7 @@ pub(super) fn is_harmless(name: &str) -> bool {
 /// JSON Web Token, wherever it stands.
 ///
 /// ```
-/// use crate::redact;
+/// use pushwheel_server::redact;
 ///
 /// let target = "/events?channel=news&token=eyJh&last=10";
 /// assert_eq!(redact(target), "/events?channel=news&token=[hidden]&last=10");

@@ -30,11 +30,11 @@ const ED25519_BYTES: usize = 32;
 /// [`Config::token_keys`](crate::Config::token_keys).
 ///
 /// ```
-/// use crate::TokenKeys;
+/// use pushwheel_server::TokenKeys;
 ///
 /// let keys = TokenKeys::secret(b"0123456789abcdef0123456789abcdef")?;
 /// assert!(TokenKeys::secret(b"too short").is_err());
-/// # Ok::<(), crate::TokenKeyError>(())
+/// # Ok::<(), pushwheel_server::TokenKeyError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct TokenKeys {
