@@ -41,7 +41,7 @@ const RESERVED_PART: usize = 8;
 /// The part of all channels that one source may have of unpublished ones.
 const SOURCE_PART: usize = 16;
 
-/// Who makes a channel.
+/// What creates a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Maker {
     /// A publisher, or the program itself.
@@ -58,7 +58,7 @@ pub(super) struct Removed {
     pub(super) wake: Wake,
 }
 
-/// How often there was no room, ever.
+/// Counts of what the bounds have evicted or removed since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pressure {
     /// Events that were evicted because of the bound on all logs.
@@ -67,6 +67,12 @@ pub(crate) struct Pressure {
     pub(crate) keys_evicted: u64,
     /// Unpublished channels that made room for a publisher's.
     pub(crate) displaced: u64,
+}
+
+/// What decides a channel's place in the order of eviction.
+struct Counted {
+    is_named: bool,
+    is_empty: bool,
 }
 
 impl Hub {
@@ -81,15 +87,7 @@ impl Hub {
 impl State {
     /// Counts what a channel's log holds now. The cost does not grow with it.
     pub(super) fn settle(&mut self, key: ChannelKey) {
-        let Some(channel) = self.get_mut(key) else {
-            return;
-        };
-        let (bytes, is_empty) = (channel.log.bytes(), channel.log.is_empty());
-        let before = std::mem::replace(&mut channel.counted_bytes, bytes);
-        let keys_evicted = channel.newly_evicted_keys();
-        self.log_bytes = self.log_bytes - before + bytes;
-        self.pressure.keys_evicted += keys_evicted;
-        if is_empty {
+        if self.count_log(key).is_some_and(|log| log.is_empty) {
             self.kept.remove(key.slot);
         }
     }
@@ -97,19 +95,27 @@ impl State {
     /// Does the same after an append, which makes the channel the one that was
     /// published to last.
     pub(super) fn note_appended(&mut self, key: ChannelKey) {
-        let Some(channel) = self.get_mut(key) else {
-            return;
-        };
-        let is_kept = channel.name().is_some() && !channel.log.is_empty();
+        match self.count_log(key) {
+            Some(log) if log.is_named && !log.is_empty => self.kept.push(List::Kept, key.slot),
+            Some(_) => self.kept.remove(key.slot),
+            None => {}
+        }
+    }
+
+    /// Adds to the totals what has changed in a channel's log.
+    #[inline]
+    fn count_log(&mut self, key: ChannelKey) -> Option<Counted> {
+        let channel = self.get_mut(key)?;
         let bytes = channel.log.bytes();
+        let counted = Counted {
+            is_named: channel.name().is_some(),
+            is_empty: channel.log.is_empty(),
+        };
         let before = std::mem::replace(&mut channel.counted_bytes, bytes);
         let keys_evicted = channel.newly_evicted_keys();
         self.log_bytes = self.log_bytes - before + bytes;
         self.pressure.keys_evicted += keys_evicted;
-        match is_kept {
-            true => self.kept.push(List::Kept, key.slot),
-            false => self.kept.remove(key.slot),
-        }
+        Some(counted)
     }
 
     /// Puts a channel that is finished where histories are evicted first.

@@ -1,5 +1,5 @@
-//! What the subcommands do. Each `run` answers why it failed, in words for
-//! whoever typed the command.
+//! The subcommands. Each `run` returns why it failed, as a text for the user of the
+//! command line.
 
 pub(crate) mod generate;
 pub(crate) mod log;

@@ -1,4 +1,4 @@
-//! The keys of the server, and whether those who reach it may do without.
+//! The keys of the server, and whether it may run without them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
