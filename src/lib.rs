@@ -15,13 +15,13 @@
 //!     let options = || ChannelOptions::new().history(History::events(100));
 //!     let news = channels.get_or_create_with("news", options)?;
 //!
-//!     let (stream, desk) = (news.clone(), news.clone());
+//!     let (stream, reactor_state) = (news.clone(), news.clone());
 //!     let engine = Engine::builder()
 //!         .channels(&channels)
 //!         .get("/news", move |_| Response::subscribe(&stream))?
 //!         .post("/news", move |request| {
 //!             let text = request.text().unwrap_or("(not text)");
-//!             desk.broadcast(Event::new("headline", text))
+//!             reactor_state.broadcast(Event::new("headline", text))
 //!                 .map(|published| format!("sent to {}\n", published.clients))
 //!         })?
 //!         .bind("127.0.0.1:0")?; // 0: any free port
@@ -60,7 +60,7 @@
 //! with one system call each. A client that is slow keeps its position and
 //! goes on from there: it holds up nobody and has no queue of its own. A
 //! client that comes back with its `Last-Event-ID` simply begins at an older
-//! position. Where the log no longer reaches, the client is told of the gap,
+//! position. Where the log no longer progress, the client is told of the gap,
 //! by an event named `pushwheel.gap`; it never misses something unknowingly.
 //!
 //! # What holds

@@ -30,14 +30,14 @@ pub struct Limits {
     /// [descriptors](crate::EngineBuilder::descriptors_max) run out sooner, they
     /// are the limit.
     ///
-    /// Those beyond it are let in as guests: up to 256 for each thread, for
-    /// five seconds and one request each. A guest's request is answered as any
+    /// Those beyond it are let in as overflow connections: up to 256 for each thread, for
+    /// five seconds and one request each. That of an overflow connection request is answered as any
     /// other, with `Connection: close`, so that a health check, a publisher
     /// and an administrator are heard by a full engine; but it gets no stream.
     /// A `GET` that accepts `text/event-stream` gets `200` with a jittered
     /// `retry:` and the end of the stream, for a browser comes back only after
     /// that; any other gets `503` with `Retry-After`, code `server_full`. When
-    /// there is no room for a guest either, the one who has been there longest
+    /// there is no room for an overflow connection either, the one who has been there longest
     /// is disconnected for the next: whoever says nothing keeps nobody out.
     pub connections_max: usize,
     /// How many of them may be from one address; of IPv6, from one network of
@@ -48,14 +48,14 @@ pub struct Limits {
     /// count instead. A [trusted proxy](crate::EngineBuilder::trusted_proxies),
     /// whose connections carry many clients, may have any number.
     ///
-    /// Those beyond it are guests as above, with the code `address_full`. The
+    /// Those beyond it are overflow connections as above, with the code `address_full`. The
     /// limit costs each client 8 bytes, each address some 30 more. Where it is
     /// set while the engine runs, it counts those who come from then on.
     pub connections_per_address_max: usize,
     /// How many requests may wait for an answer from another thread
     /// ([`Response::deferred`](crate::Response::deferred)), all of the
     /// engine's threads together. Default 10,000. One more is answered `503`
-    /// with `Retry-After`, code `too_many_in_flight`, or as a guest's stream
+    /// with `Retry-After`, code `too_many_in_flight`, or as an overflow connection's stream
     /// if it is a `GET` that accepts `text/event-stream`. A request counts until its
     /// [`Responder`](crate::Responder) has answered, whether or not the client
     /// is still there.

@@ -21,7 +21,7 @@ use crate::metrics::Meters;
 use crate::proxies::{Network, Proxies};
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
-use crate::reactor::{Budgets, Census, Reactor, Service, Setup};
+use crate::reactor::{Budgets, ConnectionCounts, Reactor, Service, Setup};
 use crate::router::{RouteError, Router};
 
 /// An engine to be configured; see [`Engine::builder`].
@@ -255,13 +255,13 @@ impl EngineBuilder {
     /// How many descriptors the engine's connections may take: the process's limit
     /// on open files, less all else that it opens. Of that are four for each of the
     /// engine's threads: its listener, its poller, its waker, and whoever is at the
-    /// door.
+    /// acceptor.
     ///
-    /// An eighth of them, 256 for each thread at the most, is kept for guests. The
+    /// An eighth of them, 256 for each thread at the most, is kept for overflow connections. The
     /// rest limits the connections as [`Limits::connections_max`] does, if it is
     /// less: then the engine is full, and whoever comes is answered so.
     ///
-    /// Default: nothing is known of them. When they run out, and no guest is there
+    /// Default: nothing is known of them. When they run out, and no overflow connection is there
     /// to make room, the engine accepts nobody until somebody leaves, and is silent
     /// to health checks as well.
     pub fn descriptors_max(mut self, descriptors: usize) -> Self {
@@ -451,14 +451,14 @@ impl EngineBuilder {
         channels.hub().install(meters.collect());
         let service: Arc<dyn Service> = Arc::new(self.router);
         let descriptors = self.budgets.share(self.descriptors_max, nets.len());
-        let census = Arc::new(Census::new(descriptors));
+        let counts = Arc::new(ConnectionCounts::new(descriptors));
         let in_flight = InFlight::default();
         let setup = |index: u16| Setup {
             index,
             channels: channels.clone(),
             service: service.clone(),
             limits: self.limits.clone(),
-            census: census.clone(),
+            counts: counts.clone(),
             in_flight: in_flight.clone(),
             budgets: self.budgets.clone(),
             headers: self.headers.clone(),
@@ -469,9 +469,9 @@ impl EngineBuilder {
             .map(|(index, net)| Reactor::new(net, setup(index)));
         let reactors: Vec<Reactor<N>> = reactors.collect();
         let handle = EngineHandle {
-            mailboxes: reactors.iter().map(|r| r.mailbox().clone()).collect(),
+            command_queues: reactors.iter().map(|r| r.command_queue().clone()).collect(),
             channels: channels.clone(),
-            census: census.clone(),
+            counts: counts.clone(),
             in_flight: in_flight.clone(),
             order: Arc::default(),
         };

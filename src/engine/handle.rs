@@ -4,20 +4,20 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::exchange::{InFlight, Letter, Mailbox, Shutdown};
+use crate::exchange::{Command, CommandQueue, InFlight, Shutdown};
 use crate::hub::manager::ChannelManager;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::reactor::Census;
+use crate::reactor::ConnectionCounts;
 
 /// Reaches an engine from other threads.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(super) mailboxes: Arc<[Mailbox]>,
+    pub(super) command_queues: Arc<[CommandQueue]>,
     pub(super) channels: ChannelManager,
-    pub(super) census: Arc<Census>,
+    pub(super) counts: Arc<ConnectionCounts>,
     pub(super) in_flight: InFlight,
-    /// Held while a letter goes to all reactors, so that each finds letters
+    /// Held while a command goes to all reactors, so that each finds commands
     /// from several threads in the same order.
     pub(super) order: Arc<Mutex<()>>,
 }
@@ -41,8 +41,8 @@ impl EngineHandle {
     pub fn shutdown(&self, how: impl Into<Shutdown>) {
         let how = how.into();
         self.channels.hub().start_draining();
-        for mailbox in &*self.mailboxes {
-            mailbox.send(Letter::Shutdown(how));
+        for command_queue in &*self.command_queues {
+            command_queue.send(Command::Shutdown(how));
         }
     }
 
@@ -52,16 +52,16 @@ impl EngineHandle {
     /// and a deadline that runs is not moved.
     pub fn set_limits(&self, limits: &Limits) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        for mailbox in &*self.mailboxes {
-            mailbox.send(Letter::Limits(Box::new(limits.clone())));
+        for command_queue in &*self.command_queues {
+            command_queue.send(Command::Limits(Box::new(limits.clone())));
         }
     }
 
     /// How many connections count towards
-    /// [`Limits::connections_max`]: all of the engine's, but for guests.
+    /// [`Limits::connections_max`]: all of the engine's, but for overflow connections.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.census.connections()
+        self.counts.connections()
     }
 
     /// How many requests count towards [`Limits::requests_in_flight_max`].
@@ -82,12 +82,12 @@ impl EngineHandle {
     /// called from the engine's own threads, which could not answer.
     #[must_use]
     pub fn responds_within(&self, time: Duration) -> bool {
-        let (sender, answers) = crossbeam_channel::bounded(self.mailboxes.len());
-        for mailbox in &*self.mailboxes {
-            mailbox.send(Letter::Ping(sender.clone()));
+        let (sender, answers) = crossbeam_channel::bounded(self.command_queues.len());
+        for command_queue in &*self.command_queues {
+            command_queue.send(Command::Ping(sender.clone()));
         }
         let deadline = crossbeam_channel::after(time);
-        self.mailboxes.iter().all(|_| {
+        self.command_queues.iter().all(|_| {
             crossbeam_channel::select! {
                 recv(answers) -> answer => answer.is_ok(),
                 recv(deadline) -> _ => false,

@@ -45,8 +45,8 @@ impl<N: Net> SimulatedEngine<N> {
         self.handle.channels.hub().channels_held()
     }
 
-    /// What the loop holds: connections, feeds, cursors, seats, timers;
-    /// connections and addresses that count, guests.
+    /// What the loop holds: connections, feeds, cursors, readers, timers;
+    /// connections and addresses that count, overflow connections.
     pub fn holdings(&self) -> [usize; 8] {
         self.reactor.holdings()
     }

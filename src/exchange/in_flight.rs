@@ -2,7 +2,7 @@
 //!
 //! A request counts from its deferral until the reactor has its answer in
 //! hand, whether or not the client is still there: what is bounded are the
-//! threads' work and the mailbox, and both go on without the client.
+//! threads' work and the command_queue, and both go on without the client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,9 +2,9 @@
 //! subscriptions, and the two things that outlive a handler, the
 //! [`Responder`] and the [`Sink`].
 
+mod command_queue;
 mod errors;
 mod in_flight;
-mod mailbox;
 mod rejection;
 mod request;
 mod responder;
@@ -13,8 +13,8 @@ mod shutdown;
 mod sink;
 mod subscription;
 
+pub(crate) use command_queue::{Command, CommandQueue};
 pub(crate) use in_flight::InFlight;
-pub(crate) use mailbox::{Letter, Mailbox};
 pub use rejection::Rejection;
 pub use request::{BodyError, Request};
 pub use responder::Responder;

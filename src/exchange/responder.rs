@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::command_queue::{Command, CommandQueue};
 use super::in_flight::Ticket;
-use super::mailbox::{Letter, Mailbox};
 use super::response::{IntoResponse, Response};
 
 /// The right, and the duty, to answer one request; see
@@ -12,7 +12,7 @@ use super::response::{IntoResponse, Response};
 #[must_use = "the client waits for the answer"]
 pub struct Responder {
     /// Taken by the answer.
-    address: Option<(Mailbox, u64, u32, Ticket)>,
+    address: Option<(CommandQueue, u64, u32, Ticket)>,
 }
 
 impl fmt::Debug for Responder {
@@ -22,9 +22,14 @@ impl fmt::Debug for Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(mailbox: Mailbox, token: u64, request: u32, ticket: Ticket) -> Responder {
+    pub(crate) fn new(
+        command_queue: CommandQueue,
+        token: u64,
+        request: u32,
+        ticket: Ticket,
+    ) -> Responder {
         Responder {
-            address: Some((mailbox, token, request, ticket)),
+            address: Some((command_queue, token, request, ticket)),
         }
     }
 
@@ -39,13 +44,13 @@ impl Responder {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         let address = self.address.as_ref();
-        address.is_some_and(|(mailbox, ..)| mailbox.is_draining())
+        address.is_some_and(|(command_queue, ..)| command_queue.is_draining())
     }
 
     fn send(&mut self, response: Response) {
-        if let Some((mailbox, token, request, ticket)) = self.address.take() {
+        if let Some((command_queue, token, request, ticket)) = self.address.take() {
             let response = Box::new(response);
-            mailbox.send(Letter::Answer {
+            command_queue.send(Command::Answer {
                 token,
                 request,
                 response,

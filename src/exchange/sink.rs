@@ -11,7 +11,7 @@ use crate::hub::channel::PublishError;
 use crate::hub::client::DisconnectReason;
 use crate::hub::log::History;
 use crate::hub::options::ChannelOptions;
-use crate::hub::private::{Patience, Refused, Room};
+use crate::hub::private::{Refused, Room, Wait};
 use crate::hub::publish::Ready;
 use crate::hub::{ChannelKey, Hub};
 
@@ -189,7 +189,7 @@ impl Sink {
     /// # Errors
     /// When the stream has ended, or the event cannot be written.
     pub fn send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
-        self.feed(self.encode(event.borrow())?, Patience::Forever)
+        self.feed(self.encode(event.borrow())?, Wait::Forever)
     }
 
     /// Sends an event if the client keeps up; never waits.
@@ -198,7 +198,7 @@ impl Sink {
     /// When the stream has ended, the client is slow, or the event cannot be
     /// written.
     pub fn try_send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
-        self.feed(self.encode(event.borrow())?, Patience::None)
+        self.feed(self.encode(event.borrow())?, Wait::None)
     }
 
     /// Sends an event, and waits for a slow client until `deadline`.
@@ -211,7 +211,7 @@ impl Sink {
         event: impl Borrow<Event<'a>>,
         deadline: Instant,
     ) -> Result<(), SinkError> {
-        self.feed(self.encode(event.borrow())?, Patience::Until(deadline))
+        self.feed(self.encode(event.borrow())?, Wait::Until(deadline))
     }
 
     /// Sends bytes as they are, and waits while the client is slow. What the
@@ -221,7 +221,7 @@ impl Sink {
     /// # Errors
     /// When the stream has ended.
     pub fn send_raw(&self, bytes: &[u8]) -> Result<(), SinkError> {
-        self.feed(Ready::raw(bytes), Patience::Forever)
+        self.feed(Ready::raw(bytes), Wait::Forever)
     }
 
     /// Sends bytes as they are, if the client keeps up; never waits.
@@ -229,7 +229,7 @@ impl Sink {
     /// # Errors
     /// When the stream has ended, or the client is slow.
     pub fn try_send_raw(&self, bytes: &[u8]) -> Result<(), SinkError> {
-        self.feed(Ready::raw(bytes), Patience::None)
+        self.feed(Ready::raw(bytes), Wait::None)
     }
 
     /// Whether the stream has ended.
@@ -261,12 +261,12 @@ impl Sink {
         self.hub.encode_private(event).map_err(SinkError::Invalid)
     }
 
-    fn feed(&self, ready: Ready, patience: Patience) -> Result<(), SinkError> {
-        let patience = match patience {
-            _ if IS_ENGINE_THREAD.get() => Patience::None,
+    fn feed(&self, ready: Ready, how_long: Wait) -> Result<(), SinkError> {
+        let how_long = match how_long {
+            _ if IS_ENGINE_THREAD.get() => Wait::None,
             other => other,
         };
-        Ok(self.hub.feed(self.key, &self.room, ready, patience)?)
+        Ok(self.hub.feed(self.key, &self.room, ready, how_long)?)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::packed::Sum;
 pub(crate) struct Piece {
     pub(crate) sequence: u64,
     /// Which of the feed's channels it is from.
-    pub(crate) lane: usize,
+    pub(crate) channel_index: usize,
     /// Where it ends in the batch's bytes.
     end: usize,
     pub(crate) frame: Frame,
@@ -44,7 +44,7 @@ impl Batch {
         &self.pieces
     }
 
-    pub(crate) fn push(&mut self, sequence: u64, lane: usize, frame: &Frame) {
+    pub(crate) fn push(&mut self, sequence: u64, channel_index: usize, frame: &Frame) {
         match &*self.pieces {
             [] => {}
             [only] => {
@@ -56,7 +56,7 @@ impl Batch {
         self.len += frame.len();
         self.pieces.push(Piece {
             sequence,
-            lane,
+            channel_index,
             end: self.len,
             frame: frame.clone(),
         });

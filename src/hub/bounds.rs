@@ -356,12 +356,12 @@ mod tests {
     use super::*;
     use crate::hub::batch::Batch;
     use crate::hub::channel::Channel;
-    use crate::hub::client::Place;
+    use crate::hub::client::ConnectionId;
     use crate::hub::manager::{ChannelManager, ChannelManagerBuilder};
     use crate::hub::{Join, JoinError, Joined, Read, Source, Span, Start};
     use crate::{Event, History};
 
-    const PLACE: Place = Place {
+    const PLACE: ConnectionId = ConnectionId {
         token: 1,
         reactor: 0,
     };
@@ -395,7 +395,7 @@ mod tests {
             channels: &[channel.key()],
             id: hub.new_client_id(),
             has_generated_id: true,
-            place: PLACE,
+            connection: PLACE,
             address: "127.0.0.1:9".parse().unwrap(),
             extra: None,
             start,
@@ -475,10 +475,10 @@ mod tests {
                 through: u64::MAX,
                 keyed_through: 0,
             };
-            let (seats, batch) = (&joined.seats, &mut Batch::default());
+            let (readers, batch) = (&joined.readers, &mut Batch::default());
             channel
                 .hub()
-                .read(source, seats, PLACE, span, 1 << 20, batch)
+                .read(source, readers, PLACE, span, 1 << 20, batch)
         };
         assert!(matches!(read(&slow), Read::Through(_)));
         // Nothing is left but that, and one event that is larger than all.
@@ -539,15 +539,15 @@ mod tests {
                 2 => {
                     // A finished channel takes no more clients.
                     if let Ok(joined) = try_join(&channel, &Start::Live) {
-                        places.push((channel.key(), joined.seats[0].slot));
+                        places.push((channel.key(), joined.readers[0].slot));
                     }
                 }
                 3 => {
                     if let Some((channel, slot)) = places.pop() {
-                        let membership = crate::hub::Membership { channel, slot };
+                        let member_key = crate::hub::MemberKey { channel, slot };
                         manager
                             .hub()
-                            .leave(&[membership], PLACE, DisconnectReason::Gone);
+                            .leave(&[member_key], PLACE, DisconnectReason::Gone);
                     }
                 }
                 4 => drop(manager.broadcast_all(Event::message("all"))),
@@ -646,14 +646,14 @@ mod tests {
         let open = |name: &str| manager.get_or_create_for_subscriber(name, source);
         let [a, b] = ["a", "b"].map(|name| open(name).unwrap());
         assert_eq!(open("c").unwrap_err().code(), "too_many_channels_of_source");
-        let slot = join(&a, &Start::Live).seats[0].slot;
-        let membership = crate::hub::Membership {
+        let slot = join(&a, &Start::Live).readers[0].slot;
+        let member_key = crate::hub::MemberKey {
             channel: a.key(),
             slot,
         };
         manager
             .hub()
-            .leave(&[membership], PLACE, DisconnectReason::Gone);
+            .leave(&[member_key], PLACE, DisconnectReason::Gone);
         let _c = open("c").unwrap();
         // And again when it has some.
         assert_eq!(open("a").unwrap_err().code(), "too_many_channels_of_source");

@@ -99,15 +99,15 @@ impl State {
     /// Tells all reactors that have members of the channel.
     fn mark_changed(&mut self, key: ChannelKey) -> Wake {
         let mut wake = Wake::default();
-        let reaches = self.get(key).map_or(&[][..], |channel| &channel.reaches);
-        let concerned = reaches.iter().enumerate();
+        let progress = self.get(key).map_or(&[][..], |channel| &channel.progress);
+        let concerned = progress.iter().enumerate();
         let concerned: Vec<usize> = concerned
-            .filter(|(_, reach)| reach.members > 0)
+            .filter(|(_, progress)| progress.members > 0)
             .map(|(reactor, _)| reactor)
             .collect();
         for reactor in concerned {
             self.note_changed(reactor, key);
-            wake.merge(self.rouse(reactor));
+            wake.merge(self.wake_reactor(reactor));
         }
         wake
     }

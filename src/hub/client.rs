@@ -22,7 +22,7 @@ pub struct ClientId(Repr);
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
-    /// Sixteen bytes in place: the usual id costs no allocation.
+    /// Sixteen bytes in connection: the usual id costs no allocation.
     Uuid(Uuid),
     Text(Arc<str>),
 }
@@ -233,7 +233,7 @@ pub(crate) type DisconnectHook = Box<dyn FnOnce(&ClientInfo, DisconnectReason) +
 
 /// The connection behind a member: which reactor has it, and its token there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionId {
     pub(crate) token: u64,
     pub(crate) reactor: u16,
 }
@@ -269,7 +269,7 @@ impl Member {
     #[allow(clippy::cast_possible_truncation, reason = "136 years")]
     pub(crate) fn new(
         id: ClientId,
-        place: Place,
+        connection: ConnectionId,
         address: SocketAddr,
         now_ms: u64,
         extra: Option<Box<Extra>>,
@@ -277,8 +277,8 @@ impl Member {
         Member {
             id,
             has_generated_id: false,
-            token: place.token,
-            reactor: place.reactor,
+            token: connection.token,
+            reactor: connection.reactor,
             seen: CAUGHT_UP,
             extra,
             address: Address::new(address),
@@ -286,8 +286,8 @@ impl Member {
         }
     }
 
-    pub(crate) fn place(&self) -> Place {
-        Place {
+    pub(crate) fn connection(&self) -> ConnectionId {
+        ConnectionId {
             token: self.token,
             reactor: self.reactor,
         }
@@ -308,7 +308,7 @@ impl Member {
     }
 }
 
-/// A socket address in 16 bytes: IPv4 in place, IPv6 behind a pointer.
+/// A socket address in 16 bytes: IPv4 in connection, IPv6 behind a pointer.
 enum Address {
     V4(Ipv4Addr, u16),
     V6(Box<SocketAddrV6>),

@@ -978,17 +978,21 @@ mod tests {
             ..entry(sequence)
         };
         let ids = (0..1_000).map(|n| ClientId::lookup(&format!("client-{n}")));
-        let crowd = Arc::new(Audience::clients(ids.collect(), Choice::Named));
+        let recipients = Arc::new(Audience::clients(ids.collect(), Choice::Named));
         let mut log = Log::new(0);
         for sequence in 1..=10 {
-            log.append(to(&crowd, sequence, (sequence % 2 == 0).then_some("k")));
+            log.append(to(
+                &recipients,
+                sequence,
+                (sequence % 2 == 0).then_some("k"),
+            ));
         }
-        let counted = |log: &Log| log.bytes() / crowd.bytes();
+        let counted = |log: &Log| log.bytes() / recipients.bytes();
         // Only the last event of the key is left.
         assert_eq!(sequences(&log, 0), [1, 3, 5, 7, 9, 10]);
         assert_eq!(counted(&log), 2);
         // An equal audience of another batch is another one, and takes its place.
-        let again = Arc::new((*crowd).clone());
+        let again = Arc::new((*recipients).clone());
         log.append(to(&again, 11, Some("k")));
         assert_eq!((counted(&log), Arc::strong_count(&again)), (2, 3));
         log.append(to(&again, 12, Some("l")));
@@ -998,7 +1002,7 @@ mod tests {
             ..KEEP_ALL
         };
         log.trim(&one, u64::MAX, 12);
-        assert_eq!((counted(&log), Arc::strong_count(&crowd)), (1, 1));
+        assert_eq!((counted(&log), Arc::strong_count(&recipients)), (1, 1));
         let none = Bounds {
             keyed: KeyedState::keys(0),
             ..one

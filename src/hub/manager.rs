@@ -10,7 +10,7 @@ use super::channel::{Channel, ChannelStats, PublishError, Published};
 use super::client::DisconnectReason;
 use super::clock::Clock;
 use super::options::{ChannelOptions, OptionsByName};
-use super::state::{ChannelState, bury};
+use super::state::{ChannelState, drop_removed};
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
 use crate::metrics::Backlog;
@@ -496,7 +496,7 @@ impl Hub {
             self.handle(channel, name, key)
         });
         drop(state);
-        bury(removed.channels);
+        drop_removed(removed.channels);
         self.wake(removed.wake);
         handle
     }
@@ -547,7 +547,7 @@ impl ChannelState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::client::Place;
+    use crate::hub::client::ConnectionId;
     use crate::hub::{Join, Start};
 
     #[test]
@@ -563,7 +563,7 @@ mod tests {
             channels: &keys[..1],
             id: hub.new_client_id(),
             has_generated_id: true,
-            place: Place {
+            connection: ConnectionId {
                 token: 1,
                 reactor: 0,
             },

@@ -148,7 +148,7 @@ impl Members {
             index.remove(slot, &member);
         }
         if self.slots.is_empty() {
-            // Let go of what a crowd has needed.
+            // Let go of what a recipients has needed.
             self.slots = Slab::new();
             self.by_id = HashTable::new();
         }
@@ -208,16 +208,16 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::client::{Extra, Place};
+    use crate::hub::client::{ConnectionId, Extra};
     use serde_json::json;
 
     fn member(id: &str) -> Member {
-        let place = Place {
+        let connection = ConnectionId {
             token: 1,
             reactor: 0,
         };
         let address = "127.0.0.1:9".parse().unwrap();
-        Member::new(ClientId::new(id).unwrap(), place, address, 0, None)
+        Member::new(ClientId::new(id).unwrap(), connection, address, 0, None)
     }
 
     #[test]

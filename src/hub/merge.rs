@@ -32,8 +32,8 @@ pub(crate) fn walk<'a>(
     mut visit: impl FnMut(usize, &'a Entry) -> bool,
 ) -> (u64, bool) {
     let (mut reached, mut left) = (after, WALKED_MAX);
-    let visit = |lane, entry: &'a Entry| {
-        if left == 0 || !visit(lane, entry) {
+    let visit = |channel_index, entry: &'a Entry| {
+        if left == 0 || !visit(channel_index, entry) {
             return false;
         }
         left -= 1;
@@ -42,9 +42,12 @@ pub(crate) fn walk<'a>(
     };
     let unread = logs
         .filter(|(_, log)| log.head() > after)
-        .map(|(lane, log)| {
+        .map(|(channel_index, log)| {
             let entries = log.after(after);
-            (lane, entries.take_while(|entry| entry.sequence <= through))
+            (
+                channel_index,
+                entries.take_while(|entry| entry.sequence <= through),
+            )
         });
     // The oldest has the highest rank.
     if merge(unread, |sequence| !sequence, visit) {
@@ -88,9 +91,9 @@ fn merge<'a, I: Iterator<Item = &'a Entry>>(
     rank: impl Fn(u64) -> u64,
     mut visit: impl FnMut(usize, &'a Entry) -> bool,
 ) -> bool {
-    let mut logs = logs.filter_map(|(lane, mut rest)| {
+    let mut logs = logs.filter_map(|(channel_index, mut rest)| {
         let entry = rest.next()?;
-        Some((lane, entry, rest))
+        Some((channel_index, entry, rest))
     });
     let Some(first) = logs.next() else {
         return true;
@@ -98,23 +101,23 @@ fn merge<'a, I: Iterator<Item = &'a Entry>>(
     let Some(second) = logs.next() else {
         // The usual case: an event in one of a stream's channels. It needs no
         // memory.
-        let (lane, entry, mut rest) = first;
-        return visit(lane, entry) && rest.all(|entry| visit(lane, entry));
+        let (channel_index, entry, mut rest) = first;
+        return visit(channel_index, entry) && rest.all(|entry| visit(channel_index, entry));
     };
     let mut rests = Vec::new();
     let mut heads = BinaryHeap::new();
-    for (lane, entry, mut rest) in [first, second].into_iter().chain(logs) {
+    for (channel_index, entry, mut rest) in [first, second].into_iter().chain(logs) {
         heads.push(Head {
             rank: rank(entry.sequence),
             at: rests.len(),
             entry,
         });
         let next = rest.next();
-        rests.push((lane, next, rest));
+        rests.push((channel_index, next, rest));
     }
     while let Some(mut head) = heads.peek_mut() {
-        let (lane, next, rest) = &mut rests[head.at];
-        if !visit(*lane, head.entry) {
+        let (channel_index, next, rest) = &mut rests[head.at];
+        if !visit(*channel_index, head.entry) {
             return false;
         }
         // The next entry is read one step before it is needed: with many logs it
@@ -208,13 +211,16 @@ mod tests {
     #[test]
     fn each_entry_comes_with_the_number_of_its_log() {
         let logs = [log([2]), log([1, 3])];
-        let mut lanes = Vec::new();
-        let numbered = logs.iter().enumerate().map(|(lane, log)| (lane + 7, log));
-        walk(numbered, 0, 3, |lane, _| {
-            lanes.push(lane);
+        let mut channel_indexes = Vec::new();
+        let numbered = logs
+            .iter()
+            .enumerate()
+            .map(|(channel_index, log)| (channel_index + 7, log));
+        walk(numbered, 0, 3, |channel_index, _| {
+            channel_indexes.push(channel_index);
             true
         });
-        assert_eq!(lanes, [8, 7, 8]);
+        assert_eq!(channel_indexes, [8, 7, 8]);
     }
 
     #[test]

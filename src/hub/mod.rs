@@ -54,8 +54,8 @@ use numbering::Numbering;
 use options::OptionsByName;
 use state::State;
 
-pub(crate) use reading::{Crowd, Lag, Position, Read, Report, Source, Span};
-pub(crate) use state::{Membership, Seat};
+pub(crate) use reading::{Lag, Position, Read, Recipients, Report, Source, Span};
+pub(crate) use state::{ChannelReader, MemberKey};
 pub(crate) use subscribe::{Join, JoinError, Joined};
 pub use subscribe::{LAST_MAX, Start};
 
@@ -75,12 +75,12 @@ pub(crate) struct ChannelKey {
 pub(crate) struct Departure {
     pub(crate) token: u64,
     pub(crate) reason: DisconnectReason,
-    pub(crate) farewell: Option<Farewell>,
+    pub(crate) disconnect_call: Option<DisconnectCall>,
 }
 
 /// Whom to tell that a client is gone. Whoever owns it tells, so it is told
 /// exactly once.
-pub(crate) struct Farewell {
+pub(crate) struct DisconnectCall {
     pub(crate) info: ClientInfo,
     pub(crate) hook: DisconnectHook,
 }
@@ -259,8 +259,8 @@ impl Hub {
     }
 
     /// Wakes a reactor that sleeps.
-    pub(crate) fn rouse(&self, reactor: u16) {
-        let wake = self.lock().rouse(usize::from(reactor));
+    pub(crate) fn wake_reactor(&self, reactor: u16) {
+        let wake = self.lock().wake_reactor(usize::from(reactor));
         self.wake(wake);
     }
 

@@ -49,7 +49,7 @@ pub(crate) enum Refused {
 
 /// How long a sink's sender waits for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum Wait {
     None,
     Until(Instant),
     Forever,
@@ -66,13 +66,13 @@ impl Hub {
     }
 
     /// Appends to a private channel when its client keeps up; else waits as
-    /// long as `patience` lasts.
+    /// long as `how_long` lasts.
     pub(crate) fn feed(
         &self,
         key: ChannelKey,
         room: &Room,
         ready: Ready,
-        patience: Patience,
+        how_long: Wait,
     ) -> Result<(), Refused> {
         let mut evicted = Vec::new();
         let mut state = self.lock();
@@ -89,7 +89,7 @@ impl Hub {
             if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
                 break;
             }
-            state = wait(state, room, patience).ok_or(Refused::Full)?;
+            state = wait(state, room, how_long).ok_or(Refused::Full)?;
         }
         let now_us = self.clock.now_us();
         self.append(&mut state, key, ready, None, now_us / 1000);
@@ -112,7 +112,7 @@ impl Hub {
         if channel.members.is_empty() {
             let (removed, _) = state.remove(key, DisconnectReason::Finished, &self.clock);
             drop(state);
-            return super::state::bury(removed);
+            return super::state::drop_removed(removed);
         }
         let wake = state.mark_dirty(key, now_us);
         drop(state);
@@ -127,13 +127,13 @@ impl Hub {
 fn wait<'a>(
     state: MutexGuard<'a, State>,
     room: &Room,
-    patience: Patience,
+    how_long: Wait,
 ) -> Option<MutexGuard<'a, State>> {
     let changed = &room.changed;
-    match patience {
-        Patience::None => None,
-        Patience::Forever => Some(changed.wait(state).unwrap_or_else(PoisonError::into_inner)),
-        Patience::Until(deadline) => {
+    match how_long {
+        Wait::None => None,
+        Wait::Forever => Some(changed.wait(state).unwrap_or_else(PoisonError::into_inner)),
+        Wait::Until(deadline) => {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 return None;
@@ -150,9 +150,9 @@ mod tests {
 
     use super::*;
     use crate::ChannelManager;
-    use crate::hub::client::Place;
+    use crate::hub::client::ConnectionId;
     use crate::hub::clock::Clock;
-    use crate::hub::{Join, Membership, Start};
+    use crate::hub::{Join, MemberKey, Start};
 
     #[test]
     fn a_closed_stream_lasts_as_long_as_its_client_and_is_removed_with_it() {
@@ -161,7 +161,7 @@ mod tests {
         let hub = manager.hub();
         hub.attach(vec![Box::new(|| {})]).unwrap();
         let (key, room) = hub.open_private(ChannelOptions::new());
-        let place = Place {
+        let connection = ConnectionId {
             token: 1,
             reactor: 0,
         };
@@ -169,20 +169,20 @@ mod tests {
             channels: &[key],
             id: hub.new_client_id(),
             has_generated_id: true,
-            place,
+            connection,
             address: "127.0.0.1:9".parse().unwrap(),
             extra: None,
             start: &Start::Live,
         };
-        let slot = hub.join(join).unwrap().seats[0].slot;
+        let slot = hub.join(join).unwrap().readers[0].slot;
         hub.finish_private(key);
         for _ in 0..10 {
             now_ms.fetch_add(3_600_000, Ordering::Relaxed);
             hub.sweep(hub.channels_capacity());
             assert_eq!((hub.channels_held(), room.ended()), (1, None));
         }
-        let membership = Membership { channel: key, slot };
-        hub.leave(&[membership], place, DisconnectReason::Finished);
+        let member_key = MemberKey { channel: key, slot };
+        hub.leave(&[member_key], connection, DisconnectReason::Finished);
         assert_eq!(hub.channels_held(), 0);
         assert_eq!(room.ended(), Some(DisconnectReason::Finished));
     }

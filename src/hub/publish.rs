@@ -12,7 +12,7 @@ use super::id::{EventId, Parsed};
 use super::log::{Entry, Log, Rare};
 use super::rate::Bucket;
 use super::remembered::{OwnId, digest};
-use super::state::{ChannelState, Finish, Left, Life, State, bury};
+use super::state::{ChannelState, Finish, Left, Life, State, drop_removed};
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::{Event, EventError};
 use crate::frame::Frame;
@@ -536,7 +536,7 @@ impl Hub {
         let clients = channel.members.len();
         let (removed, wake) = state.remove(key, reason, &self.clock);
         drop(state);
-        bury(removed);
+        drop_removed(removed);
         self.wake(wake);
         Some(clients)
     }
@@ -550,7 +550,7 @@ impl Hub {
         let Some((wake, removed)) = evicted else {
             return false;
         };
-        bury(removed);
+        drop_removed(removed);
         self.wake(wake);
         true
     }
@@ -559,7 +559,7 @@ impl Hub {
 impl State {
     /// Takes the client of this id out of the channel and hands it to its
     /// reactor to be disconnected, if it is there. Returns the channel too if
-    /// that is removed with it: the caller gives it to [`bury`].
+    /// that is removed with it: the caller gives it to [`drop_removed`].
     pub(super) fn evict(
         &mut self,
         key: ChannelKey,
@@ -569,7 +569,10 @@ impl State {
     ) -> Option<(Wake, Option<ChannelState>)> {
         let slot = self.get(key)?.members.find(id)?;
         let (left, removed) = self.remove_member(key, slot, reason, clock)?;
-        let Left { member, farewell } = left;
-        Some((self.depart(&member, reason, farewell), removed))
+        let Left {
+            member,
+            disconnect_call,
+        } = left;
+        Some((self.depart(&member, reason, disconnect_call), removed))
     }
 }

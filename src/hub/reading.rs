@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::audience::Audience;
 use super::batch::Batch;
-use super::client::{DisconnectReason, Member, Place};
+use super::client::{ConnectionId, DisconnectReason, Member};
 use super::log::{Entry, Evicted};
 use super::merge;
-use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
+use super::state::{ChannelReader, ChannelState, Kind, Life, MemberKey, State, drop_removed};
 use super::{ChannelKey, Hub, Work};
 
 /// How many members one gathering looks at in search of the targets of directed
@@ -23,7 +23,7 @@ const LOOKS_A_CLIENT: usize = 16;
 
 /// Whom a gathering is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Crowd {
+pub(crate) struct Recipients {
     pub(crate) reactor: u16,
     /// How many they are.
     pub(crate) clients: usize,
@@ -109,7 +109,7 @@ pub(crate) struct Report {
 /// What a client has seen of one of its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    pub(crate) membership: Membership,
+    pub(crate) member_key: MemberKey,
     pub(crate) token: u64,
     /// [`CAUGHT_UP`](super::client::CAUGHT_UP) if it keeps up.
     pub(crate) seen: u64,
@@ -123,7 +123,7 @@ impl Hub {
     /// was for it alone it would miss, and not be told.
     pub(crate) fn gather(
         &self,
-        crowd: Crowd,
+        recipients: Recipients,
         source: Source<'_>,
         after: u64,
         bytes_max: usize,
@@ -135,47 +135,48 @@ impl Hub {
             is_packed,
         } = source;
         let state = self.lock();
-        if state.has_departures(crowd.reactor) {
+        if state.has_departures(recipients.reactor) {
             return None;
         }
         let mut is_for_some = false;
         let mut looks = 0;
         let mut searched: Option<&Arc<Audience>> = None;
-        let (through, has_more) = state.walk(channels, after, state.sequence, |lane, entry| {
-            match entry.audience() {
-                None => {
-                    let frame = entry.frame(is_packed);
-                    if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
-                        return false;
-                    }
-                    batch.push(entry.sequence, lane, frame);
-                }
-                Some(_) if is_for_some => {}
-                // The next of a batch, whose targets are known.
-                Some(audience) if searched.is_some_and(|a| Arc::ptr_eq(a, audience)) => {}
-                Some(audience) => {
-                    let Some(channel) = state.get(channels[lane]) else {
-                        return true;
-                    };
-                    let more = channel.members.looks(audience).max(1);
-                    if more > LOOKS_A_CLIENT * crowd.clients {
-                        is_for_some = true;
-                        return true;
-                    }
-                    if looks > 0 && looks + more > LOOKS_MAX {
-                        return false;
-                    }
-                    looks += more;
-                    searched = Some(audience);
-                    channel.members.visit(audience, |member| {
-                        if member.reactor == crowd.reactor {
-                            targets.push(member.token);
+        let (through, has_more) =
+            state.walk(channels, after, state.sequence, |channel_index, entry| {
+                match entry.audience() {
+                    None => {
+                        let frame = entry.frame(is_packed);
+                        if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
+                            return false;
                         }
-                    });
+                        batch.push(entry.sequence, channel_index, frame);
+                    }
+                    Some(_) if is_for_some => {}
+                    // The next of a batch, whose targets are known.
+                    Some(audience) if searched.is_some_and(|a| Arc::ptr_eq(a, audience)) => {}
+                    Some(audience) => {
+                        let Some(channel) = state.get(channels[channel_index]) else {
+                            return true;
+                        };
+                        let more = channel.members.looks(audience).max(1);
+                        if more > LOOKS_A_CLIENT * recipients.clients {
+                            is_for_some = true;
+                            return true;
+                        }
+                        if looks > 0 && looks + more > LOOKS_MAX {
+                            return false;
+                        }
+                        looks += more;
+                        searched = Some(audience);
+                        channel.members.visit(audience, |member| {
+                            if member.reactor == recipients.reactor {
+                                targets.push(member.token);
+                            }
+                        });
+                    }
                 }
-            }
-            true
-        });
+                true
+            });
         let ends = match has_more {
             true => None,
             false => state.ends(channels, through),
@@ -193,8 +194,8 @@ impl Hub {
     pub(crate) fn read(
         &self,
         source: Source<'_>,
-        seats: &[Seat],
-        reader: Place,
+        readers: &[ChannelReader],
+        connection: ConnectionId,
         span: Span,
         bytes_max: usize,
         batch: &mut Batch,
@@ -209,19 +210,19 @@ impl Hub {
             keyed_through,
         } = span;
         let state = self.lock();
-        for (key, seat) in channels.iter().zip(seats) {
+        for (key, reader) in channels.iter().zip(readers) {
             let Some(channel) = state.get(*key) else {
                 return Read::Closed;
             };
             // Its slot may have a new tenant, and what is for that one is not
             // for it; what is for itself waits until it comes back.
-            let member = channel.members.get(seat.slot);
-            if member.is_none_or(|member| member.place() != reader) {
+            let member = channel.members.get(reader.slot);
+            if member.is_none_or(|member| member.connection() != connection) {
                 return Read::Departed;
             }
             // Of the history up to `keyed_through` it is sent nothing.
-            let history = seen.max(keyed_through).max(seat.forgiven.history);
-            let keyed = seen.max(seat.forgiven.keyed);
+            let history = seen.max(keyed_through).max(reader.forgiven.history);
+            let keyed = seen.max(reader.forgiven.keyed);
             if channel.log.evicted().is_loss(history, keyed) {
                 let admits = |entry: &Entry| {
                     let metadata = member
@@ -234,13 +235,13 @@ impl Hub {
                 return Read::Lagged(state.lag(channels, span, admits, self));
             }
         }
-        let (reached, _) = state.walk(channels, seen, through, |lane, entry| {
+        let (reached, _) = state.walk(channels, seen, through, |channel_index, entry| {
             if entry.sequence <= keyed_through && !entry.has_key() {
                 return true;
             }
             let is_admitted = entry.audience().is_none_or(|audience| {
-                let channel = state.get(channels[lane]);
-                let member = channel.and_then(|c| c.members.get(seats[lane].slot));
+                let channel = state.get(channels[channel_index]);
+                let member = channel.and_then(|c| c.members.get(readers[channel_index].slot));
                 member.is_some_and(|member| {
                     let metadata = member.metadata().map(|metadata| &**metadata);
                     audience.admits(&member.id, metadata)
@@ -251,7 +252,7 @@ impl Hub {
                 if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                     return false;
                 }
-                batch.push(entry.sequence, lane, frame);
+                batch.push(entry.sequence, channel_index, frame);
             }
             true
         });
@@ -263,14 +264,14 @@ impl Hub {
         for some in positions.chunks(POSITIONS_MAX) {
             let mut state = self.lock();
             for position in some {
-                let Membership { channel, slot } = position.membership;
+                let MemberKey { channel, slot } = position.member_key;
                 let channel = state.get_mut(channel);
-                let place = Place {
+                let connection = ConnectionId {
                     token: position.token,
                     reactor,
                 };
                 if let Some(member) = channel.and_then(|c| c.members.get_mut(slot))
-                    && member.place() == place
+                    && member.connection() == connection
                 {
                     member.seen = position.seen;
                 }
@@ -294,7 +295,7 @@ impl Hub {
             channel.delivered += report.delivered;
             channel.gaps += report.gaps;
             if let Some(sent_through) = report.sent_through {
-                channel.reach_mut(reactor).sent_through = sent_through;
+                channel.progress_mut(reactor).sent_through = sent_through;
             }
             // A reactor whose last client has gone kept the log for nobody else.
             channel.trim(now_ms);
@@ -344,7 +345,7 @@ impl Hub {
         let (removed, wake) = state.sweep(count, &self.clock);
         state.shrink(None, &mut evicted);
         drop(state);
-        bury(removed);
+        drop_removed(removed);
         self.wake(wake);
     }
 }
@@ -360,7 +361,8 @@ impl State {
         visit: impl FnMut(usize, &'a Entry) -> bool,
     ) -> (u64, bool) {
         let logs = channels.iter().enumerate();
-        let logs = logs.filter_map(|(lane, key)| Some((lane, &self.get(*key)?.log)));
+        let logs =
+            logs.filter_map(|(channel_index, key)| Some((channel_index, &self.get(*key)?.log)));
         merge::walk(logs, after, through, visit)
     }
 

@@ -16,7 +16,7 @@ use super::members::Members;
 use super::options::ChannelOptions;
 use super::private::Room;
 use super::rate::Bucket;
-use super::{ChannelKey, Departure, Farewell, Wake, Work};
+use super::{ChannelKey, Departure, DisconnectCall, Wake, Work};
 
 /// Limits and times of the hub as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ impl Default for Settings {
 
 /// One client's slot in one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Membership {
+pub(crate) struct MemberKey {
     pub(crate) channel: ChannelKey,
     pub(crate) slot: u32,
 }
@@ -63,14 +63,14 @@ pub(crate) struct Membership {
 /// A reader's place in one channel: its member's slot, and up to where a
 /// loss was known, and told, when it began to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub(crate) struct ChannelReader {
     pub(crate) slot: u32,
     pub(crate) forgiven: Evicted,
 }
 
 /// What one reactor has to do with one channel.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct Progress {
     /// How many of the channel's members it has.
     pub(super) members: u32,
     /// Whether the channel is on its list of dirty ones.
@@ -82,12 +82,12 @@ pub(super) struct Reach {
 /// A member that was taken out of a channel.
 pub(super) struct Left {
     pub(super) member: Member,
-    pub(super) farewell: Option<Farewell>,
+    pub(super) disconnect_call: Option<DisconnectCall>,
 }
 
 /// A reactor, as the hub sees it.
 #[derive(Default)]
-struct Desk {
+struct ReactorState {
     /// Whether it will look at its work without being woken.
     is_awake: bool,
     work: Work,
@@ -154,7 +154,7 @@ pub(super) struct ChannelState {
     pub(super) options: Arc<ChannelOptions>,
     pub(super) log: Log,
     pub(super) members: Members,
-    pub(super) reaches: Vec<Reach>,
+    pub(super) progress: Vec<Progress>,
     /// The handles to it.
     pub(super) shared: Weak<Shared>,
     /// Since when nobody was subscribed to it.
@@ -174,9 +174,9 @@ pub(super) struct ChannelState {
 
 impl ChannelState {
     pub(super) fn needed_after(&self) -> u64 {
-        let active = self.reaches.iter().filter(|reach| reach.members > 0);
+        let active = self.progress.iter().filter(|progress| progress.members > 0);
         active
-            .map(|reach| reach.sent_through)
+            .map(|progress| progress.sent_through)
             .min()
             .unwrap_or(u64::MAX)
     }
@@ -198,18 +198,18 @@ impl ChannelState {
         count.saturating_sub(std::mem::replace(&mut self.counted_evictions, count))
     }
 
-    pub(super) fn reach_mut(&mut self, reactor: u16) -> &mut Reach {
+    pub(super) fn progress_mut(&mut self, reactor: u16) -> &mut Progress {
         let reactor = usize::from(reactor);
-        if self.reaches.len() <= reactor {
-            self.reaches.resize(reactor + 1, Reach::default());
+        if self.progress.len() <= reactor {
+            self.progress.resize(reactor + 1, Progress::default());
         }
-        &mut self.reaches[reactor]
+        &mut self.progress[reactor]
     }
 
     /// How many of its members a reactor has.
     pub(super) fn members_of(&self, reactor: u16) -> u32 {
-        let reach = self.reaches.get(usize::from(reactor));
-        reach.map_or(0, |reach| reach.members)
+        let progress = self.progress.get(usize::from(reactor));
+        progress.map_or(0, |progress| progress.members)
     }
 
     /// The name, if it has ever had one.
@@ -228,7 +228,7 @@ impl ChannelState {
     /// Takes a member out, whoever it belongs to.
     pub(super) fn remove_member(&mut self, slot: u32, now_ms: u64) -> Option<Member> {
         let member = self.members.remove(slot)?;
-        self.reach_mut(member.reactor).members -= 1;
+        self.progress_mut(member.reactor).members -= 1;
         if self.members.is_empty() {
             self.lonely_since_ms = now_ms;
         }
@@ -245,16 +245,20 @@ impl ChannelState {
         }
     }
 
-    pub(super) fn farewell(&self, member: &mut Member, clock: &Clock) -> Option<Farewell> {
+    pub(super) fn disconnect_call(
+        &self,
+        member: &mut Member,
+        clock: &Clock,
+    ) -> Option<DisconnectCall> {
         let hook = member.extra.as_mut()?.on_disconnect.take()?;
         let info = self.info(member, clock);
-        Some(Farewell { info, hook })
+        Some(DisconnectCall { info, hook })
     }
 }
 
 /// Frees channels that were removed, whose logs may be large, and wakes the
 /// sinks that wait for room in them. The lock is open.
-pub(super) fn bury(removed: impl IntoIterator<Item = ChannelState>) {
+pub(super) fn drop_removed(removed: impl IntoIterator<Item = ChannelState>) {
     for channel in removed {
         if let Kind::Private(room) = &channel.kind {
             room.notify();
@@ -273,7 +277,7 @@ pub(super) struct State {
     tenants: u32,
     channels: Slab<ChannelState>,
     pub(super) names: HashMap<Arc<str>, ChannelKey>,
-    desks: Vec<Desk>,
+    reactors: Vec<ReactorState>,
     /// Clients of named channels, a merged stream once for each of them.
     pub(super) clients: usize,
     pub(super) totals: Totals,
@@ -309,7 +313,7 @@ impl State {
             tenants: 0,
             channels: Slab::new(),
             names: HashMap::new(),
-            desks: Vec::new(),
+            reactors: Vec::new(),
             clients: 0,
             totals: Totals::default(),
             log_bytes: 0,
@@ -322,7 +326,7 @@ impl State {
     }
 
     pub(super) fn attach(&mut self, reactors: usize) {
-        self.desks.resize_with(reactors, Desk::default);
+        self.reactors.resize_with(reactors, ReactorState::default);
     }
 
     pub(super) fn get(&self, key: ChannelKey) -> Option<&ChannelState> {
@@ -373,7 +377,7 @@ impl State {
             log: Log::new(past),
             members: Members::new(&options.indexed),
             options,
-            reaches: Vec::new(),
+            progress: Vec::new(),
             shared: Weak::new(),
             lonely_since_ms: now_ms,
             bucket: None,
@@ -393,7 +397,7 @@ impl State {
     }
 
     /// Takes a channel out; its clients are to be disconnected. What comes
-    /// back the caller gives to [`bury`] when the lock is open again.
+    /// back the caller gives to [`drop_removed`] when the lock is open again.
     pub(super) fn remove(
         &mut self,
         key: ChannelKey,
@@ -417,8 +421,8 @@ impl State {
             room.end(reason);
         }
         for mut member in channel.members.take() {
-            let farewell = channel.farewell(&mut member, clock);
-            wake.merge(self.depart(&member, reason, farewell));
+            let disconnect_call = channel.disconnect_call(&mut member, clock);
+            wake.merge(self.depart(&member, reason, disconnect_call));
         }
         (Some(channel), wake)
     }
@@ -439,7 +443,7 @@ impl State {
     }
 
     /// Takes a member out, for `reason`. Returns it as it was, and the channel
-    /// if that is removed with it: the caller gives it to [`bury`]. What was
+    /// if that is removed with it: the caller gives it to [`drop_removed`]. What was
     /// kept for the member stays until the next [`trim`](Self::trim): another
     /// member may be about to need it.
     pub(super) fn remove_member(
@@ -452,7 +456,7 @@ impl State {
         let now_ms = clock.now_ms();
         let channel = self.get_mut(key)?;
         let mut member = channel.remove_member(slot, now_ms)?;
-        let farewell = channel.farewell(&mut member, clock);
+        let disconnect_call = channel.disconnect_call(&mut member, clock);
         let is_named = channel.name().is_some();
         let is_empty = channel.members.is_empty();
         let is_last = is_empty && channel.ends_with_last_member();
@@ -461,7 +465,13 @@ impl State {
             self.release(key);
         }
         let removed = is_last.then(|| self.remove(key, reason, clock).0);
-        Some((Left { member, farewell }, removed.flatten()))
+        Some((
+            Left {
+                member,
+                disconnect_call,
+            },
+            removed.flatten(),
+        ))
     }
 
     /// Drops what a channel has kept for a client that has left.
@@ -477,16 +487,16 @@ impl State {
         &mut self,
         member: &Member,
         reason: DisconnectReason,
-        farewell: Option<Farewell>,
+        disconnect_call: Option<DisconnectCall>,
     ) -> Wake {
         let reactor = usize::from(member.reactor);
-        let desk = &mut self.desks[reactor];
-        desk.work.departures.push(Departure {
+        let reactor_state = &mut self.reactors[reactor];
+        reactor_state.work.departures.push(Departure {
             token: member.token,
             reason,
-            farewell,
+            disconnect_call,
         });
-        self.rouse(reactor)
+        self.wake_reactor(reactor)
     }
 
     /// Puts the channel on the lists of all reactors that have members of it,
@@ -496,24 +506,24 @@ impl State {
         let Some(channel) = self.channels.get_mut(key.slot as usize) else {
             return wake;
         };
-        for (reactor, reach) in channel.reaches.iter_mut().enumerate() {
-            if reach.members == 0 || reach.is_dirty {
+        for (reactor, progress) in channel.progress.iter_mut().enumerate() {
+            if progress.members == 0 || progress.is_dirty {
                 continue;
             }
-            reach.is_dirty = true;
-            let desk = &mut self.desks[reactor];
-            desk.work.dirty.push((key, now_us));
-            if !desk.is_awake {
-                desk.is_awake = true;
+            progress.is_dirty = true;
+            let reactor_state = &mut self.reactors[reactor];
+            reactor_state.work.dirty.push((key, now_us));
+            if !reactor_state.is_awake {
+                reactor_state.is_awake = true;
                 wake.add(reactor);
             }
         }
         wake
     }
 
-    pub(super) fn rouse(&mut self, reactor: usize) -> Wake {
+    pub(super) fn wake_reactor(&mut self, reactor: usize) -> Wake {
         let mut wake = Wake::default();
-        if !std::mem::replace(&mut self.desks[reactor].is_awake, true) {
+        if !std::mem::replace(&mut self.reactors[reactor].is_awake, true) {
             wake.add(reactor);
         }
         wake
@@ -521,33 +531,36 @@ impl State {
 
     /// Swaps the reactor's work with the empty `work`; it counts as awake.
     pub(super) fn take_work(&mut self, reactor: u16, work: &mut Work) {
-        let desk = &mut self.desks[usize::from(reactor)];
-        desk.is_awake = true;
-        std::mem::swap(&mut desk.work, work);
+        let reactor_state = &mut self.reactors[usize::from(reactor)];
+        reactor_state.is_awake = true;
+        std::mem::swap(&mut reactor_state.work, work);
         for (key, _) in &work.dirty {
             if let Some(channel) = self.get_mut(*key) {
-                channel.reach_mut(reactor).is_dirty = false;
+                channel.progress_mut(reactor).is_dirty = false;
             }
         }
     }
 
     /// Has a reactor look at the channel's options.
     pub(super) fn note_changed(&mut self, reactor: usize, key: ChannelKey) {
-        self.desks[reactor].work.changed.push(key);
+        self.reactors[reactor].work.changed.push(key);
     }
 
     /// Whether there are clients whom the reactor has yet to disconnect.
     pub(super) fn has_departures(&self, reactor: u16) -> bool {
-        !self.desks[usize::from(reactor)].work.departures.is_empty()
+        !self.reactors[usize::from(reactor)]
+            .work
+            .departures
+            .is_empty()
     }
 
     /// Whether the reactor may sleep; if so, whoever brings work wakes it.
     pub(super) fn may_sleep(&mut self, reactor: u16) -> bool {
-        let desk = &mut self.desks[usize::from(reactor)];
-        let work = &desk.work;
+        let reactor_state = &mut self.reactors[usize::from(reactor)];
+        let work = &reactor_state.work;
         let has_work =
             !work.dirty.is_empty() || !work.departures.is_empty() || !work.changed.is_empty();
-        desk.is_awake = has_work;
+        reactor_state.is_awake = has_work;
         !has_work
     }
 

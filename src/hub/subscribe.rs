@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::audience::Audience;
-use super::client::{ClientId, DisconnectReason, Extra, Member, Place};
+use super::client::{ClientId, ConnectionId, DisconnectReason, Extra, Member};
 use super::id::{EventId, Parsed};
 use super::log::{Entry, Log};
 use super::merge;
 use super::options::ChannelOptions;
 use super::reading::state_after;
-use super::state::{ChannelState, Kind, Life, Membership, Seat, State, bury};
-use super::{ChannelKey, Farewell, Hub, Wake};
+use super::state::{ChannelReader, ChannelState, Kind, Life, MemberKey, State, drop_removed};
+use super::{ChannelKey, DisconnectCall, Hub, Wake};
 
 /// The most entries of a log that are looked at for one client that joins.
 const LOOKS_MAX: usize = 1_024;
@@ -53,7 +53,7 @@ pub(crate) struct Join<'a> {
     /// Whether the engine generated the id, so that the client comes back under
     /// another one.
     pub(crate) has_generated_id: bool,
-    pub(crate) place: Place,
+    pub(crate) connection: ConnectionId,
     pub(crate) address: SocketAddr,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) start: &'a Start,
@@ -76,7 +76,7 @@ impl Join<'_> {
 #[derive(Debug)]
 pub(crate) struct Joined {
     /// One for each channel, in the order asked for.
-    pub(crate) seats: Vec<Seat>,
+    pub(crate) readers: Vec<ChannelReader>,
     /// Everything up to here counts as seen.
     pub(crate) seen: u64,
     /// The newest sequence number at that moment.
@@ -139,28 +139,28 @@ impl Hub {
     /// Returns the hook that is to be called for it, if it has one.
     pub(crate) fn leave(
         &self,
-        memberships: &[Membership],
-        place: Place,
+        member_keys: &[MemberKey],
+        connection: ConnectionId,
         reason: DisconnectReason,
-    ) -> Option<Farewell> {
+    ) -> Option<DisconnectCall> {
         let mut told = None;
         let mut removed = Vec::new();
         let mut state = self.lock();
-        for Membership { channel: key, slot } in memberships {
+        for MemberKey { channel: key, slot } in member_keys {
             let member = state
                 .get(*key)
                 .and_then(|channel| channel.members.get(*slot));
-            if member.is_none_or(|member| member.place() != place) {
+            if member.is_none_or(|member| member.connection() != connection) {
                 continue;
             }
             if let Some((left, channel)) = state.remove_member(*key, *slot, reason, &self.clock) {
-                told = told.or(left.farewell);
+                told = told.or(left.disconnect_call);
                 removed.extend(channel);
                 state.trim(*key, &self.clock);
             }
         }
         drop(state);
-        bury(removed);
+        drop_removed(removed);
         told
     }
 }
@@ -172,11 +172,11 @@ impl Hub {
         &self,
         reactor: u16,
         reason: DisconnectReason,
-        mut told: impl FnMut(Farewell),
+        mut told: impl FnMut(DisconnectCall),
     ) {
         let mut next = (0, 0);
         loop {
-            let (mut farewells, mut removed) = (Vec::new(), Vec::new());
+            let (mut disconnect_calls, mut removed) = (Vec::new(), Vec::new());
             let mut state = self.lock();
             for _ in 0..LEAVING_SLICE {
                 let (slot, member_slot) = next;
@@ -194,15 +194,15 @@ impl Hub {
                     && let Some((left, channel)) =
                         state.remove_member(key, member_slot, reason, &self.clock)
                 {
-                    farewells.extend(left.farewell);
+                    disconnect_calls.extend(left.disconnect_call);
                     removed.extend(channel);
                     state.trim(key, &self.clock);
                 }
             }
             let is_done = next.0 >= state.channels_capacity();
             drop(state);
-            bury(removed);
-            farewells.into_iter().for_each(&mut told);
+            drop_removed(removed);
+            disconnect_calls.into_iter().for_each(&mut told);
             if is_done {
                 return;
             }
@@ -211,7 +211,7 @@ impl Hub {
 }
 
 impl State {
-    /// Finds whether there is a place, and where the stream begins.
+    /// Finds whether there is a connection, and where the stream begins.
     fn receive(&self, join: &Join<'_>, hub: &Hub) -> Result<Joined, JoinError> {
         let (mut is_finished, mut is_full) = (true, false);
         for key in join.channels {
@@ -221,7 +221,7 @@ impl State {
             is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
             is_finished &= matches!(channel.life, Life::Finishing(_));
         }
-        let mut joined = self.seat(join, hub);
+        let mut joined = self.reader(join, hub);
         // A client that was cut off just before the end is owed the end.
         let has_missed = || joined.gap.is_some() || self.has_after(join, joined.seen);
         if is_finished && !has_missed() {
@@ -235,7 +235,7 @@ impl State {
     }
 
     /// Finds where the stream begins.
-    fn seat(&self, join: &Join<'_>, hub: &Hub) -> Joined {
+    fn reader(&self, join: &Join<'_>, hub: &Hub) -> Joined {
         let channels = || join.channels.iter().filter_map(|key| self.get(*key));
         let evicted = || channels().map(|channel| channel.log.evicted());
         // The history that the logs hold comes after this, and their keyed state
@@ -244,8 +244,8 @@ impl State {
         let state_after = state_after(channels());
         let tail = state_after.map_or(history_after, |after| after.min(history_after));
         let mut joined = Joined {
-            seats: evicted()
-                .map(|forgiven| Seat { slot: 0, forgiven })
+            readers: evicted()
+                .map(|forgiven| ChannelReader { slot: 0, forgiven })
                 .collect(),
             seen: self.sequence,
             now: self.sequence,
@@ -482,13 +482,13 @@ impl State {
         let now_ms = hub.clock.now_ms();
         let mut wake = Wake::default();
         self.totals.gaps += u64::from(joined.gap.is_some());
-        for (key, seat) in join.channels.iter().zip(&mut joined.seats) {
+        for (key, reader) in join.channels.iter().zip(&mut joined.readers) {
             let reason = DisconnectReason::Replaced;
             // A channel that can be joined is not removed with its last member.
             if let Some((woken, _)) = self.evict(*key, &join.id, reason, &hub.clock) {
                 wake.merge(woken);
             }
-            // All memberships know the metadata, the first one whom to tell.
+            // All member_keys know the metadata, the first one whom to tell.
             let metadata = join.extra.as_ref().map(|extra| extra.metadata.clone());
             let others = metadata.map(|metadata| {
                 Box::new(Extra {
@@ -497,20 +497,26 @@ impl State {
                 })
             });
             let extra = std::mem::replace(&mut join.extra, others);
-            let mut member = Member::new(join.id.clone(), join.place, join.address, now_ms, extra);
+            let mut member = Member::new(
+                join.id.clone(),
+                join.connection,
+                join.address,
+                now_ms,
+                extra,
+            );
             member.has_generated_id = join.has_generated_id;
             let Some(channel) = self.get_mut(*key) else {
                 continue;
             };
-            seat.slot = channel.members.insert(member);
+            reader.slot = channel.members.insert(member);
             channel.gaps += u64::from(joined.gap.is_some());
             let is_named = matches!(channel.kind, Kind::Named(_));
-            let reach = channel.reach_mut(join.place.reactor);
-            reach.sent_through = match reach.members {
+            let progress = channel.progress_mut(join.connection.reactor);
+            progress.sent_through = match progress.members {
                 0 => joined.seen,
-                _ => reach.sent_through.min(joined.seen),
+                _ => progress.sent_through.min(joined.seen),
             };
-            reach.members += 1;
+            progress.members += 1;
             self.clients += usize::from(is_named);
         }
         wake

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::ptr;
 
 use super::channel::{PublishError, Published};
-use super::client::{ClientId, Place};
+use super::client::{ClientId, ConnectionId};
 use super::publish::Ready;
 use super::{ChannelKey, Hub};
 
@@ -17,7 +17,7 @@ use super::{ChannelKey, Hub};
 struct Newcomer {
     /// Only to be compared.
     hub: *const Hub,
-    place: Place,
+    connection: ConnectionId,
     /// What it was sent so far.
     welcome: Vec<u8>,
 }
@@ -29,10 +29,10 @@ thread_local! {
 impl Hub {
     /// Calls the `on_connect` of a client that has just joined; answers its
     /// welcome.
-    pub(crate) fn connect(&self, place: Place, on_connect: impl FnOnce()) -> Vec<u8> {
+    pub(crate) fn connect(&self, connection: ConnectionId, on_connect: impl FnOnce()) -> Vec<u8> {
         let newcomer = Newcomer {
             hub: self,
-            place,
+            connection,
             welcome: Vec::new(),
         };
         let outer = NEWCOMER.replace(Some(newcomer));
@@ -60,7 +60,7 @@ impl Hub {
             channel.check(events)?;
             let member = channel.members.find(id);
             let member = member.and_then(|slot| channel.members.get(slot));
-            let is_it = member.is_some_and(|member| member.place() == newcomer.place);
+            let is_it = member.is_some_and(|member| member.connection() == newcomer.connection);
             let has_room = newcomer.welcome.len() <= channel.options.backlog_bytes_max;
             // An id of their publisher's is to be found in the log.
             let has_own_ids = events.iter().any(|ready| ready.own_id().is_some());

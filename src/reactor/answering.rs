@@ -145,7 +145,7 @@ impl<N: Net> Reactor<N> {
         };
         http.deferred = http.deferred.wrapping_add(1);
         http.phase = Phase::Answer(Box::new(request));
-        let responder = Responder::new(self.mailbox.clone(), token, http.deferred, ticket);
+        let responder = Responder::new(self.command_queue.clone(), token, http.deferred, ticket);
         self.await_answer(key);
         guard("a handler that defers", || defer(responder));
         Flow::Hold
@@ -164,7 +164,7 @@ impl<N: Net> Reactor<N> {
         let http = self.connections.http_mut(key);
         // Where the next request would begin, nobody knows.
         let is_cut_short = http.is_some_and(|http| http.reader.is_in_body());
-        let is_last = is_cut_short || self.drain.is_some() || self.guest(key).is_some();
+        let is_last = is_cut_short || self.drain.is_some() || self.overflow(key).is_some();
         let persistence = match is_last {
             true => Persistence::Close,
             false => request.head().persistence(),

@@ -3,7 +3,7 @@
 /// How much of everything is done in one go, before others have their turn.
 ///
 /// The numbers are the loop's own; a simulator draws smaller ones, so that a
-/// small crowd comes to the end of each.
+/// small recipients comes to the end of each.
 #[derive(Clone, Debug)]
 #[allow(unreachable_pub, reason = "for the simulator alone")]
 pub struct Budgets {
@@ -41,25 +41,25 @@ pub struct Budgets {
     /// What one read takes at the most, and one batch for many carries.
     pub buffer_bytes: usize,
     /// Connections beyond the limit that are answered still, at once.
-    pub guests_max: usize,
+    pub overflow_max: usize,
 }
 
 /// What a round of one cursor counts at least: a read of the logs and a system
 /// call cost as much as so many bytes.
 pub(super) const ROUND_BYTES: usize = 8 << 10;
 
-/// Which part of all descriptors guests may take.
-const GUESTS_PART: usize = 8;
+/// Which part of all descriptors overflow connections may take.
+const OVERFLOW_PART: usize = 8;
 
 impl Budgets {
-    /// Has the guests of so many threads take no more than their part of so many
+    /// Has the overflow connections of so many threads take no more than their part of so many
     /// descriptors, and answers how many are left for those inside.
     pub(crate) fn share(&mut self, descriptors: usize, threads: usize) -> usize {
-        let part = descriptors / GUESTS_PART / threads;
-        self.guests_max = self.guests_max.min(part).max(1);
+        let part = descriptors / OVERFLOW_PART / threads;
+        self.overflow_max = self.overflow_max.min(part).max(1);
         // Who is let in has some turns to be heard, before others take its place.
-        self.accepts_a_turn = self.accepts_a_turn.min((self.guests_max / 4).max(1));
-        descriptors.saturating_sub(self.guests_max * threads)
+        self.accepts_a_turn = self.accepts_a_turn.min((self.overflow_max / 4).max(1));
+        descriptors.saturating_sub(self.overflow_max * threads)
     }
 }
 
@@ -79,7 +79,7 @@ impl Default for Budgets {
             ends_a_slice: 128,
             reads_a_turn: 4,
             buffer_bytes: 64 << 10,
-            guests_max: 256,
+            overflow_max: 256,
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn guests_take_an_eighth_of_few_descriptors_and_256_of_many() {
-        for (descriptors, threads, inside, guests, accepts) in [
+        for (descriptors, threads, inside, overflows, accepts) in [
             (usize::MAX, 1, usize::MAX - 256, 256, 64),
             (1_000_000, 4, 1_000_000 - 4 * 256, 256, 64),
             (1_000, 1, 875, 125, 31),
@@ -102,7 +102,7 @@ mod tests {
         ] {
             let mut budgets = Budgets::default();
             assert_eq!(budgets.share(descriptors, threads), inside);
-            assert_eq!(budgets.guests_max, guests, "{descriptors}");
+            assert_eq!(budgets.overflow_max, overflows, "{descriptors}");
             assert_eq!(budgets.accepts_a_turn, accepts, "{descriptors}");
         }
     }

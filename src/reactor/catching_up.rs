@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
-use crate::hub::{Lag, Read, Seat, Span};
+use crate::hub::{ChannelReader, Lag, Read, Span};
 use crate::packed::{Suffix, Sum};
 
 impl<N: Net> Reactor<N> {
@@ -33,7 +33,7 @@ impl<N: Net> Reactor<N> {
             }
             let stream = *self.connections.stream(key);
             let has_ended = self.has_come_to_its_end(key);
-            let reader = self.place(key);
+            let reader = self.connection_id(key);
             let feed = self.feeds.get_mut(stream.feed);
             let cursor = &mut self.cursors[stream.cursor as usize];
             cursor.is_early = false;
@@ -53,7 +53,7 @@ impl<N: Net> Reactor<N> {
                 cursor.owed = Some(Owed {
                     frame: feed.own_frame(&bytes),
                     written: 0,
-                    lane: None,
+                    channel_index: None,
                 });
                 continue;
             }
@@ -63,7 +63,7 @@ impl<N: Net> Reactor<N> {
             if let Some(end) = &cursor.end {
                 if end.is_said {
                     let reason = end.reason;
-                    return self.hang_up(key, reason);
+                    return self.close(key, reason);
                 }
                 if has_ended {
                     self.say_goodbye(key);
@@ -88,13 +88,13 @@ impl<N: Net> Reactor<N> {
                 self.set_stream_timer(key);
                 return self.queue_feed(stream.feed);
             }
-            let single = [Seat {
-                slot: stream.seat,
+            let single = [ChannelReader {
+                slot: stream.reader,
                 forgiven: cursor.forgiven,
             }];
-            let seats = match &*feed.channels {
+            let readers = match &*feed.channels {
                 [_] => &single[..],
-                _ => &self.seats[stream.seat as usize],
+                _ => &self.readers[stream.reader as usize],
             };
             let mut batch = std::mem::take(&mut self.scratch);
             let span = Span {
@@ -104,7 +104,7 @@ impl<N: Net> Reactor<N> {
             };
             let read = self.hub.read(
                 feed.source(),
-                seats,
+                readers,
                 reader,
                 span,
                 self.budgets.buffer_bytes,
@@ -118,7 +118,7 @@ impl<N: Net> Reactor<N> {
                 Read::Lagged(lag) => self.leap(key, lag),
                 Read::Departed => false,
                 Read::Closed => {
-                    self.hang_up(key, DisconnectReason::ChannelClosed);
+                    self.close(key, DisconnectReason::ChannelClosed);
                     false
                 }
             };
@@ -155,10 +155,10 @@ impl<N: Net> Reactor<N> {
             Ok(count) if count == rest.len() => {
                 connection.written_at = tick;
                 cursor.is_blocked = false;
-                let lane = owed.lane;
+                let channel_index = owed.channel_index;
                 cursor.owed = None;
-                if let Some(lane) = lane {
-                    self.feeds.get_mut(stream.feed).delivered[lane] += 1;
+                if let Some(channel_index) = channel_index {
+                    self.feeds.get_mut(stream.feed).delivered[channel_index] += 1;
                     self.note_progress(stream.feed);
                 }
                 true
@@ -173,7 +173,7 @@ impl<N: Net> Reactor<N> {
                 false
             }
             Err(_) => {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 false
             }
         }
@@ -196,7 +196,7 @@ impl<N: Net> Reactor<N> {
             Ok(count) => count,
             Err(error) if is_transient(&error) => 0,
             Err(_) => {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 return false;
             }
         };
@@ -208,14 +208,14 @@ impl<N: Net> Reactor<N> {
         let delivered = &mut self.feeds.get_mut(stream.feed).delivered;
         for piece in whole {
             cursor.seen = piece.sequence;
-            delivered[piece.lane] += 1;
+            delivered[piece.channel_index] += 1;
         }
         cursor.owed = torn.map(|(piece, written)| {
             cursor.seen = piece.sequence;
             Owed {
                 frame: piece.frame.clone(),
                 written,
-                lane: Some(piece.lane),
+                channel_index: Some(piece.channel_index),
             }
         });
         let is_all_out = written == batch.len();
@@ -236,7 +236,7 @@ impl<N: Net> Reactor<N> {
         let stream = *self.connections.stream(key);
         let feed = self.feeds.get_mut(stream.feed);
         if feed.options.lag_policy == LagPolicy::Disconnect {
-            self.hang_up(key, DisconnectReason::Lagged);
+            self.close(key, DisconnectReason::Lagged);
             return false;
         }
         feed.gaps += 1;
@@ -251,9 +251,9 @@ impl<N: Net> Reactor<N> {
         match &*lag.forgiven {
             [only] => cursor.forgiven = *only,
             all => {
-                let seats = self.seats[stream.seat as usize].iter_mut();
-                for (seat, forgiven) in seats.zip(all) {
-                    seat.forgiven = *forgiven;
+                let readers = self.readers[stream.reader as usize].iter_mut();
+                for (reader, forgiven) in readers.zip(all) {
+                    reader.forgiven = *forgiven;
                 }
             }
         }
@@ -262,7 +262,7 @@ impl<N: Net> Reactor<N> {
         cursor.owed = Some(Owed {
             frame: feed.own_frame(gap.as_bytes()),
             written: 0,
-            lane: None,
+            channel_index: None,
         });
         true
     }

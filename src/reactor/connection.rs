@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-use super::census::Full;
+use super::counts::Full;
 use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
@@ -62,8 +62,8 @@ pub(super) struct Http {
     pub(super) is_admitted: bool,
     /// When the body that is being read has to be there.
     pub(super) body_due_ms: Option<u64>,
-    /// Why it is a guest, if it is one: see `accepting`.
-    pub(super) guest: Option<Full>,
+    /// Why it is an overflow connection, if it is one: see `acceptor`.
+    pub(super) overflow: Option<Full>,
     /// Counts the requests that were deferred, so that an answer finds its own.
     pub(super) deferred: u32,
 }
@@ -123,8 +123,8 @@ pub(super) struct Stream {
     /// those who are behind.
     pub(super) index: u32,
     /// Its slot in the channel; for a stream of several channels, where its
-    /// seats are.
-    pub(super) seat: u32,
+    /// readers are.
+    pub(super) reader: u32,
     /// Its cursor, while it is behind.
     pub(super) cursor: u32,
     /// The tick at which it ends, if it does by time: its low half.
@@ -169,7 +169,7 @@ impl Http {
             is_in_head: false,
             is_admitted: false,
             body_due_ms: None,
-            guest: None,
+            overflow: None,
             deferred: 0,
         }
     }
@@ -314,7 +314,7 @@ mod tests {
         let mut stream = Stream {
             feed: 0,
             index: 0,
-            seat: 0,
+            reader: 0,
             cursor: NONE,
             ends_at: 0,
             ends_as: None,

@@ -58,7 +58,7 @@ impl<N: Net> Reactor<N> {
         let cursor = &mut self.cursors[cursor];
         if cursor.end.is_some() {
             // It has had its time for that as well.
-            return self.hang_up(key, reason);
+            return self.close(key, reason);
         }
         let gathered = self.feeds.get(stream.feed).through;
         let promised = match reason {
@@ -128,7 +128,7 @@ impl<N: Net> Reactor<N> {
         self.cursors[stream.cursor as usize].owed = Some(Owed {
             frame: Frame::raw(&bytes),
             written: 0,
-            lane: None,
+            channel_index: None,
         });
     }
 
@@ -137,7 +137,7 @@ impl<N: Net> Reactor<N> {
     /// it comes back, each another one.
     pub(super) fn end_complete(&mut self, key: u32, reason: DisconnectReason) {
         match reason {
-            DisconnectReason::Finished => self.hang_up(key, reason),
+            DisconnectReason::Finished => self.close(key, reason),
             _ => self.end_with_retry(key, reason),
         }
     }
@@ -163,6 +163,6 @@ impl<N: Net> Reactor<N> {
                 self.add_own(key, &retry_line(retry_ms));
             }
         }
-        self.hang_up(key, reason);
+        self.close(key, reason);
     }
 }

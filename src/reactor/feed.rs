@@ -72,7 +72,7 @@ pub(super) struct Feed {
     /// Whether one of its channels conflates, so that its clients' sockets hold
     /// few unsent bytes.
     pub(super) limits_unsent: bool,
-    /// Events written since the last report, by lane.
+    /// Events written since the last report, by channel_index.
     pub(super) delivered: Box<[u64]>,
     /// Gaps told since the last report.
     pub(super) gaps: u64,
@@ -179,7 +179,7 @@ impl Feed {
         let batch = self.batch.take()?;
         let writes = std::mem::take(&mut self.batch_writes);
         for piece in batch.pieces() {
-            self.delivered[piece.lane] += writes;
+            self.delivered[piece.channel_index] += writes;
         }
         self.done = 0;
         let bytes = batch.len() as u64 * writes;
@@ -226,7 +226,7 @@ pub(super) struct Cursor {
     /// Up to here it is sent only events with a key.
     pub(super) keyed_through: u64,
     /// On a stream of one channel, the loss of which it was told. Other streams
-    /// have it in their seats.
+    /// have it in their readers.
     pub(super) forgiven: Evicted,
     /// What it is sent right after its replay, if there is anything.
     pub(super) replay_end: Option<ReplayEnd>,
@@ -271,7 +271,10 @@ impl Cursor {
     /// Everything up to here is out. An event that is torn is not: its
     /// sequence number is `seen`.
     pub(super) fn sent(&self) -> u64 {
-        let is_torn = self.owed.as_ref().is_some_and(|owed| owed.lane.is_some());
+        let is_torn = self
+            .owed
+            .as_ref()
+            .is_some_and(|owed| owed.channel_index.is_some());
         self.seen - u64::from(is_torn)
     }
 }
@@ -283,7 +286,7 @@ pub(super) struct Owed {
     /// How many of its bytes are out.
     pub(super) written: usize,
     /// Which of the feed's channels it is an event of, if it is one.
-    pub(super) lane: Option<usize>,
+    pub(super) channel_index: Option<usize>,
 }
 
 /// What the reactor notes of a channel.

@@ -114,7 +114,7 @@ impl<N: Net> Net for Metered<N> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = false,
             Err(error) => {
                 self.refused += 1;
-                self.is_full = !super::accepting::is_about_one_connection(error);
+                self.is_full = !super::acceptor::is_about_one_connection(error);
             }
         }
         accepted

@@ -11,7 +11,7 @@
 //! | `net`, `sockets` | the network, and the system's |
 //! | `wheel` | timers |
 //! | `connection`, `feed` | the data: who is connected, and who reads what |
-//! | `accepting`, `census` | who is let in, and how many there are |
+//! | `acceptor`, `counts` | who is let in, and how many there are |
 //! | `announced` | the PROXY header before a connection's first request |
 //! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
 //! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
@@ -21,13 +21,13 @@
 //! | `shutdown` | the end of it all |
 //! | `metered` | what it counts of itself |
 
-mod accepting;
+mod acceptor;
 mod announced;
 mod answering;
 mod budgets;
 mod catching_up;
-mod census;
 mod connection;
+mod counts;
 mod ending;
 mod feed;
 mod metered;
@@ -48,21 +48,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budgets::Budgets;
-pub(crate) use census::Census;
+pub(crate) use counts::ConnectionCounts;
 use crossbeam_channel::Receiver;
 use slab::Slab;
 
-use crate::exchange::{EngineThread, InFlight, Letter, Mailbox, Rejection, Request, Response};
+use crate::exchange::{
+    Command, CommandQueue, EngineThread, InFlight, Rejection, Request, Response,
+};
 use crate::http::Headers;
 use crate::hub::batch::Batch;
 use crate::hub::bounds::Pressure;
-use crate::hub::client::Place;
+use crate::hub::client::ConnectionId;
 use crate::hub::manager::ChannelManager;
-use crate::hub::{ChannelKey, Departure, Hub, Position, Seat, Work};
+use crate::hub::{ChannelKey, ChannelReader, Departure, Hub, Position, Work};
 use crate::limits::Limits;
 use crate::metrics::Meters;
 use crate::proxies::Proxies;
-use accepting::Door;
+use acceptor::Acceptor;
 use connection::{Connections, State};
 use feed::{Cursor, Feeds};
 use metered::{Metered, Stopwatch};
@@ -103,7 +105,7 @@ pub(crate) struct Setup {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
     /// These two count for all of the engine's reactors.
-    pub(crate) census: Arc<Census>,
+    pub(crate) counts: Arc<ConnectionCounts>,
     pub(crate) in_flight: InFlight,
     pub(crate) budgets: Budgets,
     /// On every response.
@@ -124,16 +126,16 @@ pub(crate) struct Reactor<N: Net> {
     headers: Headers,
     proxies: Proxies,
 
-    mailbox: Mailbox,
-    letters: Receiver<Letter>,
+    command_queue: CommandQueue,
+    commands: Receiver<Command>,
     meters: Arc<Meters>,
     stopwatch: Stopwatch,
 
     connections: Connections<N::Socket>,
     feeds: Feeds,
     cursors: Slab<Cursor>,
-    /// The seats of streams of several channels.
-    seats: Slab<Box<[Seat]>>,
+    /// The readers of streams of several channels.
+    readers: Slab<Box<[ChannelReader]>>,
     sums: Sums,
     wheel: Wheel,
 
@@ -152,7 +154,7 @@ pub(crate) struct Reactor<N: Net> {
     /// Channels to report to the hub about.
     to_report: Vec<ChannelKey>,
 
-    door: Door,
+    acceptor: Acceptor,
     swept_at_ms: u64,
     /// What was logged of the hub's lack of room, and when.
     pressure: (Pressure, u64),
@@ -192,7 +194,7 @@ struct Date {
 impl<N: Net> Reactor<N> {
     pub(crate) fn new(net: N, setup: Setup) -> Reactor<N> {
         let hub = setup.channels.hub().clone();
-        let (mailbox, letters) = Mailbox::new(&hub, setup.index);
+        let (command_queue, commands) = CommandQueue::new(&hub, setup.index);
         let now_ms = hub.clock.now_ms();
         Reactor {
             net: Metered::new(net),
@@ -205,12 +207,12 @@ impl<N: Net> Reactor<N> {
             in_flight: setup.in_flight,
             headers: setup.headers,
             proxies: setup.proxies,
-            mailbox,
-            letters,
+            command_queue,
+            commands,
             connections: Connections::new(),
             feeds: Feeds::new(),
             cursors: Slab::new(),
-            seats: Slab::new(),
+            readers: Slab::new(),
             sums: Sums::default(),
             wheel: Wheel::new(now_ms / TICK_MS),
             pump_queue: VecDeque::new(),
@@ -220,7 +222,7 @@ impl<N: Net> Reactor<N> {
             cursor_queue: VecDeque::new(),
             departures: VecDeque::new(),
             to_report: Vec::new(),
-            door: Door::new(setup.census),
+            acceptor: Acceptor::new(setup.counts),
             swept_at_ms: now_ms,
             pressure: Default::default(),
             drain: None,
@@ -242,8 +244,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// How other threads reach this reactor.
-    pub(crate) fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
+    pub(crate) fn command_queue(&self) -> &CommandQueue {
+        &self.command_queue
     }
 
     /// The network, for a simulator to act on.
@@ -253,20 +255,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What the reactor holds, to be checked by a simulator: connections,
-    /// feeds, cursors, seats, timers; connections and addresses that count,
-    /// and guests.
+    /// feeds, cursors, readers, timers; connections and addresses that count,
+    /// and overflow connections.
     #[cfg(feature = "internals")]
     pub(crate) fn holdings(&self) -> [usize; 8] {
-        let [counted, networks, guests] = self.door.holdings();
+        let [counted, networks, overflows] = self.acceptor.holdings();
         [
             self.connections.len(),
             self.feeds.slots.len(),
             self.cursors.len(),
-            self.seats.len(),
+            self.readers.len(),
             self.wheel.len(),
             counted,
             networks,
-            guests,
+            overflows,
         ]
     }
 
@@ -303,7 +305,7 @@ impl<N: Net> Reactor<N> {
         self.ready = ready;
 
         self.accept();
-        self.read_letters();
+        self.run_commands();
         self.take_work();
         self.part();
         self.release_paced();
@@ -319,7 +321,7 @@ impl<N: Net> Reactor<N> {
 
     fn on_ready(&mut self, readiness: Readiness) {
         if readiness.token == LISTENER {
-            self.door.has_callers = true;
+            self.acceptor.has_pending = true;
             return;
         }
         let Some(key) = self.connections.find(readiness.token) else {
@@ -339,7 +341,7 @@ impl<N: Net> Reactor<N> {
         if !self.stopwatch.is_due(sleeps) {
             return;
         }
-        let is_full = self.door.is_full(&self.limits);
+        let is_full = self.acceptor.is_full(&self.limits);
         self.net.publish(&self.meters, is_full);
         self.meters.clients_behind.set(self.cursors.len() as u64);
     }
@@ -352,9 +354,9 @@ impl<N: Net> Reactor<N> {
             || !self.departures.is_empty()
             || self.drain.as_ref().is_some_and(Drain::is_busy)
             || self.may_accept();
-        // The mailbox is looked at after the hub was told of the nap: whoever
-        // writes a letter in between wakes the loop.
-        if is_busy || !self.hub.may_sleep(self.index) || !self.letters.is_empty() {
+        // The command_queue is looked at after the hub was told of the nap: whoever
+        // writes a command in between wakes the loop.
+        if is_busy || !self.hub.may_sleep(self.index) || !self.commands.is_empty() {
             return Some(Duration::ZERO);
         }
         let now_us = self.hub.clock.now_us();
@@ -368,16 +370,16 @@ impl<N: Net> Reactor<N> {
             sweep_ms,
             drain_ms,
             paced_ms,
-            self.door.paused_until_ms,
+            self.acceptor.paused_until_ms,
         ];
         let due_ms = due_ms.into_iter().flatten().min()?;
         Some(Duration::from_millis(due_ms.saturating_sub(now_us / 1000)))
     }
 
-    fn read_letters(&mut self) {
+    fn run_commands(&mut self) {
         for _ in 0..self.budgets.chores_a_turn {
-            match self.letters.try_recv() {
-                Ok(Letter::Answer {
+            match self.commands.try_recv() {
+                Ok(Command::Answer {
                     token,
                     request,
                     response,
@@ -386,10 +388,10 @@ impl<N: Net> Reactor<N> {
                     drop(ticket);
                     self.on_answer(token, request, *response);
                 }
-                Ok(Letter::Limits(limits)) => self.limits = *limits,
-                Ok(Letter::Shutdown(shutdown)) => self.start_drain(shutdown),
+                Ok(Command::Limits(limits)) => self.limits = *limits,
+                Ok(Command::Shutdown(shutdown)) => self.start_drain(shutdown),
                 // Whoever asked may have stopped waiting.
-                Ok(Letter::Ping(answer)) => drop(answer.try_send(())),
+                Ok(Command::Ping(answer)) => drop(answer.try_send(())),
                 Err(_) => return,
             }
         }
@@ -437,10 +439,10 @@ impl<N: Net> Reactor<N> {
                 return;
             };
             if let Some(key) = self.connections.find(departure.token) {
-                self.hang_up(key, departure.reason);
+                self.close(key, departure.reason);
             }
-            if let Some(farewell) = departure.farewell {
-                serving::call_on_disconnect(farewell, departure.reason);
+            if let Some(disconnect_call) = departure.disconnect_call {
+                serving::call_on_disconnect(disconnect_call, departure.reason);
             }
         }
     }
@@ -573,8 +575,8 @@ impl<N: Net> Reactor<N> {
         (self.now_ms / TICK_MS) as u32
     }
 
-    fn place(&self, key: u32) -> Place {
-        Place {
+    fn connection_id(&self, key: u32) -> ConnectionId {
+        ConnectionId {
             token: self.connections.token(key),
             reactor: self.index,
         }

@@ -49,7 +49,7 @@ impl<N: Net> Reactor<N> {
             return self.answer(key, request.clone(), response, output);
         }
         let headers = self.all_headers(headers, &subscription);
-        if let Some(full) = self.guest(key) {
+        if let Some(full) = self.overflow(key) {
             return self.has_no_room(key, request, full.why(), &headers, output);
         }
         let start = request.named_start().or(subscription.start);
@@ -76,7 +76,7 @@ impl<N: Net> Reactor<N> {
             channels: &channels,
             id: id.clone(),
             has_generated_id,
-            place: self.place(key),
+            connection: self.connection_id(key),
             address: request.client_address(),
             extra,
             start: &start,
@@ -116,7 +116,7 @@ impl<N: Net> Reactor<N> {
                 behind: 0,
             };
             let on_connect = || _ = guard("on_connect", || on_connect(&info));
-            welcome = self.hub.connect(self.place(key), on_connect);
+            welcome = self.hub.connect(self.connection_id(key), on_connect);
         }
         let deadline = self.deadline(subscription.expires_in);
         let replay_end = ReplayEnd {
@@ -155,7 +155,7 @@ impl<N: Net> Reactor<N> {
         headers: Headers,
         output: &mut Vec<u8>,
     ) -> Flow {
-        if let Some(full) = self.guest(key) {
+        if let Some(full) = self.overflow(key) {
             return self.has_no_room(key, request, full.why(), &headers, output);
         }
         if *request.method() == Method::Head {
@@ -169,7 +169,7 @@ impl<N: Net> Reactor<N> {
             channels: &[channel],
             id: self.hub.new_client_id(),
             has_generated_id: true,
-            place: self.place(key),
+            connection: self.connection_id(key),
             address: request.client_address(),
             extra: None,
             start: &Start::Live,
@@ -331,20 +331,20 @@ impl<N: Net> Reactor<N> {
             .feeds
             .find_or_insert(source, &joined.options, joined.now);
         let mut forgiven = Evicted::default();
-        let seat = match &*joined.seats {
+        let reader = match &*joined.readers {
             [only] => {
                 forgiven = only.forgiven;
                 only.slot
             }
             _ => {
-                let seat = self.seats.insert(joined.seats.into_boxed_slice());
-                u32::try_from(seat).expect("fewer streams than 2^32")
+                let reader = self.readers.insert(joined.readers.into_boxed_slice());
+                u32::try_from(reader).expect("fewer streams than 2^32")
             }
         };
         let mut stream = Stream {
             feed: feed_id,
             index: 0,
-            seat,
+            reader,
             cursor: NONE,
             ends_at: 0,
             ends_as: None,
@@ -389,7 +389,7 @@ impl<N: Net> Reactor<N> {
             Ok(count) if count < first.len() => Some(Owed {
                 frame: Frame::raw(&first),
                 written: count,
-                lane: None,
+                channel_index: None,
             }),
             _ => None,
         };
@@ -419,7 +419,7 @@ impl<N: Net> Reactor<N> {
             self.queue_feed(feed_id);
         }
         if written.is_err() {
-            self.hang_up(key, DisconnectReason::Gone);
+            self.close(key, DisconnectReason::Gone);
         }
     }
 }

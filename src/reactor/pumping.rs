@@ -16,7 +16,7 @@ use super::serving::is_transient;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
-use crate::hub::{ChannelKey, Crowd, Report};
+use crate::hub::{ChannelKey, Recipients, Report};
 use crate::packed::Suffix;
 
 /// Spare batches that are kept.
@@ -101,7 +101,7 @@ impl<N: Net> Reactor<N> {
                 Ok(count) => self.tear(id, key, count),
                 Err(error) if is_transient(&error) => self.tear(id, key, 0),
                 Err(_) => {
-                    self.hang_up(key, DisconnectReason::Gone);
+                    self.close(key, DisconnectReason::Gone);
                     if !self.feeds.contains(id) {
                         return spent + written + 1;
                     }
@@ -154,13 +154,13 @@ impl<N: Net> Reactor<N> {
         let feed = self.feeds.get_mut(id);
         let after = feed.through;
         let has_leavers = feed.leaving > 0;
-        let crowd = Crowd {
+        let recipients = Recipients {
             reactor: self.index,
             clients: feed.current.len(),
         };
         let gathered = (!has_leavers).then(|| {
             self.hub.gather(
-                crowd,
+                recipients,
                 feed.source(),
                 after,
                 self.budgets.buffer_bytes,
@@ -261,14 +261,14 @@ impl<N: Net> Reactor<N> {
         let mut seen = feed.batch_after;
         for piece in whole {
             seen = piece.sequence;
-            feed.delivered[piece.lane] += 1;
+            feed.delivered[piece.channel_index] += 1;
         }
         let owed = torn.map(|(piece, written)| {
             seen = piece.sequence;
             Owed {
                 frame: piece.frame.clone(),
                 written,
-                lane: Some(piece.lane),
+                channel_index: Some(piece.channel_index),
             }
         });
         let index = self.connections.stream(key).index as usize;
@@ -354,7 +354,7 @@ impl<N: Net> Reactor<N> {
         }
         let ended = lost.len();
         for key in lost {
-            self.hang_up(key, DisconnectReason::Lagged);
+            self.close(key, DisconnectReason::Lagged);
         }
         ended
     }
@@ -403,9 +403,9 @@ impl<N: Net> Reactor<N> {
             let mut sent_through = u64::MAX;
             for id in &local.feeds {
                 let feed = &mut self.feeds.slots[*id as usize];
-                let lane = feed.channels.iter().position(|other| other == key);
-                let lane = lane.expect("the channel's feeds have the channel");
-                report.delivered += std::mem::take(&mut feed.delivered[lane]);
+                let channel_index = feed.channels.iter().position(|other| other == key);
+                let channel_index = channel_index.expect("the channel's feeds have the channel");
+                report.delivered += std::mem::take(&mut feed.delivered[channel_index]);
                 report.gaps += std::mem::take(&mut feed.gaps);
                 feed.floor = u64::MAX;
                 sent_through = sent_through.min(feed.sent_through());

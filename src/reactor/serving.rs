@@ -10,12 +10,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::census::Full;
 use super::connection::{Http, Pending, Phase, State};
+use super::counts::Full;
 use super::net::Net;
 use super::{Reactor, TICK_MS};
 use crate::http::{self, Refusal, Step};
-use crate::hub::Farewell;
+use crate::hub::DisconnectCall;
 use crate::hub::client::DisconnectReason;
 
 /// Answers are written when so many bytes of them have gathered.
@@ -104,7 +104,7 @@ impl<N: Net> Reactor<N> {
         let read = self.net.read(socket, &mut input);
         let flow = match read {
             Ok(0) => {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 Some(Flow::Left)
             }
             Ok(count) => {
@@ -113,7 +113,7 @@ impl<N: Net> Reactor<N> {
             }
             Err(error) if is_transient(&error) => Some(Flow::Hold),
             Err(_) => {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 Some(Flow::Left)
             }
         };
@@ -289,25 +289,25 @@ impl<N: Net> Reactor<N> {
         self.set_http_timer(key, timeout);
     }
 
-    /// Stops the timer of a connection that waits for us. A guest's runs on.
+    /// Stops the timer of a connection that waits for us. That of an overflow connection runs on.
     pub(super) fn await_answer(&mut self, key: u32) {
-        if self.guest(key).is_none() {
+        if self.overflow(key).is_none() {
             self.wheel.cancel(&mut self.connections, key);
         }
     }
 
-    /// Sets the timer of a connection that speaks HTTP. A guest's runs from its
+    /// Sets the timer of a connection that speaks HTTP. That of an overflow connection runs from its
     /// beginning to its end.
     fn set_http_timer(&mut self, key: u32, timeout: Duration) {
-        if self.guest(key).is_none() {
+        if self.overflow(key).is_none() {
             self.set_timer(key, timeout);
         }
     }
 
-    /// Why a connection is a guest, if it is one.
-    pub(super) fn guest(&self, key: u32) -> Option<Full> {
+    /// Why a connection is an overflow connection, if it is one.
+    pub(super) fn overflow(&self, key: u32) -> Option<Full> {
         match &self.connections.get(key).state {
-            State::Http(http) => http.guest,
+            State::Http(http) => http.overflow,
             State::Stream(_) => None,
         }
     }
@@ -329,7 +329,7 @@ impl<N: Net> Reactor<N> {
         match self.net.write(&mut connection.socket, output) {
             Ok(count) => http.unsent.push(&output[count..]),
             Err(error) if is_transient(&error) => http.unsent.push(output),
-            Err(_) => return self.hang_up(key, DisconnectReason::Gone),
+            Err(_) => return self.close(key, DisconnectReason::Gone),
         }
         if http.unsent.is_empty() {
             self.after_writing(key);
@@ -359,7 +359,7 @@ impl<N: Net> Reactor<N> {
             }
             Err(error) if is_transient(&error) => {}
             Err(_) => {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 return false;
             }
         }
@@ -382,7 +382,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         match stall_ticks.saturating_sub(self.silent_ticks(key)) {
-            0 => self.hang_up(key, DisconnectReason::Gone),
+            0 => self.close(key, DisconnectReason::Gone),
             left => self.set_http_timer(key, Duration::from_millis(left * TICK_MS)),
         }
     }
@@ -423,7 +423,7 @@ impl<N: Net> Reactor<N> {
             Ok(count) if count > 0 && count < *bytes_left => *bytes_left -= count,
             Err(error) if is_transient(&error) => return Flow::Hold,
             Ok(_) | Err(_) => {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 return Flow::Left;
             }
         }
@@ -436,9 +436,9 @@ impl<N: Net> Reactor<N> {
     /// deadline nor more to read is given up.
     pub(super) fn on_http_timeout(&mut self, key: u32) {
         let token = self.connections.token(key);
-        let is_guest = self.guest(key).is_some();
+        let is_overflow = self.overflow(key).is_some();
         let unsent = |http: &mut Http| !http.unsent.is_empty();
-        if !is_guest && self.connections.http_mut(key).is_some_and(unsent) {
+        if !is_overflow && self.connections.http_mut(key).is_some_and(unsent) {
             return self.press_unsent(key);
         }
         self.serve(key);
@@ -456,7 +456,7 @@ impl<N: Net> Reactor<N> {
             // It stopped for its budget's sake, and reads on.
             return self.set_timer(key, Duration::from_millis(TICK_MS));
         }
-        if matches!(http.phase, Phase::Request) && !http.is_idle() && !is_guest {
+        if matches!(http.phase, Phase::Request) && !http.is_idle() && !is_overflow {
             let refusal = Refusal {
                 status: 408,
                 code: "request_timeout",
@@ -466,7 +466,7 @@ impl<N: Net> Reactor<N> {
             self.refuse(key, &refusal, &mut output);
             self.write_answers(key, &output);
         } else {
-            self.hang_up(key, DisconnectReason::Gone);
+            self.close(key, DisconnectReason::Gone);
         }
     }
 }
@@ -520,6 +520,8 @@ pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// Calls a client's `on_disconnect`, with nothing locked.
-pub(super) fn call_on_disconnect(farewell: Farewell, reason: DisconnectReason) {
-    guard("on_disconnect", || (farewell.hook)(&farewell.info, reason));
+pub(super) fn call_on_disconnect(disconnect_call: DisconnectCall, reason: DisconnectReason) {
+    guard("on_disconnect", || {
+        (disconnect_call.hook)(&disconnect_call.info, reason)
+    });
 }

@@ -1,4 +1,4 @@
-//! A shutdown, from its letter to the last connection's end.
+//! A shutdown, from its command to the last connection's end.
 //!
 //! | stage | what happens | until |
 //! | --- | --- | --- |
@@ -149,10 +149,10 @@ impl<N: Net> Reactor<N> {
                 drain.through = self.hub.newest_sequence();
                 let turns_left = CLOSING_TURNS_MAX;
                 drain.stage = Stage::Closing { turns_left };
-                self.door.has_callers = true;
+                self.acceptor.has_pending = true;
             }
             Stage::Closing { turns_left } => {
-                let somebody_waits = self.door.is_busy();
+                let somebody_waits = self.acceptor.is_busy();
                 let goes_on = turns_left.checked_sub(1).filter(|_| somebody_waits);
                 if let Some(turns_left) = goes_on {
                     return self.set_stage(Stage::Closing { turns_left });
@@ -208,14 +208,14 @@ impl<N: Net> Reactor<N> {
         self.hub.take_work(self.index, &mut work);
         let departures = std::mem::take(&mut self.departures);
         for departure in departures.into_iter().chain(work.departures) {
-            if let Some(farewell) = departure.farewell {
-                call_on_disconnect(farewell, departure.reason);
+            if let Some(disconnect_call) = departure.disconnect_call {
+                call_on_disconnect(disconnect_call, departure.reason);
             }
         }
         let reason = DisconnectReason::Failed;
         let hub = self.hub.clone();
-        hub.leave_all(self.index, reason, |farewell| {
-            call_on_disconnect(farewell, reason);
+        hub.leave_all(self.index, reason, |disconnect_call| {
+            call_on_disconnect(disconnect_call, reason);
         });
         for key in 0..self.connections.keys_end() {
             if self.connections.contains(key)
@@ -230,8 +230,8 @@ impl<N: Net> Reactor<N> {
     fn set_moment(&mut self, key: u32) {
         match &self.connections.get(key).state {
             State::Stream(_) => self.draw_moment(key),
-            // A guest has so long as it has.
-            State::Http(_) if self.is_idle(key) && self.guest(key).is_none() => {
+            // An overflow connection has so long as it has.
+            State::Http(_) if self.is_idle(key) && self.overflow(key).is_none() => {
                 let idle = self.idle_time();
                 self.set_timer(key, idle);
             }

@@ -8,7 +8,7 @@ use super::{Reactor, TICK_MS, as_ms};
 use crate::frame;
 use crate::hub::client::{CAUGHT_UP, DisconnectReason};
 use crate::hub::log::Evicted;
-use crate::hub::{ChannelKey, Membership, Position};
+use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
 
 /// How often a subscriber may send something before it is disconnected.
@@ -87,7 +87,7 @@ impl<N: Net> Reactor<N> {
         let token = self.connections.token(key);
         let stream = self.connections.stream(key);
         let position = |channel: &ChannelKey, slot| Position {
-            membership: Membership {
+            member_key: MemberKey {
                 channel: *channel,
                 slot,
             },
@@ -95,10 +95,10 @@ impl<N: Net> Reactor<N> {
             seen,
         };
         match &*self.feeds.get(stream.feed).channels {
-            [only] => self.positions.push(position(only, stream.seat)),
+            [only] => self.positions.push(position(only, stream.reader)),
             several => {
-                let seats = several.iter().zip(&self.seats[stream.seat as usize]);
-                let all = seats.map(|(channel, seat)| position(channel, seat.slot));
+                let readers = several.iter().zip(&self.readers[stream.reader as usize]);
+                let all = readers.map(|(channel, reader)| position(channel, reader.slot));
                 self.positions.extend(all);
             }
         }
@@ -126,7 +126,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         if self.has_stalled(key) {
-            return self.hang_up(key, DisconnectReason::Stalled);
+            return self.close(key, DisconnectReason::Stalled);
         }
         self.set_stream_timer(key);
     }
@@ -269,7 +269,7 @@ impl<N: Net> Reactor<N> {
                 Ok(count) if count == heartbeat.len() => {}
                 Ok(count) => return self.owe_heartbeat(key, count),
                 Err(error) if is_transient(&error) => return self.owe_heartbeat(key, 0),
-                Err(_) => return self.hang_up(key, DisconnectReason::Gone),
+                Err(_) => return self.close(key, DisconnectReason::Gone),
             }
         }
         self.set_stream_timer(key);
@@ -291,7 +291,7 @@ impl<N: Net> Reactor<N> {
             cursor.owed = Some(Owed {
                 frame: feed.own_frame(frame::HEARTBEAT),
                 written,
-                lane: None,
+                channel_index: None,
             });
             cursor.is_early = false;
             return self.block(key, written);
@@ -301,7 +301,7 @@ impl<N: Net> Reactor<N> {
         let owed = Owed {
             frame: feed.own_frame(frame::HEARTBEAT),
             written,
-            lane: None,
+            channel_index: None,
         };
         let moves = feed.remove_current(stream.index as usize);
         self.move_all(moves);
@@ -341,30 +341,30 @@ impl<N: Net> Reactor<N> {
         };
         self.input = input;
         if let Some(reason) = reason {
-            self.hang_up(key, reason);
+            self.close(key, reason);
         }
     }
 
     /// Ends a connection, whatever it does, and forgets it. Of a stream,
     /// whoever is to be told is told.
-    pub(super) fn hang_up(&mut self, key: u32, reason: DisconnectReason) {
+    pub(super) fn close(&mut self, key: u32, reason: DisconnectReason) {
         if !matches!(reason, DisconnectReason::Gone | DisconnectReason::Stalled) {
             self.finish_packed(key);
         }
-        let mut farewell = None;
+        let mut disconnect_call = None;
         if let State::Stream(stream) = self.connections.get(key).state {
             self.tell_positions();
-            let (memberships, place) = (self.memberships(key), self.place(key));
-            farewell = self.hub.leave(&memberships, place, reason);
+            let (member_keys, connection) = (self.member_keys(key), self.connection_id(key));
+            disconnect_call = self.hub.leave(&member_keys, connection, reason);
             self.leave_feed(stream);
             self.meters.count_end(reason);
         }
         self.wheel.cancel(&mut self.connections, key);
         let connection = self.connections.remove(key);
-        self.door.see_out(key, &connection);
+        self.acceptor.see_out(key, &connection);
         self.net.close(connection.socket);
-        if let Some(farewell) = farewell {
-            call_on_disconnect(farewell, reason);
+        if let Some(disconnect_call) = disconnect_call {
+            call_on_disconnect(disconnect_call, reason);
         }
     }
 
@@ -384,7 +384,7 @@ impl<N: Net> Reactor<N> {
         }
         self.move_all(moves);
         if is_merged {
-            self.seats.remove(stream.seat as usize);
+            self.readers.remove(stream.reader as usize);
         }
         if self.feeds.get(stream.feed).is_empty() {
             self.close_feed(stream.feed);
@@ -394,20 +394,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A client's slots in its channels.
-    pub(super) fn memberships(&self, key: u32) -> Vec<Membership> {
+    pub(super) fn member_keys(&self, key: u32) -> Vec<MemberKey> {
         let stream = self.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
-        let member = |(channel, slot): (&ChannelKey, u32)| Membership {
+        let member = |(channel, slot): (&ChannelKey, u32)| MemberKey {
             channel: *channel,
             slot,
         };
         match &*feed.channels {
-            [only] => vec![member((only, stream.seat))],
+            [only] => vec![member((only, stream.reader))],
             several => {
-                let seats = self.seats[stream.seat as usize]
+                let readers = self.readers[stream.reader as usize]
                     .iter()
-                    .map(|seat| seat.slot);
-                several.iter().zip(seats).map(member).collect()
+                    .map(|reader| reader.slot);
+                several.iter().zip(readers).map(member).collect()
             }
         }
     }

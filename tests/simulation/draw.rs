@@ -225,7 +225,7 @@ pub fn draw_limits(engine: EngineBuilder, budgets: Budgets, seed: u64) -> (Engin
     let budgets = Budgets {
         requests_a_slice: draw(budgets.requests_a_slice),
         requests_a_turn: draw(budgets.requests_a_turn),
-        guests_max: draw(budgets.guests_max),
+        overflow_max: draw(budgets.overflow_max),
         ..budgets
     };
     let engine = engine.budgets(budgets);

@@ -1,6 +1,6 @@
 //! How many connections there are: in all, and from each address.
 //!
-//! One census is shared by all reactors of an engine. In all is a counter. By
+//! One counts is shared by all reactors of an engine. In all is a counter. By
 //! address is a table behind a lock, held for nanoseconds when a connection
 //! comes or goes and only while a limit for addresses is set; without one
 //! there is neither lock nor table. It also knows for how many there are
@@ -15,7 +15,7 @@ use crate::limits::Limits;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Census {
+pub(crate) struct ConnectionCounts {
     connections: AtomicUsize,
     descriptors: usize,
     networks: Mutex<HashMap<u64, u32>>,
@@ -69,10 +69,10 @@ impl Network {
     }
 }
 
-impl Census {
+impl ConnectionCounts {
     /// Counts up to so many connections, for which there are descriptors.
-    pub(crate) fn new(descriptors: usize) -> Census {
-        Census {
+    pub(crate) fn new(descriptors: usize) -> ConnectionCounts {
+        ConnectionCounts {
             connections: AtomicUsize::new(0),
             descriptors,
             networks: Mutex::default(),
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn each_address_is_counted_and_a_network_of_ipv6_is_one() {
-        let (census, limits) = (Census::new(usize::MAX), limits(100, 1));
-        let enter = |address: &str| census.enter(Some(address.parse().unwrap()), &limits);
+        let (counts, limits) = (ConnectionCounts::new(usize::MAX), limits(100, 1));
+        let enter = |address: &str| counts.enter(Some(address.parse().unwrap()), &limits);
         let mut inside = Vec::new();
         for address in [
             "10.0.0.1",
@@ -207,64 +207,64 @@ mod tests {
         for address in ["10.0.0.1", "::ffff:10.0.0.2", "2001:db8::ffff", "::1"] {
             assert_eq!(enter(address), Err(Full::Address), "{address}");
         }
-        assert_eq!((census.connections(), census.networks()), (5, 5));
+        assert_eq!((counts.connections(), counts.networks()), (5, 5));
         for network in inside {
-            census.leave(network);
+            counts.leave(network);
         }
-        assert_eq!((census.connections(), census.networks()), (0, 0));
+        assert_eq!((counts.connections(), counts.networks()), (0, 0));
         assert!(enter("10.0.0.1").is_ok());
     }
 
     #[test]
     fn all_together_are_counted_whatever_their_address() {
-        let (census, limits) = (Census::new(usize::MAX), limits(2, usize::MAX));
-        let enter = |address: &str| census.enter(Some(address.parse().unwrap()), &limits);
+        let (counts, limits) = (ConnectionCounts::new(usize::MAX), limits(2, usize::MAX));
+        let enter = |address: &str| counts.enter(Some(address.parse().unwrap()), &limits);
         let first = enter("10.0.0.1").unwrap();
         enter("10.0.0.2").unwrap();
         assert_eq!(enter("10.0.0.3"), Err(Full::Engine));
-        census.leave(first);
+        counts.leave(first);
         assert!(enter("10.0.0.3").is_ok());
-        assert_eq!(census.networks(), 0, "no table without a limit");
+        assert_eq!(counts.networks(), 0, "no table without a limit");
     }
 
     #[test]
     fn no_more_are_counted_than_there_are_descriptors_for() {
-        let census = Census::new(1);
-        let enter = |max| census.enter(None, &limits(max, usize::MAX));
+        let counts = ConnectionCounts::new(1);
+        let enter = |max| counts.enter(None, &limits(max, usize::MAX));
         assert_eq!(enter(0), Err(Full::Engine));
         assert!(enter(100).is_ok());
         assert_eq!(enter(100), Err(Full::Engine));
-        assert!(census.is_short_of_descriptors(&limits(2, 0)));
-        assert!(!census.is_short_of_descriptors(&limits(1, 0)));
+        assert!(counts.is_short_of_descriptors(&limits(2, 0)));
+        assert!(!counts.is_short_of_descriptors(&limits(1, 0)));
     }
 
     #[test]
     fn a_limit_that_goes_and_comes_counts_those_whom_it_saw() {
-        let census = Census::new(usize::MAX);
+        let counts = ConnectionCounts::new(usize::MAX);
         let mut origins = Origins::default();
         let address: IpAddr = "10.0.0.1".parse().unwrap();
         for (key, per_address) in [(0, usize::MAX), (1, 2), (2, 2), (3, usize::MAX)] {
-            let network = census
+            let network = counts
                 .enter(Some(address), &limits(100, per_address))
                 .unwrap();
             origins.note(key, network);
         }
         assert_eq!(
-            census.enter(Some(address), &limits(100, 2)),
+            counts.enter(Some(address), &limits(100, 2)),
             Err(Full::Address)
         );
         for key in [0, 3, 1, 2] {
-            census.leave(origins.take(key));
+            counts.leave(origins.take(key));
         }
-        assert_eq!((census.connections(), census.networks()), (0, 0));
+        assert_eq!((counts.connections(), counts.networks()), (0, 0));
         assert_eq!(origins.take(1), NOWHERE, "it was taken");
     }
 
     #[test]
     fn nobody_gets_in_where_an_address_may_have_none() {
-        let census = Census::new(usize::MAX);
-        let entered = census.enter(Some("10.0.0.1".parse().unwrap()), &limits(1, 0));
+        let counts = ConnectionCounts::new(usize::MAX);
+        let entered = counts.enter(Some("10.0.0.1".parse().unwrap()), &limits(1, 0));
         assert_eq!(entered, Err(Full::Address));
-        assert_eq!((census.connections(), census.networks()), (0, 0));
+        assert_eq!((counts.connections(), counts.networks()), (0, 0));
     }
 }

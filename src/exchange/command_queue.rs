@@ -1,4 +1,4 @@
-//! The mailbox: how other threads hand a reactor what is not an event.
+//! The command_queue: how other threads hand a reactor what is not an event.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::shutdown::Shutdown;
 use crate::hub::Hub;
 use crate::limits::Limits;
 
-/// What a reactor finds in its mailbox.
-pub(crate) enum Letter {
+/// What a reactor finds in its command_queue.
+pub(crate) enum Command {
     /// The answer to a request that its handler deferred.
     Answer {
         token: u64,
@@ -28,24 +28,24 @@ pub(crate) enum Letter {
     Ping(Sender<()>),
 }
 
-/// One end of a reactor's mailbox. Its letters are bounded by
+/// One end of a reactor's command_queue. Its commands are bounded by
 /// `requests_in_flight_max`: each deferred request is answered once.
 #[derive(Clone)]
-pub(crate) struct Mailbox {
-    sender: Sender<Letter>,
+pub(crate) struct CommandQueue {
+    sender: Sender<Command>,
     hub: Arc<Hub>,
     reactor: u16,
 }
 
-impl Mailbox {
-    pub(crate) fn new(hub: &Arc<Hub>, reactor: u16) -> (Mailbox, Receiver<Letter>) {
+impl CommandQueue {
+    pub(crate) fn new(hub: &Arc<Hub>, reactor: u16) -> (CommandQueue, Receiver<Command>) {
         let (sender, receiver) = unbounded();
-        let mailbox = Mailbox {
+        let command_queue = CommandQueue {
             sender,
             hub: hub.clone(),
             reactor,
         };
-        (mailbox, receiver)
+        (command_queue, receiver)
     }
 
     /// Whether the reactor's engine has begun to shut down.
@@ -53,11 +53,11 @@ impl Mailbox {
         self.hub.is_draining()
     }
 
-    /// Delivers a letter and sees to it that it is read. A reactor that is
+    /// Delivers a command and sees to it that it is read. A reactor that is
     /// gone reads nothing, and has nobody to answer either.
-    pub(crate) fn send(&self, letter: Letter) {
-        if self.sender.send(letter).is_ok() {
-            self.hub.rouse(self.reactor);
+    pub(crate) fn send(&self, command: Command) {
+        if self.sender.send(command).is_ok() {
+            self.hub.wake_reactor(self.reactor);
         }
     }
 }

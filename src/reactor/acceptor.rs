@@ -1,17 +1,17 @@
-//! The door: from the listen queue to a connection.
+//! The acceptor: from the listen queue to a connection.
 //!
 //! Whoever finds room counts from here to its end. Whoever does not is a
-//! *guest*: it is let in all the same, in a small reserve, for a short time and
+//! *overflow connection*: it is let in all the same, in a small reserve, for a short time and
 //! one request, so that it is told why it has to come back, and so that a
 //! health check is answered by a full engine. Where the reserve is full too,
-//! the guest who has been there longest makes room: it has had its chance, and
-//! whoever says nothing keeps nobody out. So the door never waits, and a flood
+//! the overflow connection who has been there longest makes room: it has had its chance, and
+//! whoever says nothing keeps nobody out. So the acceptor never waits, and a flood
 //! costs no more than the reserve.
 //!
 //! Where descriptors run out before the limit is reached, that is full as well.
 //! An engine that knows how many there are keeps the reserve free from the
 //! beginning. One that does not learns it from the system, when the next one
-//! cannot be accepted: then guests make room, if there are any.
+//! cannot be accepted: then overflow connections make room, if there are any.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Reactor;
-use super::census::{Census, Full, NOWHERE, Origins};
 use super::connection::{Connection, State};
+use super::counts::{ConnectionCounts, Full, NOWHERE, Origins};
 use super::net::Net;
 use super::shutdown::Drain;
 use crate::hub::client::DisconnectReason;
@@ -34,21 +34,21 @@ const ACCEPT_PAUSE_MS: u64 = 500;
 /// For how long a complaint is not repeated: at a limit, there is room for one
 /// with every connection that ends.
 const COMPLAINT_MS: u64 = 60_000;
-/// How long a guest may stay, in all. A request takes one round trip from here.
-const GUEST_STAY: Duration = Duration::from_secs(5);
+/// How long an overflow connection may stay, in all. A request takes one round trip from here.
+const OVERFLOW_TIME: Duration = Duration::from_secs(5);
 
 /// See the [module](self).
-pub(super) struct Door {
-    census: Arc<Census>,
+pub(super) struct Acceptor {
+    counts: Arc<ConnectionCounts>,
     origins: Origins,
-    /// The guests in the order in which they came, by token; some of them may
+    /// The overflow connections in the order in which they came, by token; some of them may
     /// be gone.
     queue: VecDeque<u64>,
-    guests: usize,
+    overflows: usize,
     /// Whether somebody may wait in the listen queue.
-    pub(super) has_callers: bool,
+    pub(super) has_pending: bool,
     pub(super) paused_until_ms: Option<u64>,
-    /// Whether somebody could not be accepted for whom a guest is to make room.
+    /// Whether somebody could not be accepted for whom an overflow connection is to make room.
     is_room_wanted: bool,
     /// When it was said that the descriptors ran out, until they are to be had
     /// again.
@@ -57,14 +57,14 @@ pub(super) struct Door {
     full_said_at_ms: Option<u64>,
 }
 
-impl Door {
-    pub(super) fn new(census: Arc<Census>) -> Door {
-        Door {
-            census,
+impl Acceptor {
+    pub(super) fn new(counts: Arc<ConnectionCounts>) -> Acceptor {
+        Acceptor {
+            counts,
             origins: Origins::default(),
             queue: VecDeque::new(),
-            guests: 0,
-            has_callers: true,
+            overflows: 0,
+            has_pending: true,
             paused_until_ms: None,
             is_room_wanted: false,
             complained_at_ms: None,
@@ -74,19 +74,19 @@ impl Door {
 
     /// Whether there is somebody to be let in now.
     pub(super) fn is_busy(&self) -> bool {
-        self.has_callers && self.paused_until_ms.is_none()
+        self.has_pending && self.paused_until_ms.is_none()
     }
 
-    /// Whether the next one would be a guest, whoever it is.
+    /// Whether the next one would be an overflow connection, whoever it is.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
-        self.census.connections() >= self.census.room(limits)
+        self.counts.connections() >= self.counts.room(limits)
     }
 
-    /// Connections and addresses that count, and guests.
+    /// Connections and addresses that count, and overflow connections.
     #[cfg(feature = "internals")]
     pub(super) fn holdings(&self) -> [usize; 3] {
-        let census = &self.census;
-        [census.connections(), census.networks(), self.guests]
+        let counts = &self.counts;
+        [counts.connections(), counts.networks(), self.overflows]
     }
 
     /// A connection is gone: there is room, and a descriptor, for somebody who
@@ -94,8 +94,8 @@ impl Door {
     pub(super) fn see_out<S>(&mut self, key: u32, connection: &Connection<S>) {
         self.paused_until_ms = None;
         match &connection.state {
-            State::Http(http) if http.guest.is_some() => self.guests -= 1,
-            _ => self.census.leave(self.origins.take(key)),
+            State::Http(http) if http.overflow.is_some() => self.overflows -= 1,
+            _ => self.counts.leave(self.origins.take(key)),
         }
     }
 }
@@ -103,44 +103,46 @@ impl Door {
 impl<N: Net> Reactor<N> {
     /// Whether somebody may be waiting who is to be let in.
     pub(super) fn may_accept(&self) -> bool {
-        self.door.is_busy() && self.drain.as_ref().is_none_or(Drain::is_open)
+        self.acceptor.is_busy() && self.drain.as_ref().is_none_or(Drain::is_open)
     }
 
     pub(super) fn accept(&mut self) {
         let now_ms = self.now_ms;
-        self.door.paused_until_ms.take_if(|until| *until <= now_ms);
+        self.acceptor
+            .paused_until_ms
+            .take_if(|until| *until <= now_ms);
         if !self.may_accept() {
             return;
         }
-        if std::mem::take(&mut self.door.is_room_wanted) {
-            self.part_with_a_guest();
+        if std::mem::take(&mut self.acceptor.is_room_wanted) {
+            self.close_oldest_overflow();
         }
         for _ in 0..self.budgets.accepts_a_turn {
             match self.net.accept() {
                 Ok((socket, peer)) => self.welcome(socket, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.door.has_callers = false;
+                    self.acceptor.has_pending = false;
                     // Nobody waits any more.
-                    self.door
+                    self.acceptor
                         .complained_at_ms
                         .take_if(|at| now_ms >= *at + COMPLAINT_MS);
                     return;
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    if self.door.complained_at_ms.is_none() {
-                        self.door.complained_at_ms = Some(now_ms);
+                    if self.acceptor.complained_at_ms.is_none() {
+                        self.acceptor.complained_at_ms = Some(now_ms);
                         log::warn!(
                             "no connection can be accepted with {} open: {error}. \
                              Raise the limit on open files (ulimit -n)",
                             self.connections.len()
                         );
                     }
-                    // Not before the next turn, in which a guest who has come in
+                    // Not before the next turn, in which an overflow connection who has come in
                     // this one is heard.
-                    self.door.is_room_wanted = self.door.guests > 0;
-                    if !self.door.is_room_wanted {
-                        self.door.paused_until_ms = Some(now_ms + ACCEPT_PAUSE_MS);
+                    self.acceptor.is_room_wanted = self.acceptor.overflows > 0;
+                    if !self.acceptor.is_room_wanted {
+                        self.acceptor.paused_until_ms = Some(now_ms + ACCEPT_PAUSE_MS);
                     }
                     return;
                 }
@@ -150,7 +152,7 @@ impl<N: Net> Reactor<N> {
 
     fn welcome(&mut self, socket: N::Socket, peer: SocketAddr) {
         let own = self.proxies.own_address(peer);
-        let entered = self.door.census.enter(own, &self.limits);
+        let entered = self.acceptor.counts.enter(own, &self.limits);
         if entered.is_err() {
             self.make_room();
         }
@@ -162,29 +164,29 @@ impl<N: Net> Reactor<N> {
         }
         match entered {
             Ok(network) => {
-                self.door.origins.note(key, network);
+                self.acceptor.origins.note(key, network);
                 let idle_time = self.idle_time();
                 self.set_timer(key, idle_time);
             }
-            Err(full) => self.receive_guest(key, full, peer),
+            Err(full) => self.add_overflow(key, full, peer),
         }
         let token = self.connections.token(key);
         let socket = &mut self.connections.get_mut(key).socket;
         if let Err(error) = self.net.register(socket, token) {
             log::warn!("a connection cannot be polled: {error}");
-            self.hang_up(key, DisconnectReason::Gone);
+            self.close(key, DisconnectReason::Gone);
         }
     }
 
-    fn receive_guest(&mut self, key: u32, full: Full, client: SocketAddr) {
-        self.complain_of(full, client);
+    fn add_overflow(&mut self, key: u32, full: Full, client: SocketAddr) {
+        self.warn_full(full, client);
         self.net.count_refused();
-        self.door.guests += 1;
-        self.door.queue.push_back(self.connections.token(key));
+        self.acceptor.overflows += 1;
+        self.acceptor.queue.push_back(self.connections.token(key));
         if let Some(http) = self.connections.http_mut(key) {
-            http.guest = Some(full);
+            http.overflow = Some(full);
         }
-        self.set_timer(key, GUEST_STAY);
+        self.set_timer(key, OVERFLOW_TIME);
     }
 
     /// A proxy has said whose connection it is. That address counts from here,
@@ -193,34 +195,35 @@ impl<N: Net> Reactor<N> {
         let Some(own) = self.proxies.direct(client) else {
             return;
         };
-        if self.guest(key).is_some() {
+        if self.overflow(key).is_some() {
             return;
         }
-        match self.door.census.enter_from(own, &self.limits) {
-            Ok(network) => self.door.origins.note(key, network),
+        match self.acceptor.counts.enter_from(own, &self.limits) {
+            Ok(network) => self.acceptor.origins.note(key, network),
             Err(full) => {
-                self.door.census.leave(NOWHERE);
+                self.acceptor.counts.leave(NOWHERE);
                 self.make_room();
-                self.receive_guest(key, full, client);
+                self.add_overflow(key, full, client);
             }
         }
     }
 
-    /// Nobody is turned away without a word while there is room for a guest.
+    /// Nobody is turned away without a word while there is room for an overflow connection.
     fn make_room(&mut self) {
-        while self.door.guests >= self.budgets.guests_max && self.part_with_a_guest() {}
-        if self.door.queue.len() >= 2 * self.budgets.guests_max {
-            self.door
+        while self.acceptor.overflows >= self.budgets.overflow_max && self.close_oldest_overflow() {
+        }
+        if self.acceptor.queue.len() >= 2 * self.budgets.overflow_max {
+            self.acceptor
                 .queue
                 .retain(|token| self.connections.find(*token).is_some());
         }
     }
 
-    /// Disconnects the guest who has been there longest, if there is one.
-    fn part_with_a_guest(&mut self) -> bool {
-        while let Some(token) = self.door.queue.pop_front() {
+    /// Disconnects the overflow connection who has been there longest, if there is one.
+    fn close_oldest_overflow(&mut self) -> bool {
+        while let Some(token) = self.acceptor.queue.pop_front() {
             if let Some(key) = self.connections.find(token) {
-                self.hang_up(key, DisconnectReason::Gone);
+                self.close(key, DisconnectReason::Gone);
                 return true;
             }
         }
@@ -228,18 +231,20 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Says that there is no room, once a minute at the most.
-    fn complain_of(&mut self, full: Full, peer: SocketAddr) {
+    fn warn_full(&mut self, full: Full, peer: SocketAddr) {
         let is_due = |at: u64| self.now_ms >= at + COMPLAINT_MS;
-        if !self.door.full_said_at_ms.is_none_or(is_due) {
+        if !self.acceptor.full_said_at_ms.is_none_or(is_due) {
             return;
         }
-        self.door.full_said_at_ms = Some(self.now_ms);
+        self.acceptor.full_said_at_ms = Some(self.now_ms);
         match full {
-            Full::Engine if self.door.census.is_short_of_descriptors(&self.limits) => log::warn!(
-                "no stream begins with {} connections open: there are descriptors for no \
+            Full::Engine if self.acceptor.counts.is_short_of_descriptors(&self.limits) => {
+                log::warn!(
+                    "no stream begins with {} connections open: there are descriptors for no \
                  more. Raise the limit on open files (ulimit -n)",
-                self.door.census.connections()
-            ),
+                    self.acceptor.counts.connections()
+                )
+            }
             Full::Engine => log::warn!(
                 "no stream begins with {} connections open: raise the limit on connections, \
                  or have fewer clients",
