@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::choice::Choice;
 use super::errors::Problem;
+use super::stats_query::Choice;
 use pushwheel::{
     Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
 };

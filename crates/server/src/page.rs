@@ -12,7 +12,7 @@
 use serde::Serialize;
 
 use super::access::Refused;
-use super::live::Live;
+use super::context::Live;
 use pushwheel::{EngineBuilder, HeaderError, Request, Response, RouteError};
 
 /// The page's files: name, media type, text.

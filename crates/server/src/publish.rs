@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::access_log;
+use super::context::Live;
 use super::errors::Problem;
-use super::journal;
-use super::live::Live;
 use super::message;
 use super::metadata::METADATA_VALUES_MAX;
 use pushwheel::{
@@ -41,7 +41,7 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
         published => published?,
     };
-    journal::tell_published(live, request, Some(name), &published);
+    access_log::tell_published(live, request, Some(name), &published);
     // The number of clients of a target tells who is connected, and what their
     // metadata are. A token need not have the right to view either.
     let is_all = matches!(wishes.target, Target::Everybody);
@@ -62,7 +62,7 @@ pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem
         Events::One(event) => request.channels().broadcast_all(event)?,
         Events::Batch(events) => request.channels().broadcast_batch_all(events)?,
     };
-    journal::tell_published(live, request, None, &published);
+    access_log::tell_published(live, request, None, &published);
     Ok(answer(&published, &events, true))
 }
 

@@ -11,9 +11,9 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::access::Grant;
+use super::context::Live;
 use super::errors::Problem;
 use super::limiter::number_of_network;
-use super::live::Live;
 use super::metadata::Room;
 use pushwheel::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
 

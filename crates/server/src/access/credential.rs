@@ -31,7 +31,7 @@ impl fmt::Debug for CredentialId {
 }
 
 /// The query's parameter for a ticket.
-pub(super) const TICKET: &str = "ticket";
+pub(crate) const TICKET: &str = "ticket";
 
 /// What was sent, not looked at yet.
 #[derive(Debug, PartialEq, Eq)]

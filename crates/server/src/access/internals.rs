@@ -2,8 +2,9 @@
 
 #![allow(unreachable_pub, reason = "it is not where the server is a binary's")]
 
+use super::settings::Settings;
 use super::token_keys::TokenKeys;
-use super::{Settings, credential, redact, token};
+use super::{credential, redact, token};
 
 /// The value of a cookie in a header `Cookie`.
 #[must_use]

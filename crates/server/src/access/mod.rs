@@ -6,12 +6,15 @@
 //! everything. Keys and tickets are compared, tokens verified; nothing is made
 //! for a request before it may.
 
-mod builder;
 mod claims;
 mod credential;
 mod grant;
+mod hosts;
+mod keys;
+mod origins;
 mod redact;
 mod refused;
+mod settings;
 mod ticket;
 mod token;
 mod token_keys;
@@ -23,45 +26,33 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cors::Origins;
-use super::errors::Problem;
-use super::keys::{Holder, Keys};
-use super::limiter::{Guesses, Limiter};
-use super::pattern::Pattern;
-use super::throttle::Throttle;
 use credential::Credential;
-use pushwheel::{Method, Rate, Request, Response};
+use pushwheel::{Method, Request, Response};
 use refused::List;
 use ticket::Tickets;
 use token::Verifier;
 
-pub(super) use credential::{CredentialId, Places, bearer_of};
-pub(super) use grant::Grant;
-pub use redact::redact;
-pub(super) use redact::{LOGGED_BYTES_MAX, logged_target, logged_text};
-pub(super) use refused::Refused;
-pub(super) use token::Checks;
-pub use token_keys::{TokenKeyError, TokenKeys};
+use crate::errors::Problem;
+use crate::limiter::{Guesses, Limiter};
+use crate::throttle::Throttle;
 
-/// What the configuration says of access.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) keys: Keys,
-    pub(super) token_keys: TokenKeys,
-    pub(super) checks: Checks,
-    pub(super) places: Places,
-    /// The first that matches counts.
-    pub(super) public: Vec<(Pattern, bool)>,
-    pub(super) ticket_time: Duration,
-    pub(super) tickets_max: usize,
-    pub(super) forged_per_address: Option<Rate>,
-    pub(super) wrong_keys_per_address: Option<Rate>,
-    pub(super) origins: Origins,
-}
+pub(crate) use credential::TICKET;
+pub(crate) use credential::{CredentialId, bearer_of};
+pub(crate) use grant::Grant;
+pub(crate) use hosts::{Hosts, is_public_name};
+pub(crate) use keys::{Holder, Right};
+pub use keys::{KEY_CHARACTERS_MIN, Key, KeyError};
+pub(crate) use origins::Origins;
+pub use origins::{AllowedOrigin, OriginError};
+pub use redact::redact;
+pub(crate) use redact::{LOGGED_BYTES_MAX, is_harmless, logged_target, logged_text};
+pub(crate) use refused::Refused;
+pub(crate) use settings::Settings;
+pub use token_keys::{TokenKeyError, TokenKeys};
 
 /// What holds for requests.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(crate) struct Access {
     settings: Settings,
     /// With it, channels are closed to whoever has no credential for them.
     verifier: Option<Verifier>,
@@ -69,7 +60,7 @@ pub(super) struct Access {
 
 /// What stays when the configuration changes.
 #[derive(Clone, Debug)]
-pub(super) struct Office {
+pub(crate) struct Office {
     tickets: Tickets,
     forged: Limiter,
     guesses: Guesses,
@@ -77,7 +68,7 @@ pub(super) struct Office {
 }
 
 impl Office {
-    pub(super) fn new() -> Office {
+    pub(crate) fn new() -> Office {
         Office {
             tickets: Tickets::new(),
             forged: Limiter::new(),
@@ -88,34 +79,34 @@ impl Office {
 }
 
 impl Access {
-    pub(super) fn new(settings: Settings) -> Access {
+    pub(crate) fn new(settings: Settings) -> Access {
         let keys = &settings.token_keys;
         let verifier =
             (!keys.is_empty()).then(|| Verifier::new(keys.clone(), settings.checks.clone()));
         Access { settings, verifier }
     }
 
-    pub(super) fn origins(&self) -> &Origins {
+    pub(crate) fn origins(&self) -> &Origins {
         &self.settings.origins
     }
 
     /// Whether something is needed to publish and to manage.
-    pub(super) fn is_secured(&self) -> bool {
+    pub(crate) fn is_secured(&self) -> bool {
         self.verifier.is_some() || !self.settings.keys.are_none()
     }
 
     /// Whether a parameter of the query is a token, and nothing else's business.
-    pub(super) fn is_token_parameter(&self, name: &str) -> bool {
+    pub(crate) fn is_token_parameter(&self, name: &str) -> bool {
         self.verifier.is_some() && *name == *self.settings.places.parameter
     }
 
-    pub(super) fn has_admin_key(&self) -> bool {
+    pub(crate) fn has_admin_key(&self) -> bool {
         !self.settings.keys.admin.is_empty()
     }
 
     /// Whether somebody without a credential is let do what this request asks,
     /// though nobody has said that it is for everybody.
-    pub(super) fn is_exposed_to(&self, request: &Request) -> bool {
+    pub(crate) fn is_exposed_to(&self, request: &Request) -> bool {
         let keys = &self.settings.keys;
         let reads = matches!(request.method(), Method::Get | Method::Head);
         let needs_none = || reads && keys.holder(request).is_none();
@@ -126,18 +117,18 @@ impl Access {
 
     /// Whether the key that was sent, or none where none is needed, may publish
     /// to any channel.
-    pub(super) fn may_publish_by_key(&self, request: &Request) -> bool {
+    pub(crate) fn may_publish_by_key(&self, request: &Request) -> bool {
         !self.is_secured() || self.settings.keys.holder(request).is_some()
     }
 
     /// Checks the right to manage and to view.
-    pub(super) fn manage(&self, request: &Request, office: &Office) -> Result<(), Refused> {
+    pub(crate) fn manage(&self, request: &Request, office: &Office) -> Result<(), Refused> {
         let holder = self.key_holder(request, office)?;
         self.may_manage(request, holder)
     }
 
     /// The same for a holder that is known already.
-    pub(super) fn may_manage(
+    pub(crate) fn may_manage(
         &self,
         request: &Request,
         holder: Option<Holder>,
@@ -156,7 +147,7 @@ impl Access {
     }
 
     /// Lets somebody publish to a channel, or to all of them.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         request: &Request,
         channel: Option<&str>,
@@ -174,7 +165,7 @@ impl Access {
     }
 
     /// Lets somebody subscribe to these channels; says what is known of them.
-    pub(super) fn subscribe(
+    pub(crate) fn subscribe(
         &self,
         request: &Request,
         channels: &[Cow<'_, str>],
@@ -221,12 +212,12 @@ impl Access {
     }
 
     /// Lets somebody make tickets.
-    pub(super) fn make_tickets(&self, request: &Request, office: &Office) -> Result<(), Refused> {
+    pub(crate) fn make_tickets(&self, request: &Request, office: &Office) -> Result<(), Refused> {
         self.changer(request, office, MAKING_TICKETS).map(drop)
     }
 
     /// Makes a ticket: `POST /tickets`.
-    pub(super) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
+    pub(crate) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
         let maker = self.changer(request, office, MAKING_TICKETS)?;
         let sent = || bearer_of(request).filter(|_| self.is_secured());
         let by_key = || sent().map(|key| CredentialId::of(&[key.as_bytes()]));
@@ -283,7 +274,7 @@ impl Access {
     ///
     /// # Errors
     /// If too many wrong keys came from this address, whether this one is right.
-    pub(super) fn key_holder(
+    pub(crate) fn key_holder(
         &self,
         request: &Request,
         office: &Office,
@@ -414,7 +405,7 @@ const MAKING_TICKETS: Needed = Needed {
 
 impl Grant {
     /// How long a stream may last that is opened with this.
-    pub(super) fn stream_time_left(&self) -> Option<Duration> {
+    pub(crate) fn stream_time_left(&self) -> Option<Duration> {
         self.time_left(unix_seconds())
     }
 }

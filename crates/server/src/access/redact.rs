@@ -36,7 +36,7 @@ pub(crate) const LOGGED_BYTES_MAX: usize = 1 << 10;
 const CUT: &str = "...";
 
 /// Whether values of a parameter with this name are shown.
-pub(super) fn is_harmless(name: &str) -> bool {
+pub(crate) fn is_harmless(name: &str) -> bool {
     HARMLESS.contains(&name) || name.starts_with("where.")
 }
 

@@ -1,13 +1,16 @@
 //! What the server is run with.
 
 use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::access::{Access, Settings};
-use super::live::{Live, Rules};
-use super::origin::Hosts;
-use super::pattern::Pattern;
-use super::{Reloader, Server, cors, forwarded, journal, routes};
+mod access;
+
+use crate::access::{Access, Hosts, Settings};
+use crate::context::{Live, Rules};
+use crate::errors::CODES;
+use crate::pattern::Pattern;
+use crate::{access_log, cors, loopback, routes};
 use pushwheel::{
     ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Limits,
     Rate, RestoreError,
@@ -38,7 +41,7 @@ pub struct Config {
     send_buffer_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
     publish_rate_per_address: Option<Rate>,
-    pub(super) access: Settings,
+    access: Settings,
     access_log: bool,
     event_log: bool,
     /// Of a server on loopback whose requests are checked.
@@ -188,7 +191,7 @@ impl Config {
     }
 
     /// Whether every request is logged: by the crate `log`, as a record of level
-    /// info and target [`ACCESS_LOG`](super::ACCESS_LOG). Default: false.
+    /// info and target [`ACCESS_LOG`](crate::ACCESS_LOG). Default: false.
     #[must_use]
     pub fn access_log(mut self, is_on: bool) -> Config {
         self.access_log = is_on;
@@ -196,7 +199,7 @@ impl Config {
     }
 
     /// Whether it is logged when streams begin and end and when events are
-    /// published, under the target [`EVENT_LOG`](super::EVENT_LOG). Costs some
+    /// published, under the target [`EVENT_LOG`](crate::EVENT_LOG). Costs some
     /// hundred bytes for each client. Default: false.
     #[must_use]
     pub fn event_log(mut self, is_on: bool) -> Config {
@@ -269,7 +272,7 @@ impl Config {
     }
 
     /// What a channel of a name is made with.
-    pub(super) fn options_by_name(&self) -> impl Fn(&str) -> ChannelOptions + Send + Sync + use<> {
+    fn options_by_name(&self) -> impl Fn(&str) -> ChannelOptions + Send + Sync + use<> {
         let (all, others) = (
             self.options_by_pattern.clone(),
             self.channel_options.clone(),
@@ -282,7 +285,7 @@ impl Config {
     }
 
     /// The part that may change while the server runs.
-    pub(super) fn rules(&self) -> Rules {
+    fn rules(&self) -> Rules {
         Rules {
             hosts: self.checked_hosts.clone(),
             access: Access::new(self.access.clone()),
@@ -297,7 +300,7 @@ impl Config {
         let engine = Engine::builder()
             .channels(channels)
             .threads(self.threads)
-            .error_codes(super::CODES);
+            .error_codes(CODES);
         let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
         for (name, value) in DEFAULT_HEADERS {
             engine = engine.header(name, value).expect("these can be headers");
@@ -312,18 +315,53 @@ impl Config {
         let engine = engine.before(move |request| {
             let rules = hosts.rules();
             let checked = rules.hosts.as_ref()?;
-            forwarded::check(request, &rules.access, &hosts.proxy_warning)
-                .or_else(|| checked.check(request, &rules.access))
+            loopback::check_proxy(request, &rules.access, &hosts.proxy_warning)
+                .or_else(|| loopback::check_page(checked, request, &rules.access))
         });
-        let engine = journal::keep(engine, &live);
+        let engine = access_log::keep(engine, &live);
         Server {
-            engine: routes(engine, &live).expect("the server's routes do not overlap"),
+            engine: routes::add(engine, &live).expect("the server's routes do not overlap"),
             reloader: Reloader {
                 live,
                 channels: channels.clone(),
-                order: std::sync::Arc::default(),
+                order: Arc::default(),
             },
         }
+    }
+}
+
+/// A server to be bound, and to be changed while it runs.
+#[derive(Debug)]
+pub struct Server {
+    /// With the server's routes and channels.
+    pub engine: EngineBuilder,
+    /// What takes another configuration later.
+    pub reloader: Reloader,
+}
+
+/// Changes the configuration of a server that runs.
+#[derive(Clone, Debug)]
+pub struct Reloader {
+    live: Live,
+    channels: ChannelManager,
+    /// Held while it reloads: of two at once, the rules and the channels get
+    /// the same.
+    order: Arc<Mutex<()>>,
+}
+
+impl Reloader {
+    /// Has the server go on with another configuration. Nobody is
+    /// disconnected.
+    ///
+    /// Keys, tokens, origins, hosts and rates hold from the next request on. Channels are given
+    /// their options as [`Channel::set_options`](pushwheel::Channel::set_options)
+    /// does. How many channels and threads there may be stays as the server
+    /// was made, and so do the engine's limits: these are for
+    /// [`EngineHandle::set_limits`](pushwheel::EngineHandle::set_limits).
+    pub fn reload(&self, config: &Config) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.live.replace_rules(config.rules());
+        self.channels.set_options_by_name(config.options_by_name());
     }
 }
 

@@ -3,18 +3,15 @@
 //! Every request is judged by the rules that hold when it comes: it takes
 //! them once, and they are replaced as a whole.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::access::{Access, Office};
-use super::config::Config;
-use super::journal::Stopwatch;
-use super::keys::Right;
+use super::access::{Access, Hosts, Office, Right};
+use super::clock::Stopwatch;
 use super::limiter::Limiter;
-use super::origin::Hosts;
 use super::throttle::Throttle;
-use pushwheel::{ChannelManager, IntoResponse, Rate, Request, Response};
+use pushwheel::{IntoResponse, Rate, Request, Response};
 
 /// What holds for requests.
 #[derive(Debug)]
@@ -55,6 +52,11 @@ impl Live {
         self.rules.load_full()
     }
 
+    /// Requests that come from now on are judged by these rules.
+    pub(super) fn replace_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
     /// What keeps those from a route who do not have the right.
     pub(super) fn guard(
         &self,
@@ -70,31 +72,5 @@ impl Live {
             };
             may.err().map(IntoResponse::into_response)
         }
-    }
-}
-
-/// Changes the configuration of a server that runs.
-#[derive(Clone, Debug)]
-pub struct Reloader {
-    pub(super) live: Live,
-    pub(super) channels: ChannelManager,
-    /// Held while it reloads: of two at once, the rules and the channels get
-    /// the same.
-    pub(super) order: Arc<Mutex<()>>,
-}
-
-impl Reloader {
-    /// Has the server go on with another configuration. Nobody is
-    /// disconnected.
-    ///
-    /// Keys, tokens, origins, hosts and rates hold from the next request on. Channels are given
-    /// their options as [`Channel::set_options`](pushwheel::Channel::set_options)
-    /// does. How many channels and threads there may be stays as the server
-    /// was made, and so do the engine's limits: these are for
-    /// [`EngineHandle::set_limits`](pushwheel::EngineHandle::set_limits).
-    pub fn reload(&self, config: &Config) {
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        self.live.rules.store(Arc::new(config.rules()));
-        self.channels.set_options_by_name(config.options_by_name());
     }
 }

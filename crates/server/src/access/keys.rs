@@ -10,7 +10,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use super::access::{CredentialId, bearer_of};
+use super::credential::{CredentialId, bearer_of};
 use pushwheel::Request;
 
 /// A secret that its holder sends as `Authorization: Bearer KEY`.
@@ -76,7 +76,7 @@ impl fmt::Debug for Key {
 
 /// What a route is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Right {
+pub(crate) enum Right {
     /// POST
     Publish,
     /// POST as well.
@@ -87,33 +87,33 @@ pub(super) enum Right {
 
 /// Who has a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
+pub(crate) enum Holder {
     Publisher,
     Admin,
 }
 
 /// The server's keys.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// Several while they are changed.
-    pub(super) publish: Vec<Key>,
+    pub(crate) publish: Vec<Key>,
     /// They may publish too.
-    pub(super) admin: Vec<Key>,
+    pub(crate) admin: Vec<Key>,
 }
 
 impl Keys {
-    pub(super) fn are_none(&self) -> bool {
+    pub(crate) fn are_none(&self) -> bool {
         self.publish.is_empty() && self.admin.is_empty()
     }
 
     /// Whether one of the keys has this id.
-    pub(super) fn has(&self, id: CredentialId) -> bool {
+    pub(crate) fn has(&self, id: CredentialId) -> bool {
         let mut keys = self.publish.iter().chain(&self.admin);
         keys.any(|key| key.id() == id)
     }
 
     /// Whose key came with a request.
-    pub(super) fn holder(&self, request: &Request) -> Option<Holder> {
+    pub(crate) fn holder(&self, request: &Request) -> Option<Holder> {
         let given = bearer_of(request)?;
         // All are compared, so that time does not tell which one it is.
         let is = |keys: &[Key]| keys.iter().fold(false, |is, key| is | key.is(given));

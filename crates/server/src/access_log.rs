@@ -8,38 +8,16 @@
 //! more than 1 KiB of a line.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::access::{LOGGED_BYTES_MAX, logged_target, logged_text};
-use super::live::Live;
+use super::context::Live;
 use pushwheel::{Channel, EngineBuilder, Published, Request, Response, Subscription};
 
 /// The target of the records of requests.
 pub const ACCESS_LOG: &str = "pushwheel::access";
 /// The target of the records of streams and of what is published.
 pub const EVENT_LOG: &str = "pushwheel::events";
-
-/// Counts time for how long streams lasted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stopwatch {
-    started: Instant,
-}
-
-impl Stopwatch {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the edge: time is counted from here"
-    )]
-    pub(super) fn start() -> Stopwatch {
-        Stopwatch {
-            started: Instant::now(),
-        }
-    }
-
-    fn now(self) -> Duration {
-        self.started.elapsed()
-    }
-}
 
 /// Has every request logged, as long as the rules say so.
 pub(super) fn keep(engine: EngineBuilder, live: &Live) -> EngineBuilder {
