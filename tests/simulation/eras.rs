@@ -90,6 +90,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Finishes,
         "the loop sleeps from when a client is blocked until long after",
     ),
+    (
+        8_011_766,
+        Era::Finishes,
+        "the last of a log with state are of both its parts",
+    ),
 ];
 
 /// What seeds drew at a time: what an era is named after, and all before.

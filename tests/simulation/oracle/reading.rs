@@ -144,13 +144,19 @@ impl Oracle {
         }
     }
 
-    /// Where a stream began whose first event is `first`, and that has stated no
-    /// id: what was replaced since may have been the first.
-    fn before_replaced(&self, number: usize, first: u64) -> u64 {
+    /// Returns where a stream began that has stated no id, and whose first event is
+    /// `first`. What was replaced since then may have come before it. In a log with
+    /// state, an event that the history has evicted may be newer than the oldest
+    /// state, so only an event that was surely held can be the last one not asked for.
+    fn before_first(&self, number: usize, first: u64) -> u64 {
         let stream = &self.streams[number];
+        let may_skip = matches!(stream.want, Want::Last(_)) && self.has_state(number);
         let before = self.by_sequence.range(..first).rev();
         let mut before = before.map(|(_, number)| &self.published[*number]);
-        let last = before.find(|p| self.is_for(stream, p) && !self.is_conflated(p));
+        let last = before.find(|p| {
+            let is_held = !may_skip || self.is_sure(stream, p);
+            self.is_for(stream, p) && !self.is_conflated(p) && is_held
+        });
         last.map_or(0, |last| last.sequence)
     }
 
@@ -204,7 +210,7 @@ impl Oracle {
         let stream = &self.streams[number];
         let may_lack_id = matches!(stream.want, Want::Earliest | Want::Last(_));
         if stream.position.is_none() && may_lack_id && self.has_own_ids(stream) {
-            let at = self.before_replaced(number, at);
+            let at = self.before_first(number, at);
             self.begin(number, at);
             return self.on_published(number, event);
         }
