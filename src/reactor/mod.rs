@@ -537,7 +537,7 @@ impl<N: Net> Reactor<N> {
         if evicted > 0 {
             log::warn!(
                 "{evicted} events were evicted because all channels together reached the limit \
-                 on their memory. Keep less of each channel, or raise --history-total"
+                 on their memory. Keep less of each channel, or raise --history-total-bytes"
             );
         }
         let keys_evicted = pressure.keys_evicted - before.keys_evicted;

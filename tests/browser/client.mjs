@@ -825,7 +825,7 @@ const at = (listener) => `http://127.0.0.1:${listener.address().port}/`;
 
 try {
   await tally.tell(pureStories, async () => ({ cleanUp: () => {} }));
-  server = await Server.start(undefined, ['--host', 'plain.test']);
+  server = await Server.start(undefined, ['--allow-host', 'plain.test']);
   browser = await launchChromium({
     more: ['--host-resolver-rules=MAP plain.test 127.0.0.1'],
     without: ['--disable-back-forward-cache'],

@@ -239,7 +239,7 @@ const stories = {
       if (answer.url().includes('/channels/packed')) encodings.push(answer.headers()['content-encoding']);
     });
     // Heartbeats come in between, to be read over.
-    const server = await Server.start(undefined, ['--compress-from', '100', '--heartbeat', '1']);
+    const server = await Server.start(undefined, ['--compress-from-bytes', '100', '--heartbeat', '1']);
     try {
       const source = await Source.open(page, `${server.base}/channels/packed`);
       const long = 'the same again, '.repeat(1000);

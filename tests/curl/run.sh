@@ -538,7 +538,7 @@ check "and its stream ends cleanly" ended_well drained
 unset 'stream_pid[drained]'
 
 echo "# compression"
-start "127.0.0.1:$port" --compress-from 100
+start "127.0.0.1:$port" --compress-from-bytes 100
 open packed /channels/packed -H 'Accept-Encoding: gzip'
 publish /channels/packed --data-binary "$(printf 'again and %.0s' {1..100})"
 stop TERM

@@ -71,7 +71,7 @@ pub struct Arguments {
     /// The key that publishing needs, sent as `Authorization: Bearer KEY`.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
-    key: Option<Secret>,
+    publish_key: Option<Secret>,
 
     /// A header of each request for the stream; may be given several times.
     /// Another origin, where a redirect leads, is not sent it.
@@ -99,7 +99,7 @@ pub struct Arguments {
     /// How far apart they are.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
     #[arg(value_parser = clap::value_parser!(u64).range(20..=60_000))]
-    interval: u64,
+    interval_ms: u64,
 
     /// How long to wait for the head of an answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -159,7 +159,7 @@ impl Arguments {
     fn pace(&self) -> Pace {
         Pace {
             pings: usize::from(self.pings),
-            interval: Duration::from_millis(self.interval),
+            interval: Duration::from_millis(self.interval_ms),
         }
     }
 
@@ -192,7 +192,7 @@ impl Arguments {
         };
         http::check_url(url)?;
         let mut headers = self.publish_header.clone();
-        if let Some(Secret(key)) = &self.key {
+        if let Some(Secret(key)) = &self.publish_key {
             headers.push(("Authorization".into(), format!("Bearer {key}")));
         }
         let publisher = Publisher::new(agent.clone(), url.clone(), headers, self.publish_text);
@@ -264,7 +264,7 @@ impl Arguments {
                     "publish",
                     refused.why,
                     "give the address at which this server takes events, and what it wants, with \
-                     --publish-url, --key, --publish-header and --publish-text",
+                     --publish-url, --publish-key, --publish-header and --publish-text",
                 ));
                 report.add(Finding::not_checked(
                     "buffering",

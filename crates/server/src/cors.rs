@@ -7,7 +7,7 @@
 //! | origin of the page | which answers | cookies |
 //! | --- | --- | --- |
 //! | one of `--allow-origin` | all | yes |
-//! | loopback, and hosts of `--host`, where the server is on loopback | all | no |
+//! | loopback, and hosts of `--allow-host`, where the server is on loopback | all | no |
 //! | any, with `--allow-origin '*'` | streams (`*`) | no |
 //!
 //! Streams are what `GET /events` and `GET /channels/NAME` answer, errors and

@@ -38,7 +38,7 @@ const ADDED_BY_PROXIES: [&str; 6] = [
     "via",
 ];
 
-const FIX: &str = "Set --admin-key, --publish-key and --trusted-proxy; or --open, if every client \
+const FIX: &str = "Set --admin-key, --publish-key and --trusted-proxy; or --allow-missing-keys, if every client \
                    of the proxy may publish and manage";
 
 /// Refuses a request that a proxy has forwarded to a server without keys.
@@ -105,7 +105,7 @@ fn is_about_health(request: &Request) -> bool {
 
 fn host_not_allowed() -> Response {
     let message = "this server listens on loopback and was asked for by another name, as in DNS \
-                   rebinding: ask for localhost, or start it with --host NAME; behind a proxy \
+                   rebinding: ask for localhost, or start it with --allow-host NAME; behind a proxy \
                    with --trusted-proxy";
     Response::error(421, "host_not_allowed", message)
 }

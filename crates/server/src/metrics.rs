@@ -202,12 +202,12 @@ impl Figures {
         let max = self.metrics.log_bytes_max;
         page.gauge(
             "pushwheel_log_bytes_max",
-            "Bytes that these may take: --history-total",
+            "Bytes that these may take: --history-total-bytes",
             max.map_or(f64::INFINITY, exact),
         )?;
         page.counter(
             "pushwheel_events_evicted",
-            "Events that were evicted because all channels together reached --history-total",
+            "Events that were evicted because all channels together reached --history-total-bytes",
             self.metrics.events_evicted,
         )?;
         page.counter(

@@ -31,7 +31,7 @@ fn tips(error: &clap::Error, words: &[OsString], is_set: impl Fn(&str) -> bool) 
         tips.push("an event without a name is published by 'pub URL \"\" DATA'".to_owned());
     }
     for flag in flags {
-        // As in `--heartbeat <SECONDS>`, `--open[=<true|false>]`.
+        // As in `--heartbeat <SECONDS>`, `--allow-missing-keys[=<true|false>]`.
         let name = flag.split([' ', '=', '[']).next().unwrap_or_default();
         let is_typed = words.iter().any(|word| word.starts_with(name));
         let variable = name.trim_start_matches('-').replace('-', "_");
@@ -44,7 +44,7 @@ fn tips(error: &clap::Error, words: &[OsString], is_set: impl Fn(&str) -> bool) 
         let tip = match flag {
             _ if !is_unknown => continue,
             "true" | "false" | "yes" | "no" | "on" | "off" => {
-                "true or false stands behind a '=', as in '--open=true'"
+                "true or false stands behind a '=', as in '--allow-missing-keys=true'"
             }
             _ if flag.parse::<f64>().is_ok_and(|number| number < 0.0) => {
                 "numbers are whole, from 0 or 1 on"
@@ -112,8 +112,8 @@ mod tests {
     #[test]
     fn what_stands_where_nothing_is_taken_is_told_where_it_belongs() {
         for (words, told_of) in [
-            (&["serve", "true"][..], "'--open=true'"),
-            (&["serve", "yes"], "'--open=true'"),
+            (&["serve", "true"][..], "'--allow-missing-keys=true'"),
+            (&["serve", "yes"], "'--allow-missing-keys=true'"),
             (&["serve", "-1"], "from 0 or 1 on"),
         ] {
             let [tip] = &told(words, "")[..] else {

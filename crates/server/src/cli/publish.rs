@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// The key, or the token, that the server wants for publishing.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
-    key: Option<Secret>,
+    publish_key: Option<Secret>,
 
     /// Publish to the client with this id alone.
     #[arg(long, value_name = "ID")]
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut request = http::agent(Duration::from_secs(30), &arguments.tls)?
         .post(&url)
         .header("Content-Type", "application/json");
-    if let Some(Secret(key)) = &arguments.key {
+    if let Some(Secret(key)) = &arguments.publish_key {
         request = request.header("Authorization", format!("Bearer {key}"));
     }
     let answer = request.send(&body[..]);

@@ -310,7 +310,7 @@ fn sub_and_pub_send_tokens() {
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(told.contains("token_missing"), "{told}");
     let token = token_by(OLD, json!({"subscribe": ["a"], "publish": ["a"]}));
-    let mut publish = pushwheel(&["pub", &url, "", "hello", "--key", &token]);
+    let mut publish = pushwheel(&["pub", &url, "", "hello", "--publish-key", &token]);
     assert!(publish.output().unwrap().status.success());
     let mut command = pushwheel(&["sub", &url, "--last", "1"]);
     let mut sub = Running::spawn(command.env("PUSHWHEEL_TOKEN", &token));

@@ -189,7 +189,7 @@ fn a_key_that_is_refused_is_told() {
     report.expect("publish", "failure", "401");
     assert_eq!(report.outcome("buffering"), "not_checked");
     assert_eq!(report.status, Some(1));
-    let with_key = ["--idle", "0", "--key", "the-key-of-this-test"];
+    let with_key = ["--idle", "0", "--publish-key", "the-key-of-this-test"];
     let report = examine(&url, Some(&url), &with_key);
     assert_eq!(report.outcome("publish"), "ok");
 }

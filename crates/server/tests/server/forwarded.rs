@@ -71,8 +71,8 @@ fn serve_warns_of_a_proxy_and_of_missing_keys() {
     let log = server.end();
     assert_eq!(log.matches(started).count(), 1, "{log}");
     assert_eq!(log.matches(forwarded).count(), 1, "{log}");
-    // With --open it was said already.
-    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--open"]);
+    // With --allow-missing-keys it was said already.
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--allow-missing-keys"]);
     let mut server = Running::spawn(&mut command);
     let mut connection = Connection::open(server.address());
     let answer = ask_over(&mut connection, "GET", "/stats", &ADDED, "");

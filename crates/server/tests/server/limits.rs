@@ -80,7 +80,7 @@ fn a_full_server_still_publishes_and_tells_how_it_is() {
 fn the_limits_are_flags_and_variables_of_the_command_line() {
     let flags = ["--max-connections", "1", "--max-body-bytes", "4"];
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
-    command.args(flags).args(["--send-buffer", "16384"]);
+    command.args(flags).args(["--send-buffer-bytes", "16384"]);
     command.env("PUSHWHEEL_MAX_REQUEST_LINE_BYTES", "40");
     let mut server = Running::spawn(&mut command);
     let address = server.address();
@@ -126,7 +126,7 @@ fn behind_a_proxy_a_client_is_known_by_its_own_address() {
 
 #[test]
 fn a_client_of_a_socket_for_both_protocols_has_its_ipv4_address() {
-    let mut server = Running::start(&["serve", "--listen=[::]:0", "--open"]);
+    let mut server = Running::start(&["serve", "--listen=[::]:0", "--allow-missing-keys"]);
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.address().port()));
     let mut stream = Subscriber::open(address, "/channels/a", &[]);
     stream.wait_for_id();

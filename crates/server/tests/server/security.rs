@@ -390,7 +390,7 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
         let output = run(&[&["serve"], &arguments[..]].concat());
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{told}");
-        for part in [why, lacking, "--open"] {
+        for part in [why, lacking, "--allow-missing-keys"] {
             assert!(told.contains(part), "{told}");
         }
         assert!(!told.contains("s3cret"), "{told}");
@@ -409,7 +409,7 @@ fn serve_believes_the_proxies_that_it_is_told_of() {
         assert!(told.contains(part), "{told}");
     }
     // From the environment, as in a container: both, and no keys on purpose.
-    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--open"]);
+    let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--allow-missing-keys"]);
     command.env("PUSHWHEEL_TRUSTED_PROXY", "10.0.0.0/8,127.0.0.1");
     command.env("PUSHWHEEL_PROXY_PROTOCOL", "true");
     let mut server = Running::spawn(&mut command);
@@ -437,10 +437,14 @@ fn serve_on_loopback_is_asked_for_by_its_own_names_unless_proxies_are_trusted() 
     let mut server = Running::start(&start);
     let answer = get(server.address(), "/channels");
     assert_eq!(refusal(&answer), refused(421, "host_not_allowed"));
-    assert!(answer.text().contains("--host NAME"), "{}", answer.text());
+    assert!(
+        answer.text().contains("--allow-host NAME"),
+        "{}",
+        answer.text()
+    );
     for more in [
-        &["--host", "push.example"][..],
-        &["--open"],
+        &["--allow-host", "push.example"][..],
+        &["--allow-missing-keys"],
         // As the files in `deploy/` have it.
         &[
             "--trusted-proxy",
@@ -458,7 +462,7 @@ fn serve_on_loopback_is_asked_for_by_its_own_names_unless_proxies_are_trusted() 
 
 #[test]
 fn serve_is_reached_by_others_with_keys_or_open() {
-    let mut server = Running::start(&["serve", "--listen", "0.0.0.0:0", "--open"]);
+    let mut server = Running::start(&["serve", "--listen", "0.0.0.0:0", "--allow-missing-keys"]);
     let port = server.address().port();
     let mut connection = Connection::open(([127, 0, 0, 1], port).into());
     let origin = ("Origin", "https://app.example");
@@ -466,7 +470,7 @@ fn serve_is_reached_by_others_with_keys_or_open() {
     assert_eq!(answer.status, 200);
     server.signal("TERM");
     drop(connection);
-    assert!(server.complaints().contains("--open"));
+    assert!(server.complaints().contains("--allow-missing-keys"));
 }
 
 #[test]
@@ -622,7 +626,11 @@ fn a_server_that_others_reach_warns_of_open_channels() {
         let said = server.end();
         assert_eq!(said.contains(warning), warns, "{arguments:?}: {said}");
     }
-    let mut server = Running::start(&["serve", "--listen=0.0.0.0:0", "--open"]);
+    let mut server = Running::start(&["serve", "--listen=0.0.0.0:0", "--allow-missing-keys"]);
     server.address();
-    assert!(server.end().contains("--open lets them do everything"));
+    assert!(
+        server
+            .end()
+            .contains("--allow-missing-keys lets them do everything")
+    );
 }

@@ -65,7 +65,10 @@ fn set(output: &Output) -> Vec<&str> {
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let scratch = Scratch::new("order");
-    let file = scratch.write("p.toml", "heartbeat = 1\nthreads = 2\nmax_clients = 3\n");
+    let file = scratch.write(
+        "p.toml",
+        "heartbeat = 1\nthreads = 2\nmax_clients_per_channel = 3\n",
+    );
     let output = pushwheel(&["config", "--config", &file, "--heartbeat", "10"])
         .env("PUSHWHEEL_HEARTBEAT", "20")
         .env("PUSHWHEEL_THREADS", "30")
@@ -73,7 +76,11 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         .unwrap();
     assert_eq!(
         set(&output),
-        ["threads = 30", "heartbeat = 10", "max_clients = 3"]
+        [
+            "threads = 30",
+            "heartbeat = 10",
+            "max_clients_per_channel = 3"
+        ]
     );
 }
 
@@ -82,10 +89,10 @@ fn what_is_printed_is_a_file_that_says_the_same() {
     let scratch = Scratch::new("print");
     let arguments = [
         "config",
-        "--open",
+        "--allow-missing-keys",
         "--listen=0.0.0.0:80",
-        "--index=role,team",
-        "--header=X-Robots-Tag: none",
+        "--metadata-index=role,team",
+        "--stream-header=X-Robots-Tag: none",
         "--publish-rate=0.5",
         "--lag-policy=skip",
     ];
@@ -94,10 +101,10 @@ fn what_is_printed_is_a_file_that_says_the_same() {
         set(&printed),
         [
             "listen = \"0.0.0.0:80\"",
-            "open = true",
+            "allow_missing_keys = true",
             "lag_policy = \"skip\"",
-            "header = [\"X-Robots-Tag: none\"]",
-            "index = [\"role\", \"team\"]",
+            "stream_header = [\"X-Robots-Tag: none\"]",
+            "metadata_index = [\"role\", \"team\"]",
             "publish_rate = 0.5",
         ]
     );
@@ -110,10 +117,10 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 fn the_tables_of_channels_are_printed_wherever_they_come_from() {
     let scratch = Scratch::new("tables");
     let tables = "[[channel]]\npattern = \"log.*\"\nhistory_events = 20000\n\n\
-                  [[channel]]\npattern = \"007\"\npublic = true\nindex = [\"role\"]\n";
+                  [[channel]]\npattern = \"007\"\npublic = true\nmetadata_index = [\"role\"]\n";
     let file = scratch.write("p.toml", tables);
     let flag = "[{ pattern = 'log.*', history_events = 20000 }, \
-                { pattern = '007', public = 'Yes', index = ['role'] }]";
+                { pattern = '007', public = 'Yes', metadata_index = ['role'] }]";
     for printed in [
         run(&["config", "--config", &file]),
         run(&["config", "--channel", flag]),
@@ -176,7 +183,12 @@ fn an_empty_variable_is_not_set() {
 #[test]
 fn a_boolean_has_its_usual_spellings_everywhere() {
     let scratch = Scratch::new("booleans");
-    let names = ["open", "access_log", "event_log", "proxy_protocol"];
+    let names = [
+        "allow_missing_keys",
+        "access_log",
+        "event_log",
+        "proxy_protocol",
+    ];
     for (text, is_on) in [
         ("1", true),
         ("Yes", true),
@@ -214,7 +226,7 @@ fn a_boolean_has_its_usual_spellings_everywhere() {
         }
     }
     let output = pushwheel(&["config"])
-        .env("PUSHWHEEL_OPEN", "perhaps")
+        .env("PUSHWHEEL_ALLOW_MISSING_KEYS", "perhaps")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -277,7 +289,7 @@ fn a_check_names_each_mistakes_line_and_the_key_that_was_meant() {
         "\
 heartbeet = 3
 max-clients = 4
-max_clients = \"many\"
+max_clients_per_channel = \"many\"
 zzz = 1
 
 [[channel]]
@@ -297,8 +309,8 @@ listen = \"127.0.0.1:0\"
     let lines = complaint(&output);
     let wanted = [
         "p.toml:1: there is no setting `heartbeet`: did you mean `heartbeat`?",
-        "p.toml:2: there is no setting `max-clients`: did you mean `max_clients`?",
-        "p.toml:3: invalid value 'many' for '--max-clients <N>': give a whole number, such as 1000",
+        "p.toml:2: there is no setting `max-clients`: did you mean `max_clients_per_channel`?",
+        "p.toml:3: invalid value 'many' for '--max-clients-per-channel <N>': give a whole number, such as 1000",
         "p.toml:4: there is no setting `zzz`: `pushwheel config` prints those there are",
         "p.toml:8: there is no setting `histroy_events`: did you mean `history_events`?",
         "p.toml:9: invalid value 'skipp' for '--lag-policy <POLICY>' \
@@ -483,13 +495,16 @@ fn what_the_whole_shows_is_told_with_its_line_too() {
         ),
         ("heartbeat = 3s\n", "p.toml:1: give a number without a unit"),
         (
-            "max_clients = 0\n",
+            "max_clients_per_channel = 0\n",
             "give 1 or more, or leave it out: no limit",
         ),
         ("max_connections = 0\n", "give a whole number from 1 on"),
         ("threads = \"two\"\n", "give a whole number from 1 to 64"),
-        ("receive_buffer = 1\n", "give a whole number from 16384 to"),
-        ("host = \"https://a.b\"\n", "give the name alone"),
+        (
+            "receive_buffer_bytes = 1\n",
+            "give a whole number from 16384 to",
+        ),
+        ("allow_host = \"https://a.b\"\n", "give the name alone"),
     ] {
         let file = scratch.write("p.toml", text);
         let output = run(&["config", "--check", &file]);
@@ -534,10 +549,10 @@ fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_serve
     let scratch = Scratch::new("bodies");
     let told = "an event can hardly have 5000000 bytes, for the body that it comes in has \
                 1048576 at most: give --max-body-bytes 5000000 or more";
-    let large = "event_bytes = 5000000\n";
+    let large = "max_event_bytes = 5000000\n";
     let rule = "[[channel]]\npattern = \"a\"\n";
     for (text, place) in [
-        (large.to_owned(), "p.toml:1: event_bytes: "),
+        (large.to_owned(), "p.toml:1: max_event_bytes: "),
         (format!("\n{rule}{large}"), "p.toml:2: "),
     ] {
         let file = scratch.write("p.toml", &text);
@@ -600,9 +615,15 @@ fn other_servers_flags_are_told_with_ours() {
             &["serve", "--port", "8080"][..],
             "'--listen 127.0.0.1:8080'",
         ),
-        (&["serve", "--host", "0.0.0.0"], "--listen 0.0.0.0:8080"),
+        (
+            &["serve", "--allow-host", "0.0.0.0"],
+            "--listen 0.0.0.0:8080",
+        ),
         (&["serve", "--listen", "8080"], "--listen 127.0.0.1:8080"),
-        (&["serve", "--header", "content-type: a/b"], "leave it out"),
+        (
+            &["serve", "--stream-header", "content-type: a/b"],
+            "leave it out",
+        ),
         (&["serve", "--state", "/"], "name a file in it"),
         (
             &["pub", "http://127.0.0.1:1/channels/a", "x"],
@@ -624,13 +645,13 @@ fn channels_have_the_options_of_the_first_pattern_that_matches() {
     let scratch = Scratch::new("patterns");
     let text = "\
 listen = \"127.0.0.1:0\"
-header = [\"X-Is: any\"]
+stream_header = [\"X-Is: any\"]
 [[channel]]
 pattern = \"log.audit\"
-header = [\"X-Is: audit\"]
+stream_header = [\"X-Is: audit\"]
 [[channel]]
 pattern = \"log.*\"
-header = [\"X-Is: log\", \"X-Long: yes\"]
+stream_header = [\"X-Is: log\", \"X-Long: yes\"]
 ";
     let mut server = Running::start(&["serve", "--config", &scratch.write("p.toml", text)]);
     let address = server.address();
@@ -709,7 +730,7 @@ impl Reloading {
 
 #[test]
 fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
-    let before = "publish_key = \"first-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\nheader = [\"X-Is: old\"]\n";
+    let before = "publish_key = \"first-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\nstream_header = [\"X-Is: old\"]\n";
     let mut it = Reloading::start("reload", before);
     let address = it.server.address();
     let mut stream = Subscriber::open(address, "/channels/news", &[]);
@@ -721,9 +742,9 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
     );
     let said = it.reload(
         "publish_key = \"other-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\n\
-         header = [\"X-Is: new\"]\npublish_rate_per_address = 0.0002\n",
+         stream_header = [\"X-Is: new\"]\npublish_rate_per_address = 0.0002\n",
     );
-    let names = "publish_key, header, publish_rate_per_address";
+    let names = "publish_key, stream_header, publish_rate_per_address";
     assert!(
         said.contains(&format!("reloaded the configuration: {names}")),
         "{said}"
@@ -741,7 +762,7 @@ fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
 #[test]
 fn a_reload_names_the_patterns_that_changed() {
     let rule = |pattern: &str, bytes: u32| {
-        format!("[[channel]]\npattern = \"{pattern}\"\nevent_bytes = {bytes}\n")
+        format!("[[channel]]\npattern = \"{pattern}\"\nmax_event_bytes = {bytes}\n")
     };
     let rules = |rules: &[(&str, u32)]| -> String {
         rules
@@ -791,9 +812,9 @@ fn sighup_changes_the_engines_limits() {
         said.contains("no stream begins with 1 connections"),
         "{said}"
     );
-    let said = it.reload("max_connections = 5\nsend_buffer = 16384\n");
+    let said = it.reload("max_connections = 5\nsend_buffer_bytes = 16384\n");
     assert!(
-        said.contains("send_buffer: what is set takes effect at the next start"),
+        said.contains("send_buffer_bytes: what is set takes effect at the next start"),
         "{said}"
     );
     assert!(
@@ -805,18 +826,18 @@ fn sighup_changes_the_engines_limits() {
 
 #[test]
 fn a_reload_with_a_mistake_changes_nothing_and_says_where_it_is() {
-    let mut it = Reloading::start("mistake", "header = [\"X-Is: old\"]\n");
+    let mut it = Reloading::start("mistake", "stream_header = [\"X-Is: old\"]\n");
     let address = it.server.address();
-    let said = it.reload("header = [\"X-Is: new\"]\nheartbeet = 1\n");
+    let said = it.reload("stream_header = [\"X-Is: new\"]\nheartbeet = 1\n");
     assert!(
         said.contains("not reloaded") && said.contains("p.toml:2: "),
         "{said}"
     );
     assert!(said.contains("did you mean `heartbeat`?"), "{said}");
     assert_eq!(head(address, "/channels/a").header("x-is"), Some("old"));
-    let said = it.reload("header = [\"X-Is: new\"]\n");
+    let said = it.reload("stream_header = [\"X-Is: new\"]\n");
     assert!(
-        said.contains("reloaded the configuration: header"),
+        said.contains("reloaded the configuration: stream_header"),
         "{said}"
     );
     assert_eq!(head(address, "/channels/a").header("x-is"), Some("new"));

@@ -118,8 +118,8 @@ pub(crate) struct AccessArguments {
 
     /// For how long a ticket opens a stream.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    #[arg(env = "PUSHWHEEL_TICKET_TIME", value_parser = seconds(1..=HOUR_S))]
-    ticket_time: u64,
+    #[arg(env = "PUSHWHEEL_TICKET_LIFETIME", value_parser = seconds(1..=HOUR_S))]
+    ticket_lifetime: u64,
 
     /// How many tickets may be out at once.
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
@@ -134,21 +134,21 @@ pub(crate) struct AccessArguments {
     /// RS256, ES256 and EdDSA. HS256 has no limit, because it costs little.
     #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
     #[arg(
-        env = "PUSHWHEEL_FORGED_TOKENS_PER_ADDRESS",
+        env = "PUSHWHEEL_FORGED_TOKEN_RATE_PER_ADDRESS",
         default_value = "10",
         help_heading = "Limits"
     )]
-    forged_tokens_per_address: Rate,
+    forged_token_rate_per_address: Rate,
 
     /// Maximum wrong keys a second from each address. Beyond it every key from there
     /// is answered 429, unless a right key has come from there before.
     #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
     #[arg(
-        env = "PUSHWHEEL_WRONG_KEYS_PER_ADDRESS",
+        env = "PUSHWHEEL_WRONG_KEY_RATE_PER_ADDRESS",
         default_value = "10",
         help_heading = "Limits"
     )]
-    wrong_keys_per_address: Rate,
+    wrong_key_rate_per_address: Rate,
 
     /// An origin whose pages may read answers and use cookies, such as
     /// https://app.example or chrome-extension://ID; https://*.app.example is all
@@ -337,10 +337,10 @@ impl AccessArguments {
             .token_needs_expiry(!self.token_without_expiry)
             .token_lifetime_max(self.token_max_lifetime.map(Duration::from_secs))
             .token_parameter(&self.token_parameter)
-            .ticket_time(Duration::from_secs(self.ticket_time))
+            .ticket_time(Duration::from_secs(self.ticket_lifetime))
             .tickets_max(self.max_tickets)
-            .forged_tokens_per_address(self.forged_tokens_per_address)
-            .wrong_keys_per_address(self.wrong_keys_per_address)
+            .forged_tokens_per_address(self.forged_token_rate_per_address)
+            .wrong_keys_per_address(self.wrong_key_rate_per_address)
             .allow_origins(self.allow_origin.iter().filter_map(Origin::one))
             .allow_any_origin_to_subscribe(self.allow_origin.iter().any(Origin::is_any));
         if let Some(name) = &self.token_cookie {

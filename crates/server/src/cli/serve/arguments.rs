@@ -109,8 +109,8 @@ pub(crate) struct Arguments {
     /// clients have yet to be sent. Beyond it the oldest events are evicted
     /// [default: half of the memory that the process may use].
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>)]
-    #[arg(env = "PUSHWHEEL_HISTORY_TOTAL", help_heading = "Limits")]
-    pub(crate) history_total: Option<usize>,
+    #[arg(env = "PUSHWHEEL_HISTORY_TOTAL_BYTES", help_heading = "Limits")]
+    pub(crate) history_total_bytes: Option<usize>,
 
     /// How many events a second each address may publish on average; up to as
     /// many at once [default: no limit].
@@ -152,10 +152,10 @@ pub(crate) struct KeyArguments {
 
     /// Listen without keys even where others reach it: whoever does may
     /// publish and manage.
-    #[arg(long, env = "PUSHWHEEL_OPEN", value_name = "true|false")]
+    #[arg(long, env = "PUSHWHEEL_ALLOW_MISSING_KEYS", value_name = "true|false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
     #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
-    pub(crate) open: bool,
+    pub(crate) allow_missing_keys: bool,
 
     /// A name by which a server that listens on loopback is asked for, besides
     /// localhost, as behind a proxy; pages from there may publish. May be given
@@ -163,11 +163,11 @@ pub(crate) struct KeyArguments {
     #[arg(
         long,
         value_name = "NAME",
-        env = "PUSHWHEEL_HOST",
+        env = "PUSHWHEEL_ALLOW_HOST",
         value_delimiter = ',',
         value_parser = host
     )]
-    pub(crate) host: Vec<String>,
+    pub(crate) allow_host: Vec<String>,
 }
 
 /// What may differ from channel to channel.
@@ -196,8 +196,8 @@ pub(crate) struct ChannelArguments {
     heartbeat: u64,
 
     /// How many clients each channel may have at once [default: no limit].
-    #[arg(long, value_name = "N", value_parser = limit, env = "PUSHWHEEL_MAX_CLIENTS")]
-    max_clients: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = limit, env = "PUSHWHEEL_MAX_CLIENTS_PER_CHANNEL")]
+    max_clients_per_channel: Option<usize>,
 
     /// What happens to a client that falls further behind than the channel
     /// keeps: it is disconnected and comes back, or it skips to the newest
@@ -210,8 +210,8 @@ pub(crate) struct ChannelArguments {
     /// With the policy conflate: maximum number of keys of each channel whose
     /// newest event is kept.
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = KeyedState::default().keys_max)]
-    #[arg(env = "PUSHWHEEL_MAX_KEYS")]
-    max_keys: usize,
+    #[arg(env = "PUSHWHEEL_KEYED_EVENTS")]
+    keyed_events: usize,
 
     /// With the policy conflate: maximum bytes of these events.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = KeyedState::default().bytes_max)]
@@ -227,8 +227,8 @@ pub(crate) struct ChannelArguments {
     /// With the policy conflate: shortest time between two deliveries of a
     /// channel [default: events are delivered at once].
     #[arg(long, value_name = "MILLISECONDS", value_parser = within(1..=60_000_u64))]
-    #[arg(env = "PUSHWHEEL_PACE")]
-    pace: Option<u64>,
+    #[arg(env = "PUSHWHEEL_PACE_MS")]
+    pace_ms: Option<u64>,
 
     /// How many bytes of events may wait for a channel's slowest client.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 8 << 20)]
@@ -238,28 +238,28 @@ pub(crate) struct ChannelArguments {
     /// How many bytes one event may have. The body that it comes in has a limit
     /// of its own: --max-body-bytes.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 1 << 20)]
-    #[arg(env = "PUSHWHEEL_EVENT_BYTES")]
-    pub(super) event_bytes: usize,
+    #[arg(env = "PUSHWHEEL_MAX_EVENT_BYTES")]
+    pub(super) max_event_bytes: usize,
 
     /// A header of the responses that open streams, as `Name: value`; may be
     /// given several times.
-    #[arg(long, value_name = "NAME: VALUE", env = "PUSHWHEEL_HEADER", value_parser = header)]
-    header: Vec<(String, String)>,
+    #[arg(long, value_name = "NAME: VALUE", env = "PUSHWHEEL_STREAM_HEADER", value_parser = header)]
+    stream_header: Vec<(String, String)>,
 
     /// From how many bytes on events are compressed, once for all clients that
     /// take gzip [default: nothing is compressed].
-    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, env = "PUSHWHEEL_COMPRESS_FROM")]
-    compress_from: Option<usize>,
+    #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, env = "PUSHWHEEL_COMPRESS_FROM_BYTES")]
+    compress_from_bytes: Option<usize>,
 
     /// A field of the clients' metadata by which `where.FIELD` finds them at
     /// once; may be given several times.
     #[arg(
         long,
         value_name = "FIELD",
-        env = "PUSHWHEEL_INDEX",
+        env = "PUSHWHEEL_METADATA_INDEX",
         value_delimiter = ','
     )]
-    index: Vec<String>,
+    metadata_index: Vec<String>,
 
     /// How many events a second each channel takes on average; up to as many
     /// at once [default: no limit].
@@ -295,33 +295,33 @@ impl ChannelArguments {
         let history = History::events(self.history_events)
             .bytes_max(self.history_bytes)
             .age_max(Duration::from_secs(self.history_age));
-        let mut keyed_state = KeyedState::keys(self.max_keys).bytes_max(self.keyed_bytes);
+        let mut keyed_state = KeyedState::keys(self.keyed_events).bytes_max(self.keyed_bytes);
         if let Some(seconds) = self.keyed_age {
             keyed_state = keyed_state.age_max(Duration::from_secs(seconds));
         }
         let mut options = pushwheel_server::channel_options()
             .history(history)
             .keyed_state(keyed_state)
-            .pace(Duration::from_millis(self.pace.unwrap_or(0)))
+            .pace(Duration::from_millis(self.pace_ms.unwrap_or(0)))
             .heartbeat(Duration::from_secs(self.heartbeat))
-            .max_clients(self.max_clients.unwrap_or(usize::MAX))
+            .max_clients(self.max_clients_per_channel.unwrap_or(usize::MAX))
             .backlog_bytes_max(self.backlog_bytes)
-            .event_bytes_max(self.event_bytes)
+            .event_bytes_max(self.max_event_bytes)
             .lag_policy(match self.lag_policy {
                 Lag::Disconnect => LagPolicy::Disconnect,
                 Lag::Skip => LagPolicy::Skip,
                 Lag::Conflate => LagPolicy::Conflate,
             });
-        for (name, value) in &self.header {
+        for (name, value) in &self.stream_header {
             options = options.header(name, value).expect("it was checked");
         }
-        if let Some(bytes) = self.compress_from {
+        if let Some(bytes) = self.compress_from_bytes {
             options = options.compress_from(bytes);
         }
         if let Some(rate) = self.publish_rate {
             options = options.publish_rate(rate);
         }
-        for field in &self.index {
+        for field in &self.metadata_index {
             options = options.index(&**field);
         }
         options
@@ -329,7 +329,7 @@ impl ChannelArguments {
 }
 
 /// Reads a name that browsers ask for; not where to listen, which is what
-/// other servers' `--host` is. An address of IPv6 may be in brackets, as a URL
+/// other servers' `--allow-host` is. An address of IPv6 may be in brackets, as a URL
 /// has it.
 fn host(text: &str) -> Result<String, String> {
     let bare = text

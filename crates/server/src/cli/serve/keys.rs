@@ -37,7 +37,7 @@ pub(super) fn secure(
     let (can_publish, can_manage) = (!publish.is_empty() || has_tokens, !admin.is_empty());
     let is_private = !reached.by_others && !reached.by_proxies;
     let has_all = can_publish && can_manage;
-    if !is_private && !arguments.open && !has_all {
+    if !is_private && !arguments.allow_missing_keys && !has_all {
         let (listen, lacking) = (reached.listen, lacking(can_publish, can_manage));
         return Err(match reached.by_others {
             true => {
@@ -51,9 +51,9 @@ pub(super) fn secure(
         });
     }
     if is_private {
-        config = match arguments.open {
+        config = match arguments.allow_missing_keys {
             true => config.allow_loopback_origins(),
-            false => config.loopback_for(arguments.host.iter().cloned()),
+            false => config.loopback_for(arguments.allow_host.iter().cloned()),
         };
     }
     for given in publish {
@@ -128,16 +128,16 @@ fn lacking(can_publish: bool, can_manage: bool) -> &'static str {
     match (can_publish, can_manage) {
         (true, _) => {
             "there is no admin key: give --admin-key KEY (or PUSHWHEEL_ADMIN_KEY, or \
-             --admin-key-file FILE), or start without one by --open"
+             --admin-key-file FILE), or start without one by --allow-missing-keys"
         }
         (false, true) => {
             "there is no key for publishing: give --publish-key KEY (or PUSHWHEEL_PUBLISH_KEY, \
-             or --publish-key-file FILE), or a key for tokens, or start without one by --open"
+             or --publish-key-file FILE), or a key for tokens, or start without one by --allow-missing-keys"
         }
         (false, false) => {
             "there are no keys: give those that publishing and managing are to need, with \
              --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and PUSHWHEEL_ADMIN_KEY, or \
-             --publish-key-file and --admin-key-file), or say with --open that everybody may. \
+             --publish-key-file and --admin-key-file), or say with --allow-missing-keys that everybody may. \
              For publishing a key for tokens will do as well"
         }
     }

@@ -82,14 +82,14 @@ pub(crate) struct LimitArguments {
     /// was written to it; 16384 or 32768 where there are very many [default:
     /// the system's].
     #[arg(long, value_name = "BYTES")]
-    #[arg(env = "PUSHWHEEL_SEND_BUFFER", value_parser = from_one::<u32>)]
-    send_buffer: Option<u32>,
+    #[arg(env = "PUSHWHEEL_SEND_BUFFER_BYTES", value_parser = from_one::<u32>)]
+    send_buffer_bytes: Option<u32>,
 
     /// How many bytes the kernel holds for each client that sends more than is
     /// read; not less than 16384 [default: the system's].
     #[arg(long, value_name = "BYTES")]
-    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER", value_parser = within(16_384..=u32::MAX))]
-    receive_buffer: Option<u32>,
+    #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER_BYTES", value_parser = within(16_384..=u32::MAX))]
+    receive_buffer_bytes: Option<u32>,
 }
 
 impl LimitArguments {
@@ -118,10 +118,10 @@ impl LimitArguments {
     /// Adds them to the server's configuration.
     pub(crate) fn apply(&self, config: Config) -> Config {
         let mut config = config.limits(self.limits());
-        if let Some(bytes) = self.send_buffer {
+        if let Some(bytes) = self.send_buffer_bytes {
             config = config.send_buffer_bytes(bytes as usize);
         }
-        if let Some(bytes) = self.receive_buffer {
+        if let Some(bytes) = self.receive_buffer_bytes {
             config = config.receive_buffer_bytes(bytes as usize);
         }
         config
@@ -152,7 +152,7 @@ mod tests {
         let command = Arguments::augment_args(Command::new("serve"));
         let is_limit = |flag: &&Arg| {
             let id = flag.get_id().as_str();
-            flag.get_help_heading() == Some("Limits") || id == "ticket_time"
+            flag.get_help_heading() == Some("Limits") || id == "ticket_lifetime"
         };
         for flag in command.get_arguments().filter(is_limit) {
             let long = flag.get_long().expect("each has a long name");

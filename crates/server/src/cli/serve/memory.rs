@@ -61,7 +61,7 @@ pub(crate) fn memory() -> Option<u64> {
     None
 }
 
-/// Returns the default of `--history-total`: half of the memory that the process
+/// Returns the default of `--history-total-bytes`: half of the memory that the process
 /// may use.
 pub(crate) fn history_total() -> Option<usize> {
     let half = memory()? / 2;

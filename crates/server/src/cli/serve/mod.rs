@@ -47,11 +47,11 @@ const FIXED: &[&str] = &[
     "opaque_ids",
     "max_unpublished_channels",
     "max_unpublished_channels_per_source",
-    "history_total",
+    "history_total_bytes",
     "threads",
     "state",
-    "send_buffer",
-    "receive_buffer",
+    "send_buffer_bytes",
+    "receive_buffer_bytes",
     "trusted_proxy",
     "proxy_protocol",
 ];
@@ -95,7 +95,7 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     if let Some(max) = arguments.max_unpublished_channels_per_source {
         config = config.unpublished_channels_per_source_max(max);
     }
-    if let Some(bytes) = arguments.history_total.or_else(memory::history_total) {
+    if let Some(bytes) = arguments.history_total_bytes.or_else(memory::history_total) {
         config = config.history_total(bytes);
     }
     let shutdown = arguments.ending.shutdown();
@@ -208,7 +208,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         state.consume(&channels)?;
     }
     announce(&started, engine.local_addr(), config.has_tokens());
-    if !config.is_secured() && !started.arguments.keys.open {
+    if !config.is_secured() && !started.arguments.keys.allow_missing_keys {
         log::warn!(
             "there are no keys: every program that reaches this port, also through a proxy, may \
              publish and manage. Set --admin-key and --publish-key before others can reach it"
@@ -242,8 +242,10 @@ fn warn_of_open_access(arguments: &Arguments, address: SocketAddr, has_tokens: b
     if !is_reached {
         return;
     }
-    if arguments.keys.open {
-        log::warn!("{address} can be reached by others, and --open lets them do everything");
+    if arguments.keys.allow_missing_keys {
+        log::warn!(
+            "{address} can be reached by others, and --allow-missing-keys lets them do everything"
+        );
     } else if !has_tokens && !arguments.access.all_are_public() {
         log::warn!(
             "every client that reaches {address} may subscribe to every channel. Set \

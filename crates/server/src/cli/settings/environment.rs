@@ -12,8 +12,6 @@ use std::ffi::OsStr;
 
 use clap::Command;
 
-use super::LIKENESS;
-
 const PREFIX: &str = "PUSHWHEEL_";
 
 /// What is read beside the settings: by the log, and by other subcommands,
@@ -66,17 +64,18 @@ fn mistake(name: &str, known: &[&str]) -> String {
     format!("the variable {name} is no setting, and nothing reads it: {what_to_do}")
 }
 
-/// The variable that was meant. The prefix, which all share, says nothing.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_uppercase();
-    if bare(name) == "PORT" {
-        return Some("PUSHWHEEL_LISTEN");
-    }
-    let likeness = |other: &str| strsim::jaro_winkler(&bare(name), &bare(other));
-    let best = known
-        .iter()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= LIKENESS).then_some(best)
+/// Returns the variable that was probably meant, without regard to case.
+fn nearest(name: &str, known: &[&str]) -> Option<String> {
+    let bare = |name: &str| name.trim_start_matches(PREFIX).to_lowercase();
+    let known: Vec<String> = known.iter().map(|name| bare(name)).collect();
+    let known: Vec<&str> = known.iter().map(|name| &**name).collect();
+    let name = bare(name);
+    let meant = match &*name {
+        "port" => "listen",
+        name if known.contains(&name) => name,
+        name => super::nearest(name, &known)?,
+    };
+    Some(format!("{PREFIX}{}", meant.to_uppercase()))
 }
 
 #[cfg(test)]

@@ -272,9 +272,9 @@ mod tests {
 # a comment
 listen = \"127.0.0.1:0\"
 heartbeat = 20
-open = true
+allow_missing_keys = true
 publish_rate = 0.5
-host = [\"a\", \"b\"]
+allow_host = [\"a\", \"b\"]
 
 [[channel]]
 pattern = \"log.*\"
@@ -292,9 +292,9 @@ history_events = 5_000
             [
                 "p.toml:2 listen=127.0.0.1:0",
                 "p.toml:3 heartbeat=20",
-                "p.toml:4 open=true",
+                "p.toml:4 allow_missing_keys=true",
                 "p.toml:5 publish_rate=0.5",
-                "p.toml:6 host=a,b",
+                "p.toml:6 allow_host=a,b",
                 "p.toml:9 pattern=log.*",
                 "p.toml:10 history_events=5000",
             ]

@@ -187,7 +187,9 @@ fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
     let (key, place) = (&entry.key, &entry.place);
     let mut args = command.get_arguments().filter(|arg| is_key(arg));
     let Some(arg) = args.find(|arg| arg.get_id() == &**key) else {
-        let meant = match nearest(command, key) {
+        let keys = command.get_arguments().filter(|arg| is_key(arg));
+        let keys: Vec<&str> = keys.map(|arg| arg.get_id().as_str()).collect();
+        let meant = match nearest(&key.replace('-', "_"), &keys) {
             Some(other) => format!("did you mean `{other}`?"),
             None => "`pushwheel config` prints those there are".to_owned(),
         };
@@ -207,12 +209,23 @@ fn is_key(arg: &Arg) -> bool {
     arg.get_long().is_some() && !NO_KEYS.contains(&arg.get_id().as_str())
 }
 
-/// The key that was meant by one that there is not.
-fn nearest<'a>(command: &'a Command, key: &str) -> Option<&'a str> {
-    let keys = command.get_arguments().filter(|arg| is_key(arg));
-    let keys = keys.map(|arg| arg.get_id().as_str());
-    let likeness = |other: &str| strsim::jaro_winkler(&key.replace('-', "_"), other);
-    let best = keys.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+/// Returns the name that a misspelled one probably means: the only one that begins or
+/// ends with its words, or else the most similar one.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let has_words = |other: &&str| {
+        let rest = other.strip_prefix(name).map(|rest| rest.starts_with('_'));
+        let start = other.strip_suffix(name).map(|start| start.ends_with('_'));
+        rest == Some(true) || start == Some(true)
+    };
+    let mut longer = names.iter().copied().filter(has_words);
+    if let (Some(only), None) = (longer.next(), longer.next()) {
+        return Some(only);
+    }
+    let likeness = |other: &str| strsim::jaro_winkler(name, other);
+    let best = names
+        .iter()
+        .copied()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= LIKENESS).then_some(best)
 }
 

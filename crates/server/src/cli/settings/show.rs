@@ -271,6 +271,9 @@ mod tests {
     /// What free text may be.
     const ANY_TEXT: &str = "\u{1}a, b='\"\\\u{e4}\u{2028}";
 
+    /// Free text. A list is split at its commas, and an empty part is not a value.
+    const TEXTS: &str = "[^\\x00,]{1,6}(,[^\\x00,]{1,5})?";
+
     /// The values that each setting is set to, if it is set.
     type Drawn = Vec<Option<Vec<String>>>;
 
@@ -297,7 +300,7 @@ mod tests {
                 arg.get_id()
             );
             let value = match accepts(ANY_TEXT) {
-                true => prop_oneof![select(accepted), "[^\\x00]{1,12}"].boxed(),
+                true => prop_oneof![select(accepted), TEXTS].boxed(),
                 false => select(accepted).boxed(),
             };
             let values = vec(value, if is_list(arg) { 1..4 } else { 1..2 });
