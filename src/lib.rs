@@ -169,6 +169,6 @@ pub mod internals {
 
     /// Timers.
     pub mod wheel {
-        pub use crate::reactor::wheel::*;
+        pub use crate::reactor::io::wheel::*;
     }
 }

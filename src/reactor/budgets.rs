@@ -46,7 +46,7 @@ pub struct Budgets {
 
 /// What a round of one cursor counts at least: a read of the logs and a system
 /// call cost as much as so many bytes.
-pub(super) const ROUND_BYTES: usize = 8 << 10;
+pub(crate) const ROUND_BYTES: usize = 8 << 10;
 
 /// Which part of all descriptors overflow connections may take.
 const OVERFLOW_PART: usize = 8;

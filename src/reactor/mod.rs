@@ -6,50 +6,29 @@
 //! holds up another for more than a slice. The reactor has no lock of its
 //! own, and blocks on nothing but the poll.
 //!
-//! | file | does |
+//! | part | is |
 //! | --- | --- |
-//! | `net`, `sockets` | the network, and the system's |
-//! | `wheel` | timers |
-//! | `connection`, `feed` | the data: who is connected, and who reads what |
-//! | `acceptor`, `counts` | who is let in, and how many there are |
-//! | `announced` | the PROXY header before a connection's first request |
-//! | `serving`, `answering` | HTTP: bytes in and out; requests and answers |
-//! | `opening`, `streaming`, `ending` | streams: how they begin, live, and end by time |
-//! | `pumping`, `catching_up` | from logs to sockets: to the many who are current, and to those behind |
-//! | `sums` | how compressed streams end |
-//! | `budgets` | how much of everything is done in one go |
+//! | `io` | sockets and timers: the network, connections, the wheel, who is let in |
+//! | `streams` | from logs to sockets: feeds, cursors, how streams end |
+//! | `http` | from bytes to answers: requests, responses, the opening of streams |
 //! | `shutdown` | the end of it all |
-//! | `metered` | what it counts of itself |
+//! | `budgets` | how much of everything is done in one go |
 
-mod acceptor;
-mod announced;
-mod answering;
 mod budgets;
-mod catching_up;
-mod connection;
-mod counts;
-mod ending;
-mod feed;
-mod metered;
-pub(crate) mod net;
-mod opening;
-mod pumping;
-mod serving;
+mod http;
+pub(crate) mod io;
 mod shutdown;
-pub(crate) mod sockets;
-mod streaming;
-mod sums;
-pub(crate) mod wheel;
+mod streams;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use budgets::Budgets;
-pub(crate) use counts::ConnectionCounts;
 use crossbeam_channel::Receiver;
+pub(crate) use io::counts::ConnectionCounts;
+pub(crate) use io::{net, sockets};
 use slab::Slab;
 
 use crate::exchange::{
@@ -64,14 +43,14 @@ use crate::hub::{ChannelKey, ChannelReader, Departure, Hub, Position, Work};
 use crate::limits::Limits;
 use crate::metrics::Meters;
 use crate::proxies::Proxies;
-use acceptor::Acceptor;
-use connection::{Connections, State};
-use feed::{Cursor, Feeds};
-use metered::{Metered, Stopwatch};
-use net::{LISTENER, Net, Readiness};
+use io::acceptor::Acceptor;
+use io::connection::{Connections, State};
+use io::metered::{Metered, Stopwatch};
+use io::net::{LISTENER, Net, Readiness};
+use io::wheel::Wheel;
 use shutdown::Drain;
-use sums::Sums;
-use wheel::Wheel;
+use streams::feed::{Cursor, Feeds};
+use streams::sums::Sums;
 
 /// How often the channels are looked through for what is too old.
 const SWEEP_MS: u64 = 1000;
@@ -276,7 +255,7 @@ impl<N: Net> Reactor<N> {
     ///
     /// # Errors
     /// When the network fails as a whole.
-    pub(crate) fn run(&mut self) -> io::Result<()> {
+    pub(crate) fn run(&mut self) -> std::io::Result<()> {
         let _here = EngineThread::enter();
         while !self.is_over() {
             self.turn()?;
@@ -285,7 +264,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Polls once, and does what there is to do.
-    pub(crate) fn turn(&mut self) -> io::Result<()> {
+    pub(crate) fn turn(&mut self) -> std::io::Result<()> {
         let timeout = self.sleep_time();
         let mut ready = std::mem::take(&mut self.ready);
         self.net.poll(&mut ready, timeout)?;
@@ -442,7 +421,7 @@ impl<N: Net> Reactor<N> {
                 self.close(key, departure.reason);
             }
             if let Some(disconnect_call) = departure.disconnect_call {
-                serving::call_on_disconnect(disconnect_call, departure.reason);
+                http::serving::call_on_disconnect(disconnect_call, departure.reason);
             }
         }
     }

@@ -13,9 +13,9 @@
 
 use std::time::Duration;
 
-use super::connection::{Phase, State};
-use super::net::Net;
-use super::serving::call_on_disconnect;
+use super::http::serving::call_on_disconnect;
+use super::io::connection::{Phase, State};
+use super::io::net::Net;
 use super::{Reactor, TICK_MS, as_ms};
 use crate::exchange::{EngineThread, Shutdown};
 use crate::hub::Work;
@@ -31,10 +31,10 @@ const CLOSING_TURNS_MAX: u32 = 64;
 const LAST_REQUEST: Duration = Duration::from_millis(200);
 
 /// A shutdown under way.
-pub(super) struct Drain {
-    pub(super) deadline_ms: u64,
+pub(crate) struct Drain {
+    pub(crate) deadline_ms: u64,
     /// What was published up to here is sent before anything ends.
-    pub(super) through: u64,
+    pub(crate) through: u64,
     /// When streams begin to end, and when the last of them does.
     begins_ms: u64,
     ends_ms: u64,
@@ -52,17 +52,17 @@ enum Stage {
 
 impl Drain {
     /// Whether new connections are taken.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Telling | Stage::Closing { .. })
     }
 
     /// Whether the next turn has something to do for it.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         !matches!(self.stage, Stage::Telling | Stage::Waiting)
     }
 
     /// When it goes on by itself.
-    pub(super) fn due_ms(&self) -> u64 {
+    pub(crate) fn due_ms(&self) -> u64 {
         match self.stage {
             Stage::Telling => self.begins_ms.min(self.deadline_ms),
             _ => self.deadline_ms,
@@ -85,7 +85,7 @@ impl<N: Net> Drop for Reactor<N> {
 
 impl<N: Net> Reactor<N> {
     /// A second one can only be sooner.
-    pub(super) fn start_drain(&mut self, shutdown: Shutdown) {
+    pub(crate) fn start_drain(&mut self, shutdown: Shutdown) {
         let now_ms = self.now_ms;
         let deadline_ms = now_ms.saturating_add(as_ms(shutdown.within));
         let begins_ms = now_ms.saturating_add(as_ms(shutdown.delay));
@@ -120,12 +120,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether connections without a request are to end.
-    pub(super) fn is_parting(&self) -> bool {
+    pub(crate) fn is_parting(&self) -> bool {
         self.drain.as_ref().is_some_and(Drain::is_parting)
     }
 
     /// How long a connection may be idle between requests.
-    pub(super) fn idle_time(&self) -> Duration {
+    pub(crate) fn idle_time(&self) -> Duration {
         match self.is_parting() {
             true => self.limits.idle_timeout.min(LAST_REQUEST),
             false => self.limits.idle_timeout,
@@ -133,7 +133,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A turn's part of the shutdown.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let now_ms = self.now_ms;
         let Some(drain) = &mut self.drain else {
             return;
@@ -243,7 +243,7 @@ impl<N: Net> Reactor<N> {
     /// In a shutdown each stream of channels has its moment within the window.
     /// A stream for one client cannot be resumed: it ends when its sink does,
     /// at the latest at the deadline.
-    pub(super) fn draw_moment(&mut self, key: u32) {
+    pub(crate) fn draw_moment(&mut self, key: u32) {
         let Some(drain) = self.drain.as_ref().filter(|drain| drain.is_parting()) else {
             return;
         };
@@ -266,7 +266,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether a connection speaks HTTP, and nothing is under way on it.
-    pub(super) fn is_idle(&self, key: u32) -> bool {
+    pub(crate) fn is_idle(&self, key: u32) -> bool {
         match &self.connections.get(key).state {
             State::Stream(_) => false,
             State::Http(http) => {

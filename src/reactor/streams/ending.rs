@@ -9,23 +9,23 @@
 
 use std::time::Duration;
 
-use super::connection::NONE;
-use super::feed::{End, Owed};
-use super::net::Net;
-use super::streaming::retry_line;
-use super::{Reactor, TICK_MS, as_ms};
 use crate::frame::Frame;
 use crate::hub::client::DisconnectReason;
+use crate::reactor::io::connection::NONE;
+use crate::reactor::io::net::Net;
+use crate::reactor::streams::feed::{End, Owed};
+use crate::reactor::streams::stream::retry_line;
+use crate::reactor::{Reactor, TICK_MS, as_ms};
 
 /// What a client is told whose credentials have run out.
 const REAUTH_DATA: &str = r#"{"reason":"expired"}"#;
 
 /// When a stream ends by time: after so many ticks, and why.
-pub(super) type Deadline = Option<(u64, DisconnectReason)>;
+pub(crate) type Deadline = Option<(u64, DisconnectReason)>;
 
 impl<N: Net> Reactor<N> {
     /// When a stream of channels ends that begins at this moment.
-    pub(super) fn deadline(&self, expires_in: Option<Duration>) -> Deadline {
+    pub(crate) fn deadline(&self, expires_in: Option<Duration>) -> Deadline {
         let expires = expires_in.map(|time| (as_ms(time), DisconnectReason::Expired));
         // Each has an age of its own, so that those who came together do not
         // go together.
@@ -40,12 +40,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// In how many ticks a time is over that begins now, rounded up.
-    pub(super) fn ticks_in(&self, ms: u64) -> u64 {
+    pub(crate) fn ticks_in(&self, ms: u64) -> u64 {
         self.now_ms.saturating_add(ms).div_ceil(TICK_MS) - self.now_ms / TICK_MS
     }
 
     /// A stream's time is up. What waits for it goes out first.
-    pub(super) fn begin_end(&mut self, key: u32, reason: DisconnectReason) {
+    pub(crate) fn begin_end(&mut self, key: u32, reason: DisconnectReason) {
         let stream = *self.connections.stream(key);
         if stream.cursor == NONE {
             let seen = self.seen_by_current(key);
@@ -91,7 +91,7 @@ impl<N: Net> Reactor<N> {
 
     /// Whether a client that is to end has been sent all that it is to be
     /// sent before.
-    pub(super) fn has_come_to_its_end(&self, key: u32) -> bool {
+    pub(crate) fn has_come_to_its_end(&self, key: u32) -> bool {
         let stream = self.connections.stream(key);
         let cursor = &self.cursors[stream.cursor as usize];
         let feed = self.feeds.get(stream.feed);
@@ -106,7 +106,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Owes a client the last bytes of its stream.
-    pub(super) fn say_goodbye(&mut self, key: u32) {
+    pub(crate) fn say_goodbye(&mut self, key: u32) {
         let retry_ms = self.retry_ms();
         let stream = *self.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
@@ -135,7 +135,7 @@ impl<N: Net> Reactor<N> {
     /// Ends the stream of a client that was sent everything. Where it is one of
     /// several channels that is over, the browser receives a delay after which
     /// it comes back, each another one.
-    pub(super) fn end_complete(&mut self, key: u32, reason: DisconnectReason) {
+    pub(crate) fn end_complete(&mut self, key: u32, reason: DisconnectReason) {
         match reason {
             DisconnectReason::Finished => self.close(key, reason),
             _ => self.end_with_retry(key, reason),
@@ -143,7 +143,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Ends a connection in a shutdown whose deadline has come.
-    pub(super) fn see_off(&mut self, key: u32) {
+    pub(crate) fn see_off(&mut self, key: u32) {
         self.end_with_retry(key, DisconnectReason::Shutdown);
     }
 
@@ -152,7 +152,7 @@ impl<N: Net> Reactor<N> {
     fn end_with_retry(&mut self, key: u32, reason: DisconnectReason) {
         let retry_ms = self.retry_ms();
         let connection = self.connections.get_mut(key);
-        if let super::State::Stream(stream) = &connection.state
+        if let crate::reactor::State::Stream(stream) = &connection.state
             && stream.cursor == NONE
         {
             let line = retry_line(retry_ms);

@@ -25,57 +25,57 @@ use crate::hub::{ChannelKey, Source};
 use crate::packed::{self, Suffix};
 
 /// See the [module](self).
-pub(super) struct Feed {
-    pub(super) channels: Box<[ChannelKey]>,
+pub(crate) struct Feed {
+    pub(crate) channels: Box<[ChannelKey]>,
     /// Whether its clients' streams are compressed.
-    pub(super) is_packed: bool,
-    pub(super) options: Arc<ChannelOptions>,
+    pub(crate) is_packed: bool,
+    pub(crate) options: Arc<ChannelOptions>,
     /// Everything up to here was gathered.
-    pub(super) through: u64,
+    pub(crate) through: u64,
     /// What is on its way to the current clients.
-    pub(super) batch: Option<Box<Batch>>,
+    pub(crate) batch: Option<Box<Batch>>,
     /// What it adds to the sums of compressed streams.
-    pub(super) packed_batch: Option<Suffix>,
+    pub(crate) packed_batch: Option<Suffix>,
     /// What was gathered before that batch.
-    pub(super) batch_after: u64,
+    pub(crate) batch_after: u64,
     /// How many of the current clients have the batch.
-    pub(super) done: usize,
+    pub(crate) done: usize,
     /// How often the batch was written whole.
-    pub(super) batch_writes: u64,
-    pub(super) current: Vec<u32>,
-    pub(super) behind: Vec<u32>,
+    pub(crate) batch_writes: u64,
+    pub(crate) current: Vec<u32>,
+    pub(crate) behind: Vec<u32>,
     /// Newcomers who have seen more than was gathered, by token.
-    pub(super) early: Vec<u64>,
+    pub(crate) early: Vec<u64>,
     /// No client that is behind has seen less.
-    pub(super) floor: u64,
+    pub(crate) floor: u64,
     /// Whether it waits in the pump's queue.
-    pub(super) is_queued: bool,
+    pub(crate) is_queued: bool,
     /// Before this time nothing is gathered, for its channels have a pace.
-    pub(super) paced_until_ms: u64,
+    pub(crate) paced_until_ms: u64,
     /// Whether it waits for that.
-    pub(super) is_paced: bool,
+    pub(crate) is_paced: bool,
     /// How many of its clients were sent away and are here still. Meanwhile
     /// nothing is gathered.
-    pub(super) leaving: usize,
+    pub(crate) leaving: usize,
     /// Whether the logs may have more than was gathered.
-    pub(super) has_news: bool,
+    pub(crate) has_news: bool,
     /// When the oldest event was published that may not be gathered yet, in
     /// microseconds.
-    pub(super) news_since_us: Option<u64>,
+    pub(crate) news_since_us: Option<u64>,
     /// The same of those in the batch.
-    pub(super) batch_since_us: Option<u64>,
+    pub(crate) batch_since_us: Option<u64>,
     /// Why its clients' streams end once they have what was gathered, if they
     /// do.
-    pub(super) ends: Option<DisconnectReason>,
+    pub(crate) ends: Option<DisconnectReason>,
     /// Whether it is the stream of one client.
-    pub(super) is_private: bool,
+    pub(crate) is_private: bool,
     /// Whether one of its channels conflates, so that its clients' sockets hold
     /// few unsent bytes.
-    pub(super) limits_unsent: bool,
+    pub(crate) limits_unsent: bool,
     /// Events written since the last report, by channel_index.
-    pub(super) delivered: Box<[u64]>,
+    pub(crate) delivered: Box<[u64]>,
     /// Gaps told since the last report.
-    pub(super) gaps: u64,
+    pub(crate) gaps: u64,
 }
 
 impl Feed {
@@ -109,7 +109,7 @@ impl Feed {
         }
     }
 
-    pub(super) fn source(&self) -> Source<'_> {
+    pub(crate) fn source(&self) -> Source<'_> {
         Source {
             channels: &self.channels,
             is_packed: self.is_packed,
@@ -117,7 +117,7 @@ impl Feed {
     }
 
     /// A frame of the loop's own, as this feed's clients read it.
-    pub(super) fn own_frame(&self, bytes: &[u8]) -> Frame {
+    pub(crate) fn own_frame(&self, bytes: &[u8]) -> Frame {
         let frame = Frame::raw(bytes);
         match self.is_packed {
             true => frame.pack(usize::MAX),
@@ -126,16 +126,16 @@ impl Feed {
     }
 
     /// Bytes of the loop's own, as this feed's clients read them.
-    pub(super) fn wrap<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(crate) fn wrap<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         wrap(bytes, self.is_packed)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.current.is_empty() && self.behind.is_empty()
     }
 
     /// Everything up to here is out to all current clients.
-    pub(super) fn sent_through(&self) -> u64 {
+    pub(crate) fn sent_through(&self) -> u64 {
         match self.batch {
             Some(_) => self.batch_after,
             None => self.through,
@@ -144,7 +144,7 @@ impl Feed {
 
     /// Puts a client among those who are current and have the batch.
     /// Answers who moved where for it.
-    pub(super) fn push_current(&mut self, key: u32) -> Moves {
+    pub(crate) fn push_current(&mut self, key: u32) -> Moves {
         self.current.push(key);
         let last = self.current.len() - 1;
         if self.batch.is_none() {
@@ -157,7 +157,7 @@ impl Feed {
     }
 
     /// Takes the client at `index` out of those who are current.
-    pub(super) fn remove_current(&mut self, index: usize) -> Moves {
+    pub(crate) fn remove_current(&mut self, index: usize) -> Moves {
         let mut hole = index;
         let mut moves = [None, None];
         if self.batch.is_some() && index < self.done {
@@ -175,7 +175,7 @@ impl Feed {
 
     /// Takes the batch away, and counts its events for those who have it. Answers
     /// it, and how many bytes that was in all.
-    pub(super) fn take_batch(&mut self) -> Option<(Box<Batch>, u64)> {
+    pub(crate) fn take_batch(&mut self) -> Option<(Box<Batch>, u64)> {
         let batch = self.batch.take()?;
         let writes = std::mem::take(&mut self.batch_writes);
         for piece in batch.pieces() {
@@ -186,13 +186,13 @@ impl Feed {
         Some((batch, bytes))
     }
 
-    pub(super) fn push_behind(&mut self, key: u32, seen: u64) -> usize {
+    pub(crate) fn push_behind(&mut self, key: u32, seen: u64) -> usize {
         self.behind.push(key);
         self.floor = self.floor.min(seen);
         self.behind.len() - 1
     }
 
-    pub(super) fn remove_behind(&mut self, index: usize) -> Moves {
+    pub(crate) fn remove_behind(&mut self, index: usize) -> Moves {
         self.behind.swap_remove(index);
         if self.behind.is_empty() {
             self.floor = u64::MAX;
@@ -202,7 +202,7 @@ impl Feed {
 }
 
 /// Bytes of the loop's own, as a stream has them that is compressed or not.
-pub(super) fn wrap(bytes: &[u8], is_packed: bool) -> Cow<'_, [u8]> {
+pub(crate) fn wrap(bytes: &[u8], is_packed: bool) -> Cow<'_, [u8]> {
     if !is_packed {
         return bytes.into();
     }
@@ -212,65 +212,65 @@ pub(super) fn wrap(bytes: &[u8], is_packed: bool) -> Cow<'_, [u8]> {
 }
 
 /// The clients whose place in a list has changed, with their new index.
-pub(super) type Moves = [Option<(u32, usize)>; 2];
+pub(crate) type Moves = [Option<(u32, usize)>; 2];
 
 /// Where a client that is behind has got to.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// Everything up to here was sent to it, or is owed: see
     /// [`sent`](Self::sent).
-    pub(super) seen: u64,
+    pub(crate) seen: u64,
     /// Up to here it goes alone: of what there was before it came, it may be
     /// sent less than the many.
-    pub(super) replay_through: u64,
+    pub(crate) replay_through: u64,
     /// Up to here it is sent only events with a key.
-    pub(super) keyed_through: u64,
+    pub(crate) keyed_through: u64,
     /// On a stream of one channel, the loss of which it was told. Other streams
     /// have it in their readers.
-    pub(super) forgiven: Evicted,
+    pub(crate) forgiven: Evicted,
     /// What it is sent right after its replay, if there is anything.
-    pub(super) replay_end: Option<ReplayEnd>,
+    pub(crate) replay_end: Option<ReplayEnd>,
     /// The frame of which it has only the beginning.
-    pub(super) owed: Option<Owed>,
+    pub(crate) owed: Option<Owed>,
     /// Its time is up: with what it ends.
-    pub(super) end: Option<End>,
+    pub(crate) end: Option<End>,
     /// Whether it waits for the next gathering, which may take as long as the
     /// feed's pace. Meanwhile it is sent heartbeats as those are that are current.
-    pub(super) is_early: bool,
+    pub(crate) is_early: bool,
     /// Whether its socket takes nothing at the moment.
-    pub(super) is_blocked: bool,
+    pub(crate) is_blocked: bool,
     /// Whether the hub knows, or is about to learn, that it is behind.
-    pub(super) is_noted: bool,
+    pub(crate) is_noted: bool,
     /// Whether it waits in the run queue.
-    pub(super) is_queued: bool,
+    pub(crate) is_queued: bool,
 }
 
 /// What a client is sent between its replay and new events.
 #[derive(Debug)]
-pub(super) struct ReplayEnd {
+pub(crate) struct ReplayEnd {
     /// The replay goes up to here.
-    pub(super) after: u64,
+    pub(crate) after: u64,
     /// Whether the client gets the engine's id for its position, because the id
     /// of its last event does not lead back to it.
-    pub(super) has_id: bool,
+    pub(crate) has_id: bool,
     /// What the client's own `on_connect` has sent to it.
-    pub(super) welcome: Vec<u8>,
+    pub(crate) welcome: Vec<u8>,
 }
 
 /// How a client's stream ends whose time is up.
 #[derive(Debug)]
-pub(super) struct End {
+pub(crate) struct End {
     /// What was published up to here is sent before.
-    pub(super) through: u64,
-    pub(super) reason: DisconnectReason,
+    pub(crate) through: u64,
+    pub(crate) reason: DisconnectReason,
     /// Whether the last bytes are owed, and nothing comes after them.
-    pub(super) is_said: bool,
+    pub(crate) is_said: bool,
 }
 
 impl Cursor {
     /// Everything up to here is out. An event that is torn is not: its
     /// sequence number is `seen`.
-    pub(super) fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         let is_torn = self
             .owed
             .as_ref()
@@ -281,38 +281,38 @@ impl Cursor {
 
 /// A frame that is partly written. It is the log's own, not a copy.
 #[derive(Debug)]
-pub(super) struct Owed {
-    pub(super) frame: Frame,
+pub(crate) struct Owed {
+    pub(crate) frame: Frame,
     /// How many of its bytes are out.
-    pub(super) written: usize,
+    pub(crate) written: usize,
     /// Which of the feed's channels it is an event of, if it is one.
-    pub(super) channel_index: Option<usize>,
+    pub(crate) channel_index: Option<usize>,
 }
 
 /// What the reactor notes of a channel.
 #[derive(Default)]
-pub(super) struct Local {
+pub(crate) struct Local {
     /// The feeds that have it.
-    pub(super) feeds: Vec<u32>,
+    pub(crate) feeds: Vec<u32>,
     /// How many clients of these are behind.
-    pub(super) behind: usize,
+    pub(crate) behind: usize,
     /// How much has happened since the last report.
-    pub(super) unreported: usize,
+    pub(crate) unreported: usize,
     /// Whether it is on the list of those to report.
-    pub(super) is_listed: bool,
+    pub(crate) is_listed: bool,
 }
 
 /// The feeds of a reactor. The keys of its maps are the hub's own numbers, which
 /// nobody chooses, so a hash that is quick is good enough.
-pub(super) struct Feeds {
-    pub(super) slots: Slab<Feed>,
+pub(crate) struct Feeds {
+    pub(crate) slots: Slab<Feed>,
     /// The feeds of streams that are not compressed, and of those that are.
     by_channels: [HashMap<Box<[ChannelKey]>, u32>; 2],
-    pub(super) locals: HashMap<ChannelKey, Local>,
+    pub(crate) locals: HashMap<ChannelKey, Local>,
 }
 
 impl Feeds {
-    pub(super) fn new() -> Feeds {
+    pub(crate) fn new() -> Feeds {
         Feeds {
             slots: Slab::new(),
             by_channels: [HashMap::new(), HashMap::new()],
@@ -320,21 +320,21 @@ impl Feeds {
         }
     }
 
-    pub(super) fn get(&self, id: u32) -> &Feed {
+    pub(crate) fn get(&self, id: u32) -> &Feed {
         &self.slots[id as usize]
     }
 
-    pub(super) fn get_mut(&mut self, id: u32) -> &mut Feed {
+    pub(crate) fn get_mut(&mut self, id: u32) -> &mut Feed {
         &mut self.slots[id as usize]
     }
 
-    pub(super) fn contains(&self, id: u32) -> bool {
+    pub(crate) fn contains(&self, id: u32) -> bool {
         self.slots.contains(id as usize)
     }
 
     /// The feed of these channels, made if there is none; everything up to
     /// `through` counts as gathered then.
-    pub(super) fn find_or_insert(
+    pub(crate) fn find_or_insert(
         &mut self,
         source: Source<'_>,
         options: &Arc<ChannelOptions>,
@@ -354,7 +354,7 @@ impl Feeds {
         id
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Feed {
+    pub(crate) fn remove(&mut self, id: u32) -> Feed {
         let feed = self.slots.remove(id as usize);
         self.by_channels[usize::from(feed.is_packed)].remove(&feed.channels);
         for key in &feed.channels {
@@ -369,7 +369,7 @@ impl Feeds {
     }
 
     /// Notes that one client more, or less, of a feed is behind.
-    pub(super) fn count_behind(&mut self, id: u32, is_more: bool) {
+    pub(crate) fn count_behind(&mut self, id: u32, is_more: bool) {
         let feed = &self.slots[id as usize];
         for key in &feed.channels {
             if let Some(local) = self.locals.get_mut(key) {

@@ -23,7 +23,7 @@ pub(crate) struct ConnectionCounts {
 
 /// Which limit somebody came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     /// That of all connections.
     Engine,
     /// That of one address.
@@ -32,7 +32,7 @@ pub(super) enum Full {
 
 impl Full {
     /// The code and the message for whoever gets no stream for it.
-    pub(super) fn why(self) -> (&'static str, &'static str) {
+    pub(crate) fn why(self) -> (&'static str, &'static str) {
         match self {
             Full::Engine => (
                 "server_full",
@@ -48,11 +48,11 @@ impl Full {
 
 /// What a connection counts for besides itself: its address, or [`NOWHERE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network(u64);
+pub(crate) struct Network(u64);
 
 /// Not counted by address. As an IPv6 network this is in ff00::/8, which is
 /// multicast and nobody's address.
-pub(super) const NOWHERE: Network = Network(u64::MAX);
+pub(crate) const NOWHERE: Network = Network(u64::MAX);
 
 impl Network {
     /// The address in 8 bytes: of IPv6 the upper half, for one subscriber has a
@@ -80,18 +80,18 @@ impl ConnectionCounts {
     }
 
     /// Whether descriptors end before the limit is reached.
-    pub(super) fn is_short_of_descriptors(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_short_of_descriptors(&self, limits: &Limits) -> bool {
         self.descriptors < limits.connections_max
     }
 
     /// For how many connections there is room.
-    pub(super) fn room(&self, limits: &Limits) -> usize {
+    pub(crate) fn room(&self, limits: &Limits) -> usize {
         limits.connections_max.min(self.descriptors)
     }
 
     /// Counts a connection, if there is room for it; without an address, if
     /// that is not its client's own.
-    pub(super) fn enter(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Network, Full> {
+    pub(crate) fn enter(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Network, Full> {
         let room = self.room(limits);
         let more = |count: usize| (count < room).then_some(count + 1);
         let order = Ordering::Relaxed;
@@ -106,7 +106,7 @@ impl ConnectionCounts {
 
     /// Counts the address of a connection that is counted already, if there is
     /// room for one more from there.
-    pub(super) fn enter_from(&self, address: IpAddr, limits: &Limits) -> Result<Network, Full> {
+    pub(crate) fn enter_from(&self, address: IpAddr, limits: &Limits) -> Result<Network, Full> {
         if limits.connections_per_address_max == usize::MAX {
             return Ok(NOWHERE);
         }
@@ -124,7 +124,7 @@ impl ConnectionCounts {
     }
 
     /// A connection that was counted is gone.
-    pub(super) fn leave(&self, network: Network) {
+    pub(crate) fn leave(&self, network: Network) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         if network == NOWHERE {
             return;
@@ -145,7 +145,7 @@ impl ConnectionCounts {
 
     /// From how many addresses, as far as these are counted.
     #[cfg(any(test, feature = "internals"))]
-    pub(super) fn networks(&self) -> usize {
+    pub(crate) fn networks(&self) -> usize {
         self.networks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -156,10 +156,10 @@ impl ConnectionCounts {
 /// Where a reactor's connections are from, by their keys: 8 bytes each, and
 /// nothing while addresses are not counted.
 #[derive(Debug, Default)]
-pub(super) struct Origins(Vec<u64>);
+pub(crate) struct Origins(Vec<u64>);
 
 impl Origins {
-    pub(super) fn note(&mut self, key: u32, network: Network) {
+    pub(crate) fn note(&mut self, key: u32, network: Network) {
         let index = key as usize;
         if network == NOWHERE && index >= self.0.len() {
             return;
@@ -170,7 +170,7 @@ impl Origins {
         self.0[index] = network.0;
     }
 
-    pub(super) fn take(&mut self, key: u32) -> Network {
+    pub(crate) fn take(&mut self, key: u32) -> Network {
         let place = self.0.get_mut(key as usize);
         place.map_or(NOWHERE, |place| {
             Network(std::mem::replace(place, NOWHERE.0))

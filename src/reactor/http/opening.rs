@@ -3,13 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::{NONE, State, Stream};
-use super::ending::Deadline;
-use super::feed::{Owed, ReplayEnd, wrap};
-use super::net::Net;
-use super::serving::{Flow, guard, is_transient};
-use super::streaming::retry_line;
-use super::{Reactor, as_ms};
 use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
 use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
@@ -19,6 +12,13 @@ use crate::hub::id::EventId;
 use crate::hub::log::Evicted;
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Source, Start};
 use crate::packed::{self, Suffix, Sum};
+use crate::reactor::http::serving::{Flow, guard, is_transient};
+use crate::reactor::io::connection::{NONE, State, Stream};
+use crate::reactor::io::net::Net;
+use crate::reactor::streams::ending::Deadline;
+use crate::reactor::streams::feed::{Owed, ReplayEnd, wrap};
+use crate::reactor::streams::stream::retry_line;
+use crate::reactor::{Reactor, as_ms};
 
 /// What every stream's head says: what the bytes are, and that nobody may
 /// keep, change or hold back any of them (`X-Accel-Buffering` is nginx's).
@@ -30,7 +30,7 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
 
 impl<N: Net> Reactor<N> {
     /// Opens a stream of channels.
-    pub(super) fn open_subscription(
+    pub(crate) fn open_subscription(
         &mut self,
         key: u32,
         request: &Request,
@@ -147,7 +147,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Opens a stream for one client.
-    pub(super) fn open_sink(
+    pub(crate) fn open_sink(
         &mut self,
         key: u32,
         request: &Request,
@@ -236,7 +236,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Answers somebody for whom there is no room, with a code and a message.
-    pub(super) fn has_no_room(
+    pub(crate) fn has_no_room(
         &mut self,
         key: u32,
         request: &Request,
@@ -256,7 +256,7 @@ impl<N: Net> Reactor<N> {
     /// Answers with an error that passes, not before `delay` is over. A browser
     /// that asks for a stream gives up for good at any status but 200, so it gets
     /// that, and when to come back.
-    pub(super) fn turn_away(
+    pub(crate) fn turn_away(
         &mut self,
         key: u32,
         request: &Request,
@@ -448,7 +448,7 @@ fn write_opening(
 
 /// Writes a block that holds only an id. A browser dispatches nothing for it, but
 /// keeps the id for its next request (HTML Standard 9.2.6).
-pub(super) fn write_id(id: &str, output: &mut Vec<u8>) {
+pub(crate) fn write_id(id: &str, output: &mut Vec<u8>) {
     for part in ["id: ", id, "\n\n"] {
         output.extend_from_slice(part.as_bytes());
     }

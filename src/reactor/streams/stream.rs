@@ -1,15 +1,15 @@
 //! Streams, from their first event to their end.
 
-use super::connection::{NONE, State, Stream};
-use super::feed::{Cursor, Moves, Owed};
-use super::net::Net;
-use super::serving::{call_on_disconnect, is_transient};
-use super::{Reactor, TICK_MS, as_ms};
 use crate::frame;
 use crate::hub::client::{CAUGHT_UP, DisconnectReason};
 use crate::hub::log::Evicted;
 use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
+use crate::reactor::http::serving::{call_on_disconnect, is_transient};
+use crate::reactor::io::connection::{NONE, State, Stream};
+use crate::reactor::io::net::Net;
+use crate::reactor::streams::feed::{Cursor, Moves, Owed};
+use crate::reactor::{Reactor, TICK_MS, as_ms};
 
 /// How often a subscriber may send something before it is disconnected.
 const STRIKES_MAX: u8 = 100;
@@ -21,12 +21,12 @@ const RETRY_MS: std::ops::Range<u64> = 2_000..10_000;
 
 impl<N: Net> Reactor<N> {
     /// A delay after which a browser is to come back.
-    pub(super) fn retry_ms(&self) -> u64 {
+    pub(crate) fn retry_ms(&self) -> u64 {
         RETRY_MS.start + self.hub.random_below(RETRY_MS.end - RETRY_MS.start)
     }
 
     /// Gives a client a cursor; it is in none of the feed's lists.
-    pub(super) fn fall_behind(
+    pub(crate) fn fall_behind(
         &mut self,
         key: u32,
         seen: u64,
@@ -63,7 +63,7 @@ impl<N: Net> Reactor<N> {
     /// A client that is behind has taken so many bytes, and takes no more for
     /// now. It has `stall_timeout` from the last that it took, or from when it
     /// was first found to take nothing.
-    pub(super) fn block(&mut self, key: u32, written: usize) {
+    pub(crate) fn block(&mut self, key: u32, written: usize) {
         let tick = self.tick32();
         let cursor = &mut self.cursors[self.connections.stream(key).cursor as usize];
         let was_blocked = std::mem::replace(&mut cursor.is_blocked, true);
@@ -105,7 +105,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Lets the hub know where clients stand.
-    pub(super) fn tell_positions(&mut self) {
+    pub(crate) fn tell_positions(&mut self) {
         if !self.positions.is_empty() {
             self.hub.note_positions(self.index, &self.positions);
             self.positions.clear();
@@ -141,7 +141,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A client has seen everything that was gathered: back to the many.
-    pub(super) fn catch_up(&mut self, key: u32) {
+    pub(crate) fn catch_up(&mut self, key: u32) {
         let stream = *self.connections.stream(key);
         if self.cursors.remove(stream.cursor as usize).is_noted {
             self.note_position(key, CAUGHT_UP);
@@ -162,7 +162,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Lets clients know that their places have changed.
-    pub(super) fn move_all(&mut self, moves: Moves) {
+    pub(crate) fn move_all(&mut self, moves: Moves) {
         for (key, index) in moves.into_iter().flatten() {
             self.connections.stream_mut(key).index =
                 u32::try_from(index).expect("fewer clients than 2^32");
@@ -182,7 +182,7 @@ impl<N: Net> Reactor<N> {
 
     /// A channel was given other options. Costs by the clients of its feeds
     /// when the heartbeat is another, and else nothing.
-    pub(super) fn take_options(&mut self, channel: ChannelKey) {
+    pub(crate) fn take_options(&mut self, channel: ChannelKey) {
         let feeds = self.feeds.locals.get(&channel);
         for id in feeds.map_or_else(Vec::new, |local| local.feeds.clone()) {
             let feed = self.feeds.get_mut(id);
@@ -206,18 +206,18 @@ impl<N: Net> Reactor<N> {
     }
 
     /// For how many ticks a connection was not written to.
-    pub(super) fn silent_ticks(&self, key: u32) -> u64 {
+    pub(crate) fn silent_ticks(&self, key: u32) -> u64 {
         let written_at = self.connections.get(key).written_at;
         u64::from(self.tick32().wrapping_sub(written_at))
     }
 
-    pub(super) fn stall_ticks(&self) -> u64 {
+    pub(crate) fn stall_ticks(&self) -> u64 {
         as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
     }
 
     /// Sets the one timer of a stream: for its next heartbeat, or, while it
     /// is behind, for when it has stalled; or for its end, if that is sooner.
-    pub(super) fn set_stream_timer(&mut self, key: u32) {
+    pub(crate) fn set_stream_timer(&mut self, key: u32) {
         let silent = self.silent_ticks(key);
         let stream = self.connections.stream(key);
         let wait = match self.is_waiting_for_room(key) {
@@ -238,7 +238,7 @@ impl<N: Net> Reactor<N> {
     /// A stream's timer: its end has come, a heartbeat is due, or a stalled
     /// client has had its time. The last two are counted from the last write,
     /// which did not move the timer.
-    pub(super) fn on_stream_timer(&mut self, key: u32) {
+    pub(crate) fn on_stream_timer(&mut self, key: u32) {
         let stream = *self.connections.stream(key);
         if let Some(reason) = stream.ends_as
             && stream.ends_in(self.tick32()) == Some(0)
@@ -309,7 +309,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// What a client has seen that is current.
-    pub(super) fn seen_by_current(&self, key: u32) -> u64 {
+    pub(crate) fn seen_by_current(&self, key: u32) -> u64 {
         let stream = self.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
         let is_pending = feed.batch.is_some() && stream.index as usize >= feed.done;
@@ -322,7 +322,7 @@ impl<N: Net> Reactor<N> {
 
     /// A subscriber has sent something, or has gone. What it says is of no
     /// interest, but reading it is how its end is found.
-    pub(super) fn listen_to_subscriber(&mut self, key: u32) {
+    pub(crate) fn listen_to_subscriber(&mut self, key: u32) {
         let mut input = std::mem::take(&mut self.input);
         let connection = self.connections.get_mut(key);
         let State::Stream(stream) = &mut connection.state else {
@@ -347,7 +347,7 @@ impl<N: Net> Reactor<N> {
 
     /// Ends a connection, whatever it does, and forgets it. Of a stream,
     /// whoever is to be told is told.
-    pub(super) fn close(&mut self, key: u32, reason: DisconnectReason) {
+    pub(crate) fn close(&mut self, key: u32, reason: DisconnectReason) {
         if !matches!(reason, DisconnectReason::Gone | DisconnectReason::Stalled) {
             self.finish_packed(key);
         }
@@ -394,7 +394,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A client's slots in its channels.
-    pub(super) fn member_keys(&self, key: u32) -> Vec<MemberKey> {
+    pub(crate) fn member_keys(&self, key: u32) -> Vec<MemberKey> {
         let stream = self.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
         let member = |(channel, slot): (&ChannelKey, u32)| MemberKey {
@@ -412,7 +412,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn queue_cursor(&mut self, key: u32) {
+    pub(crate) fn queue_cursor(&mut self, key: u32) {
         let cursor = self.connections.stream(key).cursor;
         if let Some(cursor) = self.cursors.get_mut(cursor as usize)
             && !std::mem::replace(&mut cursor.is_queued, true)
@@ -422,6 +422,6 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-pub(super) fn retry_line(retry_ms: u64) -> Vec<u8> {
+pub(crate) fn retry_line(retry_ms: u64) -> Vec<u8> {
     frame::retry_line(u32::try_from(retry_ms).unwrap_or(u32::MAX))
 }

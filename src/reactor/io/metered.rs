@@ -8,16 +8,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::net::{Net, Readiness};
 use crate::metrics::Meters;
+use crate::reactor::io::net::{Net, Readiness};
 
 /// After how many turns without a sleep others may read what was counted: some
 /// milliseconds.
 const UNTOLD_TURNS_MAX: u8 = 16;
 
 /// A network, and what went through it.
-pub(super) struct Metered<N> {
-    pub(super) net: N,
+pub(crate) struct Metered<N> {
+    pub(crate) net: N,
     accepted: u64,
     closed: u64,
     refused: u64,
@@ -27,7 +27,7 @@ pub(super) struct Metered<N> {
 }
 
 impl<N: Net> Metered<N> {
-    pub(super) fn new(net: N) -> Metered<N> {
+    pub(crate) fn new(net: N) -> Metered<N> {
         Metered {
             net,
             accepted: 0,
@@ -42,7 +42,7 @@ impl<N: Net> Metered<N> {
     /// Writes without counting: for what is written to very many, and counted
     /// all at once, with [`count_written`](Self::count_written).
     #[inline]
-    pub(super) fn write_uncounted(
+    pub(crate) fn write_uncounted(
         &mut self,
         socket: &mut N::Socket,
         bytes: &[u8],
@@ -53,7 +53,7 @@ impl<N: Net> Metered<N> {
     /// As [`write_uncounted`](Self::write_uncounted), of events: to a socket with a
     /// limit on unsent bytes if the feed is one of state.
     #[inline]
-    pub(super) fn write_events_uncounted(
+    pub(crate) fn write_events_uncounted(
         &mut self,
         socket: &mut N::Socket,
         bytes: &[u8],
@@ -67,7 +67,7 @@ impl<N: Net> Metered<N> {
 
     /// Writes events, and counts them.
     #[inline]
-    pub(super) fn write_events(
+    pub(crate) fn write_events(
         &mut self,
         socket: &mut N::Socket,
         bytes: &[u8],
@@ -79,17 +79,17 @@ impl<N: Net> Metered<N> {
     }
 
     /// A connection came for which there is no room.
-    pub(super) fn count_refused(&mut self) {
+    pub(crate) fn count_refused(&mut self) {
         self.refused += 1;
     }
 
-    pub(super) fn count_written(&mut self, bytes: u64) {
+    pub(crate) fn count_written(&mut self, bytes: u64) {
         self.bytes_written += bytes;
     }
 
     /// Lets others read what was counted. `is_full`: there is no room for more,
     /// whatever the network says.
-    pub(super) fn publish(&self, meters: &Meters, is_full: bool) {
+    pub(crate) fn publish(&self, meters: &Meters, is_full: bool) {
         meters.connections_accepted.set(self.accepted);
         meters.connections_closed.set(self.closed);
         meters.connections_refused.set(self.refused);
@@ -114,7 +114,7 @@ impl<N: Net> Net for Metered<N> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = false,
             Err(error) => {
                 self.refused += 1;
-                self.is_full = !super::acceptor::is_about_one_connection(error);
+                self.is_full = !crate::reactor::io::acceptor::is_about_one_connection(error);
             }
         }
         accepted
@@ -176,7 +176,7 @@ fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<
 
 /// Times the turns of the loop, and events on their way.
 #[derive(Default)]
-pub(super) struct Stopwatch {
+pub(crate) struct Stopwatch {
     began_us: u64,
     is_running: bool,
     /// Turns since it was time to tell.
@@ -195,30 +195,30 @@ const SLOW_LOG_US: u64 = 60_000_000;
 
 impl Stopwatch {
     /// Whether a turn's work has begun and is not known to be done.
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.is_running
     }
 
     /// When this turn's work began, or the last one's.
-    pub(super) fn began_us(&self) -> u64 {
+    pub(crate) fn began_us(&self) -> u64 {
         self.began_us
     }
 
     /// Whether it is time to let others read what was counted: before a sleep,
     /// and after so many turns without one.
-    pub(super) fn is_due(&mut self, sleeps: bool) -> bool {
+    pub(crate) fn is_due(&mut self, sleeps: bool) -> bool {
         self.untold = (self.untold + 1) % UNTOLD_TURNS_MAX;
         sleeps || self.untold == 0
     }
 
     /// The poll is over, and the turn's work begins.
-    pub(super) fn begin(&mut self, now_us: u64) {
+    pub(crate) fn begin(&mut self, now_us: u64) {
         (self.began_us, self.is_running) = (now_us, true);
     }
 
     /// Returns how long a handler ran, in milliseconds, if that is to be logged: it
     /// was slow, and no other one was logged in the last minute.
-    pub(super) fn slow_ms(&mut self, began_us: u64, now_us: u64) -> Option<u64> {
+    pub(crate) fn slow_ms(&mut self, began_us: u64, now_us: u64) -> Option<u64> {
         let took_us = now_us.saturating_sub(began_us);
         if took_us < SLOW_HANDLER_US || now_us < self.slow_log_due_us {
             return None;
@@ -228,12 +228,12 @@ impl Stopwatch {
     }
 
     /// All current clients have what was published then.
-    pub(super) fn arrive(&mut self, published_us: u64) {
+    pub(crate) fn arrive(&mut self, published_us: u64) {
         self.published_us.push(published_us);
     }
 
     /// The turn's work is done.
-    pub(super) fn end(&mut self, now_us: u64, meters: &Meters) {
+    pub(crate) fn end(&mut self, now_us: u64, meters: &Meters) {
         if std::mem::take(&mut self.is_running) {
             meters.turns.observe(now_us.saturating_sub(self.began_us));
         }

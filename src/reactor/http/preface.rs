@@ -1,16 +1,16 @@
 //! Connections that a proxy announces: the PROXY header before their first
 //! request. Until it is complete nobody knows whose they are.
 
-use super::Reactor;
-use super::net::Net;
-use super::serving::Flow;
 use crate::http::Refusal;
 use crate::proxies::Source;
+use crate::reactor::Reactor;
+use crate::reactor::http::serving::Flow;
+use crate::reactor::io::net::Net;
 
 impl<N: Net> Reactor<N> {
     /// Takes what `input` has of the header that a connection begins with, and
     /// says how many bytes that were: all of them if it goes on.
-    pub(super) fn read_preface(
+    pub(crate) fn read_preface(
         &mut self,
         key: u32,
         input: &[u8],

@@ -9,95 +9,95 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-use super::counts::Full;
-use super::wheel::{Link, Links};
 use crate::exchange::Request;
 use crate::http::Reader;
 use crate::hub::client::DisconnectReason;
 use crate::proxies::Preface;
+use crate::reactor::io::counts::Full;
+use crate::reactor::io::wheel::{Link, Links};
 
 /// "No cursor": the client is caught up.
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// The most ticks that a stream's end may be ahead, so that half of all ticks
 /// are past and half are to come: with 64 ms each, more than four years.
 const AHEAD_MAX: u32 = u32::MAX / 2;
 
 /// See the [module](self).
-pub(super) struct Connection<S> {
-    pub(super) socket: S,
+pub(crate) struct Connection<S> {
+    pub(crate) socket: S,
     /// Which of its slot's tenants it is.
     generation: u32,
-    pub(super) timer: Link,
+    pub(crate) timer: Link,
     /// The tick at which it was last written to.
-    pub(super) written_at: u32,
-    pub(super) state: State,
+    pub(crate) written_at: u32,
+    pub(crate) state: State,
 }
 
-pub(super) enum State {
+pub(crate) enum State {
     Http(Box<Http>),
     Stream(Stream),
 }
 
 /// A connection that speaks HTTP.
-pub(super) struct Http {
+pub(crate) struct Http {
     /// Where it comes from: its peer, or whom a proxy has opened it for.
-    pub(super) source: SocketAddr,
+    pub(crate) source: SocketAddr,
     /// The other end of the socket.
-    pub(super) peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The PROXY header, while it is awaited.
-    pub(super) preface: Option<Box<Preface>>,
-    pub(super) reader: Reader,
+    pub(crate) preface: Option<Box<Preface>>,
+    pub(crate) reader: Reader,
     /// What was read and has to wait until what is before it is answered: what
     /// one read left over at the most, for nothing is read before it is used up.
-    pub(super) unread: Pending,
+    pub(crate) unread: Pending,
     /// What is answered and not written yet.
-    pub(super) unsent: Pending,
-    pub(super) phase: Phase,
+    pub(crate) unsent: Pending,
+    pub(crate) phase: Phase,
     /// Whether it waits in the run queue.
-    pub(super) is_queued: bool,
+    pub(crate) is_queued: bool,
     /// Whether the deadline for a head is set.
-    pub(super) is_in_head: bool,
+    pub(crate) is_in_head: bool,
     /// Whether the service has let the body come that is being read.
-    pub(super) is_admitted: bool,
+    pub(crate) is_admitted: bool,
     /// When the body that is being read has to be there.
-    pub(super) body_due_ms: Option<u64>,
+    pub(crate) body_due_ms: Option<u64>,
     /// Why it is an overflow connection, if it is one: see `acceptor`.
-    pub(super) overflow: Option<Full>,
+    pub(crate) overflow: Option<Full>,
     /// Counts the requests that were deferred, so that an answer finds its own.
-    pub(super) deferred: u32,
+    pub(crate) deferred: u32,
 }
 
 /// Bytes that have to wait, of which the first go first. Taking some moves none
 /// of the others; without any it owns nothing.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Pending {
-    pub(super) fn of(bytes: &[u8]) -> Pending {
+    pub(crate) fn of(bytes: &[u8]) -> Pending {
         Pending {
             bytes: bytes.to_vec(),
             taken: 0,
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.taken == self.bytes.len()
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.taken..]
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Takes the first `count` bytes away.
-    pub(super) fn take(&mut self, count: usize) {
+    pub(crate) fn take(&mut self, count: usize) {
         self.taken += count;
         if self.is_empty() {
             *self = Pending::default();
@@ -106,7 +106,7 @@ impl Pending {
 }
 
 /// What an HTTP connection waits for.
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// The first or the next request, or the rest of it.
     Request,
     /// The answer from another thread.
@@ -117,29 +117,29 @@ pub(super) enum Phase {
 
 /// A connection that streams.
 #[derive(Clone, Copy)]
-pub(super) struct Stream {
-    pub(super) feed: u32,
+pub(crate) struct Stream {
+    pub(crate) feed: u32,
     /// Where it stands in the feed's list of those who are current, or of
     /// those who are behind.
-    pub(super) index: u32,
+    pub(crate) index: u32,
     /// Its slot in the channel; for a stream of several channels, where its
     /// readers are.
-    pub(super) reader: u32,
+    pub(crate) reader: u32,
     /// Its cursor, while it is behind.
-    pub(super) cursor: u32,
+    pub(crate) cursor: u32,
     /// The tick at which it ends, if it does by time: its low half.
-    pub(super) ends_at: u32,
+    pub(crate) ends_at: u32,
     /// As what it ends then.
-    pub(super) ends_as: Option<DisconnectReason>,
+    pub(crate) ends_as: Option<DisconnectReason>,
     /// How often it sent something, which no subscriber has to.
-    pub(super) strikes: u8,
+    pub(crate) strikes: u8,
     /// Whether it was sent away, and waits for its turn to be told.
-    pub(super) is_leaving: bool,
+    pub(crate) is_leaving: bool,
 }
 
 impl Stream {
     /// Ends it after so many ticks, unless it ends sooner anyway.
-    pub(super) fn end_in(&mut self, ticks: u64, now: u32, reason: DisconnectReason) {
+    pub(crate) fn end_in(&mut self, ticks: u64, now: u32, reason: DisconnectReason) {
         let ahead = u32::try_from(ticks).unwrap_or(u32::MAX).min(AHEAD_MAX);
         if self.ends_in(now).is_none_or(|sooner| ahead < sooner) {
             self.ends_at = now.wrapping_add(ahead);
@@ -148,7 +148,7 @@ impl Stream {
     }
 
     /// In how many ticks it ends by time, if it does.
-    pub(super) fn ends_in(&self, now: u32) -> Option<u32> {
+    pub(crate) fn ends_in(&self, now: u32) -> Option<u32> {
         self.ends_as?;
         let ahead = self.ends_at.wrapping_sub(now);
         Some(if ahead > AHEAD_MAX { 0 } else { ahead })
@@ -156,7 +156,7 @@ impl Stream {
 }
 
 impl Http {
-    pub(super) fn new(peer: SocketAddr) -> Http {
+    pub(crate) fn new(peer: SocketAddr) -> Http {
         Http {
             source: peer,
             peer,
@@ -176,7 +176,7 @@ impl Http {
 
     /// Whether nothing of a next request has come, nor of what stands before
     /// the first one.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let has_preface_begun = self.preface.as_ref().is_some_and(|p| !p.is_empty());
         !has_preface_begun && self.reader.is_idle()
     }
@@ -184,28 +184,28 @@ impl Http {
 
 /// All connections of a reactor, by key; the key and the generation of its
 /// tenant make a token.
-pub(super) struct Connections<S> {
+pub(crate) struct Connections<S> {
     slots: Slab<Connection<S>>,
     generation: u32,
 }
 
 impl<S> Connections<S> {
-    pub(super) fn new() -> Connections<S> {
+    pub(crate) fn new() -> Connections<S> {
         Connections {
             slots: Slab::new(),
             generation: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    pub(super) fn insert(&mut self, socket: S, peer: SocketAddr, now_tick: u32) -> u32 {
+    pub(crate) fn insert(&mut self, socket: S, peer: SocketAddr, now_tick: u32) -> u32 {
         // The highest generation is left out: its tokens are taken.
         self.generation = (self.generation + 1) % u32::MAX;
         let key = self.slots.insert(Connection {
@@ -218,54 +218,54 @@ impl<S> Connections<S> {
         u32::try_from(key).expect("fewer connections than 2^32")
     }
 
-    pub(super) fn token(&self, key: u32) -> u64 {
+    pub(crate) fn token(&self, key: u32) -> u64 {
         token(key, self.slots[key as usize].generation)
     }
 
     /// The key of the connection that a token names, if it is still there.
-    pub(super) fn find(&self, token: u64) -> Option<u32> {
+    pub(crate) fn find(&self, token: u64) -> Option<u32> {
         let (key, generation) = split(token);
         let connection = self.slots.get(key as usize)?;
         (connection.generation == generation).then_some(key)
     }
 
-    pub(super) fn get(&self, key: u32) -> &Connection<S> {
+    pub(crate) fn get(&self, key: u32) -> &Connection<S> {
         &self.slots[key as usize]
     }
 
-    pub(super) fn get_mut(&mut self, key: u32) -> &mut Connection<S> {
+    pub(crate) fn get_mut(&mut self, key: u32) -> &mut Connection<S> {
         &mut self.slots[key as usize]
     }
 
-    pub(super) fn contains(&self, key: u32) -> bool {
+    pub(crate) fn contains(&self, key: u32) -> bool {
         self.slots.contains(key as usize)
     }
 
-    pub(super) fn remove(&mut self, key: u32) -> Connection<S> {
+    pub(crate) fn remove(&mut self, key: u32) -> Connection<S> {
         self.slots.remove(key as usize)
     }
 
     /// One more than the highest key that may be in use.
-    pub(super) fn keys_end(&self) -> u32 {
+    pub(crate) fn keys_end(&self) -> u32 {
         u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
     }
 
     /// The stream of a connection that is one.
-    pub(super) fn stream(&self, key: u32) -> &Stream {
+    pub(crate) fn stream(&self, key: u32) -> &Stream {
         match &self.get(key).state {
             State::Stream(stream) => stream,
             State::Http(_) => unreachable!("only streams are in feeds and have cursors"),
         }
     }
 
-    pub(super) fn stream_mut(&mut self, key: u32) -> &mut Stream {
+    pub(crate) fn stream_mut(&mut self, key: u32) -> &mut Stream {
         match &mut self.get_mut(key).state {
             State::Stream(stream) => stream,
             State::Http(_) => unreachable!("only streams are in feeds and have cursors"),
         }
     }
 
-    pub(super) fn http_mut(&mut self, key: u32) -> Option<&mut Http> {
+    pub(crate) fn http_mut(&mut self, key: u32) -> Option<&mut Http> {
         match &mut self.get_mut(key).state {
             State::Http(http) => Some(http),
             State::Stream(_) => None,

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use super::Reactor;
-use super::Service;
-use super::connection::{Phase, State};
-use super::net::Net;
-use super::serving::{Flow, catch, guard, whole_headers};
 use crate::exchange::{Defer, Kind, Rejection, Request, Responder, Response};
 use crate::http::{self, BodyLength, Message, Method, Persistence, Refusal};
+use crate::reactor::Reactor;
+use crate::reactor::Service;
+use crate::reactor::http::serving::{Flow, catch, guard, whole_headers};
+use crate::reactor::io::connection::{Phase, State};
+use crate::reactor::io::net::Net;
 
 impl<N: Net> Reactor<N> {
-    pub(super) fn handle(&mut self, key: u32, message: Message, output: &mut Vec<u8>) -> Flow {
+    pub(crate) fn handle(&mut self, key: u32, message: Message, output: &mut Vec<u8>) -> Flow {
         let Some(http) = self.connections.http_mut(key) else {
             return Flow::Left;
         };
@@ -27,7 +27,7 @@ impl<N: Net> Reactor<N> {
 
     /// Asks, once for each body that does not come with its head, whether it may
     /// come. If not, the request is answered, and nothing of the body is kept.
-    pub(super) fn admit(&mut self, key: u32, output: &mut Vec<u8>) -> Option<Flow> {
+    pub(crate) fn admit(&mut self, key: u32, output: &mut Vec<u8>) -> Option<Flow> {
         let http = self.connections.http_mut(key)?;
         let head = http.reader.head_of_body()?.clone();
         if std::mem::replace(&mut http.is_admitted, true) {
@@ -84,7 +84,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Puts a response into effect.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         key: u32,
         request: Request,
@@ -152,7 +152,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Writes a whole response, and says what becomes of the connection.
-    pub(super) fn write_response(
+    pub(crate) fn write_response(
         &mut self,
         key: u32,
         request: &Request,
@@ -193,7 +193,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The answer to a deferred request has come.
-    pub(super) fn on_answer(&mut self, token: u64, request: u32, response: Response) {
+    pub(crate) fn on_answer(&mut self, token: u64, request: u32, response: Response) {
         let Some(key) = self.connections.find(token) else {
             return;
         };
@@ -224,7 +224,7 @@ impl<N: Net> Reactor<N> {
 
     /// Answers a request that breaks a rule, after which nobody can say where
     /// the next one begins.
-    pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
+    pub(crate) fn refuse(&mut self, key: u32, refusal: &Refusal, output: &mut Vec<u8>) {
         log::debug!("a request was refused: {}", refusal.message);
         self.meters.count_answer(refusal.status);
         self.meters.count_refusal(refusal.code);

@@ -19,14 +19,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Reactor;
-use super::connection::{Connection, State};
-use super::counts::{ConnectionCounts, Full, NOWHERE, Origins};
-use super::net::Net;
-use super::shutdown::Drain;
 use crate::hub::client::DisconnectReason;
 use crate::limits::Limits;
 use crate::proxies::Preface;
+use crate::reactor::Reactor;
+use crate::reactor::io::connection::{Connection, State};
+use crate::reactor::io::counts::{ConnectionCounts, Full, NOWHERE, Origins};
+use crate::reactor::io::net::Net;
+use crate::reactor::shutdown::Drain;
 
 /// For how long nothing is accepted after the descriptors ran out, unless a
 /// connection ends before.
@@ -38,7 +38,7 @@ const COMPLAINT_MS: u64 = 60_000;
 const OVERFLOW_TIME: Duration = Duration::from_secs(5);
 
 /// See the [module](self).
-pub(super) struct Acceptor {
+pub(crate) struct Acceptor {
     counts: Arc<ConnectionCounts>,
     origins: Origins,
     /// The overflow connections in the order in which they came, by token; some of them may
@@ -46,8 +46,8 @@ pub(super) struct Acceptor {
     queue: VecDeque<u64>,
     overflows: usize,
     /// Whether somebody may wait in the listen queue.
-    pub(super) has_pending: bool,
-    pub(super) paused_until_ms: Option<u64>,
+    pub(crate) has_pending: bool,
+    pub(crate) paused_until_ms: Option<u64>,
     /// Whether somebody could not be accepted for whom an overflow connection is to make room.
     is_room_wanted: bool,
     /// When it was said that the descriptors ran out, until they are to be had
@@ -58,7 +58,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(counts: Arc<ConnectionCounts>) -> Acceptor {
+    pub(crate) fn new(counts: Arc<ConnectionCounts>) -> Acceptor {
         Acceptor {
             counts,
             origins: Origins::default(),
@@ -73,25 +73,25 @@ impl Acceptor {
     }
 
     /// Whether there is somebody to be let in now.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.has_pending && self.paused_until_ms.is_none()
     }
 
     /// Whether the next one would be an overflow connection, whoever it is.
-    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_full(&self, limits: &Limits) -> bool {
         self.counts.connections() >= self.counts.room(limits)
     }
 
     /// Connections and addresses that count, and overflow connections.
     #[cfg(feature = "internals")]
-    pub(super) fn holdings(&self) -> [usize; 3] {
+    pub(crate) fn holdings(&self) -> [usize; 3] {
         let counts = &self.counts;
         [counts.connections(), counts.networks(), self.overflows]
     }
 
     /// A connection is gone: there is room, and a descriptor, for somebody who
     /// waits.
-    pub(super) fn see_out<S>(&mut self, key: u32, connection: &Connection<S>) {
+    pub(crate) fn see_out<S>(&mut self, key: u32, connection: &Connection<S>) {
         self.paused_until_ms = None;
         match &connection.state {
             State::Http(http) if http.overflow.is_some() => self.overflows -= 1,
@@ -102,11 +102,11 @@ impl Acceptor {
 
 impl<N: Net> Reactor<N> {
     /// Whether somebody may be waiting who is to be let in.
-    pub(super) fn may_accept(&self) -> bool {
+    pub(crate) fn may_accept(&self) -> bool {
         self.acceptor.is_busy() && self.drain.as_ref().is_none_or(Drain::is_open)
     }
 
-    pub(super) fn accept(&mut self) {
+    pub(crate) fn accept(&mut self) {
         let now_ms = self.now_ms;
         self.acceptor
             .paused_until_ms
@@ -191,7 +191,7 @@ impl<N: Net> Reactor<N> {
 
     /// A proxy has said whose connection it is. That address counts from here,
     /// unless it is one of a further proxy's.
-    pub(super) fn note_client(&mut self, key: u32, client: SocketAddr) {
+    pub(crate) fn note_client(&mut self, key: u32, client: SocketAddr) {
         let Some(own) = self.proxies.direct(client) else {
             return;
         };
@@ -261,7 +261,7 @@ impl<N: Net> Reactor<N> {
 }
 
 /// Whether a failed `accept` says nothing about the next one.
-pub(super) fn is_about_one_connection(error: &io::Error) -> bool {
+pub(crate) fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -8,8 +8,8 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::net::{LISTENER, Net, Readiness};
 use crate::proxies::canonical;
+use crate::reactor::io::net::{LISTENER, Net, Readiness};
 
 /// How many reports one poll takes. More wait for the next.
 const EVENTS_MAX: usize = 1024;
@@ -152,18 +152,18 @@ mod limited {
     use nix::libc::{MSG_EOR, MSG_NOSIGNAL};
     use socket2::SockRef;
 
-    use super::super::net::UNSENT_BYTES_MAX;
+    use crate::reactor::io::net::UNSENT_BYTES_MAX;
 
     const PIECE_BYTES: usize = UNSENT_BYTES_MAX / 2;
     #[allow(clippy::cast_possible_truncation, reason = "some kilobytes")]
     const LOW_WATER_BYTES: u32 = (UNSENT_BYTES_MAX - PIECE_BYTES) as u32;
 
-    pub(super) fn limit_unsent(socket: &TcpStream) {
+    pub(crate) fn limit_unsent(socket: &TcpStream) {
         // A connection that is gone already has no use for it.
         let _ = SockRef::from(socket).set_tcp_notsent_lowat(LOW_WATER_BYTES);
     }
 
-    pub(super) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let socket = SockRef::from(socket);
         let mut written = 0;
         while written < bytes.len() {

@@ -4,23 +4,23 @@
 //! then what the logs hold for it, in batches, until the client can take no
 //! more or has caught up and is one of the many again.
 
-use super::Reactor;
-use super::budgets::ROUND_BYTES;
-use super::feed::Owed;
-use super::net::Net;
-use super::opening::write_id;
-use super::serving::is_transient;
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
 use crate::hub::{ChannelReader, Lag, Read, Span};
 use crate::packed::{Suffix, Sum};
+use crate::reactor::Reactor;
+use crate::reactor::budgets::ROUND_BYTES;
+use crate::reactor::http::opening::write_id;
+use crate::reactor::http::serving::is_transient;
+use crate::reactor::io::net::Net;
+use crate::reactor::streams::feed::Owed;
 
 impl<N: Net> Reactor<N> {
     /// Takes a client that is behind as far as it goes, or as its budget
     /// lasts.
-    pub(super) fn run_cursor(&mut self, key: u32) {
+    pub(crate) fn run_cursor(&mut self, key: u32) {
         for round in 0..self.budgets.rounds_a_turn {
             // The first one is in any case: a timer has to know whether the client
             // takes anything.

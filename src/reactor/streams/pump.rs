@@ -9,22 +9,22 @@ use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 
-use super::Reactor;
-use super::feed::{Local, Owed};
-use super::net::Net;
-use super::serving::is_transient;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
 use crate::hub::{ChannelKey, Recipients, Report};
 use crate::packed::Suffix;
+use crate::reactor::Reactor;
+use crate::reactor::http::serving::is_transient;
+use crate::reactor::io::net::Net;
+use crate::reactor::streams::feed::{Local, Owed};
 
 /// Spare batches that are kept.
 const SPARE_BATCHES_MAX: usize = 16;
 
 impl<N: Net> Reactor<N> {
     /// Gives each queued feed a slice, as far as the turn's budget goes.
-    pub(super) fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         let mut budget = self.budgets.writes_a_turn;
         for _ in 0..self.pump_queue.len() {
             let Some(id) = self.pump_queue.pop_front() else {
@@ -41,7 +41,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn queue_feed(&mut self, id: u32) {
+    pub(crate) fn queue_feed(&mut self, id: u32) {
         if !std::mem::replace(&mut self.feeds.get_mut(id).is_queued, true) {
             self.pump_queue.push_back(id);
         }
@@ -127,7 +127,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Queues the feeds whose time has come.
-    pub(super) fn release_paced(&mut self) {
+    pub(crate) fn release_paced(&mut self) {
         for _ in 0..self.budgets.timers_a_turn {
             let Some(Reverse((due_ms, id))) = self.paced.peek().copied() else {
                 return;
@@ -180,7 +180,7 @@ impl<N: Net> Reactor<N> {
         feed.batch_after = after;
         feed.has_news = gathered.has_more;
         if let Some(pace) = feed.options.pace.filter(|_| !gathered.has_more) {
-            feed.paced_until_ms = self.now_ms.saturating_add(super::as_ms(pace));
+            feed.paced_until_ms = self.now_ms.saturating_add(crate::reactor::as_ms(pace));
         }
         feed.batch_since_us = feed.news_since_us.take();
         if gathered.has_more {
@@ -235,12 +235,12 @@ impl<N: Net> Reactor<N> {
         let Some(key) = self.connections.find(token) else {
             return;
         };
-        let super::State::Stream(stream) = self.connections.get(key).state else {
+        let crate::reactor::State::Stream(stream) = self.connections.get(key).state else {
             return;
         };
         // One who is behind already comes by; one of another feed is its own
         // feed's target.
-        if stream.feed != id || stream.cursor != super::connection::NONE {
+        if stream.feed != id || stream.cursor != crate::reactor::io::connection::NONE {
             return;
         }
         let moves = self.feeds.get_mut(id).remove_current(stream.index as usize);
@@ -361,7 +361,7 @@ impl<N: Net> Reactor<N> {
 
     /// Something of this feed went out, or somebody left it: the hub is to
     /// be told, when the turn is over.
-    pub(super) fn note_progress(&mut self, id: u32) {
+    pub(crate) fn note_progress(&mut self, id: u32) {
         for key in &self.feeds.slots[id as usize].channels {
             Self::list(&mut self.feeds.locals, &mut self.to_report, key);
         }
@@ -384,7 +384,7 @@ impl<N: Net> Reactor<N> {
     /// with a channel's feeds and with those who are behind, so of a channel
     /// with many it is told only once for as many steps, or when there is
     /// nothing else to do.
-    pub(super) fn report(&mut self) {
+    pub(crate) fn report(&mut self) {
         self.tell_positions();
         let queues = [&self.request_queue, &self.cursor_queue];
         let is_idle = self.pump_queue.is_empty() && queues.iter().all(|queue| queue.is_empty());
@@ -424,7 +424,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// The last client of a feed has left.
-    pub(super) fn close_feed(&mut self, id: u32) {
+    pub(crate) fn close_feed(&mut self, id: u32) {
         let mut feed = self.feeds.remove(id);
         if let Some((batch, bytes)) = feed.take_batch() {
             self.put_away(batch, bytes);

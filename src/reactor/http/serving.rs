@@ -10,13 +10,13 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::connection::{Http, Pending, Phase, State};
-use super::counts::Full;
-use super::net::Net;
-use super::{Reactor, TICK_MS};
 use crate::http::{self, Refusal, Step};
 use crate::hub::DisconnectCall;
 use crate::hub::client::DisconnectReason;
+use crate::reactor::io::connection::{Http, Pending, Phase, State};
+use crate::reactor::io::counts::Full;
+use crate::reactor::io::net::Net;
+use crate::reactor::{Reactor, TICK_MS};
 
 /// Answers are written when so many bytes of them have gathered.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What becomes of a connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
+pub(crate) enum Flow {
     /// It takes the next one.
     Next,
     /// It waits: for an answer, or to be closed.
@@ -38,7 +38,7 @@ pub(super) enum Flow {
 }
 
 impl<N: Net> Reactor<N> {
-    pub(super) fn on_readable(&mut self, key: u32) {
+    pub(crate) fn on_readable(&mut self, key: u32) {
         match self.connections.get(key).state {
             // Those in the queue go first: what is reported again and again would
             // take all the steps of every turn from them.
@@ -50,7 +50,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    pub(super) fn on_writable(&mut self, key: u32) {
+    pub(crate) fn on_writable(&mut self, key: u32) {
         match &self.connections.get(key).state {
             State::Http(http) => {
                 if !http.unsent.is_empty() {
@@ -62,13 +62,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Whether the turn has room for another connection that speaks HTTP.
-    pub(super) fn has_budget(&self) -> bool {
+    pub(crate) fn has_budget(&self) -> bool {
         self.steps_left > 0 && self.requests_left > 0
     }
 
     /// Takes a connection as far as it goes, or as its budget lasts: writes what
     /// is unsent, then reads and answers.
-    pub(super) fn serve(&mut self, key: u32) {
+    pub(crate) fn serve(&mut self, key: u32) {
         let token = self.connections.token(key);
         let mut slice = self.budgets.requests_a_slice;
         for _ in 0..self.budgets.reads_a_turn {
@@ -150,7 +150,7 @@ impl<N: Net> Reactor<N> {
 
     /// A connection has left HTTP. If it streams, whatever came behind the
     /// request has to be read: it may be the connection's end.
-    pub(super) fn greet_subscriber(&mut self, token: u64) {
+    pub(crate) fn greet_subscriber(&mut self, token: u64) {
         if let Some(key) = self.connections.find(token) {
             self.listen_to_subscriber(key);
         }
@@ -239,7 +239,7 @@ impl<N: Net> Reactor<N> {
 
     /// What is answered now is the last: the connection closes behind it, and
     /// whatever the client still sends is forgotten.
-    pub(super) fn answer_no_more(&mut self, key: u32) {
+    pub(crate) fn answer_no_more(&mut self, key: u32) {
         if let Some(http) = self.connections.http_mut(key) {
             let bytes_left = LINGER_BYTES_MAX;
             http.phase = Phase::Linger { bytes_left };
@@ -247,7 +247,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Sets the timer for a connection that may send what it likes next.
-    pub(super) fn await_request(&mut self, key: u32) {
+    pub(crate) fn await_request(&mut self, key: u32) {
         if !self.connections.contains(key) {
             return;
         }
@@ -263,7 +263,7 @@ impl<N: Net> Reactor<N> {
             true => idle_time,
             false if http.reader.is_in_body() => {
                 // Each part gives it more time, but not beyond that for all.
-                let all_ms = super::as_ms(self.limits.body_timeout);
+                let all_ms = crate::reactor::as_ms(self.limits.body_timeout);
                 let due_ms = self.now_ms.saturating_add(all_ms);
                 let due_ms = *http.body_due_ms.get_or_insert(due_ms);
                 if due_ms <= self.now_ms {
@@ -290,7 +290,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Stops the timer of a connection that waits for us. That of an overflow connection runs on.
-    pub(super) fn await_answer(&mut self, key: u32) {
+    pub(crate) fn await_answer(&mut self, key: u32) {
         if self.overflow(key).is_none() {
             self.wheel.cancel(&mut self.connections, key);
         }
@@ -305,14 +305,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Why a connection is an overflow connection, if it is one.
-    pub(super) fn overflow(&self, key: u32) -> Option<Full> {
+    pub(crate) fn overflow(&self, key: u32) -> Option<Full> {
         match &self.connections.get(key).state {
             State::Http(http) => http.overflow,
             State::Stream(_) => None,
         }
     }
 
-    pub(super) fn write_answers(&mut self, key: u32, output: &[u8]) {
+    pub(crate) fn write_answers(&mut self, key: u32, output: &[u8]) {
         if !self.connections.contains(key) {
             return;
         }
@@ -434,7 +434,7 @@ impl<N: Net> Reactor<N> {
     /// first: this loop may have been stopped, or busy, or not have asked for this
     /// connection's readiness yet. Only a connection that then has neither a new
     /// deadline nor more to read is given up.
-    pub(super) fn on_http_timeout(&mut self, key: u32) {
+    pub(crate) fn on_http_timeout(&mut self, key: u32) {
         let token = self.connections.token(key);
         let is_overflow = self.overflow(key).is_some();
         let unsent = |http: &mut Http| !http.unsent.is_empty();
@@ -473,7 +473,7 @@ impl<N: Net> Reactor<N> {
 
 /// The headers of a response, and of the defaults those that it does not set
 /// itself.
-pub(super) fn with_defaults<'a>(
+pub(crate) fn with_defaults<'a>(
     own: &'a [&'a http::Headers],
     defaults: &'a http::Headers,
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -486,7 +486,7 @@ pub(super) fn with_defaults<'a>(
 /// instruction not to store an error, or the end of a stream, that says nothing
 /// else about caches. Caches may store some of these for as long as they see fit
 /// (RFC 9111 section 4.2.2).
-pub(super) fn whole_headers<'a>(
+pub(crate) fn whole_headers<'a>(
     status: u16,
     own: &'a [&'a http::Headers],
     defaults: &'a http::Headers,
@@ -500,18 +500,18 @@ pub(super) fn whole_headers<'a>(
 
 /// Whether an operation may be tried again when the poller reports readiness.
 /// One that was interrupted is tried again at once, in `metered`.
-pub(super) fn is_transient(error: &io::Error) -> bool {
+pub(crate) fn is_transient(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Runs code of the engine's user. A panic is logged, and affects nothing else.
-pub(super) fn guard<T>(what: impl fmt::Display, code: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn guard<T>(what: impl fmt::Display, code: impl FnOnce() -> T) -> Option<T> {
     let logged = catch(code).map_err(|message| log::error!("{what} panicked: {message}"));
     logged.ok()
 }
 
 /// Runs code of the engine's user. Returns the message of a panic as an error.
-pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -520,7 +520,7 @@ pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// Calls a client's `on_disconnect`, with nothing locked.
-pub(super) fn call_on_disconnect(disconnect_call: DisconnectCall, reason: DisconnectReason) {
+pub(crate) fn call_on_disconnect(disconnect_call: DisconnectCall, reason: DisconnectReason) {
     guard("on_disconnect", || {
         (disconnect_call.hook)(&disconnect_call.info, reason)
     });

@@ -1,0 +1,6 @@
+//! HTTP: from bytes to responses.
+
+pub(crate) mod answering;
+pub(crate) mod opening;
+mod preface;
+pub(crate) mod serving;
