@@ -387,6 +387,8 @@ pub enum EventError {
     IdSpace,
     /// The id has the form of the ids that the engine gives in this life.
     IdReserved,
+    /// The event is one of a [`Welcome`](crate::Welcome), and has an id.
+    IdInWelcome,
     /// The id is longer than [`ID_BYTES_MAX`].
     IdTooLong {
         /// How long it is.
@@ -423,6 +425,7 @@ impl EventError {
             EventError::IdControl => "event_id_control",
             EventError::IdSpace => "event_id_space",
             EventError::IdReserved => "event_id_reserved",
+            EventError::IdInWelcome => "event_id_in_welcome",
             EventError::IdTooLong { .. } => "event_id_too_long",
             EventError::KeyTooLong { .. } => "event_key_too_long",
             EventError::RemovalWithoutKey => "event_removal_without_key",
@@ -467,6 +470,10 @@ impl fmt::Display for EventError {
             EventError::IdSpace => f.write_str(
                 "the event's id begins or ends with a space, which is lost on the way back: \
                  trim the id",
+            ),
+            EventError::IdInWelcome => f.write_str(
+                "an event of a welcome cannot have an id, because a client cannot resume \
+                 after it. Leave out the id, or send the event with Channel::send.",
             ),
             EventError::IdReserved => f.write_str(
                 "the event's id has the form of the engine's own ids. Choose another, or leave \

@@ -98,7 +98,7 @@ pub use event::{
 };
 pub use exchange::{
     BodyError, IntoResponse, Rejection, Request, Responder, Response, Shutdown, Sink, SinkError,
-    SinkOptions, Subscription,
+    SinkOptions, Subscription, WELCOME_BYTES_MAX, Welcome,
 };
 pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;

@@ -190,7 +190,7 @@ fn callbacks_know_the_client_and_the_counts_are_exact() {
             let (came, left) = (sender.clone(), sender.clone());
             let (here, there) = (stream.clone(), stream.clone());
             known(Subscription::new(&stream), request)
-                .on_connect(move |c| {
+                .on_connect(move |c, _| {
                     let counted = (here.client_count(), here.has_client(&c.id));
                     came.send((c.clone(), counted)).unwrap();
                 })
@@ -225,7 +225,7 @@ fn callbacks_know_the_client_and_the_counts_are_exact() {
 }
 
 #[test]
-fn a_newcomer_is_welcomed_first_and_announced_to_all_others() {
+fn a_new_client_is_welcomed_first_and_announced_to_all_others() {
     let channels = ChannelManager::new();
     let room = channels.get_or_create("room").unwrap();
     let stream = room.clone();
@@ -234,10 +234,10 @@ fn a_newcomer_is_welcomed_first_and_announced_to_all_others() {
         .get("/stream", move |request| {
             let (came, left) = (stream.clone(), stream.clone());
             known(Subscription::new(&stream), request)
-                .on_connect(move |newcomer| {
-                    let id = newcomer.id.to_string();
-                    came.send(&*id, Event::new("welcome", &id)).unwrap();
-                    let others = |c: &pushwheel::Candidate| c.id != newcomer.id;
+                .on_connect(move |client, welcome| {
+                    let id = client.id.to_string();
+                    welcome.send(Event::new("welcome", &id)).unwrap();
+                    let others = |c: &pushwheel::Candidate| c.id != client.id;
                     came.broadcast_to(others, Event::new("joined", &id))
                         .unwrap();
                 })
@@ -260,7 +260,7 @@ fn a_newcomer_is_welcomed_first_and_announced_to_all_others() {
 }
 
 #[test]
-fn what_another_thread_sends_to_a_newcomer_is_an_event_like_any_other() {
+fn what_is_sent_to_a_new_client_while_it_is_welcomed_is_an_event_like_any_other() {
     let history = ChannelOptions::new().history(History::events(10));
     let channels = ChannelManager::builder().defaults(history).build();
     let room = channels.get_or_create("room").unwrap();
@@ -269,14 +269,11 @@ fn what_another_thread_sends_to_a_newcomer_is_an_event_like_any_other() {
         .channels(&channels)
         .get("/stream", move |request| {
             let came = stream.clone();
-            known(Subscription::new(&stream), request).on_connect(move |newcomer| {
-                let send = |name: &str, n: &str| {
-                    let sent = came.send(&newcomer.id, Event::new(name, n)).unwrap();
-                    assert_eq!(sent.clients, 1);
-                };
-                send("welcome", "1");
-                thread::scope(|scope| scope.spawn(|| send("other", "1")).join().unwrap());
-                send("welcome", "2");
+            known(Subscription::new(&stream), request).on_connect(move |client, welcome| {
+                welcome.send(Event::new("welcome", "1")).unwrap();
+                let sent = came.send(&client.id, Event::new("other", "1")).unwrap();
+                assert_eq!(sent.clients, 1);
+                welcome.send(Event::new("welcome", "2")).unwrap();
             })
         })
         .unwrap();
@@ -305,10 +302,10 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
         .channels(&channels)
         .get("/stream", move |_| {
             let came = stream.clone();
-            Subscription::new(&stream).on_connect(move |c| {
+            Subscription::new(&stream).on_connect(move |_, welcome| {
                 came.broadcast(Event::message("before")).unwrap();
-                came.send(&c.id, Event::new("welcome", "1")).unwrap();
-                came.send(&c.id, Event::new("welcome", "2")).unwrap();
+                welcome.send(Event::new("welcome", "1")).unwrap();
+                welcome.send(Event::new("welcome", "2")).unwrap();
                 came.broadcast(Event::message("after")).unwrap();
             })
         })
@@ -393,7 +390,7 @@ fn callbacks_may_call_every_method_of_every_channel_without_a_deadlock() {
             let (here, there) = (stream.clone(), stream.clone());
             let (before, after) = (request.channels().clone(), request.channels().clone());
             known(Subscription::new(&stream), request)
-                .on_connect(move |c| call_everything(&before, &here, &c.id))
+                .on_connect(move |c, _| call_everything(&before, &here, &c.id))
                 .on_disconnect(move |c, reason| {
                     call_everything(&after, &there, &c.id);
                     note(&sender, c, reason);
@@ -430,7 +427,7 @@ fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
             let what = request.param("what").unwrap().to_owned();
             let own = channel.clone();
             known(Subscription::new(&channel), request)
-                .on_connect(move |c| match &*what {
+                .on_connect(move |c, _| match &*what {
                     "kick" => assert!(own.disconnect(&c.id)),
                     "close" => assert_eq!(own.close(), 1),
                     "finish" => assert_eq!(own.finish(Some(Event::message("bye"))), Ok(1)),
@@ -508,7 +505,7 @@ fn whoever_is_not_let_in_is_not_told_of() {
         .get("/stream", move |request| {
             let (came, left) = (sender.clone(), sender.clone());
             known(Subscription::new(&stream), request)
-                .on_connect(move |c| came.send(format!("{} came", c.id)).unwrap())
+                .on_connect(move |c, _| came.send(format!("{} came", c.id)).unwrap())
                 .on_disconnect(move |c, reason| note(&left, c, reason))
         })
         .unwrap();

@@ -140,13 +140,12 @@ fn lively() -> (Served, Channel) {
         .compress_from(1);
     let channels = ChannelManager::builder().defaults(options).build();
     let channel = channels.get_or_create("news").unwrap();
-    let (stream, welcome) = (channel.clone(), channel.clone());
+    let stream = channel.clone();
     let engine = Engine::builder()
         .channels(&channels)
         .get("/stream", move |request| {
-            let welcome = welcome.clone();
-            let subscription = Subscription::new(&stream).on_connect(move |client| {
-                welcome.send(&client.id, Event::message("welcome")).unwrap();
+            let subscription = Subscription::new(&stream).on_connect(|_, welcome| {
+                welcome.send(Event::message("welcome")).unwrap();
             });
             match request.query("expires") {
                 Some(_) => subscription.expires_in(Duration::from_millis(300)),

@@ -58,7 +58,7 @@ impl Register {
     fn enter(&self, subscription: Subscription) -> Subscription {
         let (came, left) = (self.came.clone(), self.left.clone());
         subscription
-            .on_connect(move |client| came.lock().unwrap().push(client.id.to_string()))
+            .on_connect(move |client, _| came.lock().unwrap().push(client.id.to_string()))
             .on_disconnect(move |client, reason| {
                 let mut left = left.lock().unwrap();
                 left.entry(client.id.to_string()).or_default().push(reason);

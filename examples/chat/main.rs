@@ -10,7 +10,7 @@ use std::error::Error;
 
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, ClientInfo, Engine, Event, History,
-    PublishError, Request, Response, Subscription,
+    PublishError, Request, Response, Subscription, Welcome,
 };
 use serde_json::{Value, json};
 
@@ -56,26 +56,27 @@ fn enter(request: &Request) -> Result<Subscription, Response> {
     // A publish fails only when the room is closed. Then it has no clients.
     Ok(subscription
         .metadata(json!({"name": name}))
-        .on_connect(move |newcomer| {
-            let _ = welcome(&entered, newcomer);
+        .on_connect(move |client, welcome| {
+            let _ = announce(&entered, client, welcome);
         })
         .on_disconnect(move |gone, _reason| {
             let _ = left.broadcast(Event::new("user-left", gone.metadata.to_string()));
         }))
 }
 
-/// Tells the newcomer who is there, and all the others of the newcomer.
-fn welcome(room: &Channel, newcomer: &ClientInfo) -> Result<(), PublishError> {
+/// Sends a new client the names in the room, and its name to all others.
+fn announce(
+    room: &Channel,
+    client: &ClientInfo,
+    welcome: &mut Welcome,
+) -> Result<(), PublishError> {
     let clients = room.clients();
-    let here: Vec<&Value> = clients
-        .iter()
-        .map(|client| &client.metadata["name"])
-        .collect();
-    let welcome = Event::new("welcome", json!({"here": here}).to_string());
-    room.send(&newcomer.id, welcome)?;
+    let names = clients.iter().map(|client| &client.metadata["name"]);
+    let here = json!({"here": names.collect::<Vec<&Value>>()});
+    welcome.send(Event::new("welcome", here.to_string()))?;
 
-    let joined = Event::new("user-joined", newcomer.metadata.to_string());
-    room.broadcast_except(&newcomer.id, joined)?;
+    let joined = Event::new("user-joined", client.metadata.to_string());
+    room.broadcast_except(&client.id, joined)?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod response;
 mod shutdown;
 mod sink;
 mod subscription;
+mod welcome;
 
 pub(crate) use command_queue::{Command, CommandQueue};
 pub(crate) use in_flight::InFlight;
@@ -24,3 +25,4 @@ pub use shutdown::Shutdown;
 pub(crate) use sink::{EngineThread, StreamPlan};
 pub use sink::{Sink, SinkError, SinkOptions};
 pub use subscription::Subscription;
+pub use welcome::{WELCOME_BYTES_MAX, Welcome};

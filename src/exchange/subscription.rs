@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::welcome::Welcome;
 use crate::http::{HeaderError, Headers, check_stream_header};
 use crate::hub::Start;
 use crate::hub::channel::Channel;
@@ -43,7 +44,7 @@ pub struct Subscription {
     pub(crate) on_disconnect: Option<DisconnectHook>,
 }
 
-pub(crate) type ConnectHook = Box<dyn FnOnce(&ClientInfo) + Send>;
+pub(crate) type ConnectHook = Box<dyn FnOnce(&ClientInfo, &mut Welcome) + Send>;
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,20 +157,33 @@ impl Subscription {
         self
     }
 
-    /// Called once the client is a member, on the engine's thread, before it
-    /// is sent anything. It may call any method of any channel; what it
-    /// [`send`](Channel::send)s to the newcomer is its welcome: it comes right
-    /// after the replay, up to the channel's backlog, has no id and is not kept.
-    /// An event with an id of its own keeps its place among the others, where
-    /// that id can be found again, and so does what other threads send to the
-    /// newcomer meanwhile. Several are called in the order in which they were
-    /// added.
-    pub fn on_connect(mut self, hook: impl FnOnce(&ClientInfo) + Send + 'static) -> Subscription {
+    /// Sets a function that is called once the client is a member, on the engine's
+    /// thread, before the client is sent anything. The function may call any method
+    /// of any channel. The events that it sends to its [`Welcome`] are the first
+    /// that the client receives, or follow the missed events of a client that comes
+    /// back. Several functions are called in the order in which they were added.
+    ///
+    /// ```
+    /// use pushwheel::{ChannelManager, Event, Subscription};
+    ///
+    /// let room = ChannelManager::new().get_or_create("room")?;
+    /// let others = room.clone();
+    /// let subscription = Subscription::new(&room).on_connect(move |client, welcome| {
+    ///     let _ = welcome.send(Event::new("here", others.client_count().to_string()));
+    ///     let joined = Event::new("joined", client.id.to_string());
+    ///     let _ = others.broadcast_except(&client.id, joined);
+    /// });
+    /// # Ok::<(), pushwheel::ChannelError>(())
+    /// ```
+    pub fn on_connect(
+        mut self,
+        hook: impl FnOnce(&ClientInfo, &mut Welcome) + Send + 'static,
+    ) -> Subscription {
         self.on_connect = Some(match self.on_connect.take() {
             None => Box::new(hook),
-            Some(first) => Box::new(move |client| {
-                first(client);
-                hook(client);
+            Some(first) => Box::new(move |client, welcome| {
+                first(client, welcome);
+                hook(client, welcome);
             }),
         });
         self

@@ -38,7 +38,6 @@ pub(crate) mod saved;
 mod selection;
 mod state;
 mod subscribe;
-mod welcome;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

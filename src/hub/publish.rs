@@ -124,11 +124,6 @@ impl Hub {
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
-        if let Target::One(id) = &target
-            && let Some(published) = self.add_to_welcome(key, id, all)?
-        {
-            return Ok(published);
-        }
         let audience = target.into_audience();
         let mut own_ids = self.own_ids(all, audience.as_deref())?;
         let now_us = self.clock.now_us();

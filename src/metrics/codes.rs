@@ -45,6 +45,7 @@ pub(crate) const CODES: &[&str] = &[
     "client_id_invalid",
     "event_id_control",
     "event_id_empty",
+    "event_id_in_welcome",
     "event_id_line_break",
     "event_id_nul",
     "event_id_reserved",

@@ -26,13 +26,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let news = news.clone();
             move |request: &Request| {
                 let reader = request.param("reader").unwrap_or("nobody").to_owned();
-                let (welcome, left) = (news.clone(), left.clone());
+                let left = left.clone();
                 Subscription::new(&news)
                     .metadata(json!({ "reader": reader }))
-                    .on_connect(move |client| {
+                    .on_connect(|client, welcome| {
                         let greeting = format!("hello {}", client.metadata["reader"]);
-                        let sent = welcome.send(&client.id, Event::new("welcome", greeting));
-                        assert_eq!(sent.map(|sent| sent.clients), Ok(1));
+                        let sent = welcome.send(Event::new("welcome", greeting));
+                        assert_eq!(sent, Ok(()));
                     })
                     .on_disconnect(move |client, reason| {
                         let _ = left.send((client.metadata["reader"].clone(), reason));

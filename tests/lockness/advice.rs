@@ -255,7 +255,7 @@ fn errors_of_callbacks_cost_nobody_else_anything() {
         .get("/stream", move |_| {
             let sender = sender.clone();
             Subscription::new(&stream)
-                .on_connect(|_| panic!("as a test wants it"))
+                .on_connect(|_, _| panic!("as a test wants it"))
                 .on_disconnect(move |_, why| {
                     _ = sender.send(why);
                     panic!("as a test wants it");

@@ -5,7 +5,7 @@ use std::thread;
 
 use pushwheel::{
     Candidate, Channel, ChannelManager, ChannelOptions, ClientInfo, Condition, Engine,
-    EngineBuilder, Event, History, PublishError, Subscription,
+    EngineBuilder, Event, History, PublishError, Subscription, Welcome,
 };
 use serde_json::json;
 
@@ -13,16 +13,22 @@ use crate::common::{Served, Subscriber, receive, sequence, told};
 use crate::{known, sorted};
 
 type Hook = Arc<dyn Fn(&ChannelManager, &ClientInfo) + Send + Sync>;
+type ConnectHook = Arc<dyn Fn(&ChannelManager, &ClientInfo, &mut Welcome) + Send + Sync>;
+
+/// A hook that sends no welcome.
+fn without_welcome(hook: Hook) -> ConnectHook {
+    Arc::new(move |channels, client, _| hook(channels, client))
+}
 
 /// An engine that streams `room` at `/stream` and calls `came` and `left`.
-fn with_hooks(channels: &ChannelManager, came: Hook, left: Hook) -> EngineBuilder {
+fn with_hooks(channels: &ChannelManager, came: ConnectHook, left: Hook) -> EngineBuilder {
     let builder = Engine::builder().channels(channels);
     let builder = builder.get("/stream", move |request| {
         let room = request.channels().get_or_create("room").unwrap();
         let (came, left) = (came.clone(), left.clone());
         let (before, after) = (request.channels().clone(), request.channels().clone());
         known(Subscription::new(&room), request)
-            .on_connect(move |client| came(&before, client))
+            .on_connect(move |client, welcome| came(&before, client, welcome))
             .on_disconnect(move |client, _| left(&after, client))
     });
     builder.unwrap()
@@ -32,7 +38,11 @@ fn with_hooks(channels: &ChannelManager, came: Hook, left: Hook) -> EngineBuilde
 fn on_connect_and_on_disconnect_know_the_client() {
     let (sender, infos) = mpsc::channel();
     let tell: Hook = Arc::new(move |_, client| _ = sender.send(client.clone()));
-    let served = Served::start(with_hooks(&ChannelManager::new(), tell.clone(), tell));
+    let served = Served::start(with_hooks(
+        &ChannelManager::new(),
+        without_welcome(tell.clone()),
+        tell,
+    ));
     let mut ann = served.subscribe("/stream?id=ann&role=admin");
     let address = ann.connection().writer().local_addr().unwrap();
     let came = receive(&infos);
@@ -44,13 +54,13 @@ fn on_connect_and_on_disconnect_know_the_client() {
 }
 
 #[test]
-fn on_connect_welcomes_the_newcomer_and_tells_all_but_the_newcomer() {
-    let welcome: Hook = Arc::new(|channels, newcomer| {
+fn on_connect_welcomes_the_client_and_announces_it_to_all_others() {
+    let welcome: ConnectHook = Arc::new(|channels, client, welcome| {
         let room = channels.get("room").unwrap();
-        let hello = Event::new("welcome", newcomer.id.to_string());
-        assert_eq!(room.send(&newcomer.id, hello).unwrap().clients, 1);
-        let others = |client: &Candidate| client.id != newcomer.id;
-        let joined = Event::new("user-joined", newcomer.id.to_string());
+        let hello = Event::new("welcome", client.id.to_string());
+        welcome.send(hello).unwrap();
+        let others = |other: &Candidate| other.id != client.id;
+        let joined = Event::new("user-joined", client.id.to_string());
         room.broadcast_to(others, joined).unwrap();
     });
     let bye: Hook = Arc::new(|channels, client| {
@@ -135,7 +145,7 @@ fn callbacks_call_every_method_of_every_channel_and_the_answers_are_exact() {
         }
     });
     let other = channels.get_or_create("other").unwrap();
-    let builder = with_hooks(&channels, call.clone(), call);
+    let builder = with_hooks(&channels, without_welcome(call.clone()), call);
     let builder = builder.get("/other", move |request| {
         known(Subscription::new(&other), request)
     });
@@ -178,7 +188,11 @@ fn callbacks_may_end_their_own_client_and_every_channel() {
         _ = sender.send(client.id.to_string());
         channels.close_all();
     });
-    let served = Served::start(with_hooks(&ChannelManager::new(), came, gone));
+    let served = Served::start(with_hooks(
+        &ChannelManager::new(),
+        without_welcome(came),
+        gone,
+    ));
     for id in ["kicked", "closed"] {
         served.subscribe(&format!("/stream?id={id}")).expect_end();
         assert_eq!(receive(&left), id);
@@ -199,17 +213,15 @@ fn publish_elsewhere(channel: &Channel, data: &'static str) {
 }
 
 /// Two welcomes, with events of another thread before, between and after.
-fn welcome_amid_others(channels: &ChannelManager, newcomer: &ClientInfo) {
-    if newcomer.id == "witness" {
+fn welcome_amid_others(channels: &ChannelManager, client: &ClientInfo, welcome: &mut Welcome) {
+    if client.id == "witness" {
         return;
     }
     let room = channels.get("room").unwrap();
     publish_elsewhere(&room, "meanwhile 1");
-    room.send(&newcomer.id, Event::message("welcome 1"))
-        .unwrap();
+    welcome.send(Event::message("welcome 1")).unwrap();
     publish_elsewhere(&room, "meanwhile 2");
-    room.send(&newcomer.id, Event::message("welcome 2"))
-        .unwrap();
+    welcome.send(Event::message("welcome 2")).unwrap();
     publish_elsewhere(&room, "meanwhile 3");
 }
 
@@ -271,10 +283,9 @@ fn a_welcome_waits_for_a_replay_of_which_the_loop_itself_has_not_heard_yet() {
                 stream.broadcast(Event::new(n.to_string(), &large)).unwrap();
             }
             let came = stream.clone();
-            Subscription::new(&stream).on_connect(move |newcomer| {
+            Subscription::new(&stream).on_connect(move |_, welcome| {
                 publish_elsewhere(&came, "meanwhile 1");
-                came.send(&newcomer.id, Event::message("welcome 1"))
-                    .unwrap();
+                welcome.send(Event::message("welcome 1")).unwrap();
             })
         });
     let stream = room.clone();
@@ -303,14 +314,11 @@ fn a_welcome_of_merged_channels_comes_before_what_any_of_them_publishes_meanwhil
             let (here, there) = (room.clone(), hall.clone());
             Subscription::new(&room)
                 .and(&hall)
-                .on_connect(move |newcomer| {
+                .on_connect(move |_, welcome| {
                     publish_elsewhere(&there, "meanwhile 1");
-                    here.send(&newcomer.id, Event::message("welcome 1"))
-                        .unwrap();
+                    welcome.send(Event::message("welcome 1")).unwrap();
                     publish_elsewhere(&here, "meanwhile 2");
-                    there
-                        .send(&newcomer.id, Event::message("welcome 2"))
-                        .unwrap();
+                    welcome.send(Event::message("welcome 2")).unwrap();
                     publish_elsewhere(&there, "meanwhile 3");
                 })
         });

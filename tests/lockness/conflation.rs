@@ -111,7 +111,7 @@ fn between_the_newest_of_each_key_and_the_live_events_there_is_no_hole_and_no_do
     let builder = builder.get("/{newcomer}", move |request| {
         let prices = stream.clone();
         let marker = format!("joined {}", request.param("newcomer").unwrap());
-        Subscription::new(&stream).on_connect(move |_| {
+        Subscription::new(&stream).on_connect(move |_, _| {
             // Certainly between what was and what is live.
             let elsewhere = thread::spawn(move || prices.broadcast(Event::message(marker)));
             elsewhere.join().unwrap().unwrap();

@@ -176,7 +176,7 @@ fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment()
                 Some(id) => subscription.client_id(ClientId::new(&id).unwrap()),
                 None => subscription,
             };
-            subscription.on_connect(move |newcomer| {
+            subscription.on_connect(move |newcomer, _| {
                 let joined = Event::new("user-joined", newcomer.id.to_string());
                 room.broadcast_except(&newcomer.id, joined).unwrap();
             })

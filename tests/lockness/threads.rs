@@ -37,7 +37,7 @@ fn hall() -> Hall {
         Subscription::new(&stream)
             .client_id(ClientId::new(&n.to_string()).unwrap())
             .metadata(json!({"team": n % 3}))
-            .on_connect(move |_| _ = came.send(thread::current().id()))
+            .on_connect(move |_, _| _ = came.send(thread::current().id()))
             .on_disconnect(move |_, why| _ = left.send((n, why, thread::current().id())))
     });
     let served = Served::start(builder.unwrap());
@@ -231,12 +231,11 @@ fn callbacks_on_both_threads_call_each_others_channels_without_a_deadlock() {
     let builder = builder.get("/{n}", move |request| {
         let n: usize = request.param("n").unwrap().parse().unwrap();
         let (here, there) = (halls[n % 2].clone(), halls[1 - n % 2].clone());
-        let (own, other) = (here.clone(), there.clone());
+        let other = there.clone();
         let sender = sender.clone();
         Subscription::new(&here)
-            .on_connect(move |client| {
-                own.send(&client.id, Event::new("welcome", n.to_string()))
-                    .unwrap();
+            .on_connect(move |_, welcome| {
+                welcome.send(Event::new("welcome", n.to_string())).unwrap();
                 let not_it = |c: &pushwheel::Candidate| other.has_client(&c.id);
                 other
                     .broadcast_to(not_it, Event::new("joined", n.to_string()))

@@ -94,11 +94,11 @@ fn subscription(shared: &Shared, request: &Request) -> Response {
     let (connect, disconnect) = (shared.clone(), shared.clone());
     let joins = topics.clone();
     let subscription = subscription
-        .on_connect(move |info| {
+        .on_connect(move |info, welcome| {
             let mut oracle = lock(&connect);
             oracle.on_connect(number, joins.clone(), info);
             for _ in 0..welcomes {
-                oracle.welcome(number);
+                oracle.welcome(number, welcome);
             }
             if announces {
                 oracle.publish(joins[0], To::All, 2);

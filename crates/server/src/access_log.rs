@@ -63,7 +63,7 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
     let (address, stopwatch) = (request.client_address(), live.stopwatch);
     let (begun, opened) = (stopwatch.now(), channels.clone());
     subscription
-        .on_connect(move |client| {
+        .on_connect(move |client, _| {
             log::info!(
                 target: EVENT_LOG,
                 client = &*logged_text(&client.id.to_string()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription};
+use crate::exchange::{Kind, Request, Response, Sink, StreamPlan, Subscription, Welcome};
 use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{self, BodyLength, Headers, Method, Persistence};
 use crate::hub::channel::Channel;
@@ -106,7 +106,7 @@ impl<N: Net> Reactor<N> {
             self.answer_no_more(key);
             return Flow::Hold;
         }
-        let mut welcome = Vec::new();
+        let mut welcome = Welcome::default();
         if let Some(on_connect) = subscription.on_connect {
             let info = ClientInfo {
                 id,
@@ -115,14 +115,13 @@ impl<N: Net> Reactor<N> {
                 since: self.hub.clock.wall(self.now_ms),
                 behind: 0,
             };
-            let on_connect = || _ = guard("on_connect", || on_connect(&info));
-            welcome = self.hub.connect(self.connection_id(key), on_connect);
+            guard("on_connect", || on_connect(&info, &mut welcome));
         }
         let deadline = self.deadline(subscription.expires_in);
         let replay_end = ReplayEnd {
             after: joined.now,
             has_id: joined.ends_doubtfully && request.accepts_id_blocks(),
-            welcome,
+            welcome: welcome.into_bytes(),
         };
         let asks_for_id = || joined.needs_id && request.accepts_id_blocks();
         let begin = output.len();
