@@ -15,13 +15,13 @@
 //!     let options = || ChannelOptions::new().history(History::events(100));
 //!     let news = channels.get_or_create_with("news", options)?;
 //!
-//!     let (stream, reactor_state) = (news.clone(), news.clone());
+//!     let (stream, publisher) = (news.clone(), news.clone());
 //!     let engine = Engine::builder()
 //!         .channels(&channels)
 //!         .get("/news", move |_| Response::subscribe(&stream))?
 //!         .post("/news", move |request| {
 //!             let text = request.text().unwrap_or("(not text)");
-//!             reactor_state.broadcast(Event::new("headline", text))
+//!             publisher.broadcast(Event::new("headline", text))
 //!                 .map(|published| format!("sent to {}\n", published.clients))
 //!         })?
 //!         .bind("127.0.0.1:0")?; // 0: any free port
@@ -41,7 +41,7 @@
 //! | make channels, find them, count their clients | [`ChannelManager`] |
 //! | choose history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
 //! | say what is published | [`Event`] |
-//! | publish to all, to one, to some | [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`], [`Channel::broadcast_except`], [`Channel::broadcast_to`] |
+//! | publish to all, to one, to some | [`Channel::publish`] to a [`Target`]; [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`] … for short |
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
 //! | subscribe a client, name it, be told when it comes and goes | [`Subscription`] |
 //! | stream to one client alone | [`Response::stream`], [`Sink`] |
@@ -60,7 +60,7 @@
 //! with one system call each. A client that is slow keeps its position and
 //! goes on from there: it holds up nobody and has no queue of its own. A
 //! client that comes back with its `Last-Event-ID` simply begins at an older
-//! position. Where the log no longer progress, the client is told of the gap,
+//! position. Where the log no longer reaches, the client is told of the gap,
 //! by an event named `pushwheel.gap`; it never misses something unknowingly.
 //!
 //! # What holds
@@ -114,6 +114,7 @@ pub use hub::manager::{
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::saved::{RestoreError, Saved};
+pub use hub::target::Target;
 pub use hub::{LAST_MAX, Start};
 pub use limits::Limits;
 pub use metrics::{Backlog, Histogram, Metrics};

@@ -11,8 +11,9 @@ use super::audience::Condition;
 use super::client::{ClientId, ClientInfo, DisconnectReason};
 use super::id::EventId;
 use super::options::ChannelOptions;
-use super::publish::{Ready, Target};
+use super::publish::Ready;
 use super::state::ChannelState;
+use super::target::Target;
 use super::{ChannelKey, Hub};
 use crate::event::{Event, EventError};
 
@@ -175,7 +176,7 @@ impl From<EventError> for PublishError {
     }
 }
 
-/// A client as a filter sees it; see [`Channel::broadcast_to`].
+/// A client as a filter sees it; see [`Channel::filter`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Candidate {
@@ -220,6 +221,47 @@ impl Channel {
         &self.shared.name
     }
 
+    /// Publishes events to the clients of `target`: all of the events or none, in
+    /// their order and with no other event between. The result has the id of the
+    /// last event.
+    ///
+    /// Each event is encoded once, on the calling thread. The cost grows with the
+    /// number of clients only for a target that has to be searched for: see
+    /// [`Target`] and [`ChannelOptions::index`].
+    ///
+    /// ```
+    /// use pushwheel::{ChannelManager, Condition, Event, Target};
+    ///
+    /// let orders = ChannelManager::new().get_or_create("orders")?;
+    /// let events = ["created", "paid"].map(|name| Event::new(name, "17"));
+    /// let admins = Target::Where(vec![Condition::new("role", "admin")]);
+    /// let published = orders.publish(events, admins)?;
+    /// assert_eq!((published.events, published.clients), (2, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When an event cannot be written or is too large, and when the channel is
+    /// closed, finished or over its rate. Then none of the events is published.
+    pub fn publish<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+        target: Target,
+    ) -> Result<Published, PublishError> {
+        let Shared { hub, key, .. } = &*self.shared;
+        let mut ready = events.into_iter().map(|event| self.encode(event.borrow()));
+        let [first, second] = [ready.next().transpose()?, ready.next().transpose()?];
+        match (first, second) {
+            // The usual case needs no memory for a list.
+            (Some(only), None) => hub.publish(*key, [only], target),
+            (first, second) => {
+                let first = first.into_iter().chain(second).map(Ok);
+                let all: Vec<Ready> = first.chain(ready).collect::<Result<_, _>>()?;
+                hub.publish(*key, all, target)
+            }
+        }
+    }
+
     /// Publishes to all clients of the channel.
     ///
     /// The event is encoded once, here. The cost does not grow with the
@@ -229,7 +271,7 @@ impl Channel {
     /// When the event cannot be written or is too large, and when the channel
     /// was closed or is finished.
     pub fn broadcast<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<Published, PublishError> {
-        self.publish_one(event.borrow(), Target::Everybody)
+        self.publish([event], Target::All)
     }
 
     /// Publishes several events, all or none of them, in their order and with
@@ -241,7 +283,7 @@ impl Channel {
         &self,
         events: impl IntoIterator<Item = E>,
     ) -> Result<Published, PublishError> {
-        self.publish_batch(events, Target::Everybody)
+        self.publish(events, Target::All)
     }
 
     /// Publishes to the client with this id; `clients` of the answer is 1 if
@@ -260,7 +302,7 @@ impl Channel {
         client: impl AsClientId,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish_one(event.borrow(), Target::One(client.as_client_id()))
+        self.publish([event], Target::Client(client.as_client_id()))
     }
 
     /// Publishes several events to the client with this id, as
@@ -273,7 +315,7 @@ impl Channel {
         client: impl AsClientId,
         events: impl IntoIterator<Item = E>,
     ) -> Result<Published, PublishError> {
-        self.publish_batch(events, Target::One(client.as_client_id()))
+        self.publish(events, Target::Client(client.as_client_id()))
     }
 
     /// Publishes to all clients but the one with this id.
@@ -293,38 +335,40 @@ impl Channel {
         client: impl AsClientId,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish_one(event.borrow(), Target::Except(client.as_client_id()))
+        self.publish([event], Target::Except(client.as_client_id()))
     }
 
-    /// Publishes to the clients that `filter` lets through, and says how many
-    /// they were.
-    ///
-    /// The filter sees the clients that are connected now, and the event is kept
-    /// for the ids that it let through. A client that was away at that time
-    /// cannot be judged later: when it comes back, it receives a
-    /// `pushwheel.gap` event with the reason `audience`.
-    /// [`broadcast_where`](Self::broadcast_where) and
-    /// [`broadcast_except`](Self::broadcast_except) have no such limit.
-    ///
-    /// The filter runs on the calling thread, with nothing locked, so it may
-    /// borrow what it likes and call any method of any channel. It is called
-    /// once for each client: where that is too much, see
-    /// [`broadcast_where`](Self::broadcast_where).
+    /// Publishes to the clients that `filter` admits: `publish` to
+    /// [`filter`](Self::filter).
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
     pub fn broadcast_to<'a>(
         &self,
-        mut filter: impl FnMut(&Candidate) -> bool,
+        filter: impl FnMut(&Candidate) -> bool,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        let mut chosen = Vec::new();
+        self.publish([event], self.filter(filter))
+    }
+
+    /// Returns the connected clients that `filter` admits, as a target.
+    ///
+    /// A client that was away cannot be judged later: when it comes back, it
+    /// receives a `pushwheel.gap` event with the reason `audience`.
+    /// [`broadcast_where`](Self::broadcast_where) and
+    /// [`broadcast_except`](Self::broadcast_except) have no such limit.
+    ///
+    /// The filter runs once for each client, on the calling thread and with nothing
+    /// locked: it may call any method of any channel.
+    #[must_use]
+    pub fn filter(&self, mut filter: impl FnMut(&Candidate) -> bool) -> Target {
+        let mut admitted = Vec::new();
         self.for_each_candidate(|candidate| {
             if filter(&candidate) {
-                chosen.push(candidate.id);
+                admitted.push(candidate.id);
             }
         });
-        self.publish_one(event.borrow(), Target::Filtered(chosen))
+        Target::Filtered(admitted)
     }
 
     /// Publishes to the clients whose metadata meet all of `conditions`.
@@ -339,7 +383,7 @@ impl Channel {
         conditions: &[Condition],
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish_one(event.borrow(), Target::Where(conditions))
+        self.publish([event], Target::Where(conditions.to_vec()))
     }
 
     /// Publishes several events to the clients whose metadata meet all of
@@ -353,29 +397,7 @@ impl Channel {
         conditions: &[Condition],
         events: impl IntoIterator<Item = E>,
     ) -> Result<Published, PublishError> {
-        self.publish_batch(events, Target::Where(conditions))
-    }
-
-    fn publish_one(
-        &self,
-        event: &Event<'_>,
-        target: Target<'_>,
-    ) -> Result<Published, PublishError> {
-        let hub = &self.shared.hub;
-        hub.publish(self.shared.key, [self.encode(event)?], target)
-    }
-
-    fn publish_batch<'a, E: Borrow<Event<'a>>>(
-        &self,
-        events: impl IntoIterator<Item = E>,
-        target: Target<'_>,
-    ) -> Result<Published, PublishError> {
-        let encode = |event: E| self.encode(event.borrow());
-        let ready = events
-            .into_iter()
-            .map(encode)
-            .collect::<Result<Vec<_>, _>>()?;
-        self.shared.hub.publish(self.shared.key, ready, target)
+        self.publish(events, Target::Where(conditions.to_vec()))
     }
 
     fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {

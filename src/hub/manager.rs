@@ -11,6 +11,7 @@ use super::client::DisconnectReason;
 use super::clock::Clock;
 use super::options::{ChannelOptions, OptionsByName};
 use super::state::{ChannelState, drop_removed};
+use super::target::Target;
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
 use crate::metrics::Backlog;
@@ -378,7 +379,25 @@ impl ChannelManager {
         self.hub.lock().clients
     }
 
-    /// Publishes to every channel. `events` of the answer says to how many.
+    /// Publishes events to the clients of `target` in every channel: in each channel
+    /// all of the events or none, in their order and with no other event between.
+    /// `events` of the result counts each event once for each channel. A finished
+    /// channel, and one that does not accept the events, is left out.
+    ///
+    /// Costs by the number of channels.
+    ///
+    /// # Errors
+    /// When one of the events cannot be written. Then none is published.
+    pub fn publish<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+        target: Target,
+    ) -> Result<Published, PublishError> {
+        self.hub.publish_to_all(events, &target)
+    }
+
+    /// Publishes an event to all clients of every channel, as
+    /// [`publish`](Self::publish) does.
     ///
     /// # Errors
     /// When the event cannot be written.
@@ -386,12 +405,11 @@ impl ChannelManager {
         &self,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.hub.publish_to_all(&[event.borrow()])
+        self.publish(&[event], Target::All)
     }
 
-    /// Publishes several events to every channel, in each of them all or
-    /// none, in their order and with no other event between. `events` of the
-    /// answer counts each once for each channel.
+    /// Publishes several events to all clients of every channel, as
+    /// [`publish`](Self::publish) does.
     ///
     /// # Errors
     /// When one of the events cannot be written.
@@ -399,7 +417,7 @@ impl ChannelManager {
         &self,
         events: &[E],
     ) -> Result<Published, PublishError> {
-        self.hub.publish_to_all(events)
+        self.publish(events, Target::All)
     }
 
     /// Closes the channel of this name and removes it; says whether there was

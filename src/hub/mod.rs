@@ -38,6 +38,7 @@ pub(crate) mod saved;
 mod selection;
 mod state;
 mod subscribe;
+pub(crate) mod target;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audience::{Audience, Choice, Condition};
+use super::audience::{Audience, Choice};
 use super::channel::{PublishError, Published};
 use super::client::ClientId;
 use super::id::{EventId, Parsed};
@@ -13,35 +13,10 @@ use super::log::{Entry, Log, Rare};
 use super::rate::Bucket;
 use super::remembered::{OwnId, digest};
 use super::state::{ChannelState, Finish, Left, Life, State, drop_removed};
+use super::target::Target;
 use super::{ChannelKey, DisconnectReason, Hub, Wake};
 use crate::event::{Event, EventError};
 use crate::frame::Frame;
-
-/// For whom an event is.
-pub(crate) enum Target<'a> {
-    Everybody,
-    One(ClientId),
-    /// All but this one.
-    Except(ClientId),
-    Where(&'a [Condition]),
-    /// The clients that a filter let through.
-    Filtered(Vec<ClientId>),
-}
-
-impl Target<'_> {
-    /// `None` is everybody.
-    #[inline]
-    fn into_audience(self) -> Option<Arc<Audience>> {
-        let audience = match self {
-            Target::Everybody => return None,
-            Target::One(id) => Audience::clients(vec![id], Choice::Named),
-            Target::Except(id) => Audience::except(vec![id]),
-            Target::Where(conditions) => Audience::Where(conditions.into()),
-            Target::Filtered(ids) => Audience::clients(ids, Choice::Filtered),
-        };
-        Some(Arc::new(audience))
-    }
-}
 
 /// An event that is encoded and checked, and needs only its place.
 pub(crate) struct Ready {
@@ -110,7 +85,7 @@ impl Hub {
         &self,
         key: ChannelKey,
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
-        target: Target<'_>,
+        target: Target,
     ) -> Result<Published, PublishError> {
         self.publish_as(key, events, target, Scope::Channel)
     }
@@ -119,7 +94,7 @@ impl Hub {
         &self,
         key: ChannelKey,
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
-        target: Target<'_>,
+        target: Target,
         scope: Scope,
     ) -> Result<Published, PublishError> {
         let all = events.as_ref();
@@ -205,6 +180,7 @@ impl Hub {
     pub(crate) fn publish_to_all<'a, E: Borrow<Event<'a>>>(
         &self,
         events: &[E],
+        target: &Target,
     ) -> Result<Published, PublishError> {
         // Each channel needs frames of its own: the ids differ.
         let encode = |compress_from| -> Result<Vec<Ready>, PublishError> {
@@ -221,7 +197,7 @@ impl Hub {
             duplicates: 0,
         };
         for (key, compress_from) in keys {
-            match self.publish_as(key, encode(compress_from)?, Target::Everybody, Scope::All) {
+            match self.publish_as(key, encode(compress_from)?, target.clone(), Scope::All) {
                 Ok(published) => {
                     total.id = published.id;
                     total.events += published.events;

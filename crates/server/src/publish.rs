@@ -18,6 +18,7 @@ use super::message;
 use super::metadata::METADATA_VALUES_MAX;
 use pushwheel::{
     Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
+    Target,
 };
 
 /// `POST /channels/{channel}`
@@ -27,14 +28,7 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
     events.check_retry(live, request)?;
     events.pass(live, request)?;
     let name = request.param("channel").unwrap_or_default();
-    let publish = |channel: &Channel| match (&events, &wishes.target) {
-        (Events::One(event), Target::Everybody) => channel.broadcast(event),
-        (Events::One(event), Target::Client(id)) => channel.send(id, event),
-        (Events::One(event), Target::Where(all)) => channel.broadcast_where(all, event),
-        (Events::Batch(events), Target::Everybody) => channel.broadcast_batch(events),
-        (Events::Batch(events), Target::Client(id)) => channel.send_batch(id, events),
-        (Events::Batch(events), Target::Where(all)) => channel.broadcast_batch_where(all, events),
-    };
+    let publish = |channel: &Channel| channel.publish(events.as_slice(), wishes.target.clone());
     let channels = request.channels();
     let published = match publish(&channels.get_or_create(name)?) {
         // Removed by another thread just now: it comes to be anew.
@@ -44,7 +38,7 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
     access_log::tell_published(live, request, Some(name), &published);
     // The number of clients of a target tells who is connected, and what their
     // metadata are. A token need not have the right to view either.
-    let is_all = matches!(wishes.target, Target::Everybody);
+    let is_all = wishes.target == Target::All;
     let may_count = is_all || live.rules().access.may_publish_by_key(request);
     Ok(answer(&published, &events, may_count))
 }
@@ -52,16 +46,13 @@ pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem
 /// `POST /channels`
 pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem> {
     let wishes = Wishes::of(request, live)?;
-    if !matches!(wishes.target, Target::Everybody) {
+    if wishes.target != Target::All {
         return Err(Problem::target_of_all());
     }
     let events = Events::of(request, &wishes)?;
     events.check_retry(live, request)?;
     events.pass(live, request)?;
-    let published = match &events {
-        Events::One(event) => request.channels().broadcast_all(event)?,
-        Events::Batch(events) => request.channels().broadcast_batch_all(events)?,
-    };
+    let published = request.channels().publish(events.as_slice(), Target::All)?;
     access_log::tell_published(live, request, None, &published);
     Ok(answer(&published, &events, true))
 }
@@ -125,10 +116,7 @@ const ID_NOT_ASCII: Warning = Warning::new(
 
 /// Returns each warning that one of the events deserves, and logs them.
 fn warnings(events: &Events<'_>) -> Vec<Warning> {
-    let events = match events {
-        Events::One(event) => std::slice::from_ref(event),
-        Events::Batch(events) => events,
-    };
+    let events = events.as_slice();
     let is_ambiguous = |event: &Event<'_>| matches!(event.name(), Some("open" | "error"));
     let has_odd_id = |event: &Event<'_>| event.id().is_some_and(|id| !id.is_ascii());
     let mut warnings = Vec::new();
@@ -147,14 +135,6 @@ fn warnings(events: &Events<'_>) -> Vec<Warning> {
 /// Writes a value as its text, straight into the output.
 pub(super) fn as_text<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
-}
-
-/// For whom the events are.
-enum Target {
-    Everybody,
-    Client(ClientId),
-    /// All of these hold.
-    Where(Vec<Condition>),
 }
 
 /// The reconnection delays that a publisher with a token may choose.
@@ -176,7 +156,7 @@ impl<'a> Wishes<'a> {
     fn of(request: &'a Request, live: &Live) -> Result<Self, Problem> {
         let rules = live.rules();
         let mut wishes = Wishes {
-            target: Target::Everybody,
+            target: Target::All,
             event: None,
             id: None,
             retry: None,
@@ -199,7 +179,7 @@ impl<'a> Wishes<'a> {
     }
 
     fn aim_at(&mut self, id: &str) -> Result<(), Problem> {
-        if !matches!(self.target, Target::Everybody) {
+        if self.target != Target::All {
             return Err(Problem::two_targets());
         }
         let id = ClientId::new(id).map_err(Problem::client_id)?;
@@ -209,12 +189,12 @@ impl<'a> Wishes<'a> {
 
     fn narrow(&mut self, condition: Condition) -> Result<(), Problem> {
         match &mut self.target {
-            Target::Everybody => self.target = Target::Where(vec![condition]),
+            Target::All => self.target = Target::Where(vec![condition]),
             Target::Where(conditions) if conditions.len() == METADATA_VALUES_MAX => {
                 return Err(Problem::too_many_conditions());
             }
             Target::Where(conditions) => conditions.push(condition),
-            Target::Client(_) => return Err(Problem::two_targets()),
+            _ => return Err(Problem::two_targets()),
         }
         Ok(())
     }
@@ -328,6 +308,13 @@ impl<'a> Events<'a> {
         Ok(Events::One(event))
     }
 
+    fn as_slice(&self) -> &[Event<'a>] {
+        match self {
+            Events::One(event) => std::slice::from_ref(event),
+            Events::Batch(events) => events,
+        }
+    }
+
     /// Refuses a reconnection delay by which the holder of a token would keep
     /// clients away, or would have all of them return at once.
     fn check_retry(&self, live: &Live, request: &Request) -> Result<(), Problem> {
@@ -335,10 +322,7 @@ impl<'a> Events<'a> {
             let retry = event.retry();
             retry.is_some_and(|retry| !RETRY_OF_TOKENS.contains(&retry))
         };
-        let is_any_unfit = match self {
-            Events::One(event) => is_unfit(event),
-            Events::Batch(events) => events.iter().any(is_unfit),
-        };
+        let is_any_unfit = self.as_slice().iter().any(is_unfit);
         match is_any_unfit && !live.rules().access.may_publish_by_key(request) {
             true => Err(Problem::retry_of_token()),
             false => Ok(()),
@@ -347,10 +331,7 @@ impl<'a> Events<'a> {
 
     /// Lets them pass if their publisher's address may publish so many.
     fn pass(&self, live: &Live, request: &Request) -> Result<(), Problem> {
-        let count = match self {
-            Events::One(_) => 1,
-            Events::Batch(events) => events.len(),
-        };
+        let count = self.as_slice().len();
         let rate = live.rules().publish_rate_per_address;
         live.limiter
             .admit(rate, request.client_address().ip(), count)
