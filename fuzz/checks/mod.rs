@@ -18,6 +18,7 @@ pub mod frame;
 pub mod input;
 pub mod log;
 pub mod message;
+pub mod parser;
 pub mod preface;
 pub mod request;
 pub mod resume;
@@ -35,6 +36,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("frame", frame::check),
     ("log", log::check),
     ("message", message::check),
+    ("parser", parser::check),
     ("preface", preface::check),
     ("request", request::check),
     ("resume", resume::check),

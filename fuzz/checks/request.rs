@@ -11,12 +11,7 @@ use super::input::{Input, pieces};
 use super::wire::run;
 
 pub fn check(input: &[u8]) {
-    let mut input = Input(input);
-    // All of it is what is sent if there is only one line.
-    let (lengths, bytes) = match input.0.contains(&b'\n') {
-        true => (input.line(), input.0),
-        false => (&[][..], input.0),
-    };
+    let (lengths, bytes) = split(input);
     let mut tight = Limits::default();
     tight.request_line_bytes_max = 64;
     tight.head_bytes_max = 256;
@@ -32,8 +27,18 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// What holds for every request that is taken.
-fn check_message(message: &Message, limits: &Limits) {
+/// Returns the lengths of the pieces, and the bytes that a connection sends. An input
+/// of one line is sent as a whole.
+pub fn split(input: &[u8]) -> (&[u8], &[u8]) {
+    let mut input = Input(input);
+    match input.0.contains(&b'\n') {
+        true => (input.line(), input.0),
+        false => (&[], input.0),
+    }
+}
+
+/// Checks what holds for every request that the parser accepts.
+pub fn check_message(message: &Message, limits: &Limits) {
     let head = &message.head;
     assert!(head.path().starts_with('/') || head.path() == "*");
     assert!(head.target().is_ascii() && head.target().len() < limits.request_line_bytes_max);
