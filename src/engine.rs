@@ -32,7 +32,7 @@ pub use simulated::SimulatedEngine;
 /// let stream = news.clone();
 /// let engine = Engine::builder()
 ///     .channels(&channels)
-///     .get("/news", move |_| Response::subscribe(&stream))?
+///     .get("/news", move |_| Response::subscribe(&stream))
 ///     .bind("127.0.0.1:8080")?;
 /// let running = engine.spawn()?;
 /// news.broadcast(Event::new("headline", "It works"))?;

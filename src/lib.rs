@@ -18,12 +18,12 @@
 //!     let (stream, publisher) = (news.clone(), news.clone());
 //!     let engine = Engine::builder()
 //!         .channels(&channels)
-//!         .get("/news", move |_| Response::subscribe(&stream))?
+//!         .get("/news", move |_| Response::subscribe(&stream))
 //!         .post("/news", move |request| {
 //!             let text = request.text().unwrap_or("(not text)");
 //!             publisher.broadcast(Event::new("headline", text))
 //!                 .map(|published| format!("sent to {}\n", published.clients))
-//!         })?
+//!         })
 //!         .bind("127.0.0.1:0")?; // 0: any free port
 //!     println!("curl -N http://{}/news", engine.local_addr());
 //!
@@ -97,8 +97,8 @@ pub use event::{
     RETRY_MS_MAX,
 };
 pub use exchange::{
-    BodyError, IntoResponse, Rejection, Request, Responder, Response, Shutdown, Sink, SinkError,
-    SinkOptions, Subscription, WELCOME_BYTES_MAX, Welcome,
+    BodyError, Extensions, IntoResponse, Rejection, Request, Responder, Response, Shutdown, Sink,
+    SinkError, SinkOptions, Subscription, WELCOME_BYTES_MAX, Welcome,
 };
 pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;

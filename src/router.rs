@@ -11,9 +11,9 @@ use crate::reactor::Service;
 
 /// What answers the requests of one route.
 pub(crate) type Handler = Box<dyn Fn(&Request) -> Response + Send + Sync>;
-/// What looks at a request before its route does.
-pub(crate) type Before = Box<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
-/// What looks at a response before it is written.
+/// A check that runs before a request's handler.
+pub(crate) type Before = Box<dyn Fn(&mut Request) -> Option<Response> + Send + Sync>;
+/// A hook that runs before a response is written.
 pub(crate) type After = Box<dyn Fn(&Request, &mut Response) + Send + Sync>;
 
 /// What is called for each malformed request.
@@ -125,10 +125,10 @@ impl Router {
         &mut self,
         method: Method,
         path: &str,
-        look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+        check: impl Fn(&mut Request) -> Option<Response> + Send + Sync + 'static,
     ) -> Result<(), RouteError> {
         let routes = self.at(&method, path)?;
-        routes.guards.push((method, Box::new(look)));
+        routes.guards.push((method, Box::new(check)));
         Ok(())
     }
 

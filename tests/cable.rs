@@ -50,15 +50,13 @@ fn open_house() -> House {
         let channel = manager.get_or_create_with(name, || options).unwrap();
         channels.push(channel.clone());
         let tell: Sender<Told> = tell.clone();
-        builder = builder
-            .get(&format!("/{name}"), move |_| {
-                let tell = tell.clone();
-                Subscription::new(&channel).on_disconnect(move |_, reason| {
-                    let told = (name.to_owned(), reason, Instant::now());
-                    tell.send(told).unwrap();
-                })
+        builder = builder.get(&format!("/{name}"), move |_| {
+            let tell = tell.clone();
+            Subscription::new(&channel).on_disconnect(move |_, reason| {
+                let told = (name.to_owned(), reason, Instant::now());
+                tell.send(told).unwrap();
             })
-            .unwrap();
+        });
     }
     House {
         engine: builder.bind(NEAR).unwrap().spawn().unwrap(),

@@ -31,8 +31,7 @@ fn noting() -> (Served, Channel, Diary) {
             let sender = sender.clone();
             known(Subscription::new(&stream), request)
                 .on_disconnect(move |client, reason| note(&sender, client, reason))
-        })
-        .unwrap();
+        });
     (Served::start(builder), news, diary)
 }
 
@@ -198,8 +197,7 @@ fn callbacks_know_the_client_and_the_counts_are_exact() {
                     let counted = (there.client_count(), there.has_client(&c.id));
                     _ = left.send((c.clone(), counted));
                 })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let _bob = served.subscribe("/stream?id=bob");
     receive(&told);
@@ -245,8 +243,7 @@ fn a_new_client_is_welcomed_first_and_announced_to_all_others() {
                     let left_event = Event::new("left", client.id.to_string());
                     left.broadcast(left_event).unwrap();
                 })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut ann = served.subscribe("/stream?id=ann");
     assert_eq!(told(&ann.take(1)), ["welcome ann"]);
@@ -275,8 +272,7 @@ fn what_is_sent_to_a_new_client_while_it_is_welcomed_is_an_event_like_any_other(
                 assert_eq!(sent.clients, 1);
                 welcome.send(Event::new("welcome", "2")).unwrap();
             })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let before = room.broadcast(Event::message("before")).unwrap().id;
     let mut ann = served.subscribe("/stream?id=ann");
@@ -308,8 +304,7 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
                 welcome.send(Event::new("welcome", "2")).unwrap();
                 came.broadcast(Event::message("after")).unwrap();
             })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let (stop, stopped) = mpsc::channel::<()>();
     let publisher = thread::spawn(move || {
@@ -395,8 +390,7 @@ fn callbacks_may_call_every_method_of_every_channel_without_a_deadlock() {
                     call_everything(&after, &there, &c.id);
                     note(&sender, c, reason);
                 })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut witness = served.subscribe("/stream?id=witness");
     drop(served.subscribe("/stream?id=gone"));
@@ -437,8 +431,7 @@ fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
                     note(&sender, c, reason);
                     panic!("as a test wants it");
                 })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     for (path, expected) in [
         ("/kick", "nobody kicked"),
@@ -469,8 +462,7 @@ fn a_client_of_several_channels_is_told_of_once_and_leaves_them_all() {
             let sender = sender.clone();
             let merged = Subscription::new(&both[0]).and(&both[1]);
             known(merged, request).on_disconnect(move |c, reason| note(&sender, c, reason))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let is_empty = || (a.client_count(), b.client_count()) == (0, 0);
 
@@ -507,8 +499,7 @@ fn whoever_is_not_let_in_is_not_told_of() {
             known(Subscription::new(&stream), request)
                 .on_connect(move |c, _| came.send(format!("{} came", c.id)).unwrap())
                 .on_disconnect(move |c, reason| note(&left, c, reason))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut ann = served.subscribe("/stream?id=ann");
     served.subscribe("/stream?id=bob").expect_end();

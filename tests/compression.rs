@@ -151,8 +151,7 @@ fn lively() -> (Served, Channel) {
                 Some(_) => subscription.expires_in(Duration::from_millis(300)),
                 None => subscription,
             }
-        })
-        .unwrap();
+        });
     (Served::start(engine), channel)
 }
 

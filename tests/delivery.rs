@@ -192,8 +192,7 @@ fn directory(options: ChannelOptions) -> (Served, Channel) {
                 Some(id) => subscription.client_id(pushwheel::ClientId::new(&id).unwrap()),
                 None => subscription,
             }
-        })
-        .unwrap();
+        });
     (Served::start(builder), channel)
 }
 
@@ -303,8 +302,7 @@ fn with_farewells(
                 Some(id) => subscription.client_id(pushwheel::ClientId::new(&id).unwrap()),
                 None => subscription,
             }
-        })
-        .unwrap();
+        });
     (Served::start(builder), channel, farewells)
 }
 
@@ -481,9 +479,7 @@ fn a_channel_has_no_heartbeats_when_they_are_turned_off() {
     let builder = Engine::builder()
         .channels(&channels)
         .get("/silent", move |_| Subscription::new(&stream))
-        .unwrap()
-        .get("/lively", move |_| Subscription::new(&lively))
-        .unwrap();
+        .get("/lively", move |_| Subscription::new(&lively));
     let served = Served::start(builder);
     let mut quiet = served.subscribe("/silent");
     let mut clock = served.subscribe("/lively");

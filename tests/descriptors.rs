@@ -21,7 +21,7 @@ const DESCRIPTORS: usize = 20;
 fn where_descriptors_run_out_a_guest_makes_room_for_the_next() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, LIMIT, hard).unwrap();
-    let engine = Engine::builder().get("/hello", |_| "hello").unwrap();
+    let engine = Engine::builder().get("/hello", |_| "hello");
     let engine = engine.connections_max(DESCRIPTORS / 2);
     let engine = engine.bind("127.0.0.1:0").unwrap();
     let address = engine.local_addr();

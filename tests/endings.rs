@@ -56,8 +56,7 @@ fn engine(
                     // A test that is over takes no more.
                     let _ = sender.send((client.clone(), came, Instant::now(), reason));
                 })
-        })
-        .unwrap();
+        });
     (builder, made, gone)
 }
 
@@ -186,13 +185,10 @@ fn streams_grow_old_each_at_an_age_of_its_own_and_resume() {
     const CLIENTS: usize = 40;
     let (builder, channels, gone) = engine(&["a"], history());
     let (sender, sinks) = mpsc::channel();
-    let builder = builder
-        .stream_age_max(AGE)
-        .get("/own/sink", move |_| {
-            let sender = sender.clone();
-            Response::stream(move |sink| sender.send(sink).unwrap())
-        })
-        .unwrap();
+    let builder = builder.stream_age_max(AGE).get("/own/sink", move |_| {
+        let sender = sender.clone();
+        Response::stream(move |sink| sender.send(sink).unwrap())
+    });
     let served = Served::start(builder);
     let mut own = served.subscribe("/own/sink");
     let sink = receive(&sinks);
@@ -233,7 +229,7 @@ fn during_the_delay_of_a_shutdown_all_goes_on_but_health_checks_are_told() {
         true => "yes",
         false => "no",
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut before = served.subscribe("/a");
     before.wait_for_id();
     assert_eq!(served.connect().get("/is/draining").text(), "no");
@@ -358,14 +354,12 @@ fn who_has_asked_before_a_shutdown_and_waits_to_be_accepted_is_answered() {
             let _ = released.lock().unwrap().recv();
             "done"
         })
-        .unwrap()
         .post("/", move |_| {
             to.broadcast(Event::message("taken"))
                 .unwrap()
                 .id
                 .to_string()
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut blocking = served.connect();
     blocking.send("GET /block HTTP/1.1\r\nHost: test\r\n\r\n");

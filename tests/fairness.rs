@@ -46,12 +46,10 @@ fn engine(
             let merged = all[1..].iter().fold(merged, Subscription::and);
             merged.into_response()
         })
-        .unwrap()
         .get("/ask", move |_| {
             asked.fetch_add(1, Ordering::Relaxed);
             Response::text("yes")
         })
-        .unwrap()
         .simulate(vec![(Takers::default(), Box::new(|| {}))])
         .unwrap()
         .pop()

@@ -100,11 +100,8 @@ fn open_house(options: ChannelOptions) -> (EngineBuilder, Channel, Register) {
                 None => subscription,
             }
         })
-        .unwrap()
         .get("/hello", |_| "hello")
-        .unwrap()
-        .post("/echo", |request| Response::bytes(request.body().to_vec()))
-        .unwrap();
+        .post("/echo", |request| Response::bytes(request.body().to_vec()));
     (builder, channel, register)
 }
 
@@ -571,12 +568,10 @@ fn a_subscriber_that_goes_on_asking_is_not_heard_and_is_disconnected() {
     let (builder, channel, register) = open_house(ChannelOptions::new());
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let builder = builder
-        .get("/count", move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-            "counted"
-        })
-        .unwrap();
+    let builder = builder.get("/count", move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        "counted"
+    });
     let served = Served::start(builder);
     let mut reader = served.subscribe("/stream");
     let request = "GET /count HTTP/1.1\r\nHost: test\r\n\r\n";

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::error::Error;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -22,7 +23,6 @@ use serde_json::{Value, json};
 fn echo() -> EngineBuilder {
     Engine::builder()
         .get("/hello", |_| "hello")
-        .unwrap()
         .get("/rooms/{room}", |request| {
             let query: Vec<_> = request.query_pairs().collect();
             let version = match request.version() {
@@ -36,13 +36,9 @@ fn echo() -> EngineBuilder {
                 "header": request.header("x-test"),
             }))
         })
-        .unwrap()
         .post("/echo", |request| Response::bytes(request.body().to_vec()))
-        .unwrap()
         .delete("/rooms/{room}", |_| Response::status(204))
-        .unwrap()
         .get("/panic", |_| -> Response { panic!("as a test wants it") })
-        .unwrap()
 }
 
 fn json(body: &[u8]) -> Value {
@@ -88,13 +84,13 @@ fn a_client_that_asks_much_and_reads_nothing_is_not_answered_without_end() {
     let large = "x".repeat(1 << 20);
     let asked = Arc::new(Mutex::new(0));
     let count = asked.clone();
-    let builder = Engine::builder()
-        .stall_timeout(Duration::from_secs(2))
-        .get("/large", move |_| {
-            *count.lock().unwrap() += 1;
-            large.clone()
-        })
-        .unwrap();
+    let builder =
+        Engine::builder()
+            .stall_timeout(Duration::from_secs(2))
+            .get("/large", move |_| {
+                *count.lock().unwrap() += 1;
+                large.clone()
+            });
     let served = Served::start(builder);
     let mut greedy = Connection::narrow(served.address());
     let request = "GET /large HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -416,13 +412,11 @@ fn blocked() -> (Served, mpsc::Sender<()>) {
     let (started, has_started) = mpsc::channel();
     let (go_on, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
-    let builder = echo()
-        .get("/block", move |_| {
-            started.send(()).unwrap();
-            _ = gate.lock().unwrap().recv();
-            "went on"
-        })
-        .unwrap();
+    let builder = echo().get("/block", move |_| {
+        started.send(()).unwrap();
+        _ = gate.lock().unwrap().recv();
+        "went on"
+    });
     let served = Served::start(builder);
     served
         .connect()
@@ -446,7 +440,7 @@ fn the_answer_to_a_body_too_large_is_read_although_all_the_buffers_are_full_of_i
 #[test]
 fn the_last_answer_is_read_whole_although_the_client_sends_on() {
     const BYTES: usize = 200_000;
-    let builder = echo().get("/large", |_| "x".repeat(BYTES)).unwrap();
+    let builder = echo().get("/large", |_| "x".repeat(BYTES));
     let served = Served::start(builder);
     // Most of the answer waits in the engine's kernel for this one.
     let mut connection = Connection::narrow(served.address());
@@ -574,7 +568,7 @@ fn a_status_that_none_can_be_is_a_500() {
     let builder = echo().get("/status/{code}", |request| {
         Response::status(request.param("code").unwrap().parse().unwrap())
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     for (status, answered) in [(0, 500), (42, 500), (100, 500), (1000, 500), (999, 999)] {
         let answer = connection.get(&format!("/status/{status}"));
@@ -627,8 +621,7 @@ fn who_waits_for_a_deferred_answer_and_has_read_the_one_before_does_not_stall() 
         .idle_timeout(Duration::from_secs(2))
         .stall_timeout(Duration::from_secs(2))
         .send_buffer_bytes(4096)
-        .get("/large", |_| "x".repeat(BYTES))
-        .unwrap();
+        .get("/large", |_| "x".repeat(BYTES));
     let served = Served::start(builder);
     let mut connection = Connection::narrow(served.address());
     let large = "GET /large HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -676,8 +669,7 @@ fn hooks_see_every_request_and_every_answer() {
             let path = request.path().to_owned();
             response.headers_mut().insert("X-Path", path).unwrap();
         })
-        .header("X-Everywhere", "yes")
-        .unwrap();
+        .header("X-Everywhere", "yes");
     let served = Served::start(builder);
     let mut connection = served.connect();
     let refused = connection.get("/hello");
@@ -708,23 +700,63 @@ fn guarded() -> (EngineBuilder, Arc<AtomicUsize>) {
             let is_right = Some(key) == request.param("room");
             (!is_right).then(|| Response::error(403, "wrong_key", "send the room's key"))
         })
-        .unwrap()
         .post("/rooms/{room}", |request| {
             request.text().unwrap().to_owned()
-        })
-        .unwrap();
+        });
     (builder, looks)
+}
+
+/// What a guard has found out about a request.
+struct User(String);
+
+#[test]
+fn a_guard_passes_a_value_to_the_handler_whether_the_body_comes_with_its_head_or_later() {
+    let checks = Arc::new(AtomicUsize::new(0));
+    let count = checks.clone();
+    let builder = Engine::builder()
+        .before(|request| {
+            request.extensions_mut().insert(7_u32);
+            None
+        })
+        .guard(Method::Post, "/inbox", move |request| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let user = request.header("x-user").unwrap_or("nobody").to_owned();
+            request.extensions_mut().insert(User(user));
+            None
+        })
+        .post("/inbox", |request| {
+            let values = request.extensions();
+            let user = values.get::<User>().map(|user| user.0.as_str());
+            format!("{user:?} {:?} {:?}", values.get::<u32>(), request.text())
+        });
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    let head = |user| {
+        format!("POST /inbox HTTP/1.1\r\nHost: test\r\nX-User: {user}\r\nContent-Length: 2\r\n\r\n")
+    };
+    connection.send(format!("{}hi", head("ann")));
+    assert_eq!(
+        connection.answer().text(),
+        r#"Some("ann") Some(7) Ok("hi")"#
+    );
+    // The guard runs once, before the body arrives.
+    connection.send(head("bob"));
+    eventually("the guard runs", || checks.load(Ordering::Relaxed) == 2);
+    connection.send("ho");
+    assert_eq!(
+        connection.answer().text(),
+        r#"Some("bob") Some(7) Ok("ho")"#
+    );
+    assert_eq!(checks.load(Ordering::Relaxed), 2);
 }
 
 #[test]
 fn a_guard_of_a_path_without_a_route_keeps_the_engine_from_being_bound() {
-    let refuse = |_: &Request| Some(Response::status(403));
+    let refuse = |_: &mut Request| Some(Response::status(403));
     let builder = Engine::builder()
         .post("/rooms/{room}", |_| "a message")
-        .unwrap()
         // Misspelled: without the error, it would protect nothing.
-        .guard(Method::Post, "/room/{room}", refuse)
-        .unwrap();
+        .guard(Method::Post, "/room/{room}", refuse);
     let error = builder.bind("127.0.0.1:0").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     let inner = error.into_inner().unwrap();
@@ -783,7 +815,7 @@ fn who_may_send_a_body_is_looked_at_once_however_it_comes() {
 #[test]
 fn the_body_of_a_get_is_read_and_not_kept() {
     let builder = Engine::builder().get("/", |request| request.body().len().to_string());
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     for _ in 0..2 {
         connection.send("GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
@@ -798,7 +830,7 @@ fn what_a_client_takes_may_stand_in_several_headers_and_a_weight_of_0_is_a_no() 
         let packed = request.accepts_encoding("gzip");
         format!("{takes} {packed}")
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     for (headers, expected) in [
         ("", "false false"),
@@ -822,17 +854,21 @@ fn what_a_client_takes_may_stand_in_several_headers_and_a_weight_of_0_is_a_no() 
 
 #[test]
 fn a_route_that_cannot_be_says_why() {
-    let refused = Engine::builder().get("/{room", |_| "x").unwrap_err();
+    let refused = Engine::builder()
+        .get("/{room", |_| "x")
+        .bind("127.0.0.1:0")
+        .unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("/{room"), "{refused}");
     let overlapping = Engine::builder()
         .get("/{a}", |_| "x")
-        .unwrap()
-        .get("/{b}", |_| "x");
-    assert!(overlapping.is_err());
-    let builder = Engine::builder()
-        .route(Method::Put, "/x", |_| "put")
-        .unwrap();
-    let served = Served::start(builder.get("/x", |_| "get").unwrap());
+        .get("/{b}", |_| "x")
+        .get("/{", |_| "the first mistake is reported")
+        .bind("127.0.0.1:0");
+    let overlapping = overlapping.unwrap_err().to_string();
+    assert!(overlapping.contains("/{b}"), "{overlapping}");
+    let builder = Engine::builder().route(Method::Put, "/x", |_| "put");
+    let served = Served::start(builder.get("/x", |_| "get"));
     let mut connection = served.connect();
     assert_eq!(connection.get("/x").text(), "get");
     connection.send("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
@@ -861,28 +897,38 @@ impl log::Log for Kept {
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the handler is slow on purpose")]
-fn a_handler_that_panics_or_is_slow_is_logged_with_its_request() {
+fn a_handler_that_panics_or_fails_or_is_slow_is_logged_with_its_request() {
     log::set_logger(&KEPT).unwrap();
     log::set_max_level(log::LevelFilter::Warn);
     let long = format!("/logged/{}", "x".repeat(1_000));
     let builder = Engine::builder()
         .get("/logged/panic", |_| -> Response { panic!("a mistake") })
-        .unwrap()
         .get("/logged/{name}", |_| {
             thread::sleep(Duration::from_millis(150));
             "late"
-        })
-        .unwrap();
+        });
+    let builder = builder.get("/logged/failed", |_| {
+        Ok::<_, Box<dyn Error + Send + Sync>>("seven".parse::<u8>()?.to_string())
+    });
     let served = Served::start(builder);
     let mut connection = served.connect();
     assert_eq!(connection.get("/logged/panic?secret=1").status, 500);
+    let failed = connection.get("/logged/failed");
+    assert_eq!(failed.status, 500);
+    assert!(!failed.text().contains("digit"), "{}", failed.text());
     assert_eq!(connection.get(&long).status, 200);
     // Within a minute of the first, so it is not logged.
     assert_eq!(connection.get("/logged/again").status, 200);
     let kept = KEPT.0.lock().unwrap();
-    let [panicked, slow] = &**kept else {
-        panic!("not two lines: {kept:?}");
+    let [panicked, failed, slow] = &**kept else {
+        panic!("not three lines: {kept:?}");
     };
+    let begin = "ERROR a handler failed (GET /logged/failed from 127.0.0.1:";
+    assert!(failed.starts_with(begin), "{failed}");
+    assert!(
+        failed.ends_with("): invalid digit found in string"),
+        "{failed}"
+    );
     let begin = "ERROR a handler panicked (GET /logged/panic from 127.0.0.1:";
     assert!(panicked.starts_with(begin), "{panicked}");
     assert!(panicked.ends_with("): a mistake"), "{panicked}");

@@ -288,8 +288,7 @@ fn a_stream_with_a_channel_without_a_pace_waits_for_none() {
     let both = (paced.clone(), other.clone());
     let builder = Engine::builder()
         .channels(&channels)
-        .get("/stream", move |_| Subscription::new(&both.0).and(&both.1))
-        .unwrap();
+        .get("/stream", move |_| Subscription::new(&both.0).and(&both.1));
     let served = Served::start(builder);
     let mut client = served.subscribe("/stream");
     client.wait_for_id();

@@ -72,8 +72,7 @@ fn clients_are_counted_listed_and_disconnected_by_conditions() {
         .get("/stream/{user}", move |request| {
             let user = request.param("user").unwrap();
             Subscription::new(&stream).metadata(serde_json::json!({"user": user}))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let [mut first, mut second, mut other] =
         ["7", "7", "8"].map(|user| served.subscribe(&format!("/stream/{user}")));
@@ -110,12 +109,10 @@ fn a_client_that_begins_at_a_position_misses_nothing_or_receives_a_gap() {
 fn an_engine_is_not_joined_on_its_own_thread() {
     let (sender, running) = mpsc::channel::<pushwheel::RunningEngine>();
     let running = std::sync::Mutex::new(running);
-    let builder = Engine::builder()
-        .get("/quit", move |_| {
-            let running = receive(&running.lock().unwrap());
-            running.shutdown(PATIENCE).unwrap_err().to_string()
-        })
-        .unwrap();
+    let builder = Engine::builder().get("/quit", move |_| {
+        let running = receive(&running.lock().unwrap());
+        running.shutdown(PATIENCE).unwrap_err().to_string()
+    });
     let running = builder.bind("127.0.0.1:0").unwrap().spawn().unwrap();
     let address = running.local_addr();
     sender.send(running).unwrap();
@@ -134,8 +131,7 @@ fn a_client_that_comes_back_to_a_full_channel_gets_its_own_place() {
         .channels(&channels)
         .get("/stream", move |_| {
             Subscription::new(&stream).client_id(ClientId::new("ann").unwrap())
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut ghost = served.subscribe("/stream");
     let mut client = served.subscribe("/stream");
@@ -155,7 +151,7 @@ fn the_headers_of_a_channel_and_of_a_subscription_are_on_its_stream() {
             Subscription::new(&channel).header("X-Subscription", "too")
         });
     // A handler may answer a result.
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let client = served.subscribe("/stream");
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -255,8 +251,7 @@ fn a_gap_is_told_once_though_nothing_is_left_to_follow_it() {
     let both = [a.clone(), b.clone()];
     let builder = Engine::builder()
         .channels(&channels)
-        .get("/both", move |_| Subscription::new(&both[0]).and(&both[1]))
-        .unwrap();
+        .get("/both", move |_| Subscription::new(&both[0]).and(&both[1]));
     let served = Served::start(builder);
     let id = served.subscribe("/both").wait_for_id();
     eventually("it has gone", || channels.total_clients() == 0);
@@ -291,8 +286,7 @@ fn a_stream_of_several_channels_ends_when_all_of_them_are_finished() {
     let both = [a.clone(), b.clone()];
     let builder = Engine::builder()
         .channels(&channels)
-        .get("/both", move |_| Subscription::new(&both[0]).and(&both[1]))
-        .unwrap();
+        .get("/both", move |_| Subscription::new(&both[0]).and(&both[1]));
     let served = Served::start(builder);
     let mut client = served.subscribe("/both");
     a.finish(Some(Event::message("last of a"))).unwrap();
@@ -315,8 +309,7 @@ fn a_finished_channel_is_over_in_time_though_a_stream_of_others_has_it() {
         .get("/both", |request| {
             let [job, news] = ["job", "news"].map(|name| request.channels().get_or_create(name));
             job.and_then(|job| Ok(Subscription::new(&job).and(&news?)))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let [job, news, other] = ["job", "news", "other"].map(|n| channels.get_or_create(n).unwrap());
     let mut client = served.subscribe("/both");
@@ -349,8 +342,7 @@ fn a_client_that_reads_steadily_has_all_of_a_finished_channel_though_its_time_is
             let channel = request.channels().get_or_create(name)?;
             let tell = move |_: &_, reason| sender.send(reason).unwrap();
             Ok::<_, ChannelError>(Subscription::new(&channel).on_disconnect(tell))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let job = channels.get_or_create("job").unwrap();
     let narrow = Connection::narrow(served.address());
@@ -393,8 +385,7 @@ fn a_channel_that_nobody_needs_goes_by_itself() {
                 .channels()
                 .get_or_create(name)
                 .map(|c| Subscription::new(&c))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let held = channels.get_or_create("held").unwrap();
     let history = || ChannelOptions::new().history(History::events(1));
@@ -435,8 +426,7 @@ fn remove_empty_leaves_those_with_clients_and_close_all_leaves_none() {
                 .channels()
                 .get_or_create(name)
                 .map(|c| Subscription::new(&c))
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut clients: Vec<Subscriber> = ["/a", "/a", "/b"]
         .into_iter()
@@ -497,8 +487,7 @@ fn a_shutdown_answers_the_requests_under_way_and_sends_the_slow_everything() {
     let stream = channel.clone();
     let builder = Engine::builder()
         .channels(&channels)
-        .get("/stream", move |_| Response::subscribe(&stream))
-        .unwrap();
+        .get("/stream", move |_| Response::subscribe(&stream));
     let (builder, responders) = common::deferring(builder);
     let served = Served::start(builder);
     let mut waiting = served.connect();
@@ -555,7 +544,7 @@ fn a_shutdown_waits_no_longer_than_its_deadline() {
 fn an_engine_may_run_on_the_callers_thread() {
     let channels = ChannelManager::new();
     let engine = Engine::builder().channels(&channels).get("/", |_| "here");
-    let engine = engine.unwrap().bind("127.0.0.1:0").unwrap();
+    let engine = engine.bind("127.0.0.1:0").unwrap();
     let (address, handle) = (engine.local_addr(), engine.handle());
     assert_ne!(address.port(), 0);
     let client = thread::spawn(move || {
@@ -590,8 +579,7 @@ fn an_engine_of_several_threads_is_one_to_its_clients() {
     let builder = Engine::builder()
         .threads(3)
         .channels(&channels)
-        .get("/stream", move |_| Subscription::new(&stream))
-        .unwrap();
+        .get("/stream", move |_| Subscription::new(&stream));
     let served = Served::start(builder);
     let crowd = Crowd::open(served.address(), "/stream", CLIENTS);
     let mut client = served.subscribe("/stream");

@@ -26,13 +26,9 @@ fn house() -> (EngineBuilder, Channel) {
     let builder = Engine::builder()
         .channels(&channels)
         .get("/stream", move |_| Response::subscribe(&stream))
-        .unwrap()
         .get("/sink", |_| Response::stream(drop))
-        .unwrap()
         .get("/hello", |_| "hello")
-        .unwrap()
-        .post("/echo", |request| Response::bytes(request.body().to_vec()))
-        .unwrap();
+        .post("/echo", |request| Response::bytes(request.body().to_vec()));
     (builder, channel)
 }
 
@@ -301,13 +297,11 @@ fn a_thousand_requests_in_one_read_let_others_have_their_turn() {
             gate.lock().unwrap().recv().unwrap();
             "go"
         })
-        .unwrap()
         .get("/{who}", move |request| {
             let who = request.param("who").unwrap().to_owned();
             book.lock().unwrap().push(who.clone());
             who
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut greedy = served.connect();
     greedy.send([plain("/wait"), plain("/greedy").repeat(1_500)].concat());
@@ -419,8 +413,8 @@ fn an_error_that_passes_says_when_to_come_back() {
         Response::error(503, "not_yet", "the game has not begun: come back")
             .come_back_after(Duration::from_secs(60))
     };
-    let builder = Engine::builder().get("/game", not_yet).unwrap();
-    let served = Served::start(builder.post("/game", not_yet).unwrap());
+    let builder = Engine::builder().get("/game", not_yet);
+    let served = Served::start(builder.post("/game", not_yet));
     let mut connection = served.connect();
     connection.send(browser("/game"));
     let mut stream = Subscriber::begun(connection);

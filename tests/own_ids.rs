@@ -228,8 +228,7 @@ fn begun(republish_window: Duration) -> (Served, Channel) {
     let stream = channel.clone();
     let builder = Engine::builder()
         .channels(&channels)
-        .get("/stream", move |_| Subscription::new(&stream))
-        .unwrap();
+        .get("/stream", move |_| Subscription::new(&stream));
     (Served::start(builder), channel)
 }
 
@@ -363,8 +362,7 @@ fn a_restored_state_remembers_ids_and_its_own_doubts() {
     let stream = channel.clone();
     let builder = Engine::builder()
         .channels(&after)
-        .get("/stream", move |_| Subscription::new(&stream))
-        .unwrap();
+        .get("/stream", move |_| Subscription::new(&stream));
     let served = Served::start(builder);
     let mut page = served.resubscribe("/stream", "order-6");
     publish(&channel, "order-7", "new");
@@ -420,8 +418,7 @@ fn opaque_ids_resume_and_say_nothing_of_how_many_there_were() {
     let stream = channel.clone();
     let builder = Engine::builder()
         .channels(&after)
-        .get("/stream", move |_| Subscription::new(&stream))
-        .unwrap();
+        .get("/stream", move |_| Subscription::new(&stream));
     let served = Served::start(builder);
     let newest = say(&channel, "6");
     let mut client = served.resubscribe("/stream", &ids[3]);

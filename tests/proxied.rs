@@ -32,11 +32,9 @@ fn engine() -> EngineBuilder {
         .get("/who", |request| {
             Response::text(request.client_address().to_string())
         })
-        .unwrap()
         .get("/peer", |request| {
             Response::text(request.peer().ip().to_string())
         })
-        .unwrap()
 }
 
 /// Behind a proxy on this machine that sends PROXY headers.
@@ -212,8 +210,7 @@ fn a_subscriber_is_known_by_its_real_address() {
         Engine::builder()
             .channels(&channels)
             .proxy_protocol(networks(&["127.0.0.1"]))
-            .get("/stream", move |_| Subscription::new(&stream))
-            .unwrap(),
+            .get("/stream", move |_| Subscription::new(&stream)),
     );
     let mut connection = served.connect();
     connection.send([V2, b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"].concat());
@@ -232,7 +229,6 @@ fn one_each() -> EngineBuilder {
     Engine::builder()
         .channels(&channels)
         .get("/stream", move |_| Subscription::new(&channel))
-        .unwrap()
         .connections_per_address_max(1)
 }
 

@@ -253,13 +253,10 @@ fn two_channels(options: ChannelOptions) -> (Served, Channel, Channel) {
     let builder = Engine::builder()
         .channels(&channels)
         .get("/a", move |r| known(Subscription::new(&only_a), r))
-        .unwrap()
         .get("/b", move |r| known(Subscription::new(&only_b), r))
-        .unwrap()
         .get("/both", move |r| {
             known(Subscription::new(&both.1).and(&both.0).and(&both.1), r)
-        })
-        .unwrap();
+        });
     (Served::start(builder), a, b)
 }
 
@@ -529,8 +526,7 @@ fn a_start_of_the_handlers_is_where_a_client_begins_that_does_not_say_where() {
         .channels(&channels)
         .get("/chat", move |_| {
             Subscription::new(&stream).start(Start::Earliest)
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     for n in 1..=3 {
         publish(&channel, &n.to_string());
@@ -590,8 +586,7 @@ fn from_the_beginning_means_that_a_trimmed_history_is_told() {
     publish(&again, "1");
     let builder = Engine::builder()
         .channels(&channels)
-        .get("/again", move |_| Subscription::new(&again))
-        .unwrap();
+        .get("/again", move |_| Subscription::new(&again));
     let served = Served::start(builder);
     let mut client = served.subscribe("/again?last_event_id=earliest");
     assert_eq!(told(&client.take(1)), ["1"]);

@@ -21,31 +21,27 @@ use pushwheel::{
 /// An engine that hands the test the sink of every stream of `/stream`.
 fn streaming(options: SinkOptions) -> (Served, mpsc::Receiver<Sink>) {
     let (sender, sinks) = mpsc::channel();
-    let builder = Engine::builder()
-        .get("/stream", move |_| {
-            let sender = sender.clone();
-            Response::stream_with(options.clone(), move |sink| sender.send(sink).unwrap())
-        })
-        .unwrap();
+    let builder = Engine::builder().get("/stream", move |_| {
+        let sender = sender.clone();
+        Response::stream_with(options.clone(), move |sink| sender.send(sink).unwrap())
+    });
     (Served::start(builder), sinks)
 }
 
 #[test]
 fn a_task_on_a_thread_of_its_own_reports_its_progress_and_the_stream_ends() {
-    let builder = Engine::builder()
-        .get("/progress/{task}", |request| {
-            let task = request.param("task").unwrap().to_owned();
-            Response::stream(move |sink| {
-                thread::spawn(move || {
-                    for percent in 0..=100 {
-                        let event = Event::new("progress", format!("{task} {percent}"));
-                        sink.send(event).unwrap();
-                    }
-                    sink.send(Event::new("complete", &task)).unwrap();
-                });
-            })
+    let builder = Engine::builder().get("/progress/{task}", |request| {
+        let task = request.param("task").unwrap().to_owned();
+        Response::stream(move |sink| {
+            thread::spawn(move || {
+                for percent in 0..=100 {
+                    let event = Event::new("progress", format!("{task} {percent}"));
+                    sink.send(event).unwrap();
+                }
+                sink.send(Event::new("complete", &task)).unwrap();
+            });
         })
-        .unwrap();
+    });
     let served = Served::start(builder);
     let mut clients: Vec<Subscriber> = (0..50)
         .map(|task| served.subscribe(&format!("/progress/{task}")))
@@ -208,21 +204,19 @@ fn on_the_engines_own_thread_nobody_waits_and_what_was_taken_is_delivered() {
     for size in [1, 100, 1_000, 30_000, 60_000] {
         let data = move |n: u32| format!("{n} {}", "x".repeat(size));
         let (sender, results) = mpsc::channel();
-        let builder = Engine::builder()
-            .get("/stream", move |_| {
-                let sender = sender.clone();
-                Response::stream(move |sink| {
-                    let mut sent = 0;
-                    let refused = loop {
-                        match sink.send(Event::message(data(sent))) {
-                            Ok(()) => sent += 1,
-                            Err(error) => break error,
-                        }
-                    };
-                    sender.send((sent, refused)).unwrap();
-                })
+        let builder = Engine::builder().get("/stream", move |_| {
+            let sender = sender.clone();
+            Response::stream(move |sink| {
+                let mut sent = 0;
+                let refused = loop {
+                    match sink.send(Event::message(data(sent))) {
+                        Ok(()) => sent += 1,
+                        Err(error) => break error,
+                    }
+                };
+                sender.send((sent, refused)).unwrap();
             })
-            .unwrap();
+        });
         let served = Served::start(builder);
         let mut client = served.subscribe("/stream");
         let (sent, refused) = receive(&results);
@@ -234,22 +228,20 @@ fn on_the_engines_own_thread_nobody_waits_and_what_was_taken_is_delivered() {
 
 #[test]
 fn a_stream_may_resume_by_ids_of_its_own() {
-    let builder = Engine::builder()
-        .get("/count", |request| {
-            let from = match request.start() {
-                Start::After(id) => id.parse::<u32>().unwrap() + 1,
-                _ => 0,
-            };
-            Response::stream(move |sink| {
-                thread::spawn(move || {
-                    for n in from..10 {
-                        let event = Event::message(n.to_string()).with_id(n.to_string());
-                        sink.send(event).unwrap();
-                    }
-                });
-            })
+    let builder = Engine::builder().get("/count", |request| {
+        let from = match request.start() {
+            Start::After(id) => id.parse::<u32>().unwrap() + 1,
+            _ => 0,
+        };
+        Response::stream(move |sink| {
+            thread::spawn(move || {
+                for n in from..10 {
+                    let event = Event::message(n.to_string()).with_id(n.to_string());
+                    sink.send(event).unwrap();
+                }
+            });
         })
-        .unwrap();
+    });
     let served = Served::start(builder);
     let mut client = served.subscribe("/count");
     assert_eq!(told(&client.take(4)), ["0", "1", "2", "3"]);
@@ -260,17 +252,15 @@ fn a_stream_may_resume_by_ids_of_its_own() {
 
 #[test]
 fn a_stream_may_be_the_answer_from_another_thread() {
-    let builder = Engine::builder()
-        .get("/later", |_| {
-            Response::deferred(|responder: Responder| {
-                thread::spawn(move || {
-                    responder.respond(Response::stream(|sink| {
-                        sink.send(Event::message("at last")).unwrap();
-                    }));
-                });
-            })
+    let builder = Engine::builder().get("/later", |_| {
+        Response::deferred(|responder: Responder| {
+            thread::spawn(move || {
+                responder.respond(Response::stream(|sink| {
+                    sink.send(Event::message("at last")).unwrap();
+                }));
+            });
         })
-        .unwrap();
+    });
     let served = Served::start(builder);
     assert_eq!(told(&served.subscribe("/later").rest()), ["at last"]);
 }
@@ -297,8 +287,7 @@ fn streams_for_one_client_are_no_channels() {
         .get("/stream", move |_| {
             let sender = sender.clone();
             Response::stream(move |sink| sender.send(sink).unwrap())
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut client = served.subscribe("/stream");
     let sink = receive(&sinks);
@@ -384,18 +373,15 @@ fn an_engine_whose_thread_panics_disconnects_its_clients_and_wakes_its_sinks() {
             let sender = sender.clone();
             Response::stream(move |sink| sender.send(sink).unwrap())
         })
-        .unwrap()
         .get("/channels", move |request| {
             let [a, b] = ["a", "b"].map(|name| request.channels().get_or_create(name).unwrap());
             let told = told.clone();
             let tell = move |_: &_, reason| told.send(reason).unwrap();
             Subscription::new(&a).and(&b).on_disconnect(tell)
         })
-        .unwrap()
         .get("/panic", |_| -> &str {
             panic!("a handler panics, and the log fails")
-        })
-        .unwrap();
+        });
     let running = builder.bind("127.0.0.1:0").unwrap().spawn().unwrap();
     let (address, channels) = (running.local_addr(), running.channels().clone());
     let mut member = Subscriber::open(address, "/channels", &[]);

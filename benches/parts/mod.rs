@@ -137,7 +137,6 @@ impl Room {
         let engine = Engine::builder()
             .channels(&channels)
             .get("/stream", move |_| Response::subscribe(&stream))
-            .expect("the path is well formed")
             .simulate(vec![(Takers::default(), Box::new(|| {}))])
             .expect("no other engine has the channels")
             .pop()
@@ -226,7 +225,6 @@ impl Replay {
                 let merged = others.iter().fold(merged, Subscription::and);
                 merged.into_response()
             })
-            .expect("the path is well formed")
             .simulate(vec![(Takers::default(), Box::new(|| {}))])
             .expect("no other engine has the channels")
             .pop()

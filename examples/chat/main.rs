@@ -20,10 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
         .channels(&channels)
-        .get("/", |_| Response::html(include_str!("page.html")))?
-        .get("/style.css", shared::style)?
-        .get("/rooms/{room}/events", enter)?
-        .post("/rooms/{room}/messages", say)?;
+        .get("/", |_| Response::html(include_str!("page.html")))
+        .get("/style.css", shared::style)
+        .get("/rooms/{room}/events", enter)
+        .post("/rooms/{room}/messages", say);
     let engine = shared::bind(engine);
     engine.run()?;
     Ok(())

@@ -29,9 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stream = dashboard.clone();
     let engine = Engine::builder()
         .channels(&channels)
-        .get("/", |_| Response::html(include_str!("page.html")))?
-        .get("/style.css", shared::style)?
-        .get("/stats", move |_| Response::subscribe(&stream))?;
+        .get("/", |_| Response::html(include_str!("page.html")))
+        .get("/style.css", shared::style)
+        .get("/stats", move |_| Response::subscribe(&stream));
     let engine = shared::bind(engine);
     thread::spawn(move || publish_stats(&dashboard));
     engine.run()?;

@@ -24,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let engine = Engine::builder()
         .channels(&channels)
-        .get("/", |_| Response::html(include_str!("page.html")))?
-        .get("/style.css", shared::style)?
+        .get("/", |_| Response::html(include_str!("page.html")))
+        .get("/style.css", shared::style)
         // What is known of a client is noted when it subscribes.
         .get("/events", move |request| {
             let user = request.query("user").unwrap_or_default();
@@ -35,10 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "member"
             };
             Subscription::new(&stream).metadata(json!({"user": user, "role": role}))
-        })?
+        })
         .post("/everybody", move |request| {
             answer(all.broadcast(memo("everybody", request)?)?.clients)
-        })?
+        })
         // A filter is any predicate over a client's id and metadata.
         .post("/admins", move |request| {
             let is_admin = |role: &Value| role == "admin";
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .broadcast_to(|client| is_admin(&client.metadata["role"]), memo)?
                     .clients,
             )
-        })?
+        })
         // A condition says what a field has to be. This one is indexed: only
         // the clients that it finds are looked at, however many there are.
         .post("/users/{user}", move |request| {
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 one.broadcast_where(&[Condition::new("user", user)], memo)?
                     .clients,
             )
-        })?;
+        });
     let engine = shared::bind(engine);
     engine.run()?;
     Ok(())

@@ -24,15 +24,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stream = log.clone();
     let engine = Engine::builder()
         .channels(&channels)
-        .get("/", |_| Response::html(include_str!("page.html")))?
-        .get("/style.css", shared::style)?
-        .post("/sign-in/{user}", sign_in)?
+        .get("/", |_| Response::html(include_str!("page.html")))
+        .get("/style.css", shared::style)
+        .post("/sign-in/{user}", sign_in)
         .get("/log", move |request| match is_admin(request) {
             true => Response::subscribe(&stream),
             false => Response::error(403, "forbidden", "the log is for admins: sign in as one"),
-        })?
-        .get("/hello", |_| "hello")?
-        .get("/broken", broken)?
+        })
+        .get("/hello", |_| "hello")
+        .get("/broken", broken)
         .after(move |request, response| write_line(&log, request, response));
     let engine = shared::bind(engine);
     engine.run()?;

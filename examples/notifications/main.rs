@@ -20,12 +20,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
         .channels(&channels)
-        .get("/", |_| Response::html(include_str!("page.html")))?
-        .get("/style.css", shared::style)?
-        .get("/users/{user}/notifications", subscribe)?
-        .post("/users/{user}/notifications", notify_one)?
-        .post("/users/{user}/reports", write_report)?
-        .post("/notifications", notify_all)?;
+        .get("/", |_| Response::html(include_str!("page.html")))
+        .get("/style.css", shared::style)
+        .get("/users/{user}/notifications", subscribe)
+        .post("/users/{user}/notifications", notify_one)
+        .post("/users/{user}/reports", write_report)
+        .post("/notifications", notify_all);
     let engine = shared::bind(engine);
     engine.run()?;
     Ok(())

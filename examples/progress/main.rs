@@ -28,10 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
         .channels(&channels)
-        .get("/", |_| Response::html(include_str!("page.html")))?
-        .get("/style.css", shared::style)?
-        .post("/tasks", start_task)?
-        .get("/tasks/{task}/progress", follow_task)?;
+        .get("/", |_| Response::html(include_str!("page.html")))
+        .get("/style.css", shared::style)
+        .post("/tasks", start_task)
+        .get("/tasks/{task}/progress", follow_task);
     let engine = shared::bind(engine);
     engine.run()?;
     Ok(())

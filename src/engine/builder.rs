@@ -1,5 +1,7 @@
-//! What an engine is made with.
+//! The configuration of an engine: its channels, routes, limits and sockets.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
@@ -13,7 +15,7 @@ use super::SimulatedEngine;
 use super::listening::{Buffers, find_the_lost, listen_all};
 use super::{Engine, EngineHandle};
 use crate::exchange::{InFlight, IntoResponse, Rejection, Request, Response};
-use crate::http::{HeaderError, Headers, Method};
+use crate::http::{Headers, Method};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{REACTORS_MAX, Waker};
 use crate::limits::Limits;
@@ -22,9 +24,13 @@ use crate::proxies::{Network, Proxies};
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
 use crate::reactor::{Budgets, ConnectionCounts, Reactor, Service, Setup};
-use crate::router::{RouteError, Router};
+use crate::router::Router;
 
-/// An engine to be configured; see [`Engine::builder`].
+/// Configures an engine, by method chaining; see [`Engine::builder`].
+///
+/// No method but [`bind`](Self::bind) and [`listen_on`](Self::listen_on) fails: they
+/// return the first mistake of the configuration, such as a second handler for a
+/// route.
 #[must_use = "bind it"]
 pub struct EngineBuilder {
     channels: Option<ChannelManager>,
@@ -37,6 +43,8 @@ pub struct EngineBuilder {
     proxies: Proxies,
     threads: usize,
     error_codes: Vec<&'static str>,
+    /// The first mistake of the configuration.
+    mistake: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -61,92 +69,92 @@ impl EngineBuilder {
             proxies: Proxies::default(),
             threads: 1,
             error_codes: Vec::new(),
+            mistake: None,
         }
     }
 
-    /// The channels to serve. Default: a manager of its own, which
-    /// [`Engine::channels`] and [`Request::channels`] give. A manager is
-    /// served by one engine.
+    /// Keeps the first mistake for [`bind`](Self::bind).
+    fn note<E: Error + Send + Sync + 'static>(&mut self, result: Result<(), E>) {
+        if let Err(error) = result {
+            self.mistake.get_or_insert_with(|| error.into());
+        }
+    }
+
+    /// Sets the channels to serve. Default: a new manager, which
+    /// [`Engine::channels`] and [`Request::channels`] return.
+    ///
+    /// One engine at a time serves a manager. When it has ended, another engine may
+    /// serve the same manager: histories, ids and figures continue.
     pub fn channels(mut self, channels: &ChannelManager) -> Self {
         self.channels = Some(channels.clone());
         self
     }
 
     /// Answers GET (and HEAD) requests to `path`. Parts in braces are
-    /// parameters: `/rooms/{room}`; `{*rest}` at the end takes all that
-    /// follows.
+    /// parameters: `/rooms/{room}`; `{*rest}` at the end matches the rest of a path.
     ///
-    /// Handlers run on the engine's thread and return at once; what takes
-    /// time is for [`Response::deferred`]. A handler that panics answers 500, and is
-    /// logged with the request's method, path and peer. So is a handler that runs
-    /// for 100 ms or more, at most once a minute for each thread.
+    /// Handlers run on the engine's thread and must return at once: for slow work
+    /// see [`Response::deferred`]. If a handler panics, the response is 500, and the
+    /// panic is logged with the request's method, path and client address. A handler
+    /// that runs for 100 ms or more is logged too, at most once a minute for each
+    /// thread.
     ///
-    /// # Errors
-    /// When no request can match the route, when its path conflicts with another
-    /// one, and when it already has a handler.
+    /// A route that no request can match, a path that conflicts with another one, and
+    /// a second handler for a route are errors, which [`bind`](Self::bind) returns.
     pub fn get<R: IntoResponse>(
         self,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         self.route(Method::Get, path, handler)
     }
 
     /// Answers POST requests to `path`; see [`get`](Self::get).
-    ///
-    /// # Errors
-    /// When no request can match the route, when its path conflicts with another
-    /// one, and when it already has a handler.
     pub fn post<R: IntoResponse>(
         self,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         self.route(Method::Post, path, handler)
     }
 
     /// Answers DELETE requests to `path`; see [`get`](Self::get).
-    ///
-    /// # Errors
-    /// When no request can match the route, when its path conflicts with another
-    /// one, and when it already has a handler.
     pub fn delete<R: IntoResponse>(
         self,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         self.route(Method::Delete, path, handler)
     }
 
-    /// Answers requests of any method to `path`; see [`get`](Self::get).
-    /// OPTIONS is answered without a route: with the methods that there are.
-    ///
-    /// # Errors
-    /// When no request can match the route, when its path conflicts with another
-    /// one, and when it already has a handler.
+    /// Answers requests of `method` to `path`; see [`get`](Self::get). OPTIONS
+    /// requests need no route: the response lists the methods of the path.
     pub fn route<R: IntoResponse>(
         mut self,
         method: Method,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
-        self.router.add(method, path, handler)?;
-        Ok(self)
+    ) -> Self {
+        let added = self.router.add(method, path, handler);
+        self.note(added);
+        self
     }
 
-    /// Looks at every request before the routes do, in the order added; the
-    /// first response wins. The place to refuse strangers, and to answer
+    /// Checks every request before it is routed, in the order added; the first
+    /// response wins. The place for access control of all routes, and for CORS
     /// preflights.
     ///
-    /// It looks once, as soon as the head is there: [`Request::body`] is empty
-    /// then. Who is refused before its body has come is disconnected after the
-    /// answer, and nothing of the body is kept. The response has to be a whole
-    /// one: neither a stream nor deferred.
+    /// A check runs once, when the request's head is complete: [`Request::body`] is
+    /// empty then. If it answers before the body has arrived, the client is
+    /// disconnected after the response, and nothing of the body is kept. The
+    /// response must have a body: not a stream, and not deferred.
+    ///
+    /// A check can pass a value to the handler: see [`Request::extensions_mut`].
     pub fn before(
         mut self,
-        look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+        check: impl Fn(&mut Request) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {
-        self.router.before.push(Box::new(look));
+        self.router.before.push(Box::new(check));
         self
     }
 
@@ -154,53 +162,80 @@ impl EngineBuilder {
     /// added, after [`before`](Self::before) and in the same way: without the
     /// body. The place for access control. The route's handler may be added before
     /// or after its guards. A guard for GET also covers HEAD requests that the GET
-    /// handler answers.
+    /// handler answers. A guard whose route has no handler is an error, which
+    /// [`bind`](Self::bind) returns.
     ///
-    /// # Errors
-    /// When no request can match the route, and when its path conflicts with
-    /// another one. [`bind`](Self::bind) fails if a guard's route has no handler.
+    /// A guard can pass a value to the handler, such as the user that a cookie
+    /// stands for:
+    ///
+    /// ```
+    /// use pushwheel::{Engine, Method, Request, Response};
+    ///
+    /// #[derive(Debug)]
+    /// struct User(String);
+    ///
+    /// # fn user_of(cookie: Option<&str>) -> Option<User> { cookie.map(|c| User(c.into())) }
+    /// let engine = Engine::builder()
+    ///     .guard(Method::Get, "/inbox", |request: &mut Request| {
+    ///         match user_of(request.header("cookie")) {
+    ///             Some(user) => {
+    ///                 request.extensions_mut().insert(user);
+    ///                 None
+    ///             }
+    ///             None => Some(Response::error(401, "sign_in", "no session. Sign in")),
+    ///         }
+    ///     })
+    ///     .get("/inbox", |request| {
+    ///         let user: Option<&User> = request.extensions().get();
+    ///         format!("{user:?}")
+    ///     });
+    /// ```
     pub fn guard(
         mut self,
         method: Method,
         path: &str,
-        look: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
-        self.router.add_guard(method, path, look)?;
-        Ok(self)
+        check: impl Fn(&mut Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
+        let added = self.router.add_guard(method, path, check);
+        self.note(added);
+        self
     }
 
-    /// Looks at every response to a well-formed request before it is
-    /// written, in the order added. The place to add headers.
-    pub fn after(mut self, look: impl Fn(&Request, &mut Response) + Send + Sync + 'static) -> Self {
-        self.router.after.push(Box::new(look));
+    /// Calls `hook` for every response to a well-formed request before it is written,
+    /// in the order added. The place to add headers.
+    pub fn after(mut self, hook: impl Fn(&Request, &mut Response) + Send + Sync + 'static) -> Self {
+        self.router.after.push(Box::new(hook));
         self
     }
 
     /// Calls `hook` for every malformed request, which no route receives. For logs;
-    /// it runs on the engine's thread and must return at once.
+    /// the hook runs on the engine's thread and must return at once.
     pub fn on_refusal(mut self, hook: impl Fn(&Rejection<'_>) + Send + Sync + 'static) -> Self {
         self.router.on_refusal.push(Box::new(hook));
         self
     }
 
-    /// A header of every response, of those to malformed requests too.
-    ///
-    /// # Errors
-    /// When the name or the value cannot be a header's, or the name is one of
-    /// those with which the engine frames its responses.
-    pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
-        self.headers.insert(name.to_owned(), value.to_owned())?;
-        Ok(self)
+    /// Sets a header of every response, of those to malformed requests too. A
+    /// response's own header of this name wins. An invalid name or value, and a
+    /// header that the engine sets itself, is an error, which [`bind`](Self::bind)
+    /// returns.
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let inserted = self.headers.insert(name, value);
+        self.note(inserted);
+        self
     }
 
-    /// The proxies that say by the PROXY protocol (version 1 or 2) for whom
-    /// they open a connection. What comes from these networks has to begin
-    /// with its header, or is refused (`400`, code `proxy_header_invalid`), for
-    /// else a client behind the proxy could bring a header of its own. What
-    /// comes from elsewhere cannot claim an address: a header is no request,
-    /// and refused too. Default: none.
+    /// Sets the networks of proxies that send the PROXY protocol (version 1 or 2). A
+    /// connection from these networks must begin with its header, otherwise it is
+    /// rejected with 400 and the code `proxy_header_invalid`: without this rule, a
+    /// client behind such a proxy could send a header of its own. A PROXY header from
+    /// another address is a malformed request. Default: none.
     ///
-    /// The address is told by [`Request::client_address`] and
+    /// The address in the header is [`Request::client_address`] and
     /// [`ClientInfo::address`](crate::ClientInfo::address).
     ///
     /// ```
@@ -213,140 +248,133 @@ impl EngineBuilder {
         self
     }
 
-    /// The proxies whose `X-Forwarded-For` is believed. The client is the
-    /// rightmost address in it that is none of theirs: whatever stands further
-    /// left, anybody may have written. The header of a request that comes from
-    /// elsewhere says nothing. Default: none.
+    /// Sets the networks of proxies whose `X-Forwarded-For` is trusted. The client's
+    /// address is the rightmost address in the header that is outside these networks,
+    /// because a client can write anything to the left of it. The header is ignored in
+    /// requests from other addresses. Default: none.
     pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
         self.proxies.forwarding.extend(proxies);
         self
     }
 
-    /// The codes of the errors that the routes answer (see
-    /// [`Response::error`]), each to be counted by itself in
-    /// [`Metrics::refusals`](crate::Metrics::refusals); those that nobody names count as `other`.
+    /// Adds error codes (see [`Response::error`]) that
+    /// [`Metrics::refusals`](crate::Metrics::refusals) counts separately. Other codes
+    /// count as `other`.
     pub fn error_codes(mut self, codes: &[&'static str]) -> Self {
         self.error_codes.extend_from_slice(codes);
         self
     }
 
-    /// How many connections and requests there may be at once, how large a
-    /// request may be, and how long a client may take: all of it, in place of
-    /// what was said before. Defaults: see [`Limits`].
+    /// Replaces all limits on connections, requests and times, including those set
+    /// before. Defaults: see [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How many connections there may be at once. Default: 1,000,000; see
-    /// [`Limits::connections_max`].
+    /// Maximum connections. Default: 1,000,000; see [`Limits::connections_max`].
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.limits.connections_max = connections;
         self
     }
 
-    /// How many of them one address may have. Default: no limit; see
+    /// Maximum connections of one address. Default: no limit; see
     /// [`Limits::connections_per_address_max`].
     pub fn connections_per_address_max(mut self, connections: usize) -> Self {
         self.limits.connections_per_address_max = connections;
         self
     }
 
-    /// How many descriptors the engine's connections may take: the process's limit
-    /// on open files, less all else that it opens. Of that are four for each of the
-    /// engine's threads: its listener, its poller, its waker, and whoever is at the
-    /// acceptor.
+    /// Maximum descriptors that the engine may use: the process's limit on open files
+    /// minus all other files of the process. Each of the engine's threads needs four:
+    /// listener, poller, waker, and the connection that is being accepted.
     ///
-    /// An eighth of them, 256 for each thread at the most, is kept for overflow connections. The
-    /// rest limits the connections as [`Limits::connections_max`] does, if it is
-    /// less: then the engine is full, and whoever comes is answered so.
+    /// An eighth of the rest, at most 256 for each thread, is reserved for overflow
+    /// connections, which are answered that the engine is full. The remainder limits
+    /// connections as [`Limits::connections_max`] does, if it is lower.
     ///
-    /// Default: nothing is known of them. When they run out, and no overflow connection is there
-    /// to make room, the engine accepts nobody until somebody leaves, and is silent
-    /// to health checks as well.
+    /// Default: unknown. Then, when the process has no more descriptors and no
+    /// overflow connection can be closed, the engine accepts no connection until
+    /// another one ends, and health checks get no response either.
     pub fn descriptors_max(mut self, descriptors: usize) -> Self {
         self.descriptors_max = descriptors;
         self
     }
 
-    /// How many requests may wait for answers from other threads. Default:
-    /// 10,000; see [`Limits::requests_in_flight_max`].
+    /// Maximum requests that wait for answers from other threads. Default: 10,000;
+    /// see [`Limits::requests_in_flight_max`].
     pub fn requests_in_flight_max(mut self, requests: usize) -> Self {
         self.limits.requests_in_flight_max = requests;
         self
     }
 
-    /// How long a client may take for a request's head, and between the
-    /// parts of its body; then it gets `408 Request Timeout`. Default: 10 s.
+    /// Maximum time for a request's head, and between the parts of its body. Then the
+    /// client receives `408 Request Timeout`. Default: 10 s.
     pub fn head_timeout(mut self, time: Duration) -> Self {
         self.limits.head_timeout = time;
         self
     }
 
-    /// How long a client may take for a body in all; then it gets `408 Request
-    /// Timeout`. Default: 60 s.
+    /// Maximum time for a whole body. Then the client receives `408 Request Timeout`.
+    /// Default: 60 s.
     pub fn body_timeout(mut self, time: Duration) -> Self {
         self.limits.body_timeout = time;
         self
     }
 
-    /// How long a connection may be idle between requests; then it is
-    /// closed. Default: 60 s.
+    /// Maximum idle time of a connection between requests. Then it is closed. Default:
+    /// 60 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.limits.idle_timeout = time;
         self
     }
 
-    /// How long a client may take nothing of what is written to it; then it
-    /// is disconnected. Default: 30 s.
+    /// Maximum time in which a client reads nothing of the data that waits for it. Then
+    /// it is disconnected. Default: 30 s.
     pub fn stall_timeout(mut self, time: Duration) -> Self {
         self.limits.stall_timeout = time;
         self
     }
 
-    /// How many bytes the kernel holds for each client that does not take what
-    /// was written to it. Default: the system's, which on Linux grows with the
-    /// connection up to the third number of `net.ipv4.tcp_wmem`, 4 MiB.
+    /// Size of the kernel's send buffer of each connection. Default: the system's. On
+    /// Linux it grows with the connection up to the third number of
+    /// `net.ipv4.tcp_wmem`, 4 MiB.
     ///
-    /// This is memory that no limit of the engine's counts, and it is pinned
-    /// by whoever stops reading, for as long as `stall_timeout`. Give some 16
-    /// or 32 KiB where there are very many clients, or hostile ones; the rest
-    /// waits in the channel's log, once for all. It costs throughput to one
-    /// client, to which no more than so many bytes are sent in a round trip (at
-    /// 100 ms and 32 KiB some 300 KB/s, which is plenty for events), and a
-    /// replay takes more writes. Linux doubles the number, for its own
-    /// bookkeeping, caps it at `net.core.wmem_max` before that, and takes 4,608
-    /// bytes at the least.
+    /// No limit of the engine counts this memory, and a client that stops reading
+    /// occupies it until `stall_timeout`. Set 16 to 32 KiB with very many clients, or
+    /// with hostile ones: events beyond it wait in the channel's log, once for all
+    /// clients. The cost is throughput to one client, which receives at most this many
+    /// bytes in a round trip (32 KiB at 100 ms: about 300 KB/s), and more writes for a
+    /// replay. Linux doubles the number for its bookkeeping, after it has capped it at
+    /// `net.core.wmem_max`, and uses at least 4,608 bytes.
     pub fn send_buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffers.send_bytes = Some(bytes);
         self
     }
 
-    /// How many bytes the kernel holds for each client that sends more than is
-    /// read. Default: the system's, on Linux up to the third number of
-    /// `net.ipv4.tcp_rmem`, 6 MiB.
+    /// Size of the kernel's receive buffer of each connection. Default: the system's,
+    /// on Linux up to the third number of `net.ipv4.tcp_rmem`, 6 MiB.
     ///
-    /// Subscribers send next to nothing, so this is about those who publish:
-    /// large bodies come slower with less, by the same arithmetic as in
-    /// [`send_buffer_bytes`](Self::send_buffer_bytes). Linux doubles this
-    /// number too, caps it at `net.core.rmem_max`, and takes 2,304 bytes at the
-    /// least. 16 KiB or more is advised: below that whole packets may not fit.
+    /// Subscribers send next to nothing, so this concerns publishers: large bodies
+    /// arrive slower with less, by the arithmetic of
+    /// [`send_buffer_bytes`](Self::send_buffer_bytes). Linux doubles this number too,
+    /// caps it at `net.core.rmem_max`, and uses at least 2,304 bytes. Below 16 KiB
+    /// whole packets may not fit.
     pub fn receive_buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffers.receive_bytes = Some(bytes);
         self
     }
 
-    /// How old a stream of channels may become; then it ends, and its client
-    /// comes back and resumes. Default: no limit; see
-    /// [`Limits::stream_age_max`].
+    /// Maximum age of a stream of channels. Then it ends, and its client reconnects and
+    /// resumes. Default: no limit; see [`Limits::stream_age_max`].
     pub fn stream_age_max(mut self, time: Duration) -> Self {
         self.limits.stream_age_max = time;
         self
     }
 
-    /// On how many threads the engine runs, each with connections of its own;
-    /// the kernel spreads new ones over them. One thread reaches very many
-    /// clients: more are for machines whose one core is full. Default: 1.
+    /// Number of the engine's threads, each with connections of its own; the kernel
+    /// distributes new ones. One thread serves very many clients: use more if one core
+    /// is fully loaded. Default: 1.
     ///
     /// # Panics
     /// When `threads` is 0 or more than 64.
@@ -359,34 +387,49 @@ impl EngineBuilder {
         self
     }
 
-    /// Listens on `address`; port 0 takes any that is free, which
-    /// [`Engine::local_addr`] then names. Of several addresses that a name
-    /// stands for, the first that can be bound is taken.
+    /// Listens on `address`. Port 0 means any free port, which
+    /// [`Engine::local_addr`] returns. If a name resolves to several addresses, the
+    /// engine uses the first that can be bound.
     ///
     /// # Errors
-    /// When no address can be bound, when another engine serves these channels,
-    /// and when a guard protects no route: then the error has a [`RouteError`]
-    /// inside.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): the configuration has a
+    ///   mistake. The error inside is a [`RouteError`](crate::RouteError) or a
+    ///   [`HeaderError`](crate::HeaderError).
+    /// - [`ResourceBusy`](io::ErrorKind::ResourceBusy): another engine serves these
+    ///   channels.
+    /// - Other kinds: the system's, when no address can be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<Engine> {
-        let mut failure = io::Error::other("the address stands for nothing: give HOST:PORT");
+        let builder = self.checked()?;
+        let mut failure = io::Error::other("the name has no address. Pass HOST:PORT");
         for address in address.to_socket_addrs()? {
-            match listen_all(address, self.threads) {
-                Ok(listeners) => return self.serve(listeners),
+            match listen_all(address, builder.threads) {
+                Ok(listeners) => return builder.serve(listeners),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
     }
 
-    /// Serves a socket that listens already, as one from systemd does.
+    /// Serves a socket that already listens, such as one from systemd.
     ///
     /// # Errors
-    /// When the socket cannot be polled, and as [`bind`](Self::bind).
+    /// As [`bind`](Self::bind), and when the socket cannot be polled.
     pub fn listen_on(self, listener: TcpListener) -> io::Result<Engine> {
-        let others = (1..self.threads).map(|_| listener.try_clone());
+        let builder = self.checked()?;
+        let others = (1..builder.threads).map(|_| listener.try_clone());
         let mut listeners = others.collect::<io::Result<Vec<TcpListener>>>()?;
         listeners.push(listener);
-        self.serve(listeners)
+        builder.serve(listeners)
+    }
+
+    /// Fails with the first mistake of the configuration, if it has one.
+    fn checked(mut self) -> io::Result<Self> {
+        let guards = self.router.check_guards();
+        self.note(guards);
+        match self.mistake.take() {
+            Some(mistake) => Err(io::Error::new(io::ErrorKind::InvalidInput, mistake)),
+            None => Ok(self),
+        }
     }
 
     fn serve(self, listeners: Vec<TcpListener>) -> io::Result<Engine> {
@@ -429,7 +472,7 @@ impl EngineBuilder {
     #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn simulate<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<Vec<SimulatedEngine<N>>> {
-        let (reactors, handle) = self.build(nets)?;
+        let (reactors, handle) = self.checked()?.build(nets)?;
         let simulated = |reactor| SimulatedEngine {
             reactor,
             handle: handle.clone(),
@@ -441,12 +484,13 @@ impl EngineBuilder {
         mut self,
         nets: Vec<(N, Waker)>,
     ) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
-        let guards = self.router.check_guards();
-        guards.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let channels = self.channels.unwrap_or_default();
         let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
         let attached = channels.hub().attach(wakers);
-        attached.map_err(|_| io::Error::other("another engine serves these channels"))?;
+        attached.map_err(|_| {
+            let message = "another engine serves these channels. Shut it down first";
+            io::Error::new(io::ErrorKind::ResourceBusy, message)
+        })?;
         let meters = nets.iter().map(|_| Meters::new(&self.error_codes).into());
         channels.hub().install(meters.collect());
         let service: Arc<dyn Service> = Arc::new(self.router);

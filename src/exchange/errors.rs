@@ -1,5 +1,6 @@
 //! Errors as responses, so that `?` works in handlers.
 
+use std::error::Error;
 use std::time::Duration;
 
 use super::request::BodyError;
@@ -17,15 +18,10 @@ impl IntoResponse for ClientIdError {
     }
 }
 
-/// A response with an impossible header is the handler's mistake.
+/// `500`: an invalid header is a mistake of the handler.
 impl IntoResponse for HeaderError {
     fn into_response(self) -> Response {
-        log::error!("a handler made an impossible header: {self}");
-        Response::error(
-            500,
-            "internal_error",
-            "the answer could not be written: the server's log says why",
-        )
+        Response::internal_error(self)
     }
 }
 
@@ -35,21 +31,16 @@ impl IntoResponse for EventError {
     }
 }
 
-/// `400` for JSON that was read and is invalid, as a request's is. A value that
-/// cannot be written as JSON has no place in a text: it is the handler's mistake,
-/// and `500`.
+/// `400` for invalid JSON that was read, as a request's. `500` for a value that
+/// cannot be written as JSON, which is a mistake of the handler.
 impl IntoResponse for serde_json::Error {
     fn into_response(self) -> Response {
-        if self.line() > 0 {
-            let message = self.to_string();
-            return BodyError::Json { message }.into_response();
+        // An error of writing has no place in a text.
+        if self.line() == 0 {
+            return Response::internal_error(self);
         }
-        log::error!("a handler made a value that cannot be written as JSON ({self})");
-        Response::error(
-            500,
-            "internal_error",
-            "the handler failed; the log says why",
-        )
+        let message = self.to_string();
+        BodyError::Json { message }.into_response()
     }
 }
 
@@ -66,16 +57,53 @@ impl IntoResponse for SinkError {
     }
 }
 
-/// In a handler that answers `Result<_, Response>`, `?` answers the error as
-/// [`IntoResponse`] has it, whatever kinds of errors there are.
+/// Makes `?` work in a handler that returns `Result<_, Response>`, whatever kinds of
+/// errors it meets, and has each of them answer for itself in a boxed error.
 macro_rules! question_mark {
-    ($($error:ty),*) => {$(
-        impl From<$error> for Response {
-            fn from(error: $error) -> Response {
-                error.into_response()
+    ($($error:ty),*) => {
+        $(
+            impl From<$error> for Response {
+                fn from(error: $error) -> Response {
+                    error.into_response()
+                }
+            }
+        )*
+
+        /// This crate's errors and those of `serde_json` have the response of their
+        /// type. Any other error is `500`: it is logged with the request's method,
+        /// path and client address, and the client does not receive its text.
+        ///
+        /// With `Result<T, Box<dyn Error + Send + Sync>>` as its return type a handler
+        /// can use `?` with every error:
+        ///
+        /// ```
+        /// use std::error::Error;
+        /// use pushwheel::Request;
+        ///
+        /// fn handler(request: &Request) -> Result<String, Box<dyn Error + Send + Sync>> {
+        ///     let name = request.text()?; // 400 if it is not UTF-8
+        ///     Ok(std::fs::read_to_string(format!("data/{name}"))?) // 500
+        /// }
+        /// ```
+        impl IntoResponse for Box<dyn Error + Send + Sync> {
+            fn into_response(self) -> Response {
+                let error = self;
+                $(
+                    let error = match error.downcast::<$error>() {
+                        Ok(error) => return error.into_response(),
+                        Err(error) => error,
+                    };
+                )*
+                Response::internal_error(error)
             }
         }
-    )*};
+    };
+}
+
+impl From<Box<dyn Error + Send + Sync>> for Response {
+    fn from(error: Box<dyn Error + Send + Sync>) -> Response {
+        error.into_response()
+    }
 }
 
 question_mark!(
@@ -91,6 +119,7 @@ question_mark!(
 
 #[cfg(test)]
 mod tests {
+    use super::super::response::Kind;
     use super::*;
 
     #[test]
@@ -126,5 +155,31 @@ mod tests {
         }
         let statuses = [0, 1, 2, 3, 4, 5, 6].map(|step| handler(step).into_response().status);
         assert_eq!(statuses, [500, 400, 400, 410, 503, 409, 204]);
+    }
+
+    #[test]
+    fn any_error_leaves_a_handler_and_its_text_stays_on_the_server() {
+        fn handler(step: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+            match step {
+                0 => Err(PublishError::Finished)?,
+                1 => _ = "seven".parse::<u8>()?,
+                2 => Err("the disk is full")?,
+                _ => {}
+            }
+            Ok(())
+        }
+        let statuses = [0, 1, 2, 3].map(|step| handler(step).into_response().status);
+        assert_eq!(statuses, [409, 500, 500, 204]);
+        let mut response = handler(2).into_response();
+        let logged = response.failure.take().unwrap().to_string();
+        assert_eq!(logged, "the disk is full");
+        let Kind::Body(body) = response.kind else {
+            panic!("an error has a body");
+        };
+        let body = String::from_utf8_lossy(&body);
+        assert!(
+            body.contains("internal_error") && !body.contains("disk"),
+            "{body}"
+        );
     }
 }

@@ -1,9 +1,9 @@
-//! What a handler is given and what it answers: requests, responses,
-//! subscriptions, and the two things that outlive a handler, the
-//! [`Responder`] and the [`Sink`].
+//! The arguments and results of handlers: requests, responses and subscriptions,
+//! and the two values that outlive a handler, the [`Responder`] and the [`Sink`].
 
 mod command_queue;
 mod errors;
+mod extensions;
 mod in_flight;
 mod rejection;
 mod request;
@@ -15,6 +15,7 @@ mod subscription;
 mod welcome;
 
 pub(crate) use command_queue::{Command, CommandQueue};
+pub use extensions::Extensions;
 pub(crate) use in_flight::InFlight;
 pub use rejection::Rejection;
 pub use request::{BodyError, Request};

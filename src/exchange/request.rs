@@ -1,4 +1,4 @@
-//! A request, as handlers see it.
+//! [`Request`]: the argument of handlers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,13 +8,14 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
+use super::extensions::Extensions;
 use super::response::{IntoResponse, Response};
 use crate::http::{Head, Message, Method, Version};
 use crate::hub::Start;
 use crate::hub::manager::ChannelManager;
 use crate::metrics::Metrics;
 
-/// One request, whole: head, body, and where it came from.
+/// A complete request: head, body and addresses.
 #[derive(Clone, Debug)]
 pub struct Request {
     message: Message,
@@ -22,10 +23,11 @@ pub struct Request {
     client: SocketAddr,
     params: Vec<(Box<str>, String)>,
     channels: ChannelManager,
+    extensions: Extensions,
     is_draining: bool,
-    /// Whether it was looked at when its body was still on its way.
+    /// Whether its guards ran before its body arrived.
     is_admitted: bool,
-    /// When the turn began that found it whole, in microseconds of the hub's
+    /// When the turn began in which it was complete, in microseconds of the hub's
     /// clock.
     came_us: u64,
 }
@@ -39,12 +41,13 @@ impl Request {
             params: Vec::new(),
             came_us: 0,
             channels,
+            extensions: Extensions::default(),
             is_draining: false,
             is_admitted: false,
         }
     }
 
-    /// Sent by this client, whoever the connection's peer is.
+    /// Sets the address of the client, which a proxy may have named.
     pub(crate) fn asked_by(mut self, client: SocketAddr) -> Request {
         self.client = client;
         self
@@ -60,22 +63,27 @@ impl Request {
         self
     }
 
-    pub(crate) fn admitted(mut self, is_admitted: bool) -> Request {
-        self.is_admitted = is_admitted;
+    /// Notes that its guards ran before its body arrived, and what they inserted.
+    pub(crate) fn admitted(mut self, extensions: Option<Extensions>) -> Request {
+        self.is_admitted = extensions.is_some();
+        self.extensions = extensions.unwrap_or_default();
         self
+    }
+
+    pub(crate) fn take_extensions(&mut self) -> Extensions {
+        std::mem::take(&mut self.extensions)
     }
 
     pub(crate) fn is_admitted(&self) -> bool {
         self.is_admitted
     }
 
-    /// Has `look` see the request without its body, which may be on its way
-    /// still.
-    pub(crate) fn without_body<T>(&mut self, look: impl FnOnce(&mut Request) -> T) -> T {
+    /// Calls `code` with the request without its body, as if that had not arrived.
+    pub(crate) fn without_body<T>(&mut self, code: impl FnOnce(&mut Request) -> T) -> T {
         let body = std::mem::take(&mut self.message.body);
-        let seen = look(self);
+        let result = code(self);
         self.message.body = body;
-        seen
+        result
     }
 
     pub(crate) fn set_params(&mut self, params: Vec<(Box<str>, String)>) {
@@ -86,38 +94,39 @@ impl Request {
         &self.message.head
     }
 
-    /// The method.
+    /// Returns the method.
     #[must_use]
     pub fn method(&self) -> &Method {
         self.message.head.method()
     }
 
-    /// The version of HTTP that the client speaks.
+    /// Returns the client's version of HTTP.
     #[must_use]
     pub fn version(&self) -> Version {
         self.message.head.version()
     }
 
-    /// What was asked for, as it was sent: usually the path and the query.
+    /// Returns the request target (RFC 9112 section 3.2) as it was sent: usually the
+    /// path and the query.
     #[must_use]
     pub fn target(&self) -> &str {
         self.message.head.target()
     }
 
-    /// The host that was asked for, with its port if it has one: the target's
-    /// authority, else the header `Host`.
+    /// Returns the requested host, with its port if it has one: the authority of the
+    /// target, otherwise the header `Host`.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.message.head.host()
     }
 
-    /// The path as it was sent: percent-encoded, without the query.
+    /// Returns the path as it was sent: percent-encoded, without the query.
     #[must_use]
     pub fn path(&self) -> &str {
         self.message.head.path()
     }
 
-    /// The parameter `{name}` of the route's path, percent-decoded.
+    /// Returns the parameter `{name}` of the route's path, percent-decoded.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
         let mut params = self.params.iter();
@@ -125,13 +134,13 @@ impl Request {
         Some(value)
     }
 
-    /// Whether the query is text once it is decoded.
+    /// Returns whether the query is UTF-8 after percent-decoding.
     pub(crate) fn has_utf8_query(&self) -> bool {
         let query = self.message.head.query().unwrap_or_default();
         percent_decode_str(query).decode_utf8().is_ok()
     }
 
-    /// The first value of a query parameter, decoded.
+    /// Returns the first value of a query parameter, decoded.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_pairs()
@@ -139,26 +148,26 @@ impl Request {
             .map(|(_, value)| value)
     }
 
-    /// All query parameters in their order, decoded as
+    /// Returns all query parameters in their order, decoded as
     /// `application/x-www-form-urlencoded`.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let query = self.message.head.query().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes())
     }
 
-    /// The first header of this name, if it is text.
+    /// Returns the first header of this name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.message.head.header_str(name)
     }
 
-    /// All headers in their order.
+    /// Returns all headers in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.message.head.headers()
     }
 
-    /// The body; empty when there is none. That of a GET or HEAD has no meaning
-    /// (RFC 9110 section 9.3.1): it is read, and not kept.
+    /// Returns the body, which may be empty. The body of a GET or HEAD request has no
+    /// meaning (RFC 9110 section 9.3.1): the engine reads it and drops it.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.message.body
@@ -172,15 +181,15 @@ impl Request {
         let text = std::str::from_utf8(self.body()).map_err(|error| BodyError::Utf8 {
             valid_up_to: error.valid_up_to(),
         })?;
-        // Editors and libraries put it before UTF-8 too. A parser may ignore it
-        // (RFC 8259 section 8.1), and to a reader it is a stray character.
+        // Editors and libraries write it before UTF-8 too. A parser may ignore it
+        // (RFC 8259 section 8.1), and in a message it is a stray character.
         Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
     }
 
-    /// The body, read as JSON.
+    /// Returns the body, read as JSON.
     ///
     /// # Errors
-    /// When it is not the JSON of a `T`; the error says where it goes wrong.
+    /// When it is not the JSON of a `T`. The error names the line and column.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, BodyError> {
         const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
         let body = self.body();
@@ -190,67 +199,80 @@ impl Request {
         })
     }
 
-    /// Who asks: the address that a trusted proxy names, by the PROXY protocol
-    /// or by `X-Forwarded-For`, else the peer of the connection. The port is 0
-    /// where the proxy names none.
+    /// Returns the address of the client: the one that a trusted proxy names, by the
+    /// PROXY protocol or `X-Forwarded-For`, otherwise the peer of the connection. The
+    /// port is 0 if the proxy names none.
     ///
-    /// Only as true as the proxies that were named to
+    /// It is as reliable as the proxies of
     /// [`proxy_protocol`](crate::EngineBuilder::proxy_protocol) and
-    /// [`trusted_proxies`](crate::EngineBuilder::trusted_proxies); without
-    /// them it is the peer.
+    /// [`trusted_proxies`](crate::EngineBuilder::trusted_proxies). Without these it is
+    /// the peer.
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         self.client
     }
 
-    /// The other end of the connection: the client, or the proxy that asks for
-    /// it. Who the client is says [`client_address`](Self::client_address).
+    /// Returns the address at the other end of the connection: the client or its
+    /// proxy. See also [`client_address`](Self::client_address).
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// The engine's channels.
+    /// Returns the values that guards have inserted.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Returns the same, for a check ([`before`](crate::EngineBuilder::before),
+    /// [`guard`](crate::EngineBuilder::guard)) that passes a value to the handler.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// Returns the engine's channels.
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         &self.channels
     }
 
-    /// The engine's figures, as
-    /// [`EngineHandle::metrics`](crate::EngineHandle::metrics) gives them.
+    /// Returns the figures of [`EngineHandle::metrics`](crate::EngineHandle::metrics).
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.channels.hub().metrics()
     }
 
-    /// For how long the request has been there, whole: from the beginning of the
-    /// loop's turn that took it.
+    /// Returns the time since the request was complete, more exactly since the
+    /// beginning of that turn of the loop.
     #[must_use]
     pub fn age(&self) -> Duration {
         let now_us = self.channels.hub().clock.now_us();
         Duration::from_micros(now_us.saturating_sub(self.came_us))
     }
 
-    /// Whether the engine is shutting down, and answers only what was under
-    /// way. The place to tell a load balancer's health check.
+    /// Returns whether the engine shuts down. For the health check of a load balancer.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.is_draining
     }
 
-    /// Whether the client says that it takes this media type, by name.
+    /// Returns whether the header `Accept` names this media type. Wildcards do not
+    /// count.
     #[must_use]
     pub fn accepts(&self, media_type: &str) -> bool {
         self.offers("accept", media_type)
     }
 
-    /// Whether the client says that it takes this content coding, by name.
+    /// Returns whether the header `Accept-Encoding` names this content coding.
+    /// Wildcards do not count.
     #[must_use]
     pub fn accepts_encoding(&self, coding: &str) -> bool {
         self.offers("accept-encoding", coding)
     }
 
-    /// Whether it is as a browser's `EventSource` asks.
+    /// Returns whether it is a request for a stream, as a browser's `EventSource`
+    /// sends it.
     pub(crate) fn is_for_a_stream(&self) -> bool {
         *self.method() == Method::Get && self.accepts("text/event-stream")
     }
@@ -269,22 +291,21 @@ impl Request {
         }
     }
 
-    /// Whether a list of what the client takes, in one header or in several,
-    /// names `wanted`.
+    /// Returns whether a list in one or several headers of one name contains `wanted`.
     fn offers(&self, list: &str, wanted: &str) -> bool {
         let takes = |offer: &str| {
             let mut parts = offer.split(';').map(str::trim);
             let is_it = parts
                 .next()
                 .is_some_and(|name| name.eq_ignore_ascii_case(wanted));
-            // `q=0` is how a client says no (RFC 9110 section 12.4.2).
+            // `q=0` means "not acceptable" (RFC 9110 section 12.4.2).
             let refuses = |part: &str| {
                 let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
                 weight.is_some_and(|weight| weight.parse() == Ok(0.0))
             };
             is_it && !parts.any(refuses)
         };
-        // Most lists are one name, which is found without taking them apart.
+        // Most lists are one name, which needs no parsing.
         let names = |value: &[u8]| {
             value.eq_ignore_ascii_case(wanted.as_bytes())
                 || std::str::from_utf8(value).is_ok_and(|offers| offers.split(',').any(takes))
@@ -292,11 +313,14 @@ impl Request {
         self.message.head.header_values(list).any(names)
     }
 
-    /// Where this client's stream begins: after the id in the header
-    /// `Last-Event-ID`, which a browser sends when it reconnects; else after
-    /// the one in the query, `last_event_id` or `lastEventId`, where
-    /// `earliest` means all that the history holds; else with the last so
-    /// many events, by the query's `last`; else live.
+    /// Returns where this client's stream begins. The first of these counts:
+    ///
+    /// 1. the id in the header `Last-Event-ID`, which a browser sends when it
+    ///    reconnects: after that event;
+    /// 2. the id in the query parameter `last_event_id` or `lastEventId`: after that
+    ///    event, or with the whole history if it is `earliest`;
+    /// 3. the query parameter `last`: with the last so many events;
+    /// 4. otherwise live.
     ///
     /// The header wins because the URL is fixed for an `EventSource`'s life.
     #[must_use]
@@ -304,7 +328,7 @@ impl Request {
         self.named_start().unwrap_or_default()
     }
 
-    /// Returns where the request says that the stream begins, if it says so.
+    /// Returns the same, or `None` if the request names no start.
     pub(crate) fn named_start(&self) -> Option<Start> {
         if let Some(id) = self.message.head.header("last-event-id") {
             // Browsers send UTF-8. Node's fetch sends Latin-1, as the Fetch
@@ -325,7 +349,7 @@ impl Request {
             Some(id) if !id.is_empty() => return Some(Start::After(id.into_owned())),
             _ => {}
         }
-        // `parse` alone takes a `+` too.
+        // `parse` alone accepts a `+` too.
         let is_count = |last: &Cow<'_, str>| last.bytes().all(|byte| byte.is_ascii_digit());
         let last = self.query("last").filter(is_count);
         let count = last.and_then(|last| last.parse().ok());
@@ -333,18 +357,18 @@ impl Request {
     }
 }
 
-/// A body that is not what the handler needs. Answers `400 Bad Request`.
+/// A body that the handler cannot read. As a response it is `400 Bad Request`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is not UTF-8.
+    /// The body is not UTF-8.
     Utf8 {
-        /// The first so many bytes are.
+        /// Number of bytes before the first invalid one.
         valid_up_to: usize,
     },
-    /// It is not the JSON that is needed.
+    /// The body is not JSON of the right form.
     Json {
-        /// What is wrong, and where.
+        /// The parser's message, with line and column.
         message: String,
     },
 }
@@ -355,10 +379,10 @@ impl fmt::Display for BodyError {
             BodyError::Utf8 { valid_up_to } => {
                 write!(
                     f,
-                    "the body is not UTF-8 from byte {valid_up_to} on: send UTF-8"
+                    "the body is not UTF-8 from byte {valid_up_to} on. Send UTF-8"
                 )
             }
-            BodyError::Json { message } => write!(f, "the body cannot be read: {message}"),
+            BodyError::Json { message } => write!(f, "the body cannot be read as JSON ({message})"),
         }
     }
 }

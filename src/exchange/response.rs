@@ -1,6 +1,7 @@
-//! What a handler answers.
+//! [`Response`]: the result of handlers, and the types that become one.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use crate::http::{HeaderError, Headers, check_stream_header};
 use crate::hub::channel::{Channel, PublishError};
 use crate::hub::manager::ChannelError;
 
-/// The answer to a request.
+/// The response to a request.
 ///
 /// ```
 /// use pushwheel::Response;
 ///
 /// let made = Response::text("made").with_status(201);
-/// let none = Response::error(404, "no_such_room", "there is no such room: see /rooms");
+/// let none = Response::error(404, "no_such_room", "there is no such room. See /rooms");
 /// ```
 #[must_use]
 #[derive(Debug)]
@@ -30,13 +31,15 @@ pub struct Response {
     pub(crate) kind: Kind,
     /// The code of an error.
     code: Option<Box<str>>,
-    /// For an error that passes by itself: when at the earliest.
+    /// The error of the handler, which is logged and not sent.
+    pub(crate) failure: Option<Box<dyn Error + Send + Sync>>,
+    /// For a temporary error: the minimum time until the client comes back.
     pub(crate) passes_after: Option<Duration>,
 }
 
 pub(crate) type Defer = Box<dyn FnOnce(Responder) + Send>;
 
-/// What follows the head.
+/// The rest of the response.
 pub(crate) enum Kind {
     Body(Cow<'static, [u8]>),
     Subscribe(Box<Subscription>),
@@ -62,14 +65,15 @@ impl Response {
             headers: Headers::new(),
             kind,
             code: None,
+            failure: None,
             passes_after: None,
         }
     }
 
-    /// `200 OK` with a body of this media type.
+    /// Returns `200 OK` with a body of this media type.
     ///
     /// # Panics
-    /// When the type cannot be a header's value.
+    /// When the type is not a valid header value.
     pub fn typed(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
         let mut response = Response::bytes(body);
         let set = response.headers.insert("Content-Type", content_type);
@@ -77,38 +81,31 @@ impl Response {
         response
     }
 
-    /// `200 OK` with plain text.
+    /// Returns `200 OK` with plain text.
     pub fn text(text: impl Into<Cow<'static, str>>) -> Response {
         Response::typed("text/plain; charset=utf-8", into_bytes(text.into()))
     }
 
-    /// `200 OK` with a page.
+    /// Returns `200 OK` with an HTML page.
     pub fn html(page: impl Into<Cow<'static, str>>) -> Response {
         Response::typed("text/html; charset=utf-8", into_bytes(page.into()))
     }
 
-    /// `200 OK` with compact JSON. A value that cannot be written as JSON (a
-    /// map whose keys are no strings) gives `500`.
+    /// Returns `200 OK` with compact JSON. A value that cannot be written as JSON, such
+    /// as a map whose keys are not strings, gives `500`.
     pub fn json(value: &(impl Serialize + ?Sized)) -> Response {
         match serde_json::to_vec(value) {
             Ok(body) => Response::typed("application/json", body),
-            Err(error) => {
-                log::error!("an answer cannot be written as JSON: {error}");
-                Response::error(
-                    500,
-                    "internal_error",
-                    "the answer could not be written: the server's log says why",
-                )
-            }
+            Err(error) => Response::internal_error(error),
         }
     }
 
-    /// `200 OK` with bytes of no declared type.
+    /// Returns `200 OK` with bytes without a `Content-Type`.
     pub fn bytes(body: impl Into<Cow<'static, [u8]>>) -> Response {
         Response::new(200, Kind::Body(body.into()))
     }
 
-    /// A status and nothing else.
+    /// Returns a response with this status and an empty body.
     ///
     /// # Panics
     /// As [`with_status`](Self::with_status).
@@ -116,9 +113,8 @@ impl Response {
         Response::bytes(&[][..]).with_status(status)
     }
 
-    /// An error as JSON: `{"error": {"code": ..., "message": ...}}`. The code
-    /// is for programs and never changes; the message tells the reader what
-    /// to do.
+    /// Returns an error as JSON: `{"error": {"code": ..., "message": ...}}`. The code is
+    /// for programs and should never change; the message should say what to do.
     ///
     /// # Panics
     /// As [`with_status`](Self::with_status).
@@ -129,15 +125,28 @@ impl Response {
         response
     }
 
-    /// A stream of the channel's events; see [`Subscription`] for more than
-    /// that.
+    /// Returns `500` with the code `internal_error`. The error and its causes are
+    /// logged with the request's method, path and client address, and not sent.
+    pub fn internal_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Response {
+        let mut response = Response::internal();
+        response.failure = Some(error.into());
+        response
+    }
+
+    /// Returns the same for a failure that is logged elsewhere.
+    pub(crate) fn internal() -> Response {
+        let message = "the handler failed. The server's log has the cause";
+        Response::error(500, "internal_error", message)
+    }
+
+    /// Returns a stream of the channel's events; see [`Subscription`] for more.
     pub fn subscribe(channel: &Channel) -> Response {
         Subscription::new(channel).into_response()
     }
 
-    /// A stream for this client alone. `open` is called on the engine's
-    /// thread once the stream has begun, and must return at once: it hands
-    /// the [`Sink`] to whoever will write to it.
+    /// Returns a stream for this client alone. `open` is called on the engine's thread
+    /// when the stream has begun, and must return at once: it passes the [`Sink`] to
+    /// the thread that writes to it.
     ///
     /// ```
     /// use pushwheel::{Event, Response};
@@ -147,7 +156,7 @@ impl Response {
     ///         for percent in 0..=100 {
     ///             let event = Event::new("progress", percent.to_string());
     ///             if sink.send(event).is_err() {
-    ///                 return; // the client has gone
+    ///                 return; // the client is disconnected
     ///             }
     ///         }
     ///     }); // the sink is dropped, and the stream ends
@@ -157,7 +166,7 @@ impl Response {
         Response::stream_with(SinkOptions::new(), open)
     }
 
-    /// As [`stream`](Self::stream), with options.
+    /// Returns the same as [`stream`](Self::stream), with options.
     pub fn stream_with(options: SinkOptions, open: impl FnOnce(Sink) + Send + 'static) -> Response {
         let plan = StreamPlan {
             options,
@@ -166,17 +175,16 @@ impl Response {
         Response::new(200, Kind::Stream(Box::new(plan)))
     }
 
-    /// An answer that comes later, from another thread. `defer` is called on
-    /// the engine's thread and must return at once: it hands the
-    /// [`Responder`] to whoever will answer.
+    /// Returns a response that another thread sends later. `defer` is called on the
+    /// engine's thread and must return at once: it passes the [`Responder`] to that
+    /// thread.
     ///
     /// ```
     /// use pushwheel::Response;
     ///
     /// let response = Response::deferred(|responder| {
     ///     std::thread::spawn(move || {
-    ///         let answer = "what took so long to find";
-    ///         responder.respond(Response::text(answer));
+    ///         responder.respond("the result of slow work");
     ///     });
     /// });
     /// ```
@@ -184,12 +192,13 @@ impl Response {
         Response::new(200, Kind::Defer(Box::new(defer)))
     }
 
-    /// The same with another status. A stream is always `200`: with any other
-    /// status a browser would not read it.
+    /// Returns the same with another status. A stream always has 200: browsers do not
+    /// read a stream with another status.
     ///
     /// # Panics
-    /// When it is not one of 200 to 999, which in a handler gives `500`. Those
-    /// below announce an answer (RFC 9110 section 15.2) and are the engine's own.
+    /// When the status is not one of 200 to 999; in a handler a panic gives `500`.
+    /// Lower ones announce a response (RFC 9110 section 15.2), and the engine sends
+    /// them itself.
     pub fn with_status(mut self, status: u16) -> Response {
         assert!(
             (200..=999).contains(&status),
@@ -199,11 +208,11 @@ impl Response {
         self
     }
 
-    /// The same with a header more; one of this name is replaced.
+    /// Returns the same with this header. It replaces those of the same name.
     ///
     /// # Errors
     /// When the name or the value is invalid in a header, and when the engine sets
-    /// the header itself, as it does the `Content-Type` of a stream.
+    /// the header itself, such as the `Content-Type` of a stream.
     pub fn with_header(
         mut self,
         name: impl Into<Cow<'static, str>>,
@@ -217,19 +226,19 @@ impl Response {
         Ok(self)
     }
 
-    /// An error that passes by itself: whoever asks is told to come back after
-    /// `delay` and 2 to 10 s more, drawn for each.
+    /// Marks the response as a temporary error: the client is told to come back after
+    /// `delay` and 2 to 10 s more, drawn for each client.
     ///
-    /// A browser's `EventSource` gives up for good at any status but 200. So a
-    /// GET that accepts `text/event-stream` is answered `200`, a `retry:` and the
-    /// end of the stream, and whoever else this error, with `Retry-After`. The
-    /// code is counted as an error's for both.
+    /// A browser's `EventSource` gives up for good at any status but 200. So a GET that
+    /// accepts `text/event-stream` receives `200`, a `retry:` line and the end of the
+    /// stream; any other request receives this error with `Retry-After`. The error's
+    /// code is counted for both.
     ///
     /// ```
     /// use std::time::Duration;
     /// use pushwheel::Response;
     ///
-    /// let not_yet = Response::error(503, "not_yet", "the game has not begun: come back");
+    /// let not_yet = Response::error(503, "not_yet", "the game has not begun. Come back later");
     /// let answer = not_yet.come_back_after(Duration::from_secs(5));
     /// ```
     pub fn come_back_after(mut self, delay: Duration) -> Response {
@@ -237,20 +246,20 @@ impl Response {
         self
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub fn status_code(&self) -> u16 {
         self.status
     }
 
-    /// The code of an error that was made with [`error`](Response::error).
+    /// Returns the code of a response that [`error`](Response::error) has made.
     #[must_use]
     pub fn error_code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// How many bytes the body has; `None` where there is none yet: a stream's,
-    /// or that of an answer that comes later.
+    /// Returns the size of the body in bytes; `None` for a stream and for a deferred
+    /// response.
     #[must_use]
     pub fn body_bytes(&self) -> Option<usize> {
         match &self.kind {
@@ -259,26 +268,27 @@ impl Response {
         }
     }
 
-    /// The headers, but for those with which the engine frames the response.
+    /// Returns the headers, without those that the engine sets itself.
     #[must_use]
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// The headers, to be changed. A `Content-Type` that is added here to a stream
-    /// is ignored, so that a hook may add one to all responses.
+    /// Returns the headers, to be changed. A `Content-Type` that is added here to a
+    /// stream is ignored, so that a hook may add one to all responses.
     pub fn headers_mut(&mut self) -> &mut Headers {
         &mut self.headers
     }
 
-    /// Whether the answer is to come later, from another thread; it will be
-    /// looked at then.
+    /// Returns whether another thread sends the response later. The hooks
+    /// [`after`](crate::EngineBuilder::after) are called for that response, not for
+    /// this one.
     #[must_use]
     pub fn is_deferred(&self) -> bool {
         matches!(self.kind, Kind::Defer(_))
     }
 
-    /// Whether this opens a stream.
+    /// Returns whether this opens a stream.
     #[must_use]
     pub fn is_stream(&self) -> bool {
         matches!(self.kind, Kind::Subscribe(_) | Kind::Stream(_))
@@ -298,9 +308,9 @@ fn into_bytes(text: Cow<'static, str>) -> Cow<'static, [u8]> {
     }
 }
 
-/// What a handler may return.
+/// A type that a handler may return.
 pub trait IntoResponse {
-    /// The response that it stands for.
+    /// Returns the value as a response.
     fn into_response(self) -> Response;
 }
 
@@ -334,7 +344,7 @@ impl IntoResponse for Cow<'static, str> {
     }
 }
 
-/// Bytes of no declared type.
+/// Bytes without a `Content-Type`.
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
         Response::bytes(self)

@@ -58,8 +58,7 @@ impl Served {
         let stream = channel.clone();
         let builder = Engine::builder()
             .channels(&channels)
-            .get("/stream", move |_| pushwheel::Subscription::new(&stream))
-            .unwrap();
+            .get("/stream", move |_| pushwheel::Subscription::new(&stream));
         (Served::start(builder), channel)
     }
 
@@ -121,8 +120,8 @@ pub fn deferring(builder: EngineBuilder) -> (EngineBuilder, Receiver<Responder>)
         let sender = sender.clone();
         Response::deferred(move |responder: Responder| sender.send(responder).unwrap())
     };
-    let builder = builder.get("/later", later.clone()).unwrap();
-    (builder.post("/later", later).unwrap(), responders)
+    let builder = builder.get("/later", later.clone());
+    (builder.post("/later", later), responders)
 }
 
 /// Waits until `condition` holds.

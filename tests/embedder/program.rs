@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         let _ = left.send((client.metadata["reader"].clone(), reason));
                     })
             }
-        })?
+        })
         .get("/count", |_: &Request| {
             Response::stream(|sink| {
                 std::thread::spawn(move || {
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     sink.send(Event::new("done", ""))
                 });
             })
-        })?
+        })
         .bind("127.0.0.1:0")?;
     let running = engine.spawn()?;
     let address = running.local_addr();

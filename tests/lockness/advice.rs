@@ -24,7 +24,7 @@ fn connections_are_closed_by_ownership() {
             });
         })
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut client = served.subscribe("/stream");
     assert_eq!(told(&client.rest()), ["before"]);
 
@@ -93,7 +93,7 @@ fn many_channels_are_managed() {
             .get_or_create(request.param("n").unwrap())?;
         Ok(Subscription::new(&channel))
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     for n in 0..5_000 {
         channels.get_or_create(&n.to_string()).unwrap();
     }
@@ -163,7 +163,7 @@ fn reconnection_is_what_a_laggard_of_several_channels_is_sent_to_if_one_of_them_
                 let both = Subscription::new(&a).and(&b);
                 both.on_disconnect(move |_, why| _ = sender.send(why))
             });
-        let served = Served::start(builder.unwrap());
+        let served = Served::start(builder);
         let narrow = Connection::narrow(served.address());
         let mut slow = Subscriber::over(narrow, "/both", &[]);
         slow.wait_for_id();
@@ -210,7 +210,7 @@ fn errors_are_handled_by_the_question_mark() {
             Ok(serde_json::json!({"sent": sent}))
         },
     );
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     let long = format!(r#"{{"data": "{}"}}"#, "x".repeat(1_000));
     for (path, body, status, code) in [
@@ -261,7 +261,7 @@ fn errors_of_callbacks_cost_nobody_else_anything() {
                     panic!("as a test wants it");
                 })
         });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let [mut ann, bob] = ["/stream", "/stream"].map(|path| served.subscribe(path));
     drop(bob);
     receive(&left);
@@ -319,7 +319,7 @@ fn a_publisher_over_the_rate_is_answered_429_with_retry_after() {
             Ok(serde_json::json!({"sent": published.clients}))
         },
     );
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     assert_eq!(connection.post("/news", "1").status, 200);
     assert_eq!(connection.post("/news", "2").status, 200);

@@ -23,15 +23,14 @@ fn without_welcome(hook: Hook) -> ConnectHook {
 /// An engine that streams `room` at `/stream` and calls `came` and `left`.
 fn with_hooks(channels: &ChannelManager, came: ConnectHook, left: Hook) -> EngineBuilder {
     let builder = Engine::builder().channels(channels);
-    let builder = builder.get("/stream", move |request| {
+    builder.get("/stream", move |request| {
         let room = request.channels().get_or_create("room").unwrap();
         let (came, left) = (came.clone(), left.clone());
         let (before, after) = (request.channels().clone(), request.channels().clone());
         known(Subscription::new(&room), request)
             .on_connect(move |client, welcome| came(&before, client, welcome))
             .on_disconnect(move |client, _| left(&after, client))
-    });
-    builder.unwrap()
+    })
 }
 
 #[test]
@@ -149,7 +148,7 @@ fn callbacks_call_every_method_of_every_channel_and_the_answers_are_exact() {
     let builder = builder.get("/other", move |request| {
         known(Subscription::new(&other), request)
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut bob = served.subscribe("/stream?id=bob&role=admin");
     let _cyd = served.subscribe("/other?id=cyd");
 
@@ -289,9 +288,9 @@ fn a_welcome_waits_for_a_replay_of_which_the_loop_itself_has_not_heard_yet() {
             })
         });
     let stream = room.clone();
-    let builder = builder.unwrap();
+    let builder = builder;
     let builder = builder.get("/stream", move |_| Subscription::new(&stream));
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut witnesses: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/stream")).collect();
     let first = room.broadcast(Event::message("seen")).unwrap().id;
     for witness in &mut witnesses {
@@ -322,7 +321,7 @@ fn a_welcome_of_merged_channels_comes_before_what_any_of_them_publishes_meanwhil
                     publish_elsewhere(&there, "meanwhile 3");
                 })
         });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut newcomer = served.subscribe("/both");
     assert_eq!(told(&newcomer.take(2)), WELCOMES);
     assert_eq!(told(&newcomer.take(3)), MEANWHILE);

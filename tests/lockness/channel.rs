@@ -45,7 +45,7 @@ fn heartbeat_interval_of_a_stream_of_several_channels_is_the_shortest() {
     let builder = builder.get("/all", move |_| {
         Subscription::new(&all[0]).and(&all[1]).and(&all[2])
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut client = served.subscribe("/all");
     while client.pings() < 3 {
         assert!(client.read(1_000), "the stream goes on");

@@ -117,7 +117,7 @@ fn between_the_newest_of_each_key_and_the_live_events_there_is_no_hole_and_no_do
             elsewhere.join().unwrap().unwrap();
         })
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
 
     for n in 0..3_000 {
         prices.broadcast(nth(n)).unwrap();

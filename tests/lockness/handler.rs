@@ -54,7 +54,7 @@ fn client_id_that_cannot_be_one_is_answered_400() {
     let builder = Engine::builder()
         .channels(&channels)
         .get("/stream", handler);
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     let long = "x".repeat(256);
     for id in ["", "two%0Alines", &*long] {
@@ -88,7 +88,7 @@ fn metadata_is_any_json() {
                 Err(_) => subscription,
             }
         });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let _silent = served.subscribe("/silent");
     assert_eq!(*news.client("silent").unwrap().metadata, Value::Null);
     let mut clients: Vec<Subscriber> = (0..kinds.len())
@@ -208,12 +208,10 @@ fn on_disconnect_is_called_once_with_the_reason_for_every_kind_of_end() {
 fn a_subscription_to_a_channel_of_a_foreign_manager_is_answered_500() {
     let [ours, foreign] = [0, 1].map(|_| ChannelManager::new().get_or_create("news").unwrap());
     let there = foreign.clone();
-    let builder = Engine::builder()
-        .get("/foreign", move |_| Response::subscribe(&there))
-        .unwrap();
+    let builder = Engine::builder().get("/foreign", move |_| Response::subscribe(&there));
     let there = foreign.clone();
     let builder = builder.get("/both", move |_| Subscription::new(&ours).and(&there));
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut connection = served.connect();
     for path in ["/foreign", "/both", "/foreign"] {
         let answer = connection.get(path);

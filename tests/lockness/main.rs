@@ -66,7 +66,7 @@ impl Room {
                 .on_disconnect(move |client, why| _ = sender.send((client.id.to_string(), why)))
         });
         Room {
-            served: Served::start(configure(builder.unwrap())),
+            served: Served::start(configure(builder)),
             channels,
             channel,
             left,

@@ -19,7 +19,7 @@ fn serve(channels: &ChannelManager) -> Served {
         let channel = request.channels().get_or_create(name)?;
         Ok(known(Subscription::new(&channel), request))
     });
-    Served::start(builder.unwrap())
+    Served::start(builder)
 }
 
 fn names(channels: &ChannelManager) -> Vec<String> {

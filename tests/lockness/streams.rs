@@ -14,7 +14,7 @@ fn streaming(options: SinkOptions) -> (Served, mpsc::Receiver<Sink>) {
         let sender = sender.clone();
         Response::stream_with(options.clone(), move |sink| sender.send(sink).unwrap())
     });
-    (Served::start(builder.unwrap()), sinks)
+    (Served::start(builder), sinks)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn create_custom_sse_handler_answers_a_route_with_a_stream_that_ends_when_the_ha
             });
         })
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut client = served.subscribe("/stream");
     assert_eq!(told(&client.rest()), ["greeting hello", "in bytes"]);
 }

@@ -72,7 +72,7 @@ fn serve(options: ChannelOptions) -> (Served, pushwheel::Channel) {
                 .client_id(ClientId::new(n).unwrap())
                 .metadata(metadata(n.parse().unwrap()))
         });
-    (Served::start(builder.unwrap()), channel)
+    (Served::start(builder), channel)
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn an_index_follows_a_client_that_comes_back_as_somebody_else() {
                 .client_id(ClientId::new("ann").unwrap())
                 .metadata(json!({"role": request.param("role")}))
         });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let clients_where = |role: &str| {
         let conditions = [Condition::new("role", role)];
         let event = Event::message(role.to_owned());
@@ -180,8 +180,7 @@ fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment()
                 let joined = Event::new("user-joined", newcomer.id.to_string());
                 room.broadcast_except(&newcomer.id, joined).unwrap();
             })
-        })
-        .unwrap();
+        });
     let served = Served::start(builder);
     let mut away = served.subscribe("/stream?id=away");
     let mut nameless = served.subscribe("/stream");

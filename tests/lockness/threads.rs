@@ -40,7 +40,7 @@ fn hall() -> Hall {
             .on_connect(move |_, _| _ = came.send(thread::current().id()))
             .on_disconnect(move |_, why| _ = left.send((n, why, thread::current().id())))
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let clients: Vec<Subscriber> = (0..CLIENTS)
         .map(|n| served.subscribe(&format!("/{n}")))
         .collect();
@@ -246,7 +246,7 @@ fn callbacks_on_both_threads_call_each_others_channels_without_a_deadlock() {
                 _ = sender.send(n);
             })
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let clients: Vec<_> = (0..4)
         .map(|opener| {
             let address = served.address();

@@ -23,14 +23,14 @@ fn notify_user_from_any_thread_reaches_all_browsers_of_that_user_alone() {
         let user = request.param("user").unwrap();
         Ok(Subscription::new(&inbox(request.channels(), user)?))
     });
-    let builder = builder.unwrap();
+    let builder = builder;
     let builder = builder.post("/{user}", |request| -> Result<_, Response> {
         let user = request.param("user").unwrap();
         let event = Event::new("notification", request.text()?);
         let sent = inbox(request.channels(), user)?.broadcast(event)?.clients;
         Ok(json!({"sent": sent}))
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     let mut anns: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/ann")).collect();
     let mut bob = served.subscribe("/bob");
     let workers: Vec<_> = (0..4)
@@ -75,7 +75,7 @@ fn progress_by_task_id_reaches_who_comes_late_and_ends_with_the_task() {
             None => Response::error(404, "no_such_task", "no such task: start one"),
         }
     });
-    let served = Served::start(builder.unwrap());
+    let served = Served::start(builder);
     assert_eq!(served.connect().get("/tasks/7").status, 404);
     let task = channels.get_or_create("7").unwrap();
     let mut early = served.subscribe("/tasks/7");

@@ -40,14 +40,10 @@ pub fn routes(engine: pushwheel::EngineBuilder, oracle: &Shared) -> pushwheel::E
         })
     };
     let large = "x".repeat(LARGE_BYTES);
-    let engine = engine.get("/events", subscribe).unwrap();
-    let engine = engine
-        .get("/later", defer)
-        .unwrap()
-        .get("/sink", sink)
-        .unwrap();
-    let engine = engine.get("/hello", |_| HELLO).unwrap();
-    engine.get("/large", move |_| large.clone()).unwrap()
+    let engine = engine.get("/events", subscribe);
+    let engine = engine.get("/later", defer).get("/sink", sink);
+    let engine = engine.get("/hello", |_| HELLO);
+    engine.get("/large", move |_| large.clone())
 }
 
 fn number_of(request: &Request) -> Option<usize> {

@@ -8,16 +8,16 @@ use std::sync::OnceLock;
 
 use miniz_oxide::deflate::compress_to_vec;
 
-use pushwheel::{EngineBuilder, HeaderError, Request, Response, RouteError};
+use pushwheel::{EngineBuilder, HeaderError, Request, Response};
 
 /// Long enough that a visitor's next page asks for nothing; short enough that a
 /// server's update is everywhere within the hour.
 const CACHE: &str = "public, max-age=3600";
 
 /// The routes, which need no key: there is no secret in them.
-pub(super) fn routes(engine: EngineBuilder) -> Result<EngineBuilder, RouteError> {
+pub(super) fn routes(engine: EngineBuilder) -> EngineBuilder {
     engine
-        .get("/pushwheel.js", |request| answer(request, script()))?
+        .get("/pushwheel.js", |request| answer(request, script()))
         .get("/pushwheel.d.ts", |request| answer(request, types()))
 }
 

@@ -61,9 +61,9 @@ impl Live {
     pub(super) fn guard(
         &self,
         right: Right,
-    ) -> impl Fn(&Request) -> Option<Response> + Send + Sync + 'static {
+    ) -> impl Fn(&mut Request) -> Option<Response> + Send + Sync + 'static {
         let live = self.clone();
-        move |request| {
+        move |request: &mut Request| {
             let access = &live.rules().access;
             let may = match right {
                 Right::Publish => access.publish(request, request.param("channel"), &live.office),

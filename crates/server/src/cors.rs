@@ -28,11 +28,13 @@ const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 /// requests have no such header.
 pub(super) fn install(engine: EngineBuilder, live: &Live) -> EngineBuilder {
     let live = live.clone();
-    engine.before(preflight).after(move |request, response| {
-        let rules = live.rules();
-        let marked = mark(rules.access.origins(), request, response);
-        marked.expect("what came in a header can go in one");
-    })
+    engine
+        .before(|request| preflight(request))
+        .after(move |request, response| {
+            let rules = live.rules();
+            let marked = mark(rules.access.origins(), request, response);
+            marked.expect("what came in a header can go in one");
+        })
 }
 
 /// Adds to an answer which page may read it.

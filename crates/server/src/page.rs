@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::access::Refused;
 use super::context::Live;
-use pushwheel::{EngineBuilder, HeaderError, Request, Response, RouteError};
+use pushwheel::{EngineBuilder, HeaderError, Request, Response};
 
 /// The page's files: name, media type, text.
 const FILES: [(&str, &str, &str); 10] = [
@@ -43,15 +43,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Adds `/` and what the page needs besides the server's interface. `hint` is
 /// for those who do not ask for a page.
-pub(super) fn routes(
-    engine: EngineBuilder,
-    live: &Live,
-    hint: &'static str,
-) -> Result<EngineBuilder, RouteError> {
+pub(super) fn routes(engine: EngineBuilder, live: &Live, hint: &'static str) -> EngineBuilder {
     let live = live.clone();
     engine
-        .get("/", move |request| root(request, hint))?
-        .get("/_page/rights", move |request| rights(request, &live))?
+        .get("/", move |request| root(request, hint))
+        .get("/_page/rights", move |request| rights(request, &live))
         .get("/_page/{file}", file)
 }
 

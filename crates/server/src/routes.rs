@@ -5,9 +5,9 @@ use super::context::Live;
 use super::errors::Problem;
 use super::worker::Clerk;
 use super::{access_log, assets, manage, metrics, page, publish, subscribe};
-use pushwheel::{EngineBuilder, IntoResponse, Method, Request, RouteError, Subscription};
+use pushwheel::{EngineBuilder, IntoResponse, Method, Request, Subscription};
 
-pub(super) fn add(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, RouteError> {
+pub(super) fn add(engine: EngineBuilder, live: &Live) -> EngineBuilder {
     let (one, all, tickets) = (live.clone(), live.clone(), live.clone());
     let to_one = move |request: &Request| publish::to_one(request, &one);
     let to_all = move |request: &Request| publish::to_all(request, &all);
@@ -24,28 +24,28 @@ pub(super) fn add(engine: EngineBuilder, live: &Live) -> Result<EngineBuilder, R
             Ok::<_, Problem>(access_log::follow(&live, request, stream))
         }
     };
-    let engine = assets::routes(engine)?;
-    let engine = page::routes(engine, live, HINT)?
-        .get("/health", manage::health)?
-        .get("/ready", manage::ready)?
-        .get("/events", follow(subscribe::several))?
-        .get("/channels/{channel}", follow(subscribe::one))?
-        .get("/channels/", nameless)?
-        .post("/channels/", nameless)?
-        .delete("/channels/", nameless)?;
+    let engine = assets::routes(engine);
+    let engine = page::routes(engine, live, HINT)
+        .get("/health", manage::health)
+        .get("/ready", manage::ready)
+        .get("/events", follow(subscribe::several))
+        .get("/channels/{channel}", follow(subscribe::one))
+        .get("/channels/", nameless)
+        .post("/channels/", nameless)
+        .delete("/channels/", nameless);
     Guarded { engine, live }
-        .post("/channels/{channel}", Right::Publish, to_one)?
-        .post("/channels", Right::Publish, to_all)?
-        .post("/tickets", Right::MakeTickets, ticket)?
-        .get("/channels", look(manage::names))?
-        .get("/channels/{channel}/clients", look(manage::clients))?
-        .get("/channels/{channel}/clients/{id}", manage::client)?
-        .get("/stats", look(manage::stats))?
-        .get("/metrics", look(metrics::metrics))?
-        .delete("/channels/{channel}", manage::remove)?
-        .delete("/channels", look(manage::remove_empty))?
+        .post("/channels/{channel}", Right::Publish, to_one)
+        .post("/channels", Right::Publish, to_all)
+        .post("/tickets", Right::MakeTickets, ticket)
+        .get("/channels", look(manage::names))
+        .get("/channels/{channel}/clients", look(manage::clients))
+        .get("/channels/{channel}/clients/{id}", manage::client)
+        .get("/stats", look(manage::stats))
+        .get("/metrics", look(metrics::metrics))
+        .delete("/channels/{channel}", manage::remove)
+        .delete("/channels", look(manage::remove_empty))
         .delete("/channels/{channel}/clients/{id}", manage::disconnect)
-        .map(|guarded| guarded.engine)
+        .engine
 }
 
 /// Routes that are not for everybody.
@@ -60,7 +60,7 @@ impl Guarded<'_> {
         path: &str,
         right: Right,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         self.route(Method::Post, path, right, handler)
     }
 
@@ -69,7 +69,7 @@ impl Guarded<'_> {
         self,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         self.route(Method::Get, path, Right::Manage, handler)
     }
 
@@ -77,7 +77,7 @@ impl Guarded<'_> {
         self,
         path: &str,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         self.route(Method::Delete, path, Right::Manage, handler)
     }
 
@@ -87,11 +87,11 @@ impl Guarded<'_> {
         path: &str,
         right: Right,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
-    ) -> Result<Self, RouteError> {
+    ) -> Self {
         let look = self.live.guard(right);
-        let engine = self.engine.guard(method.clone(), path, look)?;
-        self.engine = engine.route(method, path, handler)?;
-        Ok(self)
+        let engine = self.engine.guard(method.clone(), path, look);
+        self.engine = engine.route(method, path, handler);
+        self
     }
 }
 

@@ -94,7 +94,7 @@ mod tests {
         let builder = builder.get("/look", move |request| {
             clerk.answer(request, |_| Ok(Response::text("looked")))
         });
-        let engine = builder.unwrap().bind("127.0.0.1:0").unwrap();
+        let engine = builder.bind("127.0.0.1:0").unwrap();
         let running = engine.spawn().unwrap();
         let ask = || {
             let mut socket = TcpStream::connect(running.local_addr()).unwrap();

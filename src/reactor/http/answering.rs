@@ -1,5 +1,6 @@
 //! Requests and what is answered to them.
 
+use std::error::Error;
 use std::fmt;
 
 use crate::exchange::{Defer, Kind, Rejection, Request, Responder, Response};
@@ -18,11 +19,16 @@ impl<N: Net> Reactor<N> {
         // The head that had a deadline is complete; the next has its own.
         http.is_in_head = false;
         http.body_due_ms = None;
-        let is_admitted = std::mem::take(&mut http.is_admitted);
-        let mut request = self.request(key, message).admitted(is_admitted);
+        let admitted = http.admitted.take();
+        let mut request = self.request(key, message).admitted(admitted);
         let call = |service: &dyn Service, request: &mut Request| service.call(request);
         let response = self.run_for("a handler", &mut request, call);
-        self.answer(key, request, response.unwrap_or_else(failed), output)
+        self.answer(
+            key,
+            request,
+            response.unwrap_or_else(Response::internal),
+            output,
+        )
     }
 
     /// Asks, once for each body that does not come with its head, whether it may
@@ -30,14 +36,17 @@ impl<N: Net> Reactor<N> {
     pub(crate) fn admit(&mut self, key: u32, output: &mut Vec<u8>) -> Option<Flow> {
         let http = self.connections.http_mut(key)?;
         let head = http.reader.head_of_body()?.clone();
-        if std::mem::replace(&mut http.is_admitted, true) {
+        if http.admitted.is_some() {
             return None;
         }
         let body = Vec::new();
         let mut request = self.request(key, Message { head, body });
         let admit = |service: &dyn Service, request: &mut Request| service.admit(request);
         let response = self.run_for("a guard", &mut request, admit);
-        let response = response.unwrap_or_else(|| Some(failed()))?;
+        let Some(response) = response.unwrap_or_else(|| Some(Response::internal())) else {
+            self.connections.http_mut(key)?.admitted = Some(request.take_extensions());
+            return None;
+        };
         Some(self.answer(key, request, response, output))
     }
 
@@ -95,6 +104,13 @@ impl<N: Net> Reactor<N> {
         let passes_after = response.passes_after.filter(|_| is_whole);
         if passes_after.is_some() && request.is_for_a_stream() {
             response.status = 200;
+        }
+        if let Some(error) = response.failure.take() {
+            log::error!(
+                "a handler failed ({}): {}",
+                Origin(&request),
+                Chain(&*error)
+            );
         }
         if !matches!(response.kind, Kind::Defer(_)) {
             let service = self.service.clone();
@@ -278,8 +294,17 @@ impl fmt::Display for Origin<'_> {
     }
 }
 
-/// What is answered for a handler that has panicked.
-fn failed() -> Response {
-    let message = "the handler failed; the log says why";
-    Response::error(500, "internal_error", message)
+/// An error and its causes, for logs.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut error = self.0;
+        write!(f, "{error}")?;
+        while let Some(source) = error.source() {
+            write!(f, ", caused by: {source}")?;
+            error = source;
+        }
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-use crate::exchange::Request;
+use crate::exchange::{Extensions, Request};
 use crate::http::Reader;
 use crate::hub::client::DisconnectReason;
 use crate::proxies::Preface;
@@ -58,8 +58,8 @@ pub(crate) struct Http {
     pub(crate) is_queued: bool,
     /// Whether the deadline for a head is set.
     pub(crate) is_in_head: bool,
-    /// Whether the service has let the body come that is being read.
-    pub(crate) is_admitted: bool,
+    /// The values of the guards that ran before the body that is being read.
+    pub(crate) admitted: Option<Extensions>,
     /// When the body that is being read has to be there.
     pub(crate) body_due_ms: Option<u64>,
     /// Why it is an overflow connection, if it is one: see `acceptor`.
@@ -167,7 +167,7 @@ impl Http {
             phase: Phase::Request,
             is_queued: false,
             is_in_head: false,
-            is_admitted: false,
+            admitted: None,
             body_due_ms: None,
             overflow: None,
             deferred: 0,

@@ -303,7 +303,7 @@ impl Config {
             .error_codes(CODES);
         let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
         for (name, value) in DEFAULT_HEADERS {
-            engine = engine.header(name, value).expect("these can be headers");
+            engine = engine.header(name, value);
         }
         if let Some(bytes) = self.send_buffer_bytes {
             engine = engine.send_buffer_bytes(bytes);
@@ -320,7 +320,7 @@ impl Config {
         });
         let engine = access_log::keep(engine, &live);
         Server {
-            engine: routes::add(engine, &live).expect("the server's routes do not overlap"),
+            engine: routes::add(engine, &live),
             reloader: Reloader {
                 live,
                 channels: channels.clone(),
