@@ -1,31 +1,30 @@
-//! The access log and the event log: a record of the crate `log` for each
-//! request, each stream's begin and end, and each publish, with its facts as
-//! fields. How they are written, and where to, is for whoever installs a logger.
+//! The access log and the event log: a record of the crate `log`, with fields, for each
+//! request, each start and end of a stream, and each publish. The program's logger decides
+//! on their form and destination.
 //!
-//! Whatever a client has chosen comes as the value of a field, never in a
-//! message, and secrets in a query do not come at all: nor in a name, where
-//! they come to be if the query was not begun with a `?`. No text of a client takes
-//! more than 1 KiB of a line.
+//! A text of a client is always the value of a field, never part of a message, and takes at
+//! most 1 KiB. Secrets are hidden, in a query and in a path, where they are if the client
+//! forgot the `?`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::{LOGGED_BYTES_MAX, logged_target, logged_text};
-use super::context::Live;
+use super::context::Context;
 use pushwheel::{Channel, EngineBuilder, Published, Request, Response, Subscription};
 
-/// The target of the records of requests.
+/// The target of log records about requests.
 pub const ACCESS_LOG: &str = "pushwheel::access";
-/// The target of the records of streams and of what is published.
+/// The target of log records about streams and published events.
 pub const EVENT_LOG: &str = "pushwheel::events";
 
-/// Has every request logged, as long as the rules say so.
-pub(super) fn keep(engine: EngineBuilder, live: &Live) -> EngineBuilder {
-    let (answered, refused) = (live.clone(), live.clone());
+/// Adds hooks that log every request while the configuration has the access log on.
+pub(super) fn install(engine: EngineBuilder, context: &Context) -> EngineBuilder {
+    let (answered, refused) = (context.clone(), context.clone());
     engine
-        .after(move |request, response| tell_answered(&answered, request, response))
+        .after(move |request, response| log_request(&answered, request, response))
         .on_refusal(move |rejection| {
-            if refused.rules().access_log {
+            if refused.config().access_log {
                 log::info!(
                     target: ACCESS_LOG,
                     address:% = rejection.address,
@@ -37,8 +36,8 @@ pub(super) fn keep(engine: EngineBuilder, live: &Live) -> EngineBuilder {
         })
 }
 
-fn tell_answered(live: &Live, request: &Request, response: &Response) {
-    if !live.rules().access_log {
+fn log_request(context: &Context, request: &Request, response: &Response) {
+    if !context.config().access_log {
         return;
     }
     log::info!(
@@ -54,13 +53,17 @@ fn tell_answered(live: &Live, request: &Request, response: &Response) {
     );
 }
 
-/// Has a stream's begin and end logged.
-pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription) -> Subscription {
-    if !live.rules().event_log {
+/// Adds hooks that log the start and the end of a stream, if the event log is on.
+pub(super) fn log_stream(
+    context: &Context,
+    request: &Request,
+    subscription: Subscription,
+) -> Subscription {
+    if !context.config().event_log {
         return subscription;
     }
     let channels = names_of(subscription.channels());
-    let (address, stopwatch) = (request.client_address(), live.stopwatch);
+    let (address, stopwatch) = (request.client_address(), context.stopwatch);
     let (begun, opened) = (stopwatch.now(), channels.clone());
     subscription
         .on_connect(move |client, _| {
@@ -86,8 +89,8 @@ pub(super) fn follow(live: &Live, request: &Request, subscription: Subscription)
         })
 }
 
-/// Returns the names of a stream's channels in one text, which is as long as one
-/// name at most: both records of the stream share it, for as long as it lasts.
+/// Returns the names of a stream's channels in one text, as long as one name at most. Both
+/// records of the stream share it.
 fn names_of(channels: &[Channel]) -> Arc<str> {
     let mut names = String::new();
     for channel in channels {
@@ -102,14 +105,14 @@ fn names_of(channels: &[Channel]) -> Arc<str> {
     logged_text(&names).into()
 }
 
-/// Logs what was published to one channel, or to all.
-pub(super) fn tell_published(
-    live: &Live,
+/// Logs a publish to one channel, or to all.
+pub(super) fn log_publish(
+    context: &Context,
     request: &Request,
     channel: Option<&str>,
     published: &Published,
 ) {
-    if live.rules().event_log {
+    if context.config().event_log {
         let channel = channel.map(logged_text);
         log::info!(
             target: EVENT_LOG,
@@ -123,15 +126,14 @@ pub(super) fn tell_published(
     }
 }
 
-/// Milliseconds, with microseconds behind the point.
+/// Returns milliseconds with three decimals.
 fn as_ms(time: Duration) -> f64 {
     micros(time) / 1e3
 }
 
-/// Seconds, with microseconds behind the point.
+/// Returns seconds with six decimals.
 fn as_s(time: Duration) -> f64 {
-    // Divided once: what was divided before is between the numbers that there
-    // are, and is written with sixteen digits.
+    // Divides once: a second division would leave a rounding error of sixteen digits.
     micros(time) / 1e6
 }
 

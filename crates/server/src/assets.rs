@@ -1,8 +1,7 @@
 //! The browser's client: `/pushwheel.js` and its types.
 //!
-//! The file in `assets/` is the source and, without the lines that are nothing
-//! but a comment, what is served. There is no build step that could differ from
-//! what is read.
+//! The file in `assets/` is served without the lines that contain only a comment. There is
+//! no build step, so the served file is the reviewed one.
 
 use std::sync::OnceLock;
 
@@ -10,23 +9,23 @@ use miniz_oxide::deflate::compress_to_vec;
 
 use pushwheel::{EngineBuilder, HeaderError, Request, Response};
 
-/// Long enough that a visitor's next page asks for nothing; short enough that a
-/// server's update is everywhere within the hour.
+/// Long enough for the next pages of a visitor, short enough that an update of the server
+/// reaches all browsers within an hour.
 const CACHE: &str = "public, max-age=3600";
 
-/// The routes, which need no key: there is no secret in them.
+/// Adds the routes. They need no key, because the files contain no secret.
 pub(super) fn routes(engine: EngineBuilder) -> EngineBuilder {
     engine
         .get("/pushwheel.js", |request| answer(request, script()))
         .get("/pushwheel.d.ts", |request| answer(request, types()))
 }
 
-/// A file in the forms in which it is served.
+/// A file, as it is served.
 struct Asset {
     content_type: &'static str,
     text: String,
     gzipped: Vec<u8>,
-    /// The quoted checksum of the text.
+    /// The checksum of the text, in quotes.
     etag: String,
 }
 
@@ -49,7 +48,7 @@ fn script() -> &'static Asset {
     })
 }
 
-/// A browser has no use for the types, and editors show their comments.
+/// The types keep their comments, because editors show them and browsers do not load them.
 fn types() -> &'static Asset {
     static TYPES: OnceLock<Asset> = OnceLock::new();
     TYPES.get_or_init(|| {
@@ -59,12 +58,12 @@ fn types() -> &'static Asset {
 }
 
 fn answer(request: &Request, asset: &'static Asset) -> Response {
-    respond(request, asset).expect("these can be headers")
+    respond(request, asset).expect("the values are valid in headers")
 }
 
 fn respond(request: &Request, asset: &'static Asset) -> Result<Response, HeaderError> {
     let known = request.header("if-none-match").unwrap_or_default();
-    // Proxies that compress mark a tag as weak; the text is the same.
+    // A proxy that compresses marks the tag as weak. The text is the same.
     let is_known = |tag: &str| tag.trim().trim_start_matches("W/") == asset.etag;
     let response = if known.split(',').any(is_known) {
         Response::status(304)
@@ -80,8 +79,7 @@ fn respond(request: &Request, asset: &'static Asset) -> Result<Response, HeaderE
         .with_header("Vary", "Accept-Encoding")
 }
 
-/// Takes out the lines that are nothing but a comment, `// ...` or
-/// `/** ... */`.
+/// Removes the lines that contain only a comment, `// ...` or `/** ... */`.
 fn without_comments(script: &str) -> String {
     let lines = script.split_inclusive('\n');
     lines.filter(|line| !is_comment(line.trim())).collect()
@@ -91,8 +89,8 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("//") || (line.starts_with("/**") && line.ends_with("*/"))
 }
 
-/// RFC 1952: a head without a name and a time, the deflated bytes, their
-/// checksum and length.
+/// Compresses as RFC 1952 describes: a head without name and time, the deflated bytes,
+/// their checksum and length.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
     let mut gzipped = HEAD.to_vec();
@@ -113,8 +111,8 @@ mod tests {
         assert_eq!(without_comments(script), "let a = 1; // kept\n\n  a / 2;\n");
     }
 
-    /// The rule reads lines, not the language: in a template or a comment of
-    /// several lines it could take out what is none.
+    /// `without_comments` knows lines, not the language: in a template or a comment of
+    /// several lines it could remove other text.
     #[test]
     fn the_script_has_nothing_in_which_the_rule_errs() {
         let script = include_str!("assets/pushwheel.js");

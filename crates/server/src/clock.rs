@@ -1,8 +1,8 @@
 //! The clocks of the server: the edge where it reads the time.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-/// Counts time for how long streams lasted.
+/// Measures how long streams last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopwatch {
     started: Instant,
@@ -22,4 +22,14 @@ impl Stopwatch {
     pub(super) fn now(self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// Returns the wall clock's time, in seconds since 1970, as tokens have it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the edge: tokens name points in time"
+)]
+pub(super) fn unix_seconds() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }

@@ -1,46 +1,50 @@
-//! Cross-origin requests: the pages that may read answers.
+//! Cross-origin requests: the pages that may read responses.
 //!
-//! A browser lets every page read the answers of the page's own server. It shows
-//! an answer to a page of another origin only if a header of the answer names that
-//! origin. This module adds that header:
+//! A browser lets every page read the responses of the page's own server. A page of another
+//! origin may read a response only if a header names that origin. This module adds that
+//! header:
 //!
-//! | origin of the page | which answers | cookies |
+//! | origin of the page | responses | cookies |
 //! | --- | --- | --- |
 //! | one of `--allow-origin` | all | yes |
 //! | loopback, and hosts of `--allow-host`, where the server is on loopback | all | no |
 //! | any, with `--allow-origin '*'` | streams (`*`) | no |
 //!
-//! Streams are what `GET /events` and `GET /channels/NAME` answer, errors and
-//! `204 No Content` included: a browser has to see why a stream ends.
+//! Streams are the responses to `GET /events` and `GET /channels/NAME`, errors and
+//! `204 No Content` included: a page has to see why a stream ends.
 
 use super::access::Origins;
-use super::context::Live;
+use super::context::Context;
 use pushwheel::{EngineBuilder, HeaderError, Method, Request, Response};
 
-/// How long a browser may remember the answer to a preflight: a day, of which
-/// Chromium uses two hours.
+/// Maximum time for which a browser remembers a preflight: a day, of which Chromium uses
+/// two hours.
 const PREFLIGHT_MAX_AGE_S: &str = "86400";
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 const REQUEST_METHOD: &str = "access-control-request-method";
 const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
 
-/// Adds these headers to answers, and answers preflights. Answers to malformed
-/// requests have no such header.
-pub(super) fn install(engine: EngineBuilder, live: &Live) -> EngineBuilder {
-    let live = live.clone();
+/// Answers preflights, and adds the headers to all responses except those to malformed
+/// requests.
+pub(super) fn install(engine: EngineBuilder, context: &Context) -> EngineBuilder {
+    let context = context.clone();
     engine
         .before(|request| preflight(request))
         .after(move |request, response| {
-            let rules = live.rules();
-            let marked = mark(rules.access.origins(), request, response);
-            marked.expect("what came in a header can go in one");
+            let config = context.config();
+            let allowed = allow_page(config.access.origins(), request, response);
+            allowed.expect("a value from a header is valid in a header");
         })
 }
 
-/// Adds to an answer which page may read it.
-fn mark(origins: &Origins, request: &Request, response: &mut Response) -> Result<(), HeaderError> {
+/// Adds the origin that may read the response.
+fn allow_page(
+    origins: &Origins,
+    request: &Request,
+    response: &mut Response,
+) -> Result<(), HeaderError> {
     let headers = response.headers_mut();
-    // A cache must not hand the answer to one page to another.
+    // A cache must not return the response for one page to another page.
     headers.append("Vary", "Origin")?;
     let origin = request.header("origin").unwrap_or_default();
     let is_listed = origins.is_listed(origin);
@@ -69,12 +73,12 @@ fn is_about_stream(request: &Request) -> bool {
     reads && (is_channel || request.path() == "/events")
 }
 
-/// Answers a preflight, whatever path it is for.
+/// Answers a preflight for any path.
 fn preflight(request: &Request) -> Option<Response> {
     let is_preflight = *request.method() == Method::Options
         && request.header("origin").is_some()
         && request.header(REQUEST_METHOD).is_some();
-    is_preflight.then(|| allow().expect("these can be headers"))
+    is_preflight.then(|| allow().expect("the values are valid in headers"))
 }
 
 fn allow() -> Result<Response, HeaderError> {

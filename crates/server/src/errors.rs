@@ -1,15 +1,19 @@
-//! What can be wrong with a request, and the status that each wrong has. The
-//! codes are part of the interface: they never change.
+//! Every error of the server, with the status, code and message of its response. The codes
+//! are part of the interface: they never change.
+
+mod refused;
 
 use std::fmt::Display;
 
 use super::access::Refused;
+use super::limits::STREAM_CHANNELS_MAX;
 use super::metadata::{METADATA_VALUES_MAX, MetadataTooLarge};
-use super::subscribe::STREAM_CHANNELS_MAX;
 use pushwheel::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
-/// The codes that the server has besides the engine's own, to be counted each
-/// by itself. A test looks whether one is missing.
+pub(super) use refused::PROXY_FIX;
+
+/// The codes that the server adds to the engine's, for the metrics. A test checks that the
+/// list is complete.
 pub(crate) const CODES: &[&str] = &[
     "batch_empty",
     "busy",
@@ -55,7 +59,7 @@ pub(crate) const CODES: &[&str] = &[
     "too_many_wrong_keys",
 ];
 
-/// Why a request is not done.
+/// The reason why a request fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     Channel(ChannelError),
@@ -75,7 +79,7 @@ impl IntoResponse for Problem {
             Problem::Channel(error) => error.into_response(),
             Problem::Publish(error) => error.into_response(),
             Problem::Body(error) => error.into_response(),
-            Problem::Refused(refused) => refused.into_response(),
+            Problem::Refused(refused) => refused::response(&refused),
             Problem::Request {
                 status,
                 code,
@@ -118,7 +122,11 @@ impl Problem {
         }
     }
 
-    // ---- what is not there ----
+    // ---- things that do not exist ----
+
+    pub(super) fn no_page_file() -> Problem {
+        Problem::new(404, "not_found", "the page has no such file. Open /")
+    }
 
     pub(super) fn no_channel(name: &str) -> Problem {
         let message = format!("there is no channel `{name}`: GET /channels names those there are");
@@ -135,14 +143,14 @@ impl Problem {
 
     // ---- parameters ----
 
-    /// A parameter of the query whose value cannot be used.
+    /// A parameter of the query with an invalid value.
     pub(super) fn parameter(name: &str, wanted: &str) -> Problem {
         let message = format!("the parameter `{name}` cannot be read: give {wanted}");
         Problem::new(400, "parameter_invalid", message)
     }
 
-    /// A parameter of a publish that nobody knows. It is refused because a
-    /// misspelled `client` would tell everybody what was for one.
+    /// An unknown parameter of a publish. It is refused, because with a misspelled `client`
+    /// all clients would receive an event for one.
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
             "`{name}` is not a parameter of a publish. Use client, where.FIELD or not.FIELD, \
@@ -151,7 +159,7 @@ impl Problem {
         Problem::new(400, "parameter_unknown", message)
     }
 
-    /// A condition that compares by an operator that there is not.
+    /// A condition with an operator that does not exist.
     pub(super) fn operator(name: &str) -> Problem {
         let message = format!(
             "`{name}` has an operator in the name of its field. Use `where.FIELD=VALUE`, or \
@@ -160,14 +168,14 @@ impl Problem {
         Problem::new(400, "parameter_invalid", message)
     }
 
-    /// A parameter of a DELETE that nobody knows.
+    /// An unknown parameter of a DELETE.
     pub(super) fn parameter_of_delete(name: &str, known: Option<&str>) -> Problem {
         let known = known.map_or("none".to_owned(), |known| format!("only `{known}`"));
         let message = format!("`{name}` is no parameter of this DELETE: there is {known}");
         Problem::new(400, "parameter_unknown", message)
     }
 
-    /// A parameter that says of an event what its JSON says.
+    /// A parameter for a field of the event, in a request whose body is JSON.
     pub(super) fn misplaced_parameter(name: &str) -> Problem {
         let message = format!("with a body of JSON, `{name}` is one of its fields: put it there");
         Problem::new(400, "parameter_misplaced", message)
@@ -242,12 +250,12 @@ impl Problem {
         Problem::new(415, "charset_unsupported", message)
     }
 
-    /// Not JSON at all.
+    /// A body that is not JSON.
     pub(super) fn json(message: String) -> Problem {
         Problem::new(400, "invalid_json", message)
     }
 
-    /// JSON, but not that of an event.
+    /// JSON that is not an event.
     pub(super) fn event(message: String) -> Problem {
         Problem::new(400, "invalid_event", message)
     }
@@ -282,6 +290,11 @@ impl Problem {
     }
 
     // ---- the server's own state ----
+
+    pub(super) fn no_metrics() -> Problem {
+        let message = "the metrics cannot be written. The log has the reason";
+        Problem::new(500, "internal_error", message)
+    }
 
     pub(super) fn busy() -> Problem {
         let message = "too many ask about the channels at once: ask again later";

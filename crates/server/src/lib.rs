@@ -1,9 +1,7 @@
-//! The standalone server: what `pushwheel serve` answers, as routes of an
-//! engine.
+//! The standalone server: the HTTP interface of `pushwheel serve`, as routes of an engine.
 //!
-//! It uses the crate's public names only, so whatever it does an embedder can
-//! do. It keeps no state of its own: all there is, is in the engine's
-//! channels.
+//! It uses the public interface of the crate `pushwheel` only, so an embedder can do the
+//! same. Its channels are the engine's; it has no storage of its own.
 //!
 //! ```no_run
 //! use pushwheel_server::Config;
@@ -13,8 +11,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! The builder that [`Config::engine`] gives takes more routes: a program can
-//! have this interface and its own on one port.
+//! A program can add routes to the builder that [`Config::engine`] returns, and so have
+//! this interface and its own on one port.
 
 mod access;
 mod access_log;
@@ -25,6 +23,7 @@ mod context;
 mod cors;
 mod errors;
 mod limiter;
+mod limits;
 mod loopback;
 mod manage;
 mod message;
@@ -37,17 +36,19 @@ mod routes;
 mod stats_query;
 mod subscribe;
 mod throttle;
+mod tickets;
 mod worker;
 
 pub use access::{
     AllowedOrigin, KEY_CHARACTERS_MIN, Key, KeyError, OriginError, TokenKeyError, TokenKeys, redact,
 };
 pub use access_log::{ACCESS_LOG, EVENT_LOG};
-pub use config::{Config, Reloader, Server, channel_options, limits};
+pub use config::{Config, Reloader, Server};
+pub use limits::{channel_options, limits};
 pub use pattern::{Pattern, PatternError};
 
-/// Parsers of untrusted text, for this workspace's own fuzz targets. Nothing in
-/// here is a promise.
+/// Parsers of untrusted text, for this workspace's own fuzz targets. They may change at any
+/// time.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {

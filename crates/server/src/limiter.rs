@@ -1,4 +1,4 @@
-//! How much one address may do: publish, send forged tokens and wrong keys.
+//! Rates per address: of published events, forged tokens and wrong keys.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use pushwheel::{Bucket, Rate};
 
-/// How many addresses are remembered at once. Beyond that those who have
-/// been quiet are forgotten, and if nobody has, everybody: a flood from so
-/// many addresses is not held up by counting them.
+/// Maximum addresses that are counted. Beyond it the limiter forgets those with a full
+/// bucket, or all if there are none: counting does not stop a flood from so many addresses.
 const ADDRESSES_MAX: usize = 100_000;
 
-/// The buckets of those who have done it lately.
+/// The buckets of the addresses that were active lately. All clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
     buckets: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
@@ -31,11 +30,10 @@ impl Limiter {
         }
     }
 
-    /// Takes note of so many events from `address`. Without a rate nothing is
-    /// limited, and nobody remembered.
+    /// Counts `events` from `address`. Without a rate it counts and limits nothing.
     ///
     /// # Errors
-    /// When that is more than it may; says after what time it may.
+    /// If that is beyond the rate: the time after which it is not.
     #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
     pub(super) fn admit(
         &self,
@@ -52,10 +50,10 @@ impl Limiter {
         }
     }
 
-    /// Whether one more would be admitted. Takes note of nothing.
+    /// Whether [`admit`](Self::admit) would accept one more event. Counts nothing.
     ///
     /// # Errors
-    /// When not; says after what time it would.
+    /// If not: the time after which it would.
     #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
     pub(super) fn has_room(&self, rate: Option<Rate>, address: IpAddr) -> Result<(), Duration> {
         let Some(rate) = rate else {
@@ -63,7 +61,7 @@ impl Limiter {
         };
         let now_ms = self.started.elapsed().as_millis() as u64;
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.get(&one_for_a_network(address)).copied();
+        let bucket = buckets.get(&network_of(address)).copied();
         bucket.map_or(Ok(()), |mut bucket| bucket.draw(rate, 1, now_ms))
     }
 
@@ -75,7 +73,7 @@ impl Limiter {
         now_ms: u64,
     ) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = one_for_a_network(address);
+        let address = network_of(address);
         if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
             buckets.retain(|_, bucket| !bucket.is_full(rate, now_ms));
             if buckets.len() >= ADDRESSES_MAX {
@@ -89,41 +87,40 @@ impl Limiter {
     }
 }
 
-/// Wrong keys by the address that sent them.
+/// Limits wrong keys per address.
 ///
-/// Beyond the rate a right key is refused too: otherwise the rate would hold no
-/// guess back. But then one client could keep a publisher out that has the same
-/// address, as all clients of a proxy have that is not trusted. So an address that
-/// a right key has come from before has no rate.
+/// Beyond the rate it refuses a right key too, otherwise the rate would stop no guess. A
+/// client could then lock out a publisher with the same address, as all clients of a proxy
+/// that is not trusted have. So an address that has sent a right key before has no rate.
 #[derive(Clone, Debug)]
-pub(super) struct Guesses {
+pub(super) struct WrongKeyLimiter {
     limiter: Limiter,
     known: Arc<Mutex<HashSet<IpAddr>>>,
 }
 
-/// Maximum addresses that a right key is remembered of. Then all are forgotten.
+/// Maximum addresses that are remembered for a right key. Beyond it all are forgotten.
 const KNOWN_ADDRESSES_MAX: usize = 10_000;
 
-impl Guesses {
-    pub(super) fn new() -> Guesses {
-        Guesses {
+impl WrongKeyLimiter {
+    pub(super) fn new() -> WrongKeyLimiter {
+        WrongKeyLimiter {
             limiter: Limiter::new(),
             known: Arc::default(),
         }
     }
 
-    /// Takes note of a key from `address`.
+    /// Counts a key from `address`.
     ///
     /// # Errors
-    /// If the address has sent too many wrong keys; says after what time it may
-    /// send another.
+    /// If the address has sent too many wrong keys: the time after which it may send
+    /// another.
     pub(super) fn admit(
         &self,
         rate: Option<Rate>,
         address: IpAddr,
         is_right: bool,
     ) -> Result<(), Duration> {
-        let network = one_for_a_network(address);
+        let network = network_of(address);
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known().contains(&network) {
             return Ok(());
@@ -141,8 +138,9 @@ impl Guesses {
     }
 }
 
-/// One subscriber of IPv6 has a network of 2^64 addresses: they count as one.
-fn one_for_a_network(address: IpAddr) -> IpAddr {
+/// Returns the address for which all addresses of a network count. A subscriber of IPv6 has
+/// a network of 2^64 addresses.
+fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => {
@@ -152,9 +150,9 @@ fn one_for_a_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns a number for a network that addresses count for as one.
-pub(super) fn number_of_network(address: IpAddr) -> u64 {
-    match one_for_a_network(address) {
+/// Returns the number of the network for which an address counts.
+pub(super) fn network_number(address: IpAddr) -> u64 {
+    match network_of(address) {
         IpAddr::V4(v4) => u64::from(v4.to_bits()),
         IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).expect("64 of its 128 bits"),
     }
@@ -181,9 +179,9 @@ mod tests {
     #[test]
     fn wrong_keys_hold_back_an_address_that_never_sent_a_right_one() {
         let rate = Some(Rate::per_second(0.001).burst(2));
-        let guesses = Guesses::new();
+        let limiter = WrongKeyLimiter::new();
         let admit = |address: &str, is_right| {
-            let admitted = guesses.admit(rate, address.parse().unwrap(), is_right);
+            let admitted = limiter.admit(rate, address.parse().unwrap(), is_right);
             admitted.is_ok()
         };
         assert!(admit("10.0.0.1", true));
@@ -191,14 +189,14 @@ mod tests {
             assert!(admit("10.0.0.1", false) && admit("10.0.0.1", true));
         }
         assert!(admit("10.0.0.2", false) && admit("10.0.0.2", false));
-        // The right key is a guess as good as any other.
+        // Beyond the rate the right key is refused too.
         for is_right in [false, true] {
             assert!(!admit("10.0.0.2", is_right));
         }
         assert!(admit("10.0.0.3", true));
         for n in 0..u32::try_from(KNOWN_ADDRESSES_MAX).unwrap() + 10 {
-            assert!(guesses.admit(rate, IpAddr::V4(n.into()), true).is_ok());
-            assert!(guesses.known.lock().unwrap().len() <= KNOWN_ADDRESSES_MAX);
+            assert!(limiter.admit(rate, IpAddr::V4(n.into()), true).is_ok());
+            assert!(limiter.known.lock().unwrap().len() <= KNOWN_ADDRESSES_MAX);
         }
     }
 
@@ -211,5 +209,31 @@ mod tests {
             assert_eq!(limiter.admit_at(rate, address, 1, 0), Ok(()));
         }
         assert_eq!(limiter.buckets.lock().unwrap().len(), 10);
+    }
+
+    #[test]
+    fn room_is_looked_up_without_being_used() {
+        let rate = Some(Rate::per_second(0.001).burst(1));
+        let limiter = Limiter::new();
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        for _ in 0..3 {
+            assert_eq!(limiter.has_room(rate, address), Ok(()));
+        }
+        assert_eq!(limiter.admit(rate, address, 1), Ok(()));
+        assert!(
+            limiter
+                .has_room(rate, "2001:db8::2".parse().unwrap())
+                .is_err()
+        );
+        assert_eq!(limiter.has_room(None, address), Ok(()));
+        assert_eq!(limiter.admit(None, address, usize::MAX), Ok(()));
+    }
+
+    #[test]
+    fn addresses_of_one_network_have_one_number() {
+        let number = |address: &str| network_number(address.parse().unwrap());
+        assert_eq!(number("192.0.2.1"), number("::ffff:192.0.2.1"));
+        assert_eq!(number("2001:db8::1"), number("2001:db8::ffff"));
+        assert_ne!(number("2001:db8::1"), number("2001:db8:0:1::1"));
     }
 }

@@ -1,34 +1,29 @@
-//! The protection of a server on loopback: from a proxy before it, and from pages that
-//! its developer visits.
+//! Protects a server on loopback, which may run without keys: from requests that a proxy
+//! forwards, and from web pages that the developer visits.
 //!
-//! # A proxy
+//! **Proxies.** Such a server is for programs on the same machine. A proxy on that machine
+//! opens it to other clients, and most proxies rewrite `Host`, so that no other check
+//! notices. But most of them add headers. A request with one of these is refused.
 //!
-//! Such a server listens on loopback, for programs of its own machine. A proxy on
-//! that machine lets clients of any other in, and most proxies rewrite `Host`, so
-//! that no other check sees it. But most of them add headers. A request with one
-//! of these is refused, whatever it asks for.
+//! **Pages.** A developer visits pages of other sites with a browser on the same machine,
+//! and these pages can send requests to loopback. A page cannot hide its origin: the browser
+//! sends `Origin` with every POST and DELETE. With DNS rebinding, where the name of the
+//! page's site resolves to 127.0.0.1, the name stays in `Host`. So both are checked; `cors`
+//! hides the responses from pages of other origins.
 //!
-//! # Pages
-//!
-//! A developer runs the server without keys, and visits pages of others with a
-//! browser on the same machine. The browser reaches loopback too. A page cannot
-//! hide its origin: the browser sends `Origin` with every POST and DELETE, and
-//! with DNS rebinding, where the page's own name is made to point to 127.0.0.1,
-//! the name stays in `Host`. So both are checked. `cors` keeps the answers from
-//! pages of other origins.
-//!
-//! A page that was rebound reads without `Origin`, and over plain HTTP without
-//! `Sec-Fetch-Site`, as programs do. So the `Host` of programs is checked too,
-//! where their request needs no credential; but only a name with a dot is
-//! refused. An address cannot be rebound, and a name without a dot cannot be in
-//! the public DNS.
+//! A rebound page reads without `Origin`, and over plain HTTP without `Sec-Fetch-Site`, like
+//! a program. So `Host` is checked for programs too, if their request needs no credential,
+//! but only a name with a dot is refused: an address cannot be rebound, and a name without a
+//! dot is not in the public DNS.
 
-use super::access::{Access, Hosts, is_public_name};
+use super::access::{Access, Hosts, Refused, is_public_name};
+use super::context::Context;
+use super::errors::{PROXY_FIX, Problem};
 use super::throttle::Throttle;
-use pushwheel::{Method, Request, Response};
+use pushwheel::{EngineBuilder, IntoResponse, Method, Request};
 
-/// The headers that proxies add. A proxy that adds none cannot be told from a
-/// program of this machine.
+/// The headers that proxies add. A proxy that adds none cannot be told from a program on
+/// this machine.
 const ADDED_BY_PROXIES: [&str; 6] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -38,26 +33,31 @@ const ADDED_BY_PROXIES: [&str; 6] = [
     "via",
 ];
 
-const FIX: &str = "Set --admin-key, --publish-key and --trusted-proxy; or --allow-missing-keys, if every client \
-                   of the proxy may publish and manage";
+/// Adds the checks, for a configuration that has hosts to check for.
+pub(super) fn install(engine: EngineBuilder, context: &Context) -> EngineBuilder {
+    let context = context.clone();
+    engine.before(move |request| {
+        let config = context.config();
+        let hosts = config.hosts.as_ref()?;
+        let checked = check_proxy(request, &config.access, &context.proxy_warning)
+            .and_then(|()| check_page(request, hosts, &config.access));
+        Some(Problem::from(checked.err()?).into_response())
+    })
+}
 
 /// Refuses a request that a proxy has forwarded to a server without keys.
-pub(super) fn check_proxy(
-    request: &Request,
-    access: &Access,
-    warning: &Throttle,
-) -> Option<Response> {
+fn check_proxy(request: &Request, access: &Access, warning: &Throttle) -> Result<(), Refused> {
     if access.is_secured() || !is_forwarded(request) || is_about_health(request) {
-        return None;
+        return Ok(());
     }
     if warning.is_due() {
         let proxy = request.client_address();
         log::warn!(
-            "the proxy at {proxy} forwards requests to a server without keys: refused. {FIX}"
+            "refused a request that the proxy at {proxy} forwarded to this server without keys. \
+             {PROXY_FIX}"
         );
     }
-    let message = format!("a proxy has forwarded this request to a server without keys. {FIX}");
-    Some(Response::error(403, "proxy_not_trusted", &message))
+    Err(Refused::Forwarded)
 }
 
 fn is_forwarded(request: &Request) -> bool {
@@ -68,50 +68,44 @@ fn is_forwarded(request: &Request) -> bool {
     request.headers().any(|(name, _)| is_added(name))
 }
 
-/// Refuses what a browser sends for a foreign page, or may have sent.
-pub(super) fn check_page(hosts: &Hosts, request: &Request, access: &Access) -> Option<Response> {
+/// Refuses a request that a browser sends for a page of another origin, or may have sent.
+fn check_page(request: &Request, hosts: &Hosts, access: &Access) -> Result<(), Refused> {
     let origin = request.header("origin");
     let site = request.header("sec-fetch-site");
     let host = request.host().unwrap_or_default();
     if origin.is_none() && site.is_none() {
-        // What is cheap first: each request comes by here.
+        // The cheap checks first, because they run for every request.
         let is_foreign = is_public_name(host) && !hosts.is_ours(host);
         let is_rebound = is_foreign && !is_about_health(request) && access.is_exposed_to(request);
-        return is_rebound.then(host_not_allowed);
+        return refuse_if(is_rebound, Refused::Host);
     }
     if !hosts.is_ours(host) {
-        return Some(host_not_allowed());
+        return Err(Refused::Host);
     }
     let changes = !matches!(
         request.method(),
         Method::Get | Method::Head | Method::Options
     );
-    // With keys or tokens it does not matter which page sends them.
+    // With keys or tokens any page that has one may send it.
     if !changes || access.is_secured() {
-        return None;
+        return Ok(());
     }
     let is_foreign = match origin {
         Some(origin) => !hosts.have_page_of(origin) && !access.origins().is_listed(origin),
         None => site == Some("cross-site"),
     };
-    is_foreign.then(origin_not_allowed)
+    refuse_if(is_foreign, Refused::PageOrigin)
 }
 
-/// Whether a request is a load balancer's, which asks by whatever name, and
-/// whose answer tells nothing worth hiding.
+fn refuse_if(is_refused: bool, refused: Refused) -> Result<(), Refused> {
+    match is_refused {
+        true => Err(refused),
+        false => Ok(()),
+    }
+}
+
+/// Whether a request is a health check. A load balancer sends it with any `Host`, and the
+/// response contains no secret.
 fn is_about_health(request: &Request) -> bool {
     ["/health", "/ready"].contains(&request.path())
-}
-
-fn host_not_allowed() -> Response {
-    let message = "this server listens on loopback and was asked for by another name, as in DNS \
-                   rebinding: ask for localhost, or start it with --allow-host NAME; behind a proxy \
-                   with --trusted-proxy";
-    Response::error(421, "host_not_allowed", message)
-}
-
-fn origin_not_allowed() -> Response {
-    let message = "a page of another origin may not publish or manage here. Serve the page from \
-                   localhost, allow it with --allow-origin ORIGIN, or use keys";
-    Response::error(403, "origin_not_allowed", message)
 }

@@ -1,4 +1,4 @@
-//! Looking and managing.
+//! Viewing and managing: health, figures, channels and clients.
 
 use std::time::SystemTime;
 
@@ -6,15 +6,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::errors::Problem;
-use super::stats_query::Choice;
+use super::stats_query::StatsQuery;
 use pushwheel::{
     Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// An answer that the clerk gives.
-pub(super) type Look = fn(&Request) -> Result<Response, Problem>;
 
 /// `GET /health`
 pub(super) fn health(request: &Request) -> Result<Response, Problem> {
@@ -45,15 +42,15 @@ pub(super) fn names(request: &Request) -> Result<Response, Problem> {
 /// `GET /stats`, and `GET /stats?totals` without the channels
 pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
     let metrics = request.metrics();
-    if is_asked(request, "totals") {
+    if has_parameter(request, "totals") {
         return Ok(Response::json(&TotalsAlone {
             version: VERSION,
             totals: TotalsBody::from(&metrics),
         }));
     }
-    let choice = Choice::of(request)?;
+    let query = StatsQuery::of(request)?;
     let stats = request.channels().stats();
-    Ok(Response::json(&StatsBody::new(&metrics, &stats, &choice)))
+    Ok(Response::json(&StatsBody::new(&metrics, &stats, &query)))
 }
 
 /// `GET /channels/{channel}/clients`
@@ -75,7 +72,7 @@ pub(super) fn client(request: &Request) -> Result<Response, Problem> {
 /// `DELETE /channels/{channel}/clients/{id}`
 pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
     let channel = channel(request)?;
-    wish(request, None)?;
+    only_parameter(request, None)?;
     let id = request.param("id").unwrap_or_default();
     match channel.disconnect(id) {
         true => Ok(Response::json(&json!({"clients": 1}))),
@@ -86,7 +83,7 @@ pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
 /// `DELETE /channels/{channel}`, with `?finish` or without
 pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
     let channel = channel(request)?;
-    let clients = match wish(request, Some("finish"))? {
+    let clients = match only_parameter(request, Some("finish"))? {
         true => channel.finish(None)?,
         false => channel.close(),
     };
@@ -95,14 +92,14 @@ pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
 
 /// `DELETE /channels?empty`
 pub(super) fn remove_empty(request: &Request) -> Result<Response, Problem> {
-    if !wish(request, Some("empty"))? {
+    if !only_parameter(request, Some("empty"))? {
         return Err(Problem::no_empty());
     }
     let channels = request.channels().remove_empty();
     Ok(Response::json(&json!({"channels": channels})))
 }
 
-/// The channel of the path, which is not made when it is not there.
+/// Returns the channel of the path if it exists.
 fn channel(request: &Request) -> Result<Channel, Problem> {
     let name = request.param("channel").unwrap_or_default();
     ChannelManager::check_name(name)?;
@@ -110,9 +107,9 @@ fn channel(request: &Request) -> Result<Channel, Problem> {
     channel.ok_or_else(|| Problem::no_channel(name))
 }
 
-/// Whether the one parameter that a DELETE may have was given. Any other is
-/// refused: a misspelled `finish` would remove what was to be finished.
-fn wish(request: &Request, known: Option<&str>) -> Result<bool, Problem> {
+/// Whether the query has the only parameter that a DELETE may have. Refuses all others: with
+/// a misspelled `finish` the channel would be removed instead of finished.
+fn only_parameter(request: &Request, known: Option<&str>) -> Result<bool, Problem> {
     let mut is_given = false;
     for (name, value) in request.query_pairs() {
         if known != Some(&*name) {
@@ -131,8 +128,8 @@ fn wish(request: &Request, known: Option<&str>) -> Result<bool, Problem> {
     Ok(is_given)
 }
 
-/// Whether a parameter stands in the query, with or without a value.
-fn is_asked(request: &Request, name: &str) -> bool {
+/// Whether the query has a parameter, with or without a value.
+fn has_parameter(request: &Request, name: &str) -> bool {
     request.query(name).is_some()
 }
 
@@ -141,14 +138,14 @@ struct StatsBody<'a> {
     version: &'static str,
     channels: usize,
     clients: usize,
-    /// Of the channels that there are.
+    /// Of the channels that exist now.
     published: u64,
     delivered: u64,
     gaps: u64,
     history: TotalHistoryBody,
-    /// How many channels the choice could take from.
+    /// The number of channels that `search` has found.
     found: usize,
-    /// Since the engine was made, channels that are gone included.
+    /// Since the start, including channels that were removed.
     totals: TotalsBody,
     channel_stats: Vec<ChannelBody<'a>>,
 }
@@ -160,7 +157,7 @@ struct TotalsAlone {
     totals: TotalsBody,
 }
 
-/// What there is of everything, which costs the same however much that is.
+/// Figures of the whole server, at a cost that does not grow with it.
 #[derive(Serialize)]
 struct TotalsBody {
     uptime_s: u64,
@@ -213,10 +210,10 @@ struct ClientBody<'a> {
 }
 
 impl<'a> StatsBody<'a> {
-    /// The totals of all channels, and the figures of those chosen.
-    fn new(metrics: &Metrics, stats: &'a Stats, choice: &Choice) -> Self {
+    /// Returns the totals of all channels, and the figures of the selected ones.
+    fn new(metrics: &Metrics, stats: &'a Stats, query: &StatsQuery) -> Self {
         let all = &stats.channel_stats;
-        let (chosen, found) = choice.among(all);
+        let (selected, found) = query.select(all);
         StatsBody {
             version: VERSION,
             channels: stats.channels,
@@ -230,7 +227,7 @@ impl<'a> StatsBody<'a> {
             },
             found,
             totals: TotalsBody::from(metrics),
-            channel_stats: chosen.into_iter().map(ChannelBody::from).collect(),
+            channel_stats: selected.into_iter().map(ChannelBody::from).collect(),
         }
     }
 }
@@ -279,7 +276,7 @@ impl<'a> From<&'a ClientInfo> for ClientBody<'a> {
         ClientBody {
             id: client.id.to_string(),
             metadata: &client.metadata,
-            // A proxy may have told no port.
+            // Without a port in the header of a proxy it is 0.
             address: match client.address.port() {
                 0 => client.address.ip().to_string(),
                 _ => client.address.to_string(),
@@ -290,7 +287,7 @@ impl<'a> From<&'a ClientInfo> for ClientBody<'a> {
     }
 }
 
-/// A time as `2026-02-03T04:05:06Z`; `None` is beyond the calendar.
+/// Returns a time as `2026-02-03T04:05:06Z`, or `None` beyond the year 9999.
 fn rfc3339(time: SystemTime) -> Option<String> {
     let time = jiff::Timestamp::try_from(time).ok()?;
     let seconds = jiff::Timestamp::from_second(time.as_second()).ok()?;

@@ -1,8 +1,8 @@
-//! Events as publishers write them in JSON. Pure.
+//! Reads events from JSON. Pure.
 //!
-//! `data` is any JSON: a string is sent as the text that it spells, anything
-//! else as the publisher's own JSON without the blanks. It is never parsed
-//! into values, so numbers keep their digits and objects their order.
+//! `data` is any JSON. A string becomes its text, any other value the publisher's JSON
+//! without blanks. It is never parsed into values, so numbers keep their digits and objects
+//! their order.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,33 +14,32 @@ use serde_json::value::RawValue;
 use super::errors::Problem;
 use pushwheel::Event;
 
-/// What an event looks like; every complaint ends with it.
+/// The end of every error message.
 const EXAMPLE: &str = r#"send an object like {"event": "news", "data": "hello"}"#;
 
-/// What may stand around a line's JSON (RFC 8259 section 2).
+/// Blanks around the JSON of a line (RFC 8259 section 2).
 const BLANKS: [char; 3] = [' ', '\t', '\r'];
 
-/// The fields of an event. What is `null` is not given, but for the data,
-/// which then is `null`.
+/// The fields of an event. `null` counts as absent, except in `data`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Message<'a> {
     #[serde(borrow)]
     event: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     id: Option<Text<'a>>,
     retry: Option<u64>,
-    /// For conflation; it is not sent.
+    /// For conflation. Clients do not receive it.
     #[serde(borrow)]
     key: Option<Text<'a>>,
     /// Whether the event removes its key.
     remove: Option<bool>,
 }
 
-/// Reads a value that is there, `null` included.
-fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+/// Reads a value that is present, even if it is `null`.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(from).map(Some)
 }
 
@@ -48,13 +47,13 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D:
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The event of a body of `application/json`.
+/// Reads the event in a body of `application/json`.
 pub(super) fn from_json(json: &str) -> Result<Event<'_>, Problem> {
     parse(json).map_err(|fault| fault.in_body())
 }
 
-/// The events of a body of `application/x-ndjson`, one a line. Empty lines
-/// count as lines, not as events.
+/// Reads the events in a body of `application/x-ndjson`, one per line. Empty lines count
+/// for line numbers only.
 pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
     let mut events = Vec::new();
     let mut begin = 0;
@@ -73,9 +72,9 @@ pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
 }
 
 fn parse(json: &str) -> Result<Event<'_>, Fault> {
-    // Arrays would be taken for the fields in their order.
+    // serde reads an array as the fields in their order.
     if json.trim_ascii_start().starts_with('[') {
-        return Err(Fault::NoObject);
+        return Err(Fault::Array);
     }
     let message: Message<'_> = serde_json::from_str(json)?;
     let removes = message.remove == Some(true);
@@ -111,7 +110,7 @@ fn data(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
     Ok(compact(json))
 }
 
-/// The same JSON without the blanks between its tokens.
+/// Returns the JSON without blanks between its tokens.
 fn compact(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut kept = String::new();
@@ -134,7 +133,7 @@ fn compact(json: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Where the string that begins at `quote` ends.
+/// Returns the index after the string that begins at `quote`.
 fn string_end(json: &[u8], quote: usize) -> usize {
     let mut at = quote + 1;
     while let Some(next) = json
@@ -150,10 +149,10 @@ fn string_end(json: &[u8], quote: usize) -> usize {
     json.len()
 }
 
-/// Why a text is no event.
+/// The reason why a text is not an event.
 enum Fault {
     Json(serde_json::Error),
-    NoObject,
+    Array,
 }
 
 impl From<serde_json::Error> for Fault {
@@ -178,12 +177,12 @@ impl Fault {
     fn at(self, whole: &str, place: impl Fn(&serde_json::Error) -> String) -> Problem {
         let error = match self {
             Fault::Json(error) => error,
-            Fault::NoObject => {
+            Fault::Array => {
                 return Problem::event(format!("{whole} is a JSON array, not an event: {EXAMPLE}"));
             }
         };
         let text = error.to_string();
-        // Its own place is one within the text that it was given.
+        // Its own place counts from the start of the line.
         let what = text.rfind(" at line ").map_or(&*text, |end| &text[..end]);
         let message = match error.line() {
             0 => format!("{whole}: {what}: {EXAMPLE}"),
@@ -196,26 +195,26 @@ impl Fault {
     }
 }
 
-/// The same for the fuzz targets, what is wrong as `STATUS CODE: MESSAGE`.
+/// The parsers for the fuzz targets. Errors are texts, `STATUS CODE: MESSAGE`.
 #[cfg(feature = "internals")]
-#[allow(unreachable_pub, reason = "it is not where the server is a binary's")]
+#[allow(unreachable_pub, reason = "lib.rs passes them on")]
 pub mod internals {
     use super::{Event, Problem};
 
-    /// The event of a body of JSON.
+    /// Reads the event in a body of JSON.
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// If it is not an event.
     pub fn from_json(json: &str) -> Result<Event<'_>, String> {
         super::from_json(json).map_err(text)
     }
 
-    /// The events of a body of NDJSON.
+    /// Reads the events in a body of NDJSON.
     ///
     /// # Errors
     ///
-    /// When a line is none, or there is none.
+    /// If a line is not an event, or there is no event.
     pub fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, String> {
         super::from_lines(lines).map_err(text)
     }
@@ -326,8 +325,8 @@ mod tests {
             (r#"{"data": 1, "retry": -1}"#, "invalid_event", "-1"),
             (r#"{"data": "\ud800"}"#, "invalid_json", "hex escape"),
         ] {
-            let (told, message) = refusal(json);
-            assert_eq!(told, code, "{json}: {message}");
+            let (found, message) = refusal(json);
+            assert_eq!(found, code, "{json}: {message}");
             assert!(message.contains(part), "{json}: {message}");
             assert!(message.ends_with(EXAMPLE), "{json}: {message}");
         }
@@ -349,7 +348,7 @@ mod tests {
         let (code, message) = message_of(from_lines("{\"data\": 1}\n[]").unwrap_err());
         assert_eq!(code, "invalid_event");
         assert!(message.starts_with("line 2 is"), "{message}");
-        // A form feed is no blank of JSON's, alone in its line or not.
+        // A form feed is not a blank in JSON, alone in its line or not.
         for line in ["\x0c", "\x0c{\"data\": 1}"] {
             let (code, _) = message_of(from_lines(line).unwrap_err());
             assert_eq!(code, "invalid_json");

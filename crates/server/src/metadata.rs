@@ -1,9 +1,8 @@
-//! Limits on the metadata of a client, wherever it comes from: the query of a
-//! subscriber, a ticket, a token.
+//! Limits the metadata of a client, from the query of a subscriber, a ticket or a token.
 //!
-//! Metadata is kept for as long as the client is connected, and a short name
-//! costs far more memory than its bytes. So both are bounded: the number of
-//! values, and the bytes of their names and texts.
+//! The server keeps metadata while the client is connected, and a short name takes far more
+//! memory than its bytes. So both are bounded: the number of values, and the bytes of their
+//! names and texts.
 
 use std::fmt;
 
@@ -15,7 +14,7 @@ pub(super) const METADATA_VALUES_MAX: usize = 32;
 /// Maximum bytes of all names and texts. A number counts as 8.
 pub(super) const METADATA_BYTES_MAX: usize = 2 << 10;
 
-/// Metadata beyond one of the two limits.
+/// Metadata beyond one of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MetadataTooLarge;
 
@@ -29,7 +28,7 @@ impl fmt::Display for MetadataTooLarge {
     }
 }
 
-/// The room that is left for metadata.
+/// The room that is left for more metadata.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     values: usize,
@@ -44,15 +43,15 @@ impl Room {
         }
     }
 
-    /// Takes the room of one value, with so many bytes of name and text.
+    /// Takes the room of one value, whose name and text have `bytes`.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), MetadataTooLarge> {
         self.values = self.values.checked_sub(1).ok_or(MetadataTooLarge)?;
         self.bytes = self.bytes.checked_sub(bytes).ok_or(MetadataTooLarge)?;
         Ok(())
     }
 
-    /// Takes the room of a value and of all values in it. The depth is bounded,
-    /// because each level is a value.
+    /// Takes the room of a value and of all values in it. Each level is a value, so the
+    /// depth is bounded too.
     fn take_all(&mut self, name: &str, value: &Value) -> Result<(), MetadataTooLarge> {
         let text_bytes = match value {
             Value::String(text) => text.len(),

@@ -1,7 +1,7 @@
-//! `GET /metrics`: the engine's figures as Prometheus reads them.
+//! `GET /metrics`: the engine's figures in the text format of Prometheus.
 //!
-//! Every name and every label's values are fixed: nothing that a client says
-//! makes a series. What each means is in `docs/observability.md`.
+//! All names and all values of labels are fixed, so no client can create a series.
+//! `docs/observability.md` describes each figure.
 
 use std::fmt;
 
@@ -31,9 +31,8 @@ pub(super) fn metrics(request: &Request) -> Result<Response, Problem> {
             text.into_bytes(),
         )),
         Err(error) => {
-            log::error!("the metrics cannot be written: {error}");
-            let message = "the metrics cannot be written; the log says why";
-            Ok(Response::error(500, "internal_error", message))
+            log::error!("cannot write the metrics ({error})");
+            Err(Problem::no_metrics())
         }
     }
 }
@@ -48,184 +47,180 @@ struct Figures {
 impl Collector for Figures {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
-        self.tell_server(&mut page)?;
-        self.tell_connections(&mut page)?;
-        self.tell_events(&mut page)?;
-        self.tell_backlog(&mut page)?;
-        self.tell_times(&mut page)
+        self.write_server(&mut page)?;
+        self.write_connections(&mut page)?;
+        self.write_events(&mut page)?;
+        self.write_backlog(&mut page)?;
+        self.write_times(&mut page)
     }
 }
 
 impl Figures {
-    fn tell_server(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn write_server(&self, page: &mut Page<'_>) -> fmt::Result {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         page.labelled_gauge("pushwheel_build_info", "The server's version", version, 1)?;
         let uptime = self.metrics.uptime.as_secs_f64();
-        page.gauge(
-            "pushwheel_uptime_seconds",
-            "For how long it has run",
-            uptime,
-        )?;
+        page.gauge("pushwheel_uptime_seconds", "Time since the start", uptime)?;
         let is_ready = !self.is_draining && !self.metrics.is_full;
         page.gauge(
             "pushwheel_ready",
-            "1 while more clients can be served, as GET /ready tells",
+            "1 if more clients can be served, as GET /ready reports, else 0",
             f64::from(u8::from(is_ready)),
         )
     }
 
-    fn tell_connections(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn write_connections(&self, page: &mut Page<'_>) -> fmt::Result {
         let metrics = &self.metrics;
         page.whole(
             "pushwheel_connections",
-            "Connections that are open, streams and others",
+            "Open connections, streams and others",
             metrics.connections,
         )?;
         page.counter(
             "pushwheel_connections_accepted",
-            "Connections that were accepted",
+            "Accepted connections",
             metrics.connections_accepted,
         )?;
         page.counter(
             "pushwheel_connections_refused",
-            "How often a connection could not be accepted",
+            "Connections that could not be accepted",
             metrics.connections_refused,
         )?;
         page.whole(
             "pushwheel_clients",
-            "Clients: streams that are open",
+            "Clients, each with an open stream",
             metrics.clients,
         )?;
         page.counter(
             "pushwheel_streams_opened",
-            "Streams that began",
+            "Opened streams",
             metrics.streams_opened,
         )?;
         let reasons = metrics.streams_ended.iter();
         page.counters(
             "pushwheel_streams_ended",
-            "Streams that ended, by why they did",
+            "Ended streams, by reason",
             "reason",
             reasons.map(|(reason, count)| (reason.as_str(), *count)),
         )?;
         page.counters(
             "pushwheel_responses",
-            "Requests that were answered, by the class of the status",
+            "Responses, by class of the status",
             "class",
             CLASSES.into_iter().zip(metrics.answers),
         )?;
         page.counters(
             "pushwheel_refusals",
-            "Requests that were refused, by the code of the error",
+            "Refused requests, by code of the error",
             "code",
             metrics.refusals.iter().copied(),
         )?;
         page.counter(
             "pushwheel_read_bytes",
-            "Bytes that were read from all connections",
+            "Bytes read from all connections",
             metrics.bytes_read,
         )?;
         page.counter(
             "pushwheel_written_bytes",
-            "Bytes that were written to all connections",
+            "Bytes written to all connections",
             metrics.bytes_written,
         )
     }
 
-    fn tell_events(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn write_events(&self, page: &mut Page<'_>) -> fmt::Result {
         let metrics = &self.metrics;
         page.whole("pushwheel_channels", "Channels", metrics.channels)?;
         page.whole(
             "pushwheel_channels_unpublished",
-            "Channels that subscriptions made and no publisher has published to",
+            "Channels that subscriptions created and no publisher has published to",
             metrics.channels_unpublished,
         )?;
         page.counter(
             "pushwheel_channels_displaced",
-            "Such channels that were closed to make room for a publisher's channel",
+            "Unpublished channels that were closed to make room for a publisher's channel",
             metrics.channels_displaced,
         )?;
         page.counter(
             "pushwheel_events_published",
-            "Events that were published",
+            "Published events",
             metrics.events_published,
         )?;
         page.counter(
             "pushwheel_published_bytes",
-            "Bytes of the events that were published, as one client gets them",
+            "Bytes of published events, as one client receives them",
             metrics.event_bytes_published,
         )?;
         page.counter(
             "pushwheel_deliveries",
-            "Events that were written whole, once for each client",
+            "Events written whole, counted for each client",
             metrics.deliveries,
         )?;
         page.counter(
             "pushwheel_gaps",
-            "Gaps that clients were told of: they missed events for good",
+            "Gaps sent to clients, which missed events for good",
             metrics.gaps,
         )?;
         page.counter(
             "pushwheel_heartbeats",
-            "Heartbeats that were sent",
+            "Sent heartbeats",
             metrics.heartbeats,
         )
     }
 
-    fn tell_backlog(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn write_backlog(&self, page: &mut Page<'_>) -> fmt::Result {
         page.whole(
             "pushwheel_clients_behind",
-            "Clients that have not taken all that there is for them",
+            "Clients that have not received all events for them yet",
             self.metrics.clients_behind,
         )?;
         let backlog = &self.backlog;
         page.whole(
             "pushwheel_backlog_events",
-            "Events that some client has yet to be sent",
+            "Events that a client has not received yet",
             backlog.events,
         )?;
         page.whole(
             "pushwheel_backlog_bytes",
-            "Bytes of the events that some client has yet to be sent",
+            "Bytes of the events that a client has not received yet",
             backlog.bytes,
         )?;
         page.whole(
             "pushwheel_log_events",
-            "Events that the channels' logs hold",
+            "Events in the logs of all channels",
             backlog.log_events,
         )?;
         page.whole(
             "pushwheel_log_bytes",
-            "Bytes that these take, bookkeeping included",
+            "Bytes of the logs of all channels, including overhead",
             backlog.log_bytes,
         )?;
         let max = self.metrics.log_bytes_max;
         page.gauge(
             "pushwheel_log_bytes_max",
-            "Bytes that these may take: --history-total-bytes",
+            "Maximum bytes of the logs of all channels: --history-total-bytes",
             max.map_or(f64::INFINITY, exact),
         )?;
         page.counter(
             "pushwheel_events_evicted",
-            "Events that were evicted because all channels together reached --history-total-bytes",
+            "Events evicted because all channels together reached --history-total-bytes",
             self.metrics.events_evicted,
         )?;
         page.counter(
             "pushwheel_keys_evicted",
-            "Keys that were evicted from channels that conflate",
+            "Keys evicted from conflating channels",
             self.metrics.keys_evicted,
         )
     }
 
-    fn tell_times(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn write_times(&self, page: &mut Page<'_>) -> fmt::Result {
         page.histogram(
             "pushwheel_loop_turn_seconds",
-            "How long the loop was busy in each turn, without its sleep",
+            "Busy time of each turn of the event loop, without its sleep",
             &self.metrics.turns,
         )?;
         page.histogram(
             "pushwheel_delivery_latency_seconds",
-            "From publishing until the last client that keeps up was written to",
+            "Time from a publish to the write to the last client that keeps up",
             &self.metrics.latency,
         )
     }
@@ -233,7 +228,7 @@ impl Figures {
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// What is written to.
+/// The text that is written.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -246,7 +241,7 @@ impl Page<'_> {
         self.0.encode_descriptor(name, help, None, kind)
     }
 
-    /// `_total` is put behind its name.
+    /// Writes a counter. The encoder appends `_total` to its name.
     fn counter(&mut self, name: &'static str, help: &str, value: u64) -> fmt::Result {
         let mut metric = self.begin(name, help, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -273,14 +268,14 @@ impl Page<'_> {
             .encode_gauge(&value)
     }
 
-    /// A counter that is no whole number.
+    /// Writes a counter that is not a whole number.
     #[cfg(target_os = "linux")]
     fn fraction_counter(&mut self, name: &'static str, help: &str, value: f64) -> fmt::Result {
         let mut metric = self.begin(name, help, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
-    /// A gauge of a number of things.
+    /// Writes a gauge of a whole number.
     fn whole(&mut self, name: &'static str, help: &str, value: u64) -> fmt::Result {
         self.gauge(name, help, exact(value))
     }
@@ -313,8 +308,8 @@ fn exact(number: u64) -> f64 {
     number as f64
 }
 
-/// What the system says of the process, by the names that all of Prometheus'
-/// clients give these.
+/// The figures that the system has about the process, with the names that all clients of
+/// Prometheus use.
 #[cfg(target_os = "linux")]
 mod process {
     use std::fmt;
@@ -331,60 +326,52 @@ mod process {
 
     impl Collector for Process {
         fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            // A system that hides /proc has nothing to tell.
+            // Some systems hide /proc.
             let Ok(own) = Own::myself() else {
                 return Ok(());
             };
-            tell(&mut Page(encoder), &own)
+            write(&mut Page(encoder), &own)
         }
     }
 
     #[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-    fn tell(page: &mut Page<'_>, own: &Own) -> fmt::Result {
+    fn write(page: &mut Page<'_>, own: &Own) -> fmt::Result {
         if let Ok(stat) = own.stat() {
             let ticks = ticks_per_second() as f64;
             page.gauge(
                 "process_resident_memory_bytes",
-                "Memory that the process has in RAM",
+                "Resident memory of the process",
                 (stat.rss * page_size()) as f64,
             )?;
             page.whole(
                 "process_virtual_memory_bytes",
-                "Memory that the process has addresses for",
+                "Virtual memory of the process",
                 stat.vsize,
             )?;
             let used = (stat.utime + stat.stime) as f64 / ticks;
-            page.fraction_counter(
-                "process_cpu_seconds",
-                "Processor time that the process has used",
-                used,
-            )?;
+            page.fraction_counter("process_cpu_seconds", "Processor time of the process", used)?;
             if let Ok(booted) = boot_time_secs() {
                 page.gauge(
                     "process_start_time_seconds",
-                    "When the process began, in seconds since 1970",
+                    "Start time of the process, in seconds since 1970",
                     booted as f64 + stat.starttime as f64 / ticks,
                 )?;
             }
             page.gauge(
                 "process_threads",
-                "Threads that the process has",
+                "Threads of the process",
                 stat.num_threads as f64,
             )?;
         }
         if let Ok(count) = own.fd_count() {
-            page.whole(
-                "process_open_fds",
-                "Descriptors that are open",
-                count as u64,
-            )?;
+            page.whole("process_open_fds", "Open descriptors", count as u64)?;
         }
         if let Ok(limits) = own.limits() {
             let max = match limits.max_open_files.soft_limit {
                 LimitValue::Value(max) => max as f64,
                 LimitValue::Unlimited => f64::INFINITY,
             };
-            page.gauge("process_max_fds", "Descriptors that there may be", max)?;
+            page.gauge("process_max_fds", "Maximum descriptors", max)?;
         }
         Ok(())
     }

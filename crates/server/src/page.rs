@@ -1,18 +1,16 @@
-//! The page at `/`: live figures, and a place to watch a stream and to publish
-//! to it.
+//! The page at `/`, which shows live figures, streams channels and publishes.
 //!
-//! The page is a shell: markup, style and scripts, which are the same for
-//! everybody and hold nothing of this server. So it needs no key, and could
-//! not ask for one: a browser that opens an address sends no `Authorization`.
-//! All that is secret comes through the routes of `manage` and `publish`,
-//! which the page's scripts ask with the key that its reader types in.
+//! The page itself is markup, style and scripts, which are the same on every server. So it
+//! needs no key, and a browser that opens an address could not send one. Everything secret
+//! comes through the routes of `manage` and `publish`. The page's scripts send them the key
+//! that the reader enters.
 //!
-//! A terminal that asks for `/` is told in plain text what there is.
+//! A client that does not accept HTML receives a list of the routes as plain text.
 
 use serde::Serialize;
 
-use super::access::Refused;
-use super::context::Live;
+use super::context::Context;
+use super::errors::Problem;
 use pushwheel::{EngineBuilder, HeaderError, Request, Response};
 
 /// The page's files: name, media type, text.
@@ -33,21 +31,24 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// The page takes its own files and asks its own server, and nothing else.
-/// Nothing can turn text into markup: no script may make any
-/// (`require-trusted-types-for`), and none but the files' runs.
+/// The page loads its own files and sends requests to its own server only. Only the files'
+/// scripts run, and no script can turn text into markup (`require-trusted-types-for`).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
-/// Adds `/` and what the page needs besides the server's interface. `hint` is
-/// for those who do not ask for a page.
-pub(super) fn routes(engine: EngineBuilder, live: &Live, hint: &'static str) -> EngineBuilder {
-    let live = live.clone();
+/// Adds `/` and the routes that only the page uses. `hint` is the plain text for clients
+/// that do not accept HTML.
+pub(super) fn routes(
+    engine: EngineBuilder,
+    context: &Context,
+    hint: &'static str,
+) -> EngineBuilder {
+    let context = context.clone();
     engine
         .get("/", move |request| root(request, hint))
-        .get("/_page/rights", move |request| rights(request, &live))
+        .get("/_page/rights", move |request| rights(request, &context))
         .get("/_page/{file}", file)
 }
 
@@ -58,18 +59,16 @@ fn root(request: &Request, hint: &'static str) -> Response {
         false => Ok(Response::text(hint)),
     };
     let response = response.and_then(|response| response.with_header("Vary", "Accept"));
-    response.expect("these can be headers")
+    response.expect("the values are valid in headers")
 }
 
 /// `GET /_page/{file}`
-fn file(request: &Request) -> Response {
+fn file(request: &Request) -> Result<Response, Problem> {
     let wanted = request.param("file").unwrap_or_default();
-    match FILES.iter().find(|(name, _, _)| *name == wanted) {
-        Some((_, media_type, text)) => {
-            guarded(Response::typed(media_type, text.as_bytes())).expect("these can be headers")
-        }
-        None => Response::error(404, "not_found", "the page has no such file: open /"),
-    }
+    let file = FILES.iter().find(|(name, _, _)| *name == wanted);
+    let (_, media_type, text) = file.ok_or_else(Problem::no_page_file)?;
+    let response = guarded(Response::typed(media_type, text.as_bytes()));
+    Ok(response.expect("the values are valid in headers"))
 }
 
 fn guarded(response: Response) -> Result<Response, HeaderError> {
@@ -80,21 +79,21 @@ fn guarded(response: Response) -> Result<Response, HeaderError> {
         .with_header("Cache-Control", "no-cache")
 }
 
-/// What whoever asks may do with the key that was sent, or without one; so
-/// that the page can ask for a key, and can tell a wrong one from one that
-/// opens another door. It says no more than the guarded routes themselves.
+/// The rights of a request, with its key or without one. They let the page ask for a key,
+/// and distinguish a wrong key from one with other rights. The routes themselves reveal the
+/// same.
 #[derive(Serialize)]
 struct Rights {
     manage: bool,
     publish: bool,
-    /// Without an admin key, but with another or with tokens, looking is open to nobody.
+    /// Without an admin key, but with another key or tokens, no request may view.
     has_admin_key: bool,
 }
 
 /// `GET /_page/rights`
-fn rights(request: &Request, live: &Live) -> Result<Response, Refused> {
-    let access = &live.rules().access;
-    let holder = access.key_holder(request, &live.office)?;
+fn rights(request: &Request, context: &Context) -> Result<Response, Problem> {
+    let access = &context.config().access;
+    let holder = access.key_holder(request, &context.access)?;
     let rights = Rights {
         manage: access.may_manage(request, holder).is_ok(),
         publish: access.may_publish_by_key(request),

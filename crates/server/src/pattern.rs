@@ -1,11 +1,11 @@
-//! Which channels are meant: one by its name, or all whose names begin alike.
+//! Patterns of channel names.
 
 use std::fmt;
 use std::str::FromStr;
 
 use pushwheel::ChannelManager;
 
-/// A channel's name, or the beginning of one followed by `*`.
+/// A channel's name, or the beginning of names followed by `*`.
 ///
 /// ```
 /// use pushwheel_server::Pattern;
@@ -18,12 +18,12 @@ use pushwheel::ChannelManager;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
-    /// The whole name, or how it begins.
+    /// The whole name, or the beginning.
     text: Box<str>,
     is_prefix: bool,
 }
 
-/// A text that is no pattern.
+/// A text that is not a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatternError;
 
@@ -59,7 +59,7 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
-    /// Whether a channel of this name is meant.
+    /// Whether the name of a channel matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         match self.is_prefix {
@@ -68,7 +68,7 @@ impl Pattern {
         }
     }
 
-    /// What every name matches.
+    /// Returns the pattern that every name matches.
     pub(super) fn all() -> Pattern {
         Pattern {
             text: Box::default(),
@@ -76,7 +76,7 @@ impl Pattern {
         }
     }
 
-    /// Whether every name that matches `other` matches this.
+    /// Whether every name that matches `other` matches this pattern too.
     #[must_use]
     pub fn covers(&self, other: &Pattern) -> bool {
         match other.is_prefix {

@@ -1,8 +1,8 @@
 //! Publishing with POST.
 //!
-//! A request says which clients the events are for (its path, `client`,
-//! `where.FIELD`, `not.FIELD`) and what they are (its body, as its `Content-Type` says). Everything is
-//! checked before anything is published.
+//! The path and the parameters `client`, `where.FIELD` and `not.FIELD` select the recipients.
+//! The body contains the events, in the format of its `Content-Type`. Everything is checked
+//! before anything is published.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::access_log;
-use super::context::Live;
+use super::context::Context;
 use super::errors::Problem;
 use super::message;
 use super::metadata::METADATA_VALUES_MAX;
@@ -22,38 +22,38 @@ use pushwheel::{
 };
 
 /// `POST /channels/{channel}`
-pub(super) fn to_one(request: &Request, live: &Live) -> Result<Response, Problem> {
-    let wishes = Wishes::of(request, live)?;
-    let events = Events::of(request, &wishes)?;
-    events.check_retry(live, request)?;
-    events.pass(live, request)?;
+pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, Problem> {
+    let parameters = Parameters::of(request, context)?;
+    let events = Events::of(request, &parameters)?;
+    events.check_retry(context, request)?;
+    events.check_rate(context, request)?;
     let name = request.param("channel").unwrap_or_default();
-    let publish = |channel: &Channel| channel.publish(events.as_slice(), wishes.target.clone());
+    let publish = |channel: &Channel| channel.publish(events.as_slice(), parameters.target.clone());
     let channels = request.channels();
     let published = match publish(&channels.get_or_create(name)?) {
-        // Removed by another thread just now: it comes to be anew.
+        // Another thread has just removed the channel: create it again.
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
         published => published?,
     };
-    access_log::tell_published(live, request, Some(name), &published);
-    // The number of clients of a target tells who is connected, and what their
-    // metadata are. A token need not have the right to view either.
-    let is_all = wishes.target == Target::All;
-    let may_count = is_all || live.rules().access.may_publish_by_key(request);
+    access_log::log_publish(context, request, Some(name), &published);
+    // The number of recipients reveals which clients are connected and their metadata. A
+    // token may not have the right to view either.
+    let is_all = parameters.target == Target::All;
+    let may_count = is_all || context.config().access.may_publish_by_key(request);
     Ok(answer(&published, &events, may_count))
 }
 
 /// `POST /channels`
-pub(super) fn to_all(request: &Request, live: &Live) -> Result<Response, Problem> {
-    let wishes = Wishes::of(request, live)?;
-    if wishes.target != Target::All {
+pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, Problem> {
+    let parameters = Parameters::of(request, context)?;
+    if parameters.target != Target::All {
         return Err(Problem::target_of_all());
     }
-    let events = Events::of(request, &wishes)?;
-    events.check_retry(live, request)?;
-    events.pass(live, request)?;
+    let events = Events::of(request, &parameters)?;
+    events.check_retry(context, request)?;
+    events.check_rate(context, request)?;
     let published = request.channels().publish(events.as_slice(), Target::All)?;
-    access_log::tell_published(live, request, None, &published);
+    access_log::log_publish(context, request, None, &published);
     Ok(answer(&published, &events, true))
 }
 
@@ -75,7 +75,7 @@ struct Answer<'a> {
     events: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     clients: Option<usize>,
-    /// Whether nothing was appended, because all of it had been published.
+    /// Whether nothing was appended, because all events had been published before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
     #[serde(skip_serializing_if = "is_zero")]
@@ -89,7 +89,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// What was published as it was asked for, and does not work in every client.
+/// A warning in the response to a publish, which was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Warning {
     code: &'static str,
@@ -114,17 +114,17 @@ const ID_NOT_ASCII: Warning = Warning::new(
               and `-`",
 );
 
-/// Returns each warning that one of the events deserves, and logs them.
+/// Returns the warnings for the events, each once, and logs them.
 fn warnings(events: &Events<'_>) -> Vec<Warning> {
     let events = events.as_slice();
     let is_ambiguous = |event: &Event<'_>| matches!(event.name(), Some("open" | "error"));
     let has_odd_id = |event: &Event<'_>| event.id().is_some_and(|id| !id.is_ascii());
     let mut warnings = Vec::new();
-    for (warning, is_deserved) in [
+    for (warning, applies) in [
         (NAME_AMBIGUOUS, events.iter().any(is_ambiguous)),
         (ID_NOT_ASCII, events.iter().any(has_odd_id)),
     ] {
-        if is_deserved {
+        if applies {
             log::info!("a publish was answered with the warning {}", warning.code);
             warnings.push(warning);
         }
@@ -132,16 +132,16 @@ fn warnings(events: &Events<'_>) -> Vec<Warning> {
     warnings
 }
 
-/// Writes a value as its text, straight into the output.
-pub(super) fn as_text<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+/// Serialises a value as its text, without a copy.
+fn as_text<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
 }
 
 /// The reconnection delays that a publisher with a token may choose.
 const RETRY_OF_TOKENS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// What the query says.
-struct Wishes<'a> {
+/// The parameters of the query.
+struct Parameters<'a> {
     target: Target,
     event: Option<Cow<'a, str>>,
     id: Option<Cow<'a, str>>,
@@ -152,10 +152,10 @@ struct Wishes<'a> {
     removes: bool,
 }
 
-impl<'a> Wishes<'a> {
-    fn of(request: &'a Request, live: &Live) -> Result<Self, Problem> {
-        let rules = live.rules();
-        let mut wishes = Wishes {
+impl<'a> Parameters<'a> {
+    fn of(request: &'a Request, context: &Context) -> Result<Self, Problem> {
+        let config = context.config();
+        let mut parameters = Parameters {
             target: Target::All,
             event: None,
             id: None,
@@ -165,17 +165,17 @@ impl<'a> Wishes<'a> {
         };
         for (name, value) in request.query_pairs() {
             match &*name {
-                "client" => wishes.aim_at(&value)?,
-                "event" => wishes.event = Some(value),
-                "id" => wishes.id = Some(value),
-                "retry" => wishes.retry = Some(retry(&value)?),
-                other if rules.access.is_token_parameter(other) => {}
-                "key" => wishes.key = Some(value),
-                "remove" => wishes.removes = removes(&value)?,
-                other => wishes.narrow(condition(other, &value)?)?,
+                "client" => parameters.aim_at(&value)?,
+                "event" => parameters.event = Some(value),
+                "id" => parameters.id = Some(value),
+                "retry" => parameters.retry = Some(retry(&value)?),
+                other if config.access.is_token_parameter(other) => {}
+                "key" => parameters.key = Some(value),
+                "remove" => parameters.removes = removes(&value)?,
+                other => parameters.narrow(condition(other, &value)?)?,
             }
         }
-        Ok(wishes)
+        Ok(parameters)
     }
 
     fn aim_at(&mut self, id: &str) -> Result<(), Problem> {
@@ -199,8 +199,8 @@ impl<'a> Wishes<'a> {
         Ok(())
     }
 
-    /// With a body of JSON, the event is all in there.
-    fn leave_the_event_alone(&self) -> Result<(), Problem> {
+    /// Checks that no parameter sets a field of the event, which a body of JSON contains.
+    fn check_without_event(&self) -> Result<(), Problem> {
         let misplaced = [
             ("event", self.event.is_some()),
             ("id", self.id.is_some()),
@@ -215,8 +215,8 @@ impl<'a> Wishes<'a> {
     }
 }
 
-/// Reads `where.FIELD=VALUE` and `not.FIELD=VALUE`. A field whose name ends in an
-/// operator is refused: `where.x!=1` has the field `x!`, and no client has that.
+/// Reads `where.FIELD=VALUE` and `not.FIELD=VALUE`. Refuses a field whose name ends in an
+/// operator: `where.x!=1` has the field `x!`, which no client has.
 fn condition(name: &str, value: &str) -> Result<Condition, Problem> {
     let condition = match name.split_once('.') {
         Some(("where", field)) => Condition::new(field, value),
@@ -230,7 +230,7 @@ fn condition(name: &str, value: &str) -> Result<Condition, Problem> {
     }
 }
 
-/// Reads a parameter that may stand without a value.
+/// Reads the parameter `remove`, whose value is optional.
 fn removes(text: &str) -> Result<bool, Problem> {
     match text {
         "" | "true" | "1" => Ok(true),
@@ -239,9 +239,8 @@ fn removes(text: &str) -> Result<bool, Problem> {
     }
 }
 
-/// Returns the charset that a parameter of a media type names, unless it is UTF-8 or
-/// a part of it. Others are not decoded: the bytes of most of them would pass for
-/// other text.
+/// Returns the charset in a parameter of a media type, unless it is UTF-8 or a subset of
+/// it. The bytes of most other charsets would be accepted, as another text.
 fn foreign_charset(parameter: &str) -> Option<&str> {
     const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
     let (name, value) = parameter.split_once('=')?;
@@ -258,14 +257,14 @@ fn retry(text: &str) -> Result<Duration, Problem> {
     Ok(Duration::from_millis(ms))
 }
 
-/// What is published.
+/// The events of a request.
 enum Events<'a> {
     One(Event<'a>),
     Batch(Vec<Event<'a>>),
 }
 
 impl<'a> Events<'a> {
-    fn of(request: &'a Request, wishes: &'a Wishes<'a>) -> Result<Self, Problem> {
+    fn of(request: &'a Request, parameters: &'a Parameters<'a>) -> Result<Self, Problem> {
         if let Some(encoding) = request.header("content-encoding")
             && !encoding.eq_ignore_ascii_case("identity")
         {
@@ -279,30 +278,30 @@ impl<'a> Events<'a> {
         }
         let body = request.text()?;
         if media_type.eq_ignore_ascii_case("application/json") {
-            wishes.leave_the_event_alone()?;
+            parameters.check_without_event()?;
             return Ok(Events::One(message::from_json(body)?));
         }
         if media_type.eq_ignore_ascii_case("application/x-ndjson") {
-            wishes.leave_the_event_alone()?;
+            parameters.check_without_event()?;
             return Ok(Events::Batch(message::from_lines(body)?));
         }
-        let mut event = match &wishes.key {
-            Some(key) if wishes.removes && body.is_empty() => Event::removal(&**key),
+        let mut event = match &parameters.key {
+            Some(key) if parameters.removes && body.is_empty() => Event::removal(&**key),
             _ => Event::message(body),
         };
-        if wishes.removes {
+        if parameters.removes {
             event = event.removing();
         }
-        if let Some(name) = &wishes.event {
+        if let Some(name) = &parameters.event {
             event = event.with_name(&**name);
         }
-        if let Some(id) = &wishes.id {
+        if let Some(id) = &parameters.id {
             event = event.with_id(&**id);
         }
-        if let Some(retry) = wishes.retry {
+        if let Some(retry) = parameters.retry {
             event = event.with_retry(retry);
         }
-        if let Some(key) = &wishes.key {
+        if let Some(key) = &parameters.key {
             event = event.with_key(&**key);
         }
         Ok(Events::One(event))
@@ -315,25 +314,26 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// Refuses a reconnection delay by which the holder of a token would keep
-    /// clients away, or would have all of them return at once.
-    fn check_retry(&self, live: &Live, request: &Request) -> Result<(), Problem> {
+    /// Refuses a reconnection delay with which the holder of a token could keep clients
+    /// away, or let all of them return at once.
+    fn check_retry(&self, context: &Context, request: &Request) -> Result<(), Problem> {
         let is_unfit = |event: &Event<'_>| {
             let retry = event.retry();
             retry.is_some_and(|retry| !RETRY_OF_TOKENS.contains(&retry))
         };
         let is_any_unfit = self.as_slice().iter().any(is_unfit);
-        match is_any_unfit && !live.rules().access.may_publish_by_key(request) {
+        match is_any_unfit && !context.config().access.may_publish_by_key(request) {
             true => Err(Problem::retry_of_token()),
             false => Ok(()),
         }
     }
 
-    /// Lets them pass if their publisher's address may publish so many.
-    fn pass(&self, live: &Live, request: &Request) -> Result<(), Problem> {
+    /// Counts the events for the rate of the publisher's address.
+    fn check_rate(&self, context: &Context, request: &Request) -> Result<(), Problem> {
         let count = self.as_slice().len();
-        let rate = live.rules().publish_rate_per_address;
-        live.limiter
+        let rate = context.config().publish_rate_per_address;
+        context
+            .publish_limiter
             .admit(rate, request.client_address().ip(), count)
             .map_err(|retry_after| PublishError::RateLimited { retry_after }.into())
     }

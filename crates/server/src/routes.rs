@@ -1,57 +1,58 @@
-//! The server's routes, and which of them need a right.
+//! The routes of the server, and the right that each one needs.
 
 use super::access::Right;
-use super::context::Live;
+use super::context::Context;
 use super::errors::Problem;
-use super::worker::Clerk;
-use super::{access_log, assets, manage, metrics, page, publish, subscribe};
-use pushwheel::{EngineBuilder, IntoResponse, Method, Request, Subscription};
+use super::worker::{Handler, Worker};
+use super::{access_log, assets, manage, metrics, page, publish, subscribe, tickets};
+use pushwheel::{ChannelError, EngineBuilder, IntoResponse, Method, Request, Subscription};
 
-pub(super) fn add(engine: EngineBuilder, live: &Live) -> EngineBuilder {
-    let (one, all, tickets) = (live.clone(), live.clone(), live.clone());
-    let to_one = move |request: &Request| publish::to_one(request, &one);
-    let to_all = move |request: &Request| publish::to_all(request, &all);
-    let ticket = move |request: &Request| tickets.rules().access.ticket(request, &tickets.office);
-    let clerk = Clerk::hire();
-    let look = |look: manage::Look| {
-        let clerk = clerk.clone();
-        move |request: &Request| clerk.answer(request, look)
+pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
+    let shared = || context.clone();
+    let (one, all, tickets) = (shared(), shared(), shared());
+    let publish_to_one = move |request: &Request| publish::to_one(request, &one);
+    let publish_to_all = move |request: &Request| publish::to_all(request, &all);
+    let make_ticket = move |request: &Request| tickets::make(request, &tickets);
+    let worker = Worker::start();
+    let slow = |handler: Handler| {
+        let worker = worker.clone();
+        move |request: &Request| worker.answer(request, handler)
     };
-    let follow = |subscribe: Subscribe| {
-        let live = live.clone();
+    let logged = |subscribe: Subscribe| {
+        let context = context.clone();
         move |request: &Request| {
-            let stream = subscribe(request, &live)?;
-            Ok::<_, Problem>(access_log::follow(&live, request, stream))
+            let stream = subscribe(request, &context)?;
+            Ok::<_, Problem>(access_log::log_stream(&context, request, stream))
         }
     };
     let engine = assets::routes(engine);
-    let engine = page::routes(engine, live, HINT)
+    let engine = page::routes(engine, context, HINT)
         .get("/health", manage::health)
         .get("/ready", manage::ready)
-        .get("/events", follow(subscribe::several))
-        .get("/channels/{channel}", follow(subscribe::one))
-        .get("/channels/", nameless)
-        .post("/channels/", nameless)
-        .delete("/channels/", nameless);
-    Guarded { engine, live }
-        .post("/channels/{channel}", Right::Publish, to_one)
-        .post("/channels", Right::Publish, to_all)
-        .post("/tickets", Right::MakeTickets, ticket)
-        .get("/channels", look(manage::names))
-        .get("/channels/{channel}/clients", look(manage::clients))
+        .get("/events", logged(subscribe::several))
+        .get("/channels/{channel}", logged(subscribe::one))
+        .get("/channels/", no_name)
+        .post("/channels/", no_name)
+        .delete("/channels/", no_name);
+    Guarded { engine, context }
+        .post("/channels/{channel}", Right::Publish, publish_to_one)
+        .post("/channels", Right::Publish, publish_to_all)
+        .post("/tickets", Right::MakeTickets, make_ticket)
+        .get("/channels", slow(manage::names))
+        .get("/channels/{channel}/clients", slow(manage::clients))
         .get("/channels/{channel}/clients/{id}", manage::client)
-        .get("/stats", look(manage::stats))
-        .get("/metrics", look(metrics::metrics))
+        .get("/stats", slow(manage::stats))
+        .get("/metrics", slow(metrics::metrics))
         .delete("/channels/{channel}", manage::remove)
-        .delete("/channels", look(manage::remove_empty))
+        .delete("/channels", slow(manage::remove_empty))
         .delete("/channels/{channel}/clients/{id}", manage::disconnect)
         .engine
 }
 
-/// Routes that are not for everybody.
+/// Adds routes that need a right.
 struct Guarded<'a> {
     engine: EngineBuilder,
-    live: &'a Live,
+    context: &'a Context,
 }
 
 impl Guarded<'_> {
@@ -64,7 +65,6 @@ impl Guarded<'_> {
         self.route(Method::Post, path, right, handler)
     }
 
-    /// Looking at what there is.
     fn get<R: IntoResponse>(
         self,
         path: &str,
@@ -88,31 +88,37 @@ impl Guarded<'_> {
         right: Right,
         handler: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Self {
-        let look = self.live.guard(right);
-        let engine = self.engine.guard(method.clone(), path, look);
+        let context = self.context.clone();
+        let check = move |request: &mut Request| {
+            let config = context.config();
+            let checked = config.access.check(right, request, &context.access);
+            let refused = checked.err()?;
+            Some(Problem::from(refused).into_response())
+        };
+        let engine = self.engine.guard(method.clone(), path, check);
         self.engine = engine.route(method, path, handler);
         self
     }
 }
 
-/// What answers with a stream.
-type Subscribe = fn(&Request, &Live) -> Result<Subscription, Problem>;
+/// A handler that answers with a stream.
+type Subscribe = fn(&Request, &Context) -> Result<Subscription, Problem>;
 
-fn nameless(_: &Request) -> Problem {
-    pushwheel::ChannelError::Name.into()
+fn no_name(_: &Request) -> Problem {
+    ChannelError::Name.into()
 }
 
 const HINT: &str = "\
 pushwheel: a push server over Server-Sent Events
 
-GET    /channels/{channel}               its stream
-GET    /events?channel=a&channel=b       one stream of several channels
+GET    /channels/{channel}               subscribe to a channel
+GET    /events?channel=a&channel=b       subscribe to several channels
 POST   /channels/{channel}               publish: JSON {\"event\": ..., \"data\": ...} or text
 POST   /channels                         publish to every channel
-POST   /tickets                          a ticket that opens one stream
-GET    /channels                         the channels' names
-GET    /channels/{channel}/clients       who is there
-DELETE /channels/{channel}?finish        end a channel
-GET    /stats  /metrics                  how it is doing
-GET    /health  /ready                   whether it is
+POST   /tickets                          make a ticket that opens one stream
+GET    /channels                         list the channels
+GET    /channels/{channel}/clients       list the clients of a channel
+DELETE /channels/{channel}?finish        finish a channel
+GET    /stats  /metrics                  view figures
+GET    /health  /ready                   check the server
 ";

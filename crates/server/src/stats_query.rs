@@ -1,25 +1,24 @@
-//! Of which channels `GET /stats` tells, and in which order.
+//! The query of `GET /stats`: the channels in the response, and their order.
 //!
-//! With very many channels the figures of all are megabytes. A page that looks
-//! every second asks for the few that it shows; the totals are of all channels
-//! whatever it asks for.
+//! With very many channels the figures of all are megabytes. The page at `/` asks each
+//! second for the few channels that it shows. The totals always count all channels.
 
 use std::cmp::Reverse;
 
 use super::errors::Problem;
 use pushwheel::{ChannelStats, Request};
 
-/// What the query asks for. Without any parameter: all, by name.
+/// The parameters of a query. Without any: all channels by name.
 #[derive(Debug)]
-pub(super) struct Choice {
-    /// `top=N`: at most so many.
+pub(super) struct StatsQuery {
+    /// `top=N`: maximum channels.
     top: usize,
-    /// `by=FIGURE`: those with the most of it come first.
+    /// `by=FIGURE`: in descending order of the figure.
     by: By,
-    /// `search=TEXT`: those whose names contain it, whatever the case.
+    /// `search=TEXT`: channels whose names contain the text in any case. In lowercase.
     search: String,
-    /// `channel=NAME`: told of in any case, if it is there. It comes last when
-    /// it is not among the others.
+    /// `channel=NAME`: a channel that is always in the response if it exists, as the last
+    /// one if the other parameters do not select it.
     channel: Option<String>,
 }
 
@@ -33,10 +32,10 @@ enum By {
     Bytes,
 }
 
-impl Choice {
-    pub(super) fn of(request: &Request) -> Result<Choice, Problem> {
+impl StatsQuery {
+    pub(super) fn of(request: &Request) -> Result<StatsQuery, Problem> {
         let text = |name| request.query(name).map(|value| value.into_owned());
-        Ok(Choice {
+        Ok(StatsQuery {
             top: request.query("top").map_or(Ok(usize::MAX), |n| top(&n))?,
             by: request
                 .query("by")
@@ -46,35 +45,35 @@ impl Choice {
         })
     }
 
-    /// The channels asked for, of all in the order of their names; and how
-    /// many the search has found.
-    pub(super) fn among<'a>(&self, all: &'a [ChannelStats]) -> (Vec<&'a ChannelStats>, usize) {
+    /// Selects from `all`, which are in the order of their names. Returns the selected
+    /// channels, and how many the search has found.
+    pub(super) fn select<'a>(&self, all: &'a [ChannelStats]) -> (Vec<&'a ChannelStats>, usize) {
         let is_found = |stats: &&ChannelStats| {
             self.search.is_empty() || stats.name.to_lowercase().contains(&self.search)
         };
-        let mut chosen: Vec<_> = all.iter().filter(is_found).collect();
-        let found = chosen.len();
-        self.by.sort(&mut chosen);
-        chosen.truncate(self.top);
+        let mut selected: Vec<_> = all.iter().filter(is_found).collect();
+        let found = selected.len();
+        self.by.sort(&mut selected);
+        selected.truncate(self.top);
         if let Some(name) = &self.channel
-            && !chosen.iter().any(|stats| *stats.name == **name)
+            && !selected.iter().any(|stats| *stats.name == **name)
         {
-            chosen.extend(all.iter().find(|stats| *stats.name == **name));
+            selected.extend(all.iter().find(|stats| *stats.name == **name));
         }
-        (chosen, found)
+        (selected, found)
     }
 }
 
 impl By {
-    /// Those who are equal keep the order of their names.
-    fn sort(self, chosen: &mut [&ChannelStats]) {
+    /// Channels with equal figures stay in the order of their names.
+    fn sort(self, selected: &mut [&ChannelStats]) {
         match self {
             By::Name => {}
-            By::Clients => chosen.sort_by_key(|stats| Reverse(stats.clients)),
-            By::Published => chosen.sort_by_key(|stats| Reverse(stats.published)),
-            By::Delivered => chosen.sort_by_key(|stats| Reverse(stats.delivered)),
-            By::Gaps => chosen.sort_by_key(|stats| Reverse(stats.gaps)),
-            By::Bytes => chosen.sort_by_key(|stats| Reverse(stats.history_bytes)),
+            By::Clients => selected.sort_by_key(|stats| Reverse(stats.clients)),
+            By::Published => selected.sort_by_key(|stats| Reverse(stats.published)),
+            By::Delivered => selected.sort_by_key(|stats| Reverse(stats.delivered)),
+            By::Gaps => selected.sort_by_key(|stats| Reverse(stats.gaps)),
+            By::Bytes => selected.sort_by_key(|stats| Reverse(stats.history_bytes)),
         }
     }
 }
@@ -82,7 +81,7 @@ impl By {
 fn top(text: &str) -> Result<usize, Problem> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let count = text.parse().ok().filter(|_| is_number);
-    count.ok_or_else(|| Problem::parameter("top", "how many channels you want, as in ?top=100"))
+    count.ok_or_else(|| Problem::parameter("top", "a number of channels, as in ?top=100"))
 }
 
 fn by(text: &str) -> Result<By, Problem> {

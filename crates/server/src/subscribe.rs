@@ -1,34 +1,31 @@
 //! Subscribing with GET.
 //!
-//! Where a stream begins is for [`Request::start`] to read. What is known of a
-//! client is what its token or ticket says; what it says of itself (`client`,
-//! `meta.FIELD`) is believed where no token is needed, or with a key. Unknown
-//! parameters are left alone, because polyfills and caches' busters add their
-//! own.
+//! [`Request::start`] reads where a stream starts. The id and metadata of a client come from
+//! its token or ticket. The parameters `client` and `meta.FIELD` count where no token is
+//! needed, or with a key. Unknown parameters are ignored, because polyfills and scripts that
+//! bypass caches add their own.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::access::Grant;
-use super::context::Live;
+use super::access::{Access, Grant};
+use super::clock::unix_seconds;
+use super::context::Context;
 use super::errors::Problem;
-use super::limiter::number_of_network;
+use super::limiter::network_number;
+use super::limits::STREAM_CHANNELS_MAX;
 use super::metadata::Room;
 use pushwheel::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
 
-/// The most channels that one stream may have. A publish looks at each
-/// channel's streams, and a merge at each stream's channels.
-pub(super) const STREAM_CHANNELS_MAX: usize = 64;
-
 /// `GET /channels/{channel}`
-pub(super) fn one(request: &Request, live: &Live) -> Result<Subscription, Problem> {
+pub(super) fn one(request: &Request, context: &Context) -> Result<Subscription, Problem> {
     let name = request.param("channel").unwrap_or_default();
-    subscribe(request, live, &[name.into()])
+    subscribe(request, context, &[name.into()])
 }
 
 /// `GET /events?channel=a&channel=b`
-pub(super) fn several(request: &Request, live: &Live) -> Result<Subscription, Problem> {
+pub(super) fn several(request: &Request, context: &Context) -> Result<Subscription, Problem> {
     let pairs = request.query_pairs();
     let names: Vec<_> = pairs
         .filter(|(name, _)| name == "channel")
@@ -38,29 +35,27 @@ pub(super) fn several(request: &Request, live: &Live) -> Result<Subscription, Pr
     if names.len() > STREAM_CHANNELS_MAX {
         return Err(Problem::too_many_channels());
     }
-    subscribe(request, live, &names)
+    subscribe(request, context, &names)
 }
 
 fn subscribe(
     request: &Request,
-    live: &Live,
+    context: &Context,
     names: &[Cow<'_, str>],
 ) -> Result<Subscription, Problem> {
     for (_, value) in request.query_pairs().filter(|(name, _)| name == "last") {
         check_last(&value)?;
     }
-    // A name that cannot be leaves the others unmade, and a ticket unused.
+    // An invalid name creates none of the channels, and uses no ticket.
     for name in names {
         ChannelManager::check_name(name)?;
     }
     let (first, others) = names.split_first().ok_or_else(Problem::no_channels)?;
-    let grant = live
-        .rules()
-        .access
-        .subscribe(request, names, &live.office)?;
-    let said = grant.is_believed.then(|| SelfDeclared::of(request));
-    let said = said.transpose()?;
-    let source = source(request, live, &grant);
+    let access = &context.config().access;
+    let grant = access.subscribe(request, names, &context.access)?;
+    let declared = grant.is_believed.then(|| Declared::of(request));
+    let declared = declared.transpose()?;
+    let source = source(request, access, &grant);
     let channel = |name: &str| {
         let channels = request.channels();
         channels.get_or_create_for_subscriber(name, source)
@@ -69,31 +64,31 @@ fn subscribe(
     for name in others {
         subscription = subscription.and(&channel(name)?);
     }
-    let subscription = match said {
-        Some(said) => said.introduce(subscription),
-        None => introduce(&grant, subscription),
+    let subscription = match declared {
+        Some(declared) => declared.identify(subscription),
+        None => identify(&grant, subscription),
     };
-    Ok(match grant.stream_time_left() {
+    Ok(match grant.time_left(unix_seconds()) {
         Some(time) => subscription.expires_in(time),
         None => subscription,
     })
 }
 
-/// Returns the number of the source that the channels are counted for which this
-/// request makes: that of its token, or of its address.
+/// Returns the number of the source for which the channels count that this request creates:
+/// of its token, or of its address.
 ///
-/// A request that may publish to all channels could make as many by publishing,
-/// so it has none.
-fn source(request: &Request, live: &Live, grant: &Grant) -> Option<u64> {
-    if live.rules().access.may_publish_by_key(request) {
+/// A request that may publish to all channels has none: it could create as many channels by
+/// publishing.
+fn source(request: &Request, access: &Access, grant: &Grant) -> Option<u64> {
+    if access.may_publish_by_key(request) {
         return None;
     }
-    let address = || number_of_network(request.client_address().ip());
+    let address = || network_number(request.client_address().ip());
     Some(grant.token.unwrap_or_else(address))
 }
 
-/// Says who a client is by what was granted to it.
-fn introduce(grant: &Grant, mut subscription: Subscription) -> Subscription {
+/// Sets the client id and metadata that a credential grants.
+fn identify(grant: &Grant, mut subscription: Subscription) -> Subscription {
     if let Some(id) = &grant.client {
         subscription = subscription.client_id(id.clone());
     }
@@ -103,15 +98,15 @@ fn introduce(grant: &Grant, mut subscription: Subscription) -> Subscription {
     subscription
 }
 
-/// What a client says of itself.
-struct SelfDeclared {
+/// The client id and metadata in the query.
+struct Declared {
     id: Option<ClientId>,
     metadata: Map<String, Value>,
 }
 
-impl SelfDeclared {
+impl Declared {
     fn of(request: &Request) -> Result<Self, Problem> {
-        let mut client = SelfDeclared {
+        let mut client = Declared {
             id: None,
             metadata: Map::new(),
         };
@@ -123,7 +118,7 @@ impl SelfDeclared {
                     Some(field) if !field.is_empty() => {
                         room.take(field.len() + value.len())
                             .map_err(Problem::metadata)?;
-                        client.say(field, value.into_owned());
+                        client.add(field, value.into_owned());
                     }
                     _ => {}
                 },
@@ -132,8 +127,8 @@ impl SelfDeclared {
         Ok(client)
     }
 
-    /// A field that is said twice has both values, as an array.
-    fn say(&mut self, field: &str, value: String) {
+    /// Adds a field. A field that the query has twice gets both values, as an array.
+    fn add(&mut self, field: &str, value: String) {
         let value = Value::String(value);
         match self.metadata.get_mut(field) {
             None => {
@@ -144,7 +139,7 @@ impl SelfDeclared {
         }
     }
 
-    fn introduce(self, mut subscription: Subscription) -> Subscription {
+    fn identify(self, mut subscription: Subscription) -> Subscription {
         if let Some(id) = self.id {
             subscription = subscription.client_id(id);
         }
@@ -175,12 +170,12 @@ mod tests {
 
     #[test]
     fn a_field_said_twice_is_an_array() {
-        let mut client = SelfDeclared {
+        let mut client = Declared {
             id: None,
             metadata: Map::new(),
         };
         for (field, value) in [("role", "admin"), ("tag", "a"), ("tag", "b"), ("tag", "c")] {
-            client.say(field, value.to_owned());
+            client.add(field, value.to_owned());
         }
         let wanted = serde_json::json!({"role": "admin", "tag": ["a", "b", "c"]});
         assert_eq!(Value::Object(client.metadata), wanted);

@@ -1,4 +1,4 @@
-//! Warnings about what a client does, which may do it thousands of times a second.
+//! Limits warnings that a client can cause thousands of times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ const PERIOD_MS: u64 = 60_000;
 #[derive(Clone, Debug)]
 pub(super) struct Throttle {
     started: Instant,
-    /// When the next warning is due, in milliseconds since the start.
+    /// The time of the next warning, in milliseconds since the start.
     due_at_ms: Arc<AtomicU64>,
 }
 

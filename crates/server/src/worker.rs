@@ -1,5 +1,5 @@
-//! The clerk: a thread for answers whose cost grows with the number of
-//! channels or clients, so that asking for them delays nobody's events.
+//! A thread for requests whose cost grows with the number of channels or clients, so that
+//! they delay no event.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,72 +7,73 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use super::errors::Problem;
-use super::manage::Look;
 use pushwheel::{Request, Responder, Response};
 
-/// How many questions may wait. One more is answered `503`.
-const QUESTIONS_MAX: usize = 64;
+/// Maximum requests that wait for the worker. The next one is answered `503`.
+const JOBS_MAX: usize = 64;
 
-/// Hands questions to the thread. It ends when the last handle is dropped.
+/// A handler that runs on the worker.
+pub(super) type Handler = fn(&Request) -> Result<Response, Problem>;
+
+/// Sends requests to the thread. The thread ends when the last handle is dropped.
 #[derive(Clone)]
-pub(super) struct Clerk {
-    questions: SyncSender<Question>,
+pub(super) struct Worker {
+    jobs: SyncSender<Job>,
 }
 
-impl fmt::Debug for Clerk {
+impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clerk").finish_non_exhaustive()
+        f.debug_struct("Worker").finish_non_exhaustive()
     }
 }
 
-struct Question {
+struct Job {
     request: Request,
-    look: Look,
+    handler: Handler,
     responder: Responder,
 }
 
-impl Question {
-    fn answer(self) {
-        let Question {
-            request,
-            look,
-            responder,
-        } = self;
-        responder.respond(look(&request));
+impl Job {
+    fn run(self) {
+        self.responder.respond((self.handler)(&self.request));
     }
 }
 
-impl Clerk {
-    pub(super) fn hire() -> Clerk {
-        let (questions, inbox) = sync_channel::<Question>(QUESTIONS_MAX);
+impl Worker {
+    pub(super) fn start() -> Worker {
+        let (jobs, queue) = sync_channel::<Job>(JOBS_MAX);
         let work = move || {
-            for question in inbox {
+            for job in queue {
                 // A panic drops the responder, which answers 500.
-                if catch_unwind(AssertUnwindSafe(|| question.answer())).is_err() {
-                    log::error!("an answer about the channels panicked");
+                if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
+                    log::error!("a request for figures of all channels panicked");
                 }
             }
         };
-        let clerk = thread::Builder::new().name("pushwheel-clerk".into());
-        if let Err(error) = clerk.spawn(work) {
-            log::warn!("no thread for slow answers, the engine's own gives them: {error}");
+        let thread = thread::Builder::new().name("pushwheel-worker".into());
+        if let Err(error) = thread.spawn(work) {
+            log::warn!(
+                "cannot start a thread for slow requests ({error}). They run on the engine's \
+                 thread and may delay events"
+            );
         }
-        Clerk { questions }
+        Worker { jobs }
     }
 
-    pub(super) fn answer(&self, request: &Request, look: Look) -> Response {
-        let questions = self.questions.clone();
+    /// Answers a request on the worker; on this thread if there is no worker.
+    pub(super) fn answer(&self, request: &Request, handler: Handler) -> Response {
+        let jobs = self.jobs.clone();
         let request = request.clone();
         Response::deferred(move |responder| {
-            let question = Question {
+            let job = Job {
                 request,
-                look,
+                handler,
                 responder,
             };
-            match questions.try_send(question) {
+            match jobs.try_send(job) {
                 Ok(()) => {}
-                Err(TrySendError::Full(question)) => question.responder.respond(Problem::busy()),
-                Err(TrySendError::Disconnected(question)) => question.answer(),
+                Err(TrySendError::Full(job)) => job.responder.respond(Problem::busy()),
+                Err(TrySendError::Disconnected(job)) => job.run(),
             }
         })
     }
@@ -87,18 +88,18 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn one_question_too_many_is_503() {
-        let (questions, inbox) = sync_channel(1);
-        let clerk = Clerk { questions };
+    fn one_request_too_many_is_503() {
+        let (jobs, queue) = sync_channel(1);
+        let worker = Worker { jobs };
         let builder = Engine::builder();
-        let builder = builder.get("/look", move |request| {
-            clerk.answer(request, |_| Ok(Response::text("looked")))
+        let builder = builder.get("/slow", move |request| {
+            worker.answer(request, |_| Ok(Response::text("done")))
         });
         let engine = builder.bind("127.0.0.1:0").unwrap();
         let running = engine.spawn().unwrap();
         let ask = || {
             let mut socket = TcpStream::connect(running.local_addr()).unwrap();
-            let request = b"GET /look HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+            let request = b"GET /slow HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
             socket.write_all(request).unwrap();
             socket
         };
@@ -107,12 +108,11 @@ mod tests {
             socket.read_to_string(&mut answer).unwrap();
             answer
         };
-        let patience = Duration::from_secs(30);
-        // Of two that come at once one has a place, whichever it is.
+        let deadline = Duration::from_secs(30);
+        // Of two requests at once, one has a place. Which one is open.
         let (first, second) = (ask(), ask());
-        let busy = read_either(&first, &second);
-        let question = inbox.recv_timeout(patience).unwrap();
-        question.answer();
+        let busy = is_first_answered(&first, &second);
+        queue.recv_timeout(deadline).unwrap().run();
         let (busy, answered) = match busy {
             true => (first, second),
             false => (second, first),
@@ -122,20 +122,20 @@ mod tests {
             busy.starts_with("HTTP/1.1 503") && busy.contains("\"busy\""),
             "{busy}"
         );
-        assert!(read(answered).ends_with("looked"));
+        assert!(read(answered).ends_with("done"));
         running.shutdown(Duration::ZERO).unwrap();
     }
 
-    /// Waits until one of the two is answered; says whether it is the first.
-    fn read_either(first: &TcpStream, second: &TcpStream) -> bool {
-        let has_come = |socket: &TcpStream| {
+    /// Waits until one of the two is answered, and returns whether it is the first.
+    fn is_first_answered(first: &TcpStream, second: &TcpStream) -> bool {
+        let has_answer = |socket: &TcpStream| {
             socket.set_nonblocking(true).unwrap();
-            let has_come = socket.peek(&mut [0]).is_ok();
+            let has_answer = socket.peek(&mut [0]).is_ok();
             socket.set_nonblocking(false).unwrap();
-            has_come
+            has_answer
         };
         loop {
-            match (has_come(first), has_come(second)) {
+            match (has_answer(first), has_answer(second)) {
                 (true, _) => return true,
                 (_, true) => return false,
                 _ => thread::yield_now(),

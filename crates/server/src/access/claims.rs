@@ -1,8 +1,8 @@
-//! What a token says, claim by claim: whoever makes tokens is told which one is
-//! wrong, and how.
+//! The claims of a token. An error names the claim and what is wrong with it, for the
+//! developer of the program that makes tokens.
 //!
-//! What is told repeats what stands in the token, so it is for those alone who
-//! have one that is signed.
+//! The error repeats parts of the token, so claims are read only after the signature has
+//! been verified.
 
 use std::sync::Arc;
 
@@ -16,19 +16,20 @@ use crate::metadata;
 use crate::pattern::Pattern;
 use pushwheel::{CLIENT_ID_BYTES_MAX, ClientId};
 
-/// How many characters of a text in a token are told.
-const TOLD_CHARS_MAX: usize = 64;
+/// Maximum characters of a token's text in an error.
+const QUOTED_CHARS_MAX: usize = 64;
 
-/// What a token says.
+/// The claims that the server reads.
 pub(super) struct Claims {
-    /// The times between which it holds, in seconds since 1970.
+    /// The end of its validity, in seconds since 1970.
     pub(super) exp: Option<f64>,
+    /// The start of its validity, in seconds since 1970.
     pub(super) nbf: Option<f64>,
-    /// When the token was made, in seconds since 1970.
+    /// The time at which the token was made, in seconds since 1970.
     pub(super) iat: Option<f64>,
     pub(super) aud: Option<OneOrMany>,
     pub(super) iss: Option<String>,
-    /// What it gives, but for its time.
+    /// The grant, without its times.
     pub(super) grant: Grant,
 }
 
@@ -40,14 +41,14 @@ pub(super) enum OneOrMany {
 }
 
 impl Claims {
-    /// Reads claims, whose names are part of the interface. Those that nobody
-    /// knows are others', but for the fields of this server's own.
+    /// Reads claims. Their names are part of the interface. Unknown claims belong to other
+    /// programs and are ignored, but an unknown field of `pushwheel` is an error.
     ///
     /// # Errors
-    /// What is wrong with the first that is.
+    /// If a claim is invalid: the first one found.
     pub(super) fn read(claims: Value) -> Result<Claims, Refused> {
         let Value::Object(mut claims) = claims else {
-            return Err(Refused::unfit("its claims are no JSON object"));
+            return Err(Refused::unfit("its claims are not a JSON object"));
         };
         let own = take(&mut claims, "pushwheel", "an object")?;
         Ok(Claims {
@@ -61,7 +62,7 @@ impl Claims {
     }
 }
 
-/// What is given by the claim that is this server's own.
+/// Reads the claim `pushwheel`.
 fn granted(mut own: Map<String, Value>) -> Result<Grant, Refused> {
     let grant = Grant {
         subscribe: channels(&mut own, "pushwheel.subscribe")?,
@@ -73,9 +74,9 @@ fn granted(mut own: Map<String, Value>) -> Result<Grant, Refused> {
     match own.keys().next() {
         None => Ok(grant),
         Some(name) => Err(Refused::unfit(format!(
-            "its claim `pushwheel` has a field `{}` that nobody knows (there are subscribe, \
-             publish, client, metadata)",
-            told(name)
+            "its claim `pushwheel` has an unknown field `{}` (known are subscribe, publish, \
+             client, metadata)",
+            quoted(name)
         ))),
     }
 }
@@ -85,7 +86,7 @@ fn channels(own: &mut Map<String, Value>, path: &str) -> Result<Channels, Refuse
     let texts = texts.unwrap_or_default();
     Channels::parse(&texts).map_err(|error| {
         let wrong = texts.iter().find(|text| text.parse::<Pattern>().is_err());
-        let wrong = told(wrong.map_or("", |text| text));
+        let wrong = quoted(wrong.map_or("", |text| text));
         Refused::unfit(format!("its claim `{path}` lists `{wrong}`, and {error}"))
     })
 }
@@ -113,7 +114,8 @@ fn metadata(
     Ok(metadata.map(Arc::new))
 }
 
-/// Takes a claim out, whose name is the last part of its path. `null` is none.
+/// Removes a claim, and returns its value. The name is the last part of the path. `null`
+/// counts as absent.
 fn take<T: DeserializeOwned>(
     claims: &mut Map<String, Value>,
     path: &str,
@@ -141,11 +143,11 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// A text as it may be told: not too long, and without what would move a
+/// Returns a text for an error: of limited length, and without characters that move a
 /// terminal's cursor.
-fn told(text: &str) -> String {
+fn quoted(text: &str) -> String {
     let mut chars = text.chars();
-    let begin: String = chars.by_ref().take(TOLD_CHARS_MAX).collect();
+    let begin: String = chars.by_ref().take(QUOTED_CHARS_MAX).collect();
     let rest = if chars.next().is_some() { "..." } else { "" };
     format!("{}{rest}", begin.escape_debug())
 }
@@ -155,7 +157,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// What is told of claims that are wrong.
+    /// Returns the error of invalid claims.
     fn flaw(claims: Value) -> String {
         match Claims::read(claims) {
             Err(Refused::TokenUnfit { why }) => why.into_owned(),
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_claim() {
         for (claims, wanted) in [
-            (json!([1]), "its claims are no JSON object"),
+            (json!([1]), "its claims are not a JSON object"),
             (
                 json!({"exp": "soon"}),
                 "its claim `exp` is a string, and has to be a number of seconds",
@@ -217,8 +219,8 @@ mod tests {
             ),
             (
                 json!({"pushwheel": {"subscibe": ["news"]}}),
-                "its claim `pushwheel` has a field `subscibe` that nobody knows (there are \
-                 subscribe, publish, client, metadata)",
+                "its claim `pushwheel` has an unknown field `subscibe` (known are subscribe, \
+                 publish, client, metadata)",
             ),
         ] {
             assert_eq!(flaw(claims.clone()), wanted, "{claims}");
@@ -247,10 +249,10 @@ mod tests {
             json!({ "pushwheel": own }),
             json!({"pushwheel": {"publish": [format!("{name}*x")]}}),
         ] {
-            let told = flaw(claims);
-            assert!(told.contains("`\\n\\u{1b}[2J\\u{202e}`éé"), "{told}");
-            assert!(told.contains("éé...`") && told.len() < 400, "{told}");
-            assert!(!told.chars().any(char::is_control), "{told}");
+            let text = flaw(claims);
+            assert!(text.contains("`\\n\\u{1b}[2J\\u{202e}`éé"), "{text}");
+            assert!(text.contains("éé...`") && text.len() < 400, "{text}");
+            assert!(!text.chars().any(char::is_control), "{text}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Where in a request a credential is: `Authorization`, the query, or a cookie,
-//! in this order; the first one that is there counts, right or wrong.
+//! The place of the credential in a request: `Authorization`, the query, or a cookie, in
+//! this order. The first credential that is present counts, even if it is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,8 +8,8 @@ use ring::digest;
 
 use pushwheel::Request;
 
-/// What identifies a key without being it: a digest. A ticket keeps that of the
-/// key behind it, and is worth nothing once the server has no such key.
+/// The digest that identifies a key. A ticket keeps the digest of the key behind it, and
+/// becomes invalid when the server no longer has that key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CredentialId([u8; 32]);
 
@@ -33,18 +33,18 @@ impl fmt::Debug for CredentialId {
 /// The query's parameter for a ticket.
 pub(crate) const TICKET: &str = "ticket";
 
-/// What was sent, not looked at yet.
+/// A credential that was sent, not checked yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Credential<'a> {
     /// A key or a token.
     Bearer(&'a str),
     Ticket(Cow<'a, str>),
     Query(Cow<'a, str>),
-    /// Browsers send it by themselves, whichever page has them ask.
+    /// A browser adds it by itself to the requests of any page.
     Cookie(&'a str),
 }
 
-/// Where to look besides `Authorization`.
+/// The places of a token besides `Authorization`.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     /// The query's parameter for a token.
@@ -53,7 +53,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// The credential of a request.
+    /// Returns the credential of a request.
     pub(super) fn find<'a>(&self, request: &'a Request) -> Option<Credential<'a>> {
         if let Some(text) = bearer_of(request) {
             return Some(Credential::Bearer(text));
@@ -70,12 +70,12 @@ impl Places {
     }
 }
 
-/// What a request says after `Authorization: Bearer`.
+/// Returns the text after `Authorization: Bearer` in a request.
 pub(crate) fn bearer_of(request: &Request) -> Option<&str> {
     request.header("authorization").and_then(bearer)
 }
 
-/// The key in `Bearer KEY`; the scheme's case does not matter (RFC 9110
+/// Returns the key in `Bearer KEY`. The case of the scheme does not matter (RFC 9110
 /// section 11.1).
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, key) = authorization.split_once(' ')?;
@@ -91,8 +91,8 @@ fn cookie<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     texts.find_map(|text| value_of(text, name))
 }
 
-/// The value of the first cookie of this name in a header `Cookie` (RFC 6265
-/// section 4.2.1); an empty one is none.
+/// Returns the value of the first cookie with this name in a header `Cookie` (RFC 6265
+/// section 4.2.1), unless it is empty.
 pub(super) fn value_of<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = cookies
         .split(';')

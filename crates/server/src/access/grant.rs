@@ -1,4 +1,4 @@
-//! What whoever sent a request may do, and what is known of them.
+//! What a credential grants, and what the server knows of its client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,7 @@ use super::refused::Refused;
 use crate::pattern::{Pattern, PatternError};
 use pushwheel::ClientId;
 
-/// The channels that are meant by some patterns, which a token and its tickets
-/// share.
+/// A list of channels and patterns. A token and its tickets share one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Channels(Arc<[Pattern]>);
 
@@ -21,8 +20,8 @@ impl Channels {
     }
 
     /// # Errors
-    /// When one of the texts is no pattern.
-    pub(super) fn parse(texts: &[String]) -> Result<Channels, PatternError> {
+    /// If one of the texts is not a pattern.
+    pub(crate) fn parse(texts: &[String]) -> Result<Channels, PatternError> {
         let patterns = texts.iter().map(|text| text.parse());
         patterns.collect::<Result<_, _>>().map(Channels)
     }
@@ -34,48 +33,60 @@ impl Channels {
         self.0.len() * PATTERN_BYTES
     }
 
+    /// Whether a pattern matches the channel.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(name))
     }
 
+    /// Whether one pattern matches all channels.
     pub(crate) fn has_all(&self) -> bool {
         self.0.iter().any(|pattern| pattern.covers(&Pattern::all()))
     }
 
-    /// Whether all that `others` means is meant here too, by one pattern for
-    /// each of theirs.
-    pub(super) fn cover(&self, others: &Channels) -> bool {
+    /// Whether each pattern of `others` is covered by one of these.
+    fn cover(&self, others: &Channels) -> bool {
         let covers = |other: &Pattern| self.0.iter().any(|pattern| pattern.covers(other));
         others.0.iter().all(covers)
     }
 }
 
-/// What a credential gives to whoever sent it.
+/// The rights of a request, and the identity of its client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Grant {
     pub(crate) subscribe: Channels,
     pub(crate) publish: Channels,
-    /// Whether what the query says of the client is believed.
+    /// Whether the server accepts the client id and metadata in the query.
     pub(crate) is_believed: bool,
-    /// Which token it is of, if it is one's.
+    /// The number of the token that grants this, if it is a token.
     pub(crate) token: Option<u64>,
-    /// The key behind it: the one that signed its token, or the one that made the
-    /// ticket. None where no key is needed.
+    /// The key behind it: the one that signed the token, or the one that made the
+    /// ticket. `None` where no key is needed.
     pub(super) key: Option<CredentialId>,
-    /// Whether it is a ticket's, which is good for its own channels alone.
+    /// Whether a ticket grants this: a ticket is not valid for public channels that it
+    /// does not list.
     pub(super) is_ticket: bool,
     pub(crate) client: Option<ClientId>,
     pub(crate) metadata: Option<Arc<Map<String, Value>>>,
-    /// The time before which it grants nothing, in seconds since 1970.
+    /// Seconds since 1970 before which it grants nothing.
     pub(super) starts_at_s: Option<f64>,
-    /// From when on it is worth nothing, in seconds since 1970.
+    /// Seconds since 1970 from which on it grants nothing.
     pub(super) expires_at_s: Option<f64>,
-    /// How long a stream may last.
+    /// Maximum time of a stream.
     pub(super) stream_time: Option<Duration>,
 }
 
+/// What a request for a ticket asks it to grant.
+#[derive(Debug, Default)]
+pub(crate) struct TicketContent {
+    /// `None`: the channels of its maker.
+    pub(crate) subscribe: Option<Channels>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) metadata: Option<Arc<Map<String, Value>>>,
+    pub(crate) stream_time: Option<Duration>,
+}
+
 impl Grant {
-    /// Of whoever has a key, and of everybody where none is needed.
+    /// The grant of a key, and of every request to a server without keys and tokens.
     pub(crate) fn everything() -> Grant {
         Grant {
             subscribe: Channels::all(),
@@ -83,6 +94,37 @@ impl Grant {
             is_believed: true,
             ..Grant::default()
         }
+    }
+
+    /// Returns the grant of a ticket that this grant's holder makes, which `key` is
+    /// behind.
+    ///
+    /// # Errors
+    /// If the ticket would grant more than this.
+    pub(super) fn ticket(
+        &self,
+        content: TicketContent,
+        key: Option<CredentialId>,
+    ) -> Result<Grant, Refused> {
+        let has_identity = content.client.is_some() || content.metadata.is_some();
+        let subscribe = content.subscribe.unwrap_or_else(|| self.subscribe.clone());
+        if (has_identity && !self.is_believed) || !self.subscribe.cover(&subscribe) {
+            return Err(Refused::TicketBeyond);
+        }
+        Ok(Grant {
+            subscribe,
+            publish: Channels::default(),
+            is_believed: false,
+            token: None,
+            key,
+            is_ticket: true,
+            client: content.client.or_else(|| self.client.clone()),
+            metadata: content.metadata.or_else(|| self.metadata.clone()),
+            // The maker's own grant holds, so its start has passed.
+            starts_at_s: None,
+            expires_at_s: self.expires_at_s,
+            stream_time: content.stream_time,
+        })
     }
 
     /// Returns the grant if it holds at `now_s`.
@@ -111,9 +153,9 @@ impl Grant {
         self.expires_at_s.is_some_and(|expires| expires <= now_s)
     }
 
-    /// How long a stream may last that is opened now.
-    pub(super) fn time_left(&self, now_s: f64) -> Option<Duration> {
-        // What is beyond a `Duration` never comes.
+    /// Returns the maximum time of a stream that is opened at `now_s`.
+    pub(crate) fn time_left(&self, now_s: f64) -> Option<Duration> {
+        // A time beyond a `Duration` never comes.
         let left = |expires: f64| Duration::try_from_secs_f64((expires - now_s).max(0.0)).ok();
         let until_expiry = self.expires_at_s.and_then(left);
         match (until_expiry, self.stream_time) {
@@ -163,5 +205,41 @@ mod tests {
         grant.stream_time = None;
         grant.expires_at_s = Some(1e300);
         assert_eq!(grant.time_left(20.0), None);
+    }
+
+    #[test]
+    fn a_ticket_grants_at_most_what_its_maker_has() {
+        let maker = Grant {
+            subscribe: channels(&["news", "user.7.*"]),
+            publish: channels(&["chat"]),
+            client: Some(ClientId::new("seven").unwrap()),
+            expires_at_s: Some(9.0),
+            ..Grant::default()
+        };
+        let asking_for = |texts: &[&str]| TicketContent {
+            subscribe: Some(channels(texts)),
+            ..TicketContent::default()
+        };
+        let ticket = maker.ticket(asking_for(&["user.7.inbox"]), None).unwrap();
+        assert_eq!(ticket.subscribe, channels(&["user.7.inbox"]));
+        assert_eq!(
+            (&ticket.client, ticket.expires_at_s),
+            (&maker.client, Some(9.0))
+        );
+        assert!(ticket.is_ticket && !ticket.publish.has("chat"));
+        let whole = maker.ticket(TicketContent::default(), None).unwrap();
+        assert_eq!(whole.subscribe, maker.subscribe);
+        let refused = |maker: &Grant, content| maker.ticket(content, None).unwrap_err();
+        assert_eq!(
+            refused(&maker, asking_for(&["user.*"])),
+            Refused::TicketBeyond
+        );
+        let with_id = || TicketContent {
+            client: Some(ClientId::new("eight").unwrap()),
+            ..TicketContent::default()
+        };
+        assert_eq!(refused(&maker, with_id()), Refused::TicketBeyond);
+        let ticket = Grant::everything().ticket(with_id(), None).unwrap();
+        assert_eq!(ticket.client, with_id().client);
     }
 }

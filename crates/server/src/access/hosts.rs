@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-/// The names and addresses of loopback, and others that stand for it: a server
-/// there may be asked for by these, and pages of these may read and publish.
+/// The hosts of a server on loopback: the names and addresses of loopback, and those that
+/// a setting adds. Requests may name them in `Host`, and their pages may read and publish.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hosts {
     pub(crate) named: Vec<String>,
 }
 
 impl Hosts {
-    /// Whether a page of this origin is one of these hosts'. `null` is not: it is
-    /// a page without an origin, which any page can make.
+    /// Whether an origin has one of these hosts. The origin `null` does not: any page can
+    /// open a page without an origin.
     pub(crate) fn have_page_of(&self, origin: &str) -> bool {
         let parts = origin.split_once("://");
         parts.is_some_and(|(scheme, host)| {
@@ -22,8 +22,7 @@ impl Hosts {
         })
     }
 
-    /// Whether an authority, `HOST` or `HOST:PORT`, is loopback or one of
-    /// those that were named.
+    /// Whether the host of an authority, `HOST` or `HOST:PORT`, is one of these.
     pub(crate) fn is_ours(&self, authority: &str) -> bool {
         let host = host_of(authority);
         if let Ok(ip) = host.parse::<IpAddr>() {
@@ -34,8 +33,7 @@ impl Hosts {
                 .filter_map(|name| name.parse::<IpAddr>().ok());
             return ip.is_loopback() || named.into_iter().any(|name| name.to_canonical() == ip);
         }
-        // Browsers have all of `.localhost` stand for loopback, whatever DNS
-        // says (RFC 6761 section 6.3).
+        // Browsers resolve all names below `.localhost` to loopback (RFC 6761 section 6.3).
         let is_local = host
             .rsplit('.')
             .next()
@@ -49,15 +47,15 @@ impl Hosts {
     }
 }
 
-/// Whether an authority's host is a name that a stranger can have in the public
-/// DNS, and have stand for 127.0.0.1.
+/// Whether the host of an authority is a name that the public DNS can have, so that an
+/// attacker can let it resolve to 127.0.0.1.
 pub(crate) fn is_public_name(authority: &str) -> bool {
     let host = host_of(authority);
     host.contains('.') && host.parse::<IpAddr>().is_err()
 }
 
-/// An authority's host: without its port, the brackets of an address, and the
-/// dot behind a name that is whole.
+/// Returns the host of an authority, without its port, the brackets of an IPv6 address,
+/// and the dot at the end of a fully qualified name.
 fn host_of(authority: &str) -> &str {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

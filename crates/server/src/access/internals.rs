@@ -1,43 +1,42 @@
-//! What of access reads untrusted text, for the fuzz targets.
-
-#![allow(unreachable_pub, reason = "it is not where the server is a binary's")]
+//! The parsers of untrusted text in `access`, for the fuzz targets.
 
 use super::settings::Settings;
 use super::token_keys::TokenKeys;
 use super::{credential, redact, token};
+use crate::limits::TOKEN_BYTES_MAX;
 
-/// The value of a cookie in a header `Cookie`.
+/// Returns the value of a cookie in a header `Cookie`.
 #[must_use]
 pub fn cookie<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
     credential::value_of(cookies, name)
 }
 
-/// Whether a text is looked at as a token.
+/// Whether a text has the form and length of a token.
 #[must_use]
 pub fn has_shape(token: &str) -> bool {
-    token.len() <= token::TOKEN_BYTES_MAX && token::has_form(token)
+    token.len() <= TOKEN_BYTES_MAX && token::has_form(token)
 }
 
-/// The code with which a server refuses a token whose keys nobody knows, and
-/// whether it verified a signature; `None` accepts it.
+/// Returns the code with which a server with these keys refuses a token, `None` if it
+/// accepts the token; and whether it verified a signature with a public key.
 ///
 /// # Panics
 ///
-/// When the set is none.
+/// If `jwks` is not a key set.
 #[must_use]
 pub fn judged(token: &str, jwks: &str, now_s: f64) -> (Option<&'static str>, bool) {
-    let keys = TokenKeys::jwks(jwks).expect("the set is the caller's own");
+    let keys = TokenKeys::jwks(jwks).expect("the caller passes a valid key set");
     let verifier = token::Verifier::new(keys, Settings::default().checks);
     let mut was_tried = false;
-    let may_try = || {
+    let may_verify = || {
         was_tried = true;
         Ok(())
     };
-    let grant = verifier.grant(token, now_s, may_try, || {});
+    let grant = verifier.grant(token, now_s, may_verify, || {});
     (grant.err().map(|refused| refused.code()), was_tried)
 }
 
-/// A target as it may be logged.
+/// Returns a target as a log shows it.
 #[must_use]
 pub fn redacted(target: &str) -> String {
     redact::redact(target).into_owned()

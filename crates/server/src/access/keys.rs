@@ -1,10 +1,8 @@
-//! Keys: who may publish, and who may look and manage.
+//! The keys for publishing and for managing.
 //!
-//! A key arrives as `Authorization: Bearer KEY`, which no browser sends by
-//! itself, as it would a cookie: whoever has it was given it. Once there is
-//! any key nothing but subscribing, `/` with its page's files, `/health` and the
-//! browser's client is open. A key is never written anywhere: not to a log, not
-//! into an answer, not by `{:?}`. What a key gives is for `access` to say.
+//! A key arrives as `Authorization: Bearer KEY`. A browser does not add that by itself, as
+//! it adds a cookie, so the sender of a key has received it on purpose. A key is never
+//! written to a log, into a response or by `{:?}`.
 
 use std::fmt;
 
@@ -25,12 +23,12 @@ use pushwheel::Request;
 #[derive(Clone)]
 pub struct Key(Box<str>);
 
-/// The fewest characters that a key may have. Sixteen of `openssl rand -hex` are 64
-/// random bits, beyond guessing over a network.
+/// Minimum characters of a key. Sixteen of `openssl rand -hex` are 64 random bits, which
+/// cannot be guessed over a network.
 pub const KEY_CHARACTERS_MIN: usize = 16;
 
-/// A key that is too short ([`KEY_CHARACTERS_MIN`]), or that could not be sent in a
-/// header: it has a space or something other than visible ASCII in it.
+/// A key that is too short ([`KEY_CHARACTERS_MIN`]), or has characters other than visible
+/// ASCII and so could not be sent in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyError;
 
@@ -49,20 +47,19 @@ impl Key {
     /// Returns a key with this text.
     ///
     /// # Errors
-    /// When the text is too short, or could not be sent in a header.
+    /// If the text is too short, or could not be sent in a header.
     pub fn new(text: &str) -> Result<Key, KeyError> {
         let is_key =
             text.len() >= KEY_CHARACTERS_MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_key.then(|| Key(text.into())).ok_or(KeyError)
     }
 
-    /// Returns what identifies the key without being it.
+    /// Returns the digest that identifies the key.
     fn id(&self) -> CredentialId {
         CredentialId::of(&[self.0.as_bytes()])
     }
 
-    /// Takes as long for a text that is nearly right as for any other of its
-    /// length.
+    /// Compares in a time that depends on the length alone.
     fn is(&self, text: &str) -> bool {
         self.0.as_bytes().ct_eq(text.as_bytes()).into()
     }
@@ -74,18 +71,16 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What a route is for.
+/// The right that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// POST
     Publish,
-    /// POST as well.
     MakeTickets,
-    /// DELETE, and looking at what there is.
+    /// To view figures, channels and clients, and to close and disconnect them.
     Manage,
 }
 
-/// Who has a key.
+/// The role of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
     Publisher,
@@ -95,9 +90,9 @@ pub(crate) enum Holder {
 /// The server's keys.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keys {
-    /// Several while they are changed.
+    /// Several, while the operator replaces one.
     pub(crate) publish: Vec<Key>,
-    /// They may publish too.
+    /// Admin keys have the right to publish too.
     pub(crate) admin: Vec<Key>,
 }
 
@@ -112,10 +107,13 @@ impl Keys {
         keys.any(|key| key.id() == id)
     }
 
-    /// Whose key came with a request.
+    /// Returns the role of the key in a request.
     pub(crate) fn holder(&self, request: &Request) -> Option<Holder> {
-        let given = bearer_of(request)?;
-        // All are compared, so that time does not tell which one it is.
+        self.role_of(bearer_of(request)?)
+    }
+
+    fn role_of(&self, given: &str) -> Option<Holder> {
+        // Compares all keys, so that the time does not reveal which one matches.
         let is = |keys: &[Key]| keys.iter().fold(false, |is, key| is | key.is(given));
         let (is_publish, is_admin) = (is(&self.publish), is(&self.admin));
         match (is_admin, is_publish) {
@@ -151,6 +149,27 @@ mod tests {
         ] {
             assert!(!key.is(wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_admin_key_wins_and_an_unknown_key_has_no_role() {
+        let key = |text| Key::new(text).unwrap();
+        let keys = Keys {
+            publish: vec![key("publish-key-0001"), key("publish-key-0002")],
+            admin: vec![key("admin-key-000001"), key("publish-key-0002")],
+        };
+        for (text, role) in [
+            ("publish-key-0001", Some(Holder::Publisher)),
+            ("publish-key-0002", Some(Holder::Admin)),
+            ("admin-key-000001", Some(Holder::Admin)),
+            ("admin-key-00000", None),
+            ("", None),
+        ] {
+            assert_eq!(keys.role_of(text), role, "{text}");
+        }
+        assert!(keys.has(key("admin-key-000001").id()));
+        assert!(!keys.has(key("admin-key-000002").id()));
+        assert!(Keys::default().are_none() && !keys.are_none());
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Who a request is from, and what it may do.
+//! The rights of a request.
 //!
-//! A request has at most one credential: a key, a token, a ticket. It comes to a
-//! [`Grant`], against which every right is held; without tokens configured,
-//! everybody may subscribe, and without keys as well, everybody may do
-//! everything. Keys and tickets are compared, tokens verified; nothing is made
-//! for a request before it may.
+//! A request has at most one credential: a key, a token or a ticket. Its [`Grant`] is what
+//! each right is checked against. Without tokens in the configuration every client may
+//! subscribe; without keys too, every client may do everything. Keys and tickets are
+//! compared, tokens are verified. The server creates nothing for a request before its right
+//! is checked.
 
 mod claims;
 mod credential;
@@ -24,21 +24,19 @@ pub(crate) mod internals;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use credential::Credential;
-use pushwheel::{Method, Request, Response};
-use refused::List;
-use ticket::Tickets;
+use ticket::TicketStore;
 use token::Verifier;
 
-use crate::errors::Problem;
-use crate::limiter::{Guesses, Limiter};
+use crate::clock::unix_seconds;
+use crate::limiter::{Limiter, WrongKeyLimiter};
 use crate::throttle::Throttle;
+use pushwheel::{Method, Request};
 
-pub(crate) use credential::TICKET;
-pub(crate) use credential::{CredentialId, bearer_of};
-pub(crate) use grant::Grant;
+pub(crate) use credential::{CredentialId, TICKET, bearer_of};
+pub(crate) use grant::{Channels, Grant, TicketContent};
 pub(crate) use hosts::{Hosts, is_public_name};
 pub(crate) use keys::{Holder, Right};
 pub use keys::{KEY_CHARACTERS_MIN, Key, KeyError};
@@ -46,36 +44,44 @@ pub(crate) use origins::Origins;
 pub use origins::{AllowedOrigin, OriginError};
 pub use redact::redact;
 pub(crate) use redact::{LOGGED_BYTES_MAX, is_harmless, logged_target, logged_text};
-pub(crate) use refused::Refused;
+pub(crate) use refused::{List, Refused};
 pub(crate) use settings::Settings;
 pub use token_keys::{TokenKeyError, TokenKeys};
 
-/// What holds for requests.
+/// The access rules of a configuration.
 #[derive(Debug)]
 pub(crate) struct Access {
     settings: Settings,
-    /// With it, channels are closed to whoever has no credential for them.
+    /// With a verifier, channels that are not public need a credential.
     verifier: Option<Verifier>,
 }
 
-/// What stays when the configuration changes.
+/// The state that outlives a reload of the configuration.
 #[derive(Clone, Debug)]
-pub(crate) struct Office {
-    tickets: Tickets,
-    forged: Limiter,
-    guesses: Guesses,
-    guess_warning: Throttle,
+pub(crate) struct AccessState {
+    tickets: TicketStore,
+    forged_tokens: Limiter,
+    wrong_keys: WrongKeyLimiter,
+    wrong_key_warning: Throttle,
 }
 
-impl Office {
-    pub(crate) fn new() -> Office {
-        Office {
-            tickets: Tickets::new(),
-            forged: Limiter::new(),
-            guesses: Guesses::new(),
-            guess_warning: Throttle::new(),
+impl AccessState {
+    pub(crate) fn new() -> AccessState {
+        AccessState {
+            tickets: TicketStore::new(),
+            forged_tokens: Limiter::new(),
+            wrong_keys: WrongKeyLimiter::new(),
+            wrong_key_warning: Throttle::new(),
         }
     }
+}
+
+/// A ticket that was made.
+#[derive(Debug)]
+pub(crate) struct MadeTicket {
+    pub(crate) name: String,
+    /// The time for which it is valid.
+    pub(crate) time: Duration,
 }
 
 impl Access {
@@ -90,12 +96,12 @@ impl Access {
         &self.settings.origins
     }
 
-    /// Whether something is needed to publish and to manage.
+    /// Whether publishing and managing need a credential.
     pub(crate) fn is_secured(&self) -> bool {
         self.verifier.is_some() || !self.settings.keys.are_none()
     }
 
-    /// Whether a parameter of the query is a token, and nothing else's business.
+    /// Whether a parameter of the query holds the token.
     pub(crate) fn is_token_parameter(&self, name: &str) -> bool {
         self.verifier.is_some() && *name == *self.settings.places.parameter
     }
@@ -104,8 +110,8 @@ impl Access {
         !self.settings.keys.admin.is_empty()
     }
 
-    /// Whether somebody without a credential is let do what this request asks,
-    /// though nobody has said that it is for everybody.
+    /// Whether every request of this kind would be accepted, without a credential and
+    /// without a setting that allows it.
     pub(crate) fn is_exposed_to(&self, request: &Request) -> bool {
         let keys = &self.settings.keys;
         let reads = matches!(request.method(), Method::Get | Method::Head);
@@ -115,45 +121,59 @@ impl Access {
 
     // ---- rights ----
 
-    /// Whether the key that was sent, or none where none is needed, may publish
-    /// to any channel.
-    pub(crate) fn may_publish_by_key(&self, request: &Request) -> bool {
-        !self.is_secured() || self.settings.keys.holder(request).is_some()
+    /// Checks the right that a route needs.
+    pub(crate) fn check(
+        &self,
+        right: Right,
+        request: &Request,
+        state: &AccessState,
+    ) -> Result<(), Refused> {
+        match right {
+            Right::Publish => self.publish(request, request.param("channel"), state),
+            Right::MakeTickets => self.ticket_maker(request, state).map(drop),
+            Right::Manage => {
+                let holder = self.key_holder(request, state)?;
+                self.may_manage(request, holder)
+            }
+        }
     }
 
-    /// Checks the right to manage and to view.
-    pub(crate) fn manage(&self, request: &Request, office: &Office) -> Result<(), Refused> {
-        let holder = self.key_holder(request, office)?;
-        self.may_manage(request, holder)
-    }
-
-    /// The same for a holder that is known already.
+    /// Checks the right of a key's holder to view and to manage.
     pub(crate) fn may_manage(
         &self,
         request: &Request,
         holder: Option<Holder>,
     ) -> Result<(), Refused> {
-        let needed = "looking and managing need the admin key";
+        let (right, accepts_tokens) = (Right::Manage, false);
         match holder {
             _ if !self.is_secured() => Ok(()),
             Some(Holder::Admin) => Ok(()),
             None if bearer_of(request).is_none() => Err(Refused::Missing {
-                code: "key_missing",
-                needed,
+                right,
+                accepts_tokens,
             }),
             _ if !self.has_admin_key() => Err(Refused::NoAdminKey),
-            _ => Err(Refused::KeyWrong { needed }),
+            _ => Err(Refused::KeyWrong {
+                right,
+                accepts_tokens,
+            }),
         }
     }
 
-    /// Lets somebody publish to a channel, or to all of them.
-    pub(crate) fn publish(
+    /// Whether the request may publish to every channel by its key, or because no key is
+    /// needed.
+    pub(crate) fn may_publish_by_key(&self, request: &Request) -> bool {
+        !self.is_secured() || self.settings.keys.holder(request).is_some()
+    }
+
+    /// Checks the right to publish to a channel; without one, to all channels.
+    fn publish(
         &self,
         request: &Request,
         channel: Option<&str>,
-        office: &Office,
+        state: &AccessState,
     ) -> Result<(), Refused> {
-        let grant = self.changer(request, office, PUBLISHING)?;
+        let grant = self.changer(Right::Publish, request, state)?;
         let may = match channel {
             Some(name) => grant.publish.has(name),
             None => grant.publish.has_all(),
@@ -164,204 +184,205 @@ impl Access {
         })
     }
 
-    /// Lets somebody subscribe to these channels; says what is known of them.
+    /// Checks the right to subscribe to these channels, and returns what the credential
+    /// grants. A ticket is used up by that, except by a HEAD request.
     pub(crate) fn subscribe(
         &self,
         request: &Request,
         channels: &[Cow<'_, str>],
-        office: &Office,
+        state: &AccessState,
     ) -> Result<Arc<Grant>, Refused> {
         let grant = match self.settings.places.find(request) {
-            Some(Credential::Ticket(ticket)) => {
-                let is_used = *request.method() != Method::Head;
-                let grant = office.tickets.take(&ticket, is_used)?;
-                // It is worth no more than the token or the key that made it.
-                if !self.has_key_of(&grant) {
-                    return Err(Refused::TicketUnknown);
-                }
-                if grant.has_expired(unix_seconds()) {
-                    return Err(Refused::TokenExpired);
-                }
-                Some(grant)
-            }
-            // Without tokens a key grants no more than no key.
-            _ if self.verifier.is_some() && self.key_holder(request, office)?.is_some() => {
+            Some(Credential::Ticket(ticket)) => Some(self.use_ticket(request, &ticket, state)?),
+            // Without tokens every client may subscribe, with a key or without one.
+            _ if self.verifier.is_some() && self.key_holder(request, state)?.is_some() => {
                 Some(Arc::new(Grant::everything()))
             }
-            credential => self.verified(request, credential, office)?,
+            credential => self.verified(request, credential, state)?,
         };
         let is_open = |name: &str| self.verifier.is_none() || self.is_public(name);
-        let is_known = grant.is_some();
-        let grant = grant.unwrap_or_else(|| Arc::new(self.of_nobody()));
+        let has_credential = grant.is_some();
+        let grant = grant.unwrap_or_else(|| Arc::new(self.default_grant()));
         let may = |name: &str| grant.subscribe.has(name) || (is_open(name) && !grant.is_ticket);
         match channels.iter().find(|name| !may(name)) {
             None => Ok(grant),
-            Some(name) if is_known => Err(Refused::Channel {
+            Some(name) if has_credential => Err(Refused::Channel {
                 name: Some(name.to_string()),
                 list: match grant.is_ticket {
                     true => List::TicketSubscribe,
                     false => List::TokenSubscribe,
                 },
             }),
-            Some(_) => Err(Refused::Missing {
-                code: "token_missing",
-                needed: "this channel needs a token that lists it in its `pushwheel.subscribe`, \
-                         or a ticket for it",
-            }),
+            Some(_) => Err(Refused::SubscriberUnknown),
         }
     }
 
-    /// Lets somebody make tickets.
-    pub(crate) fn make_tickets(&self, request: &Request, office: &Office) -> Result<(), Refused> {
-        self.changer(request, office, MAKING_TICKETS).map(drop)
+    /// Checks the right to make tickets, and returns what the maker's credential grants.
+    pub(crate) fn ticket_maker(
+        &self,
+        request: &Request,
+        state: &AccessState,
+    ) -> Result<Arc<Grant>, Refused> {
+        self.changer(Right::MakeTickets, request, state)
     }
 
-    /// Makes a ticket: `POST /tickets`.
-    pub(crate) fn ticket(&self, request: &Request, office: &Office) -> Result<Response, Problem> {
-        let maker = self.changer(request, office, MAKING_TICKETS)?;
+    /// Makes a ticket for the holder of the grant `maker`, which came with the request.
+    pub(crate) fn make_ticket(
+        &self,
+        request: &Request,
+        maker: &Grant,
+        content: TicketContent,
+        state: &AccessState,
+    ) -> Result<MadeTicket, Refused> {
         let sent = || bearer_of(request).filter(|_| self.is_secured());
         let by_key = || sent().map(|key| CredentialId::of(&[key.as_bytes()]));
-        let key = maker.key.or_else(by_key);
-        let grant = Arc::new(ticket::wished(request, &maker, key)?);
-        let Settings {
-            ticket_time,
-            tickets_max,
-            ..
-        } = self.settings;
-        let ticket = office
-            .tickets
-            .make(grant, maker.token, ticket_time, tickets_max)?;
-        Ok(ticket::handed_out(&ticket, ticket_time))
+        let grant = Arc::new(maker.ticket(content, maker.key.or_else(by_key))?);
+        let (time, max) = (self.settings.ticket_time, self.settings.tickets_max);
+        let name = state.tickets.make(grant, maker.token, time, max)?;
+        Ok(MadeTicket { name, time })
     }
 
     // ---- credentials ----
 
-    /// Who wants to change something: for that no ticket is enough, nor nothing.
+    /// Returns the grant of a request that changes something. A key or a token is
+    /// enough, a ticket is not.
     fn changer(
         &self,
+        right: Right,
         request: &Request,
-        office: &Office,
-        needed: Needed,
+        state: &AccessState,
     ) -> Result<Arc<Grant>, Refused> {
-        if !self.is_secured() {
+        if !self.is_secured() || self.key_holder(request, state)?.is_some() {
             return Ok(Arc::new(Grant::everything()));
         }
-        if self.key_holder(request, office)?.is_some() {
-            return Ok(Arc::new(Grant::everything()));
-        }
+        let accepts_tokens = self.verifier.is_some();
         if self.has_key(request) {
-            let needed = match self.verifier {
-                None => needed.key,
-                Some(_) => "this needs a key or a token",
-            };
-            return Err(Refused::KeyWrong { needed });
+            return Err(Refused::KeyWrong {
+                right,
+                accepts_tokens,
+            });
         }
         let credential = self.settings.places.find(request);
         let is_ticket = matches!(credential, Some(Credential::Ticket(_)));
         let credential = credential.filter(|_| !is_ticket);
-        if let Some(grant) = self.verified(request, credential, office)? {
-            return Ok(grant);
-        }
-        let (code, needed) = match self.verifier {
-            None => ("key_missing", needed.key),
-            Some(_) => ("token_missing", needed.token),
-        };
-        Err(Refused::Missing { code, needed })
+        let grant = self.verified(request, credential, state)?;
+        grant.ok_or(Refused::Missing {
+            right,
+            accepts_tokens,
+        })
     }
 
-    /// Returns whose key came with a request, if one of the server's came. Counts a
-    /// wrong key, and warns of it.
+    /// Returns the grant of a ticket.
+    fn use_ticket(
+        &self,
+        request: &Request,
+        ticket: &str,
+        state: &AccessState,
+    ) -> Result<Arc<Grant>, Refused> {
+        let is_used = *request.method() != Method::Head;
+        let grant = state.tickets.take(ticket, is_used)?;
+        // A ticket is not valid for longer than the token or the key that made it.
+        if !self.has_key_of(&grant) {
+            return Err(Refused::TicketUnknown);
+        }
+        match grant.has_expired(unix_seconds()) {
+            true => Err(Refused::TokenExpired),
+            false => Ok(grant),
+        }
+    }
+
+    /// Returns the holder of the key in a request, if it is a key of the server. Counts
+    /// a wrong key, and warns of it.
     ///
     /// # Errors
-    /// If too many wrong keys came from this address, whether this one is right.
+    /// If too many wrong keys came from this address, even if this key is right.
     pub(crate) fn key_holder(
         &self,
         request: &Request,
-        office: &Office,
+        state: &AccessState,
     ) -> Result<Option<Holder>, Refused> {
         let holder = self.settings.keys.holder(request);
         if holder.is_none() && !self.has_key(request) {
             return Ok(None);
         }
         let address = request.client_address().ip();
-        if holder.is_none() && office.guess_warning.is_due() {
+        if holder.is_none() && state.wrong_key_warning.is_due() {
             log::warn!(
                 "a client at {address} sent a wrong key. There may be more: see \
                  pushwheel_refusals_total"
             );
         }
         let rate = self.settings.wrong_keys_per_address;
-        let admitted = office.guesses.admit(rate, address, holder.is_some());
+        let admitted = state.wrong_keys.admit(rate, address, holder.is_some());
         admitted.map_err(|retry_after| Refused::TooManyKeys { retry_after })?;
         Ok(holder)
     }
 
-    /// Whether the credential is meant as a key, right or wrong. A request for more
-    /// than a stream has a key more often than a token, so a text that does not look
-    /// like a token is a key that was mistyped.
+    /// Whether the credential is a key, right or wrong. With these requests keys are more
+    /// frequent than tokens, so a text that does not look like a token is a mistyped key.
     fn has_key(&self, request: &Request) -> bool {
-        let is_a_key = |text| self.verifier.is_none() || !token::is_meant_as_one(text);
+        let is_a_key = |text| self.verifier.is_none() || !token::looks_like_a_token(text);
         !self.settings.keys.are_none() && bearer_of(request).is_some_and(is_a_key)
     }
 
-    /// Returns the grant of a token; `None` without one, and for one that counts for
-    /// nothing here. Keys are checked before.
+    /// Returns the grant of a token; `None` without a token, and on a server without keys
+    /// for tokens. The caller has checked for a key before.
     fn verified(
         &self,
         request: &Request,
         credential: Option<Credential<'_>>,
-        office: &Office,
+        state: &AccessState,
     ) -> Result<Option<Arc<Grant>>, Refused> {
         let Some(verifier) = &self.verifier else {
             return Ok(None);
         };
         let token: Cow<'_, str> = match credential {
-            // Perhaps it was meant as a key.
+            // It may be a mistyped key.
             Some(Credential::Bearer(text))
                 if !token::has_form(text) && !self.settings.keys.are_none() =>
             {
                 return Err(Refused::invalid(
-                    "it has not the form of one, HEADER.CLAIMS.SIGNATURE, and is no key of this \
+                    "it does not have the form HEADER.CLAIMS.SIGNATURE, and is not a key of this \
                      server",
                 ));
             }
             Some(Credential::Bearer(token)) => token.into(),
             Some(Credential::Query(token)) => token,
             Some(Credential::Cookie(token)) => {
-                self.check_page(request)?;
+                self.check_cookie_origin(request)?;
                 token.into()
             }
             Some(Credential::Ticket(_)) | None => return Ok(None),
         };
         let rate = self.settings.forged_per_address;
         let address = request.client_address().ip();
-        let may_try = || {
-            let room = office.forged.has_room(rate, address);
+        let may_verify = || {
+            let room = state.forged_tokens.has_room(rate, address);
             room.map_err(|retry_after| Refused::TooManyForged { retry_after })
         };
-        let forged = || {
-            // It was found that there is room: this only takes note.
-            let _ = office.forged.admit(rate, address, 1);
+        let count_forged = || {
+            // There was room before the verification; another thread may have used it.
+            let _ = state.forged_tokens.admit(rate, address, 1);
         };
-        let grant = verifier.grant(&token, unix_seconds(), may_try, forged)?;
+        let grant = verifier.grant(&token, unix_seconds(), may_verify, count_forged)?;
         Ok(Some(grant))
     }
 
-    /// Refuses a cookie that a page from elsewhere may have had sent. One that
-    /// only reads has an `Origin` if it is a page that could see the answer;
-    /// whatever changes something has one in every browser.
-    fn check_page(&self, request: &Request) -> Result<(), Refused> {
+    /// Refuses a cookie that a browser may have sent for a page of another origin. A
+    /// request that changes something has an `Origin` in every browser. One that reads
+    /// has it if the page could see the response.
+    fn check_cookie_origin(&self, request: &Request) -> Result<(), Refused> {
         let host = request.host().unwrap_or_default();
         let reads = matches!(request.method(), Method::Get | Method::Head);
         let is_ours = match request.header("origin") {
             Some(origin) => self.settings.origins.may_have_cookies(origin, host),
             None => reads && request.header("sec-fetch-site") != Some("cross-site"),
         };
-        is_ours.then_some(()).ok_or(Refused::Origin)
+        is_ours.then_some(()).ok_or(Refused::CookieOrigin)
     }
 
-    /// Whether the key behind a ticket is still one of the server's, or none was
-    /// needed and none is.
+    /// Whether the server still has the key behind a ticket; or needs none, as when the
+    /// ticket was made.
     fn has_key_of(&self, ticket: &Grant) -> bool {
         let Some(id) = ticket.key else {
             return !self.is_secured();
@@ -376,46 +397,11 @@ impl Access {
         found.is_some_and(|(_, is_public)| *is_public)
     }
 
-    /// Of whoever sent nothing.
-    fn of_nobody(&self) -> Grant {
+    /// Returns the grant of a request without a credential.
+    fn default_grant(&self) -> Grant {
         match &self.verifier {
             None => Grant::everything(),
             Some(_) => Grant::default(),
         }
     }
-}
-
-/// What is told to somebody who needs a credential.
-#[derive(Clone, Copy)]
-struct Needed {
-    key: &'static str,
-    token: &'static str,
-}
-
-const PUBLISHING: Needed = Needed {
-    key: "publishing needs the publish key or the admin key",
-    token: "publishing needs a token that lists the channel in its `pushwheel.publish`, or a \
-            key",
-};
-
-const MAKING_TICKETS: Needed = Needed {
-    key: "making tickets needs the publish key or the admin key",
-    token: "making tickets needs a token or a key",
-};
-
-impl Grant {
-    /// How long a stream may last that is opened with this.
-    pub(crate) fn stream_time_left(&self) -> Option<Duration> {
-        self.time_left(unix_seconds())
-    }
-}
-
-/// The time by the clock of the wall, which tokens go by.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the edge: tokens name points in time"
-)]
-fn unix_seconds() -> f64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }

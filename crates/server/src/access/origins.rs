@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::hosts::Hosts;
 
-/// An origin whose pages may read: `https://app.example`,
-/// `chrome-extension://ID`, or, for all names below one, `https://*.app.example`.
+/// An origin whose pages may read responses: `https://app.example`,
+/// `chrome-extension://ID`, or `https://*.app.example` for all names below one.
 ///
 /// ```
 /// use pushwheel_server::AllowedOrigin;
@@ -20,13 +20,13 @@ use super::hosts::Hosts;
 pub struct AllowedOrigin {
     /// `https`
     scheme: Box<str>,
-    /// `app.example:8443`, or what names below end with: `.app.example`. In
-    /// lowercase, and without the port that is the scheme's own.
+    /// `app.example:8443`; for all names below one their common end, `.app.example`. In
+    /// lowercase, and without the default port of the scheme.
     authority: Box<str>,
     is_below: bool,
 }
 
-/// A text is not an origin.
+/// A text that is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginError;
 
@@ -54,13 +54,13 @@ impl FromStr for AllowedOrigin {
         let (scheme, authority) = text.split_once("://").ok_or(OriginError)?;
         let below = authority.strip_prefix('*');
         let authority = below.unwrap_or(authority);
-        // A browser leaves out the port that is the scheme's own.
-        let own_port = match scheme {
+        // A browser leaves out the default port of the scheme.
+        let default_port = match scheme {
             "http" => ":80",
             "https" => ":443",
             _ => "",
         };
-        let authority = authority.strip_suffix(own_port).unwrap_or(authority);
+        let authority = authority.strip_suffix(default_port).unwrap_or(authority);
         let authority = with_short_address(authority);
         let is_origin = is_scheme(scheme)
             && !authority.is_empty()
@@ -78,7 +78,7 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// Whether a byte can be of a host or a port: a `/` before `.app.example` would end
+/// Whether a byte can be part of a host or a port. A `/` before `.app.example` would end
 /// the host.
 fn is_of_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
@@ -118,28 +118,28 @@ impl AllowedOrigin {
     }
 }
 
-/// The pages that may read.
+/// The origins whose pages may read responses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origins {
-    /// These read everything, and their cookies count.
+    /// Pages of these origins may read all responses, and their cookies count.
     pub(crate) listed: Vec<AllowedOrigin>,
-    /// Whether pages of any origin read streams.
+    /// Whether pages of any origin may read streams.
     pub(crate) any_reads_streams: bool,
-    /// Pages of these hosts read everything: those of a server on loopback.
+    /// Pages of these hosts may read all responses. Set for a server on loopback.
     pub(crate) local: Option<Hosts>,
 }
 
 impl Origins {
-    /// Whether an origin was named.
+    /// Whether the settings list this origin.
     pub(crate) fn is_listed(&self, origin: &str) -> bool {
         self.listed.iter().any(|listed| listed.is(origin))
     }
 
-    /// Whether a cookie counts that comes with a request of this origin to this
-    /// host: of pages that were served from here, or that were named.
+    /// Whether a cookie counts in a request with these headers `Origin` and `Host`: for
+    /// pages of this server, and of listed origins.
     pub(crate) fn may_have_cookies(&self, origin: &str, host: &str) -> bool {
-        // Behind a proxy the scheme is not known here. A page of `http` on this
-        // very host and port is taken for one of `https`.
+        // Behind a proxy the scheme is unknown, so `http` and `https` on this host and port
+        // count as the same origin.
         let is_own = origin
             .split_once("://")
             .is_some_and(|(_, own)| !own.is_empty() && own.eq_ignore_ascii_case(host));
@@ -257,6 +257,29 @@ mod tests {
                 assert!(!origins.may_have_cookies(foreign, host), "{foreign}");
             }
             assert!(!origins.may_have_cookies("https://", ""), "no host");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_loopback_are_local_to_a_server_on_loopback() {
+        let local = Origins {
+            local: Some(Hosts {
+                named: vec!["push.test".into()],
+            }),
+            ..Origins::default()
+        };
+        for origin in ["http://localhost:3000", "https://[::1]", "http://push.test"] {
+            assert!(local.is_local(origin), "{origin}");
+            assert!(!Origins::default().is_local(origin), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "localhost",
+            "ftp://localhost",
+            "https://app.example",
+        ] {
+            assert!(!local.is_local(origin), "{origin}");
         }
     }
 }

@@ -1,15 +1,14 @@
-//! What of a request's target may be written down.
+//! Hides secrets in texts that are logged.
 //!
-//! A query may carry a token or a ticket, under a name that is a setting. So it
-//! is the other way round here: values are shown of the parameters that are
-//! known to be harmless, and of nothing else. No secret can have one of their
-//! names: the setting refuses them.
+//! A query may contain a token or a ticket, and the name of that parameter is a setting.
+//! So a log shows the values of known harmless parameters and no others. The setting
+//! rejects the names of these parameters.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// The parameters whose values may be shown.
+/// The parameters whose values are shown.
 const HARMLESS: [&str; 14] = [
     "by",
     "channel",
@@ -27,12 +26,12 @@ const HARMLESS: [&str; 14] = [
     "totals",
 ];
 
-/// What stands in a log for a value that does not.
+/// The text in place of a hidden value.
 const HIDDEN: &str = "[hidden]";
 
-/// Maximum bytes that a log shows of one text of a client.
+/// Maximum bytes of a client's text in one field of a log line.
 pub(crate) const LOGGED_BYTES_MAX: usize = 1 << 10;
-/// The mark of a text that was cut.
+/// The end of a text that was cut.
 const CUT: &str = "...";
 
 /// Whether values of a parameter with this name are shown.
@@ -40,11 +39,10 @@ pub(crate) fn is_harmless(name: &str) -> bool {
     HARMLESS.contains(&name) || name.starts_with("where.")
 }
 
-/// A request's target as it may be logged: of parameters that are not the
-/// server's own, a token's among them, the values are hidden. So they are where
-/// a parameter stands in the path, behind a `&` that should have been a `?`, or
-/// behind a `?` that was percent-encoded; and so is whatever has the form of a
-/// JSON Web Token, wherever it stands.
+/// Returns the target of a request for a log. It hides the values of parameters that are
+/// not the server's own, such as tokens, also in the path, after a `&` that should be a `?`
+/// or after a percent-encoded `?`. It also hides every text that has the form of a JSON Web
+/// Token.
 ///
 /// ```
 /// use pushwheel_server::redact;
@@ -56,7 +54,7 @@ pub(crate) fn is_harmless(name: &str) -> bool {
 /// ```
 #[must_use]
 pub fn redact(target: &str) -> Cow<'_, str> {
-    // All that follows the first `?` or `#`: what comes before is the path.
+    // The path ends at the first `?` or `#`.
     let Some(at) = target.find(['?', '#']) else {
         return redact_text(target);
     };
@@ -74,19 +72,19 @@ pub fn redact(target: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns a target as a log shows it: at most [`LOGGED_BYTES_MAX`] and a mark.
-/// The cost does not grow beyond that with the length of the target.
+/// Returns a redacted target of at most [`LOGGED_BYTES_MAX`] bytes and a mark. The cost is
+/// bounded for targets of any length.
 pub(crate) fn logged_target(target: &str) -> Cow<'_, str> {
     cut(target, redact)
 }
 
-/// Returns a text without parameters as a log shows it, as long as a target.
+/// Returns a redacted text without parameters, as long as a target.
 pub(crate) fn logged_text(text: &str) -> Cow<'_, str> {
     cut(text, redact_text)
 }
 
-/// Cuts a text before it is redacted, and again after it, because hiding a value
-/// may make the text longer.
+/// Cuts a text before it is redacted, and again after that, because hiding a value may
+/// make the text longer.
 fn cut<'a>(text: &'a str, redact: impl Fn(&'a str) -> Cow<'a, str>) -> Cow<'a, str> {
     if text.len() <= LOGGED_BYTES_MAX {
         let shown = redact(text);
@@ -103,8 +101,8 @@ fn first_bytes(text: &str) -> &str {
     &text[..text.floor_char_boundary(LOGGED_BYTES_MAX)]
 }
 
-/// Leaves out the begin of a token at the end of a text. The cut may have taken
-/// the dots by which [`hide_tokens`] knows a token.
+/// Removes the beginning of a token at the end of a text. The cut may have removed the
+/// dots by which [`hide_tokens`] recognises a token.
 fn without_torn_token(text: &str) -> &str {
     let run_at = text.trim_end_matches(is_in_token).len();
     match text[run_at..].find(OBJECT) {
@@ -113,8 +111,8 @@ fn without_torn_token(text: &str) -> &str {
     }
 }
 
-/// Writes a parameter, without its value if that may be a secret. A name alone
-/// may be one as well.
+/// Writes a parameter, without its value if that may be a secret. A name without a value
+/// may be a secret too.
 fn show(pair: &str, shown: &mut String) {
     let decoded = form_urlencoded::parse(pair.as_bytes()).next();
     if pair.is_empty() || decoded.is_some_and(|(name, _)| is_harmless(&name)) {
@@ -128,8 +126,8 @@ fn show(pair: &str, shown: &mut String) {
     *shown += HIDDEN;
 }
 
-/// What should have no parameters, as a path or a channel's name, as it may be
-/// logged. Where it has one that may be a secret, nothing is shown from there on.
+/// Redacts a text that should have no parameters, such as a path or a channel's name. Its
+/// rest is hidden from the first parameter on that may be a secret.
 pub(crate) fn redact_text(text: &str) -> Cow<'_, str> {
     match misplaced_value(text) {
         Some(at) => Cow::Owned(hide_tokens(&text[..at]).into_owned() + HIDDEN),
@@ -137,7 +135,7 @@ pub(crate) fn redact_text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where the value begins of the first parameter that may be a secret.
+/// Returns where the value of the first parameter begins that may be a secret.
 fn misplaced_value(text: &str) -> Option<usize> {
     let (mut at, mut name_at) = (0, None);
     while at < text.len() {
@@ -158,7 +156,7 @@ fn misplaced_value(text: &str) -> Option<usize> {
     None
 }
 
-/// The first byte of some, percent-encoded or not, and how many it takes.
+/// Returns the first byte, percent-decoded, and its length in the text.
 fn decoded(bytes: &[u8]) -> (u8, usize) {
     let digit = |index: usize| {
         let digit = bytes.get(index).copied().map(char::from)?.to_digit(16)?;
@@ -170,8 +168,8 @@ fn decoded(bytes: &[u8]) -> (u8, usize) {
     }
 }
 
-/// Hides what has the form of a token: three parts of base64url or more, of
-/// which the first one is that of an object of JSON.
+/// Hides texts that have the form of a token: at least three parts of base64url, the first
+/// of which is a JSON object.
 fn hide_tokens(text: &str) -> Cow<'_, str> {
     if !text.contains(OBJECT) {
         return Cow::Borrowed(text);
@@ -189,7 +187,7 @@ fn hide_tokens(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown + rest)
 }
 
-/// The begin of an object of JSON in base64url, and so of a token.
+/// The beginning of a JSON object in base64url, and so of a token.
 const OBJECT: &str = "eyJ";
 
 fn is_in_token(c: char) -> bool {
@@ -207,21 +205,21 @@ mod tests {
         for more in ["b", "bc", "é"] {
             assert_eq!(logged_text(&format!("{long}{more}")), format!("{long}..."));
         }
-        // A character is not torn.
+        // The cut is between characters.
         let shown = logged_text(&"é".repeat(600)).into_owned();
         assert!(
             shown.len() <= LOGGED_BYTES_MAX + 3 && shown.ends_with("é..."),
             "{shown}"
         );
-        // A token that the cut would have torn, so that it has too few dots.
+        // A token that the cut leaves with too few dots.
         let path = format!("/{}", "/".repeat(LOGGED_BYTES_MAX - 20));
         let target = format!("{path}x-eyJhbGciOi.eyJzZWNyZXQiOi.c2ln");
         assert_eq!(logged_target(&target), format!("{path}x-..."));
-        // A value is hidden although its end is not seen.
+        // A value is hidden although its end is cut off.
         let target = format!("{path}?token=s3cret{long}");
         let shown = format!("{path}?token=[hidden]");
         assert_eq!(logged_target(&target), first_bytes(&shown).to_owned() + CUT);
-        // What hiding makes longer is cut again.
+        // A text that hiding makes longer is cut again.
         let target = format!("/?{}", "s&".repeat(500));
         let shown = logged_target(&target).into_owned();
         assert_eq!(shown.len(), LOGGED_BYTES_MAX + CUT.len());
@@ -257,7 +255,7 @@ mod tests {
         ] {
             assert_eq!(redact(target), shown);
         }
-        // A `;` parts nothing: a secret behind one is a part of the value.
+        // A `;` separates nothing: a secret after it is part of the value.
         assert_eq!(redact("/a?x=1;token=s"), "/a?x=[hidden]");
     }
 

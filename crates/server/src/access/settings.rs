@@ -1,4 +1,4 @@
-//! What the configuration says of access.
+//! The settings of access.
 
 use std::time::Duration;
 
@@ -10,27 +10,25 @@ use super::token_keys::TokenKeys;
 use crate::pattern::Pattern;
 use pushwheel::Rate;
 
-/// How long a ticket is good for, unless told otherwise.
+/// Default time for which a ticket is valid.
 const TICKET_TIME: Duration = Duration::from_secs(30);
-/// How many tickets there may be at once, unless told otherwise.
+/// Default maximum of valid tickets.
 const TICKETS_MAX: usize = 10_000;
-/// How far clocks may differ, unless told otherwise.
+/// Default maximum difference between clocks.
 const LEEWAY_S: f64 = 10.0;
-/// How many forged tokens a second are verified for an address, unless told
-/// otherwise.
+/// Default maximum of forged tokens from an address that are verified.
 const FORGED_PER_SECOND: f64 = 10.0;
-
-/// Maximum wrong keys a second of an address, unless set otherwise.
+/// Default maximum of wrong keys from an address.
 const WRONG_KEYS_PER_SECOND: f64 = 10.0;
 
-/// What the configuration says of access.
+/// The settings of access, as [`Config`](crate::Config) collects them.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) keys: Keys,
     pub(crate) token_keys: TokenKeys,
     pub(crate) checks: Checks,
     pub(crate) places: Places,
-    /// The first that matches counts.
+    /// The first pattern that matches a channel decides whether it is public.
     pub(crate) public: Vec<(Pattern, bool)>,
     pub(crate) ticket_time: Duration,
     pub(crate) tickets_max: usize,

@@ -1,14 +1,13 @@
-//! Tokens: what is checked of them, in which order, and what they grant.
+//! Verifies tokens, the cheap checks first.
 //!
-//! The cheap checks come first: the form, the header, a key for its algorithm and
-//! `kid`, and for public keys the rate of forged tokens of the sender's address.
-//! Then comes the signature, and after it the claims: to read 8 KiB of claims
-//! costs more than to verify them (200 µs against 10 to 100), so only the holder
-//! of a key can make the server do it. A token that is signed is verified and
-//! read once, accepted or not: the outcome is remembered.
+//! First come the form, the header, a key for its algorithm and `kid`, and for public keys
+//! the rate of forged tokens from the client's address. The signature follows, then the
+//! claims: reading 8 KiB of claims takes longer than verifying them (200 µs, not 10 to
+//! 100), so only the holder of a key can cause that. A signed token is verified and read
+//! once, accepted or not: the outcome is remembered.
 //!
-//! HS256 has no rate. To verify it costs hardly more than to refuse it, so a rate
-//! would save nothing, and would lock out other clients behind the same address.
+//! HS256 has no rate. Verifying it takes hardly longer than refusing it, so a rate would
+//! save nothing, and would lock out other clients behind the same address.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,29 +25,28 @@ use super::credential::CredentialId;
 use super::grant::Grant;
 use super::refused::Refused;
 use super::token_keys::{TokenKey, TokenKeys};
+use crate::limits::TOKEN_BYTES_MAX;
 
-/// The longest token that is looked at.
-pub(super) const TOKEN_BYTES_MAX: usize = 8 << 10;
-/// How many keys a token is tried with: that many verifications it may cost.
+/// Maximum keys that one token is verified with.
 const CANDIDATES_MAX: usize = 4;
-/// Maximum bytes of signed tokens that are remembered, and of what they grant;
-/// then all are forgotten, and verified again when they come again.
+/// Maximum bytes of remembered tokens and their grants. Beyond it the server forgets all
+/// of them, and verifies each again when it is sent again.
 const REMEMBERED_BYTES_MAX: usize = 4 << 20;
-/// The end of the year 9999, as the latest `exp`. A token beyond it never expires,
-/// and most likely its program counts milliseconds.
+/// The end of the year 9999, the latest `exp`. The program of a token beyond it most
+/// likely counts milliseconds.
 const EXPIRY_MAX_S: f64 = 253_402_300_799.0;
 
-/// What is asked of tokens besides a signature.
+/// The checks of a token's claims.
 #[derive(Clone, Debug)]
 pub(crate) struct Checks {
-    /// One of them has to be in `aud`. With none, a token has no `aud`.
+    /// `aud` has to contain one of these. Empty: a token must not have `aud`.
     pub(crate) audiences: Vec<String>,
-    /// One of them has to be `iss`. With none, any will do.
+    /// `iss` has to be one of these. Empty: every issuer is accepted.
     pub(crate) issuers: Vec<String>,
-    /// How far clocks may differ.
+    /// Maximum difference between clocks.
     pub(crate) leeway_s: f64,
     pub(crate) needs_expiry: bool,
-    /// The longest time between `iat`, or now without one, and `exp`.
+    /// Maximum time from `iat` (now, for a token without it) to `exp`.
     pub(crate) lifetime_max_s: Option<f64>,
 }
 
@@ -56,9 +54,9 @@ pub(crate) struct Checks {
 pub(super) struct Verifier {
     keys: TokenKeys,
     checks: Checks,
-    /// Those that are signed. A reload begins with none.
+    /// The outcomes of signed tokens. A reload starts with none.
     remembered: Mutex<Remembered>,
-    /// With a secret of its own: nobody can make a token of another's number.
+    /// Hashes tokens with a secret, so that no client can choose the number of its token.
     numbers: RandomState,
 }
 
@@ -68,11 +66,11 @@ struct Remembered {
     bytes: usize,
 }
 
-/// What a signed token comes to, but for the time.
+/// The outcome of a signed token, without the check of its times.
 type Outcome = Result<Arc<Grant>, Refused>;
 
-/// The part of a token's header that decides on its keys. All else is skipped,
-/// which costs little however long it is.
+/// The fields of a token's header that select its keys. The others are skipped, which
+/// takes little time for any length.
 #[derive(Deserialize)]
 struct Header {
     alg: Algorithm,
@@ -97,14 +95,15 @@ impl Verifier {
         }
     }
 
-    /// Returns what a token grants at `now_s`. Calls `may_try` before a signature
-    /// is verified that costs much, and `forged` after one that is wrong.
+    /// Returns what a token grants at `now_s`, in seconds since 1970. Calls `may_verify`
+    /// before it verifies a signature with a public key, and `count_forged` after a wrong
+    /// one.
     pub(super) fn grant(
         &self,
         token: &str,
         now_s: f64,
-        may_try: impl FnOnce() -> Result<(), Refused>,
-        forged: impl FnOnce(),
+        may_verify: impl FnOnce() -> Result<(), Refused>,
+        count_forged: impl FnOnce(),
     ) -> Result<Arc<Grant>, Refused> {
         if let Some(outcome) = self.recall(token) {
             return outcome?.holds_at(now_s);
@@ -114,17 +113,17 @@ impl Verifier {
         }
         if !has_form(token) {
             return Err(Refused::invalid(
-                "it has not the form of one, HEADER.CLAIMS.SIGNATURE",
+                "it does not have the form HEADER.CLAIMS.SIGNATURE",
             ));
         }
         let candidates = self.candidates(token)?;
         let has_rate = (candidates.iter()).any(|key| key.algorithm != Algorithm::HS256);
         if has_rate {
-            may_try()?;
+            may_verify()?;
         }
         let Some(signer) = signer_of(token, &candidates) else {
             if has_rate {
-                forged();
+                count_forged();
             }
             return Err(Refused::invalid("none of this server's keys has signed it"));
         };
@@ -133,11 +132,11 @@ impl Verifier {
         outcome?.holds_at(now_s)
     }
 
-    /// Reads the claims of a token that is signed by this key.
+    /// Reads the claims of a token that this key has signed.
     fn read(&self, token: &str, signer: &TokenKey, now_s: f64) -> Outcome {
-        // The signature was verified before.
+        // `signer_of` has verified the signature.
         let claims = dangerous::insecure_decode_claims(token);
-        let claims = claims.map_err(|_| Refused::unfit("its claims are no JSON"))?;
+        let claims = claims.map_err(|_| Refused::unfit("its claims are not JSON"))?;
         let claims = Claims::read(claims)?;
         self.checks.names(&claims, signer)?;
         let (starts_at_s, expires_at_s) = self.checks.times(&claims, now_s)?;
@@ -150,18 +149,18 @@ impl Verifier {
         }))
     }
 
-    /// Whether tokens are verified with a key.
+    /// Whether a key verifies tokens.
     pub(super) fn has_key(&self, id: CredentialId) -> bool {
         self.keys.keys.iter().any(|key| key.id == id)
     }
 
-    /// The keys that may have signed a token.
+    /// Returns the keys that may have signed a token.
     fn candidates(&self, token: &str) -> Result<Vec<&TokenKey>, Refused> {
         let unreadable = || Refused::invalid("its header cannot be read");
         let (header, _) = token.split_once('.').ok_or_else(unreadable)?;
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| unreadable())?;
         let header: Header = serde_json::from_slice(&header).map_err(|_| unreadable())?;
-        // RFC 7515 section 4.1.11: what must be understood and is not.
+        // RFC 7515 section 4.1.11: the server has to reject extensions that it lacks.
         if header.crit.is_some() {
             return Err(Refused::invalid("its header has `crit`"));
         }
@@ -169,14 +168,14 @@ impl Verifier {
         let may_be_of = |key: &&TokenKey| {
             let is_named = match (kid, &key.kid) {
                 (Some(kid), Some(name)) => kid == &**name,
-                // Without a name on one side any key may be meant.
+                // A token without `kid`, or a key without a name, matches all.
                 _ => true,
             };
             is_named && key.algorithm == header.alg
         };
         let keys = self.keys.keys.iter().filter(may_be_of);
         let mut keys: Vec<&TokenKey> = keys.collect();
-        // Those that were named come first.
+        // Keys with the name in `kid` come first.
         keys.sort_by_key(|key| key.kid.is_none() || kid.is_none());
         keys.truncate(CANDIDATES_MAX);
         match keys.is_empty() {
@@ -185,8 +184,8 @@ impl Verifier {
         }
     }
 
-    /// The number of a token, whose signature does not count: one of ES256 that
-    /// was verified has a twin that is as good, and that anybody can make.
+    /// Returns the number of a token. It does not depend on the signature, because a valid
+    /// signature of ES256 has a twin that is valid too, and that any client can compute.
     fn number_of(&self, token: &str) -> u64 {
         let message = token.rsplit_once('.').map(|(message, _)| message);
         self.numbers.hash_one(message)
@@ -205,7 +204,7 @@ impl Verifier {
         let remembered = self.remembered.lock();
         let mut remembered = remembered.unwrap_or_else(PoisonError::into_inner);
         if remembered.bytes + bytes > REMEMBERED_BYTES_MAX {
-            // Thousands of tokens are dropped below, without the lock.
+            // Dropping thousands of tokens takes long: below, without the lock.
             forgotten = std::mem::take(&mut *remembered);
         }
         let before = remembered.outcomes.insert(token.into(), outcome.clone());
@@ -217,8 +216,8 @@ impl Verifier {
     }
 }
 
-/// Returns the key that has made a token's signature, which is over all that
-/// stands before it (RFC 7515 section 5.2).
+/// Returns the key that has made the signature of a token, which is over all bytes before
+/// it (RFC 7515 section 5.2).
 fn signer_of<'a>(token: &str, keys: &[&'a TokenKey]) -> Option<&'a TokenKey> {
     let (message, signature) = token.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -226,15 +225,14 @@ fn signer_of<'a>(token: &str, keys: &[&'a TokenKey]) -> Option<&'a TokenKey> {
     keys.iter().copied().find(has_signed)
 }
 
-/// Whether a text is meant as a token, right or wrong: the header of almost
-/// every one begins with `{"`. A key, which comes with the same scheme, hardly
-/// looks like that.
-pub(super) fn is_meant_as_one(text: &str) -> bool {
+/// Whether a text after `Bearer` is a token, valid or not, and not a key. The header of
+/// almost every token begins with `{"`.
+pub(super) fn looks_like_a_token(text: &str) -> bool {
     text.starts_with("eyJ") || has_form(text)
 }
 
-/// Whether a text may be a token: three parts of base64url.
-pub(crate) fn has_form(token: &str) -> bool {
+/// Whether a text has the form of a token: three parts of base64url.
+pub(super) fn has_form(token: &str) -> bool {
     let is_base64 = |part: &str| {
         let is_one = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         !part.is_empty() && part.bytes().all(is_one)
@@ -244,8 +242,8 @@ pub(crate) fn has_form(token: &str) -> bool {
 }
 
 impl Checks {
-    /// Refuses what is for others, or from others. Whoever is not told its own
-    /// name is not meant by any (RFC 7519 section 4.1.3).
+    /// Checks the audience and the issuer. A server without audiences is in no `aud`
+    /// (RFC 7519 section 4.1.3).
     fn names(&self, claims: &Claims, signer: &TokenKey) -> Result<(), Refused> {
         let given: &[String] = match &claims.aud {
             None => &[],
@@ -270,7 +268,7 @@ impl Checks {
         }
     }
 
-    /// Returns the times between which a token is valid, with the leeway.
+    /// Returns the start and the end of a token's validity, with the leeway.
     fn times(&self, claims: &Claims, now_s: f64) -> Result<(Option<f64>, Option<f64>), Refused> {
         let starts_at_s = claims.nbf.map(|from| from - self.leeway_s);
         let Some(expiry) = claims.exp else {
@@ -284,7 +282,7 @@ impl Checks {
                 "its claim `exp` is later than the year 9999, and has to be in seconds",
             ));
         }
-        // A token without `iat`, or with a later one, is as new as can be now.
+        // A token without `iat`, or with one in the future, counts as made now.
         let made_at_s = claims.iat.map_or(now_s, |made| made.min(now_s));
         if (self.lifetime_max_s).is_some_and(|max| expiry > made_at_s + max + self.leeway_s) {
             return Err(Refused::unfit(
@@ -329,15 +327,15 @@ mod tests {
         .unwrap()
     }
 
-    /// The grant, whether the rate was asked for, and whether a signature was
-    /// found to be forged.
+    /// Returns the grant, whether the rate was checked, and whether a forged signature was
+    /// counted.
     fn tried(verifier: &Verifier, token: &str) -> (Result<Arc<Grant>, Refused>, bool, bool) {
         let (was_tried, was_forged) = (Cell::new(false), Cell::new(false));
-        let may_try = || {
+        let may_verify = || {
             was_tried.set(true);
             Ok(())
         };
-        let grant = verifier.grant(token, NOW_S, may_try, || was_forged.set(true));
+        let grant = verifier.grant(token, NOW_S, may_verify, || was_forged.set(true));
         (grant, was_tried.get(), was_forged.get())
     }
 
@@ -363,7 +361,7 @@ mod tests {
         assert_eq!(grant.metadata.as_ref().unwrap()["role"], "admin");
         assert_eq!(grant.expires_at_s, Some(NOW_S + 15.0));
         assert!(!grant.is_believed);
-        // It is remembered, until it runs out.
+        // It is remembered until it expires.
         let (again, _, _) = tried(&verifier, &token);
         assert!(Arc::ptr_eq(&again.unwrap(), &grant));
         let late = verifier.grant(&token, NOW_S + 15.0, || Ok(()), || {});
@@ -500,7 +498,7 @@ mod tests {
         format!("{}AAAA", &token[..token.len() - 4])
     }
 
-    /// What a token says costs its sender's address a try, whatever it says.
+    /// A forged token counts for its address, whatever its claims are.
     #[test]
     fn no_claim_is_read_before_the_rate_and_the_signature() {
         let verifier = verifier_of_ec();
@@ -544,7 +542,7 @@ mod tests {
                 assert_eq!((was_tried, was_forged), (is_first, false), "{claims}");
             }
         }
-        // Only the time is not remembered.
+        // The times are checked again each time.
         let later = signed_by_ec(&json!({"exp": NOW_S + 99.0, "nbf": NOW_S + 60.0}));
         assert!(tried(&verifier, &later).0.is_err());
         assert!(
@@ -580,8 +578,7 @@ mod tests {
 
     #[test]
     fn a_public_key_is_no_secret() {
-        // The classic: whoever has the public key signs with it as if it were the
-        // secret of HS256.
+        // The classic attack: a client signs with the public key as the secret of HS256.
         let pem = include_str!("../../tests/server/keys/rsa.pub.pem");
         let verifier = Verifier::new(TokenKeys::public_pem(pem).unwrap(), checks());
         let claims = json!({"exp": NOW_S});
@@ -594,7 +591,7 @@ mod tests {
         }
     }
 
-    /// The other signature of ES256 that is as good: of (r, s) it is (r, n - s).
+    /// Returns a token with the other valid signature of ES256: of (r, s) it is (r, n - s).
     fn twin(token: &str) -> String {
         const ORDER: [u8; 32] = [
             0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -661,7 +658,7 @@ mod tests {
     #[test]
     fn what_a_token_says_is_told_of_one_that_is_signed_alone() {
         let verifier = verifier_of_ec();
-        for (claims, told) in [
+        for (claims, text) in [
             (
                 json!({"exp": NOW_S, "pushwheel": {"subscibe": []}}),
                 "subscibe",
@@ -675,7 +672,7 @@ mod tests {
             let token = signed_by_ec(&claims);
             let (grant, _, was_forged) = tried(&verifier, &token);
             let refused = format!("{:?}", grant.unwrap_err());
-            assert!(refused.contains(told), "{refused}");
+            assert!(refused.contains(text), "{refused}");
             assert!(!was_forged);
             let (grant, _, was_forged) = tried(&verifier, &forged(&token));
             let why = "none of this server's keys has signed it";

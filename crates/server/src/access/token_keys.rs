@@ -1,8 +1,8 @@
 //! The keys that tokens are verified with.
 //!
-//! A key says by its kind, and it alone, with which algorithm: a secret HS256, a
-//! public key of RSA RS256, of P-256 ES256, of Ed25519 `EdDSA`. What a token says
-//! of its algorithm has to agree, and chooses nothing.
+//! The kind of a key alone determines the algorithm: a secret HS256, a public key of RSA
+//! RS256, of P-256 ES256, of Ed25519 `EdDSA`. The algorithm in a token's header has to be
+//! the same, and never selects one.
 
 use std::fmt;
 
@@ -12,15 +12,15 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use ring::hmac;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 
-/// How many keys there may be.
+/// Maximum keys.
 const KEYS_MAX: usize = 256;
-/// The least that a secret of HS256 has (RFC 7518 section 3.2).
+/// Minimum bytes of a secret for HS256 (RFC 7518 section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
-/// What a modulus has: 2048 bits at least (RFC 7518 section 3.3); more than
-/// 4096 cost too much for each token, and are not verified.
+/// Bytes of a modulus: at least 2048 bits (RFC 7518 section 3.3), and at most 4096,
+/// because longer ones take too long for each token.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
-/// The same for a modulus and its exponent as DER, which is longer by their
-/// heads and by the exponent, of 1 to 8 bytes.
+/// Bytes of a modulus and its exponent as DER, which adds their heads and the exponent, of
+/// 1 to 8 bytes.
 const RSA_DER_BYTES: std::ops::RangeInclusive<usize> = 268..=540;
 /// An uncompressed point of P-256.
 const P256_BYTES: usize = 65;
@@ -41,7 +41,7 @@ pub struct TokenKeys {
     pub(super) keys: Vec<TokenKey>,
 }
 
-/// Keys that cannot be used; says why, and not what they are.
+/// A key that cannot be used. The text names the reason, and never quotes the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenKeyError(String);
 
@@ -61,50 +61,51 @@ impl fmt::Debug for TokenKeys {
 
 #[derive(Clone)]
 pub(super) struct TokenKey {
-    /// The name by which tokens choose it.
+    /// The name in the `kid` of tokens.
     pub(super) kid: Option<Box<str>>,
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
     pub(super) id: CredentialId,
-    /// The issuers whose tokens it signs. None: those of all keys.
+    /// The issuers whose tokens it signs. Empty: the issuers of the configuration.
     pub(super) issuers: Vec<Box<str>>,
 }
 
 impl TokenKeys {
-    /// A secret, shared with whoever makes tokens: HS256.
+    /// Returns a secret for HS256, which the program that makes tokens has too.
     ///
     /// # Errors
-    /// When it has less than 32 bytes, and when it is a key in PEM, which is
-    /// the mistake that makes a public key a secret.
+    /// If it has less than 32 bytes, or is a key in PEM: with a public key as the secret,
+    /// any client could sign tokens.
     pub fn secret(secret: &[u8]) -> Result<TokenKeys, TokenKeyError> {
         if secret.starts_with(b"-----BEGIN") {
             return Err(error(
-                "this is a key in PEM, and no secret: a public key is given as one",
+                "this is a key in PEM, not a secret. Set it as a public key",
             ));
         }
         TokenKey::new(None, DecodingKey::from_secret(secret)).map(TokenKeys::from)
     }
 
-    /// A public key in PEM, as `openssl pkey -pubout` writes it: of RSA (RS256,
+    /// Returns a public key from PEM, as `openssl pkey -pubout` writes it: of RSA (RS256,
     /// 2048 to 4096 bits), of P-256 (ES256) or of Ed25519 (`EdDSA`).
     ///
     /// # Errors
-    /// When it is none of them; a private key is refused too.
+    /// If it is not one of them. A private key is an error too.
     pub fn public_pem(pem: &str) -> Result<TokenKeys, TokenKeyError> {
         if pem.contains("PRIVATE KEY-----") {
             return Err(error(
-                "this is a private key, which this server has no use for: give the public one, \
-                 as `openssl pkey -pubout` writes it",
+                "this is a private key, and the server needs the public one, as \
+                 `openssl pkey -pubout` writes it",
             ));
         }
         if !pem.contains("PUBLIC KEY-----") {
             return Err(error(
-                "this is no public key in PEM: it begins with `-----BEGIN PUBLIC KEY-----`; \
-                 `openssl x509 -pubkey -noout` takes the one out of a certificate",
+                "this is not a public key in PEM, which begins with \
+                 `-----BEGIN PUBLIC KEY-----`. Of a certificate, \
+                 `openssl x509 -pubkey -noout` prints it",
             ));
         }
         let bytes = pem.as_bytes();
-        // The kind of the key decides which of them takes it.
+        // Each reads keys of one kind only.
         let key = DecodingKey::from_ec_pem(bytes)
             .or_else(|_| DecodingKey::from_ed_pem(bytes))
             .or_else(|_| DecodingKey::from_rsa_pem(bytes));
@@ -112,24 +113,24 @@ impl TokenKeys {
         TokenKey::new(None, key).map(TokenKeys::from)
     }
 
-    /// A JSON Web Key Set (RFC 7517). Keys for other purposes or algorithms are
-    /// left out.
+    /// Returns the keys of a JSON Web Key Set (RFC 7517). Keys for other purposes or
+    /// algorithms are left out.
     ///
     /// # Errors
-    /// When it is none, when one of its keys is broken, and when it has none
-    /// that can be used.
+    /// If it is not a key set, if one of its keys is broken, or if none can be used.
     pub fn jwks(json: &str) -> Result<TokenKeys, TokenKeyError> {
         let set: JwkSet = serde_json::from_str(json).map_err(|wrong| {
-            // The text of the error might quote a secret: its place does not.
+            // The text of the error may quote a secret, its line and column do not.
             let (line, column) = (wrong.line(), wrong.column());
             TokenKeyError(format!(
-                "this is no JSON Web Key Set, `{{\"keys\": [...]}}`: see line {line}, column {column}"
+                "this is not a JSON Web Key Set, `{{\"keys\": [...]}}` (line {line}, column \
+                 {column})"
             ))
         })?;
         let mut keys = Vec::new();
         for jwk in set.keys.iter().filter(|jwk| is_for_us(jwk)) {
             let named = |wrong: TokenKeyError| match &jwk.common.key_id {
-                Some(kid) => TokenKeyError(format!("the key `{kid}`: {wrong}")),
+                Some(kid) => TokenKeyError(format!("key `{kid}`: {wrong}")),
                 None => wrong,
             };
             let key = DecodingKey::from_jwk(jwk).map_err(|_| named(unusable()))?;
@@ -139,15 +140,15 @@ impl TokenKeys {
         match keys.is_empty() {
             false => Ok(TokenKeys { keys }),
             true => Err(error(
-                "there is no key here for HS256, RS256, ES256 or EdDSA signatures: give the key set of \
-                 whoever signs the tokens",
+                "the key set has no key for HS256, RS256, ES256 or EdDSA signatures. Use the key \
+                 set of the program that signs the tokens",
             )),
         }
     }
 
     /// Binds these keys to an issuer: they sign tokens with this `iss` only
-    /// (RFC 8725 section 3.8). A second call adds another issuer. Keys that are not
-    /// bound sign for every issuer that
+    /// (RFC 8725 section 3.8). A second call adds another issuer. Keys without an issuer
+    /// sign for every issuer that
     /// [`Config::token_issuers`](crate::Config::token_issuers) accepts.
     #[must_use]
     pub fn issued_by(mut self, issuer: &str) -> TokenKeys {
@@ -157,21 +158,21 @@ impl TokenKeys {
         self
     }
 
-    /// These and others.
+    /// Adds other keys.
     ///
     /// # Errors
-    /// When that is more than 256.
+    /// If there are more than 256.
     pub fn and(mut self, others: TokenKeys) -> Result<TokenKeys, TokenKeyError> {
         self.keys.extend(others.keys);
         match self.keys.len() <= KEYS_MAX {
             true => Ok(self),
             false => Err(TokenKeyError(format!(
-                "there may be {KEYS_MAX} keys for tokens: give fewer"
+                "there are more than {KEYS_MAX} keys for tokens. Remove some"
             ))),
         }
     }
 
-    /// Whether there are none.
+    /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -202,7 +203,7 @@ impl TokenKey {
 }
 
 impl TokenKey {
-    /// Whether the key has made the signature, or its other half has.
+    /// Whether the key, or the private key to it, has made the signature.
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let by = |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| {
             UnparsedPublicKey::new(algorithm, key).verify(message, signature)
@@ -210,7 +211,7 @@ impl TokenKey {
         let verified = match (self.algorithm, self.key.kind()) {
             (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => {
                 let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-                // In a time that does not depend on where they differ.
+                // Compares in a constant time.
                 hmac::verify(&key, message, signature)
             }
             (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => by(RS256, der),
@@ -223,7 +224,7 @@ impl TokenKey {
             (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(point)) => {
                 by(&signature::ED25519, point)
             }
-            // `algorithm_of` gives no other.
+            // `algorithm_of` returns no other.
             _ => return false,
         };
         verified.is_ok()
@@ -232,7 +233,7 @@ impl TokenKey {
 
 const RS256: &signature::RsaParameters = &signature::RSA_PKCS1_2048_8192_SHA256;
 
-/// What a key is for, by its kind and its size.
+/// Returns the algorithm of a key, by its kind and its size.
 fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, TokenKeyError> {
     use jsonwebtoken::AlgorithmFamily::{Ec, Ed, Hmac, Rsa};
     let (length, is_der) = match key.kind() {
@@ -242,19 +243,21 @@ fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, TokenKeyError> {
     match key.family() {
         Hmac if length >= SECRET_BYTES_MIN => Ok(Algorithm::HS256),
         Hmac => Err(TokenKeyError(format!(
-            "a secret for tokens has at least {SECRET_BYTES_MIN} bytes: make one with \
+            "a secret for tokens has at least {SECRET_BYTES_MIN} bytes. Make one with \
              `openssl rand -hex 32`"
         ))),
         Rsa if is_der && RSA_DER_BYTES.contains(&length) => Ok(Algorithm::RS256),
         Rsa if !is_der && MODULUS_BYTES.contains(&length) => Ok(Algorithm::RS256),
-        Rsa => Err(error("a key of RSA has 2048 to 4096 bits: make another")),
+        Rsa => Err(error(
+            "a key of RSA has 2048 to 4096 bits. Make another one",
+        )),
         Ec if length == P256_BYTES => Ok(Algorithm::ES256),
         Ed if length == ED25519_BYTES => Ok(Algorithm::EdDSA),
         Ec | Ed => Err(unusable()),
     }
 }
 
-/// Whether a key is for signatures that are understood here.
+/// Whether a key is for signatures of a supported algorithm.
 fn is_for_us(jwk: &Jwk) -> bool {
     use jsonwebtoken::jwk::KeyAlgorithm as Named;
     let algorithm = match &jwk.algorithm {
@@ -276,7 +279,7 @@ fn error(text: &str) -> TokenKeyError {
 }
 
 fn unusable() -> TokenKeyError {
-    error("a key for tokens is one of RSA, of P-256 or of Ed25519, and this is none that is whole")
+    error("this is not a whole key of RSA, P-256 or Ed25519, and tokens need one of these")
 }
 
 #[cfg(test)]
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused_with_what_to_do() {
         let private = include_str!("../../tests/server/keys/rsa.pem");
-        for (pem, told) in [
+        for (pem, text) in [
             (private, "openssl pkey -pubout"),
             ("", "BEGIN PUBLIC KEY"),
             (
@@ -339,15 +342,15 @@ mod tests {
             ),
         ] {
             let error = TokenKeys::public_pem(pem).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(text), "{error}");
         }
-        for (json, told) in [
+        for (json, text) in [
             ("s3cret", "line 1"),
             ("{}", "line 1"),
-            (r#"{"keys": []}"#, "no key here"),
+            (r#"{"keys": []}"#, "has no key for"),
             (
                 r#"{"keys": [{"kty": "EC", "crv": "P-521", "x": "", "y": ""}]}"#,
-                "no key here",
+                "has no key for",
             ),
             (
                 r#"{"keys": [{"kty": "oct", "kid": "a", "k": "c2hvcnQ"}]}"#,
@@ -363,7 +366,7 @@ mod tests {
             ),
         ] {
             let error = TokenKeys::jwks(json).unwrap_err().to_string();
-            assert!(error.contains(told) && !error.contains("s3cret"), "{error}");
+            assert!(error.contains(text) && !error.contains("s3cret"), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the server is run with.
+//! The configuration of the server, and the server that it makes.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,28 +7,29 @@ use std::time::Duration;
 mod access;
 
 use crate::access::{Access, Hosts, Settings};
-use crate::context::{Live, Rules};
+use crate::context::{Context, CurrentConfig};
 use crate::errors::CODES;
+use crate::limits::{channel_options, limits};
 use crate::pattern::Pattern;
 use crate::{access_log, cors, loopback, routes};
 use pushwheel::{
-    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, History, Limits,
-    Rate, RestoreError,
+    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, Limits, Rate,
+    RestoreError,
 };
 
-/// The headers of every answer that does not set them itself. Answers hold what is
-/// true now: a cache that stored a health check, or a finished channel, would
-/// serve it when it is not. Streams and the page's files set their own.
+/// The headers of every response that does not set them itself. A response describes the
+/// present: a cache would return it when it is no longer true. Streams and the page's files
+/// set their own.
 const DEFAULT_HEADERS: [(&str, &str); 2] = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
 ];
 
-/// What the server is run with, by method chaining.
+/// The configuration of a server, by method chaining.
 #[derive(Clone, Debug)]
 pub struct Config {
     channel_options: ChannelOptions,
-    /// The first that matches counts.
+    /// The first pattern that matches counts.
     options_by_pattern: Vec<(Pattern, ChannelOptions)>,
     channels_max: usize,
     republish_window: Duration,
@@ -44,7 +45,7 @@ pub struct Config {
     access: Settings,
     access_log: bool,
     event_log: bool,
-    /// Of a server on loopback whose requests are checked.
+    /// The hosts of a server on loopback, if requests are checked for them.
     checked_hosts: Option<Hosts>,
 }
 
@@ -55,7 +56,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The server's defaults, as each method names its own.
+    /// Returns the default configuration. Each method names its default.
     #[must_use]
     pub fn new() -> Config {
         Config {
@@ -79,31 +80,30 @@ impl Config {
         }
     }
 
-    /// What a channel is made with that no pattern matches. Default:
-    /// [`channel_options`].
+    /// Sets the options of channels that match no pattern. Default: [`channel_options`].
     #[must_use]
     pub fn channel_options(mut self, options: ChannelOptions) -> Config {
         self.channel_options = options;
         self
     }
 
-    /// What channels are made with whose names match; of several patterns
-    /// that do, the first one added counts. Default: none.
+    /// Adds options for the channels whose names match a pattern. If several match, the
+    /// first one added counts. Default: none.
     #[must_use]
     pub fn channel_options_for(mut self, pattern: Pattern, options: ChannelOptions) -> Config {
         self.options_by_pattern.push((pattern, options));
         self
     }
 
-    /// Maximum channels. Default: 100,000.
+    /// Sets the maximum number of channels. Default: 100,000.
     #[must_use]
     pub fn channels_max(mut self, channels: usize) -> Config {
         self.channels_max = channels;
         self
     }
 
-    /// Time after the start in which publishers may repeat, under the same own
-    /// ids, events from before a restart; see
+    /// Sets the time after the start in which publishers may repeat, with the same ids,
+    /// events from before a restart; see
     /// [`ChannelManagerBuilder::republish_window`]. Default: 60 s.
     #[must_use]
     pub fn republish_window(mut self, time: Duration) -> Config {
@@ -111,7 +111,7 @@ impl Config {
         self
     }
 
-    /// Whether the ids of events hide how many events there were; see
+    /// Sets whether the ids of events hide the number of events; see
     /// [`ChannelManagerBuilder::opaque_ids`]. Default: false.
     #[must_use]
     pub fn opaque_ids(mut self, opaque: bool) -> Config {
@@ -119,9 +119,9 @@ impl Config {
         self
     }
 
-    /// Maximum channels that subscriptions made and no publisher has published
-    /// to. A publisher's new channel takes the place of one of them where there
-    /// are as many channels as there may be. Default: seven eighths of
+    /// Sets the maximum number of channels that subscriptions created and no publisher has
+    /// published to. At the maximum of all channels, a publisher's new channel replaces one
+    /// of these. Default: seven eighths of
     /// [`channels_max`](Self::channels_max).
     #[must_use]
     pub fn unpublished_channels_max(mut self, channels: usize) -> Config {
@@ -129,8 +129,8 @@ impl Config {
         self
     }
 
-    /// Maximum channels of this kind for one source of subscriptions: a token,
-    /// or the address of a request without one (IPv6: a network of 64 bits). A
+    /// Sets the maximum number of unpublished channels of one source of subscriptions: a
+    /// token, or the address of a request without one (IPv6: a network of 64 bits). A
     /// request that may publish to all channels has no such limit. Default: a
     /// sixteenth of [`channels_max`](Self::channels_max).
     #[must_use]
@@ -139,8 +139,8 @@ impl Config {
         self
     }
 
-    /// Maximum bytes of all channels together: histories, and events that slow
-    /// clients have yet to be sent. Default: no limit; see
+    /// Sets the maximum bytes of all channels together: histories, and events that slow
+    /// clients have not received yet. Default: no limit; see
     /// [`ChannelManagerBuilder::history_total`]. `pushwheel serve` sets half of
     /// the memory that the process may use.
     #[must_use]
@@ -149,7 +149,7 @@ impl Config {
         self
     }
 
-    /// On how many threads the engine runs. Default: 1; see
+    /// Sets the number of threads of the engine. Default: 1; see
     /// [`EngineBuilder::threads`].
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Config {
@@ -157,16 +157,16 @@ impl Config {
         self
     }
 
-    /// How many connections and requests there may be at once, how large a
-    /// request may be, and how long a client may take. Default: [`limits`].
+    /// Sets the limits of connections, of the size of requests, and of the time that a
+    /// client may take. Default: [`limits`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Config {
         self.limits = limits;
         self
     }
 
-    /// How many bytes the kernel holds for each client that does not take what
-    /// was written to it. Default: the system's; see
+    /// Sets the bytes that the kernel holds for each client that does not read. Default:
+    /// the system's; see
     /// [`EngineBuilder::send_buffer_bytes`].
     #[must_use]
     pub fn send_buffer_bytes(mut self, bytes: usize) -> Config {
@@ -174,46 +174,45 @@ impl Config {
         self
     }
 
-    /// The same for each client that sends more than is read. Default: the
-    /// system's; see [`EngineBuilder::receive_buffer_bytes`].
+    /// Sets the bytes that the kernel holds for each client that sends faster than the
+    /// engine reads. Default: the system's; see [`EngineBuilder::receive_buffer_bytes`].
     #[must_use]
     pub fn receive_buffer_bytes(mut self, bytes: usize) -> Config {
         self.receive_buffer_bytes = Some(bytes);
         self
     }
 
-    /// How many events one address (of IPv6: one network of 64 bits) may
-    /// publish; more are answered `429 Too Many Requests`. Default: no limit.
+    /// Sets the rate of events that one address (IPv6: a network of 64 bits) may publish.
+    /// Beyond it the response is `429 Too Many Requests`. Default: no limit.
     #[must_use]
     pub fn publish_rate_per_address(mut self, rate: Rate) -> Config {
         self.publish_rate_per_address = Some(rate);
         self
     }
 
-    /// Whether every request is logged: by the crate `log`, as a record of level
-    /// info and target [`ACCESS_LOG`](crate::ACCESS_LOG). Default: false.
+    /// Sets whether every request is logged, with the crate `log`, level info and the target
+    /// [`ACCESS_LOG`](crate::ACCESS_LOG). Default: false.
     #[must_use]
     pub fn access_log(mut self, is_on: bool) -> Config {
         self.access_log = is_on;
         self
     }
 
-    /// Whether it is logged when streams begin and end and when events are
-    /// published, under the target [`EVENT_LOG`](crate::EVENT_LOG). Costs some
-    /// hundred bytes for each client. Default: false.
+    /// Sets whether starts and ends of streams and published events are logged, with the
+    /// target [`EVENT_LOG`](crate::EVENT_LOG). Takes some hundred bytes per client. Default:
+    /// false.
     #[must_use]
     pub fn event_log(mut self, is_on: bool) -> Config {
         self.event_log = is_on;
         self
     }
 
-    /// For a server that listens on loopback alone: refuses requests for another
-    /// host than loopback or one of `hosts`, of browsers always, of programs where
-    /// they need no credential and the host has a dot (`421`, which ends DNS
-    /// rebinding); and, without keys and tokens, publishing and managing by pages
-    /// of other hosts (`403`). Pages of these hosts, on any port, may read answers.
-    /// Default: nothing is refused, and only pages of the server's own origin may
-    /// read.
+    /// Protects a server that listens on loopback only. It refuses requests for a host
+    /// other than loopback and `hosts` (`421`, against DNS rebinding): all of browsers, and
+    /// those of programs that need no credential, if the host has a dot. Without keys and
+    /// tokens it also refuses to publish and manage for pages of other hosts (`403`). Pages
+    /// of these hosts, on any port, may read responses. Default: refuses nothing, and only
+    /// pages of the server's own origin may read.
     #[must_use]
     pub fn loopback_for(mut self, hosts: impl IntoIterator<Item = String>) -> Config {
         let hosts = Hosts {
@@ -224,31 +223,31 @@ impl Config {
         self
     }
 
-    /// For a server that listens on loopback alone: lets pages of loopback, on any
-    /// port, read answers. [`loopback_for`](Self::loopback_for) includes it.
-    /// Default: only pages of the server's own origin may read.
+    /// Lets pages of loopback, on any port, read responses; for a server that listens on
+    /// loopback only. [`loopback_for`](Self::loopback_for) includes it. Default: only pages
+    /// of the server's own origin may read.
     #[must_use]
     pub fn allow_loopback_origins(mut self) -> Config {
         self.access.origins.local.get_or_insert_default();
         self
     }
 
-    /// An engine with the server's routes and channels, to be bound.
+    /// Returns an engine with the server's routes and channels, ready to be bound.
     pub fn engine(&self) -> EngineBuilder {
         self.server().engine
     }
 
-    /// The same, with what changes the configuration while it runs.
+    /// Returns such an engine, and a [`Reloader`] for it.
     #[must_use]
     pub fn server(&self) -> Server {
         self.server_of(&self.channels().build())
     }
 
-    /// The same with the channels that [`ChannelManager::save`] has written;
-    /// see [`ChannelManagerBuilder::restore`] for what has to be minded.
+    /// Returns a server with the channels that [`ChannelManager::save`] has written; see
+    /// [`ChannelManagerBuilder::restore`] for the conditions.
     ///
     /// # Errors
-    /// When they cannot be restored.
+    /// If they cannot be restored.
     pub fn restored_server(&self, from: impl Read) -> Result<Server, RestoreError> {
         Ok(self.server_of(&self.channels().restore(from)?))
     }
@@ -271,7 +270,7 @@ impl Config {
         channels
     }
 
-    /// What a channel of a name is made with.
+    /// Returns the function that maps a channel's name to its options.
     fn options_by_name(&self) -> impl Fn(&str) -> ChannelOptions + Send + Sync + use<> {
         let (all, others) = (
             self.options_by_pattern.clone(),
@@ -284,9 +283,9 @@ impl Config {
         }
     }
 
-    /// The part that may change while the server runs.
-    fn rules(&self) -> Rules {
-        Rules {
+    /// Returns the part that a reload replaces.
+    fn current(&self) -> CurrentConfig {
+        CurrentConfig {
             hosts: self.checked_hosts.clone(),
             access: Access::new(self.access.clone()),
             publish_rate_per_address: self.publish_rate_per_address,
@@ -296,12 +295,12 @@ impl Config {
     }
 
     fn server_of(&self, channels: &ChannelManager) -> Server {
-        let live = Live::new(self.rules());
+        let context = Context::new(self.current());
         let engine = Engine::builder()
             .channels(channels)
             .threads(self.threads)
             .error_codes(CODES);
-        let mut engine = cors::install(engine.limits(self.limits.clone()), &live);
+        let mut engine = cors::install(engine.limits(self.limits.clone()), &context);
         for (name, value) in DEFAULT_HEADERS {
             engine = engine.header(name, value);
         }
@@ -311,18 +310,12 @@ impl Config {
         if let Some(bytes) = self.receive_buffer_bytes {
             engine = engine.receive_buffer_bytes(bytes);
         }
-        let hosts = live.clone();
-        let engine = engine.before(move |request| {
-            let rules = hosts.rules();
-            let checked = rules.hosts.as_ref()?;
-            loopback::check_proxy(request, &rules.access, &hosts.proxy_warning)
-                .or_else(|| loopback::check_page(checked, request, &rules.access))
-        });
-        let engine = access_log::keep(engine, &live);
+        let engine = loopback::install(engine, &context);
+        let engine = access_log::install(engine, &context);
         Server {
-            engine: routes::add(engine, &live),
+            engine: routes::add(engine, &context),
             reloader: Reloader {
-                live,
+                context,
                 channels: channels.clone(),
                 order: Arc::default(),
             },
@@ -330,59 +323,35 @@ impl Config {
     }
 }
 
-/// A server to be bound, and to be changed while it runs.
+/// A server that is not bound yet.
 #[derive(Debug)]
 pub struct Server {
-    /// With the server's routes and channels.
+    /// The engine, with the server's routes and channels.
     pub engine: EngineBuilder,
-    /// What takes another configuration later.
+    /// Changes the configuration later.
     pub reloader: Reloader,
 }
 
-/// Changes the configuration of a server that runs.
+/// Changes the configuration of a running server.
 #[derive(Clone, Debug)]
 pub struct Reloader {
-    live: Live,
+    context: Context,
     channels: ChannelManager,
-    /// Held while it reloads: of two at once, the rules and the channels get
-    /// the same.
+    /// Held during a reload, so that after two at once the requests and the channels have
+    /// the same configuration.
     order: Arc<Mutex<()>>,
 }
 
 impl Reloader {
-    /// Has the server go on with another configuration. Nobody is
-    /// disconnected.
+    /// Replaces the configuration of the server. No client is disconnected.
     ///
-    /// Keys, tokens, origins, hosts and rates hold from the next request on. Channels are given
-    /// their options as [`Channel::set_options`](pushwheel::Channel::set_options)
-    /// does. How many channels and threads there may be stays as the server
-    /// was made, and so do the engine's limits: these are for
+    /// Keys, tokens, origins, hosts and rates apply from the next request on. Channels get
+    /// their options as by [`Channel::set_options`](pushwheel::Channel::set_options). The
+    /// numbers of channels and threads do not change. For the engine's limits there is
     /// [`EngineHandle::set_limits`](pushwheel::EngineHandle::set_limits).
     pub fn reload(&self, config: &Config) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        self.live.replace_rules(config.rules());
+        self.context.set_config(config.current());
         self.channels.set_options_by_name(config.options_by_name());
     }
-}
-
-/// The limits of the server: the library's, and an age of one day for streams.
-/// That is long enough to be no burden (one reconnection a second for each
-/// 75,000 clients, who resume), and short enough that connections are spread
-/// over several servers anew, and credentials looked at again, within it.
-#[must_use]
-pub fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.stream_age_max = Duration::from_secs(24 * 3600);
-    limits
-}
-
-/// The options with which the server makes a channel: the last 1,000 events
-/// are kept, of at most 1 MiB and ten minutes; a heartbeat after 15 s of
-/// silence, because some proxies give up after 30; the library's defaults
-/// otherwise.
-#[must_use]
-pub fn channel_options() -> ChannelOptions {
-    ChannelOptions::new()
-        .history(History::events(1000))
-        .heartbeat(Duration::from_secs(15))
 }

@@ -275,8 +275,8 @@ fn what_is_wrong_with_a_token_or_its_rights_is_told_with_the_claim() {
             &misspelled,
             "GET",
             "/channels/news",
-            "its claim `pushwheel` has a field `subscibe` that nobody knows (there are \
-             subscribe, publish, client, metadata): correct the program that makes tokens",
+            "its claim `pushwheel` has an unknown field `subscibe` (known are subscribe, \
+             publish, client, metadata). Correct the program that makes the tokens",
         ),
         (
             &mine,

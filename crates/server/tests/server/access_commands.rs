@@ -261,7 +261,7 @@ fn settings_that_cannot_be_are_refused_with_what_to_do() {
             &["--token-secret-file", "/nowhere"],
             "cannot read --token-secret-file /nowhere",
         ),
-        (&["--token-secret-file", public], "no secret"),
+        (&["--token-secret-file", public], "not a secret"),
         (&["--token-public-key-file", private], "private key"),
         (&["--token-public-key", "s3cret"], "BEGIN PUBLIC KEY"),
         (&["--token-jwks-file", &set], "JSON Web Key Set"),

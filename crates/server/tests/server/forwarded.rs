@@ -60,7 +60,7 @@ fn with_keys_or_open_a_proxy_is_no_matter() {
 #[test]
 fn serve_warns_of_a_proxy_and_of_missing_keys() {
     let started = "there are no keys: every program that reaches this port";
-    let forwarded = "forwards requests to a server without keys: refused. Set --admin-key";
+    let forwarded = "forwarded to this server without keys. Set --admin-key";
     let mut server = Running::start(&["serve", "--listen", "127.0.0.1:0"]);
     let mut connection = Connection::open(server.address());
     for _ in 0..3 {

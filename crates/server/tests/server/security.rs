@@ -134,7 +134,7 @@ fn where_there_is_no_admin_key_whoever_asks_with_another_is_told_so() {
     );
     let answer = ask(&served, "GET", "/stats", &[WITH_PUBLISH_KEY], "");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
-    assert!(answer.text().contains("start it with --admin-key"));
+    assert!(answer.text().contains("Start it with --admin-key"));
 }
 
 #[test]
