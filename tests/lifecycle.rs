@@ -18,7 +18,7 @@ use common::crowd::Crowd;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
 use pushwheel::{
     ChannelError, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
-    Event, History, PublishError, Response, Subscription,
+    EngineHandle, Event, History, PublishError, Response, Subscription,
 };
 
 const GET: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -562,12 +562,65 @@ fn the_channels_of_one_engine_cannot_be_served_by_another() {
     let (served, channel) = Served::channel(ChannelOptions::new());
     let again = Engine::builder().channels(served.channels());
     let refused = again.bind("127.0.0.1:0").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
     assert!(refused.to_string().contains("another engine"), "{refused}");
     let taken = Engine::builder().bind(served.address()).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     let mut client = served.subscribe("/stream");
     channel.broadcast(Event::message("undisturbed")).unwrap();
     assert_eq!(client.next().data, "undisturbed");
+}
+
+#[test]
+fn a_manager_is_served_again_after_its_engine_ended_and_clients_resume_without_a_gap() {
+    let options = ChannelOptions::new().history(History::events(100));
+    let channels = ChannelManager::builder().defaults(options).build();
+    let channel = channels.get_or_create("news").unwrap();
+    let serve = |threads: usize| {
+        let stream = channel.clone();
+        let builder = Engine::builder().threads(threads).channels(&channels);
+        Served::start(builder.get("/stream", move |_| Subscription::new(&stream)))
+    };
+    let mut last_id = channel.position().to_string();
+    let mut ended: Vec<EngineHandle> = Vec::new();
+    let (mut published, mut received) = (Vec::new(), Vec::new());
+    let publish = |published: &mut Vec<String>| {
+        let data = published.len().to_string();
+        let clients = channel.broadcast(Event::message(&data)).unwrap().clients;
+        published.push(data);
+        clients
+    };
+    for (round, threads) in (0..).zip([3, 1, 2]) {
+        // An engine that was bound and never ran does not prevent the next one.
+        let idle = Engine::builder().channels(&channels).bind("127.0.0.1:0");
+        drop(idle.unwrap());
+        publish(&mut published);
+        let served = serve(threads);
+        // A handle of an engine that has ended reaches no other engine.
+        ended
+            .iter()
+            .for_each(|handle| handle.shutdown(Duration::ZERO));
+        let mut client = served.resubscribe("/stream", &last_id);
+        assert_eq!(publish(&mut published), 1);
+        received.extend(client.take(published.len() - received.len()));
+        let handle = served.handle();
+        served.shutdown(PATIENCE);
+        publish(&mut published);
+        received.extend(client.rest());
+        last_id = client.last_event_id().to_owned();
+        served.join();
+        assert_eq!(channel.client_count(), 0);
+        let metrics = handle.metrics();
+        assert_eq!(metrics.streams_opened, round + 1);
+        assert_eq!((metrics.connections, metrics.clients), (0, 0));
+        assert_eq!(metrics.connections_accepted, metrics.streams_opened);
+        ended.push(handle);
+    }
+    let served = serve(1);
+    let mut client = served.resubscribe("/stream", &last_id);
+    publish(&mut published);
+    received.extend(client.take(published.len() - received.len()));
+    assert_eq!(told(&received), published);
 }
 
 #[test]

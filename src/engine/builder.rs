@@ -486,19 +486,21 @@ impl EngineBuilder {
     ) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
         let channels = self.channels.unwrap_or_default();
         let (nets, wakers): (Vec<N>, Vec<Waker>) = nets.into_iter().unzip();
-        let attached = channels.hub().attach(wakers);
-        attached.map_err(|_| {
+        let meters = || Meters::new(&self.error_codes);
+        let attached = channels
+            .hub()
+            .attach(wakers.into_iter().map(|waker| (waker, meters())));
+        let attachment = Arc::new(attached.map_err(|_| {
             let message = "another engine serves these channels. Shut it down first";
             io::Error::new(io::ErrorKind::ResourceBusy, message)
-        })?;
-        let meters = nets.iter().map(|_| Meters::new(&self.error_codes).into());
-        channels.hub().install(meters.collect());
+        })?);
         let service: Arc<dyn Service> = Arc::new(self.router);
         let descriptors = self.budgets.share(self.descriptors_max, nets.len());
         let counts = Arc::new(ConnectionCounts::new(descriptors));
         let in_flight = InFlight::default();
         let setup = |index: u16| Setup {
             index,
+            attachment: attachment.clone(),
             channels: channels.clone(),
             service: service.clone(),
             limits: self.limits.clone(),

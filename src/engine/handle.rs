@@ -40,8 +40,8 @@ impl EngineHandle {
     /// only make the end sooner: with [`Duration::ZERO`], at once.
     pub fn shutdown(&self, how: impl Into<Shutdown>) {
         let how = how.into();
-        self.channels.hub().start_draining();
         for command_queue in &*self.command_queues {
+            command_queue.engine().start_draining();
             command_queue.send(Command::Shutdown(how));
         }
     }

@@ -1,4 +1,4 @@
-//! The command_queue: how other threads hand a reactor what is not an event.
+//! The command queue: how other threads reach a reactor, apart from events.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::in_flight::Ticket;
 use super::response::Response;
 use super::shutdown::Shutdown;
-use crate::hub::Hub;
+use crate::hub::{Attachment, EngineState, Hub};
 use crate::limits::Limits;
 
-/// What a reactor finds in its command_queue.
+/// A command to a reactor.
 pub(crate) enum Command {
     /// The answer to a request that its handler deferred.
     Answer {
@@ -20,41 +20,42 @@ pub(crate) enum Command {
         /// Until it is read, the request is in flight.
         ticket: Ticket,
     },
-    /// Finish what is under way, and end.
+    /// Shut down.
     Shutdown(Shutdown),
-    /// Let these hold from now on.
+    /// Replace the limits.
     Limits(Box<Limits>),
-    /// Say that you are there.
+    /// Respond, as a proof of life.
     Ping(Sender<()>),
 }
 
-/// One end of a reactor's command_queue. Its commands are bounded by
+/// The sending end of a reactor's command queue. Its commands are bounded by
 /// `requests_in_flight_max`: each deferred request is answered once.
 #[derive(Clone)]
 pub(crate) struct CommandQueue {
     sender: Sender<Command>,
     hub: Arc<Hub>,
+    engine: Arc<EngineState>,
     reactor: u16,
 }
 
 impl CommandQueue {
-    pub(crate) fn new(hub: &Arc<Hub>, reactor: u16) -> (CommandQueue, Receiver<Command>) {
+    pub(crate) fn new(attachment: &Attachment, reactor: u16) -> (CommandQueue, Receiver<Command>) {
         let (sender, receiver) = unbounded();
         let command_queue = CommandQueue {
             sender,
-            hub: hub.clone(),
+            hub: attachment.hub().clone(),
+            engine: attachment.engine().clone(),
             reactor,
         };
         (command_queue, receiver)
     }
 
-    /// Whether the reactor's engine has begun to shut down.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.hub.is_draining()
+    /// Returns the state of the reactor's engine.
+    pub(crate) fn engine(&self) -> &Arc<EngineState> {
+        &self.engine
     }
 
-    /// Delivers a command and sees to it that it is read. A reactor that is
-    /// gone reads nothing, and has nobody to answer either.
+    /// Sends a command and wakes the reactor. A reactor that has ended drops it.
     pub(crate) fn send(&self, command: Command) {
         if self.sender.send(command).is_ok() {
             self.hub.wake_reactor(self.reactor);

@@ -44,7 +44,7 @@ impl Responder {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         let address = self.address.as_ref();
-        address.is_some_and(|(command_queue, ..)| command_queue.is_draining())
+        address.is_some_and(|(command_queue, ..)| command_queue.engine().is_draining())
     }
 
     fn send(&mut self, response: Response) {

@@ -13,7 +13,7 @@ use crate::hub::log::History;
 use crate::hub::options::ChannelOptions;
 use crate::hub::private::{Refused, Room, Wait};
 use crate::hub::publish::Ready;
-use crate::hub::{ChannelKey, Hub};
+use crate::hub::{Attachment, ChannelKey, EngineState, Hub};
 
 thread_local! {
     /// Whether this thread runs a reactor: one that waited for its own client
@@ -165,6 +165,7 @@ impl From<Refused> for SinkError {
 /// [`Request::start`](crate::Request::start).
 pub struct Sink {
     hub: Arc<Hub>,
+    engine: Arc<EngineState>,
     key: ChannelKey,
     room: Arc<Room>,
 }
@@ -178,8 +179,13 @@ impl fmt::Debug for Sink {
 }
 
 impl Sink {
-    pub(crate) fn new(hub: Arc<Hub>, key: ChannelKey, room: Arc<Room>) -> Sink {
-        Sink { hub, key, room }
+    pub(crate) fn new(attachment: &Attachment, key: ChannelKey, room: Arc<Room>) -> Sink {
+        Sink {
+            hub: attachment.hub().clone(),
+            engine: attachment.engine().clone(),
+            key,
+            room,
+        }
     }
 
     /// Sends an event, and waits while the client is slow. On the engine's
@@ -248,7 +254,7 @@ impl Sink {
     /// shutdown's deadline.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.hub.is_draining()
+        self.engine.is_draining()
     }
 
     /// Ends the stream once the client has been sent everything; the same as

@@ -373,7 +373,7 @@ mod tests {
 
     fn built(builder: ChannelManagerBuilder) -> ChannelManager {
         let manager = builder.build();
-        manager.hub().attach(vec![Box::new(|| {})]).unwrap();
+        manager.hub().attach_idle();
         manager
     }
 

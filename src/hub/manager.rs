@@ -572,7 +572,7 @@ mod tests {
     fn a_channel_is_removed_only_if_it_is_empty_at_that_moment() {
         let manager = ChannelManager::new();
         let hub = manager.hub();
-        hub.attach(vec![Box::new(|| {})]).unwrap();
+        hub.attach_idle();
         for name in ["a", "b"] {
             manager.get_or_create(name).unwrap();
         }

@@ -1,35 +1,18 @@
 //! The figures of the hub and of its reactors, put together.
 
-use std::sync::Arc;
-
 use super::Hub;
 use super::lists::List;
 use super::log::Log;
-use crate::metrics::{Backlog, Meters, Metrics};
+use crate::metrics::{Backlog, Metrics};
 
 /// How many entries are looked at in one go, so that the lock is held for some
 /// microseconds and no longer.
 const SLICE: usize = 1024;
 
 impl Hub {
-    /// Takes the counters of the hub's reactors. Those that it has stay.
-    pub(crate) fn install(&self, meters: Vec<Arc<Meters>>) {
-        let _ = self.meters.set(meters.into());
-    }
-
-    /// The counters of one reactor.
-    pub(crate) fn meters(&self, reactor: u16) -> Arc<Meters> {
-        let meters = self.meters.get().map_or(&[][..], |meters| meters);
-        let meters = meters.get(usize::from(reactor));
-        meters
-            .expect("they were installed with the reactors")
-            .clone()
-    }
-
     /// What all reactors and channels come to.
     pub(crate) fn metrics(&self) -> Metrics {
-        let reactors = self.meters.get().into_iter().flatten();
-        let mut metrics = Metrics::sum(reactors.map(|meters| &**meters));
+        let mut metrics = self.engine_figures();
         metrics.uptime = self.clock.age();
         let state = self.lock();
         metrics.channels = state.names.len() as u64;

@@ -36,25 +36,26 @@ mod reading;
 pub(crate) mod remembered;
 pub(crate) mod saved;
 mod selection;
+mod serving;
 mod state;
 mod subscribe;
 pub(crate) mod target;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use crate::metrics::Meters;
 use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
 use clock::Clock;
 use id::{Epoch, EventId, Parsed};
 use numbering::Numbering;
 use options::OptionsByName;
+use serving::Engines;
 use state::State;
 
 pub(crate) use reading::{Lag, Position, Read, Recipients, Report, Source, Span};
+pub(crate) use serving::{Attachment, EngineState, Waker};
 pub(crate) use state::{ChannelReader, MemberKey};
 pub(crate) use subscribe::{Join, JoinError, Joined};
 pub use subscribe::{LAST_MAX, Start};
@@ -95,9 +96,6 @@ pub(crate) struct Work {
     /// Channels that were given other options.
     pub(crate) changed: Vec<ChannelKey>,
 }
-
-/// How the hub wakes a sleeping reactor.
-pub(crate) type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// The reactors that a locked section found asleep, and has to wake when the
 /// lock is open again.
@@ -159,11 +157,7 @@ pub(crate) struct Hub {
     in_doubt_until_ms: u64,
     /// What a channel is made with when nobody says otherwise.
     options_by_name: RwLock<OptionsByName>,
-    wakers: OnceLock<Box<[Waker]>>,
-    /// What its reactors count.
-    meters: OnceLock<Box<[Arc<Meters>]>>,
-    /// Whether its engine shuts down.
-    is_draining: AtomicBool,
+    engines: RwLock<Engines>,
     state: Mutex<State>,
 }
 
@@ -219,25 +213,9 @@ impl Hub {
             numbering,
             in_doubt_until_ms,
             options_by_name: RwLock::new(options_by_name),
-            wakers: OnceLock::new(),
-            meters: OnceLock::new(),
-            is_draining: AtomicBool::new(false),
+            engines: RwLock::default(),
             state: Mutex::new(state),
         })
-    }
-
-    /// Tells the hub how to wake its reactors.
-    ///
-    /// # Errors
-    /// When the hub has its reactors already.
-    pub(crate) fn attach(&self, wakers: Vec<Waker>) -> Result<(), AlreadyAttached> {
-        assert!(wakers.len() <= REACTORS_MAX, "at most 64 reactors");
-        let reactors = wakers.len();
-        self.wakers
-            .set(wakers.into_boxed_slice())
-            .map_err(|_| AlreadyAttached)?;
-        self.lock().attach(reactors);
-        Ok(())
     }
 
     /// A panic while the lock was held is a bug of ours, but no reason to
@@ -246,32 +224,10 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self, wake: Wake) {
-        if wake.0 == 0 {
-            return;
-        }
-        let wakers = self.wakers.get().map_or(&[][..], |wakers| wakers);
-        for (reactor, waker) in wakers.iter().enumerate() {
-            if wake.0 & (1 << reactor) != 0 {
-                waker();
-            }
-        }
-    }
-
     /// Wakes a reactor that sleeps.
     pub(crate) fn wake_reactor(&self, reactor: u16) {
         let wake = self.lock().wake_reactor(usize::from(reactor));
         self.wake(wake);
-    }
-
-    /// Notes that the engine has begun to shut down.
-    pub(crate) fn start_draining(&self) {
-        self.is_draining.store(true, Relaxed);
-    }
-
-    /// Whether the engine has begun to shut down.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Relaxed)
     }
 
     pub(crate) fn new_client_id(&self) -> ClientId {
@@ -311,9 +267,5 @@ impl Hub {
         (self.randomness.bits() % u128::from(range.max(1))) as u64
     }
 }
-
-/// A hub that has its reactors already.
-#[derive(Debug)]
-pub(crate) struct AlreadyAttached;
 
 pub(crate) use state::Settings;

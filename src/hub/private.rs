@@ -159,7 +159,7 @@ mod tests {
         let now_ms = Arc::new(AtomicU64::new(0));
         let manager = ChannelManager::builder().build_simulated(Clock::manual(now_ms.clone()), 1);
         let hub = manager.hub();
-        hub.attach(vec![Box::new(|| {})]).unwrap();
+        hub.attach_idle();
         let (key, room) = hub.open_private(ChannelOptions::new());
         let connection = ConnectionId {
             token: 1,

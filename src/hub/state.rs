@@ -326,6 +326,7 @@ impl State {
     }
 
     pub(super) fn attach(&mut self, reactors: usize) {
+        self.reactors.clear();
         self.reactors.resize_with(reactors, ReactorState::default);
     }
 
@@ -523,7 +524,10 @@ impl State {
 
     pub(super) fn wake_reactor(&mut self, reactor: usize) -> Wake {
         let mut wake = Wake::default();
-        if !std::mem::replace(&mut self.reactors[reactor].is_awake, true) {
+        // A thread may still hold the command queue of an engine that has ended, and
+        // that had more reactors.
+        let state = self.reactors.get_mut(reactor);
+        if state.is_some_and(|state| !std::mem::replace(&mut state.is_awake, true)) {
             wake.add(reactor);
         }
         wake

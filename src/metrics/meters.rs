@@ -113,7 +113,7 @@ impl Meters {
         self.refusals[found.unwrap_or(self.codes.len())].add(1);
     }
 
-    pub(super) fn add_to(&self, sum: &mut Metrics) {
+    pub(crate) fn add_to(&self, sum: &mut Metrics) {
         let (accepted, closed) = (&self.connections_accepted, &self.connections_closed);
         sum.connections_accepted += accepted.get();
         sum.connections += accepted.get().saturating_sub(closed.get());
@@ -140,14 +140,24 @@ impl Meters {
     }
 }
 
-/// Adds counts to those of the same names in the same order, or to none yet.
-fn add_each<N>(sums: &mut Vec<(N, u64)>, counts: impl Iterator<Item = (N, u64)>) {
+/// Adds counts to those of the same names. A name that is not among the sums comes
+/// before the last of them, which is that of all others.
+fn add_each<N: PartialEq>(sums: &mut Vec<(N, u64)>, counts: impl Iterator<Item = (N, u64)>) {
     if sums.is_empty() {
         sums.extend(counts);
         return;
     }
-    for ((_, sum), (_, count)) in sums.iter_mut().zip(counts) {
-        *sum += count;
+    for (at, (name, count)) in counts.enumerate() {
+        // Reactors of one engine have the same names in the same order.
+        let is_same = |(other, _): &(N, u64)| *other == name;
+        let found = match sums.get(at).is_some_and(is_same) {
+            true => Some(at),
+            false => sums.iter().position(is_same),
+        };
+        match found {
+            Some(at) => sums[at].1 += count,
+            None => sums.insert(sums.len() - 1, (name, count)),
+        }
     }
 }
 
@@ -180,7 +190,9 @@ mod tests {
         two.count_refusal("not_found");
         two.count_refusal("what nobody has told of");
         two.is_full.set(1);
-        let sum = Metrics::sum([&one, &two]);
+        let mut sum = Metrics::default();
+        one.add_to(&mut sum);
+        two.add_to(&mut sum);
         assert_eq!((sum.connections, sum.connections_accepted), (4, 6));
         assert_eq!((sum.clients, sum.streams_opened), (2, 4));
         assert!(sum.is_full);

@@ -20,16 +20,17 @@ use crate::hub::client::DisconnectReason;
 pub use histogram::Histogram;
 pub(crate) use meters::Meters;
 
-/// The figures of an engine since it was made: see
+/// The figures of a manager's channels and of the engines that have served it; see
 /// [`EngineHandle::metrics`](crate::EngineHandle::metrics) and
 /// [`Request::metrics`](crate::Request::metrics).
 ///
-/// Counters only rise. They are read while the engine runs, one after the
-/// other, so two of them may be a moment apart.
+/// Counters only rise, also when another engine serves the manager later. They are
+/// read one after the other while the engine runs, so two of them may be a moment
+/// apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// For how long there has been an engine.
+    /// Time since the manager was made.
     pub uptime: Duration,
     /// Connections that are open, streams and others.
     pub connections: u64,
@@ -100,13 +101,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The sums of several reactors.
-    pub(crate) fn sum<'a>(all: impl IntoIterator<Item = &'a Meters>) -> Metrics {
-        let mut sum = Metrics::default();
-        for meters in all {
-            meters.add_to(&mut sum);
-        }
-        sum
+    /// Sets to zero the numbers of connections and clients that there are, as when an
+    /// engine has ended.
+    pub(crate) fn close_all(&mut self) {
+        self.connections = 0;
+        self.is_full = false;
+        self.clients = 0;
+        self.clients_behind = 0;
     }
 }
 

@@ -39,7 +39,7 @@ use crate::hub::batch::Batch;
 use crate::hub::bounds::Pressure;
 use crate::hub::client::ConnectionId;
 use crate::hub::manager::ChannelManager;
-use crate::hub::{ChannelKey, ChannelReader, Departure, Hub, Position, Work};
+use crate::hub::{Attachment, ChannelKey, ChannelReader, Departure, Hub, Position, Work};
 use crate::limits::Limits;
 use crate::metrics::Meters;
 use crate::proxies::Proxies;
@@ -80,6 +80,8 @@ pub(crate) trait Service: Send + Sync {
 /// What a reactor is made with.
 pub(crate) struct Setup {
     pub(crate) index: u16,
+    /// All of the engine's reactors hold it.
+    pub(crate) attachment: Arc<Attachment>,
     pub(crate) channels: ChannelManager,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Limits,
@@ -96,6 +98,7 @@ pub(crate) struct Setup {
 pub(crate) struct Reactor<N: Net> {
     net: Metered<N>,
     index: u16,
+    attachment: Arc<Attachment>,
     hub: Arc<Hub>,
     channels: ChannelManager,
     service: Arc<dyn Service>,
@@ -173,13 +176,14 @@ struct Date {
 impl<N: Net> Reactor<N> {
     pub(crate) fn new(net: N, setup: Setup) -> Reactor<N> {
         let hub = setup.channels.hub().clone();
-        let (command_queue, commands) = CommandQueue::new(&hub, setup.index);
+        let (command_queue, commands) = CommandQueue::new(&setup.attachment, setup.index);
         let now_ms = hub.clock.now_ms();
         Reactor {
             net: Metered::new(net),
-            meters: hub.meters(setup.index),
+            meters: setup.attachment.engine().meters(setup.index).clone(),
             stopwatch: Stopwatch::default(),
             index: setup.index,
+            attachment: setup.attachment,
             channels: setup.channels,
             service: setup.service,
             limits: setup.limits,

@@ -80,6 +80,7 @@ impl<N: Net> Drop for Reactor<N> {
         if !self.connections.is_empty() || !self.departures.is_empty() {
             self.abandon();
         }
+        self.tell_figures(self.hub.clock.now_us(), true);
     }
 }
 

@@ -163,7 +163,7 @@ impl<N: Net> Reactor<N> {
             return Flow::Hold;
         }
         let (channel, room) = self.hub.open_private(plan.options.into_channel_options());
-        let sink = Sink::new(self.hub.clone(), channel, room);
+        let sink = Sink::new(&self.attachment, channel, room);
         let join = Join {
             channels: &[channel],
             id: self.hub.new_client_id(),
