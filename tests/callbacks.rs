@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::{Served, eventually, receive, sequence, told};
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, ClientId, ClientInfo, Condition, DisconnectReason,
-    Engine, Event, History, Request, Subscription,
+    Channel, ChannelManager, ChannelOptions, ClientId, ClientInfo, DisconnectReason, Engine, Event,
+    History, Request, Subscription,
 };
 use serde_json::json;
 
@@ -45,94 +45,6 @@ fn known(subscription: Subscription, request: &Request) -> Subscription {
     subscription
         .client_id(ClientId::new(&id).unwrap())
         .metadata(json!({"role": role}))
-}
-
-#[test]
-fn a_client_that_closes_its_connection_is_gone() {
-    let (served, news, diary) = noting();
-    let client = served.subscribe("/stream?id=ann");
-    assert!(news.has_client("ann"));
-    drop(client);
-    assert_eq!(receive(&diary), "ann gone");
-    assert!(!news.has_client("ann"));
-}
-
-#[test]
-fn a_client_that_is_disconnected_was_kicked() {
-    let (served, news, diary) = noting();
-    let mut client = served.subscribe("/stream?id=ann");
-    let mut other = served.subscribe("/stream?id=bob");
-    assert!(news.disconnect("ann"));
-    assert!(!news.has_client("ann"), "at once");
-    assert!(!news.disconnect("ann"));
-    client.expect_end();
-    assert_eq!(receive(&diary), "ann kicked");
-    news.broadcast(Event::message("on")).unwrap();
-    assert_eq!(other.next().data, "on");
-}
-
-#[test]
-fn a_client_that_comes_back_under_its_id_replaces_its_own_ghost() {
-    let (served, news, diary) = noting();
-    let mut ghost = served.subscribe("/stream?id=ann");
-    let mut client = served.subscribe("/stream?id=ann");
-    assert_eq!(receive(&diary), "ann replaced");
-    ghost.expect_end();
-    assert_eq!((news.client_count(), news.has_client("ann")), (1, true));
-    assert_eq!(news.send("ann", Event::message("hi")).unwrap().clients, 1);
-    assert_eq!(client.next().data, "hi");
-    drop(client);
-    assert_eq!(receive(&diary), "ann gone");
-}
-
-#[test]
-fn a_channel_that_is_closed_or_removed_disconnects_its_clients() {
-    let (served, news, diary) = noting();
-    let mut clients = [
-        served.subscribe("/stream?id=ann"),
-        served.subscribe("/stream?id=bob"),
-    ];
-    assert_eq!(news.close(), 2);
-    for client in &mut clients {
-        client.expect_end();
-    }
-    let mut told = [receive(&diary), receive(&diary)];
-    told.sort();
-    assert_eq!(told, ["ann channel_closed", "bob channel_closed"]);
-    assert!(news.is_closed());
-
-    let (served, _news, diary) = noting();
-    let mut client = served.subscribe("/stream?id=cyd");
-    assert!(served.channels().remove("news"));
-    client.expect_end();
-    assert_eq!(receive(&diary), "cyd channel_closed");
-}
-
-#[test]
-fn the_clients_of_a_finished_channel_are_told_so_once_they_have_everything() {
-    let (served, news, diary) = noting();
-    let mut client = served.subscribe("/stream?id=ann");
-    assert_eq!(news.finish(Some(Event::message("last"))).unwrap(), 1);
-    assert_eq!(told(&client.rest()), ["last"]);
-    assert_eq!(receive(&diary), "ann finished");
-}
-
-#[test]
-fn a_shutdown_is_told_to_everybody() {
-    let (served, _news, diary) = noting();
-    let mut client = served.subscribe("/stream?id=ann");
-    served.shutdown(Duration::from_secs(10));
-    client.expect_end();
-    assert_eq!(receive(&diary), "ann shutdown");
-    served.join();
-}
-
-#[test]
-fn a_subscriber_that_never_stops_talking_is_disconnected() {
-    let (served, _news, diary) = noting();
-    let mut client = served.subscribe("/stream?id=ann");
-    eventually("it is cut off", || !client.connection().try_send("blah"));
-    assert_eq!(receive(&diary), "ann misbehaved");
 }
 
 #[test]
@@ -338,75 +250,6 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
     }
     stop.send(()).unwrap();
     publisher.join().unwrap();
-}
-
-/// Calls every method of a channel and of its manager.
-fn call_everything(channels: &ChannelManager, channel: &Channel, client: &ClientId) {
-    let event = || Event::new("from a callback", "x");
-    assert!(!channel.name().is_empty());
-    _ = channel.broadcast(event());
-    _ = channel.broadcast_batch([event(), event()]);
-    _ = channel.send(client, event());
-    let calling_back = |c: &pushwheel::Candidate| {
-        _ = channel.has_client(&c.id) && channel.client(&c.id).is_some();
-        channel.broadcast(event()).is_ok() && channel.client_count() > 0
-    };
-    _ = channel.broadcast_to(calling_back, event());
-    _ = channel.broadcast_where(&[Condition::new("role", "")], event());
-    _ = (channel.client_count(), channel.client_ids().len());
-    _ = (channel.has_client(client), channel.client(client));
-    _ = (
-        channel.clients().len(),
-        channel.stats(),
-        channel.is_closed(),
-    );
-    _ = channel.disconnect("somebody else");
-    let other = channels.get_or_create("other").unwrap();
-    _ = other.finish(Some(event()));
-    _ = other.close();
-    let options = ChannelOptions::new;
-    _ = channels.get_or_create_with("another", options).unwrap();
-    _ = (channels.get("another"), channels.has("another"));
-    _ = (channels.names(), channels.total_clients(), channels.stats());
-    _ = channels.broadcast_all(event());
-    _ = (channels.remove("another"), channels.remove_empty());
-}
-
-#[test]
-fn callbacks_may_call_every_method_of_every_channel_without_a_deadlock() {
-    let channels = ChannelManager::new();
-    let news = channels.get_or_create("news").unwrap();
-    let (sender, diary) = mpsc::channel();
-    let stream = news.clone();
-    let builder = Engine::builder()
-        .channels(&channels)
-        .get("/stream", move |request| {
-            let sender = sender.clone();
-            let (here, there) = (stream.clone(), stream.clone());
-            let (before, after) = (request.channels().clone(), request.channels().clone());
-            known(Subscription::new(&stream), request)
-                .on_connect(move |c, _| call_everything(&before, &here, &c.id))
-                .on_disconnect(move |c, reason| {
-                    call_everything(&after, &there, &c.id);
-                    note(&sender, c, reason);
-                })
-        });
-    let served = Served::start(builder);
-    let mut witness = served.subscribe("/stream?id=witness");
-    drop(served.subscribe("/stream?id=gone"));
-    assert_eq!(receive(&diary), "gone gone");
-    let _kicked = served.subscribe("/stream?id=kicked");
-    news.disconnect("kicked");
-    assert_eq!(receive(&diary), "kicked kicked");
-    let _replaced = served.subscribe("/stream?id=twice");
-    let _replacing = served.subscribe("/stream?id=twice");
-    assert_eq!(receive(&diary), "twice replaced");
-    news.broadcast(Event::message("still here")).unwrap();
-    while witness.next().data != "still here" {}
-    channels.close_all();
-    let mut told = [receive(&diary), receive(&diary)];
-    told.sort();
-    assert_eq!(told, ["twice channel_closed", "witness channel_closed"]);
 }
 
 #[test]

@@ -14,7 +14,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::crowd::Crowd;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
 use pushwheel::{
     ChannelError, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
@@ -141,31 +140,6 @@ fn a_client_that_comes_back_to_a_full_channel_gets_its_own_place() {
 }
 
 #[test]
-fn the_headers_of_a_channel_and_of_a_subscription_are_on_its_stream() {
-    let channels = ChannelManager::new();
-    let options = ChannelOptions::new().header("X-Channel", "yes").unwrap();
-    let channel = channels.get_or_create_with("news", || options).unwrap();
-    let builder = Engine::builder()
-        .channels(&channels)
-        .get("/stream", move |_| {
-            Subscription::new(&channel).header("X-Subscription", "too")
-        });
-    // A handler may answer a result.
-    let served = Served::start(builder);
-    let client = served.subscribe("/stream");
-    for (name, value) in [
-        ("content-type", "text/event-stream"),
-        ("cache-control", "no-cache, no-transform"),
-        ("x-accel-buffering", "no"),
-        ("connection", "close"),
-        ("x-channel", "yes"),
-        ("x-subscription", "too"),
-    ] {
-        assert_eq!(client.head.header(name), Some(value));
-    }
-}
-
-#[test]
 fn a_finished_channel_sends_its_last_event_then_the_end_and_then_204() {
     let (served, channel) = Served::channel(ChannelOptions::new().history(History::events(10)));
     let mut clients: Vec<Subscriber> = (0..5).map(|_| served.subscribe("/stream")).collect();
@@ -180,12 +154,34 @@ fn a_finished_channel_sends_its_last_event_then_the_end_and_then_204() {
         connection.send(format!(
             "GET /stream HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
         ));
-        assert_eq!(connection.answer().status, 204);
-        // It is an answer like any other: the connection goes on.
+        let answer = connection.answer();
+        assert_eq!(answer.status, 204);
+        assert_eq!(answer.header("content-length"), None);
+        // The connection is kept, as after any other response.
         assert_eq!(connection.get("/stream").status, 204);
         connection.send("HEAD /stream HTTP/1.1\r\nHost: test\r\n\r\n");
         assert_eq!(connection.head().status, 204);
     }
+    // The channel still has its name, and accepts no event.
+    assert!(served.channels().has("news") && !channel.is_closed());
+    let late = Event::message("late");
+    assert_eq!(channel.broadcast(&late), Err(PublishError::Finished));
+    assert_eq!(channel.send("ann", &late), Err(PublishError::Finished));
+    assert_eq!(channel.finish(Some(late)), Err(PublishError::Finished));
+}
+
+#[test]
+fn a_finished_channel_frees_its_name_after_a_while() {
+    let options = ChannelOptions::new().finished_for(Duration::from_millis(20));
+    let (served, channel) = Served::channel(options);
+    let mut client = served.subscribe("/stream");
+    assert_eq!(channel.finish(None), Ok(1));
+    client.expect_end();
+    let channels = served.channels();
+    eventually("its name is free", || !channels.has("news"));
+    assert!(channel.is_closed());
+    let again = channels.get_or_create("news").unwrap();
+    assert!(again.broadcast(Event::message("in the next one")).is_ok());
 }
 
 #[test]
@@ -395,6 +391,7 @@ fn a_channel_that_nobody_needs_goes_by_itself() {
     let short = || ChannelOptions::new().finished_for(Duration::from_millis(50));
     let finished = channels.get_or_create_with("finished", short).unwrap();
     finished.finish(None).unwrap();
+    channels.get_or_create("passing").unwrap();
     let left = served.subscribe("/left");
     let mut busy = served.subscribe("/busy");
     drop(left);
@@ -408,48 +405,13 @@ fn a_channel_that_nobody_needs_goes_by_itself() {
         .broadcast_all(Event::message("still there"))
         .unwrap();
     assert_eq!(busy.next().data, "still there");
+    drop((busy, held));
+    eventually("only a history is left", || channels.names().len() == 1);
     assert_eq!(
         channels.remove_empty(),
-        2,
+        1,
         "its history goes with a channel"
     );
-}
-
-#[test]
-fn remove_empty_leaves_those_with_clients_and_close_all_leaves_none() {
-    let channels = ChannelManager::new();
-    let builder = Engine::builder()
-        .channels(&channels)
-        .get("/{channel}", |request| {
-            let name = request.param("channel").unwrap();
-            request
-                .channels()
-                .get_or_create(name)
-                .map(|c| Subscription::new(&c))
-        });
-    let served = Served::start(builder);
-    let mut clients: Vec<Subscriber> = ["/a", "/a", "/b"]
-        .into_iter()
-        .map(|path| served.subscribe(path))
-        .collect();
-    channels.get_or_create("c").unwrap();
-    assert_eq!(channels.total_clients(), 3);
-    let stats = channels.stats();
-    assert_eq!((stats.channels, stats.clients), (3, 3));
-    let counts: Vec<usize> = stats.channel_stats.iter().map(|c| c.clients).collect();
-    assert_eq!(counts, [2, 1, 0]);
-    assert_eq!(channels.remove_empty(), 1);
-
-    let sent = channels.broadcast_all(Event::message("all")).unwrap();
-    assert_eq!((sent.events, sent.clients), (2, 3));
-    for client in &mut clients {
-        assert_eq!(client.next().data, "all");
-    }
-    assert_eq!(channels.close_all(), 2);
-    for client in &mut clients {
-        client.expect_end();
-    }
-    assert_eq!(channels.total_clients(), 0);
 }
 
 #[test]
@@ -621,33 +583,4 @@ fn a_manager_is_served_again_after_its_engine_ended_and_clients_resume_without_a
     publish(&mut published);
     received.extend(client.take(published.len() - received.len()));
     assert_eq!(told(&received), published);
-}
-
-#[test]
-fn an_engine_of_several_threads_is_one_to_its_clients() {
-    const CLIENTS: usize = 200;
-    let channels = ChannelManager::new();
-    let channel = channels.get_or_create("news").unwrap();
-    let stream = channel.clone();
-    let builder = Engine::builder()
-        .threads(3)
-        .channels(&channels)
-        .get("/stream", move |_| Subscription::new(&stream));
-    let served = Served::start(builder);
-    let crowd = Crowd::open(served.address(), "/stream", CLIENTS);
-    let mut client = served.subscribe("/stream");
-    eventually("all are there", || channel.client_count() == CLIENTS + 1);
-    let crowd = crowd.read(300);
-    let expected: Vec<String> = (0..300).map(|n| n.to_string()).collect();
-    for data in &expected {
-        let published = channel.broadcast(Event::message(data)).unwrap();
-        assert_eq!(published.clients, CLIENTS + 1);
-    }
-    for events in crowd.join().unwrap() {
-        assert_eq!(told(&events), expected);
-    }
-    served.shutdown(PATIENCE);
-    assert_eq!(told(&client.rest()), expected);
-    served.join();
-    assert_eq!(channel.client_count(), 0);
 }

@@ -13,8 +13,8 @@ use common::crowd::Crowd;
 use common::sse::Dispatched;
 use common::{Served, Subscriber, eventually, sequence, told};
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, ClientId, Condition, Engine, Event, History,
-    LagPolicy, Request, Start, Subscription,
+    Channel, ChannelManager, ChannelOptions, ClientId, Condition, Engine, Event, History, Request,
+    Start, Subscription,
 };
 use serde_json::{Value, json};
 
@@ -618,26 +618,4 @@ fn a_history_goes_with_its_age() {
         channel.stats().unwrap().history_events == 0
     });
     assert_eq!(channel.stats().unwrap().history_bytes, 0);
-}
-
-#[test]
-fn where_keys_conflate_a_newcomer_gets_the_newest_of_each_first() {
-    let options = ChannelOptions::new().lag_policy(LagPolicy::Conflate);
-    let (served, channel) = Served::channel(options);
-    let price = |name: &str, price: u32| {
-        let event = Event::new(name, price.to_string()).with_key(name);
-        channel.broadcast(event).unwrap();
-    };
-    for n in 0..100 {
-        price("EUR", n);
-        price("USD", 2 * n);
-    }
-    publish(&channel, "without a key");
-    price("EUR", 1_000);
-    let mut client = served.subscribe("/stream");
-    client.wait_for_id();
-    price("GBP", 7);
-    let expected = ["USD 198", "EUR 1000", "GBP 7"];
-    assert_eq!(told(&client.take(3)), expected);
-    assert!(channel.stats().unwrap().history_events < 10);
 }

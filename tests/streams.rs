@@ -84,6 +84,22 @@ fn a_sink_sends_what_it_is_given_and_nothing_of_the_engines() {
 }
 
 #[test]
+fn raw_bytes_of_a_stream_are_sent_unchecked() {
+    let (served, sinks) = streaming(SinkOptions::new());
+    let mut connection = served.connect();
+    connection.send("GET /stream HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(connection.head().status, 200);
+    let sink = receive(&sinks);
+    let pieces: [&[u8]; 4] = [b"data: a pie", b"ce\r\revent:", b"\0\xff\xfe", b"no end"];
+    for piece in pieces {
+        sink.send_raw(piece).unwrap();
+    }
+    sink.close();
+    let expected = [b"ping:\n", &*pieces.concat()].concat();
+    assert_eq!(connection.rest(), expected);
+}
+
+#[test]
 fn an_event_that_cannot_be_written_is_refused_and_the_stream_goes_on() {
     let (served, sinks) = streaming(SinkOptions::new());
     let mut client = served.subscribe("/stream");

@@ -113,29 +113,6 @@ fn many_channels_are_managed() {
 }
 
 #[test]
-fn reconnection_by_the_client_misses_nothing() {
-    let room = Room::open(ChannelOptions::new().history(History::events(100)));
-    let mut client = room.served.subscribe("/stream");
-    let publish = |n: u32| {
-        room.channel
-            .broadcast(Event::message(n.to_string()))
-            .unwrap()
-    };
-    let mut seen = Vec::new();
-    for n in 0..30 {
-        publish(n);
-        if n % 3 == 2 {
-            let event = client.next();
-            client = room.served.resubscribe("/stream", &event.last_event_id);
-            seen.push(event.data);
-        }
-    }
-    seen.extend(told(&client.take(20)));
-    let all: Vec<String> = (0..30).map(|n| n.to_string()).collect();
-    assert_eq!(seen, all);
-}
-
-#[test]
 fn reconnection_is_what_a_laggard_of_several_channels_is_sent_to_if_one_of_them_says_so() {
     for (policies, why) in [
         ([LagPolicy::Skip, LagPolicy::Skip], None),
@@ -242,31 +219,6 @@ fn errors_are_handled_by_the_question_mark() {
         (one_more.status, &*one_more.error_code()),
         (503, "too_many_channels")
     );
-}
-
-#[test]
-fn errors_of_callbacks_cost_nobody_else_anything() {
-    let channels = ChannelManager::new();
-    let news = channels.get_or_create("news").unwrap();
-    let (sender, left) = mpsc::channel();
-    let stream = news.clone();
-    let builder = Engine::builder()
-        .channels(&channels)
-        .get("/stream", move |_| {
-            let sender = sender.clone();
-            Subscription::new(&stream)
-                .on_connect(|_, _| panic!("as a test wants it"))
-                .on_disconnect(move |_, why| {
-                    _ = sender.send(why);
-                    panic!("as a test wants it");
-                })
-        });
-    let served = Served::start(builder);
-    let [mut ann, bob] = ["/stream", "/stream"].map(|path| served.subscribe(path));
-    drop(bob);
-    receive(&left);
-    news.broadcast(Event::message("all the same")).unwrap();
-    assert_eq!(ann.next().data, "all the same");
 }
 
 #[test]

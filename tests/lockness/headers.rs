@@ -25,6 +25,10 @@ fn headers_of_the_channel_the_subscription_and_the_engine_are_on_the_response() 
         ("X-Engine", "pushwheel"),
         ("X-Subscription", "ann's"),
         ("X-Response", "grüße, \"quoted\""),
+        ("Content-Type", "text/event-stream"),
+        ("Cache-Control", "no-cache, no-transform"),
+        ("X-Accel-Buffering", "no"),
+        ("Connection", "close"),
     ] {
         assert_eq!(client.head.header(name), Some(value));
     }

@@ -1,8 +1,17 @@
-//! What the users of Lockness SSE have, and what goes beyond it: a test for
-//! each line of that list, named after it. The modules are its headings.
+//! The features of Lockness SSE, one test for each, and what goes beyond them. The
+//! modules are the headings of that list.
 //!
-//! The use cases are driven in a real browser, by `tests/browser/examples.mjs`;
-//! here is what that does not reach.
+//! A feature that another file tests more thoroughly has no second test here:
+//!
+//! | feature | test |
+//! | --- | --- |
+//! | streams for one client | `streams.rs` |
+//! | a channel without a running server | `channels.rs` |
+//! | `maxClients` | `lifecycle.rs`: `a_full_channel_tells_a_browser_to_come_back_later_and_others_when` |
+//! | the data of `onConnect`, a welcome | `callbacks.rs` |
+//! | reconnection without a loss | `replay.rs` |
+//! | empty channels are removed | `lifecycle.rs`: `a_channel_that_nobody_needs_goes_by_itself` |
+//! | the use cases | `browser/examples.mjs`, in a real browser |
 
 #![allow(
     clippy::unwrap_used,
@@ -17,11 +26,9 @@ mod advice;
 mod callbacks;
 mod channel;
 mod conflation;
-mod ending;
 mod handler;
 mod headers;
 mod manager;
-mod streams;
 mod targets;
 mod threads;
 mod use_cases;

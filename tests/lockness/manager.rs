@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushwheel::{
-    CHANNEL_NAME_BYTES_MAX, ChannelError, ChannelManager, ChannelOptions, Engine, Event, History,
-    PublishError, Rate, Response, Subscription,
+    CHANNEL_NAME_BYTES_MAX, Channel, ChannelError, ChannelManager, ChannelOptions,
+    DisconnectReason, Engine, Event, History, PublishError, Rate, Response, Subscription,
 };
 
-use crate::common::{Served, Subscriber, eventually};
-use crate::known;
+use crate::common::{Served, Subscriber, eventually, receive};
+use crate::{Room, known};
 
 /// An engine that streams each channel at its name, and makes it if need be.
 fn serve(channels: &ChannelManager) -> Served {
@@ -79,10 +79,10 @@ fn get_and_has_find_a_channel_and_make_none() {
 #[test]
 fn channel_names_are_in_order() {
     let channels = ChannelManager::new();
-    for name in ["b", "a", "c"] {
+    for name in ["naïve room 🎡", "b", "a", "c"] {
         channels.get_or_create(name).unwrap();
     }
-    assert_eq!(names(&channels), ["a", "b", "c"]);
+    assert_eq!(names(&channels), ["a", "b", "c", "naïve room 🎡"]);
 }
 
 #[test]
@@ -146,14 +146,14 @@ fn broadcast_all_passes_over_a_channel_that_may_not_be_published_to() {
 
 #[test]
 fn remove_closes_the_channel() {
-    let channels = ChannelManager::new();
-    let served = serve(&channels);
-    let mut client = served.subscribe("/news");
-    let news = channels.get("news").unwrap();
-    assert!(channels.remove("news"));
+    let room = Room::open(ChannelOptions::new());
+    let mut client = room.served.subscribe("/stream?id=ann");
+    assert!(room.channels.remove("room"));
     client.expect_end();
-    assert!(news.is_closed() && !channels.has("news"));
-    assert!(!channels.remove("news"));
+    let closed = ("ann".to_owned(), DisconnectReason::ChannelClosed);
+    assert_eq!(receive(&room.left), closed);
+    assert!(room.channel.is_closed() && !room.channels.has("room"));
+    assert!(!room.channels.remove("room"));
 }
 
 #[test]
@@ -161,10 +161,9 @@ fn remove_empty_removes_the_channels_without_clients_and_no_others() {
     let channels = ChannelManager::new();
     let served = serve(&channels);
     let mut client = served.subscribe("/busy");
-    for name in ["empty", "deserted"] {
-        channels.get_or_create(name).unwrap();
-    }
+    let empty = ["empty", "deserted"].map(|name| channels.get_or_create(name).unwrap());
     assert_eq!(channels.remove_empty(), 2);
+    assert!(empty.iter().all(Channel::is_closed));
     assert_eq!(names(&channels), ["busy"]);
     assert_eq!(channels.remove_empty(), 0);
     channels.broadcast_all(Event::message("still on")).unwrap();
@@ -211,25 +210,6 @@ fn get_stats_tells_of_channels_clients_and_each_channel() {
     assert_eq!((b.history_events, b.gaps), (2, 0));
     assert!(b.history_bytes > 0);
     assert_eq!((&b.oldest, &b.newest), (&Some(oldest), &Some(newest)));
-}
-
-#[test]
-fn empty_channels_are_cleaned_up_by_themselves() {
-    let channels = ChannelManager::builder()
-        .empty_after(Some(Duration::from_millis(20)))
-        .build();
-    let served = serve(&channels);
-    let held = channels.get_or_create("held").unwrap();
-    let client = served.subscribe("/busy");
-    drop(served.subscribe("/deserted"));
-    eventually("whom nobody needs has gone", || !channels.has("deserted"));
-    // What came first is looked at before what comes now goes.
-    channels.get_or_create("passing").unwrap();
-    eventually("this one too", || !channels.has("passing"));
-    assert_eq!(names(&channels), ["busy", "held"]);
-    assert!(!held.is_closed());
-    drop((client, held));
-    eventually("none is needed any more", || channels.names().is_empty());
 }
 
 #[test]
