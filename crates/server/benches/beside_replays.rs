@@ -1,13 +1,13 @@
-//! How long a publish to one channel takes beside clients that replay 64 others.
+//! The time of a publish to one channel while clients replay 64 other channels.
 //!
 //! ```text
 //! cargo bench --bench beside_replays
 //! cargo bench --bench beside_replays -- PROGRAM    # another build of pushwheel
 //! ```
 //!
-//! The server runs with its default settings, in a process of its own. Each
-//! client reads the whole history of 64 channels as one stream, leaves, and
-//! comes back, for as long as is measured.
+//! The server runs with its default settings, in a process of its own. Each client reads
+//! the whole history of 64 channels as one stream, closes it, and starts again until the
+//! measurement ends.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,18 +15,21 @@
     reason = "it measures time, at a pace"
 )]
 
-use std::io::{BufRead, BufReader, Read, Result, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+mod common;
+
+use std::io::{Read, Result, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use common::{Publisher, Server};
 
 const CHANNELS: usize = 64;
 const EVENTS: usize = 1_000;
 const EVENT_BYTES: usize = 128;
 const CLIENTS: [usize; 3] = [0, 20, 100];
 const MEASURED: Duration = Duration::from_secs(10);
-/// Where cargo tests, and does not bench: it shows that the program works.
+/// For `cargo test`, which only checks that the program works.
 const TRIED: Duration = Duration::from_millis(100);
 /// Between two publishes.
 const PACE: Duration = Duration::from_millis(10);
@@ -39,7 +42,7 @@ fn main() -> Result<()> {
     };
     let program = arguments.into_iter().find(|word| !word.starts_with("--"));
     let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pushwheel").to_owned());
-    let server = Server::start(&program)?;
+    let server = Server::start(&program, "")?;
     for n in 0..CHANNELS {
         let event = format!("{{\"data\":\"{}\"}}\n", "x".repeat(EVENT_BYTES));
         let mut publisher = Publisher::connect(server.address)?;
@@ -71,7 +74,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns how long each publish took, and how many replays were read whole.
+/// Returns the time of each publish, and the number of complete replays.
 fn measure(server: SocketAddr, clients: usize, time: Duration) -> Result<(Vec<Duration>, usize)> {
     let (is_over, replays) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -84,7 +87,7 @@ fn measure(server: SocketAddr, clients: usize, time: Duration) -> Result<(Vec<Du
                 }
             });
         }
-        // Until the clients are at it.
+        // Wait until the clients replay.
         while replays.load(Ordering::Relaxed) < clients.min(2) {
             std::thread::yield_now();
         }
@@ -107,7 +110,7 @@ fn publish_for(time: Duration, server: SocketAddr) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// Reads the history of all channels. Returns whether it came to the end.
+/// Reads the history of all channels. Returns whether it was complete.
 fn replay(server: SocketAddr, is_over: &AtomicBool) -> Result<bool> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -122,75 +125,11 @@ fn replay(server: SocketAddr, is_over: &AtomicBool) -> Result<bool> {
     while left > 0 && !is_over.load(Ordering::Relaxed) {
         match socket.read(&mut buffer) {
             Ok(0) => return Ok(false),
-            // The data alone is counted; what is around it makes up for the rest.
+            // `left` counts data only. The bytes around it end the replay a little earlier.
             Ok(count) => left = left.saturating_sub(count),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
     Ok(left == 0)
-}
-
-/// A connection that publishes.
-struct Publisher(BufReader<TcpStream>);
-
-impl Publisher {
-    fn connect(server: SocketAddr) -> Result<Publisher> {
-        let socket = TcpStream::connect(server)?;
-        socket.set_nodelay(true)?;
-        Ok(Publisher(BufReader::new(socket)))
-    }
-
-    fn publish(&mut self, channel: &str, media_type: &str, body: &str) -> Result<()> {
-        let request = format!(
-            "POST /channels/{channel} HTTP/1.1\r\nHost: localhost\r\n\
-             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.0.get_mut().write_all(request.as_bytes())?;
-        let (mut line, mut length) = (String::new(), 0);
-        self.0.read_line(&mut line)?;
-        assert!(line.starts_with("HTTP/1.1 200"), "{line}");
-        while line != "\r\n" {
-            line.clear();
-            self.0.read_line(&mut line)?;
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().expect("a number");
-            }
-        }
-        self.0.read_exact(&mut vec![0; length])
-    }
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(program: &str) -> Result<Server> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new(program)
-            .args(["serve", "--listen", &free.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let server = Server {
-            child,
-            address: free,
-        };
-        while TcpStream::connect(free).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

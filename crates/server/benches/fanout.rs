@@ -1,5 +1,5 @@
-//! How far the engine is from the machine's limit: `pushwheel bench fanout
-//! --against bare`, which pairs the server with a bare loop of `send()`.
+//! Compares the engine with the machine's limit: runs `pushwheel bench fanout --against
+//! bare`, which measures the server and a bare loop of `send()` in pairs.
 //!
 //! ```text
 //! cargo bench --bench fanout                          about a minute
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     if arguments.len() < given {
         command.args(arguments);
     } else {
-        // Cargo tests, and does not bench: a tiny run shows that it works.
+        // For `cargo test`: a tiny run checks that the program works.
         command.args(["--clients=50", "--events=3", "--rounds=1"]);
     }
     let status = command.status().expect("cargo has built pushwheel");

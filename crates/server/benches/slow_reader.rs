@@ -1,13 +1,13 @@
-//! How far behind a slow client of a conflating channel is, measured at its `read`.
+//! The age of the events that a slow client of a conflating channel reads.
 //!
 //! ```text
 //! cargo bench --bench slow_reader
 //! cargo bench --bench slow_reader -- --seconds 20 PROGRAM    # another build of pushwheel
 //! ```
 //!
-//! A ticker publishes 190 KB/s: 100 keys, events of 500 bytes. The client reads 50 KB/s
-//! and has a receive buffer (`SO_RCVBUF`) of 64 KiB. The server runs in a process of its
-//! own. Each event holds the time of its publish.
+//! A publisher sends 190 KB/s: 100 keys, events of 500 bytes. The client reads 50 KB/s and
+//! has a receive buffer (`SO_RCVBUF`) of 64 KiB. The server runs in a process of its own.
+//! Each event contains the time of its publish.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,13 +15,15 @@
     reason = "it measures time, at a pace"
 )]
 
+mod common;
+
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Error, Read, Result, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{Error, Read, Result, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{Publisher, Server};
 use socket2::{Domain, Socket, Type};
 
 const KEYS: usize = 100;
@@ -33,7 +35,7 @@ const READ_BYTES: usize = 2_500;
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 const SECONDS: u64 = 60;
 const SECONDS_AT_THE_END: u64 = 5;
-/// Where cargo tests, and does not bench: it shows that the program works.
+/// For `cargo test`, which only checks that the program works.
 const TRIED: Duration = Duration::from_millis(300);
 const CONFIGURATION: &str = "[[channel]]\npattern = \"prices\"\nlag_policy = \"conflate\"\n";
 
@@ -55,7 +57,7 @@ fn main() -> Result<()> {
     if is_bench {
         time = Duration::from_secs(seconds);
     }
-    let server = Server::start(&program)?;
+    let server = Server::start(&program, CONFIGURATION)?;
     let ages = measure(server.address, time)?;
     let end = time.saturating_sub(Duration::from_secs(SECONDS_AT_THE_END));
     let mut late: Vec<f64> = Vec::new();
@@ -79,8 +81,8 @@ fn main() -> Result<()> {
     )
 }
 
-/// Returns when each event was read, since the beginning, and how many seconds after
-/// its publish.
+/// Returns for each event the time of its read, since the beginning, and its age at that
+/// time in seconds.
 fn measure(server: SocketAddr, time: Duration) -> Result<Vec<(Duration, f64)>> {
     let (begun, is_over) = (Instant::now(), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -93,49 +95,23 @@ fn measure(server: SocketAddr, time: Duration) -> Result<Vec<(Duration, f64)>> {
 }
 
 fn publish(server: SocketAddr, begun: Instant, is_over: &AtomicBool) -> Result<()> {
-    let socket = TcpStream::connect(server)?;
-    socket.set_nodelay(true)?;
-    let (mut connection, mut published) = (BufReader::new(socket), 0);
+    let (mut publisher, mut published) = (Publisher::connect(server)?, 0);
     while !is_over.load(Ordering::Relaxed) {
         let mut body = String::new();
         for number in published..published + BATCH_EVENTS {
             let (key, age) = (number % KEYS, begun.elapsed().as_micros());
-            // An event's other bytes are its key's part of the body and its id.
+            // The other 60 bytes of an event are its key and its id.
             let data = format!("{age} {:x<1$}", "", EVENT_BYTES - 60);
             writeln!(body, r#"{{"key":"k{key}","data":"{data}"}}"#).map_err(Error::other)?;
         }
         published += BATCH_EVENTS;
-        write!(
-            connection.get_mut(),
-            "POST /channels/prices HTTP/1.1\r\nHost: localhost\r\n\
-             Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        read_response(&mut connection)?;
+        publisher.publish("prices", "application/x-ndjson", &body)?;
         keep_pace(
             begun,
             (published * EVENT_BYTES) as f64 / PUBLISHED_BYTES_PER_SECOND,
         );
     }
     Ok(())
-}
-
-fn read_response(connection: &mut BufReader<TcpStream>) -> Result<()> {
-    let (mut line, mut length) = (String::new(), 0);
-    connection.read_line(&mut line)?;
-    if !line.starts_with("HTTP/1.1 200") {
-        return Err(Error::other(format!("a publish was refused: {line}")));
-    }
-    while line != "\r\n" {
-        line.clear();
-        connection.read_line(&mut line)?;
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().map_err(Error::other)?;
-        }
-    }
-    connection.read_exact(&mut vec![0; length])
 }
 
 fn read(server: SocketAddr, begun: Instant, time: Duration) -> Result<Vec<(Duration, f64)>> {
@@ -175,39 +151,4 @@ fn read(server: SocketAddr, begun: Instant, time: Duration) -> Result<Vec<(Durat
 /// Waits until so many seconds have passed.
 fn keep_pace(begun: Instant, seconds: f64) {
     std::thread::sleep(Duration::from_secs_f64(seconds).saturating_sub(begun.elapsed()));
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(program: &str) -> Result<Server> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let file = std::env::temp_dir().join(format!("slow-reader-{}.toml", std::process::id()));
-        std::fs::write(&file, CONFIGURATION)?;
-        let child = Command::new(program)
-            .args(["serve", "--listen", &address.to_string(), "--config"])
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut server = Server { child, address };
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = server.child.try_wait()? {
-                return Err(Error::other(format!("the server ended ({status})")));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        std::fs::remove_file(&file)?;
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

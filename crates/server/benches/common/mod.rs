@@ -1,0 +1,85 @@
+//! A server in a process of its own, and a connection that publishes to it.
+
+use std::io::{BufRead, BufReader, Error, Read, Result, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A server that ends when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    configuration: PathBuf,
+}
+
+impl Server {
+    /// Starts a build of pushwheel with a configuration, and waits until it listens.
+    pub(crate) fn start(program: &str, configuration: &str) -> Result<Server> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let file = std::env::temp_dir().join(format!("bench-{}.toml", std::process::id()));
+        std::fs::write(&file, configuration)?;
+        let child = Command::new(program)
+            .args(["serve", "--listen", &address.to_string(), "--config"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut server = Server {
+            child,
+            address,
+            configuration: file,
+        };
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = server.child.try_wait()? {
+                return Err(Error::other(format!("the server ended ({status})")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.configuration);
+    }
+}
+
+/// A connection that publishes.
+pub(crate) struct Publisher(BufReader<TcpStream>);
+
+impl Publisher {
+    pub(crate) fn connect(server: SocketAddr) -> Result<Publisher> {
+        let socket = TcpStream::connect(server)?;
+        socket.set_nodelay(true)?;
+        Ok(Publisher(BufReader::new(socket)))
+    }
+
+    /// Publishes, and reads the response.
+    pub(crate) fn publish(&mut self, channel: &str, media_type: &str, body: &str) -> Result<()> {
+        let request = format!(
+            "POST /channels/{channel} HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.0.get_mut().write_all(request.as_bytes())?;
+        let (mut line, mut length) = (String::new(), 0);
+        self.0.read_line(&mut line)?;
+        if !line.starts_with("HTTP/1.1 200") {
+            return Err(Error::other(format!("cannot publish ({})", line.trim())));
+        }
+        while line != "\r\n" {
+            line.clear();
+            self.0.read_line(&mut line)?;
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().map_err(Error::other)?;
+            }
+        }
+        self.0.read_exact(&mut vec![0; length])
+    }
+}
