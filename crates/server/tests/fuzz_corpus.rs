@@ -1,5 +1,5 @@
-//! What the fuzz targets check, for every input of `fuzz/corpus`: the seeds,
-//! and whatever has ever been found. `tests/run fuzz` makes up others.
+//! The checks of the fuzz targets for every input in `fuzz/corpus`: the seeds, and all inputs
+//! that fuzzing has kept. `tests/run fuzz` generates others.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn every_input_of_the_corpus_passes_its_check() {
         paths.sort();
         assert!(!paths.is_empty(), "the corpus of {name} is empty");
         for path in paths {
-            // The last line of what a failing test prints names its input.
+            // The last line of a failing test's output names its input.
             println!("{}", path.display());
             check(&fs::read(&path).unwrap());
         }
@@ -40,7 +40,7 @@ fn every_target_is_in_the_manifest_and_replayed() {
     }
 }
 
-/// The corpus has few inputs for a model that has grown since: here are more.
+/// The corpus has few inputs for the model, which has grown since. These are more.
 #[test]
 fn a_log_does_as_its_twin_on_drawn_inputs() {
     let (_, check) = checks::ALL

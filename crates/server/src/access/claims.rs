@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_claim() {
+    fn an_error_names_its_claim() {
         for (claims, wanted) in [
             (json!([1]), "its claims are not a JSON object"),
             (
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_a_token_is_short_and_harmless() {
+    fn an_error_quotes_a_token_shortly_and_without_control_characters() {
         let name = format!("\n\u{1b}[2J\u{202e}`{}", "é".repeat(5000));
         let mut own = Map::new();
         own.insert(name.clone(), json!([]));

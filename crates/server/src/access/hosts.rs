@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_stranger_can_have_has_a_dot() {
+    fn a_name_in_the_public_dns_has_a_dot() {
         for public in [
             "evil.example",
             "evil.example.:8080",

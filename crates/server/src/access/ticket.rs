@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many() {
+    fn tickets_have_a_maximum() {
         let mut tickets = Tickets::default();
         tickets.put("a", grant(), None, TIME, 2, 0).unwrap();
         tickets.put("b", grant(), None, TIME, 2, 5).unwrap();

@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_says_is_told_of_one_that_is_signed_alone() {
+    fn only_errors_of_signed_tokens_quote_them() {
         let verifier = verifier_of_ec();
         for (claims, text) in [
             (

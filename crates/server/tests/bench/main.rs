@@ -1,5 +1,5 @@
-//! `pushwheel bench`: the smallest run of each scenario, whose load checks
-//! every event of every client by itself. It is for Linux alone.
+//! `pushwheel bench`: the smallest run of each scenario. Its load checks every event of every
+//! client. For Linux only.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -16,7 +16,7 @@ use plain_server::{EVENT_STREAM, PlainServer};
 
 fn command(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushwheel"));
-    // Without the proxies and settings of whoever runs the test.
+    // Without the proxies and settings of the developer's environment.
     command.env_clear().arg("bench").args(arguments.split(' '));
     command
 }
@@ -26,7 +26,7 @@ fn bench(arguments: &str) -> Output {
     output.expect("cargo has built pushwheel")
 }
 
-/// What it says instead of figures.
+/// The error that it prints instead of figures.
 fn refusal(arguments: &str) -> String {
     let output = bench(arguments);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -80,14 +80,14 @@ fn fanout_counts_cpu_and_latency() {
 }
 
 #[test]
-fn at_a_rate_the_rate_that_was_reached_is_told() {
+fn at_a_rate_the_reached_rate_is_reported() {
     let beside = "--beside-clients 20 --beside-busy";
     let found = figures(&format!("fanout --clients 2 --events 3 --rate 50 {beside}"));
     assert!(
         found.contains(&"reached_events_per_s".to_owned()),
         "{found:?}"
     );
-    // More than can be: the load goes on all the same, and says so.
+    // More than the machine can do: the load continues and reports it.
     let lines = lines("fanout --clients 20 --bytes 64 --events 300 --rate 1000000 --rounds 1");
     let notes = lines[0]["notes"].to_string();
     assert!(notes.contains("the rate was not reached"), "{notes}");
@@ -105,7 +105,7 @@ fn a_percentile_needs_a_hundred_times() {
 }
 
 #[test]
-fn those_who_never_read_are_there_to_the_end() {
+fn clients_that_never_read_stay_to_the_end() {
     figures("fanout --clients 20 --bytes 64 --events 3 --stuck 10 --against alone");
     figures("fanout --clients 20 --bytes 64 --events 3 --stuck 10 --against bare");
 }
@@ -151,7 +151,7 @@ fn the_table_and_the_page_show_every_case() {
     assert_eq!(html.matches("Until a client has it").count(), 4);
     assert_eq!(html.matches("CPU for each delivered event").count(), 2);
 
-    // Dashes tell four sizes: the fifth is in a second plot.
+    // Dashes distinguish four sizes, so the fifth is in a second plot.
     let (_, html) = shown("fanout --clients 5 --bytes 16,32,64,128,256 --events 3 --rounds 1");
     assert_eq!(html.matches("Until a client has it").count(), 4);
 
@@ -186,7 +186,7 @@ fn the_bare_loop_has_one_channel_and_says_so() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused_and_told() {
+fn what_cannot_be_measured_is_refused_with_a_reason() {
     for (arguments, told) in [
         ("fanout --clients 0", "from 1 to"),
         ("fanout --events 0", "from 1 to"),
@@ -213,8 +213,8 @@ fn what_cannot_be_measured_is_refused_and_told() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_told_before_anything_is_measured() {
-    // More events than this test would ever see the end of.
+fn an_unwritable_report_fails_before_anything_is_measured() {
+    // More events than the time of this test allows.
     let told = refusal("publish --events 1000000000000 --html /nonexistent/x.html");
     assert!(told.contains("--html /nonexistent/x.html"), "{told}");
 }
@@ -228,7 +228,7 @@ fn threads_that_end_count_for_their_server() {
     ));
     let closing = lines.iter().find(|line| line["figure"] == "close_cpu_us");
     let figure = &closing.expect("it is measured")["servers"][0]["figure"]["median"];
-    // A second for each would be very much; a sum that wrapped is 10^13 and more.
+    // At most a second for each. A sum that wrapped is 10^13 and more.
     assert!((0.0..1e6).contains(&figure.as_f64().unwrap()), "{figure}");
 }
 
@@ -285,7 +285,7 @@ fn what_is_no_good_stream_ends_the_bench() {
 
 #[test]
 fn a_server_ends_with_the_bench_however_that_ends() {
-    // Far more than it will come to.
+    // Far more than it will send.
     let mut bench = command("churn --visits 100000000 --rounds 1");
     let mut bench = bench.stderr(Stdio::null()).spawn().unwrap();
     let mut server = None;
@@ -299,7 +299,7 @@ fn a_server_ends_with_the_bench_however_that_ends() {
     eventually("the server has ended", || has_ended(server));
 }
 
-/// The server that a bench has started, once it is one.
+/// Returns the server that a bench has started, once it runs.
 fn child_of(bench: &Child) -> Option<u32> {
     let id = bench.id();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
@@ -308,7 +308,7 @@ fn child_of(bench: &Child) -> Option<u32> {
     (command.split('\0').nth(1) == Some("serve")).then_some(child)
 }
 
-/// Whether a process is gone, or waits for nothing but that somebody looks.
+/// Whether a process has ended, or waits only for its parent to read its exit status.
 fn has_ended(process: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/stat"));
     status.map_or(true, |status| status.contains(") Z "))

@@ -1,5 +1,4 @@
-//! A server of event streams as many are: a thread for each connection, in the
-//! test's own process.
+//! A typical server of event streams: a thread for each connection, in the test's process.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +7,7 @@ use std::process;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Whom events go to, and how many there were.
+/// The recipients, and the number of events.
 #[derive(Default)]
 struct Subscribers {
     streams: Vec<TcpStream>,
@@ -22,7 +21,7 @@ pub(crate) struct PlainServer {
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 impl PlainServer {
-    /// Streams have this type, and events what `id` makes of their number.
+    /// Streams have this type, and events the id that `id` makes of their number.
     pub(crate) fn start(content_type: &'static str, id: fn(u64) -> String) -> PlainServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -36,14 +35,14 @@ impl PlainServer {
         PlainServer { address }
     }
 
-    /// What leads `pushwheel bench` to it.
+    /// Returns the arguments with which `pushwheel bench` uses it.
     pub(crate) fn arguments(&self) -> String {
         let (address, id) = (self.address, process::id());
         format!("--url http://{address}/ --publish-url http://{address}/ --pid {id}")
     }
 }
 
-/// Answers until the peer closes.
+/// Answers requests until the peer closes.
 fn serve(
     stream: TcpStream,
     subscribers: &Mutex<Subscribers>,
@@ -63,7 +62,7 @@ fn serve(
         subscribers.published += 1;
         let id = id(subscribers.published);
         let event = format!("{id}data: {}\n\n", String::from_utf8_lossy(&body));
-        // Whoever has gone is forgotten.
+        // Removes clients that have disconnected.
         let sent = |stream: &mut TcpStream| stream.write_all(event.as_bytes()).is_ok();
         subscribers.streams.retain_mut(sent);
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -71,7 +70,7 @@ fn serve(
     }
 }
 
-/// The method and the body of the next request, unless there is none.
+/// Returns the method and the body of the next request, if there is one.
 fn request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut lines = reader.by_ref().lines().map_while(Result::ok);
     let method = lines.next()?.split(' ').next()?.to_owned();

@@ -18,7 +18,7 @@ const OTHER_SECRET: &str = "another secret, that is as long..";
 const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret-of-tests");
 const ADMIN: (&str, &str) = ("Authorization", "Bearer admin-s3cret-of-tests");
 
-/// A directory that goes with its test.
+/// A directory that is removed when this is dropped.
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -49,7 +49,7 @@ fn soon() -> u64 {
     get_current_timestamp() + 600
 }
 
-/// A token of HS256 with these claims of ours.
+/// A token of HS256 with these fields in its claim `pushwheel`.
 pub(super) fn token(own: Value) -> String {
     token_by(SECRET, own)
 }
@@ -82,7 +82,7 @@ fn ask_as(served: &Served, token: &str, method: &str, path: &str) -> Answer {
     ask(served, method, path, &[("Authorization", &header)], "x")
 }
 
-/// The status of a GET as it is asked of a stream, whose body never ends.
+/// The status of a GET that may open a stream, whose body never ends.
 #[track_caller]
 pub(super) fn open(served: &Served, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let mut connection = served.connect();
@@ -138,7 +138,7 @@ fn without_a_token_a_channel_is_closed_and_nothing_is_made() {
     let challenge = answer.header("www-authenticate");
     assert_eq!(challenge, Some("Bearer error=\"invalid_token\""));
     assert_eq!(served.channels().names().len(), 0);
-    // What needs no token needs none still.
+    // Other requests still need no token.
     for path in ["/", "/health"] {
         assert_eq!(get(&served, path).status, 200, "{path}");
     }
@@ -167,7 +167,7 @@ fn a_token_opens_what_it_lists() {
         ("/channels/a%2Fb", refused(400, "channel_name_invalid")),
     ] {
         let (status, code) = open(&served, path, &with);
-        // The name's own code is the channel's to choose.
+        // The code for an invalid name comes after the right to the channel.
         let wanted = if wanted.0 == 400 {
             (400, code.clone())
         } else {
@@ -218,10 +218,10 @@ fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
         "eyJhbGciOiJIUzI1",
         "a.b.c",
     ] {
-        // A page, which has no key, and is to get another token.
+        // A page, which has no key and needs another token.
         let answer = ask_as(&served, bad, "GET", "/channels/a");
         assert_eq!(refusal(&answer), refused(401, "token_invalid"), "{bad}");
-        // A program of the operator's, unless it looks like a token.
+        // A program of the operator, unless the text looks like a token.
         let wanted = match bad {
             "abc" | "publish-s3creT-of-tests" => refused(403, "key_wrong"),
             _ => refused(401, "token_invalid"),
@@ -235,8 +235,7 @@ fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
     }
     let answer = ask_as(&served, none, "GET", "/channels/a");
     assert!(answer.text().contains("HEADER.CLAIMS.SIGNATURE"));
-    // Where there are no keys, nothing is one; and where there are no tokens,
-    // everything.
+    // Without keys no text is a key; without tokens every text is.
     let secret = TokenKeys::secret(SECRET.as_bytes()).unwrap();
     let served = Served::start(Config::new().token_keys(secret).engine());
     let answer = ask_as(&served, "abc", "POST", "/channels/a");
@@ -248,7 +247,7 @@ fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
 }
 
 #[test]
-fn replay_is_for_those_who_may_subscribe() {
+fn replay_needs_the_right_to_subscribe() {
     let served = start();
     ask(&served, "POST", "/channels/news", &[KEY], "kept");
     let mine = bearer(&token(json!({"subscribe": ["news"]})));
@@ -266,7 +265,7 @@ fn replay_is_for_those_who_may_subscribe() {
 }
 
 #[test]
-fn what_is_wrong_with_a_token_or_its_rights_is_told_with_the_claim() {
+fn the_error_of_a_token_names_the_claim() {
     let served = start();
     let misspelled = token(json!({"subscibe": ["news"]}));
     let mine = token(json!({"subscribe": ["news"], "publish": ["chat"]}));
@@ -304,7 +303,7 @@ fn what_is_wrong_with_a_token_or_its_rights_is_told_with_the_claim() {
     let answer = get(&served, &format!("/channels/chat?ticket={ticket}"));
     let told = "the ticket does not list the channel `chat` in its `subscribe`";
     assert!(answer.text().contains(told), "{}", answer.text());
-    // Whoever has not signed a token is not told what stands in it.
+    // The error for a forged token does not quote it.
     let forged = token_by(OTHER_SECRET, json!({"subscibe": ["news"]}));
     let answer = ask_as(&served, &forged, "GET", "/channels/news");
     assert_eq!(refusal(&answer), refused(401, "token_invalid"));
@@ -358,7 +357,7 @@ fn each_algorithm_is_its_keys_own() {
             );
         }
     }
-    // A set has them all, by name.
+    // A key set has all of them, by name.
     let set = TokenKeys::jwks(include_str!("keys/jwks.json")).unwrap();
     let served = Served::start(Config::new().token_keys(set).engine());
     for ((algorithm, key), own) in signers.iter().zip(["hmac", "rsa", "ec", "ed"]) {
@@ -407,7 +406,7 @@ fn times_audience_and_issuer_are_checked() {
 }
 
 #[test]
-fn a_client_is_who_its_token_says() {
+fn a_client_has_the_id_and_metadata_of_its_token() {
     let served = start();
     let token = token(json!({
         "subscribe": ["a"], "client": "seven", "metadata": {"role": "admin", "n": 7},
@@ -430,10 +429,10 @@ fn a_client_is_who_its_token_says() {
     }
     let wanted = ["/channels/a?where.role=admin", "/channels/a?client=seven"];
     assert_eq!(told(&stream.take(2)), wanted);
-    // What does not count cannot be wrong.
+    // A credential that does not count cannot be wrong.
     let path = "/channels/a?client=&meta.role=guest";
     assert_eq!(open(&served, path, &[("Authorization", &header)]), fine());
-    // Whoever has a key is believed.
+    // With a key the client id and metadata of the query count.
     let path = "/channels/b?client=other&meta.role=guest";
     let _stream = Subscriber::open(served.address(), path, &[KEY]);
     let clients = json_of(&ask(&served, "GET", "/channels/b/clients", &[ADMIN], ""));
@@ -472,7 +471,7 @@ fn header_query_and_cookie_count_in_this_order() {
     ] {
         assert_eq!(open(&served, path, headers), wanted, "{path} {headers:?}");
     }
-    // The parameter is no parameter of a publish, and another is none still.
+    // The token's parameter is accepted in a publish, other unknown parameters are not.
     assert_eq!(ask(&served, "POST", &query, &[], "x").status, 200);
     let answer = ask(&served, "POST", &format!("{query}&token=x"), &[], "x");
     assert_eq!(refusal(&answer), refused(400, "parameter_unknown"));
@@ -491,7 +490,7 @@ fn a_cookie_counts_for_pages_that_are_known() {
     for (origin, may_read, may_write) in [
         (None, true, false),
         (Some(("Origin", "https://app.example")), true, true),
-        // The tests ask for the host `test`.
+        // The tests send `Host: test`.
         (Some(("Origin", "http://test")), true, true),
         (Some(("Origin", "https://evil.example")), false, false),
         (Some(("Origin", "null")), false, false),
@@ -510,7 +509,7 @@ fn a_cookie_counts_for_pages_that_are_known() {
             }
         }
     }
-    // With the same token in a header the page does not matter.
+    // With the same token in a header, pages of all origins are accepted.
     let header = bearer(cookie.1.strip_prefix("push=").unwrap());
     let headers = [
         ("Authorization", &*header),
@@ -520,7 +519,7 @@ fn a_cookie_counts_for_pages_that_are_known() {
         ask(&served, "POST", "/channels/a", &headers, "x").status,
         200
     );
-    // Nor does a cookie manage, whoever sends it.
+    // A cookie never gives the right to manage.
     let headers = [
         ("Cookie", "push=admin-s3cret-of-tests"),
         ("Origin", "https://app.example"),
@@ -593,7 +592,7 @@ fn a_ticket_opens_one_stream() {
     let ticket_of = |body| ticket(&served, mine, &body);
     let one = ticket_of(json!({}));
     let path = format!("/channels/a?ticket={one}");
-    // A look does not use it up.
+    // HEAD does not use it up.
     assert_eq!(ask(&served, "HEAD", &path, &[], "").status, 200);
     let _stream = served.subscribe(&path);
     assert_eq!(open(&served, &path, &[]), unknown);
@@ -601,7 +600,7 @@ fn a_ticket_opens_one_stream() {
     let clients = json_of(&ask(&served, "GET", "/channels/a/clients", &[ADMIN], ""));
     assert_eq!(clients[0]["id"], "seven");
     assert_eq!(clients[0]["metadata"], json!({"n": 7}));
-    // It is for its channels alone, and never for publishing or another ticket.
+    // It opens its channels only, and never publishes or makes another ticket.
     let narrow = ticket_of(json!({"subscribe": ["b.1"]}));
     let closed = refused(403, "channel_not_allowed");
     assert_eq!(
@@ -726,7 +725,7 @@ fn tickets_are_bounded_and_expire() {
         if status == 503 {
             assert_eq!(answer.error_code(), "too_many_tickets");
             let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-            // Those 30 s, and what is drawn to keep them apart.
+            // 30 s, and the random part that spreads reconnections.
             assert!((3..=40).contains(&seconds), "{seconds}");
         }
     }

@@ -42,12 +42,12 @@ fn keys_are_changed_without_dropping_a_client() {
     scratch.write("secret", &format!("{NEW}\n"));
     server.signal("HUP");
     eventually("the new secret holds", || publish(&new) == 200);
-    // Even one that was verified before.
+    // Also one that was verified before.
     assert_eq!(publish(&old), 401);
     assert_eq!(stream.take(2).len(), 2);
 }
 
-/// The old and the new key of a role hold side by side, so that no publisher is
+/// The old and the new key of a role are valid at the same time, so that no publisher is
 /// refused between the two reloads.
 #[test]
 fn publish_and_admin_keys_overlap_while_they_are_changed() {
@@ -154,7 +154,7 @@ fn keys_of_a_file_are_bound_to_issuers_by_the_command_line() {
         );
         assert_eq!(answer.status, wanted, "{issuer} {lifetime_s}");
     }
-    // A file that is not read, and a text that binds nothing.
+    // A file that is not read, and a text without an issuer.
     for (bound, told) in [
         ("nope=idp", "nope is not read for keys"),
         ("idp", "keys.json=https://"),
@@ -278,7 +278,7 @@ fn settings_that_cannot_be_are_refused_with_what_to_do() {
         let output = run(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{arguments:?}");
-        // clap breaks its lines.
+        // clap wraps its lines.
         let stderr = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(stderr.contains(told), "{arguments:?}: {stderr}");
         let is_shown = stderr.contains("s3cret");
@@ -320,7 +320,7 @@ fn sub_and_pub_send_tokens() {
 
 // ---- the manual ----
 
-/// The snippets of a language in the page about access.
+/// The snippets of a language in docs/access.md.
 fn snippets(language: &str) -> Vec<&'static str> {
     let page = include_str!("../../../../docs/access.md");
     let mark = format!("\n```{language}\n");
@@ -330,7 +330,7 @@ fn snippets(language: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// What a snippet prints.
+/// Returns the output of a snippet.
 fn prints(program: &str, flag: &str, snippet: &str) -> String {
     let mut command = Command::new(program);
     command.args([flag, snippet]).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! The browser's client, as it is served.
+//! The client for browsers, as the server sends it.
 
 use miniz_oxide::inflate::decompress_to_vec;
 use pushwheel_server::{Config, Key};
@@ -12,7 +12,7 @@ const BOTH: [(&str, &str); 2] = [
     ("/pushwheel.d.ts", "application/typescript; charset=utf-8"),
 ];
 
-/// The most that the client may weigh, compressed: 3 KB, the smaller ones.
+/// Maximum bytes of the compressed client: 3 KB, of 1,000 bytes each.
 const SCRIPT_BYTES_MAX: usize = 3000;
 
 const GZIP: (&str, &str) = ("Accept-Encoding", "br, gzip;q=0.8");
@@ -72,7 +72,7 @@ fn the_client_is_below_3_kb_compressed_and_its_source_but_for_comments() {
 }
 
 #[test]
-fn who_has_the_client_is_not_sent_it_again() {
+fn a_browser_with_the_script_does_not_load_it_again() {
     let served = start();
     for (path, _) in BOTH {
         let answer = ask(&served, "GET", path, &[GZIP], "");

@@ -1,5 +1,5 @@
-//! What all channels may take together: subscribers leave room for publishers,
-//! and memory has a limit.
+//! The limits of all channels together: subscribers leave room for publishers, and memory is
+//! bounded.
 
 use pushwheel::History;
 use pushwheel_server::{self, Config, Key, TokenKeys};
@@ -11,7 +11,7 @@ use crate::common::{Connection, Served, Subscriber, eventually, told};
 
 const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret-key");
 
-/// A server with a publish key and so many channels.
+/// A server with a publish key and a maximum number of channels.
 fn keyed(channels: usize) -> Config {
     Config::new()
         .publish_key(Key::new("publish-s3cret-key").unwrap())
@@ -24,7 +24,7 @@ fn events(numbers: std::ops::Range<usize>) -> String {
     format!("/events?{}", channels.join("&"))
 }
 
-/// The request of a review: streams of 64 new names each, from one address.
+/// The requests of a security review: streams of 64 new names each, from one address.
 #[test]
 fn one_address_cannot_take_the_channels_of_publishers() {
     let served = Served::start(keyed(1_000).engine());
@@ -37,17 +37,17 @@ fn one_address_cannot_take_the_channels_of_publishers() {
     assert!(answer.header("retry-after").is_some());
     let mut inside = served.subscribe(&events(0..63));
     inside.wait_for_id();
-    // A browser is told when to come back.
+    // The response to a browser has a time to reconnect.
     let close = [("Connection", "close")];
     let mut browser = Subscriber::open(served.address(), "/channels/one-more", &close);
     browser.expect_end();
     assert!(browser.retry().is_some());
-    // Whoever may publish makes as many as there may be.
+    // A publisher may create all of them.
     for n in 0..900 {
         let path = format!("/channels/orders.{n}");
         assert_eq!(ask(&served, "POST", &path, &[KEY], "x").status, 200, "{n}");
     }
-    // And when something was published to them, they count for no source.
+    // After a publish to them they count for no source.
     assert_eq!(
         ask(&served, "POST", "/channels/c0", &[KEY], "hello").status,
         200
@@ -103,7 +103,7 @@ fn where_all_channels_are_taken_a_subscribers_makes_room_for_a_publishers() {
         200
     );
     new.expect_end();
-    // It comes back, and is told when to.
+    // The client reconnects, at the time in its last event.
     let answer = get(&served, &events(3..4));
     assert_eq!(refusal(&answer), refused(503, "too_many_channels"));
     assert_eq!(
@@ -127,21 +127,21 @@ fn subscriptions_leave_an_eighth_of_all_channels_to_publishers() {
         refusal(&answer),
         refused(503, "too_many_unpublished_channels")
     );
-    // An event for all channels does not make them a publisher's.
+    // An event for all channels does not make them published channels.
     assert_eq!(ask(&served, "POST", "/channels", &[KEY], "all").status, 200);
     assert_eq!(told(&stream.take(7)), ["all"; 7]);
     assert_eq!(
         get(&served, &events(7..8)).error_code(),
         "too_many_unpublished_channels"
     );
-    // When their clients have gone they hold nobody up, whatever was for all.
+    // After their clients have left, they block no publisher.
     drop(stream);
     eventually("it has gone", || served.channels().total_clients() == 0);
     served.subscribe(&events(10..17)).wait_for_id();
 }
 
 #[test]
-fn all_channels_together_keep_to_the_total_and_who_comes_back_is_told() {
+fn all_channels_together_keep_to_the_total_and_a_resuming_client_gets_a_gap() {
     let options = pushwheel_server::channel_options().history(History::events(1_000));
     let config = Config::new()
         .channel_options(options)
@@ -161,7 +161,7 @@ fn all_channels_together_keep_to_the_total_and_who_comes_back_is_told() {
     let gap = stream.next();
     assert_eq!(gap.name, "pushwheel.gap");
     assert!(gap.data.contains("\"reason\":\"evicted\""), "{}", gap.data);
-    // The newest channels have all of theirs.
+    // The newest channels keep all their events.
     let newest = json_of(&get(&served, "/stats?channel=c9&top=0"));
     assert_eq!(newest["channel_stats"][0]["history"]["events"], 4);
     let metrics = get(&served, "/metrics").text().to_owned();
@@ -171,7 +171,7 @@ fn all_channels_together_keep_to_the_total_and_who_comes_back_is_told() {
     );
 }
 
-/// The number of events to begin with is counted while publishers wait.
+/// `last` is resolved under the lock, so a large history must not delay publishers.
 #[test]
 fn a_stream_begins_with_at_most_1000_events() {
     let served = Served::start(Config::new().engine());

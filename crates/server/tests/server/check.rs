@@ -1,5 +1,4 @@
-//! `pushwheel check`: all is well with our server, and what is wrong with
-//! others is found out.
+//! `pushwheel check` accepts this server, and finds the faults of others.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +14,7 @@ use crate::commands::run;
 use crate::common::Served;
 use crate::{TEXT, publish, start};
 
-/// What a report says.
+/// The lines of a report.
 struct Report {
     status: Option<i32>,
     body: Value,
@@ -39,7 +38,7 @@ impl Report {
         codes.map(Option::unwrap).collect()
     }
 
-    /// A failure or warning that says this, and what to do.
+    /// Whether a failure or warning contains this, and has a fix.
     #[track_caller]
     fn expect(&self, code: &str, outcome: &str, part: &str) {
         let finding = self.finding(code);
@@ -71,7 +70,7 @@ fn our_server_is_in_good_health() {
     let served = Served::start(Config::new().allow_origins([origin]).engine());
     let url = format!("http://{}/channels/health", served.address());
     let more = ["--idle", "1", "--strict", "--origin", "https://app.example"];
-    // A busy machine may stall a ping; not each time.
+    // A busy machine may delay a ping, but not every time.
     let reports = (0..5).map(|_| examine(&url, Some(&url), &more));
     let report = { reports }.find(|report| report.status == Some(0));
     let report = report.expect("it finds nothing wrong");
@@ -127,7 +126,7 @@ fn without_a_place_to_publish_to_it_looks_at_what_comes() {
 }
 
 #[test]
-fn a_greeting_needs_no_id_and_a_stream_that_begins_anew_resumes_nothing() {
+fn a_greeting_needs_no_id_and_a_stream_that_starts_again_resumes_nothing() {
     let greeted = Bad::start(Fault::Greets);
     let report = examine(&greeted.url("/stream"), None, &["--idle", "1"]);
     assert_eq!(report.outcome("ids"), "ok", "{}", report.finding("ids"));
@@ -180,7 +179,7 @@ fn what_cannot_be_looked_at_is_exit_status_2() {
 }
 
 #[test]
-fn a_key_that_is_refused_is_told() {
+fn a_refused_key_is_reported() {
     let key = pushwheel_server::Key::new("the-key-of-this-test").unwrap();
     let config = pushwheel_server::Config::new().publish_key(key);
     let served = crate::common::Served::start(config.engine());
@@ -204,7 +203,7 @@ fn events_in_clumps_are_found_out() {
 #[test]
 fn a_buffer_is_found_out_by_what_pushes_it_out() {
     let bad = Bad::start(Fault::Buffer);
-    // A busy machine may be late with what is pushed out; not each time.
+    // A busy machine may delay an event, but not every time.
     let is_found = |report: &Report| report.finding("buffering").to_string().contains("64 KiB");
     let report = { (0..5).map(|_| bad.examine(&[])) }.find(is_found);
     let report = report.expect("it is pushed out");
@@ -213,7 +212,7 @@ fn a_buffer_is_found_out_by_what_pushes_it_out() {
 }
 
 #[test]
-fn what_is_no_stream_is_told_by_its_cause_alone() {
+fn a_response_that_is_not_a_stream_is_reported_by_its_cause_alone() {
     let report = Bad::start(Fault::Type).examine(&[]);
     report.expect("content_type", "failure", "`text/html`, saying: hello");
     assert_eq!(
@@ -284,7 +283,7 @@ fn forged_fields_and_events_are_found_out() {
 }
 
 #[test]
-fn redirects_are_followed_and_told() {
+fn redirects_are_followed_and_reported() {
     let bad = Bad::start(Fault::NoHistory);
     let report = examine(&bad.url("/to?/stream"), None, &["--idle", "0"]);
     report.expect("redirect", "warning", "302 to ");
@@ -308,7 +307,7 @@ fn a_token_is_not_sent_to_another_origin() {
 }
 
 #[test]
-fn an_end_of_the_way_where_nobody_answers_tells_of_the_way() {
+fn an_end_of_the_way_without_an_answer_reports_the_way() {
     let bad = Bad::start(Fault::NoHistory);
     let output = run(&["check", &bad.url("/to?http://127.0.0.1:1/stream")]);
     assert_eq!(output.status.code(), Some(2));
@@ -331,31 +330,31 @@ fn warnings_count_when_they_are_to() {
     );
 }
 
-// ---- servers that do one thing wrong ------------------------------------------
+// ---- servers with one fault ------------------------------------------------------
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
-    /// Passes on what is published five events at a time.
+    /// Sends events in groups of five.
     Clumps,
-    /// Passes on what is published once it is 64 KiB.
+    /// Sends events when they are 64 KiB.
     Buffer,
-    /// A page.
+    /// Answers with an HTML page.
     Type,
-    /// No type, and no end of what it sends.
+    /// Sends no `Content-Type`, and never ends the body.
     Endless,
-    /// A stream with a length.
+    /// A stream with `Content-Length`.
     Length,
     /// Ends a stream 3 s after its first event.
     Ends,
-    /// Begins each stream with an event without an id, and two others.
+    /// Starts each stream with an event without an id, and two others.
     Greets,
     NoIds,
     NoHistory,
-    /// Writes data, names and ids as they are.
+    /// Writes data, names and ids without checking them.
     Injection,
 }
 
-/// A server on a thread for each connection, which ends with the test.
+/// A server with a thread for each connection. It ends with the test.
 struct Bad {
     address: SocketAddr,
 }
@@ -392,8 +391,8 @@ impl Bad {
         examine(&url, Some(&publish_url), &arguments)
     }
 
-    /// The report of one that passes events on at once. A busy machine may hold up
-    /// a ping; not each time.
+    /// Returns the report of a server that sends events at once. A busy machine may delay a
+    /// ping, but not every time.
     #[track_caller]
     fn examine_prompt(&self, more: &[&str]) -> Report {
         let reports = (0..5).map(|_| self.examine(more));
@@ -402,7 +401,7 @@ impl Bad {
     }
 }
 
-/// Takes one request, badly.
+/// Answers one request, with the fault.
 fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Option<()> {
     let mut reader = BufReader::new(socket.try_clone().ok()?);
     let mut request = String::new();
@@ -468,13 +467,13 @@ fn serve(mut socket: TcpStream, fault: Fault, streams: &Mutex<Streams>) -> Optio
             if method != "GET" {
                 return None;
             }
-            // Whoever has the first byte hears what is published from then on.
+            // A client that has the first byte receives all later events.
             let mut all = streams.lock().unwrap();
             socket.write_all(b":\n\n").ok()?;
             if fault == Fault::Ends {
                 drop(all);
                 socket.write_all(b"data: hello\n\n").ok()?;
-                // Nothing comes; the time-out is what is waited for.
+                // Nothing arrives until the timeout.
                 socket.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
                 let _ = socket.read(&mut [0]);
                 return None;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::{Served, Subscriber, eventually, told};
 use crate::{TEXT, delete, publish, start};
 
-/// A command that runs beside its test, and goes with it.
+/// A command that runs in the background, and is killed when this is dropped.
 pub(super) struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -26,12 +26,12 @@ impl Running {
         Running { child, out }
     }
 
-    /// Where a server says that it listens.
+    /// Returns the address at which the server prints that it listens.
     pub(super) fn address(&mut self) -> SocketAddr {
         self.try_address().expect("it listens")
     }
 
-    /// Nothing if it ends without saying so.
+    /// `None` if it ends without printing an address.
     pub(super) fn try_address(&mut self) -> Option<SocketAddr> {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
@@ -41,7 +41,7 @@ impl Running {
         Some(address.parse().unwrap())
     }
 
-    /// All that it says on its standard error until it ends.
+    /// Returns its standard error until it ends.
     pub(super) fn complaints(&mut self) -> String {
         let mut told = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -49,7 +49,7 @@ impl Running {
         told
     }
 
-    /// Has it end well, and gives all that it has said on its standard error.
+    /// Ends it with SIGTERM, and returns its standard error.
     #[track_caller]
     pub(super) fn end(mut self) -> String {
         self.signal("TERM");
@@ -58,7 +58,7 @@ impl Running {
         told
     }
 
-    /// Where it complains, to be read while it runs.
+    /// Returns its standard error, to be read while it runs.
     pub(super) fn take_stderr(&mut self) -> ChildStderr {
         self.child.stderr.take().unwrap()
     }
@@ -70,7 +70,7 @@ impl Running {
         line.trim_end().to_owned()
     }
 
-    /// The next event that `sub` prints, without its id.
+    /// Returns the next event that `sub` prints, without its id.
     fn event(&mut self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         loop {
@@ -84,7 +84,7 @@ impl Running {
 
     pub(super) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        // The shell's own `kill`: a small system has no program of that name.
+        // The shell's built-in `kill`, because a small system has no such program.
         assert!(
             Command::new("sh")
                 .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
@@ -94,7 +94,7 @@ impl Running {
         );
     }
 
-    /// The state of its process, as Linux abbreviates it: `T` is stopped.
+    /// Returns the state of its process as a letter of Linux: `T` is stopped.
     #[cfg(target_os = "linux")]
     pub(super) fn state(&self) -> Option<char> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
@@ -207,7 +207,7 @@ fn serve_shows_a_publish_with_the_key_that_it_needs() {
             needs_token,
             "{subscribe}"
         );
-        // The line works as it is shown, where it has no placeholder.
+        // A printed line without a placeholder works as it is.
         if shown.starts_with('$') && shown != "$TOKEN" {
             let (_, command) = publish.split_once("publish:").unwrap();
             let output = Command::new("sh")
@@ -226,7 +226,7 @@ fn a_second_signal_ends_the_server_at_once() {
     let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--shutdown-deadline=60"]);
     let line = server.line();
     let address = line.strip_prefix("pushwheel listens on http://").unwrap();
-    // A request that never ends keeps it from ending by itself.
+    // A request that never ends keeps it from ending.
     let mut connection = crate::common::Connection::open(address.parse().unwrap());
     let mut stream = Subscriber::open(address.parse().unwrap(), "/channels/news", &[]);
     stream.wait_for_id();
@@ -238,7 +238,7 @@ fn a_second_signal_ends_the_server_at_once() {
 }
 
 #[test]
-fn health_checks_hear_of_a_shutdown_before_nobody_is_accepted() {
+fn health_checks_see_a_shutdown_before_connections_are_refused() {
     let mut server = Running::start(&[
         "serve",
         "--listen=127.0.0.1:0",
@@ -254,7 +254,7 @@ fn health_checks_hear_of_a_shutdown_before_nobody_is_accepted() {
     server.signal("TERM");
     eventually("the health check is told", || health().status == 503);
     assert_eq!(health().error_code(), "draining");
-    // All goes on meanwhile.
+    // Everything else continues meanwhile.
     let mut publisher = crate::common::Connection::open(address);
     assert_eq!(publisher.post("/channels/news", "hello").status, 200);
     assert_eq!(told(&stream.rest()), ["hello"]);
@@ -370,7 +370,7 @@ fn sub_prints_events_comes_back_by_itself_and_stops_at_204() {
 }
 
 #[test]
-fn sub_begins_where_it_is_told_to() {
+fn sub_starts_at_the_given_event() {
     let served = start();
     let first = publish(&served, "/channels/a", TEXT, "one");
     publish(&served, "/channels/a", TEXT, "two");

@@ -1,4 +1,4 @@
-//! Which pages may read: the list of origins, cookies, preflights.
+//! The pages that may read responses: listed origins, cookies, preflights.
 
 use pushwheel_server::{AllowedOrigin, Config};
 
@@ -17,7 +17,7 @@ fn listed() -> Served {
     Served::start(Config::new().allow_origins(origins).engine())
 }
 
-/// What an answer says of origins.
+/// The headers of a response about origins.
 fn said(answer: &Answer) -> [Option<&str>; 3] {
     [
         answer.header("access-control-allow-origin"),
@@ -26,7 +26,7 @@ fn said(answer: &Answer) -> [Option<&str>; 3] {
     ]
 }
 
-/// A request for a path of each kind: streams, and all else.
+/// A request of each kind: for streams, and for other paths.
 const STREAMS: [(&str, &str); 4] = [
     ("GET", "/channels/a"),
     ("HEAD", "/events?channel=a"),
@@ -48,7 +48,7 @@ const OTHERS: [(&str, &str); 12] = [
     ("DELETE", "/channels/gone"),
 ];
 
-/// The origin that an answer names, for a page of `origin`.
+/// The origin that a response allows, for a page of `origin`.
 fn allowed(served: &Served, (method, path): (&str, &str), origin: &str) -> Option<String> {
     let mut connection = served.connect();
     connection.send(format!(
@@ -179,7 +179,7 @@ fn caches_store_nothing_but_files_and_no_type_is_guessed() {
     }
     assert_eq!(cache("GET", "/_page/page.js"), "no-cache");
     assert_eq!(cache("HEAD", "/channels/a"), "no-cache, no-transform");
-    // A browser that asks for a finished channel gets 204, which caches may store.
+    // A browser that subscribes to a finished channel receives 204, which caches may store.
     assert_eq!(cache("DELETE", "/channels/a?finish"), "no-store");
     let answer = get(&served, "/channels/a");
     assert_eq!(answer.status, 204);
@@ -220,7 +220,7 @@ fn a_listed_origin_is_named_and_another_gets_nothing() {
         let wanted = is_listed.then_some(origin);
         assert_eq!(said(&stream.head)[0], wanted);
     }
-    // Without an origin too: what a cache keeps must not go to a page.
+    // Also without an origin: a cache must not return the response to a page.
     assert_eq!(
         said(&get(&served, "/channels")),
         [None, None, Some("Origin")]

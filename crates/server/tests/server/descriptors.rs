@@ -1,4 +1,4 @@
-//! The server when its descriptors run out.
+//! The server without free file descriptors.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ struct Limited {
 }
 
 impl Limited {
-    /// `option` is that of `ulimit`: which of the limits it is.
+    /// `option` is the option of `ulimit` that selects the limit.
     fn start(option: &str, more: &[&str]) -> Limited {
         let serve = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
         let mut command = Command::new("bash");
@@ -36,12 +36,12 @@ impl Limited {
         Limited { running, address }
     }
 
-    /// Asks on a connection of its own.
+    /// Sends a request on a new connection.
     fn get(&self, path: &str) -> Answer {
         ask_over(&mut Connection::open(self.address), "GET", path, &[], "")
     }
 
-    /// Subscribes as a browser does. `None` if it is sent off.
+    /// Subscribes as a browser does. `None` if the server refuses.
     fn subscribe(&self) -> Option<Subscriber> {
         let accept = ("Accept", "text/event-stream");
         let mut stream = Subscriber::open(self.address, "/channels/a", &[accept]);
@@ -57,7 +57,7 @@ fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
     let answer = ask_over(&mut publisher, "GET", "/ready", &[], "");
     assert_eq!(answer.status, 200);
 
-    // There are some for a good part of them, and the others are told.
+    // Many of them get one, and the others an error.
     let streams = (0..CLIENTS).filter_map(|_| server.subscribe());
     let mut served: Vec<Subscriber> = streams.collect();
     let count = served.len();
@@ -67,7 +67,7 @@ fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
         refusal(&server.get("/ready")) == refused(503, "not_ready")
     });
 
-    // Those who are in are served, and whoever publishes is answered.
+    // Connected clients receive events, and publishers get responses.
     for round in 0..3 {
         let body = format!("round {round}");
         let answer = ask_over(&mut publisher, "POST", "/channels/a", &[TEXT], &body);
@@ -77,7 +77,7 @@ fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
         }
     }
 
-    // As they leave, others get in, as many as before.
+    // When they leave, as many others can connect.
     drop(served);
     let mut again = Vec::new();
     eventually("there is room", || {
@@ -102,7 +102,7 @@ fn silent_connections_with_all_descriptors_keep_no_health_check_out() {
             }
         }
         assert_eq!(server.get("/ready").status, 503);
-        // Those who came first are inside still.
+        // The first clients are still connected.
         let first = &mut silent[0];
         assert_eq!(ask_over(first, "GET", "/health", &[], "").status, 200);
         drop(silent);

@@ -1,5 +1,5 @@
-//! Settings by which others could read a secret, or choose their address: the server
-//! warns of them, and a check refuses them.
+//! Settings that let other users read a secret, or let clients choose their address. The
+//! server warns of them, and a check refuses them.
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use super::commands::{Running, pushwheel, run};
 
 const KEY: &str = "a-key-of-these-tests-here";
 
-/// What `pushwheel config` warns of with these arguments, and whether a check
+/// Returns the warnings of `pushwheel config` with these arguments, and whether a check
 /// accepts them.
 fn warned(arguments: &[&str]) -> (String, bool) {
     let printed = run(&[&["config"], arguments].concat());
@@ -81,7 +81,7 @@ fn a_secret_that_other_users_may_read_is_doubtful() {
     }
 }
 
-/// Systemd makes a directory for the credentials of a service alone.
+/// systemd creates a directory that only the service can read for its credentials.
 #[test]
 fn a_credential_of_systemd_is_not_doubtful_and_a_server_warns_of_others() {
     let scratch = Scratch::new("credentials");

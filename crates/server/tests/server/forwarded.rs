@@ -1,4 +1,4 @@
-//! A server without keys, and a proxy before it.
+//! A server without keys behind a proxy.
 
 use pushwheel_server::{Config, Key};
 
@@ -6,7 +6,7 @@ use super::commands::{Running, pushwheel};
 use super::{ask, ask_over, refusal, refused};
 use crate::common::{Connection, Served};
 
-/// What nginx and Apache send with `Host` rewritten to the server's own.
+/// The headers that nginx and Apache add, with `Host` rewritten to the server's.
 const ADDED: [(&str, &str); 6] = [
     ("X-Forwarded-For", "198.51.100.7"),
     ("X-Forwarded-Host", "push.example"),
@@ -36,7 +36,7 @@ fn without_keys_nothing_is_answered_through_a_proxy() {
                 answer.text()
             );
         }
-        // A load balancer asks, and learns nothing.
+        // A load balancer sends it, and the response has no secret.
         for path in ["/health", "/ready"] {
             assert_eq!(ask(&served, "GET", path, &headers[1..], "").status, 200);
         }
@@ -71,7 +71,7 @@ fn serve_warns_of_a_proxy_and_of_missing_keys() {
     let log = server.end();
     assert_eq!(log.matches(started).count(), 1, "{log}");
     assert_eq!(log.matches(forwarded).count(), 1, "{log}");
-    // With --allow-missing-keys it was said already.
+    // With --allow-missing-keys there is no warning.
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--allow-missing-keys"]);
     let mut server = Running::spawn(&mut command);
     let mut connection = Connection::open(server.address());

@@ -1,4 +1,4 @@
-//! Wrong keys: how many an address may send.
+//! The limit of wrong keys from one address.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ fn config() -> Config {
         .wrong_keys_per_address(Rate::per_second(0.001).burst(3))
 }
 
-/// The status and the code of a request with this key, from this address.
+/// Returns the status and code for a request with this key from this address.
 #[track_caller]
 fn ask_from(source: &str, served: &Served, key: &str, method: &str, path: &str) -> (u16, String) {
     let source: IpAddr = source.parse().unwrap();
@@ -38,7 +38,7 @@ fn ask_from(source: &str, served: &Served, key: &str, method: &str, path: &str) 
     }
 }
 
-/// The requests with which 52,000 keys a second were tried, and not one logged.
+/// The requests of an attack that tried 52,000 keys per second, none of them logged.
 #[test]
 fn an_address_guesses_only_so_often() {
     let fine = (200, String::new());
@@ -55,11 +55,11 @@ fn an_address_guesses_only_so_often() {
         for key in ["a", "b", "c"] {
             assert_eq!(guess(key), wrong, "{method} {path}");
         }
-        // Now the right one would tell no more.
+        // Now even the right key is refused.
         for key in ["d", KEY, ADMIN] {
             assert_eq!(guess(key), too_many, "{method} {path}");
         }
-        // Without a key there is nothing to guess, and other addresses go on.
+        // Requests without a key, and other addresses, are not affected.
         let mut connection =
             Connection::from_address("127.0.0.2".parse().unwrap(), served.address());
         assert_eq!(
@@ -71,7 +71,7 @@ fn an_address_guesses_only_so_often() {
     }
 }
 
-/// Behind a proxy that is not trusted, a publisher has the address of its attacker.
+/// Behind a proxy that is not trusted, a publisher has the same address as an attacker.
 #[test]
 fn guesses_lock_no_publisher_out() {
     let served = Served::start(config().engine());
@@ -84,7 +84,7 @@ fn guesses_lock_no_publisher_out() {
     assert_eq!(publish(), (200, String::new()));
 }
 
-/// A bearer of a subscriber that is neither a key nor a token may be a guess.
+/// A subscriber's bearer text that is neither a key nor a token counts as a wrong key.
 #[test]
 fn guesses_by_subscribing_count_where_there_are_tokens() {
     let keys = TokenKeys::secret(SECRET.as_bytes()).unwrap();
@@ -94,7 +94,7 @@ fn guesses_by_subscribing_count_where_there_are_tokens() {
         assert_eq!(guess(), refused(401, "token_invalid"));
     }
     assert_eq!(guess(), refused(429, "too_many_wrong_keys"));
-    // A text in the form of a token is no guess of a key.
+    // A text in the form of a token does not count as a wrong key.
     let answer = ask_from("127.0.0.2", &served, "eyJh.e30.c2ln", "GET", "/channels/a");
     assert_eq!(answer, refused(401, "token_invalid"));
 }

@@ -1,4 +1,4 @@
-//! What the server holds back, and what it tells those whom it refuses.
+//! Rates and limits of the server, and its responses beyond them.
 
 use pushwheel::{Limits, Rate};
 use pushwheel_server::Config;
@@ -11,7 +11,7 @@ const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 
 #[test]
 fn too_much_published_to_a_channel_is_429_with_retry_after() {
-    // One in an hour: no test waits long enough for the second.
+    // One per hour, so that no second one is due during the test.
     let rate = Rate::per_second(1.0 / 3600.0).burst(3);
     let options = pushwheel_server::channel_options().publish_rate(rate);
     let served = Served::start(Config::new().channel_options(options).engine());
@@ -22,7 +22,7 @@ fn too_much_published_to_a_channel_is_429_with_retry_after() {
     assert_eq!(refusal(&answer), refused(429, "rate_limited"));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((3_500..=3_600).contains(&seconds), "{seconds}");
-    // Another channel has a rate of its own.
+    // Each channel has its own rate.
     assert_eq!(ask(&served, "POST", "/channels/b", &[], "x").status, 200);
 }
 
@@ -49,7 +49,7 @@ fn too_much_published_from_an_address_is_429_and_nothing_of_it_is_appended() {
 }
 
 #[test]
-fn a_full_server_still_publishes_and_tells_how_it_is() {
+fn a_full_server_still_publishes_and_answers_health_checks() {
     let mut limits = Limits::default();
     limits.connections_max = 2;
     let config = Config::new().limits(limits);
@@ -62,7 +62,7 @@ fn a_full_server_still_publishes_and_tells_how_it_is() {
         let mut stream = served.subscribe(path);
         stream.expect_end();
         assert!(stream.retry().is_some());
-        // A page of another origin has to be let read that too.
+        // A page of another origin may read that too.
         assert_eq!(stream.head.header("access-control-allow-origin"), Some("*"));
         let answer = ask(&served, "GET", path, &[], "");
         assert_eq!(refusal(&answer), refused(503, "server_full"));
@@ -110,7 +110,7 @@ fn behind_a_proxy_it_is_the_clients_that_have_a_rate_each() {
     };
     assert_eq!([publish("192.0.2.1"), publish("192.0.2.2")], [200, 200]);
     assert_eq!([publish("192.0.2.1"), publish("192.0.2.2")], [429, 429]);
-    // What a client writes itself stands left of what the proxy adds.
+    // A client's own text comes before the address that the proxy adds.
     assert_eq!(publish("192.0.2.3, 192.0.2.1"), 429);
 }
 

@@ -1,4 +1,4 @@
-//! The access log and the event log, as a process writes them.
+//! The access log and the event log, as the program writes them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ fn serve(more: &[&str]) -> Command {
     command
 }
 
-/// Has the server end, and gives its lines.
+/// Ends the server, and returns its lines.
 fn lines(server: Running) -> Vec<String> {
     server.end().lines().map(str::to_owned).collect()
 }
 
-/// A server that logs JSON, and so says in its log where it listens.
+/// A server that logs JSON, and whose log has the address at which it listens.
 struct Logging {
     server: Running,
     log: BufReader<ChildStderr>,
@@ -45,7 +45,7 @@ impl Logging {
         }
     }
 
-    /// Has the server end, and gives what else it has logged.
+    /// Ends the server, and returns the other lines that it has logged.
     fn objects(mut self) -> Vec<Value> {
         self.server.signal("TERM");
         let lines = self.log.lines().map(|line| object(&line.unwrap()));
@@ -60,7 +60,7 @@ fn object(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// The only one whose fields are these.
+/// Returns the only record with these fields.
 #[track_caller]
 fn find<'a>(all: &'a [Value], fields: &[(&str, &str)]) -> &'a Value {
     let is_it = |object: &&Value| fields.iter().all(|(name, value)| object[name] == *value);
@@ -112,7 +112,7 @@ fn every_request_is_an_object_in_the_access_log() {
         (&nope["status"], &nope["code"]),
         (&404.into(), &"not_found".into())
     );
-    // The clerk's answers too.
+    // Responses of the worker too.
     assert_eq!(
         find(&all, &[("path", "/stats?ticket=[hidden]")])["status"],
         200
@@ -156,7 +156,7 @@ fn streams_and_publishes_are_in_the_event_log() {
     assert_eq!(fields(ended), ["ann", "b/a"]);
     let lasted = &ended["lasted_s"];
     assert!(lasted.as_f64().is_some_and(|s| (0.0..60.0).contains(&s)));
-    // To the microsecond.
+    // With six decimals.
     let digits = lasted.to_string();
     let behind_point = digits.split_once('.').map_or("", |(_, digits)| digits);
     assert!(behind_point.len() <= 6, "{digits}");
@@ -166,7 +166,7 @@ fn streams_and_publishes_are_in_the_event_log() {
         (&published["channel"], &published["clients"]),
         (&"a".into(), &1.into())
     );
-    // Neither the access log, which is off, nor what is below the level.
+    // Without the access log, which is off, and without records below the level.
     assert_eq!(all.len(), 3, "{all:#?}");
 }
 
@@ -238,8 +238,8 @@ fn a_client_forges_no_line() {
 }
 
 #[test]
-fn nobody_waits_for_whoever_reads_the_log_and_what_is_lost_is_told() {
-    // More than the pipe and the queue hold together, and nobody reads.
+fn a_slow_reader_of_the_log_delays_no_request_and_lost_lines_are_counted() {
+    // More than the pipe and the queue hold together, and no process reads the pipe.
     let mut server = Running::spawn(&mut serve(&["--access-log"]));
     let address = server.address();
     let mut connection = Connection::open(address);
@@ -297,7 +297,7 @@ fn logs_change_with_a_reload() {
 }
 
 #[test]
-fn a_filter_that_cannot_be_read_is_told_of() {
+fn an_invalid_filter_is_reported() {
     let output = serve(&["--log", "loud"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
@@ -307,8 +307,8 @@ fn a_filter_that_cannot_be_read_is_told_of() {
     );
 }
 
-/// The request of `paths` that are 8 KB long: a log that a client can fill at
-/// 70 MB/s. Of a merged stream two lines, and what is kept for it until it ends.
+/// Requests with paths of 8 KB, with which a client could fill a log at 70 MB/s. A stream of
+/// several channels has two lines, and keeps its text until it ends.
 #[test]
 fn no_text_of_a_client_takes_more_than_a_kibibyte_of_a_line() {
     let logging = Logging::start(&["--access-log", "--event-log"]);

@@ -1,5 +1,4 @@
-//! The server over raw sockets: each promise of its HTTP interface, as a test
-//! that is named after it.
+//! Tests the server over raw sockets, with a test for each promise of its HTTP interface.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -45,7 +44,7 @@ fn start() -> Served {
     Served::start(Config::new().engine())
 }
 
-/// One request and its answer, on a connection of its own.
+/// Sends one request on a new connection, and returns the response.
 #[track_caller]
 fn ask(served: &Served, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     ask_over(&mut served.connect(), method, path, headers, body)
@@ -87,7 +86,7 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 const LINES: (&str, &str) = ("Content-Type", "application/x-ndjson");
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
-/// Publishes, and gives the answer's JSON.
+/// Publishes, and returns the response's JSON.
 #[track_caller]
 fn publish(served: &Served, path: &str, content_type: (&str, &str), body: &str) -> Value {
     let answer = ask(served, "POST", path, &[content_type], body);
@@ -101,7 +100,7 @@ fn json(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).expect("JSON")
 }
 
-/// The status and the code of a refusal.
+/// Returns the status and the code of an error.
 #[track_caller]
 fn refusal(answer: &Answer) -> (u16, String) {
     (answer.status, answer.error_code())

@@ -1,4 +1,4 @@
-//! Look and manage; HEAD, OPTIONS and preflights.
+//! Viewing and managing; HEAD, OPTIONS and preflights.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn channels_are_named_in_order() {
 }
 
 #[test]
-fn who_is_there_can_be_asked() {
+fn the_clients_of_a_channel_can_be_listed() {
     let served = start();
     let mut ann = served.subscribe("/channels/a?client=ann&meta.role=admin");
     ann.wait_for_id();
@@ -108,8 +108,8 @@ fn a_channel_can_be_closed_and_removed() {
         refusal(&delete(&served, "/channels/a")),
         refused(404, "channel_not_found")
     );
-    // The name may be used again.
-    publish(&served, "/channels/a", TEXT, "anew");
+    // The name can be used again.
+    publish(&served, "/channels/a", TEXT, "again");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn the_empty_channels_can_be_removed() {
     for name in ["x", "y", "finished"] {
         publish(&served, &format!("/channels/{name}"), TEXT, "x");
     }
-    // This one goes by itself, once browsers have had the time to hear of it.
+    // This one is removed by itself, after the time for browsers to reconnect.
     delete(&served, "/channels/finished?finish");
     assert_eq!(
         refusal(&delete(&served, "/channels")),
@@ -204,8 +204,8 @@ fn what_is_not_there_is_404_and_a_name_that_cannot_be_is_400() {
 fn health_is_200_while_serving_and_503_while_draining() {
     let served = start();
     assert_eq!(get(&served, "/health").status, 200);
-    // This one has begun to ask when the server begins to drain, which a
-    // stream's end tells.
+    // This request has started when the server starts to drain. A stream that ends shows
+    // that.
     let mut asking = served.connect();
     asking.send("GET /health HTTP/1.1\r\n");
     let mut stream = served.subscribe("/channels/a");
@@ -239,7 +239,7 @@ fn head_works_wherever_get_does() {
         let mut connection = served.connect();
         let head = crate::ask_over(&mut connection, "HEAD", path, &[], "");
         assert_eq!(head.status, 200, "{path}");
-        // Nothing follows the head: the next answer comes right after it.
+        // The head has no body: the next response follows it.
         let body = connection.get(path).body;
         assert_eq!(
             head.header("content-length"),
@@ -286,7 +286,7 @@ fn preflights_are_answered_everywhere() {
 }
 
 #[test]
-fn options_without_a_preflight_tells_the_methods() {
+fn options_without_a_preflight_lists_the_methods() {
     let served = start();
     let answer = ask(&served, "OPTIONS", "/channels/a", &[], "");
     assert_eq!(answer.status, 204);

@@ -1,4 +1,4 @@
-//! Limits on what a client, a ticket or a token says of a client.
+//! Limits of the metadata in a query, a ticket and a token.
 
 use pushwheel_server::{Config, Key};
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use super::{ask, get, refusal, refused, start};
 use crate::common::Served;
 use pushwheel_server::TokenKeys;
 
-/// The request that made a connection of 153 bytes one of 73 KB.
+/// The request with which a connection took 73 KB instead of 153 bytes.
 #[test]
 fn metadata_that_a_client_says_of_itself_is_bounded() {
     let served = start();
@@ -33,7 +33,7 @@ fn metadata_that_a_client_says_of_itself_is_bounded() {
     }
 }
 
-/// The body that made a ticket of 128 KB.
+/// The body with which a ticket took 128 KB.
 #[test]
 fn metadata_of_a_ticket_is_bounded() {
     let served = start();
@@ -79,7 +79,7 @@ fn metadata_of_a_token_is_bounded() {
     assert_eq!(opened, (200, String::new()));
 }
 
-/// A condition is compared with the metadata of each client.
+/// Each condition is compared with the metadata of every client.
 #[test]
 fn a_publish_has_as_many_conditions_as_clients_have_metadata() {
     let key = Key::new("publish-s3cret-of-tests").unwrap();

@@ -1,5 +1,4 @@
-//! What the server tells of how it is doing: /metrics, /stats, /ready, and the
-//! files that read them.
+//! The figures of the server: /metrics, /stats, /ready, and the files that use them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,7 +28,7 @@ impl Page {
         Page::parse(answer.text())
     }
 
-    /// By the grammar of the text format, as far as it is used.
+    /// Reads the part of the text format's grammar that the server uses.
     #[track_caller]
     fn parse(text: &str) -> Page {
         let (mut series, mut types) = (BTreeMap::new(), BTreeMap::new());
@@ -69,7 +68,7 @@ impl Page {
     }
 }
 
-/// The family that a series belongs to.
+/// Returns the family of a series.
 fn family(series: &str) -> &str {
     let name = series.split('{').next().unwrap();
     if name == "pushwheel_loop_turn_seconds" || name == "pushwheel_delivery_latency_seconds" {
@@ -83,7 +82,7 @@ fn family(series: &str) -> &str {
     name
 }
 
-/// The names that the manual explains.
+/// Returns the names that docs/observability.md explains.
 fn documented() -> BTreeSet<String> {
     let manual = std::fs::read_to_string("../../docs/observability.md").unwrap();
     let rows = manual.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -128,7 +127,7 @@ fn counters_move_with_what_is_done() {
     malformed.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(malformed.answer().error_code(), "host_missing");
 
-    // The loop tells what it has done when the turn is over.
+    // The loop adds its figures at the end of a turn.
     eventually("all is counted", || {
         Page::of(&served).value("pushwheel_deliveries_total") == 6.0
     });
@@ -281,7 +280,7 @@ fn a_client_that_is_behind_is_seen_with_what_waits_for_it() {
     );
     assert!(page.value("pushwheel_log_events") >= events);
     drop(stuck);
-    eventually("nothing waits for anybody", || {
+    eventually("no event waits for a client", || {
         let page = Page::of(&served);
         page.value("pushwheel_clients_behind") == 0.0
             && page.value("pushwheel_backlog_events") == 0.0
@@ -289,7 +288,7 @@ fn a_client_that_is_behind_is_seen_with_what_waits_for_it() {
 }
 
 #[test]
-fn the_figures_are_for_whoever_has_the_admin_key() {
+fn the_figures_need_the_admin_key() {
     let config = Config::new()
         .publish_key(Key::new("publish-s3cret-of-tests").unwrap())
         .admin_key(Key::new("admin-s3cret-of-tests").unwrap());
@@ -316,7 +315,7 @@ fn the_figures_are_for_whoever_has_the_admin_key() {
         ),
         (403, 200)
     );
-    // Whoever balances load has no key.
+    // A load balancer has no key.
     assert_eq!(get(&served, "/ready").status, 200);
 }
 
@@ -344,7 +343,7 @@ fn a_full_server_is_not_ready_and_is_again_when_there_is_room() {
     stream.wait_for_id();
     eventually("it is full", || keeping.get("/ready").status == 503);
     assert_eq!(refusal(&keeping.get("/ready")), refused(503, "not_ready"));
-    // Whoever comes is told so too, on a connection of its own.
+    // A new connection gets the same response.
     assert_eq!(refusal(&get(&served, "/ready")), refused(503, "not_ready"));
     let page = Page::parse(keeping.get("/metrics").text());
     assert_eq!(page.value("pushwheel_ready"), 0.0);
@@ -382,7 +381,7 @@ fn stats_have_totals_that_outlive_their_channels() {
     }
 }
 
-/// The names of metrics in a text: in a query, whatever is around them.
+/// Returns the names of metrics in a text, also within queries.
 fn names_in(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !is_part(c));
@@ -408,7 +407,7 @@ fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
     for name in shown.iter().chain(&names_in(&alerts)) {
         assert!(there.contains(&**name), "{name}");
     }
-    // And the dashboard leaves out nothing that the server counts.
+    // The dashboard shows every figure of the server.
     for name in page
         .types
         .keys()

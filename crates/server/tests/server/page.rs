@@ -1,4 +1,4 @@
-//! The page at `/`, as far as it can be seen without a browser.
+//! The page at `/`, as far as it can be tested without a browser.
 
 use pushwheel_server::{Config, Key};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use crate::TEXT;
 use crate::common::Served;
 use crate::common::client::Answer;
 
-/// What Chromium sends when it opens an address.
+/// The `Accept` of Chromium when it opens an address.
 const BROWSER: (&str, &str) = (
     "Accept",
     "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
 );
 
-/// The files that a text asks for: `_page/NAME` in markup, `./NAME` in scripts.
+/// Returns the files that a text loads: `_page/NAME` in markup, `./NAME` in scripts.
 fn files_in(text: &str) -> Vec<String> {
     let of = |prefix: &str, end: char| -> Vec<String> {
         let parts = text.split(prefix).skip(1);
@@ -118,7 +118,7 @@ fn the_page_needs_no_key_and_holds_nothing_of_the_server() {
 }
 
 #[test]
-fn a_key_is_told_what_it_may_do() {
+fn the_page_can_ask_for_the_rights_of_a_key() {
     let key = |text| Key::new(text).unwrap();
     let (publish, admin) = (key("publish-s3cret-of-tests"), key("admin-s3cret-of-tests"));
     let both = Config::new().publish_key(publish.clone()).admin_key(admin);
@@ -157,7 +157,7 @@ fn a_key_is_told_what_it_may_do() {
     }
 }
 
-/// The names in the answer's order.
+/// Returns the names in the order of the response.
 fn names(stats: &Value) -> Vec<&str> {
     let channels = stats["channel_stats"].as_array().unwrap();
     let names = channels.iter();

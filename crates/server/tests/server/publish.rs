@@ -1,4 +1,4 @@
-//! Publish.
+//! Publishing.
 
 use pushwheel::LagPolicy;
 use pushwheel_server::Config;
@@ -192,7 +192,7 @@ fn the_type_is_read_as_http_spells_it() {
 }
 
 #[test]
-fn an_event_can_be_for_one_client_or_for_those_who_match() {
+fn an_event_can_be_for_one_client_or_for_all_that_match() {
     let served = start();
     let open = |query: &str| served.subscribe(&format!("/channels/a?{query}"));
     let mut ann = open("client=ann&meta.role=admin&meta.team=x");
@@ -506,7 +506,7 @@ fn an_event_that_is_published_again_is_a_duplicate_and_another_of_its_id_is_refu
         "id": "order-17", "events": 0, "clients": 0, "duplicate": true, "duplicates": 1,
     });
     assert_eq!(again, duplicate);
-    // The same event, spelled in another way.
+    // The same event in another spelling.
     let path = "/channels/a?event=order&id=order-17";
     assert_eq!(publish(&served, path, TEXT, "{\"n\":17}"), duplicate);
     for (path, body) in [

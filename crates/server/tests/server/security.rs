@@ -1,4 +1,4 @@
-//! Who may do what: keys, and what is refused to pages from elsewhere.
+//! Keys, and the protection from pages of other origins.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ fn start_with_keys() -> Served {
     Served::start(config.engine())
 }
 
-/// Method and path of all that needs the admin key.
+/// Method and path of all requests that need the admin key.
 const MANAGING: [(&str, &str); 9] = [
     ("GET", "/stats"),
     ("HEAD", "/stats"),
@@ -51,7 +51,7 @@ fn without_a_key_there_is_no_publishing_and_no_managing() {
             assert_eq!(answer.error_code(), "key_missing");
         }
     }
-    // A cookie or another scheme is no key.
+    // A cookie or another scheme does not count as a key.
     for header in [
         ("Cookie", "key=publish-s3cret-of-tests"),
         ("Authorization", "Basic publish-s3cret-of-tests"),
@@ -60,7 +60,7 @@ fn without_a_key_there_is_no_publishing_and_no_managing() {
         let answer = ask(&served, "POST", "/channels/a", &[header], "x");
         assert_eq!(refusal(&answer), refused(401, "key_missing"), "{header:?}");
     }
-    // Subscribing, the health and preflights need none.
+    // Subscriptions, health checks and preflights need none.
     assert_eq!(get(&served, "/health").status, 200);
     let headers = [
         ("Origin", "https://app.example"),
@@ -74,7 +74,7 @@ fn without_a_key_there_is_no_publishing_and_no_managing() {
 }
 
 #[test]
-fn a_body_is_not_awaited_of_who_may_not_publish() {
+fn a_body_without_the_right_to_publish_is_not_read() {
     let served = start_with_keys();
     for path in ["/channels/a", "/channels", "/tickets"] {
         let mut connection = served.connect();
@@ -126,7 +126,7 @@ fn each_key_opens_its_own_and_the_admin_key_both() {
 }
 
 #[test]
-fn where_there_is_no_admin_key_whoever_asks_with_another_is_told_so() {
+fn without_an_admin_key_the_error_for_another_key_names_the_setting() {
     let served = Served::start(
         Config::new()
             .publish_key(key("publish-s3cret-of-tests"))
@@ -173,7 +173,7 @@ fn start_on_loopback() -> Served {
     Served::start(Config::new().loopback_for(hosts).engine())
 }
 
-/// A request with a `Host` of its own.
+/// Sends a request with this `Host`.
 fn asked_as(served: &Served, method: &str, host: &str, headers: &[(&str, &str)]) -> (u16, String) {
     asked_for(served, method, "/channels/a", host, headers)
 }
@@ -272,7 +272,7 @@ fn on_loopback_a_rebound_page_reads_nothing_either() {
         ("POST", "/tickets"),
     ];
     let all = MANAGING.into_iter().chain(others);
-    // What answers HEAD has no body that says why.
+    // The response to HEAD has no body with the reason.
     for (method, path) in all.filter(|(method, _)| *method != "HEAD") {
         for host in [
             "evil.example:8080",
@@ -283,7 +283,7 @@ fn on_loopback_a_rebound_page_reads_nothing_either() {
             assert_eq!(seen, refused, "{method} {path} {host}");
         }
     }
-    // No stranger has an address, or a name without a dot, for his own.
+    // An attacker cannot have an address, or a name without a dot, in the public DNS.
     for host in [
         "localhost",
         "app.localhost:80",
@@ -297,11 +297,11 @@ fn on_loopback_a_rebound_page_reads_nothing_either() {
     ] {
         assert_eq!(asked_as(&served, "GET", host, &[]).0, 200, "{host}");
     }
-    // Who has no `Host` speaks HTTP/1.0, as no browser does.
+    // A client without `Host` speaks HTTP/1.0, so it is not a browser.
     let mut connection = served.connect();
     connection.send("GET /channels HTTP/1.0\r\n\r\n");
     assert_eq!(connection.answer().status, 200);
-    // A load balancer asks by whatever name.
+    // A load balancer sends any `Host`.
     for path in ["/health", "/ready"] {
         let seen = asked_for(&served, "GET", path, "push.example.net", &[]);
         assert_eq!(seen.0, 200, "{path}");
@@ -332,7 +332,7 @@ fn what_a_credential_protects_may_be_asked_for_by_any_name() {
         let seen = asked_for(&served, "GET", "/channels/a", host, headers);
         assert_eq!(seen, refused(421, "host_not_allowed"), "{headers:?}");
     }
-    // With tokens a stream needs one, or its channel is for everybody.
+    // With tokens a stream needs one, or a public channel.
     let tokens = TokenKeys::secret(&[7; 32]).unwrap();
     let config = Config::new().token_keys(tokens).loopback_for([]);
     let config = config.public_for("news".parse().unwrap(), true);
@@ -348,7 +348,7 @@ fn with_keys_it_does_not_matter_which_page_sends_them() {
     let config = Config::new().publish_key(key("publish-s3cret-of-tests"));
     let served = Served::start(config.loopback_for([]).engine());
     let origin = ("Origin", "https://app.example");
-    // The tests' `Host` is not loopback's, so this one is spelled out.
+    // The `Host` of the tests is not loopback, so this request sets it.
     let headers = [origin, WITH_PUBLISH_KEY];
     assert_eq!(asked_as(&served, "POST", "localhost", &headers).0, 200);
     let headers = [origin];
@@ -376,7 +376,7 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
     let no_admin = "is no admin key: give --admin-key";
     let no_publish = "is no key for publishing: give --publish-key";
     let none = "are no keys: give";
-    // Through their proxy others reach loopback too.
+    // Through a proxy, clients on other machines reach loopback too.
     let behind = ["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"];
     let open = ["--listen", "0.0.0.0:0"];
     for (arguments, why, lacking) in [
@@ -398,7 +398,7 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
 }
 
 #[test]
-fn serve_believes_the_proxies_that_it_is_told_of() {
+fn serve_trusts_the_proxies_in_its_settings() {
     for (arguments, part) in [
         (&["--proxy-protocol"][..], "--trusted-proxy NETWORK"),
         (&["--trusted-proxy", "10.0.0.0/33"], "such as 10.0.0.0/8"),
@@ -408,7 +408,7 @@ fn serve_believes_the_proxies_that_it_is_told_of() {
         assert!(!output.status.success());
         assert!(told.contains(part), "{told}");
     }
-    // From the environment, as in a container: both, and no keys on purpose.
+    // From the environment, as in a container: both keys, and no keys on purpose.
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--allow-missing-keys"]);
     command.env("PUSHWHEEL_TRUSTED_PROXY", "10.0.0.0/8,127.0.0.1");
     command.env("PUSHWHEEL_PROXY_PROTOCOL", "true");
@@ -445,7 +445,7 @@ fn serve_on_loopback_is_asked_for_by_its_own_names_unless_proxies_are_trusted() 
     for more in [
         &["--allow-host", "push.example"][..],
         &["--allow-missing-keys"],
-        // As the files in `deploy/` have it.
+        // As in the files in `deploy/`.
         &[
             "--trusted-proxy",
             "127.0.0.1",
@@ -503,7 +503,7 @@ fn keys_come_from_the_environment_or_a_file_and_are_not_logged() {
         assert_eq!(answer.status, status, "{method} {path}");
         assert!(!answer.text().contains("s3cret"), "{}", answer.text());
     }
-    // Malformed: the engine says what is wrong with it, and not what it holds.
+    // Malformed: the engine's error does not quote the request.
     connection.send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\u{1}\r\n\r\n");
     assert_eq!(connection.answer().status, 400);
     assert_eq!(stream.next().data, "x");
@@ -549,7 +549,7 @@ fn a_key_that_cannot_be_one_is_not_repeated() {
     assert!(!told.contains("s3cret"), "{told}");
 }
 
-/// A folder for one test of this process.
+/// Creates a folder for one test of this process.
 fn tempdir(name: &str) -> std::path::PathBuf {
     let name = format!("pushwheel-{name}-{}", std::process::id());
     let dir = std::env::temp_dir().join(name);

@@ -1,4 +1,4 @@
-//! Settings from flags, the environment and a file; and read again at SIGHUP.
+//! Settings from flags, the environment and a file, and their reload at SIGHUP.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use crate::ask_over;
 use crate::commands::{Running, pushwheel, run};
 use crate::common::{Connection, Subscriber, eventually, told};
 
-/// A directory that goes with its test.
+/// A directory that is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -22,7 +22,7 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// Writes a file that other users cannot read: it may have a key.
+    /// Writes a file that other users cannot read, because it may contain a key.
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         let mut options = fs::OpenOptions::new();
@@ -43,7 +43,7 @@ fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-/// What a failed command says, by lines.
+/// Returns the lines of a failed command's error.
 #[track_caller]
 fn complaint(output: &Output) -> Vec<&str> {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -53,7 +53,7 @@ fn complaint(output: &Output) -> Vec<&str> {
         .collect()
 }
 
-/// The lines of a printed configuration that set something.
+/// Returns the lines of a printed configuration that set something.
 fn set(output: &Output) -> Vec<&str> {
     assert!(output.status.success(), "{output:?}");
     let lines = stdout(output).lines();
@@ -143,7 +143,7 @@ fn an_empty_variable_is_not_set() {
         "p.toml",
         "heartbeat = 7\nadmin_key = \"0123456789abcdef\"\n",
     );
-    // As compose files write a setting without a value, a file of keys included.
+    // As compose files write a setting without a value, also of a file of keys.
     let names = [
         "STATE",
         "HEARTBEAT",
@@ -244,7 +244,7 @@ fn every_default_that_is_printed_can_be_set() {
     let is_set = |line: &&str| {
         line.contains(" = ") && !line.ends_with("# for example") && line.starts_with("# ")
     };
-    // Those of the example for patterns go last, behind their table's head.
+    // The lines of the example for patterns come last, after the head of their table.
     let (all, patterns) = stdout(&printed).split_once("# [[channel]]").unwrap();
     let uncommented = |text: &str| -> String {
         let lines = text.lines().filter(is_set);
@@ -252,7 +252,7 @@ fn every_default_that_is_printed_can_be_set() {
     };
     let text = format!("{}[[channel]]\n{}", uncommented(all), uncommented(patterns));
     assert!(text.contains("history_events = 1000\n"), "{text}");
-    // Each heading stands once.
+    // Each heading occurs once.
     let headings = stdout(&printed)
         .lines()
         .filter(|line| line.starts_with("# ---- "));
@@ -322,7 +322,7 @@ listen = \"127.0.0.1:0\"
     for (line, wanted) in lines.iter().zip(wanted) {
         assert!(line.ends_with(wanted), "{line}\n{wanted}");
     }
-    // The server does not start with it either, and says the same.
+    // The server does not start either, with the same error.
     let output = run(&["serve", "--config", &file]);
     assert_eq!(complaint(&output), lines);
 }
@@ -340,7 +340,7 @@ fn a_check_finds_what_only_the_whole_shows() {
 
 const KEY: &str = "a-key-of-the-tests";
 
-/// A key and a file with one, as a flag, a variable and a line of the file.
+/// Returns a key and a file with a key, each as a flag, a variable and a line of the file.
 struct Ways {
     typed: [String; 2],
     variables: [String; 2],
@@ -369,7 +369,7 @@ fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
     for key in ["publish_key", "admin_key"] {
         let ways = Ways::of(key, &key_file);
         let values = [KEY, &key_file];
-        // Each of the two in the stronger place, and the other in the weaker.
+        // Each of the two in the place that wins, and the other in the place that loses.
         for (strong, weak) in [(0, 1), (1, 0)] {
             let file = scratch.write("p.toml", &ways.lines[weak]);
             let typed = &*ways.typed[strong];
@@ -401,7 +401,7 @@ fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
 }
 
 #[test]
-fn a_key_and_a_file_with_one_in_the_same_place_are_told_with_what_to_do() {
+fn a_key_and_a_key_file_in_the_same_place_are_an_error_with_a_fix() {
     let scratch = Scratch::new("both");
     let key_file = scratch.write("key", &format!("{KEY}\n"));
     for key in ["publish_key", "admin_key"] {
@@ -452,7 +452,7 @@ fn a_reload_knows_which_place_is_the_stronger_one_too() {
 }
 
 #[test]
-fn what_the_whole_shows_is_told_with_its_line_too() {
+fn an_error_across_settings_names_its_line_too() {
     let scratch = Scratch::new("blame");
     let empty = scratch.write("empty", "");
     let missing = format!("\nadmin_key_file = \"{empty}-missing\"\n");
@@ -511,7 +511,7 @@ fn what_the_whole_shows_is_told_with_its_line_too() {
         let lines = complaint(&output);
         assert!(lines[0].contains(told), "{text}: {lines:?}");
     }
-    // Another place has the last word, and is to blame.
+    // The place that wins is named in the error.
     let file = scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
     let output = run(&["config", "--config", &file, "--listen", "8080"]);
     assert!(complaint(&output)[0].starts_with("pushwheel: cannot listen on 8080"));
@@ -530,7 +530,7 @@ fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_se
     };
     let output = with(&["config", "--check"]).output().unwrap();
     assert_eq!(complaint(&output), [format!("pushwheel: {told}")]);
-    // Beside what is wrong with the file.
+    // In addition to the errors in the file.
     let output = with(&["config", "--check", &file]).output().unwrap();
     let lines = complaint(&output);
     assert!(lines[0].contains("did you mean `history_events`?"));
@@ -566,7 +566,7 @@ fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_serve
         let said = server.end();
         assert!(said.contains("WARN") && said.contains(told), "{said}");
     }
-    // Smaller bodies are what was meant.
+    // Smaller bodies are set on purpose.
     let file = scratch.write("p.toml", &format!("max_body_bytes = 1000\n{rule}"));
     assert!(run(&["config", "--check", &file]).status.success());
     // A reload warns too.
@@ -576,7 +576,7 @@ fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_serve
 }
 
 #[test]
-fn a_value_that_cannot_be_is_told_with_the_variable_it_came_from() {
+fn an_invalid_value_is_reported_with_its_variable() {
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
     let output = command.env("PUSHWHEEL_HEARTBEAT", "15s").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -609,7 +609,7 @@ fn a_time_that_cannot_be_meant_is_refused_with_an_example_in_seconds() {
 }
 
 #[test]
-fn other_servers_flags_are_told_with_ours() {
+fn flags_of_other_servers_are_reported_with_ours() {
     for (arguments, told) in [
         (
             &["serve", "--port", "8080"][..],
@@ -634,7 +634,7 @@ fn other_servers_flags_are_told_with_ours() {
         let output = run(arguments);
         assert!(!output.status.success(), "{arguments:?}");
         let said = String::from_utf8(output.stderr).unwrap();
-        // clap breaks its lines.
+        // clap wraps its lines.
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains(told), "{arguments:?}: {said}");
     }
@@ -666,14 +666,14 @@ stream_header = [\"X-Is: log\", \"X-Long: yes\"]
     }
 }
 
-/// The head of a stream.
+/// Returns the head of a stream.
 fn head(address: SocketAddr, path: &str) -> crate::common::client::Answer {
     let mut connection = Connection::open(address);
     connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     connection.head()
 }
 
-/// Publishes `hi` on `news`, and gives the status.
+/// Publishes `hi` on `news`, and returns the status.
 fn publish_with(key: &str, address: SocketAddr) -> u16 {
     let header = format!("Bearer {key}");
     let header = [("Authorization", &*header)];
@@ -681,7 +681,7 @@ fn publish_with(key: &str, address: SocketAddr) -> u16 {
     ask_over(&mut connection, "POST", "/channels/news", &header, "hi").status
 }
 
-/// A server with a file, and what it says.
+/// A server with a configuration file, and its standard error.
 struct Reloading {
     server: Running,
     scratch: Scratch,
@@ -696,7 +696,7 @@ impl Reloading {
         Reloading::spawn(scratch, &mut pushwheel(&arguments))
     }
 
-    /// By a command that names the file in `scratch`.
+    /// Starts it with a command that names the file in `scratch`.
     fn spawn(scratch: Scratch, command: &mut Command) -> Reloading {
         let mut server = Running::spawn(command);
         let log = BufReader::new(server.take_stderr());
@@ -707,7 +707,7 @@ impl Reloading {
         }
     }
 
-    /// Has it read another text; answers what it says of that.
+    /// Reloads another text, and returns the line that reports it.
     fn reload(&mut self, text: &str) -> String {
         self.scratch.write("p.toml", text);
         self.server.signal("HUP");
@@ -718,8 +718,8 @@ impl Reloading {
         loop {
             let mut line = String::new();
             self.log.read_line(&mut line).unwrap();
-            // Most of these servers have no keys and say so as they start, and the
-            // tests try keys that are wrong.
+            // Most of these servers have no keys and warn of that as they start, and the tests
+            // send wrong keys.
             let others = ["every program that reaches this port", "sent a wrong key"];
             if !others.iter().any(|other| line.contains(other)) {
                 return line;
@@ -729,7 +729,7 @@ impl Reloading {
 }
 
 #[test]
-fn sighup_changes_keys_limits_and_channels_and_nobody_is_disconnected() {
+fn sighup_changes_keys_limits_and_channels_and_disconnects_no_client() {
     let before = "publish_key = \"first-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\nstream_header = [\"X-Is: old\"]\n";
     let mut it = Reloading::start("reload", before);
     let address = it.server.address();
@@ -782,7 +782,7 @@ fn a_reload_names_the_patterns_that_changed() {
             rules(&[("c", 7), ("b", 999)]),
             ": [[channel]] a.*, [[channel]] c",
         ),
-        // The same, but where it stands.
+        // The same, in another order.
         (format!("\n# c\n{}", rules(&[("c", 7), ("b", 999)])), ""),
         (
             format!("heartbeat = 3\n{}", rule("b", 999)),
@@ -857,14 +857,14 @@ fn what_only_a_start_can_change_is_named() {
 }
 
 #[test]
-fn a_reload_is_judged_by_who_reaches_the_server_that_runs() {
+fn a_reload_is_checked_with_the_address_of_the_running_server() {
     let keys = "publish_key = \"first-key-of-tests\"\nadmin_key = \"admin-key-of-tests\"\n\
                 public_channel = \"*\"\n";
     for fixed in [
         "listen = \"0.0.0.0:0\"\n",
         "listen = \"127.0.0.1:0\"\ntrusted_proxy = \"192.0.2.1\"\n",
     ] {
-        // Without the keys it would need none if it were started anew.
+        // Without the keys a restart would need none.
         let scratch = Scratch::new("reach");
         let file = scratch.write("p.toml", &format!("{fixed}{keys}"));
         let mut it = Reloading::spawn(scratch, &mut pushwheel(&["serve", "--config", &file]));
@@ -889,7 +889,7 @@ fn what_holds_at_once_does_so_beside_what_needs_a_start() {
     );
     let names = "shutdown_window, shutdown_deadline";
     assert!(it.said().contains(names));
-    // It is told again what does not hold yet, and not what holds already.
+    // The log names again what needs a restart, and not what is applied already.
     assert!(
         it.reload(text)
             .contains("threads: what is set takes effect")

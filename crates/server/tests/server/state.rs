@@ -1,5 +1,5 @@
-//! `serve --state FILE`: a restart that clients do not notice, and one that
-//! they are told of. With the real binary.
+//! `serve --state FILE`: restarts that clients do not notice, and restarts that cause a gap.
+//! With the real program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use crate::commands::{Running, run};
 use crate::common::{Connection, Subscriber, eventually, told};
 
-/// A directory that goes with its test.
+/// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
     fn new(name: &str) -> Directory {
         let name = format!("pushwheel-state-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // Another process of this number may have been killed.
+        // A killed process with this id may have left it.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Directory(path)
@@ -52,7 +52,7 @@ struct Server {
     address: SocketAddr,
 }
 
-/// Starts a server that may have to wait.
+/// Starts a server that may have to wait for the state.
 fn spawn(listen: &str, state: &Path) -> Running {
     Running::start(&[
         "serve",
@@ -60,7 +60,7 @@ fn spawn(listen: &str, state: &Path) -> Running {
         listen,
         "--state",
         state.to_str().unwrap(),
-        // Nothing is published again from before a restart.
+        // No publisher repeats events from before a restart.
         "--republish-window",
         "0",
         "--history-events",
@@ -73,11 +73,11 @@ fn spawn(listen: &str, state: &Path) -> Running {
 impl Server {
     fn start(listen: &str, state: &Path) -> Server {
         let mut server = None;
-        eventually("nobody else has the port", || {
+        eventually("the port is free", || {
             let mut running = spawn(listen, state);
             match running.try_address() {
                 Some(address) => server = Some(Server { running, address }),
-                // A connection of another test may have got it between two lives.
+                // A connection of another test may have used the port in between.
                 None => {
                     let told = running.complaints();
                     assert!(told.contains("cannot listen on"), "{told}");
@@ -99,7 +99,7 @@ impl Server {
         Subscriber::open(self.address, path, &[("Last-Event-ID", id)])
     }
 
-    /// Ends it, and starts it again where it was.
+    /// Ends it, and starts it again on the same address.
     fn restart(mut self, signal: &str, code: Option<i32>, state: &Path) -> Server {
         self.running.signal(signal);
         assert_eq!(self.running.exit_code(), code);
@@ -107,7 +107,7 @@ impl Server {
     }
 }
 
-/// Whoever was connected when the server ended, and comes back.
+/// The clients that were connected when the server ended, and reconnect.
 fn last_id(mut stream: Subscriber, events: &[&str]) -> String {
     assert_eq!(told(&stream.take(events.len())), events);
     stream.last_event_id().to_owned()
@@ -136,7 +136,7 @@ fn clients_resume_over_a_restart_with_no_gap_no_hole_and_nothing_twice() {
         }
         server = server.restart("TERM", Some(0), &state);
         assert_eq!(directory.names(), ["state.lock"], "the file is used up");
-        // What is published before they are back comes after what they missed.
+        // Events published before they reconnect come after those that they missed.
         server.publish("/channels/news", &format!("{life} after"));
         all_of_bob.push(format!("{life} after"));
 
@@ -153,7 +153,7 @@ fn clients_resume_over_a_restart_with_no_gap_no_hole_and_nothing_twice() {
         assert_eq!(told(&stream.take(1)), ["other"]);
         assert_eq!(stream.last_event_id(), format!("own-{life}.4"));
     }
-    // Bob was away for all of it.
+    // Bob was disconnected all the time.
     let mut stream = open(&server, "bob", &bob);
     assert_eq!(told(&stream.take(all_of_bob.len())), all_of_bob);
     bob = stream.last_event_id().to_owned();
@@ -174,7 +174,7 @@ fn a_stream_that_waits_at_the_shutdown_resumes_with_the_id_it_has() {
 }
 
 #[test]
-fn kill_9_leaves_a_gap_that_is_told() {
+fn kill_9_leaves_a_gap_event() {
     let directory = Directory::new("kill");
     let state = directory.state();
     let server = Server::start("127.0.0.1:0", &state);
@@ -240,14 +240,14 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
         assert_eq!(fs::read(&state).unwrap(), bytes, "the file is untouched");
         assert_eq!(directory.names(), ["state", "state.lock"]);
     }
-    // The whole one is as good as ever.
+    // The complete file is still usable.
     fs::write(&state, &whole).unwrap();
     let server = Server::start("127.0.0.1:0", &state);
     let mut stream = Subscriber::open(server.address, "/channels/news?last=1", &[]);
     assert_eq!(told(&stream.take(1)), ["precious"]);
 }
 
-/// Starts a server whose state another one has, and reads that it waits.
+/// Starts a server while another one has the state, and waits until it reports that it waits.
 fn wait_for_another(state: &Path) -> (Running, BufReader<ChildStderr>) {
     let mut waiting = spawn("127.0.0.1:0", state);
     let mut log = BufReader::new(waiting.take_stderr());
@@ -284,7 +284,7 @@ fn a_signal_ends_a_server_that_waits_for_a_history() {
         waiting.signal(signal);
         assert_eq!(waiting.exit_code(), Some(0));
     }
-    // The other one has lost nothing by it.
+    // The other server has lost nothing.
     old.publish("/channels/news", "kept");
     old.running.signal("TERM");
     assert_eq!(old.running.exit_code(), Some(0));
@@ -403,7 +403,7 @@ fn a_place_that_cannot_be_written_is_said_at_the_start_and_at_the_end() {
 
 #[cfg(unix)]
 #[test]
-fn a_saved_state_is_nobody_elses_to_read() {
+fn a_saved_state_is_not_readable_by_other_users() {
     let directory = Directory::new("mode");
     let mut server = Server::start("127.0.0.1:0", &directory.state());
     server.running.signal("TERM");
@@ -417,7 +417,7 @@ fn a_saved_state_is_nobody_elses_to_read() {
     assert_eq!(directory.names(), ["state", "state.lock"]);
 }
 
-/// Publishes until the server is gone; answers what it said it has taken.
+/// Publishes until the server ends, and returns the events that it has confirmed.
 fn publish_without_end(address: SocketAddr, number: usize) -> Vec<String> {
     let mut taken = Vec::new();
     for n in 0.. {
@@ -430,7 +430,7 @@ fn publish_without_end(address: SocketAddr, number: usize) -> Vec<String> {
     taken
 }
 
-/// One event over a connection of its own; nothing unless it is answered 200.
+/// Publishes an event over a new connection. `None` if the response is not 200.
 fn try_publish(address: SocketAddr, data: &str) -> Option<()> {
     let mut socket = TcpStream::connect(address).ok()?;
     let length = data.len();
@@ -450,7 +450,7 @@ fn what_was_answered_200_during_a_shutdown_is_in_the_saved_state() {
         let state = directory.state();
         let mut server = Server::start("127.0.0.1:0", &state);
         let address = server.address;
-        // With a request that never ends it is still there for a second signal.
+        // A request that never ends keeps it running until a second signal.
         let mut endless = Connection::open(address);
         if signals.len() > 1 {
             endless.send("POST /channels/news HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");
@@ -466,14 +466,14 @@ fn what_was_answered_200_during_a_shutdown_is_in_the_saved_state() {
         }
         let taken = publishers.into_iter().flat_map(|p| p.join().unwrap());
         let taken: BTreeSet<String> = taken.collect();
-        // Of two that are pending, either may be the second.
+        // If two signals are pending, either may arrive second.
         let codes: &[i32] = match signals.len() {
             1 => &[0],
             _ => &[128 + 2, 128 + 15],
         };
         let code = server.running.exit_code().unwrap();
         assert!(codes.contains(&code), "{code}");
-        // All that were seen, but for one of each publisher that was not answered.
+        // All events that clients received, except one of each publisher without a response.
         assert!(taken.len() >= 46, "{}", taken.len());
 
         let server = Server::start(&address.to_string(), &state);
@@ -487,7 +487,7 @@ fn what_was_answered_200_during_a_shutdown_is_in_the_saved_state() {
             }
             kept_data.insert(event.data);
         }
-        // What was taken, but whose answer did not get there, may be in it too.
+        // Events whose response did not arrive may be in it too.
         let lost: Vec<_> = taken.difference(&kept_data).collect();
         assert_eq!(lost, [""; 0], "after {signals:?}");
     }

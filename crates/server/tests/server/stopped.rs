@@ -1,10 +1,10 @@
-//! A server whose process is stopped and goes on: the time that has passed is
-//! not the clients' fault.
+//! A server whose process was stopped and continued. The time in between does not count
+//! against clients.
 
 use super::commands::Running;
 use crate::common::{Connection, eventually};
 
-/// More than one poll reports (1,024).
+/// More events than one poll reports (1,024).
 const CLIENTS: usize = 1_500;
 
 /// Long enough for the clients to connect.
@@ -22,7 +22,7 @@ fn what_arrives_while_the_process_is_stopped_is_answered_when_it_goes_on() {
     let address = server.address();
     let mut clock = Running::start(&SERVE);
     let mut clients: Vec<Connection> = (0..CLIENTS).map(|_| Connection::open(address)).collect();
-    // One in three is idle, one has sent a part of a head, one a part of a body.
+    // A third is idle, a third has sent part of a head, a third part of a body.
     let get = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned();
     let post = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
                 Content-Length: 5\r\n\r\nhello"

@@ -1,4 +1,4 @@
-//! Subscribe.
+//! Subscribing.
 
 use pushwheel::{Event, History};
 use pushwheel_server::Config;
@@ -69,11 +69,11 @@ fn the_starting_id_is_in_every_head_and_in_a_block_for_event_sources_and_on_requ
         };
         let (opening, _) = body.split_at(body.rfind("id: ").unwrap());
         assert_eq!(opening, format!("ping:\n{block}"), "{query:?} {headers:?}");
-        // The id is that of the stream's beginning.
+        // The id is that of the start of the stream.
         let mut again = served.resubscribe("/channels/a", &id);
         assert_eq!(told(&again.take(1)), ["live"]);
     }
-    // A client that has an id needs no other.
+    // A client with an id needs no other.
     let last = format!("Last-Event-ID: {before}\r\nCache-Control: no-cache\r\n");
     let (id, body) = opening(&served, "", &last);
     assert_eq!(id, Some(before));
@@ -192,7 +192,7 @@ fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
 }
 
 #[test]
-fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
+fn a_full_channel_sends_browsers_a_time_to_reconnect_and_programs_503() {
     let options = pushwheel_server::channel_options().max_clients(1);
     let served = Served::start(Config::new().channel_options(options).engine());
     let mut first = served.subscribe("/channels/a");
@@ -209,7 +209,7 @@ fn a_full_channel_tells_browsers_when_to_come_back_and_anyone_else_503() {
 }
 
 #[test]
-fn where_there_are_too_many_channels_all_are_told_when_to_come_back() {
+fn with_too_many_channels_all_get_a_time_to_reconnect() {
     let config = Config::new()
         .channels_max(2)
         .allow_any_origin_to_subscribe(true);
@@ -239,7 +239,7 @@ fn where_there_are_too_many_channels_all_are_told_when_to_come_back() {
         browser.head.header("cache-control"),
         Some("no-cache, no-transform")
     );
-    // Channels without clients and events are in no publisher's way.
+    // Channels without clients and events do not block publishers.
     assert_eq!(served.channels().remove_empty(), 2);
     assert_eq!(
         ask(&served, "HEAD", "/events?channel=x&channel=y", &[], "").status,
@@ -296,7 +296,7 @@ fn a_client_may_say_its_id_and_metadata_on_an_open_server() {
         client["metadata"],
         json!({"role": "admin", "tag": ["x", "y"]})
     );
-    // A ghost of the same id makes room.
+    // A dead connection with the same id is replaced.
     let mut again = served.subscribe(path);
     stream.expect_end();
     again.wait_for_id();

@@ -1,4 +1,4 @@
-//! What systemd is told, and the sockets that it gives.
+//! Notifications to systemd, and the sockets that systemd passes.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +10,7 @@ use super::commands::{Running, pushwheel};
 use super::{TEXT, ask_over};
 use crate::common::{Connection, PATIENCE, Subscriber, eventually};
 
-/// Where systemd would listen.
+/// The socket at which systemd would listen.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -20,7 +20,7 @@ impl Manager {
     fn new(name: &str) -> Manager {
         let name = format!("pushwheel-{name}-{}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // Another process of this number may have been killed.
+        // A killed process with this id may have left it.
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -41,14 +41,14 @@ impl Drop for Manager {
 }
 
 #[test]
-fn systemd_is_told_of_the_start_of_reloads_and_of_the_end() {
+fn systemd_is_notified_of_the_start_of_reloads_and_of_the_end() {
     let manager = Manager::new("notify");
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("NOTIFY_SOCKET", &manager.path);
     let mut server = Running::spawn(&mut command);
     let address = server.address();
     assert_eq!(manager.next(), "READY=1\n");
-    // It is: whoever connects is answered.
+    // It is: requests get responses.
     let mut stream = Subscriber::open(address, "/channels/a", &[]);
     stream.wait_for_id();
     server.signal("HUP");
@@ -82,7 +82,7 @@ fn the_watchdog_is_fed_as_long_as_the_loop_turns() {
             other => assert_eq!(other, "READY=1\n"),
         }
     }
-    // What does not run does not feed it: nothing comes while it is stopped.
+    // A stopped process sends nothing to the watchdog.
     server.signal("STOP");
     manager.socket.set_nonblocking(true).unwrap();
     eventually("the socket is empty", || {
@@ -98,7 +98,7 @@ fn the_watchdog_is_fed_as_long_as_the_loop_turns() {
     server.signal("CONT");
     assert_eq!(manager.next(), "WATCHDOG=1\n");
     server.signal("TERM");
-    // Who does not read would have it wait, once the socket is full.
+    // Without a reader the full socket would make it wait.
     while manager.next() != "STOPPING=1\n" {}
     assert_eq!(server.exit_code(), Some(0));
 }
@@ -121,7 +121,7 @@ fn a_manager_that_does_not_read_holds_up_neither_a_reload_nor_the_end() {
 }
 
 /// Starts the server as systemd does: with sockets as descriptors from 3 on.
-/// (`exec` keeps the process's number, which is part of it.)
+/// (`exec` keeps the process id, which is part of it.)
 fn activate(sockets: &[TcpListener], arguments: &[&str]) -> Command {
     use std::os::fd::AsRawFd;
     let launcher = "\
@@ -147,7 +147,7 @@ os.execv(sys.argv[2], sys.argv[2:])
     command
 }
 
-/// A listener that a child may inherit.
+/// Returns a listener that a child process can inherit.
 fn inheritable() -> TcpListener {
     let socket = socket2::Socket::from(TcpListener::bind("127.0.0.1:0").unwrap());
     socket.set_cloexec(false).unwrap();
@@ -158,7 +158,7 @@ fn inheritable() -> TcpListener {
 fn a_socket_of_systemds_is_served_in_place_of_the_address() {
     let socket = inheritable();
     let address = socket.local_addr().unwrap();
-    // Whoever connects before the server is there waits for it.
+    // A client that connects before the server runs waits for it.
     let mut early = Connection::open(address);
     early.send("GET /health HTTP/1.1\r\nHost: test\r\n\r\n");
     let mut server = Running::spawn(&mut activate(
@@ -171,7 +171,7 @@ fn a_socket_of_systemds_is_served_in_place_of_the_address() {
     let answer = ask_over(&mut early, "POST", "/channels/a", &[TEXT], "x");
     assert_eq!(answer.status, 200);
     assert_eq!(stream.next().data, "x");
-    // A reload minds the address that it has.
+    // A reload uses the address of the socket.
     server.signal("HUP");
     drop(early);
     server.signal("TERM");

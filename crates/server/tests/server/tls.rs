@@ -1,4 +1,4 @@
-//! `pub` and `sub` over TLS, and what they say when it fails.
+//! `pub` and `sub` over TLS, and their errors.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 
 use crate::commands::run;
 
-/// A file of `tests/server/tls`.
+/// Returns a file of `tests/server/tls`.
 fn file(name: &str) -> String {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/tls");
     format!("{directory}/{name}.pem")

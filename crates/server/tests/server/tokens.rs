@@ -1,5 +1,4 @@
-//! Tokens that are forged, unfit or too good: what they cost, and what they are
-//! refused for.
+//! Forged, invalid and too powerful tokens: their cost, and the reasons in the errors.
 
 use std::time::Duration;
 
@@ -16,14 +15,14 @@ use crate::common::{Served, Subscriber};
 const OTHER_SECRET: &str = "another secret, that is as long..";
 const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret-of-tests");
 
-/// A server for tokens of one public key, which cost most to verify.
+/// A server for tokens of a public key, which take most time to verify.
 fn config_of_ec() -> Config {
     Config::new()
         .publish_key(Key::new("publish-s3cret-of-tests").unwrap())
         .token_keys(TokenKeys::public_pem(include_str!("keys/ec.pub.pem")).unwrap())
 }
 
-/// A token of ES256 with these claims.
+/// Returns a token of ES256 with these claims.
 fn signed_by_ec(claims: &Value) -> String {
     let key = EncodingKey::from_ec_pem(include_bytes!("keys/ec.pem")).unwrap();
     encode(&Header::new(Algorithm::ES256), claims, &key).unwrap()
@@ -33,7 +32,7 @@ fn token_of_ec(own: &Value) -> String {
     signed_by_ec(&json!({"exp": get_current_timestamp() + 600, "pushwheel": own}))
 }
 
-/// The same token with another signature.
+/// Returns the token with another signature.
 fn forged(token: &str) -> String {
     format!("{}AAAA", &token[..token.len() - 4])
 }
@@ -59,7 +58,7 @@ fn forged_tokens_are_verified_only_so_often() {
         let answer = ask_as(&served, "a.b.c", "GET", "/channels/a");
         assert_eq!(refusal(&answer), refused(401, "token_invalid"));
     }
-    // A forged token is counted whatever it says: here, that it has expired.
+    // A forged token is counted whatever its claims are. This one has expired.
     let patterns: Vec<String> = (0..500).map(|n| format!("c{n}")).collect();
     let old = json!({"exp": 1, "pushwheel": {"subscribe": patterns}});
     for forgery in [forged(&good), forged(&signed_by_ec(&old)), forged(&good)] {
@@ -71,7 +70,7 @@ fn forged_tokens_are_verified_only_so_often() {
         assert_eq!(refusal(&answer), refused(429, "too_many_forged"));
         assert!(answer.header("retry-after").is_some());
     }
-    // A browser, which may have done nothing wrong, is to come back.
+    // A browser, which may be innocent, gets a time to reconnect.
     let header = bearer(&good_later);
     let headers = [("Authorization", &*header), ("Connection", "close")];
     let mut stream = Subscriber::open(served.address(), "/channels/a", &headers);
@@ -82,8 +81,8 @@ fn forged_tokens_are_verified_only_so_often() {
     assert_eq!(ask(&served, "POST", "/channels/a", &[KEY], "x").status, 200);
 }
 
-/// 47 forged tokens a second of one client answered 15 of 20 other clients behind
-/// the same address with 429, and saved nothing: HS256 is verified in a moment.
+/// With 47 forged tokens per second of one client, 15 of 20 other clients behind the same
+/// address received 429. That saved nothing, because HS256 is fast to verify.
 #[test]
 fn forged_tokens_of_a_secret_lock_no_client_out() {
     let rate = Rate::per_second(0.001).burst(3);
@@ -102,10 +101,10 @@ fn forged_tokens_of_a_secret_lock_no_client_out() {
     }
 }
 
-/// What a token that was not verified says is not told: of an expired one not
-/// even that it has expired.
+/// An error for a token that was not verified does not depend on its claims, not even on
+/// its expiry.
 #[test]
-fn nothing_is_told_of_a_token_before_its_signature_is_verified() {
+fn an_error_reveals_nothing_of_a_token_before_its_signature_is_verified() {
     let served = Served::start(config_of_ec().engine());
     for claims in [
         json!({"exp": 1}),
@@ -129,7 +128,7 @@ fn nothing_is_told_of_a_token_before_its_signature_is_verified() {
 
 // ---- keys and issuers ----
 
-/// Two issuers' keys, of which each signed for both.
+/// The keys of two issuers, each of which signed for both.
 #[test]
 fn a_key_that_is_bound_signs_for_its_issuer_only() {
     let [one, other] = [SECRET, OTHER_SECRET];
@@ -183,7 +182,7 @@ fn a_token_is_valid_for_no_longer_than_it_may_be() {
     for (exp, by_any, by_short) in [
         (json!(now + 600), 200, 200),
         (json!(now + 7200), 200, 401),
-        // Later than any clock, and what a program in milliseconds makes.
+        // Later than every clock, as from a program that counts milliseconds.
         (json!(1e300), 401, 401),
         (json!(now * 1000), 401, 401),
     ] {
@@ -196,10 +195,10 @@ fn a_token_is_valid_for_no_longer_than_it_may_be() {
     }
 }
 
-// ---- what a token may do to others ----
+// ---- effects of a token on other clients ----
 
 /// With `?retry=2147483647` every `EventSource` waits 24.8 days after its next
-/// break, and with `?retry=0` not at all.
+/// disconnection, and with `?retry=0` not at all.
 #[test]
 fn a_token_chooses_no_delay_that_keeps_clients_away() {
     let keys = TokenKeys::secret(SECRET.as_bytes()).unwrap();
@@ -282,26 +281,26 @@ fn a_ticket_dies_with_the_key_behind_it() {
     let opened = |path: &str| open(&served, path, &[]);
     let fine = (200, String::new());
     let unknown = refused(401, "ticket_unknown");
-    // A reload that leaves the keys alone leaves the tickets alone.
+    // A reload with the same keys keeps the tickets.
     let paths = [&of_secret, &of_other, KEY.1].map(make);
     reloader.reload(&config);
     assert_eq!(
         paths.each_ref().map(|path| opened(path)),
         [(); 3].map(|()| fine.clone())
     );
-    // Two of the keys go, and with them the tickets behind which they were.
+    // Two of the keys are removed, and with them the tickets that they made.
     let paths = [&of_secret, &of_other, KEY.1].map(make);
     let config = Config::new().publish_key(key("another-s3cret-of-tests"));
     reloader.reload(&config.clone().token_keys(secret(OTHER_SECRET)));
     let wanted = [unknown.clone(), fine, unknown.clone()];
     assert_eq!(paths.each_ref().map(|path| opened(path)), wanted);
-    // So do all where there are no tokens any more.
+    // Without tokens in the configuration all tickets are removed.
     let path = make(&of_other);
     reloader.reload(&config);
     assert_eq!(opened(&path), unknown);
 }
 
-/// What was open has no tickets once it is not.
+/// Tickets of an open server are invalid once it has keys.
 #[test]
 fn a_ticket_of_an_open_server_is_worth_nothing_on_a_closed_one() {
     let Server { engine, reloader } = Config::new().server();
