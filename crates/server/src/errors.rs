@@ -175,6 +175,22 @@ impl Problem {
         Problem::new(400, "parameter_unknown", message)
     }
 
+    /// An unknown parameter of a request about the clients of a channel.
+    pub(super) fn parameter_of_clients(name: &str) -> Problem {
+        let message = format!(
+            "`{name}` is not a parameter of this request. Use `where.FIELD=VALUE` and \
+             `not.FIELD=VALUE`, and with GET `count`"
+        );
+        Problem::new(400, "parameter_unknown", message)
+    }
+
+    /// A DELETE of clients without a condition, which may be a mistake.
+    pub(super) fn no_condition() -> Problem {
+        let message = "disconnecting clients needs a condition. Use `where.FIELD=VALUE` or \
+                       `not.FIELD=VALUE`; for all clients, DELETE /channels/{channel}";
+        Problem::new(400, "parameter_missing", message)
+    }
+
     /// A parameter for a field of the event, in a request whose body is JSON.
     pub(super) fn misplaced_parameter(name: &str) -> Problem {
         let message = format!("with a body of JSON, `{name}` is one of its fields: put it there");
@@ -217,8 +233,8 @@ impl Problem {
 
     pub(super) fn too_many_conditions() -> Problem {
         let message = format!(
-            "a publish has at most {METADATA_VALUES_MAX} conditions `where.FIELD`, as clients have \
-             metadata. Leave some out"
+            "a request has at most {METADATA_VALUES_MAX} conditions `where.FIELD` and \
+             `not.FIELD`. Leave some out"
         );
         Problem::new(400, "conditions_too_many", message)
     }

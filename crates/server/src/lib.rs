@@ -18,6 +18,7 @@ mod access;
 mod access_log;
 mod assets;
 mod clock;
+mod conditions;
 mod config;
 mod context;
 mod cors;

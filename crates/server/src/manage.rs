@@ -5,10 +5,12 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::conditions;
 use super::errors::Problem;
 use super::stats_query::StatsQuery;
 use pushwheel::{
-    Channel, ChannelManager, ChannelStats, ClientInfo, EventId, Metrics, Request, Response, Stats,
+    Channel, ChannelManager, ChannelStats, ClientInfo, Condition, EventId, Metrics, Request,
+    Response, Stats,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -53,11 +55,28 @@ pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
     Ok(Response::json(&StatsBody::new(&metrics, &stats, &query)))
 }
 
-/// `GET /channels/{channel}/clients`
+/// `GET /channels/{channel}/clients`, with `?count` or without
 pub(super) fn clients(request: &Request) -> Result<Response, Problem> {
-    let clients = channel(request)?.clients();
+    let channel = channel(request)?;
+    let (conditions, is_count) = selection(request, Some("count"))?;
+    if is_count {
+        let clients = channel.count_where(&conditions);
+        return Ok(Response::json(&json!({"clients": clients})));
+    }
+    let clients = channel.clients_where(&conditions);
     let clients: Vec<ClientBody> = clients.iter().map(ClientBody::from).collect();
     Ok(Response::json(&clients))
+}
+
+/// `DELETE /channels/{channel}/clients?where.FIELD=VALUE`
+pub(super) fn disconnect_some(request: &Request) -> Result<Response, Problem> {
+    let channel = channel(request)?;
+    let (conditions, _) = selection(request, None)?;
+    if conditions.is_empty() {
+        return Err(Problem::no_condition());
+    }
+    let clients = channel.disconnect_where(&conditions);
+    Ok(Response::json(&json!({"clients": clients})))
 }
 
 /// `GET /channels/{channel}/clients/{id}`
@@ -115,17 +134,34 @@ fn only_parameter(request: &Request, known: Option<&str>) -> Result<bool, Proble
         if known != Some(&*name) {
             return Err(Problem::parameter_of_delete(&name, known));
         }
-        match &*value {
-            "" | "1" | "true" => is_given = true,
-            _ => {
-                return Err(Problem::parameter(
-                    &name,
-                    "it without a value, or leave it out",
-                ));
-            }
-        }
+        is_given = flag(&name, &value)?;
     }
     Ok(is_given)
+}
+
+/// Reads a parameter without a value.
+fn flag(name: &str, value: &str) -> Result<bool, Problem> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        _ => Err(Problem::parameter(
+            name,
+            "it without a value, or leave it out",
+        )),
+    }
+}
+
+/// Returns the conditions of the query, and whether it has the flag. Refuses all other
+/// parameters: with a misspelled condition, the request would be about other clients.
+fn selection(request: &Request, known: Option<&str>) -> Result<(Vec<Condition>, bool), Problem> {
+    let (mut conditions, mut is_given) = (Vec::new(), false);
+    for (name, value) in request.query_pairs() {
+        match conditions::condition(&name, &value)? {
+            Some(condition) => conditions::add(&mut conditions, condition)?,
+            None if known == Some(&*name) => is_given = flag(&name, &value)?,
+            None => return Err(Problem::parameter_of_clients(&name)),
+        }
+    }
+    Ok((conditions, is_given))
 }
 
 /// Whether the query has a parameter, with or without a value.

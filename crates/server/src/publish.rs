@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::access_log;
+use super::conditions;
 use super::context::Context;
 use super::errors::Problem;
 use super::message;
-use super::metadata::METADATA_VALUES_MAX;
 use pushwheel::{
     Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
     Target,
@@ -172,7 +172,10 @@ impl<'a> Parameters<'a> {
                 other if config.access.is_token_parameter(other) => {}
                 "key" => parameters.key = Some(value),
                 "remove" => parameters.removes = removes(&value)?,
-                other => parameters.narrow(condition(other, &value)?)?,
+                other => match conditions::condition(other, &value)? {
+                    Some(condition) => parameters.narrow(condition)?,
+                    None => return Err(Problem::unknown_parameter(other)),
+                },
             }
         }
         Ok(parameters)
@@ -190,10 +193,7 @@ impl<'a> Parameters<'a> {
     fn narrow(&mut self, condition: Condition) -> Result<(), Problem> {
         match &mut self.target {
             Target::All => self.target = Target::Where(vec![condition]),
-            Target::Where(conditions) if conditions.len() == METADATA_VALUES_MAX => {
-                return Err(Problem::too_many_conditions());
-            }
-            Target::Where(conditions) => conditions.push(condition),
+            Target::Where(conditions) => conditions::add(conditions, condition)?,
             _ => return Err(Problem::two_targets()),
         }
         Ok(())
@@ -212,21 +212,6 @@ impl<'a> Parameters<'a> {
             Some((name, _)) => Err(Problem::misplaced_parameter(name)),
             None => Ok(()),
         }
-    }
-}
-
-/// Reads `where.FIELD=VALUE` and `not.FIELD=VALUE`. Refuses a field whose name ends in an
-/// operator: `where.x!=1` has the field `x!`, which no client has.
-fn condition(name: &str, value: &str) -> Result<Condition, Problem> {
-    let condition = match name.split_once('.') {
-        Some(("where", field)) => Condition::new(field, value),
-        Some(("not", field)) => Condition::not(field, value),
-        _ => return Err(Problem::unknown_parameter(name)),
-    };
-    match condition.field().chars().last() {
-        None => Err(Problem::unknown_parameter(name)),
-        Some('!' | '<' | '>') => Err(Problem::operator(name)),
-        Some(_) => Ok(condition),
     }
 }
 
@@ -342,25 +327,6 @@ impl<'a> Events<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_condition_has_no_operator_but_not() {
-        assert_eq!(condition("where.x", "1"), Ok(Condition::new("x", "1")));
-        assert_eq!(condition("not.x.y", "1"), Ok(Condition::not("x.y", "1")));
-        for name in ["where.x!", "where.x<", "where.x>", "not.x!"] {
-            let Err(Problem::Request {
-                status, message, ..
-            }) = condition(name, "1")
-            else {
-                panic!("{name} was accepted");
-            };
-            assert_eq!(status, 400);
-            assert!(message.contains("`not."), "{message}");
-        }
-        for name in ["where.", "not.", "where", "x.y"] {
-            assert!(condition(name, "1").is_err(), "{name}");
-        }
-    }
 
     #[test]
     fn what_does_not_work_in_every_client_is_warned_of() {

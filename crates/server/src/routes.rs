@@ -45,6 +45,7 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .get("/metrics", slow(metrics::metrics))
         .delete("/channels/{channel}", manage::remove)
         .delete("/channels", slow(manage::remove_empty))
+        .delete("/channels/{channel}/clients", slow(manage::disconnect_some))
         .delete("/channels/{channel}/clients/{id}", manage::disconnect)
         .engine
 }

@@ -96,6 +96,75 @@ fn a_client_can_be_disconnected() {
 }
 
 #[test]
+fn clients_that_meet_conditions_are_listed_counted_and_disconnected() {
+    let served = start();
+    let subscribe = |client: &str| {
+        let mut stream = served.subscribe(&format!("/channels/a?client={client}"));
+        stream.wait_for_id();
+        stream
+    };
+    let mut ann = subscribe("ann&meta.role=admin&meta.user=7");
+    let mut bob = subscribe("bob&meta.role=admin&meta.user=8");
+    let mut cleo = subscribe("cleo&meta.user=7");
+    let clients = "/channels/a/clients";
+    for (query, expected) in [
+        ("", vec!["ann", "bob", "cleo"]),
+        ("where.role=admin", vec!["ann", "bob"]),
+        ("not.role=admin", vec!["cleo"]),
+        ("where.user=7&not.role=admin", vec!["cleo"]),
+        ("where.user=7&where.user=8", vec![]),
+    ] {
+        let listed = json(&get(&served, &format!("{clients}?{query}")));
+        let listed = listed.as_array().unwrap().iter();
+        let mut ids: Vec<&str> = listed.map(|client| text(&client["id"])).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, expected, "{query}");
+        let counted = json(&get(&served, &format!("{clients}?count&{query}")));
+        assert_eq!(counted, json!({"clients": expected.len()}), "{query}");
+    }
+    let disconnected = delete(&served, &format!("{clients}?where.user=7"));
+    assert_eq!(json(&disconnected), json!({"clients": 2}));
+    ann.expect_end();
+    cleo.expect_end();
+    let again = delete(&served, &format!("{clients}?where.user=7"));
+    assert_eq!(json(&again), json!({"clients": 0}));
+    publish(&served, "/channels/a", TEXT, "still there");
+    assert_eq!(bob.next().data, "still there");
+}
+
+#[test]
+fn a_condition_that_is_misspelled_chooses_no_clients() {
+    let served = start();
+    let mut stream = served.subscribe("/channels/a?client=ann&meta.x=1");
+    stream.wait_for_id();
+    let too_many = vec!["where.x=1"; 33].join("&");
+    for (query, code) in [
+        ("", "parameter_missing"),
+        ("wher.x=1", "parameter_unknown"),
+        ("where.=1", "parameter_unknown"),
+        ("where.x=1&count", "parameter_unknown"),
+        ("where.x!=1", "parameter_invalid"),
+        ("where.x%3C=1", "parameter_invalid"),
+        ("where.x%3E=1", "parameter_invalid"),
+        (&too_many, "conditions_too_many"),
+    ] {
+        let path = format!("/channels/a/clients?{query}");
+        let answer = delete(&served, &path);
+        assert_eq!(refusal(&answer), refused(400, code), "{query}");
+        let is_operator = code == "parameter_invalid";
+        assert!(!is_operator || answer.text().contains("`not.FIELD=VALUE`"));
+        let is_for_get = query.is_empty() || query.ends_with("count");
+        if !is_for_get {
+            assert_eq!(refusal(&get(&served, &path)), refused(400, code), "{query}");
+        }
+    }
+    let count = get(&served, "/channels/a/clients?count=no");
+    assert_eq!(refusal(&count), refused(400, "parameter_invalid"));
+    publish(&served, "/channels/a", TEXT, "still there");
+    assert_eq!(stream.next().data, "still there");
+}
+
+#[test]
 fn a_channel_can_be_closed_and_removed() {
     let served = start();
     let mut stream = served.subscribe("/channels/a");

@@ -23,7 +23,7 @@ fn start_with_keys() -> Served {
 }
 
 /// Method and path of all requests that need the admin key.
-const MANAGING: [(&str, &str); 9] = [
+const MANAGING: [(&str, &str); 10] = [
     ("GET", "/stats"),
     ("HEAD", "/stats"),
     ("GET", "/st%61ts"),
@@ -31,6 +31,7 @@ const MANAGING: [(&str, &str); 9] = [
     ("GET", "/channels/a/clients"),
     ("GET", "/channels/a/clients/x"),
     ("DELETE", "/channels/a/clients/x"),
+    ("DELETE", "/channels/a/clients?where.x=1"),
     ("DELETE", "/channels/a"),
     ("DELETE", "/channels?empty"),
 ];
