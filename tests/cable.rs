@@ -1,9 +1,9 @@
-//! Peers that are gone without a word: a cable is pulled, and within a minute
-//! nobody is counted who is not there, and whoever is to be told is told.
+//! Peers that disappear without closing: the network fails, and within a minute the lost
+//! clients are not counted any more and their ends are reported.
 //!
-//! It takes a machine beyond a cable. `tests/run cable` makes one: a network
-//! namespace named in `PUSHWHEEL_PEER`, and a pair of interfaces between it
-//! (`far`) and the one in which this runs (`near`, with the address below).
+//! `tests/run cable` creates the other machine: a network namespace named in
+//! `PUSHWHEEL_PEER`, and a pair of interfaces between that (`far`) and the namespace of
+//! this test (`near`, with the address below).
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -25,11 +25,11 @@ use pushwheel::{
 };
 
 const NEAR: &str = "10.77.0.1:0";
-/// Within this everybody who is gone is known to be.
+/// Maximum time until the end of a lost client is reported.
 const HONEST_WITHIN: Duration = Duration::from_secs(60);
-/// What may be published to whom, and what a stream has that says nothing.
+/// Channels, and their heartbeats in seconds.
 const CHANNELS: [(&str, u64); 3] = [("beating", 15), ("silent", 0), ("busy", 0)];
-/// How many are beyond the cable, for each channel.
+/// Clients of each channel on the other side.
 const LOST: usize = 20;
 
 type Told = (String, DisconnectReason, Instant);
@@ -117,17 +117,17 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
 
     pull_the_cable(&peer);
     let cut = Instant::now();
-    // What goes unanswered: an event, a heartbeat, a probe.
-    channels[2].broadcast(Event::message("anybody?")).unwrap();
-    assert_eq!(near[2].next().data, "anybody?");
+    // The lost peers do not acknowledge an event, a heartbeat or a probe.
+    channels[2].broadcast(Event::message("unanswered")).unwrap();
+    assert_eq!(near[2].next().data, "unanswered");
 
-    // The slowest takes as long as it takes: no more than the promise.
+    // Each report comes within the promised time; the slowest one is printed.
     let mut slowest = CHANNELS.map(|_| Duration::ZERO);
     for _ in 0..LOST * CHANNELS.len() {
         let left = HONEST_WITHIN.saturating_sub(cut.elapsed());
         let (name, reason, at) = told
             .recv_timeout(left)
-            .expect("everybody who is gone is told of within a minute");
+            .expect("each end is reported within a minute");
         assert_eq!(reason, DisconnectReason::Gone, "{name}");
         let number = CHANNELS.iter().position(|(other, _)| *other == name);
         let slowest = &mut slowest[number.unwrap()];
@@ -142,7 +142,7 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
         assert_eq!(channel.client_count(), 1, "{name}");
     }
 
-    // Who was not beyond it is there, and nobody is told of twice.
+    // The clients on this side are still there, and no end is reported twice.
     for (channel, reader) in channels.iter().zip(&mut near) {
         channel.broadcast(Event::message("still here")).unwrap();
         assert_eq!(reader.next().data, "still here");
@@ -152,5 +152,5 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
         receive(&told);
     }
     engine.shutdown(Duration::ZERO).unwrap();
-    assert!(told.try_recv().is_err(), "somebody is told of twice");
+    assert!(told.try_recv().is_err(), "an end is reported twice");
 }

@@ -1,5 +1,4 @@
-//! Who is told of clients that come and go, and what they may do about it:
-//! anything.
+//! `on_connect` and `on_disconnect`: when they are called, and what they may do.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -16,10 +15,10 @@ use pushwheel::{
 };
 use serde_json::json;
 
-/// What a callback was told, as a line of a diary.
+/// The calls of a callback, a line for each.
 type Diary = mpsc::Receiver<String>;
 
-/// An engine whose `/stream?id=…` subscribes to `news`, and notes who leaves.
+/// An engine that streams `news` at `/stream?id=…` and records each `on_disconnect`.
 fn noting() -> (Served, Channel, Diary) {
     let channels = ChannelManager::new();
     let news = channels.get_or_create("news").unwrap();
@@ -40,7 +39,7 @@ fn note(sender: &mpsc::Sender<String>, client: &ClientInfo, reason: DisconnectRe
 }
 
 fn known(subscription: Subscription, request: &Request) -> Subscription {
-    let id = request.query("id").unwrap_or("nobody".into());
+    let id = request.query("id").unwrap_or("anonymous".into());
     let role = request.query("role").unwrap_or_default();
     subscription
         .client_id(ClientId::new(&id).unwrap())
@@ -86,7 +85,7 @@ fn whatever_ends_a_connection_its_end_is_told_once() {
     assert_eq!(told, expected);
     served.shutdown(Duration::ZERO);
     served.join();
-    assert_eq!(diary.recv().ok(), None, "and nobody twice");
+    assert_eq!(diary.recv().ok(), None, "and none twice");
 }
 
 #[test]
@@ -277,8 +276,8 @@ fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
         });
     let served = Served::start(builder);
     for (path, expected) in [
-        ("/kick", "nobody kicked"),
-        ("/close", "nobody channel_closed"),
+        ("/kick", "anonymous kicked"),
+        ("/close", "anonymous channel_closed"),
     ] {
         served.subscribe(path).expect_end();
         assert_eq!(receive(&diary), expected);
@@ -288,9 +287,9 @@ fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
     news.broadcast(Event::message("all the same")).unwrap();
     assert_eq!(told(&client.take(1)), ["all the same"]);
     drop(client);
-    assert_eq!(receive(&diary), "nobody gone");
+    assert_eq!(receive(&diary), "anonymous gone");
     assert_eq!(told(&served.subscribe("/finish").rest()), ["bye"]);
-    assert_eq!(receive(&diary), "nobody finished");
+    assert_eq!(receive(&diary), "anonymous finished");
 }
 
 #[test]

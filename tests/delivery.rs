@@ -1,5 +1,5 @@
-//! What is published reaches everybody it is for: once, in order, whole; and
-//! nobody who is slow costs anybody else anything.
+//! Each client receives its events once, in order and whole, and a slow client does not
+//! delay the others.
 
 #![allow(
     clippy::unwrap_used,
@@ -145,8 +145,7 @@ fn whatever_an_event_holds_arrives_as_it_is_and_as_nothing_else() {
         .with_id("my id")
         .with_retry(Duration::from_millis(1500));
     assert_eq!(channel.broadcast(&own).unwrap().id.to_string(), "my id");
-    // An event without data is told to nobody but for its id and its delay, so
-    // it is written with data that is empty.
+    // A parser dispatches no event without data, so it is written with empty data.
     let event = client.next();
     assert_eq!((&*event.data, &*event.last_event_id), ("", "my id"));
     assert_eq!(client.retry(), Some(1500));
@@ -213,7 +212,7 @@ fn a_directed_event_reaches_those_it_is_for_in_its_place_among_the_broadcasts() 
     let admins = [Condition::new("role", "admin")];
     let sent = channel.broadcast_where(&admins, Event::message("5 admins"));
     assert_eq!(sent.unwrap().clients, 1);
-    let sent = channel.send("nobody", Event::message("6 nobody")).unwrap();
+    let sent = channel.send("absent", Event::message("6 absent")).unwrap();
     assert_eq!(sent.clients, 0);
     channel.broadcast(Event::message("7")).unwrap();
 
@@ -282,15 +281,15 @@ fn whoever_comes_back_to_another_place_while_a_filter_runs_gets_what_it_was_chos
     assert_eq!(told(&bob.unwrap().take(1)), ["for all"]);
 }
 
-/// A channel that tells of those who leave it.
-fn with_farewells(
+/// A channel whose `on_disconnect` calls are sent to the test.
+fn with_ends(
     options: ChannelOptions,
     stall_timeout: Duration,
 ) -> (Served, Channel, mpsc::Receiver<(String, DisconnectReason)>) {
     let channels = ChannelManager::builder().defaults(options).build();
     let channel = channels.get_or_create("news").unwrap();
     let stream = channel.clone();
-    let (sender, farewells) = mpsc::channel();
+    let (sender, ends) = mpsc::channel();
     let builder = Engine::builder()
         .channels(&channels)
         .stall_timeout(stall_timeout)
@@ -303,7 +302,7 @@ fn with_farewells(
                 None => subscription,
             }
         });
-    (Served::start(builder), channel, farewells)
+    (Served::start(builder), channel, ends)
 }
 
 /// A subscriber that reads the beginning of its stream and then nothing.
@@ -317,7 +316,7 @@ fn stuck(served: &Served, path: &str) -> Subscriber {
 fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_than_its_log() {
     const BACKLOG: usize = 1 << 20;
     let options = ChannelOptions::new().backlog_bytes_max(BACKLOG);
-    let (served, channel, farewells) = with_farewells(options, Duration::from_secs(30));
+    let (served, channel, ends) = with_ends(options, Duration::from_secs(30));
     let mut others: Vec<Subscriber> = (0..5).map(|_| served.subscribe("/stream")).collect();
     let mut stuck = stuck(&served, "/stream?id=stuck");
     eventually("all have joined", || channel.client_count() == 6);
@@ -338,8 +337,8 @@ fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_t
         assert!(bytes <= BACKLOG, "the log has {bytes} bytes");
         was_behind |= channel.client("stuck").is_some_and(|c| c.behind > 0);
     }
-    assert!(was_behind, "whoever looks is told how far behind it is");
-    let left = receive(&farewells);
+    assert!(was_behind, "its backlog is reported");
+    let left = receive(&ends);
     assert_eq!(left, ("stuck".to_owned(), DisconnectReason::Lagged));
     assert_eq!(channel.client_count(), 5);
     eventually("nothing is kept for it", || {
@@ -351,15 +350,15 @@ fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_t
         assert_eq!((event.name, event.data), (n.to_string(), data.clone()));
     }
     drop(others);
-    let left: Vec<_> = (0..5).map(|_| receive(&farewells)).collect();
+    let left: Vec<_> = (0..5).map(|_| receive(&ends)).collect();
     assert!(left.iter().all(|(_, r)| *r == DisconnectReason::Gone));
-    assert!(farewells.try_recv().is_err(), "each is told of once");
+    assert!(ends.try_recv().is_err(), "each is told of once");
 }
 
 #[test]
 fn a_client_that_takes_nothing_for_too_long_is_disconnected() {
     let options = ChannelOptions::new().backlog_bytes_max(64 << 20);
-    let (served, channel, farewells) = with_farewells(options, Duration::from_secs(2));
+    let (served, channel, ends) = with_ends(options, Duration::from_secs(2));
     let mut client = served.subscribe("/stream");
     let _stuck = stuck(&served, "/stream?id=stuck");
     let data = "x".repeat(512 << 10);
@@ -367,7 +366,7 @@ fn a_client_that_takes_nothing_for_too_long_is_disconnected() {
         channel.broadcast(Event::message(&data)).unwrap();
         assert_eq!(client.next().data.len(), data.len());
     }
-    let left = receive(&farewells);
+    let left = receive(&ends);
     assert_eq!(left, ("stuck".to_owned(), DisconnectReason::Stalled));
     eventually("nothing is kept for it", || {
         channel.stats().unwrap().history_bytes == 0
@@ -401,7 +400,7 @@ fn where_laggards_skip_they_are_told_of_the_gap_and_go_on_with_the_newest() {
     let options = ChannelOptions::new()
         .backlog_bytes_max(1 << 20)
         .lag_policy(LagPolicy::Skip);
-    let (served, channel, farewells) = with_farewells(options, Duration::from_secs(30));
+    let (served, channel, ends) = with_ends(options, Duration::from_secs(30));
     let mut slow = stuck(&served, "/stream?id=slow");
     let mut quick = served.subscribe("/stream");
     let data = "x".repeat(64 << 10);
@@ -433,7 +432,7 @@ fn where_laggards_skip_they_are_told_of_the_gap_and_go_on_with_the_newest() {
     channel.broadcast(Event::message("next")).unwrap();
     assert_eq!(slow.next().data, "next");
     eventually("the gap is counted", || channel.stats().unwrap().gaps == 1);
-    assert!(farewells.try_recv().is_err(), "it stayed");
+    assert!(ends.try_recv().is_err(), "it stayed");
 }
 
 #[test]

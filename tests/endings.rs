@@ -250,7 +250,7 @@ fn during_the_delay_of_a_shutdown_all_goes_on_but_health_checks_are_told() {
     assert!(begun.elapsed() > delay / 2);
     let address = served.address();
     served.join();
-    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+    assert!(TcpStream::connect(address).is_err(), "the port is closed");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn in_a_shutdown_streams_end_in_random_order_over_the_window() {
         }
         assert!(RETRY_MS.contains(&stream.retry().unwrap()));
     }
-    // Whoever was there a moment later: with so much of the window left, many.
+    // The clients that were still connected a moment later: many, so early in the window.
     assert!(
         (1..=CLIENTS - CLIENTS / 4).contains(&got_both),
         "{got_both}"
@@ -364,7 +364,7 @@ fn who_has_asked_before_a_shutdown_and_waits_to_be_accepted_is_answered() {
     let mut blocking = served.connect();
     blocking.send("GET /block HTTP/1.1\r\nHost: test\r\n\r\n");
     receive(&is_in);
-    // The engine's thread is busy: nobody is accepted meanwhile.
+    // The engine's thread is busy, and accepts no connection meanwhile.
     let mut waiting: Vec<Connection> = (0..100).map(|_| served.connect()).collect();
     for connection in &mut waiting {
         connection.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");

@@ -1,8 +1,8 @@
-//! Clients that do harm, by malice or by accident, on real sockets: whatever they
-//! do, the others are served, everybody is told of once, and nothing grows.
+//! Hostile and broken clients on real sockets: the others are served, each end is reported
+//! once, and memory does not grow.
 //!
-//! The tests run one after another: they count what the whole process allocates,
-//! and compare how long things take.
+//! The tests run one after another, because they count the allocations of the process and
+//! compare times.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -69,22 +69,25 @@ impl Register {
         self.left.lock().unwrap().len()
     }
 
-    /// Everybody who came has left, once, for one of these reasons.
+    /// Checks that each client that came has left, once, for one of these reasons.
     #[track_caller]
     fn check_all_left_once(&self, reasons: &[DisconnectReason]) -> usize {
         let (came, left) = (self.came.lock().unwrap(), self.left.lock().unwrap());
         for id in &*came {
-            let told = left.get(id).expect("it is told of");
-            assert_eq!(told.len(), 1, "{id}: {told:?}");
-            assert!(reasons.contains(&told[0]), "{id}: {told:?}");
+            let reasons_given = left.get(id).expect("its end was reported");
+            assert_eq!(reasons_given.len(), 1, "{id}: {reasons_given:?}");
+            assert!(
+                reasons.contains(&reasons_given[0]),
+                "{id}: {reasons_given:?}"
+            );
         }
-        assert_eq!(came.len(), left.len(), "nobody left who had not come");
+        assert_eq!(came.len(), left.len(), "each client that left had come");
         came.len()
     }
 }
 
 /// An engine with a channel at `/stream`, and a page at `/hello`.
-fn open_house(options: ChannelOptions) -> (EngineBuilder, Channel, Register) {
+fn engine(options: ChannelOptions) -> (EngineBuilder, Channel, Register) {
     let channels = ChannelManager::builder().defaults(options).build();
     let channel = channels.get_or_create("news").unwrap();
     let register = Register::default();
@@ -130,7 +133,7 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
     const READERS: usize = 2_000;
     let _turn = alone();
     let options = ChannelOptions::new().backlog_bytes_max(8 << 20);
-    let (builder, channel, register) = open_house(options);
+    let (builder, channel, register) = engine(options);
     let served = Served::start(builder.stall_timeout(Duration::from_secs(600)));
     let mut crowd = Crowd::open(served.address(), "/stream", READERS);
     eventually("all are there", || channel.client_count() == READERS);
@@ -165,7 +168,7 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
     // least of three: the machine may have been busy with something else.
     let beside = (0..3).map(|_| deliver(&channel, &mut crowd, 20));
     let beside = beside.min().unwrap();
-    assert_eq!(register.has_left(), 0, "nobody was given up for it");
+    assert_eq!(register.has_left(), 0, "no client was disconnected for it");
     assert!(channel.stats().unwrap().history_bytes <= 8 << 20);
 
     // What waits for them has a limit, however many they are.
@@ -197,7 +200,7 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
 #[test]
 fn slow_heads_and_bodies_are_408_and_the_others_are_served() {
     let _turn = alone();
-    let (builder, channel, _) = open_house(ChannelOptions::new());
+    let (builder, channel, _) = engine(ChannelOptions::new());
     let served = Served::start(builder.head_timeout(Duration::from_millis(700)));
     let mut reader = served.subscribe("/stream");
     let mut polite = served.connect();
@@ -237,7 +240,7 @@ fn slow_heads_and_bodies_are_408_and_the_others_are_served() {
 #[test]
 fn many_who_say_nothing_are_let_go_and_the_others_are_served() {
     let _turn = alone();
-    let (builder, channel, _) = open_house(ChannelOptions::new());
+    let (builder, channel, _) = engine(ChannelOptions::new());
     let served = Served::start(builder.idle_timeout(Duration::from_secs(3)));
     let mut reader = served.subscribe("/stream");
     let held = bytes_held();
@@ -262,8 +265,7 @@ fn many_who_say_nothing_are_let_go_and_the_others_are_served() {
 #[test]
 fn resets_in_the_middle_of_everything_leave_nobody_behind() {
     let _turn = alone();
-    let (builder, channel, register) =
-        open_house(ChannelOptions::new().backlog_bytes_max(64 << 20));
+    let (builder, channel, register) = engine(ChannelOptions::new().backlog_bytes_max(64 << 20));
     let (builder, responders) = common::deferring(builder);
     let served = Served::start(builder);
     let mut reader = served.subscribe("/stream");
@@ -318,7 +320,7 @@ fn resets_in_the_middle_of_everything_leave_nobody_behind() {
         }
     }
     for responder in responders.try_iter() {
-        responder.respond("to nobody");
+        responder.respond("too late");
     }
     eventually("all are gone", || channel.client_count() == 1);
     is_over.store(true, Ordering::Relaxed);
@@ -327,7 +329,7 @@ fn resets_in_the_middle_of_everything_leave_nobody_behind() {
     let (seen, reader) = reading.join().unwrap();
     assert_eq!(seen, published, "who stays misses nothing");
     drop(reader);
-    eventually("nobody is left", || channel.client_count() == 0);
+    eventually("all have left", || channel.client_count() == 0);
     served.shutdown(PATIENCE);
     served.join();
     // A stalled one that is reset is gone, or was given up just before.
@@ -339,7 +341,7 @@ fn resets_in_the_middle_of_everything_leave_nobody_behind() {
 #[test]
 fn who_sends_its_end_right_behind_a_request_is_answered_or_found_gone() {
     let _turn = alone();
-    let (builder, channel, register) = open_house(ChannelOptions::new());
+    let (builder, channel, register) = engine(ChannelOptions::new());
     let served = Served::start(builder);
     let mut reader = served.subscribe("/stream");
     for n in 0..100 {
@@ -363,7 +365,7 @@ fn who_sends_its_end_right_behind_a_request_is_answered_or_found_gone() {
     assert_eq!(reader.next().data, "still here");
     assert_eq!(channel.client_count(), 1);
     drop(reader);
-    eventually("nobody is left", || register.has_left() == 26);
+    eventually("all have left", || register.has_left() == 26);
     register.check_all_left_once(&[DisconnectReason::Gone]);
 }
 
@@ -466,7 +468,7 @@ fn attack(served: &Served, seed: u64) {
 #[test]
 fn garbage_is_refused_as_documented_and_leaves_nothing_behind() {
     let _turn = alone();
-    let (builder, channel, _) = open_house(ChannelOptions::new());
+    let (builder, channel, _) = engine(ChannelOptions::new());
     let served = Served::start(builder);
     let mut reader = served.subscribe("/stream");
     let attack_and_rest = |seed| {
@@ -488,7 +490,7 @@ fn garbage_is_refused_as_documented_and_leaves_nothing_behind() {
     assert_eq!(reader.next().data, "still here");
 }
 
-/// Publishes much more than anybody reads, and holds the log to its limit.
+/// Publishes faster than the clients read, and checks the limit of the log.
 fn flood(channel: &Channel, events: usize, backlog_bytes: usize) {
     let data = "x".repeat(10_000);
     for n in 0..events {
@@ -505,7 +507,7 @@ fn a_flood_of_events_is_bounded_and_those_who_skip_are_told_of_each_gap() {
     let options = ChannelOptions::new()
         .backlog_bytes_max(BACKLOG)
         .lag_policy(LagPolicy::Skip);
-    let (builder, channel, _) = open_house(options);
+    let (builder, channel, _) = engine(options);
     let served = Served::start(builder.stall_timeout(Duration::from_secs(600)));
     let mut slow: Vec<Subscriber> = (0..20)
         .map(|_| Subscriber::over(Connection::very_narrow(served.address()), "/stream", &[]))
@@ -543,7 +545,7 @@ fn a_flood_of_events_disconnects_the_slow_who_come_back_to_a_gap() {
     let options = ChannelOptions::new()
         .backlog_bytes_max(BACKLOG)
         .history(History::events(10));
-    let (builder, channel, register) = open_house(options);
+    let (builder, channel, register) = engine(options);
     let served = Served::start(builder);
     let mut slow: Vec<Subscriber> = (0..20)
         .map(|_| Subscriber::over(Connection::very_narrow(served.address()), "/stream", &[]))
@@ -565,7 +567,7 @@ fn a_flood_of_events_disconnects_the_slow_who_come_back_to_a_gap() {
 #[test]
 fn a_subscriber_that_goes_on_asking_is_not_heard_and_is_disconnected() {
     let _turn = alone();
-    let (builder, channel, register) = open_house(ChannelOptions::new());
+    let (builder, channel, register) = engine(ChannelOptions::new());
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     let builder = builder.get("/count", move |_| {
@@ -595,7 +597,7 @@ fn a_subscriber_that_goes_on_asking_is_not_heard_and_is_disconnected() {
 #[test]
 fn requests_without_end_on_many_connections_starve_nobody() {
     let _turn = alone();
-    let (builder, channel, _) = open_house(ChannelOptions::new().history(History::events(100)));
+    let (builder, channel, _) = engine(ChannelOptions::new().history(History::events(100)));
     let served = Served::start(builder);
     let first = channel.broadcast(Event::message("0")).unwrap().id;
     for n in 1..50 {
@@ -623,8 +625,7 @@ fn requests_without_end_on_many_connections_starve_nobody() {
     for _ in 0..48 {
         receive(&begun);
     }
-    // Neither a newcomer that asks for the past, nor who listens already, waits
-    // until they have done.
+    // Neither a client that resumes nor a connected one waits until they have finished.
     let mut listener = served.subscribe("/stream");
     for n in 0..3 {
         let mut again = served.resubscribe("/stream", &first.to_string());
@@ -643,7 +644,7 @@ fn requests_without_end_on_many_connections_starve_nobody() {
 #[test]
 fn a_deadline_for_a_head_is_that_heads_alone() {
     let _turn = alone();
-    let (builder, _, _) = open_house(ChannelOptions::new());
+    let (builder, _, _) = engine(ChannelOptions::new());
     let time = Duration::from_secs(2);
     let served = Served::start(builder.head_timeout(time));
     // Each packet ends one head and begins the next: there always is half a one.

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as clients meet it on a socket: requests in any pieces, answers in
-//! order, and nobody's mistake at anybody else's cost.
+//! HTTP/1.1 on a socket: requests in any pieces, responses in order, and errors that
+//! affect only their own connection.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -198,7 +198,7 @@ fn head_is_answered_as_get_without_the_body() {
     assert_eq!(head.status, 200);
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     connection.expect_end();
-    assert_eq!(channel.client_count(), 0, "nobody has subscribed");
+    assert_eq!(channel.client_count(), 0, "there is no subscriber");
 }
 
 #[test]
@@ -524,18 +524,18 @@ fn an_answer_to_a_client_that_has_gone_goes_nowhere() {
     connection.send(LATER);
     let responder = receive(&responders);
     drop(connection);
-    // Whoever gets its place must not get its answer.
+    // A connection that takes its slot must not get its response.
     let mut others: Vec<Connection> = (0..10).map(|_| served.connect()).collect();
     for other in &mut others {
         other.send(LATER);
     }
     let theirs: Vec<Responder> = (0..10).map(|_| receive(&responders)).collect();
-    responder.respond("to nobody");
+    responder.respond("for the closed one");
     for responder in theirs {
-        responder.respond("to somebody");
+        responder.respond("for this one");
     }
     for other in &mut others {
-        assert_eq!(other.answer().text(), "to somebody");
+        assert_eq!(other.answer().text(), "for this one");
     }
 }
 
@@ -720,7 +720,7 @@ fn a_guard_passes_a_value_to_the_handler_whether_the_body_comes_with_its_head_or
         })
         .guard(Method::Post, "/inbox", move |request| {
             count.fetch_add(1, Ordering::Relaxed);
-            let user = request.header("x-user").unwrap_or("nobody").to_owned();
+            let user = request.header("x-user").unwrap_or("anonymous").to_owned();
             request.extensions_mut().insert(User(user));
             None
         })

@@ -1,5 +1,4 @@
-//! How things end, and who is let in before they do: full channels, finished
-//! channels, and an engine that shuts down.
+//! Full channels, finished channels, and an engine that shuts down.
 
 #![allow(
     clippy::unwrap_used,
@@ -436,7 +435,7 @@ fn a_shutdown_delivers_what_was_published_and_tells_browsers_when_to_come_back()
     idle.expect_end();
     let address = served.address();
     served.join();
-    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+    assert!(TcpStream::connect(address).is_err(), "the port is closed");
     assert_eq!(channel.client_count(), 0);
 }
 

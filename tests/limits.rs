@@ -1,6 +1,6 @@
-//! The engine's limits on real sockets: what the other side sees at each, and
-//! that there is room again afterwards. Those of a request's size and time are
-//! in `http.rs`, those of channels in `channels.rs`.
+//! The engine's limits on real sockets: what a client receives at each, and that there is
+//! room again afterwards. `http.rs` has the limits of a request's size and time,
+//! `channels.rs` those of channels.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -19,7 +19,7 @@ use pushwheel::{
 
 /// An engine with a channel at `/stream`, a sink at `/sink` and a page at
 /// `/hello`.
-fn house() -> (EngineBuilder, Channel) {
+fn engine() -> (EngineBuilder, Channel) {
     let channels = ChannelManager::new();
     let channel = channels.get_or_create("news").unwrap();
     let stream = channel.clone();
@@ -32,17 +32,17 @@ fn house() -> (EngineBuilder, Channel) {
     (builder, channel)
 }
 
-/// As a browser's `EventSource` asks.
+/// The request of a browser's `EventSource`.
 fn browser(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
 }
 
-/// As somebody else does.
+/// The request of another client.
 fn plain(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 
-/// What somebody who is no browser sees where there is no room.
+/// Checks the response at a limit to a client that is not a browser.
 #[track_caller]
 fn check_turned_away(answer: &Answer, code: &str) {
     assert_eq!((answer.status, &*answer.error_code()), (503, code));
@@ -50,7 +50,7 @@ fn check_turned_away(answer: &Answer, code: &str) {
     assert!((2..=10).contains(&seconds), "{seconds}");
 }
 
-/// What a browser sees: a stream that ends, and when to come back.
+/// Checks the response at a limit to a browser: a stream that ends, with a `retry`.
 #[track_caller]
 fn check_sent_off(mut stream: Subscriber) {
     stream.expect_end();
@@ -72,7 +72,7 @@ fn subscribe_when_there_is_room(served: &Served) -> Subscriber {
 
 #[test]
 fn a_full_engine_sends_browsers_off_with_200_and_others_with_503_and_answers_the_rest() {
-    let (builder, channel) = house();
+    let (builder, channel) = engine();
     let served = Served::start(builder.connections_max(3));
     let mut inside: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/stream")).collect();
     for path in ["/stream", "/sink"] {
@@ -83,7 +83,7 @@ fn a_full_engine_sends_browsers_off_with_200_and_others_with_503_and_answers_the
         assert_eq!(answer.header("connection"), Some("close"));
         other.expect_end();
     }
-    // Whoever wants no stream is answered, once.
+    // A request for something else than a stream is answered, once.
     let mut guest = served.connect();
     guest.send([plain("/hello"), plain("/hello")].concat());
     let answer = guest.answer();
@@ -108,7 +108,7 @@ fn a_full_engine_sends_browsers_off_with_200_and_others_with_503_and_answers_the
 
 #[test]
 fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
-    let (builder, channel) = house();
+    let (builder, channel) = engine();
     let served = Served::start(builder.connections_max(20));
     let mut inside: Vec<Subscriber> = (0..20).map(|_| served.subscribe("/stream")).collect();
     // Ten times as many as there are places for guests, who say nothing or half
@@ -136,7 +136,7 @@ fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
         assert!(open < flood.len() + 800, "{open} descriptors are open");
     }
-    // Whoever made room sees the end, and nothing of it is left.
+    // A connection that made room is closed, and nothing of it is left.
     for connection in &mut flood[..2_000] {
         connection.expect_end();
     }
@@ -149,7 +149,7 @@ fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
 
 #[test]
 fn a_guest_who_says_nothing_is_let_go_after_five_seconds() {
-    let (builder, _) = house();
+    let (builder, _) = engine();
     let served = Served::start(builder.connections_max(0));
     let mut silent = served.connect();
     let mut slow = served.connect();
@@ -160,7 +160,7 @@ fn a_guest_who_says_nothing_is_let_go_after_five_seconds() {
 
 #[test]
 fn an_engine_is_full_when_its_descriptors_are_taken_but_for_an_eighth() {
-    let (builder, _) = house();
+    let (builder, _) = engine();
     let served = Served::start(builder.descriptors_max(80));
     let _inside: Vec<Subscriber> = (0..70).map(|_| served.subscribe("/stream")).collect();
     assert_eq!(served.handle().connections(), 70);
@@ -178,7 +178,7 @@ fn an_engine_is_full_when_its_descriptors_are_taken_but_for_an_eighth() {
 
 #[test]
 fn an_address_has_so_many_connections_and_others_have_theirs() {
-    let (builder, channel) = house();
+    let (builder, channel) = engine();
     let served = Served::start(builder.connections_per_address_max(2));
     let from = |last: u8| Connection::from_address([127, 0, 0, last].into(), served.address());
     let subscribe = |last| Subscriber::over(from(last), "/stream", &[]);
@@ -202,7 +202,7 @@ fn an_address_has_so_many_connections_and_others_have_theirs() {
 
 #[test]
 fn a_limit_holds_for_all_threads_together() {
-    let (builder, _) = house();
+    let (builder, _) = engine();
     let builder = builder.threads(3).connections_max(8);
     let engine = builder.bind("127.0.0.1:0").unwrap();
     let (handle, address) = (engine.handle(), engine.local_addr());
@@ -217,13 +217,15 @@ fn a_limit_holds_for_all_threads_together() {
     }
     assert_eq!((inside.len(), handle.connections()), (8, 8));
     drop(inside);
-    eventually("nobody counts any more", || handle.connections() == 0);
+    eventually("no connection counts any more", || {
+        handle.connections() == 0
+    });
     running.shutdown(Duration::ZERO).unwrap();
 }
 
 /// An engine whose `/later` leaves its responders to the test.
 fn deferring(limits: Limits) -> (Served, EngineHandle, mpsc::Receiver<Responder>) {
-    let (builder, responders) = common::deferring(house().0.limits(limits));
+    let (builder, responders) = common::deferring(engine().0.limits(limits));
     let served = Served::start(builder.after(|_, response| {
         let set = response.headers_mut().insert("X-Seen", "yes");
         set.unwrap();
@@ -255,7 +257,7 @@ fn too_many_requests_in_flight_are_503_until_one_is_answered() {
     let mut asked = served.connect();
     asked.send(browser("/later"));
     check_sent_off(Subscriber::begun(asked));
-    // Nobody streams by another method.
+    // Another method gets no stream.
     other.send(browser("/later").replacen("GET", "POST", 1));
     check_turned_away(&other.answer(), "too_many_in_flight");
     other.send(browser("/later").replacen("GET", "HEAD", 1));
@@ -266,18 +268,18 @@ fn too_many_requests_in_flight_are_503_until_one_is_answered() {
     );
     assert_eq!(other.get("/hello").text(), "hello", "there was no body");
 
-    // Whoever goes away leaves its work behind: it counts until that is done.
+    // The request of a client that has gone counts until it is answered.
     let [gone, mut patient] = waiting;
     gone.reset();
     check_turned_away(&other.get("/later"), "too_many_in_flight");
-    first.respond("nobody hears it");
+    first.respond("too late");
     second.respond("at last");
     let _ = patient.answer();
     eventually("both are answered", || handle.requests_in_flight() == 0);
     other.send(plain("/later"));
     receive(&responders).respond("there is room");
     assert_eq!(other.answer().text(), "there is room");
-    // One that nobody answers is answered too.
+    // A request whose responder is dropped is answered too.
     other.send(plain("/later"));
     drop(receive(&responders));
     assert_eq!(other.answer().status, 500);
@@ -321,7 +323,7 @@ fn a_thousand_requests_in_one_read_let_others_have_their_turn() {
 
 #[test]
 fn a_body_that_drips_in_has_a_deadline_in_all() {
-    let (builder, _) = house();
+    let (builder, _) = engine();
     let builder = builder.body_timeout(Duration::from_millis(500));
     // Between two parts there is time enough.
     let served = Served::start(builder.head_timeout(Duration::from_secs(60)));
@@ -343,7 +345,7 @@ fn a_body_that_drips_in_has_a_deadline_in_all() {
 
 #[test]
 fn an_engine_takes_other_limits_while_it_runs() {
-    let (builder, _) = house();
+    let (builder, _) = engine();
     let mut limits = Limits::default();
     limits.connections_max = 2;
     let served = Served::start(builder.limits(limits.clone()));
@@ -362,7 +364,7 @@ fn an_engine_takes_other_limits_while_it_runs() {
         (413, "payload_too_large")
     );
 
-    // With less room nobody has to go, and nobody comes.
+    // A lower limit closes no connection, and admits no new one.
     served.handle().set_limits(&limits);
     eventually("the limit is lower", || {
         served.connect().post("/echo", "fives").status == 200
@@ -379,7 +381,7 @@ fn a_rush_of_connections_waits_in_the_listen_queue_until_it_is_accepted() {
     // The usual queue of 128 would leave some of them to the kernel's retries.
     let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let rush = somaxconn.trim().parse::<usize>().unwrap().min(300);
-    let engine = house().0.bind("127.0.0.1:0").unwrap();
+    let engine = engine().0.bind("127.0.0.1:0").unwrap();
     let connect = |_| {
         let time = Duration::from_secs(20);
         std::net::TcpStream::connect_timeout(&engine.local_addr(), time).unwrap()

@@ -428,7 +428,7 @@ fn opaque_ids_resume_and_say_nothing_of_how_many_there_were() {
     let told_of = gap(&client.next());
     assert_eq!(told_of["reason"], "evicted");
     assert_eq!(told_of["oldest"], ids[3]);
-    // The next number is not the next id, and is nobody's.
+    // The next number is not the next id, and is not used.
     let (epoch, _) = newest.split_once('-').unwrap();
     let guessed = format!("{epoch}-{}", number(&newest).wrapping_add(1));
     let mut client = served.resubscribe("/stream", &guessed);

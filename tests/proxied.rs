@@ -1,5 +1,5 @@
-//! Who asks, when a proxy stands between: the PROXY protocol and
-//! `X-Forwarded-For`, from those who are trusted and from those who are not.
+//! The client's address behind a proxy: the PROXY protocol and `X-Forwarded-For`, from
+//! trusted and other peers.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

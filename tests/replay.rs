@@ -1,5 +1,5 @@
-//! Whoever comes back with the id of the last event it saw misses nothing, sees
-//! nothing twice, and is told where that cannot be.
+//! A client that resumes with the id of its last event misses nothing and receives nothing
+//! twice, or receives a gap.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -430,7 +430,7 @@ fn whom_a_filter_chose_is_remembered_for_those_who_come_back() {
 
     let mut ann = served.resubscribe("/a?id=ann&role=demoted", &before);
     assert_eq!(told(&ann.take(2)), ["admins", "all"]);
-    // Nobody asked the filter about what has become of bob.
+    // The filter was not asked about the changed metadata of bob.
     let mut bob = served.resubscribe("/a?id=bob&role=admin", &before);
     assert_eq!(gap(&bob.next())["reason"], "audience");
     assert_eq!(told(&bob.take(1)), ["all"]);
@@ -445,7 +445,7 @@ fn a_client_with_a_generated_id_is_told_that_events_for_its_old_id_are_lost_to_i
     let id = channel.client_ids().remove(0);
     drop(client);
     eventually("it has gone", || channel.client_count() == 0);
-    // For an id that nobody has: the publisher is told so.
+    // No client has the id, and the publisher gets a count of 0.
     assert_eq!(channel.send(&id, Event::message("0")).unwrap().clients, 0);
     let mut client = served.resubscribe("/a", &before);
     publish(&channel, "1");

@@ -261,7 +261,7 @@ impl Replay {
 }
 
 pub(crate) fn channel(channels: &ChannelManager, history: usize) -> Channel {
-    // Heartbeats would be writes that nobody has published.
+    // Heartbeats would be writes without an event.
     let options = || {
         ChannelOptions::new()
             .history(History::events(history))

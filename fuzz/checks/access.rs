@@ -1,8 +1,7 @@
-//! What strangers send before anything is known of them: tokens, cookies, and
-//! targets that are logged.
+//! Tokens, cookies and logged targets of clients that are not authenticated.
 //!
-//! The input is a token, a header `Cookie`, and what is around a secret in a
-//! query.
+//! The input is used as a token, as a `Cookie` header, and as the text around a secret in
+//! a query.
 
 use pushwheel_server::internals::access::{cookie, has_shape, judged, redacted};
 
@@ -19,8 +18,7 @@ pub fn check(input: &[u8]) {
     check_redaction(text);
 }
 
-/// Nothing that is made up is accepted, and what has not even the form of a
-/// token costs no verification.
+/// No input is accepted, and an input without the form of a token is not verified.
 fn check_token(text: &str) {
     let parts: Vec<&str> = text.split('.').collect();
     let is_base64url = |part: &&str| {
@@ -30,7 +28,7 @@ fn check_token(text: &str) {
     let wanted = text.len() <= 8192 && parts.len() == 3 && parts.iter().all(is_base64url);
     assert_eq!(has_shape(text), wanted);
     let (code, was_tried) = judged(text, JWKS, 1000.0);
-    let code = code.expect("nobody can sign");
+    let code = code.expect("the input has no key to sign with");
     assert!(code.starts_with("token_"), "{code}");
     assert!(wanted || !was_tried, "{text}");
 }

@@ -1,8 +1,7 @@
-//! The log does as a plain list does, and whoever reads it with a cursor, in
-//! writes that stop anywhere, gets every byte that is for it, in order and
-//! once, unless the log says that something is gone.
+//! The log behaves like a plain list. A client that reads it with a cursor, in writes that
+//! stop anywhere, receives every byte of its events, in order and once, or a gap.
 //!
-//! The input is a list of steps, each a byte and what it needs.
+//! The input is a list of steps, each one byte and its arguments.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The timer wheel does as a sorted list does.
+//! The timer wheel behaves like a sorted list.
 //!
-//! The input: the tick to begin at, eight bytes, and then steps, each a byte
-//! and what it needs.
+//! The input is the first tick, in eight bytes, and then steps, each one byte and its
+//! arguments.
 
 use pushwheel::internals::wheel::{Link, Links, Wheel};
 
@@ -40,7 +40,7 @@ pub fn check(input: &[u8]) {
                 let now = moved(twin.now, &mut input);
                 twin.pop_all(&mut wheel, &mut links, now);
             }
-            // Whoever is popped is set again, a few times.
+            // Each popped timer is set again, a few times.
             13 => {
                 let now = moved(twin.now, &mut input);
                 for _ in 0..key {

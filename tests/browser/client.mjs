@@ -1,5 +1,5 @@
 // pushwheel.js in headless Chromium against the real binary: several tabs, dead
-// lines, servers that refuse, reloads, and whoever else gets in the way.
+// lines, servers that refuse, reloads, and other disturbances.
 //
 //   node client.mjs [BINARY]     (default: $PUSHWHEEL_BIN, target/debug/pushwheel)
 //
@@ -339,13 +339,13 @@ const tabStories = {
     same(second.asked, 1, 'its requests');
   },
 
-  async 'a reload misses nothing, whoever leads'({ site, server }) {
+  async 'a reload misses nothing, whichever tab leads'({ site, server }) {
     const tabs = await openTabs(2, site, `${server.base}/channels/again`);
     await server.publish('again', { data: 'before', retry: RETRY_MS });
     const leader = await leaderOf(tabs);
     for (const tab of [leader, ...tabs.filter((tab) => tab !== leader)]) {
       await tab.dataUpTo('before');
-      // Away, so that nobody of this tab is there for the event.
+      // Away, so that this tab is not connected when the event comes.
       await tab.page.goto('about:blank');
       const { id } = await server.publish('again', 'meanwhile');
       await tab.page.goto(site.pages);
@@ -360,7 +360,7 @@ const tabStories = {
     same(events.length, 2, 'the events of the tab that was reloaded last');
   },
 
-  async 'a lone tab that is reloaded resumes; after close() it begins anew'({ site, server }) {
+  async 'a lone tab that is reloaded resumes; after close() it starts again'({ site, server }) {
     const tab = await Tab.open(site, `${server.base}/channels/lone`);
     const { id } = await server.publish('lone', 'one');
     await tab.dataUpTo('one');
@@ -597,7 +597,7 @@ const faultStories = {
     const guarded = (answer, request) =>
       request.headers.authorization === 'Bearer fresh'
         ? stream('data: in\n\n')(answer)
-        : // Nobody would wait for that long.
+        : // The test does not wait that long.
           says(401, { 'retry-after': '600' })(answer);
     const asked = faulty.at('/faulty/guarded', guarded);
     const answers = [{ headers: { Authorization: 'Bearer fresh' } }];

@@ -29,7 +29,7 @@ export function within(deadline_ms, promise) {
   const late = new Promise((_, fail) => {
     timer = setTimeout(() => fail(new Error(`not done within ${deadline_ms} ms`)), deadline_ms);
   });
-  promise.catch(() => {}); // it may still fail when nobody waits any more
+  promise.catch(() => {}); // it may still fail after the race is over
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 

@@ -93,7 +93,7 @@ const stories = {
     same(unknown.status, 404, 'the status of a task that is not there');
   },
 
-  async 'notifications: they reach the user, or everybody, from any thread'({ visit, base }) {
+  async 'notifications: they reach one user, or all, from any thread'({ visit, base }) {
     const ann = await visit('/?user=ann');
     const ben = await visit('/?user=ben');
     for (const page of [ann, ben]) await showsState(page, 'open');
@@ -112,8 +112,8 @@ const stories = {
     await shows(ann, '#inbox li', 'Your report is ready');
     same([await text(ann, '#count'), await text(ben, '#count')], ['2', '2'], 'the notifications of each');
 
-    const nobody = await fetch(`${base}/users/cleo/notifications`, { method: 'POST', body: 'hello?' });
-    same(await nobody.json(), { sent: 0 }, 'the answer for one who is not there');
+    const absent = await fetch(`${base}/users/cleo/notifications`, { method: 'POST', body: 'hello?' });
+    same(await absent.json(), { sent: 0 }, 'the answer for one who is not there');
     await photograph(ann, 'notifications');
   },
 
@@ -184,21 +184,21 @@ const stories = {
     same(lines, ['Ben has joined', 'Hello Ben!', 'Hello <b>Ann</b> & all', 'Shall we?', 'Ben has left'], 'what Ann saw');
   },
 
-  async 'dashboard: a newcomer sees figures at once'({ visit }) {
+  async 'dashboard: a new client sees figures at once'({ visit }) {
     const points = async (page) => Number((await page.getAttribute('#load_percent', 'data-points')) ?? 0);
     const first = await visit('/');
     await until('a curve of some seconds', async () => (await points(first)) >= 6);
     const second = await visit('/');
     // Both curves grow alike, so without the figures of before it would stay
     // the shorter one.
-    await until('the newcomer has the whole curve', async () => (await points(second)) >= (await points(first)) - 1);
+    await until('the new client has the whole curve', async () => (await points(second)) >= (await points(first)) - 1);
     await shows(second, '#watching p', '2');
     await until('figures go on', async () => (await points(second)) >= 12);
     same(/^\d+$/.test(await text(second, '#load_percent p span')), true, 'a number is shown');
     await photograph(second, 'dashboard');
   },
 
-  async 'log: 403 for those who are not admins, before the stream begins'({ visit, base }) {
+  async 'log: 403 without the role of an admin, before the stream begins'({ visit, base }) {
     const page = await visit('/');
     const told = statuses(page, '/log');
     await page.click('[data-user=ben]');

@@ -121,7 +121,7 @@ const stories = {
     await photograph(page, 'publish-error');
   },
 
-  async 'an event goes to one client, or to those who match'({ visit, server }) {
+  async 'an event goes to one client, or to the clients that match'({ visit, server }) {
     const [ann, ben] = [await server.subscribe('team', '?client=ann&meta.role=admin'), await server.subscribe('team', '?client=ben&meta.role=guest')];
     const page = await visit('/#team');
     const publish = async (data) => {
@@ -192,7 +192,7 @@ const stories = {
     await watch(page);
     await server.publish('flood', { id: 'mine.1', data: 'quick', retry: 100 });
     await until('the event', async () => (await page.locator('#events li').count()) === 1);
-    // Its history goes, so the page comes back with an id that nobody knows.
+    // Its history goes, so the page comes back with an unknown id.
     await server.call('DELETE', '/channels/flood');
     await until('the gap', async () => (await page.locator('#events .told').count()) === 1);
     await shows(page, '#events .told p', 'Events are missing here');
@@ -224,7 +224,7 @@ const stories = {
     await page.fill('#search', 'BET');
     await showsNames(page, ['beta']);
     await shows(page, '#found', '1 of 3');
-    await page.fill('#search', 'nobody');
+    await page.fill('#search', 'absent');
     await shows(page, '#none-text', 'No channel has this in its name');
     await page.fill('#search', 'a/b');
     await page.press('#search', 'Enter');
@@ -420,7 +420,7 @@ const stories = {
     await photograph(page, 'key-publish');
   },
 
-  async 'a server without an admin key says that nobody may look'({ visit }) {
+  async 'a server without an admin key says why it shows no channels'({ visit }) {
     const server = await Server.start(undefined, ['--publish-key', PUBLISH_KEY]);
     try {
       const page = await visit('/', server);
@@ -458,7 +458,7 @@ const stories = {
   },
 
   async 'many channels with long names fit, whatever the screen'({ visit, server }) {
-    const long = 'a-very-long-name-of-a-channel-that-somebody-made-up-for-a-tenant.'.repeat(3);
+    const long = 'a-very-long-name-of-a-channel-that-was-made-up-for-a-tenant.'.repeat(3);
     for (let n = 0; n < 30; n++) {
       const name = n % 3 ? `machines.${n}` : `${long}${n}`;
       await server.publish(name, { data: { n } });

@@ -67,8 +67,8 @@ export async function signIn(page, key) {
   await page.press('#key', 'Enter');
 }
 
-/// Presses Tab until the element has the focus, which has to be seen; so
-/// whoever has no pointer gets there too.
+/// Presses Tab until the element has the focus, and requires a visible focus ring: the
+/// page has to work without a pointer.
 export async function tabTo(page, selector) {
   for (let press = 0; press < 60; press++) {
     await page.keyboard.press('Tab');

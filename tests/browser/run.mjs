@@ -84,7 +84,7 @@ const stories = {
       { event: 'price', data: { gold: 1, tags: [true, null] } },
       { event: 'grüße', data: 'ünïcödé 🦀' },
       { id: 'mine.1', data: 'own id' },
-      { event: 'unheard', data: 'nobody listens' },
+      { event: 'unheard', data: 'no listener' },
       { data: '' },
       { data: 'end' },
     ])
@@ -136,7 +136,7 @@ const stories = {
     };
     published.push('quick');
     await server.publish('cut', { data: 'quick', retry: 300 });
-    // Events count as published in between only if nobody was there for them,
+    // Events count as published in between only if no client was connected,
     // so on a slow machine this takes more than three rounds.
     let between = 0;
     for (let round = 1; between < 3; round++) {

@@ -1,9 +1,8 @@
-//! What the tests on real sockets share: an engine that goes with its test, a
-//! client that shares no code with the package, and waiting without sleeping.
+//! What the tests on real sockets share: an engine that ends with its test, a client that
+//! shares no code with the package, and waiting without sleeping.
 //!
-//! Nothing here waits for a time to pass. A test reads from a socket, takes a
-//! message from a callback, or polls a condition, and whatever does not come
-//! within [`PATIENCE`] fails it.
+//! A test reads from a socket, receives a message from a callback, or polls a condition.
+//! It fails if that takes longer than [`PATIENCE`].
 
 #![allow(
     dead_code,
@@ -28,8 +27,7 @@ pub mod sse;
 
 pub use client::{Connection, Subscriber};
 
-/// How long a test waits for what has to come. Generous: it is only ever
-/// waited for in full by a test that fails.
+/// Deadline of each wait. Only a test that fails waits for all of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An engine on a free port of this machine, shut down when it is dropped.
@@ -141,7 +139,7 @@ pub fn receive<T>(receiver: &Receiver<T>) -> T {
     match receiver.recv_timeout(PATIENCE) {
         Ok(message) => message,
         Err(RecvTimeoutError::Timeout) => panic!("no message came"),
-        Err(RecvTimeoutError::Disconnected) => panic!("nobody is left to send a message"),
+        Err(RecvTimeoutError::Disconnected) => panic!("the sender is gone"),
     }
 }
 

@@ -183,7 +183,7 @@ open news /channels/news -H 'Origin: http://localhost:3000'
 cp "$tmp/news.head" "$tmp/head"
 check "a stream opens with 200" grep -q '^HTTP/1.1 200' "$tmp/head"
 check "its type is text/event-stream" header content-type 'text/event-stream(;.*)?'
-check "nobody may cache or transform it" header cache-control 'no-cache, no-transform'
+check "caches may not keep or transform it" header cache-control 'no-cache, no-transform'
 check "nginx is told not to buffer it" header x-accel-buffering no
 check "it is delimited by the connection's end" header connection close
 check "pages of loopback may read it" header access-control-allow-origin http://localhost:3000
@@ -382,7 +382,7 @@ open admin '/channels/roles?meta.role=admin&meta.team=red'
 open guest '/channels/roles?meta.role=guest&meta.team=red'
 publish '/channels/roles?where.role=admin&where.team=red' --data-binary 'for admins'
 check "?where. publishes to those whose metadata match" answered 200 "d['clients'] == 1"
-publish '/channels/roles?where.role=admin&where.team=blue' --data-binary 'for nobody'
+publish '/channels/roles?where.role=admin&where.team=blue' --data-binary 'for none'
 check "all conditions must hold" answered 200 "d['clients'] == 0"
 publish /channels/roles --data-binary 'for all'
 got admin 'for all'
@@ -444,7 +444,7 @@ bad 405 "DELETE of the stats" DELETE /stats
 check "405 tells what is allowed there" header allow '.*GET.*'
 head -c 67108864 /dev/zero | tr '\0' x >"$tmp/huge"
 bad 413 "64 MiB, asking first" POST /channels/bad -H 'Expect: 100-continue' --data-binary "@huge"
-bad 413 "a length that nobody has" POST /channels/bad -H 'Content-Length: 99999999999999' -d x
+bad 413 "a length beyond any body" POST /channels/bad -H 'Content-Length: 99999999999999' -d x
 req POST /channels/bad -H 'Expect:' -H 'Transfer-Encoding: chunked' --data-binary "@huge"
 check "64 MiB in chunks are refused" grep -qE '^(413|000)$' <(echo "$status")
 rm -f "$tmp/huge"

@@ -53,7 +53,7 @@ RUNNERS = {
 
 
 def clean_environment():
-    """Without the variables that are this script's, or a setting of whoever runs it."""
+    """Returns the environment without this script's variables and the caller's settings."""
     return {k: v for k, v in os.environ.items() if not k.startswith("PUSHWHEEL_")}
 
 
@@ -151,9 +151,9 @@ class Snippet:
         if self.settings():
             code, said = self.run(server.address, directory, {})
             assert code != 0 and "publishing needs the publish key" in said, f"without a key: {code}\n{said}"
-            with socket.socket() as nobody:  # bound, and not listening
-                nobody.bind(("127.0.0.1", 0))
-                code, said = self.run(f"127.0.0.1:{nobody.getsockname()[1]}", directory, {})
+            with socket.socket() as unused:  # bound, and not listening
+                unused.bind(("127.0.0.1", 0))
+                code, said = self.run(f"127.0.0.1:{unused.getsockname()[1]}", directory, {})
             assert code != 0 and re.search("connect", said, re.I), f"without a server: {code}\n{said}"
 
     def check_prints(self, server, directory):
@@ -262,7 +262,7 @@ def unknown_names():
     for page in pages():
         text = page.read_text()
         for span in spans(text):
-            # A subcommand's own flags where one is named, and else anybody's.
+            # The flags of the subcommand, if one is named, or else of any subcommand.
             # What stands behind a `--` is for another program, or another start of this.
             span = re.split(r"\s--\s", span)[0]
             words = re.match(r"(?:\S+=\S+ )*pushwheel((?: [a-z]+)+)", span)

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .get("/news/{reader}", {
             let news = news.clone();
             move |request: &Request| {
-                let reader = request.param("reader").unwrap_or("nobody").to_owned();
+                let reader = request.param("reader").unwrap_or("anonymous").to_owned();
                 let left = left.clone();
                 Subscription::new(&news)
                     .metadata(json!({ "reader": reader }))

@@ -1,4 +1,4 @@
-//! `onConnect` and `onDisconnect`: what they may do, which is anything.
+//! `onConnect` and `onDisconnect` may call any method of any channel.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -32,8 +32,7 @@ fn with_hooks(channels: &ChannelManager, came: ConnectHook, left: Hook) -> Engin
     })
 }
 
-/// Calls every method there is, and notes what they answer. `other` is a
-/// channel of which Cyd is the only client.
+/// Calls every method and returns the results. Cyd is the only client of `other`.
 fn call_everything(channels: &ChannelManager, client: &ClientInfo) -> Vec<String> {
     let room = channels.get("room").unwrap();
     let other = channels.get("other").unwrap();
@@ -65,7 +64,7 @@ fn call_everything(channels: &ChannelManager, client: &ClientInfo) -> Vec<String
             clients(channel.broadcast_to(calling_back, event())),
             clients(channel.broadcast_where(&admins, event())),
             clients(channel.broadcast_batch_where(&admins, [event()])),
-            channel.disconnect("somebody"),
+            channel.disconnect("absent"),
             channel.is_closed(),
         ));
     }
@@ -205,11 +204,11 @@ fn what_on_connect_sends_comes_right_after_the_replay_though_others_publish_mean
         room.broadcast(Event::message("missed 1")).unwrap();
         room.broadcast(Event::message("missed 2")).unwrap();
 
-        let mut newcomer = served.subscribe("/stream?id=ann");
-        assert_eq!(told(&newcomer.take(2)), WELCOMES);
-        assert_eq!(told(&newcomer.take(3)), MEANWHILE);
+        let mut client = served.subscribe("/stream?id=ann");
+        assert_eq!(told(&client.take(2)), WELCOMES);
+        assert_eq!(told(&client.take(3)), MEANWHILE);
         let ids: Vec<u64> = ["missed 2", "meanwhile 1"]
-            .map(|_| sequence(newcomer.last_event_id()))
+            .map(|_| sequence(client.last_event_id()))
             .into();
         assert_eq!(ids[0], ids[1], "a welcome has no id of its own");
 
@@ -283,7 +282,7 @@ fn a_welcome_of_merged_channels_comes_before_what_any_of_them_publishes_meanwhil
                 })
         });
     let served = Served::start(builder);
-    let mut newcomer = served.subscribe("/both");
-    assert_eq!(told(&newcomer.take(2)), WELCOMES);
-    assert_eq!(told(&newcomer.take(3)), MEANWHILE);
+    let mut client = served.subscribe("/both");
+    assert_eq!(told(&client.take(2)), WELCOMES);
+    assert_eq!(told(&client.take(3)), MEANWHILE);
 }

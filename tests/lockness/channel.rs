@@ -61,8 +61,8 @@ fn name_client_count_and_client_ids_are_exact() {
 #[test]
 fn broadcast_reaches_all_and_says_for_how_many_it_was_and_its_id() {
     let room = Room::open(ChannelOptions::new());
-    let nobody = room.channel.broadcast(Event::message("unheard")).unwrap();
-    assert_eq!((nobody.clients, nobody.events), (0, 1));
+    let none = room.channel.broadcast(Event::message("unheard")).unwrap();
+    assert_eq!((none.clients, none.events), (0, 1));
     let mut clients: Vec<_> = (0..5).map(|_| room.served.subscribe("/stream")).collect();
     let published = room.channel.broadcast(Event::new("news", "it works"));
     let published = published.unwrap();
@@ -91,8 +91,8 @@ fn send_reaches_one_client_and_says_whether_it_is_there() {
         sent.unwrap().clients
     };
     assert_eq!(send("ann", "for Ann"), 1);
-    assert_eq!(send("cyd", "for nobody"), 0);
-    assert_eq!(send("an impossible\nid", "for nobody"), 0);
+    assert_eq!(send("cyd", "for none"), 0);
+    assert_eq!(send("an impossible\nid", "for none"), 0);
     let id = room.channel.client("bob").unwrap().id;
     let two = ["1", "2"].map(Event::message);
     assert_eq!(room.channel.send_batch(&id, two).unwrap().clients, 1);
@@ -166,7 +166,7 @@ fn close_ends_every_stream_and_frees_the_name() {
     for client in &mut clients {
         client.expect_end();
     }
-    // What is left of it answers as what it is: nobody's.
+    // Its handle is still usable, and reports an empty channel.
     assert_eq!(
         (old.name(), old.close(), old.client_count()),
         ("room", 0, 0)

@@ -108,9 +108,9 @@ fn between_the_newest_of_each_key_and_the_live_events_there_is_no_hole_and_no_do
     let prices = channels.get_or_create_with("prices", options).unwrap();
     let stream = prices.clone();
     let builder = Engine::builder().channels(&channels);
-    let builder = builder.get("/{newcomer}", move |request| {
+    let builder = builder.get("/{client}", move |request| {
         let prices = stream.clone();
-        let marker = format!("joined {}", request.param("newcomer").unwrap());
+        let marker = format!("joined {}", request.param("client").unwrap());
         Subscription::new(&stream).on_connect(move |_, _| {
             // Certainly between what was and what is live.
             let elsewhere = thread::spawn(move || prices.broadcast(Event::message(marker)));
@@ -133,18 +133,18 @@ fn between_the_newest_of_each_key_and_the_live_events_there_is_no_hole_and_no_do
         prices.broadcast(Event::message("end")).unwrap();
         count
     });
-    let open = |newcomer: usize| {
-        let mut newcomer = served.subscribe(&format!("/{newcomer}"));
-        newcomer.wait_for_id();
-        newcomer
+    let open = |number: usize| {
+        let mut client = served.subscribe(&format!("/{number}"));
+        client.wait_for_id();
+        client
     };
-    let newcomers: Vec<Subscriber> = (0..12).map(open).collect();
+    let clients: Vec<Subscriber> = (0..12).map(open).collect();
     enough.send(()).unwrap();
     let count = publisher.join().unwrap();
-    for (n, mut newcomer) in newcomers.into_iter().enumerate() {
+    for (n, mut client) in clients.into_iter().enumerate() {
         let (mut all, mut joined) = (Vec::new(), Vec::new());
         loop {
-            let event = newcomer.next();
+            let event = client.next();
             match event.data.parse::<usize>() {
                 Ok(number) => all.push(number),
                 Err(_) if event.data == "end" => break,
@@ -158,7 +158,7 @@ fn between_the_newest_of_each_key_and_the_live_events_there_is_no_hole_and_no_do
     }
 }
 
-/// What one newcomer has seen of `count` events.
+/// Checks what one client received of `count` events.
 fn check(all: &[usize], count: usize) {
     assert!(all.windows(2).all(|two| two[0] < two[1]), "no double");
     let of = |rest: usize| all.iter().copied().filter(move |n| n % 3 == rest);

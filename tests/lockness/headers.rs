@@ -74,7 +74,7 @@ fn headers_of_every_channel_are_on_the_response_whatever_it_comes_to() {
     };
     ask(&mut served.connect(), "HEAD", "*/*");
     ask(&mut connection, "GET", "text/event-stream");
-    // There is no room for a browser, nor for anybody else.
+    // There is no room, neither for a browser nor for another client.
     ask(&mut served.connect(), "GET", "text/event-stream");
     ask(&mut served.connect(), "GET", "*/*");
     channels.get("second").unwrap().finish(None).unwrap();

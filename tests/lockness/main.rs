@@ -43,13 +43,13 @@ use pushwheel::{
 };
 use serde_json::Value;
 
-/// An engine that streams one channel, at `/stream`. The query says who comes:
-/// `id`, `expires_ms`, and under any other name a text of the metadata.
+/// An engine that streams one channel at `/stream`. The query has the client's `id` and
+/// `expires_ms`; any other name is a text of its metadata.
 struct Room {
     served: Served,
     channels: ChannelManager,
     channel: Channel,
-    /// Who has left, and why.
+    /// Client ids and reasons of the calls of `on_disconnect`.
     left: mpsc::Receiver<(String, DisconnectReason)>,
 }
 
@@ -81,7 +81,7 @@ impl Room {
     }
 }
 
-/// The subscription of whom the query names.
+/// Adds the client id, the expiry and the metadata of the query.
 fn known(subscription: Subscription, request: &Request) -> Subscription {
     let is_field = |name: &str| !matches!(name, "id" | "expires_ms");
     let fields = request.query_pairs().filter(|(name, _)| is_field(name));
@@ -98,7 +98,7 @@ fn known(subscription: Subscription, request: &Request) -> Subscription {
     }
 }
 
-/// The texts of ids, in their order.
+/// Returns the texts of the ids, sorted.
 fn sorted(ids: Vec<ClientId>) -> Vec<String> {
     let mut texts: Vec<String> = ids.iter().map(ClientId::to_string).collect();
     texts.sort();

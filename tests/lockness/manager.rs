@@ -11,7 +11,7 @@ use pushwheel::{
 use crate::common::{Served, Subscriber, eventually, receive};
 use crate::{Room, known};
 
-/// An engine that streams each channel at its name, and makes it if need be.
+/// An engine that streams each channel at its name, and creates it.
 fn serve(channels: &ChannelManager) -> Served {
     let builder = Engine::builder().channels(channels);
     let builder = builder.get("/{channel}", |request| -> Result<Subscription, Response> {
@@ -59,7 +59,7 @@ fn get_or_create_says_which_names_there_cannot_be_and_how_many_channels() {
     assert!(channels.get_or_create(&longest).is_ok(), "it is there");
     assert!(channels.remove(&longest));
     assert!(channels.get_or_create("third").is_ok());
-    // One that nobody holds, and that has nobody and nothing, makes room.
+    // A channel without handles, clients and history makes room.
     drop(held);
     assert!(channels.get_or_create("fourth").is_ok());
 }

@@ -26,7 +26,7 @@ fn metadata(n: usize) -> Value {
     })
 }
 
-/// Conditions, and for whom they hold by the words of `Condition`'s contract.
+/// Conditions, and the clients that meet them by the documentation of `Condition`.
 type Case = (&'static [(&'static str, &'static str)], fn(usize) -> bool);
 
 const CASES: [Case; 16] = [
@@ -87,8 +87,7 @@ fn broadcast_where_reaches_those_whose_metadata_meet_all_conditions_indexed_or_n
         let mut clients: BTreeMap<usize, Subscriber> = (0..CLIENTS)
             .map(|n| (n, served.subscribe(&format!("/{n}"))))
             .collect();
-        // Twice: the second time some have left, and one has come back as
-        // somebody else.
+        // Twice: the second time some clients have left.
         for _ in 0..2 {
             for (number, case) in CASES.iter().enumerate() {
                 let event = Event::message(number.to_string());
@@ -160,7 +159,7 @@ fn an_index_finds_who_is_away_for_a_moment_when_it_comes_back() {
     assert_eq!(told(&back.take(3)), ["for 7", "for 7", "end"]);
 }
 
-/// `user-joined` for everybody but the newcomer, as the manual shows it.
+/// `user-joined` for all clients except the new one, as in the manual.
 #[test]
 fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment() {
     let options = ChannelOptions::new().history(History::events(100));
@@ -176,9 +175,9 @@ fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment()
                 Some(id) => subscription.client_id(ClientId::new(&id).unwrap()),
                 None => subscription,
             };
-            subscription.on_connect(move |newcomer, _| {
-                let joined = Event::new("user-joined", newcomer.id.to_string());
-                room.broadcast_except(&newcomer.id, joined).unwrap();
+            subscription.on_connect(move |client, _| {
+                let joined = Event::new("user-joined", client.id.to_string());
+                room.broadcast_except(&client.id, joined).unwrap();
             })
         });
     let served = Served::start(builder);

@@ -1,4 +1,4 @@
-//! An engine on two threads: to its clients and publishers, one.
+//! An engine on two threads is one engine to its clients and publishers.
 
 use std::collections::HashSet;
 use std::sync::mpsc;
@@ -55,7 +55,7 @@ fn hall() -> Hall {
     }
 }
 
-/// Waits for so many to leave, and nobody twice.
+/// Waits until these clients have left, each once.
 #[track_caller]
 fn expect_left(hall: &Hall, numbers: impl Iterator<Item = usize>, why: DisconnectReason) {
     let expected: HashSet<usize> = numbers.collect();
@@ -68,7 +68,7 @@ fn expect_left(hall: &Hall, numbers: impl Iterator<Item = usize>, why: Disconnec
     assert_eq!(told, expected);
 }
 
-/// Shuts the engine down, and nobody is told of any more.
+/// Shuts the engine down, and checks that no further end is reported.
 fn expect_nobody_else(hall: Hall) {
     hall.served.shutdown(Duration::ZERO);
     hall.served.join();

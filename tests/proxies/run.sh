@@ -349,7 +349,7 @@ common() {
     check "resumption is fine" fine ids resumption resumption_by_query unknown_id
     check "injection, heartbeats and silence are fine" fine injection heartbeat idle_cut_off
     check "20 streams share one connection" many_streams
-    check "a certificate that nobody vouches for is told" unvouched
+    check "an untrusted certificate is reported" unvouched
 
     check "a stream is open when the server is told to end" open news
     kill -TERM "$server_pid"

@@ -1,8 +1,8 @@
-//! Simulated clients: browsers that come back with what they have seen, and
-//! others who read slowly, never, or send what nobody asked for.
+//! Simulated clients: browsers that reconnect with the last id they received, and clients
+//! that read slowly, never read, or send bytes without a request.
 //!
-//! A client reads HTTP and event streams by its own means, and gives what it
-//! has read to the oracle.
+//! A client has its own parsers of HTTP and event streams, and passes what it has read
+//! to the oracle.
 
 mod checks;
 mod reading;
@@ -20,10 +20,10 @@ pub const HELLO: &str = "hello, hello, hello";
 /// How many bytes `/large` answers.
 pub const LARGE_BYTES: usize = 30_000;
 
-/// How much a nuisance sends behind its request.
+/// Bytes that a flooding client sends after its request.
 const FLOOD_BYTES: usize = 20_000;
 
-/// What somebody is here for.
+/// What a client requests.
 #[derive(Clone, Debug)]
 pub enum Role {
     /// Streams of these channels, again and again.

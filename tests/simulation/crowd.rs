@@ -127,8 +127,8 @@ impl Crowd {
         let name = &names[rng.usize(0..names.len())];
         let topic = oracle.open(name);
         let members: Vec<String> = oracle.topics[topic].members.keys().cloned().collect();
-        let somebody = match members.len() {
-            0 => "nobody".to_owned(),
+        let member = match members.len() {
+            0 => "absent".to_owned(),
             count => members[rng.usize(0..count)].clone(),
         };
         if oracle.finishes.as_mut().is_some_and(Finishes::happens) {
@@ -144,8 +144,8 @@ impl Crowd {
                 is_work
             }
             450..500 => oracle.publish(topic, To::All, rng.usize(2..12)),
-            500..600 => oracle.publish(topic, To::One(somebody), 1),
-            600..620 => oracle.publish(topic, To::One(somebody), rng.usize(2..5)),
+            500..600 => oracle.publish(topic, To::One(member), 1),
+            600..620 => oracle.publish(topic, To::One(member), rng.usize(2..5)),
             620..650 => oracle.publish(topic, To::One(format!("client-{}", rng.u8(0..20))), 1),
             650..710 => oracle.publish(topic, To::Role(rng.u8(0..4)), 1),
             710..720 => oracle.publish(topic, To::Role(rng.u8(0..4)), 3),
@@ -153,7 +153,7 @@ impl Crowd {
             770..790 => oracle.publish_everywhere(),
             790..793 => oracle.finish(topic),
             793..796 => oracle.close(topic),
-            796..816 => oracle.kick(topic, &somebody),
+            796..816 => oracle.kick(topic, &member),
             816..850 => Self::answer(&mut oracle, rng),
             850..990 => Self::use_sinks(&mut oracle, rng),
             _ => {
@@ -175,7 +175,7 @@ impl Crowd {
             0 => drop(responder),
             _ => responder.respond(subscription),
         }
-        // The letter may be for somebody who is gone, and wakes all the same.
+        // The response wakes the loop even if the client has gone.
         true
     }
 

@@ -1,15 +1,14 @@
-//! Seeds that are kept, and what they draw: as much as seeds drew when they were
-//! found.
+//! Seeds that once found a bug, and the era of each: what seeds drew at that time.
 
-/// Seeds that find a bug which once was there, should it come back. A change to
-/// what seeds draw takes that from them, so each draws what was drawn in its era.
+/// Seeds that find a bug again if it returns. A change to what seeds draw would make them
+/// other runs, so each of them draws what was drawn in its era.
 pub const REGRESSIONS: &[(u64, Era, &str)] = &[
     (
         4,
         Era::First,
         "a keyed event replaces one for other clients",
     ),
-    (9, Era::First, "a newcomer catches up before its welcome"),
+    (9, Era::First, "a new client catches up before its welcome"),
     (
         11,
         Era::First,
@@ -18,7 +17,7 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
     (
         146,
         Era::First,
-        "a newcomer to a finished channel waits for ever",
+        "a new client of a finished channel waits for ever",
     ),
     (
         2687,
@@ -33,7 +32,7 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
     (
         14_722_002_067_549,
         Era::First,
-        "a newcomer joins the many too early",
+        "a new client joins the current clients too early",
     ),
     (
         39,
@@ -53,12 +52,12 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
     (
         430,
         Era::Endings,
-        "the loop ends before all are told of those who were sent away",
+        "the loop ends before all disconnects are reported",
     ),
     (
         226_769_063_598_207,
         Era::Repeats,
-        "a stream behind an answer that nobody takes has twice the time for that",
+        "a stream behind an unread response has twice the time for that",
     ),
     (
         276_546_373_981_849,
@@ -97,7 +96,7 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
     ),
 ];
 
-/// What seeds drew at a time: what an era is named after, and all before.
+/// What seeds draw: the situations that an era is named after, and those of all eras before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Era {
     First,

@@ -1,9 +1,9 @@
 //! The engine on a simulated network: one seed is one run.
 //!
-//! A seed draws a network with its faults, channels with their options, a
-//! crowd of clients, and publishers; the very loop that serves sockets runs on
-//! that, with a clock that only `poll` moves. An oracle holds what each client
-//! reads against what was published. A seed that fails, fails again:
+//! A seed draws a network with its faults, channels with their options, clients and
+//! publishers. The event loop that serves sockets runs on that network, with a clock that
+//! only `poll` moves. An oracle compares what each client reads with what was published.
+//! A seed that fails, fails again:
 //!
 //! ```text
 //! PUSHWHEEL_SEED=123 cargo test --features internals --test simulation replay -- --nocapture
@@ -11,16 +11,8 @@
 //!
 //! `tests/simulate SECONDS` runs fresh seeds until the time is up.
 //!
-//! Does it find faults? `tests/breaks/run` breaks the engine on purpose, in each
-//! of the ways of `tests/breaks/*.patch`, and demands that this notices.
-//!
-//! Of the endings by time, broken by hand, this is what said so, at which seed:
-//!
-//! | broken | seed | found by |
-//! | --- | --- | --- |
-//! | streams end before what waits for them | 27 | it ended without an event |
-//! | they are not told when to come back | 9 | it ended with no `retry` |
-//! | `pushwheel.reauth` has an id | 1 | its id is moved |
+//! `tests/breaks/run` shows that it finds faults: it breaks the engine with each of
+//! `tests/breaks/*.patch`, and requires that a seed fails.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +21,7 @@
     clippy::disallowed_methods,
     missing_docs,
     unreachable_pub,
-    reason = "a test: it may panic, print, and look at the clock to know when to stop"
+    reason = "a test may panic and print; `long` reads the clock to know when to stop"
 )]
 
 mod client;
@@ -68,7 +60,7 @@ use oracle::Oracle;
 use routes::routes;
 use sums::Sums;
 
-/// The seeds that every run of the tests tries.
+/// Seeds that every run of the tests tries, from 0 on.
 const FIRST_SEEDS: u64 = 120;
 
 #[test]
@@ -133,14 +125,14 @@ fn number_from(variable: &str) -> Option<u64> {
     )
 }
 
-/// Prints how to see it again, should this be dropped by a panic.
+/// Prints the command that replays a seed, if a panic drops it.
 struct Replay(u64);
 
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!(
-                "\nseed {0} failed. To see it again:\n  PUSHWHEEL_SEED={0} cargo test \
+                "\nseed {0} failed. Replay it with:\n  PUSHWHEEL_SEED={0} cargo test \
                  --features internals --test simulation replay -- --nocapture\n",
                 self.0
             );
@@ -149,15 +141,15 @@ impl Drop for Replay {
 }
 type Shared = Arc<Mutex<Oracle>>;
 
-/// Nobody else runs, so nobody else has it.
+/// The simulation has one thread, so the lock is free.
 fn lock(oracle: &Shared) -> MutexGuard<'_, Oracle> {
     oracle
         .try_lock()
         .expect("one thread, and no lock is held over a call that needs it")
 }
-/// The engine's loops but the first one, which turns them.
+/// All event loops of the engine except the first one, which turns the others.
 type Others = Rc<RefCell<Vec<SimulatedEngine<Seam>>>>;
-/// The engine, its network and its crowd.
+/// The engine, its network and its clients.
 struct Simulation {
     engine: SimulatedEngine<Seam>,
     others: Others,
@@ -315,7 +307,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         is_told,
     }
 }
-/// Turns all loops that are not over; says whether one was left.
+/// Turns all loops that have not ended. Returns whether there was one.
 fn turn_all(loops: &Others) -> bool {
     let mut is_one_left = false;
     for (engine, side) in loops.borrow_mut().iter_mut().zip(1..) {
@@ -354,7 +346,7 @@ impl Simulation {
         }
     }
 
-    /// What the engine has is bounded by the connections that there are.
+    /// Checks that everything the engine holds is bounded by the open connections.
     fn check_holdings(&self) {
         let open = self.network.borrow().open();
         let [
@@ -384,7 +376,7 @@ impl Simulation {
         }
     }
 
-    /// What all loops hold, and what counts once for all of them.
+    /// Returns what all loops hold together, then the figures that they share.
     fn holdings(&self) -> [usize; 8] {
         let mut sums = self.engine.holdings();
         for other in self.others.borrow().iter() {
@@ -405,7 +397,7 @@ impl Simulation {
         self.clock.load(Ordering::Relaxed)
     }
 
-    /// The time without what the clock has jumped.
+    /// Returns the simulated time without the jumps of the clock.
     fn lived_ms(&self) -> u64 {
         self.network.borrow().lived_ms()
     }
@@ -417,7 +409,7 @@ impl Simulation {
         }
     }
 
-    /// From here on nothing breaks, and all get what they wait for.
+    /// Ends all faults, and waits until each client has received everything.
     fn calm_down(&mut self) {
         let now = self.now();
         {
@@ -436,7 +428,7 @@ impl Simulation {
         loop {
             let crowd = self.crowd.borrow();
             let mut oracle = lock(&self.oracle);
-            // What was asked for late is given up.
+            // Late responders are dropped.
             oracle.responders.clear();
             if crowd
                 .clients
@@ -457,7 +449,7 @@ impl Simulation {
         }
     }
 
-    /// Everybody goes, or is sent away.
+    /// Ends all connections: the clients leave, the channels close or the engine shuts down.
     fn end(&mut self, rng: &mut Rng) {
         match rng.u32(0..3) {
             0 => {}
@@ -477,8 +469,8 @@ impl Simulation {
         for client in &mut self.crowd.borrow_mut().clients {
             client.go(&mut self.network.borrow_mut(), &mut lock(&self.oracle));
         }
-        // Whoever is left has no stream: it is idle, and closed for that. What
-        // was asked for late is not answered, or ends at once.
+        // The connections that are left have no stream, and are closed when they are
+        // idle for too long. Late requests get no response, or one that ends at once.
         for _ in 0..25 {
             {
                 let mut oracle = lock(&self.oracle);
@@ -500,7 +492,7 @@ impl Simulation {
         }
     }
 
-    /// The poller fails, and takes the engine with it.
+    /// Lets the poller fail, which ends the engine.
     fn fail(self) -> Sums {
         self.network.borrow_mut().has_failed = true;
         lock(&self.oracle).has_failed = true;
@@ -524,7 +516,7 @@ impl Simulation {
             self.engine.channels_held(),
             self.engine.handle().channels().names().len(),
         );
-        assert_eq!(held, named, "channels that nobody can find are left");
+        assert_eq!(held, named, "unreachable channels are left");
         assert_eq!(
             holdings, [0; 8],
             "connections, feeds, cursors, seats, timers; counts, guests are left"
@@ -536,7 +528,7 @@ impl Simulation {
     }
 }
 
-/// What a run comes to, if nothing is wrong.
+/// Returns the figures of a run, if the oracle found nothing wrong.
 fn sums(network: &RefCell<Network>, crowd: &RefCell<Crowd>, oracle: &Shared) -> Sums {
     let oracle = lock(oracle);
     if let Some(first) = oracle.failures.first().cloned() {

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! While the engine polls, others act: clients, and publishers on threads of
-//! their own. [`Actors::act`] stands for all of them. If they make work for an
-//! engine that has gone to sleep and nobody wakes it, that is a failure.
+//! their own. [`Actors::act`] stands for all of them. Work for a sleeping engine without
+//! a wake-up is a failure.
 //!
 //! An engine of several threads has a loop on each, and each loop a [`Seam`] of
 //! its own: the others turn while the first one polls, which is what they do to
@@ -47,12 +47,12 @@ pub trait Actors {
     fn before_sleep(&mut self);
 }
 
-/// Somebody's turn to act.
+/// What acts next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// This client looks at its socket and its plans.
     Client(usize),
-    /// A publisher, a manager, whoever else has handles.
+    /// Publishers, administrators and other holders of handles.
     Publisher,
     /// The clock goes forward by so many milliseconds at once.
     Jump(u64),
@@ -74,11 +74,11 @@ pub struct Faults {
     pub failed_registrations: u32,
     pub interrupted_reads: u32,
     pub interrupted_writes: u32,
-    /// How many descriptors there are.
+    /// Maximum open descriptors.
     pub descriptors_max: usize,
-    /// How many bytes a socket takes that nobody reads from, at the most.
+    /// Maximum bytes that a socket takes while its peer does not read.
     pub send_bytes_max: usize,
-    /// How long bytes are under way, at the most.
+    /// Maximum time that bytes are on the way.
     pub latency_ms_max: u64,
 }
 
@@ -143,7 +143,7 @@ pub struct Socket {
     pub is_closed: bool,
     /// The network has broken it, or the engine never had it.
     pub is_refused: bool,
-    /// It was reset for what the client sent and nobody read.
+    /// It was reset because bytes of the client were unread.
     pub is_broken_off: bool,
     /// The engine has closed it without a read of the bytes that were there.
     pub is_closed_unread: bool,
@@ -373,7 +373,7 @@ impl Network {
         };
     }
 
-    /// Has somebody act `after_ms` from now.
+    /// Plans an act `after_ms` from now.
     pub fn plan(&mut self, after_ms: u64, act: Act) {
         self.schedule(self.now() + after_ms, Event::Act(act));
     }
@@ -386,7 +386,7 @@ impl Network {
             0 => self.rng.usize(1..=self.faults.send_bytes_max.min(64)),
             _ => self.rng.usize(1..=self.faults.send_bytes_max),
         };
-        // The system chooses among those who listen.
+        // The system chooses one of the listeners.
         let owner = match self.sides.len() {
             1 => 0,
             several => self.rng.usize(0..several),
@@ -608,8 +608,8 @@ impl Network {
                     return self.break_off(number);
                 }
                 socket.incoming.extend(bytes);
-                // Told again only to whoever has looked, or, as real pollers
-                // do, to everybody.
+                // Reported again only after a read that found nothing, or, as real
+                // pollers do, always.
                 if socket.armed.read || self.rng.bool() {
                     self.edge(number, |edges| edges.read = true);
                 }

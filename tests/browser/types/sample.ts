@@ -1,4 +1,4 @@
-// A program against the types, which tsc checks and nobody runs.
+// A program against the types. tsc checks it; it never runs.
 
 import { PushWheel, parser, type Gap, type PushWheelErrorEvent, type PushWheelOptions } from "/pushwheel.js";
 

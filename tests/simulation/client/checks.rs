@@ -5,7 +5,7 @@ use crate::network::Network;
 use crate::oracle::{BEAT_SLACK_MS, Oracle, SLACK_MS, TICK_MS};
 
 impl Client {
-    /// Nobody is sent away without an answer before any time is up.
+    /// Checks that no connection was closed before a timeout without a response.
     pub(super) fn check_unanswered(&self, network: &Network, oracle: &mut Oracle) {
         let socket = network.socket(self.socket.expect("it has ended"));
         let is_answered = self.reader.stream.is_some() || self.expected.is_empty();
@@ -100,7 +100,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whoever has asked is answered soon, unless there is no descriptor.
+    /// Checks that a request is answered soon, unless descriptors have run out.
     fn check_answers(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
         let now = network.now();
         let is_on_hold = now < self.stalled_until || oracle.shutdown.is_some();

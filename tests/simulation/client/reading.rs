@@ -110,8 +110,8 @@ impl Client {
             Some(Expected::Hello) => status == 200 && body == HELLO.as_bytes(),
             Some(Expected::Large) => status == 200 && body.len() == LARGE_BYTES,
             Some(Expected::Stream) => match status {
-                // All channels are finished; or full, or closed just now; or
-                // nobody answered.
+                // All channels are finished; or one is full, or was closed just now;
+                // or the responder was dropped.
                 204 | 503 => true,
                 500 => self.is_deferred(),
                 408 => true,

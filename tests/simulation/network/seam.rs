@@ -88,7 +88,7 @@ impl Seam {
                     drop(network);
                     let has_made_work = self.actors.borrow_mut().act(act);
                     let network = self.network.borrow();
-                    // What is for a loop that is over needs nobody.
+                    // Work for a loop that has ended needs no wake-up.
                     let sleeps = |side: &Side| side.is_asleep && !side.is_over;
                     let is_asleep = network.sides.iter().all(sleeps);
                     let is_woken = |side: &Side| side.woken.load(Ordering::Relaxed);

@@ -35,7 +35,7 @@ impl Oracle {
         }
     }
 
-    /// The engine is about to sleep: whoever was sent away has gone.
+    /// Checks, before the engine sleeps, that each disconnected client has gone.
     pub fn check_the_sent_away(&mut self) {
         self.sent_away
             .retain(|number| self.streams[*number].gone.is_none());
@@ -44,7 +44,7 @@ impl Oracle {
         }
     }
 
-    /// Nobody is counted for long who is not there.
+    /// Checks that clients which have gone are soon no longer counted.
     fn check_the_gone(&mut self) {
         let (now, jumped_at) = (self.now(), self.jumped_at);
         let members = self.topics.iter().flat_map(|topic| topic.members.values());
@@ -108,7 +108,7 @@ impl Oracle {
         }
     }
 
-    /// The engine has nothing to do: then no log holds what nobody waits for.
+    /// Checks, when the engine has no work, that no log holds events that no client needs.
     pub fn check_logs(&mut self) {
         let mut wrong = Vec::new();
         for topic in self.topics.iter().filter(|topic| !topic.is_closed) {
@@ -140,7 +140,7 @@ impl Oracle {
             }
             let is_awaited = topic.members.values().any(|stream| {
                 let state = &self.streams[*stream];
-                // Of who has left nobody looks at the socket any more.
+                // The loop does not read the socket of a client that has left.
                 let has_left = state.is_over_at.is_some_and(|at| at < u64::MAX);
                 // Within the pace nothing is gathered, for whichever client it is.
                 let newest = topic.entries.last().map(|n| self.published[*n].at_ms);
@@ -154,7 +154,7 @@ impl Oracle {
             });
             if !is_awaited && (events > events_max || bytes > kept_max) {
                 let (name, max) = (&topic.name, events_max);
-                wrong.push(format!("the log of {name} holds {events} events ({bytes} bytes) for nobody, beyond {max}"));
+                wrong.push(format!("the log of {name} holds {events} events ({bytes} bytes) that no client needs, beyond {max}"));
             }
         }
         for wrong in wrong {

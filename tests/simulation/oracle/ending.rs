@@ -36,8 +36,8 @@ impl Oracle {
         })
     }
 
-    /// Nobody is there for longer than it may be. In a shutdown its deadline
-    /// is what counts.
+    /// Checks that no stream outlives its time. In a shutdown, the deadline of that
+    /// counts instead.
     pub(super) fn check_ages(&mut self) {
         if self.shutdown.is_some() {
             return;
@@ -94,7 +94,7 @@ impl Oracle {
         if is_reauth_told != (reason == DisconnectReason::Expired) && (is_owed || is_reauth_told) {
             let told = if is_reauth_told { "was" } else { "was not" };
             self.fail(format!(
-                "stream {number} ended ({reason}), and {told} told to authenticate anew"
+                "stream {number} ended ({reason}), and {told} told to authenticate again"
             ));
         }
     }

@@ -1,10 +1,10 @@
-//! What must have happened: a second, slow and simple telling of what the
-//! engine promises, which shares no code with it.
+//! What must have happened: a slow and simple model of what the engine promises. It
+//! shares no code with the engine.
 //!
-//! It knows every event that was published, for whom, and in which order; when
-//! each client subscribed, and from where on; and it holds what each client
-//! reads against that. What it finds wrong it keeps in [`Oracle::failures`],
-//! because some of it is found in callbacks, where a panic would be caught.
+//! It knows every event that was published, its audience and its place in the order, and
+//! when and from which position each client subscribed, and compares what each client
+//! reads with that. Mistakes go to [`Oracle::failures`], because some are found in
+//! callbacks, where the engine would catch a panic.
 //!
 //! | file | has |
 //! | --- | --- |
@@ -34,8 +34,8 @@ use crate::endings::Endings;
 
 /// What an entry may cost beyond its data and those it names.
 const OVERHEAD_BYTES_MAX: usize = 350;
-/// For how long a channel stays that nobody uses: after a jump of the clock, the
-/// one that has taken over a name may have had its time as well
+/// How long an unused channel stays. After a jump of the clock, the next channel of the
+/// name may have had its time as well
 /// (`ChannelManagerBuilder::empty_after`).
 const EMPTY_AFTER_MS: u64 = 60_000;
 /// For how long a finished channel has its name.
@@ -126,7 +126,7 @@ pub struct Topic {
     pub members: BTreeMap<String, usize>,
 }
 
-/// For whom an event is.
+/// The clients that receive an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Audience {
     All,
@@ -416,7 +416,7 @@ impl Oracle {
 
     // Channels.
 
-    /// The channel of this name, as it is or made anew.
+    /// Returns the channel of this name, and creates it if there is none.
     pub fn open(&mut self, name: &str) -> usize {
         self.note_the_over();
         if let Some(&topic) = self.current.get(name)
@@ -459,7 +459,7 @@ impl Oracle {
             let due_ms = state.finished_at.map_or(u64::MAX, |at| at + finished_ms);
             let has_members = !state.members.is_empty();
             if now < due_ms {
-                self.fail(format!("the channel {name} is gone, and nobody removed it"));
+                self.fail(format!("the channel {name} is gone without a cause"));
             }
             self.count("finished channels whose time was over");
             if self.manager.has(&name) {

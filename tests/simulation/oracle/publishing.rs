@@ -327,8 +327,8 @@ impl Oracle {
                 None => unknown.push(topic),
             }
         }
-        // Of those that keep nothing and have no clients nobody can tell which
-        // came first, nor can anybody have got anything.
+        // The order of channels without history and clients is unknown, and no client
+        // can have received anything of them.
         let in_doubt = unknown.clone();
         let (mut clients, mut id, mut events) = (0, String::new(), 0);
         let mut on_the_way_out = 0;
@@ -365,7 +365,7 @@ impl Oracle {
 
     /// Whether the engine may say that `said` clients of a channel were meant
     /// where there are `clients`. Of a stream that was sent away from one of its
-    /// channels, the others may be left before anybody is told.
+    /// channels, the stream may leave the others before its end is reported.
     fn is_right(&self, topic: usize, said: usize, clients: usize) -> bool {
         let members = self.topics[topic].members.values();
         let on_the_way_out = members.filter(|stream| self.is_sent_away(**stream)).count();

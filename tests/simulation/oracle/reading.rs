@@ -81,7 +81,7 @@ impl Oracle {
     fn begin(&mut self, number: usize, at: u64) {
         let stream = &self.streams[number];
         let Some(joined) = &stream.joined else {
-            return self.fail("a stream that nobody opened");
+            return self.fail("a stream without a subscription");
         };
         let (mut wrong, mut lost_state) = (None, None);
         let all = self
@@ -202,7 +202,7 @@ impl Oracle {
         let Some(found) = numbers.clone().find(is_it).or(numbers.next()) else {
             let id = &event.last_event_id;
             return self.fail(format!(
-                "stream {number} got an event {id:?} that nobody published"
+                "stream {number} got an event {id:?} that was not published"
             ));
         };
         let publication = &self.published[found];
@@ -360,14 +360,14 @@ impl Oracle {
         };
         let stream = &self.streams[number];
         let Some(joined) = &stream.joined else {
-            return self.fail("a stream that nobody opened");
+            return self.fail("a stream without a subscription");
         };
         let mut wrong = None;
         if reason == "slow" {
             if !self.may_lag(number) {
                 wrong = Some("it was said to be slow and is not");
             }
-            // Where there is state, it begins anew.
+            // Where there is keyed state, the stream begins again.
             let leads_back = stream.position.is_some_and(|position| position > at);
             if leads_back && !self.has_state(number) {
                 wrong = Some("a gap leads back");
@@ -485,8 +485,8 @@ impl Oracle {
         }
         let stream = &self.streams[number];
         let Some((reason, at)) = stream.gone else {
-            // Whoever was sent away may have ended by itself before its turn
-            // came; `check_end` sees to it that it is told in the end.
+            // A disconnected client may have left by itself before its turn came;
+            // `check_end` requires the report of its end.
             let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
             let is_sent_away = stream.is_kicked || stream.is_replaced;
             let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed);

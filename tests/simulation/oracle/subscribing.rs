@@ -159,7 +159,7 @@ impl Oracle {
         let now = self.now();
         let stream = &mut self.streams[number];
         if info.id != *stream.id.as_str() {
-            self.fail("on_disconnect is told of somebody else");
+            self.fail("on_disconnect is called with another client");
             return;
         }
         if stream.joined.is_none() || stream.gone.is_some() {
