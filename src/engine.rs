@@ -55,11 +55,6 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine to be configured.
-    pub fn builder() -> EngineBuilder {
-        EngineBuilder::new()
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {

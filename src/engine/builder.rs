@@ -56,6 +56,13 @@ impl fmt::Debug for EngineBuilder {
     }
 }
 
+impl Engine {
+    /// Returns a builder that configures an engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::new()
+    }
+}
+
 impl EngineBuilder {
     pub(super) fn new() -> EngineBuilder {
         EngineBuilder {

@@ -7,8 +7,6 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::Persistence;
-
 /// What a request asks to be done (RFC 9110 section 9). Methods are
 /// case-sensitive: `get` is another method than `GET`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,6 +74,16 @@ pub enum Version {
     Http10,
     /// `HTTP/1.1`: connections stay open by default.
     Http11,
+}
+
+/// Whether the connection stays open after a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// The server closes it, and sends `Connection: close`.
+    Close,
+    /// It stays open for the next request of a client of this version. A client of
+    /// HTTP/1.0 needs `Connection: keep-alive`, for HTTP/1.1 it is the default.
+    KeepAlive(Version),
 }
 
 /// How the end of a request's body is found (RFC 9112 section 6).

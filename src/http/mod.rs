@@ -21,12 +21,12 @@ mod reader;
 mod refusal;
 mod response;
 
-pub use head::{Framing, Head, Method, Version};
+pub use head::{Framing, Head, Method, Persistence, Version};
 pub(crate) use headers::check_stream_header;
 pub use headers::{HeaderError, Headers};
 pub use reader::{Message, Reader, Step};
 pub use refusal::Refusal;
-pub use response::{BodyLength, CONTINUE, Persistence, has_body, write_head};
+pub use response::{BodyLength, CONTINUE, has_body, write_head};
 
 pub use crate::limits::Limits;
 

@@ -1,6 +1,6 @@
 //! The head of a response, straight into the buffer that is sent.
 
-use super::Version;
+use super::head::{Persistence, Version};
 
 /// What answers [`Step::SendContinue`](super::Step::SendContinue).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -12,17 +12,6 @@ pub enum BodyLength {
     Known(u64),
     /// The body goes on until the connection is closed, as a stream's does.
     UntilClose,
-}
-
-/// What becomes of the connection after a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Persistence {
-    /// It is closed: says `Connection: close`.
-    Close,
-    /// It stays open for the next request of a client of that version. HTTP/1.0
-    /// wants to be told, `Connection: keep-alive`; in HTTP/1.1 it goes without
-    /// saying.
-    KeepAlive(Version),
 }
 
 /// Appends the head of a final response to `out`: the status line, `Date`,

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::canonical;
+use super::address::canonical;
 
 /// The nearest address, from the connection's source backwards through the
 /// list, that is no trusted proxy; the farthest proxy if all of them are.

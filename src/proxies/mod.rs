@@ -9,12 +9,14 @@
 //!
 //! Pure: bytes and addresses in, an address out.
 
+mod address;
 mod forwarded;
 mod network;
 mod preface;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use address::canonical;
 pub use network::{Network, NetworkError};
 #[cfg(feature = "internals")]
 pub use preface::{PREFACE_BYTES_MAX, PrefaceError};
@@ -63,15 +65,4 @@ impl Proxies {
 
 fn contains(networks: &[Network], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(ip))
-}
-
-/// Returns the address as IPv4 where it is an IPv4-mapped one of IPv6
-/// (`::ffff:192.0.2.1`), as sockets for both protocols and some proxies give it.
-/// Addresses pass through here when they come in, so that limits, logs and lists
-/// of clients know one spelling of each.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
-        IpAddr::V6(_) => address,
-    }
 }
