@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::load::{Load, Together};
+use super::load::{Background, Load, Together};
 use super::options::Beside;
 use super::server::Server;
 use super::{Result, fault};
@@ -12,6 +12,8 @@ use super::{Result, fault};
 #[derive(Debug)]
 pub(crate) struct Company {
     load: Load,
+    /// Whether the options ask for broadcasts without pause.
+    may_be_busy: bool,
     is_busy: bool,
     /// Deliveries that are under way.
     waiting: usize,
@@ -46,19 +48,20 @@ impl Company {
         }
         Ok(Box::new(Company {
             load,
+            may_be_busy: options.beside_busy,
             is_busy: false,
             waiting: 0,
         }))
     }
+}
 
-    /// Begins to broadcast without pause, if that is asked for.
-    pub(crate) fn set_busy(&mut self, options: &Beside) {
-        self.is_busy = options.beside_busy;
+impl Background for Company {
+    fn begin(&mut self) {
+        self.is_busy = self.may_be_busy;
     }
 
-    /// Reads a little, and keeps one event under way. Says whether it has to
-    /// be called again at once.
-    pub(super) fn turn(&mut self) -> Result<bool> {
+    /// Keeps one event under way while it is busy.
+    fn turn(&mut self) -> Result<bool> {
         if self.is_busy {
             let clients = self.load.clients();
             // The next one is there before the last clients have this one, so

@@ -19,11 +19,11 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
     run.warm_up()?;
     if run.has_company && options.beside.has_channels() {
         run.say("the clients beside come");
-        run.load.company = Some(Company::new(run.server, &options.beside)?);
+        run.load.background = Some(Company::new(run.server, &options.beside)?);
     }
     let memory = connect(run, clients)?;
-    if let Some(company) = &mut run.load.company {
-        company.set_busy(&options.beside);
+    if let Some(background) = &mut run.load.background {
+        background.begin();
     }
     let mut stuck = None;
     if run.has_company && options.beside.stuck > 0 {
@@ -31,7 +31,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
         stuck = Some(Stuck::new(run.server, &mut run.load, options.beside.stuck)?);
     }
     warm_connections(run)?;
-    let is_busy = options.beside.beside_busy && run.load.company.is_some();
+    let is_busy = options.beside.beside_busy && run.load.background.is_some();
     let events = options.events.unwrap_or_else(|| events_for(clients));
     for event_bytes in ascending(&options.bytes) {
         let case = Case {

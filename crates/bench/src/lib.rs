@@ -31,6 +31,7 @@ mod beside;
 mod churn;
 mod client;
 mod fanout;
+mod fault;
 mod figure;
 mod histogram;
 mod idle;
@@ -48,14 +49,16 @@ mod stuck;
 mod table;
 mod usage;
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use clap::Subcommand;
 
+pub use fault::Fault;
+
 use bare::BareLoop;
+use fault::{Result, fault};
 use measured::Measured;
 use options::{Bench, Scenario};
 use run::Runs;
@@ -141,29 +144,4 @@ fn check_report(path: &Path) -> Result<()> {
 
 fn no_report(path: &Path, error: &io::Error) -> Fault {
     Fault(format!("--html {}: {error}", path.display()))
-}
-
-/// Why there are no figures.
-#[derive(Debug)]
-pub struct Fault(String);
-
-type Result<T, E = Fault> = std::result::Result<T, E>;
-
-/// A fault with a message, as an `Err`.
-fn fault<T>(message: impl Into<String>) -> Result<T> {
-    Err(Fault(message.into()))
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Fault {
-        Fault(error.to_string())
-    }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::beside::Company;
 use super::client::{Client, Expected, Progress};
 use super::histogram::Histogram;
 use super::publisher::{PUBLISHER, Publisher, connect, source};
@@ -25,9 +24,18 @@ pub(crate) struct Load {
     publish_path: String,
     pub(crate) publisher: Publisher,
     expected: Expected,
-    /// Load of the same server's other channels, which is read in the same
-    /// turns, but a little at a time.
-    pub(crate) company: Option<Box<Company>>,
+    /// Read in the same turns, but a little at a time.
+    pub(crate) background: Option<Box<dyn Background>>,
+}
+
+/// A load of other channels of the same server.
+pub(crate) trait Background: std::fmt::Debug {
+    /// Starts to broadcast without pause, if the options have that.
+    fn begin(&mut self);
+
+    /// Reads a little, and publishes if needed. Returns whether it has to be called again
+    /// immediately.
+    fn turn(&mut self) -> Result<bool>;
 }
 
 /// How several events are published at once.
@@ -61,7 +69,7 @@ impl Load {
             publish_path: publish.path.clone(),
             publisher: Publisher::new(publish),
             expected: Expected::default(),
-            company: None,
+            background: None,
         })
     }
 
@@ -225,8 +233,8 @@ impl Load {
         timeout: Option<Duration>,
         mut on_events: impl FnMut(u64, usize),
     ) -> Result<Progress> {
-        let is_busy = match &mut self.company {
-            Some(company) => company.turn()?,
+        let is_busy = match &mut self.background {
+            Some(background) => background.turn()?,
             None => false,
         };
         let timeout = if is_busy {
