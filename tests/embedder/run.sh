@@ -20,8 +20,17 @@ edition = "2024"
 pushwheel = { path = "$root" }
 serde_json = "1"
 
+# As in the tree, so that what is built for one is there for the other.
 [profile.dev]
+debug = "line-tables-only"
+
+[profile.dev.package."*"]
+opt-level = 1
 debug = false
+
+[profile.dev.package.pushwheel]
+opt-level = 0
+debug = "line-tables-only"
 TOML
 
 if cargo tree --quiet --manifest-path "$crate/Cargo.toml" --edges normal |
@@ -29,5 +38,5 @@ if cargo tree --quiet --manifest-path "$crate/Cargo.toml" --edges normal |
     echo 'the core brings crates that belong to the server' >&2
     exit 1
 fi
-CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/embedder} \
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} \
     cargo run --quiet --manifest-path "$crate/Cargo.toml"
