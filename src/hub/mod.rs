@@ -54,7 +54,7 @@ use options::OptionsByName;
 use serving::Engines;
 use state::State;
 
-pub(crate) use reading::{Lag, Position, Read, Recipients, Report, Source, Span};
+pub(crate) use reading::{Gathered, Lag, Position, Read, Recipients, Report, Source, Span};
 pub(crate) use serving::{Attachment, EngineState, Waker};
 pub(crate) use state::{ChannelReader, MemberKey};
 pub(crate) use subscribe::{Join, JoinError, Joined};

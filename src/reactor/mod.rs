@@ -6,76 +6,63 @@
 //! holds up another for more than a slice. The reactor has no lock of its
 //! own, and blocks on nothing but the poll.
 //!
-//! | part | is |
+//! Three owners do the work. They know each other in one direction, and what one
+//! has for another passes through the turn:
+//!
+//! | part | owns |
 //! | --- | --- |
 //! | `io` | sockets and timers: the network, connections, the wheel, who is let in |
-//! | `streams` | from logs to sockets: feeds, cursors, how streams end |
-//! | `http` | from bytes to answers: requests, responses, the opening of streams |
-//! | `shutdown` | the end of it all |
-//! | `budgets` | how much of everything is done in one go |
+//! | `streams` | from logs to sockets: feeds, cursors, how streams begin and end |
+//! | `http` | from bytes to responses: requests, handlers, the opening of streams |
+//! | `turn` | the time, the budgets and the shutdown, passed down to all of them |
+//!
+//! `drain` and `shutdown` are the end of it all, `budgets` and `stopwatch` what a
+//! turn may do and how long it took.
 
 mod budgets;
+mod drain;
+mod guard;
 mod http;
 pub(crate) mod io;
+mod pressure;
+mod retry;
 mod shutdown;
+mod stopwatch;
 mod streams;
+mod turn;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use budgets::Budgets;
 use crossbeam_channel::Receiver;
-pub(crate) use io::counts::ConnectionCounts;
-pub(crate) use io::{net, sockets};
-use slab::Slab;
 
-use crate::exchange::{
-    Command, CommandQueue, EngineThread, InFlight, Rejection, Request, Response,
-};
+use crate::exchange::{Command, CommandQueue, EngineThread, InFlight};
 use crate::http::Headers;
-use crate::hub::batch::Batch;
-use crate::hub::bounds::Pressure;
-use crate::hub::client::ConnectionId;
+use crate::hub::client::DisconnectReason;
 use crate::hub::manager::ChannelManager;
-use crate::hub::{Attachment, ChannelKey, ChannelReader, Departure, Hub, Position, Work};
+use crate::hub::{Attachment, Departure, Hub, Work};
 use crate::limits::Limits;
-use crate::metrics::Meters;
 use crate::proxies::Proxies;
-use io::acceptor::Acceptor;
-use io::connection::{Connections, State};
-use io::metered::{Metered, Stopwatch};
+pub use budgets::Budgets;
+use drain::Drain;
+use guard::{call_on_disconnect, guard};
+use http::Http;
+pub(crate) use http::Service;
+use io::Io;
+use io::connection::State;
+pub(crate) use io::counts::ConnectionCounts;
 use io::net::{LISTENER, Net, Readiness};
-use io::wheel::Wheel;
-use shutdown::Drain;
-use streams::feed::{Cursor, Feeds};
-use streams::sums::Sums;
+pub(crate) use io::{net, sockets};
+use pressure::PressureLog;
+use streams::Streams;
+use streams::opening::Opening;
+use turn::Turn;
 
-/// How often the channels are looked through for what is too old.
+/// The time between two sweeps of the channels for entries that are too old.
 const SWEEP_MS: u64 = 1000;
-/// How often it is logged that the limits on all channels were reached.
-const PRESSURE_LOG_MS: u64 = 60_000;
-/// How many channels one lock of the hub sweeps.
+/// The channels that one lock of the hub sweeps.
 const SWEEP_SLICE: usize = 256;
-/// The wheel's tick. Coarse, so that the timers of many idle clients fire
-/// together in one turn, and fine enough for any interval in practice.
-const TICK_MS: u64 = 64;
-
-/// What answers requests: the router, as the reactor sees it.
-pub(crate) trait Service: Send + Sync {
-    /// Answers at once; a panic is caught and answered for it.
-    fn call(&self, request: &mut Request) -> Response;
-
-    /// Answers a request whose body is on its way still, if it needs none of it.
-    fn admit(&self, request: &mut Request) -> Option<Response>;
-
-    /// Looks at every answer before it is written.
-    fn finish(&self, request: &Request, response: &mut Response);
-
-    /// Receives each malformed request and the response to it.
-    fn on_refusal(&self, rejection: &Rejection<'_>);
-}
 
 /// What a reactor is made with.
 pub(crate) struct Setup {
@@ -96,81 +83,18 @@ pub(crate) struct Setup {
 
 /// See the [module](self).
 pub(crate) struct Reactor<N: Net> {
-    net: Metered<N>,
-    index: u16,
-    attachment: Arc<Attachment>,
     hub: Arc<Hub>,
-    channels: ChannelManager,
-    service: Arc<dyn Service>,
-    limits: Limits,
-    in_flight: InFlight,
-    budgets: Budgets,
-    headers: Headers,
-    proxies: Proxies,
-
-    command_queue: CommandQueue,
+    io: Io<N>,
+    streams: Streams,
+    http: Http,
+    turn: Turn,
     commands: Receiver<Command>,
-    meters: Arc<Meters>,
-    stopwatch: Stopwatch,
-
-    connections: Connections<N::Socket>,
-    feeds: Feeds,
-    cursors: Slab<Cursor>,
-    /// The readers of streams of several channels.
-    readers: Slab<Box<[ChannelReader]>>,
-    sums: Sums,
-    wheel: Wheel,
-
-    /// Feeds that have something to pump.
-    pump_queue: VecDeque<u32>,
-    /// Feeds that wait for their time, the soonest first.
-    paced: BinaryHeap<Reverse<(u64, u32)>>,
-    /// Connections that speak HTTP and stopped for their budget's sake, by token.
-    request_queue: VecDeque<u64>,
-    /// Clients that are behind and can be written to, by token.
-    cursor_queue: VecDeque<u64>,
-    departures: VecDeque<Departure>,
-    /// Where clients stand that were blocked or caught up in this turn, for the
-    /// hub to learn at its end: a short write takes no lock.
-    positions: Vec<Position>,
-    /// Channels to report to the hub about.
-    to_report: Vec<ChannelKey>,
-
-    acceptor: Acceptor,
-    swept_at_ms: u64,
-    /// What was logged of the hub's lack of room, and when.
-    pressure: (Pressure, u64),
-    drain: Option<Drain>,
-
-    now_ms: u64,
-    /// What is left of the turn's steps.
-    steps_left: usize,
-    /// What is left of the turn's bytes for clients that are behind.
-    cursor_bytes_left: usize,
-    /// What is left of the turn's requests.
-    requests_left: usize,
-    date: Date,
     ready: Vec<Readiness>,
     work: Work,
-    /// Where everything is read into.
-    input: Vec<u8>,
-    /// Where answers are written before they go out.
-    output: Vec<u8>,
-    /// Where a cursor's next frames are gathered.
-    scratch: Batch,
-    targets: Vec<u64>,
-    /// Batches to use again.
-    #[allow(
-        clippy::vec_box,
-        reason = "a feed holds its batch by a pointer; these are the same boxes"
-    )]
-    spare_batches: Vec<Box<Batch>>,
-}
-
-/// The value of the header `Date`, made once a second.
-struct Date {
-    second: u64,
-    text: String,
+    /// Clients that the hub has sent away, whose connections are to end.
+    departures: VecDeque<Departure>,
+    swept_at_ms: u64,
+    pressure: PressureLog,
 }
 
 impl<N: Net> Reactor<N> {
@@ -178,63 +102,40 @@ impl<N: Net> Reactor<N> {
         let hub = setup.channels.hub().clone();
         let (command_queue, commands) = CommandQueue::new(&setup.attachment, setup.index);
         let now_ms = hub.clock.now_ms();
+        let meters = setup.attachment.engine().meters(setup.index).clone();
+        let turn = Turn::new(setup.budgets, now_ms);
         Reactor {
-            net: Metered::new(net),
-            meters: setup.attachment.engine().meters(setup.index).clone(),
-            stopwatch: Stopwatch::default(),
-            index: setup.index,
-            attachment: setup.attachment,
-            channels: setup.channels,
-            service: setup.service,
-            limits: setup.limits,
-            in_flight: setup.in_flight,
-            headers: setup.headers,
-            proxies: setup.proxies,
-            command_queue,
-            commands,
-            connections: Connections::new(),
-            feeds: Feeds::new(),
-            cursors: Slab::new(),
-            readers: Slab::new(),
-            sums: Sums::default(),
-            wheel: Wheel::new(now_ms / TICK_MS),
-            pump_queue: VecDeque::new(),
-            paced: BinaryHeap::new(),
-            positions: Vec::new(),
-            request_queue: VecDeque::new(),
-            cursor_queue: VecDeque::new(),
-            departures: VecDeque::new(),
-            to_report: Vec::new(),
-            acceptor: Acceptor::new(setup.counts),
-            swept_at_ms: now_ms,
-            pressure: Default::default(),
-            drain: None,
-            now_ms,
-            steps_left: 0,
-            cursor_bytes_left: 0,
-            requests_left: 0,
-            date: Date::at(&hub, now_ms),
+            io: Io::new(net, setup.index, setup.limits, meters, setup.counts, &turn),
+            streams: Streams::new(hub.clone()),
+            http: Http::new(
+                setup.service,
+                setup.channels,
+                setup.attachment,
+                setup.in_flight,
+                setup.headers,
+                setup.proxies,
+                command_queue,
+            ),
             hub,
+            turn,
+            commands,
             ready: Vec::new(),
             work: Work::default(),
-            input: vec![0; setup.budgets.buffer_bytes],
-            budgets: setup.budgets,
-            output: Vec::new(),
-            scratch: Batch::default(),
-            targets: Vec::new(),
-            spare_batches: Vec::new(),
+            departures: VecDeque::new(),
+            swept_at_ms: now_ms,
+            pressure: PressureLog::default(),
         }
     }
 
     /// How other threads reach this reactor.
     pub(crate) fn command_queue(&self) -> &CommandQueue {
-        &self.command_queue
+        self.http.command_queue()
     }
 
     /// The network, for a simulator to act on.
     #[cfg(feature = "internals")]
     pub(crate) fn net_mut(&mut self) -> &mut N {
-        &mut self.net.net
+        self.io.net_mut()
     }
 
     /// What the reactor holds, to be checked by a simulator: connections,
@@ -242,13 +143,15 @@ impl<N: Net> Reactor<N> {
     /// and overflow connections.
     #[cfg(feature = "internals")]
     pub(crate) fn holdings(&self) -> [usize; 8] {
-        let [counted, networks, overflows] = self.acceptor.holdings();
+        let [feeds, cursors, readers] = self.streams.holdings();
+        let [counted, networks, overflows] = self.io.acceptor.holdings();
+        let (connections, timers) = (self.io.connections.len(), self.io.timers());
         [
-            self.connections.len(),
-            self.feeds.slots.len(),
-            self.cursors.len(),
-            self.readers.len(),
-            self.wheel.len(),
+            connections,
+            feeds,
+            cursors,
+            readers,
+            timers,
             counted,
             networks,
             overflows,
@@ -267,100 +170,133 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
+    /// Whether a shutdown has come to its end: no connection is left, and every
+    /// `on_disconnect` was called.
+    pub(crate) fn is_over(&self) -> bool {
+        let drain = self.turn.drain.as_ref();
+        drain.is_some_and(|drain| !drain.is_open())
+            && self.io.connections.is_empty()
+            && self.departures.is_empty()
+            && !self.hub.has_departures(self.io.index)
+    }
+
     /// Polls once, and does what there is to do.
     pub(crate) fn turn(&mut self) -> std::io::Result<()> {
         let timeout = self.sleep_time();
         let mut ready = std::mem::take(&mut self.ready);
-        self.net.poll(&mut ready, timeout)?;
+        self.io.poll(&mut ready, timeout)?;
         let now_us = self.hub.clock.now_us();
-        if self.stopwatch.is_running() {
+        if self.turn.stopwatch.is_running() {
             // There was no sleep: one turn ends where the next one begins.
-            self.tell_figures(now_us, false);
+            self.publish_figures(now_us, false);
         }
-        self.stopwatch.begin(now_us);
-        self.now_ms = now_us / 1000;
-        self.steps_left = self.budgets.steps_a_turn;
-        self.cursor_bytes_left = self.budgets.cursor_bytes_a_turn;
-        self.requests_left = self.budgets.requests_a_turn;
+        self.turn.begin(now_us);
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
         }
         self.ready = ready;
 
-        self.accept();
+        self.http.accept(&mut self.io, &self.turn);
         self.run_commands();
         self.take_work();
-        self.part();
-        self.release_paced();
-        self.pump();
+        self.disconnect_departed();
+        self.streams.release_paced(&self.turn);
+        self.streams.pump(&mut self.io, &mut self.turn);
         self.serve_queued();
-        self.run_cursors();
+        self.streams.run_cursors(&mut self.io, &mut self.turn);
         self.fire_timers();
         self.sweep();
-        self.drain();
-        self.report();
+        let (io, streams) = (&mut self.io, &mut self.streams);
+        shutdown::advance(io, streams, &mut self.turn, &self.hub);
+        let is_idle = self.streams.is_idle() && !self.http.has_queued();
+        self.streams.report(&self.io, is_idle);
         Ok(())
-    }
-
-    fn on_ready(&mut self, readiness: Readiness) {
-        if readiness.token == LISTENER {
-            self.acceptor.has_pending = true;
-            return;
-        }
-        let Some(key) = self.connections.find(readiness.token) else {
-            return;
-        };
-        if readiness.is_writable {
-            self.on_writable(key);
-        }
-        if readiness.is_readable && self.connections.find(readiness.token).is_some() {
-            self.on_readable(key);
-        }
-    }
-
-    /// Ends what was measured of the turn before, and lets others read it.
-    fn tell_figures(&mut self, now_us: u64, sleeps: bool) {
-        self.stopwatch.end(now_us, &self.meters);
-        if !self.stopwatch.is_due(sleeps) {
-            return;
-        }
-        let is_full = self.acceptor.is_full(&self.limits);
-        self.net.publish(&self.meters, is_full);
-        self.meters.clients_behind.set(self.cursors.len() as u64);
     }
 
     /// How long the next poll may sleep: not at all while there is work.
     fn sleep_time(&mut self) -> Option<Duration> {
-        let is_busy = !self.pump_queue.is_empty()
-            || !self.request_queue.is_empty()
-            || !self.cursor_queue.is_empty()
+        let drain = self.turn.drain.as_ref();
+        let is_busy = !self.streams.is_idle()
+            || self.http.has_queued()
             || !self.departures.is_empty()
-            || self.drain.as_ref().is_some_and(Drain::is_busy)
-            || self.may_accept();
-        // The command_queue is looked at after the hub was told of the nap: whoever
-        // writes a command in between wakes the loop.
-        if is_busy || !self.hub.may_sleep(self.index) || !self.commands.is_empty() {
+            || drain.is_some_and(Drain::is_busy)
+            || (self.io.acceptor.is_busy() && self.turn.is_open());
+        let drain_ms = drain.map(Drain::due_ms);
+        // The command queue is looked at after the hub has noted the sleep: a thread
+        // that writes a command in between wakes the loop.
+        if is_busy || !self.hub.may_sleep(self.io.index) || !self.commands.is_empty() {
             return Some(Duration::ZERO);
         }
         let now_us = self.hub.clock.now_us();
-        self.tell_figures(now_us, true);
-        let timer_ms = self.wheel.next_due().map(|tick| tick * TICK_MS);
-        let sweep_ms = (self.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
-        let drain_ms = self.drain.as_ref().map(Drain::due_ms);
-        let paced_ms = self.paced.peek().map(|Reverse((due_ms, _))| *due_ms);
+        self.publish_figures(now_us, true);
+        let sweep_ms = (self.io.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
         let due_ms = [
-            timer_ms,
+            self.io.next_timer_ms(),
             sweep_ms,
             drain_ms,
-            paced_ms,
-            self.acceptor.paused_until_ms,
+            self.streams.next_paced_ms(),
+            self.io.acceptor.paused_until_ms,
         ];
         let due_ms = due_ms.into_iter().flatten().min()?;
         Some(Duration::from_millis(due_ms.saturating_sub(now_us / 1000)))
     }
 
+    /// Ends what was measured of the turn before, and lets other threads read it.
+    fn publish_figures(&mut self, now_us: u64, sleeps: bool) {
+        let stopwatch = &mut self.turn.stopwatch;
+        stopwatch.end(now_us, &self.io.meters);
+        if stopwatch.is_due(sleeps) {
+            self.io.publish_traffic();
+            let behind = self.streams.behind() as u64;
+            self.io.meters.clients_behind.set(behind);
+        }
+    }
+
+    fn on_ready(&mut self, readiness: Readiness) {
+        if readiness.token == LISTENER {
+            self.io.acceptor.has_pending = true;
+            return;
+        }
+        let Some(key) = self.io.connections.find(readiness.token) else {
+            return;
+        };
+        let is_stream = matches!(self.io.connections.get(key).state, State::Stream(_));
+        if readiness.is_writable {
+            match is_stream {
+                true => self.streams.queue_cursor(&self.io, key),
+                false => self.http.on_writable(&mut self.io, key),
+            }
+        }
+        if readiness.is_readable {
+            match is_stream {
+                true => self.streams.listen(&mut self.io, key),
+                false => {
+                    let opening = self.http.on_readable(&mut self.io, &mut self.turn, key);
+                    self.open(key, opening);
+                }
+            }
+        }
+    }
+
+    /// Starts the stream that a request has opened, if it has.
+    fn open(&mut self, key: u32, opening: Option<Box<Opening>>) {
+        let Some(mut opening) = opening else {
+            return;
+        };
+        let token = self.io.connections.token(key);
+        let on_open = opening.on_open.take();
+        self.streams.start(&mut self.io, &self.turn, key, *opening);
+        if let Some(on_open) = on_open {
+            guard("a handler that streams", on_open);
+        }
+        // What came behind the request may be the connection's end.
+        if self.io.connections.find(token).is_some() {
+            self.streams.listen(&mut self.io, key);
+        }
+    }
+
     fn run_commands(&mut self) {
-        for _ in 0..self.budgets.chores_a_turn {
+        for _ in 0..self.turn.budgets.chores_a_turn {
             match self.commands.try_recv() {
                 Ok(Command::Answer {
                     token,
@@ -369,10 +305,17 @@ impl<N: Net> Reactor<N> {
                     ticket,
                 }) => {
                     drop(ticket);
-                    self.on_answer(token, request, *response);
+                    if let Some(key) = self.io.connections.find(token) {
+                        let (io, turn) = (&mut self.io, &mut self.turn);
+                        let opening = self.http.on_answer(io, turn, key, request, *response);
+                        self.open(key, opening);
+                    }
                 }
-                Ok(Command::Limits(limits)) => self.limits = *limits,
-                Ok(Command::Shutdown(shutdown)) => self.start_drain(shutdown),
+                Ok(Command::Limits(limits)) => self.io.limits = *limits,
+                Ok(Command::Shutdown(shutdown)) => {
+                    let through = self.hub.newest_sequence();
+                    Drain::begin(&mut self.turn.drain, shutdown, self.turn.now_ms, through);
+                }
                 // Whoever asked may have stopped waiting.
                 Ok(Command::Ping(answer)) => drop(answer.try_send(())),
                 Err(_) => return,
@@ -382,110 +325,65 @@ impl<N: Net> Reactor<N> {
 
     fn take_work(&mut self) {
         let mut work = std::mem::take(&mut self.work);
-        self.hub.take_work(self.index, &mut work);
-        for (key, since_us) in work.dirty.drain(..) {
-            let Some(local) = self.feeds.locals.get(&key) else {
-                continue;
-            };
-            for id in &local.feeds {
-                let feed = &mut self.feeds.slots[*id as usize];
-                feed.has_news = true;
-                feed.news_since_us.get_or_insert(since_us);
-                if !std::mem::replace(&mut feed.is_queued, true) {
-                    self.pump_queue.push_back(*id);
-                }
-            }
+        self.hub.take_work(self.io.index, &mut work);
+        for (channel, since_us) in work.dirty.drain(..) {
+            self.streams.note_news(channel, since_us);
         }
-        for key in work.changed.drain(..) {
-            self.take_options(key);
+        for channel in work.changed.drain(..) {
+            self.streams
+                .change_options(&mut self.io, &self.turn, channel);
         }
         for departure in work.departures.drain(..) {
-            self.note_leaving(departure.token);
+            self.streams.note_leaving(&mut self.io, departure.token);
             self.departures.push_back(departure);
         }
         self.work = work;
     }
 
-    fn note_leaving(&mut self, token: u64) {
-        if let Some(key) = self.connections.find(token)
-            && let State::Stream(stream) = &mut self.connections.get_mut(key).state
-            && !std::mem::replace(&mut stream.is_leaving, true)
-        {
-            self.feeds.get_mut(stream.feed).leaving += 1;
-        }
-    }
-
-    /// Ends the connections of those whom the hub has taken out.
-    fn part(&mut self) {
-        for _ in 0..self.budgets.chores_a_turn {
+    /// Ends the connections of clients that the hub has sent away.
+    fn disconnect_departed(&mut self) {
+        for _ in 0..self.turn.budgets.chores_a_turn {
             let Some(departure) = self.departures.pop_front() else {
                 return;
             };
-            if let Some(key) = self.connections.find(departure.token) {
-                self.close(key, departure.reason);
+            if let Some(key) = self.io.connections.find(departure.token) {
+                self.streams.end(&mut self.io, key, departure.reason);
             }
             if let Some(disconnect_call) = departure.disconnect_call {
-                http::serving::call_on_disconnect(disconnect_call, departure.reason);
+                call_on_disconnect(disconnect_call, departure.reason);
             }
         }
     }
 
     /// Continues with the connections that speak HTTP and were stopped.
     fn serve_queued(&mut self) {
-        for _ in 0..self.request_queue.len() {
-            if !self.has_budget() {
+        for _ in 0..self.http.queue_len() {
+            if !self.turn.may_serve() {
                 return;
             }
-            let Some(token) = self.request_queue.pop_front() else {
+            let Some(key) = self.http.next_queued(&mut self.io) else {
                 return;
             };
-            let Some(key) = self.connections.find(token) else {
-                continue;
-            };
-            if let State::Http(http) = &mut self.connections.get_mut(key).state {
-                http.is_queued = false;
-                self.serve(key);
-            }
-        }
-    }
-
-    /// Continues with the clients that are behind. Requests do not wait in their
-    /// queue: however many clients catch up, a turn writes a bounded number of
-    /// bytes to them.
-    fn run_cursors(&mut self) {
-        for _ in 0..self.cursor_queue.len() {
-            if self.cursor_bytes_left == 0 {
-                return;
-            }
-            let Some(token) = self.cursor_queue.pop_front() else {
-                return;
-            };
-            let Some(key) = self.connections.find(token) else {
-                continue;
-            };
-            if let State::Stream(stream) = &self.connections.get(key).state
-                && let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
-            {
-                cursor.is_queued = false;
-                self.run_cursor(key);
-            }
+            let opening = self.http.serve(&mut self.io, &mut self.turn, key);
+            self.open(key, opening);
         }
     }
 
     fn fire_timers(&mut self) {
-        let tick = self.now_ms / TICK_MS;
-        let mut budget = self.budgets.timers_a_turn;
+        let tick = self.turn.tick();
+        let mut budget = self.turn.budgets.timers_a_turn;
         while budget > 0 {
-            let Some(key) = self.wheel.pop(&mut self.connections, tick) else {
+            let Some(key) = self.io.pop_timer(tick) else {
                 return;
             };
-            let cost = match &self.connections.get(key).state {
+            let cost = match &self.io.connections.get(key).state {
                 State::Http(_) => {
-                    self.on_http_timeout(key);
-                    self.budgets.reads_a_turn.max(1)
+                    let opening = self.http.on_timeout(&mut self.io, &mut self.turn, key);
+                    self.open(key, opening);
+                    self.turn.budgets.reads_a_turn.max(1)
                 }
                 State::Stream(_) => {
-                    self.on_stream_timer(key);
+                    self.streams.on_timer(&mut self.io, &mut self.turn, key);
                     1
                 }
             };
@@ -494,10 +392,10 @@ impl<N: Net> Reactor<N> {
     }
 
     fn sweep(&mut self) {
-        if self.index != 0 || self.now_ms < self.swept_at_ms + SWEEP_MS {
+        if self.io.index != 0 || self.turn.now_ms < self.swept_at_ms + SWEEP_MS {
             return;
         }
-        self.swept_at_ms = self.now_ms;
+        self.swept_at_ms = self.turn.now_ms;
         // Few channels at once, very many within ten sweeps.
         let mut left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
         while left > 0 {
@@ -505,83 +403,41 @@ impl<N: Net> Reactor<N> {
             self.hub.sweep(slice);
             left -= slice;
         }
-        self.warn_of_pressure();
+        self.pressure.warn(self.hub.pressure(), self.turn.now_ms);
     }
 
-    /// Logs that the limits on all channels together were reached, at most once a
-    /// minute.
-    fn warn_of_pressure(&mut self) {
-        let (before, due_ms) = self.pressure;
-        let pressure = self.hub.pressure();
-        if pressure == before || self.now_ms < due_ms {
-            return;
+    /// The loop ends with connections open: the poller has failed, or the loop
+    /// has panicked. What it holds may be half changed, so it is not relied on:
+    /// the hub knows the clients that it had.
+    fn abandon(&mut self) {
+        let _here = EngineThread::enter();
+        let mut work = Work::default();
+        self.hub.take_work(self.io.index, &mut work);
+        let departures = std::mem::take(&mut self.departures);
+        for departure in departures.into_iter().chain(work.departures) {
+            if let Some(disconnect_call) = departure.disconnect_call {
+                call_on_disconnect(disconnect_call, departure.reason);
+            }
         }
-        let evicted = pressure.evicted - before.evicted;
-        if evicted > 0 {
-            log::warn!(
-                "{evicted} events were evicted because all channels together reached the limit \
-                 on their memory. Keep less of each channel, or raise --history-total-bytes"
-            );
-        }
-        let keys_evicted = pressure.keys_evicted - before.keys_evicted;
-        if keys_evicted > 0 {
-            log::warn!(
-                "{keys_evicted} keys were evicted from channels that conflate. New clients \
-                 receive a gap until these keys are published again or removed. Raise the \
-                 limits of the keyed state, or remove unused keys"
-            );
-        }
-        let displaced = pressure.displaced - before.displaced;
-        if displaced > 0 {
-            log::warn!(
-                "{displaced} channels without events were closed to make room for a publisher's, \
-                 because there are as many channels as there may be. Raise --max-channels, or \
-                 lower --max-unpublished-channels"
-            );
-        }
-        self.pressure = (pressure, self.now_ms + PRESSURE_LOG_MS);
-    }
-
-    /// When a timer that is set now for `duration` is due, rounded up.
-    fn set_timer(&mut self, key: u32, duration: Duration) {
-        let due_ms = self.now_ms.saturating_add(as_ms(duration));
-        self.wheel
-            .set(&mut self.connections, key, due_ms.div_ceil(TICK_MS));
-    }
-
-    /// The current tick, as connections note it: its low half.
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "compared with wrapping arithmetic"
-    )]
-    fn tick32(&self) -> u32 {
-        (self.now_ms / TICK_MS) as u32
-    }
-
-    fn connection_id(&self, key: u32) -> ConnectionId {
-        ConnectionId {
-            token: self.connections.token(key),
-            reactor: self.index,
-        }
-    }
-
-    /// The value of the header `Date`.
-    fn refresh_date(&mut self) {
-        if self.date.second != self.now_ms / 1000 {
-            self.date = Date::at(&self.hub, self.now_ms);
+        let reason = DisconnectReason::Failed;
+        self.hub
+            .leave_all(self.io.index, reason, |disconnect_call| {
+                call_on_disconnect(disconnect_call, reason);
+            });
+        let connections = &self.io.connections;
+        for key in (0..connections.keys_end()).filter(|key| connections.contains(*key)) {
+            if let State::Stream(_) = connections.get(key).state {
+                self.io.meters.count_end(reason);
+            }
         }
     }
 }
 
-impl Date {
-    fn at(hub: &Hub, now_ms: u64) -> Date {
-        Date {
-            second: now_ms / 1000,
-            text: httpdate::fmt_http_date(hub.clock.wall(now_ms)),
+impl<N: Net> Drop for Reactor<N> {
+    fn drop(&mut self) {
+        if !self.io.connections.is_empty() || !self.departures.is_empty() {
+            self.abandon();
         }
+        self.publish_figures(self.hub.clock.now_us(), true);
     }
-}
-
-fn as_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,118 @@
 //! HTTP: from bytes to responses.
+//!
+//! [`Http`] accepts connections, reads requests from them, runs the handlers, and
+//! writes the responses, in order. It does not know streams: a request for one ends
+//! with an [`Opening`], which its caller starts.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `requests` | a connection's requests and responses, in order, within the budgets |
+//! | `listener`, `preface` | accepted connections, and the PROXY header before their first request |
+//! | `answers` | a request, its handler and the answer |
+//! | `opening` | answers that open a stream |
+//! | `responses` | answers as bytes |
+//! | `deadlines` | the time that a client has for its request and its response |
+//!
+//! The invariants: one read is used up before the next, so a connection holds at most
+//! one read of input that waits; and what a slice leaves over is queued.
 
-pub(crate) mod answering;
-pub(crate) mod opening;
+mod answers;
+mod deadlines;
+mod listener;
+mod next;
+mod opening;
 mod preface;
-pub(crate) mod serving;
+mod requests;
+mod responses;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::streams::opening::Opening;
+use crate::exchange::{CommandQueue, InFlight, Rejection, Request, Response};
+use crate::http::Headers;
+use crate::hub::manager::ChannelManager;
+use crate::hub::{Attachment, Hub};
+use crate::proxies::Proxies;
+
+/// What answers requests: the router, as the reactor sees it.
+pub(crate) trait Service: Send + Sync {
+    /// Answers at once; a panic is caught and answered for it.
+    fn call(&self, request: &mut Request) -> Response;
+
+    /// Answers a request whose body has yet to arrive, if it needs none of it.
+    fn admit(&self, request: &mut Request) -> Option<Response>;
+
+    /// Looks at every answer before it is written.
+    fn finish(&self, request: &Request, response: &mut Response);
+
+    /// Receives each malformed request and the response to it.
+    fn on_refusal(&self, rejection: &Rejection<'_>);
+}
+
+/// See the [module](self).
+pub(crate) struct Http {
+    service: Arc<dyn Service>,
+    channels: ChannelManager,
+    /// Sinks are ended through it.
+    attachment: Arc<Attachment>,
+    in_flight: InFlight,
+    /// On every response.
+    headers: Headers,
+    proxies: Proxies,
+    /// Where deferred answers come from.
+    command_queue: CommandQueue,
+    date: Date,
+    /// Connections that stopped for their budget's sake, by token.
+    queue: VecDeque<u64>,
+    /// Answers before they are written: those of one connection at a time.
+    output: Vec<u8>,
+}
+
+/// The value of the header `Date`, made once a second.
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Http {
+    pub(crate) fn new(
+        service: Arc<dyn Service>,
+        channels: ChannelManager,
+        attachment: Arc<Attachment>,
+        in_flight: InFlight,
+        headers: Headers,
+        proxies: Proxies,
+        command_queue: CommandQueue,
+    ) -> Http {
+        Http {
+            date: Date {
+                second: u64::MAX,
+                text: String::new(),
+            },
+            service,
+            channels,
+            attachment,
+            in_flight,
+            headers,
+            proxies,
+            command_queue,
+            queue: VecDeque::new(),
+            output: Vec::new(),
+        }
+    }
+
+    /// How other threads reach this reactor.
+    pub(crate) fn command_queue(&self) -> &CommandQueue {
+        &self.command_queue
+    }
+
+    /// Whether connections wait for their turn.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    fn hub(&self) -> &Arc<Hub> {
+        self.channels.hub()
+    }
+}

@@ -1,38 +1,41 @@
-//! Connections that a proxy announces: the PROXY header before their first
-//! request. Until it is complete nobody knows whose they are.
+//! The PROXY header before a connection's first request. Until it is complete the
+//! client's address is unknown.
 
+use super::Http;
+use super::next::Next;
 use crate::http::Refusal;
 use crate::proxies::Source;
-use crate::reactor::Reactor;
-use crate::reactor::http::serving::Flow;
+use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
+use crate::reactor::turn::Turn;
 
-impl<N: Net> Reactor<N> {
-    /// Takes what `input` has of the header that a connection begins with, and
-    /// says how many bytes that were: all of them if it goes on.
-    pub(crate) fn read_preface(
+impl Http {
+    /// Reads the header that a connection begins with from `input`. Returns how many
+    /// bytes of it that used: all, while the header goes on.
+    pub(super) fn read_preface<N: Net>(
         &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
         key: u32,
         input: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Result<usize, Flow> {
-        let http = self.connections.http_mut(key).ok_or(Flow::Left)?;
-        let Some(preface) = &mut http.preface else {
+    ) -> Result<usize, Next> {
+        let state = io.connections.http_mut(key).ok_or(Next::Closed)?;
+        let Some(preface) = &mut state.preface else {
             return Ok(0);
         };
         match preface.push(input) {
             Ok(None) => Ok(input.len()),
             Ok(Some((count, source))) => {
-                http.preface = None;
+                state.preface = None;
                 if let Source::Client(address) = source {
-                    http.source = address;
-                    self.note_client(key, address);
+                    state.source = address;
+                    self.note_client(io, turn, key, address);
                 }
                 Ok(count)
             }
             Err(error) => {
-                self.refuse(key, &Refusal::proxy_header(error), output);
-                Err(Flow::Hold)
+                self.refuse(io, turn, key, &Refusal::proxy_header(error));
+                Err(Next::Hold)
             }
         }
     }

@@ -9,12 +9,11 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
+use super::wheel::{Link, Links};
 use crate::exchange::{Extensions, Request};
 use crate::http::Reader;
 use crate::hub::client::DisconnectReason;
 use crate::proxies::Preface;
-use crate::reactor::io::counts::Full;
-use crate::reactor::io::wheel::{Link, Links};
 
 /// "No cursor": the client is caught up.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -35,12 +34,12 @@ pub(crate) struct Connection<S> {
 }
 
 pub(crate) enum State {
-    Http(Box<Http>),
+    Http(Box<HttpState>),
     Stream(Stream),
 }
 
 /// A connection that speaks HTTP.
-pub(crate) struct Http {
+pub(crate) struct HttpState {
     /// Where it comes from: its peer, or whom a proxy has opened it for.
     pub(crate) source: SocketAddr,
     /// The other end of the socket.
@@ -62,8 +61,6 @@ pub(crate) struct Http {
     pub(crate) admitted: Option<Extensions>,
     /// When the body that is being read has to be there.
     pub(crate) body_due_ms: Option<u64>,
-    /// Why it is an overflow connection, if it is one: see `acceptor`.
-    pub(crate) overflow: Option<Full>,
     /// Counts the requests that were deferred, so that an answer finds its own.
     pub(crate) deferred: u32,
 }
@@ -155,9 +152,9 @@ impl Stream {
     }
 }
 
-impl Http {
-    pub(crate) fn new(peer: SocketAddr) -> Http {
-        Http {
+impl HttpState {
+    pub(crate) fn new(peer: SocketAddr) -> HttpState {
+        HttpState {
             source: peer,
             peer,
             preface: None,
@@ -169,7 +166,6 @@ impl Http {
             is_in_head: false,
             admitted: None,
             body_due_ms: None,
-            overflow: None,
             deferred: 0,
         }
     }
@@ -179,6 +175,12 @@ impl Http {
     pub(crate) fn is_idle(&self) -> bool {
         let has_preface_begun = self.preface.as_ref().is_some_and(|p| !p.is_empty());
         !has_preface_begun && self.reader.is_idle()
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_unused(&self) -> bool {
+        let has_bytes = !self.unsent.is_empty() || !self.unread.is_empty();
+        matches!(self.phase, Phase::Request) && self.is_idle() && !has_bytes
     }
 }
 
@@ -213,7 +215,7 @@ impl<S> Connections<S> {
             generation: self.generation,
             timer: Link::default(),
             written_at: now_tick,
-            state: State::Http(Box::new(Http::new(peer))),
+            state: State::Http(Box::new(HttpState::new(peer))),
         });
         u32::try_from(key).expect("fewer connections than 2^32")
     }
@@ -265,7 +267,7 @@ impl<S> Connections<S> {
         }
     }
 
-    pub(crate) fn http_mut(&mut self, key: u32) -> Option<&mut Http> {
+    pub(crate) fn http_mut(&mut self, key: u32) -> Option<&mut HttpState> {
         match &mut self.get_mut(key).state {
             State::Http(http) => Some(http),
             State::Stream(_) => None,

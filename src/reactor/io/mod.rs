@@ -1,9 +1,276 @@
-//! Sockets and timers.
+//! Sockets and timers: what the other parts know of the network.
+//!
+//! [`Io`] holds the connections of a reactor, one timer for each, and who is let
+//! in. It moves bytes, and says when a peer is [`Gone`]. It never ends a stream,
+//! and never calls the hub or the user's code: whoever reads or writes acts on what
+//! comes back.
+//!
+//! The invariant: a connection is in the slab, registered with the network and
+//! counted by the acceptor from [`insert`](Io::insert) to [`close`](Io::close).
 
+mod accept;
 pub(crate) mod acceptor;
 pub(crate) mod connection;
 pub(crate) mod counts;
-pub(crate) mod metered;
 pub(crate) mod net;
 pub(crate) mod sockets;
+mod traffic;
 pub(crate) mod wheel;
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::turn::{TICK_MS, Turn};
+use crate::hub::client::ConnectionId;
+use crate::limits::Limits;
+use crate::metrics::Meters;
+pub(crate) use accept::Accepted;
+use acceptor::Acceptor;
+use connection::Connections;
+use counts::ConnectionCounts;
+use net::{Net, Readiness};
+use traffic::Traffic;
+use wheel::Wheel;
+
+/// See the [module](self).
+pub(crate) struct Io<N: Net> {
+    net: N,
+    /// Which of the engine's reactors this is.
+    pub(crate) index: u16,
+    pub(crate) limits: Limits,
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) connections: Connections<N::Socket>,
+    pub(crate) acceptor: Acceptor,
+    wheel: Wheel,
+    traffic: Traffic,
+    /// Where all connections are read into. Taken out while what was read is in
+    /// use.
+    pub(crate) input: Vec<u8>,
+}
+
+/// The peer has closed the connection, or it has failed. Nothing more can be read
+/// or written; the connection stays until it is [closed](Io::close).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+impl<N: Net> Io<N> {
+    pub(crate) fn new(
+        net: N,
+        index: u16,
+        limits: Limits,
+        meters: Arc<Meters>,
+        counts: Arc<ConnectionCounts>,
+        turn: &Turn,
+    ) -> Io<N> {
+        Io {
+            net,
+            index,
+            limits,
+            meters,
+            connections: Connections::new(),
+            acceptor: Acceptor::new(counts),
+            wheel: Wheel::new(turn.tick()),
+            traffic: Traffic::default(),
+            input: vec![0; turn.budgets.buffer_bytes],
+        }
+    }
+
+    /// The network, for a simulator to act on.
+    #[cfg(feature = "internals")]
+    pub(crate) fn net_mut(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// The number of timers that are set.
+    #[cfg(feature = "internals")]
+    pub(crate) fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// Waits until something is ready, or the time is up.
+    ///
+    /// # Errors
+    /// When the network fails as a whole.
+    pub(crate) fn poll(
+        &mut self,
+        ready: &mut Vec<Readiness>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.net.poll(ready, timeout)
+    }
+
+    /// Stops listening, for good.
+    pub(crate) fn stop_listening(&mut self) {
+        self.net.stop_listening();
+    }
+
+    /// Lets other threads read what was counted.
+    pub(crate) fn publish_traffic(&self) {
+        let is_full = self.acceptor.is_full(&self.limits);
+        self.traffic.publish(&self.meters, is_full);
+    }
+
+    /// The name under which the hub knows a connection.
+    pub(crate) fn connection_id(&self, key: u32) -> ConnectionId {
+        ConnectionId {
+            token: self.connections.token(key),
+            reactor: self.index,
+        }
+    }
+
+    /// Reads once into `input`. Returns the number of bytes, or `None` when there
+    /// is nothing to read before readiness is reported again.
+    #[inline]
+    pub(crate) fn read(&mut self, key: u32, input: &mut [u8]) -> Result<Option<usize>, Gone> {
+        let socket = &mut self.connections.get_mut(key).socket;
+        match uninterrupted(|| self.net.read(socket, input)) {
+            Ok(0) => Err(Gone),
+            Ok(count) => {
+                self.traffic.bytes_read += count as u64;
+                Ok(Some(count))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Writes as much as there is room for. Returns the number of bytes: fewer than
+    /// given until the connection is reported as writable.
+    #[inline]
+    pub(crate) fn write(&mut self, key: u32, bytes: &[u8]) -> Result<usize, Gone> {
+        self.write_events(key, bytes, false)
+    }
+
+    /// [`write`](Self::write) for events. `is_limited`: the socket has a limit on
+    /// its unsent bytes, see [`limit_unsent`](Self::limit_unsent).
+    #[inline]
+    pub(crate) fn write_events(
+        &mut self,
+        key: u32,
+        bytes: &[u8],
+        is_limited: bool,
+    ) -> Result<usize, Gone> {
+        let count = self.write_uncounted(key, bytes, is_limited)?;
+        self.traffic.bytes_written += count as u64;
+        Ok(count)
+    }
+
+    /// [`write_events`](Self::write_events) without counting: for what is written
+    /// to very many clients, and counted at once by
+    /// [`count_written`](Self::count_written).
+    #[inline]
+    pub(crate) fn write_uncounted(
+        &mut self,
+        key: u32,
+        bytes: &[u8],
+        is_limited: bool,
+    ) -> Result<usize, Gone> {
+        let socket = &mut self.connections.get_mut(key).socket;
+        let written = match is_limited {
+            true => self.net.write_limited(socket, bytes),
+            false => uninterrupted(|| self.net.write(socket, bytes)),
+        };
+        match written {
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    pub(crate) fn count_written(&mut self, bytes: u64) {
+        self.traffic.bytes_written += bytes;
+    }
+
+    /// Limits the unsent bytes that the system holds for a connection, from now on.
+    pub(crate) fn limit_unsent(&mut self, key: u32) {
+        let socket = &mut self.connections.get_mut(key).socket;
+        self.net.limit_unsent(socket);
+    }
+
+    /// Closes the writing half of a connection.
+    pub(crate) fn shutdown_write(&mut self, key: u32) {
+        let socket = &mut self.connections.get_mut(key).socket;
+        self.net.shutdown_write(socket);
+    }
+
+    /// Closes a connection and forgets it. If it streams, its stream has to be
+    /// ended before.
+    pub(crate) fn close(&mut self, key: u32) {
+        self.wheel.cancel(&mut self.connections, key);
+        let connection = self.connections.remove(key);
+        self.acceptor.forget(key);
+        self.traffic.closed += 1;
+        self.net.close(connection.socket);
+    }
+
+    /// Sets the timer of a connection for so long after now, rounded up to a tick.
+    pub(crate) fn set_timer(&mut self, turn: &Turn, key: u32, time: Duration) {
+        let due_ms = turn.due_ms(time);
+        self.set_timer_at(key, due_ms.div_ceil(TICK_MS));
+    }
+
+    pub(crate) fn set_timer_at(&mut self, key: u32, tick: u64) {
+        self.wheel.set(&mut self.connections, key, tick);
+    }
+
+    pub(crate) fn cancel_timer(&mut self, key: u32) {
+        self.wheel.cancel(&mut self.connections, key);
+    }
+
+    /// The next connection whose timer is due. Its timer is no longer set.
+    pub(crate) fn pop_timer(&mut self, tick: u64) -> Option<u32> {
+        self.wheel.pop(&mut self.connections, tick)
+    }
+
+    /// The time of the next timer, or before it, in milliseconds.
+    pub(crate) fn next_timer_ms(&self) -> Option<u64> {
+        self.wheel.next_due().map(|tick| tick * TICK_MS)
+    }
+
+    /// The ticks since a connection was last written to.
+    pub(crate) fn silent_ticks(&self, turn: &Turn, key: u32) -> u64 {
+        let written_at = self.connections.get(key).written_at;
+        u64::from(turn.tick32().wrapping_sub(written_at))
+    }
+
+    /// The ticks after which a peer that takes nothing has stalled.
+    pub(crate) fn stall_ticks(&self) -> u64 {
+        super::turn::as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
+    }
+}
+
+/// Repeats an operation that a signal has interrupted: the poller reports no
+/// readiness for what has only been interrupted.
+#[inline]
+fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_is_interrupted_is_repeated_at_once() {
+        let mut results = [
+            Err(ErrorKind::Interrupted),
+            Err(ErrorKind::Interrupted),
+            Ok(7),
+            Err(ErrorKind::WouldBlock),
+        ]
+        .into_iter();
+        let mut next = || {
+            let result = results.next().expect("no more is asked for");
+            result.map_err(Into::into)
+        };
+        assert_eq!(uninterrupted(&mut next).unwrap(), 7);
+        let error: io::Error = uninterrupted(&mut next).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+}

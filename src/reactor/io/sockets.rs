@@ -8,8 +8,8 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::net::{LISTENER, Net, Readiness};
 use crate::proxies::canonical;
-use crate::reactor::io::net::{LISTENER, Net, Readiness};
 
 /// How many reports one poll takes. More wait for the next.
 const EVENTS_MAX: usize = 1024;
@@ -152,7 +152,7 @@ mod limited {
     use nix::libc::{MSG_EOR, MSG_NOSIGNAL};
     use socket2::SockRef;
 
-    use crate::reactor::io::net::UNSENT_BYTES_MAX;
+    use super::super::net::UNSENT_BYTES_MAX;
 
     const PIECE_BYTES: usize = UNSENT_BYTES_MAX / 2;
     #[allow(clippy::cast_possible_truncation, reason = "some kilobytes")]

@@ -1,119 +1,90 @@
-//! How streams end by time: credentials that run out, a stream's age, and its
-//! moment in a shutdown.
-//!
-//! Each is a tick in the connection, the soonest of them, and shares the one
-//! timer with heartbeats and stalls. When it comes, the client is first sent
-//! what was gathered for it until then, and last a few bytes that say when to
-//! come back. Nothing of it moves the client's `Last-Event-ID`, so it comes
-//! back to exactly where it was, whether it has read the last bytes or not.
+//! How a stream ends: what goes out last, and what the hub and the user's code
+//! learn of it.
 
 use std::time::Duration;
 
+use super::Streams;
+use super::cursor::Owed;
 use crate::frame::Frame;
 use crate::hub::client::DisconnectReason;
-use crate::reactor::io::connection::NONE;
+use crate::hub::{ChannelKey, MemberKey, Report};
+use crate::reactor::guard::call_on_disconnect;
+use crate::reactor::io::Io;
+use crate::reactor::io::connection::{NONE, Stream};
 use crate::reactor::io::net::Net;
-use crate::reactor::streams::feed::{End, Owed};
-use crate::reactor::streams::stream::retry_line;
-use crate::reactor::{Reactor, TICK_MS, as_ms};
+use crate::reactor::retry::{retry_line, retry_ms};
 
-/// What a client is told whose credentials have run out.
+/// The data of the event for a client whose credentials have run out.
 const REAUTH_DATA: &str = r#"{"reason":"expired"}"#;
 
-/// When a stream ends by time: after so many ticks, and why.
-pub(crate) type Deadline = Option<(u64, DisconnectReason)>;
+/// The spare batches that are kept.
+const SPARE_BATCHES_MAX: usize = 16;
 
-impl<N: Net> Reactor<N> {
-    /// When a stream of channels ends that begins at this moment.
-    pub(crate) fn deadline(&self, expires_in: Option<Duration>) -> Deadline {
-        let expires = expires_in.map(|time| (as_ms(time), DisconnectReason::Expired));
-        // Each has an age of its own, so that those who came together do not
-        // go together.
-        let age_max = self.limits.stream_age_max;
-        let age = (age_max < Duration::MAX).then(|| {
-            let max_ms = as_ms(age_max);
-            let less_ms = self.hub.random_below((max_ms / 4).saturating_add(1));
-            (max_ms - less_ms, DisconnectReason::Aged)
-        });
-        let soonest = expires.into_iter().chain(age).min_by_key(|(ms, _)| *ms);
-        soonest.map(|(ms, reason)| (self.ticks_in(ms), reason))
+impl Streams {
+    /// Ends a stream, whatever it does: leaves the hub, closes the connection, and
+    /// calls `on_disconnect`.
+    pub(crate) fn end<N: Net>(&mut self, io: &mut Io<N>, key: u32, reason: DisconnectReason) {
+        if !matches!(reason, DisconnectReason::Gone | DisconnectReason::Stalled) {
+            self.finish_packed(io, key);
+        }
+        self.send_positions(io);
+        let stream = *io.connections.stream(key);
+        let member_keys = self.member_keys(&stream);
+        let connection = io.connection_id(key);
+        let disconnect_call = self.hub.leave(&member_keys, connection, reason);
+        self.leave_feed(io, stream);
+        io.meters.count_end(reason);
+        io.close(key);
+        if let Some(disconnect_call) = disconnect_call {
+            call_on_disconnect(disconnect_call, reason);
+        }
     }
 
-    /// In how many ticks a time is over that begins now, rounded up.
-    pub(crate) fn ticks_in(&self, ms: u64) -> u64 {
-        self.now_ms.saturating_add(ms).div_ceil(TICK_MS) - self.now_ms / TICK_MS
+    /// Ends the stream of a client that was sent everything. Where it is one of
+    /// several channels that is over, the browser receives a delay after which
+    /// it comes back, each another one.
+    pub(super) fn end_complete<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        key: u32,
+        reason: DisconnectReason,
+    ) {
+        match reason {
+            DisconnectReason::Finished => self.end(io, key, reason),
+            _ => self.end_with_retry(io, key, reason),
+        }
     }
 
-    /// A stream's time is up. What waits for it goes out first.
-    pub(crate) fn begin_end(&mut self, key: u32, reason: DisconnectReason) {
-        let stream = *self.connections.stream(key);
+    /// Ends a stream at the deadline of a shutdown.
+    pub(crate) fn end_late<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+        self.end_with_retry(io, key, DisconnectReason::Shutdown);
+    }
+
+    /// Ends a stream at once. A browser receives a delay after which it comes back,
+    /// each another one, if there is room for that.
+    fn end_with_retry<N: Net>(&mut self, io: &mut Io<N>, key: u32, reason: DisconnectReason) {
+        let line = retry_line(retry_ms(&self.hub));
+        let stream = io.connections.stream(key);
         if stream.cursor == NONE {
-            let seen = self.seen_by_current(key);
-            let feed = self.feeds.get_mut(stream.feed);
-            let moves = feed.remove_current(stream.index as usize);
-            self.move_all(moves);
-            self.fall_behind(key, seen, None, false);
-        }
-        let cursor = self.connections.stream(key).cursor as usize;
-        let cursor = &mut self.cursors[cursor];
-        if cursor.end.is_some() {
-            // It has had its time for that as well.
-            return self.close(key, reason);
-        }
-        let gathered = self.feeds.get(stream.feed).through;
-        let promised = match reason {
-            DisconnectReason::Shutdown => self.drain.as_ref().map_or(0, |drain| drain.through),
-            // What a newcomer was promised comes before anything else.
-            _ => 0,
-        };
-        let through = gathered.max(promised).max(cursor.replay_through);
-        let is_blocked = cursor.is_blocked;
-        cursor.end = Some(End {
-            through,
-            reason,
-            is_said: false,
-        });
-        let rest = match (&self.drain, reason) {
-            (Some(drain), DisconnectReason::Shutdown) => {
-                drain.deadline_ms.saturating_sub(self.now_ms)
+            let wrapped = self.feeds.get(stream.feed).wrap(&line);
+            // Whether it gets there is all the same: the connection ends.
+            let written = io.write(key, &wrapped);
+            if written.is_ok_and(|count| count == wrapped.len()) {
+                self.add_own(io, key, &line);
             }
-            _ => as_ms(self.limits.stall_timeout),
-        };
-        let (now, ticks) = (self.tick32(), self.ticks_in(rest));
-        let stream = self.connections.stream_mut(key);
-        stream.ends_as = None;
-        stream.end_in(ticks, now, reason);
-        self.set_stream_timer(key);
-        if !is_blocked {
-            self.queue_cursor(key);
         }
-    }
-
-    /// Whether a client that is to end has been sent all that it is to be
-    /// sent before.
-    pub(crate) fn has_come_to_its_end(&self, key: u32) -> bool {
-        let stream = self.connections.stream(key);
-        let cursor = &self.cursors[stream.cursor as usize];
-        let feed = self.feeds.get(stream.feed);
-        let has_all_there_is = || {
-            let is_newcomer = cursor.replay_through > cursor.seen;
-            cursor.seen >= feed.through && !feed.has_news && !is_newcomer
-        };
-        cursor
-            .end
-            .as_ref()
-            .is_some_and(|end| cursor.seen >= end.through || has_all_there_is())
+        self.end(io, key, reason);
     }
 
     /// Owes a client the last bytes of its stream.
-    pub(crate) fn say_goodbye(&mut self, key: u32) {
-        let retry_ms = self.retry_ms();
-        let stream = *self.connections.stream(key);
+    pub(super) fn owe_last<N: Net>(&mut self, io: &Io<N>, key: u32) {
+        let retry_ms = retry_ms(&self.hub);
+        let stream = *io.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
         let Some(end) = &mut cursor.end else {
             return;
         };
-        end.is_said = true;
+        end.is_last_owed = true;
         let last = match end.reason {
             DisconnectReason::Expired => {
                 let retry = Duration::from_millis(retry_ms);
@@ -122,47 +93,107 @@ impl<N: Net> Reactor<N> {
             }
             _ => retry_line(retry_ms),
         };
-        self.add_own(key, &last);
-        let mut bytes = self.feeds.get(stream.feed).wrap(&last).into_owned();
-        bytes.extend(self.end_of(key));
-        self.cursors[stream.cursor as usize].owed = Some(Owed {
-            frame: Frame::raw(&bytes),
-            written: 0,
-            channel_index: None,
-        });
+        self.add_own(io, key, &last);
+        let feed = self.feeds.get(stream.feed);
+        let mut bytes = feed.wrap(&last).into_owned();
+        if feed.is_packed {
+            bytes.extend(self.sums.get(key).end());
+        }
+        let owed = Owed::own(Frame::raw(&bytes), 0);
+        self.cursors[stream.cursor as usize].owed = Some(owed);
     }
 
-    /// Ends the stream of a client that was sent everything. Where it is one of
-    /// several channels that is over, the browser receives a delay after which
-    /// it comes back, each another one.
-    pub(crate) fn end_complete(&mut self, key: u32, reason: DisconnectReason) {
-        match reason {
-            DisconnectReason::Finished => self.close(key, reason),
-            _ => self.end_with_retry(key, reason),
+    /// Writes the end of a compressed stream whose client owes nothing, if there is
+    /// room for that.
+    fn finish_packed<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+        let stream = *io.connections.stream(key);
+        if !self.feeds.get(stream.feed).is_packed {
+            return;
+        }
+        let cursor = self.cursors.get(stream.cursor as usize);
+        if cursor.is_none_or(|cursor| cursor.is_between_frames()) {
+            // Whether it gets there is all the same: the connection ends.
+            let _ = io.write(key, &self.sums.get(key).end());
         }
     }
 
-    /// Ends a connection in a shutdown whose deadline has come.
-    pub(crate) fn see_off(&mut self, key: u32) {
-        self.end_with_retry(key, DisconnectReason::Shutdown);
+    fn leave_feed<N: Net>(&mut self, io: &mut Io<N>, stream: Stream) {
+        let feed = self.feeds.get_mut(stream.feed);
+        feed.leaving -= usize::from(stream.is_leaving);
+        let index = stream.index as usize;
+        let is_merged = feed.channels.len() > 1;
+        let moves = match stream.cursor {
+            NONE => feed.remove_current(index),
+            _ => feed.remove_behind(index),
+        };
+        Self::apply(io, moves);
+        if stream.cursor != NONE {
+            self.cursors.remove(stream.cursor as usize);
+            self.feeds.count_behind(stream.feed, false);
+        }
+        if is_merged {
+            self.readers.remove(stream.reader as usize);
+        }
+        if self.feeds.get(stream.feed).is_empty() {
+            self.close_feed(io, stream.feed);
+        } else {
+            self.note_progress(stream.feed);
+        }
     }
 
-    /// Ends a connection at once. A browser receives a delay after which it
-    /// comes back, each another one, if there is room for that.
-    fn end_with_retry(&mut self, key: u32, reason: DisconnectReason) {
-        let retry_ms = self.retry_ms();
-        let connection = self.connections.get_mut(key);
-        if let crate::reactor::State::Stream(stream) = &connection.state
-            && stream.cursor == NONE
-        {
-            let line = retry_line(retry_ms);
-            let line = self.feeds.get(stream.feed).wrap(&line);
-            // Whether it gets there is all the same: the connection ends.
-            let written = self.net.write(&mut connection.socket, &line);
-            if written.is_ok_and(|count| count == line.len()) {
-                self.add_own(key, &retry_line(retry_ms));
+    /// The last client of a feed has left.
+    fn close_feed<N: Net>(&mut self, io: &mut Io<N>, id: u32) {
+        self.put_away(io, id);
+        let mut feed = self.feeds.remove(id);
+        let reports: Vec<Report> = feed
+            .unreported
+            .delivered
+            .iter()
+            .map(|delivered| Report {
+                delivered: *delivered,
+                gaps: std::mem::take(&mut feed.unreported.gaps),
+                sent_through: None,
+            })
+            .collect();
+        self.hub.report(io.index, &feed.channels, &reports);
+        self.to_report
+            .retain(|key| self.feeds.locals.contains_key(key));
+        // Its last client may have been what a log was kept for.
+        self.feeds
+            .list_channels(&feed.channels, &mut self.to_report);
+    }
+
+    /// Puts the batch of a feed's delivery away, and counts its bytes. Returns when
+    /// its oldest event was published, if it was written to any client.
+    pub(super) fn put_away<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> Option<u64> {
+        let delivery = self.feeds.get_mut(id).take_delivery()?;
+        io.count_written(delivery.bytes());
+        let since_us = delivery.since_us.filter(|_| delivery.bytes() > 0);
+        self.keep_batch(delivery.batch);
+        since_us
+    }
+
+    pub(super) fn keep_batch(&mut self, mut batch: Box<crate::hub::batch::Batch>) {
+        if self.spare_batches.len() < SPARE_BATCHES_MAX {
+            batch.clear();
+            self.spare_batches.push(batch);
+        }
+    }
+
+    /// A client's slots in its channels.
+    fn member_keys(&self, stream: &Stream) -> Vec<MemberKey> {
+        let feed = self.feeds.get(stream.feed);
+        let member = |(channel, slot): (&ChannelKey, u32)| MemberKey {
+            channel: *channel,
+            slot,
+        };
+        match &*feed.channels {
+            [only] => vec![member((only, stream.reader))],
+            several => {
+                let readers = self.readers[stream.reader as usize].iter();
+                let slots = readers.map(|reader| reader.slot);
+                several.iter().zip(slots).map(member).collect()
             }
         }
-        self.close(key, reason);
     }
 }

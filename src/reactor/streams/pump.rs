@@ -1,31 +1,27 @@
-//! From logs to sockets.
+//! Current clients: what is new is gathered once for them, and written with one
+//! write each, a slice of clients at a time.
 //!
-//! The many who are current get a batch that is gathered once, with one
-//! write each, a slice of them at a time. Whoever cannot take it all, and
-//! whoever is the target of a directed event, goes on alone with a cursor
-//! until it has caught up.
+//! A client that cannot take it all, and the target of a directed event, goes on
+//! alone with a cursor until it has caught up.
 
 use std::cmp::Reverse;
 
-use hashbrown::HashMap;
-
-use crate::hub::batch::Batch;
+use super::Streams;
+use super::cursor::Owed;
+use super::feed::Delivery;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::LagPolicy;
-use crate::hub::{ChannelKey, Recipients, Report};
+use crate::hub::{Gathered, Recipients};
 use crate::packed::Suffix;
-use crate::reactor::Reactor;
-use crate::reactor::http::serving::is_transient;
+use crate::reactor::io::connection::{NONE, State};
 use crate::reactor::io::net::Net;
-use crate::reactor::streams::feed::{Local, Owed};
+use crate::reactor::io::{Gone, Io};
+use crate::reactor::turn::{Turn, as_ms};
 
-/// Spare batches that are kept.
-const SPARE_BATCHES_MAX: usize = 16;
-
-impl<N: Net> Reactor<N> {
+impl Streams {
     /// Gives each queued feed a slice, as far as the turn's budget goes.
-    pub(crate) fn pump(&mut self) {
-        let mut budget = self.budgets.writes_a_turn;
+    pub(crate) fn pump<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn) {
+        let mut budget = turn.budgets.writes_a_turn;
         for _ in 0..self.pump_queue.len() {
             let Some(id) = self.pump_queue.pop_front() else {
                 return;
@@ -34,180 +30,170 @@ impl<N: Net> Reactor<N> {
                 continue;
             }
             self.feeds.get_mut(id).is_queued = false;
-            budget = budget.saturating_sub(self.pump_slice(id).max(1));
+            budget = budget.saturating_sub(self.pump_slice(io, turn, id).max(1));
             if budget == 0 {
                 return;
             }
         }
     }
 
-    pub(crate) fn queue_feed(&mut self, id: u32) {
-        if !std::mem::replace(&mut self.feeds.get_mut(id).is_queued, true) {
-            self.pump_queue.push_back(id);
-        }
-    }
-
-    /// Gathers, if nothing is on its way, and writes to so many. Answers how
-    /// many writes it took.
-    fn pump_slice(&mut self, id: u32) -> usize {
+    /// Gathers, if nothing is on its way, and writes to a slice of the current
+    /// clients. Returns the number of writes that it took.
+    fn pump_slice<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) -> usize {
         let mut spent = 0;
-        if self.feeds.get(id).batch.is_none() {
-            let feed = self.feeds.get(id);
+        let feed = self.feeds.get(id);
+        if feed.delivery.is_none() {
             if let Some(reason) = feed.ends {
                 // A client that has joined a finished channel may know more
                 // than was gathered. Where one of several channels is over, the
                 // others go on, and what they bring does not put the end off.
                 let may_end = match reason {
-                    DisconnectReason::Finished => !feed.has_news,
-                    _ => !feed.has_news || !feed.current.is_empty(),
+                    DisconnectReason::Finished => !feed.news.is_there,
+                    _ => !feed.news.is_there || !feed.current.is_empty(),
                 };
                 if may_end {
-                    return self.end_slice(id, reason);
+                    return self.end_slice(io, turn, id, reason);
                 }
             }
-            if self.waits_for_its_time(id) {
+            if self.waits_for_its_time(turn, id) {
                 return spent;
             }
-            spent = self.gather(id);
-            if !self.feeds.contains(id) {
-                return spent;
-            }
+            spent = self.gather(io, turn, id);
         }
-        if self.feeds.get(id).batch.is_none() {
-            return spent;
-        }
-        let tick = self.tick32();
-        let packed = self.feeds.get(id).packed_batch;
-        let is_limited = self.feeds.get(id).limits_unsent;
-        for written in 0..self.budgets.writes_a_slice {
-            let feed = self.feeds.get(id);
-            let Some(&key) = feed.current.get(feed.done) else {
-                self.finish_batch(id);
-                return spent + written;
+        spent + self.deliver_slice(io, turn, id)
+    }
+
+    /// Writes what is on its way to a slice of the current clients. Returns the
+    /// number of writes.
+    fn deliver_slice<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) -> usize {
+        let tick = turn.tick32();
+        for written in 0..turn.budgets.writes_a_slice {
+            let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
+                return written;
             };
-            let batch = feed.batch.as_deref().expect("looked at above");
-            let connection = self.connections.get_mut(key);
-            connection.written_at = tick;
-            let (socket, bytes) = (&mut connection.socket, batch.as_bytes());
-            match self.net.write_events_uncounted(socket, bytes, is_limited) {
+            let Some(delivery) = &mut feed.delivery else {
+                return written;
+            };
+            let Some(&key) = feed.current.get(delivery.done) else {
+                self.finish_delivery(io, turn, id);
+                return written;
+            };
+            io.connections.get_mut(key).written_at = tick;
+            let bytes = delivery.batch.as_bytes();
+            match io.write_uncounted(key, bytes, feed.limits_unsent) {
                 Ok(count) if count == bytes.len() => {
-                    let feed = self.feeds.get_mut(id);
-                    feed.done += 1;
-                    feed.batch_writes += 1;
-                    if let Some(batch) = &packed {
+                    delivery.done += 1;
+                    delivery.writes += 1;
+                    if let Some(batch) = &delivery.packed {
                         self.sums.add(key, batch);
                     }
                 }
-                Ok(count) => self.tear(id, key, count),
-                Err(error) if is_transient(&error) => self.tear(id, key, 0),
-                Err(_) => {
-                    self.close(key, DisconnectReason::Gone);
-                    if !self.feeds.contains(id) {
-                        return spent + written + 1;
-                    }
-                }
+                Ok(count) => self.split_batch(io, turn, id, key, count),
+                Err(Gone) => self.end(io, key, DisconnectReason::Gone),
             }
         }
-        self.queue_feed(id);
-        spent + self.budgets.writes_a_slice
+        if self.feeds.contains(id) {
+            self.queue_feed(id);
+        }
+        turn.budgets.writes_a_slice
     }
 
     /// Whether a feed has to wait because its channels have a pace. If so it is
     /// queued again when its time has come. A shutdown waits for no pace.
-    fn waits_for_its_time(&mut self, id: u32) -> bool {
+    fn waits_for_its_time(&mut self, turn: &Turn, id: u32) -> bool {
         let feed = self.feeds.get_mut(id);
-        let is_early = feed.options.pace.is_some() && self.now_ms < feed.paced_until_ms;
-        if !is_early || self.drain.is_some() {
+        let is_early = feed.options.pace.is_some() && turn.now_ms < feed.pace.until_ms;
+        if !is_early || turn.is_draining() {
             return false;
         }
-        if !std::mem::replace(&mut feed.is_paced, true) {
-            self.paced.push(Reverse((feed.paced_until_ms, id)));
+        if !std::mem::replace(&mut feed.pace.is_waiting, true) {
+            self.paced.push(Reverse((feed.pace.until_ms, id)));
         }
         true
     }
 
     /// Queues the feeds whose time has come.
-    pub(crate) fn release_paced(&mut self) {
-        for _ in 0..self.budgets.timers_a_turn {
+    pub(crate) fn release_paced(&mut self, turn: &Turn) {
+        for _ in 0..turn.budgets.timers_a_turn {
             let Some(Reverse((due_ms, id))) = self.paced.peek().copied() else {
                 return;
             };
-            let is_due = |at_ms: u64| at_ms <= self.now_ms || self.drain.is_some();
+            let is_due = |at_ms: u64| at_ms <= turn.now_ms || turn.is_draining();
             if !is_due(due_ms) {
                 return;
             }
             self.paced.pop();
             // The feed may be gone, and another one in its slot.
             let feed = self.feeds.slots.get_mut(id as usize);
-            if let Some(feed) = feed.filter(|feed| feed.is_paced && is_due(feed.paced_until_ms)) {
-                feed.is_paced = false;
+            let is_ready = |pace: &super::feed::Pace| pace.is_waiting && is_due(pace.until_ms);
+            if let Some(feed) = feed.filter(|feed| is_ready(&feed.pace)) {
+                feed.pace.is_waiting = false;
                 self.queue_feed(id);
             }
         }
     }
 
-    /// Takes what is new out of the logs, for all who are current. Answers how
-    /// many connections it ended for that.
-    fn gather(&mut self, id: u32) -> usize {
+    /// Takes what is new out of the logs, for all current clients. Returns the
+    /// number of connections that it ended for that.
+    fn gather<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, id: u32) -> usize {
         let mut batch = self.spare_batches.pop().unwrap_or_default();
         let mut targets = std::mem::take(&mut self.targets);
-        let feed = self.feeds.get_mut(id);
+        let feed = self.feeds.get(id);
         let after = feed.through;
-        let has_leavers = feed.leaving > 0;
         let recipients = Recipients {
-            reactor: self.index,
+            reactor: io.index,
             clients: feed.current.len(),
         };
-        let gathered = (!has_leavers).then(|| {
+        let gathered = (feed.leaving == 0).then(|| {
+            let bytes_max = turn.budgets.buffer_bytes;
             self.hub.gather(
                 recipients,
                 feed.source(),
                 after,
-                self.budgets.buffer_bytes,
+                bytes_max,
                 &mut batch,
                 &mut targets,
             )
         });
         let Some(gathered) = gathered.flatten() else {
-            // Those who were sent away have their turn first.
-            feed.has_news = true;
+            // Clients that were sent away have their turn first.
+            self.feeds.get_mut(id).news.is_there = true;
             self.spare_batches.push(batch);
             self.targets = targets;
             self.queue_feed(id);
             return 0;
         };
-        feed.through = gathered.through.max(after);
-        feed.batch_after = after;
-        feed.has_news = gathered.has_more;
-        if let Some(pace) = feed.options.pace.filter(|_| !gathered.has_more) {
-            feed.paced_until_ms = self.now_ms.saturating_add(crate::reactor::as_ms(pace));
-        }
-        feed.batch_since_us = feed.news_since_us.take();
-        if gathered.has_more {
-            feed.news_since_us = feed.batch_since_us;
-        }
-        feed.ends = gathered.ends;
-        let early = std::mem::take(&mut feed.early);
-        let has_lost = gathered.evicted_through > after;
-        if has_lost || gathered.is_for_some {
-            // More was published than anybody could be sent, or each has to see
-            // what is for it: nobody here is current any more.
-            for key in std::mem::take(&mut feed.current) {
-                self.fall_behind(key, after, None, false);
+        let since_us = self.note_gathered(turn, id, &gathered);
+        if gathered.evicted_through > after || gathered.is_for_some {
+            // More was published than any client could be sent, or each has to see
+            // what is for it: no client here is current any more.
+            for key in std::mem::take(&mut self.feeds.get_mut(id).current) {
+                self.fall_behind(io, turn, key, after, None, false);
             }
         }
         for token in targets.drain(..) {
-            self.single_out(id, token, after);
+            if let Some(key) = io.connections.find(token)
+                && let State::Stream(stream) = io.connections.get(key).state
+                // One that is behind comes by already; one of another feed is its
+                // own feed's target.
+                && stream.feed == id
+                && stream.cursor == NONE
+            {
+                let seen = after;
+                self.take_current(io, key);
+                self.fall_behind(io, turn, key, seen, None, false);
+            }
         }
         self.targets = targets;
-        for token in early {
-            if let Some(key) = self.connections.find(token) {
-                self.queue_cursor(key);
+        for token in std::mem::take(&mut self.feeds.get_mut(id).early) {
+            if let Some(key) = io.connections.find(token) {
+                self.queue_cursor(io, key);
             }
         }
         let mut ended = 0;
-        if gathered.evicted_through > self.feeds.get(id).floor {
-            ended = self.check_laggards(id, gathered.evicted_through);
+        let floor = self.feeds.get(id).behind.floor;
+        if floor.is_some_and(|floor| gathered.evicted_through > floor) {
+            ended = self.check_laggards(io, turn, id, gathered.evicted_through);
             if !self.feeds.contains(id) {
                 return ended;
             }
@@ -218,50 +204,61 @@ impl<N: Net> Reactor<N> {
             self.spare_batches.push(batch);
             self.note_progress(id);
         } else {
-            let packed = feed.is_packed.then(|| Suffix::new(batch.packed_sum()));
-            feed.packed_batch = packed;
-            feed.batch = Some(batch);
-            feed.done = 0;
+            feed.delivery = Some(Delivery {
+                packed: feed.is_packed.then(|| Suffix::new(batch.packed_sum())),
+                batch,
+                after,
+                done: 0,
+                writes: 0,
+                since_us,
+            });
         }
         let feed = self.feeds.get(id);
-        if gathered.has_more || (feed.ends.is_some() && feed.batch.is_none()) {
+        if gathered.has_more || (feed.ends.is_some() && feed.delivery.is_none()) {
             self.queue_feed(id);
         }
         ended
     }
 
-    /// Sends the target of a directed event down the path of its own.
-    fn single_out(&mut self, id: u32, token: u64, seen: u64) {
-        let Some(key) = self.connections.find(token) else {
-            return;
-        };
-        let crate::reactor::State::Stream(stream) = self.connections.get(key).state else {
-            return;
-        };
-        // One who is behind already comes by; one of another feed is its own
-        // feed's target.
-        if stream.feed != id || stream.cursor != crate::reactor::io::connection::NONE {
-            return;
+    /// Notes that a feed was gathered. Returns when the oldest event of what was
+    /// gathered was published.
+    fn note_gathered(&mut self, turn: &Turn, id: u32, gathered: &Gathered) -> Option<u64> {
+        let feed = self.feeds.get_mut(id);
+        feed.through = gathered.through.max(feed.through);
+        feed.news.is_there = gathered.has_more;
+        feed.ends = gathered.ends;
+        if let Some(pace) = feed.options.pace.filter(|_| !gathered.has_more) {
+            feed.pace.until_ms = turn.now_ms.saturating_add(as_ms(pace));
         }
-        let moves = self.feeds.get_mut(id).remove_current(stream.index as usize);
-        self.move_all(moves);
-        self.fall_behind(key, seen, None, false);
+        match gathered.has_more {
+            true => feed.news.since_us,
+            false => feed.news.since_us.take(),
+        }
     }
 
-    /// A client took only a part of the batch.
-    fn tear(&mut self, id: u32, key: u32, written: usize) {
-        self.net.count_written(written as u64);
+    /// A client took only a part of the batch: it goes on alone from there.
+    fn split_batch<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        id: u32,
+        key: u32,
+        written: usize,
+    ) {
+        io.count_written(written as u64);
         let feed = self.feeds.get_mut(id);
-        let batch = feed.batch.as_deref().expect("it was being written");
-        let (whole, torn) = batch.split(written);
+        let Some(delivery) = &feed.delivery else {
+            return;
+        };
+        let (whole, torn) = delivery.batch.split(written);
         if feed.is_packed {
             let begun = torn.map(|(piece, _)| piece);
             self.sums.add_all(key, whole.iter().chain(begun));
         }
-        let mut seen = feed.batch_after;
+        let mut seen = delivery.after;
         for piece in whole {
             seen = piece.sequence;
-            feed.delivered[piece.channel_index] += 1;
+            feed.unreported.delivered[piece.channel_index] += 1;
         }
         let owed = torn.map(|(piece, written)| {
             seen = piece.sequence;
@@ -271,74 +268,66 @@ impl<N: Net> Reactor<N> {
                 channel_index: Some(piece.channel_index),
             }
         });
-        let index = self.connections.stream(key).index as usize;
-        let moves = feed.remove_current(index);
-        self.move_all(moves);
-        self.fall_behind(key, seen, owed, true);
+        self.take_current(io, key);
+        self.fall_behind(io, turn, key, seen, owed, true);
     }
 
-    /// Everybody who is current has the batch.
-    fn finish_batch(&mut self, id: u32) {
-        let feed = self.feeds.get_mut(id);
-        let Some((batch, bytes)) = feed.take_batch() else {
-            return;
-        };
-        if let Some(since_us) = feed.batch_since_us.take()
-            && bytes > 0
-        {
-            self.stopwatch.arrive(since_us);
+    /// All current clients have the batch.
+    fn finish_delivery<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) {
+        if let Some(since_us) = self.put_away(io, id) {
+            turn.stopwatch.arrive(since_us);
         }
+        self.note_progress(id);
         // What was published while the batch was under way has had its place
         // in the queue already, and found the batch there.
-        let goes_on = feed.has_news || feed.ends.is_some();
-        self.put_away(batch, bytes);
-        self.note_progress(id);
-        if goes_on {
+        let feed = self.feeds.get(id);
+        if feed.news.is_there || feed.ends.is_some() {
             self.queue_feed(id);
-        }
-    }
-
-    /// A batch is done with, of which so many bytes were written in all.
-    fn put_away(&mut self, mut batch: Box<Batch>, bytes: u64) {
-        self.net.count_written(bytes);
-        if self.spare_batches.len() < SPARE_BATCHES_MAX {
-            batch.clear();
-            self.spare_batches.push(batch);
         }
     }
 
     /// The feed's streams end: ends those of the clients that have everything.
-    fn end_slice(&mut self, id: u32, reason: DisconnectReason) -> usize {
-        for ended in 0..self.budgets.ends_a_slice {
-            if !self.feeds.contains(id) {
-                return ended;
-            }
-            let Some(key) = self.feeds.get(id).current.last().copied() else {
+    fn end_slice<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        id: u32,
+        reason: DisconnectReason,
+    ) -> usize {
+        for ended in 0..turn.budgets.ends_a_slice {
+            let feed = self.feeds.slots.get(id as usize);
+            let Some(&key) = feed.and_then(|feed| feed.current.last()) else {
                 return ended;
             };
-            self.end_complete(key, reason);
+            self.end_complete(io, key, reason);
         }
         if self.feeds.contains(id) {
             self.queue_feed(id);
         }
-        self.budgets.writes_a_slice
+        turn.budgets.writes_a_slice
     }
 
-    /// Looks at all who are behind, now that entries are gone which some of
-    /// them may not have seen, and ends a slice of those. Answers how many.
-    fn check_laggards(&mut self, id: u32, evicted_through: u64) -> usize {
+    /// Looks at all clients that are behind, now that entries are gone which some of
+    /// them may not have seen, and ends a slice of those. Returns their number.
+    fn check_laggards<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        id: u32,
+        evicted_through: u64,
+    ) -> usize {
         let feed = self.feeds.get(id);
         let skips = feed.options.lag_policy != LagPolicy::Disconnect;
         let mut floor = u64::MAX;
         let mut lost = Vec::new();
         let mut has_more = false;
-        for &key in &feed.behind {
-            let cursor = &self.cursors[self.connections.stream(key).cursor as usize];
+        for &key in &feed.behind.keys {
+            let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
             // Of a stream of several channels, reading finds out.
             let is_lost = cursor.seen < evicted_through && feed.channels.len() == 1 && !skips;
             if !is_lost {
                 floor = floor.min(cursor.seen.max(evicted_through));
-            } else if lost.len() < self.budgets.ends_a_slice {
+            } else if lost.len() < turn.budgets.ends_a_slice {
                 lost.push(key);
             } else {
                 // So low a floor has them looked at again with the next slice.
@@ -347,103 +336,15 @@ impl<N: Net> Reactor<N> {
             }
         }
         let feed = self.feeds.get_mut(id);
-        feed.floor = floor;
+        feed.behind.floor = Some(floor);
         if has_more {
-            feed.has_news = true;
+            feed.news.is_there = true;
             self.queue_feed(id);
         }
         let ended = lost.len();
         for key in lost {
-            self.close(key, DisconnectReason::Lagged);
+            self.end(io, key, DisconnectReason::Lagged);
         }
         ended
-    }
-
-    /// Something of this feed went out, or somebody left it: the hub is to
-    /// be told, when the turn is over.
-    pub(crate) fn note_progress(&mut self, id: u32) {
-        for key in &self.feeds.slots[id as usize].channels {
-            Self::list(&mut self.feeds.locals, &mut self.to_report, key);
-        }
-    }
-
-    fn list(
-        locals: &mut HashMap<ChannelKey, Local>,
-        to_report: &mut Vec<ChannelKey>,
-        key: &ChannelKey,
-    ) {
-        if let Some(local) = locals.get_mut(key) {
-            local.unreported += 1;
-            if !std::mem::replace(&mut local.is_listed, true) {
-                to_report.push(*key);
-            }
-        }
-    }
-
-    /// Tells the hub how far the channels have come. What that costs grows
-    /// with a channel's feeds and with those who are behind, so of a channel
-    /// with many it is told only once for as many steps, or when there is
-    /// nothing else to do.
-    pub(crate) fn report(&mut self) {
-        self.tell_positions();
-        let queues = [&self.request_queue, &self.cursor_queue];
-        let is_idle = self.pump_queue.is_empty() && queues.iter().all(|queue| queue.is_empty());
-        let mut listed = std::mem::take(&mut self.to_report);
-        listed.retain(|key| {
-            let Some(local) = self.feeds.locals.get_mut(key) else {
-                return false;
-            };
-            let cost = local.feeds.len() + local.behind - usize::from(local.behind > 0);
-            if local.unreported < cost && !is_idle {
-                return true;
-            }
-            local.unreported = 0;
-            local.is_listed = false;
-            let mut report = Report::default();
-            let mut sent_through = u64::MAX;
-            for id in &local.feeds {
-                let feed = &mut self.feeds.slots[*id as usize];
-                let channel_index = feed.channels.iter().position(|other| other == key);
-                let channel_index = channel_index.expect("the channel's feeds have the channel");
-                report.delivered += std::mem::take(&mut feed.delivered[channel_index]);
-                report.gaps += std::mem::take(&mut feed.gaps);
-                feed.floor = u64::MAX;
-                sent_through = sent_through.min(feed.sent_through());
-                for key in &feed.behind {
-                    let stream = self.connections.stream(*key);
-                    let cursor = &self.cursors[stream.cursor as usize];
-                    feed.floor = feed.floor.min(cursor.seen);
-                    sent_through = sent_through.min(cursor.sent());
-                }
-            }
-            report.sent_through = Some(sent_through);
-            self.hub.report(self.index, &[*key], &[report]);
-            false
-        });
-        self.to_report = listed;
-    }
-
-    /// The last client of a feed has left.
-    pub(crate) fn close_feed(&mut self, id: u32) {
-        let mut feed = self.feeds.remove(id);
-        if let Some((batch, bytes)) = feed.take_batch() {
-            self.put_away(batch, bytes);
-        }
-        let reports: Vec<Report> = feed
-            .delivered
-            .iter()
-            .map(|delivered| Report {
-                delivered: *delivered,
-                gaps: std::mem::take(&mut feed.gaps),
-                sent_through: None,
-            })
-            .collect();
-        self.hub.report(self.index, &feed.channels, &reports);
-        self.to_report
-            .retain(|key| self.feeds.locals.contains_key(key));
-        // Its last client may have been what a log was kept for.
-        for key in &feed.channels {
-            Self::list(&mut self.feeds.locals, &mut self.to_report, key);
-        }
     }
 }

@@ -1,0 +1,230 @@
+//! A request, its handler, and the answer.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::next::Next;
+use super::{Http, Service, deadlines};
+use crate::exchange::{Defer, Kind, Request, Responder, Response, Subscription};
+use crate::http::Message;
+use crate::reactor::guard::{catch, guard};
+use crate::reactor::io::Io;
+use crate::reactor::io::connection::{Phase, State};
+use crate::reactor::io::net::Net;
+use crate::reactor::turn::Turn;
+
+impl Http {
+    /// Runs the handler of a request that is complete.
+    pub(super) fn handle<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &mut Turn,
+        key: u32,
+        message: Message,
+    ) -> Next {
+        let Some(state) = io.connections.http_mut(key) else {
+            return Next::Closed;
+        };
+        // The head that had a deadline is complete; the next has its own.
+        state.is_in_head = false;
+        state.body_due_ms = None;
+        let admitted = state.admitted.take();
+        let mut request = self.request(io, turn, key, message).admitted(admitted);
+        let call = |service: &dyn Service, request: &mut Request| service.call(request);
+        let response = self.run_for(turn, "a handler", &mut request, call);
+        self.answer(
+            io,
+            turn,
+            key,
+            request,
+            response.unwrap_or_else(Response::internal),
+        )
+    }
+
+    /// Asks, once for each body that does not come with its head, whether it may
+    /// come. If not, the request is answered, and nothing of the body is kept.
+    pub(super) fn admit<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &mut Turn,
+        key: u32,
+    ) -> Option<Next> {
+        let state = io.connections.http_mut(key)?;
+        let head = state.reader.head_of_body()?.clone();
+        if state.admitted.is_some() {
+            return None;
+        }
+        let body = Vec::new();
+        let mut request = self.request(io, turn, key, Message { head, body });
+        let admit = |service: &dyn Service, request: &mut Request| service.admit(request);
+        let response = self.run_for(turn, "a guard", &mut request, admit);
+        let Some(response) = response.unwrap_or_else(|| Some(Response::internal())) else {
+            io.connections.http_mut(key)?.admitted = Some(request.take_extensions());
+            return None;
+        };
+        Some(self.answer(io, turn, key, request, response))
+    }
+
+    /// Runs the user's code for a request. Logs a panic, and code that holds the
+    /// loop for long.
+    fn run_for<T>(
+        &self,
+        turn: &mut Turn,
+        what: &str,
+        request: &mut Request,
+        code: impl FnOnce(&dyn Service, &mut Request) -> T,
+    ) -> Option<T> {
+        let clock = &self.hub().clock;
+        let began_us = clock.now_us();
+        let value = match catch(|| code(&*self.service, request)) {
+            Ok(value) => value,
+            Err(message) => {
+                log::error!("{what} panicked ({}): {message}", Origin(request));
+                return None;
+            }
+        };
+        // A panic, with its backtrace, would often be slow too.
+        if let Some(ms) = turn.stopwatch.slow_ms(began_us, clock.now_us()) {
+            log::warn!(
+                "{what} held the engine's thread for {ms} ms ({}). Answer with \
+                 `Response::deferred`, and do slow work on another thread",
+                Origin(request)
+            );
+        }
+        Some(value)
+    }
+
+    /// A request of a connection, as its handler sees it.
+    fn request<N: Net>(&self, io: &Io<N>, turn: &Turn, key: u32, message: Message) -> Request {
+        let State::Http(state) = &io.connections.get(key).state else {
+            unreachable!("requests come from connections that speak HTTP")
+        };
+        let client = self.proxies.client_of(state.source, &message.head);
+        Request::new(message, state.peer, self.channels.clone())
+            .asked_by(client)
+            .came_at(turn.stopwatch.began_us())
+            .draining(turn.is_draining())
+    }
+
+    /// Puts a response into effect. Returns what becomes of the connection.
+    pub(super) fn answer<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &mut Turn,
+        key: u32,
+        request: Request,
+        mut response: Response,
+    ) -> Next {
+        if let Some(error) = response.failure.take() {
+            let (origin, error) = (Origin(&request), Chain(&*error));
+            log::error!("a handler failed ({origin}): {error}");
+        }
+        let is_whole = matches!(response.kind, Kind::Body(_));
+        let passes_after = response.passes_after.filter(|_| is_whole);
+        if passes_after.is_some() && request.is_for_a_stream() {
+            response.status = 200;
+        }
+        if !matches!(response.kind, Kind::Defer(_)) {
+            self.run_after(&request, &mut response);
+            if let Some(code) = response.error_code() {
+                io.meters.count_refusal(code);
+            }
+        }
+        if let Some(delay) = passes_after {
+            return self.turn_away(io, turn, key, &request, response, delay);
+        }
+        let headers = response.headers;
+        match response.kind {
+            Kind::Body(body) => {
+                self.write_response(io, turn, key, &request, response.status, &headers, &body)
+            }
+            Kind::Subscribe(subscription) if !self.has_channels_of(&subscription) => {
+                log::error!("a subscription is to a channel of another manager than the engine's");
+                let message = "the subscription is wrong; the log says why";
+                let response = Response::error(500, "internal_error", message);
+                self.answer(io, turn, key, request, response)
+            }
+            Kind::Subscribe(subscription) => {
+                self.open_subscription(io, turn, key, &request, *subscription, headers)
+            }
+            Kind::Stream(plan) => self.open_sink(io, turn, key, &request, *plan, headers),
+            Kind::Defer(defer) => self.defer(io, turn, key, request, defer),
+        }
+    }
+
+    /// Runs the hook `after` on a response.
+    fn run_after(&self, request: &Request, response: &mut Response) {
+        guard(
+            format_args!("the hook `after` ({})", Origin(request)),
+            || self.service.finish(request, response),
+        );
+    }
+
+    fn has_channels_of(&self, subscription: &Subscription) -> bool {
+        let mut channels = subscription.channels.iter();
+        channels.all(|channel| Arc::ptr_eq(channel.hub(), self.hub()))
+    }
+
+    /// Leaves the answer to another thread, if there is room for one more request in
+    /// flight.
+    fn defer<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        key: u32,
+        request: Request,
+        defer: Defer,
+    ) -> Next {
+        let Some(ticket) = self.in_flight.admit(io.limits.requests_in_flight_max) else {
+            let mut response = Response::status(503);
+            self.run_after(&request, &mut response);
+            let message = "as many requests wait for their answers as may: ask again later";
+            let why = ("too_many_in_flight", message);
+            return self.refuse_for_room(io, turn, key, &request, why, &response.headers);
+        };
+        let token = io.connections.token(key);
+        let Some(state) = io.connections.http_mut(key) else {
+            return Next::Closed;
+        };
+        state.deferred = state.deferred.wrapping_add(1);
+        let number = state.deferred;
+        state.phase = Phase::Answer(Box::new(request));
+        deadlines::stop(io, key);
+        let responder = Responder::new(self.command_queue.clone(), token, number, ticket);
+        guard("a handler that defers", || defer(responder));
+        Next::Hold
+    }
+}
+
+/// The method, the path and the peer of a request, for logs.
+struct Origin<'a>(&'a Request);
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin(request) = self;
+        // A client chooses how long these are.
+        write!(
+            f,
+            "{:.32} {:.256}",
+            request.method().as_str(),
+            request.path()
+        )?;
+        write!(f, " from {}", request.client_address())
+    }
+}
+
+/// An error and its causes, for logs.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut error = self.0;
+        write!(f, "{error}")?;
+        while let Some(source) = error.source() {
+            write!(f, ", caused by: {source}")?;
+            error = source;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! The feeds of a reactor, by id and by channel.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::feed::Feed;
+use crate::hub::options::ChannelOptions;
+use crate::hub::{ChannelKey, Source};
+
+/// What the reactor notes of a channel.
+#[derive(Default)]
+pub(super) struct Local {
+    /// The feeds that have it.
+    pub(super) feeds: Vec<u32>,
+    /// The number of clients of these that are behind.
+    pub(super) behind: usize,
+    /// How much has happened since the last report.
+    pub(super) unreported: usize,
+    /// Whether it is on the list of those to report.
+    pub(super) is_listed: bool,
+}
+
+/// See the [module](self). The keys of the maps are the hub's own numbers, which no
+/// client chooses, so a hash that is quick is good enough.
+pub(super) struct Feeds {
+    pub(super) slots: Slab<Feed>,
+    /// The feeds of streams that are not compressed, and of those that are.
+    by_channels: [HashMap<Box<[ChannelKey]>, u32>; 2],
+    pub(super) locals: HashMap<ChannelKey, Local>,
+}
+
+impl Feeds {
+    pub(super) fn new() -> Feeds {
+        Feeds {
+            slots: Slab::new(),
+            by_channels: [HashMap::new(), HashMap::new()],
+            locals: HashMap::new(),
+        }
+    }
+
+    pub(super) fn get(&self, id: u32) -> &Feed {
+        &self.slots[id as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut Feed {
+        &mut self.slots[id as usize]
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.slots.contains(id as usize)
+    }
+
+    /// The feed of these channels, made if there is none; everything up to
+    /// `through` counts as gathered then.
+    pub(super) fn find_or_insert(
+        &mut self,
+        source: Source<'_>,
+        options: &Arc<ChannelOptions>,
+        through: u64,
+    ) -> u32 {
+        let channels = source.channels;
+        let by_channels = &mut self.by_channels[usize::from(source.is_packed)];
+        if let Some(id) = by_channels.get(channels) {
+            return *id;
+        }
+        let feed = Feed::new(source, options.clone(), through);
+        let id = u32::try_from(self.slots.insert(feed)).expect("fewer feeds than 2^32");
+        by_channels.insert(channels.into(), id);
+        for key in channels {
+            self.locals.entry(*key).or_default().feeds.push(id);
+        }
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Feed {
+        let feed = self.slots.remove(id as usize);
+        self.by_channels[usize::from(feed.is_packed)].remove(&feed.channels);
+        for key in &feed.channels {
+            if let Some(local) = self.locals.get_mut(key) {
+                local.feeds.retain(|other| *other != id);
+                if local.feeds.is_empty() {
+                    self.locals.remove(key);
+                }
+            }
+        }
+        feed
+    }
+
+    /// Notes that one client more, or less, of a feed is behind.
+    pub(super) fn count_behind(&mut self, id: u32, is_more: bool) {
+        let feed = &self.slots[id as usize];
+        for key in &feed.channels {
+            if let Some(local) = self.locals.get_mut(key) {
+                local.behind = if is_more {
+                    local.behind + 1
+                } else {
+                    local.behind - 1
+                };
+            }
+        }
+    }
+
+    /// Puts the channels of a feed on the list of those to report.
+    pub(super) fn list(&mut self, id: u32, to_report: &mut Vec<ChannelKey>) {
+        for key in &self.slots[id as usize].channels {
+            list(&mut self.locals, key, to_report);
+        }
+    }
+
+    /// Puts channels on the list of those to report, as far as feeds have them.
+    pub(super) fn list_channels(&mut self, keys: &[ChannelKey], to_report: &mut Vec<ChannelKey>) {
+        for key in keys {
+            list(&mut self.locals, key, to_report);
+        }
+    }
+}
+
+fn list(
+    locals: &mut HashMap<ChannelKey, Local>,
+    key: &ChannelKey,
+    to_report: &mut Vec<ChannelKey>,
+) {
+    if let Some(local) = locals.get_mut(key) {
+        local.unreported += 1;
+        if !std::mem::replace(&mut local.is_listed, true) {
+            to_report.push(*key);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the hub learns of the clients' progress, at the end of a turn.
+
+use super::Streams;
+use crate::hub::{ChannelKey, Report};
+use crate::reactor::io::Io;
+use crate::reactor::io::net::Net;
+
+impl Streams {
+    /// Reports to the hub how far the channels have come. The cost grows with a
+    /// channel's feeds and with its clients that are behind, so a channel with many
+    /// is reported only once for as many steps, or when the loop is idle.
+    pub(crate) fn report<N: Net>(&mut self, io: &Io<N>, is_idle: bool) {
+        self.send_positions(io);
+        let mut listed = std::mem::take(&mut self.to_report);
+        listed.retain(|key| {
+            let Some(local) = self.feeds.locals.get_mut(key) else {
+                return false;
+            };
+            let cost = local.feeds.len() + local.behind - usize::from(local.behind > 0);
+            if local.unreported < cost && !is_idle {
+                return true;
+            }
+            local.unreported = 0;
+            local.is_listed = false;
+            let report = self.progress(io, key);
+            self.hub.report(io.index, &[*key], &[report]);
+            false
+        });
+        self.to_report = listed;
+    }
+
+    /// The progress of a channel's clients since the last report.
+    fn progress<N: Net>(&mut self, io: &Io<N>, key: &ChannelKey) -> Report {
+        let mut report = Report::default();
+        let mut sent_through = u64::MAX;
+        let ids = self
+            .feeds
+            .locals
+            .get(key)
+            .map_or(&[][..], |local| &local.feeds);
+        for id in ids {
+            let feed = &mut self.feeds.slots[*id as usize];
+            let channel_index = feed.channels.iter().position(|other| other == key);
+            let channel_index = channel_index.expect("the channel's feeds have the channel");
+            let unreported = &mut feed.unreported;
+            report.delivered += std::mem::take(&mut unreported.delivered[channel_index]);
+            report.gaps += std::mem::take(&mut unreported.gaps);
+            sent_through = sent_through.min(feed.sent_through());
+            feed.behind.floor = None;
+            for key in &feed.behind.keys {
+                let stream = io.connections.stream(*key);
+                let cursor = &self.cursors[stream.cursor as usize];
+                let floor = feed.behind.floor.unwrap_or(cursor.seen);
+                feed.behind.floor = Some(floor.min(cursor.seen));
+                sent_through = sent_through.min(cursor.sent());
+            }
+        }
+        report.sent_through = Some(sent_through);
+        report
+    }
+}

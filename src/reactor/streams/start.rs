@@ -1,0 +1,106 @@
+//! How a stream begins.
+
+use super::Streams;
+use super::cursor::Owed;
+use super::opening::Opening;
+use crate::frame::Frame;
+use crate::hub::client::DisconnectReason;
+use crate::hub::log::Evicted;
+use crate::hub::{ChannelReader, Source};
+use crate::reactor::io::Io;
+use crate::reactor::io::connection::{NONE, State, Stream};
+use crate::reactor::io::net::Net;
+use crate::reactor::turn::Turn;
+
+impl Streams {
+    /// Turns a connection that speaks HTTP into a stream: what it has not sent yet
+    /// goes out first, then the replay, then what follows it.
+    pub(crate) fn start<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        key: u32,
+        opening: Opening,
+    ) {
+        let Opening {
+            channels, joined, ..
+        } = opening;
+        let source = Source {
+            channels: &channels,
+            is_packed: opening.packed.is_some(),
+        };
+        if let Some(sum) = opening.packed {
+            self.sums.begin(key, sum);
+        }
+        let feeds = &mut self.feeds;
+        let feed_id = feeds.find_or_insert(source, &joined.options, joined.now);
+        let feed = feeds.get_mut(feed_id);
+        feed.is_private = joined.is_private;
+        feed.limits_unsent = joined.conflates;
+        let is_current = joined.seen >= joined.head && joined.head <= feed.through;
+        let (reader, forgiven) = self.keep_readers(joined.readers);
+        let mut stream = Stream {
+            feed: feed_id,
+            index: 0,
+            reader,
+            cursor: NONE,
+            ends_at: 0,
+            ends_as: None,
+            strikes: 0,
+            is_leaving: false,
+        };
+        // A sink says itself when it ends.
+        if !joined.is_private
+            && let Some((ticks, reason)) = self.deadline(io, turn, opening.expires_in)
+        {
+            stream.end_in(ticks, turn.tick32(), reason);
+        }
+        io.meters.streams_opened.add(1);
+        let state = &mut io.connections.get_mut(key).state;
+        let State::Http(http) = std::mem::replace(state, State::Stream(stream)) else {
+            unreachable!("a stream begins as a request");
+        };
+        // Since when the client takes nothing of it still counts.
+        let unsent = http.unsent.as_bytes();
+        let owed = (!unsent.is_empty()).then(|| Owed::own(Frame::raw(unsent), 0));
+        if is_current && owed.is_none() {
+            let moves = self.feeds.get_mut(feed_id).push_current(key);
+            Self::apply(io, moves);
+        } else {
+            let is_blocked = owed.is_some();
+            self.fall_behind(io, turn, key, joined.seen, owed, is_blocked);
+            if let Some(cursor) = self.cursor_mut(io, key) {
+                cursor.replay_through = joined.now;
+                cursor.keyed_through = joined.keyed_through;
+                cursor.forgiven = forgiven;
+                cursor.replay_end = opening.replay_end;
+            }
+            if http.is_queued {
+                // The socket may have been reported as writable, and this connection
+                // has not written since: it waited among the requests.
+                self.queue_cursor(io, key);
+            }
+        }
+        self.set_timer(io, turn, key);
+        self.draw_moment(io, turn, key);
+        if joined.is_finished {
+            // Nothing more will mark the channel dirty: its end has to be
+            // found by gathering nothing.
+            self.queue_feed(feed_id);
+        }
+        if opening.is_gone {
+            self.end(io, key, DisconnectReason::Gone);
+        }
+    }
+
+    /// Keeps a client's readers. Returns what its connection holds of them, and on a
+    /// stream of one channel the loss that is forgiven.
+    fn keep_readers(&mut self, readers: Vec<ChannelReader>) -> (u32, Evicted) {
+        if let [only] = &*readers {
+            return (only.slot, only.forgiven);
+        }
+        let reader = self.readers.insert(readers.into_boxed_slice());
+        let reader = u32::try_from(reader).expect("fewer streams than 2^32");
+        (reader, Evicted::default())
+    }
+}

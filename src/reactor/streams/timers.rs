@@ -1,0 +1,223 @@
+//! Streams in time: heartbeats, clients that take nothing, and ends by time.
+//!
+//! A stream ends by time when its credentials run out, at its age, and at its moment
+//! in a shutdown. The soonest of these is a tick in the connection, and shares the one
+//! timer with heartbeats and stalls. When it comes, the client is first sent what was
+//! gathered for it until then, and last a few bytes that say when to come back. None
+//! of these moves the client's `Last-Event-ID`, so it comes back to exactly where it
+//! was, whether it has read the last bytes or not.
+
+use std::time::Duration;
+
+use super::Streams;
+use super::cursor::End;
+use crate::frame;
+use crate::hub::client::DisconnectReason;
+use crate::reactor::io::connection::NONE;
+use crate::reactor::io::net::Net;
+use crate::reactor::io::{Gone, Io};
+use crate::reactor::turn::{TICK_MS, Turn, as_ms};
+
+/// The number of times that a subscriber may send something before it is
+/// disconnected.
+const STRIKES_MAX: u8 = 100;
+
+/// When a stream ends by time: after so many ticks, and why.
+pub(super) type Deadline = Option<(u64, DisconnectReason)>;
+
+impl Streams {
+    /// When a stream of channels ends that begins now.
+    pub(super) fn deadline<N: Net>(
+        &self,
+        io: &Io<N>,
+        turn: &Turn,
+        expires_in: Option<Duration>,
+    ) -> Deadline {
+        let expires = expires_in.map(|time| (as_ms(time), DisconnectReason::Expired));
+        // Each has an age of its own, so that clients that came together do not
+        // go together.
+        let age_max = io.limits.stream_age_max;
+        let age = (age_max < Duration::MAX).then(|| {
+            let max_ms = as_ms(age_max);
+            let less_ms = self.hub.random_below((max_ms / 4).saturating_add(1));
+            (max_ms - less_ms, DisconnectReason::Aged)
+        });
+        let soonest = expires.into_iter().chain(age).min_by_key(|(ms, _)| *ms);
+        soonest.map(|(ms, reason)| (turn.ticks_in(ms), reason))
+    }
+
+    /// In a shutdown each stream of channels has its moment within the window.
+    /// A stream for one client cannot be resumed: it ends when its sink does,
+    /// at the latest at the deadline.
+    pub(crate) fn draw_moment<N: Net>(&self, io: &mut Io<N>, turn: &Turn, key: u32) {
+        let Some(drain) = turn.drain.as_ref().filter(|drain| drain.is_parting()) else {
+            return;
+        };
+        if self.feeds.get(io.connections.stream(key).feed).is_private {
+            return;
+        }
+        let left_ms = drain.ends_ms.saturating_sub(turn.now_ms);
+        let moment_ms = match left_ms {
+            0 => 0,
+            left_ms => self.hub.random_below(left_ms),
+        };
+        let cursor = self.cursor(io, key);
+        let ends_already = cursor.is_some_and(|cursor| cursor.end.is_some());
+        if !ends_already {
+            let ticks = moment_ms / TICK_MS;
+            let stream = io.connections.stream_mut(key);
+            stream.end_in(ticks, turn.tick32(), DisconnectReason::Shutdown);
+            self.set_timer(io, turn, key);
+        }
+    }
+
+    /// A stream's timer: its end has come, a heartbeat is due, or a stalled
+    /// client has had its time. The last two are counted from the last write,
+    /// which did not move the timer.
+    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
+        let stream = *io.connections.stream(key);
+        if let Some(reason) = stream.ends_as
+            && stream.ends_in(turn.tick32()) == Some(0)
+        {
+            return self.begin_end(io, turn, key, reason);
+        }
+        if self.waits_for_room(io, key) {
+            return match self.has_stalled(io, turn, key) {
+                true => self.retry_stalled(io, turn, key),
+                false => self.set_timer(io, turn, key),
+            };
+        }
+        let silent = io.silent_ticks(turn, key);
+        let interval = self.heartbeat_ticks(io, key);
+        if interval.is_some_and(|ticks| silent >= ticks) {
+            return self.write_heartbeat(io, turn, key);
+        }
+        self.set_timer(io, turn, key);
+    }
+
+    /// A subscriber has sent something, or has gone. What it sends is of no
+    /// interest, but reading it is how its end is found.
+    pub(crate) fn listen<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+        let mut input = std::mem::take(&mut io.input);
+        let reason = loop {
+            match io.read(key, &mut input) {
+                Ok(None) => break None,
+                Err(Gone) => break Some(DisconnectReason::Gone),
+                Ok(Some(_)) => {}
+            }
+            let stream = io.connections.stream_mut(key);
+            if stream.strikes == STRIKES_MAX {
+                break Some(DisconnectReason::Misbehaved);
+            }
+            stream.strikes += 1;
+        };
+        io.input = input;
+        if let Some(reason) = reason {
+            self.end(io, key, reason);
+        }
+    }
+
+    /// A stream's time is up. What waits for it goes out first.
+    fn begin_end<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        key: u32,
+        reason: DisconnectReason,
+    ) {
+        if io.connections.stream(key).cursor == NONE {
+            self.single_out(io, turn, key);
+        }
+        let stream = *io.connections.stream(key);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        if cursor.end.is_some() {
+            // It has had its time for that as well.
+            return self.end(io, key, reason);
+        }
+        let drain = turn.drain.as_ref();
+        let drain = drain.filter(|_| reason == DisconnectReason::Shutdown);
+        let promised = drain.map_or(0, |drain| drain.through);
+        let gathered = self.feeds.get(stream.feed).through;
+        // What a joining client was promised comes before anything else.
+        let through = gathered.max(promised).max(cursor.replay_through);
+        let is_blocked = cursor.is_blocked;
+        cursor.end = Some(End {
+            through,
+            reason,
+            is_last_owed: false,
+        });
+        let rest_ms = match drain {
+            Some(drain) => drain.deadline_ms.saturating_sub(turn.now_ms),
+            None => as_ms(io.limits.stall_timeout),
+        };
+        let stream = io.connections.stream_mut(key);
+        stream.ends_as = None;
+        stream.end_in(turn.ticks_in(rest_ms), turn.tick32(), reason);
+        self.set_timer(io, turn, key);
+        if !is_blocked {
+            self.queue_cursor(io, key);
+        }
+    }
+
+    /// Whether a client has taken nothing for too long, and may take nothing
+    /// now: one that waits in the queue may have room.
+    fn has_stalled<N: Net>(&self, io: &Io<N>, turn: &Turn, key: u32) -> bool {
+        let cursor = self.cursor(io, key);
+        let is_stuck = cursor.is_some_and(|cursor| cursor.is_blocked && !cursor.is_queued);
+        is_stuck && io.silent_ticks(turn, key) >= io.stall_ticks()
+    }
+
+    /// A client that took nothing has had its time. But it may have taken something:
+    /// room is reported only once a third of the kernel's buffer is free, so it is
+    /// written to once more. And it may be gone, which is then the reason.
+    fn retry_stalled<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
+        let token = io.connections.token(key);
+        self.listen(io, key);
+        if io.connections.find(token).is_none() {
+            return;
+        }
+        self.run_cursor(io, turn, key);
+        if io.connections.find(token).is_none() {
+            return;
+        }
+        if self.has_stalled(io, turn, key) {
+            return self.end(io, key, DisconnectReason::Stalled);
+        }
+        self.set_timer(io, turn, key);
+    }
+
+    fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
+        let feed = self.feeds.get(io.connections.stream(key).feed);
+        let heartbeat = feed.wrap(frame::HEARTBEAT);
+        io.connections.get_mut(key).written_at = turn.tick32();
+        io.meters.heartbeats.add(1);
+        self.add_own(io, key, frame::HEARTBEAT);
+        match io.write(key, &heartbeat) {
+            Ok(count) if count == heartbeat.len() => self.set_timer(io, turn, key),
+            Ok(count) => self.owe_heartbeat(io, turn, key, count),
+            Err(Gone) => self.end(io, key, DisconnectReason::Gone),
+        }
+    }
+
+    /// A heartbeat did not fit into the socket: the client is behind by that.
+    fn owe_heartbeat<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32, written: usize) {
+        let stream = *io.connections.stream(key);
+        let feed = self.feeds.get(stream.feed);
+        let owed = feed.owe(frame::HEARTBEAT, written);
+        if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
+            cursor.owed = Some(owed);
+            cursor.is_early = false;
+            return self.block(io, turn, key, written);
+        }
+        let seen = self.take_current(io, key);
+        self.fall_behind(io, turn, key, seen, Some(owed), true);
+    }
+
+    /// Sets the timers of a feed's current clients again, after a change of its
+    /// heartbeat.
+    pub(super) fn set_timers<N: Net>(&self, io: &mut Io<N>, turn: &Turn, id: u32) {
+        for &key in &self.feeds.get(id).current {
+            self.set_timer(io, turn, key);
+        }
+    }
+}
