@@ -1,4 +1,4 @@
-//! The engine: routes and channels behind a listening socket.
+//! [`Engine`]: routes and channels behind a listening socket.
 
 mod builder;
 mod handle;
@@ -21,8 +21,9 @@ pub use handle::EngineHandle;
 #[cfg(feature = "internals")]
 pub use simulated::SimulatedEngine;
 
-/// A push engine: it listens, answers requests by its routes, and streams the
-/// events of its channels, all on one thread unless told otherwise.
+/// A push engine: it listens, answers requests by its routes, and streams the events of its
+/// channels. It runs on one thread by default
+/// ([`EngineBuilder::threads`]).
 ///
 /// ```no_run
 /// use pushwheel::{ChannelManager, Engine, Event, Response};
@@ -40,7 +41,7 @@ pub use simulated::SimulatedEngine;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Engine {
-    /// One a thread.
+    /// One for each thread.
     reactors: Vec<Reactor<Sockets>>,
     address: SocketAddr,
     handle: EngineHandle,
@@ -55,30 +56,30 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Where it listens.
+    /// Returns the address on which the engine listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its channels.
+    /// Returns the engine's channels.
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         &self.handle.channels
     }
 
-    /// What other threads need to shut it down.
+    /// Returns a handle, with which other threads shut the engine down.
     #[must_use]
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
     }
 
-    /// Serves on this thread (and on others, if it has more than one) until
-    /// it is shut down.
+    /// Serves on this thread, and on more threads if the engine has several, until it is
+    /// shut down. Afterwards another engine can serve the same channels.
     ///
     /// # Errors
-    /// When the system's poller fails, which leaves nothing to be served, and
-    /// when there is no thread to be had.
+    /// When the system's poller fails, or a thread cannot be started. The engine has ended
+    /// then too.
     pub fn run(self) -> io::Result<()> {
         let tie = || Tie(Some(self.handle.clone()));
         let own = tie();
@@ -96,10 +97,10 @@ impl Engine {
         result
     }
 
-    /// Serves on a thread of its own.
+    /// Serves on a new thread.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be started.
     pub fn spawn(self) -> io::Result<RunningEngine> {
         let (address, handle) = (self.address, self.handle.clone());
         let thread = thread::Builder::new()
@@ -115,10 +116,10 @@ impl Engine {
 
 /// An engine that serves on a thread of its own.
 ///
-/// If this is dropped, the engine goes on without it, and ends with the process or
-/// by [`EngineHandle::shutdown`].
+/// If this is dropped, the engine continues. It ends with the process or by
+/// [`EngineHandle::shutdown`].
 #[derive(Debug)]
-#[must_use = "the engine goes on if this is dropped: join it or shut it down"]
+#[must_use = "the engine continues if this is dropped: join it or shut it down"]
 pub struct RunningEngine {
     thread: JoinHandle<io::Result<()>>,
     address: SocketAddr,
@@ -126,31 +127,29 @@ pub struct RunningEngine {
 }
 
 impl RunningEngine {
-    /// Where it listens.
+    /// Returns the address on which the engine listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its channels.
+    /// Returns the engine's channels.
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         &self.handle.channels
     }
 
-    /// What other threads need to shut it down.
+    /// Returns a handle, with which other threads shut the engine down.
     #[must_use]
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
     }
 
-    /// Waits until it is shut down.
-    ///
-    /// Not to be called from a handler or a callback of this engine: its thread
-    /// cannot wait for itself.
+    /// Waits until the engine has ended.
     ///
     /// # Errors
-    /// When the system's poller failed, and on a thread of the engine.
+    /// When the system's poller failed or a thread of the engine panicked, and when this is
+    /// called in a handler or callback of this engine, whose thread cannot wait for itself.
     pub fn join(self) -> io::Result<()> {
         if self.thread.thread().id() == thread::current().id() {
             return Err(io::Error::other(
@@ -161,9 +160,8 @@ impl RunningEngine {
         self.thread.join().unwrap_or_else(panicked)
     }
 
-    /// Shuts it down, see [`EngineHandle::shutdown`], and waits for that, as
-    /// [`join`](Self::join) does. A handler calls [`EngineHandle::shutdown`], which
-    /// does not wait.
+    /// Shuts the engine down and waits until it has ended. A handler calls
+    /// [`EngineHandle::shutdown`] instead, which does not wait.
     ///
     /// # Errors
     /// As [`join`](Self::join).
@@ -173,8 +171,7 @@ impl RunningEngine {
     }
 }
 
-/// What ties an engine's threads together: one of several is not an engine, so
-/// unless it comes to a good end, the others stop too.
+/// Ties an engine's threads together: if one of them fails, the others stop too.
 struct Tie(Option<EngineHandle>);
 
 impl Tie {
@@ -193,7 +190,7 @@ impl Drop for Tie {
     }
 }
 
-/// What a thread that panicked comes to.
+/// Returns the result of a thread that panicked.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> io::Result<()> {
     Err(io::Error::other("an engine's thread panicked"))
 }

@@ -1,13 +1,11 @@
-//! What an engine takes from its peers: how many, how large, how long.
+//! The limits of an engine towards its peers: numbers, sizes and times.
 //!
-//! Plain numbers, which every floor may read. Each says what the other side
-//! sees at it; `docs/limits.md` has them in one table, with those of the
-//! channels.
+//! Plain numbers that every layer may read. Each field documents the response at the
+//! limit; `docs/limits.md` lists them in one table with the limits of channels.
 
 use std::time::Duration;
 
-/// How many connections and requests an engine has at once, how large a
-/// request may be, and how long a client may take.
+/// Limits on connections, requests and the time that a client may take.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,94 +18,86 @@ use std::time::Duration;
 /// let builder = Engine::builder().limits(limits);
 /// ```
 ///
-/// An engine that runs takes others with
-/// [`EngineHandle::set_limits`](crate::EngineHandle::set_limits).
+/// [`EngineHandle::set_limits`](crate::EngineHandle::set_limits) changes the limits of
+/// an engine that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How many connections the engine has at once, all its threads together.
-    /// Default 1,000,000. Where
-    /// [descriptors](crate::EngineBuilder::descriptors_max) run out sooner, they
-    /// are the limit.
+    /// Maximum connections of the engine, on all of its threads. Default: 1,000,000. If
+    /// [descriptors](crate::EngineBuilder::descriptors_max) run out sooner, they are
+    /// the limit.
     ///
-    /// Those beyond it are let in as overflow connections: up to 256 for each thread, for
-    /// five seconds and one request each. That of an overflow connection request is answered as any
-    /// other, with `Connection: close`, so that a health check, a publisher
-    /// and an administrator are heard by a full engine; but it gets no stream.
-    /// A `GET` that accepts `text/event-stream` gets `200` with a jittered
-    /// `retry:` and the end of the stream, for a browser comes back only after
-    /// that; any other gets `503` with `Retry-After`, code `server_full`. When
-    /// there is no room for an overflow connection either, the one who has been there longest
-    /// is disconnected for the next: whoever says nothing keeps nobody out.
+    /// Connections beyond it are overflow connections: up to 256 for each thread, for
+    /// 5 s and one request each. A request on an overflow connection is answered as any
+    /// other, with `Connection: close`, so that health checks, publishers and
+    /// administrators reach a full engine; but it cannot open a stream. A `GET` that
+    /// accepts `text/event-stream` receives `200`, a jittered `retry:` and the end of
+    /// the stream, because a browser would not reconnect after another status. Any other
+    /// request for a stream receives `503` with `Retry-After`, code `server_full`. If
+    /// there is no room for another overflow connection, the oldest one is closed, so a
+    /// client that sends nothing keeps no other client out.
     pub connections_max: usize,
-    /// How many of them may be from one address; of IPv6, from one network of
-    /// 64 bits, and an IPv4 address that is mapped into IPv6 is itself.
-    /// Default: no limit, because behind a proxy all come from one address:
-    /// unless it announces its clients by the
-    /// [PROXY protocol](crate::EngineBuilder::proxy_protocol), whose addresses
-    /// count instead. A [trusted proxy](crate::EngineBuilder::trusted_proxies),
-    /// whose connections carry many clients, may have any number.
+    /// Maximum connections of one address; for IPv6, of one network of 64 bits. An
+    /// IPv4-mapped IPv6 address counts as IPv4. Default: no limit, because behind a
+    /// proxy all connections have one address, unless the proxy sends the
+    /// [PROXY protocol](crate::EngineBuilder::proxy_protocol): then the address in its
+    /// header counts. A [trusted proxy](crate::EngineBuilder::trusted_proxies), whose
+    /// connections carry the requests of many clients, has no limit.
     ///
-    /// Those beyond it are overflow connections as above, with the code `address_full`. The
-    /// limit costs each client 8 bytes, each address some 30 more. Where it is
-    /// set while the engine runs, it counts those who come from then on.
+    /// Connections beyond it are overflow connections as above, with the code
+    /// `address_full`. The limit costs 8 bytes for each client and about 30 for each
+    /// address. If it is set while the engine runs, it counts new connections only.
     pub connections_per_address_max: usize,
-    /// How many requests may wait for an answer from another thread
-    /// ([`Response::deferred`](crate::Response::deferred)), all of the
-    /// engine's threads together. Default 10,000. One more is answered `503`
-    /// with `Retry-After`, code `too_many_in_flight`, or as an overflow connection's stream
-    /// if it is a `GET` that accepts `text/event-stream`. A request counts until its
-    /// [`Responder`](crate::Responder) has answered, whether or not the client
-    /// is still there.
+    /// Maximum requests that wait for an answer from another thread
+    /// ([`Response::deferred`](crate::Response::deferred)), on all of the engine's
+    /// threads. Default: 10,000. The next one is answered `503` with `Retry-After`, code
+    /// `too_many_in_flight`, or as a stream on an overflow connection if it is a `GET`
+    /// that accepts `text/event-stream`. A request counts until its
+    /// [`Responder`](crate::Responder) has answered, also if its client has gone.
     pub requests_in_flight_max: usize,
 
-    /// The request line with its line end, in bytes. Default 8 KiB. Beyond it
-    /// the client gets `414`, code `uri_too_long`.
-    ///
-    /// A request line has to fit into `head_bytes_max` too; whichever of the
-    /// two is smaller is the limit.
+    /// Maximum length of the request line with its line end, in bytes. Default: 8 KiB.
+    /// Beyond it the response is `414`, code `uri_too_long`. `head_bytes_max` includes
+    /// the request line, so the smaller of the two is the limit.
     pub request_line_bytes_max: usize,
-    /// All of the head, from the request line to the empty line after the
-    /// headers, in bytes. Default 32 KiB. Beyond it the client gets `431`, code
+    /// Maximum size of the head, from the request line to the empty line after the
+    /// headers, in bytes. Default: 32 KiB. Beyond it the response is `431`, code
     /// `head_too_large`.
     pub head_bytes_max: usize,
-    /// How many header lines, at most 256 whatever is said
-    /// here. Default 100. Beyond it the client gets `431`, code
-    /// `too_many_headers`.
+    /// Maximum header lines; a value over 256 counts as 256. Default: 100. Beyond it the
+    /// response is `431`, code `too_many_headers`.
     pub headers_max: usize,
-    /// The body after decoding, in bytes. Default 1 MiB. Beyond it the client
-    /// gets `413`, code `payload_too_large`: before any of the body when
-    /// `Content-Length` says so, else at the chunk that goes too far.
+    /// Maximum size of the decoded body, in bytes. Default: 1 MiB. Beyond it the response
+    /// is `413`, code `payload_too_large`: before the body if `Content-Length` is too
+    /// large, otherwise at the chunk that exceeds the limit.
     pub body_bytes_max: usize,
 
-    /// How long a client may take for a request's head, from its first byte, be
-    /// that of an empty line before it, and between the parts of its body.
-    /// Default 10 s. Then it gets `408`, code `request_timeout`.
+    /// Maximum time for a request's head, counted from its first byte (or that of an
+    /// empty line before it), and between the parts of its body. Default: 10 s. Then the
+    /// response is `408`, code `request_timeout`.
     pub head_timeout: Duration,
-    /// How long a client may take for a body in all, however steadily it drips
-    /// in. Default 60 s: a body of 1 MiB has to come with 17 KiB a second.
-    /// Then the client gets `408`, code `request_timeout`.
+    /// Maximum time for a whole body, however steadily it arrives. Default: 60 s, in which
+    /// a body of 1 MiB needs 17 KiB/s. Then the response is `408`, code
+    /// `request_timeout`.
     pub body_timeout: Duration,
-    /// How long a connection may be idle before its first request and between
-    /// requests. Default 60 s. Then it is closed without a word.
+    /// Maximum idle time of a connection before its first request and between requests.
+    /// Default: 60 s. Then it is closed without a response.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of what is written to it. Default
-    /// 30 s. Then it is disconnected; a stream's `on_disconnect` is told
+    /// Maximum time in which a client reads nothing of the data that waits for it.
+    /// Default: 30 s. Then it is disconnected; the reason of a stream is
     /// [`Stalled`](crate::DisconnectReason::Stalled).
     pub stall_timeout: Duration,
-    /// How old a stream of channels may become. Then it is sent what waits for
-    /// it, told when to come back, each at another time, and ended; its client
-    /// resumes like after any lost connection, and its `on_disconnect` is told
-    /// [`Aged`](crate::DisconnectReason::Aged). Each stream is given an age of
-    /// its own when it begins, between three quarters of this and all of it, so
-    /// that those who came together do not go together. A stream for one client
-    /// ([`Response::stream`](crate::Response::stream)) has no age: its sink
-    /// says when it ends.
+    /// Maximum age of a stream of channels. Then the client receives the rest of its
+    /// backlog and a jittered `retry:`, and the stream ends with the reason
+    /// [`Aged`](crate::DisconnectReason::Aged); the client reconnects and resumes. Each
+    /// stream has an age of its own, drawn between three quarters of this and all of
+    /// it, so that clients that came together do not leave together. It does not apply
+    /// to a stream for one client ([`Response::stream`](crate::Response::stream)), which
+    /// ends when its sink is closed.
     ///
-    /// For engines behind a load balancer, which spreads connections only when
-    /// they are made, and to have credentials looked at again that know no time
-    /// of their own. Kept in steps of 64 ms; more than four years count as four.
-    /// Default: [`Duration::MAX`], no limit.
+    /// For engines behind a load balancer, which distributes only new connections, and
+    /// for credentials without an expiry time, which are checked again. Accurate to
+    /// 64 ms; more than four years count as four. Default: [`Duration::MAX`], no limit.
     pub stream_age_max: Duration,
 }
 

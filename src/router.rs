@@ -1,4 +1,4 @@
-//! Paths to handlers.
+//! The router: from the method and path of a request to its handler.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use crate::exchange::{IntoResponse, Rejection, Request, Response};
 use crate::http::{Method, is_token_byte};
 use crate::reactor::Service;
 
-/// What answers the requests of one route.
+/// Answers the requests of one route.
 pub(crate) type Handler = Box<dyn Fn(&Request) -> Response + Send + Sync>;
 /// A check that runs before a request's handler.
 pub(crate) type Before = Box<dyn Fn(&mut Request) -> Option<Response> + Send + Sync>;
 /// A hook that runs before a response is written.
 pub(crate) type After = Box<dyn Fn(&Request, &mut Response) + Send + Sync>;
 
-/// What is called for each malformed request.
+/// A hook for malformed requests.
 pub(crate) type OnRefusal = Box<dyn Fn(&Rejection<'_>) + Send + Sync>;
 
 /// A route or a guard that cannot be added to an engine.
@@ -79,7 +79,7 @@ impl std::error::Error for RouteError {}
 #[derive(Default)]
 pub(crate) struct Router {
     paths: matchit::Router<usize>,
-    /// By path as it was given, where its methods are.
+    /// By path, as the route spells it: its index in `routes`.
     indices: HashMap<String, usize>,
     routes: Vec<Routes>,
     pub(crate) before: Vec<Before>,
@@ -87,7 +87,7 @@ pub(crate) struct Router {
     pub(crate) on_refusal: Vec<OnRefusal>,
 }
 
-/// What there is at one path.
+/// The handlers and guards of one path.
 #[derive(Default)]
 struct Routes {
     handlers: Vec<(Method, Handler)>,
@@ -167,13 +167,12 @@ impl Router {
         Ok(&mut self.routes[index])
     }
 
-    /// Finds the handler of a request, unless somebody answers before it: what
-    /// looks at all requests, the lack of a route, or what guards it.
+    /// Returns the handler of a request, or the response of a check before it: a check of
+    /// all requests, a missing route, or a guard.
     fn find(&self, request: &mut Request) -> Result<&Handler, Response> {
         let is_admitted = request.is_admitted();
-        let looks = self.before.iter().filter(|_| !is_admitted);
-        for look in looks {
-            if let Some(response) = look(request) {
+        for check in self.before.iter().filter(|_| !is_admitted) {
+            if let Some(response) = check(request) {
                 return Err(response);
             }
         }
@@ -183,20 +182,20 @@ impl Router {
                 return Err(Response::status(204));
             }
             Err(_) => {
-                let message = "there is nothing at this path: check its spelling";
+                let message = "there is nothing at this path. Check its spelling";
                 return Err(Response::error(404, "not_found", message));
             }
         };
         let mut params = Vec::with_capacity(matched.params.len());
         for (name, value) in matched.params.iter() {
             let Ok(value) = percent_decode_str(value).decode_utf8() else {
-                let message = "the path is not UTF-8 after percent-decoding: encode UTF-8";
+                let message = "the path is not UTF-8 after percent-decoding. Encode UTF-8";
                 return Err(Response::error(400, "invalid_path", message));
             };
             params.push((name.into(), value.into_owned()));
         }
         if !request.has_utf8_query() {
-            let message = "the query is not UTF-8 after percent-decoding: encode UTF-8";
+            let message = "the query is not UTF-8 after percent-decoding. Encode UTF-8";
             return Err(Response::error(400, "invalid_query", message));
         }
         let routes = &self.routes[*matched.value];
@@ -205,8 +204,8 @@ impl Router {
             .handler(request.method())
             .ok_or_else(|| routes.without_handler(request.method()))?;
         let guards = routes.guards.iter().filter(|(of, _)| of == method);
-        for (_, look) in guards.filter(|_| !is_admitted) {
-            if let Some(response) = look(request) {
+        for (_, check) in guards.filter(|_| !is_admitted) {
+            if let Some(response) = check(request) {
                 return Err(response);
             }
         }
@@ -215,8 +214,8 @@ impl Router {
 }
 
 impl Routes {
-    /// What answers requests of a method, and for which method it was added:
-    /// HEAD is answered as GET is.
+    /// Returns the handler for a method, and the method for which it was added: GET also
+    /// handles HEAD.
     fn handler(&self, method: &Method) -> Option<&(Method, Handler)> {
         let find = |wanted: &Method| self.handlers.iter().find(|(method, _)| method == wanted);
         find(method).or_else(|| match method {
@@ -225,13 +224,13 @@ impl Routes {
         })
     }
 
-    /// The answer to a method that has no handler.
+    /// Returns the response to a method without a handler.
     fn without_handler(&self, method: &Method) -> Response {
         let allow = allowed(&self.handlers);
         let response = if *method == Method::Options {
             Response::status(204)
         } else {
-            let message = format!("this path takes {allow}: use one of these methods");
+            let message = format!("the methods of this path are {allow}. Use one of these");
             Response::error(405, "method_not_allowed", &message)
         };
         response
@@ -284,7 +283,7 @@ fn is_routable(method: &Method) -> bool {
     name != "CONNECT" && !name.is_empty() && name.bytes().all(is_token_byte)
 }
 
-/// The value of the header `Allow`.
+/// Returns the value of the header `Allow`.
 fn allowed(methods: &[(Method, Handler)]) -> String {
     let mut names: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
     if names.contains(&"GET") && !names.contains(&"HEAD") {

@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 #[cfg(feature = "internals")]
 use super::SimulatedEngine;
-use super::listening::{Buffers, find_the_lost, listen_all};
+use super::listening::{Buffers, detect_dead_peers, listen_all};
 use super::{Engine, EngineHandle};
 use crate::exchange::{InFlight, IntoResponse, Rejection, Request, Response};
 use crate::http::{Headers, Method};
@@ -445,7 +445,7 @@ impl EngineBuilder {
         for listener in listeners {
             listener.set_nonblocking(true)?;
             let socket = SockRef::from(&listener);
-            find_the_lost(&socket)?;
+            detect_dead_peers(&socket)?;
             self.buffers.set(&socket)?;
             let sockets = Sockets::new(listener)?;
             let waker = sockets.waker();

@@ -1,4 +1,4 @@
-//! How other threads reach an engine.
+//! [`EngineHandle`]: access to an engine from other threads.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::reactor::ConnectionCounts;
 
-/// Reaches an engine from other threads.
+/// Access to an engine from other threads. A cheap handle: clone it.
 #[derive(Clone)]
 pub struct EngineHandle {
     pub(super) command_queues: Arc<[CommandQueue]>,
@@ -29,15 +29,15 @@ impl fmt::Debug for EngineHandle {
 }
 
 impl EngineHandle {
-    /// Shuts the engine down in good order, and returns at once. It stops
-    /// listening; what was published is delivered; streams of channels end,
-    /// each browser with another delay after which it comes back; streams for
-    /// one client go on until their [`Sink`](crate::Sink) is closed; requests
-    /// under way are answered. What is left is disconnected at the deadline.
+    /// Shuts the engine down gracefully, and returns at once. The engine stops listening;
+    /// published events are delivered; streams of channels end, each with a different
+    /// reconnection delay; streams for one client continue until their
+    /// [`Sink`](crate::Sink) is closed; pending requests are answered. At the deadline the
+    /// remaining connections are closed.
     ///
-    /// A [`Duration`] is a deadline, for streams that end as soon as they
-    /// have been sent everything; [`Shutdown`] says more. Called again, it can
-    /// only make the end sooner: with [`Duration::ZERO`], at once.
+    /// A [`Duration`] is the deadline, for streams that end as soon as they have sent their
+    /// backlog; [`Shutdown`] has more options. A second call can only make the end sooner:
+    /// with [`Duration::ZERO`], at once. It has no effect on an engine that has ended.
     pub fn shutdown(&self, how: impl Into<Shutdown>) {
         let how = how.into();
         for command_queue in &*self.command_queues {
@@ -46,10 +46,9 @@ impl EngineHandle {
         }
     }
 
-    /// Puts others in the place of the engine's limits, as of a configuration
-    /// that was read again, and returns at once. They hold for what begins
-    /// from then on: whoever is in stays, though there be more than the limit,
-    /// and a deadline that runs is not moved.
+    /// Replaces the engine's limits, for example after a reload of the configuration, and
+    /// returns at once. They apply to new connections, requests and waits: no connection is
+    /// closed because of a lower limit, and no running deadline changes.
     pub fn set_limits(&self, limits: &Limits) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         for command_queue in &*self.command_queues {
@@ -57,29 +56,28 @@ impl EngineHandle {
         }
     }
 
-    /// How many connections count towards
-    /// [`Limits::connections_max`]: all of the engine's, but for overflow connections.
+    /// Returns the number of connections that count towards [`Limits::connections_max`]: all
+    /// except overflow connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.counts.connections()
     }
 
-    /// How many requests count towards [`Limits::requests_in_flight_max`].
+    /// Returns the number of requests that count towards [`Limits::requests_in_flight_max`].
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
         self.in_flight.count()
     }
 
-    /// The engine's figures. Costs the same however many clients and channels
-    /// there are.
+    /// Returns the engine's figures. The cost does not grow with clients or channels.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.channels.hub().metrics()
     }
 
-    /// Whether each of the engine's threads takes its turn: they are asked, and
-    /// have so long to answer. The proof of life for a watchdog; not to be
-    /// called from the engine's own threads, which could not answer.
+    /// Asks each of the engine's threads for a sign of life, and returns whether all have
+    /// responded within `time`. For a watchdog. On one of the engine's own threads the
+    /// result is false.
     #[must_use]
     pub fn responds_within(&self, time: Duration) -> bool {
         let (sender, answers) = crossbeam_channel::bounded(self.command_queues.len());
@@ -95,7 +93,7 @@ impl EngineHandle {
         })
     }
 
-    /// The engine's channels.
+    /// Returns the engine's channels.
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         &self.channels

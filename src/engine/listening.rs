@@ -1,4 +1,4 @@
-//! Sockets that listen, and what the kernel does for their connections.
+//! Listening sockets, and the options that their connections inherit.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-/// How many connections may wait to be accepted. The kernel caps it at
+/// Maximum connections that wait to be accepted. The kernel caps it at
 /// `net.core.somaxconn`, 4096 by default.
 const LISTEN_QUEUE: i32 = 4096;
 
-/// As many sockets that listen on one address as there are threads; between
-/// several the kernel spreads the connections.
+/// Returns a listening socket for each thread, all on one address. The kernel distributes
+/// the connections among them.
 pub(super) fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
     let is_shared = threads > 1;
     if is_shared {
-        // Sockets that share an address share it with those of any other engine
-        // too, and half of the clients would be the other's. One that does not
-        // share is refused where somebody listens. Two engines that start in the
-        // same instant could both come through between this and what follows.
+        // Sockets that share an address also share it with those of any other engine,
+        // which would receive half of the connections. A socket that does not share cannot
+        // be bound to an address in use. (Two engines that start at the same instant could
+        // both pass this check.)
         bind(address, false)?;
     }
     let mut listeners = Vec::with_capacity(threads);
     for _ in 0..threads {
         let listener = listen(address, is_shared)?;
-        // All on the port that the first one got.
+        // If the port was 0, all get the port of the first one.
         address = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-/// A socket that listens.
+/// Returns a listening socket.
 fn listen(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     let socket = bind(address, is_shared)?;
     socket.listen(LISTEN_QUEUE)?;
     Ok(socket.into())
 }
 
-/// A socket with an address.
+/// Returns a socket that is bound to an address.
 fn bind(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -52,17 +52,15 @@ fn bind(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// How long a peer may leave unanswered what was sent to it, before its
-/// connection is given up. With a heartbeat at least every 30 s, which is what
-/// goes unanswered, a peer that is gone without a word is found within a
-/// minute.
+/// Maximum time for which a peer may not acknowledge data, before its connection is closed.
+/// With a heartbeat at least every 30 s, which would not be acknowledged, a peer that has
+/// disappeared is found within a minute.
 const UNANSWERED_MAX: Duration = Duration::from_secs(25);
 
-/// Has a listener's connections find peers that are gone without a word. They
-/// inherit what is set on it, which saves some system calls for each: probes
-/// where nothing is sent, a deadline where something is, and no delay for
-/// small writes.
-pub(super) fn find_the_lost(listener: &SockRef<'_>) -> io::Result<()> {
+/// Sets options on a listener with which its connections detect peers that have
+/// disappeared: probes while nothing is sent, a deadline while something is. Also sends small
+/// writes without delay. Connections inherit them, which saves system calls for each.
+pub(super) fn detect_dead_peers(listener: &SockRef<'_>) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
@@ -73,8 +71,7 @@ pub(super) fn find_the_lost(listener: &SockRef<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// What the kernel may hold for each connection, in bytes; `None` leaves that
-/// to the system.
+/// Sizes of the kernel's buffers of each connection, in bytes; `None` means the system's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Buffers {
     pub(super) send_bytes: Option<usize>,
@@ -82,7 +79,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Sets them on a listener, from which connections inherit them.
+    /// Sets them on a listener. Its connections inherit them.
     pub(super) fn set(self, listener: &SockRef<'_>) -> io::Result<()> {
         if let Some(bytes) = self.send_bytes {
             listener.set_send_buffer_size(bytes)?;
@@ -112,9 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_inherit_what_finds_lost_peers() {
+    fn connections_inherit_the_detection_of_dead_peers() {
         let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
-        // As from systemd: made elsewhere, and listening already.
+        // As from systemd: a socket that already listens.
         let given = TcpListener::bind("127.0.0.1:0").unwrap();
         for listener in [listener, given] {
             let other = listener.try_clone().unwrap();

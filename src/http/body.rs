@@ -1,32 +1,31 @@
 //! The body of a request, decoded as its bytes arrive.
 //!
-//! Memory follows what has arrived, never what a header announced: whoever says
-//! `Content-Length: 1000000` and sends ten bytes costs ten bytes.
+//! Memory grows with the bytes that have arrived, not with those that are announced:
+//! `Content-Length: 1000000` and ten bytes cost ten bytes.
 
 use super::{Framing, Limits, Refusal, is_token_byte, is_value_byte};
 
-/// How many bytes of chunk extensions a body may have, all chunks together
-/// (RFC 9112 section 7.1.1 asks for a limit). They are ignored.
+/// Maximum bytes of chunk extensions of a body, all chunks together (RFC 9112 section
+/// 7.1.1 asks for a limit). They are ignored.
 const EXTENSION_BYTES_MAX: usize = 4 * 1024;
 
-/// How many bytes of trailers may follow a chunked body. They are dropped
-/// (RFC 9112 section 7.1.2 allows that).
+/// Maximum bytes of trailers after a chunked body. They are dropped (RFC 9112 section
+/// 7.1.2 allows that).
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// How many hexadecimal digits a chunk's size may have: more do not fit into 64
-/// bits.
+/// Maximum hexadecimal digits of a chunk's size: more do not fit into 64 bits.
 const SIZE_DIGITS_MAX: u8 = 16;
 
 /// Finds the end of one body and decodes it on the way there.
 #[derive(Debug)]
 pub(super) enum Decoder {
-    /// So many bytes are still to come.
+    /// Number of bytes that are still to come.
     Length(usize),
     Chunked(Chunked),
 }
 
 impl Decoder {
-    /// A decoder for a body that is about to begin; `None` if there is none.
+    /// Returns a decoder at the beginning of a body; `None` if there is no body.
     ///
     /// # Errors
     ///
@@ -42,9 +41,9 @@ impl Decoder {
         }
     }
 
-    /// Appends to `body` what `input` holds of it. Says how many bytes of
-    /// `input` belonged to the body, and whether it is complete; while it is
-    /// not, that is all of them.
+    /// Appends the decoded part of `input` to `body`. Returns the number of bytes of
+    /// `input` that belong to the body, which is all of them until it is complete, and
+    /// whether it is complete.
     pub(super) fn push(
         &mut self,
         input: &[u8],
@@ -64,8 +63,8 @@ impl Decoder {
     }
 }
 
-/// Makes room for a part that has arrived: a whole body gets its exact size, one
-/// in pieces doubles, but never beyond the `remaining` bytes that can come.
+/// Makes room for a part that has arrived: a whole body gets its exact size, one in
+/// pieces doubles, up to the `remaining` bytes that can come.
 fn reserve(body: &mut Vec<u8>, part: usize, remaining: usize) {
     if body.capacity() - body.len() < part {
         body.reserve_exact(part.max(body.len()).min(remaining));
@@ -78,13 +77,13 @@ pub(super) struct Chunked {
     at: At,
     /// The digits of the size read so far.
     digits: u8,
-    /// What the size says; then what is left of the chunk's data.
+    /// The size of the chunk, then of the rest of its data.
     remaining: u64,
     extension_bytes: usize,
     trailer_bytes: usize,
 }
 
-/// What the next byte of a chunked body is.
+/// The role of the next byte of a chunked body.
 ///
 /// ```text
 /// 5;name=value CR LF hello CR LF 0 CR LF Name: value CR LF CR LF
@@ -144,7 +143,7 @@ impl Chunked {
         Ok((consumed, false))
     }
 
-    /// Takes the part of a chunk's data that is here.
+    /// Appends the part of a chunk's data that has arrived.
     fn take_data(&mut self, input: &[u8], body: &mut Vec<u8>) -> usize {
         let length = usize::try_from(self.remaining).map_or(input.len(), |n| n.min(input.len()));
         body.extend_from_slice(&input[..length]);
@@ -155,8 +154,8 @@ impl Chunked {
         length
     }
 
-    /// One byte of what stands around a chunk's data. Line ends are CR LF, never
-    /// one of them alone: what other readers make of those differs.
+    /// Reads one byte in front of or behind a chunk's data. A line ends with CR LF, never
+    /// with one of them alone: other parsers differ on that.
     fn chunk_line(&mut self, byte: u8, body_bytes: usize, limits: &Limits) -> Result<At, Refusal> {
         match (self.at, byte) {
             (At::Size, _) if byte.is_ascii_hexdigit() => self.size_digit(byte),
@@ -167,7 +166,7 @@ impl Chunked {
             }
             (At::Size, b'\r') if self.digits > 0 => Ok(At::SizeLf),
             (At::Size | At::SizeSpace, _) => Err(Refusal::chunk(
-                "a chunk does not begin with its size: send hexadecimal digits, then CR LF",
+                "a chunk does not begin with its size. Send hexadecimal digits, then CR LF",
             )),
             (At::Extension, b'\r') => Ok(At::SizeLf),
             (At::Extension, _) if is_value_byte(byte) => self.count_extension(At::Extension),
@@ -175,10 +174,10 @@ impl Chunked {
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
             (At::DataCr | At::DataLf, _) => Err(Refusal::chunk(
-                "a chunk is longer than its size says: send CR LF after exactly that many bytes",
+                "a chunk is longer than its size. Send CR LF after exactly that many bytes",
             )),
             _ => Err(Refusal::chunk(
-                "a chunk's first line holds a control character or does not end with CR LF: send the size, then CR LF",
+                "a chunk's first line contains a control character or does not end with CR LF. Send the size, then CR LF",
             )),
         }
     }
@@ -186,7 +185,7 @@ impl Chunked {
     fn size_digit(&mut self, byte: u8) -> Result<At, Refusal> {
         if self.digits == SIZE_DIGITS_MAX {
             return Err(Refusal::chunk(
-                "a chunk's size has more than 16 digits: send it without leading zeros",
+                "a chunk's size has more than 16 digits. Send it without leading zeros",
             ));
         }
         let digit = match byte {
@@ -214,13 +213,13 @@ impl Chunked {
         self.extension_bytes += 1;
         if self.extension_bytes > EXTENSION_BYTES_MAX {
             return Err(Refusal::chunk(
-                "the chunk extensions are longer than 4096 bytes: leave them out",
+                "the chunk extensions are longer than 4096 bytes. Leave them out",
             ));
         }
         Ok(next)
     }
 
-    /// One byte behind the last chunk; `None` once the body is complete.
+    /// Reads one byte behind the last chunk. Returns `None` when the body is complete.
     fn trailer(&mut self, byte: u8) -> Result<Option<At>, Refusal> {
         let next = match (self.at, byte) {
             (At::TrailerStart, b'\r') => At::EndLf,
@@ -232,7 +231,7 @@ impl Chunked {
             (At::TrailerLf, b'\n') => At::TrailerStart,
             _ => {
                 return Err(Refusal::chunk(
-                    "a trailer is not `Name: value` with CR LF behind it: write it like that, or leave the trailers out",
+                    "a trailer is not `Name: value` and CR LF. Correct it, or leave the trailers out",
                 ));
             }
         };

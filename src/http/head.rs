@@ -1,20 +1,19 @@
 //! The head of a request: its method, its target, its headers.
 //!
-//! A head is one buffer of the bytes as they were sent, and ranges into it. It
-//! is made by `parse`, which lets nothing through that RFC 9112 forbids; so what
-//! stands in here is already checked and the getters only look things up.
+//! A head is one buffer of the bytes as they were sent, and ranges into it. `parse` makes
+//! it and rejects what RFC 9112 forbids, so the getters only look things up.
 
 use std::fmt;
 use std::ops::Range;
 
-/// What a request asks to be done (RFC 9110 section 9). Methods are
-/// case-sensitive: `get` is another method than `GET`.
+/// The method of a request (RFC 9110 section 9). Methods are case-sensitive: `get` is
+/// another method than `GET`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Method {
     /// `GET`
     Get,
-    /// `HEAD`: as `GET`, answered without the body.
+    /// `HEAD`: as `GET`, but the response has no body.
     Head,
     /// `POST`
     Post,
@@ -26,12 +25,12 @@ pub enum Method {
     Delete,
     /// `OPTIONS`
     Options,
-    /// Any other token, as it was sent. Never `CONNECT`: that is refused.
+    /// Any other token, as it was sent. Never `CONNECT`, which is rejected.
     Other(Box<str>),
 }
 
 impl Method {
-    /// The method by its name on the wire.
+    /// Returns the method with this name on the wire.
     pub(crate) fn from_name(name: &str) -> Method {
         match name {
             "GET" => Method::Get,
@@ -45,7 +44,7 @@ impl Method {
         }
     }
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(&self) -> &str {
         match self {
             Method::Get => "GET",
@@ -66,7 +65,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// The version of HTTP that a client speaks.
+/// A client's version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Version {
@@ -79,14 +78,14 @@ pub enum Version {
 /// Whether the connection stays open after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// The server closes it, and sends `Connection: close`.
+    /// It is closed: `Connection: close`.
     Close,
-    /// It stays open for the next request of a client of this version. A client of
-    /// HTTP/1.0 needs `Connection: keep-alive`, for HTTP/1.1 it is the default.
+    /// It stays open for the next request of a client with this version. HTTP/1.0 needs
+    /// `Connection: keep-alive`; in HTTP/1.1 it is the default.
     KeepAlive(Version),
 }
 
-/// How the end of a request's body is found (RFC 9112 section 6).
+/// The framing of a request's body (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body, or `Content-Length: 0`.
@@ -99,9 +98,9 @@ pub enum Framing {
 
 /// The head of a request, checked and owned.
 ///
-/// It takes two allocations whatever its number of headers (a third for a
-/// method that HTTP itself does not define), and its getters take none. Looking
-/// up a header walks over the headers: there are few.
+/// It takes two allocations for any number of headers (and a third for a method that
+/// HTTP itself does not define); its getters take none. Finding a header visits all
+/// headers: there are few.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Head {
     /// The head as it was sent, from the method to the empty line.
@@ -118,7 +117,7 @@ pub struct Head {
     pub(super) keep_alive: bool,
 }
 
-/// Where one header stands in the head's bytes.
+/// The ranges of one header in the head's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) name: Range<usize>,
@@ -126,24 +125,24 @@ pub(super) struct Field {
 }
 
 impl Head {
-    /// What the client asks to be done.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The version that the client speaks.
+    /// Returns the client's version of HTTP.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The target as it was sent: `/path?query`, `http://host/path?query` or
-    /// `*`. ASCII without spaces and control characters.
+    /// Returns the target as it was sent: `/path?query`, `http://host/path?query` or `*`.
+    /// ASCII without spaces and control characters.
     pub fn target(&self) -> &str {
         self.text(&self.target)
     }
 
-    /// The target's path as it was sent, still percent-encoded, without the
-    /// query. It begins with `/`, or is `*` for `OPTIONS *`.
+    /// Returns the target's path as it was sent, percent-encoded and without the query. It
+    /// begins with `/`, or is `*` for `OPTIONS *`.
     pub fn path(&self) -> &str {
         // RFC 9112 section 3.2.1: the empty path of `http://host` is `/`.
         if self.path.is_empty() {
@@ -152,15 +151,15 @@ impl Head {
         self.text(&self.path)
     }
 
-    /// What stands behind the target's first `?`, still percent-encoded. `None`
-    /// without a `?`, empty when nothing follows it.
+    /// Returns the part of the target after its first `?`, percent-encoded; `None` if it
+    /// has no `?`.
     pub fn query(&self) -> Option<&str> {
         self.query.as_ref().map(|range| self.text(range))
     }
 
-    /// The host, and perhaps port, that the client means: from the target if it
-    /// names one (RFC 9112 section 3.2.2), else from the `Host` header. `None`
-    /// only in HTTP/1.0. May be empty, as a `Host` header may.
+    /// Returns the requested host and its port, if any: from the target if that names one
+    /// (RFC 9112 section 3.2.2), otherwise from the header `Host`. `None` only in HTTP/1.0.
+    /// May be empty, as a `Host` header may.
     pub fn host(&self) -> Option<&str> {
         self.host.as_ref().map(|range| self.text(range))
     }
@@ -180,27 +179,26 @@ impl Head {
         fields.map(|field| &self.bytes[field.value.clone()])
     }
 
-    /// As [`header`](Head::header), and `None` too when the value is not UTF-8.
+    /// Returns the same as [`header`](Head::header), but `None` if it is not UTF-8.
     pub fn header_str(&self, name: &str) -> Option<&str> {
         str::from_utf8(self.header(name)?).ok()
     }
 
-    /// All headers, in the order and the case they were sent in.
+    /// Returns all headers, in the order and the case in which they were sent.
     pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&str, &[u8])> {
         self.fields
             .iter()
             .map(|field| (self.text(&field.name), &self.bytes[field.value.clone()]))
     }
 
-    /// Whether the client wants to go on using the connection: in HTTP/1.1
-    /// unless it says `Connection: close`, in HTTP/1.0 only if it says
-    /// `Connection: keep-alive`.
+    /// Returns whether the client keeps the connection open: in HTTP/1.1 unless it sends
+    /// `Connection: close`, in HTTP/1.0 only if it sends `Connection: keep-alive`.
     #[cfg(any(test, feature = "internals"))]
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// What an answer that is not the connection's last one has to say about it.
+    /// Returns the persistence of a response that is not the connection's last one.
     pub fn persistence(&self) -> Persistence {
         if self.keep_alive {
             Persistence::KeepAlive(self.version)
@@ -209,13 +207,13 @@ impl Head {
         }
     }
 
-    /// How the end of the body is found.
+    /// Returns the framing of the body.
     pub fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Whether the client said `Expect: 100-continue`. Never in HTTP/1.0, where
-    /// it means nothing (RFC 9110 section 10.1.1).
+    /// Returns whether the client sent `Expect: 100-continue`. Never in HTTP/1.0, where it
+    /// is ignored (RFC 9110 section 10.1.1).
     pub fn expects_continue(&self) -> bool {
         self.expects_continue
     }
@@ -225,8 +223,7 @@ impl Head {
     }
 }
 
-/// Shows the names of the headers but not their values, and no query: those are
-/// where the secrets are.
+/// Shows the names of the headers, but no values and no query: these can be secrets.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Head")

@@ -1,8 +1,8 @@
-//! The headers of a response: an ordered list that nobody can break out of.
+//! The headers of a response: an ordered list that cannot break the framing.
 //!
-//! A header comes into the list only if it is one line of one header on the
-//! wire, and only if it is not one that [`write_head`](super::write_head) is
-//! answerable for: no embedder can split a response or contradict its framing.
+//! A header enters the list only if it is one line on the wire, and only if
+//! [`write_head`](super::write_head) does not write it itself. So an embedder can neither
+//! split a response nor contradict its framing.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -21,8 +21,8 @@ const RESERVED: [&str; 7] = [
     "Upgrade",
 ];
 
-/// The headers of a response, in the order they are sent in. Names are compared
-/// without regard to case and sent as they were given.
+/// The headers of a response, in their order. Names are compared without regard to case
+/// and sent as they were given.
 ///
 /// ```
 /// # #[cfg(feature = "internals")] {
@@ -41,18 +41,17 @@ pub struct Headers {
 type Text = Cow<'static, str>;
 
 impl Headers {
-    /// No headers; takes no memory until there is one.
+    /// Returns an empty list, which takes no memory.
     pub const fn new() -> Self {
         Headers { fields: Vec::new() }
     }
 
-    /// Sets a header: it takes the place of the first one of that name, and any
-    /// others of that name are gone.
+    /// Sets a header. It replaces the first one of its name, and removes any others of that
+    /// name.
     ///
     /// # Errors
-    ///
-    /// The name or the value cannot stand in a header, or the name is reserved;
-    /// the list is as it was.
+    /// When the name or the value is invalid in a header, or the name is reserved. The list
+    /// does not change.
     pub fn insert(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -73,11 +72,10 @@ impl Headers {
         Ok(())
     }
 
-    /// Adds a header behind all others, whether or not there is one of that name
-    /// (as `Set-Cookie` and `Link` need it).
+    /// Adds a header at the end, also if there is one of its name, as `Set-Cookie` and
+    /// `Link` need it.
     ///
     /// # Errors
-    ///
     /// As [`insert`](Headers::insert).
     pub fn append(
         &mut self,
@@ -88,7 +86,7 @@ impl Headers {
         Ok(())
     }
 
-    /// Removes all headers of that name; says whether there was one.
+    /// Removes all headers of this name. Returns whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.fields.len();
         self.fields
@@ -96,22 +94,22 @@ impl Headers {
         self.fields.len() < before
     }
 
-    /// The value of the first header of that name.
+    /// Returns the value of the first header of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         Some(&self.fields[self.position(name)?].1)
     }
 
-    /// The names and values, in order.
+    /// Returns the names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.fields.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// How many headers there are.
+    /// Returns the number of headers.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
@@ -145,17 +143,16 @@ fn checked(name: Text, value: Text) -> Result<(Text, Text), HeaderError> {
     Ok((name, value))
 }
 
-/// Why a header cannot be sent. Holds the header's name.
+/// A header that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The name is empty or holds a character that no name may.
+    /// The name is empty or contains an invalid character.
     InvalidName(Box<str>),
-    /// The value holds a line end, a NUL or another control character.
+    /// The value contains a line end, a NUL or another control character.
     InvalidValue(Box<str>),
-    /// The name belongs to the framing of the response: `Connection`,
-    /// `Content-Length`, `Date`, `Keep-Alive`, `Trailer`, `Transfer-Encoding` or
-    /// `Upgrade`.
+    /// The engine sets this header itself: `Connection`, `Content-Length`, `Date`,
+    /// `Keep-Alive`, `Trailer`, `Transfer-Encoding` or `Upgrade`.
     Reserved(Box<str>),
     /// A stream is always `text/event-stream`: browsers read no other type.
     StreamContentType,
@@ -166,15 +163,17 @@ impl fmt::Display for HeaderError {
         match self {
             HeaderError::InvalidName(name) => write!(
                 f,
-                "{name:?} cannot be a header's name: use letters, digits and any of !#$%&'*+-.^_`|~"
+                "{name:?} is not a valid header name. Use letters, digits and any of !#$%&'*+-.^_`|~"
             ),
             HeaderError::InvalidValue(name) => write!(
                 f,
-                "the value of header `{name}` holds a line end or another control character: remove or encode it"
+                "the value of the header `{name}` contains a line end or another control character. \
+                 Remove or encode it"
             ),
             HeaderError::Reserved(name) => write!(
                 f,
-                "header `{name}` is written by the server itself, to fit the body and the connection: do not set it"
+                "the engine sets the header `{name}` itself, to fit the body and the connection. Do \
+                 not set it"
             ),
             HeaderError::StreamContentType => f.write_str(
                 "the `Content-Type` of a stream is always `text/event-stream`. Do not set it",
@@ -252,7 +251,7 @@ mod tests {
         let error = Headers::new().insert("content-length", "5").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "header `content-length` is written by the server itself, to fit the body and the connection: do not set it"
+            "the engine sets the header `content-length` itself, to fit the body and the connection. Do not set it"
         );
     }
 }

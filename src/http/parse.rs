@@ -1,8 +1,8 @@
-//! From the bytes of a complete head to a [`Head`], or to the reason why not.
+//! Parses the bytes of a complete head into a [`Head`], or into the reason for rejecting it.
 //!
-//! httparse does the grammar of lines. What it lets through is checked here:
-//! the form of the target, the host, the framing, the expectation. It also
-//! takes a bare LF for a line end; the reader has refused those before.
+//! httparse parses the grammar of lines. The rest is checked here: the form of the target,
+//! the host, the framing, the expectation. httparse also accepts a bare LF as a line end,
+//! which the reader has rejected before.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -12,15 +12,15 @@ use httparse::Header;
 use super::head::{Field, Framing, Head, Method, Version};
 use super::{HEADERS_CEILING, Refusal};
 
-/// Parses all of a head: from the first byte of the method up to and including
-/// the empty line, every LF after a CR.
+/// Parses a whole head: from the first byte of the method through the empty line, with a
+/// CR in front of every LF.
 pub(super) fn parse(bytes: Vec<u8>) -> Result<Head, Refusal> {
     let mut slots = [const { MaybeUninit::uninit() }; HEADERS_CEILING];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&bytes, &mut slots) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
-        // The reader and httparse do not agree where the head ends: there must
-        // be no second opinion on that.
+        // The reader and httparse disagree about the end of the head: two parsers that
+        // disagree are how requests are smuggled.
         Ok(_) => return Err(Refusal::request_line()),
         Err(error) => return Err(explain(error, &bytes)),
     }
@@ -48,7 +48,7 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<Head, Refusal> {
         version,
         path: shift(parts.path),
         query: parts.query.map(shift),
-        // RFC 9112 section 3.2.2: a target that names a host wins over `Host`.
+        // RFC 9112 section 3.2.2: a host in the target wins over `Host`.
         host: (parts.authority.map(shift)).or(host.map(|host| range_in(&bytes, host))),
         framing,
         expects_continue,
@@ -65,13 +65,13 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<Head, Refusal> {
     Ok(head)
 }
 
-/// Where `part`, a slice of `whole`, stands in it.
+/// Returns the range of `part`, a slice of `whole`.
 fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
 
-/// The values of all headers of that name.
+/// Returns the values of all headers of this name.
 fn values<'a>(headers: &'a [Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .iter()
@@ -79,19 +79,19 @@ fn values<'a>(headers: &'a [Header<'_>], name: &'a str) -> impl Iterator<Item = 
         .map(|header| header.value)
 }
 
-/// The elements of a comma-separated list without the spaces around them.
+/// Returns the elements of a comma-separated list without the spaces around them.
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Where the parts of a target stand in it.
+/// The ranges of the parts of a target.
 struct TargetParts {
     authority: Option<Range<usize>>,
     path: Range<usize>,
     query: Option<Range<usize>>,
 }
 
-/// Takes a target apart by its form (RFC 9112 section 3.2).
+/// Splits a target by its form (RFC 9112 section 3.2).
 fn target_parts(method: &Method, target: &str) -> Result<TargetParts, Refusal> {
     // The authority-form is for CONNECT alone, and CONNECT is for proxies.
     if method.as_str() == "CONNECT" {
@@ -99,12 +99,12 @@ fn target_parts(method: &Method, target: &str) -> Result<TargetParts, Refusal> {
     }
     if !target.is_ascii() {
         return Err(Refusal::target(
-            "the path or query holds bytes that are not ASCII: percent-encode them",
+            "the path or query contains bytes that are not ASCII. Percent-encode them",
         ));
     }
     if target.contains('#') {
         return Err(Refusal::target(
-            "a `#fragment` is not sent to servers: leave it out, or write %23 for the character",
+            "a `#fragment` is not sent to servers. Leave it out, or write %23 for the character",
         ));
     }
     let authority = match scheme_length(target) {
@@ -112,10 +112,10 @@ fn target_parts(method: &Method, target: &str) -> Result<TargetParts, Refusal> {
             let length = target[start..].find(['/', '?']);
             let end = length.map_or(target.len(), |length| start + length);
             // RFC 9110 section 4.2.1: an http URI with an empty host is invalid.
-            // Userinfo (section 4.2.4) falls to the `@`, which no host holds.
+            // Userinfo (section 4.2.4) fails at its `@`, which no host contains.
             if start == end || !is_host(&target.as_bytes()[start..end]) {
                 return Err(Refusal::target(
-                    "the target's host is missing or invalid: send `http://host:port/path`, or just the path",
+                    "the target's host is missing or invalid. Send `http://host:port/path`, or only the path",
                 ));
             }
             Some(start..end)
@@ -124,7 +124,7 @@ fn target_parts(method: &Method, target: &str) -> Result<TargetParts, Refusal> {
         None if target == "*" && *method == Method::Options => None,
         None => {
             return Err(Refusal::target(
-                "the target is neither a path that begins with `/` nor an http URL (`*` is for OPTIONS alone): send one of these",
+                "the target is neither a path that begins with `/` nor an http URL (`*` is for OPTIONS alone). Send one of these",
             ));
         }
     };
@@ -137,7 +137,7 @@ fn target_parts(method: &Method, target: &str) -> Result<TargetParts, Refusal> {
     })
 }
 
-/// The length of `http://` or `https://` in front of a target.
+/// Returns the length of `http://` or `https://` in front of a target.
 fn scheme_length(target: &str) -> Option<usize> {
     ["http://", "https://"]
         .into_iter()
@@ -149,9 +149,8 @@ fn scheme_length(target: &str) -> Option<usize> {
         .map(str::len)
 }
 
-/// The one `Host` (RFC 9112 section 3.2): not twice, not odd, and in HTTP/1.1
-/// not missing. It may be empty: that is what a client sends whose URI has no
-/// authority.
+/// Returns the one `Host` (RFC 9112 section 3.2). It must be valid and not repeated, and in
+/// HTTP/1.1 not missing. It may be empty, as for a URI without an authority.
 fn host<'a>(headers: &'a [Header<'_>], version: Version) -> Result<Option<&'a [u8]>, Refusal> {
     let mut hosts = values(headers, "host");
     let host = hosts.next();
@@ -165,7 +164,7 @@ fn host<'a>(headers: &'a [Header<'_>], version: Version) -> Result<Option<&'a [u
     }
 }
 
-/// Whether these bytes are a host with an optional port (RFC 3986 section 3.2).
+/// Returns whether these bytes are a host with an optional port (RFC 3986 section 3.2).
 fn is_host(bytes: &[u8]) -> bool {
     let is_name_byte =
         |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
@@ -180,7 +179,7 @@ fn is_host(bytes: &[u8]) -> bool {
         &literal[end + 1..]
     } else {
         let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        // A port is a host's: nothing may stand before it only if it is not there.
+        // Only a value without a port may have an empty host.
         let is_port_alone = end == 0 && !bytes.is_empty();
         if is_port_alone || !bytes[..end].iter().all(is_name_byte) {
             return false;
@@ -194,8 +193,8 @@ fn is_host(bytes: &[u8]) -> bool {
     }
 }
 
-/// How the body is framed (RFC 9112 section 6). Whatever two readers could read
-/// in two ways is refused: that is how requests are smuggled.
+/// Returns the framing of the body (RFC 9112 section 6). Rejects framing that two parsers
+/// could read in two ways: that is how requests are smuggled.
 fn framing(headers: &[Header<'_>], version: Version) -> Result<Framing, Refusal> {
     let mut lengths = values(headers, "content-length");
     let length = lengths.next();
@@ -209,7 +208,7 @@ fn framing(headers: &[Header<'_>], version: Version) -> Result<Framing, Refusal>
         return transfer_encoding(headers, version);
     }
     // Section 6.3, rule 5, and RFC 9110 section 8.6: a repeated length may be
-    // refused even when all of them agree.
+    // rejected even if all of them agree.
     match (length, lengths.next()) {
         (None, _) => Ok(Framing::None),
         (Some(length), None) => match decimal(length) {
@@ -222,10 +221,10 @@ fn framing(headers: &[Header<'_>], version: Version) -> Result<Framing, Refusal>
 }
 
 fn transfer_encoding(headers: &[Header<'_>], version: Version) -> Result<Framing, Refusal> {
-    // Section 6.1: in HTTP/1.0 its framing is faulty.
+    // Section 6.1: in HTTP/1.0 it is faulty framing.
     if version == Version::Http10 {
         return Err(Refusal::transfer_encoding(
-            "HTTP/1.0 has no Transfer-Encoding: send Content-Length, or HTTP/1.1",
+            "HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1",
         ));
     }
     let mut has_chunked = false;
@@ -234,7 +233,7 @@ fn transfer_encoding(headers: &[Header<'_>], version: Version) -> Result<Framing
         // Sections 6.1 and 6.3, rule 4.1: once, and last.
         if has_chunked {
             return Err(Refusal::transfer_encoding(
-                "`chunked` is repeated or is not the last transfer coding: send it once, at the end",
+                "`chunked` is repeated or is not the last transfer coding. Send it once, at the end",
             ));
         }
         let name_end = memchr::memchr(b';', coding).unwrap_or(coding.len());
@@ -242,7 +241,7 @@ fn transfer_encoding(headers: &[Header<'_>], version: Version) -> Result<Framing
         let name = name.trim_ascii_end();
         if name.is_empty() || !name.iter().all(|&byte| super::is_token_byte(byte)) {
             return Err(Refusal::transfer_encoding(
-                "Transfer-Encoding is not a list of codings: send `chunked`, nothing else",
+                "Transfer-Encoding is not a list of codings. Send `chunked`, nothing else",
             ));
         }
         if !name.eq_ignore_ascii_case(b"chunked") {
@@ -252,7 +251,7 @@ fn transfer_encoding(headers: &[Header<'_>], version: Version) -> Result<Framing
         } else {
             // Section 7: parameters of `chunked` should be treated as an error.
             return Err(Refusal::transfer_encoding(
-                "`chunked` takes no parameters: send it alone",
+                "`chunked` has no parameters. Send it alone",
             ));
         }
     }
@@ -263,8 +262,8 @@ fn transfer_encoding(headers: &[Header<'_>], version: Version) -> Result<Framing
     Ok(Framing::Chunked)
 }
 
-/// A number of digits and nothing else (`1*DIGIT`); `None` too if it is too
-/// large for a `u64`.
+/// Parses a number of digits alone (`1*DIGIT`). `None` also if it does not fit into a
+/// `u64`.
 fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;
@@ -275,7 +274,7 @@ fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whether the client waits for `100 Continue` (RFC 9110 section 10.1.1).
+/// Returns whether the client waits for `100 Continue` (RFC 9110 section 10.1.1).
 fn expects_continue(headers: &[Header<'_>]) -> Result<bool, Refusal> {
     let mut expects = false;
     for expectation in values(headers, "expect").flat_map(elements) {
@@ -287,7 +286,7 @@ fn expects_continue(headers: &[Header<'_>]) -> Result<bool, Refusal> {
     Ok(expects)
 }
 
-/// Whether the connection goes on after this request (RFC 9112 section 9.3).
+/// Returns whether the connection stays open after this request (RFC 9112 section 9.3).
 fn keep_alive(headers: &[Header<'_>], version: Version) -> bool {
     let has = |option: &[u8]| {
         values(headers, "connection")
@@ -300,7 +299,7 @@ fn keep_alive(headers: &[Header<'_>], version: Version) -> bool {
     }
 }
 
-/// What httparse did not like, in words that help.
+/// Returns the refusal for an error of httparse.
 fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         httparse::Error::Version if names_a_version(bytes) => Refusal::version(),
@@ -310,14 +309,14 @@ fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
         httparse::Error::NewLine => Refusal::line_end(),
         httparse::Error::TooManyHeaders => Refusal::too_many_headers(HEADERS_CEILING),
         httparse::Error::HeaderValue => Refusal::header(
-            "a header's value holds a control character: send visible characters, spaces and tabs",
+            "a header's value contains a control character. Send visible characters, spaces and tabs",
         ),
         httparse::Error::HeaderName => explain_name(bytes),
     }
 }
 
-/// Whether the request line ends with some version of HTTP, so that the version
-/// is what is wrong with it, and not the line.
+/// Returns whether the request line ends with a version of HTTP, so that the version is
+/// wrong and not the line.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or(bytes);
     let mut words = line.split(|&byte| byte == b' ').skip(2);
@@ -330,24 +329,24 @@ fn names_a_version(bytes: &[u8]) -> bool {
     )
 }
 
-/// Which rule for a header's name was broken first.
+/// Returns the refusal for the first invalid name of a header.
 fn explain_name(bytes: &[u8]) -> Refusal {
     for line in bytes.split(|&byte| byte == b'\n').skip(1) {
         // RFC 9112 section 5.2.
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             return Refusal::header(
-                "a header is folded over several lines, or a line begins with a space: write each header on one line",
+                "a header is folded over several lines, or a line begins with a space. Write each header on one line",
             );
         }
         let name_end = memchr::memchr(b':', line).unwrap_or(line.len());
         let name = &line[..name_end];
         // RFC 9112 section 5.1.
         if name.ends_with(b" ") || name.ends_with(b"\t") {
-            return Refusal::header("a header has a space before its colon: write `Name: value`");
+            return Refusal::header("a header has a space before its colon. Write `Name: value`");
         }
     }
     Refusal::header(
-        "a header's name is empty, has no colon or holds a character that no name may: write `Name: value`",
+        "a header's name is empty, has no colon or contains an invalid character. Write `Name: value`",
     )
 }
 

@@ -7,9 +7,9 @@
 //!            any of them ── what RFC 9112 forbids, or a limit ──► Refused, for good
 //! ```
 //!
-//! The end of a head is searched as its bytes come, each byte once, and the head
-//! is parsed once it is complete: a head that drips in costs no more than one
-//! that comes at once.
+//! The search for the end of a head looks at each byte once, when it arrives, and the head
+//! is parsed when it is complete: a head in many pieces costs no more than one in one
+//! piece.
 
 use std::mem;
 
@@ -17,15 +17,15 @@ use super::body::Decoder;
 use super::parse::parse;
 use super::{HEADERS_CEILING, Head, Limits, Method, Refusal, is_token_byte};
 
-/// How many empty lines may stand before a request (RFC 9112 section 2.2 asks
-/// for patience with one).
+/// Maximum empty lines in front of a request (RFC 9112 section 2.2 asks to ignore at least
+/// one).
 const EMPTY_LINES_MAX: u8 = 8;
 
-/// Reads one request after the other from one connection's bytes.
+/// Reads a connection's requests from its bytes.
 ///
-/// Between requests it owns no memory and takes 16 bytes. Within a request it
-/// owns at most twice what has arrived of it, and so at most twice what the
-/// [`Limits`] allow; a complete head has 32 bytes for each header besides.
+/// Between requests it owns no memory and takes 16 bytes. Within a request it owns at most
+/// twice the bytes that have arrived, so at most twice the [`Limits`], and 32 bytes for each
+/// header of a complete head.
 ///
 /// ```
 /// # #[cfg(feature = "internals")] {
@@ -47,26 +47,25 @@ pub struct Reader {
     state: State,
 }
 
-/// What a [`Reader`] made of the bytes it was given.
+/// The result of the bytes that a [`Reader`] has read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// All of the input was taken, and the request goes on: read more.
+    /// All of the input was read, and the request is not complete: read more.
     NeedMore,
-    /// All of the input was taken; the client has sent a head and waits with its
-    /// body. Write [`CONTINUE`](super::CONTINUE) and read more, or answer and
-    /// close. Comes at most once for a request, and not when some of the body
-    /// came with the head.
+    /// All of the input was read. The client has sent a head and waits with its body. Write
+    /// [`CONTINUE`](super::CONTINUE) and read more, or answer and close. Returned at most
+    /// once for a request, and not if a part of the body came with the head.
     SendContinue,
-    /// A request is complete. There may be another behind it in the input.
+    /// A request is complete. The input may contain another one behind it.
     Request(Message),
 }
 
 /// A complete request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its head.
+    /// The head.
     pub head: Head,
-    /// Its decoded body; empty if it has none, or no meaning.
+    /// The decoded body; empty if there is none, or if it has no meaning.
     pub body: Vec<u8>,
 }
 
@@ -76,7 +75,7 @@ enum State {
     Between(EmptyLines),
     Head(Box<PartialHead>),
     Body(Box<PartialBody>),
-    /// For good, and whether the request's method is HEAD.
+    /// Rejected for good, and whether the request's method is HEAD.
     Refused(Box<Refusal>, bool),
 }
 
@@ -86,7 +85,7 @@ impl Default for State {
     }
 }
 
-/// What has been skipped in front of a request.
+/// The bytes that were skipped in front of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EmptyLines {
     lines: u8,
@@ -109,23 +108,22 @@ struct PartialBody {
 type Turn = Result<(State, usize, Step), Refusal>;
 
 impl Reader {
-    /// A reader at the beginning of a connection.
+    /// Returns a reader for the beginning of a connection.
     pub fn new() -> Self {
         Reader::default()
     }
 
-    /// Takes the next bytes of the connection, up to the end of one request, and
-    /// says how many it took and what they came to. It takes at least one byte
-    /// if there is one, and all of them unless it gives a [`Step::Request`].
-    /// Push the rest again.
+    /// Reads the next bytes of the connection, up to the end of one request. Returns the
+    /// number of bytes that it has read and their result. It reads at least one byte if
+    /// there is one, and all of them unless it returns a [`Step::Request`]. Push the rest
+    /// again.
     ///
-    /// A request that lies in `input` as a whole is copied once, out of it, and
-    /// nothing else is allocated for it.
+    /// A request that `input` contains as a whole is copied once, and nothing else is
+    /// allocated for it.
     ///
     /// # Errors
-    ///
-    /// The request breaks a rule or a limit. Answer it with the refusal and
-    /// close the connection: every later push gives the same refusal again.
+    /// When the request breaks a rule or a limit. Answer with the refusal and close the
+    /// connection: every later push returns the same refusal.
     pub fn push(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Step), Refusal> {
         let is_of_head = match &self.state {
             State::Head(partial) => names_head(partial.bytes.iter().chain(input)),
@@ -154,15 +152,14 @@ impl Reader {
         }
     }
 
-    /// Whether nothing of a next request has been seen, not even an empty line
+    /// Returns whether no byte of the next request has arrived, not even of an empty line
     /// before it.
     pub fn is_idle(&self) -> bool {
         matches!(&self.state, State::Between(lines) if *lines == EmptyLines::default())
     }
 
-    /// Returns whether the request that is under way, or was refused, has the
-    /// method HEAD, as far as its method has come: whatever it is answered, the
-    /// answer has no body (RFC 9110 section 9.3.2).
+    /// Returns whether the request that is being read, or was rejected, has the method HEAD,
+    /// as far as it is known: its response has no body (RFC 9110 section 9.3.2).
     pub fn is_of_head(&self) -> bool {
         match &self.state {
             State::Between(_) => false,
@@ -172,12 +169,12 @@ impl Reader {
         }
     }
 
-    /// Whether a head is complete and its body is not.
+    /// Returns whether a head is complete and its body is not.
     pub fn is_in_body(&self) -> bool {
         matches!(self.state, State::Body(_))
     }
 
-    /// The head whose body is not complete yet.
+    /// Returns the head whose body is not complete.
     pub fn head_of_body(&self) -> Option<&Head> {
         match &self.state {
             State::Body(partial) => Some(&partial.head),
@@ -186,12 +183,12 @@ impl Reader {
     }
 }
 
-/// Whether a request that begins with these bytes has the method HEAD.
+/// Returns whether a request that begins with these bytes has the method HEAD.
 fn names_head<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> bool {
     bytes.into_iter().take(5).eq(b"HEAD ")
 }
 
-/// Skips empty lines, then starts on a head.
+/// Skips empty lines, then begins a head.
 fn begin(mut lines: EmptyLines, input: &[u8], limits: &Limits) -> Turn {
     for (at, &byte) in input.iter().enumerate() {
         match byte {
@@ -204,7 +201,7 @@ fn begin(mut lines: EmptyLines, input: &[u8], limits: &Limits) -> Turn {
                 }
             }
             _ if lines.is_after_cr || byte == b'\n' => return Err(Refusal::line_end()),
-            // Told at the first byte: a TLS hello never gets to the end of a line.
+            // Rejected at the first byte: a TLS hello has no end of a line.
             _ if !is_token_byte(byte) => return Err(Refusal::request_line()),
             _ => return begin_head(input, at, limits),
         }
@@ -212,7 +209,7 @@ fn begin(mut lines: EmptyLines, input: &[u8], limits: &Limits) -> Turn {
     Ok((State::Between(lines), input.len(), Step::NeedMore))
 }
 
-/// Starts on the head that begins at `start`.
+/// Begins the head at `start`.
 fn begin_head(input: &[u8], start: usize, limits: &Limits) -> Turn {
     let mut scan = Scan::default();
     let rest = &input[start..];
@@ -293,7 +290,7 @@ impl PartialBody {
     }
 }
 
-/// The search for the end of a head: line by line, in step with the bytes.
+/// The search for the end of a head, line by line as the bytes arrive.
 #[derive(Debug, Default)]
 struct Scan {
     /// Bytes of the head so far.
@@ -306,11 +303,11 @@ struct Scan {
 }
 
 impl Scan {
-    /// Where the head ends in `input`, if it does.
+    /// Returns the end of the head in `input`, if it is there.
     ///
-    /// A line ends with CR LF. RFC 9112 section 2.2 would let a server take a
-    /// bare LF too; as not every proxy does, the two could see different
-    /// requests, so it is refused. (A bare CR is found when the head is parsed.)
+    /// A line ends with CR LF. RFC 9112 section 2.2 allows a server to accept a bare LF. Not
+    /// every proxy does, and the two could see different requests, so it is rejected. (A
+    /// bare CR is found when the head is parsed.)
     fn push(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         let mut start = 0;
         while let Some(length) = memchr::memchr(b'\n', &input[start..]) {
@@ -336,7 +333,7 @@ impl Scan {
         Ok(None)
     }
 
-    /// Counts bytes of one line against the limits.
+    /// Checks the bytes of one line against the limits.
     fn count(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
         if let Some(&last) = bytes.last() {
             self.is_after_cr = last == b'\r';

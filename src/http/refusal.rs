@@ -1,5 +1,5 @@
-//! Why a request was not accepted: the one place where a fault of the peer's
-//! HTTP gets its status, its code and its words.
+//! The refusals of malformed requests: the one place where a fault in a peer's HTTP gets its
+//! status, code and message.
 //!
 //! | status | codes |
 //! | --- | --- |
@@ -17,16 +17,15 @@ use std::fmt;
 
 use super::Limits;
 
-/// A request that is not accepted. The client gets the status, the code and the
-/// message; then the connection is closed.
+/// The response to a malformed request, after which the connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status to answer with.
+    /// The HTTP status.
     pub status: u16,
-    /// What is wrong, for programs: stable, in snake case.
+    /// The code, for programs: stable, in snake case.
     pub code: &'static str,
-    /// What is wrong and what to do about it, for people. Never holds bytes
-    /// that the client sent.
+    /// The message, for people: cause and fix. It never contains bytes that the client
+    /// sent.
     pub message: Cow<'static, str>,
 }
 
@@ -51,11 +50,11 @@ impl Refusal {
         Refusal::new(
             400,
             "request_line_invalid",
-            "the first line is not `METHOD /path HTTP/1.1` with single spaces: send plain HTTP/1.1 (no TLS, no HTTP/2) to this port",
+            "the first line is not `METHOD /path HTTP/1.1` with single spaces. Send plain HTTP/1.1 (no TLS, no HTTP/2) to this port",
         )
     }
 
-    /// A trusted proxy's connection does not begin as it has to.
+    /// A proxy's connection does not begin with a valid PROXY header.
     pub(crate) fn proxy_header(reason: impl fmt::Display) -> Self {
         let message = format!(
             "{reason}: have the proxy send one (`send-proxy-v2` in HAProxy), or take its address \
@@ -72,7 +71,7 @@ impl Refusal {
         Refusal::new(
             400,
             "line_end_invalid",
-            "a line of the head does not end with CR LF: end every line with both, and send neither of them alone",
+            "a line of the head does not end with CR LF. End every line with both, and send neither of them alone",
         )
     }
 
@@ -80,7 +79,7 @@ impl Refusal {
         Refusal::new(
             400,
             "line_end_invalid",
-            "too many empty lines before a request: begin with the request line",
+            "too many empty lines before a request. Begin with the request line",
         )
     }
 
@@ -92,7 +91,7 @@ impl Refusal {
         Refusal::new(
             400,
             "host_missing",
-            "an HTTP/1.1 request needs a Host header: add the name and port that you connect to",
+            "an HTTP/1.1 request needs a Host header. Add the name and port that you connect to",
         )
     }
 
@@ -100,7 +99,7 @@ impl Refusal {
         Refusal::new(
             400,
             "host_repeated",
-            "the request has more than one Host header: send exactly one",
+            "the request has more than one Host header. Send exactly one",
         )
     }
 
@@ -108,7 +107,7 @@ impl Refusal {
         Refusal::new(
             400,
             "host_invalid",
-            "the Host header is not a host name or address with an optional port: send `name`, `name:port` or `[address]:port`",
+            "the Host header is not a host name or address with an optional port. Send `name`, `name:port` or `[address]:port`",
         )
     }
 
@@ -116,7 +115,7 @@ impl Refusal {
         Refusal::new(
             400,
             "ambiguous_framing",
-            "the request has both Content-Length and Transfer-Encoding: send only one of them",
+            "the request has both Content-Length and Transfer-Encoding. Send only one of them",
         )
     }
 
@@ -124,7 +123,7 @@ impl Refusal {
         Refusal::new(
             400,
             "content_length_invalid",
-            "Content-Length is repeated or is not a plain decimal number: send it once, digits only",
+            "Content-Length is repeated or is not a plain decimal number. Send it once, digits only",
         )
     }
 
@@ -136,7 +135,7 @@ impl Refusal {
         Refusal::new(
             501,
             "transfer_coding_unsupported",
-            "the only transfer coding understood is `chunked`: send the body with that alone, or with Content-Length",
+            "the only supported transfer coding is `chunked`. Send the body with that alone, or with Content-Length",
         )
     }
 
@@ -149,7 +148,7 @@ impl Refusal {
             431,
             "trailers_too_large",
             format!(
-                "the trailers after the body are longer than {bytes_max} bytes: leave them out"
+                "the trailers after the body are longer than {bytes_max} bytes. Leave them out"
             ),
         )
     }
@@ -159,7 +158,7 @@ impl Refusal {
         Refusal::new(
             413,
             "payload_too_large",
-            format!("the body is longer than {bytes_max} bytes: send less, or in several requests"),
+            format!("the body is longer than {bytes_max} bytes. Send less, or in several requests"),
         )
     }
 
@@ -168,7 +167,7 @@ impl Refusal {
             414,
             "uri_too_long",
             format!(
-                "the request line is longer than {bytes_max} bytes: shorten the path or the query"
+                "the request line is longer than {bytes_max} bytes. Shorten the path or the query"
             ),
         )
     }
@@ -178,7 +177,7 @@ impl Refusal {
             431,
             "head_too_large",
             format!(
-                "the head of the request is longer than {bytes_max} bytes: send fewer or shorter headers"
+                "the head of the request is longer than {bytes_max} bytes. Send fewer or shorter headers"
             ),
         )
     }
@@ -187,7 +186,7 @@ impl Refusal {
         Refusal::new(
             431,
             "too_many_headers",
-            format!("the request has more than {headers_max} headers: send fewer"),
+            format!("the request has more than {headers_max} headers. Send fewer"),
         )
     }
 
@@ -195,7 +194,7 @@ impl Refusal {
         Refusal::new(
             417,
             "expectation_unknown",
-            "the only expectation understood is `100-continue`: leave out the Expect header",
+            "the only supported expectation is `100-continue`. Leave out the Expect header",
         )
     }
 
@@ -203,7 +202,7 @@ impl Refusal {
         Refusal::new(
             501,
             "connect_unsupported",
-            "this server is no proxy and opens no tunnels: do not send CONNECT here",
+            "this server is not a proxy and opens no tunnels. Do not send CONNECT here",
         )
     }
 
@@ -211,7 +210,7 @@ impl Refusal {
         Refusal::new(
             505,
             "version_unsupported",
-            "only HTTP/1.1 and HTTP/1.0 are spoken here: send one of them",
+            "the only supported versions are HTTP/1.1 and HTTP/1.0. Send one of them",
         )
     }
 }
@@ -228,7 +227,7 @@ mod tests {
         };
         assert_eq!(
             Refusal::payload_too_large(&limits).to_string(),
-            "413 payload_too_large: the body is longer than 10 bytes: send less, or in several requests"
+            "413 payload_too_large: the body is longer than 10 bytes. Send less, or in several requests"
         );
     }
 }

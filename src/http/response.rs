@@ -1,32 +1,31 @@
-//! The head of a response, straight into the buffer that is sent.
+//! The head of a response, written into the buffer that is sent.
 
 use super::head::{Persistence, Version};
 
-/// What answers [`Step::SendContinue`](super::Step::SendContinue).
+/// The response to [`Step::SendContinue`](super::Step::SendContinue).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How the client finds the end of a response's body.
+/// The framing of a response's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
-    /// The body has so many bytes. For a `HEAD` request: it would have.
+    /// The size of the body in bytes; for a `HEAD` request the size that it would have.
     Known(u64),
-    /// The body goes on until the connection is closed, as a stream's does.
+    /// The body ends when the connection is closed, as that of a stream.
     UntilClose,
 }
 
 /// Appends the head of a final response to `out`: the status line, `Date`,
-/// `Content-Length` where it belongs, `Connection` where it is needed, then
-/// `headers` in their order, and the empty line.
+/// `Content-Length` and `Connection` where they are needed, then `headers` in their order,
+/// and the empty line.
 ///
-/// - `status` has three digits, and the version is always `HTTP/1.1`
-///   (RFC 9110 section 2.5), whatever the client speaks.
-/// - A status without a body ([`has_body`]) gets no `Content-Length`, whatever
-///   `body` says. Write no body after it.
-/// - [`BodyLength::UntilClose`] closes the connection, whatever `persistence`
-///   says.
-/// - `headers` come from [`Headers`](super::Headers), which has checked them;
-///   here they are copied as they are.
-/// - `date` is the time as an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// - `status` has three digits. The version is always `HTTP/1.1` (RFC 9110 section 2.5),
+///   also for a client with another version.
+/// - A status without a body ([`has_body`]) has no `Content-Length`, for any `body`. Write
+///   no body after it.
+/// - [`BodyLength::UntilClose`] closes the connection, for any `persistence`.
+/// - `headers` come from [`Headers`](super::Headers), which has checked them; here they are
+///   copied.
+/// - `date` is an IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn write_head<'a>(
     out: &mut Vec<u8>,
     status: u16,
@@ -72,14 +71,14 @@ pub fn write_head<'a>(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether responses with this status have a body, even an empty one: all but
-/// 1xx, 204 and 304 (RFC 9112 section 6.3).
+/// Returns whether responses with this status have a body, even an empty one: all but 1xx,
+/// 204 and 304 (RFC 9112 section 6.3).
 pub fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// The reason phrase of a status; empty, which is allowed, for one that RFC 9110
-/// and RFC 6585 do not name.
+/// Returns the reason phrase of a status. Empty, which is allowed, for one that is in
+/// neither RFC 9110 nor RFC 6585.
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

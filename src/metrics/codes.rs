@@ -1,13 +1,12 @@
-//! The codes of the engine's own errors. A refusal is counted by its code if
-//! that is one of these, or one that the engine's builder was told of, and as
-//! `other` if not: so there is a fixed number of counters, whatever handlers
-//! answer.
+//! The codes of the engine's own errors. A refusal is counted by its code if that is one of
+//! these, or one that the engine's builder was given, and otherwise as `other`: so the number
+//! of counters is fixed, whatever handlers return.
 
-/// What every other code counts as.
+/// The name under which all other codes count.
 pub(crate) const OTHER: &str = "other";
 
 pub(crate) const CODES: &[&str] = &[
-    // What is wrong with a request's HTTP.
+    // Malformed requests.
     "ambiguous_framing",
     "chunk_invalid",
     "connect_unsupported",
@@ -30,7 +29,7 @@ pub(crate) const CODES: &[&str] = &[
     "transfer_encoding_invalid",
     "uri_too_long",
     "version_unsupported",
-    // What no route answers.
+    // Requests that no route answers.
     "internal_error",
     "invalid_path",
     "invalid_query",
@@ -67,7 +66,7 @@ pub(crate) const CODES: &[&str] = &[
     "too_many_channels",
     "too_many_channels_of_source",
     "too_many_unpublished_channels",
-    // For want of room.
+    // Limits.
     "address_full",
     "server_full",
     "too_many_in_flight",

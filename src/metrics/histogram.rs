@@ -1,31 +1,31 @@
-//! How long things take: times counted by classes.
+//! Durations, counted by classes.
 
 use std::time::Duration;
 
-/// The first class is of times up to 2^6 = 64 µs, and each bound is twice the
-/// one before, so that a time's class is the number of its bits.
+/// The first class has durations up to 2^6 = 64 µs, and each bound is twice the one before,
+/// so the class of a duration is its number of bits.
 const FIRST_BITS: u32 = 6;
 
-/// How many bounds there are: the last is 2^23 µs, some 8.4 s. What takes longer
-/// is in a class of its own.
+/// Number of bounds. The last is 2^23 µs, about 8.4 s; longer durations are in a class of
+/// their own.
 const BOUNDS: usize = 18;
 
-/// How many classes there are.
+/// Number of classes.
 pub(super) const CLASSES: usize = BOUNDS + 1;
 
-/// The class of a time.
+/// Returns the class of a duration.
 pub(super) fn class_of(us: u64) -> usize {
     let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
     (bits.saturating_sub(FIRST_BITS) as usize).min(BOUNDS)
 }
 
-/// The longest time of each class but the last.
+/// Returns the longest duration of each class but the last.
 fn bounds_us() -> impl Iterator<Item = u64> {
     (FIRST_BITS..).take(BOUNDS).map(|bits| 1 << bits)
 }
 
-/// Times, counted by classes: up to 64 µs, up to twice that, and so on up to
-/// some 8.4 s.
+/// Durations, counted by classes: up to 64 µs, up to twice that, and so on up to about
+/// 8.4 s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     pub(super) counts: [u64; CLASSES],
@@ -33,20 +33,20 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// How many times were counted.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All times together.
+    /// Returns the sum of all durations.
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_micros(self.sum_us)
     }
 
-    /// Each class: the longest time that belongs to it (the last one has no
-    /// bound) and how many there were, of this class alone.
+    /// Returns the classes: the longest duration of each (the last one has no bound), and
+    /// the number of durations in this class alone.
     pub fn classes(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let bounds = bounds_us().map(|us| Some(Duration::from_micros(us)));
         bounds.chain([None]).zip(self.counts)

@@ -1,9 +1,8 @@
 //! The counters of one reactor.
 //!
-//! The reactor alone writes them, so counting is a load, an addition and a
-//! store, without a locked instruction; whoever reads them sees each as it was
-//! a moment ago. What is counted for each client (bytes, deliveries) is added up
-//! by the loop and comes in here once a turn or less.
+//! Only the reactor writes them, so counting is a load, an addition and a store, without a
+//! locked instruction; a reader sees each as it was a moment ago. The loop adds up what it
+//! counts for each client (bytes, deliveries), and stores it here at most once a turn.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -62,9 +61,9 @@ pub(crate) struct Meters {
     pub(crate) streams_opened: Count,
     streams_ended: [Count; DisconnectReason::ALL.len()],
     answers: [Count; 5],
-    /// In order, to be found in.
+    /// Sorted.
     codes: Box<[&'static str]>,
-    /// By code, and of all others.
+    /// In the order of `codes`, then of all others.
     refusals: Box<[Count]>,
     pub(crate) heartbeats: Count,
     pub(crate) bytes_read: Count,
@@ -75,7 +74,7 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// Counters that know the engine's own codes and these.
+    /// Returns counters for the engine's own codes and these.
     pub(crate) fn new(more_codes: &[&'static str]) -> Meters {
         let mut codes = [CODES, more_codes].concat();
         codes.sort_unstable();
@@ -188,7 +187,7 @@ mod tests {
             meters.turns.observe(70);
         }
         two.count_refusal("not_found");
-        two.count_refusal("what nobody has told of");
+        two.count_refusal("unknown");
         two.is_full.set(1);
         let mut sum = Metrics::default();
         one.add_to(&mut sum);

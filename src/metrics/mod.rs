@@ -1,13 +1,13 @@
-//! What an engine says of itself: [`Metrics`], a picture of its counters.
+//! [`Metrics`]: the counters of a manager and its engines at one moment.
 //!
-//! Nothing in here grows with what clients do: there is a fixed number of
-//! counters, and no name that a client chose.
+//! Nothing here grows with the actions of clients: the number of counters is fixed, and no
+//! name comes from a client.
 //!
 //! | file | has |
 //! | --- | --- |
-//! | `codes` | the codes of refusals that are counted each by itself |
-//! | `histogram` | how long things take |
-//! | `meters` | the counters, as a reactor keeps them |
+//! | `codes` | the codes of refusals that have a counter of their own |
+//! | `histogram` | durations |
+//! | `meters` | the counters of one reactor |
 
 pub(crate) mod codes;
 mod histogram;
@@ -32,28 +32,27 @@ pub(crate) use meters::Meters;
 pub struct Metrics {
     /// Time since the manager was made.
     pub uptime: Duration,
-    /// Connections that are open, streams and others.
+    /// Open connections, streams and others.
     pub connections: u64,
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub connections_accepted: u64,
-    /// How often a connection found no room, for want of descriptors or by a
-    /// limit, or was gone before it was accepted.
+    /// Connections that were not accepted, because of a limit or without descriptors, or
+    /// that were gone before.
     pub connections_refused: u64,
-    /// Whether there is no room for more connections: there are as many as there
-    /// may be, or the descriptors have run out.
+    /// Whether the engine accepts no more connections: it has as many as a limit allows, or
+    /// the process has no more descriptors.
     pub is_full: bool,
-    /// Streams that are open. Each has one client.
+    /// Open streams. Each has one client.
     pub clients: u64,
     /// Streams that began.
     pub streams_opened: u64,
-    /// Streams that ended, by why they did: each reason there is, in the order
-    /// of [`DisconnectReason::ALL`].
+    /// Streams that ended, by reason, in the order of [`DisconnectReason::ALL`].
     pub streams_ended: Vec<(DisconnectReason, u64)>,
-    /// Requests that were answered, by the first digit of the status: 1 to 5.
-    /// A stream is answered when it begins.
+    /// Requests that were answered, by the first digit of the status, 1 to 5. A stream
+    /// counts when it begins.
     pub answers: [u64; 5],
-    /// Requests that were refused, by the code of the error: each code that the
-    /// engine knows, and at last `other`.
+    /// Requests that were answered with an error, by its code: the engine's codes, those of
+    /// [`EngineBuilder::error_codes`](crate::EngineBuilder::error_codes), and `other`.
     pub refusals: Vec<(&'static str, u64)>,
     /// Named channels.
     pub channels: u64,
@@ -62,10 +61,9 @@ pub struct Metrics {
     pub channels_unpublished: u64,
     /// Such channels that were closed to make room for a publisher's channel.
     pub channels_displaced: u64,
-    /// Bytes that all channels hold: histories, events that slow clients have
-    /// yet to be sent, and bookkeeping.
+    /// Bytes that all channels hold: histories, backlogs of slow clients, and bookkeeping.
     pub log_bytes: u64,
-    /// The most that this may be, if it has a limit:
+    /// The limit on these bytes, if there is one:
     /// [`ChannelManagerBuilder::history_total`](crate::ChannelManagerBuilder::history_total).
     pub log_bytes_max: Option<u64>,
     /// Events that were evicted because of this limit.
@@ -74,35 +72,33 @@ pub struct Metrics {
     /// [`ChannelOptions::keyed_state`](crate::ChannelOptions::keyed_state) or the
     /// limit on all logs.
     pub keys_evicted: u64,
-    /// Events that were published, to channels and to streams of one client.
+    /// Published events, to channels and to streams for one client.
     pub events_published: u64,
-    /// The bytes of these, as they go over the wire to one client.
+    /// Bytes of the published events, as they go over the wire to one client.
     pub event_bytes_published: u64,
-    /// Events that were written whole, once for each client.
+    /// Events that were written completely, once for each client.
     pub deliveries: u64,
-    /// Gaps that clients were told of.
+    /// `pushwheel.gap` events that clients received.
     pub gaps: u64,
-    /// Heartbeats that were due and sent.
+    /// Heartbeats that were sent.
     pub heartbeats: u64,
-    /// Bytes that were read from all connections.
+    /// Bytes read from all connections.
     pub bytes_read: u64,
-    /// Bytes that the system took for all connections.
+    /// Bytes written to all connections.
     pub bytes_written: u64,
-    /// Clients that have not taken all that there is for them.
+    /// Clients with a backlog.
     pub clients_behind: u64,
-    /// How long the loop was busy in each of its turns, without its sleep.
+    /// Duration of each turn of the loop, without its sleep.
     pub turns: Histogram,
-    /// How long it took from the publishing of an event until the last client
-    /// that keeps up had it. Of events that are gathered together the oldest
-    /// counts, and the end of the turn of the last write: some hundred
-    /// microseconds too much at the most. Not measured are events for some
-    /// clients only, and what clients get that are behind.
+    /// Time from the publishing of an event until it was written to the last client without
+    /// a backlog. Of events that are written together the oldest counts, and the end of the
+    /// turn of the last write, which is at most some hundred microseconds late. Events for
+    /// some clients only, and clients with a backlog, are not measured.
     pub latency: Histogram,
 }
 
 impl Metrics {
-    /// Sets to zero the numbers of connections and clients that there are, as when an
-    /// engine has ended.
+    /// Sets the numbers of open connections and clients to zero, when an engine has ended.
     pub(crate) fn close_all(&mut self) {
         self.connections = 0;
         self.is_full = false;
@@ -111,17 +107,17 @@ impl Metrics {
     }
 }
 
-/// What waits for clients that are behind, and what the logs hold: see
+/// The backlogs of clients and the content of the logs; see
 /// [`ChannelManager::backlog`](crate::ChannelManager::backlog).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// Events that some connected client has yet to be sent.
+    /// Events that wait for at least one connected client.
     pub events: u64,
-    /// The bytes of these, as they go over the wire.
+    /// Bytes of these events, as they go over the wire to one client.
     pub bytes: u64,
-    /// Events that the logs hold, those that wait included.
+    /// Events in the logs, including those that wait.
     pub log_events: u64,
-    /// The bytes that these take, bookkeeping included.
+    /// Bytes of the logs, including bookkeeping.
     pub log_bytes: u64,
 }

@@ -1,16 +1,15 @@
-//! `X-Forwarded-For`: each proxy writes whom it was asked by behind what was
-//! there, so the list is believed from its end, and only as far as the proxies
-//! that wrote it are trusted.
+//! `X-Forwarded-For`: each proxy appends the address of its peer, so the list is read
+//! from its end, as long as the proxy that wrote an entry is trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::address::canonical;
 
-/// The nearest address, from the connection's source backwards through the
-/// list, that is no trusted proxy; the farthest proxy if all of them are.
+/// Returns the address nearest to the connection's source, backwards through the list,
+/// that is not a trusted proxy; the farthest proxy if all of them are trusted.
 ///
-/// An entry that is no address ends the list: behind it nobody vouches for
-/// anything. The port is 0 where the list names none.
+/// An invalid entry ends the list, because no proxy has confirmed what is left of it.
+/// The port is 0 if the entry has none.
 pub(super) fn client<'a>(
     source: SocketAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -27,7 +26,7 @@ pub(super) fn client<'a>(
         }
         match address(entry.trim_ascii()) {
             Some(address) => client = address,
-            // An empty element of a list says nothing.
+            // An empty element of a list is allowed (RFC 9110 section 5.6.1).
             None if entry.trim_ascii().is_empty() => {}
             None => break,
         }
@@ -35,8 +34,7 @@ pub(super) fn client<'a>(
     client
 }
 
-/// `192.0.2.1`, `2001:db8::1`, and as some proxies write them: with a port, and
-/// IPv6 in brackets.
+/// Reads `192.0.2.1` or `2001:db8::1`. Some proxies add a port, and brackets around IPv6.
 fn address(entry: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(entry).ok()?;
     if let Ok(address) = text.parse() {
@@ -51,7 +49,7 @@ fn address(entry: &[u8]) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn said(values: &[&str]) -> String {
+    fn client_in(values: &[&str]) -> String {
         let source = "10.0.0.1:5000".parse().unwrap();
         let values = values.iter().map(|value| value.as_bytes());
         let is_trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
@@ -70,7 +68,7 @@ mod tests {
             (&["[2001:db8::1]:77"], "[2001:db8::1]:77"),
             (&["::ffff:192.0.2.1"], "192.0.2.1:0"),
             (&["[::ffff:192.0.2.1]:77"], "192.0.2.1:77"),
-            // Whoever claims to be somebody else stands left of who he is.
+            // A client that writes a false address is itself to the right of it.
             (&["198.51.100.9, 192.0.2.1"], "192.0.2.1:0"),
             (
                 &["198.51.100.9, 192.0.2.1,10.0.0.2 , 10.0.0.3"],
@@ -79,19 +77,19 @@ mod tests {
             (&["198.51.100.9", "192.0.2.1, 10.0.0.2"], "192.0.2.1:0"),
             (&["192.0.2.1", "10.0.0.2"], "192.0.2.1:0"),
             (&["192.0.2.1,, "], "192.0.2.1:0"),
-            // From within: the farthest of ours.
+            // From inside: the farthest trusted proxy.
             (&["10.0.0.3, 10.0.0.2"], "10.0.0.3:0"),
-            // Behind what is no address nobody vouches for anything.
+            // An invalid entry ends the list.
             (&["192.0.2.1, unknown"], "10.0.0.1:5000"),
             (&["192.0.2.1, unknown, 10.0.0.2"], "10.0.0.2:0"),
             (&["192.0.2.1, 10.0.0.256"], "10.0.0.1:5000"),
         ] {
-            assert_eq!(said(values), client, "{values:?}");
+            assert_eq!(client_in(values), client, "{values:?}");
         }
     }
 
     #[test]
-    fn a_stranger_claims_nothing() {
+    fn the_header_of_an_untrusted_peer_is_ignored() {
         let source = "192.0.2.7:5000".parse().unwrap();
         let claim = [&b"198.51.100.9"[..]].into_iter();
         assert_eq!(client(source, claim, |_| false), source);

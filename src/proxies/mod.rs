@@ -1,11 +1,10 @@
-//! Who asks, when a proxy stands between: whose word is taken for it, and what
-//! they say.
+//! The address of a client behind proxies.
 //!
-//! Anybody can claim any address, so nothing is believed but what comes over a
-//! connection from a network that was named. Two ways are understood: the PROXY
-//! protocol, one header before the first request of a connection (`preface`),
-//! and `X-Forwarded-For` in each request (`forwarded`). They add up: behind a
-//! proxy of the first kind there may be one of the second.
+//! Any client can write any address, so a claim counts only on a connection from a
+//! configured network. There are two forms: the PROXY protocol, one header before the
+//! first request of a connection (`preface`), and `X-Forwarded-For` in each request
+//! (`forwarded`). They add up: a proxy of the first kind may be in front of one of the
+//! second.
 //!
 //! Pure: bytes and addresses in, an address out.
 
@@ -24,33 +23,34 @@ pub use preface::{Preface, Source};
 
 use crate::http::Head;
 
-/// The proxies that are believed. By default none is.
+/// The trusted proxies. Default: none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies {
-    /// From here connections begin with a header of the PROXY protocol.
+    /// Connections from these networks begin with a header of the PROXY protocol.
     pub(crate) with_preface: Vec<Network>,
-    /// From here `X-Forwarded-For` is believed.
+    /// `X-Forwarded-For` counts in requests from these networks.
     pub(crate) forwarding: Vec<Network>,
 }
 
 impl Proxies {
-    /// Whether a connection from `peer` has to begin with a PROXY header.
+    /// Returns whether a connection from `peer` has to begin with a PROXY header.
     pub(crate) fn expects_preface(&self, peer: SocketAddr) -> bool {
         contains(&self.with_preface, peer.ip())
     }
 
-    /// The address of the client whose connection from `peer` this is, if it is
-    /// one client's: not before a PROXY header, nor from a proxy that has many.
+    /// Returns the address of the client of a connection from `peer`, if it has exactly
+    /// one: not before a PROXY header, and not from a proxy that forwards requests.
     pub(crate) fn own_address(&self, peer: SocketAddr) -> Option<IpAddr> {
         self.direct(peer).filter(|_| !self.expects_preface(peer))
     }
 
-    /// The address of `source`, unless it forwards the requests of others.
+    /// Returns the address of `source`, unless it is a proxy that forwards requests.
     pub(crate) fn direct(&self, source: SocketAddr) -> Option<IpAddr> {
         (!contains(&self.forwarding, source.ip())).then_some(source.ip())
     }
 
-    /// Who sent this request over a connection that came from `source`.
+    /// Returns the address of the client that sent a request, on a connection from
+    /// `source`.
     pub(crate) fn client_of(&self, source: SocketAddr, head: &Head) -> SocketAddr {
         if !contains(&self.forwarding, source.ip()) {
             return source;

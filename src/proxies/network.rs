@@ -1,4 +1,4 @@
-//! Networks of addresses, as they are written in a configuration.
+//! [`Network`]: a network of addresses, as a configuration spells it.
 
 use std::error::Error;
 use std::fmt;
@@ -22,8 +22,8 @@ use ipnet::IpNet;
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether the address is of this network. An IPv4 address that is written
-    /// as IPv6 (`::ffff:10.0.0.1`), as sockets for both give it, counts as IPv4.
+    /// Returns whether the address is in this network. An IPv4-mapped IPv6 address
+    /// (`::ffff:10.0.0.1`) counts as IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
@@ -35,7 +35,7 @@ impl Network {
         self.0.prefix_len()
     }
 
-    /// Whether the network is one of IPv4 addresses.
+    /// Returns whether this is a network of IPv4 addresses.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
         self.0.addr().is_ipv4()
@@ -43,7 +43,7 @@ impl Network {
 }
 
 impl From<IpAddr> for Network {
-    /// The network of this one address.
+    /// Returns the network of this one address.
     fn from(ip: IpAddr) -> Network {
         Network(ip.to_canonical().into())
     }
@@ -63,11 +63,11 @@ impl FromStr for Network {
     }
 }
 
-/// How many bits an IPv4 address has before it in its IPv4-mapped form (RFC 4291
+/// Number of bits in front of the IPv4 address in its IPv4-mapped form (RFC 4291
 /// section 2.5.5.2).
 const MAPPED_PREFIX_BITS: u8 = 96;
 
-/// Returns the network as one of IPv4 where all of its addresses are IPv4-mapped.
+/// Returns a network whose addresses are all IPv4-mapped as one of IPv4.
 fn canonical(network: IpNet) -> IpNet {
     let bits = network.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
     match (network.addr().to_canonical(), bits) {
@@ -84,7 +84,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// A text is no [`Network`].
+/// A text that is not a [`Network`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkError {
     text: String,
@@ -94,8 +94,8 @@ impl fmt::Display for NetworkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no network: write an address with or without the length of its prefix, \
-             such as 10.0.0.0/8, 127.0.0.1 or 2001:db8::/32",
+            "`{}` is not a network. Use an address with or without a prefix length, such as \
+             10.0.0.0/8, 127.0.0.1 or 2001:db8::/32",
             self.text
         )
     }

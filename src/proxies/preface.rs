@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of a connection
-//! before its first request.
+//! The PROXY protocol, versions 1 and 2: the client's address, in front of the first
+//! request of a connection.
 //!
 //! ```text
 //! v1   PROXY TCP4 192.0.2.1 198.51.100.2 56324 443 CR LF        (107 bytes at most)
@@ -7,9 +7,9 @@
 //!      · source address · target address · source port · target port · more
 //! ```
 //!
-//! Never guesses: where a header is expected, anything else is an error, as the
-//! protocol demands, for else a client could bring its own. What comes out
-//! depends on the bytes alone, not on how they were split.
+//! Where a header is expected, anything else is an error, as the specification demands:
+//! otherwise a client could send a header of its own. The result depends on the bytes
+//! alone, not on how they were split.
 
 use std::error::Error;
 use std::fmt;
@@ -17,28 +17,28 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::canonical;
 
-/// How long a header may be. Addresses take 52 bytes; the rest is for what
-/// proxies add of TLS and names, which comes to some hundreds.
+/// Maximum length of a header, in bytes. Addresses take 52; the rest is for TLS data and
+/// names that proxies add, a few hundred bytes.
 pub const PREFACE_BYTES_MAX: usize = 4096;
 
-/// The longest line of version 1, with its line end.
+/// Maximum length of the line of version 1 with its line end, in bytes.
 const LINE_BYTES_MAX: usize = 107;
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2 up to its length.
+/// Bytes of version 2 in front of its addresses.
 const FIXED_BYTES: usize = 16;
 
-/// What a header says of a connection's source.
+/// The source of a connection, according to its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// It was opened for this client.
+    /// The proxy opened it for this client.
     Client(SocketAddr),
-    /// It was opened by the proxy itself, as for a health check, or for
-    /// somebody without an address: the connection's own peer counts.
+    /// The proxy opened it for itself, as for a health check, or for a client without an
+    /// address: the connection's own peer counts.
     Peer,
 }
 
-/// Bytes are no header of the PROXY protocol.
+/// Bytes that are not a header of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefaceError(&'static str);
 
@@ -50,32 +50,32 @@ impl fmt::Display for PrefaceError {
 
 impl Error for PrefaceError {}
 
-/// Reads the header of one connection, in whatever pieces it arrives. Holds at
-/// most [`PREFACE_BYTES_MAX`] bytes, and none if the header comes in one piece.
+/// Reads the header of one connection, in any pieces. Holds at most
+/// [`PREFACE_BYTES_MAX`] bytes, and none if the header comes in one piece.
 #[derive(Debug, Default)]
 pub struct Preface {
     bytes: Vec<u8>,
 }
 
 impl Preface {
-    /// A reader at the beginning of a connection.
+    /// Returns a reader for the beginning of a connection.
     #[must_use]
     pub fn new() -> Preface {
         Preface::default()
     }
 
-    /// Whether nothing of the header has been seen.
+    /// Returns whether no byte of the header has arrived.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Takes the next bytes of the connection. `None`: all of them were taken,
-    /// and the header goes on. Else how many of them were the header's last
-    /// ones, and what it says; what is behind is the first request's.
+    /// Reads the next bytes of the connection. Returns `None` if the header continues
+    /// after them; otherwise the number of these bytes that belong to the header, and its
+    /// content. The rest belongs to the first request.
     ///
     /// # Errors
-    /// When this is no header. The connection is of no further use.
+    /// When this is not a header. The connection cannot be used.
     pub fn push(&mut self, input: &[u8]) -> Result<Option<(usize, Source)>, PrefaceError> {
         if self.bytes.is_empty() {
             let parsed = parse(input)?;
@@ -93,8 +93,8 @@ impl Preface {
     }
 }
 
-/// The header that `bytes` begin with: where it ends and what it says; `None`
-/// if more bytes are needed to tell.
+/// Parses the header at the beginning of `bytes`. Returns its end and its content, or
+/// `None` if it is not complete.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, Source)>, PrefaceError> {
     let is_begun = |signature: &[u8]| {
         let length = bytes.len().min(signature.len());
@@ -130,7 +130,7 @@ fn source_v1(line: &str) -> Option<Source> {
     let mut words = line.strip_prefix("PROXY ")?.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
-        // What follows is to be ignored, whatever it is.
+        // The specification says to ignore the rest of the line.
         return Some(Source::Peer);
     }
     let (source, target) = (words.next()?, words.next()?);
@@ -162,7 +162,7 @@ fn port(text: &str) -> Option<u16> {
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Source)>, PrefaceError> {
-    // Each byte is judged when it is there, so that a split changes nothing.
+    // Each byte is checked as soon as it is there, so that a split changes nothing.
     let command = bytes.get(12).copied();
     if command.is_some_and(|command| !matches!(command, 0x20 | 0x21)) {
         return Err(PrefaceError(
@@ -188,7 +188,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Source)>, PrefaceError> {
     let addresses_bytes = match family {
         0x11 if is_client => 12,
         0x21 if is_client => 36,
-        // The proxy's own, a Unix socket's, or none: nothing in it is of use.
+        // The proxy's own, a Unix socket's or no address: none of them is used.
         _ => 0,
     };
     if length < addresses_bytes {
