@@ -154,6 +154,12 @@ pub mod internals {
     }
 
     pub mod id;
+
+    /// The hub's lock.
+    pub mod lock {
+        pub use crate::hub::looks::longest::measure as longest_section;
+    }
+
     pub mod log;
 
     /// The network's seam.

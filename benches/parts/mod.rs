@@ -1,9 +1,9 @@
-//! The parts that are measured by time (`pure`), by instructions
+//! The parts that are measured by time (`pure`, `longest_lock`), by instructions
 //! (`instructions`) and by allocations (`tests/allocations.rs`). Each function
 //! prepares one and returns its step.
-#![allow(dead_code, reason = "each of the three uses some of it")]
+#![allow(dead_code, reason = "each of the four uses some of it")]
 
-mod net;
+pub(crate) mod net;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -124,7 +124,7 @@ pub(crate) fn move_timer(timers: u32) -> impl FnMut() {
 /// Clients of one channel, on a network that takes everything.
 pub(crate) struct Room {
     engine: SimulatedEngine<Takers>,
-    channel: Channel,
+    pub(crate) channel: Channel,
     clients: usize,
     data: String,
 }

@@ -61,8 +61,12 @@ impl Hub {
         drop(current);
         // The user's code is in it, too.
         drop(before);
-        let names: Vec<_> = self.lock().names.clone().into_iter().collect();
-        for (name, key) in names {
+        let mut named = Vec::new();
+        self.for_each_channel(|key, channel| {
+            let name = channel.name().filter(|_| !channel.life.is_over());
+            named.extend(name.map(|name| (name.clone(), key)));
+        });
+        for (name, key) in named {
             self.set_options(key, by_name.of(&name));
             self.keep_current(&name, key, by_name.clone());
         }
@@ -80,11 +84,10 @@ impl Hub {
         if before.publish_rate != channel.options.publish_rate {
             channel.bucket = None;
         }
-        channel.trim(now_ms);
-        state.settle(key);
         let wake = state.mark_changed(key);
         drop(state);
         self.wake(wake);
+        self.finish_trims(vec![key], now_ms);
     }
 
     /// What holds for a stream of all these channels, as of now.

@@ -10,15 +10,13 @@ use serde_json::Value;
 use super::audience::Condition;
 use super::client::{ClientId, ClientInfo, DisconnectReason};
 use super::id::EventId;
+use super::looks::SLOTS_MAX;
 use super::options::ChannelOptions;
 use super::publish::Ready;
 use super::state::ChannelState;
 use super::target::Target;
 use super::{ChannelKey, Hub};
 use crate::event::{Event, EventError};
-
-/// How many members a filter is shown before the lock is let go.
-pub(super) const FILTER_SLICE: u32 = 1024;
 
 /// What many clients subscribe to: a named, ordered log of events.
 ///
@@ -551,9 +549,7 @@ impl Channel {
         let mut slice: Vec<Candidate> = Vec::new();
         let mut from = 0;
         while let Some(end) = self.shared.hub.view(self.shared.key, |channel| {
-            let members = channel
-                .members
-                .range(from, from.saturating_add(FILTER_SLICE));
+            let members = channel.members.range(from, from.saturating_add(SLOTS_MAX));
             slice.extend(members.map(|member| Candidate {
                 id: member.id.clone(),
                 metadata: member.metadata().cloned().unwrap_or_default(),
@@ -561,7 +557,7 @@ impl Channel {
             channel.members.slots_end()
         }) {
             slice.drain(..).for_each(&mut visit);
-            from = from.saturating_add(FILTER_SLICE);
+            from = from.saturating_add(SLOTS_MAX);
             if from >= end {
                 break;
             }

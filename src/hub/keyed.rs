@@ -9,7 +9,7 @@
 //!
 //! Every step costs at most the logarithm of the number of keys.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::audience::{Audience, Choice, Condition};
 use super::client::ClientId;
 use super::log::{Entry, audience_bytes_beside};
+use super::looks::looked_at;
 
 /// How many evicted keys are remembered. When there are more, the snapshot counts
 /// as incomplete for as long as the channel lives.
@@ -167,10 +168,12 @@ impl Subject {
 pub(crate) struct Keyed {
     /// By sequence number.
     entries: BTreeMap<u64, Entry>,
-    /// The sequence number of each subject's newest entry. A number that is not
-    /// in `entries` is that of an evicted one: its key is missing.
+    /// The sequence number of each subject's entry.
     subjects: HashMap<Subject, u64>,
     bytes: usize,
+    /// Keys of events for all clients that were evicted, and neither published
+    /// again nor removed since then. At most [`MISSING_KEYS_MAX`].
+    missing: BTreeSet<Arc<str>>,
     missing_bytes: usize,
     evicted_through: u64,
     /// Whether a key was evicted that is not remembered.
@@ -217,17 +220,13 @@ impl Keyed {
 
     /// Whether the entries are the whole state: no key is missing.
     pub(crate) fn is_complete(&self) -> bool {
-        self.subjects.len() == self.entries.len() && !self.has_forgotten
+        self.missing.is_empty() && !self.has_forgotten
     }
 
     /// The keys that were evicted and are remembered, in their order, and whether
     /// there are more.
     pub(crate) fn missing(&self) -> (Vec<Arc<str>>, bool) {
-        let is_missing = |at: &u64| !self.entries.contains_key(at);
-        let missing = self.subjects.iter().filter(|(_, at)| is_missing(at));
-        let mut keys: Vec<_> = missing.map(|(subject, _)| subject.key.clone()).collect();
-        keys.sort_unstable();
-        (keys, self.has_forgotten)
+        (self.missing.iter().cloned().collect(), self.has_forgotten)
     }
 
     /// Notes keys that were evicted in an earlier life of the log, all entries of
@@ -237,14 +236,14 @@ impl Keyed {
         for key in keys {
             let subject = Subject::new(key, None);
             if !self.subjects.contains_key(&subject) {
-                self.remember(subject, self.evicted_through);
+                self.remember(subject);
             }
         }
     }
 
     #[cfg(feature = "internals")]
     pub(super) fn indexed(&self) -> usize {
-        self.subjects.len()
+        self.subjects.len() + self.missing.len()
     }
 
     pub(super) fn oldest(&self) -> Option<&Entry> {
@@ -261,15 +260,14 @@ impl Keyed {
         self.entries.range(range).map(|(_, entry)| entry)
     }
 
-    /// The newest entry at `sequence` or before it.
-    pub(super) fn at_or_before(&self, sequence: u64) -> Option<&Entry> {
-        let mut until = self.entries.range(..=sequence);
-        until.next_back().map(|(_, entry)| entry)
+    /// The entries up to `sequence`, oldest first.
+    pub(super) fn until(&self, sequence: u64) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.range(..=sequence).map(|(_, entry)| entry)
     }
 
     /// Adds the newest entry of all, and returns the older one that it replaces.
     pub(super) fn insert(&mut self, subject: Subject, entry: Entry) -> Option<Entry> {
-        let key_bytes = subject.key.len();
+        self.find_missing(&subject);
         let older = match subject.audience {
             // The key in the map stays, and the number is replaced.
             None => self.subjects.insert(subject, entry.sequence),
@@ -281,7 +279,7 @@ impl Keyed {
                 older
             }
         };
-        let replaced = older.and_then(|at| self.take(at, key_bytes));
+        let replaced = older.and_then(|at| self.take(at));
         self.bytes += entry.bytes() + self.audience_bytes(&entry);
         self.entries.insert(entry.sequence, entry);
         replaced
@@ -289,8 +287,9 @@ impl Keyed {
 
     /// Removes a key, whether it has an entry or is missing. Returns the entry.
     pub(super) fn remove(&mut self, subject: &Subject) -> Option<Entry> {
+        self.find_missing(subject);
         let at = self.subjects.remove(subject)?;
-        self.take(at, subject.key.len())
+        self.take(at)
     }
 
     /// Evicts the entry that has not changed for the longest time.
@@ -301,28 +300,36 @@ impl Keyed {
         self.evictions += 1;
         let subject = Subject::of(&entry)?;
         self.subjects.remove(&subject);
-        self.remember(subject, at);
+        self.remember(subject);
         Some(entry)
     }
 
     /// Remembers that a key is missing, as far as there is room.
-    fn remember(&mut self, subject: Subject, at: u64) {
-        let missing = self.subjects.len() - self.entries.len();
-        if subject.audience.is_some() || missing >= MISSING_KEYS_MAX {
+    fn remember(&mut self, subject: Subject) {
+        if subject.audience.is_some() || self.missing.len() >= MISSING_KEYS_MAX {
             self.has_forgotten = true;
             return;
         }
-        self.missing_bytes += subject.key.len() + MISSING_OVERHEAD_BYTES;
-        self.subjects.insert(subject, at);
+        let bytes = subject.key.len() + MISSING_OVERHEAD_BYTES;
+        if self.missing.insert(subject.key) {
+            self.missing_bytes += bytes;
+        }
     }
 
-    /// Takes out an entry whose subject is taken out already. If there is none,
-    /// the key was missing.
-    fn take(&mut self, at: u64, key_bytes: usize) -> Option<Entry> {
-        let Some(entry) = self.entries.remove(&at) else {
-            self.missing_bytes -= key_bytes + MISSING_OVERHEAD_BYTES;
-            return None;
-        };
+    /// Notes that a subject is published again or removed: its key is not missing
+    /// any longer.
+    fn find_missing(&mut self, subject: &Subject) {
+        if subject.audience.is_none()
+            && !self.missing.is_empty()
+            && self.missing.remove(&subject.key)
+        {
+            self.missing_bytes -= subject.key.len() + MISSING_OVERHEAD_BYTES;
+        }
+    }
+
+    /// Takes out an entry whose subject is taken out already.
+    fn take(&mut self, at: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&at)?;
         self.bytes -= entry.bytes() + self.audience_bytes(&entry);
         Some(entry)
     }
@@ -373,6 +380,7 @@ where
     type Item = &'a Entry;
 
     fn next(&mut self) -> Option<&'a Entry> {
+        looked_at(1);
         let Some(keyed) = self.next_keyed else {
             return self.history.next();
         };

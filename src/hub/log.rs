@@ -24,11 +24,15 @@ use std::time::Duration;
 
 use super::audience::Audience;
 use super::keyed::{InOrder, Keyed, KeyedState, Subject};
+use super::looks::{LOOKS_MAX, Looks, looked_at};
 use super::remembered::{OwnId, Place, Remembered};
 use crate::frame::Frame;
 
 /// What an entry costs beyond its frame's bytes, in the log's accounting.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// The capacity of a history that stays when the history has become empty.
+const HISTORY_CAPACITY_KEPT: usize = 64;
 
 /// The most keyed entries that are counted for one client that is behind: the
 /// hub's lock is held meanwhile, and a tree has to be walked.
@@ -238,6 +242,57 @@ pub(crate) struct SavedBounds {
     pub(crate) head: u64,
 }
 
+/// Entries that a locked section has taken out of logs. Its caller drops them when
+/// the lock is open, because to free an entry takes longer than to take it out.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    max: usize,
+    count: usize,
+    /// The usual case: a publish evicts one entry, and needs no memory for a list.
+    first: Option<Entry>,
+    rest: Vec<Entry>,
+    /// The memory of logs that have become empty.
+    histories: Vec<VecDeque<Entry>>,
+}
+
+impl Dropped {
+    /// Returns an empty list with room for 1,024 entries.
+    pub(crate) fn new() -> Dropped {
+        Dropped::for_batch(1)
+    }
+
+    /// Returns an empty list for a publish of so many events. Each may replace one
+    /// entry and evict another.
+    pub(crate) fn for_batch(events: usize) -> Dropped {
+        Dropped {
+            max: LOOKS_MAX.max(2 * events),
+            count: 0,
+            first: None,
+            rest: Vec::new(),
+            histories: Vec::new(),
+        }
+    }
+
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// How many more entries may be evicted in this locked section.
+    pub(crate) fn room(&self) -> usize {
+        self.max.saturating_sub(self.count)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        looked_at(1);
+        self.count += 1;
+        match self.first {
+            None => self.first = Some(entry),
+            Some(_) => self.rest.push(entry),
+        }
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -286,7 +341,7 @@ impl Log {
             log.remembered.release(&id);
         }
         for entry in entries {
-            log.append(entry);
+            log.append(entry, &mut Dropped::new());
         }
         log.head = log.head.max(bounds.head);
         log
@@ -312,26 +367,23 @@ impl Log {
     }
 
     /// Returns whether an entry after `position` may have been meant for a
-    /// client although it does not admit it. Looks at `looks_max` entries at
-    /// most; beyond them it may.
+    /// client although it does not admit it. Where no looks are left, it may.
     pub(crate) fn may_have_meant(
         &self,
         position: u64,
-        looks_max: usize,
+        looks: &mut Looks,
         has_generated_id: bool,
         admits: impl Fn(&Entry) -> bool,
     ) -> bool {
         if self.newest_uncertain <= position {
             return false;
         }
-        let mut looks = 0;
         self.after(position).any(|entry| {
-            looks += 1;
             let is_uncertain = || {
                 let audience = entry.audience();
                 audience.is_some_and(|audience| audience.may_have_meant(has_generated_id))
             };
-            looks > looks_max || (is_uncertain() && !admits(entry))
+            !looks.take() || (is_uncertain() && !admits(entry))
         })
     }
 
@@ -394,7 +446,7 @@ impl Log {
     /// Puts `entry` at the head. Its sequence number must be higher than any
     /// before. An older entry of the same key and for the same clients goes
     /// away, which is a loss to no reader: `evicted_through` stays.
-    pub(crate) fn append(&mut self, entry: Entry) {
+    pub(crate) fn append(&mut self, entry: Entry, dropped: &mut Dropped) {
         debug_assert!(entry.sequence > self.head, "sequence numbers rise");
         self.head = entry.sequence;
         if entry.audience().is_some_and(|a| a.may_have_meant(true)) {
@@ -406,6 +458,7 @@ impl Log {
         if let Some(subject) = Subject::of(&entry) {
             if let Some(older) = self.keyed.insert(subject, entry) {
                 self.release_id(&older);
+                dropped.push(older);
             }
             return;
         }
@@ -415,10 +468,16 @@ impl Log {
 
     /// Removes the entries of a key for these clients, however they were chosen.
     /// The caller appends an event that tells readers so.
-    pub(crate) fn remove_key(&mut self, key: Arc<str>, audience: Option<Arc<Audience>>) {
+    pub(crate) fn remove_key(
+        &mut self,
+        key: Arc<str>,
+        audience: Option<Arc<Audience>>,
+        dropped: &mut Dropped,
+    ) {
         for subject in Subject::of_each_choice(key, audience) {
             if let Some(entry) = self.keyed.remove(&subject) {
                 self.release_id(&entry);
+                dropped.push(entry);
             }
         }
     }
@@ -434,10 +493,17 @@ impl Log {
         audience_bytes_beside(audience, beside)
     }
 
-    /// Evicts, oldest first in each part, what the bounds do not allow to be
-    /// kept. `needed_after`: everything up to it has been sent to every connected
+    /// Evicts, oldest first in each part, the entries that the bounds do not allow
+    /// to be kept, as far as `dropped` has room for them. Returns whether there are
+    /// more. `needed_after`: everything up to it has been sent to every connected
     /// client.
-    pub(crate) fn trim(&mut self, bounds: &Bounds, needed_after: u64, now_ms: u64) {
+    pub(crate) fn trim(
+        &mut self,
+        bounds: &Bounds,
+        needed_after: u64,
+        now_ms: u64,
+        dropped: &mut Dropped,
+    ) -> bool {
         let history = PartBounds {
             entries_max: bounds.history.events_max,
             bytes_max: bounds.history.bytes_max,
@@ -449,13 +515,16 @@ impl Log {
         while let Some(oldest) = self.history.front()
             && history.evict(oldest, self.history.len(), self.history_bytes)
         {
-            drop(self.evict_history());
+            if dropped.room() == 0 {
+                return true;
+            }
+            self.evict_history(dropped);
         }
-        if self.history.is_empty() && self.history.capacity() > 64 {
-            self.history.shrink_to(16);
+        if self.history.is_empty() && self.history.capacity() > HISTORY_CAPACITY_KEPT {
+            dropped.histories.push(std::mem::take(&mut self.history));
         }
         if self.keyed.is_empty() {
-            return;
+            return false;
         }
         let keyed = PartBounds {
             entries_max: bounds.keyed.keys_max,
@@ -466,44 +535,44 @@ impl Log {
         while let Some(oldest) = self.keyed.oldest()
             && keyed.evict(oldest, self.keyed.len(), self.keyed.bytes())
         {
-            drop(self.evict_keyed());
+            if dropped.room() == 0 {
+                return true;
+            }
+            self.evict_keyed(dropped);
         }
+        false
     }
 
     /// Evicts entries up to `through`, oldest first, the history before the keyed
-    /// state, until that are so many bytes or so many entries. Hands them to the
-    /// caller, who drops them when the lock is open.
-    pub(crate) fn evict(
-        &mut self,
-        through: u64,
-        (bytes, count): (usize, usize),
-        evicted: &mut Vec<Entry>,
-    ) {
-        let (end, goal) = (evicted.len() + count, self.bytes().saturating_sub(bytes));
+    /// state, until that are so many bytes, as far as `dropped` has room for them.
+    pub(crate) fn evict(&mut self, through: u64, bytes: usize, dropped: &mut Dropped) {
+        let goal = self.bytes().saturating_sub(bytes);
         let may_go = |entry: &Entry| entry.sequence <= through;
-        while self.bytes() > goal && evicted.len() < end {
+        while self.bytes() > goal && dropped.room() > 0 {
             if self.history.front().is_some_and(may_go) {
-                evicted.extend(self.evict_history());
+                self.evict_history(dropped);
             } else if self.keyed.oldest().is_some_and(may_go) {
-                evicted.extend(self.evict_keyed());
+                self.evict_keyed(dropped);
             } else {
                 return;
             }
         }
     }
 
-    fn evict_history(&mut self) -> Option<Entry> {
-        let entry = self.history.pop_front()?;
-        self.history_bytes -= entry.bytes() + self.audience_bytes(0, &entry);
-        self.evicted_through = self.evicted_through.max(entry.sequence);
-        self.release_id(&entry);
-        Some(entry)
+    fn evict_history(&mut self, dropped: &mut Dropped) {
+        if let Some(entry) = self.history.pop_front() {
+            self.history_bytes -= entry.bytes() + self.audience_bytes(0, &entry);
+            self.evicted_through = self.evicted_through.max(entry.sequence);
+            self.release_id(&entry);
+            dropped.push(entry);
+        }
     }
 
-    fn evict_keyed(&mut self) -> Option<Entry> {
-        let entry = self.keyed.evict_oldest()?;
-        self.release_id(&entry);
-        Some(entry)
+    fn evict_keyed(&mut self, dropped: &mut Dropped) {
+        if let Some(entry) = self.keyed.evict_oldest() {
+            self.release_id(&entry);
+            dropped.push(entry);
+        }
     }
 
     fn release_id(&mut self, entry: &Entry) {
@@ -522,7 +591,9 @@ impl Log {
     /// 1,024 are counted.
     pub(crate) fn count_after(&self, sequence: u64) -> usize {
         let history = self.history.len() - self.index_after(sequence);
-        history + self.keyed.after(sequence).take(KEYED_COUNT_MAX).count()
+        let keyed = self.keyed.after(sequence).take(KEYED_COUNT_MAX).count();
+        looked_at(keyed);
+        history + keyed
     }
 
     /// The index of the first entry of the history after `sequence`.
@@ -574,30 +645,17 @@ impl Log {
         high
     }
 
-    /// Returns the oldest and the newest entry that `admits` lets a reader see.
-    /// Looks at `looks_max` entries from each end.
-    pub(crate) fn ends_for(
-        &self,
-        looks_max: usize,
-        admits: impl Fn(&Entry) -> bool,
-    ) -> (Option<&Entry>, Option<&Entry>) {
-        let mut oldest_first = self.after(0).take(looks_max);
-        let mut newest_first = self.newest_first().take(looks_max);
-        (
-            oldest_first.find(|e| admits(e)),
-            newest_first.find(|e| admits(e)),
-        )
-    }
-
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Entry> {
-        InOrder::newest_first(self.history.iter().rev(), self.keyed.after(0).rev())
+    /// The entries up to `sequence`, newest first.
+    pub(crate) fn newest_first(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
+        let history = self.history.range(..self.index_after(sequence)).rev();
+        InOrder::newest_first(history, self.keyed.until(sequence).rev())
     }
 
     /// Returns the newest entry at `sequence` or before it.
     pub(crate) fn at_or_before(&self, sequence: u64) -> Option<&Entry> {
         let end = self.history.partition_point(|e| e.sequence <= sequence);
         let history = end.checked_sub(1).and_then(|at| self.history.get(at));
-        let both = [history, self.keyed.at_or_before(sequence)];
+        let both = [history, self.keyed.until(sequence).next_back()];
         both.into_iter().flatten().max_by_key(|e| e.sequence)
     }
 }
@@ -655,6 +713,18 @@ mod tests {
         }
     }
 
+    fn append(log: &mut Log, entry: Entry) {
+        log.append(entry, &mut Dropped::new());
+    }
+
+    fn trim(log: &mut Log, bounds: &Bounds, needed_after: u64, now_ms: u64) {
+        while log.trim(bounds, needed_after, now_ms, &mut Dropped::new()) {}
+    }
+
+    fn remove_key(log: &mut Log, key: &str, audience: Option<Arc<Audience>>) {
+        log.remove_key(key.into(), audience, &mut Dropped::new());
+    }
+
     fn sequences(log: &Log, after: u64) -> Vec<u64> {
         log.after(after).map(|entry| entry.sequence).collect()
     }
@@ -663,7 +733,7 @@ mod tests {
     fn a_reader_gets_what_comes_after_its_position() {
         let mut log = Log::new(0);
         for sequence in [2, 5, 9] {
-            log.append(entry(sequence));
+            append(&mut log, entry(sequence));
         }
         assert_eq!(sequences(&log, 0), [2, 5, 9]);
         assert_eq!(sequences(&log, 2), [5, 9]);
@@ -680,7 +750,7 @@ mod tests {
         for numbers in [evenly, in_bursts, ever_faster, vec![7], vec![]] {
             let mut log = Log::new(0);
             for &sequence in &numbers {
-                log.append(entry(sequence));
+                append(&mut log, entry(sequence));
             }
             for position in numbers.iter().flat_map(|&n| [n - 1, n, n + 1]).chain([0]) {
                 let wanted = numbers.iter().filter(|&&n| n > position).count();
@@ -694,16 +764,16 @@ mod tests {
     fn eviction_is_remembered_exactly() {
         let mut log = Log::new(0);
         for sequence in 1..=5 {
-            log.append(entry(sequence));
+            append(&mut log, entry(sequence));
         }
         let two = Bounds {
             history: History::events(2),
             ..KEEP_ALL
         };
-        log.trim(&two, u64::MAX, 5);
+        trim(&mut log, &two, u64::MAX, 5);
         assert_eq!(sequences(&log, 0), [4, 5]);
         assert_eq!(log.evicted_through(), 3);
-        log.trim(&two, u64::MAX, 5 + 600_001);
+        trim(&mut log, &two, u64::MAX, 5 + 600_001);
         assert!(log.is_empty());
         assert_eq!((log.evicted_through(), log.bytes()), (5, 0));
     }
@@ -712,16 +782,16 @@ mod tests {
     fn what_a_connected_client_awaits_is_kept_up_to_the_backlog() {
         let mut log = Log::new(0);
         for sequence in 1..=10 {
-            log.append(entry(sequence));
+            append(&mut log, entry(sequence));
         }
         let none = Bounds {
             history: History::NONE,
             backlog_bytes_max: log.bytes() / 2,
             ..KEEP_ALL
         };
-        log.trim(&none, 2, 10);
+        trim(&mut log, &none, 2, 10);
         assert_eq!(sequences(&log, 0), [6, 7, 8, 9, 10]);
-        log.trim(&none, 8, 10);
+        trim(&mut log, &none, 8, 10);
         assert_eq!(sequences(&log, 0), [9, 10]);
     }
 
@@ -734,20 +804,20 @@ mod tests {
         };
         let mut log = Log::new(0);
         for sequence in 1..=3 {
-            log.append(entry(sequence));
-            log.trim(&tiny, 0, 3);
+            append(&mut log, entry(sequence));
+            trim(&mut log, &tiny, 0, 3);
             assert_eq!(sequences(&log, 0), [sequence]);
         }
-        log.trim(&tiny, 3, 3);
+        trim(&mut log, &tiny, 3, 3);
         assert!(log.is_empty());
     }
 
     #[test]
     fn a_newer_event_of_a_key_replaces_the_older_one_and_that_is_no_gap() {
         let mut log = Log::new(0);
-        log.append(with(1, None, Some("a")));
-        log.append(with(2, None, Some("b")));
-        log.append(with(3, None, Some("a")));
+        append(&mut log, with(1, None, Some("a")));
+        append(&mut log, with(2, None, Some("b")));
+        append(&mut log, with(3, None, Some("a")));
         assert_eq!(sequences(&log, 0), [2, 3]);
         assert_eq!(log.evicted_through(), 0);
     }
@@ -759,15 +829,15 @@ mod tests {
     #[test]
     fn own_ids_are_found_when_their_events_are_gone() {
         let mut log = Log::new(0);
-        log.append(with(1, Some("w"), None));
-        log.append(with(2, Some("x"), Some("k")));
-        log.append(with(3, Some("y"), Some("k")));
+        append(&mut log, with(1, Some("w"), None));
+        append(&mut log, with(2, Some("x"), Some("k")));
+        append(&mut log, with(3, Some("y"), Some("k")));
         assert_eq!(sequences(&log, 0), [1, 3]);
         let none = Bounds {
             history: History::NONE,
             ..KEEP_ALL
         };
-        log.trim(&none, u64::MAX, 3);
+        trim(&mut log, &none, u64::MAX, 3);
         assert_eq!(sequences(&log, 0), [3]);
         for (id, place) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
             assert_eq!(place_of(&log, id), place, "{id}");
@@ -791,14 +861,14 @@ mod tests {
     fn a_log_is_trimmed_once_something_of_it_was_evicted() {
         let mut log = Log::new(7);
         assert!(!log.is_trimmed());
-        log.append(with(8, None, Some("k")));
-        log.append(with(9, None, Some("k")));
+        append(&mut log, with(8, None, Some("k")));
+        append(&mut log, with(9, None, Some("k")));
         assert!(!log.is_trimmed(), "a replaced event is no loss");
         let none = Bounds {
             keyed: KeyedState::keys(0),
             ..KEEP_ALL
         };
-        log.trim(&none, u64::MAX, 9);
+        trim(&mut log, &none, u64::MAX, 9);
         assert!(log.is_trimmed());
     }
 
@@ -815,14 +885,13 @@ mod tests {
             }
         };
         let mut log = Log::new(0);
-        log.append(to(1, Choice::Filtered));
-        log.append(to(2, Choice::Generated));
-        log.append(to(3, Choice::Named));
-        log.append(entry(4));
+        append(&mut log, to(1, Choice::Filtered));
+        append(&mut log, to(2, Choice::Generated));
+        append(&mut log, to(3, Choice::Named));
+        append(&mut log, entry(4));
         let may = |position, looks_max, is_generated| {
-            log.may_have_meant(position, looks_max, is_generated, |e| {
-                e.audience().is_none()
-            })
+            let looks = &mut Looks::new(looks_max);
+            log.may_have_meant(position, looks, is_generated, |e| e.audience().is_none())
         };
         for (position, is_generated, expected) in [
             (0, false, true),
@@ -838,21 +907,21 @@ mod tests {
             );
         }
         assert!(may(1, 0, false), "what was not looked at may have been");
-        assert!(!log.may_have_meant(0, 10, true, |_| true));
+        assert!(!log.may_have_meant(0, &mut Looks::new(10), true, |_| true));
     }
 
     #[test]
     fn a_key_outlives_the_history_and_goes_by_the_bounds_of_keys() {
         let mut log = Log::new(0);
         for (sequence, key) in [(1, Some("a")), (2, None), (3, Some("b")), (4, None)] {
-            log.append(with(sequence, None, key));
+            append(&mut log, with(sequence, None, key));
         }
         let mut bounds = Bounds {
             history: History::events(1).age_max(Duration::from_millis(10)),
             ..KEEP_ALL
         };
         // A year later: the quiet keys are there, the rest is gone by its age.
-        log.trim(&bounds, u64::MAX, 365 * 86_400_000);
+        trim(&mut log, &bounds, u64::MAX, 365 * 86_400_000);
         assert_eq!(sequences(&log, 0), [1, 3]);
         let evicted = Evicted {
             history: 4,
@@ -863,15 +932,15 @@ mod tests {
 
         // One key too many, by number and by age.
         bounds.keyed = KeyedState::keys(2);
-        log.append(with(5, None, Some("c")));
-        log.trim(&bounds, u64::MAX, 5);
+        append(&mut log, with(5, None, Some("c")));
+        trim(&mut log, &bounds, u64::MAX, 5);
         assert_eq!(sequences(&log, 0), [3, 5]);
         assert_eq!(log.evicted().keyed, 1);
         bounds.keyed = KeyedState::keys(2).age_max(Duration::from_millis(10));
-        log.trim(&bounds, u64::MAX, 14);
+        trim(&mut log, &bounds, u64::MAX, 14);
         assert_eq!(sequences(&log, 0), [5]);
         bounds.keyed = KeyedState::keys(2).bytes_max(1);
-        log.trim(&bounds, u64::MAX, 5);
+        trim(&mut log, &bounds, u64::MAX, 5);
         assert!(log.is_empty());
         assert_eq!(log.keyed().evictions(), 3);
         assert!(log.bytes() > 0, "the missing keys are counted");
@@ -881,16 +950,16 @@ mod tests {
     fn a_key_that_a_client_waits_for_is_kept_up_to_the_backlog() {
         let mut log = Log::new(0);
         for (sequence, key) in [(1, "a"), (2, "b"), (3, "c")] {
-            log.append(with(sequence, None, Some(key)));
+            append(&mut log, with(sequence, None, Some(key)));
         }
         let mut bounds = Bounds {
             keyed: KeyedState::keys(1),
             ..KEEP_ALL
         };
-        log.trim(&bounds, 1, 3);
+        trim(&mut log, &bounds, 1, 3);
         assert_eq!(sequences(&log, 0), [2, 3]);
         bounds.backlog_bytes_max = 1;
-        log.trim(&bounds, 1, 3);
+        trim(&mut log, &bounds, 1, 3);
         assert_eq!(sequences(&log, 0), [3]);
     }
 
@@ -902,18 +971,18 @@ mod tests {
         };
         let mut log = Log::new(0);
         for (sequence, key) in [(1, "a"), (2, "b"), (3, "c")] {
-            log.append(with(sequence, None, Some(key)));
-            log.trim(&one, u64::MAX, sequence);
+            append(&mut log, with(sequence, None, Some(key)));
+            trim(&mut log, &one, u64::MAX, sequence);
         }
         assert_eq!(sequences(&log, 0), [3]);
         assert_eq!(log.keyed().missing(), (vec!["a".into(), "b".into()], false));
-        log.remove_key("a".into(), None);
+        remove_key(&mut log, "a", None);
         assert!(!log.keyed().is_complete());
-        log.append(with(4, None, Some("b")));
+        append(&mut log, with(4, None, Some("b")));
         assert!(log.keyed().is_complete());
-        log.remove_key("b".into(), None);
-        log.remove_key("c".into(), None);
-        log.remove_key("never there".into(), None);
+        remove_key(&mut log, "b", None);
+        remove_key(&mut log, "c", None);
+        remove_key(&mut log, "never there", None);
         assert!(log.is_empty() && log.keyed().is_complete());
         assert_eq!((log.bytes(), log.evicted().keyed), (0, 2));
     }
@@ -931,17 +1000,20 @@ mod tests {
             ..entry(sequence)
         };
         let mut log = Log::new(0);
-        log.append(with(1, Choice::Filtered));
-        log.append(with(2, Choice::Generated));
-        log.append(with(3, Choice::Named));
-        log.append(with(4, Choice::Named));
+        append(&mut log, with(1, Choice::Filtered));
+        append(&mut log, with(2, Choice::Generated));
+        append(&mut log, with(3, Choice::Named));
+        append(&mut log, with(4, Choice::Named));
         assert_eq!(sequences(&log, 0), [1, 2, 4]);
         let may_have_meant = |has_generated_id| {
-            [0, 1, 2].map(|at| log.may_have_meant(at, 10, has_generated_id, |_| false))
+            [0, 1, 2].map(|at| {
+                let looks = &mut Looks::new(10);
+                log.may_have_meant(at, looks, has_generated_id, |_| false)
+            })
         };
         assert_eq!(may_have_meant(false), [true, false, false]);
         assert_eq!(may_have_meant(true), [true, true, false]);
-        log.remove_key("k".into(), Some(to(Choice::Named)));
+        remove_key(&mut log, "k", Some(to(Choice::Named)));
         assert!(log.is_empty() && log.keyed().is_complete());
         assert_eq!(log.bytes(), 0);
     }
@@ -955,13 +1027,13 @@ mod tests {
         let mut log = Log::new(0);
         for sequence in 1..=2_000 {
             let key = format!("key {sequence}");
-            log.append(with(sequence, None, Some(&key)));
-            log.trim(&none, u64::MAX, sequence);
+            append(&mut log, with(sequence, None, Some(&key)));
+            trim(&mut log, &none, u64::MAX, sequence);
         }
         let (missing, has_more) = log.keyed().missing();
         assert_eq!((missing.len(), has_more), (1024, true));
         for key in missing {
-            log.remove_key(key, None);
+            remove_key(&mut log, &key, None);
         }
         assert!(!log.keyed().is_complete(), "others are missing still");
         assert_eq!(log.bytes(), 0);
@@ -981,11 +1053,8 @@ mod tests {
         let recipients = Arc::new(Audience::clients(ids.collect(), Choice::Named));
         let mut log = Log::new(0);
         for sequence in 1..=10 {
-            log.append(to(
-                &recipients,
-                sequence,
-                (sequence % 2 == 0).then_some("k"),
-            ));
+            let key = (sequence % 2 == 0).then_some("k");
+            append(&mut log, to(&recipients, sequence, key));
         }
         let counted = |log: &Log| log.bytes() / recipients.bytes();
         // Only the last event of the key is left.
@@ -993,21 +1062,49 @@ mod tests {
         assert_eq!(counted(&log), 2);
         // An equal audience of another batch is another one, and takes its place.
         let again = Arc::new((*recipients).clone());
-        log.append(to(&again, 11, Some("k")));
+        append(&mut log, to(&again, 11, Some("k")));
         assert_eq!((counted(&log), Arc::strong_count(&again)), (2, 3));
-        log.append(to(&again, 12, Some("l")));
+        append(&mut log, to(&again, 12, Some("l")));
         assert_eq!(counted(&log), 2);
         let one = Bounds {
             history: History::NONE,
             ..KEEP_ALL
         };
-        log.trim(&one, u64::MAX, 12);
+        trim(&mut log, &one, u64::MAX, 12);
         assert_eq!((counted(&log), Arc::strong_count(&recipients)), (1, 1));
         let none = Bounds {
             keyed: KeyedState::keys(0),
             ..one
         };
-        log.trim(&none, u64::MAX, 12);
+        trim(&mut log, &none, u64::MAX, 12);
         assert_eq!((log.bytes(), Arc::strong_count(&again)), (0, 1));
+    }
+
+    #[test]
+    fn a_trim_takes_out_a_bounded_number_of_entries_and_the_next_one_goes_on() {
+        let none = Bounds {
+            history: History::NONE,
+            keyed: KeyedState::keys(0),
+            ..KEEP_ALL
+        };
+        let max = LOOKS_MAX as u64;
+        let mut log = Log::new(0);
+        for sequence in 1..=max + 10 {
+            append(&mut log, entry(sequence));
+        }
+        for sequence in max + 11..=2 * max + 20 {
+            append(&mut log, with(sequence, None, Some(&sequence.to_string())));
+        }
+        let mut sections = Vec::new();
+        loop {
+            let mut dropped = Dropped::new();
+            let has_more = log.trim(&none, u64::MAX, 0, &mut dropped);
+            sections.push((dropped.len(), dropped.histories.len()));
+            if !has_more {
+                break;
+            }
+        }
+        assert_eq!(sections, [(LOOKS_MAX, 0), (LOOKS_MAX, 1), (20, 0)]);
+        assert!(log.is_empty());
     }
 }

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bounds::{Maker, Removed};
+use super::bounds::Maker;
 use super::channel::{Channel, ChannelStats, PublishError, Published};
 use super::client::DisconnectReason;
 use super::clock::Clock;
 use super::options::{ChannelOptions, OptionsByName};
-use super::state::{ChannelState, drop_removed};
+use super::state::{ChannelState, Removed};
 use super::target::Target;
 use super::{ChannelKey, Hub, Randomness, Settings};
 use crate::event::Event;
@@ -367,8 +367,13 @@ impl ChannelManager {
     /// The names of all channels, in order.
     #[must_use]
     pub fn names(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> = self.hub.lock().names.keys().cloned().collect();
+        let mut names = Vec::new();
+        self.hub.for_each_channel(|_, channel| {
+            let name = channel.name().filter(|_| !channel.life.is_over());
+            names.extend(name.cloned());
+        });
         names.sort_unstable();
+        names.dedup();
         names
     }
 
@@ -488,7 +493,9 @@ impl Hub {
         key: ChannelKey,
         look: impl FnOnce(&ChannelState) -> T,
     ) -> Option<T> {
-        self.lock().get(key).map(look)
+        let state = self.lock();
+        let channel = state.get(key).filter(|channel| !channel.life.is_closing());
+        channel.map(look)
     }
 
     fn find(self: &Arc<Self>, name: &str, maker: Maker) -> Result<Option<Channel>, ChannelError> {
@@ -506,7 +513,7 @@ impl Hub {
         options: Arc<ChannelOptions>,
         maker: Maker,
     ) -> Result<Channel, ChannelError> {
-        let mut removed = Removed::default();
+        let mut removed = Removed::new();
         let mut state = self.lock();
         let key = state.find_or_insert(name, options, maker, &self.clock, &mut removed);
         let handle = key.map(|key| {
@@ -514,8 +521,7 @@ impl Hub {
             self.handle(channel, name, key)
         });
         drop(state);
-        drop_removed(removed.channels);
-        self.wake(removed.wake);
+        self.finish_removals(removed);
         handle
     }
 
@@ -536,10 +542,9 @@ impl Hub {
     }
 
     fn named_keys(&self) -> Vec<ChannelKey> {
-        let state = self.lock();
-        let channels = state.channels();
-        let named = channels.filter(|(_, channel)| channel.name().is_some());
-        named.map(|(key, _)| key).collect()
+        let mut keys = Vec::new();
+        self.for_each_channel(|key, channel| keys.extend(channel.name().map(|_| key)));
+        keys
     }
 }
 

@@ -3,11 +3,8 @@
 use super::Hub;
 use super::lists::List;
 use super::log::Log;
+use super::looks::LOOKS_MAX;
 use crate::metrics::{Backlog, Metrics};
-
-/// How many entries are looked at in one go, so that the lock is held for some
-/// microseconds and no longer.
-const SLICE: usize = 1024;
 
 impl Hub {
     /// What all reactors and channels come to.
@@ -37,7 +34,7 @@ impl Hub {
         loop {
             let mut state = self.lock();
             let end = state.channels_capacity();
-            let waiting = (slot..end.min(slot + SLICE)).find_map(|at| {
+            let waiting = (slot..end.min(slot + LOOKS_MAX)).find_map(|at| {
                 slot = at + 1;
                 let (key, channel) = state.at(at)?;
                 backlog.log_events += channel.log.len() as u64;
@@ -53,7 +50,7 @@ impl Hub {
             };
             while let Some(channel) = state.get(key) {
                 match look(&channel.log, &mut after, &mut backlog) {
-                    SLICE => {
+                    LOOKS_MAX => {
                         drop(state);
                         state = self.lock();
                     }
@@ -68,7 +65,7 @@ impl Hub {
 /// entries that was.
 fn look(log: &Log, after: &mut u64, backlog: &mut Backlog) -> usize {
     let mut count = 0;
-    for entry in log.after(*after).take(SLICE) {
+    for entry in log.after(*after).take(LOOKS_MAX) {
         count += 1;
         *after = entry.sequence;
         backlog.events += 1;

@@ -1,7 +1,7 @@
 //! The clients of one channel: found by slot, by id, or one after another.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -9,6 +9,7 @@ use slab::Slab;
 
 use super::audience::{Audience, Condition, meets, texts_of};
 use super::client::{ClientId, Member};
+use super::looks::{LOOKS_MAX, SLOTS_MAX, looked_at};
 
 /// See the [module](self).
 #[derive(Default)]
@@ -22,10 +23,10 @@ pub(crate) struct Members {
     hasher: DefaultHashBuilder,
 }
 
-/// Who has which value in one field of the metadata.
+/// The members that have each value in one field of the metadata.
 struct Index {
     field: Box<str>,
-    slots: HashMap<String, HashSet<u32>>,
+    slots: HashMap<String, BTreeSet<u32>>,
 }
 
 impl Members {
@@ -64,18 +65,30 @@ impl Members {
         slot
     }
 
-    /// Shows those who are of the audience to `visit`, always in the same
-    /// order. Looks at as many members as [`looks`](Self::looks) says.
-    pub(crate) fn visit(&self, audience: &Audience, mut visit: impl FnMut(&Member)) {
+    /// Visits the members that are of the audience, always in the same order, and
+    /// looks at [`LOOKS_MAX`] members at most. Begins at `from`, which is 0 or what
+    /// an earlier visit returned. Returns where to continue.
+    pub(crate) fn visit(
+        &self,
+        audience: &Audience,
+        from: u32,
+        mut visit: impl FnMut(&Member),
+    ) -> Option<u32> {
+        let to = from.saturating_add(SLOTS_MAX);
         let conditions = match audience {
             Audience::Clients { ids, .. } => {
-                let found = ids.iter().filter_map(|id| self.get(self.find(id)?));
-                return found.for_each(visit);
+                let ids = ids.get(from as usize..).unwrap_or_default();
+                let some = &ids[..ids.len().min(LOOKS_MAX)];
+                looked_at(some.len());
+                let found = some.iter().filter_map(|id| self.get(self.find(id)?));
+                found.for_each(visit);
+                return (some.len() < ids.len()).then_some(to);
             }
             Audience::Except(_) => {
-                let members = self.slots.iter().map(|(_, member)| member);
+                let members = self.range(from, to);
                 let admitted = members.filter(|member| audience.admits(&member.id, None));
-                return admitted.for_each(visit);
+                admitted.for_each(visit);
+                return (to < self.slots_end()).then_some(to);
             }
             Audience::Where(conditions) => conditions,
         };
@@ -85,28 +98,45 @@ impl Members {
                 visit(member);
             }
         };
-        let Some(slots) = self.rarest(conditions) else {
-            return self
-                .slots
-                .iter()
-                .for_each(|(_, member)| visit_if_met(member));
-        };
-        // A set has no order.
-        let mut slots: Vec<u32> = slots.into_iter().flatten().copied().collect();
-        slots.sort_unstable();
-        let members = slots.iter().filter_map(|slot| self.get(*slot));
-        members.for_each(visit_if_met);
+        match self.rarest(conditions) {
+            Some(slots) => {
+                let mut slots = slots.into_iter().flat_map(|slots| slots.range(from..));
+                let some = slots.by_ref().take(LOOKS_MAX).copied();
+                some.for_each(|slot| self.range(slot, slot + 1).for_each(&mut visit_if_met));
+                slots.next().copied()
+            }
+            None => {
+                self.range(from, to).for_each(visit_if_met);
+                (to < self.slots_end()).then_some(to)
+            }
+        }
     }
 
-    /// How many members a search for those of the audience looks at: those who
+    /// How many members a search for those of the audience looks at: those that
     /// meet the rarest condition that is indexed, or all if none is.
     pub(crate) fn looks(&self, audience: &Audience) -> usize {
         match audience {
             Audience::Clients { ids, .. } => ids.len(),
-            Audience::Except(_) => self.len(),
+            Audience::Except(_) => self.slots_end() as usize,
             Audience::Where(conditions) => match self.rarest(conditions) {
-                Some(slots) => slots.map_or(0, HashSet::len),
-                None => self.len(),
+                Some(slots) => slots.map_or(0, BTreeSet::len),
+                None => self.slots_end() as usize,
+            },
+        }
+    }
+
+    /// How many members are of the audience, if that needs no search.
+    pub(crate) fn count(&self, audience: &Audience) -> Option<usize> {
+        match audience {
+            Audience::Clients { .. } => None,
+            Audience::Except(ids) if ids.len() <= LOOKS_MAX => {
+                let found = ids.iter().filter(|id| self.find(id).is_some()).count();
+                Some(self.len() - found)
+            }
+            Audience::Except(_) => None,
+            Audience::Where(conditions) => match (&**conditions, self.rarest(conditions)) {
+                ([_], Some(slots)) => Some(slots.map_or(0, BTreeSet::len)),
+                _ => None,
             },
         }
     }
@@ -114,14 +144,14 @@ impl Members {
     /// Returns the members that meet the one of `conditions` which the fewest
     /// meet, if one of them is indexed. No index helps to find the members that
     /// lack a value.
-    fn rarest(&self, conditions: &[Condition]) -> Option<Option<&HashSet<u32>>> {
+    fn rarest(&self, conditions: &[Condition]) -> Option<Option<&BTreeSet<u32>>> {
         let positive = conditions.iter().filter(|c| !c.is_negated());
         let indexed = positive.filter_map(|condition| {
             let mut indexes = self.indexes.iter();
             let index = indexes.find(|i| *i.field == *condition.field())?;
             Some(index.slots.get(condition.value()))
         });
-        indexed.min_by_key(|slots| slots.map_or(0, HashSet::len))
+        indexed.min_by_key(|slots| slots.map_or(0, BTreeSet::len))
     }
 
     pub(crate) fn find(&self, id: &ClientId) -> Option<u32> {
@@ -148,28 +178,24 @@ impl Members {
             index.remove(slot, &member);
         }
         if self.slots.is_empty() {
-            // Let go of what a recipients has needed.
+            // Free the memory that many members needed.
             self.slots = Slab::new();
             self.by_id = HashTable::new();
         }
         Some(member)
     }
 
-    /// Those whose slots are in `from..to`.
+    /// The members whose slots are in `from..to`.
     pub(crate) fn range(&self, from: u32, to: u32) -> impl Iterator<Item = &Member> {
-        (from..to.min(self.slots_end())).filter_map(|slot| self.get(slot))
+        (from..to.min(self.slots_end())).filter_map(|slot| {
+            looked_at(1);
+            self.get(slot)
+        })
     }
 
     /// One more than the highest slot that may be in use.
     pub(crate) fn slots_end(&self) -> u32 {
         u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
-    }
-
-    /// Takes everybody out.
-    pub(crate) fn take(&mut self) -> Vec<Member> {
-        let fields: Vec<Box<str>> = self.indexes.iter().map(|i| i.field.clone()).collect();
-        let all = std::mem::replace(self, Members::new(&fields));
-        all.slots.into_iter().map(|(_, member)| member).collect()
     }
 }
 
@@ -208,6 +234,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::audience::Choice;
     use crate::hub::client::{ConnectionId, Extra};
     use serde_json::json;
 
@@ -259,7 +286,8 @@ mod tests {
         }
         let found = |members: &Members, audience: &Audience| {
             let mut found = Vec::new();
-            members.visit(audience, |member| found.push(member.id.to_string()));
+            let next = members.visit(audience, 0, |member| found.push(member.id.to_string()));
+            assert_eq!(next, None, "a small search has one step");
             found
         };
         for (user, role) in [("3", "r1"), ("6", "a"), ("9", "a"), ("0", "r9")] {
@@ -267,12 +295,56 @@ mod tests {
             let audience = Audience::Where(conditions.into());
             let in_index = found(&indexed, &audience);
             assert_eq!(in_index, found(&plain, &audience), "{audience:?}");
-            assert_eq!(plain.looks(&audience), 45);
+            assert!(plain.looks(&audience) >= 45);
             assert!((in_index.len()..=7).contains(&indexed.looks(&audience)));
         }
         let audience = Audience::Where([Condition::new("user", "3")].into());
         assert!(!found(&indexed, &audience).is_empty());
-        assert_eq!(indexed.take().len(), 45);
+        assert_eq!(
+            indexed.count(&audience),
+            Some(found(&indexed, &audience).len())
+        );
+        for slot in 0..60 {
+            indexed.remove(slot);
+        }
         assert!(found(&indexed, &audience).is_empty());
+    }
+
+    #[test]
+    fn a_search_looks_at_a_bounded_number_of_members_and_says_where_to_continue() {
+        let mut members = Members::new(&["even".into()]);
+        let ids: Vec<ClientId> = (0..3_000)
+            .map(|n| ClientId::lookup(&n.to_string()))
+            .collect();
+        for (n, id) in ids.iter().enumerate() {
+            let mut member = member(&id.to_string());
+            member.extra = Some(Box::new(Extra {
+                metadata: json!({"even": n % 2 == 0, "n": n}).into(),
+                on_disconnect: None,
+            }));
+            members.insert(member);
+        }
+        let conditions = |field: &str, value: &str| [Condition::new(field, value)].into();
+        for (audience, expected, count) in [
+            (
+                Audience::Where(conditions("even", "true")),
+                1_500,
+                Some(1_500),
+            ),
+            (Audience::Where(conditions("n", "2999")), 1, None),
+            (Audience::except(vec![ids[7].clone()]), 2_999, Some(2_999)),
+            (Audience::clients(ids.clone(), Choice::Named), 3_000, None),
+        ] {
+            let (mut found, mut steps, mut next) = (0, 0, Some(0));
+            while let Some(from) = next {
+                let before = found;
+                next = members.visit(&audience, from, |_| found += 1);
+                assert!(found - before <= LOOKS_MAX);
+                steps += 1;
+            }
+            assert_eq!(found, expected, "{audience:?}");
+            assert!(steps >= members.looks(&audience) / LOOKS_MAX);
+            assert_eq!(members.count(&audience), count);
+        }
     }
 }

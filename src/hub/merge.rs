@@ -10,18 +10,13 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
 use super::log::{Entry, Log};
+use super::looks::{LOOKS_MAX, Looks};
 
-/// Entries that one [`walk`] looks at. With an entry that is for the reader,
-/// that takes some 100 microseconds at most.
-pub(crate) const WALKED_MAX: usize = 1024;
-
-/// Entries that one [`last`] looks at. A join cannot be interrupted, so this is
-/// how long it may hold the lock: some milliseconds at most, where most of the
-/// entries are for other clients.
+/// Entries that a [`LookBack`] looks at in all.
 pub(crate) const LOOKED_BACK_MAX: usize = 16 * 1024;
 
 /// Visits the entries of the logs in `(after, through]`, oldest first, until
-/// `visit` declines one or [`WALKED_MAX`] are visited. Returns the position up
+/// `visit` declines one or [`LOOKS_MAX`] are visited. Returns the position up
 /// to which everything was visited, and whether there is more.
 ///
 /// `logs` has each log with a number of the caller's, which `visit` receives.
@@ -31,7 +26,7 @@ pub(crate) fn walk<'a>(
     through: u64,
     mut visit: impl FnMut(usize, &'a Entry) -> bool,
 ) -> (u64, bool) {
-    let (mut reached, mut left) = (after, WALKED_MAX);
+    let (mut reached, mut left) = (after, LOOKS_MAX);
     let visit = |channel_index, entry: &'a Entry| {
         if left == 0 || !visit(channel_index, entry) {
             return false;
@@ -56,32 +51,59 @@ pub(crate) fn walk<'a>(
     (reached, true)
 }
 
-/// Returns the sequence number of the oldest of the last `count` entries that
-/// `admits` lets through, or `None` if there is no such entry. At most
-/// [`LOOKED_BACK_MAX`] entries are looked at.
-pub(crate) fn last<'a>(
-    logs: impl Iterator<Item = &'a Log>,
-    count: usize,
-    mut admits: impl FnMut(&Entry) -> bool,
-) -> Option<u64> {
-    let (mut oldest, mut wanted, mut left) = (None, count, LOOKED_BACK_MAX);
-    let logs = logs.map(|log| (0, log.newest_first()));
-    merge(
-        logs,
-        |sequence| sequence,
-        |_, entry| {
-            if wanted == 0 || left == 0 {
-                return false;
-            }
-            left -= 1;
-            if admits(entry) {
-                wanted -= 1;
-                oldest = Some(entry.sequence);
-            }
-            true
-        },
-    );
-    oldest
+/// A search for the last entries that are for a reader, in steps.
+#[derive(Debug)]
+pub(crate) struct LookBack {
+    wanted: usize,
+    looks: Looks,
+    /// Entries after this were looked at.
+    next: u64,
+    oldest: Option<u64>,
+}
+
+impl LookBack {
+    /// Returns a search for the last `count` entries.
+    pub(crate) fn new(count: usize) -> LookBack {
+        LookBack {
+            wanted: count,
+            looks: Looks::new(LOOKED_BACK_MAX),
+            next: u64::MAX,
+            oldest: None,
+        }
+    }
+
+    /// Looks at up to [`LOOKS_MAX`] entries more, and finds those that `admits`
+    /// lets through. Returns whether there is a next step.
+    pub(crate) fn step<'a>(
+        &mut self,
+        logs: impl Iterator<Item = &'a Log>,
+        mut admits: impl FnMut(&Entry) -> bool,
+    ) -> bool {
+        let until = self.next;
+        let logs = logs.map(|log| (0, log.newest_first(until)));
+        let mut step = Looks::new(LOOKS_MAX);
+        let visited_all = merge(
+            logs,
+            |sequence| sequence,
+            |_, entry| {
+                if self.wanted == 0 || !step.take() || !self.looks.take() {
+                    return false;
+                }
+                self.next = entry.sequence - 1;
+                if admits(entry) {
+                    self.wanted -= 1;
+                    self.oldest = Some(entry.sequence);
+                }
+                true
+            },
+        );
+        !visited_all && self.wanted > 0 && self.looks.is_left()
+    }
+
+    /// Returns the position before the oldest entry that was found.
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.oldest.map(|oldest| oldest - 1)
+    }
 }
 
 /// Visits the entries by their rank, the highest first. Within each log the
@@ -167,16 +189,18 @@ impl Eq for Head<'_> {}
 mod tests {
     use super::*;
     use crate::frame::Frame;
+    use crate::hub::log::Dropped;
 
     fn log(sequences: impl IntoIterator<Item = u64>) -> Log {
         let mut log = Log::new(0);
         for sequence in sequences {
-            log.append(Entry {
+            let entry = Entry {
                 sequence,
                 at_ms: 0,
                 frame: Frame::raw(b"data: x\n\n"),
                 rare: None,
-            });
+            };
+            log.append(entry, &mut Dropped::new());
         }
         log
     }
@@ -225,41 +249,53 @@ mod tests {
 
     #[test]
     fn a_walk_looks_at_a_bounded_number_of_entries_and_says_where_it_stopped() {
-        let max = WALKED_MAX as u64;
+        let max = LOOKS_MAX as u64;
         let one = [log(1..=2 * max)];
         let (visited, result) = walked(&one, (0, 2 * max), 0);
-        assert_eq!((visited.len(), result), (WALKED_MAX, (max, true)));
+        assert_eq!((visited.len(), result), (LOOKS_MAX, (max, true)));
         // The rest is exactly one walk more.
         let (visited, result) = walked(&one, (max, 2 * max), 0);
-        assert_eq!((visited.len(), result), (WALKED_MAX, (2 * max, false)));
+        assert_eq!((visited.len(), result), (LOOKS_MAX, (2 * max, false)));
         let two = [
             log((1..=max).map(|n| 2 * n)),
             log((0..max).map(|n| 2 * n + 1)),
         ];
         let (visited, result) = walked(&two, (0, 2 * max), 0);
-        assert_eq!((visited.len(), result), (WALKED_MAX, (max, true)));
+        assert_eq!((visited.len(), result), (LOOKS_MAX, (max, true)));
+    }
+
+    /// The position before the last `count` entries, and the steps that it took.
+    fn look_back(logs: &[Log], count: usize, admits: fn(&Entry) -> bool) -> (Option<u64>, usize) {
+        let (mut search, mut steps) = (LookBack::new(count), 1);
+        while search.step(logs.iter(), admits) {
+            steps += 1;
+        }
+        (search.position(), steps)
     }
 
     #[test]
     fn the_last_n_are_counted_among_those_that_are_for_the_reader() {
         let logs = [log([1, 4, 5]), log([2, 3, 6])];
-        let last = |count, admits: fn(&Entry) -> bool| last(logs.iter(), count, admits);
-        assert_eq!(last(2, |_| true), Some(5));
-        assert_eq!(last(2, |entry| entry.sequence % 2 == 0), Some(4));
+        let last = |count, admits| look_back(&logs, count, admits).0;
+        assert_eq!(last(2, |_| true), Some(4));
+        assert_eq!(last(2, |entry| entry.sequence % 2 == 0), Some(3));
         assert_eq!(last(0, |_| true), None);
-        assert_eq!(last(99, |_| true), Some(1));
+        assert_eq!(last(99, |_| true), Some(0));
         assert_eq!(last(1, |_| false), None);
     }
 
     #[test]
-    fn looking_back_ends_at_a_bounded_number_of_entries() {
+    fn looking_back_goes_on_step_by_step_and_ends_at_a_bounded_number_of_entries() {
         let newest = 2 * LOOKED_BACK_MAX as u64;
-        let logs = [log(1..=newest)];
-        let mut looks = 0;
-        let found = last(logs.iter(), 1, |_| {
-            looks += 1;
-            false
-        });
-        assert_eq!((found, looks), (None, LOOKED_BACK_MAX));
+        let steps = LOOKED_BACK_MAX / LOOKS_MAX;
+        let one = [log(1..=newest)];
+        assert_eq!(look_back(&one, 1, |_| false), (None, steps));
+        assert_eq!(
+            look_back(&one, LOOKS_MAX + 1, |_| true),
+            (Some(newest - 1025), 2)
+        );
+        let [odd, even] = [1, 0].map(|rest| log((1..=newest).filter(|n| n % 2 == rest)));
+        let two = look_back(&[odd, even], LOOKS_MAX + 1, |_| true);
+        assert_eq!(two, (Some(newest - 1025), 2));
     }
 }

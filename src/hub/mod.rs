@@ -13,16 +13,22 @@
 
 pub(crate) mod audience;
 pub(crate) mod batch;
+#[cfg(test)]
+#[cfg(feature = "internals")]
+mod bounded_tests;
 pub(crate) mod bounds;
 mod changing;
 pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod finish_on_drop;
+mod gap;
 pub(crate) mod id;
 pub(crate) mod keyed;
 mod lists;
+mod lock;
 pub(crate) mod log;
+pub(crate) mod looks;
 pub(crate) mod manager;
 mod measuring;
 pub(crate) mod members;
@@ -42,17 +48,21 @@ mod subscribe;
 pub(crate) mod target;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
+#[cfg(feature = "internals")]
+use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
 use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
 use clock::Clock;
 use id::{Epoch, EventId, Parsed};
+use lock::{Lock, Locked};
+use looks::LOOKS_MAX;
 use numbering::Numbering;
 use options::OptionsByName;
 use serving::Engines;
-use state::State;
+use state::{ChannelState, State};
 
 pub(crate) use reading::{Gathered, Lag, Position, Read, Recipients, Report, Source, Span};
 pub(crate) use serving::{Attachment, EngineState, Waker};
@@ -158,7 +168,7 @@ pub(crate) struct Hub {
     /// What a channel is made with when nobody says otherwise.
     options_by_name: RwLock<OptionsByName>,
     engines: RwLock<Engines>,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 impl fmt::Debug for Hub {
@@ -214,14 +224,40 @@ impl Hub {
             in_doubt_until_ms,
             options_by_name: RwLock::new(options_by_name),
             engines: RwLock::default(),
-            state: Mutex::new(state),
+            state: Lock::new(state),
         })
     }
 
-    /// A panic while the lock was held is a bug of ours, but no reason to
-    /// take everybody down: the sections keep the state whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn lock(&self) -> Locked<'_, State> {
+        self.state.lock()
+    }
+
+    /// Lets threads that wait for the lock have it, between two sections of one call.
+    fn give_way(&self) {
+        self.state.give_way();
+    }
+
+    /// Visits all channels, some of them under each lock. One that is made or removed
+    /// meanwhile may be missed.
+    fn for_each_channel(&self, mut visit: impl FnMut(ChannelKey, &ChannelState)) {
+        let mut from = 0;
+        loop {
+            let state = self.lock();
+            let end = state.channels_capacity();
+            let slots = from..end.min(from + LOOKS_MAX);
+            from = slots.end;
+            for slot in slots {
+                if let Some((key, channel)) = state.at(slot) {
+                    visit(key, channel);
+                }
+            }
+            drop(state);
+            if from >= end {
+                return;
+            }
+            self.give_way();
+        }
     }
 
     /// Wakes a reactor that sleeps.

@@ -5,10 +5,12 @@
 //! until the client has taken something, and finds in it why the stream has
 //! ended, when the channel is gone already.
 
-use std::sync::{Arc, Condvar, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::client::DisconnectReason;
+use super::lock::Locked;
+use super::log::Dropped;
 use super::options::ChannelOptions;
 use super::publish::Ready;
 use super::state::{Kind, Life, State};
@@ -74,7 +76,7 @@ impl Hub {
         ready: Ready,
         how_long: Wait,
     ) -> Result<(), Refused> {
-        let mut evicted = Vec::new();
+        let mut dropped = Dropped::new();
         let mut state = self.lock();
         loop {
             let reader = state.get(key).filter(|channel| !channel.members.is_empty());
@@ -89,11 +91,11 @@ impl Hub {
             if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
                 break;
             }
-            state = wait(state, room, how_long).ok_or(Refused::Full)?;
+            state = wait(state, &room.changed, how_long).ok_or(Refused::Full)?;
         }
         let now_us = self.clock.now_us();
-        self.append(&mut state, key, ready, None, now_us / 1000);
-        state.shrink(None, &mut evicted);
+        self.append(&mut state, key, ready, None, now_us / 1000, &mut dropped);
+        state.shrink(None, &mut dropped);
         let wake = state.mark_dirty(key, now_us);
         drop(state);
         self.wake(wake);
@@ -110,7 +112,7 @@ impl Hub {
         };
         channel.life = Life::Over { through };
         if channel.members.is_empty() {
-            let (removed, _) = state.remove(key, DisconnectReason::Finished, &self.clock);
+            let removed = state.remove_empty(key, DisconnectReason::Finished);
             drop(state);
             return super::state::drop_removed(removed);
         }
@@ -125,23 +127,16 @@ impl Hub {
     reason = "a condition variable counts system time"
 )]
 fn wait<'a>(
-    state: MutexGuard<'a, State>,
-    room: &Room,
+    state: Locked<'a, State>,
+    changed: &Condvar,
     how_long: Wait,
-) -> Option<MutexGuard<'a, State>> {
-    let changed = &room.changed;
-    match how_long {
-        Wait::None => None,
-        Wait::Forever => Some(changed.wait(state).unwrap_or_else(PoisonError::into_inner)),
-        Wait::Until(deadline) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                return None;
-            }
-            let waited = changed.wait_timeout(state, left);
-            Some(waited.unwrap_or_else(PoisonError::into_inner).0)
-        }
-    }
+) -> Option<Locked<'a, State>> {
+    let timeout = match how_long {
+        Wait::None => return None,
+        Wait::Forever => None,
+        Wait::Until(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+    };
+    (timeout != Some(Duration::ZERO)).then(|| state.wait(changed, timeout))
 }
 
 #[cfg(all(test, feature = "internals"))]

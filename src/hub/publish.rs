@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::audience::{Audience, Choice};
 use super::channel::{PublishError, Published};
-use super::client::ClientId;
+use super::client::{ClientId, Member};
 use super::id::{EventId, Parsed};
-use super::log::{Entry, Log, Rare};
+use super::lock::Locked;
+use super::log::{Dropped, Entry, Log, Rare};
+use super::looks::LOOKS_MAX;
 use super::rate::Bucket;
 use super::remembered::{OwnId, digest};
 use super::state::{ChannelState, Finish, Left, Life, State, drop_removed};
@@ -103,8 +105,17 @@ impl Hub {
         let mut own_ids = self.own_ids(all, audience.as_deref())?;
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
-        let mut evicted = Vec::new();
+        let mut dropped = Dropped::for_batch(count);
         let mut state = self.lock();
+        let channel = state.get(key).ok_or(PublishError::Closed)?;
+        let mut recipients = channel.recipients(audience.as_deref());
+        if let (None, Some(audience)) = (recipients, &audience) {
+            drop(state);
+            recipients = Some(self.count_in_steps(key, audience));
+            state = self.lock();
+        }
+        let recipients = recipients.unwrap_or_default();
+        state.allow_batch(count);
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
             own_ids.find_repetitions(&channel.log)?;
@@ -116,7 +127,7 @@ impl Hub {
         channel
             .draw(count, now_ms)
             .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
-        let (clients, audience) = channel.reach(audience);
+        let audience = audience.map(|audience| recipients.noted_in(audience));
         if scope == Scope::Channel {
             state.note_published(key);
         }
@@ -131,9 +142,10 @@ impl Hub {
                     continue;
                 }
             }
-            last = Some(self.append(&mut state, key, ready, audience.clone(), now_ms));
+            let audience = audience.clone();
+            last = Some(self.append(&mut state, key, ready, audience, now_ms, &mut dropped));
         }
-        state.shrink(Some(key), &mut evicted);
+        state.shrink(Some(key), &mut dropped);
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.id_of(state.sequence));
         drop(state);
@@ -141,9 +153,26 @@ impl Hub {
         Ok(Published {
             id,
             events: count - duplicates,
-            clients,
+            clients: recipients.count,
             duplicates,
         })
+    }
+
+    /// Counts the members of a large channel that an audience admits, with the lock
+    /// open between two steps. A client that comes or goes meanwhile may be counted
+    /// or not.
+    #[cold]
+    fn count_in_steps(&self, key: ChannelKey, audience: &Audience) -> Recipients {
+        let (mut recipients, mut next) = (Recipients::default(), Some(0));
+        while let Some(from) = next {
+            self.give_way();
+            let state = self.lock();
+            next = state.get(key).and_then(|channel| {
+                let count = |member: &Member| recipients.add(member);
+                channel.members.visit(audience, from, count)
+            });
+        }
+        recipients
     }
 
     /// Returns what there is to know of the own ids of events, if they have any.
@@ -188,7 +217,12 @@ impl Hub {
             events.iter().map(encode).collect()
         };
         encode(None)?;
-        let mut keys = self.lock().keys_to_publish();
+        let mut keys = Vec::new();
+        self.for_each_channel(|key, channel| {
+            if channel.name().is_some() && channel.life.is_open() {
+                keys.push((key, channel.options.compress_from));
+            }
+        });
         keys.sort_unstable();
         let mut total = Published {
             id: self.id_of(self.lock().sequence),
@@ -229,7 +263,7 @@ impl Hub {
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
         let mut own_ids = self.own_ids(event.as_slice(), None)?;
-        let mut evicted = Vec::new();
+        let mut dropped = Dropped::new();
         let mut state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
@@ -246,8 +280,8 @@ impl Hub {
             if let Some(own_ids) = &own_ids {
                 own_ids.count_target(&mut ready);
             }
-            self.append(&mut state, key, ready, None, now_ms);
-            state.shrink(Some(key), &mut evicted);
+            self.append(&mut state, key, ready, None, now_ms, &mut dropped);
+            state.shrink(Some(key), &mut dropped);
         }
         let through = state.sequence;
         if let Some(channel) = state.get_mut(key) {
@@ -270,6 +304,7 @@ impl Hub {
         ready: Ready,
         audience: Option<Arc<Audience>>,
         now_ms: u64,
+        dropped: &mut Dropped,
     ) -> EventId {
         let sequence = state.sequence + 1;
         state.sequence = sequence;
@@ -303,13 +338,13 @@ impl Hub {
                 id = own_id.event_id();
             }
             if removes || !channel.options.conflates() {
-                channel.drop_key(&mut rare);
+                channel.drop_key(&mut rare, dropped);
             }
             entry.rare = Some(rare).filter(|rare| !rare.is_empty());
         }
-        channel.log.append(entry);
+        channel.log.append(entry, dropped);
         channel.published += 1;
-        channel.trim(now_ms);
+        channel.trim(now_ms, dropped);
         state.note_appended(key);
         state.totals.published += 1;
         state.totals.published_bytes += bytes;
@@ -419,15 +454,30 @@ fn reused(id: &str) -> PublishError {
     PublishError::IdReused { id: id.to_owned() }
 }
 
-impl State {
-    /// All named channels that accept events, and from which size on they
-    /// compress.
-    fn keys_to_publish(&self) -> Vec<(ChannelKey, Option<usize>)> {
-        let open = self
-            .channels()
-            .filter(|(_, channel)| channel.name().is_some() && channel.life.is_open());
-        open.map(|(key, channel)| (key, channel.options.compress_from))
-            .collect()
+/// The members that an event is for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recipients {
+    count: usize,
+    /// Whether the engine generated the id of one of them.
+    has_generated_id: bool,
+}
+
+impl Recipients {
+    fn add(&mut self, member: &Member) {
+        self.count += 1;
+        self.has_generated_id |= member.has_generated_id;
+    }
+
+    /// Returns the audience, which knows then whether one of its named clients has a
+    /// generated id.
+    fn noted_in(self, mut audience: Arc<Audience>) -> Arc<Audience> {
+        if self.has_generated_id
+            && let Some(Audience::Clients { choice, .. }) = Arc::get_mut(&mut audience)
+            && *choice == Choice::Named
+        {
+            *choice = Choice::Generated;
+        }
+        audience
     }
 }
 
@@ -437,7 +487,7 @@ impl ChannelState {
         match self.life {
             Life::Open => {}
             Life::Finishing(_) => return Err(PublishError::Finished),
-            Life::Over { .. } => return Err(PublishError::Closed),
+            Life::Over { .. } | Life::Closing => return Err(PublishError::Closed),
         }
         let max = self.options.event_bytes_max;
         match events.iter().map(|ready| ready.frame.len()).max() {
@@ -448,11 +498,11 @@ impl ChannelState {
 
     /// Takes the key from an event that is not to be part of the keyed state: in a
     /// channel that does not conflate, or because it removes the key.
-    fn drop_key(&mut self, rare: &mut Rare) {
+    fn drop_key(&mut self, rare: &mut Rare, dropped: &mut Dropped) {
         if let Some(key) = rare.key.take()
             && self.options.conflates()
         {
-            self.log.remove_key(key, rare.audience.clone());
+            self.log.remove_key(key, rare.audience.clone(), dropped);
         }
     }
 
@@ -465,25 +515,27 @@ impl ChannelState {
         bucket.draw(rate, count, now_ms)
     }
 
-    /// Returns how many members an event is for, and its audience, which knows
-    /// then whether one of them has a generated id.
+    /// Returns the members that an event is for, unless that needs a search of more
+    /// than one step.
     #[inline]
-    fn reach(&self, audience: Option<Arc<Audience>>) -> (usize, Option<Arc<Audience>>) {
-        let Some(mut audience) = audience else {
-            return (self.members.len(), None);
+    fn recipients(&self, audience: Option<&Audience>) -> Option<Recipients> {
+        let of_all = |count| Recipients {
+            count,
+            has_generated_id: false,
         };
-        let (mut count, mut is_generated) = (0, false);
-        self.members.visit(&audience, |member| {
-            count += 1;
-            is_generated |= member.has_generated_id;
-        });
-        if is_generated
-            && let Some(Audience::Clients { choice, .. }) = Arc::get_mut(&mut audience)
-            && *choice == Choice::Named
-        {
-            *choice = Choice::Generated;
+        let Some(audience) = audience else {
+            return Some(of_all(self.members.len()));
+        };
+        if let Some(count) = self.members.count(audience) {
+            return Some(of_all(count));
         }
-        (count, Some(audience))
+        let mut recipients = Recipients::default();
+        let is_one_step = self.members.looks(audience) <= LOOKS_MAX;
+        is_one_step.then(|| {
+            self.members
+                .visit(audience, 0, |member| recipients.add(member));
+            recipients
+        })
     }
 }
 
@@ -503,24 +555,46 @@ impl Hub {
         condition: impl FnOnce(&ChannelState) -> bool,
     ) -> Option<usize> {
         let mut state = self.lock();
-        let channel = state.get(key).filter(|channel| condition(channel))?;
+        let is_there = |channel: &&ChannelState| !channel.life.is_closing();
+        let channel = state.get(key).filter(is_there);
+        let channel = channel.filter(|channel| condition(channel))?;
         let clients = channel.members.len();
-        let (removed, wake) = state.remove(key, reason, &self.clock);
-        drop(state);
-        drop_removed(removed);
-        self.wake(wake);
+        state.start_removal(key, reason);
+        self.finish_removal(state, key, reason);
         Some(clients)
+    }
+
+    /// Disconnects the clients of a channel whose removal has begun, some of them
+    /// under each lock, the first ones under that of `state`. Then removes it.
+    pub(super) fn finish_removal<'a>(
+        &'a self,
+        mut state: Locked<'a, State>,
+        key: ChannelKey,
+        reason: DisconnectReason,
+    ) {
+        let mut next = 0;
+        loop {
+            let mut wake = Wake::default();
+            let (slot, removed) = state.disconnect_some(key, next, reason, &self.clock, &mut wake);
+            drop(state);
+            drop_removed(removed);
+            self.wake(wake);
+            match slot {
+                Some(slot) => next = slot,
+                None => return,
+            }
+            self.give_way();
+            state = self.lock();
+        }
     }
 
     /// Disconnects one client of a channel; says whether it was there.
     pub(crate) fn kick(&self, key: ChannelKey, id: &ClientId, reason: DisconnectReason) -> bool {
-        let mut state = self.lock();
-        let evicted = state.evict(key, id, reason, &self.clock);
-        state.trim(key, &self.clock);
-        drop(state);
+        let evicted = self.lock().evict(key, id, reason, &self.clock);
         let Some((wake, removed)) = evicted else {
             return false;
         };
+        self.finish_trims(vec![key], self.clock.now_ms());
         drop_removed(removed);
         self.wake(wake);
         true

@@ -5,18 +5,14 @@ use std::sync::Arc;
 use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{ConnectionId, DisconnectReason, Member};
-use super::log::{Entry, Evicted};
+use super::gap::Gap;
+use super::log::{Dropped, Entry, Evicted};
+use super::looks::LOOKS_MAX;
 use super::merge;
-use super::state::{ChannelReader, ChannelState, Kind, Life, MemberKey, State, drop_removed};
+use super::state::{
+    ChannelReader, ChannelState, Kind, Life, MemberKey, Removed, State, drop_removed,
+};
 use super::{ChannelKey, Hub, Work};
-
-/// How many members one gathering looks at in search of the targets of directed
-/// entries, so that the lock is not held for long; one entry for which there
-/// are more to look at goes alone.
-const LOOKS_MAX: usize = 1024;
-
-/// How many positions are noted before the lock is let go.
-const POSITIONS_MAX: usize = 1024;
 
 /// How many looks cost as much as to have one client look for itself.
 const LOOKS_A_CLIENT: usize = 16;
@@ -84,8 +80,7 @@ pub(crate) enum Read {
 /// evicted in the meantime is not known, so the client has to begin anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lag {
-    /// The data of the gap event.
-    pub(crate) gap: String,
+    pub(crate) gap: Gap,
     /// What counts as seen.
     pub(crate) seen: u64,
     /// Up to here, only keyed events are read.
@@ -140,6 +135,7 @@ impl Hub {
         }
         let mut is_for_some = false;
         let mut looks = 0;
+        let mut large = None;
         let mut searched: Option<&Arc<Audience>> = None;
         let (through, has_more) =
             state.walk(channels, after, state.sequence, |channel_index, entry| {
@@ -163,12 +159,16 @@ impl Hub {
                             is_for_some = true;
                             return true;
                         }
-                        if looks > 0 && looks + more > LOOKS_MAX {
+                        if looks + more > LOOKS_MAX {
+                            // It goes alone, in steps.
+                            let is_first = looks == 0 && batch.is_empty();
+                            let key = channels[channel_index];
+                            large = is_first.then(|| (key, audience.clone(), entry.sequence));
                             return false;
                         }
                         looks += more;
                         searched = Some(audience);
-                        channel.members.visit(audience, |member| {
+                        channel.members.visit(audience, 0, |member| {
                             if member.reactor == recipients.reactor {
                                 targets.push(member.token);
                             }
@@ -181,13 +181,53 @@ impl Hub {
             true => None,
             false => state.ends(channels, through),
         };
-        Some(Gathered {
+        let gathered = Gathered {
             through,
             has_more,
             evicted_through: state.evicted_through(channels),
             is_for_some,
             ends,
+        };
+        drop(state);
+        let Some((key, audience, through)) = large else {
+            return Some(gathered);
+        };
+        if !self.find_targets(recipients.reactor, key, &audience, targets) {
+            targets.clear();
+            return None;
+        }
+        Some(Gathered {
+            through,
+            ..gathered
         })
+    }
+
+    /// Finds the connections of a reactor that a directed entry is for, with the lock
+    /// open between two steps. Only the reactor itself lets clients join meanwhile,
+    /// so none is missed. Returns whether none was disconnected.
+    fn find_targets(
+        &self,
+        reactor: u16,
+        key: ChannelKey,
+        audience: &Audience,
+        targets: &mut Vec<u64>,
+    ) -> bool {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            self.give_way();
+            let state = self.lock();
+            if state.has_departures(reactor) {
+                return false;
+            }
+            next = state.get(key).and_then(|channel| {
+                channel.members.visit(audience, from, |member| {
+                    if member.reactor == reactor {
+                        targets.push(member.token);
+                    }
+                })
+            });
+        }
+        true
     }
 
     /// Copies what is for one client into `batch`, up to about `bytes_max`.
@@ -232,7 +272,10 @@ impl Hub {
                         member.is_some_and(|member| audience.admits(&member.id, metadata))
                     })
                 };
-                return Read::Lagged(state.lag(channels, span, admits, self));
+                let mut lag = state.lag(channels, admits, self);
+                drop(state);
+                lag.gap.requested = Some(self.id_of(span.seen).text());
+                return Read::Lagged(lag);
             }
         }
         let (reached, _) = state.walk(channels, seen, through, |channel_index, entry| {
@@ -261,7 +304,7 @@ impl Hub {
 
     /// Notes what clients of a reactor have seen.
     pub(crate) fn note_positions(&self, reactor: u16, positions: &[Position]) {
-        for some in positions.chunks(POSITIONS_MAX) {
+        for some in positions.chunks(LOOKS_MAX) {
             let mut state = self.lock();
             for position in some {
                 let MemberKey { channel, slot } = position.member_key;
@@ -285,6 +328,7 @@ impl Hub {
         let now_ms = self.clock.now_ms();
         // A sink's channel is on a stream of its own.
         let mut room = None;
+        let (mut dropped, mut unfinished) = (Dropped::new(), Vec::new());
         let mut state = self.lock();
         for (key, report) in channels.iter().zip(reports) {
             state.totals.delivered += report.delivered;
@@ -297,16 +341,30 @@ impl Hub {
             if let Some(sent_through) = report.sent_through {
                 channel.progress_mut(reactor).sent_through = sent_through;
             }
-            // A reactor whose last client has gone kept the log for nobody else.
-            channel.trim(now_ms);
             if let Kind::Private(its) = &channel.kind {
                 room = Some(its.clone());
             }
-            state.settle(*key);
+            // A reactor whose last client has gone kept the log for no other one.
+            if state.trim(*key, now_ms, &mut dropped) {
+                unfinished.push(*key);
+            }
         }
         drop(state);
         if let Some(room) = room {
             room.notify();
+        }
+        self.finish_trims(unfinished, now_ms);
+    }
+
+    /// Evicts what earlier sections had no room for, with the lock open between two
+    /// steps.
+    pub(super) fn finish_trims(&self, unfinished: Vec<ChannelKey>, now_ms: u64) {
+        for key in unfinished {
+            while {
+                self.give_way();
+                let mut dropped = Dropped::new();
+                self.lock().trim(key, now_ms, &mut dropped)
+            } {}
         }
     }
 
@@ -340,13 +398,27 @@ impl Hub {
 
     /// Cleans up `count` channels.
     pub(crate) fn sweep(&self, count: usize) {
-        let mut state = self.lock();
-        let mut evicted = Vec::new();
-        let (removed, wake) = state.sweep(count, &self.clock);
-        state.shrink(None, &mut evicted);
-        drop(state);
-        drop_removed(removed);
-        self.wake(wake);
+        let mut left = count.min(self.channels_capacity());
+        while left > 0 {
+            let mut removed = Removed::new();
+            let mut state = self.lock();
+            left = state.sweep(left, &self.clock, &mut removed);
+            state.shrink(None, &mut removed.entries);
+            drop(state);
+            self.finish_removals(removed);
+            self.give_way();
+        }
+    }
+
+    /// Goes on with what a locked section has begun to remove, and drops what it has
+    /// taken out.
+    pub(super) fn finish_removals(&self, removed: Removed) {
+        self.wake(removed.wake);
+        drop(removed.entries);
+        drop_removed(removed.channels);
+        for key in removed.closing {
+            self.finish_removal(self.lock(), key, DisconnectReason::ChannelClosed);
+        }
     }
 }
 
@@ -367,18 +439,11 @@ impl State {
     }
 
     /// Where a reader goes on that has lost entries.
-    fn lag(
-        &self,
-        channels: &[ChannelKey],
-        span: Span,
-        admits: impl Fn(&Entry) -> bool,
-        hub: &Hub,
-    ) -> Lag {
+    fn lag(&self, channels: &[ChannelKey], admits: impl Fn(&Entry) -> bool, hub: &Hub) -> Lag {
         let logs = || channels.iter().filter_map(|key| self.get(*key));
-        let requested = hub.id_of(span.seen).to_string();
         let newest = self.before_newest(channels);
         Lag {
-            gap: self.gap(channels, Some(&requested), "slow", admits, hub),
+            gap: self.gap(channels, None, "slow", admits, hub),
             seen: state_after(logs()).unwrap_or(newest),
             keyed_through: newest,
             forgiven: logs().map(|channel| channel.log.evicted()).collect(),

@@ -9,19 +9,21 @@
 
 mod format;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use super::clock::{Clock, wall_now_ms};
 use super::id::Epoch;
-use super::log::{Entry, Log, Rare, SavedBounds};
+use super::log::{Dropped, Entry, Log, Rare, SavedBounds};
+use super::looks::LOOKS_MAX;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::numbering::Numbering;
 use super::options::ChannelOptions;
 use super::remembered::Place;
-use super::state::{Finish, Kind, Life, State};
-use super::{Hub, Randomness};
+use super::state::{ChannelState, Finish, Kind, Life, State};
+use super::{ChannelKey, Hub, Randomness};
 use crate::frame::Frame;
 
 /// An event that is older counts as this old: the engine's clock must not
@@ -103,8 +105,8 @@ impl ChannelManager {
     /// published later is not in it, and its ids would be given again: a state
     /// that was followed by more events must not be restored.
     ///
-    /// The histories are copied out (events themselves are shared) while the
-    /// channels wait, and written while they do not.
+    /// The histories are copied in steps, between which other threads can publish;
+    /// events themselves are shared. They are written with nothing locked.
     ///
     /// # Errors
     /// When `to` cannot be written, or an event has more than 4 GiB.
@@ -205,7 +207,7 @@ impl ChannelManagerBuilder {
                 });
             }
             [channel.published, channel.delivered, channel.gaps] = saved.counts;
-            channel.trim(now_ms);
+            while channel.trim(now_ms, &mut Dropped::new()) {}
             newest.push((channel.log.head(), key));
         }
         // As they would be if they had been published to in this run.
@@ -219,10 +221,8 @@ impl ChannelManagerBuilder {
                 state.note_finished(key);
             }
         }
-        let mut evicted = Vec::new();
         while !state.is_within_bounds() {
-            state.shrink(None, &mut evicted);
-            evicted.clear();
+            state.shrink(None, &mut Dropped::new());
         }
         Ok(ChannelManager {
             hub: Hub::of_epoch(
@@ -271,58 +271,91 @@ struct SavedChannel {
 }
 
 impl Hub {
-    /// A consistent cut of all that is to be saved.
+    /// Copies all that is to be saved, with the lock open between two steps.
     fn snapshot(&self) -> Snapshot {
-        let wall_ms = wall_now_ms();
-        let state = self.lock();
-        let now_ms = self.clock.now_ms();
+        let (wall_ms, now_ms) = (wall_now_ms(), self.clock.now_ms());
         let wall_of = |at_ms: u64| {
             let past_ms = now_ms.saturating_sub(at_ms);
             let ahead_ms = at_ms.saturating_sub(now_ms);
             wall_ms.saturating_sub(past_ms).saturating_add(ahead_ms)
         };
+        let mut keys = Vec::new();
         // Not those that are over: no client comes back to them.
-        let named = state.names.iter();
-        let named = named.filter_map(|(name, key)| Some((name, state.get(*key)?)));
-        let mut channels: Vec<SavedChannel> = named
-            .map(|(name, channel)| SavedChannel {
-                name: name.clone(),
-                bounds: channel.log.saved_bounds(),
-                missing_keys: channel.log.keyed().missing(),
-                counts: [channel.published, channel.delivered, channel.gaps],
-                released: {
-                    let released = channel.log.remembered().released();
-                    released
-                        .map(|(id, place)| (id.clone(), place.clone()))
-                        .collect()
-                },
-                finish: match channel.life {
-                    Life::Finishing(finish) => Some(Finish {
-                        until_ms: wall_of(finish.until_ms),
-                        ..finish
-                    }),
-                    Life::Open | Life::Over { .. } => None,
-                },
-                entries: channel
-                    .log
-                    .after(0)
-                    .map(|entry| Entry {
-                        at_ms: wall_of(entry.at_ms),
-                        ..entry.clone()
-                    })
-                    .collect(),
-            })
-            .collect();
-        let (sequence, removed_through) = (state.sequence, state.removed_through);
-        drop(state);
+        self.for_each_channel(|key, channel| {
+            let is_saved = channel.name().is_some() && !channel.life.is_over();
+            keys.extend(is_saved.then_some(key));
+        });
+        let saved = keys.into_iter();
+        let saved = saved.filter_map(|key| self.saved_channel(key, wall_of));
+        let mut channels: Vec<SavedChannel> = saved.collect();
         channels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        // A channel that was removed and made again meanwhile.
+        channels.dedup_by(|a, b| a.name == b.name);
+        let state = self.lock();
         Snapshot {
             epoch: self.epoch,
             numbering: self.numbering.clone(),
-            sequence,
-            removed_through,
+            sequence: state.sequence,
+            removed_through: state.removed_through,
             channels,
         }
+    }
+
+    /// Copies a channel; `None` if it is gone.
+    fn saved_channel(&self, key: ChannelKey, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut saved = loop {
+            let state = self.lock();
+            let channel = state.get(key).filter(|channel| !channel.life.is_over())?;
+            let after = entries.last().map_or(0, |last| last.sequence);
+            let some = channel.log.after(after).take(LOOKS_MAX);
+            let before = entries.len();
+            entries.extend(some.map(|entry| Entry {
+                at_ms: wall_of(entry.at_ms),
+                ..entry.clone()
+            }));
+            if entries.len() - before < LOOKS_MAX {
+                break SavedChannel::of(channel, &wall_of)?;
+            }
+            drop(state);
+            self.give_way();
+        };
+        // What was evicted or replaced meanwhile is not there.
+        let SavedBounds { evicted, .. } = saved.bounds;
+        let released: HashSet<&str> = saved.released.iter().map(|(id, _)| &**id).collect();
+        entries.retain(|entry| {
+            let evicted_through = match entry.has_key() {
+                true => evicted.keyed,
+                false => evicted.history,
+            };
+            let is_released = entry.own_id().is_some_and(|id| released.contains(id));
+            entry.sequence > evicted_through && !is_released
+        });
+        saved.entries = entries;
+        Some(saved)
+    }
+}
+
+impl SavedChannel {
+    /// Copies all of a channel but its entries.
+    fn of(channel: &ChannelState, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
+        let released = channel.log.remembered().released();
+        let released = released.map(|(id, place)| (id.clone(), place.clone()));
+        Some(SavedChannel {
+            name: channel.name()?.clone(),
+            bounds: channel.log.saved_bounds(),
+            missing_keys: channel.log.keyed().missing(),
+            counts: [channel.published, channel.delivered, channel.gaps],
+            released: released.collect(),
+            finish: match channel.life {
+                Life::Finishing(finish) => Some(Finish {
+                    until_ms: wall_of(finish.until_ms),
+                    ..finish
+                }),
+                Life::Open | Life::Over { .. } | Life::Closing => None,
+            },
+            entries: Vec::new(),
+        })
     }
 }
 

@@ -3,8 +3,9 @@
 //! The lock is held for a bounded number of members at a time.
 
 use super::audience::Condition;
-use super::channel::{Channel, FILTER_SLICE};
+use super::channel::Channel;
 use super::client::{ClientId, ClientInfo, Member};
+use super::looks::SLOTS_MAX;
 
 impl Channel {
     /// Returns the number of clients whose metadata meet all of `conditions`. The
@@ -54,7 +55,7 @@ impl Channel {
         let mut from = 0;
         while let Some(end) = self.hub().view(self.key(), |channel| {
             let members = &channel.members;
-            for member in members.range(from, from.saturating_add(FILTER_SLICE)) {
+            for member in members.range(from, from.saturating_add(SLOTS_MAX)) {
                 let metadata = member.metadata().map_or(&null, |metadata| &**metadata);
                 if conditions.iter().all(|c| c.matches(metadata)) {
                     visit(member);
@@ -62,7 +63,7 @@ impl Channel {
             }
             members.slots_end()
         }) {
-            from = from.saturating_add(FILTER_SLICE);
+            from = from.saturating_add(SLOTS_MAX);
             if from >= end {
                 break;
             }

@@ -11,7 +11,8 @@ use super::channel::Shared;
 use super::client::{ClientInfo, DisconnectReason, Member};
 use super::clock::Clock;
 use super::lists::{List, Lists};
-use super::log::{Evicted, Log};
+use super::log::{Dropped, Evicted, Log};
+use super::looks::{LOOKS_MAX, SLOTS_MAX, looked_at};
 use super::members::Members;
 use super::options::ChannelOptions;
 use super::private::Room;
@@ -73,8 +74,9 @@ pub(crate) struct ChannelReader {
 pub(super) struct Progress {
     /// How many of the channel's members it has.
     pub(super) members: u32,
-    /// Whether the channel is on its list of dirty ones.
-    pub(super) is_dirty: bool,
+    /// The [number](ReactorState::work_number) of the last work that the channel
+    /// is in as dirty; 0 is none.
+    dirty_in: u64,
     /// Up to where all of its members have been sent everything.
     pub(super) sent_through: u64,
 }
@@ -86,11 +88,23 @@ pub(super) struct Left {
 }
 
 /// A reactor, as the hub sees it.
-#[derive(Default)]
 struct ReactorState {
     /// Whether it will look at its work without being woken.
     is_awake: bool,
     work: Work,
+    /// Rises whenever the reactor takes its work. So the marks of all channels in
+    /// that work are void at once, however many they are.
+    work_number: u64,
+}
+
+impl Default for ReactorState {
+    fn default() -> Self {
+        ReactorState {
+            is_awake: false,
+            work: Work::default(),
+            work_number: 1,
+        }
+    }
 }
 
 /// What a channel is for.
@@ -124,6 +138,8 @@ pub(super) enum Life {
         /// As in [`Finish`].
         through: u64,
     },
+    /// It is being removed: its clients are being disconnected, some at a time.
+    Closing,
 }
 
 impl Life {
@@ -131,7 +147,7 @@ impl Life {
     /// more events.
     pub(super) fn through(&self) -> Option<u64> {
         match self {
-            Life::Open => None,
+            Life::Open | Life::Closing => None,
             Life::Finishing(finish) => Some(finish.through),
             Life::Over { through } => Some(*through),
         }
@@ -141,8 +157,13 @@ impl Life {
         matches!(self, Life::Open)
     }
 
+    /// Whether its name is free, and no client can join.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self, Life::Over { .. })
+        matches!(self, Life::Over { .. } | Life::Closing)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self, Life::Closing)
     }
 }
 
@@ -181,7 +202,8 @@ impl ChannelState {
             .unwrap_or(u64::MAX)
     }
 
-    pub(super) fn trim(&mut self, now_ms: u64) {
+    /// Returns whether there is more to trim than `dropped` had room for.
+    pub(super) fn trim(&mut self, now_ms: u64, dropped: &mut Dropped) -> bool {
         let needed_after = self.needed_after();
         let mut bounds = self.options.bounds();
         if !self.life.is_open() || matches!(self.kind, Kind::Private(_)) {
@@ -189,7 +211,7 @@ impl ChannelState {
             // is lost to make some.
             bounds.backlog_bytes_max = usize::MAX;
         }
-        self.log.trim(&bounds, needed_after, now_ms);
+        self.log.trim(&bounds, needed_after, now_ms, dropped)
     }
 
     /// Returns how many keys were evicted from the log since the last call.
@@ -263,6 +285,34 @@ pub(super) fn drop_removed(removed: impl IntoIterator<Item = ChannelState>) {
         if let Kind::Private(room) = &channel.kind {
             room.notify();
         }
+    }
+}
+
+/// What a locked section has taken out of the hub. Its caller drops it, and goes on
+/// with the removals, when the lock is open.
+pub(super) struct Removed {
+    pub(super) entries: Dropped,
+    pub(super) channels: Vec<ChannelState>,
+    /// Channels whose removal has begun.
+    pub(super) closing: Vec<ChannelKey>,
+    pub(super) wake: Wake,
+}
+
+impl Removed {
+    pub(super) fn new() -> Removed {
+        Removed {
+            entries: Dropped::new(),
+            channels: Vec::new(),
+            closing: Vec::new(),
+            wake: Wake::default(),
+        }
+    }
+}
+
+fn key_at(slot: usize, channel: &ChannelState) -> ChannelKey {
+    ChannelKey {
+        slot: u32::try_from(slot).expect("fewer channels than 2^32"),
+        tenant: channel.tenant,
     }
 }
 
@@ -343,19 +393,15 @@ impl State {
     }
 
     pub(super) fn channels(&self) -> impl Iterator<Item = (ChannelKey, &ChannelState)> {
-        self.channels.iter().map(|(slot, channel)| {
-            let slot = u32::try_from(slot).expect("fewer channels than 2^32");
-            let tenant = channel.tenant;
-            (ChannelKey { slot, tenant }, channel)
-        })
+        let channels = self.channels.iter();
+        channels.map(|(slot, channel)| (key_at(slot, channel), channel))
     }
 
     /// The channel of a slot, if there is one.
     pub(super) fn at(&self, slot: usize) -> Option<(ChannelKey, &ChannelState)> {
         let channel = self.channels.get(slot)?;
-        let slot = u32::try_from(slot).expect("fewer channels than 2^32");
-        let tenant = channel.tenant;
-        Some((ChannelKey { slot, tenant }, channel))
+        looked_at(1);
+        Some((key_at(slot, channel), channel))
     }
 
     /// Makes a channel.
@@ -389,43 +435,77 @@ impl State {
             delivered: 0,
             gaps: 0,
         });
-        let slot = u32::try_from(slot).expect("fewer channels than 2^32");
-        let key = ChannelKey { slot, tenant };
+        let key = key_at(slot, &self.channels[slot]);
         if let Some(name) = name {
             self.names.insert(name, key);
         }
         key
     }
 
-    /// Takes a channel out; its clients are to be disconnected. What comes
-    /// back the caller gives to [`drop_removed`] when the lock is open again.
-    pub(super) fn remove(
-        &mut self,
-        key: ChannelKey,
-        reason: DisconnectReason,
-        clock: &Clock,
-    ) -> (Option<ChannelState>, Wake) {
-        let mut wake = Wake::default();
-        if self.get(key).is_none() {
-            return (None, wake);
-        }
+    /// Begins to remove a channel: from now on nothing finds it but the reactors of
+    /// its clients, which are still to be [disconnected](Self::disconnect_some).
+    pub(super) fn start_removal(&mut self, key: ChannelKey, reason: DisconnectReason) {
         self.free_name(key);
-        let mut channel = self.channels.remove(key.slot as usize);
-        self.log_bytes -= channel.counted_bytes;
-        self.kept.remove(key.slot);
-        self.unpublished.remove(key.slot);
-        self.release_source(channel.source);
-        if channel.name().is_some() {
-            self.clients -= channel.members.len();
-        }
+        let Some(channel) = self.get_mut(key) else {
+            return;
+        };
+        channel.life = Life::Closing;
         if let Kind::Private(room) = &channel.kind {
             room.end(reason);
         }
-        for mut member in channel.members.take() {
-            let disconnect_call = channel.disconnect_call(&mut member, clock);
-            wake.merge(self.depart(&member, reason, disconnect_call));
+        self.kept.remove(key.slot);
+        self.unpublished.remove(key.slot);
+        self.release(key);
+    }
+
+    /// Disconnects some of the clients of a channel that is being removed, from
+    /// `slot` on. Returns where to continue, or `None` and the channel when it is
+    /// removed.
+    pub(super) fn disconnect_some(
+        &mut self,
+        key: ChannelKey,
+        slot: u32,
+        reason: DisconnectReason,
+        clock: &Clock,
+        wake: &mut Wake,
+    ) -> (Option<u32>, Option<ChannelState>) {
+        let end = self
+            .get(key)
+            .map_or(0, |channel| channel.members.slots_end());
+        let slice = slot..end.min(slot.saturating_add(SLOTS_MAX));
+        let next = slice.end;
+        for slot in slice {
+            looked_at(1);
+            if let Some((left, channel)) = self.remove_member(key, slot, reason, clock) {
+                wake.merge(self.depart(&left.member, reason, left.disconnect_call));
+                if channel.is_some() {
+                    return (None, channel);
+                }
+            }
         }
-        (Some(channel), wake)
+        match next < end {
+            true => (Some(next), None),
+            false => (None, self.take(key)),
+        }
+    }
+
+    /// Takes out a channel that has no clients. The caller gives it to
+    /// [`drop_removed`] when the lock is open again.
+    fn take(&mut self, key: ChannelKey) -> Option<ChannelState> {
+        let channel = self.get(key)?;
+        debug_assert!(channel.members.is_empty(), "its clients are disconnected");
+        self.log_bytes -= channel.counted_bytes;
+        Some(self.channels.remove(key.slot as usize))
+    }
+
+    /// Removes a channel that has no clients.
+    pub(super) fn remove_empty(
+        &mut self,
+        key: ChannelKey,
+        reason: DisconnectReason,
+    ) -> Option<ChannelState> {
+        self.start_removal(key, reason);
+        self.take(key)
     }
 
     /// Takes the channel's name from it, if it has one still. A channel that
@@ -465,22 +545,24 @@ impl State {
         if is_empty {
             self.release(key);
         }
-        let removed = is_last.then(|| self.remove(key, reason, clock).0);
-        Some((
-            Left {
-                member,
-                disconnect_call,
-            },
-            removed.flatten(),
-        ))
+        let removed = match is_last {
+            true => self.remove_empty(key, reason),
+            false => None,
+        };
+        let left = Left {
+            member,
+            disconnect_call,
+        };
+        Some((left, removed))
     }
 
-    /// Drops what a channel has kept for a client that has left.
-    pub(super) fn trim(&mut self, key: ChannelKey, clock: &Clock) {
-        if let Some(channel) = self.get_mut(key) {
-            channel.trim(clock.now_ms());
-            self.settle(key);
-        }
+    /// Evicts the entries that a channel need not keep any longer. Returns whether
+    /// there are more than `dropped` had room for.
+    pub(super) fn trim(&mut self, key: ChannelKey, now_ms: u64, dropped: &mut Dropped) -> bool {
+        let channel = self.get_mut(key);
+        let has_more = channel.is_some_and(|channel| channel.trim(now_ms, dropped));
+        self.settle(key);
+        has_more
     }
 
     /// Hands a client that is no member any more to its reactor.
@@ -508,11 +590,14 @@ impl State {
             return wake;
         };
         for (reactor, progress) in channel.progress.iter_mut().enumerate() {
-            if progress.members == 0 || progress.is_dirty {
+            if progress.members == 0 {
                 continue;
             }
-            progress.is_dirty = true;
             let reactor_state = &mut self.reactors[reactor];
+            if progress.dirty_in == reactor_state.work_number {
+                continue;
+            }
+            progress.dirty_in = reactor_state.work_number;
             reactor_state.work.dirty.push((key, now_us));
             if !reactor_state.is_awake {
                 reactor_state.is_awake = true;
@@ -537,12 +622,8 @@ impl State {
     pub(super) fn take_work(&mut self, reactor: u16, work: &mut Work) {
         let reactor_state = &mut self.reactors[usize::from(reactor)];
         reactor_state.is_awake = true;
+        reactor_state.work_number += 1;
         std::mem::swap(&mut reactor_state.work, work);
-        for (key, _) in &work.dirty {
-            if let Some(channel) = self.get_mut(*key) {
-                channel.progress_mut(reactor).is_dirty = false;
-            }
-        }
     }
 
     /// Has a reactor look at the channel's options.
@@ -572,64 +653,86 @@ impl State {
         self.channels.capacity()
     }
 
-    /// Looks at up to `count` channels: drops history that is too old, takes
-    /// the names of finished channels whose time is up, and removes channels
-    /// without clients, history and handles; where there is no room for more,
-    /// without waiting. Returns what it removed.
-    pub(super) fn sweep(&mut self, count: usize, clock: &Clock) -> (Vec<ChannelState>, Wake) {
+    /// Looks at up to `left` channels, and at fewer if `removed` has no room for more:
+    /// evicts history that is too old, frees the names of finished channels whose
+    /// time is over, and removes channels without clients, history and handles;
+    /// where there is no room for more channels, without waiting. Returns how many
+    /// channels are left.
+    pub(super) fn sweep(&mut self, left: usize, clock: &Clock, removed: &mut Removed) -> usize {
         let now_ms = clock.now_ms();
         let end = self.channels.capacity();
         let unpublished = self.unpublished.len(List::Unpublished);
         let is_full = self.names.len() >= self.settings.channels_max
             || unpublished >= self.settings.unpublished_max();
-        let (mut removed, mut wake) = (Vec::new(), Wake::default());
-        for _ in 0..count.min(end) {
-            self.sweep_at = if self.sweep_at + 1 < end {
-                self.sweep_at + 1
-            } else {
-                0
-            };
-            let Some(channel) = self.channels.get_mut(self.sweep_at) else {
-                continue;
-            };
-            channel.trim(now_ms);
-            let slot = u32::try_from(self.sweep_at).expect("fewer channels than 2^32");
-            let tenant = channel.tenant;
-            let key = ChannelKey { slot, tenant };
-            // What an unpublished channel holds was published to all channels.
-            let holds_nothing = channel.log.is_empty() || self.unpublished.of(slot).is_some();
-            let is_removed = match (&channel.kind, channel.life) {
-                (Kind::Named(_), Life::Open) => {
-                    let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
-                    let empty_after = self.settings.empty_after;
-                    channel.members.is_empty()
-                        && holds_nothing
-                        && channel.shared.strong_count() == 0
-                        && empty_after.is_some_and(|a| is_full || lonely_ms >= a.as_millis())
-                }
-                (Kind::Named(_), Life::Finishing(finish)) if finish.until_ms <= now_ms => {
-                    wake.merge(self.end_finishing(key, clock));
-                    self.get(key)
-                        .is_some_and(|channel| channel.members.is_empty())
-                }
-                // The last client takes these with it.
-                (Kind::Named(_), Life::Finishing(_) | Life::Over { .. })
-                | (Kind::Private(_), _) => false,
-            };
-            self.settle(key);
-            if is_removed {
-                let (channel, woken) = self.remove(key, DisconnectReason::ChannelClosed, clock);
-                wake.merge(woken);
-                removed.extend(channel);
+        let count = left.min(LOOKS_MAX);
+        for looked in 0..count {
+            if removed.entries.len() + looked >= LOOKS_MAX {
+                return left - looked;
             }
+            let slot = match self.sweep_at + 1 < end {
+                true => self.sweep_at + 1,
+                false => 0,
+            };
+            if let Some((key, _)) = self.at(slot)
+                && self.sweep_channel(key, now_ms, is_full, clock, removed)
+            {
+                // The rest of its history is next.
+                return left - looked;
+            }
+            self.sweep_at = slot;
         }
-        (removed, wake)
+        left - count
+    }
+
+    /// Returns whether there is more to evict than `removed` had room for.
+    fn sweep_channel(
+        &mut self,
+        key: ChannelKey,
+        now_ms: u64,
+        is_full: bool,
+        clock: &Clock,
+        removed: &mut Removed,
+    ) -> bool {
+        let is_unpublished = self.unpublished.of(key.slot).is_some();
+        let empty_after = self.settings.empty_after;
+        let Some(channel) = self.get_mut(key) else {
+            return false;
+        };
+        let has_more = channel.trim(now_ms, &mut removed.entries);
+        // What an unpublished channel holds was published to all channels.
+        let holds_nothing = channel.log.is_empty() || is_unpublished;
+        let is_removed = match (&channel.kind, channel.life) {
+            (Kind::Named(_), Life::Open) => {
+                let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
+                channel.members.is_empty()
+                    && holds_nothing
+                    && channel.shared.strong_count() == 0
+                    && empty_after.is_some_and(|a| is_full || lonely_ms >= a.as_millis())
+            }
+            (Kind::Named(_), Life::Finishing(finish)) if finish.until_ms <= now_ms => {
+                removed
+                    .wake
+                    .merge(self.end_finishing(key, clock, &mut removed.entries));
+                let channel = self.get(key);
+                channel.is_some_and(|channel| channel.members.is_empty())
+            }
+            // The last client takes these with it.
+            (Kind::Named(_), Life::Finishing(_) | Life::Over { .. } | Life::Closing)
+            | (Kind::Private(_), _) => false,
+        };
+        self.settle(key);
+        if is_removed {
+            let channel = self.remove_empty(key, DisconnectReason::ChannelClosed);
+            removed.channels.extend(channel);
+            return false;
+        }
+        has_more
     }
 
     /// A finished channel has had its time. The clients that it has are sent
     /// what they are owed, however long they take, and the name goes to a new
     /// channel, so that a client that comes back has missed nothing.
-    fn end_finishing(&mut self, key: ChannelKey, clock: &Clock) -> Wake {
+    fn end_finishing(&mut self, key: ChannelKey, clock: &Clock, dropped: &mut Dropped) -> Wake {
         self.free_name(key);
         let Some(channel) = self.get_mut(key) else {
             return Wake::default();
@@ -638,7 +741,7 @@ impl State {
             return Wake::default();
         };
         channel.life = Life::Over { through };
-        channel.trim(clock.now_ms());
+        channel.trim(clock.now_ms(), dropped);
         self.settle(key);
         let Some(channel) = self.get(key) else {
             return Wake::default();

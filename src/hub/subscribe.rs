@@ -3,23 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::audience::Audience;
 use super::client::{ClientId, ConnectionId, DisconnectReason, Extra, Member};
+use super::gap::Gap;
 use super::id::{EventId, Parsed};
 use super::log::{Entry, Log};
+use super::looks::{LOOKS_MAX, Looks};
 use super::merge;
 use super::options::ChannelOptions;
 use super::reading::state_after;
-use super::state::{ChannelReader, ChannelState, Kind, Life, MemberKey, State, drop_removed};
+use super::state::{ChannelReader, ChannelState, Kind, Life, MemberKey, Removed, State};
 use super::{ChannelKey, DisconnectCall, Hub, Wake};
-
-/// The most entries of a log that are looked at for one client that joins.
-const LOOKS_MAX: usize = 1_024;
-/// How many members, or channels without any, one lock looks at when all
-/// clients of a reactor leave.
-const LEAVING_SLICE: usize = 1024;
 
 /// Where a stream begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +36,7 @@ pub enum Start {
     Last(usize),
 }
 
-/// The most events that [`Start::Last`] begins with. They are counted while
-/// all publishers wait.
+/// The most events that [`Start::Last`] begins with.
 pub const LAST_MAX: usize = 1_000;
 
 /// Who wants to join which channels.
@@ -96,8 +89,8 @@ pub(crate) struct Joined {
     pub(crate) is_private: bool,
     /// Whether the stream is compressed for a client that takes gzip.
     pub(crate) compresses: bool,
-    /// The data of the gap event with which the stream has to begin.
-    pub(crate) gap: Option<String>,
+    /// The gap event with which the stream has to begin.
+    pub(crate) gap: Option<Gap>,
     /// Whether the client holds no id that says where the stream begins.
     pub(crate) needs_id: bool,
     /// The id that says where the stream begins, if there is one.
@@ -122,8 +115,9 @@ impl Hub {
     /// Makes a client a member of all the channels at once, so that it sees
     /// a consistent cut of them.
     pub(crate) fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
+        let before_last = self.position_before_last(&join);
         let mut state = self.lock();
-        let mut joined = state.receive(&join, self)?;
+        let mut joined = state.receive(&join, before_last, self)?;
         let wake = state.admit(join, &mut joined, self);
         drop(state);
         self.wake(wake);
@@ -132,7 +126,30 @@ impl Hub {
 
     /// Returns where a client would begin, without making it a member.
     pub(crate) fn could_join(&self, join: &Join<'_>) -> Result<Joined, JoinError> {
-        self.lock().receive(join, self)
+        let before_last = self.position_before_last(join);
+        self.lock().receive(join, before_last, self)
+    }
+
+    /// Finds the position before the last events that a client asks for, with the
+    /// lock open between two steps. The client is sent what is published meanwhile
+    /// too.
+    fn position_before_last(&self, join: &Join<'_>) -> Option<u64> {
+        let Start::Last(count) = join.start else {
+            return None;
+        };
+        let mut look_back = merge::LookBack::new((*count).min(LAST_MAX));
+        loop {
+            let state = self.lock();
+            let channels = join.channels.iter().filter_map(|key| state.get(*key));
+            let logs = channels.map(|channel| &channel.log);
+            let has_more = look_back.step(logs, |entry| join.admits(entry));
+            let newest = state.sequence;
+            drop(state);
+            if !has_more {
+                return look_back.position().or(Some(newest));
+            }
+            self.give_way();
+        }
     }
 
     /// Takes a client out of its channels, unless that was done already.
@@ -143,8 +160,9 @@ impl Hub {
         connection: ConnectionId,
         reason: DisconnectReason,
     ) -> Option<DisconnectCall> {
-        let mut told = None;
-        let mut removed = Vec::new();
+        let now_ms = self.clock.now_ms();
+        let (mut told, mut unfinished) = (None, Vec::new());
+        let mut removed = Removed::new();
         let mut state = self.lock();
         for MemberKey { channel: key, slot } in member_keys {
             let member = state
@@ -155,12 +173,15 @@ impl Hub {
             }
             if let Some((left, channel)) = state.remove_member(*key, *slot, reason, &self.clock) {
                 told = told.or(left.disconnect_call);
-                removed.extend(channel);
-                state.trim(*key, &self.clock);
+                removed.channels.extend(channel);
+                if state.trim(*key, now_ms, &mut removed.entries) {
+                    unfinished.push(*key);
+                }
             }
         }
         drop(state);
-        drop_removed(removed);
+        self.finish_removals(removed);
+        self.finish_trims(unfinished, now_ms);
         told
     }
 }
@@ -176,9 +197,13 @@ impl Hub {
     ) {
         let mut next = (0, 0);
         loop {
-            let (mut disconnect_calls, mut removed) = (Vec::new(), Vec::new());
+            let now_ms = self.clock.now_ms();
+            let (mut disconnect_calls, mut removed) = (Vec::new(), Removed::new());
             let mut state = self.lock();
-            for _ in 0..LEAVING_SLICE {
+            for _ in 0..LOOKS_MAX {
+                if removed.entries.room() == 0 {
+                    break;
+                }
                 let (slot, member_slot) = next;
                 let Some((key, channel)) = state.at(slot) else {
                     next = (slot + 1, 0);
@@ -195,13 +220,14 @@ impl Hub {
                         state.remove_member(key, member_slot, reason, &self.clock)
                 {
                     disconnect_calls.extend(left.disconnect_call);
-                    removed.extend(channel);
-                    state.trim(key, &self.clock);
+                    removed.channels.extend(channel);
+                    // What there is no room for goes with the next sweep.
+                    state.trim(key, now_ms, &mut removed.entries);
                 }
             }
             let is_done = next.0 >= state.channels_capacity();
             drop(state);
-            drop_removed(removed);
+            self.finish_removals(removed);
             disconnect_calls.into_iter().for_each(&mut told);
             if is_done {
                 return;
@@ -212,7 +238,12 @@ impl Hub {
 
 impl State {
     /// Finds whether there is a connection, and where the stream begins.
-    fn receive(&self, join: &Join<'_>, hub: &Hub) -> Result<Joined, JoinError> {
+    fn receive(
+        &self,
+        join: &Join<'_>,
+        before_last: Option<u64>,
+        hub: &Hub,
+    ) -> Result<Joined, JoinError> {
         let (mut is_finished, mut is_full) = (true, false);
         for key in join.channels {
             let channel = self.get(*key).filter(|channel| !channel.life.is_over());
@@ -221,7 +252,7 @@ impl State {
             is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
             is_finished &= matches!(channel.life, Life::Finishing(_));
         }
-        let mut joined = self.reader(join, hub);
+        let mut joined = self.reader(join, before_last, hub);
         // A client that was cut off just before the end is owed the end.
         let has_missed = || joined.gap.is_some() || self.has_after(join, joined.seen);
         if is_finished && !has_missed() {
@@ -235,7 +266,7 @@ impl State {
     }
 
     /// Finds where the stream begins.
-    fn reader(&self, join: &Join<'_>, hub: &Hub) -> Joined {
+    fn reader(&self, join: &Join<'_>, before_last: Option<u64>, hub: &Hub) -> Joined {
         let channels = || join.channels.iter().filter_map(|key| self.get(*key));
         let evicted = || channels().map(|channel| channel.log.evicted());
         // The history that the logs hold comes after this, and their keyed state
@@ -279,8 +310,10 @@ impl State {
                 let is_trimmed = channels().any(|channel| channel.log.is_trimmed());
                 is_trimmed.then_some((Some("earliest"), 0, "evicted"))
             }
-            Start::Last(count) => {
-                joined.seen = self.position_before_last(join, *count);
+            Start::Last(_) => {
+                // Some of what was found may have been evicted meanwhile.
+                let position = before_last.unwrap_or(self.sequence);
+                joined.seen = position.max(tail);
                 None
             }
             Start::After(id) => match self.resolve(id, join, hub) {
@@ -291,9 +324,10 @@ impl State {
                     let is_uncertain = || {
                         let admits = |entry: &Entry| join.admits(entry);
                         let is_generated = join.has_generated_id;
+                        let mut looks = Looks::new(LOOKS_MAX);
                         channels().any(|channel| {
                             let log = &channel.log;
-                            log.may_have_meant(position, LOOKS_MAX, is_generated, admits)
+                            log.may_have_meant(position, &mut looks, is_generated, admits)
                         })
                     };
                     if is_evicted {
@@ -436,45 +470,44 @@ impl State {
             .channels
             .iter()
             .filter_map(|key| Some(&self.get(*key)?.log));
-        let mut looks = 0;
+        let mut looks = Looks::new(LOOKS_MAX);
         logs.any(|log| {
-            log.after(position).any(|entry| {
-                looks += 1;
-                looks > LOOKS_MAX || join.admits(entry)
-            })
+            let mut entries = log.after(position);
+            entries.any(|entry| !looks.take() || join.admits(entry))
         })
     }
 
-    fn position_before_last(&self, join: &Join<'_>, count: usize) -> u64 {
-        let channels = join.channels.iter().filter_map(|key| self.get(*key));
-        let logs = channels.map(|channel| &channel.log);
-        let oldest = merge::last(logs, count.min(LAST_MAX), |entry| join.admits(entry));
-        oldest.map_or(self.sequence, |oldest| oldest - 1)
-    }
-
-    /// Returns the data of a gap event. Names only events that `admits` lets
-    /// the client see, and looks at a bounded number of them.
+    /// Returns a gap event. Names only events that `admits` lets the client see,
+    /// and looks at a bounded number of them.
     pub(super) fn gap(
         &self,
         channels: &[ChannelKey],
         requested: Option<&str>,
-        reason: &str,
+        reason: &'static str,
         admits: impl Fn(&Entry) -> bool,
         hub: &Hub,
-    ) -> String {
+    ) -> Gap {
         let logs = || channels.iter().filter_map(|key| Some(&self.get(*key)?.log));
-        let ends = logs().map(|log| log.ends_for(LOOKS_MAX, &admits));
-        let (oldest, newest): (Vec<_>, Vec<_>) = ends.unzip();
-        let oldest = oldest.into_iter().flatten().min_by_key(|e| e.sequence);
-        let newest = newest.into_iter().flatten().max_by_key(|e| e.sequence);
-        let id_of = |entry: &Entry| hub.id_of_entry(entry).to_string();
-        json!({
-            "requested": requested,
-            "oldest": oldest.map(id_of),
-            "newest": newest.map_or_else(|| hub.id_of(self.sequence).to_string(), id_of),
-            "reason": reason,
-        })
-        .to_string()
+        let [mut oldest_looks, mut newest_looks] = [Looks::new(LOOKS_MAX / 2); 2];
+        let oldest = logs().filter_map(|log| {
+            let mut entries = log.after(0).take_while(|_| oldest_looks.take());
+            entries.find(|entry| admits(entry))
+        });
+        let newest = logs().filter_map(|log| {
+            let mut entries = log
+                .newest_first(u64::MAX)
+                .take_while(|_| newest_looks.take());
+            entries.find(|entry| admits(entry))
+        });
+        let oldest = oldest.min_by_key(|entry| entry.sequence);
+        let newest = newest.max_by_key(|entry| entry.sequence);
+        let id_of = |entry: &Entry| hub.id_of_entry(entry);
+        Gap {
+            requested: requested.map(str::to_owned),
+            oldest: oldest.map(id_of),
+            newest: newest.map_or_else(|| hub.id_of(self.sequence), id_of),
+            reason,
+        }
     }
 
     /// Makes the client a member everywhere; one of the same id makes room.

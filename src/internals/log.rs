@@ -61,13 +61,14 @@ impl Log {
 
     /// Puts an entry at the head.
     pub fn append(&mut self, entry: Entry) {
-        self.0.append(entry.into_inner());
+        self.0.append(entry.into_inner(), &mut log::Dropped::new());
     }
 
     /// Removes a key that was published to `client` or to everybody.
     pub fn remove_key(&mut self, key: &str, client: Option<ClientId>) {
         let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
-        self.0.remove_key(key.into(), client.map(audience));
+        let dropped = &mut log::Dropped::new();
+        self.0.remove_key(key.into(), client.map(audience), dropped);
     }
 
     /// Drops what need not be kept.
@@ -84,7 +85,10 @@ impl Log {
             keyed,
             backlog_bytes_max: backlog_max,
         };
-        self.0.trim(&bounds, needed_after, now_ms);
+        while self
+            .0
+            .trim(&bounds, needed_after, now_ms, &mut log::Dropped::new())
+        {}
     }
 
     /// The newest number that it ever had.
@@ -148,8 +152,9 @@ impl Log {
 
     /// From where `client` gets the last `count` of what it may see.
     pub fn position_before_last(&self, count: usize, client: &ClientId) -> u64 {
-        let oldest = merge::last([&self.0].into_iter(), count, |entry| admits(entry, client));
-        oldest.map_or(self.0.head(), |oldest| oldest - 1)
+        let mut look_back = merge::LookBack::new(count);
+        while look_back.step([&self.0].into_iter(), |entry| admits(entry, client)) {}
+        look_back.position().unwrap_or(self.0.head())
     }
 }
 

@@ -223,7 +223,7 @@ impl Http {
 fn opening_bytes(request: &Request, joined: &Joined, id: Option<&str>) -> Vec<u8> {
     let mut first = HEARTBEAT.to_vec();
     if let Some(gap) = &joined.gap {
-        let gap = Frame::internal("pushwheel.gap", id, None, gap);
+        let gap = Frame::internal("pushwheel.gap", id, None, &gap.to_string());
         first.extend_from_slice(gap.as_bytes());
     } else if let Some(id) = id
         && joined.needs_id

@@ -285,7 +285,7 @@ impl Streams {
         // Where it goes on may be behind where it was.
         feed.behind.lower_floor(lag.seen);
         let id = self.hub.id_of(lag.seen).to_string();
-        let gap = Frame::internal("pushwheel.gap", Some(&id), None, &lag.gap);
+        let gap = Frame::internal("pushwheel.gap", Some(&id), None, &lag.gap.to_string());
         let cursor = &mut self.cursors[stream.cursor as usize];
         match &*lag.forgiven {
             [only] => cursor.forgiven = *only,
