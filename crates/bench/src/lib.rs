@@ -66,12 +66,12 @@ use run::Runs;
 /// The command, and what it starts.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Measure what a server costs.
+    /// Measure CPU time, memory and latency of a server
     Bench(Box<Bench>),
-    /// The yardstick of `bench`, which starts it.
+    /// The bare loop of send() that `bench` compares with
     #[command(hide = true)]
     BareLoop(BareLoop),
-    /// A process that becomes a server.
+    /// A process that becomes a server
     #[command(hide = true)]
     Measured(Measured),
 }

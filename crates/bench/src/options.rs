@@ -53,45 +53,47 @@ impl Scenario {
 /// Which servers, how often, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// A running server instead of our own: where to subscribe
+    /// URL to subscribe to on a running server, instead of an own one
     #[arg(long, requires_all = ["publish_url", "pid"])]
     pub(crate) url: Option<String>,
-    /// Where to publish to it, with POST
+    /// URL to publish to on that server, with POST
     #[arg(long, value_name = "URL", requires = "url")]
     pub(crate) publish_url: Option<String>,
-    /// Its process, whose CPU time and memory are read; of several (workers), a
-    /// list, and their sums
+    /// Process ids of that server, to read CPU time and memory
+    ///
+    /// The values of several processes are added up.
     #[arg(long, value_delimiter = ',', requires = "url", value_parser = from_one::<u32>)]
     pub(crate) pid: Vec<u32>,
-    /// Another build of pushwheel instead of this one
+    /// Path of another pushwheel program to measure
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) exe: Option<PathBuf>,
-    /// A server to pair it with, run by run: `bare` (a loop of send() over the
-    /// sockets), `alone` (itself without what is beside it), `one-thread` (itself
-    /// without `--threads`), the URL of one that runs, or the path of another
-    /// pushwheel
+    /// Second server, measured in turns with the first one
+    ///
+    /// `bare` (a loop of send() over the sockets), `alone` (this server without the
+    /// --beside options), `one-thread` (this server without --threads), the URL of a
+    /// running server, or the path of another pushwheel program.
     #[arg(long, value_name = "SERVER")]
     pub(crate) against: Option<String>,
-    /// Where to publish to a running server that is paired
+    /// URL to publish to on the second server, if that is running
     #[arg(long, value_name = "URL", requires = "against")]
     pub(crate) against_publish_url: Option<String>,
-    /// The process of a running server that is paired, or several
+    /// Process ids of the second server, if that is running
     #[arg(long, value_name = "PID", value_delimiter = ',', requires = "against",
         value_parser = from_one::<u32>)]
     pub(crate) against_pid: Vec<u32>,
-    /// Runs, or pairs of runs
+    /// Number of runs, or of pairs of runs
     #[arg(long, default_value_t = 5, value_parser = from_one::<u16>)]
     pub(crate) rounds: u16,
-    /// Threads of our own server; more than one leaves it unpinned
+    /// Number of threads of the own server; it is not pinned with more than one
     #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
     pub(crate) threads: Option<usize>,
-    /// Print JSON, one object a line, instead of a table
+    /// Print JSON, one object per line, instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write a report with plots
+    /// File for a report with plots
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Further arguments of our own server (`pushwheel serve`)
+    /// Additional arguments for the own server (`pushwheel serve`)
     #[arg(last = true, value_name = "SERVE_ARGUMENTS")]
     pub(crate) serve: Vec<String>,
 }

@@ -1,5 +1,4 @@
-//! An answer that is no stream: what it says, and what to do about it. Pure:
-//! an answer in, findings out.
+//! A response that is not a stream. Pure: a response in, findings out.
 
 use ureq::http::HeaderMap;
 
@@ -7,82 +6,85 @@ use super::finding::Finding;
 use super::head;
 use super::http;
 
-/// How much of its body is read.
+/// The maximum size of a body that is read, in bytes.
 pub(super) const BODY_BYTES_MAX: u64 = 4 << 10;
 
 const STATUS: &str = "status";
 
-/// Whether an answer is a stream that a browser reads.
+/// Returns whether a response is a stream that a browser reads.
 pub(super) fn is_stream(status: u16, headers: &HeaderMap) -> bool {
     status == 200 && http::is_stream_type(head::text(headers, "content-type"))
 }
 
-/// The status of a stream.
+/// The finding for the status of a stream.
 pub(super) fn good() -> Finding {
     Finding::ok(STATUS, "200")
 }
 
-/// Why an answer is no stream, by its status or its type, and what it says.
+/// Returns why a response is not a stream, by its status or its media type.
 pub(super) fn judge(status: u16, headers: &HeaderMap, body: &[u8]) -> Vec<Finding> {
-    let said = said(body);
+    let excerpt = excerpt(body);
     if status == 200 {
-        return vec![good(), content_type(headers, &said), nothing_else()];
+        return vec![good(), content_type(headers, &excerpt), nothing_else()];
     }
-    let finding = Finding::failure(STATUS, format!("{status}, {said}"), advice(status, headers));
+    let finding = Finding::failure(
+        STATUS,
+        format!("{status}, {excerpt}"),
+        advice(status, headers),
+    );
     vec![finding, nothing_else()]
 }
 
-fn content_type(headers: &HeaderMap, said: &str) -> Finding {
+fn content_type(headers: &HeaderMap, excerpt: &str) -> Finding {
     let media_type = head::shown(head::text(headers, "content-type"));
     Finding::failure(
         "content_type",
-        format!("{media_type}, {said}"),
-        "a browser refuses it and never comes back: check the path; if a page asks to log in, \
-         give `--header 'Cookie: NAME=VALUE'`; if it is the stream, have it sent with \
+        format!("{media_type}, {excerpt}"),
+        "a browser rejects it and does not reconnect. Check the path. For a log-in page, pass \
+         `--header 'Cookie: NAME=VALUE'`. If it is the stream, send \
          `Content-Type: text/event-stream`",
     )
 }
 
-/// What was not looked at, as there is no stream.
+/// The finding for all checks that need a stream.
 pub(super) fn nothing_else() -> Finding {
     Finding::not_checked(
         "stream",
-        "there is none, and so nothing was looked at of head, HTTP/1.0, HEAD, CORS, buffering, \
-         compression, ids, resumption, injection and heartbeats",
+        "there is no stream, so there are no results for headers, HTTP/1.0, HEAD, CORS, \
+         buffering, compression, ids, resumption, injection and heartbeats",
     )
 }
 
-/// What to do about a status.
+/// Returns the fix for a status.
 fn advice(status: u16, headers: &HeaderMap) -> String {
     let advice = match status {
-        204 => {
-            "it says that there is nothing to come for, and browsers stay away: the channel has \
-             been finished"
+        204 => "the channel is finished, and browsers do not reconnect",
+        300..=399 => {
+            "the redirect has no `Location`. Check the path, and the configuration of the server"
         }
-        300..=399 => "it leads nowhere, without a `Location`: check the path, and ask the server",
-        401 | 403 => "give what the server wants, as `--header 'Authorization: Bearer TOKEN'`",
-        404 | 410 => "check the path: `pushwheel serve` has its streams at /channels/NAME",
-        405 | 406 => "check the path: this one gives no event stream to who asks for it by GET",
+        401 | 403 => "pass a credential, for example `--header 'Authorization: Bearer TOKEN'`",
+        404 | 410 => "check the path. The streams of `pushwheel serve` are at /channels/NAME",
+        405 | 406 => "check the path. This one has no event stream for GET",
         429 | 503 if headers.contains_key("retry-after") => {
             let after = head::text(headers, "retry-after");
-            return format!("ask again later, as `Retry-After: {after}` says");
+            return format!("try again after {after} s (`Retry-After`)");
         }
         502..=504 => {
-            "a proxy does not reach the server, or the server is not ready: see whether it runs, \
-             and ask it past the proxy"
+            "the proxy does not reach the server, or the server is not ready. Check that it runs, \
+             and check its stream without the proxy"
         }
-        400..=499 => "do what it says: check the URL and each `--header`",
-        500..=599 => "the server has failed: its log says why",
-        _ => "a browser's EventSource gives up for good at any status but 200: answer 200",
+        400..=499 => "check the URL and each `--header`",
+        500..=599 => "the server failed. Read its log",
+        _ => "EventSource gives up after any status except 200. Return 200",
     };
     advice.to_owned()
 }
 
-/// What begins a body, in one line.
-fn said(body: &[u8]) -> String {
+/// Returns the beginning of a body, in one line.
+fn excerpt(body: &[u8]) -> String {
     match &*http::beginning(&String::from_utf8_lossy(body)) {
         "" => "without a body".to_owned(),
-        line => format!("saying: {line}"),
+        line => format!("body: {line}"),
     }
 }
 
@@ -105,12 +107,12 @@ mod tests {
     fn each_status_has_its_advice() {
         for (status, part) in [
             (204, "finished"),
-            (206, "answer 200"),
+            (206, "Return 200"),
             (302, "`Location`"),
             (401, "--header 'Authorization: Bearer TOKEN'"),
             (403, "--header 'Authorization: Bearer TOKEN'"),
             (404, "check the path"),
-            (418, "do what it says"),
+            (418, "each `--header`"),
             (500, "log"),
             (502, "proxy"),
         ] {
@@ -121,15 +123,15 @@ mod tests {
             assert_eq!(findings[1], nothing_else());
         }
         let later = headers(&[("retry-after", "7")]);
-        assert!(advice(503, &later).contains("`Retry-After: 7`"));
+        assert!(advice(503, &later).contains("after 7 s"));
     }
 
     #[test]
-    fn what_it_says_is_one_short_line() {
-        assert_eq!(said(b" \n"), "without a body");
-        assert_eq!(said(b"<h1>not\n  here</h1>"), "saying: <h1>not here</h1>");
+    fn the_excerpt_of_a_body_is_one_short_line() {
+        assert_eq!(excerpt(b" \n"), "without a body");
+        assert_eq!(excerpt(b"<h1>not\n  here</h1>"), "body: <h1>not here</h1>");
         let long = "ä".repeat(300);
-        let wanted = format!("saying: {} …", "ä".repeat(http::BEGINNING_CHARS_MAX));
-        assert_eq!(said(long.as_bytes()), wanted);
+        let wanted = format!("body: {} …", "ä".repeat(http::BEGINNING_CHARS_MAX));
+        assert_eq!(excerpt(long.as_bytes()), wanted);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a command failed: a text for its user, which `main` prints.
+/// The error message of a command, which `main` prints.
 pub type Failure = String;
 
 /// The text of a key. `{:?}` does not print it.

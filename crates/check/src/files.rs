@@ -1,30 +1,40 @@
-//! What to do about a file that cannot be used.
+//! Errors of files, and how to fix them.
 
 use std::io::{Error, ErrorKind};
 
-/// Returns what to do about the error; the text follows the error's own.
+/// Returns the cause and the fix of an error: `(cause). Fix`.
 #[must_use]
-pub fn advice(error: &Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound => "check the path, and make what is missing of its directories",
-        ErrorKind::PermissionDenied => "give the user that runs this the right to it",
-        ErrorKind::IsADirectory => "name a file in it",
+pub fn reason(error: &Error) -> String {
+    let fix = match error.kind() {
+        ErrorKind::NotFound => "Check the path, and create missing directories",
+        ErrorKind::PermissionDenied => "Allow the user of this process to access it",
+        ErrorKind::IsADirectory => "Use a file in it",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            "a part of the path is a file: choose another"
+            "Choose another path: a part of this one is a file"
         }
-        ErrorKind::InvalidData => "save it as UTF-8",
-        ErrorKind::ReadOnlyFilesystem => "choose a place that can be written to",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or choose another place",
-        _ => "choose another file",
-    }
+        ErrorKind::InvalidData => "Save it as UTF-8",
+        ErrorKind::ReadOnlyFilesystem => "Choose a writable path",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "Free space, or choose another path",
+        _ => "Choose another file",
+    };
+    format!("({}). {fix}", cause(error))
 }
 
 /// Returns the same for a file that has to exist.
 #[must_use]
-pub fn advice_to_read(error: &Error) -> &'static str {
+pub fn reason_to_read(error: &Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound => "there is no such file, check the path",
-        _ => advice(error),
+        ErrorKind::NotFound => format!("({}). Check the path", cause(error)),
+        _ => reason(error),
+    }
+}
+
+/// Returns the text of an error without its number.
+fn cause(error: &Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((cause, _)) => cause.to_owned(),
+        None => text,
     }
 }
 
@@ -33,13 +43,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_and_a_missing_file_are_told_apart() {
+    fn a_directory_and_a_missing_file_have_different_fixes() {
         let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_err();
-        let directory = std::env::temp_dir();
-        assert_eq!(advice(&read(&directory)), "name a file in it");
-        let nowhere = directory.join("pushwheel-nowhere/x");
-        assert!(advice(&read(&nowhere)).starts_with("check the path"));
-        assert!(advice_to_read(&read(&nowhere)).starts_with("there is no such file"));
-        assert_eq!(advice_to_read(&read(&directory)), "name a file in it");
+        let directory = read(&std::env::temp_dir());
+        let missing = read(&std::env::temp_dir().join("pushwheel-nowhere/x"));
+        assert!(reason(&directory).ends_with("). Use a file in it"));
+        assert!(reason_to_read(&directory).ends_with("). Use a file in it"));
+        assert!(reason(&missing).ends_with("create missing directories"));
+        let wanted = "(No such file or directory). Check the path";
+        assert_eq!(reason_to_read(&missing), wanted);
     }
 }

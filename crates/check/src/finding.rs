@@ -1,15 +1,15 @@
-//! What a check comes to, and how it is told.
+//! The result of a check, and the report.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// How well it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Outcome {
     Ok,
-    /// It works, and will not for everybody or not for long.
+    /// It works, but not for every client, or not for long.
     Warning,
     Failure,
     NotChecked,
@@ -18,12 +18,12 @@ pub(super) enum Outcome {
 /// The outcome of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// What was looked at, for programs: stable, in snake case.
+    /// The name of the check, for programs: stable, in snake case.
     pub(super) code: &'static str,
     pub(super) outcome: Outcome,
-    /// What was seen, or why nothing was looked at.
+    /// The observation, or why there is none.
     pub(super) seen: String,
-    /// What to do about it.
+    /// The fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<String>,
 }
@@ -69,7 +69,7 @@ impl Finding {
     }
 }
 
-/// Everything that was found, told as it is found or at the end.
+/// All findings. Text is printed with each finding, JSON at the end.
 #[derive(Debug)]
 pub(super) struct Report {
     findings: Vec<Finding>,
@@ -97,7 +97,7 @@ impl Report {
 
     pub(super) fn add(&mut self, finding: Finding) {
         if !self.is_json {
-            // Nobody may be there to read it; the exit status says enough then.
+            // Standard output may be closed. The exit status is enough then.
             let _ = write_text(&mut io::stdout().lock(), &finding);
         }
         self.findings.push(finding);
@@ -114,7 +114,10 @@ impl Report {
         findings.filter(|f| f.outcome == outcome).count()
     }
 
-    /// Tells what is left to be told.
+    /// Prints the rest of the report.
+    ///
+    /// # Errors
+    /// When standard output cannot be written to.
     pub(super) fn close(&self, url: &str) -> io::Result<()> {
         let [ok, warnings, failures, not_checked] = [
             Outcome::Ok,
@@ -165,7 +168,7 @@ fn write_text(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     out.flush()
 }
 
-/// What others have sent may not move the cursor or end the line.
+/// Escapes control characters: a response must not move the cursor or end the line.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_sent_stays_in_its_line() {
+    fn text_of_a_server_stays_in_its_line() {
         assert_eq!(printable("ä\u{1b}[2J\r\n\"x\""), "ä\\u{1b}[2J\\r\\n\"x\"");
     }
 }

@@ -1,40 +1,39 @@
-//! Whether what is published comes at once: the first byte, timed pings, and
-//! the same for who asks for compression.
+//! Whether published events arrive immediately: the first byte, timed pings, and the same
+//! with compression.
 
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::publisher::{Publisher, Refused};
+use super::publisher::{Publisher, Rejected};
 use super::timing::{Flow, Ping, judge};
 use super::visit::{Clock, Look, Tap, Visitor};
 
-/// How long the last ping is waited for.
+/// The maximum wait for the last ping.
 const GRACE: Duration = Duration::from_secs(3);
-/// What is published to push what a buffer holds out of it: more than
-/// proxies' buffers for one answer, which have 4 to 64 KiB.
+/// Padding that pushes events out of a buffer: more than a proxy's buffer for a response,
+/// which has 4 to 64 KiB.
 const PADDING_BYTES: usize = 64 << 10;
 const PADDINGS: usize = 4;
-/// Pings of the look at compression, which has to find the same.
+/// The number of pings of the check of compression.
 const PACKED_PINGS: usize = 6;
 
-/// How long each of them is waited for.
+/// The wait after each padding.
 const PADDING_WAIT: Duration = Duration::from_millis(500);
 
-/// What to do about a buffer.
-const GATHERS: &str = "something on the way gathers events before it passes them on: in nginx \
-                       `proxy_buffering off`, elsewhere switch off response buffering and \
-                       compression for this path";
+/// The fix for a buffer.
+const BUFFERS: &str = "a proxy buffers the response. In nginx set `proxy_buffering off`, elsewhere \
+                       switch off response buffering and compression for this path";
 
-/// How many pings, and how far apart.
+/// The number of pings, and their distance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     pub(super) pings: usize,
     pub(super) interval: Duration,
 }
 
-/// When a stream's body began, seen from its head at `opened`.
+/// Returns the finding for the time from the head, at `opened`, to the first byte.
 pub(super) fn first_byte(tap: &Tap, opened: Duration) -> Finding {
     const CODE: &str = "first_byte";
     match tap.first_byte_at {
@@ -45,19 +44,19 @@ pub(super) fn first_byte(tap: &Tap, opened: Duration) -> Finding {
         None => Finding::warning(
             CODE,
             "none within 3 s of the head",
-            "Firefox opens a stream with its first byte, and some proxies hold back the head \
-             until then: send the line `ping:` at once; if the server does, a proxy buffers it",
+            "Firefox opens a stream with its first byte, and some proxies hold the head back until \
+             then. Send the line `ping:` immediately. If the server does, a proxy buffers it",
         ),
     }
 }
 
-/// Publishes pings at the pace, and takes note of when they come.
+/// Publishes pings at the pace, and returns when they arrived.
 pub(super) fn ping(
     tap: &mut Tap,
     publisher: &Publisher,
     clock: Clock,
     pace: Pace,
-) -> Result<Vec<Ping>, Refused> {
+) -> Result<Vec<Ping>, Rejected> {
     let marks: Vec<String> = (0..pace.pings)
         .map(|n| publisher.mark(&format!("ping {n}")))
         .collect();
@@ -79,7 +78,7 @@ pub(super) fn ping(
     Ok(pings)
 }
 
-/// Takes note of the pings that come until then.
+/// Records the pings that arrive until then.
 fn note(tap: &mut Tap, until: Duration, marks: &[String], pings: &mut [Ping]) {
     for arrived in tap.gather(until) {
         let is_it = |mark: &String| arrived.event.data.contains(&**mark);
@@ -89,7 +88,7 @@ fn note(tap: &mut Tap, until: Duration, marks: &[String], pings: &mut [Ping]) {
     }
 }
 
-/// What the pings came to. If none came, whether more bytes push them out.
+/// Judges the pings. If none arrived, checks whether more bytes push them out.
 pub(super) fn buffering(
     pings: &[Ping],
     pace: Pace,
@@ -104,62 +103,62 @@ pub(super) fn buffering(
         Flow::AtOnce { slowest } => Finding::ok(
             CODE,
             format!(
-                "{of} pings, {apart} ms apart, came one by one, the slowest after {} ms",
+                "{of} pings, {apart} ms apart, arrived one by one, the slowest after {} ms",
                 ms(slowest)
             ),
         ),
         Flow::Clumped { largest, held } => Finding::failure(
             CODE,
             format!(
-                "{of} pings, {apart} ms apart, came in clumps of up to {largest}; one was held \
-                 for {} ms",
+                "{of} pings, {apart} ms apart, arrived in groups of up to {largest}; one was \
+                 delayed by {} ms",
                 ms(held)
             ),
-            GATHERS,
+            BUFFERS,
         ),
         Flow::Stalled { largest, held } => Finding::warning(
             CODE,
             format!(
-                "of {of} pings {largest} came at once after a stall of {} ms",
+                "{largest} of {of} pings arrived together after a pause of {} ms",
                 ms(held)
             ),
-            "once may be the network or a busy machine: check again, with more --pings",
+            "one pause may be the network or a busy machine. Check again, with more --pings",
         ),
         Flow::Late { fastest } => Finding::warning(
             CODE,
             format!(
-                "{of} pings came one by one, none in less than {} ms",
+                "{of} pings arrived one by one, none in less than {} ms",
                 ms(fastest)
             ),
-            "somebody on the way waits before it passes on what it has, or the server publishes \
-             late: look for delays and polling",
+            "a proxy waits before it forwards data, or the server publishes late. Look for delays \
+             and polling",
         ),
         Flow::Lost { came } => Finding::failure(
             CODE,
-            format!("of {of} pings {came} came within {} s", GRACE.as_secs()),
-            "the rest is held back or lost: look for a proxy that buffers, and for a server that \
+            format!("{came} of {of} pings arrived within {} s", GRACE.as_secs()),
+            "the others are buffered or lost. Look for a proxy that buffers, and for a server that \
              drops events",
         ),
         Flow::Silent => {
-            let seen = format!("none of {of} pings came within {} s", GRACE.as_secs());
-            match came_with_padding(tap, publisher, clock) {
+            let seen = format!("none of {of} pings arrived within {} s", GRACE.as_secs());
+            match arrives_with_padding(tap, publisher, clock) {
                 true => Finding::failure(
                     CODE,
-                    format!("{seen}, and they did once some 64 KiB were published behind them"),
-                    GATHERS,
+                    format!("{seen}, but they arrived after 64 KiB or more were published"),
+                    BUFFERS,
                 ),
                 false => Finding::failure(
                     CODE,
                     seen,
-                    "either the publish URL is of another channel than the stream, or something \
-                     on the way holds all of it back: subscribe past the proxy to tell which",
+                    "the publish URL is for another channel than the stream, or a proxy holds all \
+                     events back. Subscribe without the proxy to find out which",
                 ),
             }
         }
     }
 }
 
-fn came_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> bool {
+fn arrives_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> bool {
     let wanted = publisher.mark("ping 0");
     for _ in 0..PADDINGS {
         if publisher.publish(&"x".repeat(PADDING_BYTES)).is_err() {
@@ -176,8 +175,7 @@ fn came_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> bool
     false
 }
 
-/// Of a stream whose head does not come: whether bytes that are published to it
-/// push it out.
+/// For a stream whose head does not arrive: checks whether published bytes push it out.
 pub(super) fn held_head(visitor: &Visitor, publisher: &Publisher) -> Finding {
     const CODE: &str = "buffering";
     let (sender, answers) = channel();
@@ -185,38 +183,38 @@ pub(super) fn held_head(visitor: &Visitor, publisher: &Publisher) -> Finding {
     let asking = thread::Builder::new().name("pushwheel-ask".into());
     let asking = asking.spawn(move || sender.send(asks.get(&[]).is_ok()));
     if let Err(error) = asking {
-        return Finding::not_checked(CODE, format!("there is no thread to be had: {error}"));
+        return Finding::not_checked(CODE, format!("cannot start a thread ({error})"));
     }
     for n in 1..=PADDINGS {
-        if let Err(refused) = publisher.publish(&"x".repeat(PADDING_BYTES)) {
-            return Finding::not_checked(CODE, refused.why);
+        if let Err(rejected) = publisher.publish(&"x".repeat(PADDING_BYTES)) {
+            return Finding::not_checked(CODE, rejected.why);
         }
         if answers.recv_timeout(PADDING_WAIT) == Ok(true) {
             let seen = format!(
-                "the head came once {} KiB were published to the stream",
+                "the head arrived after {} KiB were published to the stream",
                 (n * PADDING_BYTES) >> 10
             );
-            return Finding::failure(CODE, seen, GATHERS);
+            return Finding::failure(CODE, seen, BUFFERS);
         }
     }
-    Finding::not_checked(CODE, "no head came, whatever was published")
+    Finding::not_checked(CODE, "no head arrived, although events were published")
 }
 
-/// Whether compression, for who asks for it, holds events back. What is
-/// compressed is not read: each ping has to bring bytes.
+/// Checks whether compression delays events, for clients that accept it. Compressed data is
+/// not decoded: each ping has to bring bytes.
 pub(super) fn compression(visitor: &Visitor, publisher: Option<&Publisher>, pace: Pace) -> Finding {
     const CODE: &str = "compression";
     let seen = match visitor.get(&[("Accept-Encoding", "gzip, deflate, br, zstd")]) {
         Ok(seen) => seen,
-        Err(error) => return Finding::not_checked(CODE, error.to_string()),
+        Err(error) => return Finding::not_checked(CODE, super::http::reason(&error)),
     };
     let coding = super::head::text(seen.headers(), "content-encoding").to_owned();
     if coding.is_empty() || coding == "identity" {
-        return Finding::ok(CODE, "the stream is not compressed for who asks for it");
+        return Finding::ok(CODE, "no compression, even if the client accepts it");
     }
     let Some(publisher) = publisher else {
         let why = format!(
-            "the stream is compressed ({coding}); that nothing is held back shows only with --publish-url"
+            "the stream is compressed ({coding}); only --publish-url shows whether events are delayed"
         );
         return Finding::not_checked(CODE, why);
     };
@@ -228,18 +226,21 @@ pub(super) fn compression(visitor: &Visitor, publisher: Option<&Publisher>, pace
     tap.await_first_byte();
     let pings = match packed_pings(&mut tap, publisher, clock, pace.interval) {
         Ok(pings) => pings,
-        Err(refused) => return Finding::not_checked(CODE, refused.why),
+        Err(rejected) => return Finding::not_checked(CODE, rejected.why),
     };
     match judge(&pings) {
         Flow::AtOnce { slowest } | Flow::Late { fastest: slowest } => {
             let ms = slowest.as_millis();
-            Finding::ok(CODE, format!("{coding}, and each ping came within {ms} ms"))
+            Finding::ok(
+                CODE,
+                format!("{coding}, and each ping arrived within {ms} ms"),
+            )
         }
         _ => Finding::failure(
             CODE,
-            format!("{coding}: pings are held back that come one by one uncompressed"),
-            "who compresses does not flush after each event: switch compression off for \
-             text/event-stream (nginx: leave it out of `gzip_types`), or have it flush",
+            format!("{coding}: pings are delayed that arrive one by one without compression"),
+            "the compressor does not flush after each event. Switch compression off for \
+             text/event-stream (nginx: remove it from `gzip_types`), or flush after each event",
         ),
     }
 }
@@ -249,7 +250,7 @@ fn packed_pings(
     publisher: &Publisher,
     clock: Clock,
     interval: Duration,
-) -> Result<Vec<Ping>, Refused> {
+) -> Result<Vec<Ping>, Rejected> {
     let mut pings: Vec<Ping> = Vec::with_capacity(PACKED_PINGS);
     let mut came: Vec<Duration> = Vec::new();
     for n in 0..PACKED_PINGS {

@@ -1,5 +1,5 @@
-//! What a stream's head says. Pure: headers in, findings out. That it is a
-//! stream's is known: see `answer`.
+//! The head of a stream. Pure: headers in, findings out. `answer` has checked that the
+//! response is a stream.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use ureq::http::HeaderMap;
 
 use super::finding::Finding;
 
-/// A head that takes longer is noticed by whoever opens a page.
+/// A delay of the head that a user of the page notices.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// The value of a header, or nothing.
+/// Returns the value of a header, or an empty text.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.unwrap_or_default()
 }
 
-/// How the value of a header is told.
+/// Returns the value of a header for a report.
 pub(super) fn shown(value: &str) -> String {
     match value {
         "" => "none".to_owned(),
@@ -24,7 +24,7 @@ pub(super) fn shown(value: &str) -> String {
     }
 }
 
-/// All that a head alone shows.
+/// Checks the head.
 pub(super) fn judge(headers: &HeaderMap, took: Duration) -> Vec<Finding> {
     vec![
         time(took),
@@ -37,14 +37,14 @@ pub(super) fn judge(headers: &HeaderMap, took: Duration) -> Vec<Finding> {
 }
 
 fn time(took: Duration) -> Finding {
-    let seen = format!("the head came after {} ms", took.as_millis());
+    let seen = format!("the head arrived after {} ms", took.as_millis());
     match took < SLOW {
         true => Finding::ok("time_to_head", seen),
         false => Finding::warning(
             "time_to_head",
             seen,
-            "a stream's head should come at once: let the server send head and first byte \
-             before it looks anything up, and the proxy pass them on unbuffered",
+            "send the head and the first byte of a stream immediately, before any lookup, and let \
+             the proxy forward them without buffering",
         ),
     }
 }
@@ -62,7 +62,7 @@ fn content_type(value: &str) -> Finding {
         Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => Finding::warning(
             CODE,
             format!("`{value}`"),
-            "browsers read every event stream as UTF-8, whatever its charset says: send UTF-8",
+            "browsers decode every event stream as UTF-8 and ignore the charset. Send UTF-8",
         ),
         _ => Finding::ok(CODE, format!("`{value}`")),
     }
@@ -80,10 +80,10 @@ fn cache_control(value: &str) -> Finding {
         return Finding::ok(CODE, seen);
     }
     let advice = match is_fresh {
-        true => "without `no-transform` a proxy may compress the stream, and hold it back for that",
-        false => "a cache may keep the stream, or hand it to somebody else",
+        true => "without `no-transform` a proxy may compress the stream, and delay it",
+        false => "a cache may store the stream, or send it to another client",
     };
-    let advice = format!("{advice}: send `Cache-Control: no-cache, no-transform`");
+    let advice = format!("{advice}. Send `Cache-Control: no-cache, no-transform`");
     Finding::warning(CODE, seen, advice)
 }
 
@@ -94,13 +94,13 @@ fn accel_buffering(headers: &HeaderMap) -> Finding {
         .iter()
         .any(|name| text(headers, name).to_ascii_lowercase().contains("nginx"));
     match value {
-        "no" => Finding::ok(CODE, "`no`: no nginx on the way buffers the stream"),
-        "" if is_nginx => Finding::ok(CODE, "none: nginx keeps it to itself if it was sent"),
+        "no" => Finding::ok(CODE, "`no`: nginx does not buffer the stream"),
+        "" if is_nginx => Finding::ok(CODE, "none: nginx removes it from responses"),
         _ => Finding::warning(
             CODE,
             shown(value),
-            "an nginx before it buffers the stream unless it is told not to: send \
-             `X-Accel-Buffering: no`, or set `proxy_buffering off`",
+            "nginx buffers the stream by default. Send `X-Accel-Buffering: no`, or set \
+             `proxy_buffering off`",
         ),
     }
 }
@@ -108,12 +108,12 @@ fn accel_buffering(headers: &HeaderMap) -> Finding {
 fn content_length(headers: &HeaderMap) -> Finding {
     const CODE: &str = "content_length";
     match text(headers, "content-length") {
-        "" => Finding::ok(CODE, "none, as a stream has no end"),
+        "" => Finding::ok(CODE, "none"),
         value => Finding::failure(
             CODE,
             format!("`{value}`"),
-            "the stream ends after so many bytes: something has gathered all of it, or the \
-             server sends no stream; remove the header and what buffers",
+            "the response ends after this many bytes. Remove the header, or the proxy that buffers \
+             the whole response",
         ),
     }
 }
@@ -121,24 +121,24 @@ fn content_length(headers: &HeaderMap) -> Finding {
 fn content_encoding(value: &str) -> Finding {
     const CODE: &str = "content_encoding";
     match value {
-        "" | "identity" => Finding::ok(CODE, "none, as none was asked for"),
+        "" | "identity" => Finding::ok(CODE, "none"),
         value => Finding::failure(
             CODE,
-            format!("`{value}`, which was not asked for"),
-            "who did not ask for it cannot read it: compress only for `Accept-Encoding`",
+            format!("`{value}`, which the request does not accept"),
+            "clients cannot decode it. Compress only for requests with `Accept-Encoding`",
         ),
     }
 }
 
-/// Whether a page from `origin` may read the stream.
+/// Checks whether a page from `origin` may read the stream.
 pub(super) fn cors(origin: Option<&str>, headers: &HeaderMap) -> Finding {
     const CODE: &str = "cors";
     let allowed = text(headers, "access-control-allow-origin");
     let Some(origin) = origin else {
         let why = match allowed {
-            "" => "no page of another origin may read it; say from which one should with --origin",
+            "" => "pages of other origins may not read it; check one with --origin",
             "*" => "pages of any origin may read it, without cookies",
-            _ => "say with --origin from which page it is to be read",
+            _ => "check the origin of your page with --origin",
         };
         return Finding::not_checked(CODE, why);
     };
@@ -154,7 +154,7 @@ pub(super) fn cors(origin: Option<&str>, headers: &HeaderMap) -> Finding {
         allowed if allowed == origin && !varies => Finding::warning(
             CODE,
             format!("`{allowed}`, without `Vary: Origin`"),
-            "a cache may give one origin's answer to another: send `Vary: Origin`",
+            "a cache may send the response for one origin to another. Send `Vary: Origin`",
         ),
         allowed if allowed == origin => Finding::ok(
             CODE,
@@ -166,17 +166,17 @@ pub(super) fn cors(origin: Option<&str>, headers: &HeaderMap) -> Finding {
         allowed => Finding::failure(
             CODE,
             match allowed {
-                "" => format!("nothing allows {origin}"),
+                "" => format!("{origin} is not allowed"),
                 allowed => format!("`{allowed}` is not {origin}"),
             },
-            "pages of this origin cannot read the stream: send `Access-Control-Allow-Origin` \
-             with their origin, or `*`",
+            "pages of this origin cannot read the stream. Send `Access-Control-Allow-Origin` with \
+             their origin, or `*`",
         ),
     }
 }
 
-/// What the answer to a preflight allows a client made of `fetch`, which may
-/// send the id itself.
+/// Checks the response to the preflight of a client that uses `fetch`, which sends the id
+/// in a header.
 pub(super) fn preflight(origin: &str, status: u16, headers: &HeaderMap) -> Finding {
     const CODE: &str = "preflight";
     let origins = text(headers, "access-control-allow-origin");
@@ -186,12 +186,12 @@ pub(super) fn preflight(origin: &str, status: u16, headers: &HeaderMap) -> Findi
         .any(|name| matches!(name.trim(), "*" | "last-event-id"));
     let allows_origin = origins == "*" || origins == origin;
     match (200..300).contains(&status) && allows_origin && allows_header {
-        true => Finding::ok(CODE, format!("{status}: `Last-Event-ID` may be sent")),
+        true => Finding::ok(CODE, format!("{status}: `Last-Event-ID` is allowed")),
         false => Finding::warning(
             CODE,
-            format!("{status}, allowing the origin `{origins}` and the headers `{names}`"),
-            "EventSource needs no preflight, but clients made of fetch do: answer OPTIONS with \
-             `Access-Control-Allow-Headers: Last-Event-ID`",
+            format!("{status}, for the origin `{origins}` and the headers `{names}`"),
+            "EventSource needs no preflight, but clients that use fetch do. Respond to OPTIONS \
+             with `Access-Control-Allow-Headers: Last-Event-ID`",
         ),
     }
 }
@@ -208,7 +208,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_good_head_is_all_right() {
+    fn a_good_head_passes_all_checks() {
         let good = headers(&[
             ("content-type", "text/event-stream; charset=UTF-8"),
             ("cache-control", "no-cache, no-transform"),
@@ -222,7 +222,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn each_fault_of_a_head_is_told() {
+    fn each_fault_of_a_head_is_reported() {
         let bad = headers(&[
             ("content-type", "text/event-stream; charset=iso-8859-1"),
             ("content-length", "70"),

@@ -1,5 +1,4 @@
-//! What `sub`, `pub` and `check` share: the client, the reasons why it cannot
-//! connect, and what a server's refusal says.
+//! The HTTP client of `sub`, `pub` and `check`: connecting, and error messages.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -18,30 +17,50 @@ use ureq::{Agent, Body, Error};
 use super::command::Failure;
 use super::files;
 
-/// What a stream is asked for as, and is.
+/// The media type of an event stream.
 pub const STREAM_TYPE: &str = "text/event-stream";
 
-/// The `Cache-Control` of a request for a stream, as every `EventSource` sends it:
-/// to it the server sends the id at which the stream begins.
+/// The `Cache-Control` of a request for a stream, as every `EventSource` sends it. The
+/// server then sends the id at which the stream begins.
 pub const STREAM_CACHING: &str = "no-cache";
 
-/// How much of an answer that is no stream is read.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// The maximum size of a response that is not a stream, in bytes.
+const RESPONSE_BYTES_MAX: u64 = 1 << 20;
 
-/// How much of it is shown.
+/// The number of characters of a response that messages contain.
 pub const BEGINNING_CHARS_MAX: usize = 200;
 
-const NO_CHANNEL: &str = "there is nothing at this path: the URL of a channel is \
-                          http://HOST:PORT/channels/NAME, with no `/` in NAME";
+const NO_CHANNEL: &str = "this is not the URL of a channel. Use \
+                          http://HOST:PORT/channels/NAME, without `/` in NAME";
 
-/// Which certificates of servers are accepted.
+/// The option of a command for its credential.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential {
+    /// `--publish-key`
+    PublishKey,
+    /// `--token`
+    Token,
+}
+
+impl Credential {
+    fn fix(self) -> &'static str {
+        match self {
+            Credential::PublishKey => {
+                "Pass the right one with --publish-key, or set PUSHWHEEL_PUBLISH_KEY"
+            }
+            Credential::Token => "Pass the right one with --token, or set PUSHWHEEL_TOKEN",
+        }
+    }
+}
+
+/// The server certificates to accept.
 #[derive(Debug, Args)]
 pub struct TlsArguments {
-    /// A file with certificates (PEM) to trust instead of the web's.
+    /// File with certificates to trust (PEM), instead of the public ones
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
 
-    /// Accept any certificate.
+    /// Accept any server certificate
     #[arg(long, conflicts_with = "cacert")]
     insecure: bool,
 }
@@ -53,8 +72,8 @@ impl TlsArguments {
             return Ok(tls.build());
         };
         let pem = fs::read(path).map_err(|error| {
-            let (path, advice) = (path.display(), files::advice_to_read(&error));
-            format!("cannot read --cacert {path}: {error}: {advice}")
+            let (path, reason) = (path.display(), files::reason_to_read(&error));
+            format!("cannot read --cacert {path} {reason}")
         })?;
         let certificates = parse_pem(&pem).filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -72,8 +91,8 @@ impl TlsArguments {
     }
 }
 
-/// Returns a client that gives answers of any status, and gives up on a server
-/// that is silent for `silence`.
+/// Returns a client that accepts responses of any status. A read fails after `silence`
+/// without data.
 ///
 /// # Errors
 /// When the certificates to trust cannot be read.
@@ -81,7 +100,7 @@ pub fn agent(silence: Duration, tls: &TlsArguments) -> Result<Agent, Failure> {
     Ok(Agent::new_with_config(config(silence, tls)?.build()))
 }
 
-/// Returns how such a client is made, to be added to.
+/// Returns the configuration of such a client.
 ///
 /// # Errors
 /// As [`agent`].
@@ -94,7 +113,7 @@ pub fn config(silence: Duration, tls: &TlsArguments) -> Result<ConfigBuilder<Age
         .tls_config(tls.config()?))
 }
 
-/// Checks that a URL is one that the command line can reach.
+/// Checks the scheme of a URL.
 ///
 /// # Errors
 /// When the URL begins with neither `http://` nor `https://`.
@@ -102,31 +121,39 @@ pub fn check_url(url: &str) -> Result<(), Failure> {
     match url.starts_with("http://") || url.starts_with("https://") {
         true => Ok(()),
         false => Err(format!(
-            "{url} is no URL of a channel: try http://127.0.0.1:8080/channels/news"
+            "{url} is not a URL with http:// or https://. Use for example {}",
+            suggestion(url)
         )),
     }
 }
 
-/// The URL with a parameter more.
+/// Returns a URL for one without a scheme, or else an example.
+fn suggestion(url: &str) -> String {
+    match url.split_once('/') {
+        Some((host, _)) if host.contains([':', '.']) && !url.contains("://") => {
+            format!("http://{url}")
+        }
+        _ => "http://127.0.0.1:8080/channels/news".to_owned(),
+    }
+}
+
+/// Returns a URL with one more parameter.
 pub fn with_parameter(url: &str, name: &str, value: &str) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };
     let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
     format!("{url}{mark}{name}={value}")
 }
 
-/// Returns why a server cannot be asked, and what to do about it: `(cause). Fix`.
+/// Returns the cause and the fix of a failed request: `(cause). Fix`.
 pub fn reason(error: &Error) -> String {
     let (cause, fix) = match error {
         Error::HostNotFound => ("unknown host", CHECK_HOST),
         Error::BadUri(_) | Error::Http(_) => (
-            "this is not a URL",
-            "Percent-encode what a URL cannot have (%20 for a space), and take line breaks out of \
-             keys and ids",
+            "invalid URL or header",
+            "Percent-encode special characters in the URL (%20 for a space), and remove line \
+             breaks from keys and ids",
         ),
-        Error::Timeout(_) => (
-            "no answer in time",
-            "Check the address, and the network between",
-        ),
+        Error::Timeout(_) => ("timeout", "Check the address, and the network on the way"),
         Error::Rustls(error) => reason_of_tls(error),
         Error::Io(error) => match of_tls(error) {
             Some(error) => reason_of_tls(error),
@@ -144,16 +171,16 @@ fn reason_of_io(error: &io::Error) -> String {
         ErrorKind::ConnectionRefused => {
             "(connection refused). Is the server running, and are its host and port right?".into()
         }
-        // What the system says of a name has no kind of its own.
+        // A failed lookup has no error kind of its own.
         _ if error.to_string().contains("lookup") => format!("(unknown host). {CHECK_HOST}"),
         ErrorKind::UnexpectedEof => {
-            "(the server closed the connection). Check the URL, and the server's log".into()
+            "(the server closed the connection). Check the URL, and the log of the server".into()
         }
         _ => format!("({error}). Check the URL"),
     }
 }
 
-/// The error of TLS in one of reading or writing.
+/// Returns the TLS error inside an I/O error, if any.
 fn of_tls(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
@@ -176,68 +203,74 @@ fn reason_of_tls(error: &TlsError) -> (&'static str, &'static str) {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => (
             "the server's certificate is for another host name",
-            "Use a name in the URL that the certificate has",
+            "Use a host name of the certificate in the URL",
         ),
-        // It has no name of its own; `openssl req -x509` makes such certificates.
+        // rustls has no variant for it. `openssl req -x509` creates such certificates.
         TlsError::InvalidCertificate(other)
             if format!("{other:?}").contains("CaUsedAsEndEntity") =>
         {
             (
-                "the server's certificate is that of an authority (CA:TRUE)",
-                "Make one for a server, with basicConstraints=CA:FALSE, or pass --insecure",
+                "the server's certificate is a CA certificate (CA:TRUE)",
+                "Create one for the server, with basicConstraints=CA:FALSE, or pass --insecure",
             )
         }
         TlsError::InvalidCertificate(_) => (
             "the server's certificate is not trusted",
-            "Pass the certificate of its authority with --cacert FILE, or --insecure to accept any",
+            "Pass the certificate of its CA with --cacert FILE, or --insecure to accept any",
         ),
         TlsError::InvalidMessage(_) => (
             "the server does not speak TLS",
             "Use http:// in the URL, as for `pushwheel serve` without a proxy",
         ),
         TlsError::PeerIncompatible(_) => (
-            "the server and this program share no version of TLS",
+            "the server supports no common version of TLS",
             "Enable TLS 1.2 or 1.3 on the server",
         ),
         _ => (
             "the TLS handshake failed",
-            "Check the host name, and the TLS settings and the log of the server",
+            "Check the host name, and the TLS settings of the server",
         ),
     }
 }
 
-/// Whether a `Content-Type` is an event stream's, whatever its parameters.
+/// Returns whether a `Content-Type` is that of an event stream, with any parameters.
 pub fn is_stream_type(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(STREAM_TYPE)
 }
 
-/// Reads the body of an answer, at most 1 MiB of it.
+/// Reads the body of a response, at most 1 MiB of it.
 ///
 /// # Errors
 /// When the body is larger, or the connection fails.
-pub fn read_answer(answer: &mut Response<Body>) -> Result<String, Error> {
-    let body = answer.body_mut().with_config();
-    body.limit(ANSWER_BYTES_MAX).read_to_string()
+pub fn read_response(response: &mut Response<Body>) -> Result<String, Error> {
+    let body = response.body_mut().with_config();
+    body.limit(RESPONSE_BYTES_MAX).read_to_string()
 }
 
-/// What a refusal says: the message of its JSON, or its status.
-pub fn refusal(status: u16, body: &str) -> Failure {
+/// Returns the error message for a rejected request: the server's, with the fix for the
+/// command line where the credential is wrong.
+pub fn rejection(status: u16, body: &str, credential: Credential) -> Failure {
     let error: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |name| error["error"][name].as_str();
-    match (text("code"), text("message")) {
-        (Some("not_found"), Some(_)) => {
-            format!("{NO_CHANNEL} ({status} not_found)")
-        }
-        (Some(code), Some(message)) => format!("{message} ({status} {code})"),
-        _ => format!(
-            "the server answered {status}, and not as pushwheel does: check the URL. It said: {}",
+    let (Some(code), Some(message)) = (text("code"), text("message")) else {
+        return format!(
+            "the server returned {status}, and not a response of pushwheel. Check the URL. It \
+             begins with: {}",
             beginning(body)
-        ),
+        );
+    };
+    let cause = message.split(". ").next().unwrap_or(message);
+    match code {
+        "not_found" | "method_not_allowed" => format!("{NO_CHANNEL} ({status} {code})"),
+        "key_missing" | "key_wrong" | "token_missing" | "token_invalid" | "token_expired" => {
+            format!("{cause}. {} ({status} {code})", credential.fix())
+        }
+        _ => format!("{message} ({status} {code})"),
     }
 }
 
-/// What begins a text, in one line: a proxy's page may be long.
+/// Returns the beginning of a text, in one line: the page of a proxy may be long.
 pub fn beginning(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
@@ -262,12 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_the_servers_message() {
-        let body = r#"{"error": {"code": "gone", "message": "it is gone: do x"}}"#;
-        assert_eq!(refusal(404, body), "it is gone: do x (404 gone)");
-        let page = refusal(502, "<h1>bad\n gateway</h1>\n");
-        assert!(page.ends_with("It said: <h1>bad gateway</h1>"), "{page}");
-        assert!(refusal(502, &"ä".repeat(300)).ends_with("ä …"));
+    fn a_rejection_has_the_servers_cause_and_the_commands_fix() {
+        let rejected = |status, body: &str| rejection(status, body, Credential::Token);
+        let body = r#"{"error": {"code": "gone", "message": "it is gone. Do x"}}"#;
+        assert_eq!(rejected(404, body), "it is gone. Do x (404 gone)");
+        let body = r#"{"error": {"code": "token_expired", "message": "it has expired. Do y"}}"#;
+        let wanted = "it has expired. Pass the right one with --token, or set PUSHWHEEL_TOKEN \
+                      (401 token_expired)";
+        assert_eq!(rejected(401, body), wanted);
+        let page = rejected(502, "<h1>bad\n gateway</h1>\n");
+        assert!(
+            page.ends_with("It begins with: <h1>bad gateway</h1>"),
+            "{page}"
+        );
+        assert!(rejected(502, &"ä".repeat(300)).ends_with("ä …"));
     }
 
     #[test]
@@ -309,10 +350,16 @@ mod tests {
     }
 
     #[test]
-    fn only_http_is_spoken() {
+    fn only_http_urls_are_accepted() {
         assert!(check_url("http://127.0.0.1/x").is_ok());
         assert!(check_url("https://h/x").is_ok());
         assert!(check_url("ftp://h/x").is_err());
-        assert!(check_url("news").is_err());
+        let example = "Use for example http://127.0.0.1:8080/channels/news";
+        assert!(check_url("news").unwrap_err().ends_with(example));
+        let error = check_url("host:1/channels/a").unwrap_err();
+        assert!(
+            error.ends_with("Use for example http://host:1/channels/a"),
+            "{error}"
+        );
     }
 }

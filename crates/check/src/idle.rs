@@ -1,62 +1,54 @@
-//! A stream that is left alone: what keeps it alive, and who ends it.
+//! A silent stream: what keeps it open, and what ends it.
 
 use std::time::Duration;
 
 use super::finding::Finding;
 use super::visit::{Arrived, Look, Tap};
 
-/// From this silence on, something on the way is likely to end the stream:
-/// Heroku after 55 s, nginx and AWS's load balancers after 60.
+/// A silence after which a proxy probably ends the stream: Heroku after 55 s, nginx and
+/// AWS load balancers after 60 s.
 const SILENCE_MAX: Duration = Duration::from_secs(55);
-/// From this silence on a heartbeat is missed: the HTML Standard advises one
-/// every 15 s or so (9.2.7).
+/// A silence without a heartbeat that is reported: the HTML Standard (9.2.7) advises one
+/// about every 15 s.
 const SILENCE_ADVISED: Duration = Duration::from_secs(17);
-/// What comes so soon after other bytes belongs to them: a greeting, or an event
-/// that was written in several pieces.
+/// Bytes within this time after others belong to them: the opening, or an event in several
+/// pieces.
 const TOGETHER: Duration = Duration::from_millis(500);
-/// Bytes that came so shortly before an end say that silence was not why.
+/// Silence was not the reason for an end within this time after bytes.
 const NOT_SILENT: Duration = Duration::from_secs(1);
-/// How far a measured cut-off may be from the one that is known.
+/// The maximum difference between a measured timeout and a known one.
 const TOLERANCE: Duration = Duration::from_millis(1500);
 
-/// Who ends a stream after so many seconds of silence, unless told otherwise.
+/// Default idle timeouts, in seconds, with their owner and their setting.
 const KNOWN: [(u64, &str, &str); 6] = [
-    (30, "some proxies", "their read or response time-out"),
+    (30, "some proxies", "their read or response timeout"),
     (
         50,
-        "HAProxy as Debian configures it",
+        "HAProxy in Debian's configuration",
         "`timeout server` and `timeout client`",
     ),
-    (
-        55,
-        "Heroku's router",
-        "nothing: send heartbeats at least every 50 s",
-    ),
+    (55, "Heroku's router", "nothing, it is fixed"),
     (
         60,
-        "nginx and AWS's load balancers",
+        "nginx and AWS load balancers",
         "`proxy_read_timeout` (nginx), the idle timeout (AWS)",
     ),
-    (
-        100,
-        "Cloudflare",
-        "nothing, on most plans: send heartbeats at least every 90 s",
-    ),
-    (300, "Azure's Application Gateway", "its request time-out"),
+    (100, "Cloudflare", "nothing, it is fixed on most plans"),
+    (300, "Azure Application Gateway", "its request timeout"),
 ];
 
-/// How many ids of events that came are kept, to come back with.
+/// The number of event ids that are kept, for the check of resumption.
 const IDS_KEPT: usize = 2;
 
-/// The events that came of a stream to which nobody of us publishes.
+/// The events of a stream to which this program does not publish.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Came {
+pub(super) struct Received {
     pub(super) events: usize,
-    /// The first ids. A greeting may have none.
+    /// The first ids. The opening may have none.
     pub(super) ids: Vec<String>,
 }
 
-impl Came {
+impl Received {
     fn note(&mut self, arrived: Arrived) {
         self.events += 1;
         let id = arrived.event.id.filter(|id| !id.is_empty());
@@ -66,44 +58,42 @@ impl Came {
     }
 }
 
-/// What was seen of a stream that was left alone. However much comes, it grows
-/// no further.
+/// The observations of a silent stream. Its size does not depend on the stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
-    /// How long it was looked at.
+    /// How long the stream was watched.
     watched: Duration,
-    /// Whether bytes came. The first ones are the greeting, and no heartbeat.
-    is_greeted: bool,
-    /// How often bytes came by themselves and without an event.
+    /// Whether bytes have arrived. The first ones are the opening, not a heartbeat.
+    is_opened: bool,
+    /// How often bytes arrived alone and without an event.
     beats: usize,
-    /// Whether what came last is one of these.
+    /// Whether the last bytes are one of these.
     is_beat: bool,
-    /// When bytes came last.
+    /// When the last bytes arrived.
     last: Duration,
     longest_silence: Duration,
-    /// When it ended, and how.
+    /// When and how it ended.
     ended: Option<(Duration, String)>,
-    pub(super) came: Came,
+    pub(super) received: Received,
 }
 
 impl Watch {
-    /// Looks at a stream for so long, or to its end. Times are counted from
-    /// its opening.
+    /// Watches a stream for a time, or to its end. Times count from its opening.
     pub(super) fn keep(tap: &mut Tap, opened: Duration, time: Duration) -> Watch {
         let mut watch = Watch {
             watched: time,
             ..Watch::default()
         };
-        // Who opened it has waited for its greeting, with which events may come.
+        // The first bytes have arrived already, perhaps with events.
         if let Some(at) = tap.first_byte_at {
-            tap.take().for_each(|arrived| watch.came.note(arrived));
-            watch.note(at.saturating_sub(opened), watch.came.events);
+            tap.take().for_each(|arrived| watch.received.note(arrived));
+            watch.note(at.saturating_sub(opened), watch.received.events);
         }
         loop {
             match tap.look(opened + time) {
                 Look::Bytes { at, events } if at < opened + time => {
                     watch.note(at.saturating_sub(opened), events);
-                    tap.take().for_each(|arrived| watch.came.note(arrived));
+                    tap.take().for_each(|arrived| watch.received.note(arrived));
                 }
                 Look::Bytes { .. } | Look::Nothing => return watch,
                 Look::End { at, why } => {
@@ -117,16 +107,16 @@ impl Watch {
     fn note(&mut self, at: Duration, events: usize) {
         let silence = at.saturating_sub(self.last);
         if events > 0 {
-            // What was taken for a heartbeat was the beginning of an event.
+            // The last heartbeat was in fact the beginning of an event.
             self.beats -= usize::from(self.is_beat && silence < TOGETHER);
             self.is_beat = false;
-        } else if self.is_greeted && silence >= TOGETHER {
+        } else if self.is_opened && silence >= TOGETHER {
             self.beats += 1;
             self.is_beat = true;
         }
         self.longest_silence = self.longest_silence.max(silence);
         self.last = at;
-        self.is_greeted = true;
+        self.is_opened = true;
     }
 
     pub(super) fn judge(&self) -> [Finding; 2] {
@@ -137,47 +127,46 @@ impl Watch {
         self.ended.as_ref().map_or(self.watched, |(at, _)| *at)
     }
 
-    /// The time without bytes before the end.
+    /// Returns the time without bytes before the end.
     fn last_silence(&self) -> Duration {
         self.end().saturating_sub(self.last)
     }
 
-    /// The longest time without bytes, the one before the end included.
+    /// Returns the longest time without bytes, the one before the end included.
     fn longest_silence(&self) -> Duration {
         self.longest_silence.max(self.last_silence())
     }
 
     fn heartbeat(&self) -> Finding {
         const CODE: &str = "heartbeat";
-        const ADVICE: &str = "send the line `ping:` every 15 to 25 s: many proxies end a stream \
-                              that is silent for 55 s, and a client that has lost its \
-                              connection notices late";
-        const LOOK_LONGER: &str = "look longer with `--idle 65`; if none comes, send the line \
-                                   `ping:` every 15 to 25 s: some proxies end a stream that is \
-                                   silent for 30 s, and many after 60";
+        const ADVICE: &str = "send the line `ping:` every 15 to 25 s. Many proxies end a stream \
+                              after 55 s of silence, and a client with a broken connection \
+                              notices late";
+        const WATCH_LONGER: &str = "watch longer with `--idle 65`. If no heartbeat arrives, send \
+                                    the line `ping:` every 15 to 25 s: some proxies end a stream \
+                                    after 30 s of silence, and many after 60 s";
         let longest = self.longest_silence();
         let silence = format!("{:.1} s", longest.as_secs_f64());
         if longest >= SILENCE_MAX {
-            return Finding::warning(CODE, format!("silence for {silence}"), ADVICE);
+            return Finding::warning(CODE, format!("{silence} of silence"), ADVICE);
         }
         if self.beats > 0 {
-            let seen = format!("{} seen; no silence was longer than {silence}", self.beats);
+            let seen = format!("{} arrived; the longest silence was {silence}", self.beats);
             return Finding::ok(CODE, seen);
         }
         if self.ended.is_some() && self.last_silence() >= NOT_SILENT {
             return Finding::warning(
                 CODE,
                 "none before the stream ended in silence",
-                "have the server send the line `ping:` before that: see `idle_cut_off`",
+                "send the line `ping:` more often: see `idle_cut_off`",
             );
         }
         if longest >= SILENCE_ADVISED {
             let seen = format!("none in {silence} of silence");
-            return Finding::warning(CODE, seen, LOOK_LONGER);
+            return Finding::warning(CODE, seen, WATCH_LONGER);
         }
-        let why = format!(
-            "no silence was longer than {silence}: look longer, with `--idle 65`, at a quiet channel"
-        );
+        let why =
+            format!("the longest silence was {silence}. Use a quiet channel, and `--idle 65`");
         Finding::not_checked(CODE, why)
     }
 
@@ -196,33 +185,33 @@ impl Watch {
         if silence < NOT_SILENT {
             return Finding::failure(
                 CODE,
-                format!("the stream ended after {at:.1} s, just after bytes had come: {how}"),
-                "something limits how long a stream may live, or the server has ended it: look \
-                 for a limit on whole requests or connections",
+                format!("the stream ended after {at:.1} s, just after bytes ({how})"),
+                "the server ended the stream, or a limit on the duration of a request or connection \
+                 did. Look for such a limit",
             );
         }
         Finding::failure(
             CODE,
-            format!("the stream ended after {seconds:.1} s of silence: {how}"),
-            who(silence),
+            format!("the stream ended after {seconds:.1} s of silence ({how})"),
+            fix_for(silence),
         )
     }
 }
 
-/// Who is known to end streams after such a silence.
-fn who(silence: Duration) -> String {
+/// Returns the fix for an end after a silence.
+fn fix_for(silence: Duration) -> String {
     let known = KNOWN.iter().find(|(seconds, ..)| {
         let wanted = Duration::from_secs(*seconds);
         silence.abs_diff(wanted) <= TOLERANCE
     });
     match known {
-        Some((seconds, who, what)) => format!(
-            "{who} do so after {seconds} s: raise {what}, and have the server send heartbeats more \
-             often than that"
+        Some((seconds, owner, setting)) => format!(
+            "{owner}: {seconds} s by default. Change {setting}, and send heartbeats more often \
+             than that"
         ),
         None => format!(
-            "have the server send heartbeats more often than every {:.0} s, or raise the time-out \
-             of who ends it",
+            "send heartbeats more often than every {:.0} s, or raise the timeout of the proxy that \
+             ends it",
             silence.as_secs_f64()
         ),
     }
@@ -233,12 +222,12 @@ mod tests {
     use super::super::finding::Outcome;
     use super::*;
 
-    /// Watched for so many seconds, with bytes without events at these.
+    /// Watched for some seconds, with heartbeats at these times.
     fn watch(watched: u64, beats: &[u64], ended: Option<u64>) -> Watch {
         let s = Duration::from_secs;
         let mut watch = Watch {
             watched: s(watched),
-            ended: ended.map(|at| (s(at), "it was closed".into())),
+            ended: ended.map(|at| (s(at), "closed".into())),
             ..Watch::default()
         };
         for at in beats {
@@ -259,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn no_heartbeat_in_a_short_time_says_nothing() {
+    fn no_heartbeat_in_a_short_time_is_not_a_finding() {
         let watch = watch(10, &[0], None);
         assert_eq!(outcomes(&watch), [Outcome::NotChecked, Outcome::Ok]);
     }
 
     #[test]
-    fn no_heartbeat_in_the_default_time_is_a_warning_whatever_came_before() {
+    fn no_heartbeat_in_the_default_time_is_a_warning_even_after_events() {
         assert_eq!(watch(20, &[0], None).heartbeat().outcome, Outcome::Warning);
         let mut watch = watch(20, &[], None);
         watch.note(Duration::ZERO, 1);
@@ -286,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_greeting_or_an_event_are_no_heartbeats() {
+    fn pieces_of_an_opening_or_an_event_are_not_heartbeats() {
         let ms = Duration::from_millis;
         let mut watch = watch(20, &[], None);
         for (at, events) in [(0, 0), (100, 0), (1500, 0), (1501, 0), (1502, 1)] {
@@ -311,8 +300,8 @@ mod tests {
     }
 
     #[test]
-    fn an_end_in_silence_names_who_is_known_for_it() {
-        for (ended, who) in [
+    fn an_end_in_silence_names_the_proxy_with_this_timeout() {
+        for (ended, part) in [
             (30, "some proxies"),
             (55, "Heroku"),
             (61, "nginx"),
@@ -321,12 +310,12 @@ mod tests {
         ] {
             let finding = watch(120, &[0], Some(ended)).cut_off();
             assert_eq!(finding.outcome, Outcome::Failure);
-            assert!(finding.advice.unwrap().contains(who), "{ended}");
+            assert!(finding.advice.unwrap().contains(part), "{ended}");
         }
     }
 
     #[test]
-    fn an_end_that_comes_with_bytes_is_no_idle_cut_off() {
+    fn an_end_just_after_bytes_is_not_an_idle_timeout() {
         let finding = watch(120, &[0, 15, 30], Some(30)).cut_off();
         assert_eq!(finding.outcome, Outcome::Failure);
         assert!(finding.seen.contains("just after bytes"));

@@ -1,5 +1,4 @@
-//! Whether what is published can turn into another field or event: line ends
-//! and NUL in data, names and ids.
+//! Whether line ends and NUL in data, names and ids can become another field or event.
 
 use std::time::Duration;
 
@@ -10,15 +9,15 @@ use super::stream::Event;
 use super::visit::{Tap, Visitor};
 
 const CODE: &str = "injection";
-/// How long what was published is waited for.
+/// The maximum wait for a published event.
 const WAIT: Duration = Duration::from_secs(5);
-/// What must not come out as the name or the id of an event, or begin its data.
+/// A text that must not arrive as the name or the id of an event, or at the start of data.
 const EVIL: &str = "pushwheel-check-injected";
 
-/// The ways to end a line, and what some readers end a text at.
+/// The line ends, and a character at which some parsers end a text.
 const ENDS: [(&str, &str); 4] = [("CR", "\r"), ("LF", "\n"), ("CR LF", "\r\n"), ("NUL", "\0")];
 
-/// Where bytes are put.
+/// The field that contains the bytes.
 #[derive(Clone, Copy, Debug)]
 enum Field {
     Data,
@@ -32,24 +31,24 @@ const FIELDS: [(&str, Field); 3] = [
     ("ids", Field::Id),
 ];
 
-/// Publishes events that would like to be two.
+/// Publishes events that a server without protection turns into two.
 pub(super) fn check(visitor: &Visitor, publisher: &Publisher) -> Finding {
     let mut tap = match visitor.open(&[]) {
         Ok(tap) => tap,
         Err(why) => return Finding::not_checked(CODE, why),
     };
     let mut leaks: Vec<String> = Vec::new();
-    let mut refused = 0;
+    let mut rejected = 0;
     let mut tried = 0;
     for (what, field) in FIELDS {
-        // Text has no name and no id.
+        // Plain text has no name and no id.
         if publisher.is_text && !matches!(field, Field::Data) {
             continue;
         }
         for (end, bytes) in ENDS {
             tried += 1;
             match attempt(visitor, publisher, &mut tap, field, bytes) {
-                Ok(Attempt::Refused) => refused += 1,
+                Ok(Attempt::Rejected) => rejected += 1,
                 Ok(Attempt::Passed) => {}
                 Ok(Attempt::Leaked) => leaks.push(format!("{end} in {what}")),
                 Err(why) => return Finding::not_checked(CODE, why),
@@ -64,20 +63,20 @@ pub(super) fn check(visitor: &Visitor, publisher: &Publisher) -> Finding {
         true => Finding::ok(
             CODE,
             format!(
-                "CR, LF, CR LF and NUL in {fields}: of {tried} {refused} were refused, none came out as another field or event"
+                "CR, LF, CR LF and NUL in {fields}: {rejected} of {tried} were rejected, none became another field or event"
             ),
         ),
         false => Finding::failure(
             CODE,
-            format!("{} came out as another field or event", leaks.join(", ")),
-            "whoever may publish may forge events: split data at CR, LF and CR LF into lines of \
-             their own, and refuse line ends and NUL in names and ids",
+            format!("{} became another field or event", leaks.join(", ")),
+            "publishers can forge events. Split data into lines at CR, LF and CR LF, and reject \
+             line ends and NUL in names and ids",
         ),
     }
 }
 
 enum Attempt {
-    Refused,
+    Rejected,
     Passed,
     Leaked,
 }
@@ -110,20 +109,20 @@ fn attempt(
             ..Message::default()
         },
     };
-    let is_refused = match publisher.send(&message) {
+    let is_rejected = match publisher.send(&message) {
         Ok(()) => false,
-        Err(refused)
-            if refused
+        Err(error)
+            if error
                 .status
                 .is_some_and(|status| (400..500).contains(&status)) =>
         {
             true
         }
-        Err(refused) => return Err(refused.why),
+        Err(error) => return Err(error.why),
     };
-    // All that came of it lies before what is published next.
+    // Everything that results from it arrives before the next event.
     let after = publisher.mark("after");
-    publisher.publish(&after).map_err(|refused| refused.why)?;
+    publisher.publish(&after).map_err(|error| error.why)?;
     let mut has_leaked = false;
     let until = visitor.clock.now() + WAIT;
     let found = tap.find(
@@ -134,13 +133,13 @@ fn attempt(
     match (found, has_leaked) {
         (_, true) => Ok(Attempt::Leaked),
         (Some(arrived), _) if is_forged(&arrived.event) => Ok(Attempt::Leaked),
-        (Some(_), false) if is_refused => Ok(Attempt::Refused),
+        (Some(_), false) if is_rejected => Ok(Attempt::Rejected),
         (Some(_), false) => Ok(Attempt::Passed),
-        (None, false) => Err("what was published did not come: see `buffering`".into()),
+        (None, false) => Err("a published event did not arrive: see `buffering`".into()),
     }
 }
 
-/// Whether an event is made of what was another's data, name or id.
+/// Returns whether an event was made from the data, name or id of another one.
 fn is_forged(event: &Event) -> bool {
     let id = event.id.as_deref().unwrap_or_default();
     event.name == EVIL || id == EVIL || event.data.lines().next() == Some(EVIL)
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_data_is_not_forged() {
+    fn text_that_stays_data_is_not_forged() {
         assert!(!forged(
             "data: mark x\ndata: event: pushwheel-check-injected\ndata: \n\n"
         ));
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_or_event_that_came_of_data_is_forged() {
+    fn a_field_or_event_that_data_became_is_forged() {
         for stream in [
             "data: mark x\nevent: pushwheel-check-injected\n\n",
             "data: mark x\rid: pushwheel-check-injected\r\r",

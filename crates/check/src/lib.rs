@@ -1,19 +1,19 @@
-//! `pushwheel check`: a doctor for any event stream and the proxies before it.
+//! `pushwheel check`: diagnoses any event stream, and the proxies in front of it.
 //!
-//! It looks at a stream from outside, as a browser sees it, and says of each
-//! thing that goes wrong in practice what it saw and what to do. With a place
-//! to publish to, it knows what should come and when.
+//! It examines a stream from outside, as a browser sees it. For each problem that occurs
+//! in practice it reports an observation and a fix. With a URL to publish to, it knows
+//! which events should arrive, and when.
 //!
-//! | file | looks at |
+//! | file | examines |
 //! | --- | --- |
-//! | `visit`, `publisher` | how it asks, reads and publishes |
+//! | `visit`, `publisher` | sends requests, reads streams and publishes |
 //! | `way` | redirects, other methods and versions |
-//! | `answer` | what is no stream |
+//! | `answer` | a response that is not a stream |
 //! | `head` | headers |
-//! | `flow`, `timing` | the first byte, pings that come in clumps, compression |
+//! | `flow`, `timing` | the first byte, buffering, compression |
 //! | `resume` | ids, `Last-Event-ID` |
-//! | `inject` | line ends in what is published |
-//! | `idle` | heartbeats, and who ends a silent stream |
+//! | `inject` | line ends in published values |
+//! | `idle` | heartbeats, and timeouts of silent streams |
 
 mod answer;
 pub mod command;
@@ -43,81 +43,85 @@ use ureq::Agent;
 use command::{Failure, Secret};
 use finding::{Finding, Outcome, Report};
 use flow::Pace;
-use idle::Came;
+use idle::Received;
 use publisher::Publisher;
 use visit::{Clock, Tap, Visitor};
 use way::Arrival;
 
-/// The exit status where there is no stream to look at.
+/// The exit status without a stream to examine.
 const NO_STREAM: u8 = 2;
 
 /// The arguments of `pushwheel check`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 when nothing fails, 1 when something does (with --strict: or is \
-                  warned of), 2 when there is no stream to look at: nobody answers, or with \
-                  something else."
-)]
 pub struct Arguments {
-    /// The stream's URL, http or https.
+    /// URL of the stream (http or https)
     url: String,
 
-    /// Where to publish to this stream by POST, so that it is known what
-    /// should come and when. Publishes some 50 small events: give a channel
-    /// that nobody minds.
+    /// URL to publish test events to, with POST
+    ///
+    /// Checks of buffering, resumption and injection need it. About 50 small events
+    /// are published, so choose a channel that no other client uses.
     #[arg(long, value_name = "URL")]
     publish_url: Option<String>,
 
-    /// The key that publishing needs, sent as `Authorization: Bearer KEY`.
+    /// Publish key, sent as `Authorization: Bearer KEY`
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
     publish_key: Option<Secret>,
 
-    /// A header of each request for the stream; may be given several times.
-    /// Another origin, where a redirect leads, is not sent it.
+    /// Header of each request for the stream
+    ///
+    /// May be repeated. Not sent to another origin after a redirect.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, String)>,
 
-    /// A header of each request that publishes; may be given several times.
+    /// Header of each request that publishes
+    ///
+    /// May be repeated.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     publish_header: Vec<(String, String)>,
 
-    /// Publish plain text, not `{"event": ..., "data": ..., "id": ...}`.
+    /// Publish plain text instead of JSON
+    ///
+    /// The JSON is `{"event": ..., "data": ..., "id": ...}`.
     #[arg(long)]
     publish_text: bool,
 
-    /// How long to leave a stream alone, to see its heartbeats and who ends
-    /// it; 0: not at all. What nginx ends shows from 61 on.
+    /// Time to watch a silent stream, in seconds; 0 skips these checks
+    ///
+    /// Shows heartbeats, and idle timeouts on the way. The 60 s of nginx show from 61
+    /// on.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     idle: u64,
 
-    /// How many timed events to publish.
+    /// Number of timed test events
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u16).range(3..=1000))]
     pings: u16,
 
-    /// How far apart they are.
+    /// Time between two timed test events, in milliseconds
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
     #[arg(value_parser = clap::value_parser!(u64).range(20..=60_000))]
     interval_ms: u64,
 
-    /// How long to wait for the head of an answer.
+    /// Timeout for the head of a response, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
 
-    /// The origin of a page that is to read the stream, such as
-    /// <https://app.example.com>.
+    /// Origin of a page that has to be able to read the stream
+    ///
+    /// For example https://app.example.com.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
 
     #[command(flatten)]
     tls: http::TlsArguments,
 
-    /// Tell it as JSON.
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 
-    /// Let warnings count as failures.
+    /// Count warnings as failures
     #[arg(long)]
     strict: bool,
 }
@@ -125,29 +129,28 @@ pub struct Arguments {
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').unwrap_or_default();
     match name.trim() {
-        "" => Err("write a header as `NAME: VALUE`".into()),
+        "" => Err("use NAME: VALUE".into()),
         name => Ok((name.to_owned(), value.trim().to_owned())),
     }
 }
 
-/// Examines the stream that the arguments name and prints a report; returns the
-/// exit status.
+/// Examines the stream of the arguments, prints a report, and returns the exit status.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let mut report = Report::new(arguments.json);
-    let looked = arguments
+    let examined = arguments
         .visitor()
-        .and_then(|visitor| arguments.look(visitor, &mut report));
-    let has_stream = match looked {
+        .and_then(|visitor| arguments.examine(visitor, &mut report));
+    let has_stream = match examined {
         Ok(has_stream) => has_stream,
         Err(failure) => {
-            // Nobody may be there to read it; the exit status says enough then.
+            // Standard error may be closed. The exit status is enough then.
             let _ = writeln!(io::stderr(), "pushwheel: {failure}");
             return NO_STREAM.into();
         }
     };
     let has_failed = report.count(Outcome::Failure) > 0
         || arguments.strict && report.count(Outcome::Warning) > 0;
-    // A report that nobody could read is no success.
+    // A report that could not be printed is a failure.
     match report.close(&arguments.url) {
         Ok(()) if !has_stream => NO_STREAM.into(),
         Ok(()) if !has_failed => ExitCode::SUCCESS,
@@ -173,10 +176,9 @@ impl Arguments {
         })
     }
 
-    /// A client that follows no redirect by itself, and shows what it is sent
-    /// as it is.
+    /// Returns a client that does not follow redirects and does not decode responses.
     fn agent(&self) -> Result<Agent, Failure> {
-        // A stream is left alone on purpose for as long as --idle says.
+        // A stream may be silent for the time of --idle.
         let silence = Duration::from_secs(self.idle) + Duration::from_secs(600);
         let config = http::config(silence, &self.tls)?
             .timeout_recv_response(Some(Duration::from_secs(self.timeout)))
@@ -199,11 +201,11 @@ impl Arguments {
         Ok(Some(publisher))
     }
 
-    /// Looks at everything; false if what answers is no stream.
+    /// Runs all checks. Returns false if the response is not a stream.
     ///
     /// # Errors
-    /// When nobody answers.
-    fn look(&self, mut visitor: Visitor, report: &mut Report) -> Result<bool, Failure> {
+    /// When the server is unreachable.
+    fn examine(&self, mut visitor: Visitor, report: &mut Report) -> Result<bool, Failure> {
         let publisher = self.publisher(&visitor.agent)?;
         let seen = match way::arrive(&mut visitor, report)? {
             Arrival::Stream(seen) => seen,
@@ -222,20 +224,17 @@ impl Arguments {
         match &publisher {
             Some(publisher) => self.with_publisher(&visitor, publisher, &mut tap, report),
             None => {
-                const WHY: &str = "it needs --publish-url";
-                report.add(Finding::not_checked(
-                    "publish",
-                    "no --publish-url was given",
-                ));
+                const WHY: &str = "needs --publish-url";
+                report.add(Finding::not_checked("publish", "no --publish-url"));
                 report.add(Finding::not_checked("buffering", WHY));
                 report.add(flow::compression(&visitor, None, self.pace()));
                 report.add(Finding::not_checked("injection", WHY));
             }
         }
         drop(tap);
-        let came = self.leave_alone(&visitor, report);
+        let received = self.watch_idle(&visitor, report);
         if publisher.is_none() {
-            report.extend(resume::check_seen(&visitor, &came));
+            report.extend(resume::check_seen(&visitor, &received));
         }
         Ok(true)
     }
@@ -252,25 +251,25 @@ impl Arguments {
             Ok(pings) => {
                 report.add(Finding::ok(
                     "publish",
-                    format!("{} was answered well", publisher.url),
+                    format!("{} accepts events", publisher.url),
                 ));
                 let finding = flow::buffering(&pings, pace, tap, publisher, visitor.clock);
                 let is_flowing = finding.outcome != Outcome::Failure;
                 report.add(finding);
-                (!is_flowing).then_some("what is published does not come as it should")
+                (!is_flowing).then_some("published events do not arrive as they should")
             }
-            Err(refused) => {
+            Err(rejected) => {
                 report.add(Finding::failure(
                     "publish",
-                    refused.why,
-                    "give the address at which this server takes events, and what it wants, with \
-                     --publish-url, --publish-key, --publish-header and --publish-text",
+                    rejected.why,
+                    "set the URL that accepts events with --publish-url, and the key, headers and \
+                     format that it needs with --publish-key, --publish-header and --publish-text",
                 ));
                 report.add(Finding::not_checked(
                     "buffering",
-                    "nothing could be published",
+                    "no event could be published",
                 ));
-                Some("nothing could be published")
+                Some("no event could be published")
             }
         };
         match why_not {
@@ -287,8 +286,8 @@ impl Arguments {
         }
     }
 
-    /// Watches a stream to which nobody of us publishes; gives what came.
-    fn leave_alone(&self, visitor: &Visitor, report: &mut Report) -> Came {
+    /// Watches a stream without publishing to it, and returns the events that arrived.
+    fn watch_idle(&self, visitor: &Visitor, report: &mut Report) -> Received {
         let time = Duration::from_secs(self.idle);
         let opened = visitor.clock.now();
         let why = match time.is_zero() {
@@ -297,7 +296,7 @@ impl Arguments {
                 Ok(mut tap) => {
                     let watch = idle::Watch::keep(&mut tap, opened, time);
                     report.extend(watch.judge());
-                    return watch.came;
+                    return watch.received;
                 }
                 Err(why) => why,
             },
@@ -305,6 +304,6 @@ impl Arguments {
         for code in ["heartbeat", "idle_cut_off"] {
             report.add(Finding::not_checked(code, &*why));
         }
-        Came::default()
+        Received::default()
     }
 }

@@ -1,4 +1,4 @@
-//! An event as a publisher sends it: the JSON of a request's body.
+//! An event as JSON, in the body of a publisher's request.
 
 use serde::Serialize;
 

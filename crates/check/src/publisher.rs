@@ -1,10 +1,10 @@
-//! Publishing to the stream that is looked at, so that it can be known what
-//! should come, and when.
+//! Publishing to the examined stream, so that the expected events and their times are
+//! known.
 
 use ureq::Agent;
 use uuid::Uuid;
 
-use super::http;
+use super::http::{self, Credential};
 use super::message::Message;
 
 /// Publishes to one URL.
@@ -13,16 +13,16 @@ pub(super) struct Publisher {
     pub(super) agent: Agent,
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
-    /// The data alone, as text, for servers whose JSON is another.
+    /// Send only the data, as text, for servers with another JSON format.
     pub(super) is_text: bool,
-    /// In all that is published, so that it is not mistaken for another's.
+    /// A part of all published data, which no other publisher uses.
     token: String,
 }
 
-/// Why something was not published.
+/// The error of a publish.
 #[derive(Debug)]
-pub(super) struct Refused {
-    /// The answer's, if there was one.
+pub(super) struct Rejected {
+    /// The status of the response, if there was one.
     pub(super) status: Option<u16>,
     pub(super) why: String,
 }
@@ -44,20 +44,20 @@ impl Publisher {
         }
     }
 
-    /// Data that nobody else publishes, for this purpose.
+    /// Returns unique data for a purpose.
     pub(super) fn mark(&self, purpose: &str) -> String {
         format!("pushwheel-check {purpose} {}.", self.token)
     }
 
-    pub(super) fn publish(&self, data: &str) -> Result<(), Refused> {
+    pub(super) fn publish(&self, data: &str) -> Result<(), Rejected> {
         self.send(&Message {
             data,
             ..Message::default()
         })
     }
 
-    /// Publishes; of a message for a server that takes text alone, the data.
-    pub(super) fn send(&self, message: &Message<'_>) -> Result<(), Refused> {
+    /// Publishes a message, or only its data to a server that accepts text.
+    pub(super) fn send(&self, message: &Message<'_>) -> Result<(), Rejected> {
         let (media_type, body) = match self.is_text {
             true => (
                 "text/plain; charset=utf-8",
@@ -74,18 +74,18 @@ impl Publisher {
         for (name, value) in own.chain(media_type) {
             request = request.header(name, value);
         }
-        let failed = |error: ureq::Error| Refused {
+        let failed = |error: ureq::Error| Rejected {
             status: None,
             why: format!("cannot publish to {} {}", self.url, http::reason(&error)),
         };
-        let mut answer = request.send(&body[..]).map_err(failed)?;
-        let status = answer.status().as_u16();
-        let body = http::read_answer(&mut answer).map_err(failed)?;
+        let mut response = request.send(&body[..]).map_err(failed)?;
+        let status = response.status().as_u16();
+        let body = http::read_response(&mut response).map_err(failed)?;
         match status {
             200..=299 => Ok(()),
-            _ => Err(Refused {
+            _ => Err(Rejected {
                 status: Some(status),
-                why: http::refusal(status, &body),
+                why: http::rejection(status, &body, Credential::PublishKey),
             }),
         }
     }

@@ -1,9 +1,9 @@
-//! An event stream, read as a browser reads it (HTML Standard 9.2.5 and
-//! 9.2.6). Pure: bytes in, events out, however the bytes were split.
+//! A parser for event streams that works like a browser (HTML Standard 9.2.5 and 9.2.6).
+//! Pure: bytes in, events out, however the bytes are split.
 
 use std::time::Duration;
 
-/// How large an unfinished event may be before it is given up.
+/// The maximum size of an unfinished event, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
 /// An event that was dispatched.
@@ -11,7 +11,7 @@ const EVENT_BYTES_MAX: usize = 64 << 20;
 pub struct Event {
     /// The event's name; empty if the event has none.
     pub name: String,
-    /// The id that this event brought, if it did.
+    /// The id in this event, if there is one.
     pub id: Option<String>,
     /// The event's data.
     pub data: String,
@@ -21,13 +21,13 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
-/// Reads one stream after another, as one `EventSource` does: the id and the
-/// delay outlive the stream that brought them.
+/// Parses one stream after another, like an `EventSource`: the id and the delay outlive the
+/// stream that they came from.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// The id to come back with.
+    /// The id for a reconnection.
     pub last_id: Option<String>,
-    /// When to come back.
+    /// The delay before a reconnection.
     pub retry: Option<Duration>,
     line: Vec<u8>,
     is_begun: bool,
@@ -36,7 +36,7 @@ pub struct Reader {
     block_bytes: usize,
 }
 
-/// The event that is being read.
+/// The event that is being parsed.
 #[derive(Debug, Default)]
 struct Block {
     name: String,
@@ -45,7 +45,7 @@ struct Block {
 }
 
 impl Reader {
-    /// Another stream begins: what was unfinished of the last one is gone.
+    /// Starts another stream. An unfinished event of the last one is dropped.
     pub fn restart(&mut self) {
         *self = Reader {
             last_id: self.last_id.take(),
@@ -54,7 +54,7 @@ impl Reader {
         };
     }
 
-    /// Reads more bytes of the stream and dispatches the events that they complete.
+    /// Parses more bytes of the stream and dispatches the events that they complete.
     ///
     /// # Errors
     /// When an unfinished event is larger than 64 MiB.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_read_as_a_browser_reads_it() {
+    fn a_stream_is_parsed_as_in_a_browser() {
         let (got, reader) = events(&[STREAM.as_bytes()]);
         assert_eq!(got, wanted());
         assert_eq!(reader.last_id.as_deref(), Some("2"));

@@ -1,12 +1,12 @@
-//! Whether events that were published one by one came one by one. Pure: times
-//! in, a judgement out.
+//! Whether events that were published one by one arrive one by one. Pure: times in, a
+//! judgement out.
 
 use std::time::Duration;
 
-/// A delay that somebody who waits for an event would notice.
+/// A delay that a user notices.
 const LATE: Duration = Duration::from_secs(1);
 
-/// An event that was published, and when it came.
+/// The times of a published event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ping {
     /// Just before it was published.
@@ -20,29 +20,28 @@ impl Ping {
     }
 }
 
-/// How pings came.
+/// How pings arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// Each by itself, the slowest after so long.
+    /// One by one, the slowest after this time.
     AtOnce { slowest: Duration },
-    /// Most of them in heaps, of up to `largest`; somebody held one back for
-    /// `held`.
+    /// Most of them in groups of up to `largest`; one was delayed by `held`.
     Clumped { largest: usize, held: Duration },
-    /// A few in one heap, the others each by itself: a stall.
+    /// A few in one group, the others one by one: a pause.
     Stalled { largest: usize, held: Duration },
-    /// One by one, and even the fastest after so long.
+    /// One by one, but even the fastest after this time.
     Late { fastest: Duration },
-    /// Only so many came.
+    /// Only some arrived.
     Lost { came: usize },
-    /// None came.
+    /// None arrived.
     Silent,
 }
 
 /// Judges pings in the order in which they were sent.
 ///
-/// Two that came in less than half of the time that lay between their sending
-/// came in one heap. Heaps of two alone are a hiccup of some machine; heaps
-/// with at least half of all pings in them are somebody who gathers.
+/// Two pings are in one group if they arrived in less than half of the time between their
+/// sending. Groups of two are jitter. Groups that contain at least half of all pings are a
+/// buffer.
 pub(super) fn judge(pings: &[Ping]) -> Flow {
     let delays: Vec<Duration> = pings.iter().filter_map(Ping::delay).collect();
     let (Some(fastest), Some(slowest)) = (delays.iter().min(), delays.iter().max()) else {
@@ -51,11 +50,11 @@ pub(super) fn judge(pings: &[Ping]) -> Flow {
     if delays.len() < pings.len() {
         return Flow::Lost { came: delays.len() };
     }
-    let heaps = heaps(pings);
-    let largest = heaps.iter().copied().max().unwrap_or(0);
-    let in_heaps: usize = heaps.iter().filter(|size| **size > 1).sum();
+    let groups = groups(pings);
+    let largest = groups.iter().copied().max().unwrap_or(0);
+    let in_groups: usize = groups.iter().filter(|size| **size > 1).sum();
     let held = *slowest - *fastest;
-    if largest > 2 && in_heaps * 2 >= pings.len() {
+    if largest > 2 && in_groups * 2 >= pings.len() {
         Flow::Clumped { largest, held }
     } else if largest > 2 {
         Flow::Stalled { largest, held }
@@ -66,9 +65,9 @@ pub(super) fn judge(pings: &[Ping]) -> Flow {
     }
 }
 
-/// The sizes of the heaps in which pings came; one by itself is a heap of one.
-fn heaps(pings: &[Ping]) -> Vec<usize> {
-    let mut heaps = Vec::new();
+/// Returns the sizes of the groups in which pings arrived.
+fn groups(pings: &[Ping]) -> Vec<usize> {
+    let mut groups = Vec::new();
     let mut before: Option<&Ping> = None;
     for ping in pings {
         let is_together = before.is_some_and(|before| {
@@ -78,13 +77,13 @@ fn heaps(pings: &[Ping]) -> Vec<usize> {
                 .saturating_sub(before.arrived.unwrap_or_default());
             came_apart * 2 < ping.sent.saturating_sub(before.sent)
         });
-        match heaps.last_mut() {
-            Some(heap) if is_together => *heap += 1,
-            _ => heaps.push(1),
+        match groups.last_mut() {
+            Some(group) if is_together => *group += 1,
+            _ => groups.push(1),
         }
         before = Some(ping);
     }
-    heaps
+    groups
 }
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn one_by_one_is_at_once_whatever_the_way_is_long() {
+    fn one_by_one_is_at_once_however_long_the_way_is() {
         assert_eq!(judged([1; 10]), Flow::AtOnce { slowest: ms(1) });
         let jitter = [3, 80, 5, 0, 60, 90, 2, 2, 40, 9];
         assert_eq!(judged(jitter), Flow::AtOnce { slowest: ms(90) });
@@ -113,23 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn two_together_are_a_hiccup_and_more_a_stall() {
-        let hiccup = [1, 1, 150, 1, 1, 1, 1, 180, 1, 1];
-        assert_eq!(judged(hiccup), Flow::AtOnce { slowest: ms(180) });
+    fn two_together_are_jitter_and_more_are_a_pause() {
+        let jitter = [1, 1, 150, 1, 1, 1, 1, 180, 1, 1];
+        assert_eq!(judged(jitter), Flow::AtOnce { slowest: ms(180) });
         let stall = [1, 1, 401, 201, 1, 1, 1, 1, 1, 1];
         let (largest, held) = (3, ms(400));
         assert_eq!(judged(stall), Flow::Stalled { largest, held });
     }
 
     #[test]
-    fn all_in_one_heap_at_the_end_is_a_buffer() {
+    fn all_in_one_group_at_the_end_is_a_buffer() {
         let delays = [1800, 1600, 1400, 1200, 1000, 800, 600, 400, 200, 0];
         let (largest, held) = (10, ms(1800));
         assert_eq!(judged(delays), Flow::Clumped { largest, held });
     }
 
     #[test]
-    fn heaps_of_a_second_are_a_buffer_too() {
+    fn groups_of_a_second_are_a_buffer_too() {
         let delays = [800, 600, 400, 200, 0, 800, 600, 400, 200, 0];
         let (largest, held) = (5, ms(800));
         assert_eq!(judged(delays), Flow::Clumped { largest, held });
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_come_is_told() {
+    fn missing_pings_are_counted() {
         let ping = |arrived| Ping {
             sent: ms(0),
             arrived,

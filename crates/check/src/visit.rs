@@ -1,4 +1,4 @@
-//! Requests of a doctor, and streams with the times at which their bytes came.
+//! Requests, and streams with the arrival times of their bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -13,10 +13,10 @@ use super::answer;
 use super::http;
 use super::stream::{Event, Reader};
 
-/// How many pieces of a stream may wait to be looked at.
+/// The maximum pieces of a stream in the queue.
 const PIECES_MAX: usize = 1024;
 
-/// Counts from the moment at which the doctor came in.
+/// Counts from the start of the program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     started: Instant,
@@ -38,40 +38,40 @@ impl Clock {
     }
 }
 
-/// Asks for one URL.
+/// Sends requests to one URL.
 #[derive(Clone, Debug)]
 pub(super) struct Visitor {
     pub(super) agent: Agent,
     pub(super) clock: Clock,
     pub(super) url: String,
-    /// Sent with every request.
+    /// The headers of every request.
     pub(super) headers: Vec<(String, String)>,
 }
 
-/// An answer, its body unread.
+/// A response whose body is not read yet.
 pub(super) struct Seen {
-    pub(super) answer: Response<Body>,
-    /// How long its head took.
+    pub(super) response: Response<Body>,
+    /// The time until its head arrived.
     pub(super) took: Duration,
 }
 
 impl Seen {
     pub(super) fn status(&self) -> u16 {
-        self.answer.status().as_u16()
+        self.response.status().as_u16()
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
-        self.answer.headers()
+        self.response.headers()
     }
 
     pub(super) fn is_stream(&self) -> bool {
         answer::is_stream(self.status(), self.headers())
     }
 
-    /// What an answer that is no stream begins with: of one that goes on and on,
-    /// what comes in the time of a first byte.
+    /// Returns the beginning of a response that is not a stream: what arrives within the
+    /// time for a first byte.
     pub(super) fn beginning(self, clock: Clock) -> Vec<u8> {
-        let body = self.answer.into_body().into_reader();
+        let body = self.response.into_body().into_reader();
         let mut beginning = Vec::new();
         let Ok(pieces) = read_beside(body.take(answer::BODY_BYTES_MAX), clock) else {
             return beginning;
@@ -87,7 +87,7 @@ impl Seen {
 }
 
 impl Visitor {
-    /// Asks as a browser does that opens a stream, with these headers more.
+    /// Sends the request of a browser that opens a stream, with additional headers.
     pub(super) fn get(&self, headers: &[(&str, &str)]) -> Result<Seen, ureq::Error> {
         self.ask("GET", Version::HTTP_11, headers)
     }
@@ -109,17 +109,22 @@ impl Visitor {
             request = request.header(name, value);
         }
         let asked = self.clock.now();
-        let answer = self.agent.run(request.body(())?)?;
+        let response = self.agent.run(request.body(())?)?;
         let took = self.clock.now().saturating_sub(asked);
-        Ok(Seen { answer, took })
+        Ok(Seen { response, took })
     }
 
-    /// Opens a stream, and waits a little for its first byte, with which it is
-    /// sure to bring what is published from then on.
+    /// Opens a stream, and waits for its first byte: after it, the stream delivers what is
+    /// published.
     pub(super) fn open(&self, headers: &[(&str, &str)]) -> Result<Tap, String> {
-        let seen = self.get(headers).map_err(|error| error.to_string())?;
+        let seen = self
+            .get(headers)
+            .map_err(|error| format!("cannot open the stream {}", http::reason(&error)))?;
         if seen.status() != 200 {
-            return Err(format!("the stream was answered {}", seen.status()));
+            return Err(format!(
+                "the server returned {} instead of a stream",
+                seen.status()
+            ));
         }
         let mut tap = Tap::new(seen, self.clock)?;
         tap.await_first_byte();
@@ -127,17 +132,17 @@ impl Visitor {
     }
 }
 
-/// How long a stream's first byte is waited for.
+/// The maximum wait for the first byte of a stream.
 pub(super) const FIRST_BYTE_MAX: Duration = Duration::from_secs(3);
 
-/// What came of a stream.
+/// A part of a stream.
 #[derive(Clone, Debug)]
 pub(super) enum Piece {
     Bytes { at: Duration, bytes: Vec<u8> },
     End { at: Duration, why: String },
 }
 
-/// An event, and when it came.
+/// An event and its arrival time.
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {
     pub(super) at: Duration,
@@ -172,11 +177,11 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// Reads on from an answer's head.
+    /// Reads the body of a response.
     pub(super) fn new(seen: Seen, clock: Clock) -> Result<Tap, String> {
-        let body = seen.answer.into_body().into_reader();
-        let pieces = read_beside(body, clock)
-            .map_err(|error| format!("there is no thread to be had: {error}"))?;
+        let body = seen.response.into_body().into_reader();
+        let pieces =
+            read_beside(body, clock).map_err(|error| format!("cannot start a thread ({error})"))?;
         Ok(Tap {
             pieces,
             reader: Reader::default(),
@@ -194,7 +199,7 @@ impl Tap {
         {}
     }
 
-    /// Takes what comes next, and waits for it `until` then.
+    /// Returns the next part of the stream, and waits for it at most until then.
     pub(super) fn look(&mut self, until: Duration) -> Look {
         if let Some((at, why)) = self.ended.clone() {
             return Look::End { at, why };
@@ -216,14 +221,14 @@ impl Tap {
             }
             Ok(Piece::End { at, why }) => (at, why),
             Err(RecvTimeoutError::Timeout) => return Look::Nothing,
-            Err(RecvTimeoutError::Disconnected) => (self.clock.now(), "the reader is gone".into()),
+            Err(RecvTimeoutError::Disconnected) => (self.clock.now(), "the reader ended".into()),
         };
         self.ended = Some((at, why.clone()));
         Look::End { at, why }
     }
 
-    /// The next event that `is_wanted`, if it comes `until` then. Others before
-    /// it are given to `other`.
+    /// Returns the next event that `is_wanted`, if it arrives `until` then. Passes earlier
+    /// events to `other`.
     pub(super) fn find(
         &mut self,
         until: Duration,
@@ -244,14 +249,14 @@ impl Tap {
         }
     }
 
-    /// The events that were looked at and not taken.
+    /// Returns the events that arrived and were not returned yet.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Arrived> {
         self.events.drain(..)
     }
 
-    /// The events that have come, and come `until` then.
+    /// Returns the events that have arrived, and that arrive `until` then.
     pub(super) fn gather(&mut self, until: Duration) -> Vec<Arrived> {
-        // A stream that never pauses would go on for ever.
+        // Bounded, because a busy stream never pauses.
         let mut late = 0;
         while late < PIECES_MAX && matches!(self.look(until), Look::Bytes { .. }) {
             late += usize::from(self.clock.now() > until);
@@ -260,7 +265,7 @@ impl Tap {
     }
 }
 
-/// Reads on a thread of its own, so that whoever looks can stop waiting.
+/// Reads on a thread of its own, so that the caller can stop waiting.
 fn read_beside(body: impl Read + Send + 'static, clock: Clock) -> io::Result<Receiver<Piece>> {
     let (sender, pieces) = sync_channel(PIECES_MAX);
     thread::Builder::new()
@@ -269,7 +274,7 @@ fn read_beside(body: impl Read + Send + 'static, clock: Clock) -> io::Result<Rec
     Ok(pieces)
 }
 
-/// Reads to the end, or until nobody looks.
+/// Reads to the end, or until the receiver is dropped.
 fn read(mut body: impl Read, clock: Clock, pieces: &SyncSender<Piece>) {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -278,7 +283,7 @@ fn read(mut body: impl Read, clock: Clock, pieces: &SyncSender<Piece>) {
         let piece = match result {
             Ok(0) => Piece::End {
                 at,
-                why: "it was closed".into(),
+                why: "closed".into(),
             },
             Ok(count) => Piece::Bytes {
                 at,
@@ -287,7 +292,7 @@ fn read(mut body: impl Read, clock: Clock, pieces: &SyncSender<Piece>) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => Piece::End {
                 at,
-                why: format!("it broke off: {error}"),
+                why: format!("broken, {error}"),
             },
         };
         let is_end = matches!(piece, Piece::End { .. });

@@ -1,5 +1,4 @@
-//! The way to a stream: redirects, its status, and what other requests than a
-//! browser's are answered.
+//! Redirects, the status, and the responses to requests that differ from a browser's.
 
 use ureq::http::Version;
 use ureq::{Error, Timeout};
@@ -9,23 +8,23 @@ use super::visit::{Seen, Tap, Visitor};
 use super::{answer, head};
 use crate::{Failure, http};
 
-/// How many redirects are followed; browsers follow 20.
+/// The maximum redirects that are followed; browsers follow 20.
 const REDIRECTS_MAX: usize = 10;
 
-/// What is at the end of the way.
+/// The response after all redirects.
 pub(super) enum Arrival {
     Stream(Seen),
-    /// The request was taken, and no head of an answer came.
+    /// No head arrived within the timeout.
     NoHead,
-    /// Another answer.
+    /// A response that is not a stream.
     NoStream,
 }
 
-/// Follows redirects to the stream, where the visitor asks from then on, and
-/// tells of them.
+/// Follows redirects to the stream and reports them. Later requests of the visitor go to
+/// the last URL.
 ///
 /// # Errors
-/// When the first request finds nobody.
+/// When a server is unreachable.
 pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arrival, Failure> {
     let mut hops: Vec<String> = Vec::new();
     let seen = loop {
@@ -35,12 +34,12 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
                 report.add(Finding::failure(
                     "time_to_head",
                     format!(
-                        "{} took the request and sent no head of an answer in time",
+                        "{} accepted the request and sent no response head in time",
                         visitor.url
                     ),
-                    "something on the way waits for the whole answer, which a stream never ends: \
-                     switch off response buffering for this path (nginx: `proxy_buffering off`), \
-                     and have the server send a first byte at once",
+                    "a proxy waits for the end of the response, which a stream does not have. \
+                     Switch off response buffering for this path (nginx: `proxy_buffering off`), \
+                     and send a first byte immediately",
                 ));
                 return Ok(Arrival::NoHead);
             }
@@ -55,18 +54,19 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
             report.add(Finding::failure(
                 "redirect",
                 format!("more than {REDIRECTS_MAX} redirects, the last to {target}"),
-                "the addresses lead in a circle: give the stream's own",
+                "the redirects are a loop. Use the URL of the stream itself",
             ));
             report.add(answer::nothing_else());
             return Ok(Arrival::NoStream);
         }
         let url = resolve(&visitor.url, target);
         let mut hop = format!("{} to {url}", seen.status());
-        // What is for one server is not for whom it names: a token would be theirs.
+        // Another origin must not receive a token.
         if origin(&url) != origin(&visitor.url) && !visitor.headers.is_empty() {
             visitor.headers.clear();
             hop.push_str(
-                " (another origin, which is not sent what --header says: check it by itself)",
+                " (another origin, which does not receive the headers of --header. Check it \
+                 separately)",
             );
         }
         hops.push(hop);
@@ -95,10 +95,10 @@ fn unreachable(url: &str, hops: &[String], error: &Error) -> Failure {
     format!("cannot examine {url}{way} {}", http::reason(error))
 }
 
-/// Where a redirect leads, from the URL that gave it.
+/// Resolves the target of a redirect against the URL that it came from.
 fn resolve(url: &str, target: &str) -> String {
     let target = target.split('#').next().unwrap_or_default();
-    // A path or a query may have another URL in it, as those of log-ins do.
+    // A path or a query may contain another URL, as that of a log-in does.
     let scheme = target.split(['/', '?']).next().unwrap_or_default();
     if scheme.ends_with(':') {
         return target.to_owned();
@@ -120,7 +120,7 @@ fn resolve(url: &str, target: &str) -> String {
     format!("{origin}{folder}/{target}")
 }
 
-/// The scheme, host and port of a URL.
+/// Returns the scheme, host and port of a URL.
 fn origin(url: &str) -> &str {
     let host_at = url.find("://").map_or(0, |at| at + "://".len());
     let length = url[host_at..].find(['/', '?', '#']);
@@ -134,7 +134,7 @@ fn redirects(hops: &[String]) -> Finding {
         false => Finding::warning(
             CODE,
             hops.join(", "),
-            "each reconnection goes all of this way again: give browsers the last address",
+            "each reconnection follows them again. Use the last URL in the page",
         ),
     }
 }
@@ -142,25 +142,25 @@ fn redirects(hops: &[String]) -> Finding {
 fn tls(visitor: &Visitor) -> Finding {
     const CODE: &str = "tls";
     if !visitor.url.starts_with("https://") {
-        return Finding::not_checked(CODE, "this is plain HTTP");
+        return Finding::not_checked(CODE, "plain HTTP");
     }
     match visitor.agent.config().tls_config().disable_verification() {
         true => Finding::warning(
             CODE,
-            "the certificate was not looked at, as --insecure says",
-            "browsers do look at it: check with --cacert FILE",
+            "the certificate was not verified, because of --insecure",
+            "browsers verify it. Check with --cacert FILE",
         ),
-        false => Finding::ok(CODE, "the certificate is good"),
+        false => Finding::ok(CODE, "the certificate is valid"),
     }
 }
 
-/// Other requests than a browser's for its own page.
+/// Checks requests that differ from those of a browser for its own origin.
 pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
     let mut findings = vec![http_1_0(visitor), head_request(visitor)];
     let asked_from = origin.unwrap_or("https://pushwheel-check.invalid");
     findings.push(match visitor.get(&[("Origin", asked_from)]) {
         Ok(seen) => head::cors(origin, seen.headers()),
-        Err(error) => Finding::not_checked("cors", error.to_string()),
+        Err(error) => Finding::not_checked("cors", http::reason(&error)),
     });
     if let Some(origin) = origin {
         let headers = [
@@ -170,21 +170,21 @@ pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
         ];
         findings.push(match visitor.ask("OPTIONS", Version::HTTP_11, &headers) {
             Ok(seen) => head::preflight(origin, seen.status(), seen.headers()),
-            Err(error) => Finding::not_checked("preflight", error.to_string()),
+            Err(error) => Finding::not_checked("preflight", http::reason(&error)),
         });
     }
     findings
 }
 
-/// As nginx asks for it, unless it is told otherwise.
+/// nginx uses HTTP/1.0 by default.
 fn http_1_0(visitor: &Visitor) -> Finding {
     const CODE: &str = "http_1_0";
-    const ADVICE: &str = "nginx asks in HTTP/1.0 unless it is told otherwise \
-                          (`proxy_http_version 1.1`): answer it with a body that the connection's \
-                          end delimits, and without `Transfer-Encoding`";
+    const ADVICE: &str = "nginx uses HTTP/1.0 by default (`proxy_http_version 1.1` changes it). \
+                          Send a body without `Transfer-Encoding`, delimited by the end of the \
+                          connection";
     let seen = match visitor.ask("GET", Version::HTTP_10, &[]) {
         Ok(seen) => seen,
-        Err(error) => return Finding::warning(CODE, error.to_string(), ADVICE),
+        Err(error) => return Finding::warning(CODE, http::reason(&error), ADVICE),
     };
     if !seen.is_stream() {
         return Finding::warning(CODE, status_and_type(&seen), ADVICE);
@@ -195,26 +195,26 @@ fn http_1_0(visitor: &Visitor) -> Finding {
         return Finding::warning(CODE, seen, ADVICE);
     }
     let Ok(mut tap) = Tap::new(seen, visitor.clock) else {
-        return Finding::not_checked(CODE, "there is no thread to be had");
+        return Finding::not_checked(CODE, "cannot start a thread");
     };
     tap.await_first_byte();
     match tap.first_byte_at {
-        Some(_) => Finding::ok(CODE, "streams too"),
-        None => Finding::warning(CODE, "200, and no byte of the stream within 3 s", ADVICE),
+        Some(_) => Finding::ok(CODE, "a stream too"),
+        None => Finding::warning(CODE, "200, but no byte of the stream within 3 s", ADVICE),
     }
 }
 
 fn head_request(visitor: &Visitor) -> Finding {
     const CODE: &str = "head_request";
-    let advice = "monitors ask with HEAD: answer it as GET, without the stream";
+    let advice = "monitors use HEAD. Respond as to GET, without the stream";
     match visitor.ask("HEAD", Version::HTTP_11, &[]) {
-        Ok(seen) if seen.is_stream() => Finding::ok(CODE, "200, as GET is answered"),
+        Ok(seen) if seen.is_stream() => Finding::ok(CODE, "200, the same as GET"),
         Ok(seen) => Finding::warning(CODE, status_and_type(&seen), advice),
-        Err(error) => Finding::warning(CODE, error.to_string(), advice),
+        Err(error) => Finding::warning(CODE, http::reason(&error), advice),
     }
 }
 
-/// What an answer has that should be a stream's.
+/// Describes a response that should be a stream.
 fn status_and_type(seen: &Seen) -> String {
     let type_of = match head::text(seen.headers(), "content-type") {
         "" => "without a `Content-Type`".to_owned(),
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_leads_from_where_it_was_given() {
+    fn a_redirect_is_resolved_against_its_url() {
         let url = "http://h:1/a/b?c=/d";
         for (target, wanted) in [
             ("https://x/y", "https://x/y"),

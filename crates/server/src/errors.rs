@@ -129,14 +129,14 @@ impl Problem {
     }
 
     pub(super) fn no_channel(name: &str) -> Problem {
-        let message = format!("there is no channel `{name}`: GET /channels names those there are");
+        let message = format!("there is no channel `{name}`. GET /channels lists all channels");
         Problem::new(404, "channel_not_found", message)
     }
 
     pub(super) fn no_client(channel: &str, id: &str) -> Problem {
         let message = format!(
-            "the channel `{channel}` has no client `{id}`: \
-             GET its /clients names those there are"
+            "the channel `{channel}` has no client `{id}`. GET /channels/{channel}/clients lists \
+             all clients"
         );
         Problem::new(404, "client_not_found", message)
     }
@@ -145,7 +145,7 @@ impl Problem {
 
     /// A parameter of the query with an invalid value.
     pub(super) fn parameter(name: &str, wanted: &str) -> Problem {
-        let message = format!("the parameter `{name}` cannot be read: give {wanted}");
+        let message = format!("invalid value for the parameter `{name}`. Use {wanted}");
         Problem::new(400, "parameter_invalid", message)
     }
 
@@ -153,8 +153,8 @@ impl Problem {
     /// all clients would receive an event for one.
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
-            "`{name}` is not a parameter of a publish. Use client, where.FIELD or not.FIELD, \
-             and for text event, id, retry and key"
+            "`{name}` is not a parameter of a publish. Use client, where.FIELD and not.FIELD, and \
+             with a text body also event, id, retry and key"
         );
         Problem::new(400, "parameter_unknown", message)
     }
@@ -171,7 +171,7 @@ impl Problem {
     /// An unknown parameter of a DELETE.
     pub(super) fn parameter_of_delete(name: &str, known: Option<&str>) -> Problem {
         let known = known.map_or("none".to_owned(), |known| format!("only `{known}`"));
-        let message = format!("`{name}` is no parameter of this DELETE: there is {known}");
+        let message = format!("`{name}` is not a parameter of this DELETE. It accepts {known}");
         Problem::new(400, "parameter_unknown", message)
     }
 
@@ -193,12 +193,16 @@ impl Problem {
 
     /// A parameter for a field of the event, in a request whose body is JSON.
     pub(super) fn misplaced_parameter(name: &str) -> Problem {
-        let message = format!("with a body of JSON, `{name}` is one of its fields: put it there");
+        let message = format!(
+            "`{name}` is not a parameter of a publish with a JSON body. Set the \
+                               field `{name}` of the JSON"
+        );
         Problem::new(400, "parameter_misplaced", message)
     }
 
     pub(super) fn no_empty() -> Problem {
-        let message = "only the empty channels can be removed at once: DELETE /channels?empty";
+        let message = "the parameter `empty` is missing. Use DELETE /channels?empty, which \
+                       removes all empty channels";
         Problem::new(400, "parameter_missing", message)
     }
 
@@ -207,26 +211,26 @@ impl Problem {
     }
 
     pub(super) fn two_targets() -> Problem {
-        let message = "an event is for one client or for the clients that meet conditions. \
-                       Pass `client` once, or `where.FIELD` and `not.FIELD`, not both";
+        let message = "`client` and conditions cannot be combined. Use `client` once, or \
+                       `where.FIELD` and `not.FIELD`";
         Problem::new(400, "target_ambiguous", message)
     }
 
     pub(super) fn target_of_all() -> Problem {
-        let message = "`client`, `where.FIELD` and `not.FIELD` choose among the clients of one \
-                       channel. POST to /channels/{channel}";
+        let message = "`client`, `where.FIELD` and `not.FIELD` select clients of one channel. Use \
+                       POST /channels/{channel}";
         Problem::new(400, "target_without_channel", message)
     }
 
     pub(super) fn no_channels() -> Problem {
-        let message = "a stream needs a channel: GET /events?channel=a&channel=b";
+        let message = "the stream has no channel. Use GET /events?channel=a&channel=b";
         Problem::new(400, "channel_missing", message)
     }
 
     pub(super) fn too_many_channels() -> Problem {
         let message = format!(
-            "a stream has at most {STREAM_CHANNELS_MAX} channels: open several, \
-             or publish to fewer channels"
+            "a stream has at most {STREAM_CHANNELS_MAX} channels. Open several streams, or use \
+             fewer channels"
         );
         Problem::new(400, "stream_channels_too_many", message)
     }
@@ -240,12 +244,12 @@ impl Problem {
     }
 
     pub(super) fn metadata(error: MetadataTooLarge) -> Problem {
-        let message = format!("{error}. Leave some out");
+        let message = format!("{error}. Remove some");
         Problem::new(400, "metadata_too_large", message)
     }
 
     pub(super) fn retry_of_token() -> Problem {
-        let message = "a token may set `retry` to 1 to 60 seconds. Choose a delay in between, or \
+        let message = "a token may set a `retry` of 1,000 to 60,000 ms only. Use such a delay, or \
                        publish with a key";
         Problem::new(403, "retry_not_allowed", message)
     }
@@ -253,15 +257,17 @@ impl Problem {
     // ---- bodies ----
 
     pub(super) fn encoded(encoding: &str) -> Problem {
-        let message =
-            format!("the body's encoding `{encoding}` is not understood: send it unencoded");
+        let message = format!(
+            "the content encoding `{encoding}` is not supported. Send the body without \
+                     encoding"
+        );
         Problem::new(415, "encoding_unsupported", message)
     }
 
     pub(super) fn charset(charset: &str) -> Problem {
         let message = format!(
-            "the body's charset `{charset}` is not supported. Send UTF-8, and `charset=utf-8` or \
-             no charset in `Content-Type`"
+            "the charset `{charset}` is not supported. Send UTF-8, with `charset=utf-8` or no \
+             charset in `Content-Type`"
         );
         Problem::new(415, "charset_unsupported", message)
     }
@@ -277,27 +283,31 @@ impl Problem {
     }
 
     pub(super) fn empty_batch() -> Problem {
-        let message = "the batch has no events: send one a line";
+        let message = "the batch has no events. Send one JSON object per line";
         Problem::new(400, "batch_empty", message)
     }
 
     // ---- tickets ----
 
     pub(super) fn ticket_too_large(bytes_max: usize) -> Problem {
-        let message = format!("what a ticket is for has at most {bytes_max} bytes: say less");
+        let message = format!(
+            "the ticket request is larger than {bytes_max} bytes. List fewer \
+                               channels, or less metadata"
+        );
         Problem::new(413, "ticket_too_large", message)
     }
 
     pub(super) fn ticket_of_too_many(patterns_max: usize) -> Problem {
         let message = format!(
-            "a ticket lists at most {patterns_max} channels: list fewer, or how their names \
-             begin, as `user.7.*`"
+            "a ticket lists at most {patterns_max} channels. List fewer, or a prefix such as \
+             `user.7.*`"
         );
         Problem::new(413, "ticket_too_large", message)
     }
 
     pub(super) fn ticket_of_nothing() -> Problem {
-        let message = "say what the ticket is for, as in {\"subscribe\": [\"news\", \"user.7.*\"]}";
+        let message = "the ticket request has no channels. Send for example {\"subscribe\": \
+                       [\"news\", \"user.7.*\"]}";
         Problem::new(400, "ticket_channels_missing", message)
     }
 
@@ -313,18 +323,18 @@ impl Problem {
     }
 
     pub(super) fn busy() -> Problem {
-        let message = "too many ask about the channels at once: ask again later";
+        let message = "too many queries about channels are in progress. Retry later";
         Problem::new(503, "busy", message)
     }
 
     pub(super) fn draining() -> Problem {
-        let message = "the server is shutting down: ask another one";
+        let message = "the server is shutting down. Use another server";
         Problem::new(503, "draining", message)
     }
 
     pub(super) fn not_ready() -> Problem {
-        let message = "there is no room for more connections: send clients to another server, \
-                       or raise the limit on connections, or on open files";
+        let message = "the server has no room for more connections. Use another server, or raise \
+                       the limit on connections or open files";
         Problem::new(503, "not_ready", message)
     }
 }

@@ -1,4 +1,4 @@
-//! The command line of pushwheel: `serve`, `sub`, `pub`, `check`, `bench`.
+//! The program `pushwheel`: `serve`, `config`, `sub`, `pub`, `check`, `bench`.
 
 mod cli;
 
@@ -6,9 +6,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use cli::manual;
 use cli::settings::environment::without_empty;
 
-/// A push server over Server-Sent Events: subscribe with GET, publish with POST.
+/// Push server for Server-Sent Events: subscribe with GET, publish with POST
 #[derive(Debug, Parser)]
 #[command(name = "pushwheel", version, arg_required_else_help = true)]
 struct Arguments {
@@ -18,39 +19,50 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server.
+    /// Run the server
+    ///
+    /// Each setting is an option, an environment variable and a key of the configuration
+    /// file: `--max-channels` is `PUSHWHEEL_MAX_CHANNELS` and `max_channels`.
     Serve(cli::serve::Arguments),
-    /// Print or check the server's settings.
+    /// Print or check the settings of the server
+    ///
+    /// Prints all settings as a configuration file: those that are set, and the others as
+    /// comments with their defaults. Accepts every option of `pushwheel serve`.
     Config(cli::settings::show::Arguments),
-    /// Subscribe to a channel and print its events.
+    /// Subscribe to a channel and print its events
+    ///
+    /// Reconnects after the first connection, and resumes after the last event.
     Sub(cli::sub::Arguments),
-    /// Publish an event to a channel.
+    /// Publish an event to a channel
     Pub(cli::publish::Arguments),
-    /// Examine an event stream and the proxies before it.
+    /// Examine an event stream, and the proxies in front of it
+    ///
+    /// Works with the streams of every server. Prints each observation and, for a
+    /// problem, how to fix it.
     Check(pushwheel_check::Arguments),
     #[cfg(target_os = "linux")]
     #[command(flatten)]
     Bench(pushwheel_bench::Command),
-    /// Print the completions of a shell, to be put where it looks for them.
+    /// Print the completions for a shell
     Completions(cli::generate::Completions),
-    /// Write the manual's pages, one for each command, into a directory.
+    /// Write the manual pages, one per command, into a directory
     Man(cli::generate::Man),
 }
 
 fn main() -> ExitCode {
     cli::log::install();
-    // What follows the subcommand, for those who read it once more.
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let definitions = without_empty(Arguments::command());
+    let is_short = words.iter().any(|word| word == "-h");
+    let definitions = without_empty(manual::add_to(Arguments::command(), is_short));
     let read = definitions.try_get_matches().and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches);
         arguments.map_err(|error| error.format(&mut Arguments::command()))
     });
     let command = match read {
         Ok(arguments) => arguments.command,
-        Err(error) => cli::mistake::explained(error, &words).exit(),
+        Err(error) => cli::usage::explained(error, &words).exit(),
     };
-    // What follows the subcommand, for those who read it once more.
+    // The arguments of the subcommand, which `serve` and `config` parse once more.
     let words = words.into_iter().skip(1).collect();
     let done = match command {
         Command::Serve(_) => cli::serve::run(words),
@@ -71,7 +83,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody may be there to read it; the exit code says enough then.
+            // Standard error may be closed. The exit code is enough then.
             let _ = writeln!(std::io::stderr(), "pushwheel: {failure}");
             ExitCode::FAILURE
         }
@@ -89,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_of_another_subcommand_is_no_strange_one_to_the_server() {
+    fn the_server_knows_the_variables_of_other_subcommands() {
         let mut command = Arguments::command();
         command.build();
         let variables = |name: &str| -> Vec<_> {

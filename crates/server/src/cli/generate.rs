@@ -1,24 +1,26 @@
-//! `pushwheel completions` and `pushwheel man`: what packages ship beside the
-//! program, made from the command line's own definition.
+//! `pushwheel completions` and `pushwheel man`: files for packages, generated from the
+//! definition of the command line.
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
+use clap_mangen::roff::Roff;
 
+use super::manual::Manual;
 use super::{Failure, files};
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell.
+    /// Shell
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// Where the pages go; it is made if it is not there.
+    /// Directory for the pages; created if it is missing
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
 }
@@ -33,10 +35,41 @@ pub(crate) fn completions(arguments: &Completions, mut command: Command) -> Resu
 
 pub(crate) fn man(arguments: &Man, command: Command) -> Result<(), Failure> {
     let directory = &arguments.directory;
-    let written =
-        fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let written = fs::create_dir_all(directory).and_then(|()| write_pages(&command, directory));
     written.map_err(|error| {
-        let advice = files::advice(&error);
-        format!("cannot write to {}: {error}: {advice}", directory.display())
+        let reason = files::reason(&error);
+        format!("cannot write to {} {reason}", directory.display())
     })
+}
+
+/// Writes the page of a command, and those of its subcommands.
+fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
+    let subcommands = command.get_subcommands();
+    for subcommand in subcommands.filter(|command| !command.is_hide_set()) {
+        write_pages(subcommand, directory)?;
+    }
+    let mut command = command.clone();
+    // Instead of a list of all options.
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    let has_subcommands = command
+        .get_subcommands()
+        .any(|command| !command.is_hide_set());
+    let manual = Manual::of(command.get_name());
+    let page = clap_mangen::Man::new(command.override_usage(usage));
+    let mut file = fs::File::create(directory.join(page.get_filename()))?;
+    page.render_title(&mut file)?;
+    page.render_name_section(&mut file)?;
+    page.render_synopsis_section(&mut file)?;
+    page.render_description_section(&mut file)?;
+    page.render_options_section(&mut file)?;
+    if has_subcommands {
+        page.render_subcommands_section(&mut file)?;
+    }
+    let mut sections = Roff::new();
+    manual.write(&mut sections);
+    sections.to_writer(&mut file)?;
+    file.flush()
 }

@@ -1,13 +1,13 @@
-//! The subcommands. Each `run` returns why it failed, as a text for the user of the
-//! command line.
+//! The subcommands. Each `run` returns an error message for the command line's user.
 
 pub(crate) mod generate;
 pub(crate) mod log;
-pub(crate) mod mistake;
+pub(crate) mod manual;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod sub;
+pub(crate) mod usage;
 pub(crate) mod words;
 
 pub(crate) use pushwheel_check::command::{Failure, Secret};

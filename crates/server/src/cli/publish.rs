@@ -6,44 +6,46 @@ use std::time::Duration;
 use clap::Args;
 use pushwheel::Event;
 use pushwheel_check::command::{Failure, Secret};
-use pushwheel_check::http;
+use pushwheel_check::http::{self, Credential};
 use pushwheel_check::message::Message;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The channel's URL, such as <http://127.0.0.1:8080/channels/news>.
+    /// URL of the channel, such as <http://127.0.0.1:8080/channels/news>
     url: String,
-    /// The event's name; "" for none, which a browser hears as `message`.
+    /// Name of the event; "" for none (a browser dispatches `message`)
     event: String,
-    /// The event's data, sent as it is; - reads it from the standard input.
+    /// Data of the event; - reads it from standard input
     #[arg(allow_hyphen_values = true)]
     data: String,
 
-    /// The event's id [default: the server gives one].
+    /// Id of the event [default: assigned by the server]
     #[arg(long)]
     id: Option<String>,
 
-    /// After how long a browser that loses its stream is to come back.
+    /// Time before a browser reconnects after it loses the stream, in milliseconds
     #[arg(long, value_name = "MILLISECONDS", value_parser = pushwheel_check::numbers::whole::<u64>)]
     retry: Option<u64>,
 
-    /// For a channel that conflates: of the events with one key, only the newest
-    /// is kept for clients that are behind.
+    /// Key of the event, on a channel with the lag policy conflate
+    ///
+    /// Only the newest event of each key is kept for clients that lag or reconnect.
     #[arg(long, value_name = "KEY")]
     conflation_key: Option<String>,
 
-    /// Remove the conflation key: new clients do not receive its last event any
-    /// more. Connected clients receive this event, or, if its name and data are
-    /// empty, `pushwheel.removed`.
+    /// Remove the key from the channel's kept state
+    ///
+    /// New clients no longer receive its last event. Connected clients receive this
+    /// event, or `pushwheel.removed` if its name and data are empty.
     #[arg(long, requires = "conflation_key")]
     remove: bool,
 
-    /// The key, or the token, that the server wants for publishing.
+    /// Publish key, admin key or token for publishing
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
     publish_key: Option<Secret>,
 
-    /// Publish to the client with this id alone.
+    /// Id of the only client to publish to
     #[arg(long, value_name = "ID")]
     client: Option<String>,
 
@@ -61,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if data == "-" {
         data.clear();
         let read = io::stdin().read_to_string(&mut data);
-        read.map_err(|error| format!("the data cannot be read: {error}"))?;
+        read.map_err(|error| format!("cannot read the data from standard input ({error})"))?;
     }
     let is_plain_removal = arguments.remove && arguments.event.is_empty() && data.is_empty();
     let removed = arguments.conflation_key.as_deref();
@@ -87,13 +89,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(Secret(key)) = &arguments.publish_key {
         request = request.header("Authorization", format!("Bearer {key}"));
     }
-    let answer = request.send(&body[..]);
-    let mut answer = answer.map_err(failed)?;
-    let body = http::read_answer(&mut answer).map_err(failed)?;
-    let status = answer.status().as_u16();
+    let response = request.send(&body[..]);
+    let mut response = response.map_err(failed)?;
+    let body = http::read_response(&mut response).map_err(failed)?;
+    let status = response.status().as_u16();
     if status != 200 {
-        return Err(http::refusal(status, &body));
+        return Err(http::rejection(status, &body, Credential::PublishKey));
     }
     let printed = writeln!(io::stdout(), "{}", body.trim_end());
-    printed.map_err(|error| format!("published, but the answer cannot be printed: {error}"))
+    printed.map_err(|error| format!("published, but cannot print the response ({error})"))
 }

@@ -1,8 +1,7 @@
 //! `pushwheel sub`: an `EventSource` for terminals.
 //!
-//! It fails if the first connection fails. After that it reconnects by itself, with
-//! the last id that it has seen, until the server has nothing more to send
-//! (`204 No Content`).
+//! It fails if the first connection fails. After that it reconnects with the last id
+//! that it has received, until the server has nothing more to send (`204 No Content`).
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
@@ -14,31 +13,31 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::{Failure, Secret};
-use pushwheel_check::http;
+use pushwheel_check::http::{self, Credential};
 use pushwheel_check::stream::{Event, Reader};
 
-/// When to come back if the server does not say: as Chromium does.
+/// The delay before a reconnection if the server sends no `retry:`, as in Chromium.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// A line that is silent for so long is dead: servers send heartbeats, ours
-/// every 15 s, the slowest known every 45.
+/// A connection that is silent for longer is dead. Servers send heartbeats: pushwheel
+/// every 15 s, the slowest known one every 45 s.
 const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The stream's URL, such as <http://127.0.0.1:8080/channels/news>.
+    /// URL of the stream, such as <http://127.0.0.1:8080/channels/news>
     url: String,
 
-    /// Begin after the event with this id; `earliest`: with all there is.
+    /// Id of the event to start after; `earliest` for all kept events
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
 
-    /// Begin with the last N events of the history.
+    /// Number of kept events to start with
     #[arg(long, value_name = "N", conflicts_with = "last_event_id")]
     #[arg(value_parser = pushwheel_check::numbers::whole::<usize>)]
     last: Option<usize>,
 
-    /// The token, or the key, that the server wants for subscribing.
+    /// Token or key for subscribing
     #[arg(long, value_name = "TOKEN")]
     #[arg(env = "PUSHWHEEL_TOKEN", hide_env_values = true)]
     token: Option<Secret>,
@@ -49,11 +48,11 @@ pub(crate) struct Arguments {
 
 /// What to do after a stream.
 enum Next {
-    Return {
+    Reconnect {
         why: String,
         after: Option<Duration>,
-        /// Whether there was a server.
-        answered: bool,
+        /// Whether the server has responded.
+        responded: bool,
     },
     Stop,
 }
@@ -69,16 +68,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         (None, Some(count)) => url = http::with_parameter(&url, "last", &count.to_string()),
         (None, None) => {}
     }
-    let mut was_answered = false;
+    let mut has_responded = false;
     loop {
         match follow(&agent, &url, arguments.token.as_ref(), &mut reader)? {
             Next::Stop => return Ok(()),
-            // Rather a wrong address than a server that is away for a moment.
-            Next::Return { why, answered, .. } if !(answered || was_answered) => return Err(why),
-            Next::Return { why, after, .. } => {
-                was_answered = true;
+            // At the first connection a wrong address is more likely than an outage.
+            Next::Reconnect { why, responded, .. } if !(responded || has_responded) => {
+                return Err(why);
+            }
+            Next::Reconnect { why, after, .. } => {
+                has_responded = true;
                 let after = after.or(reader.retry).unwrap_or(RETRY);
-                log::info!("{why}; reconnecting in {} s", after.as_secs_f64());
+                log::info!("{why}. Reconnecting in {} s", after.as_secs_f64());
                 pause(after);
             }
         }
@@ -110,82 +111,85 @@ fn follow(
     if let Some(id) = &reader.last_id {
         request = request.header("Last-Event-ID", id);
     }
-    let mut answer = match request.call() {
-        Ok(answer) => answer,
+    let mut response = match request.call() {
+        Ok(response) => response,
         Err(error) => {
-            return Ok(Next::Return {
+            return Ok(Next::Reconnect {
                 why: format!("cannot connect to {url} {}", http::reason(&error)),
                 after: None,
-                answered: false,
+                responded: false,
             });
         }
     };
-    match answer.status().as_u16() {
+    match response.status().as_u16() {
         200 => {}
         204 => return Ok(Next::Stop),
         status => {
-            let body = http::read_answer(&mut answer).unwrap_or_default();
-            let why = http::refusal(status, &body);
+            let body = http::read_response(&mut response).unwrap_or_default();
+            let why = http::rejection(status, &body, Credential::Token);
             return match status {
                 429 | 500..=599 => {
-                    let after = retry_after(&answer);
-                    Ok(Next::Return {
+                    let after = retry_after(&response);
+                    Ok(Next::Reconnect {
                         why,
                         after,
-                        answered: true,
+                        responded: true,
                     })
                 }
                 _ => Err(why),
             };
         }
     }
-    let media_type = header(&answer, "content-type").unwrap_or_default();
+    let media_type = header(&response, "content-type").unwrap_or_default();
     if !http::is_stream_type(media_type) {
         return Err(format!(
-            "{url} is no event stream but `{media_type}`: the URL of a channel is \
+            "{url} is not an event stream (Content-Type: {media_type}). The URL of a channel is \
              http://HOST:PORT/channels/NAME"
         ));
     }
-    read(answer, reader)
+    read(response, reader)
 }
 
-fn read(answer: Response<Body>, reader: &mut Reader) -> Result<Next, Failure> {
+fn read(response: Response<Body>, reader: &mut Reader) -> Result<Next, Failure> {
     reader.restart();
-    let mut body = answer.into_body().into_reader();
+    let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; 64 << 10];
     let mut text = Vec::new();
     let is_terminal = io::stdout().is_terminal();
     loop {
         let count = match body.read(&mut buffer) {
-            Ok(0) => return Ok(again("the stream has ended")),
+            Ok(0) => return Ok(again("the stream ended")),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Ok(again(&format!("the stream broke off: {error}"))),
+            Err(error) => return Ok(again(&format!("the stream broke ({error})"))),
         };
         let pushed = reader.push(&buffer[..count], |event| {
             write_event(&mut text, &event, is_terminal);
         });
         let mut out = io::stdout().lock();
         if out.write_all(&text).and_then(|()| out.flush()).is_err() {
-            // Whoever read along has gone.
+            // The reader of the output has closed it.
             return Ok(Next::Stop);
         }
         text.clear();
-        pushed.map_err(|_| "an event is larger than 64 MiB: this is no place for it".to_owned())?;
+        pushed.map_err(|_| {
+            "an event is larger than 64 MiB. Check the URL: this is not a normal event stream"
+                .to_owned()
+        })?;
     }
 }
 
 fn again(why: &str) -> Next {
-    Next::Return {
+    Next::Reconnect {
         why: why.to_owned(),
         after: None,
-        answered: true,
+        responded: true,
     }
 }
 
-/// Writes an event as a stream has it, so that other tools can read on. For a
-/// terminal without the control characters by which a publisher could set its
-/// title, move its cursor or have it type.
+/// Writes an event in the format of a stream, for other tools. On a terminal, control
+/// characters are left out: a publisher could set its title, move its cursor or make it
+/// type.
 fn write_event(out: &mut Vec<u8>, event: &Event, is_terminal: bool) {
     let mut field = |name: &str, value: &str| {
         let value = match is_terminal {
@@ -209,7 +213,7 @@ fn write_event(out: &mut Vec<u8>, event: &Event, is_terminal: bool) {
     out.push(b'\n');
 }
 
-/// Leaves out the control characters of a text (C0, DEL and C1), except tabs.
+/// Returns the text without control characters (C0, DEL and C1), except tabs.
 fn without_controls(text: &str) -> Cow<'_, str> {
     let is_shown = |c: &char| *c == '\t' || !c.is_control();
     match text.chars().all(|c| is_shown(&c)) {
@@ -218,12 +222,12 @@ fn without_controls(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {
-    answer.headers().get(name)?.to_str().ok()
+fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
-fn retry_after(answer: &Response<Body>) -> Option<Duration> {
-    let seconds = header(answer, "retry-after")?.trim().parse().ok()?;
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    let seconds = header(response, "retry-after")?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -232,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_printed_as_a_stream_has_them() {
+    fn events_are_printed_in_the_format_of_a_stream() {
         let event = Event {
             name: "news".into(),
             id: Some("k-1".into()),

@@ -1,6 +1,6 @@
-//! Words on the command line, in the environment and in files.
+//! Values that the command line, the environment and the file share.
 
-/// How flags, variables and files spell a boolean, in any case.
+/// The spellings of a boolean, in upper or lower case.
 const SPELLINGS: [(&str, bool); 8] = [
     ("true", true),
     ("false", false),
@@ -12,7 +12,7 @@ const SPELLINGS: [(&str, bool); 8] = [
     ("off", false),
 ];
 
-/// Reads a boolean.
+/// Parses a boolean.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     let mut spellings = SPELLINGS.iter();
     let found = spellings.find(|(spelling, _)| spelling.eq_ignore_ascii_case(text.trim()));

@@ -109,7 +109,7 @@ fn a_reload_that_opens_all_channels_warns() {
     scratch.write("p.toml", "heartbeat = 20\n");
     server.signal("HUP");
     eventually("the channels are open", || status() == 200);
-    let told = "there is no key for tokens any more: every client may subscribe";
+    let told = "there is no key for tokens any more, so every client can subscribe";
     let log = server.end();
     assert_eq!(log.matches(told).count(), 1, "{log}");
 }
@@ -156,7 +156,7 @@ fn keys_of_a_file_are_bound_to_issuers_by_the_command_line() {
     }
     // A file that is not read, and a text without an issuer.
     for (bound, told) in [
-        ("nope=idp", "nope is not read for keys"),
+        ("nope=idp", "no keys are read from nope"),
         ("idp", "keys.json=https://"),
     ] {
         let bad = run(&[
@@ -265,8 +265,11 @@ fn settings_that_cannot_be_are_refused_with_what_to_do() {
         (&["--token-public-key-file", private], "private key"),
         (&["--token-public-key", "s3cret"], "BEGIN PUBLIC KEY"),
         (&["--token-jwks-file", &set], "JSON Web Key Set"),
-        (&["--token-parameter", "channel"], "the server's own"),
-        (&["--token-cookie", "a b"], "cookie's name"),
+        (
+            &["--token-parameter", "channel"],
+            "uses this parameter itself",
+        ),
+        (&["--token-cookie", "a b"], "name of a cookie"),
         (&["--token-leeway", "61"], "61"),
         (
             &["--allow-origin", "https://app.example/"],

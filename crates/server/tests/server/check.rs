@@ -130,7 +130,7 @@ fn a_greeting_needs_no_id_and_a_stream_that_starts_again_resumes_nothing() {
     let greeted = Bad::start(Fault::Greets);
     let report = examine(&greeted.url("/stream"), None, &["--idle", "1"]);
     assert_eq!(report.outcome("ids"), "ok", "{}", report.finding("ids"));
-    report.expect("resumption", "failure", "came again before");
+    report.expect("resumption", "failure", "arrived again");
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn what_it_finds_is_printed_with_advice() {
     let output = run(&["check", &bad.url("/stream")]);
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let line = "FAILURE  content_type         `text/html`, saying: hello \\u{1b}[31m\n";
+    let line = "FAILURE  content_type         `text/html`, body: hello \\u{1b}[31m\n";
     assert!(told.contains(line), "{told}");
-    assert!(told.contains("=> a browser refuses it"), "{told}");
+    assert!(told.contains("=> a browser rejects it"), "{told}");
     assert!(
         told.contains("-        stream               not checked"),
         "{told}"
@@ -196,7 +196,7 @@ fn a_refused_key_is_reported() {
 #[test]
 fn events_in_clumps_are_found_out() {
     let report = Bad::start(Fault::Clumps).examine(&[]);
-    report.expect("buffering", "failure", "clumps of up to 5");
+    report.expect("buffering", "failure", "groups of up to 5");
     assert_eq!(report.status, Some(1));
 }
 
@@ -214,7 +214,7 @@ fn a_buffer_is_found_out_by_what_pushes_it_out() {
 #[test]
 fn a_response_that_is_not_a_stream_is_reported_by_its_cause_alone() {
     let report = Bad::start(Fault::Type).examine(&[]);
-    report.expect("content_type", "failure", "`text/html`, saying: hello");
+    report.expect("content_type", "failure", "`text/html`, body: hello");
     assert_eq!(
         report.codes(),
         ["redirect", "tls", "status", "content_type", "stream"]
@@ -224,7 +224,7 @@ fn a_response_that_is_not_a_stream_is_reported_by_its_cause_alone() {
     let served = start();
     let url = format!("http://{}/nowhere", served.address());
     let report = examine(&url, None, &[]);
-    report.expect("status", "failure", "404, saying: {\"error\"");
+    report.expect("status", "failure", "404, body: {\"error\"");
     assert_eq!(report.codes(), ["redirect", "tls", "status", "stream"]);
     assert_eq!(report.body["failures"], 1);
     assert_eq!(report.status, Some(2));
@@ -233,7 +233,7 @@ fn a_response_that_is_not_a_stream_is_reported_by_its_cause_alone() {
 #[test]
 fn a_body_that_never_ends_is_not_waited_for() {
     let report = Bad::start(Fault::Endless).examine(&[]);
-    report.expect("content_type", "failure", "none, saying: {}");
+    report.expect("content_type", "failure", "none, body: {}");
     assert_eq!(report.status, Some(2));
 }
 
@@ -267,10 +267,10 @@ fn events_without_ids_are_found_out() {
 fn a_server_that_resumes_nothing_is_found_out() {
     let report = Bad::start(Fault::NoHistory).examine_prompt(&["--origin", "https://app.example"]);
     assert_eq!(report.outcome("ids"), "ok");
-    report.expect("resumption", "failure", "2 of 3 events did not come");
-    report.expect("resumption_by_query", "warning", "did not come");
-    report.expect("unknown_id", "warning", "silence");
-    report.expect("cors", "failure", "nothing allows");
+    report.expect("resumption", "failure", "2 of 3 events did not arrive");
+    report.expect("resumption_by_query", "warning", "did not arrive");
+    report.expect("unknown_id", "warning", "ignored");
+    report.expect("cors", "failure", "is not allowed");
     report.expect("preflight", "warning", "");
 }
 
@@ -302,7 +302,11 @@ fn a_token_is_not_sent_to_another_origin() {
     let report = examine(&to("/locked"), None, &with_token);
     assert_eq!(report.outcome("status"), "ok");
     let report = examine(&to(&there.url("/locked")), None, &with_token);
-    report.expect("redirect", "warning", "another origin, which is not sent");
+    report.expect(
+        "redirect",
+        "warning",
+        "another origin, which does not receive",
+    );
     report.expect("status", "failure", "401");
 }
 

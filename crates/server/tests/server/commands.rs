@@ -268,7 +268,7 @@ fn a_shutdown_that_cannot_be_is_refused_at_the_start() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        told.contains("give --shutdown-deadline 9 or more"),
+        told.contains("Set --shutdown-deadline to 9 or more"),
         "{told}"
     );
 }
@@ -330,7 +330,11 @@ fn pub_fails_with_the_servers_message() {
             "a channel's name is 1 to 255 bytes",
         ),
         (&news, "pushwheel.x", "choose another name"),
-        ("127.0.0.1/channels/a", "x", "is no URL of a channel"),
+        (
+            "127.0.0.1/channels/a",
+            "x",
+            "is not a URL with http:// or https://. Use for example http://127.0.0.1/channels/a",
+        ),
         (
             "http://127.0.0.1:1/channels/a",
             "x",
@@ -405,8 +409,11 @@ fn sub_fails_when_its_first_connection_does_and_reconnects_later() {
 fn sub_fails_where_there_is_no_stream() {
     let served = start();
     for (path, part) in [
-        ("/health", "no event stream but `application/json`"),
-        ("/nope", "there is nothing at this path"),
+        (
+            "/health",
+            "is not an event stream (Content-Type: application/json)",
+        ),
+        ("/nope", "this is not the URL of a channel"),
     ] {
         let output = run(&["sub", &url(&served, path)]);
         let told = String::from_utf8(output.stderr).unwrap();

@@ -119,6 +119,6 @@ fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
     let streams: Vec<Subscriber> = streams.collect();
     drop(streams);
     let told = server.running.end();
-    let raised = format!("raised the limit on open files, which was {LIMIT}");
+    let raised = format!("raised the limit on open files from {LIMIT}");
     assert!(told.contains(&raised), "{told}");
 }

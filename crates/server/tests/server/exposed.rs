@@ -37,7 +37,7 @@ fn a_network_of_proxies_that_is_almost_everything_is_doubtful() {
         ("fd00::/16", false),
     ] {
         let (said, is_accepted) = warned(&[&["--trusted-proxy", network], &keys[..]].concat());
-        let told = format!("the server believes what all of {network} say of client addresses");
+        let told = format!("all of {network} is trusted for client addresses");
         assert_eq!(said.contains(&told), is_doubtful, "{network}: {said}");
         assert_eq!(is_accepted, !is_doubtful, "{network}");
     }
@@ -68,7 +68,7 @@ fn a_secret_that_other_users_may_read_is_doubtful() {
             set_permissions(path, Permissions::from_mode(mode)).unwrap();
             let (said, is_accepted) = warned(&[flag, path]);
             let told =
-                may.map(|may| format!("other users may {may} {path}. Run `chmod o= {path}`"));
+                may.map(|may| format!("other users can {may} {path}. Run `chmod o= {path}`"));
             let is_told = told.is_none_or(|told| said.contains(&told));
             assert!(is_told, "{flag} {mode:o}: {said}");
             assert_eq!(
@@ -95,6 +95,6 @@ fn a_credential_of_systemd_is_not_doubtful_and_a_server_warns_of_others() {
         let mut server = Running::spawn(&mut command);
         server.address();
         let said = server.end();
-        assert_eq!(said.contains("other users may read"), is_told, "{said}");
+        assert_eq!(said.contains("other users can read"), is_told, "{said}");
     }
 }

@@ -368,21 +368,21 @@ fn an_embedders_server_refuses_no_page() {
 
 #[test]
 fn serve_refuses_to_be_reached_by_others_without_keys() {
-    let others = "0.0.0.0:0 can be reached by others, and there";
-    let proxied = "through --trusted-proxy others reach 127.0.0.1:0, and there";
+    let others = "other machines can reach 0.0.0.0:0, and there";
+    let proxied = "other machines reach 127.0.0.1:0 through --trusted-proxy, and there";
     let (publish, admin) = (
         ["--publish-key", "publish-s3cret-of-tests"],
         ["--admin-key", "admin-s3cret-of-tests"],
     );
-    let no_admin = "is no admin key: give --admin-key";
-    let no_publish = "is no key for publishing: give --publish-key";
-    let none = "are no keys: give";
+    let no_admin = "is no admin key. Set --admin-key";
+    let no_publish = "is no key for publishing. Set --publish-key";
+    let none = "are no keys. Set";
     // Through a proxy, clients on other machines reach loopback too.
     let behind = ["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"];
     let open = ["--listen", "0.0.0.0:0"];
     for (arguments, why, lacking) in [
         (open.to_vec(), others, none),
-        (vec!["--listen", "[::]:0"], "can be reached by others", none),
+        (vec!["--listen", "[::]:0"], "other machines can reach", none),
         ([open, publish].concat(), others, no_admin),
         ([open, admin].concat(), others, no_publish),
         (behind.to_vec(), proxied, none),
@@ -579,16 +579,16 @@ fn keys_that_are_short_or_have_two_uses_are_refused_with_the_fix() {
                 "--admin-key=the-same-for-both",
             ],
             "--publish-key (or PUSHWHEEL_PUBLISH_KEY) and --admin-key (or PUSHWHEEL_ADMIN_KEY) are \
-             the same key. Make each",
+             the same key. Create each",
         ),
-        (&[&as_key, &in_file], "are the same key. Make each"),
+        (&[&as_key, &in_file], "are the same key. Create each"),
         (
             &[&as_key, &token],
-            "is the secret of tokens as well. Make each",
+            "is also the secret of tokens. Create each",
         ),
         (
             &[&in_file, &token],
-            "is the secret of tokens as well. Make each",
+            "is also the secret of tokens. Create each",
         ),
     ] {
         let output = run(&[&["serve", "--listen=127.0.0.1:0"], arguments].concat());
@@ -614,7 +614,7 @@ fn a_server_that_others_reach_warns_of_open_channels() {
     ];
     let token = "--token-secret=a-secret-of-the-tests-of-32-bytes!";
     let proxied = ["--listen=127.0.0.1:0", "--trusted-proxy=192.0.2.1"];
-    let warning = "may subscribe to every channel. Set --token-secret-file";
+    let warning = "can subscribe to every channel. Set --token-secret-file";
     for (arguments, warns) in [
         (&["--listen=0.0.0.0:0"][..], true),
         (&proxied, true),
@@ -632,6 +632,6 @@ fn a_server_that_others_reach_warns_of_open_channels() {
     assert!(
         server
             .end()
-            .contains("--allow-missing-keys lets them do everything")
+            .contains("--allow-missing-keys allows them everything")
     );
 }

@@ -263,7 +263,7 @@ fn every_default_that_is_printed_can_be_set() {
     let output = run(&["config", "--check", &file]);
     assert_eq!(
         stdout(&output),
-        "the settings are right\n",
+        "the settings are correct\n",
         "{output:?}\n{text}"
     );
 }
@@ -277,7 +277,9 @@ fn no_key_is_printed() {
     let printed = stdout(&output);
     assert!(!printed.contains("s3cret"), "{printed}");
     for key in ["publish_key", "admin_key"] {
-        assert!(printed.contains(&format!("# {key} is set and not shown\n")));
+        assert!(printed.contains(&format!(
+            "# {key} is set, but not shown because it is a secret\n"
+        )));
     }
 }
 
@@ -308,15 +310,15 @@ listen = \"127.0.0.1:0\"
     let output = run(&["config", "--check", &file]);
     let lines = complaint(&output);
     let wanted = [
-        "p.toml:1: there is no setting `heartbeet`: did you mean `heartbeat`?",
-        "p.toml:2: there is no setting `max-clients`: did you mean `max_clients_per_channel`?",
-        "p.toml:3: invalid value 'many' for '--max-clients-per-channel <N>': give a whole number, such as 1000",
-        "p.toml:4: there is no setting `zzz`: `pushwheel config` prints those there are",
-        "p.toml:8: there is no setting `histroy_events`: did you mean `history_events`?",
+        "p.toml:1: unknown setting `heartbeet`. Did you mean `heartbeat`?",
+        "p.toml:2: unknown setting `max-clients`. Did you mean `max_clients_per_channel`?",
+        "p.toml:3: invalid value 'many' for '--max-clients-per-channel <N>': use a whole number, such as 1000",
+        "p.toml:4: unknown setting `zzz`. `pushwheel config` lists all settings",
+        "p.toml:8: unknown setting `histroy_events`. Did you mean `history_events`?",
         "p.toml:9: invalid value 'skipp' for '--lag-policy <POLICY>' \
          [possible values: disconnect, skip, conflate]",
-        "p.toml:11: this needs a pattern, as pattern = \"log.*\"",
-        "p.toml:16: `listen` is the server's, not a pattern's: put it above [[channel]]",
+        "p.toml:11: the table has no pattern. Add one, such as pattern = \"log.*\"",
+        "p.toml:16: `listen` is a setting of the whole server. Move it above [[channel]]",
     ];
     assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
     for (line, wanted) in lines.iter().zip(wanted) {
@@ -333,7 +335,7 @@ fn a_check_finds_what_only_the_whole_shows() {
     let file = scratch.write("p.toml", "listen = \"0.0.0.0:8080\"\n");
     let output = run(&["config", "--check", &file]);
     assert!(
-        complaint(&output)[0].contains("can be reached by others"),
+        complaint(&output)[0].contains("other machines can reach"),
         "{output:?}"
     );
 }
@@ -389,7 +391,8 @@ fn of_a_key_and_a_file_with_one_the_stronger_place_has_the_last_word() {
                     command.envs(variable).output().unwrap()
                 };
                 let printed = with(&[]);
-                let is_hidden = stdout(&printed).contains(&format!("# {key} is set and not shown"));
+                let is_hidden =
+                    stdout(&printed).contains(&format!("# {key} is set, but not shown"));
                 let path = format!("{key}_file = [\"{key_file}\"]");
                 let wanted = [vec![], vec![&*path]];
                 assert_eq!(set(&printed), wanted[strong], "{arguments:?} {variable:?}");
@@ -412,17 +415,17 @@ fn a_key_and_a_key_file_in_the_same_place_are_an_error_with_a_fix() {
         } = Ways::of(key, &key_file);
         let file = scratch.write("p.toml", &format!("heartbeat = 15\n{}", lines.concat()));
         let output = run(&["config", "--check", &file]);
-        let told = format!("p.toml:3: `{key}` and `{key}_file` are both set: keep one");
+        let told = format!("p.toml:3: `{key}` and `{key}_file` are both set. Keep one");
         assert!(complaint(&output)[0].ends_with(&told), "{output:?}");
         let flag = key.replace('_', "-");
         for command in ["serve", "config"] {
             let output = run(&[command, &typed[0], &typed[1]]);
-            let told = format!("pushwheel: `--{flag}` and `--{flag}-file` are both set: keep one");
+            let told = format!("pushwheel: `--{flag}` and `--{flag}-file` are both set. Keep one");
             assert_eq!(complaint(&output), [told]);
             let values = variables.iter().zip([KEY, &key_file]);
             let output = pushwheel(&[command]).envs(values).output().unwrap();
             let [one, other] = &variables;
-            let told = format!("pushwheel: `{one}` and `{other}` are both set: keep one");
+            let told = format!("pushwheel: `{one}` and `{other}` are both set. Keep one");
             assert_eq!(complaint(&output), [told]);
         }
     }
@@ -440,7 +443,7 @@ fn a_reload_knows_which_place_is_the_stronger_one_too() {
     let address = it.server.address();
     let said = it.reload(&format!("{line}heartbeat = 3\n"));
     assert!(
-        said.ends_with("reloaded the configuration: heartbeat\n"),
+        said.ends_with("configuration reloaded, changed: heartbeat\n"),
         "{said}"
     );
     for (key, status) in [
@@ -464,14 +467,14 @@ fn an_error_across_settings_names_its_line_too() {
         ),
         (
             "\nlisten = \"0.0.0.0:1\"\n",
-            "p.toml:2: listen: 0.0.0.0:1 can be reached",
+            "p.toml:2: listen: other machines can reach 0.0.0.0:1",
         ),
         (
             "publish_key = \"a b\"\n",
             "p.toml:1: publish_key: --publish-key",
         ),
         (&*missing, "p.toml:2: admin_key_file: cannot read"),
-        (&*missing, "there is no such file, check the path"),
+        (&*missing, "(No such file or directory). Check the path"),
         (
             "token_secret = \"short\"\n",
             "p.toml:1: token_secret: --token-secret",
@@ -482,29 +485,29 @@ fn an_error_across_settings_names_its_line_too() {
         ),
         (
             "trusted_proxy = \"127.0.0.1\"\n",
-            "p.toml:1: trusted_proxy: through",
+            "p.toml:1: trusted_proxy: other machines",
         ),
         ("proxy_protocol = true\n", "p.toml:1: proxy_protocol: "),
         (
             &*[pattern("*"), pattern("a")].concat(),
-            "p.toml:3: no channel has this",
+            "p.toml:3: the pattern `a` never applies",
         ),
         (
             &*[pattern("a"), pattern("a")].concat(),
-            "p.toml:3: no channel has this",
+            "p.toml:3: the pattern `a` never applies",
         ),
-        ("heartbeat = 3s\n", "p.toml:1: give a number without a unit"),
+        ("heartbeat = 3s\n", "p.toml:1: a number has no unit"),
         (
             "max_clients_per_channel = 0\n",
-            "give 1 or more, or leave it out: no limit",
+            "use 1 or more, or omit the option for no limit",
         ),
-        ("max_connections = 0\n", "give a whole number from 1 on"),
-        ("threads = \"two\"\n", "give a whole number from 1 to 64"),
+        ("max_connections = 0\n", "use a whole number of at least 1"),
+        ("threads = \"two\"\n", "use a whole number from 1 to 64"),
         (
             "receive_buffer_bytes = 1\n",
-            "give a whole number from 16384 to",
+            "use a whole number from 16384 to",
         ),
-        ("allow_host = \"https://a.b\"\n", "give the name alone"),
+        ("allow_host = \"https://a.b\"\n", "only the host name"),
     ] {
         let file = scratch.write("p.toml", text);
         let output = run(&["config", "--check", &file]);
@@ -519,8 +522,7 @@ fn an_error_across_settings_names_its_line_too() {
 
 #[test]
 fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_server() {
-    let told = "the variable PUSHWHEEL_HEARTBEET is no setting, and nothing reads it: \
-                did you mean PUSHWHEEL_HEARTBEAT?";
+    let told = "unknown variable PUSHWHEEL_HEARTBEET. Did you mean PUSHWHEEL_HEARTBEAT?";
     let scratch = Scratch::new("variable");
     let file = scratch.write("p.toml", "histroy_events = 1\n");
     let with = |arguments: &[&str]| {
@@ -533,7 +535,7 @@ fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_se
     // In addition to the errors in the file.
     let output = with(&["config", "--check", &file]).output().unwrap();
     let lines = complaint(&output);
-    assert!(lines[0].contains("did you mean `history_events`?"));
+    assert!(lines[0].contains("Did you mean `history_events`?"));
     assert_eq!(lines[1..], [told]);
 
     let mut server = Running::spawn(&mut with(&["serve", "--listen", "127.0.0.1:0"]));
@@ -547,8 +549,8 @@ fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_se
 #[test]
 fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_server() {
     let scratch = Scratch::new("bodies");
-    let told = "an event can hardly have 5000000 bytes, for the body that it comes in has \
-                1048576 at most: give --max-body-bytes 5000000 or more";
+    let told = "an event of 5000000 bytes cannot arrive, because a body has at most 1048576 \
+                bytes. Set --max-body-bytes to 5000000 or more";
     let large = "max_event_bytes = 5000000\n";
     let rule = "[[channel]]\npattern = \"a\"\n";
     for (text, place) in [
@@ -581,7 +583,7 @@ fn an_invalid_value_is_reported_with_its_variable() {
     let output = command.env("PUSHWHEEL_HEARTBEAT", "15s").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("without a unit"), "{said}");
-    let tip = "tip: '--heartbeat' is set by the variable PUSHWHEEL_HEARTBEAT";
+    let tip = "tip: '--heartbeat' comes from the variable PUSHWHEEL_HEARTBEAT";
     assert!(said.contains(tip), "{said}");
 }
 
@@ -622,9 +624,9 @@ fn flags_of_other_servers_are_reported_with_ours() {
         (&["serve", "--listen", "8080"], "--listen 127.0.0.1:8080"),
         (
             &["serve", "--stream-header", "content-type: a/b"],
-            "leave it out",
+            "Remove it",
         ),
-        (&["serve", "--state", "/"], "name a file in it"),
+        (&["serve", "--state", "/"], "Use a file in it"),
         (
             &["pub", "http://127.0.0.1:1/channels/a", "x"],
             "'pub URL \"\" DATA'",
@@ -746,7 +748,7 @@ fn sighup_changes_keys_limits_and_channels_and_disconnects_no_client() {
     );
     let names = "publish_key, stream_header, publish_rate_per_address";
     assert!(
-        said.contains(&format!("reloaded the configuration: {names}")),
+        said.contains(&format!("configuration reloaded, changed: {names}")),
         "{said}"
     );
     assert!(!said.contains("other-key-of-tests"), "{said}");
@@ -773,24 +775,30 @@ fn a_reload_names_the_patterns_that_changed() {
     let mut it = Reloading::start("rules", &rules(&[("a.*", 1000), ("b", 1000)]));
     it.server.address();
     for (text, told) in [
-        (rules(&[("a.*", 1000), ("b", 999)]), ": [[channel]] b"),
+        (
+            rules(&[("a.*", 1000), ("b", 999)]),
+            "changed: [[channel]] b",
+        ),
         (
             rules(&[("b", 999), ("a.*", 1000)]),
-            ": [[channel]] a.*, [[channel]] b",
+            "changed: [[channel]] a.*, [[channel]] b",
         ),
         (
             rules(&[("c", 7), ("b", 999)]),
-            ": [[channel]] a.*, [[channel]] c",
+            "changed: [[channel]] a.*, [[channel]] c",
         ),
         // The same, in another order.
-        (format!("\n# c\n{}", rules(&[("c", 7), ("b", 999)])), ""),
+        (
+            format!("\n# c\n{}", rules(&[("c", 7), ("b", 999)])),
+            "nothing changed",
+        ),
         (
             format!("heartbeat = 3\n{}", rule("b", 999)),
-            ": heartbeat, [[channel]] c",
+            "changed: heartbeat, [[channel]] c",
         ),
     ] {
         let said = it.reload(&text);
-        let told = format!("reloaded the configuration{told}\n");
+        let told = format!("configuration reloaded, {told}\n");
         assert!(said.ends_with(&told), "{said}");
     }
 }
@@ -814,12 +822,12 @@ fn sighup_changes_the_engines_limits() {
     );
     let said = it.reload("max_connections = 5\nsend_buffer_bytes = 16384\n");
     assert!(
-        said.contains("send_buffer_bytes: what is set takes effect at the next start"),
+        said.contains("send_buffer_bytes: changed, but takes effect only after a restart"),
         "{said}"
     );
     assert!(
         it.said()
-            .contains("reloaded the configuration: max_connections")
+            .contains("configuration reloaded, changed: max_connections")
     );
     eventually("there is room", || ask() == 200);
 }
@@ -833,11 +841,11 @@ fn a_reload_with_a_mistake_changes_nothing_and_says_where_it_is() {
         said.contains("not reloaded") && said.contains("p.toml:2: "),
         "{said}"
     );
-    assert!(said.contains("did you mean `heartbeat`?"), "{said}");
+    assert!(said.contains("Did you mean `heartbeat`?"), "{said}");
     assert_eq!(head(address, "/channels/a").header("x-is"), Some("old"));
     let said = it.reload("stream_header = [\"X-Is: new\"]\n");
     assert!(
-        said.contains("reloaded the configuration: stream_header"),
+        said.contains("configuration reloaded, changed: stream_header"),
         "{said}"
     );
     assert_eq!(head(address, "/channels/a").header("x-is"), Some("new"));
@@ -849,11 +857,11 @@ fn what_only_a_start_can_change_is_named() {
     it.server.address();
     let said = it.reload("threads = 2\n");
     assert!(
-        said.contains("threads: what is set takes effect at the next start"),
+        said.contains("threads: changed, but takes effect only after a restart"),
         "{said}"
     );
     let said = it.said();
-    assert!(said.contains("reloaded the configuration"), "{said}");
+    assert!(said.contains("configuration reloaded"), "{said}");
 }
 
 #[test]
@@ -885,19 +893,22 @@ fn what_holds_at_once_does_so_beside_what_needs_a_start() {
     let text = "threads = 2\nshutdown_delay = 0\nshutdown_window = 0\nshutdown_deadline = 77\n";
     assert!(
         it.reload(text)
-            .contains("threads: what is set takes effect")
+            .contains("threads: changed, but takes effect only after")
     );
     let names = "shutdown_window, shutdown_deadline";
     assert!(it.said().contains(names));
     // The log names again what needs a restart, and not what is applied already.
     assert!(
         it.reload(text)
-            .contains("threads: what is set takes effect")
+            .contains("threads: changed, but takes effect only after")
     );
-    assert!(it.said().ends_with("reloaded the configuration\n"));
+    assert!(
+        it.said()
+            .ends_with("configuration reloaded, nothing changed\n")
+    );
     let _stream = Subscriber::open(address, "/channels/a", &[]);
     it.server.signal("TERM");
     let said = it.said();
-    assert!(said.contains("shutting down within 77 s"), "{said}");
+    assert!(said.contains("shutting down (up to 77 s)"), "{said}");
     assert_eq!(it.server.exit_code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! One record as one line, whatever it holds.
+//! A record as one line of text or JSON, whatever it contains.
 
 use std::fmt::Write;
 
@@ -7,39 +7,39 @@ use log::{Level, Record};
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people: the time, the level, who says it, what, and its facts.
+    /// For people: time, level, target, message and fields.
     Text,
     /// For programs: a JSON object.
     Json,
 }
 
 impl Format {
-    /// The line of a record, with its end.
+    /// Returns the line of a record, with its line end.
     pub(super) fn line(self, record: &Record<'_>) -> Vec<u8> {
-        let mut facts = Facts(Vec::new());
+        let mut fields = Fields(Vec::new());
         // Collecting does not fail.
-        let _ = record.key_values().visit(&mut facts);
+        let _ = record.key_values().visit(&mut fields);
         let message = record.args().to_string();
-        self.write(record.level(), record.target(), &message, &facts)
+        self.write(record.level(), record.target(), &message, &fields)
     }
 
-    /// The line that says that others were lost.
+    /// Returns the line that reports lost lines.
     pub(super) fn lost(self, count: u64) -> Vec<u8> {
-        let message = "lines of the log were lost: whoever reads it is too slow";
-        let facts = Facts(vec![("lines".to_owned(), count.into())]);
-        self.write(Level::Warn, "pushwheel::log", message, &facts)
+        let message = "log lines were dropped, because the reader of the log is too slow";
+        let fields = Fields(vec![("lines".to_owned(), count.into())]);
+        self.write(Level::Warn, "pushwheel::log", message, &fields)
     }
 
-    fn write(self, level: Level, log: &str, message: &str, facts: &Facts) -> Vec<u8> {
+    fn write(self, level: Level, log: &str, message: &str, fields: &Fields) -> Vec<u8> {
         let time = jiff::Timestamp::now();
         match self {
             Format::Text => {
                 let mut line = format!("{time:.3} {level:<5} {log}: ");
                 push_plain(&mut line, message);
-                for (key, value) in &facts.0 {
+                for (key, value) in &fields.0 {
                     line.push(' ');
                     push_plain(&mut line, key);
                     line.push('=');
@@ -54,7 +54,7 @@ impl Format {
                     level: level.as_str().to_lowercase(),
                     log,
                     message,
-                    facts,
+                    fields,
                 };
                 let mut line = serde_json::to_vec(&object).unwrap_or_default();
                 line.push(b'\n');
@@ -64,8 +64,8 @@ impl Format {
     }
 }
 
-/// A text as it is, but for what would end the line or move a terminal's
-/// cursor.
+/// Appends a text, with escapes for characters that would end the line or control a
+/// terminal.
 fn push_plain(line: &mut String, text: &str) {
     for c in text.chars() {
         match is_harmless(c) {
@@ -75,17 +75,17 @@ fn push_plain(line: &mut String, text: &str) {
     }
 }
 
-/// Control characters do things; those that turn the direction of writing make
-/// a line look like another one.
+/// Returns whether a character is neither a control character nor one that changes the
+/// direction of text, which could make a line look like another one.
 fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A value, in quotes where it could be taken for something else.
+/// Appends a value, in quotes if it would be ambiguous without.
 fn push_value(line: &mut String, value: &Json) {
     let Json::String(text) = value else {
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = write!(line, "{value}");
         return;
     };
@@ -104,10 +104,10 @@ fn push_value(line: &mut String, value: &Json) {
     line.push('"');
 }
 
-/// The fields of a record. One without a value is left out.
-struct Facts(Vec<(String, Json)>);
+/// The fields of a record that have a value.
+struct Fields(Vec<(String, Json)>);
 
-impl<'kvs> VisitSource<'kvs> for Facts {
+impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let mut read = Reader(Json::Null);
         value.visit(&mut read)?;
@@ -162,12 +162,12 @@ struct Object<'a> {
     level: String,
     log: &'a str,
     message: &'a str,
-    #[serde(flatten, serialize_with = "as_fields")]
-    facts: &'a Facts,
+    #[serde(flatten, serialize_with = "serialize_fields")]
+    fields: &'a Fields,
 }
 
-fn as_fields<S: Serializer>(facts: &&Facts, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(facts.0.iter().map(|(key, value)| (key, value)))
+fn serialize_fields<S: Serializer>(fields: &&Fields, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(fields.0.iter().map(|(key, value)| (key, value)))
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_line_of_text_whatever_it_holds() {
+    fn a_record_is_one_line_of_text_whatever_it_contains() {
         for line in lines(Format::Text) {
             let line = line.strip_suffix('\n').unwrap();
             assert!(line.chars().all(is_harmless), "{line:?}");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_object_of_json_whatever_it_holds() {
+    fn a_record_is_one_object_of_json_whatever_it_contains() {
         for (line, text) in lines(Format::Json).iter().zip(NASTY) {
             assert_eq!(line.matches('\n').count(), 1, "{line:?}");
             let object: Json = serde_json::from_str(line).unwrap();
@@ -221,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_numbers_and_what_is_not_there_is_left_out() {
+    fn numbers_stay_numbers_and_missing_values_are_left_out() {
         let none: Option<&str> = None;
-        let facts: [(&str, Value<'_>); 4] = [
+        let fields: [(&str, Value<'_>); 4] = [
             ("status", 200_u16.into()),
             ("duration_ms", 0.25.into()),
             ("code", log::kv::ToValue::to_value(&none)),
@@ -233,7 +233,7 @@ mod tests {
             let line = format.line(
                 &Record::builder()
                     .args(format_args!("m"))
-                    .key_values(&facts)
+                    .key_values(&fields)
                     .build(),
             );
             String::from_utf8(line).unwrap()

@@ -1,8 +1,7 @@
-//! Where the program's log goes: lines on the standard error, of text or JSON.
+//! The log of the program: lines of text or JSON on standard error.
 //!
-//! A command that soon ends writes them itself. The server hands them to a
-//! thread (`queue`), because whoever reads a log may be slow, and the engine's
-//! thread must not wait for it.
+//! Short commands write lines directly. The server queues them for a thread (`queue`),
+//! because the engine's thread must not wait for a slow reader.
 
 mod line;
 mod queue;
@@ -19,11 +18,11 @@ use pushwheel_server::{ACCESS_LOG, EVENT_LOG};
 pub(crate) use line::Format;
 use queue::Queue;
 
-/// How long the end of the program waits for its last lines to be taken.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// The maximum wait for the last lines at the end of the program.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOGGER: LazyLock<Logger> = LazyLock::new(|| Logger {
-    way: ArcSwap::from_pointee(Way {
+    output: ArcSwap::from_pointee(Output {
         filter: filter_of("info").unwrap_or_else(|_| env_filter::Builder::new().build()),
         format: Format::Text,
         queue: None,
@@ -31,95 +30,96 @@ static LOGGER: LazyLock<Logger> = LazyLock::new(|| Logger {
 });
 
 struct Logger {
-    way: ArcSwap<Way>,
+    output: ArcSwap<Output>,
 }
 
-/// What is logged, how and where to.
-struct Way {
+/// The current filter, format and destination.
+struct Output {
     filter: Filter,
     format: Format,
-    /// Without one, lines are written at once.
+    /// Without a queue, lines are written directly.
     queue: Option<Arc<Queue>>,
 }
 
-/// Logs from here on, as the variable `PUSHWHEEL_LOG` says.
+/// Installs the logger, with the filter of `PUSHWHEEL_LOG`.
 pub(crate) fn install() {
-    let said = std::env::var("PUSHWHEEL_LOG").ok();
-    // What cannot be read is for the command to complain of that reads it too.
-    let filter = said.and_then(|said| filter_of(&said).ok());
+    let text = std::env::var("PUSHWHEEL_LOG").ok();
+    // An invalid filter is reported by the command that parses it too.
+    let filter = text.and_then(|text| filter_of(&text).ok());
     let filter = filter.or_else(|| filter_of("info").ok());
     if let (Some(filter), Ok(())) = (filter, log::set_logger(&*LOGGER)) {
         change(filter, Format::Text);
     }
 }
 
-/// Logs in another way from here on.
+/// Changes the filter and the format.
 pub(crate) fn change(filter: Filter, format: Format) {
-    // Whether the logs of requests and events are on is for the server to say.
+    // The server switches the logs of requests and events, whatever the filter is.
     log::set_max_level(filter.filter().max(LevelFilter::Info));
-    let queue = LOGGER.way.load().queue.clone();
-    LOGGER.way.store(Arc::new(Way {
+    let queue = LOGGER.output.load().queue.clone();
+    LOGGER.output.store(Arc::new(Output {
         filter,
         format,
         queue,
     }));
 }
 
-/// Leaves the writing to a thread from here on.
+/// Starts the thread that writes the lines from here on.
 pub(crate) fn write_behind() -> io::Result<()> {
-    let lost = |count: u64| LOGGER.way.load().format.lost(count);
+    let lost = |count: u64| LOGGER.output.load().format.lost(count);
     let queue = Queue::start(io::stderr(), lost)?;
-    LOGGER.way.rcu(|way| Way {
-        filter: way.filter.clone(),
-        format: way.format,
+    LOGGER.output.rcu(|output| Output {
+        filter: output.filter.clone(),
+        format: output.format,
         queue: Some(queue.clone()),
     });
     Ok(())
 }
 
-/// Reads what is to be logged: `warn`, or `info,pushwheel=debug`.
+/// Parses a filter, such as `warn` or `info,pushwheel=debug`.
 pub(crate) fn filter_of(text: &str) -> Result<Filter, String> {
-    let advice = "give a level (error, warn, info, debug, trace, off), or TARGET=LEVEL, \
-                  or several with commas between them";
-    // The filter's own reading takes a misspelled level for a target.
+    let fix = "Use a level (error, warn, info, debug, trace, off) or TARGET=LEVEL, or several, \
+               separated by commas";
+    // The filter's own parser takes a misspelled level for a target.
     let is_level = |part: &str| part.trim().parse::<LevelFilter>().is_ok();
     let mut parts = text.split(',');
     if let Some(part) = parts.find(|part| !part.contains('=') && !is_level(part)) {
-        return Err(format!("`{}` is no level: {advice}", part.escape_debug()));
+        return Err(format!("invalid level `{}`. {fix}", part.escape_debug()));
     }
     let mut builder = env_filter::Builder::new();
     let parsed = builder.try_parse(text).map(env_filter::Builder::build);
-    parsed.map_err(|error| format!("{error}: {advice}"))
+    parsed.map_err(|error| format!("invalid filter ({error}). {fix}"))
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.way.load().lets_pass(metadata)
+        self.output.load().accepts(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        let way = self.way.load();
-        if !way.lets_pass(record.metadata()) {
+        let output = self.output.load();
+        if !output.accepts(record.metadata()) {
             return;
         }
-        let line = way.format.line(record);
-        match &way.queue {
+        let line = output.format.line(record);
+        match &output.queue {
             Some(queue) => queue.push(line),
-            // Nobody may be there to read it.
+            // Standard error may be closed.
             None => drop(io::stderr().write_all(&line)),
         }
     }
 
     fn flush(&self) {
-        if let Some(queue) = &self.way.load().queue {
-            queue.flush(LAST_LINES);
+        if let Some(queue) = &self.output.load().queue {
+            queue.flush(FLUSH_TIMEOUT);
         }
     }
 }
 
-impl Way {
-    /// The logs of requests and events have switches of their own.
-    fn lets_pass(&self, metadata: &Metadata<'_>) -> bool {
+impl Output {
+    /// Returns whether to log a record. The logs of requests and events have their own
+    /// switches.
+    fn accepts(&self, metadata: &Metadata<'_>) -> bool {
         [ACCESS_LOG, EVENT_LOG].contains(&metadata.target()) || self.filter.enabled(metadata)
     }
 }

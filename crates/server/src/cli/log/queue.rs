@@ -1,8 +1,7 @@
-//! Lines on their way to a slow reader.
+//! The queue of log lines.
 //!
-//! A thread writes them; whoever logs only puts them into a queue. When so many
-//! bytes wait that the reader will not catch up soon, further lines are lost,
-//! and counted, and the reader is told how many as soon as it reads on.
+//! A thread writes the lines, so that logging never blocks. While the queue is full,
+//! further lines are dropped and counted. The next line that is written reports how many.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,48 +11,48 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-/// How many bytes of lines may wait.
-pub(super) const WAITING_BYTES_MAX: usize = 4 << 20;
+/// The maximum size of the queued lines, in bytes.
+pub(super) const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Queue {
     sender: Sender<Entry>,
-    waiting_bytes: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
 }
 
 enum Entry {
     Line(Vec<u8>),
-    /// Say when everything before is written.
+    /// Report when all lines before it are written.
     Flush(Sender<()>),
 }
 
 impl Queue {
-    /// Starts the thread. `tell_lost` makes the line that says how many were
-    /// lost.
+    /// Starts the thread. `lost_line` returns the line that reports the number of dropped
+    /// lines.
     pub(super) fn start(
         out: impl Write + Send + 'static,
-        tell_lost: impl Fn(u64) -> Vec<u8> + Send + 'static,
+        lost_line: impl Fn(u64) -> Vec<u8> + Send + 'static,
     ) -> io::Result<Arc<Queue>> {
         // Bounded by the bytes.
         let (sender, entries) = unbounded();
         let queue = Arc::new(Queue {
             sender,
-            waiting_bytes: Arc::default(),
+            queued_bytes: Arc::default(),
             lost: Arc::default(),
         });
-        let (waiting, lost) = (queue.waiting_bytes.clone(), queue.lost.clone());
+        let (queued, lost) = (queue.queued_bytes.clone(), queue.lost.clone());
         let thread = thread::Builder::new().name("pushwheel-log".into());
-        thread.spawn(move || write_all(out, &entries, &waiting, &lost, &tell_lost))?;
+        thread.spawn(move || write_all(out, &entries, &queued, &lost, &lost_line))?;
         Ok(queue)
     }
 
-    /// Puts a line in. Never waits.
+    /// Queues a line, without waiting.
     pub(super) fn push(&self, line: Vec<u8>) {
         let bytes = line.len();
-        if self.waiting_bytes.fetch_add(bytes, Relaxed) + bytes > WAITING_BYTES_MAX {
-            self.waiting_bytes.fetch_sub(bytes, Relaxed);
+        if self.queued_bytes.fetch_add(bytes, Relaxed) + bytes > QUEUE_BYTES_MAX {
+            self.queued_bytes.fetch_sub(bytes, Relaxed);
             self.lost.fetch_add(1, Relaxed);
             return;
         }
@@ -61,7 +60,7 @@ impl Queue {
         let _ = self.sender.send(Entry::Line(line));
     }
 
-    /// Waits until all lines are written, but for no longer than that.
+    /// Waits until all lines are written, at most for `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let (sender, is_done) = bounded(1);
         if self.sender.send(Entry::Flush(sender)).is_ok() {
@@ -73,16 +72,16 @@ impl Queue {
 fn write_all(
     mut out: impl Write,
     entries: &Receiver<Entry>,
-    waiting_bytes: &AtomicUsize,
+    queued_bytes: &AtomicUsize,
     lost: &AtomicU64,
-    tell_lost: &impl Fn(u64) -> Vec<u8>,
+    lost_line: &impl Fn(u64) -> Vec<u8>,
 ) {
-    // What cannot be written has nobody who reads it, and nobody to be told.
+    // Errors are ignored: there is no other place to report them.
     for entry in entries {
         match entry {
             Entry::Line(line) => {
                 let _ = out.write_all(&line);
-                waiting_bytes.fetch_sub(line.len(), Relaxed);
+                queued_bytes.fetch_sub(line.len(), Relaxed);
             }
             Entry::Flush(sender) => {
                 let _ = out.flush();
@@ -91,7 +90,7 @@ fn write_all(
         }
         let count = lost.swap(0, Relaxed);
         if count > 0 {
-            let _ = out.write_all(&tell_lost(count));
+            let _ = out.write_all(&lost_line(count));
         }
     }
 }
@@ -100,7 +99,7 @@ fn write_all(
 mod tests {
     use super::*;
 
-    /// A pipe that takes nothing before the gate is open.
+    /// A pipe that blocks until the gate is open.
     struct Gate {
         is_open: Receiver<()>,
         written: Sender<Vec<u8>>,
@@ -108,7 +107,7 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // Open is: nobody holds it shut any more.
+            // The gate opens when the other end is dropped.
             let _ = self.is_open.recv();
             self.written.send(bytes.to_vec()).unwrap();
             Ok(bytes.len())
@@ -120,23 +119,23 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_too_slow_holds_nobody_up_and_is_told_what_it_has_lost() {
+    fn a_slow_reader_blocks_no_logging_and_receives_the_number_of_dropped_lines() {
         let (shut, is_open) = bounded(0);
         let (written, lines) = unbounded();
         let gate = Gate { is_open, written };
         let queue = Queue::start(gate, |count| format!("lost {count}").into_bytes()).unwrap();
-        // Ten more than there is room for, while nothing at all is written.
-        let line = vec![b'x'; WAITING_BYTES_MAX / 100];
+        // Ten lines more than the queue can hold, while the pipe blocks.
+        let line = vec![b'x'; QUEUE_BYTES_MAX / 100];
         for _ in 0..110 {
             queue.push(line.clone());
         }
         drop(shut);
         queue.flush(Duration::from_secs(30));
-        let mut told: Vec<Vec<u8>> = lines.try_iter().collect();
-        let lost = told.iter().position(|line| line.starts_with(b"lost"));
-        assert_eq!(told.remove(lost.unwrap()), b"lost 10");
-        assert_eq!(told, vec![line; 100]);
-        // And it goes on.
+        let mut written: Vec<Vec<u8>> = lines.try_iter().collect();
+        let lost = written.iter().position(|line| line.starts_with(b"lost"));
+        assert_eq!(written.remove(lost.unwrap()), b"lost 10");
+        assert_eq!(written, vec![line; 100]);
+        // The next line arrives.
         queue.push(b"more".to_vec());
         queue.flush(Duration::from_secs(30));
         assert_eq!(lines.recv().unwrap(), b"more");

@@ -1,4 +1,4 @@
-//! The settings of tokens, tickets and pages from elsewhere.
+//! The settings of tokens, tickets and cross-origin pages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,38 +13,48 @@ use crate::cli::words::boolean;
 use crate::cli::{Failure, Secret, files};
 use pushwheel_check::numbers::{HOUR_S, YEAR_S, seconds, whole};
 
-/// What tokens are verified with, and where they are looked for.
+/// The keys and rules for tokens, and where requests contain them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tokens")]
 pub(crate) struct AccessArguments {
-    /// The secret of tokens signed with HS256, of at least 32 bytes. With any
-    /// key for tokens, channels are closed to whoever has no token for them.
+    /// Secret of tokens signed with HS256, at least 32 bytes
+    ///
+    /// With any key for tokens, subscribing needs a token, except for public
+    /// channels. Prefer the file: other users of the machine can read a command line.
     #[arg(long, value_name = "SECRET")]
     #[arg(env = "PUSHWHEEL_TOKEN_SECRET", hide_env_values = true)]
     token_secret: Option<Secret>,
 
-    /// A file with a secret for HS256. May be given several times, as while
-    /// secrets are changed.
+    /// File with the secret of tokens signed with HS256
+    ///
+    /// At least 32 bytes; `openssl rand -hex 32` creates one. May be repeated, for
+    /// example while a secret is replaced. With any key for tokens, subscribing needs
+    /// a token, except for public channels.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[arg(env = "PUSHWHEEL_TOKEN_SECRET_FILE")]
     token_secret_file: Vec<PathBuf>,
 
-    /// The public key of tokens signed with RS256, ES256 or EdDSA, as PEM.
+    /// Public key of tokens signed with RS256, ES256 or EdDSA, in PEM
     #[arg(long, value_name = "PEM", env = "PUSHWHEEL_TOKEN_PUBLIC_KEY")]
     token_public_key: Option<String>,
 
-    /// A file with such a public key. May be given several times.
+    /// File with the public key of tokens, in PEM
+    ///
+    /// RSA for RS256, P-256 for ES256, Ed25519 for EdDSA. May be repeated.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[arg(env = "PUSHWHEEL_TOKEN_PUBLIC_KEY_FILE")]
     token_public_key_file: Vec<PathBuf>,
 
-    /// A file with a JSON Web Key Set, of which a token's `kid` chooses a key.
-    /// All of these files are read again at SIGHUP.
+    /// File with a JSON Web Key Set for tokens
+    ///
+    /// The `kid` of a token selects the key. The files of all token keys are read
+    /// again on SIGHUP.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_TOKEN_JWKS_FILE")]
     token_jwks_file: Option<PathBuf>,
 
-    /// For whom tokens are: it has to be in `aud`. May be given several times,
-    /// and one of them is enough [default: a token has no `aud`].
+    /// Required value of the claim `aud` of tokens
+    ///
+    /// May be repeated: one of them has to match. [default: tokens without `aud`]
     #[arg(
         long,
         value_name = "NAME",
@@ -53,8 +63,9 @@ pub(crate) struct AccessArguments {
     )]
     token_audience: Vec<String>,
 
-    /// Who makes tokens: it has to be `iss`. May be given several times
-    /// [default: whoever has a key].
+    /// Required claim `iss` of tokens
+    ///
+    /// May be repeated: one of them has to match. [default: any]
     #[arg(
         long,
         value_name = "NAME",
@@ -63,10 +74,11 @@ pub(crate) struct AccessArguments {
     )]
     token_issuer: Vec<String>,
 
-    /// Binds the keys of a file to an issuer, as FILE=ISSUER, where FILE is one of
-    /// the files above: they sign tokens with this `iss` only. May be given several
-    /// times, and several times for one file [default: all keys sign for every
-    /// issuer that --token-issuer accepts].
+    /// Issuer that the keys of a token key file are limited to
+    ///
+    /// FILE is one of the files above: its keys are valid for tokens with this `iss`
+    /// only. May be repeated, also for one file. [default: every key is valid for
+    /// every accepted issuer]
     #[arg(
         long,
         value_name = "FILE=ISSUER",
@@ -75,39 +87,38 @@ pub(crate) struct AccessArguments {
     )]
     token_key_issuer: Vec<KeyIssuer>,
 
-    /// The longest time for which a token may be valid, from its `iat`, or from now
-    /// without one, to its `exp` [default: no limit].
+    /// Maximum lifetime of a token, in seconds [default: none]
+    ///
+    /// Counted from `iat`, or from now in a token without it, to `exp`.
     #[arg(long, value_name = "SECONDS", value_parser = seconds(1..=YEAR_S))]
     #[arg(env = "PUSHWHEEL_TOKEN_MAX_LIFETIME")]
     token_max_lifetime: Option<u64>,
 
-    /// How far the clock of whoever makes tokens may differ.
+    /// Allowed clock skew for the times in tokens, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     #[arg(env = "PUSHWHEEL_TOKEN_LEEWAY", value_parser = seconds(0..=60))]
     token_leeway: u64,
 
-    /// Accept tokens without `exp`, which hold until their key is changed.
-    #[arg(
-        long,
-        env = "PUSHWHEEL_TOKEN_WITHOUT_EXPIRY",
-        value_name = "true|false"
-    )]
+    /// Accept tokens without `exp`
+    ///
+    /// Such a token is valid until its key is removed.
+    #[arg(long, env = "PUSHWHEEL_TOKEN_WITHOUT_EXPIRY", value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
     #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     token_without_expiry: bool,
 
-    /// A cookie that a token may come in [default: none].
+    /// Name of a cookie that may contain a token [default: none]
     #[arg(long, value_name = "NAME", env = "PUSHWHEEL_TOKEN_COOKIE", value_parser = cookie)]
     token_cookie: Option<String>,
 
-    /// The parameter of the query that a token may come in.
+    /// Name of the query parameter that may contain a token
     #[arg(long, value_name = "NAME", default_value = "token")]
     #[arg(env = "PUSHWHEEL_TOKEN_PARAMETER", value_parser = parameter)]
     token_parameter: String,
 
-    /// Channels that everybody may subscribe to, without a token: a name, or how
-    /// names begin, with `*` at the end. May be given several times. `public` in
-    /// a table [[channel]] says so too.
+    /// Channels that need no token: a name, or a prefix and `*`
+    ///
+    /// May be repeated. A table [[channel]] has `public` for the same.
     #[arg(
         long,
         value_name = "PATTERN",
@@ -116,45 +127,42 @@ pub(crate) struct AccessArguments {
     )]
     public_channel: Vec<Pattern>,
 
-    /// For how long a ticket opens a stream.
+    /// Time in which a ticket can open a stream, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     #[arg(env = "PUSHWHEEL_TICKET_LIFETIME", value_parser = seconds(1..=HOUR_S))]
     ticket_lifetime: u64,
 
-    /// How many tickets may be out at once.
+    /// Maximum unused tickets
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
-    #[arg(
-        env = "PUSHWHEEL_MAX_TICKETS",
-        default_value_t = 10_000,
-        help_heading = "Limits"
-    )]
+    #[arg(env = "PUSHWHEEL_MAX_TICKETS", default_value_t = 10_000)]
     max_tickets: usize,
 
-    /// Maximum forged tokens a second that are verified for each address, of
-    /// RS256, ES256 and EdDSA. HS256 has no limit, because it costs little.
+    /// Maximum forged tokens verified per second per address
+    ///
+    /// Applies to RS256, ES256 and EdDSA. HS256 has no limit, because it costs
+    /// little.
     #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
-    #[arg(
-        env = "PUSHWHEEL_FORGED_TOKEN_RATE_PER_ADDRESS",
-        default_value = "10",
-        help_heading = "Limits"
-    )]
+    #[arg(env = "PUSHWHEEL_FORGED_TOKEN_RATE_PER_ADDRESS", default_value = "10")]
     forged_token_rate_per_address: Rate,
 
-    /// Maximum wrong keys a second from each address. Beyond it every key from there
-    /// is answered 429, unless a right key has come from there before.
+    /// Maximum wrong keys per second per address
+    ///
+    /// Over the limit, requests from this address with a key get `429`, unless it has
+    /// sent a right key before.
     #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
     #[arg(
         env = "PUSHWHEEL_WRONG_KEY_RATE_PER_ADDRESS",
         default_value = "10",
-        help_heading = "Limits"
+        help_heading = "Access"
     )]
     wrong_key_rate_per_address: Rate,
 
-    /// An origin whose pages may read answers and use cookies, such as
-    /// https://app.example or chrome-extension://ID; https://*.app.example is all
-    /// names below. `*`: pages of any origin may read streams, without cookies.
-    /// Several are allowed [default: pages of the server's own origin; on a
-    /// loopback address, also pages of loopback].
+    /// Origin whose pages may read responses and send cookies
+    ///
+    /// For example https://app.example or chrome-extension://ID;
+    /// https://*.app.example allows all subdomains. `*` allows pages of every origin
+    /// to read streams, without cookies. May be repeated. [default: the server's own
+    /// origin; on loopback, pages of loopback too]
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -181,7 +189,7 @@ impl std::str::FromStr for KeyIssuer {
                 file: file.into(),
                 issuer: issuer.to_owned(),
             }),
-            _ => Err("give a file of keys and its issuer, as keys.json=https://idp.example"),
+            _ => Err("use FILE=ISSUER, such as keys.json=https://idp.example"),
         }
     }
 }
@@ -218,8 +226,7 @@ impl Origin {
 }
 
 impl AccessArguments {
-    /// The keys that tokens are verified with; or what is wrong with one, and
-    /// the setting that it is of.
+    /// Returns the keys that verify tokens, or an error with the setting that it is about.
     pub(super) fn token_keys(&self) -> Result<TokenKeys, (&'static str, Failure)> {
         let mut keys = TokenKeys::default();
         let mut add = |key, from: &str, more: Result<TokenKeys, TokenKeyError>| {
@@ -237,7 +244,7 @@ impl AccessArguments {
         for file in &self.token_secret_file {
             const KEY: &str = "token_secret_file";
             let (from, text) = read(KEY, file)?;
-            // Editors end a file with a line end, which is no part of the secret.
+            // Editors end a file with a line end, which is not a part of the secret.
             let secret = text.trim_end_matches(['\r', '\n']);
             let keys = TokenKeys::secret(secret.as_bytes());
             add(KEY, &from, keys.map(|keys| self.bound(file, keys)))?;
@@ -265,8 +272,8 @@ impl AccessArguments {
         Ok(keys)
     }
 
-    /// The files of keys for tokens, each with its setting and whether it may hold a
-    /// secret.
+    /// Returns the files of keys for tokens, each with its setting and whether it may
+    /// contain a secret.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path, bool)> {
         let secrets = self.token_secret_file.iter();
         let secrets = secrets.map(|path| ("token_secret_file", &**path, true));
@@ -285,7 +292,7 @@ impl AccessArguments {
         issuers.fold(keys, |keys, bound| keys.issued_by(&bound.issuer))
     }
 
-    /// Refuses an issuer of a file that is not read: its keys would not be bound.
+    /// Rejects an issuer of a file that is not read: its keys would not be bound.
     fn check_issuers(&self) -> Result<(), (&'static str, Failure)> {
         let files = || {
             let secrets = self.token_secret_file.iter();
@@ -298,8 +305,8 @@ impl AccessArguments {
             Some(bound) => Err((
                 "token_key_issuer",
                 format!(
-                    "--token-key-issuer: {} is not read for keys. Name a file as \
-                     --token-secret-file, --token-public-key-file or --token-jwks-file does",
+                    "--token-key-issuer: no keys are read from {}. Use a file of \
+                     --token-secret-file, --token-public-key-file or --token-jwks-file",
                     bound.file.display()
                 ),
             )),
@@ -319,7 +326,7 @@ impl AccessArguments {
             .collect()
     }
 
-    /// Whether every channel was declared to be public.
+    /// Returns whether every channel is public.
     pub(super) fn all_are_public(&self) -> bool {
         let all: Pattern = "*".parse().expect("this is a pattern");
         self.public_channel
@@ -327,7 +334,7 @@ impl AccessArguments {
             .any(|pattern| pattern.covers(&all))
     }
 
-    /// Adds what tokens and pages may.
+    /// Adds these settings to the configuration.
     pub(super) fn apply(&self, config: Config, keys: TokenKeys) -> Config {
         let mut config = config
             .token_keys(keys)
@@ -353,32 +360,31 @@ impl AccessArguments {
     }
 }
 
-/// The text of a setting's file, and what to call it when something is wrong
-/// with it.
+/// Returns the name of a setting's file for error messages, and its text.
 fn read(key: &'static str, file: &Path) -> Result<(String, String), (&'static str, Failure)> {
     let from = format!("--{} {}", key.replace('_', "-"), file.display());
     match fs::read_to_string(file) {
         Ok(text) => Ok((from, text)),
         Err(error) => {
-            let advice = files::advice_to_read(&error);
-            Err((key, format!("cannot read {from}: {error}: {advice}")))
+            let reason = files::reason_to_read(&error);
+            Err((key, format!("cannot read {from} {reason}")))
         }
     }
 }
 
-/// Reads the name of a parameter.
+/// Parses the name of a parameter.
 fn parameter(text: &str) -> Result<String, String> {
     match Config::is_token_parameter(text) {
         true => Ok(text.to_owned()),
-        false => Err("this is a parameter of the server's own: give another name".to_owned()),
+        false => Err("the server uses this parameter itself. Choose another name".to_owned()),
     }
 }
 
-/// Reads the name of a cookie (RFC 6265 section 4.1.1).
+/// Parses the name of a cookie (RFC 6265 section 4.1.1).
 fn cookie(text: &str) -> Result<String, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match !text.is_empty() && text.bytes().all(is_token) {
         true => Ok(text.to_owned()),
-        false => Err("give a cookie's name, such as push_token".to_owned()),
+        false => Err("use the name of a cookie, such as push_token".to_owned()),
     }
 }

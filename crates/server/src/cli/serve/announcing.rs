@@ -1,4 +1,4 @@
-//! How the server says where it listens.
+//! The start-up message.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,12 +7,11 @@ use std::path::Path;
 use super::Settings;
 use crate::cli::log::Format;
 
-/// Says it: to people on the standard output, with what to try first; to
-/// programs in the log, as all else.
+/// Prints the listen address and two commands to try, or logs the address as JSON.
 pub(super) fn announce(settings: &Settings, address: SocketAddr, has_tokens: bool) {
     match settings.arguments.logs.format() {
-        Format::Json => log::info!(address:% = address; "listens"),
-        // Whether anybody reads it or not, the server runs.
+        Format::Json => log::info!(address:% = address; "listening"),
+        // The server also runs if standard output is closed.
         Format::Text => drop(show(settings, address, has_tokens)),
     }
 }
@@ -33,9 +32,8 @@ fn show(settings: &Settings, address: SocketAddr, has_tokens: bool) -> io::Resul
     out.flush()
 }
 
-/// Returns how a shell gets at the key that publishing needs, from where the
-/// server has it: a variable, a file, or, for a key that was typed or is in the
-/// configuration file, a placeholder.
+/// Returns the publish key as a word of a shell: the variable or the file that the server
+/// read it from, or a placeholder for a key of the command line or the configuration file.
 fn credential_to_publish(settings: &Settings) -> Option<String> {
     let keys = &settings.arguments.keys;
     let publish = (
@@ -60,7 +58,7 @@ fn credential_to_publish(settings: &Settings) -> Option<String> {
         })
 }
 
-/// Returns a path as a word of a shell, which leads there from any directory.
+/// Returns the absolute path as a word of a shell.
 fn quoted(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let path = path.display().to_string();
@@ -71,8 +69,7 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// The address under which this machine reaches a server that listens on all
-/// of its addresses.
+/// Returns the loopback address for a server that listens on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

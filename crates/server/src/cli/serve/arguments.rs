@@ -1,5 +1,5 @@
-//! The settings of the server: flags, each an environment variable and a key of
-//! the configuration file too.
+//! The settings of the server. Each is a flag, an environment variable and a key of the
+//! configuration file.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,28 +18,38 @@ use crate::cli::Secret;
 use crate::cli::words::boolean;
 use pushwheel_check::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
 
-/// What stands for a flag that is given without a value.
+/// The value of a boolean flag that is passed without one.
 pub(super) const YES: &str = "true";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The configuration file. Flags and the environment win over it.
+    /// Configuration file, in TOML
+    ///
+    /// The environment overrides the file, and flags override both. The server reads
+    /// the file again on SIGHUP.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Where to listen; port 0 takes a free one.
+    /// Address and port to listen on
+    ///
+    /// Port 0 picks a free port. On an address that other machines can reach, the
+    /// server needs an admin key, and a publish key or a key for tokens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     #[arg(env = "PUSHWHEEL_LISTEN")]
     pub(crate) listen: String,
 
-    /// On how many threads the server runs. One reaches very many clients.
+    /// Number of threads that serve connections
+    ///
+    /// Start with one, and add threads when it is busy all the time.
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(env = "PUSHWHEEL_THREADS", value_parser = within(1..=64_u16))]
     pub(crate) threads: u16,
 
-    /// Where the history is saved at exit, and loaded from at the next start,
-    /// so that clients resume over a restart [default: it is not]. It is for one
-    /// server at a time: another one waits until that has ended.
+    /// File that keeps the history over a restart [default: none]
+    ///
+    /// The server loads the file at the start and saves it at exit, so that clients
+    /// resume after a restart. One server uses a file at a time: another one waits
+    /// until the first has ended.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_STATE")]
     pub(crate) state: Option<PathBuf>,
 
@@ -61,43 +71,49 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) ending: EndingArguments,
 
-    /// Other options for the channels whose names match a pattern, as a TOML
-    /// table: `{ pattern = "log.*", history_events = 5000 }`, or an array of
-    /// them. In the file, a table [[channel]] for each.
+    /// Settings for channels whose names match a pattern, as a TOML table
+    ///
+    /// For example `{ pattern = "log.*", history_events = 5000 }`, or an array of
+    /// such tables. In the file, write a table [[channel]] for each pattern. The
+    /// first pattern that matches applies.
     #[arg(long, value_name = "TABLE", help_heading = "Channels")]
     #[arg(env = "PUSHWHEEL_CHANNEL")]
     pub(crate) channel: Vec<String>,
 
-    /// Maximum channels.
+    /// Maximum channels
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = 100_000)]
     #[arg(env = "PUSHWHEEL_MAX_CHANNELS", help_heading = "Limits")]
     pub(crate) max_channels: usize,
 
-    /// Seconds after the start in which publishers may repeat, under the same
-    /// own ids, events from before a restart. A client that comes back with an
-    /// own id from this time is sent the gap `restart`. Without effect after a
-    /// start with a saved state.
+    /// Time after a crash in which events may be published again, in seconds
+    ///
+    /// Publishers repeat events from before the crash under the same own ids in this
+    /// time. A client that reconnects with an own id from this time receives the gap
+    /// `restart`. No effect after a start with a saved state.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     #[arg(env = "PUSHWHEEL_REPUBLISH_WINDOW", help_heading = "Channels")]
     pub(crate) republish_window: u64,
 
-    /// Hide in the ids of events how many events there were. Each event is then
-    /// about 13 bytes longer. A saved state keeps the ids that it has.
-    #[arg(long, env = "PUSHWHEEL_OPAQUE_IDS", value_name = "true|false")]
+    /// Event ids that do not reveal how many events there were
+    ///
+    /// Each event is then about 13 bytes longer. A saved state keeps its ids.
+    #[arg(long, env = "PUSHWHEEL_OPAQUE_IDS", value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
     #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     #[arg(help_heading = "Channels")]
     pub(crate) opaque_ids: bool,
 
-    /// Maximum channels that subscriptions made and no publisher has published
-    /// to [default: seven eighths of --max-channels].
+    /// Maximum channels that subscriptions created and no event was published to
+    ///
+    /// [default: seven eighths of --max-channels]
     #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
     #[arg(env = "PUSHWHEEL_MAX_UNPUBLISHED_CHANNELS", help_heading = "Limits")]
     pub(crate) max_unpublished_channels: Option<usize>,
 
-    /// Maximum channels of this kind for each token, or for each address that
-    /// subscribes without one (IPv6: a network of 64 bits) [default: a sixteenth
-    /// of --max-channels].
+    /// Maximum unpublished channels per token, or per address without a token
+    ///
+    /// An IPv6 network of 64 bits counts as one address. [default: a sixteenth of
+    /// --max-channels]
     #[arg(long, value_name = "N", value_parser = from_one::<usize>)]
     #[arg(
         env = "PUSHWHEEL_MAX_UNPUBLISHED_CHANNELS_PER_SOURCE",
@@ -105,15 +121,17 @@ pub(crate) struct Arguments {
     )]
     pub(crate) max_unpublished_channels_per_source: Option<usize>,
 
-    /// Maximum bytes of all channels together: histories, and events that slow
-    /// clients have yet to be sent. Beyond it the oldest events are evicted
-    /// [default: half of the memory that the process may use].
+    /// Maximum size of the events of all channels, in bytes
+    ///
+    /// Histories and the backlogs of slow clients count. At the limit the oldest
+    /// events are evicted. [default: half of the memory that the process may use]
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>)]
     #[arg(env = "PUSHWHEEL_HISTORY_TOTAL_BYTES", help_heading = "Limits")]
     pub(crate) history_total_bytes: Option<usize>,
 
-    /// How many events a second each address may publish on average; up to as
-    /// many at once [default: no limit].
+    /// Maximum events per second per publishing address [default: none]
+    ///
+    /// This is an average: as many events may come at once.
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Limits")]
     #[arg(env = "PUSHWHEEL_PUBLISH_RATE_PER_ADDRESS")]
     pub(crate) publish_rate_per_address: Option<Rate>,
@@ -122,44 +140,55 @@ pub(crate) struct Arguments {
     pub(crate) limits: LimitArguments,
 }
 
-/// Who may do what.
+/// The keys of the server, and how it may be reached.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 pub(crate) struct KeyArguments {
-    /// The key that publishing needs, sent as `Authorization: Bearer KEY`.
-    /// Others on this machine can read the command line: prefer the
-    /// environment or a file.
+    /// Key for publishing
+    ///
+    /// Clients send it as `Authorization: Bearer KEY`. It has at least 16 characters.
+    /// Other users of the machine can read a command line, so prefer the file or the
+    /// environment.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY", hide_env_values = true)]
     pub(crate) publish_key: Option<Secret>,
 
-    /// A file with the key that publishing needs, instead of --publish-key.
-    /// May be given several times, as while keys are changed.
+    /// File with the key for publishing
+    ///
+    /// Replaces --publish-key. May be repeated: all keys are valid, for example while
+    /// one is replaced.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
     pub(crate) publish_key_file: Vec<PathBuf>,
 
-    /// The key that looking and managing need; it may publish too.
+    /// Key for statistics and for managing channels
+    ///
+    /// It also allows publishing.
     #[arg(long, value_name = "KEY")]
     #[arg(env = "PUSHWHEEL_ADMIN_KEY", hide_env_values = true)]
     pub(crate) admin_key: Option<Secret>,
 
-    /// A file with the key that looking and managing need, instead of --admin-key.
-    /// May be given several times.
+    /// File with the key for statistics and for managing channels
+    ///
+    /// Replaces --admin-key. May be repeated: all keys are valid.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[arg(env = "PUSHWHEEL_ADMIN_KEY_FILE")]
     pub(crate) admin_key_file: Vec<PathBuf>,
 
-    /// Listen without keys even where others reach it: whoever does may
-    /// publish and manage.
-    #[arg(long, env = "PUSHWHEEL_ALLOW_MISSING_KEYS", value_name = "true|false")]
+    /// Start without keys on an address that others can reach
+    ///
+    /// Every client that reaches the server can then do what no key protects, and the
+    /// checks of the headers Host and Origin for servers on loopback are off.
+    #[arg(long, env = "PUSHWHEEL_ALLOW_MISSING_KEYS", value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
     #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
     pub(crate) allow_missing_keys: bool,
 
-    /// A name by which a server that listens on loopback is asked for, besides
-    /// localhost, as behind a proxy; pages from there may publish. May be given
-    /// several times.
+    /// Additional name in the header Host to accept on loopback
+    ///
+    /// A server on loopback accepts localhost and loopback addresses, as a protection
+    /// against DNS rebinding. Add the name under which a reverse proxy on this
+    /// machine forwards requests. Pages of this host may publish. May be repeated.
     #[arg(
         long,
         value_name = "NAME",
@@ -170,89 +199,104 @@ pub(crate) struct KeyArguments {
     pub(crate) allow_host: Vec<String>,
 }
 
-/// What may differ from channel to channel.
+/// The settings that may differ between channels.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Channels")]
 pub(crate) struct ChannelArguments {
-    /// How many events each channel keeps for clients that come back; 0: none.
+    /// Maximum events kept per channel; 0 keeps none
+    ///
+    /// Clients that reconnect receive the events that they missed from this history.
     #[arg(long, value_name = "N", value_parser = whole::<usize>, default_value_t = 1000)]
     #[arg(env = "PUSHWHEEL_HISTORY_EVENTS")]
     history_events: usize,
 
-    /// How many bytes of events each channel keeps.
+    /// Maximum size of the history per channel, in bytes
     #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, default_value_t = History::events(0).bytes_max)]
     #[arg(env = "PUSHWHEEL_HISTORY_BYTES")]
     history_bytes: usize,
 
-    /// How long each channel keeps its events.
+    /// Maximum age of kept events, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = History::events(0).age_max.as_secs())]
     #[arg(env = "PUSHWHEEL_HISTORY_AGE")]
     history_age: u64,
 
-    /// Longest silence on a stream before a heartbeat is sent; 0: no
-    /// heartbeats.
+    /// Silence before a heartbeat, in seconds; 0 sends none
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=HOUR_S), default_value_t = 15)]
     #[arg(env = "PUSHWHEEL_HEARTBEAT")]
     heartbeat: u64,
 
-    /// How many clients each channel may have at once [default: no limit].
+    /// Maximum clients per channel [default: none]
     #[arg(long, value_name = "N", value_parser = limit, env = "PUSHWHEEL_MAX_CLIENTS_PER_CHANNEL")]
     max_clients_per_channel: Option<usize>,
 
-    /// What happens to a client that falls further behind than the channel
-    /// keeps: it is disconnected and comes back, or it skips to the newest
-    /// event; either way it is told of the gap. Or, of events with one key,
-    /// only the newest is kept.
+    /// Action for clients that fall behind the kept events
+    ///
+    /// `disconnect` ends the stream, and the client reconnects; `skip` continues with
+    /// the newest event. In both cases the client receives an event `pushwheel.gap`.
+    /// `conflate` keeps only the newest event per key, so that a slow client skips
+    /// older values.
     #[arg(long, value_name = "POLICY", default_value = "disconnect")]
     #[arg(env = "PUSHWHEEL_LAG_POLICY")]
     lag_policy: Lag,
 
-    /// With the policy conflate: maximum number of keys of each channel whose
-    /// newest event is kept.
+    /// Maximum keys per channel whose newest event is kept
+    ///
+    /// Applies to the lag policy conflate.
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = KeyedState::default().keys_max)]
     #[arg(env = "PUSHWHEEL_KEYED_EVENTS")]
     keyed_events: usize,
 
-    /// With the policy conflate: maximum bytes of these events.
+    /// Maximum size of the newest events of all keys per channel, in bytes
+    ///
+    /// Applies to the lag policy conflate.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = KeyedState::default().bytes_max)]
     #[arg(env = "PUSHWHEEL_KEYED_BYTES")]
     keyed_bytes: usize,
 
-    /// With the policy conflate: maximum time that a key is kept without a change
-    /// [default: no limit].
+    /// Maximum time that a key is kept without a new event, in seconds [default:
+    /// none]
+    ///
+    /// Applies to the lag policy conflate.
     #[arg(long, value_name = "SECONDS", value_parser = seconds(1..=YEAR_S))]
     #[arg(env = "PUSHWHEEL_KEYED_AGE")]
     keyed_age: Option<u64>,
 
-    /// With the policy conflate: shortest time between two deliveries of a
-    /// channel [default: events are delivered at once].
+    /// Minimum time between two deliveries per channel, in milliseconds
+    ///
+    /// Applies to the lag policy conflate. [default: events are delivered at once]
     #[arg(long, value_name = "MILLISECONDS", value_parser = within(1..=60_000_u64))]
     #[arg(env = "PUSHWHEEL_PACE_MS")]
     pace_ms: Option<u64>,
 
-    /// How many bytes of events may wait for a channel's slowest client.
+    /// Maximum size of the events that slow clients still need, per channel, in bytes
+    ///
+    /// At the limit the lag policy applies to the slowest clients.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 8 << 20)]
     #[arg(env = "PUSHWHEEL_BACKLOG_BYTES")]
     backlog_bytes: usize,
 
-    /// How many bytes one event may have. The body that it comes in has a limit
-    /// of its own: --max-body-bytes.
+    /// Maximum size of an event, in bytes
+    ///
+    /// The request body has its own limit, --max-body-bytes.
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = 1 << 20)]
     #[arg(env = "PUSHWHEEL_MAX_EVENT_BYTES")]
     pub(super) max_event_bytes: usize,
 
-    /// A header of the responses that open streams, as `Name: value`; may be
-    /// given several times.
+    /// Additional header of the responses that open streams
+    ///
+    /// May be repeated.
     #[arg(long, value_name = "NAME: VALUE", env = "PUSHWHEEL_STREAM_HEADER", value_parser = header)]
     stream_header: Vec<(String, String)>,
 
-    /// From how many bytes on events are compressed, once for all clients that
-    /// take gzip [default: nothing is compressed].
+    /// Minimum size of an event to compress, in bytes [default: no compression]
+    ///
+    /// An event is compressed once for all clients that accept gzip.
     #[arg(long, value_name = "BYTES", value_parser = whole::<usize>, env = "PUSHWHEEL_COMPRESS_FROM_BYTES")]
     compress_from_bytes: Option<usize>,
 
-    /// A field of the clients' metadata by which `where.FIELD` finds them at
-    /// once; may be given several times.
+    /// Metadata field to index, so that `where.FIELD` costs less
+    ///
+    /// May be repeated.
     #[arg(
         long,
         value_name = "FIELD",
@@ -261,21 +305,22 @@ pub(crate) struct ChannelArguments {
     )]
     metadata_index: Vec<String>,
 
-    /// How many events a second each channel takes on average; up to as many
-    /// at once [default: no limit].
+    /// Maximum events per second per channel [default: none]
+    ///
+    /// This is an average: as many events may come at once.
     #[arg(long, value_name = "N", value_parser = rate, env = "PUSHWHEEL_PUBLISH_RATE")]
     publish_rate: Option<Rate>,
 }
 
-/// The options of the channels of one pattern.
+/// The settings of the channels that match a pattern.
 #[derive(Debug, Args)]
 pub(crate) struct ChannelRule {
-    /// A channel's name, or how names begin, with `*` at the end.
+    /// Name of a channel, or a prefix followed by `*`
     #[arg(long, value_name = "PATTERN", required = true)]
     pub(crate) pattern: Pattern,
 
-    /// Whether clients may subscribe to these channels without a token.
-    #[arg(long, value_name = "true|false", default_value_t = false)]
+    /// Whether clients may subscribe to these channels without a token
+    #[arg(long, value_name = "BOOL", default_value_t = false)]
     #[arg(value_parser = boolean, action = clap::ArgAction::Set)]
     pub(crate) public: bool,
 
@@ -313,7 +358,9 @@ impl ChannelArguments {
                 Lag::Conflate => LagPolicy::Conflate,
             });
         for (name, value) in &self.stream_header {
-            options = options.header(name, value).expect("it was checked");
+            options = options
+                .header(name, value)
+                .expect("the value parser has checked it");
         }
         if let Some(bytes) = self.compress_from_bytes {
             options = options.compress_from(bytes);
@@ -328,42 +375,41 @@ impl ChannelArguments {
     }
 }
 
-/// Reads a name that browsers ask for; not where to listen, which is what
-/// other servers' `--allow-host` is. An address of IPv6 may be in brackets, as a URL
-/// has it.
+/// Parses a name for the header `Host`. An IPv6 address may be in brackets, as in a URL.
 fn host(text: &str) -> Result<String, String> {
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));
     match bare.unwrap_or(text).parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() => Err(
-            "this is no name that a browser asks for: to be reached by others, give --listen \
+            "not a name that the header Host can have. To listen on all addresses, use --listen \
              0.0.0.0:8080"
                 .to_owned(),
         ),
         Ok(address) => Ok(address.to_string()),
         Err(_) if is_name(text) => Ok(text.to_owned()),
         Err(_) => Err(
-            "give the name alone, without scheme, port and path, as push.example.com".to_owned(),
+            "use only the host name, without scheme, port and path, such as push.example.com"
+                .to_owned(),
         ),
     }
 }
 
-/// Whether a text can be a host's name.
+/// Returns whether a text can be a host name.
 fn is_name(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     !text.is_empty() && text.bytes().all(is_part)
 }
 
-/// Reads so many events a second.
+/// Parses a rate per second.
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
     match text.parse::<f64>() {
         Ok(count) if count.is_finite() && count > 0.0 => Ok(Rate::per_second(count)),
-        _ => Err("give a number of events a second above 0, such as 100 or 0.5".to_owned()),
+        _ => Err("use a number per second above 0, such as 100 or 0.5".to_owned()),
     }
 }
 
-/// What a stream says of itself, whatever is set.
+/// The headers that the server itself sets for a stream.
 const OWN_HEADERS: [&str; 5] = [
     "Connection",
     "Content-Length",
@@ -372,17 +418,17 @@ const OWN_HEADERS: [&str; 5] = [
     "Transfer-Encoding",
 ];
 
-/// Reads a header that a stream can have.
+/// Parses a header that a stream can have.
 fn header(text: &str) -> Result<(String, String), String> {
     let Some((name, value)) = text.split_once(':') else {
-        return Err("give a name and a value, as `X-Robots-Tag: none`".to_owned());
+        return Err("use a name and a value, such as `X-Robots-Tag: none`".to_owned());
     };
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
     if OWN_HEADERS
         .iter()
         .any(|own| own.eq_ignore_ascii_case(&name))
     {
-        return Err("the server gives this header itself: leave it out".to_owned());
+        return Err("the server sets this header itself. Remove it".to_owned());
     }
     let checked = ChannelOptions::new().header(&name, &value);
     checked.map_err(|error| error.to_string())?;
@@ -413,16 +459,18 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_a_variable_of_its_name_and_says_what_it_is_for() {
+    fn every_setting_has_a_variable_of_its_name_and_a_help_text() {
         let command = Arguments::augment_args(Command::new("serve"));
         for arg in command.get_arguments() {
             let id = arg.get_id().as_str();
-            let long = arg.get_long().unwrap_or_else(|| panic!("{id} is no flag"));
+            let long = arg
+                .get_long()
+                .unwrap_or_else(|| panic!("{id} is not a flag"));
             assert_eq!(long.replace('-', "_"), id);
             let variable = format!("PUSHWHEEL_{}", id.to_uppercase());
             let env = arg.get_env().unwrap_or_else(|| panic!("{id}: {variable}"));
             assert_eq!(env, &*variable);
-            assert!(arg.get_help().is_some(), "{id} says nothing");
+            assert!(arg.get_help().is_some(), "{id} has no help");
         }
     }
 }

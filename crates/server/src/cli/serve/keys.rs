@@ -9,18 +9,18 @@ use super::Settings;
 use super::arguments::KeyArguments;
 use crate::cli::{Failure, Secret, files};
 
-/// Who reaches a server.
+/// How a server can be reached.
 pub(super) struct Reached<'a> {
-    /// Where it listens.
+    /// The listen address.
     pub(super) listen: &'a str,
-    /// Whether that is beyond this machine.
+    /// Whether other machines reach the listen address.
     pub(super) by_others: bool,
-    /// Whether others come through proxies, wherever it listens.
+    /// Whether other machines reach the server through proxies.
     pub(super) by_proxies: bool,
 }
 
-/// Adds who may do what. With tokens, these may say who publishes; who manages
-/// has a key.
+/// Adds the keys to the configuration. A server that other machines reach needs an admin
+/// key, and a publish key or a key for tokens.
 pub(super) fn secure(
     settings: &Settings,
     mut config: Config,
@@ -29,10 +29,10 @@ pub(super) fn secure(
 ) -> Result<Config, Failure> {
     let arguments = &settings.arguments.keys;
     let given = arguments.given();
-    let given = given.map_err(|(keys, failure)| settings.blame(keys, failure))?;
+    let given = given.map_err(|(keys, failure)| settings.with_place(keys, failure))?;
     let secrets = settings.arguments.access.secrets();
     let distinct = check_distinct(&given, &secrets);
-    distinct.map_err(|failure| settings.blame(&PUBLISH_KEYS, failure))?;
+    distinct.map_err(|failure| settings.with_place(&PUBLISH_KEYS, failure))?;
     let [publish, admin] = given;
     let (can_publish, can_manage) = (!publish.is_empty() || has_tokens, !admin.is_empty());
     let is_private = !reached.by_others && !reached.by_proxies;
@@ -41,12 +41,13 @@ pub(super) fn secure(
         let (listen, lacking) = (reached.listen, lacking(can_publish, can_manage));
         return Err(match reached.by_others {
             true => {
-                let told = format!("{listen} can be reached by others, and {lacking}");
-                settings.blame(&["listen"], told)
+                let text = format!("other machines can reach {listen}, and {lacking}");
+                settings.with_place(&["listen"], text)
             }
             false => {
-                let told = format!("through --trusted-proxy others reach {listen}, and {lacking}");
-                settings.blame(&["trusted_proxy"], told)
+                let text =
+                    format!("other machines reach {listen} through --trusted-proxy, and {lacking}");
+                settings.with_place(&["trusted_proxy"], text)
             }
         });
     }
@@ -69,7 +70,7 @@ pub(super) fn secure(
 const PUBLISH_KEYS: [&str; 2] = ["publish_key", "publish_key_file"];
 const ADMIN_KEYS: [&str; 2] = ["admin_key", "admin_key_file"];
 
-/// A key, and where it came from.
+/// A key, and its source.
 struct Given {
     key: Key,
     text: String,
@@ -92,8 +93,8 @@ impl KeyArguments {
         publish.chain(admin.map(|path| ("admin_key_file", &**path)))
     }
 
-    /// The keys for publishing and for managing; or what is wrong with one, and
-    /// the settings that it may be of.
+    /// Returns the keys for publishing and for managing, or an error with the settings
+    /// that it is about.
     fn given(&self) -> Result<[Vec<Given>; 2], (&'static [&'static str], Failure)> {
         let files = &self.publish_key_file;
         let publish = given("--publish-key", self.publish_key.as_ref(), files)
@@ -105,10 +106,10 @@ impl KeyArguments {
     }
 }
 
-/// Refuses a secret that has two uses: a key of both roles gives each holder both
+/// Rejects a secret that has two uses: a key of both roles gives each holder both
 /// rights, and a token secret as a key lets its holders make tokens.
 fn check_distinct(given: &[Vec<Given>; 2], secrets: &[String]) -> Result<(), Failure> {
-    const FIX: &str = "Make each of them with `openssl rand -hex 32`";
+    const FIX: &str = "Create each of them with `openssl rand -hex 32`";
     let [publish, admin] = given;
     for publish in publish {
         if let Some(admin) = admin.iter().find(|admin| admin.text == publish.text) {
@@ -118,27 +119,27 @@ fn check_distinct(given: &[Vec<Given>; 2], secrets: &[String]) -> Result<(), Fai
     }
     let mut given = given.iter().flatten();
     match given.find(|given| secrets.contains(&given.text)) {
-        Some(Given { from, .. }) => Err(format!("{from} is the secret of tokens as well. {FIX}")),
+        Some(Given { from, .. }) => Err(format!("{from} is also the secret of tokens. {FIX}")),
         None => Ok(()),
     }
 }
 
-/// Which key a server lacks that others reach, or both, and what to do about it.
+/// Returns which keys are missing, and how to set them.
 fn lacking(can_publish: bool, can_manage: bool) -> &'static str {
     match (can_publish, can_manage) {
         (true, _) => {
-            "there is no admin key: give --admin-key KEY (or PUSHWHEEL_ADMIN_KEY, or \
-             --admin-key-file FILE), or start without one by --allow-missing-keys"
+            "there is no admin key. Set --admin-key-file FILE (or --admin-key, or \
+             PUSHWHEEL_ADMIN_KEY), or pass --allow-missing-keys"
         }
         (false, true) => {
-            "there is no key for publishing: give --publish-key KEY (or PUSHWHEEL_PUBLISH_KEY, \
-             or --publish-key-file FILE), or a key for tokens, or start without one by --allow-missing-keys"
+            "there is no key for publishing. Set --publish-key-file FILE (or --publish-key, or \
+             PUSHWHEEL_PUBLISH_KEY) or a key for tokens, or pass --allow-missing-keys"
         }
         (false, false) => {
-            "there are no keys: give those that publishing and managing are to need, with \
-             --publish-key and --admin-key (or PUSHWHEEL_PUBLISH_KEY and PUSHWHEEL_ADMIN_KEY, or \
-             --publish-key-file and --admin-key-file), or say with --allow-missing-keys that everybody may. \
-             For publishing a key for tokens will do as well"
+            "there are no keys. Set --publish-key-file and --admin-key-file (or --publish-key and \
+             --admin-key, or PUSHWHEEL_PUBLISH_KEY and PUSHWHEEL_ADMIN_KEY), or pass \
+             --allow-missing-keys to allow every request. A key for tokens can replace the publish \
+             key"
         }
     }
 }
@@ -157,8 +158,8 @@ fn given(flag: &str, text: Option<&Secret>, files: &[PathBuf]) -> Result<Vec<Giv
 fn given_in(flag: &str, file: &Path) -> Result<Given, Failure> {
     let from = format!("{flag}-file {}", file.display());
     let text = fs::read_to_string(file).map_err(|error| {
-        let advice = files::advice_to_read(&error);
-        format!("cannot read {from}: {error}: {advice}")
+        let reason = files::reason_to_read(&error);
+        format!("cannot read {from} {reason}")
     })?;
     // Editors end a file with a line end, which is not a part of the key.
     let text = text.trim_end_matches(['\r', '\n']).to_owned();

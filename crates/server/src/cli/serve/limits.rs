@@ -1,4 +1,4 @@
-//! The settings for what the engine takes from its peers.
+//! The limits of connections and requests.
 
 use std::time::Duration;
 
@@ -8,92 +8,99 @@ use pushwheel_server::Config;
 
 use pushwheel_check::numbers::{DAY_S, YEAR_S, from_one, limit, seconds, within};
 
-/// See [`Limits`], whose fields they are.
+/// The fields of [`Limits`].
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArguments {
-    /// How many connections there may be at once. Those beyond get no stream;
-    /// their other requests are answered, a few at a time.
+    /// Maximum connections
+    ///
+    /// A connection over the limit gets no stream. Other requests on it are answered,
+    /// a few at a time.
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = Limits::default().connections_max)]
     #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS")]
     max_connections: usize,
 
-    /// How many of them one address may have, of IPv6 one network of 64 bits.
-    /// With the PROXY protocol it is the client's own that counts; from a
-    /// trusted proxy there may be any number [default: no limit].
+    /// Maximum connections per client address [default: none]
+    ///
+    /// An IPv6 network of 64 bits counts as one address. With the PROXY protocol the
+    /// client's own address counts. Connections from a trusted proxy have no limit.
     #[arg(long, value_name = "N", value_parser = limit)]
     #[arg(env = "PUSHWHEEL_MAX_CONNECTIONS_PER_ADDRESS")]
     max_connections_per_address: Option<usize>,
 
-    /// How many requests may wait for an answer that takes time.
+    /// Maximum requests without a response yet
+    ///
+    /// Only requests whose response takes time count.
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, default_value_t = Limits::default().requests_in_flight_max)]
     #[arg(env = "PUSHWHEEL_MAX_REQUESTS_IN_FLIGHT")]
     max_requests_in_flight: usize,
 
-    /// How many bytes a request's first line may have: its path and query.
+    /// Maximum size of a request line (path and query), in bytes
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().request_line_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_REQUEST_LINE_BYTES")]
     max_request_line_bytes: usize,
 
-    /// How many bytes a request's head may have, headers included.
+    /// Maximum size of a request head, headers included, in bytes
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().head_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_HEAD_BYTES")]
     max_head_bytes: usize,
 
-    /// How many headers a request may have, 256 at the most.
+    /// Maximum headers of a request, at most 256
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(env = "PUSHWHEEL_MAX_HEADERS", value_parser = within(1..=256_u16))]
     max_headers: u16,
 
-    /// How many bytes a request's body may have.
+    /// Maximum size of a request body, in bytes
     #[arg(long, value_name = "BYTES", value_parser = from_one::<usize>, default_value_t = Limits::default().body_bytes_max)]
     #[arg(env = "PUSHWHEEL_MAX_BODY_BYTES")]
     pub(super) max_body_bytes: usize,
 
-    /// How long a client may take for a request's head, and between the parts
-    /// of its body.
+    /// Timeout for a request head, and between parts of a body, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     #[arg(env = "PUSHWHEEL_HEAD_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     head_timeout: u64,
 
-    /// How long a client may take for a body in all.
+    /// Timeout for a whole request body, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     body_timeout: u64,
 
-    /// How long a connection may be idle between requests.
+    /// Timeout for an idle connection between requests, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     idle_timeout: u64,
 
-    /// How long a client may take nothing of what is written to it.
+    /// Timeout for a client that reads nothing of what was sent, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     #[arg(env = "PUSHWHEEL_STALL_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     stall_timeout: u64,
 
-    /// How old a stream may become; then it ends, and its client comes back
-    /// and resumes. Each ends at an age of its own, from three quarters of
-    /// this on; 0: no limit.
+    /// Maximum age of a stream, in seconds; 0 for no limit
+    ///
+    /// Each stream ends at a random age between three quarters of the limit and the
+    /// limit. The client reconnects and resumes.
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = pushwheel_server::limits().stream_age_max.as_secs())]
     #[arg(env = "PUSHWHEEL_MAX_STREAM_AGE")]
     max_stream_age: u64,
 
-    /// How many bytes the kernel holds for each client that does not take what
-    /// was written to it; 16384 or 32768 where there are very many [default:
-    /// the system's].
+    /// Kernel send buffer per connection, in bytes [default: the system's]
+    ///
+    /// It bounds the memory of clients that do not read: 16384 or 32768 for very many
+    /// clients.
     #[arg(long, value_name = "BYTES")]
     #[arg(env = "PUSHWHEEL_SEND_BUFFER_BYTES", value_parser = from_one::<u32>)]
     send_buffer_bytes: Option<u32>,
 
-    /// How many bytes the kernel holds for each client that sends more than is
-    /// read; not less than 16384 [default: the system's].
+    /// Kernel receive buffer per connection, in bytes [default: the system's]
+    ///
+    /// At least 16384.
     #[arg(long, value_name = "BYTES")]
     #[arg(env = "PUSHWHEEL_RECEIVE_BUFFER_BYTES", value_parser = within(16_384..=u32::MAX))]
     receive_buffer_bytes: Option<u32>,
 }
 
 impl LimitArguments {
-    /// The limits that they say.
+    /// Returns the limits.
     pub(crate) fn limits(&self) -> Limits {
         let per_address = self.max_connections_per_address;
         let mut limits = Limits::default();
@@ -115,7 +122,7 @@ impl LimitArguments {
         limits
     }
 
-    /// Adds them to the server's configuration.
+    /// Adds the limits to the configuration.
     pub(crate) fn apply(&self, config: Config) -> Config {
         let mut config = config.limits(self.limits());
         if let Some(bytes) = self.send_buffer_bytes {
@@ -152,7 +159,9 @@ mod tests {
         let command = Arguments::augment_args(Command::new("serve"));
         let is_limit = |flag: &&Arg| {
             let id = flag.get_id().as_str();
-            flag.get_help_heading() == Some("Limits") || id == "ticket_lifetime"
+            let is_rate = id.contains("_rate");
+            let is_of_tickets = ["max_tickets", "ticket_lifetime"].contains(&id);
+            flag.get_help_heading() == Some("Limits") || is_rate || is_of_tickets
         };
         for flag in command.get_arguments().filter(is_limit) {
             let long = flag.get_long().expect("each has a long name");

@@ -1,4 +1,4 @@
-//! Why the server cannot listen where it is to, and what to do about it.
+//! Errors of listening, and how to fix them.
 
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
@@ -8,46 +8,48 @@ use super::Failure;
 const EXAMPLE: &str = "127.0.0.1:8080";
 
 pub(super) fn cannot_listen(listen: &str, error: &Error) -> Failure {
-    format!("cannot listen on {listen}: {}", advice(listen, error))
+    format!("cannot listen on {listen} {}", reason(listen, error))
 }
 
-fn advice(listen: &str, error: &Error) -> String {
+/// Returns the cause in parentheses, and the fix.
+fn reason(listen: &str, error: &Error) -> String {
     match error.kind() {
         _ if port_of(listen).is_none() => format!(
-            "give an address and a port from 0 to 65535, as --listen {EXAMPLE}, or \
-             --listen 0.0.0.0:8080 for others to reach it"
+            "(not an address and a port). Use for example --listen {EXAMPLE}, or \
+             --listen 0.0.0.0:8080 for all addresses of this machine; ports are 0 to 65535"
         ),
         ErrorKind::AddrInUse => format!(
-            "another program listens there (`ss -ltnp` shows which): end that one, or choose \
-             another port, as --listen {}",
+            "(address in use). Stop the other program (`ss -ltnp` shows it), or choose another \
+             port, for example --listen {}",
             other_port(listen)
         ),
         ErrorKind::PermissionDenied => format!(
-            "{error}. Ports below 1024 are for who has the right CAP_NET_BIND_SERVICE: choose \
-             one above, as --listen {EXAMPLE}, behind a proxy that has the right; or have \
-             systemd give it (AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+            "({error}). Ports below 1024 need CAP_NET_BIND_SERVICE. Use a higher port, for \
+             example --listen {EXAMPLE}, behind a proxy, or set \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit"
         ),
         ErrorKind::AddrNotAvailable => format!(
-            "this machine does not have that address: choose one of its own (`ip address` \
-             shows them), or --listen 0.0.0.0:{} for all of them",
+            "(not an address of this machine). Choose one that `ip address` shows, or \
+             --listen 0.0.0.0:{} for all of them",
             port_of(listen).unwrap_or_default()
         ),
-        // Of a name nothing else is known, not even its kind of error.
+        // A failed lookup of a name has no error kind of its own.
         _ if listen.parse::<SocketAddr>().is_err() => format!(
-            "{error}. Check the spelling of the name, or give an address, as --listen {EXAMPLE}"
+            "({error}). Check the spelling of the name, or use an address, for example \
+             --listen {EXAMPLE}"
         ),
-        _ => format!("{error}. Choose another address with --listen"),
+        _ => format!("({error}). Choose another address with --listen"),
     }
 }
 
-/// The port of what has a host before it that could be one.
+/// Returns the port, if a possible host is in front of it.
 fn port_of(listen: &str) -> Option<u16> {
     let (host, port) = listen.rsplit_once(':')?;
     let is_host = !host.is_empty() && !host.contains('/');
     port.parse().ok().filter(|_| is_host)
 }
 
-/// The same address with the port after it.
+/// Returns the same address with the next port.
 fn other_port(listen: &str) -> String {
     let host = listen
         .rsplit_once(':')
@@ -61,16 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_says_what_to_do() {
+    fn each_error_has_a_fix() {
         let kind = |kind: ErrorKind| Error::from(kind);
         let lookup = || Error::other("failed to lookup address information");
-        for (listen, error, told) in [
+        for (listen, error, part) in [
             (
                 "8080",
                 kind(ErrorKind::InvalidInput),
-                "as --listen 127.0.0.1:8080",
+                "example --listen 127.0.0.1:8080",
             ),
-            (":8080", lookup(), "an address and a port"),
+            (":8080", lookup(), "not an address and a port"),
             (
                 "localhost",
                 kind(ErrorKind::InvalidInput),
@@ -81,7 +83,7 @@ mod tests {
                 kind(ErrorKind::InvalidInput),
                 "0 to 65535",
             ),
-            ("http://127.0.0.1:8080", lookup(), "an address and a port"),
+            ("http://127.0.0.1:8080", lookup(), "not an address"),
             ("nohost.invalid:80", lookup(), "spelling of the name"),
             (
                 "[::1]:8080",
@@ -109,9 +111,9 @@ mod tests {
                 "Choose another",
             ),
         ] {
-            let said = cannot_listen(listen, &error);
-            assert!(said.starts_with(&format!("cannot listen on {listen}: ")));
-            assert!(said.contains(told), "{said}");
+            let text = cannot_listen(listen, &error);
+            assert!(text.starts_with(&format!("cannot listen on {listen} (")));
+            assert!(text.contains(part), "{text}");
         }
     }
 }

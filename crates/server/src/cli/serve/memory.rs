@@ -1,5 +1,5 @@
-//! How much memory the process may use: the least of what the machine has and of
-//! what its control groups allow. Linux tells; of other systems nothing is known.
+//! The memory that the process may use: the smallest of the machine's memory and the
+//! limits of its control groups. Known on Linux only.
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -8,10 +8,10 @@ mod linux {
 
     use procfs::{Current, Meminfo};
 
-    /// Where the control groups are.
+    /// The directory of the control groups.
     const GROUPS: &str = "/sys/fs/cgroup";
 
-    /// Returns the memory that the process may use, in bytes, if the system says.
+    /// Returns the memory that the process may use, in bytes, if it is known.
     pub(crate) fn memory() -> Option<u64> {
         let machine = Meminfo::current().ok().map(|info| info.mem_total);
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -19,8 +19,8 @@ mod linux {
         machine.into_iter().chain(limit).min()
     }
 
-    /// Returns the least limit of the groups that `/proc/self/cgroup` names, and
-    /// of the groups above them.
+    /// Returns the smallest limit of the groups that `/proc/self/cgroup` names, and
+    /// of their parents.
     ///
     /// ```text
     /// 0::/system.slice/pushwheel.service      version 2
@@ -37,8 +37,7 @@ mod linux {
                 }
                 _ => return None,
             };
-            // In a container the group's path may be the host's, of which only
-            // the root is there.
+            // In a container the path may be that of the host, and only its root exists.
             let group = root.join(group.trim_start_matches('/'));
             let above = group.ancestors().filter(|path| path.starts_with(&root));
             above.filter_map(|path| limit_in(&path.join(file))).min()
@@ -46,7 +45,7 @@ mod linux {
         limits.min()
     }
 
-    /// Returns the limit in a file; `max` is none.
+    /// Returns the limit in a file; `max` means no limit.
     fn limit_in(file: &Path) -> Option<u64> {
         fs::read_to_string(file).ok()?.trim().parse().ok()
     }
@@ -55,7 +54,7 @@ mod linux {
 #[cfg(target_os = "linux")]
 pub(crate) use linux::memory;
 
-/// Returns nothing: the system is not asked.
+/// Returns `None`: the limits of other systems are not read.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn memory() -> Option<u64> {
     None

@@ -4,7 +4,6 @@ mod access;
 mod announcing;
 mod arguments;
 mod descriptors;
-mod doubts;
 mod ending;
 mod keys;
 mod limits;
@@ -14,6 +13,7 @@ mod observing;
 mod proxies;
 mod state;
 mod systemd;
+mod warnings;
 
 use std::ffi::OsString;
 use std::io;
@@ -33,13 +33,13 @@ use signal_hook::iterator::Signals;
 use super::{Failure, log as cli_log, settings};
 use announcing::announce;
 pub(crate) use arguments::{Arguments, ChannelRule};
-pub(crate) use doubts::doubts;
 use ending::EndingArguments;
 use keys::Reached;
 use listening::cannot_listen;
 use state::StateFile;
+pub(crate) use warnings::warnings;
 
-/// What takes effect only at the next start.
+/// The settings that take effect only after a restart.
 const FIXED: &[&str] = &[
     "listen",
     "max_channels",
@@ -58,30 +58,30 @@ const FIXED: &[&str] = &[
 
 pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 
-/// How a server is reached, whatever its settings say.
+/// How a running server is reached, whatever the new settings are.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reach {
-    /// Where it listens already.
+    /// Its listen address.
     address: Option<SocketAddr>,
     /// Whether it was started with trusted proxies.
     has_proxies: bool,
 }
 
-/// The configuration that settings come to, and where it is to listen.
+/// Returns the configuration for the settings, and the addresses to listen on.
 pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
     configure_on(settings, Reach::default())
 }
 
-/// The same of a server that has a socket, or runs: who reaches it is not for
-/// new settings to say, only what they need then.
+/// The same for a server that already has a socket or runs. New settings do not change how
+/// it is reached, but have to fit to it.
 fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<SocketAddr>), Failure> {
     let arguments = &settings.arguments;
-    let blame = |keys: &[&str], failure| settings.blame(keys, failure);
+    let with_place = |keys: &[&str], failure| settings.with_place(keys, failure);
     let address = reach.address.map(|address| address.to_string());
     let listen = address.unwrap_or_else(|| arguments.listen.clone());
     let addresses = listen
         .to_socket_addrs()
-        .map_err(|error| blame(&["listen"], cannot_listen(&listen, &error)))?;
+        .map_err(|error| with_place(&["listen"], cannot_listen(&listen, &error)))?;
     let addresses: Vec<SocketAddr> = addresses.collect();
     let mut config = Config::new()
         .channel_options(arguments.channels.options())
@@ -101,13 +101,13 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     let shutdown = arguments.ending.shutdown();
     shutdown
         .map(drop)
-        .map_err(|failure| blame(&EndingArguments::KEYS, failure))?;
+        .map_err(|failure| with_place(&EndingArguments::KEYS, failure))?;
     check_rules(settings)?;
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
     }
     let token_keys = arguments.access.token_keys();
-    let token_keys = token_keys.map_err(|(key, failure)| blame(&[key], failure))?;
+    let token_keys = token_keys.map_err(|(key, failure)| with_place(&[key], failure))?;
     let has_tokens = !token_keys.is_empty();
     config = arguments.access.apply(config, token_keys);
     for rule in &settings.rules {
@@ -117,7 +117,7 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
         config = config.publish_rate_per_address(rate);
     }
     let proxies = arguments.proxies.check();
-    proxies.map_err(|failure| blame(&["proxy_protocol"], failure))?;
+    proxies.map_err(|failure| with_place(&["proxy_protocol"], failure))?;
     config = arguments.limits.apply(config);
     config = arguments.logs.observe(config);
 
@@ -133,33 +133,35 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     Ok((config, addresses))
 }
 
-/// Refuses a pattern that no channel can come to, because of one before it.
+/// Rejects a pattern that never applies, because an earlier one matches the same channels.
 fn check_rules(settings: &Settings) -> Result<(), Failure> {
     for (index, rule) in settings.rules.iter().enumerate() {
         let mut before = settings.rules[..index].iter();
         if let Some(first) = before.find(|first| first.pattern.covers(&rule.pattern)) {
             let (pattern, first) = (&rule.pattern, &first.pattern);
-            let told = format!(
-                "no channel has this, for the first pattern that matches counts, and `{first}` \
-                 before it is all of `{pattern}`: put this one before it, or take it out"
+            let text = format!(
+                "the pattern `{pattern}` never applies, because the earlier pattern `{first}` \
+                 matches the same channels. Move it up, or remove it"
             );
-            return Err(settings.blame_rule(index, &told));
+            return Err(settings.with_rule_place(index, &text));
         }
     }
     Ok(())
 }
 
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
-    // Before all else: by default each of these signals kills the process.
-    let no_signals = |error| format!("cannot listen to signals: {error}");
+    // First of all: by default each of these signals kills the process.
+    let no_signals = |error| format!("cannot handle signals ({error})");
     let (signals, is_starting) = listen_to_signals().map_err(no_signals)?;
     let settings = Settings::resolve(&words)?;
     let arguments = &settings.arguments;
     arguments.logs.apply()?;
-    warn_of_doubts(&settings);
+    log_warnings(&settings);
     let listener = systemd::listener()?;
     let given = listener.as_ref().map(TcpListener::local_addr).transpose();
-    let given = given.map_err(|error| format!("the socket of systemd has no address: {error}"))?;
+    let given = given.map_err(|error| {
+        format!("the socket of systemd has no address ({error}). Use one ListenStream=")
+    })?;
     let reach = Reach {
         address: given,
         has_proxies: false,
@@ -179,12 +181,13 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         Some(listener) => engine.listen_on(listener),
         None => engine.bind(&*addresses),
     };
-    let engine = engine
-        .map_err(|error| settings.blame(&["listen"], cannot_listen(&arguments.listen, &error)))?;
+    let engine = engine.map_err(|error| {
+        settings.with_place(&["listen"], cannot_listen(&arguments.listen, &error))
+    })?;
     warn_of_open_access(arguments, engine.local_addr(), config.has_tokens());
     let channels = engine.channels().clone();
     let started = Arc::new(settings);
-    let desk = SignalDesk {
+    let handler = SignalHandler {
         handle: engine.handle(),
         reloader: server.reloader,
         reach: Reach {
@@ -197,28 +200,29 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         has_tokens: config.has_tokens(),
         forced_by: Arc::default(),
     };
-    let forced_by = desk.forced_by.clone();
-    desk.open(signals).map_err(no_signals)?;
+    let forced_by = handler.forced_by.clone();
+    handler.start(signals).map_err(no_signals)?;
     is_starting.store(false, Ordering::SeqCst);
-    // The engine's thread must not wait for whoever reads the log.
-    cli_log::write_behind().map_err(|error| format!("there is no thread for the log: {error}"))?;
+    // The engine's thread must not wait for a slow reader of the log.
+    cli_log::write_behind()
+        .map_err(|error| format!("cannot start the thread of the log ({error})"))?;
     systemd::watch(engine.handle())?;
-    // Last of all that can fail: from here on the history is saved at the end.
+    // The last step that can fail: from here on the history is saved at the end.
     if let Some(state) = &mut state {
         state.consume(&channels)?;
     }
     announce(&started, engine.local_addr(), config.has_tokens());
     if !config.is_secured() && !started.arguments.keys.allow_missing_keys {
         log::warn!(
-            "there are no keys: every program that reaches this port, also through a proxy, may \
+            "there are no keys: every program that reaches this port, also through a proxy, can \
              publish and manage. Set --admin-key and --publish-key before others can reach it"
         );
     }
-    systemd::tell_ready();
+    systemd::notify_ready();
     let ran = engine
         .run()
-        .map_err(|error| format!("the server cannot go on: {error}"));
-    // However it ended, what was published is there to be saved.
+        .map_err(|error| format!("the server failed ({error})"));
+    // The history is saved however the server ended.
     let saved = state.map_or(Ok(()), |state| state.save(&channels));
     ran.and(saved)?;
     match forced_by.load(Ordering::Relaxed) {
@@ -230,13 +234,13 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     }
 }
 
-fn warn_of_doubts(settings: &Settings) {
-    for doubt in doubts(settings) {
-        log::warn!("{doubt}");
+fn log_warnings(settings: &Settings) {
+    for warning in warnings(settings) {
+        log::warn!("{warning}");
     }
 }
 
-/// Warns of what every client that reaches the server may do.
+/// Warns about what every client that reaches the server can do.
 fn warn_of_open_access(arguments: &Arguments, address: SocketAddr, has_tokens: bool) {
     let is_reached = !address.ip().to_canonical().is_loopback() || arguments.proxies.are_any();
     if !is_reached {
@@ -244,21 +248,20 @@ fn warn_of_open_access(arguments: &Arguments, address: SocketAddr, has_tokens: b
     }
     if arguments.keys.allow_missing_keys {
         log::warn!(
-            "{address} can be reached by others, and --allow-missing-keys lets them do everything"
+            "other machines can reach {address}, and --allow-missing-keys allows them everything"
         );
     } else if !has_tokens && !arguments.access.all_are_public() {
         log::warn!(
-            "every client that reaches {address} may subscribe to every channel. Set \
+            "every client that reaches {address} can subscribe to every channel. Set \
              --token-secret-file FILE to require tokens, or --public-channel '*' if all channels \
              are meant to be public"
         );
     }
 }
 
-/// Collects signals from here on, and has SIGINT and SIGTERM end the process while
-/// the flag that it returns is true: until there is an engine to shut down, nothing
-/// is lost by it. (The first process of a container would ignore them otherwise.)
-/// SIGHUP is kept for [`SignalDesk::open`], which then reads the settings again.
+/// Collects signals from here on. While the returned flag is true, SIGINT and SIGTERM end
+/// the process: before there is an engine, nothing is lost. (The first process of a
+/// container would otherwise ignore them.) A SIGHUP waits for [`SignalHandler::start`].
 fn listen_to_signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
     let is_starting = Arc::new(AtomicBool::new(true));
     for signal in [SIGINT, SIGTERM] {
@@ -267,36 +270,35 @@ fn listen_to_signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
     Ok((Signals::new([SIGHUP, SIGINT, SIGTERM])?, is_starting))
 }
 
-/// What signals ask for.
-struct SignalDesk {
+/// Shuts down or reloads on signals.
+struct SignalHandler {
     handle: EngineHandle,
     reloader: Reloader,
     reach: Reach,
-    /// Those of the command line, to be read again.
+    /// The arguments of the command line, to parse again.
     words: Vec<OsString>,
-    /// Those that it was started with: what is fixed holds as they say.
+    /// The settings at the start, for those that need a restart.
     started: Arc<Settings>,
-    /// Those that were read last: all else holds as they say.
+    /// The current settings, for all others.
     applied: Arc<Settings>,
     /// Whether channels are closed to clients without a token.
     has_tokens: bool,
-    /// The signal that ended the shutdown before its time; 0: none.
+    /// The signal that ended the shutdown early; 0 for none.
     forced_by: Arc<AtomicI32>,
 }
 
-impl SignalDesk {
-    /// Listens on a thread of its own. SIGHUP reads the configuration again;
-    /// of the others the first one lets everybody finish, the second one ends
-    /// at once, but for what was published, which is saved, and the third one
-    /// does not wait for that.
-    fn open(mut self, mut signals: Signals) -> io::Result<()> {
+impl SignalHandler {
+    /// Handles signals on a thread of its own. SIGHUP reads the configuration again. The
+    /// first SIGINT or SIGTERM shuts down, the second one disconnects all clients
+    /// immediately and saves the history, and the third one exits without saving.
+    fn start(mut self, mut signals: Signals) -> io::Result<()> {
         let wait = move || {
             let mut ends = 0;
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    systemd::tell_reloading();
+                    systemd::notify_reloading();
                     self.reload();
-                    systemd::tell_ready();
+                    systemd::notify_ready();
                     continue;
                 }
                 ends += 1;
@@ -318,13 +320,12 @@ impl SignalDesk {
         let ending = &self.applied.arguments.ending;
         let shutdown = ending.shutdown().expect("it was checked");
         let seconds = ending.deadline_s();
-        log::info!("shutting down within {seconds} s; once more to end at once");
-        systemd::tell_stopping();
+        log::info!("shutting down (up to {seconds} s). Send the signal again to stop immediately");
+        systemd::notify_stopping();
         self.handle.shutdown(shutdown);
     }
 
-    /// Whatever is wrong with what is read, the server goes on with what it
-    /// has.
+    /// Reads the settings again. If one is wrong, all previous settings stay.
     fn reload(&mut self) {
         let read = Settings::resolve(&self.words)
             .and_then(|settings| Ok((configure_on(&settings, self.reach)?.0, settings)));
@@ -335,16 +336,16 @@ impl SignalDesk {
         let (config, settings) = match read {
             Ok(read) => read,
             Err(failure) => {
-                log::error!("the configuration is not reloaded, the one before holds: {failure}");
+                log::error!("configuration not reloaded, keeping the previous one. {failure}");
                 return;
             }
         };
-        warn_of_doubts(&settings);
+        log_warnings(&settings);
         self.reloader.reload(&config);
         if self.has_tokens && !config.has_tokens() {
             log::warn!(
-                "there is no key for tokens any more: every client may subscribe to every channel. \
-                 Set --token-secret, --token-public-key or --token-jwks-file to close them"
+                "there is no key for tokens any more, so every client can subscribe to every \
+                 channel. Set --token-secret-file, --token-public-key-file or --token-jwks-file"
             );
         }
         self.has_tokens = config.has_tokens();
@@ -359,11 +360,11 @@ impl SignalDesk {
         changed.extend(patterns.map(|pattern| format!("[[channel]] {pattern}")));
         if !fixed.is_empty() {
             let names = fixed.join(", ");
-            log::warn!("{names}: what is set takes effect at the next start");
+            log::warn!("{names}: changed, but takes effect only after a restart");
         }
         match changed.is_empty() {
-            true => log::info!("reloaded the configuration"),
-            false => log::info!("reloaded the configuration: {}", changed.join(", ")),
+            true => log::info!("configuration reloaded, nothing changed"),
+            false => log::info!("configuration reloaded, changed: {}", changed.join(", ")),
         }
         self.applied = Arc::new(settings);
     }

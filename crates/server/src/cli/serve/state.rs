@@ -1,20 +1,19 @@
 //! `--state FILE`: the history over a restart.
 //!
-//! The protocol, so that no id is ever given twice and no file is lost:
+//! These steps ensure that no id is assigned twice and no file is lost:
 //!
-//! 1. At start FILE is locked until the server has ended, see [`lock`]. A
-//!    server that another one is about to follow saves first.
-//! 2. FILE is read whole and checked. If anything is wrong with it the server
-//!    does not start, and FILE stays as it is.
-//! 3. When the address is bound, and before the first connection is served,
-//!    FILE is removed for good (the directory is synced). From here on a
-//!    `kill -9` leaves no FILE: the next start begins a new epoch, and clients
-//!    are told of the gap. A FILE from before could not know the ids given
-//!    since.
-//! 4. When the engine has stopped, and so every publish that was answered is
-//!    in a log, the state is written to FILE.tmp, synced, renamed to FILE, and
-//!    the directory synced. FILE is always whole or not there. A FILE.tmp that
-//!    could not be written whole is removed at once, or at the next start.
+//! 1. The server locks FILE from its start to its end, see [`lock`]. Its successor waits
+//!    until FILE is saved.
+//! 2. FILE is read and checked as a whole. If it has an error, the server does not start,
+//!    and FILE does not change.
+//! 3. After the address is bound and before the first connection is served, FILE is
+//!    removed, and the directory is synced. After a `kill -9` there is no FILE: the next
+//!    start begins a new epoch, and clients receive a gap. An older FILE would not contain
+//!    the ids that were assigned since.
+//! 4. After the engine has stopped, every published event is in a log. The state is
+//!    written to FILE.tmp and synced, FILE.tmp is renamed to FILE, and the directory is
+//!    synced. FILE is always complete or absent. An incomplete FILE.tmp is removed
+//!    immediately, or at the next start.
 
 mod lock;
 
@@ -30,21 +29,21 @@ use pushwheel_server::{Config, Server};
 
 use crate::cli::{Failure, files};
 
-/// A state file that was read, or found not to be there.
+/// A state file that was loaded, or that does not exist.
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
-    is_there: bool,
-    /// No other server has the file while this is open.
+    exists: bool,
+    /// No other server uses the file while this is open.
     _lock: File,
 }
 
-/// How long a save may take a server that has shut down.
+/// The time that a server may need to save after its shutdown.
 const SAVE_MAX: Duration = Duration::from_secs(10);
 
 impl StateFile {
-    /// Restores from the file, if there is one. A server that has it is waited
-    /// for while it may be shutting down.
+    /// Restores the channels from the file, if it exists. Waits for a server that uses the
+    /// file while it may be shutting down.
     pub(crate) fn load(
         path: &Path,
         config: &Config,
@@ -53,24 +52,24 @@ impl StateFile {
         let refused = |error: &dyn std::fmt::Display| {
             let path = path.display();
             format!(
-                "the saved state {path} is not used: {error}. \
-                 It is left as it is: move it away, or start without --state"
+                "cannot use the saved state {path} ({error}). The file has not changed: move it \
+                 away, or start without --state"
             )
         };
         check_kind(path)?;
         let lock = lock::lock(path, shutdown_max.saturating_add(SAVE_MAX))?;
         let mut state = StateFile {
             path: path.to_owned(),
-            is_there: false,
+            exists: false,
             _lock: lock,
         };
-        // Better to learn it now than when there is something to lose. What a server
-        // that was killed has left there goes with it.
+        // A directory without write permission is reported now, not at the save. This
+        // also removes the file of a server that was killed.
         state
             .create()
             .and_then(|_| fs::remove_file(state.temporary()))
             .map_err(|error| state.unwritable(&error))?;
-        let (is_there, server) = match File::open(path) {
+        let (exists, server) = match File::open(path) {
             Ok(file) => {
                 let server = config.restored_server(file);
                 (true, server.map_err(|error| refused(&error))?)
@@ -78,21 +77,26 @@ impl StateFile {
             Err(error) if error.kind() == ErrorKind::NotFound => (false, config.server()),
             Err(error) => return Err(refused(&error)),
         };
-        state.is_there = is_there;
+        state.exists = exists;
         Ok((state, server))
     }
 
-    /// Uses the file up: what is published from now on is not in it.
+    /// Removes the file, because it does not contain later events.
     pub(crate) fn consume(&mut self, channels: &ChannelManager) -> Result<(), Failure> {
         let path = self.path.display();
-        if !self.is_there {
-            log::info!("there is no saved state {path}: the history begins anew");
+        if !self.exists {
+            log::info!("no saved state {path}, starting with an empty history");
             return Ok(());
         }
         fs::remove_file(&self.path)
             .and_then(|()| self.sync_directory())
-            .map_err(|error| format!("cannot remove the saved state {path}: {error}"))?;
-        self.is_there = false;
+            .map_err(|error| {
+                format!(
+                    "cannot remove the saved state {path} {}",
+                    files::reason(&error)
+                )
+            })?;
+        self.exists = false;
         let stats = channels.stats();
         let events: usize = stats.channel_stats.iter().map(|c| c.history_events).sum();
         let channels = stats.channels;
@@ -111,7 +115,7 @@ impl StateFile {
             Ok(saved)
         };
         let saved = write().map_err(|error| {
-            // A torn file is of no use, and takes the room of the next one.
+            // An incomplete file is useless and takes space.
             let _ = fs::remove_file(self.temporary());
             self.unwritable(&error)
         })?;
@@ -121,7 +125,7 @@ impl StateFile {
         Ok(())
     }
 
-    /// A new FILE.tmp, for nobody else to read: it holds what was published.
+    /// Creates FILE.tmp, which only this user can read: it contains events.
     fn create(&self) -> io::Result<File> {
         let path = self.temporary();
         match fs::remove_file(&path) {
@@ -143,25 +147,25 @@ impl StateFile {
 
     fn unwritable(&self, error: &io::Error) -> Failure {
         let path = self.path.display();
-        let advice = files::advice(error);
-        format!("the state cannot be saved to {path}: {error}: {advice} (--state FILE)")
+        let reason = files::reason(error);
+        format!("cannot save the state to --state {path} {reason}")
     }
 }
 
-/// Refuses what a save could not replace by a file. To open a pipe would even
-/// be to wait for somebody who writes to it.
+/// Rejects a path that a save cannot replace by a file. Opening a pipe would even wait for
+/// a writer.
 fn check_kind(path: &Path) -> Result<(), Failure> {
-    // Who opens what cannot be looked at is told why.
+    // The error of a path that cannot be examined is reported when it is opened.
     let Ok(found) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    let what = match found.file_type() {
+    let problem = match found.file_type() {
         kind if kind.is_file() => return Ok(()),
-        kind if kind.is_dir() => "a directory: name a file in it",
-        kind if kind.is_symlink() => "a link: name the file that it leads to",
-        _ => "no regular file: name another one",
+        kind if kind.is_dir() => "a directory. Use a file in it",
+        kind if kind.is_symlink() => "a symbolic link. Use the file that it points to",
+        _ => "not a regular file. Use another path",
     };
-    Err(format!("--state {} is {what}", path.display()))
+    Err(format!("--state {} is {problem}", path.display()))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -1,5 +1,5 @@
-//! What systemd and the server tell each other: sockets that systemd has opened,
-//! and how the server is doing. Without systemd there is nothing to tell.
+//! systemd: socket activation, and notifications of the server's state. Without systemd,
+//! none of this does anything.
 
 use std::env;
 use std::io;
@@ -14,40 +14,38 @@ use sd_notify::NotifyState;
 
 use crate::cli::Failure;
 
-/// The socket that systemd has opened for this process, if it has
-/// (`LISTEN_FDS`).
+/// Returns the socket that systemd has opened for this process (`LISTEN_FDS`), if any.
 pub(super) fn listener() -> Result<Option<TcpListener>, Failure> {
     let mut given = ListenFd::from_env();
     match given.len() {
         0 => Ok(None),
         1 => given.take_tcp_listener(0).map_err(|error| {
-            format!("the socket of systemd cannot be served: {error}. Give one of ListenStream=")
+            format!("cannot use the socket of systemd ({error}). Set one ListenStream=")
         }),
         several => Err(format!(
-            "systemd gives {several} sockets, and one is served: leave one ListenStream="
+            "systemd passed {several} sockets, but the server uses one. Keep one ListenStream="
         )),
     }
 }
 
-pub(super) fn tell_ready() {
-    tell(&[NotifyState::Ready]);
+pub(super) fn notify_ready() {
+    notify(&[NotifyState::Ready]);
 }
 
-pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping]);
+pub(super) fn notify_stopping() {
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Once it is done, [`tell_ready`] says so.
-pub(super) fn tell_reloading() {
+/// Reports the start of a reload; [`notify_ready`] reports its end.
+pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => log::warn!("systemd cannot be told of the reload: {error}"),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => log::warn!("cannot notify systemd of the reload ({error})"),
     }
 }
 
-/// Shows systemd that the engine's threads take their turns, if it wants to know
-/// (`WatchdogSec=`): they are asked twice in the time it sets, and as long as
-/// one of them does not answer, systemd is not told anything.
+/// Serves the watchdog of systemd (`WatchdogSec=`), if it is on. Checks twice per period
+/// that each thread of the engine responds, and notifies systemd only then.
 pub(super) fn watch(engine: EngineHandle) -> Result<(), Failure> {
     let Some(time) = sd_notify::watchdog_enabled() else {
         return Ok(());
@@ -56,27 +54,30 @@ pub(super) fn watch(engine: EngineHandle) -> Result<(), Failure> {
     let watch = move || {
         loop {
             if engine.responds_within(pause / 2) {
-                tell(&[NotifyState::Watchdog]);
+                notify(&[NotifyState::Watchdog]);
             } else {
-                log::error!("the engine did not answer within {:?}", pause / 2);
+                log::error!(
+                    "the engine did not respond within {} ms",
+                    (pause / 2).as_millis()
+                );
             }
             thread::park_timeout(pause / 2);
         }
     };
     let thread = thread::Builder::new().name("pushwheel-watchdog".into());
     let spawned = thread.spawn(watch).map(drop);
-    spawned.map_err(|error| format!("there is no thread for the watchdog: {error}"))
+    spawned.map_err(|error| format!("cannot start the thread of the watchdog ({error})"))
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     let lines = state.iter().map(|line| format!("{line}\n"));
     if let Err(error) = send(&lines.collect::<String>()) {
-        log::warn!("systemd cannot be told how the server is doing: {error}");
+        log::warn!("cannot notify systemd of the server's state ({error})");
     }
 }
 
-/// Sends as [`sd_notify::notify`] does, and does not wait for whoever does not
-/// read: a server whose manager hangs reloads and ends all the same.
+/// Sends a message as [`sd_notify::notify`] does, but never blocks: a server reloads and
+/// ends also if its service manager hangs.
 fn send(message: &str) -> io::Result<()> {
     let Some(path) = env::var_os("NOTIFY_SOCKET") else {
         return Ok(());

@@ -1,20 +1,20 @@
-//! Settings of which one is enough, as a key and a file with it. The stronger
-//! place has the last word for both: a flag drops what the environment says of
-//! the other one, and either of them what the file does.
+//! Pairs of settings that are alternatives: a key, and a file that contains it. The place
+//! with precedence decides for both: a flag overrides the other setting in the
+//! environment, and either overrides both in the configuration file.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use super::Failure;
 
-/// Not with `conflicts_with`: clap would not know which of two places is the
-/// stronger one, and blame flags that nobody has typed.
+/// Not clap's `conflicts_with`, which ignores the precedence of the places and would report
+/// flags that were not passed.
 const PAIRS: [[&str; 2]; 2] = [
     ["publish_key", "publish_key_file"],
     ["admin_key", "admin_key_file"],
 ];
 
-/// The setting that a key's own stands in for.
+/// Returns the other setting of a pair.
 pub(super) fn other(key: &str) -> Option<&'static str> {
     PAIRS.iter().find_map(|[one, other]| match key {
         _ if key == *one => Some(*other),
@@ -23,11 +23,14 @@ pub(super) fn other(key: &str) -> Option<&'static str> {
     })
 }
 
-/// Drops the variables that flags have outdone from what was read.
+/// Removes variables that flags override.
+///
+/// # Errors
+/// When one place sets both settings of a pair.
 pub(super) fn settle(command: &Command, matches: &mut ArgMatches) -> Result<(), Failure> {
     for [one, other] in PAIRS {
         let source = |key: &str| matches.value_source(key);
-        let outdone = match (source(one), source(other)) {
+        let overridden = match (source(one), source(other)) {
             (Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)) => other,
             (Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)) => one,
             (Some(ValueSource::CommandLine), Some(ValueSource::CommandLine)) => {
@@ -38,14 +41,14 @@ pub(super) fn settle(command: &Command, matches: &mut ArgMatches) -> Result<(), 
             }
             _ => continue,
         };
-        matches.try_clear_id(outdone).expect("it has a source");
+        matches.try_clear_id(overridden).expect("it has a source");
     }
     Ok(())
 }
 
-/// What is told of a pair that one place sets.
+/// Returns the error for a pair that one place sets.
 pub(super) fn both(one: &str, other: &str) -> Failure {
-    format!("`{one}` and `{other}` are both set: keep one")
+    format!("`{one}` and `{other}` are both set. Keep one")
 }
 
 fn flag(key: &str) -> String {

@@ -1,6 +1,5 @@
-//! The configuration file: TOML, whose keys are the flags' names with `_` for
-//! `-`. What it says is kept as text with the line where it stands; what it
-//! means is for the flags' own definitions to say.
+//! The configuration file: TOML whose keys are the names of the flags, with `_` instead of
+//! `-`. Values are kept as text with their line; the definitions of the flags parse them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +12,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::{Failure, files};
 
-/// The table that is there once for each pattern.
+/// The name of the tables, one per pattern.
 pub(super) const RULES: &str = "channel";
 
-/// What a line of TOML looks like, for whoever knows another notation.
-const FORM: &str = "write KEY = VALUE, and texts in quotes, as listen = \"127.0.0.1:8080\"";
+/// The fix for a line that is not TOML.
+const FORM: &str = "Write KEY = VALUE, with quotes around text: listen = \"127.0.0.1:8080\"";
 
-/// Where something is said.
+/// Where a setting is set.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     Line { file: Arc<str>, line: usize },
@@ -35,7 +34,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One key and what it says: one text, or for an array several.
+/// A key and its value: one text, or several for an array.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -43,35 +42,35 @@ pub(super) struct Entry {
     pub(super) place: Place,
 }
 
-/// What is said of the channels of one pattern.
+/// The table of one pattern.
 #[derive(Clone, Debug)]
 pub(super) struct RuleEntries {
     pub(super) entries: Vec<Entry>,
     pub(super) place: Place,
 }
 
-/// The keys of a rule and what they say, wherever it stands.
-pub(super) type Said<'a> = BTreeMap<&'a str, &'a [String]>;
+/// The keys and values of a table, without their places.
+pub(super) type Values<'a> = BTreeMap<&'a str, &'a [String]>;
 
 impl RuleEntries {
-    pub(super) fn said(&self) -> Said<'_> {
-        let said = self.entries.iter();
-        said.map(|entry| (&*entry.key, &*entry.values)).collect()
+    pub(super) fn values(&self) -> Values<'_> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (&*entry.key, &*entry.values)).collect()
     }
 }
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Document {
     pub(super) entries: Vec<Entry>,
     pub(super) rules: Vec<RuleEntries>,
 }
 
-/// Reads a file.
+/// Reads and parses a file.
 pub(super) fn read(path: &Path) -> Result<Document, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
-        let (path, advice) = (path.display(), files::advice_to_read(&error));
-        format!("cannot read the configuration file {path}: {error}: {advice}")
+        let (path, reason) = (path.display(), files::reason_to_read(&error));
+        format!("cannot read the configuration file {path} {reason}")
     })?;
     parse(&path.display().to_string(), &text)
 }
@@ -85,11 +84,11 @@ fn parse(file: &str, text: &str) -> Result<Document, Failure> {
         let offset = error.span().map_or(0, |span| span.start);
         let place = lines.place(offset);
         match error.message() {
-            "duplicate key" => format!("{place}: this key is there twice: take one out"),
+            "duplicate key" => format!("{place}: duplicate key. Keep one"),
             _ if has_unit(lines.around(offset)) => {
-                format!("{place}: give a number without a unit, as heartbeat = 15")
+                format!("{place}: a number has no unit. Write it as in heartbeat = 15")
             }
-            message => format!("{place}: {message}: {FORM}"),
+            message => format!("{place}: {message}. {FORM}"),
         }
     })?;
     let mut document = Document::default();
@@ -107,7 +106,7 @@ fn parse(file: &str, text: &str) -> Result<Document, Failure> {
             (RULES, _) => {
                 let place = place();
                 return Err(format!(
-                    "{place}: write [[{RULES}]], a table for each pattern"
+                    "{place}: not an array of tables. Write [[{RULES}]] for each pattern"
                 ));
             }
             (key, value) => document.entries.push(entry(key, value, place())?),
@@ -116,12 +115,12 @@ fn parse(file: &str, text: &str) -> Result<Document, Failure> {
     Ok(document)
 }
 
-/// Reads what a flag says of channels: an inline table, or an array of them.
+/// Parses the value of the flag: an inline table, or an array of them.
 pub(super) fn parse_flag(flag: &'static str, text: &str) -> Result<Vec<RuleEntries>, Failure> {
     let place = Place::Flag(flag);
     let value = DeValue::parse(text).map_err(|error| {
         format!(
-            "{place}: {}: give {{ pattern = \"log.*\", history_events = 5000 }}",
+            "{place}: {}. Use {{ pattern = \"log.*\", history_events = 5000 }}",
             error.message()
         )
     })?;
@@ -147,7 +146,7 @@ fn rule_of(
 ) -> Result<RuleEntries, Failure> {
     let Some(table) = rule.as_table() else {
         return Err(format!(
-            "{}: give a table with a pattern, as {{ pattern = \"log.*\" }}",
+            "{}: not a table. Use a table with a pattern: {{ pattern = \"log.*\" }}",
             place()
         ));
     };
@@ -178,13 +177,14 @@ fn entry(key: &str, value: &DeValue<'_>, place: Place) -> Result<Entry, Failure>
     };
     if is_table {
         return Err(format!(
-            "{place}: there is no table `{key}`, only [[{RULES}]], one for each pattern: \
-             other settings stand in none, above it"
+            "{place}: unknown table `{key}`. Only [[{RULES}]] is a table, one for each pattern; \
+             other settings belong above it"
         ));
     }
     let Some(values) = values else {
         return Err(format!(
-            "{place}: `{key}` is a text, a number such as 16, true or false, or an array of these"
+            "{place}: invalid value for `{key}`. Use a text, a number such as 16, true or false, \
+             or an array of these"
         ));
     };
     Ok(Entry {
@@ -194,7 +194,7 @@ fn entry(key: &str, value: &DeValue<'_>, place: Place) -> Result<Entry, Failure>
     })
 }
 
-/// A value as a flag would have it.
+/// Returns a value as a flag would contain it.
 fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.as_ref().to_owned()),
@@ -205,8 +205,8 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Whether a value can stand in a file without quotes: whether it is a number or
-/// a boolean that reads back as the same text.
+/// Returns whether a value needs no quotes in a file: it is a number or a boolean that
+/// parses to the same text.
 pub(super) fn is_bare(text: &str) -> bool {
     let is_begin = |byte: &u8| byte.is_ascii_digit() || b"+-tf".contains(byte);
     let read = DeValue::parse(text)
@@ -220,15 +220,14 @@ type Field<'a, 'i> = (
     &'a Spanned<DeValue<'i>>,
 );
 
-/// The fields of a table as they stand in the file, so that what is wrong is
-/// told from top to bottom.
+/// Returns the fields of a table in the order of the file, so that errors are too.
 fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> impl Iterator<Item = Field<'a, 'i>> {
     let mut fields: Vec<_> = table.iter().collect();
     fields.sort_by_key(|(key, _)| key.span().start);
     fields.into_iter()
 }
 
-/// Where the lines of a file begin.
+/// A file, to find the line of an offset.
 struct Lines<'a> {
     file: Arc<str>,
     text: &'a str,
@@ -243,7 +242,7 @@ impl Lines<'_> {
         }
     }
 
-    /// The line that an offset is in.
+    /// Returns the line at an offset.
     fn around(&self, offset: usize) -> &str {
         let (before, after) = self
             .text
@@ -255,7 +254,7 @@ impl Lines<'_> {
     }
 }
 
-/// Whether a line gives a number with a unit, as `heartbeat = 15s`.
+/// Returns whether the value of a line is a number with a unit, such as `heartbeat = 15s`.
 fn has_unit(line: &str) -> bool {
     let value = line.split_once('=').map_or("", |(_, value)| value.trim());
     let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -267,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_their_lines_and_values_are_texts() {
+    fn entries_have_their_line_and_a_value_as_text() {
         let text = "\
 # a comment
 listen = \"127.0.0.1:0\"
@@ -281,14 +280,14 @@ pattern = \"log.*\"
 history_events = 5_000
 ";
         let document = parse("p.toml", text).unwrap();
-        let told: Vec<String> = document
+        let entries: Vec<String> = document
             .entries
             .iter()
             .chain(&document.rules[0].entries)
             .map(|e| format!("{} {}={}", e.place, e.key, e.values.join(",")))
             .collect();
         assert_eq!(
-            told,
+            entries,
             [
                 "p.toml:2 listen=127.0.0.1:0",
                 "p.toml:3 heartbeat=20",
@@ -302,27 +301,27 @@ history_events = 5_000
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_line() {
-        for (text, told) in [
+    fn an_error_has_its_line() {
+        for (text, start) in [
             ("a = 1\nb = \n", "p.toml:2: "),
-            ("a = 1\na = 2\n", "p.toml:2: this key is there twice"),
-            ("\na = { b = 1 }\n", "p.toml:2: there is no table `a`, only"),
+            ("a = 1\na = 2\n", "p.toml:2: duplicate key"),
+            ("\na = { b = 1 }\n", "p.toml:2: unknown table `a`. Only"),
+            ("[[channels]]\n", "p.toml:1: unknown table `channels`. Only"),
+            ("a = 15s\n", "p.toml:1: a number has no unit"),
             (
-                "[[channels]]\n",
-                "p.toml:1: there is no table `channels`, only",
+                "a = 1979-05-27\n",
+                "p.toml:1: invalid value for `a`. Use a text",
             ),
-            ("a = 15s\n", "p.toml:1: give a number without a unit"),
-            ("a = 1979-05-27\n", "p.toml:1: `a` is a text, a number"),
-            ("[channel]\n", "p.toml:1: write [[channel]]"),
-            ("channel = [1]\n", "p.toml:1: give a table with a pattern"),
+            ("[channel]\n", "p.toml:1: not an array of tables"),
+            ("channel = [1]\n", "p.toml:1: not a table"),
         ] {
             let error = parse("p.toml", text).unwrap_err();
-            assert!(error.starts_with(told), "{text:?}: {error}");
+            assert!(error.starts_with(start), "{text:?}: {error}");
         }
     }
 
     #[test]
-    fn a_flag_gives_one_table_or_several() {
+    fn a_flag_contains_one_table_or_several() {
         let one = "{ pattern = \"a\" }";
         assert_eq!(parse_flag("--channel", one).unwrap().len(), 1);
         let two = "[{ pattern = \"a\" }, { pattern = \"b\" }]";

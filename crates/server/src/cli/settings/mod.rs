@@ -1,13 +1,12 @@
 //! Settings from the command line, the environment and a file.
 //!
-//! Each setting is defined once, as a flag of clap's: its name, its values, its
-//! default and what it is for. A key of the file is a flag that nobody has
-//! given: the file's keys are put in front of the command line's words and read
-//! by the same definitions. So a flag wins over the environment, that over the
-//! file, and the file over the defaults.
+//! Each setting is defined once, as a flag of clap: its name, values, default and help. A
+//! key of the file is a flag that was not passed: the keys are put in front of the
+//! arguments of the command line and parsed by the same definitions. So flags override the
+//! environment, the environment overrides the file, and the file overrides the defaults.
 //!
-//! A table `[[channel]]` has the keys that may differ from channel to channel,
-//! and its pattern; what it leaves out is as for all channels.
+//! A table `[[channel]]` has a pattern and the keys that may differ between channels. It
+//! inherits the other values from the settings of all channels.
 
 mod either;
 pub(crate) mod environment;
@@ -22,31 +21,33 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
 
 use super::Failure;
-use file::{Document, Entry, Place, RULES, RuleEntries, Said};
+use file::{Document, Entry, Place, RULES, RuleEntries, Values};
 
 /// The flag that names the file.
 const FILE: &str = "config";
 const NO_KEYS: [&str; 4] = [FILE, show::CHECK, "help", RULES];
 
-/// How much alike two keys have to be for one to be meant by the other.
+/// The minimum similarity (Jaro-Winkler) between a misspelled name and a suggestion.
 const LIKENESS: f64 = 0.8;
 
-/// What was said in all places.
+/// The settings of all places together.
 #[derive(Debug)]
 pub(crate) struct Settings<A, R> {
     pub(crate) arguments: A,
     /// In their order: the first whose pattern matches counts.
     pub(crate) rules: Vec<R>,
     matches: ArgMatches,
-    /// Where the file says what counts of it.
+    /// The places of the settings that come from the file.
     places: HashMap<String, Place>,
-    /// What each of the rules was read from.
+    /// The source of each rule.
     rule_entries: Vec<RuleEntries>,
 }
 
 impl<A: Args, R: Args> Settings<A, R> {
-    /// Reads the words of the command line, the environment and the file that
-    /// they name.
+    /// Parses the arguments of the command line, the environment and the configuration file.
+    ///
+    /// # Errors
+    /// When a setting is wrong, with one line per error.
     pub(crate) fn resolve(words: &[OsString]) -> Result<Self, Failure> {
         let command = command::<A>();
         let read_settled = |words: &[OsString]| {
@@ -58,7 +59,7 @@ impl<A: Args, R: Args> Settings<A, R> {
             Some(path) => file::read(path)?,
             None => Document::default(),
         };
-        let mut mistakes = Vec::new();
+        let mut errors = Vec::new();
         let mut all = Vec::new();
         let mut places: HashMap<String, Place> = HashMap::new();
         for entry in &document.entries {
@@ -68,29 +69,28 @@ impl<A: Args, R: Args> Settings<A, R> {
                 Ok(_) if is_given(&entry.key) || other.is_some_and(is_given) => {}
                 Ok(arg) => match other.filter(|other| places.contains_key(*other)) {
                     Some(other) => {
-                        mistakes.push(at(&entry.place, &either::both(other, &entry.key)));
+                        errors.push(at(&entry.place, &either::both(other, &entry.key)));
                     }
                     None => {
                         all.extend(words_of(arg, &entry.values));
                         places.insert(entry.key.clone(), entry.place.clone());
                     }
                 },
-                Err(mistake) => mistakes.push(mistake),
+                Err(error) => errors.push(error),
             }
         }
         all.extend_from_slice(words);
-        // The whole is read once each of its keys is right.
-        let matches = match mistakes.is_empty() {
+        // All are parsed together once each of them is correct.
+        let matches = match errors.is_empty() {
             true => read_settled(&all)?,
             false => matches,
         };
-        let (rules, rule_entries) =
-            rules_of::<R>(&command, &matches, document.rules, &mut mistakes)?;
-        if !mistakes.is_empty() {
-            return Err(mistakes.join("\n"));
+        let (rules, rule_entries) = rules_of::<R>(&command, &matches, document.rules, &mut errors)?;
+        if !errors.is_empty() {
+            return Err(errors.join("\n"));
         }
         Ok(Settings {
-            arguments: A::from_arg_matches(&matches).map_err(told)?,
+            arguments: A::from_arg_matches(&matches).map_err(error_text)?,
             rules,
             matches,
             places,
@@ -98,9 +98,9 @@ impl<A: Args, R: Args> Settings<A, R> {
         })
     }
 
-    /// What is wrong with these settings, of which the first that the file has
-    /// is named with its line.
-    pub(crate) fn blame(&self, keys: &[&str], failure: Failure) -> Failure {
+    /// Adds a place to an error about these settings: the line of the first one that comes
+    /// from the file.
+    pub(crate) fn with_place(&self, keys: &[&str], failure: Failure) -> Failure {
         let places = keys.iter().map(|key| (key, self.places.get(*key)));
         let mut in_file = places.filter_map(|(key, place)| Some((key, place?)));
         match in_file.next() {
@@ -109,27 +109,27 @@ impl<A: Args, R: Args> Settings<A, R> {
         }
     }
 
-    /// What is wrong with one of the rules.
-    pub(crate) fn blame_rule(&self, index: usize, failure: &str) -> Failure {
+    /// Adds the place of a rule to an error about it.
+    pub(crate) fn with_rule_place(&self, index: usize, failure: &str) -> Failure {
         at(&self.rule_entries[index].place, failure)
     }
 
-    /// Whether anybody has set it, and be it to its default.
+    /// Returns whether a flag, a variable or the file sets it, also to its default.
     pub(crate) fn is_set(&self, key: &str) -> bool {
         is_given(&self.matches, key)
     }
 
-    /// Whether a variable of the environment sets it.
+    /// Returns whether an environment variable sets it.
     pub(crate) fn is_from_environment(&self, key: &str) -> bool {
         self.matches.value_source(key) == Some(ValueSource::EnvVariable)
     }
 
-    /// Whether the file says what counts of a setting.
+    /// Returns whether its value comes from the file.
     pub(crate) fn is_in_file(&self, key: &str) -> bool {
         self.places.contains_key(key)
     }
 
-    /// The settings whose values are not the same in `other`.
+    /// Returns the settings whose values differ from those of `other`.
     pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
         let command = command::<A>();
         let raw = |matches: &ArgMatches, arg: &Arg| -> Vec<OsString> { raw(matches, arg) };
@@ -138,29 +138,29 @@ impl<A: Args, R: Args> Settings<A, R> {
         differing.map(|arg| arg.get_id().to_string()).collect()
     }
 
-    /// The patterns of the rules that only one of the two has. The first that
-    /// matches counts: where both have the same, those that have moved.
+    /// Returns the patterns of the rules that only one of the two has, or, if both have the
+    /// same rules, of those that have moved.
     pub(crate) fn differing_rules(&self, other: &Self) -> BTreeSet<String> {
         let [mine, others] = [self, other].map(|settings| {
-            let said = settings.rule_entries.iter().map(RuleEntries::said);
-            said.collect::<Vec<_>>()
+            let values = settings.rule_entries.iter().map(RuleEntries::values);
+            values.collect::<Vec<_>>()
         });
         let all = mine.iter().chain(&others);
-        let has_one_alone = |said: &&Said<'_>| mine.contains(said) != others.contains(said);
-        let mut differing: Vec<&Said<'_>> = all.filter(has_one_alone).collect();
+        let is_in_one = |rule: &&Values<'_>| mine.contains(rule) != others.contains(rule);
+        let mut differing: Vec<&Values<'_>> = all.filter(is_in_one).collect();
         if differing.is_empty() {
             let moved = mine.iter().zip(&others).filter(|(one, other)| one != other);
-            differing = moved.map(|(said, _)| said).collect();
+            differing = moved.map(|(rule, _)| rule).collect();
         }
-        let patterns = differing.iter().filter_map(|said| said.get("pattern"));
+        let patterns = differing.iter().filter_map(|rule| rule.get("pattern"));
         patterns.map(|pattern| pattern.concat()).collect()
     }
 }
 
-/// What is wrong with the environment: variables that look like settings of
-/// `A` and are none.
-pub(crate) fn strange_variables<A: Args>() -> Vec<String> {
-    environment::mistakes(&command::<A>())
+/// Returns an error for each environment variable that looks like a setting of `A` and is
+/// not one.
+pub(crate) fn unknown_variables<A: Args>() -> Vec<String> {
+    environment::unknown_variables(&command::<A>())
 }
 
 fn command<A: Args>() -> Command {
@@ -170,19 +170,22 @@ fn command<A: Args>() -> Command {
 fn read(command: &Command, words: &[OsString]) -> Result<ArgMatches, Failure> {
     let command = environment::without_empty(command.clone());
     let matches = command.try_get_matches_from(words);
-    matches.map_err(told)
+    matches.map_err(error_text)
 }
 
-/// The first sentence of what clap says, which is about the value.
+/// Returns the first paragraph of an error of clap, which describes the value.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn told(error: clap::Error) -> Failure {
+fn error_text(error: clap::Error) -> Failure {
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or_default();
     let text = text.strip_prefix("error: ").unwrap_or(text);
     text.trim().replace("\n  ", " ").replace('\n', " ")
 }
 
-/// The flag of an entry whose key and values are right, or what is wrong.
+/// Returns the flag of an entry.
+///
+/// # Errors
+/// When the key is unknown or the value is invalid.
 fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
     let (key, place) = (&entry.key, &entry.place);
     let mut args = command.get_arguments().filter(|arg| is_key(arg));
@@ -190,12 +193,12 @@ fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
         let keys = command.get_arguments().filter(|arg| is_key(arg));
         let keys: Vec<&str> = keys.map(|arg| arg.get_id().as_str()).collect();
         let meant = match nearest(&key.replace('-', "_"), &keys) {
-            Some(other) => format!("did you mean `{other}`?"),
-            None => "`pushwheel config` prints those there are".to_owned(),
+            Some(other) => format!("Did you mean `{other}`?"),
+            None => "`pushwheel config` lists all settings".to_owned(),
         };
-        return Err(format!("{place}: there is no setting `{key}`: {meant}"));
+        return Err(format!("{place}: unknown setting `{key}`. {meant}"));
     };
-    // By itself: neither the environment nor other keys are to blame here.
+    // Alone, so that an error is neither about the environment nor about other keys.
     let alone = command
         .clone()
         .mut_args(|arg| arg.required(false).env(None::<&str>));
@@ -203,8 +206,7 @@ fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
     Ok(arg)
 }
 
-/// Whether a flag is a key of the file too: all are but those that are about
-/// the file.
+/// Returns whether a flag is also a key of the file: all are, except those about the file.
 fn is_key(arg: &Arg) -> bool {
     arg.get_long().is_some() && !NO_KEYS.contains(&arg.get_id().as_str())
 }
@@ -229,7 +231,7 @@ fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     (likeness(best) >= LIKENESS).then_some(best)
 }
 
-/// Whether the words that were read or the environment have it.
+/// Returns whether a flag or a variable sets it.
 fn is_given(matches: &ArgMatches, key: &str) -> bool {
     matches!(
         matches.value_source(key),
@@ -237,7 +239,7 @@ fn is_given(matches: &ArgMatches, key: &str) -> bool {
     )
 }
 
-/// A flag with its values, as words of a command line.
+/// Returns a flag with its values, as arguments of a command line.
 fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
     let long = arg.get_long().unwrap_or_default();
     let word = |value: &OsStr| {
@@ -248,8 +250,8 @@ fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
     values.iter().map(|value| word(value.as_ref())).collect()
 }
 
-/// Returns the values of a flag, or its default. Of the spellings of a boolean
-/// it returns one.
+/// Returns the values of a flag, or its default. A boolean is `true` or `false`, in
+/// whichever spelling it was set.
 fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
     let key = arg.get_id().as_str();
     if let Ok(Some(value)) = matches.try_get_one::<bool>(key) {
@@ -260,12 +262,12 @@ fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
     values.map(OsStr::to_owned).collect()
 }
 
-/// What is said of patterns: by flags and the environment, or else in the file.
+/// Returns the rules of the flags or the environment, or else of the file.
 fn rules_of<R: Args>(
     server: &Command,
     matches: &ArgMatches,
     in_file: Vec<RuleEntries>,
-    mistakes: &mut Vec<String>,
+    errors: &mut Vec<String>,
 ) -> Result<(Vec<R>, Vec<RuleEntries>), Failure> {
     let given = matches.get_many::<String>(RULES);
     let rules = match given {
@@ -283,7 +285,7 @@ fn rules_of<R: Args>(
                 read_rules.push(read);
                 entries.push(rule);
             }
-            Err(mistake) => mistakes.push(mistake),
+            Err(error) => errors.push(error),
         }
     }
     Ok((read_rules, entries))
@@ -296,34 +298,34 @@ fn rule_of<R: Args>(
 ) -> Result<R, Failure> {
     let command = command::<R>();
     let mut words = Vec::new();
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     for entry in &rule.entries {
         let (key, place) = (&entry.key, &entry.place);
         match check(&command, entry) {
-            Err(_) if is_for_all_alone(server, &command, key) => mistakes.push(format!(
-                "{place}: `{key}` is the server's, not a pattern's: put it above [[{RULES}]]"
+            Err(_) if is_not_per_channel(server, &command, key) => errors.push(format!(
+                "{place}: `{key}` is a setting of the whole server. Move it above [[{RULES}]]"
             )),
             Ok(arg) => words.extend(words_of(arg, &entry.values)),
-            Err(mistake) => mistakes.push(mistake),
+            Err(error) => errors.push(error),
         }
     }
-    if !mistakes.is_empty() {
-        return Err(mistakes.join("\n"));
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
     }
     if !rule.entries.iter().any(|entry| entry.key == "pattern") {
-        let message = "this needs a pattern, as pattern = \"log.*\"";
+        let message = "the table has no pattern. Add one, such as pattern = \"log.*\"";
         return Err(at(&rule.place, message));
     }
-    let is_said = |arg: &&Arg| rule.entries.iter().any(|entry| arg.get_id() == &*entry.key);
-    for arg in command.get_arguments().filter(|arg| !is_said(arg)) {
+    let is_set = |arg: &&Arg| rule.entries.iter().any(|entry| arg.get_id() == &*entry.key);
+    for arg in command.get_arguments().filter(|arg| !is_set(arg)) {
         words.extend(words_of(arg, &raw(for_all, arg)));
     }
     let matches = read(&command, &words).map_err(|error| at(&rule.place, &error))?;
-    R::from_arg_matches(&matches).map_err(|error| at(&rule.place, &told(error)))
+    R::from_arg_matches(&matches).map_err(|error| at(&rule.place, &error_text(error)))
 }
 
-/// Whether a key may stand in the file, but in no table.
-fn is_for_all_alone(server: &Command, rule: &Command, key: &str) -> bool {
+/// Returns whether a key is valid in the file, but not in a table.
+fn is_not_per_channel(server: &Command, rule: &Command, key: &str) -> bool {
     let has = |command: &Command| {
         let mut args = command.get_arguments();
         args.any(|arg| is_key(arg) && arg.get_id() == key)

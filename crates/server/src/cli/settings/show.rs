@@ -8,16 +8,17 @@ use clap::{Arg, ArgAction, Args, Command};
 
 use super::super::{Failure, serve};
 use super::file::{RuleEntries, is_bare};
-use super::{RULES, command, is_key, raw, strange_variables};
+use super::{RULES, command, is_key, raw, unknown_variables};
 
-/// The flag that asks for a check alone.
+/// The flag for a check without printing.
 pub(super) const CHECK: &str = "check";
 
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
-    /// Only say whether the settings are right, and where they are not. With a
-    /// FILE: whether that one is.
+    /// Check the settings instead of printing them
+    ///
+    /// With FILE, check this configuration file.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     check: Option<Option<PathBuf>>,
 
@@ -37,32 +38,31 @@ pub(crate) fn run(arguments: &Arguments, mut words: Vec<OsString>) -> Result<(),
     let read = serve::Settings::resolve(&words)
         .and_then(|settings| serve::configure(&settings).map(|_| settings));
     let settings = read.map_err(|failure| {
-        let strange = strange_variables::<serve::Arguments>();
-        [vec![failure], strange].concat().join("\n")
+        let unknown = unknown_variables::<serve::Arguments>();
+        [vec![failure], unknown].concat().join("\n")
     })?;
-    let doubts = serve::doubts(&settings);
-    if arguments.check.is_some() && !doubts.is_empty() {
-        return Err(doubts.join("\n"));
+    let warnings = serve::warnings(&settings);
+    if arguments.check.is_some() && !warnings.is_empty() {
+        return Err(warnings.join("\n"));
     }
-    // To print them is no check: the server would start with them.
-    doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
+    // Without a check they are warnings, as for the server, which would start.
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let text = match arguments.check {
-        Some(_) => "the settings are right\n".to_owned(),
+        Some(_) => "the settings are correct\n".to_owned(),
         None => print(&settings),
     };
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| format!("cannot print: {error}"))
+    written.map_err(|error| format!("cannot print ({error})"))
 }
 
-/// All settings as a file: those that are set as they are, the others as
-/// comments.
+/// Returns all settings as a file: those that are set, and the others as comments.
 fn print(settings: &serve::Settings) -> String {
     let mut text = String::from(
-        "# The settings of `pushwheel serve`. Each is a flag and an environment variable\n\
-         # too: a flag wins over the environment, and that over this file. A line that\n\
-         # begins with `#` shows the default, or an example where there is none. SIGHUP has\n\
-         # the server read the file again.\n",
+        "# Settings of `pushwheel serve`. Each is also a flag and an environment variable.\n\
+         # Flags override the environment, and the environment overrides this file. A\n\
+         # setting after `#` shows its default, or an example if there is no default. The\n\
+         # server reads the file again on SIGHUP.\n",
     );
     let server = command::<serve::Arguments>();
     for (heading, args) in sections(&server) {
@@ -76,8 +76,7 @@ fn print(settings: &serve::Settings) -> String {
     }
     text += "\n# ---- Channels by pattern ----\n\n\
              # Settings of the channels whose names match a pattern. The first pattern that\n\
-             # matches counts. A table inherits the settings above that it leaves out. Its\n\
-             # keys:\n";
+             # matches applies. A table inherits all other settings from above. Its keys:\n";
     let rule = command::<serve::ChannelRule>();
     let keys = rule.get_arguments().filter(|arg| is_key(arg));
     let keys: Vec<&str> = keys.map(|arg| arg.get_id().as_str()).collect();
@@ -91,7 +90,7 @@ fn print(settings: &serve::Settings) -> String {
     text
 }
 
-/// The table of one pattern.
+/// Returns the table of one pattern.
 fn table(rule: &Command, entries: &RuleEntries) -> String {
     let mut text = format!("\n[[{RULES}]]\n");
     for entry in &entries.entries {
@@ -103,7 +102,7 @@ fn table(rule: &Command, entries: &RuleEntries) -> String {
     text
 }
 
-/// The settings below their headings, in the order in which these first come.
+/// Returns the settings by heading, in the order of their first appearance.
 fn sections(server: &Command) -> Vec<(Option<&str>, Vec<&Arg>)> {
     let mut sections: Vec<(Option<&str>, Vec<&Arg>)> = Vec::new();
     for arg in server.get_arguments().filter(|arg| is_key(arg)) {
@@ -116,7 +115,7 @@ fn sections(server: &Command) -> Vec<(Option<&str>, Vec<&Arg>)> {
     sections
 }
 
-/// What a setting is for, and its other names.
+/// Returns the help and the other names of a setting, as a comment.
 fn about(arg: &Arg) -> String {
     let help = arg.get_long_help().or(arg.get_help());
     let help = help.map(ToString::to_string).unwrap_or_default();
@@ -135,34 +134,45 @@ fn about(arg: &Arg) -> String {
     };
     format!(
         "\n{}{}",
-        comment(&format!("{help}.{values}")),
+        comment(&format!("{}{values}", sentences(&help))),
         comment(&names)
     )
 }
 
-/// What stands for the value.
+/// Returns a help text with a full stop after each paragraph.
+fn sentences(help: &str) -> String {
+    let paragraphs = help
+        .split("\n\n")
+        .map(|paragraph| match paragraph.ends_with('.') {
+            true => paragraph.to_owned(),
+            false => format!("{paragraph}."),
+        });
+    paragraphs.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the placeholder of the value.
 fn value_name(arg: &Arg) -> &str {
     let names = arg.get_value_names().unwrap_or_default();
     names.first().map(|name| &**name).unwrap_or_default()
 }
 
-/// The setting itself.
+/// Returns the line of a setting.
 fn line(settings: &serve::Settings, arg: &Arg) -> String {
     let key = arg.get_id().as_str();
     let is_set = settings.is_set(key);
     if is_set && arg.is_hide_env_values_set() {
-        return format!("# {key} is set and not shown\n");
+        return format!("# {key} is set, but not shown because it is a secret\n");
     }
     let values = raw(&settings.matches, arg).into_iter();
-    // A path may be anything. A file of settings is UTF-8.
+    // A path may have any bytes, but the file is UTF-8.
     let Ok(values) = values
         .map(OsString::into_string)
         .collect::<Result<Vec<_>, _>>()
     else {
-        return format!("# {key} is set, and not shown because it is not UTF-8\n");
+        return format!("# {key} is set, but not shown because it is not UTF-8\n");
     };
     let value = match values.is_empty() && !is_list(arg) {
-        // Not set, and there is no default.
+        // Not set, and without a default.
         true => format!("{} # for example", example(arg)),
         false => value_of(arg, &values),
     };
@@ -174,7 +184,7 @@ fn is_list(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Append)
 }
 
-/// The values of a setting as TOML has them.
+/// Returns the values of a setting in TOML.
 fn value_of(arg: &Arg, values: &[String]) -> String {
     let literals: Vec<String> = values.iter().map(|value| literal(value)).collect();
     match (&literals[..], is_list(arg)) {
@@ -183,7 +193,7 @@ fn value_of(arg: &Arg, values: &[String]) -> String {
     }
 }
 
-/// A value that a setting without a default may have.
+/// Returns an example value for a setting without a default.
 fn example(arg: &Arg) -> String {
     let name = arg.get_long().unwrap_or_default();
     match (name, value_name(arg)) {
@@ -198,8 +208,8 @@ fn example(arg: &Arg) -> String {
     }
 }
 
-/// A value as TOML has it: a number or a boolean where TOML reads the same text
-/// from one, else a string.
+/// Returns a value in TOML: a number or a boolean if it parses to the same text, else a
+/// string.
 fn literal(text: &str) -> String {
     match is_bare(text) {
         true => text.to_owned(),
@@ -207,7 +217,7 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// Lines of a comment, at most 80 characters wide.
+/// Returns a comment in lines of at most 80 characters.
 fn comment(text: &str) -> String {
     let mut lines = String::new();
     let mut line = String::from("#");
@@ -233,7 +243,7 @@ mod tests {
     use super::super::{read, words_of};
     use super::*;
 
-    /// Values for the settings. Each setting has at least two of them.
+    /// Values for the settings. At least two of them are valid for each setting.
     const VALUES: [&str; 31] = [
         "true",
         "false",
@@ -268,7 +278,7 @@ mod tests {
         "inf",
     ];
 
-    /// What free text may be.
+    /// A text that only settings of free text accept.
     const ANY_TEXT: &str = "\u{1}a, b='\"\\\u{e4}\u{2028}";
 
     /// Free text. A list is split at its commas, and an empty part is not a value.
@@ -336,7 +346,7 @@ mod tests {
         words
     }
 
-    /// A file that goes with its test.
+    /// A file that is removed with its test.
     struct Printed(PathBuf);
 
     impl Printed {
@@ -379,8 +389,8 @@ mod tests {
             let mut differing = settings.differing(&again);
             differing.retain(|name| is_a_key(name));
             prop_assert_eq!(differing, Vec::<String>::new(), "{}", printed);
-            let said = |settings: &serve::Settings| format!("{:?}", settings.rules);
-            prop_assert_eq!(said(&settings), said(&again), "{}", printed);
+            let rules_of = |settings: &serve::Settings| format!("{:?}", settings.rules);
+            prop_assert_eq!(rules_of(&settings), rules_of(&again), "{}", printed);
             prop_assert_eq!(print(&again), printed);
         }
     }

@@ -1,9 +1,8 @@
-//! Which server has a state file: one at a time.
+//! The lock of a state file: one server uses it at a time.
 //!
-//! A save replaces FILE, so what is locked is FILE.lock beside it: an empty file
-//! that stays. Whoever removed it could remove what another server has just
-//! locked. The system takes the lock from a server that is gone, however it
-//! went.
+//! A save replaces FILE, so the lock is on FILE.lock, an empty file that stays. A server
+//! that removed it could remove the lock of another one. The system releases the lock of a
+//! process that has ended, however it ended.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -16,17 +15,14 @@ use std::time::Duration;
 use super::beside;
 use crate::cli::{Failure, files};
 
-/// Locks FILE for as long as what is answered is open. A server that has it may
-/// be about to end: that is waited for, as long as `patience` lasts.
+/// Locks FILE while the returned file is open. Waits at most `patience` for a server that
+/// has the lock and may be shutting down.
 pub(super) fn lock(file: &Path, patience: Duration) -> Result<File, Failure> {
     let path = beside(file, ".lock");
     let (file, seconds) = (file.display(), patience.as_secs());
     let unlockable = |error: io::Error| {
-        let (lock, advice) = (path.display(), files::advice(&error));
-        format!(
-            "the state cannot be saved to {file} without the lock {lock}: {error}: {advice} \
-             (--state FILE)"
-        )
+        let (lock, reason) = (path.display(), files::reason(&error));
+        format!("cannot lock {lock}, which --state {file} needs {reason}")
     };
     let lock = open(&path).map_err(unlockable)?;
     match lock.try_lock() {
@@ -34,22 +30,22 @@ pub(super) fn lock(file: &Path, patience: Duration) -> Result<File, Failure> {
         Err(TryLockError::Error(error)) => return Err(unlockable(error)),
         Err(TryLockError::WouldBlock) => {}
     }
-    log::info!("another server has the state {file}: waiting for it to end, {seconds} s at most");
+    log::info!("another server uses the state {file}, waiting up to {seconds} s for its end");
     let (sender, locked) = mpsc::channel();
-    // Whoever does not wait for it any more is about to exit.
+    // After the timeout the process exits, and the result is not needed.
     let wait = move || sender.send(lock.lock().map(|()| lock));
     let thread = thread::Builder::new().name("pushwheel-lock".into());
     thread.spawn(wait).map_err(unlockable)?;
     match locked.recv_timeout(patience) {
         Ok(locked) => locked.map_err(unlockable),
         Err(_) => Err(format!(
-            "another server has the state {file} and has not ended within {seconds} s: end that \
-             one, or give each server a file of its own (--state FILE)"
+            "another server uses the state {file} and did not end within {seconds} s. Stop it, or \
+             set another --state FILE for each server"
         )),
     }
 }
 
-/// Nobody else can open it, and so lock it.
+/// Opens the lock file, which no other user can open and lock.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -61,14 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_for_a_lock_in_vain_is_told_what_to_do() {
+    fn a_lock_that_stays_taken_is_an_error_with_a_fix() {
         let name = format!("pushwheel-lock-{}", std::process::id());
         let file = std::env::temp_dir().join(name);
         let held = lock(&file, Duration::ZERO).unwrap();
-        let told = lock(&file, Duration::ZERO).unwrap_err();
+        let error = lock(&file, Duration::ZERO).unwrap_err();
         assert!(
-            told.contains("give each server a file of its own"),
-            "{told}"
+            error.contains("another --state FILE for each server"),
+            "{error}"
         );
         drop(held);
         lock(&file, Duration::MAX).unwrap();

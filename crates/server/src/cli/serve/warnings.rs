@@ -1,5 +1,5 @@
-//! Settings that the server starts with and that are hardly what was meant: it
-//! warns of them, and a check takes them for mistakes.
+//! Settings that are valid but probably wrong. The server warns about them, and
+//! `pushwheel config --check` rejects them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,35 +8,35 @@ use std::{env, fs};
 use super::{Arguments, Settings};
 use crate::cli::{Failure, settings};
 
-/// What is doubtful about settings, each with what to do about it.
-pub(crate) fn doubts(settings: &Settings) -> Vec<Failure> {
-    let mut doubts = settings::strange_variables::<Arguments>();
-    doubts.extend(events_beyond_bodies(settings));
-    doubts.extend(wide_networks_of_proxies(settings));
-    doubts.extend(exposed_files(settings));
-    doubts
+/// Returns a warning, with a fix, for each such setting.
+pub(crate) fn warnings(settings: &Settings) -> Vec<Failure> {
+    let mut warnings = settings::unknown_variables::<Arguments>();
+    warnings.extend(events_larger_than_bodies(settings));
+    warnings.extend(wide_networks_of_proxies(settings));
+    warnings.extend(exposed_files(settings));
+    warnings
 }
 
-/// Networks of proxies so wide that almost any client is one of them, and chooses
-/// its own address.
+/// A trusted network that is so wide that clients are probably in it, and can choose their
+/// own address.
 fn wide_networks_of_proxies(settings: &Settings) -> Option<Failure> {
     const KEY: &str = "trusted_proxy";
     let network = settings.arguments.proxies.wide_network()?;
-    let doubt = format!(
-        "the server believes what all of {network} say of client addresses, so a client can \
-         choose its own. Set --trusted-proxy to the networks of your proxies alone"
+    let warning = format!(
+        "all of {network} is trusted for client addresses, so a client can choose its own. Set \
+         --trusted-proxy to the networks of your proxies only"
     );
-    Some(settings.blame(&[KEY], doubt))
+    Some(settings.with_place(&[KEY], warning))
 }
 
-/// The settings of secrets, which the configuration file may hold.
+/// The settings of secrets that the configuration file may contain.
 const SECRETS: [&str; 3] = ["publish_key", "admin_key", "token_secret"];
 
-/// What others may do with a file, as bits of its mode.
+/// The rights of other users, as bits of a file's mode.
 const READ: u32 = 0o004;
 const WRITE: u32 = 0o002;
 
-/// Files of secrets that other users may read, and files of settings that they may
+/// Files of secrets that other users can read, and files of settings that they can
 /// change.
 fn exposed_files(settings: &Settings) -> Vec<Failure> {
     let arguments = &settings.arguments;
@@ -61,31 +61,30 @@ fn exposed_files(settings: &Settings) -> Vec<Failure> {
     let files = keys.chain(tokens).chain(config);
     let exposed = files.filter_map(|(key, path, bits)| {
         let exposed = exposure(path, bits)?;
-        Some(settings.blame(&[key], exposed))
+        Some(settings.with_place(&[key], exposed))
     });
     exposed.collect()
 }
 
-/// Returns what other users of the machine may do with a file, if it is one of
-/// these.
+/// Returns a warning if other users of the machine have one of these rights to a file.
 fn exposure(path: &Path, bits: u32) -> Option<Failure> {
     if is_for_this_process(path) {
         return None;
     }
     let mode = fs::metadata(path).ok()?.permissions().mode();
-    let may = match (mode & bits & READ != 0, mode & bits & WRITE != 0) {
+    let can = match (mode & bits & READ != 0, mode & bits & WRITE != 0) {
         (_, true) => "change",
         (true, false) => "read",
         (false, false) => return None,
     };
     let path = path.display();
     Some(format!(
-        "other users may {may} {path}. Run `chmod o= {path}`"
+        "other users can {can} {path}. Run `chmod o= {path}`"
     ))
 }
 
-/// Whether a file is in a directory that a service manager makes for the process:
-/// there the mode says nothing of who reaches it.
+/// Returns whether a file is in a directory that a service manager makes for the process.
+/// Its mode does not show which users reach it.
 fn is_for_this_process(path: &Path) -> bool {
     let of_systemd = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let of_containers = PathBuf::from("/run/secrets");
@@ -93,29 +92,29 @@ fn is_for_this_process(path: &Path) -> bool {
     directories.any(|directory| path.starts_with(directory))
 }
 
-/// Events that may be larger than the bodies that they come in.
-fn events_beyond_bodies(settings: &Settings) -> Vec<Failure> {
+/// Limits on events that exceed the limit on request bodies.
+fn events_larger_than_bodies(settings: &Settings) -> Vec<Failure> {
     const KEY: &str = "max_event_bytes";
     let arguments = &settings.arguments;
     let body_bytes = arguments.limits.max_body_bytes;
-    let doubt = |event_bytes: usize| {
+    let warning = |event_bytes: usize| {
         format!(
-            "an event can hardly have {event_bytes} bytes, for the body that it comes in has \
-             {body_bytes} at most: give --max-body-bytes {event_bytes} or more, or a smaller \
+            "an event of {event_bytes} bytes cannot arrive, because a body has at most \
+             {body_bytes} bytes. Set --max-body-bytes to {event_bytes} or more, or lower \
              --max-event-bytes"
         )
     };
     let for_all = arguments.channels.max_event_bytes;
-    let mut doubts = Vec::new();
-    // Whoever has made bodies smaller than the default means all events.
+    let mut warnings = Vec::new();
+    // A limit on bodies below the default limit on events is meant for all events.
     if settings.is_set(KEY) && for_all > body_bytes {
-        doubts.push(settings.blame(&[KEY], doubt(for_all)));
+        warnings.push(settings.with_place(&[KEY], warning(for_all)));
     }
     for (index, rule) in settings.rules.iter().enumerate() {
         let event_bytes = rule.options.max_event_bytes;
         if event_bytes != for_all && event_bytes > body_bytes {
-            doubts.push(settings.blame_rule(index, &doubt(event_bytes)));
+            warnings.push(settings.with_rule_place(index, &warning(event_bytes)));
         }
     }
-    doubts
+    warnings
 }
