@@ -179,3 +179,51 @@ fn channel_not_allowed(name: Option<&str>, list: List) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(response: &Response) -> Option<&str> {
+        response.headers().get("WWW-Authenticate")
+    }
+
+    #[test]
+    fn a_refusal_has_a_status_and_a_challenge_where_another_credential_helps() {
+        let (accepts_tokens, right) = (false, Right::Publish);
+        let retry_after = Duration::from_secs(1);
+        let missing = Some("Bearer");
+        let invalid = Some("Bearer error=\"invalid_token\"");
+        for (refused, status, wanted) in [
+            (
+                Refused::Missing {
+                    right,
+                    accepts_tokens,
+                },
+                401,
+                missing,
+            ),
+            (Refused::SubscriberUnknown, 401, missing),
+            (Refused::TokenExpired, 401, invalid),
+            (Refused::TicketUnknown, 401, invalid),
+            (
+                Refused::KeyWrong {
+                    right,
+                    accepts_tokens,
+                },
+                403,
+                None,
+            ),
+            (Refused::CookieOrigin, 403, None),
+            (Refused::Forwarded, 403, None),
+            (Refused::Host, 421, None),
+            (Refused::TooManyKeys { retry_after }, 429, None),
+            (Refused::TicketsTooMany { retry_after }, 503, None),
+        ] {
+            let response = response(&refused);
+            assert_eq!(response.status_code(), status, "{refused:?}");
+            assert_eq!(response.error_code(), Some(refused.code()));
+            assert_eq!(challenge(&response), wanted, "{refused:?}");
+        }
+    }
+}
