@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::in_flight::Ticket;
+use super::responder::Responder;
 use super::response::Response;
 use super::shutdown::Shutdown;
 use crate::hub::{Attachment, EngineState, Hub};
@@ -53,6 +54,20 @@ impl CommandQueue {
     /// Returns the state of the reactor's engine.
     pub(crate) fn engine(&self) -> &Arc<EngineState> {
         &self.engine
+    }
+
+    /// Returns the responder to a deferred request.
+    pub(crate) fn responder(&self, token: u64, request: u32, ticket: Ticket) -> Responder {
+        let queue = self.clone();
+        Responder::new(self.engine.clone(), move |response| {
+            let response = Box::new(response);
+            queue.send(Command::Answer {
+                token,
+                request,
+                response,
+                ticket,
+            });
+        })
     }
 
     /// Sends a command and wakes the reactor. A reactor that has ended drops it.

@@ -1,18 +1,18 @@
-//! An answer from another thread.
+//! A response from another thread.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::command_queue::{Command, CommandQueue};
-use super::in_flight::Ticket;
 use super::response::{IntoResponse, Response};
+use crate::hub::EngineState;
 
-/// The right, and the duty, to answer one request; see
-/// [`Response::deferred`]. One that is dropped without an answer gives
-/// `500 Internal Server Error`.
-#[must_use = "the client waits for the answer"]
+/// The right, and the duty, to respond to one request; see [`Response::deferred`]. If it is
+/// dropped without a response, the client receives `500 Internal Server Error`.
+#[must_use = "the client waits for the response"]
 pub struct Responder {
-    /// Taken by the answer.
-    address: Option<(CommandQueue, u64, u32, Ticket)>,
+    /// Called once. `None` after that.
+    send: Option<Box<dyn FnOnce(Response) + Send + Sync>>,
+    engine: Arc<EngineState>,
 }
 
 impl fmt::Debug for Responder {
@@ -23,46 +23,38 @@ impl fmt::Debug for Responder {
 
 impl Responder {
     pub(crate) fn new(
-        command_queue: CommandQueue,
-        token: u64,
-        request: u32,
-        ticket: Ticket,
+        engine: Arc<EngineState>,
+        send: impl FnOnce(Response) + Send + Sync + 'static,
     ) -> Responder {
         Responder {
-            address: Some((command_queue, token, request, ticket)),
+            send: Some(Box::new(send)),
+            engine,
         }
     }
 
-    /// Answers, with anything that a handler may return, subscriptions and
-    /// streams included. If the client has gone, the answer goes nowhere.
+    /// Responds with anything that a handler may return, subscriptions and streams
+    /// included. If the client has disconnected, the response is dropped.
     pub fn respond(mut self, response: impl IntoResponse) {
         self.send(response.into_response());
     }
 
-    /// Whether the engine has begun to shut down. A request that is not
-    /// answered at the shutdown's deadline is not answered at all.
+    /// Whether the engine has begun to shut down. A request without a response at the
+    /// shutdown's deadline gets none.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        let address = self.address.as_ref();
-        address.is_some_and(|(command_queue, ..)| command_queue.engine().is_draining())
+        self.engine.is_draining()
     }
 
     fn send(&mut self, response: Response) {
-        if let Some((command_queue, token, request, ticket)) = self.address.take() {
-            let response = Box::new(response);
-            command_queue.send(Command::Answer {
-                token,
-                request,
-                response,
-                ticket,
-            });
+        if let Some(send) = self.send.take() {
+            send(response);
         }
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if self.address.is_some() {
+        if self.send.is_some() {
             let message = "the handler gave no answer: its responder was dropped";
             self.send(Response::error(500, "no_answer", message));
         }

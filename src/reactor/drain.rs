@@ -8,7 +8,7 @@
 //! | waiting | timers do the rest | no connection is left |
 //! | late | connections that are left are closed | no connection is left |
 
-use super::turn::as_ms;
+use super::millis::as_ms;
 use crate::exchange::Shutdown;
 
 /// The number of turns for which the listen queue is accepted: as long as it takes

@@ -24,6 +24,7 @@ mod drain;
 mod guard;
 mod http;
 pub(crate) mod io;
+mod millis;
 mod pressure;
 mod retry;
 mod shutdown;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::budgets::Budgets;
 use super::drain::Drain;
+use super::millis::as_ms;
 use super::stopwatch::Stopwatch;
 use crate::limits::Limits;
 
@@ -120,9 +121,4 @@ impl Turn {
             false => limits.idle_timeout,
         }
     }
-}
-
-/// Returns whole milliseconds, at most `u64::MAX`.
-pub(crate) fn as_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

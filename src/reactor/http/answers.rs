@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::next::Next;
 use super::{Http, Service, deadlines};
-use crate::exchange::{Defer, Kind, Request, Responder, Response, Subscription};
+use crate::exchange::{Defer, Kind, Request, Response, Subscription};
 use crate::http::Message;
 use crate::reactor::guard::{catch, guard};
 use crate::reactor::io::Io;
@@ -191,7 +191,7 @@ impl Http {
         let number = state.deferred;
         state.phase = Phase::Answer(Box::new(request));
         deadlines::stop(io, key);
-        let responder = Responder::new(self.command_queue.clone(), token, number, ticket);
+        let responder = self.command_queue.responder(token, number, ticket);
         guard("a handler that defers", || defer(responder));
         Next::Hold
     }

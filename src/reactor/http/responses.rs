@@ -13,8 +13,9 @@ use crate::reactor::guard::guard;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::Phase;
 use crate::reactor::io::net::Net;
+use crate::reactor::millis::as_ms;
 use crate::reactor::retry::{retry_line, retry_ms};
-use crate::reactor::turn::{Turn, as_ms};
+use crate::reactor::turn::Turn;
 
 /// The bytes that are read and forgotten behind the last request that is answered.
 const LINGER_BYTES_MAX: usize = 16 << 20;

@@ -21,6 +21,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::millis::as_ms;
 use super::turn::{TICK_MS, Turn};
 use crate::hub::client::ConnectionId;
 use crate::limits::Limits;
@@ -236,7 +237,7 @@ impl<N: Net> Io<N> {
 
     /// The ticks after which a peer that takes nothing has stalled.
     pub(crate) fn stall_ticks(&self) -> u64 {
-        super::turn::as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
+        as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
     }
 }
 

@@ -6,7 +6,8 @@ use crate::hub::ChannelKey;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::State;
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::{Turn, as_ms};
+use crate::reactor::millis::as_ms;
+use crate::reactor::turn::Turn;
 
 impl Streams {
     /// A channel has new entries, the oldest since then.

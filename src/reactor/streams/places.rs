@@ -7,7 +7,8 @@ use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::{TICK_MS, Turn, as_ms};
+use crate::reactor::millis::as_ms;
+use crate::reactor::turn::{TICK_MS, Turn};
 
 impl Streams {
     /// Gives a client a cursor. It must be in none of the feed's lists.

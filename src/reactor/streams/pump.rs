@@ -16,7 +16,8 @@ use crate::packed::Suffix;
 use crate::reactor::io::connection::{NONE, State};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::turn::{Turn, as_ms};
+use crate::reactor::millis::as_ms;
+use crate::reactor::turn::Turn;
 
 impl Streams {
     /// Gives each queued feed a slice, as far as the turn's budget goes.

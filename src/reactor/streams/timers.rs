@@ -16,7 +16,8 @@ use crate::hub::client::DisconnectReason;
 use crate::reactor::io::connection::NONE;
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::turn::{TICK_MS, Turn, as_ms};
+use crate::reactor::millis::as_ms;
+use crate::reactor::turn::{TICK_MS, Turn};
 
 /// The number of times that a subscriber may send something before it is
 /// disconnected.
