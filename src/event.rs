@@ -1,11 +1,11 @@
-//! [`Event`]: what a publisher says, and [`EventError`]: why it cannot be said.
+//! [`Event`], and [`EventError`]: why an event cannot be published.
 //!
-//! An event is built without failing and checked when it is published. Nothing
-//! here knows the bytes on the wire; those are `frame`'s.
+//! Construction never fails; publishing checks the event. The bytes on the wire are in
+//! `frame`.
 //!
-//! The one thing to remember: what is published never turns into another field
-//! or event, whatever it holds. Data may be any text; a name or an id that could
-//! end its line is refused, never repaired in silence.
+//! The invariant to remember: nothing that is published turns into another field or event.
+//! Data may be any text; a name or an id that could end its line is rejected, never changed
+//! silently.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,20 +13,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// One event of a Server-Sent Events stream: its data, and what goes with it.
+/// One event of a Server-Sent Events stream: its data and other fields.
 ///
-/// An event always has data, the empty string unless given. It may have a name,
-/// an id of the publisher's own, a reconnection delay for the browser, and a key
-/// for conflation. Strings are borrowed where they can be, so an event that is
-/// published where it is made copies nothing; [`into_owned`](Event::into_owned)
-/// makes one to keep.
+/// An event always has data, by default the empty string. It may have a name, an id of the
+/// publisher's own, a reconnection delay for the browser, and a key for conflation. Strings
+/// are borrowed if possible, so an event that is published at once copies nothing;
+/// [`into_owned`](Event::into_owned) returns one that borrows nothing.
 ///
-/// Construction never fails. Publishing checks the event and answers with an
-/// [`EventError`].
+/// Construction never fails. Publishing checks the event and returns an [`EventError`] if
+/// it is invalid.
 ///
-/// The format is the HTML Standard's, section 9.2 "Server-sent events"; what a
-/// browser makes of it is in 9.2.5 "Parsing an event stream" and 9.2.6
-/// "Interpreting an event stream".
+/// The format is defined in the HTML Standard, section 9.2 "Server-sent events"; 9.2.5
+/// "Parsing an event stream" and 9.2.6 "Interpreting an event stream" define how a browser
+/// reads it.
 ///
 /// ```
 /// use pushwheel::Event;
@@ -38,7 +37,7 @@ use serde::Serialize;
 ///
 /// assert_eq!(event.name(), Some("price"));
 /// assert_eq!(event.data(), "EURUSD 1.0841");
-/// assert_eq!(event.id(), None); // the engine gives one
+/// assert_eq!(event.id(), None); // the engine assigns one
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event<'a> {
@@ -52,17 +51,16 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event called `name`, which a browser hears with
-    /// `source.addEventListener(name, ...)`.
+    /// Returns an event with a name. In a browser, `source.addEventListener(name, ...)`
+    /// receives it.
     ///
-    /// See [`with_name`](Event::with_name) for which names there are. Line ends
-    /// in `data` (LF, CR or CRLF) all reach the browser as LF; everything else
-    /// arrives as it is.
+    /// See [`with_name`](Event::with_name) for valid names. Line ends in `data` (LF, CR or
+    /// CRLF) all reach the browser as LF; any other text arrives unchanged.
     pub fn new(name: impl Into<Cow<'a, str>>, data: impl Into<Cow<'a, str>>) -> Event<'a> {
         Event::message(data).with_name(name)
     }
 
-    /// An event without a name, which a browser hears as `message`.
+    /// Returns an event without a name. In a browser it is a `message` event.
     ///
     /// ```
     /// use pushwheel::Event;
@@ -76,62 +74,57 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// The same event called `name`; the empty name is no name.
+    /// Returns the event with this name; the empty string removes the name.
     ///
-    /// Publishing refuses a name with a CR or LF, one longer than
-    /// [`NAME_BYTES_MAX`], and one that begins with [`RESERVED_NAME_PREFIX`].
-    /// The names `open` and `error` are allowed, but a browser's `EventSource`
-    /// fires events of its own by those names, and a listener cannot easily tell
-    /// them apart: better to choose others.
+    /// Publishing rejects a name with a CR or LF, one longer than [`NAME_BYTES_MAX`], and
+    /// one that begins with [`RESERVED_NAME_PREFIX`]. The names `open` and `error` are
+    /// valid, but a browser's `EventSource` fires events of its own with these names, and a
+    /// listener cannot easily tell them apart: choose other names.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<Cow<'a, str>>) -> Event<'a> {
         self.name = Some(name.into()).filter(|name| !name.is_empty());
         self
     }
 
-    /// The same event with an id of the publisher's own, in place of the
-    /// engine's.
+    /// Returns the event with an id of the publisher's own, instead of the engine's.
     ///
-    /// A browser remembers it and sends it as `Last-Event-ID` when it
-    /// reconnects. So publishing refuses an id that would not come back as it
-    /// went: the empty id (it clears the browser's), one with an ASCII control
-    /// character, one that begins or ends with a space, and one longer than
-    /// [`ID_BYTES_MAX`]. Ids of at most 64 bytes of `[0-9A-Za-z._-]` travel best.
+    /// A browser remembers it and sends it as `Last-Event-ID` when it reconnects. So
+    /// publishing rejects an id that would not come back unchanged: the empty id (it clears
+    /// the browser's), one with an ASCII control character, one that begins or ends with a
+    /// space, and one longer than [`ID_BYTES_MAX`]. Ids of at most 64 bytes of
+    /// `[0-9A-Za-z._-]` work with every client.
     ///
-    /// The id says what a client has seen, so no two events of the channels
-    /// that one stream may have should share it. A channel remembers the ids of
-    /// its history and the last 1,024 before that. It does not append the same
-    /// event with the same id again
-    /// ([`Published::duplicates`](crate::Published::duplicates)), and refuses
-    /// another event with that id
-    /// ([`PublishError::IdReused`](crate::PublishError::IdReused)). Where two
-    /// channels of one stream have the id, a client that comes back with it
-    /// resumes after the first of the two events.
+    /// The id identifies the events that a client has seen, so events of channels that may
+    /// be on one stream should not share one. A channel remembers the ids of its history
+    /// and the last 1,024 before that. It does not append the same event with the same id
+    /// again ([`Published::duplicates`](crate::Published::duplicates)), and rejects another
+    /// event with that id ([`PublishError::IdReused`](crate::PublishError::IdReused)). If
+    /// two channels of one stream have the id, a client that comes back with it resumes
+    /// after the first of the two events.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Cow<'a, str>>) -> Event<'a> {
         self.id = Some(id.into());
         self
     }
 
-    /// The same event with a delay the browser is to wait before it reconnects,
-    /// from then on.
+    /// Returns the event with a reconnection delay, which applies in the browser from then
+    /// on.
     ///
-    /// It is written in whole milliseconds, rounded up. Publishing refuses more
-    /// than [`RETRY_MS_MAX`]. Zero is allowed, and asks every browser that loses
-    /// its stream to come back at once.
+    /// It is written in whole milliseconds, rounded up. Publishing rejects more than
+    /// [`RETRY_MS_MAX`]. With zero, every browser that loses its stream reconnects at
+    /// once.
     #[must_use]
     pub fn with_retry(mut self, retry: Duration) -> Event<'a> {
         self.retry = Some(retry);
         self
     }
 
-    /// An event that removes `key` from a channel that conflates
+    /// Returns an event that removes `key` from a channel that conflates
     /// ([`LagPolicy::Conflate`](crate::LagPolicy::Conflate)).
     ///
-    /// It is an event like any other: clients receive it in its place, as
-    /// `pushwheel.removed` with the data `{"key": KEY}`. New clients do not receive
-    /// the key's last event. See [`removing`](Event::removing) for a removal with
-    /// a name and data of your own.
+    /// Clients receive it in order with other events, as `pushwheel.removed` with the data
+    /// `{"key": KEY}`. New clients do not receive the key's last event. See
+    /// [`removing`](Event::removing) for a removal with another name and other data.
     ///
     /// ```
     /// use pushwheel::Event;
@@ -146,61 +139,59 @@ impl<'a> Event<'a> {
         Event::new(REMOVED_NAME, data).with_key(key).removing()
     }
 
-    /// The same event, which removes its key: clients receive it in its place, and
-    /// new clients receive neither this event nor the key's last one.
+    /// Returns the event as one that removes its key: clients receive it in order with other
+    /// events, and new clients receive neither this event nor the key's last one.
     ///
-    /// It removes the event that was published for the same clients: a broadcast
-    /// removes a broadcast. Publishing refuses a removal without a key.
+    /// It removes the event that was published for the same clients: a broadcast removes a
+    /// broadcast. Publishing rejects a removal without a key.
     #[must_use]
     pub fn removing(mut self) -> Event<'a> {
         self.removes = true;
         self
     }
 
-    /// The same event with a key for conflation; the empty key means none.
+    /// Returns the event with a key for conflation; the empty string removes the key.
     ///
-    /// A channel that conflates keeps only the newest of the events with the same
-    /// key. The key itself is not sent. Publishing refuses a key longer than
-    /// [`KEY_BYTES_MAX`].
+    /// A channel that conflates keeps only the newest of the events with the same key. The
+    /// key itself is not sent. Publishing rejects a key longer than [`KEY_BYTES_MAX`].
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Cow<'a, str>>) -> Event<'a> {
         self.key = Some(key.into()).filter(|key| !key.is_empty());
         self
     }
 
-    /// The event's name; `None` is what a browser calls `message`. Never
+    /// Returns the name; `None` for an event that a browser calls `message`. Never
     /// `Some("")`.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The event's data, as it was given.
+    /// Returns the data, as it was passed.
     pub fn data(&self) -> &str {
         &self.data
     }
 
-    /// The publisher's own id for the event, if it gave one.
+    /// Returns the publisher's own id, if it has set one.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// The reconnection delay the event tells the browser, if any, as it was
-    /// given.
+    /// Returns the reconnection delay, if any, as it was passed.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
-    /// The event's key for conflation, if any. Never `Some("")`.
+    /// Returns the key for conflation, if any. Never `Some("")`.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// Whether the event removes its key, see [`removing`](Event::removing).
+    /// Returns whether the event removes its key, see [`removing`](Event::removing).
     pub fn is_removal(&self) -> bool {
         self.removes
     }
 
-    /// The same event, borrowing nothing. Copies each string that was borrowed.
+    /// Returns the event without borrowed strings, which are copied.
     pub fn into_owned(self) -> Event<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Event {
@@ -215,11 +206,11 @@ impl<'a> Event<'a> {
 }
 
 impl Event<'static> {
-    /// An event called `name` whose data is `value` as compact JSON, exactly as
-    /// `serde_json::to_string` writes it: a string goes out in its quotes.
+    /// Returns an event whose data is `value` as compact JSON, exactly as
+    /// `serde_json::to_string` writes it: a string is sent with its quotes.
     ///
-    /// Compact JSON has no raw line ends, so it is one line on the wire and
-    /// `JSON.parse(event.data)` gives the value back exactly.
+    /// Compact JSON has no raw line ends, so it is one line on the wire, and
+    /// `JSON.parse(event.data)` returns the value exactly.
     ///
     /// ```
     /// use pushwheel::Event;
@@ -233,8 +224,8 @@ impl Event<'static> {
     ///
     /// # Errors
     ///
-    /// When `value` does not serialise: its `Serialize` fails, or a map in it
-    /// has keys that are not strings.
+    /// When `value` cannot be written as JSON: its `Serialize` fails, or a map in it has
+    /// keys that are not strings.
     pub fn json<T: Serialize + ?Sized>(
         name: impl Into<Cow<'static, str>>,
         value: &T,
@@ -244,11 +235,10 @@ impl Event<'static> {
 }
 
 impl Event<'_> {
-    /// Whether a publisher may publish this.
+    /// Checks that a publisher may publish this.
     ///
     /// # Errors
-    ///
-    /// The first thing found wrong.
+    /// The first mistake.
     pub(crate) fn check(&self) -> Result<(), EventError> {
         if self.removes && self.key.is_none() {
             return Err(EventError::RemovalWithoutKey);
@@ -262,15 +252,15 @@ impl Event<'_> {
         self.check_fields()
     }
 
-    /// Whether it is what [`removal`](Event::removal) makes.
+    /// Returns whether [`removal`](Event::removal) has made it.
     #[cold]
     fn is_plain_removal(&self) -> bool {
         let key = self.key().filter(|_| self.removes);
         self.name() == Some(REMOVED_NAME) && key.is_some_and(|key| removal_data(key) == self.data)
     }
 
-    /// Whether this can be written as one frame that says just this: all of
-    /// [`check`](Event::check) but the names that are the engine's.
+    /// Checks that one frame can contain exactly this event: all of
+    /// [`check`](Event::check) except reserved names.
     pub(crate) fn check_fields(&self) -> Result<(), EventError> {
         if let Some(name) = self.name() {
             check_name(name)?;
@@ -286,7 +276,7 @@ impl Event<'_> {
         self.retry_ms().map(|_| ())
     }
 
-    /// The reconnection delay in whole milliseconds, rounded up.
+    /// Returns the reconnection delay in whole milliseconds, rounded up.
     pub(crate) fn retry_ms(&self) -> Result<Option<u32>, EventError> {
         let Some(retry) = self.retry else {
             return Ok(None);
@@ -298,7 +288,7 @@ impl Event<'_> {
     }
 }
 
-/// The data of an event that removes a key and has none of its own.
+/// Returns the data of a removal without data of its own.
 pub(crate) fn removal_data(key: &str) -> String {
     serde_json::json!({ "key": key }).to_string()
 }
@@ -313,9 +303,9 @@ fn check_name(name: &str) -> Result<(), EventError> {
     }
 }
 
-/// An id has to survive two journeys: out as a line of the stream (9.2.6 ignores
-/// one with NUL), and back as a header's value, where RFC 9110 section 5.5 allows
-/// no control characters and strips spaces at both ends.
+/// Checks that an id arrives unchanged as a line of the stream (9.2.6 ignores one with NUL),
+/// and comes back unchanged as a header's value, where RFC 9110 section 5.5 allows no control
+/// characters and strips spaces at both ends.
 pub(crate) fn check_id(id: &str) -> Result<(), EventError> {
     if id.is_empty() {
         return Err(EventError::IdEmpty);
@@ -333,81 +323,74 @@ pub(crate) fn check_id(id: &str) -> Result<(), EventError> {
     }
 }
 
-/// The longest name an event may have, in bytes.
+/// Maximum length of an event's name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// The longest id a publisher may give an event, in bytes.
+/// Maximum length of a publisher's own id, in bytes.
 pub const ID_BYTES_MAX: usize = 255;
 
-/// The longest key for conflation, in bytes. The log keeps it for as long as it
-/// keeps the event.
+/// Maximum length of a key for conflation, in bytes. The log keeps it as long as the
+/// event.
 pub const KEY_BYTES_MAX: usize = 255;
 
-/// The longest reconnection delay, in milliseconds: nearly 25 days. Beyond it,
-/// JavaScript's `setTimeout`, which polyfills wait with, overflows and fires at
-/// once.
+/// Maximum reconnection delay, in milliseconds: almost 25 days. Beyond it, JavaScript's
+/// `setTimeout`, which polyfills use, overflows and fires at once.
 pub const RETRY_MS_MAX: u32 = i32::MAX.unsigned_abs();
 
-/// Names that begin so are the engine's own (`pushwheel.gap`).
+/// The prefix of the engine's own event names, such as `pushwheel.gap`.
 pub const RESERVED_NAME_PREFIX: &str = "pushwheel.";
 
-/// The name of an event that removes a key and has neither a name nor data of its
-/// own.
+/// The name of a removal without a name of its own.
 const REMOVED_NAME: &str = "pushwheel.removed";
 
-/// Why an event was refused.
+/// Why an event is invalid. It was not published.
 ///
-/// The event was published to nobody. `Display` says what is wrong and what to
-/// do about it; [`code`](EventError::code) is for programs.
+/// `Display` contains the cause and the fix; [`code`](EventError::code) is for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventError {
-    /// The name has a CR or LF in it, which would end its line and begin another
-    /// field.
+    /// The name contains a CR or LF, which would begin another field.
     NameLineBreak,
     /// The name is longer than [`NAME_BYTES_MAX`].
     NameTooLong {
-        /// How long it is.
+        /// Its length.
         bytes: usize,
     },
     /// The name begins with [`RESERVED_NAME_PREFIX`].
     NameReserved,
-    /// The id is empty, which would clear the browser's place in the stream.
+    /// The id is empty, which would clear the id that the browser remembers.
     IdEmpty,
-    /// The id has a CR or LF in it, which would end its line and begin another
-    /// field.
+    /// The id contains a CR or LF, which would begin another field.
     IdLineBreak,
-    /// The id has a NUL in it, for which browsers ignore it.
+    /// The id contains a NUL. Browsers ignore such an id.
     IdNul,
-    /// The id has another ASCII control character in it, which cannot come back
-    /// in a header: the browser's reconnection would be refused.
+    /// The id contains another ASCII control character, which is invalid in a header: the
+    /// browser's reconnection would be rejected.
     IdControl,
-    /// The id begins or ends with a space, which is lost when it comes back in a
-    /// header.
+    /// The id begins or ends with a space, which a header loses.
     IdSpace,
-    /// The id has the form of the ids that the engine gives in this life.
+    /// The id has the form of the ids that this manager assigns.
     IdReserved,
     /// The event is one of a [`Welcome`](crate::Welcome), and has an id.
     IdInWelcome,
     /// The id is longer than [`ID_BYTES_MAX`].
     IdTooLong {
-        /// How long it is.
+        /// Its length.
         bytes: usize,
     },
     /// The key for conflation is longer than [`KEY_BYTES_MAX`].
     KeyTooLong {
-        /// How long it is.
+        /// Its length.
         bytes: usize,
     },
-    /// The event removes a key, and has none.
+    /// The event is a removal without a key.
     RemovalWithoutKey,
     /// The reconnection delay is longer than [`RETRY_MS_MAX`].
     RetryTooLong,
 }
 
 impl EventError {
-    /// A name for the error that does not change: snake case, made for logs,
-    /// metrics and answers in JSON.
+    /// Returns a stable name for the error, in snake case: for logs, metrics and JSON.
     ///
     /// ```
     /// use pushwheel::EventError;
@@ -438,38 +421,37 @@ impl fmt::Display for EventError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EventError::NameLineBreak => f.write_str(
-                "the event's name has a line break in it, which would begin another field: \
-                 take CR and LF out of the name",
+                "the event's name contains a line break, which would begin another field. Remove CR \
+                 and LF from the name",
             ),
             EventError::NameTooLong { bytes } => write!(
                 f,
-                "the event's name is {bytes} bytes long, and {NAME_BYTES_MAX} is the most: \
-                 shorten it, and say the rest in the data",
+                "the event's name has {bytes} bytes, and the maximum is {NAME_BYTES_MAX}. Shorten \
+                 it, and put the rest into the data",
             ),
             EventError::NameReserved => write!(
                 f,
-                "event names that begin with `{RESERVED_NAME_PREFIX}` are the engine's own: \
-                 choose another name",
+                "event names that begin with `{RESERVED_NAME_PREFIX}` are reserved. Choose another \
+                 name",
             ),
             EventError::IdEmpty => f.write_str(
-                "the event's id is empty, which would make browsers forget their place: \
-                 give an id, or none and the engine gives one",
+                "the event's id is empty, which would make browsers forget their position. Set an \
+                 id, or leave it to the engine",
             ),
             EventError::IdLineBreak => f.write_str(
-                "the event's id has a line break in it, which would begin another field: \
-                 take CR and LF out of the id",
+                "the event's id contains a line break, which would begin another field. Remove CR \
+                 and LF from the id",
             ),
             EventError::IdNul => f.write_str(
-                "the event's id has a NUL in it, for which browsers ignore it: \
-                 take it out of the id",
+                "the event's id contains a NUL, and browsers ignore such ids. Remove it from the id",
             ),
             EventError::IdControl => f.write_str(
-                "the event's id has a control character in it, which a browser cannot send back: \
-                 take it out of the id",
+                "the event's id contains a control character, which a browser cannot send back. \
+                 Remove it from the id",
             ),
             EventError::IdSpace => f.write_str(
-                "the event's id begins or ends with a space, which is lost on the way back: \
-                 trim the id",
+                "the event's id begins or ends with a space, which is lost on the way back. Trim the \
+                 id",
             ),
             EventError::IdInWelcome => f.write_str(
                 "an event of a welcome cannot have an id, because a client cannot resume \
@@ -481,21 +463,21 @@ impl fmt::Display for EventError {
             ),
             EventError::IdTooLong { bytes } => write!(
                 f,
-                "the event's id is {bytes} bytes long, and {ID_BYTES_MAX} is the most: \
-                 shorten it, or give none and the engine gives one",
+                "the event's id has {bytes} bytes, and the maximum is {ID_BYTES_MAX}. Shorten it, \
+                 or leave it to the engine",
             ),
             EventError::KeyTooLong { bytes } => write!(
                 f,
-                "the event's key is {bytes} bytes long, and {KEY_BYTES_MAX} is the most: \
-                 shorten it, or use a digest of it",
+                "the event's key has {bytes} bytes, and the maximum is {KEY_BYTES_MAX}. Shorten it, \
+                 or use a digest of it",
             ),
             EventError::RemovalWithoutKey => f.write_str(
-                "the event removes a key and names none. Set the key that is to be removed",
+                "the event is a removal without a key. Set the key that it removes",
             ),
             EventError::RetryTooLong => write!(
                 f,
-                "the event's reconnection delay is longer than {RETRY_MS_MAX} ms, \
-                 beyond which browsers' timers overflow: choose a shorter one",
+                "the event's reconnection delay is longer than {RETRY_MS_MAX} ms, beyond which \
+                 browsers' timers overflow. Choose a shorter one",
             ),
         }
     }
@@ -647,8 +629,8 @@ mod tests {
         let error = EventError::NameTooLong { bytes: 300 };
         assert_eq!(
             error.to_string(),
-            "the event's name is 300 bytes long, and 255 is the most: \
-             shorten it, and say the rest in the data"
+            "the event's name has 300 bytes, and the maximum is 255. Shorten it, and put the \
+             rest into the data"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! How many requests wait for an answer from another thread.
+//! The number of requests that wait for an answer from another thread.
 //!
-//! A request counts from its deferral until the reactor has its answer in
-//! hand, whether or not the client is still there: what is bounded are the
-//! threads' work and the command_queue, and both go on without the client.
+//! A request counts from its deferral until the reactor has read its answer, also if the
+//! client has gone: the limit is on the threads' work and on the command queue, and both
+//! continue without the client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub(crate) struct InFlight(Arc<AtomicUsize>);
 pub(crate) struct Ticket(InFlight);
 
 impl InFlight {
-    /// Counts one more, if there is room for it among `max`.
+    /// Counts one more, if there are fewer than `max`.
     pub(crate) fn admit(&self, max: usize) -> Option<Ticket> {
         let more = |count: usize| (count < max).then_some(count + 1);
         let admitted = self

@@ -1,4 +1,4 @@
-//! Malformed requests, as hooks receive them.
+//! [`Rejection`]: a malformed request, as hooks receive it.
 
 use std::net::SocketAddr;
 

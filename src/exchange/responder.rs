@@ -1,4 +1,4 @@
-//! A response from another thread.
+//! [`Responder`]: the response to a request from another thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::response::{IntoResponse, Response};
 use crate::hub::EngineState;
 
-/// The right, and the duty, to respond to one request; see [`Response::deferred`]. If it is
-/// dropped without a response, the client receives `500 Internal Server Error`.
+/// Responds to one request, from any thread; see [`Response::deferred`]. If it is dropped
+/// without a response, the client receives `500 Internal Server Error`.
 #[must_use = "the client waits for the response"]
 pub struct Responder {
     /// Called once. `None` after that.
@@ -32,14 +32,14 @@ impl Responder {
         }
     }
 
-    /// Responds with anything that a handler may return, subscriptions and streams
-    /// included. If the client has disconnected, the response is dropped.
+    /// Responds with any value that a handler may return, including subscriptions and
+    /// streams. If the client has gone, the response is dropped.
     pub fn respond(mut self, response: impl IntoResponse) {
         self.send(response.into_response());
     }
 
-    /// Whether the engine has begun to shut down. A request without a response at the
-    /// shutdown's deadline gets none.
+    /// Returns whether the engine has begun to shut down. A request without a response at
+    /// the deadline of the shutdown receives none.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.engine.is_draining()
@@ -55,7 +55,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.send.is_some() {
-            let message = "the handler gave no answer: its responder was dropped";
+            let message = "the handler sent no response. The server's log may have the cause";
             self.send(Response::error(500, "no_answer", message));
         }
     }

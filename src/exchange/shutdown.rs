@@ -1,15 +1,15 @@
-//! How an engine is to shut down.
+//! [`Shutdown`]: the options of a shutdown.
 
 use std::time::Duration;
 
-/// How an engine shuts down, by method chaining; see
+/// The options of a shutdown, by method chaining; see
 /// [`EngineHandle::shutdown`](crate::EngineHandle::shutdown).
 ///
 /// ```text
 ///   shutdown()            delay                    window                      within
-///       ├─ health: draining ─┼─ nobody is accepted ───┼─ the slow and the late ──┤
-///       │  all goes on       │  streams end, each at  │  have until here         │ the end
-///       │                    │  a moment of its own   │                          │
+///       ├─ health: draining ─┼─ no new connections ───┼─ slow clients and ───────┤
+///       │  all else as       │  streams end, each at  │  pending requests        │ the end
+///       │  before            │  a random moment       │  have until here         │
 /// ```
 ///
 /// ```
@@ -21,9 +21,9 @@ use std::time::Duration;
 ///     .window(Duration::from_secs(15));
 /// ```
 ///
-/// A [`Duration`] alone is one without delay and window.
+/// A [`Duration`] alone is a shutdown without delay and window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "give it to `EngineHandle::shutdown`"]
+#[must_use = "pass it to `EngineHandle::shutdown`"]
 pub struct Shutdown {
     pub(crate) within: Duration,
     pub(crate) delay: Duration,
@@ -31,8 +31,8 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// One that takes no longer than `deadline`, delay and window included:
-    /// clients that are left then are disconnected.
+    /// Returns a shutdown that takes at most `deadline`, including delay and window. Then
+    /// the remaining connections are closed.
     pub fn within(deadline: Duration) -> Shutdown {
         Shutdown {
             within: deadline,
@@ -41,21 +41,20 @@ impl Shutdown {
         }
     }
 
-    /// For how long at first everything goes on, but for
-    /// [`Request::is_draining`](crate::Request::is_draining): the time that a
-    /// load balancer needs to find out from a health check, so that it sends
-    /// nobody to an address where nobody listens. Default: none.
+    /// Sets the time at the beginning in which the engine serves as before, except that
+    /// [`Request::is_draining`](crate::Request::is_draining) is true: the time that a load
+    /// balancer needs to notice it from a health check, so that it sends no client to an
+    /// address without a listener. Default: none.
     pub fn delay(mut self, time: Duration) -> Shutdown {
         self.delay = time;
         self
     }
 
-    /// The time over which streams of channels end, each at a random moment, so
-    /// that browsers do not all come back at once. Events that are published
-    /// meanwhile reach the clients that are still there. When the last
-    /// connection has ended the engine does not wait for the rest of it.
-    /// Default: none, each ends as soon as it was sent everything. A stream for
-    /// one client has until the deadline, see
+    /// Sets the time in which streams of channels end, each at a random moment, so that
+    /// browsers do not all reconnect at once. Events that are published meanwhile reach the
+    /// clients that are still there. The engine does not wait for the rest of the window
+    /// when its last connection has ended. Default: none, each stream ends when its client
+    /// has received everything. A stream for one client has until the deadline, see
     /// [`Sink::is_draining`](crate::Sink::is_draining).
     pub fn window(mut self, time: Duration) -> Shutdown {
         self.window = time;

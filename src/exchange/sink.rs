@@ -1,4 +1,4 @@
-//! A stream for one client.
+//! [`Sink`]: the writing end of a stream for one client.
 
 use std::borrow::Borrow;
 use std::cell::Cell;
@@ -16,12 +16,12 @@ use crate::hub::publish::Ready;
 use crate::hub::{Attachment, ChannelKey, EngineState, Hub};
 
 thread_local! {
-    /// Whether this thread runs a reactor: one that waited for its own client
-    /// would wait for ever.
+    /// Whether this thread runs a reactor, which would wait for itself if it waited for a
+    /// client.
     static IS_ENGINE_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that the current thread runs a reactor, as long as this lives.
+/// Marks the current thread as a reactor's until this is dropped.
 pub(crate) struct EngineThread(());
 
 impl EngineThread {
@@ -50,7 +50,7 @@ impl Default for SinkOptions {
 }
 
 impl SinkOptions {
-    /// The defaults, as each method names its own.
+    /// Returns the defaults, which the methods document.
     #[must_use]
     pub fn new() -> SinkOptions {
         let channel = ChannelOptions::new()
@@ -59,15 +59,15 @@ impl SinkOptions {
         SinkOptions { channel }
     }
 
-    /// How many bytes may wait for the client beyond what the kernel's
-    /// buffers hold, before [`Sink::send`] waits. Default: 64 KiB.
+    /// Maximum bytes that wait for the client, in addition to the kernel's buffers, before
+    /// [`Sink::send`] waits. Default: 64 KiB.
     #[must_use]
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.channel = self.channel.backlog_bytes_max(bytes);
         self
     }
 
-    /// The longest silence on the stream; `Duration::ZERO` turns heartbeats
+    /// Maximum silence on the stream before a heartbeat; `Duration::ZERO` turns heartbeats
     /// off. Default: 30 s.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
@@ -80,21 +80,21 @@ impl SinkOptions {
     }
 }
 
-/// What a stream for one client is opened with.
+/// The options of a stream for one client, and the function that opens it.
 pub(crate) struct StreamPlan {
     pub(crate) options: SinkOptions,
     pub(crate) open: Box<dyn FnOnce(Sink) + Send>,
 }
 
-/// Why a sink did not take an event.
+/// Why a sink did not send an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// The stream has ended, for this reason: stop sending.
+    /// The stream has ended for this reason. Stop sending.
     Ended(DisconnectReason),
-    /// The client has yet to take what was sent before: try again later.
+    /// The client is slow, and the buffer is full. Try again later.
     Full,
-    /// The event cannot be written as it is.
+    /// The event is invalid or too large.
     Invalid(PublishError),
 }
 
@@ -104,7 +104,7 @@ impl fmt::Display for SinkError {
             SinkError::Ended(reason) => {
                 let why = match reason {
                     DisconnectReason::Gone => "the client has closed the connection",
-                    DisconnectReason::Stalled => "the client took nothing for too long",
+                    DisconnectReason::Stalled => "the client read nothing for too long",
                     DisconnectReason::Misbehaved => "the client kept sending bytes",
                     DisconnectReason::Shutdown => "the engine has shut down",
                     DisconnectReason::Failed => "the engine has failed",
@@ -113,7 +113,7 @@ impl fmt::Display for SinkError {
                 write!(f, "the stream has ended ({why}). Stop sending.")
             }
             SinkError::Full => f.write_str(
-                "the client has yet to take what was sent before: send later, or wait with `send`",
+                "the client is slow, and the buffer is full. Send later, or wait with `send`",
             ),
             SinkError::Invalid(error) => error.fmt(f),
         }
@@ -134,14 +134,13 @@ impl From<Refused> for SinkError {
 /// The writing end of a stream for one client; see
 /// [`Response::stream`](crate::Response::stream).
 ///
-/// It is owned and can be sent to another thread. The stream ends, once the
-/// client has been sent everything, when the sink is closed or dropped; a
-/// client that takes nothing for
+/// It is owned and can be sent to another thread. When the sink is closed or dropped, the
+/// client receives what was sent, and the stream ends. A client that reads nothing for
 /// [`Limits::stall_timeout`](crate::Limits::stall_timeout) is disconnected.
 ///
-/// An engine that shuts down leaves the stream open until its deadline. A
-/// sink that asks [`is_draining`](Self::is_draining) between events can say
-/// its last words and close before that:
+/// An engine that shuts down leaves the stream open until the deadline. A program that
+/// checks [`is_draining`](Self::is_draining) between events can send a last event and
+/// close the stream before that:
 ///
 /// ```
 /// use pushwheel::{DisconnectReason, Event, Sink, SinkError};
@@ -160,9 +159,8 @@ impl From<Refused> for SinkError {
 /// }
 /// ```
 ///
-/// Events get no id unless they bring one: what a client that comes back
-/// should be sent is for the handler to say, by
-/// [`Request::start`](crate::Request::start).
+/// Events have no id unless the program sets one. When a client comes back, the handler
+/// decides where to continue, with [`Request::start`](crate::Request::start).
 pub struct Sink {
     hub: Arc<Hub>,
     engine: Arc<EngineState>,
@@ -188,17 +186,16 @@ impl Sink {
         }
     }
 
-    /// Sends an event, and waits while the client is slow. On the engine's
-    /// own thread, where nobody may wait, it does not wait and may answer
-    /// [`SinkError::Full`].
+    /// Sends an event, and waits while the client is slow. On the engine's own thread it
+    /// does not wait and may return [`SinkError::Full`].
     ///
     /// # Errors
-    /// When the stream has ended, or the event cannot be written.
+    /// When the stream has ended, or the event is invalid.
     pub fn send<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<(), SinkError> {
         self.feed(self.encode(event.borrow())?, Wait::Forever)
     }
 
-    /// Sends an event if the client keeps up; never waits.
+    /// Sends an event if the client is not slow; never waits.
     ///
     /// # Errors
     /// When the stream has ended, the client is slow, or the event cannot be
@@ -220,9 +217,8 @@ impl Sink {
         self.feed(self.encode(event.borrow())?, Wait::Until(deadline))
     }
 
-    /// Sends bytes as they are, and waits while the client is slow. What the
-    /// client makes of them is the caller's responsibility: nothing is
-    /// checked.
+    /// Sends bytes as they are, and waits while the client is slow. They are not checked:
+    /// the caller has to send valid parts of an event stream.
     ///
     /// # Errors
     /// When the stream has ended.
@@ -230,7 +226,7 @@ impl Sink {
         self.feed(Ready::raw(bytes), Wait::Forever)
     }
 
-    /// Sends bytes as they are, if the client keeps up; never waits.
+    /// Sends bytes as they are, if the client is not slow; never waits.
     ///
     /// # Errors
     /// When the stream has ended, or the client is slow.
@@ -238,7 +234,7 @@ impl Sink {
         self.feed(Ready::raw(bytes), Wait::None)
     }
 
-    /// Whether the stream has ended.
+    /// Returns whether the stream has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.ended().is_some()
@@ -250,15 +246,15 @@ impl Sink {
         self.room.ended()
     }
 
-    /// Whether the engine has begun to shut down. The stream goes on until the
-    /// shutdown's deadline.
+    /// Returns whether the engine has begun to shut down. The stream continues until the
+    /// deadline of the shutdown.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.engine.is_draining()
     }
 
-    /// Ends the stream once the client has been sent everything; the same as
-    /// dropping the sink.
+    /// Ends the stream when the client has received everything; the same as dropping the
+    /// sink.
     pub fn close(self) {
         drop(self);
     }

@@ -1,4 +1,4 @@
-//! What a client is to be subscribed to, and who is told of it.
+//! [`Subscription`]: the channels of a stream, and the hooks for its client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::hub::client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason}
 /// The response has the id at which the stream begins in the header
 /// `Last-Event-ID`. If the request has `Cache-Control: no-cache`, as that of
 /// every `EventSource`, or the query parameter `cursor`, the stream also opens
-/// with a block that holds this id alone, so that a browser misses nothing when
-/// it is cut off before its first event. Some other clients take such a block for
-/// an empty message; `cursor=false` declines it.
+/// with a block that contains only this id, so that a browser misses nothing if
+/// its connection breaks before its first event. Some other clients read such a
+/// block as an empty message; `cursor=false` declines it.
 ///
 /// ```
 /// use pushwheel::{ChannelManager, Subscription};
@@ -58,7 +58,7 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    /// To one channel.
+    /// Returns a subscription to one channel.
     pub fn new(channel: &Channel) -> Subscription {
         Subscription {
             channels: vec![channel.clone()],
@@ -72,11 +72,11 @@ impl Subscription {
         }
     }
 
-    /// To one channel more: the stream has the events of all, in the order in
-    /// which they were published. A channel named twice counts once.
+    /// Adds a channel. The stream has the events of all channels in the order in which
+    /// they were published. A channel that is added twice counts once.
     ///
     /// # Panics
-    /// When the channels are not of one [`ChannelManager`](crate::ChannelManager).
+    /// When the channels are not of the same [`ChannelManager`](crate::ChannelManager).
     pub fn and(mut self, channel: &Channel) -> Subscription {
         let first = self.channels.first().expect("a subscription has a channel");
         assert!(
@@ -89,46 +89,43 @@ impl Subscription {
         self
     }
 
-    /// The channels.
+    /// Returns the channels.
     #[must_use]
     pub fn channels(&self) -> &[Channel] {
         &self.channels
     }
 
-    /// Where the stream begins if the request does not say so, as a first
-    /// request does not; see [`Request::start`](crate::Request::start). A client
-    /// that comes back with its `Last-Event-ID` resumes after that event.
-    /// Default: [`Start::Live`].
+    /// Sets where the stream begins if the request does not say so, as a client's first
+    /// request; see [`Request::start`](crate::Request::start). A client that comes back
+    /// with its `Last-Event-ID` resumes after that event. Default: [`Start::Live`].
     pub fn start(mut self, start: Start) -> Subscription {
         self.start = Some(start);
         self
     }
 
-    /// The client's id. Default: a random UUID. If a client of this id is
-    /// subscribed to the channel already, that one is disconnected: a browser
-    /// that comes back must not be kept out by the ghost of its old
-    /// connection.
+    /// Sets the client's id. Default: a random UUID. If the channel has a client of this
+    /// id, that one is disconnected: a browser that comes back must not be kept out by its
+    /// broken connection.
     pub fn client_id(mut self, id: ClientId) -> Subscription {
         self.client_id = Some(id);
         self
     }
 
-    /// Sets what is known of the client, for filters and for the list of clients;
-    /// any JSON. Default: `null`.
+    /// Sets the client's metadata, for conditions, filters and the list of clients; any
+    /// JSON. Default: `null`.
     ///
-    /// It is kept for as long as the client is connected, and its size is the
-    /// caller's to bound: a value that a client chooses costs memory for each
-    /// connection. The server accepts 32 values and 2 KiB.
+    /// They stay in memory while the client is connected. The caller has to limit their
+    /// size if a client chooses them; the server accepts 32 values and 2 KiB.
     pub fn metadata(mut self, metadata: Value) -> Subscription {
         self.metadata = Some(Arc::new(metadata));
         self
     }
 
-    /// A header of the response.
+    /// Adds a header of the response.
     ///
     /// # Errors
     /// When the name or the value is invalid in a header, and when the engine sets
-    /// the header itself, as it does `Content-Type`.
+    /// the header itself, such as `Content-Type`.
     pub fn header(
         mut self,
         name: impl Into<std::borrow::Cow<'static, str>>,
@@ -140,18 +137,16 @@ impl Subscription {
         Ok(self)
     }
 
-    /// When the credentials run out with which the client came, counted from
-    /// the opening of its stream. Then it is sent an event named
-    /// `pushwheel.reauth`, whose data is `{"reason": "expired"}`, with a
-    /// `retry` of its own, and the stream ends: the client comes back with
-    /// other credentials and misses nothing. The event has no id, so it leaves
-    /// the one alone that the client comes back with. What is published after
-    /// that time is not sent; what was published before, and waits for a slow
-    /// client, is sent first, for at most as long as a stalled client is given
-    /// ([`stall_timeout`](crate::EngineBuilder::stall_timeout)).
+    /// Sets the time for which the client's credentials are valid, counted from the
+    /// beginning of its stream. Then the client receives an event named
+    /// `pushwheel.reauth` with the data `{"reason": "expired"}` and a `retry` of its own,
+    /// and the stream ends: the client comes back with new credentials and misses nothing.
+    /// The event has no id, so the client keeps the id with which it comes back. Events
+    /// that were published before that time are sent first, for at most
+    /// [`stall_timeout`](crate::EngineBuilder::stall_timeout); later ones are not sent.
     ///
-    /// Default: they do not run out. It is kept in steps of 64 ms, never
-    /// earlier; more than four years count as four.
+    /// Default: no limit. Accurate to 64 ms, never earlier; more than four years count as
+    /// four.
     pub fn expires_in(mut self, time: Duration) -> Subscription {
         self.expires_in = Some(time);
         self
@@ -189,13 +184,13 @@ impl Subscription {
         self
     }
 
-    /// Called exactly once when the client is gone, on the engine's thread,
-    /// whatever ended its connection. It may call any method of any channel.
-    /// Several are called in the order in which they were added.
+    /// Sets a function that is called exactly once when the client has gone, for whatever
+    /// reason, on the engine's thread. The function may call any method of any channel.
+    /// Several functions are called in the order in which they were added.
     ///
-    /// Of a client that is [`Replaced`](DisconnectReason::Replaced) it may be
-    /// called after the `on_connect` of the one that has come in its place:
-    /// [`Channel::has_client`] says whether somebody of the id is there.
+    /// For a client that was [`Replaced`](DisconnectReason::Replaced), it may be called
+    /// after the `on_connect` of the client that has replaced it:
+    /// [`Channel::has_client`] returns whether a client of the id is there.
     pub fn on_disconnect(
         mut self,
         hook: impl FnOnce(&ClientInfo, DisconnectReason) + Send + 'static,

@@ -110,7 +110,7 @@ const stories = {
     await page.fill('#publish-data', '1');
     await page.fill('#publish-event', 'pushwheel.gap');
     await page.click('#publish-form .main');
-    await shows(page, '#publish-error', "the engine's own: choose another name");
+    await shows(page, '#publish-error', 'are reserved. Choose another name');
     await page.fill('#publish-event', '');
     await page.click('#publish-form .main');
     await shows(page, '#publish-answer', 'to 0 clients.');
