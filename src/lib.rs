@@ -1,7 +1,8 @@
 //! **pushwheel** pushes events to very many browsers from one thread, over
-//! [Server-Sent Events]. It is an engine to embed: no framework, no async
-//! runtime, HTTP/1.1 by hand on raw sockets. (The package `pushwheel-server` is a
-//! server to run, `pushwheel serve`; this is the manual of the library.)
+//! [Server-Sent Events]. It is an engine to embed, without a framework or an async
+//! runtime: its HTTP/1.1 runs on raw sockets, without TLS. (The package
+//! `pushwheel-server` is a server to run, `pushwheel serve`; this is the manual of the
+//! library.)
 //!
 //! [Server-Sent Events]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //!
@@ -10,7 +11,7 @@
 //! use pushwheel::{ChannelManager, ChannelOptions, Engine, Event, History, Response};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     // A channel that keeps its last 100 events for those who come back.
+//!     // A channel that keeps its last 100 events for clients that come back.
 //!     let channels = ChannelManager::new();
 //!     let options = || ChannelOptions::new().history(History::events(100));
 //!     let news = channels.get_or_create_with("news", options)?;
@@ -34,47 +35,46 @@
 //! }
 //! ```
 //!
-//! # What is what
+//! # Overview
 //!
-//! | you want to | use |
+//! | task | types and methods |
 //! | --- | --- |
-//! | make channels, find them, count their clients | [`ChannelManager`] |
-//! | choose history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
-//! | say what is published | [`Event`] |
-//! | publish to all, to one, to some | [`Channel::publish`] to a [`Target`]; [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`] … for short |
+//! | create and find channels, count their clients | [`ChannelManager`] |
+//! | configure history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
+//! | describe an event | [`Event`] |
+//! | publish to all clients, to one, to some | [`Channel::publish`] to a [`Target`]; [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`] … for short |
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
-//! | subscribe a client, name it, be told when it comes and goes | [`Subscription`] |
-//! | stream to one client alone | [`Response::stream`], [`Sink`] |
+//! | check access, pass a value to the handler | [`EngineBuilder::guard`], [`Extensions`] |
+//! | subscribe a client, with an id, metadata and hooks | [`Subscription`] |
+//! | stream to one client only | [`Response::stream`], [`Sink`] |
 //! | answer later, from another thread | [`Response::deferred`], [`Responder`] |
-//! | know who asks, behind a proxy | [`EngineBuilder::proxy_protocol`], [`EngineBuilder::trusted_proxies`], [`Request::client_address`] |
-//! | see how it is doing | [`EngineHandle::metrics`], [`ChannelManager::stats`] |
-//! | stop in good order | [`EngineHandle::shutdown`] |
+//! | find the client's address behind a proxy | [`EngineBuilder::proxy_protocol`], [`EngineBuilder::trusted_proxies`], [`Request::client_address`] |
+//! | monitor | [`EngineHandle::metrics`], [`ChannelManager::stats`] |
+//! | shut down | [`EngineHandle::shutdown`] |
 //! | keep the history over a restart | [`ChannelManager::save`], [`ChannelManagerBuilder::restore`] |
 //!
 //! # How it works
 //!
-//! Everything that reaches a client goes through its channel's *log*, an
-//! ordered queue of finished frames; a client is a *position* in it. An event
-//! is encoded once, by the thread that publishes it. The engine's one thread
-//! gathers what is new once, and writes it to every client that is caught up
-//! with one system call each. A client that is slow keeps its position and
-//! goes on from there: it holds up nobody and has no queue of its own. A
-//! client that comes back with its `Last-Event-ID` simply begins at an older
-//! position. Where the log no longer reaches, the client is told of the gap,
-//! by an event named `pushwheel.gap`; it never misses something unknowingly.
+//! Everything that reaches a client goes through its channel's *log*, an ordered queue
+//! of encoded events; a client is a *position* in it. An event is encoded once, by the
+//! thread that publishes it. The engine's one thread gathers new events once, and
+//! writes them to every client without a backlog with one system call each. A slow
+//! client keeps its position and continues from there: it delays no other client and
+//! has no queue of its own. A client that comes back with its `Last-Event-ID` begins at
+//! an older position. If the log no longer holds the events after it, the client
+//! receives an event named `pushwheel.gap`: it never misses an event without a notice.
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - A client sees the events that are for it in the order in which they were
-//!   published, each whole, each once, with no hole that it is not told of.
-//! - Memory is bounded by [`ChannelOptions`] and [`Limits`], whatever clients
-//!   and publishers do.
-//! - Methods of [`Channel`] and [`ChannelManager`] answer at once and exactly,
-//!   from any thread, callbacks of the engine included.
-//! - What is published never turns into another field or event on the wire.
-//! - A handler or callback that panics costs nobody else anything.
+//! - A client receives its events in the order in which they were published, each
+//!   complete and once, and a gap event wherever events are missing.
+//! - [`ChannelOptions`] and [`Limits`] bound memory, whatever clients and publishers do.
+//! - Methods of [`Channel`] and [`ChannelManager`] return at once with an exact result, on
+//!   any thread, including callbacks of the engine.
+//! - Nothing that is published turns into another field or event on the wire.
+//! - A handler or callback that panics affects no other request or client.
 
-// What is public inside the modules below is so for `internals`.
+// Items inside the modules below are public for `internals`.
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 
 mod engine;
@@ -121,7 +121,7 @@ pub use metrics::{Backlog, Histogram, Metrics};
 pub use proxies::{Network, NetworkError};
 pub use router::RouteError;
 
-// The pages of the manual: what they show is compiled and run.
+// The pages of the manual: their examples are compiled and run.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../docs/choosing.md")]
@@ -134,8 +134,8 @@ mod pages {
     struct Reconnection;
 }
 
-/// The pure parts and the loop, for this package's own fuzz targets, benches
-/// and simulator. Nothing in here is a promise.
+/// The pure parts and the loop, for this package's own fuzz targets, benches and simulator.
+/// Not a public API.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
@@ -162,12 +162,12 @@ pub mod internals {
 
     pub mod log;
 
-    /// The network's seam.
+    /// The interface to the network.
     pub mod net {
         pub use crate::reactor::net::*;
     }
 
-    /// What proxies say of a connection.
+    /// Clients' addresses behind proxies.
     pub mod proxies {
         pub use crate::proxies::*;
     }

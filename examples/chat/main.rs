@@ -1,5 +1,5 @@
-//! Chat rooms: a channel for each room, made by its first visitor, and cleaned
-//! up when nobody is there and nothing is left to be told.
+//! Chat rooms: a channel for each room, which its first visitor creates. It is removed when
+//! it has no clients and no history.
 //!
 //! `cargo run --example chat` prints the address to open.
 
@@ -15,7 +15,7 @@ use pushwheel::{
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Who loses the connection for a moment misses nothing that was said.
+    // A client that loses its connection for a moment misses no message.
     let options = ChannelOptions::new().history(History::events(100));
     let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
@@ -35,9 +35,9 @@ fn room(request: &Request) -> Result<Channel, Response> {
     Ok(request.channels().get_or_create(name)?)
 }
 
-/// `GET /rooms/{room}/events?name=…&id=…` enters the room, and leaves it at the
-/// end of the stream, whatever ends it. The page has chosen the id and keeps it
-/// when it reconnects, so events for all but this page stay that.
+/// `GET /rooms/{room}/events?name=…&id=…` enters the room, and leaves it when the stream
+/// ends, for whatever reason. The page chooses the id and keeps it when it reconnects, so it
+/// never receives an event for all other pages.
 fn enter(request: &Request) -> Result<Subscription, Response> {
     let room = room(request)?;
     let name = request.query("name").unwrap_or("somebody".into());

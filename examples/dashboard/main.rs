@@ -1,5 +1,5 @@
-//! A live dashboard: the figures every second to all who watch, and the last
-//! minute at once to whoever opens the page.
+//! A live dashboard: figures every second for all open pages, and the last minute for a page
+//! that is opened.
 //!
 //! `cargo run --example dashboard` prints the address to open.
 
@@ -20,9 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelManager::new();
     let options = || {
         ChannelOptions::new()
-            // What a newcomer is sent at once: the page asks for `?last=60`.
+            // For a new client: the page requests `?last=60`.
             .history(History::events(60))
-            // Who is slow wants the newest figures, not all that were missed.
+            // A slow client needs the newest figures, not all missed ones.
             .lag_policy(LagPolicy::Skip)
     };
     let dashboard = channels.get_or_create_with("dashboard", options)?;
@@ -48,7 +48,7 @@ fn publish_stats(dashboard: &Channel) -> Result<(), PublishError> {
     Ok(())
 }
 
-/// Who watches is real; the shop is made up.
+/// The number of viewers is real; the figures of the shop are random.
 fn measure(dashboard: &Channel, second: u32) -> Value {
     let wave = |seconds: f64| (f64::from(second) * std::f64::consts::TAU / seconds).sin();
     json!({

@@ -1,5 +1,4 @@
-//! One channel, and events that are not for everybody: for the admins only,
-//! or for one user.
+//! One channel, and events for some of its clients: for admins only, or for one user.
 //!
 //! `cargo run --example filtered` prints the address to open.
 
@@ -13,7 +12,7 @@ use pushwheel::{
 };
 use serde_json::{Value, json};
 
-/// Who is who. A real program asks its session.
+/// The users. A real program has sessions.
 const ADMINS: [&str; 1] = ["ann"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .channels(&channels)
         .get("/", |_| Response::html(include_str!("page.html")))
         .get("/style.css", shared::style)
-        // What is known of a client is noted when it subscribes.
+        // A client gets its metadata when it subscribes.
         .get("/events", move |request| {
             let user = request.query("user").unwrap_or_default();
             let role = if ADMINS.contains(&&*user) {
@@ -49,8 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .clients,
             )
         })
-        // A condition says what a field has to be. This one is indexed: only
-        // the clients that it finds are looked at, however many there are.
+        // A condition compares a field with a value. This field is indexed: the cost
+        // grows with the matching clients, not with all clients.
         .post("/users/{user}", move |request| {
             let user = request.param("user").unwrap_or_default();
             let memo = memo(user, request)?;
@@ -64,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The event that a request's body is made into.
+/// Returns the event for a request's body.
 fn memo(to: &str, request: &Request) -> Result<Event<'static>, Response> {
     let memo = json!({"to": to, "text": request.text()?});
     Ok(Event::new("memo", memo.to_string()))

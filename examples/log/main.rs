@@ -1,5 +1,5 @@
-//! A log followed live, by admins only: anybody else is answered 403 before
-//! the stream begins. The log is that of the requests to this very server.
+//! A live log for admins only: other requests are answered 403 before the stream begins. The
+//! log is that of the requests to this server.
 //!
 //! `cargo run --example log` prints the address to open.
 
@@ -10,11 +10,12 @@ use std::error::Error;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, Engine, Event, HeaderError, History, Request, Response,
+    Channel, ChannelManager, ChannelOptions, Engine, Event, HeaderError, History, Method, Request,
+    Response,
 };
 use serde_json::json;
 
-/// Who is an admin. A real program has sessions, and asks for a password.
+/// The admins. A real program has sessions and asks for a password.
 const ADMINS: [&str; 1] = ["ann"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,10 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .get("/", |_| Response::html(include_str!("page.html")))
         .get("/style.css", shared::style)
         .post("/sign-in/{user}", sign_in)
-        .get("/log", move |request| match is_admin(request) {
-            true => Response::subscribe(&stream),
-            false => Response::error(403, "forbidden", "the log is for admins: sign in as one"),
-        })
+        .guard(Method::Get, "/log", only_admins)
+        .get("/log", move |_| Response::subscribe(&stream))
         .get("/hello", |_| "hello")
         .get("/broken", broken)
         .after(move |request, response| write_line(&log, request, response));
@@ -39,14 +38,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// An `EventSource` sends no headers of the page's choice, but it does send
-/// the cookies of its origin.
-fn is_admin(request: &Request) -> bool {
+/// The user of a request, for the handler and the log.
+struct User(String);
+
+/// An `EventSource` cannot send headers that the page chooses, but it sends the cookies of
+/// its origin.
+fn only_admins(request: &mut Request) -> Option<Response> {
     let cookies = request.header("cookie").unwrap_or_default();
-    let user = cookies
-        .split("; ")
-        .find_map(|pair| pair.strip_prefix("user="));
-    user.is_some_and(|user| ADMINS.contains(&user))
+    let mut cookies = cookies.split("; ");
+    let user = cookies.find_map(|cookie| cookie.strip_prefix("user="));
+    let Some(user) = user.filter(|user| ADMINS.contains(user)) else {
+        let message = "the log is for admins. Sign in as one";
+        return Some(Response::error(403, "forbidden", message));
+    };
+    let user = User(user.to_owned());
+    request.extensions_mut().insert(user);
+    None
 }
 
 fn sign_in(request: &Request) -> Result<Response, HeaderError> {
@@ -55,7 +62,7 @@ fn sign_in(request: &Request) -> Result<Response, HeaderError> {
     Response::status(204).with_header("Set-Cookie", cookie)
 }
 
-/// It costs nobody else anything, and gives a line in the log.
+/// It affects no other request, and is logged.
 fn broken(_: &Request) -> Response {
     panic!("this handler is broken, for the sake of the example")
 }
@@ -70,7 +77,8 @@ fn write_line(log: &Channel, request: &Request, response: &Response) {
         "status": response.status_code(),
         "request": format!("{} {}", request.method().as_str(), request.path()),
         "peer": request.client_address().to_string(),
+        "user": request.extensions().get().map(|User(name)| name),
     });
-    // Nobody closes this channel, and a line is small: it cannot fail.
+    // The channel is never closed and a line is small, so this cannot fail.
     let _ = log.broadcast(Event::new("line", line.to_string()));
 }

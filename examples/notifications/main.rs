@@ -1,4 +1,4 @@
-//! Notifications: a channel for each user, and one for everybody.
+//! Notifications: a channel for each user, and one for all users.
 //!
 //! `cargo run --example notifications` prints the address to open.
 
@@ -15,7 +15,7 @@ use pushwheel::{
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // What a user misses while the connection is lost is sent afterwards.
+    // A user whose connection is lost receives the missed events afterwards.
     let options = ChannelOptions::new().history(History::events(20));
     let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
@@ -31,8 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Notifies a user, from any thread, and says how many of their browsers are
-/// there to see it.
+/// Notifies a user, from any thread. Returns the number of browsers that the user has
+/// open.
 fn notify_user(channels: &ChannelManager, user: &str, text: &str) -> Result<usize, Response> {
     let inbox = channels.get_or_create(&format!("user {user}"))?;
     let published = inbox.broadcast(Event::new("notification", text))?;
@@ -44,7 +44,7 @@ fn user(request: &Request) -> &str {
     request.param("user").unwrap_or_default()
 }
 
-/// One stream of two channels: the user's own, and everybody's.
+/// One stream of two channels: the user's own, and that of all users.
 fn subscribe(request: &Request) -> Result<Subscription, Response> {
     let channels = request.channels();
     let inbox = channels.get_or_create(&format!("user {}", user(request)))?;
@@ -52,7 +52,7 @@ fn subscribe(request: &Request) -> Result<Subscription, Response> {
     Ok(Subscription::new(&inbox).and(&everybody))
 }
 
-/// The body is the text; answers `{"sent": n}`.
+/// The body is the text; the response is `{"sent": n}`.
 fn notify_one(request: &Request) -> Result<Value, Response> {
     let sent = notify_user(request.channels(), user(request), request.text()?)?;
     Ok(json!({"sent": sent}))
@@ -64,7 +64,7 @@ fn notify_all(request: &Request) -> Result<Value, Response> {
     Ok(json!({"sent": published.clients}))
 }
 
-/// Answers at once; the thread that does the work notifies the user later.
+/// Responds at once; the thread that does the work notifies the user later.
 #[allow(
     clippy::disallowed_methods,
     reason = "this is what the work consists in"

@@ -1,5 +1,5 @@
-//! What `EventSource` does in a page: named events, errors, reconnection by
-//! itself, and the end. The page is the example; this is what it talks to.
+//! `EventSource` in a page: named events, errors, automatic reconnection, and the end. The
+//! page is the example; this is its server.
 //!
 //! `cargo run --example page` prints the address to open.
 
@@ -17,7 +17,7 @@ use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let channels = ChannelManager::new();
-    // With a history, whoever comes back is sent what happened in between.
+    // With a history, a client that comes back receives the events in between.
     let options = || ChannelOptions::new().history(History::events(1_000));
     let clock = channels.get_or_create_with("clock", options)?;
     let (stream, cut) = (clock.clone(), clock.clone());
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 #[allow(clippy::disallowed_methods, reason = "a clock waits")]
 fn tick(clock: &Channel) -> Result<(), PublishError> {
     for number in 1.. {
-        // A browser whose connection is lost is to come back after 2 s.
+        // A browser that loses its connection reconnects after 2 s.
         let tick = Event::new("tick", number.to_string()).with_retry(Duration::from_secs(2));
         clock.broadcast(tick)?;
         if number % 10 == 0 {

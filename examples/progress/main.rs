@@ -2,9 +2,9 @@
 //!
 //! `cargo run --example progress` prints the address to open.
 //!
-//! A task is done by a thread of its own, which knows nothing of browsers: it
-//! publishes to the task's channel, and *finishes* the channel at the end.
-//! Whoever knows the task's id may follow it, from any number of browsers.
+//! Each task runs on a thread of its own, which is independent of browsers: it publishes to
+//! the task's channel, and *finishes* the channel at the end. Any number of browsers that know
+//! the task's id can follow it.
 
 #[path = "../shared/mod.rs"]
 mod shared;
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 static TASKS: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The newest figure is kept for those who come late: they ask for `?last=1`.
+    // The newest figure is kept for clients that come later, which request `?last=1`.
     let options = ChannelOptions::new().history(History::events(1));
     let channels = ChannelManager::builder().defaults(options).build();
     let engine = Engine::builder()
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `POST /tasks` starts a task and answers `{"task": id}`.
+/// `POST /tasks` starts a task and returns `{"task": id}`.
 fn start_task(request: &Request) -> Result<Value, Response> {
     let task = TASKS.fetch_add(1, Ordering::Relaxed) + 1;
     let progress = request.channels().get_or_create(&format!("task {task}"))?;
@@ -63,8 +63,8 @@ fn work(progress: &Channel) -> Result<(), PublishError> {
         progress.broadcast(Event::new("progress", percent.to_string()))?;
         thread::sleep(Duration::from_millis(50));
     }
-    // The last event and the end of the stream. A browser that comes back is
-    // answered `204 No Content`, and so stops coming.
+    // The last event and the end of the stream. A browser that reconnects receives
+    // `204 No Content`, and stops.
     progress.finish(Some(Event::new("complete", "100 pages are written")))?;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! What the examples share: where they listen, and how their pages look.
+//! Parts of all examples: the address and the style of the pages.
 
 use std::process;
 
 use pushwheel::{Engine, EngineBuilder, Request, Response};
 
-/// Binds an example's engine and says which address to open. Where it cannot
-/// listen the program ends, and says how to choose another address.
+/// Binds an example's engine and prints the address to open. If it cannot listen, the program
+/// ends and prints how to choose another address.
 #[allow(clippy::print_stdout, reason = "it says where to look")]
 pub(crate) fn bind(engine: EngineBuilder) -> Engine {
     let address = listen_address();
@@ -24,8 +24,8 @@ pub(crate) fn bind(engine: EngineBuilder) -> Engine {
     }
 }
 
-/// Where to listen: `--listen ADDRESS`, else `$PUSHWHEEL_LISTEN`, else port
-/// 3000 of this machine alone.
+/// Returns the address: `--listen ADDRESS`, otherwise `$PUSHWHEEL_LISTEN`, otherwise port 3000
+/// on loopback.
 fn listen_address() -> String {
     let argument = std::env::args()
         .skip_while(|word| word != "--listen")
