@@ -98,7 +98,9 @@ fn cut<'a>(text: &'a str, redact: impl Fn(&'a str) -> Cow<'a, str>) -> Cow<'a, s
 }
 
 fn first_bytes(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LOGGED_BYTES_MAX)]
+    let mut ends = (0..=LOGGED_BYTES_MAX.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Removes the beginning of a token at the end of a text. The cut may have removed the

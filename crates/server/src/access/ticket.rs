@@ -147,9 +147,9 @@ impl Tickets {
     /// Removes expired tickets from the front of the queue. After a reload has shortened
     /// their time, some stay longer; `take` checks each.
     fn remove_expired(&mut self, now_ms: u64) {
-        while let Some(oldest) = self
-            .queue
-            .pop_front_if(|oldest| oldest.expires_at_ms <= now_ms)
+        let is_expired = |oldest: &Issued| oldest.expires_at_ms <= now_ms;
+        while self.queue.front().is_some_and(is_expired)
+            && let Some(oldest) = self.queue.pop_front()
         {
             self.by_name.remove(&oldest.name);
             let Some(token) = oldest.token else {
