@@ -34,13 +34,13 @@ const LOST: usize = 20;
 
 type Told = (String, DisconnectReason, Instant);
 
-struct House {
+struct Setup {
     engine: RunningEngine,
     channels: Vec<Channel>,
     told: Receiver<Told>,
 }
 
-fn open_house() -> House {
+fn set_up() -> Setup {
     let manager = ChannelManager::builder().build();
     let (tell, told) = channel();
     let mut channels = Vec::new();
@@ -58,7 +58,7 @@ fn open_house() -> House {
             })
         });
     }
-    House {
+    Setup {
         engine: builder.bind(NEAR).unwrap().spawn().unwrap(),
         channels,
         told,
@@ -101,11 +101,11 @@ fn pull_the_cable(peer: &str) {
 #[ignore = "takes a minute and network namespaces: tests/run cable"]
 fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
     let peer = std::env::var("PUSHWHEEL_PEER").expect("set by tests/run cable");
-    let House {
+    let Setup {
         engine,
         channels,
         told,
-    } = open_house();
+    } = set_up();
     let address = engine.local_addr();
     let mut near: Vec<Subscriber> = CHANNELS
         .map(|(name, _)| Subscriber::open(address, &format!("/{name}"), &[]))

@@ -16,13 +16,13 @@ use pushwheel::{
 use serde_json::json;
 
 /// The calls of a callback, a line for each.
-type Diary = mpsc::Receiver<String>;
+type Calls = mpsc::Receiver<String>;
 
 /// An engine that streams `news` at `/stream?id=…` and records each `on_disconnect`.
-fn noting() -> (Served, Channel, Diary) {
+fn noting() -> (Served, Channel, Calls) {
     let channels = ChannelManager::new();
     let news = channels.get_or_create("news").unwrap();
-    let (sender, diary) = mpsc::channel();
+    let (sender, calls) = mpsc::channel();
     let stream = news.clone();
     let builder = Engine::builder()
         .channels(&channels)
@@ -31,7 +31,7 @@ fn noting() -> (Served, Channel, Diary) {
             known(Subscription::new(&stream), request)
                 .on_disconnect(move |client, reason| note(&sender, client, reason))
         });
-    (Served::start(builder), news, diary)
+    (Served::start(builder), news, calls)
 }
 
 fn note(sender: &mpsc::Sender<String>, client: &ClientInfo, reason: DisconnectReason) {
@@ -48,7 +48,7 @@ fn known(subscription: Subscription, request: &Request) -> Subscription {
 
 #[test]
 fn whatever_ends_a_connection_its_end_is_told_once() {
-    let (served, news, diary) = noting();
+    let (served, news, calls) = noting();
     let mut expected = Vec::new();
     for n in 0..60 {
         let path = format!("/stream?id={n}");
@@ -79,13 +79,13 @@ fn whatever_ends_a_connection_its_end_is_told_once() {
         }
     }
     eventually("all are gone", || news.client_count() == 0);
-    let mut told: Vec<String> = expected.iter().map(|_| receive(&diary)).collect();
+    let mut told: Vec<String> = expected.iter().map(|_| receive(&calls)).collect();
     expected.sort();
     told.sort();
     assert_eq!(told, expected);
     served.shutdown(Duration::ZERO);
     served.join();
-    assert_eq!(diary.recv().ok(), None, "and none twice");
+    assert_eq!(calls.recv().ok(), None, "and none twice");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
 #[test]
 fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
     let channels = ChannelManager::new();
-    let (sender, diary) = mpsc::channel();
+    let (sender, calls) = mpsc::channel();
     let builder = Engine::builder()
         .channels(&channels)
         .get("/{what}", move |request| {
@@ -280,23 +280,23 @@ fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
         ("/close", "anonymous channel_closed"),
     ] {
         served.subscribe(path).expect_end();
-        assert_eq!(receive(&diary), expected);
+        assert_eq!(receive(&calls), expected);
     }
     let mut client = served.subscribe("/panic");
     let news = channels.get("news").unwrap();
     news.broadcast(Event::message("all the same")).unwrap();
     assert_eq!(told(&client.take(1)), ["all the same"]);
     drop(client);
-    assert_eq!(receive(&diary), "anonymous gone");
+    assert_eq!(receive(&calls), "anonymous gone");
     assert_eq!(told(&served.subscribe("/finish").rest()), ["bye"]);
-    assert_eq!(receive(&diary), "anonymous finished");
+    assert_eq!(receive(&calls), "anonymous finished");
 }
 
 #[test]
 fn a_client_of_several_channels_is_told_of_once_and_leaves_them_all() {
     let channels = ChannelManager::new();
     let [a, b] = ["a", "b"].map(|name| channels.get_or_create(name).unwrap());
-    let (sender, diary) = mpsc::channel();
+    let (sender, calls) = mpsc::channel();
     let both = [a.clone(), b.clone()];
     let builder = Engine::builder()
         .channels(&channels)
@@ -309,21 +309,21 @@ fn a_client_of_several_channels_is_told_of_once_and_leaves_them_all() {
     let is_empty = || (a.client_count(), b.client_count()) == (0, 0);
 
     drop(served.subscribe("/both?id=ann"));
-    assert_eq!(receive(&diary), "ann gone");
+    assert_eq!(receive(&calls), "ann gone");
     assert!(is_empty());
     for (first, second) in [(&a, &b), (&b, &a)] {
         let mut client = served.subscribe("/both?id=ann");
         assert!(second.has_client("ann"));
         first.disconnect("ann");
         client.expect_end();
-        assert_eq!(receive(&diary), "ann kicked");
+        assert_eq!(receive(&calls), "ann kicked");
         assert!(is_empty());
     }
     let mut client = served.subscribe("/both?id=ann");
     assert_eq!(channels.total_clients(), 2, "once for each channel");
     b.close();
     client.expect_end();
-    assert_eq!(receive(&diary), "ann channel_closed");
+    assert_eq!(receive(&calls), "ann channel_closed");
     assert_eq!((a.client_count(), channels.total_clients()), (0, 0));
 }
 
@@ -332,7 +332,7 @@ fn whoever_is_not_let_in_is_not_told_of() {
     let one = ChannelOptions::new().max_clients(1);
     let channels = ChannelManager::builder().defaults(one).build();
     let news = channels.get_or_create("news").unwrap();
-    let (sender, diary) = mpsc::channel();
+    let (sender, calls) = mpsc::channel();
     let stream = news.clone();
     let builder = Engine::builder()
         .channels(&channels)
@@ -353,6 +353,6 @@ fn whoever_is_not_let_in_is_not_told_of() {
     assert_eq!(served.connect().get("/stream?id=dan").status, 204);
     served.shutdown(Duration::ZERO);
     served.join();
-    let all: Vec<String> = diary.iter().collect();
+    let all: Vec<String> = calls.iter().collect();
     assert_eq!(all, ["ann came", "ann finished"]);
 }

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::crowd::Crowd;
+use common::readers::Readers;
 use common::{Connection, Served, Subscriber, eventually, receive, sequence, told};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, Condition, DisconnectReason, Engine, Event, LagPolicy,
@@ -25,19 +25,19 @@ use serde_json::json;
 fn three_thousand_clients_get_every_event_once_in_order_and_whole() {
     const CLIENTS: usize = 3_000;
     let (served, channel) = Served::channel(ChannelOptions::new());
-    let crowd = Crowd::open(served.address(), "/stream", CLIENTS);
+    let readers = Readers::open(served.address(), "/stream", CLIENTS);
     eventually("all have joined", || channel.client_count() == CLIENTS);
 
     let expected: Vec<String> = (0..40)
         .map(|n| format!("number {n}\nof many: {}", "é…".repeat(n * n / 8)))
         .collect();
-    let crowd = crowd.read(expected.len());
+    let readers = readers.read(expected.len());
     for data in &expected {
         let published = channel.broadcast(Event::new("n", data)).unwrap();
         assert_eq!(published.clients, CLIENTS);
     }
 
-    for events in crowd.join().unwrap() {
+    for events in readers.join().unwrap() {
         assert!(events.iter().map(|event| &event.data).eq(&expected));
         assert!(events.iter().all(|event| event.name == "n"));
         let ids: Vec<u64> = events.iter().map(|e| sequence(&e.last_event_id)).collect();
@@ -54,10 +54,10 @@ fn of_several_publishers_at_once_every_client_sees_the_same_order() {
     const PUBLISHERS: usize = 4;
     const EVENTS: usize = 250;
     let (served, channel) = Served::channel(ChannelOptions::new());
-    let crowd = Crowd::open(served.address(), "/stream", 100);
+    let readers = Readers::open(served.address(), "/stream", 100);
     eventually("all have joined", || channel.client_count() == 100);
 
-    let crowd = crowd.read(PUBLISHERS * EVENTS);
+    let readers = readers.read(PUBLISHERS * EVENTS);
     let publish = |publisher: usize| {
         let channel = channel.clone();
         thread::spawn(move || {
@@ -78,7 +78,7 @@ fn of_several_publishers_at_once_every_client_sees_the_same_order() {
         .collect();
     expected.sort_by_key(|(id, _)| sequence(id));
 
-    for events in crowd.join().unwrap() {
+    for events in readers.join().unwrap() {
         let seen = events.into_iter().map(|e| (e.last_event_id, e.data));
         assert!(seen.eq(expected.iter().cloned()));
     }
@@ -249,7 +249,7 @@ fn thousands_of_directed_events_between_broadcasts_stay_in_order() {
 #[test]
 fn a_batch_for_many_weighs_no_more_than_one_for_all() {
     let (served, channel) = directory(ChannelOptions::new().backlog_bytes_max(64 << 10));
-    let mut crowd = Crowd::open(served.address(), "/stream?role=a", 200);
+    let mut readers = Readers::open(served.address(), "/stream?role=a", 200);
     let mut bob = served.subscribe("/stream?role=b");
     eventually("all are there", || channel.client_count() == 201);
     let batch = || (0..80).map(|n| Event::message(n.to_string()));
@@ -257,8 +257,8 @@ fn a_batch_for_many_weighs_no_more_than_one_for_all() {
     let sent = channel.broadcast_batch_where(&only_a, batch()).unwrap();
     assert_eq!((sent.events, sent.clients), (80, 200));
     channel.broadcast(Event::message("all")).unwrap();
-    crowd.wait(81);
-    assert!(crowd.take().iter().all(|events| events.len() == 81));
+    readers.wait(81);
+    assert!(readers.take().iter().all(|events| events.len() == 81));
     assert_eq!(told(&bob.take(1)), ["all"]);
     assert_eq!(channel.client_count(), 201);
 }

@@ -18,7 +18,7 @@ const CLIENTS: usize = 200;
 const DESCRIPTORS: usize = 20;
 
 #[test]
-fn where_descriptors_run_out_a_guest_makes_room_for_the_next() {
+fn where_descriptors_run_out_an_overflow_connection_makes_room_for_the_next() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, LIMIT, hard).unwrap();
     let engine = Engine::builder().get("/hello", |_| "hello");

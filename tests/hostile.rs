@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::crowd::Crowd;
+use common::readers::Readers;
 use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sequence, told};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
@@ -108,19 +108,19 @@ fn engine(options: ChannelOptions) -> (EngineBuilder, Channel, Register) {
     (builder, channel, register)
 }
 
-/// The events `range`, each published when all of the crowd have the one before;
+/// The events `range`, each published when all of the readers have the one before;
 /// answers how long the middle one of them took.
-fn deliver(channel: &Channel, crowd: &mut Crowd, events: usize) -> Duration {
+fn deliver(channel: &Channel, readers: &mut Readers, events: usize) -> Duration {
     let mut times: Vec<Duration> = (0..events)
         .map(|n| {
             let begun = Instant::now();
             channel.broadcast(Event::message(n.to_string())).unwrap();
-            crowd.wait(n + 1);
+            readers.wait(n + 1);
             begun.elapsed()
         })
         .collect();
     let expected: Vec<String> = (0..events).map(|n| n.to_string()).collect();
-    for events in crowd.take() {
+    for events in readers.take() {
         assert_eq!(told(&events), expected);
     }
     times.sort();
@@ -135,9 +135,9 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
     let options = ChannelOptions::new().backlog_bytes_max(8 << 20);
     let (builder, channel, register) = engine(options);
     let served = Served::start(builder.stall_timeout(Duration::from_secs(600)));
-    let mut crowd = Crowd::open(served.address(), "/stream", READERS);
+    let mut readers = Readers::open(served.address(), "/stream", READERS);
     eventually("all are there", || channel.client_count() == READERS);
-    let before = deliver(&channel, &mut crowd, 20);
+    let before = deliver(&channel, &mut readers, 20);
 
     let stalled: Vec<Connection> = (0..STALLED)
         .map(|n| {
@@ -166,7 +166,7 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
 
     // Each event is with all readers while all who are stuck still are there. The
     // least of three: the machine may have been busy with something else.
-    let beside = (0..3).map(|_| deliver(&channel, &mut crowd, 20));
+    let beside = (0..3).map(|_| deliver(&channel, &mut readers, 20));
     let beside = beside.min().unwrap();
     assert_eq!(register.has_left(), 0, "no client was disconnected for it");
     assert!(channel.stats().unwrap().history_bytes <= 8 << 20);
@@ -179,13 +179,13 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
         assert!(channel.stats().unwrap().history_bytes <= 8 << 20);
     }
     eventually("they are given up", || channel.client_count() == READERS);
-    let after = deliver(&channel, &mut crowd, 20);
+    let after = deliver(&channel, &mut readers, 20);
     println!("the middle event: {before:?} before, {beside:?} beside them, {after:?} after");
     assert!(
         beside < 3 * before.max(after),
         "{before:?} {beside:?} {after:?}"
     );
-    drop((stalled, crowd));
+    drop((stalled, readers));
     eventually("all have left", || register.has_left() == READERS + STALLED);
     let left = register.left.lock().unwrap();
     for (id, reasons) in &*left {

@@ -131,9 +131,9 @@ fn a_client_that_comes_back_to_a_full_channel_gets_its_own_place() {
             Subscription::new(&stream).client_id(ClientId::new("ann").unwrap())
         });
     let served = Served::start(builder);
-    let mut ghost = served.subscribe("/stream");
+    let mut old = served.subscribe("/stream");
     let mut client = served.subscribe("/stream");
-    ghost.expect_end();
+    old.expect_end();
     channel.broadcast(Event::message("hi")).unwrap();
     assert_eq!(client.next().data, "hi");
 }

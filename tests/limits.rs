@@ -84,14 +84,14 @@ fn a_full_engine_sends_browsers_off_with_200_and_others_with_503_and_answers_the
         other.expect_end();
     }
     // A request for something else than a stream is answered, once.
-    let mut guest = served.connect();
-    guest.send([plain("/hello"), plain("/hello")].concat());
-    let answer = guest.answer();
+    let mut extra = served.connect();
+    extra.send([plain("/hello"), plain("/hello")].concat());
+    let answer = extra.answer();
     assert_eq!(
         (answer.text(), answer.header("connection")),
         ("hello", Some("close"))
     );
-    guest.expect_end();
+    extra.expect_end();
     let mut wrong = served.connect();
     wrong.send("no HTTP\r\n\r\n");
     assert_eq!(wrong.answer().status, 400);
@@ -111,7 +111,7 @@ fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
     let (builder, channel) = engine();
     let served = Served::start(builder.connections_max(20));
     let mut inside: Vec<Subscriber> = (0..20).map(|_| served.subscribe("/stream")).collect();
-    // Ten times as many as there are places for guests, who say nothing or half
+    // Ten times as many as there are overflow places. They send nothing or half
     // a word.
     let mut flood = Vec::new();
     for n in 0..2_560 {
@@ -148,7 +148,7 @@ fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
 }
 
 #[test]
-fn a_guest_who_says_nothing_is_let_go_after_five_seconds() {
+fn a_silent_overflow_connection_is_closed_after_five_seconds() {
     let (builder, _) = engine();
     let served = Served::start(builder.connections_max(0));
     let mut silent = served.connect();
@@ -167,7 +167,7 @@ fn an_engine_is_full_when_its_descriptors_are_taken_but_for_an_eighth() {
     check_sent_off(served.subscribe("/stream"));
     let mut silent: Vec<Connection> = (0..100).map(|_| served.connect()).collect();
     assert_eq!(served.connect().get("/hello").text(), "hello");
-    // Ten of them are guests, and the others have made room.
+    // Ten of them are overflow connections, and the others have made room.
     for connection in &mut silent[..90] {
         connection.expect_end();
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::crowd::Crowd;
+use common::readers::Readers;
 use common::sse::Dispatched;
 use common::{Served, Subscriber, eventually, sequence, told};
 use pushwheel::{
@@ -286,7 +286,7 @@ fn merged_channels_are_one_stream_in_the_order_of_publishing_and_resume_from_one
 #[test]
 fn the_few_of_a_merged_stream_find_what_is_for_them_among_the_many_of_a_channel() {
     let (served, a, _b) = two_channels(keeping(0));
-    let mut many = Crowd::open(served.address(), "/a?role=user", 40);
+    let mut many = Readers::open(served.address(), "/a?role=user", 40);
     let mut ann = served.subscribe("/both?id=ann&role=admin");
     let mut bob = served.subscribe("/both?id=bob&role=user");
     eventually("all are there", || a.client_count() == 42);

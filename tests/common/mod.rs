@@ -22,7 +22,7 @@ use pushwheel::{
 };
 
 pub mod client;
-pub mod crowd;
+pub mod readers;
 pub mod sse;
 
 pub use client::{Connection, Subscriber};

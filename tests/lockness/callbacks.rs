@@ -266,13 +266,13 @@ fn a_welcome_waits_for_a_replay_of_which_the_loop_itself_has_not_heard_yet() {
 #[test]
 fn a_welcome_of_merged_channels_comes_before_what_any_of_them_publishes_meanwhile() {
     let channels = ChannelManager::new();
-    let [room, hall] = ["room", "hall"].map(|name| channels.get_or_create(name).unwrap());
+    let [room, lobby] = ["room", "lobby"].map(|name| channels.get_or_create(name).unwrap());
     let builder = Engine::builder()
         .channels(&channels)
         .get("/both", move |_| {
-            let (here, there) = (room.clone(), hall.clone());
+            let (here, there) = (room.clone(), lobby.clone());
             Subscription::new(&room)
-                .and(&hall)
+                .and(&lobby)
                 .on_connect(move |_, welcome| {
                     publish_elsewhere(&there, "meanwhile 1");
                     welcome.send(Event::message("welcome 1")).unwrap();

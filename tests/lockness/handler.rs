@@ -25,9 +25,9 @@ fn client_id_is_random_unless_it_is_given() {
 #[test]
 fn client_id_that_is_there_already_makes_room_for_the_newcomer() {
     let room = Room::open(ChannelOptions::new());
-    let mut ghost = room.served.subscribe("/stream?id=ann&seat=old");
+    let mut old = room.served.subscribe("/stream?id=ann&seat=old");
     let mut client = room.served.subscribe("/stream?id=ann&seat=new");
-    ghost.expect_end();
+    old.expect_end();
     let replaced = ("ann".to_owned(), DisconnectReason::Replaced);
     assert_eq!(receive(&room.left), replaced);
     assert_eq!(room.channel.client_count(), 1);

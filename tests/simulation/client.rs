@@ -34,12 +34,12 @@ pub enum Role {
     /// A stream of its own.
     Sink,
     /// Nothing good.
-    Nuisance,
+    Hostile,
 }
 
 /// How a client behaves: chances in a thousand, each time it looks around.
 #[derive(Clone, Debug)]
-pub struct Manners {
+pub struct Behavior {
     pub stalls: u32,
     pub stall_ms_max: u64,
     pub cuts: u32,
@@ -54,7 +54,7 @@ pub struct Manners {
 pub struct Client {
     index: usize,
     role: Role,
-    manners: Manners,
+    behavior: Behavior,
     custom_id: Option<String>,
     /// Whether it asks for the id at which its streams begin, as an
     /// `EventSource` does.
@@ -107,11 +107,11 @@ struct Reader {
 }
 
 impl Client {
-    pub fn new(index: usize, role: Role, manners: Manners, rng: &mut Rng) -> Client {
+    pub fn new(index: usize, role: Role, behavior: Behavior, rng: &mut Rng) -> Client {
         Client {
             index,
             role,
-            manners,
+            behavior,
             asks_for_id: true,
             custom_id: (rng.u32(0..3) == 0).then(|| format!("client-{}", rng.u8(0..20))),
             metadata_role: rng.bool().then(|| rng.u8(0..3)),
@@ -158,8 +158,8 @@ impl Client {
     /// From now on it reads what comes, and does nothing else.
     pub fn calm_down(&mut self, now: u64) {
         self.is_calm = true;
-        self.manners.is_blind = false;
-        self.manners.read_max = usize::MAX;
+        self.behavior.is_blind = false;
+        self.behavior.read_max = usize::MAX;
         if self.stalled_until > now {
             self.stalled_until = now;
             self.reads_since = now;
@@ -206,7 +206,7 @@ impl Client {
         self.stalled_until = 0;
         self.reads_since = now;
         self.byte_at = now;
-        if self.manners.is_blind {
+        if self.behavior.is_blind {
             self.stalled_until = u64::MAX;
         }
         let mut request = String::new();
@@ -233,14 +233,14 @@ impl Client {
                 ));
                 self.expected.push_back(Expected::Stream);
             }
-            Role::Nuisance => {
+            Role::Hostile => {
                 self.expected.clear();
-                request = nuisance(rng);
+                request = hostile_request(rng);
                 self.expected.push_back(match request.starts_with("HEAD ") {
                     true => Expected::Head,
                     false => Expected::Anything,
                 });
-                if self.manners.floods {
+                if self.behavior.floods {
                     request.push_str(&"x".repeat(FLOOD_BYTES));
                 }
             }
@@ -337,8 +337,8 @@ impl Client {
             return;
         };
         let max = match rng.bool() {
-            true => self.manners.read_max,
-            false => rng.usize(1..=self.manners.read_max.min(100_000)),
+            true => self.behavior.read_max,
+            false => rng.usize(1..=self.behavior.read_max.min(100_000)),
         };
         let (bytes, is_over) = network.take(socket, max);
         if let Some(stream) = self.stream {
@@ -413,25 +413,25 @@ impl Client {
         if self.is_calm {
             return;
         }
-        if happens(self.manners.cuts) {
+        if happens(self.behavior.cuts) {
             self.cut(oracle, now);
             match happens(500) {
                 true => network.reset(socket),
                 false => network.leave(socket),
             }
             self.come_back(network, rng);
-        } else if self.manners.vanishes > 0 && happens(self.manners.vanishes) {
+        } else if self.behavior.vanishes > 0 && happens(self.behavior.vanishes) {
             let given_up_at = network.vanish(socket);
             self.cut(oracle, given_up_at);
             self.come_back(network, rng);
-        } else if happens(self.manners.half_closes)
+        } else if happens(self.behavior.half_closes)
             && self.ended_sending_at.is_none()
             && self.pieces.is_empty()
         {
             self.cut(oracle, u64::MAX);
             self.ended_sending_at = Some(now);
             network.finish(socket);
-        } else if happens(self.manners.junk)
+        } else if happens(self.behavior.junk)
             && self.is_streaming()
             && self.ended_sending_at.is_none()
         {
@@ -441,9 +441,9 @@ impl Client {
             if let Some(stream) = self.stream {
                 oracle.streams[stream].junk_bytes += count;
             }
-        } else if happens(self.manners.stalls) && now >= self.stalled_until {
+        } else if happens(self.behavior.stalls) && now >= self.stalled_until {
             network.count("readers that stall");
-            let stall_ms = rng.u64(0..=self.manners.stall_ms_max);
+            let stall_ms = rng.u64(0..=self.behavior.stall_ms_max);
             self.stalled_until = now + stall_ms;
             self.reads_since = self.stalled_until;
             network.plan(stall_ms, Act::Client(self.index));
@@ -484,7 +484,7 @@ impl Client {
 }
 
 /// A request that deserves no good answer, or none at all.
-fn nuisance(rng: &mut Rng) -> String {
+fn hostile_request(rng: &mut Rng) -> String {
     let requests = [
         "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
         "POST /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde",

@@ -6,8 +6,8 @@ use fastrand::Rng;
 use pushwheel::internals::Budgets;
 use pushwheel::{EngineBuilder, History, KeyedState, LagPolicy};
 
-use super::client::{Manners, Role};
-use super::network::{Calamities, Faults};
+use super::client::{Behavior, Role};
+use super::network::{Faults, RareFaults};
 use super::oracle::{FINISHED_MS, Finishes, Plan};
 
 pub fn draw_plan(rng: &mut Rng) -> Plan {
@@ -104,14 +104,14 @@ pub fn draw_faults(rng: &mut Rng) -> Faults {
 
 /// Drawn from a generator of its own, so that what seeds draw beside it does not
 /// change with it.
-pub fn draw_calamities(seed: u64) -> Calamities {
+pub fn draw_rare_faults(seed: u64) -> RareFaults {
     let mut rng = Rng::with_seed(seed.rotate_left(17) ^ 0xca1a);
     let jumps = if rng.bool() { rng.u32(0..4) } else { 0 };
     let jump = |_| {
         let by_ms_max = [300, 5_000, 120_000, 30 * 86_400_000][rng.usize(0..4)];
         (rng.u64(0..15_000), rng.u64(1..by_ms_max))
     };
-    Calamities {
+    RareFaults {
         clock_jumps: (0..jumps).map(jump).collect(),
         vanishes: if rng.bool() { rng.u32(0..=100) } else { 0 },
         lost_after_ms: rng.u64(0..6_000),
@@ -154,7 +154,7 @@ pub fn draw_plain_fetch(seed: u64, index: usize) -> bool {
 
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     match rng.u32(0..12) {
-        0 => Role::Nuisance,
+        0 => Role::Hostile,
         1 => Role::Sink,
         number => {
             let count = match number {
@@ -172,9 +172,9 @@ pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     }
 }
 
-pub fn draw_manners(rng: &mut Rng, stall_ms: u64) -> Manners {
+pub fn draw_behavior(rng: &mut Rng, stall_ms: u64) -> Behavior {
     let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
-    Manners {
+    Behavior {
         stalls: chance(300),
         stall_ms_max: u64::from(chance(2)) * stall_ms + 500,
         cuts: chance(150),
@@ -214,7 +214,7 @@ pub fn draw_budgets(rng: &mut Rng) -> Budgets {
     }
 }
 
-/// Limits that a small crowd comes to, in some runs; says whether this is one. A
+/// Limits that a small load comes to, in some runs; says whether this is one. A
 /// seed draws them apart from all else, so that it means what it meant without.
 pub fn draw_limits(engine: EngineBuilder, budgets: Budgets, seed: u64) -> (EngineBuilder, bool) {
     let mut rng = Rng::with_seed(seed ^ 0x11_117);
@@ -232,8 +232,8 @@ pub fn draw_limits(engine: EngineBuilder, budgets: Budgets, seed: u64) -> (Engin
     if rng.u32(0..4) > 0 {
         return (engine, false);
     }
-    let mut draw = |crowd: usize| match rng.bool() {
-        true => rng.usize(1..=crowd),
+    let mut draw = |load: usize| match rng.bool() {
+        true => rng.usize(1..=load),
         false => usize::MAX,
     };
     let engine = engine

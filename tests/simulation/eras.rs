@@ -22,7 +22,7 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
     (
         2687,
         Era::First,
-        "a client that was sent away reads as its slot's new tenant",
+        "a client that was sent away reads as the next client of its slot",
     ),
     (
         7689,
@@ -100,7 +100,7 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Era {
     First,
-    /// Streams end by time, and calamities come.
+    /// Streams end by time, and rare_faults come.
     Endings,
     /// Publishers give an id twice.
     Repeats,

@@ -25,10 +25,10 @@
 )]
 
 mod client;
-mod crowd;
 mod draw;
 mod endings;
 mod eras;
+mod load;
 mod network;
 mod oracle;
 mod routes;
@@ -47,15 +47,15 @@ use pushwheel::internals::{Clock, SimulatedEngine};
 use pushwheel::{ChannelManager, Engine};
 
 use client::Client;
-use crowd::Crowd;
 use draw::{
-    draw_budgets, draw_calamities, draw_failure, draw_faults, draw_finishes,
-    draw_interrupted_writes, draw_keyed, draw_limits, draw_loops, draw_manners, draw_plain_fetch,
-    draw_plan, draw_repeats, draw_repetitions, draw_role, draw_withholding,
+    draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes, draw_interrupted_writes,
+    draw_keyed, draw_limits, draw_loops, draw_plain_fetch, draw_plan, draw_rare_faults,
+    draw_repeats, draw_repetitions, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
-use network::{Act, Calamities, Network, Seam};
+use load::Load;
+use network::{Act, Network, RareFaults, Seam};
 use oracle::Oracle;
 use routes::routes;
 use sums::Sums;
@@ -154,7 +154,7 @@ struct Simulation {
     engine: SimulatedEngine<Seam>,
     others: Others,
     network: Rc<RefCell<Network>>,
-    crowd: Rc<RefCell<Crowd>>,
+    load: Rc<RefCell<Load>>,
     oracle: Shared,
     clock: Arc<AtomicU64>,
     is_told: bool,
@@ -171,7 +171,7 @@ fn run(seed: u64, is_told: bool) -> Sums {
         return simulation.fail();
     }
     if ends_abruptly {
-        simulation.crowd.borrow_mut().shuts_down_at = Some(duration_ms);
+        simulation.load.borrow_mut().shuts_down_at = Some(duration_ms);
     }
     simulation.turn_for(duration_ms);
     if ends_abruptly {
@@ -230,25 +230,25 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     };
     let network = Network::new(rng.fork(), clock.clone(), loops, faults);
     let network = Rc::new(RefCell::new(network));
-    let calamities = match era {
-        Era::First => Calamities::default(),
-        _ => draw_calamities(seed),
+    let rare_faults = match era {
+        Era::First => RareFaults::default(),
+        _ => draw_rare_faults(seed),
     };
-    network.borrow_mut().befall(&calamities);
+    network.borrow_mut().befall(&rare_faults);
     network.borrow_mut().withholds_room = era >= Era::Loops && draw_withholding(seed);
     network.borrow_mut().interrupts = era >= Era::Pauses;
-    lock(&oracle).forges = calamities.forges;
+    lock(&oracle).forges = rare_faults.forges;
     if era >= Era::Repeats {
         lock(&oracle).repeats = draw_repeats(seed);
     }
     let mut clients = Vec::new();
-    let crowd_max = [3, 8, 30, 60][rng.usize(0..4)];
-    for index in 0..rng.usize(1..=crowd_max) {
+    let clients_max = [3, 8, 30, 60][rng.usize(0..4)];
+    for index in 0..rng.usize(1..=clients_max) {
         let role = draw_role(rng, &names);
-        let mut manners = draw_manners(rng, stall_ms);
-        manners.vanishes = calamities.vanishes;
-        manners.floods = calamities.floods;
-        let client = Client::new(index, role, manners, rng);
+        let mut behavior = draw_behavior(rng, stall_ms);
+        behavior.vanishes = rare_faults.vanishes;
+        behavior.floods = rare_faults.floods;
+        let client = Client::new(index, role, behavior, rng);
         clients.push(match era >= Era::Pauses && draw_plain_fetch(seed, index) {
             true => client.without_opening_id(),
             false => client,
@@ -258,7 +258,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
             .plan(rng.u64(0..2_500), Act::Client(index));
     }
     network.borrow_mut().plan(0, Act::Publisher);
-    let crowd = Rc::new(RefCell::new(Crowd {
+    let load = Rc::new(RefCell::new(Load {
         network: network.clone(),
         oracle: oracle.clone(),
         clients,
@@ -277,7 +277,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         let turn = || Box::new(move || turn_all(&others)) as Box<dyn Fn() -> bool>;
         let seam = Seam {
             network,
-            actors: crowd.clone(),
+            actors: load.clone(),
             side,
             turn_others: (side == 0 && loops > 1).then(turn),
         };
@@ -296,12 +296,12 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let mut engines = engine.simulate((0..loops).map(seam).collect()).unwrap();
     let engine = engines.remove(0);
     *others.borrow_mut() = engines;
-    crowd.borrow_mut().handle = Some(engine.handle());
+    load.borrow_mut().handle = Some(engine.handle());
     Simulation {
         engine,
         others,
         network,
-        crowd,
+        load,
         oracle,
         clock,
         is_told,
@@ -353,20 +353,20 @@ impl Simulation {
             connections,
             feeds,
             cursors,
-            seats,
+            readers,
             timers,
             counted,
             networks,
-            guests,
+            overflow,
         ] = self.holdings();
         assert_eq!(connections, open, "connections, and open sockets");
         for (what, count) in [
             ("counted connections", counted),
             ("addresses", networks),
-            ("guests", guests),
+            ("overflow", overflow),
             ("feeds", feeds),
             ("cursors", cursors),
-            ("seats", seats),
+            ("readers", readers),
             ("timers", timers),
         ] {
             assert!(
@@ -413,11 +413,11 @@ impl Simulation {
     fn calm_down(&mut self) {
         let now = self.now();
         {
-            let mut crowd = self.crowd.borrow_mut();
-            crowd.is_calm = true;
+            let mut load = self.load.borrow_mut();
+            load.is_calm = true;
             let mut network = self.network.borrow_mut();
             network.calm_down();
-            for (index, client) in crowd.clients.iter_mut().enumerate() {
+            for (index, client) in load.clients.iter_mut().enumerate() {
                 client.calm_down(now);
                 network.plan(0, Act::Client(index));
             }
@@ -426,23 +426,19 @@ impl Simulation {
         self.turn_for(2_000);
         let patience_ms = 60_000;
         loop {
-            let crowd = self.crowd.borrow();
+            let load = self.load.borrow();
             let mut oracle = lock(&self.oracle);
             // Late responders are dropped.
             oracle.responders.clear();
-            if crowd
-                .clients
-                .iter()
-                .all(|client| client.is_content(&oracle))
-            {
+            if load.clients.iter().all(|client| client.is_content(&oracle)) {
                 break;
             }
             assert!(self.now() < now + patience_ms, "some clients wait for ever");
-            drop((crowd, oracle));
+            drop((load, oracle));
             self.turn();
         }
         let mut oracle = lock(&self.oracle);
-        for client in &self.crowd.borrow().clients {
+        for client in &self.load.borrow().clients {
             if let Some(stream) = client.stream().filter(|_| client.is_content(&oracle)) {
                 oracle.check_table(stream);
             }
@@ -461,12 +457,12 @@ impl Simulation {
             }
             _ => {
                 let now = self.lived_ms();
-                self.crowd.borrow_mut().shuts_down_at = Some(now);
+                self.load.borrow_mut().shuts_down_at = Some(now);
                 self.network.borrow_mut().plan(0, Act::Publisher);
                 return self.turn_until_shut(now);
             }
         }
-        for client in &mut self.crowd.borrow_mut().clients {
+        for client in &mut self.load.borrow_mut().clients {
             client.go(&mut self.network.borrow_mut(), &mut lock(&self.oracle));
         }
         // The connections that are left have no stream, and are closed when they are
@@ -507,7 +503,7 @@ impl Simulation {
         oracle.check_failure();
         oracle.count("engines that fail");
         drop(oracle);
-        sums(&self.network, &self.crowd, &self.oracle)
+        sums(&self.network, &self.load, &self.oracle)
     }
 
     fn check_end(self) -> Sums {
@@ -519,28 +515,28 @@ impl Simulation {
         assert_eq!(held, named, "unreachable channels are left");
         assert_eq!(
             holdings, [0; 8],
-            "connections, feeds, cursors, seats, timers; counts, guests are left"
+            "connections, feeds, cursors, readers, timers; counts, overflow are left"
         );
         let mut oracle = lock(&self.oracle);
         oracle.check_end();
         drop(oracle);
-        sums(&self.network, &self.crowd, &self.oracle)
+        sums(&self.network, &self.load, &self.oracle)
     }
 }
 
 /// Returns the figures of a run, if the oracle found nothing wrong.
-fn sums(network: &RefCell<Network>, crowd: &RefCell<Crowd>, oracle: &Shared) -> Sums {
+fn sums(network: &RefCell<Network>, load: &RefCell<Load>, oracle: &Shared) -> Sums {
     let oracle = lock(oracle);
     if let Some(first) = oracle.failures.first().cloned() {
         drop(oracle);
         panic!("{first}");
     }
-    let (network, crowd) = (network.borrow(), crowd.borrow());
+    let (network, load) = (network.borrow(), load.borrow());
     Sums {
         seeds: 1,
         simulated_ms: network.lived_ms(),
         turns: network.turns,
-        digest: crowd.clients.iter().fold(network.turns, |all, client| {
+        digest: load.clients.iter().fold(network.turns, |all, client| {
             all.rotate_left(7) ^ client.digest
         }),
         faults: network.injected.clone(),

@@ -41,7 +41,7 @@ const READS_A_TURN_MAX: u32 = 128;
 /// Who acts while the engine polls.
 pub trait Actors {
     /// Does what is due. Says whether that made work for the engine which did
-    /// not come through a socket: an event, a letter, a kick.
+    /// not come through a socket: an event, a response, a disconnect.
     fn act(&mut self, who: Act) -> bool;
     /// The engine is about to sleep: what must hold then?
     fn before_sleep(&mut self);
@@ -84,7 +84,7 @@ pub struct Faults {
 
 /// What befalls few runs, and then seldom.
 #[derive(Clone, Debug, Default)]
-pub struct Calamities {
+pub struct RareFaults {
     /// When the clock goes forward at once, and by how many milliseconds.
     pub clock_jumps: Vec<(u64, u64)>,
     /// How often clients vanish: a chance in a thousand.
@@ -98,7 +98,7 @@ pub struct Calamities {
     pub overlaps: u32,
     /// Whether clients come with ids that look like the engine's and are none.
     pub forges: bool,
-    /// Whether nuisances send far more than they are answered for.
+    /// Whether hostile clients send far more than they are answered for.
     pub floods: bool,
 }
 
@@ -338,11 +338,11 @@ impl Network {
     }
 
     /// Has these happen.
-    pub fn befall(&mut self, calamities: &Calamities) {
-        self.lost_after_ms = calamities.lost_after_ms;
-        self.slow_turns = calamities.slow_turns.max(1);
-        self.overlaps = calamities.overlaps;
-        for (at_ms, by_ms) in &calamities.clock_jumps {
+    pub fn befall(&mut self, rare_faults: &RareFaults) {
+        self.lost_after_ms = rare_faults.lost_after_ms;
+        self.slow_turns = rare_faults.slow_turns.max(1);
+        self.overlaps = rare_faults.overlaps;
+        for (at_ms, by_ms) in &rare_faults.clock_jumps {
             self.plan(*at_ms, Act::Jump(*by_ms));
         }
     }

@@ -9,7 +9,7 @@ impl Client {
     pub(super) fn check_unanswered(&self, network: &Network, oracle: &mut Oracle) {
         let socket = network.socket(self.socket.expect("it has ended"));
         let is_answered = self.reader.stream.is_some() || self.expected.is_empty();
-        let is_nuisance = matches!(self.role, Role::Nuisance);
+        let is_hostile = matches!(self.role, Role::Hostile);
         let is_opened = self
             .stream
             .is_some_and(|stream| oracle.streams[stream].is_opened());
@@ -19,7 +19,7 @@ impl Client {
         // of what came before has stalled.
         let is_ignored = socket.is_closed_unread && self.reads_since == self.connected_at;
         let is_early = network.now() < self.connected_at + 900 || is_ignored;
-        if !is_answered && !is_nuisance && !is_excused && is_early && oracle.shutdown.is_none() {
+        if !is_answered && !is_hostile && !is_excused && is_early && oracle.shutdown.is_none() {
             let what = format!("{:?} was closed and not answered", self.expected);
             let at = network.now();
             let socket = self.socket;
@@ -55,9 +55,9 @@ impl Client {
         let Some(socket) = self.socket.map(|number| network.socket(number)) else {
             return Ok(());
         };
-        // A guest has its time, whatever it takes.
-        let guest_ms = if oracle.is_limited { 5_000 } else { 0 };
-        let stall_ms = guest_ms.max(oracle.stall_ms);
+        // An overflow connection has its time, whatever it reads.
+        let overflow_ms = if oracle.is_limited { 5_000 } else { 0 };
+        let stall_ms = overflow_ms.max(oracle.stall_ms);
         if socket
             .full_since
             .is_some_and(|since| now > since.max(jumped_at) + stall_ms + 2 * SLACK_MS)
@@ -124,7 +124,7 @@ impl Client {
     /// Whether it has asked for something, as it should, that it has yet to get.
     pub(super) fn awaits_answer(&self) -> bool {
         let has_asked = self.socket.is_some() && self.pieces.is_empty();
-        let is_nuisance = matches!(self.role, Role::Nuisance);
-        has_asked && !is_nuisance && !self.is_streaming() && !self.expected.is_empty()
+        let is_hostile = matches!(self.role, Role::Hostile);
+        has_asked && !is_hostile && !self.is_streaming() && !self.expected.is_empty()
     }
 }

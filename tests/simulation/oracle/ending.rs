@@ -66,7 +66,7 @@ impl Oracle {
 
     /// Who is sent away by time is told when to come back, if it takes
     /// anything.
-    pub(super) fn check_farewell(&mut self, number: usize, retry_ms: Option<u64>) {
+    pub(super) fn check_ending_event(&mut self, number: usize, retry_ms: Option<u64>) {
         let stream = &self.streams[number];
         let Some((reason, at)) = stream.gone else {
             return;

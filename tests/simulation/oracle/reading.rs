@@ -479,7 +479,7 @@ impl Oracle {
         if stream.is_cut {
             return;
         }
-        self.check_farewell(number, retry_ms);
+        self.check_ending_event(number, retry_ms);
         if self.streams[number].sink.is_some() {
             return self.on_sink_end(number, is_torn);
         }

@@ -13,7 +13,7 @@ use super::oracle::{Finishes, Oracle, To};
 use super::{Shared, lock};
 
 /// All who act while the engine polls.
-pub struct Crowd {
+pub struct Load {
     pub network: Rc<RefCell<Network>>,
     pub oracle: Shared,
     pub clients: Vec<Client>,
@@ -28,7 +28,7 @@ pub struct Crowd {
     pub is_calm: bool,
 }
 
-impl Actors for Crowd {
+impl Actors for Load {
     fn act(&mut self, who: Act) -> bool {
         let mut oracle = lock(&self.oracle);
         match who {
@@ -76,7 +76,7 @@ impl Actors for Crowd {
     }
 }
 
-impl Crowd {
+impl Load {
     /// What publishers and managers do. Says whether that is work for the
     /// engine.
     fn publish(&mut self) -> bool {

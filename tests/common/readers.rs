@@ -13,7 +13,7 @@ use super::sse::{Dispatched, Parser};
 
 /// Streams whose heads have not been read yet.
 #[derive(Debug)]
-pub struct Crowd {
+pub struct Readers {
     poll: Poll,
     members: Vec<Member>,
 }
@@ -28,9 +28,9 @@ struct Member {
     has_ended: bool,
 }
 
-impl Crowd {
+impl Readers {
     /// Opens `count` streams of `path`.
-    pub fn open(address: SocketAddr, path: &str, count: usize) -> Crowd {
+    pub fn open(address: SocketAddr, path: &str, count: usize) -> Readers {
         let poll = Poll::new().unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
         let join = |token| {
@@ -51,7 +51,7 @@ impl Crowd {
             }
         };
         let members = (0..count).map(join).collect();
-        Crowd { poll, members }
+        Readers { poll, members }
     }
 
     /// Reads, on a thread of its own, until each has got `count` events, and
