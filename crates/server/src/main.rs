@@ -28,7 +28,7 @@ enum Command {
     ///
     /// Prints all settings as a configuration file: those that are set, and the others as
     /// comments with their defaults. Accepts every option of `pushwheel serve`.
-    Config(cli::settings::show::Arguments),
+    Config(cli::config::Arguments),
     /// Subscribe to a channel and print its events
     ///
     /// Reconnects after the first connection, and resumes after the last event.
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let words = words.into_iter().skip(1).collect();
     let done = match command {
         Command::Serve(_) => cli::serve::run(words),
-        Command::Config(arguments) => cli::settings::show::run(&arguments, words),
+        Command::Config(arguments) => cli::config::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
         Command::Check(arguments) => return pushwheel_check::run(&arguments),

@@ -1,5 +1,6 @@
 //! The subcommands. Each `run` returns an error message for the command line's user.
 
+pub(crate) mod config;
 pub(crate) mod generate;
 pub(crate) mod log;
 pub(crate) mod manual;

@@ -8,8 +8,7 @@ use clap::Args;
 use pushwheel::Rate;
 use pushwheel_server::{AllowedOrigin, Config, Pattern, TokenKeyError, TokenKeys};
 
-use super::arguments::YES;
-use crate::cli::words::boolean;
+use crate::cli::words::{YES, boolean, rate};
 use crate::cli::{Failure, Secret, files};
 use pushwheel_check::numbers::{HOUR_S, YEAR_S, seconds, whole};
 
@@ -141,7 +140,7 @@ pub(crate) struct AccessArguments {
     ///
     /// Applies to RS256, ES256 and EdDSA. HS256 has no limit, because it costs
     /// little.
-    #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
+    #[arg(long, value_name = "N", value_parser = rate)]
     #[arg(env = "PUSHWHEEL_FORGED_TOKEN_RATE_PER_ADDRESS", default_value = "10")]
     forged_token_rate_per_address: Rate,
 
@@ -149,7 +148,7 @@ pub(crate) struct AccessArguments {
     ///
     /// Over the limit, requests from this address with a key get `429`, unless it has
     /// sent a right key before.
-    #[arg(long, value_name = "N", value_parser = super::arguments::rate)]
+    #[arg(long, value_name = "N", value_parser = rate)]
     #[arg(
         env = "PUSHWHEEL_WRONG_KEY_RATE_PER_ADDRESS",
         default_value = "10",

@@ -14,12 +14,12 @@ use super::ending::EndingArguments;
 use super::limits::LimitArguments;
 use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
-use crate::cli::Secret;
-use crate::cli::words::boolean;
+use crate::cli::words::{YES, boolean, rate};
+use crate::cli::{Secret, settings};
 use pushwheel_check::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
 
-/// The value of a boolean flag that is passed without one.
-pub(super) const YES: &str = "true";
+/// The settings of all places.
+pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -399,14 +399,6 @@ fn host(text: &str) -> Result<String, String> {
 fn is_name(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     !text.is_empty() && text.bytes().all(is_part)
-}
-
-/// Parses a rate per second.
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    match text.parse::<f64>() {
-        Ok(count) if count.is_finite() && count > 0.0 => Ok(Rate::per_second(count)),
-        _ => Err("use a number per second above 0, such as 100 or 0.5".to_owned()),
-    }
 }
 
 /// The headers that the server itself sets for a stream.

@@ -30,9 +30,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use super::{Failure, log as cli_log, settings};
+use super::{Failure, log as cli_log};
 use announcing::announce;
-pub(crate) use arguments::{Arguments, ChannelRule};
+pub(crate) use arguments::{Arguments, ChannelRule, Settings};
 use ending::EndingArguments;
 use keys::Reached;
 use listening::cannot_listen;
@@ -55,8 +55,6 @@ const FIXED: &[&str] = &[
     "trusted_proxy",
     "proxy_protocol",
 ];
-
-pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
 
 /// How a running server is reached, whatever the new settings are.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,10 +3,9 @@
 use clap::Args;
 use pushwheel_server::Config;
 
-use super::arguments::YES;
 use crate::cli::Failure;
 use crate::cli::log::{self, Format};
-use crate::cli::words::boolean;
+use crate::cli::words::{YES, boolean};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]

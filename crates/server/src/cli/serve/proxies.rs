@@ -4,8 +4,7 @@ use clap::Args;
 use pushwheel::{EngineBuilder, Network};
 
 use super::Failure;
-use super::arguments::YES;
-use crate::cli::words::boolean;
+use crate::cli::words::{YES, boolean};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Proxies")]

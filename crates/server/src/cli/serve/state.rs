@@ -17,7 +17,6 @@
 
 mod lock;
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
@@ -137,7 +136,7 @@ impl StateFile {
     }
 
     fn temporary(&self) -> PathBuf {
-        beside(&self.path, ".tmp")
+        lock::beside(&self.path, ".tmp")
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -166,10 +165,4 @@ fn check_kind(path: &Path) -> Result<(), Failure> {
         _ => "not a regular file. Use another path",
     };
     Err(format!("--state {} is {problem}", path.display()))
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = OsString::from(path);
-    path.push(suffix);
-    path.into()
 }

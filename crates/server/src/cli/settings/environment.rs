@@ -71,7 +71,7 @@ fn nearest(name: &str, known: &[&str]) -> Option<String> {
     let meant = match &*name {
         "port" => "listen",
         name if known.contains(&name) => name,
-        name => super::nearest(name, &known)?,
+        name => super::nearest::nearest(name, &known)?,
     };
     Some(format!("{PREFIX}{}", meant.to_uppercase()))
 }

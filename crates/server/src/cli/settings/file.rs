@@ -13,14 +13,14 @@ use toml::de::{DeTable, DeValue};
 use super::super::{Failure, files};
 
 /// The name of the tables, one per pattern.
-pub(super) const RULES: &str = "channel";
+pub(in crate::cli) const RULES: &str = "channel";
 
 /// The fix for a line that is not TOML.
 const FORM: &str = "Write KEY = VALUE, with quotes around text: listen = \"127.0.0.1:8080\"";
 
 /// Where a setting is set.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(in crate::cli) enum Place {
     Line { file: Arc<str>, line: usize },
     Flag(&'static str),
 }
@@ -36,16 +36,16 @@ impl fmt::Display for Place {
 
 /// A key and its value: one text, or several for an array.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) values: Vec<String>,
+pub(in crate::cli) struct Entry {
+    pub(in crate::cli) key: String,
+    pub(in crate::cli) values: Vec<String>,
     pub(super) place: Place,
 }
 
 /// The table of one pattern.
 #[derive(Clone, Debug)]
-pub(super) struct RuleEntries {
-    pub(super) entries: Vec<Entry>,
+pub(in crate::cli) struct RuleEntries {
+    pub(in crate::cli) entries: Vec<Entry>,
     pub(super) place: Place,
 }
 
@@ -207,7 +207,7 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
 
 /// Returns whether a value needs no quotes in a file: it is a number or a boolean that
 /// parses to the same text.
-pub(super) fn is_bare(text: &str) -> bool {
+pub(in crate::cli) fn is_bare(text: &str) -> bool {
     let is_begin = |byte: &u8| byte.is_ascii_digit() || b"+-tf".contains(byte);
     let read = DeValue::parse(text)
         .ok()

@@ -10,8 +10,8 @@
 
 mod either;
 pub(crate) mod environment;
-mod file;
-pub(crate) mod show;
+pub(super) mod file;
+mod nearest;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -22,13 +22,12 @@ use clap::{Arg, ArgMatches, Args, Command};
 
 use super::Failure;
 use file::{Document, Entry, Place, RULES, RuleEntries, Values};
+use nearest::nearest;
 
 /// The flag that names the file.
 const FILE: &str = "config";
-const NO_KEYS: [&str; 4] = [FILE, show::CHECK, "help", RULES];
-
-/// The minimum similarity (Jaro-Winkler) between a misspelled name and a suggestion.
-const LIKENESS: f64 = 0.8;
+/// Flags that are not keys of the file.
+const NO_KEYS: [&str; 3] = [FILE, "help", RULES];
 
 /// The settings of all places together.
 #[derive(Debug)]
@@ -36,11 +35,11 @@ pub(crate) struct Settings<A, R> {
     pub(crate) arguments: A,
     /// In their order: the first whose pattern matches counts.
     pub(crate) rules: Vec<R>,
-    matches: ArgMatches,
+    pub(super) matches: ArgMatches,
     /// The places of the settings that come from the file.
     places: HashMap<String, Place>,
     /// The source of each rule.
-    rule_entries: Vec<RuleEntries>,
+    pub(super) rule_entries: Vec<RuleEntries>,
 }
 
 impl<A: Args, R: Args> Settings<A, R> {
@@ -163,11 +162,11 @@ pub(crate) fn unknown_variables<A: Args>() -> Vec<String> {
     environment::unknown_variables(&command::<A>())
 }
 
-fn command<A: Args>() -> Command {
+pub(super) fn command<A: Args>() -> Command {
     A::augment_args(Command::new("pushwheel").no_binary_name(true))
 }
 
-fn read(command: &Command, words: &[OsString]) -> Result<ArgMatches, Failure> {
+pub(super) fn read(command: &Command, words: &[OsString]) -> Result<ArgMatches, Failure> {
     let command = environment::without_empty(command.clone());
     let matches = command.try_get_matches_from(words);
     matches.map_err(error_text)
@@ -207,28 +206,8 @@ fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
 }
 
 /// Returns whether a flag is also a key of the file: all are, except those about the file.
-fn is_key(arg: &Arg) -> bool {
+pub(super) fn is_key(arg: &Arg) -> bool {
     arg.get_long().is_some() && !NO_KEYS.contains(&arg.get_id().as_str())
-}
-
-/// Returns the name that a misspelled one probably means: the only one that begins or
-/// ends with its words, or else the most similar one.
-fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let has_words = |other: &&str| {
-        let rest = other.strip_prefix(name).map(|rest| rest.starts_with('_'));
-        let start = other.strip_suffix(name).map(|start| start.ends_with('_'));
-        rest == Some(true) || start == Some(true)
-    };
-    let mut longer = names.iter().copied().filter(has_words);
-    if let (Some(only), None) = (longer.next(), longer.next()) {
-        return Some(only);
-    }
-    let likeness = |other: &str| strsim::jaro_winkler(name, other);
-    let best = names
-        .iter()
-        .copied()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= LIKENESS).then_some(best)
 }
 
 /// Returns whether a flag or a variable sets it.
@@ -240,7 +219,7 @@ fn is_given(matches: &ArgMatches, key: &str) -> bool {
 }
 
 /// Returns a flag with its values, as arguments of a command line.
-fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
+pub(super) fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
     let long = arg.get_long().unwrap_or_default();
     let word = |value: &OsStr| {
         let mut word = OsString::from(format!("--{long}="));
@@ -252,7 +231,7 @@ fn words_of(arg: &Arg, values: &[impl AsRef<OsStr>]) -> Vec<OsString> {
 
 /// Returns the values of a flag, or its default. A boolean is `true` or `false`, in
 /// whichever spelling it was set.
-fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
+pub(super) fn raw(matches: &ArgMatches, arg: &Arg) -> Vec<OsString> {
     let key = arg.get_id().as_str();
     if let Ok(Some(value)) = matches.try_get_one::<bool>(key) {
         return vec![value.to_string().into()];

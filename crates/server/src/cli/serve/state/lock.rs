@@ -4,15 +4,15 @@
 //! that removed it could remove the lock of another one. The system releases the lock of a
 //! process that has ended, however it ended.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::beside;
 use crate::cli::{Failure, files};
 
 /// Locks FILE while the returned file is open. Waits at most `patience` for a server that
@@ -50,6 +50,12 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.mode(0o600).open(path)
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(suffix);
+    path.into()
 }
 
 #[cfg(test)]

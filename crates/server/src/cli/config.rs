@@ -6,12 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Command};
 
-use super::super::{Failure, serve};
-use super::file::{RuleEntries, is_bare};
-use super::{RULES, command, is_key, raw, unknown_variables};
-
-/// The flag for a check without printing.
-pub(super) const CHECK: &str = "check";
+use super::settings::file::{RULES, RuleEntries, is_bare};
+use super::settings::{command, is_key, raw, unknown_variables};
+use super::{Failure, serve};
 
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -240,7 +237,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
 
-    use super::super::{read, words_of};
+    use super::super::settings::{read, words_of};
     use super::*;
 
     /// Values for the settings. At least two of them are valid for each setting.
