@@ -451,7 +451,7 @@ impl EngineBuilder {
             let waker = sockets.waker();
             let wake: Waker = Box::new(move || {
                 if let Err(error) = waker.wake() {
-                    log::error!("an engine's thread cannot be woken: {error}");
+                    log::error!("cannot wake a thread of the engine ({error})");
                 }
             });
             nets.push((sockets, wake));

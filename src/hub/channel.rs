@@ -136,24 +136,23 @@ impl fmt::Display for PublishError {
             PublishError::Event(error) => error.fmt(f),
             PublishError::TooLarge { bytes, max } => write!(
                 f,
-                "the event has {bytes} bytes and the channel takes {max}: \
-                 send less, or a link to it"
+                "the event has {bytes} bytes, but the channel accepts {max}. Send less, or a link"
             ),
             PublishError::Closed => f.write_str(
-                "the channel was closed: get it from the manager again to open a new one",
+                "the channel was closed. Get it from the manager again to open a new one",
             ),
             PublishError::Finished => f.write_str(
-                "the channel is finished and takes no more events: publish to another one",
+                "the channel is finished and accepts no more events. Publish to another one",
             ),
             PublishError::RateLimited { retry_after } => write!(
                 f,
-                "more is published than is allowed: try again in {} ms",
+                "too many events for the rate limit. Retry after {} ms",
                 retry_after.as_millis()
             ),
             PublishError::IdReused { id } => write!(
                 f,
-                "the id `{id}` was given to another event. Give each event an id of its own, \
-                 and repeat an event without any change"
+                "the id `{id}` belongs to another event. Use a different id for each event, and \
+                 repeat an event without changes"
             ),
         }
     }

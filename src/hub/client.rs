@@ -35,7 +35,8 @@ impl fmt::Display for ClientIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a client id is 1 to {CLIENT_ID_BYTES_MAX} bytes without control characters: choose another"
+            "a client id is 1 to {CLIENT_ID_BYTES_MAX} bytes without control characters. Choose \
+             another"
         )
     }
 }

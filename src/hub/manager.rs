@@ -62,24 +62,23 @@ impl fmt::Display for ChannelError {
         match self {
             ChannelError::Name => write!(
                 f,
-                "a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 \
-                 without control characters and `/`: choose another"
+                "a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 without control \
+                 characters and `/`. Choose another"
             ),
             ChannelError::TooMany { max } => write!(
                 f,
-                "there are {max} channels, the most there may be: \
-                 remove empty ones, or raise the limit"
+                "the limit of {max} channels is reached. Remove empty ones, or raise the limit"
             ),
             ChannelError::TooManyUnpublished { max } => write!(
                 f,
-                "subscriptions have made {max} channels that no publisher has published to, \
-                 the most there may be. Try again later, or raise the limit"
+                "the limit of {max} channels that subscriptions created and no publisher has \
+                 published to is reached. Retry later, or raise the limit"
             ),
             ChannelError::TooManyOfSource { max } => write!(
                 f,
-                "subscriptions of this token or address have made {max} channels that no \
-                 publisher has published to, the most it may have. Subscribe to fewer such \
-                 channels, or raise the limit. Behind a proxy, set --trusted-proxy"
+                "this token or address has reached its limit of {max} channels that no publisher \
+                 has published to. Subscribe to fewer such channels, or raise the limit. Behind a \
+                 proxy, set --trusted-proxy"
             ),
         }
     }

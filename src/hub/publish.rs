@@ -245,7 +245,7 @@ impl Hub {
                     | PublishError::RateLimited { .. }
                     | PublishError::IdReused { .. }),
                 ) => {
-                    ::log::debug!("one of all channels was left out: {error}")
+                    ::log::debug!("a publish to all channels left one out ({error})")
                 }
                 Err(error) => return Err(error),
             }

@@ -72,16 +72,16 @@ pub enum RestoreError {
 impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RestoreError::Read(error) => write!(f, "it cannot be read: {error}"),
+            RestoreError::Read(error) => write!(f, "it cannot be read ({error})"),
             RestoreError::Foreign => f.write_str("it is not a saved state of pushwheel"),
             RestoreError::Version { found, known } => write!(
                 f,
-                "it has version {found} of the format, this program reads version {known}"
+                "it has version {found} of the format, but this program reads version {known}"
             ),
-            RestoreError::Damaged { what } => write!(f, "it is torn or damaged: {what}"),
+            RestoreError::Damaged { what } => write!(f, "it is incomplete or damaged ({what})"),
             RestoreError::TooManyChannels { found, max } => write!(
                 f,
-                "it has {found} channels and there may be {max}: raise the limit"
+                "it has {found} channels, but the limit is {max}. Raise the limit"
             ),
         }
     }
@@ -550,7 +550,7 @@ mod tests {
 
         let few = ChannelManager::builder().channels_max(3).restore(&*bytes);
         let told = few.unwrap_err().to_string();
-        assert!(told.contains("4 channels and there may be 3"), "{told}");
+        assert!(told.contains("4 channels, but the limit is 3"), "{told}");
     }
 
     #[test]
@@ -582,7 +582,7 @@ mod tests {
         let told = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
         assert_eq!(
             told,
-            "it has version 99 of the format, this program reads version 2"
+            "it has version 99 of the format, but this program reads version 2"
         );
     }
 

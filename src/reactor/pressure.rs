@@ -38,8 +38,8 @@ impl PressureLog {
         let displaced = pressure.displaced - before.displaced;
         if displaced > 0 {
             log::warn!(
-                "{displaced} channels without events were closed to make room for a publisher's, \
-                 because there are as many channels as there may be. Raise --max-channels, or \
+                "{displaced} channels without events were closed to make room for those of \
+                 publishers, because the limit of channels is reached. Raise --max-channels, or \
                  lower --max-unpublished-channels"
             );
         }

@@ -141,7 +141,7 @@ impl Http {
             }
             Kind::Subscribe(subscription) if !self.has_channels_of(&subscription) => {
                 log::error!("a subscription is to a channel of another manager than the engine's");
-                let message = "the subscription is wrong; the log says why";
+                let message = "the subscription is invalid. See the log of the server";
                 let response = Response::error(500, "internal_error", message);
                 self.answer(io, turn, key, request, response)
             }
@@ -179,7 +179,7 @@ impl Http {
         let Some(ticket) = self.in_flight.admit(io.limits.requests_in_flight_max) else {
             let mut response = Response::status(503);
             self.run_after(&request, &mut response);
-            let message = "as many requests wait for their answers as may: ask again later";
+            let message = "too many requests in flight. Retry later";
             let why = ("too_many_in_flight", message);
             return self.refuse_for_room(io, turn, key, &request, why, &response.headers);
         };

@@ -206,12 +206,9 @@ impl Http {
             }
             JoinError::Full => (
                 "channel_full",
-                "the channel has as many clients as it may have: come back later",
+                "the channel has reached its limit of clients. Retry later",
             ),
-            _ => (
-                "channel_closed",
-                "the channel was closed just now: come back",
-            ),
+            _ => ("channel_closed", "the channel was closed. Reconnect"),
         };
         self.refuse_for_room(io, turn, key, request, why, headers)
     }

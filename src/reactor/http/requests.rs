@@ -402,7 +402,7 @@ impl Http {
             let refusal = Refusal {
                 status: 408,
                 code: "request_timeout",
-                message: "the request did not arrive in time: send it again, faster".into(),
+                message: "timeout while waiting for the request. Send it again".into(),
             };
             self.refuse(io, turn, key, &refusal);
             self.finish_answers(io, turn, key, Next::Hold);

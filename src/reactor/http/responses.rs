@@ -69,7 +69,7 @@ impl Http {
         key: u32,
         refusal: &Refusal,
     ) {
-        log::debug!("a request was refused: {}", refusal.message);
+        log::debug!("rejected a request ({})", refusal.message);
         io.meters.count_answer(refusal.status);
         io.meters.count_refusal(refusal.code);
         let mut is_of_head = false;

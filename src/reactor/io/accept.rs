@@ -66,8 +66,8 @@ impl<N: Net> Io<N> {
         if self.acceptor.warned_of_descriptors_ms.is_none() {
             self.acceptor.warned_of_descriptors_ms = Some(turn.now_ms);
             log::warn!(
-                "no connection can be accepted with {} open: {error}. \
-                 Raise the limit on open files (ulimit -n)",
+                "cannot accept a connection with {} open ({error}). Raise the limit on open files \
+                 (ulimit -n)",
                 self.connections.len()
             );
         }
@@ -104,7 +104,7 @@ impl<N: Net> Io<N> {
         let token = self.connections.token(key);
         let socket = &mut self.connections.get_mut(key).socket;
         if let Err(error) = self.net.register(socket, token) {
-            log::warn!("a connection cannot be polled: {error}");
+            log::warn!("cannot poll a connection ({error})");
             self.close(key);
             return None;
         }

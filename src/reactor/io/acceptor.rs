@@ -110,19 +110,19 @@ impl Acceptor {
         match full {
             Full::Engine if self.counts.is_short_of_descriptors(limits) => {
                 log::warn!(
-                    "no stream begins with {} connections open: there are descriptors for no \
-                     more. Raise the limit on open files (ulimit -n)",
+                    "no new streams with {} connections open, because the file descriptors have \
+                     run out. Raise the limit on open files (ulimit -n)",
                     self.counts.connections()
                 )
             }
             Full::Engine => log::warn!(
-                "no stream begins with {} connections open: raise the limit on connections, \
-                 or have fewer clients",
+                "no new streams with {} connections open, which is the limit. Raise the limit on \
+                 connections, or use fewer clients",
                 limits.connections_max
             ),
             Full::Address => log::warn!(
-                "{} has {} connections open and gets no more streams: if many clients share \
-                 that address, raise the limit on connections of one address",
+                "{} has {} connections open, which is the limit per address, and gets no new \
+                 streams. If many clients share the address, raise the limit",
                 client.ip(),
                 limits.connections_per_address_max
             ),

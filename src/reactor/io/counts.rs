@@ -36,11 +36,11 @@ impl Full {
         match self {
             Full::Engine => (
                 "server_full",
-                "the server has as many connections as it may have: come back later",
+                "the server has reached its limit of connections. Retry later",
             ),
             Full::Address => (
                 "address_full",
-                "your address has as many connections as it may have: close some, or come back later",
+                "your address has reached its limit of connections. Close some, or retry later",
             ),
         }
     }

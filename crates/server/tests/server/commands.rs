@@ -329,7 +329,7 @@ fn pub_fails_with_the_servers_message() {
             "x",
             "a channel's name is 1 to 255 bytes",
         ),
-        (&news, "pushwheel.x", "choose another name"),
+        (&news, "pushwheel.x", "Choose another name"),
         (
             "127.0.0.1/channels/a",
             "x",

@@ -206,7 +206,7 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
     server.running.signal("TERM");
     assert_eq!(server.running.exit_code(), Some(0));
     let whole = fs::read(&state).unwrap();
-    let torn = "it is torn or damaged";
+    let torn = "it is incomplete or damaged";
     let mut cases: Vec<(Vec<u8>, &str)> = [0, 3, 20, 40, whole.len() / 2, whole.len() - 1]
         .map(|len| (whole[..len].to_vec(), torn))
         .into();
