@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, Args, Command};
+use clap::{Arg, Args, Command};
 
 use super::settings::file::{RULES, RuleEntries, is_bare};
-use super::settings::{command, is_key, raw, unknown_variables};
+use super::settings::{command, is_key, is_list, raw, unknown_variables};
 use super::{Failure, serve};
 
 #[derive(Debug, Args)]
@@ -175,10 +175,6 @@ fn line(settings: &serve::Settings, arg: &Arg) -> String {
     };
     let mark = if is_set { "" } else { "# " };
     format!("{mark}{key} = {value}\n")
-}
-
-fn is_list(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::Append)
 }
 
 /// Returns the values of a setting in TOML.

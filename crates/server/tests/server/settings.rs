@@ -498,6 +498,14 @@ fn an_error_across_settings_names_its_line_too() {
         ),
         ("heartbeat = 3s\n", "p.toml:1: a number has no unit"),
         (
+            "admin_key = [\"a-key-of-the-tests\"]\n",
+            "p.toml:1: `admin_key` has one value, not an array. Write admin_key = VALUE",
+        ),
+        (
+            "[[channel]]\npattern = \"a\"\npublic = [true]\n",
+            "p.toml:3: `public` has one value",
+        ),
+        (
             "max_clients_per_channel = 0\n",
             "use 1 or more, or omit the option for no limit",
         ),

@@ -39,6 +39,7 @@ impl fmt::Display for Place {
 pub(in crate::cli) struct Entry {
     pub(in crate::cli) key: String,
     pub(in crate::cli) values: Vec<String>,
+    pub(super) is_array: bool,
     pub(super) place: Place,
 }
 
@@ -190,6 +191,7 @@ fn entry(key: &str, value: &DeValue<'_>, place: Place) -> Result<Entry, Failure>
     Ok(Entry {
         key: key.to_owned(),
         values,
+        is_array: value.is_array(),
         place,
     })
 }

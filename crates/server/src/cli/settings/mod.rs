@@ -18,7 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use super::Failure;
 use file::{Document, Entry, Place, RULES, RuleEntries, Values};
@@ -197,12 +197,22 @@ fn check<'a>(command: &'a Command, entry: &Entry) -> Result<&'a Arg, Failure> {
         };
         return Err(format!("{place}: unknown setting `{key}`. {meant}"));
     };
+    if entry.is_array && !is_list(arg) {
+        return Err(format!(
+            "{place}: `{key}` has one value, not an array. Write {key} = VALUE"
+        ));
+    }
     // Alone, so that an error is neither about the environment nor about other keys.
     let alone = command
         .clone()
         .mut_args(|arg| arg.required(false).env(None::<&str>));
     read(&alone, &words_of(arg, &entry.values)).map_err(|error| at(place, &error))?;
     Ok(arg)
+}
+
+/// Whether a setting can have several values.
+pub(super) fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
 }
 
 /// Returns whether a flag is also a key of the file: all are, except those about the file.
@@ -314,4 +324,28 @@ fn is_not_per_channel(server: &Command, rule: &Command, key: &str) -> bool {
 
 fn at(place: &Place, message: &str) -> Failure {
     format!("{place}: {message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::serve::{Arguments, ChannelRule};
+
+    #[test]
+    fn a_setting_with_one_value_accepts_no_array() {
+        for command in [command::<Arguments>(), command::<ChannelRule>()] {
+            for arg in command.get_arguments().filter(|arg| is_key(arg)) {
+                let entry = Entry {
+                    key: arg.get_id().to_string(),
+                    values: Vec::new(),
+                    is_array: true,
+                    place: Place::Flag("--channel"),
+                };
+                match check(&command, &entry) {
+                    Ok(_) => assert!(is_list(arg), "{}", entry.key),
+                    Err(error) => assert!(error.contains("has one value"), "{error}"),
+                }
+            }
+        }
+    }
 }
