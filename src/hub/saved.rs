@@ -8,23 +8,23 @@
 //! Members and options are not saved.
 
 mod format;
+mod snapshot;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use super::clock::{Clock, wall_now_ms};
-use super::id::Epoch;
 use super::log::{Dropped, Entry, Log, Rare, SavedBounds};
 use super::looks::LOOKS_MAX;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
-use super::numbering::Numbering;
 use super::options::ChannelOptions;
-use super::remembered::Place;
 use super::state::{ChannelState, Finish, Kind, Life, State};
 use super::{ChannelKey, Hub, Randomness};
 use crate::frame::Frame;
+
+pub use snapshot::RestoreError;
+use snapshot::{SavedChannel, Snapshot};
 
 /// An event that is older counts as this old: the engine's clock must not
 /// begin too late. One year.
@@ -38,62 +38,6 @@ pub struct Saved {
     pub channels: usize,
     /// How many events, all channels together.
     pub events: usize,
-}
-
-/// Why a saved state was not restored. Nothing of it was taken.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// It could not be read.
-    Read(io::Error),
-    /// It is something else.
-    Foreign,
-    /// It was written by another version of this package.
-    Version {
-        /// The version of its format.
-        found: u32,
-        /// The version that can be read.
-        known: u32,
-    },
-    /// It is not what was written: a part is missing, or not as it was.
-    Damaged {
-        /// What gave it away.
-        what: &'static str,
-    },
-    /// It has more channels than there may be.
-    TooManyChannels {
-        /// How many it has.
-        found: usize,
-        /// How many there may be.
-        max: usize,
-    },
-}
-
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RestoreError::Read(error) => write!(f, "it cannot be read ({error})"),
-            RestoreError::Foreign => f.write_str("it is not a saved state of pushwheel"),
-            RestoreError::Version { found, known } => write!(
-                f,
-                "it has version {found} of the format, but this program reads version {known}"
-            ),
-            RestoreError::Damaged { what } => write!(f, "it is incomplete or damaged ({what})"),
-            RestoreError::TooManyChannels { found, max } => write!(
-                f,
-                "it has {found} channels, but the limit is {max}. Raise the limit"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RestoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            RestoreError::Read(error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 impl ChannelManager {
@@ -245,29 +189,6 @@ fn fitting(rare: Option<Box<Rare>>, frame: &Frame, options: &ChannelOptions) -> 
     rare.key = rare.key.filter(|_| options.conflates());
     rare.packed = options.compress_from.map(|bytes| frame.pack(bytes));
     (!rare.is_empty()).then(|| Box::new(rare))
-}
-
-/// All that is saved. Times are the wall clock's.
-struct Snapshot {
-    epoch: Epoch,
-    numbering: Numbering,
-    sequence: u64,
-    removed_through: u64,
-    /// In the order of their names.
-    channels: Vec<SavedChannel>,
-}
-
-struct SavedChannel {
-    name: Arc<str>,
-    bounds: SavedBounds,
-    /// The keys that were evicted and are known, and whether there are more.
-    missing_keys: (Vec<Arc<str>>, bool),
-    /// Published, delivered, gaps.
-    counts: [u64; 3],
-    /// The own ids that are remembered beyond their events.
-    released: Vec<(Arc<str>, Place)>,
-    finish: Option<Finish>,
-    entries: Vec<Entry>,
 }
 
 impl Hub {

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::Arc;
 
-use super::{RestoreError, SavedChannel, Snapshot};
+use super::snapshot::{RestoreError, SavedChannel, Snapshot};
 use crate::frame::Frame;
 use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::client::ClientId;

@@ -1,0 +1,91 @@
+//! The content of a saved state, and the reason why it cannot be restored.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::hub::id::Epoch;
+use crate::hub::log::{Entry, SavedBounds};
+use crate::hub::numbering::Numbering;
+use crate::hub::remembered::Place;
+use crate::hub::state::Finish;
+
+/// The reason why a saved state was not restored. Nothing of it is used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// Reading failed.
+    Read(io::Error),
+    /// It is not a saved state.
+    Foreign,
+    /// Another version of this package has written it.
+    Version {
+        /// The version of its format.
+        found: u32,
+        /// The version that this package reads.
+        known: u32,
+    },
+    /// A part is missing or has changed.
+    Damaged {
+        /// The part.
+        what: &'static str,
+    },
+    /// It has more channels than the limit.
+    TooManyChannels {
+        /// The number of its channels.
+        found: usize,
+        /// The maximum number of channels.
+        max: usize,
+    },
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RestoreError::Read(error) => write!(f, "it cannot be read ({error})"),
+            RestoreError::Foreign => f.write_str("it is not a saved state of pushwheel"),
+            RestoreError::Version { found, known } => write!(
+                f,
+                "it has version {found} of the format, but this program reads version {known}"
+            ),
+            RestoreError::Damaged { what } => write!(f, "it is incomplete or damaged ({what})"),
+            RestoreError::TooManyChannels { found, max } => write!(
+                f,
+                "it has {found} channels, but the limit is {max}. Raise the limit"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RestoreError::Read(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// All that is saved. Times are the wall clock's.
+pub(super) struct Snapshot {
+    pub(super) epoch: Epoch,
+    pub(super) numbering: Numbering,
+    pub(super) sequence: u64,
+    pub(super) removed_through: u64,
+    /// In the order of their names.
+    pub(super) channels: Vec<SavedChannel>,
+}
+
+/// A channel that is saved.
+pub(super) struct SavedChannel {
+    pub(super) name: Arc<str>,
+    pub(super) bounds: SavedBounds,
+    /// The keys that were evicted and are known, and whether there are more.
+    pub(super) missing_keys: (Vec<Arc<str>>, bool),
+    /// Published, delivered, gaps.
+    pub(super) counts: [u64; 3],
+    /// The own ids that are remembered beyond their events.
+    pub(super) released: Vec<(Arc<str>, Place)>,
+    pub(super) finish: Option<Finish>,
+    pub(super) entries: Vec<Entry>,
+}
