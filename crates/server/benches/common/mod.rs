@@ -60,16 +60,28 @@ impl Publisher {
 
     /// Publishes, and reads the response.
     pub(crate) fn publish(&mut self, channel: &str, media_type: &str, body: &str) -> Result<()> {
-        let request = format!(
+        self.request(&format!(
             "POST /channels/{channel} HTTP/1.1\r\nHost: localhost\r\n\
              Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
-        );
+        ))
+    }
+
+    /// Sends a GET request, and reads the response.
+    #[allow(dead_code, reason = "not every bench has one")]
+    pub(crate) fn get(&mut self, path: &str) -> Result<()> {
+        self.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    fn request(&mut self, request: &str) -> Result<()> {
         self.0.get_mut().write_all(request.as_bytes())?;
         let (mut line, mut length) = (String::new(), 0);
         self.0.read_line(&mut line)?;
         if !line.starts_with("HTTP/1.1 200") {
-            return Err(Error::other(format!("cannot publish ({})", line.trim())));
+            return Err(Error::other(format!(
+                "unexpected response ({})",
+                line.trim()
+            )));
         }
         while line != "\r\n" {
             line.clear();
