@@ -36,6 +36,8 @@ pub struct Budgets {
     /// Connections ended in one go when their channel is finished, or when they
     /// have fallen off its log.
     pub ends_a_slice: usize,
+    /// Clients, feeds or channels looked at in one go: some 50 microseconds.
+    pub looks_a_slice: usize,
     /// Reads for one connection in one go.
     pub reads_a_turn: usize,
     /// What one read takes at the most, and one batch for many carries.
@@ -77,6 +79,7 @@ impl Default for Budgets {
             writes_a_turn: 128,
             rounds_a_turn: 4,
             ends_a_slice: 128,
+            looks_a_slice: 1024,
             reads_a_turn: 4,
             buffer_bytes: 64 << 10,
             overflow_max: 256,

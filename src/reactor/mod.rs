@@ -95,6 +95,8 @@ pub(crate) struct Reactor<N: Net> {
     /// Clients that the hub has sent away, whose connections are to end.
     departures: VecDeque<Departure>,
     swept_at_ms: u64,
+    /// The channels that the sweep has yet to look at.
+    sweep_left: usize,
     pressure: PressureLog,
 }
 
@@ -124,6 +126,7 @@ impl<N: Net> Reactor<N> {
             work: Work::default(),
             departures: VecDeque::new(),
             swept_at_ms: now_ms,
+            sweep_left: 0,
             pressure: PressureLog::default(),
         }
     }
@@ -220,6 +223,7 @@ impl<N: Net> Reactor<N> {
         let is_busy = !self.streams.is_idle()
             || self.http.has_queued()
             || !self.departures.is_empty()
+            || self.sweep_left > 0
             || drain.is_some_and(Drain::is_busy)
             || (self.io.acceptor.is_busy() && self.turn.is_open());
         let drain_ms = drain.map(Drain::due_ms);
@@ -331,14 +335,14 @@ impl<N: Net> Reactor<N> {
             self.streams.note_news(channel, since_us);
         }
         for channel in work.changed.drain(..) {
-            self.streams
-                .change_options(&mut self.io, &self.turn, channel);
+            self.streams.note_options(channel);
         }
         for departure in work.departures.drain(..) {
             self.streams.note_leaving(&mut self.io, departure.token);
             self.departures.push_back(departure);
         }
         self.work = work;
+        self.streams.spread_news(&mut self.io, &self.turn);
     }
 
     /// Ends the connections of clients that the hub has sent away.
@@ -383,28 +387,29 @@ impl<N: Net> Reactor<N> {
                     self.open(key, opening);
                     self.turn.budgets.reads_a_turn.max(1)
                 }
-                State::Stream(_) => {
-                    self.streams.on_timer(&mut self.io, &mut self.turn, key);
-                    1
-                }
+                State::Stream(_) => self.streams.on_timer(&mut self.io, &mut self.turn, key),
             };
             budget = budget.saturating_sub(cost);
         }
     }
 
+    /// Sweeps a slice of the channels, if a sweep is due or under way.
     fn sweep(&mut self) {
-        if self.io.index != 0 || self.turn.now_ms < self.swept_at_ms + SWEEP_MS {
+        let now_ms = self.turn.now_ms;
+        if self.io.index == 0 && now_ms >= self.swept_at_ms + SWEEP_MS {
+            self.swept_at_ms = now_ms;
+            // Few channels at once, very many within ten sweeps.
+            self.sweep_left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
+        }
+        if self.sweep_left == 0 {
             return;
         }
-        self.swept_at_ms = self.turn.now_ms;
-        // Few channels at once, very many within ten sweeps.
-        let mut left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
-        while left > 0 {
-            let slice = left.min(SWEEP_SLICE);
-            self.hub.sweep(slice);
-            left -= slice;
+        let slice = self.sweep_left.min(SWEEP_SLICE);
+        self.hub.sweep(slice);
+        self.sweep_left -= slice;
+        if self.sweep_left == 0 {
+            self.pressure.warn(self.hub.pressure(), now_ms);
         }
-        self.pressure.warn(self.hub.pressure(), self.turn.now_ms);
     }
 
     /// The loop ends with connections open: the poller has failed, or the loop

@@ -28,19 +28,25 @@ enum Round {
 }
 
 impl Streams {
-    /// Continues with the clients that are behind, as far as the turn's budget goes.
+    /// Continues with the clients that are behind, one of each feed in turn, as far
+    /// as the turn's budget goes: a thousand clients that resume one channel do not
+    /// hold up a client of another.
     pub(crate) fn run_cursors<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn) {
-        for _ in 0..self.cursor_queue.len() {
-            if !turn.may_read() {
-                return;
-            }
-            let Some(token) = self.cursor_queue.pop_front() else {
+        while turn.may_read() {
+            let Some(id) = self.cursor_queue.pop_front() else {
                 return;
             };
-            let Some(key) = io.connections.find(token) else {
+            let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
                 continue;
             };
-            if let State::Stream(stream) = &io.connections.get(key).state
+            let token = feed.behind.ready.pop_front();
+            feed.behind.is_queued = !feed.behind.ready.is_empty();
+            if feed.behind.is_queued {
+                self.cursor_queue.push_back(id);
+            }
+            let key = token.and_then(|token| io.connections.find(token));
+            if let Some(key) = key
+                && let State::Stream(stream) = &io.connections.get(key).state
                 && let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
             {
                 cursor.is_queued = false;
@@ -51,10 +57,11 @@ impl Streams {
 
     /// Takes a client that is behind as far as it goes, or as its budget lasts.
     pub(super) fn run_cursor<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
+        let end = turn.spent.cursor_bytes + turn.budgets.buffer_bytes;
         for round in 0..turn.budgets.rounds_a_turn {
             // The first one is in any case: a timer has to know whether the client
             // takes anything.
-            if round > 0 && !turn.may_read() {
+            if round > 0 && (!turn.may_read() || turn.spent.cursor_bytes >= end) {
                 break;
             }
             turn.spent.cursor_bytes += ROUND_BYTES;
@@ -122,7 +129,7 @@ impl Streams {
             // is for it too.
             cursor.is_blocked = false;
             cursor.is_early = true;
-            feed.early.push(io.connections.token(key));
+            feed.behind.early.push(io.connections.token(key));
             feed.news.is_there = true;
             self.set_timer(io, turn, key);
             self.queue_feed(stream.feed);

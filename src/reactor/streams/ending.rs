@@ -166,11 +166,12 @@ impl Streams {
     /// Puts the batch of a feed's delivery away, and counts its bytes. Returns when
     /// its oldest event was published, if it was written to any client.
     pub(super) fn put_away<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> Option<u64> {
-        let delivery = self.feeds.get_mut(id).take_delivery()?;
-        io.count_written(delivery.bytes());
-        let since_us = delivery.since_us.filter(|_| delivery.bytes() > 0);
-        self.keep_batch(delivery.batch);
-        since_us
+        let feed = self.feeds.get_mut(id);
+        let since_us = feed.delivery.as_ref()?.since_us;
+        let (batch, bytes) = feed.take_delivery()?;
+        io.count_written(bytes);
+        self.keep_batch(batch);
+        since_us.filter(|_| bytes > 0)
     }
 
     pub(super) fn keep_batch(&mut self, mut batch: Box<crate::hub::batch::Batch>) {

@@ -11,13 +11,14 @@
 //! ```
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cursor::Owed;
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
-use crate::hub::options::ChannelOptions;
+use crate::hub::options::{ChannelOptions, LagPolicy};
 use crate::hub::{ChannelKey, Source};
 use crate::packed::{self, Suffix};
 
@@ -39,9 +40,6 @@ pub(super) struct Feed {
     pub(super) delivery: Option<Delivery>,
     pub(super) current: Vec<u32>,
     pub(super) behind: Behind,
-    /// Clients that are behind because they have seen more than was gathered, by
-    /// token.
-    pub(super) early: Vec<u64>,
     /// The number of its clients that the hub has sent away and that are here
     /// still. Meanwhile nothing is gathered.
     pub(super) leaving: usize,
@@ -79,11 +77,9 @@ pub(super) struct Unreported {
     pub(super) gaps: u64,
 }
 
-/// What was gathered for the current clients, and how far it has got.
+/// What is on its way to the current clients, and how far it has got.
 pub(super) struct Delivery {
-    pub(super) batch: Box<Batch>,
-    /// What the batch adds to the sums of compressed streams.
-    pub(super) packed: Option<Suffix>,
+    pub(super) content: Content,
     /// What was gathered before: a client without the batch has seen this.
     pub(super) after: u64,
     /// The number of current clients that have the batch: the first ones.
@@ -94,10 +90,25 @@ pub(super) struct Delivery {
     pub(super) since_us: Option<u64>,
 }
 
+/// What a current client gets next.
+pub(super) enum Content {
+    /// A batch that was gathered for all of them, and what it adds to the sums of
+    /// compressed streams.
+    Batch(Box<Batch>, Option<Suffix>),
+    /// A cursor of its own: more was published than they could be sent, or each has
+    /// to see what is for it.
+    Cursor,
+}
+
 impl Delivery {
-    /// The bytes that were written to clients that have the whole batch.
-    pub(super) fn bytes(&self) -> u64 {
-        self.batch.len() as u64 * self.writes
+    pub(super) fn new(content: Content, after: u64, since_us: Option<u64>) -> Delivery {
+        Delivery {
+            content,
+            after,
+            done: 0,
+            writes: 0,
+            since_us,
+        }
     }
 }
 
@@ -105,14 +116,81 @@ impl Delivery {
 #[derive(Default)]
 pub(super) struct Behind {
     pub(super) keys: Vec<u32>,
-    /// No client here has seen less, if there is one.
-    pub(super) floor: Option<u64>,
+    /// No client here has seen less, if there is one and none is left to check.
+    floor: Option<u64>,
+    check: Option<Check>,
+    /// Clients that can be written to, by token.
+    pub(super) ready: VecDeque<u64>,
+    /// Whether the feed is queued for them.
+    pub(super) is_queued: bool,
+    /// Clients that have seen more than was gathered, by token: they wait for the
+    /// next gathering.
+    pub(super) early: Vec<u64>,
+}
+
+/// A look at all clients that are behind, now that entries are gone which some of them
+/// may not have seen. It goes backwards, a slice at a time: a client that moves in the
+/// list comes from its end, where the look has been.
+struct Check {
+    /// The clients that are left: the first ones.
+    left: usize,
+    evicted_through: u64,
 }
 
 impl Behind {
-    /// A client stands here, or now stands, that has seen this.
+    /// A client stands here, or stands here now, that has seen this.
     pub(super) fn lower_floor(&mut self, seen: u64) {
         self.floor = Some(self.floor.map_or(seen, |floor| floor.min(seen)));
+    }
+
+    /// Sets the floor to what is known of all clients.
+    pub(super) fn set_floor(&mut self, floor: Option<u64>) {
+        self.floor = floor;
+    }
+
+    /// Entries up to here are gone. Begins a check if a client may not have seen them.
+    pub(super) fn note_evicted(&mut self, evicted_through: u64) {
+        if let Some(check) = &mut self.check {
+            check.evicted_through = evicted_through;
+        } else if self.has_missed(evicted_through) {
+            self.begin_check(evicted_through);
+        }
+    }
+
+    /// Whether a client may not have seen what is gone up to here.
+    fn has_missed(&self, evicted_through: u64) -> bool {
+        self.floor.is_some_and(|floor| floor < evicted_through)
+    }
+
+    fn begin_check(&mut self, evicted_through: u64) {
+        self.floor = None;
+        self.check = Some(Check {
+            left: self.keys.len(),
+            evicted_through,
+        });
+    }
+
+    /// Whether clients are left to check.
+    pub(super) fn is_checking(&self) -> bool {
+        self.check.is_some()
+    }
+
+    /// The next client to check, and up to where entries are gone.
+    pub(super) fn next_check(&mut self) -> Option<(u32, u64)> {
+        let check = self.check.as_mut()?;
+        // Clients may have left meanwhile.
+        check.left = check.left.min(self.keys.len());
+        let evicted_through = check.evicted_through;
+        if let Some(left) = check.left.checked_sub(1) {
+            check.left = left;
+            return Some((self.keys[left], evicted_through));
+        }
+        self.check = None;
+        if self.has_missed(evicted_through) {
+            // More entries have gone since it began.
+            self.begin_check(evicted_through);
+        }
+        None
     }
 }
 
@@ -133,7 +211,6 @@ impl Feed {
             delivery: None,
             current: Vec::new(),
             behind: Behind::default(),
-            early: Vec::new(),
             leaving: 0,
             is_queued: false,
             pace: Pace::default(),
@@ -165,6 +242,13 @@ impl Feed {
 
     pub(super) fn is_empty(&self) -> bool {
         self.current.is_empty() && self.behind.keys.is_empty()
+    }
+
+    /// Whether clients that have fallen off the log are disconnected without being
+    /// read for. On a stream of several channels, reading finds out.
+    pub(super) fn disconnects_laggards(&self) -> bool {
+        let policy = self.options.lag_policy;
+        policy == LagPolicy::Disconnect && self.channels.len() == 1
     }
 
     /// Everything up to here is out to all current clients.
@@ -211,18 +295,23 @@ impl Feed {
             moves[0] = (index != hole).then(|| (self.current[index], index));
         }
         self.current.swap_remove(hole);
+        shrink(&mut self.current);
         moves[1] = self.current.get(hole).map(|key| (*key, hole));
         moves
     }
 
     /// Takes the delivery away, and counts its events for the clients that have
-    /// them.
-    pub(super) fn take_delivery(&mut self) -> Option<Delivery> {
+    /// them. Returns its batch, and the bytes that were written to these clients.
+    pub(super) fn take_delivery(&mut self) -> Option<(Box<Batch>, u64)> {
         let delivery = self.delivery.take()?;
-        for piece in delivery.batch.pieces() {
+        let Content::Batch(batch, _) = delivery.content else {
+            return None;
+        };
+        for piece in batch.pieces() {
             self.unreported.delivered[piece.channel_index] += delivery.writes;
         }
-        Some(delivery)
+        let bytes = batch.len() as u64 * delivery.writes;
+        Some((batch, bytes))
     }
 
     /// Adds a client to those that are behind. Returns its index.
@@ -238,6 +327,7 @@ impl Feed {
         if self.behind.keys.is_empty() {
             self.behind.floor = None;
         }
+        shrink(&mut self.behind.keys);
         let moved = self.behind.keys.get(index);
         [moved.map(|key| (*key, index)), None]
     }
@@ -251,6 +341,15 @@ pub(crate) fn wrap(bytes: &[u8], is_packed: bool) -> Cow<'_, [u8]> {
     let mut blocks = Vec::with_capacity(bytes.len() + packed::STORED_OVERHEAD_BYTES);
     packed::stored(bytes, &mut blocks);
     blocks.into()
+}
+
+/// Gives memory back when most of a long list has gone: at most once for as many
+/// removals as are copied. A short one may be long again with the next event.
+fn shrink(list: &mut Vec<u32>) {
+    const KEPT: usize = 4096;
+    if list.capacity() > KEPT && list.len() < list.capacity() / 4 {
+        list.shrink_to(list.len() * 2);
+    }
 }
 
 /// The clients whose place in a list has changed, with their new index.
@@ -273,14 +372,9 @@ mod tests {
 
     fn with_delivery(current: &[u32], done: usize) -> Feed {
         let mut feed = feed(current);
-        feed.delivery = Some(Delivery {
-            batch: Box::default(),
-            packed: None,
-            after: 0,
-            done,
-            writes: 0,
-            since_us: None,
-        });
+        let batch = Content::Batch(Box::default(), None);
+        let delivery = feed.delivery.insert(Delivery::new(batch, 0, None));
+        delivery.done = done;
         feed
     }
 
@@ -307,10 +401,13 @@ mod tests {
         let mut f = with_delivery(&[1, 2, 3], 2);
         let frame = Frame::raw(b"data: x\n\n");
         let delivery = f.delivery.as_mut().unwrap();
-        delivery.batch.push(1, 0, &frame);
-        delivery.batch.push(2, 0, &frame);
+        let Content::Batch(batch, _) = &mut delivery.content else {
+            unreachable!("made above")
+        };
+        batch.push(1, 0, &frame);
+        batch.push(2, 0, &frame);
         delivery.writes = 2;
-        assert_eq!(f.take_delivery().unwrap().bytes(), 36);
+        assert_eq!(f.take_delivery().unwrap().1, 36);
         assert_eq!(&*f.unreported.delivered, [4]);
         assert!(f.take_delivery().is_none());
         assert_eq!(&*f.unreported.delivered, [4], "once");
@@ -322,5 +419,43 @@ mod tests {
         assert_eq!(f.remove_current(0), [None, Some((3, 0))]);
         assert_eq!(f.push_current(4), [Some((4, 2)), None]);
         assert_eq!(f.current, [3, 2, 4]);
+    }
+
+    #[test]
+    fn a_check_finds_every_client_whatever_moves_meanwhile() {
+        let mut f = feed(&[]);
+        for key in 0..6 {
+            f.push_behind(key, u64::from(key));
+        }
+        f.behind.note_evicted(3);
+        assert_eq!(f.behind.next_check(), Some((5, 3)));
+        // The last client fills the hole of the first one, and is found again.
+        f.remove_behind(0);
+        f.push_behind(6, 9);
+        f.behind.note_evicted(10);
+        let mut found = Vec::new();
+        while let Some((key, evicted_through)) = f.behind.next_check() {
+            assert_eq!(evicted_through, 10);
+            f.behind.lower_floor(5);
+            found.push(key);
+        }
+        assert_eq!(found, [4, 3, 2, 1, 5]);
+        // The client that came counts too, for the clients have missed entries.
+        assert!(f.behind.is_checking());
+        assert_eq!(f.behind.next_check(), Some((6, 10)));
+    }
+
+    #[test]
+    fn lists_give_their_memory_back() {
+        let mut f = feed(&[]);
+        for key in 0..100_000 {
+            f.push_current(key);
+            f.push_behind(key, 0);
+        }
+        for _ in 0..99_990 {
+            f.remove_current(0);
+            f.remove_behind(0);
+        }
+        assert!(f.current.capacity() <= 4096 && f.behind.keys.capacity() <= 4096);
     }
 }

@@ -61,12 +61,18 @@ pub(crate) struct Streams {
     /// The readers of streams of several channels.
     readers: Slab<Box<[ChannelReader]>>,
     sums: Sums,
+    /// Feeds that have news, and since when: they are to be pumped.
+    news: VecDeque<(u32, u64)>,
+    /// Feeds whose channels have other options.
+    changed: VecDeque<u32>,
+    /// Current clients whose timers are to be set again.
+    untimed: Vec<u32>,
     /// Feeds that have something to pump.
     pump_queue: VecDeque<u32>,
     /// Feeds that wait for their time, the soonest first.
     paced: BinaryHeap<Reverse<(u64, u32)>>,
-    /// Clients that are behind and can be written to, by token.
-    cursor_queue: VecDeque<u64>,
+    /// Feeds with clients that are behind and can be written to.
+    cursor_queue: VecDeque<u32>,
     /// Where clients stand that were blocked or caught up in this turn, for the
     /// hub to learn at its end: a short write takes no lock.
     positions: Vec<Position>,
@@ -91,6 +97,9 @@ impl Streams {
             cursors: Slab::new(),
             readers: Slab::new(),
             sums: Sums::default(),
+            news: VecDeque::new(),
+            changed: VecDeque::new(),
+            untimed: Vec::new(),
             pump_queue: VecDeque::new(),
             paced: BinaryHeap::new(),
             cursor_queue: VecDeque::new(),
@@ -105,7 +114,9 @@ impl Streams {
     /// Whether there is nothing to do before a socket, a timer or the hub has
     /// something new.
     pub(crate) fn is_idle(&self) -> bool {
-        self.pump_queue.is_empty() && self.cursor_queue.is_empty()
+        let has_news = !self.news.is_empty() || !self.changed.is_empty();
+        let has_clients = !self.cursor_queue.is_empty() || !self.untimed.is_empty();
+        self.pump_queue.is_empty() && !has_news && !has_clients
     }
 
     /// When the next feed's time has come, if one waits.

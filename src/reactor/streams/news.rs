@@ -12,44 +12,68 @@ use crate::reactor::turn::Turn;
 impl Streams {
     /// A channel has new entries, the oldest since then.
     pub(crate) fn note_news(&mut self, channel: ChannelKey, since_us: u64) {
-        let Some(local) = self.feeds.locals.get(&channel) else {
-            return;
-        };
-        for id in &local.feeds {
-            let feed = &mut self.feeds.slots[*id as usize];
-            feed.news.is_there = true;
-            feed.news.since_us.get_or_insert(since_us);
-            if !std::mem::replace(&mut feed.is_queued, true) {
-                self.pump_queue.push_back(*id);
+        if let Some(local) = self.feeds.locals.get(&channel) {
+            let news = local.feeds.iter().map(|id| (*id, since_us));
+            self.news.extend(news);
+        }
+    }
+
+    /// A channel has other options.
+    pub(crate) fn note_options(&mut self, channel: ChannelKey) {
+        if let Some(local) = self.feeds.locals.get(&channel) {
+            self.changed.extend(&local.feeds);
+        }
+    }
+
+    /// Passes on a slice of what was noted, to feeds and to their clients.
+    pub(crate) fn spread_news<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn) {
+        for _ in 0..turn.budgets.looks_a_slice {
+            let Some((id, since_us)) = self.news.pop_front() else {
+                break;
+            };
+            // A feed may be gone, and another one in its slot looks in vain.
+            if let Some(feed) = self.feeds.slots.get_mut(id as usize) {
+                feed.news.is_there = true;
+                feed.news.since_us.get_or_insert(since_us);
+                self.queue_feed(id);
+            }
+        }
+        for _ in 0..turn.budgets.chores_a_turn {
+            let Some(id) = self.changed.pop_front() else {
+                break;
+            };
+            if self.feeds.contains(id) {
+                self.change_options(turn, id);
+            }
+        }
+        for _ in 0..turn.budgets.looks_a_slice {
+            let Some(key) = self.untimed.pop() else {
+                break;
+            };
+            // The client may be gone, and another connection have its key.
+            if io.connections.contains(key)
+                && let State::Stream(_) = io.connections.get(key).state
+            {
+                self.set_timer(io, turn, key);
             }
         }
     }
 
-    /// A channel has other options. The cost grows with the clients of its feeds
-    /// when the heartbeat is another one.
-    pub(crate) fn change_options<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        channel: ChannelKey,
-    ) {
-        let feeds = self.feeds.locals.get(&channel);
-        for id in feeds.map_or_else(Vec::new, |local| local.feeds.clone()) {
-            let feed = self.feeds.get_mut(id);
-            let options = self.hub.options_of_all(&feed.channels);
-            let before = std::mem::replace(&mut feed.options, options);
-            let has_other_heartbeat = before.heartbeat != feed.options.heartbeat;
-            if before.pace != feed.options.pace {
-                // What waits may be due by now.
-                let pace_ms = feed.options.pace.map_or(0, as_ms);
-                let due_ms = turn.now_ms.saturating_add(pace_ms);
-                feed.pace.until_ms = feed.pace.until_ms.min(due_ms);
-                feed.pace.is_waiting = false;
-                self.queue_feed(id);
-            }
-            if has_other_heartbeat {
-                self.set_timers(io, turn, id);
-            }
+    /// Has a feed take the options of its channels.
+    fn change_options(&mut self, turn: &Turn, id: u32) {
+        let feed = self.feeds.get_mut(id);
+        let options = self.hub.options_of_all(&feed.channels);
+        let before = std::mem::replace(&mut feed.options, options);
+        if before.heartbeat != feed.options.heartbeat {
+            self.untimed.extend(&feed.current);
+        }
+        if before.pace != feed.options.pace {
+            // What waits may be due by now.
+            let pace_ms = feed.options.pace.map_or(0, as_ms);
+            let due_ms = turn.now_ms.saturating_add(pace_ms);
+            feed.pace.until_ms = feed.pace.until_ms.min(due_ms);
+            feed.pace.is_waiting = false;
+            self.queue_feed(id);
         }
     }
 

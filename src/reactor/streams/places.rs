@@ -139,10 +139,29 @@ impl Streams {
 
     /// Queues a client that is behind; does nothing for a current one.
     pub(crate) fn queue_cursor<N: Net>(&mut self, io: &Io<N>, key: u32) {
-        if let Some(cursor) = self.cursor_mut(io, key)
+        let stream = io.connections.stream(key);
+        if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
             && !std::mem::replace(&mut cursor.is_queued, true)
         {
-            self.cursor_queue.push_back(io.connections.token(key));
+            let behind = &mut self.feeds.get_mut(stream.feed).behind;
+            behind.ready.push_back(io.connections.token(key));
+            self.queue_ready(stream.feed);
+        }
+    }
+
+    /// Queues the clients of a feed that have waited for a gathering.
+    pub(super) fn queue_early(&mut self, id: u32) {
+        let behind = &mut self.feeds.get_mut(id).behind;
+        if !behind.early.is_empty() {
+            behind.ready.extend(std::mem::take(&mut behind.early));
+            self.queue_ready(id);
+        }
+    }
+
+    fn queue_ready(&mut self, id: u32) {
+        let behind = &mut self.feeds.get_mut(id).behind;
+        if !std::mem::replace(&mut behind.is_queued, true) {
+            self.cursor_queue.push_back(id);
         }
     }
 

@@ -8,9 +8,8 @@ use std::cmp::Reverse;
 
 use super::Streams;
 use super::cursor::Owed;
-use super::feed::Delivery;
+use super::feed::{Content, Delivery};
 use crate::hub::client::DisconnectReason;
-use crate::hub::options::LagPolicy;
 use crate::hub::{Gathered, Recipients};
 use crate::packed::Suffix;
 use crate::reactor::io::connection::{NONE, State};
@@ -41,7 +40,13 @@ impl Streams {
     /// Gathers, if nothing is on its way, and writes to a slice of the current
     /// clients. Returns the number of writes that it took.
     fn pump_slice<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) -> usize {
-        let mut spent = 0;
+        let ended = self.check_laggards(io, turn, id);
+        let Some(feed) = self.feeds.slots.get(id as usize) else {
+            return ended;
+        };
+        if feed.behind.is_checking() {
+            self.queue_feed(id);
+        }
         let feed = self.feeds.get(id);
         if feed.delivery.is_none() {
             if let Some(reason) = feed.ends {
@@ -57,11 +62,11 @@ impl Streams {
                 }
             }
             if self.waits_for_its_time(turn, id) {
-                return spent;
+                return ended;
             }
-            spent = self.gather(io, turn, id);
+            self.gather(io, turn, id);
         }
-        spent + self.deliver_slice(io, turn, id)
+        ended + self.deliver_slice(io, turn, id)
     }
 
     /// Writes what is on its way to a slice of the current clients. Returns the
@@ -79,13 +84,17 @@ impl Streams {
                 self.finish_delivery(io, turn, id);
                 return written;
             };
+            let Content::Batch(batch, packed) = &delivery.content else {
+                self.single_out(io, turn, key);
+                continue;
+            };
             io.connections.get_mut(key).written_at = tick;
-            let bytes = delivery.batch.as_bytes();
+            let bytes = batch.as_bytes();
             match io.write_uncounted(key, bytes, feed.limits_unsent) {
                 Ok(count) if count == bytes.len() => {
                     delivery.done += 1;
                     delivery.writes += 1;
-                    if let Some(batch) = &delivery.packed {
+                    if let Some(batch) = packed {
                         self.sums.add(key, batch);
                     }
                 }
@@ -134,9 +143,8 @@ impl Streams {
         }
     }
 
-    /// Takes what is new out of the logs, for all current clients. Returns the
-    /// number of connections that it ended for that.
-    fn gather<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, id: u32) -> usize {
+    /// Takes what is new out of the logs, for all current clients.
+    fn gather<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, id: u32) {
         let mut batch = self.spare_batches.pop().unwrap_or_default();
         let mut targets = std::mem::take(&mut self.targets);
         let feed = self.feeds.get(id);
@@ -159,66 +167,60 @@ impl Streams {
         let Some(gathered) = gathered.flatten() else {
             // Clients that were sent away have their turn first.
             self.feeds.get_mut(id).news.is_there = true;
-            self.spare_batches.push(batch);
+            self.keep_batch(batch);
             self.targets = targets;
-            self.queue_feed(id);
-            return 0;
+            return self.queue_feed(id);
         };
         let since_us = self.note_gathered(turn, id, &gathered);
-        if gathered.evicted_through > after || gathered.is_for_some {
-            // More was published than any client could be sent, or each has to see
-            // what is for it: no client here is current any more.
-            for key in std::mem::take(&mut self.feeds.get_mut(id).current) {
-                self.fall_behind(io, turn, key, after, None, false);
-            }
-        }
         for token in targets.drain(..) {
-            if let Some(key) = io.connections.find(token)
-                && let State::Stream(stream) = io.connections.get(key).state
-                // One that is behind comes by already; one of another feed is its
-                // own feed's target.
-                && stream.feed == id
-                && stream.cursor == NONE
-            {
-                let seen = after;
-                self.take_current(io, key);
-                self.fall_behind(io, turn, key, seen, None, false);
-            }
+            self.single_out_target(io, turn, id, token, after);
         }
         self.targets = targets;
-        for token in std::mem::take(&mut self.feeds.get_mut(id).early) {
-            if let Some(key) = io.connections.find(token) {
-                self.queue_cursor(io, key);
-            }
+        self.queue_early(id);
+        let feed = self.feeds.get_mut(id);
+        if feed.disconnects_laggards() {
+            feed.behind.note_evicted(gathered.evicted_through);
         }
-        let mut ended = 0;
-        let floor = self.feeds.get(id).behind.floor;
-        if floor.is_some_and(|floor| gathered.evicted_through > floor) {
-            ended = self.check_laggards(io, turn, id, gathered.evicted_through);
-            if !self.feeds.contains(id) {
-                return ended;
-            }
+        let goes_alone = gathered.evicted_through > after || gathered.is_for_some;
+        let content = if goes_alone || batch.is_empty() || feed.current.is_empty() {
+            let is_any_current = !feed.current.is_empty();
+            self.keep_batch(batch);
+            (goes_alone && is_any_current).then_some(Content::Cursor)
+        } else {
+            let packed = feed.is_packed.then(|| Suffix::new(batch.packed_sum()));
+            Some(Content::Batch(batch, packed))
+        };
+        if content.is_none() {
+            self.note_progress(id);
         }
         let feed = self.feeds.get_mut(id);
-        if batch.is_empty() || feed.current.is_empty() {
-            batch.clear();
-            self.spare_batches.push(batch);
-            self.note_progress(id);
-        } else {
-            feed.delivery = Some(Delivery {
-                packed: feed.is_packed.then(|| Suffix::new(batch.packed_sum())),
-                batch,
-                after,
-                done: 0,
-                writes: 0,
-                since_us,
-            });
-        }
-        let feed = self.feeds.get(id);
+        feed.delivery = content.map(|content| Delivery::new(content, after, since_us));
         if gathered.has_more || (feed.ends.is_some() && feed.delivery.is_none()) {
             self.queue_feed(id);
         }
-        ended
+    }
+
+    /// Has the target of a directed event go on alone.
+    fn single_out_target<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        id: u32,
+        token: u64,
+        seen: u64,
+    ) {
+        let Some(key) = io.connections.find(token) else {
+            return;
+        };
+        let State::Stream(stream) = io.connections.get(key).state else {
+            return;
+        };
+        // A client that is behind comes by already; one of another feed is its own
+        // feed's target.
+        if stream.feed == id && stream.cursor == NONE {
+            self.take_current(io, key);
+            self.fall_behind(io, turn, key, seen, None, false);
+        }
     }
 
     /// Notes that a feed was gathered. Returns when the oldest event of what was
@@ -251,7 +253,10 @@ impl Streams {
         let Some(delivery) = &feed.delivery else {
             return;
         };
-        let (whole, torn) = delivery.batch.split(written);
+        let Content::Batch(batch, _) = &delivery.content else {
+            return;
+        };
+        let (whole, torn) = batch.split(written);
         if feed.is_packed {
             let begun = torn.map(|(piece, _)| piece);
             self.sums.add_all(key, whole.iter().chain(begun));
@@ -308,43 +313,27 @@ impl Streams {
         turn.budgets.writes_a_slice
     }
 
-    /// Looks at all clients that are behind, now that entries are gone which some of
-    /// them may not have seen, and ends a slice of those. Returns their number.
-    fn check_laggards<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        id: u32,
-        evicted_through: u64,
-    ) -> usize {
-        let feed = self.feeds.get(id);
-        let skips = feed.options.lag_policy != LagPolicy::Disconnect;
-        let mut floor = u64::MAX;
-        let mut lost = Vec::new();
-        let mut has_more = false;
-        for &key in &feed.behind.keys {
+    /// Checks a slice of the clients that are behind, and ends those that have fallen
+    /// off the log. Returns what that counts among the writes.
+    fn check_laggards<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, id: u32) -> usize {
+        let mut ended = 0;
+        for _ in 0..turn.budgets.looks_a_slice {
+            let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
+                return ended;
+            };
+            let Some((key, evicted_through)) = feed.behind.next_check() else {
+                return ended;
+            };
             let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
-            // Of a stream of several channels, reading finds out.
-            let is_lost = cursor.seen < evicted_through && feed.channels.len() == 1 && !skips;
-            if !is_lost {
-                floor = floor.min(cursor.seen.max(evicted_through));
-            } else if lost.len() < turn.budgets.ends_a_slice {
-                lost.push(key);
+            if cursor.seen < evicted_through && feed.disconnects_laggards() {
+                self.end(io, key, DisconnectReason::Lagged);
+                ended += 1;
+                if ended == turn.budgets.ends_a_slice {
+                    return ended;
+                }
             } else {
-                // So low a floor has them looked at again with the next slice.
-                floor = floor.min(cursor.seen);
-                has_more = true;
+                feed.behind.lower_floor(cursor.seen.max(evicted_through));
             }
-        }
-        let feed = self.feeds.get_mut(id);
-        feed.behind.floor = Some(floor);
-        if has_more {
-            feed.news.is_there = true;
-            self.queue_feed(id);
-        }
-        let ended = lost.len();
-        for key in lost {
-            self.end(io, key, DisconnectReason::Lagged);
         }
         ended
     }

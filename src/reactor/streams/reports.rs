@@ -46,14 +46,14 @@ impl Streams {
             report.delivered += std::mem::take(&mut unreported.delivered[channel_index]);
             report.gaps += std::mem::take(&mut unreported.gaps);
             sent_through = sent_through.min(feed.sent_through());
-            feed.behind.floor = None;
+            let mut floor = None;
             for key in &feed.behind.keys {
                 let stream = io.connections.stream(*key);
                 let cursor = &self.cursors[stream.cursor as usize];
-                let floor = feed.behind.floor.unwrap_or(cursor.seen);
-                feed.behind.floor = Some(floor.min(cursor.seen));
+                floor = Some(floor.map_or(cursor.seen, |floor: u64| floor.min(cursor.seen)));
                 sent_through = sent_through.min(cursor.sent());
             }
+            feed.behind.set_floor(floor);
         }
         report.sent_through = Some(sent_through);
         report

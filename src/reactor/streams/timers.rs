@@ -23,6 +23,10 @@ use crate::reactor::turn::{TICK_MS, Turn};
 /// disconnected.
 const STRIKES_MAX: u8 = 100;
 
+/// What a last write to a stalled client counts among the timers of a turn: it may
+/// find room for a whole batch.
+const RETRY_COST: usize = 16;
+
 /// When a stream ends by time: after so many ticks, and why.
 pub(super) type Deadline = Option<(u64, DisconnectReason)>;
 
@@ -74,26 +78,28 @@ impl Streams {
 
     /// A stream's timer: its end has come, a heartbeat is due, or a stalled
     /// client has had its time. The last two are counted from the last write,
-    /// which did not move the timer.
-    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
-        let stream = *io.connections.stream(key);
+    /// which did not move the timer. Returns what that counts among the timers of a
+    /// turn.
+    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) -> usize {
+        let stream = io.connections.stream(key);
         if let Some(reason) = stream.ends_as
             && stream.ends_in(turn.tick32()) == Some(0)
         {
-            return self.begin_end(io, turn, key, reason);
+            self.begin_end(io, turn, key, reason);
+            return 1;
         }
-        if self.waits_for_room(io, key) {
-            return match self.has_stalled(io, turn, key) {
-                true => self.retry_stalled(io, turn, key),
-                false => self.set_timer(io, turn, key),
-            };
+        if self.has_stalled(io, turn, key) {
+            self.retry_stalled(io, turn, key);
+            return RETRY_COST;
         }
         let silent = io.silent_ticks(turn, key);
         let interval = self.heartbeat_ticks(io, key);
-        if interval.is_some_and(|ticks| silent >= ticks) {
-            return self.write_heartbeat(io, turn, key);
+        let is_due = interval.is_some_and(|ticks| silent >= ticks);
+        match is_due && !self.waits_for_room(io, key) {
+            true => self.write_heartbeat(io, turn, key),
+            false => self.set_timer(io, turn, key),
         }
-        self.set_timer(io, turn, key);
+        1
     }
 
     /// A subscriber has sent something, or has gone. What it sends is of no
@@ -212,13 +218,5 @@ impl Streams {
         }
         let seen = self.take_current(io, key);
         self.fall_behind(io, turn, key, seen, Some(owed), true);
-    }
-
-    /// Sets the timers of a feed's current clients again, after a change of its
-    /// heartbeat.
-    pub(super) fn set_timers<N: Net>(&self, io: &mut Io<N>, turn: &Turn, id: u32) {
-        for &key in &self.feeds.get(id).current {
-            self.set_timer(io, turn, key);
-        }
     }
 }
