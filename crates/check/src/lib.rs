@@ -110,7 +110,7 @@ pub struct Arguments {
 
     /// Origin of a page that has to be able to read the stream
     ///
-    /// For example https://app.example.com.
+    /// For example `https://app.example.com`.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
 
