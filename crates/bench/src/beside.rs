@@ -24,7 +24,7 @@ impl Company {
     /// spread over them.
     pub(crate) fn new(server: &Server, options: &Beside) -> Result<Box<Company>> {
         let Some(channels) = &server.channels else {
-            return fault("clients beside are for servers that are started here");
+            return fault("--beside-clients needs a server that the bench starts. Omit --url");
         };
         let first = channels.join("beside-0");
         let mut load = Load::new(&first, &first, EVENTS_A_TURN)?;

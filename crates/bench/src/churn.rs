@@ -17,7 +17,10 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Churn, clients: usize) -> Res
         visitors.connect(VISITORS)?;
         visitors.disconnect();
     }
-    run.say(format!("{} come and go", counted(options.visits, "client")));
+    run.say(format!(
+        "connecting and disconnecting {}",
+        counted(options.visits, "client")
+    ));
     let before_ns = run.settled_cpu_ns()?;
     let rounds = options.visits.div_ceil(VISITORS);
     for _ in 0..rounds {

@@ -105,7 +105,7 @@ impl Client {
                 Ok(0) => return fault("the server ended a stream"),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(progress),
-                Err(error) => return fault(format!("a stream broke: {error}")),
+                Err(error) => return fault(format!("a stream broke ({error})")),
             };
             self.take(&buffer[..length], expected, &mut progress)?;
             if length < buffer.len() {
@@ -153,7 +153,7 @@ impl Client {
                 let data = data.strip_prefix(b" ").unwrap_or(data);
                 if self.has_data || expected.body(self.last + 1) != Some(data) {
                     return fault(format!(
-                        "after event {} of {} came: {}",
+                        "a client received the wrong event after event {} of {} ({})",
                         self.last,
                         expected.newest(),
                         String::from_utf8_lossy(data)
@@ -195,22 +195,22 @@ fn check_head(bytes: &[u8]) -> Result<()> {
     let mut head = httparse::Response::new(&mut headers);
     let wrong = |why: &str| {
         fault(format!(
-            "no stream, {why}: {}",
+            "the response is not a stream, {why}. It begins with {}",
             String::from_utf8_lossy(bytes)
         ))
     };
     if head.parse(bytes).is_err() {
-        return wrong("but an answer that is no HTTP");
+        return wrong("because it is not HTTP");
     }
     if head.code != Some(200) {
-        return wrong("but another status");
+        return wrong("because of its status");
     }
     let mut headers = head.headers.iter();
     let content_type = headers.find(|header| header.name.eq_ignore_ascii_case("content-type"));
     let value = content_type.map_or(&b""[..], |header| header.value);
     match http::is_stream_type(&String::from_utf8_lossy(value)) {
         true => Ok(()),
-        false => wrong("for its Content-Type is not text/event-stream"),
+        false => wrong("because its Content-Type is not text/event-stream"),
     }
 }
 
@@ -290,8 +290,8 @@ mod tests {
                 "Content-Type",
             ),
             ("HTTP/1.1 200 OK\r\n\r\n".into(), "Content-Type"),
-            (HEAD.replace("200 OK", "503 Busy"), "another status"),
-            ("SSH-2.0-OpenSSH\r\n\r\n".into(), "no HTTP"),
+            (HEAD.replace("200 OK", "503 Busy"), "of its status"),
+            ("SSH-2.0-OpenSSH\r\n\r\n".into(), "not HTTP"),
         ] {
             let problem = check_head(wrong.as_bytes()).unwrap_err().to_string();
             assert!(problem.contains(told), "{problem}");

@@ -18,7 +18,7 @@ use super::{Result, pace};
 pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Result<()> {
     run.warm_up()?;
     if run.has_company && options.beside.has_channels() {
-        run.say("the clients beside come");
+        run.say("connecting the clients of other channels");
         run.load.background = Some(Company::new(run.server, &options.beside)?);
     }
     let memory = connect(run, clients)?;
@@ -27,7 +27,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
     }
     let mut stuck = None;
     if run.has_company && options.beside.stuck > 0 {
-        run.say("the clients that never read come");
+        run.say("connecting the clients that never read");
         stuck = Some(Stuck::new(run.server, &mut run.load, options.beside.stuck)?);
     }
     warm_connections(run)?;
@@ -81,7 +81,7 @@ pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize)
 fn connect(run: &mut Run<'_>, clients: usize) -> Result<Option<f64>> {
     run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
-    run.say(format!("{} come", counted(clients, "client")));
+    run.say(format!("connecting {}", counted(clients, "client")));
     run.load.connect(clients)?;
     run.settled_cpu_ns()?;
     run.memory_since(resident, clients)
@@ -124,7 +124,7 @@ fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
         figures.push((RATE, reached));
         if reached < rate * REACHED_SHARE_MIN {
             run.note(format!(
-                "the rate was not reached ({}): times grow with --events",
+                "the rate was not reached ({}), so times grow with --events",
                 work.case.name()
             ));
         }

@@ -15,7 +15,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
     let cpu_ns = run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
     let kernel = usage::kernel_bytes()?;
-    run.say(format!("{} come", counted(clients, "client")));
+    run.say(format!("connecting {}", counted(clients, "client")));
     run.load.connect(clients)?;
     let connect_ns = run.settled_cpu_ns_since(cpu_ns)?;
     let memory = run.memory_since(resident, clients)?;
@@ -27,14 +27,17 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
     ]);
 
     if let Some(seconds) = options.heartbeats_for {
-        run.say(format!("{} get heartbeats", counted(clients, "client")));
+        run.say(format!(
+            "sending heartbeats to {}",
+            counted(clients, "client")
+        ));
         let before_ns = run.server.cpu_ns()?;
         let heartbeats = run.load.idle(Duration::from_secs_f64(seconds))?.idle_lines;
         let spent_ns = difference(before_ns, run.server.cpu_ns()?)?;
         if heartbeats < clients {
             return fault(format!(
-                "{heartbeats} heartbeats came in {seconds} s: \
-                 watch for longer, or have the server send more (after --)"
+                "only {heartbeats} heartbeats arrived in {seconds} s. Raise --heartbeats-for, or \
+                 pass --heartbeat to the server after --"
             ));
         }
         figures.push((HEARTBEAT_CPU, spent_ns as f64 / heartbeats as f64 / 1e3));

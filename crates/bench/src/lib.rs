@@ -130,7 +130,7 @@ fn measure(bench: &Bench) -> Result<()> {
     if let Some(path) = &common.html {
         let written = fs::write(path, page::page(&results));
         written.map_err(|error| no_report(path, &error))?;
-        eprintln!("the report is in {}", path.display());
+        eprintln!("wrote the report to {}", path.display());
     }
     Ok(())
 }
@@ -143,5 +143,5 @@ fn check_report(path: &Path) -> Result<()> {
 }
 
 fn no_report(path: &Path, error: &io::Error) -> Fault {
-    Fault(format!("--html {}: {error}", path.display()))
+    Fault(format!("cannot write --html {} ({error})", path.display()))
 }

@@ -176,8 +176,8 @@ impl Load {
             waiting -= progress.events;
             if published.elapsed() > TIMEOUT {
                 return fault(format!(
-                    "of {} clients, not every one got everything within {TIMEOUT:?}: \
-                     {waiting} deliveries are missing",
+                    "not all {} clients received all events within {TIMEOUT:?}. {waiting} \
+                     deliveries are missing",
                     self.clients.len()
                 ));
             }
@@ -191,7 +191,7 @@ impl Load {
         while self.publisher.unanswered() > 0 {
             self.turn(Some(TIMEOUT))?;
             if begun.elapsed() > TIMEOUT {
-                return fault(format!("a request got no answer within {TIMEOUT:?}"));
+                return fault(format!("a request got no response within {TIMEOUT:?}"));
             }
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Load {
         }
         match total.events {
             0 => Ok(total),
-            _ => fault("an event that nobody published"),
+            _ => fault("a client received an event that was not published"),
         }
     }
 
@@ -215,7 +215,9 @@ impl Load {
         let begun = Instant::now();
         while !done(self.turn(Some(TIMEOUT))?) {
             if begun.elapsed() > TIMEOUT {
-                return fault(format!("not every client got its head within {TIMEOUT:?}"));
+                return fault(format!(
+                    "not all clients received a response head within {TIMEOUT:?}"
+                ));
             }
         }
         Ok(())

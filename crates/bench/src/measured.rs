@@ -56,7 +56,7 @@ pub(super) fn start(options: &Measured) -> Result<Infallible> {
     }
     let (server, arguments) = options.command.split_first().expect("one is required");
     let error = Command::new(server).args(arguments).exec();
-    fault(format!("cannot start {}: {error}", server.display()))
+    fault(format!("cannot start {} ({error})", server.display()))
 }
 
 /// Puts this thread, and whatever it starts, on a core.

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The options of the command line.
 
 use std::path::PathBuf;
 
@@ -16,15 +16,15 @@ pub struct Bench {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Clients to whom nothing is published: memory, connecting, heartbeats
+    /// Idle clients: memory, connecting, heartbeats
     Idle(Idle),
-    /// One event at a time to all clients: CPU for each delivery, and latency
+    /// One event at a time to all clients: CPU per delivery, and latency
     Fanout(Fanout),
     /// Several events published together to all clients
     Burst(Burst),
-    /// Clients that come, get a head, and go
+    /// Clients that connect, receive a head, and disconnect
     Churn(Churn),
-    /// POST requests, pipelined on one kept connection, while nobody subscribes
+    /// POST requests, pipelined on one connection, without subscribers
     Publish(Publish),
 }
 
@@ -50,7 +50,7 @@ impl Scenario {
     }
 }
 
-/// Which servers, how often, and how to show it.
+/// The servers, the number of runs, and the output.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// URL to subscribe to on a running server, instead of an own one
@@ -100,15 +100,16 @@ pub(crate) struct Common {
 
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
-    /// How many clients; each takes a descriptor here and in the server
+    /// Number of clients; each needs a descriptor in the bench and in the server
     #[arg(long, value_delimiter = ',', default_value = "1000,18000",
         value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
-    /// Measure heartbeats too: how long to watch them, in seconds. Have the
-    /// server send some in that time
+    /// Time to measure heartbeats, in seconds [default: not measured]
+    ///
+    /// The server has to send some in this time: pass for example `-- --heartbeat 1`.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) heartbeats_for: Option<f64>,
-    /// How often the bare loop sends one, in milliseconds
+    /// Time between two heartbeats of the bare loop, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = from_one::<u64>)]
     pub(crate) bare_heartbeat_ms: u64,
     #[command(flatten)]
@@ -117,20 +118,20 @@ pub(crate) struct Idle {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fanout {
-    /// How many clients; each takes a descriptor here and in the server
+    /// Number of clients; each needs a descriptor in the bench and in the server
     #[arg(long, value_delimiter = ',', default_value = "1000,10000",
         value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
-    /// Bytes of an event's data, which begins with its number
+    /// Size of an event's data, in bytes
     #[arg(long, value_delimiter = ',', default_value = "128,1024",
         value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
     pub(crate) bytes: Vec<usize>,
-    /// Events of each size in a run [default: some 150,000 deliveries]
+    /// Number of events of each size per run [default: for about 150,000 deliveries]
     #[arg(long, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) events: Option<usize>,
-    /// Events per second, whether or not all clients have the last one; times are
-    /// counted from when an event is due [default: one when all clients have the
-    /// last]
+    /// Events per second [default: the next one when all clients have the last one]
+    ///
+    /// Latency counts from the time at which an event is due.
     #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<f64>,
     #[command(flatten)]
@@ -139,19 +140,19 @@ pub(crate) struct Fanout {
     pub(crate) common: Common,
 }
 
-/// What else our own server has to do.
+/// Additional load for the own server.
 #[derive(Debug, Args)]
 pub(crate) struct Beside {
-    /// Clients of other channels
+    /// Number of clients of other channels
     #[arg(long, value_name = "N", value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) beside_clients: Option<usize>,
-    /// How many other channels, among which those clients are spread
+    /// Number of other channels that these clients are distributed over
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one::<usize>)]
     pub(crate) beside_channels: usize,
-    /// Broadcast to the first of the other channels without pause
+    /// Publish to the first of the other channels without pause
     #[arg(long, requires = "beside_clients")]
     pub(crate) beside_busy: bool,
-    /// Clients of the channel itself that never read, and whose sockets are full
+    /// Number of clients of the channel that never read, so that their sockets are full
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) stuck: usize,
 }
@@ -165,21 +166,21 @@ impl Beside {
 
 #[derive(Debug, Args)]
 pub(crate) struct Burst {
-    /// How many clients; each takes a descriptor here and in the server
+    /// Number of clients; each needs a descriptor in the bench and in the server
     #[arg(long, value_delimiter = ',', default_value = "5000",
         value_parser = within(1..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
-    /// Bytes of an event's data, which begins with its number
+    /// Size of an event's data, in bytes
     #[arg(long, value_delimiter = ',', default_value = "128",
         value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
     pub(crate) bytes: Vec<usize>,
-    /// Events published together, as one NDJSON body
+    /// Number of events published together, as one NDJSON body
     #[arg(long, default_value_t = 32, value_parser = within(1..=TOGETHER_MAX))]
     pub(crate) together: usize,
-    /// As so many pipelined requests, for servers that know no batches
+    /// Publish them as pipelined requests, for servers without batches
     #[arg(long)]
     pub(crate) pipelined: bool,
-    /// Bursts in a run
+    /// Number of bursts per run
     #[arg(long, default_value_t = 20, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) bursts: usize,
     #[command(flatten)]
@@ -188,10 +189,10 @@ pub(crate) struct Burst {
 
 #[derive(Debug, Args)]
 pub(crate) struct Churn {
-    /// Clients that are connected all the while
+    /// Number of clients that stay connected
     #[arg(long, value_delimiter = ',', default_value = "0", value_parser = within(0..=CLIENTS_MAX))]
     pub(crate) clients: Vec<usize>,
-    /// Clients that come and go in a run
+    /// Number of clients that connect and disconnect per run
     #[arg(long, default_value_t = 10_000, value_parser = from_one::<usize>)]
     pub(crate) visits: usize,
     #[command(flatten)]
@@ -200,44 +201,44 @@ pub(crate) struct Churn {
 
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
-    /// Events in a request; more than one make an NDJSON body
+    /// Number of events per request; more than one are an NDJSON body
     #[arg(long, value_delimiter = ',', default_value = "1,100",
         value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) batch: Vec<usize>,
-    /// Bytes of an event's data, which begins with its number
+    /// Size of an event's data, in bytes
     #[arg(long, default_value_t = 32, value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
     pub(crate) bytes: usize,
-    /// Events in a run
+    /// Number of events per run
     #[arg(long, default_value_t = 1_000_000, value_parser = from_one::<usize>)]
     pub(crate) events: usize,
-    /// Events on their way at the same time, in no fewer than four requests
+    /// Number of events in flight, in at least four requests
     #[arg(long, default_value_t = 512, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) depth: usize,
     #[command(flatten)]
     pub(crate) common: Common,
 }
 
-/// Reads how many events a second there shall be.
+/// Parses a rate per second.
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok();
     let rate = rate.filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
-    rate.ok_or_else(|| format!("give how many a second, from {RATE_MIN} to {RATE_MAX}"))
+    rate.ok_or_else(|| format!("use a number per second from {RATE_MIN} to {RATE_MAX}"))
 }
 
-/// Reads for how long something shall be watched.
+/// Parses a time in seconds.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok();
     let seconds = seconds.filter(|seconds| (SECONDS_MIN..=SECONDS_MAX).contains(seconds));
-    seconds.ok_or_else(|| format!("give seconds, from {SECONDS_MIN} to {SECONDS_MAX}"))
+    seconds.ok_or_else(|| format!("use seconds from {SECONDS_MIN} to {SECONDS_MAX}"))
 }
 
 /// The digits of an event's number, and a space.
 pub(crate) const EVENT_BYTES_MIN: usize = 11;
 const EVENT_BYTES_MAX: usize = 1 << 20;
-/// More than a machine's descriptors.
+/// More clients than a machine has descriptors.
 const CLIENTS_MAX: usize = 10_000_000;
 const PUBLICATIONS_MAX: usize = 1_000_000;
-/// As many as the load still knows when a client gets the first of them.
+/// The load still has all of them when a client receives the first one.
 const TOGETHER_MAX: usize = super::client::BODIES_MAX;
 const RATE_MIN: f64 = 0.01;
 const RATE_MAX: f64 = 1e6;
@@ -252,11 +253,8 @@ mod tests {
     fn rates_and_times_are_positive_and_finite() {
         assert_eq!((rate("2.5"), seconds("4.5")), (Ok(2.5), Ok(4.5)));
         for text in ["0", "-1", "1e9", "inf", "NaN", "often", ""] {
-            assert!(rate(text).unwrap_err().contains("a second"), "{text}");
-            assert!(
-                seconds(text).unwrap_err().contains("give seconds"),
-                "{text}"
-            );
+            assert!(rate(text).unwrap_err().contains("per second"), "{text}");
+            assert!(seconds(text).unwrap_err().contains("use seconds"), "{text}");
         }
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn at_intervals(
         })?;
         if pace.is_stuck() {
             return fault(format!(
-                "not every client got an event within {TIMEOUT:?} after it was due: give a \
+                "not all clients received an event within {TIMEOUT:?} after it was due. Use a \
                  lower --rate, or fewer --events"
             ));
         }

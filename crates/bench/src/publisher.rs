@@ -71,7 +71,7 @@ impl Publisher {
             match stream.write(&self.unsent[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return fault(format!("publishing broke: {error}")),
+                Err(error) => return fault(format!("publishing failed ({error})")),
             }
         }
         self.unsent.clear();
@@ -89,22 +89,21 @@ impl Publisher {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return fault(format!("publishing broke: {error}")),
+                Err(error) => return fault(format!("publishing failed ({error})")),
             };
             self.started.extend_from_slice(&buffer[..length]);
             let mut answered = 0;
             while let Some(length) = answer(&self.started[answered..])? {
                 answered += length;
-                self.unanswered = self
-                    .unanswered
-                    .checked_sub(1)
-                    .ok_or_else(|| Fault("more answers than requests".into()))?;
+                self.unanswered = self.unanswered.checked_sub(1).ok_or_else(|| {
+                    Fault("the server sent more responses than there were requests".into())
+                })?;
             }
             self.started.drain(..answered);
         }
         if self.unanswered > 0 {
             return fault(format!(
-                "the server closed with {} requests unanswered: {}",
+                "the server closed the connection before {} responses. It sent last: {}",
                 self.unanswered,
                 String::from_utf8_lossy(&self.started)
             ));
@@ -122,11 +121,11 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>> {
     let begin = match head.parse(bytes) {
         Ok(httparse::Status::Complete(begin)) => begin,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return fault(format!("an answer that is no HTTP: {error}")),
+        Err(error) => return fault(format!("a response is not HTTP ({error})")),
     };
     if !(200..300).contains(&head.code.unwrap_or(0)) {
         let text = String::from_utf8_lossy(bytes);
-        return fault(format!("publishing was refused: {text}"));
+        return fault(format!("the server rejected a publish. It sent: {text}"));
     }
     let body = &bytes[begin..];
     let mut length = 0;
@@ -136,7 +135,7 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>> {
             length = digits
                 .trim()
                 .parse()
-                .map_err(|_| Fault(format!("an answer of length {digits}")))?;
+                .map_err(|_| Fault(format!("a response has the invalid length {digits}")))?;
         }
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
             match memchr::memmem::find(body, b"0\r\n\r\n") {
@@ -153,15 +152,17 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>> {
 pub(crate) fn connect(to: SocketAddr, from: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).map_err(|error| {
         Fault(format!(
-            "{error}: a client takes a descriptor: fewer clients, or a higher `ulimit -n`"
+            "cannot open a socket ({error}). Use fewer clients, or raise `ulimit -n`"
         ))
     })?;
     if to.ip().is_loopback() && to.is_ipv4() {
         socket.bind(&from.into())?;
     }
-    socket
-        .connect(&to.into())
-        .map_err(|error| Fault(format!("cannot connect to {to}: {error}")))?;
+    socket.connect(&to.into()).map_err(|error| {
+        Fault(format!(
+            "cannot connect to {to} ({error}). Is the server running?"
+        ))
+    })?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(TcpStream::from_std(socket.into()))

@@ -194,7 +194,7 @@ impl Run<'_> {
 /// What was spent between two looks.
 pub(crate) fn difference(before_ns: u64, now_ns: u64) -> Result<u64> {
     now_ns.checked_sub(before_ns).ok_or_else(|| {
-        Fault("the server's CPU time went back: is its process another one now?".into())
+        Fault("the CPU time of the server decreased. Did its process restart?".into())
     })
 }
 

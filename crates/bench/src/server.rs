@@ -86,14 +86,19 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
                 exe: exe.clone(),
                 serve: common.serve.clone(),
             },
-            _ => return fault("--against one-thread is for servers started here"),
+            _ => {
+                return fault(
+                    "--against one-thread needs a server that the bench starts. Omit \
+                               --url",
+                );
+            }
         },
         "bare" => Kind::Bare {
             heartbeat_ms: match scenario {
                 Scenario::Fanout(fanout) if fanout.beside.has_channels() => {
                     return fault(
-                        "the bare loop has one channel, and nobody can be beside it: \
-                         --against alone, or another server",
+                        "the bare loop has only one channel. With --beside options, use --against \
+                         alone or another server",
                     );
                 }
                 Scenario::Idle(idle) if idle.heartbeats_for.is_some() => idle.bare_heartbeat_ms,
@@ -110,7 +115,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
         }
         path => match program(Path::new(path)) {
             Ok(exe) => pushwheel(common, exe),
-            Err(why) => return fault(format!("--against {path}: {why}; {WHO_ELSE}")),
+            Err(why) => return fault(format!("cannot use --against {path} ({why}). {OTHERS}")),
         },
     };
     let second = Contestant {
@@ -122,14 +127,14 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
 }
 
 /// What `--against` takes.
-const WHO_ELSE: &str = "it is `bare`, `alone`, `one-thread`, the URL of a server that runs \
-                        (http://HOST:PORT/PATH), or the path of another pushwheel";
+const OTHERS: &str = "Use `bare`, `alone`, `one-thread`, the URL of a running server \
+                        (http://HOST:PORT/PATH), or the path of another pushwheel program";
 
 /// Where a program is, for whatever directory and `PATH`.
 fn program(path: &Path) -> Result<PathBuf> {
     match path.canonicalize() {
         Ok(exe) if exe.is_file() => Ok(exe),
-        _ => fault(format!("there is no program at {}", path.display())),
+        _ => fault(format!("no program at {}", path.display())),
     }
 }
 
@@ -185,13 +190,13 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| Fault(format!("cannot start {}: {error}", exe.display())))?;
+            .map_err(|error| Fault(format!("cannot start {} ({error})", exe.display())))?;
         let pid = child.id();
         let mut output = BufReader::new(child.stdout.take().expect("its output is piped"));
         let Some(base) = listening_at(&mut output) else {
             let end = child.wait()?;
             return fault(format!(
-                "{} did not print where it listens: {end}",
+                "{} did not print its listen address ({end})",
                 exe.display()
             ));
         };
@@ -234,7 +239,7 @@ impl Drop for Server {
 
 impl Url {
     fn parse(text: &str) -> Result<Url> {
-        let wrong = || Fault(format!("{text}: http://HOST:PORT/PATH is needed"));
+        let wrong = || Fault(format!("invalid URL {text}. Use http://HOST:PORT/PATH"));
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let host = match uri.authority() {
             Some(host) if uri.scheme_str() == Some("http") => host.as_str(),
@@ -246,7 +251,12 @@ impl Url {
         };
         let address = address.ok().and_then(|mut addresses| addresses.next());
         Ok(Url {
-            address: address.ok_or_else(|| Fault(format!("{text}: no address of {host}")))?,
+            address: address.ok_or_else(|| {
+                Fault(format!(
+                    "unknown host {host} in {text}. Check \
+                                                          its spelling"
+                ))
+            })?,
             host: host.into(),
             path: uri
                 .path_and_query()

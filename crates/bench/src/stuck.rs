@@ -25,7 +25,7 @@ impl Stuck {
     /// until none of them takes any more.
     pub(crate) fn new(server: &Server, load: &mut Load, clients: usize) -> Result<Stuck> {
         if server.channels.is_none() {
-            return fault("clients that never read are for servers that are started here");
+            return fault("--stuck needs a server that the bench starts. Omit --url");
         }
         let channel = server.subscribe.clone();
         let connect = |number| connect(&channel, number);
@@ -51,8 +51,9 @@ impl Stuck {
             return Ok(());
         }
         fault(format!(
-            "{} of {all} clients that never read were given up before the end: measure fewer \
-             --events, or fewer clients, so that it takes less time than the server gives them",
+            "the server disconnected {} of {all} clients that never read before the end. Use \
+             fewer --events or --clients, so that the run is shorter than the server's stall \
+             timeout",
             all - behind
         ))
     }
@@ -66,7 +67,8 @@ impl Stuck {
             }
             if begun.elapsed() > TIMEOUT {
                 return fault(format!(
-                    "of {} clients that never read, {} are stuck after {TIMEOUT:?}; {} clients came",
+                    "of {} clients that never read, only {} are behind after {TIMEOUT:?}. {} \
+                     clients are connected",
                     self.sockets.len(),
                     counts.behind,
                     counts.there
@@ -78,7 +80,7 @@ impl Stuck {
 
     fn counts(&self) -> Result<Counts> {
         let url = format!("http://{}{}/clients", self.channel.host, self.channel.path);
-        let wrong = |error: &dyn std::fmt::Display| Fault(format!("{url}: {error}"));
+        let wrong = |error: &dyn std::fmt::Display| Fault(format!("cannot read {url} ({error})"));
         let mut response = ureq::get(&url).call().map_err(|error| wrong(&error))?;
         let body = response.body_mut().read_to_string();
         let body = body.map_err(|error| wrong(&error))?;

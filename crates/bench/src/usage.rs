@@ -16,8 +16,12 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
         let pid = i32::try_from(pid).map_err(|_| nix::errno::Errno::ESRCH)?;
         ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?.now()
     };
-    let time = read()
-        .map_err(|error| Fault(format!("the server's process {pid} is not there: {error}")))?;
+    let time = read().map_err(|error| {
+        Fault(format!(
+            "cannot read the process {pid} of the server ({error}). \
+                                        Check --pid"
+        ))
+    })?;
     Ok(u64::try_from(Duration::from(time).as_nanos()).expect("less than five centuries"))
 }
 
@@ -34,7 +38,12 @@ pub(crate) fn kernel_bytes() -> Result<u64> {
 }
 
 fn kib_in(path: &str, label: &str) -> Result<u64> {
-    let text = fs::read_to_string(path).map_err(|error| Fault(format!("{path}: {error}")))?;
+    let text = fs::read_to_string(path).map_err(|error| {
+        Fault(format!(
+            "cannot read {path} \
+                                                                       ({error})"
+        ))
+    })?;
     let line = text.lines().find(|line| line.starts_with(label));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kib.map(|kib| kib * 1024)
@@ -93,7 +102,7 @@ mod tests {
         for pid in [0x7fff_fffe, u32::MAX] {
             let told = cpu_ns(pid).unwrap_err().to_string();
             assert!(
-                told.contains(&format!("process {pid} is not there")),
+                told.contains(&format!("process {pid} of the server")),
                 "{told}"
             );
         }
