@@ -74,6 +74,35 @@ impl Frame {
         Frame::write(event, gap_bytes)
     }
 
+    /// Returns the event of a frame that [`encode`](Frame::encode) has made, without its id
+    /// and key. Line ends in its data are LF.
+    pub(crate) fn decode(&self) -> Event<'static> {
+        let text = str::from_utf8(self.as_bytes()).expect("events are UTF-8");
+        let (mut name, mut retry, mut data) = (String::new(), None, None::<String>);
+        for line in text.split('\n') {
+            match line.split_once(": ") {
+                Some(("event", value)) => value.clone_into(&mut name),
+                Some(("retry", value)) => {
+                    let ms = value.parse().expect("a delay is a number");
+                    retry = Some(Duration::from_millis(ms));
+                }
+                Some(("data", value)) => match &mut data {
+                    None => data = Some(value.to_owned()),
+                    Some(data) => {
+                        data.push('\n');
+                        data.push_str(value);
+                    }
+                },
+                _ => {}
+            }
+        }
+        let event = Event::new(name, data.unwrap_or_default());
+        match retry {
+            Some(retry) => event.with_retry(retry),
+            None => event,
+        }
+    }
+
     /// The frame of one of the engine's own events, which may have a reserved
     /// name. Stamping does not change it: it is said to one client, not kept.
     ///
@@ -372,6 +401,27 @@ mod tests {
         ] {
             assert_eq!(encoded(Event::message(data)), lines, "{data:?}");
         }
+    }
+
+    #[test]
+    fn a_decoded_frame_is_its_event_with_line_ends_as_a_browser_sees_them() {
+        let delay = Duration::from_millis(2_500);
+        for event in [
+            Event::default(),
+            Event::new("news", "hello"),
+            Event::message("data: x\nid: 9\n\n").with_retry(delay),
+            Event::message(" a\n\n: b\n").with_name("a: b"),
+        ] {
+            let mut frame = Frame::encode(&event, "k3x-").unwrap();
+            assert_eq!(frame.decode(), event);
+            frame.stamp("k3x-", 17);
+            assert_eq!(frame.decode(), event);
+            let own_id = event.clone().with_id("data: x");
+            assert_eq!(Frame::encode(&own_id, "k3x-").unwrap().decode(), event);
+        }
+        let event = Event::message("a\r\nb\rc");
+        let decoded = Frame::encode(&event, "k3x-").unwrap().decode();
+        assert_eq!(decoded.data(), "a\nb\nc");
     }
 
     #[test]

@@ -43,6 +43,7 @@
 //! | configure history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
 //! | describe an event | [`Event`] |
 //! | publish to all clients, to one, to some | [`Channel::publish`] to a [`Target`]; [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`] … for short |
+//! | read the events that a channel holds | [`Channel::read`] |
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
 //! | check access, pass a value to the handler | [`EngineBuilder::guard`], [`Extensions`] |
 //! | subscribe a client, with an id, metadata and hooks | [`Subscription`] |
@@ -105,6 +106,7 @@ pub use hub::audience::Condition;
 pub use hub::channel::{AsClientId, Candidate, Channel, ChannelStats, PublishError, Published};
 pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo, DisconnectReason};
 pub use hub::finish_on_drop::FinishOnDrop;
+pub use hub::gap::{Gap, GapReason};
 pub use hub::id::EventId;
 pub use hub::keyed::KeyedState;
 pub use hub::log::History;
@@ -113,6 +115,7 @@ pub use hub::manager::{
 };
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::rate::{Bucket, Rate};
+pub use hub::reader::{ReadError, Reader, StoredEvent};
 pub use hub::saved::{RestoreError, Saved};
 pub use hub::target::Target;
 pub use hub::{LAST_MAX, Start};

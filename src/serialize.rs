@@ -12,8 +12,10 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Seriali
 
 use crate::hub::channel::{ChannelStats, Published};
 use crate::hub::client::{ClientId, ClientInfo, DisconnectReason};
+use crate::hub::gap::{Gap, GapReason};
 use crate::hub::id::EventId;
 use crate::hub::manager::Stats;
+use crate::hub::reader::StoredEvent;
 use crate::metrics::{Backlog, Histogram, Metrics};
 
 macro_rules! as_text {
@@ -26,7 +28,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(EventId, ClientId, DisconnectReason);
+as_text!(EventId, ClientId, DisconnectReason, GapReason);
 
 /// Implements `Serialize` for a struct. Each field is written under its own name,
 /// unless another name and value follow it.
@@ -48,6 +50,28 @@ macro_rules! as_fields {
     (@write $fields:ident, $field:ident, $name:literal, $value:expr) => {
         $fields.serialize_field($name, &$value($field))?
     };
+}
+
+as_fields!(Gap {
+    requested,
+    oldest,
+    newest,
+    reason,
+});
+
+/// The fields of the event are named as in the JSON of a publish.
+impl Serialize for StoredEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let StoredEvent { id, at, event } = self;
+        let mut fields = serializer.serialize_struct("StoredEvent", 6)?;
+        fields.serialize_field("id", id)?;
+        fields.serialize_field("event", &event.name())?;
+        fields.serialize_field("data", event.data())?;
+        fields.serialize_field("key", &event.key())?;
+        fields.serialize_field("retry", &event.retry().map(|retry| as_ms(&retry)))?;
+        fields.serialize_field("at_ms", &since_1970_ms(at))?;
+        fields.end()
+    }
 }
 
 as_fields!(Published {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::batch::Batch;
 use super::channel::Channel;
 use super::client::{ClientId, ConnectionId, DisconnectReason, Extra};
+use super::gap::GapReason;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::{ChannelOptions, LagPolicy};
 use super::{Join, Joined, Read, Recipients, Report, Source, Span, Start, Work};
@@ -301,14 +302,14 @@ fn a_gap_of_many_channels_looks_at_a_bounded_number_of_entries() {
     }
     let all: Vec<&Channel> = channels.iter().collect();
     let joined = join(&all, 1, &Start::After("unknown".into()));
-    assert_eq!(joined.gap.unwrap().reason, "unknown");
+    assert_eq!(joined.gap.unwrap().reason, GapReason::Unknown);
     let filtered = channels[0].filter(|_| true);
     channels[0]
         .publish([Event::message("x")], filtered)
         .unwrap();
     let first = manager.hub().id_of(1).to_string();
     let joined = join(&all, 2, &Start::After(first));
-    assert_eq!(joined.gap.unwrap().reason, "audience");
+    assert_eq!(joined.gap.unwrap().reason, GapReason::Audience);
 }
 
 #[test]

@@ -341,6 +341,7 @@ mod tests {
     use crate::hub::batch::Batch;
     use crate::hub::channel::Channel;
     use crate::hub::client::ConnectionId;
+    use crate::hub::gap::GapReason;
     use crate::hub::manager::{ChannelManager, ChannelManagerBuilder};
     use crate::hub::{Join, JoinError, Joined, Read, Source, Span, Start};
     use crate::{Event, History};
@@ -478,7 +479,7 @@ mod tests {
         let Read::Lagged(lag) = read(&slow) else {
             panic!("it has lost something");
         };
-        assert_eq!(lag.gap.reason, "slow");
+        assert_eq!(lag.gap.reason, GapReason::Slow);
     }
 
     #[test]

@@ -1,32 +1,66 @@
-//! The data of a gap event: what a client asked for, and what there is instead.
+//! Gaps: events that a client or a reader has missed for good.
 
 use std::fmt;
 
-use serde_json::json;
-
 use super::id::EventId;
 
-/// A hole in a client's stream. Displays as the JSON of the event `pushwheel.gap`,
-/// which is written when the hub's lock is open.
+/// Missing events. On a stream it is the event `pushwheel.gap`, whose data is this value
+/// as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Gap {
-    /// The id after which events are missing, as the client wrote it.
-    pub(crate) requested: Option<String>,
-    /// The oldest event that is there for the client.
-    pub(crate) oldest: Option<EventId>,
-    /// The newest event that is there for the client, or the newest number.
-    pub(crate) newest: EventId,
-    pub(crate) reason: &'static str,
+#[non_exhaustive]
+pub struct Gap {
+    /// The id after which events are missing, as the client sent it.
+    pub requested: Option<String>,
+    /// The oldest event that the channel holds for the client.
+    pub oldest: Option<EventId>,
+    /// The newest event that the channel holds for the client, or the newest id.
+    pub newest: EventId,
+    /// Why they are missing.
+    pub reason: GapReason,
 }
 
 impl fmt::Display for Gap {
+    /// Writes the JSON of the event `pushwheel.gap`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let json = json!({
-            "requested": self.requested,
-            "oldest": self.oldest.as_ref().map(EventId::text),
-            "newest": self.newest.text(),
-            "reason": self.reason,
-        });
+        // A map of JSON has its keys in order.
+        let json = serde_json::to_value(self).map_err(|_| fmt::Error)?;
         json.fmt(f)
+    }
+}
+
+/// Why events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// A filter chose the clients of an event while this client was away, so it is unknown
+    /// whether the event was for it.
+    Audience,
+    /// The channel no longer holds them.
+    Evicted,
+    /// The id is from before a restart without a saved history, or may be.
+    Restart,
+    /// The client was too slow.
+    Slow,
+    /// The id is unknown.
+    Unknown,
+}
+
+impl GapReason {
+    /// Returns the name in the event `pushwheel.gap`, which never changes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GapReason::Audience => "audience",
+            GapReason::Evicted => "evicted",
+            GapReason::Restart => "restart",
+            GapReason::Slow => "slow",
+            GapReason::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::audience::Audience;
 use super::batch::Batch;
 use super::client::{ConnectionId, DisconnectReason, Member};
-use super::gap::Gap;
+use super::gap::{Gap, GapReason};
 use super::log::{Dropped, Entry, Evicted};
 use super::looks::LOOKS_MAX;
 use super::merge;
@@ -443,7 +443,7 @@ impl State {
         let logs = || channels.iter().filter_map(|key| self.get(*key));
         let newest = self.before_newest(channels);
         Lag {
-            gap: self.gap(channels, None, "slow", admits, hub),
+            gap: self.gap(channels, None, GapReason::Slow, admits, hub),
             seen: state_after(logs()).unwrap_or(newest),
             keyed_through: newest,
             forgiven: logs().map(|channel| channel.log.evicted()).collect(),

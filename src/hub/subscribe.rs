@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::audience::Audience;
 use super::client::{ClientId, ConnectionId, DisconnectReason, Extra, Member};
-use super::gap::Gap;
+use super::gap::{Gap, GapReason};
 use super::id::{EventId, Parsed};
 use super::log::{Entry, Log};
 use super::looks::{LOOKS_MAX, Looks};
@@ -128,6 +128,12 @@ impl Hub {
     pub(crate) fn could_join(&self, join: &Join<'_>) -> Result<Joined, JoinError> {
         let before_last = self.position_before_last(join);
         self.lock().receive(join, before_last, self)
+    }
+
+    /// Returns where a reader begins that is not a client.
+    pub(super) fn start_of(&self, join: &Join<'_>) -> Joined {
+        let before_last = self.position_before_last(join);
+        self.lock().reader(join, before_last, self)
     }
 
     /// Finds the position before the last events that a client asks for, with the
@@ -303,12 +309,12 @@ impl State {
                 }
                 let is_complete = |c: &ChannelState| c.log.keyed().is_complete();
                 let is_missing = !channels().all(is_complete);
-                is_missing.then_some((None, self.sequence, "evicted"))
+                is_missing.then_some((None, self.sequence, GapReason::Evicted))
             }
             Start::Earliest => {
                 joined.seen = tail;
                 let is_trimmed = channels().any(|channel| channel.log.is_trimmed());
-                is_trimmed.then_some((Some("earliest"), 0, "evicted"))
+                is_trimmed.then_some((Some("earliest"), 0, GapReason::Evicted))
             }
             Start::Last(_) => {
                 // Some of what was found may have been evicted meanwhile.
@@ -331,9 +337,9 @@ impl State {
                         })
                     };
                     if is_evicted {
-                        Some((Some(&**id), position, "evicted"))
+                        Some((Some(&**id), position, GapReason::Evicted))
                     } else if is_uncertain() {
-                        Some((Some(&**id), position, "audience"))
+                        Some((Some(&**id), position, GapReason::Audience))
                     } else {
                         None
                     }
@@ -367,10 +373,10 @@ impl State {
     /// Events that are not for this client do not count. An id that events of
     /// several channels have names the first of them: too much is sent again
     /// rather than too little.
-    fn resolve(&self, id: &str, join: &Join<'_>, hub: &Hub) -> Result<u64, &'static str> {
+    fn resolve(&self, id: &str, join: &Join<'_>, hub: &Hub) -> Result<u64, GapReason> {
         match hub.parse_id(id) {
             Parsed::Ours(sequence) if sequence <= self.sequence => return Ok(sequence),
-            Parsed::Ours(_) => return Err("unknown"),
+            Parsed::Ours(_) => return Err(GapReason::Unknown),
             Parsed::Foreign | Parsed::Unknown => {}
         }
         // Some clients send a header in Latin-1, and some servers read it so.
@@ -396,14 +402,14 @@ impl State {
             // The client may have seen the event before the restart, and may
             // have missed others since then.
             return if is_doubtful {
-                Err("restart")
+                Err(GapReason::Restart)
             } else {
                 Ok(first.sequence)
             };
         }
         match hub.parse_id(id) {
-            Parsed::Foreign => Err("restart"),
-            Parsed::Ours(_) | Parsed::Unknown => Err("unknown"),
+            Parsed::Foreign => Err(GapReason::Restart),
+            Parsed::Ours(_) | Parsed::Unknown => Err(GapReason::Unknown),
         }
     }
 
@@ -483,7 +489,7 @@ impl State {
         &self,
         channels: &[ChannelKey],
         requested: Option<&str>,
-        reason: &'static str,
+        reason: GapReason,
         admits: impl Fn(&Entry) -> bool,
         hub: &Hub,
     ) -> Gap {
