@@ -1,7 +1,7 @@
 //! The configuration that holds now, and the state that requests share.
 //!
-//! A request loads the configuration once and keeps it to its end. A reload replaces the
-//! configuration as a whole and leaves the state.
+//! A handler loads the configuration once, so it never sees parts of two. A reload replaces
+//! the configuration as a whole and leaves the state.
 
 use std::sync::Arc;
 

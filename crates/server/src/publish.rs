@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::access::Access;
 use super::access_log;
 use super::conditions;
-use super::context::Context;
+use super::context::{Context, CurrentConfig};
 use super::errors::Problem;
 use super::message;
 use pushwheel::{
@@ -23,10 +24,11 @@ use pushwheel::{
 
 /// `POST /channels/{channel}`
 pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, Problem> {
-    let parameters = Parameters::of(request, context)?;
+    let config = &*context.config();
+    let parameters = Parameters::of(request, &config.access)?;
     let events = Events::of(request, &parameters)?;
-    events.check_retry(context, request)?;
-    events.check_rate(context, request)?;
+    events.check_retry(&config.access, request)?;
+    events.check_rate(context, config, request)?;
     let name = request.param("channel").unwrap_or_default();
     let publish = |channel: &Channel| channel.publish(events.as_slice(), parameters.target.clone());
     let channels = request.channels();
@@ -39,19 +41,20 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
     // The number of recipients reveals which clients are connected and their metadata. A
     // token may not have the right to view either.
     let is_all = parameters.target == Target::All;
-    let may_count = is_all || context.config().access.may_publish_by_key(request);
+    let may_count = is_all || config.access.may_publish_by_key(request);
     Ok(answer(&published, &events, may_count))
 }
 
 /// `POST /channels`
 pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, Problem> {
-    let parameters = Parameters::of(request, context)?;
+    let config = &*context.config();
+    let parameters = Parameters::of(request, &config.access)?;
     if parameters.target != Target::All {
         return Err(Problem::target_of_all());
     }
     let events = Events::of(request, &parameters)?;
-    events.check_retry(context, request)?;
-    events.check_rate(context, request)?;
+    events.check_retry(&config.access, request)?;
+    events.check_rate(context, config, request)?;
     let published = request.channels().publish(events.as_slice(), Target::All)?;
     access_log::log_publish(context, request, None, &published);
     Ok(answer(&published, &events, true))
@@ -153,8 +156,7 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn of(request: &'a Request, context: &Context) -> Result<Self, Problem> {
-        let config = context.config();
+    fn of(request: &'a Request, access: &Access) -> Result<Self, Problem> {
         let mut parameters = Parameters {
             target: Target::All,
             event: None,
@@ -169,7 +171,7 @@ impl<'a> Parameters<'a> {
                 "event" => parameters.event = Some(value),
                 "id" => parameters.id = Some(value),
                 "retry" => parameters.retry = Some(retry(&value)?),
-                other if config.access.is_token_parameter(other) => {}
+                other if access.is_token_parameter(other) => {}
                 "key" => parameters.key = Some(value),
                 "remove" => parameters.removes = removes(&value)?,
                 other => match conditions::condition(other, &value)? {
@@ -301,22 +303,27 @@ impl<'a> Events<'a> {
 
     /// Refuses a reconnection delay with which the holder of a token could keep clients
     /// away, or let all of them return at once.
-    fn check_retry(&self, context: &Context, request: &Request) -> Result<(), Problem> {
+    fn check_retry(&self, access: &Access, request: &Request) -> Result<(), Problem> {
         let is_unfit = |event: &Event<'_>| {
             let retry = event.retry();
             retry.is_some_and(|retry| !RETRY_OF_TOKENS.contains(&retry))
         };
         let is_any_unfit = self.as_slice().iter().any(is_unfit);
-        match is_any_unfit && !context.config().access.may_publish_by_key(request) {
+        match is_any_unfit && !access.may_publish_by_key(request) {
             true => Err(Problem::retry_of_token()),
             false => Ok(()),
         }
     }
 
     /// Counts the events for the rate of the publisher's address.
-    fn check_rate(&self, context: &Context, request: &Request) -> Result<(), Problem> {
+    fn check_rate(
+        &self,
+        context: &Context,
+        config: &CurrentConfig,
+        request: &Request,
+    ) -> Result<(), Problem> {
         let count = self.as_slice().len();
-        let rate = context.config().publish_rate_per_address;
+        let rate = config.publish_rate_per_address;
         context
             .publish_limiter
             .admit(rate, request.client_address().ip(), count)

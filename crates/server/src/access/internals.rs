@@ -1,6 +1,6 @@
 //! The parsers of untrusted text in `access`, for the fuzz targets.
 
-use super::settings::Settings;
+use super::settings::AccessSettings;
 use super::token_keys::TokenKeys;
 use super::{credential, redact, token};
 use crate::limits::TOKEN_BYTES_MAX;
@@ -26,7 +26,7 @@ pub fn has_shape(token: &str) -> bool {
 #[must_use]
 pub fn judged(token: &str, jwks: &str, now_s: f64) -> (Option<&'static str>, bool) {
     let keys = TokenKeys::jwks(jwks).expect("the caller passes a valid key set");
-    let verifier = token::Verifier::new(keys, Settings::default().checks);
+    let verifier = token::Verifier::new(keys, AccessSettings::default().checks);
     let mut was_tried = false;
     let may_verify = || {
         was_tried = true;

@@ -45,13 +45,13 @@ pub use origins::{AllowedOrigin, OriginError};
 pub use redact::redact;
 pub(crate) use redact::{LOGGED_BYTES_MAX, is_harmless, logged_target, logged_text};
 pub(crate) use refused::{List, Refused};
-pub(crate) use settings::Settings;
+pub(crate) use settings::AccessSettings;
 pub use token_keys::{TokenKeyError, TokenKeys};
 
 /// The access rules of a configuration.
 #[derive(Debug)]
 pub(crate) struct Access {
-    settings: Settings,
+    settings: AccessSettings,
     /// With a verifier, channels that are not public need a credential.
     verifier: Option<Verifier>,
 }
@@ -85,7 +85,7 @@ pub(crate) struct MadeTicket {
 }
 
 impl Access {
-    pub(crate) fn new(settings: Settings) -> Access {
+    pub(crate) fn new(settings: AccessSettings) -> Access {
         let keys = &settings.token_keys;
         let verifier =
             (!keys.is_empty()).then(|| Verifier::new(keys.clone(), settings.checks.clone()));

@@ -23,7 +23,7 @@ const WRONG_KEYS_PER_SECOND: f64 = 10.0;
 
 /// The settings of access, as [`Config`](crate::Config) collects them.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct AccessSettings {
     pub(crate) keys: Keys,
     pub(crate) token_keys: TokenKeys,
     pub(crate) checks: Checks,
@@ -37,9 +37,9 @@ pub(crate) struct Settings {
     pub(crate) origins: Origins,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for AccessSettings {
+    fn default() -> AccessSettings {
+        AccessSettings {
             keys: Keys::default(),
             token_keys: TokenKeys::default(),
             checks: Checks {

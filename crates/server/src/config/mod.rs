@@ -6,7 +6,7 @@ use std::time::Duration;
 
 mod access;
 
-use crate::access::{Access, Hosts, Settings};
+use crate::access::{Access, AccessSettings, Hosts};
 use crate::context::{Context, CurrentConfig};
 use crate::errors::CODES;
 use crate::limits::{channel_options, limits};
@@ -42,7 +42,7 @@ pub struct Config {
     send_buffer_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
     publish_rate_per_address: Option<Rate>,
-    access: Settings,
+    access: AccessSettings,
     access_log: bool,
     event_log: bool,
     /// The hosts of a server on loopback, if requests are checked for them.
@@ -73,7 +73,7 @@ impl Config {
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
             publish_rate_per_address: None,
-            access: Settings::default(),
+            access: AccessSettings::default(),
             access_log: false,
             event_log: false,
             checked_hosts: None,
