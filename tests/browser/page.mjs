@@ -25,11 +25,11 @@ const stories = {
   async 'an empty server says what to do'({ visit, server }) {
     const page = await visit('/');
     await isLive(page);
-    await shows(page, '#none-text', 'There is no channel');
+    await shows(page, '#none-text', 'No channels yet');
     same(await text(page, '#none-command'), `curl -d 'It works' ${server.base}/channels/news`, 'the command');
     await shows(page, '#version', ' · up ');
     same([await figure(page, 'clients'), await figure(page, 'history')], ['0', '0 B'], 'the figures');
-    same(await isShown(page, '#door'), false, 'a form for a key');
+    same(await isShown(page, '#access'), false, 'a form for a key');
     await photograph(page, 'empty');
   },
 
@@ -67,7 +67,7 @@ const stories = {
   async 'what the form publishes is seen by who watches'({ visit, server }) {
     const page = await visit('/#news');
     await isLive(page);
-    await shows(page, '#channel-figures', 'There is no such channel');
+    await shows(page, '#channel-figures', 'This channel does not exist');
     await watch(page);
     await page.fill('#publish-event', 'price');
     await page.selectOption('#publish-format', 'json');
@@ -139,10 +139,10 @@ const stories = {
     await publish('for admins');
     await page.fill('#conditions input >> nth=0', '');
     await page.click('#publish-form .main');
-    await shows(page, '#publish-error', 'Name a field');
+    await shows(page, '#publish-error', 'Enter a metadata field');
     await page.click('#conditions button');
     await page.click('#publish-form .main');
-    await shows(page, '#publish-error', 'Name a field');
+    await shows(page, '#publish-error', 'Enter a metadata field');
     await until('Ann has it', () => ann.text.includes('data: for admins'));
     await page.selectOption('#publish-target', 'all');
     await page.click('#publish-form .main');
@@ -172,7 +172,7 @@ const stories = {
     await showsData(['two', 'three', 'quick']);
     await page.click('#watch-pause');
     await server.publish('log', { data: 'four' });
-    await shows(page, '#watch-note', 'paused, 1 wait');
+    await shows(page, '#watch-note', 'paused, 1 not shown yet');
     same((await data()).includes('four'), false, 'it is shown while paused');
     const [{ id }] = await server.call('GET', '/channels/log/clients');
     await server.call('DELETE', `/channels/log/clients/${id}`);
@@ -199,7 +199,7 @@ const stories = {
     await photograph(page, 'gap');
     const lines = Array.from({ length: 700 }, (_, n) => JSON.stringify({ data: n })).join('\n');
     await fetch(`${server.base}/channels/flood`, { method: 'POST', body: lines, headers: { 'content-type': 'application/x-ndjson' } });
-    await shows(page, '#watch-note', '702 events, the first 202 are not kept');
+    await shows(page, '#watch-note', '702 events, the first 202 are no longer shown');
     same(await page.locator('#events li').count(), 500, 'the events on the page');
     same(await page.locator('#events pre').last().textContent(), '699', 'the last one');
   },
@@ -225,11 +225,11 @@ const stories = {
     await showsNames(page, ['beta']);
     await shows(page, '#found', '1 of 3');
     await page.fill('#search', 'absent');
-    await shows(page, '#none-text', 'No channel has this in its name');
+    await shows(page, '#none-text', 'No channel name contains this');
     await page.fill('#search', 'a/b');
     await page.press('#search', 'Enter');
-    await shows(page, '#open-error', 'No channel can have this name');
-    await until('no advice against that', async () => (await text(page, '#none-text')) === 'No channel has this in its name.');
+    await shows(page, '#open-error', 'Invalid channel name');
+    await until('no advice against that', async () => (await text(page, '#none-text')) === 'No channel name contains this.');
     await page.fill('#search', 'a');
     same(await text(page, '#open-error'), '', 'the error, of another name');
     for (const n of [2, 10, 1]) await server.publish(`room.${n}`, { data: 'x' });
@@ -282,10 +282,10 @@ const stories = {
     await shows(page, '#confirm-title', 'Finish room?');
     await page.click('#confirm-yes');
     await until('Ben is gone', () => ben.ended);
-    await shows(page, '#ending-answer', 'Finished: it had 1 client.');
+    await shows(page, '#ending-answer', 'Finished with 1 client.');
     await page.click('#close');
     await page.click('#confirm-yes');
-    await shows(page, '#channel-figures', 'There is no such channel');
+    await shows(page, '#channel-figures', 'This channel does not exist');
     same(await server.call('GET', '/channels'), [], 'the channels');
   },
 
@@ -295,16 +295,16 @@ const stories = {
     await shows(page, '#channel-figures [data-figure=published] dd', '1 · ');
     same(await page.evaluate(() => document.activeElement === document.body), true, 'the focus is left alone');
     await page.goto(`${server.base}/#other`);
-    await shows(page, '#channel-figures', 'It comes to be with its first client');
+    await shows(page, '#channel-figures', 'Its first client or event creates it');
     await page.goto(`${server.base}/#a%2Fb`);
-    await shows(page, '#channel-figures', 'No channel can have this name');
+    await shows(page, '#channel-figures', 'Invalid channel name');
   },
 
   async 'from load to publishing by keyboard alone'({ visit, server }) {
     const page = await visit('/');
     await isLive(page);
     await page.keyboard.press('Tab');
-    await page.keyboard.press('Enter'); // "To the channels"
+    await page.keyboard.press('Enter'); // "Skip to channels"
     await tabTo(page, '#search');
     await page.keyboard.type('keys only');
     await page.keyboard.press('Enter');
@@ -377,12 +377,12 @@ const stories = {
     const page = await visit('/', keyed);
     await shows(page, '#state', 'no key');
     same([await isShown(page, '#figures'), await isShown(page, '#channel-table')], [false, false], 'figures and channels');
-    await shows(page, '#door-text', 'needs the admin key');
+    await shows(page, '#access-text', 'needs the admin key');
     await signIn(page, 'wrong');
-    await shows(page, '#key-error', 'This is no key of this server');
+    await shows(page, '#key-error', 'This key is not valid');
     await photograph(page, 'key-wrong');
     await signIn(page, 'schlüssel');
-    await shows(page, '#key-error', 'A key is visible ASCII');
+    await shows(page, '#key-error', 'Invalid key');
     await keyed.publish('secret', { data: 'x' }, { authorization: `Bearer ${PUBLISH_KEY}` });
     await signIn(page, ADMIN_KEY);
     await isLive(page);
@@ -410,7 +410,7 @@ const stories = {
   async 'with the publish key there is publishing and no looking'({ visit, keyed }) {
     const page = await visit('/', keyed);
     await signIn(page, PUBLISH_KEY);
-    await shows(page, '#door-text', 'sign out to give another one');
+    await shows(page, '#access-text', 'Sign out to use another key');
     await page.fill('#search', 'news');
     await page.press('#search', 'Enter');
     await page.fill('#publish-data', 'x');
@@ -424,10 +424,10 @@ const stories = {
     const server = await Server.start(undefined, ['--publish-key', PUBLISH_KEY]);
     try {
       const page = await visit('/', server);
-      await shows(page, '#door-text', 'open to nobody');
+      await shows(page, '#access-text', 'needs an admin key');
       await signIn(page, PUBLISH_KEY);
-      await shows(page, '#door-title', 'This key may publish');
-      await shows(page, '#door-text', 'open to nobody');
+      await shows(page, '#access-title', 'This key can only publish');
+      await shows(page, '#access-text', 'needs an admin key');
     } finally {
       await server.stop();
     }
@@ -454,7 +454,7 @@ const stories = {
     await until('another look', () => page.asked.length > before);
     page.mayFail = true;
     await server.stop();
-    await shows(page, '#state', 'no answer');
+    await shows(page, '#state', 'no response');
   },
 
   async 'many channels with long names fit, whatever the screen'({ visit, server }) {

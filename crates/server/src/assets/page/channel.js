@@ -1,15 +1,14 @@
-// One channel: its figures, its clients, and its end. Watching and publishing
-// have files of their own.
+// One channel: its metrics, its clients, and closing it. Other files watch and publish.
 
 import { bytes, byId, clients as clientsText, confirmed, count, duration, element, keepRows, rate, say, visible, wrongName } from './parts.js';
 import { Publish } from './publish.js';
 import { ask, pathOf } from './server.js';
 import { Watch } from './watch.js';
 
-/// Of more clients the list is not asked for: it has all of them.
+/// The list is not requested for more clients, because it has no pages.
 const LISTED_MAX = 1000;
 const ROWS_MAX = 200;
-/// The list is asked for less often than the figures.
+/// The list is requested less often than the metrics.
 const LIST_EVERY_MS = 3000;
 
 export class ChannelView {
@@ -20,7 +19,7 @@ export class ChannelView {
   #watch = new Watch();
   #publish = new Publish();
 
-  /// `onchange`: something was ended, so look again.
+  /// `onchange` is called after a client or the channel was disconnected.
   constructor({ onchange }) {
     this.onchange = onchange;
     this.body = byId('client-table').tBodies[0];
@@ -33,8 +32,7 @@ export class ChannelView {
     byId('close').addEventListener('click', () => this.#end('close'));
   }
 
-  /// Shows a channel of this name, whether it is there or not; `undefined`
-  /// shows none.
+  /// Shows a channel of this name, whether or not it exists; `undefined` shows none.
   show(channel) {
     if (channel === this.#channel) return;
     this.#channel = channel;
@@ -49,7 +47,7 @@ export class ChannelView {
     this.#publish.show(channel);
   }
 
-  /// Who may not look sees neither figures nor clients.
+  /// Hides the metrics and clients without the right to manage.
   allow({ manage }) {
     for (const part of ['channel-figures', 'clients', 'ending']) byId(part).hidden = !manage;
     if (!manage) this.body.replaceChildren();
@@ -57,7 +55,7 @@ export class ChannelView {
 
   // ---- figures --------------------------------------------------------------------
 
-  /// Takes its figures: `undefined` when there is no such channel.
+  /// Shows its metrics; `undefined` if the channel does not exist.
   async take(row) {
     byId('finish').disabled = byId('close').disabled = !row;
     this.#drawFigures(row);
@@ -65,15 +63,15 @@ export class ChannelView {
     say(byId('clients-count'), count(number));
     byId('client-form').hidden = number === 0;
     if (!row) this.#unlist('');
-    else if (number === 0) this.#unlist('Nobody is here.');
-    else if (number > LISTED_MAX) this.#unlist('These are too many to list: find one by its whole id.');
+    else if (number === 0) this.#unlist('No clients.');
+    else if (number > LISTED_MAX) this.#unlist('Too many clients to list. Search for a whole client id.');
     else if (performance.now() - this.#listed_at_ms > LIST_EVERY_MS || this.#listed.length !== number) await this.#list();
   }
 
   #drawFigures(row) {
     const list = byId('channel-figures');
     if (!row) {
-      const none = wrongName(this.#channel) || 'There is no such channel. It comes to be with its first client or event.';
+      const none = wrongName(this.#channel) || 'This channel does not exist. Its first client or event creates it.';
       return list.replaceChildren(element('p', { class: 'soft', text: none }));
     }
     const { history } = row;
@@ -94,7 +92,7 @@ export class ChannelView {
 
   // ---- clients --------------------------------------------------------------------
 
-  /// There is no list. What was found since that was said stays.
+  /// Shows the reason for no list. A client that was found since then stays.
   #unlist(why) {
     if (why !== undefined && why === this.#unlisted) return;
     this.#unlisted = why;
@@ -118,7 +116,7 @@ export class ChannelView {
     }
   }
 
-  /// One by its id, of however many.
+  /// Shows the client with an id, however many clients there are.
   async #find(id) {
     const channel = this.#channel;
     if (!id || this.#unlisted === undefined) return;
@@ -138,8 +136,8 @@ export class ChannelView {
     const found = this.#listed.filter(fits);
     this.#drawRows(found.slice(0, ROWS_MAX));
     const left = found.length - this.body.rows.length;
-    const none = this.#listed.length && !found.length ? 'No client has this in its id or metadata.' : '';
-    say(byId('clients-note'), left > 0 ? `${count(left)} more are not shown: search for them.` : none);
+    const none = this.#listed.length && !found.length ? 'No client id or metadata contains this.' : '';
+    say(byId('clients-note'), left > 0 ? `${count(left)} more are not shown. Search to find them.` : none);
   }
 
   #drawRows(clients) {
@@ -160,7 +158,7 @@ export class ChannelView {
     return element(
       'tr',
       {},
-      element('th', { scope: 'row' }, element('button', { type: 'button', class: 'text', title: `${id}: publish to it`, onclick: () => this.#aimAt(id) }, element('bdi', { text: visible(id) }))),
+      element('th', { scope: 'row' }, element('button', { type: 'button', class: 'text', title: `Publish to ${id}`, onclick: () => this.#aimAt(id) }, element('bdi', { text: visible(id) }))),
       element('td', { title: said }, element('bdi', { text: said })),
       element('td', { text: address, title: address }),
       element('td', {}, element('time', { datetime: since ?? undefined, title: since ?? undefined })),
@@ -176,7 +174,7 @@ export class ChannelView {
 
   async #disconnect(id) {
     const channel = this.#channel;
-    const text = 'Its connection is cut. A browser comes back by itself after some seconds and misses nothing.';
+    const text = 'This closes the connection. A browser reconnects after a few seconds, and receives the events that it missed if the history still has them.';
     if (!(await confirmed(`Disconnect ${visible(id)}?`, text, 'Disconnect'))) return;
     try {
       await ask('DELETE', `${pathOf(channel)}/clients/${encodeURIComponent(id)}`);
@@ -188,14 +186,14 @@ export class ChannelView {
     this.onchange();
   }
 
-  // ---- its end --------------------------------------------------------------------
+  // ---- closing --------------------------------------------------------------------
 
   async #end(how) {
     const channel = this.#channel;
     const [title, text, yes] =
       how === 'finish'
-        ? ['Finish', 'Its clients are sent what is left, then their streams end. Browsers are told not to come back.', 'Finish it']
-        : ['Close', 'Its clients are cut off, and its history is gone. Browsers come back, and so does the channel, empty.', 'Close it'];
+        ? ['Finish', 'Clients receive the remaining events, then their streams end. Browsers do not reconnect.', 'Finish channel']
+        : ['Close', 'This disconnects all clients and deletes the history. Browsers reconnect, which creates an empty channel.', 'Close channel'];
     if (!(await confirmed(`${title} ${visible(channel)}?`, text, yes))) return;
     const tell = (answer, error) => {
       if (channel !== this.#channel) return;
@@ -204,7 +202,7 @@ export class ChannelView {
     };
     try {
       const { clients } = await ask('DELETE', `${pathOf(channel)}${how === 'finish' ? '?finish' : ''}`);
-      tell(`${how === 'finish' ? 'Finished' : 'Closed'}: it had ${clientsText(clients)}.`, '');
+      tell(`${how === 'finish' ? 'Finished' : 'Closed'} with ${clientsText(clients)}.`, '');
     } catch (wrong) {
       tell('', wrong.message);
     }

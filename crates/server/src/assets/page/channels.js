@@ -1,19 +1,19 @@
 // The table of channels: searched and sorted, at most ROWS_MAX of them drawn.
 //
-// The server chooses which ones to tell of, so that a look costs the same with
-// a hundred channels and with a hundred thousand. It knows no rates: sorted by
-// one, the page asks for more than it draws, chosen by what was counted.
+// The server selects them, so that a request costs the same with a hundred channels and
+// with a hundred thousand. It has no rates: to sort by a rate, the page requests more
+// channels than it draws, in the order of the counter.
 
 import { perSecond } from './figures.js';
 import { brief, byId, bytes, count, element, keepRows, rate, say, visible, wrongName } from './parts.js';
 import { hasKey } from './server.js';
 
-/// Of a name that is longer than this the end has a place of its own.
+/// The end of a longer name stays visible when the name is cut.
 const NAME_WHOLE_MAX = 16;
 const NAME_END = 7;
 const ROWS_MAX = 200;
 const RATED_MAX = 500;
-/// `room.2` stands before `room.10`.
+/// `room.2` sorts before `room.10`.
 const NAMES = new Intl.Collator('en', { numeric: true });
 
 /// `by` is the server's name for the order; `value` what the page sorts by.
@@ -31,8 +31,8 @@ export class Channels {
   #before = new Map();
   #selected;
 
-  /// `onsearch`: other channels are wanted, so look again. `onopen`: the
-  /// channel of this name.
+  /// `onsearch` is called when the search or the order changes, `onopen` with the name of
+  /// a channel to show.
   constructor({ onsearch, onopen }) {
     this.search = byId('search');
     this.body = byId('channel-table').tBodies[0];
@@ -76,7 +76,7 @@ export class Channels {
     }
   }
 
-  /// What to ask the server for.
+  /// Returns the query for the statistics.
   query(channel) {
     const { by, isRate } = COLUMNS[this.#sorted];
     const query = new URLSearchParams({ by, top: isRate ? RATED_MAX : ROWS_MAX });
@@ -85,15 +85,15 @@ export class Channels {
     return query;
   }
 
-  /// Draws what the server told; gives the rows by name.
+  /// Draws the statistics, and returns the rows by name.
   take(stats, at_ms) {
     const rows = new Map();
-    for (const told of stats.channel_stats) {
-      const before = this.#before.get(told.name);
-      const now = { ...told, at_ms };
+    for (const row of stats.channel_stats) {
+      const before = this.#before.get(row.name);
+      const now = { ...row, at_ms };
       now.published_rate = perSecond('published', now, before);
       now.delivered_rate = perSecond('delivered', now, before);
-      rows.set(told.name, now);
+      rows.set(row.name, now);
     }
     this.#before = rows;
     this.#draw(stats, [...rows.values()]);
@@ -133,15 +133,15 @@ export class Channels {
     const isSearch = this.search.value !== '';
     say(byId('found'), isSearch ? `${count(stats.found)} of ${count(stats.channels)}` : count(stats.channels));
     const left = Math.max(0, stats.found - drawn);
-    const wish = isSearch ? 'search for more of a name' : 'search to see others';
-    say(byId('not-shown'), left > 0 ? `${count(left)} more are not shown: ${wish}.` : '');
+    const fix = isSearch ? 'Refine the search' : 'Search to find them';
+    say(byId('not-shown'), left > 0 ? `${count(left)} more are not shown. ${fix}.` : '');
     byId('channels-there').hidden = drawn === 0;
     byId('channels-none').hidden = drawn > 0;
     byId('none-command').hidden = isSearch;
     const none = wrongName(this.search.value)
-      ? 'No channel has this in its name.'
-      : 'No channel has this in its name. Open it: it comes to be with its first client or event.';
-    say(byId('none-text'), isSearch ? none : 'There is no channel. One comes to be with its first client or event: open one here, or say');
+      ? 'No channel name contains this.'
+      : 'No channel name contains this. Open it: its first client or event creates it.';
+    say(byId('none-text'), isSearch ? none : 'No channels yet. The first subscriber or event creates one. Open one here, or run:');
     const key = hasKey() ? ' -H "Authorization: Bearer $PUSHWHEEL_ADMIN_KEY"' : '';
     say(byId('none-command'), `curl${key} -d 'It works' ${new URL('channels/news', document.baseURI)}`);
   }
@@ -153,8 +153,8 @@ function update(row, figures) {
     .forEach((column, i) => say(row.cells[i + 1], column.show(figures)));
 }
 
-/// In two where that changes nothing: what is written from right to left, or
-/// joined from several characters, stays whole.
+/// Returns the name in two parts. Text from right to left or with joined characters stays
+/// in one part.
 function halves(name) {
   if (name.length <= NAME_WHOLE_MAX || !/^[ -~]*$/.test(name)) return [name];
   return [name.slice(0, -NAME_END), name.slice(-NAME_END)];

@@ -1,5 +1,5 @@
-// The totals, each with a plot of the last minutes: rates are differences of
-// what the server has counted from one look to the next.
+// The totals, each with a plot of the last minutes. Rates are differences of the server's
+// counters between two polls.
 
 import { brief, byId, bytes, element, rate, say } from './parts.js';
 
@@ -7,7 +7,7 @@ const WINDOW_MS = 180_000;
 const WIDTH = 200;
 const HEIGHT = 36;
 
-/// Each figure: its name, how it is read off two looks, and how it is shown.
+/// Each metric: its name, its value from one or two polls, and its format.
 const FIGURES = [
   { name: 'Clients', read: (now) => now.clients, show: brief },
   { name: 'Channels', read: (now) => now.channels, show: brief },
@@ -18,13 +18,13 @@ const FIGURES = [
     read: (now) => now.gaps,
     show: brief,
     plot: (now, before) => perSecond('gaps', now, before),
-    title: 'How often a client was told that events are gone; the plot has them per second',
+    title: 'Gap events sent to clients; the plot shows them per second',
   },
-  { name: 'History', read: (now) => now.bytes, show: bytes, title: 'Bytes of the events that are kept' },
+  { name: 'History', read: (now) => now.bytes, show: bytes, title: 'Size of the kept events' },
 ];
 
-/// Of a counter between two looks. It may fall: channels that go take their
-/// counts with them.
+/// Returns the rate of a counter between two polls. A counter can decrease: removed
+/// channels no longer count.
 export function perSecond(counter, now, before) {
   if (!before || now.at_ms <= before.at_ms) return undefined;
   return Math.max(0, ((now[counter] - before[counter]) * 1000) / (now.at_ms - before.at_ms));
@@ -38,19 +38,19 @@ export class Figures {
     byId('tiles').append(...this.#tiles.map((tile) => tile.item));
   }
 
-  /// Takes a look: `{at_ms, clients, channels, published, delivered, gaps, bytes}`.
+  /// Adds a poll: `{at_ms, clients, channels, published, delivered, gaps, bytes}`.
   take(look) {
     for (const tile of this.#tiles) tile.take(look, this.#before);
     this.#before = look;
   }
 
-  /// The figures to come are another's, or come after a break.
+  /// Starts again, for other rights.
   forget() {
     this.#before = undefined;
     for (const tile of this.#tiles) tile.points = [];
   }
 
-  /// After a time in which nobody looked there is no rate to tell.
+  /// Interrupts the plots: after a pause there is no rate.
   rest() {
     this.#before = undefined;
     for (const tile of this.#tiles) tile.points.push({ at_ms: performance.now(), value: undefined });
@@ -108,7 +108,7 @@ class Tile {
   }
 }
 
-/// The stretches of points that are known; what lies between is not drawn.
+/// Returns the stretches of known points; gaps between them are not drawn.
 function unbroken(points) {
   const runs = [[]];
   for (const point of points) {

@@ -1,5 +1,5 @@
-// The page: who may see what, the look at the server every second or so, and
-// the channel that the address names after its `#`.
+// The page: rights, polling of the server about once a second, and the channel in the
+// fragment of the address.
 
 import { ChannelView } from './channel.js';
 import { Channels, hashOf } from './channels.js';
@@ -7,81 +7,81 @@ import { Figures } from './figures.js';
 import { byId, duration, say, visible } from './parts.js';
 import { ask, hasKey, rightsOf, setKey } from './server.js';
 
-const LOOK_EVERY_MS = 1000;
-const LOOK_EVERY_MS_MAX = 60_000;
+const POLL_EVERY_MS = 1000;
+const POLL_EVERY_MS_MAX = 60_000;
 const RETRY_EVERY_MS = 3000;
-/// While one look is answered, so many could be: a server with very many
-/// channels is asked less often.
-const LOOK_SHARE = 10;
+/// The polling interval is at least this many times the response time, so that a server
+/// with many channels gets fewer requests.
+const POLL_SHARE = 10;
 
-/// What this page may do with its key: `undefined` until the server has said.
+/// The rights of this page's key: `undefined` until the server has responded.
 let rights;
 let selected;
-let looking; // the timer of the next look, or none
-let lookNumber = 0;
+let timer; // of the next poll, or none
+let pollNumber = 0;
 
 const figures = new Figures();
-const view = new ChannelView({ onchange: look });
-const channels = new Channels({ onsearch: look, onopen: (name) => (location.hash = hashOf(name)) });
+const view = new ChannelView({ onchange: poll });
+const channels = new Channels({ onsearch: poll, onopen: (name) => (location.hash = hashOf(name)) });
 
 // ---- rights -----------------------------------------------------------------------
 
-/// Asks what the key opens, if there is one, and shows the page accordingly.
+/// Requests the rights of the key, if there is one, and shows the page accordingly.
 async function enter() {
   try {
     rights = await rightsOf();
   } catch (wrong) {
-    tell('no answer', wrong.message);
+    showState('no response', wrong.message);
     setTimeout(enter, RETRY_EVERY_MS);
     return;
   }
   if (hasKey() && !rights.publish && !rights.manage) {
     setKey('');
-    say(byId('key-error'), 'The key no longer opens anything here: another one is needed.');
+    say(byId('key-error'), 'The key is no longer valid. Sign in with another one.');
   }
   arrange();
 }
 
 function arrange() {
   const { manage } = rights;
-  byId('door').hidden = manage;
+  byId('access').hidden = manage;
   byId('figures').hidden = !manage;
   byId('sign-out').hidden = !hasKey();
   byId('key-form').hidden = hasKey();
-  say(byId('door-title'), hasKey() ? 'This key may publish' : 'This server has keys');
-  say(byId('door-text'), doorText());
+  say(byId('access-title'), hasKey() ? 'This key can only publish' : 'Sign in');
+  say(byId('access-text'), accessText());
   for (const part of ['channels-there', 'channels-none']) if (!manage) byId(part).hidden = true;
   if (!manage) for (const text of ['found', 'version']) say(byId(text), '');
-  byId('search').placeholder = manage ? 'Search, or open by name' : 'Name a channel to open';
+  byId('search').placeholder = manage ? 'Search, or open by name' : 'Name of a channel';
   view.allow(rights);
   figures.forget();
   channels.forget();
-  if (manage) look();
+  if (manage) poll();
   else {
-    clearTimeout(looking);
-    lookNumber++;
-    tell('closed', hasKey() ? 'publishing only' : 'no key');
+    clearTimeout(timer);
+    pollNumber++;
+    showState('closed', hasKey() ? 'publishing only' : 'no key');
   }
 }
 
-function doorText() {
+function accessText() {
   if (!rights.has_admin_key)
-    return 'Looking at channels and clients is open to nobody: this server has a publish key and no admin key. Start it with --admin-key to look.';
+    return 'Viewing channels and clients needs an admin key, but this server has none. Start it with --admin-key-file.';
   return hasKey()
-    ? 'Looking at channels and clients needs the admin key: sign out to give another one.'
-    : 'Looking at channels and clients needs the admin key; publishing needs it or the publish key.';
+    ? 'Viewing channels and clients needs the admin key. Sign out to use another key.'
+    : 'Viewing channels and clients needs the admin key. Publishing needs the admin key or the publish key.';
 }
 
 async function signIn() {
   const input = byId('key');
   const key = input.value.trim();
   const isKey = /^[\x21-\x7e]+$/.test(key);
-  say(byId('key-error'), isKey ? '' : 'A key is visible ASCII without spaces: this is none.');
+  say(byId('key-error'), isKey ? '' : 'Invalid key. A key has only visible ASCII characters.');
   if (!isKey) return input.select();
   try {
     const offered = await rightsOf(key);
     if (!offered.publish && !offered.manage) {
-      say(byId('key-error'), 'This is no key of this server: look again, or ask who runs it.');
+      say(byId('key-error'), 'This key is not valid for this server.');
       return input.select();
     }
     setKey(key);
@@ -99,32 +99,32 @@ function signOut() {
   say(byId('key-error'), '');
   view.show(undefined);
   location.hash = '';
-  enter().then(() => !byId('door').hidden && byId('key').focus());
+  enter().then(() => !byId('access').hidden && byId('key').focus());
 }
 
-// ---- looking ----------------------------------------------------------------------
+// ---- polling ----------------------------------------------------------------------
 
-/// Looks at once, and again after a while.
-async function look() {
-  clearTimeout(looking);
+/// Requests the statistics now, and starts the timer for the next request.
+async function poll() {
+  clearTimeout(timer);
   if (!rights?.manage || document.hidden) return;
-  const number = ++lookNumber;
+  const number = ++pollNumber;
   const begun_ms = performance.now();
   let failed = false;
   try {
     const stats = await ask('GET', `stats?${channels.query(selected)}`);
-    if (number !== lookNumber) return; // a later one is on its way
+    if (number !== pollNumber) return; // a later request is in flight
     await show(stats, performance.now());
   } catch (wrong) {
-    if (number !== lookNumber) return;
-    if (wrong.isOfKey) return enter(); // the keys were changed
+    if (number !== pollNumber) return;
+    if (wrong.isOfKey) return enter(); // the keys have changed
     if (wrong.status === undefined) throw wrong;
-    tell('no answer', wrong.message);
+    showState('no response', wrong.message);
     failed = true;
   }
-  if (number !== lookNumber) return;
-  const every_ms = Math.max(LOOK_EVERY_MS, LOOK_SHARE * (performance.now() - begun_ms));
-  looking = setTimeout(look, failed ? RETRY_EVERY_MS : Math.min(every_ms, LOOK_EVERY_MS_MAX));
+  if (number !== pollNumber) return;
+  const every_ms = Math.max(POLL_EVERY_MS, POLL_SHARE * (performance.now() - begun_ms));
+  timer = setTimeout(poll, failed ? RETRY_EVERY_MS : Math.min(every_ms, POLL_EVERY_MS_MAX));
 }
 
 async function show(stats, at_ms) {
@@ -137,13 +137,13 @@ async function show(stats, at_ms) {
     gaps: stats.gaps,
     bytes: stats.history.bytes,
   });
-  tell('live', '');
+  showState('live', '');
   say(byId('version'), `${stats.version} · up ${duration(stats.totals.uptime_s)}`);
   const rows = channels.take(stats, at_ms);
   if (selected !== undefined) await view.take(rows.get(selected));
 }
 
-function tell(state, detail) {
+function showState(state, detail) {
   const pill = byId('state');
   pill.dataset.state = { live: 'open', closed: 'closed' }[state] ?? 'connecting';
   say(pill, detail && state === 'closed' ? detail : state);
@@ -152,9 +152,8 @@ function tell(state, detail) {
 
 // ---- the channel that is shown ------------------------------------------------------
 
-/// Shows the channel that the address names. At the beginning nobody has gone
-/// anywhere yet, and the focus stays.
-function follow({ isBeginning = false } = {}) {
+/// Shows the channel in the address. The first call does not move the focus.
+function follow({ isFirst = false } = {}) {
   const before = selected;
   selected = named(location.hash);
   view.show(selected);
@@ -163,9 +162,9 @@ function follow({ isBeginning = false } = {}) {
   document.title = selected === undefined ? 'pushwheel' : `${visible(selected)} – pushwheel`;
   if (selected === before) return;
   const title = byId(selected === undefined ? 'channels-title' : 'channel-title');
-  if (!isBeginning) title.focus({ preventScroll: true });
+  if (!isFirst) title.focus({ preventScroll: true });
   title.scrollIntoView({ block: 'nearest' });
-  look();
+  poll();
 }
 
 function named(hash) {
@@ -176,7 +175,7 @@ function named(hash) {
   }
 }
 
-// ---- the beginning ------------------------------------------------------------------
+// ---- the start ------------------------------------------------------------------
 
 byId('key-form').addEventListener('submit', (event) => {
   event.preventDefault();
@@ -185,7 +184,7 @@ byId('key-form').addEventListener('submit', (event) => {
 byId('sign-out').addEventListener('click', signOut);
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
-  // On a small screen either the channels are there or one of them.
+  // A small screen shows either all channels or one of them.
   const title = byId('channels-title');
   (title.checkVisibility() ? title : byId('channel-title')).focus();
 });
@@ -196,10 +195,10 @@ byId('back').addEventListener('click', (event) => {
 addEventListener('hashchange', () => follow());
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) {
-    lookNumber++; // what is on its way comes too late
-    clearTimeout(looking);
+    pollNumber++; // ignores the response in flight
+    clearTimeout(timer);
     figures.rest();
-  } else look();
+  } else poll();
 });
-follow({ isBeginning: true });
+follow({ isFirst: true });
 enter();

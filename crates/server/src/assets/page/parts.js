@@ -1,14 +1,14 @@
-// What the page's parts share: elements, figures as text, JSON made readable,
-// and the question before something is ended.
+// Shared by the parts of the page: elements, numbers as text, readable JSON, and the
+// confirmation dialog.
 //
-// What comes from clients and events becomes an element's text, never markup.
+// Data of clients and events becomes text of an element, never markup.
 
 export const byId = (id) => document.getElementById(id);
 
-/// An element. `wishes` are attributes, and `text` and listeners (`onclick`).
-export function element(tag, wishes = {}, ...children) {
+/// Returns an element. `properties` are attributes, `text`, and listeners (`onclick`).
+export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(wishes)) {
+  for (const [name, value] of Object.entries(properties)) {
     if (name === 'text') made.textContent = value;
     else if (name.startsWith('on')) made.addEventListener(name.slice(2), value);
     else if (value !== undefined) made.setAttribute(name, value);
@@ -17,30 +17,29 @@ export function element(tag, wishes = {}, ...children) {
   return made;
 }
 
-/// Sets a text if it is another one, so that selections and readers are left
-/// alone.
+/// Sets a text if it differs, so that selections and screen readers are not disturbed.
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/// A name as it is to be read: what turns the direction of text, and could make
-/// one name look like another, is written out.
+/// Returns a name with escapes for characters that change the direction of text, and could
+/// make one name look like another.
 export function visible(name) {
   return name.replace(/\p{Bidi_Control}/gu, (mark) => `\\u{${mark.codePointAt().toString(16)}}`);
 }
 
-/// Why no channel can have this name, or ''.
+/// Returns why a channel cannot have this name, or ''.
 export function wrongName(name) {
-  if (name === '') return 'Say which channel: type its name.';
-  // A browser takes a path's `.` and `..` for steps.
-  if (/^\.\.?$/.test(name)) return 'No browser can ask for a channel of this name.';
+  if (name === '') return 'Enter the name of a channel.';
+  // A browser resolves `.` and `..` in a path.
+  if (/^\.\.?$/.test(name)) return 'A browser cannot request a channel of this name.';
   const isName = !/[\p{Cc}/]/u.test(name) && new TextEncoder().encode(name).length <= 255;
-  return isName ? '' : 'No channel can have this name: it has to have at most 255 bytes, and no slash.';
+  return isName ? '' : 'Invalid channel name. A name has at most 255 bytes, and no slash or control character.';
 }
 
-/// Makes the rows of `body` those of `items`, each known by its key: a row
-/// that stays is the same element, and keeps the focus. While somebody is in
-/// the table its order stays, lest a row slips away under a finger.
+/// Updates the rows of `body` to `items`, by key. A row that stays is the same element and
+/// keeps the focus. While the pointer or the focus is in the table, its order stays, so
+/// that no row moves away before a click.
 export function keepRows(body, items, { key, make, update }) {
   const rows = new Map(Array.from(body.rows, (row) => [row.dataset.key, row]));
   const keys = new Set(items.map(key));
@@ -66,10 +65,10 @@ const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFraction
 
 export const count = (value) => whole.format(value);
 
-/// Of what may be large and stands in little room.
+/// A number in few characters.
 export const brief = (value) => (value < 100_000 ? whole : short).format(value);
 
-/// Per second; slow ones with a digit more.
+/// A rate per second; small ones with one decimal.
 export function rate(value) {
   if (value === undefined) return '–';
   return value > 0 && value < 9.95 ? value.toFixed(1) : brief(value);
@@ -85,7 +84,7 @@ export function bytes(value) {
   return `${unit && value < 9.95 ? value.toFixed(1) : whole.format(value)}\u00a0${units[unit]}`;
 }
 
-/// How long something lasts, by its two largest units.
+/// A duration in its two largest units.
 export function duration(seconds) {
   const left = Math.max(0, Math.floor(seconds));
   const parts = [
@@ -102,9 +101,8 @@ export const clients = (number) => `${count(number)} ${number === 1 ? 'client' :
 
 // ---- JSON -----------------------------------------------------------------------
 
-/// An object or array of JSON on several lines; `undefined` for anything else.
-/// Each token stays as it was written: a number too long for a script is shown
-/// with all of its digits.
+/// Returns a JSON object or array on several lines; `undefined` for anything else. Tokens
+/// do not change: a number that is too long for JavaScript keeps all of its digits.
 export function indented(text) {
   if (!/^\s*[{[]/.test(text)) return undefined;
   try {
@@ -130,9 +128,9 @@ export function indented(text) {
   return shown;
 }
 
-// ---- the question ---------------------------------------------------------------
+// ---- confirmation ---------------------------------------------------------------
 
-/// Asks before something is done that cannot be undone; gives whether to do it.
+/// Asks before an action that cannot be undone. Returns whether it is confirmed.
 export function confirmed(title, text, yes) {
   const dialog = byId('confirm');
   say(byId('confirm-title'), title);

@@ -1,9 +1,9 @@
-// The form that publishes to the channel that is shown.
+// The form that publishes to the current channel.
 
 import { byId, clients, element, say } from './parts.js';
 import { ask, pathOf } from './server.js';
 
-/// A publish can have more, but a person would rather use a script.
+/// A publish can have more, but then a script is more convenient.
 const CONDITIONS_MAX = 20;
 
 export class Publish {
@@ -27,7 +27,7 @@ export class Publish {
     });
   }
 
-  /// Another channel is shown, or none. What was typed was for the one before.
+  /// Shows another channel or none, and clears the form.
   show(channel) {
     this.#channel = channel;
     this.#tell('', '');
@@ -37,7 +37,7 @@ export class Publish {
     byId('publish-target').dispatchEvent(new Event('change'));
   }
 
-  /// Gives where its first half is typed.
+  /// Returns the input of its field.
   #addCondition() {
     const field = element('input', { 'aria-label': 'Field', placeholder: 'role', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
     const value = element('input', { 'aria-label': 'Value', placeholder: 'admin', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
@@ -62,7 +62,7 @@ export class Publish {
     const query = this.#query();
     if (query === undefined) return;
     const event = byId('publish-event').value;
-    // The data is put in as it was typed: numbers keep their digits.
+    // The data is inserted as text, so that numbers keep their digits.
     const json = `{${event ? `"event":${JSON.stringify(event)},` : ''}"data":${data}}`;
     try {
       const answer = await ask('POST', `${pathOf(channel)}${query.size ? `?${query}` : ''}`, { json });
@@ -72,7 +72,7 @@ export class Publish {
     }
   }
 
-  /// The data as JSON; `undefined` when it is none.
+  /// Returns the data as JSON; `undefined` if it is not JSON.
   #data() {
     const text = byId('publish-data').value;
     if (byId('publish-format').value === 'text') return JSON.stringify(text);
@@ -86,7 +86,8 @@ export class Publish {
     }
   }
 
-  /// For whom it is; `undefined` when that is not said: nobody meant everybody.
+  /// Returns the target; `undefined` if a condition is incomplete, which must not mean all
+  /// clients.
   #query() {
     const query = new URLSearchParams();
     const target = byId('publish-target').value;
@@ -95,7 +96,7 @@ export class Publish {
     const rows = [...byId('conditions').children].map((row) => row.querySelectorAll('input'));
     const unnamed = rows.length ? rows.find(([field]) => !field.value)?.[0] : byId('add-condition');
     if (unnamed) {
-      this.#tell('', 'Name a field of their metadata, such as role.');
+      this.#tell('', 'Enter a metadata field, such as role.');
       unnamed.focus();
       return undefined;
     }
@@ -108,7 +109,7 @@ export class Publish {
     say(byId('publish-error'), error);
   }
 
-  /// Fills in one client as the target.
+  /// Selects one client as the target.
   aimAt(client) {
     byId('publish-target').value = 'client';
     byId('publish-target').dispatchEvent(new Event('change'));

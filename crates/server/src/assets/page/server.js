@@ -1,12 +1,12 @@
-// What the page asks of its server. Addresses are relative, so that the page
-// works behind a proxy that has it under a path.
+// Requests to the server. URLs are relative, so that the page works under a path of a
+// proxy.
 
 const KEY = 'pushwheel.key';
 const ANSWER_MS_MAX = 30_000;
 
 // ---- the key ----------------------------------------------------------------------
 
-/// Kept for this tab alone. Where a browser forbids even that, until a reload.
+/// Kept for this tab only, or until a reload if the browser forbids storage.
 let key = stored((storage) => storage.getItem(KEY)) ?? '';
 
 function stored(use) {
@@ -24,12 +24,12 @@ export function setKey(text) {
   stored((storage) => (text ? storage.setItem(KEY, text) : storage.removeItem(KEY)));
 }
 
-/// What the holder of a key may do: `{manage, publish, has_admin_key}`.
+/// Returns the rights of a key: `{manage, publish, has_admin_key}`.
 export const rightsOf = (text) => ask('GET', '_page/rights', { as: text });
 
-// ---- questions ---------------------------------------------------------------------
+// ---- requests ----------------------------------------------------------------------
 
-/// A refusal, with the server's own words; status 0: no answer came.
+/// A rejected request, with the message of the server; status 0 without a response.
 export class Refusal extends Error {
   constructor(status, code, message) {
     super(message);
@@ -42,13 +42,13 @@ export class Refusal extends Error {
   }
 }
 
-const noAnswer = () => new Refusal(0, 'no_answer', 'The server does not answer: is it running?');
+const noAnswer = () => new Refusal(0, 'no_answer', 'The server does not respond. Is it running?');
 
 function headers(as, others) {
   return as ? { ...others, Authorization: `Bearer ${as}` } : others;
 }
 
-/// Asks, and gives the answer's JSON.
+/// Sends a request and returns the JSON of the response.
 export async function ask(method, path, { json, as = key } = {}) {
   let answer;
   try {
@@ -69,7 +69,7 @@ export async function ask(method, path, { json, as = key } = {}) {
 
 async function refusalOf(answer) {
   const error = await answer.json().then((body) => body.error, () => undefined);
-  const message = error?.message ?? `The server answered ${answer.status}.`;
+  const message = error?.message ?? `The server returned ${answer.status}.`;
   return new Refusal(answer.status, error?.code ?? 'unknown', message);
 }
 
@@ -77,8 +77,8 @@ export const pathOf = (channel) => `channels/${encodeURIComponent(channel)}`;
 
 // ---- streams -----------------------------------------------------------------------
 
-/// Reads a stream once, to its end. `EventSource` could not: it sends no key.
-/// Gives false when the server says that there is nothing more to come.
+/// Reads a stream once, to its end. `EventSource` cannot send a key. Returns false if the
+/// server has nothing more to send.
 export async function readStream(path, { lastEventId, signal, onopen, onevent, onretry }) {
   let answer;
   try {
@@ -116,7 +116,7 @@ class Parser {
   }
 
   take(text) {
-    // A CR at the end may be half of a CRLF: it waits for what follows.
+    // A CR at the end may be half of a CRLF, so it waits for the next piece.
     const lines = (this.rest + text).split(/\r\n|\n|\r(?!$)/);
     this.rest = lines.pop();
     for (const line of lines) this.line(line);
@@ -137,7 +137,7 @@ class Parser {
     const { name, data, id } = this;
     this.name = '';
     this.data = [];
-    // An id without data moves the cursor all the same.
+    // An id without data moves the cursor too.
     this.onevent({ name: name || 'message', data: data.length ? data.join('\n') : undefined, id });
   }
 }

@@ -1,22 +1,22 @@
-// A channel's stream, live. It is read again after each break from where it
-// was left, as a browser's EventSource does.
+// The live stream of a channel. It reconnects after each break and resumes, like an
+// EventSource.
 
 import { byId, count, element, indented, say, visible } from './parts.js';
 import { pathOf, readStream } from './server.js';
 
-/// How many events are kept on the page.
+/// The maximum number of events on the page.
 const EVENTS_MAX = 500;
-/// How much of an event's data is shown, in characters.
+/// The maximum length of an event's data on the page, in characters.
 const DATA_SHOWN_MAX = 20_000;
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 15_000;
 
 const GAPS = {
-  evicted: 'the history no longer holds what came after it',
-  restart: 'the server was started anew since',
-  unknown: 'the server does not know that id',
+  evicted: 'the history no longer has them',
+  restart: 'the server restarted',
+  unknown: 'the server does not know the last id',
   slow: 'this page was too slow',
-  audience: 'some may have been for this client under an id that it had before',
+  audience: 'some were for the client id that this page had before',
 };
 
 const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
@@ -45,7 +45,7 @@ export class Watch {
     byId('watch-clear').addEventListener('click', () => this.#clear());
   }
 
-  /// Another channel is shown, or none.
+  /// Shows another channel, or none.
   show(channel) {
     this.#end('closed');
     this.#channel = channel;
@@ -68,7 +68,7 @@ export class Watch {
     this.#read(this.#stop.signal);
   }
 
-  /// Until it is stopped, or there is nothing to come back for.
+  /// Reads until it is stopped, or the server has nothing more to send.
   async #read(signal) {
     while (!signal.aborted) {
       this.#tell('connecting');
@@ -83,7 +83,7 @@ export class Watch {
         if (!hasMore && !signal.aborted) return this.#end('finished');
       } catch (wrong) {
         if (signal.aborted) return;
-        // A stream that breaks off is no refusal.
+        // A broken stream has no status.
         if (wrong.status !== undefined) say(byId('watch-error'), wrong.message);
         if (wrong.status >= 400 && wrong.status < 500 && wrong.status !== 429) return this.#end('closed');
         this.#failures++;
@@ -135,7 +135,7 @@ export class Watch {
       this.#waiting.shift();
       this.#skipped++;
     }
-    // However fast they come, they are drawn once a frame.
+    // Events are drawn at most once per frame.
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
       this.#isPaused ? this.#tellCount() : this.#draw();
@@ -158,8 +158,8 @@ export class Watch {
 
   #tellCount() {
     const seen = `${count(this.#seen)} ${this.#seen === 1 ? 'event' : 'events'}`;
-    const dropped = this.#skipped ? `, the first ${count(this.#skipped)} are not kept` : '';
-    const waiting = this.#isPaused ? `; paused, ${count(this.#waiting.length)} wait` : '';
+    const dropped = this.#skipped ? `, the first ${count(this.#skipped)} are no longer shown` : '';
+    const waiting = this.#isPaused ? `; paused, ${count(this.#waiting.length)} not shown yet` : '';
     say(byId('watch-note'), this.#seen || this.#isPaused ? seen + dropped + waiting : '');
   }
 
@@ -203,7 +203,7 @@ function gapOf(data) {
   }
 }
 
-/// Ends early when it is stopped.
+/// Waits, or returns early when it is stopped.
 function pause(ms, signal) {
   return new Promise((done) => {
     const timer = setTimeout(done, ms);
