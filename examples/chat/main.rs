@@ -40,7 +40,7 @@ fn room(request: &Request) -> Result<Channel, Response> {
 /// never receives an event for all other pages.
 fn enter(request: &Request) -> Result<Subscription, Response> {
     let room = room(request)?;
-    let name = request.query("name").unwrap_or("somebody".into());
+    let name = request.query("name").unwrap_or("guest".into());
     let (entered, left) = (room.clone(), room.clone());
     let subscription = match request.query("id").map(|id| ClientId::new(&id)) {
         Some(Ok(id)) => Subscription::new(&room).client_id(id),

@@ -35,8 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             Subscription::new(&stream).metadata(json!({"user": user, "role": role}))
         })
-        .post("/everybody", move |request| {
-            answer(all.broadcast(memo("everybody", request)?)?.clients)
+        .post("/all", move |request| {
+            answer(all.broadcast(memo("all", request)?)?.clients)
         })
         // A filter is any predicate over a client's id and metadata.
         .post("/admins", move |request| {

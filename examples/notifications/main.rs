@@ -48,8 +48,8 @@ fn user(request: &Request) -> &str {
 fn subscribe(request: &Request) -> Result<Subscription, Response> {
     let channels = request.channels();
     let inbox = channels.get_or_create(&format!("user {}", user(request)))?;
-    let everybody = channels.get_or_create("everybody")?;
-    Ok(Subscription::new(&inbox).and(&everybody))
+    let all = channels.get_or_create("all")?;
+    Ok(Subscription::new(&inbox).and(&all))
 }
 
 /// The body is the text; the response is `{"sent": n}`.
@@ -59,8 +59,8 @@ fn notify_one(request: &Request) -> Result<Value, Response> {
 }
 
 fn notify_all(request: &Request) -> Result<Value, Response> {
-    let everybody = request.channels().get_or_create("everybody")?;
-    let published = everybody.broadcast(Event::new("notification", request.text()?))?;
+    let all = request.channels().get_or_create("all")?;
+    let published = all.broadcast(Event::new("notification", request.text()?))?;
     Ok(json!({"sent": published.clients}))
 }
 

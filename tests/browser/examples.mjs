@@ -103,7 +103,7 @@ const stories = {
     same(await answerTo(ann, () => ann.click('.main')), { sent: 1 }, 'the answer');
     await shows(ben, '#inbox li', 'for ben');
 
-    await ben.selectOption('#to', 'everybody');
+    await ben.selectOption('#to', 'all');
     await ben.fill('#text', 'for all');
     same(await answerTo(ben, () => ben.click('.main')), { sent: 2 }, 'the answer');
     for (const page of [ann, ben]) await shows(page, '#inbox li', 'for all');
@@ -129,7 +129,7 @@ const stories = {
     same(await answerTo(ben, send('/admins', 'for admins')), { sent: 1 }, 'the answer');
     same(await answerTo(ben, send('/users/ben', 'for ben')), { sent: 1 }, 'the answer');
     same(await answerTo(ben, send('/users/cleo', 'for cleo')), { sent: 0 }, 'the answer');
-    same(await answerTo(ben, send('/everybody', 'for all')), { sent: 2 }, 'the answer');
+    same(await answerTo(ben, send('/all', 'for all')), { sent: 2 }, 'the answer');
     const memos = async (page) => {
       await shows(page, '.person li', 'for all');
       return (await texts(page, '.person li')).map((shown) => shown.split('\n')[0]);
@@ -139,7 +139,7 @@ const stories = {
 
     const all = await visit('/');
     for (const user of ['ann', 'ben', 'cleo']) await showsState(all, 'open', `#${user} .pill`);
-    for (const [to, memo] of [['/users/cleo', 'Your parcel is here'], ['/admins', 'The safe is open'], ['/everybody', 'Lunch is served']])
+    for (const [to, memo] of [['/users/cleo', 'Your parcel is here'], ['/admins', 'The safe is open'], ['/all', 'Lunch is served']])
       await send(to, memo)();
     await shows(all, '#ben li', 'Lunch is served');
     await shows(all, '#cleo li', 'Lunch is served');

@@ -115,7 +115,7 @@ impl Case {
         let parts = parts.into_iter().filter(|(number, _)| *number > 0);
         let parts: Vec<String> = parts.map(|(_, text)| text).collect();
         match parts.is_empty() {
-            true => "nobody else there".to_owned(),
+            true => "no other clients".to_owned(),
             false => parts.join(", "),
         }
     }
@@ -371,7 +371,7 @@ mod tests {
             case(1000, 2, 3).name(),
             "1,000 clients, 2 events together, 3 times"
         );
-        assert_eq!(case(0, 0, 0).name(), "nobody else there");
+        assert_eq!(case(0, 0, 0).name(), "no other clients");
     }
 
     #[test]

@@ -1,17 +1,17 @@
-// The types of pushwheel.js. What each of these is for: docs/client.md.
+// The types of pushwheel.js. Usage: docs/client.md.
 
-/** What a stream that could not be resumed without a hole says of it. */
+/** The data of an event `pushwheel.gap`: events are missing. */
 export interface Gap {
-  /** The id after which the stream was to continue, or `"earliest"`. */
+  /** The id to resume after, or `"earliest"`. */
   requested: string | null;
   /** The oldest id in the history that this client may see. */
   oldest: string | null;
-  /** The newest one. */
+  /** The newest id in the history that this client may see. */
   newest: string | null;
   reason: "evicted" | "restart" | "unknown" | "slow" | "audience";
 }
 
-/** What `onReauth` may change before the next connection. */
+/** The changes of `onReauth` for the next connection. */
 export interface Renewed {
   url?: string | URL;
   headers?: Record<string, string>;
@@ -22,43 +22,43 @@ export interface PushWheelOptions {
   /** Send cookies to another origin too. Default: `false`. */
   withCredentials?: boolean;
   /**
-   * One connection for all tabs of the site with this URL; with a string, such as
-   * a user's name, for the tabs with the same one. Default: `true`, and `false` with
-   * `headers`, which may be those of different users.
+   * One connection for all tabs of the site with this URL, or with a string, such as
+   * a user name, for the tabs with the same string. Default: `true`, but `false` with
+   * `headers`, which may belong to different users.
    */
   shared?: boolean | string;
-  /** Sent with each request, such as `Authorization`. Default: none. */
+  /** Headers of each request, such as `Authorization`. Default: none. */
   headers?: Record<string, string>;
   /**
-   * After so many milliseconds without a byte a line is dead; 0 trusts any
-   * line. More than two of the server's heartbeats. Default: 45,000.
+   * Maximum time without a byte before a reconnection, in milliseconds; 0 for no limit.
+   * Use more than twice the heartbeat of the server. Default: 45,000.
    */
   watchdog?: number;
   /**
-   * Pauses between failing attempts grow from the server's `retry:` (3,000
-   * without one) to so many milliseconds, and are up to twice as long by
-   * chance. Default: 60,000.
+   * Maximum delay between failed attempts, in milliseconds, before a random factor of up
+   * to 2. The delay begins with the `retry:` of the server (3,000 without one) and doubles
+   * each time. Default: 60,000.
    */
   delayMax?: number;
   /**
-   * Where the cursor is kept over a reload; `null`: nowhere. Default:
-   * `sessionStorage`, which is the tab's own.
+   * Storage that keeps the cursor over a reload; `null` for none. Default:
+   * `sessionStorage`, which each tab has for itself.
    */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
-  /** Events were missed and are gone: load the state anew. */
+  /** Called if missed events are no longer available. Load the state again. */
   onGap?: (gap: Gap, event: MessageEvent<string>) => void;
   /**
-   * The credentials have run out: called in the tab that has the connection,
-   * with the status (401 or 403; 401 for a stream that said so). Give what is
-   * to change, a URL, or nothing when a cookie was renewed, and it reconnects
-   * at once, unless it failed just before; `false` closes it for all tabs.
+   * Called if the credentials are rejected or have expired, in the tab that has the
+   * connection, with the status 401 or 403 (401 for `pushwheel.reauth`). Return the
+   * changes, a URL, or nothing after a cookie was renewed: the stream reconnects
+   * immediately, unless the last attempt failed too. `false` closes it for all tabs.
    */
   onReauth?: (status: number) => Renewed | string | false | void | Promise<Renewed | string | false | void>;
 }
 
 /** An `error`: the stream has ended or could not be opened. */
 export interface PushWheelErrorEvent extends Event {
-  /** Of the last answer; 0: there was none. 200: the stream ended or broke. */
+  /** Status of the last response; 0 without one. 200: the stream ended or broke. */
   readonly status?: number;
 }
 
@@ -70,7 +70,7 @@ export class PushWheel extends EventTarget {
   readonly OPEN: 1;
   readonly CLOSED: 2;
 
-  /** @throws TypeError when the URL cannot be one, or has a password in it. */
+  /** @throws TypeError if the URL is invalid or contains a password. */
   constructor(url: string | URL, options?: PushWheelOptions);
 
   readonly url: string;
@@ -83,7 +83,7 @@ export class PushWheel extends EventTarget {
   onmessage: ((event: MessageEvent<string>) => void) | null;
   onerror: ((event: PushWheelErrorEvent) => void) | null;
 
-  /** Ends it in this tab, and forgets the cursor. */
+  /** Closes the stream in this tab, and deletes the cursor. */
   close(): void;
 
   addEventListener(
@@ -130,8 +130,8 @@ export class PushWheel extends EventTarget {
 }
 
 /**
- * The parser alone, for streams from elsewhere: give it the decoded text in any
- * pieces. `take` is called for each block, without a type where it has no data.
+ * The parser alone, for other streams: pass decoded text in pieces of any size. `take` is
+ * called for each block, without a type if the block has no data.
  */
 export function parser(
   at: string | undefined,

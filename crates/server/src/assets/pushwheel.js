@@ -1,36 +1,35 @@
-// pushwheel.js: an EventSource with what it lacks. How to use it: docs/client.md.
-// This file is the source and what is served, without the lines that are
-// nothing but a comment.
+// pushwheel.js: an EventSource with more functions. Usage: docs/client.md. The server
+// serves this file without the lines that contain only a comment.
 //
-// The design. A stream is read with fetch() and a parser of our own, because an
-// EventSource hides what is needed here: comments (heartbeats, by which a dead
-// line is known), statuses (401 is not 500), events of names that nobody has
-// announced (a tab cannot know what the others listen to); and it can send
-// neither Last-Event-ID with its first request nor Authorization.
+// Design. The stream is read with fetch() and an own parser, because EventSource hides
+// heartbeats (which show that a connection is alive), statuses (401 is not 500) and events
+// without a listener (a tab cannot know the listeners of other tabs). It also cannot send
+// Authorization, or Last-Event-ID with its first request.
 //
-// The tabs of a site that want one URL queue for one Web Lock. Who holds it
-// leads: it reads the stream and tells the others over a BroadcastChannel. Each
-// message says from which cursor to which it goes. So one rule keeps each
-// event whole, once and in order, whoever leads, freezes, reloads or is late:
+// Tabs of a site with the same URL wait for one Web Lock. The tab that holds it is the
+// leader: it reads the stream and sends messages to the others over a BroadcastChannel.
+// Each message contains the cursors before and after it. One rule keeps each event whole,
+// once and in order, also if the leader changes, or a tab freezes, reloads or is late:
 //
-//   a tab at `from` takes the message; a tab at `at` has it; any other tab
-//   reads for itself, from its own cursor, until it is level with the leader.
+//   A tab whose cursor is `from` accepts the message. A tab whose cursor is `at` has it
+//   already. Any other tab reads the stream itself, from its own cursor, until its cursor
+//   is the leader's.
 //
-// A cursor is the id of the last event, undefined before there is any. A tab
-// without one is a newcomer and level with anybody.
+// A cursor is the id of the last event, or undefined before the first one. A tab without a
+// cursor accepts the cursor of the leader.
 //
-// Messages: {from, at, state, type?, data?, status?, wait?}, from the leader;
-// {hi: true} asks the leader to say where it is, and to try at once if it waits.
+// Messages: {from, at, state, type?, data?, status?, wait?}, from the leader. {hi: true}
+// asks the leader for its cursor, and to reconnect immediately if it waits.
 
 const CONNECTING = 0;
 const OPEN = 1;
 const CLOSED = 2;
 
-// Nobody waits longer, whatever a server asks for: an hour.
+// The maximum delay before a reconnection, whatever the server sends: an hour.
 const WAIT_MAX_MS = 36e5;
-// A stream that lived for so long was a good one: the next failure is the first.
+// After a stream of this duration, the next failure counts as the first one.
 const GOOD_MS = 1e4;
-// How long a tab that is not level gives the leader to get there first.
+// The time that a tab with another cursor waits for the leader before it reads itself.
 const LEVEL_MS = 300;
 
 export class PushWheel extends EventTarget {
@@ -45,14 +44,14 @@ export class PushWheel extends EventTarget {
   #at;
   #retry = 3000;
   #life = new AbortController();
-  // Of a tab that takes part:
+  // Of a tab that shares a connection:
   #quit;
   #tabs;
   #free;
   #leads = false;
   #heard;
   #patience;
-  // Of a tab that reads: the connection, and what ends a pause between two.
+  // Of a tab that reads: the connection, and the function that ends a delay early.
   #line;
   #go;
 
@@ -81,7 +80,7 @@ export class PushWheel extends EventTarget {
       this.#tabs?.postMessage({ hi: true });
     };
     const doings = { pagehide: leave, freeze: leave, pageshow: join, resume: join, online: hurry, visibilitychange: hurry };
-    // Captured, because not all of them bubble up to the window.
+    // Captured, because not all of them bubble to the window.
     for (const type in doings)
       globalThis.addEventListener?.(type, doings[type], { capture: true, signal: this.#life.signal });
     join();
@@ -95,7 +94,7 @@ export class PushWheel extends EventTarget {
     this.#shut();
   }
 
-  // ---- taking part ----
+  // ---- sharing ----
 
   #join() {
     if (this.#quit) return;
@@ -113,7 +112,7 @@ export class PushWheel extends EventTarget {
     this.#tabs.onmessage = ({ data }) => this.#hear(data);
     this.#tabs.postMessage({ hi: true });
     this.#listen();
-    // Without the right to lock, this tab is one of its own.
+    // Without permission to lock, this tab reads alone.
     navigator.locks.request(this.#name, { signal }, () => new Promise(lead)).catch(() => lead());
   }
 
@@ -134,7 +133,7 @@ export class PushWheel extends EventTarget {
     this.#become(CLOSED, status);
   }
 
-  // What a tab is told.
+  // Handles a message.
   #hear(message) {
     const { hi, from, at, state, status, wait } = message;
     if (hi && this.#leads) {
@@ -145,7 +144,7 @@ export class PushWheel extends EventTarget {
     if (state === CLOSED) return this.#shut(status);
     this.#heard = message;
     this.#listen(wait);
-    // A newcomer begins here, unless its URL asks for history.
+    // A tab without a cursor begins here, unless its URL requests history.
     if (this.#at === undefined && !/[?&]last(_event_id|EventId)?=/.test(this.url)) this.#at = from;
     if (this.#at !== from && this.#at !== at) return this.#read(LEVEL_MS * Math.random());
     this.#halt();
@@ -154,7 +153,7 @@ export class PushWheel extends EventTarget {
     if (takes) this.#take(message);
   }
 
-  // A leader that says nothing for so long hangs: then this tab reads for itself.
+  // A leader that is silent for longer hangs. Then this tab reads itself.
   #listen(wait = 0) {
     const { watchdog } = this.#options;
     clearTimeout(this.#patience);
@@ -165,7 +164,7 @@ export class PushWheel extends EventTarget {
       }, 2 * watchdog + wait);
   }
 
-  // What a tab that reads tells itself and, when it leads, the others.
+  // Applies a state to this tab and, if it leads, to the others.
   #tell(state, status, wait) {
     this.#say({ from: this.#at, at: this.#at, state, status, wait });
     this.#become(state, status);
@@ -202,7 +201,7 @@ export class PushWheel extends EventTarget {
     line?.abort();
   }
 
-  // Reads, one connection after another, until it is halted.
+  // Reads, one connection after another, until #halt().
   async #read(wait = 0) {
     if (this.#line) return;
     for (let line, fails = 0; line === this.#line; ) {
@@ -236,8 +235,8 @@ export class PushWheel extends EventTarget {
     this.#shut(status);
   }
 
-  // One connection, to its end: {status, after, lived}. The status is 0 when
-  // there was no answer, and 401 when the stream said `pushwheel.reauth`.
+  // Reads one connection to its end and returns {status, after, lived}. The status is 0
+  // without a response, and 401 after an event `pushwheel.reauth`.
   async #connect(line) {
     const { url, headers, withCredentials, watchdog } = this.#options;
     let status = 0;
@@ -250,7 +249,7 @@ export class PushWheel extends EventTarget {
     };
     try {
       feed();
-      // With this the stream opens with an id, to come back with before any event.
+      // `cursor` makes the stream begin with an id, to resume before the first event.
       const answer = await fetch(url + (url.includes("?") ? "&cursor" : "?cursor"), {
         headers: { Accept: "text/event-stream", ...headers, ...(this.#at && { "Last-Event-ID": bytes(this.#at) }) },
         credentials: withCredentials ? "include" : "same-origin",
@@ -280,7 +279,7 @@ export class PushWheel extends EventTarget {
           feed();
           const at = this.#at;
           parse(decoder.decode(read.value, { stream: true }));
-          // A heartbeat is one for the other tabs too.
+          // Forwards heartbeats to the other tabs.
           if (at === this.#at && !line.signal.aborted) this.#tell(OPEN);
         }
       }
@@ -289,7 +288,7 @@ export class PushWheel extends EventTarget {
     return { status, after, lived: performance.now() - opened };
   }
 
-  // What a block of the stream says.
+  // Handles a block of the stream.
   #pass(at, type, data) {
     if (type ?? at !== this.#at) {
       const message = { from: this.#at, at, state: OPEN, type, data };
@@ -304,9 +303,9 @@ export class PushWheel extends EventTarget {
 
 Object.assign(PushWheel.prototype, Object.assign(PushWheel, { CONNECTING, OPEN, CLOSED }));
 
-// Parses a stream as the HTML standard says (section 9.2.6), whatever its
-// pieces are. For each block that ends it calls take(id, type, data), the last
-// two undefined where it has no data; at is the id that holds before any.
+// Parses a stream by section 9.2.6 of the HTML standard, in pieces of any size. Calls
+// take(id, type, data) for each complete block; without data, type and data are undefined.
+// `at` is the id before the first block.
 export function parser(at, take, retry) {
   let rest = "";
   let type = "";
@@ -314,7 +313,7 @@ export function parser(at, take, retry) {
   let hadCr;
   return (text) => {
     if (!text) return;
-    // The second half of a CRLF.
+    // Skips the second half of a CRLF.
     const lines = text.slice(hadCr && text[0] === "\n" ? 1 : 0).split(/\r\n?|\n/);
     hadCr = text.endsWith("\r");
     lines[0] = rest + lines[0];
@@ -333,10 +332,10 @@ export function parser(at, take, retry) {
   };
 }
 
-// A header's value is bytes, of which an id is UTF-8.
+// Encodes an id as the UTF-8 bytes of a header value.
 const bytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
-// Storage may be denied, or full.
+// Storage may be forbidden or full.
 function quietly(does) {
   try {
     return does();
