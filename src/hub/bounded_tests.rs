@@ -13,7 +13,8 @@ use super::client::{ClientId, ConnectionId, DisconnectReason, Extra};
 use super::gap::GapReason;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::{ChannelOptions, LagPolicy};
-use super::{Join, Joined, Read, Recipients, Report, Source, Span, Start, Work};
+use super::{Join, Joined, Read, Recipients, Report, Source, Span, Start, Waker, Work};
+use crate::metrics::Meters;
 use crate::{Condition, Event, History, KeyedState, Target};
 
 /// More than any locked section may look at.
@@ -386,4 +387,23 @@ fn taking_work_costs_the_same_however_many_channels_have_news() {
     first.broadcast(Event::message("x")).unwrap();
     manager.hub().take_work(0, &mut next);
     assert_eq!(next.dirty.len(), 1, "again, after it was taken");
+}
+
+#[test]
+fn a_channel_has_news_for_the_next_engine_too() {
+    let manager = ChannelManager::new();
+    let channel = manager.get_or_create("a").unwrap();
+    for token in 0..3 {
+        let reactor: (Waker, Meters) = (Box::new(|| {}), Meters::new(&[]));
+        let engine = manager.hub().attach([reactor]).unwrap();
+        join(&[&channel], token, &Start::Live);
+        channel.broadcast(Event::message("x")).unwrap();
+        let mut work = Work::default();
+        manager.hub().take_work(0, &mut work);
+        assert_eq!(work.dirty.len(), 1, "engine {token}");
+        manager
+            .hub()
+            .leave_all(0, DisconnectReason::Shutdown, |_| {});
+        drop(engine);
+    }
 }

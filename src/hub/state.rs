@@ -97,16 +97,6 @@ struct ReactorState {
     work_number: u64,
 }
 
-impl Default for ReactorState {
-    fn default() -> Self {
-        ReactorState {
-            is_awake: false,
-            work: Work::default(),
-            work_number: 1,
-        }
-    }
-}
-
 /// What a channel is for.
 pub(super) enum Kind {
     /// Clients subscribe by its name.
@@ -375,9 +365,17 @@ impl State {
         }
     }
 
+    /// Replaces the reactors of the last engine. Their numbers of work go on, because
+    /// the channels still have marks of the earlier ones.
     pub(super) fn attach(&mut self, reactors: usize) {
+        let earlier = self.reactors.iter().map(|reactor| reactor.work_number);
+        let work_number = earlier.max().unwrap_or(0) + 1;
         self.reactors.clear();
-        self.reactors.resize_with(reactors, ReactorState::default);
+        self.reactors.resize_with(reactors, || ReactorState {
+            is_awake: false,
+            work: Work::default(),
+            work_number,
+        });
     }
 
     pub(super) fn get(&self, key: ChannelKey) -> Option<&ChannelState> {
