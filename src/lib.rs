@@ -78,6 +78,7 @@
 // Items inside the modules below are public for `internals`.
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 
+mod disconnect_reason;
 mod engine;
 mod event;
 mod exchange;
@@ -92,6 +93,7 @@ mod reactor;
 mod router;
 mod serialize;
 
+pub use disconnect_reason::DisconnectReason;
 pub use engine::{Engine, EngineBuilder, EngineHandle, RunningEngine};
 pub use event::{
     Event, EventError, ID_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, RESERVED_NAME_PREFIX,
@@ -103,20 +105,21 @@ pub use exchange::{
 };
 pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;
-pub use hub::channel::{AsClientId, Candidate, Channel, ChannelStats, PublishError, Published};
-pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo, DisconnectReason};
+pub use hub::channel::{AsClientId, Candidate, Channel};
+pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo};
 pub use hub::finish_on_drop::FinishOnDrop;
 pub use hub::gap::{Gap, GapReason};
 pub use hub::id::EventId;
 pub use hub::keyed::KeyedState;
-pub use hub::log::History;
-pub use hub::manager::{
-    CHANNEL_NAME_BYTES_MAX, ChannelError, ChannelManager, ChannelManagerBuilder, Stats,
-};
+pub use hub::manager::{ChannelManager, ChannelManagerBuilder};
+pub use hub::names::{CHANNEL_NAME_BYTES_MAX, ChannelError};
 pub use hub::options::{ChannelOptions, LagPolicy};
+pub use hub::published::{PublishError, Published};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::reader::{ReadError, Reader, StoredEvent};
+pub use hub::retention::History;
 pub use hub::saved::{RestoreError, Saved};
+pub use hub::stats::{ChannelStats, Stats};
 pub use hub::target::Target;
 pub use hub::{LAST_MAX, Start};
 pub use limits::Limits;

@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
-use crate::hub::channel::{ChannelStats, Published};
 use crate::hub::client::{ClientId, ClientInfo, DisconnectReason};
 use crate::hub::gap::{Gap, GapReason};
 use crate::hub::id::EventId;
-use crate::hub::manager::Stats;
+use crate::hub::published::Published;
 use crate::hub::reader::StoredEvent;
+use crate::hub::stats::{ChannelStats, Stats};
 use crate::metrics::{Backlog, Histogram, Metrics};
 
 macro_rules! as_text {

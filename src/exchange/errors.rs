@@ -8,9 +8,9 @@ use super::response::{IntoResponse, Response};
 use super::sink::SinkError;
 use crate::event::EventError;
 use crate::http::HeaderError;
-use crate::hub::channel::PublishError;
 use crate::hub::client::ClientIdError;
-use crate::hub::manager::ChannelError;
+use crate::hub::names::ChannelError;
+use crate::hub::published::PublishError;
 
 impl IntoResponse for ClientIdError {
     fn into_response(self) -> Response {

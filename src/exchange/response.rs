@@ -12,8 +12,9 @@ use super::responder::Responder;
 use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
 use crate::http::{HeaderError, Headers, check_stream_header};
-use crate::hub::channel::{Channel, PublishError};
-use crate::hub::manager::ChannelError;
+use crate::hub::channel::Channel;
+use crate::hub::names::ChannelError;
+use crate::hub::published::PublishError;
 
 /// The response to a request.
 ///

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
-use crate::hub::channel::PublishError;
 use crate::hub::client::DisconnectReason;
-use crate::hub::log::History;
 use crate::hub::options::ChannelOptions;
-use crate::hub::private::{Refused, Room, Wait};
-use crate::hub::publish::Ready;
+use crate::hub::private::{Refused, Wait};
+use crate::hub::published::PublishError;
+use crate::hub::ready::Ready;
+use crate::hub::retention::History;
+use crate::hub::room::Room;
 use crate::hub::{Attachment, ChannelKey, EngineState, Hub};
 
 thread_local! {

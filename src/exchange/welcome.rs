@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::event::{Event, EventError};
 use crate::frame::Frame;
-use crate::hub::channel::PublishError;
+use crate::hub::published::PublishError;
 
 /// Maximum size of a [`Welcome`], in bytes on the wire: that of a channel's backlog
 /// by default.

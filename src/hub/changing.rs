@@ -8,12 +8,12 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::Hub;
 use super::bounds::Maker;
 use super::channel::Channel;
-use super::manager::ChannelError;
+use super::key::ChannelKey;
+use super::names::ChannelError;
 use super::options::{ChannelOptions, LagPolicy, OptionsByName};
-use super::state::State;
-use super::{ChannelKey, Hub, Wake};
 
 impl Hub {
     /// Opens a channel with what its name says, as
@@ -63,8 +63,7 @@ impl Hub {
         drop(before);
         let mut named = Vec::new();
         self.for_each_channel(|key, channel| {
-            let name = channel.name().filter(|_| !channel.life.is_over());
-            named.extend(name.map(|name| (name.clone(), key)));
+            named.extend(channel.current_name().map(|name| (name.clone(), key)));
         });
         for (name, key) in named {
             self.set_options(key, by_name.of(&name));
@@ -95,24 +94,6 @@ impl Hub {
         let state = self.lock();
         let channels = channels.iter().filter_map(|key| state.get(*key));
         ChannelOptions::of_all(channels.map(|channel| &channel.options))
-    }
-}
-
-impl State {
-    /// Tells all reactors that have members of the channel.
-    fn mark_changed(&mut self, key: ChannelKey) -> Wake {
-        let mut wake = Wake::default();
-        let progress = self.get(key).map_or(&[][..], |channel| &channel.progress);
-        let concerned = progress.iter().enumerate();
-        let concerned: Vec<usize> = concerned
-            .filter(|(_, progress)| progress.members > 0)
-            .map(|(reactor, _)| reactor)
-            .collect();
-        for reactor in concerned {
-            self.note_changed(reactor, key);
-            wake.merge(self.wake_reactor(reactor));
-        }
-        wake
     }
 }
 

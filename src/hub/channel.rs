@@ -3,20 +3,22 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Hub;
 use super::audience::Condition;
+use super::channel_state::ChannelState;
 use super::client::{ClientId, ClientInfo, DisconnectReason};
 use super::id::EventId;
+use super::key::ChannelKey;
 use super::looks::SLOTS_MAX;
 use super::options::ChannelOptions;
-use super::publish::Ready;
-use super::state::ChannelState;
+use super::published::{PublishError, Published};
+use super::ready::Ready;
+use super::stats::ChannelStats;
 use super::target::Target;
-use super::{ChannelKey, Hub};
-use crate::event::{Event, EventError};
+use crate::event::Event;
 
 /// What many clients subscribe to: a named, ordered log of events.
 ///
@@ -37,17 +39,14 @@ use crate::event::{Event, EventError};
 /// ```
 #[derive(Clone)]
 pub struct Channel {
-    shared: Arc<Shared>,
-}
-
-/// What the handles to one channel share. While there is one, the channel is
-/// not cleaned up.
-pub(crate) struct Shared {
     hub: Arc<Hub>,
     key: ChannelKey,
     name: Arc<str>,
     /// As the channel was made, for as long as it is there.
     compress_from: Option<usize>,
+    /// Shared by the handles to one channel. While there is one, the channel is not
+    /// cleaned up.
+    _alive: Arc<()>,
 }
 
 impl fmt::Debug for Channel {
@@ -55,121 +54,6 @@ impl fmt::Debug for Channel {
         f.debug_struct("Channel")
             .field("name", &self.name())
             .finish_non_exhaustive()
-    }
-}
-
-/// What became of an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Published {
-    /// The id of the (last) event, as clients see it.
-    pub id: EventId,
-    /// How many events were appended.
-    pub events: usize,
-    /// For how many connected clients they were.
-    pub clients: usize,
-    /// Number of events that were not appended, because the channel remembers
-    /// them by their own ids: their publisher had published them before.
-    pub duplicates: usize,
-}
-
-impl Published {
-    /// What becomes of events that were all published before.
-    pub(super) fn repeated(id: EventId, count: usize) -> Published {
-        Published {
-            id,
-            events: 0,
-            clients: 0,
-            duplicates: count,
-        }
-    }
-}
-
-/// Why an event was not published. Nothing of it was appended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The event cannot be written as it is.
-    Event(EventError),
-    /// The event is larger on the wire than the channel takes.
-    TooLarge {
-        /// Its size, in bytes.
-        bytes: usize,
-        /// The most that the channel takes, in bytes.
-        max: usize,
-    },
-    /// The channel was closed or removed.
-    Closed,
-    /// The channel is finished: it had its last event.
-    Finished,
-    /// More is published to the channel than its options allow.
-    RateLimited {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The channel remembers another event with the same own id, or two events
-    /// of one batch share an own id.
-    IdReused {
-        /// The id.
-        id: String,
-    },
-}
-
-impl PublishError {
-    /// A stable name for the error, as the server's JSON has it.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            PublishError::Event(error) => error.code(),
-            PublishError::TooLarge { .. } => "event_too_large",
-            PublishError::Closed => "channel_closed",
-            PublishError::Finished => "channel_finished",
-            PublishError::RateLimited { .. } => "rate_limited",
-            PublishError::IdReused { .. } => "id_reused",
-        }
-    }
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::Event(error) => error.fmt(f),
-            PublishError::TooLarge { bytes, max } => write!(
-                f,
-                "the event has {bytes} bytes, but the channel accepts {max}. Send less, or a link"
-            ),
-            PublishError::Closed => f.write_str(
-                "the channel was closed. Get it from the manager again to open a new one",
-            ),
-            PublishError::Finished => f.write_str(
-                "the channel is finished and accepts no more events. Publish to another one",
-            ),
-            PublishError::RateLimited { retry_after } => write!(
-                f,
-                "too many events for the rate limit. Retry after {} ms",
-                retry_after.as_millis()
-            ),
-            PublishError::IdReused { id } => write!(
-                f,
-                "the id `{id}` belongs to another event. Use a different id for each event, and \
-                 repeat an event without changes"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for PublishError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            PublishError::Event(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<EventError> for PublishError {
-    fn from(error: EventError) -> Self {
-        PublishError::Event(error)
     }
 }
 
@@ -183,39 +67,11 @@ pub struct Candidate {
     pub metadata: Arc<Value>,
 }
 
-/// The figures of one channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ChannelStats {
-    /// The channel's name.
-    pub name: Arc<str>,
-    /// How many clients are subscribed.
-    pub clients: usize,
-    /// How many events were published, ever.
-    pub published: u64,
-    /// How many events were written to clients, ever: each client counts.
-    pub delivered: u64,
-    /// How many times a client was told of a gap.
-    pub gaps: u64,
-    /// How many events its log holds.
-    pub history_events: usize,
-    /// How many bytes these take, bookkeeping included.
-    pub history_bytes: usize,
-    /// How many keys have an event in it, in a channel that conflates.
-    pub keys: usize,
-    /// How many keys were evicted by the bounds of the keyed state, ever.
-    pub keys_evicted: u64,
-    /// The id of the oldest of them.
-    pub oldest: Option<EventId>,
-    /// The id of the newest of them.
-    pub newest: Option<EventId>,
-}
-
 impl Channel {
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.name
     }
 
     /// Publishes events to the clients of `target`: all of the events or none, in
@@ -245,7 +101,7 @@ impl Channel {
         events: impl IntoIterator<Item = E>,
         target: Target,
     ) -> Result<Published, PublishError> {
-        let Shared { hub, key, .. } = &*self.shared;
+        let Channel { hub, key, .. } = self;
         let mut ready = events.into_iter().map(|event| self.encode(event.borrow()));
         let [first, second] = [ready.next().transpose()?, ready.next().transpose()?];
         match (first, second) {
@@ -398,8 +254,7 @@ impl Channel {
     }
 
     fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
-        let shared = &self.shared;
-        shared.hub.encode(event, shared.compress_from)
+        self.hub.encode(event, self.compress_from)
     }
 
     /// Gives the channel other options, at once and for the clients that it
@@ -412,8 +267,7 @@ impl Channel {
     /// [`index`](ChannelOptions::index), and whether it
     /// [conflates](crate::LagPolicy::Conflate).
     pub fn set_options(&self, options: ChannelOptions) {
-        let shared = &self.shared;
-        shared.hub.set_options(shared.key, options);
+        self.hub.set_options(self.key, options);
     }
 
     /// Ends the channel in good order: its clients are sent what there is,
@@ -433,14 +287,14 @@ impl Channel {
             Some(event) => Some(self.encode(&event)?),
             None => None,
         };
-        self.shared.hub.finish(self.shared.key, last)
+        self.hub.finish(self.key, last)
     }
 
     /// Removes the channel at once and disconnects its clients, of which it
     /// answers the number. The name may be used again, for a new channel.
     pub fn close(&self) -> usize {
         let reason = DisconnectReason::ChannelClosed;
-        let removed = self.shared.hub.remove(self.shared.key, reason);
+        let removed = self.hub.remove(self.key, reason);
         removed.unwrap_or(0)
     }
 
@@ -451,10 +305,7 @@ impl Channel {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let is_over = |channel: &ChannelState| channel.life.is_over();
-        self.shared
-            .hub
-            .view(self.shared.key, is_over)
-            .unwrap_or(true)
+        self.hub.view(self.key, is_over).unwrap_or(true)
     }
 
     /// Returns whether the channel was finished. Once its time is over and its last
@@ -462,8 +313,8 @@ impl Channel {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let is_finished = |channel: &ChannelState| !channel.life.is_open();
-        let hub = &self.shared.hub;
-        hub.view(self.shared.key, is_finished).unwrap_or(false)
+        let hub = &self.hub;
+        hub.view(self.key, is_finished).unwrap_or(false)
     }
 
     /// Returns the id after which a client misses nothing that is published from
@@ -478,7 +329,7 @@ impl Channel {
     /// the id of the newest event only if no other channel has published since.
     #[must_use]
     pub fn position(&self) -> EventId {
-        let hub = &self.shared.hub;
+        let hub = &self.hub;
         hub.id_of(hub.newest_sequence())
     }
 
@@ -486,16 +337,13 @@ impl Channel {
     pub fn disconnect(&self, client: impl AsClientId) -> bool {
         let reason = DisconnectReason::Kicked;
         let id = client.as_client_id();
-        self.shared.hub.kick(self.shared.key, &id, reason)
+        self.hub.kick(self.key, &id, reason)
     }
 
     /// How many clients are subscribed.
     #[must_use]
     pub fn client_count(&self) -> usize {
-        let count = self
-            .shared
-            .hub
-            .view(self.shared.key, |channel| channel.members.len());
+        let count = self.hub.view(self.key, |channel| channel.members.len());
         count.unwrap_or(0)
     }
 
@@ -511,10 +359,7 @@ impl Channel {
     #[must_use]
     pub fn has_client(&self, client: impl AsClientId) -> bool {
         let id = client.as_client_id();
-        let found = self
-            .shared
-            .hub
-            .view(self.shared.key, |channel| channel.members.find(&id));
+        let found = self.hub.view(self.key, |channel| channel.members.find(&id));
         found.flatten().is_some()
     }
 
@@ -522,8 +367,8 @@ impl Channel {
     #[must_use]
     pub fn client(&self, client: impl AsClientId) -> Option<ClientInfo> {
         let id = client.as_client_id();
-        let hub = &self.shared.hub;
-        hub.view(self.shared.key, |channel| {
+        let hub = &self.hub;
+        hub.view(self.key, |channel| {
             let member = channel.members.get(channel.members.find(&id)?)?;
             Some(channel.info(member, &hub.clock))
         })?
@@ -539,15 +384,15 @@ impl Channel {
     /// The channel's figures, or `None` when it was closed.
     #[must_use]
     pub fn stats(&self) -> Option<ChannelStats> {
-        let hub = &self.shared.hub;
-        hub.view(self.shared.key, |channel| channel.stats(hub))
+        let hub = &self.hub;
+        hub.view(self.key, |channel| channel.stats(&hub.ids))
     }
 
     /// Shows everybody to `visit`, a slice at a time, with the lock open.
     fn for_each_candidate(&self, mut visit: impl FnMut(Candidate)) {
         let mut slice: Vec<Candidate> = Vec::new();
         let mut from = 0;
-        while let Some(end) = self.shared.hub.view(self.shared.key, |channel| {
+        while let Some(end) = self.hub.view(self.key, |channel| {
             let members = channel.members.range(from, from.saturating_add(SLOTS_MAX));
             slice.extend(members.map(|member| Candidate {
                 id: member.id.clone(),
@@ -568,32 +413,23 @@ impl Channel {
         key: ChannelKey,
         name: Arc<str>,
         compress_from: Option<usize>,
+        alive: Arc<()>,
     ) -> Channel {
-        let shared = Shared {
+        Channel {
             hub: hub.clone(),
             key,
             name,
             compress_from,
-        };
-        Channel {
-            shared: Arc::new(shared),
+            _alive: alive,
         }
     }
 
-    pub(crate) fn from_shared(shared: Arc<Shared>) -> Channel {
-        Channel { shared }
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
     pub(crate) fn key(&self) -> ChannelKey {
-        self.shared.key
+        self.key
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
-        &self.shared.hub
+        &self.hub
     }
 }
 

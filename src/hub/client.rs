@@ -10,6 +10,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub(crate) use crate::disconnect_reason::DisconnectReason;
+
 /// The longest client id that is accepted, in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
 
@@ -149,84 +151,6 @@ pub struct ClientInfo {
     /// How many events of its channel wait for it: 0 for a client that
     /// keeps up.
     pub behind: usize,
-}
-
-/// Why a client is gone, as `on_disconnect` is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DisconnectReason {
-    /// The client closed the connection, or the network did.
-    Gone,
-    /// It fell further behind than its channel's log reaches.
-    Lagged,
-    /// It took nothing for as long as a stalled write may last.
-    Stalled,
-    /// It went on sending bytes, which a subscriber has no reason to do.
-    Misbehaved,
-    /// Another client subscribed with the same id.
-    Replaced,
-    /// [`Channel::disconnect`](crate::Channel::disconnect) was called.
-    Kicked,
-    /// Its channel was closed; or one of its several channels was finished and
-    /// has gone, see
-    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for).
-    ChannelClosed,
-    /// Its channel or sink was finished, and it was sent everything.
-    Finished,
-    /// Its credentials ran out, see
-    /// [`Subscription::expires_in`](crate::Subscription::expires_in).
-    Expired,
-    /// Its stream was as old as a stream may become, see
-    /// [`Limits::stream_age_max`](crate::Limits::stream_age_max).
-    Aged,
-    /// The engine shut down.
-    Shutdown,
-    /// The engine failed: the system's poller did, or a thread of the engine
-    /// panicked.
-    Failed,
-}
-
-impl DisconnectReason {
-    /// Every reason there is.
-    pub const ALL: &[DisconnectReason] = &[
-        DisconnectReason::Gone,
-        DisconnectReason::Lagged,
-        DisconnectReason::Stalled,
-        DisconnectReason::Misbehaved,
-        DisconnectReason::Replaced,
-        DisconnectReason::Kicked,
-        DisconnectReason::ChannelClosed,
-        DisconnectReason::Finished,
-        DisconnectReason::Expired,
-        DisconnectReason::Aged,
-        DisconnectReason::Shutdown,
-        DisconnectReason::Failed,
-    ];
-
-    /// A stable name for logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DisconnectReason::Gone => "gone",
-            DisconnectReason::Lagged => "lagged",
-            DisconnectReason::Stalled => "stalled",
-            DisconnectReason::Misbehaved => "misbehaved",
-            DisconnectReason::Replaced => "replaced",
-            DisconnectReason::Kicked => "kicked",
-            DisconnectReason::ChannelClosed => "channel_closed",
-            DisconnectReason::Finished => "finished",
-            DisconnectReason::Expired => "expired",
-            DisconnectReason::Aged => "aged",
-            DisconnectReason::Shutdown => "shutdown",
-            DisconnectReason::Failed => "failed",
-        }
-    }
-}
-
-impl fmt::Display for DisconnectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What a subscription wants called once, when its client is gone.

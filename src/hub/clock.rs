@@ -74,6 +74,11 @@ impl Moment {
     }
 }
 
+/// Returns whole milliseconds; `u64::MAX` for a longer time.
+pub(crate) fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What the wall clock shows now, in milliseconds since 1970.
 #[allow(clippy::cast_possible_truncation, reason = "584 million years")]
 #[allow(clippy::disallowed_methods, reason = "this is the edge")]

@@ -1,7 +1,8 @@
 //! A guard that finishes a channel, so that the clients of a worker that panics do
 //! not wait for ever.
 
-use super::channel::{Channel, PublishError};
+use super::channel::Channel;
+use super::published::PublishError;
 use crate::event::Event;
 
 /// Finishes a channel when it is dropped, as it is when a worker returns early or

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::audience::{Audience, Choice, Condition};
 use super::client::ClientId;
-use super::log::{Entry, audience_bytes_beside};
+use super::entry::{Entry, audience_bytes_beside};
 use super::looks::looked_at;
 
 /// How many evicted keys are remembered. When there are more, the snapshot counts

@@ -1,27 +1,14 @@
-//! Lists of channels in the order in which something happened to them: so that
-//! the oldest of a kind is found without a search.
+//! Lists of channels in the order in which something happened to them, so that the
+//! oldest of a list is found without a search.
 //!
 //! A channel is in one list at most. The lists are doubly linked by slot; each
 //! operation costs the same however many channels there are.
 
-/// A list of channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum List {
-    /// Channels that subscriptions made and that no publisher has published to,
-    /// in the order in which they were made.
-    Unpublished,
-    /// Finished channels with a history, in the order of their ends.
-    Finished,
-    /// Other channels with a history, in the order of their newest events.
-    Kept,
-}
-
-const LISTS: usize = 3;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    list: Option<List>,
+    list: Option<u8>,
     before: u32,
     after: u32,
 }
@@ -39,16 +26,16 @@ struct Ends {
     len: usize,
 }
 
-/// See the [module](self).
+/// `N` lists, which are named by their numbers.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(super) struct Lists<const N: usize> {
     /// One for each slot.
     links: Vec<Link>,
-    ends: [Ends; LISTS],
+    ends: [Ends; N],
 }
 
-impl Lists {
-    pub(super) fn new() -> Lists {
+impl<const N: usize> Lists<N> {
+    pub(super) fn new() -> Self {
         let empty = Ends {
             first: NONE,
             last: NONE,
@@ -56,26 +43,26 @@ impl Lists {
         };
         Lists {
             links: Vec::new(),
-            ends: [empty; LISTS],
+            ends: [empty; N],
         }
     }
 
     /// Puts a channel at the end of a list, and takes it out of the list that it
     /// is in.
     #[inline]
-    pub(super) fn push(&mut self, list: List, slot: u32) {
-        if self.ends[list as usize].last != slot {
+    pub(super) fn push(&mut self, list: u8, slot: u32) {
+        if self.ends[usize::from(list)].last != slot {
             self.move_to_end(list, slot);
         }
     }
 
-    fn move_to_end(&mut self, list: List, slot: u32) {
+    fn move_to_end(&mut self, list: u8, slot: u32) {
         self.remove(slot);
         let at = slot as usize;
         if self.links.len() <= at {
             self.links.resize(at + 1, UNLINKED);
         }
-        let ends = &mut self.ends[list as usize];
+        let ends = &mut self.ends[usize::from(list)];
         let before = std::mem::replace(&mut ends.last, slot);
         ends.len += 1;
         match before {
@@ -102,7 +89,7 @@ impl Lists {
         else {
             return;
         };
-        let ends = &mut self.ends[list as usize];
+        let ends = &mut self.ends[usize::from(list)];
         ends.len -= 1;
         match before {
             NONE => ends.first = after,
@@ -115,29 +102,29 @@ impl Lists {
     }
 
     /// The list that a channel is in.
-    pub(super) fn of(&self, slot: u32) -> Option<List> {
+    pub(super) fn of(&self, slot: u32) -> Option<u8> {
         self.links.get(slot as usize)?.list
     }
 
-    pub(super) fn len(&self, list: List) -> usize {
-        self.ends[list as usize].len
+    pub(super) fn len(&self, list: u8) -> usize {
+        self.ends[usize::from(list)].len
     }
 
     /// The channels of a list, the oldest first.
-    pub(super) fn oldest_first(&self, list: List) -> impl Iterator<Item = u32> {
-        let first = found(self.ends[list as usize].first);
+    pub(super) fn oldest_first(&self, list: u8) -> impl Iterator<Item = u32> {
+        let first = found(self.ends[usize::from(list)].first);
         std::iter::successors(first, |slot| found(self.links[*slot as usize].after))
     }
 
     /// The channels of a list, the newest first.
-    pub(super) fn newest_first(&self, list: List) -> impl Iterator<Item = u32> {
+    pub(super) fn newest_first(&self, list: u8) -> impl Iterator<Item = u32> {
         std::iter::successors(self.last(list), |slot| {
             found(self.links[*slot as usize].before)
         })
     }
 
-    fn last(&self, list: List) -> Option<u32> {
-        found(self.ends[list as usize].last)
+    fn last(&self, list: u8) -> Option<u32> {
+        found(self.ends[usize::from(list)].last)
     }
 }
 
@@ -149,7 +136,10 @@ fn found(slot: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn slots(lists: &Lists, list: List) -> Vec<u32> {
+    const FINISHED: u8 = 1;
+    const KEPT: u8 = 2;
+
+    fn slots(lists: &Lists<3>, list: u8) -> Vec<u32> {
         let slots: Vec<u32> = lists.oldest_first(list).collect();
         let mut backwards: Vec<u32> = lists.newest_first(list).collect();
         backwards.reverse();
@@ -162,23 +152,23 @@ mod tests {
     fn a_channel_is_at_the_end_of_the_list_that_it_was_pushed_to_last() {
         let mut lists = Lists::new();
         for slot in [3, 1, 4] {
-            lists.push(List::Kept, slot);
+            lists.push(KEPT, slot);
         }
-        assert_eq!(slots(&lists, List::Kept), [3, 1, 4]);
-        lists.push(List::Kept, 1);
-        lists.push(List::Kept, 1);
-        assert_eq!(slots(&lists, List::Kept), [3, 4, 1]);
-        lists.push(List::Finished, 3);
-        assert_eq!(slots(&lists, List::Kept), [4, 1]);
-        assert_eq!(slots(&lists, List::Finished), [3]);
-        assert_eq!((lists.of(3), lists.of(0)), (Some(List::Finished), None));
+        assert_eq!(slots(&lists, KEPT), [3, 1, 4]);
+        lists.push(KEPT, 1);
+        lists.push(KEPT, 1);
+        assert_eq!(slots(&lists, KEPT), [3, 4, 1]);
+        lists.push(FINISHED, 3);
+        assert_eq!(slots(&lists, KEPT), [4, 1]);
+        assert_eq!(slots(&lists, FINISHED), [3]);
+        assert_eq!((lists.of(3), lists.of(0)), (Some(FINISHED), None));
     }
 
     #[test]
     fn lists_are_as_a_vector_would_be() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let (mut lists, mut model) = (Lists::new(), [const { Vec::new() }; LISTS]);
-        let all = [List::Unpublished, List::Finished, List::Kept];
+        let (mut lists, mut model) = (Lists::<3>::new(), [const { Vec::new() }; 3]);
+        let all = [0, FINISHED, KEPT];
         for _ in 0..10_000 {
             let slot = rng.u32(0..20);
             for list in &mut model {
@@ -187,12 +177,12 @@ mod tests {
             match rng.choice(all) {
                 Some(list) if rng.u32(0..4) > 0 => {
                     lists.push(list, slot);
-                    model[list as usize].push(slot);
+                    model[usize::from(list)].push(slot);
                 }
                 _ => lists.remove(slot),
             }
             for list in all {
-                assert_eq!(slots(&lists, list), model[list as usize]);
+                assert_eq!(slots(&lists, list), model[usize::from(list)]);
             }
         }
     }

@@ -20,16 +20,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::audience::Audience;
-use super::keyed::{InOrder, Keyed, KeyedState, Subject};
-use super::looks::{LOOKS_MAX, Looks, looked_at};
-use super::remembered::{OwnId, Place, Remembered};
-use crate::frame::Frame;
-
-/// What an entry costs beyond its frame's bytes, in the log's accounting.
-const ENTRY_OVERHEAD_BYTES: usize = 96;
+use super::clock::as_ms;
+use super::dropped::Dropped;
+use super::entry::{Entry, audience_bytes_beside};
+use super::keyed::{InOrder, Keyed, Subject};
+use super::looks::{Looks, looked_at};
+use super::remembered::{Place, Remembered};
+use super::retention::{Bounds, PartBounds};
 
 /// The capacity of a history that stays when the history has become empty.
 const HISTORY_CAPACITY_KEPT: usize = 64;
@@ -37,186 +36,6 @@ const HISTORY_CAPACITY_KEPT: usize = 64;
 /// The most keyed entries that are counted for one client that is behind: the
 /// hub's lock is held meanwhile, and a tree has to be walked.
 const KEYED_COUNT_MAX: usize = 1024;
-
-/// How much of a channel is kept for those who come back.
-///
-/// All three bounds hold at once: an entry goes as soon as one of them says
-/// so, the oldest first, unless a connected client still waits for it (see
-/// [`ChannelOptions::backlog_bytes_max`](crate::ChannelOptions::backlog_bytes_max)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct History {
-    /// How many events at the most.
-    pub events_max: usize,
-    /// How many bytes at the most, frames and bookkeeping together.
-    pub bytes_max: usize,
-    /// For how long.
-    pub age_max: Duration,
-}
-
-impl History {
-    /// No history: an event is dropped once every connected client has it.
-    /// The library's default.
-    pub const NONE: History = History {
-        events_max: 0,
-        bytes_max: 0,
-        age_max: Duration::ZERO,
-    };
-
-    /// The last `events_max` events, of at most 1 MiB and ten minutes.
-    #[must_use]
-    pub const fn events(events_max: usize) -> History {
-        History {
-            events_max,
-            bytes_max: 1 << 20,
-            age_max: Duration::from_secs(600),
-        }
-    }
-
-    /// The same with another bound on bytes.
-    #[must_use]
-    pub const fn bytes_max(mut self, bytes: usize) -> History {
-        self.bytes_max = bytes;
-        self
-    }
-
-    /// The same with another bound on age.
-    #[must_use]
-    pub const fn age_max(mut self, age: Duration) -> History {
-        self.age_max = age;
-        self
-    }
-
-    /// Whether nothing is kept.
-    #[must_use]
-    pub const fn is_none(&self) -> bool {
-        self.events_max == 0
-    }
-}
-
-/// One event in its place.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) sequence: u64,
-    pub(crate) at_ms: u64,
-    pub(crate) frame: Frame,
-    /// What makes the entry more than a plain broadcast; rare, so boxed.
-    pub(crate) rare: Option<Box<Rare>>,
-}
-
-/// What only some entries have.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rare {
-    /// For whom the entry is; `None` is everybody. All entries of a batch share
-    /// it, and these stand side by side.
-    pub(crate) audience: Option<Arc<Audience>>,
-    /// The frame for streams that are compressed.
-    pub(crate) packed: Option<Frame>,
-    /// The id that the publisher gave.
-    pub(crate) own_id: Option<OwnId>,
-    /// The key under which a newer event replaces this one.
-    pub(crate) key: Option<Arc<str>>,
-}
-
-impl Rare {
-    /// Whether there is nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
-        let Rare {
-            audience,
-            packed,
-            own_id,
-            key,
-        } = self;
-        audience.is_none() && packed.is_none() && own_id.is_none() && key.is_none()
-    }
-}
-
-impl Entry {
-    pub(crate) fn audience(&self) -> Option<&Arc<Audience>> {
-        self.rare.as_ref()?.audience.as_ref()
-    }
-
-    pub(crate) fn has_key(&self) -> bool {
-        self.key().is_some()
-    }
-
-    pub(super) fn key(&self) -> Option<&Arc<str>> {
-        self.rare.as_ref()?.key.as_ref()
-    }
-
-    pub(crate) fn own_id(&self) -> Option<&str> {
-        Some(&self.rare.as_ref()?.own_id.as_ref()?.text)
-    }
-
-    /// What there is to remember of the publisher's own id.
-    fn place(&self) -> Option<(Arc<str>, Place)> {
-        let rare = self.rare.as_ref()?;
-        let own_id = rare.own_id.as_ref()?;
-        let place = Place {
-            sequence: self.sequence,
-            digest: own_id.digest,
-            is_doubtful: own_id.is_doubtful,
-            audience: rare.audience.clone(),
-        };
-        Some((own_id.text.clone(), place))
-    }
-
-    /// The frame for streams that are compressed, or for those that are not.
-    pub(crate) fn frame(&self, is_packed: bool) -> &Frame {
-        let packed = self.rare.as_ref().filter(|_| is_packed);
-        packed
-            .and_then(|rare| rare.packed.as_ref())
-            .unwrap_or(&self.frame)
-    }
-
-    /// The bytes that the entry takes without its audience, which other entries
-    /// may share.
-    pub(super) fn bytes(&self) -> usize {
-        let rare = self.rare.as_ref().map_or(0, |rare| {
-            size_of::<Rare>()
-                + rare.packed.as_ref().map_or(0, Frame::len)
-                + rare.own_id.as_ref().map_or(0, |id| 2 * id.text.len())
-                + rare.key.as_ref().map_or(0, |key| 2 * key.len())
-        });
-        self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
-    }
-}
-
-/// What a log may hold: its history, its keyed state, and the entries that
-/// connected clients wait for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) history: History,
-    pub(crate) keyed: KeyedState,
-    /// Entries that a connected client has yet to be sent are kept beyond the
-    /// bounds of their part, as long as the part has at most this many bytes or
-    /// one entry.
-    pub(crate) backlog_bytes_max: usize,
-}
-
-/// The bounds of one part of a log at one moment.
-#[derive(Clone, Copy, Debug)]
-struct PartBounds {
-    entries_max: usize,
-    bytes_max: usize,
-    age_max_ms: u64,
-    backlog_bytes_max: usize,
-    needed_after: u64,
-    now_ms: u64,
-}
-
-impl PartBounds {
-    /// Whether the oldest of the part's `entries` has to go.
-    fn evict(&self, oldest: &Entry, entries: usize, bytes: usize) -> bool {
-        let is_beyond = entries > self.entries_max
-            || bytes > self.bytes_max
-            || self.now_ms.saturating_sub(oldest.at_ms) > self.age_max_ms;
-        // The newest event is there for clients that keep up, whatever its size.
-        let has_room = bytes <= self.backlog_bytes_max || entries == 1;
-        let is_awaited = oldest.sequence > self.needed_after && has_room;
-        is_beyond && !is_awaited
-    }
-}
 
 /// The newest sequence number that each part of a log has evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,57 +59,6 @@ pub(crate) struct SavedBounds {
     pub(crate) began_after: u64,
     pub(crate) evicted: Evicted,
     pub(crate) head: u64,
-}
-
-/// Entries that a locked section has taken out of logs. Its caller drops them when
-/// the lock is open, because to free an entry takes longer than to take it out.
-#[derive(Debug)]
-pub(crate) struct Dropped {
-    max: usize,
-    count: usize,
-    /// The usual case: a publish evicts one entry, and needs no memory for a list.
-    first: Option<Entry>,
-    rest: Vec<Entry>,
-    /// The memory of logs that have become empty.
-    histories: Vec<VecDeque<Entry>>,
-}
-
-impl Dropped {
-    /// Returns an empty list with room for 1,024 entries.
-    pub(crate) fn new() -> Dropped {
-        Dropped::for_batch(1)
-    }
-
-    /// Returns an empty list for a publish of so many events. Each may replace one
-    /// entry and evict another.
-    pub(crate) fn for_batch(events: usize) -> Dropped {
-        Dropped {
-            max: LOOKS_MAX.max(2 * events),
-            count: 0,
-            first: None,
-            rest: Vec::new(),
-            histories: Vec::new(),
-        }
-    }
-
-    /// How many entries it has.
-    pub(crate) fn len(&self) -> usize {
-        self.count
-    }
-
-    /// How many more entries may be evicted in this locked section.
-    pub(crate) fn room(&self) -> usize {
-        self.max.saturating_sub(self.count)
-    }
-
-    fn push(&mut self, entry: Entry) {
-        looked_at(1);
-        self.count += 1;
-        match self.first {
-            None => self.first = Some(entry),
-            Some(_) => self.rest.push(entry),
-        }
-    }
 }
 
 /// See the [module](self).
@@ -660,28 +428,19 @@ impl Log {
     }
 }
 
-fn as_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The bytes that an audience adds beside its neighbours: 0 if one of them has
-/// the same.
-pub(super) fn audience_bytes_beside(
-    audience: &Arc<Audience>,
-    beside: [Option<&Entry>; 2],
-) -> usize {
-    let has_same = |other: &Entry| other.audience().is_some_and(|a| Arc::ptr_eq(a, audience));
-    match beside.into_iter().flatten().any(has_same) {
-        true => 0,
-        false => audience.bytes(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::frame::Frame;
     use crate::hub::audience::Choice;
     use crate::hub::client::ClientId;
+    use crate::hub::entry::Rare;
+    use crate::hub::keyed::KeyedState;
+    use crate::hub::looks::LOOKS_MAX;
+    use crate::hub::remembered::OwnId;
+    use crate::hub::retention::History;
 
     const KEEP_ALL: Bounds = Bounds {
         history: History::events(1_000),

@@ -1,90 +1,24 @@
 //! The channels of a program, by name.
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::bounds::Maker;
-use super::channel::{Channel, ChannelStats, PublishError, Published};
+use super::channel::Channel;
+use super::channel_state::ChannelState;
 use super::client::DisconnectReason;
 use super::clock::Clock;
+use super::key::ChannelKey;
+use super::names::{ChannelError, check_name};
 use super::options::{ChannelOptions, OptionsByName};
-use super::state::{ChannelState, Removed};
+use super::published::{PublishError, Published};
+use super::state::{Removed, Settings};
+use super::stats::{ChannelStats, Stats};
 use super::target::Target;
-use super::{ChannelKey, Hub, Randomness, Settings};
+use super::{Hub, Randomness};
 use crate::event::Event;
 use crate::metrics::Backlog;
-
-/// The longest name of a channel, in bytes.
-pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
-
-/// A name that no channel can have, or a channel too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ChannelError {
-    /// The name is empty, longer than 255 bytes, or has a control character
-    /// or a slash.
-    Name,
-    /// There are as many channels as there may be.
-    TooMany {
-        /// How many that is.
-        max: usize,
-    },
-    /// There are as many channels as there may be that subscriptions made and
-    /// that no publisher has published to.
-    TooManyUnpublished {
-        /// How many that is.
-        max: usize,
-    },
-    /// One source of subscriptions has as many of these as it may have.
-    TooManyOfSource {
-        /// How many that is.
-        max: usize,
-    },
-}
-
-impl ChannelError {
-    /// A stable name for the error, as the server's JSON has it.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            ChannelError::Name => "channel_name_invalid",
-            ChannelError::TooMany { .. } => "too_many_channels",
-            ChannelError::TooManyUnpublished { .. } => "too_many_unpublished_channels",
-            ChannelError::TooManyOfSource { .. } => "too_many_channels_of_source",
-        }
-    }
-}
-
-impl fmt::Display for ChannelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ChannelError::Name => write!(
-                f,
-                "a channel's name is 1 to {CHANNEL_NAME_BYTES_MAX} bytes of UTF-8 without control \
-                 characters and `/`. Choose another"
-            ),
-            ChannelError::TooMany { max } => write!(
-                f,
-                "the limit of {max} channels is reached. Remove empty ones, or raise the limit"
-            ),
-            ChannelError::TooManyUnpublished { max } => write!(
-                f,
-                "the limit of {max} channels that subscriptions created and no publisher has \
-                 published to is reached. Retry later, or raise the limit"
-            ),
-            ChannelError::TooManyOfSource { max } => write!(
-                f,
-                "this token or address has reached its limit of {max} channels that no publisher \
-                 has published to. Subscribe to fewer such channels, or raise the limit. Behind a \
-                 proxy, set --trusted-proxy"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ChannelError {}
 
 /// The channels of a program: made, found and closed by name.
 ///
@@ -243,19 +177,6 @@ impl ChannelManagerBuilder {
     }
 }
 
-/// The figures of all channels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// How many channels there are.
-    pub channels: usize,
-    /// How many clients they have, a stream of several channels counted once
-    /// for each.
-    pub clients: usize,
-    /// Each channel's own figures, in the order of their names.
-    pub channel_stats: Vec<ChannelStats>,
-}
-
 impl ChannelManager {
     /// A manager with the library's defaults.
     #[must_use]
@@ -368,8 +289,7 @@ impl ChannelManager {
     pub fn names(&self) -> Vec<Arc<str>> {
         let mut names = Vec::new();
         self.hub.for_each_channel(|_, channel| {
-            let name = channel.name().filter(|_| !channel.life.is_over());
-            names.extend(name.cloned());
+            names.extend(channel.current_name().cloned());
         });
         names.sort_unstable();
         names.dedup();
@@ -478,12 +398,6 @@ impl ChannelManager {
     }
 }
 
-pub(super) fn check_name(name: &str) -> Result<(), ChannelError> {
-    let is_fine = (1..=CHANNEL_NAME_BYTES_MAX).contains(&name.len())
-        && !name.chars().any(|c| c.is_control() || c == '/');
-    is_fine.then_some(()).ok_or(ChannelError::Name)
-}
-
 /// What handles ask of the hub.
 impl Hub {
     /// Shows a channel to `look`, under the lock.
@@ -530,39 +444,16 @@ impl Hub {
         name: &str,
         key: ChannelKey,
     ) -> Channel {
-        if let Some(shared) = channel.shared.upgrade() {
-            return Channel::from_shared(shared);
-        }
-        let compress_from = channel.options.compress_from;
+        let alive = channel.handles.upgrade().unwrap_or_default();
+        channel.handles = Arc::downgrade(&alive);
         let name = channel.name().cloned().unwrap_or_else(|| name.into());
-        let handle = Channel::new(self, key, name, compress_from);
-        channel.shared = Arc::downgrade(handle.shared());
-        handle
+        Channel::new(self, key, name, channel.options.compress_from, alive)
     }
 
     fn named_keys(&self) -> Vec<ChannelKey> {
         let mut keys = Vec::new();
         self.for_each_channel(|key, channel| keys.extend(channel.name().map(|_| key)));
         keys
-    }
-}
-
-impl ChannelState {
-    pub(super) fn stats(&self, hub: &Hub) -> ChannelStats {
-        let id_of = |entry| hub.id_of_entry(entry);
-        ChannelStats {
-            name: self.name().cloned().unwrap_or_default(),
-            clients: self.members.len(),
-            published: self.published,
-            delivered: self.delivered,
-            gaps: self.gaps,
-            history_events: self.log.len(),
-            history_bytes: self.log.bytes(),
-            keys: self.log.keyed().len(),
-            keys_evicted: self.log.keyed().evictions(),
-            oldest: self.log.oldest().map(id_of),
-            newest: self.log.newest().map(id_of),
-        }
     }
 }
 

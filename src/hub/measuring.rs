@@ -1,12 +1,32 @@
 //! The figures of the hub and of its reactors, put together.
 
 use super::Hub;
-use super::lists::List;
 use super::log::Log;
 use super::looks::LOOKS_MAX;
 use crate::metrics::{Backlog, Metrics};
 
+/// Counts of what the bounds of all channels have evicted or removed since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    /// Events that were evicted because of the bound on all logs.
+    pub(crate) evicted: u64,
+    /// Keys that were evicted, because of their channel's limits or the same bound.
+    pub(crate) keys_evicted: u64,
+    /// Unpublished channels that made room for a publisher's.
+    pub(crate) displaced: u64,
+}
+
 impl Hub {
+    /// Returns what the bounds of all channels have cost so far.
+    pub(crate) fn pressure(&self) -> Pressure {
+        let state = self.lock();
+        Pressure {
+            evicted: state.memory.evicted(),
+            keys_evicted: state.memory.evicted_keys(),
+            displaced: state.totals.displaced,
+        }
+    }
+
     /// What all reactors and channels come to.
     pub(crate) fn metrics(&self) -> Metrics {
         let mut metrics = self.engine_figures();
@@ -17,13 +37,13 @@ impl Hub {
         metrics.event_bytes_published = state.totals.published_bytes;
         metrics.deliveries = state.totals.delivered;
         metrics.gaps = state.totals.gaps;
-        metrics.channels_unpublished = state.unpublished.len(List::Unpublished) as u64;
-        metrics.channels_displaced = state.pressure.displaced;
-        metrics.log_bytes = state.log_bytes as u64;
-        let max = state.settings.log_bytes_max;
+        metrics.channels_unpublished = state.unpublished.len() as u64;
+        metrics.channels_displaced = state.totals.displaced;
+        metrics.log_bytes = state.memory.bytes() as u64;
+        let max = state.memory.bytes_max();
         metrics.log_bytes_max = (max < usize::MAX).then_some(max as u64);
-        metrics.events_evicted = state.pressure.evicted;
-        metrics.keys_evicted = state.pressure.keys_evicted;
+        metrics.events_evicted = state.memory.evicted();
+        metrics.keys_evicted = state.memory.evicted_keys();
         metrics
     }
 
@@ -33,7 +53,7 @@ impl Hub {
         let mut slot = 0;
         loop {
             let mut state = self.lock();
-            let end = state.channels_capacity();
+            let end = state.slots_end();
             let waiting = (slot..end.min(slot + LOOKS_MAX)).find_map(|at| {
                 slot = at + 1;
                 let (key, channel) = state.at(at)?;
@@ -52,6 +72,7 @@ impl Hub {
                 match look(&channel.log, &mut after, &mut backlog) {
                     LOOKS_MAX => {
                         drop(state);
+                        self.give_way();
                         state = self.lock();
                     }
                     _ => break,

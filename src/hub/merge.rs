@@ -9,7 +9,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-use super::log::{Entry, Log};
+use super::entry::Entry;
+use super::log::Log;
 use super::looks::{LOOKS_MAX, Looks};
 
 /// Entries that a [`LookBack`] looks at in all.
@@ -189,7 +190,7 @@ impl Eq for Head<'_> {}
 mod tests {
     use super::*;
     use crate::frame::Frame;
-    use crate::hub::log::Dropped;
+    use crate::hub::dropped::Dropped;
 
     fn log(sequences: impl IntoIterator<Item = u64>) -> Log {
         let mut log = Log::new(0);

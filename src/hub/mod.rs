@@ -13,17 +13,28 @@
 
 pub(crate) mod audience;
 pub(crate) mod batch;
+mod beginning;
 #[cfg(test)]
 #[cfg(feature = "internals")]
 mod bounded_tests;
 pub(crate) mod bounds;
+#[cfg(test)]
+mod bounds_tests;
 mod changing;
 pub(crate) mod channel;
+mod channel_state;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod dropped;
+mod engines;
+pub(crate) mod entry;
 pub(crate) mod finish_on_drop;
 pub(crate) mod gap;
 pub(crate) mod id;
+pub(crate) mod ids;
+mod join;
+mod joining;
+mod key;
 pub(crate) mod keyed;
 mod lists;
 mod lock;
@@ -32,21 +43,33 @@ pub(crate) mod looks;
 pub(crate) mod manager;
 mod measuring;
 pub(crate) mod members;
+mod memory;
 pub(crate) mod merge;
+mod merged;
+pub(crate) mod names;
 pub(crate) mod numbering;
 pub(crate) mod options;
+mod own_ids;
 pub(crate) mod private;
 pub(crate) mod publish;
+pub(crate) mod published;
 pub(crate) mod rate;
+mod reactors;
 pub(crate) mod reader;
 mod reading;
+pub(crate) mod ready;
 pub(crate) mod remembered;
+mod removal;
+pub(crate) mod retention;
+pub(crate) mod room;
 pub(crate) mod saved;
 mod selection;
 mod serving;
 mod state;
-mod subscribe;
+pub(crate) mod stats;
+mod sweep;
 pub(crate) mod target;
+mod unpublished;
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -55,75 +78,28 @@ use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
-use clock::Clock;
-use id::{Epoch, EventId, Parsed};
+use channel_state::ChannelState;
+use client::ClientId;
+use clock::{Clock, as_ms};
+use engines::Engines;
+use id::{Epoch, EventId};
+use ids::Ids;
 use lock::{Lock, Locked};
 use looks::LOOKS_MAX;
 use numbering::Numbering;
 use options::OptionsByName;
-use serving::Engines;
-use state::{ChannelState, State};
+use state::State;
 
-pub(crate) use reading::{Gathered, Lag, Position, Read, Recipients, Report, Source, Span};
-pub(crate) use serving::{Attachment, EngineState, Waker};
-pub(crate) use state::{ChannelReader, MemberKey};
-pub(crate) use subscribe::{Join, JoinError, Joined};
-pub use subscribe::{LAST_MAX, Start};
-
-/// The most reactors that one hub may serve: they are the bits of a mask.
-pub(crate) const REACTORS_MAX: usize = 64;
-
-/// Names one channel for as long as the hub lives: a slot, and which of the
-/// slot's tenants is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ChannelKey {
-    pub(crate) slot: u32,
-    pub(crate) tenant: u32,
-}
-
-/// A client that the hub has taken out of a channel, and whose connection its
-/// reactor now has to end.
-pub(crate) struct Departure {
-    pub(crate) token: u64,
-    pub(crate) reason: DisconnectReason,
-    pub(crate) disconnect_call: Option<DisconnectCall>,
-}
-
-/// Whom to tell that a client is gone. Whoever owns it tells, so it is told
-/// exactly once.
-pub(crate) struct DisconnectCall {
-    pub(crate) info: ClientInfo,
-    pub(crate) hook: DisconnectHook,
-}
-
-/// What a reactor finds when it looks for work.
-#[derive(Default)]
-pub(crate) struct Work {
-    /// Channels that have new entries for its members, and since when, in
-    /// microseconds.
-    pub(crate) dirty: Vec<(ChannelKey, u64)>,
-    pub(crate) departures: Vec<Departure>,
-    /// Channels that were given other options.
-    pub(crate) changed: Vec<ChannelKey>,
-}
-
-/// The reactors that a locked section found asleep, and has to wake when the
-/// lock is open again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use = "a reactor that is not woken sleeps over its work"]
-pub(crate) struct Wake(u64);
-
-impl Wake {
-    fn add(&mut self, reactor: usize) {
-        self.0 |= 1 << reactor;
-    }
-
-    fn merge(&mut self, other: Wake) {
-        self.0 |= other.0;
-    }
-}
-
+pub(crate) use engines::{EngineState, Waker};
+pub(crate) use join::{Join, JoinError, Joined};
+pub use join::{LAST_MAX, Start};
+pub(crate) use key::{ChannelKey, MemberKey};
+pub(crate) use measuring::Pressure;
+pub(crate) use merged::{ChannelReader, Lag};
+pub(crate) use reactors::{Departure, DisconnectCall, REACTORS_MAX, Work};
+pub(crate) use reading::{Gathered, Position, Read, Recipients, Report, Source, Span};
+pub(crate) use serving::Attachment;
+pub(crate) use state::Settings;
 /// Where ids and jitter come from.
 #[derive(Debug)]
 pub(crate) enum Randomness {
@@ -159,10 +135,7 @@ impl Randomness {
 pub(crate) struct Hub {
     pub(crate) clock: Clock,
     pub(crate) randomness: Randomness,
-    pub(crate) epoch: Epoch,
-    numbering: Numbering,
-    /// `<epoch>-`: what every id begins with.
-    id_prefix: Box<str>,
+    pub(crate) ids: Ids,
     /// Own ids of publishers that are given before may be repetitions of events
     /// from before a restart, of which this hub knows nothing.
     in_doubt_until_ms: u64,
@@ -175,7 +148,7 @@ pub(crate) struct Hub {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
-            .field("epoch", &self.epoch)
+            .field("epoch", &self.ids.epoch())
             .finish_non_exhaustive()
     }
 }
@@ -184,7 +157,7 @@ impl Hub {
     pub(crate) fn new(
         clock: Clock,
         randomness: Randomness,
-        settings: state::Settings,
+        settings: Settings,
         options_by_name: OptionsByName,
     ) -> Arc<Hub> {
         #[allow(
@@ -192,12 +165,11 @@ impl Hub {
             reason = "any 32 of the bits will do"
         )]
         let epoch = Epoch::from_random(randomness.bits() as u32);
-        let window_ms = u64::try_from(settings.republish_window.as_millis()).unwrap_or(u64::MAX);
+        let window_ms = as_ms(settings.republish_window);
         let in_doubt_until_ms = clock.now_ms().saturating_add(window_ms);
         let key = settings.opaque_ids.then(|| randomness.bits());
-        Hub::of_epoch(
-            epoch,
-            Numbering::new(key),
+        Hub::with_ids(
+            Ids::new(epoch, Numbering::new(key)),
             in_doubt_until_ms,
             clock,
             randomness,
@@ -206,10 +178,9 @@ impl Hub {
         )
     }
 
-    /// A hub that goes on where another one ended.
-    fn of_epoch(
-        epoch: Epoch,
-        numbering: Numbering,
+    /// Returns a hub that goes on where another one ended.
+    fn with_ids(
+        ids: Ids,
         in_doubt_until_ms: u64,
         clock: Clock,
         randomness: Randomness,
@@ -219,9 +190,7 @@ impl Hub {
         Arc::new(Hub {
             clock,
             randomness,
-            id_prefix: format!("{}-", epoch.as_str()).into(),
-            epoch,
-            numbering,
+            ids,
             in_doubt_until_ms,
             options_by_name: RwLock::new(options_by_name),
             engines: RwLock::default(),
@@ -245,7 +214,7 @@ impl Hub {
         let mut from = 0;
         loop {
             let state = self.lock();
-            let end = state.channels_capacity();
+            let end = state.slots_end();
             let slots = from..end.min(from + LOOKS_MAX);
             from = slots.end;
             for slot in slots {
@@ -261,36 +230,13 @@ impl Hub {
         }
     }
 
-    /// Wakes a reactor that sleeps.
-    pub(crate) fn wake_reactor(&self, reactor: u16) {
-        let wake = self.lock().wake_reactor(usize::from(reactor));
-        self.wake(wake);
-    }
-
     pub(crate) fn new_client_id(&self) -> ClientId {
         let uuid = uuid::Builder::from_random_bytes(self.randomness.bits().to_be_bytes());
         ClientId::from_uuid(uuid.into_uuid())
     }
 
     pub(crate) fn id_of(&self, sequence: u64) -> EventId {
-        EventId::new(self.epoch, self.numbering.written(sequence))
-    }
-
-    /// Reads an id that a client or a publisher has sent.
-    fn parse_id(&self, text: &str) -> Parsed {
-        match id::parse(text, &self.epoch) {
-            Parsed::Ours(number) => Parsed::Ours(self.numbering.read(number)),
-            other => other,
-        }
-    }
-
-    /// Returns the id under which clients see an entry.
-    fn id_of_entry(&self, entry: &log::Entry) -> EventId {
-        let own_id = entry.rare.as_ref().and_then(|rare| rare.own_id.as_ref());
-        match own_id {
-            Some(own_id) => own_id.event_id(),
-            None => self.id_of(entry.sequence),
-        }
+        self.ids.id_of(sequence)
     }
 
     /// The sequence number that was given last.
@@ -304,5 +250,3 @@ impl Hub {
         (self.randomness.bits() % u128::from(range.max(1))) as u64
     }
 }
-
-pub(crate) use state::Settings;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keyed::KeyedState;
-use super::log::{Bounds, History};
 use super::rate::Rate;
+use super::retention::{Bounds, History};
 use crate::http::{HeaderError, Headers, check_stream_header};
 
 /// What happens to a client that falls further behind than the log reaches.

@@ -1,44 +1,18 @@
-//! Streams for one client: private channels, whose sender feels the client's
-//! pace.
-//!
-//! A [`Room`] is what such a channel and its sink share. The sink waits in it
-//! until the client has taken something, and finds in it why the stream has
-//! ended, when the channel is gone already.
+//! Streams for one client: private channels, whose sender waits for the client.
 
-use std::sync::{Arc, Condvar, OnceLock};
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
+use super::Hub;
+use super::channel_state::{Kind, Life};
 use super::client::DisconnectReason;
+use super::dropped::Dropped;
+use super::key::ChannelKey;
 use super::lock::Locked;
-use super::log::Dropped;
 use super::options::ChannelOptions;
-use super::publish::Ready;
-use super::state::{Kind, Life, State};
-use super::{ChannelKey, Hub};
-
-/// See the [module](self).
-#[derive(Debug, Default)]
-pub(crate) struct Room {
-    changed: Condvar,
-    ended: OnceLock<DisconnectReason>,
-}
-
-impl Room {
-    /// Wakes a sink that waits.
-    pub(super) fn notify(&self) {
-        self.changed.notify_all();
-    }
-
-    /// Notes why the stream has ended; the first reason counts.
-    pub(super) fn end(&self, reason: DisconnectReason) {
-        let _ = self.ended.set(reason);
-    }
-
-    /// Why the stream has ended, if it has.
-    pub(crate) fn ended(&self) -> Option<DisconnectReason> {
-        self.ended.get().copied()
-    }
-}
+use super::ready::Ready;
+use super::room::Room;
+use super::state::{State, drop_channels};
 
 /// Why a sink did not take an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +88,7 @@ impl Hub {
         if channel.members.is_empty() {
             let removed = state.remove_empty(key, DisconnectReason::Finished);
             drop(state);
-            return super::state::drop_removed(removed);
+            return drop_channels(removed);
         }
         let wake = state.mark_dirty(key, now_us);
         drop(state);

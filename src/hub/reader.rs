@@ -12,11 +12,12 @@ use std::vec::IntoIter;
 
 use super::channel::Channel;
 use super::client::{ClientId, ConnectionId};
+use super::entry::Entry;
 use super::gap::{Gap, GapReason};
 use super::id::EventId;
-use super::log::{Entry, Evicted, Log};
-use super::looks::looked_at;
-use super::{Join, Start};
+use super::join::{Join, Start};
+use super::log::{Evicted, Log};
+use super::merged::Merged;
 use crate::event::Event;
 
 /// Entries that one locked section looks at.
@@ -220,7 +221,8 @@ impl Reader {
     fn fill(&mut self) {
         let (key, hub) = (self.channel.key(), self.channel.hub());
         let state = hub.lock();
-        let Some(channel) = state.get(key) else {
+        let channel = state.get(key).filter(|channel| !channel.life.is_closing());
+        let Some(channel) = channel else {
             self.error = Some(ReadError::Closed);
             self.cursor.seen = self.cursor.through;
             return;
@@ -229,7 +231,8 @@ impl Reader {
         if self.cursor.has_lost(log) {
             let requested = hub.id_of(self.cursor.seen);
             self.cursor.skip_lost(log, channel.options.conflates());
-            let mut gap = state.gap(&[key], None, GapReason::Evicted, admits, hub);
+            let merged = Merged::new(&state, std::slice::from_ref(&key));
+            let mut gap = merged.gap(None, GapReason::Evicted, admits, &hub.ids);
             drop(state);
             gap.requested = Some(requested.text());
             self.error = Some(ReadError::Gap(gap));
@@ -238,7 +241,6 @@ impl Reader {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         let mut reached = self.cursor.through;
         for (looks, entry) in log.after(self.cursor.seen).enumerate() {
-            looked_at(1);
             if entry.sequence > self.cursor.through {
                 break;
             }
@@ -294,7 +296,7 @@ impl Reader {
             event = event.with_key(key.to_string());
         }
         StoredEvent {
-            id: hub.id_of_entry(entry),
+            id: hub.ids.of_entry(entry),
             at: hub.clock.wall(entry.at_ms),
             event,
         }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use super::Hub;
 use super::audience::Audience;
 use super::batch::Batch;
+use super::channel_state::Kind;
 use super::client::{ConnectionId, DisconnectReason, Member};
-use super::gap::{Gap, GapReason};
-use super::log::{Dropped, Entry, Evicted};
+use super::dropped::Dropped;
+use super::entry::Entry;
+use super::key::{ChannelKey, MemberKey};
 use super::looks::LOOKS_MAX;
-use super::merge;
-use super::state::{
-    ChannelReader, ChannelState, Kind, Life, MemberKey, Removed, State, drop_removed,
-};
-use super::{ChannelKey, Hub, Work};
+use super::merged::{ChannelReader, Lag, Merged};
+use super::reactors::Work;
 
 /// How many looks cost as much as to have one client look for itself.
 const LOOKS_A_CLIENT: usize = 16;
@@ -73,22 +73,6 @@ pub(crate) enum Read {
     Departed,
 }
 
-/// A reader's loss, and where it goes on if its stream does.
-///
-/// Without conflating channels that is the newest entry. With them it is the
-/// whole of their state, from its oldest entry on: which keys were removed or
-/// evicted in the meantime is not known, so the client has to begin anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lag {
-    pub(crate) gap: Gap,
-    /// What counts as seen.
-    pub(crate) seen: u64,
-    /// Up to here, only keyed events are read.
-    pub(crate) keyed_through: u64,
-    /// For each channel, the loss that the gap event reports.
-    pub(crate) forgiven: Box<[Evicted]>,
-}
-
 /// What a reactor tells of its progress with one channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -130,61 +114,61 @@ impl Hub {
             is_packed,
         } = source;
         let state = self.lock();
-        if state.has_departures(recipients.reactor) {
+        if state.reactors.has_departures(recipients.reactor) {
             return None;
         }
+        let merged = Merged::new(&state, channels);
         let mut is_for_some = false;
         let mut looks = 0;
         let mut large = None;
         let mut searched: Option<&Arc<Audience>> = None;
-        let (through, has_more) =
-            state.walk(channels, after, state.sequence, |channel_index, entry| {
-                match entry.audience() {
-                    None => {
-                        let frame = entry.frame(is_packed);
-                        if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
-                            return false;
-                        }
-                        batch.push(entry.sequence, channel_index, frame);
+        let (through, has_more) = merged.walk(after, state.sequence, |channel_index, entry| {
+            match entry.audience() {
+                None => {
+                    let frame = entry.frame(is_packed);
+                    if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
+                        return false;
                     }
-                    Some(_) if is_for_some => {}
-                    // The next of a batch, whose targets are known.
-                    Some(audience) if searched.is_some_and(|a| Arc::ptr_eq(a, audience)) => {}
-                    Some(audience) => {
-                        let Some(channel) = state.get(channels[channel_index]) else {
-                            return true;
-                        };
-                        let more = channel.members.looks(audience).max(1);
-                        if more > LOOKS_A_CLIENT * recipients.clients {
-                            is_for_some = true;
-                            return true;
-                        }
-                        if looks + more > LOOKS_MAX {
-                            // It goes alone, in steps.
-                            let is_first = looks == 0 && batch.is_empty();
-                            let key = channels[channel_index];
-                            large = is_first.then(|| (key, audience.clone(), entry.sequence));
-                            return false;
-                        }
-                        looks += more;
-                        searched = Some(audience);
-                        channel.members.visit(audience, 0, |member| {
-                            if member.reactor == recipients.reactor {
-                                targets.push(member.token);
-                            }
-                        });
-                    }
+                    batch.push(entry.sequence, channel_index, frame);
                 }
-                true
-            });
+                Some(_) if is_for_some => {}
+                // The next of a batch, whose targets are known.
+                Some(audience) if searched.is_some_and(|a| Arc::ptr_eq(a, audience)) => {}
+                Some(audience) => {
+                    let Some(channel) = state.get(channels[channel_index]) else {
+                        return true;
+                    };
+                    let more = channel.members.looks(audience).max(1);
+                    if more > LOOKS_A_CLIENT * recipients.clients {
+                        is_for_some = true;
+                        return true;
+                    }
+                    if looks + more > LOOKS_MAX {
+                        // It goes alone, in steps.
+                        let is_first = looks == 0 && batch.is_empty();
+                        let key = channels[channel_index];
+                        large = is_first.then(|| (key, audience.clone(), entry.sequence));
+                        return false;
+                    }
+                    looks += more;
+                    searched = Some(audience);
+                    channel.members.visit(audience, 0, |member| {
+                        if member.reactor == recipients.reactor {
+                            targets.push(member.token);
+                        }
+                    });
+                }
+            }
+            true
+        });
         let ends = match has_more {
             true => None,
-            false => state.ends(channels, through),
+            false => merged.ends(through),
         };
         let gathered = Gathered {
             through,
             has_more,
-            evicted_through: state.evicted_through(channels),
+            evicted_through: merged.evicted_through(),
             is_for_some,
             ends,
         };
@@ -216,7 +200,7 @@ impl Hub {
         while let Some(from) = next {
             self.give_way();
             let state = self.lock();
-            if state.has_departures(reactor) {
+            if state.reactors.has_departures(reactor) {
                 return false;
             }
             next = state.get(key).and_then(|channel| {
@@ -250,6 +234,7 @@ impl Hub {
             keyed_through,
         } = span;
         let state = self.lock();
+        let merged = Merged::new(&state, channels);
         for (key, reader) in channels.iter().zip(readers) {
             let Some(channel) = state.get(*key) else {
                 return Read::Closed;
@@ -264,33 +249,21 @@ impl Hub {
             let history = seen.max(keyed_through).max(reader.forgiven.history);
             let keyed = seen.max(reader.forgiven.keyed);
             if channel.log.evicted().is_loss(history, keyed) {
-                let admits = |entry: &Entry| {
-                    let metadata = member
-                        .and_then(Member::metadata)
-                        .map(|metadata| &**metadata);
-                    entry.audience().is_none_or(|audience| {
-                        member.is_some_and(|member| audience.admits(&member.id, metadata))
-                    })
-                };
-                let mut lag = state.lag(channels, admits, self);
+                let mut lag = merged.lag(|entry| is_for(entry, member), &self.ids);
                 drop(state);
-                lag.gap.requested = Some(self.id_of(span.seen).text());
+                lag.gap.requested = Some(self.ids.id_of(seen).text());
                 return Read::Lagged(lag);
             }
         }
-        let (reached, _) = state.walk(channels, seen, through, |channel_index, entry| {
+        let (reached, _) = merged.walk(seen, through, |channel_index, entry| {
             if entry.sequence <= keyed_through && !entry.has_key() {
                 return true;
             }
-            let is_admitted = entry.audience().is_none_or(|audience| {
-                let channel = state.get(channels[channel_index]);
-                let member = channel.and_then(|c| c.members.get(readers[channel_index].slot));
-                member.is_some_and(|member| {
-                    let metadata = member.metadata().map(|metadata| &**metadata);
-                    audience.admits(&member.id, metadata)
-                })
-            });
-            if is_admitted {
+            let member = || {
+                let channel = state.get(channels[channel_index])?;
+                channel.members.get(readers[channel_index].slot)
+            };
+            if entry.audience().is_none() || is_for(entry, member()) {
                 let frame = entry.frame(is_packed);
                 if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                     return false;
@@ -336,8 +309,8 @@ impl Hub {
             let Some(channel) = state.get_mut(*key) else {
                 continue;
             };
-            channel.delivered += report.delivered;
-            channel.gaps += report.gaps;
+            channel.counts.delivered += report.delivered;
+            channel.counts.gaps += report.gaps;
             if let Some(sent_through) = report.sent_through {
                 channel.progress_mut(reactor).sent_through = sent_through;
             }
@@ -356,134 +329,30 @@ impl Hub {
         self.finish_trims(unfinished, now_ms);
     }
 
-    /// Evicts what earlier sections had no room for, with the lock open between two
-    /// steps.
-    pub(super) fn finish_trims(&self, unfinished: Vec<ChannelKey>, now_ms: u64) {
-        for key in unfinished {
-            while {
-                self.give_way();
-                let mut dropped = Dropped::new();
-                self.lock().trim(key, now_ms, &mut dropped)
-            } {}
-        }
-    }
-
     /// Swaps a reactor's work with the empty `work`. From now on until
     /// [`may_sleep`](Self::may_sleep) it is not woken.
     pub(crate) fn take_work(&self, reactor: u16, work: &mut Work) {
-        self.lock().take_work(reactor, work);
+        self.lock().reactors.take_work(reactor, work);
     }
 
     /// Whether there are clients whom a reactor has yet to disconnect.
     pub(crate) fn has_departures(&self, reactor: u16) -> bool {
-        self.lock().has_departures(reactor)
+        self.lock().reactors.has_departures(reactor)
     }
 
     /// Whether a reactor has nothing to do; if so it is woken for the next
     /// work.
     pub(crate) fn may_sleep(&self, reactor: u16) -> bool {
-        self.lock().may_sleep(reactor)
-    }
-
-    /// How many channels there are, of any kind.
-    #[cfg(feature = "internals")]
-    pub(crate) fn channels_held(&self) -> usize {
-        self.lock().channels().count()
-    }
-
-    /// How many channels a whole sweep looks at.
-    pub(crate) fn channels_capacity(&self) -> usize {
-        self.lock().channels_capacity()
-    }
-
-    /// Cleans up `count` channels.
-    pub(crate) fn sweep(&self, count: usize) {
-        let mut left = count.min(self.channels_capacity());
-        while left > 0 {
-            let mut removed = Removed::new();
-            let mut state = self.lock();
-            left = state.sweep(left, &self.clock, &mut removed);
-            state.shrink(None, &mut removed.entries);
-            drop(state);
-            self.finish_removals(removed);
-            self.give_way();
-        }
-    }
-
-    /// Goes on with what a locked section has begun to remove, and drops what it has
-    /// taken out.
-    pub(super) fn finish_removals(&self, removed: Removed) {
-        self.wake(removed.wake);
-        drop(removed.entries);
-        drop_removed(removed.channels);
-        for key in removed.closing {
-            self.finish_removal(self.lock(), key, DisconnectReason::ChannelClosed);
-        }
+        self.lock().reactors.may_sleep(reactor)
     }
 }
 
-impl State {
-    /// Visits the entries of the channels in `(after, through]`; see
-    /// [`merge::walk`].
-    fn walk<'a>(
-        &'a self,
-        channels: &[ChannelKey],
-        after: u64,
-        through: u64,
-        visit: impl FnMut(usize, &'a Entry) -> bool,
-    ) -> (u64, bool) {
-        let logs = channels.iter().enumerate();
-        let logs =
-            logs.filter_map(|(channel_index, key)| Some((channel_index, &self.get(*key)?.log)));
-        merge::walk(logs, after, through, visit)
-    }
-
-    /// Where a reader goes on that has lost entries.
-    fn lag(&self, channels: &[ChannelKey], admits: impl Fn(&Entry) -> bool, hub: &Hub) -> Lag {
-        let logs = || channels.iter().filter_map(|key| self.get(*key));
-        let newest = self.before_newest(channels);
-        Lag {
-            gap: self.gap(channels, None, GapReason::Slow, admits, hub),
-            seen: state_after(logs()).unwrap_or(newest),
-            keyed_through: newest,
-            forgiven: logs().map(|channel| channel.log.evicted()).collect(),
-        }
-    }
-
-    /// Why a stream of these channels ends that has been sent everything
-    /// `through` here, if it does: all of them are finished; or one of several
-    /// is over, and its name may be another channel's.
-    fn ends(&self, channels: &[ChannelKey], through: u64) -> Option<DisconnectReason> {
-        let lives = || channels.iter().filter_map(|key| Some(self.get(*key)?.life));
-        let has_all = |life: &Life| life.through().is_some_and(|last| last <= through);
-        if lives().all(|life| has_all(&life)) {
-            return Some(DisconnectReason::Finished);
-        }
-        let is_left = lives().any(|life| life.is_over() && has_all(&life));
-        is_left.then_some(DisconnectReason::ChannelClosed)
-    }
-
-    /// The position from which a reader gets the newest entry of all, if the
-    /// logs still hold it.
-    fn before_newest(&self, channels: &[ChannelKey]) -> u64 {
-        let channels_at = channels.iter().filter_map(|key| self.get(*key));
-        let head = channels_at.map(|channel| channel.log.head()).max();
-        let before = head.unwrap_or(0).saturating_sub(1);
-        before.max(self.evicted_through(channels))
-    }
-
-    fn evicted_through(&self, channels: &[ChannelKey]) -> u64 {
-        let channels = channels.iter().filter_map(|key| self.get(*key));
-        channels
-            .map(|channel| channel.log.evicted_through())
-            .max()
-            .unwrap_or(0)
-    }
-}
-
-/// The position from which a reader gets the whole keyed state of those channels
-/// that conflate; `None` if none of them does.
-pub(super) fn state_after<'a>(channels: impl Iterator<Item = &'a ChannelState>) -> Option<u64> {
-    let conflating = channels.filter(|channel| channel.options.conflates());
-    conflating.map(|channel| channel.log.evicted().keyed).min()
+/// Returns whether an entry is for a member.
+fn is_for(entry: &Entry, member: Option<&Member>) -> bool {
+    entry.audience().is_none_or(|audience| {
+        member.is_some_and(|member| {
+            let metadata = member.metadata().map(|metadata| &**metadata);
+            audience.admits(&member.id, metadata)
+        })
+    })
 }

@@ -14,17 +14,21 @@ use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use super::channel_state::{Counts, Finish, Kind, Life};
 use super::clock::{Clock, wall_now_ms};
-use super::log::{Dropped, Entry, Log, Rare, SavedBounds};
+use super::dropped::Dropped;
+use super::entry::{Entry, Rare};
+use super::key::ChannelKey;
+use super::log::{Log, SavedBounds};
 use super::looks::LOOKS_MAX;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::ChannelOptions;
-use super::state::{ChannelState, Finish, Kind, Life, State};
-use super::{ChannelKey, Hub, Randomness};
+use super::state::State;
+use super::{Hub, Randomness};
 use crate::frame::Frame;
+use snapshot::{SavedChannel, Snapshot};
 
 pub use snapshot::RestoreError;
-use snapshot::{SavedChannel, Snapshot};
 
 /// An event that is older counts as this old: the engine's clock must not
 /// begin too late. One year.
@@ -150,7 +154,12 @@ impl ChannelManagerBuilder {
                     ..finish
                 });
             }
-            [channel.published, channel.delivered, channel.gaps] = saved.counts;
+            let [published, delivered, gaps] = saved.counts;
+            channel.counts = Counts {
+                published,
+                delivered,
+                gaps,
+            };
             while channel.trim(now_ms, &mut Dropped::new()) {}
             newest.push((channel.log.head(), key));
         }
@@ -162,16 +171,15 @@ impl ChannelManagerBuilder {
                 .get(key)
                 .is_some_and(|channel| !channel.life.is_open())
             {
-                state.note_finished(key);
+                state.memory.note_finished(key.slot);
             }
         }
-        while !state.is_within_bounds() {
+        while state.memory.excess() > 0 {
             state.shrink(None, &mut Dropped::new());
         }
         Ok(ChannelManager {
-            hub: Hub::of_epoch(
-                snapshot.epoch,
-                snapshot.numbering,
+            hub: Hub::with_ids(
+                snapshot.ids,
                 // It knows the ids from before.
                 0,
                 clock,
@@ -203,8 +211,7 @@ impl Hub {
         let mut keys = Vec::new();
         // Not those that are over: no client comes back to them.
         self.for_each_channel(|key, channel| {
-            let is_saved = channel.name().is_some() && !channel.life.is_over();
-            keys.extend(is_saved.then_some(key));
+            keys.extend(channel.current_name().map(|_| key));
         });
         let saved = keys.into_iter();
         let saved = saved.filter_map(|key| self.saved_channel(key, wall_of));
@@ -214,8 +221,7 @@ impl Hub {
         channels.dedup_by(|a, b| a.name == b.name);
         let state = self.lock();
         Snapshot {
-            epoch: self.epoch,
-            numbering: self.numbering.clone(),
+            ids: self.ids.clone(),
             sequence: state.sequence,
             removed_through: state.removed_through,
             channels,
@@ -254,29 +260,6 @@ impl Hub {
         });
         saved.entries = entries;
         Some(saved)
-    }
-}
-
-impl SavedChannel {
-    /// Copies all of a channel but its entries.
-    fn of(channel: &ChannelState, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
-        let released = channel.log.remembered().released();
-        let released = released.map(|(id, place)| (id.clone(), place.clone()));
-        Some(SavedChannel {
-            name: channel.name()?.clone(),
-            bounds: channel.log.saved_bounds(),
-            missing_keys: channel.log.keyed().missing(),
-            counts: [channel.published, channel.delivered, channel.gaps],
-            released: released.collect(),
-            finish: match channel.life {
-                Life::Finishing(finish) => Some(Finish {
-                    until_ms: wall_of(finish.until_ms),
-                    ..finish
-                }),
-                Life::Open | Life::Over { .. } | Life::Closing => None,
-            },
-            entries: Vec::new(),
-        })
     }
 }
 
@@ -358,13 +341,12 @@ mod tests {
     fn story(bytes: &[u8]) -> String {
         let mut snapshot = format::read(bytes).unwrap();
         let Snapshot {
-            epoch,
-            numbering,
+            ids,
             sequence,
             removed_through,
             channels,
         } = &mut snapshot;
-        let mut story = format!("{epoch:?} {numbering:?} {sequence} {removed_through}\n");
+        let mut story = format!("{ids:?} {sequence} {removed_through}\n");
         for channel in channels {
             for entry in &mut channel.entries {
                 entry.at_ms = 0;

@@ -5,57 +5,12 @@
 //! hub, so counters only rise.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Hub, REACTORS_MAX, Wake, Work};
+use super::Hub;
+use super::engines::{EngineState, Engines, Waker};
+use super::reactors::{REACTORS_MAX, Wake, Work};
 use crate::metrics::{Meters, Metrics};
-
-/// Wakes a sleeping reactor.
-pub(crate) type Waker = Box<dyn Fn() + Send + Sync>;
-
-/// The parts of an engine that the hub and other threads use.
-pub(crate) struct EngineState {
-    wakers: Box<[Waker]>,
-    meters: Box<[Arc<Meters>]>,
-    is_draining: AtomicBool,
-}
-
-impl EngineState {
-    /// Returns the counters of one reactor.
-    pub(crate) fn meters(&self, reactor: u16) -> &Arc<Meters> {
-        &self.meters[usize::from(reactor)]
-    }
-
-    /// Notes that the engine has begun to shut down.
-    pub(crate) fn start_draining(&self) {
-        self.is_draining.store(true, Relaxed);
-    }
-
-    /// Returns whether the engine has begun to shut down.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Relaxed)
-    }
-}
-
-/// The engines of a hub, as its figures need them.
-#[derive(Default)]
-pub(super) struct Engines {
-    serving: Option<Arc<EngineState>>,
-    /// The figures of engines that have ended.
-    past: Metrics,
-}
-
-impl Engines {
-    /// Returns the sum of the figures of all reactors.
-    fn figures(&self) -> Metrics {
-        let mut sum = self.past.clone();
-        for meters in self.serving.iter().flat_map(|engine| &engine.meters) {
-            meters.add_to(&mut sum);
-        }
-        sum
-    }
-}
 
 /// The right of an engine to serve a hub. It ends when this is dropped.
 pub(crate) struct Attachment {
@@ -115,12 +70,8 @@ impl Hub {
         }
         let (wakers, meters): (Vec<Waker>, Vec<_>) = reactors.into_iter().unzip();
         assert!(wakers.len() <= REACTORS_MAX, "at most 64 reactors");
-        self.lock().attach(wakers.len());
-        let engine = Arc::new(EngineState {
-            wakers: wakers.into(),
-            meters: meters.into_iter().map(Arc::new).collect(),
-            is_draining: AtomicBool::new(false),
-        });
+        self.lock().reactors.attach(wakers.len());
+        let engine = Arc::new(EngineState::new(wakers, meters));
         engines.serving = Some(engine.clone());
         Ok(Attachment {
             hub: self.clone(),
@@ -130,7 +81,7 @@ impl Hub {
 
     /// Wakes reactors that a locked section has found asleep.
     pub(super) fn wake(&self, wake: Wake) {
-        if wake.0 == 0 {
+        if wake.is_empty() {
             return;
         }
         // An engine that has ended meanwhile needs no waking.
@@ -138,10 +89,16 @@ impl Hub {
             return;
         };
         for (reactor, waker) in engine.wakers.iter().enumerate() {
-            if wake.0 & (1 << reactor) != 0 {
+            if wake.contains(reactor) {
                 waker();
             }
         }
+    }
+
+    /// Wakes a reactor that sleeps.
+    pub(crate) fn wake_reactor(&self, reactor: u16) {
+        let wake = self.lock().reactors.wake(usize::from(reactor));
+        self.wake(wake);
     }
 
     /// Returns the figures of all reactors that have ever served the hub.
@@ -172,7 +129,7 @@ mod tests {
     use super::*;
     use crate::ChannelManager;
     use crate::hub::client::DisconnectReason;
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     fn reactor(code: &'static str) -> (Waker, Meters) {
         (Box::new(|| {}), Meters::new(&[code]))

@@ -1,39 +1,38 @@
-//! What the hub's lock protects, and the steps that keep it whole.
+//! What the hub's lock protects: all channels, their names and their reactors, and
+//! the steps that keep them whole.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
-use super::bounds::Pressure;
-use super::channel::Shared;
-use super::client::{ClientInfo, DisconnectReason, Member};
+use super::channel_state::{ChannelState, Kind, Life};
+use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
-use super::lists::{List, Lists};
-use super::log::{Dropped, Evicted, Log};
-use super::looks::{LOOKS_MAX, SLOTS_MAX, looked_at};
-use super::members::Members;
+use super::dropped::Dropped;
+use super::key::ChannelKey;
+use super::log::Log;
+use super::looks::{SLOTS_MAX, looked_at};
+use super::memory::Memory;
 use super::options::ChannelOptions;
-use super::private::Room;
-use super::rate::Bucket;
-use super::{ChannelKey, Departure, DisconnectCall, Wake, Work};
+use super::reactors::{Departure, DisconnectCall, Reactors, Wake};
+use super::unpublished::Unpublished;
 
 /// Limits and times of the hub as a whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// How many named channels there may be.
+    /// Maximum number of named channels.
     pub(crate) channels_max: usize,
-    /// The most named channels that subscriptions made and no publisher has
-    /// published to; `None` is a part of all.
+    /// Maximum number of unpublished channels; `None`: a part of all.
     pub(crate) unpublished_max: Option<usize>,
-    /// The most of these that one source may have; `None` is a part of all.
+    /// Maximum number of unpublished channels of one source; `None`: a part of all.
     pub(crate) unpublished_per_source_max: Option<usize>,
-    /// The most bytes of all logs together.
+    /// Maximum bytes of all logs together.
     pub(crate) log_bytes_max: usize,
-    /// After how long without clients, history and handles a channel goes.
+    /// The time without clients, history and handles after which a channel is removed.
     pub(crate) empty_after: Option<Duration>,
-    /// How long after a start without a saved state publishers may repeat
+    /// The time after a start without a saved state in which publishers may repeat
     /// events from before it.
     pub(crate) republish_window: Duration,
     /// Whether ids hide the sequence numbers that they stand for.
@@ -54,228 +53,10 @@ impl Default for Settings {
     }
 }
 
-/// One client's slot in one channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemberKey {
-    pub(crate) channel: ChannelKey,
-    pub(crate) slot: u32,
-}
-
-/// A reader's place in one channel: its member's slot, and up to where a
-/// loss was known, and told, when it began to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ChannelReader {
-    pub(crate) slot: u32,
-    pub(crate) forgiven: Evicted,
-}
-
-/// What one reactor has to do with one channel.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    /// How many of the channel's members it has.
-    pub(super) members: u32,
-    /// The [number](ReactorState::work_number) of the last work that the channel
-    /// is in as dirty; 0 is none.
-    dirty_in: u64,
-    /// Up to where all of its members have been sent everything.
-    pub(super) sent_through: u64,
-}
-
 /// A member that was taken out of a channel.
 pub(super) struct Left {
     pub(super) member: Member,
     pub(super) disconnect_call: Option<DisconnectCall>,
-}
-
-/// A reactor, as the hub sees it.
-struct ReactorState {
-    /// Whether it will look at its work without being woken.
-    is_awake: bool,
-    work: Work,
-    /// Rises whenever the reactor takes its work. So the marks of all channels in
-    /// that work are void at once, however many they are.
-    work_number: u64,
-}
-
-/// What a channel is for.
-pub(super) enum Kind {
-    /// Clients subscribe by its name.
-    Named(Arc<str>),
-    /// It is the stream of one client, and is removed with it.
-    Private(Arc<Room>),
-}
-
-/// How a channel was finished.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Finish {
-    /// Its last entry is at or before this. A client that has been sent
-    /// everything up to here is done.
-    pub(super) through: u64,
-    /// Until when it keeps its name, for clients that come back.
-    pub(super) until_ms: u64,
-}
-
-/// Where a channel is in its life. It only ever goes on to the next stage.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Life {
-    /// It accepts events.
-    Open,
-    /// It accepts no more events; clients can subscribe to what it has.
-    Finishing(Finish),
-    /// Its name is free for another channel, and no client can join. It is
-    /// there for the clients that it has, and removed with the last of them.
-    Over {
-        /// As in [`Finish`].
-        through: u64,
-    },
-    /// It is being removed: its clients are being disconnected, some at a time.
-    Closing,
-}
-
-impl Life {
-    /// The last sequence number that its clients are owed, if it takes no
-    /// more events.
-    pub(super) fn through(&self) -> Option<u64> {
-        match self {
-            Life::Open | Life::Closing => None,
-            Life::Finishing(finish) => Some(finish.through),
-            Life::Over { through } => Some(*through),
-        }
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self, Life::Open)
-    }
-
-    /// Whether its name is free, and no client can join.
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Life::Over { .. } | Life::Closing)
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        matches!(self, Life::Closing)
-    }
-}
-
-/// A channel, as the lock protects it.
-pub(super) struct ChannelState {
-    pub(super) tenant: u32,
-    pub(super) kind: Kind,
-    pub(super) life: Life,
-    pub(super) options: Arc<ChannelOptions>,
-    pub(super) log: Log,
-    pub(super) members: Members,
-    pub(super) progress: Vec<Progress>,
-    /// The handles to it.
-    pub(super) shared: Weak<Shared>,
-    /// Since when nobody was subscribed to it.
-    pub(super) lonely_since_ms: u64,
-    /// What is left of the rate at which it may be published to.
-    pub(super) bucket: Option<Bucket>,
-    /// The source of requests that this unpublished channel is counted for.
-    pub(super) source: Option<u64>,
-    /// What of its log is in `State::log_bytes`.
-    pub(super) counted_bytes: usize,
-    /// How many evicted keys are counted there.
-    pub(super) counted_evictions: u64,
-    pub(super) published: u64,
-    pub(super) delivered: u64,
-    pub(super) gaps: u64,
-}
-
-impl ChannelState {
-    pub(super) fn needed_after(&self) -> u64 {
-        let active = self.progress.iter().filter(|progress| progress.members > 0);
-        active
-            .map(|progress| progress.sent_through)
-            .min()
-            .unwrap_or(u64::MAX)
-    }
-
-    /// Returns whether there is more to trim than `dropped` had room for.
-    pub(super) fn trim(&mut self, now_ms: u64, dropped: &mut Dropped) -> bool {
-        let needed_after = self.needed_after();
-        let mut bounds = self.options.bounds();
-        if !self.life.is_open() || matches!(self.kind, Kind::Private(_)) {
-            // What is finished does not grow, and a sink waits for room: nothing
-            // is lost to make some.
-            bounds.backlog_bytes_max = usize::MAX;
-        }
-        self.log.trim(&bounds, needed_after, now_ms, dropped)
-    }
-
-    /// Returns how many keys were evicted from the log since the last call.
-    pub(super) fn newly_evicted_keys(&mut self) -> u64 {
-        let count = self.log.keyed().evictions();
-        count.saturating_sub(std::mem::replace(&mut self.counted_evictions, count))
-    }
-
-    pub(super) fn progress_mut(&mut self, reactor: u16) -> &mut Progress {
-        let reactor = usize::from(reactor);
-        if self.progress.len() <= reactor {
-            self.progress.resize(reactor + 1, Progress::default());
-        }
-        &mut self.progress[reactor]
-    }
-
-    /// How many of its members a reactor has.
-    pub(super) fn members_of(&self, reactor: u16) -> u32 {
-        let progress = self.progress.get(usize::from(reactor));
-        progress.map_or(0, |progress| progress.members)
-    }
-
-    /// The name, if it has ever had one.
-    pub(super) fn name(&self) -> Option<&Arc<str>> {
-        match &self.kind {
-            Kind::Named(name) => Some(name),
-            Kind::Private(_) => None,
-        }
-    }
-
-    /// Whether it is there for the clients that it has, and for nothing else.
-    fn ends_with_last_member(&self) -> bool {
-        matches!(self.kind, Kind::Private(_)) || self.life.is_over()
-    }
-
-    /// Takes a member out, whoever it belongs to.
-    pub(super) fn remove_member(&mut self, slot: u32, now_ms: u64) -> Option<Member> {
-        let member = self.members.remove(slot)?;
-        self.progress_mut(member.reactor).members -= 1;
-        if self.members.is_empty() {
-            self.lonely_since_ms = now_ms;
-        }
-        Some(member)
-    }
-
-    pub(super) fn info(&self, member: &Member, clock: &Clock) -> ClientInfo {
-        ClientInfo {
-            id: member.id.clone(),
-            metadata: member.metadata().cloned().unwrap_or_default(),
-            address: member.address(),
-            since: clock.wall(member.since_ms()),
-            behind: self.log.count_after(member.seen),
-        }
-    }
-
-    pub(super) fn disconnect_call(
-        &self,
-        member: &mut Member,
-        clock: &Clock,
-    ) -> Option<DisconnectCall> {
-        let hook = member.extra.as_mut()?.on_disconnect.take()?;
-        let info = self.info(member, clock);
-        Some(DisconnectCall { info, hook })
-    }
-}
-
-/// Frees channels that were removed, whose logs may be large, and wakes the
-/// sinks that wait for room in them. The lock is open.
-pub(super) fn drop_removed(removed: impl IntoIterator<Item = ChannelState>) {
-    for channel in removed {
-        if let Kind::Private(room) = &channel.kind {
-            room.notify();
-        }
-    }
 }
 
 /// What a locked section has taken out of the hub. Its caller drops it, and goes on
@@ -299,42 +80,7 @@ impl Removed {
     }
 }
 
-fn key_at(slot: usize, channel: &ChannelState) -> ChannelKey {
-    ChannelKey {
-        slot: u32::try_from(slot).expect("fewer channels than 2^32"),
-        tenant: channel.tenant,
-    }
-}
-
-/// See the [module](self).
-pub(super) struct State {
-    pub(super) settings: Settings,
-    /// The last sequence number that was given.
-    pub(super) sequence: u64,
-    /// The newest entry that went with a channel's removal. A channel that is
-    /// made anew may have had a past up to here.
-    pub(super) removed_through: u64,
-    tenants: u32,
-    channels: Slab<ChannelState>,
-    pub(super) names: HashMap<Arc<str>, ChannelKey>,
-    reactors: Vec<ReactorState>,
-    /// Clients of named channels, a merged stream once for each of them.
-    pub(super) clients: usize,
-    pub(super) totals: Totals,
-    /// What all logs hold, streams of one client included.
-    pub(super) log_bytes: usize,
-    /// Named channels with a history.
-    pub(super) kept: Lists,
-    /// Channels that subscriptions made and no publisher has published to.
-    pub(super) unpublished: Lists,
-    /// How many of these each source has.
-    pub(super) sources: HashMap<u64, usize>,
-    pub(super) pressure: Pressure,
-    /// Where the next sweep goes on.
-    sweep_at: usize,
-}
-
-/// What all channels come to, those that are gone included.
+/// Sums over all channels, those that are gone included.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) published: u64,
@@ -342,6 +88,29 @@ pub(super) struct Totals {
     pub(super) published_bytes: u64,
     pub(super) delivered: u64,
     pub(super) gaps: u64,
+    /// Unpublished channels that made room for a publisher's.
+    pub(super) displaced: u64,
+}
+
+/// See the [module](self).
+pub(super) struct State {
+    pub(super) settings: Settings,
+    /// The last sequence number that was given.
+    pub(super) sequence: u64,
+    /// The newest entry that went with a channel's removal. A channel that is made
+    /// under the same name may have had a past up to here.
+    pub(super) removed_through: u64,
+    generations: u32,
+    channels: Slab<ChannelState>,
+    pub(super) names: HashMap<Arc<str>, ChannelKey>,
+    pub(super) reactors: Reactors,
+    /// Clients of named channels, a merged stream once for each of them.
+    pub(super) clients: usize,
+    pub(super) totals: Totals,
+    pub(super) memory: Memory,
+    pub(super) unpublished: Unpublished,
+    /// The slot that was swept last.
+    pub(super) swept: usize,
 }
 
 impl State {
@@ -350,56 +119,48 @@ impl State {
             settings,
             sequence: 0,
             removed_through: 0,
-            tenants: 0,
+            generations: 0,
             channels: Slab::new(),
             names: HashMap::new(),
-            reactors: Vec::new(),
+            reactors: Reactors::default(),
             clients: 0,
             totals: Totals::default(),
-            log_bytes: 0,
-            kept: Lists::new(),
-            unpublished: Lists::new(),
-            sources: HashMap::new(),
-            pressure: Pressure::default(),
-            sweep_at: 0,
+            memory: Memory::new(settings.log_bytes_max),
+            unpublished: Unpublished::new(
+                settings.channels_max,
+                settings.unpublished_max,
+                settings.unpublished_per_source_max,
+            ),
+            swept: 0,
         }
     }
 
-    /// Replaces the reactors of the last engine. Their numbers of work go on, because
-    /// the channels still have marks of the earlier ones.
-    pub(super) fn attach(&mut self, reactors: usize) {
-        let earlier = self.reactors.iter().map(|reactor| reactor.work_number);
-        let work_number = earlier.max().unwrap_or(0) + 1;
-        self.reactors.clear();
-        self.reactors.resize_with(reactors, || ReactorState {
-            is_awake: false,
-            work: Work::default(),
-            work_number,
-        });
-    }
-
+    #[inline]
     pub(super) fn get(&self, key: ChannelKey) -> Option<&ChannelState> {
-        self.channels
-            .get(key.slot as usize)
-            .filter(|channel| channel.tenant == key.tenant)
+        let channel = self.channels.get(key.slot as usize);
+        channel.filter(|channel| channel.generation == key.generation)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, key: ChannelKey) -> Option<&mut ChannelState> {
-        self.channels
-            .get_mut(key.slot as usize)
-            .filter(|channel| channel.tenant == key.tenant)
+        let channel = self.channels.get_mut(key.slot as usize);
+        channel.filter(|channel| channel.generation == key.generation)
     }
 
-    pub(super) fn channels(&self) -> impl Iterator<Item = (ChannelKey, &ChannelState)> {
-        let channels = self.channels.iter();
-        channels.map(|(slot, channel)| (key_at(slot, channel), channel))
-    }
-
-    /// The channel of a slot, if there is one.
+    /// Returns the channel of a slot, if there is one.
     pub(super) fn at(&self, slot: usize) -> Option<(ChannelKey, &ChannelState)> {
-        let channel = self.channels.get(slot)?;
         looked_at(1);
-        Some((key_at(slot, channel), channel))
+        let channel = self.channels.get(slot)?;
+        let key = ChannelKey {
+            slot: u32::try_from(slot).expect("fewer channels than 2^32"),
+            generation: channel.generation,
+        };
+        Some((key, channel))
+    }
+
+    /// Returns one more than the highest slot that may be in use.
+    pub(super) fn slots_end(&self) -> usize {
+        self.channels.capacity()
     }
 
     /// Makes a channel.
@@ -413,32 +174,87 @@ impl State {
             Kind::Named(name) => (self.removed_through, Some(name.clone())),
             Kind::Private(_) => (0, None),
         };
-        self.tenants = self.tenants.wrapping_add(1);
-        let tenant = self.tenants;
-        let slot = self.channels.insert(ChannelState {
-            tenant,
-            kind,
-            life: Life::Open,
-            log: Log::new(past),
-            members: Members::new(&options.indexed),
-            options,
-            progress: Vec::new(),
-            shared: Weak::new(),
-            lonely_since_ms: now_ms,
-            bucket: None,
-            source: None,
-            counted_bytes: 0,
-            counted_evictions: 0,
-            published: 0,
-            delivered: 0,
-            gaps: 0,
-        });
-        let key = key_at(slot, &self.channels[slot]);
+        self.generations = self.generations.wrapping_add(1);
+        let generation = self.generations;
+        let channel = ChannelState::new(generation, kind, options, Log::new(past), now_ms);
+        let slot = self.channels.insert(channel);
+        let slot = u32::try_from(slot).expect("fewer channels than 2^32");
+        let key = ChannelKey { slot, generation };
         if let Some(name) = name {
             self.names.insert(name, key);
         }
         key
     }
+
+    // ---- logs ----
+
+    /// Counts what a channel's log holds now.
+    pub(super) fn settle(&mut self, key: ChannelKey) {
+        let channel = self.channels.get_mut(key.slot as usize);
+        if let Some(channel) = channel.filter(|channel| channel.generation == key.generation) {
+            self.memory
+                .settle(key.slot, &channel.log, &mut channel.counted);
+        }
+    }
+
+    /// Does the same after an append.
+    #[inline]
+    pub(super) fn note_appended(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(key.slot as usize) {
+            let is_named = channel.name().is_some();
+            let (log, counted) = (&channel.log, &mut channel.counted);
+            self.memory.note_appended(key.slot, is_named, log, counted);
+        }
+    }
+
+    /// Evicts the entries that a channel need not keep any longer. Returns whether
+    /// there are more than `dropped` had room for.
+    pub(super) fn trim(&mut self, key: ChannelKey, now_ms: u64, dropped: &mut Dropped) -> bool {
+        let channel = self.get_mut(key);
+        let has_more = channel.is_some_and(|channel| channel.trim(now_ms, dropped));
+        self.settle(key);
+        has_more
+    }
+
+    /// Puts a channel on the lists of all reactors that have members of it.
+    pub(super) fn mark_dirty(&mut self, key: ChannelKey, now_us: u64) -> Wake {
+        match self.channels.get_mut(key.slot as usize) {
+            Some(channel) => self.reactors.mark_dirty(key, &mut channel.progress, now_us),
+            None => Wake::default(),
+        }
+    }
+
+    /// Has all reactors that have members of a channel look at its options.
+    pub(super) fn mark_changed(&mut self, key: ChannelKey) -> Wake {
+        match self.channels.get(key.slot as usize) {
+            Some(channel) => self.reactors.mark_changed(key, &channel.progress),
+            None => Wake::default(),
+        }
+    }
+
+    /// Notes that a publisher has published to a channel, or has finished it.
+    #[inline]
+    pub(super) fn note_published(&mut self, key: ChannelKey) {
+        if self.unpublished.contains(key.slot) {
+            self.unpublished.remove(key.slot);
+            self.release_source(key);
+        }
+    }
+
+    fn release_source(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(key.slot as usize) {
+            self.unpublished.release(&mut channel.source);
+        }
+    }
+
+    /// Counts a channel for the source of a subscription.
+    pub(super) fn charge_source(&mut self, key: ChannelKey, source: Option<u64>) {
+        if let Some(channel) = self.channels.get_mut(key.slot as usize) {
+            self.unpublished.charge(&mut channel.source, source);
+        }
+    }
+
+    // ---- removal ----
 
     /// Begins to remove a channel: from now on nothing finds it but the reactors of
     /// its clients, which are still to be [disconnected](Self::disconnect_some).
@@ -451,9 +267,22 @@ impl State {
         if let Kind::Private(room) = &channel.kind {
             room.end(reason);
         }
-        self.kept.remove(key.slot);
+        self.memory.exempt(key.slot);
         self.unpublished.remove(key.slot);
-        self.release(key);
+        self.release_source(key);
+    }
+
+    /// Takes the channel's name from it, if it still has one. A channel that is made
+    /// under it later may have had a past up to here.
+    pub(super) fn free_name(&mut self, key: ChannelKey) {
+        let Some(channel) = self.get(key) else {
+            return;
+        };
+        if let Some(name) = channel.current_name() {
+            let (name, head) = (name.clone(), channel.log.head());
+            self.names.remove(&name);
+            self.removed_through = self.removed_through.max(head);
+        }
     }
 
     /// Disconnects some of the clients of a channel that is being removed, from
@@ -464,7 +293,7 @@ impl State {
         key: ChannelKey,
         slot: u32,
         reason: DisconnectReason,
-        clock: &Clock,
+        (now_ms, clock): (u64, &Clock),
         wake: &mut Wake,
     ) -> (Option<u32>, Option<ChannelState>) {
         let end = self
@@ -474,8 +303,8 @@ impl State {
         let next = slice.end;
         for slot in slice {
             looked_at(1);
-            if let Some((left, channel)) = self.remove_member(key, slot, reason, clock) {
-                wake.merge(self.depart(&left.member, reason, left.disconnect_call));
+            if let Some((left, channel)) = self.remove_member(key, slot, reason, (now_ms, clock)) {
+                wake.merge(self.depart(left, reason));
                 if channel.is_some() {
                     return (None, channel);
                 }
@@ -488,11 +317,11 @@ impl State {
     }
 
     /// Takes out a channel that has no clients. The caller gives it to
-    /// [`drop_removed`] when the lock is open again.
+    /// [`drop_channels`] when the lock is open.
     fn take(&mut self, key: ChannelKey) -> Option<ChannelState> {
         let channel = self.get(key)?;
         debug_assert!(channel.members.is_empty(), "its clients are disconnected");
-        self.log_bytes -= channel.counted_bytes;
+        self.memory.forget(channel.counted);
         Some(self.channels.remove(key.slot as usize))
     }
 
@@ -506,33 +335,17 @@ impl State {
         self.take(key)
     }
 
-    /// Takes the channel's name from it, if it has one still. A channel that
-    /// is made under it later may have had a past up to here.
-    fn free_name(&mut self, key: ChannelKey) {
-        let Some(channel) = self.get(key) else {
-            return;
-        };
-        if let Kind::Named(name) = &channel.kind
-            && !channel.life.is_over()
-        {
-            let (name, head) = (name.clone(), channel.log.head());
-            self.names.remove(&name);
-            self.removed_through = self.removed_through.max(head);
-        }
-    }
-
-    /// Takes a member out, for `reason`. Returns it as it was, and the channel
-    /// if that is removed with it: the caller gives it to [`drop_removed`]. What was
-    /// kept for the member stays until the next [`trim`](Self::trim): another
-    /// member may be about to need it.
+    /// Takes a member out, for `reason`. Returns it as it was, and the channel if that
+    /// is removed with it: the caller gives it to [`drop_channels`]. The backlog of
+    /// the member stays until the next [`trim`](Self::trim), because another member
+    /// may be about to need it.
     pub(super) fn remove_member(
         &mut self,
         key: ChannelKey,
         slot: u32,
         reason: DisconnectReason,
-        clock: &Clock,
+        (now_ms, clock): (u64, &Clock),
     ) -> Option<(Left, Option<ChannelState>)> {
-        let now_ms = clock.now_ms();
         let channel = self.get_mut(key)?;
         let mut member = channel.remove_member(slot, now_ms)?;
         let disconnect_call = channel.disconnect_call(&mut member, clock);
@@ -541,7 +354,7 @@ impl State {
         let is_last = is_empty && channel.ends_with_last_member();
         self.clients -= usize::from(is_named);
         if is_empty {
-            self.release(key);
+            self.release_source(key);
         }
         let removed = match is_last {
             true => self.remove_empty(key, reason),
@@ -554,208 +367,125 @@ impl State {
         Some((left, removed))
     }
 
-    /// Evicts the entries that a channel need not keep any longer. Returns whether
-    /// there are more than `dropped` had room for.
-    pub(super) fn trim(&mut self, key: ChannelKey, now_ms: u64, dropped: &mut Dropped) -> bool {
-        let channel = self.get_mut(key);
-        let has_more = channel.is_some_and(|channel| channel.trim(now_ms, dropped));
-        self.settle(key);
-        has_more
-    }
-
-    /// Hands a client that is no member any more to its reactor.
-    pub(super) fn depart(
-        &mut self,
-        member: &Member,
-        reason: DisconnectReason,
-        disconnect_call: Option<DisconnectCall>,
-    ) -> Wake {
-        let reactor = usize::from(member.reactor);
-        let reactor_state = &mut self.reactors[reactor];
-        reactor_state.work.departures.push(Departure {
-            token: member.token,
-            reason,
-            disconnect_call,
-        });
-        self.wake_reactor(reactor)
-    }
-
-    /// Puts the channel on the lists of all reactors that have members of it,
-    /// with the time at which it got there.
-    pub(super) fn mark_dirty(&mut self, key: ChannelKey, now_us: u64) -> Wake {
-        let mut wake = Wake::default();
-        let Some(channel) = self.channels.get_mut(key.slot as usize) else {
-            return wake;
-        };
-        for (reactor, progress) in channel.progress.iter_mut().enumerate() {
-            if progress.members == 0 {
-                continue;
-            }
-            let reactor_state = &mut self.reactors[reactor];
-            if progress.dirty_in == reactor_state.work_number {
-                continue;
-            }
-            progress.dirty_in = reactor_state.work_number;
-            reactor_state.work.dirty.push((key, now_us));
-            if !reactor_state.is_awake {
-                reactor_state.is_awake = true;
-                wake.add(reactor);
-            }
-        }
-        wake
-    }
-
-    pub(super) fn wake_reactor(&mut self, reactor: usize) -> Wake {
-        let mut wake = Wake::default();
-        // A thread may still hold the command queue of an engine that has ended, and
-        // that had more reactors.
-        let state = self.reactors.get_mut(reactor);
-        if state.is_some_and(|state| !std::mem::replace(&mut state.is_awake, true)) {
-            wake.add(reactor);
-        }
-        wake
-    }
-
-    /// Swaps the reactor's work with the empty `work`; it counts as awake.
-    pub(super) fn take_work(&mut self, reactor: u16, work: &mut Work) {
-        let reactor_state = &mut self.reactors[usize::from(reactor)];
-        reactor_state.is_awake = true;
-        reactor_state.work_number += 1;
-        std::mem::swap(&mut reactor_state.work, work);
-    }
-
-    /// Has a reactor look at the channel's options.
-    pub(super) fn note_changed(&mut self, reactor: usize, key: ChannelKey) {
-        self.reactors[reactor].work.changed.push(key);
-    }
-
-    /// Whether there are clients whom the reactor has yet to disconnect.
-    pub(super) fn has_departures(&self, reactor: u16) -> bool {
-        !self.reactors[usize::from(reactor)]
-            .work
-            .departures
-            .is_empty()
-    }
-
-    /// Whether the reactor may sleep; if so, whoever brings work wakes it.
-    pub(super) fn may_sleep(&mut self, reactor: u16) -> bool {
-        let reactor_state = &mut self.reactors[usize::from(reactor)];
-        let work = &reactor_state.work;
-        let has_work =
-            !work.dirty.is_empty() || !work.departures.is_empty() || !work.changed.is_empty();
-        reactor_state.is_awake = has_work;
-        !has_work
-    }
-
-    pub(super) fn channels_capacity(&self) -> usize {
-        self.channels.capacity()
-    }
-
-    /// Looks at up to `left` channels, and at fewer if `removed` has no room for more:
-    /// evicts history that is too old, frees the names of finished channels whose
-    /// time is over, and removes channels without clients, history and handles;
-    /// where there is no room for more channels, without waiting. Returns how many
-    /// channels are left.
-    pub(super) fn sweep(&mut self, left: usize, clock: &Clock, removed: &mut Removed) -> usize {
-        let now_ms = clock.now_ms();
-        let end = self.channels.capacity();
-        let unpublished = self.unpublished.len(List::Unpublished);
-        let is_full = self.names.len() >= self.settings.channels_max
-            || unpublished >= self.settings.unpublished_max();
-        let count = left.min(LOOKS_MAX);
-        for looked in 0..count {
-            if removed.entries.len() + looked >= LOOKS_MAX {
-                return left - looked;
-            }
-            let slot = match self.sweep_at + 1 < end {
-                true => self.sweep_at + 1,
-                false => 0,
-            };
-            if let Some((key, _)) = self.at(slot)
-                && self.sweep_channel(key, now_ms, is_full, clock, removed)
-            {
-                // The rest of its history is next.
-                return left - looked;
-            }
-            self.sweep_at = slot;
-        }
-        left - count
-    }
-
-    /// Returns whether there is more to evict than `removed` had room for.
-    fn sweep_channel(
+    /// Takes the client of this id out of a channel and hands it to its reactor, if it
+    /// is there. Returns the channel too if that is removed with it: the caller gives
+    /// it to [`drop_channels`].
+    pub(super) fn disconnect(
         &mut self,
         key: ChannelKey,
-        now_ms: u64,
-        is_full: bool,
-        clock: &Clock,
-        removed: &mut Removed,
-    ) -> bool {
-        let is_unpublished = self.unpublished.of(key.slot).is_some();
-        let empty_after = self.settings.empty_after;
-        let Some(channel) = self.get_mut(key) else {
-            return false;
-        };
-        let has_more = channel.trim(now_ms, &mut removed.entries);
-        // What an unpublished channel holds was published to all channels.
-        let holds_nothing = channel.log.is_empty() || is_unpublished;
-        let is_removed = match (&channel.kind, channel.life) {
-            (Kind::Named(_), Life::Open) => {
-                let lonely_ms = u128::from(now_ms.saturating_sub(channel.lonely_since_ms));
-                channel.members.is_empty()
-                    && holds_nothing
-                    && channel.shared.strong_count() == 0
-                    && empty_after.is_some_and(|a| is_full || lonely_ms >= a.as_millis())
-            }
-            (Kind::Named(_), Life::Finishing(finish)) if finish.until_ms <= now_ms => {
-                removed
-                    .wake
-                    .merge(self.end_finishing(key, clock, &mut removed.entries));
-                let channel = self.get(key);
-                channel.is_some_and(|channel| channel.members.is_empty())
-            }
-            // The last client takes these with it.
-            (Kind::Named(_), Life::Finishing(_) | Life::Over { .. } | Life::Closing)
-            | (Kind::Private(_), _) => false,
-        };
-        self.settle(key);
-        if is_removed {
-            let channel = self.remove_empty(key, DisconnectReason::ChannelClosed);
-            removed.channels.extend(channel);
-            return false;
-        }
-        has_more
+        id: &ClientId,
+        reason: DisconnectReason,
+        now: (u64, &Clock),
+    ) -> Option<(Wake, Option<ChannelState>)> {
+        let slot = self.get(key)?.members.find(id)?;
+        let (left, removed) = self.remove_member(key, slot, reason, now)?;
+        Some((self.depart(left, reason), removed))
     }
 
-    /// A finished channel has had its time. The clients that it has are sent
-    /// what they are owed, however long they take, and the name goes to a new
-    /// channel, so that a client that comes back has missed nothing.
-    fn end_finishing(&mut self, key: ChannelKey, clock: &Clock, dropped: &mut Dropped) -> Wake {
-        self.free_name(key);
-        let Some(channel) = self.get_mut(key) else {
-            return Wake::default();
+    /// Hands a client that is no member any longer to its reactor.
+    pub(super) fn depart(&mut self, left: Left, reason: DisconnectReason) -> Wake {
+        let departure = Departure {
+            token: left.member.token,
+            reason,
+            disconnect_call: left.disconnect_call,
         };
-        let Life::Finishing(Finish { through, .. }) = channel.life else {
-            return Wake::default();
-        };
-        channel.life = Life::Over { through };
-        channel.trim(clock.now_ms(), dropped);
-        self.settle(key);
-        let Some(channel) = self.get(key) else {
-            return Wake::default();
-        };
-        let heir = match &channel.kind {
-            Kind::Named(name) if !channel.members.is_empty() => {
-                Some((name.clone(), channel.options.clone(), channel.log.head()))
-            }
-            _ => None,
-        };
-        if let Some((name, options, head)) = heir {
-            let heir = self.insert(Kind::Named(name), options, clock.now_ms());
-            let heir = self.get_mut(heir).expect("it was just made");
-            heir.log = Log::new(head);
+        self.reactors.depart(left.member.reactor, departure)
+    }
+}
+
+/// Frees channels that were removed, whose logs may be large, and wakes the sinks that
+/// wait for room in them. The lock is open.
+pub(super) fn drop_channels(removed: impl IntoIterator<Item = ChannelState>) {
+    for channel in removed {
+        if let Kind::Private(room) = &channel.kind {
+            room.notify();
         }
-        // A stream that has other channels as well finds that it is to end.
-        self.mark_dirty(key, clock.now_us())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::client::ConnectionId;
+
+    fn state() -> State {
+        let mut state = State::new(Settings::default());
+        state.reactors.attach(1);
+        state
+    }
+
+    fn open(state: &mut State, name: &str) -> ChannelKey {
+        let options = Arc::new(ChannelOptions::new());
+        state.insert(Kind::Named(name.into()), options, 0)
+    }
+
+    fn join(state: &mut State, key: ChannelKey, token: u64) -> u32 {
+        let connection = ConnectionId { token, reactor: 0 };
+        let address = "127.0.0.1:9".parse().unwrap();
+        let id = ClientId::lookup(&token.to_string());
+        let channel = state.get_mut(key).unwrap();
+        channel.progress_mut(0).members += 1;
+        let slot = channel
+            .members
+            .insert(Member::new(id, connection, address, 0, None));
+        state.clients += 1;
+        slot
+    }
+
+    #[test]
+    fn a_slot_of_another_generation_is_another_channel() {
+        let mut state = state();
+        let first = open(&mut state, "a");
+        assert!(
+            state
+                .remove_empty(first, DisconnectReason::ChannelClosed)
+                .is_some()
+        );
+        let second = open(&mut state, "a");
+        assert_eq!(first.slot, second.slot);
+        assert!(state.get(first).is_none() && state.get(second).is_some());
+        assert_eq!(state.names.get("a"), Some(&second));
+        assert!(
+            state
+                .remove_empty(first, DisconnectReason::ChannelClosed)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_channel_that_is_being_removed_has_no_name_and_goes_with_its_last_member() {
+        let (mut state, clock) = (state(), Clock::system());
+        let key = open(&mut state, "a");
+        for token in 0..3 {
+            join(&mut state, key, token);
+        }
+        let reason = DisconnectReason::ChannelClosed;
+        state.start_removal(key, reason);
+        assert!(state.names.is_empty() && state.get(key).is_some());
+        let mut wake = Wake::default();
+        let (next, removed) = state.disconnect_some(key, 0, reason, (0, &clock), &mut wake);
+        assert!(next.is_none() && removed.is_some() && wake.contains(0));
+        assert_eq!((state.clients, state.get(key).is_none()), (0, true));
+        assert!(state.reactors.has_departures(0));
+    }
+
+    #[test]
+    fn a_member_that_leaves_an_open_channel_leaves_the_channel() {
+        let (mut state, clock) = (state(), Clock::system());
+        let key = open(&mut state, "a");
+        let slot = join(&mut state, key, 1);
+        let reason = DisconnectReason::Gone;
+        let left = state.remove_member(key, slot, reason, (5, &clock));
+        let (left, removed) = left.unwrap();
+        assert_eq!((left.member.token, removed.is_none()), (1, true));
+        assert_eq!(
+            state.get(key).map(|channel| channel.empty_since_ms),
+            Some(5)
+        );
+        assert!(
+            state
+                .remove_member(key, slot, reason, (6, &clock))
+                .is_none()
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::hub::audience::{Audience, Choice};
 use crate::hub::remembered::OwnId;
-use crate::hub::{batch, log, merge};
+use crate::hub::{batch, dropped, entry, log, merge, retention};
 use crate::internals::frame::Frame;
 use crate::{ClientId, History, KeyedState};
 
@@ -27,9 +27,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn into_inner(self) -> log::Entry {
+    fn into_inner(self) -> entry::Entry {
         let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
-        let rare = log::Rare {
+        let rare = entry::Rare {
             audience: self.client.map(audience),
             packed: None,
             own_id: self.own_id.map(|text| OwnId {
@@ -40,7 +40,7 @@ impl Entry {
             key: self.key.map(Arc::from),
         };
         let is_rare = rare.audience.is_some() || rare.own_id.is_some() || rare.key.is_some();
-        log::Entry {
+        entry::Entry {
             sequence: self.sequence,
             at_ms: self.at_ms,
             frame: self.frame,
@@ -61,13 +61,14 @@ impl Log {
 
     /// Puts an entry at the head.
     pub fn append(&mut self, entry: Entry) {
-        self.0.append(entry.into_inner(), &mut log::Dropped::new());
+        self.0
+            .append(entry.into_inner(), &mut dropped::Dropped::new());
     }
 
     /// Removes a key that was published to `client` or to everybody.
     pub fn remove_key(&mut self, key: &str, client: Option<ClientId>) {
         let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
-        let dropped = &mut log::Dropped::new();
+        let dropped = &mut dropped::Dropped::new();
         self.0.remove_key(key.into(), client.map(audience), dropped);
     }
 
@@ -80,14 +81,14 @@ impl Log {
         needed_after: u64,
         now_ms: u64,
     ) {
-        let bounds = log::Bounds {
+        let bounds = retention::Bounds {
             history,
             keyed,
             backlog_bytes_max: backlog_max,
         };
         while self
             .0
-            .trim(&bounds, needed_after, now_ms, &mut log::Dropped::new())
+            .trim(&bounds, needed_after, now_ms, &mut dropped::Dropped::new())
         {}
     }
 
@@ -158,7 +159,7 @@ impl Log {
     }
 }
 
-fn admits(entry: &log::Entry, client: &ClientId) -> bool {
+fn admits(entry: &entry::Entry, client: &ClientId) -> bool {
     entry
         .audience()
         .is_none_or(|audience| audience.admits(client, None))

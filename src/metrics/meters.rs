@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Metrics;
 use super::codes::{CODES, OTHER};
 use super::histogram::{CLASSES, Histogram, class_of};
-use crate::hub::client::DisconnectReason;
+use crate::disconnect_reason::DisconnectReason;
 
 /// A number that one thread writes and all read.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ mod meters;
 
 use std::time::Duration;
 
-use crate::hub::client::DisconnectReason;
+use crate::disconnect_reason::DisconnectReason;
 
 pub use histogram::Histogram;
 pub(crate) use meters::Meters;

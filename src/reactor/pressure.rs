@@ -1,6 +1,6 @@
 //! The log lines about the limits on all channels together.
 
-use crate::hub::bounds::Pressure;
+use crate::hub::Pressure;
 
 /// The time between two of these lines.
 const LOG_MS: u64 = 60_000;

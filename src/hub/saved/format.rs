@@ -21,13 +21,15 @@ use std::sync::Arc;
 use super::snapshot::{RestoreError, SavedChannel, Snapshot};
 use crate::frame::Frame;
 use crate::hub::audience::{Audience, Choice, Condition};
+use crate::hub::channel_state::Finish;
 use crate::hub::client::ClientId;
+use crate::hub::entry::{Entry, Rare};
 use crate::hub::id::Epoch;
-use crate::hub::log::{Entry, Evicted, Rare, SavedBounds};
-use crate::hub::manager::check_name;
+use crate::hub::ids::Ids;
+use crate::hub::log::{Evicted, SavedBounds};
+use crate::hub::names::check_name;
 use crate::hub::numbering::Numbering;
 use crate::hub::remembered::{OwnId, Place};
-use crate::hub::state::Finish;
 
 pub(super) const MAGIC: &[u8; 16] = b"pushwheel state\n";
 
@@ -73,8 +75,8 @@ impl<W: Write> Writer<W> {
     fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.bytes(MAGIC)?;
         self.bytes(&VERSION.to_le_bytes())?;
-        self.text(snapshot.epoch.as_str())?;
-        let key = snapshot.numbering.key();
+        self.text(snapshot.ids.epoch().as_str())?;
+        let key = snapshot.ids.numbering().key();
         self.flag(key.is_some())?;
         if let Some(key) = key {
             self.bytes(&key.to_le_bytes())?;
@@ -277,8 +279,7 @@ impl<R: Read> Reader<R> {
             channels.push(channel);
         }
         Ok(Snapshot {
-            epoch,
-            numbering: Numbering::new(key),
+            ids: Ids::new(epoch, Numbering::new(key)),
             sequence,
             removed_through,
             channels,

@@ -1,14 +1,14 @@
-//! The content of a saved state, and the reason why it cannot be restored.
+//! What is saved of the hub, and why it cannot be restored.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::hub::id::Epoch;
-use crate::hub::log::{Entry, SavedBounds};
-use crate::hub::numbering::Numbering;
+use crate::hub::channel_state::{ChannelState, Finish, Life};
+use crate::hub::entry::Entry;
+use crate::hub::ids::Ids;
+use crate::hub::log::SavedBounds;
 use crate::hub::remembered::Place;
-use crate::hub::state::Finish;
 
 /// The reason why a saved state was not restored. Nothing of it is used.
 #[derive(Debug)]
@@ -68,15 +68,13 @@ impl std::error::Error for RestoreError {
 
 /// All that is saved. Times are the wall clock's.
 pub(super) struct Snapshot {
-    pub(super) epoch: Epoch,
-    pub(super) numbering: Numbering,
+    pub(super) ids: Ids,
     pub(super) sequence: u64,
     pub(super) removed_through: u64,
     /// In the order of their names.
     pub(super) channels: Vec<SavedChannel>,
 }
 
-/// A channel that is saved.
 pub(super) struct SavedChannel {
     pub(super) name: Arc<str>,
     pub(super) bounds: SavedBounds,
@@ -88,4 +86,31 @@ pub(super) struct SavedChannel {
     pub(super) released: Vec<(Arc<str>, Place)>,
     pub(super) finish: Option<Finish>,
     pub(super) entries: Vec<Entry>,
+}
+
+impl SavedChannel {
+    /// Copies all of a channel but its entries.
+    pub(super) fn of(channel: &ChannelState, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
+        let released = channel.log.remembered().released();
+        let released = released.map(|(id, place)| (id.clone(), place.clone()));
+        Some(SavedChannel {
+            name: channel.name()?.clone(),
+            bounds: channel.log.saved_bounds(),
+            missing_keys: channel.log.keyed().missing(),
+            counts: [
+                channel.counts.published,
+                channel.counts.delivered,
+                channel.counts.gaps,
+            ],
+            released: released.collect(),
+            finish: match channel.life {
+                Life::Finishing(finish) => Some(Finish {
+                    until_ms: wall_of(finish.until_ms),
+                    ..finish
+                }),
+                Life::Open | Life::Over { .. } | Life::Closing => None,
+            },
+            entries: Vec::new(),
+        })
+    }
 }

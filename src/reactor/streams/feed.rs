@@ -360,7 +360,10 @@ mod tests {
     use super::*;
 
     fn feed(current: &[u32]) -> Feed {
-        let key = ChannelKey { slot: 0, tenant: 1 };
+        let key = ChannelKey {
+            slot: 0,
+            generation: 1,
+        };
         let source = Source {
             channels: &[key],
             is_packed: false,

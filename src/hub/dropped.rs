@@ -1,0 +1,57 @@
+//! Entries on their way from a log to the allocator.
+
+use std::collections::VecDeque;
+
+use super::entry::Entry;
+use super::looks::{LOOKS_MAX, looked_at};
+
+/// Entries that a locked section has taken out of logs. Its caller drops them when
+/// the lock is open, because to free an entry takes longer than to take it out.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    max: usize,
+    count: usize,
+    /// The usual case: a publish evicts one entry, and needs no memory for a list.
+    first: Option<Entry>,
+    rest: Vec<Entry>,
+    /// The memory of logs that have become empty.
+    pub(super) histories: Vec<VecDeque<Entry>>,
+}
+
+impl Dropped {
+    /// Returns an empty list with room for 1,024 entries.
+    pub(crate) fn new() -> Dropped {
+        Dropped::for_batch(1)
+    }
+
+    /// Returns an empty list for a publish of so many events. Each may replace one
+    /// entry and evict another.
+    pub(crate) fn for_batch(events: usize) -> Dropped {
+        Dropped {
+            max: LOOKS_MAX.max(2 * events),
+            count: 0,
+            first: None,
+            rest: Vec::new(),
+            histories: Vec::new(),
+        }
+    }
+
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// How many more entries may be evicted in this locked section.
+    pub(crate) fn room(&self) -> usize {
+        self.max.saturating_sub(self.count)
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        looked_at(1);
+        self.count += 1;
+        match self.first {
+            None => self.first = Some(entry),
+            Some(_) => self.rest.push(entry),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! An entry of a log: a published event in its place.
+
+use std::sync::Arc;
+
+use super::audience::Audience;
+use super::remembered::{OwnId, Place};
+use crate::frame::Frame;
+
+/// What an entry costs beyond its frame's bytes, in the log's accounting.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// One event in its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) sequence: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) frame: Frame,
+    /// What makes the entry more than a plain broadcast; rare, so boxed.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What only some entries have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    /// For whom the entry is; `None` is everybody. All entries of a batch share
+    /// it, and these stand side by side.
+    pub(crate) audience: Option<Arc<Audience>>,
+    /// The frame for streams that are compressed.
+    pub(crate) packed: Option<Frame>,
+    /// The id that the publisher gave.
+    pub(crate) own_id: Option<OwnId>,
+    /// The key under which a newer event replaces this one.
+    pub(crate) key: Option<Arc<str>>,
+}
+
+impl Rare {
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        let Rare {
+            audience,
+            packed,
+            own_id,
+            key,
+        } = self;
+        audience.is_none() && packed.is_none() && own_id.is_none() && key.is_none()
+    }
+}
+
+impl Entry {
+    pub(crate) fn audience(&self) -> Option<&Arc<Audience>> {
+        self.rare.as_ref()?.audience.as_ref()
+    }
+
+    pub(crate) fn has_key(&self) -> bool {
+        self.key().is_some()
+    }
+
+    pub(crate) fn key(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.key.as_ref()
+    }
+
+    pub(crate) fn own_id(&self) -> Option<&str> {
+        Some(&self.rare.as_ref()?.own_id.as_ref()?.text)
+    }
+
+    /// Returns what there is to remember of the publisher's own id.
+    pub(super) fn place(&self) -> Option<(Arc<str>, Place)> {
+        let rare = self.rare.as_ref()?;
+        let own_id = rare.own_id.as_ref()?;
+        let place = Place {
+            sequence: self.sequence,
+            digest: own_id.digest,
+            is_doubtful: own_id.is_doubtful,
+            audience: rare.audience.clone(),
+        };
+        Some((own_id.text.clone(), place))
+    }
+
+    /// The frame for streams that are compressed, or for those that are not.
+    pub(crate) fn frame(&self, is_packed: bool) -> &Frame {
+        let packed = self.rare.as_ref().filter(|_| is_packed);
+        packed
+            .and_then(|rare| rare.packed.as_ref())
+            .unwrap_or(&self.frame)
+    }
+
+    /// The bytes that the entry takes without its audience, which other entries
+    /// may share.
+    pub(super) fn bytes(&self) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            size_of::<Rare>()
+                + rare.packed.as_ref().map_or(0, Frame::len)
+                + rare.own_id.as_ref().map_or(0, |id| 2 * id.text.len())
+                + rare.key.as_ref().map_or(0, |key| 2 * key.len())
+        });
+        self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+/// The bytes that an audience adds beside its neighbours: 0 if one of them has
+/// the same.
+pub(super) fn audience_bytes_beside(
+    audience: &Arc<Audience>,
+    beside: [Option<&Entry>; 2],
+) -> usize {
+    let has_same = |other: &Entry| other.audience().is_some_and(|a| Arc::ptr_eq(a, audience));
+    match beside.into_iter().flatten().any(has_same) {
+        true => 0,
+        false => audience.bytes(),
+    }
+}

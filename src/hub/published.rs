@@ -1,0 +1,122 @@
+//! The result of a publish.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::id::EventId;
+use crate::event::EventError;
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// The id of the (last) event, as clients see it.
+    pub id: EventId,
+    /// How many events were appended.
+    pub events: usize,
+    /// For how many connected clients they were.
+    pub clients: usize,
+    /// Number of events that were not appended, because the channel remembers
+    /// them by their own ids: their publisher had published them before.
+    pub duplicates: usize,
+}
+
+impl Published {
+    /// What becomes of events that were all published before.
+    pub(super) fn repeated(id: EventId, count: usize) -> Published {
+        Published {
+            id,
+            events: 0,
+            clients: 0,
+            duplicates: count,
+        }
+    }
+}
+
+/// Why an event was not published. Nothing of it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The event cannot be written as it is.
+    Event(EventError),
+    /// The event is larger on the wire than the channel takes.
+    TooLarge {
+        /// Its size, in bytes.
+        bytes: usize,
+        /// The most that the channel takes, in bytes.
+        max: usize,
+    },
+    /// The channel was closed or removed.
+    Closed,
+    /// The channel is finished: it had its last event.
+    Finished,
+    /// More is published to the channel than its options allow.
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The channel remembers another event with the same own id, or two events
+    /// of one batch share an own id.
+    IdReused {
+        /// The id.
+        id: String,
+    },
+}
+
+impl PublishError {
+    /// A stable name for the error, as the server's JSON has it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            PublishError::Event(error) => error.code(),
+            PublishError::TooLarge { .. } => "event_too_large",
+            PublishError::Closed => "channel_closed",
+            PublishError::Finished => "channel_finished",
+            PublishError::RateLimited { .. } => "rate_limited",
+            PublishError::IdReused { .. } => "id_reused",
+        }
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::Event(error) => error.fmt(f),
+            PublishError::TooLarge { bytes, max } => write!(
+                f,
+                "the event has {bytes} bytes, but the channel accepts {max}. Send less, or a link"
+            ),
+            PublishError::Closed => f.write_str(
+                "the channel was closed. Get it from the manager again to open a new one",
+            ),
+            PublishError::Finished => f.write_str(
+                "the channel is finished and accepts no more events. Publish to another one",
+            ),
+            PublishError::RateLimited { retry_after } => write!(
+                f,
+                "too many events for the rate limit. Retry after {} ms",
+                retry_after.as_millis()
+            ),
+            PublishError::IdReused { id } => write!(
+                f,
+                "the id `{id}` belongs to another event. Use a different id for each event, and \
+                 repeat an event without changes"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PublishError::Event(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<EventError> for PublishError {
+    fn from(error: EventError) -> Self {
+        PublishError::Event(error)
+    }
+}

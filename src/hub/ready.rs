@@ -1,0 +1,79 @@
+//! An event that is ready to be appended to a log.
+
+use std::sync::Arc;
+
+use super::entry::Rare;
+use super::ids::Ids;
+use super::published::PublishError;
+use super::remembered::{OwnId, digest};
+use crate::event::Event;
+use crate::frame::Frame;
+
+/// An event that is encoded and checked, and needs only its place.
+pub(crate) struct Ready {
+    pub(super) frame: Frame,
+    /// Whether the hub gives it an id.
+    pub(super) is_sequenced: bool,
+    /// Whether it removes its key.
+    pub(super) removes: bool,
+    /// What makes it more than a plain event, but for its audience. The digest of
+    /// its own id is that of the event without its target.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+impl Ready {
+    /// Encodes an event. Its id is filled in when it has a sequence number.
+    pub(super) fn encode(
+        event: &Event<'_>,
+        compress_from: Option<usize>,
+        ids: &Ids,
+    ) -> Result<Ready, PublishError> {
+        let frame = Frame::encode(event, ids.prefix())?;
+        let is_plain = event.id().is_none() && event.key().is_none() && compress_from.is_none();
+        Ok(Ready {
+            rare: (!is_plain).then(|| Box::new(rare_of(event, &frame, compress_from))),
+            frame,
+            is_sequenced: true,
+            removes: event.is_removal(),
+        })
+    }
+
+    /// Returns the size of the largest of some events, in bytes.
+    pub(super) fn largest(events: &[Ready]) -> Option<usize> {
+        events.iter().map(|ready| ready.frame.len()).max()
+    }
+
+    pub(crate) fn raw(bytes: &[u8]) -> Ready {
+        Ready {
+            frame: Frame::raw(bytes),
+            is_sequenced: false,
+            removes: false,
+            rare: None,
+        }
+    }
+
+    /// Returns the id that the publisher gave.
+    pub(super) fn own_id(&self) -> Option<&OwnId> {
+        self.rare.as_ref()?.own_id.as_ref()
+    }
+}
+
+/// Returns what makes an event more than a plain one.
+fn rare_of(event: &Event<'_>, frame: &Frame, compress_from: Option<usize>) -> Rare {
+    let key: Option<Arc<str>> = event.key().filter(|key| !key.is_empty()).map(Arc::from);
+    let own_id = event.id().map(|id| OwnId {
+        text: id.into(),
+        digest: digest([
+            frame.as_bytes(),
+            key.as_deref().unwrap_or_default().as_bytes(),
+            if event.is_removal() { b"removal" } else { b"" },
+        ]),
+        is_doubtful: false,
+    });
+    Rare {
+        audience: None,
+        packed: compress_from.map(|bytes| frame.pack(bytes)),
+        own_id,
+        key,
+    }
+}

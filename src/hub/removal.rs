@@ -1,0 +1,213 @@
+//! Removing: channels, their clients, and what logs need not keep any longer.
+//!
+//! What is large is removed in steps, with the lock open between them, and dropped when
+//! the lock is open.
+
+use super::Hub;
+use super::channel_state::ChannelState;
+use super::client::{ClientId, ConnectionId, DisconnectReason};
+use super::dropped::Dropped;
+use super::key::{ChannelKey, MemberKey};
+use super::lock::Locked;
+use super::looks::LOOKS_MAX;
+use super::reactors::{DisconnectCall, Wake};
+use super::state::{Removed, State, drop_channels};
+
+impl Hub {
+    /// Removes a channel and disconnects its clients; says how many they were,
+    /// if it was there.
+    pub(crate) fn remove(&self, key: ChannelKey, reason: DisconnectReason) -> Option<usize> {
+        self.remove_if(key, reason, |_| true)
+    }
+
+    /// The same, if it meets a condition at that moment.
+    pub(super) fn remove_if(
+        &self,
+        key: ChannelKey,
+        reason: DisconnectReason,
+        condition: impl FnOnce(&ChannelState) -> bool,
+    ) -> Option<usize> {
+        let mut state = self.lock();
+        let is_there = |channel: &&ChannelState| !channel.life.is_closing();
+        let channel = state.get(key).filter(is_there);
+        let channel = channel.filter(|channel| condition(channel))?;
+        let clients = channel.members.len();
+        state.start_removal(key, reason);
+        self.finish_removal(state, key, reason);
+        Some(clients)
+    }
+
+    /// Disconnects the clients of a channel whose removal has begun, some of them
+    /// under each lock, the first ones under that of `state`. Then removes it.
+    pub(super) fn finish_removal<'a>(
+        &'a self,
+        mut state: Locked<'a, State>,
+        key: ChannelKey,
+        reason: DisconnectReason,
+    ) {
+        let (mut next, now_ms) = (0, self.clock.now_ms());
+        loop {
+            let (mut wake, now) = (Wake::default(), (now_ms, &self.clock));
+            let (slot, removed) = state.disconnect_some(key, next, reason, now, &mut wake);
+            drop(state);
+            drop_channels(removed);
+            self.wake(wake);
+            match slot {
+                Some(slot) => next = slot,
+                None => return,
+            }
+            self.give_way();
+            state = self.lock();
+        }
+    }
+
+    /// Disconnects one client of a channel; says whether it was there.
+    pub(crate) fn kick(&self, key: ChannelKey, id: &ClientId, reason: DisconnectReason) -> bool {
+        let now_ms = self.clock.now_ms();
+        let disconnected = self
+            .lock()
+            .disconnect(key, id, reason, (now_ms, &self.clock));
+        let Some((wake, removed)) = disconnected else {
+            return false;
+        };
+        self.finish_trims(vec![key], now_ms);
+        drop_channels(removed);
+        self.wake(wake);
+        true
+    }
+
+    /// Takes a client out of its channels, unless that was done already.
+    /// Returns the hook that is to be called for it, if it has one.
+    pub(crate) fn leave(
+        &self,
+        member_keys: &[MemberKey],
+        connection: ConnectionId,
+        reason: DisconnectReason,
+    ) -> Option<DisconnectCall> {
+        let now_ms = self.clock.now_ms();
+        let (mut disconnect_call, mut unfinished) = (None, Vec::new());
+        let mut removed = Removed::new();
+        let mut state = self.lock();
+        for MemberKey { channel: key, slot } in member_keys {
+            let member = state
+                .get(*key)
+                .and_then(|channel| channel.members.get(*slot));
+            if member.is_none_or(|member| member.connection() != connection) {
+                continue;
+            }
+            if let Some((left, channel)) =
+                state.remove_member(*key, *slot, reason, (now_ms, &self.clock))
+            {
+                disconnect_call = disconnect_call.or(left.disconnect_call);
+                removed.channels.extend(channel);
+                if state.trim(*key, now_ms, &mut removed.entries) {
+                    unfinished.push(*key);
+                }
+            }
+        }
+        drop(state);
+        self.finish_removals(removed);
+        self.finish_trims(unfinished, now_ms);
+        disconnect_call
+    }
+
+    /// Takes all clients of a reactor out of their channels, and calls
+    /// `call` with the hooks of those that have one, with nothing locked.
+    pub(crate) fn leave_all(
+        &self,
+        reactor: u16,
+        reason: DisconnectReason,
+        mut call: impl FnMut(DisconnectCall),
+    ) {
+        let mut next = (0, 0);
+        loop {
+            let now_ms = self.clock.now_ms();
+            let (mut disconnect_calls, mut removed) = (Vec::new(), Removed::new());
+            let mut state = self.lock();
+            for _ in 0..LOOKS_MAX {
+                if removed.entries.room() == 0 {
+                    break;
+                }
+                let (slot, member_slot) = next;
+                let Some((key, channel)) = state.at(slot) else {
+                    next = (slot + 1, 0);
+                    continue;
+                };
+                if channel.members_of(reactor) == 0 || member_slot >= channel.members.slots_end() {
+                    next = (slot + 1, 0);
+                    continue;
+                }
+                next = (slot, member_slot + 1);
+                let member = channel.members.get(member_slot);
+                if member.is_some_and(|member| member.reactor == reactor)
+                    && let Some((left, channel)) =
+                        state.remove_member(key, member_slot, reason, (now_ms, &self.clock))
+                {
+                    disconnect_calls.extend(left.disconnect_call);
+                    removed.channels.extend(channel);
+                    // What there is no room for goes with the next sweep.
+                    state.trim(key, now_ms, &mut removed.entries);
+                }
+            }
+            let is_done = next.0 >= state.slots_end();
+            drop(state);
+            self.finish_removals(removed);
+            disconnect_calls.into_iter().for_each(&mut call);
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// How many channels there are, of any kind.
+    #[cfg(feature = "internals")]
+    pub(crate) fn channels_held(&self) -> usize {
+        {
+            let mut count = 0;
+            self.for_each_channel(|_, _| count += 1);
+            count
+        }
+    }
+
+    /// How many channels a whole sweep looks at.
+    pub(crate) fn channels_capacity(&self) -> usize {
+        self.lock().slots_end()
+    }
+
+    /// Cleans up `count` channels.
+    pub(crate) fn sweep(&self, count: usize) {
+        let mut left = count.min(self.channels_capacity());
+        while left > 0 {
+            let mut removed = Removed::new();
+            let mut state = self.lock();
+            left = state.sweep(left, &self.clock, &mut removed);
+            state.shrink(None, &mut removed.entries);
+            drop(state);
+            self.finish_removals(removed);
+            self.give_way();
+        }
+    }
+
+    /// Goes on with what a locked section has begun to remove, and drops what it has
+    /// taken out.
+    pub(super) fn finish_removals(&self, removed: Removed) {
+        self.wake(removed.wake);
+        drop(removed.entries);
+        drop_channels(removed.channels);
+        for key in removed.closing {
+            self.finish_removal(self.lock(), key, DisconnectReason::ChannelClosed);
+        }
+    }
+
+    /// Evicts what earlier sections had no room for, with the lock open between two
+    /// steps.
+    pub(super) fn finish_trims(&self, unfinished: Vec<ChannelKey>, now_ms: u64) {
+        for key in unfinished {
+            while {
+                self.give_way();
+                let mut dropped = Dropped::new();
+                self.lock().trim(key, now_ms, &mut dropped)
+            } {}
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Cleaning up: old histories, finished channels whose time is over, and channels that
+//! are not in use.
+
+use super::channel_state::{Finish, Kind, Life};
+use super::client::DisconnectReason;
+use super::clock::Clock;
+use super::dropped::Dropped;
+use super::key::ChannelKey;
+use super::log::Log;
+use super::looks::LOOKS_MAX;
+use super::reactors::Wake;
+use super::state::{Removed, State};
+
+impl State {
+    /// Looks at up to `left` channels, and at fewer if `removed` has no room for more:
+    /// evicts history that is too old, frees the names of finished channels whose
+    /// time is over, and removes channels without clients, history and handles;
+    /// where there is no room for more channels, without waiting. Returns how many
+    /// channels are left.
+    pub(super) fn sweep(&mut self, left: usize, clock: &Clock, removed: &mut Removed) -> usize {
+        let now_ms = clock.now_ms();
+        let end = self.slots_end();
+        let is_full =
+            self.names.len() >= self.settings.channels_max || self.unpublished.check().is_err();
+        let count = left.min(LOOKS_MAX);
+        for looked in 0..count {
+            if removed.entries.len() + looked >= LOOKS_MAX {
+                return left - looked;
+            }
+            let slot = match self.swept + 1 < end {
+                true => self.swept + 1,
+                false => 0,
+            };
+            if let Some((key, _)) = self.at(slot)
+                && self.sweep_channel(key, is_full, (now_ms, clock), removed)
+            {
+                // The rest of its history is next.
+                return left - looked;
+            }
+            self.swept = slot;
+        }
+        left - count
+    }
+
+    /// Returns whether there is more to evict than `removed` had room for.
+    fn sweep_channel(
+        &mut self,
+        key: ChannelKey,
+        is_full: bool,
+        (now_ms, clock): (u64, &Clock),
+        removed: &mut Removed,
+    ) -> bool {
+        let is_unpublished = self.unpublished.contains(key.slot);
+        let empty_after = self.settings.empty_after;
+        let Some(channel) = self.get_mut(key) else {
+            return false;
+        };
+        let has_more = channel.trim(now_ms, &mut removed.entries);
+        // What an unpublished channel holds was published to all channels.
+        let holds_nothing = channel.log.is_empty() || is_unpublished;
+        let is_removed = match (&channel.kind, channel.life) {
+            (Kind::Named(_), Life::Open) => {
+                let empty_ms = u128::from(now_ms.saturating_sub(channel.empty_since_ms));
+                channel.members.is_empty()
+                    && holds_nothing
+                    && channel.handles.strong_count() == 0
+                    && empty_after.is_some_and(|after| is_full || empty_ms >= after.as_millis())
+            }
+            (Kind::Named(_), Life::Finishing(finish)) if finish.until_ms <= now_ms => {
+                let wake = self.end_finishing(key, (now_ms, clock), &mut removed.entries);
+                removed.wake.merge(wake);
+                let channel = self.get(key);
+                channel.is_some_and(|channel| channel.members.is_empty())
+            }
+            // The last client takes these with it.
+            (Kind::Named(_), Life::Finishing(_) | Life::Over { .. } | Life::Closing)
+            | (Kind::Private(_), _) => false,
+        };
+        self.settle(key);
+        if is_removed {
+            let channel = self.remove_empty(key, DisconnectReason::ChannelClosed);
+            removed.channels.extend(channel);
+            return false;
+        }
+        has_more
+    }
+
+    /// Ends the time of a finished channel. Its clients are sent what they are owed,
+    /// however long they take. A new channel has the name if there are clients, so
+    /// that one that comes back has missed nothing.
+    fn end_finishing(
+        &mut self,
+        key: ChannelKey,
+        (now_ms, clock): (u64, &Clock),
+        dropped: &mut Dropped,
+    ) -> Wake {
+        self.free_name(key);
+        let Some(channel) = self.get_mut(key) else {
+            return Wake::default();
+        };
+        let Life::Finishing(Finish { through, .. }) = channel.life else {
+            return Wake::default();
+        };
+        channel.life = Life::Over { through };
+        channel.trim(now_ms, dropped);
+        if let Kind::Named(name) = &channel.kind
+            && !channel.members.is_empty()
+        {
+            let (name, options, head) = (name.clone(), channel.options.clone(), channel.log.head());
+            let heir = self.insert(Kind::Named(name), options, now_ms);
+            let heir = self.get_mut(heir).expect("it was just made");
+            heir.log = Log::new(head);
+        }
+        self.settle(key);
+        // A stream that has other channels as well finds that it is to end.
+        self.mark_dirty(key, clock.now_us())
+    }
+}
