@@ -1,6 +1,6 @@
-//! What an embedder writes, in a crate of its own and without the server:
-//! channel, manager, sink and callbacks. `run.sh` builds and runs it; it
-//! checks itself and ends with 0.
+//! A program that embeds the engine, in a crate of its own and without the server:
+//! channel, manager, guard, sink, hooks, reader, and a second engine. `run.sh` builds and
+//! runs it; it checks itself and exits with 0.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,11 +8,17 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pushwheel::{
-    ChannelManager, ChannelOptions, Engine, Event, History, Request, Response, Subscription,
+    ChannelManager, ChannelOptions, Engine, Event, History, Method, ReadError, Request, Response,
+    Start, Subscription,
 };
 use serde_json::json;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The reader that a guard has found.
+struct Reader(String);
+
+fn main() -> Result<(), Error> {
     let options = ChannelOptions::new()
         .history(History::events(10))
         .heartbeat(Duration::from_secs(15));
@@ -22,10 +28,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let engine = Engine::builder()
         .channels(&channels)
+        .guard(Method::Get, "/news/{reader}", |request: &mut Request| {
+            let reader = request.param("reader").map(str::to_owned);
+            request.extensions_mut().insert(Reader(reader?));
+            None
+        })
         .get("/news/{reader}", {
             let news = news.clone();
             move |request: &Request| {
-                let reader = request.param("reader").unwrap_or("anonymous").to_owned();
+                let reader = request.extensions().get::<Reader>();
+                let reader = reader.map_or("", |reader| &reader.0);
                 let left = left.clone();
                 Subscription::new(&news)
                     .metadata(json!({ "reader": reader }))
@@ -48,6 +60,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     sink.send(Event::new("done", ""))
                 });
             })
+        })
+        .get("/failed", |_: &Request| {
+            Ok::<_, Error>("seven".parse::<u8>()?.to_string())
         })
         .bind("127.0.0.1:0")?;
     let running = engine.spawn()?;
@@ -76,6 +91,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     assert_eq!(counted.len(), 8, "three counts and the end: {counted:?}");
 
+    let failed = subscribe(address, "/failed");
+    assert!(failed.is_err(), "an error of the handler is no stream");
+
+    running.shutdown(Duration::from_secs(5))?;
+
+    // Without an engine, and with the next one.
+    news.broadcast(Event::new("headline", "Still here"))?;
+    let stored = news.read(Start::Earliest);
+    let stored = stored.collect::<Result<Vec<_>, ReadError>>()?;
+    let headlines: Vec<&str> = stored.iter().map(|stored| stored.event.data()).collect();
+    assert_eq!(headlines, ["It works", "Still here"]);
+    let stream = news.clone();
+    let engine = Engine::builder()
+        .channels(&channels)
+        .get("/news", move |_| Response::subscribe(&stream))
+        .bind("127.0.0.1:0")?;
+    let running = engine.spawn()?;
+    let path = format!("/news?lastEventId={}", stored[0].id);
+    let mut resumed = subscribe(running.local_addr(), &path)?;
+    assert_eq!(
+        next_event(&mut resumed)?[1..],
+        ["event: headline", "data: Still here"]
+    );
     running.shutdown(Duration::from_secs(5))?;
     println!("embedder: 1 passed, 0 failed");
     Ok(())
@@ -89,6 +127,10 @@ fn subscribe(address: SocketAddr, path: &str) -> std::io::Result<Stream> {
     write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
     let mut stream = BufReader::new(socket);
     let mut line = String::new();
+    stream.read_line(&mut line)?;
+    if !line.starts_with("HTTP/1.1 200 ") {
+        return Err(std::io::Error::other(line));
+    }
     while line != "\r\n" {
         line.clear();
         stream.read_line(&mut line)?;
