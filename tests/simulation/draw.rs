@@ -73,6 +73,11 @@ pub fn draw_failure(seed: u64) -> bool {
     Rng::with_seed(seed ^ 0xfa_11ed).u32(0..8) == 0
 }
 
+/// Whether another engine serves the channels after the first one. Drawn apart, too.
+pub fn draw_restart(seed: u64) -> bool {
+    Rng::with_seed(seed ^ 0x5e_c0d).u32(0..3) == 0
+}
+
 /// How often writes are interrupted. Drawn apart, too.
 pub fn draw_interrupted_writes(seed: u64) -> u32 {
     let mut rng = Rng::with_seed(seed ^ 0xe1_4712);

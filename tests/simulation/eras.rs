@@ -117,10 +117,12 @@ pub enum Era {
     /// Channels finish often and are soon over, with large last events; signals
     /// interrupt writes; and the poller fails.
     Finishes,
+    /// One engine after another serves the channels.
+    Restarts,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Finishes;
+    pub const NOW: Era = Era::Restarts;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

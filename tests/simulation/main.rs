@@ -43,14 +43,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use pushwheel::internals::{Clock, SimulatedEngine};
+use pushwheel::internals::{Budgets, Clock, SimulatedEngine};
 use pushwheel::{ChannelManager, Engine};
 
 use client::Client;
 use draw::{
     draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes, draw_interrupted_writes,
     draw_keyed, draw_limits, draw_loops, draw_plain_fetch, draw_plan, draw_rare_faults,
-    draw_repeats, draw_repetitions, draw_role, draw_withholding,
+    draw_repeats, draw_repetitions, draw_restart, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -151,13 +151,25 @@ fn lock(oracle: &Shared) -> MutexGuard<'_, Oracle> {
 type Others = Rc<RefCell<Vec<SimulatedEngine<Seam>>>>;
 /// The engine, its network and its clients.
 struct Simulation {
-    engine: SimulatedEngine<Seam>,
+    /// `None` only between two of them.
+    engine: Option<SimulatedEngine<Seam>>,
     others: Others,
+    recipe: Recipe,
     network: Rc<RefCell<Network>>,
     load: Rc<RefCell<Load>>,
     oracle: Shared,
     clock: Arc<AtomicU64>,
     is_told: bool,
+}
+/// Everything that each engine of a run is made with.
+struct Recipe {
+    manager: ChannelManager,
+    seed: u64,
+    loops: usize,
+    budgets: Budgets,
+    stall_ms: u64,
+    head_ms: u64,
+    idle_ms: u64,
 }
 /// Runs one seed to its end.
 fn run(seed: u64, is_told: bool) -> Sums {
@@ -166,16 +178,21 @@ fn run(seed: u64, is_told: bool) -> Sums {
     let mut simulation = build(&mut rng, seed, is_told);
     let duration_ms = rng.u64(2_000..15_000);
     let ends_abruptly = rng.u32(0..3) == 0;
+    if Era::of(seed) >= Era::Restarts && draw_restart(seed) {
+        simulation.turn_for(duration_ms / 2);
+        simulation.restart();
+    }
+    let end_ms = simulation.lived_ms() + duration_ms;
     if Era::of(seed) >= Era::Finishes && draw_failure(seed) {
         simulation.turn_for(duration_ms);
         return simulation.fail();
     }
     if ends_abruptly {
-        simulation.load.borrow_mut().shuts_down_at = Some(duration_ms);
+        simulation.load.borrow_mut().shuts_down_at = Some(end_ms);
     }
     simulation.turn_for(duration_ms);
     if ends_abruptly {
-        simulation.turn_until_shut(duration_ms);
+        simulation.turn_until_shut(end_ms);
     } else {
         simulation.calm_down();
         simulation.end(&mut rng);
@@ -271,41 +288,27 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         is_calm: false,
     }));
     let others = Others::default();
-    let seam = |side: usize| {
-        let (network, others) = (network.clone(), others.clone());
-        let waker = network.borrow().waker(side);
-        let turn = || Box::new(move || turn_all(&others)) as Box<dyn Fn() -> bool>;
-        let seam = Seam {
-            network,
-            actors: load.clone(),
-            side,
-            turn_others: (side == 0 && loops > 1).then(turn),
-        };
-        (seam, waker)
+    let recipe = Recipe {
+        manager,
+        seed,
+        loops,
+        budgets: draw_budgets(rng),
+        stall_ms,
+        head_ms: rng.u64(1_000..3_000),
+        idle_ms: rng.u64(2_000..8_000),
     };
-    let budgets = draw_budgets(rng);
-    let engine = Engine::builder()
-        .channels(&manager)
-        .stall_timeout(Duration::from_millis(stall_ms))
-        .head_timeout(Duration::from_millis(rng.u64(1_000..3_000)))
-        .idle_timeout(Duration::from_millis(rng.u64(2_000..8_000)));
-    let (engine, is_limited) = draw_limits(engine, budgets, seed);
-    lock(&oracle).is_limited = is_limited;
-    let engine = lock(&oracle).endings.apply(engine);
-    let engine = routes(engine, &oracle);
-    let mut engines = engine.simulate((0..loops).map(seam).collect()).unwrap();
-    let engine = engines.remove(0);
-    *others.borrow_mut() = engines;
-    load.borrow_mut().handle = Some(engine.handle());
-    Simulation {
-        engine,
+    let mut simulation = Simulation {
+        engine: None,
         others,
+        recipe,
         network,
         load,
         oracle,
         clock,
         is_told,
-    }
+    };
+    simulation.start();
+    simulation
 }
 /// Turns all loops that have not ended. Returns whether there was one.
 fn turn_all(loops: &Others) -> bool {
@@ -322,13 +325,72 @@ fn turn_all(loops: &Others) -> bool {
     is_one_left
 }
 impl Simulation {
+    /// Makes an engine for the channels.
+    fn start(&mut self) {
+        let recipe = &self.recipe;
+        let seam = |side: usize| {
+            let others = self.others.clone();
+            let waker = self.network.borrow().waker(side);
+            let turn = || Box::new(move || turn_all(&others)) as Box<dyn Fn() -> bool>;
+            let seam = Seam {
+                network: self.network.clone(),
+                actors: self.load.clone(),
+                side,
+                turn_others: (side == 0 && recipe.loops > 1).then(turn),
+            };
+            (seam, waker)
+        };
+        let engine = Engine::builder()
+            .channels(&recipe.manager)
+            .stall_timeout(Duration::from_millis(recipe.stall_ms))
+            .head_timeout(Duration::from_millis(recipe.head_ms))
+            .idle_timeout(Duration::from_millis(recipe.idle_ms));
+        let (engine, is_limited) = draw_limits(engine, recipe.budgets.clone(), recipe.seed);
+        lock(&self.oracle).is_limited = is_limited;
+        let engine = lock(&self.oracle).endings.apply(engine);
+        let engine = routes(engine, &self.oracle);
+        let engines = engine.simulate((0..recipe.loops).map(seam).collect());
+        let mut engines = engines.expect("no other engine serves the channels");
+        let engine = engines.remove(0);
+        *self.others.borrow_mut() = engines;
+        self.load.borrow_mut().handle = Some(engine.handle());
+        self.engine = Some(engine);
+    }
+
+    /// Shuts the engine down, and serves the same channels by another one.
+    fn restart(&mut self) {
+        let now = self.lived_ms();
+        self.load.borrow_mut().shuts_down_at = Some(now);
+        self.network.borrow_mut().plan(0, Act::Publisher);
+        self.turn_until_shut(now);
+        let before = self.engine().handle().metrics();
+        self.engine = None;
+        self.others.borrow_mut().clear();
+        let mut load = self.load.borrow_mut();
+        (load.shuts_down_at, load.ends_at_once_at) = (None, None);
+        drop(load);
+        lock(&self.oracle).restart();
+        self.network.borrow_mut().restart();
+        self.start();
+        let metrics = self.engine().handle().metrics();
+        assert!(
+            metrics.streams_opened >= before.streams_opened,
+            "a counter falls"
+        );
+        assert_eq!((metrics.clients, metrics.connections), (0, 0));
+    }
+
+    fn engine(&mut self) -> &mut SimulatedEngine<Seam> {
+        self.engine.as_mut().expect("an engine runs")
+    }
+
     fn turn(&mut self) {
-        if self.engine.is_over() {
+        if self.engine().is_over() {
             turn_all(&self.others);
         } else {
-            self.engine.turn().unwrap();
+            self.engine().turn().unwrap();
         }
-        if self.engine.is_over() {
+        if self.engine().is_over() {
             self.network.borrow_mut().retire(0);
         }
         self.check_holdings();
@@ -347,7 +409,7 @@ impl Simulation {
     }
 
     /// Checks that everything the engine holds is bounded by the open connections.
-    fn check_holdings(&self) {
+    fn check_holdings(&mut self) {
         let open = self.network.borrow().open();
         let [
             connections,
@@ -377,8 +439,8 @@ impl Simulation {
     }
 
     /// Returns what all loops hold together, then the figures that they share.
-    fn holdings(&self) -> [usize; 8] {
-        let mut sums = self.engine.holdings();
+    fn holdings(&mut self) -> [usize; 8] {
+        let mut sums = self.engine().holdings();
         for other in self.others.borrow().iter() {
             let own = other.holdings();
             for (sum, own) in sums[..5].iter_mut().zip(own) {
@@ -388,9 +450,9 @@ impl Simulation {
         sums
     }
 
-    fn is_over(&self) -> bool {
-        let mut others = self.others.borrow_mut();
-        self.engine.is_over() && others.iter_mut().all(|other| other.is_over())
+    fn is_over(&mut self) -> bool {
+        let is_over = self.engine().is_over();
+        is_over && self.others.borrow().iter().all(SimulatedEngine::is_over)
     }
 
     fn now(&self) -> u64 {
@@ -488,29 +550,30 @@ impl Simulation {
         }
     }
 
-    /// Lets the poller fail, which ends the engine.
-    fn fail(self) -> Sums {
+    /// Lets the poller fail, which ends the engine. Another one can follow it.
+    fn fail(mut self) -> Sums {
         self.network.borrow_mut().has_failed = true;
         lock(&self.oracle).has_failed = true;
-        let Simulation {
-            mut engine, others, ..
-        } = self;
-        let mut others = others.take();
-        assert!(engine.turn().is_err());
+        assert!(self.engine().turn().is_err());
+        let mut others = self.others.take();
         assert!(others.iter_mut().all(|other| other.turn().is_err()));
-        drop((engine, others));
+        self.engine = None;
+        drop(others);
         let mut oracle = lock(&self.oracle);
         oracle.check_failure();
         oracle.count("engines that fail");
         drop(oracle);
+        self.network.borrow_mut().restart();
+        self.start();
         sums(&self.network, &self.load, &self.oracle)
     }
 
-    fn check_end(self) -> Sums {
+    fn check_end(mut self) -> Sums {
         let holdings = self.holdings();
+        let engine = self.engine();
         let (held, named) = (
-            self.engine.channels_held(),
-            self.engine.handle().channels().names().len(),
+            engine.channels_held(),
+            engine.handle().channels().names().len(),
         );
         assert_eq!(held, named, "unreachable channels are left");
         assert_eq!(

@@ -297,6 +297,19 @@ impl Network {
         self.exhausted_at
     }
 
+    /// Another engine begins to listen. Whatever was to be told to the last one is not.
+    pub fn restart(&mut self) {
+        for side in &mut self.sides {
+            *side = Side::new();
+        }
+        let is_for_last =
+            |event: &Event| matches!(event, Event::ReportListener(_) | Event::Stale(..));
+        self.events.retain(|_, event| !is_for_last(event));
+        for socket in &mut self.sockets {
+            socket.token = None;
+        }
+    }
+
     /// A loop has come to its end.
     pub fn retire(&mut self, side: usize) {
         let side = &mut self.sides[side];

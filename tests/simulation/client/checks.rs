@@ -19,7 +19,12 @@ impl Client {
         // of what came before has stalled.
         let is_ignored = socket.is_closed_unread && self.reads_since == self.connected_at;
         let is_early = network.now() < self.connected_at + 900 || is_ignored;
-        if !is_answered && !is_hostile && !is_excused && is_early && oracle.shutdown.is_none() {
+        if !is_answered
+            && !is_hostile
+            && !is_excused
+            && is_early
+            && !oracle.has_shut_down(self.connected_at)
+        {
             let what = format!("{:?} was closed and not answered", self.expected);
             let at = network.now();
             let socket = self.socket;
@@ -35,7 +40,7 @@ impl Client {
         let now = network.now();
         let is_cut_short = self.reader.body_left > 0 || !self.reader.head.is_empty();
         let socket = network.socket(self.socket.expect("it has ended"));
-        let is_late = oracle.shutdown.is_some_and(|(_, end)| now >= end);
+        let is_late = oracle.is_past_deadline(self.connected_at);
         let is_opened = self
             .stream
             .is_some_and(|stream| oracle.streams[stream].is_opened());
@@ -103,7 +108,7 @@ impl Client {
     /// Checks that a request is answered soon, unless descriptors have run out.
     fn check_answers(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
         let now = network.now();
-        let is_on_hold = now < self.stalled_until || oracle.shutdown.is_some();
+        let is_on_hold = now < self.stalled_until || oracle.has_shut_down(self.connected_at);
         if !self.awaits_answer() || self.is_deferred() || is_on_hold {
             return Ok(());
         }

@@ -36,6 +36,35 @@ impl Oracle {
         })
     }
 
+    /// Another engine serves the channels. The last one has no stream and no request left.
+    pub fn restart(&mut self) {
+        self.began_at = self.now();
+        self.shutdown = None;
+        self.responders.clear();
+        for stream in &mut self.streams {
+            if let Some(sink) = &mut stream.sink {
+                sink.handle = None;
+            }
+        }
+        self.count("engines that follow another");
+    }
+
+    /// Whether the engine that was there at `since` has begun to shut down.
+    pub fn has_shut_down(&self, since: u64) -> bool {
+        self.shutdown.is_some() || self.is_of_earlier_engine(since)
+    }
+
+    /// Whether the deadline of its shutdown has passed.
+    pub fn is_past_deadline(&self, since: u64) -> bool {
+        let now = self.now();
+        self.is_of_earlier_engine(since)
+            || self.shutdown.is_some_and(|(_, deadline)| now >= deadline)
+    }
+
+    fn is_of_earlier_engine(&self, since: u64) -> bool {
+        self.began_at > 0 && since <= self.began_at
+    }
+
     /// Checks that no stream outlives its time. In a shutdown, the deadline of that
     /// counts instead.
     pub(super) fn check_ages(&mut self) {
@@ -76,7 +105,7 @@ impl Oracle {
         let is_owed = match reason {
             DisconnectReason::Expired => is_in_time(self.expiry(number)),
             DisconnectReason::Aged => is_in_time(self.old_age(number)),
-            DisconnectReason::Shutdown => self.shutdown.is_some_and(|(_, end)| at < end),
+            DisconnectReason::Shutdown => stream.shutdown.is_some_and(|(_, end)| at < end),
             _ => false,
         };
         let is_told = retry_ms.is_some_and(|ms| RETRY_MS.contains(&ms));

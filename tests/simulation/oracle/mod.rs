@@ -220,6 +220,9 @@ pub struct Stream {
     /// It is said to begin after this key's event, of which a gap has to tell.
     lost_state: Option<String>,
     pub gone: Option<(DisconnectReason, u64)>,
+    asked_at: u64,
+    /// The shutdown during which it ended.
+    shutdown: Option<(u64, u64)>,
     /// Everything for it up to here has come, or was told to be lost.
     position: Option<u64>,
     /// It asked for everything, and begins after this.
@@ -304,8 +307,10 @@ pub struct Oracle {
     sent_away: Vec<usize>,
     /// Requests whose answer comes later, with that answer.
     pub responders: Vec<(Responder, Response)>,
-    /// The sequence at a shutdown, and its deadline.
+    /// The sequence at a shutdown of the engine, and its deadline.
     pub shutdown: Option<(u64, u64)>,
+    /// When the engine began that runs.
+    pub began_at: u64,
     pub endings: Endings,
     /// The poller has failed, and the engine ends.
     pub has_failed: bool,
@@ -374,6 +379,7 @@ impl Oracle {
             sent_away: Vec::new(),
             responders: Vec::new(),
             shutdown: None,
+            began_at: 0,
             endings,
             has_failed: false,
             stall_ms: 0,

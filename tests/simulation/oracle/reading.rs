@@ -501,7 +501,7 @@ impl Oracle {
         // `Channel::close` disconnects at once, whatever waits.
         let is_closed = topics().any(|topic| topic.is_closed);
         let mut is_owed_whole = true;
-        let through = match (reason, self.shutdown) {
+        let through = match (reason, stream.shutdown) {
             (DisconnectReason::Finished, _) => u64::MAX,
             (DisconnectReason::Shutdown, Some((sequence, deadline))) if at < deadline => {
                 is_owed_whole = !is_closed;
@@ -546,13 +546,12 @@ impl Oracle {
 
     /// A client has read the stream of a sink to its end.
     fn on_sink_end(&mut self, number: usize, is_torn: bool) {
-        let now = self.now();
         let may_have_stalled = self.may_have_stalled(number);
         let stream = &self.streams[number];
         let Some(sink) = &stream.sink else {
             return;
         };
-        let is_late = self.shutdown.is_some_and(|(_, deadline)| now >= deadline);
+        let is_late = self.is_past_deadline(stream.asked_at);
         let is_talkative = stream.junk_bytes >= 100;
         let (got, sent) = (sink.got, sink.sent.len());
         let ended = sink.handle.as_ref().map(Sink::ended);

@@ -18,6 +18,8 @@ impl Oracle {
             has_got_one: false,
             lost_state: None,
             gone: None,
+            asked_at: taken_at,
+            shutdown: None,
             position: None,
             begins_after: None,
             has_begun: false,
@@ -167,6 +169,7 @@ impl Oracle {
             return;
         }
         stream.gone = Some((reason, now));
+        stream.shutdown = self.shutdown;
         for &topic in &stream.topics {
             let members = &mut self.topics[topic].members;
             if members.get(&stream.id) == Some(&number) {
