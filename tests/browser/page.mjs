@@ -177,7 +177,7 @@ const stories = {
     const [{ id }] = await server.call('GET', '/channels/log/clients');
     await server.call('DELETE', `/channels/log/clients/${id}`);
     await server.publish('log', { data: 'five' });
-    await shows(page, '#watch-note', 'paused, 2 wait');
+    await shows(page, '#watch-note', 'paused, 2 not shown yet');
     await page.click('#watch-pause');
     await showsData(['two', 'three', 'quick', 'four', 'five']);
     await page.click('#watch-clear');
