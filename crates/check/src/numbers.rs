@@ -91,15 +91,15 @@ mod tests {
                 .contains("omit the option for no limit")
         );
         for text in ["0", "65", "two", "-1", ""] {
-            let told = within(1..=64_u16)(text).unwrap_err();
-            assert_eq!(told, "use a whole number from 1 to 64", "{text}");
+            let error = within(1..=64_u16)(text).unwrap_err();
+            assert_eq!(error, "use a whole number from 1 to 64", "{text}");
         }
         assert_eq!(within(1..=64_u16)("64"), Ok(64));
         assert_eq!(seconds(0..=HOUR_S)("3600"), Ok(3600));
         for text in ["1.5", "15s", "3601", "99999999999999", "-1", ""] {
-            let told = seconds(0..=HOUR_S)(text).unwrap_err();
+            let error = seconds(0..=HOUR_S)(text).unwrap_err();
             let wanted = "use a whole number from 0 to 3600, in seconds without a unit, such as 15";
-            assert_eq!(told, wanted, "{text}");
+            assert_eq!(error, wanted, "{text}");
         }
     }
 }

@@ -90,7 +90,7 @@ fn groups(pings: &[Ping]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// Ten pings, 200 ms apart, that came after these delays, in milliseconds.
+    /// Ten pings, 200 ms apart, that arrived after these delays, in milliseconds.
     fn judged(delays: [u64; 10]) -> Flow {
         let pings = (0..).zip(delays).map(|(n, delay)| Ping {
             sent: ms(n * 200),

@@ -149,7 +149,7 @@ pub(super) struct Arrived {
     pub(super) event: Event,
 }
 
-/// What a look at a stream brought.
+/// The result of a read from a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// Bytes, with so many events that ended in them.

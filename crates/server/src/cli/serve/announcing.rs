@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Settings;
 use crate::cli::log::Format;
 
-/// Prints the listen address and two commands to try, or logs the address as JSON.
+/// Prints the listen address, two commands to try and the dashboard, or logs the address as JSON.
 pub(super) fn announce(settings: &Settings, address: SocketAddr, has_tokens: bool) {
     match settings.arguments.logs.format() {
         Format::Json => log::info!(address:% = address; "listening"),
@@ -29,6 +29,7 @@ fn show(settings: &Settings, address: SocketAddr, has_tokens: bool) -> io::Resul
     writeln!(out, "pushwheel listens on http://{address}")?;
     writeln!(out, "  subscribe:  curl -N{token} {url}/channels/news")?;
     writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
+    writeln!(out, "  dashboard:  {url}/")?;
     out.flush()
 }
 
