@@ -1,7 +1,7 @@
-//! The yardstick: the least that a server can do. Accept, answer one head, and
-//! for a published event one `send()` of the same bytes for each socket. It
-//! trusts its only peer, the load of this bench: one publisher, requests well
-//! formed, readers that keep up; and those who never read say so when they come.
+//! The bare loop: the minimum that a server can do. It accepts connections, sends one
+//! head, and calls `send()` with the same bytes once per socket for a published event. It
+//! trusts its only peer, the load of this bench: one publisher, well-formed requests, and
+//! readers that keep up or announce that they never read.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,13 +14,13 @@ use socket2::{Domain, Socket, Type};
 /// The arguments of the hidden command `bare-loop`.
 #[derive(Debug, clap::Args)]
 pub struct BareLoop {
-    /// How often each client gets a heartbeat; 0 is never.
+    /// Time between two heartbeats, in milliseconds; 0 sends none
     #[arg(long, default_value_t = 0)]
     heartbeat_ms: u64,
 }
 
 impl BareLoop {
-    /// The command line that starts it.
+    /// Returns the command line of the loop.
     pub(super) fn arguments(heartbeat_ms: u64) -> Vec<String> {
         let heartbeat = format!("--heartbeat-ms={heartbeat_ms}");
         vec!["bare-loop".to_owned(), heartbeat]
@@ -34,26 +34,26 @@ struct Connection {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Publishes, or wants to know who is there.
+    /// Publishes, or requests the clients.
     Asks,
     Reads,
-    /// Its socket is filled on demand; then it is not written to again.
+    /// Never reads: its socket is filled once, and then not written to.
     NeverReads {
         is_full: bool,
     },
 }
 
-/// The sockets, by the number in their token; closed ones are used again.
+/// The sockets, by the number in their token. Free places are reused.
 #[derive(Default)]
 struct Connections {
     slots: Vec<Option<Connection>>,
     free: Vec<usize>,
 }
 
-/// Listens, says where, and serves until it is killed.
+/// Listens, prints the address, and serves until it is killed.
 pub(crate) fn serve(options: &BareLoop) -> std::io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // What is accepted inherits it, so it costs no call a connection.
+    // Accepted sockets inherit it, which saves a call per connection.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -112,9 +112,9 @@ fn turn(mut listener: TcpListener, heartbeat: Duration) -> std::io::Result<()> {
                 publisher.take(bytes, &mut connections);
                 loop {
                     publisher.answer(&mut connections, number);
-                    // Edges come once: whatever is left has to be read now.
+                    // Readiness is reported once, so everything has to be read now.
                     let connection = connections.slots[number].as_mut();
-                    let stream = &mut connection.expect("nobody has closed it").stream;
+                    let stream = &mut connection.expect("it is not closed").stream;
                     match stream.read(&mut buffer) {
                         Ok(length) if length > 0 => {
                             publisher.take(&buffer[..length], &mut connections);
@@ -159,7 +159,7 @@ impl Connections {
         }
     }
 
-    /// Sends it to those who never read, until they take no more.
+    /// Sends it to the clients that never read, until their sockets are full.
     fn fill(&mut self, frame: &[u8]) {
         for Connection { stream, role } in self.slots.iter_mut().flatten() {
             if *role == (Role::NeverReads { is_full: false }) {
@@ -170,7 +170,7 @@ impl Connections {
         }
     }
 
-    /// Answers who is there, and whether anything waits for it.
+    /// Responds with the clients, and whether they are behind.
     fn list(&mut self, asked_by: usize) -> std::io::Result<()> {
         let behind = |connection: &Connection| match connection.role {
             Role::Asks => None,
@@ -190,7 +190,7 @@ impl Connections {
         while !unsent.is_empty() {
             match stream.write(unsent) {
                 Ok(length) => unsent = &unsent[length..],
-                // Whoever asks reads at once.
+                // The requester reads immediately.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
                 Err(error) => return Err(error),
             }
@@ -199,11 +199,11 @@ impl Connections {
     }
 }
 
-/// The one connection that publishes.
+/// The connection of the publisher.
 #[derive(Default)]
 struct Publisher {
     published: u64,
-    /// The beginning of a request, and what came before its end.
+    /// Received bytes of an incomplete request.
     started: Vec<u8>,
     unanswered: usize,
     unsent: Vec<u8>,
@@ -216,7 +216,7 @@ impl Publisher {
         let mut rest = &started[..];
         while let Some((body, length)) = request(rest) {
             let is_filling = memchr::memmem::find(target(rest), NEVER_READS).is_some();
-            // A batch is a line an event, and one event is a batch of one.
+            // A batch has one line per event; a single event is a batch of one.
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.is_empty() {
                     self.published += 1;
@@ -250,12 +250,13 @@ impl Publisher {
     }
 }
 
-/// The target of a request whose first line is there.
+/// Returns the target of a request whose first line is complete.
 fn target(request: &[u8]) -> &[u8] {
     request.split(|byte| *byte == b' ').nth(1).unwrap_or(&[])
 }
 
-/// The body of the first request, and the length of the whole, once it is there.
+/// Returns the body of the first request and the length of the request, if it is
+/// complete.
 fn request(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let body = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
     let field = memchr::memmem::find(&bytes[..body], LENGTH)? + LENGTH.len();
@@ -264,7 +265,8 @@ fn request(bytes: &[u8]) -> Option<(&[u8], usize)> {
     Some((bytes.get(body..body + length)?, body + length))
 }
 
-/// As many bytes as ours has: an id of the usual length, and the data.
+/// Returns an event of the same size as pushwheel's: an id of the usual length, and the
+/// data.
 fn frame(published: u64, line: &[u8]) -> Vec<u8> {
     let data = line.strip_prefix(br#"{"data":""#).unwrap_or(line);
     let data = data.strip_suffix(br#""}"#).unwrap_or(data);
@@ -276,7 +278,8 @@ fn frame(published: u64, line: &[u8]) -> Vec<u8> {
 
 const LISTENER: Token = Token(usize::MAX);
 const HEARTBEAT: &[u8] = b"ping:\n";
-/// In a target: to subscribe as one of them, and to publish to them alone.
+/// A part of a target: to subscribe as a client that never reads, and to publish to these
+/// only.
 const NEVER_READS: &[u8] = b".role=stuck";
 const LENGTH: &[u8] = b"Content-Length: ";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";

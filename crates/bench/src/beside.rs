@@ -1,5 +1,5 @@
-//! What else the server has to do while a channel is measured: clients of other
-//! channels, idle or flooded.
+//! The load of other channels while a channel is measured: clients that are idle or
+//! receive events without pause.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use super::{Result, fault};
 #[derive(Debug)]
 pub(crate) struct Company {
     load: Load,
-    /// Whether the options ask for broadcasts without pause.
+    /// Whether to publish without pause.
     may_be_busy: bool,
     is_busy: bool,
-    /// Deliveries that are under way.
+    /// Deliveries in progress.
     waiting: usize,
 }
 
 impl Company {
-    /// Makes the channels, with an event in each, and connects the clients,
-    /// spread over them.
+    /// Creates the channels with an event in each, and connects the clients, distributed
+    /// over them.
     pub(crate) fn new(server: &Server, options: &Beside) -> Result<Box<Company>> {
         let Some(channels) = &server.channels else {
             return fault("--beside-clients needs a server that the bench starts. Omit --url");
@@ -41,7 +41,7 @@ impl Company {
         let clients = options.beside_clients.unwrap_or(0);
         let used = options.beside_channels.min(clients);
         for number in 0..used {
-            // Among all of the channels, at even distances.
+            // Distributed evenly over all channels.
             let channel = number * options.beside_channels / used;
             load.subscribe_to(&channels.join(&format!("beside-{channel}")));
             load.connect(clients / used + usize::from(number < clients % used))?;
@@ -60,12 +60,12 @@ impl Background for Company {
         self.is_busy = self.may_be_busy;
     }
 
-    /// Keeps one event under way while it is busy.
+    /// Keeps one event in progress while it is busy.
     fn turn(&mut self) -> Result<bool> {
         if self.is_busy {
             let clients = self.load.clients();
-            // The next one is there before the last clients have this one, so
-            // the server never rests.
+            // The next event is published before the last clients have this one, so the
+            // server never rests.
             if self.waiting <= clients / 2 {
                 self.load.publish_together(1, BYTES, Together::Ndjson)?;
                 self.waiting += clients;
@@ -77,8 +77,8 @@ impl Background for Company {
     }
 }
 
-/// Clients beside are read so few at a time that those who are measured wait
-/// for some 50 microseconds at the most.
+/// At most this many sockets per turn, so that the measured clients wait for at most
+/// about 50 microseconds.
 const EVENTS_A_TURN: usize = 16;
 const PIPELINED: usize = 256;
 const BYTES: usize = 128;

@@ -1,4 +1,4 @@
-//! `bench churn`: clients that come, get a head, and go.
+//! `bench churn`: clients that connect, receive a head, and disconnect.
 
 use super::Result;
 use super::figure::{Case, VISIT_CPU, counted};
@@ -7,12 +7,12 @@ use super::load::Load;
 use super::options::Churn;
 use super::run::Run;
 
-/// So many visits, a hundred at the same time, while `clients` others stay.
+/// Runs the visits, a hundred at the same time, while `clients` others stay connected.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Churn, clients: usize) -> Result<()> {
     run.warm_up()?;
     run.load.connect(clients)?;
     let mut visitors = Load::new(&run.server.subscribe, &run.server.publish, VISITORS)?;
-    // What the server makes once for so many connections is made now.
+    // The server allocates for this many connections now, before the measurement.
     for _ in 0..WARM_ROUNDS {
         visitors.connect(VISITORS)?;
         visitors.disconnect();

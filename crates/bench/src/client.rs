@@ -1,4 +1,4 @@
-//! One subscriber: what it has read of its stream, and whether that is right.
+//! A subscriber that reads its stream and checks it.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -10,21 +10,21 @@ use mio::net::TcpStream;
 use super::{Result, fault};
 use pushwheel_check::http;
 
-/// The events that have been published, the newest of them with their data.
+/// The published events, the newest with their data.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     newest: u64,
-    /// Of the newest events, oldest first.
+    /// The data of the newest events, oldest first.
     bodies: VecDeque<Vec<u8>>,
-    /// Of ids, which clients compare by their hashes.
+    /// The hasher of ids, which clients compare by hash.
     hashes: DefaultHashBuilder,
 }
 
-/// How far the slowest client may be behind.
+/// The maximum number of events that a client may be behind.
 pub(crate) const BODIES_MAX: usize = 1024;
 
 impl Expected {
-    /// The next event's data, of so many bytes: its number, and filling.
+    /// Returns the data of the next event, of the given size: its number, and padding.
     pub(crate) fn add(&mut self, bytes: usize) -> &[u8] {
         self.newest += 1;
         let body = if self.bodies.len() == BODIES_MAX {
@@ -56,30 +56,30 @@ impl Expected {
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     has_head: bool,
-    /// Whether the next event's data has come, but not yet its end.
+    /// Whether the data of the next event has arrived, but not its end.
     has_data: bool,
-    /// The number of the last event that came whole.
+    /// The number of the last complete event.
     last: u64,
-    /// The hash of its id, and of the next event's, as far as they have any.
+    /// The hash of its id, and of the next event's id, if they have one.
     last_id: Option<u64>,
     next_id: Option<u64>,
-    /// The beginning of a line, or of the head, whose end is yet to come.
+    /// The beginning of an incomplete line or head.
     started: Vec<u8>,
 }
 
-/// What a turn of reading has brought.
+/// The result of one turn of reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    /// Heads that have come whole.
+    /// Complete heads.
     pub(crate) heads: usize,
     pub(crate) events: usize,
-    /// Lines without meaning, which open streams and keep them alive: comments
-    /// of most servers, `ping:` of this one.
+    /// Lines without meaning, which open streams and keep them alive: comments of most
+    /// servers, `ping:` of pushwheel.
     pub(crate) idle_lines: usize,
 }
 
 impl Client {
-    /// One to whom the next event is the one after `last`.
+    /// Returns a client whose next event is the one after `last`.
     pub(crate) fn new(stream: TcpStream, last: u64) -> Client {
         Client {
             stream,
@@ -92,12 +92,12 @@ impl Client {
         }
     }
 
-    /// The number of the last event that came whole.
+    /// The number of the last complete event.
     pub(crate) fn newest(&self) -> u64 {
         self.last
     }
 
-    /// Reads what there is, and checks it.
+    /// Reads and checks what has arrived.
     pub(crate) fn read(&mut self, buffer: &mut [u8], expected: &Expected) -> Result<Progress> {
         let mut progress = Progress::default();
         loop {
@@ -109,7 +109,7 @@ impl Client {
             };
             self.take(&buffer[..length], expected, &mut progress)?;
             if length < buffer.len() {
-                // Nothing is left, or the next edge tells of it.
+                // Nothing is left, or it is reported as ready again.
                 return Ok(progress);
             }
         }
@@ -138,8 +138,8 @@ impl Client {
         Ok(())
     }
 
-    /// Takes the whole lines, and returns what is left. A server that sends
-    /// chunks, each of whole events, may: their sizes look like unknown fields.
+    /// Parses complete lines and returns the rest. Chunks of complete events are
+    /// accepted: their sizes look like unknown fields.
     fn lines<'a>(
         &mut self,
         mut bytes: &'a [u8],
@@ -173,8 +173,8 @@ impl Client {
         Ok(bytes)
     }
 
-    /// An event's id, if it has one, is not that of the event before: whoever
-    /// comes back with it could not be told what is missing.
+    /// Checks that the id of an event differs from the one before. A client that resumed
+    /// with it would not know what it missed.
     fn check_id(&mut self) -> Result<()> {
         let id = self.next_id.take();
         if id.is_some() && id == self.last_id {
@@ -189,7 +189,7 @@ impl Client {
     }
 }
 
-/// Whether it begins an event stream.
+/// Checks that it is an event stream.
 fn check_head(bytes: &[u8]) -> Result<()> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);
@@ -231,7 +231,7 @@ mod tests {
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
-    /// What a client makes of such a stream after two events were published.
+    /// Returns what a client reads of such a stream after two events were published.
     fn read(stream: &str) -> Result<Progress> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -242,7 +242,7 @@ mod tests {
         let mut expected = Expected::default();
         assert_eq!(expected.add(12), b"0000000001 x");
         assert_eq!(expected.add(12), b"0000000002 x");
-        // Blocking, and as long as what was written: the read ends with it.
+        // The socket blocks, so the read ends with the written bytes.
         let mut client = Client::new(TcpStream::from_std(socket), 0);
         let mut buffer = vec![0; head.len() + stream.len() + 1];
         let mut total = Progress::default();

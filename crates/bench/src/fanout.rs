@@ -1,5 +1,5 @@
-//! `bench fanout` and `bench burst`: what a delivered event costs, and how long
-//! it takes until the last client has it.
+//! `bench fanout` and `bench burst`: the cost of a delivered event, and the time until
+//! the last client has it.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize)
     Ok(())
 }
 
-/// Connects the clients; says what memory each took.
+/// Connects the clients, and returns the memory per client.
 fn connect(run: &mut Run<'_>, clients: usize) -> Result<Option<f64>> {
     run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
@@ -87,8 +87,8 @@ fn connect(run: &mut Run<'_>, clients: usize) -> Result<Option<f64>> {
     run.memory_since(resident, clients)
 }
 
-/// Right before anything is measured: a connection is as good as new again when
-/// nothing comes for longer than its retransmission time-out, 200 ms at least.
+/// Runs just before a measurement: after 200 ms of silence or more, a connection starts
+/// slowly again.
 fn warm_connections(run: &mut Run<'_>) -> Result<()> {
     for _ in 0..WARM_EVENTS {
         run.load.deliver(1, EVENT_BYTES_MIN, Together::Ndjson)?;
@@ -99,9 +99,9 @@ fn warm_connections(run: &mut Run<'_>) -> Result<()> {
 struct Work {
     case: Case,
     how: Together,
-    /// Publications in a second.
+    /// Publications per second.
     rate: Option<f64>,
-    /// With a server that never rests, CPU time says nothing of this channel.
+    /// If the server never rests, CPU time is not that of this channel.
     is_busy: bool,
 }
 
@@ -143,7 +143,7 @@ fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
 }
 
 impl Work {
-    /// How many events a publication is.
+    /// The number of events per publication.
     fn together(&self) -> usize {
         self.case.together.max(1)
     }
@@ -165,12 +165,12 @@ impl Work {
     }
 }
 
-/// From one publication to the next.
+/// The time between two publications.
 fn interval(rate: f64) -> Duration {
     Duration::from_secs_f64(1.0 / rate)
 }
 
-/// The least that this share of the sorted times does not exceed.
+/// Returns the smallest time that this share of the sorted times does not exceed.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -181,16 +181,16 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// As many events as make a run of about a second.
+/// Returns the number of events for a run of about a second.
 fn events_for(clients: usize) -> usize {
     (DELIVERIES_A_RUN / clients).clamp(3, 200)
 }
 
-/// Of fewer times, the 99th percentile is the most.
+/// With fewer times, the 99th percentile is the maximum.
 const P99_TIMES_MIN: usize = 100;
-/// The share of a rate with which it counts as reached.
+/// A rate counts as reached from this share on.
 const REACHED_SHARE_MIN: f64 = 0.95;
 const DELIVERIES_A_RUN: usize = 150_000;
-/// Linux acknowledges the first 16 segments of a connection each at once, which
-/// costs the sender a third more. A stream that lives long is past that.
+/// Linux acknowledges each of the first 16 segments of a connection immediately, which
+/// costs the sender a third more. A long stream does not have this cost.
 const WARM_EVENTS: usize = 17;

@@ -1,15 +1,15 @@
-//! Figures, by server and case, and what can be said of several runs.
+//! Figures by server and case, and statistics over several runs.
 
 use serde_json::{Value, json};
 
 use super::histogram::Histogram;
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    /// In JSON, its unit last.
+    /// Its name in JSON, with the unit last.
     pub(crate) key: &'static str,
 }
 
@@ -28,7 +28,7 @@ pub(crate) const LAST_P99: Figure = Figure {
     unit: "ms",
     key: "last_client_p99_ms",
 };
-/// In place of a percentile of few.
+/// Replaces a percentile of few values.
 pub(crate) const LAST_MOST: Figure = Figure {
     name: "last client has it, most",
     unit: "ms",
@@ -85,14 +85,14 @@ pub(crate) const PUBLISH_CPU: Figure = Figure {
     key: "publish_cpu_us",
 };
 
-/// Under which conditions; 0 where something plays no part.
+/// The conditions of a measurement; 0 if one does not apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Case {
     pub(crate) clients: usize,
     pub(crate) event_bytes: usize,
     /// Events published together.
     pub(crate) together: usize,
-    /// How often a run publishes: times of one run are of so many.
+    /// The number of publications per run, which the times of a run are from.
     pub(crate) publications: usize,
 }
 
@@ -125,14 +125,14 @@ impl Case {
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) case: Case,
-    /// Which of the contestants.
+    /// The index of the server.
     pub(crate) server: usize,
     pub(crate) round: usize,
     pub(crate) figures: Vec<(Figure, f64)>,
     pub(crate) latencies: Histogram,
 }
 
-/// All that was measured, and where.
+/// All samples, and the machine.
 #[derive(Debug)]
 pub(crate) struct Results {
     pub(crate) scenario: &'static str,
@@ -143,11 +143,11 @@ pub(crate) struct Results {
     pub(crate) setting: String,
     pub(crate) command: String,
     pub(crate) samples: Vec<Sample>,
-    /// What the reader has to know of the figures.
+    /// Notes for the reader.
     pub(crate) notes: Vec<String>,
 }
 
-/// The median, the least and the most.
+/// The median, the minimum and the maximum.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -155,13 +155,13 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
-/// One figure in one case: of each server over the rounds, and the ratio of the
-/// first to the second over the pairs.
+/// A figure in a case: of each server over the rounds, and the ratio of the first server
+/// to the second over the pairs.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) case: Case,
     pub(crate) figure: Figure,
-    /// `None` of a server of which it cannot be told.
+    /// `None` if it is not known for a server.
     pub(crate) servers: Vec<Option<Spread>>,
     pub(crate) ratio: Option<Spread>,
 }
@@ -181,7 +181,7 @@ impl Results {
             .collect()
     }
 
-    /// Whatever was measured in a case, of any server in any round.
+    /// Returns all figures of a case, of all servers and rounds.
     fn figures(&self, case: Case) -> Vec<Figure> {
         let samples = self.samples.iter().filter(|sample| sample.case == case);
         let figures = samples.flat_map(|sample| &sample.figures);
@@ -216,7 +216,7 @@ impl Results {
         Some(*value)
     }
 
-    /// The latencies of all rounds of one server in one case.
+    /// Returns the latencies of all rounds of a server in a case.
     pub(crate) fn latencies(&self, case: Case, server: usize) -> Histogram {
         let mut all = Histogram::default();
         for sample in &self.samples {
@@ -245,7 +245,7 @@ impl Spread {
     }
 }
 
-/// Each once, in the order in which they come first.
+/// Returns each value once, in the order of first appearance.
 pub(crate) fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
     for item in items {
@@ -256,18 +256,18 @@ pub(crate) fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     found
 }
 
-/// So many of something.
+/// Returns a number with a noun.
 pub(crate) fn counted(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {what}{plural}", count(number))
 }
 
-/// A number with commas.
+/// Returns a number with thousands separators.
 pub(crate) fn count(number: usize) -> String {
     grouped(&number.to_string())
 }
 
-/// A figure with as many digits as mean something.
+/// Returns a figure with its significant digits.
 pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
         v if v >= 1000.0 => grouped(&format!("{value:.0}")),
@@ -334,8 +334,8 @@ mod tests {
 
     #[test]
     fn what_only_some_runs_tell_is_compared_within_those() {
-        // The second server tells its memory in its first run only, and the first
-        // one's differs from then on.
+        // The second server has memory in its first run only, and the first one differs
+        // after that.
         let results = results(vec![
             sample(1, 0, vec![(DELIVERY_CPU, 1.0), (MEMORY, 100.0)]),
             sample(0, 0, vec![(DELIVERY_CPU, 1.0), (MEMORY, 50.0)]),

@@ -1,4 +1,4 @@
-//! `bench idle`: what clients cost to whom nothing is published.
+//! `bench idle`: the cost of clients that receive no events.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use super::options::Idle;
 use super::run::{Run, difference};
 use super::{Result, fault, usage};
 
-/// So many clients come, are idle, get heartbeats if that is asked for, and go.
+/// Connects clients, leaves them idle, measures heartbeats if requested, and disconnects
+/// them.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Result<()> {
     run.warm_up()?;
     let each = |total: f64| total / clients as f64;

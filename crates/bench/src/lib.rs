@@ -1,25 +1,23 @@
-//! `pushwheel bench`: what a server of event streams costs, by figures that
-//! anybody can take again.
+//! `pushwheel bench`: measures the cost of a server of event streams, reproducibly.
 //!
-//! The load is one thread of this process: many subscribers and a publisher,
-//! over real sockets, which checks that every client gets every event once, in
-//! order and whole. Servers are processes of their own, so that their CPU time
-//! and memory can be read from `/proc`. Two servers are measured turn by turn,
-//! in pairs of runs, and a ratio is the median over the pairs: what disturbs
-//! the machine disturbs both halves of a pair.
+//! The load is one thread of this process: many subscribers and a publisher, over real
+//! sockets. It checks that every client receives every event once, in order and whole.
+//! Servers are separate processes, so that `/proc` shows their CPU time and memory. Two
+//! servers are measured in turns, in pairs of runs, and a ratio is the median over the
+//! pairs: a disturbance of the machine affects both halves of a pair.
 //!
 //! | file | does |
 //! | --- | --- |
 //! | `options` | the command line |
 //! | `run` | pairs of runs: starts servers, takes samples |
-//! | `idle`, `fanout`, `churn`, `publish` | what is measured (`burst` is a fan-out of several events at once) |
+//! | `idle`, `fanout`, `churn`, `publish` | the scenarios (`burst` is a fan-out of several events together) |
 //! | `load`, `client`, `publisher`, `pace`, `beside`, `stuck` | the load, and its checks |
-//! | `server`, `measured`, `bare`, `usage` | who is measured, how it is started, and what it uses |
+//! | `server`, `measured`, `bare`, `usage` | the measured servers, their start, and their CPU time and memory |
 //! | `figure`, `histogram` | figures, medians, ratios |
-//! | `table`, `page`, `plot` | how they are shown |
+//! | `table`, `page`, `plot` | their output |
 //!
-//! Linux only. What goes wrong with a stream ends the bench: its figures would
-//! mean nothing.
+//! Linux only. An error in a stream ends the bench, because its figures would be
+//! meaningless.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -63,7 +61,7 @@ use measured::Measured;
 use options::{Bench, Scenario};
 use run::Runs;
 
-/// The command, and what it starts.
+/// The command, and the hidden commands that it starts.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure CPU time, memory and latency of a server
@@ -76,7 +74,7 @@ pub enum Command {
     Measured(Measured),
 }
 
-/// Does what the command says.
+/// Runs the command.
 ///
 /// # Errors
 /// When a server cannot be started or read about, or does not deliver what it
@@ -89,7 +87,7 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// Measures what the command line asks for, and shows it.
+/// Runs the scenario of the command line, and prints the results.
 fn measure(bench: &Bench) -> Result<()> {
     let common = bench.scenario.common();
     common.html.as_deref().map_or(Ok(()), check_report)?;
@@ -135,8 +133,8 @@ fn measure(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Whether the report can be written: if not, all would be measured in vain.
-/// What is there stays until there is a new one.
+/// Checks that the report can be written, before the measurement. An existing file stays
+/// until there is a new report.
 fn check_report(path: &Path) -> Result<()> {
     let opened = File::options().create(true).append(true).open(path);
     opened.map(drop).map_err(|error| no_report(path, &error))

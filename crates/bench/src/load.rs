@@ -38,26 +38,26 @@ pub(crate) trait Background: std::fmt::Debug {
     fn turn(&mut self) -> Result<bool>;
 }
 
-/// How several events are published at once.
+/// The way to publish several events together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Together {
-    /// In one body, an event a line.
+    /// In one body, one event per line.
     Ndjson,
-    /// In requests of their own, sent at once.
+    /// In separate requests, sent together.
     Pipelined,
 }
 
-/// How long one publication took until clients had all of it.
+/// The time of one publication until all clients had it.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     /// Until the last client had it.
     pub(crate) last: Duration,
-    /// Of all clients' deliveries.
+    /// The times of all deliveries.
     pub(crate) all: Histogram,
 }
 
 impl Load {
-    /// `events_a_turn` says how many sockets are read before it looks around.
+    /// `events_a_turn` is the maximum number of sockets per poll.
     pub(crate) fn new(subscribe: &Url, publish: &Url, events_a_turn: usize) -> Result<Load> {
         Ok(Load {
             poll: Poll::new()?,
@@ -77,18 +77,18 @@ impl Load {
         self.clients.len()
     }
 
-    /// The number of the event that was published last.
+    /// Returns the number of the last published event.
     pub(super) fn newest(&self) -> u64 {
         self.expected.newest()
     }
 
-    /// Sends further subscribers to another channel.
+    /// Connects further subscribers to another channel.
     pub(crate) fn subscribe_to(&mut self, channel: &Url) {
         self.subscribe = subscription(channel);
     }
 
-    /// Connects so many clients more, and waits until each has its head. In
-    /// batches that fit any server's listen queue: a full one costs a second.
+    /// Connects more clients, and waits for the head of each. Connects in batches that
+    /// fit into a listen queue: a full queue costs a second.
     pub(crate) fn connect(&mut self, clients: usize) -> Result<()> {
         let mut left = clients;
         while left > 0 {
@@ -122,7 +122,7 @@ impl Load {
         self.clients.clear();
     }
 
-    /// Publishes several at once.
+    /// Publishes several events together.
     pub(crate) fn publish_together(
         &mut self,
         events: usize,
@@ -133,7 +133,7 @@ impl Load {
         self.send()
     }
 
-    /// Puts a publication behind those that are not sent yet.
+    /// Queues a publication after those that are not sent yet.
     pub(crate) fn add(&mut self, events: usize, bytes: usize, how: Together) {
         let path = &self.publish_path;
         let mut batch = Vec::new();
@@ -156,8 +156,8 @@ impl Load {
         self.publisher.send(self.poll.registry())
     }
 
-    /// Publishes so many events at once, and returns when every client has them
-    /// and the publisher its answers.
+    /// Publishes events together. Returns when every client has them and the publisher
+    /// has its responses.
     pub(crate) fn deliver(
         &mut self,
         events: usize,
@@ -197,7 +197,7 @@ impl Load {
         Ok(())
     }
 
-    /// Reads for so long; clients should receive no events, only heartbeats.
+    /// Reads for a time in which clients receive only heartbeats.
     pub(crate) fn idle(&mut self, time: Duration) -> Result<Progress> {
         let until = Instant::now() + time;
         let mut total = Progress::default();
@@ -210,7 +210,7 @@ impl Load {
         }
     }
 
-    /// Reads until `done` says so, of what each turn brought.
+    /// Reads until `done` returns true for the result of a turn.
     fn wait(&mut self, mut done: impl FnMut(Progress) -> bool) -> Result<()> {
         let begun = Instant::now();
         while !done(self.turn(Some(TIMEOUT))?) {
@@ -223,13 +223,13 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until there is something, and reads it.
+    /// Waits for readiness, and reads.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<Progress> {
         self.turn_with(timeout, |_, _| {})
     }
 
-    /// Tells of each client that gets events: the number of its newest, and how
-    /// many they are.
+    /// Calls `on_events` for each client that receives events, with the number of its
+    /// newest event and how many there are.
     pub(super) fn turn_with(
         &mut self,
         timeout: Option<Duration>,
@@ -267,12 +267,12 @@ impl Load {
     }
 }
 
-/// What a subscriber sends.
+/// Returns the request of a subscriber.
 fn subscription(to: &Url) -> Vec<u8> {
     let Url { path, host, .. } = to;
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n").into_bytes()
 }
 
 const CONNECT_BATCH: usize = 100;
-/// How long a server may take for anything.
+/// The maximum time for every action of a server.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,7 +1,6 @@
-//! How a server is started that is measured. A process of this program takes a
-//! core for itself, asks the system to be killed when the bench ends, however it
-//! ends, and becomes the server: what would need `unsafe` between a fork and
-//! what is started.
+//! Starts a measured server. A process of this program pins itself to a core, asks the
+//! kernel to kill it when the bench ends, and becomes the server. This avoids `unsafe`
+//! code between fork and exec.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -20,10 +19,10 @@ use super::{Result, fault};
 /// The arguments of the hidden command `measured`.
 #[derive(Debug, clap::Args)]
 pub struct Measured {
-    /// The process that it ends with.
+    /// The process whose end also ends the server.
     #[arg(long)]
     parent: u32,
-    /// Whether it has a core for itself.
+    /// Whether it is pinned to a core.
     #[arg(long)]
     pinned: bool,
     #[arg(last = true, required = true, num_args = 1..)]
@@ -31,7 +30,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// The command that starts a server so; its arguments are yet to come.
+    /// Returns the command that starts a server this way, without its arguments.
     pub(super) fn command(server: &Path, pinned: bool) -> io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("measured");
@@ -44,13 +43,13 @@ impl Measured {
     }
 }
 
-/// Becomes the server, with the same process id. Returns only why it cannot.
+/// Becomes the server, with the same process id. Returns only on errors.
 pub(super) fn start(options: &Measured) -> Result<Infallible> {
     set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)?;
     if options.pinned {
         pin(SERVER_CORE)?;
     }
-    // A bench that had ended before it was asked for has told nobody.
+    // The bench may have ended before the kernel was asked, so this is checked.
     if parent_id() != options.parent {
         return fault("the bench has ended");
     }
@@ -59,14 +58,14 @@ pub(super) fn start(options: &Measured) -> Result<Infallible> {
     fault(format!("cannot start {} ({error})", server.display()))
 }
 
-/// Puts this thread, and whatever it starts, on a core.
+/// Pins this thread, and what it starts, to a core.
 fn pin(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
     Ok(sched_setaffinity(THIS_THREAD, &cores)?)
 }
 
-/// Puts the load on its core; whether it could, and servers have theirs.
+/// Pins the load to its core. Returns whether that worked and servers have another core.
 pub(super) fn pin_load() -> bool {
     let is_there = |cores: &CpuSet, core| cores.is_set(core).unwrap_or(false);
     let both = sched_getaffinity(THIS_THREAD)

@@ -1,7 +1,6 @@
-//! When events are published: each as soon as all clients have the last one, or
-//! at a fixed rate. At a fixed rate a server that is slow is not asked more
-//! slowly: a time is counted from when an event was due, and so includes what
-//! it waited for those before it.
+//! The times of publications: each as soon as all clients have the last one, or at a
+//! fixed rate. At a fixed rate a slow server does not slow the load down: a time counts
+//! from when an event was due, and includes the wait for earlier events.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,17 +10,16 @@ use super::histogram::Histogram;
 use super::load::{Delivered, Load, TIMEOUT, Together};
 use super::{Result, fault};
 
-/// How long publications took.
+/// The times of publications.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
-    /// Until the last client had all of it, of each publication.
+    /// For each publication, the time until the last client had all of it.
     pub(crate) last: Vec<Duration>,
-    /// Of all clients' deliveries.
+    /// The times of all deliveries.
     pub(crate) all: Histogram,
 }
 
-/// Publishes so many times, always when all clients have the last, as `deliver`
-/// does it.
+/// Publishes with `deliver`, each time when all clients have the last publication.
 pub(crate) fn one_after_the_other(
     publications: usize,
     mut deliver: impl FnMut() -> Result<Delivered>,
@@ -35,8 +33,7 @@ pub(crate) fn one_after_the_other(
     Ok(times)
 }
 
-/// Publishes so many events, one each `interval`, and returns when all clients
-/// have them.
+/// Publishes events at `interval`, and returns when all clients have them.
 pub(crate) fn at_intervals(
     load: &mut Load,
     events: usize,
@@ -55,7 +52,7 @@ pub(crate) fn at_intervals(
             published += 1;
             continue;
         }
-        // One that is due waits for an answer, or for a client.
+        // A due event waits for a response, or for a client.
         let timeout = left.filter(|left| !left.is_zero()).unwrap_or(TIMEOUT);
         load.turn_with(Some(timeout.saturating_sub(POLL_STEP)), |newest, events| {
             pace.got(newest, events);
@@ -76,11 +73,12 @@ pub(crate) fn at_intervals(
 struct Pace {
     begun: Instant,
     interval: Duration,
-    /// The number that the load gives to the first one.
+    /// The load's number of the first event.
     first: u64,
-    /// How many clients have yet to get each event that is under way, oldest first.
+    /// The number of clients that do not have an event yet, for each event in progress,
+    /// oldest first.
     waiting: VecDeque<usize>,
-    /// Of those that all have.
+    /// The times of complete events.
     times: Times,
 }
 
@@ -100,7 +98,7 @@ impl Pace {
         self.begun + self.interval * event
     }
 
-    /// A client has got so many more, the newest of which has this number.
+    /// Records that a client has received events, the newest of which has this number.
     fn got(&mut self, newest: u64, events: usize) {
         let now = Instant::now();
         for number in newest + 1 - events as u64..=newest {
@@ -109,7 +107,7 @@ impl Pace {
             self.times.all.add(time, 1);
             let waiting = &mut self.waiting[event - self.times.last.len()];
             *waiting -= 1;
-            // Clients get them in order, so it is the oldest.
+            // Clients receive them in order, so it is the oldest one.
             if *waiting == 0 {
                 self.waiting.pop_front();
                 self.times.last.push(time);
@@ -117,7 +115,7 @@ impl Pace {
         }
     }
 
-    /// Whether the oldest one is under way for too long.
+    /// Returns whether the oldest event is in progress for too long.
     fn is_stuck(&self) -> bool {
         let oldest = self.due(self.times.last.len());
         !self.waiting.is_empty() && oldest.elapsed() > TIMEOUT
@@ -125,8 +123,8 @@ impl Pace {
 }
 
 impl Times {
-    /// How many events a second the last client got, where each was due one
-    /// `interval` after the other. `None` of too few.
+    /// Returns the rate at which the last client received events that were due at
+    /// `interval`. `None` with too few events.
     pub(crate) fn reached(&self, interval: Duration) -> Option<f64> {
         let (first, last) = (self.last.first()?, self.last.last()?);
         let between = (self.last.len() - 1) as f64;
@@ -135,7 +133,7 @@ impl Times {
     }
 }
 
-/// The system waits for whole milliseconds; the rest is spent looking.
+/// The kernel waits for whole milliseconds; the rest is polled.
 const POLL_STEP: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn a_time_is_counted_from_when_the_event_was_due() {
         let mut pace = Pace::new(40, INTERVAL);
-        // As if both had been due long ago, and come late together.
+        // As if both had been due long ago, and arrive late together.
         pace.begun = Instant::now().checked_sub(10 * INTERVAL).unwrap();
         pace.waiting.extend([2, 2]);
         pace.got(42, 2);

@@ -1,5 +1,4 @@
-//! The report: one HTML file that needs nothing else, with the figures, plots
-//! and how they were taken.
+//! The report: one self-contained HTML file with the figures, plots and the method.
 
 use std::fmt::Write;
 
@@ -11,7 +10,7 @@ use super::histogram::Histogram;
 use super::plot::{Axis, DASHES, Line, Plot, Point, escape};
 use super::table::{ratio_with_spread, with_spread, with_unit};
 
-/// The page of these results.
+/// Returns the page of the results.
 pub(crate) fn page(results: &Results) -> String {
     let rows = results.rows();
     let title = format!(
@@ -47,11 +46,11 @@ fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
     for (figure, along, title) in &FIGURES {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.figure == *figure).collect();
         let mut sizes = distinct(rows.iter().map(|row| row.case.event_bytes));
-        // Memory does not depend on what is published later.
+        // Memory does not depend on later publications.
         if *figure == MEMORY {
             sizes.truncate(1);
         }
-        // As many sizes as there are dashes to tell them.
+        // As many sizes as there are dash styles.
         for part in sizes.chunks(DASHES.len()) {
             let lines = lines(results, &rows, part, along);
             if lines.is_empty() {
@@ -74,7 +73,7 @@ fn plots(results: &Results, rows: &[Row]) -> Vec<Plot> {
     plots
 }
 
-/// A plot's title, with its sizes of events where there are others.
+/// Returns the title of a plot, with the event sizes if there are several.
 fn of_sizes(title: &str, sizes: &[usize], all: usize) -> String {
     match *sizes {
         _ if sizes.len() == all => title.to_owned(),
@@ -84,7 +83,7 @@ fn of_sizes(title: &str, sizes: &[usize], all: usize) -> String {
     }
 }
 
-/// What goes along the bottom; cases come in its order.
+/// The quantities of the horizontal axis, in the order of cases.
 struct Along {
     name: &'static str,
     of: fn(&Case) -> usize,
@@ -133,15 +132,14 @@ const FIGURES: [(Figure, Along, &str); 7] = [
     ),
 ];
 
-/// A line for each server and size of event.
+/// A line per server and event size.
 fn lines(results: &Results, rows: &[&Row], sizes: &[usize], along: &Along) -> Vec<Line> {
     let mut lines = Vec::new();
     for (dash, &size) in sizes.iter().enumerate() {
         for (server, name) in results.servers.iter().enumerate() {
             let rows = rows.iter().filter(|row| row.case.event_bytes == size);
             let points = rows.filter_map(|row| {
-                // Nothing costs nothing: what is not above zero was too little
-                // to be measured.
+                // A value that is not above zero was too small to measure.
                 let spread = row.servers[server].filter(|spread| spread.median > 0.0)?;
                 Some(Point {
                     x: decades((along.of)(&row.case)),
@@ -165,13 +163,13 @@ fn lines(results: &Results, rows: &[&Row], sizes: &[usize], along: &Along) -> Ve
     lines
 }
 
-/// A plot for each number of clients: how long a delivery took, by the share
-/// of deliveries that took no longer, the rare ones drawn apart.
+/// A plot per number of clients: the time of a delivery by the share of deliveries that
+/// took at most as long, with the rare ones spread out.
 fn latency_plots(results: &Results) -> Vec<Plot> {
     let cases = results.cases();
     let mut plots = Vec::new();
     for cases in cases.chunk_by(|one, next| one.clients == next.clients) {
-        // As many as there are dashes to tell them.
+        // As many as there are dash styles.
         for part in cases.chunks(DASHES.len()) {
             plots.extend(latency_plot(results, part, cases.len()));
         }
@@ -179,7 +177,8 @@ fn latency_plots(results: &Results) -> Vec<Plot> {
     plots
 }
 
-/// Of some of all cases with as many clients. `None` if nothing was delivered.
+/// Returns the plot of some cases with the same number of clients. `None` if nothing was
+/// delivered.
 fn latency_plot(results: &Results, cases: &[Case], all: usize) -> Option<Plot> {
     let clients = cases.first()?.clients;
     let title = format!(
@@ -217,7 +216,7 @@ fn latency_plot(results: &Results, cases: &[Case], all: usize) -> Option<Plot> {
     })
 }
 
-/// No further than there are deliveries to tell of.
+/// Limits the axis to the number of deliveries.
 fn latency_points(latencies: &Histogram) -> Vec<Point> {
     let nines_max = (latencies.total() as f64).log10().min(4.0);
     let steps = (0..=120).map(|step| nines_max * f64::from(step) / 120.0);
@@ -232,7 +231,7 @@ fn latency_points(latencies: &Histogram) -> Vec<Point> {
     points.collect()
 }
 
-/// Numbers come in decades: 100, 1,000, 10,000.
+/// Numbers are in decades: 100, 1,000, 10,000.
 fn decades(number: usize) -> f64 {
     (number.max(1) as f64).log10()
 }

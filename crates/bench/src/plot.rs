@@ -1,40 +1,38 @@
-//! A line plot as SVG, by hand: few lines, each with its points and the spread
-//! of each point. Colours come from the page's style, so that they follow its
-//! light or dark scheme.
+//! A line plot as SVG: few lines, each with its points and the spread of each point.
+//! Colours come from the style of the page, so that they follow its light or dark scheme.
 
 use std::fmt::Write;
 
 use super::figure::digits;
 
-/// What a plot shows.
+/// The contents of a plot.
 #[derive(Debug)]
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) x: Axis,
-    /// The unit of what goes up, if it has one.
+    /// The unit of the vertical axis, if it has one.
     pub(crate) y: &'static str,
     pub(crate) lines: Vec<Line>,
 }
 
-/// The axis along the bottom.
+/// The horizontal axis.
 #[derive(Debug)]
 pub(crate) struct Axis {
     pub(crate) name: &'static str,
-    /// Where labels are, from left to right, with their text; in the scale of the
-    /// points.
+    /// The labels and their positions, from left to right, on the scale of the points.
     pub(crate) labels: Vec<(f64, String)>,
 }
 
-/// One server's figures.
+/// The line of a server.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Which server: its colour.
+    /// The server, which determines the colour.
     pub(crate) colour: usize,
-    /// Which case: how it is dashed, one of [`DASHES`].
+    /// The case, which determines the dash style, one of [`DASHES`].
     pub(crate) dash: usize,
     pub(crate) points: Vec<Point>,
-    /// Whether each point is marked; a curve of very many is not.
+    /// Whether points are marked; not on a curve of very many points.
     pub(crate) is_marked: bool,
 }
 
@@ -42,7 +40,7 @@ pub(crate) struct Line {
 pub(crate) struct Point {
     pub(crate) x: f64,
     pub(crate) y: f64,
-    /// Least and most.
+    /// Minimum and maximum.
     pub(crate) spread: (f64, f64),
 }
 
@@ -52,13 +50,13 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 44.0;
-/// The room of a label along the bottom.
+/// The space of a label of the horizontal axis.
 const LABEL: f64 = 48.0;
-/// More lines than these would look the same.
+/// With more lines, styles would repeat.
 pub(crate) const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
 
 impl Plot {
-    /// The figure, with its legend.
+    /// Returns the figure, with its legend.
     pub(crate) fn svg(&self) -> String {
         let mut out = String::new();
         let title = match self.y {
@@ -113,7 +111,7 @@ impl Plot {
         let mut room_from = f64::NEG_INFINITY;
         for (at, text) in &self.x.labels {
             let x = scale.x(*at);
-            // One that another would cover is left out.
+            // Labels that would overlap are omitted.
             if x < room_from {
                 continue;
             }
@@ -169,7 +167,7 @@ impl Line {
     }
 }
 
-/// From figures to places.
+/// The scales of a plot.
 struct Scale {
     x_min: f64,
     x_max: f64,
@@ -178,7 +176,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Heights begin at zero, so that they compare as they look.
+    /// Heights begin at zero, so that they can be compared.
     fn of(plot: &Plot) -> Scale {
         let points = || plot.lines.iter().flat_map(|line| &line.points);
         let labels = plot.x.labels.iter().map(|(at, _)| *at);
@@ -203,7 +201,7 @@ impl Scale {
         let room = WIDTH - LEFT - RIGHT;
         match self.x_max - self.x_min {
             0.0 => LEFT + room / 2.0,
-            // Away from the edges, where dots and labels would be cut.
+            // Away from the edges, where dots and labels would be cut off.
             width => LEFT + room * (0.03 + 0.94 * (x - self.x_min) / width),
         }
     }
@@ -221,7 +219,7 @@ fn label(value: f64, step: f64) -> String {
     }
 }
 
-/// Text for HTML.
+/// Escapes text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,4 +1,4 @@
-//! `bench publish`: how fast events are taken while nobody subscribes.
+//! `bench publish`: the rate of publishing without subscribers.
 
 use std::time::Instant;
 
@@ -9,12 +9,12 @@ use super::load::Together;
 use super::options::Publish;
 use super::run::Run;
 
-/// So many events, `batch` in a request, on one kept connection, always some
-/// requests ahead of the answers.
+/// Publishes events, `batch` per request, on one connection, with several requests in
+/// flight.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Result<()> {
     run.warm_up()?;
     let requests = options.events.div_ceil(batch);
-    // As many bytes on their way, however large the requests are.
+    // The same number of bytes in flight, for each size of request.
     let depth = (options.depth / batch).max(DEPTH_MIN);
     run.say(format!(
         "{} of {}",

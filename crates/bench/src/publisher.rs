@@ -1,5 +1,5 @@
-//! The publisher: one kept connection, on which requests may be pipelined, and
-//! the answers counted.
+//! The publisher: one connection, on which requests may be pipelined and responses are
+//! counted.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,9 +18,9 @@ pub(crate) struct Publisher {
     host: String,
     stream: Option<TcpStream>,
     unsent: Vec<u8>,
-    /// How much of it is sent.
+    /// The number of sent bytes.
     sent: usize,
-    /// The beginning of an answer.
+    /// Received bytes of an incomplete response.
     started: Vec<u8>,
     unanswered: usize,
 }
@@ -38,15 +38,15 @@ impl Publisher {
         }
     }
 
-    /// Requests that have no answer yet.
+    /// Requests without a response yet.
     pub(crate) fn unanswered(&self) -> usize {
         self.unanswered
     }
 
-    /// Puts a request behind those that are not sent yet.
+    /// Queues a request after those that are not sent yet.
     pub(crate) fn add(&mut self, path: &str, content_type: &str, body: &[u8]) {
         let (host, length) = (&self.host, body.len());
-        // Into a Vec, writing cannot fail.
+        // Writing into a Vec cannot fail.
         let _ = write!(
             self.unsent,
             "POST {path} HTTP/1.1\r\nHost: {host}\r\n\
@@ -56,7 +56,7 @@ impl Publisher {
         self.unanswered += 1;
     }
 
-    /// Sends as much as the connection takes.
+    /// Sends as much as the socket accepts.
     pub(crate) fn send(&mut self, registry: &Registry) -> Result<()> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
@@ -79,7 +79,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads the answers that have come. A server may close after one.
+    /// Reads the responses that have arrived. A server may close the connection after
+    /// one.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<()> {
         let Some(stream) = &mut self.stream else {
             return Ok(());
@@ -113,8 +114,8 @@ impl Publisher {
     }
 }
 
-/// The length of the first answer, once it has come whole. Its length is given,
-/// or it is chunked, or it has no body.
+/// Returns the length of the first response, if it is complete. It has a length, is
+/// chunked, or has no body.
 fn answer(bytes: &[u8]) -> Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
@@ -147,8 +148,8 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>> {
     Ok((body.len() >= length).then_some(begin + length))
 }
 
-/// Connects from an address; the call returns at once while the server's listen
-/// queue has room.
+/// Connects from an address. The call returns immediately while the listen queue of the
+/// server has room.
 pub(crate) fn connect(to: SocketAddr, from: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).map_err(|error| {
         Fault(format!(
@@ -168,7 +169,7 @@ pub(crate) fn connect(to: SocketAddr, from: SocketAddr) -> Result<TcpStream> {
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Clients come from many addresses, so that ports do not run out.
+/// Clients use many addresses, so that ports do not run out.
 pub(crate) fn source(number: usize) -> SocketAddr {
     let last = 2 + u8::try_from(number % 200).expect("below 200");
     SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0))

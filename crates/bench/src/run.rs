@@ -1,4 +1,4 @@
-//! Runs: one server each, started for it, and in pairs if two are compared.
+//! Runs: each has its own server, and two servers are compared in pairs of runs.
 
 use std::time::Duration;
 
@@ -16,22 +16,22 @@ use super::{Fault, Result, measured, usage};
 pub(crate) struct Runs {
     contestants: Vec<Contestant>,
     rounds: usize,
-    /// Servers are on core 0 and the load is on core 1.
+    /// Whether servers are on core 0 and the load is on core 1.
     pinned: bool,
     bar: ProgressBar,
     results: Results,
 }
 
-/// One of them, as a scenario sees it.
+/// A run, as a scenario uses it.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) server: &'a Server,
     pub(crate) load: Load,
-    /// Whether the server has the company that was asked for.
+    /// Whether the server has the additional load.
     pub(crate) has_company: bool,
     bar: &'a ProgressBar,
     at: (usize, usize),
-    /// Whether the server has not served anybody before, as far as is known.
+    /// Whether the server has served no client before, as far as is known.
     is_fresh: bool,
     results: &'a mut Results,
 }
@@ -40,7 +40,7 @@ impl Runs {
     pub(crate) fn new(bench: &Bench) -> Result<Runs> {
         let common = bench.scenario.common();
         let contestants = contestants(&bench.scenario)?;
-        // Before this process is pinned, which hides a core from it.
+        // Before this process is pinned, which hides a core.
         let machine = usage::machine();
         let load_average = usage::load_average();
         let pinned = may_pin(common) && measured::pin_load();
@@ -87,8 +87,7 @@ impl Runs {
         self.bar.enable_steady_tick(Duration::from_millis(200));
         for size in sizes {
             for round in 0..self.rounds {
-                // Which one comes first alternates, so that a drift of the
-                // machine weighs on both.
+                // The order alternates, so that a drift of the machine affects both.
                 let mut order: Vec<usize> = (0..self.contestants.len()).collect();
                 order.rotate_left(round % self.contestants.len());
                 for number in order {
@@ -121,28 +120,27 @@ impl Runs {
 }
 
 impl Run<'_> {
-    /// Says what is going on.
+    /// Shows the current step.
     pub(crate) fn say(&self, what: impl Into<String>) {
         self.bar.set_message(what.into());
     }
 
-    /// The first request warms what is made once, for however many clients.
+    /// The first request causes allocations that do not depend on the number of clients.
     pub(crate) fn warm_up(&mut self) -> Result<()> {
         self.load
             .deliver(1, EVENT_BYTES_MIN, Together::Ndjson)
             .map(|_| ())
     }
 
-    /// Tells the reader something about the figures, once.
+    /// Adds a note for the reader, once.
     pub(crate) fn note(&mut self, note: String) {
         if !self.results.notes.contains(&note) {
             self.results.notes.push(note);
         }
     }
 
-    /// The resident memory that each of so many clients has added since it was
-    /// `before`. `None` of a server that has freed memory of others, for whoever
-    /// comes is given that.
+    /// Returns the resident memory per client that was added since `before`. `None` if
+    /// the server has freed memory of earlier clients, which new clients reuse.
     pub(crate) fn memory_since(&mut self, before: u64, clients: usize) -> Result<Option<f64>> {
         let grown = self.server.rss_bytes()? as f64 - before as f64;
         let name = &self.results.servers[self.at.0];
@@ -170,8 +168,8 @@ impl Run<'_> {
         });
     }
 
-    /// The server's CPU time once it no longer spends any: work may go on after
-    /// the last client has its event.
+    /// Returns the CPU time of the server when it no longer increases: work may continue
+    /// after the last client has its event.
     pub(crate) fn settled_cpu_ns(&mut self) -> Result<u64> {
         let mut before = self.server.cpu_ns()?;
         for _ in 0..SETTLE_LOOKS_MAX {
@@ -185,20 +183,20 @@ impl Run<'_> {
         Ok(before)
     }
 
-    /// What the server has spent since then, once it no longer spends any.
+    /// Returns the CPU time since a start, when it no longer increases.
     pub(crate) fn settled_cpu_ns_since(&mut self, before_ns: u64) -> Result<u64> {
         difference(before_ns, self.settled_cpu_ns()?)
     }
 }
 
-/// What was spent between two looks.
+/// Returns the difference of two CPU times.
 pub(crate) fn difference(before_ns: u64, now_ns: u64) -> Result<u64> {
     now_ns.checked_sub(before_ns).ok_or_else(|| {
         Fault("the CPU time of the server decreased. Did its process restart?".into())
     })
 }
 
-/// Sizes in order, each once.
+/// Returns sizes in ascending order, each once.
 pub(crate) fn ascending(sizes: &[usize]) -> Vec<usize> {
     let mut sizes = sizes.to_vec();
     sizes.sort_unstable();
@@ -206,12 +204,12 @@ pub(crate) fn ascending(sizes: &[usize]) -> Vec<usize> {
     sizes
 }
 
-/// A server of several threads needs its cores.
+/// A server with several threads needs all cores.
 fn may_pin(common: &Common) -> bool {
     common.threads.is_none_or(|threads| threads == 1)
 }
 
-/// The command that gives these figures, but for where the report goes.
+/// Returns the command that reproduces the results, without the path of the report.
 fn command_line() -> String {
     let mut line = "pushwheel".to_owned();
     let mut words = std::env::args().skip(1);
@@ -232,7 +230,7 @@ fn style() -> ProgressStyle {
 }
 
 const EVENTS_A_TURN: usize = 1024;
-/// Less than this in 10 ms is a server's own ticking, not work of ours.
+/// Less CPU time than this in 10 ms is housekeeping of the server.
 const SETTLED_NS: u64 = 100_000;
-/// A server that is never quiet is measured after two seconds anyway.
+/// A busy server is measured after two seconds anyway.
 const SETTLE_LOOKS_MAX: usize = 200;

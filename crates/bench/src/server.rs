@@ -1,4 +1,4 @@
-//! The servers that are measured, each a process of its own.
+//! The measured servers, each a separate process.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,14 +13,14 @@ use super::measured::Measured;
 use super::options::{Common, Scenario};
 use super::{Fault, Result, fault, usage};
 
-/// Which server.
+/// The kind of a server.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// The bare loop, and how often it sends heartbeats.
+    /// The bare loop, with its time between heartbeats.
     Bare { heartbeat_ms: u64 },
     /// `pushwheel serve` of this program, with further arguments.
     Pushwheel { exe: PathBuf, serve: Vec<String> },
-    /// One that runs already.
+    /// A running server.
     Running {
         subscribe: Url,
         publish: Url,
@@ -28,8 +28,8 @@ pub(crate) enum Kind {
     },
 }
 
-/// A server that takes part: what it is, what it is called, and whether it has
-/// the company that the command line asks for.
+/// A server of the comparison: its kind, its name, and whether it has the additional
+/// load.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
     pub(crate) kind: Kind,
@@ -37,20 +37,20 @@ pub(crate) struct Contestant {
     pub(crate) has_company: bool,
 }
 
-/// A server that listens. One that was started here ends when this is dropped.
+/// A server that listens. One that the bench started ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) subscribe: Url,
     pub(crate) publish: Url,
-    /// Where other channels of our own server are, but for their names.
+    /// The URL of other channels of the own server, without their name.
     pub(crate) channels: Option<Url>,
-    /// Its process, and those of its workers.
+    /// The ids of its process and its workers.
     pids: Vec<u32>,
-    /// With its output, which must stay open as long as it may print.
+    /// With its output, which must stay open while it may print.
     child: Option<(Child, BufReader<ChildStdout>)>,
 }
 
-/// Where requests go.
+/// The target of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
     pub(crate) address: SocketAddr,
@@ -58,7 +58,7 @@ pub(crate) struct Url {
     pub(crate) path: String,
 }
 
-/// Who is measured, and who is paired with it, if anybody is.
+/// Returns the measured server, and the one that it is compared with, if any.
 pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     let common = scenario.common();
     let (first, name) = match (&common.url, &common.publish_url) {
@@ -126,11 +126,11 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     Ok(vec![first, second])
 }
 
-/// What `--against` takes.
+/// The values of `--against`.
 const OTHERS: &str = "Use `bare`, `alone`, `one-thread`, the URL of a running server \
                         (http://HOST:PORT/PATH), or the path of another pushwheel program";
 
-/// Where a program is, for whatever directory and `PATH`.
+/// Returns the path of a program, for any directory and `PATH`.
 fn program(path: &Path) -> Result<PathBuf> {
     match path.canonicalize() {
         Ok(exe) if exe.is_file() => Ok(exe),
@@ -155,7 +155,7 @@ fn running(url: &str, publish: &str, pids: &[u32]) -> Result<Kind> {
 }
 
 impl Server {
-    /// Starts one, or takes the one that runs; on core 0, if `pinned`.
+    /// Starts a server, or uses the running one; on core 0 if `pinned`.
     pub(crate) fn start(kind: &Kind, pinned: bool) -> Result<Server> {
         match kind {
             Kind::Bare { heartbeat_ms } => {
@@ -184,7 +184,7 @@ impl Server {
     }
 
     fn spawn(exe: &Path, arguments: &[String], pinned: bool) -> Result<Server> {
-        // It becomes the server, so the child's process id is the server's.
+        // The child becomes the server, so its process id is the server's.
         let mut child = Measured::command(exe, pinned)?
             .args(arguments)
             .stdin(Stdio::null())
@@ -210,18 +210,18 @@ impl Server {
         })
     }
 
-    /// Whether it is new, and has served nobody before.
+    /// Returns whether it is new, and has served no client before.
     pub(crate) fn is_started_here(&self) -> bool {
         self.child.is_some()
     }
 
-    /// The CPU time of all its processes.
+    /// Returns the CPU time of all its processes.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
         self.pids.iter().map(|pid| usage::cpu_ns(*pid)).sum()
     }
 
-    /// The resident memory of all its processes. Pages that they share count for
-    /// each, but hardly grow with clients.
+    /// Returns the resident memory of all its processes. Shared pages count for each
+    /// process, but hardly grow with clients.
     pub(crate) fn rss_bytes(&self) -> Result<u64> {
         self.pids.iter().map(|pid| usage::rss_bytes(*pid)).sum()
     }
@@ -230,7 +230,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some((child, _)) = &mut self.child {
-            // It may have ended by itself, which the load has noticed by now.
+            // It may have ended already, which the load has noticed.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -275,7 +275,7 @@ impl Url {
 
 const HTTP_PORT: u16 = 80;
 
-/// The first `http://HOST:PORT` that a server prints.
+/// Returns the first `http://HOST:PORT` that a server prints.
 fn listening_at(output: &mut impl BufRead) -> Option<String> {
     output.lines().map_while(|line| line.ok()).find_map(|line| {
         let url = &line[line.find("http://")?..];

@@ -1,5 +1,5 @@
-//! Clients of the very channel that is measured who never read: their sockets
-//! are full before anything is measured, and stay full.
+//! Clients of the measured channel that never read: their sockets are full before the
+//! measurement, and stay full.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -21,8 +21,8 @@ pub(crate) struct Stuck {
 }
 
 impl Stuck {
-    /// Connects so many to the channel of `load`, and publishes to them alone
-    /// until none of them takes any more.
+    /// Connects clients to the channel of `load`, and publishes only to them until their
+    /// sockets are full.
     pub(crate) fn new(server: &Server, load: &mut Load, clients: usize) -> Result<Stuck> {
         if server.channels.is_none() {
             return fault("--stuck needs a server that the bench starts. Omit --url");
@@ -43,8 +43,8 @@ impl Stuck {
         Ok(stuck)
     }
 
-    /// Whether all of them are there, and wait for what they do not read. If not,
-    /// figures would say nothing of them.
+    /// Checks that all of them are connected and behind. Otherwise the figures would be
+    /// wrong.
     pub(crate) fn check(&self) -> Result<()> {
         let (behind, all) = (self.counts()?.behind, self.sockets.len());
         if behind == all {
@@ -96,12 +96,11 @@ impl Stuck {
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     there: usize,
-    /// How many wait for something that they do not take.
+    /// The number of clients that are behind.
     behind: usize,
 }
 
-/// A subscriber whose socket is full as soon as can be: the system gives one
-/// that takes little small buffers at both ends.
+/// Returns a subscriber whose socket is full soon: both ends have small buffers.
 fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
     let to = channel.address;
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
@@ -113,7 +112,7 @@ fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
     socket.connect(&to.into())?;
     let mut stream = TcpStream::from(socket);
     let Url { path, host, .. } = channel;
-    // In one piece, as the bare loop expects it.
+    // In one write, as the bare loop expects it.
     let request = format!(
         "GET {path}?meta.role={ROLE} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n"
     );
@@ -121,12 +120,11 @@ fn connect(channel: &Url, number: usize) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// What finds them among the clients of the channel.
+/// The metadata that selects them among the clients of the channel.
 const ROLE: &str = "stuck";
 const RECEIVE_BYTES: usize = 4096;
 const SEGMENT_BYTES: u32 = 536;
-/// Together more than such a socket takes, and less than the server lets
-/// anybody fall behind.
+/// In total more than such a socket holds, and less than the server's backlog limit.
 const FILLING_EVENTS: usize = 16;
 const FILLING_BYTES: usize = 64 << 10;
 const TIMEOUT: Duration = Duration::from_secs(20);

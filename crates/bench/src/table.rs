@@ -23,7 +23,7 @@ pub(crate) fn print(results: &Results) {
     }
 }
 
-/// The cells of each line: of each case an empty line, a head, and its rows.
+/// Returns the cells of each line: for each case an empty line, a head, and its rows.
 fn table(results: &Results) -> Vec<Vec<String>> {
     let mut lines = Vec::new();
     let mut case = None;
@@ -45,7 +45,7 @@ fn table(results: &Results) -> Vec<Vec<String>> {
     lines
 }
 
-/// Each column as wide as its widest cell, the first one at the left.
+/// Pads columns to their widest cell; the first column is aligned to the left.
 fn aligned(lines: &[Vec<String>]) -> Vec<String> {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column| {
@@ -67,7 +67,7 @@ fn aligned(lines: &[Vec<String>]) -> Vec<String> {
     lines.collect()
 }
 
-/// Of a long URL or path, the end says most.
+/// Returns the end of a long URL or path.
 fn tail(name: &str) -> &str {
     let begin = name.char_indices().rev().nth(TAIL_CHARS - 1);
     &name[begin.map_or(0, |(at, _)| at)..]
@@ -75,7 +75,7 @@ fn tail(name: &str) -> &str {
 
 const TAIL_CHARS: usize = 24;
 
-/// A figure's name with its unit.
+/// Returns the name of a figure with its unit.
 pub(crate) fn with_unit(row: &Row) -> String {
     match row.figure.unit {
         "" => row.figure.name.to_owned(),
@@ -83,7 +83,7 @@ pub(crate) fn with_unit(row: &Row) -> String {
     }
 }
 
-/// A median with the least and the most.
+/// Returns a median with the minimum and the maximum.
 pub(crate) fn with_spread(spread: Option<Spread>) -> String {
     let Some(Spread { median, min, max }) = spread else {
         return "–".to_owned();
@@ -92,14 +92,13 @@ pub(crate) fn with_spread(spread: Option<Spread>) -> String {
     format!("{median} ({min} to {max})")
 }
 
-/// The same of a ratio.
+/// Returns the same for a ratio.
 pub(crate) fn ratio_with_spread(ratio: Spread) -> String {
     let Spread { median, min, max } = ratio;
     format!("{median:.3} ({min:.3} to {max:.3})")
 }
 
-/// Prints a line for the setting, one for each run, and one for each row of
-/// the table.
+/// Prints a line for the setup, one per run, and one per row of the table.
 pub(crate) fn print_json(results: &Results) {
     println!(
         "{}",

@@ -1,4 +1,4 @@
-//! What a process has used and what the machine is, as the system tells it.
+//! The CPU time and memory of processes, and the machine.
 
 use std::fs;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use nix::unistd::Pid;
 
 use super::{Fault, Result};
 
-/// The CPU time of a process, in nanoseconds: of all its threads, also of those
-/// that have ended, which `/proc/PID/task` forgets; and exactly, where `utime`
-/// and `stime` of `/proc/PID/stat` come in steps of 10 ms.
+/// Returns the CPU time of a process, in nanoseconds: of all threads, including those
+/// that have ended, which `/proc/PID/task` omits. It is exact, while `utime` and `stime`
+/// of `/proc/PID/stat` have steps of 10 ms.
 pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     let read = || {
         let pid = i32::try_from(pid).map_err(|_| nix::errno::Errno::ESRCH)?;
@@ -25,14 +25,14 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
     Ok(u64::try_from(Duration::from(time).as_nanos()).expect("less than five centuries"))
 }
 
-/// The resident memory of a process, in bytes. `smaps_rollup` counts the pages;
-/// `statm` may be off by what each core has not yet added.
+/// Returns the resident memory of a process, in bytes. `smaps_rollup` counts pages;
+/// `statm` lacks what each core has not added yet.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
     kib_in(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
 }
 
-/// What the kernel holds in small objects, sockets among them, in bytes: of
-/// the whole machine, so of both ends of a connection over loopback.
+/// Returns the memory of the kernel in small objects, sockets included, in bytes: of the
+/// whole machine, and therefore of both ends of a loopback connection.
 pub(crate) fn kernel_bytes() -> Result<u64> {
     kib_in("/proc/meminfo", "Slab:")
 }
@@ -50,7 +50,7 @@ fn kib_in(path: &str, label: &str) -> Result<u64> {
         .ok_or_else(|| Fault(format!("{path} has no line `{label} N kB`")))
 }
 
-/// The machine, in one line.
+/// Describes the machine, in one line.
 pub(crate) fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
@@ -70,8 +70,8 @@ pub(crate) fn machine() -> String {
     )
 }
 
-/// How busy the machine is, the mean of the last minute: much above 0 before
-/// the bench begins, and its figures say little.
+/// Returns the mean load of the last minute. Much above 0 before the bench, the figures
+/// are not reliable.
 pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
