@@ -14,8 +14,8 @@ pub struct Budgets {
     /// Reads of connections that speak HTTP, in one turn.
     pub steps_a_turn: usize,
     /// Bytes written to clients that are behind, in one turn. A round that writes
-    /// less than 8 KiB counts as 8 KiB. What a turn does for these
-    /// clients, every request waits for: 1 MiB takes 1 to 2 milliseconds.
+    /// less than 8 KiB counts as 8 KiB. What a turn does for these clients, every
+    /// request and every broadcast waits for: 512 KiB take less than a millisecond.
     pub cursor_bytes_a_turn: usize,
     /// Requests of one connection answered in one go: one read may hold a
     /// thousand. Each costs a microsecond or more, by its handler.
@@ -71,7 +71,7 @@ impl Default for Budgets {
             accepts_a_turn: 64,
             chores_a_turn: 128,
             steps_a_turn: 128,
-            cursor_bytes_a_turn: 1 << 20,
+            cursor_bytes_a_turn: 512 << 10,
             requests_a_slice: 128,
             requests_a_turn: 256,
             timers_a_turn: 256,

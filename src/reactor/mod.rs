@@ -58,6 +58,8 @@ pub(crate) use io::{net, sockets};
 use pressure::PressureLog;
 use streams::Streams;
 use streams::opening::Opening;
+#[cfg(feature = "internals")]
+pub use turn::Spent;
 use turn::Turn;
 
 /// The time between two sweeps of the channels for entries that are too old.
@@ -162,6 +164,12 @@ impl<N: Net> Reactor<N> {
         ]
     }
 
+    /// What the last turn has done, to be checked by a simulator.
+    #[cfg(feature = "internals")]
+    pub(crate) fn spent(&self) -> Spent {
+        self.turn.spent
+    }
+
     /// Turns until it is shut down.
     ///
     /// # Errors
@@ -194,7 +202,9 @@ impl<N: Net> Reactor<N> {
             // There was no sleep: one turn ends where the next one begins.
             self.publish_figures(now_us, false);
         }
-        self.turn.begin(now_us);
+        let [feeds, cursors] = self.streams.has_queued();
+        let waited = [self.http.has_queued(), feeds, cursors];
+        self.turn.begin(now_us, waited);
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
         }
@@ -214,6 +224,7 @@ impl<N: Net> Reactor<N> {
         shutdown::advance(io, streams, &mut self.turn, &self.hub);
         let is_idle = self.streams.is_idle() && !self.http.has_queued();
         self.streams.report(&self.io, is_idle);
+        self.streams.shrink(&mut self.io);
         Ok(())
     }
 
@@ -366,6 +377,7 @@ impl<N: Net> Reactor<N> {
             if !self.turn.may_serve() {
                 return;
             }
+            self.turn.spent.taken[0] += 1;
             let Some(key) = self.http.next_queued(&mut self.io) else {
                 return;
             };
@@ -376,12 +388,11 @@ impl<N: Net> Reactor<N> {
 
     fn fire_timers(&mut self) {
         let tick = self.turn.tick();
-        let mut budget = self.turn.budgets.timers_a_turn;
-        while budget > 0 {
+        while self.turn.may_fire() {
             let Some(key) = self.io.pop_timer(tick) else {
                 return;
             };
-            let cost = match &self.io.connections.get(key).state {
+            self.turn.spent.timers += match &self.io.connections.get(key).state {
                 State::Http(_) => {
                     let opening = self.http.on_timeout(&mut self.io, &mut self.turn, key);
                     self.open(key, opening);
@@ -389,7 +400,6 @@ impl<N: Net> Reactor<N> {
                 }
                 State::Stream(_) => self.streams.on_timer(&mut self.io, &mut self.turn, key),
             };
-            budget = budget.saturating_sub(cost);
         }
     }
 

@@ -40,6 +40,16 @@ pub struct Spent {
     /// Bytes written to clients that are behind, with the least that a round
     /// counts.
     pub cursor_bytes: usize,
+    /// Writes to current clients, and clients that were given a cursor or ended
+    /// instead.
+    pub writes: usize,
+    /// Timers, with what each counts.
+    pub timers: usize,
+    /// Connections that speak HTTP, feeds and cursors that were taken from their
+    /// queues.
+    pub taken: [usize; 3],
+    /// Whether these queues held any when the turn began.
+    pub waited: [bool; 3],
 }
 
 impl Turn {
@@ -54,10 +64,15 @@ impl Turn {
     }
 
     /// Begins the next turn, with all its budgets.
-    pub(crate) fn begin(&mut self, now_us: u64) {
+    ///
+    /// `waited`: whether connections that speak HTTP, feeds and cursors are queued.
+    pub(crate) fn begin(&mut self, now_us: u64, waited: [bool; 3]) {
         self.stopwatch.begin(now_us);
         self.now_ms = now_us / 1000;
-        self.spent = Spent::default();
+        self.spent = Spent {
+            waited,
+            ..Spent::default()
+        };
     }
 
     /// The current tick.
@@ -92,6 +107,16 @@ impl Turn {
     /// Whether there is budget for another request.
     pub(crate) fn may_answer(&self) -> bool {
         self.spent.requests < self.budgets.requests_a_turn
+    }
+
+    /// Whether there is budget for another write to current clients.
+    pub(crate) fn may_write(&self) -> bool {
+        self.spent.writes < self.budgets.writes_a_turn
+    }
+
+    /// Whether there is budget for another timer.
+    pub(crate) fn may_fire(&self) -> bool {
+        self.spent.timers < self.budgets.timers_a_turn
     }
 
     /// Whether there is budget for another client that is behind.

@@ -12,6 +12,8 @@ mod accept;
 pub(crate) mod acceptor;
 pub(crate) mod connection;
 pub(crate) mod counts;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod sockets;
 mod traffic;

@@ -36,6 +36,7 @@ impl Streams {
             let Some(id) = self.cursor_queue.pop_front() else {
                 return;
             };
+            turn.spent.taken[2] += 1;
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
                 continue;
             };
@@ -50,14 +51,26 @@ impl Streams {
                 && let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
             {
                 cursor.is_queued = false;
-                self.run_cursor(io, turn, key);
+                // While no other feed waits, a client goes on: its events are at hand.
+                let slice = match self.cursor_queue.front() {
+                    Some(other) if *other != id => turn.budgets.buffer_bytes,
+                    _ => usize::MAX,
+                };
+                self.run_cursor(io, turn, key, slice);
             }
         }
     }
 
-    /// Takes a client that is behind as far as it goes, or as its budget lasts.
-    pub(super) fn run_cursor<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
-        let end = turn.spent.cursor_bytes + turn.budgets.buffer_bytes;
+    /// Takes a client that is behind as far as it goes, or as its budget lasts: about
+    /// `slice` bytes.
+    pub(super) fn run_cursor<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &mut Turn,
+        key: u32,
+        slice: usize,
+    ) {
+        let end = turn.spent.cursor_bytes.saturating_add(slice);
         for round in 0..turn.budgets.rounds_a_turn {
             // The first one is in any case: a timer has to know whether the client
             // takes anything.
@@ -197,7 +210,7 @@ impl Streams {
 
     /// Writes the rest of the frame of which the client has the beginning.
     /// Returns whether it is all out.
-    fn flush_owed<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) -> bool {
+    fn flush_owed<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) -> bool {
         let stream = *io.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
         let Some(owed) = &mut cursor.owed else {
@@ -205,7 +218,9 @@ impl Streams {
         };
         let feed = self.feeds.get_mut(stream.feed);
         let rest = &owed.frame.as_bytes()[owed.written..];
-        match io.write_events(key, rest, feed.limits_unsent) {
+        let written = io.write_events(key, rest, feed.limits_unsent);
+        turn.spent.cursor_bytes += written.unwrap_or(0).saturating_sub(ROUND_BYTES);
+        match written {
             Ok(count) if count == rest.len() => {
                 io.connections.get_mut(key).written_at = turn.tick32();
                 cursor.is_blocked = false;

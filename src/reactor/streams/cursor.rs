@@ -7,6 +7,8 @@ use crate::hub::log::Evicted;
 /// Where a client that is behind has got to.
 #[derive(Debug)]
 pub(crate) struct Cursor {
+    /// The key of its connection.
+    pub(super) key: u32,
     /// Everything up to here was sent to the client, or is owed: see
     /// [`sent`](Self::sent).
     pub(super) seen: u64,
@@ -68,8 +70,9 @@ pub(super) struct Owed {
 }
 
 impl Cursor {
-    pub(super) fn new(seen: u64, owed: Option<Owed>, is_blocked: bool) -> Cursor {
+    pub(super) fn new(key: u32, seen: u64, owed: Option<Owed>, is_blocked: bool) -> Cursor {
         Cursor {
+            key,
             seen,
             replay_through: 0,
             keyed_through: 0,

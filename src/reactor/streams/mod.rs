@@ -39,6 +39,8 @@ mod pump;
 mod reports;
 mod start;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::cmp::Reverse;
@@ -117,6 +119,13 @@ impl Streams {
         let has_news = !self.news.is_empty() || !self.changed.is_empty();
         let has_clients = !self.cursor_queue.is_empty() || !self.untimed.is_empty();
         self.pump_queue.is_empty() && !has_news && !has_clients
+    }
+
+    /// Whether feeds wait for the pump, and whether clients that are behind do for
+    /// their turn.
+    pub(crate) fn has_queued(&self) -> [bool; 2] {
+        let is_queued = [&self.pump_queue, &self.cursor_queue];
+        is_queued.map(|queue| !queue.is_empty())
     }
 
     /// When the next feed's time has come, if one waits.

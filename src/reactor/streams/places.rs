@@ -21,7 +21,9 @@ impl Streams {
         owed: Option<Owed>,
         is_blocked: bool,
     ) {
-        let cursor = self.cursors.insert(Cursor::new(seen, owed, is_blocked));
+        let cursor = self
+            .cursors
+            .insert(Cursor::new(key, seen, owed, is_blocked));
         let stream = io.connections.stream_mut(key);
         let index = self.feeds.get_mut(stream.feed).push_behind(key, seen);
         stream.cursor = u32::try_from(cursor).expect("fewer cursors than 2^32");

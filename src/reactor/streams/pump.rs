@@ -21,18 +21,18 @@ use crate::reactor::turn::Turn;
 impl Streams {
     /// Gives each queued feed a slice, as far as the turn's budget goes.
     pub(crate) fn pump<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn) {
-        let mut budget = turn.budgets.writes_a_turn;
         for _ in 0..self.pump_queue.len() {
+            if !turn.may_write() {
+                return;
+            }
             let Some(id) = self.pump_queue.pop_front() else {
                 return;
             };
-            if !self.feeds.contains(id) {
-                continue;
-            }
-            self.feeds.get_mut(id).is_queued = false;
-            budget = budget.saturating_sub(self.pump_slice(io, turn, id).max(1));
-            if budget == 0 {
-                return;
+            turn.spent.taken[1] += 1;
+            if self.feeds.contains(id) {
+                self.feeds.get_mut(id).is_queued = false;
+                let spent = self.pump_slice(io, turn, id);
+                turn.spent.writes += spent.max(1);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What the hub learns of the clients' progress, at the end of a turn.
 
+use slab::Slab;
+
 use super::Streams;
 use crate::hub::{ChannelKey, Report};
 use crate::reactor::io::Io;
@@ -58,4 +60,44 @@ impl Streams {
         report.sent_through = Some(sent_through);
         report
     }
+
+    /// Gives memory back after a burst, once little enough is left to be moved in one
+    /// go.
+    pub(crate) fn shrink<N: Net>(&mut self, io: &mut Io<N>) {
+        let (cursors, connections) = (&mut self.cursors, &mut io.connections);
+        if is_sparse(cursors.len(), cursors.capacity()) {
+            cursors.compact(|cursor, _, to| {
+                let to = u32::try_from(to).expect("fewer cursors than 2^32");
+                connections.stream_mut(cursor.key).cursor = to;
+                true
+            });
+        }
+        if self.readers.is_empty() && is_sparse(0, self.readers.capacity()) {
+            self.readers = Slab::new();
+        }
+        for queue in [
+            &mut self.pump_queue,
+            &mut self.cursor_queue,
+            &mut self.changed,
+        ] {
+            if is_sparse(queue.len(), queue.capacity()) {
+                queue.shrink_to_fit();
+            }
+        }
+        if is_sparse(self.news.len(), self.news.capacity()) {
+            self.news.shrink_to_fit();
+        }
+        if is_sparse(self.positions.len(), self.positions.capacity()) {
+            self.positions.shrink_to_fit();
+        }
+        if is_sparse(self.untimed.len(), self.untimed.capacity()) {
+            self.untimed.shrink_to_fit();
+        }
+    }
+}
+
+/// Whether most of a large allocation is unused, and what is left is quick to move.
+fn is_sparse(len: usize, capacity: usize) -> bool {
+    const KEPT: usize = 1024;
+    capacity > 4 * KEPT && len <= KEPT
 }

@@ -183,7 +183,8 @@ impl Streams {
         if io.connections.find(token).is_none() {
             return;
         }
-        self.run_cursor(io, turn, key);
+        let slice = turn.budgets.buffer_bytes;
+        self.run_cursor(io, turn, key, slice);
         if io.connections.find(token).is_none() {
             return;
         }

@@ -1,0 +1,262 @@
+//! Streams over a network in memory: nothing else of the reactor.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::opening::Opening;
+use super::*;
+use crate::hub::channel::Channel;
+use crate::hub::client::ClientId;
+use crate::hub::{Join, Start, Work};
+use crate::limits::Limits;
+use crate::metrics::Meters;
+use crate::reactor::budgets::Budgets;
+use crate::reactor::io::Io;
+use crate::reactor::io::counts::ConnectionCounts;
+use crate::reactor::io::memory::{Memory, Wire};
+use crate::reactor::turn::Turn;
+use crate::{ChannelManager, ChannelOptions, Event, History};
+
+/// Room for everything.
+const ALL: usize = usize::MAX;
+
+struct Loop {
+    _attachment: crate::hub::Attachment,
+    manager: ChannelManager,
+    io: Io<Memory>,
+    streams: Streams,
+    turn: Turn,
+}
+
+impl Loop {
+    fn new(budgets: Budgets) -> Loop {
+        let manager = ChannelManager::builder().build();
+        let reactor: (crate::hub::Waker, Meters) = (Box::new(|| {}), Meters::new(&[]));
+        let attachment = manager.hub().attach([reactor]).unwrap();
+        let turn = Turn::new(budgets, 0);
+        let counts = Arc::new(ConnectionCounts::new(usize::MAX));
+        let meters = attachment.engine().meters(0).clone();
+        let io = Io::new(Memory, 0, Limits::default(), meters, counts, &turn);
+        Loop {
+            _attachment: attachment,
+            streams: Streams::new(manager.hub().clone()),
+            manager,
+            io,
+            turn,
+        }
+    }
+
+    fn channel(&self, name: &str, history: usize) -> Channel {
+        let options = ChannelOptions::new().history(History::events(history));
+        self.manager.get_or_create_with(name, || options).unwrap()
+    }
+
+    fn join(
+        &mut self,
+        channel: &Channel,
+        name: &str,
+        start: Start,
+        room: usize,
+    ) -> (u32, Rc<RefCell<Wire>>) {
+        let (wire, peer) = (Wire::new(room), ([127, 0, 0, 1], 1).into());
+        let key = self
+            .io
+            .insert(&self.turn, wire.clone(), peer, None)
+            .unwrap();
+        let joined = self.manager.hub().join(Join {
+            channels: &[channel.key()],
+            id: ClientId::new(name).unwrap(),
+            has_generated_id: false,
+            connection: self.io.connection_id(key),
+            address: peer,
+            extra: None,
+            start: &start,
+        });
+        let opening = Opening {
+            channels: vec![channel.key()],
+            joined: joined.unwrap(),
+            packed: None,
+            replay_end: None,
+            expires_in: None,
+            on_open: None,
+            is_gone: false,
+        };
+        self.streams.start(&mut self.io, &self.turn, key, opening);
+        (key, wire)
+    }
+
+    /// The parts of a turn that are of streams.
+    fn turn(&mut self) {
+        self.turn.begin(0, [false; 3]);
+        let mut work = Work::default();
+        self.manager.hub().take_work(0, &mut work);
+        for (channel, since_us) in work.dirty {
+            self.streams.note_news(channel, since_us);
+        }
+        self.streams.spread_news(&mut self.io, &self.turn);
+        self.streams.pump(&mut self.io, &mut self.turn);
+        self.streams.run_cursors(&mut self.io, &mut self.turn);
+        let is_idle = self.streams.is_idle();
+        self.streams.report(&self.io, is_idle);
+        self.streams.shrink(&mut self.io);
+    }
+}
+
+/// The data of the events of a text.
+fn data(text: &str) -> String {
+    let lines = text.lines();
+    let data: Vec<&str> = lines
+        .filter_map(|line| line.strip_prefix("data: "))
+        .collect();
+    data.join(" ")
+}
+
+fn publish(channel: &Channel, data: &str) {
+    channel.broadcast(Event::message(data)).unwrap();
+}
+
+#[test]
+fn a_torn_frame_goes_on_where_it_was_cut() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    let (key, slow) = l.join(&channel, "slow", Start::Live, 10);
+    let (_, quick) = l.join(&channel, "quick", Start::Live, ALL);
+    publish(&channel, "one");
+    l.turn();
+    let whole = quick.borrow_mut().take_text();
+    assert_eq!(slow.borrow_mut().take_text(), whole[..10]);
+    assert_eq!(l.streams.behind(), 1);
+    // Nothing goes out before there is room, and then each byte once.
+    publish(&channel, "two");
+    l.turn();
+    assert_eq!(data(&quick.borrow_mut().take_text()), "two");
+    slow.borrow_mut().room = ALL;
+    l.streams.queue_cursor(&l.io, key);
+    l.turn();
+    let rest = slow.borrow_mut().take_text();
+    assert!(rest.starts_with(&whole[10..]), "{rest}");
+    assert_eq!(data(&(whole[..10].to_owned() + &rest)), "one two");
+    assert_eq!(l.streams.behind(), 0);
+}
+
+#[test]
+fn a_client_that_catches_up_is_current_again() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    publish(&channel, "one");
+    publish(&channel, "two");
+    let (_, wire) = l.join(&channel, "late", Start::Earliest, ALL);
+    assert_eq!(l.streams.behind(), 1);
+    l.turn();
+    assert_eq!(data(&wire.borrow_mut().take_text()), "one two");
+    assert_eq!(l.streams.behind(), 0);
+    publish(&channel, "three");
+    l.turn();
+    assert_eq!(data(&wire.borrow_mut().take_text()), "three");
+}
+
+#[test]
+fn a_client_that_joins_during_a_batch_gets_each_event_once() {
+    let mut l = Loop::new(Budgets {
+        writes_a_slice: 1,
+        ..Budgets::default()
+    });
+    let channel = l.channel("c", 10);
+    let first: Vec<_> = ["a", "b", "c"]
+        .map(|name| l.join(&channel, name, Start::Live, ALL).1)
+        .into();
+    publish(&channel, "one");
+    l.turn();
+    let has_batch = |wire: &Rc<RefCell<Wire>>| !wire.borrow().received.is_empty();
+    assert_eq!(first.iter().filter(|wire| has_batch(wire)).count(), 1);
+    let (_, live) = l.join(&channel, "live", Start::Live, ALL);
+    let (_, resumed) = l.join(&channel, "resumed", Start::Earliest, ALL);
+    publish(&channel, "two");
+    for _ in 0..20 {
+        l.turn();
+    }
+    for wire in first.iter().chain([&resumed]) {
+        assert_eq!(data(&wire.borrow_mut().take_text()), "one two");
+    }
+    assert_eq!(data(&live.borrow_mut().take_text()), "two");
+    assert!(l.streams.is_idle());
+}
+
+#[test]
+fn clients_that_have_lost_events_go_alone_a_slice_at_a_time() {
+    let mut l = Loop::new(Budgets {
+        writes_a_slice: 2,
+        ..Budgets::default()
+    });
+    let options = ChannelOptions::new()
+        .history(History::events(1))
+        .backlog_bytes_max(64)
+        .lag_policy(crate::LagPolicy::Skip);
+    let channel = l.manager.get_or_create_with("c", || options).unwrap();
+    let all: Vec<_> = (0..5)
+        .map(|n| l.join(&channel, &format!("c{n}"), Start::Live, ALL).1)
+        .collect();
+    for n in 0..20 {
+        publish(&channel, &format!("event {n}"));
+    }
+    l.turn();
+    let received = |wire: &&Rc<RefCell<Wire>>| !wire.borrow().received.is_empty();
+    assert_eq!(all.iter().filter(received).count(), 2, "one slice");
+    for _ in 0..20 {
+        l.turn();
+    }
+    for wire in &all {
+        let text = wire.borrow_mut().take_text();
+        assert!(text.contains("event: pushwheel.gap\n"), "{text}");
+        assert!(data(&text).ends_with("event 19"), "{text}");
+    }
+    assert_eq!(l.streams.behind(), 0);
+}
+
+#[test]
+fn clients_that_resume_one_channel_do_not_hold_up_those_of_another() {
+    let mut l = Loop::new(Budgets {
+        cursor_bytes_a_turn: 128 << 10,
+        ..Budgets::default()
+    });
+    let (busy, other) = (l.channel("busy", 100), l.channel("other", 10));
+    for _ in 0..100 {
+        publish(&busy, &"x".repeat(1_000));
+    }
+    for n in 0..50 {
+        l.join(&busy, &format!("b{n}"), Start::Earliest, ALL);
+    }
+    let (_, ann) = l.join(&other, "ann", Start::Live, ALL);
+    l.turn();
+    other.send("ann", Event::message("hello")).unwrap();
+    l.turn();
+    assert_eq!(data(&ann.borrow_mut().take_text()), "hello");
+    assert!(l.streams.behind() > 40, "the others are still at it");
+}
+
+#[test]
+fn cursors_give_their_memory_back_after_a_burst() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    publish(&channel, "one");
+    for n in 0..9_000 {
+        l.join(&channel, &format!("c{n}"), Start::Earliest, ALL);
+    }
+    let (_, stuck) = l.join(&channel, "stuck", Start::Earliest, 5);
+    assert!(l.streams.cursors.capacity() > 9_000);
+    for _ in 0..400 {
+        l.turn();
+    }
+    assert_eq!(l.streams.behind(), 1);
+    assert!(l.streams.cursors.capacity() <= 1_024);
+    // The client that was moved goes on.
+    stuck.borrow_mut().room = ALL;
+    let key = l.io.connections.keys_end() - 1;
+    let keys = (0..=key).filter(|key| l.io.connections.contains(*key));
+    for key in keys.collect::<Vec<_>>() {
+        l.streams.queue_cursor(&l.io, key);
+    }
+    l.turn();
+    assert_eq!(data(&stuck.borrow_mut().take_text()), "one");
+    assert_eq!(l.streams.behind(), 0);
+}
