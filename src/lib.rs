@@ -147,7 +147,7 @@ mod pages {
 pub mod internals {
     pub use crate::engine::SimulatedEngine;
     pub use crate::hub::clock::Clock;
-    pub use crate::reactor::Budgets;
+    pub use crate::reactor::{Budgets, Spent};
 
     /// Events to bytes.
     pub mod frame {

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::EngineHandle;
-use crate::reactor::Reactor;
 use crate::reactor::net::Net;
+use crate::reactor::{Reactor, Spent};
 
 /// A loop on a simulated network, whose owner runs its turns.
 #[doc(hidden)]
@@ -43,6 +43,11 @@ impl<N: Net> SimulatedEngine<N> {
     /// Returns the number of channels: with a name, without one, and private.
     pub fn channels_held(&self) -> usize {
         self.handle.channels.hub().channels_held()
+    }
+
+    /// Returns what the last turn has done.
+    pub fn spent(&self) -> Spent {
+        self.reactor.spent()
     }
 
     /// Returns what the loop holds: connections, feeds, cursors, readers, timers;

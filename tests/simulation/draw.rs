@@ -219,21 +219,32 @@ pub fn draw_budgets(rng: &mut Rng) -> Budgets {
     }
 }
 
+/// The clients, feeds or channels that a slice looks at. A seed draws it apart from all
+/// else.
+pub fn draw_looks(seed: u64, usual: usize) -> usize {
+    let mut rng = Rng::with_seed(seed ^ 0x51_1ce5);
+    match rng.bool() {
+        true => rng.usize(1..=3),
+        false => usual,
+    }
+}
+
 /// Limits that a small load comes to, in some runs; says whether this is one. A
 /// seed draws them apart from all else, so that it means what it meant without.
-pub fn draw_limits(engine: EngineBuilder, budgets: Budgets, seed: u64) -> (EngineBuilder, bool) {
+pub fn draw_limits(
+    engine: EngineBuilder,
+    budgets: &mut Budgets,
+    seed: u64,
+) -> (EngineBuilder, bool) {
     let mut rng = Rng::with_seed(seed ^ 0x11_117);
     let mut draw = |usual: usize| match rng.u32(0..3) {
         0 => rng.usize(1..=3),
         _ => usual,
     };
-    let budgets = Budgets {
-        requests_a_slice: draw(budgets.requests_a_slice),
-        requests_a_turn: draw(budgets.requests_a_turn),
-        overflow_max: draw(budgets.overflow_max),
-        ..budgets
-    };
-    let engine = engine.budgets(budgets);
+    budgets.requests_a_slice = draw(budgets.requests_a_slice);
+    budgets.requests_a_turn = draw(budgets.requests_a_turn);
+    budgets.overflow_max = draw(budgets.overflow_max);
+    let engine = engine.budgets(budgets.clone());
     if rng.u32(0..4) > 0 {
         return (engine, false);
     }

@@ -119,10 +119,12 @@ pub enum Era {
     Finishes,
     /// One engine after another serves the channels.
     Restarts,
+    /// A slice looks at few clients, feeds or channels.
+    Slices,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Restarts;
+    pub const NOW: Era = Era::Slices;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

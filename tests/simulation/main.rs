@@ -24,6 +24,7 @@
     reason = "a test may panic and print; `long` reads the clock to know when to stop"
 )]
 
+mod budgets;
 mod client;
 mod draw;
 mod endings;
@@ -49,7 +50,7 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use draw::{
     draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes, draw_interrupted_writes,
-    draw_keyed, draw_limits, draw_loops, draw_plain_fetch, draw_plan, draw_rare_faults,
+    draw_keyed, draw_limits, draw_looks, draw_loops, draw_plain_fetch, draw_plan, draw_rare_faults,
     draw_repeats, draw_repetitions, draw_restart, draw_role, draw_withholding,
 };
 use endings::Endings;
@@ -159,6 +160,8 @@ struct Simulation {
     load: Rc<RefCell<Load>>,
     oracle: Shared,
     clock: Arc<AtomicU64>,
+    /// Those of the engine that runs.
+    budgets: Budgets,
     is_told: bool,
 }
 /// Everything that each engine of a run is made with.
@@ -288,11 +291,15 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         is_calm: false,
     }));
     let others = Others::default();
+    let mut budgets = draw_budgets(rng);
+    if era >= Era::Slices {
+        budgets.looks_a_slice = draw_looks(seed, budgets.looks_a_slice);
+    }
     let recipe = Recipe {
         manager,
         seed,
         loops,
-        budgets: draw_budgets(rng),
+        budgets,
         stall_ms,
         head_ms: rng.u64(1_000..3_000),
         idle_ms: rng.u64(2_000..8_000),
@@ -305,6 +312,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         load,
         oracle,
         clock,
+        budgets: Budgets::default(),
         is_told,
     };
     simulation.start();
@@ -345,7 +353,8 @@ impl Simulation {
             .stall_timeout(Duration::from_millis(recipe.stall_ms))
             .head_timeout(Duration::from_millis(recipe.head_ms))
             .idle_timeout(Duration::from_millis(recipe.idle_ms));
-        let (engine, is_limited) = draw_limits(engine, recipe.budgets.clone(), recipe.seed);
+        self.budgets = recipe.budgets.clone();
+        let (engine, is_limited) = draw_limits(engine, &mut self.budgets, recipe.seed);
         lock(&self.oracle).is_limited = is_limited;
         let engine = lock(&self.oracle).endings.apply(engine);
         let engine = routes(engine, &self.oracle);
@@ -394,6 +403,7 @@ impl Simulation {
             self.network.borrow_mut().retire(0);
         }
         self.check_holdings();
+        self.check_budgets();
         let oracle = lock(&self.oracle);
         if let Some(first) = oracle.failures.first() {
             if self.is_told {
@@ -405,6 +415,14 @@ impl Simulation {
             let first = first.clone();
             drop(oracle);
             panic!("{first}");
+        }
+    }
+
+    /// Checks that no loop has done more in its last turn than it may.
+    fn check_budgets(&mut self) {
+        budgets::check(self.engine().spent(), &self.budgets);
+        for other in self.others.borrow().iter() {
+            budgets::check(other.spent(), &self.budgets);
         }
     }
 

@@ -1,0 +1,42 @@
+//! What a turn may do: no more of anything than its budget and one slice, and something
+//! of each class of work that waited.
+
+use pushwheel::internals::{Budgets, Spent};
+
+/// The most bytes of an event in a simulation.
+const EVENT_BYTES_MAX: usize = 128 << 10;
+/// What a round for a client that is behind counts at least.
+const ROUND_BYTES: usize = 8 << 10;
+/// What a last write to a stalled client counts among the timers.
+const RETRY_COST: usize = 16;
+
+pub fn check(spent: Spent, budgets: &Budgets) {
+    let timers_max = budgets.timers_a_turn + RETRY_COST.max(budgets.reads_a_turn);
+    // A timer may take a step, a request or a round where no budget is left.
+    let rounds_max = 1 + timers_max.div_ceil(RETRY_COST);
+    let round_bytes_max = ROUND_BYTES.max(budgets.buffer_bytes) + EVENT_BYTES_MAX;
+    let steps_max = budgets.steps_a_turn + budgets.reads_a_turn + timers_max;
+    let writes_max = budgets.writes_a_turn + budgets.writes_a_slice + budgets.ends_a_slice;
+    let bytes_max = budgets.cursor_bytes_a_turn + 2 * rounds_max * round_bytes_max;
+    for (what, count, max) in [
+        ("steps", spent.steps, steps_max),
+        (
+            "requests",
+            spent.requests,
+            budgets.requests_a_turn + timers_max,
+        ),
+        ("writes", spent.writes, writes_max),
+        ("timers", spent.timers, timers_max),
+        (
+            "bytes for clients that are behind",
+            spent.cursor_bytes,
+            bytes_max,
+        ),
+    ] {
+        assert!(count <= max, "{count} {what} in a turn, of {max}");
+    }
+    let classes = ["requests", "feeds", "clients that are behind"];
+    for ((class, waited), taken) in classes.into_iter().zip(spent.waited).zip(spent.taken) {
+        assert!(taken > 0 || !waited, "{class} wait for more than a turn");
+    }
+}
