@@ -60,23 +60,21 @@ fn one_address_cannot_take_the_channels_of_publishers() {
 fn a_token_has_a_number_of_channels_of_its_own() {
     let keys = TokenKeys::secret(SECRET.as_bytes()).unwrap();
     let served = Served::start(keyed(32).token_keys(keys).engine());
-    let open = |user: usize, numbers: std::ops::Range<usize>| {
-        let own = bearer(&token(json!({"subscribe": [format!("user.{user}.*")]})));
+    let path = |user: usize, numbers: std::ops::Range<usize>| {
         let channels: Vec<_> = numbers
             .map(|n| format!("channel=user.{user}.{n}"))
             .collect();
-        let path = format!("/events?{}", channels.join("&"));
-        (path, own)
+        format!("/events?{}", channels.join("&"))
     };
     let mut streams = Vec::new();
     for user in 0..5 {
-        let (path, own) = open(user, 0..2);
+        // One token: another one, a second later, has another `exp` and its own number.
+        let own = bearer(&token(json!({"subscribe": [format!("user.{user}.*")]})));
         let headers = [("Authorization", &*own)];
-        let mut stream = Subscriber::open(served.address(), &path, &headers);
+        let mut stream = Subscriber::open(served.address(), &path(user, 0..2), &headers);
         stream.wait_for_id();
         streams.push(stream);
-        let (path, own) = open(user, 2..3);
-        let answer = ask(&served, "GET", &path, &[("Authorization", &own)], "");
+        let answer = ask(&served, "GET", &path(user, 2..3), &headers, "");
         assert_eq!(
             refusal(&answer),
             refused(429, "too_many_channels_of_source")
