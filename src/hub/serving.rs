@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Hub;
 use super::engines::{EngineState, Engines, Waker};
-use super::reactors::{REACTORS_MAX, Wake, Work};
+use super::reactors::{REACTORS_MAX, Wake};
 use crate::metrics::{Meters, Metrics};
 
 /// The right of an engine to serve a hub. It ends when this is dropped.
@@ -36,13 +36,6 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        for reactor in (0..).take(self.engine.wakers.len()) {
-            // All clients have left. What is on a list still has to leave it, for the
-            // next engine's sake: a channel is not listed twice.
-            while !self.hub.may_sleep(reactor) {
-                self.hub.take_work(reactor, &mut Work::default());
-            }
-        }
         let mut engines = self.hub.engines_mut();
         engines.past = engines.figures();
         engines.past.close_all();
@@ -127,8 +120,9 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ChannelManager;
-    use crate::hub::client::DisconnectReason;
+    use crate::hub::client::{ConnectionId, DisconnectReason};
+    use crate::hub::{Join, Start};
+    use crate::{ChannelManager, Event};
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     fn reactor(code: &'static str) -> (Waker, Meters) {
@@ -192,5 +186,36 @@ mod tests {
         hub.wake_reactor(5);
         let counts = [0, 1].map(|engine: usize| woken[engine].load(Relaxed));
         assert_eq!(counts, [1, 1]);
+    }
+
+    #[test]
+    fn a_channel_in_the_work_of_an_ended_engine_wakes_the_next_one() {
+        let manager = ChannelManager::new();
+        let (hub, news) = (manager.hub(), manager.get_or_create("news").unwrap());
+        let connection = ConnectionId {
+            token: 1,
+            reactor: 0,
+        };
+        for engine in 0..3 {
+            let woken = Arc::new(AtomicU32::new(0));
+            let count = woken.clone();
+            let waker: Waker = Box::new(move || _ = count.fetch_add(1, Relaxed));
+            let _attachment = hub.attach([(waker, Meters::new(&[]))]).unwrap();
+            assert!(hub.may_sleep(0));
+            let join = Join {
+                channels: &[news.key()],
+                id: hub.new_client_id(),
+                has_generated_id: true,
+                connection,
+                address: ([127, 0, 0, 1], 9).into(),
+                extra: None,
+                start: &Start::Live,
+            };
+            hub.join(join).unwrap();
+            news.broadcast(Event::message("x")).unwrap();
+            assert_eq!(woken.load(Relaxed), 1, "engine {engine}");
+            // It ends before it has looked at its work.
+            hub.leave_all(0, DisconnectReason::Failed, drop);
+        }
     }
 }
