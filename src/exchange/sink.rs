@@ -241,7 +241,7 @@ impl Sink {
         self.ended().is_some()
     }
 
-    /// Returns why the stream has ended, or `None` while it goes on.
+    /// Returns why the stream has ended, or `None` while it continues.
     #[must_use]
     pub fn ended(&self) -> Option<DisconnectReason> {
         self.room.ended()

@@ -35,7 +35,7 @@ const AUDIENCE_BYTES_MAX: usize = 1_024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnId {
     pub(crate) text: Arc<str>,
-    /// The [`digest`](digest) of the event and its target.
+    /// The [`digest`] of the event and its target.
     pub(crate) digest: u64,
     /// The event may be the repetition of one from before a restart.
     pub(crate) is_doubtful: bool,

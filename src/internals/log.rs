@@ -22,7 +22,7 @@ pub struct Entry {
     pub own_id: Option<String>,
     /// What a newer one replaces it by.
     pub key: Option<String>,
-    /// The client that it is for; `None` is everybody.
+    /// The client that it is for; `None` is all clients.
     pub client: Option<ClientId>,
 }
 
@@ -65,7 +65,7 @@ impl Log {
             .append(entry.into_inner(), &mut dropped::Dropped::new());
     }
 
-    /// Removes a key that was published to `client` or to everybody.
+    /// Removes a key that was published to `client` or to all clients.
     pub fn remove_key(&mut self, key: &str, client: Option<ClientId>) {
         let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
         let dropped = &mut dropped::Dropped::new();
