@@ -131,7 +131,7 @@ pub(crate) struct AccessArguments {
     #[arg(env = "PUSHWHEEL_TICKET_LIFETIME", value_parser = seconds(1..=HOUR_S))]
     ticket_lifetime: u64,
 
-    /// Maximum unused tickets
+    /// Maximum tickets at a time, used ones included until they expire
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     #[arg(env = "PUSHWHEEL_MAX_TICKETS", default_value_t = 10_000)]
     max_tickets: usize,
