@@ -1,10 +1,9 @@
-//! [`Frame`]: an event as the bytes that go out, and the few other things a
-//! stream says.
+//! [`Frame`]: an event as bytes on the wire, and the few other blocks of a stream.
 //!
 //! A frame is encoded once, by the publisher's thread and outside any lock.
 //! Later, under the hub's lock, its sequence number is known and
 //! [`stamp`](Frame::stamp) writes it into a gap left in front. From then on the
-//! bytes are shared: nobody formats again, and gathering is copying.
+//! bytes are shared: nothing is formatted again, and gathering is copying.
 //!
 //! It does no I/O and keeps no state but a scratch buffer for each thread.
 //!
@@ -52,7 +51,7 @@ impl Frame {
     /// The data is split at CRLF, CR and LF and each piece is a line, so that
     /// nothing in it can be taken for a field; a browser sees every line end as
     /// LF. A line end costs 7 bytes on the wire, so a frame may be 7 times as
-    /// long as its data: whoever limits lengths should limit the frame's.
+    /// long as its data: a limit should be on the length of the frame.
     ///
     /// # Errors
     ///
@@ -235,7 +234,7 @@ impl Frame {
         &self.bytes[usize::from(self.start)..]
     }
 
-    /// How many bytes there are to send. Stamping adds the id's line.
+    /// Returns the number of bytes to send. Stamping adds the line of the id.
     pub fn len(&self) -> usize {
         self.bytes.len() - usize::from(self.start)
     }
@@ -249,7 +248,7 @@ impl Frame {
     /// Writes the event after `gap_bytes` of room for an id's line.
     fn write(event: &Event<'_>, gap_bytes: usize) -> Result<Frame, EventError> {
         let retry_ms = event.retry_ms()?;
-        // The scratch is taken, not borrowed, and made anew where it is gone:
+        // The scratch is taken, not borrowed, and made again where it is gone:
         // a thread may publish even while its locals are being destroyed.
         let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
         out.clear();
@@ -342,7 +341,7 @@ fn position(at: usize) -> u16 {
 
 const ID_FIELD: &[u8] = b"id: ";
 
-/// How long the sum is that stands in front of a compressed frame.
+/// The length of the sum in front of a compressed frame, in bytes.
 const SUM_BYTES: usize = 8;
 
 /// `u64::MAX` has 20 digits.

@@ -19,7 +19,7 @@ use miniz_oxide::MZFlush;
 use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
 use miniz_oxide::deflate::stream::deflate;
 
-/// From 1, fast, to 9, small: events are compressed by those who publish,
+/// From 1, fast, to 9, small: events are compressed by the threads that publish,
 /// while they wait.
 const LEVEL: i32 = 3;
 
@@ -90,7 +90,7 @@ impl Suffix {
     }
 }
 
-/// How many bytes [`Sum::end`] is.
+/// The length of [`Sum::end`], in bytes.
 const END_BYTES: usize = 13;
 
 /// The polynomial of CRC-32, and 1, with the coefficient of x^0 in the highest
@@ -131,7 +131,7 @@ const fn multiplied(a: u32, mut b: u32) -> u32 {
     product
 }
 
-/// How many bytes [`stored`] puts in front of up to 65,535 others.
+/// The bytes that [`stored`] puts in front of up to 65,535 others.
 pub(crate) const STORED_OVERHEAD_BYTES: usize = 5;
 
 thread_local! {

@@ -1,4 +1,4 @@
-//! For whom an entry of the log is, when it is not for everybody.
+//! The clients that an entry of a log is for, when it is not for all clients.
 
 use std::borrow::Cow;
 
@@ -185,8 +185,8 @@ impl Audience {
         }
     }
 
-    /// Returns what tells targets of publishers apart, for a digest. What a
-    /// filter has chosen is left out: asked again, it finds other clients.
+    /// Returns the parts of a digest by which targets of publishers differ. The choice
+    /// of a filter is left out, because it chooses other clients the next time.
     pub(crate) fn parts(&self) -> Vec<Vec<u8>> {
         let texts = |ids: &[ClientId]| ids.iter().map(|id| id.to_string().into_bytes()).collect();
         let (kind, mut parts): (&[u8], Vec<Vec<u8>>) = match self {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_weighs_what_its_ids_do_and_keeps_none_that_nobody_can_have() {
+    fn an_audience_weighs_what_its_ids_do_and_keeps_none_that_no_client_can_have() {
         let text = |bytes: usize| ClientId::lookup(&"x".repeat(bytes));
         let [short, long, longer] = [1, CLIENT_ID_BYTES_MAX, CLIENT_ID_BYTES_MAX + 1].map(text);
         let of = |ids: &[&ClientId]| {

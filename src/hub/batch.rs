@@ -75,8 +75,8 @@ impl Batch {
         sums.fold(Sum::default(), Sum::then)
     }
 
-    /// Splits the pieces after `written` bytes: those that are out whole, and
-    /// the one that is out in part with how many of its bytes are.
+    /// Splits the pieces after `written` bytes: into those that are written whole, and
+    /// the one that is written in part, with the number of its bytes that are.
     pub(crate) fn split(&self, written: usize) -> (&[Piece], Option<(&Piece, usize)>) {
         let whole = self.pieces.partition_point(|piece| piece.end <= written);
         let start = whole.checked_sub(1).map_or(0, |last| self.pieces[last].end);

@@ -1,4 +1,5 @@
-//! Where the stream of a client begins, and what the client has to be told first.
+//! The beginning of a stream: the position after which it reads, and the gap or the id
+//! that it opens with.
 
 use super::channel_state::{ChannelState, Life};
 use super::entry::Entry;
@@ -112,8 +113,7 @@ impl<'a> Beginning<'a> {
         joined
     }
 
-    /// Sets what the start that the client asks for says. Returns the gap that this
-    /// makes.
+    /// Applies the start that the client asks for. Returns the gap that this makes.
     fn start(self, joined: &mut Joined, before_last: Option<u64>) -> Option<Missed<'a>> {
         let merged = self.merged;
         let state_after = merged.state_after();
@@ -194,17 +194,17 @@ impl<'a> Beginning<'a> {
         // Some clients send a header in Latin-1, and some servers read it so.
         let latin1: Option<String> = (!id.is_ascii()).then(|| id.bytes().map(char::from).collect());
         for text in [Some(id), latin1.as_deref()].into_iter().flatten() {
-            let places = self.merged.logs();
-            let places = places.filter_map(|log| log.remembered().get(text));
-            let mut places = places.filter(|place| self.join.is_of(place.audience.as_ref()));
-            let Some(mut first) = places.next() else {
+            let records = self.merged.logs();
+            let records = records.filter_map(|log| log.remembered().get(text));
+            let mut records = records.filter(|record| self.join.is_of(record.audience.as_ref()));
+            let Some(mut first) = records.next() else {
                 continue;
             };
             let mut is_doubtful = first.is_doubtful;
-            for place in places {
-                is_doubtful |= place.is_doubtful;
-                if place.sequence < first.sequence {
-                    first = place;
+            for record in records {
+                is_doubtful |= record.is_doubtful;
+                if record.sequence < first.sequence {
+                    first = record;
                 }
             }
             // The client may have seen the event before the restart, and may
@@ -226,7 +226,7 @@ impl<'a> Beginning<'a> {
     fn opening_id(self, seen: u64) -> Option<EventId> {
         let newest = self.merged.logs();
         let newest = newest.filter_map(|log| log.remembered().newest());
-        let newest = newest.max_by_key(|(_, place)| place.sequence);
+        let newest = newest.max_by_key(|(_, record)| record.sequence);
         let Some((newest, _)) = newest else {
             return Some(self.ids.id_of(seen));
         };

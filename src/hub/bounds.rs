@@ -1,7 +1,7 @@
 //! What all channels may take together: their number, and the memory of their logs.
 //!
-//! Where there is no room for a publisher's channel, an unpublished one is removed.
-//! Where all logs together hold too much, the oldest events are evicted.
+//! If there is no room for a publisher's channel, an unpublished one is removed. If all
+//! logs together hold too much, the oldest events are evicted.
 
 use std::sync::Arc;
 
@@ -58,12 +58,12 @@ impl State {
                 && dropped.room() > 0
                 && let Some(key) = self.find_evictable(published, is_backlog, &mut looks)
             {
-                let (before, excess) = (dropped.len(), self.memory.excess());
+                let (before, excess) = (dropped.room(), self.memory.excess());
                 if let Some(channel) = self.get_mut(key) {
                     let through = channel.evictable_through(published == Some(key), is_backlog);
                     channel.log.evict(through, excess, dropped);
                 }
-                self.memory.note_evicted(dropped.len() - before);
+                self.memory.note_evicted(before - dropped.room());
                 self.settle(key);
             }
         }

@@ -27,7 +27,7 @@ fn built(builder: ChannelManagerBuilder) -> ChannelManager {
     manager
 }
 
-/// Publishes so many events of some 500 bytes.
+/// Publishes events of some 500 bytes.
 fn publish(channel: &Channel, events: usize) {
     for _ in 0..events {
         let event = Event::message("x".repeat(400));
@@ -80,7 +80,7 @@ fn beyond_the_total_the_channel_published_to_longest_ago_loses_its_oldest_events
         "{left} of the oldest channel's are left"
     );
     assert_eq!([events(&mid), events(&new)], [all, all]);
-    // Whoever comes back to what is gone is told why.
+    // A client that comes back to evicted events receives a gap.
     let joined = join(&old, &Start::After(first.to_string()));
     assert!(
         joined
@@ -263,7 +263,7 @@ fn subscriptions_have_a_share_of_all_channels_and_a_source_a_part_of_it() {
     // What is published to is a publisher's, and counts for its source no more.
     publish(&manager.get("3.3").unwrap(), 1);
     assert_eq!(subscribe(&manager, "3.5", 3), Ok(()));
-    // An event for all channels says nothing of any of them.
+    // An event for all channels does not make one of them published.
     manager.broadcast_all(Event::message("all")).unwrap();
     assert_eq!(subscribe(&manager, "other", 99), too_many);
     assert_eq!(subscribe(&manager, "3.6", 3), too_many_of_source);

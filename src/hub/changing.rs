@@ -1,10 +1,9 @@
-//! Other options for channels that are there already.
+//! Other options for existing channels.
 //!
-//! A channel's options stand in its state, and reactors have a copy of what
-//! their clients need: the hub tells them when it has changed. Two things stay
-//! as the channel was made, because entries and streams that are there depend
-//! on them: whether events are compressed, and whether they conflate; and the
-//! index, which every member is in.
+//! A channel's options are in its state, and reactors have a copy of those that their
+//! clients need: the hub puts the channel on their lists when the options change. Three
+//! options stay as the channel was made, because its entries and streams depend on
+//! them: compression, conflation and the index.
 
 use std::sync::{Arc, PoisonError};
 
@@ -16,12 +15,13 @@ use super::names::ChannelError;
 use super::options::{ChannelOptions, LagPolicy, OptionsByName};
 
 impl Hub {
-    /// Opens a channel with what its name says, as
+    /// Opens a channel with the options of its name, as
     /// [`ChannelManager::get_or_create`](super::manager::ChannelManager::get_or_create)
     /// does.
     ///
-    /// Whoever changes what names say finds the channels that there are. One that
-    /// is being made is not among them: so its maker looks again when it is.
+    /// A thread that changes the options of names changes those of existing channels.
+    /// A channel that is being made is not among them, so the thread that makes it
+    /// compares the options again afterwards.
     pub(crate) fn open_by_name(
         self: &Arc<Self>,
         name: &str,
@@ -33,9 +33,9 @@ impl Hub {
         Ok(channel)
     }
 
-    /// Gives a channel, which has what `by_name` says, what names say now, until
-    /// nothing has changed meanwhile. So of two that change it at once, the
-    /// later one to write looks whether what it wrote is the newest.
+    /// Sets the current options of a channel's name, if they are not those of `by_name`,
+    /// until they have not changed meanwhile. So of two threads that change them at
+    /// once, the last to write finds that its options are the current ones.
     fn keep_current(&self, name: &str, key: ChannelKey, mut by_name: OptionsByName) {
         loop {
             let current = self.options_by_name();
@@ -47,19 +47,20 @@ impl Hub {
         }
     }
 
-    /// What names say, out of the lock, for the user's code is in it.
+    /// Returns the options of names. They are used without the lock, because they are
+    /// the user's code.
     fn options_by_name(&self) -> OptionsByName {
         let by_name = self.options_by_name.read();
         by_name.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes that, for the channels that there are as well.
+    /// Changes the options of names, for existing channels too.
     pub(crate) fn set_options_by_name(&self, by_name: &OptionsByName) {
         let current = self.options_by_name.write();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *current, by_name.clone());
         drop(current);
-        // The user's code is in it, too.
+        // It may run the user's code.
         drop(before);
         let mut named = Vec::new();
         self.for_each_channel(|key, channel| {
@@ -71,7 +72,7 @@ impl Hub {
         }
     }
 
-    /// Gives a channel other options; nothing if it is gone.
+    /// Sets the options of a channel, if it is there.
     pub(crate) fn set_options(&self, key: ChannelKey, options: ChannelOptions) {
         let now_ms = self.clock.now_ms();
         let mut state = self.lock();
@@ -89,7 +90,7 @@ impl Hub {
         self.finish_trims(vec![key], now_ms);
     }
 
-    /// What holds for a stream of all these channels, as of now.
+    /// Returns the options of a stream of all these channels.
     pub(crate) fn options_of_all(&self, channels: &[ChannelKey]) -> Arc<ChannelOptions> {
         let state = self.lock();
         let channels = channels.iter().filter_map(|key| state.get(*key));
@@ -105,7 +106,7 @@ impl ChannelOptions {
         if self.conflates() != before.conflates() {
             self.lag_policy = match before.lag_policy {
                 LagPolicy::Conflate => LagPolicy::Conflate,
-                // What it says of those who are left behind.
+                // The part of it that is about clients that lag.
                 _ => LagPolicy::Skip,
             };
         }

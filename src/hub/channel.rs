@@ -22,11 +22,11 @@ use crate::event::Event;
 
 /// What many clients subscribe to: a named, ordered log of events.
 ///
-/// A `Channel` is a cheap handle: clone it, keep it, send it to other
-/// threads. Every method answers at once and may be called from anywhere,
-/// callbacks of the engine included; none waits for the network. A channel
-/// lives in its [`ChannelManager`](crate::ChannelManager) until it is closed,
-/// and works before any engine runs.
+/// A `Channel` is a cheap handle: clone it, keep it, send it to other threads. Every
+/// method returns at once and may be called from anywhere, callbacks of the engine
+/// included; none waits for the network. A channel lives in its
+/// [`ChannelManager`](crate::ChannelManager) until it is closed, and works before any
+/// engine runs.
 ///
 /// ```
 /// use pushwheel::{ChannelManager, Event};
@@ -34,7 +34,7 @@ use crate::event::Event;
 /// let channels = ChannelManager::new();
 /// let news = channels.get_or_create("news")?;
 /// let published = news.broadcast(Event::new("headline", "It works"))?;
-/// assert_eq!(published.clients, 0); // nobody has subscribed yet
+/// assert_eq!(published.clients, 0); // no client has subscribed yet
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -61,14 +61,14 @@ impl fmt::Debug for Channel {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Its id.
+    /// The client's id.
     pub id: ClientId,
-    /// What its subscription said of it; `null` when nothing was said.
+    /// The metadata that its subscription has set; `null` by default.
     pub metadata: Arc<Value>,
 }
 
 impl Channel {
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -102,17 +102,20 @@ impl Channel {
         target: Target,
     ) -> Result<Published, PublishError> {
         let Channel { hub, key, .. } = self;
-        let mut ready = events.into_iter().map(|event| self.encode(event.borrow()));
-        let [first, second] = [ready.next().transpose()?, ready.next().transpose()?];
-        match (first, second) {
-            // The usual case needs no memory for a list.
-            (Some(only), None) => hub.publish(*key, [only], target),
-            (first, second) => {
-                let first = first.into_iter().chain(second).map(Ok);
-                let all: Vec<Ready> = first.chain(ready).collect::<Result<_, _>>()?;
-                hub.publish(*key, all, target)
+        let mut events = events.into_iter();
+        let mut all = Vec::new();
+        if let Some(first) = events.next() {
+            let first = self.encode(first.borrow())?;
+            let Some(second) = events.next() else {
+                // The usual case needs no memory for a list.
+                return hub.publish(*key, [first], target);
+            };
+            all.extend([first, self.encode(second.borrow())?]);
+            for event in events {
+                all.push(self.encode(event.borrow())?);
             }
         }
+        hub.publish(*key, all, target)
     }
 
     /// Publishes to all clients of the channel.
@@ -127,8 +130,8 @@ impl Channel {
         self.publish([event], Target::All)
     }
 
-    /// Publishes several events, all or none of them, in their order and with
-    /// no other event between. The answer has the id of the last.
+    /// Publishes several events to all clients of the channel, as
+    /// [`publish`](Self::publish) does.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast), for any of the events.
@@ -139,14 +142,13 @@ impl Channel {
         self.publish(events, Target::All)
     }
 
-    /// Publishes to the client with this id; `clients` of the answer is 1 if
-    /// it is connected and 0 if not.
+    /// Publishes to the client with this id. `clients` of the result is 1 if the client
+    /// is connected, otherwise 0.
     ///
-    /// The event has its place among the broadcasts and is kept in the
-    /// history, for this id alone: a client that is away for a moment and
-    /// comes back under the same id is sent it. A client whose id the engine
-    /// generated comes back under another id, and receives a `pushwheel.gap`
-    /// event with the reason `audience` instead.
+    /// The event is in order with the broadcasts and is kept in the history, for this
+    /// id only: a client that comes back under the same id is sent it. A client whose
+    /// id the engine generated comes back under another id, and receives a
+    /// `pushwheel.gap` event with the reason `audience` instead.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
@@ -257,12 +259,12 @@ impl Channel {
         self.hub.encode(event, self.compress_from)
     }
 
-    /// Gives the channel other options, at once and for the clients that it
-    /// has too. Nobody is disconnected: a lower
-    /// [`max_clients`](ChannelOptions::max_clients) keeps newcomers out.
+    /// Sets the options of the channel, at once and for its present clients too. No
+    /// client is disconnected: a lower [`max_clients`](ChannelOptions::max_clients)
+    /// rejects further clients.
     ///
-    /// Three things stay as the channel was made, because what is in its
-    /// history and its clients' streams depends on them:
+    /// Three options stay as the channel was made, because its history and its
+    /// clients' streams depend on them:
     /// [`compress_from`](ChannelOptions::compress_from),
     /// [`index`](ChannelOptions::index), and whether it
     /// [conflates](crate::LagPolicy::Conflate).
@@ -270,18 +272,15 @@ impl Channel {
         self.hub.set_options(self.key, options);
     }
 
-    /// Ends the channel in good order: its clients are sent what there is,
-    /// then `last`, then the end of the stream. Says how many clients there
-    /// are.
+    /// Ends the channel: its clients are sent the events that they are owed, then
+    /// `last`, then the end of the stream. Returns the number of clients.
     ///
-    /// For a while (see
-    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for))
-    /// those who come back are sent what they have missed of it, and those
-    /// who have missed nothing are answered `204 No Content`, upon which
-    /// browsers stop reconnecting.
+    /// For [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for),
+    /// clients that come back are sent the events that they have missed. A client that
+    /// has missed nothing receives `204 No Content`, and browsers stop reconnecting.
     ///
     /// # Errors
-    /// As [`broadcast`](Self::broadcast), but that no rate limits it.
+    /// As [`broadcast`](Self::broadcast), except that no rate limits it.
     pub fn finish(&self, last: Option<Event<'_>>) -> Result<usize, PublishError> {
         let last = match last {
             Some(event) => Some(self.encode(&event)?),
@@ -290,18 +289,17 @@ impl Channel {
         self.hub.finish(self.key, last)
     }
 
-    /// Removes the channel at once and disconnects its clients, of which it
-    /// answers the number. The name may be used again, for a new channel.
+    /// Removes the channel and disconnects its clients. Returns their number. From now
+    /// on the name can be used for a new channel.
     pub fn close(&self) -> usize {
         let reason = DisconnectReason::ChannelClosed;
         let removed = self.hub.remove(self.key, reason);
         removed.unwrap_or(0)
     }
 
-    /// Whether the channel was closed or removed, or was finished and its time
-    /// is over (see
-    /// [`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)).
-    /// Its name may be used again.
+    /// Returns whether the channel was closed or removed, or was finished and its time
+    /// is over ([`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)).
+    /// Then its name can be used for a new channel.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let is_over = |channel: &ChannelState| channel.life.is_over();
@@ -333,21 +331,21 @@ impl Channel {
         hub.id_of(hub.newest_sequence())
     }
 
-    /// Disconnects one client; says whether it was there.
+    /// Disconnects one client. Returns whether it was subscribed.
     pub fn disconnect(&self, client: impl AsClientId) -> bool {
         let reason = DisconnectReason::Kicked;
         let id = client.as_client_id();
-        self.hub.kick(self.key, &id, reason)
+        self.hub.disconnect(self.key, &id, reason)
     }
 
-    /// How many clients are subscribed.
+    /// Returns the number of clients.
     #[must_use]
     pub fn client_count(&self) -> usize {
         let count = self.hub.view(self.key, |channel| channel.members.len());
         count.unwrap_or(0)
     }
 
-    /// The ids of the clients. The cost grows with their number.
+    /// Returns the ids of the clients. The cost grows with their number.
     #[must_use]
     pub fn client_ids(&self) -> Vec<ClientId> {
         let mut ids = Vec::new();
@@ -355,7 +353,7 @@ impl Channel {
         ids
     }
 
-    /// Whether a client with this id is subscribed.
+    /// Returns whether a client with this id is subscribed.
     #[must_use]
     pub fn has_client(&self, client: impl AsClientId) -> bool {
         let id = client.as_client_id();
@@ -363,7 +361,7 @@ impl Channel {
         found.flatten().is_some()
     }
 
-    /// What is known of the client with this id.
+    /// Returns the client with this id, if it is subscribed.
     #[must_use]
     pub fn client(&self, client: impl AsClientId) -> Option<ClientInfo> {
         let id = client.as_client_id();
@@ -374,21 +372,21 @@ impl Channel {
         })?
     }
 
-    /// What is known of each client. The cost grows with their number.
+    /// Returns all clients. The cost grows with their number.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientInfo> {
         let ids = self.client_ids();
         ids.iter().filter_map(|id| self.client(id)).collect()
     }
 
-    /// The channel's figures, or `None` when it was closed.
+    /// Returns the channel's figures, or `None` if it was closed.
     #[must_use]
     pub fn stats(&self) -> Option<ChannelStats> {
         let hub = &self.hub;
         hub.view(self.key, |channel| channel.stats(&hub.ids))
     }
 
-    /// Shows everybody to `visit`, a slice at a time, with the lock open.
+    /// Calls `visit` for each client, with the lock open.
     fn for_each_candidate(&self, mut visit: impl FnMut(Candidate)) {
         let mut slice: Vec<Candidate> = Vec::new();
         let mut from = 0;
@@ -433,9 +431,9 @@ impl Channel {
     }
 }
 
-/// What names a client: a [`ClientId`] or its text.
+/// The id of a client: a [`ClientId`] or its text.
 pub trait AsClientId {
-    /// The id that is meant.
+    /// Returns the id.
     fn as_client_id(&self) -> ClientId;
 }
 

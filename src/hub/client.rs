@@ -1,5 +1,4 @@
-//! Who is connected: the client's id, what is known of it, and its place in
-//! a channel.
+//! Clients: their ids, their figures, and the members of channels.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
@@ -24,7 +23,7 @@ pub struct ClientId(Repr);
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Repr {
-    /// Sixteen bytes in connection: the usual id costs no allocation.
+    /// Sixteen bytes in place: the usual id costs no allocation.
     Uuid(Uuid),
     Text(Arc<str>),
 }
@@ -58,10 +57,9 @@ impl ClientId {
         Ok(ClientId::lookup(text))
     }
 
-    /// The id that `text` spells, for finding a client: an impossible id
-    /// simply finds nobody.
+    /// Returns the id that `text` spells, to find a client: no client has an invalid id.
     pub(crate) fn lookup(text: &str) -> ClientId {
-        // A UUID in its canonical spelling is one id, whoever spelled it.
+        // A UUID in its canonical spelling is the same id as its text.
         let canonical = |uuid: &Uuid| {
             let mut buffer = Uuid::encode_buffer();
             uuid.hyphenated().encode_lower(&mut buffer) == text
@@ -76,7 +74,7 @@ impl ClientId {
         ClientId(Repr::Uuid(uuid))
     }
 
-    /// How many bytes of text it has elsewhere.
+    /// Returns the bytes of text that it has on the heap.
     pub(crate) fn text_bytes(&self) -> usize {
         match &self.0 {
             Repr::Uuid(_) => 0,
@@ -136,24 +134,24 @@ impl PartialEq<&str> for ClientId {
     }
 }
 
-/// What the engine knows of one client.
+/// A client of a channel.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientInfo {
-    /// Its id.
+    /// The client's id.
     pub id: ClientId,
-    /// What its subscription said of it; `null` when nothing was said.
+    /// The metadata that its subscription has set; `null` by default.
     pub metadata: Arc<Value>,
     /// Its address; see [`Request::client_address`](crate::Request::client_address).
     pub address: SocketAddr,
     /// When it subscribed.
     pub since: SystemTime,
-    /// How many events of its channel wait for it: 0 for a client that
-    /// keeps up.
+    /// The number of events of its channel that it has yet to be sent: 0 for a client
+    /// that keeps up.
     pub behind: usize,
 }
 
-/// What a subscription wants called once, when its client is gone.
+/// The function that a subscription has called once, when its client is gone.
 pub(crate) type DisconnectHook = Box<dyn FnOnce(&ClientInfo, DisconnectReason) + Send>;
 
 /// The connection behind a member: which reactor has it, and its token there.
@@ -163,8 +161,8 @@ pub(crate) struct ConnectionId {
     pub(crate) reactor: u16,
 }
 
-/// A client's place in a channel. There is one for every connected client,
-/// so its size is part of what an idle client costs: 72 bytes.
+/// A client in a channel. There is one for every connected client, so its size is part
+/// of the memory of an idle client: 72 bytes.
 pub(crate) struct Member {
     pub(crate) id: ClientId,
     pub(crate) token: u64,
@@ -183,7 +181,7 @@ pub(crate) struct Member {
 /// The `seen` of a member that keeps up.
 pub(crate) const CAUGHT_UP: u64 = u64::MAX;
 
-/// What a member has beyond its id: metadata, and somebody to tell.
+/// What only some members have: metadata, and the hook of a subscription.
 #[derive(Default)]
 pub(crate) struct Extra {
     pub(crate) metadata: Arc<Value>,
@@ -233,7 +231,7 @@ impl Member {
     }
 }
 
-/// A socket address in 16 bytes: IPv4 in connection, IPv6 behind a pointer.
+/// A socket address in 16 bytes: IPv4 in place, IPv6 behind a pointer.
 enum Address {
     V4(Ipv4Addr, u16),
     V6(Box<SocketAddrV6>),

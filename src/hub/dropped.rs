@@ -9,8 +9,8 @@ use super::looks::{LOOKS_MAX, looked_at};
 /// the lock is open, because to free an entry takes longer than to take it out.
 #[derive(Debug)]
 pub(crate) struct Dropped {
-    max: usize,
-    count: usize,
+    /// How many more entries may be evicted in this locked section.
+    room: usize,
     /// The usual case: a publish evicts one entry, and needs no memory for a list.
     first: Option<Entry>,
     rest: Vec<Entry>,
@@ -24,31 +24,30 @@ impl Dropped {
         Dropped::for_batch(1)
     }
 
-    /// Returns an empty list for a publish of so many events. Each may replace one
-    /// entry and evict another.
+    /// Returns an empty list for a publish. Each of its events may replace one entry and
+    /// evict another.
     pub(crate) fn for_batch(events: usize) -> Dropped {
         Dropped {
-            max: LOOKS_MAX.max(2 * events),
-            count: 0,
+            room: LOOKS_MAX.max(2 * events),
             first: None,
             rest: Vec::new(),
             histories: Vec::new(),
         }
     }
 
-    /// How many entries it has.
-    pub(crate) fn len(&self) -> usize {
-        self.count
+    /// Returns how many more entries may be evicted in this locked section.
+    pub(crate) fn room(&self) -> usize {
+        self.room
     }
 
-    /// How many more entries may be evicted in this locked section.
-    pub(crate) fn room(&self) -> usize {
-        self.max.saturating_sub(self.count)
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.first.iter().len() + self.rest.len()
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
         looked_at(1);
-        self.count += 1;
+        self.room = self.room.saturating_sub(1);
         match self.first {
             None => self.first = Some(entry),
             Some(_) => self.rest.push(entry),

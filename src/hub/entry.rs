@@ -1,15 +1,15 @@
-//! An entry of a log: a published event in its place.
+//! An entry of a log: a published event in its record.
 
 use std::sync::Arc;
 
 use super::audience::Audience;
-use super::remembered::{OwnId, Place};
+use super::remembered::{IdRecord, OwnId};
 use crate::frame::Frame;
 
 /// What an entry costs beyond its frame's bytes, in the log's accounting.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// One event in its place.
+/// One event in its record.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) sequence: u64,
@@ -22,8 +22,8 @@ pub(crate) struct Entry {
 /// What only some entries have.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rare {
-    /// For whom the entry is; `None` is everybody. All entries of a batch share
-    /// it, and these stand side by side.
+    /// The clients that the entry is for; `None`: all. The entries of a batch share it,
+    /// and are side by side.
     pub(crate) audience: Option<Arc<Audience>>,
     /// The frame for streams that are compressed.
     pub(crate) packed: Option<Frame>,
@@ -34,7 +34,7 @@ pub(crate) struct Rare {
 }
 
 impl Rare {
-    /// Whether there is nothing in it.
+    /// Returns whether there is nothing in it.
     pub(super) fn is_empty(&self) -> bool {
         let Rare {
             audience,
@@ -64,19 +64,19 @@ impl Entry {
     }
 
     /// Returns what there is to remember of the publisher's own id.
-    pub(super) fn place(&self) -> Option<(Arc<str>, Place)> {
+    pub(super) fn record(&self) -> Option<(Arc<str>, IdRecord)> {
         let rare = self.rare.as_ref()?;
         let own_id = rare.own_id.as_ref()?;
-        let place = Place {
+        let record = IdRecord {
             sequence: self.sequence,
             digest: own_id.digest,
             is_doubtful: own_id.is_doubtful,
             audience: rare.audience.clone(),
         };
-        Some((own_id.text.clone(), place))
+        Some((own_id.text.clone(), record))
     }
 
-    /// The frame for streams that are compressed, or for those that are not.
+    /// Returns the frame for streams that are compressed, or for those that are not.
     pub(crate) fn frame(&self, is_packed: bool) -> &Frame {
         let packed = self.rare.as_ref().filter(|_| is_packed);
         packed
@@ -84,8 +84,8 @@ impl Entry {
             .unwrap_or(&self.frame)
     }
 
-    /// The bytes that the entry takes without its audience, which other entries
-    /// may share.
+    /// Returns the bytes of the entry without its audience, which other entries may
+    /// share.
     pub(super) fn bytes(&self) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| {
             size_of::<Rare>()

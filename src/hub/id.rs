@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::event::{EventError, check_id};
 
-/// How many digits in base 36 an epoch has: a random number and a check digit,
-/// by which an epoch is told from what a publisher puts in front of a number,
-/// such as `order-17`.
+/// Digits of an epoch in base 36: a random number and a check digit. By the check digit
+/// an epoch differs from the text that a publisher puts in front of a number, such as
+/// `order-17`.
 const EPOCH_DIGITS: usize = 7;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";

@@ -27,9 +27,9 @@ pub enum Start {
     /// oldest event that the history holds. A channel that was removed and made
     /// again begins with its first event since then.
     Earliest,
-    /// With the last so many events of the history, at most [`LAST_MAX`].
-    /// Events for other clients do not count; at most the newest 16,384 entries
-    /// of the channels are looked at.
+    /// With this number of the last events of the history, at most [`LAST_MAX`].
+    /// Events for other clients do not count. The newest 16,384 entries of the channels
+    /// are searched.
     Last(usize),
 }
 
@@ -101,9 +101,9 @@ pub(crate) struct Joined {
     pub(crate) compresses: bool,
     /// The gap event with which the stream has to begin.
     pub(crate) gap: Option<Gap>,
-    /// Whether the client holds no id that says where the stream begins.
+    /// Whether the client has no id of the position at which the stream begins.
     pub(crate) needs_id: bool,
-    /// The id that says where the stream begins, if there is one.
+    /// The id of the position at which the stream begins, if there is one.
     pub(crate) opening_id: Option<EventId>,
     /// Whether the last event of the replay may have a doubtful own id. A client
     /// that reconnects with that id receives a gap, although it misses nothing.

@@ -20,7 +20,7 @@ impl Hub {
         let mut state = self.lock();
         let beginning = Beginning::new(&state, &join, &self.ids);
         let mut joined = beginning.find(before_last)?;
-        let wake = admit(&mut state, join, &mut joined, (now_ms, &self.clock));
+        let wake = add_member(&mut state, join, &mut joined, (now_ms, &self.clock));
         drop(state);
         self.wake(wake);
         Ok(joined)
@@ -61,7 +61,7 @@ impl Hub {
 }
 
 /// Makes the client a member everywhere. A member with the same id is disconnected.
-fn admit(
+fn add_member(
     state: &mut State,
     mut join: Join<'_>,
     joined: &mut Joined,

@@ -20,7 +20,7 @@ use super::client::ClientId;
 use super::entry::{Entry, audience_bytes_beside};
 use super::looks::looked_at;
 
-/// How many evicted keys are remembered. When there are more, the snapshot counts
+/// Maximum number of evicted keys that are remembered. When there are more, the snapshot counts
 /// as incomplete for as long as the channel lives.
 const MISSING_KEYS_MAX: usize = 1024;
 
@@ -28,7 +28,7 @@ const MISSING_KEYS_MAX: usize = 1024;
 /// accounting.
 const MISSING_OVERHEAD_BYTES: usize = 64;
 
-/// How much keyed state a conflating channel keeps
+/// The bounds of the keyed state of a conflating channel
 /// ([`LagPolicy::Conflate`](crate::LagPolicy::Conflate)): the newest event of each
 /// key.
 ///
@@ -178,7 +178,7 @@ pub(crate) struct Keyed {
     evicted_through: u64,
     /// Whether a key was evicted that is not remembered.
     has_forgotten: bool,
-    /// How many keys were evicted, ever.
+    /// Keys that were evicted since the log was made.
     evictions: u64,
 }
 
@@ -213,7 +213,7 @@ impl Keyed {
         self.evicted_through
     }
 
-    /// How many keys were evicted, ever.
+    /// Returns the number of keys that were evicted since the log was made.
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions
     }

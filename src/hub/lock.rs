@@ -4,8 +4,8 @@
 //! ([`looks`](super::looks)), encodes nothing, drops nothing that is large and calls
 //! no code of a user. A call that has more to do takes the lock again and again,
 //! and [gives way](Lock::give_way) between two sections: a mutex is not fair, and the
-//! thread that has just opened it would usually have it again before the thread
-//! that waits for it is awake.
+//! thread that has just unlocked it usually has it again before the thread that
+//! waits for it is awake.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -72,7 +72,7 @@ impl<T> Lock<T> {
 }
 
 impl<T> Locked<'_, T> {
-    /// Notes that the section publishes so many events, which cannot be sliced.
+    /// Notes the number of events that the section publishes: they cannot be sliced.
     pub(crate) fn allow_batch(&mut self, events: usize) {
         self.section.allow_batch(events);
     }

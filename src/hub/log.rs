@@ -1,5 +1,5 @@
-//! A channel's log: an ordered queue of finished frames. Pure; it never
-//! waits, never formats and never learns who reads it.
+//! A channel's log: an ordered queue of finished frames. Pure: it never waits, formats
+//! nothing and does not know its readers.
 //!
 //! ```text
 //!   evicted ──►│ tail ........................... head │◄── append
@@ -27,7 +27,7 @@ use super::dropped::Dropped;
 use super::entry::{Entry, audience_bytes_beside};
 use super::keyed::{InOrder, Keyed, Subject};
 use super::looks::{Looks, looked_at};
-use super::remembered::{Place, Remembered};
+use super::remembered::{IdRecord, Remembered};
 use super::retention::{Bounds, PartBounds};
 
 /// The capacity of a history that stays when the history has become empty.
@@ -72,7 +72,7 @@ pub(crate) struct Log {
     evicted_through: u64,
     /// Up to here, nothing was ever in this log: it began after that.
     began_after: u64,
-    /// Where the events are whose publisher gave them an id.
+    /// The events whose publishers have set an id.
     remembered: Remembered,
     /// The newest entry that may have been meant for a client that it does not
     /// admit; see [`Audience::may_have_meant`].
@@ -80,7 +80,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// An empty log of whose past, up to `evicted_through`, nothing is known.
+    /// Returns an empty log whose past, up to `evicted_through`, is unknown.
     pub(crate) fn new(evicted_through: u64) -> Log {
         Log {
             evicted_through,
@@ -95,7 +95,7 @@ impl Log {
     /// `began_after <= evicted <= head` for both parts. Its entries are to be appended.
     pub(crate) fn restored(
         bounds: SavedBounds,
-        released: impl IntoIterator<Item = (Arc<str>, Place)>,
+        released: impl IntoIterator<Item = (Arc<str>, IdRecord)>,
         entries: impl IntoIterator<Item = Entry>,
     ) -> Log {
         let mut log = Log {
@@ -104,8 +104,8 @@ impl Log {
             keyed: Keyed::new(bounds.evicted.keyed),
             ..Log::default()
         };
-        for (id, place) in released {
-            log.remembered.insert(id.clone(), place);
+        for (id, record) in released {
+            log.remembered.insert(id.clone(), record);
             log.remembered.release(&id);
         }
         for entry in entries {
@@ -155,17 +155,17 @@ impl Log {
         })
     }
 
-    /// The sequence number of the newest entry that the log ever had.
+    /// Returns the sequence number of the newest entry that the log ever had.
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
-    /// The newest sequence number that a reader may have missed for good.
+    /// Returns the newest sequence number that a reader may have missed for good.
     pub(crate) fn evicted_through(&self) -> u64 {
         self.evicted_through.max(self.keyed.evicted_through())
     }
 
-    /// The same for each of the two parts.
+    /// Returns the same for each of the two parts.
     pub(crate) fn evicted(&self) -> Evicted {
         Evicted {
             history: self.evicted_through,
@@ -182,7 +182,7 @@ impl Log {
         &mut self.keyed
     }
 
-    /// Bytes held, by the log's own accounting.
+    /// Returns the bytes that it holds, by its own accounting.
     pub(crate) fn bytes(&self) -> usize {
         self.history_bytes + self.keyed.bytes() + self.keyed.missing_bytes()
     }
@@ -195,7 +195,7 @@ impl Log {
         self.history.is_empty() && self.keyed.is_empty()
     }
 
-    /// How many ids and how many keys there are to find entries by.
+    /// Returns the numbers of ids and of keys by which entries are found.
     #[cfg(feature = "internals")]
     pub(crate) fn indexed(&self) -> (usize, usize) {
         (self.remembered.len(), self.keyed.indexed())
@@ -220,8 +220,8 @@ impl Log {
         if entry.audience().is_some_and(|a| a.may_have_meant(true)) {
             self.newest_uncertain = entry.sequence;
         }
-        if let Some((id, place)) = entry.place() {
-            self.remembered.insert(id, place);
+        if let Some((id, record)) = entry.record() {
+            self.remembered.insert(id, record);
         }
         if let Some(subject) = Subject::of(&entry) {
             if let Some(older) = self.keyed.insert(subject, entry) {
@@ -312,7 +312,7 @@ impl Log {
     }
 
     /// Evicts entries up to `through`, oldest first, the history before the keyed
-    /// state, until that are so many bytes, as far as `dropped` has room for them.
+    /// state, until they had `bytes`, as far as `dropped` has room for them.
     pub(crate) fn evict(&mut self, through: u64, bytes: usize, dropped: &mut Dropped) {
         let goal = self.bytes().saturating_sub(bytes);
         let may_go = |entry: &Entry| entry.sequence <= through;
@@ -355,8 +355,8 @@ impl Log {
         InOrder::oldest_first(history, self.keyed.after(sequence))
     }
 
-    /// How many entries there are after `sequence`. Of the keyed ones at most
-    /// 1,024 are counted.
+    /// Returns the number of entries after `sequence`. Of the keyed ones at most 1,024
+    /// are counted.
     pub(crate) fn count_after(&self, sequence: u64) -> usize {
         let history = self.history.len() - self.index_after(sequence);
         let keyed = self.keyed.after(sequence).take(KEYED_COUNT_MAX).count();
@@ -598,17 +598,17 @@ mod tests {
         };
         trim(&mut log, &none, u64::MAX, 3);
         assert_eq!(sequences(&log, 0), [3]);
-        for (id, place) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
-            assert_eq!(place_of(&log, id), place, "{id}");
+        for (id, record) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
+            assert_eq!(place_of(&log, id), record, "{id}");
         }
         let released = log.remembered().released();
         let released: Vec<_> = released
-            .map(|(id, place)| (id.clone(), place.clone()))
+            .map(|(id, record)| (id.clone(), record.clone()))
             .collect();
         let entries: Vec<_> = log.after(0).cloned().collect();
         let restored = Log::restored(log.saved_bounds(), released, entries);
-        for (id, place) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
-            assert_eq!(place_of(&restored, id), place, "{id}");
+        for (id, record) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
+            assert_eq!(place_of(&restored, id), record, "{id}");
         }
         assert_eq!(
             restored.remembered().newest().map(|(id, _)| &**id),

@@ -45,7 +45,7 @@ impl Default for ChannelManager {
     }
 }
 
-/// What a manager is made with; see [`ChannelManager::builder`].
+/// The settings of a manager; see [`ChannelManager::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct ChannelManagerBuilder {
     pub(super) settings: Settings,
@@ -53,13 +53,13 @@ pub struct ChannelManagerBuilder {
 }
 
 impl ChannelManagerBuilder {
-    /// What a channel is made with when nobody says otherwise.
+    /// Sets the default options of channels.
     #[must_use]
     pub fn defaults(self, options: ChannelOptions) -> Self {
         self.options_by_name(move |_| options.clone())
     }
 
-    /// The same for each channel by its name, instead of
+    /// Sets the default options of each channel by its name, instead of
     /// [`defaults`](Self::defaults).
     ///
     /// ```
@@ -82,16 +82,16 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// How many channels there may be. Where there are so many, those that
-    /// [`empty_after`](Self::empty_after) is about go at once, to make room.
-    /// Default: 1,000,000.
+    /// Sets the maximum number of channels. At the limit, channels that are not in use
+    /// are removed without waiting for [`empty_after`](Self::empty_after). Default:
+    /// 1,000,000.
     #[must_use]
     pub fn channels_max(mut self, channels: usize) -> Self {
         self.settings.channels_max = channels;
         self
     }
 
-    /// The most channels that subscriptions made
+    /// Sets the maximum number of channels that subscriptions made
     /// ([`get_or_create_for_subscriber`](ChannelManager::get_or_create_for_subscriber))
     /// and that no publisher has published to. Default: seven eighths of
     /// [`channels_max`](Self::channels_max). Publishers always have the rest.
@@ -101,7 +101,7 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// The most of these channels that one source of subscriptions may have.
+    /// Sets the maximum number of these channels for one source of subscriptions.
     /// Default: a sixteenth of [`channels_max`](Self::channels_max).
     #[must_use]
     pub fn unpublished_channels_per_source_max(mut self, channels: usize) -> Self {
@@ -109,8 +109,8 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// The most bytes that all channels hold together: histories, and events
-    /// that slow clients have yet to be sent. Default: no limit.
+    /// Sets the maximum bytes of all channels together: histories, and events that slow
+    /// clients have yet to be sent. Default: no limit.
     ///
     /// Beyond it the oldest events are evicted: first of finished channels, the
     /// one that finished longest ago first; then of the channel that was
@@ -125,15 +125,15 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// After how long a channel that has no clients, no history and no handle
-    /// is removed; `None`: never. Default: 60 s.
+    /// Sets the time after which a channel without clients, history and handles is
+    /// removed; `None`: never. Default: 60 s.
     #[must_use]
     pub fn empty_after(mut self, time: Option<Duration>) -> Self {
         self.settings.empty_after = time;
         self
     }
 
-    /// Time after the start in which publishers may repeat, under the same own
+    /// Sets the time after the start in which publishers may repeat, under the same own
     /// ids, events from before a restart. A client that comes back with an own
     /// id that was given in this time may have seen the event before the
     /// restart: it receives a `pushwheel.gap` event with the reason `restart`,
@@ -146,7 +146,7 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// Whether the ids of events hide how many events there were. Default:
+    /// Sets whether the ids of events hide the number of events. Default:
     /// false, and an id such as `k3x9q2d-80` is that of the 80th event of all
     /// channels. If true, the number is one of 64 bits that means nothing to
     /// clients, which makes each event about 13 bytes longer. A restored
@@ -163,7 +163,7 @@ impl ChannelManagerBuilder {
         self.build_with(Clock::system(), Randomness::System)
     }
 
-    /// A manager whose time and ids are a test's to say.
+    /// Makes a manager with the clock and the ids of a test.
     #[cfg(feature = "internals")]
     #[must_use]
     pub fn build_simulated(self, clock: Clock, seed: u64) -> ChannelManager {
@@ -178,19 +178,19 @@ impl ChannelManagerBuilder {
 }
 
 impl ChannelManager {
-    /// A manager with the library's defaults.
+    /// Returns a manager with the library's defaults.
     #[must_use]
     pub fn new() -> ChannelManager {
         ChannelManager::builder().build()
     }
 
-    /// A manager to be configured first.
+    /// Returns a builder, to configure a manager.
     #[must_use]
     pub fn builder() -> ChannelManagerBuilder {
         ChannelManagerBuilder::default()
     }
 
-    /// The channel of this name, made with the default options if there is
+    /// Returns the channel of this name. It is made with the default options if there is
     /// none.
     ///
     /// # Errors
@@ -235,9 +235,9 @@ impl ChannelManager {
         self.hub.open_by_name(name, maker)
     }
 
-    /// Changes what channels are made with, and gives the channels that there
-    /// are what it says for their names, as
-    /// [`Channel::set_options`] does. Costs by the number of channels.
+    /// Sets the default options of channels by their names, and those of existing
+    /// channels, as [`Channel::set_options`] does. The cost grows with the number of
+    /// channels.
     pub fn set_options_by_name(
         &self,
         options: impl Fn(&str) -> ChannelOptions + Send + Sync + 'static,
@@ -245,8 +245,8 @@ impl ChannelManager {
         self.hub.set_options_by_name(&OptionsByName::new(options));
     }
 
-    /// The channel of this name, made with `options` if there is none; one
-    /// that is there keeps its own.
+    /// Returns the channel of this name. It is made with `options` if there is none; an
+    /// existing channel keeps its own.
     ///
     /// # Errors
     /// When no channel can have the name, or there are too many.
@@ -263,13 +263,13 @@ impl ChannelManager {
         self.hub.open(name, options, Maker::Publisher)
     }
 
-    /// The channel of this name, if there is one.
+    /// Returns the channel of this name, if there is one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Channel> {
         self.hub.find(name, Maker::Publisher).ok().flatten()
     }
 
-    /// Whether a channel can have this name.
+    /// Checks whether a channel can have this name.
     ///
     /// # Errors
     /// When it is empty, longer than 255 bytes, or has a control character or
@@ -278,13 +278,13 @@ impl ChannelManager {
         check_name(name)
     }
 
-    /// Whether there is a channel of this name.
+    /// Returns whether there is a channel of this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.hub.lock().names.contains_key(name)
     }
 
-    /// The names of all channels, in order.
+    /// Returns the names of all channels, in order.
     #[must_use]
     pub fn names(&self) -> Vec<Arc<str>> {
         let mut names = Vec::new();
@@ -296,8 +296,8 @@ impl ChannelManager {
         names
     }
 
-    /// How many clients all channels have, a stream of several channels
-    /// counted once for each.
+    /// Returns the number of clients of all channels. A stream of several channels
+    /// counts once for each.
     #[must_use]
     pub fn total_clients(&self) -> usize {
         self.hub.lock().clients
@@ -344,23 +344,22 @@ impl ChannelManager {
         self.publish(events, Target::All)
     }
 
-    /// Closes the channel of this name and removes it; says whether there was
-    /// one.
+    /// Closes and removes the channel of this name. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         let key = self.hub.lock().names.get(name).copied();
         let removed = key.and_then(|key| self.hub.remove(key, DisconnectReason::ChannelClosed));
         removed.is_some()
     }
 
-    /// Removes the channels without clients, their history with them, and
-    /// says how many they were. Those that are finished stay for their time
+    /// Removes the channels without clients, with their history, and returns their
+    /// number. Finished channels stay for their time
     /// ([`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)), so that
-    /// browsers hear of it.
+    /// browsers stop reconnecting.
     pub fn remove_empty(&self) -> usize {
         self.remove_where(|channel| channel.members.is_empty() && channel.life.is_open())
     }
 
-    /// Closes and removes all channels, and says how many they were.
+    /// Closes and removes all channels, and returns their number.
     pub fn close_all(&self) -> usize {
         self.remove_where(|_| true)
     }
@@ -372,7 +371,7 @@ impl ChannelManager {
             .count()
     }
 
-    /// The figures of all channels. The cost grows with their number.
+    /// Returns the figures of all channels. The cost grows with their number.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let names = self.names();
@@ -385,9 +384,9 @@ impl ChannelManager {
         }
     }
 
-    /// What waits for clients that are behind, and what the logs hold, streams
-    /// of one client included. The cost grows with the number of channels and
-    /// of events that wait.
+    /// Returns the backlog of clients that are behind, and the size of the logs, streams
+    /// of one client included. The cost grows with the number of channels and of events
+    /// in the backlog.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
         self.hub.backlog()
@@ -398,9 +397,9 @@ impl ChannelManager {
     }
 }
 
-/// What handles ask of the hub.
+/// The hub, as handles use it.
 impl Hub {
-    /// Shows a channel to `look`, under the lock.
+    /// Calls `look` with a channel, under the lock.
     pub(super) fn view<T>(
         &self,
         key: ChannelKey,

@@ -27,7 +27,7 @@ impl Hub {
         }
     }
 
-    /// What all reactors and channels come to.
+    /// Returns the sums over all reactors and channels.
     pub(crate) fn metrics(&self) -> Metrics {
         let mut metrics = self.engine_figures();
         metrics.uptime = self.clock.age();
@@ -47,7 +47,7 @@ impl Hub {
         metrics
     }
 
-    /// What the logs hold, and what of it waits for clients.
+    /// Returns the size of the logs, and the backlog of clients in them.
     pub(crate) fn backlog(&self) -> Backlog {
         let mut backlog = Backlog::default();
         let mut slot = 0;
@@ -82,8 +82,7 @@ impl Hub {
     }
 }
 
-/// Adds up some of what comes after `after`, and moves it on. Says how many
-/// entries that was.
+/// Adds up some entries after `after`, and moves it on. Returns their number.
 fn look(log: &Log, after: &mut u64, backlog: &mut Backlog) -> usize {
     let mut count = 0;
     for entry in log.after(*after).take(LOOKS_MAX) {

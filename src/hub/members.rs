@@ -30,7 +30,7 @@ struct Index {
 }
 
 impl Members {
-    /// Nobody yet; the fields are those of the metadata that are indexed.
+    /// Returns an empty list. `fields` are those of the metadata that are indexed.
     pub(crate) fn new(fields: &[Box<str>]) -> Members {
         let indexes = fields.iter().map(|field| Index {
             field: field.clone(),
@@ -112,8 +112,8 @@ impl Members {
         }
     }
 
-    /// How many members a search for those of the audience looks at: those that
-    /// meet the rarest condition that is indexed, or all if none is.
+    /// Returns the number of members that a search for those of the audience looks at:
+    /// those that meet the rarest condition that is indexed, or all if none is.
     pub(crate) fn looks(&self, audience: &Audience) -> usize {
         match audience {
             Audience::Clients { ids, .. } => ids.len(),
@@ -125,7 +125,7 @@ impl Members {
         }
     }
 
-    /// How many members are of the audience, if that needs no search.
+    /// Returns the number of members that are of the audience, if that needs no search.
     pub(crate) fn count(&self, audience: &Audience) -> Option<usize> {
         match audience {
             Audience::Clients { .. } => None,

@@ -1,10 +1,20 @@
 //! What threads share: the channels with their logs and members, and the
 //! sequence that orders them all.
 //!
-//! There is one lock. It is held while an entry is appended or a few are
-//! copied out; never across a system call, never while user code runs, never
-//! while an event is encoded. Locked sections answer *whom to wake*, and the
-//! waking is done after.
+//! There is one lock. It is held while an entry is appended or a few are copied; never
+//! across a system call, while user code runs or while an event is encoded. A locked
+//! section returns the reactors to wake, which are woken when the lock is open, and
+//! looks at a bounded number of things ([`looks`]).
+//!
+//! The parts know each other in one direction:
+//!
+//! ```text
+//!  channel, manager, saved, reader           handles and what programs call
+//!  publish, reading, joining, removal …      the hub's calls, each a few locked sections
+//!  state: sweep, bounds                      what the lock protects, and its steps
+//!  channel_state, reactors, memory, …        parts of it that own their fields
+//!  log, members, merge, keyed, lists …       pure data structures
+//! ```
 //!
 //! ```text
 //!  publisher ── encode ──► lock: sequence, stamp, append, mark dirty ──► wake a sleeping reactor
@@ -136,10 +146,10 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     pub(crate) randomness: Randomness,
     pub(crate) ids: Ids,
-    /// Own ids of publishers that are given before may be repetitions of events
-    /// from before a restart, of which this hub knows nothing.
+    /// Own ids of publishers that are set before may be repetitions of events from before
+    /// a restart, which this hub does not know.
     in_doubt_until_ms: u64,
-    /// What a channel is made with when nobody says otherwise.
+    /// The default options of channels.
     options_by_name: RwLock<OptionsByName>,
     engines: RwLock<Engines>,
     state: Lock<State>,
@@ -239,12 +249,12 @@ impl Hub {
         self.ids.id_of(sequence)
     }
 
-    /// The sequence number that was given last.
+    /// Returns the newest sequence number.
     pub(crate) fn newest_sequence(&self) -> u64 {
         self.lock().sequence
     }
 
-    /// A number below `range`, for jitter.
+    /// Returns a number below `range`, for jitter.
     #[allow(clippy::cast_possible_truncation, reason = "smaller than range")]
     pub(crate) fn random_below(&self, range: u64) -> u64 {
         (self.randomness.bits() % u128::from(range.max(1))) as u64

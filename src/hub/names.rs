@@ -5,33 +5,33 @@ use std::fmt;
 /// The longest name of a channel, in bytes.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
 
-/// A name that no channel can have, or a channel too many.
+/// An invalid name, or too many channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChannelError {
     /// The name is empty, longer than 255 bytes, or has a control character
     /// or a slash.
     Name,
-    /// There are as many channels as there may be.
+    /// The limit of channels is reached.
     TooMany {
-        /// How many that is.
+        /// The limit.
         max: usize,
     },
-    /// There are as many channels as there may be that subscriptions made and
-    /// that no publisher has published to.
+    /// The limit is reached of channels that subscriptions made and that no publisher
+    /// has published to.
     TooManyUnpublished {
-        /// How many that is.
+        /// The limit.
         max: usize,
     },
-    /// One source of subscriptions has as many of these as it may have.
+    /// One source of subscriptions has reached its limit of these.
     TooManyOfSource {
-        /// How many that is.
+        /// The limit.
         max: usize,
     },
 }
 
 impl ChannelError {
-    /// A stable name for the error, as the server's JSON has it.
+    /// Returns a stable name for the error, which the server's JSON uses.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,10 +1,9 @@
-//! The numbers in event ids: the sequence numbers themselves, or numbers that
-//! say nothing about them.
+//! The numbers in event ids: the sequence numbers, or numbers that hide them.
 //!
-//! Sequence numbers count the events of all channels, so they tell each client
-//! how much is published. A keyed permutation of 64 bits (a Feistel network of
-//! eight rounds) hides that. It is no cipher: it hides a count from clients, and
-//! guards nothing else. Only the hub reads ids, so their order does not matter.
+//! Sequence numbers count the events of all channels, so a client that compares two ids
+//! knows the volume between them. A keyed permutation of 64 bits (a Feistel network of
+//! eight rounds) hides it. It is not a cipher, and protects nothing else. Only the hub
+//! reads ids, so their order does not matter.
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,12 +13,11 @@ use crate::http::{HeaderError, Headers, check_stream_header};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LagPolicy {
-    /// Its connection is closed. A browser comes back by itself with its
-    /// `Last-Event-ID` and is sent what the history holds, or told of the
-    /// gap. The default.
+    /// Its connection is closed. A browser reconnects with its `Last-Event-ID` and is
+    /// sent the events that the history holds, or a gap event. The default.
     #[default]
     Disconnect,
-    /// It is told of the gap and goes on with the newest event.
+    /// It receives a gap event and continues with the newest event.
     Skip,
     /// The log keeps only the newest of the events with the same key
     /// ([`Event::with_key`](crate::Event::with_key)) for the same clients (for
@@ -41,7 +40,7 @@ pub enum LagPolicy {
 /// The history of a conflating channel whose options name none.
 const CONFLATED: History = History::events(1_000).age_max(Duration::MAX);
 
-/// What a channel is made with, by its name.
+/// The default options of channels, by their names.
 #[derive(Clone)]
 pub(crate) struct OptionsByName(Arc<dyn Fn(&str) -> ChannelOptions + Send + Sync>);
 
@@ -54,7 +53,7 @@ impl OptionsByName {
         (self.0)(name)
     }
 
-    /// Whether nothing has taken its place.
+    /// Returns whether they are the same function.
     pub(crate) fn is_same(&self, other: &OptionsByName) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -107,7 +106,7 @@ impl Default for ChannelOptions {
 }
 
 impl ChannelOptions {
-    /// The library's defaults, as each method names its own.
+    /// Returns the library's defaults, which each method names.
     #[must_use]
     pub fn new() -> ChannelOptions {
         ChannelOptions {
@@ -127,7 +126,7 @@ impl ChannelOptions {
         }
     }
 
-    /// What is kept for those who come back. Default: [`History::NONE`].
+    /// Sets the history for clients that come back. Default: [`History::NONE`].
     #[must_use]
     pub fn history(mut self, history: History) -> Self {
         self.history = history;
@@ -154,8 +153,8 @@ impl ChannelOptions {
         self
     }
 
-    /// The longest silence on a stream: a comment line is sent when nothing
-    /// else was. `Duration::ZERO` turns heartbeats off. Default: 30 s, which
+    /// Sets the longest silence on a stream: a heartbeat line is sent when nothing else
+    /// was. `Duration::ZERO` turns heartbeats off. Default: 30 s, which
     /// is below the idle time-out of every common proxy. A stream of several
     /// channels has the shortest interval of theirs.
     #[must_use]
@@ -164,15 +163,15 @@ impl ChannelOptions {
         self
     }
 
-    /// How many clients may be subscribed at once. One more is told to come
-    /// back later. Default: no limit.
+    /// Sets the maximum number of clients. Another client receives a response to retry
+    /// later. Default: no limit.
     #[must_use]
     pub fn max_clients(mut self, clients: usize) -> Self {
         self.clients_max = clients;
         self
     }
 
-    /// A header of every response that opens a stream of this channel.
+    /// Adds a header to every response that opens a stream of this channel.
     ///
     /// # Errors
     /// When the name or the value is invalid in a header, and when the engine sets
@@ -183,18 +182,17 @@ impl ChannelOptions {
         Ok(self)
     }
 
-    /// What happens to a client that falls too far behind. Default:
-    /// [`LagPolicy::Disconnect`]. A stream of several channels is disconnected
-    /// if one of them says so.
+    /// Sets the policy for a client that falls too far behind. Default:
+    /// [`LagPolicy::Disconnect`]. A stream of several channels is disconnected if one
+    /// of them has this policy.
     #[must_use]
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
         self.lag_policy = policy;
         self
     }
 
-    /// How many bytes of events may wait for the slowest connected client.
-    /// They wait once, in the channel's log, however many clients are slow.
-    /// One event, whatever its size, always has room.
+    /// Sets the maximum backlog of the slowest connected client, in bytes. The backlog
+    /// is in the channel's log, once for all slow clients. One event always has room.
     /// Default: 8 MiB.
     #[must_use]
     pub fn backlog_bytes_max(mut self, bytes: usize) -> Self {
@@ -202,8 +200,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How many bytes one event may have on the wire; a larger one is
-    /// refused. Default: 1 MiB.
+    /// Sets the maximum size of one event on the wire, in bytes. A larger one is
+    /// rejected. Default: 1 MiB.
     #[must_use]
     pub fn event_bytes_max(mut self, bytes: usize) -> Self {
         self.event_bytes_max = bytes;
@@ -237,8 +235,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How many events may be published to the channel per second, with
-    /// `burst` at once; more are refused with
+    /// Sets the maximum rate of events that are published to the channel, with a burst.
+    /// More are rejected with
     /// [`PublishError::RateLimited`](crate::PublishError::RateLimited).
     /// Default: no limit.
     #[must_use]

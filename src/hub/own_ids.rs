@@ -18,7 +18,7 @@ pub(super) struct OwnIds {
     target: u64,
     /// Each with its place among the events, its id and its digest.
     all: Vec<(usize, Arc<str>, u64)>,
-    /// The places of the events that are not to be appended, in ascending order.
+    /// The records of the events that are not to be appended, in ascending order.
     repeated: Vec<usize>,
 }
 
@@ -81,7 +81,7 @@ impl OwnIds {
         for (index, id, digest) in &self.all {
             match log.remembered().get(id) {
                 None => {}
-                Some(place) if place.digest == *digest => self.repeated.push(*index),
+                Some(record) if record.digest == *digest => self.repeated.push(*index),
                 Some(_) => return Err(reused(id)),
             }
         }

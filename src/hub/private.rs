@@ -14,7 +14,7 @@ use super::ready::Ready;
 use super::room::Room;
 use super::state::{State, drop_channels};
 
-/// Why a sink did not take an event.
+/// Why a sink did not accept an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Its client has yet to take what was sent before.
@@ -23,7 +23,7 @@ pub(crate) enum Refused {
     Ended(DisconnectReason),
 }
 
-/// How long a sink's sender waits for room.
+/// The time that a sink's sender waits for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     None,
@@ -41,8 +41,8 @@ impl Hub {
         (key, room)
     }
 
-    /// Appends to a private channel when its client keeps up; else waits as
-    /// long as `how_long` lasts.
+    /// Appends to a private channel when its client keeps up. Otherwise waits as long as
+    /// `how_long` says.
     pub(crate) fn feed(
         &self,
         key: ChannelKey,

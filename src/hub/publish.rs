@@ -25,7 +25,7 @@ use crate::event::Event;
 enum Scope {
     /// The channel, which counts as published from then on.
     Channel,
-    /// All channels, so that it says nothing of this one.
+    /// All channels: this one does not count as published for it.
     All,
 }
 

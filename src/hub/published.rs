@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::id::EventId;
 use crate::event::EventError;
 
-/// What became of an event.
+/// The result of a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
     /// The id of the (last) event, as clients see it.
     pub id: EventId,
-    /// How many events were appended.
+    /// The number of events that were appended.
     pub events: usize,
-    /// For how many connected clients they were.
+    /// The number of connected clients that they are for.
     pub clients: usize,
     /// Number of events that were not appended, because the channel remembers
     /// them by their own ids: their publisher had published them before.
@@ -22,7 +22,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// What becomes of events that were all published before.
+    /// Returns the result for events that were all published before.
     pub(super) fn repeated(id: EventId, count: usize) -> Published {
         Published {
             id,
@@ -39,20 +39,20 @@ impl Published {
 pub enum PublishError {
     /// The event cannot be written as it is.
     Event(EventError),
-    /// The event is larger on the wire than the channel takes.
+    /// The event is larger on the wire than the channel accepts.
     TooLarge {
         /// Its size, in bytes.
         bytes: usize,
-        /// The most that the channel takes, in bytes.
+        /// The limit, in bytes.
         max: usize,
     },
     /// The channel was closed or removed.
     Closed,
-    /// The channel is finished: it had its last event.
+    /// The channel is finished.
     Finished,
     /// More is published to the channel than its options allow.
     RateLimited {
-        /// When to try again.
+        /// The time after which there is room for the events.
         retry_after: Duration,
     },
     /// The channel remembers another event with the same own id, or two events
@@ -64,7 +64,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// A stable name for the error, as the server's JSON has it.
+    /// Returns a stable name for the error, which the server's JSON uses.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

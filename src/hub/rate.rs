@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-/// So many a second on average, and so many at once.
+/// A number per second on average, and a burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// How many a second, on average.
+    /// The average number per second.
     pub(crate) per_second: f64,
-    /// How many at once, after a pause that was long enough.
+    /// The number at once, after a long enough pause.
     pub(crate) burst: u32,
 }
 
 impl Rate {
-    /// So many a second, with as many at once (but at least one).
+    /// Returns a rate of `count` per second, with a burst of the same number, at least 1.
     ///
     /// # Panics
     /// When the rate is not a positive number.
@@ -33,7 +33,7 @@ impl Rate {
         }
     }
 
-    /// The same with another number at once.
+    /// Sets the burst, at least 1.
     #[must_use]
     pub fn burst(mut self, count: u32) -> Rate {
         self.burst = count.max(1);
@@ -54,7 +54,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// Returns a full bucket.
     #[must_use]
     pub fn new(rate: Rate, now_ms: u64) -> Bucket {
         Bucket {
@@ -66,9 +66,9 @@ impl Bucket {
     /// Draws `count`.
     ///
     /// # Errors
-    /// When there is not enough: nothing is drawn, and the answer says after
-    /// what time there will be. More than a full bucket holds is let through
-    /// when the bucket is full, and paid for after.
+    /// When too little is left: the time after which there is enough. Then nothing is
+    /// drawn. More than a full bucket holds is allowed when the bucket is full, and the
+    /// bucket is overdrawn.
     pub fn draw(&mut self, rate: Rate, count: usize, now_ms: u64) -> Result<(), Duration> {
         let passed_ms = now_ms.saturating_sub(self.filled_at_ms);
         let full = f64::from(rate.burst);
@@ -80,7 +80,7 @@ impl Bucket {
         self.left = filled.min(full);
         // Threads that draw at once may have read the time in another order.
         self.filled_at_ms = self.filled_at_ms.max(now_ms);
-        #[allow(clippy::cast_precision_loss, reason = "nobody publishes 2^52 at once")]
+        #[allow(clippy::cast_precision_loss, reason = "no batch has 2^52 events")]
         let count = count as f64;
         let needed = count.min(full);
         if self.left < needed {
@@ -91,7 +91,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Whether the bucket has filled up, so that it need not be kept.
+    /// Returns whether the bucket is full, so that it need not be kept.
     #[must_use]
     #[allow(
         clippy::cast_precision_loss,

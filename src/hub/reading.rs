@@ -14,14 +14,14 @@ use super::looks::LOOKS_MAX;
 use super::merged::{ChannelReader, Lag, Merged};
 use super::reactors::Work;
 
-/// How many looks cost as much as to have one client look for itself.
+/// The number of looks that cost as much as one client that looks for itself.
 const LOOKS_A_CLIENT: usize = 16;
 
-/// Whom a gathering is for.
+/// The clients that a gathering is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipients {
     pub(crate) reactor: u16,
-    /// How many they are.
+    /// Their number.
     pub(crate) clients: usize,
 }
 
@@ -42,8 +42,8 @@ pub(crate) struct Gathered {
     pub(crate) has_more: bool,
     /// The newest entry that is gone from the logs.
     pub(crate) evicted_through: u64,
-    /// There is something directed, and each client has to look whether it is
-    /// for it: they are few, in channels that have many.
+    /// There is a directed entry, and each client has to look for itself whether it is
+    /// for it: the clients are few, in channels that have many.
     pub(crate) is_for_some: bool,
     /// Why streams of these channels end with this batch, if they do.
     pub(crate) ends: Option<DisconnectReason>,
@@ -73,12 +73,12 @@ pub(crate) enum Read {
     Departed,
 }
 
-/// What a reactor tells of its progress with one channel.
+/// A reactor's report of its progress with one channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Events written whole since the last report.
     pub(crate) delivered: u64,
-    /// Gaps told since the last report.
+    /// Gap events written since the last report.
     pub(crate) gaps: u64,
     /// All of its members have been sent everything up to here, if that is
     /// known.
@@ -95,11 +95,11 @@ pub(crate) struct Position {
 }
 
 impl Hub {
-    /// Copies what is for everybody in `(after, now]` into `batch`, up to
-    /// about `bytes_max`; the connections that directed entries are for go
-    /// to `targets`. Nothing, if the reactor has yet to hear of somebody who
-    /// was sent away: that client is not to be sent what comes after, for what
-    /// was for it alone it would miss, and not be told.
+    /// Copies the entries for all clients in `(after, now]` into `batch`, up to about
+    /// `bytes_max`, and the connections that directed entries are for to `targets`.
+    /// Returns `None` if the reactor has clients that it has yet to disconnect: these
+    /// must not be sent later entries, because they would miss earlier ones that were
+    /// for them alone without a gap.
     pub(crate) fn gather(
         &self,
         recipients: Recipients,
@@ -214,7 +214,7 @@ impl Hub {
         true
     }
 
-    /// Copies what is for one client into `batch`, up to about `bytes_max`.
+    /// Copies the entries for one client into `batch`, up to about `bytes_max`.
     pub(crate) fn read(
         &self,
         source: Source<'_>,
@@ -239,8 +239,8 @@ impl Hub {
             let Some(channel) = state.get(*key) else {
                 return Read::Closed;
             };
-            // Its slot may have a new tenant, and what is for that one is not
-            // for it; what is for itself waits until it comes back.
+            // Another member may have its slot, and the entries for that one are not for
+            // it. It is sent its own when it comes back.
             let member = channel.members.get(reader.slot);
             if member.is_none_or(|member| member.connection() != connection) {
                 return Read::Departed;
@@ -275,7 +275,7 @@ impl Hub {
         Read::Through(reached)
     }
 
-    /// Notes what clients of a reactor have seen.
+    /// Notes the positions of clients of a reactor.
     pub(crate) fn note_positions(&self, reactor: u16, positions: &[Position]) {
         for some in positions.chunks(LOOKS_MAX) {
             let mut state = self.lock();
@@ -295,8 +295,8 @@ impl Hub {
         }
     }
 
-    /// Takes a reactor's reports: counts, and what need not be kept for its
-    /// members any longer.
+    /// Counts what a reactor reports, and evicts what need not be kept for its members
+    /// any longer.
     pub(crate) fn report(&self, reactor: u16, channels: &[ChannelKey], reports: &[Report]) {
         let now_ms = self.clock.now_ms();
         // A sink's channel is on a stream of its own.
@@ -335,13 +335,12 @@ impl Hub {
         self.lock().reactors.take_work(reactor, work);
     }
 
-    /// Whether there are clients whom a reactor has yet to disconnect.
+    /// Returns whether there are clients that a reactor has yet to disconnect.
     pub(crate) fn has_departures(&self, reactor: u16) -> bool {
         self.lock().reactors.has_departures(reactor)
     }
 
-    /// Whether a reactor has nothing to do; if so it is woken for the next
-    /// work.
+    /// Returns whether a reactor has nothing to do. If so, it is woken for its next work.
     pub(crate) fn may_sleep(&self, reactor: u16) -> bool {
         self.lock().reactors.may_sleep(reactor)
     }

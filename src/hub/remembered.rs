@@ -6,7 +6,7 @@
 //!
 //! The invariant to remember: *an id is remembered for as long as the log holds
 //! its event, and then until [`RELEASED_MAX`] others, or [`RELEASED_BYTES_MAX`] of
-//! them, were released after it*. So a remembered id has exactly one place.
+//! them, were released after it*. So a remembered id has exactly one record.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -30,8 +30,8 @@ const ID_OVERHEAD_BYTES: usize = 128;
 /// a gap.
 const AUDIENCE_BYTES_MAX: usize = 1_024;
 
-/// The id of a publisher's own for an event, with what tells a repetition of the
-/// event from another event.
+/// The own id of a publisher for an event, with a digest by which a repetition of the
+/// event differs from another event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnId {
     pub(crate) text: Arc<str>,
@@ -50,7 +50,7 @@ impl OwnId {
 
 /// What is remembered of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct IdRecord {
     /// The sequence number of its event.
     pub(crate) sequence: u64,
     pub(crate) digest: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Place {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
-    places: HashMap<Arc<str>, Place>,
+    records: HashMap<Arc<str>, IdRecord>,
     /// The ids whose events are no longer in the log, in the order in which the
     /// events went.
     released: VecDeque<Arc<str>>,
@@ -75,31 +75,31 @@ pub(crate) struct Remembered {
 
 impl Remembered {
     /// Remembers where the event of an id is. The id must not be remembered yet.
-    pub(crate) fn insert(&mut self, id: Arc<str>, place: Place) {
+    pub(crate) fn insert(&mut self, id: Arc<str>, record: IdRecord) {
         let is_newest = self
             .newest()
-            .is_none_or(|(_, newest)| newest.sequence < place.sequence);
+            .is_none_or(|(_, newest)| newest.sequence < record.sequence);
         if is_newest {
             self.newest = Some(id.clone());
         }
-        if place.is_doubtful {
-            self.doubtful_through = self.doubtful_through.max(place.sequence);
+        if record.is_doubtful {
+            self.doubtful_through = self.doubtful_through.max(record.sequence);
         }
-        self.places.insert(id, place);
+        self.records.insert(id, record);
     }
 
     /// Notes that the log no longer holds the event of an id. Forgets the ids
     /// that were released first where too many are remembered.
     pub(crate) fn release(&mut self, id: &str) {
-        let Some((id, _)) = self.places.get_key_value(id) else {
+        let Some((id, _)) = self.records.get_key_value(id) else {
             return;
         };
         let id = id.clone();
-        if let Some(place) = self.places.get_mut(&id)
-            && let Some(audience) = &place.audience
+        if let Some(record) = self.records.get_mut(&id)
+            && let Some(audience) = &record.audience
             && audience.bytes() > AUDIENCE_BYTES_MAX
         {
-            place.audience = Some(Arc::new(Audience::clients(Vec::new(), Choice::Named)));
+            record.audience = Some(Arc::new(Audience::clients(Vec::new(), Choice::Named)));
         }
         self.released_bytes += self.bytes_of(&id);
         self.released.push_back(id);
@@ -107,25 +107,25 @@ impl Remembered {
             && let Some(oldest) = self.released.pop_front()
         {
             self.released_bytes -= self.bytes_of(&oldest);
-            self.places.remove(&oldest);
+            self.records.remove(&oldest);
             self.newest = self.newest.take().filter(|newest| *newest != oldest);
         }
     }
 
     fn bytes_of(&self, id: &str) -> usize {
-        let place = self.places.get(id);
-        let audience = place.and_then(|place| place.audience.as_ref());
+        let record = self.records.get(id);
+        let audience = record.and_then(|record| record.audience.as_ref());
         id.len() + ID_OVERHEAD_BYTES + audience.map_or(0, |audience| audience.bytes())
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&Place> {
-        self.places.get(id)
+    pub(crate) fn get(&self, id: &str) -> Option<&IdRecord> {
+        self.records.get(id)
     }
 
     /// Returns the id that was given last, if it is remembered.
-    pub(crate) fn newest(&self) -> Option<(&Arc<str>, &Place)> {
+    pub(crate) fn newest(&self) -> Option<(&Arc<str>, &IdRecord)> {
         let newest = self.newest.as_ref()?;
-        self.places.get_key_value(newest)
+        self.records.get_key_value(newest)
     }
 
     /// Returns the sequence number of the newest event with a doubtful id, or 0.
@@ -135,15 +135,15 @@ impl Remembered {
 
     /// Returns the ids that are remembered beyond their events, in the order in
     /// which they were released.
-    pub(crate) fn released(&self) -> impl Iterator<Item = (&Arc<str>, &Place)> {
+    pub(crate) fn released(&self) -> impl Iterator<Item = (&Arc<str>, &IdRecord)> {
         self.released
             .iter()
-            .filter_map(|id| self.places.get_key_value(id))
+            .filter_map(|id| self.records.get_key_value(id))
     }
 
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.records.len()
     }
 }
 
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
     use crate::hub::client::ClientId;
 
-    fn place(sequence: u64) -> Place {
-        Place {
+    fn record(sequence: u64) -> IdRecord {
+        IdRecord {
             sequence,
             digest: sequence,
             is_doubtful: false,
@@ -184,16 +184,16 @@ mod tests {
         let mut remembered = Remembered::default();
         let id = |n: u64| Arc::from(format!("order-{n}"));
         for n in 0..=RELEASED_MAX as u64 {
-            remembered.insert(id(n), place(n));
+            remembered.insert(id(n), record(n));
         }
         for n in 0..RELEASED_MAX as u64 {
             remembered.release(&id(n));
         }
-        assert_eq!(remembered.get("order-0"), Some(&place(0)));
+        assert_eq!(remembered.get("order-0"), Some(&record(0)));
         assert_eq!(remembered.len(), RELEASED_MAX + 1);
         remembered.release(&id(RELEASED_MAX as u64));
         assert_eq!(remembered.get("order-0"), None);
-        assert_eq!(remembered.get("order-1"), Some(&place(1)));
+        assert_eq!(remembered.get("order-1"), Some(&record(1)));
         assert_eq!(remembered.len(), RELEASED_MAX);
         remembered.release("never given");
         assert_eq!(remembered.released().count(), RELEASED_MAX);
@@ -211,9 +211,9 @@ mod tests {
             let id: Arc<str> = format!("{n:0>255}").into();
             remembered.insert(
                 id.clone(),
-                Place {
+                IdRecord {
                     audience,
-                    ..place(n)
+                    ..record(n)
                 },
             );
             remembered.release(&id);
@@ -225,7 +225,7 @@ mod tests {
         let mut remembered = Remembered::default();
         for n in 0..RELEASED_MAX as u64 {
             let id: Arc<str> = format!("order.2026-11-30.{n:08}").into();
-            remembered.insert(id.clone(), place(n));
+            remembered.insert(id.clone(), record(n));
             remembered.release(&id);
         }
         assert_eq!(remembered.len(), RELEASED_MAX);
@@ -237,7 +237,7 @@ mod tests {
         assert!(remembered.newest().is_none());
         // A saved state has its released ids first.
         for (id, sequence) in [("b", 2), ("c", 3), ("a", 1)] {
-            remembered.insert(id.into(), place(sequence));
+            remembered.insert(id.into(), record(sequence));
         }
         let newest = remembered.newest().map(|(id, at)| (&**id, at.sequence));
         assert_eq!(newest, Some(("c", 3)));
@@ -254,17 +254,17 @@ mod tests {
             let audience = audience(count);
             remembered.insert(
                 id.into(),
-                Place {
+                IdRecord {
                     audience,
-                    ..place(1)
+                    ..record(1)
                 },
             );
             remembered.release(id);
         }
         let first = ClientId::new("client-0").unwrap();
         let admits = |id| {
-            let place: &Place = remembered.get(id).unwrap();
-            place.audience.as_ref().unwrap().admits(&first, None)
+            let record: &IdRecord = remembered.get(id).unwrap();
+            record.audience.as_ref().unwrap().admits(&first, None)
         };
         assert!(admits("few"));
         assert!(!admits("many"));

@@ -14,13 +14,13 @@ use super::reactors::{DisconnectCall, Wake};
 use super::state::{Removed, State, drop_channels};
 
 impl Hub {
-    /// Removes a channel and disconnects its clients; says how many they were,
-    /// if it was there.
+    /// Removes a channel and disconnects its clients. Returns their number, if the channel
+    /// was there.
     pub(crate) fn remove(&self, key: ChannelKey, reason: DisconnectReason) -> Option<usize> {
         self.remove_if(key, reason, |_| true)
     }
 
-    /// The same, if it meets a condition at that moment.
+    /// Does the same if the channel meets a condition at that moment.
     pub(super) fn remove_if(
         &self,
         key: ChannelKey,
@@ -61,8 +61,13 @@ impl Hub {
         }
     }
 
-    /// Disconnects one client of a channel; says whether it was there.
-    pub(crate) fn kick(&self, key: ChannelKey, id: &ClientId, reason: DisconnectReason) -> bool {
+    /// Disconnects one client of a channel. Returns whether it was there.
+    pub(crate) fn disconnect(
+        &self,
+        key: ChannelKey,
+        id: &ClientId,
+        reason: DisconnectReason,
+    ) -> bool {
         let now_ms = self.clock.now_ms();
         let disconnected = self
             .lock()
@@ -76,8 +81,8 @@ impl Hub {
         true
     }
 
-    /// Takes a client out of its channels, unless that was done already.
-    /// Returns the hook that is to be called for it, if it has one.
+    /// Takes a client out of its channels, unless that was done already. Returns the call
+    /// of its hook, if it has one.
     pub(crate) fn leave(
         &self,
         member_keys: &[MemberKey],
@@ -145,7 +150,7 @@ impl Hub {
                 {
                     disconnect_calls.extend(left.disconnect_call);
                     removed.channels.extend(channel);
-                    // What there is no room for goes with the next sweep.
+                    // The next sweep evicts what there is no room for here.
                     state.trim(key, now_ms, &mut removed.entries);
                 }
             }
@@ -159,7 +164,7 @@ impl Hub {
         }
     }
 
-    /// How many channels there are, of any kind.
+    /// Returns the number of channels of any kind.
     #[cfg(feature = "internals")]
     pub(crate) fn channels_held(&self) -> usize {
         {
@@ -169,7 +174,7 @@ impl Hub {
         }
     }
 
-    /// How many channels a whole sweep looks at.
+    /// Returns the number of channels that a whole sweep looks at.
     pub(crate) fn channels_capacity(&self) -> usize {
         self.lock().slots_end()
     }

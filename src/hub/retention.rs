@@ -1,23 +1,23 @@
-//! How long a log keeps its entries.
+//! The retention of a log: the bounds beyond which it evicts entries.
 
 use std::time::Duration;
 
 use super::entry::Entry;
 use super::keyed::KeyedState;
 
-/// How much of a channel is kept for those who come back.
+/// The events that a channel keeps for clients that come back.
 ///
-/// All three bounds hold at once: an entry goes as soon as one of them says
-/// so, the oldest first, unless a connected client still waits for it (see
+/// All three bounds hold at once: beyond one of them the oldest event is evicted, unless
+/// a connected client has yet to be sent it (see
 /// [`ChannelOptions::backlog_bytes_max`](crate::ChannelOptions::backlog_bytes_max)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct History {
-    /// How many events at the most.
+    /// Maximum number of events.
     pub events_max: usize,
-    /// How many bytes at the most, frames and bookkeeping together.
+    /// Maximum bytes, bookkeeping included.
     pub bytes_max: usize,
-    /// For how long.
+    /// Maximum age.
     pub age_max: Duration,
 }
 
@@ -30,7 +30,7 @@ impl History {
         age_max: Duration::ZERO,
     };
 
-    /// The last `events_max` events, of at most 1 MiB and ten minutes.
+    /// Returns a history of the last `events_max` events, of at most 1 MiB and ten minutes.
     #[must_use]
     pub const fn events(events_max: usize) -> History {
         History {
@@ -40,21 +40,21 @@ impl History {
         }
     }
 
-    /// The same with another bound on bytes.
+    /// Sets the maximum bytes.
     #[must_use]
     pub const fn bytes_max(mut self, bytes: usize) -> History {
         self.bytes_max = bytes;
         self
     }
 
-    /// The same with another bound on age.
+    /// Sets the maximum age.
     #[must_use]
     pub const fn age_max(mut self, age: Duration) -> History {
         self.age_max = age;
         self
     }
 
-    /// Whether nothing is kept.
+    /// Returns whether nothing is kept.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         self.events_max == 0

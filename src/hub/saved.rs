@@ -1,9 +1,9 @@
 //! The channels' histories as bytes: saved when a program ends, restored when
 //! it starts again, so that clients resume over the restart.
 //!
-//! The invariant to remember: *a restored manager goes on in the same epoch,
-//! so of one saved state there may be one future only*. Who publishes after a
-//! save, dies, and restores what was saved before, gives ids a second time.
+//! The invariant to remember: *a restored manager continues in the same epoch, so one
+//! saved state may have one future only*. A program that publishes after a save, dies
+//! and restores the earlier state uses ids a second time.
 //!
 //! Members and options are not saved.
 
@@ -34,13 +34,13 @@ pub use snapshot::RestoreError;
 /// begin too late. One year.
 const AGE_MAX_MS: u64 = 365 * 24 * 3_600_000;
 
-/// How much [`ChannelManager::save`] has written.
+/// The size of a state that [`ChannelManager::save`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
-    /// How many channels.
+    /// The number of channels.
     pub channels: usize,
-    /// How many events, all channels together.
+    /// The number of events of all channels.
     pub events: usize,
 }
 
@@ -49,9 +49,9 @@ impl ChannelManager {
     /// to resume as if nothing had happened: each channel's history, and the
     /// sequence that ids are made of. Clients and options are not saved.
     ///
-    /// Save when the engine has stopped and nobody publishes any more. What is
-    /// published later is not in it, and its ids would be given again: a state
-    /// that was followed by more events must not be restored.
+    /// Save when the engine has stopped and no thread publishes any longer. Later events
+    /// are not in the state, and their ids would be used again: a state that was
+    /// followed by more events must not be restored.
     ///
     /// The histories are copied in steps, between which other threads can publish;
     /// events themselves are shared. They are written with nothing locked.
@@ -72,13 +72,12 @@ impl ChannelManager {
 impl ChannelManagerBuilder {
     /// Makes the manager with the channels that [`ChannelManager::save`] has
     /// written, and goes on where it ended: same epoch, next sequence number,
-    /// so that a client's `Last-Event-ID` from before still says what it has
-    /// seen. Channels get the default options, and keep of their history what
+    /// so that a client's `Last-Event-ID` from before is still valid. Channels get the default options, and keep of their history what
     /// these allow; ages count on.
     ///
     /// **Restore a state once.** Remove it before anything is published, so
     /// that a program that dies without saving begins a new epoch and its
-    /// clients are told of the gap.
+    /// clients receive a gap.
     ///
     /// ```
     /// use pushwheel::{ChannelManager, ChannelOptions, Event, History};
@@ -102,7 +101,7 @@ impl ChannelManagerBuilder {
         self.restore_with(from, |name| options.of(name))
     }
 
-    /// The same with options for each channel, by its name.
+    /// Does the same with options for each channel, by its name.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
@@ -337,7 +336,7 @@ mod tests {
         bytes
     }
 
-    /// All that a state says, but for its times.
+    /// The content of a state without its times.
     fn story(bytes: &[u8]) -> String {
         let mut snapshot = format::read(bytes).unwrap();
         let Snapshot {
@@ -424,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_goes_on_ageing_while_nobody_serves_it() {
+    fn a_history_ages_while_no_engine_serves_it() {
         let bytes = saved(&eventful());
         let mut snapshot = format::read(&*bytes).unwrap();
         for channel in &mut snapshot.channels {
@@ -492,7 +491,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-        /// A right sum is no promise: whatever is let in can be lived with.
+        /// A right sum proves nothing: each state that is accepted makes a whole manager.
         #[test]
         fn a_forged_state_is_refused_or_makes_a_whole_manager(
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),

@@ -10,25 +10,25 @@ use super::id::EventId;
 pub struct ChannelStats {
     /// The channel's name.
     pub name: Arc<str>,
-    /// How many clients are subscribed.
+    /// The number of clients.
     pub clients: usize,
-    /// How many events were published, ever.
+    /// Events published since the channel was made.
     pub published: u64,
-    /// How many events were written to clients, ever: each client counts.
+    /// Events written to clients since then: each client counts.
     pub delivered: u64,
-    /// How many times a client was told of a gap.
+    /// Gap events written to clients.
     pub gaps: u64,
-    /// How many events its log holds.
+    /// Events in its log.
     pub history_events: usize,
-    /// How many bytes these take, bookkeeping included.
+    /// Bytes of these events, bookkeeping included.
     pub history_bytes: usize,
-    /// How many keys have an event in it, in a channel that conflates.
+    /// Keys with an event in the log, in a channel that conflates.
     pub keys: usize,
-    /// How many keys were evicted by the bounds of the keyed state, ever.
+    /// Keys that were evicted since the channel was made.
     pub keys_evicted: u64,
-    /// The id of the oldest of them.
+    /// The id of the oldest event in the log.
     pub oldest: Option<EventId>,
-    /// The id of the newest of them.
+    /// The id of the newest event in the log.
     pub newest: Option<EventId>,
 }
 
@@ -36,11 +36,10 @@ pub struct ChannelStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many channels there are.
+    /// The number of channels.
     pub channels: usize,
-    /// How many clients they have, a stream of several channels counted once
-    /// for each.
+    /// The number of their clients. A stream of several channels counts once for each.
     pub clients: usize,
-    /// Each channel's own figures, in the order of their names.
+    /// The figures of each channel, in the order of their names.
     pub channel_stats: Vec<ChannelStats>,
 }

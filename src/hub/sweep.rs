@@ -24,7 +24,7 @@ impl State {
             self.names.len() >= self.settings.channels_max || self.unpublished.check().is_err();
         let count = left.min(LOOKS_MAX);
         for looked in 0..count {
-            if removed.entries.len() + looked >= LOOKS_MAX {
+            if removed.entries.room() <= looked {
                 return left - looked;
             }
             let slot = match self.swept + 1 < end {
@@ -107,9 +107,9 @@ impl State {
             && !channel.members.is_empty()
         {
             let (name, options, head) = (name.clone(), channel.options.clone(), channel.log.head());
-            let heir = self.insert(Kind::Named(name), options, now_ms);
-            let heir = self.get_mut(heir).expect("it was just made");
-            heir.log = Log::new(head);
+            let successor = self.insert(Kind::Named(name), options, now_ms);
+            let successor = self.get_mut(successor).expect("it was just made");
+            successor.log = Log::new(head);
         }
         self.settle(key);
         // A stream that has other channels as well finds that it is to end.

@@ -12,7 +12,7 @@ use crate::{ClientId, History, KeyedState};
 /// What is appended.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its place.
+    /// Its record.
     pub sequence: u64,
     /// When it came.
     pub at_ms: u64,
@@ -148,7 +148,10 @@ impl Log {
 
     /// Where the entry with this id of its publisher's is.
     pub fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        self.0.remembered().get(own_id).map(|place| place.sequence)
+        self.0
+            .remembered()
+            .get(own_id)
+            .map(|record| record.sequence)
     }
 
     /// From where `client` gets the last `count` of what it may see.

@@ -8,7 +8,7 @@
 //!
 //! Numbers are little-endian, texts and frames have their length in front.
 //! Times are the wall clock's, in milliseconds since 1970, so that a history
-//! goes on ageing while nobody serves it.
+//! ages while no engine serves it.
 //!
 //! What is read is not trusted: memory grows with the bytes that are there,
 //! not with what a length claims, and nothing is given out before the sum is
@@ -29,7 +29,7 @@ use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
 use crate::hub::names::check_name;
 use crate::hub::numbering::Numbering;
-use crate::hub::remembered::{OwnId, Place};
+use crate::hub::remembered::{IdRecord, OwnId};
 
 pub(super) const MAGIC: &[u8; 16] = b"pushwheel state\n";
 
@@ -107,13 +107,13 @@ impl<W: Write> Writer<W> {
             self.number(count)?;
         }
         self.number(channel.released.len() as u64)?;
-        for (id, place) in &channel.released {
+        for (id, record) in &channel.released {
             self.text(id)?;
-            self.number(place.sequence)?;
-            self.number(place.digest)?;
-            self.flag(place.is_doubtful)?;
-            self.flag(place.audience.is_some())?;
-            if let Some(audience) = &place.audience {
+            self.number(record.sequence)?;
+            self.number(record.digest)?;
+            self.flag(record.is_doubtful)?;
+            self.flag(record.audience.is_some())?;
+            if let Some(audience) = &record.audience {
                 self.audience(audience)?;
             }
         }
@@ -316,10 +316,10 @@ impl<R: Read> Reader<R> {
         let mut ids = HashSet::new();
         let mut released = Vec::new();
         for _ in 0..self.number()? {
-            let (id, place) = self.place()?;
-            ensure(place.sequence <= head, "an id is of an event to come")?;
+            let (id, record) = self.record()?;
+            ensure(record.sequence <= head, "an id is of an event to come")?;
             ensure(ids.insert(id.clone()), "an id comes twice")?;
-            released.push((id, place));
+            released.push((id, record));
         }
         let finish = match self.flag()? {
             true => Some(Finish {
@@ -357,9 +357,9 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn place(&mut self) -> Result<(Arc<str>, Place), RestoreError> {
+    fn record(&mut self) -> Result<(Arc<str>, IdRecord), RestoreError> {
         let id = self.text()?;
-        let place = Place {
+        let record = IdRecord {
             sequence: self.number()?,
             digest: self.number()?,
             is_doubtful: self.flag()?,
@@ -368,7 +368,7 @@ impl<R: Read> Reader<R> {
                 false => None,
             },
         };
-        Ok((id, place))
+        Ok((id, record))
     }
 
     fn entry(&mut self) -> Result<Entry, RestoreError> {

@@ -8,7 +8,7 @@ use crate::hub::channel_state::{ChannelState, Finish, Life};
 use crate::hub::entry::Entry;
 use crate::hub::ids::Ids;
 use crate::hub::log::SavedBounds;
-use crate::hub::remembered::Place;
+use crate::hub::remembered::IdRecord;
 
 /// The reason why a saved state was not restored. Nothing of it is used.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) struct SavedChannel {
     /// Published, delivered, gaps.
     pub(super) counts: [u64; 3],
     /// The own ids that are remembered beyond their events.
-    pub(super) released: Vec<(Arc<str>, Place)>,
+    pub(super) released: Vec<(Arc<str>, IdRecord)>,
     pub(super) finish: Option<Finish>,
     pub(super) entries: Vec<Entry>,
 }
@@ -92,7 +92,7 @@ impl SavedChannel {
     /// Copies all of a channel but its entries.
     pub(super) fn of(channel: &ChannelState, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
         let released = channel.log.remembered().released();
-        let released = released.map(|(id, place)| (id.clone(), place.clone()));
+        let released = released.map(|(id, record)| (id.clone(), record.clone()));
         Some(SavedChannel {
             name: channel.name()?.clone(),
             bounds: channel.log.saved_bounds(),
