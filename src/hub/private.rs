@@ -68,7 +68,8 @@ impl Hub {
             state = wait(state, &room.changed, how_long).ok_or(Refused::Full)?;
         }
         let now_us = self.clock.now_us();
-        self.append(&mut state, key, ready, None, now_us / 1000, &mut dropped);
+        let numbered = self.numbered(ready, None, state.next_sequence(), now_us / 1000);
+        state.place(key, numbered, &mut dropped);
         state.shrink(None, &mut dropped);
         let wake = state.mark_dirty(key, now_us);
         drop(state);

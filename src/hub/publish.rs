@@ -9,14 +9,11 @@ use super::channel_state::{Finish, Life, Matched};
 use super::client::Member;
 use super::clock::as_ms;
 use super::dropped::Dropped;
-use super::entry::Entry;
-use super::id::EventId;
 use super::key::ChannelKey;
 use super::own_ids::OwnIds;
 use super::published::{PublishError, Published};
-use super::ready::Ready;
+use super::ready::{Numbered, Ready};
 use super::remembered::OwnId;
-use super::state::State;
 use super::target::Target;
 use crate::event::Event;
 
@@ -117,7 +114,9 @@ impl Hub {
                 }
             }
             let audience = audience.clone();
-            last = Some(self.append(&mut state, key, ready, audience, now_ms, &mut dropped));
+            let sequence = state.next_sequence();
+            let numbered = self.numbered(ready, audience, sequence, now_ms);
+            last = Some(state.place(key, numbered, &mut dropped));
         }
         state.shrink(Some(key), &mut dropped);
         let wake = state.mark_dirty(key, now_us);
@@ -223,7 +222,8 @@ impl Hub {
             if let Some(own_ids) = &own_ids {
                 own_ids.count_target(&mut ready);
             }
-            self.append(&mut state, key, ready, None, now_ms, &mut dropped);
+            let numbered = self.numbered(ready, None, state.next_sequence(), now_ms);
+            state.place(key, numbered, &mut dropped);
             state.shrink(Some(key), &mut dropped);
         }
         let through = state.sequence;
@@ -240,63 +240,15 @@ impl Hub {
         Ok(clients)
     }
 
-    pub(super) fn append(
+    /// Makes the entry of an event that has its number.
+    pub(super) fn numbered(
         &self,
-        state: &mut State,
-        key: ChannelKey,
         ready: Ready,
         audience: Option<Arc<Audience>>,
+        sequence: u64,
         now_ms: u64,
-        dropped: &mut Dropped,
-    ) -> EventId {
-        let sequence = state.sequence + 1;
-        state.sequence = sequence;
-        let Ready {
-            mut frame,
-            is_sequenced,
-            removes,
-            rare,
-        } = ready;
-        let channel = state.get_mut(key).expect("the caller has found it");
-        let number = self.ids.number(sequence);
-        if is_sequenced {
-            frame.stamp(self.ids.prefix(), number);
-        }
-        let bytes = frame.len() as u64;
-        let mut id = EventId::new(self.ids.epoch(), number);
-        let mut entry = Entry {
-            sequence,
-            at_ms: now_ms,
-            frame,
-            rare: None,
-        };
-        if rare.is_some() || audience.is_some() {
-            let mut rare = rare.unwrap_or_default();
-            rare.audience = audience;
-            if is_sequenced && let Some(packed) = &mut rare.packed {
-                packed.stamp(self.ids.prefix(), number);
-            }
-            if let Some(own_id) = &mut rare.own_id {
-                own_id.is_doubtful = now_ms < self.in_doubt_until_ms;
-                id = own_id.event_id();
-            }
-            let conflates = channel.options.conflates();
-            // A removal is not part of the keyed state.
-            if (removes || !conflates)
-                && let Some(key) = rare.key.take()
-                && conflates
-            {
-                let audience = rare.audience.clone();
-                channel.log.remove_key(key, audience, dropped);
-            }
-            entry.rare = Some(rare).filter(|rare| !rare.is_empty());
-        }
-        channel.log.append(entry, dropped);
-        channel.counts.published += 1;
-        channel.trim(now_ms, dropped);
-        state.note_appended(key);
-        state.totals.published += 1;
-        state.totals.published_bytes += bytes;
-        id
+    ) -> Numbered {
+        let is_doubtful = now_ms < self.in_doubt_until_ms;
+        ready.numbered(&self.ids, audience, sequence, now_ms, is_doubtful)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::entry::Rare;
+use super::audience::Audience;
+use super::entry::{Entry, Rare};
+use super::id::EventId;
 use super::ids::Ids;
 use super::published::PublishError;
 use super::remembered::{OwnId, digest};
@@ -38,6 +40,47 @@ impl Ready {
         })
     }
 
+    /// Gives the event its number, and its id if it has none of its own.
+    /// `is_doubtful`: an own id may be that of an event from before a restart.
+    pub(super) fn numbered(
+        self,
+        ids: &Ids,
+        audience: Option<Arc<Audience>>,
+        sequence: u64,
+        at_ms: u64,
+        is_doubtful: bool,
+    ) -> Numbered {
+        let Ready {
+            mut frame,
+            is_sequenced,
+            removes,
+            mut rare,
+        } = self;
+        let number = ids.number(sequence);
+        if is_sequenced {
+            frame.stamp(ids.prefix(), number);
+        }
+        let mut id = EventId::new(ids.epoch(), number);
+        if rare.is_some() || audience.is_some() {
+            let rare = rare.get_or_insert_default();
+            rare.audience = audience;
+            if is_sequenced && let Some(packed) = &mut rare.packed {
+                packed.stamp(ids.prefix(), number);
+            }
+            if let Some(own_id) = &mut rare.own_id {
+                own_id.is_doubtful = is_doubtful;
+                id = own_id.event_id();
+            }
+        }
+        let entry = Entry {
+            sequence,
+            at_ms,
+            frame,
+            rare,
+        };
+        Numbered { entry, id, removes }
+    }
+
     /// Returns the size of the largest of some events, in bytes.
     pub(super) fn largest(events: &[Ready]) -> Option<usize> {
         events.iter().map(|ready| ready.frame.len()).max()
@@ -56,6 +99,15 @@ impl Ready {
     pub(super) fn own_id(&self) -> Option<&OwnId> {
         self.rare.as_ref()?.own_id.as_ref()
     }
+}
+
+/// An entry that has its number, and needs only its channel.
+pub(super) struct Numbered {
+    pub(super) entry: Entry,
+    /// The id under which clients see it.
+    pub(super) id: EventId,
+    /// Whether it removes its key.
+    pub(super) removes: bool,
 }
 
 /// Returns what makes an event more than a plain one.

@@ -11,12 +11,14 @@ use super::channel_state::{ChannelState, Kind, Life};
 use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
+use super::id::EventId;
 use super::key::ChannelKey;
 use super::log::Log;
 use super::looks::{SLOTS_MAX, looked_at};
 use super::memory::Memory;
 use super::options::ChannelOptions;
 use super::reactors::{Departure, DisconnectCall, Reactors, Wake};
+use super::ready::Numbered;
 use super::unpublished::Unpublished;
 
 /// Limits and times of the hub as a whole.
@@ -187,6 +189,48 @@ impl State {
     }
 
     // ---- logs ----
+
+    /// Returns the next number of the sequence that orders the events of all named
+    /// channels.
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Places an entry in a channel, which must be there. The caller has given the
+    /// entry its number, which is higher than any in the channel. Returns its id.
+    pub(super) fn place(
+        &mut self,
+        key: ChannelKey,
+        numbered: Numbered,
+        dropped: &mut Dropped,
+    ) -> EventId {
+        let Numbered {
+            mut entry,
+            id,
+            removes,
+        } = numbered;
+        let channel = self.get_mut(key).expect("the caller has found it");
+        let (at_ms, bytes) = (entry.at_ms, entry.frame.len() as u64);
+        if let Some(mut rare) = entry.rare.take() {
+            let conflates = channel.options.conflates();
+            // A removal is not part of the keyed state.
+            if (removes || !conflates)
+                && let Some(key) = rare.key.take()
+                && conflates
+            {
+                channel.log.remove_key(key, rare.audience.clone(), dropped);
+            }
+            entry.rare = Some(rare).filter(|rare| !rare.is_empty());
+        }
+        channel.log.append(entry, dropped);
+        channel.counts.published += 1;
+        channel.trim(at_ms, dropped);
+        self.note_appended(key);
+        self.totals.published += 1;
+        self.totals.published_bytes += bytes;
+        id
+    }
 
     /// Counts what a channel's log holds now.
     pub(super) fn settle(&mut self, key: ChannelKey) {
@@ -430,6 +474,36 @@ mod tests {
             .insert(Member::new(id, connection, address, 0, None));
         state.clients += 1;
         slot
+    }
+
+    #[test]
+    fn an_entry_is_placed_under_the_number_that_it_has() {
+        use crate::event::Event;
+        use crate::hub::id::Epoch;
+        use crate::hub::ids::Ids;
+        use crate::hub::numbering::Numbering;
+        use crate::hub::ready::Ready;
+
+        let ids = Ids::new(Epoch::from_random(7), Numbering::new(None));
+        let mut state = state();
+        let options = ChannelOptions::new().history(crate::History::events(2));
+        let key = state.insert(Kind::Named("a".into()), Arc::new(options), 0);
+        let mut dropped = Dropped::new();
+        for sequence in [3, 1_000, 1_001] {
+            let ready = Ready::encode(&Event::message("x"), None, &ids).unwrap();
+            let numbered = ready.numbered(&ids, None, sequence, 5, false);
+            assert_eq!(
+                state.place(key, numbered, &mut dropped),
+                ids.id_of(sequence)
+            );
+        }
+        let log = &state.get(key).unwrap().log;
+        let numbers: Vec<u64> = log.after(0).map(|entry| entry.sequence).collect();
+        assert_eq!(
+            (&numbers[..], log.evicted_through()),
+            (&[1_000, 1_001][..], 3)
+        );
+        assert_eq!((state.sequence, state.totals.published), (0, 3));
     }
 
     #[test]
