@@ -21,7 +21,7 @@ type Missed<'a> = (Option<&'a str>, u64, GapReason);
 #[derive(Clone, Copy)]
 pub(super) struct Beginning<'a> {
     merged: Merged<'a>,
-    /// The newest sequence number.
+    /// The newest number of the channels' sequence.
     now: u64,
     state: &'a State,
     join: &'a Join<'a>,
@@ -30,9 +30,10 @@ pub(super) struct Beginning<'a> {
 
 impl<'a> Beginning<'a> {
     pub(super) fn new(state: &'a State, join: &'a Join<'a>, ids: &'a Ids) -> Beginning<'a> {
+        let merged = Merged::new(state, join.channels);
         Beginning {
-            merged: Merged::new(state, join.channels),
-            now: state.sequence,
+            merged,
+            now: merged.now(),
             state,
             join,
             ids,

@@ -82,7 +82,7 @@ pub(crate) struct Joined {
     pub(crate) readers: Vec<ChannelReader>,
     /// Everything up to here counts as seen.
     pub(crate) seen: u64,
-    /// The newest sequence number at that moment.
+    /// The newest number of the channels' sequence at that moment.
     pub(crate) now: u64,
     /// The newest entry in any of the channels. At `seen` or below: the
     /// client is caught up from the start.

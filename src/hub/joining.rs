@@ -48,9 +48,9 @@ impl Hub {
         let mut look_back = merge::LookBack::new((*count).min(LAST_MAX));
         loop {
             let state = self.lock();
-            let logs = Merged::new(&state, join.channels).logs();
-            let has_more = look_back.step(logs, |entry| join.admits(entry));
-            let newest = state.sequence;
+            let merged = Merged::new(&state, join.channels);
+            let has_more = look_back.step(merged.logs(), |entry| join.admits(entry));
+            let newest = merged.now();
             drop(state);
             if !has_more {
                 return look_back.position().or(Some(newest));

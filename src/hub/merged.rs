@@ -56,6 +56,14 @@ impl<'a> Merged<'a> {
         self.channels().map(|channel| &channel.log)
     }
 
+    /// Returns the newest number of the sequence that these channels take theirs from:
+    /// that of all named channels, or a private channel's own.
+    pub(super) fn now(self) -> u64 {
+        let first = self.channels().next();
+        let private = first.filter(|channel| channel.name().is_none());
+        private.map_or(self.state.sequence, |channel| channel.log.head())
+    }
+
     /// Visits the entries in `(after, through]`; see [`merge::walk`].
     pub(super) fn walk(
         self,
@@ -149,7 +157,7 @@ impl<'a> Merged<'a> {
         Gap {
             requested: requested.map(str::to_owned),
             oldest: oldest.map(id_of),
-            newest: newest.map_or_else(|| ids.id_of(self.state.sequence), id_of),
+            newest: newest.map_or_else(|| ids.id_of(self.now()), id_of),
             reason,
         }
     }

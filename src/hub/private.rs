@@ -1,4 +1,7 @@
 //! Streams for one client: private channels, whose sender waits for the client.
+//!
+//! A private channel numbers its events itself, from 1. It takes no number of the
+//! sequence of the named channels, so a busy sink does not move their ids.
 
 use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
@@ -52,7 +55,7 @@ impl Hub {
     ) -> Result<(), Refused> {
         let mut dropped = Dropped::new();
         let mut state = self.lock();
-        loop {
+        let sequence = loop {
             let reader = state.get(key).filter(|channel| !channel.members.is_empty());
             let Some(channel) = reader else {
                 // A handler that feeds a sink before its client has joined.
@@ -63,12 +66,12 @@ impl Hub {
             // An event larger than all the room still goes out alone.
             let held = channel.log.bytes();
             if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
-                break;
+                break channel.log.head() + 1;
             }
             state = wait(state, &room.changed, how_long).ok_or(Refused::Full)?;
-        }
+        };
         let now_us = self.clock.now_us();
-        let numbered = self.numbered(ready, None, state.next_sequence(), now_us / 1000);
+        let numbered = self.numbered(ready, None, sequence, now_us / 1000);
         state.place(key, numbered, &mut dropped);
         state.shrink(None, &mut dropped);
         let wake = state.mark_dirty(key, now_us);
@@ -81,10 +84,10 @@ impl Hub {
     pub(crate) fn finish_private(&self, key: ChannelKey) {
         let now_us = self.clock.now_us();
         let mut state = self.lock();
-        let through = state.sequence;
         let Some(channel) = state.get_mut(key) else {
             return;
         };
+        let through = channel.log.head();
         channel.life = Life::Over { through };
         if channel.members.is_empty() {
             let removed = state.remove_empty(key, DisconnectReason::Finished);
@@ -119,10 +122,62 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::ChannelManager;
+    use crate::hub::batch::Batch;
     use crate::hub::client::ConnectionId;
     use crate::hub::clock::Clock;
-    use crate::hub::{Join, MemberKey, Start};
+    use crate::hub::{Join, MemberKey, Recipients, Source, Start};
+    use crate::{ChannelManager, Event};
+
+    #[test]
+    fn a_sink_does_not_move_the_ids_of_named_channels() {
+        let manager = ChannelManager::builder().build_simulated(Clock::manual(Arc::default()), 1);
+        let hub = manager.hub();
+        hub.attach_idle();
+        let news = manager.get_or_create("news").unwrap();
+        let publish = |n: u64| {
+            let event = Event::message("to all");
+            let published = news.broadcast(event).unwrap();
+            assert_eq!(published.id, hub.id_of(n));
+        };
+        (1..=5).for_each(publish);
+        let (key, room) = hub.open_private(ChannelOptions::new());
+        let connection = ConnectionId {
+            token: 1,
+            reactor: 0,
+        };
+        let join = Join {
+            channels: &[key],
+            id: hub.new_client_id(),
+            has_generated_id: true,
+            connection,
+            address: "127.0.0.1:9".parse().unwrap(),
+            extra: None,
+            start: &Start::Live,
+        };
+        let joined = hub.join(join).unwrap();
+        assert_eq!((joined.seen, joined.now, joined.head), (0, 0, 0));
+        for n in 1..=3 {
+            let ready = hub.encode_private(&Event::message("to one")).unwrap();
+            hub.feed(key, &room, ready, Wait::None).unwrap();
+            assert_eq!(news.position(), hub.id_of(4 + n));
+            publish(5 + n);
+        }
+        hub.finish_private(key);
+        let (mut batch, mut targets) = (Batch::default(), Vec::new());
+        let recipients = Recipients {
+            reactor: 0,
+            clients: 1,
+        };
+        let source = Source {
+            channels: &[key],
+            is_packed: false,
+        };
+        let gathered = hub.gather(recipients, source, 0, 4096, &mut batch, &mut targets);
+        let gathered = gathered.unwrap();
+        let numbers: Vec<u64> = batch.pieces().iter().map(|p| p.sequence).collect();
+        assert_eq!((gathered.through, &numbers[..]), (3, &[1, 2, 3][..]));
+        assert_eq!(gathered.ends, Some(DisconnectReason::Finished));
+    }
 
     #[test]
     fn a_closed_stream_lasts_as_long_as_its_client_and_is_removed_with_it() {

@@ -122,7 +122,7 @@ impl Hub {
         let mut looks = 0;
         let mut large = None;
         let mut searched: Option<&Arc<Audience>> = None;
-        let (through, has_more) = merged.walk(after, state.sequence, |channel_index, entry| {
+        let (through, has_more) = merged.walk(after, merged.now(), |channel_index, entry| {
             match entry.audience() {
                 None => {
                     let frame = entry.frame(is_packed);

@@ -97,7 +97,7 @@ pub(super) struct Totals {
 /// See the [module](self).
 pub(super) struct State {
     pub(super) settings: Settings,
-    /// The last sequence number that was given.
+    /// The last sequence number that was given to an event of a named channel.
     pub(super) sequence: u64,
     /// The newest entry that went with a channel's removal. A channel that is made
     /// under the same name may have had a past up to here.

@@ -295,6 +295,8 @@ pub struct Oracle {
     pub rng: Rng,
     epoch: String,
     pub sequence: u64,
+    /// Events that sinks accepted: these take no number of the sequence.
+    sent_to_sinks: u64,
     by_sequence: BTreeMap<u64, usize>,
     /// All events of an id: publishers may give one again.
     by_id: BTreeMap<String, Vec<usize>>,
@@ -369,6 +371,7 @@ impl Oracle {
             rng,
             epoch: epoch.to_owned(),
             sequence: 1,
+            sent_to_sinks: 0,
             by_sequence: BTreeMap::new(),
             by_id: BTreeMap::new(),
             published: Vec::new(),

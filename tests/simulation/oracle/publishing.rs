@@ -498,7 +498,7 @@ impl Oracle {
             Ok(()) => {
                 let data = draft.data.replace("\r\n", "\n").replace('\r', "\n");
                 sink.sent.push(data);
-                self.sequence += 1;
+                self.sent_to_sinks += 1;
                 self.count("events to sinks");
                 true
             }

@@ -607,7 +607,7 @@ impl Oracle {
     /// An id of the engine's own spelling that it has not given, yet or ever.
     pub fn forged_id(&self) -> String {
         let epoch = &self.epoch;
-        match self.sequence % 7 {
+        match (self.sequence + self.sent_to_sinks) % 7 {
             _ if !self.forges => self.id_of(self.sequence + 1_000_000),
             0 => self.id_of(self.sequence + 1),
             1 => self.id_of(u64::MAX),
