@@ -533,6 +533,16 @@ fn the_channels_of_one_engine_cannot_be_served_by_another() {
 }
 
 #[test]
+fn a_channel_is_open_then_finished_then_closed() {
+    let news = ChannelManager::new().get_or_create("news").unwrap();
+    assert!(!news.is_finished() && !news.is_closed());
+    news.finish(None).unwrap();
+    assert!(news.is_finished() && !news.is_closed());
+    news.close();
+    assert!(!news.is_finished() && news.is_closed());
+}
+
+#[test]
 fn a_manager_is_served_again_after_its_engine_ended_and_clients_resume_without_a_gap() {
     let options = ChannelOptions::new().history(History::events(100));
     let channels = ChannelManager::builder().defaults(options).build();

@@ -75,7 +75,10 @@ impl Response {
     ///
     /// # Panics
     /// When the type is not a valid header value.
-    pub fn typed(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
+    pub fn typed(
+        content_type: impl Into<Cow<'static, str>>,
+        body: impl Into<Cow<'static, [u8]>>,
+    ) -> Response {
         let mut response = Response::bytes(body);
         let set = response.headers.insert("Content-Type", content_type);
         set.expect("a media type can be a header's value");

@@ -1,5 +1,6 @@
 //! What can be chosen for a channel.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,10 +176,15 @@ impl ChannelOptions {
     ///
     /// # Errors
     /// When the name or the value is invalid in a header, and when the engine sets
-    /// the header itself, as it does `Content-Type`.
-    pub fn header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
-        check_stream_header(name)?;
-        self.headers.insert(name.to_owned(), value.to_owned())?;
+    /// the header itself, such as `Content-Type`.
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Result<Self, HeaderError> {
+        let name = name.into();
+        check_stream_header(&name)?;
+        self.headers.insert(name, value)?;
         Ok(self)
     }
 

@@ -67,7 +67,7 @@ fn file(request: &Request) -> Result<Response, Problem> {
     let wanted = request.param("file").unwrap_or_default();
     let file = FILES.iter().find(|(name, _, _)| *name == wanted);
     let (_, media_type, text) = file.ok_or_else(Problem::no_page_file)?;
-    let response = guarded(Response::typed(media_type, text.as_bytes()));
+    let response = guarded(Response::typed(*media_type, text.as_bytes()));
     Ok(response.expect("the values are valid in headers"))
 }
 

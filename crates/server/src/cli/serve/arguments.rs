@@ -359,7 +359,7 @@ impl ChannelArguments {
             });
         for (name, value) in &self.stream_header {
             options = options
-                .header(name, value)
+                .header(name.clone(), value.clone())
                 .expect("the value parser has checked it");
         }
         if let Some(bytes) = self.compress_from_bytes {
@@ -422,7 +422,7 @@ fn header(text: &str) -> Result<(String, String), String> {
     {
         return Err("the server sets this header itself. Remove it".to_owned());
     }
-    let checked = ChannelOptions::new().header(&name, &value);
+    let checked = ChannelOptions::new().header(name.clone(), value.clone());
     checked.map_err(|error| error.to_string())?;
     Ok((name, value))
 }
