@@ -24,6 +24,8 @@ mod opening;
 mod preface;
 mod requests;
 mod responses;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

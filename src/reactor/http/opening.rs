@@ -3,13 +3,17 @@
 //! The head of the response and the first bytes of the stream are written as any
 //! other response. The rest is in an [`Opening`].
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use super::next::Next;
 use super::responses::answer_no_more;
 use super::{Http, Opening};
 use crate::exchange::{Request, Sink, StreamPlan, Subscription, Welcome};
 use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{Headers, Method};
-use crate::hub::client::{ClientInfo, Extra};
+use crate::hub::client::{ClientInfo, DisconnectHook, Extra};
 use crate::hub::id::EventId;
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Start};
 use crate::packed::{self, Sum};
@@ -40,13 +44,7 @@ impl Http {
         let has_generated_id = subscription.client_id.is_none();
         let id = subscription.client_id;
         let id = id.unwrap_or_else(|| self.hub().new_client_id());
-        let has_extra = subscription.metadata.is_some() || subscription.on_disconnect.is_some();
-        let extra = has_extra.then(|| {
-            Box::new(Extra {
-                metadata: subscription.metadata.clone().unwrap_or_default(),
-                on_disconnect: subscription.on_disconnect,
-            })
-        });
+        let extra = extra(&subscription.metadata, subscription.on_disconnect);
         // Feeds are found by their channels, so these have an order.
         let channels = subscription.channels.iter().map(|channel| channel.key());
         let mut channels: Vec<ChannelKey> = channels.collect();
@@ -100,15 +98,7 @@ impl Http {
             io.limit_unsent(key);
         }
         let mut first = opening_bytes(request, &joined, start_id.as_deref());
-        let replay_end = ReplayEnd {
-            after: joined.now,
-            has_id: joined.ends_doubtfully && request.accepts_id_blocks(),
-            welcome: welcome.into_bytes(),
-        };
-        let mut replay_end = Some(replay_end).filter(|end| end.has_id || !end.welcome.is_empty());
-        if let Some(end) = replay_end.take_if(|_| joined.seen >= joined.head) {
-            first.extend_from_slice(&end.welcome);
-        }
+        let replay_end = replay_end(request, &joined, welcome, &mut first);
         if is_packed {
             self.output.extend_from_slice(&packed::HEADER);
         }
@@ -214,6 +204,20 @@ impl Http {
     }
 }
 
+/// What the hub keeps of a client that has any of it.
+fn extra(
+    metadata: &Option<Arc<Value>>,
+    on_disconnect: Option<DisconnectHook>,
+) -> Option<Box<Extra>> {
+    let has_extra = metadata.is_some() || on_disconnect.is_some();
+    has_extra.then(|| {
+        Box::new(Extra {
+            metadata: metadata.clone().unwrap_or_default(),
+            on_disconnect,
+        })
+    })
+}
+
 /// The first bytes of a subscription's stream: a line without meaning, because
 /// browsers and proxies wait for a first byte; then the gap event, if the client has
 /// missed events, or the id at which the stream begins, if the client asks for it.
@@ -230,4 +234,24 @@ fn opening_bytes(request: &Request, joined: &Joined, id: Option<&str>) -> Vec<u8
         write_id(id, &mut first);
     }
     first
+}
+
+/// What follows the replay. Where there is none, it is appended to the first bytes.
+fn replay_end(
+    request: &Request,
+    joined: &Joined,
+    welcome: Welcome,
+    first: &mut Vec<u8>,
+) -> Option<ReplayEnd> {
+    let welcome = welcome.into_bytes();
+    if joined.seen >= joined.head {
+        first.extend_from_slice(&welcome);
+        return None;
+    }
+    let has_id = joined.ends_doubtfully && request.accepts_id_blocks();
+    (has_id || !welcome.is_empty()).then(|| ReplayEnd {
+        after: joined.now,
+        has_id,
+        welcome,
+    })
 }

@@ -257,7 +257,59 @@ fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use super::memory::{Memory, Wire};
     use super::*;
+    use crate::reactor::budgets::Budgets;
+
+    fn io(limits: Limits, turn: &Turn) -> Io<Memory> {
+        let counts = Arc::new(ConnectionCounts::new(usize::MAX));
+        Io::new(Memory, 0, limits, Arc::new(Meters::new(&[])), counts, turn)
+    }
+
+    #[test]
+    fn a_connection_is_counted_and_timed_until_it_is_closed() {
+        let turn = Turn::new(Budgets::default(), 1_000);
+        let mut io = io(Limits::default(), &turn);
+        let wire = Wire::new(4);
+        let peer = ([127, 0, 0, 1], 1).into();
+        let key = io.insert(&turn, wire.clone(), peer, None).unwrap();
+        assert!(io.next_timer_ms().is_some());
+        assert_eq!(
+            io.write(key, b"hello"),
+            Ok(4),
+            "as much as there is room for"
+        );
+        assert_eq!(io.write(key, b"o"), Ok(0));
+        let mut input = vec![0; 8];
+        assert_eq!(io.read(key, &mut input), Ok(None));
+        wire.borrow_mut().sent.extend([b"hi".to_vec(), Vec::new()]);
+        assert_eq!(io.read(key, &mut input), Ok(Some(2)));
+        assert_eq!(io.read(key, &mut input), Err(Gone), "the peer has closed");
+        io.close(key);
+        assert!(wire.borrow().is_closed && io.connections.is_empty());
+        assert_eq!(io.next_timer_ms(), None);
+    }
+
+    #[test]
+    fn a_full_reserve_closes_the_oldest_overflow_connection() {
+        let budgets = Budgets {
+            overflow_max: 2,
+            ..Budgets::default()
+        };
+        let limits = Limits {
+            connections_max: 1,
+            ..Limits::default()
+        };
+        let turn = Turn::new(budgets, 0);
+        let mut io = io(limits, &turn);
+        let wires = [0; 4].map(|_| Wire::new(0));
+        let peer = ([127, 0, 0, 1], 1).into();
+        for wire in &wires {
+            assert!(io.insert(&turn, wire.clone(), peer, None).is_some());
+        }
+        let closed = wires.map(|wire| wire.borrow().is_closed);
+        assert_eq!(closed, [false, true, false, false]);
+    }
 
     #[test]
     fn an_operation_that_is_interrupted_is_repeated_at_once() {
