@@ -1,15 +1,16 @@
-//! How much of everything one turn of the loop does.
+//! The budgets of a turn of the loop.
 
-/// How much of everything is done in one go, before others have their turn.
+/// The most that is done of each kind of work before other work has its turn.
 ///
-/// The numbers are the loop's own; a simulator draws smaller ones, so that a
-/// small recipients comes to the end of each.
+/// The numbers are the loop's own; a simulator draws smaller ones, so that a few
+/// clients come to the end of each.
 #[derive(Clone, Debug)]
 #[allow(unreachable_pub, reason = "for the simulator alone")]
 pub struct Budgets {
     /// Connections taken from the listen queue in one turn.
     pub accepts_a_turn: usize,
-    /// Letters and departures in one turn.
+    /// Commands, clients that the hub has sent away, and feeds with other options, in
+    /// one turn each.
     pub chores_a_turn: usize,
     /// Reads of connections that speak HTTP, in one turn.
     pub steps_a_turn: usize,
@@ -22,7 +23,8 @@ pub struct Budgets {
     pub requests_a_slice: usize,
     /// Requests of all connections answered in one turn.
     pub requests_a_turn: usize,
-    /// Timers fired in one turn.
+    /// Timers fired in one turn. One of a connection that speaks HTTP counts as its
+    /// reads, a last write to a stalled client as 16.
     pub timers_a_turn: usize,
     /// Writes of one feed in one go, so that no feed waits longer for another
     /// than these take: some 300 microseconds. Looking around more seldom saves
@@ -40,9 +42,9 @@ pub struct Budgets {
     pub looks_a_slice: usize,
     /// Reads for one connection in one go.
     pub reads_a_turn: usize,
-    /// What one read takes at the most, and one batch for many carries.
+    /// The bytes of one read, and of a batch unless a single event is larger.
     pub buffer_bytes: usize,
-    /// Connections beyond the limit that are answered still, at once.
+    /// Overflow connections at a time.
     pub overflow_max: usize,
 }
 
@@ -50,16 +52,16 @@ pub struct Budgets {
 /// call cost as much as so many bytes.
 pub(crate) const ROUND_BYTES: usize = 8 << 10;
 
-/// Which part of all descriptors overflow connections may take.
+/// The part of all descriptors that overflow connections may take.
 const OVERFLOW_PART: usize = 8;
 
 impl Budgets {
-    /// Has the overflow connections of so many threads take no more than their part of so many
-    /// descriptors, and answers how many are left for those inside.
+    /// Limits the overflow connections of all threads to their part of the descriptors.
+    /// Returns the descriptors that are left for connections that count.
     pub(crate) fn share(&mut self, descriptors: usize, threads: usize) -> usize {
         let part = descriptors / OVERFLOW_PART / threads;
         self.overflow_max = self.overflow_max.min(part).max(1);
-        // Who is let in has some turns to be heard, before others take its place.
+        // An overflow connection has some turns to be heard before others take its place.
         self.accepts_a_turn = self.accepts_a_turn.min((self.overflow_max / 4).max(1));
         descriptors.saturating_sub(self.overflow_max * threads)
     }
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guests_take_an_eighth_of_few_descriptors_and_256_of_many() {
+    fn overflow_connections_take_an_eighth_of_few_descriptors_and_256_of_many() {
         for (descriptors, threads, inside, overflows, accepts) in [
             (usize::MAX, 1, usize::MAX - 256, 256, 64),
             (1_000_000, 4, 1_000_000 - 4 * 256, 256, 64),

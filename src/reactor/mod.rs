@@ -11,13 +11,13 @@
 //!
 //! | part | owns |
 //! | --- | --- |
-//! | `io` | sockets and timers: the network, connections, the wheel, who is let in |
+//! | `io` | sockets and timers: the network, connections, the wheel, the acceptor |
 //! | `streams` | from logs to sockets: feeds, cursors, how streams begin and end |
 //! | `http` | from bytes to responses: requests, handlers, the opening of streams |
 //! | `turn` | the time, the budgets and the shutdown, passed down to all of them |
 //!
-//! `drain` and `shutdown` are the end of it all, `budgets` and `stopwatch` what a
-//! turn may do and how long it took.
+//! `drain` and `shutdown` end the loop; `budgets` and `stopwatch` say what a turn may
+//! do and how long it took.
 
 mod budgets;
 mod drain;
@@ -332,7 +332,7 @@ impl<N: Net> Reactor<N> {
                     let through = self.hub.newest_sequence();
                     Drain::begin(&mut self.turn.drain, shutdown, self.turn.now_ms, through);
                 }
-                // Whoever asked may have stopped waiting.
+                // The thread that has asked may have stopped waiting.
                 Ok(Command::Ping(answer)) => drop(answer.try_send(())),
                 Err(_) => return,
             }

@@ -76,7 +76,7 @@ impl Http {
         if let Some(state) = io.connections.http_mut(key) {
             is_of_head = state.reader.is_of_head();
             let (address, service) = (state.source, self.service.clone());
-            guard("what is told of refusals", || {
+            guard("the hook `on_refusal`", || {
                 service.on_refusal(&Rejection {
                     address,
                     status: refusal.status,

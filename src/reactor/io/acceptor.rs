@@ -1,4 +1,4 @@
-//! The acceptor's bookkeeping: who is let in.
+//! The acceptor's bookkeeping: which connections count, and which are beyond a limit.
 //!
 //! A connection that finds room counts from here to its end. One that does not is an
 //! *overflow connection*: it is let in all the same, in a small reserve, for a short

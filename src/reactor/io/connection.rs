@@ -25,7 +25,7 @@ const AHEAD_MAX: u32 = u32::MAX / 2;
 /// See the [module](self).
 pub(crate) struct Connection<S> {
     pub(crate) socket: S,
-    /// Which of its slot's tenants it is.
+    /// Distinguishes it from earlier connections with its key.
     generation: u32,
     pub(crate) timer: Link,
     /// The tick at which it was last written to.
@@ -40,7 +40,7 @@ pub(crate) enum State {
 
 /// A connection that speaks HTTP.
 pub(crate) struct HttpState {
-    /// Where it comes from: its peer, or whom a proxy has opened it for.
+    /// The address of its client: its peer, or the one that a proxy has sent.
     pub(crate) source: SocketAddr,
     /// The other end of the socket.
     pub(crate) peer: SocketAddr,
@@ -116,8 +116,7 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy)]
 pub(crate) struct Stream {
     pub(crate) feed: u32,
-    /// Where it stands in the feed's list of those who are current, or of
-    /// those who are behind.
+    /// Its index in the feed's list of current clients, or of those that are behind.
     pub(crate) index: u32,
     /// Its slot in the channel; for a stream of several channels, where its
     /// readers are.
@@ -126,11 +125,11 @@ pub(crate) struct Stream {
     pub(crate) cursor: u32,
     /// The tick at which it ends, if it does by time: its low half.
     pub(crate) ends_at: u32,
-    /// As what it ends then.
+    /// Why it ends then.
     pub(crate) ends_as: Option<DisconnectReason>,
-    /// How often it sent something, which no subscriber has to.
+    /// The number of reads of what the client has sent, which no subscriber has to.
     pub(crate) strikes: u8,
-    /// Whether it was sent away, and waits for its turn to be told.
+    /// Whether the hub has sent it away, and its connection has yet to end.
     pub(crate) is_leaving: bool,
 }
 
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_token_finds_nobody() {
+    fn a_stale_token_finds_no_connection() {
         let peer = "127.0.0.1:1".parse().unwrap();
         let mut connections = Connections::new();
         let key = connections.insert((), peer, 0);

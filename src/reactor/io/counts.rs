@@ -1,10 +1,9 @@
 //! How many connections there are: in all, and from each address.
 //!
-//! One counts is shared by all reactors of an engine. In all is a counter. By
-//! address is a table behind a lock, held for nanoseconds when a connection
-//! comes or goes and only while a limit for addresses is set; without one
-//! there is neither lock nor table. It also knows for how many there are
-//! descriptors, whatever the limits say.
+//! All reactors of an engine share the counts. The total is an atomic counter. The
+//! table by address is behind a lock, held for nanoseconds when a connection comes or
+//! goes, and only while a limit for addresses is set. The number of descriptors is a
+//! limit too, whatever the configured limits are.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +20,7 @@ pub(crate) struct ConnectionCounts {
     networks: Mutex<HashMap<u64, u32>>,
 }
 
-/// Which limit somebody came to.
+/// The limit that a connection has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     /// That of all connections.
@@ -31,7 +30,7 @@ pub(crate) enum Full {
 }
 
 impl Full {
-    /// The code and the message for whoever gets no stream for it.
+    /// Returns the code and the message for a client that gets no stream for it.
     pub(crate) fn why(self) -> (&'static str, &'static str) {
         match self {
             Full::Engine => (
@@ -51,13 +50,13 @@ impl Full {
 pub(crate) struct Network(u64);
 
 /// Not counted by address. As an IPv6 network this is in ff00::/8, which is
-/// multicast and nobody's address.
+/// multicast and no client's address.
 pub(crate) const NOWHERE: Network = Network(u64::MAX);
 
 impl Network {
     /// The address in 8 bytes: of IPv6 the upper half, for one subscriber has a
     /// network of 2^64 addresses. An IPv4 address stands for itself; as an IPv6
-    /// network it would be in ::/32, from which nobody comes but loopback.
+    /// network it would be in ::/32, which holds no client but loopback.
     fn of(address: IpAddr) -> Network {
         match address.to_canonical() {
             IpAddr::V4(v4) => Network(u64::from(v4.to_bits())),
@@ -89,8 +88,8 @@ impl ConnectionCounts {
         limits.connections_max.min(self.descriptors)
     }
 
-    /// Counts a connection, if there is room for it; without an address, if
-    /// that is not its client's own.
+    /// Counts a connection, if there is room for it. `address` is `None` where it is
+    /// not the client's own.
     pub(crate) fn enter(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Network, Full> {
         let room = self.room(limits);
         let more = |count: usize| (count < room).then_some(count + 1);
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_goes_and_comes_counts_those_whom_it_saw() {
+    fn a_limit_that_is_unset_and_set_again_counts_the_connections_it_saw() {
         let counts = ConnectionCounts::new(usize::MAX);
         let mut origins = Origins::default();
         let address: IpAddr = "10.0.0.1".parse().unwrap();
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_in_where_an_address_may_have_none() {
+    fn an_address_that_may_have_no_connection_gets_none() {
         let counts = ConnectionCounts::new(usize::MAX);
         let entered = counts.enter(Some("10.0.0.1".parse().unwrap()), &limits(1, 0));
         assert_eq!(entered, Err(Full::Address));

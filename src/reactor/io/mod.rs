@@ -1,9 +1,9 @@
 //! Sockets and timers: what the other parts know of the network.
 //!
-//! [`Io`] holds the connections of a reactor, one timer for each, and who is let
-//! in. It moves bytes, and says when a peer is [`Gone`]. It never ends a stream,
-//! and never calls the hub or the user's code: whoever reads or writes acts on what
-//! comes back.
+//! [`Io`] holds the connections of a reactor, one timer for each, and the acceptor's
+//! bookkeeping. It moves bytes, and returns [`Gone`] when a peer is gone. It never ends
+//! a stream, and never calls the hub or the user's code: the caller acts on what comes
+//! back.
 //!
 //! The invariant: a connection is in the slab, registered with the network and
 //! counted by the acceptor from [`insert`](Io::insert) to [`close`](Io::close).

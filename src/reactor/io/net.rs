@@ -34,13 +34,13 @@ pub const UNSENT_BYTES_MAX: usize = 16 << 10;
 /// Readiness is edge-triggered: it is reported once when it comes to be, and
 /// again only after an operation has returned
 /// [`WouldBlock`](io::ErrorKind::WouldBlock), or has done less than it was
-/// asked for. Whoever stops before that has to come back by itself. Reports
+/// asked for. A caller that stops before that has to come back by itself. Reports
 /// may be late, repeated, or about a socket that is closed by now.
 pub trait Net {
     /// A connected socket.
     type Socket;
 
-    /// Waits until something is ready, somebody wakes the loop, or the time
+    /// Waits until something is ready, a thread wakes the loop, or the time
     /// is up (`None`: never), and reports what is ready.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ pub trait Net {
     /// As [`write`](Self::write), but never `Interrupted`.
     fn write_limited(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Tells the peer that nothing more will be written.
+    /// Closes the writing half: the peer reads to an end.
     fn shutdown_write(&mut self, socket: &mut Self::Socket);
 
     /// Closes the socket.

@@ -128,7 +128,7 @@ impl Net for Sockets {
     }
 
     fn shutdown_write(&mut self, socket: &mut TcpStream) {
-        // A connection that is gone already cannot be told.
+        // A connection that is gone already has no half to close.
         let _ = socket.shutdown(Shutdown::Write);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The links of a timer live inside the thing that it times, so setting, moving
 //! and cancelling one allocate nothing and take a constant number of steps, and
-//! a timer costs 12 bytes. The wheel knows no clock: ticks are passed in, and
-//! how long one is, is the caller's affair.
+//! a timer costs 12 bytes. The wheel has no clock: ticks are passed in, and the
+//! caller decides how long one is.
 //!
 //! Four levels of 64 slots each; a slot of level L is 64^L ticks wide and holds
 //! a list of timers, and a bitmap a level says which slots hold any. A timer
@@ -25,8 +25,8 @@
 
 /// The links of one timer, kept inside whatever it times. 12 bytes.
 ///
-/// It belongs to the wheel: nobody else changes it, and whoever drops a thing
-/// whose link is set cancels its timer first.
+/// It belongs to the wheel: only the wheel changes it, and a timer is cancelled before
+/// the thing with its link is dropped.
 #[derive(Debug)]
 pub struct Link {
     /// The key of the timer before this one, or [`KEYS_END`] plus the slot that
@@ -92,8 +92,8 @@ impl Wheel {
     /// Sets the timer of `key`, or moves it if it is set. O(1).
     ///
     /// A `due` that is not after now fires at the next [`pop`](Wheel::pop), also
-    /// if that belongs to the same round of pops: whoever handles a popped timer
-    /// by setting it to now again never comes to an end. A `due` more than 2^32 − 1
+    /// if that belongs to the same round of pops: a caller that handles a popped timer
+    /// by setting it to now again does not end. A `due` more than 2^32 − 1
     /// ticks (49 days of milliseconds) after the tick last popped to is cut to that.
     pub fn set(&mut self, links: &mut impl Links, key: u32, due: u64) {
         debug_assert!(key < KEYS_END, "a key that stands for a slot");
@@ -148,7 +148,7 @@ impl Wheel {
         None
     }
 
-    /// A tick at which [`pop`](Wheel::pop) has something to do, be it only to
+    /// Returns a tick at which [`pop`](Wheel::pop) has something to do, if only to
     /// hang timers lower; `None` if no timer is set. Never later than the
     /// earliest timer.
     pub fn next_due(&self) -> Option<u64> {

@@ -18,8 +18,8 @@
 //! | `reports` | what the hub learns of the clients' progress |
 //!
 //! Each file calls only those above it. Every method may end the stream that it is
-//! given, and then has closed its connection and called `on_disconnect`: whoever
-//! goes on with a client looks again whether it is there. The hub is never locked
+//! given. It then has closed the connection and called `on_disconnect`, so a caller
+//! that goes on with a client looks again whether it is there. The hub is not locked
 //! when the user's code runs.
 //!
 //! The invariants: a client is in one list of its feed, at the index that its
