@@ -223,7 +223,7 @@ impl<N: Net> Reactor<N> {
         let (io, streams) = (&mut self.io, &mut self.streams);
         shutdown::advance(io, streams, &mut self.turn, &self.hub);
         let is_idle = self.streams.is_idle() && !self.http.has_queued();
-        self.streams.report(&self.io, is_idle);
+        self.streams.report(&self.io, &self.turn, is_idle);
         self.streams.shrink(&mut self.io);
         Ok(())
     }
@@ -232,6 +232,7 @@ impl<N: Net> Reactor<N> {
     fn sleep_time(&mut self) -> Option<Duration> {
         let drain = self.turn.drain.as_ref();
         let is_busy = !self.streams.is_idle()
+            || self.streams.has_reports()
             || self.http.has_queued()
             || !self.departures.is_empty()
             || self.sweep_left > 0

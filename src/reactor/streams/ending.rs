@@ -156,8 +156,6 @@ impl Streams {
             })
             .collect();
         self.hub.report(io.index, &feed.channels, &reports);
-        self.to_report
-            .retain(|key| self.feeds.locals.contains_key(key));
         // Its last client may have been what a log was kept for.
         self.feeds
             .list_channels(&feed.channels, &mut self.to_report);

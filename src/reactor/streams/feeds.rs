@@ -1,5 +1,6 @@
 //! The feeds of a reactor, by id and by channel.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -103,14 +104,18 @@ impl Feeds {
     }
 
     /// Puts the channels of a feed on the list of those to report.
-    pub(super) fn list(&mut self, id: u32, to_report: &mut Vec<ChannelKey>) {
+    pub(super) fn list(&mut self, id: u32, to_report: &mut VecDeque<ChannelKey>) {
         for key in &self.slots[id as usize].channels {
             list(&mut self.locals, key, to_report);
         }
     }
 
     /// Puts channels on the list of those to report, as far as feeds have them.
-    pub(super) fn list_channels(&mut self, keys: &[ChannelKey], to_report: &mut Vec<ChannelKey>) {
+    pub(super) fn list_channels(
+        &mut self,
+        keys: &[ChannelKey],
+        to_report: &mut VecDeque<ChannelKey>,
+    ) {
         for key in keys {
             list(&mut self.locals, key, to_report);
         }
@@ -120,12 +125,12 @@ impl Feeds {
 fn list(
     locals: &mut HashMap<ChannelKey, Local>,
     key: &ChannelKey,
-    to_report: &mut Vec<ChannelKey>,
+    to_report: &mut VecDeque<ChannelKey>,
 ) {
     if let Some(local) = locals.get_mut(key) {
         local.unreported += 1;
         if !std::mem::replace(&mut local.is_listed, true) {
-            to_report.push(*key);
+            to_report.push_back(*key);
         }
     }
 }

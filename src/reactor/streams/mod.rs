@@ -79,7 +79,7 @@ pub(crate) struct Streams {
     /// hub to learn at its end: a short write takes no lock.
     positions: Vec<Position>,
     /// Channels to report to the hub about.
-    to_report: Vec<ChannelKey>,
+    to_report: VecDeque<ChannelKey>,
     /// Where a cursor's next frames are gathered.
     scratch: Batch,
     targets: Vec<u64>,
@@ -106,7 +106,7 @@ impl Streams {
             paced: BinaryHeap::new(),
             cursor_queue: VecDeque::new(),
             positions: Vec::new(),
-            to_report: Vec::new(),
+            to_report: VecDeque::new(),
             scratch: Batch::default(),
             targets: Vec::new(),
             spare_batches: Vec::new(),
@@ -119,6 +119,11 @@ impl Streams {
         let has_news = !self.news.is_empty() || !self.changed.is_empty();
         let has_clients = !self.cursor_queue.is_empty() || !self.untimed.is_empty();
         self.pump_queue.is_empty() && !has_news && !has_clients
+    }
+
+    /// Whether channels are left to report about: the loop must not sleep before.
+    pub(crate) fn has_reports(&self) -> bool {
+        !self.to_report.is_empty()
     }
 
     /// Whether feeds wait for the pump, and whether clients that are behind do for

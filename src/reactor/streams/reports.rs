@@ -6,29 +6,33 @@ use super::Streams;
 use crate::hub::{ChannelKey, Report};
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
+use crate::reactor::turn::Turn;
 
 impl Streams {
-    /// Reports to the hub how far the channels have come. The cost grows with a
-    /// channel's feeds and with its clients that are behind, so a channel with many
-    /// is reported only once for as many steps, or when the loop is idle.
-    pub(crate) fn report<N: Net>(&mut self, io: &Io<N>, is_idle: bool) {
+    /// Reports to the hub how far a slice of the listed channels have come. The cost
+    /// grows with a channel's feeds and with its clients that are behind, so a channel
+    /// with many is reported only once for as many steps, or when the loop is idle.
+    pub(crate) fn report<N: Net>(&mut self, io: &Io<N>, turn: &Turn, is_idle: bool) {
         self.send_positions(io);
-        let mut listed = std::mem::take(&mut self.to_report);
-        listed.retain(|key| {
-            let Some(local) = self.feeds.locals.get_mut(key) else {
-                return false;
+        for _ in 0..self.to_report.len().min(turn.budgets.looks_a_slice) {
+            let Some(key) = self.to_report.pop_front() else {
+                return;
+            };
+            // Its feeds may be gone, or it may be listed twice since then.
+            let local = self.feeds.locals.get_mut(&key);
+            let Some(local) = local.filter(|local| local.is_listed) else {
+                continue;
             };
             let cost = local.feeds.len() + local.behind - usize::from(local.behind > 0);
             if local.unreported < cost && !is_idle {
-                return true;
+                self.to_report.push_back(key);
+                continue;
             }
             local.unreported = 0;
             local.is_listed = false;
-            let report = self.progress(io, key);
-            self.hub.report(io.index, &[*key], &[report]);
-            false
-        });
-        self.to_report = listed;
+            let report = self.progress(io, &key);
+            self.hub.report(io.index, &[key], &[report]);
+        }
     }
 
     /// The progress of a channel's clients since the last report.
@@ -86,6 +90,9 @@ impl Streams {
         }
         if is_sparse(self.news.len(), self.news.capacity()) {
             self.news.shrink_to_fit();
+        }
+        if is_sparse(self.to_report.len(), self.to_report.capacity()) {
+            self.to_report.shrink_to_fit();
         }
         if is_sparse(self.positions.len(), self.positions.capacity()) {
             self.positions.shrink_to_fit();

@@ -97,7 +97,7 @@ impl Loop {
         self.streams.pump(&mut self.io, &mut self.turn);
         self.streams.run_cursors(&mut self.io, &mut self.turn);
         let is_idle = self.streams.is_idle();
-        self.streams.report(&self.io, is_idle);
+        self.streams.report(&self.io, &self.turn, is_idle);
         self.streams.shrink(&mut self.io);
     }
 }
