@@ -13,9 +13,14 @@ pub(crate) struct Dropped {
     room: usize,
     /// The usual case: a publish evicts one entry, and needs no memory for a list.
     first: Option<Entry>,
-    rest: Vec<Entry>,
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    entries: Vec<Entry>,
     /// The memory of logs that have become empty.
-    pub(super) histories: Vec<VecDeque<Entry>>,
+    histories: Vec<VecDeque<Entry>>,
 }
 
 impl Dropped {
@@ -30,8 +35,7 @@ impl Dropped {
         Dropped {
             room: LOOKS_MAX.max(2 * events),
             first: None,
-            rest: Vec::new(),
-            histories: Vec::new(),
+            rest: None,
         }
     }
 
@@ -40,17 +44,31 @@ impl Dropped {
         self.room
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.first.iter().len() + self.rest.len()
-    }
-
     pub(super) fn push(&mut self, entry: Entry) {
         looked_at(1);
         self.room = self.room.saturating_sub(1);
         match self.first {
             None => self.first = Some(entry),
-            Some(_) => self.rest.push(entry),
+            Some(_) => self.rest_mut().entries.push(entry),
         }
+    }
+
+    pub(super) fn push_history(&mut self, history: VecDeque<Entry>) {
+        self.rest_mut().histories.push(history);
+    }
+
+    fn rest_mut(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    /// Returns how many entries, and how many empty histories it has.
+    #[cfg(test)]
+    pub(super) fn lens(&self) -> (usize, usize) {
+        let rest = self.rest.as_deref();
+        let [entries, histories] = [
+            rest.map_or(0, |rest| rest.entries.len()),
+            rest.map_or(0, |rest| rest.histories.len()),
+        ];
+        (self.first.iter().len() + entries, histories)
     }
 }

@@ -289,7 +289,7 @@ impl Log {
             self.evict_history(dropped);
         }
         if self.history.is_empty() && self.history.capacity() > HISTORY_CAPACITY_KEPT {
-            dropped.histories.push(std::mem::take(&mut self.history));
+            dropped.push_history(std::mem::take(&mut self.history));
         }
         if self.keyed.is_empty() {
             return false;
@@ -858,7 +858,7 @@ mod tests {
         loop {
             let mut dropped = Dropped::new();
             let has_more = log.trim(&none, u64::MAX, 0, &mut dropped);
-            sections.push((dropped.len(), dropped.histories.len()));
+            sections.push(dropped.lens());
             if !has_more {
                 break;
             }

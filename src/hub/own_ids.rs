@@ -33,11 +33,11 @@ impl OwnIds {
         events: &[Ready],
         audience: Option<&Audience>,
         ids: &Ids,
-    ) -> Result<Option<OwnIds>, PublishError> {
+    ) -> Result<Option<Box<OwnIds>>, PublishError> {
         if events.iter().all(|ready| ready.own_id().is_none()) {
             return Ok(None);
         }
-        OwnIds::find(events, audience, ids).map(Some)
+        OwnIds::find(events, audience, ids).map(|own_ids| Some(Box::new(own_ids)))
     }
 
     #[cold]

@@ -73,10 +73,14 @@ impl Hub {
     }
 
     /// Wakes reactors that a locked section has found asleep.
+    #[inline]
     pub(super) fn wake(&self, wake: Wake) {
-        if wake.is_empty() {
-            return;
+        if !wake.is_empty() {
+            self.wake_each(wake);
         }
+    }
+
+    fn wake_each(&self, wake: Wake) {
         // An engine that has ended meanwhile needs no waking.
         let Some(engine) = self.engines().serving.clone() else {
             return;
