@@ -1,5 +1,5 @@
-//! Runs one part so many times, for `benches/instructions`, which counts the
-//! instructions. Without arguments: the names of the parts.
+//! Runs one part a number of times for `benches/instructions.sh`, which counts the
+//! instructions. Prints the names of the parts without arguments.
 
 mod parts;
 
@@ -24,7 +24,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// A name, how often it is worth to be run, and how it is made.
+/// A name, the number of runs, and the function that prepares the part.
 type Part = (&'static str, u32, fn() -> Box<dyn FnMut()>);
 
 const PARTS: [Part; 9] = [

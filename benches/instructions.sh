@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Counts the instructions of each part under callgrind, and compares them with
-# benches/baseline.txt: 5% more is a failure. After a gain, record it, or it may
-# be lost again unseen.
+# benches/baseline.txt: 5% more is a failure. Record a gain, so that losing it again
+# fails too.
 #
 #   benches/instructions.sh            compare
 #   benches/instructions.sh --record   write the baseline
 #
-# Each part runs n times and 2n times; the difference is n times its step, and
-# what comes before and after cancels out. Counts do not depend on how busy the
-# machine is; they do on the compiler, the C library, valgrind and AVX2, so with
-# others than the baseline's they are printed and not judged. A count may have a
-# little more in it by chance, so the least of two is taken.
+# Each part runs n times and 2n times. The difference is n times its step, without
+# preparation and end. Counts do not depend on the load of the machine, but on the
+# compiler, the C library, valgrind and AVX2: with others than the baseline's, they are
+# printed and not compared. A count varies a little, so the smaller of two is used.
 # Needs valgrind (Debian: valgrind).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -67,6 +66,6 @@ awk -v tolerance="$tolerance_percent" -v is_other="$is_other" '
     }
     END {
         for (name in before) if (!(name in now)) { print name ": gone, record it"; bad = 1 }
-        if (is_other) print "the baseline is of other tools: nothing is judged"
+        if (is_other) print "the baseline is of other tools: nothing is compared"
         exit bad && !is_other
     }' "$baseline" "$found"

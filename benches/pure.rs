@@ -1,4 +1,4 @@
-//! What the parts take that need no sockets.
+//! Times of the parts that need no sockets.
 //!
 //! ```text
 //! cargo bench --bench pure --features internals

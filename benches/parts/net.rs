@@ -1,5 +1,5 @@
-//! A network on which every client asks for `/stream` and takes whatever it is
-//! sent at once: what is left is the loop's own work.
+//! A network without cost: each client requests `/stream` and accepts all bytes at once, so
+//! that only the work of the event loop is measured.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,31 +7,31 @@ use std::time::Duration;
 
 use pushwheel::internals::net::{LISTENER, Net, Readiness};
 
-/// Clients that take everything.
+/// Clients that accept all bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Takers {
-    /// How many have yet to be accepted.
+    /// Number of connections that are not accepted yet.
     waiting: usize,
-    /// What those ask for who come from now on; [`REQUEST`] if nothing is said.
+    /// The request of new clients; [`REQUEST`] by default.
     pub(crate) request: Option<&'static [u8]>,
     tokens: Vec<u64>,
     ready: Vec<Readiness>,
-    /// Whether each takes what it is sent in two halves.
+    /// Whether each client accepts a write in two halves.
     pub(crate) is_short: bool,
-    /// Writes to all of them, and bytes.
+    /// Number of writes to all clients, and of bytes.
     pub(crate) writes: usize,
     pub(crate) bytes: usize,
 }
 
-/// One of them.
+/// One client.
 #[derive(Debug)]
 pub(crate) struct Taker {
     request: &'static [u8],
-    /// How often it was read from: first it says what it wants, then nothing,
-    /// then that it is gone.
+    /// Number of reads: the first returns the request, the next nothing, and the one after
+    /// that the end.
     reads: u8,
     token: u64,
-    /// Whether it has taken the first half.
+    /// Whether it has accepted the first half.
     has_half: bool,
 }
 
@@ -43,13 +43,13 @@ pub(crate) const REQUEST: &[u8] = b"GET /stream HTTP/1.1\r\nHost: localhost:8080
     Sec-Fetch-Site: same-origin\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n\r\n";
 
 impl Takers {
-    /// So many more clients come.
+    /// Adds clients.
     pub(crate) fn come(&mut self, clients: usize) {
         self.waiting += clients;
         self.report(LISTENER);
     }
 
-    /// All who are there go.
+    /// Disconnects all clients.
     pub(crate) fn go(&mut self) {
         for token in std::mem::take(&mut self.tokens) {
             self.report(token);

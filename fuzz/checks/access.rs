@@ -5,7 +5,7 @@
 
 use pushwheel_server::internals::access::{cookie, has_shape, judged, redacted};
 
-/// Keys of all kinds, with names that a token may choose.
+/// Keys of all kinds, with names that a token may contain.
 const JWKS: &str = include_str!("../../crates/server/tests/server/keys/jwks.json");
 const SECRET: &str = "S3cretOfNobody";
 
@@ -33,7 +33,7 @@ fn check_token(text: &str) {
     assert!(wanted || !was_tried, "{text}");
 }
 
-/// A cookie is found behind whatever others there are.
+/// A cookie is found behind any others.
 fn check_cookie(text: &str) {
     if !text.contains("mine") {
         let with = format!("{text}; mine=a.b-c_d");
@@ -51,7 +51,7 @@ fn check_cookie(text: &str) {
     }
 }
 
-/// The secret is never shown, and what is hidden stays so.
+/// A redacted target never contains the secret, and redacting it again changes nothing.
 fn check_redaction(text: &str) {
     let (before, after) = text.split_once('\n').unwrap_or((text, ""));
     let (before, after) = (before.replace(SECRET, ""), after.replace(SECRET, ""));

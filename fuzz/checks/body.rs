@@ -1,8 +1,8 @@
-//! A body comes out as it went in, however it is framed and split, and what
-//! follows it is the next request: nothing of one is ever taken for the other.
+//! A body is decoded to the bytes that were sent, however it is framed and split, and the
+//! next request begins right behind it.
 //!
-//! The first line of the input holds the lengths of the pieces, the second one
-//! those of the chunks and what stands around them; the rest is the body.
+//! The first line of the input has the lengths of the pieces, the second one the lengths
+//! and styles of the chunks; the rest is the body.
 
 use pushwheel::internals::http::{Limits, Message};
 
@@ -51,8 +51,8 @@ fn path_of(message: &Message) -> &str {
     message.head.path()
 }
 
-/// The chunked coding of `body`: chunks of these lengths, sizes in either case
-/// and with zeros in front, extensions and trailers as the bits of `chunks` say.
+/// Returns the chunked coding of `body`: the bytes of `chunks` are the lengths, and their
+/// bits select upper case, leading zeros, extensions and trailers.
 fn encode(body: &[u8], chunks: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (index, chunk) in pieces(body, chunks).into_iter().enumerate() {

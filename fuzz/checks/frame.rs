@@ -1,8 +1,8 @@
-//! Whatever an event holds, a browser sees exactly that event: never another
-//! field, never a second one.
+//! A browser receives exactly the published event, whatever bytes it contains: no other
+//! field and no second event.
 //!
-//! The input: flags (1 a name, 2 an id, 4 a delay), the sequence number's eight
-//! bytes, where to split, then for each flag its value; the rest is the data.
+//! The input is the flags (1 a name, 2 an id, 4 a delay), the sequence number in eight
+//! bytes, the place of the split, a value for each flag, and then the data.
 
 use std::time::Duration;
 
@@ -48,9 +48,9 @@ pub fn check(input: &[u8]) {
     check_event(&event, sequence, split_at);
 }
 
-/// Holds the frame of `event` against the parser, split at `split_at`.
+/// Checks that the parser reads `event` from its frame, split at `split_at`.
 pub fn check_event(event: &Event<'_>, sequence: u64, split_at: usize) {
-    // Refused whole is fine: then nothing is on the wire.
+    // An event may be rejected: then nothing is on the wire.
     let Ok(mut frame) = Frame::encode(event, ID_PREFIX) else {
         return;
     };
@@ -68,8 +68,7 @@ pub fn check_event(event: &Event<'_>, sequence: u64, split_at: usize) {
     let before = dispatched("before", "");
     let after = dispatched("after", &seen.last_event_id);
 
-    // Between two others, so that what leaks out of it is seen there; in two
-    // pieces, so that a browser may read it in two.
+    // Between two others, so that a leak shows there, and read in two pieces.
     let stream = [b"data: before\n\n", frame.as_bytes(), b"data: after\n\n"].concat();
     let (first, second) = stream.split_at(split_at % (stream.len() + 1));
     let mut parser = Parser::new();

@@ -1,6 +1,6 @@
-//! The bytes of an input, taken apart from the front. What is missing is zero.
+//! Reads values from the front of an input. Missing bytes are zero.
 
-/// What is left of an input.
+/// The rest of an input.
 #[derive(Debug)]
 pub struct Input<'a>(pub &'a [u8]);
 
@@ -19,7 +19,7 @@ impl<'a> Input<'a> {
         (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
     }
 
-    /// Up to the next LF, which is taken too.
+    /// Returns the bytes up to the next LF, and skips it.
     pub fn line(&mut self) -> &'a [u8] {
         let end = self.0.iter().position(|&byte| byte == b'\n');
         let (line, rest) = match end {
@@ -30,7 +30,7 @@ impl<'a> Input<'a> {
         line
     }
 
-    /// As many bytes as the next one says, or as there are, if they are UTF-8.
+    /// Returns a text whose length is in the first byte, if it is UTF-8.
     pub fn text(&mut self) -> Option<&'a str> {
         let length = usize::from(self.byte()).min(self.0.len());
         let (text, rest) = self.0.split_at(length);
@@ -39,7 +39,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// `bytes` in pieces of these lengths (less one each), taken in turn.
+/// Splits `bytes` into pieces of these lengths (less one each), used in turn.
 pub fn pieces<'a>(mut bytes: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
     let mut lengths = lengths.iter().cycle();
     let mut pieces = Vec::new();

@@ -82,7 +82,7 @@ fn id(text: &str) -> ClientId {
     ClientId::new(text).expect("a letter is an id")
 }
 
-/// The slow obvious twin: all that there ever was, and what became of it.
+/// The model: a list of all entries that were ever appended, and the state of each.
 struct Twin {
     now_ms: u64,
     head: u64,
@@ -232,7 +232,7 @@ impl Twin {
         missing.filter_map(|past| past.entry.key.as_ref())
     }
 
-    /// What `client` may see of what is held after `sequence`.
+    /// Returns the held entries after `sequence` that `client` may receive.
     fn after<'a>(&'a self, sequence: u64, client: &'a ClientId) -> impl Iterator<Item = &'a Entry> {
         self.held()
             .filter(move |past| past.entry.sequence > sequence && past.is_for(client))
@@ -245,14 +245,14 @@ impl Twin {
         last.map_or(self.head, |past| past.entry.sequence - 1)
     }
 
-    /// Where the event of this id is, or was: so few ids are never forgotten.
+    /// Returns the place of the event of this id, also of an evicted one.
     fn sequence_of(&self, own_id: &str) -> Option<u64> {
         let mut all = self.all.iter();
         let named = all.find(|past| past.entry.own_id.as_deref() == Some(own_id));
         named.map(|past| past.entry.sequence)
     }
 
-    /// How many texts and how many subjects lead to something that is held.
+    /// Returns how many ids and how many keys the log has to know.
     fn indexed(&self) -> (usize, usize) {
         let ids = NAMES.iter().filter(|name| self.sequence_of(name).is_some());
         let ids = ids.count();
@@ -303,7 +303,7 @@ impl Reader {
         }
     }
 
-    /// Goes on by one write.
+    /// Reads with one write.
     fn read(&mut self, log: &Log, twin: &Twin, input: &mut Input<'_>) {
         let pieces_max = usize::from(input.byte() % 8);
         let room = usize::from(input.byte()) << (input.byte() % 4);
@@ -319,7 +319,7 @@ impl Reader {
             return;
         }
         if log.evicted_through() > self.seen {
-            // It would be told of a gap, and go on with what there is.
+            // It would receive a gap, and go on with the oldest entry.
             *self = Reader::new(self.client.clone(), log.evicted_through());
         }
         let mut batch = Batch::default();
@@ -338,7 +338,7 @@ impl Reader {
         self.torn = torn;
     }
 
-    /// What it has received is what it should have, up to where it stands.
+    /// Checks that it has received what it should have up to its position.
     fn check(&self, log: &Log, twin: &Twin) {
         self.check_is_torn_off(twin);
         let listed: Vec<_> = log.after(self.seen, &self.client);

@@ -1,8 +1,8 @@
-//! Publishers' JSON and NDJSON: an event is taken if and only if it has the
-//! fields of one, each once and of its type, and its data are the string or the
-//! same JSON without blanks. Then its frame is held against the parser too.
+//! JSON and NDJSON of publishers: an event is accepted if and only if it has known fields,
+//! each once and of its type. Its data is the string, or the same JSON without blanks. The
+//! frame of each event is checked too.
 //!
-//! The input is the body, read both ways.
+//! The input is the body, read as JSON and as NDJSON.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ fn check_one(body: &str, event: &Result<Event<'_>, String>) {
     }
 }
 
-/// The data of an event, if these are the fields of one.
+/// Returns the data of an event, if these fields are valid.
 fn wanted(fields: &[(String, Value)]) -> Option<&Value> {
     let is_field = |(name, value): &(String, Value)| match &**name {
         "data" => true,
@@ -81,7 +81,7 @@ fn check_fields(fields: &[(String, Value)], data: &Value, event: &Event<'_>) {
     }
 }
 
-/// `json` without what is blank outside of its strings.
+/// Returns `json` without the blanks outside of its strings.
 fn unblanked(json: &str) -> String {
     let (mut is_in_string, mut is_escaped) = (false, false);
     let is_kept = |&c: &char| {
@@ -95,7 +95,7 @@ fn unblanked(json: &str) -> String {
     json.chars().filter(is_kept).collect()
 }
 
-/// A batch is what its lines are, or the first complaint about one.
+/// A batch has the events of its lines, or the error of the first wrong line.
 fn check_lines(body: &str) {
     let batch = from_lines(body);
     let blank = [' ', '\t', '\r'];
@@ -123,7 +123,7 @@ fn check_lines(body: &str) {
     }
 }
 
-/// An object's fields in their order, with those that are there twice.
+/// The fields of an object in their order, repeated ones included.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {

@@ -1,9 +1,8 @@
-//! What the fuzz targets hold the package against: for each target a function
-//! that takes any bytes and panics when a promise is broken.
+//! The checks of the fuzz targets: a function for each that panics if the bytes break a
+//! promise.
 //!
-//! `fuzz_targets/` gives them what libFuzzer makes up;
-//! `tests/fuzz_corpus.rs` gives them the corpus. They use the package's `internals`
-//! and public names, and share no code with what they check.
+//! `fuzz_targets/` passes the inputs of libFuzzer, and `fuzz_corpus.rs` in the tests of
+//! `crates/server` those of the corpus. The checks share no code with what they check.
 
 #![allow(
     clippy::missing_panics_doc,

@@ -1,9 +1,9 @@
-//! The PROXY header of a connection comes to the same in any pieces, stays
-//! within its limits, and what is behind it is left alone.
+//! The PROXY header of a connection is read alike in any pieces, is bounded, and leaves the
+//! bytes behind it untouched.
 //!
-//! The first line of the input holds the lengths of the pieces, one byte each
-//! (less one), taken in turn; the rest is what a connection sends. A header
-//! that is made of the input's bytes is read back as well.
+//! The first line of the input has the lengths of the pieces, one byte each (less one),
+//! used in turn; the rest is what a connection sends. Valid headers with addresses made of
+//! the input are read back as well.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -42,7 +42,7 @@ fn check_pieces(bytes: &[u8], lengths: &[u8]) -> Read {
     whole
 }
 
-/// What is left once the pieces that make up the header are taken.
+/// Returns where the header ends and the address in it, or nothing if it is incomplete.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
     let (mut preface, mut before) = (Preface::new(), 0);
     for piece in pieces {
@@ -57,7 +57,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
     Ok(None)
 }
 
-/// Headers as proxies write them, with addresses of these bytes.
+/// Valid headers with addresses made of these bytes.
 fn check_own(bytes: &[u8], lengths: &[u8]) {
     let mut input = Input(bytes);
     let port = u16::from(input.byte()) << 8 | u16::from(input.byte());

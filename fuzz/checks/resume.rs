@@ -1,8 +1,8 @@
-//! Where a client goes on: the header `Last-Event-ID`, else the query, says so
-//! whatever it holds; and an id is ours only if it is spelled as we spell it.
+//! The position at which a client resumes: the header `Last-Event-ID` decides, or else the
+//! query. Only an id that is spelled as the engine prints it is an id of the engine.
 //!
-//! The input: four bytes that the epoch comes from, the header's value up to
-//! the end of its line, none if it is empty; the rest is the query.
+//! The input is four bytes for the epoch, a line with the header's value, which may be
+//! empty for no header, and then the query.
 
 use pushwheel::Start;
 use pushwheel::internals::http::Limits;
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
     check_start(header, input.0);
 }
 
-/// Strict: what is taken for ours prints as it was read.
+/// An accepted id prints as it was read.
 fn check_id(epoch: &Epoch, text: &str) {
     let wanted = match text.rsplit_once('-') {
         Some((prefix, digits)) if is_epoch(prefix) => match digits.parse::<u64>() {
@@ -42,8 +42,8 @@ fn check_id(epoch: &Epoch, text: &str) {
     }
 }
 
-/// Seven small letters and digits, of which the last is the sum of the others in
-/// base 36, each weighted with its place.
+/// Returns whether the text is an epoch: seven lower-case letters and digits. The last one
+/// is the sum of the others in base 36, each weighted by its place.
 fn is_epoch(prefix: &str) -> bool {
     let digits = prefix.chars().map(|c| match c {
         '0'..='9' | 'a'..='z' => c.to_digit(36),
@@ -59,7 +59,7 @@ fn is_epoch(prefix: &str) -> bool {
     numbers.len() == 6 && weighted.sum::<u32>() % 36 == *check
 }
 
-/// What we print is ours, and another epoch's it is not.
+/// A printed id is accepted, and is not an id of another epoch.
 fn check_own(epoch: &Epoch, bytes: &[u8]) {
     let sequence = Input(bytes).number() >> (bytes.len() % 64);
     let id = epoch.id(sequence).to_string();
@@ -86,7 +86,7 @@ fn check_start(header: &[u8], query: &[u8]) {
         return;
     };
     let request = request(message, &channels());
-    // Either may hold a whole request: then this is not what was meant.
+    // Either may contain a whole request, which is not what this checks.
     if request.target().as_bytes() != [b"/?", query].concat() || header.contains(&b'\r') {
         return;
     }
@@ -104,7 +104,7 @@ fn check_start(header: &[u8], query: &[u8]) {
     );
 }
 
-/// By the words of the documentation.
+/// Returns the start that the documentation promises.
 fn wanted(header: &str, query: &str) -> Start {
     let pairs = form(query);
     let first = |wanted: &str| {

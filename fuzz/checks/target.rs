@@ -1,6 +1,6 @@
-//! Targets and queries: a handler sees the parameters of its path and of the
-//! query decoded as the URL Standard decodes them, and every other path, and a
-//! query that is no text, is answered without one.
+//! Targets and queries: a handler gets the parameters of its path and of the query, decoded
+//! by the URL Standard. No handler is called for an unknown path or a query that is not
+//! UTF-8.
 //!
 //! The input is the request's target.
 
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
         return;
     };
     let request = request(message, &channels());
-    // A target may hold a whole request: then this is not what was meant.
+    // A target may contain a whole request, which is not what this checks.
     let Some(target) = str::from_utf8(input)
         .ok()
         .filter(|t| *t == request.target())
@@ -59,7 +59,7 @@ thread_local! {
     static CHANNELS: ChannelManager = ChannelManager::new();
 }
 
-/// Made once: they are not what is checked.
+/// Returns channels that all checks share, because these do not check them.
 pub fn channels() -> ChannelManager {
     CHANNELS.with(ChannelManager::clone)
 }
@@ -75,7 +75,7 @@ fn check_query(request: &pushwheel::Request, target: &str) {
     }
 }
 
-/// The parameters of [`PATHS`] that `path` has, or the status without a handler.
+/// Returns the parameters of `path` by [`PATHS`], or the status without a handler.
 fn expected(path: &str) -> Result<Vec<(&'static str, String)>, u16> {
     let segments: Vec<&str> = path.split('/').collect();
     let raw = match &*segments {
@@ -95,7 +95,7 @@ fn expected(path: &str) -> Result<Vec<(&'static str, String)>, u16> {
         .collect()
 }
 
-/// `application/x-www-form-urlencoded`, by the URL Standard's section 5.1.
+/// Decodes `application/x-www-form-urlencoded` (URL Standard, section 5.1).
 pub fn form(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     let text = |part: &str| {
         let bytes = percent_decoded(&part.replace('+', " "));
@@ -108,7 +108,7 @@ pub fn form(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
         .collect()
 }
 
-/// Percent-decoding, by the URL Standard's section 1.3.
+/// Decodes percent-encoded bytes (URL Standard, section 1.3).
 fn percent_decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);

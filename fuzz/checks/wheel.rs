@@ -11,7 +11,7 @@ const KEYS: u32 = 16;
 
 pub fn check(input: &[u8]) {
     let mut input = Input(input);
-    // Ticks stay below 2^63 whatever is added.
+    // Ticks stay below 2^63.
     let start = input.number() >> 2;
     let mut wheel = Wheel::new(start);
     let mut links = Slab(std::array::from_fn(|_| Link::default()));
@@ -19,7 +19,7 @@ pub fn check(input: &[u8]) {
         now: start,
         set: Vec::new(),
     };
-    // So that 2^35 ticks a step come nowhere near the end.
+    // At 2^35 ticks for each step, this is far from the end.
     for _ in 0..10_000 {
         if input.is_empty() {
             break;
@@ -52,7 +52,7 @@ pub fn check(input: &[u8]) {
                     twin.set(popped, due);
                 }
             }
-            // To where the wheel says that there is something to do.
+            // To the time at which the wheel has work.
             _ => {
                 if let Some(now) = wheel.next_due() {
                     twin.pop_all(&mut wheel, &mut links, now);
@@ -81,7 +81,7 @@ impl Links for Slab {
     }
 }
 
-/// What is due when, in full, sorted.
+/// All timers with their times, sorted.
 struct Twin {
     now: u64,
     set: Vec<(u64, u32)>,
@@ -113,7 +113,7 @@ impl Twin {
         }
     }
 
-    /// Checks a pop of the wheel, and does the same.
+    /// Checks what the wheel popped, and pops it too.
     fn popped(&mut self, key: Option<u32>, now: u64) {
         let now = now.max(self.now);
         let due = self.earliest().filter(|&due| due <= now);

@@ -1,8 +1,8 @@
-//! What comes out of a connection that sends some bytes in some pieces.
+//! The requests of a connection that sends some bytes in pieces.
 
 use pushwheel::internals::http::{Limits, Message, Reader, Refusal, Step};
 
-/// What came out of it, and where it stands.
+/// The requests and the error of a connection, and the state of its reader.
 #[derive(Debug, PartialEq)]
 pub struct Outcome {
     pub messages: Vec<Message>,
