@@ -1,13 +1,12 @@
 //! The keys of the server, and whether it may run without them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pushwheel_server::{Config, Key};
 
 use super::Settings;
 use super::arguments::KeyArguments;
-use crate::cli::{Failure, Secret, files};
+use crate::cli::{Failure, Secret};
 
 /// How a server can be reached.
 pub(super) struct Reached<'a> {
@@ -156,12 +155,7 @@ fn given(flag: &str, text: Option<&Secret>, files: &[PathBuf]) -> Result<Vec<Giv
 }
 
 fn given_in(flag: &str, file: &Path) -> Result<Given, Failure> {
-    let from = format!("{flag}-file {}", file.display());
-    let text = fs::read_to_string(file).map_err(|error| {
-        let reason = files::reason_to_read(&error);
-        format!("cannot read {from} {reason}")
-    })?;
-    // Editors end a file with a line end, which is not a part of the key.
-    let text = text.trim_end_matches(['\r', '\n']).to_owned();
-    Given::new(text, from)
+    let flag = format!("{flag}-file");
+    let Secret(text) = Secret::read(&flag, file)?;
+    Given::new(text, format!("{flag} {}", file.display()))
 }
