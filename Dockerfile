@@ -31,5 +31,7 @@ USER 65534:65534
 ENV PUSHWHEEL_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# Checks the server of PUSHWHEEL_LISTEN.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["/pushwheel", "health"]
 ENTRYPOINT ["/pushwheel"]
 CMD ["serve"]

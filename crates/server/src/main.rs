@@ -1,4 +1,4 @@
-//! The program `pushwheel`: `serve`, `config`, `sub`, `pub`, `check`, `bench`.
+//! The program `pushwheel`, with its subcommands.
 
 mod cli;
 
@@ -35,6 +35,10 @@ enum Command {
     Sub(cli::sub::Arguments),
     /// Publish an event to a channel
     Pub(cli::publish::Arguments),
+    /// Check whether a server is up
+    ///
+    /// For container images without curl. Prints nothing if the server is up.
+    Health(cli::health::Arguments),
     /// Examine an event stream, and the proxies in front of it
     ///
     /// Works with the streams of every server. Prints each observation and, for a
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Config(arguments) => cli::config::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
+        Command::Health(arguments) => cli::health::run(&arguments),
         Command::Check(arguments) => return pushwheel_check::run(&arguments),
         #[cfg(target_os = "linux")]
         Command::Bench(command) => {

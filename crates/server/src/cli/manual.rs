@@ -260,6 +260,25 @@ impl Manual {
                 see_also: &["sub"],
                 ..Manual::default()
             },
+            "health" => Manual {
+                examples: &[
+                    ("A server on this machine:", "pushwheel health"),
+                    (
+                        "Whether a server has room for more clients:",
+                        "pushwheel health https://push.example.com --ready",
+                    ),
+                ],
+                exit_status: &[
+                    ("0", "The server is up (200)."),
+                    (
+                        "1",
+                        "The server is unreachable, shutting down, or with --ready full. Standard error has the reason.",
+                    ),
+                    ("2", "An argument is invalid."),
+                ],
+                see_also: &["serve", "check"],
+                ..Manual::default()
+            },
             "check" => Manual {
                 examples: &[
                     (
@@ -323,6 +342,7 @@ impl Manual {
                     "config",
                     "sub",
                     "pub",
+                    "health",
                     "check",
                     "bench",
                     "completions",

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod generate;
+pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod manual;
 pub(crate) mod publish;

@@ -71,7 +71,7 @@ impl Running {
     }
 
     /// Returns the next event that `sub` prints, without its id.
-    fn event(&mut self) -> Vec<String> {
+    pub(super) fn event(&mut self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         loop {
             match self.line() {
@@ -137,7 +137,7 @@ pub(super) fn run(arguments: &[&str]) -> Output {
     pushwheel(arguments).output().unwrap()
 }
 
-fn url(served: &Served, path: &str) -> String {
+pub(super) fn url(served: &Served, path: &str) -> String {
     format!("http://{}{path}", served.address())
 }
 
@@ -254,6 +254,13 @@ fn health_checks_see_a_shutdown_before_connections_are_refused() {
     server.signal("TERM");
     eventually("the health check is told", || health().status == 503);
     assert_eq!(health().error_code(), "draining");
+    let probe = run(&["health", "--listen", &address.to_string()]);
+    assert_eq!(probe.status.code(), Some(1));
+    let said = String::from_utf8(probe.stderr).unwrap();
+    assert!(
+        said.contains("is shutting down") && said.contains("(503 draining)"),
+        "{said}"
+    );
     // Everything else continues meanwhile.
     let mut publisher = crate::common::Connection::open(address);
     assert_eq!(publisher.post("/channels/news", "hello").status, 200);

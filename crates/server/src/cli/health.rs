@@ -1,0 +1,95 @@
+//! `pushwheel health`: a health check for containers and machines without curl.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::Args;
+use pushwheel_check::http::{self, Credential};
+use pushwheel_check::numbers::{HOUR_S, seconds};
+use ureq::Agent;
+
+use super::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// URL of the server, such as <https://push.example> [default: the server on --listen]
+    url: Option<String>,
+
+    /// Check whether the server has room for more clients (/ready instead of /health)
+    #[arg(long)]
+    ready: bool,
+
+    /// Maximum time until the response, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(value_parser = seconds(1..=HOUR_S))]
+    timeout: u64,
+
+    /// Listen address of the server on this machine, for a check without URL
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(env = "PUSHWHEEL_LISTEN")]
+    listen: String,
+
+    #[command(flatten)]
+    tls: http::TlsArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let time = Duration::from_secs(arguments.timeout);
+    let mut config = http::config(time, &arguments.tls)?.timeout_global(Some(time));
+    let server = match &arguments.url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => {
+            // The variables of a proxy are for other machines.
+            config = config.proxy(None);
+            format!("http://{}", reachable(&arguments.listen))
+        }
+    };
+    http::check_url(&server).map_err(|_| {
+        format!("{server} is not a URL with http:// or https://. Use for example {EXAMPLE}")
+    })?;
+    let path = if arguments.ready { "/ready" } else { "/health" };
+    let url = format!("{server}{path}");
+    let failed = |error: ureq::Error| format!("cannot check {url} {}", http::reason(&error));
+    let response = Agent::new_with_config(config.build()).get(&url).call();
+    let mut response = response.map_err(failed)?;
+    let body = http::read_response(&mut response).map_err(failed)?;
+    match response.status().as_u16() {
+        200 => Ok(()),
+        404 => Err(format!(
+            "{url} does not exist (404). Use the URL of the server, such as {EXAMPLE}"
+        )),
+        status => Err(http::rejection(status, &body, Credential::Token)),
+    }
+}
+
+const EXAMPLE: &str = "http://127.0.0.1:8080";
+
+/// Returns an address that reaches the listen address from this machine.
+fn reachable(listen: &str) -> String {
+    let Ok(mut address) = listen.parse::<SocketAddr>() else {
+        return listen.to_owned();
+    };
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_all_interfaces_is_reached_through_loopback() {
+        for (listen, wanted) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("localhost:80", "localhost:80"),
+        ] {
+            assert_eq!(reachable(listen), wanted);
+        }
+    }
+}
