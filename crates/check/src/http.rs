@@ -140,7 +140,8 @@ fn suggestion(url: &str) -> String {
 /// Returns a URL with one more parameter.
 pub fn with_parameter(url: &str, name: &str, value: &str) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };
-    let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    let (name, value): (String, String) = (encoded(name), encoded(value));
     format!("{url}{mark}{name}={value}")
 }
 

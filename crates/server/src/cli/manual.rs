@@ -220,15 +220,19 @@ impl Manual {
                         "Start with the last ten events:",
                         "pushwheel sub http://127.0.0.1:8080/channels/news --last 10",
                     ),
+                    (
+                        "Wait for one event, as JSON:",
+                        "pushwheel sub http://127.0.0.1:8080/channels/news --count 1 --json",
+                    ),
                 ],
                 exit_status: &[
                     (
                         "0",
-                        "The channel is finished (204), or the reader of the output has closed it.",
+                        "The channel is finished (204), the events of --count are printed, or the reader of the output has closed it.",
                     ),
                     (
                         "1",
-                        "The first connection failed, or the server rejected the request.",
+                        "The first connection or the reconnections of --retry failed, or the server rejected the request.",
                     ),
                     ("2", "An argument is invalid."),
                 ],
@@ -245,15 +249,23 @@ impl Manual {
                         "Data from standard input, without a name:",
                         "date | pushwheel pub http://127.0.0.1:8080/channels/news '' -",
                     ),
+                    (
+                        "A batch of events, one JSON object per line:",
+                        "pushwheel pub http://127.0.0.1:8080/channels/news --file events.ndjson",
+                    ),
+                    (
+                        "To the clients whose metadata has a role, except one user:",
+                        "pushwheel pub http://127.0.0.1:8080/channels/news greeting hello --where role=admin --not user=7",
+                    ),
                 ],
                 exit_status: &[
                     (
                         "0",
-                        "The event is published. The response is on standard output.",
+                        "The events are published. The response is on standard output.",
                     ),
                     (
                         "1",
-                        "The event is not published, or the response did not arrive.",
+                        "The events are not published, or the response did not arrive.",
                     ),
                     ("2", "An argument is invalid."),
                 ],

@@ -10,6 +10,7 @@ mod access_commands;
 mod assets;
 mod bounds;
 mod check;
+mod command_options;
 mod commands;
 mod cors;
 mod descriptors;
