@@ -51,7 +51,7 @@ impl Sum {
         Suffix::new(next).behind(self)
     }
 
-    /// The end of a gzip stream of which this is the sum: the last block, which
+    /// The end of a gzip stream with this sum: the last block, which
     /// is empty, and the trailer (RFC 1952 section 2.3.1).
     pub(crate) fn end(self) -> [u8; END_BYTES] {
         let mut end = [1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -190,7 +190,7 @@ impl ChannelState {
     // ---- publishing ----
 
     /// # Errors
-    /// When the channel does not accept events of at most so many bytes.
+    /// When the channel does not accept events, or none of this size.
     pub(super) fn check(&self, largest: Option<usize>) -> Result<(), PublishError> {
         match self.life {
             Life::Open => {}

@@ -235,7 +235,7 @@ impl Log {
     }
 
     /// Removes the entries of a key for these clients, however they were chosen.
-    /// The caller appends an event that tells readers so.
+    /// The caller appends an event by which readers learn of it.
     pub(crate) fn remove_key(
         &mut self,
         key: Arc<str>,

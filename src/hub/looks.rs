@@ -1,5 +1,5 @@
 //! The bound on locked sections: each looks at a limited number of entries,
-//! members, keys and channels, and says where to continue.
+//! members, keys and channels, and returns where to continue.
 //!
 //! The parts count what they look at ([`looked_at`]). A debug build checks the
 //! count at the end of each locked section ([`Section`]); a release build counts

@@ -76,7 +76,7 @@ fn scrambled(half: u32, key: u64) -> u32 {
     mixed(u64::from(half) ^ key) as u32
 }
 
-/// Returns a number each bit of which depends on all bits of `number`.
+/// Returns a number in which each bit depends on all bits of `number`.
 fn mixed(number: u64) -> u64 {
     let mut mixed = number;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

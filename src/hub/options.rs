@@ -228,10 +228,10 @@ impl ChannelOptions {
         self
     }
 
-    /// Indexes a field of the clients' metadata, so that
-    /// [`broadcast_where`](crate::Channel::broadcast_where) with a condition
-    /// on it costs by those who match and not by all clients. Each client
-    /// that has the field costs some 150 bytes more. Default: none.
+    /// Indexes a field of the clients' metadata. Then the cost of
+    /// [`broadcast_where`](crate::Channel::broadcast_where) with a condition on the field
+    /// grows with the matching clients and not with all. Each client that has the field
+    /// needs some 150 bytes more. Default: none.
     #[must_use]
     pub fn index(mut self, field: impl Into<Box<str>>) -> Self {
         let field = field.into();

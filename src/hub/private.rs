@@ -44,8 +44,8 @@ impl Hub {
         (key, room)
     }
 
-    /// Appends to a private channel when its client keeps up. Otherwise waits as long as
-    /// `how_long` says.
+    /// Appends to a private channel when its client keeps up. Otherwise waits for
+    /// `how_long`.
     pub(crate) fn feed(
         &self,
         key: ChannelKey,
