@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::publisher::{Publisher, Rejected};
+use super::request::{Clock, Part, Requester, StreamReader};
 use super::timing::{Flow, Ping, judge};
-use super::visit::{Clock, Look, Tap, Visitor};
 
 /// The maximum wait for the last ping.
 const GRACE: Duration = Duration::from_secs(3);
@@ -34,9 +34,9 @@ pub(super) struct Pace {
 }
 
 /// Returns the finding for the time from the head, at `opened`, to the first byte.
-pub(super) fn first_byte(tap: &Tap, opened: Duration) -> Finding {
+pub(super) fn first_byte(reader: &StreamReader, opened: Duration) -> Finding {
     const CODE: &str = "first_byte";
-    match tap.first_byte_at {
+    match reader.first_byte_at {
         Some(at) => {
             let after = at.saturating_sub(opened).as_millis();
             Finding::ok(CODE, format!("{after} ms after the head"))
@@ -52,7 +52,7 @@ pub(super) fn first_byte(tap: &Tap, opened: Duration) -> Finding {
 
 /// Publishes pings at the pace, and returns when they arrived.
 pub(super) fn ping(
-    tap: &mut Tap,
+    reader: &mut StreamReader,
     publisher: &Publisher,
     clock: Clock,
     pace: Pace,
@@ -68,19 +68,19 @@ pub(super) fn ping(
             sent,
             arrived: None,
         });
-        note(tap, sent + pace.interval, &marks, &mut pings);
+        note(reader, sent + pace.interval, &marks, &mut pings);
     }
     let until = clock.now() + GRACE;
     while clock.now() < until && pings.iter().any(|ping| ping.arrived.is_none()) {
         let step = (clock.now() + pace.interval).min(until);
-        note(tap, step, &marks, &mut pings);
+        note(reader, step, &marks, &mut pings);
     }
     Ok(pings)
 }
 
 /// Records the pings that arrive until then.
-fn note(tap: &mut Tap, until: Duration, marks: &[String], pings: &mut [Ping]) {
-    for arrived in tap.gather(until) {
+fn note(reader: &mut StreamReader, until: Duration, marks: &[String], pings: &mut [Ping]) {
+    for arrived in reader.gather(until) {
         let is_it = |mark: &String| arrived.event.data.contains(&**mark);
         if let Some(ping) = marks.iter().position(is_it).and_then(|n| pings.get_mut(n)) {
             ping.arrived.get_or_insert(arrived.at);
@@ -92,7 +92,7 @@ fn note(tap: &mut Tap, until: Duration, marks: &[String], pings: &mut [Ping]) {
 pub(super) fn buffering(
     pings: &[Ping],
     pace: Pace,
-    tap: &mut Tap,
+    reader: &mut StreamReader,
     publisher: &Publisher,
     clock: Clock,
 ) -> Finding {
@@ -130,18 +130,18 @@ pub(super) fn buffering(
                 "{of} pings arrived one by one, none in less than {} ms",
                 ms(fastest)
             ),
-            "a proxy waits before it forwards data, or the server publishes late. Look for delays \
+            "a proxy waits before it forwards data, or the server publishes late. Part for delays \
              and polling",
         ),
         Flow::Lost { came } => Finding::failure(
             CODE,
             format!("{came} of {of} pings arrived within {} s", GRACE.as_secs()),
-            "the others are buffered or lost. Look for a proxy that buffers, and for a server that \
+            "the others are buffered or lost. Part for a proxy that buffers, and for a server that \
              drops events",
         ),
         Flow::Silent => {
             let seen = format!("none of {of} pings arrived within {} s", GRACE.as_secs());
-            match arrives_with_padding(tap, publisher, clock) {
+            match arrives_with_padding(reader, publisher, clock) {
                 true => Finding::failure(
                     CODE,
                     format!("{seen}, but they arrived after 64 KiB or more were published"),
@@ -158,14 +158,14 @@ pub(super) fn buffering(
     }
 }
 
-fn arrives_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> bool {
+fn arrives_with_padding(reader: &mut StreamReader, publisher: &Publisher, clock: Clock) -> bool {
     let wanted = publisher.mark("ping 0");
     for _ in 0..PADDINGS {
         if publisher.publish(&"x".repeat(PADDING_BYTES)).is_err() {
             return false;
         }
         let until = clock.now() + PADDING_WAIT;
-        if tap
+        if reader
             .find(until, |event| event.data.contains(&wanted), drop)
             .is_some()
         {
@@ -176,10 +176,10 @@ fn arrives_with_padding(tap: &mut Tap, publisher: &Publisher, clock: Clock) -> b
 }
 
 /// For a stream whose head does not arrive: checks whether published bytes push it out.
-pub(super) fn held_head(visitor: &Visitor, publisher: &Publisher) -> Finding {
+pub(super) fn held_head(requester: &Requester, publisher: &Publisher) -> Finding {
     const CODE: &str = "buffering";
     let (sender, answers) = channel();
-    let asks = visitor.clone();
+    let asks = requester.clone();
     let asking = thread::Builder::new().name("pushwheel-ask".into());
     let asking = asking.spawn(move || sender.send(asks.get(&[]).is_ok()));
     if let Err(error) = asking {
@@ -202,9 +202,13 @@ pub(super) fn held_head(visitor: &Visitor, publisher: &Publisher) -> Finding {
 
 /// Checks whether compression delays events, for clients that accept it. Compressed data is
 /// not decoded: each ping has to bring bytes.
-pub(super) fn compression(visitor: &Visitor, publisher: Option<&Publisher>, pace: Pace) -> Finding {
+pub(super) fn compression(
+    requester: &Requester,
+    publisher: Option<&Publisher>,
+    pace: Pace,
+) -> Finding {
     const CODE: &str = "compression";
-    let seen = match visitor.get(&[("Accept-Encoding", "gzip, deflate, br, zstd")]) {
+    let seen = match requester.get(&[("Accept-Encoding", "gzip, deflate, br, zstd")]) {
         Ok(seen) => seen,
         Err(error) => return Finding::not_checked(CODE, super::http::reason(&error)),
     };
@@ -218,13 +222,13 @@ pub(super) fn compression(visitor: &Visitor, publisher: Option<&Publisher>, pace
         );
         return Finding::not_checked(CODE, why);
     };
-    let clock = visitor.clock;
-    let mut tap = match Tap::new(seen, clock) {
-        Ok(tap) => tap,
+    let clock = requester.clock;
+    let mut reader = match StreamReader::new(seen, clock) {
+        Ok(reader) => reader,
         Err(why) => return Finding::not_checked(CODE, why),
     };
-    tap.await_first_byte();
-    let pings = match packed_pings(&mut tap, publisher, clock, pace.interval) {
+    reader.await_first_byte();
+    let pings = match packed_pings(&mut reader, publisher, clock, pace.interval) {
         Ok(pings) => pings,
         Err(rejected) => return Finding::not_checked(CODE, rejected.why),
     };
@@ -246,7 +250,7 @@ pub(super) fn compression(visitor: &Visitor, publisher: Option<&Publisher>, pace
 }
 
 fn packed_pings(
-    tap: &mut Tap,
+    reader: &mut StreamReader,
     publisher: &Publisher,
     clock: Clock,
     interval: Duration,
@@ -260,11 +264,11 @@ fn packed_pings(
             sent,
             arrived: None,
         });
-        while let Look::Bytes { at, .. } = tap.look(sent + interval) {
+        while let Part::Bytes { at, .. } = reader.next_part(sent + interval) {
             came.push(at);
         }
     }
-    if let Look::Bytes { at, .. } = tap.look(clock.now() + GRACE.min(interval * 4)) {
+    if let Part::Bytes { at, .. } = reader.next_part(clock.now() + GRACE.min(interval * 4)) {
         came.push(at);
     }
     for ping in &mut pings {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::visit::{Arrived, Look, Tap};
+use super::request::{Arrived, Part, StreamReader};
 
 /// A silence after which a proxy probably ends the stream: Heroku after 55 s, nginx and
 /// AWS load balancers after 60 s.
@@ -79,24 +79,28 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Watches a stream for a time, or to its end. Times count from its opening.
-    pub(super) fn keep(tap: &mut Tap, opened: Duration, time: Duration) -> Watch {
+    pub(super) fn keep(reader: &mut StreamReader, opened: Duration, time: Duration) -> Watch {
         let mut watch = Watch {
             watched: time,
             ..Watch::default()
         };
         // The first bytes have arrived already, perhaps with events.
-        if let Some(at) = tap.first_byte_at {
-            tap.take().for_each(|arrived| watch.received.note(arrived));
+        if let Some(at) = reader.first_byte_at {
+            reader
+                .take()
+                .for_each(|arrived| watch.received.note(arrived));
             watch.note(at.saturating_sub(opened), watch.received.events);
         }
         loop {
-            match tap.look(opened + time) {
-                Look::Bytes { at, events } if at < opened + time => {
+            match reader.next_part(opened + time) {
+                Part::Bytes { at, events } if at < opened + time => {
                     watch.note(at.saturating_sub(opened), events);
-                    tap.take().for_each(|arrived| watch.received.note(arrived));
+                    reader
+                        .take()
+                        .for_each(|arrived| watch.received.note(arrived));
                 }
-                Look::Bytes { .. } | Look::Nothing => return watch,
-                Look::End { at, why } => {
+                Part::Bytes { .. } | Part::Nothing => return watch,
+                Part::End { at, why } => {
                     watch.ended = Some((at.saturating_sub(opened), why));
                     return watch;
                 }
@@ -187,7 +191,7 @@ impl Watch {
                 CODE,
                 format!("the stream ended after {at:.1} s, just after bytes ({how})"),
                 "the server ended the stream, or a limit on the duration of a request or connection \
-                 did. Look for such a limit",
+                 did. Part for such a limit",
             );
         }
         Finding::failure(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::finding::Finding;
 use super::message::Message;
 use super::publisher::Publisher;
+use super::request::{Requester, StreamReader};
 use super::stream::Event;
-use super::visit::{Tap, Visitor};
 
 const CODE: &str = "injection";
 /// The maximum wait for a published event.
@@ -32,9 +32,9 @@ const FIELDS: [(&str, Field); 3] = [
 ];
 
 /// Publishes events that a server without protection turns into two.
-pub(super) fn check(visitor: &Visitor, publisher: &Publisher) -> Finding {
-    let mut tap = match visitor.open(&[]) {
-        Ok(tap) => tap,
+pub(super) fn check(requester: &Requester, publisher: &Publisher) -> Finding {
+    let mut reader = match requester.open(&[]) {
+        Ok(reader) => reader,
         Err(why) => return Finding::not_checked(CODE, why),
     };
     let mut leaks: Vec<String> = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn check(visitor: &Visitor, publisher: &Publisher) -> Finding {
         }
         for (end, bytes) in ENDS {
             tried += 1;
-            match attempt(visitor, publisher, &mut tap, field, bytes) {
+            match attempt(requester, publisher, &mut reader, field, bytes) {
                 Ok(Attempt::Rejected) => rejected += 1,
                 Ok(Attempt::Passed) => {}
                 Ok(Attempt::Leaked) => leaks.push(format!("{end} in {what}")),
@@ -82,9 +82,9 @@ enum Attempt {
 }
 
 fn attempt(
-    visitor: &Visitor,
+    requester: &Requester,
     publisher: &Publisher,
-    tap: &mut Tap,
+    reader: &mut StreamReader,
     field: Field,
     end: &str,
 ) -> Result<Attempt, String> {
@@ -124,8 +124,8 @@ fn attempt(
     let after = publisher.mark("after");
     publisher.publish(&after).map_err(|error| error.why)?;
     let mut has_leaked = false;
-    let until = visitor.clock.now() + WAIT;
-    let found = tap.find(
+    let until = requester.clock.now() + WAIT;
+    let found = reader.find(
         until,
         |event| event.data.contains(&after),
         |arrived| has_leaked |= is_forged(&arrived.event),

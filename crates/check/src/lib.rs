@@ -6,8 +6,8 @@
 //!
 //! | file | examines |
 //! | --- | --- |
-//! | `visit`, `publisher` | sends requests, reads streams and publishes |
-//! | `way` | redirects, other methods and versions |
+//! | `request`, `publisher` | sends requests, reads streams and publishes |
+//! | `redirect` | redirects, other methods and versions |
 //! | `answer` | a response that is not a stream |
 //! | `head` | headers |
 //! | `flow`, `timing` | the first byte, buffering, compression |
@@ -27,11 +27,11 @@ mod inject;
 pub mod message;
 pub mod numbers;
 mod publisher;
+mod redirect;
+mod request;
 mod resume;
 pub mod stream;
 mod timing;
-mod visit;
-mod way;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -45,8 +45,8 @@ use finding::{Finding, Outcome, Report};
 use flow::Pace;
 use idle::Received;
 use publisher::Publisher;
-use visit::{Clock, Tap, Visitor};
-use way::Arrival;
+use redirect::Arrival;
+use request::{Clock, Requester, StreamReader};
 
 /// The exit status without a stream to examine.
 const NO_STREAM: u8 = 2;
@@ -138,8 +138,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let mut report = Report::new(arguments.json);
     let examined = arguments
-        .visitor()
-        .and_then(|visitor| arguments.examine(visitor, &mut report));
+        .requester()
+        .and_then(|requester| arguments.examine(requester, &mut report));
     let has_stream = match examined {
         Ok(has_stream) => has_stream,
         Err(failure) => {
@@ -166,9 +166,9 @@ impl Arguments {
         }
     }
 
-    fn visitor(&self) -> Result<Visitor, Failure> {
+    fn requester(&self) -> Result<Requester, Failure> {
         http::check_url(&self.url)?;
-        Ok(Visitor {
+        Ok(Requester {
             agent: self.agent()?,
             clock: Clock::start(),
             url: self.url.clone(),
@@ -205,55 +205,55 @@ impl Arguments {
     ///
     /// # Errors
     /// When the server is unreachable.
-    fn examine(&self, mut visitor: Visitor, report: &mut Report) -> Result<bool, Failure> {
-        let publisher = self.publisher(&visitor.agent)?;
-        let seen = match way::arrive(&mut visitor, report)? {
+    fn examine(&self, mut requester: Requester, report: &mut Report) -> Result<bool, Failure> {
+        let publisher = self.publisher(&requester.agent)?;
+        let seen = match redirect::arrive(&mut requester, report)? {
             Arrival::Stream(seen) => seen,
             Arrival::NoHead => {
-                report.extend(publisher.map(|publisher| flow::held_head(&visitor, &publisher)));
+                report.extend(publisher.map(|publisher| flow::held_head(&requester, &publisher)));
                 return Ok(true);
             }
             Arrival::NoStream => return Ok(false),
         };
         report.extend(head::judge(seen.headers(), seen.took));
-        report.extend(way::others(&visitor, self.origin.as_deref()));
-        let opened = visitor.clock.now();
-        let mut tap = Tap::new(seen, visitor.clock)?;
-        tap.await_first_byte();
-        report.add(flow::first_byte(&tap, opened));
+        report.extend(redirect::others(&requester, self.origin.as_deref()));
+        let opened = requester.clock.now();
+        let mut reader = StreamReader::new(seen, requester.clock)?;
+        reader.await_first_byte();
+        report.add(flow::first_byte(&reader, opened));
         match &publisher {
-            Some(publisher) => self.with_publisher(&visitor, publisher, &mut tap, report),
+            Some(publisher) => self.with_publisher(&requester, publisher, &mut reader, report),
             None => {
                 const WHY: &str = "needs --publish-url";
                 report.add(Finding::not_checked("publish", "no --publish-url"));
                 report.add(Finding::not_checked("buffering", WHY));
-                report.add(flow::compression(&visitor, None, self.pace()));
+                report.add(flow::compression(&requester, None, self.pace()));
                 report.add(Finding::not_checked("injection", WHY));
             }
         }
-        drop(tap);
-        let received = self.watch_idle(&visitor, report);
+        drop(reader);
+        let received = self.watch_idle(&requester, report);
         if publisher.is_none() {
-            report.extend(resume::check_seen(&visitor, &received));
+            report.extend(resume::check_seen(&requester, &received));
         }
         Ok(true)
     }
 
     fn with_publisher(
         &self,
-        visitor: &Visitor,
+        requester: &Requester,
         publisher: &Publisher,
-        tap: &mut Tap,
+        reader: &mut StreamReader,
         report: &mut Report,
     ) {
         let pace = self.pace();
-        let why_not = match flow::ping(tap, publisher, visitor.clock, pace) {
+        let why_not = match flow::ping(reader, publisher, requester.clock, pace) {
             Ok(pings) => {
                 report.add(Finding::ok(
                     "publish",
                     format!("{} accepts events", publisher.url),
                 ));
-                let finding = flow::buffering(&pings, pace, tap, publisher, visitor.clock);
+                let finding = flow::buffering(&pings, pace, reader, publisher, requester.clock);
                 let is_flowing = finding.outcome != Outcome::Failure;
                 report.add(finding);
                 (!is_flowing).then_some("published events do not arrive as they should")
@@ -274,9 +274,9 @@ impl Arguments {
         };
         match why_not {
             None => {
-                report.add(flow::compression(visitor, Some(publisher), pace));
-                report.extend(resume::check(visitor, publisher));
-                report.add(inject::check(visitor, publisher));
+                report.add(flow::compression(requester, Some(publisher), pace));
+                report.extend(resume::check(requester, publisher));
+                report.add(inject::check(requester, publisher));
             }
             Some(why) => {
                 report.add(Finding::not_checked("compression", why));
@@ -287,14 +287,14 @@ impl Arguments {
     }
 
     /// Watches a stream without publishing to it, and returns the events that arrived.
-    fn watch_idle(&self, visitor: &Visitor, report: &mut Report) -> Received {
+    fn watch_idle(&self, requester: &Requester, report: &mut Report) -> Received {
         let time = Duration::from_secs(self.idle);
-        let opened = visitor.clock.now();
+        let opened = requester.clock.now();
         let why = match time.is_zero() {
             true => "--idle is 0".to_owned(),
-            false => match visitor.open(&[]) {
-                Ok(mut tap) => {
-                    let watch = idle::Watch::keep(&mut tap, opened, time);
+            false => match requester.open(&[]) {
+                Ok(mut reader) => {
+                    let watch = idle::Watch::keep(&mut reader, opened, time);
                     report.extend(watch.judge());
                     return watch.received;
                 }

@@ -7,7 +7,7 @@ use super::finding::Finding;
 use super::http;
 use super::idle::Received;
 use super::publisher::Publisher;
-use super::visit::{Arrived, Tap, Visitor};
+use super::request::{Arrived, Requester, StreamReader};
 
 /// The maximum wait for a published event.
 const WAIT: Duration = Duration::from_secs(5);
@@ -27,23 +27,23 @@ pub(super) fn not_checked(why: &str) -> Vec<Finding> {
 
 /// Publishes, disconnects, publishes, and reconnects: with the header, with the query, and
 /// with an unknown id.
-pub(super) fn check(visitor: &Visitor, publisher: &Publisher) -> Vec<Finding> {
-    match try_check(visitor, publisher) {
+pub(super) fn check(requester: &Requester, publisher: &Publisher) -> Vec<Finding> {
+    match try_check(requester, publisher) {
         Ok(findings) => findings,
         Err(why) => not_checked(&why),
     }
 }
 
-fn try_check(visitor: &Visitor, publisher: &Publisher) -> Result<Vec<Finding>, String> {
+fn try_check(requester: &Requester, publisher: &Publisher) -> Result<Vec<Finding>, String> {
     let marks = ["a", "b", "c", "d", "e", "f"].map(|name| publisher.mark(name));
     let [first, second, missed, by_header, by_query, live] = &marks;
     let publish = |mark: &String| publisher.publish(mark).map_err(|rejected| rejected.why);
 
-    let mut tap = visitor.open(&[])?;
+    let mut reader = requester.open(&[])?;
     publish(first)?;
     publish(second)?;
-    let seen = await_mark(visitor, &mut tap, first).map(|arrived| arrived.event.id);
-    if await_mark(visitor, &mut tap, second).is_none() {
+    let seen = await_mark(requester, &mut reader, first).map(|arrived| arrived.event.id);
+    if await_mark(requester, &mut reader, second).is_none() {
         return Err("a published event did not arrive: see `buffering`".into());
     }
     let Some(Some(id)) = seen.filter(|id| id.as_ref().is_some_and(|id| !id.is_empty())) else {
@@ -57,25 +57,25 @@ fn try_check(visitor: &Visitor, publisher: &Publisher) -> Result<Vec<Finding>, S
         return Ok(findings);
     };
     let ids = Finding::ok(IDS, format!("every event has one, such as `{id}`"));
-    drop(tap);
+    drop(reader);
     publish(missed)?;
 
-    let mut tap = visitor.open(&[("Last-Event-ID", &id)])?;
+    let mut reader = requester.open(&[("Last-Event-ID", &id)])?;
     publish(by_header)?;
     let wanted = [second, missed, by_header];
-    let by_header = judge(RESUMPTION, visitor, &mut tap, &marks, &wanted);
+    let by_header = judge(RESUMPTION, requester, &mut reader, &marks, &wanted);
 
-    let url = http::with_parameter(&visitor.url, "last_event_id", &id);
-    let elsewhere = Visitor {
+    let url = http::with_parameter(&requester.url, "last_event_id", &id);
+    let elsewhere = Requester {
         url,
-        ..visitor.clone()
+        ..requester.clone()
     };
     let by_query = match elsewhere.open(&[]) {
-        Ok(mut tap) => {
+        Ok(mut reader) => {
             publish(by_query)?;
             let wanted = [second, missed, &marks[3], by_query];
             // EventSource sends the header, so the query is optional.
-            let mut finding = judge(BY_QUERY, visitor, &mut tap, &marks, &wanted);
+            let mut finding = judge(BY_QUERY, requester, &mut reader, &marks, &wanted);
             if finding.outcome == super::finding::Outcome::Failure {
                 finding = Finding::warning(
                     BY_QUERY,
@@ -89,26 +89,26 @@ fn try_check(visitor: &Visitor, publisher: &Publisher) -> Result<Vec<Finding>, S
         Err(why) => Finding::not_checked(BY_QUERY, why),
     };
 
-    let mut tap = visitor.open(&[("Last-Event-ID", UNKNOWN_ID)])?;
+    let mut reader = requester.open(&[("Last-Event-ID", UNKNOWN_ID)])?;
     publish(live)?;
     Ok(vec![
         ids,
         by_header,
         by_query,
-        unknown(visitor, &mut tap, live),
+        unknown(requester, &mut reader, live),
     ])
 }
 
-fn await_mark(visitor: &Visitor, tap: &mut Tap, mark: &str) -> Option<Arrived> {
-    let until = visitor.clock.now() + WAIT;
-    tap.find(until, |event| event.data.contains(mark), drop)
+fn await_mark(requester: &Requester, reader: &mut StreamReader, mark: &str) -> Option<Arrived> {
+    let until = requester.clock.now() + WAIT;
+    reader.find(until, |event| event.data.contains(mark), drop)
 }
 
 /// Compares the events that arrive, up to the last of `wanted`, with those that should.
 fn judge(
     code: &'static str,
-    visitor: &Visitor,
-    tap: &mut Tap,
+    requester: &Requester,
+    reader: &mut StreamReader,
     marks: &[String],
     wanted: &[&String],
 ) -> Finding {
@@ -118,8 +118,8 @@ fn judge(
     let Some(last) = wanted.last() else {
         return Finding::not_checked(code, "nothing was published");
     };
-    let until = visitor.clock.now() + WAIT;
-    let found = tap.find(
+    let until = requester.clock.now() + WAIT;
+    let found = reader.find(
         until,
         |event| event.data.contains(&***last),
         |arrived| match mark_of(&arrived.event.data) {
@@ -169,10 +169,10 @@ fn judge(
 }
 
 /// Checks for an event before `live` that reports the gap.
-fn unknown(visitor: &Visitor, tap: &mut Tap, live: &str) -> Finding {
-    let until = visitor.clock.now() + WAIT;
+fn unknown(requester: &Requester, reader: &mut StreamReader, live: &str) -> Finding {
+    let until = requester.clock.now() + WAIT;
     let mut report: Option<String> = None;
-    let found = tap.find(
+    let found = reader.find(
         until,
         |event| event.data.contains(live),
         |arrived| {
@@ -204,7 +204,7 @@ fn unknown(visitor: &Visitor, tap: &mut Tap, live: &str) -> Finding {
 
 /// Without publishing: checks whether events have ids, and whether the second one arrives
 /// after a reconnection with the id of the first.
-pub(super) fn check_seen(visitor: &Visitor, received: &Received) -> Vec<Finding> {
+pub(super) fn check_seen(requester: &Requester, received: &Received) -> Vec<Finding> {
     let mut findings = not_checked("needs --publish-url");
     match &*received.ids {
         // A single one may be the opening.
@@ -219,7 +219,7 @@ pub(super) fn check_seen(visitor: &Visitor, received: &Received) -> Vec<Finding>
         [id, ..] => findings[0] = Finding::ok(IDS, format!("events have ids, such as `{id}`")),
     }
     findings[1] = match &*received.ids {
-        [first, second, ..] => resumption_seen(visitor, first, second),
+        [first, second, ..] => resumption_seen(requester, first, second),
         _ => {
             let why = "needs --publish-url, or a stream with two events with ids";
             Finding::not_checked(RESUMPTION, why)
@@ -228,14 +228,14 @@ pub(super) fn check_seen(visitor: &Visitor, received: &Received) -> Vec<Finding>
     findings
 }
 
-fn resumption_seen(visitor: &Visitor, first: &str, second: &str) -> Finding {
-    let mut tap = match visitor.open(&[("Last-Event-ID", first)]) {
-        Ok(tap) => tap,
+fn resumption_seen(requester: &Requester, first: &str, second: &str) -> Finding {
+    let mut reader = match requester.open(&[("Last-Event-ID", first)]) {
+        Ok(reader) => reader,
         Err(why) => return Finding::not_checked(RESUMPTION, why),
     };
-    let until = visitor.clock.now() + WAIT;
+    let until = requester.clock.now() + WAIT;
     let mut is_repeated = false;
-    let found = tap.find(
+    let found = reader.find(
         until,
         |event| event.id.as_deref() == Some(second),
         |arrived| is_repeated |= arrived.event.id.as_deref() == Some(first),

@@ -4,7 +4,7 @@ use ureq::http::Version;
 use ureq::{Error, Timeout};
 
 use super::finding::{Finding, Report};
-use super::visit::{Seen, Tap, Visitor};
+use super::request::{Requester, Seen, StreamReader};
 use super::{answer, head};
 use crate::{Failure, http};
 
@@ -20,22 +20,22 @@ pub(super) enum Arrival {
     NoStream,
 }
 
-/// Follows redirects to the stream and reports them. Later requests of the visitor go to
+/// Follows redirects to the stream and reports them. Later requests of the requester go to
 /// the last URL.
 ///
 /// # Errors
 /// When a server is unreachable.
-pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arrival, Failure> {
+pub(super) fn arrive(requester: &mut Requester, report: &mut Report) -> Result<Arrival, Failure> {
     let mut hops: Vec<String> = Vec::new();
     let seen = loop {
-        let seen = match visitor.get(&[]) {
+        let seen = match requester.get(&[]) {
             Ok(seen) => seen,
             Err(Error::Timeout(Timeout::RecvResponse)) => {
                 report.add(Finding::failure(
                     "time_to_head",
                     format!(
                         "{} accepted the request and sent no response head in time",
-                        visitor.url
+                        requester.url
                     ),
                     "a proxy waits for the end of the response, which a stream does not have. \
                      Switch off response buffering for this path (nginx: `proxy_buffering off`), \
@@ -43,7 +43,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
                 ));
                 return Ok(Arrival::NoHead);
             }
-            Err(error) => return Err(unreachable(&visitor.url, &hops, &error)),
+            Err(error) => return Err(unreachable(&requester.url, &hops, &error)),
         };
         let target = head::text(seen.headers(), "location");
         let is_redirect = matches!(seen.status(), 301 | 302 | 303 | 307 | 308);
@@ -59,21 +59,21 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
             report.add(answer::nothing_else());
             return Ok(Arrival::NoStream);
         }
-        let url = resolve(&visitor.url, target);
+        let url = resolve(&requester.url, target);
         let mut hop = format!("{} to {url}", seen.status());
         // Another origin must not receive a token.
-        if origin(&url) != origin(&visitor.url) && !visitor.headers.is_empty() {
-            visitor.headers.clear();
+        if origin(&url) != origin(&requester.url) && !requester.headers.is_empty() {
+            requester.headers.clear();
             hop.push_str(
                 " (another origin, which does not receive the headers of --header. Check it \
                  separately)",
             );
         }
         hops.push(hop);
-        visitor.url = url;
+        requester.url = url;
     };
     report.add(redirects(&hops));
-    report.add(tls(visitor));
+    report.add(tls(requester));
     if seen.is_stream() {
         report.add(answer::good());
         return Ok(Arrival::Stream(seen));
@@ -82,7 +82,7 @@ pub(super) fn arrive(visitor: &mut Visitor, report: &mut Report) -> Result<Arriv
     report.extend(answer::judge(
         status,
         &headers,
-        &seen.beginning(visitor.clock),
+        &seen.beginning(requester.clock),
     ));
     Ok(Arrival::NoStream)
 }
@@ -139,12 +139,12 @@ fn redirects(hops: &[String]) -> Finding {
     }
 }
 
-fn tls(visitor: &Visitor) -> Finding {
+fn tls(requester: &Requester) -> Finding {
     const CODE: &str = "tls";
-    if !visitor.url.starts_with("https://") {
+    if !requester.url.starts_with("https://") {
         return Finding::not_checked(CODE, "plain HTTP");
     }
-    match visitor.agent.config().tls_config().disable_verification() {
+    match requester.agent.config().tls_config().disable_verification() {
         true => Finding::warning(
             CODE,
             "the certificate was not verified, because of --insecure",
@@ -155,10 +155,10 @@ fn tls(visitor: &Visitor) -> Finding {
 }
 
 /// Checks requests that differ from those of a browser for its own origin.
-pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
-    let mut findings = vec![http_1_0(visitor), head_request(visitor)];
+pub(super) fn others(requester: &Requester, origin: Option<&str>) -> Vec<Finding> {
+    let mut findings = vec![http_1_0(requester), head_request(requester)];
     let asked_from = origin.unwrap_or("https://pushwheel-check.invalid");
-    findings.push(match visitor.get(&[("Origin", asked_from)]) {
+    findings.push(match requester.get(&[("Origin", asked_from)]) {
         Ok(seen) => head::cors(origin, seen.headers()),
         Err(error) => Finding::not_checked("cors", http::reason(&error)),
     });
@@ -168,7 +168,7 @@ pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
             ("Access-Control-Request-Method", "GET"),
             ("Access-Control-Request-Headers", "last-event-id"),
         ];
-        findings.push(match visitor.ask("OPTIONS", Version::HTTP_11, &headers) {
+        findings.push(match requester.ask("OPTIONS", Version::HTTP_11, &headers) {
             Ok(seen) => head::preflight(origin, seen.status(), seen.headers()),
             Err(error) => Finding::not_checked("preflight", http::reason(&error)),
         });
@@ -177,12 +177,12 @@ pub(super) fn others(visitor: &Visitor, origin: Option<&str>) -> Vec<Finding> {
 }
 
 /// nginx uses HTTP/1.0 by default.
-fn http_1_0(visitor: &Visitor) -> Finding {
+fn http_1_0(requester: &Requester) -> Finding {
     const CODE: &str = "http_1_0";
     const ADVICE: &str = "nginx uses HTTP/1.0 by default (`proxy_http_version 1.1` changes it). \
                           Send a body without `Transfer-Encoding`, delimited by the end of the \
                           connection";
-    let seen = match visitor.ask("GET", Version::HTTP_10, &[]) {
+    let seen = match requester.ask("GET", Version::HTTP_10, &[]) {
         Ok(seen) => seen,
         Err(error) => return Finding::warning(CODE, http::reason(&error), ADVICE),
     };
@@ -194,20 +194,20 @@ fn http_1_0(visitor: &Visitor) -> Finding {
         let seen = format!("200, with `Transfer-Encoding: {coding}`");
         return Finding::warning(CODE, seen, ADVICE);
     }
-    let Ok(mut tap) = Tap::new(seen, visitor.clock) else {
+    let Ok(mut reader) = StreamReader::new(seen, requester.clock) else {
         return Finding::not_checked(CODE, "cannot start a thread");
     };
-    tap.await_first_byte();
-    match tap.first_byte_at {
+    reader.await_first_byte();
+    match reader.first_byte_at {
         Some(_) => Finding::ok(CODE, "a stream too"),
         None => Finding::warning(CODE, "200, but no byte of the stream within 3 s", ADVICE),
     }
 }
 
-fn head_request(visitor: &Visitor) -> Finding {
+fn head_request(requester: &Requester) -> Finding {
     const CODE: &str = "head_request";
     let advice = "monitors use HEAD. Respond as to GET, without the stream";
-    match visitor.ask("HEAD", Version::HTTP_11, &[]) {
+    match requester.ask("HEAD", Version::HTTP_11, &[]) {
         Ok(seen) if seen.is_stream() => Finding::ok(CODE, "200, the same as GET"),
         Ok(seen) => Finding::warning(CODE, status_and_type(&seen), advice),
         Err(error) => Finding::warning(CODE, http::reason(&error), advice),

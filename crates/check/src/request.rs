@@ -40,7 +40,7 @@ impl Clock {
 
 /// Sends requests to one URL.
 #[derive(Clone, Debug)]
-pub(super) struct Visitor {
+pub(super) struct Requester {
     pub(super) agent: Agent,
     pub(super) clock: Clock,
     pub(super) url: String,
@@ -86,7 +86,7 @@ impl Seen {
     }
 }
 
-impl Visitor {
+impl Requester {
     /// Sends the request of a browser that opens a stream, with additional headers.
     pub(super) fn get(&self, headers: &[(&str, &str)]) -> Result<Seen, ureq::Error> {
         self.ask("GET", Version::HTTP_11, headers)
@@ -116,7 +116,7 @@ impl Visitor {
 
     /// Opens a stream, and waits for its first byte: after it, the stream delivers what is
     /// published.
-    pub(super) fn open(&self, headers: &[(&str, &str)]) -> Result<Tap, String> {
+    pub(super) fn open(&self, headers: &[(&str, &str)]) -> Result<StreamReader, String> {
         let seen = self
             .get(headers)
             .map_err(|error| format!("cannot open the stream {}", http::reason(&error)))?;
@@ -126,9 +126,9 @@ impl Visitor {
                 seen.status()
             ));
         }
-        let mut tap = Tap::new(seen, self.clock)?;
-        tap.await_first_byte();
-        Ok(tap)
+        let mut reader = StreamReader::new(seen, self.clock)?;
+        reader.await_first_byte();
+        Ok(reader)
     }
 }
 
@@ -151,8 +151,8 @@ pub(super) struct Arrived {
 
 /// The result of a read from a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// Bytes, with so many events that ended in them.
+pub(super) enum Part {
+    /// Bytes, and the number of events that they complete.
     Bytes {
         at: Duration,
         events: usize,
@@ -161,30 +161,30 @@ pub(super) enum Look {
         at: Duration,
         why: String,
     },
-    /// Nothing, in the time that was given.
+    /// Nothing within the time.
     Nothing,
 }
 
-/// A stream that is read by a thread of its own, which ends with it.
+/// A stream that a thread of its own reads, which ends with it.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(super) struct StreamReader {
     pieces: Receiver<Piece>,
-    reader: Reader,
+    parser: Reader,
     clock: Clock,
     pub(super) first_byte_at: Option<Duration>,
     events: VecDeque<Arrived>,
     ended: Option<(Duration, String)>,
 }
 
-impl Tap {
+impl StreamReader {
     /// Reads the body of a response.
-    pub(super) fn new(seen: Seen, clock: Clock) -> Result<Tap, String> {
+    pub(super) fn new(seen: Seen, clock: Clock) -> Result<StreamReader, String> {
         let body = seen.response.into_body().into_reader();
         let pieces =
             read_beside(body, clock).map_err(|error| format!("cannot start a thread ({error})"))?;
-        Ok(Tap {
+        Ok(StreamReader {
             pieces,
-            reader: Reader::default(),
+            parser: Reader::default(),
             clock,
             first_byte_at: None,
             events: VecDeque::new(),
@@ -195,14 +195,14 @@ impl Tap {
     pub(super) fn await_first_byte(&mut self) {
         let until = self.clock.now() + FIRST_BYTE_MAX;
         while self.first_byte_at.is_none()
-            && !matches!(self.look(until), Look::Nothing | Look::End { .. })
+            && !matches!(self.next_part(until), Part::Nothing | Part::End { .. })
         {}
     }
 
     /// Returns the next part of the stream, and waits for it at most until then.
-    pub(super) fn look(&mut self, until: Duration) -> Look {
+    pub(super) fn next_part(&mut self, until: Duration) -> Part {
         if let Some((at, why)) = self.ended.clone() {
-            return Look::End { at, why };
+            return Part::End { at, why };
         }
         let left = until.saturating_sub(self.clock.now());
         let (at, why) = match self.pieces.recv_timeout(left) {
@@ -211,20 +211,20 @@ impl Tap {
                 let before = self.events.len();
                 let events = &mut self.events;
                 let pushed = self
-                    .reader
+                    .parser
                     .push(&bytes, |event| events.push_back(Arrived { at, event }));
                 if pushed.is_ok() {
                     let events = self.events.len() - before;
-                    return Look::Bytes { at, events };
+                    return Part::Bytes { at, events };
                 }
                 (at, "an event is larger than 64 MiB".to_owned())
             }
             Ok(Piece::End { at, why }) => (at, why),
-            Err(RecvTimeoutError::Timeout) => return Look::Nothing,
+            Err(RecvTimeoutError::Timeout) => return Part::Nothing,
             Err(RecvTimeoutError::Disconnected) => (self.clock.now(), "the reader ended".into()),
         };
         self.ended = Some((at, why.clone()));
-        Look::End { at, why }
+        Part::End { at, why }
     }
 
     /// Returns the next event that `is_wanted`, if it arrives `until` then. Passes earlier
@@ -243,7 +243,7 @@ impl Tap {
                 other(arrived);
             }
             let is_over = self.clock.now() > until + FIRST_BYTE_MAX;
-            if is_over || matches!(self.look(until), Look::Nothing | Look::End { .. }) {
+            if is_over || matches!(self.next_part(until), Part::Nothing | Part::End { .. }) {
                 return None;
             }
         }
@@ -258,7 +258,7 @@ impl Tap {
     pub(super) fn gather(&mut self, until: Duration) -> Vec<Arrived> {
         // Bounded, because a busy stream never pauses.
         let mut late = 0;
-        while late < PIECES_MAX && matches!(self.look(until), Look::Bytes { .. }) {
+        while late < PIECES_MAX && matches!(self.next_part(until), Part::Bytes { .. }) {
             late += usize::from(self.clock.now() > until);
         }
         self.events.drain(..).collect()
@@ -269,7 +269,7 @@ impl Tap {
 fn read_beside(body: impl Read + Send + 'static, clock: Clock) -> io::Result<Receiver<Piece>> {
     let (sender, pieces) = sync_channel(PIECES_MAX);
     thread::Builder::new()
-        .name("pushwheel-tap".into())
+        .name("pushwheel-reader".into())
         .spawn(move || read(body, clock, &sender))?;
     Ok(pieces)
 }
