@@ -40,6 +40,7 @@ mod engines;
 pub(crate) mod entry;
 pub(crate) mod finish_on_drop;
 pub(crate) mod gap;
+mod heads;
 pub(crate) mod id;
 pub(crate) mod ids;
 mod join;

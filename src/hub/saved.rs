@@ -18,6 +18,7 @@ use super::channel_state::{Counts, Finish, Kind, Life};
 use super::clock::{Clock, wall_now_ms};
 use super::dropped::Dropped;
 use super::entry::{Entry, Rare};
+use super::heads::Heads;
 use super::key::ChannelKey;
 use super::log::{Log, SavedBounds};
 use super::looks::LOOKS_MAX;
@@ -126,7 +127,10 @@ impl ChannelManagerBuilder {
 
         let mut state = State::new(self.settings);
         state.sequence = snapshot.sequence;
-        state.removed_through = snapshot.removed_through;
+        state.heads = Heads::new(snapshot.removed_through);
+        for (name, head) in snapshot.heads {
+            state.heads.insert(name, head);
+        }
         let mut newest = Vec::new();
         for saved in snapshot.channels {
             let options = Arc::new(options(&saved.name));
@@ -207,6 +211,7 @@ impl Hub {
             let ahead_ms = at_ms.saturating_sub(now_ms);
             wall_ms.saturating_sub(past_ms).saturating_add(ahead_ms)
         };
+        let takes = self.lock().heads.takes();
         let mut keys = Vec::new();
         // Not those that are over: no client comes back to them.
         self.for_each_channel(|key, channel| {
@@ -218,11 +223,31 @@ impl Hub {
         channels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         // A channel that was removed and made again meanwhile.
         channels.dedup_by(|a, b| a.name == b.name);
-        let state = self.lock();
+        let mut heads: Vec<(u64, Arc<str>)> = Vec::new();
+        let (sequence, removed_through) = loop {
+            let state = self.lock();
+            let before = heads.len();
+            let some = state.heads.after(heads.last()).take(LOOKS_MAX);
+            let some: Vec<_> = some.cloned().collect();
+            heads.extend(some);
+            if heads.len() - before < LOOKS_MAX {
+                break (state.sequence, state.heads.removed_through_since(takes));
+            }
+            drop(state);
+            self.give_way();
+        };
+        // A channel that was removed when it had been copied has its head in its log.
+        let is_removed = |name: &str| {
+            let found = channels.binary_search_by(|channel| (*channel.name).cmp(name));
+            found.is_err()
+        };
+        heads.retain(|(_, name)| is_removed(name));
+        let heads = heads.into_iter().map(|(head, name)| (name, head));
         Snapshot {
             ids: self.ids.clone(),
-            sequence: state.sequence,
-            removed_through: state.removed_through,
+            sequence,
+            removed_through,
+            heads: heads.collect(),
             channels,
         }
     }
@@ -343,9 +368,10 @@ mod tests {
             ids,
             sequence,
             removed_through,
+            heads,
             channels,
         } = &mut snapshot;
-        let mut story = format!("{ids:?} {sequence} {removed_through}\n");
+        let mut story = format!("{ids:?} {sequence} {removed_through} {heads:?}\n");
         for channel in channels {
             for entry in &mut channel.entries {
                 entry.at_ms = 0;
@@ -476,6 +502,41 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_the_version_before_is_read() {
+        let manager = keeping().build();
+        let news = manager.get_or_create("news").unwrap();
+        news.broadcast(Event::message("hello")).unwrap();
+        let now = saved(&manager);
+        let mut before = now.clone();
+        let version = format::MAGIC.len();
+        before[version] = 2;
+        // Epoch, key of ids, sequence and removed_through; then the number of heads.
+        let heads = version + 4 + (4 + 7) + 1 + 16;
+        assert_eq!(before[heads..heads + 8], [0; 8]);
+        before.drain(heads..heads + 8);
+        let restored = keeping().restore(&*sealed(before)).unwrap();
+        assert_eq!(story(&saved(&restored)), story(&now));
+    }
+
+    #[test]
+    fn a_removed_channel_begins_after_its_own_past_over_a_restart() {
+        let manager = keeping().build();
+        for name in ["a", "b"] {
+            let channel = manager.get_or_create(name).unwrap();
+            channel.broadcast(Event::message("x")).unwrap();
+            manager.remove(name);
+        }
+        let restored = keeping().restore(&*saved(&manager)).unwrap();
+        for manager in [manager, restored] {
+            for (name, head) in [("a", 1), ("b", 2), ("c", 0)] {
+                let key = manager.get_or_create(name).unwrap().key();
+                let state = manager.hub().lock();
+                assert_eq!(state.get(key).unwrap().log.evicted_through(), head);
+            }
+        }
+    }
+
+    #[test]
     fn another_file_and_another_version_are_told_apart() {
         let error = keeping().restore(&b"#!/bin/sh\necho hello\n"[..]);
         assert!(matches!(error, Err(RestoreError::Foreign)));
@@ -484,7 +545,7 @@ mod tests {
         let told = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
         assert_eq!(
             told,
-            "it has version 99 of the format, but this program reads version 2"
+            "it has version 99 of the format, but this program reads version 3"
         );
     }
 

@@ -11,6 +11,7 @@ use super::channel_state::{ChannelState, Kind, Life};
 use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
+use super::heads::Heads;
 use super::id::EventId;
 use super::key::ChannelKey;
 use super::log::Log;
@@ -99,9 +100,8 @@ pub(super) struct State {
     pub(super) settings: Settings,
     /// The last sequence number that was given to an event of a named channel.
     pub(super) sequence: u64,
-    /// The newest entry that went with a channel's removal. A channel that is made
-    /// under the same name may have had a past up to here.
-    pub(super) removed_through: u64,
+    /// What is known of channels that have lost their names.
+    pub(super) heads: Heads,
     generations: u32,
     channels: Slab<ChannelState>,
     pub(super) names: HashMap<Arc<str>, ChannelKey>,
@@ -120,7 +120,7 @@ impl State {
         State {
             settings,
             sequence: 0,
-            removed_through: 0,
+            heads: Heads::new(0),
             generations: 0,
             channels: Slab::new(),
             names: HashMap::new(),
@@ -173,7 +173,7 @@ impl State {
         now_ms: u64,
     ) -> ChannelKey {
         let (past, name) = match &kind {
-            Kind::Named(name) => (self.removed_through, Some(name.clone())),
+            Kind::Named(name) => (self.heads.take(name), Some(name.clone())),
             Kind::Private(_) => (0, None),
         };
         self.generations = self.generations.wrapping_add(1);
@@ -316,8 +316,7 @@ impl State {
         self.release_source(key);
     }
 
-    /// Takes the channel's name from it, if it still has one. A channel that is made
-    /// under it later may have had a past up to here.
+    /// Takes the channel's name from it, if it still has one.
     pub(super) fn free_name(&mut self, key: ChannelKey) {
         let Some(channel) = self.get(key) else {
             return;
@@ -325,7 +324,7 @@ impl State {
         if let Some(name) = channel.current_name() {
             let (name, head) = (name.clone(), channel.log.head());
             self.names.remove(&name);
-            self.removed_through = self.removed_through.max(head);
+            self.heads.insert(name, head);
         }
     }
 

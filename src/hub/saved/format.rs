@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! magic · version · epoch · key of ids · sequence · removed_through
+//! · heads of removed channels: name, number
 //! · channels: name, log's bounds, counts, finish · entries: sequence, time, frame, flags ...
 //! · CRC-32 of all that · end of file
 //! ```
@@ -33,8 +34,11 @@ use crate::hub::remembered::{IdRecord, OwnId};
 
 pub(super) const MAGIC: &[u8; 16] = b"pushwheel state\n";
 
-/// The format that is written, and the only one that is read.
-const VERSION: u32 = 2;
+/// The format that is written.
+const VERSION: u32 = 3;
+
+/// The oldest format that is read. It has no heads of removed channels.
+const VERSION_MIN: u32 = 2;
 
 /// No sequence number is higher: there is always a next one.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
@@ -83,6 +87,11 @@ impl<W: Write> Writer<W> {
         }
         self.number(snapshot.sequence)?;
         self.number(snapshot.removed_through)?;
+        self.number(snapshot.heads.len() as u64)?;
+        for (name, head) in &snapshot.heads {
+            self.text(name)?;
+            self.number(*head)?;
+        }
         self.number(snapshot.channels.len() as u64)?;
         for channel in &snapshot.channels {
             self.channel(channel)?;
@@ -251,7 +260,7 @@ impl<R: Read> Reader<R> {
         }
         ensure(magic == MAGIC, "it ends too soon")?;
         let version = u32::from_le_bytes(self.array()?);
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Err(RestoreError::Version {
                 found: version,
                 known: VERSION,
@@ -272,6 +281,19 @@ impl<R: Read> Reader<R> {
             "what was removed is yet to come",
         )?;
         let mut names = HashSet::new();
+        let mut heads = Vec::new();
+        if version > VERSION_MIN {
+            for _ in 0..self.number()? {
+                let (name, head) = (self.text()?, self.number()?);
+                ensure(check_name(&name).is_ok(), "no channel has such a name")?;
+                ensure(
+                    head <= sequence,
+                    "a removed channel ends after an event to come",
+                )?;
+                ensure(names.insert(name.clone()), "a channel comes twice")?;
+                heads.push((name, head));
+            }
+        }
         let mut channels = Vec::new();
         for _ in 0..self.number()? {
             let channel = self.channel(sequence)?;
@@ -282,6 +304,7 @@ impl<R: Read> Reader<R> {
             ids: Ids::new(epoch, Numbering::new(key)),
             sequence,
             removed_through,
+            heads,
             channels,
         })
     }

@@ -71,6 +71,8 @@ pub(super) struct Snapshot {
     pub(super) ids: Ids,
     pub(super) sequence: u64,
     pub(super) removed_through: u64,
+    /// The heads of removed channels, by name.
+    pub(super) heads: Vec<(Arc<str>, u64)>,
     /// In the order of their names.
     pub(super) channels: Vec<SavedChannel>,
 }

@@ -113,7 +113,8 @@ pub struct Topic {
     pub name: String,
     pub plan: Plan,
     pub channel: Channel,
-    /// What is before may be lost to it: it was made then.
+    /// What is before may be lost to it: a channel that comes back begins after its own
+    /// past.
     since: u64,
     pub finished_at: Option<u64>,
     /// When it was found to have lost its name, as a finished channel does when
@@ -434,12 +435,19 @@ impl Oracle {
             return topic;
         }
         let plan = self.plans[name].clone();
+        // A channel that comes back begins after its own past.
+        let former = self.topics.iter().filter(|topic| topic.name == name);
+        let past = former.map(|topic| {
+            let newest = topic.entries.last().map(|entry| &self.published[*entry]);
+            topic.since.max(newest.map_or(0, |newest| newest.sequence))
+        });
+        let past = past.max();
         let channel = self.manager.get_or_create_with(name, || plan.options());
         self.topics.push(Topic {
             name: name.to_owned(),
             plan,
             channel: channel.expect("the name is good"),
-            since: self.sequence,
+            since: past.unwrap_or(0),
             finished_at: None,
             over_at: None,
             is_closed: false,
