@@ -155,7 +155,7 @@ fn message(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
 
 /// Reads a batch of events.
 fn batch(file: &Path) -> Result<Vec<u8>, Failure> {
-    if file == "-" {
+    if file.as_os_str() == "-" {
         let mut body = Vec::new();
         let read = io::stdin().read_to_end(&mut body);
         let failed = |error| format!("cannot read the events from standard input ({error})");
