@@ -224,7 +224,6 @@ impl<N: Net> Reactor<N> {
         shutdown::advance(io, streams, &mut self.turn, &self.hub);
         let is_idle = self.streams.is_idle() && !self.http.has_queued();
         self.streams.report(&self.io, &self.turn, is_idle);
-        self.streams.shrink(&mut self.io);
         Ok(())
     }
 
@@ -404,13 +403,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Sweeps a slice of the channels, if a sweep is due or under way.
+    /// Sweeps a slice of the channels, if a sweep is due or under way, and gives
+    /// memory back.
     fn sweep(&mut self) {
         let now_ms = self.turn.now_ms;
-        if self.io.index == 0 && now_ms >= self.swept_at_ms + SWEEP_MS {
+        if now_ms >= self.swept_at_ms + SWEEP_MS {
             self.swept_at_ms = now_ms;
-            // Few channels at once, very many within ten sweeps.
-            self.sweep_left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
+            self.streams.shrink(&mut self.io);
+            if self.io.index == 0 {
+                // Few channels at once, very many within ten sweeps.
+                self.sweep_left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
+            }
         }
         if self.sweep_left == 0 {
             return;

@@ -154,31 +154,26 @@ impl<N: Net> Io<N> {
         bytes: &[u8],
         is_limited: bool,
     ) -> Result<usize, Gone> {
-        let count = self.write_uncounted(key, bytes, is_limited)?;
+        let socket = &mut self.connections.get_mut(key).socket;
+        let count = write(&mut self.net, socket, bytes, is_limited)?;
         self.traffic.bytes_written += count as u64;
         Ok(count)
     }
 
-    /// [`write_events`](Self::write_events) without counting: for what is written
-    /// to very many clients, and counted at once by
+    /// [`write_events`](Self::write_events) at a tick, without counting: for what is
+    /// written to very many clients, and counted at once by
     /// [`count_written`](Self::count_written).
     #[inline]
-    pub(crate) fn write_uncounted(
+    pub(crate) fn write_at(
         &mut self,
         key: u32,
         bytes: &[u8],
         is_limited: bool,
+        tick: u32,
     ) -> Result<usize, Gone> {
-        let socket = &mut self.connections.get_mut(key).socket;
-        let written = match is_limited {
-            true => self.net.write_limited(socket, bytes),
-            false => uninterrupted(|| self.net.write(socket, bytes)),
-        };
-        match written {
-            Ok(count) => Ok(count),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-            Err(_) => Err(Gone),
-        }
+        let connection = self.connections.get_mut(key);
+        connection.written_at = tick;
+        write(&mut self.net, &mut connection.socket, bytes, is_limited)
     }
 
     pub(crate) fn count_written(&mut self, bytes: u64) {
@@ -240,6 +235,24 @@ impl<N: Net> Io<N> {
     /// The ticks after which a peer that takes nothing has stalled.
     pub(crate) fn stall_ticks(&self) -> u64 {
         as_ms(self.limits.stall_timeout).div_ceil(TICK_MS)
+    }
+}
+
+#[inline]
+fn write<N: Net>(
+    net: &mut N,
+    socket: &mut N::Socket,
+    bytes: &[u8],
+    is_limited: bool,
+) -> Result<usize, Gone> {
+    let written = match is_limited {
+        true => net.write_limited(socket, bytes),
+        false => uninterrupted(|| net.write(socket, bytes)),
+    };
+    match written {
+        Ok(count) => Ok(count),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(_) => Err(Gone),
     }
 }
 

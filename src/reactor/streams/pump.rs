@@ -8,7 +8,8 @@ use std::cmp::Reverse;
 
 use super::Streams;
 use super::cursor::Owed;
-use super::feed::{Content, Delivery};
+use super::feed::{Content, Delivery, Feed};
+use super::sums::Sums;
 use crate::hub::client::DisconnectReason;
 use crate::hub::{Gathered, Recipients};
 use crate::packed::Suffix;
@@ -72,40 +73,41 @@ impl Streams {
     /// Writes what is on its way to a slice of the current clients. Returns the
     /// number of writes.
     fn deliver_slice<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) -> usize {
-        let tick = turn.tick32();
-        for written in 0..turn.budgets.writes_a_slice {
+        let slice = turn.budgets.writes_a_slice;
+        let mut written = 0;
+        while written < slice {
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
                 return written;
             };
-            let Some(delivery) = &mut feed.delivery else {
+            if feed.delivery.is_none() {
                 return written;
-            };
-            let Some(&key) = feed.current.get(delivery.done) else {
-                self.finish_delivery(io, turn, id);
-                return written;
-            };
-            let Content::Batch(batch, packed) = &delivery.content else {
-                self.single_out(io, turn, key);
-                continue;
-            };
-            io.connections.get_mut(key).written_at = tick;
-            let bytes = batch.as_bytes();
-            match io.write_uncounted(key, bytes, feed.limits_unsent) {
-                Ok(count) if count == bytes.len() => {
-                    delivery.done += 1;
-                    delivery.writes += 1;
-                    if let Some(batch) = packed {
-                        self.sums.add(key, batch);
-                    }
+            }
+            let (count, next) = write_batch(io, turn, feed, &mut self.sums, slice - written);
+            written += count;
+            match next {
+                Next::Done => {
+                    self.finish_delivery(io, turn, id);
+                    return written;
                 }
-                Ok(count) => self.split_batch(io, turn, id, key, count),
-                Err(Gone) => self.end(io, key, DisconnectReason::Gone),
+                Next::Goes => {}
+                Next::Alone(key) => {
+                    written += 1;
+                    self.single_out(io, turn, key);
+                }
+                Next::Short(key, count) => {
+                    written += 1;
+                    self.split_batch(io, turn, id, key, count);
+                }
+                Next::Gone(key) => {
+                    written += 1;
+                    self.end(io, key, DisconnectReason::Gone);
+                }
             }
         }
         if self.feeds.contains(id) {
             self.queue_feed(id);
         }
-        turn.budgets.writes_a_slice
+        written
     }
 
     /// Whether a feed has to wait because its channels have a pace. If so it is
@@ -337,4 +339,63 @@ impl Streams {
         }
         ended
     }
+}
+
+/// What follows a run of writes.
+enum Next {
+    /// All current clients have the batch.
+    Done,
+    /// The slice is used up.
+    Goes,
+    /// This client gets a cursor instead of a batch.
+    Alone(u32),
+    /// This client took only so many bytes.
+    Short(u32, usize),
+    /// This client is gone.
+    Gone(u32),
+}
+
+/// Writes a feed's batch to its next clients, as long as each takes all of it. Returns
+/// the number of these: this is what a broadcast costs for each client.
+fn write_batch<N: Net>(
+    io: &mut Io<N>,
+    turn: &Turn,
+    feed: &mut Feed,
+    sums: &mut Sums,
+    count_max: usize,
+) -> (usize, Next) {
+    let Some(delivery) = &mut feed.delivery else {
+        return (0, Next::Done);
+    };
+    let first = delivery.done;
+    let Content::Batch(batch, packed) = &delivery.content else {
+        let next = feed.current.get(first);
+        return (0, next.map_or(Next::Done, |key| Next::Alone(*key)));
+    };
+    let (bytes, tick) = (batch.as_bytes(), turn.tick32());
+    let mut next = Next::Goes;
+    for done in first..first + count_max {
+        let Some(&key) = feed.current.get(done) else {
+            next = Next::Done;
+            break;
+        };
+        match io.write_at(key, bytes, feed.limits_unsent, tick) {
+            Ok(count) if count == bytes.len() => {}
+            Ok(count) => {
+                next = Next::Short(key, count);
+                break;
+            }
+            Err(Gone) => {
+                next = Next::Gone(key);
+                break;
+            }
+        }
+        if let Some(batch) = packed {
+            sums.add(key, batch);
+        }
+        delivery.done += 1;
+    }
+    let count = delivery.done - first;
+    delivery.writes += count as u64;
+    (count, next)
 }
