@@ -29,7 +29,7 @@ pub(super) fn secure(
     let arguments = &settings.arguments.keys;
     let given = arguments.given();
     let given = given.map_err(|(keys, failure)| settings.with_place(keys, failure))?;
-    let secrets = settings.arguments.access.secrets();
+    let secrets = settings.arguments.access.tokens.secrets();
     let distinct = check_distinct(&given, &secrets);
     distinct.map_err(|failure| settings.with_place(&PUBLISH_KEYS, failure))?;
     let [publish, admin] = given;

@@ -13,6 +13,7 @@ mod observing;
 mod proxies;
 mod state;
 mod systemd;
+mod tokens;
 mod warnings;
 
 use std::ffi::OsString;
@@ -104,7 +105,7 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
     }
-    let token_keys = arguments.access.token_keys();
+    let token_keys = arguments.access.tokens.token_keys();
     let token_keys = token_keys.map_err(|(key, failure)| with_place(&[key], failure))?;
     let has_tokens = !token_keys.is_empty();
     config = arguments.access.apply(config, token_keys);

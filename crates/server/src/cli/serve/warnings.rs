@@ -53,7 +53,7 @@ fn exposed_files(settings: &Settings) -> Vec<Failure> {
         .keys
         .files()
         .map(|(key, path)| (key, path, READ | WRITE));
-    let tokens = arguments.access.files();
+    let tokens = arguments.access.tokens.files();
     let tokens = tokens.map(|(key, path, is_secret)| match is_secret {
         true => (key, path, READ | WRITE),
         false => (key, path, WRITE),
