@@ -10,7 +10,7 @@ use super::limits::STREAM_CHANNELS_MAX;
 use super::metadata::{METADATA_VALUES_MAX, MetadataTooLarge};
 use pushwheel::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
-pub(super) use refused::PROXY_FIX;
+pub(super) use refused::{PROXY_FIX, message as refusal_text};
 
 /// The codes that the server adds to the engine's, for the metrics. A test checks that the
 /// list is complete.

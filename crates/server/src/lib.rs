@@ -41,7 +41,8 @@ mod tickets;
 mod worker;
 
 pub use access::{
-    AllowedOrigin, KEY_CHARACTERS_MIN, Key, KeyError, OriginError, TokenKeyError, TokenKeys, redact,
+    AllowedOrigin, KEY_CHARACTERS_MIN, Key, KeyError, OriginError, TokenError, TokenKeyError,
+    TokenKeys, redact,
 };
 pub use access_log::{ACCESS_LOG, EVENT_LOG};
 pub use config::{Config, Reloader, Server};

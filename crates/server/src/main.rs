@@ -35,6 +35,11 @@ enum Command {
     Sub(cli::sub::Arguments),
     /// Publish an event to a channel
     Pub(cli::publish::Arguments),
+    /// Make a token, or check one
+    ///
+    /// Signs with HS256. Has the same settings for tokens as `pushwheel serve`: a server
+    /// with these settings accepts the token.
+    Token(cli::token::Arguments),
     /// Check whether a server is up
     ///
     /// For container images without curl. Prints nothing if the server is up.
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
         Command::Config(arguments) => cli::config::run(&arguments, words),
         Command::Sub(arguments) => cli::sub::run(&arguments),
         Command::Pub(arguments) => cli::publish::run(&arguments),
+        Command::Token(arguments) => cli::token::run(&arguments),
         Command::Health(arguments) => cli::health::run(&arguments),
         Command::Check(arguments) => return pushwheel_check::run(&arguments),
         #[cfg(target_os = "linux")]

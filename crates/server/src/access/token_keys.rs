@@ -7,10 +7,13 @@
 use std::fmt;
 
 use super::credential::CredentialId;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use ring::hmac;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
+use serde_json::{Value, json};
 
 /// Maximum keys.
 const KEYS_MAX: usize = 256;
@@ -172,6 +175,12 @@ impl TokenKeys {
         }
     }
 
+    /// Returns the first secret, which can make tokens.
+    pub(super) fn secret_key(&self) -> Option<&TokenKey> {
+        let mut keys = self.keys.iter();
+        keys.find(|key| key.algorithm == Algorithm::HS256)
+    }
+
     /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -203,6 +212,22 @@ impl TokenKey {
 }
 
 impl TokenKey {
+    /// Returns a token with these claims. The key has to be a secret.
+    pub(super) fn sign(&self, claims: &Value) -> String {
+        let DecodingKeyKind::SecretOrDer(secret) = self.key.kind() else {
+            unreachable!("keys of HS256 are secrets");
+        };
+        let mut header = json!({ "alg": "HS256", "typ": "JWT" });
+        if let Some(kid) = &self.kid {
+            header["kid"] = json!(kid);
+        }
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(&header), part(claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let signature = hmac::sign(&key, message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
     /// Whether the key, or the private key to it, has made the signature.
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let by = |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| {

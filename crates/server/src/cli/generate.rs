@@ -57,7 +57,9 @@ fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
     let has_subcommands = command
         .get_subcommands()
         .any(|command| !command.is_hide_set());
-    let manual = Manual::of(command.get_name());
+    // As in `token-check`, which is not the page of `check`.
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let manual = Manual::of(name.trim_start_matches("pushwheel-"));
     let page = clap_mangen::Man::new(command.override_usage(usage));
     let mut file = fs::File::create(directory.join(page.get_filename()))?;
     page.render_title(&mut file)?;

@@ -272,6 +272,32 @@ impl Manual {
                 see_also: &["sub"],
                 ..Manual::default()
             },
+            "token" => Manual {
+                examples: &[
+                    (
+                        "A token to subscribe to two kinds of channels for ten minutes:",
+                        "pushwheel token --subscribe news --subscribe 'user.7.*' --token-secret-file token-secret",
+                    ),
+                    (
+                        "The claims of a token, and why the server rejects it:",
+                        "pushwheel token check \"$TOKEN\" --token-secret-file token-secret",
+                    ),
+                ],
+                exit_status: &[
+                    ("0", "The token is made, or valid."),
+                    (
+                        "1",
+                        "The token cannot be made, or the server would reject it. Standard error has the reason.",
+                    ),
+                    ("2", "An argument is invalid."),
+                ],
+                see_also: &["serve", "sub", "pub"],
+                ..Manual::default()
+            },
+            "token-check" => Manual {
+                see_also: &["token", "serve"],
+                ..Manual::default()
+            },
             "health" => Manual {
                 examples: &[
                     ("A server on this machine:", "pushwheel health"),
@@ -354,6 +380,7 @@ impl Manual {
                     "config",
                     "sub",
                     "pub",
+                    "token",
                     "health",
                     "check",
                     "bench",

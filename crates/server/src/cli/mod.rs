@@ -9,6 +9,7 @@ pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod sub;
+pub(crate) mod token;
 pub(crate) mod usage;
 pub(crate) mod words;
 

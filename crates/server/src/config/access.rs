@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::Config;
-use crate::access::{AllowedOrigin, Key, TICKET, TokenKeys, is_harmless};
+use crate::access::{AllowedOrigin, Key, TICKET, TokenError, TokenKeys, is_harmless};
+use crate::clock::unix_seconds;
 use crate::pattern::Pattern;
 use pushwheel::Rate;
 
@@ -88,6 +91,30 @@ impl Config {
     pub fn token_lifetime_max(mut self, time: impl Into<Option<Duration>>) -> Config {
         self.access.checks.lifetime_max_s = time.into().map(|time| time.as_secs_f64());
         self
+    }
+
+    /// Returns a token that a server with this configuration accepts for `lifetime`. It is
+    /// signed with the first secret of [`token_keys`](Config::token_keys), for the first
+    /// audience and of the first issuer. `own` is its claim `pushwheel`, with the fields
+    /// `subscribe`, `publish`, `client` and `metadata`.
+    ///
+    /// # Errors
+    /// If there is no secret, or if the server would reject the token: for an invalid field
+    /// of `own`, or a lifetime above the maximum.
+    pub fn make_token(
+        &self,
+        own: &Map<String, Value>,
+        lifetime: Duration,
+    ) -> Result<String, TokenError> {
+        self.access.make_token(own, lifetime, unix_seconds())
+    }
+
+    /// Checks whether a server with this configuration accepts a token now.
+    ///
+    /// # Errors
+    /// If it does not. The error has the text of the server's response.
+    pub fn check_token(&self, token: &str) -> Result<(), TokenError> {
+        self.access.check_token(token, unix_seconds())
     }
 
     /// Sets the name of the cookie that may contain a token. Default: none.

@@ -63,7 +63,8 @@ fn retry_after(refused: &Refused) -> Option<Duration> {
     }
 }
 
-fn message(refused: &Refused) -> String {
+/// Returns the cause and the fix.
+pub(crate) fn message(refused: &Refused) -> String {
     let text = match refused {
         Refused::Missing {
             right,

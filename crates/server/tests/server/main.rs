@@ -33,6 +33,7 @@ mod subscribe;
 #[cfg(unix)]
 mod systemd;
 mod tls;
+mod token_command;
 mod tokens;
 
 use common::client::Answer;

@@ -38,6 +38,7 @@ use ending::EndingArguments;
 use keys::Reached;
 use listening::cannot_listen;
 use state::StateFile;
+pub(crate) use tokens::TokenArguments;
 pub(crate) use warnings::warnings;
 
 /// The settings that take effect only after a restart.
