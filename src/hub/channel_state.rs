@@ -256,6 +256,10 @@ impl ChannelState {
         self.progress_mut(member.reactor).members -= 1;
         if self.members.is_empty() {
             self.empty_since_ms = now_ms;
+            // The memory of a channel that is removed is freed when the lock is open.
+            if !self.ends_with_last_member() {
+                self.members.free();
+            }
         }
         Some(member)
     }

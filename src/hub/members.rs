@@ -177,12 +177,14 @@ impl Members {
         for index in &mut self.indexes {
             index.remove(slot, &member);
         }
-        if self.slots.is_empty() {
-            // Free the memory that many members needed.
-            self.slots = Slab::new();
-            self.by_id = HashTable::new();
-        }
         Some(member)
+    }
+
+    /// Frees the memory that many members needed, when none is left.
+    pub(crate) fn free(&mut self) {
+        debug_assert!(self.is_empty(), "members are there");
+        self.slots = Slab::new();
+        self.by_id = HashTable::new();
     }
 
     /// The members whose slots are in `from..to`.
