@@ -249,7 +249,8 @@ fn replay_end(
         return None;
     }
     let has_id = joined.ends_doubtfully && request.accepts_id_blocks();
-    (has_id || !welcome.is_empty()).then(|| ReplayEnd {
+    let has_any = has_id || !welcome.is_empty();
+    has_any.then_some(ReplayEnd {
         after: joined.now,
         has_id,
         welcome,
