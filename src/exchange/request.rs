@@ -291,6 +291,13 @@ impl Request {
         }
     }
 
+    /// Returns whether the client asks for its position in heartbeats too: by the query
+    /// parameter `cursor`. An `EventSource` cannot decline what it is sent, so its
+    /// headers do not ask for that.
+    pub(crate) fn asks_for_positions(&self) -> bool {
+        self.query("cursor").is_some_and(|value| value != "false")
+    }
+
     /// Returns whether a list in one or several headers of one name contains `wanted`.
     fn offers(&self, list: &str, wanted: &str) -> bool {
         let takes = |offer: &str| {

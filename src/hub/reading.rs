@@ -275,6 +275,21 @@ impl Hub {
         Read::Through(reached)
     }
 
+    /// Returns the newest position of which a client that was sent everything `through`
+    /// here has missed nothing. `None` if a channel has something newer, if its events
+    /// have own ids, which are the positions that its clients know, or if a channel is
+    /// gone: another one may have its name.
+    pub(crate) fn quiet_through(&self, channels: &[ChannelKey], through: u64) -> Option<u64> {
+        let state = self.lock();
+        let is_quiet = channels.iter().all(|key| {
+            let channel = state.get(*key).filter(|channel| !channel.life.is_over());
+            channel.is_some_and(|channel| {
+                channel.log.head() <= through && channel.log.remembered().newest().is_none()
+            })
+        });
+        is_quiet.then(|| Merged::new(&state, channels).now().max(through))
+    }
+
     /// Notes the positions of clients of a reactor.
     pub(crate) fn note_positions(&self, reactor: u16, positions: &[Position]) {
         for some in positions.chunks(LOOKS_MAX) {

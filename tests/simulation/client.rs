@@ -59,6 +59,8 @@ pub struct Client {
     /// Whether it asks for the id at which its streams begin, as an
     /// `EventSource` does.
     asks_for_id: bool,
+    /// Whether it asks for its position in heartbeats too.
+    asks_for_positions: bool,
     metadata_role: Option<u8>,
     socket: Option<usize>,
     /// The oracle's record of the current stream.
@@ -113,6 +115,7 @@ impl Client {
             role,
             behavior,
             asks_for_id: true,
+            asks_for_positions: false,
             custom_id: (rng.u32(0..3) == 0).then(|| format!("client-{}", rng.u8(0..20))),
             metadata_role: rng.bool().then(|| rng.u8(0..3)),
             socket: None,
@@ -140,6 +143,12 @@ impl Client {
     /// Asks for no id, as `fetch` does by default.
     pub fn without_opening_id(mut self) -> Client {
         self.asks_for_id = false;
+        self
+    }
+
+    /// Asks for its position in heartbeats, as pushwheel.js does.
+    pub fn with_positions(mut self) -> Client {
+        self.asks_for_positions = true;
         self
     }
 
@@ -289,6 +298,7 @@ impl Client {
         });
         let stream = oracle.request(want.clone(), self.metadata_role);
         oracle.streams[stream].accepts_ids = self.asks_for_id;
+        oracle.streams[stream].asks_for_positions = self.asks_for_positions;
         self.stream = Some(stream);
         let path = if is_deferred { "later" } else { "events" };
         let mut query = format!("stream={stream}");
@@ -302,7 +312,9 @@ impl Client {
         if rng.bool() {
             headers.push_str("Accept: text/event-stream\r\n");
         }
-        if self.asks_for_id {
+        if self.asks_for_positions {
+            query.push_str("&cursor");
+        } else if self.asks_for_id {
             headers.push_str("Cache-Control: no-cache\r\n");
         }
         match want {

@@ -157,6 +157,11 @@ pub fn draw_plain_fetch(seed: u64, index: usize) -> bool {
     Rng::with_seed(seed ^ 0x1d1e ^ ((index as u64) << 32)).u8(0..4) == 0
 }
 
+/// Whether a client asks for its position in heartbeats. Drawn apart, too.
+pub fn draw_positions(seed: u64, index: usize) -> bool {
+    Rng::with_seed(seed ^ 0x9051_7104 ^ ((index as u64) << 32)).u8(0..3) == 0
+}
+
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {
     match rng.u32(0..12) {
         0 => Role::Hostile,

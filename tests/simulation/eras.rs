@@ -121,10 +121,12 @@ pub enum Era {
     Restarts,
     /// A slice looks at few clients, feeds or channels.
     Slices,
+    /// Some clients ask for their position in heartbeats.
+    Positions,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Slices;
+    pub const NOW: Era = Era::Positions;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

@@ -50,8 +50,8 @@ use pushwheel::{ChannelManager, Engine};
 use client::Client;
 use draw::{
     draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes, draw_interrupted_writes,
-    draw_keyed, draw_limits, draw_looks, draw_loops, draw_plain_fetch, draw_plan, draw_rare_faults,
-    draw_repeats, draw_repetitions, draw_restart, draw_role, draw_withholding,
+    draw_keyed, draw_limits, draw_looks, draw_loops, draw_plain_fetch, draw_plan, draw_positions,
+    draw_rare_faults, draw_repeats, draw_repetitions, draw_restart, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -269,7 +269,9 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         behavior.vanishes = rare_faults.vanishes;
         behavior.floods = rare_faults.floods;
         let client = Client::new(index, role, behavior, rng);
+        let asks_for_positions = era >= Era::Positions && draw_positions(seed, index);
         clients.push(match era >= Era::Pauses && draw_plain_fetch(seed, index) {
+            _ if asks_for_positions => client.with_positions(),
             true => client.without_opening_id(),
             false => client,
         });

@@ -131,6 +131,8 @@ pub(crate) struct Stream {
     pub(crate) strikes: u8,
     /// Whether the hub has sent it away, and its connection has yet to end.
     pub(crate) is_leaving: bool,
+    /// Whether its heartbeats name its position.
+    pub(crate) names_position: bool,
 }
 
 impl Stream {
@@ -321,6 +323,7 @@ mod tests {
             ends_as: None,
             strikes: 0,
             is_leaving: false,
+            names_position: false,
         };
         let now = u32::MAX - 1;
         assert_eq!(stream.ends_in(now), None);

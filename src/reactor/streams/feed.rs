@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::beat::Beat;
 use super::cursor::Owed;
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
@@ -50,6 +51,8 @@ pub(super) struct Feed {
     /// do.
     pub(super) ends: Option<DisconnectReason>,
     pub(super) unreported: Unreported,
+    /// The heartbeat of clients that ask for their position, if there are any.
+    pub(super) beat: Option<Box<Beat>>,
 }
 
 /// What the logs may have that was not gathered.
@@ -215,6 +218,7 @@ impl Feed {
             is_queued: false,
             pace: Pace::default(),
             ends: None,
+            beat: None,
         }
     }
 

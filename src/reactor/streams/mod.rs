@@ -8,6 +8,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | `feed`, `feeds`, `cursor`, `sums` | the data |
+//! | `beat` | the heartbeat of a feed that names a position |
 //! | `places` | where a client stands: current or behind, its timer, its queue |
 //! | `ending` | how a stream ends |
 //! | `catching_up` | clients that are behind, by feed, round robin |
@@ -27,6 +28,7 @@
 //! could be written to waits in a queue, or for the report that its socket is
 //! writable.
 
+mod beat;
 mod catching_up;
 pub(crate) mod cursor;
 mod ending;

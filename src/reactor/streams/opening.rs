@@ -18,6 +18,8 @@ pub(crate) struct Opening {
     pub(crate) packed: Option<Sum>,
     /// What follows the replay, if there is a replay and anything to follow it.
     pub(crate) replay_end: Option<ReplayEnd>,
+    /// Whether heartbeats name the client's position.
+    pub(crate) names_position: bool,
     pub(crate) expires_in: Option<Duration>,
     /// The user's code to be called when the stream has started.
     pub(crate) on_open: Option<Box<dyn FnOnce()>>,

@@ -48,6 +48,7 @@ impl Streams {
             ends_as: None,
             strikes: 0,
             is_leaving: false,
+            names_position: opening.names_position,
         };
         // A sink says itself when it ends.
         if !joined.is_private

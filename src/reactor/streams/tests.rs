@@ -77,6 +77,7 @@ impl Loop {
             joined: joined.unwrap(),
             packed: None,
             replay_end: None,
+            names_position: false,
             expires_in: None,
             on_open: None,
             is_gone: false,
@@ -87,7 +88,7 @@ impl Loop {
 
     /// The parts of a turn that are of streams.
     fn turn(&mut self) {
-        self.turn.begin(0, [false; 3]);
+        self.turn.begin(self.turn.now_ms * 1000, [false; 3]);
         let mut work = Work::default();
         self.manager.hub().take_work(0, &mut work);
         for (channel, since_us) in work.dirty {
@@ -99,6 +100,22 @@ impl Loop {
         let is_idle = self.streams.is_idle();
         self.streams.report(&self.io, &self.turn, is_idle);
         self.streams.shrink(&mut self.io);
+    }
+}
+
+impl Loop {
+    /// Lets the timers of clients fire at a time. Returns what each was sent.
+    fn beat<const N: usize>(
+        &mut self,
+        now_ms: u64,
+        clients: [&(u32, Rc<RefCell<Wire>>); N],
+    ) -> [String; N] {
+        self.turn.begin(now_ms * 1000, [false; 3]);
+        clients.map(|(key, wire)| {
+            wire.borrow_mut().take_text();
+            self.streams.on_timer(&mut self.io, &mut self.turn, *key);
+            wire.borrow_mut().take_text()
+        })
     }
 }
 
@@ -259,4 +276,37 @@ fn cursors_give_their_memory_back_after_a_burst() {
     l.turn();
     assert_eq!(data(&stuck.borrow_mut().take_text()), "one");
     assert_eq!(l.streams.behind(), 0);
+}
+
+#[test]
+fn heartbeats_name_a_newer_position_to_clients_that_ask() {
+    let mut l = Loop::new(Budgets::default());
+    let (quiet, busy) = (l.channel("quiet", 10), l.channel("busy", 10));
+    let plain = l.join(&quiet, "plain", Start::Live, ALL);
+    let asking = l.join(&quiet, "asking", Start::Live, ALL);
+    l.io.connections.stream_mut(asking.0).names_position = true;
+    publish(&quiet, "one");
+    l.turn();
+    publish(&busy, "two");
+    let newest = format!("id: {}\n\n", quiet.position());
+    let idle = "ping:\n";
+    let sent = l.beat(60_000, [&plain, &asking]);
+    assert_eq!(sent, [idle, &*newest]);
+    // The client knows it.
+    assert_eq!(l.beat(120_000, [&asking]), [idle]);
+    // An event has not been sent yet.
+    publish(&quiet, "three");
+    assert_eq!(l.beat(180_000, [&asking]), [idle]);
+    l.turn();
+    assert_eq!(data(&asking.1.borrow_mut().take_text()), "three");
+    publish(&busy, "four");
+    let newest = format!("id: {}\n\n", quiet.position());
+    assert_eq!(l.beat(240_000, [&asking]), [newest]);
+    // From now on the positions that clients know are own ids.
+    quiet
+        .broadcast(Event::message("five").with_id("own"))
+        .unwrap();
+    l.turn();
+    publish(&busy, "six");
+    assert_eq!(l.beat(300_000, [&asking]), [idle]);
 }

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use super::Streams;
+use super::beat::Beat;
 use super::cursor::End;
 use crate::frame;
 use crate::hub::client::DisconnectReason;
@@ -195,23 +196,55 @@ impl Streams {
     }
 
     fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
-        let feed = self.feeds.get(io.connections.stream(key).feed);
-        let heartbeat = feed.wrap(frame::HEARTBEAT);
-        io.connections.get_mut(key).written_at = turn.tick32();
+        let stream = *io.connections.stream(key);
+        let connection = io.connections.get_mut(key);
+        let written_at = std::mem::replace(&mut connection.written_at, turn.tick32());
+        let named = match stream.names_position && stream.cursor == NONE {
+            true => self.position_bytes(turn, stream.feed, written_at),
+            false => None,
+        };
+        let bytes = named.as_deref().unwrap_or(frame::HEARTBEAT);
+        let heartbeat = self.feeds.get(stream.feed).wrap(bytes);
         io.meters.heartbeats.add(1);
-        self.add_own(io, key, frame::HEARTBEAT);
+        self.add_own(io, key, bytes);
         match io.write(key, &heartbeat) {
             Ok(count) if count == heartbeat.len() => self.set_timer(io, turn, key),
-            Ok(count) => self.owe_heartbeat(io, turn, key, count),
+            Ok(count) => self.owe_heartbeat(io, turn, key, bytes, count),
             Err(Gone) => self.end(io, key, DisconnectReason::Gone),
         }
     }
 
+    /// Returns the block that names the position of a feed's current clients, if there is
+    /// one to name and a client that was written to at `written_at` last does not know it.
+    fn position_bytes(&mut self, turn: &Turn, id: u32, written_at: u32) -> Option<Vec<u8>> {
+        let feed = self.feeds.get_mut(id);
+        let interval = as_ms(feed.options.heartbeat?) / TICK_MS;
+        // Some current clients may not have what was gathered; and the next event for
+        // one that was sent away is not for it.
+        if feed.delivery.is_some() || feed.leaving > 0 {
+            return None;
+        }
+        let (tick, through) = (turn.tick32(), feed.through);
+        let beat = feed.beat.get_or_insert_with(|| Box::new(Beat::new()));
+        if beat.is_over(tick, interval, through) {
+            let position = self.hub.quiet_through(&feed.channels, through);
+            beat.renew(tick, position, |position| self.hub.id_of(position).text());
+        }
+        beat.bytes(written_at).map(<[u8]>::to_vec)
+    }
+
     /// A heartbeat did not fit into the socket: the client is behind by that.
-    fn owe_heartbeat<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32, written: usize) {
+    fn owe_heartbeat<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        turn: &Turn,
+        key: u32,
+        bytes: &[u8],
+        written: usize,
+    ) {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
-        let owed = feed.owe(frame::HEARTBEAT, written);
+        let owed = feed.owe(bytes, written);
         if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
             cursor.owed = Some(owed);
             cursor.is_early = false;

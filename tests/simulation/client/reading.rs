@@ -16,6 +16,8 @@ impl Client {
                 if events.is_empty() && id != self.last_event_id && !id.is_empty() {
                     if self.asks_for_id && id == self.opening_id {
                         oracle.on_id(stream, id);
+                    } else if self.asks_for_positions && !oracle.awaits_id(stream) {
+                        oracle.on_position(stream, id);
                     } else {
                         oracle.on_final_id(stream, id);
                     }

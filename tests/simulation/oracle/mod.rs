@@ -233,6 +233,8 @@ pub struct Stream {
     is_gap_told: bool,
     /// The client accepts blocks that hold only an id.
     pub accepts_ids: bool,
+    /// Whether the client asks for its position in heartbeats.
+    pub asks_for_positions: bool,
     /// The last event that it has read is from before it joined, with a doubtful
     /// own id, so that an id has to follow.
     ends_doubtfully: bool,

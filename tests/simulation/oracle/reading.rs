@@ -72,6 +72,31 @@ impl Oracle {
         }
     }
 
+    /// A heartbeat has named the stream's position: all up to there was sent.
+    pub fn on_position(&mut self, number: usize, id: &str) {
+        self.count("positions in heartbeats");
+        let stream = &self.streams[number];
+        let Some(at) = self.parse(id) else {
+            return self.fail(format!("a heartbeat of stream {number} has the id {id:?}"));
+        };
+        let mut wrong = None;
+        if !stream.asks_for_positions {
+            wrong = Some("the client does not ask for it".to_owned());
+        } else if at > self.sequence {
+            wrong = Some("nothing has this number yet".to_owned());
+        } else if stream.position.is_none_or(|position| at <= position) {
+            wrong = Some(format!("it does not lead on from {:?}", stream.position));
+        } else if let Some(missing) = self.missing(number, at) {
+            wrong = Some(format!("{} is missing", missing.id));
+        }
+        self.streams[number].position = Some(at);
+        if let Some(wrong) = wrong {
+            self.fail(format!(
+                "a heartbeat of stream {number} has the id {id}: {wrong}"
+            ));
+        }
+    }
+
     /// Whether an event has an own id that may be that of one from before the start.
     fn has_doubtful_id(&self, event: &Publication) -> bool {
         event.draft.id.is_some() && event.at_ms < self.in_doubt_until_ms

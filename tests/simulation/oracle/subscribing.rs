@@ -25,6 +25,7 @@ impl Oracle {
             has_begun: false,
             is_gap_told: false,
             accepts_ids: false,
+            asks_for_positions: false,
             ends_doubtfully: false,
             has_lagged: false,
             welcomes_sent: 0,
