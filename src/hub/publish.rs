@@ -241,6 +241,7 @@ impl Hub {
     }
 
     /// Makes the entry of an event that has its number.
+    #[inline]
     pub(super) fn numbered(
         &self,
         ready: Ready,

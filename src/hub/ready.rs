@@ -42,6 +42,7 @@ impl Ready {
 
     /// Gives the event its number, and its id if it has none of its own.
     /// `is_doubtful`: an own id may be that of an event from before a restart.
+    #[inline]
     pub(super) fn numbered(
         self,
         ids: &Ids,

@@ -192,6 +192,7 @@ impl State {
 
     /// Returns the next number of the sequence that orders the events of all named
     /// channels.
+    #[inline]
     pub(super) fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
@@ -199,6 +200,7 @@ impl State {
 
     /// Places an entry in a channel, which must be there. The caller has given the
     /// entry its number, which is higher than any in the channel. Returns its id.
+    #[inline]
     pub(super) fn place(
         &mut self,
         key: ChannelKey,
