@@ -89,6 +89,21 @@ pub(super) fn log_stream(
         })
 }
 
+/// Warns of a rejected subscription, at most once a minute. An `EventSource` hides the
+/// status from its page, so the developer sees the reason only here.
+pub(super) fn warn_of_rejection(context: &Context, request: &Request, response: &Response) {
+    if context.subscription_warning.is_due() {
+        log::warn!(
+            address:% = request.client_address(),
+            path = &*logged_target(request.target()),
+            status = response.status_code(),
+            code = response.error_code();
+            "a subscription was rejected. There may be more: see pushwheel_refusals_total and \
+             --access-log"
+        );
+    }
+}
+
 /// Returns the names of a stream's channels in one text, as long as one name at most. Both
 /// records of the stream share it.
 fn names_of(channels: &[Channel]) -> Arc<str> {

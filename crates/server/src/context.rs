@@ -33,6 +33,8 @@ pub(super) struct Context {
     pub(super) stopwatch: Stopwatch,
     /// Limits the warnings of a proxy before a server without keys.
     pub(super) proxy_warning: Throttle,
+    /// Limits the warnings of rejected subscriptions.
+    pub(super) subscription_warning: Throttle,
 }
 
 impl Context {
@@ -43,6 +45,7 @@ impl Context {
             publish_limiter: Limiter::new(),
             stopwatch: Stopwatch::start(),
             proxy_warning: Throttle::new(),
+            subscription_warning: Throttle::new(),
         }
     }
 

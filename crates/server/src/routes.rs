@@ -20,9 +20,13 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
     };
     let logged = |subscribe: Subscribe| {
         let context = context.clone();
-        move |request: &Request| {
-            let stream = subscribe(request, &context)?;
-            Ok::<_, Problem>(access_log::log_stream(&context, request, stream))
+        move |request: &Request| match subscribe(request, &context) {
+            Ok(stream) => Ok(access_log::log_stream(&context, request, stream)),
+            Err(problem) => {
+                let response = problem.into_response();
+                access_log::warn_of_rejection(&context, request, &response);
+                Err(response)
+            }
         }
     };
     let engine = assets::routes(engine);

@@ -340,3 +340,28 @@ fn no_text_of_a_client_takes_more_than_a_kibibyte_of_a_line() {
     let shown = serde_json::to_string(&all).unwrap();
     assert!(!shown.contains("s3cret"), "{shown}");
 }
+
+#[test]
+fn a_rejected_subscription_is_in_the_default_log_once_a_minute() {
+    let secret = "--token-secret=a secret of a test, of 32 bytes!!";
+    let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", secret]);
+    let address = server.address();
+    for path in ["/channels/a?token=s3cret.b.c", "/channels/b", "/events"] {
+        let status = crate::common::Connection::open(address).get(path).status;
+        assert!((400..500).contains(&status), "{path}: {status}");
+    }
+    let log = server.end();
+    let rejected = |line: &&str| line.contains("a subscription was rejected");
+    let lines: Vec<&str> = log.lines().filter(rejected).collect();
+    let [line] = lines[..] else {
+        panic!("one line: {log}");
+    };
+    assert!(
+        line.contains("WARN") && line.contains("token_invalid"),
+        "{line}"
+    );
+    assert!(
+        line.contains("/channels/a") && !line.contains("s3cret"),
+        "{line}"
+    );
+}
