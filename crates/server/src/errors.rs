@@ -282,6 +282,15 @@ impl Problem {
         Problem::new(400, "invalid_event", message)
     }
 
+    /// A line of a batch with several events, as `curl -d` makes of several lines.
+    pub(super) fn joined_lines(line: usize) -> Problem {
+        let message = format!(
+            "line {line} has more than one event. Send one JSON object per line; with curl use \
+             --data-binary, because -d removes line ends"
+        );
+        Problem::new(400, "invalid_json", message)
+    }
+
     pub(super) fn empty_batch() -> Problem {
         let message = "the batch has no events. Send one JSON object per line";
         Problem::new(400, "batch_empty", message)

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::de::Error;
+use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -62,13 +62,28 @@ pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
         let line = lines[begin..end].trim_matches(BLANKS);
         begin = end + 1;
         if !line.is_empty() {
-            events.push(parse(line).map_err(|fault| fault.in_line(index + 1))?);
+            events.push(parse(line).map_err(|fault| match has_several(line) {
+                true => Problem::joined_lines(index + 1),
+                false => fault.in_line(index + 1),
+            })?);
         }
     }
     match events.is_empty() {
         true => Err(Problem::empty_batch()),
         false => Ok(events),
     }
+}
+
+/// Whether a line has more than one JSON value.
+fn has_several(line: &str) -> bool {
+    let values = serde_json::Deserializer::from_str(line).into_iter::<IgnoredAny>();
+    values.take(2).filter(Result::is_ok).count() == 2
+}
+
+/// Whether a text that was sent as another type is one event or a batch.
+pub(super) fn is_events(text: &str) -> bool {
+    let is_object = text.trim_ascii_start().starts_with('{');
+    is_object && (parse(text).is_ok() || from_lines(text).is_ok())
 }
 
 fn parse(json: &str) -> Result<Event<'_>, Fault> {

@@ -117,8 +117,16 @@ const ID_NOT_ASCII: Warning = Warning::new(
               and `-`",
 );
 
+const JSON_AS_TEXT: Warning = Warning::new(
+    "json_as_text",
+    "the body is an event in JSON and was published as text. Send it with `Content-Type: \
+     application/json`, a batch with `application/x-ndjson`, or text with `text/plain`",
+);
+
 /// Returns the warnings for the events, each once, and logs them.
 fn warnings(events: &Events<'_>) -> Vec<Warning> {
+    let is_json_as_text =
+        matches!(events, Events::Untyped(event) if message::is_events(event.data()));
     let events = events.as_slice();
     let is_ambiguous = |event: &Event<'_>| matches!(event.name(), Some("open" | "error"));
     let has_odd_id = |event: &Event<'_>| event.id().is_some_and(|id| !id.is_ascii());
@@ -126,6 +134,7 @@ fn warnings(events: &Events<'_>) -> Vec<Warning> {
     for (warning, applies) in [
         (NAME_AMBIGUOUS, events.iter().any(is_ambiguous)),
         (ID_NOT_ASCII, events.iter().any(has_odd_id)),
+        (JSON_AS_TEXT, is_json_as_text),
     ] {
         if applies {
             log::info!("a publish was answered with the warning {}", warning.code);
@@ -244,9 +253,13 @@ fn retry(text: &str) -> Result<Duration, Problem> {
     Ok(Duration::from_millis(ms))
 }
 
+const TYPE_OF_FORMS: &str = "application/x-www-form-urlencoded";
+
 /// The events of a request.
 enum Events<'a> {
     One(Event<'a>),
+    /// A text without a media type, or with that of forms, which `curl -d` sends.
+    Untyped(Event<'a>),
     Batch(Vec<Event<'a>>),
 }
 
@@ -291,12 +304,16 @@ impl<'a> Events<'a> {
         if let Some(key) = &parameters.key {
             event = event.with_key(&**key);
         }
-        Ok(Events::One(event))
+        let is_untyped = media_type.is_empty() || media_type.eq_ignore_ascii_case(TYPE_OF_FORMS);
+        Ok(match is_untyped {
+            true => Events::Untyped(event),
+            false => Events::One(event),
+        })
     }
 
     fn as_slice(&self) -> &[Event<'a>] {
         match self {
-            Events::One(event) => std::slice::from_ref(event),
+            Events::One(event) | Events::Untyped(event) => std::slice::from_ref(event),
             Events::Batch(events) => events,
         }
     }

@@ -599,3 +599,42 @@ fn the_ids_of_the_engines_form_are_not_a_publishers() {
     );
     assert_eq!(refusal(&answer), refused(400, "event_id_reserved"));
 }
+
+#[test]
+fn json_without_its_type_is_warned_of() {
+    const EVENT: &str = r#"{"event": "a", "data": 1}"#;
+    let served = start();
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let batch = format!("{EVENT}\n{EVENT}\n");
+    for (headers, body, is_warned) in [
+        (&[][..], EVENT, true),
+        (&[form], EVENT, true),
+        (&[form], &*batch, true),
+        (&[TEXT], EVENT, false),
+        (&[JSON], EVENT, false),
+        (&[form], r#"{"price": 1}"#, false),
+        (&[form], "hello", false),
+    ] {
+        let answer = ask(&served, "POST", "/channels/a", headers, body);
+        assert_eq!(answer.status, 200, "{body}");
+        let answer = json(&answer);
+        let code = answer["warnings"][0]["code"].as_str();
+        assert_eq!(
+            code,
+            is_warned.then_some("json_as_text"),
+            "{headers:?} {body}"
+        );
+    }
+}
+
+#[test]
+fn joined_lines_of_a_batch_get_the_fix_for_curl() {
+    let served = start();
+    let body = r#"{"data": 1}{"data": 2}"#;
+    let answer = ask(&served, "POST", "/channels/a", &[LINES], body);
+    assert_eq!(refusal(&answer), refused(400, "invalid_json"));
+    assert!(answer.text().contains("line 1 has more than one event"));
+    assert!(answer.text().contains("--data-binary"), "{}", answer.text());
+    let answer = ask(&served, "POST", "/channels/a", &[LINES], "{\"data\": 1}x");
+    assert!(answer.text().contains("trailing characters"));
+}
