@@ -71,8 +71,8 @@ impl Hub {
             state = wait(state, &room.changed, how_long).ok_or(Refused::Full)?;
         };
         let now_us = self.clock.now_us();
-        let numbered = self.numbered(ready, None, sequence, now_us / 1000);
-        state.place(key, numbered, &mut dropped);
+        let now_ms = now_us / 1000;
+        self.append(&mut state, key, sequence, ready, now_ms, &mut dropped);
         state.shrink(None, &mut dropped);
         let wake = state.mark_dirty(key, now_us);
         drop(state);

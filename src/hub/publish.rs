@@ -1,7 +1,6 @@
 //! Publishing: from an event to an entry in a log.
 
 use std::borrow::Borrow;
-use std::sync::Arc;
 
 use super::Hub;
 use super::audience::Audience;
@@ -9,11 +8,13 @@ use super::channel_state::{Finish, Life, Matched};
 use super::client::Member;
 use super::clock::as_ms;
 use super::dropped::Dropped;
+use super::id::EventId;
 use super::key::ChannelKey;
 use super::own_ids::OwnIds;
 use super::published::{PublishError, Published};
-use super::ready::{Numbered, Ready};
+use super::ready::Ready;
 use super::remembered::OwnId;
+use super::state::State;
 use super::target::Target;
 use crate::event::Event;
 
@@ -113,10 +114,11 @@ impl Hub {
                     continue;
                 }
             }
-            let audience = audience.clone();
+            if let Some(audience) = &audience {
+                ready.set_audience(audience.clone());
+            }
             let sequence = state.next_sequence();
-            let numbered = self.numbered(ready, audience, sequence, now_ms);
-            last = Some(state.place(key, numbered, &mut dropped));
+            last = Some(self.append(&mut state, key, sequence, ready, now_ms, &mut dropped));
         }
         state.shrink(Some(key), &mut dropped);
         let wake = state.mark_dirty(key, now_us);
@@ -222,8 +224,8 @@ impl Hub {
             if let Some(own_ids) = &own_ids {
                 own_ids.count_target(&mut ready);
             }
-            let numbered = self.numbered(ready, None, state.next_sequence(), now_ms);
-            state.place(key, numbered, &mut dropped);
+            let sequence = state.next_sequence();
+            self.append(&mut state, key, sequence, ready, now_ms, &mut dropped);
             state.shrink(Some(key), &mut dropped);
         }
         let through = state.sequence;
@@ -240,16 +242,19 @@ impl Hub {
         Ok(clients)
     }
 
-    /// Makes the entry of an event that has its number.
-    #[inline]
-    pub(super) fn numbered(
+    /// Appends an event under the number that its caller gives.
+    #[inline(never)]
+    pub(super) fn append(
         &self,
-        ready: Ready,
-        audience: Option<Arc<Audience>>,
+        state: &mut State,
+        key: ChannelKey,
         sequence: u64,
+        ready: Ready,
         now_ms: u64,
-    ) -> Numbered {
+        dropped: &mut Dropped,
+    ) -> EventId {
         let is_doubtful = now_ms < self.in_doubt_until_ms;
-        ready.numbered(&self.ids, audience, sequence, now_ms, is_doubtful)
+        let numbered = ready.numbered(&self.ids, sequence, now_ms, is_doubtful);
+        state.place(key, numbered, dropped)
     }
 }

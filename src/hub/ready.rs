@@ -40,13 +40,17 @@ impl Ready {
         })
     }
 
+    /// Sets the clients that the event is for.
+    pub(super) fn set_audience(&mut self, audience: Arc<Audience>) {
+        self.rare.get_or_insert_default().audience = Some(audience);
+    }
+
     /// Gives the event its number, and its id if it has none of its own.
     /// `is_doubtful`: an own id may be that of an event from before a restart.
-    #[inline]
+    #[inline(always)]
     pub(super) fn numbered(
         self,
         ids: &Ids,
-        audience: Option<Arc<Audience>>,
         sequence: u64,
         at_ms: u64,
         is_doubtful: bool,
@@ -62,9 +66,7 @@ impl Ready {
             frame.stamp(ids.prefix(), number);
         }
         let mut id = EventId::new(ids.epoch(), number);
-        if rare.is_some() || audience.is_some() {
-            let rare = rare.get_or_insert_default();
-            rare.audience = audience;
+        if let Some(rare) = &mut rare {
             if is_sequenced && let Some(packed) = &mut rare.packed {
                 packed.stamp(ids.prefix(), number);
             }

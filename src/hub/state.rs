@@ -200,7 +200,8 @@ impl State {
 
     /// Places an entry in a channel, which must be there. The caller has given the
     /// entry its number, which is higher than any in the channel. Returns its id.
-    #[inline]
+    /// Inlined so that the entry is not copied on its way.
+    #[inline(always)]
     pub(super) fn place(
         &mut self,
         key: ChannelKey,
@@ -492,7 +493,7 @@ mod tests {
         let mut dropped = Dropped::new();
         for sequence in [3, 1_000, 1_001] {
             let ready = Ready::encode(&Event::message("x"), None, &ids).unwrap();
-            let numbered = ready.numbered(&ids, None, sequence, 5, false);
+            let numbered = ready.numbered(&ids, sequence, 5, false);
             assert_eq!(
                 state.place(key, numbered, &mut dropped),
                 ids.id_of(sequence)

@@ -76,7 +76,7 @@ export class PushWheel extends EventTarget {
   readonly url: string;
   readonly withCredentials: boolean;
   readonly readyState: 0 | 1 | 2;
-  /** The cursor: the id of the last event, or "". */
+  /** The cursor: the last id of the stream, which an event or a heartbeat contained, or "". */
   readonly lastEventId: string;
 
   onopen: ((event: Event) => void) | null;

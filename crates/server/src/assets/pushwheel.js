@@ -15,8 +15,8 @@
 //   already. Any other tab reads the stream itself, from its own cursor, until its cursor
 //   is the leader's.
 //
-// A cursor is the id of the last event, or undefined before the first one. A tab without a
-// cursor accepts the cursor of the leader.
+// A cursor is the last id of the stream, which an event or a heartbeat contained, or
+// undefined before the first one. A tab without a cursor accepts the cursor of the leader.
 //
 // Messages: {from, at, state, type?, data?, status?, wait?}, from the leader. {hi: true}
 // asks the leader for its cursor, and to reconnect immediately if it waits.
