@@ -95,11 +95,15 @@ impl Response {
         Response::typed("text/html; charset=utf-8", into_bytes(page.into()))
     }
 
-    /// Returns `200 OK` with compact JSON. A value that cannot be written as JSON, such
-    /// as a map whose keys are not strings, gives `500`.
+    /// Returns `200 OK` with compact JSON and a line end, for readers on a terminal. A
+    /// value that cannot be written as JSON, such as a map whose keys are not strings,
+    /// gives `500`.
     pub fn json(value: &(impl Serialize + ?Sized)) -> Response {
         match serde_json::to_vec(value) {
-            Ok(body) => Response::typed("application/json", body),
+            Ok(mut body) => {
+                body.push(b'\n');
+                Response::typed("application/json", body)
+            }
             Err(error) => Response::internal_error(error),
         }
     }

@@ -96,7 +96,7 @@ fn every_request_is_an_object_in_the_access_log() {
     assert_eq!(health["status"], 200);
     assert_eq!(health["method"], "GET");
     assert_eq!(health["log"], "pushwheel::access");
-    assert_eq!(health["bytes"], "{\"status\":\"ok\"}".len());
+    assert_eq!(health["bytes"], "{\"status\":\"ok\"}\n".len());
     assert!(health["duration_ms"].as_f64().is_some_and(|ms| ms >= 0.0));
     assert!(
         health["address"]

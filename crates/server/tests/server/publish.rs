@@ -638,3 +638,18 @@ fn joined_lines_of_a_batch_get_the_fix_for_curl() {
     let answer = ask(&served, "POST", "/channels/a", &[LINES], "{\"data\": 1}x");
     assert!(answer.text().contains("trailing characters"));
 }
+
+#[test]
+fn json_responses_end_with_a_line_end() {
+    let served = start();
+    for (method, path) in [
+        ("POST", "/channels/a"),
+        ("GET", "/stats"),
+        ("GET", "/health"),
+        ("GET", "/nothing"),
+        ("PUT", "/health"),
+    ] {
+        let answer = ask(&served, method, path, &[], "x");
+        assert!(answer.text().ends_with("}\n"), "{path}: {}", answer.text());
+    }
+}
