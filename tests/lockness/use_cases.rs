@@ -59,8 +59,8 @@ fn notify_user_from_any_thread_reaches_all_browsers_of_that_user_alone() {
         assert_eq!(own, expected.iter().collect::<Vec<_>>());
     }
     let mut connection = served.connect();
-    assert_eq!(connection.post("/bob", "hello").text(), r#"{"sent":1}"#);
-    assert_eq!(connection.post("/cyd", "hello").text(), r#"{"sent":0}"#);
+    assert_eq!(connection.post("/bob", "hello").text(), "{\"sent\":1}\n");
+    assert_eq!(connection.post("/cyd", "hello").text(), "{\"sent\":0}\n");
     assert_eq!(told(&bob.take(1)), ["notification hello"]);
 }
 
