@@ -84,8 +84,8 @@ impl Oracle {
             wrong = Some("the client does not ask for it".to_owned());
         } else if at > self.sequence {
             wrong = Some("nothing has this number yet".to_owned());
-        } else if stream.position.is_none_or(|position| at <= position) {
-            wrong = Some(format!("it does not lead on from {:?}", stream.position));
+        } else if stream.position.is_none_or(|position| at < position) {
+            wrong = Some(format!("it leads back from {:?}", stream.position));
         } else if let Some(missing) = self.missing(number, at) {
             wrong = Some(format!("{} is missing", missing.id));
         }
