@@ -79,6 +79,13 @@ impl Oracle {
         let Some(at) = self.parse(id) else {
             return self.fail(format!("a heartbeat of stream {number} has the id {id:?}"));
         };
+        if let Some(joined) = &stream.joined
+            && self.may_lack_id(stream)
+        {
+            // It was sent nothing, so it begins here, or where it joined.
+            self.begin(number, at.min(joined.sequence));
+        }
+        let stream = &self.streams[number];
         let mut wrong = None;
         if !stream.asks_for_positions {
             wrong = Some("the client does not ask for it".to_owned());
@@ -233,8 +240,7 @@ impl Oracle {
         let publication = &self.published[found];
         let (id, at) = (publication.id.clone(), publication.sequence);
         let stream = &self.streams[number];
-        let may_lack_id = matches!(stream.want, Want::Earliest | Want::Last(_));
-        if stream.position.is_none() && may_lack_id && self.has_own_ids(stream) {
+        if self.may_lack_id(stream) {
             let at = self.before_first(number, at);
             self.begin(number, at);
             return self.on_published(number, event);
@@ -611,9 +617,12 @@ impl Oracle {
         }
     }
 
-    /// Whether events of a stream's channels carry own ids, so that it need not
-    /// say where it begins.
-    fn has_own_ids(&self, stream: &Stream) -> bool {
+    /// Whether a stream has not said where it begins and need not, because events of
+    /// its channels carry own ids.
+    fn may_lack_id(&self, stream: &Stream) -> bool {
+        if stream.position.is_some() || !matches!(stream.want, Want::Earliest | Want::Last(_)) {
+            return false;
+        }
         let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
         topics.any(|topic| {
             let mut entries = topic.entries.iter();
