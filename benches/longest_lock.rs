@@ -1,5 +1,5 @@
-//! The longest locked section of calls that have much to look at, in processor time:
-//! for so long a publisher of any other channel may wait.
+//! The longest locked section of calls that have much to look at, in processor time.
+//! A publisher of any other channel may wait that long.
 //!
 //! ```text
 //! cargo bench --bench longest_lock --features internals

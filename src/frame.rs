@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::event::{Event, EventError};
 use crate::packed;
 
-/// The finished bytes of one event. To clone it is to count one more reader.
+/// The finished bytes of one event. Cloning it increments a reference count.
 ///
 /// ```text
 ///             start            body

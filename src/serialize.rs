@@ -184,7 +184,7 @@ impl<N: fmt::Display> Serialize for Counts<'_, N> {
 }
 
 fn as_ms(time: &Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    crate::hub::clock::as_ms(*time)
 }
 
 fn as_us(time: &Duration) -> u64 {

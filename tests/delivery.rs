@@ -352,7 +352,7 @@ fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_t
     drop(others);
     let left: Vec<_> = (0..5).map(|_| receive(&ends)).collect();
     assert!(left.iter().all(|(_, r)| *r == DisconnectReason::Gone));
-    assert!(ends.try_recv().is_err(), "each is told of once");
+    assert!(ends.try_recv().is_err(), "each departure is reported once");
 }
 
 #[test]

@@ -297,7 +297,7 @@ impl EngineBuilder {
     /// listener, poller, waker, and the connection that is being accepted.
     ///
     /// An eighth of the rest, at most 256 for each thread, is reserved for overflow
-    /// connections, which are answered that the engine is full. The remainder limits
+    /// connections: a request for a stream on one is answered that the engine is full. The remainder limits
     /// connections as [`Limits::connections_max`] does, if it is lower.
     ///
     /// Default: unknown. Then, when the process has no more descriptors and no

@@ -29,8 +29,9 @@ pub(crate) enum Command {
     Ping(Sender<()>),
 }
 
-/// The sending end of a reactor's command queue. Its commands are bounded by
-/// `requests_in_flight_max`: each deferred request is answered once.
+/// The sending end of a reactor's command queue. Its answers are bounded by
+/// `requests_in_flight_max`: each deferred request is answered once. The other commands
+/// come from calls of `EngineHandle`, one per call.
 #[derive(Clone)]
 pub(crate) struct CommandQueue {
     sender: Sender<Command>,

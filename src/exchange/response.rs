@@ -234,8 +234,8 @@ impl Response {
         Ok(self)
     }
 
-    /// Marks the response as a temporary error: the client is told to come back after
-    /// `delay` and 2 to 10 s more, drawn for each client.
+    /// Marks the response as a temporary error: the client receives a delay
+    /// after which it retries, `delay` plus 2 to 10 s, drawn for each client.
     ///
     /// A browser's `EventSource` gives up for good at any status but 200. So a GET that
     /// accepts `text/event-stream` receives `200`, a `retry:` line and the end of the

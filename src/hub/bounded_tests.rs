@@ -1,5 +1,5 @@
-//! Calls that have much to look at, which have to do it in bounded locked sections:
-//! each section checks that when it ends ([`Section`](super::looks::Section)).
+//! Large calls work in bounded locked sections: each section checks its count of looks
+//! when it ends ([`Section`](super::looks::Section)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -49,7 +49,7 @@ fn join(channels: &[&Channel], token: u64, start: &Start) -> Joined {
         address: "127.0.0.1:9".parse().unwrap(),
         extra: Some(Box::new(Extra {
             metadata: json!({"n": token, "all": true}).into(),
-            on_disconnect: None,
+            on_disconnect: Some(Box::new(|_, _| {})),
         })),
         start,
     };
@@ -135,6 +135,39 @@ fn a_channel_with_many_clients_is_removed_in_steps() {
     let is_closed =
         |departure: &super::Departure| departure.reason == DisconnectReason::ChannelClosed;
     assert!(work.departures.iter().all(is_closed));
+}
+
+#[test]
+fn clients_behind_in_a_log_with_state_are_disconnected_in_steps() {
+    let keyed = KeyedState::keys(MANY).bytes_max(usize::MAX);
+    let options = ChannelOptions::new().lag_policy(LagPolicy::Conflate);
+    let (manager, channel) = one_of(options.keyed_state(keyed));
+    let hub = manager.hub();
+    let positions: Vec<_> = (0..2_000)
+        .map(|token| super::Position {
+            member_key: super::MemberKey {
+                channel: channel.key(),
+                slot: join(&[&channel], token, &Start::Live).readers[0].slot,
+            },
+            token,
+            seen: 0,
+        })
+        .collect();
+    publish_many(&channel, &Target::All);
+    hub.note_positions(0, &positions);
+    assert_eq!(channel.close(), positions.len());
+    let mut work = Work::default();
+    hub.take_work(0, &mut work);
+    let behind = |departure: &super::Departure| {
+        let call = departure.disconnect_call.as_ref();
+        call.map(|call| call.info.behind)
+    };
+    assert_eq!(work.departures.len(), positions.len());
+    assert!(
+        work.departures
+            .iter()
+            .all(|left| behind(left) == Some(1024))
+    );
 }
 
 #[test]
@@ -362,7 +395,7 @@ fn all_clients_of_a_reactor_leave_in_steps() {
     manager
         .hub()
         .leave_all(0, DisconnectReason::Shutdown, |_| calls += 1);
-    assert_eq!((channel.client_count(), calls), (0, 0));
+    assert_eq!((channel.client_count(), calls), (0, MANY));
     manager.hub().sweep(manager.hub().channels_capacity());
     assert_eq!(channel.stats().unwrap().history_events, 0);
 }

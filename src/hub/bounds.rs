@@ -76,16 +76,13 @@ impl State {
         is_backlog: bool,
         looks: &mut Looks,
     ) -> Option<ChannelKey> {
-        let mut slots = self.memory.in_order(is_backlog, LOOKED_AT_MAX);
-        slots
-            .by_ref()
-            .take_while(|_| looks.take())
-            .find_map(|slot| {
-                let (key, channel) = self.at(slot as usize)?;
-                let oldest = channel.log.oldest()?;
-                let through = channel.evictable_through(published == Some(key), is_backlog);
-                (oldest.sequence <= through).then_some(key)
-            })
+        let slots = self.memory.in_order(is_backlog, LOOKED_AT_MAX);
+        slots.take_while(|_| looks.take()).find_map(|slot| {
+            let (key, channel) = self.at(slot as usize)?;
+            let oldest = channel.log.oldest()?;
+            let through = channel.evictable_through(published == Some(key), is_backlog);
+            (oldest.sequence <= through).then_some(key)
+        })
     }
 }
 

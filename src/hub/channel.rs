@@ -399,6 +399,7 @@ impl Channel {
             channel.members.slots_end()
         }) {
             slice.drain(..).for_each(&mut visit);
+            self.hub.give_way();
             from = from.saturating_add(SLOTS_MAX);
             if from >= end {
                 break;

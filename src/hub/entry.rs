@@ -1,4 +1,4 @@
-//! An entry of a log: a published event in its record.
+//! An entry of a log: a published event with its sequence number.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::frame::Frame;
 /// What an entry costs beyond its frame's bytes, in the log's accounting.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// One event in its record.
+/// One published event.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) sequence: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Rare {
 
 impl Rare {
     /// Returns whether there is nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let Rare {
             audience,
             packed,

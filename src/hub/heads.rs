@@ -2,9 +2,9 @@
 //! after its own past and not after that of all removed channels, so its clients resume
 //! without a false gap.
 //!
-//! The number of heads is bounded. One that is forgotten raises `removed_through`, up to
-//! which a channel that is not here may have had a past. So nothing is kept for a head that is not higher, and the lowest head
-//! goes first: it raises the bound the least.
+//! The number of heads is bounded. A head that is forgotten raises `removed_through`: a
+//! channel that is not here may have had a past up to it. So a head that is not higher is
+//! not kept, and the lowest head goes first, because it raises the bound the least.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;

@@ -6,7 +6,8 @@
 //! nothing.
 
 /// Entries, members, keys or channels that a locked section looks at for one
-/// question: some 100 microseconds at most.
+/// question. `cargo bench --bench longest_lock --features internals` measures the longest
+/// sections.
 pub(crate) const LOOKS_MAX: usize = 1024;
 
 /// The same for slots, in the type of their numbers.

@@ -66,6 +66,8 @@ impl Hub {
                 if slot >= end {
                     return backlog;
                 }
+                drop(state);
+                self.give_way();
                 continue;
             };
             while let Some(channel) = state.get(key) {

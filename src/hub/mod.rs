@@ -111,6 +111,7 @@ pub(crate) use reactors::{Departure, DisconnectCall, REACTORS_MAX, Work};
 pub(crate) use reading::{Gathered, Position, Read, Recipients, Report, Source, Span};
 pub(crate) use serving::Attachment;
 pub(crate) use state::Settings;
+
 /// Where ids and jitter come from.
 #[derive(Debug)]
 pub(crate) enum Randomness {
@@ -131,10 +132,7 @@ impl Randomness {
                 let mut next = || {
                     // SplitMix64: one multiply-and-shift generator is plenty here.
                     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                    let mut z = *state;
-                    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                    u128::from(z ^ (z >> 31))
+                    u128::from(numbering::mixed(*state))
                 };
                 (next() << 64) | next()
             }

@@ -77,7 +77,7 @@ fn scrambled(half: u32, key: u64) -> u32 {
 }
 
 /// Returns a number in which each bit depends on all bits of `number`.
-fn mixed(number: u64) -> u64 {
+pub(super) fn mixed(number: u64) -> u64 {
     let mut mixed = number;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -18,7 +18,7 @@ pub(super) struct OwnIds {
     target: u64,
     /// Each with its place among the events, its id and its digest.
     all: Vec<(usize, Arc<str>, u64)>,
-    /// The records of the events that are not to be appended, in ascending order.
+    /// The indexes of the events that are not to be appended, in ascending order.
     repeated: Vec<usize>,
 }
 

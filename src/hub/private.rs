@@ -125,8 +125,27 @@ mod tests {
     use crate::hub::batch::Batch;
     use crate::hub::client::ConnectionId;
     use crate::hub::clock::Clock;
-    use crate::hub::{Join, MemberKey, Recipients, Source, Start};
+    use crate::hub::{Join, Joined, MemberKey, Recipients, Source, Start};
     use crate::{ChannelManager, Event};
+
+    const CONNECTION: ConnectionId = ConnectionId {
+        token: 1,
+        reactor: 0,
+    };
+
+    /// Makes a client the member of a private channel.
+    fn join(hub: &Hub, channel: ChannelKey) -> Joined {
+        let join = Join {
+            channels: &[channel],
+            id: hub.new_client_id(),
+            has_generated_id: true,
+            connection: CONNECTION,
+            address: ([127, 0, 0, 1], 9).into(),
+            extra: None,
+            start: &Start::Live,
+        };
+        hub.join(join).expect("the channel is open")
+    }
 
     #[test]
     fn a_sink_does_not_move_the_ids_of_named_channels() {
@@ -141,20 +160,7 @@ mod tests {
         };
         (1..=5).for_each(publish);
         let (key, room) = hub.open_private(ChannelOptions::new());
-        let connection = ConnectionId {
-            token: 1,
-            reactor: 0,
-        };
-        let join = Join {
-            channels: &[key],
-            id: hub.new_client_id(),
-            has_generated_id: true,
-            connection,
-            address: "127.0.0.1:9".parse().unwrap(),
-            extra: None,
-            start: &Start::Live,
-        };
-        let joined = hub.join(join).unwrap();
+        let joined = join(hub, key);
         assert_eq!((joined.seen, joined.now, joined.head), (0, 0, 0));
         for n in 1..=3 {
             let ready = hub.encode_private(&Event::message("to one")).unwrap();
@@ -186,20 +192,7 @@ mod tests {
         let hub = manager.hub();
         hub.attach_idle();
         let (key, room) = hub.open_private(ChannelOptions::new());
-        let connection = ConnectionId {
-            token: 1,
-            reactor: 0,
-        };
-        let join = Join {
-            channels: &[key],
-            id: hub.new_client_id(),
-            has_generated_id: true,
-            connection,
-            address: "127.0.0.1:9".parse().unwrap(),
-            extra: None,
-            start: &Start::Live,
-        };
-        let slot = hub.join(join).unwrap().readers[0].slot;
+        let slot = join(hub, key).readers[0].slot;
         hub.finish_private(key);
         for _ in 0..10 {
             now_ms.fetch_add(3_600_000, Ordering::Relaxed);
@@ -207,7 +200,7 @@ mod tests {
             assert_eq!((hub.channels_held(), room.ended()), (1, None));
         }
         let member_key = MemberKey { channel: key, slot };
-        hub.leave(&[member_key], connection, DisconnectReason::Finished);
+        hub.leave(&[member_key], CONNECTION, DisconnectReason::Finished);
         assert_eq!(hub.channels_held(), 0);
         assert_eq!(room.ended(), Some(DisconnectReason::Finished));
     }

@@ -307,6 +307,8 @@ impl Hub {
                     member.seen = position.seen;
                 }
             }
+            drop(state);
+            self.give_way();
         }
     }
 

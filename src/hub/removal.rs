@@ -75,9 +75,9 @@ impl Hub {
         let Some((wake, removed)) = disconnected else {
             return false;
         };
+        self.wake(wake);
         self.finish_trims(vec![key], now_ms);
         drop_channels(removed);
-        self.wake(wake);
         true
     }
 
@@ -128,9 +128,10 @@ impl Hub {
         loop {
             let now_ms = self.clock.now_ms();
             let (mut disconnect_calls, mut removed) = (Vec::new(), Removed::new());
+            let mut looks = 0;
             let mut state = self.lock();
             for _ in 0..LOOKS_MAX {
-                if removed.entries.room() == 0 {
+                if removed.entries.room() == 0 || looks > LOOKS_MAX {
                     break;
                 }
                 let (slot, member_slot) = next;
@@ -148,6 +149,7 @@ impl Hub {
                     && let Some((left, channel)) =
                         state.remove_member(key, member_slot, reason, (now_ms, &self.clock))
                 {
+                    looks += left.looks;
                     disconnect_calls.extend(left.disconnect_call);
                     removed.channels.extend(channel);
                     // The next sweep evicts what there is no room for here.
@@ -161,17 +163,16 @@ impl Hub {
             if is_done {
                 return;
             }
+            self.give_way();
         }
     }
 
     /// Returns the number of channels of any kind.
     #[cfg(feature = "internals")]
     pub(crate) fn channels_held(&self) -> usize {
-        {
-            let mut count = 0;
-            self.for_each_channel(|_, _| count += 1);
-            count
-        }
+        let mut count = 0;
+        self.for_each_channel(|_, _| count += 1);
+        count
     }
 
     /// Returns the number of channels that a whole sweep looks at.

@@ -498,7 +498,7 @@ mod tests {
         }
         let longer = [&*bytes, b"\n"].concat();
         let error = keeping().restore(&*longer).unwrap_err();
-        assert!(error.to_string().contains("something follows"), "{error}");
+        assert!(error.to_string().contains("data follows"), "{error}");
     }
 
     #[test]

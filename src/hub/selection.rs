@@ -2,7 +2,7 @@
 //!
 //! The lock is held for a bounded number of members at a time.
 
-use super::audience::Condition;
+use super::audience::{Condition, meets};
 use super::channel::Channel;
 use super::client::{ClientId, ClientInfo, Member};
 use super::looks::SLOTS_MAX;
@@ -51,18 +51,17 @@ impl Channel {
 
     /// Calls `visit` for each member that meets the conditions, under the lock.
     fn for_each_where(&self, conditions: &[Condition], mut visit: impl FnMut(&Member)) {
-        let null = serde_json::Value::Null;
         let mut from = 0;
         while let Some(end) = self.hub().view(self.key(), |channel| {
             let members = &channel.members;
             for member in members.range(from, from.saturating_add(SLOTS_MAX)) {
-                let metadata = member.metadata().map_or(&null, |metadata| &**metadata);
-                if conditions.iter().all(|c| c.matches(metadata)) {
+                if meets(conditions, member.metadata().map(|metadata| &**metadata)) {
                     visit(member);
                 }
             }
             members.slots_end()
         }) {
+            self.hub().give_way();
             from = from.saturating_add(SLOTS_MAX);
             if from >= end {
                 break;

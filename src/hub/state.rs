@@ -15,7 +15,7 @@ use super::heads::Heads;
 use super::id::EventId;
 use super::key::ChannelKey;
 use super::log::Log;
-use super::looks::{SLOTS_MAX, looked_at};
+use super::looks::{LOOKS_MAX, SLOTS_MAX, looked_at};
 use super::memory::Memory;
 use super::options::ChannelOptions;
 use super::reactors::{Departure, DisconnectCall, Reactors, Wake};
@@ -60,6 +60,8 @@ impl Default for Settings {
 pub(super) struct Left {
     pub(super) member: Member,
     pub(super) disconnect_call: Option<DisconnectCall>,
+    /// What its removal has looked at.
+    pub(super) looks: usize,
 }
 
 /// What a locked section has taken out of the hub. Its caller drops it, and goes on
@@ -347,13 +349,18 @@ impl State {
             .map_or(0, |channel| channel.members.slots_end());
         let slice = slot..end.min(slot.saturating_add(SLOTS_MAX));
         let next = slice.end;
+        let mut looks = 0;
         for slot in slice {
             looked_at(1);
             if let Some((left, channel)) = self.remove_member(key, slot, reason, (now_ms, clock)) {
+                looks += left.looks;
                 wake.merge(self.depart(left, reason));
                 if channel.is_some() {
                     return (None, channel);
                 }
+            }
+            if looks > LOOKS_MAX {
+                return (Some(slot + 1), None);
             }
         }
         match next < end {
@@ -395,6 +402,8 @@ impl State {
         let channel = self.get_mut(key)?;
         let mut member = channel.remove_member(slot, now_ms)?;
         let disconnect_call = channel.disconnect_call(&mut member, clock);
+        let counted = disconnect_call.as_ref().map_or(0, |call| call.info.behind);
+        let looks = 1 + counted.min(channel.log.keyed().len()).min(LOOKS_MAX);
         let is_named = channel.name().is_some();
         let is_empty = channel.members.is_empty();
         let is_last = is_empty && channel.ends_with_last_member();
@@ -409,6 +418,7 @@ impl State {
         let left = Left {
             member,
             disconnect_call,
+            looks,
         };
         Some((left, removed))
     }

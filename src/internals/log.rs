@@ -12,7 +12,7 @@ use crate::{ClientId, History, KeyedState};
 /// What is appended.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its record.
+    /// Its sequence number.
     pub sequence: u64,
     /// When it came.
     pub at_ms: u64,
@@ -39,12 +39,11 @@ impl Entry {
             }),
             key: self.key.map(Arc::from),
         };
-        let is_rare = rare.audience.is_some() || rare.own_id.is_some() || rare.key.is_some();
         entry::Entry {
             sequence: self.sequence,
             at_ms: self.at_ms,
             frame: self.frame,
-            rare: is_rare.then(|| Box::new(rare)),
+            rare: (!rare.is_empty()).then(|| Box::new(rare)),
         }
     }
 }

@@ -140,7 +140,7 @@ impl Meters {
 }
 
 /// Adds counts to those of the same names. A name that is not among the sums comes
-/// before the last of them, which is that of all others.
+/// before the last sum, which counts all other names.
 fn add_each<N: PartialEq>(sums: &mut Vec<(N, u64)>, counts: impl Iterator<Item = (N, u64)>) {
     if sums.is_empty() {
         sums.extend(counts);

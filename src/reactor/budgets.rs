@@ -12,7 +12,8 @@ pub struct Budgets {
     /// Commands, clients that the hub has sent away, and feeds with other options, in
     /// one turn each.
     pub chores_a_turn: usize,
-    /// Reads of connections that speak HTTP, in one turn.
+    /// Steps of connections that speak HTTP, in one turn: a write of what is unsent and a
+    /// read each.
     pub steps_a_turn: usize,
     /// Bytes written to clients that are behind, in one turn. A round that writes
     /// less than 8 KiB counts as 8 KiB. What a turn does for these clients, every

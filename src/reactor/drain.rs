@@ -8,15 +8,15 @@
 //! | waiting | timers do the rest | no connection is left |
 //! | late | connections that are left are closed | no connection is left |
 
-use super::millis::as_ms;
 use crate::exchange::Shutdown;
+use crate::hub::clock::as_ms;
 
 /// The number of turns for which the listen queue is accepted: as long as it takes
 /// for a full queue of 4096, and not for ever.
 const CLOSING_TURNS_MAX: u32 = 64;
 
 /// See the [module](self).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Drain {
     pub(crate) deadline_ms: u64,
     /// What was published up to here is sent before anything ends.

@@ -24,7 +24,6 @@ mod drain;
 mod guard;
 mod http;
 pub(crate) mod io;
-mod millis;
 mod pressure;
 mod retry;
 mod shutdown;
@@ -66,6 +65,9 @@ use turn::Turn;
 const SWEEP_MS: u64 = 1000;
 /// The channels that one lock of the hub sweeps.
 const SWEEP_SLICE: usize = 256;
+
+/// Departures for which memory is kept after a burst.
+const DEPARTURES_KEPT: usize = 1024;
 
 /// What a reactor is made with.
 pub(crate) struct Setup {
@@ -410,6 +412,8 @@ impl<N: Net> Reactor<N> {
         if now_ms >= self.swept_at_ms + SWEEP_MS {
             self.swept_at_ms = now_ms;
             self.streams.shrink(&mut self.io);
+            self.departures.shrink_to(DEPARTURES_KEPT);
+            self.work.departures.shrink_to(DEPARTURES_KEPT);
             if self.io.index == 0 {
                 // Few channels at once, very many within ten sweeps.
                 self.sweep_left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
@@ -431,6 +435,12 @@ impl<N: Net> Reactor<N> {
     /// the hub knows the clients that it had.
     fn abandon(&mut self) {
         let _here = EngineThread::enter();
+        let reason = DisconnectReason::Failed;
+        self.hub
+            .leave_all(self.io.index, reason, |disconnect_call| {
+                call_on_disconnect(disconnect_call, reason);
+            });
+        // No member is left, so no other thread can send one away any more.
         let mut work = Work::default();
         self.hub.take_work(self.io.index, &mut work);
         let departures = std::mem::take(&mut self.departures);
@@ -439,11 +449,6 @@ impl<N: Net> Reactor<N> {
                 call_on_disconnect(disconnect_call, departure.reason);
             }
         }
-        let reason = DisconnectReason::Failed;
-        self.hub
-            .leave_all(self.io.index, reason, |disconnect_call| {
-                call_on_disconnect(disconnect_call, reason);
-            });
         let connections = &self.io.connections;
         for key in (0..connections.keys_end()).filter(|key| connections.contains(*key)) {
             if let State::Stream(_) = connections.get(key).state {

@@ -1,4 +1,5 @@
-//! When a browser comes back whose stream ends, or that finds no room.
+//! The delay after which a browser reconnects when its stream has ended, or when there
+//! was no room for it.
 
 use crate::frame;
 use crate::hub::Hub;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::budgets::Budgets;
 use super::drain::Drain;
-use super::millis::as_ms;
 use super::stopwatch::Stopwatch;
+use crate::hub::clock::as_ms;
 use crate::limits::Limits;
 
 /// The wheel's tick. Coarse, so that the timers of many idle clients fire
@@ -33,7 +33,7 @@ pub(crate) struct Turn {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(unreachable_pub, reason = "for the simulator alone")]
 pub struct Spent {
-    /// Steps of connections that speak HTTP: a write or a read each.
+    /// Steps of connections that speak HTTP: a write of what is unsent and a read each.
     pub steps: usize,
     /// Requests answered.
     pub requests: usize,

@@ -248,7 +248,6 @@ fn a_welcome_waits_for_a_replay_of_which_the_loop_itself_has_not_heard_yet() {
             })
         });
     let stream = room.clone();
-    let builder = builder;
     let builder = builder.get("/stream", move |_| Subscription::new(&stream));
     let served = Served::start(builder);
     let mut witnesses: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/stream")).collect();

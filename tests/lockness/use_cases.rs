@@ -23,7 +23,6 @@ fn notify_user_from_any_thread_reaches_all_browsers_of_that_user_alone() {
         let user = request.param("user").unwrap();
         Ok(Subscription::new(&inbox(request.channels(), user)?))
     });
-    let builder = builder;
     let builder = builder.post("/{user}", |request| -> Result<_, Response> {
         let user = request.param("user").unwrap();
         let event = Event::new("notification", request.text()?);

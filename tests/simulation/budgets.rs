@@ -13,7 +13,7 @@ const RETRY_COST: usize = 16;
 pub fn check(spent: Spent, budgets: &Budgets) {
     let timers_max = budgets.timers_a_turn + RETRY_COST.max(budgets.reads_a_turn);
     // A timer may take a step, a request or a round where no budget is left.
-    let rounds_max = 1 + timers_max.div_ceil(RETRY_COST);
+    let rounds_max = 1 + spent.timers.min(timers_max.div_ceil(RETRY_COST));
     let round_bytes_max = ROUND_BYTES.max(budgets.buffer_bytes) + EVENT_BYTES_MAX;
     let steps_max = budgets.steps_a_turn + budgets.reads_a_turn + timers_max;
     let writes_max = budgets.writes_a_turn + budgets.writes_a_slice + budgets.ends_a_slice;

@@ -1,4 +1,4 @@
-//! All who act while the engine polls: clients, publishers and managers.
+//! Everything that acts while the engine polls: clients, publishers and managers.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use super::network::{Act, Actors, Network};
 use super::oracle::{Finishes, Oracle, To};
 use super::{Shared, lock};
 
-/// All who act while the engine polls.
+/// Everything that acts while the engine polls.
 pub struct Load {
     pub network: Rc<RefCell<Network>>,
     pub oracle: Shared,

@@ -140,6 +140,7 @@ impl Drop for Replay {
         }
     }
 }
+
 type Shared = Arc<Mutex<Oracle>>;
 
 /// The simulation has one thread, so the lock is free.
@@ -148,8 +149,10 @@ fn lock(oracle: &Shared) -> MutexGuard<'_, Oracle> {
         .try_lock()
         .expect("one thread, and no lock is held over a call that needs it")
 }
+
 /// All event loops of the engine except the first one, which turns the others.
 type Others = Rc<RefCell<Vec<SimulatedEngine<Seam>>>>;
+
 /// The engine, its network and its clients.
 struct Simulation {
     /// `None` only between two of them.
@@ -164,6 +167,7 @@ struct Simulation {
     budgets: Budgets,
     is_told: bool,
 }
+
 /// Everything that each engine of a run is made with.
 struct Recipe {
     manager: ChannelManager,
@@ -174,6 +178,7 @@ struct Recipe {
     head_ms: u64,
     idle_ms: u64,
 }
+
 /// Runs one seed to its end.
 fn run(seed: u64, is_told: bool) -> Sums {
     let _replay = Replay(seed);
@@ -202,6 +207,7 @@ fn run(seed: u64, is_told: bool) -> Sums {
     }
     simulation.check_end()
 }
+
 fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     let clock = Arc::new(AtomicU64::new(0));
     let era = Era::of(seed);
@@ -320,6 +326,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
     simulation.start();
     simulation
 }
+
 /// Turns all loops that have not ended. Returns whether there was one.
 fn turn_all(loops: &Others) -> bool {
     let mut is_one_left = false;
@@ -334,6 +341,7 @@ fn turn_all(loops: &Others) -> bool {
     }
     is_one_left
 }
+
 impl Simulation {
     /// Makes an engine for the channels.
     fn start(&mut self) {
@@ -384,10 +392,15 @@ impl Simulation {
         self.network.borrow_mut().restart();
         self.start();
         let metrics = self.engine().handle().metrics();
-        assert!(
-            metrics.streams_opened >= before.streams_opened,
-            "a counter falls"
-        );
+        for (now, then) in [
+            (metrics.streams_opened, before.streams_opened),
+            (metrics.connections_accepted, before.connections_accepted),
+            (metrics.events_published, before.events_published),
+            (metrics.deliveries, before.deliveries),
+            (metrics.bytes_written, before.bytes_written),
+        ] {
+            assert!(now >= then, "a counter falls");
+        }
         assert_eq!((metrics.clients, metrics.connections), (0, 0));
     }
 

@@ -89,7 +89,7 @@ pub struct RareFaults {
     pub clock_jumps: Vec<(u64, u64)>,
     /// How often clients vanish: a chance in a thousand.
     pub vanishes: u32,
-    /// How long the system takes to give up one who has.
+    /// Time until the system gives up a client that has vanished.
     pub lost_after_ms: u64,
     /// In how many of 50 turns a millisecond goes by.
     pub slow_turns: u32,
@@ -570,7 +570,7 @@ impl Network {
         self.plan(after_ms, Act::Client(client));
     }
 
-    /// Something has come to be of which the engine is to be told.
+    /// Notes a change of readiness that the engine has to learn of.
     fn edge(&mut self, number: usize, set: impl FnOnce(&mut Edges)) {
         let socket = &mut self.sockets[number];
         set(&mut socket.edges);

@@ -130,13 +130,13 @@ pub(super) fn buffering(
                 "{of} pings arrived one by one, none in less than {} ms",
                 ms(fastest)
             ),
-            "a proxy waits before it forwards data, or the server publishes late. Part for delays \
+            "a proxy waits before it forwards data, or the server publishes late. Look for delays \
              and polling",
         ),
         Flow::Lost { came } => Finding::failure(
             CODE,
             format!("{came} of {of} pings arrived within {} s", GRACE.as_secs()),
-            "the others are buffered or lost. Part for a proxy that buffers, and for a server that \
+            "the others are buffered or lost. Look for a proxy that buffers, and for a server that \
              drops events",
         ),
         Flow::Silent => {

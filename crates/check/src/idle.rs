@@ -191,7 +191,7 @@ impl Watch {
                 CODE,
                 format!("the stream ended after {at:.1} s, just after bytes ({how})"),
                 "the server ended the stream, or a limit on the duration of a request or connection \
-                 did. Part for such a limit",
+                 did. Look for such a limit",
             );
         }
         Finding::failure(

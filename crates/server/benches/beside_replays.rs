@@ -35,13 +35,8 @@ const TRIED: Duration = Duration::from_millis(100);
 const PACE: Duration = Duration::from_millis(10);
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let time = match arguments.iter().any(|word| word == "--bench") {
-        true => MEASURED,
-        false => TRIED,
-    };
-    let program = arguments.into_iter().find(|word| !word.starts_with("--"));
-    let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pushwheel").to_owned());
+    let (is_bench, program) = common::arguments();
+    let time = if is_bench { MEASURED } else { TRIED };
     let server = Server::start(&program, "")?;
     for n in 0..CHANNELS {
         let event = format!("{{\"data\":\"{}\"}}\n", "x".repeat(EVENT_BYTES));

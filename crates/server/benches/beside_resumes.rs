@@ -39,13 +39,11 @@ const PACE: Duration = Duration::from_millis(5);
 type Probes = Vec<(&'static str, Vec<Duration>)>;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (time, counts) = match arguments.iter().any(|word| word == "--bench") {
+    let (is_bench, program) = common::arguments();
+    let (time, counts) = match is_bench {
         true => (MEASURED, &CLIENTS[..]),
         false => (TRIED, &TRIED_CLIENTS[..]),
     };
-    let program = arguments.into_iter().find(|word| !word.starts_with("--"));
-    let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pushwheel").to_owned());
     let server = Server::start(&program, "")?;
     let event = format!("{{\"data\":\"{}\"}}\n", "x".repeat(EVENT_BYTES));
     let events = event.repeat(EVENTS);

@@ -46,7 +46,7 @@ impl Worker {
             for job in queue {
                 // A panic drops the responder, which answers 500.
                 if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
-                    log::error!("a request for figures of all channels panicked");
+                    log::error!("a request on the worker panicked");
                 }
             }
         };

@@ -247,9 +247,12 @@ impl<R: Read> Reader<R> {
         };
         let snapshot = reader.snapshot()?;
         let sum = reader.sum.clone().finalize();
-        ensure(reader.array()? == sum.to_le_bytes(), "its sum is wrong")?;
+        ensure(
+            reader.array()? == sum.to_le_bytes(),
+            "the checksum does not match",
+        )?;
         let rest = reader.from.read(&mut [0]).map_err(RestoreError::Read)?;
-        ensure(rest == 0, "something follows its end")?;
+        ensure(rest == 0, "data follows the end")?;
         Ok(snapshot)
     }
 
@@ -267,7 +270,7 @@ impl<R: Read> Reader<R> {
             });
         }
         let Some(epoch) = Epoch::from_text(&self.text()?) else {
-            return damaged("its epoch is none");
+            return damaged("invalid epoch");
         };
         let key = match self.flag()? {
             true => Some(u128::from_le_bytes(self.array()?)),
@@ -278,7 +281,7 @@ impl<R: Read> Reader<R> {
         let removed_through = self.number()?;
         ensure(
             removed_through <= sequence,
-            "what was removed is yet to come",
+            "a removed channel is newer than the sequence",
         )?;
         let mut names = HashSet::new();
         let mut heads = Vec::new();

@@ -9,11 +9,11 @@ use super::next::Next;
 use super::{Date, Http};
 use crate::exchange::{Kind, Rejection, Request, Response};
 use crate::http::{self, BodyLength, Headers, Method, Persistence, Refusal};
+use crate::hub::clock::as_ms;
 use crate::reactor::guard::guard;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::Phase;
 use crate::reactor::io::net::Net;
-use crate::reactor::millis::as_ms;
 use crate::reactor::retry::{retry_line, retry_ms};
 use crate::reactor::turn::Turn;
 

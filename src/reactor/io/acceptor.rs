@@ -116,13 +116,13 @@ impl Acceptor {
                 )
             }
             Full::Engine => log::warn!(
-                "no new streams with {} connections open, which is the limit. Raise the limit on \
+                "no new streams with {} connections open, the maximum. Raise the limit on \
                  connections, or use fewer clients",
                 limits.connections_max
             ),
             Full::Address => log::warn!(
-                "{} has {} connections open, which is the limit per address, and gets no new \
-                 streams. If many clients share the address, raise the limit",
+                "{} has reached the limit of {} connections per address, and its new streams \
+                 are rejected. If many clients share the address, raise the limit",
                 client.ip(),
                 limits.connections_per_address_max
             ),

@@ -65,7 +65,7 @@ pub(crate) struct HttpState {
     pub(crate) deferred: u32,
 }
 
-/// Bytes that have to wait, of which the first go first. Taking some moves none
+/// Bytes that wait, in order. Taking some moves none
 /// of the others; without any it owns nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -127,7 +127,8 @@ pub(crate) struct Stream {
     pub(crate) ends_at: u32,
     /// Why it ends then.
     pub(crate) ends_as: Option<DisconnectReason>,
-    /// The number of reads of what the client has sent, which no subscriber has to.
+    /// The number of reads of what the client has sent. A subscriber need not send
+    /// anything.
     pub(crate) strikes: u8,
     /// Whether the hub has sent it away, and its connection has yet to end.
     pub(crate) is_leaving: bool,

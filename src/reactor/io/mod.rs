@@ -23,9 +23,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::millis::as_ms;
 use super::turn::{TICK_MS, Turn};
 use crate::hub::client::ConnectionId;
+use crate::hub::clock::as_ms;
 use crate::limits::Limits;
 use crate::metrics::Meters;
 pub(crate) use accept::Accepted;

@@ -163,7 +163,8 @@ impl Streams {
         let feed = self.feeds.get(stream.feed);
         let has_all_there_is = || {
             let is_joining = cursor.replay_through > cursor.seen;
-            cursor.seen >= feed.through && !feed.news.is_there && !is_joining
+            let has_news = feed.news.is_there || feed.news.is_listed;
+            cursor.seen >= feed.through && !has_news && !is_joining
         };
         let end = cursor.end.as_ref();
         end.is_some_and(|end| cursor.seen >= end.through || has_all_there_is())
@@ -276,11 +277,7 @@ impl Streams {
         }
         cursor.owed = torn.map(|(piece, written)| {
             cursor.seen = piece.sequence;
-            Owed {
-                frame: piece.frame.clone(),
-                written,
-                channel_index: Some(piece.channel_index),
-            }
+            Owed::torn(piece, written)
         });
         let is_all_out = written == batch.len();
         if is_all_out {

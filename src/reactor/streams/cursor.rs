@@ -1,6 +1,7 @@
 //! The cursor of a client that is behind.
 
 use crate::frame::Frame;
+use crate::hub::batch::Piece;
 use crate::hub::client::DisconnectReason;
 use crate::hub::log::Evicted;
 
@@ -22,7 +23,7 @@ pub(crate) struct Cursor {
     pub(super) forgiven: Evicted,
     /// What it is sent right after its replay, if there is anything.
     pub(super) replay_end: Option<ReplayEnd>,
-    /// The frame of which it has only the beginning.
+    /// The frame that it has only the beginning of.
     pub(super) owed: Option<Owed>,
     /// How its stream ends, once its time is up.
     pub(super) end: Option<End>,
@@ -65,7 +66,7 @@ pub(super) struct Owed {
     pub(super) frame: Frame,
     /// The number of its bytes that are out.
     pub(super) written: usize,
-    /// The index of the channel, in the feed, of which it is an event, if it is one.
+    /// For an event, the index of its channel in the feed.
     pub(super) channel_index: Option<usize>,
 }
 
@@ -105,7 +106,16 @@ impl Cursor {
 }
 
 impl Owed {
-    /// A frame of the loop's own, of which so many bytes are out.
+    /// An event of a batch. `written` bytes of it are out.
+    pub(super) fn torn(piece: &Piece, written: usize) -> Owed {
+        Owed {
+            frame: piece.frame.clone(),
+            written,
+            channel_index: Some(piece.channel_index),
+        }
+    }
+
+    /// A frame of the loop's own. `written` bytes of it are out.
     pub(super) fn own(frame: Frame, written: usize) -> Owed {
         Owed {
             frame,

@@ -59,6 +59,8 @@ pub(super) struct Feed {
 #[derive(Default)]
 pub(super) struct News {
     pub(super) is_there: bool,
+    /// Whether the feed is on the list of those that have news, which is not read yet.
+    pub(super) is_listed: bool,
     /// When the oldest of it was published, in microseconds.
     pub(super) since_us: Option<u64>,
 }

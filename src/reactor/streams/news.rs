@@ -3,18 +3,23 @@
 
 use super::Streams;
 use crate::hub::ChannelKey;
+use crate::hub::clock::as_ms;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::State;
 use crate::reactor::io::net::Net;
-use crate::reactor::millis::as_ms;
 use crate::reactor::turn::Turn;
 
 impl Streams {
     /// A channel has new entries, the oldest since then.
     pub(crate) fn note_news(&mut self, channel: ChannelKey, since_us: u64) {
-        if let Some(local) = self.feeds.locals.get(&channel) {
-            let news = local.feeds.iter().map(|id| (*id, since_us));
-            self.news.extend(news);
+        let Some(local) = self.feeds.locals.get(&channel) else {
+            return;
+        };
+        for id in &local.feeds {
+            let news = &mut self.feeds.slots[*id as usize].news;
+            if !std::mem::replace(&mut news.is_listed, true) {
+                self.news.push_back((*id, since_us));
+            }
         }
     }
 
@@ -34,6 +39,7 @@ impl Streams {
             // A feed may be gone, and another one in its slot looks in vain.
             if let Some(feed) = self.feeds.slots.get_mut(id as usize) {
                 feed.news.is_there = true;
+                feed.news.is_listed = false;
                 feed.news.since_us.get_or_insert(since_us);
                 self.queue_feed(id);
             }

@@ -3,11 +3,11 @@
 use super::Streams;
 use super::cursor::{Cursor, Owed};
 use super::feed::Moves;
+use crate::hub::clock::as_ms;
 use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
-use crate::reactor::millis::as_ms;
 use crate::reactor::turn::{TICK_MS, Turn};
 
 impl Streams {

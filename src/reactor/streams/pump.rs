@@ -11,12 +11,12 @@ use super::cursor::Owed;
 use super::feed::{Content, Delivery, Feed};
 use super::sums::Sums;
 use crate::hub::client::DisconnectReason;
+use crate::hub::clock::as_ms;
 use crate::hub::{Gathered, Recipients};
 use crate::packed::Suffix;
 use crate::reactor::io::connection::{NONE, State};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::millis::as_ms;
 use crate::reactor::turn::Turn;
 
 impl Streams {
@@ -59,7 +59,7 @@ impl Streams {
                     _ => !feed.news.is_there || !feed.current.is_empty(),
                 };
                 if may_end {
-                    return self.end_slice(io, turn, id, reason);
+                    return ended.max(self.end_slice(io, turn, id, reason));
                 }
             }
             if self.waits_for_its_time(turn, id) {
@@ -270,11 +270,7 @@ impl Streams {
         }
         let owed = torn.map(|(piece, written)| {
             seen = piece.sequence;
-            Owed {
-                frame: piece.frame.clone(),
-                written,
-                channel_index: Some(piece.channel_index),
-            }
+            Owed::torn(piece, written)
         });
         self.take_current(io, key);
         self.fall_behind(io, turn, key, seen, owed, true);

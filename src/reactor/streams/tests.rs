@@ -310,3 +310,17 @@ fn heartbeats_name_a_newer_position_to_clients_that_ask() {
     publish(&busy, "six");
     assert_eq!(l.beat(300_000, [&asking]), [idle]);
 }
+
+#[test]
+fn a_feed_that_has_news_again_and_again_waits_once() {
+    let mut l = Loop::new(Budgets::default());
+    let news = l.channel("news", 10);
+    l.join(&news, "ann", Start::Live, ALL);
+    for since_us in 1..=3 {
+        l.streams.note_news(news.key(), since_us);
+    }
+    assert_eq!(l.streams.news, [(0, 1)], "the oldest counts");
+    l.streams.spread_news(&mut l.io, &l.turn);
+    l.streams.note_news(news.key(), 4);
+    assert_eq!(l.streams.news, [(0, 4)]);
+}

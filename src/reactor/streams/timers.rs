@@ -14,10 +14,10 @@ use super::beat::Beat;
 use super::cursor::End;
 use crate::frame;
 use crate::hub::client::DisconnectReason;
+use crate::hub::clock::as_ms;
 use crate::reactor::io::connection::NONE;
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::millis::as_ms;
 use crate::reactor::turn::{TICK_MS, Turn};
 
 /// The number of times that a subscriber may send something before it is
@@ -177,7 +177,7 @@ impl Streams {
 
     /// A client that took nothing has had its time. But it may have taken something:
     /// room is reported only once a third of the kernel's buffer is free, so it is
-    /// written to once more. And it may be gone, which is then the reason.
+    /// written to once more. If it is gone, that is the reason.
     fn retry_stalled<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
         let token = io.connections.token(key);
         self.listen(io, key);

@@ -13,6 +13,8 @@ impl Client {
         let is_opened = self
             .stream
             .is_some_and(|stream| oracle.streams[stream].is_opened());
+        // At a limit, the oldest overflow connection is closed for the next one
+        // (docs/limits.md).
         let is_excused =
             is_opened || socket.is_refused || self.ended_sending_at.is_some() || oracle.is_limited;
         // Whatever the time, what has come is read first. A client that took nothing

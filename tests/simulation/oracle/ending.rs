@@ -43,6 +43,7 @@ impl Oracle {
         self.responders.clear();
         for stream in &mut self.streams {
             if let Some(sink) = &mut stream.sink {
+                // With the engine, the reason for a sink's end is gone.
                 sink.handle = None;
             }
         }
@@ -93,8 +94,8 @@ impl Oracle {
         }
     }
 
-    /// Who is sent away by time is told when to come back, if it takes
-    /// anything.
+    /// Checks that a stream that ends by time gets a reconnection time, if its client
+    /// reads.
     pub(super) fn check_ending_event(&mut self, number: usize, retry_ms: Option<u64>) {
         let stream = &self.streams[number];
         let Some((reason, at)) = stream.gone else {

@@ -9,7 +9,7 @@
 //! | file | has |
 //! | --- | --- |
 //! | `publishing` | what was published, and what the engine said to it |
-//! | `subscribing` | who came and went, and what they are owed |
+//! | `subscribing` | clients that subscribe and leave, and the events they are owed |
 //! | `reading` | what clients read, against that |
 //! | `ending` | how streams end by time |
 //! | `checks` | what must hold at any time, and in the end |

@@ -364,8 +364,8 @@ impl Oracle {
     }
 
     /// Whether the engine may say that `said` clients of a channel were meant
-    /// where there are `clients`. Of a stream that was sent away from one of its
-    /// channels, the stream may leave the others before its end is reported.
+    /// where there are `clients`. A stream that one of its channels disconnected
+    /// may leave the others before its end is reported.
     fn is_right(&self, topic: usize, said: usize, clients: usize) -> bool {
         let members = self.topics[topic].members.values();
         let on_the_way_out = members.filter(|stream| self.is_sent_away(**stream)).count();

@@ -1,4 +1,4 @@
-//! Who comes and goes, and what they are owed.
+//! Clients that subscribe and leave, and the events they are owed.
 
 use pushwheel::{ClientInfo, DisconnectReason, Event, History, Welcome};
 

@@ -6,6 +6,18 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// Returns whether `cargo bench` runs this, and not `cargo test`, and the program to
+/// measure: the argument, or this package's own.
+#[allow(dead_code, reason = "one bench has more arguments")]
+pub(crate) fn arguments() -> (bool, String) {
+    let (options, mut programs): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|word| word.starts_with("--"));
+    let is_bench = options.iter().any(|option| option == "--bench");
+    let own = || env!("CARGO_BIN_EXE_pushwheel").to_owned();
+    (is_bench, programs.pop().unwrap_or_else(own))
+}
+
 /// A server that ends when this is dropped.
 pub(crate) struct Server {
     child: Child,

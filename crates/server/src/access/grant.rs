@@ -96,8 +96,8 @@ impl Grant {
         }
     }
 
-    /// Returns the grant of a ticket that this grant's holder makes, which `key` is
-    /// behind.
+    /// Returns the grant of a ticket that the holder of this grant makes with the key
+    /// `key`.
     ///
     /// # Errors
     /// If the ticket would grant more than this.

@@ -187,7 +187,7 @@ impl Access {
     }
 
     /// Checks the right to subscribe to these channels, and returns what the credential
-    /// grants. A ticket is used up by that, except by a HEAD request.
+    /// grants. This uses up a ticket, except for a HEAD request.
     pub(crate) fn subscribe(
         &self,
         request: &Request,

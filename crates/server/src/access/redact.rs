@@ -9,10 +9,11 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// The parameters whose values are shown.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 15] = [
     "by",
     "channel",
     "client",
+    "count",
     "empty",
     "event",
     "finish",
@@ -36,7 +37,7 @@ const CUT: &str = "...";
 
 /// Whether values of a parameter with this name are shown.
 pub(crate) fn is_harmless(name: &str) -> bool {
-    HARMLESS.contains(&name) || name.starts_with("where.")
+    HARMLESS.contains(&name) || name.starts_with("where.") || name.starts_with("not.")
 }
 
 /// Returns the target of a request for a log. It hides the values of parameters that are

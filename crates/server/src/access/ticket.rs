@@ -83,7 +83,7 @@ impl TicketStore {
         Ok(name)
     }
 
-    /// Returns the grant of a ticket, which is used up by that if `is_used`.
+    /// Returns the grant of a ticket. With `is_used` the ticket cannot be used again.
     pub(super) fn take(&self, name: &str, is_used: bool) -> Result<Arc<Grant>, Refused> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         let grant = tickets.take(name, is_used, self.now_ms());

@@ -2,8 +2,7 @@
 //!
 //! First come the form, the header, a key for its algorithm and `kid`, and for public keys
 //! the rate of forged tokens from the client's address. The signature follows, then the
-//! claims: reading 8 KiB of claims takes longer than verifying them (200 µs, not 10 to
-//! 100), so only the holder of a key can cause that. A signed token is verified and read
+//! claims: reading 8 KiB of claims takes longer than verifying them, so only the holder of a key can cause that. A signed token is verified and read
 //! once, accepted or not: the outcome is remembered.
 //!
 //! HS256 has no rate. Verifying it takes hardly longer than refusing it, so a rate would

@@ -30,7 +30,7 @@ pub(crate) fn completions(arguments: &Completions, mut command: Command) -> Resu
     clap_complete::generate(arguments.shell, &mut command, "pushwheel", &mut text);
     let mut out = io::stdout().lock();
     let written = out.write_all(&text).and_then(|()| out.flush());
-    written.map_err(|error| format!("cannot print: {error}"))
+    written.map_err(|error| format!("cannot print ({error})"))
 }
 
 pub(crate) fn man(arguments: &Man, command: Command) -> Result<(), Failure> {

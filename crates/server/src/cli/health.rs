@@ -1,6 +1,5 @@
 //! `pushwheel health`: a health check for containers and machines without curl.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +8,7 @@ use pushwheel_check::numbers::{HOUR_S, seconds};
 use ureq::Agent;
 
 use super::Failure;
+use super::serve::announcing::reachable;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => {
             // The variables of a proxy are for other machines.
             config = config.proxy(None);
-            format!("http://{}", reachable(&arguments.listen))
+            format!("http://{}", reached(&arguments.listen))
         }
     };
     http::check_url(&server).map_err(|_| {
@@ -65,16 +65,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 const EXAMPLE: &str = "http://127.0.0.1:8080";
 
 /// Returns an address that reaches the listen address from this machine.
-fn reachable(listen: &str) -> String {
-    let Ok(mut address) = listen.parse::<SocketAddr>() else {
-        return listen.to_owned();
-    };
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address.to_string()
+fn reached(listen: &str) -> String {
+    listen.parse().map_or_else(
+        |_| listen.to_owned(),
+        |address| reachable(address).to_string(),
+    )
 }
 
 #[cfg(test)]
@@ -89,7 +84,7 @@ mod tests {
             ("192.0.2.1:80", "192.0.2.1:80"),
             ("localhost:80", "localhost:80"),
         ] {
-            assert_eq!(reachable(listen), wanted);
+            assert_eq!(reached(listen), wanted);
         }
     }
 }

@@ -44,8 +44,8 @@ const SHORT: [&str; 22] = [
     "help",
 ];
 
-/// Adds the sections to the help of each subcommand. With `is_short`, `-h` is asked
-/// for: variables are left out, so that each option has one line.
+/// Adds the sections to the help of each subcommand. With `is_short` (`-h`) it
+/// leaves out the variables, so that each option has one line.
 pub(crate) fn add_to(command: Command, is_short: bool) -> Command {
     command.mut_subcommands(|command| {
         let name = command.get_name().to_owned();

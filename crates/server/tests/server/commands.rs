@@ -252,7 +252,7 @@ fn health_checks_see_a_shutdown_before_connections_are_refused() {
     let mut stream = Subscriber::open(address, "/channels/news", &[]);
     stream.wait_for_id();
     server.signal("TERM");
-    eventually("the health check is told", || health().status == 503);
+    eventually("the health check fails", || health().status == 503);
     assert_eq!(health().error_code(), "draining");
     let probe = run(&["health", "--listen", &address.to_string()]);
     assert_eq!(probe.status.code(), Some(1));

@@ -71,7 +71,7 @@ fn quoted(path: &Path) -> String {
 }
 
 /// Returns the loopback address for a server that listens on all addresses.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(in crate::cli) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),

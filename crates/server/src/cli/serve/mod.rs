@@ -1,7 +1,7 @@
 //! `pushwheel serve`
 
 mod access;
-mod announcing;
+pub(super) mod announcing;
 mod arguments;
 mod descriptors;
 mod ending;

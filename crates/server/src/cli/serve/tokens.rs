@@ -196,13 +196,8 @@ impl TokenArguments {
 
     /// Rejects an issuer of a file that is not read: its keys would not be bound.
     fn check_issuers(&self) -> Result<(), (&'static str, Failure)> {
-        let files = || {
-            let secrets = self.token_secret_file.iter();
-            let others = self.token_public_key_file.iter();
-            secrets.chain(others).chain(&self.token_jwks_file)
-        };
         let mut issuers = self.token_key_issuer.iter();
-        match issuers.find(|bound| files().all(|file| *file != bound.file)) {
+        match issuers.find(|bound| self.files().all(|(_, file, _)| file != bound.file)) {
             None => Ok(()),
             Some(bound) => Err((
                 "token_key_issuer",
