@@ -32,36 +32,36 @@ const CHANNELS: [(&str, u64); 3] = [("beating", 15), ("silent", 0), ("busy", 0)]
 /// Clients of each channel on the other side.
 const LOST: usize = 20;
 
-type Told = (String, DisconnectReason, Instant);
+type Ended = (String, DisconnectReason, Instant);
 
 struct Setup {
     engine: RunningEngine,
     channels: Vec<Channel>,
-    told: Receiver<Told>,
+    reported: Receiver<Ended>,
 }
 
 fn set_up() -> Setup {
     let manager = ChannelManager::builder().build();
-    let (tell, told) = channel();
+    let (tell, reported) = channel();
     let mut channels = Vec::new();
     let mut builder = Engine::builder().channels(&manager);
     for (name, heartbeat) in CHANNELS {
         let options = ChannelOptions::new().heartbeat(Duration::from_secs(heartbeat));
         let channel = manager.get_or_create_with(name, || options).unwrap();
         channels.push(channel.clone());
-        let tell: Sender<Told> = tell.clone();
+        let tell: Sender<Ended> = tell.clone();
         builder = builder.get(&format!("/{name}"), move |_| {
             let tell = tell.clone();
             Subscription::new(&channel).on_disconnect(move |_, reason| {
-                let told = (name.to_owned(), reason, Instant::now());
-                tell.send(told).unwrap();
+                let reported = (name.to_owned(), reason, Instant::now());
+                tell.send(reported).unwrap();
             })
         });
     }
     Setup {
         engine: builder.bind(NEAR).unwrap().spawn().unwrap(),
         channels,
-        told,
+        reported,
     }
 }
 
@@ -99,12 +99,12 @@ fn pull_the_cable(peer: &str) {
 
 #[test]
 #[ignore = "takes a minute and network namespaces: tests/run cable"]
-fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
+fn a_peer_that_disappears_is_reported_within_a_minute() {
     let peer = std::env::var("PUSHWHEEL_PEER").expect("set by tests/run cable");
     let Setup {
         engine,
         channels,
-        told,
+        reported,
     } = set_up();
     let address = engine.local_addr();
     let mut near: Vec<Subscriber> = CHANNELS
@@ -125,7 +125,7 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
     let mut slowest = CHANNELS.map(|_| Duration::ZERO);
     for _ in 0..LOST * CHANNELS.len() {
         let left = HONEST_WITHIN.saturating_sub(cut.elapsed());
-        let (name, reason, at) = told
+        let (name, reason, at) = reported
             .recv_timeout(left)
             .expect("each end is reported within a minute");
         assert_eq!(reason, DisconnectReason::Gone, "{name}");
@@ -136,7 +136,7 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
     for (channel, ((name, heartbeat), slowest)) in channels.iter().zip(CHANNELS.iter().zip(slowest))
     {
         println!(
-            "{name} (heartbeat {heartbeat} s): all {LOST} told of {:.1} s after the cut",
+            "{name} (heartbeat {heartbeat} s): all {LOST} reported {:.1} s after the cut",
             slowest.as_secs_f64()
         );
         assert_eq!(channel.client_count(), 1, "{name}");
@@ -149,8 +149,8 @@ fn who_is_gone_without_a_word_is_told_of_within_a_minute() {
     }
     drop((near, beyond));
     for _ in CHANNELS {
-        receive(&told);
+        receive(&reported);
     }
     engine.shutdown(Duration::ZERO).unwrap();
-    assert!(told.try_recv().is_err(), "an end is reported twice");
+    assert!(reported.try_recv().is_err(), "an end is reported twice");
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Served, eventually, receive, sequence, told};
+use common::{Served, eventually, receive, sequence, summaries};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, ClientInfo, DisconnectReason, Engine, Event,
     History, Request, Subscription,
@@ -47,7 +47,7 @@ fn known(subscription: Subscription, request: &Request) -> Subscription {
 }
 
 #[test]
-fn whatever_ends_a_connection_its_end_is_told_once() {
+fn every_end_of_a_connection_is_reported_once() {
     let (served, news, calls) = noting();
     let mut expected = Vec::new();
     for n in 0..60 {
@@ -79,10 +79,10 @@ fn whatever_ends_a_connection_its_end_is_told_once() {
         }
     }
     eventually("all are gone", || news.client_count() == 0);
-    let mut told: Vec<String> = expected.iter().map(|_| receive(&calls)).collect();
+    let mut reported: Vec<String> = expected.iter().map(|_| receive(&calls)).collect();
     expected.sort();
-    told.sort();
-    assert_eq!(told, expected);
+    reported.sort();
+    assert_eq!(reported, expected);
     served.shutdown(Duration::ZERO);
     served.join();
     assert_eq!(calls.recv().ok(), None, "and none twice");
@@ -92,7 +92,7 @@ fn whatever_ends_a_connection_its_end_is_told_once() {
 fn callbacks_know_the_client_and_the_counts_are_exact() {
     let channels = ChannelManager::new();
     let news = channels.get_or_create("news").unwrap();
-    let (sender, told) = mpsc::channel();
+    let (sender, reported) = mpsc::channel();
     let stream = news.clone();
     let builder = Engine::builder()
         .channels(&channels)
@@ -111,10 +111,10 @@ fn callbacks_know_the_client_and_the_counts_are_exact() {
         });
     let served = Served::start(builder);
     let _bob = served.subscribe("/stream?id=bob");
-    receive(&told);
+    receive(&reported);
 
     let mut ann = served.subscribe("/stream?id=ann&role=admin");
-    let (info, counted) = receive(&told);
+    let (info, counted) = receive(&reported);
     assert_eq!(counted, (2, true));
     assert_eq!(info.id, "ann");
     assert_eq!(*info.metadata, json!({"role": "admin"}));
@@ -127,7 +127,7 @@ fn callbacks_know_the_client_and_the_counts_are_exact() {
     assert_eq!((same.id, same.address), (info.id, info.address));
 
     drop(ann);
-    let (info, counted) = receive(&told);
+    let (info, counted) = receive(&reported);
     assert_eq!(counted, (1, false));
     assert_eq!(info.id, "ann");
     assert_eq!(*info.metadata, json!({"role": "admin"}));
@@ -157,14 +157,14 @@ fn a_new_client_is_welcomed_first_and_announced_to_all_others() {
         });
     let served = Served::start(builder);
     let mut ann = served.subscribe("/stream?id=ann");
-    assert_eq!(told(&ann.take(1)), ["welcome ann"]);
+    assert_eq!(summaries(&ann.take(1)), ["welcome ann"]);
     let mut bob = served.subscribe("/stream?id=bob");
-    assert_eq!(told(&bob.take(1)), ["welcome bob"]);
-    assert_eq!(told(&ann.take(1)), ["joined bob"]);
+    assert_eq!(summaries(&bob.take(1)), ["welcome bob"]);
+    assert_eq!(summaries(&ann.take(1)), ["joined bob"]);
     room.broadcast(Event::message("hello")).unwrap();
-    assert_eq!(told(&bob.take(1)), ["hello"]);
+    assert_eq!(summaries(&bob.take(1)), ["hello"]);
     drop(bob);
-    assert_eq!(told(&ann.take(2)), ["hello", "left bob"]);
+    assert_eq!(summaries(&ann.take(2)), ["hello", "left bob"]);
 }
 
 #[test]
@@ -188,15 +188,18 @@ fn what_is_sent_to_a_new_client_while_it_is_welcomed_is_an_event_like_any_other(
     let before = room.broadcast(Event::message("before")).unwrap().id;
     let mut ann = served.subscribe("/stream?id=ann");
     let events = ann.take(3);
-    assert_eq!(told(&events), ["welcome 1", "welcome 2", "other 1"]);
+    assert_eq!(summaries(&events), ["welcome 1", "welcome 2", "other 1"]);
     let own = sequence(&before.to_string()) + 1;
     assert_eq!(sequence(&events[2].last_event_id), own);
 
     let mut again = served.resubscribe("/stream?id=ann", &before.to_string());
-    let events = told(&again.take(4));
+    let events = summaries(&again.take(4));
     assert_eq!(events, ["other 1", "welcome 1", "welcome 2", "other 1"]);
     let mut bob = served.resubscribe("/stream?id=bob", &before.to_string());
-    assert_eq!(told(&bob.take(3)), ["welcome 1", "welcome 2", "other 1"]);
+    assert_eq!(
+        summaries(&bob.take(3)),
+        ["welcome 1", "welcome 2", "other 1"]
+    );
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
     for _ in 0..50 {
         let mut client = served.subscribe("/stream");
         let first = client.take(2);
-        assert_eq!(told(&first), ["welcome 1", "welcome 2"]);
+        assert_eq!(summaries(&first), ["welcome 1", "welcome 2"]);
         let last_id = sequence(&first[1].last_event_id);
         let next = client.take(3);
         assert_eq!(sequence(&next[0].last_event_id), last_id + 1, "no hole");
@@ -237,7 +240,7 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
         let mut replayed = Vec::new();
         while replayed.last() != Some(&"welcome 2".to_owned()) {
             let event = client.next();
-            replayed.extend(told(&[event]));
+            replayed.extend(summaries(&[event]));
         }
         let welcome = replayed.len() - 2;
         assert_eq!(replayed[welcome], "welcome 1");
@@ -252,7 +255,7 @@ fn a_welcome_comes_right_after_the_replay_whatever_is_published_meanwhile() {
 }
 
 #[test]
-fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
+fn on_connect_may_disconnect_the_client_and_close_its_channel() {
     let channels = ChannelManager::new();
     let (sender, calls) = mpsc::channel();
     let builder = Engine::builder()
@@ -285,15 +288,15 @@ fn on_connect_may_turn_the_newcomer_out_and_even_close_its_channel() {
     let mut client = served.subscribe("/panic");
     let news = channels.get("news").unwrap();
     news.broadcast(Event::message("all the same")).unwrap();
-    assert_eq!(told(&client.take(1)), ["all the same"]);
+    assert_eq!(summaries(&client.take(1)), ["all the same"]);
     drop(client);
     assert_eq!(receive(&calls), "anonymous gone");
-    assert_eq!(told(&served.subscribe("/finish").rest()), ["bye"]);
+    assert_eq!(summaries(&served.subscribe("/finish").rest()), ["bye"]);
     assert_eq!(receive(&calls), "anonymous finished");
 }
 
 #[test]
-fn a_client_of_several_channels_is_told_of_once_and_leaves_them_all() {
+fn a_client_of_several_channels_is_reported_once_and_leaves_them_all() {
     let channels = ChannelManager::new();
     let [a, b] = ["a", "b"].map(|name| channels.get_or_create(name).unwrap());
     let (sender, calls) = mpsc::channel();
@@ -328,7 +331,7 @@ fn a_client_of_several_channels_is_told_of_once_and_leaves_them_all() {
 }
 
 #[test]
-fn whoever_is_not_let_in_is_not_told_of() {
+fn a_rejected_client_causes_no_callback() {
     let one = ChannelOptions::new().max_clients(1);
     let channels = ChannelManager::builder().defaults(one).build();
     let news = channels.get_or_create("news").unwrap();

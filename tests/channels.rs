@@ -55,7 +55,7 @@ fn a_channel_works_before_any_engine_runs() {
 }
 
 #[test]
-fn without_a_history_nothing_is_kept_for_nobody() {
+fn without_a_history_and_clients_nothing_is_kept() {
     let news = channel(ChannelOptions::new());
     for _ in 0..100 {
         news.broadcast(Event::message("x")).unwrap();
@@ -122,7 +122,7 @@ fn threads_that_make_the_same_channel_at_once_get_the_same_one() {
 }
 
 #[test]
-fn channels_that_nobody_has_and_that_hold_nothing_make_room() {
+fn unused_empty_channels_make_room() {
     let options = ChannelOptions::new().history(History::events(1));
     let manager = ChannelManager::builder().defaults(options);
     let channels = manager.clone().channels_max(1000).build();
@@ -142,7 +142,7 @@ fn channels_that_nobody_has_and_that_hold_nothing_make_room() {
     assert!(channels.has("held") && channels.has("full"));
     assert!(channels.names().len() <= 1000);
 
-    // Who said that they stay has them stay.
+    // Channels with the option to stay stay.
     let channels = manager.empty_after(None).channels_max(1000).build();
     let _held = fill(&channels);
     let refused = channels.get_or_create("new").unwrap_err();

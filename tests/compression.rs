@@ -1,4 +1,4 @@
-//! Streams that are compressed once for all who take them.
+//! Streams that are compressed once for all clients that accept it.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
@@ -64,7 +64,7 @@ fn events(bytes: &[u8]) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn who_takes_gzip_is_sent_the_same_events_in_fewer_bytes() {
+fn a_client_that_accepts_gzip_receives_the_same_events_in_fewer_bytes() {
     let (served, news) = compressing();
     let long = "the same thing again and again, ".repeat(300);
     news.broadcast(Event::new("small", "one")).unwrap();

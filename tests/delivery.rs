@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::readers::Readers;
-use common::{Connection, Served, Subscriber, eventually, receive, sequence, told};
+use common::{Connection, Served, Subscriber, eventually, receive, sequence, summaries};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, Condition, DisconnectReason, Engine, Event, LagPolicy,
     PublishError, Subscription,
@@ -85,7 +85,7 @@ fn of_several_publishers_at_once_every_client_sees_the_same_order() {
 }
 
 #[test]
-fn a_batch_is_in_one_piece_whoever_else_publishes() {
+fn a_batch_stays_together_beside_other_publishers() {
     let (served, channel) = Served::channel(ChannelOptions::new());
     let mut client = served.subscribe("/stream");
     let publish = |letter: &'static str| {
@@ -100,7 +100,7 @@ fn a_batch_is_in_one_piece_whoever_else_publishes() {
     for publisher in [publish("a"), publish("b")] {
         publisher.join().unwrap();
     }
-    for batch in told(&client.take(400)).chunks(4) {
+    for batch in summaries(&client.take(400)).chunks(4) {
         let letter = &batch[0][..1];
         let whole: Vec<String> = (0..4).map(|n| format!("{letter}{n}")).collect();
         assert_eq!(batch, whole);
@@ -117,7 +117,7 @@ fn a_batch_with_one_bad_event_is_not_published_at_all() {
     let refused = channel.broadcast_batch(too_large).unwrap_err();
     assert!(matches!(refused, PublishError::TooLarge { max: 200, .. }));
     channel.broadcast(Event::message("4")).unwrap();
-    assert_eq!(told(&client.take(1)), ["4"]);
+    assert_eq!(summaries(&client.take(1)), ["4"]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn published_bytes_are_counted_as_they_go_over_the_wire() {
 }
 
 #[test]
-fn an_event_larger_than_the_backlog_reaches_those_who_keep_up() {
+fn an_event_larger_than_the_backlog_reaches_current_clients() {
     let (served, channel) = Served::channel(ChannelOptions::new().backlog_bytes_max(1_000));
     let mut clients = [served.subscribe("/stream"), served.subscribe("/stream")];
     for n in 0..10 {
@@ -177,7 +177,7 @@ fn an_event_larger_than_the_backlog_reaches_those_who_keep_up() {
     }
 }
 
-/// A channel whose clients say who they are: `/stream?id=…&role=…`.
+/// A channel whose clients send their id and role: `/stream?id=…&role=…`.
 fn directory(options: ChannelOptions) -> (Served, Channel) {
     let channels = ChannelManager::builder().defaults(options).build();
     let channel = channels.get_or_create("news").unwrap();
@@ -196,7 +196,7 @@ fn directory(options: ChannelOptions) -> (Served, Channel) {
 }
 
 #[test]
-fn a_directed_event_reaches_those_it_is_for_in_its_place_among_the_broadcasts() {
+fn a_directed_event_reaches_its_recipients_in_order_with_broadcasts() {
     let (served, channel) = directory(ChannelOptions::new());
     let mut ann = served.subscribe("/stream?id=ann&role=admin");
     let mut bob = served.subscribe("/stream?id=bob&role=user");
@@ -216,9 +216,12 @@ fn a_directed_event_reaches_those_it_is_for_in_its_place_among_the_broadcasts() 
     assert_eq!(sent.clients, 0);
     channel.broadcast(Event::message("7")).unwrap();
 
-    assert_eq!(told(&ann.take(5)), ["1", "2 ann", "3", "5 admins", "7"]);
-    assert_eq!(told(&bob.take(4)), ["1", "3", "4 users", "7"]);
-    assert_eq!(told(&cyd.take(4)), ["1", "3", "4 users", "7"]);
+    assert_eq!(
+        summaries(&ann.take(5)),
+        ["1", "2 ann", "3", "5 admins", "7"]
+    );
+    assert_eq!(summaries(&bob.take(4)), ["1", "3", "4 users", "7"]);
+    assert_eq!(summaries(&cyd.take(4)), ["1", "3", "4 users", "7"]);
 }
 
 #[test]
@@ -242,8 +245,8 @@ fn thousands_of_directed_events_between_broadcasts_stay_in_order() {
             for_bob.push(data);
         }
     }
-    assert_eq!(told(&ann.take(for_ann.len())), for_ann);
-    assert_eq!(told(&bob.take(for_bob.len())), for_bob);
+    assert_eq!(summaries(&ann.take(for_ann.len())), for_ann);
+    assert_eq!(summaries(&bob.take(for_bob.len())), for_bob);
 }
 
 #[test]
@@ -259,12 +262,12 @@ fn a_batch_for_many_weighs_no_more_than_one_for_all() {
     channel.broadcast(Event::message("all")).unwrap();
     readers.wait(81);
     assert!(readers.take().iter().all(|events| events.len() == 81));
-    assert_eq!(told(&bob.take(1)), ["all"]);
+    assert_eq!(summaries(&bob.take(1)), ["all"]);
     assert_eq!(channel.client_count(), 201);
 }
 
 #[test]
-fn whoever_comes_back_to_another_place_while_a_filter_runs_gets_what_it_was_chosen_for() {
+fn a_client_that_moves_while_a_filter_runs_receives_the_event_it_was_selected_for() {
     let (served, channel) = directory(ChannelOptions::new());
     let (mut ann, mut bob) = (Some(served.subscribe("/stream?id=ann")), None);
     let comes_back = |_: &pushwheel::Candidate| {
@@ -277,8 +280,8 @@ fn whoever_comes_back_to_another_place_while_a_filter_runs_gets_what_it_was_chos
     let sent = channel.broadcast_to(comes_back, Event::message("for ann"));
     assert_eq!(sent.unwrap().clients, 1);
     channel.broadcast(Event::message("for all")).unwrap();
-    assert_eq!(told(&ann.unwrap().take(2)), ["for ann", "for all"]);
-    assert_eq!(told(&bob.unwrap().take(1)), ["for all"]);
+    assert_eq!(summaries(&ann.unwrap().take(2)), ["for ann", "for all"]);
+    assert_eq!(summaries(&bob.unwrap().take(1)), ["for all"]);
 }
 
 /// A channel whose `on_disconnect` calls are sent to the test.
@@ -396,7 +399,7 @@ fn a_slow_client_that_goes_on_reading_gets_everything_in_order_and_whole() {
 }
 
 #[test]
-fn where_laggards_skip_they_are_told_of_the_gap_and_go_on_with_the_newest() {
+fn clients_that_skip_receive_the_gap_and_continue_with_the_newest_event() {
     let options = ChannelOptions::new()
         .backlog_bytes_max(1 << 20)
         .lag_policy(LagPolicy::Skip);
@@ -420,12 +423,12 @@ fn where_laggards_skip_they_are_told_of_the_gap_and_go_on_with_the_newest() {
         assert_eq!((event.name, event.data.len()), (n.to_string(), data.len()));
         n += 1;
     };
-    let told_of: serde_json::Value = serde_json::from_str(&gap.data).unwrap();
-    assert_eq!(told_of["reason"], "slow");
-    assert_eq!(told_of["newest"], newest);
-    let requested = sequence(told_of["requested"].as_str().unwrap());
-    let oldest = sequence(told_of["oldest"].as_str().unwrap());
-    assert!(requested + 1 < oldest, "{told_of}");
+    let reported_by: serde_json::Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!(reported_by["reason"], "slow");
+    assert_eq!(reported_by["newest"], newest);
+    let requested = sequence(reported_by["requested"].as_str().unwrap());
+    let oldest = sequence(reported_by["oldest"].as_str().unwrap());
+    assert!(requested + 1 < oldest, "{reported_by}");
 
     let event = slow.next();
     assert_eq!((event.name, event.last_event_id), ("399".into(), newest));

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
+use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, summaries};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientInfo, DisconnectReason, Engine, EngineBuilder,
     Event, History, Response, Shutdown, Subscription,
@@ -22,7 +22,7 @@ use serde_json::json;
 
 const RETRY_MS: std::ops::Range<u64> = 2_000..10_000;
 
-/// Who has gone, when it had come, and when and why it went.
+/// A client that has gone: when it connected, and when and why it ended.
 type Gone = (ClientInfo, Instant, Instant, DisconnectReason);
 
 /// Channels that keep a history, and an engine that serves them as `/NAME`,
@@ -79,7 +79,7 @@ fn until_reauth(stream: &mut Subscriber) -> Vec<String> {
     assert_eq!(last.data, r#"{"reason":"expired"}"#);
     assert_eq!(last.last_event_id, stream.last_event_id());
     assert!(RETRY_MS.contains(&stream.retry().unwrap()));
-    told(&events)
+    summaries(&events)
 }
 
 #[test]
@@ -100,12 +100,12 @@ fn credentials_that_run_out_end_a_stream_and_nothing_is_missed_with_others() {
         let missed = publish(&channels[0], "missed");
         let mut again = served.resubscribe(path, &seen);
         publish(&channels[0], "live");
-        assert_eq!(told(&again.take(2)), ["missed", "live"]);
+        assert_eq!(summaries(&again.take(2)), ["missed", "live"]);
         assert_ne!(again.last_event_id(), missed);
         drop(again);
         assert_eq!(receive(&gone).3, DisconnectReason::Gone);
     }
-    // Who has had no event keeps the id with which its stream began.
+    // A client without an event keeps the id with which its stream began.
     let mut stream = served.subscribe("/a?expires=1");
     let begun = stream.wait_for_id();
     assert_eq!(until_reauth(&mut stream), [""; 0]);
@@ -135,7 +135,7 @@ fn a_compressed_stream_ends_with_an_event_that_can_be_read() {
 }
 
 #[test]
-fn who_is_behind_when_its_credentials_run_out_gets_its_rest_but_nothing_newer() {
+fn a_slow_client_with_expired_credentials_receives_its_backlog_and_nothing_newer() {
     let options = ChannelOptions::new().backlog_bytes_max(64 << 20);
     let (builder, channels, gone) = engine(&["a"], options);
     let served = Served::start(builder);
@@ -161,7 +161,7 @@ fn who_is_behind_when_its_credentials_run_out_gets_its_rest_but_nothing_newer() 
 }
 
 #[test]
-fn who_takes_nothing_when_its_time_is_up_is_not_waited_for_without_end() {
+fn a_stalled_client_with_expired_credentials_is_disconnected() {
     let options = ChannelOptions::new().backlog_bytes_max(64 << 20);
     let (builder, channels, gone) = engine(&["a"], options);
     let served = Served::start(builder.stall_timeout(Duration::from_secs(1)));
@@ -207,7 +207,7 @@ fn streams_grow_old_each_at_an_age_of_its_own_and_resume() {
     assert!(most - least >= Duration::from_millis(64), "not all at once");
     let mut retries = Vec::new();
     for stream in &mut streams {
-        assert_eq!(told(&stream.rest()), ["seen"]);
+        assert_eq!(summaries(&stream.rest()), ["seen"]);
         retries.push(stream.retry().unwrap());
     }
     assert!(retries.iter().all(|ms| RETRY_MS.contains(ms)));
@@ -216,14 +216,17 @@ fn streams_grow_old_each_at_an_age_of_its_own_and_resume() {
     assert!(retries.len() > CLIENTS / 2, "each its own: {retries:?}");
 
     publish(&channels[0], "missed");
-    assert_eq!(told(&served.resubscribe("/a", &seen).take(1)), ["missed"]);
+    assert_eq!(
+        summaries(&served.resubscribe("/a", &seen).take(1)),
+        ["missed"]
+    );
     // A stream for one client is its sink's affair.
     sink.send(Event::message("as old as it likes")).unwrap();
-    assert_eq!(told(&own.take(1)), ["as old as it likes"]);
+    assert_eq!(summaries(&own.take(1)), ["as old as it likes"]);
 }
 
 #[test]
-fn during_the_delay_of_a_shutdown_all_goes_on_but_health_checks_are_told() {
+fn during_the_delay_of_a_shutdown_only_health_checks_see_it() {
     let (builder, channels, _gone) = engine(&["a"], history());
     let builder = builder.get("/is/draining", |request| match request.is_draining() {
         true => "yes",
@@ -236,14 +239,14 @@ fn during_the_delay_of_a_shutdown_all_goes_on_but_health_checks_are_told() {
     let delay = Duration::from_secs(6);
     let begun = Instant::now();
     served.shutdown(Shutdown::within(PATIENCE).delay(delay));
-    eventually("a new connection is told", || {
+    eventually("a new connection gets the answer", || {
         served.connect().get("/is/draining").text() == "yes"
     });
     let mut during = served.subscribe("/a");
     during.wait_for_id();
     publish(&channels[0], "as ever");
     for stream in [&mut before, &mut during] {
-        assert_eq!(told(&stream.rest()), ["as ever"]);
+        assert_eq!(summaries(&stream.rest()), ["as ever"]);
         assert!(RETRY_MS.contains(&stream.retry().unwrap()));
     }
     // It counts from the beginning of a turn, which may be before ours.
@@ -281,7 +284,7 @@ fn in_a_shutdown_streams_end_in_random_order_over_the_window() {
 
     let mut got_both = 0;
     for stream in &mut streams {
-        let events = told(&stream.rest());
+        let events = summaries(&stream.rest());
         assert_eq!(events[0], "before");
         match &events[1..] {
             [] => {}
@@ -328,7 +331,7 @@ fn a_second_shutdown_ends_streams_sooner_that_the_first_has_given_their_moments(
     assert_eq!(idle.get("/no/where").status, 404);
     let hour = Duration::from_secs(3_600);
     served.shutdown(Shutdown::within(hour).window(hour));
-    // With it, all have been told when they end.
+    // With it, all have received the retry when they end.
     idle.expect_end();
     served.shutdown(hour);
     for stream in &mut streams {
@@ -340,7 +343,7 @@ fn a_second_shutdown_ends_streams_sooner_that_the_first_has_given_their_moments(
 }
 
 #[test]
-fn who_has_asked_before_a_shutdown_and_waits_to_be_accepted_is_answered() {
+fn requests_in_the_accept_queue_are_answered_during_a_shutdown() {
     let (entered, is_in) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);

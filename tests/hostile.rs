@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::readers::Readers;
-use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sequence, told};
+use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sequence, summaries};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
     EngineBuilder, Event, History, LagPolicy, Response, Subscription,
@@ -47,7 +47,7 @@ fn bytes_held() -> usize {
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n";
 const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// Who came and who left, by the callbacks.
+/// The clients that connected and disconnected, by the callbacks.
 #[derive(Clone, Debug, Default)]
 struct Register {
     came: Arc<Mutex<Vec<String>>>,
@@ -121,14 +121,14 @@ fn deliver(channel: &Channel, readers: &mut Readers, events: usize) -> Duration 
         .collect();
     let expected: Vec<String> = (0..events).map(|n| n.to_string()).collect();
     for events in readers.take() {
-        assert_eq!(told(&events), expected);
+        assert_eq!(summaries(&events), expected);
     }
     times.sort();
     times[events / 2]
 }
 
 #[test]
-fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
+fn five_hundred_stuck_clients_do_not_delay_two_thousand_readers() {
     const STALLED: usize = 500;
     const READERS: usize = 2_000;
     let _turn = alone();
@@ -164,7 +164,7 @@ fn five_hundred_who_never_read_cost_two_thousand_readers_nothing() {
     }
     eventually("they are stuck", || (0..STALLED).all(is_stuck));
 
-    // Each event is with all readers while all who are stuck still are there. The
+    // All readers have each event while all stuck clients are still connected. The
     // least of three: the machine may have been busy with something else.
     let beside = (0..3).map(|_| deliver(&channel, &mut readers, 20));
     let beside = beside.min().unwrap();
@@ -238,7 +238,7 @@ fn slow_heads_and_bodies_are_408_and_the_others_are_served() {
 }
 
 #[test]
-fn many_who_say_nothing_are_let_go_and_the_others_are_served() {
+fn many_silent_connections_are_closed_and_the_others_are_served() {
     let _turn = alone();
     let (builder, channel, _) = engine(ChannelOptions::new());
     let served = Served::start(builder.idle_timeout(Duration::from_secs(3)));
@@ -263,7 +263,7 @@ fn many_who_say_nothing_are_let_go_and_the_others_are_served() {
 }
 
 #[test]
-fn resets_in_the_middle_of_everything_leave_nobody_behind() {
+fn resets_at_any_moment_leave_no_client_behind() {
     let _turn = alone();
     let (builder, channel, register) = engine(ChannelOptions::new().backlog_bytes_max(64 << 20));
     let (builder, responders) = common::deferring(builder);
@@ -327,7 +327,7 @@ fn resets_in_the_middle_of_everything_leave_nobody_behind() {
     let published = publishing.join().unwrap();
     channel.broadcast(Event::new("end", "")).unwrap();
     let (seen, reader) = reading.join().unwrap();
-    assert_eq!(seen, published, "who stays misses nothing");
+    assert_eq!(seen, published, "a client that stays misses nothing");
     drop(reader);
     eventually("all have left", || channel.client_count() == 0);
     served.shutdown(PATIENCE);
@@ -339,7 +339,7 @@ fn resets_in_the_middle_of_everything_leave_nobody_behind() {
 }
 
 #[test]
-fn who_sends_its_end_right_behind_a_request_is_answered_or_found_gone() {
+fn a_half_closed_connection_is_answered_or_found_gone() {
     let _turn = alone();
     let (builder, channel, register) = engine(ChannelOptions::new());
     let served = Served::start(builder);
@@ -501,7 +501,7 @@ fn flood(channel: &Channel, events: usize, backlog_bytes: usize) {
 }
 
 #[test]
-fn a_flood_of_events_is_bounded_and_those_who_skip_are_told_of_each_gap() {
+fn a_flood_of_events_is_bounded_and_clients_that_skip_receive_each_gap() {
     const BACKLOG: usize = 1 << 20;
     let _turn = alone();
     let options = ChannelOptions::new()
@@ -528,7 +528,7 @@ fn a_flood_of_events_is_bounded_and_those_who_skip_are_told_of_each_gap() {
             }
             let is_next = before.is_none_or(|before| here == before + 1);
             let is_later = before.is_none_or(|before| here > before);
-            assert!(is_next || (is_after_gap && is_later), "a hole is told of");
+            assert!(is_next || (is_after_gap && is_later), "a hole is reported");
             (before, is_after_gap) = (Some(here), false);
             if event.name == "end" {
                 break;
@@ -539,7 +539,7 @@ fn a_flood_of_events_is_bounded_and_those_who_skip_are_told_of_each_gap() {
 }
 
 #[test]
-fn a_flood_of_events_disconnects_the_slow_who_come_back_to_a_gap() {
+fn a_flood_of_events_disconnects_slow_clients_which_resume_with_a_gap() {
     const BACKLOG: usize = 1 << 20;
     let _turn = alone();
     let options = ChannelOptions::new()
@@ -585,7 +585,7 @@ fn a_subscriber_that_goes_on_asking_is_not_heard_and_is_disconnected() {
         assert_eq!(reader.next().data, "and on");
     }
     assert_eq!(asked.load(Ordering::Relaxed), 0);
-    eventually("all are told of", || register.has_left() == 10);
+    eventually("all are reported", || register.has_left() == 10);
     assert_eq!(channel.client_count(), 1);
     drop(reader);
     eventually("the reader too", || register.has_left() == 11);
@@ -595,7 +595,7 @@ fn a_subscriber_that_goes_on_asking_is_not_heard_and_is_disconnected() {
 }
 
 #[test]
-fn requests_without_end_on_many_connections_starve_nobody() {
+fn endless_requests_on_many_connections_starve_no_client() {
     let _turn = alone();
     let (builder, channel, _) = engine(ChannelOptions::new().history(History::events(100)));
     let served = Served::start(builder);

@@ -154,7 +154,7 @@ fn a_chunked_body_is_put_together() {
 }
 
 #[test]
-fn who_waits_for_100_continue_is_told_to_go_on() {
+fn a_client_that_expects_100_continue_receives_it() {
     let served = Served::start(echo());
     let mut connection = served.connect();
     connection.send(
@@ -451,7 +451,7 @@ fn the_last_answer_is_read_whole_although_the_client_sends_on() {
 }
 
 #[test]
-fn a_panic_in_a_handler_is_a_500_and_nobody_elses_business() {
+fn a_panic_in_a_handler_is_a_500_for_its_request_only() {
     let served = Served::start(echo());
     let mut other = served.connect();
     assert_eq!(other.get("/hello").status, 200);
@@ -552,7 +552,7 @@ fn a_head_that_drips_in_too_slowly_is_408() {
 }
 
 #[test]
-fn who_sends_empty_lines_has_begun_a_head() {
+fn empty_lines_begin_a_head() {
     let served = Served::start(echo().head_timeout(Duration::from_millis(200)));
     for lines in ["\r", "\r\n\r\n"] {
         let mut connection = served.connect();
@@ -596,7 +596,7 @@ fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[test]
-fn who_waits_for_a_deferred_answer_is_not_idle() {
+fn a_client_that_waits_for_a_deferred_response_is_not_idle() {
     let (builder, responders) = common::deferring(echo());
     let builder = builder
         .idle_timeout(Duration::from_secs(2))
@@ -605,7 +605,7 @@ fn who_waits_for_a_deferred_answer_is_not_idle() {
     let mut connection = served.connect();
     connection.send(LATER);
     let responder = receive(&responders);
-    // Others, who are idle, measure the time.
+    // Others, which are idle, measure the time.
     for _ in 0..2 {
         served.connect().expect_end();
     }
@@ -614,7 +614,7 @@ fn who_waits_for_a_deferred_answer_is_not_idle() {
 }
 
 #[test]
-fn who_waits_for_a_deferred_answer_and_has_read_the_one_before_does_not_stall() {
+fn a_client_that_waits_for_a_second_deferred_response_has_not_stalled() {
     const BYTES: usize = 200_000;
     let (builder, responders) = common::deferring(echo());
     let builder = builder
@@ -628,7 +628,7 @@ fn who_waits_for_a_deferred_answer_and_has_read_the_one_before_does_not_stall() 
     connection.send([large, LATER].concat());
     let responder = receive(&responders);
     assert_eq!(connection.answer().body.len(), BYTES);
-    // Others, who are idle, measure the time.
+    // Others, which are idle, measure the time.
     for _ in 0..2 {
         served.connect().expect_end();
     }
@@ -684,7 +684,7 @@ fn hooks_see_every_request_and_every_answer() {
     assert_eq!(refused.header("x-everywhere"), Some("yes"));
 }
 
-/// A builder whose POST /rooms/{room} wants a key, and counts who is looked at.
+/// A builder whose POST /rooms/{room} needs a key, and counts the checked requests.
 fn guarded() -> (EngineBuilder, Arc<AtomicUsize>) {
     let looks = Arc::new(AtomicUsize::new(0));
     let counted = looks.clone();
@@ -765,7 +765,7 @@ fn a_guard_of_a_path_without_a_route_keeps_the_engine_from_being_bound() {
 }
 
 #[test]
-fn who_may_not_send_a_body_is_answered_before_it_comes() {
+fn a_request_that_is_refused_is_answered_before_its_body_arrives() {
     let (builder, looks) = guarded();
     let served = Served::start(builder);
     let head = |key: &str, more: &str| {
@@ -792,7 +792,7 @@ fn who_may_not_send_a_body_is_answered_before_it_comes() {
 }
 
 #[test]
-fn who_may_send_a_body_is_looked_at_once_however_it_comes() {
+fn a_request_with_a_body_is_checked_once_however_the_body_arrives() {
     let (builder, looks) = guarded();
     let served = Served::start(builder);
     let mut connection = served.connect();

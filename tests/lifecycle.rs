@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, told};
+use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, sse, summaries};
 use pushwheel::{
     ChannelError, ChannelManager, ChannelOptions, ClientId, Condition, DisconnectReason, Engine,
     EngineHandle, Event, History, PublishError, Response, Subscription,
@@ -22,7 +22,7 @@ use pushwheel::{
 const GET: &str = "GET /stream HTTP/1.1\r\nHost: test\r\n\r\n";
 
 #[test]
-fn a_full_channel_tells_a_browser_to_come_back_later_and_others_when() {
+fn a_full_channel_sends_a_browser_a_retry_and_others_a_retry_after() {
     let (served, channel) = Served::channel(ChannelOptions::new().max_clients(2));
     let first = served.subscribe("/stream");
     let _second = served.subscribe("/stream");
@@ -145,7 +145,7 @@ fn a_finished_channel_sends_its_last_event_then_the_end_and_then_204() {
     channel.broadcast(Event::message("one")).unwrap();
     assert_eq!(channel.finish(Some(Event::new("complete", "100"))), Ok(5));
     for client in &mut clients {
-        assert_eq!(told(&client.rest()), ["one", "complete 100"]);
+        assert_eq!(summaries(&client.rest()), ["one", "complete 100"]);
     }
     let last_id = clients[0].last_event_id().to_owned();
     for headers in ["", &format!("Last-Event-ID: {last_id}\r\n")] {
@@ -184,16 +184,16 @@ fn a_finished_channel_frees_its_name_after_a_while() {
 }
 
 #[test]
-fn who_was_cut_off_before_the_end_is_sent_the_rest_of_it_and_then_204() {
+fn a_client_cut_off_before_the_end_receives_the_rest_and_then_204() {
     let (served, channel) = Served::channel(ChannelOptions::new().history(History::events(10)));
     let mut client = served.subscribe("/stream");
     let seen = channel.broadcast(Event::message("50")).unwrap().id;
-    assert_eq!(told(&client.take(1)), ["50"]);
+    assert_eq!(summaries(&client.take(1)), ["50"]);
     drop(client);
     channel.broadcast(Event::message("90")).unwrap();
     channel.finish(Some(Event::new("complete", "100"))).unwrap();
     let mut again = served.resubscribe("/stream", &seen.to_string());
-    assert_eq!(told(&again.rest()), ["90", "complete 100"]);
+    assert_eq!(summaries(&again.rest()), ["90", "complete 100"]);
     let last_id = again.last_event_id().to_owned();
     let mut connection = served.connect();
     connection.send(format!(
@@ -226,7 +226,7 @@ fn come_back(served: &Served, path: &str, last_event_id: &str) -> Vec<String> {
 }
 
 #[test]
-fn whoever_has_all_that_was_for_it_of_a_finished_channel_does_not_come_back_without_end() {
+fn a_client_with_all_its_events_of_a_finished_channel_stops_reconnecting() {
     let (served, channel) = Served::channel(ChannelOptions::new().history(History::events(3)));
     let publish = |name: &str| channel.broadcast(Event::new(name, "")).unwrap().id;
     let first = publish("first").to_string();
@@ -240,7 +240,7 @@ fn whoever_has_all_that_was_for_it_of_a_finished_channel_does_not_come_back_with
 }
 
 #[test]
-fn a_gap_is_told_once_though_nothing_is_left_to_follow_it() {
+fn a_gap_is_sent_once_even_if_no_event_follows() {
     let channels = ChannelManager::new();
     let [a, b] = ["a", "b"].map(|name| channels.get_or_create(name).unwrap());
     let both = [a.clone(), b.clone()];
@@ -286,11 +286,11 @@ fn a_stream_of_several_channels_ends_when_all_of_them_are_finished() {
     let mut client = served.subscribe("/both");
     a.finish(Some(Event::message("last of a"))).unwrap();
     b.broadcast(Event::message("b goes on")).unwrap();
-    assert_eq!(told(&client.take(2)), ["last of a", "b goes on"]);
+    assert_eq!(summaries(&client.take(2)), ["last of a", "b goes on"]);
     let mut late = served.subscribe("/both");
     b.finish(Some(Event::message("last of b"))).unwrap();
-    assert_eq!(told(&client.rest()), ["last of b"]);
-    assert_eq!(told(&late.rest()), ["last of b"]);
+    assert_eq!(summaries(&client.rest()), ["last of b"]);
+    assert_eq!(summaries(&late.rest()), ["last of b"]);
     assert_eq!(served.connect().get("/both").status, 204);
 }
 
@@ -309,7 +309,7 @@ fn a_finished_channel_is_over_in_time_though_a_stream_of_others_has_it() {
     let [job, news, other] = ["job", "news", "other"].map(|n| channels.get_or_create(n).unwrap());
     let mut client = served.subscribe("/both");
     job.finish(Some(Event::message("done"))).unwrap();
-    assert_eq!(told(&client.take(1)), ["done"]);
+    assert_eq!(summaries(&client.take(1)), ["done"]);
     // What goes with other channels is no loss to this stream.
     other.broadcast(Event::message("elsewhere")).unwrap();
     other.close();
@@ -321,7 +321,7 @@ fn a_finished_channel_is_over_in_time_though_a_stream_of_others_has_it() {
     for channel in [&news, &job] {
         channel.broadcast(Event::message(channel.name())).unwrap();
     }
-    assert_eq!(told(&client.take(2)), ["news", "job"]);
+    assert_eq!(summaries(&client.take(2)), ["news", "job"]);
 }
 
 #[test]
@@ -355,11 +355,11 @@ fn a_client_that_reads_steadily_has_all_of_a_finished_channel_though_its_time_is
     next.broadcast(Event::message("of the next")).unwrap();
     assert_eq!(channels.names(), ["job".into()]);
     assert!(ended.try_recv().is_err());
-    assert_eq!(told(&slow.rest()), [last]);
+    assert_eq!(summaries(&slow.rest()), [last]);
     assert_eq!(receive(&ended), DisconnectReason::Finished);
     eventually("it is removed", || job.stats().is_none());
 
-    // Nothing but what it does not have is told to be missed.
+    // Only events that it does not have are reported as missed.
     let mut back = served.resubscribe("/job", slow.last_event_id());
     next.broadcast(Event::message("and on")).unwrap();
     let events = back.take(2);
@@ -368,7 +368,7 @@ fn a_client_that_reads_steadily_has_all_of_a_finished_channel_though_its_time_is
 }
 
 #[test]
-fn a_channel_that_nobody_needs_goes_by_itself() {
+fn an_unused_channel_is_removed() {
     let channels = ChannelManager::builder()
         .empty_after(Some(Duration::from_millis(50)))
         .build();
@@ -414,7 +414,7 @@ fn a_channel_that_nobody_needs_goes_by_itself() {
 }
 
 #[test]
-fn a_shutdown_delivers_what_was_published_and_tells_browsers_when_to_come_back() {
+fn a_shutdown_delivers_all_events_and_sends_browsers_a_retry() {
     let (served, channel) = Served::channel(ChannelOptions::new());
     let mut clients: Vec<Subscriber> = (0..20).map(|_| served.subscribe("/stream")).collect();
     let mut idle = served.connect();
@@ -426,7 +426,7 @@ fn a_shutdown_delivers_what_was_published_and_tells_browsers_when_to_come_back()
     served.shutdown(PATIENCE);
     let mut retries = Vec::new();
     for client in &mut clients {
-        assert_eq!(told(&client.rest()), expected);
+        assert_eq!(summaries(&client.rest()), expected);
         retries.push(client.retry().unwrap());
     }
     assert!(retries.iter().all(|ms| (2_000..10_000).contains(ms)));
@@ -591,5 +591,5 @@ fn a_manager_is_served_again_after_its_engine_ended_and_clients_resume_without_a
     let mut client = served.resubscribe("/stream", &last_id);
     publish(&mut published);
     received.extend(client.take(published.len() - received.len()));
-    assert_eq!(told(&received), published);
+    assert_eq!(summaries(&received), published);
 }

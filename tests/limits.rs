@@ -107,7 +107,7 @@ fn a_full_engine_sends_browsers_off_with_200_and_others_with_503_and_answers_the
 }
 
 #[test]
-fn a_flood_of_connections_beyond_the_limit_costs_those_inside_nothing() {
+fn a_flood_of_connections_over_the_limit_does_not_affect_accepted_ones() {
     let (builder, channel) = engine();
     let served = Served::start(builder.connections_max(20));
     let mut inside: Vec<Subscriber> = (0..20).map(|_| served.subscribe("/stream")).collect();
@@ -299,10 +299,10 @@ fn a_thousand_requests_in_one_read_let_others_have_their_turn() {
             gate.lock().unwrap().recv().unwrap();
             "go"
         })
-        .get("/{who}", move |request| {
-            let who = request.param("who").unwrap().to_owned();
-            book.lock().unwrap().push(who.clone());
-            who
+        .get("/{name}", move |request| {
+            let name = request.param("name").unwrap().to_owned();
+            book.lock().unwrap().push(name.clone());
+            name
         });
     let served = Served::start(builder);
     let mut greedy = served.connect();
@@ -313,11 +313,11 @@ fn a_thousand_requests_in_one_read_let_others_have_their_turn() {
     polite.send(plain("/polite"));
     go.send(()).unwrap();
     assert_eq!(polite.answer().text(), "polite");
-    for who in std::iter::once("go").chain(std::iter::repeat_n("greedy", 1_500)) {
-        assert_eq!(greedy.answer().text(), who);
+    for name in std::iter::once("go").chain(std::iter::repeat_n("greedy", 1_500)) {
+        assert_eq!(greedy.answer().text(), name);
     }
     let asked = asked.lock().unwrap();
-    let before = asked.iter().position(|who| who == "polite").unwrap();
+    let before = asked.iter().position(|name| name == "polite").unwrap();
     assert!(before < 700, "{before} of 1,500 came first");
 }
 

@@ -8,11 +8,11 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{Served, receive, told};
+use common::{Served, receive, summaries};
 use pushwheel::{ChannelManager, ChannelOptions, Event, History, LagPolicy, PublishError, Rate};
 
 #[test]
-fn who_is_there_hears_the_new_heartbeat() {
+fn connected_clients_get_the_new_heartbeat() {
     let silent = || ChannelOptions::new().heartbeat(Duration::ZERO);
     let (served, news) = Served::channel(silent());
     let mut client = served.subscribe("/stream");
@@ -24,14 +24,14 @@ fn who_is_there_hears_the_new_heartbeat() {
     while client.pings() < 3 {
         client.read(1);
     }
-    // Off again: what it is told next is the event.
+    // Off again: the next thing that it receives is the event.
     news.set_options(silent());
     news.broadcast(Event::message("here")).unwrap();
-    assert_eq!(told(&[client.next()]), ["here"]);
+    assert_eq!(summaries(&[client.next()]), ["here"]);
 }
 
 #[test]
-fn newcomers_meet_the_new_limit_and_headers_and_nobody_is_sent_away() {
+fn new_limits_and_headers_apply_to_new_clients_only() {
     let (served, news) = Served::channel(ChannelOptions::new());
     let mut ann = served.subscribe("/stream");
     let one = ChannelOptions::new().max_clients(1);
@@ -46,7 +46,7 @@ fn newcomers_meet_the_new_limit_and_headers_and_nobody_is_sent_away() {
     let mut bea = served.subscribe("/stream");
     news.broadcast(Event::message("both")).unwrap();
     for client in [&mut ann, &mut bea] {
-        assert_eq!(told(&[client.next()]), ["both"]);
+        assert_eq!(summaries(&[client.next()]), ["both"]);
     }
 }
 
@@ -182,7 +182,7 @@ fn of_two_changes_at_once_the_newest_options_hold_for_every_channel() {
 }
 
 #[test]
-fn the_longest_heartbeat_is_never_and_harms_nobody() {
+fn the_longest_heartbeat_means_never_and_is_harmless() {
     let longest = || ChannelOptions::new().heartbeat(Duration::MAX);
     let (served, news) = Served::channel(longest());
     let mut clients: Vec<_> = (0..3).map(|_| served.subscribe("/stream")).collect();
@@ -190,7 +190,7 @@ fn the_longest_heartbeat_is_never_and_harms_nobody() {
     news.set_options(longest());
     news.broadcast(Event::message("here")).unwrap();
     for client in &mut clients {
-        assert_eq!(told(&[client.next()]), ["here"]);
+        assert_eq!(summaries(&[client.next()]), ["here"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Ids of publishers' own: an event is published once however often it is
 //! repeated, and a client that comes back with its id resumes behind it, or is
-//! told that this cannot be.
+//! receives the reason.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -9,7 +9,7 @@ mod common;
 use std::time::Duration;
 
 use common::sse::Dispatched;
-use common::{Served, Subscriber, told};
+use common::{Served, Subscriber, summaries};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, Engine, Event, EventError, History, PublishError,
     Published, Subscription,
@@ -28,7 +28,7 @@ fn publish(channel: &Channel, id: &str, data: &str) -> Published {
     channel.broadcast(own(id, data)).unwrap()
 }
 
-/// What a gap event tells.
+/// The content of a gap event.
 #[track_caller]
 fn gap(event: &Dispatched) -> Value {
     assert_eq!(event.name, "pushwheel.gap");
@@ -43,27 +43,27 @@ fn ids_of_the_publishers_own_are_found() {
         channel.broadcast(event).unwrap();
     }
     let mut client = served.resubscribe("/stream", "order 2/é");
-    assert_eq!(told(&client.take(2)), ["3", "4"]);
+    assert_eq!(summaries(&client.take(2)), ["3", "4"]);
     assert_eq!(client.last_event_id(), "order 4/é");
     let mut client = served.subscribe("/stream?last_event_id=order%203/%C3%A9");
-    assert_eq!(told(&client.take(1)), ["4"]);
+    assert_eq!(summaries(&client.take(1)), ["4"]);
     let mut client = served.resubscribe("/stream", "order 9");
     assert_eq!(gap(&client.next())["oldest"], "order 1/é");
 }
 
 #[test]
-fn who_has_seen_the_last_that_is_gone_by_an_own_id_has_missed_nothing() {
+fn a_client_with_the_own_id_of_the_last_evicted_event_has_missed_nothing() {
     let (served, channel) = Served::channel(keeping(3));
     for n in 1..=6 {
         let event = Event::message(n.to_string()).with_id(format!("order {n}"));
         channel.broadcast(event).unwrap();
     }
     let mut client = served.resubscribe("/stream", "order 3");
-    assert_eq!(told(&client.take(3)), ["4", "5", "6"]);
+    assert_eq!(summaries(&client.take(3)), ["4", "5", "6"]);
     let mut client = served.resubscribe("/stream", "order 2");
-    let told_of = gap(&client.next());
+    let reported_by = gap(&client.next());
     assert_eq!(
-        (&told_of["reason"], &told_of["oldest"]),
+        (&reported_by["reason"], &reported_by["oldest"]),
         (&"evicted".into(), &"order 4".into())
     );
 }
@@ -89,10 +89,10 @@ fn an_event_that_is_repeated_is_not_appended_again() {
     publish(&channel, "z", "z");
     let mut all = vec!["17", "other 0", "other 1"];
     all.extend(["1", "2", "3", "4", "5", "6", "7", "8", "z"]);
-    assert_eq!(told(&client.take(12)), all);
+    assert_eq!(summaries(&client.take(12)), all);
     let mut back = served.resubscribe("/stream", "order-17");
     assert_eq!(gap(&back.next())["reason"], "evicted");
-    assert_eq!(told(&back.take(5)), ["5", "6", "7", "8", "z"]);
+    assert_eq!(summaries(&back.take(5)), ["5", "6", "7", "8", "z"]);
     assert_eq!(channel.stats().unwrap().published, 12);
 }
 
@@ -152,7 +152,7 @@ fn a_batch_is_repeated_in_part_or_refused_whole() {
     let within = [own("new", "x"), own("new", "y")];
     assert_eq!(channel.broadcast_batch(within), refused("new"));
     publish(&channel, "new", "new");
-    assert_eq!(told(&client.take(4)), ["a", "b", "c", "new"]);
+    assert_eq!(summaries(&client.take(4)), ["a", "b", "c", "new"]);
 }
 
 #[test]
@@ -166,14 +166,14 @@ fn a_finished_channel_knows_what_is_published_to_it_again() {
         Err(PublishError::Finished)
     );
     let mut client = served.resubscribe("/stream", "1");
-    assert_eq!(told(&client.take(1)), ["2"]);
+    assert_eq!(summaries(&client.take(1)), ["2"]);
     client.expect_end();
 
     let (served, channel) = Served::channel(keeping(10));
     publish(&channel, "1", "1");
     channel.finish(Some(own("1", "1"))).unwrap();
     let mut client = served.subscribe("/stream?last_event_id=earliest");
-    assert_eq!(told(&client.take(1)), ["1"]);
+    assert_eq!(summaries(&client.take(1)), ["1"]);
     client.expect_end();
 }
 
@@ -185,10 +185,10 @@ fn an_id_that_is_no_longer_remembered_is_unknown() {
     }
     for (id, reason) in [("order-17", "unknown"), ("order-1000", "evicted")] {
         let mut client = served.resubscribe("/stream", id);
-        let told_of = gap(&client.next());
-        assert_eq!(told_of["reason"], reason, "{id}");
-        assert_eq!(told_of["requested"], id);
-        assert_eq!(told_of["oldest"], "order-1098");
+        let reported_by = gap(&client.next());
+        assert_eq!(reported_by["reason"], reason, "{id}");
+        assert_eq!(reported_by["requested"], id);
+        assert_eq!(reported_by["oldest"], "order-1098");
     }
 }
 
@@ -218,7 +218,7 @@ fn an_id_of_the_engines_form_is_the_engines_to_give() {
     }
 }
 
-/// A channel that began just now, after a crash or for the first time: who knows.
+/// A channel that began just now, after a crash or for the first time.
 fn begun(republish_window: Duration) -> (Served, Channel) {
     let channels = ChannelManager::builder()
         .defaults(keeping(10))
@@ -240,13 +240,13 @@ fn after_a_crash_an_id_from_before_it_is_a_restart() {
     publish(&channel, "order-17", "17");
     publish(&channel, "z", "z");
     let mut page = served.resubscribe("/stream", "order-17");
-    let told_of = gap(&page.next());
+    let reported_by = gap(&page.next());
     assert_eq!(
-        (&told_of["reason"], &told_of["requested"]),
+        (&reported_by["reason"], &reported_by["requested"]),
         (&"restart".into(), &"order-17".into())
     );
     let replay = page.take(3);
-    assert_eq!(told(&replay), ["y", "17", "z"]);
+    assert_eq!(summaries(&replay), ["y", "17", "z"]);
     // An id is the publisher's, verbatim.
     assert_eq!(replay[2].last_event_id, "z");
 
@@ -255,7 +255,7 @@ fn after_a_crash_an_id_from_before_it_is_a_restart() {
     publish(&channel, "order-17", "17");
     publish(&channel, "z", "z");
     let mut page = served.resubscribe("/stream", "order-17");
-    assert_eq!(told(&page.take(1)), ["z"]);
+    assert_eq!(summaries(&page.take(1)), ["z"]);
 }
 
 /// Reads on until the stream's id is another one than `id`.
@@ -274,12 +274,12 @@ fn a_client_receives_the_gap_of_a_doubtful_id_once() {
     live.wait_for_id();
     publish(&channel, "order-16", "16");
     publish(&channel, "order-17", "17");
-    assert_eq!(told(&live.take(2)), ["16", "17"]);
+    assert_eq!(summaries(&live.take(2)), ["16", "17"]);
     drop(live);
     // It receives the whole history, and then an id that leads there.
     let mut page = served.resubscribe("/stream", "order-17");
     assert_eq!(gap(&page.next())["reason"], "restart");
-    assert_eq!(told(&page.take(2)), ["16", "17"]);
+    assert_eq!(summaries(&page.take(2)), ["16", "17"]);
     let end = id_after(&mut page, "order-17");
     drop(page);
     // However often the page is cut from then on, it is in order.
@@ -288,7 +288,7 @@ fn a_client_receives_the_gap_of_a_doubtful_id_once() {
     drop(page);
     let mut page = served.resubscribe("/stream", &end);
     publish(&channel, "order-18", "18");
-    assert_eq!(told(&page.take(1)), ["18"]);
+    assert_eq!(summaries(&page.take(1)), ["18"]);
     assert_eq!(page.last_event_id(), "order-18");
 }
 
@@ -311,7 +311,7 @@ fn a_replay_that_ends_with_a_doubtful_id_is_followed_by_the_engines() {
         let mut back = served.resubscribe("/stream", &end);
         let new = channel.broadcast(Event::message("new")).unwrap().id;
         for client in [&mut page, &mut back] {
-            assert_eq!(told(&client.take(1)), ["new"], "{query}");
+            assert_eq!(summaries(&client.take(1)), ["new"], "{query}");
             assert_eq!(client.last_event_id(), new.to_string());
         }
     }
@@ -320,7 +320,7 @@ fn a_replay_that_ends_with_a_doubtful_id_is_followed_by_the_engines() {
     publish(&channel, "order-1", "1");
     let newest = channel.broadcast(Event::message("2")).unwrap().id;
     let mut page = served.subscribe("/stream?last=2");
-    assert_eq!(told(&page.take(2)), ["1", "2"]);
+    assert_eq!(summaries(&page.take(2)), ["1", "2"]);
     assert_eq!(page.last_event_id(), newest.to_string());
 }
 
@@ -335,7 +335,7 @@ fn a_new_client_never_begins_with_a_doubtful_id() {
     drop(client);
     let mut back = served.resubscribe("/stream", &id);
     publish(&channel, "order-2", "2");
-    assert_eq!(told(&back.take(1)), ["2"]);
+    assert_eq!(summaries(&back.take(1)), ["2"]);
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_restored_state_remembers_ids_and_its_own_doubts() {
     let served = Served::start(builder);
     let mut page = served.resubscribe("/stream", "order-6");
     publish(&channel, "order-7", "new");
-    assert_eq!(told(&page.take(1)), ["new"]);
+    assert_eq!(summaries(&page.take(1)), ["new"]);
     let mut page = served.resubscribe("/stream", "order-2");
     assert_eq!(gap(&page.next())["reason"], "evicted");
 }
@@ -422,12 +422,12 @@ fn opaque_ids_resume_and_say_nothing_of_how_many_there_were() {
     let served = Served::start(builder);
     let newest = say(&channel, "6");
     let mut client = served.resubscribe("/stream", &ids[3]);
-    assert_eq!(told(&client.take(2)), ["5", "6"]);
+    assert_eq!(summaries(&client.take(2)), ["5", "6"]);
     assert_eq!(client.last_event_id(), newest);
     let mut client = served.resubscribe("/stream", &ids[0]);
-    let told_of = gap(&client.next());
-    assert_eq!(told_of["reason"], "evicted");
-    assert_eq!(told_of["oldest"], ids[3]);
+    let reported_by = gap(&client.next());
+    assert_eq!(reported_by["reason"], "evicted");
+    assert_eq!(reported_by["oldest"], ids[3]);
     // The next number is not the next id, and is not used.
     let (epoch, _) = newest.split_once('-').unwrap();
     let guessed = format!("{epoch}-{}", number(&newest).wrapping_add(1));

@@ -12,7 +12,7 @@ use pushwheel::{
     ChannelManager, Engine, EngineBuilder, Network, Rejection, Response, Subscription,
 };
 
-const GET: &str = "GET /who HTTP/1.1\r\nHost: test\r\n\r\n";
+const GET: &str = "GET /address HTTP/1.1\r\nHost: test\r\n\r\n";
 const V1: &str = "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
 /// `V1`'s addresses in version 2, with three bytes more that say nothing.
 const V2: &[u8] =
@@ -26,10 +26,10 @@ fn networks(networks: &[&str]) -> Vec<Network> {
         .collect()
 }
 
-/// An engine that says who asks.
+/// An engine that responds with the address of the client.
 fn engine() -> EngineBuilder {
     Engine::builder()
-        .get("/who", |request| {
+        .get("/address", |request| {
             Response::text(request.client_address().to_string())
         })
         .get("/peer", |request| {
@@ -42,20 +42,20 @@ fn behind_proxy() -> Served {
     Served::start(engine().proxy_protocol(networks(&["127.0.0.0/8"])))
 }
 
-fn who(connection: &mut Connection) -> String {
+fn address(connection: &mut Connection) -> String {
     connection.answer().text().to_owned()
 }
 
 #[test]
-fn a_proxy_says_for_whom_it_opened_a_connection() {
+fn a_proxy_sends_the_address_of_its_client() {
     let served = behind_proxy();
     for header in [V1.as_bytes(), V2] {
         let mut connection = served.connect();
         connection.send([header, GET.as_bytes(), GET.as_bytes()].concat());
         // It holds for all of the connection's requests.
-        assert_eq!(who(&mut connection), "192.0.2.1:56324");
-        assert_eq!(who(&mut connection), "192.0.2.1:56324");
-        assert_eq!(connection.get("/who").text(), "192.0.2.1:56324");
+        assert_eq!(address(&mut connection), "192.0.2.1:56324");
+        assert_eq!(address(&mut connection), "192.0.2.1:56324");
+        assert_eq!(connection.get("/address").text(), "192.0.2.1:56324");
         assert_eq!(connection.get("/peer").text(), "127.0.0.1");
     }
 }
@@ -68,7 +68,7 @@ fn a_header_may_come_byte_by_byte() {
         for byte in [header, GET.as_bytes()].concat() {
             connection.send([byte]);
         }
-        assert_eq!(who(&mut connection), "192.0.2.1:56324");
+        assert_eq!(address(&mut connection), "192.0.2.1:56324");
     }
 }
 
@@ -78,12 +78,12 @@ fn what_a_proxy_opens_for_itself_is_its_own() {
     for header in [&b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"[..], b"PROXY UNKNOWN\r\n"] {
         let mut connection = served.connect();
         connection.send([header, GET.as_bytes()].concat());
-        assert!(who(&mut connection).starts_with("127.0.0.1:"));
+        assert!(address(&mut connection).starts_with("127.0.0.1:"));
     }
 }
 
 #[test]
-fn a_trusted_proxy_without_its_header_is_refused_and_told_so() {
+fn a_trusted_proxy_without_its_header_is_refused_with_the_reason() {
     let served = behind_proxy();
     for header in ["", "PROXY TCP4 nonsense\r\n", "\r\n"] {
         let mut connection = served.connect();
@@ -110,8 +110,8 @@ fn a_stranger_cannot_claim_an_address() {
         connection.expect_end();
     }
     let mut connection = served.connect();
-    connection.send("GET /who HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
-    assert!(who(&mut connection).starts_with("127.0.0.1:"));
+    connection.send("GET /address HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
+    assert!(address(&mut connection).starts_with("127.0.0.1:"));
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn a_second_header_is_no_request() {
 }
 
 #[test]
-fn a_malformed_request_is_told_of_by_the_address_that_a_proxy_names() {
-    let (sender, told) = std::sync::mpsc::channel();
+fn a_malformed_request_is_reported_with_the_address_from_the_proxy() {
+    let (sender, reported) = std::sync::mpsc::channel();
     let builder = engine()
         .proxy_protocol(networks(&["127.0.0.1"]))
         .on_refusal(move |rejection| {
@@ -142,7 +142,7 @@ fn a_malformed_request_is_told_of_by_the_address_that_a_proxy_names() {
     assert_eq!(connection.answer().status, 400);
     let source = "192.0.2.1:56324".parse().unwrap();
     assert_eq!(
-        common::receive(&told),
+        common::receive(&reported),
         (source, 400, "request_line_invalid")
     );
 }
@@ -176,10 +176,12 @@ fn the_rightmost_address_that_is_no_proxy_is_the_client() {
         ("X-Forwarded-For: [2001:db8::1]:8\r\n", "[2001:db8::1]:8"),
     ] {
         let mut connection = served.connect();
-        connection.send(format!("GET /who HTTP/1.1\r\nHost: test\r\n{headers}\r\n"));
-        assert_eq!(who(&mut connection), client, "{headers}");
+        connection.send(format!(
+            "GET /address HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
+        ));
+        assert_eq!(address(&mut connection), client, "{headers}");
         // The next request is another client's, as proxies mix them.
-        assert!(connection.get("/who").text().starts_with("127.0.0.1:"));
+        assert!(connection.get("/address").text().starts_with("127.0.0.1:"));
     }
 }
 
@@ -194,10 +196,10 @@ fn both_ways_add_up() {
     for (source, client) in [("203.0.113.5", "192.0.2.1:0"), ("192.0.2.8", "192.0.2.8:7")] {
         let mut connection = served.connect();
         connection.send(format!(
-            "PROXY TCP4 {source} 198.51.100.2 7 443\r\nGET /who HTTP/1.1\r\nHost: test\r\n\
+            "PROXY TCP4 {source} 198.51.100.2 7 443\r\nGET /address HTTP/1.1\r\nHost: test\r\n\
              X-Forwarded-For: 192.0.2.1\r\n\r\n"
         ));
-        assert_eq!(who(&mut connection), client);
+        assert_eq!(address(&mut connection), client);
     }
 }
 

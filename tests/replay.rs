@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::readers::Readers;
 use common::sse::Dispatched;
-use common::{Served, Subscriber, eventually, sequence, told};
+use common::{Served, Subscriber, eventually, sequence, summaries};
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, ClientId, Condition, Engine, Event, History, Request,
     Start, Subscription,
@@ -27,7 +27,7 @@ fn publish(channel: &Channel, data: &str) -> String {
     published.id.to_string()
 }
 
-/// What a gap event tells.
+/// The content of a gap event.
 #[track_caller]
 fn gap(event: &Dispatched) -> Value {
     assert_eq!(event.name, "pushwheel.gap");
@@ -87,11 +87,11 @@ fn a_client_cut_before_its_first_event_misses_nothing() {
     publish(&channel, "while it was away");
 
     let mut client = served.resubscribe("/stream", &id);
-    assert_eq!(told(&client.take(1)), ["while it was away"]);
+    assert_eq!(summaries(&client.take(1)), ["while it was away"]);
 }
 
 #[test]
-fn a_channel_without_a_history_tells_of_a_gap_only_where_something_was_missed() {
+fn a_channel_without_a_history_reports_a_gap_only_for_missed_events() {
     let (served, channel) = Served::channel(ChannelOptions::new());
     let mut client = served.subscribe("/stream");
     let first = publish(&channel, "first");
@@ -101,19 +101,19 @@ fn a_channel_without_a_history_tells_of_a_gap_only_where_something_was_missed() 
 
     let mut client = served.resubscribe("/stream", &first);
     let second = publish(&channel, "second");
-    assert_eq!(told(&client.take(1)), ["second"], "nothing was missed");
+    assert_eq!(summaries(&client.take(1)), ["second"], "nothing was missed");
 
     let mut client = served.resubscribe("/stream", &first);
-    let told_of = gap(&client.next());
-    assert_eq!(told_of["reason"], "evicted");
-    assert_eq!(told_of["requested"], first);
+    let reported_by = gap(&client.next());
+    assert_eq!(reported_by["reason"], "evicted");
+    assert_eq!(reported_by["requested"], first);
     assert_eq!(client.last_event_id(), second, "from here on it is sure");
     publish(&channel, "third");
-    assert_eq!(told(&client.take(1)), ["third"]);
+    assert_eq!(summaries(&client.take(1)), ["third"]);
 }
 
 #[test]
-fn a_trimmed_history_is_told_as_a_gap_and_what_is_left_of_it_follows() {
+fn a_trimmed_history_is_a_gap_followed_by_the_kept_events() {
     let (served, channel) = Served::channel(keeping(3));
     let ids: Vec<String> = (1..=10)
         .map(|n| publish(&channel, &n.to_string()))
@@ -129,29 +129,29 @@ fn a_trimmed_history_is_told_as_a_gap_and_what_is_left_of_it_follows() {
             "newest": ids[9],
         })
     );
-    assert_eq!(told(&client.take(3)), ["8", "9", "10"]);
+    assert_eq!(summaries(&client.take(3)), ["8", "9", "10"]);
     assert_eq!(client.last_event_id(), ids[9]);
     assert_eq!(channel.stats().unwrap().gaps, 1);
 
     // The oldest that is kept is the next after this one: no hole.
     let mut client = served.resubscribe("/stream", &ids[6]);
-    assert_eq!(told(&client.take(3)), ["8", "9", "10"]);
+    assert_eq!(summaries(&client.take(3)), ["8", "9", "10"]);
     assert_eq!(channel.stats().unwrap().gaps, 1);
 }
 
 #[test]
-fn a_client_cut_right_after_a_gap_is_not_told_of_it_again() {
+fn a_client_cut_right_after_a_gap_does_not_receive_it_again() {
     let (served, channel) = Served::channel(keeping(2));
     let ids: Vec<String> = (1..=5).map(|n| publish(&channel, &n.to_string())).collect();
     let mut client = served.resubscribe("/stream", &ids[0]);
-    let told_of = client.next();
-    gap(&told_of);
-    let mut again = served.resubscribe("/stream", &told_of.last_event_id);
-    assert_eq!(told(&again.take(2)), ["4", "5"]);
+    let reported_by = client.next();
+    gap(&reported_by);
+    let mut again = served.resubscribe("/stream", &reported_by.last_event_id);
+    assert_eq!(summaries(&again.take(2)), ["4", "5"]);
 }
 
 #[test]
-fn an_id_from_before_a_restart_is_told_as_such_and_a_forged_one_as_unknown() {
+fn an_id_from_before_a_restart_and_a_forged_one_have_different_gaps() {
     let (_before, channel) = Served::channel(keeping(10));
     let from_before = publish(&channel, "of another life");
     let (served, channel) = Served::channel(keeping(10));
@@ -166,12 +166,12 @@ fn an_id_from_before_a_restart_is_told_as_such_and_a_forged_one_as_unknown() {
         (&"9".repeat(300), "unknown"),
     ] {
         let mut client = served.resubscribe("/stream", requested);
-        let told_of = gap(&client.next());
-        assert_eq!(told_of["reason"], reason, "{requested}");
-        assert_eq!(told_of["requested"], requested);
-        assert_eq!(told_of["oldest"], newest);
-        assert_eq!(told_of["newest"], newest);
-        assert_eq!(told(&client.take(1)), ["of this life"]);
+        let reported_by = gap(&client.next());
+        assert_eq!(reported_by["reason"], reason, "{requested}");
+        assert_eq!(reported_by["requested"], requested);
+        assert_eq!(reported_by["oldest"], newest);
+        assert_eq!(reported_by["newest"], newest);
+        assert_eq!(summaries(&client.take(1)), ["of this life"]);
     }
 }
 
@@ -183,11 +183,11 @@ fn an_id_that_is_no_text_is_a_gap_like_any_unknown_one() {
     connection.send(b"GET /stream HTTP/1.1\r\nHost: test\r\nLast-Event-ID: \xff\xfe\r\n\r\n");
     let mut client = Subscriber::begun(connection);
     assert_eq!(gap(&client.next())["reason"], "unknown");
-    assert_eq!(told(&client.take(1)), ["kept"]);
+    assert_eq!(summaries(&client.take(1)), ["kept"]);
 }
 
 #[test]
-fn a_newcomer_chooses_where_its_stream_begins() {
+fn a_new_client_chooses_where_its_stream_begins() {
     for (query, header, expected) in [
         ("", "", &[][..]),
         ("?last_event_id=earliest", "", &["5", "6", "7", "8", "9"]),
@@ -219,19 +219,19 @@ fn a_newcomer_chooses_where_its_stream_begins() {
         };
         publish(&channel, "live");
         if query.ends_with("=earliest") && header.is_empty() {
-            let told_of = gap(&client.next());
-            assert_eq!(told_of["reason"], "evicted");
-            assert_eq!(told_of["requested"], "earliest");
-            assert_eq!(told_of["oldest"], ids[5]);
+            let reported_by = gap(&client.next());
+            assert_eq!(reported_by["reason"], "evicted");
+            assert_eq!(reported_by["requested"], "earliest");
+            assert_eq!(reported_by["oldest"], ids[5]);
         }
-        let mut seen = told(&client.take(expected.len() + 1));
+        let mut seen = summaries(&client.take(expected.len() + 1));
         assert_eq!(seen.pop().as_deref(), Some("live"), "{query} {header}");
         assert_eq!(seen, expected, "{query} {header}");
     }
 }
 
 /// Two channels, apart at `/a` and `/b` and on one stream at `/both`. Clients
-/// are who they say they are: `?id=…&role=…`.
+/// send their id and role: `?id=…&role=…`.
 fn two_channels(options: ChannelOptions) -> (Served, Channel, Channel) {
     let channels = ChannelManager::builder()
         .defaults(options)
@@ -270,17 +270,17 @@ fn merged_channels_are_one_stream_in_the_order_of_publishing_and_resume_from_one
         ids.push(publish(channel, &n.to_string()));
     }
     let all: Vec<String> = (0..20).map(|n| n.to_string()).collect();
-    assert_eq!(told(&client.take(20)), all);
+    assert_eq!(summaries(&client.take(20)), all);
     drop(client);
     for (n, id) in ids.iter().enumerate() {
         let mut client = served.resubscribe("/both", id);
-        assert_eq!(told(&client.take(19 - n)), all[n + 1..]);
+        assert_eq!(summaries(&client.take(19 - n)), all[n + 1..]);
     }
     let mut client = served.subscribe("/both?last=5");
-    assert_eq!(told(&client.take(5)), all[15..]);
+    assert_eq!(summaries(&client.take(5)), all[15..]);
     // An id says as much of one channel as of both.
     let mut client = served.resubscribe("/a", &ids[13]);
-    assert_eq!(told(&client.take(2)), ["15", "18"]);
+    assert_eq!(summaries(&client.take(2)), ["15", "18"]);
 }
 
 #[test]
@@ -299,11 +299,11 @@ fn the_few_of_a_merged_stream_find_what_is_for_them_among_the_many_of_a_channel(
     assert_eq!(users.unwrap().clients, 41);
     a.send("ann", Event::message("5")).unwrap();
     a.broadcast(Event::message("6")).unwrap();
-    assert_eq!(told(&ann.take(5)), ["1", "2", "3", "5", "6"]);
-    assert_eq!(told(&bob.take(4)), ["1", "3", "4", "6"]);
+    assert_eq!(summaries(&ann.take(5)), ["1", "2", "3", "5", "6"]);
+    assert_eq!(summaries(&bob.take(4)), ["1", "3", "4", "6"]);
     many.wait(4);
     for events in many.take() {
-        assert_eq!(told(&events), ["1", "3", "4", "6"]);
+        assert_eq!(summaries(&events), ["1", "3", "4", "6"]);
     }
 }
 
@@ -322,9 +322,9 @@ fn an_id_that_occurs_twice_on_a_stream_resumes_after_the_first() {
         channel.broadcast(event).unwrap();
     }
     let mut client = served.resubscribe("/both", "2");
-    assert_eq!(told(&client.take(4)), ["b/x1", "a/3", "b/2", "b/4"]);
+    assert_eq!(summaries(&client.take(4)), ["b/x1", "a/3", "b/2", "b/4"]);
     let mut client = served.resubscribe("/b", "2");
-    assert_eq!(told(&client.take(1)), ["b/4"]);
+    assert_eq!(summaries(&client.take(1)), ["b/4"]);
 }
 
 #[test]
@@ -334,12 +334,12 @@ fn of_merged_channels_one_that_was_trimmed_is_a_gap_and_one_that_was_not_is_whol
     publish(&b, "b1");
     let ids: Vec<String> = (2..=6).map(|n| publish(&a, &format!("a{n}"))).collect();
     let mut client = served.resubscribe("/both", &first);
-    let told_of = gap(&client.next());
-    assert_eq!(told_of["reason"], "evicted");
-    assert_eq!(told_of["newest"], ids[4]);
-    assert_eq!(told(&client.take(4)), ["b1", "a4", "a5", "a6"]);
+    let reported_by = gap(&client.next());
+    assert_eq!(reported_by["reason"], "evicted");
+    assert_eq!(reported_by["newest"], ids[4]);
+    assert_eq!(summaries(&client.take(4)), ["b1", "a4", "a5", "a6"]);
     let mut client = served.resubscribe("/b", &first);
-    assert_eq!(told(&client.take(1)), ["b1"]);
+    assert_eq!(summaries(&client.take(1)), ["b1"]);
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn many_cut_clients_of_merged_channels_miss_nothing_while_publishing_goes_on() {
 }
 
 #[test]
-fn directed_events_are_replayed_in_their_place_to_those_they_were_for_and_to_nobody_else() {
+fn directed_events_are_replayed_in_order_to_their_recipients_only() {
     let (served, channel, _) = two_channels(keeping(100));
     let before = publish(&channel, "1");
     channel.send("ann", Event::message("2 ann")).unwrap();
@@ -400,25 +400,25 @@ fn directed_events_are_replayed_in_their_place_to_those_they_were_for_and_to_nob
     channel.broadcast_where(&admins, to_admins).unwrap();
     publish(&channel, "5");
 
-    for (who, expected) in [
+    for (query, expected) in [
         ("?id=ann", &["2 ann", "3", "5"][..]),
         ("?id=bob", &["3", "5"]),
         ("?id=cyd&role=admin", &["3", "4 admins", "5"]),
         ("?id=ann&role=admin", &["2 ann", "3", "4 admins", "5"]),
     ] {
-        let mut client = served.resubscribe(&format!("/a{who}"), &before);
-        assert_eq!(told(&client.take(expected.len())), expected, "{who}");
-        let mut client = served.resubscribe(&format!("/both{who}"), &before);
-        assert_eq!(told(&client.take(expected.len())), expected, "{who}");
+        let mut client = served.resubscribe(&format!("/a{query}"), &before);
+        assert_eq!(summaries(&client.take(expected.len())), expected, "{query}");
+        let mut client = served.resubscribe(&format!("/both{query}"), &before);
+        assert_eq!(summaries(&client.take(expected.len())), expected, "{query}");
         // And the last so many are counted among those that are for it.
-        let mut client = served.subscribe(&format!("/a{who}&last=2"));
+        let mut client = served.subscribe(&format!("/a{query}&last=2"));
         let expected = &expected[expected.len() - 2..];
-        assert_eq!(told(&client.take(2)), expected, "{who}");
+        assert_eq!(summaries(&client.take(2)), expected, "{query}");
     }
 }
 
 #[test]
-fn whom_a_filter_chose_is_remembered_for_those_who_come_back() {
+fn the_recipients_of_a_filter_are_remembered_for_reconnections() {
     let (served, channel, _) = two_channels(keeping(100));
     let mut ann = served.subscribe("/a?id=ann&role=admin");
     let _bob = served.subscribe("/a?id=bob");
@@ -429,15 +429,15 @@ fn whom_a_filter_chose_is_remembered_for_those_who_come_back() {
     publish(&channel, "all");
 
     let mut ann = served.resubscribe("/a?id=ann&role=demoted", &before);
-    assert_eq!(told(&ann.take(2)), ["admins", "all"]);
+    assert_eq!(summaries(&ann.take(2)), ["admins", "all"]);
     // The filter was not asked about the changed metadata of bob.
     let mut bob = served.resubscribe("/a?id=bob&role=admin", &before);
     assert_eq!(gap(&bob.next())["reason"], "audience");
-    assert_eq!(told(&bob.take(1)), ["all"]);
+    assert_eq!(summaries(&bob.take(1)), ["all"]);
 }
 
 #[test]
-fn a_client_with_a_generated_id_is_told_that_events_for_its_old_id_are_lost_to_it() {
+fn a_client_with_a_generated_id_receives_a_gap_for_events_to_its_old_id() {
     let (served, channel, _) = two_channels(keeping(100));
     let mut client = served.subscribe("/a");
     let before = client.wait_for_id();
@@ -449,27 +449,27 @@ fn a_client_with_a_generated_id_is_told_that_events_for_its_old_id_are_lost_to_i
     assert_eq!(channel.send(&id, Event::message("0")).unwrap().clients, 0);
     let mut client = served.resubscribe("/a", &before);
     publish(&channel, "1");
-    assert_eq!(told(&client.take(1)), ["1"]);
+    assert_eq!(summaries(&client.take(1)), ["1"]);
 
     let before = client.last_event_id().to_owned();
     let id = channel.client_ids().remove(0);
     assert_eq!(channel.send(&id, Event::message("2")).unwrap().clients, 1);
     publish(&channel, "3");
     let mut again = served.resubscribe("/a", &before);
-    let told_of = gap(&again.next());
-    assert_eq!(told_of["reason"], "audience");
-    assert_ne!(told_of["newest"], Value::Null);
-    assert_eq!(told(&again.take(1)), ["3"]);
-    // Once is enough, and a client that chose its id is told nothing.
+    let reported_by = gap(&again.next());
+    assert_eq!(reported_by["reason"], "audience");
+    assert_ne!(reported_by["newest"], Value::Null);
+    assert_eq!(summaries(&again.take(1)), ["3"]);
+    // Once is enough, and a client that chose its id receives no gap.
     let mut once = served.resubscribe("/a", again.last_event_id());
     let mut ann = served.resubscribe("/a?id=ann", &before);
     publish(&channel, "4");
-    assert_eq!(told(&once.take(1)), ["4"]);
-    assert_eq!(told(&ann.take(2)), ["3", "4"]);
+    assert_eq!(summaries(&once.take(1)), ["4"]);
+    assert_eq!(summaries(&ann.take(2)), ["3", "4"]);
 }
 
 #[test]
-fn everybody_but_one_is_who_comes_back_too_whatever_its_id_is_now() {
+fn an_event_for_all_but_one_client_excludes_it_after_a_reconnection_too() {
     let (served, channel, _) = two_channels(keeping(100));
     let mut ann = served.subscribe("/a?id=ann&role=x");
     let mut other = served.subscribe("/a?role=y");
@@ -484,11 +484,11 @@ fn everybody_but_one_is_who_comes_back_too_whatever_its_id_is_now() {
         .broadcast_where(&not_x, Event::message("2"))
         .unwrap();
     publish(&channel, "3");
-    assert_eq!(told(&ann.take(1)), ["3"]);
+    assert_eq!(summaries(&ann.take(1)), ["3"]);
     let mut other = served.resubscribe("/a?role=y", &before[1]);
-    assert_eq!(told(&other.take(3)), ["1", "2", "3"]);
+    assert_eq!(summaries(&other.take(3)), ["1", "2", "3"]);
     let mut ann = served.resubscribe("/a?id=ann&role=x", &before[0]);
-    assert_eq!(told(&ann.take(1)), ["3"]);
+    assert_eq!(summaries(&ann.take(1)), ["3"]);
 }
 
 #[test]
@@ -500,17 +500,17 @@ fn a_gap_names_only_events_that_the_client_may_see() {
     channel.send("bob", own("invoice-4712-bob")).unwrap();
     for id in ["nosuch", "invoice-4711-bob", "invoice-4712-bob"] {
         let mut ann = served.resubscribe("/a?id=ann", id);
-        let told_of = gap(&ann.next());
-        assert_eq!(told_of["reason"], "unknown", "{id}");
-        assert_eq!(told_of["oldest"], mine.to_string());
-        assert_eq!(told_of["newest"], mine.to_string());
+        let reported_by = gap(&ann.next());
+        assert_eq!(reported_by["reason"], "unknown", "{id}");
+        assert_eq!(reported_by["oldest"], mine.to_string());
+        assert_eq!(reported_by["newest"], mine.to_string());
         let mut eve = served.resubscribe("/a?id=eve", id);
-        let told_of = gap(&eve.next());
+        let reported_by = gap(&eve.next());
         assert_eq!(
-            (&told_of["reason"], &told_of["oldest"]),
+            (&reported_by["reason"], &reported_by["oldest"]),
             (&json!("unknown"), &Value::Null)
         );
-        assert!(!told_of.to_string().contains("ann"), "{told_of}");
+        assert!(!reported_by.to_string().contains("ann"), "{reported_by}");
     }
     // And no opening id does.
     let mut eve = served.subscribe("/a?id=eve");
@@ -532,16 +532,16 @@ fn a_start_of_the_handlers_is_where_a_client_begins_that_does_not_say_where() {
         publish(&channel, &n.to_string());
     }
     let mut client = served.subscribe("/chat");
-    assert_eq!(told(&client.take(3)), ["1", "2", "3"]);
+    assert_eq!(summaries(&client.take(3)), ["1", "2", "3"]);
     let mut again = served.resubscribe("/chat", client.last_event_id());
     let mut last = served.subscribe("/chat?last=1");
     publish(&channel, "4");
-    assert_eq!(told(&again.take(1)), ["4"]);
-    assert_eq!(told(&last.take(2)), ["3", "4"]);
+    assert_eq!(summaries(&again.take(1)), ["4"]);
+    assert_eq!(summaries(&last.take(2)), ["3", "4"]);
 }
 
 #[test]
-fn from_the_beginning_means_that_a_trimmed_history_is_told() {
+fn a_replay_from_the_beginning_reports_a_trimmed_history() {
     let (served, channel) = Served::channel(keeping(3));
     let earliest = "/stream?last_event_id=earliest";
     // Nothing was there yet, then all of it.
@@ -549,14 +549,20 @@ fn from_the_beginning_means_that_a_trimmed_history_is_told() {
     for n in 1..=3 {
         publish(&channel, &n.to_string());
     }
-    assert_eq!(told(&early.take(3)), ["1", "2", "3"]);
-    assert_eq!(told(&served.subscribe(earliest).take(3)), ["1", "2", "3"]);
+    assert_eq!(summaries(&early.take(3)), ["1", "2", "3"]);
+    assert_eq!(
+        summaries(&served.subscribe(earliest).take(3)),
+        ["1", "2", "3"]
+    );
     publish(&channel, "4");
     let mut client = served.subscribe(earliest);
     assert_eq!(gap(&client.next())["reason"], "evicted");
-    assert_eq!(told(&client.take(3)), ["2", "3", "4"]);
+    assert_eq!(summaries(&client.take(3)), ["2", "3", "4"]);
     // The last few are the last few, whatever was before.
-    assert_eq!(told(&served.subscribe("/stream?last=3").take(1)), ["2"]);
+    assert_eq!(
+        summaries(&served.subscribe("/stream?last=3").take(1)),
+        ["2"]
+    );
 
     // Without a history all is gone, and a channel that is made again begins.
     let (served, channel) = Served::channel(keeping(0));
@@ -564,10 +570,10 @@ fn from_the_beginning_means_that_a_trimmed_history_is_told() {
     let mut client = served.subscribe(earliest);
     assert_eq!(gap(&client.next())["reason"], "evicted");
     publish(&channel, "live");
-    assert_eq!(told(&client.take(1)), ["live"]);
+    assert_eq!(summaries(&client.take(1)), ["live"]);
     channel.finish(None).unwrap();
     client.expect_end();
-    // It has seen nothing, and it is not told that there was nothing.
+    // It has seen nothing, and it receives no gap for that.
     let mut client = served.subscribe(earliest);
     assert_eq!(gap(&client.next())["reason"], "evicted");
     let id = client.last_event_id().to_owned();
@@ -589,7 +595,7 @@ fn from_the_beginning_means_that_a_trimmed_history_is_told() {
         .get("/again", move |_| Subscription::new(&again));
     let served = Served::start(builder);
     let mut client = served.subscribe("/again?last_event_id=earliest");
-    assert_eq!(told(&client.take(1)), ["1"]);
+    assert_eq!(summaries(&client.take(1)), ["1"]);
 }
 
 #[test]

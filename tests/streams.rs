@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, told};
+use common::{Connection, PATIENCE, Served, Subscriber, eventually, receive, summaries};
 use pushwheel::{
     ChannelManager, DisconnectReason, Engine, Event, PublishError, Responder, Response, Sink,
     SinkError, SinkOptions, Start, Subscription,
@@ -49,7 +49,7 @@ fn a_task_on_a_thread_of_its_own_reports_its_progress_and_the_stream_ends() {
     for (task, client) in clients.iter_mut().enumerate() {
         let mut expected: Vec<String> = (0..=100).map(|p| format!("progress {task} {p}")).collect();
         expected.push(format!("complete {task}"));
-        assert_eq!(told(&client.rest()), expected);
+        assert_eq!(summaries(&client.rest()), expected);
     }
 }
 
@@ -113,7 +113,7 @@ fn an_event_that_cannot_be_written_is_refused_and_the_stream_goes_on() {
     assert!(matches!(refused, SinkError::Invalid(_)));
     sink.send(Event::message("fine")).unwrap();
     drop(sink);
-    assert_eq!(told(&client.rest()), ["fine"]);
+    assert_eq!(summaries(&client.rest()), ["fine"]);
     assert_eq!(client.last_event_id(), "", "a sink's events have no ids");
 }
 
@@ -211,11 +211,11 @@ fn an_event_larger_than_all_the_room_goes_out_alone() {
     }
     drop(sink);
     let all: Vec<String> = (0..5).map(large).collect();
-    assert_eq!(told(&client.rest()), all);
+    assert_eq!(summaries(&client.rest()), all);
 }
 
 #[test]
-fn on_the_engines_own_thread_nobody_waits_and_what_was_taken_is_delivered() {
+fn a_sink_on_the_engines_thread_does_not_wait_and_delivers_accepted_events() {
     // Small events too fill a sink: what keeps them counts.
     for size in [1, 100, 1_000, 30_000, 60_000] {
         let data = move |n: u32| format!("{n} {}", "x".repeat(size));
@@ -238,7 +238,7 @@ fn on_the_engines_own_thread_nobody_waits_and_what_was_taken_is_delivered() {
         let (sent, refused) = receive(&results);
         assert_eq!(refused, SinkError::Full);
         let all: Vec<String> = (0..sent).map(data).collect();
-        assert_eq!(told(&client.rest()), all);
+        assert_eq!(summaries(&client.rest()), all);
     }
 }
 
@@ -260,10 +260,10 @@ fn a_stream_may_resume_by_ids_of_its_own() {
     });
     let served = Served::start(builder);
     let mut client = served.subscribe("/count");
-    assert_eq!(told(&client.take(4)), ["0", "1", "2", "3"]);
+    assert_eq!(summaries(&client.take(4)), ["0", "1", "2", "3"]);
     drop(client);
     let mut client = served.resubscribe("/count", "3");
-    assert_eq!(told(&client.rest()), ["4", "5", "6", "7", "8", "9"]);
+    assert_eq!(summaries(&client.rest()), ["4", "5", "6", "7", "8", "9"]);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn a_stream_may_be_the_answer_from_another_thread() {
         })
     });
     let served = Served::start(builder);
-    assert_eq!(told(&served.subscribe("/later").rest()), ["at last"]);
+    assert_eq!(summaries(&served.subscribe("/later").rest()), ["at last"]);
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn streams_for_one_client_are_no_channels() {
     );
     sink.send(Event::message("mine")).unwrap();
     drop(sink);
-    assert_eq!(told(&client.rest()), ["mine"]);
+    assert_eq!(summaries(&client.rest()), ["mine"]);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_shutdown_leaves_a_sink_its_deadline_and_the_sink_can_ask_whether_there_is_o
     assert_eq!(sink.ended(), None);
     sink.send(Event::message("meanwhile")).unwrap();
     sink.close();
-    assert_eq!(told(&client.rest()), ["before", "meanwhile"]);
+    assert_eq!(summaries(&client.rest()), ["before", "meanwhile"]);
     served.join();
 }
 
@@ -383,7 +383,7 @@ fn an_engine_whose_thread_panics_disconnects_its_clients_and_wakes_its_sinks() {
     log::set_logger(&Failing).unwrap();
     log::set_max_level(log::LevelFilter::Error);
     let (sender, sinks) = mpsc::channel();
-    let (told, reasons) = mpsc::channel();
+    let (reported, reasons) = mpsc::channel();
     let builder = Engine::builder()
         .get("/stream", move |_| {
             let sender = sender.clone();
@@ -391,8 +391,8 @@ fn an_engine_whose_thread_panics_disconnects_its_clients_and_wakes_its_sinks() {
         })
         .get("/channels", move |request| {
             let [a, b] = ["a", "b"].map(|name| request.channels().get_or_create(name).unwrap());
-            let told = told.clone();
-            let tell = move |_: &_, reason| told.send(reason).unwrap();
+            let reported = reported.clone();
+            let tell = move |_: &_, reason| reported.send(reason).unwrap();
             Subscription::new(&a).and(&b).on_disconnect(tell)
         })
         .get("/panic", |_| -> &str {

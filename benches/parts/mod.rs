@@ -187,7 +187,7 @@ impl Room {
         while self.engine.net().writes < goal {
             self.turn();
         }
-        // The one that tells the hub.
+        // The one that reports to the hub.
         self.turn();
         assert_eq!(self.engine.net().writes, goal, "one write carries all");
     }

@@ -106,15 +106,15 @@ fn check_lines(body: &str) {
             _ if line.is_empty() => {}
             Ok(event) => events.push(event),
             Err(alone) => {
-                let told = batch.expect_err("a line is no event");
+                let reported = batch.expect_err("a line is no event");
                 let place = format!(": line {}", index + 1);
-                assert!(told.contains(&place), "{told:?}, alone {alone:?}");
+                assert!(reported.contains(&place), "{reported:?}, alone {alone:?}");
                 // Values that share a line have an error of their own in a batch.
-                let code = match told.contains("--data-binary") {
+                let code = match reported.contains("--data-binary") {
                     true => Some("invalid_json:"),
                     false => alone.split(' ').nth(1),
                 };
-                assert_eq!(told.split(' ').nth(1), code);
+                assert_eq!(reported.split(' ').nth(1), code);
                 return;
             }
         }

@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folded_header_and_a_space_before_the_colon_are_told_apart() {
+    fn a_folded_header_and_a_space_before_the_colon_have_different_errors() {
         let message = |lines: &str| parse(with(lines)).unwrap_err().message;
         assert!(message("Name: a\r\n b\r\n").contains("folded"));
         assert!(message("Name : a\r\n").contains("before its colon"));

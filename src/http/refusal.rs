@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_tells_its_status_its_code_and_what_to_do() {
+    fn a_refusal_has_a_status_a_code_and_a_fix() {
         let limits = Limits {
             body_bytes_max: 10,
             ..Limits::default()

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_client_is_told_that_the_connection_stays() {
+    fn a_client_of_http_1_0_receives_connection_keep_alive() {
         let stays = Persistence::KeepAlive(Version::Http10);
         assert_eq!(
             written(404, BodyLength::Known(0), stays),

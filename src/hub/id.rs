@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_and_forged_ids_are_told_apart() {
+    fn foreign_and_forged_ids_have_different_gaps() {
         let epoch = Epoch::from_random(1);
         assert_eq!(epoch.as_str(), "0000016");
         assert_eq!(parse("00000zu-17", &epoch), Parsed::Foreign);

@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_larger_than_the_backlog_is_kept_for_those_who_keep_up() {
+    fn an_entry_larger_than_the_backlog_is_kept_for_current_clients() {
         let tiny = Bounds {
             history: History::NONE,
             backlog_bytes_max: 1,

@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(members.range(0, u32::MAX).count(), 50);
     }
     #[test]
-    fn an_index_finds_those_that_a_look_at_everybody_finds() {
+    fn an_index_finds_the_same_members_as_a_full_search() {
         let mut indexed = Members::new(&["user".into(), "role".into()]);
         let mut plain = Members::default();
         for n in 0..60 {

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn finished_channels_come_first_and_then_those_published_to_longest_ago() {
+    fn finished_channels_come_first_then_the_least_recently_published() {
         let mut memory = Memory::new(100);
         let mut logs = [(); 3].map(|()| (Log::new(0), Counted::default()));
         for slot in [0, 1, 2, 0] {

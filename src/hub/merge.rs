@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_n_are_counted_among_those_that_are_for_the_reader() {
+    fn the_last_n_count_only_entries_for_the_reader() {
         let logs = [log([1, 4, 5]), log([2, 3, 6])];
         let last = |count, admits| look_back(&logs, count, admits).0;
         assert_eq!(last(2, |_| true), Some(4));

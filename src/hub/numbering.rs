@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_numbers_tell_neither_order_nor_distance() {
+    fn hidden_numbers_reveal_neither_order_nor_distance() {
         let numbering = Numbering::new(Some(0x0123_4567_89ab_cdef));
         let written: Vec<u64> = (0..10_000).map(|n| numbering.written(n)).collect();
         let rises = written.windows(2).filter(|pair| pair[0] < pair[1]).count();

@@ -409,7 +409,7 @@ mod tests {
                 assert_eq!(story(&bytes), story(first));
             }
         }
-        let told = story(&first);
+        let reported = story(&first);
         for part in [
             "for ann",
             "for admins",
@@ -420,9 +420,9 @@ mod tests {
             "([\"a\", \"b\"], false)",
             "pushwheel.removed",
         ] {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(reported.contains(part), "{part}: {reported}");
         }
-        assert!(!told.contains("lost"));
+        assert!(!reported.contains("lost"));
     }
 
     #[test]
@@ -477,8 +477,11 @@ mod tests {
         assert_eq!(news.bounds.evicted.history, news.bounds.head);
 
         let few = ChannelManager::builder().channels_max(3).restore(&*bytes);
-        let told = few.unwrap_err().to_string();
-        assert!(told.contains("4 channels, but the limit is 3"), "{told}");
+        let reported = few.unwrap_err().to_string();
+        assert!(
+            reported.contains("4 channels, but the limit is 3"),
+            "{reported}"
+        );
     }
 
     #[test]
@@ -537,14 +540,14 @@ mod tests {
     }
 
     #[test]
-    fn another_file_and_another_version_are_told_apart() {
+    fn another_file_and_another_version_have_different_errors() {
         let error = keeping().restore(&b"#!/bin/sh\necho hello\n"[..]);
         assert!(matches!(error, Err(RestoreError::Foreign)));
         let mut newer = saved(&eventful());
         newer[format::MAGIC.len()] = 99;
-        let told = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
+        let reported = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
         assert_eq!(
-            told,
+            reported,
             "it has version 99 of the format, but this program reads version 3"
         );
     }

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_told_how_one_looks() {
+    fn an_invalid_network_gets_an_error_with_an_example() {
         for text in [
             "",
             "10.0.0.0/33",

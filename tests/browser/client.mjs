@@ -251,7 +251,7 @@ const tabStories = {
     for (const tab of [one, alone]) same(await tab.dataUpTo('all'), ['all'], 'the data');
   },
 
-  async 'who comes late begins live'({ site, server }) {
+  async 'a late client begins live'({ site, server }) {
     const url = `${server.base}/channels/late`;
     const first = await Tab.open(site, url);
     await server.publish('late', 'early');
@@ -305,7 +305,7 @@ const tabStories = {
         ];
         await doings[random(doings.length)]();
       }
-      // Who came last may begin behind all that was published so far.
+      // The last client may begin behind all that was published so far.
       for (const [i, tab] of tabs.entries()) {
         await until(`tab ${i} has begun, with the seed ${seed}`, async () => (await row(tab)).length > 0);
       }
@@ -423,7 +423,7 @@ const tabStories = {
       const tabs = await openTabs(2, site, `${beats.base}/channels/hung`, { options });
       const leader = await leaderOf(tabs);
       const other = tabs.find((tab) => tab !== leader);
-      // It hangs until it is told, over what it reads without its event loop.
+      // It hangs until it gets a signal, over what it reads without its event loop.
       const hung = leader.page.evaluate((url) => {
         for (;;) {
           const ask = new XMLHttpRequest();
@@ -459,7 +459,7 @@ const tabStories = {
 // ---- the stories: what can go wrong -----------------------------------------------
 
 const faultStories = {
-  async 'cut off, it comes back with its cursor; all tabs are told'({ site, server }) {
+  async 'cut off, it comes back with its cursor; all tabs receive the state'({ site, server }) {
     const tabs = await openTabs(3, site, `${server.base}/channels/cut`);
     await server.publish('cut', { data: '1', retry: RETRY_MS });
     for (const tab of tabs) await tab.dataUpTo('1');
@@ -476,7 +476,7 @@ const faultStories = {
     }
   },
 
-  async 'a restart of the server is a gap that each tab is told of, once'({ site }) {
+  async 'a restart of the server is a gap in each tab, once'({ site }) {
     let life = await Server.start();
     const { base } = life;
     try {

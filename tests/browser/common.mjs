@@ -128,7 +128,7 @@ export async function launchChromium({ more = [], without = [] } = {}) {
   });
 }
 
-/// Tells each story with what `prepare` makes for it, and counts.
+/// Runs each story with what `prepare` makes for it, and counts.
 export class Tally {
   passed = 0;
   failed = 0;

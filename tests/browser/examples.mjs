@@ -68,11 +68,11 @@ const stories = {
     await page.click('#start');
     const percent = async () => Number.parseInt(await text(page, '#percent'), 10);
     await until('it is on its way', async () => (await percent()) >= 20);
-    const late = await visit('/#1'); // who knows the task follows it
+    const late = await visit('/#1'); // a client that knows the task follows it
 
-    // One that does not close at `complete` is told 204 when it comes back.
+    // One that does not close at `complete` gets 204 when it comes back.
     const other = await visit('/style.css');
-    const told = statuses(other, '/tasks/1/progress');
+    const answered = statuses(other, '/tasks/1/progress');
     await other.evaluate(() => {
       globalThis.seen = [];
       globalThis.source = new EventSource('/tasks/1/progress?last=1');
@@ -84,10 +84,10 @@ const stories = {
     for (const each of [page, late]) await shows(each, '#note', 'Complete');
     await photograph(page, 'progress-done');
     await until('the other is closed', () => other.evaluate(() => source.readyState === EventSource.CLOSED));
-    same(told, [200, 204], 'what the other was told');
+    same(answered, [200, 204], 'what the other received');
     const seen = await other.evaluate(() => seen);
     same(seen.slice(-4), ['progress', '100', 'complete', '100 pages are written'], 'the last that it saw');
-    same(Number(seen[1]) > 0, true, 'a late one is told how far the task is');
+    same(Number(seen[1]) > 0, true, 'a late one receives the progress of the task');
     same(asked.length, 1, 'the requests of the page');
     const unknown = await fetch(`${base}/tasks/77/progress`);
     same(unknown.status, 404, 'the status of a task that is not there');
@@ -113,7 +113,7 @@ const stories = {
     same([await text(ann, '#count'), await text(ben, '#count')], ['2', '2'], 'the notifications of each');
 
     const absent = await fetch(`${base}/users/cleo/notifications`, { method: 'POST', body: 'hello?' });
-    same(await absent.json(), { sent: 0 }, 'the answer for one who is not there');
+    same(await absent.json(), { sent: 0 }, 'the answer for a user without a stream');
     await photograph(ann, 'notifications');
   },
 
@@ -176,10 +176,10 @@ const stories = {
     await answerTo(ann, say(ann, 'Shall we?'));
     await shows(ben, '#lines li.theirs', 'Shall we?');
     await photograph(ann, 'chat');
-    same((await texts(ben, '#lines li.note')), [], 'Ben is told nothing of his own coming');
+    same((await texts(ben, '#lines li.note')), [], 'Ben gets no note about himself');
     await leave(ben);
     await shows(ann, '#lines li', 'Ben has left');
-    same(await text(ann, '#who'), 'In lobby: Ann', 'who is there');
+    same(await text(ann, '#who'), 'In lobby: Ann', 'the users in the room');
     const lines = (await texts(ann, '#lines li')).map((shown) => shown.split('\n').at(-1));
     same(lines, ['Ben has joined', 'Hello Ben!', 'Hello <b>Ann</b> & all', 'Shall we?', 'Ben has left'], 'what Ann saw');
   },
@@ -200,10 +200,10 @@ const stories = {
 
   async 'log: 403 without the role of an admin, before the stream begins'({ visit, base }) {
     const page = await visit('/');
-    const told = statuses(page, '/log');
+    const answered = statuses(page, '/log');
     await page.click('[data-user=ben]');
     await shows(page, '#refused', '403');
-    same(told.every((status) => status === 403), true, `only 403 was answered: ${told}`);
+    same(answered.every((status) => status === 403), true, `only 403 was answered: ${answered}`);
     const refused = await fetch(`${base}/log`, { headers: { accept: 'text/event-stream' } });
     same([refused.status, (await refused.json()).error.code], [403, 'forbidden'], 'the answer');
     await showsState(page, 'closed');
@@ -215,7 +215,7 @@ const stories = {
     const line = (path) => page.locator('#log li', { hasText: `GET ${path}` }).last();
     for (const [path, status] of [['/hello', '200'], ['/missing', '404'], ['/broken', '500']])
       await until(`the line of ${path}`, async () => (await line(path).locator('.status').allInnerTexts())[0] === status);
-    same(told.at(-1), 200, 'the last status');
+    same(answered.at(-1), 200, 'the last status');
     await photograph(page, 'log');
     await page.click('[data-user=ben]');
     await shows(page, '#refused', '403');

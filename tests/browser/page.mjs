@@ -64,7 +64,7 @@ const stories = {
     await shows(page, '#channel-figures [data-figure=clients] dd', '2');
   },
 
-  async 'what the form publishes is seen by who watches'({ visit, server }) {
+  async 'the viewer shows what the form publishes'({ visit, server }) {
     const page = await visit('/#news');
     await isLive(page);
     await shows(page, '#channel-figures', 'This channel does not exist');
@@ -97,7 +97,7 @@ const stories = {
     await photograph(page, 'channel');
   },
 
-  async 'errors of a publish are told'({ visit, server }) {
+  async 'errors of a publish are shown'({ visit, server }) {
     const page = await visit('/#news');
     await isLive(page);
     await page.selectOption('#publish-format', 'json');
@@ -154,7 +154,7 @@ const stories = {
     same(await isShown(page, '#publish-where'), false, 'conditions of another channel');
   },
 
-  async 'watching begins where it is told, pauses, and resumes after a cut'({ visit, server }) {
+  async 'watching begins at the chosen place, pauses, and resumes after a cut'({ visit, server }) {
     for (const data of ['one', 'two', 'three']) await server.publish('log', { data });
     const page = await visit('/#log');
     const data = () => page.locator('#events pre').allTextContents();
@@ -194,8 +194,8 @@ const stories = {
     await until('the event', async () => (await page.locator('#events li').count()) === 1);
     // Its history goes, so the page comes back with an unknown id.
     await server.call('DELETE', '/channels/flood');
-    await until('the gap', async () => (await page.locator('#events .told').count()) === 1);
-    await shows(page, '#events .told p', 'Events are missing here');
+    await until('the gap', async () => (await page.locator('#events .own').count()) === 1);
+    await shows(page, '#events .own p', 'Events are missing here');
     await photograph(page, 'gap');
     const lines = Array.from({ length: 700 }, (_, n) => JSON.stringify({ data: n })).join('\n');
     await fetch(`${server.base}/channels/flood`, { method: 'POST', body: lines, headers: { 'content-type': 'application/x-ndjson' } });
@@ -433,7 +433,7 @@ const stories = {
     }
   },
 
-  async 'hidden it does not ask, and a server that is gone is told'({ visit }) {
+  async 'hidden it does not ask, and it shows that a server is gone'({ visit }) {
     const server = await Server.start();
     const page = await visit('/', server);
     await isLive(page);

@@ -1,4 +1,4 @@
-// What the stories of the page are told with: the server behind it, what it
+// The parts of the stories of the page: the server behind it, what it
 // shows, and its pictures.
 
 import { mkdirSync, mkdtempSync } from 'node:fs';
@@ -29,7 +29,7 @@ export class Server extends AnyServer {
       for await (const part of answer.body.pipeThrough(new TextDecoderStream())) client.text += part;
     };
     read().catch(() => {}).finally(() => (client.ended = true));
-    await until(`a client of ${channel} is told that it is there`, () => client.text !== '');
+    await until(`a client of ${channel} learns that it is there`, () => client.text !== '');
     return client;
   }
 

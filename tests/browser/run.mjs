@@ -262,7 +262,7 @@ const stories = {
     }
   },
 
-  async 'after the server was killed and restarted it reconnects, and is told of the gap'({ page, server }) {
+  async 'after the server was killed and restarted it reconnects, and receives the gap'({ page, server }) {
     const asked = requests(page, '/channels/life');
     let life = await Server.start();
     const { base } = life;
@@ -287,13 +287,13 @@ const stories = {
       );
       await until('the headers of all requests', () => asked.every((r) => r.lastEventId !== undefined));
       same(asked.at(-1).lastEventId, id, 'the Last-Event-ID that the browser sent');
-      // Told once: the next reconnection resumes in the new life.
+      // Reported once: the next reconnection resumes in the new life.
       await life.publish('life', { data: 'quick', retry: RETRY_MS });
       await source.dataUpTo('quick');
       await life.cut('life');
       await life.publish('life', 'resumed');
       same((await source.dataUpTo('resumed')).slice(2), ['after', 'quick', 'resumed'], 'the data');
-      same((await source.now()).events.filter((e) => e.event === 'pushwheel.gap').length, 1, 'the gaps told');
+      same((await source.now()).events.filter((e) => e.event === 'pushwheel.gap').length, 1, 'the gaps received');
       if (after === id) throw new Error(`two lives gave the same id: ${id}`);
     } finally {
       await life.kill();
@@ -313,7 +313,7 @@ const stories = {
     try {
       const source = await Source.open(page, await urlWithTicket());
       await ask('DELETE', '/channels/ticketed/clients/the-page', 'manages-in-tests');
-      // It comes back with the same URL, by itself, and is told 401.
+      // It comes back with the same URL, by itself, and gets 401.
       const { opens } = await source.until('it is closed for good', (now) => now.readyState === 2);
       same(opens, 1, 'the opens');
       const again = await Source.open(page, await urlWithTicket(), { name: 'again' });

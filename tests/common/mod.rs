@@ -144,7 +144,7 @@ pub fn receive<T>(receiver: &Receiver<T>) -> T {
 }
 
 /// `name data` of each event, for comparing at a glance.
-pub fn told(events: &[sse::Dispatched]) -> Vec<String> {
+pub fn summaries(events: &[sse::Dispatched]) -> Vec<String> {
     let tell = |event: &sse::Dispatched| match event.name.as_str() {
         "message" => event.data.clone(),
         name => format!("{name} {}", event.data),

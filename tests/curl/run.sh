@@ -112,7 +112,7 @@ answered() { # answered STATUS [EXPRESSION]
 
 succeeded() { case $status in 200 | 202 | 204) ;; *) answered 2xx ;; esac }
 
-refused() { # refused STATUS: the status, and an error that tells what to do
+refused() { # refused STATUS: the status, and an error with a fix
     answered "$1" "isinstance(d['error']['code'], str) and d['error']['code'] and d['error']['message']" &&
         header content-type 'application/json.*'
 }
@@ -153,10 +153,10 @@ data_of() { parsed "$1" data; }
 
 clients_are() { # clients_are CHANNEL COUNT
     req GET "/channels/$1/clients"
-    [ "$status" = 200 ] && [ "$(value "len($who)")" = "$2" ]
+    [ "$status" = 200 ] && [ "$(value "len($clients)")" = "$2" ]
 }
 # The list of clients, bare or in an object.
-who="(d if isinstance(d, list) else d['clients'])"
+clients="(d if isinstance(d, list) else d['clients'])"
 
 clean_up() {
     local pid
@@ -184,7 +184,7 @@ cp "$tmp/news.head" "$tmp/head"
 check "a stream opens with 200" grep -q '^HTTP/1.1 200' "$tmp/head"
 check "its type is text/event-stream" header content-type 'text/event-stream(;.*)?'
 check "caches may not keep or transform it" header cache-control 'no-cache, no-transform'
-check "nginx is told not to buffer it" header x-accel-buffering no
+check "nginx gets the header against buffering" header x-accel-buffering no
 check "it is delimited by the connection's end" header connection close
 check "pages of loopback may read it" header access-control-allow-origin http://localhost:3000
 check "its first line has no meaning" grep -qx 'ping:' "$tmp/news.stream"
@@ -206,11 +206,11 @@ json_id=$(value "d['id']")
 publish /channels/news -H 'Content-Type: application/json' -d '{"data": "a \"string\"\nas it is"}'
 string_id=$(value "d['id']")
 publish /channels/news -H 'Content-Type: application/x-ndjson' --data-binary $'{"data": 1}\n{"event": "two", "data": "2"}\n{"data": [3]}\n'
-check "a batch of three tells the last id and its count" answered 200 "d['events'] == 3 and d['clients'] == 1"
+check "the answer to a batch of three has the last id and its count" answered 200 "d['events'] == 3 and d['clients'] == 1"
 batch_id=$(value "d['id']")
 got news "$batch_id"
 got news 'data: [3]'
-check "the stream has every event, whole, in order, each with the id that was told" \
+check "the stream has every event, whole, in order, each with the id of its answer" \
     same "message	$first_id	hello
 price	mine-1	of gold
 json	$json_id	{\"b\":1,\"a\":[true,null]}
@@ -282,7 +282,7 @@ cursor=$(parsed silent last-id)
 cut_off silent
 publish /channels/silent --data-binary 'in between'
 open silent /channels/silent -H "Last-Event-ID: $cursor"
-check "so even who saw no event misses nothing" got silent 'data: in between'
+check "so even a client without an event misses nothing" got silent 'data: in between'
 cut_off silent
 
 # A publisher that does not stop, a reader that is cut again and again.
@@ -360,10 +360,10 @@ cut_off both
 echo "# to one client"
 open one /channels/pair
 open two /channels/pair
-check "who is there can be asked" eventually clients_are pair 2
+check "the clients are listed" eventually clients_are pair 2
 req GET /channels/pair/clients
-check "each with its id" json "all(c['id'] for c in $who) and len({c['id'] for c in $who}) == 2"
-id=$(value "${who}[0]['id']")
+check "each with its id" json "all(c['id'] for c in $clients) and len({c['id'] for c in $clients}) == 2"
+id=$(value "${clients}[0]['id']")
 req GET "/channels/pair/clients/$id"
 check "one of them can be looked at" answered 200 "d['id'] == '$id' and 'address' in d and 'since' in d and 'metadata' in d"
 publish "/channels/pair?client=$id" --data-binary 'a secret'
@@ -376,7 +376,7 @@ req DELETE "/channels/pair/clients/$id"
 check "one can be disconnected" succeeded
 check "and the other stays" eventually clients_are pair 1
 req DELETE "/channels/pair/clients/$id"
-check "who is gone is not there: 404" refused 404
+check "a client that is gone is not there: 404" refused 404
 for name in one two; do cut_off "$name"; done
 open admin '/channels/roles?meta.role=admin&meta.team=red'
 open guest '/channels/roles?meta.role=guest&meta.team=red'
@@ -387,8 +387,8 @@ check "all conditions must hold" answered 200 "d['clients'] == 0"
 publish /channels/roles --data-binary 'for all'
 got admin 'for all'
 got guest 'for all'
-check "who matches has it" same $'for admins\nfor all' "$(data_of admin)"
-check "who does not, has not" same 'for all' "$(data_of guest)"
+check "a client that matches has it" same $'for admins\nfor all' "$(data_of admin)"
+check "a client that does not match has not" same 'for all' "$(data_of guest)"
 for name in admin guest; do cut_off "$name"; done
 
 echo "# HEAD, OPTIONS, CORS"
@@ -439,9 +439,9 @@ bad 400 "a ?last= that is no number" GET '/channels/bad?last=many'
 bad 404 "no such path" GET /nope
 bad 404 "no such path below a channel" GET /channels/bad/nope/x/y
 bad 405 "PUT to a channel" PUT /channels/bad -d x
-check "405 tells what is allowed" header allow '.*GET.*'
+check "405 lists what is allowed" header allow '.*GET.*'
 bad 405 "DELETE of the stats" DELETE /stats
-check "405 tells what is allowed there" header allow '.*GET.*'
+check "405 lists what is allowed there" header allow '.*GET.*'
 head -c 67108864 /dev/zero | tr '\0' x >"$tmp/huge"
 bad 413 "64 MiB, asking first" POST /channels/bad -H 'Expect: 100-continue' --data-binary "@huge"
 bad 413 "a length beyond any body" POST /channels/bad -H 'Content-Length: 99999999999999' -d x
@@ -525,7 +525,7 @@ done
 open short /channels/short -H "Last-Event-ID: ${ids[1]}"
 got short pushwheel.gap
 parsed short events | sed -n 1p | cut -f 3 >"$tmp/body"
-check "an id that the history has lost is a gap, which tells what it holds" \
+check "an id that the history has lost is a gap with what it holds" \
     json "d == {'requested': '${ids[1]}', 'oldest': '${ids[4]}', 'newest': '${ids[6]}', 'reason': 'evicted'}"
 cut_off short
 open short /channels/short -H "Last-Event-ID: ${ids[4]}"

@@ -285,9 +285,9 @@ def unknown_codes():
     assert "channel_finished" in there and "key_wrong" in there, there
     section = (ROOT / "docs/http.md").read_text().split("### Codes")[1]
     rows = re.findall(r"^\| \d{3} \| ([^|]*)", section, re.M)
-    told = set(re.findall(r"`(\w+_\w+|busy|draining)`", " ".join(rows)))
-    yield from (f"docs/http.md lacks {code}" for code in sorted(there - told))
-    yield from (f"docs/http.md: {code}" for code in sorted(told - there))
+    documented = set(re.findall(r"`(\w+_\w+|busy|draining)`", " ".join(rows)))
+    yield from (f"docs/http.md lacks {code}" for code in sorted(there - documented))
+    yield from (f"docs/http.md: {code}" for code in sorted(documented - there))
 
 
 def unknown_tests():
@@ -353,7 +353,7 @@ def main():
                 snippet.check(server or servers[page], directory)
             printed.setdefault(page, []).append(snippet.printed)
             passed += 1
-        except Exception as error:  # each snippet is told of, not only the first
+        except Exception as error:  # each snippet is reported, not only the first
             failed += 1
             print(f"docs: FAILED: {snippet.name} ({snippet.language}): {error!r}\n{error}", flush=True)
         finally:

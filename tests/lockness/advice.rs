@@ -11,7 +11,7 @@ use pushwheel::{
 use serde_json::Value;
 
 use crate::Room;
-use crate::common::{Connection, Served, Subscriber, eventually, receive, told};
+use crate::common::{Connection, Served, Subscriber, eventually, receive, summaries};
 
 #[test]
 fn connections_are_closed_by_ownership() {
@@ -26,7 +26,7 @@ fn connections_are_closed_by_ownership() {
     });
     let served = Served::start(builder);
     let mut client = served.subscribe("/stream");
-    assert_eq!(told(&client.rest()), ["before"]);
+    assert_eq!(summaries(&client.rest()), ["before"]);
 
     // A connection that is dropped leaves its channel.
     let room = Room::open(ChannelOptions::new());
@@ -106,7 +106,10 @@ fn many_channels_are_managed() {
         channel.broadcast(Event::message(n.to_string())).unwrap();
     }
     for (n, client) in few().zip(&mut clients) {
-        assert_eq!(told(&client.take(2)), ["all".to_owned(), n.to_string()]);
+        assert_eq!(
+            summaries(&client.take(2)),
+            ["all".to_owned(), n.to_string()]
+        );
     }
     assert_eq!(channels.remove_empty(), 4_990);
     assert_eq!(channels.stats().channels, 10);
@@ -247,7 +250,7 @@ fn a_rate_limits_what_is_published() {
     assert_eq!(room.channel.stats().unwrap().published, 3);
     // The end of a channel is not rationed.
     room.channel.finish(Some(Event::message("end"))).unwrap();
-    assert_eq!(told(&client.rest()), ["1", "2", "3", "end"]);
+    assert_eq!(summaries(&client.rest()), ["1", "2", "3", "end"]);
 
     let quick = ChannelOptions::new().publish_rate(Rate::per_second(50.0).burst(1));
     let quick = room.channels.get_or_create_with("quick", || quick).unwrap();

@@ -8,7 +8,7 @@ use pushwheel::{
     EngineBuilder, Event, History, PublishError, Subscription, Welcome,
 };
 
-use crate::common::{Served, Subscriber, receive, sequence, told};
+use crate::common::{Served, Subscriber, receive, sequence, summaries};
 use crate::{known, sorted};
 
 type Hook = Arc<dyn Fn(&ChannelManager, &ClientInfo) + Send + Sync>;
@@ -205,8 +205,8 @@ fn what_on_connect_sends_comes_right_after_the_replay_though_others_publish_mean
         room.broadcast(Event::message("missed 2")).unwrap();
 
         let mut client = served.subscribe("/stream?id=ann");
-        assert_eq!(told(&client.take(2)), WELCOMES);
-        assert_eq!(told(&client.take(3)), MEANWHILE);
+        assert_eq!(summaries(&client.take(2)), WELCOMES);
+        assert_eq!(summaries(&client.take(3)), MEANWHILE);
         let ids: Vec<u64> = ["missed 2", "meanwhile 1"]
             .map(|_| sequence(client.last_event_id()))
             .into();
@@ -215,13 +215,13 @@ fn what_on_connect_sends_comes_right_after_the_replay_though_others_publish_mean
         let mut back = served.resubscribe("/stream?id=bob", &first.to_string());
         let missed = ["missed 1", "missed 2"].into_iter().chain(MEANWHILE);
         let expected: Vec<&str> = missed.chain(WELCOMES).chain(MEANWHILE).collect();
-        assert_eq!(told(&back.take(expected.len())), expected);
+        assert_eq!(summaries(&back.take(expected.len())), expected);
 
         // For all others it was no event at all.
         if let Some(witness) = &mut witness {
             let all = ["seen", "missed 1", "missed 2"].into_iter();
             let all: Vec<&str> = all.chain(MEANWHILE).chain(MEANWHILE).collect();
-            assert_eq!(told(&witness.take(all.len())), all);
+            assert_eq!(summaries(&witness.take(all.len())), all);
         }
     }
 }
@@ -257,9 +257,9 @@ fn a_welcome_waits_for_a_replay_of_which_the_loop_itself_has_not_heard_yet() {
     }
     let mut back = served.resubscribe("/back", &first.to_string());
     for n in 0..40 {
-        assert_eq!(told(&back.take(1)), [format!("{n} {data}")]);
+        assert_eq!(summaries(&back.take(1)), [format!("{n} {data}")]);
     }
-    assert_eq!(told(&back.take(2)), ["welcome 1", "meanwhile 1"]);
+    assert_eq!(summaries(&back.take(2)), ["welcome 1", "meanwhile 1"]);
 }
 
 #[test]
@@ -282,6 +282,6 @@ fn a_welcome_of_merged_channels_comes_before_what_any_of_them_publishes_meanwhil
         });
     let served = Served::start(builder);
     let mut client = served.subscribe("/both");
-    assert_eq!(told(&client.take(2)), WELCOMES);
-    assert_eq!(told(&client.take(3)), MEANWHILE);
+    assert_eq!(summaries(&client.take(2)), WELCOMES);
+    assert_eq!(summaries(&client.take(3)), MEANWHILE);
 }

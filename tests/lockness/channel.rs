@@ -8,7 +8,7 @@ use pushwheel::{
 };
 use serde_json::json;
 
-use crate::common::{Served, eventually, told};
+use crate::common::{Served, eventually, summaries};
 use crate::{Room, sorted};
 
 #[test]
@@ -69,14 +69,14 @@ fn broadcast_reaches_all_and_says_for_how_many_it_was_and_its_id() {
     assert_eq!((published.clients, published.events), (5, 1));
     for client in &mut clients {
         let event = client.next();
-        assert_eq!(told(std::slice::from_ref(&event)), ["news it works"]);
+        assert_eq!(summaries(std::slice::from_ref(&event)), ["news it works"]);
         assert_eq!(event.last_event_id, published.id.to_string());
     }
     let three = ["1", "2", "3"].map(Event::message);
     let published = room.channel.broadcast_batch(three).unwrap();
     assert_eq!((published.clients, published.events), (5, 3));
     for client in &mut clients {
-        assert_eq!(told(&client.take(3)), ["1", "2", "3"]);
+        assert_eq!(summaries(&client.take(3)), ["1", "2", "3"]);
         assert_eq!(client.last_event_id(), published.id.to_string());
     }
 }
@@ -97,12 +97,12 @@ fn send_reaches_one_client_and_says_whether_it_is_there() {
     let two = ["1", "2"].map(Event::message);
     assert_eq!(room.channel.send_batch(&id, two).unwrap().clients, 1);
     room.channel.broadcast(Event::message("for both")).unwrap();
-    assert_eq!(told(&ann.take(2)), ["note for Ann", "for both"]);
-    assert_eq!(told(&bob.take(3)), ["1", "2", "for both"]);
+    assert_eq!(summaries(&ann.take(2)), ["note for Ann", "for both"]);
+    assert_eq!(summaries(&bob.take(3)), ["1", "2", "for both"]);
 }
 
 #[test]
-fn broadcast_to_reaches_those_whom_the_filter_lets_through() {
+fn broadcast_to_reaches_clients_that_pass_the_filter() {
     let room = Room::open(ChannelOptions::new());
     let open = |(id, role)| {
         let path = format!("/stream?id={id}&role={role}");
@@ -129,12 +129,12 @@ fn broadcast_to_reaches_those_whom_the_filter_lets_through() {
     assert_eq!(sent.unwrap().clients, 2);
     room.channel.broadcast(Event::message("end")).unwrap();
     for (client, expected) in clients.iter_mut().zip(["for Ann", "others", "others"]) {
-        assert_eq!(told(&client.take(2)), [expected, "end"]);
+        assert_eq!(summaries(&client.take(2)), [expected, "end"]);
     }
 }
 
 #[test]
-fn has_client_and_get_client_say_who_is_there() {
+fn has_client_and_get_client_find_connected_clients() {
     let room = Room::open(ChannelOptions::new());
     assert!(!room.channel.has_client("ann"));
     assert!(room.channel.client("ann").is_none());
@@ -182,7 +182,7 @@ fn close_ends_every_stream_and_frees_the_name() {
 }
 
 #[test]
-fn retry_on_an_event_tells_the_browser_when_to_come_back() {
+fn retry_on_an_event_sets_the_reconnection_time_of_the_browser() {
     let room = Room::open(ChannelOptions::new());
     let mut client = room.served.subscribe("/stream");
     assert_eq!(client.retry(), None);

@@ -7,14 +7,14 @@ use std::thread;
 use pushwheel::{ChannelManager, ChannelOptions, Engine, Event, History, LagPolicy, Subscription};
 
 use crate::Room;
-use crate::common::{Connection, Served, Subscriber, told};
+use crate::common::{Connection, Served, Subscriber, summaries};
 
 fn conflating() -> ChannelOptions {
     ChannelOptions::new().lag_policy(LagPolicy::Conflate)
 }
 
 #[test]
-fn a_newer_event_of_a_key_replaces_the_older_one_for_those_who_are_behind() {
+fn a_newer_event_of_a_key_replaces_the_older_one_for_slow_clients() {
     let room = Room::open(conflating());
     let narrow = Connection::narrow(room.served.address());
     let mut slow = Subscriber::over(narrow, "/stream", &[]);
@@ -28,7 +28,7 @@ fn a_newer_event_of_a_key_replaces_the_older_one_for_those_who_are_behind() {
         assert_eq!(
             quick.next().name,
             format!("{key} {n}"),
-            "who keeps up has all"
+            "a client that keeps up has all"
         );
     }
     assert!(room.channel.stats().unwrap().history_events <= 2);
@@ -40,7 +40,7 @@ fn a_newer_event_of_a_key_replaces_the_older_one_for_those_who_are_behind() {
         if event.data == "end" {
             break;
         }
-        assert_eq!(event.data, data, "each is whole, and no gap is told");
+        assert_eq!(event.data, data, "each is whole, and there is no gap");
         let (key, n) = event.name.split_once(' ').unwrap();
         seen.push((key.to_owned(), n.parse().unwrap()));
     }
@@ -52,7 +52,7 @@ fn a_newer_event_of_a_key_replaces_the_older_one_for_those_who_are_behind() {
 }
 
 #[test]
-fn a_newcomer_gets_the_newest_of_each_key_first_and_nothing_without_a_key() {
+fn a_new_client_receives_the_newest_event_of_each_key_first() {
     let room = Room::open(conflating());
     let price = |key: &'static str, price: u32| {
         let event = Event::new(key, price.to_string()).with_key(key);
@@ -66,15 +66,15 @@ fn a_newcomer_gets_the_newest_of_each_key_first_and_nothing_without_a_key() {
     price("EUR", 50);
     for _ in 0..3 {
         let mut client = room.served.subscribe("/stream");
-        assert_eq!(told(&client.take(2)), ["USD 49", "EUR 50"]);
+        assert_eq!(summaries(&client.take(2)), ["USD 49", "EUR 50"]);
         let published = room.channel.broadcast(Event::message("live")).unwrap();
         assert_eq!(published.clients, room.channel.client_count());
-        assert_eq!(told(&client.take(1)), ["live"]);
+        assert_eq!(summaries(&client.take(1)), ["live"]);
     }
 }
 
 #[test]
-fn who_comes_back_gets_what_was_missed_as_far_as_it_was_not_replaced() {
+fn a_client_that_resumes_receives_the_missed_events_that_were_not_replaced() {
     let room = Room::open(conflating());
     let publish = |key: &'static str, data: &'static str| {
         let event = Event::message(data).with_key(key);
@@ -86,7 +86,7 @@ fn who_comes_back_gets_what_was_missed_as_far_as_it_was_not_replaced() {
     publish("", "without a key");
     publish("a", "a3");
     let mut back = room.served.resubscribe("/stream", &seen.to_string());
-    assert_eq!(told(&back.take(2)), ["without a key", "a3"]);
+    assert_eq!(summaries(&back.take(2)), ["without a key", "a3"]);
 }
 
 /// The `n`th event of the publisher below: every third replaces an older one,
@@ -151,7 +151,7 @@ fn between_the_newest_of_each_key_and_the_live_events_there_is_no_hole_and_no_do
                 Err(_) => joined.push(event.data),
             }
         }
-        // Its own marker, and those of all who came after it.
+        // Its own marker, and those of all later clients.
         let expected: Vec<String> = (n..12).map(|n| format!("joined {n}")).collect();
         assert_eq!(joined, expected);
         check(&all, count);
@@ -183,5 +183,5 @@ fn where_keys_do_not_conflate_they_change_nothing() {
         channel.broadcast(event).unwrap();
     }
     let mut client = served.subscribe("/stream?last_event_id=earliest");
-    assert_eq!(told(&client.take(3)), ["0", "1", "2"]);
+    assert_eq!(summaries(&client.take(3)), ["0", "1", "2"]);
 }

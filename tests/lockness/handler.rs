@@ -1,4 +1,4 @@
-//! `sseHandler`: who comes, and what is known of them.
+//! `sseHandler`: clients that connect, and what is known of them.
 
 use pushwheel::{
     ChannelManager, ChannelOptions, ClientId, DisconnectReason, Engine, Event, Request, Response,
@@ -23,7 +23,7 @@ fn client_id_is_random_unless_it_is_given() {
 }
 
 #[test]
-fn client_id_that_is_there_already_makes_room_for_the_newcomer() {
+fn a_new_client_replaces_the_one_with_its_id() {
     let room = Room::open(ChannelOptions::new());
     let mut old = room.served.subscribe("/stream?id=ann&seat=old");
     let mut client = room.served.subscribe("/stream?id=ann&seat=new");
@@ -107,7 +107,7 @@ fn metadata_is_any_json() {
     }
 }
 
-/// Does to Ann, who reads nothing unless the test does, what ends her stream
+/// Does to Ann, which reads nothing unless the test does, what ends its stream
 /// for this reason.
 fn end(room: &Room, mut ann: Subscriber, reason: DisconnectReason) {
     let (served, channel) = (&room.served, &room.channel);
@@ -195,8 +195,8 @@ fn on_disconnect_is_called_once_with_the_reason_for_every_kind_of_end() {
         if reason == DisconnectReason::Replaced {
             expected.push(("ann".to_owned(), DisconnectReason::Finished));
         }
-        let told: Vec<_> = expected.iter().map(|_| receive(&room.left)).collect();
-        assert_eq!(told, expected);
+        let reported: Vec<_> = expected.iter().map(|_| receive(&room.left)).collect();
+        assert_eq!(reported, expected);
         room.served.shutdown(Duration::ZERO);
         room.served.join();
         let more: Vec<_> = room.left.iter().collect();

@@ -7,10 +7,10 @@
 //! | --- | --- |
 //! | streams for one client | `streams.rs` |
 //! | a channel without a running server | `channels.rs` |
-//! | `maxClients` | `lifecycle.rs`: `a_full_channel_tells_a_browser_to_come_back_later_and_others_when` |
+//! | `maxClients` | `lifecycle.rs`: `a_full_channel_sends_a_browser_a_retry_and_others_a_retry_after` |
 //! | the data of `onConnect`, a welcome | `callbacks.rs` |
 //! | reconnection without a loss | `replay.rs` |
-//! | empty channels are removed | `lifecycle.rs`: `a_channel_that_nobody_needs_goes_by_itself` |
+//! | empty channels are removed | `lifecycle.rs`: `an_unused_channel_is_removed` |
 //! | the use cases | `browser/examples.mjs`, in a real browser |
 
 #![allow(

@@ -185,7 +185,7 @@ fn close_all_closes_every_channel() {
 }
 
 #[test]
-fn get_stats_tells_of_channels_clients_and_each_channel() {
+fn get_stats_has_totals_and_each_channel() {
     let options = ChannelOptions::new().history(History::events(10));
     let channels = ChannelManager::builder().defaults(options).build();
     let served = serve(&channels);
@@ -213,7 +213,7 @@ fn get_stats_tells_of_channels_clients_and_each_channel() {
 }
 
 #[test]
-fn empty_channels_stay_where_they_are_told_to() {
+fn empty_channels_stay_if_the_option_is_set() {
     let [lasting, passing] = [None, Some(Duration::ZERO)].map(|time| {
         let channels = ChannelManager::builder().empty_after(time).build();
         channels.get_or_create("news").unwrap();

@@ -7,7 +7,7 @@ use pushwheel::{
 };
 use serde_json::{Value, json};
 
-use crate::common::{Served, Subscriber, eventually, told};
+use crate::common::{Served, Subscriber, eventually, summaries};
 
 const CLIENTS: usize = 60;
 
@@ -76,7 +76,7 @@ fn serve(options: ChannelOptions) -> (Served, pushwheel::Channel) {
 }
 
 #[test]
-fn broadcast_where_reaches_those_whose_metadata_meet_all_conditions_indexed_or_not() {
+fn broadcast_where_reaches_clients_that_match_all_conditions_indexed_or_not() {
     let indexed = [
         "user", "roles", "vip", "score", "nothing", "city", "object", "absent",
     ]
@@ -100,7 +100,7 @@ fn broadcast_where_reaches_those_whose_metadata_meet_all_conditions_indexed_or_n
                 let those = (0..CASES.len()).filter(|number| CASES[*number].1(*n));
                 let expected: Vec<String> = those.map(|number| number.to_string()).collect();
                 assert_eq!(
-                    told(&client.take(expected.len() + 1))[..expected.len()],
+                    summaries(&client.take(expected.len() + 1))[..expected.len()],
                     expected
                 );
             }
@@ -112,7 +112,7 @@ fn broadcast_where_reaches_those_whose_metadata_meet_all_conditions_indexed_or_n
 }
 
 #[test]
-fn an_index_follows_a_client_that_comes_back_as_somebody_else() {
+fn an_index_follows_a_client_that_reconnects_with_other_metadata() {
     let channels = ChannelManager::new();
     let options = || ChannelOptions::new().index("role");
     let news = channels.get_or_create_with("news", options).unwrap();
@@ -134,12 +134,12 @@ fn an_index_follows_a_client_that_comes_back_as_somebody_else() {
     assert_eq!((clients_where("guest"), clients_where("admin")), (1, 0));
     let mut admin = served.subscribe("/admin");
     assert_eq!((clients_where("guest"), clients_where("admin")), (0, 1));
-    assert_eq!(told(&guest.rest()), ["guest"]);
-    assert_eq!(told(&admin.take(1)), ["admin"]);
+    assert_eq!(summaries(&guest.rest()), ["guest"]);
+    assert_eq!(summaries(&admin.take(1)), ["admin"]);
 }
 
 #[test]
-fn an_index_finds_who_is_away_for_a_moment_when_it_comes_back() {
+fn an_index_finds_a_client_that_reconnects() {
     let options = ChannelOptions::new()
         .index("user")
         .history(History::events(100));
@@ -156,12 +156,12 @@ fn an_index_finds_who_is_away_for_a_moment_when_it_comes_back() {
     }
     channel.broadcast(Event::message("end")).unwrap();
     let mut back = served.resubscribe("/7", &id);
-    assert_eq!(told(&back.take(3)), ["for 7", "for 7", "end"]);
+    assert_eq!(summaries(&back.take(3)), ["for 7", "for 7", "end"]);
 }
 
 /// `user-joined` for all clients except the new one, as in the manual.
 #[test]
-fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment() {
+fn an_event_about_a_new_client_reaches_all_others_and_clients_that_reconnect() {
     let options = ChannelOptions::new().history(History::events(100));
     let channels = ChannelManager::builder().defaults(options).build();
     let room = channels.get_or_create("room").unwrap();
@@ -191,12 +191,12 @@ fn who_has_joined_is_told_to_all_others_and_to_those_who_are_away_for_a_moment()
 
     let mut away = served.resubscribe("/stream?id=away", &before[0]);
     // What it missed; not that it is back itself.
-    let joined = told(&away.take(2));
+    let joined = summaries(&away.take(2));
     assert!(joined[0].starts_with("user-joined "), "{joined:?}");
     assert_eq!(joined[1], "user-joined ann");
     // Under a generated id a client is not recognised, so it hears of itself too.
     let mut nameless = served.resubscribe("/stream", &before[1]);
-    let joined = told(&nameless.take(3));
+    let joined = summaries(&nameless.take(3));
     assert_eq!(joined[1..], ["user-joined ann", "user-joined away"]);
-    assert!(told(&ann.take(1))[0].starts_with("user-joined away"));
+    assert!(summaries(&ann.take(1))[0].starts_with("user-joined away"));
 }

@@ -11,7 +11,7 @@ use pushwheel::{
 };
 use serde_json::json;
 
-use crate::common::{PATIENCE, Served, Subscriber, eventually, receive, told};
+use crate::common::{PATIENCE, Served, Subscriber, eventually, receive, summaries};
 
 const CLIENTS: usize = 200;
 
@@ -59,13 +59,13 @@ fn set_up() -> Setup {
 #[track_caller]
 fn expect_left(setup: &Setup, numbers: impl Iterator<Item = usize>, why: DisconnectReason) {
     let expected: HashSet<usize> = numbers.collect();
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     for _ in 0..expected.len() {
         let (n, reason, _) = receive(&setup.left);
         assert_eq!(reason, why);
-        assert!(told.insert(n), "{n} is told of once");
+        assert!(reported.insert(n), "{n} is reported once");
     }
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 /// Shuts the engine down, and checks that no further end is reported.
@@ -77,7 +77,7 @@ fn expect_no_other(setup: Setup) {
 }
 
 #[test]
-fn everybody_gets_everything_in_one_order_whoever_publishes() {
+fn all_clients_receive_all_events_in_one_order_from_several_publishers() {
     let mut setup = set_up();
     let publishers: Vec<_> = (0..3)
         .map(|publisher| {
@@ -99,7 +99,7 @@ fn everybody_gets_everything_in_one_order_whoever_publishes() {
     }
     for publisher in 0..3 {
         let prefix = format!("{publisher} ");
-        let all = told(&first);
+        let all = summaries(&first);
         let own = all.iter().filter_map(|data| data.strip_prefix(&*prefix));
         assert!(own.eq((0..100).map(|n| n.to_string()).collect::<Vec<_>>().iter()));
     }
@@ -135,7 +135,7 @@ fn directed_sends_reach_their_client_on_whichever_thread_it_is() {
         expected.extend((n % 2 == 0).then(|| "even".to_owned()));
         expected.extend((n % 3 == 1).then(|| "team".to_owned()));
         expected.push("end".to_owned());
-        assert_eq!(told(&client.take(expected.len())), expected);
+        assert_eq!(summaries(&client.take(expected.len())), expected);
     }
 }
 
@@ -162,7 +162,7 @@ fn disconnect_ends_its_client_on_whichever_thread_it_is() {
 }
 
 #[test]
-fn who_comes_back_replaces_its_ghost_on_whichever_thread_that_is() {
+fn a_client_that_reconnects_replaces_its_old_connection_on_any_thread() {
     let mut setup = set_up();
     for n in 0..CLIENTS {
         let again = setup.served.subscribe(&format!("/{n}"));
@@ -200,7 +200,7 @@ fn finish_ends_all_clients_of_both_threads_when_they_have_the_last_event() {
         Ok(CLIENTS)
     );
     for client in &mut setup.clients {
-        assert_eq!(told(&client.rest()), ["first", "last"]);
+        assert_eq!(summaries(&client.rest()), ["first", "last"]);
     }
     expect_left(&setup, 0..CLIENTS, DisconnectReason::Finished);
     expect_no_other(setup);
@@ -215,7 +215,7 @@ fn a_shutdown_delivers_what_was_published_and_ends_all_clients_of_both_threads()
     }
     setup.served.shutdown(PATIENCE);
     for client in &mut setup.clients {
-        assert_eq!(told(&client.rest()), expected);
+        assert_eq!(summaries(&client.rest()), expected);
         assert!(client.retry().is_some());
     }
     expect_left(&setup, 0..CLIENTS, DisconnectReason::Shutdown);
@@ -264,7 +264,7 @@ fn callbacks_on_both_threads_call_each_others_channels_without_a_deadlock() {
     let clients: Vec<Vec<_>> = clients.into_iter().map(|c| c.join().unwrap()).collect();
     assert_eq!(channels.total_clients(), CLIENTS);
     drop(clients);
-    let told: HashSet<usize> = (0..CLIENTS).map(|_| receive(&left)).collect();
-    assert_eq!(told.len(), CLIENTS);
+    let reported: HashSet<usize> = (0..CLIENTS).map(|_| receive(&left)).collect();
+    assert_eq!(reported.len(), CLIENTS);
     assert_eq!(channels.total_clients(), 0);
 }

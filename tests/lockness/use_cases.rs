@@ -8,7 +8,7 @@ use pushwheel::{
 };
 use serde_json::json;
 
-use crate::common::{Served, Subscriber, told};
+use crate::common::{Served, Subscriber, summaries};
 
 /// The channel of one user.
 fn inbox(channels: &ChannelManager, user: &str) -> Result<Channel, ChannelError> {
@@ -47,9 +47,9 @@ fn notify_user_from_any_thread_reaches_all_browsers_of_that_user_alone() {
     for worker in workers {
         worker.join().unwrap();
     }
-    let first = told(&anns[0].take(200));
+    let first = summaries(&anns[0].take(200));
     for client in &mut anns[1..] {
-        assert_eq!(told(&client.take(200)), first, "all in one order");
+        assert_eq!(summaries(&client.take(200)), first, "all in one order");
     }
     for worker in 0..4 {
         let of = |data: &&String| data.starts_with(&format!("{worker} "));
@@ -60,11 +60,11 @@ fn notify_user_from_any_thread_reaches_all_browsers_of_that_user_alone() {
     let mut connection = served.connect();
     assert_eq!(connection.post("/bob", "hello").text(), "{\"sent\":1}\n");
     assert_eq!(connection.post("/cyd", "hello").text(), "{\"sent\":0}\n");
-    assert_eq!(told(&bob.take(1)), ["notification hello"]);
+    assert_eq!(summaries(&bob.take(1)), ["notification hello"]);
 }
 
 #[test]
-fn progress_by_task_id_reaches_who_comes_late_and_ends_with_the_task() {
+fn progress_by_task_id_reaches_late_clients_and_ends_with_the_task() {
     let options = ChannelOptions::new().history(History::events(1));
     let channels = ChannelManager::builder().defaults(options).build();
     let builder = Engine::builder().channels(&channels);
@@ -83,7 +83,7 @@ fn progress_by_task_id_reaches_who_comes_late_and_ends_with_the_task() {
         task.broadcast(event).unwrap();
     }
     let mut late = served.subscribe("/tasks/7?last=1");
-    assert_eq!(told(&late.take(1)), ["progress 50"]);
+    assert_eq!(summaries(&late.take(1)), ["progress 50"]);
     for percent in 51..=100 {
         let event = Event::new("progress", percent.to_string());
         task.broadcast(event).unwrap();
@@ -91,7 +91,7 @@ fn progress_by_task_id_reaches_who_comes_late_and_ends_with_the_task() {
     task.finish(Some(Event::new("complete", "done"))).unwrap();
     let progress = |from: u32| (from..=100).map(|percent| format!("progress {percent}"));
     let of = |from| progress(from).chain(["complete done".to_owned()]);
-    assert!(told(&early.rest()).into_iter().eq(of(0)));
-    assert!(told(&late.rest()).into_iter().eq(of(51)));
+    assert!(summaries(&early.rest()).into_iter().eq(of(0)));
+    assert!(summaries(&late.rest()).into_iter().eq(of(51)));
     assert_eq!(served.connect().get("/tasks/7").status, 204);
 }

@@ -77,7 +77,7 @@ dockerfile_copies_what_there_is() {
     [ "$found" -ge 3 ]
 }
 
-version_is_told() { grep -qxE 'pushwheel [0-9.]+' <("$bin" --version); }
+version_is_printed() { grep -qxE 'pushwheel [0-9.]+' <("$bin" --version); }
 
 check "every command has a page of the manual" every_command_has_a_page
 check "the pages are well-formed" pages_are_well_formed
@@ -89,7 +89,7 @@ check "bash completes a flag" bash_completes_a_flag
 check "the unit of systemd is right" unit_is_right
 check "the unit of systemd is hardened" unit_is_hardened
 check "the Dockerfile copies what there is" dockerfile_copies_what_there_is
-check "--version prints the version" version_is_told
+check "--version prints the version" version_is_printed
 
 echo "packages: $passed passed, $failed failed"
 [ "$failed" = 0 ]

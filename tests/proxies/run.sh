@@ -73,7 +73,7 @@ end() {
 
 clean_up() {
     local pid
-    # Each story has processes of its own, and ends them when it is told to end.
+    # Each story has processes of its own, and ends them when it ends.
     if [ -z "$story" ]; then kill -TERM "${pids[@]}" 2>/dev/null; wait; fi
     for pid in "${pids[@]}"; do end "$pid"; done
     [ -z "$story" ] || [ "$failed" = 0 ] || tail -n 30 "$tmp"/*.log | sed 's/^/    # /'
@@ -351,15 +351,15 @@ common() {
     check "20 streams share one connection" many_streams
     check "an untrusted certificate is reported" unvouched
 
-    check "a stream is open when the server is told to end" open news
+    check "a stream is open when the server gets SIGTERM" open news
     kill -TERM "$server_pid"
     check "it ends cleanly" ended_well
-    check "and was told when to come back" grep -q '^retry: [0-9]' "$tmp/stream"
+    check "and got a reconnection time" grep -q '^retry: [0-9]' "$tmp/stream"
     check "over HTTP/2" grep -q '^http 2' "$tmp/stream"
     stop_both
 }
 
-certify() { # a certificate for localhost, and who vouches for it
+certify() { # a certificate for localhost, and its CA
     local new=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
     openssl req -x509 "${new[@]}" -days 2 -subj /CN=suite -keyout ca.key -out ca.pem 2>/dev/null
     openssl req "${new[@]}" -subj /CN=localhost -keyout key.pem -out request.pem 2>/dev/null
@@ -413,7 +413,7 @@ wrong() {
     check "until something pushes it out" found buffering failure "KiB" "proxy_buffering off"
     stop_both
 
-    echo "# a proxy that does not say who asks"
+    echo "# a proxy that does not send the address of its client"
     ready haproxy
     serve --proxy-protocol
     # Nor does it ask after the server's health, as the first answers would be errors.
@@ -422,22 +422,22 @@ wrong() {
     proxy_pid=$!
     pids+=("$proxy_pid")
     refused() { ask /health | grep -q proxy_header_invalid; }
-    check "is refused, and told what to send" eventually refused
+    check "is refused, with a fix" eventually refused
     stop_both
 }
 
-# each STORY...: all of them side by side, told one after the other.
+# each STORY...: all of them side by side, printed one after the other.
 each() {
     local name code=0
     for name in "$@"; do
-        "$self" "$bin" "$name" >"$tmp/$name.told" 2>&1 </dev/null &
+        "$self" "$bin" "$name" >"$tmp/$name.log" 2>&1 </dev/null &
         pids+=($!)
     done
     for name in "${pids[@]}"; do wait "$name" || code=1; done
     pids=()
     for name in "$@"; do
-        grep -v '^proxies: ' "$tmp/$name.told"
-        if [[ $(grep '^proxies: ' "$tmp/$name.told") =~ ^proxies:\ ([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+        grep -v '^proxies: ' "$tmp/$name.log"
+        if [[ $(grep '^proxies: ' "$tmp/$name.log") =~ ^proxies:\ ([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
             passed=$((passed + BASH_REMATCH[1]))
             failed=$((failed + BASH_REMATCH[2]))
         else

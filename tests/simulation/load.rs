@@ -29,9 +29,9 @@ pub struct Load {
 }
 
 impl Actors for Load {
-    fn act(&mut self, who: Act) -> bool {
+    fn act(&mut self, actor: Act) -> bool {
         let mut oracle = lock(&self.oracle);
-        match who {
+        match actor {
             Act::Client(index) => {
                 let mut network = self.network.borrow_mut();
                 self.clients[index].act(&mut network, &mut oracle, &mut self.rng);

@@ -165,7 +165,7 @@ struct Simulation {
     clock: Arc<AtomicU64>,
     /// Those of the engine that runs.
     budgets: Budgets,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// Everything that each engine of a run is made with.
@@ -180,10 +180,10 @@ struct Recipe {
 }
 
 /// Runs one seed to its end.
-fn run(seed: u64, is_told: bool) -> Sums {
+fn run(seed: u64, is_reported: bool) -> Sums {
     let _replay = Replay(seed);
     let mut rng = Rng::with_seed(seed);
-    let mut simulation = build(&mut rng, seed, is_told);
+    let mut simulation = build(&mut rng, seed, is_reported);
     let duration_ms = rng.u64(2_000..15_000);
     let ends_abruptly = rng.u32(0..3) == 0;
     if Era::of(seed) >= Era::Restarts && draw_restart(seed) {
@@ -208,7 +208,7 @@ fn run(seed: u64, is_told: bool) -> Sums {
     simulation.check_end()
 }
 
-fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
+fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
     let clock = Arc::new(AtomicU64::new(0));
     let era = Era::of(seed);
     let (repetitions, in_doubt_ms) = match era >= Era::Repetitions {
@@ -321,7 +321,7 @@ fn build(rng: &mut Rng, seed: u64, is_told: bool) -> Simulation {
         oracle,
         clock,
         budgets: Budgets::default(),
-        is_told,
+        is_reported,
     };
     simulation.start();
     simulation
@@ -421,7 +421,7 @@ impl Simulation {
         self.check_budgets();
         let oracle = lock(&self.oracle);
         if let Some(first) = oracle.failures.first() {
-            if self.is_told {
+            if self.is_reported {
                 for failure in &oracle.failures {
                     println!("{failure}");
                 }

@@ -1,7 +1,7 @@
 //! A network that a seed makes up: sockets in memory, a clock of its own, and
 //! the faults that real networks have.
 //!
-//! It keeps to the contract of [`Net`] and no more: readiness is told once, and
+//! It keeps to the contract of [`Net`] and no more: readiness is reported once, and
 //! again only after an operation that found nothing or did less than it was
 //! asked for; it comes late, twice, in any order, and for sockets that are
 //! closed by now. Time stands still but in [`Net::poll`].
@@ -38,11 +38,11 @@ const EMPTY_POLLS_MAX: usize = 2_000;
 /// subscriber that talks is heard a hundred times.
 const READS_A_TURN_MAX: u32 = 128;
 
-/// Who acts while the engine polls.
+/// The actor while the engine polls.
 pub trait Actors {
     /// Does what is due. Says whether that made work for the engine which did
     /// not come through a socket: an event, a response, a disconnect.
-    fn act(&mut self, who: Act) -> bool;
+    fn act(&mut self, actor: Act) -> bool;
     /// The engine is about to sleep: what must hold then?
     fn before_sleep(&mut self);
 }
@@ -65,7 +65,7 @@ pub struct Faults {
     pub partial_writes: u32,
     /// `WouldBlock` though there is something.
     pub spurious_blocks: u32,
-    /// Readiness that is told twice, or of nothing.
+    /// Readiness that is reported twice, or of nothing.
     pub repeated: u32,
     pub stale_tokens: u32,
     /// By how many milliseconds readiness may be late.
@@ -123,9 +123,9 @@ pub struct Socket {
     reads: (u64, u32),
     /// When the last that the client sent arrives.
     arrives_at: u64,
-    /// The client's end has arrived, and the engine was told of it.
+    /// The client's end has arrived, and was reported to the engine.
     has_end: bool,
-    is_end_told: bool,
+    is_end_reported: bool,
     /// The client is gone: whatever is written brings a reset.
     is_client_gone: bool,
     is_reset: bool,
@@ -153,10 +153,10 @@ pub struct Socket {
     /// The turn in which a write last said that there was no room.
     blocked_in: u64,
     /// An answer that the request is late was written, or was to be.
-    is_told_late: bool,
+    is_reported_late: bool,
     token: Option<u64>,
     armed: Edges,
-    /// What has come to be and is not told yet.
+    /// What has come to be and is not reported yet.
     edges: Edges,
     is_report_due: bool,
 }
@@ -173,7 +173,7 @@ struct Side {
     backlog: VecDeque<usize>,
     is_listening: bool,
     is_listener_armed: bool,
-    /// What it is told when it has polled.
+    /// The reports of its next poll.
     ready: Vec<Readiness>,
     /// Until when its poll may last; `None`: until it is woken.
     deadline: Option<u64>,
@@ -184,7 +184,7 @@ struct Side {
     old_tokens: Vec<u64>,
     has_acted: bool,
     empty_polls: usize,
-    /// Whether a signal ends its poll, which then tells it nothing.
+    /// Whether a signal ends its poll, which then reports nothing.
     is_interrupted: bool,
 }
 
@@ -209,8 +209,8 @@ impl Side {
     /// Whether its poll has something to return for.
     fn is_due(&self, now: u64) -> bool {
         let is_late = self.deadline.is_some_and(|at| at <= now);
-        let is_told = !self.ready.is_empty() || self.woken.load(Ordering::Relaxed);
-        !self.is_over && (is_late || is_told)
+        let is_reported = !self.ready.is_empty() || self.woken.load(Ordering::Relaxed);
+        !self.is_over && (is_late || is_reported)
     }
 }
 
@@ -228,7 +228,7 @@ pub struct Network {
     /// Linux does (`sk_stream_is_writeable`); a write finds whatever there is.
     pub withholds_room: bool,
     /// Whether a process that goes on after a stop has its poll end with nothing
-    /// told, whatever has come in between, as with `SIGCONT`.
+    /// reported, whatever has come in between, as with `SIGCONT`.
     pub interrupts: bool,
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
@@ -297,7 +297,7 @@ impl Network {
         self.exhausted_at
     }
 
-    /// Another engine begins to listen. Whatever was to be told to the last one is not.
+    /// Another engine begins to listen. Reports for the last one are dropped.
     pub fn restart(&mut self) {
         for side in &mut self.sides {
             *side = Side::new();
@@ -411,7 +411,7 @@ impl Network {
             reads: (0, 0),
             arrives_at: now,
             has_end: false,
-            is_end_told: false,
+            is_end_reported: false,
             is_client_gone: false,
             is_reset: false,
             outgoing: VecDeque::new(),
@@ -426,7 +426,7 @@ impl Network {
             is_closed_unread: false,
             deceived_in: 0,
             blocked_in: 0,
-            is_told_late: false,
+            is_reported_late: false,
             token: None,
             armed: Edges::default(),
             edges: Edges::default(),
@@ -514,11 +514,11 @@ impl Network {
     pub fn describe(&self, number: usize) -> String {
         let socket = &self.sockets[number];
         format!(
-            "socket {number}: {} bytes in, end {} (told {}), {} of {} bytes out, armed {:?}, \
-             untold {:?}, closed {}",
+            "socket {number}: {} bytes in, end {} (reported {}), {} of {} bytes out, armed {:?}, \
+             unreported {:?}, closed {}",
             socket.incoming.len(),
             socket.has_end,
-            socket.is_end_told,
+            socket.is_end_reported,
             socket.outgoing.len(),
             socket.outgoing_max,
             socket.armed,
@@ -581,11 +581,11 @@ impl Network {
     }
 
     /// An operation did less than it was asked for: what is there by now, or
-    /// comes later, is told again.
+    /// comes later, is reported again.
     fn arm_read(&mut self, number: usize) {
         let socket = &mut self.sockets[number];
         socket.armed.read = true;
-        let has_more = !socket.incoming.is_empty() || (socket.has_end && !socket.is_end_told);
+        let has_more = !socket.incoming.is_empty() || (socket.has_end && !socket.is_end_reported);
         if has_more || socket.is_reset {
             self.edge(number, |edges| edges.read = true);
         }
@@ -679,20 +679,20 @@ impl Network {
         };
         if edges.read {
             socket.armed.read = false;
-            socket.is_end_told = socket.has_end;
+            socket.is_end_reported = socket.has_end;
         }
         if edges.write {
             socket.armed.write = false;
         }
-        let told = readiness(token, edges.read, edges.write);
+        let reported = readiness(token, edges.read, edges.write);
         let is_closed = socket.is_closed;
         if is_closed && !self.happens(500, "readiness of closed sockets") {
             return;
         }
-        self.sides[owner].ready.push(told);
+        self.sides[owner].ready.push(reported);
         if self.happens(self.faults.repeated, "readiness repeated") {
             let at = self.now() + self.rng.u64(0..=self.faults.late_ms_max);
-            self.schedule(at, Event::Stale(owner, told));
+            self.schedule(at, Event::Stale(owner, reported));
         }
         if self.happens(self.faults.repeated, "readiness of nothing") {
             self.sides[owner].ready.push(readiness(token, true, true));

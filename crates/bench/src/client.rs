@@ -283,7 +283,7 @@ mod tests {
         assert!(check_head(HEAD.as_bytes()).is_ok());
         let in_full = "HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream ; charset=utf-8\r\n\r\n";
         assert!(check_head(in_full.as_bytes()).is_ok());
-        for (wrong, told) in [
+        for (wrong, reported) in [
             (HEAD.replace("event-stream", "html"), "Content-Type"),
             (
                 HEAD.replace("event-stream", "event-streams"),
@@ -294,7 +294,7 @@ mod tests {
             ("SSH-2.0-OpenSSH\r\n\r\n".into(), "not HTTP"),
         ] {
             let problem = check_head(wrong.as_bytes()).unwrap_err().to_string();
-            assert!(problem.contains(told), "{problem}");
+            assert!(problem.contains(reported), "{problem}");
         }
     }
 }

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_some_runs_tell_is_compared_within_those() {
+    fn figures_of_some_runs_are_compared_within_these() {
         // The second server has memory in its first run only, and the first one differs
         // after that.
         let results = results(vec![

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_told_by_its_end() {
+    fn a_long_name_is_shortened_to_its_end() {
         assert_eq!(tail("bare"), "bare");
         assert_eq!(
             tail("http://127.0.0.1:8080/channels/news"),

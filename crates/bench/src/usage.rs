@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_named() {
         for pid in [0x7fff_fffe, u32::MAX] {
-            let told = cpu_ns(pid).unwrap_err().to_string();
+            let reported = cpu_ns(pid).unwrap_err().to_string();
             assert!(
-                told.contains(&format!("process {pid} of the server")),
-                "{told}"
+                reported.contains(&format!("process {pid} of the server")),
+                "{reported}"
             );
         }
     }

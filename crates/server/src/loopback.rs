@@ -22,7 +22,7 @@ use super::errors::{PROXY_FIX, Problem};
 use super::throttle::Throttle;
 use pushwheel::{EngineBuilder, IntoResponse, Method, Request};
 
-/// The headers that proxies add. A proxy that adds none cannot be told from a program on
+/// The headers that proxies add. A proxy that adds none looks like a program on
 /// this machine.
 const ADDED_BY_PROXIES: [&str; 6] = [
     "x-forwarded-for",

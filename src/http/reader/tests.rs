@@ -273,7 +273,7 @@ fn expecting(version: &str, framing: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_client_that_waits_is_told_to_go_on_once() {
+fn a_waiting_client_receives_one_100_continue() {
     for (framing, body) in [
         ("Content-Length: 2", &b"ab"[..]),
         ("Transfer-Encoding: chunked", b"2\r\nab\r\n0\r\n\r\n"),
@@ -295,7 +295,7 @@ fn a_client_that_waits_is_told_to_go_on_once() {
 }
 
 #[test]
-fn nobody_is_told_to_go_on_without_need() {
+fn no_100_continue_is_sent_without_need() {
     let step = |bytes: &[u8], limits: &Limits| Reader::new().push(bytes, limits).map(|it| it.1);
     let limits = Limits::default();
     // Some of the body is here already.

@@ -1,7 +1,7 @@
 //! Heartbeats that name a position, for clients that ask for it.
 //!
 //! A client of a quiet channel would keep the id of its last event, however old that is.
-//! A heartbeat with an id tells it a newer one, up to which nothing was published for it.
+//! A heartbeat with an id sends it a newer one, up to which nothing was published for it.
 //! All clients of a feed share the block: it is made again at most once per heartbeat
 //! interval, so the hub's lock is not taken for each client, and clients of one feed that
 //! compare their positions mostly have the same one.

@@ -231,7 +231,7 @@ fn clients_that_have_lost_events_go_alone_a_slice_at_a_time() {
 }
 
 #[test]
-fn clients_that_resume_one_channel_do_not_hold_up_those_of_another() {
+fn clients_that_resume_one_channel_do_not_delay_another_channel() {
     let mut l = Loop::new(Budgets {
         cursor_bytes_a_turn: 128 << 10,
         ..Budgets::default()

@@ -256,7 +256,7 @@ impl Net for Seam {
         assert!(!bytes.is_empty(), "a write of nothing");
         // What arrives after that was decided does not count.
         let is_late = bytes.starts_with(b"HTTP/1.1 408");
-        let is_late = is_late && !std::mem::replace(&mut socket.is_told_late, is_late);
+        let is_late = is_late && !std::mem::replace(&mut socket.is_reported_late, is_late);
         assert!(
             !is_late || !socket.has_unread(turn),
             "a request is answered that it is late, and more of it was there to be read"
@@ -277,7 +277,7 @@ impl Net for Seam {
         }
         let socket = &network.sockets[number];
         let room = socket.outgoing_max - socket.outgoing.len();
-        // Who writes without having been told of room is not deceived.
+        // A write without a report of room meets the truth.
         let is_unasked = network.withholds_room && network.sockets[number].armed.write;
         let rate = match is_unasked {
             true => 0,

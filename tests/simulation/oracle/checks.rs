@@ -162,7 +162,7 @@ impl Oracle {
         }
     }
 
-    /// The engine has failed, and is gone: every client was told, and every sink.
+    /// The engine has failed, and is gone: every client has its reason, and every sink.
     pub fn check_failure(&mut self) {
         let sinks = self
             .streams

@@ -1,4 +1,4 @@
-//! How streams end by time, and what they are told last.
+//! How streams end by time, and what they receive last.
 
 use pushwheel::DisconnectReason;
 
@@ -26,7 +26,7 @@ impl Oracle {
         Some((joined.at_ms + age_ms - age_ms / 4, joined.at_ms + age_ms))
     }
 
-    /// Whether a stream may end as one whose time is up. Who is slow has the
+    /// Whether a stream may end as one whose time is up. A slow client has the
     /// time of a stall beyond that.
     pub(super) fn is_up(&self, due: Due) -> bool {
         let now = self.now();
@@ -87,7 +87,7 @@ impl Oracle {
 
     pub(super) fn on_reauth(&mut self, number: usize, event: &Dispatched) {
         self.count("reauths");
-        self.streams[number].is_reauth_told = true;
+        self.streams[number].is_reauth_reported = true;
         let is_up = self.expiry(number).is_some_and(|(at, _)| at <= self.now());
         if !is_up || event.data != r#"{"reason":"expired"}"# {
             self.fail(format!("stream {number} expires wrongly: {event:?}"));
@@ -109,22 +109,24 @@ impl Oracle {
             DisconnectReason::Shutdown => stream.shutdown.is_some_and(|(_, end)| at < end),
             _ => false,
         };
-        let is_told = retry_ms.is_some_and(|ms| RETRY_MS.contains(&ms));
-        // Who was sent away in that moment may hear of both.
+        let is_reported = retry_ms.is_some_and(|ms| RETRY_MS.contains(&ms));
+        // A client that ended in that moment may receive both.
         let is_sent_away = matches!(
             reason,
             DisconnectReason::Kicked | DisconnectReason::Replaced | DisconnectReason::ChannelClosed
         );
-        let is_reauth_told = stream.is_reauth_told && !is_sent_away;
-        if is_owed && !is_told {
+        let is_reauth_reported = stream.is_reauth_reported && !is_sent_away;
+        if is_owed && !is_reported {
             self.fail(format!(
                 "stream {number} ended ({reason}) with {retry_ms:?}"
             ));
         }
-        if is_reauth_told != (reason == DisconnectReason::Expired) && (is_owed || is_reauth_told) {
-            let told = if is_reauth_told { "was" } else { "was not" };
+        if is_reauth_reported != (reason == DisconnectReason::Expired)
+            && (is_owed || is_reauth_reported)
+        {
+            let reported = if is_reauth_reported { "was" } else { "was not" };
             self.fail(format!(
-                "stream {number} ended ({reason}), and {told} told to authenticate again"
+                "stream {number} ended ({reason}), and {reported} reported to authenticate again"
             ));
         }
     }

@@ -123,7 +123,7 @@ pub struct Topic {
     /// A manager has closed it.
     pub is_closed: bool,
     entries: Vec<usize>,
-    /// Who is subscribed: the stream of each client id.
+    /// The subscribers: the stream of each client id.
     pub members: BTreeMap<String, usize>,
 }
 
@@ -196,7 +196,7 @@ pub enum To {
     Filter(u8),
 }
 
-/// From where on a client asks to be told.
+/// Where a client asks its stream to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     Live,
@@ -224,13 +224,13 @@ pub struct Stream {
     asked_at: u64,
     /// The shutdown during which it ended.
     shutdown: Option<(u64, u64)>,
-    /// Everything for it up to here has come, or was told to be lost.
+    /// Everything for it up to here has come, or was reported lost.
     position: Option<u64>,
     /// It asked for everything, and begins after this.
     begins_after: Option<u64>,
     /// It has read something that says where it is.
     has_begun: bool,
-    is_gap_told: bool,
+    is_gap_reported: bool,
     /// The client accepts blocks that hold only an id.
     pub accepts_ids: bool,
     /// Whether the client asks for its position in heartbeats.
@@ -238,7 +238,7 @@ pub struct Stream {
     /// The last event that it has read is from before it joined, with a doubtful
     /// own id, so that an id has to follow.
     ends_doubtfully: bool,
-    /// It was told that it is slow: what it is sent again is no replay.
+    /// It has received that it is slow: what it is sent again is not a replay.
     has_lagged: bool,
     welcomes_sent: usize,
     welcomes_got: usize,
@@ -259,8 +259,8 @@ pub struct Stream {
     pub sink: Option<SinkRecord>,
     /// After how long its credentials run out.
     pub expires_ms: Option<u64>,
-    /// It was told that they have.
-    is_reauth_told: bool,
+    /// It has received that they have.
+    is_reauth_reported: bool,
 }
 
 impl Stream {

@@ -373,13 +373,13 @@ impl Oracle {
     }
 
     /// Whether a stream of several channels was sent away from one of them, and
-    /// its end is yet to be told.
+    /// its end is yet to be sent.
     fn is_sent_away(&self, stream: usize) -> bool {
         let stream = &self.streams[stream];
         let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
         let is_sent_away = stream.is_kicked || stream.is_replaced;
         let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed);
-        // An engine that fails takes all out before it tells of the first.
+        // An engine that fails takes all out before it reports the first.
         (stream.topics.len() > 1 && is_sent_away) || self.has_failed
     }
 

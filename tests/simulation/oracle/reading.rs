@@ -135,7 +135,7 @@ impl Oracle {
                 lost_state = lost.map(|lost| lost.id.clone());
             }
             Want::Earliest => {
-                // What else is lost is told next.
+                // What else is lost is reported next.
                 if let Some(lost) = wanted.filter(sure).find(|p| p.sequence <= at) {
                     wrong = Some(format!("the history is said to begin after {}", lost.id));
                 }
@@ -192,7 +192,7 @@ impl Oracle {
         last.map_or(0, |last| last.sequence)
     }
 
-    /// An event of a stream that asked for everything, and that was told of no
+    /// An event of a stream that asked for everything, and that received no
     /// gap: then nothing was ever before where it begins.
     fn check_beginning(&mut self, number: usize) {
         let Some(at) = self.streams[number].begins_after.take() else {
@@ -206,7 +206,9 @@ impl Oracle {
             is_lost.then(|| event.id.clone())
         });
         if let Some(lost) = lost {
-            self.fail(format!("stream {number} is not told that {lost} is lost"));
+            self.fail(format!(
+                "stream {number} does not learn that {lost} is lost"
+            ));
         }
     }
 
@@ -214,7 +216,7 @@ impl Oracle {
         if self.streams[number].sink.is_some() {
             return self.on_sink_event(number, event);
         }
-        if self.streams[number].is_reauth_told {
+        if self.streams[number].is_reauth_reported {
             self.fail(format!("stream {number} goes on after its end: {event:?}"));
         }
         match event.name.as_str() {
@@ -247,14 +249,14 @@ impl Oracle {
         }
         self.check_beginning(number);
         let stream = &self.streams[number];
-        let is_unasked = stream.has_begun || stream.is_gap_told;
+        let is_unasked = stream.has_begun || stream.is_gap_reported;
         if !is_unasked
             && matches!(stream.want, Want::After(_))
             && let Some(uncertain) = self.uncertain(stream)
         {
             let uncertain = uncertain.id.clone();
             self.fail(format!(
-                "stream {number} is not told that {uncertain} may be for it"
+                "stream {number} does not learn that {uncertain} may be for it"
             ));
         }
         let publication = &self.published[found];
@@ -290,7 +292,7 @@ impl Oracle {
                             lost.audience,
                             stream.topics.len(),
                             stream.want,
-                            stream.is_gap_told
+                            stream.is_gap_reported
                         ));
                     }
                 }
@@ -353,8 +355,8 @@ impl Oracle {
         }
         let current = |subject: &_| state.get(subject).map(|p| p.sequence);
         let stale = |(subject, at): &(&_, &u64)| current(subject) != Some(**at);
-        // Nothing was told to be missing, so nothing is.
-        let is_whole = stream.want == Want::Live && !stream.is_gap_told;
+        // Nothing was reported missing, so nothing is.
+        let is_whole = stream.want == Want::Live && !stream.is_gap_reported;
         let missing = |subject: &&_| is_whole && !stream.table.contains_key(*subject);
         let wrong = match stream.table.iter().find(stale) {
             Some((subject, at)) => Some(format!("has {at} of {subject:?} still")),
@@ -408,11 +410,11 @@ impl Oracle {
                 let mut entries = self.topics[*topic].entries.iter();
                 entries.any(|entry| !self.is_sure(stream, &self.published[*entry]))
             });
-            if stream.is_gap_told || reason != "evicted" || !is_lost {
+            if stream.is_gap_reported || reason != "evicted" || !is_lost {
                 wrong = Some("a gap at the beginning that is none");
             }
         } else if let Want::After(asked) = &stream.want {
-            let is_first = !stream.is_gap_told;
+            let is_first = !stream.is_gap_reported;
             let lost = |position: u64| {
                 stream.topics.iter().any(|topic| {
                     let topic = &self.topics[*topic];
@@ -463,7 +465,7 @@ impl Oracle {
         let stream = &mut self.streams[number];
         stream.position = Some(at);
         stream.has_begun = true;
-        stream.is_gap_told = true;
+        stream.is_gap_reported = true;
         stream.ends_doubtfully = false;
         stream.has_lagged |= reason == "slow";
         stream.begins_after = None;
@@ -475,13 +477,13 @@ impl Oracle {
         }
     }
 
-    /// A stream has told a gap, and its state follows, whole.
+    /// A stream has reported a gap, and its state follows, whole.
     fn begin_anew(&mut self, number: usize, reason: &str) {
         self.streams[number].table.clear();
         self.streams[number].lost_state = None;
         if reason == "slow" {
             // Of the history it is sent the newest, and from then on all: which that
-            // is, the first of it tells.
+            // is, its first event shows.
             return self.claim(number, self.sequence);
         }
         let stream = &mut self.streams[number];
@@ -542,7 +544,7 @@ impl Oracle {
             // others whole events.
             (DisconnectReason::ChannelClosed, _) if !is_closed => 0,
             // Each is a limit (docs/limits.md), or what was asked for, and what
-            // is missed is sent or told when the client comes back.
+            // is missed is sent or reported when the client comes back.
             _ => return,
         };
         let over: Vec<usize> = match reason {

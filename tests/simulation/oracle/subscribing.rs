@@ -23,7 +23,7 @@ impl Oracle {
             position: None,
             begins_after: None,
             has_begun: false,
-            is_gap_told: false,
+            is_gap_reported: false,
             accepts_ids: false,
             asks_for_positions: false,
             ends_doubtfully: false,
@@ -40,7 +40,7 @@ impl Oracle {
             is_blocked: false,
             sink: None,
             expires_ms: None,
-            is_reauth_told: false,
+            is_reauth_reported: false,
         });
         self.streams.len() - 1
     }
@@ -376,13 +376,13 @@ impl Oracle {
             return true;
         }
         // What was gone before it came is no loss of its own, but for a place in
-        // the stream and for state, of which it would have been told.
+        // the stream and for state, which it would have received.
         let asks_for_all = match stream.want {
             Want::After(_) | Want::Earliest => true,
             Want::Live => self.is_keyed(publication),
             Want::Last(_) => false,
         };
-        let has_claim_to_all = asks_for_all && !stream.is_gap_told;
+        let has_claim_to_all = asks_for_all && !stream.is_gap_reported;
         !has_claim_to_all && !self.is_sure(stream, publication)
     }
 

@@ -27,7 +27,7 @@ const HARMLESS: [&str; 15] = [
     "totals",
 ];
 
-/// The text in place of a hidden value.
+/// The text instead of a hidden value.
 const HIDDEN: &str = "[hidden]";
 
 /// Maximum bytes of a client's text in one field of a log line.

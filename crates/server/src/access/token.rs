@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn audience_and_issuer_are_those_that_were_set() {
+    fn audience_and_issuer_have_to_match_the_settings() {
         let with = |audiences: &[&str], issuers: &[&str]| {
             let mut checks = checks();
             checks.audiences = audiences.iter().map(ToString::to_string).collect();

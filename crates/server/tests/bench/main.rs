@@ -29,11 +29,11 @@ fn bench(arguments: &str) -> Output {
 /// The error that it prints instead of figures.
 fn refusal(arguments: &str) -> String {
     let output = bench(arguments);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{arguments}: {told}");
-    assert!(!told.contains("panicked"), "{arguments}: {told}");
+    let reported = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments}: {reported}");
+    assert!(!reported.contains("panicked"), "{arguments}: {reported}");
     assert!(output.stdout.is_empty(), "{arguments}: {output:?}");
-    told
+    reported
 }
 
 /// The lines of JSON.
@@ -163,31 +163,31 @@ fn the_table_and_the_page_show_every_case() {
 
 #[test]
 fn a_server_that_is_none_is_named() {
-    let told = refusal("fanout --exe /bin/true --clients 1");
+    let reported = refusal("fanout --exe /bin/true --clients 1");
     let expected = "true did not print its listen address";
-    assert!(told.contains(expected), "{told}");
-    let told = refusal("fanout --exe nonsense --clients 1");
-    assert!(told.contains("no program at nonsense"), "{told}");
-    let told = refusal("fanout --against nonsense --clients 1");
+    assert!(reported.contains(expected), "{reported}");
+    let reported = refusal("fanout --exe nonsense --clients 1");
+    assert!(reported.contains("no program at nonsense"), "{reported}");
+    let reported = refusal("fanout --against nonsense --clients 1");
     assert!(
-        told.contains("--against nonsense") && told.contains("`one-thread`"),
-        "{told}"
+        reported.contains("--against nonsense") && reported.contains("`one-thread`"),
+        "{reported}"
     );
-    assert!(!told.contains("listens"), "{told}");
+    assert!(!reported.contains("listens"), "{reported}");
 }
 
 #[test]
 fn the_bare_loop_has_one_channel_and_says_so() {
-    let told = refusal("fanout --clients 5 --beside-clients 5 --against bare --rounds 1");
+    let reported = refusal("fanout --clients 5 --beside-clients 5 --against bare --rounds 1");
     assert!(
-        told.contains("use --against alone or another server"),
-        "{told}"
+        reported.contains("use --against alone or another server"),
+        "{reported}"
     );
 }
 
 #[test]
 fn what_cannot_be_measured_is_refused_with_a_reason() {
-    for (arguments, told) in [
+    for (arguments, reported) in [
         ("fanout --clients 0", "from 1 to"),
         ("fanout --events 0", "from 1 to"),
         ("fanout --rate=-1", "per second from"),
@@ -211,15 +211,18 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         ("fanout --rounds 0", "at least 1"),
     ] {
         let problem = refusal(arguments);
-        assert!(problem.contains(told), "{arguments}: {problem}");
+        assert!(problem.contains(reported), "{arguments}: {problem}");
     }
 }
 
 #[test]
 fn an_unwritable_report_fails_before_anything_is_measured() {
     // More events than the time of this test allows.
-    let told = refusal("publish --events 1000000000000 --html /nonexistent/x.html");
-    assert!(told.contains("--html /nonexistent/x.html"), "{told}");
+    let reported = refusal("publish --events 1000000000000 --html /nonexistent/x.html");
+    assert!(
+        reported.contains("--html /nonexistent/x.html"),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -245,12 +248,12 @@ fn processes_of_one_server_are_added_up() {
     ));
     drop(worker.stdin.take());
     worker.wait().unwrap();
-    let told = refusal(&format!(
+    let reported = refusal(&format!(
         "fanout --clients 3 --bytes 64 --events 3 {with_worker}"
     ));
     assert!(
-        told.contains(&format!("process {} of the server", worker.id())),
-        "{told}"
+        reported.contains(&format!("process {} of the server", worker.id())),
+        "{reported}"
     );
 }
 
@@ -263,8 +266,8 @@ fn memory_of_a_server_that_goes_on_is_of_its_first_run() {
     ));
     let runs = lines.iter().filter(|line| line["kind"] == "run");
     let memory = runs.map(|run| run["figures"].get("client_resident_bytes"));
-    let is_told: Vec<bool> = memory.map(|figure| figure.is_some()).collect();
-    assert_eq!(is_told, [true, false, false, false]);
+    let is_reported: Vec<bool> = memory.map(|figure| figure.is_some()).collect();
+    assert_eq!(is_reported, [true, false, false, false]);
     assert!(lines[0]["notes"].to_string().contains("of its first run"));
 }
 
@@ -277,13 +280,13 @@ fn what_is_no_good_stream_ends_the_bench() {
             server.arguments()
         ))
     };
-    let told = wrong(&PlainServer::start("text/html", ids));
+    let reported = wrong(&PlainServer::start("text/html", ids));
     assert!(
-        told.contains("Content-Type is not text/event-stream"),
-        "{told}"
+        reported.contains("Content-Type is not text/event-stream"),
+        "{reported}"
     );
-    let told = wrong(&PlainServer::start(EVENT_STREAM, |_| "id: 7\n".to_owned()));
-    assert!(told.contains("have the same id"), "{told}");
+    let reported = wrong(&PlainServer::start(EVENT_STREAM, |_| "id: 7\n".to_owned()));
+    assert!(reported.contains("have the same id"), "{reported}");
 }
 
 #[test]

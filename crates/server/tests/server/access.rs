@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{ask, get, json as json_of, refusal, refused, text};
 use crate::common::client::Answer;
-use crate::common::{Served, Subscriber, told};
+use crate::common::{Served, Subscriber, summaries};
 
 pub(super) const SECRET: &str = "a secret of a test, of 32 bytes!!";
 const OTHER_SECRET: &str = "another secret, that is as long..";
@@ -269,7 +269,7 @@ fn the_error_of_a_token_names_the_claim() {
     let served = start();
     let misspelled = token(json!({"subscibe": ["news"]}));
     let mine = token(json!({"subscribe": ["news"], "publish": ["chat"]}));
-    for (token, method, path, told) in [
+    for (token, method, path, reported) in [
         (
             &misspelled,
             "GET",
@@ -297,12 +297,12 @@ fn the_error_of_a_token_names_the_claim() {
         ),
     ] {
         let answer = ask_as(&served, token, method, path);
-        assert!(answer.text().contains(told), "{}", answer.text());
+        assert!(answer.text().contains(reported), "{}", answer.text());
     }
     let ticket = ticket(&served, KEY, &json!({"subscribe": ["news"]}));
     let answer = get(&served, &format!("/channels/chat?ticket={ticket}"));
-    let told = "the ticket does not list the channel `chat` in its `subscribe`";
-    assert!(answer.text().contains(told), "{}", answer.text());
+    let reported = "the ticket does not list the channel `chat` in its `subscribe`";
+    assert!(answer.text().contains(reported), "{}", answer.text());
     // The error for a forged token does not quote it.
     let forged = token_by(OTHER_SECRET, json!({"subscibe": ["news"]}));
     let answer = ask_as(&served, &forged, "GET", "/channels/news");
@@ -428,7 +428,7 @@ fn a_client_has_the_id_and_metadata_of_its_token() {
         assert_eq!(answer["clients"], count, "{path}");
     }
     let wanted = ["/channels/a?where.role=admin", "/channels/a?client=seven"];
-    assert_eq!(told(&stream.take(2)), wanted);
+    assert_eq!(summaries(&stream.take(2)), wanted);
     // A credential that does not count cannot be wrong.
     let path = "/channels/a?client=&meta.role=guest";
     assert_eq!(open(&served, path, &[("Authorization", &header)]), fine());
@@ -702,7 +702,10 @@ fn a_stream_ends_with_what_opened_it_and_goes_on_with_other_credentials() {
     });
     let ids = streams.map(|(mut stream, id)| {
         let events = stream.rest();
-        assert_eq!(told(&events), [r#"pushwheel.reauth {"reason":"expired"}"#]);
+        assert_eq!(
+            summaries(&events),
+            [r#"pushwheel.reauth {"reason":"expired"}"#]
+        );
         assert_eq!(stream.last_event_id(), id);
         id
     });

@@ -90,8 +90,11 @@ fn publish_and_admin_keys_overlap_while_they_are_changed() {
         check(&["--publish-key-file", &admin]),
         (true, String::new())
     );
-    let (is_accepted, told) = check(&["--admin-key-file", &new]);
-    assert!(!is_accepted && told.contains("are the same key"), "{told}");
+    let (is_accepted, reported) = check(&["--admin-key-file", &new]);
+    assert!(
+        !is_accepted && reported.contains("are the same key"),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -109,9 +112,9 @@ fn a_reload_that_opens_all_channels_warns() {
     scratch.write("p.toml", "heartbeat = 20\n");
     server.signal("HUP");
     eventually("the channels are open", || status() == 200);
-    let told = "there is no key for tokens any more, so every client can subscribe";
+    let reported = "there is no key for tokens any more, so every client can subscribe";
     let log = server.end();
-    assert_eq!(log.matches(told).count(), 1, "{log}");
+    assert_eq!(log.matches(reported).count(), 1, "{log}");
 }
 
 #[test]
@@ -155,7 +158,7 @@ fn keys_of_a_file_are_bound_to_issuers_by_the_command_line() {
         assert_eq!(answer.status, wanted, "{issuer} {lifetime_s}");
     }
     // A file that is not read, and a text without an issuer.
-    for (bound, told) in [
+    for (bound, reported) in [
         ("nope=idp", "no keys are read from nope"),
         ("idp", "keys.json=https://"),
     ] {
@@ -166,8 +169,11 @@ fn keys_of_a_file_are_bound_to_issuers_by_the_command_line() {
             "--token-key-issuer",
             bound,
         ]);
-        let told_of = String::from_utf8_lossy(&bad.stderr).into_owned();
-        assert!(!bad.status.success() && told_of.contains(told), "{told_of}");
+        let reported_by = String::from_utf8_lossy(&bad.stderr).into_owned();
+        assert!(
+            !bad.status.success() && reported_by.contains(reported),
+            "{reported_by}"
+        );
     }
 }
 
@@ -230,10 +236,10 @@ fn nothing_secret_is_logged() {
     connection.send(format!("GET /channels/a?token={good} HTTP/1.1\r\n\r\n"));
     assert_eq!(connection.answer().status, 400);
     drop(connection);
-    let told = server.end();
+    let reported = server.end();
     assert!(
-        !told.contains(&signature) && !told.contains("s3cret"),
-        "{told}"
+        !reported.contains(&signature) && !reported.contains("s3cret"),
+        "{reported}"
     );
     let mut config = pushwheel(&["config", "--config", &file]);
     config.env(
@@ -255,7 +261,7 @@ fn settings_that_cannot_be_are_refused_with_what_to_do() {
     let private = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/keys/rsa.pem");
     let public = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/keys/rsa.pub.pem");
     let set = scratch.write("jwks", "{\"keys\": s3cret}");
-    for (arguments, told) in [
+    for (arguments, reported) in [
         (&["--token-secret", "s3cret"][..], "at least 32 bytes"),
         (
             &["--token-secret-file", "/nowhere"],
@@ -283,7 +289,7 @@ fn settings_that_cannot_be_are_refused_with_what_to_do() {
         assert!(!output.status.success(), "{arguments:?}");
         // clap wraps its lines.
         let stderr = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(stderr.contains(told), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(reported), "{arguments:?}: {stderr}");
         let is_shown = stderr.contains("s3cret");
         assert!(!is_shown, "{stderr}");
     }
@@ -310,8 +316,8 @@ fn sub_and_pub_send_tokens() {
     let url = format!("http://{}/channels/a", server.address());
     assert!(server.line().contains("Authorization: Bearer $TOKEN"));
     let refused = run(&["sub", &url]);
-    let told = String::from_utf8(refused.stderr).unwrap();
-    assert!(told.contains("token_missing"), "{told}");
+    let reported = String::from_utf8(refused.stderr).unwrap();
+    assert!(reported.contains("token_missing"), "{reported}");
     let token = token_by(OLD, json!({"subscribe": ["a"], "publish": ["a"]}));
     let mut publish = pushwheel(&["pub", &url, "", "hello", "--publish-key", &token]);
     assert!(publish.output().unwrap().status.success());

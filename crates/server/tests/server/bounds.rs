@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::access::{SECRET, bearer, token};
 use super::{TEXT, ask, get, json as json_of, publish, refusal, refused};
-use crate::common::{Connection, Served, Subscriber, eventually, told};
+use crate::common::{Connection, Served, Subscriber, eventually, summaries};
 
 const KEY: (&str, &str) = ("Authorization", "Bearer publish-s3cret-key");
 
@@ -52,7 +52,7 @@ fn one_address_cannot_take_the_channels_of_publishers() {
         ask(&served, "POST", "/channels/c0", &[KEY], "hello").status,
         200
     );
-    assert_eq!(told(&inside.take(1)), ["hello"]);
+    assert_eq!(summaries(&inside.take(1)), ["hello"]);
     served.subscribe("/channels/one-more").wait_for_id();
 }
 
@@ -108,7 +108,7 @@ fn where_all_channels_are_taken_a_subscribers_makes_room_for_a_publishers() {
         ask(&served, "POST", "/channels/c0", &[KEY], "still there").status,
         200
     );
-    assert_eq!(told(&old.take(1)), ["still there"]);
+    assert_eq!(summaries(&old.take(1)), ["still there"]);
     let metrics = served.handle().metrics();
     let counts = (metrics.channels_unpublished, metrics.channels_displaced);
     assert_eq!(counts, (2, 1));
@@ -127,7 +127,7 @@ fn subscriptions_leave_an_eighth_of_all_channels_to_publishers() {
     );
     // An event for all channels does not make them published channels.
     assert_eq!(ask(&served, "POST", "/channels", &[KEY], "all").status, 200);
-    assert_eq!(told(&stream.take(7)), ["all"; 7]);
+    assert_eq!(summaries(&stream.take(7)), ["all"; 7]);
     assert_eq!(
         get(&served, &events(7..8)).error_code(),
         "too_many_unpublished_channels"

@@ -150,14 +150,14 @@ fn a_stream_that_is_compressed_event_by_event_is_fine() {
 fn what_it_finds_is_printed_with_advice() {
     let bad = Bad::start(Fault::Type);
     let output = run(&["check", &bad.url("/stream")]);
-    let told = String::from_utf8(output.stdout).unwrap();
+    let reported = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(2));
     let line = "FAILURE  content_type         `text/html`, body: hello \\u{1b}[31m\n";
-    assert!(told.contains(line), "{told}");
-    assert!(told.contains("=> a browser rejects it"), "{told}");
+    assert!(reported.contains(line), "{reported}");
+    assert!(reported.contains("=> a browser rejects it"), "{reported}");
     assert!(
-        told.contains("-        stream               not checked"),
-        "{told}"
+        reported.contains("-        stream               not checked"),
+        "{reported}"
     );
 }
 
@@ -315,10 +315,10 @@ fn an_end_of_the_way_without_an_answer_reports_the_way() {
     let bad = Bad::start(Fault::NoHistory);
     let output = run(&["check", &bad.url("/to?http://127.0.0.1:1/stream")]);
     assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     let wanted = "cannot examine http://127.0.0.1:1/stream after 302 to \
                   http://127.0.0.1:1/stream (connection refused). Is";
-    assert!(told.contains(wanted), "{told}");
+    assert!(reported.contains(wanted), "{reported}");
 }
 
 #[test]

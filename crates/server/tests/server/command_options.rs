@@ -9,7 +9,7 @@ use pushwheel_server::{Config, Key, TokenKeys};
 use serde_json::{Value, json};
 
 use crate::commands::{Running, pushwheel, run, url};
-use crate::common::{Served, told};
+use crate::common::{Served, summaries};
 use crate::{TEXT, publish, start};
 
 /// A file of a test, which is removed when this is dropped.
@@ -187,8 +187,8 @@ fn pub_selects_clients_by_their_metadata() {
         send("others", &["--where=role=admin", "--not=user id=7"]),
         1
     );
-    assert_eq!(told(&ann.take(2)), ["both", "seven"]);
-    assert_eq!(told(&bob.take(2)), ["both", "others"]);
+    assert_eq!(summaries(&ann.take(2)), ["both", "seven"]);
+    assert_eq!(summaries(&bob.take(2)), ["both", "others"]);
     let output = run(&["pub", &url, "", "x", "--where", "role"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -215,7 +215,7 @@ fn pub_publishes_a_batch_from_a_file() {
     drop(stdin);
     assert!(piped.wait().unwrap().success());
     let mut stream = served.subscribe("/channels/a?last=4");
-    assert_eq!(told(&stream.take(4)), ["one", "n two", "one", "n two"]);
+    assert_eq!(summaries(&stream.take(4)), ["one", "n two", "one", "n two"]);
 
     let said = failure(&["pub", &url, "--file", "/nowhere"]);
     assert!(

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::common::{Served, Subscriber, eventually, told};
+use crate::common::{Served, Subscriber, eventually, summaries};
 use crate::{TEXT, delete, publish, start};
 
 /// A command that runs in the background, and is killed when this is dropped.
@@ -43,19 +43,19 @@ impl Running {
 
     /// Returns its standard error until it ends.
     pub(super) fn complaints(&mut self) -> String {
-        let mut told = String::new();
+        let mut reported = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut told).unwrap();
-        told
+        stderr.read_to_string(&mut reported).unwrap();
+        reported
     }
 
     /// Ends it with SIGTERM, and returns its standard error.
     #[track_caller]
     pub(super) fn end(mut self) -> String {
         self.signal("TERM");
-        let told = self.complaints();
-        assert_eq!(self.exit_code(), Some(0), "{told}");
-        told
+        let reported = self.complaints();
+        assert_eq!(self.exit_code(), Some(0), "{reported}");
+        reported
     }
 
     /// Returns its standard error, to be read while it runs.
@@ -264,7 +264,7 @@ fn health_checks_see_a_shutdown_before_connections_are_refused() {
     // Everything else continues meanwhile.
     let mut publisher = crate::common::Connection::open(address);
     assert_eq!(publisher.post("/channels/news", "hello").status, 200);
-    assert_eq!(told(&stream.rest()), ["hello"]);
+    assert_eq!(summaries(&stream.rest()), ["hello"]);
     assert!((2_000..10_000).contains(&stream.retry().unwrap()));
     assert_eq!(server.exit_code(), Some(0));
 }
@@ -272,11 +272,11 @@ fn health_checks_see_a_shutdown_before_connections_are_refused() {
 #[test]
 fn a_shutdown_that_cannot_be_is_refused_at_the_start() {
     let output = run(&["serve", "--listen=127.0.0.1:0", "--shutdown-delay=6"]);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        told.contains("Set --shutdown-deadline to 9 or more"),
-        "{told}"
+        reported.contains("Set --shutdown-deadline to 9 or more"),
+        "{reported}"
     );
 }
 
@@ -292,11 +292,11 @@ fn streams_of_the_server_grow_old() {
 fn serve_says_why_it_cannot_listen() {
     let served = start();
     let output = run(&["serve", "--listen", &served.address().to_string()]);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        told.contains("cannot listen on 127.0.0.1:") && told.contains("--listen"),
-        "{told}"
+        reported.contains("cannot listen on 127.0.0.1:") && reported.contains("--listen"),
+        "{reported}"
     );
 }
 
@@ -322,7 +322,7 @@ fn pub_publishes_and_prints_the_answer() {
     assert!(output.status.success(), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer, json!({"id": "mine", "events": 1, "clients": 1}));
-    assert_eq!(told(&stream.take(1)), ["greeting - \"hello\"\nthere"]);
+    assert_eq!(summaries(&stream.take(1)), ["greeting - \"hello\"\nthere"]);
     assert_eq!(stream.retry(), Some(70));
 }
 
@@ -349,9 +349,9 @@ fn pub_fails_with_the_servers_message() {
         ),
     ] {
         let output = run(&["pub", url, event, "data"]);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains(part), "{told}");
+        let reported = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reported}");
+        assert!(reported.contains(part), "{reported}");
         assert!(output.stdout.is_empty());
     }
 }
@@ -423,8 +423,8 @@ fn sub_fails_where_there_is_no_stream() {
         ("/nope", "this is not the URL of a channel"),
     ] {
         let output = run(&["sub", &url(&served, path)]);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains(part), "{told}");
+        let reported = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reported}");
+        assert!(reported.contains(part), "{reported}");
     }
 }

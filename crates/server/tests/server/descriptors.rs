@@ -85,9 +85,9 @@ fn without_descriptors_the_server_stays_up_says_so_once_and_goes_on_later() {
         again.len() == count
     });
     drop(publisher);
-    let told = server.running.end();
-    let complaints = told.matches("Raise the limit on open files").count();
-    assert_eq!(complaints, 1, "{told}");
+    let reported = server.running.end();
+    let complaints = reported.matches("Raise the limit on open files").count();
+    assert_eq!(complaints, 1, "{reported}");
 }
 
 #[test]
@@ -107,8 +107,11 @@ fn silent_connections_with_all_descriptors_keep_no_health_check_out() {
         assert_eq!(ask_over(first, "GET", "/health", &[], "").status, 200);
         drop(silent);
         eventually("there is room", || server.subscribe().is_some());
-        let told = server.running.end();
-        assert!(!told.contains("cannot accept a connection"), "{told}");
+        let reported = server.running.end();
+        assert!(
+            !reported.contains("cannot accept a connection"),
+            "{reported}"
+        );
     }
 }
 
@@ -118,7 +121,7 @@ fn the_limit_on_open_files_is_raised_as_far_as_it_may_be() {
     let streams = (0..CLIENTS).map(|_| server.subscribe().expect("there is room"));
     let streams: Vec<Subscriber> = streams.collect();
     drop(streams);
-    let told = server.running.end();
+    let reported = server.running.end();
     let raised = format!("raised the limit on open files from {LIMIT}");
-    assert!(told.contains(&raised), "{told}");
+    assert!(reported.contains(&raised), "{reported}");
 }

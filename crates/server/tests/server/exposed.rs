@@ -37,8 +37,8 @@ fn a_network_of_proxies_that_is_almost_everything_is_doubtful() {
         ("fd00::/16", false),
     ] {
         let (said, is_accepted) = warned(&[&["--trusted-proxy", network], &keys[..]].concat());
-        let told = format!("all of {network} is trusted for client addresses");
-        assert_eq!(said.contains(&told), is_doubtful, "{network}: {said}");
+        let reported = format!("all of {network} is trusted for client addresses");
+        assert_eq!(said.contains(&reported), is_doubtful, "{network}: {said}");
         assert_eq!(is_accepted, !is_doubtful, "{network}");
     }
 }
@@ -67,10 +67,10 @@ fn a_secret_that_other_users_may_read_is_doubtful() {
         ] {
             set_permissions(path, Permissions::from_mode(mode)).unwrap();
             let (said, is_accepted) = warned(&[flag, path]);
-            let told =
+            let reported =
                 may.map(|may| format!("other users can {may} {path}. Run `chmod o= {path}`"));
-            let is_told = told.is_none_or(|told| said.contains(&told));
-            assert!(is_told, "{flag} {mode:o}: {said}");
+            let is_reported = reported.is_none_or(|reported| said.contains(&reported));
+            assert!(is_reported, "{flag} {mode:o}: {said}");
             assert_eq!(
                 said.contains("other users"),
                 may.is_some(),
@@ -88,13 +88,13 @@ fn a_credential_of_systemd_is_not_doubtful_and_a_server_warns_of_others() {
     let key = scratch.write("key", KEY);
     set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     let directory = key.strip_suffix("/key").unwrap();
-    for (directory, is_told) in [(directory, false), ("/nowhere", true)] {
+    for (directory, is_reported) in [(directory, false), ("/nowhere", true)] {
         let mut command =
             pushwheel(&["serve", "--listen", "127.0.0.1:0", "--admin-key-file", &key]);
         command.env("CREDENTIALS_DIRECTORY", directory);
         let mut server = Running::spawn(&mut command);
         server.address();
         let said = server.end();
-        assert_eq!(said.contains("other users can read"), is_told, "{said}");
+        assert_eq!(said.contains("other users can read"), is_reported, "{said}");
     }
 }

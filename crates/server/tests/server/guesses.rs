@@ -112,7 +112,7 @@ fn a_wrong_key_is_logged_once_a_minute_and_is_not_shown() {
     }
     drop(connection);
     let log = server.end();
-    let told = "a client at 127.0.0.1 sent a wrong key";
-    assert_eq!(log.matches(told).count(), 1, "{log}");
+    let reported = "a client at 127.0.0.1 sent a wrong key";
+    assert_eq!(log.matches(reported).count(), 1, "{log}");
     assert!(!log.contains("gu3ssed"), "{log}");
 }

@@ -89,8 +89,8 @@ fn every_request_is_an_object_in_the_access_log() {
     drop(connection);
     let all = logging.objects();
     stream.expect_end();
-    let told = serde_json::to_string(&all).unwrap();
-    assert!(!told.contains("s3cret"), "{told}");
+    let reported = serde_json::to_string(&all).unwrap();
+    assert!(!reported.contains("s3cret"), "{reported}");
 
     let health = find(&all, &[("path", "/health")]);
     assert_eq!(health["status"], 200);
@@ -255,8 +255,8 @@ fn a_slow_reader_of_the_log_delays_no_request_and_lost_lines_are_counted() {
     while requests + lost < sent {
         let line = lines.next().expect("each is logged or lost").unwrap();
         requests += usize::from(line.contains("path=/nope/xxx"));
-        let told = line.split_once("reader of the log is too slow lines=");
-        lost += told.map_or(0, |(_, count)| count.parse().unwrap());
+        let reported = line.split_once("reader of the log is too slow lines=");
+        lost += reported.map_or(0, |(_, count)| count.parse().unwrap());
     }
     assert!(lost > 100, "{lost}");
     assert_eq!(requests + lost, sent);
@@ -280,30 +280,33 @@ fn logs_change_with_a_reload() {
     write("access_log = true\nlog_format = \"json\"\n").unwrap();
     server.signal("HUP");
     let mut stderr = BufReader::new(server.take_stderr());
-    let mut told = String::new();
-    while !told.contains("configuration reloaded") {
-        assert!(stderr.read_line(&mut told).unwrap() > 0, "{told}");
+    let mut reported = String::new();
+    while !reported.contains("configuration reloaded") {
+        assert!(stderr.read_line(&mut reported).unwrap() > 0, "{reported}");
     }
     ask_over(&mut connection, "GET", "/health?mine=s3cret", &[], "");
     drop(connection);
     server.signal("TERM");
-    stderr.read_to_string(&mut told).unwrap();
-    assert_eq!(server.exit_code(), Some(0), "{told}");
+    stderr.read_to_string(&mut reported).unwrap();
+    assert_eq!(server.exit_code(), Some(0), "{reported}");
     std::fs::remove_file(path).unwrap();
-    assert!(!told.contains("client=before"), "{told}");
-    assert!(!told.contains("s3cret"), "{told}");
-    let mut objects = told.lines().filter(|line| line.starts_with('{'));
-    assert!(objects.any(|line| line.contains("mine=[hidden]")), "{told}");
+    assert!(!reported.contains("client=before"), "{reported}");
+    assert!(!reported.contains("s3cret"), "{reported}");
+    let mut objects = reported.lines().filter(|line| line.starts_with('{'));
+    assert!(
+        objects.any(|line| line.contains("mine=[hidden]")),
+        "{reported}"
+    );
 }
 
 #[test]
 fn an_invalid_filter_is_reported() {
     let output = serve(&["--log", "loud"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("--log") && told.contains("Use a level"),
-        "{told}"
+        reported.contains("--log") && reported.contains("Use a level"),
+        "{reported}"
     );
 }
 

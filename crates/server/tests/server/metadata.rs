@@ -72,8 +72,8 @@ fn metadata_of_a_token_is_bounded() {
         "",
     );
     assert_eq!(refusal(&answer), refused(401, "token_invalid"));
-    let told = "its claim `pushwheel.metadata` is too large, metadata has at most 32 values";
-    assert!(answer.text().contains(told), "{}", answer.text());
+    let reported = "its claim `pushwheel.metadata` is too large, metadata has at most 32 values";
+    assert!(answer.text().contains(reported), "{}", answer.text());
     let fine = of(json!({"a": vec![1; 31]}));
     let opened = open(&served, "/channels/a", &[("Authorization", &fine)]);
     assert_eq!(opened, (200, String::new()));

@@ -165,7 +165,7 @@ fn names(stats: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn stats_tell_of_some_channels_and_the_totals_of_all() {
+fn stats_have_the_selected_channels_and_the_totals_of_all() {
     let served = start();
     for (name, events) in [("a", 1), ("b", 3), ("Big", 2), ("c", 3)] {
         for _ in 0..events {
@@ -185,7 +185,7 @@ fn stats_tell_of_some_channels_and_the_totals_of_all() {
         ("?by=delivered", &["Big", "a", "b", "c"], 4),
         ("?by=gaps&top=1", &["Big"], 4),
         ("?search=B", &["Big", "b"], 2),
-        ("?search=nobody", &[], 0),
+        ("?search=absent", &[], 0),
         ("?top=1&channel=c", &["Big", "c"], 4),
         ("?top=1&channel=Big", &["Big"], 4),
         ("?top=0&channel=none", &[], 4),

@@ -389,12 +389,12 @@ fn serve_refuses_to_be_reached_by_others_without_keys() {
         ([&behind[..], &publish].concat(), proxied, no_admin),
     ] {
         let output = run(&[&["serve"], &arguments[..]].concat());
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{told}");
+        let reported = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reported}");
         for part in [why, lacking, "--allow-missing-keys"] {
-            assert!(told.contains(part), "{told}");
+            assert!(reported.contains(part), "{reported}");
         }
-        assert!(!told.contains("s3cret"), "{told}");
+        assert!(!reported.contains("s3cret"), "{reported}");
     }
 }
 
@@ -405,9 +405,9 @@ fn serve_trusts_the_proxies_in_its_settings() {
         (&["--trusted-proxy", "10.0.0.0/33"], "such as 10.0.0.0/8"),
     ] {
         let output = run(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
-        let told = String::from_utf8(output.stderr).unwrap();
+        let reported = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success());
-        assert!(told.contains(part), "{told}");
+        assert!(reported.contains(part), "{reported}");
     }
     // From the environment, as in a container: both keys, and no keys on purpose.
     let mut command = pushwheel(&["serve", "--listen", "127.0.0.1:0", "--allow-missing-keys"]);
@@ -509,8 +509,8 @@ fn keys_come_from_the_environment_or_a_file_and_are_not_logged() {
     assert_eq!(connection.answer().status, 400);
     assert_eq!(stream.next().data, "x");
     drop(connection);
-    let told = server.end();
-    assert!(!told.contains("s3cret"), "{told}");
+    let reported = server.end();
+    assert!(!reported.contains("s3cret"), "{reported}");
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -521,8 +521,8 @@ fn pub_sends_its_key() {
     let mut command = pushwheel(&["pub", &url, "e", "data"]);
     let output = command.output().unwrap();
     assert!(!output.status.success());
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("the publish key"), "{told}");
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert!(reported.contains("the publish key"), "{reported}");
     command.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret-of-tests");
     assert!(command.output().unwrap().status.success());
 }
@@ -537,17 +537,17 @@ fn a_key_that_cannot_be_one_is_not_repeated() {
         ["serve", "--admin-key-file", file],
     ] {
         let output = run(&arguments);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains("visible ASCII"), "{told}");
-        assert!(!told.contains("s3cret"), "{told}");
+        let reported = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reported}");
+        assert!(reported.contains("visible ASCII"), "{reported}");
+        assert!(!reported.contains("s3cret"), "{reported}");
     }
     let mut help = pushwheel(&["serve", "--help"]);
     help.env("PUSHWHEEL_PUBLISH_KEY", "publish-s3cret-of-tests");
     help.env("PUSHWHEEL_ADMIN_KEY", "admin-s3cret-of-tests");
-    let told = String::from_utf8(help.output().unwrap().stdout).unwrap();
-    assert!(told.contains("PUSHWHEEL_ADMIN_KEY"), "{told}");
-    assert!(!told.contains("s3cret"), "{told}");
+    let reported = String::from_utf8(help.output().unwrap().stdout).unwrap();
+    assert!(reported.contains("PUSHWHEEL_ADMIN_KEY"), "{reported}");
+    assert!(!reported.contains("s3cret"), "{reported}");
 }
 
 /// Creates a folder for one test of this process.
@@ -567,7 +567,7 @@ fn keys_that_are_short_or_have_two_uses_are_refused_with_the_fix() {
     std::fs::write(&file, format!("{secret}\n")).unwrap();
     let in_file = format!("--admin-key-file={}", file.display());
     let as_key = format!("--publish-key={secret}");
-    for (arguments, told) in [
+    for (arguments, reported) in [
         (
             &["--admin-key=abc"][..],
             "--admin-key (or PUSHWHEEL_ADMIN_KEY): a key is at least 16",
@@ -595,7 +595,7 @@ fn keys_that_are_short_or_have_two_uses_are_refused_with_the_fix() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
-            said.contains(told) && said.contains("openssl rand -hex 32"),
+            said.contains(reported) && said.contains("openssl rand -hex 32"),
             "{said}"
         );
         assert!(

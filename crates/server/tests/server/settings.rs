@@ -9,7 +9,7 @@ use std::process::{ChildStderr, Command, Output};
 
 use crate::ask_over;
 use crate::commands::{Running, pushwheel, run};
-use crate::common::{Connection, Subscriber, eventually, told};
+use crate::common::{Connection, Subscriber, eventually, summaries};
 
 /// A directory that is removed when this is dropped.
 struct Scratch(PathBuf);
@@ -415,18 +415,19 @@ fn a_key_and_a_key_file_in_the_same_place_are_an_error_with_a_fix() {
         } = Ways::of(key, &key_file);
         let file = scratch.write("p.toml", &format!("heartbeat = 15\n{}", lines.concat()));
         let output = run(&["config", "--check", &file]);
-        let told = format!("p.toml:3: `{key}` and `{key}_file` are both set. Keep one");
-        assert!(complaint(&output)[0].ends_with(&told), "{output:?}");
+        let reported = format!("p.toml:3: `{key}` and `{key}_file` are both set. Keep one");
+        assert!(complaint(&output)[0].ends_with(&reported), "{output:?}");
         let flag = key.replace('_', "-");
         for command in ["serve", "config"] {
             let output = run(&[command, &typed[0], &typed[1]]);
-            let told = format!("pushwheel: `--{flag}` and `--{flag}-file` are both set. Keep one");
-            assert_eq!(complaint(&output), [told]);
+            let reported =
+                format!("pushwheel: `--{flag}` and `--{flag}-file` are both set. Keep one");
+            assert_eq!(complaint(&output), [reported]);
             let values = variables.iter().zip([KEY, &key_file]);
             let output = pushwheel(&[command]).envs(values).output().unwrap();
             let [one, other] = &variables;
-            let told = format!("pushwheel: `{one}` and `{other}` are both set. Keep one");
-            assert_eq!(complaint(&output), [told]);
+            let reported = format!("pushwheel: `{one}` and `{other}` are both set. Keep one");
+            assert_eq!(complaint(&output), [reported]);
         }
     }
 }
@@ -460,7 +461,7 @@ fn an_error_across_settings_names_its_line_too() {
     let empty = scratch.write("empty", "");
     let missing = format!("\nadmin_key_file = \"{empty}-missing\"\n");
     let pattern = |text: &str| format!("[[channel]]\npattern = \"{text}\"\n");
-    for (text, told) in [
+    for (text, reported) in [
         (
             "\nlisten = \"8080\"\n",
             "p.toml:2: listen: cannot listen on 8080",
@@ -520,7 +521,7 @@ fn an_error_across_settings_names_its_line_too() {
         let file = scratch.write("p.toml", text);
         let output = run(&["config", "--check", &file]);
         let lines = complaint(&output);
-        assert!(lines[0].contains(told), "{text}: {lines:?}");
+        assert!(lines[0].contains(reported), "{text}: {lines:?}");
     }
     // The place that wins is named in the error.
     let file = scratch.write("p.toml", "listen = \"127.0.0.1:0\"\n");
@@ -530,7 +531,7 @@ fn an_error_across_settings_names_its_line_too() {
 
 #[test]
 fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_server() {
-    let told = "unknown variable PUSHWHEEL_HEARTBEET. Did you mean PUSHWHEEL_HEARTBEAT?";
+    let reported = "unknown variable PUSHWHEEL_HEARTBEET. Did you mean PUSHWHEEL_HEARTBEAT?";
     let scratch = Scratch::new("variable");
     let file = scratch.write("p.toml", "histroy_events = 1\n");
     let with = |arguments: &[&str]| {
@@ -539,25 +540,25 @@ fn a_variable_that_nothing_reads_is_a_mistake_to_a_check_and_a_warning_to_the_se
         command
     };
     let output = with(&["config", "--check"]).output().unwrap();
-    assert_eq!(complaint(&output), [format!("pushwheel: {told}")]);
+    assert_eq!(complaint(&output), [format!("pushwheel: {reported}")]);
     // In addition to the errors in the file.
     let output = with(&["config", "--check", &file]).output().unwrap();
     let lines = complaint(&output);
     assert!(lines[0].contains("Did you mean `history_events`?"));
-    assert_eq!(lines[1..], [told]);
+    assert_eq!(lines[1..], [reported]);
 
     let mut server = Running::spawn(&mut with(&["serve", "--listen", "127.0.0.1:0"]));
     let address = server.address();
     assert_eq!(head(address, "/channels/a").status, 200);
     let said = server.end();
-    assert!(said.contains("WARN") && said.contains(told), "{said}");
+    assert!(said.contains("WARN") && said.contains(reported), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
 }
 
 #[test]
 fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_server() {
     let scratch = Scratch::new("bodies");
-    let told = "an event of 5000000 bytes cannot arrive, because a body has at most 1048576 \
+    let reported = "an event of 5000000 bytes cannot arrive, because a body has at most 1048576 \
                 bytes. Set --max-body-bytes to 5000000 or more";
     let large = "max_event_bytes = 5000000\n";
     let rule = "[[channel]]\npattern = \"a\"\n";
@@ -568,13 +569,16 @@ fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_serve
         let file = scratch.write("p.toml", &text);
         let output = run(&["config", "--check", &file]);
         let lines = complaint(&output);
-        assert!(lines[0].contains(&format!("{place}{told}")), "{lines:?}");
+        assert!(
+            lines[0].contains(&format!("{place}{reported}")),
+            "{lines:?}"
+        );
         let output = run(&["config", "--check", &file, "--max-body-bytes=5000000"]);
         assert!(output.status.success(), "{output:?}");
         let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", "--config", &file]);
         server.address();
         let said = server.end();
-        assert!(said.contains("WARN") && said.contains(told), "{said}");
+        assert!(said.contains("WARN") && said.contains(reported), "{said}");
     }
     // Smaller bodies are set on purpose.
     let file = scratch.write("p.toml", &format!("max_body_bytes = 1000\n{rule}"));
@@ -582,7 +586,7 @@ fn events_larger_than_bodies_are_a_mistake_to_a_check_and_a_warning_to_the_serve
     // A reload warns too.
     let mut it = Reloading::start("reloaded-bodies", "");
     it.server.address();
-    assert!(it.reload(large).contains(told));
+    assert!(it.reload(large).contains(reported));
 }
 
 #[test]
@@ -613,14 +617,15 @@ fn a_time_that_cannot_be_meant_is_refused_with_an_example_in_seconds() {
     ] {
         let output = run(&["config", "--check", flag, text]);
         let said = String::from_utf8(output.stderr).unwrap();
-        let told = format!("a whole number from {range}, in seconds without a unit, such as 15");
-        assert!(said.contains(&told), "{flag} {text}: {said}");
+        let reported =
+            format!("a whole number from {range}, in seconds without a unit, such as 15");
+        assert!(said.contains(&reported), "{flag} {text}: {said}");
     }
 }
 
 #[test]
 fn flags_of_other_servers_are_reported_with_ours() {
-    for (arguments, told) in [
+    for (arguments, reported) in [
         (
             &["serve", "--port", "8080"][..],
             "'--listen 127.0.0.1:8080'",
@@ -646,7 +651,7 @@ fn flags_of_other_servers_are_reported_with_ours() {
         let said = String::from_utf8(output.stderr).unwrap();
         // clap wraps its lines.
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(said.contains(told), "{arguments:?}: {said}");
+        assert!(said.contains(reported), "{arguments:?}: {said}");
     }
 }
 
@@ -766,7 +771,7 @@ fn sighup_changes_keys_limits_and_channels_and_disconnects_no_client() {
     );
     assert_eq!(publish("other-key-of-tests"), 429);
     assert_eq!(head(address, "/channels/news").header("x-is"), Some("new"));
-    assert_eq!(told(&stream.take(2)), ["hi", "hi"]);
+    assert_eq!(summaries(&stream.take(2)), ["hi", "hi"]);
 }
 
 #[test]
@@ -782,7 +787,7 @@ fn a_reload_names_the_patterns_that_changed() {
     };
     let mut it = Reloading::start("rules", &rules(&[("a.*", 1000), ("b", 1000)]));
     it.server.address();
-    for (text, told) in [
+    for (text, reported) in [
         (
             rules(&[("a.*", 1000), ("b", 999)]),
             "changed: [[channel]] b",
@@ -806,8 +811,8 @@ fn a_reload_names_the_patterns_that_changed() {
         ),
     ] {
         let said = it.reload(&text);
-        let told = format!("configuration reloaded, {told}\n");
-        assert!(said.ends_with(&told), "{said}");
+        let reported = format!("configuration reloaded, {reported}\n");
+        assert!(said.ends_with(&reported), "{said}");
     }
 }
 

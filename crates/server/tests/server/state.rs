@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::commands::{Running, run};
-use crate::common::{Connection, Subscriber, eventually, told};
+use crate::common::{Connection, Subscriber, eventually, summaries};
 
 /// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
@@ -79,8 +79,8 @@ impl Server {
                 Some(address) => server = Some(Server { running, address }),
                 // A connection of another test may have used the port in between.
                 None => {
-                    let told = running.complaints();
-                    assert!(told.contains("cannot listen on"), "{told}");
+                    let reported = running.complaints();
+                    assert!(reported.contains("cannot listen on"), "{reported}");
                 }
             }
             server.is_some()
@@ -109,7 +109,7 @@ impl Server {
 
 /// The clients that were connected when the server ended, and reconnect.
 fn last_id(mut stream: Subscriber, events: &[&str]) -> String {
-    assert_eq!(told(&stream.take(events.len())), events);
+    assert_eq!(summaries(&stream.take(events.len())), events);
     stream.last_event_id().to_owned()
 }
 
@@ -143,19 +143,19 @@ fn clients_resume_over_a_restart_with_no_gap_no_hole_and_nothing_twice() {
         let mut stream = open(&server, "ann", &ann);
         let missed = (0..5).flat_map(|n| [format!("{life}.{n}"), format!("ann {life}.{n}")]);
         let missed: Vec<String> = missed.chain([format!("{life} after")]).collect();
-        assert_eq!(told(&stream.take(11)), missed);
+        assert_eq!(summaries(&stream.take(11)), missed);
         server.publish("/channels/news", "live");
         all_of_bob.push("live".to_owned());
-        assert_eq!(told(&stream.take(1)), ["live"]);
+        assert_eq!(summaries(&stream.take(1)), ["live"]);
         ann = stream.last_event_id().to_owned();
 
         let mut stream = server.resubscribe("/channels/other", &format!("own-{life}.3"));
-        assert_eq!(told(&stream.take(1)), ["other"]);
+        assert_eq!(summaries(&stream.take(1)), ["other"]);
         assert_eq!(stream.last_event_id(), format!("own-{life}.4"));
     }
     // Bob was disconnected all the time.
     let mut stream = open(&server, "bob", &bob);
-    assert_eq!(told(&stream.take(all_of_bob.len())), all_of_bob);
+    assert_eq!(summaries(&stream.take(all_of_bob.len())), all_of_bob);
     bob = stream.last_event_id().to_owned();
     assert_eq!(bob, ann);
 }
@@ -170,7 +170,7 @@ fn a_stream_that_waits_at_the_shutdown_resumes_with_the_id_it_has() {
     stream.expect_end();
     let mut stream = server.resubscribe("/channels/news", &id);
     server.publish("/channels/news", "the first");
-    assert_eq!(told(&stream.take(1)), ["the first"]);
+    assert_eq!(summaries(&stream.take(1)), ["the first"]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn kill_9_leaves_a_gap_event() {
             (&gap["reason"], &gap["requested"]),
             (&json!("restart"), &json!(id))
         );
-        assert_eq!(told(&stream.take(1)), ["another life"]);
+        assert_eq!(summaries(&stream.take(1)), ["another life"]);
     }
 }
 
@@ -230,12 +230,12 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
             "--state",
             state.to_str().unwrap(),
         ]);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains(part), "{told}");
+        let reported = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reported}");
+        assert!(reported.contains(part), "{reported}");
         assert!(
-            told.contains("move it away, or start without --state"),
-            "{told}"
+            reported.contains("move it away, or start without --state"),
+            "{reported}"
         );
         assert_eq!(fs::read(&state).unwrap(), bytes, "the file is untouched");
         assert_eq!(directory.names(), ["state", "state.lock"]);
@@ -244,7 +244,7 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
     fs::write(&state, &whole).unwrap();
     let server = Server::start("127.0.0.1:0", &state);
     let mut stream = Subscriber::open(server.address, "/channels/news?last=1", &[]);
-    assert_eq!(told(&stream.take(1)), ["precious"]);
+    assert_eq!(summaries(&stream.take(1)), ["precious"]);
 }
 
 /// Starts a server while another one has the state, and waits until it reports that it waits.
@@ -271,7 +271,7 @@ fn a_server_that_starts_before_another_has_ended_waits_for_its_history() {
     let new = Server { running, address };
     let mut stream = new.resubscribe("/channels/news", &seen);
     new.publish("/channels/news", "live");
-    assert_eq!(told(&stream.take(2)), ["missed", "live"]);
+    assert_eq!(summaries(&stream.take(2)), ["missed", "live"]);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_signal_ends_a_server_that_waits_for_a_history() {
     assert_eq!(old.running.exit_code(), Some(0));
     let new = Server::start("127.0.0.1:0", &state);
     let mut stream = Subscriber::open(new.address, "/channels/news?last=1", &[]);
-    assert_eq!(told(&stream.take(1)), ["kept"]);
+    assert_eq!(summaries(&stream.take(1)), ["kept"]);
 }
 
 #[test]
@@ -329,9 +329,9 @@ fn a_torn_save_does_not_stay() {
     server.publish("/channels/news", &"x".repeat(20_000));
     let Server { mut running, .. } = server;
     running.signal("TERM");
-    let told = running.complaints();
-    assert_eq!(running.exit_code(), Some(1), "{told}");
-    assert!(told.contains("cannot save"), "{told}");
+    let reported = running.complaints();
+    assert_eq!(running.exit_code(), Some(1), "{reported}");
+    assert!(reported.contains("cannot save"), "{reported}");
     assert!(!is_there(), "the one that could not be written");
 }
 
@@ -352,8 +352,8 @@ fn what_is_no_regular_file_is_refused_at_once_and_left_as_it_is() {
     ] {
         let mut server = spawn("127.0.0.1:0", path);
         assert_eq!(server.exit_code(), Some(1));
-        let told = server.complaints();
-        assert!(told.contains(part), "{told}");
+        let reported = server.complaints();
+        assert!(reported.contains(part), "{reported}");
     }
     assert_eq!(directory.names(), ["folder", "link", "pipe"]);
 }
@@ -391,9 +391,9 @@ fn a_place_that_cannot_be_written_is_said_at_the_start_and_at_the_end() {
         "--state",
         nowhere.to_str().unwrap(),
     ]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("cannot lock"), "{told}");
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{reported}");
+    assert!(reported.contains("cannot lock"), "{reported}");
 
     let mut server = Server::start("127.0.0.1:0", &directory.state());
     fs::remove_dir_all(&directory.0).unwrap();

@@ -4,7 +4,7 @@ use pushwheel::{Event, History};
 use pushwheel_server::Config;
 use serde_json::{Value, json};
 
-use crate::common::{Connection, Served, Subscriber, eventually, told};
+use crate::common::{Connection, Served, Subscriber, eventually, summaries};
 use crate::{TEXT, ask, delete, get, json, publish, refusal, refused, start, text};
 
 fn fill(served: &Served, channel: &str, count: usize) -> Vec<String> {
@@ -71,7 +71,7 @@ fn the_starting_id_is_in_every_head_and_in_a_block_for_event_sources_and_on_requ
         assert_eq!(opening, format!("ping:\n{block}"), "{query:?} {headers:?}");
         // The id is that of the start of the stream.
         let mut again = served.resubscribe("/channels/a", &id);
-        assert_eq!(told(&again.take(1)), ["live"]);
+        assert_eq!(summaries(&again.take(1)), ["live"]);
     }
     // A client with an id needs no other.
     let last = format!("Last-Event-ID: {before}\r\nCache-Control: no-cache\r\n");
@@ -101,7 +101,7 @@ fn a_stream_is_live_only_unless_it_says_otherwise() {
     fill(&served, "a", 2);
     let mut stream = served.subscribe("/channels/a");
     publish(&served, "/channels/a", TEXT, "live");
-    assert_eq!(told(&stream.take(1)), ["live"]);
+    assert_eq!(summaries(&stream.take(1)), ["live"]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn what_was_missed_comes_first_and_the_header_wins_over_the_query() {
     ];
     publish(&served, "/channels/a", TEXT, "live");
     for stream in &mut streams {
-        assert_eq!(told(&stream.take(3)), wanted);
+        assert_eq!(summaries(&stream.take(3)), wanted);
     }
 }
 
@@ -134,7 +134,7 @@ fn earliest_is_all_of_the_history_and_last_its_last_n() {
     ] {
         let mut stream = served.subscribe(&format!("/channels/a?{query}"));
         let live = publish(&served, "/channels/a", TEXT, "live");
-        assert_eq!(told(&stream.take(wanted.len())), wanted, "{query}");
+        assert_eq!(summaries(&stream.take(wanted.len())), wanted, "{query}");
         delete(&served, "/channels/a");
         assert_eq!(live["clients"], 1);
         fill(&served, "a", 3);
@@ -154,9 +154,9 @@ fn several_channels_are_merged_in_publishing_order_and_one_id_resumes_them_all()
         }
     }
     let wanted = ["b1", "a1", "b2", "a2", "b3", "a3"];
-    assert_eq!(told(&stream.take(6)), wanted);
+    assert_eq!(summaries(&stream.take(6)), wanted);
     let mut stream = served.resubscribe("/events?channel=b&channel=a", &ids[1]);
-    assert_eq!(told(&stream.take(4)), wanted[2..]);
+    assert_eq!(summaries(&stream.take(4)), wanted[2..]);
 }
 
 fn gap_of(stream: &mut Subscriber) -> Value {
@@ -187,7 +187,7 @@ fn a_stream_that_cannot_be_resumed_begins_with_the_gap_and_its_reason() {
     for odd in ["(){}", "-", "\u{e9}", &"x".repeat(600)] {
         let mut stream = served.resubscribe("/channels/a", odd);
         assert_eq!(gap_of(&mut stream)["requested"], odd);
-        assert_eq!(told(&stream.take(2)), ["a3", "a4"]);
+        assert_eq!(summaries(&stream.take(2)), ["a3", "a4"]);
     }
 }
 
@@ -205,7 +205,7 @@ fn a_full_channel_sends_browsers_a_time_to_reconnect_and_programs_503() {
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));
     publish(&served, "/channels/a", TEXT, "still there");
-    assert_eq!(told(&first.take(1)), ["still there"]);
+    assert_eq!(summaries(&first.take(1)), ["still there"]);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_finished_channel_sends_its_last_event_ends_and_answers_204() {
     publish(&served, "/channels/a", TEXT, "the last");
     let answer = delete(&served, "/channels/a?finish");
     assert_eq!((answer.status, json(&answer)), (200, json!({"clients": 1})));
-    assert_eq!(told(&stream.rest()), ["the last"]);
+    assert_eq!(summaries(&stream.rest()), ["the last"]);
     let id = stream.last_event_id().to_owned();
     for headers in [
         &[][..],
@@ -279,7 +279,7 @@ fn http_1_0_gets_the_same_stream() {
     let mut stream = Subscriber::begun(connection);
     stream.wait_for_id();
     publish(&served, "/channels/a", TEXT, "hello");
-    assert_eq!(told(&stream.take(1)), ["hello"]);
+    assert_eq!(summaries(&stream.take(1)), ["hello"]);
     assert_eq!(stream.head.header("transfer-encoding"), None);
 }
 
@@ -359,5 +359,5 @@ fn a_name_may_be_any_utf_8_after_decoding() {
         .expect("it was made by its subscriber")
         .broadcast(Event::message("hello"))
         .unwrap();
-    assert_eq!(told(&stream.take(1)), ["hello"]);
+    assert_eq!(summaries(&stream.take(1)), ["hello"]);
 }

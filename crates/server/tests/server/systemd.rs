@@ -176,16 +176,16 @@ fn a_socket_of_systemds_is_served_in_place_of_the_address() {
     drop(early);
     server.signal("TERM");
     stream.expect_end();
-    let told = server.complaints();
-    assert!(told.contains("configuration reloaded"), "{told}");
-    assert_eq!(server.exit_code(), Some(0), "{told}");
+    let reported = server.complaints();
+    assert!(reported.contains("configuration reloaded"), "{reported}");
+    assert_eq!(server.exit_code(), Some(0), "{reported}");
 }
 
 #[test]
 fn one_socket_is_served_and_not_two() {
     let sockets = [inheritable(), inheritable()];
     let output = activate(&sockets, &["serve"]).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("systemd passed 2 sockets"), "{told}");
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{reported}");
+    assert!(reported.contains("systemd passed 2 sockets"), "{reported}");
 }

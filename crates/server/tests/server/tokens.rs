@@ -114,8 +114,8 @@ fn an_error_reveals_nothing_of_a_token_before_its_signature_is_verified() {
         let token = signed_by_ec(&claims);
         let answer = ask_as(&served, &forged(&token), "GET", "/channels/a");
         assert_eq!(refusal(&answer), refused(401, "token_invalid"), "{claims}");
-        let told = "none of this server's keys has signed it";
-        assert!(answer.text().contains(told), "{}", answer.text());
+        let reported = "none of this server's keys has signed it";
+        assert!(answer.text().contains(reported), "{}", answer.text());
     }
     let answer = ask_as(
         &served,

@@ -182,7 +182,7 @@ function lineOf({ name, data, id, at }) {
   const isGap = name === 'pushwheel.gap';
   const isOurs = name.startsWith('pushwheel.');
   const time = element('time', { datetime: at.toISOString(), text: clock.format(at) });
-  const line = element('li', { class: isOurs ? 'told' : undefined }, time, element('b', {}, element('bdi', { text: visible(name) })));
+  const line = element('li', { class: isOurs ? 'own' : undefined }, time, element('b', {}, element('bdi', { text: visible(name) })));
   if (id) line.append(element('code', { class: 'id', text: id }));
   if (isGap) line.append(element('p', { text: gapOf(data) }));
   line.append(element('pre', { text: shown(data) }));

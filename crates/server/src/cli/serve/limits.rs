@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_the_limits_are_those_of_the_servers_configuration() {
+    fn without_flags_the_limits_are_the_configurations_defaults() {
         let alone = Alone::try_parse_from(["serve"]).unwrap();
         assert_eq!(alone.limits.limits(), pushwheel_server::limits());
     }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_a_group_and_those_above_it_counts() {
+    fn the_lowest_limit_of_a_group_and_its_parents_counts() {
         let groups = Groups::new("v2");
         groups.set("a/b/memory.max", "max\n");
         let limit = |own: &str| limit_of(own, &groups.0);
