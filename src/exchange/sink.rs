@@ -13,7 +13,7 @@ use crate::hub::private::{Refused, Wait};
 use crate::hub::published::PublishError;
 use crate::hub::ready::Ready;
 use crate::hub::retention::History;
-use crate::hub::room::Room;
+use crate::hub::sink_signal::SinkSignal;
 use crate::hub::{Attachment, ChannelKey, EngineState, Hub};
 
 thread_local! {
@@ -166,7 +166,7 @@ pub struct Sink {
     hub: Arc<Hub>,
     engine: Arc<EngineState>,
     key: ChannelKey,
-    room: Arc<Room>,
+    signal: Arc<SinkSignal>,
 }
 
 impl fmt::Debug for Sink {
@@ -178,12 +178,12 @@ impl fmt::Debug for Sink {
 }
 
 impl Sink {
-    pub(crate) fn new(attachment: &Attachment, key: ChannelKey, room: Arc<Room>) -> Sink {
+    pub(crate) fn new(attachment: &Attachment, key: ChannelKey, signal: Arc<SinkSignal>) -> Sink {
         Sink {
             hub: attachment.hub().clone(),
             engine: attachment.engine().clone(),
             key,
-            room,
+            signal,
         }
     }
 
@@ -244,7 +244,7 @@ impl Sink {
     /// Returns why the stream has ended, or `None` while it continues.
     #[must_use]
     pub fn ended(&self) -> Option<DisconnectReason> {
-        self.room.ended()
+        self.signal.ended()
     }
 
     /// Returns whether the engine has begun to shut down. The stream continues until the
@@ -269,7 +269,7 @@ impl Sink {
             _ if IS_ENGINE_THREAD.get() => Wait::None,
             other => other,
         };
-        Ok(self.hub.feed(self.key, &self.room, ready, how_long)?)
+        Ok(self.hub.feed(self.key, &self.signal, ready, how_long)?)
     }
 }
 

@@ -17,7 +17,7 @@ use super::options::ChannelOptions;
 use super::published::PublishError;
 use super::rate::Bucket;
 use super::reactors::{DisconnectCall, Progress};
-use super::room::Room;
+use super::sink_signal::SinkSignal;
 use super::stats::ChannelStats;
 
 /// The purpose of a channel.
@@ -25,7 +25,7 @@ pub(super) enum Kind {
     /// Clients subscribe by its name.
     Named(Arc<str>),
     /// It is the stream of one client, and is removed with it.
-    Private(Arc<Room>),
+    Private(Arc<SinkSignal>),
 }
 
 /// How a channel was finished.
@@ -204,16 +204,16 @@ impl ChannelState {
         }
     }
 
-    /// Draws from the channel's rate, if it has one.
+    /// Takes tokens from the bucket of the channel's rate, if it has one.
     ///
     /// # Errors
-    /// When too little is left: the time after which there is enough.
-    pub(super) fn draw(&mut self, count: usize, now_ms: u64) -> Result<(), Duration> {
+    /// When too few are left: the time after which there are enough.
+    pub(super) fn take_tokens(&mut self, count: usize, now_ms: u64) -> Result<(), Duration> {
         let Some(rate) = self.options.publish_rate else {
             return Ok(());
         };
         let bucket = self.bucket.get_or_insert_with(|| Bucket::new(rate, now_ms));
-        bucket.draw(rate, count, now_ms)
+        bucket.take(rate, count, now_ms)
     }
 
     /// Returns the members that an event is for, unless that needs a search of more
@@ -370,8 +370,8 @@ mod tests {
         assert_eq!(channel.check(Some(10)), Ok(()));
         let too_large = PublishError::TooLarge { bytes: 11, max: 10 };
         assert_eq!(channel.check(Some(11)), Err(too_large));
-        assert_eq!(channel.draw(1, 0), Ok(()));
-        assert_eq!(channel.draw(1, 250), Err(Duration::from_millis(750)));
+        assert_eq!(channel.take_tokens(1, 0), Ok(()));
+        assert_eq!(channel.take_tokens(1, 250), Err(Duration::from_millis(750)));
         channel.life = Life::Finishing(Finish {
             through: 0,
             until_ms: 9,

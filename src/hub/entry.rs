@@ -15,13 +15,13 @@ pub(crate) struct Entry {
     pub(crate) sequence: u64,
     pub(crate) at_ms: u64,
     pub(crate) frame: Frame,
-    /// What makes the entry more than a plain broadcast; rare, so boxed.
-    pub(crate) rare: Option<Box<Rare>>,
+    /// What makes the entry more than a plain broadcast. Few have any, so boxed.
+    pub(crate) attributes: Option<Box<Attributes>>,
 }
 
 /// What only some entries have.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rare {
+pub(crate) struct Attributes {
     /// The clients that the entry is for; `None`: all. The entries of a batch share it,
     /// and are side by side.
     pub(crate) audience: Option<Arc<Audience>>,
@@ -33,10 +33,10 @@ pub(crate) struct Rare {
     pub(crate) key: Option<Arc<str>>,
 }
 
-impl Rare {
+impl Attributes {
     /// Returns whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
-        let Rare {
+        let Attributes {
             audience,
             packed,
             own_id,
@@ -48,7 +48,7 @@ impl Rare {
 
 impl Entry {
     pub(crate) fn audience(&self) -> Option<&Arc<Audience>> {
-        self.rare.as_ref()?.audience.as_ref()
+        self.attributes.as_ref()?.audience.as_ref()
     }
 
     pub(crate) fn has_key(&self) -> bool {
@@ -56,44 +56,44 @@ impl Entry {
     }
 
     pub(crate) fn key(&self) -> Option<&Arc<str>> {
-        self.rare.as_ref()?.key.as_ref()
+        self.attributes.as_ref()?.key.as_ref()
     }
 
     pub(crate) fn own_id(&self) -> Option<&str> {
-        Some(&self.rare.as_ref()?.own_id.as_ref()?.text)
+        Some(&self.attributes.as_ref()?.own_id.as_ref()?.text)
     }
 
     /// Returns what there is to remember of the publisher's own id.
     pub(super) fn record(&self) -> Option<(Arc<str>, IdRecord)> {
-        let rare = self.rare.as_ref()?;
-        let own_id = rare.own_id.as_ref()?;
+        let attributes = self.attributes.as_ref()?;
+        let own_id = attributes.own_id.as_ref()?;
         let record = IdRecord {
             sequence: self.sequence,
             digest: own_id.digest,
             is_doubtful: own_id.is_doubtful,
-            audience: rare.audience.clone(),
+            audience: attributes.audience.clone(),
         };
         Some((own_id.text.clone(), record))
     }
 
     /// Returns the frame for streams that are compressed, or for those that are not.
     pub(crate) fn frame(&self, is_packed: bool) -> &Frame {
-        let packed = self.rare.as_ref().filter(|_| is_packed);
+        let packed = self.attributes.as_ref().filter(|_| is_packed);
         packed
-            .and_then(|rare| rare.packed.as_ref())
+            .and_then(|attributes| attributes.packed.as_ref())
             .unwrap_or(&self.frame)
     }
 
     /// Returns the bytes of the entry without its audience, which other entries may
     /// share.
     pub(super) fn bytes(&self) -> usize {
-        let rare = self.rare.as_ref().map_or(0, |rare| {
-            size_of::<Rare>()
-                + rare.packed.as_ref().map_or(0, Frame::len)
-                + rare.own_id.as_ref().map_or(0, |id| 2 * id.text.len())
-                + rare.key.as_ref().map_or(0, |key| 2 * key.len())
+        let attributes = self.attributes.as_ref().map_or(0, |attributes| {
+            size_of::<Attributes>()
+                + attributes.packed.as_ref().map_or(0, Frame::len)
+                + attributes.own_id.as_ref().map_or(0, |id| 2 * id.text.len())
+                + attributes.key.as_ref().map_or(0, |key| 2 * key.len())
         });
-        self.frame.len() + rare + ENTRY_OVERHEAD_BYTES
+        self.frame.len() + attributes + ENTRY_OVERHEAD_BYTES
     }
 }
 

@@ -46,7 +46,10 @@ impl Ids {
 
     /// Returns the id under which clients see an entry.
     pub(crate) fn of_entry(&self, entry: &Entry) -> EventId {
-        let own_id = entry.rare.as_ref().and_then(|rare| rare.own_id.as_ref());
+        let own_id = entry
+            .attributes
+            .as_ref()
+            .and_then(|attributes| attributes.own_id.as_ref());
         match own_id {
             Some(own_id) => own_id.event_id(),
             None => self.id_of(entry.sequence),

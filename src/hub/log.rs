@@ -26,16 +26,12 @@ use super::clock::as_ms;
 use super::dropped::Dropped;
 use super::entry::{Entry, audience_bytes_beside};
 use super::keyed::{InOrder, Keyed, Subject};
-use super::looks::{Looks, looked_at};
+use super::looks::{LOOKS_MAX, Looks, looked_at};
 use super::remembered::{IdRecord, Remembered};
 use super::retention::{Bounds, PartBounds};
 
 /// The capacity of a history that stays when the history has become empty.
 const HISTORY_CAPACITY_KEPT: usize = 64;
-
-/// The most keyed entries that are counted for one client that is behind: the
-/// hub's lock is held meanwhile, and a tree has to be walked.
-const KEYED_COUNT_MAX: usize = 1024;
 
 /// The newest sequence number that each part of a log has evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -355,11 +351,11 @@ impl Log {
         InOrder::oldest_first(history, self.keyed.after(sequence))
     }
 
-    /// Returns the number of entries after `sequence`. Of the keyed ones at most 1,024
-    /// are counted.
+    /// Returns the number of entries after `sequence`. Of the keyed ones at most
+    /// [`LOOKS_MAX`] are counted: a tree has to be walked.
     pub(crate) fn count_after(&self, sequence: u64) -> usize {
         let history = self.history.len() - self.index_after(sequence);
-        let keyed = self.keyed.after(sequence).take(KEYED_COUNT_MAX).count();
+        let keyed = self.keyed.after(sequence).take(LOOKS_MAX).count();
         looked_at(keyed);
         history + keyed
     }
@@ -436,9 +432,8 @@ mod tests {
     use crate::frame::Frame;
     use crate::hub::audience::Choice;
     use crate::hub::client::ClientId;
-    use crate::hub::entry::Rare;
+    use crate::hub::entry::Attributes;
     use crate::hub::keyed::KeyedState;
-    use crate::hub::looks::LOOKS_MAX;
     use crate::hub::remembered::OwnId;
     use crate::hub::retention::History;
 
@@ -453,20 +448,20 @@ mod tests {
             sequence,
             at_ms: sequence,
             frame: Frame::raw(b"data: x\n\n"),
-            rare: None,
+            attributes: None,
         }
     }
 
     fn with(sequence: u64, own_id: Option<&str>, key: Option<&str>) -> Entry {
         Entry {
-            rare: Some(Box::new(Rare {
+            attributes: Some(Box::new(Attributes {
                 own_id: own_id.map(|text| OwnId {
                     text: text.into(),
                     digest: 0,
                     is_doubtful: false,
                 }),
                 key: key.map(Arc::from),
-                ..Rare::default()
+                ..Attributes::default()
             })),
             ..entry(sequence)
         }
@@ -636,9 +631,9 @@ mod tests {
         let to = |sequence: u64, choice| {
             let ids = vec![ClientId::lookup("ann")];
             Entry {
-                rare: Some(Box::new(Rare {
+                attributes: Some(Box::new(Attributes {
                     audience: Some(Arc::new(Audience::clients(ids, choice))),
-                    ..Rare::default()
+                    ..Attributes::default()
                 })),
                 ..entry(sequence)
             }
@@ -751,10 +746,10 @@ mod tests {
         let id = ClientId::lookup("a");
         let to = |choice| Arc::new(Audience::clients(vec![id.clone()], choice));
         let with = |sequence, choice| Entry {
-            rare: Some(Box::new(Rare {
+            attributes: Some(Box::new(Attributes {
                 audience: Some(to(choice)),
                 key: Some("k".into()),
-                ..Rare::default()
+                ..Attributes::default()
             })),
             ..entry(sequence)
         };
@@ -801,10 +796,10 @@ mod tests {
     #[test]
     fn the_audience_of_a_batch_is_counted_once_in_each_part_that_holds_one_of_it() {
         let to = |audience: &Arc<Audience>, sequence: u64, key: Option<&str>| Entry {
-            rare: Some(Box::new(Rare {
+            attributes: Some(Box::new(Attributes {
                 audience: Some(audience.clone()),
                 key: key.map(Arc::from),
-                ..Rare::default()
+                ..Attributes::default()
             })),
             ..entry(sequence)
         };

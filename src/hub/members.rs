@@ -98,7 +98,7 @@ impl Members {
                 visit(member);
             }
         };
-        match self.rarest(conditions) {
+        match self.most_selective(conditions) {
             Some(slots) => {
                 let mut slots = slots.into_iter().flat_map(|slots| slots.range(from..));
                 let some = slots.by_ref().take(LOOKS_MAX).copied();
@@ -113,12 +113,12 @@ impl Members {
     }
 
     /// Returns the number of members that a search for those of the audience looks at:
-    /// those that meet the rarest condition that is indexed, or all if none is.
+    /// those that meet the most selective condition that is indexed, or all if none is.
     pub(crate) fn looks(&self, audience: &Audience) -> usize {
         match audience {
             Audience::Clients { ids, .. } => ids.len(),
             Audience::Except(_) => self.slots_end() as usize,
-            Audience::Where(conditions) => match self.rarest(conditions) {
+            Audience::Where(conditions) => match self.most_selective(conditions) {
                 Some(slots) => slots.map_or(0, BTreeSet::len),
                 None => self.slots_end() as usize,
             },
@@ -134,7 +134,7 @@ impl Members {
                 Some(self.len() - found)
             }
             Audience::Except(_) => None,
-            Audience::Where(conditions) => match (&**conditions, self.rarest(conditions)) {
+            Audience::Where(conditions) => match (&**conditions, self.most_selective(conditions)) {
                 ([_], Some(slots)) => Some(slots.map_or(0, BTreeSet::len)),
                 _ => None,
             },
@@ -144,7 +144,7 @@ impl Members {
     /// Returns the members that meet the one of `conditions` which the fewest
     /// meet, if one of them is indexed. No index helps to find the members that
     /// lack a value.
-    fn rarest(&self, conditions: &[Condition]) -> Option<Option<&BTreeSet<u32>>> {
+    fn most_selective(&self, conditions: &[Condition]) -> Option<Option<&BTreeSet<u32>>> {
         let positive = conditions.iter().filter(|c| !c.is_negated());
         let indexed = positive.filter_map(|condition| {
             let mut indexes = self.indexes.iter();

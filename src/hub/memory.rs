@@ -154,7 +154,7 @@ mod tests {
             sequence: log.head() + 1,
             at_ms: 0,
             frame: Frame::raw(b"data: x\n\n"),
-            rare: None,
+            attributes: None,
         };
         log.append(entry, &mut Dropped::new());
     }

@@ -199,7 +199,7 @@ mod tests {
                 sequence,
                 at_ms: 0,
                 frame: Frame::raw(b"data: x\n\n"),
-                rare: None,
+                attributes: None,
             };
             log.append(entry, &mut Dropped::new());
         }

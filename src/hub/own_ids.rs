@@ -105,8 +105,8 @@ impl OwnIds {
 
     /// Has the digest of an event count its target.
     pub(super) fn count_target(&self, ready: &mut Ready) {
-        if let Some(rare) = &mut ready.rare
-            && let Some(own_id) = &mut rare.own_id
+        if let Some(attributes) = &mut ready.attributes
+            && let Some(own_id) = &mut attributes.own_id
         {
             own_id.digest = self.with_target(own_id.digest);
         }

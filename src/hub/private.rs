@@ -14,7 +14,7 @@ use super::key::ChannelKey;
 use super::lock::Locked;
 use super::options::ChannelOptions;
 use super::ready::Ready;
-use super::room::Room;
+use super::sink_signal::SinkSignal;
 use super::state::{State, drop_channels};
 
 /// Why a sink did not accept an event.
@@ -36,12 +36,12 @@ pub(crate) enum Wait {
 
 impl Hub {
     /// Makes the private channel of a sink.
-    pub(crate) fn open_private(&self, options: ChannelOptions) -> (ChannelKey, Arc<Room>) {
-        let room = Arc::new(Room::default());
-        let (kind, options) = (Kind::Private(room.clone()), Arc::new(options));
+    pub(crate) fn open_private(&self, options: ChannelOptions) -> (ChannelKey, Arc<SinkSignal>) {
+        let signal = Arc::new(SinkSignal::default());
+        let (kind, options) = (Kind::Private(signal.clone()), Arc::new(options));
         let now_ms = self.clock.now_ms();
         let key = self.lock().insert(kind, options, now_ms);
-        (key, room)
+        (key, signal)
     }
 
     /// Appends to a private channel when its client keeps up. Otherwise waits for
@@ -49,7 +49,7 @@ impl Hub {
     pub(crate) fn feed(
         &self,
         key: ChannelKey,
-        room: &Room,
+        signal: &SinkSignal,
         ready: Ready,
         how_long: Wait,
     ) -> Result<(), Refused> {
@@ -60,7 +60,7 @@ impl Hub {
             let Some(channel) = reader else {
                 // A handler that feeds a sink before its client has joined.
                 return Err(Refused::Ended(
-                    room.ended().unwrap_or(DisconnectReason::Gone),
+                    signal.ended().unwrap_or(DisconnectReason::Gone),
                 ));
             };
             // An event larger than all the room still goes out alone.
@@ -68,7 +68,7 @@ impl Hub {
             if held == 0 || held + ready.frame.len() <= channel.options.backlog_bytes_max {
                 break channel.log.head() + 1;
             }
-            state = wait(state, &room.changed, how_long).ok_or(Refused::Full)?;
+            state = wait(state, &signal.changed, how_long).ok_or(Refused::Full)?;
         };
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
@@ -159,12 +159,12 @@ mod tests {
             assert_eq!(published.id, hub.id_of(n));
         };
         (1..=5).for_each(publish);
-        let (key, room) = hub.open_private(ChannelOptions::new());
+        let (key, signal) = hub.open_private(ChannelOptions::new());
         let joined = join(hub, key);
         assert_eq!((joined.seen, joined.now, joined.head), (0, 0, 0));
         for n in 1..=3 {
             let ready = hub.encode_private(&Event::message("to one")).unwrap();
-            hub.feed(key, &room, ready, Wait::None).unwrap();
+            hub.feed(key, &signal, ready, Wait::None).unwrap();
             assert_eq!(news.position(), hub.id_of(4 + n));
             publish(5 + n);
         }
@@ -191,17 +191,17 @@ mod tests {
         let manager = ChannelManager::builder().build_simulated(Clock::manual(now_ms.clone()), 1);
         let hub = manager.hub();
         hub.attach_idle();
-        let (key, room) = hub.open_private(ChannelOptions::new());
+        let (key, signal) = hub.open_private(ChannelOptions::new());
         let slot = join(hub, key).readers[0].slot;
         hub.finish_private(key);
         for _ in 0..10 {
             now_ms.fetch_add(3_600_000, Ordering::Relaxed);
             hub.sweep(hub.channels_capacity());
-            assert_eq!((hub.channels_held(), room.ended()), (1, None));
+            assert_eq!((hub.channels_held(), signal.ended()), (1, None));
         }
         let member_key = MemberKey { channel: key, slot };
         hub.leave(&[member_key], CONNECTION, DisconnectReason::Finished);
         assert_eq!(hub.channels_held(), 0);
-        assert_eq!(room.ended(), Some(DisconnectReason::Finished));
+        assert_eq!(signal.ended(), Some(DisconnectReason::Finished));
     }
 }

@@ -94,7 +94,7 @@ impl Hub {
         }
         channel.check(Ready::largest(all))?;
         channel
-            .draw(count, now_ms)
+            .take_tokens(count, now_ms)
             .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
         let clients = match audience {
             None => channel.members.len(),

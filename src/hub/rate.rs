@@ -41,7 +41,7 @@ impl Rate {
     }
 }
 
-/// What is left of a rate: a bucket that fills by time and is drawn from.
+/// What is left of a rate: a token bucket, which fills by time.
 /// Channels have one for their own limit; this is for limits that a program
 /// sets on something else, such as what one address may publish.
 ///
@@ -63,13 +63,13 @@ impl Bucket {
         }
     }
 
-    /// Draws `count`.
+    /// Takes `count` tokens.
     ///
     /// # Errors
-    /// When too little is left: the time after which there is enough. Then nothing is
-    /// drawn. More than a full bucket holds is allowed when the bucket is full, and the
-    /// bucket is overdrawn.
-    pub fn draw(&mut self, rate: Rate, count: usize, now_ms: u64) -> Result<(), Duration> {
+    /// When too few are left: the time after which there are enough. Then none are
+    /// taken. More than a full bucket holds is allowed when the bucket is full, and the
+    /// bucket is in debt.
+    pub fn take(&mut self, rate: Rate, count: usize, now_ms: u64) -> Result<(), Duration> {
         let passed_ms = now_ms.saturating_sub(self.filled_at_ms);
         let full = f64::from(rate.burst);
         #[allow(
@@ -78,7 +78,7 @@ impl Bucket {
         )]
         let filled = self.left + passed_ms as f64 / 1000.0 * rate.per_second;
         self.left = filled.min(full);
-        // Threads that draw at once may have read the time in another order.
+        // Threads that take tokens at once may have read the time in another order.
         self.filled_at_ms = self.filled_at_ms.max(now_ms);
         #[allow(clippy::cast_precision_loss, reason = "no batch has 2^52 events")]
         let count = count as f64;
@@ -112,11 +112,11 @@ mod tests {
         let rate = Rate::per_second(10.0).burst(3);
         let mut bucket = Bucket::new(rate, 0);
         for _ in 0..3 {
-            assert_eq!(bucket.draw(rate, 1, 0), Ok(()));
+            assert_eq!(bucket.take(rate, 1, 0), Ok(()));
         }
-        assert_eq!(bucket.draw(rate, 1, 0), Err(Duration::from_millis(100)));
-        assert_eq!(bucket.draw(rate, 1, 100), Ok(()));
-        assert!(bucket.draw(rate, 1, 150).is_err());
+        assert_eq!(bucket.take(rate, 1, 0), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.take(rate, 1, 100), Ok(()));
+        assert!(bucket.take(rate, 1, 150).is_err());
         assert!(!bucket.is_full(rate, 150));
         assert!(bucket.is_full(rate, 400));
     }
@@ -125,17 +125,17 @@ mod tests {
     fn no_time_is_counted_twice() {
         let rate = Rate::per_second(10.0).burst(1);
         let mut bucket = Bucket::new(rate, 0);
-        assert_eq!(bucket.draw(rate, 1, 100), Ok(()));
-        assert!(bucket.draw(rate, 1, 50).is_err());
-        assert!(bucket.draw(rate, 1, 150).is_err());
-        assert_eq!(bucket.draw(rate, 1, 200), Ok(()));
+        assert_eq!(bucket.take(rate, 1, 100), Ok(()));
+        assert!(bucket.take(rate, 1, 50).is_err());
+        assert!(bucket.take(rate, 1, 150).is_err());
+        assert_eq!(bucket.take(rate, 1, 200), Ok(()));
     }
 
     #[test]
     fn a_batch_larger_than_the_bucket_is_paid_for_after() {
         let rate = Rate::per_second(1.0).burst(2);
         let mut bucket = Bucket::new(rate, 0);
-        assert_eq!(bucket.draw(rate, 5, 0), Ok(()));
-        assert_eq!(bucket.draw(rate, 1, 0), Err(Duration::from_secs(4)));
+        assert_eq!(bucket.take(rate, 5, 0), Ok(()));
+        assert_eq!(bucket.take(rate, 1, 0), Err(Duration::from_secs(4)));
     }
 }

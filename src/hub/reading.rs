@@ -317,7 +317,7 @@ impl Hub {
     pub(crate) fn report(&self, reactor: u16, channels: &[ChannelKey], reports: &[Report]) {
         let now_ms = self.clock.now_ms();
         // A sink's channel is on a stream of its own.
-        let mut room = None;
+        let mut signal = None;
         let (mut dropped, mut unfinished) = (Dropped::new(), Vec::new());
         let mut state = self.lock();
         for (key, report) in channels.iter().zip(reports) {
@@ -332,7 +332,7 @@ impl Hub {
                 channel.progress_mut(reactor).sent_through = sent_through;
             }
             if let Kind::Private(its) = &channel.kind {
-                room = Some(its.clone());
+                signal = Some(its.clone());
             }
             // A reactor whose last client has gone kept the log for no other one.
             if state.trim(*key, now_ms, &mut dropped) {
@@ -340,8 +340,8 @@ impl Hub {
             }
         }
         drop(state);
-        if let Some(room) = room {
-            room.notify();
+        if let Some(signal) = signal {
+            signal.notify();
         }
         self.finish_trims(unfinished, now_ms);
     }

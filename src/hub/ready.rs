@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::audience::Audience;
-use super::entry::{Entry, Rare};
+use super::entry::{Attributes, Entry};
 use super::id::EventId;
 use super::ids::Ids;
 use super::published::PublishError;
@@ -20,7 +20,7 @@ pub(crate) struct Ready {
     pub(super) removes: bool,
     /// What makes it more than a plain event, but for its audience. The digest of
     /// its own id is that of the event without its target.
-    pub(super) rare: Option<Box<Rare>>,
+    pub(super) attributes: Option<Box<Attributes>>,
 }
 
 impl Ready {
@@ -33,7 +33,7 @@ impl Ready {
         let frame = Frame::encode(event, ids.prefix())?;
         let is_plain = event.id().is_none() && event.key().is_none() && compress_from.is_none();
         Ok(Ready {
-            rare: (!is_plain).then(|| Box::new(rare_of(event, &frame, compress_from))),
+            attributes: (!is_plain).then(|| Box::new(attributes_of(event, &frame, compress_from))),
             frame,
             is_sequenced: true,
             removes: event.is_removal(),
@@ -42,7 +42,7 @@ impl Ready {
 
     /// Sets the clients that the event is for.
     pub(super) fn set_audience(&mut self, audience: Arc<Audience>) {
-        self.rare.get_or_insert_default().audience = Some(audience);
+        self.attributes.get_or_insert_default().audience = Some(audience);
     }
 
     /// Gives the event its number, and its id if it has none of its own.
@@ -59,18 +59,18 @@ impl Ready {
             mut frame,
             is_sequenced,
             removes,
-            mut rare,
+            mut attributes,
         } = self;
         let number = ids.number(sequence);
         if is_sequenced {
             frame.stamp(ids.prefix(), number);
         }
         let mut id = EventId::new(ids.epoch(), number);
-        if let Some(rare) = &mut rare {
-            if is_sequenced && let Some(packed) = &mut rare.packed {
+        if let Some(attributes) = &mut attributes {
+            if is_sequenced && let Some(packed) = &mut attributes.packed {
                 packed.stamp(ids.prefix(), number);
             }
-            if let Some(own_id) = &mut rare.own_id {
+            if let Some(own_id) = &mut attributes.own_id {
                 own_id.is_doubtful = is_doubtful;
                 id = own_id.event_id();
             }
@@ -79,7 +79,7 @@ impl Ready {
             sequence,
             at_ms,
             frame,
-            rare,
+            attributes,
         };
         Numbered { entry, id, removes }
     }
@@ -94,13 +94,13 @@ impl Ready {
             frame: Frame::raw(bytes),
             is_sequenced: false,
             removes: false,
-            rare: None,
+            attributes: None,
         }
     }
 
     /// Returns the id that the publisher gave.
     pub(super) fn own_id(&self) -> Option<&OwnId> {
-        self.rare.as_ref()?.own_id.as_ref()
+        self.attributes.as_ref()?.own_id.as_ref()
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) struct Numbered {
 }
 
 /// Returns what makes an event more than a plain one.
-fn rare_of(event: &Event<'_>, frame: &Frame, compress_from: Option<usize>) -> Rare {
+fn attributes_of(event: &Event<'_>, frame: &Frame, compress_from: Option<usize>) -> Attributes {
     let key: Option<Arc<str>> = event.key().filter(|key| !key.is_empty()).map(Arc::from);
     let own_id = event.id().map(|id| OwnId {
         text: id.into(),
@@ -125,7 +125,7 @@ fn rare_of(event: &Event<'_>, frame: &Frame, compress_from: Option<usize>) -> Ra
         ]),
         is_doubtful: false,
     });
-    Rare {
+    Attributes {
         audience: None,
         packed: compress_from.map(|bytes| frame.pack(bytes)),
         own_id,

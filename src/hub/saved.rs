@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::channel_state::{Counts, Finish, Kind, Life};
 use super::clock::{Clock, wall_now_ms};
 use super::dropped::Dropped;
-use super::entry::{Entry, Rare};
+use super::entry::{Attributes, Entry};
 use super::heads::Heads;
 use super::key::ChannelKey;
 use super::log::{Log, SavedBounds};
@@ -139,7 +139,7 @@ impl ChannelManagerBuilder {
             let channel = state.get_mut(key).expect("it was just made");
             let entries = saved.entries.into_iter().map(|entry| Entry {
                 at_ms: now_ms.saturating_sub(wall_ms.saturating_sub(entry.at_ms)),
-                rare: fitting(entry.rare, &entry.frame, &options),
+                attributes: fitting(entry.attributes, &entry.frame, &options),
                 ..entry
             });
             channel.log = Log::restored(saved.bounds, saved.released, entries);
@@ -195,11 +195,15 @@ impl ChannelManagerBuilder {
 }
 
 /// What of an entry's extras fits the options of today.
-fn fitting(rare: Option<Box<Rare>>, frame: &Frame, options: &ChannelOptions) -> Option<Box<Rare>> {
-    let mut rare = *rare.unwrap_or_default();
-    rare.key = rare.key.filter(|_| options.conflates());
-    rare.packed = options.compress_from.map(|bytes| frame.pack(bytes));
-    (!rare.is_empty()).then(|| Box::new(rare))
+fn fitting(
+    attributes: Option<Box<Attributes>>,
+    frame: &Frame,
+    options: &ChannelOptions,
+) -> Option<Box<Attributes>> {
+    let mut attributes = *attributes.unwrap_or_default();
+    attributes.key = attributes.key.filter(|_| options.conflates());
+    attributes.packed = options.compress_from.map(|bytes| frame.pack(bytes));
+    (!attributes.is_empty()).then(|| Box::new(attributes))
 }
 
 impl Hub {

@@ -217,16 +217,18 @@ impl State {
         } = numbered;
         let channel = self.get_mut(key).expect("the caller has found it");
         let (at_ms, bytes) = (entry.at_ms, entry.frame.len() as u64);
-        if let Some(mut rare) = entry.rare.take() {
+        if let Some(mut attributes) = entry.attributes.take() {
             let conflates = channel.options.conflates();
             // A removal is not part of the keyed state.
             if (removes || !conflates)
-                && let Some(key) = rare.key.take()
+                && let Some(key) = attributes.key.take()
                 && conflates
             {
-                channel.log.remove_key(key, rare.audience.clone(), dropped);
+                channel
+                    .log
+                    .remove_key(key, attributes.audience.clone(), dropped);
             }
-            entry.rare = Some(rare).filter(|rare| !rare.is_empty());
+            entry.attributes = Some(attributes).filter(|attributes| !attributes.is_empty());
         }
         channel.log.append(entry, dropped);
         channel.counts.published += 1;

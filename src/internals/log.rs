@@ -29,7 +29,7 @@ pub struct Entry {
 impl Entry {
     fn into_inner(self) -> entry::Entry {
         let audience = |client| Arc::new(Audience::clients(vec![client], Choice::Named));
-        let rare = entry::Rare {
+        let attributes = entry::Attributes {
             audience: self.client.map(audience),
             packed: None,
             own_id: self.own_id.map(|text| OwnId {
@@ -43,7 +43,7 @@ impl Entry {
             sequence: self.sequence,
             at_ms: self.at_ms,
             frame: self.frame,
-            rare: (!rare.is_empty()).then(|| Box::new(rare)),
+            attributes: (!attributes.is_empty()).then(|| Box::new(attributes)),
         }
     }
 }

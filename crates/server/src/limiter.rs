@@ -62,7 +62,7 @@ impl Limiter {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = buckets.get(&network_of(address)).copied();
-        bucket.map_or(Ok(()), |mut bucket| bucket.draw(rate, 1, now_ms))
+        bucket.map_or(Ok(()), |mut bucket| bucket.take(rate, 1, now_ms))
     }
 
     fn admit_at(
@@ -83,7 +83,7 @@ impl Limiter {
         let bucket = buckets
             .entry(address)
             .or_insert_with(|| Bucket::new(rate, now_ms));
-        bucket.draw(rate, events, now_ms)
+        bucket.take(rate, events, now_ms)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::frame::Frame;
 use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::channel_state::Finish;
 use crate::hub::client::ClientId;
-use crate::hub::entry::{Entry, Rare};
+use crate::hub::entry::{Attributes, Entry};
 use crate::hub::id::Epoch;
 use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
@@ -142,25 +142,25 @@ impl<W: Write> Writer<W> {
         self.number(entry.sequence)?;
         self.number(entry.at_ms)?;
         self.sized(entry.frame.as_bytes())?;
-        let Some(rare) = &entry.rare else {
+        let Some(attributes) = &entry.attributes else {
             return self.bytes(&[0]);
         };
-        let audience = rare.audience.as_deref();
+        let audience = attributes.audience.as_deref();
         let mut flags = 0;
         for (flag, is_set) in [
-            (HAS_OWN_ID, rare.own_id.is_some()),
-            (HAS_KEY, rare.key.is_some()),
+            (HAS_OWN_ID, attributes.own_id.is_some()),
+            (HAS_KEY, attributes.key.is_some()),
             (HAS_AUDIENCE, audience.is_some()),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
         self.bytes(&[flags])?;
-        if let Some(own_id) = &rare.own_id {
+        if let Some(own_id) = &attributes.own_id {
             self.text(&own_id.text)?;
             self.number(own_id.digest)?;
             self.flag(own_id.is_doubtful)?;
         }
-        if let Some(key) = &rare.key {
+        if let Some(key) = &attributes.key {
             self.text(key)?;
         }
         audience.map_or(Ok(()), |audience| self.audience(audience))
@@ -404,25 +404,25 @@ impl<R: Read> Reader<R> {
         let [flags] = self.array()?;
         let all = HAS_OWN_ID | HAS_KEY | HAS_AUDIENCE;
         ensure(flags & !all == 0, "an event has something unknown")?;
-        let mut rare = Rare::default();
+        let mut attributes = Attributes::default();
         if flags & HAS_OWN_ID != 0 {
-            rare.own_id = Some(OwnId {
+            attributes.own_id = Some(OwnId {
                 text: self.text()?,
                 digest: self.number()?,
                 is_doubtful: self.flag()?,
             });
         }
         if flags & HAS_KEY != 0 {
-            rare.key = Some(self.text()?);
+            attributes.key = Some(self.text()?);
         }
         if flags & HAS_AUDIENCE != 0 {
-            rare.audience = Some(Arc::new(self.audience()?));
+            attributes.audience = Some(Arc::new(self.audience()?));
         }
         Ok(Entry {
             sequence,
             at_ms,
             frame: Frame::raw(&frame),
-            rare: (flags != 0).then(|| Box::new(rare)),
+            attributes: (flags != 0).then(|| Box::new(attributes)),
         })
     }
 

@@ -134,8 +134,8 @@ impl Http {
             return Next::Hold;
         }
         let options = plan.options.into_channel_options();
-        let (channel, room) = self.hub().open_private(options);
-        let sink = Sink::new(&self.attachment, channel, room);
+        let (channel, signal) = self.hub().open_private(options);
+        let sink = Sink::new(&self.attachment, channel, signal);
         let join = Join {
             channels: &[channel],
             id: self.hub().new_client_id(),

@@ -1,6 +1,6 @@
 //! What a private channel and its sink share.
 //!
-//! The sink waits in its [`Room`] until the client has been sent something, and finds
+//! The sink waits in its [`SinkSignal`] until the client has been sent something, and finds
 //! there why the stream has ended, when the channel is gone already.
 
 use std::sync::{Condvar, OnceLock};
@@ -9,12 +9,12 @@ use super::client::DisconnectReason;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct SinkSignal {
     pub(super) changed: Condvar,
     ended: OnceLock<DisconnectReason>,
 }
 
-impl Room {
+impl SinkSignal {
     /// Wakes a sink that waits.
     pub(super) fn notify(&self) {
         self.changed.notify_all();
