@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Event, EventError};
+use crate::event::{Event, EventError, NAME_BYTES_MAX, RETRY_MS_MAX};
 use crate::packed;
 
 /// The finished bytes of one event. Cloning it increments a reference count.
@@ -68,7 +68,7 @@ impl Frame {
         );
         let gap_bytes = match event.id() {
             Some(_) => 0,
-            None => ID_FIELD.len() + id_prefix.len() + SEQUENCE_DIGITS_MAX + 1,
+            None => gap_bytes(id_prefix),
         };
         Frame::write(event, gap_bytes)
     }
@@ -100,6 +100,41 @@ impl Frame {
             Some(retry) => event.with_retry(retry),
             None => event,
         }
+    }
+
+    /// Returns the frame of an event that [`body`](Frame::body) has taken apart, not
+    /// stamped yet; `None` if the bytes are not exactly one event as
+    /// [`encode`](Frame::encode) writes it.
+    pub(crate) fn from_body(body: &[u8], own_id: Option<&str>, id_prefix: &str) -> Option<Frame> {
+        is_body(body).then_some(())?;
+        let gap_bytes = match own_id {
+            Some(_) => 0,
+            None => gap_bytes(id_prefix),
+        };
+        let id_bytes = own_id.map_or(0, |id| ID_FIELD.len() + id.len() + 1);
+        let mut out = Vec::with_capacity(gap_bytes + id_bytes + body.len());
+        out.resize(gap_bytes, 0);
+        let (before, after) = body.split_at(id_place(body));
+        out.extend_from_slice(before);
+        if let Some(id) = own_id {
+            push_field(&mut out, ID_FIELD, id.as_bytes());
+        }
+        out.extend_from_slice(after);
+        Some(Frame {
+            bytes: Arc::from(out),
+            start: position(gap_bytes),
+            body: position(gap_bytes),
+            is_packed: false,
+        })
+    }
+
+    /// Returns the event without the line of its id, in two parts. `own_id` is the id that
+    /// it was encoded with.
+    pub(crate) fn body(&self, own_id: Option<&str>) -> [&[u8]; 2] {
+        let body = &self.bytes[usize::from(self.body)..];
+        let (before, after) = body.split_at(id_place(body));
+        let id_bytes = own_id.map_or(0, |id| ID_FIELD.len() + id.len() + 1);
+        [before, &after[id_bytes..]]
     }
 
     /// The frame of one of the engine's own events, which may have a reserved
@@ -255,7 +290,7 @@ impl Frame {
         out.resize(gap_bytes, 0);
 
         if let Some(name) = event.name() {
-            push_field(&mut out, b"event: ", name.as_bytes());
+            push_field(&mut out, NAME_FIELD, name.as_bytes());
         }
         if let Some(id) = event.id() {
             push_field(&mut out, ID_FIELD, id.as_bytes());
@@ -334,10 +369,53 @@ fn push_field(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
     out.push(b'\n');
 }
 
+/// Returns the room for the line of an id.
+fn gap_bytes(id_prefix: &str) -> usize {
+    ID_FIELD.len() + id_prefix.len() + SEQUENCE_DIGITS_MAX + 1
+}
+
+/// Returns where the line of an own id is in an event: after that of its name.
+fn id_place(body: &[u8]) -> usize {
+    match body.starts_with(NAME_FIELD) {
+        true => memchr::memchr(b'\n', body).map_or(0, |end| end + 1),
+        false => 0,
+    }
+}
+
+/// Returns whether these are the lines of one event without an id, as they are written.
+fn is_body(body: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(body) else {
+        return false;
+    };
+    let Some(text) = text.strip_suffix("\n\n") else {
+        return false;
+    };
+    if memchr::memchr(b'\r', body).is_some() {
+        return false;
+    }
+    let is_name = |line: &&str| {
+        let name = line.strip_prefix("event: ");
+        name.is_some_and(|name| (1..=NAME_BYTES_MAX).contains(&name.len()))
+    };
+    let is_retry = |line: &&str| {
+        let digits = line.strip_prefix("retry: ");
+        digits.is_some_and(|digits| {
+            let ms = digits.parse().ok().filter(|ms: &u32| *ms <= RETRY_MS_MAX);
+            ms.is_some_and(|ms| itoa::Buffer::new().format(ms) == digits)
+        })
+    };
+    let mut lines = text.split('\n').peekable();
+    lines.next_if(is_name);
+    lines.next_if(is_retry);
+    lines.peek().is_some() && lines.all(|line| line.starts_with("data: "))
+}
+
 /// Ids and the fields before them are short, whatever the data.
 fn position(at: usize) -> u16 {
     u16::try_from(at).expect("gap, name and id are limited to less than 600 bytes together")
 }
+
+const NAME_FIELD: &[u8] = b"event: ";
 
 const ID_FIELD: &[u8] = b"id: ";
 
@@ -421,6 +499,71 @@ mod tests {
         let event = Event::message("a\r\nb\rc");
         let decoded = Frame::encode(&event, "k3x-").unwrap().decode();
         assert_eq!(decoded.data(), "a\nb\nc");
+    }
+
+    #[test]
+    fn an_event_is_put_together_again_from_its_body() {
+        let delay = Duration::from_millis(2_500);
+        for event in [
+            Event::default(),
+            Event::new("news", "a\nb"),
+            Event::new("id: 9", "id: 9").with_retry(delay),
+            Event::message("event: x\n\0").with_retry(delay),
+        ] {
+            for event in [event.clone(), event.with_id("data: x")] {
+                let encoded = Frame::encode(&event, "k3x-").unwrap();
+                let mut stamped = encoded.clone();
+                if event.id().is_none() {
+                    stamped = Frame::encode(&event, "k3x-").unwrap();
+                    stamped.stamp("k3x-", 17);
+                }
+                for frame in [&encoded, &stamped] {
+                    let body = frame.body(event.id()).concat();
+                    assert!(!body.starts_with(ID_FIELD), "{frame:?}");
+                    let mut again = Frame::from_body(&body, event.id(), "k3x-").unwrap();
+                    assert_eq!(again.as_bytes(), encoded.as_bytes());
+                    again.stamp("k3x-", 17);
+                    assert_eq!(again.as_bytes(), stamped.as_bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_is_exactly_one_event() {
+        let long_name = format!("event: {}\ndata: x\n\n", "n".repeat(NAME_BYTES_MAX + 1));
+        for body in [
+            "",
+            "\n\n",
+            "data: x\n",
+            "data: x",
+            "data:x\n\n",
+            "data: x\n\n\n",
+            "data: x\n\ndata: y\n\n",
+            "data: x\r\n\n",
+            "data: x\nid: 9\n\n",
+            "id: 9\ndata: x\n\n",
+            "id\ndata: x\n\n",
+            "event: n\n\n",
+            "event: \ndata: x\n\n",
+            &long_name,
+            "data: x\nevent: n\n\n",
+            "event: n\nevent: n\ndata: x\n\n",
+            "retry: 1\nevent: n\ndata: x\n\n",
+            "retry: 1\nretry: 1\ndata: x\n\n",
+            "retry: 01\ndata: x\n\n",
+            "retry: +1\ndata: x\n\n",
+            "retry: \ndata: x\n\n",
+            "retry: 4294967296\ndata: x\n\n",
+            "retry: 2147483648\ndata: x\n\n",
+            ": hi\ndata: x\n\n",
+        ] {
+            assert!(
+                Frame::from_body(body.as_bytes(), None, "k3x-").is_none(),
+                "{body:?}"
+            );
+        }
+        assert!(Frame::from_body(b"data: \xff\n\n", None, "k3x-").is_none());
     }
 
     #[test]

@@ -12,20 +12,21 @@ use crate::event::Event;
 use crate::frame::Frame;
 
 /// An event that is encoded and checked, and needs only its place.
+#[derive(Debug)]
 pub(crate) struct Ready {
-    pub(super) frame: Frame,
+    pub(crate) frame: Frame,
     /// Whether the hub gives it an id.
-    pub(super) is_sequenced: bool,
+    pub(crate) is_sequenced: bool,
     /// Whether it removes its key.
-    pub(super) removes: bool,
+    pub(crate) removes: bool,
     /// What makes it more than a plain event, but for its audience. The digest of
     /// its own id is that of the event without its target.
-    pub(super) attributes: Option<Box<Attributes>>,
+    pub(crate) attributes: Option<Box<Attributes>>,
 }
 
 impl Ready {
     /// Encodes an event. Its id is filled in when it has a sequence number.
-    pub(super) fn encode(
+    pub(crate) fn encode(
         event: &Event<'_>,
         compress_from: Option<usize>,
         ids: &Ids,

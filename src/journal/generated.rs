@@ -1,0 +1,103 @@
+//! Records for properties.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::record::{Change, Record};
+use crate::Event;
+use crate::hub::audience::{Audience, Choice, Condition};
+use crate::hub::client::ClientId;
+use crate::hub::id::Epoch;
+use crate::hub::ids::Ids;
+use crate::hub::numbering::Numbering;
+use crate::hub::ready::Ready;
+
+/// What ids begin with.
+pub(crate) const ID_PREFIX: &str = "0000016-";
+
+/// Encodes an event as a channel does.
+pub(crate) fn ready(event: &Event<'_>) -> Ready {
+    let ids = Ids::new(Epoch::from_random(1), Numbering::new(None));
+    assert_eq!(ids.prefix(), ID_PREFIX);
+    Ready::encode(event, None, &ids).expect("the event is valid")
+}
+
+pub(crate) fn events() -> impl Strategy<Value = Event<'static>> {
+    let key = prop::option::of("[a-c]{0,2}");
+    let retry_ms = prop::option::of(0..10_000_u64);
+    let event = (
+        "[a-z:]{0,3}",
+        "(?s).{0,9}",
+        prop::option::of("[a-e]"),
+        key,
+        retry_ms,
+    );
+    let removal = ("[a-c]", any::<bool>());
+    let event = event.prop_map(|(name, data, id, key, retry_ms)| {
+        let mut event = Event::new(name, data);
+        if let Some(id) = id {
+            event = event.with_id(id);
+        }
+        if let Some(key) = key {
+            event = event.with_key(key);
+        }
+        if let Some(ms) = retry_ms {
+            event = event.with_retry(std::time::Duration::from_millis(ms));
+        }
+        event
+    });
+    let removal = removal.prop_map(|(key, has_id)| match has_id {
+        true => Event::removal(key).with_id("removal"),
+        false => Event::removal(key),
+    });
+    prop_oneof![9 => event, 1 => removal]
+}
+
+pub(crate) fn audiences() -> impl Strategy<Value = Option<Arc<Audience>>> {
+    let texts = prop_oneof![
+        Just("67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned()),
+        "[a-z]{1,3}",
+    ];
+    let ids = texts.prop_map(|text| ClientId::new(&text).expect("the id is valid"));
+    let ids = prop::collection::vec(ids, 0..4);
+    let condition = ("[a-z]{0,2}", "[a-z]{0,2}", any::<bool>());
+    let condition = condition.prop_map(|(field, value, is_negated)| match is_negated {
+        true => Condition::not(field, value),
+        false => Condition::new(field, value),
+    });
+    let choice = prop::sample::select(&Choice::ALL[..]);
+    let audience = prop_oneof![
+        (ids.clone(), choice).prop_map(|(ids, choice)| Audience::clients(ids, choice)),
+        ids.prop_map(Audience::except),
+        prop::collection::vec(condition, 0..3).prop_map(|all| Audience::Where(all.into())),
+    ];
+    prop::option::weighted(0.3, audience.prop_map(Arc::new))
+}
+
+fn channels() -> impl Strategy<Value = Arc<str>> {
+    prop::sample::select(&["news", "b", "c d"][..]).prop_map(Arc::from)
+}
+
+pub(crate) fn changes() -> impl Strategy<Value = Change> {
+    let ready = || events().prop_map(|event| ready(&event));
+    let some = || prop::collection::vec(ready(), 1..4);
+    prop_oneof![
+        8 => (channels(), audiences(), some()).prop_map(|(channel, audience, events)| {
+            Change::Publish { channel, audience, events }
+        }),
+        2 => (audiences(), some()).prop_map(|(audience, events)| {
+            Change::PublishAll { audience, events }
+        }),
+        1 => (channels(), any::<u64>(), prop::option::of(ready())).prop_map(
+            |(channel, until_ms, last)| Change::Finish { channel, until_ms, last }
+        ),
+        1 => channels().prop_map(|channel| Change::Remove { channel }),
+        1 => any::<u64>().prop_map(|after| Change::Lost { after }),
+    ]
+}
+
+pub(crate) fn records() -> impl Strategy<Value = Vec<Record>> {
+    let record = (any::<u64>(), changes()).prop_map(|(basis, change)| Record { basis, change });
+    prop::collection::vec(record, 1..9)
+}

@@ -1,0 +1,305 @@
+//! [`Record`]: one change of the channels, and its bytes.
+//!
+//! ```text
+//! record   := kind · basis · length of the rest · rest
+//!  0 publish      options · channel · audience · number of events · event*
+//!  1 publish all  options · audience · number of events · event*
+//!  2 finish       channel · until, in ms since 1970 · flag · event?
+//!  3 remove       channel
+//!  6 lost         after
+//! options  := their length · (tag · length · bytes)*
+//! channel  := index of a name of the block, from 1 · or 0 · name, which is the next one
+//! ```
+//!
+//! A reader skips options that it does not know, and kinds from 0x80 on. So a record of
+//! such a kind must not name a channel for those behind it. Any other unknown kind ends the
+//! reading.
+//!
+//! The invariant to remember: *a record says all that decides what it does to the channels*.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::bytes::{Damaged, Input, ensure, put_number, put_text};
+use super::event::{
+    EVENT_BYTES_MIN, audience, audience_bytes, event, event_bytes, put_audience, put_event,
+};
+use crate::hub::audience::Audience;
+use crate::hub::names::check_name;
+use crate::hub::ready::Ready;
+
+/// A change that is proposed.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// The newest number that had been applied when it was proposed.
+    pub(crate) basis: u64,
+    pub(crate) change: Change,
+}
+
+/// What changes.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Events of one channel. All are appended or none, with nothing between them.
+    Publish {
+        channel: Arc<str>,
+        audience: Option<Arc<Audience>>,
+        events: Vec<Ready>,
+    },
+    /// Events of all channels.
+    PublishAll {
+        audience: Option<Arc<Audience>>,
+        events: Vec<Ready>,
+    },
+    /// A channel ends with this event, if there is one.
+    Finish {
+        channel: Arc<str>,
+        /// When the channel is over, in milliseconds since 1970.
+        until_ms: u64,
+        last: Option<Ready>,
+    },
+    /// A channel is removed.
+    Remove { channel: Arc<str> },
+    /// Numbers between `after` and that of this record were given to events that may be
+    /// lost.
+    Lost {
+        /// The newest number that survived.
+        after: u64,
+    },
+}
+
+impl Change {
+    /// Returns how many numbers it takes.
+    pub(crate) fn width(&self) -> u64 {
+        match self {
+            Change::Publish { events, .. } | Change::PublishAll { events, .. } => {
+                events.len() as u64
+            }
+            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 1,
+        }
+    }
+}
+
+impl Record {
+    /// Returns at least the bytes that it takes in a block.
+    pub(crate) fn bytes(&self) -> usize {
+        const HEAD_BYTES_MAX: usize = 64;
+        let events = |events: &[Ready]| events.iter().map(event_bytes).sum::<usize>();
+        HEAD_BYTES_MAX
+            + match &self.change {
+                Change::Publish {
+                    channel,
+                    audience,
+                    events: all,
+                } => channel.len() + audience_bytes(audience.as_deref()) + events(all),
+                Change::PublishAll {
+                    audience,
+                    events: all,
+                } => audience_bytes(audience.as_deref()) + events(all),
+                Change::Finish { channel, last, .. } => channel.len() + events(last.as_slice()),
+                Change::Remove { channel } => channel.len(),
+                Change::Lost { .. } => 0,
+            }
+    }
+}
+
+const PUBLISH: u8 = 0;
+const PUBLISH_ALL: u8 = 1;
+const FINISH: u8 = 2;
+const REMOVE: u8 = 3;
+const LOST: u8 = 6;
+
+/// A kind with this bit is skipped by a reader that does not know it.
+const MAY_BE_SKIPPED: u8 = 0x80;
+
+/// The least bytes of a record: its kind, its basis and the length of the rest.
+pub(super) const RECORD_BYTES_MIN: usize = 3;
+
+/// Writes records, with the names of a block's channels.
+#[derive(Default)]
+pub(super) struct Writer {
+    names: HashMap<Arc<str>, u64>,
+    /// The record that is being written, without its head.
+    rest: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn put(&mut self, out: &mut Vec<u8>, record: &Record) {
+        self.rest.clear();
+        let kind = match &record.change {
+            Change::Publish {
+                channel,
+                audience,
+                events,
+            } => {
+                self.put_no_options();
+                self.put_channel(channel);
+                self.put_events(audience.as_deref(), events);
+                PUBLISH
+            }
+            Change::PublishAll { audience, events } => {
+                self.put_no_options();
+                self.put_events(audience.as_deref(), events);
+                PUBLISH_ALL
+            }
+            Change::Finish {
+                channel,
+                until_ms,
+                last,
+            } => {
+                self.put_channel(channel);
+                put_number(&mut self.rest, *until_ms);
+                self.rest.push(u8::from(last.is_some()));
+                if let Some(last) = last {
+                    put_event(&mut self.rest, last);
+                }
+                FINISH
+            }
+            Change::Remove { channel } => {
+                self.put_channel(channel);
+                REMOVE
+            }
+            Change::Lost { after } => {
+                put_number(&mut self.rest, *after);
+                LOST
+            }
+        };
+        out.push(kind);
+        put_number(out, record.basis);
+        put_number(out, self.rest.len() as u64);
+        out.extend_from_slice(&self.rest);
+    }
+
+    fn put_no_options(&mut self) {
+        put_number(&mut self.rest, 0);
+    }
+
+    fn put_channel(&mut self, name: &Arc<str>) {
+        let next = self.names.len() as u64 + 1;
+        match self.names.get(name) {
+            Some(index) => put_number(&mut self.rest, *index),
+            None => {
+                put_number(&mut self.rest, 0);
+                put_text(&mut self.rest, name);
+                self.names.insert(name.clone(), next);
+            }
+        }
+    }
+
+    fn put_events(&mut self, audience: Option<&Audience>, events: &[Ready]) {
+        debug_assert!(!events.is_empty(), "a record takes a number");
+        put_audience(&mut self.rest, audience);
+        put_number(&mut self.rest, events.len() as u64);
+        for event in events {
+            put_event(&mut self.rest, event);
+        }
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordError {
+    Damaged(Damaged),
+    /// It is of a kind that this release does not know, and must not skip.
+    Kind(u8),
+}
+
+impl From<Damaged> for RecordError {
+    fn from(damaged: Damaged) -> RecordError {
+        RecordError::Damaged(damaged)
+    }
+}
+
+/// Reads records, with the names of a block's channels.
+pub(super) struct Reader<'a> {
+    names: Vec<Arc<str>>,
+    /// What the ids of events begin with.
+    id_prefix: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(id_prefix: &'a str) -> Reader<'a> {
+        Reader {
+            names: Vec::new(),
+            id_prefix,
+        }
+    }
+
+    /// Reads a record; `None` if it was skipped.
+    pub(super) fn record(&mut self, input: &mut Input<'_>) -> Result<Option<Record>, RecordError> {
+        let kind = input.byte()?;
+        let basis = input.number()?;
+        let mut rest = Input(input.sized()?);
+        let change = match kind {
+            PUBLISH => {
+                skip_options(&mut rest)?;
+                let channel = self.channel(&mut rest)?;
+                let (audience, events) = self.events(&mut rest)?;
+                Change::Publish {
+                    channel,
+                    audience,
+                    events,
+                }
+            }
+            PUBLISH_ALL => {
+                skip_options(&mut rest)?;
+                let (audience, events) = self.events(&mut rest)?;
+                Change::PublishAll { audience, events }
+            }
+            FINISH => Change::Finish {
+                channel: self.channel(&mut rest)?,
+                until_ms: rest.number()?,
+                last: match rest.flag()? {
+                    true => Some(event(&mut rest, self.id_prefix)?),
+                    false => None,
+                },
+            },
+            REMOVE => Change::Remove {
+                channel: self.channel(&mut rest)?,
+            },
+            LOST => Change::Lost {
+                after: rest.number()?,
+            },
+            kind if kind & MAY_BE_SKIPPED != 0 => return Ok(None),
+            kind => return Err(RecordError::Kind(kind)),
+        };
+        rest.end()?;
+        Ok(Some(Record { basis, change }))
+    }
+
+    fn channel(&mut self, input: &mut Input<'_>) -> Result<Arc<str>, Damaged> {
+        let index = usize::try_from(input.number()?).unwrap_or(usize::MAX);
+        if let Some(index) = index.checked_sub(1) {
+            let name = self.names.get(index);
+            return name.cloned().ok_or(Damaged("a channel has no name"));
+        }
+        let name = input.text()?;
+        ensure(check_name(name).is_ok(), "no channel has such a name")?;
+        let name: Arc<str> = name.into();
+        self.names.push(name.clone());
+        Ok(name)
+    }
+
+    fn events(&self, input: &mut Input<'_>) -> Result<Events, Damaged> {
+        let audience = audience(input)?;
+        let count = input.count(EVENT_BYTES_MIN)?;
+        ensure(count > 0, "a publish has no event")?;
+        let mut events = Vec::with_capacity(count);
+        for _ in 0..count {
+            events.push(event(input, self.id_prefix)?);
+        }
+        Ok((audience, events))
+    }
+}
+
+type Events = (Option<Arc<Audience>>, Vec<Ready>);
+
+/// Skips the options of a publish. Each has a tag; 1 is for an idempotency key, 2 for the
+/// digest of a body, 3 for the head that is expected, 4 for what joins the record before.
+fn skip_options(input: &mut Input<'_>) -> Result<(), Damaged> {
+    let mut options = Input(input.sized()?);
+    while options.len() > 0 {
+        options.number()?;
+        options.sized()?;
+    }
+    Ok(())
+}
