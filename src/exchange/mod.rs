@@ -23,7 +23,7 @@ pub use responder::Responder;
 pub(crate) use response::{Defer, Kind};
 pub use response::{IntoResponse, Response};
 pub use shutdown::Shutdown;
-pub(crate) use sink::{EngineThread, StreamPlan};
+pub(crate) use sink::StreamPlan;
 pub use sink::{Sink, SinkError, SinkOptions};
 pub use subscription::Subscription;
 pub use welcome::{WELCOME_BYTES_MAX, Welcome};

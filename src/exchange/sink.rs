@@ -1,13 +1,13 @@
 //! [`Sink`]: the writing end of a stream for one client.
 
 use std::borrow::Borrow;
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::hub::client::DisconnectReason;
+use crate::hub::engine_thread::EngineThread;
 use crate::hub::options::ChannelOptions;
 use crate::hub::private::{Refused, Wait};
 use crate::hub::published::PublishError;
@@ -15,28 +15,6 @@ use crate::hub::ready::Ready;
 use crate::hub::retention::History;
 use crate::hub::sink_signal::SinkSignal;
 use crate::hub::{Attachment, ChannelKey, EngineState, Hub};
-
-thread_local! {
-    /// Whether this thread runs a reactor, which would wait for itself if it waited for a
-    /// client.
-    static IS_ENGINE_THREAD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Marks the current thread as a reactor's until this is dropped.
-pub(crate) struct EngineThread(());
-
-impl EngineThread {
-    pub(crate) fn enter() -> EngineThread {
-        IS_ENGINE_THREAD.set(true);
-        EngineThread(())
-    }
-}
-
-impl Drop for EngineThread {
-    fn drop(&mut self) {
-        IS_ENGINE_THREAD.set(false);
-    }
-}
 
 /// The options of a stream for one client.
 #[derive(Clone, Debug)]
@@ -266,7 +244,7 @@ impl Sink {
 
     fn feed(&self, ready: Ready, how_long: Wait) -> Result<(), SinkError> {
         let how_long = match how_long {
-            _ if IS_ENGINE_THREAD.get() => Wait::None,
+            _ if EngineThread::is_current() => Wait::None,
             other => other,
         };
         Ok(self.hub.feed(self.key, &self.signal, ready, how_long)?)

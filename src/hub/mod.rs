@@ -36,6 +36,7 @@ mod channel_state;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod dropped;
+pub(crate) mod engine_thread;
 mod engines;
 pub(crate) mod entry;
 pub(crate) mod finish_on_drop;

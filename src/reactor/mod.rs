@@ -37,9 +37,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::exchange::{Command, CommandQueue, EngineThread, InFlight};
+use crate::exchange::{Command, CommandQueue, InFlight};
 use crate::http::Headers;
 use crate::hub::client::DisconnectReason;
+use crate::hub::engine_thread::EngineThread;
 use crate::hub::manager::ChannelManager;
 use crate::hub::{Attachment, Departure, Hub, Work};
 use crate::limits::Limits;
