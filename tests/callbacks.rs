@@ -185,7 +185,11 @@ fn what_is_sent_to_a_new_client_while_it_is_welcomed_is_an_event_like_any_other(
             })
         });
     let served = Served::start(builder);
-    let before = room.broadcast(Event::message("before")).unwrap().id;
+    let before = room
+        .broadcast(Event::message("before"))
+        .unwrap()
+        .id
+        .unwrap();
     let mut ann = served.subscribe("/stream?id=ann");
     let events = ann.take(3);
     assert_eq!(summaries(&events), ["welcome 1", "welcome 2", "other 1"]);

@@ -11,12 +11,37 @@ use std::time::Duration;
 use common::sequence;
 use pushwheel::{
     Channel, ChannelError, ChannelManager, ChannelOptions, Condition, Event, EventError, History,
-    PublishError, Subscription,
+    PublishError, Published, Subscription, Target,
 };
 
 fn channel(options: ChannelOptions) -> Channel {
     let channels = ChannelManager::builder().defaults(options).build();
     channels.get_or_create("news").unwrap()
+}
+
+#[test]
+fn without_a_journal_a_result_is_passed_on_before_the_call_returns() {
+    let manager = ChannelManager::new();
+    let news = manager.get_or_create("news").unwrap();
+    let (sender, results) = std::sync::mpsc::channel();
+    let event = || [Event::message("x")];
+    let events_of = |sender: &std::sync::mpsc::Sender<_>| {
+        let sender = sender.clone();
+        move |published: Result<Published, _>| {
+            sender
+                .send(published.map(|published| published.events))
+                .unwrap();
+        }
+    };
+    news.publish_then(event(), Target::All, events_of(&sender));
+    assert_eq!(results.try_recv(), Ok(Ok(1)));
+    manager.publish_then(&event(), Target::All, events_of(&sender));
+    assert_eq!(results.try_recv(), Ok(Ok(1)));
+    let finished = sender.clone();
+    news.finish_then(None, move |clients| finished.send(clients).unwrap());
+    assert_eq!(results.try_recv(), Ok(Ok(0)));
+    news.publish_then(event(), Target::All, events_of(&sender));
+    assert_eq!(results.try_recv(), Ok(Err(PublishError::Finished)));
 }
 
 #[test]
@@ -33,7 +58,7 @@ fn a_channel_works_before_any_engine_runs() {
     let batch = news.broadcast_batch([Event::message("2"), Event::message("3")]);
     let batch = batch.unwrap();
     assert_eq!((batch.clients, batch.events), (0, 2));
-    assert!(sequence(&first.id.to_string()) < sequence(&batch.id.to_string()));
+    assert!(sequence(&first.id.unwrap().to_string()) < sequence(&batch.id.unwrap().to_string()));
     assert_eq!(news.send("ann", Event::message("4")).unwrap().clients, 0);
     let all = |_: &pushwheel::Candidate| true;
     let sent = news.broadcast_to(all, Event::message("5")).unwrap();
@@ -47,8 +72,8 @@ fn a_channel_works_before_any_engine_runs() {
     assert_eq!((stats.published, stats.delivered, stats.gaps), (6, 0, 0));
     assert_eq!(stats.history_events, 2);
     assert!(stats.history_bytes > 0);
-    assert_eq!(stats.newest, Some(last.id));
-    assert_eq!(stats.oldest, Some(sent.id));
+    assert_eq!(stats.newest, last.id);
+    assert_eq!(stats.oldest, sent.id);
 
     assert_eq!(news.close(), 0);
     assert!(news.is_closed() && news.stats().is_none());

@@ -192,6 +192,7 @@ fn a_compressed_stream_that_ends_cleanly_ends_its_gzip_stream() {
             .broadcast(Event::new("first", "1"))
             .unwrap()
             .id
+            .unwrap()
             .to_string();
         news.broadcast(Event::message("kept, ".repeat(100)))
             .unwrap();

@@ -64,7 +64,7 @@ fn of_several_publishers_at_once_every_client_sees_the_same_order() {
             let publish = |n| {
                 let data = format!("{publisher} {n}");
                 let published = channel.broadcast(Event::message(&data)).unwrap();
-                (published.id.to_string(), data)
+                (published.id.unwrap().to_string(), data)
             };
             (0..EVENTS).map(publish).collect::<Vec<_>>()
         })
@@ -139,12 +139,15 @@ fn whatever_an_event_holds_arrives_as_it_is_and_as_nothing_else() {
         let published = channel.broadcast(Event::new("name", data)).unwrap();
         let event = client.next();
         assert_eq!((&*event.name, &*event.data), ("name", arrives));
-        assert_eq!(event.last_event_id, published.id.to_string());
+        assert_eq!(event.last_event_id, published.id.unwrap().to_string());
     }
     let own = Event::new("own", "")
         .with_id("my id")
         .with_retry(Duration::from_millis(1500));
-    assert_eq!(channel.broadcast(&own).unwrap().id.to_string(), "my id");
+    assert_eq!(
+        channel.broadcast(&own).unwrap().id.unwrap().to_string(),
+        "my id"
+    );
     // A parser dispatches no event without data, so it is written with empty data.
     let event = client.next();
     assert_eq!((&*event.data, &*event.last_event_id), ("", "my id"));
@@ -157,7 +160,11 @@ fn published_bytes_are_counted_as_they_go_over_the_wire() {
     let mut wire = String::new();
     for n in 8..12 {
         let data = "x".repeat(n);
-        let id = channel.broadcast(Event::message(&data)).unwrap().id;
+        let id = channel
+            .broadcast(Event::message(&data))
+            .unwrap()
+            .id
+            .unwrap();
         wire.push_str(&format!("id: {id}\ndata: {data}\n\n"));
     }
     let metrics = served.handle().metrics();
@@ -330,11 +337,11 @@ fn a_client_that_stops_reading_costs_the_others_nothing_and_the_engine_no_more_t
     let mut was_behind = false;
     for n in 0..400 {
         let event = Event::new(n.to_string(), &data);
-        let published = channel.broadcast(&event).unwrap();
+        let id = channel.broadcast(&event).unwrap().id.unwrap().to_string();
         for client in &mut others {
             let event = client.next();
             assert_eq!((event.name, event.data.len()), (n.to_string(), data.len()));
-            assert_eq!(event.last_event_id, published.id.to_string());
+            assert_eq!(event.last_event_id, id);
         }
         let bytes = channel.stats().unwrap().history_bytes;
         assert!(bytes <= BACKLOG, "the log has {bytes} bytes");
@@ -410,7 +417,7 @@ fn clients_that_skip_receive_the_gap_and_continue_with_the_newest_event() {
     let mut newest = String::new();
     for n in 0..400 {
         let event = Event::new(n.to_string(), &data);
-        newest = channel.broadcast(event).unwrap().id.to_string();
+        newest = channel.broadcast(event).unwrap().id.unwrap().to_string();
         quick.next();
     }
 

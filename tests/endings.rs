@@ -66,7 +66,7 @@ fn history() -> ChannelOptions {
 
 fn publish(channel: &Channel, data: &str) -> String {
     let published = channel.broadcast(Event::message(data)).unwrap();
-    published.id.to_string()
+    published.id.unwrap().to_string()
 }
 
 /// Reads to the end, which has to be that of credentials that ran out;
@@ -361,6 +361,7 @@ fn requests_in_the_accept_queue_are_answered_during_a_shutdown() {
             to.broadcast(Event::message("taken"))
                 .unwrap()
                 .id
+                .unwrap()
                 .to_string()
         });
     let served = Served::start(builder);

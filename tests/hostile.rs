@@ -599,7 +599,7 @@ fn endless_requests_on_many_connections_starve_no_client() {
     let _turn = alone();
     let (builder, channel, _) = engine(ChannelOptions::new().history(History::events(100)));
     let served = Served::start(builder);
-    let first = channel.broadcast(Event::message("0")).unwrap().id;
+    let first = channel.broadcast(Event::message("0")).unwrap().id.unwrap();
     for n in 1..50 {
         channel.broadcast(Event::message(n.to_string())).unwrap();
     }

@@ -25,7 +25,7 @@ fn forgetful() -> ChannelOptions {
 
 fn set(channel: &Channel, key: &str, data: &str) -> String {
     let event = Event::message(data).with_key(key);
-    channel.broadcast(event).unwrap().id.to_string()
+    channel.broadcast(event).unwrap().id.unwrap().to_string()
 }
 
 /// A key is not evicted before every connected client has been sent it.

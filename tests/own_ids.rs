@@ -84,7 +84,7 @@ fn an_event_that_is_repeated_is_not_appended_again() {
     }
     // Long gone from the history, and known all the same.
     let again = publish(&channel, "order-17", "17");
-    assert_eq!(again.id.to_string(), "order-17");
+    assert_eq!(again.id.unwrap().to_string(), "order-17");
     assert_eq!((again.events, again.clients, again.duplicates), (0, 0, 1));
     publish(&channel, "z", "z");
     let mut all = vec!["17", "other 0", "other 1"];
@@ -142,10 +142,10 @@ fn a_batch_is_repeated_in_part_or_refused_whole() {
         .broadcast_batch(batch(&["b", "c", "c", "a"]))
         .unwrap();
     assert_eq!((part.events, part.duplicates, part.clients), (1, 3, 1));
-    assert_eq!(part.id.to_string(), "a");
+    assert_eq!(part.id.unwrap().to_string(), "a");
     let whole = channel.broadcast_batch(batch(&["a", "b", "c"])).unwrap();
     assert_eq!((whole.events, whole.duplicates, whole.clients), (0, 3, 0));
-    assert_eq!(whole.id.to_string(), "c");
+    assert_eq!(whole.id.unwrap().to_string(), "c");
     let refused = |id: &str| Err(PublishError::IdReused { id: id.to_owned() });
     let other = [own("new", "x"), own("b", "other")];
     assert_eq!(channel.broadcast_batch(other), refused("b"));
@@ -199,6 +199,7 @@ fn an_id_of_the_engines_form_is_the_engines_to_give() {
         .broadcast(Event::message("x"))
         .unwrap()
         .id
+        .unwrap()
         .to_string();
     let (epoch, _) = engines.split_once('-').unwrap();
     let reserved = Err(PublishError::Event(EventError::IdReserved));
@@ -302,14 +303,18 @@ fn a_replay_that_ends_with_a_doubtful_id_is_followed_by_the_engines() {
     ] {
         let (served, channel) = begun(Duration::from_secs(3_600));
         publish(&channel, "order-1", "1");
-        let engines = channel.broadcast(Event::message("2")).unwrap().id;
+        let engines = channel.broadcast(Event::message("2")).unwrap().id.unwrap();
         publish(&channel, "order-3", "3");
         let query = query.replace("{engines}", &engines.to_string());
         let mut page = served.subscribe(&format!("/stream?{query}"));
         assert_eq!(page.take(count).last().unwrap().last_event_id, "order-3");
         let end = id_after(&mut page, "order-3");
         let mut back = served.resubscribe("/stream", &end);
-        let new = channel.broadcast(Event::message("new")).unwrap().id;
+        let new = channel
+            .broadcast(Event::message("new"))
+            .unwrap()
+            .id
+            .unwrap();
         for client in [&mut page, &mut back] {
             assert_eq!(summaries(&client.take(1)), ["new"], "{query}");
             assert_eq!(client.last_event_id(), new.to_string());
@@ -318,7 +323,7 @@ fn a_replay_that_ends_with_a_doubtful_id_is_followed_by_the_engines() {
     // An id that leads back needs no other after it.
     let (served, channel) = begun(Duration::from_secs(3_600));
     publish(&channel, "order-1", "1");
-    let newest = channel.broadcast(Event::message("2")).unwrap().id;
+    let newest = channel.broadcast(Event::message("2")).unwrap().id.unwrap();
     let mut page = served.subscribe("/stream?last=2");
     assert_eq!(summaries(&page.take(2)), ["1", "2"]);
     assert_eq!(page.last_event_id(), newest.to_string());
@@ -382,7 +387,7 @@ fn a_stream_of_a_channel_with_own_ids_begins_with_an_own_id() {
     let mut back = served.resubscribe("/stream", "order-1");
     assert_eq!(gap(&back.next())["reason"], "evicted");
     // Of mixed channels only the engine's id says where the stream begins.
-    let between = channel.broadcast(Event::message("3")).unwrap().id;
+    let between = channel.broadcast(Event::message("3")).unwrap().id.unwrap();
     let mut client = served.subscribe("/stream");
     assert_eq!(client.wait_for_id(), between.to_string());
 }
@@ -399,7 +404,7 @@ fn opaque_ids_resume_and_say_nothing_of_how_many_there_were() {
     let channel = before.get_or_create("news").unwrap();
     let say = |channel: &Channel, data: &str| {
         let published = channel.broadcast(Event::message(data.to_owned())).unwrap();
-        published.id.to_string()
+        published.id.unwrap().to_string()
     };
     let ids: Vec<String> = (1..=5).map(|n| say(&channel, &n.to_string())).collect();
     let number = |id: &String| id.split_once('-').unwrap().1.parse::<u64>().unwrap();

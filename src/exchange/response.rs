@@ -411,9 +411,11 @@ impl IntoResponse for PublishError {
             PublishError::Finished => 409,
             PublishError::RateLimited { .. } => 429,
             PublishError::IdReused { .. } => 422,
+            PublishError::Unavailable { .. } | PublishError::Busy { .. } => 503,
+            PublishError::Unconfirmed => 504,
         };
         let mut response = Response::error(status, self.code(), &self.to_string());
-        if let PublishError::RateLimited { retry_after } = self {
+        if let Some(retry_after) = self.retry_after() {
             let seconds = retry_after.as_secs_f64().ceil().max(1.0);
             let set = response.headers.insert("Retry-After", seconds.to_string());
             set.expect("a number can be a header");

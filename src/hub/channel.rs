@@ -118,6 +118,33 @@ impl Channel {
         hub.publish(*key, all, target)
     }
 
+    /// Publishes as [`publish`](Self::publish) does, and passes the result to `then`.
+    ///
+    /// It never waits, on any thread. Without a journal, `then` runs before this returns.
+    /// With one, it runs once on another thread, as soon as the events are in the journal:
+    /// it must return at once.
+    ///
+    /// ```
+    /// use pushwheel::{ChannelManager, Event, Target};
+    ///
+    /// let orders = ChannelManager::new().get_or_create("orders")?;
+    /// orders.publish_then([Event::new("paid", "17")], Target::All, |published| {
+    ///     match published {
+    ///         Ok(published) => println!("{} clients", published.clients),
+    ///         Err(error) => eprintln!("not published: {error}"),
+    ///     }
+    /// });
+    /// # Ok::<(), pushwheel::ChannelError>(())
+    /// ```
+    pub fn publish_then<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+        target: Target,
+        then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
+    ) {
+        then(self.publish(events, target));
+    }
+
     /// Publishes to all clients of the channel.
     ///
     /// The event is encoded once, here. The cost does not grow with the
@@ -287,6 +314,16 @@ impl Channel {
             None => None,
         };
         self.hub.finish(self.key, last)
+    }
+
+    /// Finishes as [`finish`](Self::finish) does, and passes the result to `then` as
+    /// [`publish_then`](Self::publish_then) does.
+    pub fn finish_then(
+        &self,
+        last: Option<Event<'_>>,
+        then: impl FnOnce(Result<usize, PublishError>) + Send + 'static,
+    ) {
+        then(self.finish(last));
     }
 
     /// Removes the channel and disconnects its clients. Returns their number. From now

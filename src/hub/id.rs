@@ -77,10 +77,10 @@ fn check_digit(digits: &[u8]) -> Option<u8> {
 /// use pushwheel::{ChannelManager, Event, EventId};
 ///
 /// let news = ChannelManager::new().get_or_create("news").unwrap();
-/// let published = news.broadcast(Event::new("n", "first")).unwrap();
-/// let id: EventId = published.id.to_string().parse().unwrap();
-/// assert_eq!(id, published.id);
-/// assert!(news.broadcast(Event::new("n", "second")).unwrap().id > id);
+/// let first = news.broadcast(Event::new("n", "first")).unwrap().id.unwrap();
+/// let id: EventId = first.to_string().parse().unwrap();
+/// assert_eq!(id, first);
+/// assert!(news.broadcast(Event::new("n", "second")).unwrap().id > Some(first));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(Repr);

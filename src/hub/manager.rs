@@ -320,6 +320,17 @@ impl ChannelManager {
         self.hub.publish_to_all(events, &target)
     }
 
+    /// Publishes as [`publish`](Self::publish) does, and passes the result to `then` as
+    /// [`Channel::publish_then`] does.
+    pub fn publish_then<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+        target: Target,
+        then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
+    ) {
+        then(self.publish(events, target));
+    }
+
     /// Publishes an event to all clients of every channel, as
     /// [`publish`](Self::publish) does.
     ///

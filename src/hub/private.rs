@@ -156,7 +156,7 @@ mod tests {
         let publish = |n: u64| {
             let event = Event::message("to all");
             let published = news.broadcast(event).unwrap();
-            assert_eq!(published.id, hub.id_of(n));
+            assert_eq!(published.id, Some(hub.id_of(n)));
         };
         (1..=5).for_each(publish);
         let (key, signal) = hub.open_private(ChannelOptions::new());

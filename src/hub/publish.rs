@@ -1,6 +1,7 @@
 //! Publishing: from an event to an entry in a log.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 
 use super::Hub;
 use super::audience::Audience;
@@ -25,6 +26,18 @@ enum Scope {
     Channel,
     /// All channels: this one does not count as published for it.
     All,
+}
+
+/// Where the events of one publish go, and what they have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Placing<'a> {
+    pub(super) key: ChannelKey,
+    /// The own ids of the events, if they have any.
+    pub(super) own_ids: Option<&'a OwnIds>,
+    /// The clients that the events are for; `None`: all.
+    pub(super) audience: Option<&'a Arc<Audience>>,
+    /// The time at which they are published.
+    pub(super) at_ms: u64,
 }
 
 impl Hub {
@@ -103,10 +116,48 @@ impl Hub {
         if scope == Scope::Channel {
             state.note_published(key);
         }
-        let mut last = None;
-        let mut duplicates = 0;
+        let placing = Placing {
+            key,
+            own_ids: own_ids.as_deref(),
+            audience: audience.as_ref(),
+            at_ms: now_ms,
+        };
+        let number = |state: &mut State, _| state.next_sequence();
+        let (last, duplicates) = self.place(&mut state, placing, events, number, &mut dropped);
+        state.shrink(Some(key), &mut dropped);
+        let wake = state.mark_dirty(key, now_us);
+        let id = last.unwrap_or_else(|| self.ids.id_of(state.sequence));
+        drop(state);
+        self.wake(wake);
+        Ok(Published {
+            id: Some(id),
+            events: count - duplicates,
+            clients,
+            duplicates,
+        })
+    }
+
+    /// Places the events of one publish in their channel, except those that it has
+    /// already. `number` gives an event its number, which is higher than any in the
+    /// channel. Returns the id of the last event, and the number of repetitions.
+    #[inline(always)]
+    pub(super) fn place(
+        &self,
+        state: &mut State,
+        placing: Placing<'_>,
+        events: impl IntoIterator<Item = Ready>,
+        mut number: impl FnMut(&mut State, usize) -> u64,
+        dropped: &mut Dropped,
+    ) -> (Option<EventId>, usize) {
+        let Placing {
+            key,
+            own_ids,
+            audience,
+            at_ms,
+        } = placing;
+        let (mut last, mut duplicates) = (None, 0);
         for (index, mut ready) in events.into_iter().enumerate() {
-            if let Some(own_ids) = &own_ids {
+            if let Some(own_ids) = own_ids {
                 own_ids.count_target(&mut ready);
                 if own_ids.is_repeated(index) {
                     duplicates += 1;
@@ -114,23 +165,13 @@ impl Hub {
                     continue;
                 }
             }
-            if let Some(audience) = &audience {
+            if let Some(audience) = audience {
                 ready.set_audience(audience.clone());
             }
-            let sequence = state.next_sequence();
-            last = Some(self.append(&mut state, key, sequence, ready, now_ms, &mut dropped));
+            let sequence = number(state, index);
+            last = Some(self.append(state, key, sequence, ready, at_ms, dropped));
         }
-        state.shrink(Some(key), &mut dropped);
-        let wake = state.mark_dirty(key, now_us);
-        let id = last.unwrap_or_else(|| self.ids.id_of(state.sequence));
-        drop(state);
-        self.wake(wake);
-        Ok(Published {
-            id,
-            events: count - duplicates,
-            clients,
-            duplicates,
-        })
+        (last, duplicates)
     }
 
     /// Finds the members of a large channel that an audience admits, with the lock open
@@ -169,7 +210,7 @@ impl Hub {
         });
         keys.sort_unstable();
         let mut total = Published {
-            id: self.ids.id_of(self.newest_sequence()),
+            id: Some(self.ids.id_of(self.newest_sequence())),
             events: 0,
             clients: 0,
             duplicates: 0,

@@ -10,8 +10,10 @@ use crate::event::EventError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// The id of the (last) event, as clients see it.
-    pub id: EventId,
+    /// The id of the (last) event, as clients see it. `None` only where the events are
+    /// queued for a journal and have no id yet: after a publish from a callback or
+    /// another call on a thread of the engine, which does not wait for the journal.
+    pub id: Option<EventId>,
     /// The number of events that were appended.
     pub events: usize,
     /// The number of connected clients that they are for.
@@ -25,7 +27,7 @@ impl Published {
     /// Returns the result for events that were all published before.
     pub(super) fn repeated(id: EventId, count: usize) -> Published {
         Published {
-            id,
+            id: Some(id),
             events: 0,
             clients: 0,
             duplicates: count,
@@ -33,7 +35,8 @@ impl Published {
     }
 }
 
-/// Why an event was not published. Nothing of it was appended.
+/// Why an event was not published. Nothing of it was appended, except that
+/// [`Unconfirmed`](Self::Unconfirmed) leaves it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -61,6 +64,20 @@ pub enum PublishError {
         /// The id.
         id: String,
     },
+    /// The journal cannot be written, or did not accept the events in time. They are not
+    /// published.
+    Unavailable {
+        /// The time after which to publish again.
+        retry_after: Duration,
+    },
+    /// The journal has not confirmed the events in time. They may have been published, or
+    /// may be later.
+    Unconfirmed,
+    /// Too many events wait for the journal. These are not published.
+    Busy {
+        /// The time after which to publish again.
+        retry_after: Duration,
+    },
 }
 
 impl PublishError {
@@ -74,6 +91,25 @@ impl PublishError {
             PublishError::Finished => "channel_finished",
             PublishError::RateLimited { .. } => "rate_limited",
             PublishError::IdReused { .. } => "id_reused",
+            PublishError::Unavailable { .. } => "journal_unavailable",
+            PublishError::Unconfirmed => "publish_unconfirmed",
+            PublishError::Busy { .. } => "journal_busy",
+        }
+    }
+
+    /// Returns the time after which to publish again, for an error that passes.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            PublishError::RateLimited { retry_after }
+            | PublishError::Unavailable { retry_after }
+            | PublishError::Busy { retry_after } => Some(*retry_after),
+            PublishError::Event(_)
+            | PublishError::TooLarge { .. }
+            | PublishError::Closed
+            | PublishError::Finished
+            | PublishError::IdReused { .. }
+            | PublishError::Unconfirmed => None,
         }
     }
 }
@@ -101,6 +137,17 @@ impl fmt::Display for PublishError {
                 f,
                 "the id `{id}` belongs to another event. Use a different id for each event, and \
                  repeat an event without changes"
+            ),
+            PublishError::Unavailable { .. } => f.write_str(
+                "the journal cannot be written, so nothing was published. Publish again later",
+            ),
+            PublishError::Unconfirmed => f.write_str(
+                "the journal has not confirmed the events in time, so they may have been \
+                 published. Publish again with ids of your own, which prevent duplicates",
+            ),
+            PublishError::Busy { .. } => f.write_str(
+                "too many events wait for the journal, so these were not published. Publish \
+                 again later",
             ),
         }
     }

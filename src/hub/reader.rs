@@ -528,7 +528,10 @@ mod tests {
         let event = event.with_retry(Duration::from_millis(1_500));
         let published = channel.broadcast(&event).unwrap();
         let stored = channel.read(Start::Earliest).next().unwrap().unwrap();
-        assert_eq!((&stored.id, &stored.event), (&published.id, &event));
+        assert_eq!(
+            (&stored.id, &stored.event),
+            (published.id.as_ref().unwrap(), &event)
+        );
         publish(&channel, &["next"]);
         assert_eq!(read(&channel, after("own")), ["next"]);
         let json = serde_json::to_value(&stored).unwrap();

@@ -433,10 +433,18 @@ mod tests {
     fn ids_go_on_where_they_ended() {
         let manager = eventful();
         let before = manager.get_or_create("news").unwrap();
-        let before = before.broadcast(Event::message("before")).unwrap().id;
+        let before = before
+            .broadcast(Event::message("before"))
+            .unwrap()
+            .id
+            .unwrap();
         let again = keeping().restore(&*saved(&manager)).unwrap();
         let after = again.get("news").unwrap();
-        let after = after.broadcast(Event::message("after")).unwrap().id;
+        let after = after
+            .broadcast(Event::message("after"))
+            .unwrap()
+            .id
+            .unwrap();
         let (epoch, number) = before.to_string().rsplit_once('-').map(own).unwrap();
         assert_eq!(after.to_string(), format!("{epoch}-{}", number + 1));
         assert!(

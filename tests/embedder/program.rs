@@ -75,7 +75,7 @@ fn main() -> Result<(), Error> {
     );
     let published = news.broadcast(Event::new("headline", "It works"))?;
     assert_eq!((published.clients, channels.total_clients()), (1, 1));
-    let id = format!("id: {}", published.id);
+    let id = format!("id: {}", published.id.unwrap());
     assert_eq!(
         next_event(&mut ann)?,
         [&id, "event: headline", "data: It works"]

@@ -57,7 +57,12 @@ fn client_counts_are_watched_in_the_metrics() {
     let mut clients: Vec<Subscriber> = (0..4)
         .map(|n| room.served.subscribe(&format!("/stream?id={n}")))
         .collect();
-    let first = room.channel.broadcast(Event::message("0")).unwrap().id;
+    let first = room
+        .channel
+        .broadcast(Event::message("0"))
+        .unwrap()
+        .id
+        .unwrap();
     for n in 1..10 {
         room.channel
             .broadcast(Event::message(n.to_string()))

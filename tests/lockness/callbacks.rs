@@ -200,7 +200,7 @@ fn what_on_connect_sends_comes_right_after_the_replay_though_others_publish_mean
         let served = Served::start(builder);
         let mut witness = has_witness.then(|| served.subscribe("/stream?id=witness"));
         let room = channels.get_or_create("room").unwrap();
-        let first = room.broadcast(Event::message("seen")).unwrap().id;
+        let first = room.broadcast(Event::message("seen")).unwrap().id.unwrap();
         room.broadcast(Event::message("missed 1")).unwrap();
         room.broadcast(Event::message("missed 2")).unwrap();
 
@@ -251,7 +251,7 @@ fn a_welcome_waits_for_a_replay_of_which_the_loop_itself_has_not_heard_yet() {
     let builder = builder.get("/stream", move |_| Subscription::new(&stream));
     let served = Served::start(builder);
     let mut witnesses: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/stream")).collect();
-    let first = room.broadcast(Event::message("seen")).unwrap().id;
+    let first = room.broadcast(Event::message("seen")).unwrap().id.unwrap();
     for witness in &mut witnesses {
         witness.next();
     }

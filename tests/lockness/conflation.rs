@@ -78,7 +78,7 @@ fn a_client_that_resumes_receives_the_missed_events_that_were_not_replaced() {
     let room = Room::open(conflating());
     let publish = |key: &'static str, data: &'static str| {
         let event = Event::message(data).with_key(key);
-        room.channel.broadcast(event).unwrap().id
+        room.channel.broadcast(event).unwrap().id.unwrap()
     };
     publish("a", "a1");
     let seen = publish("b", "b1");

@@ -192,8 +192,8 @@ fn get_stats_has_totals_and_each_channel() {
     let mut clients: Vec<Subscriber> = (0..3).map(|_| served.subscribe("/b")).collect();
     channels.get_or_create("a").unwrap();
     let b = channels.get("b").unwrap();
-    let oldest = b.broadcast(Event::message("1")).unwrap().id;
-    let newest = b.broadcast(Event::message("2")).unwrap().id;
+    let oldest = b.broadcast(Event::message("1")).unwrap().id.unwrap();
+    let newest = b.broadcast(Event::message("2")).unwrap().id.unwrap();
     for client in &mut clients {
         client.take(2);
     }

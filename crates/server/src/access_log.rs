@@ -129,10 +129,12 @@ pub(super) fn log_publish(
 ) {
     if context.config().event_log {
         let channel = channel.map(logged_text);
+        let id = published.id.as_ref();
+        let id = id.map(|id| logged_text(&id.to_string()).into_owned());
         log::info!(
             target: EVENT_LOG,
             channel = channel.as_deref(),
-            id = &*logged_text(&published.id.to_string()),
+            id = id.as_deref(),
             events = published.events,
             clients = published.clients,
             address:% = request.client_address();

@@ -5,11 +5,10 @@
 //! before anything is published.
 
 use std::borrow::Cow;
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::access::Access;
 use super::access_log;
@@ -62,7 +61,7 @@ pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, P
 
 fn answer(published: &Published, events: &Events<'_>, may_count: bool) -> Response {
     Response::json(&Answer {
-        id: &published.id,
+        id: published.id.as_ref(),
         events: published.events,
         clients: may_count.then_some(published.clients),
         duplicate: published.events == 0 && published.duplicates > 0,
@@ -73,8 +72,9 @@ fn answer(published: &Published, events: &Events<'_>, may_count: bool) -> Respon
 
 #[derive(Serialize)]
 struct Answer<'a> {
-    #[serde(serialize_with = "as_text")]
-    id: &'a EventId,
+    /// The engine's own thread does not wait for a journal to give one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a EventId>,
     events: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     clients: Option<usize>,
@@ -142,11 +142,6 @@ fn warnings(events: &Events<'_>) -> Vec<Warning> {
         }
     }
     warnings
-}
-
-/// Serialises a value as its text, without a copy.
-fn as_text<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(value)
 }
 
 /// The reconnection delays that a publisher with a token may choose.

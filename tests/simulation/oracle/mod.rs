@@ -363,7 +363,7 @@ impl Oracle {
         let id = first
             .broadcast(Event::message("first"))
             .expect("a good event");
-        let id = id.id.to_string();
+        let id = id.id.expect("it waits for no journal").to_string();
         let epoch = id
             .strip_suffix("-1")
             .expect("the first sequence number is 1");

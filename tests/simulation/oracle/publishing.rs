@@ -6,6 +6,11 @@ use pushwheel::{Condition, Event, PublishError, Published, SinkError};
 
 use super::{Audience, OVERHEAD_BYTES_MAX, Oracle, Publication, To};
 
+/// The text of the id that a publish has returned.
+fn text_of(published: &Published) -> Option<String> {
+    published.id.as_ref().map(ToString::to_string)
+}
+
 impl Oracle {
     /// Publishes `count` events at once. Says whether that is work for the
     /// engine.
@@ -177,9 +182,7 @@ impl Oracle {
         if count == 0 {
             self.count("events published twice");
             let id = drafts.last().and_then(|draft| draft.id.clone());
-            if (published.events, published.clients) != (0, 0)
-                || Some(published.id.to_string()) != id
-            {
+            if (published.events, published.clients) != (0, 0) || text_of(published) != id {
                 self.fail(format!("a repetition of {id:?} was {published:?}"));
             }
             return;
@@ -205,8 +208,9 @@ impl Oracle {
                 false => draft.id.expect("it was found by its id"),
             };
         }
-        if published.id.to_string() != id {
-            self.fail(format!("an event has the id {}, not {id}", published.id));
+        let given = text_of(published).unwrap_or_default();
+        if given != id {
+            self.fail(format!("an event has the id {given}, not {id}"));
         }
     }
 
@@ -353,7 +357,7 @@ impl Oracle {
             Ok(published) if events > 0 => {
                 let least = clients - on_the_way_out;
                 let is_right = (least..=clients).contains(&published.clients);
-                if !is_right || (published.events, published.id.to_string()) != (events, id) {
+                if !is_right || (published.events, text_of(&published)) != (events, Some(id)) {
                     self.fail(format!("an event to all was {published:?}"));
                 }
             }
