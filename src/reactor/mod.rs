@@ -11,10 +11,10 @@
 //!
 //! | part | owns |
 //! | --- | --- |
-//! | `io` | sockets and timers: the network, connections, the wheel, the acceptor |
+//! | `io` | sockets and timers: the network, connections, the wheel, the acceptor; and the turn |
 //! | `streams` | from logs to sockets: feeds, cursors, how streams begin and end |
 //! | `http` | from bytes to responses: requests, handlers, the opening of streams |
-//! | `turn` | the time, the budgets and the shutdown, passed down to all of them |
+//! | `turn` | the time, the budgets and the shutdown; `io` has it, so all of them do |
 //!
 //! `drain` and `shutdown` end the loop; `budgets` and `stopwatch` say what a turn may
 //! do and how long it took.
@@ -93,7 +93,6 @@ pub(crate) struct Reactor<N: Net> {
     io: Io<N>,
     streams: Streams,
     http: Http,
-    turn: Turn,
     commands: Receiver<Command>,
     ready: Vec<Readiness>,
     work: Work,
@@ -113,7 +112,7 @@ impl<N: Net> Reactor<N> {
         let meters = setup.attachment.engine().meters(setup.index).clone();
         let turn = Turn::new(setup.budgets, now_ms);
         Reactor {
-            io: Io::new(net, setup.index, setup.limits, meters, setup.counts, &turn),
+            io: Io::new(net, setup.index, setup.limits, meters, setup.counts, turn),
             streams: Streams::new(hub.clone()),
             http: Http::new(
                 setup.service,
@@ -125,7 +124,6 @@ impl<N: Net> Reactor<N> {
                 command_queue,
             ),
             hub,
-            turn,
             commands,
             ready: Vec::new(),
             work: Work::default(),
@@ -170,7 +168,7 @@ impl<N: Net> Reactor<N> {
     /// What the last turn has done, to be checked by a simulator.
     #[cfg(feature = "internals")]
     pub(crate) fn spent(&self) -> Spent {
-        self.turn.spent
+        self.io.turn.spent
     }
 
     /// Turns until it is shut down.
@@ -188,7 +186,7 @@ impl<N: Net> Reactor<N> {
     /// Whether a shutdown has come to its end: no connection is left, and every
     /// `on_disconnect` was called.
     pub(crate) fn is_over(&self) -> bool {
-        let drain = self.turn.drain.as_ref();
+        let drain = self.io.turn.drain.as_ref();
         drain.is_some_and(|drain| !drain.is_open())
             && self.io.connections.is_empty()
             && self.departures.is_empty()
@@ -201,45 +199,44 @@ impl<N: Net> Reactor<N> {
         let mut ready = std::mem::take(&mut self.ready);
         self.io.poll(&mut ready, timeout)?;
         let now_us = self.hub.clock.now_us();
-        if self.turn.stopwatch.is_running() {
+        if self.io.turn.stopwatch.is_running() {
             // There was no sleep: one turn ends where the next one begins.
             self.publish_figures(now_us, false);
         }
         let [feeds, cursors] = self.streams.has_queued();
         let waited = [self.http.has_queued(), feeds, cursors];
-        self.turn.begin(now_us, waited);
+        self.io.turn.begin(now_us, waited);
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
         }
         self.ready = ready;
 
-        self.http.accept(&mut self.io, &self.turn);
+        self.http.accept(&mut self.io);
         self.run_commands();
         self.take_work();
         self.disconnect_departed();
-        self.streams.release_paced(&self.turn);
-        self.streams.pump(&mut self.io, &mut self.turn);
+        self.streams.release_paced(&self.io.turn);
+        self.streams.pump(&mut self.io);
         self.serve_queued();
-        self.streams.run_cursors(&mut self.io, &mut self.turn);
+        self.streams.run_cursors(&mut self.io);
         self.fire_timers();
         self.sweep();
-        let (io, streams) = (&mut self.io, &mut self.streams);
-        shutdown::advance(io, streams, &mut self.turn, &self.hub);
+        shutdown::advance(&mut self.io, &mut self.streams, &self.hub);
         let is_idle = self.streams.is_idle() && !self.http.has_queued();
-        self.streams.report(&self.io, &self.turn, is_idle);
+        self.streams.report(&self.io, is_idle);
         Ok(())
     }
 
     /// How long the next poll may sleep: not at all while there is work.
     fn sleep_time(&mut self) -> Option<Duration> {
-        let drain = self.turn.drain.as_ref();
+        let drain = self.io.turn.drain.as_ref();
         let is_busy = !self.streams.is_idle()
             || self.streams.has_reports()
             || self.http.has_queued()
             || !self.departures.is_empty()
             || self.sweep_left > 0
             || drain.is_some_and(Drain::is_busy)
-            || (self.io.acceptor.is_busy() && self.turn.is_open());
+            || (self.io.acceptor.is_busy() && self.io.turn.is_open());
         let drain_ms = drain.map(Drain::due_ms);
         // The command queue is looked at after the hub has noted the sleep: a thread
         // that writes a command in between wakes the loop.
@@ -262,7 +259,7 @@ impl<N: Net> Reactor<N> {
 
     /// Ends what was measured of the turn before, and lets other threads read it.
     fn publish_figures(&mut self, now_us: u64, sleeps: bool) {
-        let stopwatch = &mut self.turn.stopwatch;
+        let stopwatch = &mut self.io.turn.stopwatch;
         stopwatch.end(now_us, &self.io.meters);
         if stopwatch.is_due(sleeps) {
             self.io.publish_traffic();
@@ -290,7 +287,7 @@ impl<N: Net> Reactor<N> {
             match is_stream {
                 true => self.streams.listen(&mut self.io, key),
                 false => {
-                    let opening = self.http.on_readable(&mut self.io, &mut self.turn, key);
+                    let opening = self.http.on_readable(&mut self.io, key);
                     self.open(key, opening);
                 }
             }
@@ -304,7 +301,7 @@ impl<N: Net> Reactor<N> {
         };
         let token = self.io.connections.token(key);
         let on_open = opening.on_open.take();
-        self.streams.start(&mut self.io, &self.turn, key, *opening);
+        self.streams.start(&mut self.io, key, *opening);
         if let Some(on_open) = on_open {
             guard("a handler that streams", on_open);
         }
@@ -315,7 +312,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn run_commands(&mut self) {
-        for _ in 0..self.turn.budgets.chores_a_turn {
+        for _ in 0..self.io.turn.budgets.chores_a_turn {
             match self.commands.try_recv() {
                 Ok(Command::Answer {
                     token,
@@ -325,15 +322,20 @@ impl<N: Net> Reactor<N> {
                 }) => {
                     drop(ticket);
                     if let Some(key) = self.io.connections.find(token) {
-                        let (io, turn) = (&mut self.io, &mut self.turn);
-                        let opening = self.http.on_answer(io, turn, key, request, *response);
+                        let io = &mut self.io;
+                        let opening = self.http.on_answer(io, key, request, *response);
                         self.open(key, opening);
                     }
                 }
                 Ok(Command::Limits(limits)) => self.io.limits = *limits,
                 Ok(Command::Shutdown(shutdown)) => {
                     let through = self.hub.newest_sequence();
-                    Drain::begin(&mut self.turn.drain, shutdown, self.turn.now_ms, through);
+                    Drain::begin(
+                        &mut self.io.turn.drain,
+                        shutdown,
+                        self.io.turn.now_ms,
+                        through,
+                    );
                 }
                 // The thread that has asked may have stopped waiting.
                 Ok(Command::Ping(answer)) => drop(answer.try_send(())),
@@ -356,12 +358,12 @@ impl<N: Net> Reactor<N> {
             self.departures.push_back(departure);
         }
         self.work = work;
-        self.streams.spread_news(&mut self.io, &self.turn);
+        self.streams.spread_news(&mut self.io);
     }
 
     /// Ends the connections of clients that the hub has sent away.
     fn disconnect_departed(&mut self) {
-        for _ in 0..self.turn.budgets.chores_a_turn {
+        for _ in 0..self.io.turn.budgets.chores_a_turn {
             let Some(departure) = self.departures.pop_front() else {
                 return;
             };
@@ -377,31 +379,31 @@ impl<N: Net> Reactor<N> {
     /// Continues with the connections that speak HTTP and were stopped.
     fn serve_queued(&mut self) {
         for _ in 0..self.http.queue_len() {
-            if !self.turn.may_serve() {
+            if !self.io.turn.may_serve() {
                 return;
             }
-            self.turn.spent.taken[0] += 1;
+            self.io.turn.spent.taken[0] += 1;
             let Some(key) = self.http.next_queued(&mut self.io) else {
                 return;
             };
-            let opening = self.http.serve(&mut self.io, &mut self.turn, key);
+            let opening = self.http.serve(&mut self.io, key);
             self.open(key, opening);
         }
     }
 
     fn fire_timers(&mut self) {
-        let tick = self.turn.tick();
-        while self.turn.may_fire() {
+        let tick = self.io.turn.tick();
+        while self.io.turn.may_fire() {
             let Some(key) = self.io.pop_timer(tick) else {
                 return;
             };
-            self.turn.spent.timers += match &self.io.connections.get(key).state {
+            self.io.turn.spent.timers += match &self.io.connections.get(key).state {
                 State::Http(_) => {
-                    let opening = self.http.on_timeout(&mut self.io, &mut self.turn, key);
+                    let opening = self.http.on_timeout(&mut self.io, key);
                     self.open(key, opening);
-                    self.turn.budgets.reads_a_turn.max(1)
+                    self.io.turn.budgets.reads_a_turn.max(1)
                 }
-                State::Stream(_) => self.streams.on_timer(&mut self.io, &mut self.turn, key),
+                State::Stream(_) => self.streams.on_timer(&mut self.io, key),
             };
         }
     }
@@ -409,7 +411,7 @@ impl<N: Net> Reactor<N> {
     /// Sweeps a slice of the channels, if a sweep is due or under way, and gives
     /// memory back.
     fn sweep(&mut self) {
-        let now_ms = self.turn.now_ms;
+        let now_ms = self.io.turn.now_ms;
         if now_ms >= self.swept_at_ms + SWEEP_MS {
             self.swept_at_ms = now_ms;
             self.streams.shrink(&mut self.io);

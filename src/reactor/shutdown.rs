@@ -8,28 +8,27 @@ use super::io::Io;
 use super::io::connection::State;
 use super::io::net::Net;
 use super::streams::Streams;
-use super::turn::Turn;
 use crate::hub::Hub;
 
 /// Connections that get their moment, or their end, in one turn.
 const PARTINGS_A_TURN: u32 = 256;
 
 /// Goes on with the shutdown, if there is one.
-pub(super) fn advance<N: Net>(io: &mut Io<N>, streams: &mut Streams, turn: &mut Turn, hub: &Hub) {
-    let now_ms = turn.now_ms;
-    let Some(drain) = &mut turn.drain else {
+pub(super) fn advance<N: Net>(io: &mut Io<N>, streams: &mut Streams, hub: &Hub) {
+    let now_ms = io.turn.now_ms;
+    let Some(drain) = &mut io.turn.drain else {
         return;
     };
-    if drain.deadline_ms <= now_ms && !matches!(drain.stage, Stage::Late { .. }) {
-        drain.stage = Stage::Late { next_key: 0 };
+    let mut stage = drain.stage;
+    if drain.deadline_ms <= now_ms && !matches!(stage, Stage::Late { .. }) {
+        stage = Stage::Late { next_key: 0 };
         io.stop_listening();
+    } else if stage == Stage::Delaying && now_ms >= drain.begins_ms {
+        drain.close(hub.newest_sequence());
+        io.acceptor.has_pending = true;
+        return;
     }
-    let stage = match drain.stage {
-        Stage::Delaying if now_ms >= drain.begins_ms => {
-            drain.close(hub.newest_sequence());
-            io.acceptor.has_pending = true;
-            return;
-        }
+    let stage = match stage {
         Stage::Closing { turns_left } => {
             match turns_left.checked_sub(1).filter(|_| io.acceptor.is_busy()) {
                 Some(turns_left) => Stage::Closing { turns_left },
@@ -42,7 +41,7 @@ pub(super) fn advance<N: Net>(io: &mut Io<N>, streams: &mut Streams, turn: &mut 
         Stage::Parting { next_key } => {
             let (end, is_last) = slice_end(io, next_key);
             for key in next_key..end {
-                set_moment(io, streams, turn, key);
+                set_moment(io, streams, key);
             }
             match is_last {
                 true => Stage::Waiting,
@@ -59,7 +58,7 @@ pub(super) fn advance<N: Net>(io: &mut Io<N>, streams: &mut Streams, turn: &mut 
         }
         stage @ (Stage::Delaying | Stage::Waiting) => stage,
     };
-    if let Some(drain) = &mut turn.drain {
+    if let Some(drain) = &mut io.turn.drain {
         drain.stage = stage;
     }
 }
@@ -72,15 +71,15 @@ fn slice_end<N: Net>(io: &Io<N>, first: u32) -> (u32, bool) {
 }
 
 /// Sets the time at which a connection ends that need not be there.
-fn set_moment<N: Net>(io: &mut Io<N>, streams: &mut Streams, turn: &Turn, key: u32) {
+fn set_moment<N: Net>(io: &mut Io<N>, streams: &mut Streams, key: u32) {
     if !io.connections.contains(key) {
         return;
     }
     match &io.connections.get(key).state {
-        State::Stream(_) => streams.draw_moment(io, turn, key),
+        State::Stream(_) => streams.draw_moment(io, key),
         // An overflow connection has its own time.
         State::Http(state) if state.is_unused() && io.acceptor.overflow(key).is_none() => {
-            io.set_timer(turn, key, turn.idle_time(&io.limits));
+            io.set_timer(key, io.turn.idle_time(&io.limits));
         }
         // It ends with its response.
         State::Http(_) => {}

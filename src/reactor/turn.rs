@@ -1,8 +1,8 @@
 //! A turn of the loop: its time, what it has done of each kind of work, and the
 //! shutdown that is under way.
 //!
-//! It is passed down to whatever works in the turn, so that each part knows how
-//! much more it may do. Nothing here does any work.
+//! `Io` holds it, so that each part that works in the turn knows how much more it may
+//! do. Nothing here does any work.
 
 use std::time::Duration;
 

@@ -16,13 +16,7 @@ use crate::reactor::turn::Turn;
 
 impl Http {
     /// Runs the handler of a request that is complete.
-    pub(super) fn handle<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &mut Turn,
-        key: u32,
-        message: Message,
-    ) -> Next {
+    pub(super) fn handle<N: Net>(&mut self, io: &mut Io<N>, key: u32, message: Message) -> Next {
         let Some(state) = io.connections.http_mut(key) else {
             return Next::Closed;
         };
@@ -30,12 +24,11 @@ impl Http {
         state.is_in_head = false;
         state.body_due_ms = None;
         let admitted = state.admitted.take();
-        let mut request = self.request(io, turn, key, message).admitted(admitted);
+        let mut request = self.request(io, key, message).admitted(admitted);
         let call = |service: &dyn Service, request: &mut Request| service.call(request);
-        let response = self.run_for(turn, "a handler", &mut request, call);
+        let response = self.run_for(&mut io.turn, "a handler", &mut request, call);
         self.answer(
             io,
-            turn,
             key,
             request,
             response.unwrap_or_else(Response::internal),
@@ -44,26 +37,21 @@ impl Http {
 
     /// Asks, once for each body that does not come with its head, whether it may
     /// come. If not, the request is answered, and nothing of the body is kept.
-    pub(super) fn admit<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &mut Turn,
-        key: u32,
-    ) -> Option<Next> {
+    pub(super) fn admit<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Option<Next> {
         let state = io.connections.http_mut(key)?;
         let head = state.reader.head_of_body()?.clone();
         if state.admitted.is_some() {
             return None;
         }
         let body = Vec::new();
-        let mut request = self.request(io, turn, key, Message { head, body });
+        let mut request = self.request(io, key, Message { head, body });
         let admit = |service: &dyn Service, request: &mut Request| service.admit(request);
-        let response = self.run_for(turn, "a guard", &mut request, admit);
+        let response = self.run_for(&mut io.turn, "a guard", &mut request, admit);
         let Some(response) = response.unwrap_or_else(|| Some(Response::internal())) else {
             io.connections.http_mut(key)?.admitted = Some(request.take_extensions());
             return None;
         };
-        Some(self.answer(io, turn, key, request, response))
+        Some(self.answer(io, key, request, response))
     }
 
     /// Runs the user's code for a request. Logs a panic, and code that holds the
@@ -96,22 +84,21 @@ impl Http {
     }
 
     /// A request of a connection, as its handler sees it.
-    fn request<N: Net>(&self, io: &Io<N>, turn: &Turn, key: u32, message: Message) -> Request {
+    fn request<N: Net>(&self, io: &Io<N>, key: u32, message: Message) -> Request {
         let State::Http(state) = &io.connections.get(key).state else {
             unreachable!("requests come from connections that speak HTTP")
         };
         let client = self.proxies.client_of(state.source, &message.head);
         Request::new(message, state.peer, self.channels.clone())
             .asked_by(client)
-            .came_at(turn.stopwatch.began_us())
-            .draining(turn.is_draining())
+            .came_at(io.turn.stopwatch.began_us())
+            .draining(io.turn.is_draining())
     }
 
     /// Puts a response into effect. Returns what becomes of the connection.
     pub(super) fn answer<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &mut Turn,
         key: u32,
         request: Request,
         mut response: Response,
@@ -132,24 +119,21 @@ impl Http {
             }
         }
         if let Some(delay) = passes_after {
-            return self.turn_away(io, turn, key, &request, response, delay);
+            return self.turn_away(io, key, &request, response, delay);
         }
-        let headers = response.headers;
         match response.kind {
-            Kind::Body(body) => {
-                self.write_response(io, turn, key, &request, response.status, &headers, &body)
-            }
+            Kind::Body(_) => self.write_response(io, key, &request, &response),
             Kind::Subscribe(subscription) if !self.has_channels_of(&subscription) => {
                 log::error!("a subscription is to a channel of another manager than the engine's");
                 let message = "the subscription is invalid. See the log of the server";
                 let response = Response::error(500, "internal_error", message);
-                self.answer(io, turn, key, request, response)
+                self.answer(io, key, request, response)
             }
             Kind::Subscribe(subscription) => {
-                self.open_subscription(io, turn, key, &request, *subscription, headers)
+                self.open_subscription(io, key, &request, *subscription, response.headers)
             }
-            Kind::Stream(plan) => self.open_sink(io, turn, key, &request, *plan, headers),
-            Kind::Defer(defer) => self.defer(io, turn, key, request, defer),
+            Kind::Stream(plan) => self.open_sink(io, key, &request, *plan, response.headers),
+            Kind::Defer(defer) => self.defer(io, key, request, defer),
         }
     }
 
@@ -168,20 +152,13 @@ impl Http {
 
     /// Leaves the answer to another thread, if there is room for one more request in
     /// flight.
-    fn defer<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        key: u32,
-        request: Request,
-        defer: Defer,
-    ) -> Next {
+    fn defer<N: Net>(&mut self, io: &mut Io<N>, key: u32, request: Request, defer: Defer) -> Next {
         let Some(ticket) = self.in_flight.admit(io.limits.requests_in_flight_max) else {
             let mut response = Response::status(503);
             self.run_after(&request, &mut response);
             let message = "too many requests in flight. Retry later";
             let why = ("too_many_in_flight", message);
-            return self.refuse_for_room(io, turn, key, &request, why, &response.headers);
+            return self.refuse_for_room(io, key, &request, why, &response.headers);
         };
         let token = io.connections.token(key);
         let Some(state) = io.connections.http_mut(key) else {

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::Turn;
 
 /// Sets the timer of a connection, unless it is an overflow connection.
-pub(super) fn set<N: Net>(io: &mut Io<N>, turn: &Turn, key: u32, time: Duration) {
+pub(super) fn set<N: Net>(io: &mut Io<N>, key: u32, time: Duration) {
     if io.acceptor.overflow(key).is_none() {
-        io.set_timer(turn, key, time);
+        io.set_timer(key, time);
     }
 }
 
@@ -24,9 +23,9 @@ pub(super) fn stop<N: Net>(io: &mut Io<N>, key: u32) {
 }
 
 /// Sets the timer of a connection whose client may send what it likes next.
-pub(super) fn await_request<N: Net>(io: &mut Io<N>, turn: &Turn, key: u32) {
+pub(super) fn await_request<N: Net>(io: &mut Io<N>, key: u32) {
     let (head_timeout, body_timeout) = (io.limits.head_timeout, io.limits.body_timeout);
-    let idle_time = turn.idle_time(&io.limits);
+    let idle_time = io.turn.idle_time(&io.limits);
     let Some(state) = io.connections.http_mut(key) else {
         return;
     };
@@ -38,13 +37,13 @@ pub(super) fn await_request<N: Net>(io: &mut Io<N>, turn: &Turn, key: u32) {
         true => idle_time,
         false if state.reader.is_in_body() => {
             // Each part extends the time, but not beyond that for the whole body.
-            let due_ms = turn.due_ms(body_timeout);
+            let due_ms = io.turn.due_ms(body_timeout);
             let due_ms = *state.body_due_ms.get_or_insert(due_ms);
-            if due_ms <= turn.now_ms {
+            if due_ms <= io.turn.now_ms {
                 // The timer is due: one more part must not put it off.
                 return;
             }
-            let left = Duration::from_millis(due_ms.saturating_sub(turn.now_ms));
+            let left = Duration::from_millis(due_ms.saturating_sub(io.turn.now_ms));
             head_timeout.min(left)
         }
         // A head has one deadline, however slowly it drips in.
@@ -57,5 +56,5 @@ pub(super) fn await_request<N: Net>(io: &mut Io<N>, turn: &Turn, key: u32) {
     if state.is_idle() || state.reader.is_in_body() {
         state.is_in_head = false;
     }
-    set(io, turn, key, time);
+    set(io, key, time);
 }

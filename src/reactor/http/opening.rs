@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::next::Next;
 use super::responses::answer_no_more;
 use super::{Http, Opening};
-use crate::exchange::{Request, Sink, StreamPlan, Subscription, Welcome};
+use crate::exchange::{Request, Response, Sink, StreamPlan, Subscription, Welcome};
 use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{Headers, Method};
 use crate::hub::client::{ClientInfo, DisconnectHook, Extra};
@@ -22,14 +22,12 @@ use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
 use crate::reactor::streams::cursor::{ReplayEnd, write_id};
 use crate::reactor::streams::feed::wrap;
-use crate::reactor::turn::Turn;
 
 impl Http {
     /// Opens a stream of channels.
     pub(super) fn open_subscription<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         request: &Request,
         subscription: Subscription,
@@ -37,7 +35,7 @@ impl Http {
     ) -> Next {
         let headers = self.all_headers(headers, &subscription);
         if let Some(full) = io.acceptor.overflow(key) {
-            return self.refuse_for_room(io, turn, key, request, full.why(), &headers);
+            return self.refuse_for_room(io, key, request, full.why(), &headers);
         }
         let start = request.named_start().or(subscription.start);
         let start = start.unwrap_or_default();
@@ -65,7 +63,7 @@ impl Http {
         };
         let joined = match joined {
             Ok(joined) => joined,
-            Err(error) => return self.refuse_join(io, turn, key, request, error, &headers),
+            Err(error) => return self.refuse_join(io, key, request, error, &headers),
         };
         let is_packed = joined.compresses && request.accepts_encoding("gzip");
         // The id at which the stream begins, for its head and its first block.
@@ -78,7 +76,7 @@ impl Http {
             is_packed.then_some(("Content-Encoding", "gzip")),
             start_id.as_deref().map(|id| ("Last-Event-ID", id)),
         ];
-        self.write_stream_head(io, turn, &headers, added.into_iter().flatten());
+        self.write_stream_head(io, &headers, added.into_iter().flatten());
         if is_head {
             answer_no_more(io, key);
             return Next::Hold;
@@ -89,7 +87,7 @@ impl Http {
                 id,
                 metadata: subscription.metadata.unwrap_or_default(),
                 address: request.client_address(),
-                since: self.hub().clock.wall(turn.now_ms),
+                since: self.hub().clock.wall(io.turn.now_ms),
                 behind: 0,
             };
             guard("on_connect", || on_connect(&info, &mut welcome));
@@ -119,17 +117,16 @@ impl Http {
     pub(super) fn open_sink<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         request: &Request,
         plan: StreamPlan,
         headers: Headers,
     ) -> Next {
         if let Some(full) = io.acceptor.overflow(key) {
-            return self.refuse_for_room(io, turn, key, request, full.why(), &headers);
+            return self.refuse_for_room(io, key, request, full.why(), &headers);
         }
         if *request.method() == Method::Head {
-            self.write_stream_head(io, turn, &headers, []);
+            self.write_stream_head(io, &headers, []);
             answer_no_more(io, key);
             return Next::Hold;
         }
@@ -147,9 +144,9 @@ impl Http {
         };
         let joined = match self.hub().join(join) {
             Ok(joined) => joined,
-            Err(error) => return self.refuse_join(io, turn, key, request, error, &headers),
+            Err(error) => return self.refuse_join(io, key, request, error, &headers),
         };
-        self.write_stream_head(io, turn, &headers, []);
+        self.write_stream_head(io, &headers, []);
         self.output.extend_from_slice(HEARTBEAT);
         Next::Open(Box::new(Opening {
             channels: vec![channel],
@@ -186,7 +183,6 @@ impl Http {
     fn refuse_join<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         request: &Request,
         error: JoinError,
@@ -194,7 +190,9 @@ impl Http {
     ) -> Next {
         let why = match error {
             JoinError::Finished => {
-                return self.write_response(io, turn, key, request, 204, headers, b"");
+                let mut response = Response::status(204);
+                response.headers = headers.clone();
+                return self.write_response(io, key, request, &response);
             }
             JoinError::Full => (
                 "channel_full",
@@ -202,7 +200,7 @@ impl Http {
             ),
             _ => ("channel_closed", "the channel was closed. Reconnect"),
         };
-        self.refuse_for_room(io, turn, key, request, why, headers)
+        self.refuse_for_room(io, key, request, why, headers)
     }
 }
 

@@ -7,7 +7,6 @@ use crate::http::Refusal;
 use crate::proxies::Source;
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::Turn;
 
 impl Http {
     /// Reads the header that a connection begins with from `input`. Returns how many
@@ -15,7 +14,6 @@ impl Http {
     pub(super) fn read_preface<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         input: &[u8],
     ) -> Result<usize, Next> {
@@ -29,12 +27,12 @@ impl Http {
                 state.preface = None;
                 if let Source::Client(address) = source {
                     state.source = address;
-                    self.note_client(io, turn, key, address);
+                    self.note_client(io, key, address);
                 }
                 Ok(count)
             }
             Err(error) => {
-                self.refuse(io, turn, key, &Refusal::proxy_header(error));
+                self.refuse(io, key, &Refusal::proxy_header(error));
                 Err(Next::Hold)
             }
         }

@@ -12,7 +12,7 @@ use crate::http::{self, Refusal, Step};
 use crate::reactor::io::connection::{HttpState, Pending, Phase, State};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::turn::{TICK_MS, Turn};
+use crate::reactor::turn::TICK_MS;
 
 /// Responses are written when so many bytes of them have gathered.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
@@ -22,16 +22,11 @@ const LINGER: Duration = Duration::from_secs(2);
 
 impl Http {
     /// A connection that speaks HTTP is readable.
-    pub(crate) fn on_readable<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &mut Turn,
-        key: u32,
-    ) -> Option<Box<Opening>> {
+    pub(crate) fn on_readable<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Option<Box<Opening>> {
         // Connections in the queue go first: one that is reported again and again
         // would take all the steps of every turn from them.
-        if turn.may_serve() && self.queue.is_empty() {
-            return self.serve(io, turn, key);
+        if io.turn.may_serve() && self.queue.is_empty() {
+            return self.serve(io, key);
         }
         self.enqueue(io, key);
         None
@@ -66,24 +61,19 @@ impl Http {
     /// Takes a connection as far as it goes, or as its budget lasts: writes what is
     /// unsent, then reads and answers. Returns the stream that it becomes, if it
     /// does.
-    pub(crate) fn serve<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &mut Turn,
-        key: u32,
-    ) -> Option<Box<Opening>> {
-        let mut slice = turn.budgets.requests_a_slice;
-        for _ in 0..turn.budgets.reads_a_turn {
-            turn.spent.steps += 1;
-            if !self.write_unsent(io, turn, key) {
+    pub(crate) fn serve<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Option<Box<Opening>> {
+        let mut slice = io.turn.budgets.requests_a_slice;
+        for _ in 0..io.turn.budgets.reads_a_turn {
+            io.turn.spent.steps += 1;
+            if !self.write_unsent(io, key) {
                 return None;
             }
             let state = io.connections.http_mut(key)?;
             let next = match &state.phase {
                 Phase::Request if state.unread.is_empty() => {
-                    self.read_and_answer(io, turn, key, &mut slice)
+                    self.read_and_answer(io, key, &mut slice)
                 }
-                Phase::Request => self.answer_unread(io, turn, key, &mut slice),
+                Phase::Request => self.answer_unread(io, key, &mut slice),
                 Phase::Linger { .. } => Some(Self::read_and_forget(io, key)),
                 // A client that waits may leave, but not go on.
                 Phase::Answer(_) => return None,
@@ -104,16 +94,15 @@ impl Http {
     fn read_and_answer<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &mut Turn,
         key: u32,
         slice: &mut usize,
     ) -> Option<Next> {
         let mut input = std::mem::take(&mut io.input);
         let next = match io.read(key, &mut input) {
             Ok(Some(count)) => {
-                let (next, used) = self.answer_all(io, turn, key, &input[..count], slice);
+                let (next, used) = self.answer_all(io, key, &input[..count], slice);
                 let unread = || Pending::of(&input[used..count]);
-                Self::keep_unread(io, turn, key, next, slice, unread)
+                Self::keep_unread(io, key, next, slice, unread)
             }
             Ok(None) => Some(Next::Hold),
             Err(Gone) => {
@@ -130,22 +119,20 @@ impl Http {
     fn answer_unread<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &mut Turn,
         key: u32,
         slice: &mut usize,
     ) -> Option<Next> {
         let state = io.connections.http_mut(key)?;
         let mut unread = std::mem::take(&mut state.unread);
-        let (next, used) = self.answer_all(io, turn, key, unread.as_bytes(), slice);
+        let (next, used) = self.answer_all(io, key, unread.as_bytes(), slice);
         unread.take(used);
-        Self::keep_unread(io, turn, key, next, slice, || unread)
+        Self::keep_unread(io, key, next, slice, || unread)
     }
 
     /// Keeps the input that has to wait. Returns `None` when it only waits for its
     /// turn.
     fn keep_unread<N: Net>(
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         next: Next,
         slice: &usize,
@@ -158,7 +145,7 @@ impl Http {
         };
         let state = io.connections.http_mut(key)?;
         state.unread = rest();
-        let is_over = *slice == 0 || !turn.may_answer() || !state.unread.is_empty();
+        let is_over = *slice == 0 || !io.turn.may_answer() || !state.unread.is_empty();
         (is_held || !is_over).then_some(next)
     }
 
@@ -176,7 +163,6 @@ impl Http {
     fn answer_all<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &mut Turn,
         key: u32,
         input: &[u8],
         slice: &mut usize,
@@ -186,7 +172,7 @@ impl Http {
             if used == input.len() {
                 break Next::Request;
             }
-            let (count, next) = match self.answer_next(io, turn, key, &input[used..]) {
+            let (count, next) = match self.answer_next(io, key, &input[used..]) {
                 Ok(answered) => answered,
                 // Where the next request would begin is unknown.
                 Err(next) => {
@@ -197,13 +183,13 @@ impl Http {
             used += count;
             let Some(next) = next else { continue };
             *slice = slice.saturating_sub(1);
-            turn.spent.requests += 1;
-            let is_over = *slice == 0 || !turn.may_answer();
+            io.turn.spent.requests += 1;
+            let is_over = *slice == 0 || !io.turn.may_answer();
             if !matches!(next, Next::Request) || is_over || self.output.len() > OUTPUT_BYTES_MAX {
                 break next;
             }
         };
-        (self.finish_answers(io, turn, key, next), used)
+        (self.finish_answers(io, key, next), used)
     }
 
     /// Reads on in the input. Returns how many bytes of it that used, and, if a
@@ -214,27 +200,26 @@ impl Http {
     fn answer_next<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &mut Turn,
         key: u32,
         input: &[u8],
     ) -> Result<(usize, Option<Next>), Next> {
         let state = io.connections.http_mut(key).ok_or(Next::Closed)?;
         if state.preface.is_some() {
-            let count = self.read_preface(io, turn, key, input)?;
+            let count = self.read_preface(io, key, input)?;
             return Ok((count, None));
         }
         let (count, step) = match state.reader.push(input, &io.limits) {
             Ok(read) => read,
             Err(refusal) => {
-                self.refuse(io, turn, key, &refusal);
+                self.refuse(io, key, &refusal);
                 return Err(Next::Hold);
             }
         };
         if let Step::Request(message) = step {
-            let next = self.handle(io, turn, key, message);
+            let next = self.handle(io, key, message);
             return Ok((count, Some(next)));
         }
-        if let Some(next) = self.admit(io, turn, key) {
+        if let Some(next) = self.admit(io, key) {
             return Err(next);
         }
         if step == Step::SendContinue {
@@ -244,15 +229,9 @@ impl Http {
     }
 
     /// Writes the responses that have gathered, and sets the timer for what follows.
-    fn finish_answers<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        key: u32,
-        mut next: Next,
-    ) -> Next {
+    fn finish_answers<N: Net>(&mut self, io: &mut Io<N>, key: u32, mut next: Next) -> Next {
         if !self.output.is_empty() {
-            let written = self.write_output(io, turn, key);
+            let written = self.write_output(io, key);
             self.output.clear();
             self.output.shrink_to(OUTPUT_BYTES_MAX);
             match &mut next {
@@ -266,13 +245,13 @@ impl Http {
             }
         }
         if matches!(next, Next::Request) {
-            deadlines::await_request(io, turn, key);
+            deadlines::await_request(io, key);
         }
         next
     }
 
     /// Writes the output, behind what is unsent of earlier responses.
-    fn write_output<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) -> Result<(), Gone> {
+    fn write_output<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Result<(), Gone> {
         let connection = io.connections.get_mut(key);
         let State::Http(state) = &mut connection.state else {
             return Ok(());
@@ -281,20 +260,20 @@ impl Http {
             state.unsent.push(&self.output);
             return Ok(());
         }
-        connection.written_at = turn.tick32();
+        connection.written_at = io.turn.tick32();
         let count = io.write(key, &self.output)?;
         if count == self.output.len() {
-            self.after_writing(io, turn, key);
+            self.after_writing(io, key);
         } else if let Some(state) = io.connections.http_mut(key) {
             state.unsent.push(&self.output[count..]);
-            deadlines::set(io, turn, key, io.limits.stall_timeout);
+            deadlines::set(io, key, io.limits.stall_timeout);
         }
         Ok(())
     }
 
     /// Writes what an earlier write left. Returns whether that is all out, and the
     /// connection still there.
-    fn write_unsent<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) -> bool {
+    fn write_unsent<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> bool {
         let Some(state) = io.connections.http_mut(key) else {
             return false;
         };
@@ -307,7 +286,7 @@ impl Http {
             return false;
         };
         if count > 0 {
-            io.connections.get_mut(key).written_at = turn.tick32();
+            io.connections.get_mut(key).written_at = io.turn.tick32();
         }
         let Some(state) = io.connections.http_mut(key) else {
             return false;
@@ -317,12 +296,12 @@ impl Http {
         if !state.unsent.is_empty() {
             return false;
         }
-        self.after_writing(io, turn, key);
+        self.after_writing(io, key);
         true
     }
 
     /// All responses are out.
-    fn after_writing<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
+    fn after_writing<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let Some(state) = io.connections.http_mut(key) else {
             return;
         };
@@ -333,11 +312,11 @@ impl Http {
                 // client that goes on sending; so only this half is closed, until the
                 // client has closed the other (RFC 9112 section 9.6).
                 io.shutdown_write(key);
-                deadlines::set(io, turn, key, LINGER);
+                deadlines::set(io, key, LINGER);
                 // What has come already is not reported again.
                 self.enqueue(io, key);
             }
-            Phase::Request => deadlines::await_request(io, turn, key),
+            Phase::Request => deadlines::await_request(io, key),
             Phase::Answer(_) => deadlines::stop(io, key),
         }
     }
@@ -371,20 +350,15 @@ impl Http {
     /// first: this loop may have been stopped, or busy, or not have asked for this
     /// connection's readiness yet. Only a connection that then has neither a new
     /// deadline nor more to read is closed.
-    pub(crate) fn on_timeout<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &mut Turn,
-        key: u32,
-    ) -> Option<Box<Opening>> {
+    pub(crate) fn on_timeout<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Option<Box<Opening>> {
         let token = io.connections.token(key);
         let is_overflow = io.acceptor.overflow(key).is_some();
         let has_unsent = |state: &mut HttpState| !state.unsent.is_empty();
         if !is_overflow && io.connections.http_mut(key).is_some_and(has_unsent) {
-            self.retry_unsent(io, turn, key);
+            self.retry_unsent(io, key);
             return None;
         }
-        let opening = self.serve(io, turn, key);
+        let opening = self.serve(io, key);
         if opening.is_some() || io.connections.find(token).is_none() {
             return opening;
         }
@@ -397,15 +371,15 @@ impl Http {
         }
         if state.is_queued {
             // It stopped for its budget's sake, and reads on.
-            io.set_timer(turn, key, Duration::from_millis(TICK_MS));
+            io.set_timer(key, Duration::from_millis(TICK_MS));
         } else if matches!(state.phase, Phase::Request) && !state.is_idle() && !is_overflow {
             let refusal = Refusal {
                 status: 408,
                 code: "request_timeout",
                 message: "timeout while waiting for the request. Send it again".into(),
             };
-            self.refuse(io, turn, key, &refusal);
-            self.finish_answers(io, turn, key, Next::Hold);
+            self.refuse(io, key, &refusal);
+            self.finish_answers(io, key, Next::Hold);
         } else {
             io.close(key);
         }
@@ -414,17 +388,17 @@ impl Http {
 
     /// A client has had its time to take its responses, or some of them. It may have
     /// taken what was not reported, so it is written to once more.
-    fn retry_unsent<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
+    fn retry_unsent<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let (token, stall_ticks) = (io.connections.token(key), io.stall_ticks());
-        if io.silent_ticks(turn, key) >= stall_ticks && self.write_unsent(io, turn, key) {
+        if io.silent_ticks(key) >= stall_ticks && self.write_unsent(io, key) {
             return self.enqueue(io, key);
         }
         if io.connections.find(token).is_none() {
             return;
         }
-        match stall_ticks.saturating_sub(io.silent_ticks(turn, key)) {
+        match stall_ticks.saturating_sub(io.silent_ticks(key)) {
             0 => io.close(key),
-            left => deadlines::set(io, turn, key, Duration::from_millis(left * TICK_MS)),
+            left => deadlines::set(io, key, Duration::from_millis(left * TICK_MS)),
         }
     }
 
@@ -433,7 +407,6 @@ impl Http {
     pub(crate) fn on_answer<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &mut Turn,
         key: u32,
         request: u32,
         response: Response,
@@ -445,11 +418,11 @@ impl Http {
         let Phase::Answer(request) = std::mem::replace(&mut state.phase, Phase::Request) else {
             return None;
         };
-        let next = self.answer(io, turn, key, *request, response);
-        match self.finish_answers(io, turn, key, next) {
+        let next = self.answer(io, key, *request, response);
+        match self.finish_answers(io, key, next) {
             Next::Open(opening) => Some(opening),
             // What came behind the request has waited.
-            Next::Request => self.on_readable(io, turn, key),
+            Next::Request => self.on_readable(io, key),
             Next::Hold | Next::Closed => None,
         }
     }

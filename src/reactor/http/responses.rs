@@ -30,29 +30,23 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
 
 impl Http {
     /// Writes a whole response. Returns what becomes of the connection.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a response")]
     pub(super) fn write_response<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         request: &Request,
-        status: u16,
-        headers: &Headers,
-        body: &[u8],
+        response: &Response,
     ) -> Next {
         let state = io.connections.http_mut(key);
         // Where the next request would begin is unknown.
         let is_cut_short = state.is_some_and(|state| state.reader.is_in_body());
         let is_overflow = io.acceptor.overflow(key).is_some();
-        let is_last = is_cut_short || turn.is_draining() || is_overflow;
-        let persistence = match is_last {
+        let persistence = match is_cut_short || io.turn.is_draining() || is_overflow {
             true => Persistence::Close,
             false => request.head().persistence(),
         };
-        io.meters.count_answer(status);
-        let has_body = http::has_body(status) && *request.method() != Method::Head;
-        self.append_response(turn, status, headers, persistence, body, has_body);
+        let has_body = *request.method() != Method::Head;
+        self.append_response(io, response, persistence, has_body);
         if persistence == Persistence::Close {
             answer_no_more(io, key);
             return Next::Hold;
@@ -62,15 +56,8 @@ impl Http {
 
     /// Answers a request that breaks a rule. Where the next one would begin is
     /// unknown, so it is the last.
-    pub(super) fn refuse<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        key: u32,
-        refusal: &Refusal,
-    ) {
+    pub(super) fn refuse<N: Net>(&mut self, io: &mut Io<N>, key: u32, refusal: &Refusal) {
         log::debug!("rejected a request ({})", refusal.message);
-        io.meters.count_answer(refusal.status);
         io.meters.count_refusal(refusal.code);
         let mut is_of_head = false;
         if let Some(state) = io.connections.http_mut(key) {
@@ -86,18 +73,7 @@ impl Http {
             });
         }
         let response = Response::error(refusal.status, refusal.code, &refusal.message);
-        let Kind::Body(body) = &response.kind else {
-            return;
-        };
-        let (close, has_body) = (Persistence::Close, !is_of_head);
-        self.append_response(
-            turn,
-            refusal.status,
-            &response.headers,
-            close,
-            body,
-            has_body,
-        );
+        self.append_response(io, &response, Persistence::Close, !is_of_head);
         answer_no_more(io, key);
     }
 
@@ -105,7 +81,6 @@ impl Http {
     pub(super) fn refuse_for_room<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         request: &Request,
         (code, message): (&str, &str),
@@ -117,7 +92,7 @@ impl Http {
             let added = response.headers.append(name.to_owned(), value.to_owned());
             added.expect("it was checked before");
         }
-        self.turn_away(io, turn, key, request, response, Duration::ZERO)
+        self.turn_away(io, key, request, response, Duration::ZERO)
     }
 
     /// Answers with an error that passes, not before `delay` is over. A browser
@@ -126,7 +101,6 @@ impl Http {
     pub(super) fn turn_away<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         request: &Request,
         mut response: Response,
@@ -135,7 +109,7 @@ impl Http {
         let retry_ms = retry_ms(self.hub()).saturating_add(as_ms(delay));
         if request.is_for_a_stream() {
             response.headers.remove("Retry-After");
-            self.write_stream_head(io, turn, &response.headers, []);
+            self.write_stream_head(io, &response.headers, []);
             self.output.extend_from_slice(&retry_line(retry_ms));
             answer_no_more(io, key);
             return Next::Hold;
@@ -143,11 +117,7 @@ impl Http {
         let seconds = (retry_ms / 1000).saturating_add(1).to_string();
         let added = response.headers.insert("Retry-After", seconds);
         added.expect("a number can be a header");
-        let (status, headers) = (response.status, &response.headers);
-        let Kind::Body(body) = &response.kind else {
-            return Next::Request;
-        };
-        self.write_response(io, turn, key, request, status, headers, body)
+        self.write_response(io, key, request, &response)
     }
 
     /// Writes the head of a stream: the headers of every stream, `headers`, and what
@@ -155,12 +125,11 @@ impl Http {
     pub(super) fn write_stream_head<'a, N: Net>(
         &'a mut self,
         io: &Io<N>,
-        turn: &Turn,
         headers: &'a Headers,
         added: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
     ) {
         io.meters.count_answer(200);
-        self.refresh_date(turn);
+        self.refresh_date(&io.turn);
         // A browser takes the last type of several, and would not read on.
         let is_free = |(name, _): &(&str, &str)| !name.eq_ignore_ascii_case("Content-Type");
         let added = added.into_iter();
@@ -178,21 +147,25 @@ impl Http {
         http::write_head(&mut self.output, 200, all, until_close, close, date);
     }
 
-    fn append_response(
+    fn append_response<N: Net>(
         &mut self,
-        turn: &Turn,
-        status: u16,
-        headers: &Headers,
+        io: &Io<N>,
+        response: &Response,
         persistence: Persistence,
-        body: &[u8],
         has_body: bool,
     ) {
-        self.refresh_date(turn);
-        let headers = whole_headers(status, headers, &self.headers);
+        let (status, body) = match &response.kind {
+            Kind::Body(body) => (response.status, &**body),
+            // A hook has put it in the place of an error that passes.
+            _ => (response.status, &[][..]),
+        };
+        io.meters.count_answer(status);
+        self.refresh_date(&io.turn);
+        let headers = whole_headers(status, &response.headers, &self.headers);
         let length = BodyLength::Known(body.len() as u64);
         let date = &self.date.text;
         http::write_head(&mut self.output, status, headers, length, persistence, date);
-        if has_body {
+        if has_body && http::has_body(status) {
             self.output.extend_from_slice(body);
         }
     }

@@ -33,7 +33,6 @@ impl Service for Echo {
 struct Server {
     io: Io<Memory>,
     http: Http,
-    turn: Turn,
     key: u32,
     wire: Rc<RefCell<Wire>>,
 }
@@ -46,7 +45,7 @@ fn server(budgets: Budgets, room: usize) -> Server {
     let turn = Turn::new(budgets, 0);
     let counts = Arc::new(ConnectionCounts::new(usize::MAX));
     let meters = attachment.engine().meters(0).clone();
-    let mut io = Io::new(Memory, 0, Limits::default(), meters, counts, &turn);
+    let mut io = Io::new(Memory, 0, Limits::default(), meters, counts, turn);
     let (command_queue, _) = CommandQueue::new(&attachment, 0);
     let http = Http::new(
         Arc::new(Echo),
@@ -59,11 +58,10 @@ fn server(budgets: Budgets, room: usize) -> Server {
     );
     let wire = Wire::new(room);
     let peer = ([127, 0, 0, 1], 1).into();
-    let key = io.insert(&turn, wire.clone(), peer, None).unwrap();
+    let key = io.insert(wire.clone(), peer, None).unwrap();
     Server {
         io,
         http,
-        turn,
         key,
         wire,
     }
@@ -75,7 +73,7 @@ impl Server {
     }
 
     fn serve(&mut self) {
-        let opening = self.http.serve(&mut self.io, &mut self.turn, self.key);
+        let opening = self.http.serve(&mut self.io, self.key);
         assert!(opening.is_none(), "no request opens a stream here");
     }
 

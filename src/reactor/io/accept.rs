@@ -8,7 +8,6 @@ use super::Io;
 use super::acceptor::{WARNING_MS, is_about_one_connection};
 use super::counts::{Full, NOWHERE};
 use super::net::Net;
-use crate::reactor::turn::Turn;
 
 /// The time for which nothing is accepted after the descriptors ran out, unless a
 /// connection ends before.
@@ -29,10 +28,10 @@ pub(crate) enum Accepted<S> {
 
 impl<N: Net> Io<N> {
     /// Begins a turn's accepts. Returns whether there may be something to accept.
-    pub(crate) fn begin_accepting(&mut self, turn: &Turn) -> bool {
+    pub(crate) fn begin_accepting(&mut self) -> bool {
         let paused_until_ms = &mut self.acceptor.paused_until_ms;
-        paused_until_ms.take_if(|until_ms| *until_ms <= turn.now_ms);
-        if !self.acceptor.is_busy() || !turn.is_open() {
+        paused_until_ms.take_if(|until_ms| *until_ms <= self.turn.now_ms);
+        if !self.acceptor.is_busy() || !self.turn.is_open() {
             return false;
         }
         if std::mem::take(&mut self.acceptor.is_room_wanted) {
@@ -42,7 +41,7 @@ impl<N: Net> Io<N> {
     }
 
     /// Takes the next connection of the listen queue.
-    pub(crate) fn accept(&mut self, turn: &Turn) -> Accepted<N::Socket> {
+    pub(crate) fn accept(&mut self) -> Accepted<N::Socket> {
         let error = match self.net.accept() {
             Ok((socket, peer)) => {
                 self.traffic.accepted += 1;
@@ -55,7 +54,7 @@ impl<N: Net> Io<N> {
             self.traffic.is_out_of_descriptors = false;
             self.acceptor.has_pending = false;
             let warned_ms = &mut self.acceptor.warned_of_descriptors_ms;
-            warned_ms.take_if(|at_ms| turn.now_ms >= *at_ms + WARNING_MS);
+            warned_ms.take_if(|at_ms| self.turn.now_ms >= *at_ms + WARNING_MS);
             return Accepted::Nothing;
         }
         self.traffic.refused += 1;
@@ -64,7 +63,7 @@ impl<N: Net> Io<N> {
             return Accepted::Lost;
         }
         if self.acceptor.warned_of_descriptors_ms.is_none() {
-            self.acceptor.warned_of_descriptors_ms = Some(turn.now_ms);
+            self.acceptor.warned_of_descriptors_ms = Some(self.turn.now_ms);
             log::warn!(
                 "cannot accept a connection with {} open ({error}). Raise the limit on open files \
                  (ulimit -n)",
@@ -75,7 +74,7 @@ impl<N: Net> Io<N> {
         // this one is heard.
         self.acceptor.is_room_wanted = !self.acceptor.overflows.is_empty();
         if !self.acceptor.is_room_wanted {
-            self.acceptor.paused_until_ms = Some(turn.now_ms + ACCEPT_PAUSE_MS);
+            self.acceptor.paused_until_ms = Some(self.turn.now_ms + ACCEPT_PAUSE_MS);
         }
         Accepted::Nothing
     }
@@ -84,22 +83,21 @@ impl<N: Net> Io<N> {
     /// client's, if that is known. Returns its key, unless the poller takes no more.
     pub(crate) fn insert(
         &mut self,
-        turn: &Turn,
         socket: N::Socket,
         peer: SocketAddr,
         own_address: Option<IpAddr>,
     ) -> Option<u32> {
         let counted = self.acceptor.counts.enter(own_address, &self.limits);
         if counted.is_err() {
-            self.make_room(turn);
+            self.make_room();
         }
-        let key = self.connections.insert(socket, peer, turn.tick32());
+        let key = self.connections.insert(socket, peer, self.turn.tick32());
         match counted {
             Ok(network) => {
                 self.acceptor.origins.note(key, network);
-                self.set_timer(turn, key, turn.idle_time(&self.limits));
+                self.set_timer(key, self.turn.idle_time(&self.limits));
             }
-            Err(full) => self.add_overflow(turn, key, full, peer),
+            Err(full) => self.add_overflow(key, full, peer),
         }
         let token = self.connections.token(key);
         let socket = &mut self.connections.get_mut(key).socket;
@@ -112,13 +110,7 @@ impl<N: Net> Io<N> {
     }
 
     /// Counts the address of a connection, now that a proxy has sent it.
-    pub(crate) fn count_address(
-        &mut self,
-        turn: &Turn,
-        key: u32,
-        client: SocketAddr,
-        own_address: IpAddr,
-    ) {
+    pub(crate) fn count_address(&mut self, key: u32, client: SocketAddr, own_address: IpAddr) {
         if self.acceptor.overflow(key).is_some() {
             return;
         }
@@ -126,24 +118,24 @@ impl<N: Net> Io<N> {
             Ok(network) => self.acceptor.origins.note(key, network),
             Err(full) => {
                 self.acceptor.counts.leave(NOWHERE);
-                self.make_room(turn);
-                self.add_overflow(turn, key, full, client);
+                self.make_room();
+                self.add_overflow(key, full, client);
             }
         }
     }
 
-    fn add_overflow(&mut self, turn: &Turn, key: u32, full: Full, client: SocketAddr) {
+    fn add_overflow(&mut self, key: u32, full: Full, client: SocketAddr) {
         let acceptor = &mut self.acceptor;
-        acceptor.warn_of_room(&self.limits, full, client, turn.now_ms);
+        acceptor.warn_of_room(&self.limits, full, client, self.turn.now_ms);
         acceptor.overflows.insert(key, full);
         acceptor.queue.push_back(self.connections.token(key));
         self.traffic.refused += 1;
-        self.set_timer(turn, key, OVERFLOW_TIME);
+        self.set_timer(key, OVERFLOW_TIME);
     }
 
     /// Has the reserve take one more overflow connection.
-    fn make_room(&mut self, turn: &Turn) {
-        let reserve = turn.budgets.overflow_max;
+    fn make_room(&mut self) {
+        let reserve = self.turn.budgets.overflow_max;
         while self.acceptor.overflows.len() >= reserve && self.close_oldest_overflow() {}
         if self.acceptor.queue.len() >= 2 * reserve {
             let connections = &self.connections;

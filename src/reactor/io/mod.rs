@@ -1,7 +1,7 @@
 //! Sockets and timers: what the other parts know of the network.
 //!
-//! [`Io`] holds the connections of a reactor, one timer for each, and the acceptor's
-//! bookkeeping. It moves bytes, and returns [`Gone`] when a peer is gone. It never ends
+//! [`Io`] holds the connections of a reactor, one timer for each, the acceptor's
+//! bookkeeping, and the [turn](super::turn) that is under way. It moves bytes, and returns [`Gone`] when a peer is gone. It never ends
 //! a stream, and never calls the hub or the user's code: the caller acts on what comes
 //! back.
 //!
@@ -41,6 +41,7 @@ pub(crate) struct Io<N: Net> {
     net: N,
     /// Which of the engine's reactors this is.
     pub(crate) index: u16,
+    pub(crate) turn: Turn,
     pub(crate) limits: Limits,
     pub(crate) meters: Arc<Meters>,
     pub(crate) connections: Connections<N::Socket>,
@@ -64,7 +65,7 @@ impl<N: Net> Io<N> {
         limits: Limits,
         meters: Arc<Meters>,
         counts: Arc<ConnectionCounts>,
-        turn: &Turn,
+        turn: Turn,
     ) -> Io<N> {
         Io {
             net,
@@ -76,6 +77,7 @@ impl<N: Net> Io<N> {
             wheel: Wheel::new(turn.tick()),
             traffic: Traffic::default(),
             input: vec![0; turn.budgets.buffer_bytes],
+            turn,
         }
     }
 
@@ -203,8 +205,8 @@ impl<N: Net> Io<N> {
     }
 
     /// Sets the timer of a connection for so long after now, rounded up to a tick.
-    pub(crate) fn set_timer(&mut self, turn: &Turn, key: u32, time: Duration) {
-        let due_ms = turn.due_ms(time);
+    pub(crate) fn set_timer(&mut self, key: u32, time: Duration) {
+        let due_ms = self.turn.due_ms(time);
         self.set_timer_at(key, due_ms.div_ceil(TICK_MS));
     }
 
@@ -227,9 +229,9 @@ impl<N: Net> Io<N> {
     }
 
     /// The ticks since a connection was last written to.
-    pub(crate) fn silent_ticks(&self, turn: &Turn, key: u32) -> u64 {
+    pub(crate) fn silent_ticks(&self, key: u32) -> u64 {
         let written_at = self.connections.get(key).written_at;
-        u64::from(turn.tick32().wrapping_sub(written_at))
+        u64::from(self.turn.tick32().wrapping_sub(written_at))
     }
 
     /// The ticks after which a peer that takes nothing has stalled.
@@ -274,7 +276,7 @@ mod tests {
     use super::*;
     use crate::reactor::budgets::Budgets;
 
-    fn io(limits: Limits, turn: &Turn) -> Io<Memory> {
+    fn io(limits: Limits, turn: Turn) -> Io<Memory> {
         let counts = Arc::new(ConnectionCounts::new(usize::MAX));
         Io::new(Memory, 0, limits, Arc::new(Meters::new(&[])), counts, turn)
     }
@@ -282,10 +284,10 @@ mod tests {
     #[test]
     fn a_connection_is_counted_and_timed_until_it_is_closed() {
         let turn = Turn::new(Budgets::default(), 1_000);
-        let mut io = io(Limits::default(), &turn);
+        let mut io = io(Limits::default(), turn);
         let wire = Wire::new(4);
         let peer = ([127, 0, 0, 1], 1).into();
-        let key = io.insert(&turn, wire.clone(), peer, None).unwrap();
+        let key = io.insert(wire.clone(), peer, None).unwrap();
         assert!(io.next_timer_ms().is_some());
         assert_eq!(
             io.write(key, b"hello"),
@@ -314,11 +316,11 @@ mod tests {
             ..Limits::default()
         };
         let turn = Turn::new(budgets, 0);
-        let mut io = io(limits, &turn);
+        let mut io = io(limits, turn);
         let wires = [0; 4].map(|_| Wire::new(0));
         let peer = ([127, 0, 0, 1], 1).into();
         for wire in &wires {
-            assert!(io.insert(&turn, wire.clone(), peer, None).is_some());
+            assert!(io.insert(wire.clone(), peer, None).is_some());
         }
         let closed = wires.map(|wire| wire.borrow().is_closed);
         assert_eq!(closed, [false, true, false, false]);

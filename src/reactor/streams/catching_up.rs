@@ -15,7 +15,6 @@ use crate::reactor::budgets::ROUND_BYTES;
 use crate::reactor::io::connection::{NONE, State};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::turn::Turn;
 
 /// What a round of a cursor comes to.
 enum Round {
@@ -31,12 +30,12 @@ impl Streams {
     /// Continues with the clients that are behind, one of each feed in turn, as far
     /// as the turn's budget goes: a thousand clients that resume one channel do not
     /// hold up a client of another.
-    pub(crate) fn run_cursors<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn) {
-        while turn.may_read() {
+    pub(crate) fn run_cursors<N: Net>(&mut self, io: &mut Io<N>) {
+        while io.turn.may_read() {
             let Some(id) = self.cursor_queue.pop_front() else {
                 return;
             };
-            turn.spent.taken[2] += 1;
+            io.turn.spent.taken[2] += 1;
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
                 continue;
             };
@@ -53,37 +52,31 @@ impl Streams {
                 cursor.is_queued = false;
                 // While no other feed waits, a client goes on: its events are at hand.
                 let slice = match self.cursor_queue.front() {
-                    Some(other) if *other != id => turn.budgets.buffer_bytes,
+                    Some(other) if *other != id => io.turn.budgets.buffer_bytes,
                     _ => usize::MAX,
                 };
-                self.run_cursor(io, turn, key, slice);
+                self.run_cursor(io, key, slice);
             }
         }
     }
 
     /// Takes a client that is behind as far as it goes, or as its budget lasts: about
     /// `slice` bytes.
-    pub(super) fn run_cursor<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &mut Turn,
-        key: u32,
-        slice: usize,
-    ) {
-        let end = turn.spent.cursor_bytes.saturating_add(slice);
-        for round in 0..turn.budgets.rounds_a_turn {
+    pub(super) fn run_cursor<N: Net>(&mut self, io: &mut Io<N>, key: u32, slice: usize) {
+        let end = io.turn.spent.cursor_bytes.saturating_add(slice);
+        for round in 0..io.turn.budgets.rounds_a_turn {
             // The first one is in any case: a timer has to know whether the client
             // takes anything.
-            if round > 0 && (!turn.may_read() || turn.spent.cursor_bytes >= end) {
+            if round > 0 && (!io.turn.may_read() || io.turn.spent.cursor_bytes >= end) {
                 break;
             }
-            turn.spent.cursor_bytes += ROUND_BYTES;
-            if !self.flush_owed(io, turn, key) {
+            io.turn.spent.cursor_bytes += ROUND_BYTES;
+            if !self.flush_owed(io, key) {
                 return;
             }
-            let goes_on = match self.begin_round(io, turn, key) {
+            let goes_on = match self.begin_round(io, key) {
                 Round::Owes => true,
-                Round::Reads(span) => self.read(io, turn, key, span),
+                Round::Reads(span) => self.read(io, key, span),
                 Round::Over => false,
             };
             if !goes_on {
@@ -94,7 +87,7 @@ impl Streams {
     }
 
     /// Finds out what a client is to be sent that owes nothing.
-    fn begin_round<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) -> Round {
+    fn begin_round<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Round {
         let stream = *io.connections.stream(key);
         let has_ended = self.has_come_to_its_end(io, key);
         let feed = self.feeds.get_mut(stream.feed);
@@ -134,7 +127,7 @@ impl Streams {
         let is_joining = cursor.replay_through > seen;
         let may_stay = cursor.end.is_none();
         if seen == feed.through && !is_joining && may_stay {
-            self.catch_up(io, turn, key);
+            self.catch_up(io, key);
             return Round::Over;
         }
         if seen >= feed.through {
@@ -144,7 +137,7 @@ impl Streams {
             cursor.is_early = true;
             feed.behind.early.push(io.connections.token(key));
             feed.news.is_there = true;
-            self.set_timer(io, turn, key);
+            self.set_timer(io, key);
             self.queue_feed(stream.feed);
             return Round::Over;
         }
@@ -172,7 +165,7 @@ impl Streams {
 
     /// Reads what is next for a client, and writes it. Returns whether it can take
     /// more.
-    fn read<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32, span: Span) -> bool {
+    fn read<N: Net>(&mut self, io: &mut Io<N>, key: u32, span: Span) -> bool {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
         let single = [ChannelReader {
@@ -189,13 +182,13 @@ impl Streams {
             readers,
             io.connection_id(key),
             span,
-            turn.budgets.buffer_bytes,
+            io.turn.budgets.buffer_bytes,
             &mut batch,
         );
         let goes_on = match read {
             Read::Through(reached) => {
-                turn.spent.cursor_bytes += batch.len().saturating_sub(ROUND_BYTES);
-                self.write_batch(io, turn, key, &batch, reached)
+                io.turn.spent.cursor_bytes += batch.len().saturating_sub(ROUND_BYTES);
+                self.write_batch(io, key, &batch, reached)
             }
             Read::Lagged(lag) => self.skip_gap(io, key, lag),
             Read::Departed => false,
@@ -211,7 +204,7 @@ impl Streams {
 
     /// Writes the rest of the frame of which the client has the beginning.
     /// Returns whether it is all out.
-    fn flush_owed<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) -> bool {
+    fn flush_owed<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> bool {
         let stream = *io.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
         let Some(owed) = &mut cursor.owed else {
@@ -220,10 +213,10 @@ impl Streams {
         let feed = self.feeds.get_mut(stream.feed);
         let rest = &owed.frame.as_bytes()[owed.written..];
         let written = io.write_events(key, rest, feed.limits_unsent);
-        turn.spent.cursor_bytes += written.unwrap_or(0).saturating_sub(ROUND_BYTES);
+        io.turn.spent.cursor_bytes += written.unwrap_or(0).saturating_sub(ROUND_BYTES);
         match written {
             Ok(count) if count == rest.len() => {
-                io.connections.get_mut(key).written_at = turn.tick32();
+                io.connections.get_mut(key).written_at = io.turn.tick32();
                 cursor.is_blocked = false;
                 let channel_index = owed.channel_index;
                 cursor.owed = None;
@@ -235,7 +228,7 @@ impl Streams {
             }
             Ok(count) => {
                 owed.written += count;
-                self.block(io, turn, key, count);
+                self.block(io, key, count);
                 false
             }
             Err(Gone) => {
@@ -249,7 +242,6 @@ impl Streams {
     fn write_batch<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         batch: &Batch,
         reached: u64,
@@ -281,11 +273,11 @@ impl Streams {
         });
         let is_all_out = written == batch.len();
         if is_all_out {
-            io.connections.get_mut(key).written_at = turn.tick32();
+            io.connections.get_mut(key).written_at = io.turn.tick32();
             cursor.seen = reached;
             cursor.is_blocked = false;
         } else {
-            self.block(io, turn, key, written);
+            self.block(io, key, written);
         }
         self.note_progress(stream.feed);
         is_all_out
@@ -323,7 +315,7 @@ impl Streams {
     }
 
     /// A client has seen everything that was gathered: it is current again.
-    fn catch_up<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
+    fn catch_up<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let stream = *io.connections.stream(key);
         if self.cursors.remove(stream.cursor as usize).is_noted {
             self.note_position(io, key, CAUGHT_UP);
@@ -339,7 +331,7 @@ impl Streams {
         self.note_progress(stream.feed);
         match ends {
             Some(reason) => self.end_complete(io, key, reason),
-            None => self.set_timer(io, turn, key),
+            None => self.set_timer(io, key),
         }
     }
 }

@@ -31,8 +31,8 @@ impl Streams {
     }
 
     /// Passes on a slice of what was noted, to feeds and to their clients.
-    pub(crate) fn spread_news<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn) {
-        for _ in 0..turn.budgets.looks_a_slice {
+    pub(crate) fn spread_news<N: Net>(&mut self, io: &mut Io<N>) {
+        for _ in 0..io.turn.budgets.looks_a_slice {
             let Some((id, since_us)) = self.news.pop_front() else {
                 break;
             };
@@ -44,15 +44,15 @@ impl Streams {
                 self.queue_feed(id);
             }
         }
-        for _ in 0..turn.budgets.chores_a_turn {
+        for _ in 0..io.turn.budgets.chores_a_turn {
             let Some(id) = self.changed.pop_front() else {
                 break;
             };
             if self.feeds.contains(id) {
-                self.change_options(turn, id);
+                self.change_options(&io.turn, id);
             }
         }
-        for _ in 0..turn.budgets.looks_a_slice {
+        for _ in 0..io.turn.budgets.looks_a_slice {
             let Some(key) = self.untimed.pop() else {
                 break;
             };
@@ -60,7 +60,7 @@ impl Streams {
             if io.connections.contains(key)
                 && let State::Stream(_) = io.connections.get(key).state
             {
-                self.set_timer(io, turn, key);
+                self.set_timer(io, key);
             }
         }
     }

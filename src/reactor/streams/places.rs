@@ -8,14 +8,13 @@ use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::{TICK_MS, Turn};
+use crate::reactor::turn::TICK_MS;
 
 impl Streams {
     /// Gives a client a cursor. It must be in none of the feed's lists.
     pub(super) fn fall_behind<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        turn: &Turn,
         key: u32,
         seen: u64,
         owed: Option<Owed>,
@@ -30,7 +29,7 @@ impl Streams {
         stream.index = u32::try_from(index).expect("fewer clients than 2^32");
         self.feeds.count_behind(stream.feed, true);
         if is_blocked {
-            self.set_timer(io, turn, key);
+            self.set_timer(io, key);
             self.note_seen(io, key);
         } else {
             self.queue_cursor(io, key);
@@ -38,9 +37,9 @@ impl Streams {
     }
 
     /// Has a current client go on alone from where it is.
-    pub(super) fn single_out<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
+    pub(super) fn single_out<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let seen = self.take_current(io, key);
-        self.fall_behind(io, turn, key, seen, None, false);
+        self.fall_behind(io, key, seen, None, false);
     }
 
     /// Takes a client out of those that are current. Returns what it has seen.
@@ -75,14 +74,14 @@ impl Streams {
     /// A client that is behind has taken so many bytes, and takes no more for
     /// now. It has `stall_timeout` from the last that it took, or from when it
     /// was first found to take nothing.
-    pub(super) fn block<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32, written: usize) {
+    pub(super) fn block<N: Net>(&mut self, io: &mut Io<N>, key: u32, written: usize) {
         let Some(cursor) = self.cursor_mut(io, key) else {
             return;
         };
         let was_blocked = std::mem::replace(&mut cursor.is_blocked, true);
         if written > 0 || !was_blocked {
-            io.connections.get_mut(key).written_at = turn.tick32();
-            self.set_timer(io, turn, key);
+            io.connections.get_mut(key).written_at = io.turn.tick32();
+            self.set_timer(io, key);
         }
         self.note_seen(io, key);
     }
@@ -177,16 +176,16 @@ impl Streams {
 
     /// Sets the one timer of a stream: for its next heartbeat, or, while it
     /// is behind, for when it has stalled; or for its end, if that is sooner.
-    pub(super) fn set_timer<N: Net>(&self, io: &mut Io<N>, turn: &Turn, key: u32) {
-        let silent = io.silent_ticks(turn, key);
+    pub(super) fn set_timer<N: Net>(&self, io: &mut Io<N>, key: u32) {
+        let silent = io.silent_ticks(key);
         let wait = match self.waits_for_room(io, key) {
             false => self.heartbeat_ticks(io, key),
             true => Some(io.stall_ticks().max(silent + 1)),
         };
         let wait = wait.map(|ticks| ticks.saturating_sub(silent));
-        let end = io.connections.stream(key).ends_in(turn.tick32());
+        let end = io.connections.stream(key).ends_in(io.turn.tick32());
         match wait.into_iter().chain(end.map(u64::from)).min() {
-            Some(ticks) => io.set_timer_at(key, turn.tick() + ticks),
+            Some(ticks) => io.set_timer_at(key, io.turn.tick() + ticks),
             None => io.cancel_timer(key),
         }
     }

@@ -21,27 +21,27 @@ use crate::reactor::turn::Turn;
 
 impl Streams {
     /// Gives each queued feed a slice, as far as the turn's budget goes.
-    pub(crate) fn pump<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn) {
+    pub(crate) fn pump<N: Net>(&mut self, io: &mut Io<N>) {
         for _ in 0..self.pump_queue.len() {
-            if !turn.may_write() {
+            if !io.turn.may_write() {
                 return;
             }
             let Some(id) = self.pump_queue.pop_front() else {
                 return;
             };
-            turn.spent.taken[1] += 1;
+            io.turn.spent.taken[1] += 1;
             if self.feeds.contains(id) {
                 self.feeds.get_mut(id).is_queued = false;
-                let spent = self.pump_slice(io, turn, id);
-                turn.spent.writes += spent.max(1);
+                let spent = self.pump_slice(io, id);
+                io.turn.spent.writes += spent.max(1);
             }
         }
     }
 
     /// Gathers, if nothing is on its way, and writes to a slice of the current
     /// clients. Returns the number of writes that it took.
-    fn pump_slice<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) -> usize {
-        let ended = self.check_laggards(io, turn, id);
+    fn pump_slice<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
+        let ended = self.check_laggards(io, id);
         let Some(feed) = self.feeds.slots.get(id as usize) else {
             return ended;
         };
@@ -59,21 +59,21 @@ impl Streams {
                     _ => !feed.news.is_there || !feed.current.is_empty(),
                 };
                 if may_end {
-                    return ended.max(self.end_slice(io, turn, id, reason));
+                    return ended.max(self.end_slice(io, id, reason));
                 }
             }
-            if self.waits_for_its_time(turn, id) {
+            if self.waits_for_its_time(&io.turn, id) {
                 return ended;
             }
-            self.gather(io, turn, id);
+            self.gather(io, id);
         }
-        ended + self.deliver_slice(io, turn, id)
+        ended + self.deliver_slice(io, id)
     }
 
     /// Writes what is on its way to a slice of the current clients. Returns the
     /// number of writes.
-    fn deliver_slice<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) -> usize {
-        let slice = turn.budgets.writes_a_slice;
+    fn deliver_slice<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
+        let slice = io.turn.budgets.writes_a_slice;
         let mut written = 0;
         while written < slice {
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
@@ -82,21 +82,21 @@ impl Streams {
             if feed.delivery.is_none() {
                 return written;
             }
-            let (count, next) = write_batch(io, turn, feed, &mut self.sums, slice - written);
+            let (count, next) = write_batch(io, feed, &mut self.sums, slice - written);
             written += count;
             match next {
                 Next::Done => {
-                    self.finish_delivery(io, turn, id);
+                    self.finish_delivery(io, id);
                     return written;
                 }
                 Next::Goes => {}
                 Next::Alone(key) => {
                     written += 1;
-                    self.single_out(io, turn, key);
+                    self.single_out(io, key);
                 }
                 Next::Short(key, count) => {
                     written += 1;
-                    self.split_batch(io, turn, id, key, count);
+                    self.split_batch(io, id, key, count);
                 }
                 Next::Gone(key) => {
                     written += 1;
@@ -146,7 +146,7 @@ impl Streams {
     }
 
     /// Takes what is new out of the logs, for all current clients.
-    fn gather<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, id: u32) {
+    fn gather<N: Net>(&mut self, io: &mut Io<N>, id: u32) {
         let mut batch = self.spare_batches.pop().unwrap_or_default();
         let mut targets = std::mem::take(&mut self.targets);
         let feed = self.feeds.get(id);
@@ -156,7 +156,7 @@ impl Streams {
             clients: feed.current.len(),
         };
         let gathered = (feed.leaving == 0).then(|| {
-            let bytes_max = turn.budgets.buffer_bytes;
+            let bytes_max = io.turn.budgets.buffer_bytes;
             self.hub.gather(
                 recipients,
                 feed.source(),
@@ -173,9 +173,9 @@ impl Streams {
             self.targets = targets;
             return self.queue_feed(id);
         };
-        let since_us = self.note_gathered(turn, id, &gathered);
+        let since_us = self.note_gathered(&io.turn, id, &gathered);
         for token in targets.drain(..) {
-            self.single_out_target(io, turn, id, token, after);
+            self.single_out_target(io, id, token, after);
         }
         self.targets = targets;
         self.queue_early(id);
@@ -203,14 +203,7 @@ impl Streams {
     }
 
     /// Has the target of a directed event go on alone.
-    fn single_out_target<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        id: u32,
-        token: u64,
-        seen: u64,
-    ) {
+    fn single_out_target<N: Net>(&mut self, io: &mut Io<N>, id: u32, token: u64, seen: u64) {
         let Some(key) = io.connections.find(token) else {
             return;
         };
@@ -221,7 +214,7 @@ impl Streams {
         // feed's target.
         if stream.feed == id && stream.cursor == NONE {
             self.take_current(io, key);
-            self.fall_behind(io, turn, key, seen, None, false);
+            self.fall_behind(io, key, seen, None, false);
         }
     }
 
@@ -242,14 +235,7 @@ impl Streams {
     }
 
     /// A client took only a part of the batch: it goes on alone from there.
-    fn split_batch<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        id: u32,
-        key: u32,
-        written: usize,
-    ) {
+    fn split_batch<N: Net>(&mut self, io: &mut Io<N>, id: u32, key: u32, written: usize) {
         io.count_written(written as u64);
         let feed = self.feeds.get_mut(id);
         let Some(delivery) = &feed.delivery else {
@@ -273,13 +259,13 @@ impl Streams {
             Owed::torn(piece, written)
         });
         self.take_current(io, key);
-        self.fall_behind(io, turn, key, seen, owed, true);
+        self.fall_behind(io, key, seen, owed, true);
     }
 
     /// All current clients have the batch.
-    fn finish_delivery<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, id: u32) {
+    fn finish_delivery<N: Net>(&mut self, io: &mut Io<N>, id: u32) {
         if let Some(since_us) = self.put_away(io, id) {
-            turn.stopwatch.arrive(since_us);
+            io.turn.stopwatch.arrive(since_us);
         }
         self.note_progress(id);
         // What was published while the batch was under way has had its place
@@ -291,14 +277,8 @@ impl Streams {
     }
 
     /// The feed's streams end: ends those of the clients that have everything.
-    fn end_slice<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        id: u32,
-        reason: DisconnectReason,
-    ) -> usize {
-        for ended in 0..turn.budgets.ends_a_slice {
+    fn end_slice<N: Net>(&mut self, io: &mut Io<N>, id: u32, reason: DisconnectReason) -> usize {
+        for ended in 0..io.turn.budgets.ends_a_slice {
             let feed = self.feeds.slots.get(id as usize);
             let Some(&key) = feed.and_then(|feed| feed.current.last()) else {
                 return ended;
@@ -308,14 +288,14 @@ impl Streams {
         if self.feeds.contains(id) {
             self.queue_feed(id);
         }
-        turn.budgets.writes_a_slice
+        io.turn.budgets.writes_a_slice
     }
 
     /// Checks a slice of the clients that are behind, and ends those that have fallen
     /// off the log. Returns what that counts among the writes.
-    fn check_laggards<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, id: u32) -> usize {
+    fn check_laggards<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
         let mut ended = 0;
-        for _ in 0..turn.budgets.looks_a_slice {
+        for _ in 0..io.turn.budgets.looks_a_slice {
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
                 return ended;
             };
@@ -326,7 +306,7 @@ impl Streams {
             if cursor.seen < evicted_through && feed.disconnects_laggards() {
                 self.end(io, key, DisconnectReason::Lagged);
                 ended += 1;
-                if ended == turn.budgets.ends_a_slice {
+                if ended == io.turn.budgets.ends_a_slice {
                     return ended;
                 }
             } else {
@@ -355,7 +335,6 @@ enum Next {
 /// the number of these: this is what a broadcast costs for each client.
 fn write_batch<N: Net>(
     io: &mut Io<N>,
-    turn: &Turn,
     feed: &mut Feed,
     sums: &mut Sums,
     count_max: usize,
@@ -368,7 +347,7 @@ fn write_batch<N: Net>(
         let next = feed.current.get(first);
         return (0, next.map_or(Next::Done, |key| Next::Alone(*key)));
     };
-    let (bytes, tick) = (batch.as_bytes(), turn.tick32());
+    let (bytes, tick) = (batch.as_bytes(), io.turn.tick32());
     let mut next = Next::Goes;
     for done in first..first + count_max {
         let Some(&key) = feed.current.get(done) else {

@@ -6,15 +6,14 @@ use super::Streams;
 use crate::hub::{ChannelKey, Report};
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::Turn;
 
 impl Streams {
     /// Reports to the hub how far a slice of the listed channels have come. The cost
     /// grows with a channel's feeds and with its clients that are behind, so a channel
     /// with many is reported only once for as many steps, or when the loop is idle.
-    pub(crate) fn report<N: Net>(&mut self, io: &Io<N>, turn: &Turn, is_idle: bool) {
+    pub(crate) fn report<N: Net>(&mut self, io: &Io<N>, is_idle: bool) {
         self.send_positions(io);
-        for _ in 0..self.to_report.len().min(turn.budgets.looks_a_slice) {
+        for _ in 0..self.to_report.len().min(io.turn.budgets.looks_a_slice) {
             let Some(key) = self.to_report.pop_front() else {
                 return;
             };

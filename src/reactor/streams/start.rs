@@ -10,18 +10,11 @@ use crate::hub::{ChannelReader, Source};
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{NONE, State, Stream};
 use crate::reactor::io::net::Net;
-use crate::reactor::turn::Turn;
 
 impl Streams {
     /// Turns a connection that speaks HTTP into a stream: what it has not sent yet
     /// goes out first, then the replay, then what follows it.
-    pub(crate) fn start<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        key: u32,
-        opening: Opening,
-    ) {
+    pub(crate) fn start<N: Net>(&mut self, io: &mut Io<N>, key: u32, opening: Opening) {
         let Opening {
             channels, joined, ..
         } = opening;
@@ -52,9 +45,9 @@ impl Streams {
         };
         // A sink says itself when it ends.
         if !joined.is_private
-            && let Some((ticks, reason)) = self.deadline(io, turn, opening.expires_in)
+            && let Some((ticks, reason)) = self.deadline(io, opening.expires_in)
         {
-            stream.end_in(ticks, turn.tick32(), reason);
+            stream.end_in(ticks, io.turn.tick32(), reason);
         }
         io.meters.streams_opened.add(1);
         let state = &mut io.connections.get_mut(key).state;
@@ -69,7 +62,7 @@ impl Streams {
             Self::apply(io, moves);
         } else {
             let is_blocked = owed.is_some();
-            self.fall_behind(io, turn, key, joined.seen, owed, is_blocked);
+            self.fall_behind(io, key, joined.seen, owed, is_blocked);
             if let Some(cursor) = self.cursor_mut(io, key) {
                 cursor.replay_through = joined.now;
                 cursor.keyed_through = joined.keyed_through;
@@ -82,8 +75,8 @@ impl Streams {
                 self.queue_cursor(io, key);
             }
         }
-        self.set_timer(io, turn, key);
-        self.draw_moment(io, turn, key);
+        self.set_timer(io, key);
+        self.draw_moment(io, key);
         if joined.is_finished {
             // Nothing more will mark the channel dirty: its end has to be
             // found by gathering nothing.

@@ -25,7 +25,6 @@ struct Loop {
     manager: ChannelManager,
     io: Io<Memory>,
     streams: Streams,
-    turn: Turn,
 }
 
 impl Loop {
@@ -36,13 +35,12 @@ impl Loop {
         let turn = Turn::new(budgets, 0);
         let counts = Arc::new(ConnectionCounts::new(usize::MAX));
         let meters = attachment.engine().meters(0).clone();
-        let io = Io::new(Memory, 0, Limits::default(), meters, counts, &turn);
+        let io = Io::new(Memory, 0, Limits::default(), meters, counts, turn);
         Loop {
             _attachment: attachment,
             streams: Streams::new(manager.hub().clone()),
             manager,
             io,
-            turn,
         }
     }
 
@@ -59,10 +57,7 @@ impl Loop {
         room: usize,
     ) -> (u32, Rc<RefCell<Wire>>) {
         let (wire, peer) = (Wire::new(room), ([127, 0, 0, 1], 1).into());
-        let key = self
-            .io
-            .insert(&self.turn, wire.clone(), peer, None)
-            .unwrap();
+        let key = self.io.insert(wire.clone(), peer, None).unwrap();
         let joined = self.manager.hub().join(Join {
             channels: &[channel.key()],
             id: ClientId::new(name).unwrap(),
@@ -82,23 +77,23 @@ impl Loop {
             on_open: None,
             is_gone: false,
         };
-        self.streams.start(&mut self.io, &self.turn, key, opening);
+        self.streams.start(&mut self.io, key, opening);
         (key, wire)
     }
 
     /// The parts of a turn that are of streams.
     fn turn(&mut self) {
-        self.turn.begin(self.turn.now_ms * 1000, [false; 3]);
+        self.io.turn.begin(self.io.turn.now_ms * 1000, [false; 3]);
         let mut work = Work::default();
         self.manager.hub().take_work(0, &mut work);
         for (channel, since_us) in work.dirty {
             self.streams.note_news(channel, since_us);
         }
-        self.streams.spread_news(&mut self.io, &self.turn);
-        self.streams.pump(&mut self.io, &mut self.turn);
-        self.streams.run_cursors(&mut self.io, &mut self.turn);
+        self.streams.spread_news(&mut self.io);
+        self.streams.pump(&mut self.io);
+        self.streams.run_cursors(&mut self.io);
         let is_idle = self.streams.is_idle();
-        self.streams.report(&self.io, &self.turn, is_idle);
+        self.streams.report(&self.io, is_idle);
         self.streams.shrink(&mut self.io);
     }
 }
@@ -110,10 +105,10 @@ impl Loop {
         now_ms: u64,
         clients: [&(u32, Rc<RefCell<Wire>>); N],
     ) -> [String; N] {
-        self.turn.begin(now_ms * 1000, [false; 3]);
+        self.io.turn.begin(now_ms * 1000, [false; 3]);
         clients.map(|(key, wire)| {
             wire.borrow_mut().take_text();
-            self.streams.on_timer(&mut self.io, &mut self.turn, *key);
+            self.streams.on_timer(&mut self.io, *key);
             wire.borrow_mut().take_text()
         })
     }
@@ -320,7 +315,7 @@ fn a_feed_that_has_news_again_and_again_waits_once() {
         l.streams.note_news(news.key(), since_us);
     }
     assert_eq!(l.streams.news, [(0, 1)], "the oldest counts");
-    l.streams.spread_news(&mut l.io, &l.turn);
+    l.streams.spread_news(&mut l.io);
     l.streams.note_news(news.key(), 4);
     assert_eq!(l.streams.news, [(0, 4)]);
 }

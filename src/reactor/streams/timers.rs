@@ -33,12 +33,7 @@ pub(super) type Deadline = Option<(u64, DisconnectReason)>;
 
 impl Streams {
     /// When a stream of channels ends that begins now.
-    pub(super) fn deadline<N: Net>(
-        &self,
-        io: &Io<N>,
-        turn: &Turn,
-        expires_in: Option<Duration>,
-    ) -> Deadline {
+    pub(super) fn deadline<N: Net>(&self, io: &Io<N>, expires_in: Option<Duration>) -> Deadline {
         let expires = expires_in.map(|time| (as_ms(time), DisconnectReason::Expired));
         // Each has an age of its own, so that clients that came together do not
         // go together.
@@ -49,20 +44,20 @@ impl Streams {
             (max_ms - less_ms, DisconnectReason::Aged)
         });
         let soonest = expires.into_iter().chain(age).min_by_key(|(ms, _)| *ms);
-        soonest.map(|(ms, reason)| (turn.ticks_in(ms), reason))
+        soonest.map(|(ms, reason)| (io.turn.ticks_in(ms), reason))
     }
 
     /// In a shutdown each stream of channels has its moment within the window.
     /// A stream for one client cannot be resumed: it ends when its sink does,
     /// at the latest at the deadline.
-    pub(crate) fn draw_moment<N: Net>(&self, io: &mut Io<N>, turn: &Turn, key: u32) {
-        let Some(drain) = turn.drain.as_ref().filter(|drain| drain.is_parting()) else {
+    pub(crate) fn draw_moment<N: Net>(&self, io: &mut Io<N>, key: u32) {
+        let Some(drain) = io.turn.drain.as_ref().filter(|drain| drain.is_parting()) else {
             return;
         };
         if self.feeds.get(io.connections.stream(key).feed).is_private {
             return;
         }
-        let left_ms = drain.ends_ms.saturating_sub(turn.now_ms);
+        let left_ms = drain.ends_ms.saturating_sub(io.turn.now_ms);
         let moment_ms = match left_ms {
             0 => 0,
             left_ms => self.hub.random_below(left_ms),
@@ -72,8 +67,8 @@ impl Streams {
         if !ends_already {
             let ticks = moment_ms / TICK_MS;
             let stream = io.connections.stream_mut(key);
-            stream.end_in(ticks, turn.tick32(), DisconnectReason::Shutdown);
-            self.set_timer(io, turn, key);
+            stream.end_in(ticks, io.turn.tick32(), DisconnectReason::Shutdown);
+            self.set_timer(io, key);
         }
     }
 
@@ -81,24 +76,24 @@ impl Streams {
     /// client has had its time. The last two are counted from the last write,
     /// which did not move the timer. Returns what that counts among the timers of a
     /// turn.
-    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) -> usize {
+    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> usize {
         let stream = io.connections.stream(key);
         if let Some(reason) = stream.ends_as
-            && stream.ends_in(turn.tick32()) == Some(0)
+            && stream.ends_in(io.turn.tick32()) == Some(0)
         {
-            self.begin_end(io, turn, key, reason);
+            self.begin_end(io, key, reason);
             return 1;
         }
-        if self.has_stalled(io, turn, key) {
-            self.retry_stalled(io, turn, key);
+        if self.has_stalled(io, key) {
+            self.retry_stalled(io, key);
             return RETRY_COST;
         }
-        let silent = io.silent_ticks(turn, key);
+        let silent = io.silent_ticks(key);
         let interval = self.heartbeat_ticks(io, key);
         let is_due = interval.is_some_and(|ticks| silent >= ticks);
         match is_due && !self.waits_for_room(io, key) {
-            true => self.write_heartbeat(io, turn, key),
-            false => self.set_timer(io, turn, key),
+            true => self.write_heartbeat(io, key),
+            false => self.set_timer(io, key),
         }
         1
     }
@@ -126,15 +121,9 @@ impl Streams {
     }
 
     /// A stream's time is up. What waits for it goes out first.
-    fn begin_end<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        key: u32,
-        reason: DisconnectReason,
-    ) {
+    fn begin_end<N: Net>(&mut self, io: &mut Io<N>, key: u32, reason: DisconnectReason) {
         if io.connections.stream(key).cursor == NONE {
-            self.single_out(io, turn, key);
+            self.single_out(io, key);
         }
         let stream = *io.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
@@ -142,7 +131,7 @@ impl Streams {
             // It has had its time for that as well.
             return self.end(io, key, reason);
         }
-        let drain = turn.drain.as_ref();
+        let drain = io.turn.drain.as_ref();
         let drain = drain.filter(|_| reason == DisconnectReason::Shutdown);
         let promised = drain.map_or(0, |drain| drain.through);
         let gathered = self.feeds.get(stream.feed).through;
@@ -155,13 +144,13 @@ impl Streams {
             is_last_owed: false,
         });
         let rest_ms = match drain {
-            Some(drain) => drain.deadline_ms.saturating_sub(turn.now_ms),
+            Some(drain) => drain.deadline_ms.saturating_sub(io.turn.now_ms),
             None => as_ms(io.limits.stall_timeout),
         };
         let stream = io.connections.stream_mut(key);
         stream.ends_as = None;
-        stream.end_in(turn.ticks_in(rest_ms), turn.tick32(), reason);
-        self.set_timer(io, turn, key);
+        stream.end_in(io.turn.ticks_in(rest_ms), io.turn.tick32(), reason);
+        self.set_timer(io, key);
         if !is_blocked {
             self.queue_cursor(io, key);
         }
@@ -169,38 +158,38 @@ impl Streams {
 
     /// Whether a client has taken nothing for too long, and may take nothing
     /// now: one that waits in the queue may have room.
-    fn has_stalled<N: Net>(&self, io: &Io<N>, turn: &Turn, key: u32) -> bool {
+    fn has_stalled<N: Net>(&self, io: &Io<N>, key: u32) -> bool {
         let cursor = self.cursor(io, key);
         let is_stuck = cursor.is_some_and(|cursor| cursor.is_blocked && !cursor.is_queued);
-        is_stuck && io.silent_ticks(turn, key) >= io.stall_ticks()
+        is_stuck && io.silent_ticks(key) >= io.stall_ticks()
     }
 
     /// A client that took nothing has had its time. But it may have taken something:
     /// room is reported only once a third of the kernel's buffer is free, so it is
     /// written to once more. If it is gone, that is the reason.
-    fn retry_stalled<N: Net>(&mut self, io: &mut Io<N>, turn: &mut Turn, key: u32) {
+    fn retry_stalled<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let token = io.connections.token(key);
         self.listen(io, key);
         if io.connections.find(token).is_none() {
             return;
         }
-        let slice = turn.budgets.buffer_bytes;
-        self.run_cursor(io, turn, key, slice);
+        let slice = io.turn.budgets.buffer_bytes;
+        self.run_cursor(io, key, slice);
         if io.connections.find(token).is_none() {
             return;
         }
-        if self.has_stalled(io, turn, key) {
+        if self.has_stalled(io, key) {
             return self.end(io, key, DisconnectReason::Stalled);
         }
-        self.set_timer(io, turn, key);
+        self.set_timer(io, key);
     }
 
-    fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, turn: &Turn, key: u32) {
+    fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let stream = *io.connections.stream(key);
         let connection = io.connections.get_mut(key);
-        let written_at = std::mem::replace(&mut connection.written_at, turn.tick32());
+        let written_at = std::mem::replace(&mut connection.written_at, io.turn.tick32());
         let named = match stream.names_position && stream.cursor == NONE {
-            true => self.position_bytes(turn, stream.feed, written_at),
+            true => self.position_bytes(&io.turn, stream.feed, written_at),
             false => None,
         };
         let bytes = named.as_deref().unwrap_or(frame::HEARTBEAT);
@@ -208,8 +197,8 @@ impl Streams {
         io.meters.heartbeats.add(1);
         self.add_own(io, key, bytes);
         match io.write(key, &heartbeat) {
-            Ok(count) if count == heartbeat.len() => self.set_timer(io, turn, key),
-            Ok(count) => self.owe_heartbeat(io, turn, key, bytes, count),
+            Ok(count) if count == heartbeat.len() => self.set_timer(io, key),
+            Ok(count) => self.owe_heartbeat(io, key, bytes, count),
             Err(Gone) => self.end(io, key, DisconnectReason::Gone),
         }
     }
@@ -234,23 +223,16 @@ impl Streams {
     }
 
     /// A heartbeat did not fit into the socket: the client is behind by that.
-    fn owe_heartbeat<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        turn: &Turn,
-        key: u32,
-        bytes: &[u8],
-        written: usize,
-    ) {
+    fn owe_heartbeat<N: Net>(&mut self, io: &mut Io<N>, key: u32, bytes: &[u8], written: usize) {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
         let owed = feed.owe(bytes, written);
         if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
             cursor.owed = Some(owed);
             cursor.is_early = false;
-            return self.block(io, turn, key, written);
+            return self.block(io, key, written);
         }
         let seen = self.take_current(io, key);
-        self.fall_behind(io, turn, key, seen, Some(owed), true);
+        self.fall_behind(io, key, seen, Some(owed), true);
     }
 }
