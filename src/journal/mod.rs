@@ -10,15 +10,32 @@
 //!  block            records that are appended together, whole or not at all
 //!  appender         decides what is appended, and who has waited for how long
 //!  follower, terms  decides which block is applied next
+//!
+//!  disk                files, of the system or simulated
+//!  segment, examining  the log as bytes in files, and where it ends
+//!  snapshots           what makes old segments unnecessary
+//!  syncing, store      blocks on the disk, in order, with numbers
 //! ```
 //!
-//! These parts do no I/O and read no clock.
+//! Only `disk` asks the system for something, and no part reads a clock.
 
 pub(crate) mod appender;
 pub(crate) mod block;
+mod blocks;
 pub(crate) mod bytes;
+pub(crate) mod disk;
+pub(crate) mod error;
 pub(crate) mod event;
+mod examining;
 pub(crate) mod record;
+mod segment;
+mod snapshots;
+pub(crate) mod store;
+mod syncing;
 
 #[cfg(test)]
 mod generated;
+#[cfg(test)]
+mod simulated_disk;
+#[cfg(test)]
+mod store_tests;

@@ -1,0 +1,122 @@
+//! Why a journal cannot be used.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a journal cannot be opened, or no longer be written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The system has refused something.
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// Another process uses the directory.
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A part is missing or has changed. Nothing was changed.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The place in the file, in bytes from its beginning.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A newer release has written it.
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version of its format.
+        found: u32,
+        /// The newest version that this release reads.
+        known: u32,
+    },
+    /// Its files have reached their maximum size.
+    Full {
+        /// The maximum, in bytes.
+        max: u64,
+    },
+    /// A write or a sync failed before. Nothing is written until the journal is opened again.
+    Failed {
+        /// The error of that write or sync.
+        why: String,
+    },
+    /// The directory has a journal already.
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl JournalError {
+    /// Returns a function that adds what was tried with a file to the system's error.
+    pub(super) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> JournalError {
+        move |error| JournalError::Io { doing, path, error }
+    }
+
+    pub(super) fn damaged(path: &Path, offset: u64, what: impl Into<String>) -> JournalError {
+        JournalError::Damaged {
+            path: path.to_owned(),
+            offset,
+            what: what.into(),
+        }
+    }
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JournalError::Io { doing, path, error } => {
+                write!(f, "cannot {doing} {} ({error})", path.display())
+            }
+            JournalError::Locked { path } => {
+                write!(f, "another process uses the journal {}", path.display())
+            }
+            JournalError::Damaged { path, offset, what } => write!(
+                f,
+                "{} is damaged at byte {offset} ({what}). The journal has not changed: restore it \
+                 from a copy, or move it away to begin without a history",
+                path.display()
+            ),
+            JournalError::Version { path, found, known } => write!(
+                f,
+                "{} has version {found} of the format, and this release reads version {known}. \
+                 Use the release that has written it, or a newer one",
+                path.display()
+            ),
+            JournalError::Full { max } => write!(
+                f,
+                "the journal has reached its maximum of {max} bytes. Raise the maximum, or lower \
+                 the histories"
+            ),
+            JournalError::Failed { why } => write!(
+                f,
+                "the journal is not written since an error ({why}). Restart after its cause is \
+                 removed"
+            ),
+            JournalError::NotEmpty { path } => write!(
+                f,
+                "{} has a journal already. Use an empty directory",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for JournalError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            JournalError::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
