@@ -10,7 +10,7 @@ use super::{Result, fault};
 
 /// Clients of other channels.
 #[derive(Debug)]
-pub(crate) struct Company {
+pub(crate) struct OtherChannels {
     load: Load,
     /// Whether to publish without pause.
     may_be_busy: bool,
@@ -19,10 +19,10 @@ pub(crate) struct Company {
     waiting: usize,
 }
 
-impl Company {
+impl OtherChannels {
     /// Creates the channels with an event in each, and connects the clients, distributed
     /// over them.
-    pub(crate) fn new(server: &Server, options: &Beside) -> Result<Box<Company>> {
+    pub(crate) fn new(server: &Server, options: &Beside) -> Result<Box<OtherChannels>> {
         let Some(channels) = &server.channels else {
             return fault("--beside-clients needs a server that the bench starts. Omit --url");
         };
@@ -46,7 +46,7 @@ impl Company {
             load.subscribe_to(&channels.join(&format!("beside-{channel}")));
             load.connect(clients / used + usize::from(number < clients % used))?;
         }
-        Ok(Box::new(Company {
+        Ok(Box::new(OtherChannels {
             load,
             may_be_busy: options.beside_busy,
             is_busy: false,
@@ -55,7 +55,7 @@ impl Company {
     }
 }
 
-impl Background for Company {
+impl Background for OtherChannels {
     fn begin(&mut self) {
         self.is_busy = self.may_be_busy;
     }
@@ -71,7 +71,7 @@ impl Background for Company {
                 self.waiting += clients;
             }
         }
-        let progress = self.load.turn(Some(Duration::ZERO))?;
+        let progress = self.load.turn(Duration::ZERO)?;
         self.waiting -= progress.events;
         Ok(self.is_busy)
     }

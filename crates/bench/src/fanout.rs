@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::beside::Company;
+use super::beside::OtherChannels;
 use super::figure::{
     Case, DELIVERY_CPU, Figure, LAST_MEDIAN, LAST_MOST, LAST_P99, MEMORY, RATE, counted,
 };
@@ -17,16 +17,16 @@ use super::{Result, pace};
 /// One event at a time, of each size.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Result<()> {
     run.warm_up()?;
-    if run.has_company && options.beside.has_channels() {
+    if run.has_background && options.beside.has_channels() {
         run.say("connecting the clients of other channels");
-        run.load.background = Some(Company::new(run.server, &options.beside)?);
+        run.load.background = Some(OtherChannels::new(run.server, &options.beside)?);
     }
     let memory = connect(run, clients)?;
     if let Some(background) = &mut run.load.background {
         background.begin();
     }
     let mut stuck = None;
-    if run.has_company && options.beside.stuck > 0 {
+    if run.has_background && options.beside.stuck > 0 {
         run.say("connecting the clients that never read");
         stuck = Some(Stuck::new(run.server, &mut run.load, options.beside.stuck)?);
     }

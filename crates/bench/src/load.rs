@@ -24,6 +24,8 @@ pub(crate) struct Load {
     publish_path: String,
     pub(crate) publisher: Publisher,
     expected: Expected,
+    /// The maximum time for every action of the server.
+    timeout: Duration,
     /// Read in the same turns, but a little at a time.
     pub(crate) background: Option<Box<dyn Background>>,
 }
@@ -69,6 +71,7 @@ impl Load {
             publish_path: publish.path.clone(),
             publisher: Publisher::new(publish),
             expected: Expected::default(),
+            timeout: TIMEOUT,
             background: None,
         })
     }
@@ -169,16 +172,17 @@ impl Load {
         let mut delivered = Delivered::default();
         let mut waiting = self.clients.len() * events;
         while waiting > 0 {
-            let progress = self.turn_with(Some(TIMEOUT), |_, events| {
+            let progress = self.turn_with(self.timeout, |_, events| {
                 delivered.last = published.elapsed();
                 delivered.all.add(delivered.last, events);
             })?;
             waiting -= progress.events;
-            if published.elapsed() > TIMEOUT {
+            if published.elapsed() > self.timeout {
                 return fault(format!(
-                    "not all {} clients received all events within {TIMEOUT:?}. {waiting} \
-                     deliveries are missing",
-                    self.clients.len()
+                    "not all {} clients received all events within {:?}. {waiting} deliveries \
+                     are missing",
+                    self.clients.len(),
+                    self.timeout
                 ));
             }
         }
@@ -187,11 +191,20 @@ impl Load {
     }
 
     pub(crate) fn await_answers(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        while self.publisher.unanswered() > 0 {
-            self.turn(Some(TIMEOUT))?;
-            if begun.elapsed() > TIMEOUT {
-                return fault(format!("a request got no response within {TIMEOUT:?}"));
+        self.await_answers_but(0)
+    }
+
+    /// Waits until at most so many requests have no response.
+    pub(crate) fn await_answers_but(&mut self, unanswered_max: usize) -> Result<()> {
+        let (mut since, mut unanswered) = (Instant::now(), self.publisher.unanswered());
+        while unanswered > unanswered_max {
+            self.turn(self.timeout)?;
+            let now = self.publisher.unanswered();
+            if now < unanswered {
+                (since, unanswered) = (Instant::now(), now);
+            } else if since.elapsed() > self.timeout {
+                let time = self.timeout;
+                return fault(format!("a request got no response within {time:?}"));
             }
         }
         Ok(())
@@ -202,7 +215,7 @@ impl Load {
         let until = Instant::now() + time;
         let mut total = Progress::default();
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            total += self.turn(Some(left))?;
+            total += self.turn(left)?;
         }
         match total.events {
             0 => Ok(total),
@@ -213,10 +226,11 @@ impl Load {
     /// Reads until `done` returns true for the result of a turn.
     fn wait(&mut self, mut done: impl FnMut(Progress) -> bool) -> Result<()> {
         let begun = Instant::now();
-        while !done(self.turn(Some(TIMEOUT))?) {
-            if begun.elapsed() > TIMEOUT {
+        while !done(self.turn(self.timeout)?) {
+            if begun.elapsed() > self.timeout {
+                let time = self.timeout;
                 return fault(format!(
-                    "not all clients received a response head within {TIMEOUT:?}"
+                    "not all clients received a response head within {time:?}"
                 ));
             }
         }
@@ -224,7 +238,7 @@ impl Load {
     }
 
     /// Waits for readiness, and reads.
-    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<Progress> {
+    pub(crate) fn turn(&mut self, timeout: Duration) -> Result<Progress> {
         self.turn_with(timeout, |_, _| {})
     }
 
@@ -232,19 +246,15 @@ impl Load {
     /// newest event and how many there are.
     pub(super) fn turn_with(
         &mut self,
-        timeout: Option<Duration>,
+        timeout: Duration,
         mut on_events: impl FnMut(u64, usize),
     ) -> Result<Progress> {
         let is_busy = match &mut self.background {
             Some(background) => background.turn()?,
             None => false,
         };
-        let timeout = if is_busy {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
-        match self.poll.poll(&mut self.events, timeout) {
+        let timeout = if is_busy { Duration::ZERO } else { timeout };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Progress::default()),
             result => result?,
         }
@@ -276,3 +286,31 @@ fn subscription(to: &Url) -> Vec<u8> {
 const CONNECT_BATCH: usize = 100;
 /// The maximum time for every action of a server.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_without_responses_is_a_fault_after_the_timeout() {
+        // The kernel accepts the connection and the request. No response comes.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = Url {
+            address,
+            host: address.to_string(),
+            path: "/channels/a".to_owned(),
+        };
+        let mut load = Load::new(&url, &url, 16).unwrap();
+        load.timeout = Duration::from_millis(20);
+        for _ in 0..3 {
+            load.publisher.add(&url.path, "text/plain", b"event");
+        }
+        load.send().unwrap();
+        assert!(load.await_answers_but(3).is_ok());
+        let error = load.await_answers_but(2).unwrap_err().to_string();
+        assert_eq!(error, "a request got no response within 20ms");
+    }
+}

@@ -54,13 +54,13 @@ pub(crate) fn at_intervals(
         }
         // A due event waits for a response, or for a client.
         let timeout = left.filter(|left| !left.is_zero()).unwrap_or(TIMEOUT);
-        load.turn_with(Some(timeout.saturating_sub(POLL_STEP)), |newest, events| {
+        load.turn_with(timeout.saturating_sub(POLL_STEP), |newest, events| {
             pace.got(newest, events);
         })?;
         if pace.is_stuck() {
             return fault(format!(
-                "not all clients received an event within {TIMEOUT:?} after it was due. Use a \
-                 lower --rate, or fewer --events"
+                "an event was not published, or not all clients received it, within {TIMEOUT:?} \
+                 after it was due. Use a lower --rate, or fewer --events"
             ));
         }
     }
@@ -115,10 +115,10 @@ impl Pace {
         }
     }
 
-    /// Returns whether the oldest event is in progress for too long.
+    /// Returns whether the oldest incomplete event was due too long ago: clients wait for
+    /// it, or it waits for the response to an earlier one.
     fn is_stuck(&self) -> bool {
-        let oldest = self.due(self.times.last.len());
-        !self.waiting.is_empty() && oldest.elapsed() > TIMEOUT
+        self.due(self.times.last.len()).elapsed() > TIMEOUT
     }
 }
 
@@ -157,6 +157,21 @@ mod tests {
             panic!("{:?}", pace.times.last);
         };
         assert!(first >= 10 * INTERVAL && second >= 9 * INTERVAL);
+    }
+
+    #[test]
+    fn an_event_that_is_overdue_is_stuck_with_and_without_waiting_clients() {
+        let mut pace = Pace::new(40, INTERVAL);
+        for waiting in [vec![], vec![2]] {
+            pace.waiting = waiting.into();
+            pace.begun = Instant::now();
+            assert!(!pace.is_stuck());
+            pace.begun = Instant::now().checked_sub(TIMEOUT + INTERVAL).unwrap();
+            assert!(pace.is_stuck());
+        }
+        // The next event is not due yet.
+        pace.begun = Instant::now() + TIMEOUT;
+        assert!(!pace.is_stuck());
     }
 
     #[test]

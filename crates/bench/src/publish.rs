@@ -35,10 +35,11 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Res
             asked += more;
             run.load.send()?;
         }
-        if asked == requests && run.load.publisher.unanswered() == 0 {
+        if asked == requests {
+            run.load.await_answers()?;
             break;
         }
-        run.load.turn(None)?;
+        run.load.await_answers_but(depth - depth / 2)?;
     }
     let seconds = begun.elapsed().as_secs_f64();
     let spent_ns = run.settled_cpu_ns_since(before_ns)?;

@@ -28,7 +28,7 @@ pub(crate) struct Run<'a> {
     pub(crate) server: &'a Server,
     pub(crate) load: Load,
     /// Whether the server has the additional load.
-    pub(crate) has_company: bool,
+    pub(crate) has_background: bool,
     bar: &'a ProgressBar,
     at: (usize, usize),
     /// Whether the server has served no client before, as far as is known.
@@ -99,7 +99,7 @@ impl Runs {
                     let mut run = Run {
                         server: &server,
                         load: Load::new(&server.subscribe, &server.publish, EVENTS_A_TURN)?,
-                        has_company: contestant.has_company,
+                        has_background: contestant.has_background,
                         bar: &self.bar,
                         at: (number, round),
                         is_fresh: server.is_started_here() || !has_served,

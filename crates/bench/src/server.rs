@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     pub(crate) name: String,
-    pub(crate) has_company: bool,
+    pub(crate) has_background: bool,
 }
 
 /// A server that listens. One that the bench started ends when this is dropped.
@@ -74,7 +74,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     let first = Contestant {
         kind: first,
         name,
-        has_company: true,
+        has_background: true,
     };
     let Some(against) = &common.against else {
         return Ok(vec![first]);
@@ -121,7 +121,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     let second = Contestant {
         kind,
         name: against.clone(),
-        has_company: against != "alone",
+        has_background: against != "alone",
     };
     Ok(vec![first, second])
 }
