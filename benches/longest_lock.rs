@@ -10,8 +10,7 @@ mod parts;
 use std::io::Write;
 use std::time::Duration;
 
-use parts::Room;
-use parts::net::Takers;
+use parts::{Room, net};
 use pushwheel::internals::lock::longest_section;
 use pushwheel::{
     Channel, ChannelManager, ChannelOptions, Condition, Engine, Event, History, Start, Subscription,
@@ -91,11 +90,7 @@ fn subscribe(start: Start) -> Duration {
     let engine = engine.get("/stream", move |_| {
         Subscription::new(&stream).start(start.clone())
     });
-    let mut engine = engine
-        .simulate(vec![(Takers::default(), Box::new(|| {}))])
-        .expect("no other engine has the channels")
-        .pop()
-        .expect("one network makes one loop");
+    let mut engine = net::simulated(engine);
     engine.net().come(1);
     longest_section(|| {
         while channel.client_count() == 0 || channel.clients()[0].behind > 0 {

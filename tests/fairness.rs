@@ -39,7 +39,7 @@ fn engine(
         }
     }
     let asked = asked.clone();
-    Engine::builder()
+    let engine = Engine::builder()
         .channels(channels)
         .get("/stream", move |_| {
             let merged = Subscription::new(&all[0]).start(Start::Earliest);
@@ -49,11 +49,8 @@ fn engine(
         .get("/ask", move |_| {
             asked.fetch_add(1, Ordering::Relaxed);
             Response::text("yes")
-        })
-        .simulate(vec![(Takers::default(), Box::new(|| {}))])
-        .unwrap()
-        .pop()
-        .unwrap()
+        });
+    net::simulated(engine)
 }
 
 #[test]

@@ -134,13 +134,9 @@ impl Room {
         let channels = ChannelManager::new();
         let channel = channel(&channels, 100);
         let stream = channel.clone();
-        let engine = Engine::builder()
-            .channels(&channels)
-            .get("/stream", move |_| Response::subscribe(&stream))
-            .simulate(vec![(Takers::default(), Box::new(|| {}))])
-            .expect("no other engine has the channels")
-            .pop()
-            .expect("one network makes one loop");
+        let engine = Engine::builder().channels(&channels);
+        let engine = engine.get("/stream", move |_| Response::subscribe(&stream));
+        let engine = net::simulated(engine);
         let mut room = Room {
             engine,
             channel,
@@ -217,20 +213,15 @@ impl Replay {
             let event = Event::new("news", &data[..]);
             channel.broadcast(event).expect("nothing forbids it");
         }
-        let engine = Engine::builder()
-            .channels(&manager)
-            .get("/stream", move |_| {
-                let (first, others) = channels.split_first().expect("at least one channel");
-                let merged = Subscription::new(first).start(Start::Earliest);
-                let merged = others.iter().fold(merged, Subscription::and);
-                merged.into_response()
-            })
-            .simulate(vec![(Takers::default(), Box::new(|| {}))])
-            .expect("no other engine has the channels")
-            .pop()
-            .expect("one network makes one loop");
+        let engine = Engine::builder().channels(&manager);
+        let engine = engine.get("/stream", move |_| {
+            let (first, others) = channels.split_first().expect("at least one channel");
+            let merged = Subscription::new(first).start(Start::Earliest);
+            let merged = others.iter().fold(merged, Subscription::and);
+            merged.into_response()
+        });
         Replay {
-            engine,
+            engine: net::simulated(engine),
             channels: manager,
         }
     }

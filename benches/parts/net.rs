@@ -5,7 +5,18 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pushwheel::EngineBuilder;
+use pushwheel::internals::SimulatedEngine;
 use pushwheel::internals::net::{LISTENER, Net, Readiness};
+
+/// Returns the one loop of an engine, on a network of its own.
+pub(crate) fn simulated(engine: EngineBuilder) -> SimulatedEngine<Takers> {
+    engine
+        .simulate(vec![(Takers::default(), Box::new(|| {}))])
+        .expect("no other engine has the channels")
+        .pop()
+        .expect("one network makes one loop")
+}
 
 /// Clients that accept all bytes.
 #[derive(Debug, Default)]
