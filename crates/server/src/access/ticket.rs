@@ -1,6 +1,5 @@
 //! The tickets that are valid. A ticket opens one stream, within seconds.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +13,10 @@ use super::refused::Refused;
 /// The share of all tickets that one token may hold is 1 / 10, so that its holder leaves
 /// tickets for others.
 const SHARE_OF_A_TOKEN: usize = 10;
+
+/// Maximum expired tickets that a call removes while it holds the lock. A call adds at most
+/// one, so they do not accumulate.
+const REMOVED_MAX: usize = 16;
 
 /// The tickets of a server. All clones share them, and they outlive a reload.
 #[derive(Clone)]
@@ -37,8 +40,9 @@ struct Tickets {
     /// All tickets in the order in which they were made, used ones until they would have
     /// expired.
     queue: VecDeque<Issued>,
-    /// The number of tickets in the queue that each token has made.
-    by_token: HashMap<u64, usize>,
+    /// For each token the times at which its tickets expire, in the order of the queue.
+    /// Some that have expired are removed earlier than from the queue.
+    by_token: HashMap<u64, VecDeque<u64>>,
 }
 
 struct Issued {
@@ -108,12 +112,8 @@ impl Tickets {
         now_ms: u64,
     ) -> Result<(), Refused> {
         self.remove_expired(now_ms);
-        let of_token = token.and_then(|token| self.by_token.get(&token));
-        let share = (max / SHARE_OF_A_TOKEN).max(1);
-        if self.queue.len() >= max || of_token.is_some_and(|count| *count >= share) {
-            let oldest = self.queue.front();
-            let oldest = oldest.map_or(now_ms, |issued| issued.expires_at_ms);
-            let retry_after = Duration::from_millis(oldest.saturating_sub(now_ms));
+        if let Some(expires_at_ms) = self.oldest_in_the_way(token, max, now_ms) {
+            let retry_after = Duration::from_millis(expires_at_ms.saturating_sub(now_ms));
             return Err(Refused::TicketsTooMany { retry_after });
         }
         let expires_at_ms = now_ms.saturating_add(time.as_millis() as u64);
@@ -123,7 +123,8 @@ impl Tickets {
             token,
         });
         if let Some(token) = token {
-            *self.by_token.entry(token).or_default() += 1;
+            let of_token = self.by_token.entry(token).or_default();
+            of_token.push_back(expires_at_ms);
         }
         let ticket = Ticket {
             grant,
@@ -131,6 +132,25 @@ impl Tickets {
         };
         self.by_name.insert(name.into(), ticket);
         Ok(())
+    }
+
+    /// Returns the time at which the oldest ticket expires, if there are `max` tickets, or
+    /// that of `token`'s oldest, if the token has its share.
+    fn oldest_in_the_way(&mut self, token: Option<u64>, max: usize, now_ms: u64) -> Option<u64> {
+        if self.queue.len() >= max {
+            let oldest = self.queue.front();
+            return Some(oldest.map_or(now_ms, |issued| issued.expires_at_ms));
+        }
+        // Its expired tickets may be in the queue behind those of others.
+        let of_token = self.by_token.get_mut(&token?)?;
+        for _ in 0..REMOVED_MAX {
+            pop_if(of_token, |expires_at_ms| *expires_at_ms <= now_ms);
+        }
+        let share = (max / SHARE_OF_A_TOKEN).max(1);
+        of_token
+            .front()
+            .copied()
+            .filter(|_| of_token.len() >= share)
     }
 
     fn take(&mut self, name: &str, is_used: bool, now_ms: u64) -> Option<Arc<Grant>> {
@@ -144,24 +164,32 @@ impl Tickets {
         grant
     }
 
-    /// Removes expired tickets from the front of the queue. After a reload has shortened
-    /// their time, some stay longer; `take` checks each.
+    /// Removes some expired tickets from the front of the queue. Others stay longer, also
+    /// after a reload has shortened their time; `take` checks each.
     fn remove_expired(&mut self, now_ms: u64) {
-        let is_expired = |oldest: &Issued| oldest.expires_at_ms <= now_ms;
-        while self.queue.front().is_some_and(is_expired)
-            && let Some(oldest) = self.queue.pop_front()
-        {
-            self.by_name.remove(&oldest.name);
-            let Some(token) = oldest.token else {
-                continue;
+        for _ in 0..REMOVED_MAX {
+            let is_expired = |oldest: &Issued| oldest.expires_at_ms <= now_ms;
+            let Some(oldest) = pop_if(&mut self.queue, is_expired) else {
+                return;
             };
-            if let Entry::Occupied(mut count) = self.by_token.entry(token) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
+            self.by_name.remove(&oldest.name);
+            if let Some(token) = oldest.token
+                && let Some(of_token) = self.by_token.get_mut(&token)
+            {
+                pop_if(of_token, |expires_at_ms| *expires_at_ms <= now_ms);
+                if of_token.is_empty() {
+                    self.by_token.remove(&token);
                 }
             }
         }
+    }
+}
+
+/// Removes the first item if it is the right one.
+fn pop_if<T>(queue: &mut VecDeque<T>, is_right: impl Fn(&T) -> bool) -> Option<T> {
+    match queue.front().is_some_and(is_right) {
+        true => queue.pop_front(),
+        false => None,
     }
 }
 
@@ -231,6 +259,44 @@ mod tests {
         // The token's tickets have expired, and nothing is kept of it.
         assert_eq!(put("h", key, 30), (true, 1));
         assert_eq!(put("i", one, 30), (true, 2));
+    }
+
+    #[test]
+    fn a_call_removes_few_expired_tickets_and_they_stop_no_other() {
+        let mut tickets = Tickets::default();
+        const MANY: usize = 1_000;
+        let one = Some(1);
+        for n in 0..MANY {
+            // Those of the token are behind all others.
+            let token = one.filter(|_| n >= MANY - 100);
+            let put = tickets.put(&n.to_string(), grant(), token, TIME, MANY, 0);
+            assert_eq!(put, Ok(()));
+        }
+        assert!(tickets.take("0", true, 30).is_none());
+        assert_eq!(tickets.queue.len(), MANY - REMOVED_MAX);
+        // Neither the maximum nor the share of the token counts expired tickets.
+        assert_eq!(tickets.put("new", grant(), one, TIME, MANY, 30), Ok(()));
+        assert_eq!(tickets.queue.len(), MANY + 1 - 2 * REMOVED_MAX);
+        for calls in 1.. {
+            assert!(tickets.take("new", false, 30).is_some());
+            if tickets.queue.len() == 1 {
+                assert_eq!(calls, (MANY - 2 * REMOVED_MAX).div_ceil(REMOVED_MAX));
+                break;
+            }
+        }
+        assert_eq!(tickets.by_token[&1].len(), 1);
+        assert!(tickets.take("new", false, 60).is_none());
+        assert!(tickets.by_token.is_empty() && tickets.by_name.is_empty());
+    }
+
+    #[test]
+    fn a_token_with_its_share_waits_for_its_own_oldest_ticket() {
+        let mut tickets = Tickets::default();
+        tickets.put("other", grant(), None, TIME, 10, 0).unwrap();
+        tickets.put("own", grant(), Some(1), TIME, 10, 10).unwrap();
+        let retry_after = Duration::from_millis(20);
+        let full = Err(Refused::TicketsTooMany { retry_after });
+        assert_eq!(tickets.put("more", grant(), Some(1), TIME, 10, 20), full);
     }
 
     #[test]
