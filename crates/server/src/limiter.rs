@@ -1,20 +1,59 @@
 //! Rates per address: of published events, forged tokens and wrong keys.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pushwheel::{Bucket, Rate};
 
-/// Maximum addresses that are counted. Beyond it the limiter forgets those with a full
-/// bucket, or all if there are none: counting does not stop a flood from so many addresses.
+/// Maximum addresses that are counted: counting does not stop a flood from so many
+/// addresses.
 const ADDRESSES_MAX: usize = 100_000;
+
+/// Values of the addresses that were active lately, at most a fixed number.
+///
+/// Two maps, so that no call looks at all addresses: when the first has half of the
+/// maximum, it becomes the second, and the addresses of the old second are forgotten. An
+/// active address moves back to the first.
+#[derive(Debug)]
+struct Recent<V> {
+    newer: HashMap<IpAddr, V>,
+    older: HashMap<IpAddr, V>,
+    addresses_max: usize,
+}
+
+impl<V: Copy> Recent<V> {
+    fn new(addresses_max: usize) -> Recent<V> {
+        Recent {
+            newer: HashMap::new(),
+            older: HashMap::new(),
+            addresses_max,
+        }
+    }
+
+    fn get(&self, address: IpAddr) -> Option<V> {
+        let found = self.newer.get(&address);
+        found.or_else(|| self.older.get(&address)).copied()
+    }
+
+    /// Returns the value of an address. Sets it to `first` if there is none.
+    fn get_or_insert_with(&mut self, address: IpAddr, first: impl FnOnce() -> V) -> &mut V {
+        let older = self.older.remove(&address);
+        if self.newer.len() >= self.addresses_max / 2 && !self.newer.contains_key(&address) {
+            // Clearing drops no value, and keeps the memory for the next addresses.
+            self.older.clear();
+            std::mem::swap(&mut self.newer, &mut self.older);
+        }
+        let value = || older.unwrap_or_else(first);
+        self.newer.entry(address).or_insert_with(value)
+    }
+}
 
 /// The buckets of the addresses that were active lately. All clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
-    buckets: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
+    buckets: Arc<Mutex<Recent<Bucket>>>,
     started: Instant,
 }
 
@@ -25,7 +64,7 @@ impl Limiter {
     )]
     pub(super) fn new() -> Limiter {
         Limiter {
-            buckets: Arc::default(),
+            buckets: Arc::new(Mutex::new(Recent::new(ADDRESSES_MAX))),
             started: Instant::now(),
         }
     }
@@ -61,7 +100,7 @@ impl Limiter {
         };
         let now_ms = self.started.elapsed().as_millis() as u64;
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.get(&network_of(address)).copied();
+        let bucket = buckets.get(network_of(address));
         bucket.map_or(Ok(()), |mut bucket| bucket.take(rate, 1, now_ms))
     }
 
@@ -73,16 +112,8 @@ impl Limiter {
         now_ms: u64,
     ) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = network_of(address);
-        if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
-            buckets.retain(|_, bucket| !bucket.is_full(rate, now_ms));
-            if buckets.len() >= ADDRESSES_MAX {
-                buckets.clear();
-            }
-        }
-        let bucket = buckets
-            .entry(address)
-            .or_insert_with(|| Bucket::new(rate, now_ms));
+        let full = || Bucket::new(rate, now_ms);
+        let bucket = buckets.get_or_insert_with(network_of(address), full);
         bucket.take(rate, events, now_ms)
     }
 }
@@ -95,17 +126,17 @@ impl Limiter {
 #[derive(Clone, Debug)]
 pub(super) struct WrongKeyLimiter {
     limiter: Limiter,
-    known: Arc<Mutex<HashSet<IpAddr>>>,
+    known: Arc<Mutex<Recent<()>>>,
 }
 
-/// Maximum addresses that are remembered for a right key. Beyond it all are forgotten.
+/// Maximum addresses that are remembered for a right key.
 const KNOWN_ADDRESSES_MAX: usize = 10_000;
 
 impl WrongKeyLimiter {
     pub(super) fn new() -> WrongKeyLimiter {
         WrongKeyLimiter {
             limiter: Limiter::new(),
-            known: Arc::default(),
+            known: Arc::new(Mutex::new(Recent::new(KNOWN_ADDRESSES_MAX))),
         }
     }
 
@@ -122,18 +153,14 @@ impl WrongKeyLimiter {
     ) -> Result<(), Duration> {
         let network = network_of(address);
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(&network) {
+        if known().get(network).is_some() {
             return Ok(());
         }
         if !is_right {
             return self.limiter.admit(rate, address, 1);
         }
         self.limiter.has_room(rate, address)?;
-        let mut known = known();
-        if known.len() >= KNOWN_ADDRESSES_MAX {
-            known.clear();
-        }
-        known.insert(network);
+        known().get_or_insert_with(network, || ());
         Ok(())
     }
 }
@@ -196,19 +223,28 @@ mod tests {
         assert!(admit("10.0.0.3", true));
         for n in 0..u32::try_from(KNOWN_ADDRESSES_MAX).unwrap() + 10 {
             assert!(limiter.admit(rate, IpAddr::V4(n.into()), true).is_ok());
-            assert!(limiter.known.lock().unwrap().len() <= KNOWN_ADDRESSES_MAX);
+            let known = limiter.known.lock().unwrap();
+            assert!(known.newer.len() + known.older.len() <= KNOWN_ADDRESSES_MAX);
         }
     }
 
     #[test]
-    fn a_flood_of_addresses_is_forgotten() {
+    fn a_flood_of_addresses_is_forgotten_and_an_active_address_is_not() {
         let rate = Rate::per_second(1.0);
         let limiter = Limiter::new();
-        for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
+        let active: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(limiter.admit_at(rate, active, 1, 0), Ok(()));
+        for n in 0..3 * u32::try_from(ADDRESSES_MAX).unwrap() {
             let address = IpAddr::V4(n.into());
             assert_eq!(limiter.admit_at(rate, address, 1, 0), Ok(()));
+            if n % 1_000 == 0 {
+                assert!(limiter.admit_at(rate, active, 1, 0).is_err(), "{n}");
+                let buckets = limiter.buckets.lock().unwrap();
+                assert!(buckets.newer.len() + buckets.older.len() <= ADDRESSES_MAX);
+            }
         }
-        assert_eq!(limiter.buckets.lock().unwrap().len(), 10);
+        let first = IpAddr::V4(0.into());
+        assert_eq!(limiter.admit_at(rate, first, 1, 0), Ok(()));
     }
 
     #[test]
