@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::access::{Access, AccessState, Hosts};
+use super::access::{Access, AccessState};
 use super::clock::Stopwatch;
 use super::limiter::Limiter;
 use super::throttle::Throttle;
@@ -17,8 +17,8 @@ use pushwheel::Rate;
 #[derive(Debug)]
 pub(super) struct CurrentConfig {
     pub(super) access: Access,
-    /// The hosts of a server on loopback, if requests are checked for them.
-    pub(super) hosts: Option<Hosts>,
+    /// Whether requests are checked for the hosts of loopback.
+    pub(super) checks_hosts: bool,
     pub(super) publish_rate_per_address: Option<Rate>,
     pub(super) access_log: bool,
     pub(super) event_log: bool,

@@ -38,7 +38,8 @@ pub(super) fn install(engine: EngineBuilder, context: &Context) -> EngineBuilder
     let context = context.clone();
     engine.before(move |request| {
         let config = context.config();
-        let hosts = config.hosts.as_ref()?;
+        let local = config.access.origins().local.as_ref();
+        let hosts = local.filter(|_| config.checks_hosts)?;
         let checked = check_proxy(request, &config.access, &context.proxy_warning)
             .and_then(|()| check_page(request, hosts, &config.access));
         Some(Problem::from(checked.err()?).into_response())

@@ -45,8 +45,8 @@ pub struct Config {
     access: AccessSettings,
     access_log: bool,
     event_log: bool,
-    /// The hosts of a server on loopback, if requests are checked for them.
-    checked_hosts: Option<Hosts>,
+    /// Whether requests are checked for the hosts of loopback.
+    checks_hosts: bool,
 }
 
 impl Default for Config {
@@ -76,7 +76,7 @@ impl Config {
             access: AccessSettings::default(),
             access_log: false,
             event_log: false,
-            checked_hosts: None,
+            checks_hosts: false,
         }
     }
 
@@ -218,8 +218,8 @@ impl Config {
         let hosts = Hosts {
             named: hosts.into_iter().collect(),
         };
-        self.access.origins.local = Some(hosts.clone());
-        self.checked_hosts = Some(hosts);
+        self.access.origins.local = Some(hosts);
+        self.checks_hosts = true;
         self
     }
 
@@ -286,7 +286,7 @@ impl Config {
     /// Returns the part that a reload replaces.
     fn current(&self) -> CurrentConfig {
         CurrentConfig {
-            hosts: self.checked_hosts.clone(),
+            checks_hosts: self.checks_hosts,
             access: Access::new(self.access.clone()),
             publish_rate_per_address: self.publish_rate_per_address,
             access_log: self.access_log,
