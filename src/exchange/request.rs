@@ -286,7 +286,7 @@ impl Request {
     /// `cursor=false` declines it.
     pub(crate) fn accepts_id_blocks(&self) -> bool {
         match self.query("cursor") {
-            Some(value) => value != "false",
+            Some(value) => is_on(&value),
             None => self.offers("cache-control", "no-cache"),
         }
     }
@@ -295,7 +295,7 @@ impl Request {
     /// parameter `cursor`. An `EventSource` cannot decline what it is sent, so its
     /// headers do not ask for that.
     pub(crate) fn asks_for_positions(&self) -> bool {
-        self.query("cursor").is_some_and(|value| value != "false")
+        self.query("cursor").is_some_and(|value| is_on(&value))
     }
 
     /// Returns whether a list in one or several headers of one name contains `wanted`.
@@ -362,6 +362,11 @@ impl Request {
         let count = last.and_then(|last| last.parse().ok());
         count.map(Start::Last)
     }
+}
+
+/// Returns whether the value of a boolean parameter is not `false` or `0`.
+fn is_on(value: &str) -> bool {
+    !matches!(value, "false" | "0")
 }
 
 /// A body that the handler cannot read. As a response it is `400 Bad Request`.

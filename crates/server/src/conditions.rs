@@ -2,7 +2,7 @@
 //! `not.FIELD=VALUE`.
 
 use super::errors::Problem;
-use super::metadata::METADATA_VALUES_MAX;
+use super::limits::CONDITIONS_MAX;
 use pushwheel::Condition;
 
 /// Reads a parameter as a condition. `None` if it is another parameter. Refuses a field
@@ -20,10 +20,9 @@ pub(super) fn condition(name: &str, value: &str) -> Result<Option<Condition>, Pr
     }
 }
 
-/// Adds a condition to those of a request, which have a maximum: each costs time for each
-/// client.
+/// Adds a condition to those of a request.
 pub(super) fn add(conditions: &mut Vec<Condition>, condition: Condition) -> Result<(), Problem> {
-    if conditions.len() == METADATA_VALUES_MAX {
+    if conditions.len() == CONDITIONS_MAX {
         return Err(Problem::too_many_conditions());
     }
     conditions.push(condition);

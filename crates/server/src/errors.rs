@@ -6,8 +6,8 @@ mod refused;
 use std::fmt::Display;
 
 use super::access::Refused;
-use super::limits::STREAM_CHANNELS_MAX;
-use super::metadata::{METADATA_VALUES_MAX, MetadataTooLarge};
+use super::limits::{CONDITIONS_MAX, STREAM_CHANNELS_MAX};
+use super::metadata::MetadataTooLarge;
 use pushwheel::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
 pub(super) use refused::{PROXY_FIX, message as refusal_text};
@@ -237,7 +237,7 @@ impl Problem {
 
     pub(super) fn too_many_conditions() -> Problem {
         let message = format!(
-            "a request has at most {METADATA_VALUES_MAX} conditions `where.FIELD` and \
+            "a request has at most {CONDITIONS_MAX} conditions `where.FIELD` and \
              `not.FIELD`. Leave some out"
         );
         Problem::new(400, "conditions_too_many", message)

@@ -31,6 +31,7 @@ mod message;
 mod metadata;
 mod metrics;
 mod page;
+mod parameters;
 mod pattern;
 mod publish;
 mod routes;

@@ -8,6 +8,9 @@ use pushwheel::{ChannelOptions, History, Limits};
 /// merge each channel of its stream.
 pub(crate) const STREAM_CHANNELS_MAX: usize = 64;
 
+/// Maximum conditions of a request: each costs time for each client.
+pub(crate) const CONDITIONS_MAX: usize = 32;
+
 /// Maximum channels and patterns in the body of `POST /tickets`. A stream has no more
 /// channels.
 pub(crate) const TICKET_CHANNELS_MAX: usize = STREAM_CHANNELS_MAX;

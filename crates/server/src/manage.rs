@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::conditions;
 use super::errors::Problem;
+use super::parameters;
 use super::stats_query::StatsQuery;
 use pushwheel::{
     Channel, ChannelManager, ChannelStats, ClientInfo, Condition, EventId, Metrics, Request,
@@ -44,7 +45,9 @@ pub(super) fn names(request: &Request) -> Result<Response, Problem> {
 /// `GET /stats`, and `GET /stats?totals` without the channels
 pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
     let metrics = request.metrics();
-    if has_parameter(request, "totals") {
+    let totals = request.query("totals");
+    let is_of_totals = totals.map(|value| parameters::boolean("totals", &value));
+    if is_of_totals.transpose()? == Some(true) {
         return Ok(Response::json(&TotalsAlone {
             version: VERSION,
             totals: TotalsBody::from(&metrics),
@@ -134,20 +137,9 @@ fn only_parameter(request: &Request, known: Option<&str>) -> Result<bool, Proble
         if known != Some(&*name) {
             return Err(Problem::parameter_of_delete(&name, known));
         }
-        is_given = flag(&name, &value)?;
+        is_given = parameters::boolean(&name, &value)?;
     }
     Ok(is_given)
-}
-
-/// Reads a parameter without a value.
-fn flag(name: &str, value: &str) -> Result<bool, Problem> {
-    match value {
-        "" | "1" | "true" => Ok(true),
-        _ => Err(Problem::parameter(
-            name,
-            "it without a value, or leave it out",
-        )),
-    }
 }
 
 /// Returns the conditions of the query, and whether it has the flag. Refuses all other
@@ -157,16 +149,11 @@ fn selection(request: &Request, known: Option<&str>) -> Result<(Vec<Condition>, 
     for (name, value) in request.query_pairs() {
         match conditions::condition(&name, &value)? {
             Some(condition) => conditions::add(&mut conditions, condition)?,
-            None if known == Some(&*name) => is_given = flag(&name, &value)?,
+            None if known == Some(&*name) => is_given = parameters::boolean(&name, &value)?,
             None => return Err(Problem::parameter_of_clients(&name)),
         }
     }
     Ok((conditions, is_given))
-}
-
-/// Whether the query has a parameter, with or without a value.
-fn has_parameter(request: &Request, name: &str) -> bool {
-    request.query(name).is_some()
 }
 
 #[derive(Serialize)]

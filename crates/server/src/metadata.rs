@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// Maximum values, counting each element of an array and each field of a nested
 /// object.
-pub(super) const METADATA_VALUES_MAX: usize = 32;
+const METADATA_VALUES_MAX: usize = 32;
 /// Maximum bytes of all names and texts. A number counts as 8.
 pub(super) const METADATA_BYTES_MAX: usize = 2 << 10;
 

@@ -16,6 +16,7 @@ use super::conditions;
 use super::context::{Context, CurrentConfig};
 use super::errors::Problem;
 use super::message;
+use super::parameters;
 use pushwheel::{
     Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
     Target,
@@ -177,7 +178,7 @@ impl<'a> Parameters<'a> {
                 "retry" => parameters.retry = Some(retry(&value)?),
                 other if access.is_token_parameter(other) => {}
                 "key" => parameters.key = Some(value),
-                "remove" => parameters.removes = removes(&value)?,
+                "remove" => parameters.removes = parameters::boolean(&name, &value)?,
                 other => match conditions::condition(other, &value)? {
                     Some(condition) => parameters.narrow(condition)?,
                     None => return Err(Problem::unknown_parameter(other)),
@@ -221,15 +222,6 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Reads the parameter `remove`, whose value is optional.
-fn removes(text: &str) -> Result<bool, Problem> {
-    match text {
-        "" | "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(Problem::parameter("remove", "true or false")),
-    }
-}
-
 /// Returns the charset in a parameter of a media type, unless it is UTF-8 or a subset of
 /// it. The bytes of most other charsets would be accepted, as another text.
 fn foreign_charset(parameter: &str) -> Option<&str> {
@@ -242,8 +234,7 @@ fn foreign_charset(parameter: &str) -> Option<&str> {
 }
 
 fn retry(text: &str) -> Result<Duration, Problem> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let ms = text.parse().ok().filter(|_| is_number);
+    let ms = parameters::whole(text);
     let ms = ms.ok_or_else(|| Problem::parameter("retry", "a whole number of milliseconds"))?;
     Ok(Duration::from_millis(ms))
 }
@@ -377,14 +368,6 @@ mod tests {
         }
         for parameter in ["charset=latin1", "CHARSET = \"latin1\""] {
             assert_eq!(foreign_charset(parameter), Some("latin1"), "{parameter}");
-        }
-    }
-
-    #[test]
-    fn a_retry_is_a_whole_number_of_milliseconds() {
-        assert_eq!(retry("1500"), Ok(Duration::from_millis(1500)));
-        for bad in ["", "soon", "1.5", "-1", "+1", "99999999999999999999"] {
-            assert!(retry(bad).is_err(), "{bad}");
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 
 use super::errors::Problem;
+use super::parameters;
 use pushwheel::{ChannelStats, Request};
 
 /// The parameters of a query. Without any: all channels by name.
@@ -79,8 +80,7 @@ impl By {
 }
 
 fn top(text: &str) -> Result<usize, Problem> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let count = text.parse().ok().filter(|_| is_number);
+    let count = parameters::whole(text);
     count.ok_or_else(|| Problem::parameter("top", "a number of channels, as in ?top=100"))
 }
 

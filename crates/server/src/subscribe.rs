@@ -16,6 +16,7 @@ use super::errors::Problem;
 use super::limiter::network_number;
 use super::limits::STREAM_CHANNELS_MAX;
 use super::metadata::Room;
+use super::parameters;
 use pushwheel::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
 
 /// `GET /channels/{channel}`
@@ -151,9 +152,8 @@ impl Declared {
 }
 
 fn check_last(text: &str) -> Result<(), Problem> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse::<usize>() {
-        Ok(count) if is_number && count <= LAST_MAX => Ok(()),
+    match parameters::whole::<usize>(text) {
+        Some(count) if count <= LAST_MAX => Ok(()),
         _ => {
             let wanted = format!(
                 "the number of events to begin with, at most {LAST_MAX}, as in ?last=10. \

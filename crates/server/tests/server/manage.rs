@@ -232,6 +232,31 @@ fn a_parameter_that_is_misspelled_deletes_nothing() {
 }
 
 #[test]
+fn a_boolean_parameter_has_the_same_values_in_every_request() {
+    let served = start();
+    publish(&served, "/channels/a", TEXT, "x");
+    for (value, is_on) in [("", true), ("=1", true), ("=true", true), ("=0", false)] {
+        let totals = json(&get(&served, &format!("/stats?totals{value}")));
+        assert_eq!(totals["channel_stats"].is_null(), is_on, "{value}");
+        let clients = json(&get(&served, &format!("/channels/a/clients?count{value}")));
+        assert_eq!(clients.is_object(), is_on, "{value}");
+    }
+    for path in ["/stats?totals=no", "/channels/a/clients?count=yes"] {
+        let answer = get(&served, path);
+        assert_eq!(
+            refusal(&answer),
+            refused(400, "parameter_invalid"),
+            "{path}"
+        );
+    }
+    let missing = refused(400, "parameter_missing");
+    assert_eq!(refusal(&delete(&served, "/channels?empty=false")), missing);
+    // Without the parameter, and with `false`, the channel is removed.
+    assert_eq!(delete(&served, "/channels/a?finish=false").status, 200);
+    assert_eq!(json(&get(&served, "/channels")), json!([]));
+}
+
+#[test]
 fn what_is_not_there_is_404_and_a_name_that_cannot_be_is_400() {
     let served = start();
     publish(&served, "/channels/a", TEXT, "x");
