@@ -352,6 +352,15 @@ impl Channel {
         hub.view(self.key, is_finished).unwrap_or(false)
     }
 
+    /// Returns whether the channel conflates
+    /// ([`LagPolicy::Conflate`](crate::LagPolicy::Conflate)). Only then the keys of its
+    /// events have an effect. False for a closed channel.
+    #[must_use]
+    pub fn conflates(&self) -> bool {
+        let conflates = |channel: &ChannelState| channel.options.conflates();
+        self.hub.view(self.key, conflates).unwrap_or(false)
+    }
+
     /// Returns the id after which a client misses nothing that is published from
     /// now on. Unlike [`ChannelStats::newest`] it exists without a history too.
     ///

@@ -19,6 +19,7 @@ pub(crate) const CODES: &[&str] = &[
     "busy",
     "channel_missing",
     "channel_not_allowed",
+    "channel_not_conflating",
     "channel_not_found",
     "charset_unsupported",
     "client_id_invalid",
@@ -198,6 +199,15 @@ impl Problem {
                                field `{name}` of the JSON"
         );
         Problem::new(400, "parameter_misplaced", message)
+    }
+
+    /// An event with a key, for a channel that ignores keys.
+    pub(super) fn key_without_effect(channel: &str) -> Problem {
+        let message = format!(
+            "the channel `{channel}` does not conflate, so a `key` has no effect. Leave it out, or \
+             set `lag_policy = \"conflate\"` for the channel"
+        );
+        Problem::new(409, "channel_not_conflating", message)
     }
 
     pub(super) fn no_empty() -> Problem {

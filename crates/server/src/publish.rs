@@ -32,7 +32,9 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
     let name = request.param("channel").unwrap_or_default();
     let publish = |channel: &Channel| channel.publish(events.as_slice(), parameters.target.clone());
     let channels = request.channels();
-    let published = match publish(&channels.get_or_create(name)?) {
+    let channel = channels.get_or_create(name)?;
+    events.check_keys(&channel)?;
+    let published = match publish(&channel) {
         // Another thread has just removed the channel: create it again.
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
         published => published?,
@@ -301,6 +303,15 @@ impl<'a> Events<'a> {
         match self {
             Events::One(event) | Events::Untyped(event) => std::slice::from_ref(event),
             Events::Batch(events) => events,
+        }
+    }
+
+    /// Refuses a key that has no effect: the publisher expects that it replaces an event.
+    fn check_keys(&self, channel: &Channel) -> Result<(), Problem> {
+        let has_key = self.as_slice().iter().any(|event| event.key().is_some());
+        match has_key && !channel.conflates() && !channel.is_closed() {
+            true => Err(Problem::key_without_effect(channel.name())),
+            false => Ok(()),
         }
     }
 

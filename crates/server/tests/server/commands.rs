@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
+use pushwheel::LagPolicy;
+use pushwheel_server::Config;
 use serde_json::{Value, json};
 
 use crate::common::{Served, Subscriber, eventually, summaries};
@@ -302,7 +304,8 @@ fn serve_says_why_it_cannot_listen() {
 
 #[test]
 fn pub_publishes_and_prints_the_answer() {
-    let served = start();
+    let options = pushwheel_server::channel_options().lag_policy(LagPolicy::Conflate);
+    let served = Served::start(Config::new().channel_options(options).engine());
     let mut stream = served.subscribe("/channels/news?client=ann");
     let url = url(&served, "/channels/news");
     let output = run(&[

@@ -66,6 +66,36 @@ fn a_key_is_removed_in_json_and_by_a_parameter() {
 }
 
 #[test]
+fn a_key_is_rejected_by_a_channel_that_does_not_conflate() {
+    let options = pushwheel_server::channel_options();
+    let conflating = options.clone().lag_policy(LagPolicy::Conflate);
+    let prices = "prices".parse().unwrap();
+    let config = Config::new().channel_options(options);
+    let served = Served::start(config.channel_options_for(prices, conflating).engine());
+    let mut stream = served.subscribe("/events?channel=news&channel=prices");
+    stream.wait_for_id();
+    for (query, media_type, body) in [
+        ("?key=k", TEXT, "x"),
+        ("?key=k&remove", TEXT, ""),
+        ("", JSON, r#"{"data": 1, "key": "k"}"#),
+        ("", LINES, "{\"data\": 1}\n{\"data\": 2, \"key\": \"k\"}"),
+    ] {
+        let path = |channel: &str| format!("/channels/{channel}{query}");
+        let answer = ask(&served, "POST", &path("news"), &[media_type], body);
+        let wanted = refused(409, "channel_not_conflating");
+        assert_eq!(refusal(&answer), wanted, "{query} {body}");
+        let answer = ask(&served, "POST", &path("prices"), &[media_type], body);
+        assert_eq!(answer.status, 200, "{query} {body}");
+    }
+    // All channels: those that conflate use the key.
+    publish(&served, "/channels?key=all", TEXT, "for all");
+    let events = summaries(&stream.take(7));
+    let removed = r#"pushwheel.removed {"key":"k"}"#;
+    let all = ["x", removed, "1", "1", "2", "for all", "for all"];
+    assert_eq!(events, all);
+}
+
+#[test]
 fn of_the_events_with_one_key_a_conflating_channel_keeps_the_newest() {
     let options = pushwheel_server::channel_options().lag_policy(LagPolicy::Conflate);
     let served = Served::start(Config::new().channel_options(options).engine());
