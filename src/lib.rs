@@ -163,6 +163,8 @@ pub mod internals {
 
     pub mod id;
 
+    pub mod journal;
+
     /// The hub's lock.
     pub mod lock {
         pub use crate::hub::looks::longest::measure as longest_section;

@@ -12,7 +12,7 @@ use pushwheel::internals::frame::Frame;
 use super::input::Input;
 
 #[path = "../../tests/common/sse.rs"]
-mod sse;
+pub mod sse;
 
 use sse::{Dispatched, Parser};
 

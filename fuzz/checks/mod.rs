@@ -15,6 +15,7 @@ pub mod access;
 pub mod body;
 pub mod frame;
 pub mod input;
+pub mod journal_block;
 pub mod log;
 pub mod message;
 pub mod parser;
@@ -33,6 +34,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("access", access::check),
     ("body", body::check),
     ("frame", frame::check),
+    ("journal_block", journal_block::check),
     ("log", log::check),
     ("message", message::check),
     ("parser", parser::check),

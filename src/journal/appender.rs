@@ -23,10 +23,8 @@ use std::sync::Arc;
 use super::block::Sealed;
 use super::record::Record;
 
-/// The most records that wait, those on their way included.
-pub(crate) const QUEUE_RECORDS_MAX: usize = 65_536;
-
-/// The most bytes of these. One record may be larger if no other waits.
+/// The most bytes of records that wait, those on their way included: about 50,000 small
+/// ones. One record may be larger if no other waits.
 pub(crate) const QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// The most records of a block.
@@ -128,9 +126,7 @@ impl<O> Appender<O> {
     ) -> Result<(), Busy<O>> {
         let record_bytes = record.bytes();
         let cost = record_bytes + RECORD_OVERHEAD_BYTES;
-        let has_room = self.records == 0
-            || self.records < QUEUE_RECORDS_MAX && self.bytes + cost <= QUEUE_BYTES_MAX;
-        if !has_room {
+        if self.records > 0 && self.bytes + cost > QUEUE_BYTES_MAX {
             return Err(Busy(outcome));
         }
         self.records += 1;
@@ -262,5 +258,348 @@ impl<O> Appender<O> {
     /// Returns how many records wait, those on their way included, and their bytes.
     pub(crate) fn queued(&self) -> (usize, usize) {
         (self.records, self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Event;
+    use crate::journal::block::Block;
+    use crate::journal::generated::{ID_PREFIX, ready};
+    use crate::journal::record::Change;
+
+    const TIMEOUT_MS: u64 = 1_000;
+
+    /// A record whose event has that much data, and whose basis names it.
+    fn record(name: u64, bytes: usize) -> Record {
+        Record {
+            basis: name,
+            change: Change::Publish {
+                channel: "news".into(),
+                audience: None,
+                events: vec![ready(&Event::message("x".repeat(bytes)))],
+            },
+        }
+    }
+
+    fn small(name: u64) -> Record {
+        let change = Change::Lost { after: 0 };
+        Record {
+            basis: name,
+            change,
+        }
+    }
+
+    fn appender() -> Appender<u64> {
+        Appender::new(1, TIMEOUT_MS)
+    }
+
+    fn names(block: &Sealed) -> Vec<u64> {
+        let block = Block::decode(&block.bytes, ID_PREFIX).unwrap();
+        block.records.iter().map(|record| record.basis).collect()
+    }
+
+    fn sent(what: Do) -> Arc<Sealed> {
+        match what {
+            Do::Append(block) => block,
+            Do::Idle { until_ms } => panic!("idle until {until_ms:?}"),
+        }
+    }
+
+    fn idle(what: Do) -> Option<u64> {
+        match what {
+            Do::Idle { until_ms } => until_ms,
+            Do::Append(block) => panic!("block {} is to be sent", block.n),
+        }
+    }
+
+    #[test]
+    fn a_block_has_all_that_waits_and_the_next_one_fills_meanwhile() {
+        let mut appender = appender();
+        assert_eq!(idle(appender.next(0)), None);
+        appender.propose(small(1), 1, 0).unwrap();
+        let first = sent(appender.next(0));
+        assert_eq!(names(&first), [1]);
+        appender.propose(small(2), 2, 5).unwrap();
+        appender.propose(small(3), 3, 5).unwrap();
+        assert_eq!(idle(appender.next(5)), Some(TIMEOUT_MS));
+        let outcomes: Vec<_> = appender
+            .appended(first.n)
+            .into_iter()
+            .map(|a| a.1)
+            .collect();
+        assert_eq!(outcomes, [Some(1)]);
+        let second = sent(appender.next(5));
+        assert_eq!((second.n, names(&second)), (2, vec![2, 3]));
+        assert!(appender.appended(first.n).is_empty());
+        assert_eq!(appender.appended(second.n).len(), 2);
+        assert_eq!(appender.queued(), (0, 0));
+    }
+
+    #[test]
+    fn a_block_is_closed_at_its_bounds_and_a_larger_record_is_alone() {
+        let mut appender = appender();
+        let half = BLOCK_BYTES_MAX / 2;
+        for (name, bytes) in [(1, half), (2, half), (3, 2 * BLOCK_BYTES_MAX), (4, 10)] {
+            appender.propose(record(name, bytes), name, 0).unwrap();
+        }
+        let mut blocks = Vec::new();
+        for _ in 0..4 {
+            let block = sent(appender.next(0));
+            assert!(block.bytes.len() <= BLOCK_BYTES_MAX || names(&block) == [3]);
+            blocks.push(names(&block));
+            appender.appended(block.n);
+        }
+        assert_eq!(blocks, [[1], [2], [3], [4]]);
+        for name in 0..=BLOCK_RECORDS_MAX as u64 {
+            appender.propose(small(name), name, 0).unwrap();
+        }
+        let block = sent(appender.next(0));
+        assert_eq!(names(&block).len(), BLOCK_RECORDS_MAX);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_one_large_record_fits_alone() {
+        let mut appender = appender();
+        let mut queued = 0;
+        let Busy(refused) = loop {
+            match appender.propose(small(queued), queued, 0) {
+                Ok(()) => queued += 1,
+                Err(busy) => break busy,
+            }
+        };
+        assert_eq!(refused, queued);
+        let cost = small(0).bytes() + RECORD_OVERHEAD_BYTES;
+        assert_eq!(queued, (QUEUE_BYTES_MAX / cost) as u64);
+        assert_eq!(appender.expire(TIMEOUT_MS).len() as u64, queued);
+        assert_eq!(appender.queued(), (0, 0));
+        let huge = || record(1, QUEUE_BYTES_MAX);
+        appender.propose(huge(), 1, 0).unwrap();
+        appender.propose(small(2), 2, 0).unwrap_err();
+        let block = sent(appender.next(0));
+        appender.propose(small(2), 2, 0).unwrap_err();
+        appender.appended(block.n);
+        appender.propose(small(2), 2, 0).unwrap();
+        appender.propose(huge(), 1, 0).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_too_late_is_unsent_or_unconfirmed_and_the_block_stays() {
+        let mut appender = appender();
+        appender.propose(small(1), 1, 0).unwrap();
+        let block = sent(appender.next(0));
+        appender.propose(small(2), 2, 10).unwrap();
+        appender.failed(block.n, 20);
+        assert_eq!(idle(appender.next(20)), Some(20 + RETRY_MS));
+        assert_eq!(sent(appender.next(20 + RETRY_MS)).bytes, block.bytes);
+        assert_eq!(appender.expire(TIMEOUT_MS - 1), []);
+        assert_eq!(appender.expire(TIMEOUT_MS), [(1, Refused::Unconfirmed)]);
+        assert_eq!(idle(appender.next(TIMEOUT_MS)), Some(TIMEOUT_MS + 10));
+        assert_eq!(appender.expire(TIMEOUT_MS + 10), [(2, Refused::Unsent)]);
+        assert_eq!(idle(appender.next(2 * TIMEOUT_MS)), None);
+        appender.failed(block.n, 2 * TIMEOUT_MS);
+        assert_eq!(sent(appender.next(3 * TIMEOUT_MS)).n, block.n);
+        let appended = appender.appended(block.n);
+        assert_eq!(appended.len(), 1);
+        assert_eq!((appended[0].0.basis, appended[0].1), (1, None));
+    }
+
+    #[test]
+    fn an_end_refuses_all_that_waits() {
+        let mut appender = appender();
+        appender.propose(small(1), 1, 0).unwrap();
+        let block = sent(appender.next(0));
+        appender.propose(small(2), 2, 0).unwrap();
+        let refused = appender.give_up();
+        assert_eq!(refused, [(1, Refused::Unconfirmed), (2, Refused::Unsent)]);
+        assert!(appender.appended(block.n).is_empty());
+        assert_eq!(appender.queued(), (0, 0));
+        assert_eq!(idle(appender.next(0)), None);
+    }
+
+    /// What happens next.
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A record of so many bytes is proposed.
+        Propose(usize),
+        /// So many milliseconds pass.
+        Pass(u64),
+        /// The thread asks what is to be done.
+        Next,
+        /// A block that was sent comes into the log; the newest or an earlier one.
+        Arrive(prop::sample::Index),
+        /// The answer to a block that is in the log comes.
+        Answer(prop::sample::Index),
+        /// The connection is gone, with or without the block.
+        Fail(prop::sample::Index),
+        /// The thread asks what is too late.
+        Expire,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let bytes = prop_oneof![
+            6 => Just(1),
+            2 => Just(1_000),
+            2 => Just(100 << 10),
+            1 => Just(2 << 20),
+        ];
+        let step = prop_oneof![
+            6 => bytes.prop_map(Step::Propose),
+            2 => (0..400_u64).prop_map(Step::Pass),
+            4 => Just(Step::Next),
+            4 => any::<prop::sample::Index>().prop_map(Step::Arrive),
+            4 => any::<prop::sample::Index>().prop_map(Step::Answer),
+            2 => any::<prop::sample::Index>().prop_map(Step::Fail),
+            2 => Just(Step::Expire),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    /// A log that keeps each block once, and all that is known of the records.
+    #[derive(Default)]
+    struct Model {
+        /// Each time that a block was sent.
+        sent: Vec<Arc<Sealed>>,
+        log: Vec<Arc<Sealed>>,
+        /// The deadline of each record that waits, by its name.
+        waiting: std::collections::BTreeMap<u64, u64>,
+        /// `None`: it was appended.
+        outcomes: std::collections::BTreeMap<u64, Option<Refused>>,
+        now_ms: u64,
+    }
+
+    impl Model {
+        fn end(&mut self, name: u64, outcome: Option<Refused>) {
+            self.waiting.remove(&name);
+            let before = self.outcomes.insert(name, outcome);
+            assert_eq!(before, None, "record {name} has two outcomes");
+        }
+
+        fn arrive(&mut self, block: &Arc<Sealed>) {
+            let newest = self.log.last().map_or(0, |block| block.n);
+            assert!(block.n <= newest + 1, "a block was left out");
+            if block.n > newest {
+                self.log.push(block.clone());
+            }
+        }
+
+        fn answer(&mut self, appender: &mut Appender<u64>, n: u64) {
+            let block = self.log.iter().find(|block| block.n == n);
+            let names = block.map(|block| names(block)).unwrap_or_default();
+            let appended = appender.appended(n);
+            let appended_names: Vec<u64> = appended.iter().map(|a| a.0.basis).collect();
+            assert!(appended.is_empty() || appended_names == names);
+            for (record, outcome) in appended {
+                match outcome {
+                    Some(name) => {
+                        assert_eq!(name, record.basis);
+                        self.end(name, None);
+                    }
+                    None => assert_eq!(
+                        self.outcomes.get(&record.basis),
+                        Some(&Some(Refused::Unconfirmed))
+                    ),
+                }
+            }
+        }
+
+        fn expire(&mut self, appender: &mut Appender<u64>) {
+            for (name, refused) in appender.expire(self.now_ms) {
+                assert!(self.waiting[&name] <= self.now_ms);
+                self.end(name, Some(refused));
+            }
+            let next = self.waiting.values().min();
+            assert!(next.is_none_or(|deadline_ms| *deadline_ms > self.now_ms));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn each_record_has_one_outcome_and_one_place(steps in steps()) {
+            let mut appender = appender();
+            let mut model = Model::default();
+            let mut proposed = 0;
+            for step in steps {
+                match step {
+                    Step::Propose(bytes) => {
+                        let (records, bytes_before) = appender.queued();
+                        let record = record(proposed, bytes);
+                        let bytes = bytes_before + record.bytes() + RECORD_OVERHEAD_BYTES;
+                        let is_queued = appender.propose(record, proposed, model.now_ms).is_ok();
+                        prop_assert_eq!(is_queued, records == 0 || bytes <= QUEUE_BYTES_MAX);
+                        if is_queued {
+                            model.waiting.insert(proposed, model.now_ms + TIMEOUT_MS);
+                        }
+                        proposed += 1;
+                    }
+                    Step::Pass(ms) => model.now_ms += ms,
+                    Step::Next => match appender.next(model.now_ms) {
+                        Do::Append(block) => model.sent.push(block),
+                        Do::Idle { until_ms } => {
+                            let sent_n = model.sent.last().map_or(0, |block| block.n);
+                            let deadline_ms = model.waiting.values().min().copied();
+                            // Without a block on its way nothing can wait.
+                            if appender.sent.is_none() {
+                                prop_assert_eq!(deadline_ms, None);
+                            }
+                            prop_assert!(sent_n > 0 || deadline_ms.is_none());
+                            prop_assert!(
+                                until_ms.unwrap_or(u64::MAX) <= deadline_ms.unwrap_or(u64::MAX)
+                            );
+                        }
+                    },
+                    Step::Arrive(at) => {
+                        // A connection may deliver late what was sent a second time since.
+                        if !model.sent.is_empty() {
+                            let block = at.get(&model.sent).clone();
+                            model.arrive(&block);
+                        }
+                    }
+                    Step::Answer(at) => {
+                        if !model.log.is_empty() {
+                            let n = at.get(&model.log).n;
+                            model.answer(&mut appender, n);
+                        }
+                    }
+                    Step::Fail(at) => {
+                        if !model.sent.is_empty() {
+                            appender.failed(at.get(&model.sent).n, model.now_ms);
+                        }
+                    }
+                    Step::Expire => model.expire(&mut appender),
+                }
+            }
+            // The log can be written again: all that waits comes into it or is too late.
+            loop {
+                model.now_ms += RETRY_MS;
+                model.expire(&mut appender);
+                if let Some(sent) = &appender.sent {
+                    let block = sent.block.clone();
+                    model.arrive(&block);
+                    model.answer(&mut appender, block.n);
+                }
+                match appender.next(model.now_ms) {
+                    Do::Append(block) => model.sent.push(block),
+                    Do::Idle { .. } => break,
+                }
+            }
+            prop_assert_eq!(appender.queued(), (0, 0));
+            prop_assert!(model.waiting.is_empty());
+            let log: Vec<u64> = model.log.iter().flat_map(|block| names(block)).collect();
+            prop_assert!(log.is_sorted_by(|a, b| a < b), "not in order, or twice: {log:?}");
+            for (name, outcome) in &model.outcomes {
+                let is_there = log.binary_search(name).is_ok();
+                match outcome {
+                    None => prop_assert!(is_there),
+                    Some(Refused::Unsent) => prop_assert!(!is_there),
+                    Some(Refused::Unconfirmed) => {}
+                }
+            }
+        }
     }
 }

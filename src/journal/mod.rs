@@ -27,11 +27,13 @@ pub(crate) mod disk;
 pub(crate) mod error;
 pub(crate) mod event;
 mod examining;
+pub(crate) mod follower;
 pub(crate) mod record;
 mod segment;
 mod snapshots;
 pub(crate) mod store;
 mod syncing;
+pub(crate) mod terms;
 
 #[cfg(test)]
 mod generated;

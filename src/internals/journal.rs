@@ -1,0 +1,48 @@
+//! Blocks of the journal.
+
+use crate::hub::id::Epoch;
+use crate::hub::ids::Ids;
+use crate::hub::numbering::Numbering;
+use crate::journal::block::{Block, Sealed};
+use crate::journal::record::Change;
+
+/// What a block says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The same block, written again.
+    pub again: Vec<u8>,
+    /// Each of its records.
+    pub records: Vec<String>,
+    /// Its events as clients receive them, without the hub's ids.
+    pub frames: Vec<Vec<u8>>,
+}
+
+/// Appends its checksum to a block.
+#[must_use]
+pub fn with_checksum(bytes: &[u8]) -> Vec<u8> {
+    let sum = crc32fast::hash(bytes);
+    [bytes, &sum.to_le_bytes()].concat()
+}
+
+/// Reads a block.
+///
+/// # Errors
+/// When it is not one.
+pub fn read(bytes: &[u8]) -> Result<Read, String> {
+    let ids = Ids::new(Epoch::from_random(1), Numbering::new(None));
+    let block = Block::decode(bytes, ids.prefix()).map_err(|error| error.to_string())?;
+    let mut frames = Vec::new();
+    for record in &block.records {
+        let events = match &record.change {
+            Change::Publish { events, .. } | Change::PublishAll { events, .. } => &**events,
+            Change::Finish { last, .. } => last.as_slice(),
+            Change::Remove { .. } | Change::Lost { .. } => &[],
+        };
+        frames.extend(events.iter().map(|event| event.frame.as_bytes().to_vec()));
+    }
+    Ok(Read {
+        again: Sealed::new(block.writer, block.n, block.records.iter()).bytes,
+        records: block.records.iter().map(|r| format!("{r:?}")).collect(),
+        frames,
+    })
+}
