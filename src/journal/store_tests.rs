@@ -318,3 +318,331 @@ fn a_directory_keeps_blocks_and_one_process_uses_it() {
     }
     std::fs::remove_dir_all(&path).unwrap();
 }
+
+fn open(
+    disk: &SimulatedDisk,
+    options: StoreOptions,
+) -> Result<(Store<SimulatedDisk>, Recovery<SimulatedDisk>), JournalError> {
+    Store::open(disk.clone(), options)
+}
+
+/// Returns a disk with a log of nine blocks in several segments, some of them in a snapshot,
+/// and the blocks. The first seven are on the disk.
+fn log_of_nine(syncs_always: bool) -> (SimulatedDisk, Vec<Block>) {
+    let disk = SimulatedDisk::default();
+    let (mut store, _) = open(&disk, options(syncs_always)).unwrap();
+    let mut blocks = Vec::new();
+    for n in 0..9 {
+        let block = vec![n; 150];
+        let number = store.append(2, 1_000, &block).unwrap();
+        blocks.push((number, 2, block));
+        if n == 2 {
+            let mut snapshot = store.begin_snapshot().unwrap();
+            write_blocks(&blocks, &mut snapshot);
+            snapshot.commit().unwrap();
+        }
+        if n == 6 {
+            store.sync().unwrap();
+        }
+    }
+    (disk.killed(), blocks)
+}
+
+/// The size of a frame of that log.
+const FRAME_BYTES: usize = 36 + 150;
+
+fn newest_segment(disk: &SimulatedDisk) -> String {
+    let names = disk.contents().into_keys();
+    names.filter(|name| name.ends_with(".log")).max().unwrap()
+}
+
+#[test]
+fn a_frame_that_is_cut_at_any_byte_is_cut_off() {
+    for syncs_always in [false, true] {
+        let (disk, blocks) = log_of_nine(syncs_always);
+        let (name, contents) = (newest_segment(&disk), disk.contents());
+        let file = &contents[&name];
+        let end = file.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let frame_bytes = FRAME_BYTES;
+        for cut in 0..frame_bytes {
+            let cut_disk = disk.copy(cut % 2 == 0);
+            let len = end - frame_bytes + cut;
+            cut_disk.change(&name, |bytes| bytes.truncate(len));
+            let (mut store, mut recovery) = open(&cut_disk, options(syncs_always)).unwrap();
+            assert_eq!(recovered(&mut recovery), blocks[..8], "{cut}");
+            let tear = recovery
+                .tear
+                .map(|tear| (tear.name, tear.offset, tear.bytes));
+            let expected = (name.clone(), (end - frame_bytes) as u64, cut as u64);
+            assert_eq!(tear, (cut > 0).then_some(expected));
+            // Nothing of it comes back behind a shorter block.
+            let first = store.append(1, 1_000, b"short").unwrap();
+            drop(store);
+            let again = cut_disk.killed();
+            let (_, mut recovery) = open(&again, options(syncs_always)).unwrap();
+            let last = recovered(&mut recovery).pop();
+            assert_eq!(last, Some((first, 1, b"short".to_vec())));
+            assert!(recovery.tear.is_none());
+        }
+    }
+}
+
+#[test]
+fn a_byte_that_changes_is_refused_or_in_what_is_cut_off() {
+    for syncs_always in [false, true] {
+        let (disk, blocks) = log_of_nine(syncs_always);
+        let newest = newest_segment(&disk);
+        for (name, file) in disk.contents() {
+            let end = file.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            for at in 0..file.len() {
+                let flipped = disk.copy(true);
+                flipped.change(&name, |bytes| bytes[at] ^= 0x20);
+                let before = flipped.contents();
+                let is_in_last = name == newest && at >= end - FRAME_BYTES;
+                match open(&flipped, options(syncs_always)) {
+                    Ok((_, mut recovery)) => {
+                        assert!(is_in_last, "{name} {at}");
+                        let kept = if at < end { 8 } else { 9 };
+                        assert_eq!(recovered(&mut recovery), blocks[..kept], "{at}");
+                        assert!(recovery.tear.is_some());
+                    }
+                    Err(JournalError::Damaged { path, .. }) => {
+                        assert!(!is_in_last && path.ends_with(&name), "{name} {at} {path:?}");
+                        assert_eq!(flipped.contents(), before, "a damaged log has changed");
+                    }
+                    Err(JournalError::Version { found, .. }) => {
+                        assert!((16..20).contains(&at) && found > 1, "{at}");
+                        assert_eq!(flipped.contents(), before);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+}
+
+/// What was on the disk is damage also if the machine has been started again since, what
+/// was not may be missing.
+#[test]
+fn a_hole_is_damage_where_the_log_was_synced() {
+    let (disk, blocks) = log_of_nine(false);
+    let mut number = 3;
+    for (name, file) in disk.contents() {
+        let begin = file.windows(2).position(|two| two == [3, 0]);
+        let Some(_) = begin.filter(|_| name.ends_with(".log")) else {
+            continue;
+        };
+        while let Some(at) = file.windows(150).position(|block| block == [number; 150]) {
+            let holed = disk.copy(false);
+            holed.change(&name, |bytes| bytes[at..at + 150].fill(0));
+            match open(&holed, options(false)) {
+                Err(JournalError::Damaged { .. }) => assert!(number < 7, "{number}"),
+                Ok((_, mut recovery)) => {
+                    assert!(number >= 7, "{number}");
+                    let kept = usize::from(number);
+                    assert_eq!(recovered(&mut recovery), blocks[..kept]);
+                    assert!(recovery.may_have_lost);
+                }
+                Err(error) => panic!("{error}"),
+            }
+            number += 1;
+        }
+    }
+    assert_eq!(number, 9);
+}
+
+#[test]
+fn segments_that_are_missing_or_of_another_log_are_refused() {
+    let (disk, _) = log_of_nine(true);
+    let mut refused = 0;
+    for name in disk
+        .contents()
+        .into_keys()
+        .filter(|name| *name != newest_segment(&disk))
+    {
+        let lacking = disk.copy(true);
+        lacking.remove(&name).unwrap();
+        let error = open(&lacking, options(true)).err();
+        let is_refused = matches!(error, Some(JournalError::Damaged { .. }));
+        assert!(is_refused, "{name} {error:?}");
+        refused += 1;
+    }
+    assert!(refused >= 3, "{refused}");
+
+    let name = newest_segment(&disk);
+    let mixed = disk.copy(true);
+    mixed.change(&name, |bytes| {
+        let at = bytes
+            .windows(8)
+            .position(|part| part == b"identity")
+            .unwrap();
+        bytes[at..at + 8].copy_from_slice(b"another.");
+        let header_bytes = at + 8 + 1 + "boot 0".len();
+        let sum = crc32fast::hash(&bytes[..header_bytes]);
+        bytes[header_bytes..header_bytes + 4].copy_from_slice(&sum.to_le_bytes());
+    });
+    let error = open(&mixed, options(true)).err().unwrap();
+    assert!(
+        error.to_string().contains("it is of another journal"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_full_disk_ends_the_log_and_loses_nothing() {
+    for syncs_always in [false, true] {
+        for room in 0..400 {
+            let (disk, blocks) = log_of_nine(syncs_always);
+            let (mut store, _) = open(&disk, options(syncs_always)).unwrap();
+            let used: usize = disk.contents().values().map(Vec::len).sum();
+            disk.faults(|faults| faults.capacity = Some(used + room));
+            let mut expected = blocks;
+            let error = loop {
+                match store.append(1, 1_000, &[7; 50]) {
+                    Ok(number) => expected.push((number, 1, vec![7; 50])),
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(error, JournalError::Io { .. }), "{error}");
+            disk.faults(|faults| faults.capacity = None);
+            let error = store.append(1, 1_000, &[7; 50]).unwrap_err();
+            assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+            let (_, mut recovery) = open(&disk.killed(), options(syncs_always)).unwrap();
+            assert_eq!(recovered(&mut recovery), expected, "{room}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_is_final_and_what_it_refused_is_gone() {
+    let (disk, blocks) = log_of_nine(true);
+    let (mut store, _) = open(&disk, options(true)).unwrap();
+    disk.faults(|faults| faults.fails_syncs = true);
+    let error = store.append(1, 1_000, b"refused").unwrap_err();
+    assert!(matches!(error, JournalError::Io { .. }), "{error}");
+    disk.faults(|faults| faults.fails_syncs = false);
+    let error = store.append(1, 1_000, b"refused").unwrap_err();
+    assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+    assert!(store.begin_snapshot().is_err() && store.sync().is_err());
+    assert!(store.close().is_err());
+    let (_, mut recovery) = open(&disk.killed(), options(true)).unwrap();
+    assert_eq!(recovered(&mut recovery), blocks);
+
+    let (disk, mut blocks) = log_of_nine(false);
+    let (mut store, _) = open(&disk, options(false)).unwrap();
+    let number = store.append(1, 1_000, b"written").unwrap();
+    blocks.push((number, 1, b"written".to_vec()));
+    disk.faults(|faults| faults.fails_syncs = true);
+    assert!(store.syncer().sync().is_err());
+    disk.faults(|faults| faults.fails_syncs = false);
+    let error = store.append(1, 1_000, b"refused").unwrap_err();
+    assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+    let (_, mut recovery) = open(&disk.killed(), options(false)).unwrap();
+    assert_eq!(recovered(&mut recovery), blocks);
+}
+
+#[test]
+fn a_disk_that_writes_a_few_bytes_at_a_time_is_written_completely() {
+    let disk = SimulatedDisk::default();
+    disk.faults(|faults| faults.write_max = Some(7));
+    let (mut store, _) = open(&disk, options(true)).unwrap();
+    store.append(3, 1_000, b"a block of some bytes").unwrap();
+    store.close().unwrap();
+    let (_, mut recovery) = open(&disk.killed(), options(true)).unwrap();
+    assert_eq!(
+        recovered(&mut recovery),
+        [(1, 3, b"a block of some bytes".to_vec())]
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_an_error() {
+    let disk = SimulatedDisk::default();
+    disk.faults(|faults| faults.is_read_only = true);
+    let error = open(&disk, options(true)).err().unwrap();
+    assert!(
+        error.to_string().starts_with("cannot create journal/"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_log_that_is_full_has_room_again_after_a_snapshot() {
+    let disk = SimulatedDisk::default();
+    let options = StoreOptions {
+        bytes_max: 2_000,
+        ..options(false)
+    };
+    let (mut store, _) = open(&disk, options.clone()).unwrap();
+    let mut blocks = Vec::new();
+    let mut refused = 0;
+    while refused < 3 {
+        match store.append(1, 1_000, &[1; 100]) {
+            Ok(number) => blocks.push((number, 1, vec![1; 100])),
+            Err(error) => {
+                assert!(
+                    matches!(error, JournalError::Full { max: 2_000 }),
+                    "{error}"
+                );
+                assert!(store.needs_snapshot());
+                // What it contains are the histories, which are bounded.
+                blocks.drain(..blocks.len() - 2);
+                let mut snapshot = store.begin_snapshot().unwrap();
+                assert_eq!(snapshot.at(), store.next() - 1);
+                write_blocks(&blocks, &mut snapshot);
+                snapshot.commit().unwrap();
+                refused += 1;
+            }
+        }
+    }
+    assert!(!store.needs_snapshot());
+    let used: usize = disk.contents().values().map(Vec::len).sum();
+    assert!(used < 700, "{:?}", disk.contents().keys());
+    assert_eq!(store.syncer().bytes(), used as u64);
+    let (_, mut recovery) = open(&disk.killed(), options).unwrap();
+    assert_eq!(recovered(&mut recovery), blocks);
+}
+
+#[test]
+fn an_imported_log_goes_on_behind_its_snapshot() {
+    let disk = SimulatedDisk::default();
+    let blocks = [(41, 1, b"old".to_vec())];
+    let import = |disk: &SimulatedDisk| {
+        Store::import(disk, &options(false), 41, |to| {
+            write_blocks(&blocks, to);
+            Ok(())
+        })
+    };
+    import(&disk).unwrap();
+    let error = import(&disk).unwrap_err();
+    assert!(matches!(error, JournalError::NotEmpty { .. }), "{error}");
+    let disk = disk.power_cut(&mut Rng::with_seed(1));
+    let (store, mut recovery) = open(&disk, options(false)).unwrap();
+    assert_eq!(recovered(&mut recovery), blocks);
+    assert!(!recovery.may_have_lost);
+    assert_eq!(store.next(), 42);
+}
+
+proptest! {
+    /// What such a disk loses cannot be known, but nothing is invented.
+    #[test]
+    fn a_disk_that_lies_loses_blocks_and_invents_none(seed: u64, syncs_always: bool) {
+        let (disk, mut blocks) = log_of_nine(syncs_always);
+        let (mut store, recovery) = open(&disk, options(syncs_always)).unwrap();
+        drop(recovery);
+        disk.faults(|faults| faults.lies = true);
+        for n in 0..9 {
+            let number = store.append(1, 1_000, &[n; 100]).unwrap();
+            blocks.push((number, 1, vec![n; 100]));
+            store.sync().unwrap();
+        }
+        let disk = disk.power_cut(&mut Rng::with_seed(seed));
+        match open(&disk, options(syncs_always)) {
+            Ok((_, mut recovery)) => {
+                let found = recovered(&mut recovery);
+                prop_assert!(found.len() >= 9 && blocks.starts_with(&found));
+            }
+            Err(error) => prop_assert!(matches!(error, JournalError::Damaged { .. }), "{error}"),
+        }
+    }
+}
