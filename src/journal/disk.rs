@@ -33,7 +33,7 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
     /// Returns what tells this start of the machine from all others, if the system says it.
     fn boot(&self) -> Option<String>;
-    /// Returns the path of a file, for messages.
+    /// Returns the path of a file, or of the directory for no name. It is for messages.
     fn path(&self, name: &str) -> PathBuf;
 }
 
@@ -181,7 +181,10 @@ impl Disk for Directory {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        match name.is_empty() {
+            true => self.path.clone(),
+            false => self.path.join(name),
+        }
     }
 }
 

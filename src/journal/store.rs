@@ -17,7 +17,7 @@ use super::error::JournalError;
 use super::examining::{Examined, Segment, Tear, is_segment, segment_name, segments_above};
 use super::segment::{BLOCK_BYTES_MAX, Header, end_mark, frame_bytes, put_frame};
 use super::snapshots::{self, INCOMPLETE, Snapshot, SnapshotWriter, at_of, snapshot_name};
-use super::syncing::{Kept, Progress, Shared};
+use super::syncing::{Kept, Progress, Shared, Syncer};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 
@@ -147,11 +147,12 @@ impl<D: Disk> Store<D> {
         let file = Arc::new(file);
         let snapshot_bytes = snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
         let progress = Progress::new(kept, file.clone(), snapshot_bytes);
-        let shared = Arc::new(Shared::new(disk, progress));
+        let disk = Arc::new(disk);
+        let shared = Arc::new(Shared::new(disk.clone(), progress));
         let recovery = Recovery {
             identity: header.identity.clone(),
             blocks: Blocks {
-                shared: shared.clone(),
+                disk,
                 after: snapshot.as_ref().map_or(0, |snapshot| snapshot.at),
                 segments: log.segments.into_iter(),
                 reading: None,
@@ -477,23 +478,5 @@ impl Kept {
             first: segment.header.first,
             bytes: segment.end,
         }
-    }
-}
-
-/// Syncs a log beside the thread that writes it.
-pub(crate) struct Syncer<D: Disk>(Arc<Shared<D>>);
-
-impl<D: Disk> Syncer<D> {
-    /// Returns when all that was appended before survives the end of the machine.
-    ///
-    /// # Errors
-    /// When a write or a sync has failed. This is final.
-    pub(crate) fn sync(&self) -> Result<(), JournalError> {
-        self.0.sync()
-    }
-
-    /// Returns the size of all files, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.0.progress().bytes()
     }
 }
