@@ -73,6 +73,14 @@ fn for_another() -> Target {
     Target::Client(ClientId::lookup("another"))
 }
 
+/// Sweeps all channels, a step at a time.
+fn sweep_all(manager: &ChannelManager) {
+    let mut left = manager.hub().channels_capacity();
+    while left > 0 {
+        left = manager.hub().sweep(left);
+    }
+}
+
 #[test]
 fn a_history_is_trimmed_in_steps() {
     let (_, channel) = one_of(keeping());
@@ -101,10 +109,10 @@ fn a_sweep_evicts_old_histories_in_steps() {
         channel.broadcast(Event::message("x")).unwrap();
     }
     now_ms.store(2_000, Relaxed);
-    manager.hub().sweep(manager.hub().channels_capacity());
+    sweep_all(&manager);
     assert_eq!(manager.backlog().log_events, 0);
     now_ms.store(3_600_000, Relaxed);
-    manager.hub().sweep(manager.hub().channels_capacity());
+    sweep_all(&manager);
     assert_eq!(manager.names(), ["large".into()], "there is a handle to it");
 }
 
@@ -118,7 +126,15 @@ fn what_all_clients_have_been_sent_is_dropped_in_steps() {
         sent_through: Some(manager.hub().newest_sequence()),
         ..Report::default()
     };
-    manager.hub().report(0, &[channel.key()], &[report]);
+    let mut steps = 0;
+    while manager
+        .hub()
+        .report(0, &[channel.key()], &[report])
+        .has_more
+    {
+        steps += 1;
+    }
+    assert_eq!(steps, MANY / super::looks::LOOKS_MAX);
     assert_eq!(channel.stats().unwrap().history_events, 0);
 }
 
@@ -243,8 +259,14 @@ fn the_targets_of_an_event_are_found_in_steps() {
             manager
                 .hub()
                 .gather(recipients, source, after, 1 << 20, &mut batch, &mut targets);
-        let gathered = gathered.expect("no client was disconnected");
+        let (gathered, mut search) = gathered.expect("no client was disconnected");
         (after, has_more) = (gathered.through, gathered.has_more);
+        while let Some(steps) = &mut search {
+            let before = targets.len();
+            let is_last = manager.hub().find_targets(0, steps, &mut targets);
+            assert!(targets.len() - before <= super::looks::LOOKS_MAX);
+            search = search.filter(|_| !is_last);
+        }
         found.push((batch.pieces().len(), targets.len()));
     }
     assert_eq!(found, [(0, MANY - 1), (1, 0), (0, MANY - 1), (1, 0)]);
@@ -396,7 +418,7 @@ fn all_clients_of_a_reactor_leave_in_steps() {
         .hub()
         .leave_all(0, DisconnectReason::Shutdown, |_| calls += 1);
     assert_eq!((channel.client_count(), calls), (0, MANY));
-    manager.hub().sweep(manager.hub().channels_capacity());
+    sweep_all(&manager);
     assert_eq!(channel.stats().unwrap().history_events, 0);
 }
 

@@ -207,7 +207,7 @@ fn the_total_is_what_the_logs_hold_whatever_is_done() {
                 }
             }
             4 => drop(manager.broadcast_all(Event::message("all"))),
-            5 => manager.hub().sweep(4),
+            5 => drop(manager.hub().sweep(4)),
             6 => channel.set_options(ChannelOptions::new()),
             _ => {
                 let data = "x".repeat(rng.usize(0..500));

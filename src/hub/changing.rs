@@ -87,7 +87,7 @@ impl Hub {
         let wake = state.mark_changed(key);
         drop(state);
         self.wake(wake);
-        self.finish_trims(vec![key], now_ms);
+        self.finish_trims(key, now_ms);
     }
 
     /// Returns the options of a stream of all these channels.

@@ -11,7 +11,7 @@ use super::dropped::Dropped;
 use super::ids::Ids;
 use super::log::Log;
 use super::looks::LOOKS_MAX;
-use super::members::Members;
+use super::members::{Freed, Members};
 use super::memory::Counted;
 use super::options::ChannelOptions;
 use super::published::PublishError;
@@ -251,17 +251,18 @@ impl ChannelState {
         progress.map_or(0, |progress| progress.members)
     }
 
-    pub(super) fn remove_member(&mut self, slot: u32, now_ms: u64) -> Option<Member> {
+    pub(super) fn remove_member(
+        &mut self,
+        slot: u32,
+        now_ms: u64,
+    ) -> Option<(Member, Option<Freed>)> {
         let member = self.members.remove(slot)?;
         self.progress_mut(member.reactor).members -= 1;
-        if self.members.is_empty() {
-            self.empty_since_ms = now_ms;
-            // The memory of a channel that is removed is freed when the lock is open.
-            if !self.ends_with_last_member() {
-                self.members.free();
-            }
+        if !self.members.is_empty() {
+            return Some((member, None));
         }
-        Some(member)
+        self.empty_since_ms = now_ms;
+        Some((member, Some(self.members.free())))
     }
 
     pub(super) fn info(&self, member: &Member, clock: &Clock) -> ClientInfo {

@@ -8,8 +8,7 @@ use super::clock::Clock;
 use super::join::{Join, JoinError, Joined, LAST_MAX, Start};
 use super::merge;
 use super::merged::Merged;
-use super::reactors::Wake;
-use super::state::State;
+use super::state::{Removed, State};
 
 impl Hub {
     /// Makes a client a member of all the channels at once, so that it sees
@@ -20,9 +19,10 @@ impl Hub {
         let mut state = self.lock();
         let beginning = Beginning::new(&state, &join, &self.ids);
         let mut joined = beginning.find(before_last)?;
-        let wake = add_member(&mut state, join, &mut joined, (now_ms, &self.clock));
+        let (now, mut removed) = ((now_ms, &self.clock), Removed::new());
+        add_member(&mut state, join, &mut joined, now, &mut removed);
         drop(state);
-        self.wake(wake);
+        self.finish_removals(removed);
         Ok(joined)
     }
 
@@ -65,22 +65,20 @@ fn add_member(
     state: &mut State,
     mut join: Join<'_>,
     joined: &mut Joined,
-    (now_ms, clock): (u64, &Clock),
-) -> Wake {
-    let mut wake = Wake::default();
+    now: (u64, &Clock),
+    removed: &mut Removed,
+) {
     let gaps = u64::from(joined.gap.is_some());
     state.totals.gaps += gaps;
     for (key, reader) in join.channels.iter().zip(&mut joined.readers) {
         let reason = DisconnectReason::Replaced;
         // A channel that can be joined is not removed with its last member.
-        if let Some((woken, _)) = state.disconnect(*key, &join.id, reason, (now_ms, clock)) {
-            wake.merge(woken);
-        }
+        state.disconnect(*key, &join.id, reason, now, removed);
         let mut member = Member::new(
             join.id.clone(),
             join.connection,
             join.address,
-            now_ms,
+            now.0,
             join.extra_of_next(),
         );
         member.has_generated_id = join.has_generated_id;
@@ -98,5 +96,4 @@ fn add_member(
         progress.members += 1;
         state.clients += usize::from(is_named);
     }
-    wake
 }

@@ -23,6 +23,9 @@ pub(crate) struct Members {
     hasher: DefaultHashBuilder,
 }
 
+/// The memory of members that have left.
+pub(crate) type Freed = (Slab<Member>, HashTable<u32>);
+
 /// The members that have each value in one field of the metadata.
 struct Index {
     field: Box<str>,
@@ -180,11 +183,14 @@ impl Members {
         Some(member)
     }
 
-    /// Frees the memory that many members needed, when none is left.
-    pub(crate) fn free(&mut self) {
+    /// Returns the memory that many members needed, when none is left. The caller drops it
+    /// when the lock is open.
+    pub(crate) fn free(&mut self) -> Freed {
         debug_assert!(self.is_empty(), "members are there");
-        self.slots = Slab::new();
-        self.by_id = HashTable::new();
+        (
+            std::mem::take(&mut self.slots),
+            std::mem::take(&mut self.by_id),
+        )
     }
 
     /// The members whose slots are in `from..to`.

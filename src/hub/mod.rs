@@ -97,7 +97,7 @@ use engines::Engines;
 use id::{Epoch, EventId};
 use ids::Ids;
 use lock::{Lock, Locked};
-use looks::LOOKS_MAX;
+pub(crate) use looks::LOOKS_MAX;
 use numbering::Numbering;
 use options::OptionsByName;
 use state::State;
@@ -109,7 +109,7 @@ pub(crate) use key::{ChannelKey, MemberKey};
 pub(crate) use measuring::Pressure;
 pub(crate) use merged::{ChannelReader, Lag};
 pub(crate) use reactors::{Departure, DisconnectCall, REACTORS_MAX, Work};
-pub(crate) use reading::{Gathered, Position, Read, Recipients, Report, Source, Span};
+pub(crate) use reading::{Gathered, Position, Read, Recipients, Report, Search, Source, Span};
 pub(crate) use serving::Attachment;
 pub(crate) use state::Settings;
 

@@ -179,7 +179,7 @@ mod tests {
             is_packed: false,
         };
         let gathered = hub.gather(recipients, source, 0, 4096, &mut batch, &mut targets);
-        let gathered = gathered.unwrap();
+        let (gathered, _) = gathered.unwrap();
         let numbers: Vec<u64> = batch.pieces().iter().map(|p| p.sequence).collect();
         assert_eq!((gathered.through, &numbers[..]), (3, &[1, 2, 3][..]));
         assert_eq!(gathered.ends, Some(DisconnectReason::Finished));

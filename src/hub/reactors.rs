@@ -4,6 +4,8 @@
 //! thread that brings the work*. Each method that brings work returns the reactors to
 //! [wake](Wake) when the lock is open.
 
+use std::collections::VecDeque;
+
 use super::client::{ClientInfo, DisconnectHook, DisconnectReason};
 use super::key::ChannelKey;
 
@@ -30,14 +32,14 @@ pub(crate) struct DisconnectCall {
 pub(crate) struct Work {
     /// Channels that have new entries for its members, and since when, in
     /// microseconds.
-    pub(crate) dirty: Vec<(ChannelKey, u64)>,
-    pub(crate) departures: Vec<Departure>,
+    pub(crate) dirty: VecDeque<(ChannelKey, u64)>,
+    pub(crate) departures: VecDeque<Departure>,
     /// Channels that have other options.
-    pub(crate) changed: Vec<ChannelKey>,
+    pub(crate) changed: VecDeque<ChannelKey>,
 }
 
 impl Work {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.dirty.is_empty() && self.departures.is_empty() && self.changed.is_empty()
     }
 }
@@ -73,6 +75,8 @@ pub(super) struct Progress {
     /// The [number](ReactorState::work_number) of the last work that the channel
     /// is in as dirty; 0 is none.
     dirty_in: u64,
+    /// The same for the last work that has its options.
+    changed_in: u64,
     /// All of its members have been sent everything up to here.
     pub(super) sent_through: u64,
 }
@@ -125,7 +129,7 @@ impl Reactors {
                 continue;
             }
             progress.dirty_in = state.work_number;
-            state.work.dirty.push((key, now_us));
+            state.work.dirty.push_back((key, now_us));
             if !state.is_awake {
                 state.is_awake = true;
                 wake.add(reactor);
@@ -137,18 +141,20 @@ impl Reactors {
     /// Hands a client that is no member any longer to its reactor.
     pub(super) fn depart(&mut self, reactor: u16, departure: Departure) -> Wake {
         let reactor = usize::from(reactor);
-        self.all[reactor].work.departures.push(departure);
+        self.all[reactor].work.departures.push_back(departure);
         self.wake(reactor)
     }
 
     /// Has the reactors that have members of a channel look at its options.
-    pub(super) fn mark_changed(&mut self, key: ChannelKey, progress: &[Progress]) -> Wake {
+    pub(super) fn mark_changed(&mut self, key: ChannelKey, progress: &mut [Progress]) -> Wake {
         let mut wake = Wake::default();
-        for (reactor, progress) in progress.iter().enumerate() {
-            if progress.members > 0 {
-                self.all[reactor].work.changed.push(key);
-                wake.merge(self.wake(reactor));
+        for (reactor, progress) in progress.iter_mut().enumerate() {
+            if progress.members == 0 || progress.changed_in == self.all[reactor].work_number {
+                continue;
             }
+            progress.changed_in = self.all[reactor].work_number;
+            self.all[reactor].work.changed.push_back(key);
+            wake.merge(self.wake(reactor));
         }
         wake
     }
@@ -252,8 +258,16 @@ mod tests {
     fn other_options_are_news_for_reactors_with_members_only() {
         let mut reactors = Reactors::default();
         reactors.attach(2);
-        let wake = reactors.mark_changed(KEY, &[with_members(1), with_members(0)]);
+        let mut progress = [with_members(1), with_members(0)];
+        let wake = reactors.mark_changed(KEY, &mut progress);
         assert!(wake.contains(0) && !wake.contains(1));
+        // However often they change: the reactor looks at them once.
+        assert!(reactors.mark_changed(KEY, &mut progress).is_empty());
+        let mut work = Work::default();
+        reactors.take_work(0, &mut work);
+        assert_eq!(work.changed, [KEY]);
+        assert!(reactors.may_sleep(0));
+        assert!(reactors.mark_changed(KEY, &mut progress).contains(0));
         assert!(reactors.wake(9).is_empty(), "there is no such reactor");
     }
 }

@@ -49,6 +49,15 @@ pub(crate) struct Gathered {
     pub(crate) ends: Option<DisconnectReason>,
 }
 
+/// The search for the clients that one directed entry is for, where it has several steps.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Search {
+    channel: ChannelKey,
+    audience: Arc<Audience>,
+    /// Where to continue.
+    next: u32,
+}
+
 /// What a cursor reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -85,6 +94,15 @@ pub(crate) struct Report {
     pub(crate) sent_through: Option<u64>,
 }
 
+/// What a report has made of the logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trimmed {
+    /// Entries that were evicted.
+    pub(crate) evicted: usize,
+    /// There is more to evict. It goes with the next report, or with a sweep.
+    pub(crate) has_more: bool,
+}
+
 /// What a client has seen of one of its channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -96,8 +114,9 @@ pub(crate) struct Position {
 
 impl Hub {
     /// Copies the entries for all clients in `(after, now]` into `batch`, up to about
-    /// `bytes_max`, and the connections that directed entries are for to `targets`.
-    /// Returns `None` if the reactor has clients that it has yet to disconnect: these
+    /// `bytes_max`, and the connections that directed entries are for to `targets`. An
+    /// entry whose clients are many to look for is gathered alone, and its clients are
+    /// yet to be [found](Self::find_targets). Returns `None` if the reactor has clients that it has yet to disconnect: these
     /// must not be sent later entries, because they would miss earlier ones that were
     /// for them alone without a gap.
     pub(crate) fn gather(
@@ -108,7 +127,7 @@ impl Hub {
         bytes_max: usize,
         batch: &mut Batch,
         targets: &mut Vec<u64>,
-    ) -> Option<Gathered> {
+    ) -> Option<(Gathered, Option<Search>)> {
         let Source {
             channels,
             is_packed,
@@ -120,7 +139,7 @@ impl Hub {
         let merged = Merged::new(&state, channels);
         let mut is_for_some = false;
         let mut looks = 0;
-        let mut large = None;
+        let mut search = None;
         let mut searched: Option<&Arc<Audience>> = None;
         let (through, has_more) = merged.walk(after, merged.now(), |channel_index, entry| {
             match entry.audience() {
@@ -144,10 +163,10 @@ impl Hub {
                         return true;
                     }
                     if looks + more > LOOKS_MAX {
-                        // It goes alone, in steps.
+                        // It goes alone.
                         let is_first = looks == 0 && batch.is_empty();
-                        let key = channels[channel_index];
-                        large = is_first.then(|| (key, audience.clone(), entry.sequence));
+                        let channel = channels[channel_index];
+                        search = is_first.then(|| (entry.sequence, channel, audience.clone()));
                         return false;
                     }
                     looks += more;
@@ -173,45 +192,43 @@ impl Hub {
             ends,
         };
         drop(state);
-        let Some((key, audience, through)) = large else {
-            return Some(gathered);
+        let Some((through, channel, audience)) = search else {
+            return Some((gathered, None));
         };
-        if !self.find_targets(recipients.reactor, key, &audience, targets) {
-            targets.clear();
-            return None;
-        }
-        Some(Gathered {
+        let search = Search {
+            channel,
+            audience,
+            next: 0,
+        };
+        let gathered = Gathered {
             through,
             ..gathered
-        })
+        };
+        Some((gathered, Some(search)))
     }
 
-    /// Finds the connections of a reactor that a directed entry is for, with the lock
-    /// open between two steps. Only the reactor itself lets clients join meanwhile,
-    /// so none is missed. Returns whether none was disconnected.
-    fn find_targets(
+    /// Takes a step of a search for the connections of a reactor. Returns whether it was
+    /// the last one. A client that joins or leaves meanwhile may be missed: it joins with
+    /// a position behind the entry, or reads by itself; or it is disconnected before it
+    /// is sent anything newer.
+    pub(crate) fn find_targets(
         &self,
         reactor: u16,
-        key: ChannelKey,
-        audience: &Audience,
+        search: &mut Search,
         targets: &mut Vec<u64>,
     ) -> bool {
-        let mut next = Some(0);
-        while let Some(from) = next {
-            self.give_way();
-            let state = self.lock();
-            if state.reactors.has_departures(reactor) {
-                return false;
-            }
-            next = state.get(key).and_then(|channel| {
-                channel.members.visit(audience, from, |member| {
+        let state = self.lock();
+        let next = state.get(search.channel).and_then(|channel| {
+            channel
+                .members
+                .visit(&search.audience, search.next, |member| {
                     if member.reactor == reactor {
                         targets.push(member.token);
                     }
                 })
-            });
-        }
-        true
+        });
+        search.next = next.unwrap_or_default();
+        next.is_none()
     }
 
     /// Copies the entries for one client into `batch`, up to about `bytes_max`.
@@ -314,11 +331,17 @@ impl Hub {
 
     /// Counts what a reactor reports, and evicts what need not be kept for its members
     /// any longer.
-    pub(crate) fn report(&self, reactor: u16, channels: &[ChannelKey], reports: &[Report]) {
+    pub(crate) fn report(
+        &self,
+        reactor: u16,
+        channels: &[ChannelKey],
+        reports: &[Report],
+    ) -> Trimmed {
         let now_ms = self.clock.now_ms();
         // A sink's channel is on a stream of its own.
         let mut signal = None;
-        let (mut dropped, mut unfinished) = (Dropped::new(), Vec::new());
+        let (mut dropped, mut has_more) = (Dropped::new(), false);
+        let room = dropped.room();
         let mut state = self.lock();
         for (key, report) in channels.iter().zip(reports) {
             state.totals.delivered += report.delivered;
@@ -335,15 +358,16 @@ impl Hub {
                 signal = Some(its.clone());
             }
             // A reactor whose last client has gone kept the log for no other one.
-            if state.trim(*key, now_ms, &mut dropped) {
-                unfinished.push(*key);
-            }
+            has_more |= state.trim(*key, now_ms, &mut dropped);
         }
         drop(state);
         if let Some(signal) = signal {
             signal.notify();
         }
-        self.finish_trims(unfinished, now_ms);
+        Trimmed {
+            evicted: room - dropped.room(),
+            has_more,
+        }
     }
 
     /// Swaps a reactor's work with the empty `work`. From now on until

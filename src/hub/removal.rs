@@ -10,7 +10,7 @@ use super::dropped::Dropped;
 use super::key::{ChannelKey, MemberKey};
 use super::lock::Locked;
 use super::looks::LOOKS_MAX;
-use super::reactors::{DisconnectCall, Wake};
+use super::reactors::DisconnectCall;
 use super::state::{Removed, State, drop_channels};
 
 impl Hub {
@@ -47,11 +47,11 @@ impl Hub {
     ) {
         let (mut next, now_ms) = (0, self.clock.now_ms());
         loop {
-            let (mut wake, now) = (Wake::default(), (now_ms, &self.clock));
-            let (slot, removed) = state.disconnect_some(key, next, reason, now, &mut wake);
+            let mut removed = Removed::new();
+            let now = (now_ms, &self.clock);
+            let slot = state.disconnect_some(key, next, reason, now, &mut removed);
             drop(state);
-            drop_channels(removed);
-            self.wake(wake);
+            self.finish_removals(removed);
             match slot {
                 Some(slot) => next = slot,
                 None => return,
@@ -69,16 +69,16 @@ impl Hub {
         reason: DisconnectReason,
     ) -> bool {
         let now_ms = self.clock.now_ms();
-        let disconnected = self
-            .lock()
-            .disconnect(key, id, reason, (now_ms, &self.clock));
-        let Some((wake, removed)) = disconnected else {
-            return false;
-        };
-        self.wake(wake);
-        self.finish_trims(vec![key], now_ms);
-        drop_channels(removed);
-        true
+        let mut removed = Removed::new();
+        let now = (now_ms, &self.clock);
+        let mut state = self.lock();
+        let is_there = state.disconnect(key, id, reason, now, &mut removed);
+        drop(state);
+        if is_there {
+            self.finish_removals(removed);
+            self.finish_trims(key, now_ms);
+        }
+        is_there
     }
 
     /// Takes a client out of its channels, unless that was done already. Returns the call
@@ -90,8 +90,7 @@ impl Hub {
         reason: DisconnectReason,
     ) -> Option<DisconnectCall> {
         let now_ms = self.clock.now_ms();
-        let (mut disconnect_call, mut unfinished) = (None, Vec::new());
-        let mut removed = Removed::new();
+        let (mut disconnect_call, mut removed) = (None, Removed::new());
         let mut state = self.lock();
         for MemberKey { channel: key, slot } in member_keys {
             let member = state
@@ -103,16 +102,14 @@ impl Hub {
             if let Some((left, channel)) =
                 state.remove_member(*key, *slot, reason, (now_ms, &self.clock))
             {
-                disconnect_call = disconnect_call.or(left.disconnect_call);
                 removed.channels.extend(channel);
-                if state.trim(*key, now_ms, &mut removed.entries) {
-                    unfinished.push(*key);
-                }
+                disconnect_call = disconnect_call.or(removed.keep(left));
+                // The next report, or a sweep, evicts what there is no room for here.
+                state.trim(*key, now_ms, &mut removed.entries);
             }
         }
         drop(state);
         self.finish_removals(removed);
-        self.finish_trims(unfinished, now_ms);
         disconnect_call
     }
 
@@ -131,7 +128,7 @@ impl Hub {
             let mut looks = 0;
             let mut state = self.lock();
             for _ in 0..LOOKS_MAX {
-                if removed.entries.room() == 0 || looks > LOOKS_MAX {
+                if removed.entries.room() == 0 || looks >= LOOKS_MAX {
                     break;
                 }
                 let (slot, member_slot) = next;
@@ -150,7 +147,7 @@ impl Hub {
                         state.remove_member(key, member_slot, reason, (now_ms, &self.clock))
                 {
                     looks += left.looks;
-                    disconnect_calls.extend(left.disconnect_call);
+                    disconnect_calls.extend(removed.keep(left));
                     removed.channels.extend(channel);
                     // The next sweep evicts what there is no room for here.
                     state.trim(key, now_ms, &mut removed.entries);
@@ -180,40 +177,37 @@ impl Hub {
         self.lock().slots_end()
     }
 
-    /// Cleans up `count` channels.
-    pub(crate) fn sweep(&self, count: usize) {
-        let mut left = count.min(self.channels_capacity());
-        while left > 0 {
-            let mut removed = Removed::new();
-            let mut state = self.lock();
-            left = state.sweep(left, &self.clock, &mut removed);
-            state.shrink(None, &mut removed.entries);
-            drop(state);
-            self.finish_removals(removed);
-            self.give_way();
-        }
+    /// Cleans up to `count` channels. Returns how many are left: a channel that has much
+    /// to evict needs several calls.
+    pub(crate) fn sweep(&self, count: usize) -> usize {
+        let mut removed = Removed::new();
+        let mut state = self.lock();
+        let left = count.min(state.slots_end());
+        let left = state.sweep(left, &self.clock, &mut removed);
+        state.shrink(None, &mut removed.entries);
+        drop(state);
+        self.finish_removals(removed);
+        left
     }
 
     /// Goes on with what a locked section has begun to remove, and drops what it has
     /// taken out.
     pub(super) fn finish_removals(&self, removed: Removed) {
         self.wake(removed.wake);
-        drop(removed.entries);
+        drop((removed.entries, removed.members, removed.freed));
         drop_channels(removed.channels);
         for key in removed.closing {
             self.finish_removal(self.lock(), key, DisconnectReason::ChannelClosed);
         }
     }
 
-    /// Evicts what earlier sections had no room for, with the lock open between two
+    /// Evicts what a channel need not keep any longer, with the lock open between two
     /// steps.
-    pub(super) fn finish_trims(&self, unfinished: Vec<ChannelKey>, now_ms: u64) {
-        for key in unfinished {
-            while {
-                self.give_way();
-                let mut dropped = Dropped::new();
-                self.lock().trim(key, now_ms, &mut dropped)
-            } {}
-        }
+    pub(super) fn finish_trims(&self, key: ChannelKey, now_ms: u64) {
+        while {
+            self.give_way();
+            let mut dropped = Dropped::new();
+            self.lock().trim(key, now_ms, &mut dropped)
+        } {}
     }
 }

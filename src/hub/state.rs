@@ -15,12 +15,17 @@ use super::heads::Heads;
 use super::id::EventId;
 use super::key::ChannelKey;
 use super::log::Log;
-use super::looks::{LOOKS_MAX, SLOTS_MAX, looked_at};
+use super::looks::{LOOKS_MAX, looked_at};
+use super::members::Freed;
 use super::memory::Memory;
 use super::options::ChannelOptions;
 use super::reactors::{Departure, DisconnectCall, Reactors, Wake};
 use super::ready::Numbered;
 use super::unpublished::Unpublished;
+
+/// Slots of a channel whose members are disconnected in one locked section. A member that
+/// is removed costs as much as several that are looked at.
+const REMOVALS_MAX: u32 = 256;
 
 /// Limits and times of the hub as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +65,8 @@ impl Default for Settings {
 pub(super) struct Left {
     pub(super) member: Member,
     pub(super) disconnect_call: Option<DisconnectCall>,
+    /// The memory of the channel's members, if it was the last one.
+    freed: Option<Freed>,
     /// What its removal has looked at.
     pub(super) looks: usize,
 }
@@ -68,6 +75,9 @@ pub(super) struct Left {
 /// with the removals, when the lock is open.
 pub(super) struct Removed {
     pub(super) entries: Dropped,
+    pub(super) members: Vec<Member>,
+    /// The memory of the members of channels in which none is left.
+    pub(super) freed: Vec<Freed>,
     pub(super) channels: Vec<ChannelState>,
     /// Channels whose removal has begun.
     pub(super) closing: Vec<ChannelKey>,
@@ -78,10 +88,19 @@ impl Removed {
     pub(super) fn new() -> Removed {
         Removed {
             entries: Dropped::new(),
+            members: Vec::new(),
+            freed: Vec::new(),
             channels: Vec::new(),
             closing: Vec::new(),
             wake: Wake::default(),
         }
+    }
+
+    /// Keeps what is to be dropped of a member. Returns the call of its hook.
+    pub(super) fn keep(&mut self, left: Left) -> Option<DisconnectCall> {
+        self.members.push(left.member);
+        self.freed.extend(left.freed);
+        left.disconnect_call
     }
 }
 
@@ -277,8 +296,8 @@ impl State {
 
     /// Has all reactors that have members of a channel look at its options.
     pub(super) fn mark_changed(&mut self, key: ChannelKey) -> Wake {
-        match self.channels.get(key.slot as usize) {
-            Some(channel) => self.reactors.mark_changed(key, &channel.progress),
+        match self.channels.get_mut(key.slot as usize) {
+            Some(channel) => self.reactors.mark_changed(key, &mut channel.progress),
             None => Wake::default(),
         }
     }
@@ -336,39 +355,40 @@ impl State {
     }
 
     /// Disconnects some of the clients of a channel that is being removed, from
-    /// `slot` on. Returns where to continue, or `None` and the channel when it is
-    /// removed.
+    /// `slot` on. Returns where to continue, or `None` when the channel is removed.
     pub(super) fn disconnect_some(
         &mut self,
         key: ChannelKey,
         slot: u32,
         reason: DisconnectReason,
-        (now_ms, clock): (u64, &Clock),
-        wake: &mut Wake,
-    ) -> (Option<u32>, Option<ChannelState>) {
+        now: (u64, &Clock),
+        removed: &mut Removed,
+    ) -> Option<u32> {
         let end = self
             .get(key)
             .map_or(0, |channel| channel.members.slots_end());
-        let slice = slot..end.min(slot.saturating_add(SLOTS_MAX));
+        let slice = slot..end.min(slot.saturating_add(REMOVALS_MAX));
         let next = slice.end;
         let mut looks = 0;
         for slot in slice {
             looked_at(1);
-            if let Some((left, channel)) = self.remove_member(key, slot, reason, (now_ms, clock)) {
+            if let Some((left, channel)) = self.remove_member(key, slot, reason, now) {
                 looks += left.looks;
-                wake.merge(self.depart(left, reason));
+                self.depart(left, reason, removed);
                 if channel.is_some() {
-                    return (None, channel);
+                    removed.channels.extend(channel);
+                    return None;
                 }
             }
             if looks > LOOKS_MAX {
-                return (Some(slot + 1), None);
+                return Some(slot + 1);
             }
         }
-        match next < end {
-            true => (Some(next), None),
-            false => (None, self.take(key)),
+        if next < end {
+            return Some(next);
         }
+        removed.channels.extend(self.take(key));
+        None
     }
 
     /// Takes out a channel that has no clients. The caller gives it to
@@ -402,7 +422,7 @@ impl State {
         (now_ms, clock): (u64, &Clock),
     ) -> Option<(Left, Option<ChannelState>)> {
         let channel = self.get_mut(key)?;
-        let mut member = channel.remove_member(slot, now_ms)?;
+        let (mut member, freed) = channel.remove_member(slot, now_ms)?;
         let disconnect_call = channel.disconnect_call(&mut member, clock);
         let counted = disconnect_call.as_ref().map_or(0, |call| call.info.behind);
         let looks = 1 + counted.min(channel.log.keyed().len()).min(LOOKS_MAX);
@@ -420,34 +440,41 @@ impl State {
         let left = Left {
             member,
             disconnect_call,
+            freed,
             looks,
         };
         Some((left, removed))
     }
 
-    /// Takes the client of this id out of a channel and hands it to its reactor, if it
-    /// is there. Returns the channel too if that is removed with it: the caller gives
-    /// it to [`drop_channels`].
+    /// Takes the client of this id out of a channel and hands it to its reactor. Returns
+    /// whether it was there.
     pub(super) fn disconnect(
         &mut self,
         key: ChannelKey,
         id: &ClientId,
         reason: DisconnectReason,
         now: (u64, &Clock),
-    ) -> Option<(Wake, Option<ChannelState>)> {
-        let slot = self.get(key)?.members.find(id)?;
-        let (left, removed) = self.remove_member(key, slot, reason, now)?;
-        Some((self.depart(left, reason), removed))
+        removed: &mut Removed,
+    ) -> bool {
+        let slot = self.get(key).and_then(|channel| channel.members.find(id));
+        let left = slot.and_then(|slot| self.remove_member(key, slot, reason, now));
+        let Some((left, channel)) = left else {
+            return false;
+        };
+        self.depart(left, reason, removed);
+        removed.channels.extend(channel);
+        true
     }
 
     /// Hands a client that is no member any longer to its reactor.
-    pub(super) fn depart(&mut self, left: Left, reason: DisconnectReason) -> Wake {
+    fn depart(&mut self, left: Left, reason: DisconnectReason, removed: &mut Removed) {
+        let (token, reactor) = (left.member.token, left.member.reactor);
         let departure = Departure {
-            token: left.member.token,
+            token,
             reason,
-            disconnect_call: left.disconnect_call,
+            disconnect_call: removed.keep(left),
         };
-        self.reactors.depart(left.member.reactor, departure)
+        removed.wake.merge(self.reactors.depart(reactor, departure));
     }
 }
 
@@ -550,9 +577,19 @@ mod tests {
         let reason = DisconnectReason::ChannelClosed;
         state.start_removal(key, reason);
         assert!(state.names.is_empty() && state.get(key).is_some());
-        let mut wake = Wake::default();
-        let (next, removed) = state.disconnect_some(key, 0, reason, (0, &clock), &mut wake);
-        assert!(next.is_none() && removed.is_some() && wake.contains(0));
+        let mut removed = Removed::new();
+        let next = state.disconnect_some(key, 0, reason, (0, &clock), &mut removed);
+        assert!(next.is_none() && removed.wake.contains(0));
+        let counts = [
+            removed.channels.len(),
+            removed.members.len(),
+            removed.freed.len(),
+        ];
+        assert_eq!(
+            counts,
+            [1, 3, 1],
+            "all of it is dropped when the lock is open"
+        );
         assert_eq!((state.clients, state.get(key).is_none()), (0, true));
         assert!(state.reactors.has_departures(0));
     }

@@ -190,6 +190,7 @@ impl<N: Net> Reactor<N> {
         drain.is_some_and(|drain| !drain.is_open())
             && self.io.connections.is_empty()
             && self.departures.is_empty()
+            && self.work.departures.is_empty()
             && !self.hub.has_departures(self.io.index)
     }
 
@@ -223,7 +224,7 @@ impl<N: Net> Reactor<N> {
         self.sweep();
         shutdown::advance(&mut self.io, &mut self.streams, &self.hub);
         let is_idle = self.streams.is_idle() && !self.http.has_queued();
-        self.streams.report(&self.io, is_idle);
+        self.streams.report(&mut self.io, is_idle);
         Ok(())
     }
 
@@ -235,6 +236,7 @@ impl<N: Net> Reactor<N> {
             || self.http.has_queued()
             || !self.departures.is_empty()
             || self.sweep_left > 0
+            || !self.work.is_empty()
             || drain.is_some_and(Drain::is_busy)
             || (self.io.acceptor.is_busy() && self.io.turn.is_open());
         let drain_ms = drain.map(Drain::due_ms);
@@ -344,21 +346,22 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Takes the hub's work when that which was taken before is done, and passes a slice of
+    /// it on.
     fn take_work(&mut self) {
-        let mut work = std::mem::take(&mut self.work);
-        self.hub.take_work(self.io.index, &mut work);
-        for (channel, since_us) in work.dirty.drain(..) {
-            self.streams.note_news(channel, since_us);
+        let is_done = self.work.is_empty();
+        if is_done {
+            self.hub.take_work(self.io.index, &mut self.work);
         }
-        for channel in work.changed.drain(..) {
-            self.streams.note_options(channel);
-        }
-        for departure in work.departures.drain(..) {
+        let slice = self.io.turn.budgets.looks_a_slice;
+        let leaving = self.work.departures.len().min(slice);
+        for departure in self.work.departures.drain(..leaving) {
             self.streams.note_leaving(&mut self.io, departure.token);
             self.departures.push_back(departure);
         }
-        self.work = work;
-        self.streams.spread_news(&mut self.io);
+        self.io.turn.spent.looks += leaving;
+        self.streams
+            .spread_work(&mut self.io, &mut self.work, is_done);
     }
 
     /// Ends the connections of clients that the hub has sent away.
@@ -426,8 +429,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let slice = self.sweep_left.min(SWEEP_SLICE);
-        self.hub.sweep(slice);
-        self.sweep_left -= slice;
+        self.sweep_left -= slice - self.hub.sweep(slice).min(slice);
         if self.sweep_left == 0 {
             self.pressure.warn(self.hub.pressure(), now_ms);
         }
@@ -446,8 +448,9 @@ impl<N: Net> Reactor<N> {
         // No member is left, so no other thread can send one away any more.
         let mut work = Work::default();
         self.hub.take_work(self.io.index, &mut work);
-        let departures = std::mem::take(&mut self.departures);
-        for departure in departures.into_iter().chain(work.departures) {
+        let noted = std::mem::take(&mut self.departures).into_iter();
+        let taken = std::mem::take(&mut self.work.departures);
+        for departure in noted.chain(taken).chain(work.departures) {
             if let Some(disconnect_call) = departure.disconnect_call {
                 call_on_disconnect(disconnect_call, departure.reason);
             }
@@ -463,7 +466,8 @@ impl<N: Net> Reactor<N> {
 
 impl<N: Net> Drop for Reactor<N> {
     fn drop(&mut self) {
-        if !self.io.connections.is_empty() || !self.departures.is_empty() {
+        let has_departures = !self.departures.is_empty() || !self.work.departures.is_empty();
+        if !self.io.connections.is_empty() || has_departures {
             self.abandon();
         }
         self.publish_figures(self.hub.clock.now_us(), true);

@@ -43,6 +43,8 @@ pub struct Spent {
     /// Writes to current clients, and clients that were given a cursor or ended
     /// instead.
     pub writes: usize,
+    /// Clients, feeds and channels that were looked at without a write or a read.
+    pub looks: usize,
     /// Timers, with what each counts.
     pub timers: usize,
     /// Connections that speak HTTP, feeds and cursors that were taken from their

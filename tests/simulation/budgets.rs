@@ -9,6 +9,10 @@ const EVENT_BYTES_MAX: usize = 128 << 10;
 const ROUND_BYTES: usize = 8 << 10;
 /// What a last write to a stalled client counts among the timers.
 const RETRY_COST: usize = 16;
+/// What one search of the hub looks at at most.
+const LOOKS_MAX: usize = 1024;
+/// The looks that count as a write.
+const LOOKS_A_WRITE: usize = 16;
 
 pub fn check(spent: Spent, budgets: &Budgets) {
     let timers_max = budgets.timers_a_turn + RETRY_COST.max(budgets.reads_a_turn);
@@ -16,7 +20,12 @@ pub fn check(spent: Spent, budgets: &Budgets) {
     let rounds_max = 1 + spent.timers.min(timers_max.div_ceil(RETRY_COST));
     let round_bytes_max = ROUND_BYTES.max(budgets.buffer_bytes) + EVENT_BYTES_MAX;
     let steps_max = budgets.steps_a_turn + budgets.reads_a_turn + timers_max;
-    let writes_max = budgets.writes_a_turn + budgets.writes_a_slice + budgets.ends_a_slice;
+    // A check of clients that are behind, and two searches for targets, are looks.
+    let slack = (budgets.looks_a_slice + 2 * LOOKS_MAX) / LOOKS_A_WRITE;
+    let writes_max = budgets.writes_a_turn + budgets.writes_a_slice + budgets.ends_a_slice + slack;
+    // Clients that the hub has sent away, news with timers, and reports have a slice each.
+    // A feed may leave a rest of looks that is less than a write.
+    let looks_max = 3 * budgets.looks_a_slice + LOOKS_A_WRITE * (spent.writes + 2 * spent.taken[1]);
     let bytes_max = budgets.cursor_bytes_a_turn + 2 * rounds_max * round_bytes_max;
     for (what, count, max) in [
         ("steps", spent.steps, steps_max),
@@ -26,6 +35,7 @@ pub fn check(spent: Spent, budgets: &Budgets) {
             budgets.requests_a_turn + timers_max,
         ),
         ("writes", spent.writes, writes_max),
+        ("looks", spent.looks, looks_max),
         ("timers", spent.timers, timers_max),
         (
             "bytes for clients that are behind",

@@ -156,7 +156,7 @@ impl Streams {
         let feed = self.feeds.get(stream.feed);
         let has_all_there_is = || {
             let is_joining = cursor.replay_through > cursor.seen;
-            let has_news = feed.news.is_there || feed.news.is_listed;
+            let has_news = feed.news.is_there || self.spread.has_news;
             cursor.seen >= feed.through && !has_news && !is_joining
         };
         let end = cursor.end.as_ref();
@@ -294,7 +294,7 @@ impl Streams {
         }
         feed.unreported.gaps += 1;
         // Where it goes on may be behind where it was.
-        feed.behind.lower_floor(lag.seen);
+        self.lower_floor(stream.feed, lag.seen, lag.seen);
         let id = self.hub.id_of(lag.seen).to_string();
         let gap = Frame::internal("pushwheel.gap", Some(&id), None, &lag.gap.to_string());
         let cursor = &mut self.cursors[stream.cursor as usize];
@@ -309,7 +309,7 @@ impl Streams {
         }
         cursor.seen = lag.seen;
         cursor.keyed_through = lag.keyed_through;
-        cursor.owed = Some(feed.owe(gap.as_bytes(), 0));
+        cursor.owed = Some(self.feeds.get(stream.feed).owe(gap.as_bytes(), 0));
         self.add_own(io, key, gap.as_bytes());
         true
     }
@@ -325,9 +325,8 @@ impl Streams {
         let feed = self.feeds.get_mut(stream.feed);
         let ends = feed.ends.filter(|_| feed.delivery.is_none());
         let moves = feed.remove_behind(stream.index as usize);
-        let more_moves = feed.push_current(key);
         Self::apply(io, moves);
-        Self::apply(io, more_moves);
+        self.add_current(io, key);
         self.note_progress(stream.feed);
         match ends {
             Some(reason) => self.end_complete(io, key, reason),

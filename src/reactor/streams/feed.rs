@@ -20,7 +20,7 @@ use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::{ChannelOptions, LagPolicy};
-use crate::hub::{ChannelKey, Source};
+use crate::hub::{ChannelKey, Search, Source};
 use crate::packed::{self, Suffix};
 
 /// See the [module](self).
@@ -40,6 +40,8 @@ pub(super) struct Feed {
     /// What is on its way to the current clients.
     pub(super) delivery: Option<Delivery>,
     pub(super) current: Vec<u32>,
+    /// The current clients whose timers are to be set again: the first ones.
+    pub(super) untimed: usize,
     pub(super) behind: Behind,
     /// The number of its clients that the hub has sent away and that are here
     /// still. Meanwhile nothing is gathered.
@@ -59,8 +61,6 @@ pub(super) struct Feed {
 #[derive(Default)]
 pub(super) struct News {
     pub(super) is_there: bool,
-    /// Whether the feed is on the list of those that have news, which is not read yet.
-    pub(super) is_listed: bool,
     /// When the oldest of it was published, in microseconds.
     pub(super) since_us: Option<u64>,
 }
@@ -103,6 +103,9 @@ pub(super) enum Content {
     /// A cursor of its own: more was published than they could be sent, or each has
     /// to see what is for it.
     Cursor,
+    /// A directed event, for clients that are being searched for. Each of these gets a
+    /// cursor.
+    Search(Search),
 }
 
 impl Delivery {
@@ -215,6 +218,7 @@ impl Feed {
             news: News::default(),
             delivery: None,
             current: Vec::new(),
+            untimed: 0,
             behind: Behind::default(),
             leaving: 0,
             is_queued: false,
@@ -320,10 +324,10 @@ impl Feed {
         Some((batch, bytes))
     }
 
-    /// Adds a client to those that are behind. Returns its index.
-    pub(super) fn push_behind(&mut self, key: u32, seen: u64) -> usize {
+    /// Adds a client to those that are behind. Returns its index. The caller lets the
+    /// feed know what it [has seen](Behind::lower_floor).
+    pub(super) fn push_behind(&mut self, key: u32) -> usize {
         self.behind.keys.push(key);
-        self.behind.lower_floor(seen);
         self.behind.keys.len() - 1
     }
 
@@ -434,13 +438,15 @@ mod tests {
     fn a_check_finds_every_client_whatever_moves_meanwhile() {
         let mut f = feed(&[]);
         for key in 0..6 {
-            f.push_behind(key, u64::from(key));
+            f.push_behind(key);
+            f.behind.lower_floor(u64::from(key));
         }
         f.behind.note_evicted(3);
         assert_eq!(f.behind.next_check(), Some((5, 3)));
         // The last client fills the hole of the first one, and is found again.
         f.remove_behind(0);
-        f.push_behind(6, 9);
+        f.push_behind(6);
+        f.behind.lower_floor(9);
         f.behind.note_evicted(10);
         let mut found = Vec::new();
         while let Some((key, evicted_through)) = f.behind.next_check() {
@@ -459,7 +465,7 @@ mod tests {
         let mut f = feed(&[]);
         for key in 0..100_000 {
             f.push_current(key);
-            f.push_behind(key, 0);
+            f.push_behind(key);
         }
         for _ in 0..99_990 {
             f.remove_current(0);

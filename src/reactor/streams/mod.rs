@@ -15,8 +15,8 @@
 //! | `pump` | current clients |
 //! | `timers` | heartbeats, stalls, and ends by time |
 //! | `opening`, `start` | how a stream begins |
-//! | `news` | what the hub has for this reactor |
-//! | `reports` | what the hub learns of the clients' progress |
+//! | `news`, `spread` | what the hub has for this reactor |
+//! | `reports`, `survey` | what the hub learns of the clients' progress |
 //!
 //! Each file calls only those above it. Every method may end the stream that it is
 //! given. It then has closed the connection and called `on_disconnect`, so a caller
@@ -39,8 +39,10 @@ pub(crate) mod opening;
 mod places;
 mod pump;
 mod reports;
+mod spread;
 mod start;
 mod sums;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -55,7 +57,9 @@ use crate::hub::batch::Batch;
 use crate::hub::{ChannelKey, ChannelReader, Hub, Position};
 use cursor::Cursor;
 use feeds::Feeds;
+use spread::Spread;
 use sums::Sums;
+use survey::Survey;
 
 /// See the [module](self).
 pub(crate) struct Streams {
@@ -65,12 +69,9 @@ pub(crate) struct Streams {
     /// The readers of streams of several channels.
     readers: Slab<Box<[ChannelReader]>>,
     sums: Sums,
-    /// Feeds that have news, and since when: they are to be pumped.
-    news: VecDeque<(u32, u64)>,
-    /// Feeds whose channels have other options.
-    changed: VecDeque<u32>,
-    /// Current clients whose timers are to be set again.
-    untimed: Vec<u32>,
+    spread: Spread,
+    /// Feeds whose current clients' timers are to be set again.
+    untimed: VecDeque<u32>,
     /// Feeds that have something to pump.
     pump_queue: VecDeque<u32>,
     /// Feeds that wait for their time, the soonest first.
@@ -82,6 +83,8 @@ pub(crate) struct Streams {
     positions: Vec<Position>,
     /// Channels to report to the hub about.
     to_report: VecDeque<ChannelKey>,
+    /// The report that is being made.
+    survey: Option<Survey>,
     /// Where a cursor's next frames are gathered.
     scratch: Batch,
     targets: Vec<u64>,
@@ -101,14 +104,14 @@ impl Streams {
             cursors: Slab::new(),
             readers: Slab::new(),
             sums: Sums::default(),
-            news: VecDeque::new(),
-            changed: VecDeque::new(),
-            untimed: Vec::new(),
+            spread: Spread::default(),
+            untimed: VecDeque::new(),
             pump_queue: VecDeque::new(),
             paced: BinaryHeap::new(),
             cursor_queue: VecDeque::new(),
             positions: Vec::new(),
             to_report: VecDeque::new(),
+            survey: None,
             scratch: Batch::default(),
             targets: Vec::new(),
             spare_batches: Vec::new(),
@@ -118,14 +121,12 @@ impl Streams {
     /// Whether there is nothing to do before a socket, a timer or the hub has
     /// something new.
     pub(crate) fn is_idle(&self) -> bool {
-        let has_news = !self.news.is_empty() || !self.changed.is_empty();
-        let has_clients = !self.cursor_queue.is_empty() || !self.untimed.is_empty();
-        self.pump_queue.is_empty() && !has_news && !has_clients
+        self.pump_queue.is_empty() && self.cursor_queue.is_empty() && self.untimed.is_empty()
     }
 
     /// Whether channels are left to report about: the loop must not sleep before.
     pub(crate) fn has_reports(&self) -> bool {
-        !self.to_report.is_empty()
+        !self.to_report.is_empty() || self.survey.is_some()
     }
 
     /// Whether feeds wait for the pump, and whether clients that are behind do for

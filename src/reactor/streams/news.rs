@@ -2,7 +2,8 @@
 //! sent away.
 
 use super::Streams;
-use crate::hub::ChannelKey;
+use super::spread::next_feed;
+use crate::hub::Work;
 use crate::hub::clock::as_ms;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::State;
@@ -10,59 +11,45 @@ use crate::reactor::io::net::Net;
 use crate::reactor::turn::Turn;
 
 impl Streams {
-    /// A channel has new entries, the oldest since then.
-    pub(crate) fn note_news(&mut self, channel: ChannelKey, since_us: u64) {
-        let Some(local) = self.feeds.locals.get(&channel) else {
-            return;
-        };
-        for id in &local.feeds {
-            let news = &mut self.feeds.slots[*id as usize].news;
-            if !std::mem::replace(&mut news.is_listed, true) {
-                self.news.push_back((*id, since_us));
-            }
-        }
-    }
-
-    /// A channel has other options.
-    pub(crate) fn note_options(&mut self, channel: ChannelKey) {
-        if let Some(local) = self.feeds.locals.get(&channel) {
-            self.changed.extend(&local.feeds);
-        }
-    }
-
-    /// Passes on a slice of what was noted, to feeds and to their clients.
-    pub(crate) fn spread_news<N: Net>(&mut self, io: &mut Io<N>) {
-        for _ in 0..io.turn.budgets.looks_a_slice {
-            let Some((id, since_us)) = self.news.pop_front() else {
-                break;
-            };
-            // A feed may be gone, and another one in its slot looks in vain.
-            if let Some(feed) = self.feeds.slots.get_mut(id as usize) {
-                feed.news.is_there = true;
-                feed.news.is_listed = false;
-                feed.news.since_us.get_or_insert(since_us);
+    /// Passes on a slice of the hub's work, to feeds and to their clients. `is_new`: the
+    /// work was taken in this turn, so there was no more.
+    pub(crate) fn spread_work<N: Net>(&mut self, io: &mut Io<N>, work: &mut Work, is_new: bool) {
+        let slice = io.turn.budgets.looks_a_slice;
+        let mut left = slice;
+        while left > 0
+            && let Some(&(channel, since_us)) = work.dirty.front()
+        {
+            let spread = &mut self.spread.dirty_left;
+            let (first, is_last) = next_feed(&self.feeds, channel, spread);
+            left -= 1;
+            if let Some(id) = first {
+                let news = &mut self.feeds.get_mut(id).news;
+                news.is_there = true;
+                news.since_us.get_or_insert(since_us);
                 self.queue_feed(id);
             }
+            if is_last {
+                work.dirty.pop_front();
+            }
         }
-        for _ in 0..io.turn.budgets.chores_a_turn {
-            let Some(id) = self.changed.pop_front() else {
-                break;
-            };
-            if self.feeds.contains(id) {
+        let mut chores = io.turn.budgets.chores_a_turn;
+        while chores > 0
+            && let Some(&channel) = work.changed.front()
+        {
+            let spread = &mut self.spread.changed_left;
+            let (first, is_last) = next_feed(&self.feeds, channel, spread);
+            chores -= 1;
+            if let Some(id) = first {
                 self.change_options(&io.turn, id);
             }
-        }
-        for _ in 0..io.turn.budgets.looks_a_slice {
-            let Some(key) = self.untimed.pop() else {
-                break;
-            };
-            // The client may be gone, and another connection have its key.
-            if io.connections.contains(key)
-                && let State::Stream(_) = io.connections.get(key).state
-            {
-                self.set_timer(io, key);
+            if is_last {
+                work.changed.pop_front();
             }
         }
+        self.spread.has_news = !is_new || !work.dirty.is_empty();
+        self.spread.has_leaving = !work.departures.is_empty();
+        self.set_timers(io, &mut left);
+        io.turn.spent.looks += slice - left;
     }
 
     /// Has a feed take the options of its channels.
@@ -71,7 +58,10 @@ impl Streams {
         let options = self.hub.options_of_all(&feed.channels);
         let before = std::mem::replace(&mut feed.options, options);
         if before.heartbeat != feed.options.heartbeat {
-            self.untimed.extend(&feed.current);
+            if feed.untimed == 0 {
+                self.untimed.push_back(id);
+            }
+            feed.untimed = feed.current.len();
         }
         if before.pace != feed.options.pace {
             // What waits may be due by now.
@@ -80,6 +70,29 @@ impl Streams {
             feed.pace.until_ms = feed.pace.until_ms.min(due_ms);
             feed.pace.is_waiting = false;
             self.queue_feed(id);
+        }
+    }
+
+    /// Sets the timers of up to `left` current clients of feeds whose heartbeats have
+    /// another interval, from the last client to the first.
+    fn set_timers<N: Net>(&mut self, io: &mut Io<N>, left: &mut usize) {
+        while *left > 0
+            && let Some(&id) = self.untimed.front()
+        {
+            *left -= 1;
+            // The feed may be gone, and another one in its slot has none of these.
+            let feed = self.feeds.slots.get_mut(id as usize);
+            let key = feed.and_then(|feed| {
+                feed.untimed = feed.untimed.min(feed.current.len()).saturating_sub(1);
+                feed.current.get(feed.untimed).copied()
+            });
+            if let Some(key) = key {
+                self.set_timer(io, key);
+            }
+            let feed = self.feeds.slots.get(id as usize);
+            if feed.is_none_or(|feed| feed.untimed == 0) {
+                self.untimed.pop_front();
+            }
         }
     }
 

@@ -20,14 +20,16 @@ impl Streams {
         owed: Option<Owed>,
         is_blocked: bool,
     ) {
-        let cursor = self
-            .cursors
-            .insert(Cursor::new(key, seen, owed, is_blocked));
+        let cursor = Cursor::new(key, seen, owed, is_blocked);
+        let sent = cursor.sent();
+        let cursor = self.cursors.insert(cursor);
         let stream = io.connections.stream_mut(key);
-        let index = self.feeds.get_mut(stream.feed).push_behind(key, seen);
+        let index = self.feeds.get_mut(stream.feed).push_behind(key);
         stream.cursor = u32::try_from(cursor).expect("fewer cursors than 2^32");
         stream.index = u32::try_from(index).expect("fewer clients than 2^32");
-        self.feeds.count_behind(stream.feed, true);
+        let id = stream.feed;
+        self.feeds.count_behind(id, true);
+        self.lower_floor(id, seen, sent);
         if is_blocked {
             self.set_timer(io, key);
             self.note_seen(io, key);
@@ -36,10 +38,36 @@ impl Streams {
         }
     }
 
+    /// A client stands behind that has seen this, and was sent this: it has come, or was
+    /// set back. A survey of its channels that has passed it over counts it too.
+    pub(super) fn lower_floor(&mut self, id: u32, seen: u64, sent: u64) {
+        let feed = self.feeds.get_mut(id);
+        feed.behind.lower_floor(seen);
+        if let Some(survey) = &mut self.survey
+            && feed.channels.contains(&survey.channel)
+        {
+            survey.lower(id, seen, sent);
+        }
+    }
+
     /// Has a current client go on alone from where it is.
     pub(super) fn single_out<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         let seen = self.take_current(io, key);
         self.fall_behind(io, key, seen, None, false);
+    }
+
+    /// Adds a client to those that are current. It must be in none of the feed's lists.
+    pub(super) fn add_current<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+        let feed = self.feeds.get_mut(io.connections.stream(key).feed);
+        let moves = feed.push_current(key);
+        let is_untimed = feed.untimed > 0;
+        Self::apply(io, moves);
+        // It may be one of those whose timers are to be set, and is passed over now.
+        if let [_, Some((displaced, _))] = moves
+            && is_untimed
+        {
+            self.set_timer(io, displaced);
+        }
     }
 
     /// Takes a client out of those that are current. Returns what it has seen.

@@ -12,12 +12,15 @@ use super::feed::{Content, Delivery, Feed};
 use super::sums::Sums;
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
-use crate::hub::{Gathered, Recipients};
+use crate::hub::{Gathered, LOOKS_MAX, Recipients};
 use crate::packed::Suffix;
 use crate::reactor::io::connection::{NONE, State};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
 use crate::reactor::turn::Turn;
+
+/// The number of looks at clients that cost as much as a write to one.
+const LOOKS_A_WRITE: usize = 16;
 
 impl Streams {
     /// Gives each queued feed a slice, as far as the turn's budget goes.
@@ -41,7 +44,7 @@ impl Streams {
     /// Gathers, if nothing is on its way, and writes to a slice of the current
     /// clients. Returns the number of writes that it took.
     fn pump_slice<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
-        let ended = self.check_laggards(io, id);
+        let mut ended = self.check_laggards(io, id);
         let Some(feed) = self.feeds.slots.get(id as usize) else {
             return ended;
         };
@@ -65,7 +68,7 @@ impl Streams {
             if self.waits_for_its_time(&io.turn, id) {
                 return ended;
             }
-            self.gather(io, id);
+            ended += self.gather(io, id);
         }
         ended + self.deliver_slice(io, id)
     }
@@ -79,8 +82,12 @@ impl Streams {
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
                 return written;
             };
-            if feed.delivery.is_none() {
-                return written;
+            match &feed.delivery {
+                None => return written,
+                Some(delivery) if matches!(delivery.content, Content::Search(_)) => {
+                    return self.search_some(io, id);
+                }
+                Some(_) => {}
             }
             let (count, next) = write_batch(io, feed, &mut self.sums, slice - written);
             written += count;
@@ -145,8 +152,9 @@ impl Streams {
         }
     }
 
-    /// Takes what is new out of the logs, for all current clients.
-    fn gather<N: Net>(&mut self, io: &mut Io<N>, id: u32) {
+    /// Takes what is new out of the logs, for all current clients. Returns what that counts
+    /// among the writes.
+    fn gather<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
         let mut batch = self.spare_batches.pop().unwrap_or_default();
         let mut targets = std::mem::take(&mut self.targets);
         let feed = self.feeds.get(id);
@@ -155,7 +163,8 @@ impl Streams {
             reactor: io.index,
             clients: feed.current.len(),
         };
-        let gathered = (feed.leaving == 0).then(|| {
+        let holds_back = feed.leaving > 0 || self.spread.has_leaving;
+        let gathered = (!holds_back).then(|| {
             let bytes_max = io.turn.budgets.buffer_bytes;
             self.hub.gather(
                 recipients,
@@ -166,14 +175,17 @@ impl Streams {
                 &mut targets,
             )
         });
-        let Some(gathered) = gathered.flatten() else {
+        let Some((gathered, search)) = gathered.flatten() else {
             // Clients that were sent away have their turn first.
             self.feeds.get_mut(id).news.is_there = true;
             self.keep_batch(batch);
             self.targets = targets;
-            return self.queue_feed(id);
+            self.queue_feed(id);
+            return 0;
         };
         let since_us = self.note_gathered(&io.turn, id, &gathered);
+        let found = targets.len();
+        io.turn.spent.looks += found;
         for token in targets.drain(..) {
             self.single_out_target(io, id, token, after);
         }
@@ -187,7 +199,11 @@ impl Streams {
         let content = if goes_alone || batch.is_empty() || feed.current.is_empty() {
             let is_any_current = !feed.current.is_empty();
             self.keep_batch(batch);
-            (goes_alone && is_any_current).then_some(Content::Cursor)
+            let content = match goes_alone {
+                true => Some(Content::Cursor),
+                false => search.map(Content::Search),
+            };
+            content.filter(|_| is_any_current)
         } else {
             let packed = feed.is_packed.then(|| Suffix::new(batch.packed_sum()));
             Some(Content::Batch(batch, packed))
@@ -200,6 +216,7 @@ impl Streams {
         if gathered.has_more || (feed.ends.is_some() && feed.delivery.is_none()) {
             self.queue_feed(id);
         }
+        found / LOOKS_A_WRITE
     }
 
     /// Has the target of a directed event go on alone.
@@ -210,12 +227,40 @@ impl Streams {
         let State::Stream(stream) = io.connections.get(key).state else {
             return;
         };
-        // A client that is behind comes by already; one of another feed is its own
-        // feed's target.
-        if stream.feed == id && stream.cursor == NONE {
+        // A client that is behind comes by already, and one that has come since the search
+        // began is beyond the entry; one of another feed is its own feed's target.
+        let delivery = self.feeds.get(id).delivery.as_ref();
+        let has_it = delivery.is_some_and(|delivery| (stream.index as usize) < delivery.done);
+        if stream.feed == id && stream.cursor == NONE && !has_it {
             self.take_current(io, key);
             self.fall_behind(io, key, seen, None, false);
         }
+    }
+
+    /// Takes a step of the search for the clients that a directed event is for, and has
+    /// these go on alone. Returns what that counts among the writes.
+    fn search_some<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
+        let delivery = self.feeds.get_mut(id).delivery.as_mut();
+        let Some(Delivery {
+            content: Content::Search(search),
+            after,
+            ..
+        }) = delivery
+        else {
+            return 0;
+        };
+        let (seen, mut targets) = (*after, std::mem::take(&mut self.targets));
+        let is_over = self.hub.find_targets(io.index, search, &mut targets);
+        io.turn.spent.looks += targets.len();
+        for token in targets.drain(..) {
+            self.single_out_target(io, id, token, seen);
+        }
+        self.targets = targets;
+        match is_over {
+            true => self.finish_delivery(io, id),
+            false => self.queue_feed(id),
+        }
+        LOOKS_MAX / LOOKS_A_WRITE
     }
 
     /// Notes that a feed was gathered. Returns when the oldest event of what was
@@ -294,26 +339,25 @@ impl Streams {
     /// Checks a slice of the clients that are behind, and ends those that have fallen
     /// off the log. Returns what that counts among the writes.
     fn check_laggards<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
-        let mut ended = 0;
-        for _ in 0..io.turn.budgets.looks_a_slice {
+        let (mut ended, mut looks) = (0, 0);
+        while looks < io.turn.budgets.looks_a_slice && ended < io.turn.budgets.ends_a_slice {
             let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
-                return ended;
+                break;
             };
             let Some((key, evicted_through)) = feed.behind.next_check() else {
-                return ended;
+                break;
             };
+            looks += 1;
             let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
             if cursor.seen < evicted_through && feed.disconnects_laggards() {
                 self.end(io, key, DisconnectReason::Lagged);
                 ended += 1;
-                if ended == io.turn.budgets.ends_a_slice {
-                    return ended;
-                }
             } else {
                 feed.behind.lower_floor(cursor.seen.max(evicted_through));
             }
         }
-        ended
+        io.turn.spent.looks += looks;
+        ended + looks / LOOKS_A_WRITE
     }
 }
 

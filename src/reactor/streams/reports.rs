@@ -1,9 +1,11 @@
 //! What the hub learns of the clients' progress, at the end of a turn.
 
+use std::collections::VecDeque;
+
 use slab::Slab;
 
 use super::Streams;
-use crate::hub::{ChannelKey, Report};
+use super::survey::Survey;
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
 
@@ -11,57 +13,84 @@ impl Streams {
     /// Reports to the hub how far a slice of the listed channels have come. The cost
     /// grows with a channel's feeds and with its clients that are behind, so a channel
     /// with many is reported only once for as many steps, or when the loop is idle.
-    pub(crate) fn report<N: Net>(&mut self, io: &Io<N>, is_idle: bool) {
+    pub(crate) fn report<N: Net>(&mut self, io: &mut Io<N>, is_idle: bool) {
         self.send_positions(io);
-        for _ in 0..self.to_report.len().min(io.turn.budgets.looks_a_slice) {
-            let Some(key) = self.to_report.pop_front() else {
-                return;
-            };
-            // Its feeds may be gone, or it may be listed twice since then.
-            let local = self.feeds.locals.get_mut(&key);
-            let Some(local) = local.filter(|local| local.is_listed) else {
-                continue;
-            };
-            let cost = local.feeds.len() + local.behind - usize::from(local.behind > 0);
-            if local.unreported < cost && !is_idle {
-                self.to_report.push_back(key);
-                continue;
+        let slice = io.turn.budgets.looks_a_slice;
+        let (mut left, mut listed) = (slice, self.to_report.len());
+        while left > 0 && (self.survey.is_some() || listed > 0) {
+            if self.survey.is_none() {
+                (left, listed) = (left - 1, listed - 1);
+                self.begin_survey(is_idle);
+            } else if self.survey_some(io, &mut left) {
+                left = left.saturating_sub(self.finish_survey(io.index));
             }
-            local.unreported = 0;
-            local.is_listed = false;
-            let report = self.progress(io, &key);
-            self.hub.report(io.index, &[key], &[report]);
         }
+        io.turn.spent.looks += slice - left;
     }
 
-    /// The progress of a channel's clients since the last report.
-    fn progress<N: Net>(&mut self, io: &Io<N>, key: &ChannelKey) -> Report {
-        let mut report = Report::default();
-        let mut sent_through = u64::MAX;
-        let ids = self
-            .feeds
-            .locals
-            .get(key)
-            .map_or(&[][..], |local| &local.feeds);
-        for id in ids {
-            let feed = &mut self.feeds.slots[*id as usize];
-            let channel_index = feed.channels.iter().position(|other| other == key);
-            let channel_index = channel_index.expect("the channel's feeds have the channel");
-            let unreported = &mut feed.unreported;
-            report.delivered += std::mem::take(&mut unreported.delivered[channel_index]);
-            report.gaps += std::mem::take(&mut unreported.gaps);
-            sent_through = sent_through.min(feed.sent_through());
-            let mut floor = None;
-            for key in &feed.behind.keys {
-                let stream = io.connections.stream(*key);
-                let cursor = &self.cursors[stream.cursor as usize];
-                floor = Some(floor.map_or(cursor.seen, |floor: u64| floor.min(cursor.seen)));
-                sent_through = sent_through.min(cursor.sent());
-            }
-            feed.behind.set_floor(floor);
+    /// Begins to look at the clients of the next listed channel, if its report is due.
+    fn begin_survey(&mut self, is_idle: bool) {
+        let Some(key) = self.to_report.pop_front() else {
+            return;
+        };
+        // Its feeds may be gone, or it may be listed twice since then.
+        let local = self.feeds.locals.get_mut(&key);
+        let Some(local) = local.filter(|local| local.is_listed) else {
+            return;
+        };
+        let cost = local.feeds.len() + local.behind - usize::from(local.behind > 0);
+        if local.unreported < cost && !is_idle {
+            return self.to_report.push_back(key);
         }
-        report.sent_through = Some(sent_through);
-        report
+        local.unreported = 0;
+        local.is_listed = false;
+        self.survey = Some(Survey::new(key));
+    }
+
+    /// Reports what a survey has found. Returns the number of entries that the hub has
+    /// evicted for it.
+    fn finish_survey(&mut self, reactor: u16) -> usize {
+        let Some(survey) = self.survey.take() else {
+            return 0;
+        };
+        let key = survey.channel;
+        let report = survey.report(self.feeds.locals.contains_key(&key));
+        let trimmed = self.hub.report(reactor, &[key], &[report]);
+        if trimmed.has_more {
+            self.feeds.list_channels(&[key], &mut self.to_report);
+        }
+        trimmed.evicted
+    }
+
+    /// Looks at up to `left` more of the feeds and clients that are surveyed. Returns
+    /// whether these were the last.
+    fn survey_some<N: Net>(&mut self, io: &Io<N>, left: &mut usize) -> bool {
+        let Some(survey) = &mut self.survey else {
+            return true;
+        };
+        while *left > 0 {
+            if let Some(id) = survey.feed() {
+                let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
+                    survey.leave_feed();
+                    continue;
+                };
+                let Some(key) = survey.next_client(feed) else {
+                    continue;
+                };
+                *left -= 1;
+                let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
+                survey.lower(id, cursor.seen, cursor.sent());
+            } else {
+                let local = self.feeds.locals.get(&survey.channel);
+                let feeds = local.map_or(&[][..], |local| &local.feeds);
+                let Some(id) = survey.next_feed(feeds) else {
+                    return true;
+                };
+                *left -= 1;
+                survey.take_unreported(&mut self.feeds.slots[id as usize]);
+            }
+        }
+        false
     }
 
     /// Gives memory back after a burst, once little enough is left to be moved in one
@@ -81,24 +110,20 @@ impl Streams {
         for queue in [
             &mut self.pump_queue,
             &mut self.cursor_queue,
-            &mut self.changed,
+            &mut self.untimed,
         ] {
-            if is_sparse(queue.len(), queue.capacity()) {
-                queue.shrink_to_fit();
-            }
+            shrink_queue(queue);
         }
-        if is_sparse(self.news.len(), self.news.capacity()) {
-            self.news.shrink_to_fit();
-        }
-        if is_sparse(self.to_report.len(), self.to_report.capacity()) {
-            self.to_report.shrink_to_fit();
-        }
+        shrink_queue(&mut self.to_report);
         if is_sparse(self.positions.len(), self.positions.capacity()) {
             self.positions.shrink_to_fit();
         }
-        if is_sparse(self.untimed.len(), self.untimed.capacity()) {
-            self.untimed.shrink_to_fit();
-        }
+    }
+}
+
+fn shrink_queue<T>(queue: &mut VecDeque<T>) {
+    if is_sparse(queue.len(), queue.capacity()) {
+        queue.shrink_to_fit();
     }
 }
 

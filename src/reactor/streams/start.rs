@@ -58,8 +58,7 @@ impl Streams {
         let unsent = http.unsent.as_bytes();
         let owed = (!unsent.is_empty()).then(|| Owed::own(Frame::raw(unsent), 0));
         if is_current && owed.is_none() {
-            let moves = self.feeds.get_mut(feed_id).push_current(key);
-            Self::apply(io, moves);
+            self.add_current(io, key);
         } else {
             let is_blocked = owed.is_some();
             self.fall_behind(io, key, joined.seen, owed, is_blocked);

@@ -86,14 +86,11 @@ impl Loop {
         self.io.turn.begin(self.io.turn.now_ms * 1000, [false; 3]);
         let mut work = Work::default();
         self.manager.hub().take_work(0, &mut work);
-        for (channel, since_us) in work.dirty {
-            self.streams.note_news(channel, since_us);
-        }
-        self.streams.spread_news(&mut self.io);
+        self.streams.spread_work(&mut self.io, &mut work, true);
         self.streams.pump(&mut self.io);
         self.streams.run_cursors(&mut self.io);
         let is_idle = self.streams.is_idle();
-        self.streams.report(&self.io, is_idle);
+        self.streams.report(&mut self.io, is_idle);
         self.streams.shrink(&mut self.io);
     }
 }
@@ -307,15 +304,154 @@ fn heartbeats_name_a_newer_position_to_clients_that_ask() {
 }
 
 #[test]
-fn a_feed_that_has_news_again_and_again_waits_once() {
-    let mut l = Loop::new(Budgets::default());
-    let news = l.channel("news", 10);
-    l.join(&news, "ann", Start::Live, ALL);
-    for since_us in 1..=3 {
-        l.streams.note_news(news.key(), since_us);
+fn news_of_a_channel_reach_a_slice_of_its_feeds_in_a_turn() {
+    let mut l = Loop::new(Budgets {
+        looks_a_slice: 2,
+        ..Budgets::default()
+    });
+    let channel = l.channel("c", 10);
+    let others: Vec<_> = (0..5)
+        .map(|n| l.channel(&format!("o{n}"), 10).key())
+        .collect();
+    for key in &others {
+        let source = crate::hub::Source {
+            channels: &[channel.key(), *key],
+            is_packed: false,
+        };
+        l.streams.feeds.find_or_insert(source, &Arc::default(), 0);
     }
-    assert_eq!(l.streams.news, [(0, 1)], "the oldest counts");
-    l.streams.spread_news(&mut l.io);
-    l.streams.note_news(news.key(), 4);
-    assert_eq!(l.streams.news, [(0, 4)]);
+    let mut work = Work::default();
+    work.dirty.push_back((channel.key(), 7));
+    let mut reached = Vec::new();
+    while !work.dirty.is_empty() {
+        l.streams.spread_work(&mut l.io, &mut work, true);
+        assert_eq!(l.streams.spread.has_news, !work.dirty.is_empty());
+        reached.push(l.streams.pump_queue.len());
+    }
+    assert_eq!(reached, [2, 4, 5]);
+    // One that leaves meanwhile is none of those that are left.
+    work.dirty.push_back((channel.key(), 8));
+    l.streams.spread_work(&mut l.io, &mut work, true);
+    for id in 0..5 {
+        l.streams.feeds.remove(id);
+    }
+    l.streams.spread_work(&mut l.io, &mut work, true);
+    assert!(work.dirty.is_empty());
+}
+
+#[test]
+fn a_report_looks_at_a_slice_of_the_clients_that_are_behind() {
+    let mut l = Loop::new(Budgets {
+        looks_a_slice: 4,
+        ..Budgets::default()
+    });
+    let channel = l.channel("c", 0);
+    let blocked: Vec<_> = (0..10)
+        .map(|n| l.join(&channel, &format!("c{n}"), Start::Live, 5))
+        .collect();
+    publish(&channel, "one");
+    l.turn();
+    assert_eq!(l.streams.behind(), 10);
+    let kept = || channel.stats().unwrap().history_events;
+    let mut turns = 0;
+    while l.streams.has_reports() {
+        l.turn();
+        turns += 1;
+        assert!(l.io.turn.spent.looks <= 3 * 4, "{}", l.io.turn.spent.looks);
+    }
+    assert!(turns >= 2, "{turns}");
+    assert_eq!(kept(), 1, "it is torn for all");
+    for (key, wire) in &blocked {
+        wire.borrow_mut().room = ALL;
+        l.streams.queue_cursor(&l.io, *key);
+    }
+    publish(&channel, "two");
+    for _ in 0..20 {
+        l.turn();
+    }
+    assert_eq!(kept(), 0);
+}
+
+#[test]
+fn the_clients_of_a_directed_event_are_found_in_steps() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    let wires: Vec<_> = (0..2_500)
+        .map(|n| l.join(&channel, &format!("c{n}"), Start::Live, ALL).1)
+        .collect();
+    let event = Event::message("not for one");
+    channel.broadcast_except("c7", event).unwrap();
+    publish(&channel, "for all");
+    l.turn();
+    let reached = |l: &Loop| l.streams.behind();
+    assert!(reached(&l) < 1_100, "{}", reached(&l));
+    // A client that comes while the others are looked for is not for them.
+    let (_, late) = l.join(&channel, "late", Start::Live, ALL);
+    for _ in 0..200 {
+        l.turn();
+    }
+    for (n, wire) in wires.iter().enumerate() {
+        let expected = if n == 7 {
+            "for all"
+        } else {
+            "not for one for all"
+        };
+        assert_eq!(data(&wire.borrow_mut().take_text()), expected, "c{n}");
+    }
+    assert_eq!(data(&late.borrow_mut().take_text()), "");
+    assert!(l.streams.is_idle());
+}
+
+#[test]
+fn other_heartbeats_apply_to_a_slice_of_the_clients_in_a_turn() {
+    let mut l = Loop::new(Budgets {
+        looks_a_slice: 3,
+        ..Budgets::default()
+    });
+    let channel = l.channel("c", 10);
+    for n in 0..8 {
+        l.join(&channel, &format!("c{n}"), Start::Live, ALL);
+    }
+    let next_ms = |l: &Loop| l.io.next_timer_ms().unwrap();
+    let before_ms = next_ms(&l);
+    for seconds in [9, 2] {
+        let heartbeat = std::time::Duration::from_secs(seconds);
+        channel.set_options(ChannelOptions::new().heartbeat(heartbeat));
+    }
+    let mut turns = 0;
+    while turns == 0 || !l.streams.is_idle() {
+        l.turn();
+        turns += 1;
+    }
+    assert!((3..=4).contains(&turns), "{turns}");
+    assert!(next_ms(&l) < before_ms);
+    let mut due = 0;
+    while l
+        .io
+        .pop_timer(2_100 / crate::reactor::turn::TICK_MS)
+        .is_some()
+    {
+        due += 1;
+    }
+    assert_eq!(due, 8);
+}
+
+#[test]
+fn a_subscriber_that_sends_a_lot_is_disconnected_after_few_reads() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 0);
+    let (key, wire) = l.join(&channel, "loud", Start::Live, ALL);
+    wire.borrow_mut()
+        .sent
+        .extend([0; 3].map(|_| vec![0; 60_000]));
+    l.streams.listen(&mut l.io, key);
+    assert_eq!(wire.borrow().sent.len(), 1, "the rest is not read");
+    assert!(wire.borrow().is_closed);
+    // A few bytes now and then are ignored.
+    let (key, wire) = l.join(&channel, "quiet", Start::Live, ALL);
+    for _ in 0..100 {
+        wire.borrow_mut().sent.push_back(vec![0]);
+        l.streams.listen(&mut l.io, key);
+    }
+    assert!(!wire.borrow().is_closed);
 }

@@ -20,9 +20,9 @@ use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
 use crate::reactor::turn::{TICK_MS, Turn};
 
-/// The number of times that a subscriber may send something before it is
-/// disconnected.
+/// What a subscriber may send before it is disconnected: so many reads, or so many KiB.
 const STRIKES_MAX: u8 = 100;
+const STRIKE_BYTES: usize = 1 << 10;
 
 /// What a last write to a stalled client counts among the timers of a turn: it may
 /// find room for a whole batch.
@@ -106,13 +106,15 @@ impl Streams {
             match io.read(key, &mut input) {
                 Ok(None) => break None,
                 Err(Gone) => break Some(DisconnectReason::Gone),
-                Ok(Some(_)) => {}
+                Ok(Some(count)) => {
+                    let strikes = u8::try_from(count / STRIKE_BYTES).unwrap_or(u8::MAX);
+                    let stream = io.connections.stream_mut(key);
+                    stream.strikes = stream.strikes.saturating_add(strikes.max(1));
+                    if stream.strikes > STRIKES_MAX {
+                        break Some(DisconnectReason::Misbehaved);
+                    }
+                }
             }
-            let stream = io.connections.stream_mut(key);
-            if stream.strikes == STRIKES_MAX {
-                break Some(DisconnectReason::Misbehaved);
-            }
-            stream.strikes += 1;
         };
         io.input = input;
         if let Some(reason) = reason {
