@@ -124,6 +124,8 @@ pub use hub::saved::{RestoreError, Saved};
 pub use hub::stats::{ChannelStats, Stats};
 pub use hub::target::Target;
 pub use hub::{LAST_MAX, Start};
+pub use journal::error::JournalError;
+pub use journal::report::{JournalReport, JournalSegment, JournalSnapshot, JournalTear};
 pub use limits::Limits;
 pub use metrics::{Backlog, Histogram, Metrics};
 pub use proxies::{Network, NetworkError};

@@ -1,7 +1,10 @@
 //! The blocks of a log, as they are read when it is opened.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::vec;
 
+use super::block::{Block, BlockError};
 use super::disk::Disk;
 use super::error::JournalError;
 use super::examining::Segment;
@@ -10,24 +13,56 @@ use super::segment::{Found, Frames, Stored};
 /// The blocks of a log that are not in its snapshot, from the oldest. They are read one by
 /// one.
 pub(crate) struct Blocks<D: Disk> {
-    pub(super) disk: Arc<D>,
-    pub(super) after: u64,
-    pub(super) segments: std::vec::IntoIter<Segment>,
-    pub(super) reading: Option<(String, Frames<D::File>)>,
+    disk: Arc<D>,
+    after: u64,
+    segments: vec::IntoIter<Segment>,
+    reading: Option<(Segment, Frames<D::File>)>,
     /// Where the last block begins in its file, in bytes.
-    pub(super) place: u64,
+    place: u64,
 }
 
 impl<D: Disk> Blocks<D> {
+    /// Begins behind a number.
+    pub(super) fn new(disk: Arc<D>, after: u64, segments: Vec<Segment>) -> Blocks<D> {
+        Blocks {
+            disk,
+            after,
+            segments: segments.into_iter(),
+            reading: None,
+            place: 0,
+        }
+    }
+
     /// Returns the error for the last block, if its content cannot be used.
     pub(crate) fn damaged(&self, what: impl Into<String>) -> JournalError {
-        let name = self.reading.as_ref().map_or("", |(name, _)| name);
-        JournalError::damaged(&self.disk.path(name), self.place, what)
+        JournalError::damaged(&self.path(), self.place, what)
+    }
+
+    /// Returns what is in the last block.
+    ///
+    /// # Errors
+    /// When it is damaged, or of a newer release.
+    pub(crate) fn decode(&self, stored: &Stored, id_prefix: &str) -> Result<Block, JournalError> {
+        Block::decode(&stored.block, id_prefix).map_err(|error| match error {
+            BlockError::Damaged { what } => self.damaged(what),
+            BlockError::Version { .. } | BlockError::Kind { .. } => JournalError::Newer {
+                path: self.path(),
+                what: format!("at byte {}, {error}", self.place),
+            },
+        })
+    }
+
+    /// Returns the path of the file with the last block.
+    fn path(&self) -> PathBuf {
+        let reading = self.reading.as_ref();
+        self.disk
+            .path(reading.map_or("", |(segment, _)| &segment.name))
     }
 
     fn read(&mut self) -> Result<Option<Stored>, JournalError> {
         loop {
-            let Some((name, frames)) = &mut self.reading else {
+            let path = self.path();
+            let Some((segment, frames)) = &mut self.reading else {
                 let Some(segment) = self.segments.next() else {
                     return Ok(None);
                 };
@@ -35,11 +70,14 @@ impl<D: Disk> Blocks<D> {
                 let file = self.disk.open(&segment.name);
                 let frames = file.and_then(|file| Frames::new(file, segment.begin));
                 let frames = frames.map_err(JournalError::io("read", path))?;
-                self.reading = Some((segment.name, frames));
+                self.reading = Some((segment, frames));
                 continue;
             };
             self.place = frames.at();
-            let path = self.disk.path(name);
+            if self.place >= segment.end {
+                self.reading = None;
+                continue;
+            }
             match frames.next().map_err(JournalError::io("read", path))? {
                 Found::Frame { stored, .. } if stored.last() <= self.after => {}
                 Found::Frame { stored, .. } => return Ok(Some(stored)),

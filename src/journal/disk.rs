@@ -133,6 +133,26 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// Returns whether another process has the lock.
+    ///
+    /// # Errors
+    /// When the system refuses to say it.
+    pub(super) fn is_locked(&self) -> Result<bool, JournalError> {
+        let io = || JournalError::io("lock", self.path.clone());
+        let lock = match File::open(self.path.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io()(error)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(io()(error)),
+        }
+    }
+}
+
 /// Files have events in them, which are for this user alone.
 fn owned(mut options: OpenOptions) -> OpenOptions {
     #[cfg(unix)]

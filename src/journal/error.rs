@@ -31,14 +31,12 @@ pub enum JournalError {
         /// What is wrong there.
         what: String,
     },
-    /// A newer release has written it.
-    Version {
+    /// A newer release has written it. Nothing was changed.
+    Newer {
         /// The file.
         path: PathBuf,
-        /// The version of its format.
-        found: u32,
-        /// The newest version that this release reads.
-        known: u32,
+        /// What this release does not know.
+        what: String,
     },
     /// Its files have reached their maximum size.
     Full {
@@ -70,6 +68,13 @@ impl JournalError {
             what: what.into(),
         }
     }
+
+    pub(super) fn newer(path: &Path, found: u32, known: u32) -> JournalError {
+        JournalError::Newer {
+            path: path.to_owned(),
+            what: format!("its format has version {found}, and this release reads version {known}"),
+        }
+    }
 }
 
 impl fmt::Display for JournalError {
@@ -87,10 +92,10 @@ impl fmt::Display for JournalError {
                  from a copy, or move it away to begin without a history",
                 path.display()
             ),
-            JournalError::Version { path, found, known } => write!(
+            JournalError::Newer { path, what } => write!(
                 f,
-                "{} has version {found} of the format, and this release reads version {known}. \
-                 Use the release that has written it, or a newer one",
+                "{} is of a newer release ({what}). Use the release that has written it, or a \
+                 newer one",
                 path.display()
             ),
             JournalError::Full { max } => write!(

@@ -273,11 +273,7 @@ impl Error {
         match self {
             Error::Io(error) => JournalError::io("read", path.to_owned())(error),
             Error::Damaged { offset, what } => JournalError::damaged(path, offset, what),
-            Error::Newer { version } => JournalError::Version {
-                path: path.to_owned(),
-                found: version,
-                known: VERSION,
-            },
+            Error::Newer { version } => JournalError::newer(path, version, VERSION),
         }
     }
 }

@@ -15,6 +15,7 @@
 //!  segment, examining  the log as bytes in files, and where it ends
 //!  snapshots           what makes old segments unnecessary
 //!  syncing, store      blocks on the disk, in order, with numbers
+//!  report              what is on the disk, for an operator
 //! ```
 //!
 //! Only `disk` asks the system for something, and no part reads a clock.
@@ -29,6 +30,7 @@ pub(crate) mod event;
 mod examining;
 pub(crate) mod follower;
 pub(crate) mod record;
+pub(crate) mod report;
 mod segment;
 mod snapshots;
 pub(crate) mod store;

@@ -178,10 +178,7 @@ impl<F: DiskFile> Snapshot<F> {
         let bytes = file.len().map_err(io)?;
         match check(&file, bytes, at).map_err(io)? {
             Ok(None) => {}
-            Ok(Some(found)) => {
-                let known = VERSION;
-                return Err(JournalError::Version { path, found, known });
-            }
+            Ok(Some(found)) => return Err(JournalError::newer(&path, found, VERSION)),
             Err(Damaged(what)) => return Err(JournalError::damaged(&path, 0, what)),
         }
         let at_content = HEAD_BYTES as u64;

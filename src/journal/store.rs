@@ -18,12 +18,9 @@ use super::examining::{Examined, Segment, Tear, is_segment, segment_name, segmen
 use super::segment::{BLOCK_BYTES_MAX, Header, end_mark, frame_bytes, put_frame};
 use super::snapshots::{self, INCOMPLETE, Snapshot, SnapshotWriter, at_of, snapshot_name};
 use super::syncing::{Kept, Progress, Shared, Syncer};
+use super::terms::first_of_term;
 
 const SEGMENT_BYTES: u64 = 64 << 20;
-
-/// After a loss numbers go on at a multiple of this, and at least half of it is left out:
-/// more than was given between two syncs.
-const NUMBERS_LEFT_OUT: u64 = 1 << 36;
 
 const AHEAD_BYTES: usize = 1 << 20;
 
@@ -111,7 +108,7 @@ impl<D: Disk> Store<D> {
         let lacks_numbers = log.may_lack_numbers(boot.as_deref());
         let may_have_lost = lacks_numbers || log.has_untold_loss();
         let next = match lacks_numbers {
-            true => after_a_loss(log.next),
+            true => first_of_term(log.next - 1),
             false => log.next,
         };
         if let Some(tear) = &log.tear {
@@ -149,15 +146,10 @@ impl<D: Disk> Store<D> {
         let progress = Progress::new(kept, file.clone(), snapshot_bytes);
         let disk = Arc::new(disk);
         let shared = Arc::new(Shared::new(disk.clone(), progress));
+        let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.at);
         let recovery = Recovery {
             identity: header.identity.clone(),
-            blocks: Blocks {
-                disk,
-                after: snapshot.as_ref().map_or(0, |snapshot| snapshot.at),
-                segments: log.segments.into_iter(),
-                reading: None,
-                place: 0,
-            },
+            blocks: Blocks::new(disk, after, log.segments),
             snapshot,
             newest: log.newest,
             may_have_lost,
@@ -437,11 +429,6 @@ fn is_of_a_journal(name: &str) -> bool {
 fn is_incomplete(name: &str) -> bool {
     let complete = name.strip_suffix(INCOMPLETE);
     complete.is_some_and(|name| at_of(name).is_some() || is_segment(name))
-}
-
-/// Returns the number to go on with if numbers from `next` on may have been given.
-fn after_a_loss(next: u64) -> u64 {
-    (next + NUMBERS_LEFT_OUT / 2).next_multiple_of(NUMBERS_LEFT_OUT)
 }
 
 /// Cuts off zeros that were written ahead, and syncs what another process may not have.

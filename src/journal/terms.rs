@@ -9,13 +9,15 @@ use std::collections::VecDeque;
 /// The most terms that are remembered. Beyond them, the oldest are forgotten.
 const TERMS_MAX: usize = 64;
 
-/// A term begins at a multiple of this. No log gives so many numbers between two syncs.
+/// A term begins at a multiple of this, and at least half of it is left out. No log gives so
+/// many numbers between two syncs.
 const TERM_NUMBERS: u64 = 1 << 36;
 
 /// Returns the first number of a term that begins when `after` is the newest number that
 /// survived.
 pub(crate) fn first_of_term(after: u64) -> u64 {
-    (after / TERM_NUMBERS + 1).saturating_mul(TERM_NUMBERS)
+    let left_out = after.saturating_add(TERM_NUMBERS / 2);
+    (left_out / TERM_NUMBERS + 1).saturating_mul(TERM_NUMBERS)
 }
 
 /// A range of numbers that was left out.
@@ -68,7 +70,8 @@ mod tests {
     #[test]
     fn a_term_begins_beyond_all_numbers_that_were_given() {
         assert_eq!(first_of_term(0), TERM_NUMBERS);
-        assert_eq!(first_of_term(TERM_NUMBERS - 1), TERM_NUMBERS);
+        assert_eq!(first_of_term(TERM_NUMBERS / 2 - 1), TERM_NUMBERS);
+        assert_eq!(first_of_term(TERM_NUMBERS / 2), 2 * TERM_NUMBERS);
         assert_eq!(first_of_term(TERM_NUMBERS), 2 * TERM_NUMBERS);
         assert_eq!(first_of_term(u64::MAX), u64::MAX);
     }
