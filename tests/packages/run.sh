@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What packages ship: the manual's pages, the shells' completions, the unit of
-# systemd, and what the Dockerfile copies. Needs PUSHWHEEL_BIN, mandoc, zsh,
-# fish and systemd-analyze. Ends with "packages: N passed, N failed".
+# systemd, what the Dockerfile copies, the files for Compose and Kubernetes, the crates
+# and the bill of materials. Needs PUSHWHEEL_BIN, mandoc, zsh, fish, systemd-analyze, cargo
+# and the packages of requirements.txt in a Python of its own. Ends with "packages: N passed, N failed".
 #
 # grep -q reads <(...), not a pipe: it leaves at its first match, and pipefail
 # would blame the writer for the pipe that is closed then.
@@ -77,6 +78,40 @@ dockerfile_copies_what_there_is() {
     [ "$found" -ge 3 ]
 }
 
+manifests() { tests/packages/venv/bin/python tests/packages/manifests.py "$1"; }
+
+crates_are_packed() { # without a build: `tests/run release` builds them
+    cargo package --workspace --no-verify --locked --allow-dirty --target-dir "$scratch/cargo" \
+        2>"$scratch/cargo.log" || { cat "$scratch/cargo.log"; return 1; }
+    ! grep "is yanked" "$scratch/cargo.log" || return 1
+    local crate name found=0
+    for crate in "$scratch"/cargo/package/*.crate; do
+        name=$(basename "$crate" .crate)
+        tar --list --file "$crate" >"$scratch/crate"
+        for file in README.md LICENSE-MIT LICENSE-APACHE src/lib.rs; do
+            grep -qx "$name/$file" "$scratch/crate" || { echo "$name lacks $file"; return 1; }
+        done
+        ! grep -E "^$name/(tests|benches|fuzz|deploy)/" "$scratch/crate" || return 1
+        found=$((found + 1))
+    done
+    [ "$found" = 4 ]
+}
+
+crates_are_described() {
+    cargo metadata --locked --no-deps --format-version 1 | python3 -c '
+import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    for field in ("description", "license", "repository", "homepage", "readme", "keywords", "categories", "rust_version"):
+        assert package[field], (package["name"], field)
+    assert package["metadata"]["docs"]["rs"], package["name"]'
+}
+
+contents_are_listed() {
+    deploy/contents "$(rustc -vV | sed -n 's/^host: //p')" "$scratch" &&
+        tests/packages/venv/bin/python tests/packages/bill.py "$scratch/pushwheel.cdx.json" &&
+        grep -q "^httparse .*(MIT OR Apache-2.0)" "$scratch/THIRD-PARTY-LICENSES"
+}
+
 version_is_printed() { grep -qxE 'pushwheel [0-9.]+' <("$bin" --version); }
 
 check "every command has a page of the manual" every_command_has_a_page
@@ -89,6 +124,12 @@ check "bash completes a flag" bash_completes_a_flag
 check "the unit of systemd is right" unit_is_right
 check "the unit of systemd is hardened" unit_is_hardened
 check "the Dockerfile copies what there is" dockerfile_copies_what_there_is
+check "the schemas of Kubernetes and Compose accept the files" manifests schemas
+check "a server starts as the file for Kubernetes says" manifests kubernetes
+check "a server starts as the file for Compose says" manifests compose
+check "the crates have what they need, and nothing yanked" crates_are_packed
+check "the crates are described" crates_are_described
+check "the bill of materials is right" contents_are_listed
 check "--version prints the version" version_is_printed
 
 echo "packages: $passed passed, $failed failed"
