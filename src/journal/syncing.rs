@@ -6,7 +6,10 @@
 
 use std::fmt::Display;
 use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
@@ -145,5 +148,67 @@ impl<D: Disk> Syncer<D> {
     /// Returns the size of all files, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.progress().bytes()
+    }
+}
+
+/// A thread that syncs a log again and again. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SyncThread {
+    /// Its end ends the thread.
+    running: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SyncThread {
+    /// Calls `sync` on a thread, each time `every` has passed since the last call.
+    ///
+    /// # Errors
+    /// When the system makes no thread.
+    pub(crate) fn start(
+        every: Duration,
+        mut sync: impl FnMut() + Send + 'static,
+    ) -> io::Result<SyncThread> {
+        let (running, ended) = mpsc::channel();
+        let work = move || {
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                sync();
+            }
+        };
+        let thread = thread::Builder::new().name("pushwheel-journal-sync".into());
+        Ok(SyncThread {
+            running: Some(running),
+            thread: Some(thread.spawn(work)?),
+        })
+    }
+}
+
+impl Drop for SyncThread {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn the_thread_syncs_again_and_again_until_it_is_dropped() {
+        let (called, calls) = mpsc::channel();
+        let thread = SyncThread::start(Duration::from_millis(1), move || {
+            let _ = called.send(());
+        });
+        for _ in 0..3 {
+            calls.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        drop(thread.unwrap());
+        while calls.try_recv().is_ok() {}
+        assert_eq!(calls.recv(), Err(mpsc::RecvError));
     }
 }
