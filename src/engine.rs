@@ -18,6 +18,7 @@ use crate::reactor::Reactor;
 use crate::reactor::sockets::Sockets;
 pub use builder::EngineBuilder;
 pub use handle::EngineHandle;
+pub use listening::Listener;
 #[cfg(feature = "internals")]
 pub use simulated::SimulatedEngine;
 
@@ -56,7 +57,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Returns the address on which the engine listens.
+    /// Returns the address on which the engine listens: the first of several, and `0.0.0.0:0`
+    /// if it listens on UNIX sockets only.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -127,7 +129,7 @@ pub struct RunningEngine {
 }
 
 impl RunningEngine {
-    /// Returns the address on which the engine listens.
+    /// Returns the address on which the engine listens, as [`Engine::local_addr`].
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address

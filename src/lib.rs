@@ -96,7 +96,7 @@ mod router;
 mod serialize;
 
 pub use disconnect_reason::DisconnectReason;
-pub use engine::{Engine, EngineBuilder, EngineHandle, RunningEngine};
+pub use engine::{Engine, EngineBuilder, EngineHandle, Listener, RunningEngine};
 pub use event::{
     Event, EventError, ID_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, RESERVED_NAME_PREFIX,
     RETRY_MS_MAX,

@@ -20,9 +20,9 @@ use crate::router::Router;
 
 /// Configures an engine, by method chaining; see [`Engine::builder`].
 ///
-/// No method but [`bind`](Self::bind) and [`listen_on`](Self::listen_on) fails: they
-/// return the first mistake of the configuration, such as a second handler for a
-/// route.
+/// No method fails but [`bind`](Self::bind) and those whose names begin with `listen`:
+/// when the engine is made, they return the first mistake of the configuration, such as a
+/// second handler for a route.
 #[must_use = "bind it"]
 pub struct EngineBuilder {
     channels: Option<ChannelManager>,

@@ -2,17 +2,105 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::reactor::sockets::Listening;
 
 /// Maximum connections that wait to be accepted. The kernel caps it at
 /// `net.core.somaxconn`, 4096 by default.
 const LISTEN_QUEUE: i32 = 4096;
 
+/// A socket that listens, for [`EngineBuilder::listen_on`](crate::EngineBuilder::listen_on)
+/// and [`listen_on_all`](crate::EngineBuilder::listen_on_all): from
+/// [`listener_at`](crate::EngineBuilder::listener_at), or a socket of the standard library,
+/// such as one from systemd.
+///
+/// The peer of a UNIX socket has no address. Its clients count as clients of `127.0.0.1`
+/// with the port 0, for limits per address and for trusted proxies too. The sizes of the
+/// kernel's buffers, and the time for which a peer may disappear, are options of TCP and do
+/// not apply.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// One for each thread of an engine, or one that they share.
+    Tcp(Vec<TcpListener>),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener(Kind::Tcp(vec![listener]))
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener(Kind::Unix(listener))
+    }
+}
+
+impl Listener {
+    /// Listens on an address, with a socket for each thread.
+    pub(super) fn bind(address: SocketAddr, threads: usize) -> io::Result<Listener> {
+        listen_all(address, threads).map(|sockets| Listener(Kind::Tcp(sockets)))
+    }
+
+    /// Returns the address of TCP on which it listens; `None` for a UNIX socket.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match &self.0 {
+            Kind::Tcp(sockets) => sockets[0].local_addr().map(Some),
+            #[cfg(unix)]
+            Kind::Unix(_) => Ok(None),
+        }
+    }
+
+    /// Returns a socket for each of an engine's threads. With fewer, threads share one.
+    pub(super) fn into_sockets(
+        self,
+        threads: usize,
+        buffers: Buffers,
+    ) -> io::Result<Vec<Listening>> {
+        match self.0 {
+            Kind::Tcp(mut sockets) => {
+                sockets.truncate(threads);
+                while sockets.len() < threads {
+                    sockets.push(sockets[0].try_clone()?);
+                }
+                let ready = |socket: TcpListener| {
+                    socket.set_nonblocking(true)?;
+                    detect_dead_peers(&SockRef::from(&socket))?;
+                    buffers.set(&SockRef::from(&socket))?;
+                    Ok(Listening::Tcp(mio::net::TcpListener::from_std(socket)))
+                };
+                sockets.into_iter().map(ready).collect()
+            }
+            #[cfg(unix)]
+            Kind::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let ready = |_| {
+                    let socket = socket.try_clone()?;
+                    Ok(Listening::Unix(mio::net::UnixListener::from_std(socket)))
+                };
+                (0..threads).map(ready).collect()
+            }
+        }
+    }
+}
+
 /// Returns a listening socket for each thread, all on one address. The kernel distributes
 /// the connections among them.
-pub(super) fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+fn listen_all(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
     let is_shared = threads > 1;
     if is_shared {
         // Sockets that share an address also share it with those of any other engine,
@@ -60,7 +148,7 @@ const UNANSWERED_MAX: Duration = Duration::from_secs(25);
 /// Sets options on a listener with which its connections detect peers that have
 /// disappeared: probes while nothing is sent, a deadline while something is. Also sends small
 /// writes without delay. Connections inherit them, which saves system calls for each.
-pub(super) fn detect_dead_peers(listener: &SockRef<'_>) -> io::Result<()> {
+fn detect_dead_peers(listener: &SockRef<'_>) -> io::Result<()> {
     listener.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
@@ -80,7 +168,7 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// Sets them on a listener. Its connections inherit them.
-    pub(super) fn set(self, listener: &SockRef<'_>) -> io::Result<()> {
+    fn set(self, listener: &SockRef<'_>) -> io::Result<()> {
         if let Some(bytes) = self.send_bytes {
             listener.set_send_buffer_size(bytes)?;
         }

@@ -62,6 +62,13 @@ impl Connection {
         Connection::over(TcpStream::connect(address).expect("it listens"))
     }
 
+    /// A connection to a UNIX socket. From here on only the descriptor counts.
+    #[cfg(unix)]
+    pub fn unix(path: &std::path::Path) -> Connection {
+        let socket = std::os::unix::net::UnixStream::connect(path).expect("it listens");
+        Connection::with_times(std::os::fd::OwnedFd::from(socket).into())
+    }
+
     /// A connection from this address of the machine's own.
     pub fn from_address(source: IpAddr, address: SocketAddr) -> Connection {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
@@ -92,6 +99,10 @@ impl Connection {
 
     fn over(socket: TcpStream) -> Connection {
         socket.set_nodelay(true).unwrap();
+        Connection::with_times(socket)
+    }
+
+    fn with_times(socket: TcpStream) -> Connection {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         Connection {

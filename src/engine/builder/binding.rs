@@ -1,16 +1,13 @@
 //! From a configuration to an engine that listens.
 
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-
-use socket2::SockRef;
 
 use super::EngineBuilder;
 #[cfg(feature = "internals")]
 use crate::engine::SimulatedEngine;
-use crate::engine::listening::{detect_dead_peers, listen_all};
-use crate::engine::{Engine, EngineHandle};
+use crate::engine::{Engine, EngineHandle, Listener};
 use crate::exchange::InFlight;
 use crate::hub::Waker;
 use crate::metrics::Meters;
@@ -19,6 +16,9 @@ use crate::reactor::Budgets;
 use crate::reactor::net::Net;
 use crate::reactor::sockets::Sockets;
 use crate::reactor::{ConnectionCounts, Reactor, Service, Setup};
+
+/// The address of an engine that listens on UNIX sockets only.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl EngineBuilder {
     /// Listens on `address`. Port 0 means any free port, which
@@ -34,10 +34,21 @@ impl EngineBuilder {
     /// - Other kinds: the system's, when no address can be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<Engine> {
         let builder = self.checked()?;
+        let listener = builder.listener_at(address)?;
+        builder.serve(vec![listener])
+    }
+
+    /// Listens on `address` with a socket for each thread of this engine, as
+    /// [`bind`](Self::bind) does, for [`listen_on_all`](Self::listen_on_all). Set
+    /// [`threads`](Self::threads) before.
+    ///
+    /// # Errors
+    /// The system's, when no address can be bound.
+    pub fn listener_at(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
         let mut failure = io::Error::other("the name has no address. Pass HOST:PORT");
         for address in address.to_socket_addrs()? {
-            match listen_all(address, builder.threads) {
-                Ok(listeners) => return builder.serve(listeners),
+            match Listener::bind(address, self.threads) {
+                Ok(listener) => return Ok(listener),
                 Err(error) => failure = error,
             }
         }
@@ -48,12 +59,29 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// As [`bind`](Self::bind), and when the socket cannot be polled.
-    pub fn listen_on(self, listener: TcpListener) -> io::Result<Engine> {
-        let builder = self.checked()?;
-        let others = (1..builder.threads).map(|_| listener.try_clone());
-        let mut listeners = others.collect::<io::Result<Vec<TcpListener>>>()?;
-        listeners.push(listener);
-        builder.serve(listeners)
+    pub fn listen_on(self, listener: impl Into<Listener>) -> io::Result<Engine> {
+        self.listen_on_all([listener.into()])
+    }
+
+    /// Serves several sockets that already listen, of TCP or UNIX.
+    ///
+    /// ```
+    /// # use pushwheel::Engine;
+    /// let builder = Engine::builder().threads(2);
+    /// let [one, other] = ["127.0.0.1:0", "[::1]:0"].map(|at| builder.listener_at(at));
+    /// # if other.is_err() { return Ok(()); } // a machine without IPv6
+    /// let engine = builder.listen_on_all([one?, other?])?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`listen_on`](Self::listen_on), and [`InvalidInput`](io::ErrorKind::InvalidInput)
+    /// without a socket.
+    pub fn listen_on_all(
+        self,
+        listeners: impl IntoIterator<Item = Listener>,
+    ) -> io::Result<Engine> {
+        self.checked()?.serve(listeners.into_iter().collect())
     }
 
     /// Fails with the first mistake of the configuration, if it has one.
@@ -66,15 +94,24 @@ impl EngineBuilder {
         }
     }
 
-    fn serve(self, listeners: Vec<TcpListener>) -> io::Result<Engine> {
-        let address = listeners[0].local_addr()?;
-        let mut nets = Vec::with_capacity(listeners.len());
+    fn serve(self, listeners: Vec<Listener>) -> io::Result<Engine> {
+        if listeners.is_empty() {
+            let message = "an engine needs a socket that listens. Pass one";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let addresses = listeners.iter().map(Listener::local_addr);
+        let addresses: Vec<_> = addresses.collect::<io::Result<_>>()?;
+        let address = addresses.into_iter().flatten().next();
+        let mut of_threads: Vec<Vec<_>> = (0..self.threads).map(|_| Vec::new()).collect();
         for listener in listeners {
-            listener.set_nonblocking(true)?;
-            let socket = SockRef::from(&listener);
-            detect_dead_peers(&socket)?;
-            self.buffers.set(&socket)?;
-            let sockets = Sockets::new(listener)?;
+            let sockets = listener.into_sockets(self.threads, self.buffers)?;
+            for (of_thread, socket) in of_threads.iter_mut().zip(sockets) {
+                of_thread.push(socket);
+            }
+        }
+        let mut nets = Vec::with_capacity(self.threads);
+        for listeners in of_threads {
+            let sockets = Sockets::new(listeners)?;
             let waker = sockets.waker();
             let wake: Waker = Box::new(move || {
                 if let Err(error) = waker.wake() {
@@ -86,7 +123,7 @@ impl EngineBuilder {
         let (reactors, handle) = self.build(nets)?;
         Ok(Engine {
             reactors,
-            address,
+            address: address.unwrap_or(NO_ADDRESS),
             handle,
         })
     }

@@ -28,7 +28,8 @@ impl EngineBuilder {
 
     /// Maximum descriptors that the engine may use: the process's limit on open files
     /// minus all other files of the process. Each of the engine's threads needs four:
-    /// listener, poller, waker, and the connection that is being accepted.
+    /// listener (each, if there are several), poller, waker, and the connection that is being
+    /// accepted.
     ///
     /// An eighth of the rest, at most 256 for each thread, is reserved for overflow
     /// connections: a request for a stream on one is answered that the engine is full. The remainder limits

@@ -1,10 +1,14 @@
 //! [`Net`] over mio: the sockets of the system.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(unix)]
+use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -22,25 +26,67 @@ const WAKER: u64 = u64::MAX - 1;
 pub(crate) struct Sockets {
     poll: Poll,
     events: Events,
-    listener: Option<TcpListener>,
+    /// None once it has stopped listening.
+    listeners: Vec<Listening>,
+    /// The listener whose turn it is.
+    next: usize,
     waker: Arc<Waker>,
 }
 
+/// A socket that listens, and does not block.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+/// The address of the peers of UNIX sockets, which are on this machine and have none.
+pub(crate) const UNIX_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+
+impl Listening {
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Listening::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                Ok((socket, canonical(peer)))
+            }
+            // From here on only the descriptor counts: the same system calls read, write
+            // and shut it down. The options of TCP have no effect on it.
+            #[cfg(unix)]
+            Listening::Unix(listener) => {
+                let (socket, _) = listener.accept()?;
+                Ok((OwnedFd::from(socket).into(), UNIX_PEER))
+            }
+        }
+    }
+}
+
 impl Sockets {
-    /// Polls `listener`, which has to be non-blocking and to listen already.
+    /// Polls `listeners`.
     ///
     /// # Errors
     /// When the system has no poller to give.
-    pub(crate) fn new(listener: std::net::TcpListener) -> io::Result<Sockets> {
+    pub(crate) fn new(mut listeners: Vec<Listening>) -> io::Result<Sockets> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::from_std(listener);
-        poll.registry()
-            .register(&mut listener, token(LISTENER), Interest::READABLE)?;
+        let (registry, interest) = (poll.registry(), Interest::READABLE);
+        for listener in &mut listeners {
+            match listener {
+                Listening::Tcp(listener) => {
+                    registry.register(listener, token(LISTENER), interest)?;
+                }
+                #[cfg(unix)]
+                Listening::Unix(listener) => {
+                    registry.register(listener, token(LISTENER), interest)?;
+                }
+            }
+        }
         let waker = Arc::new(Waker::new(poll.registry(), token(WAKER))?);
         Ok(Sockets {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
-            listener: Some(listener),
+            listeners,
+            next: 0,
             waker,
         })
     }
@@ -83,17 +129,20 @@ impl Net for Sockets {
     }
 
     fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        match &self.listener {
-            Some(listener) => {
-                let (socket, peer) = listener.accept()?;
-                Ok((socket, canonical(peer)))
+        // Each in turn, so that none waits behind a busy one.
+        for _ in 0..self.listeners.len() {
+            let listener = &self.listeners[self.next];
+            self.next = (self.next + 1) % self.listeners.len();
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
             }
-            None => Err(io::ErrorKind::WouldBlock.into()),
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     fn stop_listening(&mut self) {
-        self.listener = None;
+        self.listeners.clear();
     }
 
     fn register(&mut self, socket: &mut TcpStream, key: u64) -> io::Result<()> {

@@ -1,5 +1,8 @@
 //! `pushwheel health`: a health check for containers and machines without curl.
 
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +12,7 @@ use ureq::Agent;
 
 use super::Failure;
 use super::serve::announcing::reachable;
+use super::serve::unix_path;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -25,9 +29,11 @@ pub(crate) struct Arguments {
     timeout: u64,
 
     /// Listen address of the server on this machine, for a check without URL
+    ///
+    /// An address and a port, or `unix:PATH`. Of several, the first is checked.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    #[arg(env = "PUSHWHEEL_LISTEN")]
-    listen: String,
+    #[arg(env = "PUSHWHEEL_LISTEN", value_delimiter = ',')]
+    listen: Vec<String>,
 
     #[command(flatten)]
     tls: http::TlsArguments,
@@ -35,32 +41,73 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let time = Duration::from_secs(arguments.timeout);
+    let path = if arguments.ready { "/ready" } else { "/health" };
+    let listen = arguments.listen.first().map_or("", |listen| listen);
+    if let (None, Some(socket)) = (&arguments.url, unix_path(listen)) {
+        return check_socket(socket, path, time);
+    }
     let mut config = http::config(time, &arguments.tls)?.timeout_global(Some(time));
     let server = match &arguments.url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
             // The variables of a proxy are for other machines.
             config = config.proxy(None);
-            format!("http://{}", reached(&arguments.listen))
+            format!("http://{}", reached(listen))
         }
     };
     http::check_url(&server).map_err(|_| {
         format!("{server} is not a URL with http:// or https://. Use for example {EXAMPLE}")
     })?;
-    let path = if arguments.ready { "/ready" } else { "/health" };
     let url = format!("{server}{path}");
     let failed = |error: ureq::Error| format!("cannot check {url} {}", http::reason(&error));
     let response = Agent::new_with_config(config.build()).get(&url).call();
     let mut response = response.map_err(failed)?;
     let body = http::read_response(&mut response).map_err(failed)?;
     match response.status().as_u16() {
-        200 => Ok(()),
         404 => Err(format!(
             "{url} does not exist (404). Use the URL of the server, such as {EXAMPLE}"
         )),
-        status => Err(http::rejection(status, &body, Credential::Token)),
+        status => result_of(status, &body),
     }
 }
+
+fn result_of(status: u16, body: &str) -> Result<(), Failure> {
+    match status {
+        200 => Ok(()),
+        status => Err(http::rejection(status, body, Credential::Token)),
+    }
+}
+
+/// Checks a server on a UNIX socket.
+fn check_socket(socket: &Path, path: &str, time: Duration) -> Result<(), Failure> {
+    let response = ask_socket(socket, path, time).map_err(|error| {
+        let cause = match error.kind() {
+            io::ErrorKind::WouldBlock => "timeout".to_owned(),
+            _ => error.to_string(),
+        };
+        let socket = socket.display();
+        format!("cannot check unix:{socket} ({cause}). Is the server running, on this path?")
+    })?;
+    let status = response.get(9..12).and_then(|digits| digits.parse().ok());
+    let (_, body) = response.split_once("\r\n\r\n").unwrap_or_default();
+    result_of(status.unwrap_or(0), body)
+}
+
+/// Sends a request and returns the response. Each wait takes at most `time`.
+fn ask_socket(socket: &Path, path: &str, time: Duration) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(time))?;
+    stream.set_write_timeout(Some(time))?;
+    let head = "Host: localhost\r\nConnection: close\r\n\r\n";
+    write!(stream, "GET {path} HTTP/1.1\r\n{head}")?;
+    let mut response = String::new();
+    stream
+        .take(RESPONSE_BYTES_MAX)
+        .read_to_string(&mut response)?;
+    Ok(response)
+}
+
+const RESPONSE_BYTES_MAX: u64 = 64 << 10;
 
 const EXAMPLE: &str = "http://127.0.0.1:8080";
 

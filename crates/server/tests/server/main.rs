@@ -18,6 +18,8 @@ mod exposed;
 mod forwarded;
 mod guesses;
 mod limits;
+#[cfg(unix)]
+mod listening;
 mod logs;
 mod manage;
 mod metadata;

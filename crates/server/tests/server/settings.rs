@@ -100,7 +100,7 @@ fn what_is_printed_is_a_file_that_says_the_same() {
     assert_eq!(
         set(&printed),
         [
-            "listen = \"0.0.0.0:80\"",
+            "listen = [\"0.0.0.0:80\"]",
             "allow_missing_keys = true",
             "lag_policy = \"skip\"",
             "stream_header = [\"X-Robots-Tag: none\"]",

@@ -1,7 +1,8 @@
 //! Notifications to systemd, and the sockets that systemd passes.
 
 use std::net::TcpListener;
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -182,10 +183,26 @@ fn a_socket_of_systemds_is_served_in_place_of_the_address() {
 }
 
 #[test]
-fn one_socket_is_served_and_not_two() {
-    let sockets = [inheritable(), inheritable()];
-    let output = activate(&sockets, &["serve"]).output().unwrap();
-    let reported = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{reported}");
-    assert!(reported.contains("systemd passed 2 sockets"), "{reported}");
+fn all_sockets_of_systemd_are_served_also_unix_sockets() {
+    let manager = Manager::new("listens");
+    let path = manager.path.with_extension("stream");
+    let _ = std::fs::remove_file(&path);
+    let unix = socket2::Socket::from(UnixListener::bind(&path).unwrap());
+    unix.set_cloexec(false).unwrap();
+    let sockets = [inheritable(), inheritable(), OwnedFd::from(unix).into()];
+    let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().unwrap());
+    let mut server = Running::spawn(&mut activate(&sockets, &["serve"]));
+    for address in addresses {
+        assert_eq!(server.address(), address);
+    }
+    let wanted = format!("pushwheel listens on unix:{}", path.display());
+    assert_eq!(server.line(), wanted);
+    for address in addresses {
+        assert_eq!(Connection::open(address).get("/health").status, 200);
+    }
+    assert_eq!(Connection::unix(&path).get("/health").status, 200);
+    server.end();
+    // It is the file of systemd.
+    assert!(path.exists());
+    std::fs::remove_file(&path).unwrap();
 }

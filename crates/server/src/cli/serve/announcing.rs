@@ -5,18 +5,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::Settings;
+use super::listening::Endpoint;
 use crate::cli::log::Format;
 
-/// Prints the listen address, two commands to try and the dashboard, or logs the address as JSON.
-pub(super) fn announce(settings: &Settings, address: SocketAddr, has_tokens: bool) {
+/// Prints the listen addresses, two commands to try and the dashboard, or logs the
+/// addresses as JSON.
+pub(super) fn announce(settings: &Settings, endpoints: &[Endpoint], has_tokens: bool) {
     match settings.arguments.logs.format() {
-        Format::Json => log::info!(address:% = address; "listening"),
+        Format::Json => {
+            for endpoint in endpoints {
+                log::info!(address:% = endpoint; "listening");
+            }
+        }
         // The server also runs if standard output is closed.
-        Format::Text => drop(show(settings, address, has_tokens)),
+        Format::Text => drop(show(settings, endpoints, has_tokens)),
     }
 }
 
-fn show(settings: &Settings, address: SocketAddr, has_tokens: bool) -> io::Result<()> {
+fn show(settings: &Settings, endpoints: &[Endpoint], has_tokens: bool) -> io::Result<()> {
     let bearer = |credential: &str| format!(" -H \"Authorization: Bearer {credential}\"");
     let token = match has_tokens {
         true => bearer("$TOKEN"),
@@ -24,12 +30,29 @@ fn show(settings: &Settings, address: SocketAddr, has_tokens: bool) -> io::Resul
     };
     let key = credential_to_publish(settings);
     let key = key.map_or(token.clone(), |key| bearer(&key));
-    let url = format!("http://{}", reachable(address));
     let mut out = io::stdout().lock();
-    writeln!(out, "pushwheel listens on http://{address}")?;
+    let mut tcp = None;
+    for endpoint in endpoints {
+        match endpoint {
+            Endpoint::Tcp { text, addresses } => {
+                writeln!(out, "pushwheel listens on http://{text}")?;
+                tcp = tcp.or(addresses.first().copied());
+            }
+            Endpoint::Unix(_) => writeln!(out, "pushwheel listens on {endpoint}")?,
+        }
+    }
+    let url = match (tcp, endpoints) {
+        (Some(address), _) => format!("http://{}", reachable(address)),
+        (None, [Endpoint::Unix(path), ..]) if !path.as_os_str().is_empty() => {
+            format!("--unix-socket {} http://localhost", quoted(path))
+        }
+        _ => return out.flush(),
+    };
     writeln!(out, "  subscribe:  curl -N{token} {url}/channels/news")?;
     writeln!(out, "  publish:    curl{key} -d hello {url}/channels/news")?;
-    writeln!(out, "  dashboard:  {url}/")?;
+    if tcp.is_some() {
+        writeln!(out, "  dashboard:  {url}/")?;
+    }
     out.flush()
 }
 

@@ -30,13 +30,22 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Address and port to listen on
+    /// Address and port to listen on, or `unix:PATH` for a UNIX socket
     ///
     /// Port 0 picks a free port. On an address that other machines can reach, the
-    /// server needs an admin key, and a publish key or a key for tokens.
+    /// server needs an admin key, and a publish key or a key for tokens. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    #[arg(env = "PUSHWHEEL_LISTEN")]
-    pub(crate) listen: String,
+    #[arg(env = "PUSHWHEEL_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<String>,
+
+    /// Mode of the files of UNIX sockets, in octal
+    ///
+    /// A client needs the right to write. By default the user and the group of the
+    /// server have it.
+    #[arg(long, value_name = "MODE", default_value = "660")]
+    #[arg(env = "PUSHWHEEL_SOCKET_MODE", value_parser = file_mode)]
+    pub(crate) socket_mode: u32,
 
     /// Number of threads that serve connections
     ///
@@ -373,6 +382,13 @@ impl ChannelArguments {
         }
         options
     }
+}
+
+/// Parses the mode of a file.
+fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| *mode <= 0o777 && !text.starts_with('+'));
+    mode.ok_or_else(|| "use three octal digits, such as 660".to_owned())
 }
 
 /// Parses a name for the header `Host`. An IPv6 address may be in brackets, as in a URL.

@@ -9,15 +9,16 @@ use pushwheel::EngineBuilder;
 /// For files that are open briefly: the configuration during a reload, the state, and the
 /// files that /metrics reads.
 const SPARE: u64 = 16;
-/// For each thread of the engine: see [`EngineBuilder::descriptors_max`].
-const PER_THREAD: u64 = 4;
+/// For each thread of the engine, besides its listeners: see
+/// [`EngineBuilder::descriptors_max`].
+const PER_THREAD: u64 = 3;
 
 /// Sets how many descriptors the engine's connections may use.
-pub(super) fn apply(engine: EngineBuilder, threads: u16) -> EngineBuilder {
+pub(super) fn apply(engine: EngineBuilder, threads: u16, listeners: usize) -> EngineBuilder {
     let Some(limit) = raised() else {
         return engine;
     };
-    let others = open() + SPARE + PER_THREAD * u64::from(threads);
+    let others = open() + SPARE + (PER_THREAD + listeners as u64) * u64::from(threads);
     let left = usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX);
     log::debug!("the limit on open files is {limit}, of which {left} are for connections");
     engine.descriptors_max(left)

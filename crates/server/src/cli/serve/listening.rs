@@ -1,11 +1,106 @@
-//! Errors of listening, and how to fix them.
+//! The addresses of `--listen`, and how to fix errors with them.
 
+use std::fmt;
 use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use pushwheel::{EngineBuilder, Listener};
 
 use super::Failure;
+use super::socket_file::{self, SocketFile};
 
 const EXAMPLE: &str = "127.0.0.1:8080";
+
+/// The beginning of a value of `--listen` that is the path of a UNIX socket.
+const UNIX: &str = "unix:";
+
+/// Returns the path in a value of `--listen`, if it is that of a UNIX socket.
+pub(in crate::cli) fn unix_path(listen: &str) -> Option<&Path> {
+    listen.strip_prefix(UNIX).map(Path::new)
+}
+
+/// A value of `--listen`.
+#[derive(Clone, Debug)]
+pub(crate) enum Endpoint {
+    Tcp {
+        text: String,
+        /// The addresses of the name. The first that can be bound counts.
+        addresses: Vec<SocketAddr>,
+    },
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp { text, .. } => f.write_str(text),
+            Endpoint::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Parses a value, and resolves its name.
+    pub(super) fn resolve(listen: &str) -> Result<Endpoint, Failure> {
+        if let Some(path) = unix_path(listen) {
+            return match path.as_os_str().is_empty() {
+                true => Err(format!("{UNIX} has no path. {USE_A_PATH}")),
+                false => Ok(Endpoint::Unix(path.to_owned())),
+            };
+        }
+        let addresses = listen.to_socket_addrs();
+        let addresses = addresses.map_err(|error| cannot_listen(listen, &error))?;
+        Ok(Endpoint::Tcp {
+            text: listen.to_owned(),
+            addresses: addresses.collect(),
+        })
+    }
+
+    pub(super) fn at(address: SocketAddr) -> Endpoint {
+        Endpoint::Tcp {
+            text: address.to_string(),
+            addresses: vec![address],
+        }
+    }
+
+    /// Whether other machines reach it.
+    pub(super) fn is_reached_by_others(&self) -> bool {
+        match self {
+            Endpoint::Tcp { addresses, .. } => {
+                let is_loopback = |at: &SocketAddr| at.ip().to_canonical().is_loopback();
+                !addresses.iter().all(is_loopback)
+            }
+            Endpoint::Unix(_) => false,
+        }
+    }
+
+    /// Listens. Also returns where, with a port instead of 0, and the file to remove at the
+    /// end.
+    pub(super) fn listen(
+        &self,
+        engine: &EngineBuilder,
+        mode: u32,
+    ) -> Result<(Listener, Endpoint, Option<SocketFile>), Failure> {
+        let failed = |error: &Error| cannot_listen(&self.to_string(), error);
+        match self {
+            Endpoint::Tcp { addresses, .. } => {
+                let listener = engine.listener_at(&**addresses);
+                let listener = listener.map_err(|error| failed(&error))?;
+                let address = listener.local_addr().map_err(|error| failed(&error))?;
+                let endpoint = address.map_or_else(|| self.clone(), Endpoint::at);
+                Ok((listener, endpoint, None))
+            }
+            Endpoint::Unix(path) => {
+                let bound = socket_file::listen(path, mode);
+                let (listener, file) = bound.map_err(|error| failed(&error))?;
+                Ok((listener.into(), self.clone(), Some(file)))
+            }
+        }
+    }
+}
+
+const USE_A_PATH: &str = "Use for example --listen unix:/run/pushwheel/pushwheel.sock";
 
 pub(super) fn cannot_listen(listen: &str, error: &Error) -> Failure {
     format!("cannot listen on {listen} {}", reason(listen, error))
@@ -13,6 +108,9 @@ pub(super) fn cannot_listen(listen: &str, error: &Error) -> Failure {
 
 /// Returns the cause in parentheses, and the fix.
 fn reason(listen: &str, error: &Error) -> String {
+    if unix_path(listen).is_some() {
+        return reason_of_path(error);
+    }
     match error.kind() {
         _ if port_of(listen).is_none() => format!(
             "(not an address and a port). Use for example --listen {EXAMPLE}, or \
@@ -39,6 +137,27 @@ fn reason(listen: &str, error: &Error) -> String {
              --listen {EXAMPLE}"
         ),
         _ => format!("({error}). Choose another address with --listen"),
+    }
+}
+
+/// Returns the same for the path of a UNIX socket.
+fn reason_of_path(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "(another program listens there). Stop it (`ss -lxp` shows it), \
+                                 or choose another path"
+            .to_owned(),
+        ErrorKind::AlreadyExists => {
+            "(a file that is not a socket is there). Choose another path".to_owned()
+        }
+        ErrorKind::NotFound => "(no such directory). Create it, or use RuntimeDirectory= in the \
+                                systemd unit"
+            .to_owned(),
+        ErrorKind::PermissionDenied => {
+            format!("({error}). Use a directory in which this user may create files")
+        }
+        // The address of a socket has room for about 107 bytes.
+        ErrorKind::InvalidInput => format!("(the path is too long). {USE_A_PATH}"),
+        _ => format!("({error}). {USE_A_PATH}"),
     }
 }
 
@@ -109,6 +228,26 @@ mod tests {
                 "127.0.0.1:81",
                 kind(ErrorKind::OutOfMemory),
                 "Choose another",
+            ),
+            (
+                "unix:/run/p.sock",
+                kind(ErrorKind::AddrInUse),
+                "another program listens there",
+            ),
+            (
+                "unix:/run/p.sock",
+                kind(ErrorKind::AlreadyExists),
+                "not a socket",
+            ),
+            (
+                "unix:/x/p.sock",
+                kind(ErrorKind::NotFound),
+                "no such directory",
+            ),
+            (
+                "unix:/xxxx",
+                kind(ErrorKind::InvalidInput),
+                "path is too long",
             ),
         ] {
             let text = cannot_listen(listen, &error);

@@ -11,6 +11,7 @@ mod listening;
 mod memory;
 mod observing;
 mod proxies;
+mod socket_file;
 mod state;
 mod systemd;
 mod tokens;
@@ -18,7 +19,6 @@ mod warnings;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -36,7 +36,8 @@ use announcing::announce;
 pub(crate) use arguments::{Arguments, ChannelRule, Settings};
 use ending::EndingArguments;
 use keys::Reached;
-use listening::cannot_listen;
+pub(super) use listening::unix_path;
+use listening::{Endpoint, cannot_listen};
 use state::StateFile;
 pub(crate) use tokens::TokenArguments;
 pub(crate) use warnings::warnings;
@@ -44,6 +45,7 @@ pub(crate) use warnings::warnings;
 /// The settings that take effect only after a restart.
 const FIXED: &[&str] = &[
     "listen",
+    "socket_mode",
     "max_channels",
     "republish_window",
     "opaque_ids",
@@ -59,30 +61,33 @@ const FIXED: &[&str] = &[
 ];
 
 /// How a running server is reached, whatever the new settings are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Reach {
-    /// Its listen address.
-    address: Option<SocketAddr>,
+    /// Where it listens, if it has a socket already.
+    endpoints: Vec<Endpoint>,
     /// Whether it was started with trusted proxies.
     has_proxies: bool,
 }
 
-/// Returns the configuration for the settings, and the addresses to listen on.
-pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<SocketAddr>), Failure> {
-    configure_on(settings, Reach::default())
+/// Returns the configuration for the settings, and where to listen.
+pub(crate) fn configure(settings: &Settings) -> Result<(Config, Vec<Endpoint>), Failure> {
+    configure_on(settings, &Reach::default())
 }
 
 /// The same for a server that already has a socket or runs. New settings do not change how
 /// it is reached, but have to fit to it.
-fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<SocketAddr>), Failure> {
+fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpoint>), Failure> {
     let arguments = &settings.arguments;
     let with_place = |keys: &[&str], failure| settings.with_place(keys, failure);
-    let address = reach.address.map(|address| address.to_string());
-    let listen = address.unwrap_or_else(|| arguments.listen.clone());
-    let addresses = listen
-        .to_socket_addrs()
-        .map_err(|error| with_place(&["listen"], cannot_listen(&listen, &error)))?;
-    let addresses: Vec<SocketAddr> = addresses.collect();
+    let mut endpoints = reach.endpoints.clone();
+    if endpoints.is_empty() {
+        let resolved = arguments
+            .listen
+            .iter()
+            .map(|listen| Endpoint::resolve(listen));
+        let resolved = resolved.collect::<Result<_, _>>();
+        endpoints = resolved.map_err(|failure| with_place(&["listen"], failure))?;
+    }
     let mut config = Config::new()
         .channel_options(arguments.channels.options())
         .channels_max(arguments.max_channels)
@@ -121,16 +126,16 @@ fn configure_on(settings: &Settings, reach: Reach) -> Result<(Config, Vec<Socket
     config = arguments.limits.apply(config);
     config = arguments.logs.observe(config);
 
-    let is_loopback = addresses
-        .iter()
-        .all(|address| address.ip().to_canonical().is_loopback());
+    let mut exposed = endpoints.iter().filter(|at| at.is_reached_by_others());
+    let exposed = exposed.next();
+    let first = exposed.or(endpoints.first()).map(Endpoint::to_string);
     let reached = Reached {
-        listen: &listen,
-        by_others: !is_loopback,
+        listen: &first.unwrap_or_default(),
+        by_others: exposed.is_some(),
         by_proxies: reach.has_proxies || arguments.proxies.are_any(),
     };
     let config = keys::secure(settings, config, &reached, has_tokens)?;
-    Ok((config, addresses))
+    Ok((config, endpoints))
 }
 
 /// Rejects a pattern that never applies, because an earlier one matches the same channels.
@@ -157,16 +162,12 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let arguments = &settings.arguments;
     arguments.logs.apply()?;
     log_warnings(&settings);
-    let listener = systemd::listener()?;
-    let given = listener.as_ref().map(TcpListener::local_addr).transpose();
-    let given = given.map_err(|error| {
-        format!("the socket of systemd has no address ({error}). Use one ListenStream=")
-    })?;
+    let (mut listeners, given) = systemd::listeners()?;
     let reach = Reach {
-        address: given,
+        endpoints: given,
         has_proxies: false,
     };
-    let (config, addresses) = configure_on(&settings, reach)?;
+    let (config, mut endpoints) = configure_on(&settings, &reach)?;
     let (mut state, server) = match &arguments.state {
         Some(path) => {
             let shutdown_max = Duration::from_secs(arguments.ending.deadline_s());
@@ -176,22 +177,31 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         None => (None, config.server()),
     };
     let engine = arguments.proxies.apply(server.engine);
-    let engine = descriptors::apply(engine, arguments.threads);
-    let engine = match listener {
-        Some(listener) => engine.listen_on(listener),
-        None => engine.bind(&*addresses),
-    };
-    let engine = engine.map_err(|error| {
-        settings.with_place(&["listen"], cannot_listen(&arguments.listen, &error))
+    let engine = descriptors::apply(engine, arguments.threads, endpoints.len());
+    let mut socket_files = Vec::new();
+    if listeners.is_empty() {
+        for endpoint in &mut endpoints {
+            let listening = endpoint.listen(&engine, arguments.socket_mode);
+            let listening = listening.map_err(|failure| settings.with_place(&["listen"], failure));
+            let (listener, at, file) = listening?;
+            listeners.push(listener);
+            *endpoint = at;
+            socket_files.extend(file);
+        }
+    }
+    let engine = engine.listen_on_all(listeners).map_err(|error| {
+        let listen = endpoints.first().map(Endpoint::to_string);
+        let failure = cannot_listen(&listen.unwrap_or_default(), &error);
+        settings.with_place(&["listen"], failure)
     })?;
-    warn_of_open_access(arguments, engine.local_addr(), config.has_tokens());
+    warn_of_open_access(arguments, &endpoints, config.has_tokens());
     let channels = engine.channels().clone();
     let started = Arc::new(settings);
     let handler = SignalHandler {
         handle: engine.handle(),
         reloader: server.reloader,
         reach: Reach {
-            address: Some(engine.local_addr()),
+            endpoints: endpoints.clone(),
             has_proxies: started.arguments.proxies.are_any(),
         },
         words,
@@ -211,7 +221,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     if let Some(state) = &mut state {
         state.consume(&channels)?;
     }
-    announce(&started, engine.local_addr(), config.has_tokens());
+    announce(&started, &endpoints, config.has_tokens());
     if !config.is_secured() && !started.arguments.keys.allow_missing_keys {
         log::warn!(
             "there are no keys: every program that reaches this port, also through a proxy, can \
@@ -222,6 +232,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let ran = engine
         .run()
         .map_err(|error| format!("the server failed ({error})"));
+    drop(socket_files);
     // The history is saved however the server ended.
     let saved = state.map_or(Ok(()), |state| state.save(&channels));
     ran.and(saved)?;
@@ -241,11 +252,12 @@ fn log_warnings(settings: &Settings) {
 }
 
 /// Warns about what every client that reaches the server can do.
-fn warn_of_open_access(arguments: &Arguments, address: SocketAddr, has_tokens: bool) {
-    let is_reached = !address.ip().to_canonical().is_loopback() || arguments.proxies.are_any();
-    if !is_reached {
+fn warn_of_open_access(arguments: &Arguments, endpoints: &[Endpoint], has_tokens: bool) {
+    let mut exposed = endpoints.iter().filter(|at| at.is_reached_by_others());
+    let proxied = endpoints.first().filter(|_| arguments.proxies.are_any());
+    let Some(address) = exposed.next().or(proxied) else {
         return;
-    }
+    };
     if arguments.keys.allow_missing_keys {
         log::warn!(
             "other machines can reach {address}, and --allow-missing-keys allows them everything"
@@ -328,7 +340,7 @@ impl SignalHandler {
     /// Reads the settings again. If one is wrong, all previous settings stay.
     fn reload(&mut self) {
         let read = Settings::resolve(&self.words)
-            .and_then(|settings| Ok((configure_on(&settings, self.reach)?.0, settings)));
+            .and_then(|settings| Ok((configure_on(&settings, &self.reach)?.0, settings)));
         let read = read.and_then(|(config, settings)| {
             settings.arguments.logs.apply()?;
             Ok((config, settings))

@@ -3,29 +3,37 @@
 
 use std::env;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use listenfd::ListenFd;
-use pushwheel::EngineHandle;
+use pushwheel::{EngineHandle, Listener};
 use sd_notify::NotifyState;
 
+use super::listening::Endpoint;
 use crate::cli::Failure;
 
-/// Returns the socket that systemd has opened for this process (`LISTEN_FDS`), if any.
-pub(super) fn listener() -> Result<Option<TcpListener>, Failure> {
+/// Returns the sockets that systemd has opened for this process (`LISTEN_FDS`), and where
+/// they listen.
+pub(super) fn listeners() -> Result<(Vec<Listener>, Vec<Endpoint>), Failure> {
     let mut given = ListenFd::from_env();
-    match given.len() {
-        0 => Ok(None),
-        1 => given.take_tcp_listener(0).map_err(|error| {
-            format!("cannot use the socket of systemd ({error}). Set one ListenStream=")
-        }),
-        several => Err(format!(
-            "systemd passed {several} sockets, but the server uses one. Keep one ListenStream="
-        )),
-    }
+    let all = (0..given.len()).map(|index| {
+        // A socket of the other kind stays in its place.
+        if let Ok(Some(tcp)) = given.take_tcp_listener(index) {
+            let endpoint = Endpoint::at(tcp.local_addr()?);
+            return Ok((Listener::from(tcp), endpoint));
+        }
+        let unix = given.take_unix_listener(index)?;
+        let unix = unix.ok_or(io::ErrorKind::NotFound)?;
+        let address = unix.local_addr()?;
+        let path = address.as_pathname().unwrap_or(Path::new(""));
+        let endpoint = Endpoint::Unix(path.to_owned());
+        Ok((Listener::from(unix), endpoint))
+    });
+    let all = all.collect::<io::Result<_>>();
+    all.map_err(|error| format!("cannot use a socket of systemd ({error}). Use ListenStream= only"))
 }
 
 pub(super) fn notify_ready() {
