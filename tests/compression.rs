@@ -104,6 +104,28 @@ fn a_client_that_accepts_gzip_receives_the_same_events_in_fewer_bytes() {
 }
 
 #[test]
+fn an_event_for_all_channels_is_compressed_where_the_channel_compresses() {
+    let (served, news) = compressing();
+    let plain = ChannelOptions::new().history(History::events(1));
+    let plain = served.channels().get_or_create_with("plain", || plain);
+    let long = "the same thing again and again, ".repeat(300);
+    std::thread::scope(|threads| {
+        let packed = threads.spawn(|| stream(&served, &[GZIP]));
+        common::eventually("it is there", || news.client_count() == 1);
+        let published = served.channels().broadcast_all(Event::message(&*long));
+        assert_eq!(published.unwrap().clients, 1);
+        news.finish(None).unwrap();
+        let (head, packed) = packed.join().unwrap();
+        assert_eq!(head.encoding.as_deref(), Some("gzip"));
+        assert_eq!(events(&unpacked(&packed))[0].1, long);
+        assert!(packed.len() < long.len() / 10);
+    });
+    let plain = plain.unwrap();
+    let mut kept = plain.read(pushwheel::Start::Earliest);
+    assert_eq!(kept.next().unwrap().unwrap().event.data(), long);
+}
+
+#[test]
 fn a_client_that_refuses_gzip_gets_plain_bytes() {
     let (served, news) = compressing();
     let refusal = ("Accept-Encoding", "gzip;q=0, identity");

@@ -312,7 +312,7 @@ fn streams_for_one_client_are_no_channels() {
     assert_eq!(channels.remove_empty(), 0);
     assert_eq!(channels.close_all(), 0);
     assert_eq!(
-        channels.broadcast_all(Event::message("x")).unwrap().events,
+        channels.broadcast_all(Event::message("x")).unwrap().clients,
         0
     );
     sink.send(Event::message("mine")).unwrap();

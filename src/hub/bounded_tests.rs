@@ -376,7 +376,7 @@ fn many_channels_are_listed_published_to_and_removed_in_steps() {
     }
     assert_eq!(manager.names().len(), MANY);
     let published = manager.broadcast_all(Event::message("x")).unwrap();
-    assert_eq!(published.events, MANY);
+    assert_eq!(published.events, 1);
     assert_eq!(manager.backlog().log_events, MANY as u64);
     manager.set_options_by_name(|_| ChannelOptions::new());
     assert_eq!(manager.backlog().log_events, 0);

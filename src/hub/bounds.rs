@@ -119,7 +119,9 @@ impl State {
         if self.names.len() >= max {
             return Err(ChannelError::TooMany { max });
         }
-        let key = self.insert(Kind::Named(name.into()), options, clock.now_ms());
+        let now_ms = clock.now_ms();
+        let key = self.insert(Kind::Named(name.into()), options, now_ms);
+        self.seed(key, now_ms, &mut removed.entries);
         if let Maker::Subscription { source } = maker {
             self.unpublished.insert(key.slot);
             self.charge_source(key, source);

@@ -47,6 +47,11 @@ impl Hub {
         }
     }
 
+    /// Returns the options of a name.
+    pub(super) fn options_of_name(&self, name: &str) -> ChannelOptions {
+        self.options_by_name().of(name)
+    }
+
     /// Returns the options of names. They are used without the lock, because they are
     /// the user's code.
     fn options_by_name(&self) -> OptionsByName {

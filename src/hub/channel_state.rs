@@ -96,6 +96,8 @@ pub(super) struct ChannelState {
     pub(super) options: Arc<ChannelOptions>,
     pub(super) log: Log,
     pub(super) members: Members,
+    /// The members whose stream has this channel as its first.
+    pub(super) streams: usize,
     /// By reactor.
     pub(super) progress: Vec<Progress>,
     pub(super) counts: Counts,
@@ -124,6 +126,7 @@ impl ChannelState {
             life: Life::Open,
             log,
             members: Members::new(&options.indexed),
+            streams: 0,
             options,
             progress: Vec::new(),
             counts: Counts::default(),
@@ -258,6 +261,7 @@ impl ChannelState {
     ) -> Option<(Member, Option<Freed>)> {
         let member = self.members.remove(slot)?;
         self.progress_mut(member.reactor).members -= 1;
+        self.streams -= usize::from(member.is_first);
         if !self.members.is_empty() {
             return Some((member, None));
         }

@@ -176,6 +176,8 @@ pub(crate) struct Member {
     pub(crate) reactor: u16,
     /// Whether the engine generated the id.
     pub(crate) has_generated_id: bool,
+    /// Whether the channel is the first of its stream.
+    pub(crate) is_first: bool,
 }
 
 /// The `seen` of a member that keeps up.
@@ -200,6 +202,7 @@ impl Member {
         Member {
             id,
             has_generated_id: false,
+            is_first: false,
             token: connection.token,
             reactor: connection.reactor,
             seen: CAUGHT_UP,

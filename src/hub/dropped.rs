@@ -44,6 +44,12 @@ impl Dropped {
         self.room
     }
 
+    /// Counts other work of the section as evictions.
+    pub(super) fn spend(&mut self, looks: usize) {
+        looked_at(looks);
+        self.room = self.room.saturating_sub(looks);
+    }
+
     pub(super) fn push(&mut self, entry: Entry) {
         looked_at(1);
         self.room = self.room.saturating_sub(1);

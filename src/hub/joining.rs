@@ -16,7 +16,7 @@ impl Hub {
     pub(crate) fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let before_last = self.position_before_last(&join);
         let now_ms = self.clock.now_ms();
-        let mut state = self.lock();
+        let mut state = self.lock_served(join.channels);
         let beginning = Beginning::new(&state, &join, &self.ids);
         let mut joined = beginning.find(before_last)?;
         let (now, mut removed) = ((now_ms, &self.clock), Removed::new());
@@ -29,13 +29,13 @@ impl Hub {
     /// Returns where a client would begin, without making it a member.
     pub(crate) fn could_join(&self, join: &Join<'_>) -> Result<Joined, JoinError> {
         let before_last = self.position_before_last(join);
-        Beginning::new(&self.lock(), join, &self.ids).find(before_last)
+        Beginning::new(&self.lock_served(join.channels), join, &self.ids).find(before_last)
     }
 
     /// Returns where a reader begins that is not a client.
     pub(super) fn start_of(&self, join: &Join<'_>) -> Joined {
         let before_last = self.position_before_last(join);
-        Beginning::new(&self.lock(), join, &self.ids).joined(before_last)
+        Beginning::new(&self.lock_served(join.channels), join, &self.ids).joined(before_last)
     }
 
     /// Finds the position before the last events that a client asks for, with the
@@ -47,7 +47,7 @@ impl Hub {
         };
         let mut look_back = merge::LookBack::new((*count).min(LAST_MAX));
         loop {
-            let state = self.lock();
+            let state = self.lock_served(join.channels);
             let merged = Merged::new(&state, join.channels);
             let has_more = look_back.step(merged.logs(), |entry| join.admits(entry));
             let newest = merged.now();
@@ -70,7 +70,7 @@ fn add_member(
 ) {
     let gaps = u64::from(joined.gap.is_some());
     state.totals.gaps += gaps;
-    for (key, reader) in join.channels.iter().zip(&mut joined.readers) {
+    for (index, (key, reader)) in join.channels.iter().zip(&mut joined.readers).enumerate() {
         let reason = DisconnectReason::Replaced;
         // A channel that can be joined is not removed with its last member.
         state.disconnect(*key, &join.id, reason, now, removed);
@@ -82,9 +82,11 @@ fn add_member(
             join.extra_of_next(),
         );
         member.has_generated_id = join.has_generated_id;
+        member.is_first = index == 0;
         let Some(channel) = state.get_mut(*key) else {
             continue;
         };
+        channel.streams += usize::from(member.is_first);
         reader.slot = channel.members.insert(member);
         channel.counts.gaps += gaps;
         let is_named = matches!(channel.kind, Kind::Named(_));

@@ -101,8 +101,9 @@ impl Log {
             ..Log::default()
         };
         for (id, record) in released {
+            let sequence = record.sequence;
             log.remembered.insert(id.clone(), record);
-            log.remembered.release(&id);
+            log.remembered.release(&id, sequence);
         }
         for entry in entries {
             log.append(entry, &mut Dropped::new());
@@ -341,7 +342,7 @@ impl Log {
 
     fn release_id(&mut self, entry: &Entry) {
         if let Some(id) = entry.own_id() {
-            self.remembered.release(id);
+            self.remembered.release(id, entry.sequence);
         }
     }
 

@@ -60,7 +60,9 @@ impl ChannelManagerBuilder {
     }
 
     /// Sets the default options of each channel by its name, instead of
-    /// [`defaults`](Self::defaults).
+    /// [`defaults`](Self::defaults). The function is also called with an empty name, which
+    /// no channel has, for the limits of events to all channels
+    /// ([`ChannelManager::publish`]).
     ///
     /// ```
     /// use std::time::Duration;
@@ -303,15 +305,26 @@ impl ChannelManager {
         self.hub.lock().clients
     }
 
-    /// Publishes events to the clients of `target` in every channel: in each channel
-    /// all of the events or none, in their order and with no other event between.
-    /// `events` of the result counts each event once for each channel. A finished
-    /// channel, and one that does not accept the events, is left out.
+    /// Publishes events to the clients of `target` in every channel that is not
+    /// finished: all of the events, in their order and with no other event between.
     ///
-    /// Costs by the number of channels.
+    /// An event is encoded once and has one id in all channels. A stream of several
+    /// channels is sent it once, and counts once in `clients` of the result; it may be
+    /// missing there if one of its channels is finished. A channel that is made later
+    /// begins with the event, within the bounds of a [history](ChannelOptions::history),
+    /// as if it had been there.
+    ///
+    /// The size, the rate and that history are bounded by the default options. With
+    /// [`options_by_name`](ChannelManagerBuilder::options_by_name), these are the options
+    /// of the empty name, which no channel has. The limits of single channels do not
+    /// apply. An own id is known in all channels from then on.
+    ///
+    /// The cost grows with the number of channels.
     ///
     /// # Errors
-    /// When one of the events cannot be written. Then none is published.
+    /// When one of the events cannot be written or is too large, when there are more
+    /// than the rate allows, or when an own id belongs to another event for all channels.
+    /// Then none is published.
     pub fn publish<'a, E: Borrow<Event<'a>>>(
         &self,
         events: &[E],
@@ -335,7 +348,7 @@ impl ChannelManager {
     /// [`publish`](Self::publish) does.
     ///
     /// # Errors
-    /// When the event cannot be written.
+    /// As [`publish`](Self::publish).
     pub fn broadcast_all<'a>(
         &self,
         event: impl Borrow<Event<'a>>,
@@ -347,7 +360,7 @@ impl ChannelManager {
     /// [`publish`](Self::publish) does.
     ///
     /// # Errors
-    /// When one of the events cannot be written.
+    /// As [`publish`](Self::publish).
     pub fn broadcast_batch_all<'a, E: Borrow<Event<'a>>>(
         &self,
         events: &[E],

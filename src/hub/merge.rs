@@ -108,7 +108,8 @@ impl LookBack {
 }
 
 /// Visits the entries by their rank, the highest first. Within each log the
-/// ranks fall. Returns whether all were visited.
+/// ranks fall. An entry that is in several logs is visited once. Returns whether all were
+/// visited.
 fn merge<'a, I: Iterator<Item = &'a Entry>>(
     logs: impl Iterator<Item = (usize, I)>,
     rank: impl Fn(u64) -> u64,
@@ -138,10 +139,15 @@ fn merge<'a, I: Iterator<Item = &'a Entry>>(
         let next = rest.next();
         rests.push((channel_index, next, rest));
     }
+    let mut visited = None;
     while let Some(mut head) = heads.peek_mut() {
         let (channel_index, next, rest) = &mut rests[head.at];
-        if !visit(*channel_index, head.entry) {
-            return false;
+        // An event for all channels is in several logs.
+        if visited != Some(head.rank) {
+            if !visit(*channel_index, head.entry) {
+                return false;
+            }
+            visited = Some(head.rank);
         }
         // The next entry is read one step before it is needed: with many logs it
         // is not in the cache yet, and this way nothing waits for it.
@@ -168,7 +174,10 @@ struct Head<'a> {
 
 impl Ord for Head<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank.cmp(&other.rank)
+        // Of an event that is in several logs, the one that is state is visited: it is
+        // for each reader that another one is for.
+        let by_rank = self.rank.cmp(&other.rank);
+        by_rank.then_with(|| self.entry.has_key().cmp(&other.entry.has_key()))
     }
 }
 
@@ -180,7 +189,7 @@ impl PartialOrd for Head<'_> {
 
 impl PartialEq for Head<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.rank == other.rank
+        self.cmp(other).is_eq()
     }
 }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::audience::Audience;
 use super::id::{EventId, Parsed};
 use super::ids::Ids;
-use super::log::Log;
 use super::published::PublishError;
 use super::ready::Ready;
-use super::remembered::digest;
+use super::remembered::{Remembered, digest};
 use crate::event::EventError;
 
 /// The events with own ids among those that are published at once.
@@ -73,13 +72,17 @@ impl OwnIds {
         Ok(own_ids)
     }
 
-    /// Finds the events that the channel has already.
+    /// Finds the events that were published already, by what is remembered of the channel
+    /// and of all channels.
     ///
     /// # Errors
-    /// When the channel remembers another event of one of the ids.
-    pub(super) fn find_repetitions(&mut self, log: &Log) -> Result<(), PublishError> {
+    /// When another event of one of the ids is remembered.
+    pub(super) fn find_repetitions<const N: usize>(
+        &mut self,
+        remembered: [&Remembered; N],
+    ) -> Result<(), PublishError> {
         for (index, id, digest) in &self.all {
-            match log.remembered().get(id) {
+            match remembered.iter().find_map(|known| known.get(id)) {
                 None => {}
                 Some(record) if record.digest == *digest => self.repeated.push(*index),
                 Some(_) => return Err(reused(id)),

@@ -1,6 +1,5 @@
 //! Publishing: from an event to an entry in a log.
 
-use std::borrow::Borrow;
 use std::sync::Arc;
 
 use super::Hub;
@@ -18,15 +17,6 @@ use super::remembered::OwnId;
 use super::state::State;
 use super::target::Target;
 use crate::event::Event;
-
-/// What a publish is to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
-    /// The channel, which counts as published from then on.
-    Channel,
-    /// All channels: this one does not count as published for it.
-    All,
-}
 
 /// Where the events of one publish go, and what they have in common.
 #[derive(Clone, Copy)]
@@ -65,16 +55,6 @@ impl Hub {
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
         target: Target,
     ) -> Result<Published, PublishError> {
-        self.publish_as(key, events, target, Scope::Channel)
-    }
-
-    fn publish_as(
-        &self,
-        key: ChannelKey,
-        events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
-        target: Target,
-        scope: Scope,
-    ) -> Result<Published, PublishError> {
         let all = events.as_ref();
         let count = all.len();
         let mut audience = target.into_audience();
@@ -97,14 +77,19 @@ impl Hub {
             };
             matched.note_in(audience);
         }
+        if state.for_all.is_spreading() {
+            state = self.serve(state, &[key]);
+        }
         state.allow_batch(count);
-        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions(&channel.log)?;
+            let channel = state.get(key).ok_or(PublishError::Closed)?;
+            let known = [channel.log.remembered(), state.for_all.remembered()];
+            own_ids.find_repetitions(known)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(all) {
                 return Ok(Published::repeated(id, count));
             }
         }
+        let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         channel.check(Ready::largest(all))?;
         channel
             .take_tokens(count, now_ms)
@@ -113,9 +98,7 @@ impl Hub {
             None => channel.members.len(),
             Some(_) => matched.count,
         };
-        if scope == Scope::Channel {
-            state.note_published(key);
-        }
+        state.note_published(key);
         let placing = Placing {
             key,
             own_ids: own_ids.as_deref(),
@@ -178,64 +161,27 @@ impl Hub {
     /// between two steps. A client that comes or goes meanwhile may be counted or not.
     #[cold]
     fn match_in_steps(&self, key: ChannelKey, audience: &Audience) -> Matched {
-        let (mut matched, mut next) = (Matched::default(), Some(0));
-        while let Some(from) = next {
-            self.give_way();
-            let state = self.lock();
-            next = state.get(key).and_then(|channel| {
-                let add = |member: &Member| matched.add(member);
-                channel.members.visit(audience, from, add)
-            });
-        }
+        let mut matched = Matched::default();
+        self.visit_in_steps(key, audience, |member| matched.add(member));
         matched
     }
 
-    /// Appends events to each of the named channels.
-    pub(crate) fn publish_to_all<'a, E: Borrow<Event<'a>>>(
+    /// Visits the members of a channel that an audience admits, with the lock open
+    /// between two steps.
+    pub(super) fn visit_in_steps(
         &self,
-        events: &[E],
-        target: &Target,
-    ) -> Result<Published, PublishError> {
-        // Each channel needs frames of its own: the ids differ.
-        let encode = |compress_from| -> Result<Vec<Ready>, PublishError> {
-            let encode = |event: &E| self.encode(event.borrow(), compress_from);
-            events.iter().map(encode).collect()
-        };
-        encode(None)?;
-        let mut keys = Vec::new();
-        self.for_each_channel(|key, channel| {
-            if channel.name().is_some() && channel.life.is_open() {
-                keys.push((key, channel.options.compress_from));
-            }
-        });
-        keys.sort_unstable();
-        let mut total = Published {
-            id: Some(self.ids.id_of(self.newest_sequence())),
-            events: 0,
-            clients: 0,
-            duplicates: 0,
-        };
-        for (key, compress_from) in keys {
-            match self.publish_as(key, encode(compress_from)?, target.clone(), Scope::All) {
-                Ok(published) => {
-                    total.id = published.id;
-                    total.events += published.events;
-                    total.clients += published.clients;
-                    total.duplicates += published.duplicates;
-                }
-                // Closed or finished since the list was made: not one of all.
-                Err(PublishError::Closed | PublishError::Finished) => {}
-                Err(
-                    error @ (PublishError::TooLarge { .. }
-                    | PublishError::RateLimited { .. }
-                    | PublishError::IdReused { .. }),
-                ) => {
-                    ::log::debug!("a publish to all channels left one out ({error})")
-                }
-                Err(error) => return Err(error),
-            }
+        key: ChannelKey,
+        audience: &Audience,
+        mut visit: impl FnMut(&Member),
+    ) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            self.give_way();
+            let state = self.lock();
+            next = state
+                .get(key)
+                .and_then(|channel| channel.members.visit(audience, from, &mut visit));
         }
-        Ok(total)
     }
 
     /// Ends a channel once its clients have everything, `event` being the
@@ -249,10 +195,11 @@ impl Hub {
         let now_ms = now_us / 1000;
         let mut own_ids = OwnIds::of(event.as_slice(), None, &self.ids)?;
         let mut dropped = Dropped::new();
-        let mut state = self.lock();
+        let mut state = self.lock_served(&[key]);
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions(&channel.log)?;
+            let known = [channel.log.remembered(), state.for_all.remembered()];
+            own_ids.find_repetitions(known)?;
         }
         channel.check(Ready::largest(event.as_slice()))?;
         let clients = channel.members.len();
@@ -294,8 +241,14 @@ impl Hub {
         now_ms: u64,
         dropped: &mut Dropped,
     ) -> EventId {
-        let is_doubtful = now_ms < self.in_doubt_until_ms;
-        let numbered = ready.numbered(&self.ids, sequence, now_ms, is_doubtful);
+        let numbered = ready.numbered(&self.ids, sequence, now_ms, self.is_doubtful(now_ms));
         state.place(key, numbered, dropped)
+    }
+
+    /// Returns whether an own id that is published now may be that of an event from
+    /// before a restart.
+    #[inline]
+    pub(super) fn is_doubtful(&self, now_ms: u64) -> bool {
+        now_ms < self.in_doubt_until_ms
     }
 }

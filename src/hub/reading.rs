@@ -132,7 +132,7 @@ impl Hub {
             channels,
             is_packed,
         } = source;
-        let state = self.lock();
+        let state = self.lock_served(channels);
         if state.reactors.has_departures(recipients.reactor) {
             return None;
         }
@@ -297,7 +297,7 @@ impl Hub {
     /// have own ids, which are the positions that its clients know, or if a channel is
     /// gone: another one may have its name.
     pub(crate) fn quiet_through(&self, channels: &[ChannelKey], through: u64) -> Option<u64> {
-        let state = self.lock();
+        let state = self.lock_served(channels);
         let is_quiet = channels.iter().all(|key| {
             let channel = state.get(*key).filter(|channel| !channel.life.is_over());
             channel.is_some_and(|channel| {

@@ -74,24 +74,29 @@ pub(crate) struct Remembered {
 }
 
 impl Remembered {
-    /// Remembers where the event of an id is. The id must not be remembered yet.
+    /// Remembers where the event of an id is. An id that was remembered before keeps its
+    /// record: a client that comes back with it is sent too much rather than too little.
     pub(crate) fn insert(&mut self, id: Arc<str>, record: IdRecord) {
+        if record.is_doubtful {
+            self.doubtful_through = self.doubtful_through.max(record.sequence);
+        }
+        if self.records.contains_key(&id) {
+            return;
+        }
         let is_newest = self
             .newest()
             .is_none_or(|(_, newest)| newest.sequence < record.sequence);
         if is_newest {
             self.newest = Some(id.clone());
         }
-        if record.is_doubtful {
-            self.doubtful_through = self.doubtful_through.max(record.sequence);
-        }
         self.records.insert(id, record);
     }
 
-    /// Notes that the log no longer holds the event of an id. Forgets the ids
-    /// that were released first where too many are remembered.
-    pub(crate) fn release(&mut self, id: &str) {
-        let Some((id, _)) = self.records.get_key_value(id) else {
+    /// Notes that the log no longer holds the event of an id and a number. Forgets the
+    /// ids that were released first where too many are remembered.
+    pub(crate) fn release(&mut self, id: &str, sequence: u64) {
+        let record = self.records.get_key_value(id);
+        let Some((id, _)) = record.filter(|(_, record)| record.sequence == sequence) else {
             return;
         };
         let id = id.clone();
@@ -187,15 +192,15 @@ mod tests {
             remembered.insert(id(n), record(n));
         }
         for n in 0..RELEASED_MAX as u64 {
-            remembered.release(&id(n));
+            remembered.release(&id(n), n);
         }
         assert_eq!(remembered.get("order-0"), Some(&record(0)));
         assert_eq!(remembered.len(), RELEASED_MAX + 1);
-        remembered.release(&id(RELEASED_MAX as u64));
+        remembered.release(&id(RELEASED_MAX as u64), RELEASED_MAX as u64);
         assert_eq!(remembered.get("order-0"), None);
         assert_eq!(remembered.get("order-1"), Some(&record(1)));
         assert_eq!(remembered.len(), RELEASED_MAX);
-        remembered.release("never given");
+        remembered.release("never given", 1);
         assert_eq!(remembered.released().count(), RELEASED_MAX);
     }
 
@@ -216,7 +221,7 @@ mod tests {
                     ..record(n)
                 },
             );
-            remembered.release(&id);
+            remembered.release(&id, n);
             assert!(remembered.released_bytes <= RELEASED_BYTES_MAX);
         }
         assert_eq!(remembered.len(), RELEASED_BYTES_MAX / each);
@@ -226,7 +231,7 @@ mod tests {
         for n in 0..RELEASED_MAX as u64 {
             let id: Arc<str> = format!("order.2026-11-30.{n:08}").into();
             remembered.insert(id.clone(), record(n));
-            remembered.release(&id);
+            remembered.release(&id, n);
         }
         assert_eq!(remembered.len(), RELEASED_MAX);
     }
@@ -259,7 +264,7 @@ mod tests {
                     ..record(1)
                 },
             );
-            remembered.release(id);
+            remembered.release(id, 1);
         }
         let first = ClientId::new("client-0").unwrap();
         let admits = |id| {

@@ -184,6 +184,9 @@ impl Hub {
         let mut state = self.lock();
         let left = count.min(state.slots_end());
         let left = state.sweep(left, &self.clock, &mut removed);
+        state
+            .for_all
+            .trim(self.clock.now_ms(), &mut removed.entries);
         state.shrink(None, &mut removed.entries);
         drop(state);
         self.finish_removals(removed);

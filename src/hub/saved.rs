@@ -18,6 +18,7 @@ use super::channel_state::{Counts, Finish, Kind, Life};
 use super::clock::{Clock, wall_now_ms};
 use super::dropped::Dropped;
 use super::entry::{Attributes, Entry};
+use super::for_all::NAME_OF_ALL;
 use super::heads::Heads;
 use super::key::ChannelKey;
 use super::log::{Log, SavedBounds};
@@ -27,7 +28,7 @@ use super::options::ChannelOptions;
 use super::state::State;
 use super::{Hub, Randomness};
 use crate::frame::Frame;
-use snapshot::{SavedChannel, Snapshot};
+use snapshot::{SavedChannel, SavedForAll, Snapshot};
 
 pub use snapshot::RestoreError;
 
@@ -120,7 +121,9 @@ impl ChannelManagerBuilder {
             return Err(RestoreError::TooManyChannels { found, max });
         }
         let wall_ms = wall_now_ms();
+        let for_all = snapshot.for_all.entries.iter().map(|(entry, _)| entry);
         let entries = snapshot.channels.iter().flat_map(|c| &c.entries);
+        let entries = entries.chain(for_all);
         let oldest_ms = entries.map(|e| e.at_ms).min().unwrap_or(wall_ms);
         let clock = Clock::system_begun_ago(wall_ms.saturating_sub(oldest_ms).min(AGE_MAX_MS));
         let now_ms = clock.now_ms();
@@ -131,6 +134,11 @@ impl ChannelManagerBuilder {
         for (name, head) in snapshot.heads {
             state.heads.insert(name, head);
         }
+        let for_all = self.options_by_name.of(NAME_OF_ALL).history;
+        state.for_all = snapshot.for_all.into_events(for_all, |entry| Entry {
+            at_ms: now_ms.saturating_sub(wall_ms.saturating_sub(entry.at_ms)),
+            ..entry
+        });
         let mut newest = Vec::new();
         for saved in snapshot.channels {
             let options = Arc::new(options(&saved.name));
@@ -228,6 +236,7 @@ impl Hub {
         // A channel that was removed and made again meanwhile.
         channels.dedup_by(|a, b| a.name == b.name);
         let mut heads: Vec<(u64, Arc<str>)> = Vec::new();
+        let for_all;
         let (sequence, removed_through) = loop {
             let state = self.lock();
             let before = heads.len();
@@ -235,6 +244,7 @@ impl Hub {
             let some: Vec<_> = some.cloned().collect();
             heads.extend(some);
             if heads.len() - before < LOOKS_MAX {
+                for_all = SavedForAll::of(&state.for_all, wall_of);
                 break (state.sequence, state.heads.removed_through_since(takes));
             }
             drop(state);
@@ -253,6 +263,7 @@ impl Hub {
             removed_through,
             heads: heads.collect(),
             channels,
+            for_all,
         }
     }
 
@@ -260,7 +271,7 @@ impl Hub {
     fn saved_channel(&self, key: ChannelKey, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut saved = loop {
-            let state = self.lock();
+            let state = self.lock_served(&[key]);
             let channel = state.get(key).filter(|channel| !channel.life.is_over())?;
             let after = entries.last().map_or(0, |last| last.sequence);
             let some = channel.log.after(after).take(LOOKS_MAX);
@@ -277,13 +288,13 @@ impl Hub {
         };
         // What was evicted or replaced meanwhile is not there.
         let SavedBounds { evicted, .. } = saved.bounds;
-        let released: HashSet<&str> = saved.released.iter().map(|(id, _)| &**id).collect();
+        let released: HashSet<u64> = saved.released.iter().map(|(_, r)| r.sequence).collect();
         entries.retain(|entry| {
             let evicted_through = match entry.has_key() {
                 true => evicted.keyed,
                 false => evicted.history,
             };
-            let is_released = entry.own_id().is_some_and(|id| released.contains(id));
+            let is_released = entry.own_id().is_some() && released.contains(&entry.sequence);
             entry.sequence > evicted_through && !is_released
         });
         saved.entries = entries;
@@ -356,6 +367,12 @@ mod tests {
         let gone = manager.get_or_create("gone").unwrap();
         gone.broadcast(Event::message("lost")).unwrap();
         manager.remove("gone");
+        for event in [
+            Event::message("for all").with_id("all"),
+            Event::removal("e"),
+        ] {
+            manager.broadcast_all(event).unwrap();
+        }
         manager
     }
 
@@ -374,8 +391,13 @@ mod tests {
             removed_through,
             heads,
             channels,
+            for_all,
         } = &mut snapshot;
+        for (entry, _) in &mut for_all.entries {
+            entry.at_ms = 0;
+        }
         let mut story = format!("{ids:?} {sequence} {removed_through} {heads:?}\n");
+        story += &format!("{for_all:#?}\n");
         for channel in channels {
             for entry in &mut channel.entries {
                 entry.at_ms = 0;
@@ -421,6 +443,7 @@ mod tests {
             "\"released\"",
             "role",
             "the last",
+            "\"all\"",
             "([\"a\", \"b\"], false)",
             "pushwheel.removed",
         ] {
@@ -529,6 +552,10 @@ mod tests {
         let heads = version + 4 + (4 + 7) + 1 + 16;
         assert_eq!(before[heads..heads + 8], [0; 8]);
         before.drain(heads..heads + 8);
+        // Events for all channels: evicted_through, own ids and entries, before the sum.
+        let for_all = before.len() - 4 - 24;
+        assert_eq!(before[for_all..for_all + 24], [0; 24]);
+        before.drain(for_all..for_all + 24);
         let restored = keeping().restore(&*sealed(before)).unwrap();
         assert_eq!(story(&saved(&restored)), story(&now));
     }
@@ -560,7 +587,7 @@ mod tests {
         let reported = keeping().restore(&*sealed(newer)).unwrap_err().to_string();
         assert_eq!(
             reported,
-            "it has version 99 of the format, but this program reads version 3"
+            "it has version 99 of the format, but this program reads version 4"
         );
     }
 

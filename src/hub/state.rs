@@ -11,6 +11,7 @@ use super::channel_state::{ChannelState, Kind, Life};
 use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
+use super::for_all::ForAll;
 use super::heads::Heads;
 use super::id::EventId;
 use super::key::ChannelKey;
@@ -123,6 +124,7 @@ pub(super) struct State {
     pub(super) sequence: u64,
     /// What is known of channels that have lost their names.
     pub(super) heads: Heads,
+    pub(super) for_all: ForAll,
     generations: u32,
     channels: Slab<ChannelState>,
     pub(super) names: HashMap<Arc<str>, ChannelKey>,
@@ -142,6 +144,7 @@ impl State {
             settings,
             sequence: 0,
             heads: Heads::new(0),
+            for_all: ForAll::new(),
             generations: 0,
             channels: Slab::new(),
             names: HashMap::new(),
@@ -194,7 +197,10 @@ impl State {
         now_ms: u64,
     ) -> ChannelKey {
         let (past, name) = match &kind {
-            Kind::Named(name) => (self.heads.take(name), Some(name.clone())),
+            Kind::Named(name) => {
+                self.for_all.note_options(&options);
+                (self.heads.take(name), Some(name.clone()))
+            }
             Kind::Private(_) => (0, None),
         };
         self.generations = self.generations.wrapping_add(1);

@@ -107,9 +107,10 @@ impl State {
             && !channel.members.is_empty()
         {
             let (name, options, head) = (name.clone(), channel.options.clone(), channel.log.head());
-            let successor = self.insert(Kind::Named(name), options, now_ms);
-            let successor = self.get_mut(successor).expect("it was just made");
+            let key = self.insert(Kind::Named(name), options, now_ms);
+            let successor = self.get_mut(key).expect("it was just made");
             successor.log = Log::new(head);
+            self.seed(key, now_ms, dropped);
         }
         self.settle(key);
         // A stream that has other channels as well finds that it is to end.

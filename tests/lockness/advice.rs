@@ -105,7 +105,7 @@ fn many_channels_are_managed() {
     let few = || (0..5_000).step_by(500);
     let mut clients: Vec<Subscriber> = few().map(|n| served.subscribe(&format!("/{n}"))).collect();
     let published = channels.broadcast_all(Event::message("all")).unwrap();
-    assert_eq!((published.events, published.clients), (5_000, 10));
+    assert_eq!((published.events, published.clients), (1, 10));
     for n in few() {
         let channel = channels.get(&n.to_string()).unwrap();
         channel.broadcast(Event::message(n.to_string())).unwrap();

@@ -120,14 +120,14 @@ fn callbacks_call_every_method_of_every_channel_and_the_answers_are_exact() {
     let with_ann = [
         r#"room: 2 ["ann", "bob"] 2 2 has true knows true sends 1 1 to 2 2 2 where 2 2 kicks false false"#,
         cyds,
-        &format!("all: 3 in 3 to 3 4 to 3 {made}"),
+        &format!("all: 3 in 3 to 3 2 to 3 {made}"),
     ];
     assert_eq!(answers_to("ann"), with_ann);
     drop(ann);
     let without = [
         r#"room: 1 ["bob"] 1 1 has false knows false sends 0 0 to 1 1 1 where 1 1 kicks false false"#,
         cyds,
-        &format!("all: 2 in 3 to 2 4 to 2 {made}"),
+        &format!("all: 2 in 3 to 2 2 to 2 {made}"),
     ];
     assert_eq!(answers_to("ann"), without);
 

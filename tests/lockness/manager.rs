@@ -105,13 +105,13 @@ fn broadcast_all_reaches_the_clients_of_every_channel() {
     let served = serve(&channels);
     let all = Event::new("maintenance", "in five minutes");
     let published = channels.broadcast_all(&all).unwrap();
-    assert_eq!((published.events, published.clients), (0, 0));
+    assert_eq!((published.events, published.clients), (1, 0));
     let mut clients = ["/a", "/a", "/b", "/c"].map(|path| served.subscribe(path));
     let published = channels.broadcast_all(&all).unwrap();
-    assert_eq!((published.events, published.clients), (3, 4));
+    assert_eq!((published.events, published.clients), (1, 4));
     let two = ["1", "2"].map(Event::message);
     let published = channels.broadcast_batch_all(&two).unwrap();
-    assert_eq!((published.events, published.clients), (6, 4));
+    assert_eq!((published.events, published.clients), (2, 4));
     for client in &mut clients {
         assert_eq!(client.next().name, "maintenance");
         assert_eq!([client.next().data, client.next().data], ["1", "2"]);
@@ -121,26 +121,35 @@ fn broadcast_all_reaches_the_clients_of_every_channel() {
 }
 
 #[test]
-fn broadcast_all_passes_over_a_channel_that_may_not_be_published_to() {
-    let channels = ChannelManager::new();
+fn broadcast_all_goes_by_the_default_limits_and_leaves_finished_channels_out() {
+    let defaults = ChannelOptions::new()
+        .event_bytes_max(100)
+        .publish_rate(Rate::per_second(0.001).burst(2));
+    let channels = ChannelManager::builder().defaults(defaults).build();
     let make = |name: &str, options: fn() -> ChannelOptions| {
         channels.get_or_create_with(name, options).unwrap()
     };
-    let before = make("before", ChannelOptions::new);
     let limited = make("limited", || {
         ChannelOptions::new().publish_rate(Rate::per_second(0.001))
     });
-    make("small", || ChannelOptions::new().event_bytes_max(10));
+    let small = make("small", || ChannelOptions::new().event_bytes_max(10));
     let finished = make("finished", ChannelOptions::new);
-    let after = make("after", ChannelOptions::new);
     limited
-        .broadcast(Event::message("all it may have"))
+        .broadcast(Event::message("all that its rate allows"))
         .unwrap();
     finished.finish(None).unwrap();
-    let published = channels.broadcast_all(Event::message("to all that may"));
+    let refused = channels.broadcast_all(Event::message("x".repeat(100)));
+    assert!(matches!(
+        refused,
+        Err(PublishError::TooLarge { max: 100, .. })
+    ));
+    let two = ["1", "more than 10 bytes"].map(Event::message);
+    let published = channels.broadcast_batch_all(&two);
     assert_eq!(published.map(|published| published.events), Ok(2));
-    for channel in [before, limited, after] {
-        assert_eq!(channel.stats().unwrap().published, 1, "{channel:?}");
+    let refused = channels.broadcast_all(Event::message("3"));
+    assert!(matches!(refused, Err(PublishError::RateLimited { .. })));
+    for (channel, published) in [(limited, 3), (small, 2), (finished, 0)] {
+        assert_eq!(channel.stats().unwrap().published, published, "{channel:?}");
     }
 }
 

@@ -78,6 +78,14 @@ pub fn draw_restart(seed: u64) -> bool {
     Rng::with_seed(seed ^ 0x5e_c0d).u32(0..3) == 0
 }
 
+/// What is kept of the events for all channels, where something is. Its age has no bound,
+/// so that it does not matter in which moment a channel is made. Drawn apart, too.
+pub fn draw_kept_for_all(seed: u64) -> Option<History> {
+    let mut rng = Rng::with_seed(seed ^ 0x0a11_c4a1);
+    let kept = History::events(rng.usize(1..6)).bytes_max(usize::MAX);
+    rng.bool().then_some(kept.age_max(Duration::MAX))
+}
+
 /// How often writes are interrupted. Drawn apart, too.
 pub fn draw_interrupted_writes(seed: u64) -> u32 {
     let mut rng = Rng::with_seed(seed ^ 0xe1_4712);

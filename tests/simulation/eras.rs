@@ -123,10 +123,13 @@ pub enum Era {
     Slices,
     /// Some clients ask for their position in heartbeats.
     Positions,
+    /// Events for all channels are kept for channels that are made later, and may have own
+    /// ids.
+    Everywhere,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Positions;
+    pub const NOW: Era = Era::Everywhere;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

@@ -45,13 +45,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pushwheel::internals::{Budgets, Clock, SimulatedEngine};
-use pushwheel::{ChannelManager, Engine};
+use pushwheel::{ChannelManager, ChannelOptions, Engine, History};
 
 use client::Client;
 use draw::{
     draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes, draw_interrupted_writes,
-    draw_keyed, draw_limits, draw_looks, draw_loops, draw_plain_fetch, draw_plan, draw_positions,
-    draw_rare_faults, draw_repeats, draw_repetitions, draw_restart, draw_role, draw_withholding,
+    draw_kept_for_all, draw_keyed, draw_limits, draw_looks, draw_loops, draw_plain_fetch,
+    draw_plan, draw_positions, draw_rare_faults, draw_repeats, draw_repetitions, draw_restart,
+    draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -218,13 +219,17 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
         }
         false => (None, 0),
     };
+    let kept_for_all = draw_kept_for_all(seed).filter(|_| era >= Era::Everywhere);
     let manager = ChannelManager::builder()
+        .defaults(ChannelOptions::new().history(kept_for_all.unwrap_or(History::NONE)))
         .republish_window(Duration::from_millis(in_doubt_ms))
         .build_simulated(Clock::manual(clock.clone()), seed);
     let endings = Endings::draw(seed, era == Era::First);
     let mut oracle = Oracle::new(clock.clone(), manager.clone(), rng.fork(), endings);
     oracle.repetitions = repetitions;
     oracle.in_doubt_until_ms = in_doubt_ms;
+    oracle.has_own_ids_for_all = kept_for_all.is_some();
+    oracle.kept_for_all = kept_for_all.unwrap_or(History::NONE);
     for number in 0..rng.usize(1..=4) {
         oracle.plans.insert(format!("c{number}"), draw_plan(rng));
     }

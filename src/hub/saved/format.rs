@@ -4,6 +4,7 @@
 //! magic · version · epoch · key of ids · sequence · removed_through
 //! · heads of removed channels: name, number
 //! · channels: name, log's bounds, counts, finish · entries: sequence, time, frame, flags ...
+//! · events for all channels: evicted_through · own ids · entries, each with a flag
 //! · CRC-32 of all that · end of file
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::collections::HashSet;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::Arc;
 
-use super::snapshot::{RestoreError, SavedChannel, Snapshot};
+use super::snapshot::{RestoreError, SavedChannel, SavedForAll, Snapshot};
 use crate::frame::Frame;
 use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::channel_state::Finish;
@@ -35,7 +36,10 @@ use crate::hub::remembered::{IdRecord, OwnId};
 pub(super) const MAGIC: &[u8; 16] = b"pushwheel state\n";
 
 /// The format that is written.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+
+/// The first format with events for all channels.
+const VERSION_FOR_ALL: u32 = 4;
 
 /// The oldest format that is read. It has no heads of removed channels.
 const VERSION_MIN: u32 = 2;
@@ -96,6 +100,17 @@ impl<W: Write> Writer<W> {
         for channel in &snapshot.channels {
             self.channel(channel)?;
         }
+        self.for_all(&snapshot.for_all)
+    }
+
+    fn for_all(&mut self, for_all: &SavedForAll) -> io::Result<()> {
+        self.number(for_all.evicted_through)?;
+        self.records(&for_all.released)?;
+        self.number(for_all.entries.len() as u64)?;
+        for (entry, removes) in &for_all.entries {
+            self.flag(*removes)?;
+            self.entry(entry)?;
+        }
         Ok(())
     }
 
@@ -115,17 +130,7 @@ impl<W: Write> Writer<W> {
         for count in channel.counts {
             self.number(count)?;
         }
-        self.number(channel.released.len() as u64)?;
-        for (id, record) in &channel.released {
-            self.text(id)?;
-            self.number(record.sequence)?;
-            self.number(record.digest)?;
-            self.flag(record.is_doubtful)?;
-            self.flag(record.audience.is_some())?;
-            if let Some(audience) = &record.audience {
-                self.audience(audience)?;
-            }
-        }
+        self.records(&channel.released)?;
         self.bytes(&[u8::from(channel.finish.is_some())])?;
         if let Some(finish) = &channel.finish {
             self.number(finish.through)?;
@@ -134,6 +139,21 @@ impl<W: Write> Writer<W> {
         self.number(channel.entries.len() as u64)?;
         for entry in &channel.entries {
             self.entry(entry)?;
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, records: &[(Arc<str>, IdRecord)]) -> io::Result<()> {
+        self.number(records.len() as u64)?;
+        for (id, record) in records {
+            self.text(id)?;
+            self.number(record.sequence)?;
+            self.number(record.digest)?;
+            self.flag(record.is_doubtful)?;
+            self.flag(record.audience.is_some())?;
+            if let Some(audience) = &record.audience {
+                self.audience(audience)?;
+            }
         }
         Ok(())
     }
@@ -303,13 +323,53 @@ impl<R: Read> Reader<R> {
             ensure(names.insert(channel.name.clone()), "a channel comes twice")?;
             channels.push(channel);
         }
+        let for_all = match version >= VERSION_FOR_ALL {
+            true => self.for_all(sequence)?,
+            false => SavedForAll::default(),
+        };
         Ok(Snapshot {
             ids: Ids::new(epoch, Numbering::new(key)),
             sequence,
             removed_through,
             heads,
             channels,
+            for_all,
         })
+    }
+
+    fn for_all(&mut self, newest: u64) -> Result<SavedForAll, RestoreError> {
+        let evicted_through = self.number()?;
+        ensure(
+            evicted_through <= newest,
+            "an event for all channels is to come",
+        )?;
+        let released = self.records(newest)?;
+        let (mut entries, mut last) = (Vec::new(), evicted_through);
+        for _ in 0..self.number()? {
+            let (removes, entry) = (self.flag()?, self.entry()?);
+            let is_next = entry.sequence > last && entry.sequence <= newest;
+            ensure(is_next, "events are out of order")?;
+            last = entry.sequence;
+            entries.push((entry, removes));
+        }
+        Ok(SavedForAll {
+            evicted_through,
+            released,
+            entries,
+        })
+    }
+
+    /// Reads records of own ids, each of another id and of an event up to `newest`.
+    fn records(&mut self, newest: u64) -> Result<Vec<(Arc<str>, IdRecord)>, RestoreError> {
+        let mut ids = HashSet::new();
+        let mut records = Vec::new();
+        for _ in 0..self.number()? {
+            let (id, record) = self.record()?;
+            ensure(record.sequence <= newest, "an id is of an event to come")?;
+            ensure(ids.insert(id.clone()), "an id comes twice")?;
+            records.push((id, record));
+        }
+        Ok(records)
     }
 
     fn channel(&mut self, newest: u64) -> Result<SavedChannel, RestoreError> {
@@ -339,14 +399,8 @@ impl<R: Read> Reader<R> {
             counts.iter().all(|count| *count <= SEQUENCE_MAX),
             "a count is at its end",
         )?;
-        let mut ids = HashSet::new();
-        let mut released = Vec::new();
-        for _ in 0..self.number()? {
-            let (id, record) = self.record()?;
-            ensure(record.sequence <= head, "an id is of an event to come")?;
-            ensure(ids.insert(id.clone()), "an id comes twice")?;
-            released.push((id, record));
-        }
+        let released = self.records(head)?;
+        let is_gone: HashSet<u64> = released.iter().map(|(_, r)| r.sequence).collect();
         let finish = match self.flag()? {
             true => Some(Finish {
                 through: self.number()?,
@@ -367,9 +421,8 @@ impl<R: Read> Reader<R> {
             let is_evicted = entry.has_key() && entry.sequence <= evicted.keyed;
             ensure(!is_evicted, "an event is there that was evicted")?;
             last = entry.sequence;
-            let own_id = entry.own_id().map(Arc::from);
-            let is_new = own_id.is_none_or(|id| ids.insert(id));
-            ensure(is_new, "an id comes twice")?;
+            let is_released = entry.own_id().is_some() && is_gone.contains(&entry.sequence);
+            ensure(!is_released, "an event is there that was evicted")?;
             entries.push(entry);
         }
         Ok(SavedChannel {

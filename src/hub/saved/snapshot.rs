@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::hub::channel_state::{ChannelState, Finish, Life};
 use crate::hub::entry::Entry;
+use crate::hub::for_all::{ForAll, Held};
 use crate::hub::ids::Ids;
 use crate::hub::log::SavedBounds;
 use crate::hub::remembered::IdRecord;
+use crate::hub::retention::History;
 
 /// The reason why a saved state was not restored. Nothing of it is used.
 #[derive(Debug)]
@@ -75,6 +77,17 @@ pub(super) struct Snapshot {
     pub(super) heads: Vec<(Arc<str>, u64)>,
     /// In the order of their names.
     pub(super) channels: Vec<SavedChannel>,
+    pub(super) for_all: SavedForAll,
+}
+
+/// What is saved of the events for all channels.
+#[derive(Debug, Default)]
+pub(super) struct SavedForAll {
+    pub(super) evicted_through: u64,
+    /// The own ids that are remembered beyond their events.
+    pub(super) released: Vec<(Arc<str>, IdRecord)>,
+    /// Each with whether it removes its key.
+    pub(super) entries: Vec<(Entry, bool)>,
 }
 
 pub(super) struct SavedChannel {
@@ -114,5 +127,33 @@ impl SavedChannel {
             },
             entries: Vec::new(),
         })
+    }
+}
+
+impl SavedForAll {
+    /// Copies the events for all channels.
+    pub(super) fn of(for_all: &ForAll, wall_of: impl Fn(u64) -> u64) -> SavedForAll {
+        let released = for_all.remembered().released();
+        let released = released.map(|(id, record)| (id.clone(), record.clone()));
+        let entries = for_all.after(0).map(|held| {
+            let at_ms = wall_of(held.entry.at_ms);
+            let entry = held.entry.clone();
+            (Entry { at_ms, ..entry }, held.removes)
+        });
+        SavedForAll {
+            evicted_through: for_all.evicted_through(),
+            released: released.collect(),
+            entries: entries.collect(),
+        }
+    }
+
+    /// Returns the events with the times of this run.
+    pub(super) fn into_events(self, history: History, timed: impl Fn(Entry) -> Entry) -> ForAll {
+        let held = self.entries.into_iter().map(|(entry, removes)| Held {
+            entry: timed(entry),
+            packed: None,
+            removes,
+        });
+        ForAll::restored(history, self.evicted_through, self.released, held)
     }
 }

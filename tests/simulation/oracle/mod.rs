@@ -21,6 +21,7 @@ mod reading;
 mod subscribing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -300,12 +301,20 @@ pub struct Oracle {
     pub sequence: u64,
     /// Events that sinks accepted: these take no number of the sequence.
     sent_to_sinks: u64,
-    by_sequence: BTreeMap<u64, usize>,
+    /// The sequence and the number of each event. One for all channels has an entry for
+    /// each of them, with the same sequence.
+    by_sequence: BTreeSet<(u64, usize)>,
     /// All events of an id: publishers may give one again.
     by_id: BTreeMap<String, Vec<usize>>,
     published: Vec<Publication>,
     pub plans: BTreeMap<String, Plan>,
     pub topics: Vec<Topic>,
+    /// What was published to all channels.
+    everywhere: Vec<publishing::Everywhere>,
+    /// What of that is kept for channels that are made later.
+    pub kept_for_all: History,
+    /// Whether what is published to all channels may have an own id.
+    pub has_own_ids_for_all: bool,
     current: BTreeMap<String, usize>,
     pub streams: Vec<Stream>,
     /// Streams that were sent away, some of which may be there still.
@@ -375,11 +384,14 @@ impl Oracle {
             epoch: epoch.to_owned(),
             sequence: 1,
             sent_to_sinks: 0,
-            by_sequence: BTreeMap::new(),
+            by_sequence: BTreeSet::new(),
             by_id: BTreeMap::new(),
             published: Vec::new(),
             plans: BTreeMap::new(),
             topics: Vec::new(),
+            everywhere: Vec::new(),
+            kept_for_all: History::NONE,
+            has_own_ids_for_all: false,
             current: BTreeMap::new(),
             streams: Vec::new(),
             sent_away: Vec::new(),
@@ -443,21 +455,42 @@ impl Oracle {
             let newest = topic.entries.last().map(|entry| &self.published[*entry]);
             topic.since.max(newest.map_or(0, |newest| newest.sequence))
         });
-        let past = past.max();
+        let past = past.max().unwrap_or(0);
+        // It has what was published to all channels since then, as far as that is kept.
+        let kept_from = self
+            .everywhere
+            .len()
+            .saturating_sub(self.kept_for_all.events_max);
+        let (gone, kept) = self.everywhere.split_at(kept_from);
+        let since = past.max(gone.last().map_or(0, |event| event.sequence));
+        let kept = kept.iter().filter(|event| event.sequence > past);
+        let kept: Vec<_> = kept.cloned().collect();
         let channel = self.manager.get_or_create_with(name, || plan.options());
         self.topics.push(Topic {
             name: name.to_owned(),
             plan,
             channel: channel.expect("the name is good"),
-            since: past.unwrap_or(0),
+            since,
             finished_at: None,
             over_at: None,
             is_closed: false,
             entries: Vec::new(),
             members: BTreeMap::new(),
         });
-        self.current.insert(name.to_owned(), self.topics.len() - 1);
-        self.topics.len() - 1
+        let topic = self.topics.len() - 1;
+        self.current.insert(name.to_owned(), topic);
+        for event in kept {
+            self.enter_in(topic, &event);
+        }
+        topic
+    }
+
+    /// The events after a sequence and up to another one, in their order.
+    fn between(&self, after: u64, through: u64) -> impl DoubleEndedIterator<Item = &Publication> {
+        let through = Bound::Included((through.max(after), usize::MAX));
+        let after = Bound::Excluded((after, usize::MAX));
+        let range = self.by_sequence.range((after, through));
+        range.map(|(_, number)| &self.published[*number])
     }
 
     /// Only a finished channel goes without a call, when its time is over: it

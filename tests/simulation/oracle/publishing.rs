@@ -115,18 +115,27 @@ impl Oracle {
         (to, drafts)
     }
 
-    /// Which of the drafts are to be appended; `None`: all are refused, because
+    /// Which of the drafts are to be appended, without a topic to all channels; `None`:
+    /// all are refused, because
     /// an id is that of another event.
-    fn fresh(&self, topic: usize, drafts: &[Draft], to: &To) -> Option<Vec<bool>> {
+    fn fresh(&self, topic: Option<usize>, drafts: &[Draft], to: &To) -> Option<Vec<bool>> {
         let key = |to: &To| match to {
             To::Filter(_) => "a filter".to_owned(),
             other => format!("{other:?}"),
         };
         let mut known: BTreeMap<&str, (&Draft, String)> = BTreeMap::new();
-        for entry in &self.topics[topic].entries {
+        // The first one of an id counts, and what is known of the channel before what is
+        // known of all channels.
+        for entry in topic.iter().flat_map(|topic| &self.topics[*topic].entries) {
             let publication = &self.published[*entry];
             if let Some(id) = &publication.draft.id {
-                known.insert(id, (&publication.draft, key(&publication.to)));
+                let event = (&publication.draft, key(&publication.to));
+                known.entry(id).or_insert(event);
+            }
+        }
+        for event in &self.everywhere {
+            if let Some(id) = &event.draft.id {
+                known.entry(id).or_insert((&event.draft, key(&To::All)));
             }
         }
         let mut fresh = Vec::new();
@@ -157,7 +166,7 @@ impl Oracle {
         clients: usize,
     ) {
         let state = &self.topics[topic];
-        let fresh = self.fresh(topic, &drafts, to);
+        let fresh = self.fresh(Some(topic), &drafts, to);
         let published = match result {
             Ok(published) => published,
             Err(PublishError::IdReused { .. }) if fresh.is_none() => {
@@ -217,6 +226,25 @@ impl Oracle {
     /// Enters an event that was published next.
     fn enter(&mut self, topic: usize, draft: Draft, to: To, audience: Audience) -> String {
         self.count("events");
+        self.sequence += 1;
+        let (sequence, at_ms) = (self.sequence, self.now());
+        self.enter_at(topic, draft, to, audience, (sequence, at_ms))
+    }
+
+    /// Enters an event for all channels in one of them.
+    pub(super) fn enter_in(&mut self, topic: usize, event: &Everywhere) -> String {
+        let moment = (event.sequence, event.at_ms);
+        self.enter_at(topic, event.draft.clone(), To::All, Audience::All, moment)
+    }
+
+    fn enter_at(
+        &mut self,
+        topic: usize,
+        draft: Draft,
+        to: To,
+        audience: Audience,
+        (sequence, at_ms): (u64, u64),
+    ) -> String {
         let is_uncertain = match &to {
             To::Filter(_) => true,
             // A generated id is a UUID; no client chooses one here.
@@ -224,14 +252,10 @@ impl Oracle {
             _ => false,
         };
         let copy = draft.clone();
-        self.sequence += 1;
         let number = self.published.len();
-        let id = draft
-            .id
-            .clone()
-            .unwrap_or_else(|| self.id_of(self.sequence));
+        let id = draft.id.clone().unwrap_or_else(|| self.id_of(sequence));
         self.by_id.entry(id.clone()).or_default().push(number);
-        self.by_sequence.insert(self.sequence, number);
+        self.by_sequence.insert((sequence, number));
         self.topics[topic].entries.push(number);
         let lines = draft.data.matches(['\r', '\n']).count();
         let named = match &audience {
@@ -243,8 +267,8 @@ impl Oracle {
             draft: copy,
             to,
             is_uncertain,
-            sequence: self.sequence,
-            at_ms: self.now(),
+            sequence,
+            at_ms,
             id: id.clone(),
             name: draft.name.unwrap_or_else(|| "message".to_owned()),
             bytes_max: draft.data.len() + 7 * lines + 64 * named + OVERHEAD_BYTES_MAX,
@@ -312,59 +336,60 @@ impl Oracle {
     pub fn publish_everywhere(&mut self) -> bool {
         self.note_the_over();
         let mut draft = self.draft();
-        draft.id = None;
-        let result = self.manager.broadcast_all(draft.event());
+        draft.id = draft.id.filter(|_| self.has_own_ids_for_all);
+        let fresh = self.fresh(None, std::slice::from_ref(&draft), &To::All);
+        let published = match self.manager.broadcast_all(draft.event()) {
+            Ok(published) => published,
+            Err(PublishError::IdReused { .. }) if fresh.is_none() => {
+                self.count("events to all refused for their ids");
+                return false;
+            }
+            Err(error) => {
+                self.fail(format!("an event to all was refused: {error:?}"));
+                return false;
+            }
+        };
+        if fresh.is_none_or(|fresh| fresh == [false]) {
+            self.count("events to all published twice");
+            if (published.events, published.duplicates) != (0, 1) {
+                self.fail(format!("a repetition to all was {published:?}"));
+            }
+            return false;
+        }
+        self.count("events to all");
+        self.sequence += 1;
+        let id = draft.id.clone();
+        let id = id.unwrap_or_else(|| self.id_of(self.sequence));
+        let event = Everywhere {
+            draft,
+            sequence: self.sequence,
+            at_ms: self.now(),
+        };
         let open: Vec<usize> = self.current.values().copied().collect();
         let open = open.into_iter().filter(|topic| {
             let topic = &self.topics[*topic];
             !topic.is_closed && !topic.is_finished()
         });
         let open: Vec<usize> = open.collect();
-        // In which order is the engine's affair; the logs tell which it was.
-        let mut unknown = Vec::new();
-        let mut order = BTreeMap::new();
+        let mut streams = BTreeSet::new();
         for &topic in &open {
-            let stats = self.topics[topic].channel.stats();
-            let newest = stats.and_then(|stats| self.parse(&stats.newest?.to_string()));
-            match newest.filter(|newest| *newest > self.sequence) {
-                Some(newest) => drop(order.insert(newest, topic)),
-                None => unknown.push(topic),
-            }
+            self.enter_in(topic, &event);
+            streams.extend(self.topics[topic].members.values().copied());
         }
-        // The order of channels without history and clients is unknown, and no client
-        // can have received anything of them.
-        let in_doubt = unknown.clone();
-        let (mut clients, mut id, mut events) = (0, String::new(), 0);
-        let mut on_the_way_out = 0;
-        for _ in &open {
-            let next = order.remove(&(self.sequence + 1));
-            let next = next.or_else(|| unknown.pop());
-            let topic = next.expect("as many numbers as channels");
-            let members = self.topics[topic].members.values();
-            clients += members.len();
-            on_the_way_out += members.filter(|n| self.is_sent_away(**n)).count();
-            events += 1;
-            let audience = match in_doubt.contains(&topic) {
-                true => Audience::Ids(BTreeSet::new()),
-                false => Audience::All,
-            };
-            id = self.enter(topic, draft.clone(), To::All, audience);
+        self.everywhere.push(event);
+        // A stream of several channels counts once, with the first, which may be finished.
+        let counts = |number: &&usize| {
+            let topics = &self.streams[**number].topics;
+            topics.iter().all(|topic| open.contains(topic)) && !self.is_sent_away(**number)
+        };
+        let expected = streams.iter().filter(counts).count()..=streams.len();
+        let is_right = expected.contains(&published.clients);
+        if !is_right || (published.events, text_of(&published)) != (1, Some(id)) {
+            self.fail(format!(
+                "an event to all was {published:?}, for {expected:?} streams"
+            ));
         }
-        for topic in in_doubt {
-            self.topics[topic].since = self.sequence;
-        }
-        match result {
-            Ok(published) if events > 0 => {
-                let least = clients - on_the_way_out;
-                let is_right = (least..=clients).contains(&published.clients);
-                if !is_right || (published.events, text_of(&published)) != (events, Some(id)) {
-                    self.fail(format!("an event to all was {published:?}"));
-                }
-            }
-            Ok(_) => {}
-            Err(error) => self.fail(format!("an event to all was refused: {error:?}")),
-        }
-        clients > 0
+        !streams.is_empty()
     }
 
     /// Whether the engine may say that `said` clients of a channel were meant
@@ -399,7 +424,7 @@ impl Oracle {
         let state = &self.topics[topic];
         let event = draft.as_ref().map(Draft::event);
         let clients = state.members.len();
-        let fresh = self.fresh(topic, draft.as_slice(), &To::All);
+        let fresh = self.fresh(Some(topic), draft.as_slice(), &To::All);
         match state.channel.finish(event) {
             Err(PublishError::IdReused { .. }) if fresh.is_none() => false,
             Ok(said) => {
@@ -514,6 +539,14 @@ impl Oracle {
             }
         }
     }
+}
+
+/// An event that was published to all channels.
+#[derive(Clone, Debug)]
+pub(super) struct Everywhere {
+    draft: Draft,
+    pub(super) sequence: u64,
+    at_ms: u64,
 }
 
 /// An event to be.

@@ -23,13 +23,11 @@ impl Oracle {
         }
         // It leads to where the stream begins if nothing came between.
         let through = stream.position.unwrap_or(at);
-        let mut between = self.by_sequence.range(at + 1..=through.max(at + 1));
-        let published = |number: &usize| &self.published[*number];
-        let missed = between.find(|(sequence, n)| {
-            **sequence <= through && stream.topics.contains(&published(n).topic)
-        });
-        if let Some((_, missed)) = missed {
-            let missed = published(missed).id.clone();
+        let missed = self
+            .between(at, through)
+            .find(|event| stream.topics.contains(&event.topic))
+            .map(|event| event.id.clone());
+        if let Some(missed) = missed {
             self.fail(format!("stream {number} begins at {id:?}, before {missed}"));
         }
         if self.streams[number].position.is_none() {
@@ -53,9 +51,8 @@ impl Oracle {
         } else if let Some(missing) = self.missing(number, at) {
             wrong = Some(format!("{} is missing", missing.id));
         } else {
-            let mut before = self.by_sequence.range(..=joined.sequence);
-            let is_doubtful = |(_, number): (_, &usize)| {
-                let event = &self.published[*number];
+            let mut before = self.between(0, joined.sequence);
+            let is_doubtful = |event: &Publication| {
                 stream.topics.contains(&event.topic) && self.has_doubtful_id(event)
             };
             if !before.any(is_doubtful) {
@@ -116,10 +113,7 @@ impl Oracle {
             return self.fail("a stream without a subscription");
         };
         let (mut wrong, mut lost_state) = (None, None);
-        let all = self
-            .by_sequence
-            .range(..=joined.sequence)
-            .map(|(_, n)| &self.published[*n]);
+        let all = self.between(0, joined.sequence);
         let admitted: Vec<_> = all.filter(|p| self.is_for(stream, p)).collect();
         let wanted = admitted.iter().copied();
         let wanted = wanted.filter(|p| !self.is_conflated(p));
@@ -183,8 +177,7 @@ impl Oracle {
     fn before_first(&self, number: usize, first: u64) -> u64 {
         let stream = &self.streams[number];
         let may_skip = matches!(stream.want, Want::Last(_)) && self.has_state(number);
-        let before = self.by_sequence.range(..first).rev();
-        let mut before = before.map(|(_, number)| &self.published[*number]);
+        let mut before = self.between(0, first - 1).rev();
         let last = before.find(|p| {
             let is_held = !may_skip || self.is_sure(stream, p);
             self.is_for(stream, p) && !self.is_conflated(p) && is_held
@@ -199,9 +192,7 @@ impl Oracle {
             return;
         };
         let stream = &self.streams[number];
-        let mut before = self.by_sequence.range(..=at);
-        let lost = before.find_map(|(_, number)| {
-            let event = &self.published[*number];
+        let lost = self.between(0, at).find_map(|event| {
             let is_lost = self.is_for(stream, event) && !self.is_conflated(event);
             is_lost.then(|| event.id.clone())
         });
@@ -230,10 +221,17 @@ impl Oracle {
     fn on_published(&mut self, number: usize, event: &Dispatched) {
         self.count("deliveries");
         let numbers = self.by_id.get(&event.last_event_id).into_iter().flatten();
-        let mut numbers = numbers.copied();
-        // Publishers may have given other events the same id.
-        let is_it = |number: &usize| self.published[*number].data == event.data;
-        let Some(found) = numbers.clone().find(is_it).or(numbers.next()) else {
+        let numbers = numbers.copied();
+        let (stream, published) = (&self.streams[number], &self.published);
+        let joined = stream.joined.as_ref().map_or(0, |joined| joined.sequence);
+        // Publishers may have given other events the same id. An event for all channels
+        // comes if one of the stream's channels has it, as state or as history.
+        let likeness = |number: &usize| {
+            let other = &published[*number];
+            let is_right = self.is_for(stream, other) && !self.is_conflated_by(other, joined);
+            (other.data == event.data, is_right, self.is_keyed(other))
+        };
+        let Some(found) = numbers.rev().max_by_key(likeness) else {
             let id = &event.last_event_id;
             return self.fail(format!(
                 "stream {number} got an event {id:?} that was not published"
@@ -311,8 +309,12 @@ impl Oracle {
         }
         let is_owed_id = is_replay && !stream.has_lagged;
         let ends_doubtfully = is_owed_id && self.has_doubtful_id(publication);
-        let removes = publication.removes;
-        let subject = self.subject(publication);
+        let (removes, copies) = (publication.removes, self.between(at - 1, at));
+        // Where it was replaced before the client joined, it comes as another channel's
+        // history.
+        let copies =
+            copies.filter(|copy| self.is_for(stream, copy) && !self.is_conflated_by(copy, joined));
+        let subjects: Vec<_> = copies.filter_map(|copy| self.subject(copy)).collect();
         let is_keyed = self.is_keyed(publication);
         let stream = &mut self.streams[number];
         if let Some(claim) = stream.claim.as_mut().filter(|_| !is_keyed) {
@@ -322,10 +324,11 @@ impl Oracle {
             wrong.get_or_insert(format!("the state begins after {lost}, without a gap"));
         }
         stream.has_got_one = true;
-        match subject {
-            Some(subject) if removes => drop(stream.table.remove(&subject)),
-            Some(subject) => drop(stream.table.insert(subject, at)),
-            None => {}
+        for subject in subjects {
+            match removes {
+                true => stream.table.remove(&subject),
+                false => stream.table.insert(subject, at),
+            };
         }
         stream.position = Some(at);
         stream.has_begun = true;
@@ -345,7 +348,7 @@ impl Oracle {
             return;
         }
         let mut state = BTreeMap::new();
-        let all = self.by_sequence.values().map(|n| &self.published[*n]);
+        let all = self.between(0, u64::MAX);
         for publication in all.filter(|p| self.is_for(stream, p)) {
             match self.subject(publication) {
                 Some(subject) if publication.removes => drop(state.remove(&subject)),

@@ -129,8 +129,7 @@ impl Oracle {
         if position >= joined.sequence {
             return None;
         }
-        let range = self.by_sequence.range(position + 1..=joined.sequence);
-        let mut range = range.map(|(_, number)| &self.published[*number]);
+        let mut range = self.between(position, joined.sequence);
         let has_generated_id = stream.id.len() == 36;
         range.find(|event| {
             stream.topics.contains(&event.topic)
@@ -400,9 +399,8 @@ impl Oracle {
     ) -> impl Iterator<Item = &Publication> {
         let stream = &self.streams[number];
         let position = stream.position.filter(|position| *position < through);
-        let range = position.map(|position| self.by_sequence.range(position + 1..=through));
+        let range = position.map(|position| self.between(position, through));
         let range = range.into_iter().flatten();
-        let range = range.map(|(_, number)| &self.published[*number]);
         range.filter(|p| self.is_for(stream, p) && !self.is_excused(stream, p))
     }
 

@@ -89,10 +89,38 @@ fn a_key_is_rejected_by_a_channel_that_does_not_conflate() {
     }
     // All channels: those that conflate use the key.
     publish(&served, "/channels?key=all", TEXT, "for all");
+    publish(&served, "/channels/prices", TEXT, "end");
     let events = summaries(&stream.take(7));
     let removed = r#"pushwheel.removed {"key":"k"}"#;
-    let all = ["x", removed, "1", "1", "2", "for all", "for all"];
+    let all = ["x", removed, "1", "1", "2", "for all", "end"];
     assert_eq!(events, all);
+}
+
+#[test]
+fn an_event_for_all_channels_is_one_event() {
+    let served = start();
+    let mut both = served.subscribe("/events?channel=a&channel=b");
+    let mut one = served.subscribe("/channels/a");
+    [&mut both, &mut one].map(|stream| stream.wait_for_id());
+    let answer = publish(&served, "/channels?id=order-17", TEXT, "1");
+    let expected = json!({"id": "order-17", "events": 1, "clients": 2});
+    assert_eq!(answer, expected);
+    let again = publish(&served, "/channels?id=order-17", TEXT, "1");
+    assert_eq!(
+        (&again["events"], &again["duplicate"]),
+        (&json!(0), &json!(true))
+    );
+    let other = ask(&served, "POST", "/channels?id=order-17", &[TEXT], "2");
+    assert_eq!(refusal(&other), refused(422, "id_reused"));
+    let second = publish(&served, "/channels", TEXT, "2");
+    for stream in [&mut both, &mut one] {
+        let events = stream.take(2);
+        assert_eq!(summaries(&events), ["1", "2"]);
+        assert_eq!(events[1].last_event_id, text(&second["id"]));
+    }
+    // A channel that is made later has it too.
+    let mut later = served.subscribe("/channels/later?last=5");
+    assert_eq!(summaries(&later.take(2)), ["1", "2"]);
 }
 
 #[test]
@@ -278,19 +306,19 @@ fn an_event_can_be_for_every_channel() {
     let answer = publish(&served, "/channels", TEXT, "for no client");
     assert_eq!(
         (&answer["events"], &answer["clients"]),
-        (&json!(0), &json!(0))
+        (&json!(1), &json!(0))
     );
     let mut a = served.subscribe("/channels/a");
     let mut b = served.subscribe("/channels/b");
     let answer = publish(&served, "/channels?event=n", TEXT, "for all");
     assert_eq!(
         (&answer["events"], &answer["clients"]),
-        (&json!(2), &json!(2))
+        (&json!(1), &json!(2))
     );
     let answer = publish(&served, "/channels", LINES, "{\"data\": 1}\n{\"data\": 2}");
     assert_eq!(
         (&answer["events"], &answer["clients"]),
-        (&json!(4), &json!(2))
+        (&json!(2), &json!(2))
     );
     for stream in [&mut a, &mut b] {
         assert_eq!(summaries(&stream.take(3)), ["n for all", "1", "2"]);
