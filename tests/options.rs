@@ -216,3 +216,20 @@ fn options_that_are_replaced_may_call_the_manager_when_they_are_dropped() {
     assert_eq!(receive(&names), 1);
     replaced.join().unwrap();
 }
+
+#[test]
+fn the_options_of_a_channel_are_those_that_apply() {
+    let channels = ChannelManager::new();
+    let made = || ChannelOptions::new().max_clients(7).compress_from(100);
+    let news = channels.get_or_create_with("news", made).unwrap();
+    let conflating = ChannelOptions::new().lag_policy(LagPolicy::Conflate);
+    news.set_options(conflating.publish_rate(Rate::per_second(2.0)));
+    let options = news.options().unwrap();
+    assert_eq!(options.clients_max, usize::MAX);
+    assert_eq!(options.publish_rate, Some(Rate::per_second(2.0)));
+    // These two stay as the channel was made.
+    assert_eq!(options.compress_from, Some(100));
+    assert_eq!(options.lag_policy, LagPolicy::Skip);
+    news.close();
+    assert!(news.options().is_none());
+}

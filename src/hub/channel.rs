@@ -299,6 +299,14 @@ impl Channel {
         self.hub.set_options(self.key, options);
     }
 
+    /// Returns the options that apply to the channel now, or `None` if it was removed.
+    #[must_use]
+    pub fn options(&self) -> Option<ChannelOptions> {
+        let options = |channel: &ChannelState| channel.options.clone();
+        let options = self.hub.view(self.key, options)?;
+        Some(Arc::unwrap_or_clone(options))
+    }
+
     /// Ends the channel: its clients are sent the events that they are owed, then
     /// `last`, then the end of the stream. Returns the number of clients.
     ///

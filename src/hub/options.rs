@@ -83,21 +83,37 @@ impl fmt::Debug for OptionsByName {
 ///     .heartbeat(Duration::from_secs(15))
 ///     .max_clients(5_000);
 /// ```
+///
+/// The fields can be read, for example those of [`Channel::options`](crate::Channel::options).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ChannelOptions {
-    pub(crate) history: History,
-    pub(crate) keyed_state: KeyedState,
-    pub(crate) pace: Option<Duration>,
-    pub(crate) heartbeat: Option<Duration>,
-    pub(crate) clients_max: usize,
-    pub(crate) headers: Headers,
-    pub(crate) lag_policy: LagPolicy,
-    pub(crate) backlog_bytes_max: usize,
-    pub(crate) event_bytes_max: usize,
-    pub(crate) finished_for: Duration,
-    pub(crate) indexed: Vec<Box<str>>,
-    pub(crate) publish_rate: Option<Rate>,
-    pub(crate) compress_from: Option<usize>,
+    /// See [`history`](Self::history()).
+    pub history: History,
+    /// See [`keyed_state`](Self::keyed_state()).
+    pub keyed_state: KeyedState,
+    /// See [`pace`](Self::pace()).
+    pub pace: Option<Duration>,
+    /// See [`heartbeat`](Self::heartbeat()).
+    pub heartbeat: Option<Duration>,
+    /// See [`max_clients`](Self::max_clients); `usize::MAX` is no limit.
+    pub clients_max: usize,
+    /// See [`header`](Self::header).
+    pub headers: Headers,
+    /// See [`lag_policy`](Self::lag_policy()).
+    pub lag_policy: LagPolicy,
+    /// See [`backlog_bytes_max`](Self::backlog_bytes_max()).
+    pub backlog_bytes_max: usize,
+    /// See [`event_bytes_max`](Self::event_bytes_max()).
+    pub event_bytes_max: usize,
+    /// See [`finished_for`](Self::finished_for()).
+    pub finished_for: Duration,
+    /// See [`index`](Self::index).
+    pub indexed: Vec<Box<str>>,
+    /// See [`publish_rate`](Self::publish_rate()).
+    pub publish_rate: Option<Rate>,
+    /// See [`compress_from`](Self::compress_from()).
+    pub compress_from: Option<usize>,
 }
 
 impl Default for ChannelOptions {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 /// A number per second on average, and a burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Rate {
     /// The average number per second.
-    pub(crate) per_second: f64,
+    pub per_second: f64,
     /// The number at once, after a long enough pause.
-    pub(crate) burst: u32,
+    pub burst: u32,
 }
 
 impl Rate {

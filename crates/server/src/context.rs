@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use super::access::{Access, AccessState};
 use super::clock::Stopwatch;
 use super::limiter::Limiter;
+use super::pattern::Pattern;
 use super::throttle::Throttle;
 use pushwheel::Rate;
 
@@ -17,6 +18,9 @@ use pushwheel::Rate;
 #[derive(Debug)]
 pub(super) struct CurrentConfig {
     pub(super) access: Access,
+    /// The patterns of channels with settings of their own. The first one that matches
+    /// applies.
+    pub(super) patterns: Vec<Pattern>,
     /// Whether requests are checked for the hosts of loopback.
     pub(super) checks_hosts: bool,
     pub(super) publish_rate_per_address: Option<Rate>,

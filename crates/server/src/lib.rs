@@ -17,6 +17,7 @@
 mod access;
 mod access_log;
 mod assets;
+mod channel_view;
 mod clock;
 mod conditions;
 mod config;
@@ -33,8 +34,10 @@ mod metrics;
 mod page;
 mod parameters;
 mod pattern;
+mod process;
 mod publish;
 mod routes;
+mod server_stats;
 mod stats_query;
 mod subscribe;
 mod throttle;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use super::errors::Problem;
 use super::parameters;
+use super::server_stats::ServerBody;
 use super::stats_query::StatsQuery;
 use pushwheel::{
     Channel, ChannelManager, ChannelStats, ClientInfo, Condition, EventId, Metrics, Request,
@@ -42,20 +43,25 @@ pub(super) fn names(request: &Request) -> Result<Response, Problem> {
     Ok(Response::json(&names))
 }
 
-/// `GET /stats`, and `GET /stats?totals` without the channels
+/// `GET /stats`, `GET /stats?totals` without the channels, and both with `server`
 pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
     let metrics = request.metrics();
-    let totals = request.query("totals");
-    let is_of_totals = totals.map(|value| parameters::boolean("totals", &value));
-    if is_of_totals.transpose()? == Some(true) {
+    let has = |name: &str| {
+        let value = request.query(name);
+        value.map_or(Ok(false), |value| parameters::boolean(name, &value))
+    };
+    let server = has("server")?.then(|| ServerBody::of(request, &metrics));
+    if has("totals")? {
         return Ok(Response::json(&TotalsAlone {
             version: VERSION,
             totals: TotalsBody::from(&metrics),
+            server,
         }));
     }
     let query = StatsQuery::of(request)?;
     let stats = request.channels().stats();
-    Ok(Response::json(&StatsBody::new(&metrics, &stats, &query)))
+    let body = StatsBody::new(&metrics, server, &stats, &query);
+    Ok(Response::json(&body))
 }
 
 /// `GET /channels/{channel}/clients`, with `?count` or without
@@ -122,7 +128,7 @@ pub(super) fn remove_empty(request: &Request) -> Result<Response, Problem> {
 }
 
 /// Returns the channel of the path if it exists.
-fn channel(request: &Request) -> Result<Channel, Problem> {
+pub(super) fn channel(request: &Request) -> Result<Channel, Problem> {
     let name = request.param("channel").unwrap_or_default();
     ChannelManager::check_name(name)?;
     let channel = request.channels().get(name);
@@ -170,6 +176,8 @@ struct StatsBody<'a> {
     found: usize,
     /// Since the start, including channels that were removed.
     totals: TotalsBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerBody>,
     channel_stats: Vec<ChannelBody<'a>>,
 }
 
@@ -178,6 +186,8 @@ struct TotalsAlone {
     version: &'static str,
     #[serde(flatten)]
     totals: TotalsBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerBody>,
 }
 
 /// Figures of the whole server, at a cost that does not grow with it.
@@ -234,7 +244,12 @@ struct ClientBody<'a> {
 
 impl<'a> StatsBody<'a> {
     /// Returns the totals of all channels, and the figures of the selected ones.
-    fn new(metrics: &Metrics, stats: &'a Stats, query: &StatsQuery) -> Self {
+    fn new(
+        metrics: &Metrics,
+        server: Option<ServerBody>,
+        stats: &'a Stats,
+        query: &StatsQuery,
+    ) -> Self {
         let all = &stats.channel_stats;
         let (selected, found) = query.select(all);
         StatsBody {
@@ -250,6 +265,7 @@ impl<'a> StatsBody<'a> {
             },
             found,
             totals: TotalsBody::from(metrics),
+            server,
             channel_stats: selected.into_iter().map(ChannelBody::from).collect(),
         }
     }

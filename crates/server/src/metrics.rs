@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::errors::Problem;
+use super::process::Process;
 use pushwheel::{Backlog, Histogram, Metrics, Request, Response};
 
 /// `GET /metrics`
@@ -21,9 +22,8 @@ pub(super) fn metrics(request: &Request) -> Result<Response, Problem> {
         is_draining: request.is_draining(),
         metrics: request.metrics(),
         backlog: request.channels().backlog(),
+        process: Process::read(),
     }));
-    #[cfg(target_os = "linux")]
-    registry.register_collector(Box::new(process::Process));
     let mut text = String::new();
     match prometheus_text::encode(&mut text, &registry) {
         Ok(()) => Ok(Response::typed(
@@ -42,6 +42,7 @@ struct Figures {
     is_draining: bool,
     metrics: Metrics,
     backlog: Backlog,
+    process: Process,
 }
 
 impl Collector for Figures {
@@ -51,7 +52,8 @@ impl Collector for Figures {
         self.write_connections(&mut page)?;
         self.write_events(&mut page)?;
         self.write_backlog(&mut page)?;
-        self.write_times(&mut page)
+        self.write_times(&mut page)?;
+        self.write_process(&mut page)
     }
 }
 
@@ -224,6 +226,45 @@ impl Figures {
             &self.metrics.latency,
         )
     }
+
+    /// With the names that all clients of Prometheus use.
+    fn write_process(&self, page: &mut Page<'_>) -> fmt::Result {
+        let process = &self.process;
+        if let Some(bytes) = process.resident_bytes {
+            page.whole(
+                "process_resident_memory_bytes",
+                "Resident memory of the process",
+                bytes,
+            )?;
+        }
+        if let Some(bytes) = process.virtual_bytes {
+            page.whole(
+                "process_virtual_memory_bytes",
+                "Virtual memory of the process",
+                bytes,
+            )?;
+        }
+        if let Some(used) = process.cpu_seconds {
+            page.fraction_counter("process_cpu_seconds", "Processor time of the process", used)?;
+        }
+        if let Some(time) = process.started_at {
+            page.gauge(
+                "process_start_time_seconds",
+                "Start time of the process, in seconds since 1970",
+                time,
+            )?;
+        }
+        if let Some(threads) = process.threads {
+            page.whole("process_threads", "Threads of the process", threads)?;
+        }
+        if let Some(open) = process.descriptors {
+            page.whole("process_open_fds", "Open descriptors", open)?;
+        }
+        if let Some(max) = process.descriptors_max {
+            page.gauge("process_max_fds", "Maximum descriptors", max)?;
+        }
+        Ok(())
+    }
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -269,7 +310,6 @@ impl Page<'_> {
     }
 
     /// Writes a counter that is not a whole number.
-    #[cfg(target_os = "linux")]
     fn fraction_counter(&mut self, name: &'static str, help: &str, value: f64) -> fmt::Result {
         let mut metric = self.begin(name, help, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -306,73 +346,4 @@ impl Page<'_> {
 #[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]
 fn exact(number: u64) -> f64 {
     number as f64
-}
-
-/// The figures that the system has about the process, with the names that all clients of
-/// Prometheus use.
-#[cfg(target_os = "linux")]
-mod process {
-    use std::fmt;
-
-    use procfs::process::{LimitValue, Process as Own};
-    use procfs::{boot_time_secs, page_size, ticks_per_second};
-    use prometheus_client::collector::Collector;
-    use prometheus_client::encoding::DescriptorEncoder;
-
-    use super::Page;
-
-    #[derive(Debug)]
-    pub(super) struct Process;
-
-    impl Collector for Process {
-        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            // Some systems hide /proc.
-            let Ok(own) = Own::myself() else {
-                return Ok(());
-            };
-            write(&mut Page(encoder), &own)
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-    fn write(page: &mut Page<'_>, own: &Own) -> fmt::Result {
-        if let Ok(stat) = own.stat() {
-            let ticks = ticks_per_second() as f64;
-            page.gauge(
-                "process_resident_memory_bytes",
-                "Resident memory of the process",
-                (stat.rss * page_size()) as f64,
-            )?;
-            page.whole(
-                "process_virtual_memory_bytes",
-                "Virtual memory of the process",
-                stat.vsize,
-            )?;
-            let used = (stat.utime + stat.stime) as f64 / ticks;
-            page.fraction_counter("process_cpu_seconds", "Processor time of the process", used)?;
-            if let Ok(booted) = boot_time_secs() {
-                page.gauge(
-                    "process_start_time_seconds",
-                    "Start time of the process, in seconds since 1970",
-                    booted as f64 + stat.starttime as f64 / ticks,
-                )?;
-            }
-            page.gauge(
-                "process_threads",
-                "Threads of the process",
-                stat.num_threads as f64,
-            )?;
-        }
-        if let Ok(count) = own.fd_count() {
-            page.whole("process_open_fds", "Open descriptors", count as u64)?;
-        }
-        if let Ok(limits) = own.limits() {
-            let max = match limits.max_open_files.soft_limit {
-                LimitValue::Value(max) => max as f64,
-                LimitValue::Unlimited => f64::INFINITY,
-            };
-            page.gauge("process_max_fds", "Maximum descriptors", max)?;
-        }
-        Ok(())
-    }
 }

@@ -4,15 +4,16 @@ use super::access::Right;
 use super::context::Context;
 use super::errors::Problem;
 use super::worker::{Handler, Worker};
-use super::{access_log, assets, manage, metrics, page, publish, subscribe, tickets};
+use super::{access_log, assets, channel_view, manage, metrics, page, publish, subscribe, tickets};
 use pushwheel::{ChannelError, EngineBuilder, IntoResponse, Method, Request, Subscription};
 
 pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
     let shared = || context.clone();
-    let (one, all, tickets) = (shared(), shared(), shared());
+    let (one, all, tickets, settings) = (shared(), shared(), shared(), shared());
     let publish_to_one = move |request: &Request| publish::to_one(request, &one);
     let publish_to_all = move |request: &Request| publish::to_all(request, &all);
     let make_ticket = move |request: &Request| tickets::make(request, &tickets);
+    let view_settings = move |request: &Request| channel_view::settings(request, &settings);
     let worker = Worker::start();
     let slow = |handler: Handler| {
         let worker = worker.clone();
@@ -45,6 +46,8 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .get("/channels", slow(manage::names))
         .get("/channels/{channel}/clients", slow(manage::clients))
         .get("/channels/{channel}/clients/{id}", manage::client)
+        .get("/channels/{channel}/history", slow(channel_view::history))
+        .get("/channels/{channel}/settings", view_settings)
         .get("/stats", slow(manage::stats))
         .get("/metrics", slow(metrics::metrics))
         .delete("/channels/{channel}", manage::remove)
@@ -123,6 +126,8 @@ POST   /channels                         publish to every channel
 POST   /tickets                          make a ticket that opens one stream
 GET    /channels                         list the channels
 GET    /channels/{channel}/clients       list the clients of a channel
+GET    /channels/{channel}/history       list the last events of a channel
+GET    /channels/{channel}/settings      view the settings of a channel
 DELETE /channels/{channel}?finish        finish a channel
 GET    /stats  /metrics                  view figures
 GET    /health  /ready                   check the server

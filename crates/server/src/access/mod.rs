@@ -202,10 +202,10 @@ impl Access {
             }
             credential => self.verified(request, credential, state)?,
         };
-        let is_open = |name: &str| self.verifier.is_none() || self.is_public(name);
         let has_credential = grant.is_some();
         let grant = grant.unwrap_or_else(|| Arc::new(self.default_grant()));
-        let may = |name: &str| grant.subscribe.has(name) || (is_open(name) && !grant.is_ticket);
+        let may =
+            |name: &str| grant.subscribe.has(name) || (self.is_open(name) && !grant.is_ticket);
         match channels.iter().find(|name| !may(name)) {
             None => Ok(grant),
             Some(name) if has_credential => Err(Refused::Channel {
@@ -391,6 +391,11 @@ impl Access {
         };
         let verifies = |verifier: &Verifier| verifier.has_key(id);
         self.settings.keys.has(id) || self.verifier.as_ref().is_some_and(verifies)
+    }
+
+    /// Whether subscribing to the channel needs no credential.
+    pub(crate) fn is_open(&self, name: &str) -> bool {
+        self.verifier.is_none() || self.is_public(name)
     }
 
     fn is_public(&self, name: &str) -> bool {

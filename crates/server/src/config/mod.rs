@@ -285,9 +285,11 @@ impl Config {
 
     /// Returns the part that a reload replaces.
     fn current(&self) -> CurrentConfig {
+        let patterns = self.options_by_pattern.iter();
         CurrentConfig {
             checks_hosts: self.checks_hosts,
             access: Access::new(self.access.clone()),
+            patterns: patterns.map(|(pattern, _)| pattern.clone()).collect(),
             publish_rate_per_address: self.publish_rate_per_address,
             access_log: self.access_log,
             event_log: self.event_log,

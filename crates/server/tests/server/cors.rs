@@ -33,7 +33,7 @@ const STREAMS: [(&str, &str); 4] = [
     ("GET", "/events"),
     ("GET", "/channels/%ff"),
 ];
-const OTHERS: [(&str, &str); 12] = [
+const OTHERS: [(&str, &str); 14] = [
     ("GET", "/"),
     ("GET", "/health"),
     ("GET", "/ready"),
@@ -41,6 +41,8 @@ const OTHERS: [(&str, &str); 12] = [
     ("GET", "/metrics"),
     ("GET", "/channels"),
     ("GET", "/channels/a/clients"),
+    ("GET", "/channels/a/history"),
+    ("GET", "/channels/a/settings"),
     ("GET", "/pushwheel.js"),
     ("GET", "/nothing"),
     ("POST", "/channels/a"),

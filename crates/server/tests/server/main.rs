@@ -9,6 +9,7 @@ mod access;
 mod access_commands;
 mod assets;
 mod bounds;
+mod channel_view;
 mod check;
 mod command_options;
 mod commands;
