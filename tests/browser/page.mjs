@@ -1,14 +1,17 @@
 // The page at `/` in headless Chromium, served by the real binary: does it show
 // what happens, watch, publish, manage, and let nothing in?
 //
-//   node page.mjs [BINARY] [PICTURES]
+//   node page.mjs [BINARY] [PICTURES] [STORY]
 //
 // BINARY defaults to $PUSHWHEEL_BIN, else target/debug/pushwheel; the page is
 // photographed into PICTURES (default: a temporary folder, which is named at
-// the end). Of every page of every story it is noted what it asks for, what
+// the end). STORY selects the stories whose names contain it. Of every page of every story it is noted what it asks for, what
 // breaks its policy and what its console says: all of it has to be nothing but
 // its own server, nothing and nothing.
 
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { Counters } from '../../crates/server/src/assets/page/rates.js';
 import { Tally, launchChromium, limitSuite, same, until } from './common.mjs';
 import { Server, figure, isLive, isShown, names, photograph, pictures, shows, showsFigure, showsNames, signIn, tabTo, text, watch } from './page_parts.mjs';
 
@@ -58,10 +61,31 @@ const stories = {
     await showsFigure(page, 'published', (rate) => rate === 0);
     const tile = page.locator('#tiles [data-figure=published]');
     await until('a plot', async () => Number(await tile.getAttribute('data-points')) >= 3);
-    same((await tile.locator('path.line').getAttribute('d')).startsWith('M'), true, 'a line is drawn');
+    const drawn = (await tile.locator('path.line').getAttribute('d')).match(/^M(\S+) .*L(\S+) [^L]*$/);
+    same(drawn?.slice(1), ['0.0', '200.0'], 'from where to where the line is drawn');
+    await shows(page, '#figures-span', 'of the last ');
+    await tile.hover({ position: { x: 3, y: 70 } });
+    await until('the value under the pointer', async () => /^[\d.]+\/s · \d+ s ago$/.test(await text(page, '[data-figure=published] .peak')));
+    await page.hover('h1');
+    await until('the largest value again', async () => (await text(page, '[data-figure=published] .peak')).startsWith('max '));
     await row.locator('a').click();
     await shows(page, '#channel-figures [data-figure=published] dd', `${published} · `);
     await shows(page, '#channel-figures [data-figure=clients] dd', '2');
+  },
+
+  async 'a rate is an average of the last seconds'() {
+    const counters = new Counters();
+    const rateAfter = (at_ms, published) => {
+      counters.add({ at_ms, published });
+      return counters.perSecond('published');
+    };
+    same(rateAfter(0, 7), undefined, 'the rate after one poll');
+    same(rateAfter(1000, 17), 10, 'the rate after two');
+    // Ten events at once are one per second for ten seconds, and then none.
+    same(Array.from({ length: 9 }, (_, n) => rateAfter(2000 + n * 1000, 17)), [5, 10 / 3, 2.5, 2, 10 / 6, 10 / 7, 1.25, 10 / 9, 1], 'the rates that follow');
+    same(rateAfter(11_000, 17), 0, 'the rate at last');
+    same(rateAfter(12_000, 3), undefined, 'the rate of another channel of that name');
+    same(rateAfter(71_000, 62), 1, 'the rate between two polls that are far apart');
   },
 
   async 'the viewer shows what the form publishes'({ visit, server }) {
@@ -204,6 +228,114 @@ const stories = {
     same(await page.locator('#events pre').last().textContent(), '699', 'the last one');
   },
 
+  async 'the last events are there at once, and watching continues after them'({ visit, server }) {
+    for (let n = 0; n < 12; n++) await server.publish('log', { event: 'line', data: `n ${n}`, id: n === 11 ? 'the last – one' : undefined });
+    await server.call('POST', '/channels/log?client=ann', { data: 'for Ann alone' });
+    const page = await visit('/#log');
+    const data = () => page.locator('#events pre').allTextContents();
+    const wanted = Array.from({ length: 10 }, (_, n) => `n ${n + 2}`);
+    await until('the last ten', async () => (await data()).join() === wanted.join());
+    await shows(page, '#watch-note', 'The last 10 events of the history');
+    same(await page.locator('#events .id').last().textContent(), 'the last – one', 'the id of the last one');
+    same(await server.call('GET', '/channels/log/clients'), [], 'the clients');
+    await photograph(page, 'last-events');
+
+    await server.publish('log', { data: 'meanwhile' });
+    await page.click('#watch-start');
+    await until('what came meanwhile', async () => (await data()).join() === [...wanted, 'meanwhile'].join());
+    // A second start is one from now on.
+    await page.click('#watch-start');
+    await page.click('#watch-start');
+    await shows(page, '#watch-state', 'open');
+    await server.publish('log', { data: 'later' });
+    await until('only what came later', async () => (await data()).join() === 'later');
+  },
+
+  async 'an event has an id, a retry and a key, and its command publishes the same'({ visit, serve }) {
+    const server = await serve(undefined, ['--channel', '{ pattern = "price.*", lag_policy = "conflate" }']);
+    const page = await visit("/#price.o'clock", server);
+    await isLive(page);
+    const client = await server.subscribe("price.o'clock", '?client=ann&meta.role=admin');
+    await page.fill('#publish-event', 'price');
+    await page.fill('#publish-id', 'mine-1');
+    await page.fill('#publish-retry', '2500');
+    await page.fill('#publish-key', 'EUR');
+    await page.fill('#publish-data', "it's \"$HOME\" `here`\n@second");
+    await page.selectOption('#publish-target', 'where');
+    await page.fill('#conditions input >> nth=0', 'role');
+    await page.fill('#conditions input >> nth=1', 'admin');
+    await page.click('#publish-form .main');
+    await shows(page, '#publish-answer', 'Published as mine-1 to 1 client.');
+    const lines = (id) => [`id: ${id}`, 'event: price', 'retry: 2500', `data: it's "$HOME" \`here\`\ndata: @second`];
+    const hasIt = (id) => lines(id).every((line) => client.text.includes(`\n${line}\n`));
+    await until('the event', () => hasIt('mine-1'));
+
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.fill('#publish-id', 'mine-2');
+    await page.click('#publish-curl');
+    await shows(page, '#publish-answer', 'Copied.');
+    const command = await page.evaluate(() => navigator.clipboard.readText());
+    same(await text(page, '#publish-command'), command, 'the command on the page');
+    same((await server.call('GET', "/channels/price.o'clock/clients/ann")).behind, 0, 'it was published');
+    const { stdout } = await promisify(execFile)('bash', ['-c', `${command} -sS`]);
+    same(JSON.parse(stdout), { clients: 1, events: 1, id: 'mine-2' }, 'the response to the command');
+    await until('the event of the command', () => hasIt('mine-2'));
+
+    await page.fill('#publish-retry', '1 s');
+    await page.click('#publish-form .main');
+    await shows(page, '#publish-error', 'number of milliseconds');
+    // Where a page may not copy, the command is selected.
+    await page.context().clearPermissions();
+    await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true }));
+    await page.fill('#publish-retry', '');
+    await page.click('#publish-curl');
+    await shows(page, '#publish-error', 'Copy the selected text');
+    same(await page.evaluate(() => getSelection().toString().trim()), await text(page, '#publish-command'), 'the selected text');
+    await photograph(page, 'publish');
+  },
+
+  async 'a channel shows the settings that apply to it'({ visit, serve }) {
+    const server = await serve(undefined, ['--heartbeat', '7', '--channel', '{ pattern = "price.*", lag_policy = "conflate", keyed_bytes = 2048 }']);
+    await server.publish('news', { data: 'x' });
+    const page = await visit('/#news', server);
+    const setting = (name) => text(page, `#settings-list div:has(code:text-is("${name}")) dd`);
+    await page.click('#settings summary');
+    await shows(page, '#settings-note', 'The general settings apply. Subscribing needs no token.');
+    same([await setting('heartbeat'), await setting('history_bytes'), await setting('max_clients_per_channel')], ['7 s', '1.0 MiB', 'none'], 'the settings');
+    same(await page.locator('#settings-list code:text-is("keyed_bytes")').count(), 0, 'settings for conflation');
+    await server.publish('price.a', { data: 'x', key: 'a' });
+    await page.evaluate(() => (location.hash = '#price.a'));
+    await shows(page, '#settings-note', 'The table of the pattern price.* applies.');
+    same([await setting('lag_policy'), await setting('keyed_bytes')], ['conflate', '2.0 KiB'], 'the settings of the pattern');
+    await photograph(page, 'settings');
+    await page.evaluate(() => (location.hash = '#absent'));
+    await until('no settings', async () => !(await isShown(page, '#settings')));
+  },
+
+  async 'the server shows its process, its deliveries, and why streams and requests ended'({ visit, server }) {
+    const page = await visit('/');
+    await isLive(page);
+    const fact = (name) => text(page, `[data-fact=${name}] dd`);
+    await server.subscribe('news', '?client=ann');
+    await server.call('DELETE', '/channels/news/clients/ann');
+    for (let n = 0; n < 2; n++) await server.call('GET', '/channels/absent/clients').catch(() => {});
+    await shows(page, '#ended', 'kicked 1');
+    await shows(page, '#rejections', 'channel_not_found 2');
+    await server.subscribe('news');
+    await until('a delivery', async () => {
+      await server.publish('news', { data: 'x' });
+      return (await fact('delivery-p99')).startsWith('≤ ');
+    });
+    const shown = Object.fromEntries(await Promise.all(
+      ['memory', 'processor', 'event-loop', 'descriptors', 'connections', 'refused', 'behind', 'delivery-p50', 'delivery-p99'].map(async (name) => [name, await fact(name)])));
+    for (const [name, form] of Object.entries({
+      memory: /^[\d.]+ MiB$/, processor: /^[\d.]+ %$/, 'event-loop': /^[\d.]+ %$/, descriptors: /^\d+ of [\d.,]+[KMB]?$/,
+      connections: /^\d+$/, refused: /^0$/, behind: /^\d+$/, 'delivery-p50': /^≤ [\d.]+ (µs|ms|s)$/, 'delivery-p99': /^≤ [\d.]+ (µs|ms|s)$/,
+    }))
+      same(form.test(shown[name]), true, `${name}: ${shown[name]}`);
+    await photograph(page, 'server');
+  },
+
   async 'channels are searched and sorted, and those not shown are counted'({ visit, server }) {
     await server.subscribe('quiet');
     await server.publish('alpha', { data: 'x'.repeat(1000) });
@@ -309,11 +441,11 @@ const stories = {
     await page.keyboard.type('keys only');
     await page.keyboard.press('Enter');
     await until('the focus is on its title', () => page.evaluate(() => document.activeElement.id === 'channel-title'));
+    same(await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle), 'none', 'the ring of a title');
     await tabTo(page, '#watch-start');
     await page.keyboard.press('Enter');
     await shows(page, '#watch-state', 'open');
-    for (let press = 0; press < 60 && !(await page.evaluate(() => document.activeElement.id === 'publish-event')); press++)
-      await page.keyboard.press('Shift+Tab');
+    await tabTo(page, '#publish-event');
     await page.keyboard.type('typed');
     await tabTo(page, '#publish-data');
     await page.keyboard.type('by hand');
@@ -394,7 +526,7 @@ const stories = {
     await watch(page);
     await page.fill('#publish-data', 'with a key');
     await page.click('#publish-form .main');
-    await shows(page, '#events li', 'with a key');
+    await shows(page, '#events li:last-child', 'with a key');
     const kept = await page.evaluate(() => [location.href, document.cookie, JSON.stringify(localStorage)].join());
     same(kept.includes(ADMIN_KEY), false, 'the key is kept where it should not be');
 
@@ -420,21 +552,17 @@ const stories = {
     await photograph(page, 'key-publish');
   },
 
-  async 'a server without an admin key says why it shows no channels'({ visit }) {
-    const server = await Server.start(undefined, ['--publish-key', PUBLISH_KEY]);
-    try {
-      const page = await visit('/', server);
-      await shows(page, '#access-text', 'needs an admin key');
-      await signIn(page, PUBLISH_KEY);
-      await shows(page, '#access-title', 'This key can only publish');
-      await shows(page, '#access-text', 'needs an admin key');
-    } finally {
-      await server.stop();
-    }
+  async 'a server without an admin key says why it shows no channels'({ visit, serve }) {
+    const server = await serve(undefined, ['--publish-key', PUBLISH_KEY]);
+    const page = await visit('/', server);
+    await shows(page, '#access-text', 'needs an admin key');
+    await signIn(page, PUBLISH_KEY);
+    await shows(page, '#access-title', 'This key can only publish');
+    await shows(page, '#access-text', 'needs an admin key');
   },
 
-  async 'hidden it does not ask, and it shows that a server is gone'({ visit }) {
-    const server = await Server.start();
+  async 'hidden it does not ask, and it shows that a server is gone'({ visit, serve }) {
+    const server = await serve();
     const page = await visit('/', server);
     await isLive(page);
     const hide = (hidden) =>
@@ -457,6 +585,47 @@ const stories = {
     await shows(page, '#state', 'no response');
   },
 
+  async 'a server that does not respond is reported, and its figures are of the past'({ visit, serve }) {
+    let server = await serve();
+    await server.publish('news', { data: 'x' });
+    const page = await visit('/#news', server);
+    await isLive(page);
+    same(await isShown(page, '#outage'), false, 'a banner');
+    const opacity = () => page.evaluate(() => getComputedStyle(document.querySelector('#channel-figures')).opacity);
+    // It is stopped, and still has the connection.
+    server.process.kill('SIGSTOP');
+    await shows(page, '#outage', 'The server does not respond');
+    await shows(page, '#outage-times', 'Waiting for a response');
+    server.process.kill('SIGCONT');
+    await until('no banner', async () => !(await isShown(page, '#outage')));
+    same(await opacity(), '1', 'the figures');
+
+    page.mayFail = true;
+    const listen = new URL(server.base).host;
+    await server.stop();
+    await shows(page, '#state', 'no response');
+    await until('the times', async () => /^Last update \d+ s ago\. Next attempt in \d s\.$/.test(await text(page, '#outage-times')));
+    same(Number(await opacity()) < 0.6, true, 'the figures are greyed');
+    same(await page.evaluate(() => getComputedStyle(document.querySelector('#figures')).filter), 'grayscale(1)', 'the plots');
+    await photograph(page, 'outage');
+    server = await serve(listen);
+    await page.click('#outage-retry');
+    await until('no banner', async () => !(await isShown(page, '#outage')));
+    await isLive(page);
+    await shows(page, '#channel-figures', 'This channel does not exist');
+    same(await page.evaluate(() => document.body.className), 'has-channel', 'the page is of the present');
+
+    // One that is gone from the beginning has nothing to grey.
+    await server.stop();
+    await page.route('**/_page/rights', (route) => route.abort());
+    server = await serve(listen);
+    await page.reload();
+    await shows(page, '#outage-times', 'Next attempt in ');
+    same(await page.evaluate(() => document.body.className), 'has-channel', 'nothing is greyed');
+    await page.unroute('**/_page/rights');
+    await isLive(page);
+  },
+
   async 'many channels with long names fit, whatever the screen'({ visit, server }) {
     const long = 'a-very-long-name-of-a-channel-that-was-made-up-for-a-tenant.'.repeat(3);
     for (let n = 0; n < 30; n++) {
@@ -471,6 +640,31 @@ const stories = {
     await watch(page, 'earliest');
     await until('its clients', async () => (await page.locator('#client-table tbody tr').count()) === 5);
     await photograph(page, 'busy-channel');
+
+    // The six facts fill their rows, whatever the width.
+    for (const [width, columns] of [[1900, 6], [1360, 3], [800, 3], [360, 2]]) {
+      await page.setViewportSize({ width, height: 800 });
+      const tops = await page.locator('#channel-figures > div').evaluateAll((facts) => facts.map((fact) => fact.offsetTop));
+      same(tops.filter((top) => top === tops[0]).length, columns, `the facts in a row of ${width}`);
+      const isCut = await page.locator('#client-table time').first().evaluate((age) => {
+        age.textContent = '23\u00a0h\u00a059\u00a0min';
+        return age.parentElement.scrollWidth > age.parentElement.clientWidth;
+      });
+      same(isCut, false, `the age of a client is cut at ${width}`);
+    }
+    // Metadata open in full, and a client takes little room in a hand.
+    const metadata = page.locator('#client-table td:nth-child(2) button').first();
+    const height = () => metadata.evaluate((button) => button.closest('tr').offsetHeight);
+    same((await height()) < 90, true, `the height of a client: ${await height()}`);
+    await metadata.click();
+    same(await metadata.evaluate((button) => button.scrollWidth > button.clientWidth), false, 'the metadata are cut');
+    await metadata.click();
+    for (const width of [390, 360]) {
+      await page.setViewportSize({ width, height: 740 });
+      const tops = await page.locator('#watch-form > :is(button, select):visible').evaluateAll((parts) => parts.map((part) => part.offsetTop + part.offsetHeight / 2));
+      same(Math.max(...tops) - Math.min(...tops) < 4, true, `the row of the viewer is one at ${width}: ${tops}`);
+    }
+    same(await isShown(page, '#publish-hint'), false, 'the hint about a key in a hand');
     await page.setViewportSize({ width: 360, height: 740 });
     await page.click('#back');
     await until('the channels', () => isShown(page, '#channel-table'));
@@ -483,9 +677,15 @@ const tally = new Tally();
 let browser;
 try {
   browser = await launchChromium();
-  await tally.tell(stories, async (name) => {
-    const server = await Server.start();
-    const keyed = await Server.start(undefined, ['--admin-key', ADMIN_KEY, '--publish-key', PUBLISH_KEY]);
+  const wanted = Object.entries(stories).filter(([name]) => name.includes(process.argv[4] ?? ''));
+  await tally.tell(Object.fromEntries(wanted), async (name) => {
+    const servers = [];
+    const serve = async (...options) => {
+      servers.push(await Server.start(...options));
+      return servers.at(-1);
+    };
+    const server = await serve();
+    const keyed = await serve(undefined, ['--admin-key', ADMIN_KEY, '--publish-key', PUBLISH_KEY]);
     const wrong = [];
     const visit = async (path, at = server) => {
       const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, reducedMotion: 'reduce' });
@@ -510,12 +710,12 @@ try {
     };
     const cleanUp = async () => {
       for (const context of browser.contexts()) await context.close();
-      for (const each of [server, keyed]) await each.stop();
+      for (const each of servers) await each.stop();
       const expected = name.includes('never runs') ? (line) => /trusted/i.test(line) : () => false;
       const unexpected = wrong.filter((line) => !expected(line));
       if (unexpected.length) tally.fail(`${name}: what the browser says`, unexpected.join('\n'));
     };
-    return { given: { visit, server, keyed }, cleanUp };
+    return { given: { visit, serve, server, keyed }, cleanUp };
   });
 } catch (wrong) {
   tally.fail('the suite', wrong);

@@ -42,11 +42,11 @@ pub(super) fn history(request: &Request) -> Result<Response, Problem> {
             _ => return Err(Problem::parameter_of_history(&name)),
         }
     }
-    // A history that has lost its oldest events meanwhile is a shorter history.
-    let events = channel.read(Start::Last(last)).flatten();
+    let mut reader = channel.read(Start::Last(last));
     let mut newest: VecDeque<StoredEvent> = VecDeque::new();
     let mut bytes = 0;
-    for stored in events {
+    // A history that has lost its oldest events meanwhile is a shorter history.
+    for stored in reader.by_ref().flatten() {
         bytes += stored.event.data().len();
         newest.push_back(stored);
         while bytes > DATA_BYTES_MAX && newest.len() > 1 {
@@ -55,7 +55,9 @@ pub(super) fn history(request: &Request) -> Result<Response, Problem> {
         }
     }
     let events: Vec<EventBody<'_>> = newest.iter().map(EventBody::from).collect();
-    Ok(Response::json(&events))
+    let response = Response::json(&events);
+    let response = response.with_header("Last-Event-ID", reader.position().to_string());
+    Ok(response.expect("an id is valid in a header"))
 }
 
 /// Reads the value of `last`.

@@ -14,7 +14,7 @@ use super::errors::Problem;
 use pushwheel::{EngineBuilder, HeaderError, Request, Response};
 
 /// The page's files: name, media type, text.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("page.css", CSS, include_str!("assets/page/page.css")),
     ("icon.svg", SVG, include_str!("assets/page/icon.svg")),
     ("page.js", JS, include_str!("assets/page/page.js")),
@@ -24,6 +24,10 @@ const FILES: [(&str, &str, &str); 10] = [
     ("channels.js", JS, include_str!("assets/page/channels.js")),
     ("channel.js", JS, include_str!("assets/page/channel.js")),
     ("publish.js", JS, include_str!("assets/page/publish.js")),
+    ("outage.js", JS, include_str!("assets/page/outage.js")),
+    ("process.js", JS, include_str!("assets/page/process.js")),
+    ("rates.js", JS, include_str!("assets/page/rates.js")),
+    ("settings.js", JS, include_str!("assets/page/settings.js")),
     ("watch.js", JS, include_str!("assets/page/watch.js")),
 ];
 const PAGE: &str = include_str!("assets/page/page.html");

@@ -139,6 +139,13 @@ fn the_history_is_read_without_a_stream() {
     assert_eq!(history(&served, &format!("{path}?last=1")), ["three"]);
     assert_eq!(history(&served, &format!("{path}?last=0")), [""; 0]);
     assert_eq!(body(&get(&served, "/stats"))["clients"], 0);
+
+    // A stream continues there, also after an event for another client.
+    let answer = get(&served, path);
+    let position = answer.header("last-event-id").unwrap();
+    publish(&served, "/channels/a", TEXT, "four");
+    let mut stream = served.subscribe(&format!("/channels/a?last_event_id={position}"));
+    assert_eq!(stream.next().data, "four");
     for (query, code) in [
         ("last=", "parameter_invalid"),
         ("last=-1", "parameter_invalid"),

@@ -3,6 +3,7 @@
 import { bytes, byId, clients as clientsText, confirmed, count, duration, element, keepRows, rate, say, visible, wrongName } from './parts.js';
 import { Publish } from './publish.js';
 import { ask, pathOf } from './server.js';
+import { Settings } from './settings.js';
 import { Watch } from './watch.js';
 
 /// The list is not requested for more clients, because it has no pages.
@@ -18,6 +19,7 @@ export class ChannelView {
   #unlisted; // why there is no list
   #watch = new Watch();
   #publish = new Publish();
+  #settings = new Settings();
 
   /// `onchange` is called after a client or the channel was disconnected.
   constructor({ onchange }) {
@@ -45,12 +47,15 @@ export class ChannelView {
     byId('channel-figures').replaceChildren();
     this.#watch.show(channel);
     this.#publish.show(channel);
+    this.#settings.show(channel);
   }
 
-  /// Hides the metrics and clients without the right to manage.
+  /// Hides the metrics, clients and settings without the right to manage.
   allow({ manage }) {
     for (const part of ['channel-figures', 'clients', 'ending']) byId(part).hidden = !manage;
     if (!manage) this.body.replaceChildren();
+    if (!manage) this.#settings.allow(false);
+    this.#publish.allow({ manage });
   }
 
   // ---- figures --------------------------------------------------------------------
@@ -59,6 +64,8 @@ export class ChannelView {
   async take(row) {
     byId('finish').disabled = byId('close').disabled = !row;
     this.#drawFigures(row);
+    this.#settings.allow(row !== undefined);
+    if (row) this.#watch.showLast();
     const number = row?.clients ?? 0;
     say(byId('clients-count'), count(number));
     byId('client-form').hidden = number === 0;
@@ -80,7 +87,7 @@ export class ChannelView {
       published: ['Published', `${count(row.published)} · ${rate(row.published_rate)}/s`],
       delivered: ['Delivered', `${count(row.delivered)} · ${rate(row.delivered_rate)}/s`],
       gaps: ['Gaps', count(row.gaps)],
-      history: ['History', `${count(history.events)} ${history.events === 1 ? 'event' : 'events'} · ${bytes(history.bytes)}`],
+      history: ['History', `${count(history.events)}\u00a0${history.events === 1 ? 'event' : 'events'} · ${bytes(history.bytes)}`],
       newest: ['Newest', history.newest ?? '–'],
     };
     if (list.firstElementChild?.tagName !== 'DIV')
@@ -155,11 +162,12 @@ export class ChannelView {
 
   #row({ id, metadata, address, since }) {
     const said = metadata === null ? '–' : JSON.stringify(metadata);
+    const expand = ({ currentTarget: button }) => button.setAttribute('aria-expanded', button.getAttribute('aria-expanded') !== 'true');
     return element(
       'tr',
       {},
       element('th', { scope: 'row' }, element('button', { type: 'button', class: 'text', title: `Publish to ${id}`, onclick: () => this.#aimAt(id) }, element('bdi', { text: visible(id) }))),
-      element('td', { title: said }, element('bdi', { text: said })),
+      element('td', {}, element('button', { type: 'button', class: 'text', title: said, 'aria-expanded': 'false', onclick: expand }, element('bdi', { text: said }))),
       element('td', { text: address, title: address }),
       element('td', {}, element('time', { datetime: since ?? undefined, title: since ?? undefined })),
       element('td', { class: 'number' }),

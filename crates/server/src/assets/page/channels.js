@@ -4,8 +4,8 @@
 // with a hundred thousand. It has no rates: to sort by a rate, the page requests more
 // channels than it draws, in the order of the counter.
 
-import { perSecond } from './figures.js';
 import { brief, byId, bytes, count, element, keepRows, rate, say, visible, wrongName } from './parts.js';
+import { Counters } from './rates.js';
 import { hasKey } from './server.js';
 
 /// The end of a longer name stays visible when the name is cut.
@@ -28,7 +28,7 @@ const COLUMNS = {
 
 export class Channels {
   #sorted = 'clients';
-  #before = new Map();
+  #counters = new Map();
   #selected;
 
   /// `onsearch` is called when the search or the order changes, `onopen` with the name of
@@ -88,20 +88,22 @@ export class Channels {
   /// Draws the statistics, and returns the rows by name.
   take(stats, at_ms) {
     const rows = new Map();
+    const before = this.#counters;
+    this.#counters = new Map();
     for (const row of stats.channel_stats) {
-      const before = this.#before.get(row.name);
-      const now = { ...row, at_ms };
-      now.published_rate = perSecond('published', now, before);
-      now.delivered_rate = perSecond('delivered', now, before);
-      rows.set(row.name, now);
+      const { name, published, delivered } = row;
+      const counters = before.get(name) ?? new Counters();
+      counters.add({ at_ms, published, delivered });
+      this.#counters.set(name, counters);
+      const rates = { published_rate: counters.perSecond('published'), delivered_rate: counters.perSecond('delivered') };
+      rows.set(name, { ...row, ...rates });
     }
-    this.#before = rows;
     this.#draw(stats, [...rows.values()]);
     return rows;
   }
 
   forget() {
-    this.#before = new Map();
+    this.#counters = new Map();
     this.body.replaceChildren();
   }
 

@@ -1,38 +1,33 @@
-// The totals, each with a plot of the last minutes. Rates are differences of the server's
-// counters between two polls.
+// The totals, each with a plot of the last minutes.
 
-import { brief, byId, bytes, element, rate, say } from './parts.js';
+import { brief, byId, bytes, duration, element, rate, say } from './parts.js';
+import { Counters } from './rates.js';
 
+/// A plot shows so long, or what is known so far, in its whole width.
 const WINDOW_MS = 180_000;
 const WIDTH = 200;
 const HEIGHT = 36;
 
-/// Each metric: its name, its value from one or two polls, and its format.
+/// Each metric: its name, its value from a poll or from the rates, and its format.
 const FIGURES = [
   { name: 'Clients', read: (now) => now.clients, show: brief },
   { name: 'Channels', read: (now) => now.channels, show: brief },
-  { name: 'Published', unit: '/s', read: (now, before) => perSecond('published', now, before), show: rate },
-  { name: 'Delivered', unit: '/s', read: (now, before) => perSecond('delivered', now, before), show: rate },
+  { name: 'Published', unit: '/s', read: (now, rates) => rates.perSecond('published'), show: rate },
+  { name: 'Delivered', unit: '/s', read: (now, rates) => rates.perSecond('delivered'), show: rate },
   {
     name: 'Gaps',
     read: (now) => now.gaps,
     show: brief,
-    plot: (now, before) => perSecond('gaps', now, before),
-    title: 'Gap events sent to clients; the plot shows them per second',
+    plot: (now, rates) => rates.perSecond('gaps'),
+    title: 'Gap events sent to clients since the start of the server; the plot shows them per second',
   },
   { name: 'History', read: (now) => now.bytes, show: bytes, title: 'Size of the kept events' },
 ];
 
-/// Returns the rate of a counter between two polls. A counter can decrease: removed
-/// channels no longer count.
-export function perSecond(counter, now, before) {
-  if (!before || now.at_ms <= before.at_ms) return undefined;
-  return Math.max(0, ((now[counter] - before[counter]) * 1000) / (now.at_ms - before.at_ms));
-}
-
 export class Figures {
   #tiles = FIGURES.map((figure) => new Tile(figure));
-  #before;
+  #rates = new Counters();
+  #begun_ms;
 
   constructor() {
     byId('tiles').append(...this.#tiles.map((tile) => tile.item));
@@ -40,73 +35,117 @@ export class Figures {
 
   /// Adds a poll: `{at_ms, clients, channels, published, delivered, gaps, bytes}`.
   take(look) {
-    for (const tile of this.#tiles) tile.take(look, this.#before);
-    this.#before = look;
+    const { at_ms, published, delivered, gaps } = look;
+    this.#begun_ms ??= at_ms;
+    this.#rates.add({ at_ms, published, delivered, gaps });
+    const span_ms = Math.min(WINDOW_MS, at_ms - this.#begun_ms);
+    say(byId('figures-span'), span_ms < 1000 ? '' : `of the last ${span_ms < WINDOW_MS ? duration(span_ms / 1000) : '3 minutes'}`);
+    for (const tile of this.#tiles) tile.take(look, this.#rates);
   }
 
   /// Starts again, for other rights.
   forget() {
-    this.#before = undefined;
+    this.#begun_ms = undefined;
+    this.#rates = new Counters();
     for (const tile of this.#tiles) tile.points = [];
   }
 
   /// Interrupts the plots: after a pause there is no rate.
   rest() {
-    this.#before = undefined;
+    this.#rates = new Counters();
     for (const tile of this.#tiles) tile.points.push({ at_ms: performance.now(), value: undefined });
   }
 }
 
 class Tile {
   points = [];
+  #begun_ms = 0;
+  #now_ms = 0;
+  #pointed; // where the pointer is, from 0 to 1
 
   constructor(figure) {
     this.figure = figure;
     this.value = element('b', { text: '–' });
-    this.peak = element('span', { class: 'peak' });
+    this.note = element('span', { class: 'peak' });
     this.line = drawn('path', { class: 'line' });
     this.area = drawn('path', { class: 'area' });
+    this.mark = drawn('path', { class: 'mark' });
     const plot = drawn('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
-    plot.append(this.area, this.line);
+    plot.append(this.area, this.line, this.mark);
     const unit = figure.unit ? [element('small', { text: figure.unit })] : [];
     this.item = element(
       'li',
       { class: 'card tile', title: figure.title, 'data-figure': figure.name.toLowerCase() },
       element('span', { class: 'name', text: figure.name }),
       element('span', { class: 'value' }, this.value, ...unit),
-      this.peak,
+      this.note,
       plot,
     );
+    this.item.addEventListener('pointermove', (event) => {
+      const box = plot.getBoundingClientRect();
+      this.#pointed = (event.clientX - box.left) / box.width;
+      this.#drawNote();
+    });
+    this.item.addEventListener('pointerleave', () => {
+      this.#pointed = undefined;
+      this.#drawNote();
+    });
   }
 
-  take(look, before) {
+  take(look, rates) {
     const { read, show, plot = read } = this.figure;
-    const value = read(look, before);
+    const value = read(look, rates);
     say(this.value, value === undefined ? '–' : show(value));
-    this.points.push({ at_ms: look.at_ms, value: plot(look, before) });
+    this.points.push({ at_ms: look.at_ms, value: plot(look, rates) });
     this.points = this.points.filter((point) => point.at_ms >= look.at_ms - WINDOW_MS);
-    this.#draw(look.at_ms);
+    this.#now_ms = look.at_ms;
+    this.#begun_ms = this.points.find((point) => point.value !== undefined)?.at_ms ?? look.at_ms;
+    this.#draw();
+    this.#drawNote();
   }
 
-  #draw(now_ms) {
-    const known = this.points.filter((point) => point.value !== undefined);
-    const top = Math.max(...known.map((point) => point.value), 0);
-    const show = this.figure.plot ? rate : this.figure.show;
-    say(this.peak, known.length > 1 && top > 0 ? `max ${show(top)}${this.figure.plot ? '/s' : ''}` : '');
-    this.item.dataset.points = known.length;
-    const x = (at_ms) => (WIDTH * (1 - (now_ms - at_ms) / WINDOW_MS)).toFixed(1);
+  #x(at_ms) {
+    return ((WIDTH * (at_ms - this.#begun_ms)) / Math.max(1, this.#now_ms - this.#begun_ms)).toFixed(1);
+  }
+
+  #draw() {
+    const top = this.#top();
+    this.item.dataset.points = this.points.filter((point) => point.value !== undefined).length;
     const y = (value) => (HEIGHT - 1.5 - (HEIGHT - 4) * (top && value / top)).toFixed(1);
     let line = '';
     let area = '';
     for (const run of unbroken(this.points)) {
-      const points = run.map((point) => `${x(point.at_ms)} ${y(point.value)}`).join('L');
+      const points = run.map((point) => `${this.#x(point.at_ms)} ${y(point.value)}`).join('L');
       line += `M${points}`;
-      area += `M${x(run[0].at_ms)} ${HEIGHT}L${points}L${x(run.at(-1).at_ms)} ${HEIGHT}Z`;
+      area += `M${this.#x(run[0].at_ms)} ${HEIGHT}L${points}L${this.#x(run.at(-1).at_ms)} ${HEIGHT}Z`;
     }
     this.line.setAttribute('d', line);
     this.area.setAttribute('d', area);
   }
+
+  #top() {
+    return Math.max(...this.points.map((point) => point.value ?? 0), 0);
+  }
+
+  /// Shows the value under the pointer, or else the largest one.
+  #drawNote() {
+    const unit = this.figure.plot ? '/s' : (this.figure.unit ?? '');
+    const show = (value) => (this.figure.plot ? rate : this.figure.show)(value) + unit;
+    const point = this.#pointed === undefined ? undefined : this.#nearest(this.#begun_ms + this.#pointed * (this.#now_ms - this.#begun_ms));
+    this.mark.setAttribute('d', point ? `M${this.#x(point.at_ms)} 0V${HEIGHT}` : '');
+    if (point) return say(this.note, `${show(point.value)} · ${ago(this.#now_ms - point.at_ms)}`);
+    const top = this.#top();
+    say(this.note, this.points.length > 1 && top > 0 ? `max ${show(top)}` : '');
+  }
+
+  #nearest(at_ms) {
+    const known = this.points.filter((point) => point.value !== undefined);
+    const distance = (point) => Math.abs(point.at_ms - at_ms);
+    return known.reduce((best, point) => (best && distance(best) <= distance(point) ? best : point), undefined);
+  }
 }
+
+const ago = (ms) => (ms < 500 ? 'now' : `${duration(Math.round(ms / 1000))} ago`);
 
 /// Returns the stretches of known points; gaps between them are not drawn.
 function unbroken(points) {

@@ -4,14 +4,16 @@
 import { ChannelView } from './channel.js';
 import { Channels, hashOf } from './channels.js';
 import { Figures } from './figures.js';
+import { Outage } from './outage.js';
 import { byId, duration, say, visible } from './parts.js';
+import { ServerPanel } from './process.js';
 import { ask, hasKey, rightsOf, setKey } from './server.js';
 
 const POLL_EVERY_MS = 1000;
 const POLL_EVERY_MS_MAX = 60_000;
-const RETRY_EVERY_MS = 3000;
 /// The polling interval is at least this many times the response time, so that a server
-/// with many channels gets fewer requests.
+/// with many channels gets fewer requests. Of the last two times the shorter one counts,
+/// because a single pause of the server says nothing about its load.
 const POLL_SHARE = 10;
 
 /// The rights of this page's key: `undefined` until the server has responded.
@@ -19,8 +21,11 @@ let rights;
 let selected;
 let timer; // of the next poll, or none
 let pollNumber = 0;
+let took_ms = 0; // by the last poll
 
 const figures = new Figures();
+const server = new ServerPanel();
+const outage = new Outage({ onretry: () => (rights ? poll() : enter()) });
 const view = new ChannelView({ onchange: poll });
 const channels = new Channels({ onsearch: poll, onopen: (name) => (location.hash = hashOf(name)) });
 
@@ -28,13 +33,13 @@ const channels = new Channels({ onsearch: poll, onopen: (name) => (location.hash
 
 /// Requests the rights of the key, if there is one, and shows the page accordingly.
 async function enter() {
+  outage.asked();
   try {
     rights = await rightsOf();
   } catch (wrong) {
-    showState('no response', wrong.message);
-    setTimeout(enter, RETRY_EVERY_MS);
-    return;
+    return fail(wrong);
   }
+  outage.answered();
   if (hasKey() && !rights.publish && !rights.manage) {
     setKey('');
     say(byId('key-error'), 'The key is no longer valid. Sign in with another one.');
@@ -45,7 +50,7 @@ async function enter() {
 function arrange() {
   const { manage } = rights;
   byId('access').hidden = manage;
-  byId('figures').hidden = !manage;
+  byId('figures').hidden = byId('server').hidden = !manage;
   byId('sign-out').hidden = !hasKey();
   byId('key-form').hidden = hasKey();
   say(byId('access-title'), hasKey() ? 'This key can only publish' : 'Sign in');
@@ -55,6 +60,7 @@ function arrange() {
   byId('search').placeholder = manage ? 'Search, or open by name' : 'Name of a channel';
   view.allow(rights);
   figures.forget();
+  server.forget();
   channels.forget();
   if (manage) poll();
   else {
@@ -110,21 +116,30 @@ async function poll() {
   if (!rights?.manage || document.hidden) return;
   const number = ++pollNumber;
   const begun_ms = performance.now();
-  let failed = false;
+  outage.asked();
   try {
-    const stats = await ask('GET', `stats?${channels.query(selected)}`);
+    const stats = await ask('GET', `stats?server&${channels.query(selected)}`);
     if (number !== pollNumber) return; // a later request is in flight
+    outage.answered();
     await show(stats, performance.now());
   } catch (wrong) {
     if (number !== pollNumber) return;
     if (wrong.isOfKey) return enter(); // the keys have changed
     if (wrong.status === undefined) throw wrong;
-    showState('no response', wrong.message);
-    failed = true;
+    return fail(wrong);
   }
   if (number !== pollNumber) return;
-  const every_ms = Math.max(POLL_EVERY_MS, POLL_SHARE * (performance.now() - begun_ms));
-  timer = setTimeout(poll, failed ? RETRY_EVERY_MS : Math.min(every_ms, POLL_EVERY_MS_MAX));
+  const before_ms = took_ms;
+  took_ms = performance.now() - begun_ms;
+  const every_ms = Math.max(POLL_EVERY_MS, POLL_SHARE * Math.min(before_ms, took_ms));
+  timer = setTimeout(poll, Math.min(every_ms, POLL_EVERY_MS_MAX));
+}
+
+function fail(wrong) {
+  showState('no response', wrong.message);
+  outage.failed(wrong.message);
+  figures.rest();
+  server.rest();
 }
 
 async function show(stats, at_ms) {
@@ -132,18 +147,19 @@ async function show(stats, at_ms) {
     at_ms,
     clients: stats.clients,
     channels: stats.channels,
-    published: stats.published,
-    delivered: stats.delivered,
-    gaps: stats.gaps,
+    published: stats.totals.published,
+    delivered: stats.totals.delivered,
+    gaps: stats.totals.gaps,
     bytes: stats.history.bytes,
   });
-  showState('live', '');
+  server.take(stats, at_ms);
+  showState('live');
   say(byId('version'), `${stats.version} · up ${duration(stats.totals.uptime_s)}`);
   const rows = channels.take(stats, at_ms);
   if (selected !== undefined) await view.take(rows.get(selected));
 }
 
-function showState(state, detail) {
+function showState(state, detail = '') {
   const pill = byId('state');
   pill.dataset.state = { live: 'open', closed: 'closed' }[state] ?? 'connecting';
   say(pill, detail && state === 'closed' ? detail : state);
@@ -197,8 +213,11 @@ document.addEventListener('visibilitychange', () => {
   if (document.hidden) {
     pollNumber++; // ignores the response in flight
     clearTimeout(timer);
+    outage.rest();
     figures.rest();
-  } else poll();
+    server.rest();
+  } else if (rights) poll();
+  else enter();
 });
 follow({ isFirst: true });
 enter();

@@ -97,6 +97,15 @@ export function duration(seconds) {
   return parts.slice(first, first + 2).filter(([amount], i) => amount || !i).map(([amount, unit]) => `${amount}\u00a0${unit}`).join('\u00a0');
 }
 
+/// A short time, in microseconds, milliseconds or seconds.
+export function time(seconds) {
+  const [value, unit] = seconds < 0.001 ? [seconds * 1e6, 'µs'] : seconds < 1 ? [seconds * 1000, 'ms'] : [seconds, 's'];
+  return `${value < 9.95 && unit !== 'µs' ? value.toFixed(1) : whole.format(value)}\u00a0${unit}`;
+}
+
+/// A part of one, in per cent.
+export const share = (value) => `${value > 0 && value < 0.0995 ? (value * 100).toFixed(1) : whole.format(value * 100)}\u00a0%`;
+
 export const clients = (number) => `${count(number)} ${number === 1 ? 'client' : 'clients'}`;
 
 // ---- JSON -----------------------------------------------------------------------

@@ -1,13 +1,14 @@
 // The form that publishes to the current channel.
 
 import { byId, clients, element, say } from './parts.js';
-import { ask, pathOf } from './server.js';
+import { ask, hasKey, pathOf } from './server.js';
 
 /// A publish can have more, but then a script is more convenient.
 const CONDITIONS_MAX = 20;
 
 export class Publish {
   #channel;
+  #keyVariable; // of a shell
 
   constructor() {
     const target = byId('publish-target');
@@ -22,6 +23,7 @@ export class Publish {
       event.preventDefault();
       this.#publish();
     });
+    byId('publish-curl').addEventListener('click', () => this.#copyCommand());
     byId('publish-data').addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) byId('publish-form').requestSubmit();
     });
@@ -32,9 +34,14 @@ export class Publish {
     this.#channel = channel;
     this.#tell('', '');
     byId('publish-form').reset();
+    byId('publish-command').hidden = true;
     byId('conditions').replaceChildren();
     byId('add-condition').disabled = false;
     byId('publish-target').dispatchEvent(new Event('change'));
+  }
+
+  allow({ manage }) {
+    this.#keyVariable = manage ? 'PUSHWHEEL_ADMIN_KEY' : 'PUSHWHEEL_PUBLISH_KEY';
   }
 
   /// Returns the input of its field.
@@ -56,20 +63,51 @@ export class Publish {
   async #publish() {
     const channel = this.#channel;
     const isShown = () => channel === this.#channel;
-    this.#tell('', '');
-    const data = this.#data();
-    if (data === undefined) return;
-    const query = this.#query();
-    if (query === undefined) return;
-    const event = byId('publish-event').value;
-    // The data is inserted as text, so that numbers keep their digits.
-    const json = `{${event ? `"event":${JSON.stringify(event)},` : ''}"data":${data}}`;
+    const request = this.#request();
+    if (!request) return;
     try {
-      const answer = await ask('POST', `${pathOf(channel)}${query.size ? `?${query}` : ''}`, { json });
-      if (isShown()) this.#tell(`Published as ${answer.id} to ${clients(answer.clients)}.`, '');
+      const { id, clients: number } = await ask('POST', request.path, { json: request.json });
+      if (isShown()) this.#tell(`Published as ${id} to ${clients(number)}.`, '');
     } catch (wrong) {
       if (isShown()) this.#tell('', wrong.message);
     }
+  }
+
+  /// Shows the command that publishes the same, and copies it if the browser allows that.
+  async #copyCommand() {
+    const request = this.#request();
+    if (!request) return;
+    const key = hasKey() ? `-H "Authorization: Bearer $${this.#keyVariable}" ` : '';
+    const url = new URL(request.path, document.baseURI).href;
+    const command = `curl ${key}-H 'Content-Type: application/json' \\\n  -d ${quoted(request.json)} ${quoted(url)}`;
+    byId('publish-command').hidden = false;
+    say(byId('publish-command'), command);
+    try {
+      await navigator.clipboard.writeText(command);
+      this.#tell('Copied.', '');
+    } catch {
+      getSelection().selectAllChildren(byId('publish-command'));
+      this.#tell('', 'The browser does not allow this page to copy. Copy the selected text.');
+    }
+  }
+
+  /// Returns the path and the body of the request, or reports what is wrong.
+  #request() {
+    this.#tell('', '');
+    const data = this.#data();
+    const query = data === undefined ? undefined : this.#query();
+    if (query === undefined) return undefined;
+    const retry = byId('publish-retry').value;
+    if (!/^\d*$/.test(retry)) {
+      this.#tell('', 'Enter the retry as a number of milliseconds.');
+      byId('publish-retry').focus();
+      return undefined;
+    }
+    const fields = Object.entries({ event: 'publish-event', id: 'publish-id', key: 'publish-key' });
+    const texts = fields.filter(([, input]) => byId(input).value).map(([name, input]) => `"${name}":${JSON.stringify(byId(input).value)}`);
+    // The data and the retry are inserted as text, so that numbers keep their digits.
+    const json = `{${[...texts, ...(retry && [`"retry":${BigInt(retry)}`]), `"data":${data}`].join(',')}}`;
+    return { path: `${pathOf(this.#channel)}${query.size ? `?${query}` : ''}`, json };
   }
 
   /// Returns the data as JSON; `undefined` if it is not JSON.
@@ -116,3 +154,6 @@ export class Publish {
     byId('publish-client').value = client;
   }
 }
+
+/// Returns a text as one word of a shell.
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -49,7 +49,10 @@ function headers(as, others) {
 }
 
 /// Sends a request and returns the JSON of the response.
-export async function ask(method, path, { json, as = key } = {}) {
+export const ask = async (...request) => (await askForAll(...request)).json;
+
+/// The same, with the id in the header `Last-Event-ID`.
+export async function askForAll(method, path, { json, as = key } = {}) {
   let answer;
   try {
     answer = await fetch(path, {
@@ -60,7 +63,7 @@ export async function ask(method, path, { json, as = key } = {}) {
       credentials: 'omit',
       signal: AbortSignal.timeout(ANSWER_MS_MAX),
     });
-    if (answer.ok) return await answer.json();
+    if (answer.ok) return { json: await answer.json(), lastEventId: answer.headers.get('last-event-id') };
   } catch {
     throw noAnswer();
   }
@@ -79,11 +82,11 @@ export const pathOf = (channel) => `channels/${encodeURIComponent(channel)}`;
 
 /// Reads a stream once, to its end. `EventSource` cannot send a key. Returns false if the
 /// server has nothing more to send.
-export async function readStream(path, { lastEventId, signal, onopen, onevent, onretry }) {
+export async function readStream(path, { signal, onopen, onevent, onretry }) {
   let answer;
   try {
     answer = await fetch(path, {
-      headers: headers(key, lastEventId ? { 'Last-Event-ID': lastEventId } : {}),
+      headers: headers(key, {}),
       cache: 'no-store',
       credentials: 'omit',
       signal,

@@ -1,8 +1,12 @@
-// The live stream of a channel. It reconnects after each break and resumes, like an
+// The events of a channel: the last ones of its history at once, and on request its live
+// stream, which continues there. It reconnects after each break and resumes, like an
 // EventSource.
 
 import { byId, count, element, indented, say, visible } from './parts.js';
-import { pathOf, readStream } from './server.js';
+import { askForAll, pathOf, readStream } from './server.js';
+
+/// The number of events that are shown at once.
+const LAST = 10;
 
 /// The maximum number of events on the page.
 const EVENTS_MAX = 500;
@@ -23,6 +27,8 @@ const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
 
 export class Watch {
   #channel;
+  #isLoaded = false; // whether the last events were requested
+  #shownId; // after which a stream continues the events that are shown
   #stop;
   #lastEventId;
   #retry_ms;
@@ -49,19 +55,43 @@ export class Watch {
   show(channel) {
     this.#end('closed');
     this.#channel = channel;
+    this.#isLoaded = false;
     this.#clear();
     say(byId('watch-error'), '');
     this.list.hidden = true;
   }
 
+  /// Shows the last events, once for each channel. The page does not become a client of the
+  /// channel by that.
+  async showLast() {
+    if (this.#isLoaded || this.#stop || this.#seen) return;
+    this.#isLoaded = true;
+    const channel = this.#channel;
+    try {
+      const { json: events, lastEventId } = await askForAll('GET', `${pathOf(channel)}/history?last=${LAST}`);
+      if (channel !== this.#channel || this.#stop || this.#seen || !events.length) return;
+      this.list.hidden = false;
+      this.list.append(...events.map(({ id, at, event, data }) => lineOf({ id, name: event ?? 'message', data, at: new Date(at) })));
+      this.list.scrollTop = this.list.scrollHeight;
+      this.#shownId = lastEventId;
+      byId('watch-clear').disabled = false;
+      say(byId('watch-note'), `The last ${events.length === 1 ? 'event' : `${events.length} events`} of the history. Watch to see new ones.`);
+    } catch (wrong) {
+      if (channel === this.#channel && wrong.status !== 404) say(byId('watch-error'), wrong.message);
+    }
+  }
+
   // ---- the stream ---------------------------------------------------------------
 
   #start() {
-    this.#clear();
+    // The stream continues after the events that are shown, unless another start is chosen.
+    const after = byId('watch-from').value === 'live' ? this.#shownId : undefined;
+    if (after === undefined) this.#clear();
     this.#pause(false);
     say(byId('watch-error'), '');
     this.list.hidden = false;
-    this.#lastEventId = undefined;
+    this.#lastEventId = after;
+    this.#shownId = undefined;
     this.#retry_ms = RETRY_MS;
     this.#failures = 0;
     this.#stop = new AbortController();
@@ -75,7 +105,6 @@ export class Watch {
       try {
         const hasMore = await readStream(this.#path(), {
           signal,
-          lastEventId: this.#lastEventId,
           onopen: () => this.#opened(),
           onevent: (event) => signal.aborted || this.#arrived(event),
           onretry: (ms) => (this.#retry_ms = ms),
@@ -96,8 +125,10 @@ export class Watch {
   #path() {
     const from = byId('watch-from').value;
     const query = new URLSearchParams();
-    if (!this.#lastEventId && from === 'last') query.set('last', byId('watch-last').value);
-    if (!this.#lastEventId && from === 'earliest') query.set('last_event_id', 'earliest');
+    // In the query, because a header cannot have every id.
+    if (this.#lastEventId) query.set('last_event_id', this.#lastEventId);
+    else if (from === 'last') query.set('last', byId('watch-last').value);
+    else if (from === 'earliest') query.set('last_event_id', 'earliest');
     return `${pathOf(this.#channel)}${query.size ? `?${query}` : ''}`;
   }
 
@@ -152,7 +183,7 @@ export class Watch {
       this.#skipped++;
     }
     if (isAtEnd) list.scrollTop = list.scrollHeight;
-    byId('watch-clear').disabled = this.#seen === 0;
+    byId('watch-clear').disabled = list.childElementCount === 0;
     this.#tellCount();
   }
 
@@ -172,6 +203,7 @@ export class Watch {
   #clear() {
     this.#waiting = [];
     this.#seen = this.#skipped = 0;
+    this.#shownId = undefined;
     this.list.replaceChildren();
     byId('watch-clear').disabled = true;
     this.#tellCount();
@@ -181,7 +213,7 @@ export class Watch {
 function lineOf({ name, data, id, at }) {
   const isGap = name === 'pushwheel.gap';
   const isOurs = name.startsWith('pushwheel.');
-  const time = element('time', { datetime: at.toISOString(), text: clock.format(at) });
+  const time = element('time', { datetime: at.toISOString(), title: at.toISOString(), text: clock.format(at) });
   const line = element('li', { class: isOurs ? 'own' : undefined }, time, element('b', {}, element('bdi', { text: visible(name) })));
   if (id) line.append(element('code', { class: 'id', text: id }));
   if (isGap) line.append(element('p', { text: gapOf(data) }));
