@@ -129,7 +129,7 @@ fn what_all_clients_have_been_sent_is_dropped_in_steps() {
     let mut steps = 0;
     while manager
         .hub()
-        .report(0, &[channel.key()], &[report])
+        .report(0, [(channel.key(), report)], 0)
         .has_more
     {
         steps += 1;

@@ -26,7 +26,7 @@ pub(crate) struct Recipients {
 }
 
 /// What is read, and in which form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Source<'a> {
     pub(crate) channels: &'a [ChannelKey],
     /// Whether it is for streams that are compressed.
@@ -334,19 +334,18 @@ impl Hub {
     pub(crate) fn report(
         &self,
         reactor: u16,
-        channels: &[ChannelKey],
-        reports: &[Report],
+        reports: impl IntoIterator<Item = (ChannelKey, Report)>,
+        now_ms: u64,
     ) -> Trimmed {
-        let now_ms = self.clock.now_ms();
         // A sink's channel is on a stream of its own.
         let mut signal = None;
         let (mut dropped, mut has_more) = (Dropped::new(), false);
         let room = dropped.room();
         let mut state = self.lock();
-        for (key, report) in channels.iter().zip(reports) {
+        for (key, report) in reports {
             state.totals.delivered += report.delivered;
             state.totals.gaps += report.gaps;
-            let Some(channel) = state.get_mut(*key) else {
+            let Some(channel) = state.get_mut(key) else {
                 continue;
             };
             channel.counts.delivered += report.delivered;
@@ -358,7 +357,7 @@ impl Hub {
                 signal = Some(its.clone());
             }
             // A reactor whose last client has gone kept the log for no other one.
-            has_more |= state.trim(*key, now_ms, &mut dropped);
+            has_more |= state.trim(key, now_ms, &mut dropped);
         }
         drop(state);
         if let Some(signal) = signal {

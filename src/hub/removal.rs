@@ -197,7 +197,6 @@ impl Hub {
     /// taken out.
     pub(super) fn finish_removals(&self, removed: Removed) {
         self.wake(removed.wake);
-        drop((removed.entries, removed.members, removed.freed));
         drop_channels(removed.channels);
         for key in removed.closing {
             self.finish_removal(self.lock(), key, DisconnectReason::ChannelClosed);

@@ -214,11 +214,12 @@ impl<N: Net> Reactor<N> {
 
         self.http.accept(&mut self.io);
         self.run_commands();
+        // What these requests publish is on its way to clients in this turn.
+        self.serve_queued();
         self.take_work();
         self.disconnect_departed();
         self.streams.release_paced(&self.io.turn);
         self.streams.pump(&mut self.io);
-        self.serve_queued();
         self.streams.run_cursors(&mut self.io);
         self.fire_timers();
         self.sweep();
@@ -355,7 +356,10 @@ impl<N: Net> Reactor<N> {
         }
         let slice = self.io.turn.budgets.looks_a_slice;
         let leaving = self.work.departures.len().min(slice);
-        for departure in self.work.departures.drain(..leaving) {
+        for _ in 0..leaving {
+            let Some(departure) = self.work.departures.pop_front() else {
+                break;
+            };
             self.streams.note_leaving(&mut self.io, departure.token);
             self.departures.push_back(departure);
         }

@@ -23,6 +23,9 @@ use crate::reactor::io::net::Net;
 use crate::reactor::streams::cursor::{ReplayEnd, write_id};
 use crate::reactor::streams::feed::wrap;
 
+/// The usual size of the first bytes of a stream.
+const FIRST_BYTES: usize = 128;
+
 impl Http {
     /// Opens a stream of channels.
     pub(super) fn open_subscription<N: Net>(
@@ -222,7 +225,8 @@ fn extra(
 /// browsers and proxies wait for a first byte; then the gap event, if the client has
 /// missed events, or the id at which the stream begins, if the client asks for it.
 fn opening_bytes(request: &Request, joined: &Joined, id: Option<&str>) -> Vec<u8> {
-    let mut first = HEARTBEAT.to_vec();
+    let mut first = Vec::with_capacity(FIRST_BYTES);
+    first.extend_from_slice(HEARTBEAT);
     if let Some(gap) = &joined.gap {
         let gap = Frame::internal("pushwheel.gap", id, None, &gap.to_string());
         first.extend_from_slice(gap.as_bytes());

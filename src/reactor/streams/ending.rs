@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Streams;
 use super::cursor::Owed;
 use crate::frame::Frame;
-use crate::hub::client::DisconnectReason;
-use crate::hub::{ChannelKey, MemberKey, Report};
+use crate::hub::client::{ConnectionId, DisconnectReason};
+use crate::hub::{ChannelKey, DisconnectCall, MemberKey, Report};
 use crate::reactor::guard::call_on_disconnect;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{NONE, Stream};
@@ -29,9 +29,7 @@ impl Streams {
         }
         self.send_positions(io);
         let stream = *io.connections.stream(key);
-        let member_keys = self.member_keys(&stream);
-        let connection = io.connection_id(key);
-        let disconnect_call = self.hub.leave(&member_keys, connection, reason);
+        let disconnect_call = self.leave_channels(&stream, io.connection_id(key), reason);
         self.leave_feed(io, stream);
         io.meters.count_end(reason);
         io.close(key);
@@ -144,18 +142,18 @@ impl Streams {
     /// The last client of a feed has left.
     fn close_feed<N: Net>(&mut self, io: &mut Io<N>, id: u32) {
         self.put_away(io, id);
-        let mut feed = self.feeds.remove(id);
-        let reports: Vec<Report> = feed
-            .unreported
-            .delivered
-            .iter()
-            .map(|delivered| Report {
+        let feed = self.feeds.remove(id);
+        let mut gaps = feed.unreported.gaps;
+        let unreported = feed.channels.iter().zip(&feed.unreported.delivered);
+        let reports = unreported.map(|(channel, delivered)| {
+            let report = Report {
                 delivered: *delivered,
-                gaps: std::mem::take(&mut feed.unreported.gaps),
+                gaps: std::mem::take(&mut gaps),
                 sent_through: None,
-            })
-            .collect();
-        self.hub.report(io.index, &feed.channels, &reports);
+            };
+            (*channel, report)
+        });
+        self.hub.report(io.index, reports, io.turn.now_ms);
         // Its last client may have been what a log was kept for.
         self.feeds
             .list_channels(&feed.channels, &mut self.to_report);
@@ -179,19 +177,27 @@ impl Streams {
         }
     }
 
-    /// A client's slots in its channels.
-    fn member_keys(&self, stream: &Stream) -> Vec<MemberKey> {
-        let feed = self.feeds.get(stream.feed);
+    /// Takes a client out of its channels. Returns the call of its hook, if it has one.
+    fn leave_channels(
+        &self,
+        stream: &Stream,
+        connection: ConnectionId,
+        reason: DisconnectReason,
+    ) -> Option<DisconnectCall> {
         let member = |(channel, slot): (&ChannelKey, u32)| MemberKey {
             channel: *channel,
             slot,
         };
-        match &*feed.channels {
-            [only] => vec![member((only, stream.reader))],
+        match &*self.feeds.get(stream.feed).channels {
+            [only] => {
+                let member_keys = [member((only, stream.reader))];
+                self.hub.leave(&member_keys, connection, reason)
+            }
             several => {
                 let readers = self.readers[stream.reader as usize].iter();
                 let slots = readers.map(|reader| reader.slot);
-                several.iter().zip(slots).map(member).collect()
+                let member_keys: Vec<_> = several.iter().zip(slots).map(member).collect();
+                self.hub.leave(&member_keys, connection, reason)
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The feeds of a reactor, by id and by channel.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use slab::Slab;
 
 use super::feed::Feed;
@@ -27,8 +28,9 @@ pub(super) struct Local {
 /// client chooses, so a hash that is quick is good enough.
 pub(super) struct Feeds {
     pub(super) slots: Slab<Feed>,
-    /// The feeds of streams that are not compressed, and of those that are.
-    by_channels: [HashMap<Box<[ChannelKey]>, u32>; 2],
+    /// The feeds by the hash of what they read.
+    by_source: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     pub(super) locals: HashMap<ChannelKey, Local>,
 }
 
@@ -36,7 +38,8 @@ impl Feeds {
     pub(super) fn new() -> Feeds {
         Feeds {
             slots: Slab::new(),
-            by_channels: [HashMap::new(), HashMap::new()],
+            by_source: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             locals: HashMap::new(),
         }
     }
@@ -61,14 +64,17 @@ impl Feeds {
         options: &Arc<ChannelOptions>,
         through: u64,
     ) -> u32 {
-        let channels = source.channels;
-        let by_channels = &mut self.by_channels[usize::from(source.is_packed)];
-        if let Some(id) = by_channels.get(channels) {
+        let (slots, hasher) = (&mut self.slots, &self.hasher);
+        let hash = hasher.hash_one(source);
+        let is_it = |id: &u32| slots[*id as usize].source() == source;
+        if let Some(id) = self.by_source.find(hash, is_it) {
             return *id;
         }
         let feed = Feed::new(source, options.clone(), through);
-        let id = u32::try_from(self.slots.insert(feed)).expect("fewer feeds than 2^32");
-        by_channels.insert(channels.into(), id);
+        let id = u32::try_from(slots.insert(feed)).expect("fewer feeds than 2^32");
+        let rehash = |id: &u32| hasher.hash_one(slots[*id as usize].source());
+        self.by_source.insert_unique(hash, id, rehash);
+        let channels = source.channels;
         for key in channels {
             self.locals.entry(*key).or_default().feeds.push(id);
         }
@@ -77,7 +83,10 @@ impl Feeds {
 
     pub(super) fn remove(&mut self, id: u32) -> Feed {
         let feed = self.slots.remove(id as usize);
-        self.by_channels[usize::from(feed.is_packed)].remove(&feed.channels);
+        let hash = self.hasher.hash_one(feed.source());
+        if let Ok(found) = self.by_source.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
         for key in &feed.channels {
             if let Some(local) = self.locals.get_mut(key) {
                 local.feeds.retain(|other| *other != id);

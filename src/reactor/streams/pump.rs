@@ -133,6 +133,9 @@ impl Streams {
 
     /// Queues the feeds whose time has come.
     pub(crate) fn release_paced(&mut self, turn: &Turn) {
+        if self.paced.is_empty() {
+            return;
+        }
         for _ in 0..turn.budgets.timers_a_turn {
             let Some(Reverse((due_ms, id))) = self.paced.peek().copied() else {
                 return;

@@ -22,7 +22,8 @@ impl Streams {
                 (left, listed) = (left - 1, listed - 1);
                 self.begin_survey(is_idle);
             } else if self.survey_some(io, &mut left) {
-                left = left.saturating_sub(self.finish_survey(io.index));
+                let evicted = self.finish_survey(io.index, io.turn.now_ms);
+                left = left.saturating_sub(evicted);
             }
         }
         io.turn.spent.looks += slice - left;
@@ -49,13 +50,13 @@ impl Streams {
 
     /// Reports what a survey has found. Returns the number of entries that the hub has
     /// evicted for it.
-    fn finish_survey(&mut self, reactor: u16) -> usize {
+    fn finish_survey(&mut self, reactor: u16, now_ms: u64) -> usize {
         let Some(survey) = self.survey.take() else {
             return 0;
         };
         let key = survey.channel;
         let report = survey.report(self.feeds.locals.contains_key(&key));
-        let trimmed = self.hub.report(reactor, &[key], &[report]);
+        let trimmed = self.hub.report(reactor, [(key, report)], now_ms);
         if trimmed.has_more {
             self.feeds.list_channels(&[key], &mut self.to_report);
         }
