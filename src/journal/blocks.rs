@@ -43,13 +43,18 @@ impl<D: Disk> Blocks<D> {
     /// # Errors
     /// When it is damaged, or of a newer release.
     pub(crate) fn decode(&self, stored: &Stored, id_prefix: &str) -> Result<Block, JournalError> {
-        Block::decode(&stored.block, id_prefix).map_err(|error| match error {
+        Block::decode(&stored.block, id_prefix).map_err(|error| self.unreadable(error))
+    }
+
+    /// Returns the error for the last block, if it cannot be read.
+    pub(crate) fn unreadable(&self, error: BlockError) -> JournalError {
+        match error {
             BlockError::Damaged { what } => self.damaged(what),
             BlockError::Version { .. } | BlockError::Kind { .. } => JournalError::Newer {
                 path: self.path(),
                 what: format!("at byte {}, {error}", self.place),
             },
-        })
+        }
     }
 
     /// Returns the path of the file with the last block.

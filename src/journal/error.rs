@@ -57,11 +57,11 @@ pub enum JournalError {
 
 impl JournalError {
     /// Returns a function that adds what was tried with a file to the system's error.
-    pub(super) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> JournalError {
+    pub(crate) fn io(doing: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> JournalError {
         move |error| JournalError::Io { doing, path, error }
     }
 
-    pub(super) fn damaged(path: &Path, offset: u64, what: impl Into<String>) -> JournalError {
+    pub(crate) fn damaged(path: &Path, offset: u64, what: impl Into<String>) -> JournalError {
         JournalError::Damaged {
             path: path.to_owned(),
             offset,
@@ -69,7 +69,7 @@ impl JournalError {
         }
     }
 
-    pub(super) fn newer(path: &Path, found: u32, known: u32) -> JournalError {
+    pub(crate) fn newer(path: &Path, found: u32, known: u32) -> JournalError {
         JournalError::Newer {
             path: path.to_owned(),
             what: format!("its format has version {found}, and this release reads version {known}"),
