@@ -1,6 +1,6 @@
 // Serves a page of the documentation on loopback, as the documentation says, opens it
-// and waits until it shows a text: node doc_page.mjs FILE TEXT. Prints `open` when the
-// page has subscribed.
+// and waits until it shows a text: node doc_page.mjs FILE TEXT. Instead of a file it opens
+// a URL too. Prints `open` when the page has subscribed.
 
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -16,7 +16,7 @@ const browser = await launchChromium();
 try {
   const page = await browser.newPage();
   const subscribed = page.waitForResponse((response) => response.url().includes('/channels/'));
-  await page.goto(`http://localhost:${site.address().port}/`);
+  await page.goto(/^http:/.test(file) ? file : `http://localhost:${site.address().port}/`);
   await within(DEADLINE_MS, subscribed);
   console.log('open');
   await page.getByText(text).waitFor({ timeout: DEADLINE_MS });

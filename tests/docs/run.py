@@ -9,6 +9,10 @@ The word after the language of a fence is what the suite checks:
     ```toml config            `pushwheel config --check` takes it as a file
     ```html page=news         it is opened in Chromium and shows what is published
     ```sh serves              it starts a server, which the later snippets of its page use
+    ```html site              the page of the site behind the next proxies
+    ```nginx proxies=news     behind nginx with this file, or these locations, that page shows
+                              what is published to news; the same for Caddy: ```text proxies=news
+    ```nginx closes=news      the same, and management is refused there
     ```text shows             a snippet before it on its page printed these lines, in this
                               order; ids, numbers and tickets may differ
 
@@ -22,6 +26,7 @@ program. Ends with "docs: N passed, N failed".
 import http.client
 import os
 import queue
+import random
 import re
 import shutil
 import signal
@@ -30,11 +35,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = os.environ["PUSHWHEEL_BIN"]
-ADDRESS = "127.0.0.1:8080"  # as the pages have it
+# As the pages have them.
+ADDRESS = "127.0.0.1:8080"
+APPLICATION = "127.0.0.1:3000"
+SITES = ("127.0.0.1:8000", "http://localhost:8000", "www.example.com")
 KEY_VARIABLE = "PUSHWHEEL_PUBLISH_KEY"
 KEY = "the-publish-key-of-the-suite"
 PATIENCE = 60
@@ -50,6 +60,57 @@ RUNNERS = {
     "go": ("snippet.go", ["go", "run", "snippet.go"]),
     "ruby": ("snippet.rb", ["ruby", "snippet.rb"]),
 }
+
+
+NGINX = """{user}
+daemon off;
+pid {scratch}/pid;
+error_log stderr crit;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {scratch}/body;
+    proxy_temp_path {scratch}/proxy;
+    fastcgi_temp_path {scratch}/fastcgi;
+    uwsgi_temp_path {scratch}/uwsgi;
+    scgi_temp_path {scratch}/scgi;
+    {text}
+}}
+"""
+# What a proxy that closes management answers, also with the admin key.
+MANAGEMENT = [
+    *(("GET", path, 404) for path in (
+        "/", "/stats", "/metrics", "/_page/rights", "/channels", "/channels/", "/channels/news/clients",
+        "/channels/news/clients/ann", "/channels/news/history", "/channels/news/settings",
+    )),
+    ("DELETE", "/channels/news", 403),
+    ("GET", "/health", 200),
+    ("GET", "/pushwheel.js", 200),
+]
+
+
+def free_port():
+    """Returns a port below those that the kernel gives to connections."""
+    while True:
+        port = random.randrange(15000, 20000)
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def wait_for(port):
+    """Waits until a program listens there."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def clean_environment():
@@ -208,16 +269,69 @@ class Snippet:
 
     def check_page(self, server, directory):
         (Path(directory) / "page.html").write_text(self.text.replace(ADDRESS, server.address))
+        self.shows_in_browser(f"{directory}/page.html", server)
+
+    def shows_in_browser(self, page, server):
+        """Opens a file or a URL, and waits until it shows what is published."""
         text = "seen in the page"
         script = ROOT / "tests/browser/doc_page.mjs"
-        process = subprocess.Popen(
-            ["node", script, f"{directory}/page.html", text],
-            stdout=subprocess.PIPE, text=True,
-        )
+        process = subprocess.Popen(["node", script, page, text], stdout=subprocess.PIPE, text=True)
         # It says when the page has subscribed, and ends when the text is there.
         assert process.stdout.readline().strip() == "open"
         server.publish(self.argument, text)
         assert process.wait(PATIENCE) == 0
+
+    def check_site(self, _server, directory):
+        site = Path(directory) / "site"
+        site.mkdir()
+        (site / "index.html").write_text(self.text)
+
+    def check_proxies(self, server, directory):
+        with self.proxy(server, directory) as port:
+            self.shows_in_browser(f"http://localhost:{port}/", server)
+
+    def check_closes(self, server, directory):
+        with self.proxy(server, directory) as port:
+            self.shows_in_browser(f"http://localhost:{port}/", server)
+            for method, path, wanted in MANAGEMENT:
+                connection = http.client.HTTPConnection("localhost", port, timeout=PATIENCE)
+                connection.request(method, f"/push{path}", headers=server.headers)
+                status = connection.getresponse().status
+                assert status == wanted, f"{method} /push{path}: {status}"
+
+    @contextmanager
+    def proxy(self, server, directory):
+        """Runs the proxy of this snippet before the server and the site, on a port."""
+        with ExitStack() as stack:
+            application, port = free_port(), free_port()
+
+            def run(*command, **options):
+                process = subprocess.Popen(command, start_new_session=True, **options)
+                stack.callback(process.wait, PATIENCE)
+                stack.callback(os.killpg, process.pid, signal.SIGTERM)
+
+            run(sys.executable, "-m", "http.server", str(application), "--bind", "127.0.0.1",
+                "--directory", f"{directory}/site", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            text = self.text.replace(ADDRESS, server.address).replace(APPLICATION, f"127.0.0.1:{application}")
+            is_nginx = self.language == "nginx"
+            for site in SITES:
+                text = text.replace(site, f"127.0.0.1:{port}" if is_nginx else f"http://localhost:{port}")
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            file = Path(scratch) / "config"
+            if is_nginx:
+                if "server {" not in text:
+                    pages = f"location / {{ proxy_pass http://127.0.0.1:{application}; }}"
+                    text = f"server {{ listen 127.0.0.1:{port}; {pages}\n{text} }}"
+                file.write_text(NGINX.format(scratch=scratch, text=text, user="user root;" if os.getuid() == 0 else ""))
+                run("nginx", "-p", scratch, "-e", "stderr", "-c", str(file))
+            else:
+                file.write_text("{\n\tadmin off\n}\n" + text)
+                homes = {name: scratch for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+                run("caddy", "run", "--config", str(file), "--adapter", "caddyfile",
+                    env={**os.environ, **homes}, stderr=subprocess.DEVNULL)
+            wait_for(application)
+            wait_for(port)
+            yield port
 
 
 def snippets():
