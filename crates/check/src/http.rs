@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -68,27 +68,34 @@ pub struct TlsArguments {
 impl TlsArguments {
     fn config(&self) -> Result<TlsConfig, Failure> {
         let tls = TlsConfig::builder().disable_verification(self.insecure);
-        let Some(path) = &self.cacert else {
-            return Ok(tls.build());
-        };
-        let pem = fs::read(path).map_err(|error| {
-            let (path, reason) = (path.display(), files::reason_to_read(&error));
-            format!("cannot read --cacert {path} {reason}")
-        })?;
-        let certificates = parse_pem(&pem).filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        });
-        let certificates: Vec<Certificate<'static>> = certificates.collect();
-        if certificates.is_empty() {
-            let path = path.display();
-            return Err(format!(
-                "--cacert {path} has no certificate. Use a PEM file"
-            ));
-        }
-        let roots = RootCerts::from(certificates.into_iter());
-        Ok(tls.root_certs(roots).build())
+        Ok(match &self.cacert {
+            Some(path) => tls.root_certs(certificates("--cacert", path)?).build(),
+            None => tls.build(),
+        })
     }
+}
+
+/// Reads the certificates to trust from the PEM file of an option.
+///
+/// # Errors
+/// When it cannot be read, or has no certificate.
+pub fn certificates(option: &str, path: &Path) -> Result<RootCerts, Failure> {
+    let pem = fs::read(path).map_err(|error| {
+        let (path, reason) = (path.display(), files::reason_to_read(&error));
+        format!("cannot read {option} {path} {reason}")
+    })?;
+    let certificates = parse_pem(&pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<Certificate<'static>> = certificates.collect();
+    if certificates.is_empty() {
+        let path = path.display();
+        return Err(format!(
+            "{option} {path} has no certificate. Use a PEM file"
+        ));
+    }
+    Ok(RootCerts::from(certificates.into_iter()))
 }
 
 /// Returns a client that accepts responses of any status. A read fails after `silence`
@@ -147,6 +154,12 @@ pub fn with_parameter(url: &str, name: &str, value: &str) -> String {
 
 /// Returns the cause and the fix of a failed request: `(cause). Fix`.
 pub fn reason(error: &Error) -> String {
+    let trust = "Pass the certificate of its CA with --cacert FILE, or --insecure to accept any";
+    reason_with(error, trust)
+}
+
+/// Returns the same, with the fix for a certificate that is not trusted.
+pub fn reason_with(error: &Error, trust: &'static str) -> String {
     let (cause, fix) = match error {
         Error::HostNotFound => ("unknown host", CHECK_HOST),
         Error::BadUri(_) | Error::Http(_) => (
@@ -155,9 +168,9 @@ pub fn reason(error: &Error) -> String {
              breaks from keys and ids",
         ),
         Error::Timeout(_) => ("timeout", "Check the address, and the network on the way"),
-        Error::Rustls(error) => reason_of_tls(error),
+        Error::Rustls(error) => reason_of_tls(error, trust),
         Error::Io(error) => match of_tls(error) {
-            Some(error) => reason_of_tls(error),
+            Some(error) => reason_of_tls(error, trust),
             None => return reason_of_io(error),
         },
         other => return format!("({other}). Check the URL"),
@@ -186,7 +199,7 @@ fn of_tls(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
-fn reason_of_tls(error: &TlsError) -> (&'static str, &'static str) {
+fn reason_of_tls(error: &TlsError, trust: &'static str) -> (&'static str, &'static str) {
     match error {
         TlsError::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
@@ -215,10 +228,7 @@ fn reason_of_tls(error: &TlsError) -> (&'static str, &'static str) {
                 "Create one for the server, with basicConstraints=CA:FALSE, or pass --insecure",
             )
         }
-        TlsError::InvalidCertificate(_) => (
-            "the server's certificate is not trusted",
-            "Pass the certificate of its CA with --cacert FILE, or --insecure to accept any",
-        ),
+        TlsError::InvalidCertificate(_) => ("the server's certificate is not trusted", trust),
         TlsError::InvalidMessage(_) => (
             "the server does not speak TLS",
             "Use http:// in the URL, as for `pushwheel serve` without a proxy",

@@ -53,6 +53,7 @@ pub(crate) const CODES: &[&str] = &[
     "token_expired",
     "token_invalid",
     "token_issuer",
+    "token_keys_missing",
     "token_missing",
     "token_not_yet_valid",
     "too_many_forged",

@@ -11,18 +11,21 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::access::KeyFetches;
+use super::context::Context;
 use super::errors::Problem;
 use super::process::Process;
 use pushwheel::{Backlog, Histogram, Metrics, Request, Response};
 
 /// `GET /metrics`
-pub(super) fn metrics(request: &Request) -> Result<Response, Problem> {
+pub(super) fn metrics(request: &Request, context: &Context) -> Result<Response, Problem> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Figures {
         is_draining: request.is_draining(),
         metrics: request.metrics(),
         backlog: request.channels().backlog(),
         process: Process::read(),
+        key_fetches: context.access.key_fetches(),
     }));
     let mut text = String::new();
     match prometheus_text::encode(&mut text, &registry) {
@@ -43,12 +46,15 @@ struct Figures {
     metrics: Metrics,
     backlog: Backlog,
     process: Process,
+    /// `None` if keys for tokens are not fetched.
+    key_fetches: Option<KeyFetches>,
 }
 
 impl Collector for Figures {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.write_server(&mut page)?;
+        self.write_key_fetches(&mut page)?;
         self.write_connections(&mut page)?;
         self.write_events(&mut page)?;
         self.write_backlog(&mut page)?;
@@ -68,6 +74,23 @@ impl Figures {
             "pushwheel_ready",
             "1 if more clients can be served, as GET /ready reports, else 0",
             f64::from(u8::from(is_ready)),
+        )
+    }
+
+    fn write_key_fetches(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(fetches) = self.key_fetches else {
+            return Ok(());
+        };
+        page.counters(
+            "pushwheel_token_key_fetches",
+            "Fetches of the key set for tokens, by result",
+            "result",
+            [("ok", fetches.done), ("failed", fetches.failed)].into_iter(),
+        )?;
+        page.whole(
+            "pushwheel_token_keys_fetched_timestamp_seconds",
+            "Time of the last successful fetch of the key set, in seconds since 1970",
+            fetches.done_at_s,
         )
     }
 

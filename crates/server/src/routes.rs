@@ -1,11 +1,15 @@
 //! The routes of the server, and the right that each one needs.
 
+use std::sync::Arc;
+
 use super::access::Right;
 use super::context::Context;
 use super::errors::Problem;
 use super::worker::{Handler, Worker};
 use super::{access_log, assets, channel_view, manage, metrics, page, publish, subscribe, tickets};
-use pushwheel::{ChannelError, EngineBuilder, IntoResponse, Method, Request, Subscription};
+use pushwheel::{
+    ChannelError, EngineBuilder, IntoResponse, Method, Request, Response, Subscription,
+};
 
 pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
     let shared = || context.clone();
@@ -15,10 +19,13 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
     let make_ticket = move |request: &Request| tickets::make(request, &tickets);
     let view_settings = move |request: &Request| channel_view::settings(request, &settings);
     let worker = Worker::start();
-    let slow = |handler: Handler| {
+    let slow_with = |handler: Handler| {
         let worker = worker.clone();
-        move |request: &Request| worker.answer(request, handler)
+        move |request: &Request| worker.answer(request, handler.clone())
     };
+    let slow = |handler: fn(&Request) -> Result<Response, Problem>| slow_with(Arc::new(handler));
+    let measured = shared();
+    let metrics = Arc::new(move |request: &Request| metrics::metrics(request, &measured));
     let logged = |subscribe: Subscribe| {
         let context = context.clone();
         move |request: &Request| match subscribe(request, &context) {
@@ -49,7 +56,7 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .get("/channels/{channel}/history", slow(channel_view::history))
         .get("/channels/{channel}/settings", view_settings)
         .get("/stats", slow(manage::stats))
-        .get("/metrics", slow(metrics::metrics))
+        .get("/metrics", slow_with(metrics))
         .delete("/channels/{channel}", manage::remove)
         .delete("/channels", slow(manage::remove_empty))
         .delete("/channels/{channel}/clients", slow(manage::disconnect_some))

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 
@@ -13,7 +14,7 @@ use pushwheel::{Request, Responder, Response};
 const JOBS_MAX: usize = 64;
 
 /// A handler that runs on the worker.
-pub(super) type Handler = fn(&Request) -> Result<Response, Problem>;
+pub(super) type Handler = Arc<dyn Fn(&Request) -> Result<Response, Problem> + Send + Sync>;
 
 /// Sends requests to the thread. The thread ends when the last handle is dropped.
 #[derive(Clone)]
@@ -93,7 +94,7 @@ mod tests {
         let worker = Worker { jobs };
         let builder = Engine::builder();
         let builder = builder.get("/slow", move |request| {
-            worker.answer(request, |_| Ok(Response::text("done")))
+            worker.answer(request, Arc::new(|_: &Request| Ok(Response::text("done"))))
         });
         let engine = builder.bind("127.0.0.1:0").unwrap();
         let running = engine.spawn().unwrap();

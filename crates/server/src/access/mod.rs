@@ -8,6 +8,7 @@
 
 mod claims;
 mod credential;
+mod fetched_keys;
 mod grant;
 mod hosts;
 mod keys;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credential::Credential;
+use fetched_keys::FetchedKeys;
 use ticket::TicketStore;
 use token::Verifier;
 
@@ -37,6 +39,7 @@ use crate::throttle::Throttle;
 use pushwheel::{Method, Request};
 
 pub(crate) use credential::{CredentialId, TICKET, bearer_of};
+pub(crate) use fetched_keys::KeyFetches;
 pub(crate) use grant::{Channels, Grant, TicketContent};
 pub(crate) use hosts::{Hosts, is_public_name};
 pub(crate) use keys::{Holder, Right};
@@ -65,6 +68,7 @@ pub(crate) struct AccessState {
     forged_tokens: Limiter,
     wrong_keys: WrongKeyLimiter,
     wrong_key_warning: Throttle,
+    fetched_keys: FetchedKeys,
 }
 
 impl AccessState {
@@ -74,7 +78,25 @@ impl AccessState {
             forged_tokens: Limiter::new(),
             wrong_keys: WrongKeyLimiter::new(),
             wrong_key_warning: Throttle::new(),
+            fetched_keys: FetchedKeys::default(),
         }
+    }
+
+    pub(crate) fn fetched_keys(&self) -> TokenKeys {
+        self.fetched_keys.keys()
+    }
+
+    pub(crate) fn set_fetched_keys(&self, keys: TokenKeys) {
+        self.fetched_keys.set(keys);
+    }
+
+    pub(crate) fn count_key_fetch(&self, is_done: bool) {
+        self.fetched_keys.count(is_done, unix_seconds());
+    }
+
+    /// Returns the counts of fetches of token keys; `None` without any.
+    pub(crate) fn key_fetches(&self) -> Option<KeyFetches> {
+        self.fetched_keys.fetches()
     }
 }
 
@@ -87,11 +109,22 @@ pub(crate) struct MadeTicket {
 }
 
 impl Access {
-    pub(crate) fn new(settings: AccessSettings) -> Access {
-        let keys = &settings.token_keys;
-        let verifier =
-            (!keys.is_empty()).then(|| Verifier::new(keys.clone(), settings.checks.clone()));
+    /// `fetched` counts if the program fetches keys for tokens.
+    pub(crate) fn new(settings: AccessSettings, fetched: TokenKeys) -> Access {
+        let mut keys = settings.token_keys.clone();
+        let awaits_keys = settings.fetches_token_keys && fetched.is_empty();
+        if settings.fetches_token_keys {
+            keys = keys.with(fetched);
+        }
+        let verifier = || Verifier::new(keys, settings.checks.clone());
+        let verifier = settings.has_tokens().then(verifier);
+        let verifier = verifier.map(|verifier| verifier.awaiting_keys(awaits_keys));
         Access { settings, verifier }
+    }
+
+    /// Returns the rules with other fetched keys.
+    pub(crate) fn with_fetched_keys(&self, fetched: TokenKeys) -> Access {
+        Access::new(self.settings.clone(), fetched)
     }
 
     pub(crate) fn origins(&self) -> &Origins {

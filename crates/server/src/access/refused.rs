@@ -32,6 +32,8 @@ pub(crate) enum Refused {
     TokenUnfit {
         why: Cow<'static, str>,
     },
+    /// No key of the server has signed the token, and its key set was not fetched yet.
+    KeysMissing,
     TokenExpired,
     TokenNotYet,
     TokenAudience,
@@ -92,6 +94,7 @@ impl Refused {
             Refused::Missing { .. } | Refused::SubscriberUnknown => "token_missing",
             Refused::KeyWrong { .. } | Refused::NoAdminKey => "key_wrong",
             Refused::TokenInvalid { .. } | Refused::TokenUnfit { .. } => "token_invalid",
+            Refused::KeysMissing => "token_keys_missing",
             Refused::TokenExpired => "token_expired",
             Refused::TokenNotYet => "token_not_yet_valid",
             Refused::TokenAudience => "token_audience",

@@ -26,6 +26,8 @@ const WRONG_KEYS_PER_SECOND: f64 = 10.0;
 pub(crate) struct AccessSettings {
     pub(crate) keys: Keys,
     pub(crate) token_keys: TokenKeys,
+    /// Whether the program fetches more keys, so that tokens are needed without any.
+    pub(crate) fetches_token_keys: bool,
     pub(crate) checks: Checks,
     pub(crate) places: Places,
     /// The first pattern that matches a channel decides whether it is public.
@@ -37,11 +39,19 @@ pub(crate) struct AccessSettings {
     pub(crate) origins: Origins,
 }
 
+impl AccessSettings {
+    /// Whether channels that are not public need a credential.
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.fetches_token_keys || !self.token_keys.is_empty()
+    }
+}
+
 impl Default for AccessSettings {
     fn default() -> AccessSettings {
         AccessSettings {
             keys: Keys::default(),
             token_keys: TokenKeys::default(),
+            fetches_token_keys: false,
             checks: Checks {
                 audiences: Vec::new(),
                 issuers: Vec::new(),

@@ -53,6 +53,8 @@ pub(crate) struct Checks {
 pub(super) struct Verifier {
     keys: TokenKeys,
     checks: Checks,
+    /// Whether more keys will arrive, so that a token without a key may be valid.
+    awaits_keys: bool,
     /// The outcomes of signed tokens. A reload starts with none.
     remembered: Mutex<Remembered>,
     /// Hashes tokens with a secret, so that no client can choose the number of its token.
@@ -89,9 +91,16 @@ impl Verifier {
         Verifier {
             keys,
             checks,
+            awaits_keys: false,
             remembered: Mutex::default(),
             numbers: RandomState::new(),
         }
+    }
+
+    /// Sets whether more keys will arrive.
+    pub(super) fn awaiting_keys(mut self, awaits_keys: bool) -> Verifier {
+        self.awaits_keys = awaits_keys;
+        self
     }
 
     /// Returns what a token grants at `now_s`, in seconds since 1970. Calls `may_verify`
@@ -124,7 +133,7 @@ impl Verifier {
             if has_rate {
                 count_forged();
             }
-            return Err(Refused::invalid("none of this server's keys has signed it"));
+            return Err(self.without_key("none of this server's keys has signed it"));
         };
         let outcome = self.read(token, signer, now_s);
         self.remember(token, &outcome);
@@ -179,7 +188,14 @@ impl Verifier {
         keys.truncate(CANDIDATES_MAX);
         match keys.is_empty() {
             false => Ok(keys),
-            true => Err(Refused::invalid("there is no key for its `alg` and `kid`")),
+            true => Err(self.without_key("there is no key for its `alg` and `kid`")),
+        }
+    }
+
+    fn without_key(&self, why: &'static str) -> Refused {
+        match self.awaits_keys {
+            true => Refused::KeysMissing,
+            false => Refused::invalid(why),
         }
     }
 

@@ -175,6 +175,35 @@ impl TokenKeys {
         }
     }
 
+    /// Returns these keys and others, without a maximum.
+    pub(super) fn with(mut self, others: TokenKeys) -> TokenKeys {
+        self.keys.extend(others.keys);
+        self
+    }
+
+    /// Returns the public keys of a JSON Web Key Set that other programs can read too. A
+    /// secret in it is left out, because it is not secret.
+    ///
+    /// # Errors
+    /// As [`jwks`](Self::jwks).
+    pub fn public_jwks(json: &str) -> Result<TokenKeys, TokenKeyError> {
+        let mut set = TokenKeys::jwks(json)?;
+        set.keys.retain(|key| key.algorithm != Algorithm::HS256);
+        match set.keys.is_empty() {
+            false => TokenKeys::default().and(set),
+            true => Err(error(
+                "the key set has secrets only, and other programs can read them. Use one with \
+                 public keys",
+            )),
+        }
+    }
+
+    /// Returns the number of keys.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Returns the first secret, which can make tokens.
     pub(super) fn secret_key(&self) -> Option<&TokenKey> {
         let mut keys = self.keys.iter();
@@ -393,6 +422,18 @@ mod tests {
             let error = TokenKeys::jwks(json).unwrap_err().to_string();
             assert!(error.contains(text) && !error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_public_set_has_no_secrets() {
+        let set = include_str!("../../tests/server/keys/jwks.json");
+        assert_eq!(TokenKeys::jwks(set).unwrap().count(), 4);
+        assert_eq!(TokenKeys::public_jwks(set).unwrap().count(), 3);
+        let secret =
+            r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}]}"#;
+        assert!(TokenKeys::jwks(secret).is_ok());
+        let error = TokenKeys::public_jwks(secret).unwrap_err().to_string();
+        assert!(error.contains("secrets only"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use jsonwebtoken::dangerous;
 use pushwheel_check::numbers::{YEAR_S, seconds};
-use pushwheel_server::Config;
+use pushwheel_server::{Config, TokenKeys};
 use serde_json::{Map, Value, json};
 
 use super::serve::TokenArguments;
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         own.insert("metadata".to_owned(), metadata.clone());
     }
     let lifetime = Duration::from_secs(arguments.lifetime);
-    let made = config(&arguments.tokens)?.make_token(&own, lifetime);
+    let made = config(&arguments.tokens, None)?.make_token(&own, lifetime);
     print(&made.map_err(|error| format!("cannot make the token: {error}"))?)
 }
 
@@ -104,13 +104,19 @@ fn check(arguments: &Check) -> Result<(), Failure> {
     if let Ok(claims) = dangerous::insecure_decode_claims::<Value>(token) {
         print(&without_controls(&claims.to_string()))?;
     }
-    let checked = config(&arguments.tokens)?.check_token(token);
+    let set = arguments.tokens.key_set().map_err(|(_, failure)| failure)?;
+    let fetched = set.map(|set| set.fetch()).transpose()?;
+    let fetched = fetched.map(|(_, keys)| keys);
+    let checked = config(&arguments.tokens, fetched)?.check_token(token);
     checked.map_err(|error| error.to_string())
 }
 
-/// Returns the configuration of a server with these settings.
-fn config(arguments: &TokenArguments) -> Result<Config, Failure> {
-    let keys = arguments.token_keys().map_err(|(_, failure)| failure)?;
+/// Returns the configuration of a server with these settings and keys of a URL.
+fn config(arguments: &TokenArguments, fetched: Option<TokenKeys>) -> Result<Config, Failure> {
+    let mut keys = arguments.token_keys().map_err(|(_, failure)| failure)?;
+    if let Some(fetched) = fetched {
+        keys = keys.and(fetched).map_err(|error| error.to_string())?;
+    }
     Ok(arguments.apply(Config::new(), keys))
 }
 

@@ -41,10 +41,21 @@ impl Config {
         self
     }
 
-    /// Whether there is a key for tokens.
+    /// Sets whether the program fetches keys for tokens, and passes them to
+    /// [`Reloader::set_fetched_token_keys`](crate::Reloader::set_fetched_token_keys), beside
+    /// those of [`token_keys`](Self::token_keys). Subscribing then needs a token before the
+    /// first keys have arrived too; a token of an unknown key is answered `503` until
+    /// then. Default: false.
+    #[must_use]
+    pub fn fetches_token_keys(mut self, fetches: bool) -> Config {
+        self.access.fetches_token_keys = fetches;
+        self
+    }
+
+    /// Whether there is a key for tokens, or keys are fetched.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
-        !self.access.token_keys.is_empty()
+        self.access.has_tokens()
     }
 
     /// Whether publishing and managing need a key or a token.

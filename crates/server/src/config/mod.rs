@@ -6,7 +6,7 @@ use std::time::Duration;
 
 mod access;
 
-use crate::access::{Access, AccessSettings, Hosts};
+use crate::access::{Access, AccessSettings, Hosts, TokenKeys};
 use crate::context::{Context, CurrentConfig};
 use crate::errors::CODES;
 use crate::limits::{channel_options, limits};
@@ -284,11 +284,11 @@ impl Config {
     }
 
     /// Returns the part that a reload replaces.
-    fn current(&self) -> CurrentConfig {
+    fn current(&self, fetched_keys: TokenKeys) -> CurrentConfig {
         let patterns = self.options_by_pattern.iter();
         CurrentConfig {
             checks_hosts: self.checks_hosts,
-            access: Access::new(self.access.clone()),
+            access: Access::new(self.access.clone(), fetched_keys),
             patterns: patterns.map(|(pattern, _)| pattern.clone()).collect(),
             publish_rate_per_address: self.publish_rate_per_address,
             access_log: self.access_log,
@@ -297,7 +297,7 @@ impl Config {
     }
 
     fn server_of(&self, channels: &ChannelManager) -> Server {
-        let context = Context::new(self.current());
+        let context = Context::new(self.current(TokenKeys::default()));
         let engine = Engine::builder()
             .channels(channels)
             .threads(self.threads)
@@ -353,7 +353,27 @@ impl Reloader {
     /// [`EngineHandle::set_limits`](pushwheel::EngineHandle::set_limits).
     pub fn reload(&self, config: &Config) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        self.context.set_config(config.current());
+        let fetched = self.context.access.fetched_keys();
+        self.context.set_config(config.current(fetched));
         self.channels.set_options_by_name(config.options_by_name());
+    }
+
+    /// Replaces the keys for tokens that the program has fetched; see
+    /// [`Config::fetches_token_keys`]. They count from the next request on, and stay over a
+    /// reload.
+    pub fn set_fetched_token_keys(&self, keys: TokenKeys) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.context.access.set_fetched_keys(keys.clone());
+        let config = self.context.config();
+        self.context.set_config(CurrentConfig {
+            access: config.access.with_fetched_keys(keys),
+            patterns: config.patterns.clone(),
+            ..*config
+        });
+    }
+
+    /// Counts a fetch of keys for tokens, for `/metrics`.
+    pub fn count_token_key_fetch(&self, is_done: bool) {
+        self.context.access.count_key_fetch(is_done);
     }
 }

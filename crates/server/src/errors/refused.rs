@@ -10,6 +10,9 @@ pub(crate) const PROXY_FIX: &str = "Set --admin-key, --publish-key and --trusted
                                     --allow-missing-keys, if every client of the proxy may \
                                     publish and manage";
 
+/// After this time the key set may be there.
+const KEYS_RETRY_AFTER: Duration = Duration::from_secs(10);
+
 pub(super) fn response(refused: &Refused) -> Response {
     let status = status(refused);
     let mut response = Response::error(status, refused.code(), &message(refused));
@@ -50,7 +53,7 @@ fn status(refused: &Refused) -> u16 {
         | Refused::Forwarded => 403,
         Refused::Host => 421,
         Refused::TooManyForged { .. } | Refused::TooManyKeys { .. } => 429,
-        Refused::TicketsTooMany { .. } => 503,
+        Refused::TicketsTooMany { .. } | Refused::KeysMissing => 503,
     }
 }
 
@@ -59,6 +62,7 @@ fn retry_after(refused: &Refused) -> Option<Duration> {
         Refused::TooManyForged { retry_after }
         | Refused::TooManyKeys { retry_after }
         | Refused::TicketsTooMany { retry_after } => Some(*retry_after),
+        Refused::KeysMissing => Some(KEYS_RETRY_AFTER),
         _ => None,
     }
 }
@@ -101,6 +105,9 @@ pub(crate) fn message(refused: &Refused) -> String {
         Refused::NoAdminKey => {
             "viewing and managing need the admin key, and this server has none. Start it with \
              --admin-key"
+        }
+        Refused::KeysMissing => {
+            "the server has not fetched the keys for tokens yet. Try again later"
         }
         Refused::TokenExpired => "the token has expired. Get another one",
         Refused::TokenNotYet => {

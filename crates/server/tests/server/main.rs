@@ -18,6 +18,7 @@ mod descriptors;
 mod exposed;
 mod forwarded;
 mod guesses;
+mod key_set;
 mod limits;
 #[cfg(unix)]
 mod listening;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pushwheel::DisconnectReason;
-use pushwheel_server::{Config, Key};
+use pushwheel_server::{Config, Key, Server};
 use serde_json::{Value, json};
 
 use crate::common::{Connection, Served, eventually};
@@ -93,7 +93,10 @@ fn documented() -> BTreeSet<String> {
 
 #[test]
 fn every_metric_is_documented_and_every_documented_one_is_there() {
-    let page = Page::of(&start());
+    let Server { engine, reloader } = Config::new().server();
+    // The figures of fetches are there if keys are fetched.
+    reloader.count_token_key_fetch(true);
+    let page = Page::of(&Served::start(engine));
     let found: BTreeSet<String> = page.types.keys().cloned().collect();
     assert_eq!(found, documented());
     for (name, kind) in &page.types {

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 use crate::commands::run;
 
 /// Returns a file of `tests/server/tls`.
-fn file(name: &str) -> String {
+pub(super) fn file(name: &str) -> String {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/tls");
     format!("{directory}/{name}.pem")
 }
@@ -20,6 +20,16 @@ fn file(name: &str) -> String {
 /// Serves TLS with a certificate, and answers each request as a publish. Returns the
 /// URL of a channel.
 fn serve(certificate: &str) -> String {
+    const BODY: &str = r#"{"id":"k-1","events":1,"clients":0}"#;
+    serve_with(certificate, b"}", BODY)
+}
+
+/// Serves TLS with a certificate, and answers each GET with a text.
+pub(super) fn serve_text(certificate: &str, text: &'static str) -> String {
+    serve_with(certificate, b"\r\n\r\n", text)
+}
+
+fn serve_with(certificate: &str, end: &'static [u8], body: &'static str) -> String {
     let certificate = CertificateDer::from_pem_file(file(certificate)).unwrap();
     let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -37,22 +47,22 @@ fn serve(certificate: &str) -> String {
             let mut socket = socket.unwrap();
             let mut connection = ServerConnection::new(config.clone()).unwrap();
             // A client that does not trust the certificate ends the connection.
-            let _ = answer(&mut Stream::new(&mut connection, &mut socket));
+            let _ = answer(&mut Stream::new(&mut connection, &mut socket), end, body);
         }
     });
     format!("https://localhost:{port}/channels/news")
 }
 
-fn answer(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
-    const BODY: &str = r#"{"id":"k-1","events":1,"clients":0}"#;
+/// Answers a request whose last bytes are `end`.
+fn answer(stream: &mut (impl Read + Write), end: &[u8], body: &str) -> std::io::Result<()> {
     let (mut request, mut byte) = (Vec::new(), [0]);
-    while !request.ends_with(b"}") {
+    while !request.ends_with(end) {
         stream.read_exact(&mut byte)?;
         request.push(byte[0]);
     }
-    let length = BODY.len();
+    let length = body.len();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-    stream.write_all(format!("{head}{BODY}").as_bytes())?;
+    stream.write_all(format!("{head}{body}").as_bytes())?;
     stream.flush()
 }
 

@@ -8,7 +8,7 @@ use pushwheel_server::{AllowedOrigin, Config, Pattern, TokenKeys};
 
 use super::tokens::TokenArguments;
 use crate::cli::words::rate;
-use pushwheel_check::numbers::{HOUR_S, seconds, whole};
+use pushwheel_check::numbers::{DAY_S, HOUR_S, seconds, whole};
 
 /// The rules for tokens, where requests contain them, and the pages that may read.
 #[derive(Debug, Args)]
@@ -16,6 +16,11 @@ use pushwheel_check::numbers::{HOUR_S, seconds, whole};
 pub(crate) struct AccessArguments {
     #[command(flatten)]
     pub(super) tokens: TokenArguments,
+
+    /// Time between two fetches of --token-jwks-url, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(env = "PUSHWHEEL_TOKEN_JWKS_INTERVAL", value_parser = seconds(1..=DAY_S))]
+    pub(super) token_jwks_interval: u64,
 
     /// Name of a cookie that may contain a token [default: none]
     #[arg(long, value_name = "NAME", env = "PUSHWHEEL_TOKEN_COOKIE", value_parser = cookie)]

@@ -5,6 +5,7 @@ pub(super) mod announcing;
 mod arguments;
 mod descriptors;
 mod ending;
+mod key_set;
 mod keys;
 mod limits;
 mod listening;
@@ -22,7 +23,7 @@ use std::io;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use pushwheel::EngineHandle;
@@ -58,6 +59,9 @@ const FIXED: &[&str] = &[
     "receive_buffer_bytes",
     "trusted_proxy",
     "proxy_protocol",
+    "token_jwks_url",
+    "token_jwks_cacert",
+    "token_jwks_interval",
 ];
 
 /// How a running server is reached, whatever the new settings are.
@@ -113,8 +117,8 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     }
     let token_keys = arguments.access.tokens.token_keys();
     let token_keys = token_keys.map_err(|(key, failure)| with_place(&[key], failure))?;
-    let has_tokens = !token_keys.is_empty();
     config = arguments.access.apply(config, token_keys);
+    let has_tokens = config.has_tokens();
     for rule in &settings.rules {
         config = config.public_for(rule.pattern.clone(), rule.public);
     }
@@ -176,6 +180,11 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         }
         None => (None, config.server()),
     };
+    let key_set = arguments.access.tokens.key_set();
+    let mut key_set = key_set.map_err(|(key, failure)| settings.with_place(&[key], failure))?;
+    if let Some(key_set) = &mut key_set {
+        key_set.update(&server.reloader);
+    }
     let engine = arguments.proxies.apply(server.engine);
     let engine = descriptors::apply(engine, arguments.threads, endpoints.len());
     let mut socket_files = Vec::new();
@@ -196,10 +205,16 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     })?;
     warn_of_open_access(arguments, &endpoints, config.has_tokens());
     let channels = engine.channels().clone();
+    let interval = Duration::from_secs(arguments.access.token_jwks_interval);
+    let key_fetcher = key_set.map(|set| set.keep_updated(server.reloader.clone(), interval));
+    let key_fetcher = key_fetcher.transpose();
+    let key_fetcher = key_fetcher
+        .map_err(|error| format!("cannot start the thread that fetches keys ({error})"))?;
     let started = Arc::new(settings);
     let handler = SignalHandler {
         handle: engine.handle(),
         reloader: server.reloader,
+        key_fetcher,
         reach: Reach {
             endpoints: endpoints.clone(),
             has_proxies: started.arguments.proxies.are_any(),
@@ -286,6 +301,8 @@ fn listen_to_signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
 struct SignalHandler {
     handle: EngineHandle,
     reloader: Reloader,
+    /// The thread that fetches keys for tokens, if there is one.
+    key_fetcher: Option<Thread>,
     reach: Reach,
     /// The arguments of the command line, to parse again.
     words: Vec<OsString>,
@@ -354,6 +371,9 @@ impl SignalHandler {
         };
         log_warnings(&settings);
         self.reloader.reload(&config);
+        if let Some(thread) = &self.key_fetcher {
+            thread.unpark();
+        }
         if self.has_tokens && !config.has_tokens() {
             log::warn!(
                 "there is no key for tokens any more, so every client can subscribe to every \

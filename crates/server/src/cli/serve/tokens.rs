@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use pushwheel_server::{Config, TokenKeyError, TokenKeys};
 
+use super::key_set::KeySet;
 use crate::cli::words::{YES, boolean};
 use crate::cli::{Failure, Secret, files};
 use pushwheel_check::numbers::{YEAR_S, seconds};
@@ -50,6 +51,18 @@ pub(crate) struct TokenArguments {
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_TOKEN_JWKS_FILE")]
     token_jwks_file: Option<PathBuf>,
 
+    /// URL of a JSON Web Key Set for tokens, as an identity provider publishes it
+    ///
+    /// Fetched at the start, on SIGHUP and at --token-jwks-interval. While a fetch
+    /// fails, the last keys stay valid. Has to begin with https, except on loopback.
+    #[arg(long, value_name = "URL", env = "PUSHWHEEL_TOKEN_JWKS_URL")]
+    token_jwks_url: Option<String>,
+
+    /// File with certificates to trust (PEM) for --token-jwks-url [default: the
+    /// public ones]
+    #[arg(long, value_name = "FILE", env = "PUSHWHEEL_TOKEN_JWKS_CACERT")]
+    token_jwks_cacert: Option<PathBuf>,
+
     /// Required value of the claim `aud` of tokens
     ///
     /// May be repeated: one of them has to match. [default: tokens without `aud`]
@@ -74,8 +87,8 @@ pub(crate) struct TokenArguments {
 
     /// Issuer that the keys of a token key file are limited to
     ///
-    /// FILE is one of the files above: its keys are valid for tokens with this `iss`
-    /// only. May be repeated, also for one file. [default: every key is valid for
+    /// FILE is one of the files above, or the URL: its keys are valid for tokens with
+    /// this `iss` only. May be repeated, also for one file. [default: every key is valid for
     /// every accepted issuer]
     #[arg(
         long,
@@ -174,6 +187,18 @@ impl TokenArguments {
         Ok(keys)
     }
 
+    /// Returns the key set of the URL, if there is one, or an error with the setting that
+    /// it is about.
+    pub(crate) fn key_set(&self) -> Result<Option<KeySet>, (&'static str, Failure)> {
+        let Some(url) = &self.token_jwks_url else {
+            return Ok(None);
+        };
+        let issuers = self.token_key_issuer.iter();
+        let issuers = issuers.filter(|bound| bound.file == Path::new(url));
+        let issuers = issuers.map(|bound| bound.issuer.clone()).collect();
+        KeySet::new(url, self.token_jwks_cacert.as_deref(), issuers).map(Some)
+    }
+
     /// Returns the files of keys for tokens, each with its setting and whether it may
     /// contain a secret.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path, bool)> {
@@ -197,13 +222,18 @@ impl TokenArguments {
     /// Rejects an issuer of a file that is not read: its keys would not be bound.
     fn check_issuers(&self) -> Result<(), (&'static str, Failure)> {
         let mut issuers = self.token_key_issuer.iter();
-        match issuers.find(|bound| self.files().all(|(_, file, _)| file != bound.file)) {
+        let is_read = |source: &Path| {
+            let url = self.token_jwks_url.as_ref().map(Path::new);
+            url == Some(source) || self.files().any(|(_, file, _)| file == source)
+        };
+        match issuers.find(|bound| !is_read(&bound.file)) {
             None => Ok(()),
             Some(bound) => Err((
                 "token_key_issuer",
                 format!(
                     "--token-key-issuer: no keys are read from {}. Use a file of \
-                     --token-secret-file, --token-public-key-file or --token-jwks-file",
+                     --token-secret-file, --token-public-key-file or --token-jwks-file, or the \
+                     --token-jwks-url",
                     bound.file.display()
                 ),
             )),
@@ -227,6 +257,7 @@ impl TokenArguments {
     pub(crate) fn apply(&self, config: Config, keys: TokenKeys) -> Config {
         config
             .token_keys(keys)
+            .fetches_token_keys(self.token_jwks_url.is_some())
             .token_audiences(self.token_audience.iter().cloned())
             .token_issuers(self.token_issuer.iter().cloned())
             .token_leeway(Duration::from_secs(self.token_leeway))
