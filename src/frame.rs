@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Event, EventError, NAME_BYTES_MAX, RETRY_MS_MAX};
+use crate::event::{Event, EventError, NAME_BYTES_MAX, RETRY_MS_MAX, check_id};
 use crate::packed;
 
 /// The finished bytes of one event. Cloning it increments a reference count.
@@ -106,7 +106,7 @@ impl Frame {
     /// stamped yet; `None` if the bytes are not exactly one event as
     /// [`encode`](Frame::encode) writes it.
     pub(crate) fn from_body(body: &[u8], own_id: Option<&str>, id_prefix: &str) -> Option<Frame> {
-        is_body(body).then_some(())?;
+        is_event(body, false).then_some(())?;
         let gap_bytes = match own_id {
             Some(_) => 0,
             None => gap_bytes(id_prefix),
@@ -126,6 +126,12 @@ impl Frame {
             body: position(gap_bytes),
             is_packed: false,
         })
+    }
+
+    /// Returns the frame of an event as it was sent, which stamping does not change; `None`
+    /// if the bytes are not exactly one event.
+    pub(crate) fn from_event(bytes: &[u8]) -> Option<Frame> {
+        is_event(bytes, true).then(|| Frame::raw(bytes))
     }
 
     /// Returns the event without the line of its id, in two parts. `own_id` is the id that
@@ -382,20 +388,25 @@ fn id_place(body: &[u8]) -> usize {
     }
 }
 
-/// Returns whether these are the lines of one event without an id, as they are written.
-fn is_body(body: &[u8]) -> bool {
-    let Ok(text) = str::from_utf8(body) else {
+/// Returns whether these are the lines of one event as they are written. It may have an id
+/// only if that is allowed.
+fn is_event(bytes: &[u8], may_have_id: bool) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else {
         return false;
     };
     let Some(text) = text.strip_suffix("\n\n") else {
         return false;
     };
-    if memchr::memchr(b'\r', body).is_some() {
+    if memchr::memchr(b'\r', bytes).is_some() {
         return false;
     }
     let is_name = |line: &&str| {
         let name = line.strip_prefix("event: ");
         name.is_some_and(|name| (1..=NAME_BYTES_MAX).contains(&name.len()))
+    };
+    let is_id = |line: &&str| {
+        let id = line.strip_prefix("id: ");
+        id.is_some_and(|id| check_id(id).is_ok())
     };
     let is_retry = |line: &&str| {
         let digits = line.strip_prefix("retry: ");
@@ -405,7 +416,12 @@ fn is_body(body: &[u8]) -> bool {
         })
     };
     let mut lines = text.split('\n').peekable();
+    // The hub's id is stamped in front, a publisher's is behind the name.
+    let is_stamped = may_have_id && lines.next_if(is_id).is_some();
     lines.next_if(is_name);
+    if may_have_id && !is_stamped {
+        lines.next_if(is_id);
+    }
     lines.next_if(is_retry);
     lines.peek().is_some() && lines.all(|line| line.starts_with("data: "))
 }
@@ -564,6 +580,17 @@ mod tests {
             );
         }
         assert!(Frame::from_body(b"data: \xff\n\n", None, "k3x-").is_none());
+        let with_id = b"event: n\nid: 9\nretry: 1\ndata: x\n\n";
+        assert!(Frame::from_event(with_id).is_some());
+        assert!(Frame::from_event(b"id: 9\nevent: n\ndata: x\n\n").is_some());
+        assert!(Frame::from_body(with_id, None, "k3x-").is_none());
+        for forged in [
+            "id: \ndata: x\n\n",
+            "id: 9\nid: 9\ndata: x\n\n",
+            "id: 9\n\n",
+        ] {
+            assert!(Frame::from_event(forged.as_bytes()).is_none(), "{forged:?}");
+        }
     }
 
     #[test]

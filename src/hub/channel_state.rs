@@ -95,6 +95,9 @@ pub(super) struct ChannelState {
     pub(super) life: Life,
     pub(super) options: Arc<ChannelOptions>,
     pub(super) log: Log,
+    /// A channel that was restored has everything up to this number of what is applied
+    /// again.
+    pub(super) restored_through: u64,
     pub(super) members: Members,
     /// The members whose stream has this channel as its first.
     pub(super) streams: usize,
@@ -125,6 +128,7 @@ impl ChannelState {
             kind,
             life: Life::Open,
             log,
+            restored_through: 0,
             members: Members::new(&options.indexed),
             streams: 0,
             options,

@@ -24,10 +24,10 @@ pub(super) struct Heads {
     /// The highest head that was forgotten. A channel that is made under a name that is
     /// not here may have had a past up to it.
     removed_through: u64,
-    /// The number of heads that channels have taken back.
-    takes: u64,
-    /// The highest of these.
-    taken_through: u64,
+    /// The copies that are being made.
+    copies: usize,
+    /// The heads that channels have taken back meanwhile, which a copy could miss.
+    taken: HashMap<Arc<str>, u64>,
 }
 
 impl Heads {
@@ -42,8 +42,8 @@ impl Heads {
             by_name: HashMap::new(),
             in_order: BTreeSet::new(),
             removed_through,
-            takes: 0,
-            taken_through: 0,
+            copies: 0,
+            taken: HashMap::new(),
         }
     }
 
@@ -70,24 +70,48 @@ impl Heads {
         let Some((name, head)) = self.by_name.remove_entry(name) else {
             return self.removed_through;
         };
-        self.in_order.remove(&(head, name));
-        self.takes += 1;
-        self.taken_through = self.taken_through.max(head);
+        self.in_order.remove(&(head, name.clone()));
+        if self.copies > 0 {
+            self.note_taken(name, head);
+        }
         head.max(self.removed_through)
     }
 
-    /// Returns how many heads channels have taken back.
-    pub(super) fn takes(&self) -> u64 {
-        self.takes
+    #[cold]
+    fn note_taken(&mut self, name: Arc<str>, head: u64) {
+        if self.taken.len() < self.max || self.taken.contains_key(&name) {
+            self.taken.insert(name, head);
+        } else {
+            self.removed_through = self.removed_through.max(head);
+        }
     }
 
-    /// Returns a bound for a copy that was begun after `takes`: with it, the copy also
-    /// covers the heads that were taken back meanwhile.
-    pub(super) fn removed_through_since(&self, takes: u64) -> u64 {
-        match self.takes == takes {
-            true => self.removed_through,
-            false => self.removed_through.max(self.taken_through),
+    /// Remembers from now on what channels take back, until the copy ends.
+    pub(super) fn begin_copy(&mut self) {
+        self.copies += 1;
+    }
+
+    pub(super) fn end_copy(&mut self) {
+        self.copies -= 1;
+        if self.copies == 0 {
+            self.taken = HashMap::new();
         }
+    }
+
+    /// Returns whether a copy is being made.
+    pub(super) fn is_copied(&self) -> bool {
+        self.copies > 0
+    }
+
+    /// Returns the heads that were taken back since a copy was begun, in no order.
+    pub(super) fn taken(&self) -> Vec<(Arc<str>, u64)> {
+        let taken = self.taken.iter();
+        taken.map(|(name, head)| (name.clone(), *head)).collect()
+    }
+
+    /// Returns up to where a channel may have had a past that is not known here.
+    pub(super) fn removed_through(&self) -> u64 {
+        self.removed_through
     }
 
     /// Returns the heads after one of them, in ascending order.
@@ -115,10 +139,9 @@ mod tests {
         heads.insert("old".into(), 5);
         assert_eq!(heads.take("unknown"), 5);
         assert_eq!(heads.take("old"), 5);
-        assert_eq!(heads.takes(), 0);
         assert_eq!(heads.take("a"), 7);
         // Its log knows it now, and names it again when the channel is removed.
-        assert_eq!((heads.take("a"), heads.takes()), (5, 1));
+        assert_eq!(heads.take("a"), 5);
         heads.insert("b".into(), 12);
         assert_eq!((heads.take("b"), heads.in_order.len()), (12, 0));
     }
@@ -136,15 +159,26 @@ mod tests {
 
     #[test]
     fn a_copy_covers_a_head_that_is_taken_back_meanwhile() {
-        let mut heads = Heads::bounded(0, 8);
-        heads.insert("a".into(), 10);
-        heads.insert("b".into(), 20);
-        let takes = heads.takes();
-        assert_eq!(heads.removed_through_since(takes), 0);
+        let mut heads = Heads::bounded(0, 2);
+        for (name, head) in [("a", 10), ("b", 20)] {
+            heads.insert(name.into(), head);
+        }
+        heads.begin_copy();
         heads.take("a");
-        assert_eq!(heads.removed_through_since(takes), 10);
+        assert_eq!(heads.taken(), [("a".into(), 10)]);
         let left: Vec<_> = heads.after(None).collect();
         assert_eq!(left, [&(20, "b".into())]);
         assert_eq!(heads.after(Some(left[0])).count(), 0);
+        // A channel that comes and goes has its newest head there, and too many raise the
+        // bound.
+        for (name, head) in [("a", 30), ("b", 40), ("c", 50)] {
+            heads.insert(name.into(), head);
+            heads.take(name);
+        }
+        let taken: std::collections::BTreeMap<_, _> = heads.taken().into_iter().collect();
+        assert_eq!(taken, [("a".into(), 30), ("b".into(), 40)].into());
+        assert_eq!(heads.removed_through(), 50);
+        heads.end_copy();
+        assert!(heads.taken().is_empty() && !heads.is_copied());
     }
 }

@@ -88,11 +88,11 @@ impl Log {
     }
 
     /// Returns a log as it was saved, with `bounds` that are whole:
-    /// `began_after <= evicted <= head` for both parts. Its entries are to be appended.
+    /// `began_after <= evicted <= head` for both parts. Its entries are to be appended, and
+    /// then its head noted.
     pub(crate) fn restored(
         bounds: SavedBounds,
         released: impl IntoIterator<Item = (Arc<str>, IdRecord)>,
-        entries: impl IntoIterator<Item = Entry>,
     ) -> Log {
         let mut log = Log {
             began_after: bounds.began_after,
@@ -105,11 +105,12 @@ impl Log {
             log.remembered.insert(id.clone(), record);
             log.remembered.release(&id, sequence);
         }
-        for entry in entries {
-            log.append(entry, &mut Dropped::new());
-        }
-        log.head = log.head.max(bounds.head);
         log
+    }
+
+    /// Notes that the log had entries up to `head`.
+    pub(crate) fn note_head(&mut self, head: u64) {
+        self.head = self.head.max(head);
     }
 
     /// Returns what a saved log needs beside its entries.
@@ -602,7 +603,11 @@ mod tests {
             .map(|(id, record)| (id.clone(), record.clone()))
             .collect();
         let entries: Vec<_> = log.after(0).cloned().collect();
-        let restored = Log::restored(log.saved_bounds(), released, entries);
+        let mut restored = Log::restored(log.saved_bounds(), released);
+        for entry in entries {
+            restored.append(entry, &mut Dropped::new());
+        }
+        restored.note_head(log.head());
         for (id, record) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
             assert_eq!(place_of(&restored, id), record, "{id}");
         }

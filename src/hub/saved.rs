@@ -7,34 +7,29 @@
 //!
 //! Members and options are not saved.
 
+mod before;
+mod copying;
+mod error;
 mod format;
-mod snapshot;
+mod parts;
+mod restoring;
 
-use std::collections::HashSet;
-use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::io::{self, BufWriter, Read, Write};
 
-use super::channel_state::{Counts, Finish, Kind, Life};
-use super::clock::{Clock, wall_now_ms};
-use super::dropped::Dropped;
-use super::entry::{Attributes, Entry};
 use super::for_all::NAME_OF_ALL;
-use super::heads::Heads;
-use super::key::ChannelKey;
-use super::log::{Log, SavedBounds};
-use super::looks::LOOKS_MAX;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::ChannelOptions;
-use super::state::State;
+use super::retention::History;
+use super::state::Settings;
 use super::{Hub, Randomness};
-use crate::frame::Frame;
-use snapshot::{SavedChannel, SavedForAll, Snapshot};
+use format::{Reader, Writer};
+use restoring::Restoring;
 
-pub use snapshot::RestoreError;
+pub use error::RestoreError;
+pub(super) use restoring::Restored;
 
-/// An event that is older counts as this old: the engine's clock must not
-/// begin too late. One year.
-const AGE_MAX_MS: u64 = 365 * 24 * 3_600_000;
+/// The bytes of entries that are written, and read, at once: or one that is larger.
+const ENTRIES_BYTES: usize = 256 << 10;
 
 /// The size of a state that [`ChannelManager::save`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,23 +54,27 @@ impl ChannelManager {
     /// events themselves are shared. They are written with nothing locked.
     ///
     /// # Errors
-    /// When `to` cannot be written, or an event has more than 4 GiB.
+    /// When `to` cannot be written.
     pub fn save(&self, to: &mut impl Write) -> io::Result<Saved> {
-        let snapshot = self.hub.snapshot();
-        let saved = Saved {
-            channels: snapshot.channels.len(),
-            events: snapshot.channels.iter().map(|c| c.entries.len()).sum(),
-        };
-        format::write(&snapshot, to)?;
-        Ok(saved)
+        self.hub.write_snapshot(to)
+    }
+}
+
+impl Hub {
+    /// Writes what a manager that goes on here needs, part by part. The hub may be in use
+    /// meanwhile.
+    pub(super) fn write_snapshot(&self, to: &mut dyn Write) -> io::Result<Saved> {
+        let mut writer = Writer::new(BufWriter::new(to))?;
+        self.copy(|part| writer.write(&part))
     }
 }
 
 impl ChannelManagerBuilder {
     /// Makes the manager with the channels that [`ChannelManager::save`] has
     /// written, and goes on where it ended: same epoch, next sequence number,
-    /// so that a client's `Last-Event-ID` from before is still valid. Channels get the default options, and keep of their history what
-    /// these allow; ages count on.
+    /// so that a client's `Last-Event-ID` from before is still valid. Channels get the default
+    /// options, and keep of their history what these and the bound on all histories allow;
+    /// ages count on. No more of the state is held in memory than is kept.
     ///
     /// **Restore a state once.** Remove it before anything is published, so
     /// that a program that dies without saving begins a new epoch and its
@@ -113,84 +112,16 @@ impl ChannelManagerBuilder {
     pub fn restore_with(
         self,
         from: impl Read,
-        mut options: impl FnMut(&str) -> ChannelOptions,
+        options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<ChannelManager, RestoreError> {
-        let snapshot = format::read(from)?;
-        let (found, max) = (snapshot.channels.len(), self.settings.channels_max);
-        if found > max {
-            return Err(RestoreError::TooManyChannels { found, max });
-        }
-        let wall_ms = wall_now_ms();
-        let for_all = snapshot.for_all.entries.iter().map(|(entry, _)| entry);
-        let entries = snapshot.channels.iter().flat_map(|c| &c.entries);
-        let entries = entries.chain(for_all);
-        let oldest_ms = entries.map(|e| e.at_ms).min().unwrap_or(wall_ms);
-        let clock = Clock::system_begun_ago(wall_ms.saturating_sub(oldest_ms).min(AGE_MAX_MS));
-        let now_ms = clock.now_ms();
-
-        let mut state = State::new(self.settings);
-        state.sequence = snapshot.sequence;
-        state.heads = Heads::new(snapshot.removed_through);
-        for (name, head) in snapshot.heads {
-            state.heads.insert(name, head);
-        }
         let for_all = self.options_by_name.of(NAME_OF_ALL).history;
-        state.for_all = snapshot.for_all.into_events(for_all, |entry| Entry {
-            at_ms: now_ms.saturating_sub(wall_ms.saturating_sub(entry.at_ms)),
-            ..entry
-        });
-        let mut newest = Vec::new();
-        for saved in snapshot.channels {
-            let options = Arc::new(options(&saved.name));
-            let kind = Kind::Named(saved.name.clone());
-            let key = state.insert(kind, options.clone(), now_ms);
-            let channel = state.get_mut(key).expect("it was just made");
-            let entries = saved.entries.into_iter().map(|entry| Entry {
-                at_ms: now_ms.saturating_sub(wall_ms.saturating_sub(entry.at_ms)),
-                attributes: fitting(entry.attributes, &entry.frame, &options),
-                ..entry
-            });
-            channel.log = Log::restored(saved.bounds, saved.released, entries);
-            if options.conflates() {
-                let (missing, has_more) = saved.missing_keys;
-                channel.log.keyed_mut().restore_missing(missing, has_more);
-            }
-            if let Some(finish) = saved.finish {
-                let left_ms = u128::from(finish.until_ms.saturating_sub(wall_ms));
-                // The wall clock may have been set: no longer than ever.
-                let left_ms = left_ms.min(options.finished_for.as_millis());
-                let left_ms = u64::try_from(left_ms).unwrap_or(u64::MAX);
-                channel.life = Life::Finishing(Finish {
-                    until_ms: now_ms.saturating_add(left_ms),
-                    ..finish
-                });
-            }
-            let [published, delivered, gaps] = saved.counts;
-            channel.counts = Counts {
-                published,
-                delivered,
-                gaps,
-            };
-            while channel.trim(now_ms, &mut Dropped::new()) {}
-            newest.push((channel.log.head(), key));
-        }
-        // As they would be if they had been published to in this run.
-        newest.sort_unstable();
-        for (_, key) in newest {
-            state.note_appended(key);
-            if state
-                .get(key)
-                .is_some_and(|channel| !channel.life.is_open())
-            {
-                state.memory.note_finished(key.slot);
-            }
-        }
-        while state.memory.excess() > 0 {
-            state.shrink(None, &mut Dropped::new());
-        }
+        let restored = Restored::read(from, self.settings, for_all, None, options)?;
+        let Restored {
+            ids, clock, state, ..
+        } = restored;
         Ok(ChannelManager {
             hub: Hub::with_ids(
-                snapshot.ids,
+                ids,
                 // It knows the ids from before.
                 0,
                 clock,
@@ -202,103 +133,20 @@ impl ChannelManagerBuilder {
     }
 }
 
-/// What of an entry's extras fits the options of today.
-fn fitting(
-    attributes: Option<Box<Attributes>>,
-    frame: &Frame,
-    options: &ChannelOptions,
-) -> Option<Box<Attributes>> {
-    let mut attributes = *attributes.unwrap_or_default();
-    attributes.key = attributes.key.filter(|_| options.conflates());
-    attributes.packed = options.compress_from.map(|bytes| frame.pack(bytes));
-    (!attributes.is_empty()).then(|| Box::new(attributes))
-}
-
-impl Hub {
-    /// Copies all that is to be saved, with the lock open between two steps.
-    fn snapshot(&self) -> Snapshot {
-        let (wall_ms, now_ms) = (wall_now_ms(), self.clock.now_ms());
-        let wall_of = |at_ms: u64| {
-            let past_ms = now_ms.saturating_sub(at_ms);
-            let ahead_ms = at_ms.saturating_sub(now_ms);
-            wall_ms.saturating_sub(past_ms).saturating_add(ahead_ms)
-        };
-        let takes = self.lock().heads.takes();
-        let mut keys = Vec::new();
-        // Not those that are over: no client comes back to them.
-        self.for_each_channel(|key, channel| {
-            keys.extend(channel.current_name().map(|_| key));
-        });
-        let saved = keys.into_iter();
-        let saved = saved.filter_map(|key| self.saved_channel(key, wall_of));
-        let mut channels: Vec<SavedChannel> = saved.collect();
-        channels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        // A channel that was removed and made again meanwhile.
-        channels.dedup_by(|a, b| a.name == b.name);
-        let mut heads: Vec<(u64, Arc<str>)> = Vec::new();
-        let for_all;
-        let (sequence, removed_through) = loop {
-            let state = self.lock();
-            let before = heads.len();
-            let some = state.heads.after(heads.last()).take(LOOKS_MAX);
-            let some: Vec<_> = some.cloned().collect();
-            heads.extend(some);
-            if heads.len() - before < LOOKS_MAX {
-                for_all = SavedForAll::of(&state.for_all, wall_of);
-                break (state.sequence, state.heads.removed_through_since(takes));
-            }
-            drop(state);
-            self.give_way();
-        };
-        // A channel that was removed when it had been copied has its head in its log.
-        let is_removed = |name: &str| {
-            let found = channels.binary_search_by(|channel| (*channel.name).cmp(name));
-            found.is_err()
-        };
-        heads.retain(|(_, name)| is_removed(name));
-        let heads = heads.into_iter().map(|(head, name)| (name, head));
-        Snapshot {
-            ids: self.ids.clone(),
-            sequence,
-            removed_through,
-            heads: heads.collect(),
-            channels,
-            for_all,
-        }
-    }
-
-    /// Copies a channel; `None` if it is gone.
-    fn saved_channel(&self, key: ChannelKey, wall_of: impl Fn(u64) -> u64) -> Option<SavedChannel> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut saved = loop {
-            let state = self.lock_served(&[key]);
-            let channel = state.get(key).filter(|channel| !channel.life.is_over())?;
-            let after = entries.last().map_or(0, |last| last.sequence);
-            let some = channel.log.after(after).take(LOOKS_MAX);
-            let before = entries.len();
-            entries.extend(some.map(|entry| Entry {
-                at_ms: wall_of(entry.at_ms),
-                ..entry.clone()
-            }));
-            if entries.len() - before < LOOKS_MAX {
-                break SavedChannel::of(channel, &wall_of)?;
-            }
-            drop(state);
-            self.give_way();
-        };
-        // What was evicted or replaced meanwhile is not there.
-        let SavedBounds { evicted, .. } = saved.bounds;
-        let released: HashSet<u64> = saved.released.iter().map(|(_, r)| r.sequence).collect();
-        entries.retain(|entry| {
-            let evicted_through = match entry.has_key() {
-                true => evicted.keyed,
-                false => evicted.history,
-            };
-            let is_released = entry.own_id().is_some() && released.contains(&entry.sequence);
-            entry.sequence > evicted_through && !is_released
-        });
-        saved.entries = entries;
-        Some(saved)
+impl Restored {
+    /// Reads a saved state. `for_all` is what is kept of the events for all channels, and
+    /// `older_ms` the time of an event that is not in the state, in milliseconds since 1970.
+    pub(super) fn read(
+        from: impl Read,
+        settings: Settings,
+        for_all: History,
+        older_ms: Option<u64>,
+        options: impl FnMut(&str) -> ChannelOptions,
+    ) -> Result<Restored, RestoreError> {
+        let mut reader = Reader::new(from)?;
+        let mut restoring = Restoring::new(reader.read()?, settings, for_all, older_ms, options)?;
+        while !restoring.add(reader.read()?)? {}
+        Ok(restoring.into_restored())
     }
 }
 
@@ -308,11 +156,22 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::parts::Part;
     use super::*;
-    use crate::{Condition, Event, History, KeyedState, LagPolicy};
+    use crate::hub::entry::Entry;
+    use crate::journal::bytes::{Input, put_number};
+    use crate::{Condition, Event, KeyedState, LagPolicy};
 
     fn keeping() -> ChannelManagerBuilder {
         ChannelManager::builder().defaults(ChannelOptions::new().history(History::events(10)))
+    }
+
+    /// Keeps what is of any age: a file has the times of the day it was made.
+    fn of_any_age(name: &str) -> ChannelOptions {
+        let options = conflating(name);
+        let history = History::events(10).age_max(Duration::MAX);
+        let keyed = KeyedState::keys(2).age_max(Duration::MAX);
+        options.history(history).keyed_state(keyed)
     }
 
     fn conflating(name: &str) -> ChannelOptions {
@@ -382,44 +241,66 @@ mod tests {
         bytes
     }
 
-    /// The content of a state without its times.
-    fn story(bytes: &[u8]) -> String {
-        let mut snapshot = format::read(bytes).unwrap();
-        let Snapshot {
-            ids,
-            sequence,
-            removed_through,
-            heads,
-            channels,
-            for_all,
-        } = &mut snapshot;
-        for (entry, _) in &mut for_all.entries {
-            entry.at_ms = 0;
-        }
-        let mut story = format!("{ids:?} {sequence} {removed_through} {heads:?}\n");
-        story += &format!("{for_all:#?}\n");
-        for channel in channels {
-            for entry in &mut channel.entries {
-                entry.at_ms = 0;
+    /// All parts of a state.
+    fn parts(bytes: &[u8]) -> Result<Vec<Part>, RestoreError> {
+        let mut reader = Reader::new(bytes)?;
+        let mut parts = Vec::new();
+        loop {
+            parts.push(reader.read()?);
+            if let Some(Part::End(_)) = parts.last() {
+                return Ok(parts);
             }
-            if let Some(finish) = &mut channel.finish {
-                finish.until_ms = 0;
-            }
-            let SavedChannel { name, counts, .. } = channel;
-            story += &format!("{name} {:?} {counts:?}", channel.bounds);
-            story += &format!(" {:?}", channel.missing_keys);
-            story += &format!(" {:?} {:?}\n", channel.released, channel.finish);
-            story += &format!("{:#?}\n", channel.entries);
         }
-        story
     }
 
-    /// The same bytes with a sum that is right for them.
+    /// The bytes of a state of these parts.
+    fn written(parts: &[Part]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes).unwrap();
+        parts.iter().for_each(|part| writer.write(part).unwrap());
+        bytes
+    }
+
+    /// The content of a state without its times.
+    fn story(bytes: &[u8]) -> String {
+        let mut parts = parts(bytes).unwrap();
+        for part in &mut parts {
+            match part {
+                Part::Begin(begin) => begin.oldest_ms = 0,
+                Part::ForAll(for_all) => {
+                    for_all.entries.iter_mut().for_each(|(e, _)| e.at_ms = 0);
+                }
+                Part::Channel(channel) => {
+                    channel.finish.iter_mut().for_each(|f| f.until_ms = 0);
+                }
+                Part::Entries(entries) => entries.iter_mut().for_each(|e| e.at_ms = 0),
+                Part::Heads(heads) => heads.sort_unstable(),
+                Part::End(_) => {}
+            }
+        }
+        let lines = parts.iter().map(|part| format!("{part:?}\n"));
+        lines.collect()
+    }
+
+    /// The sections of a state: where the length and where the content of each is.
+    fn sections(bytes: &[u8]) -> Vec<(usize, std::ops::Range<usize>)> {
+        let (mut sections, mut at) = (Vec::new(), format::MAGIC.len() + 4);
+        while at < bytes.len() {
+            let mut input = Input(&bytes[at + 1..]);
+            let len = usize::try_from(input.number().unwrap()).unwrap();
+            let begin = bytes.len() - input.len();
+            sections.push((at + 1, begin..begin + len));
+            at = begin + len + 4;
+        }
+        sections
+    }
+
+    /// The same bytes with sums that are right for them.
     fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-        let end = bytes.len().saturating_sub(4);
-        bytes.truncate(end);
-        let sum = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
+        for (_, section) in sections(&bytes) {
+            let sum = crc32fast::hash(&bytes[..section.end]);
+            bytes[section.end..section.end + 4].copy_from_slice(&sum.to_le_bytes());
+        }
         bytes
     }
 
@@ -485,16 +366,20 @@ mod tests {
 
     #[test]
     fn a_history_ages_while_no_engine_serves_it() {
-        let bytes = saved(&eventful());
-        let mut snapshot = format::read(&*bytes).unwrap();
-        for channel in &mut snapshot.channels {
-            for (n, entry) in channel.entries.iter_mut().rev().enumerate() {
-                // A minute between any two.
-                entry.at_ms -= 60_000 * n as u64;
+        let mut parts = parts(&saved(&eventful())).unwrap();
+        for part in &mut parts {
+            match part {
+                Part::Begin(begin) => begin.oldest_ms -= 3_600_000,
+                Part::Entries(entries) => {
+                    for (n, entry) in entries.iter_mut().rev().enumerate() {
+                        // A minute between any two.
+                        entry.at_ms -= 60_000 * n as u64;
+                    }
+                }
+                _ => {}
             }
         }
-        let mut aged = Vec::new();
-        format::write(&snapshot, &mut aged).unwrap();
+        let aged = written(&parts);
         let history = History::events(10).age_max(Duration::from_secs(150));
         let options = ChannelOptions::new().history(history);
         let manager = keeping().restore_with(&*aged, |_| options.clone()).unwrap();
@@ -506,9 +391,13 @@ mod tests {
     fn what_the_options_no_longer_allow_is_dropped_and_known_to_be_lost() {
         let bytes = saved(&eventful());
         let none = ChannelManager::builder().restore(&*bytes).unwrap();
-        let news = format::read(&*saved(&none)).unwrap();
-        let news = news.channels.iter().find(|c| &*c.name == "news").unwrap();
-        assert!(news.entries.is_empty());
+        let parts = parts(&saved(&none)).unwrap();
+        assert!(!parts.iter().any(|part| matches!(part, Part::Entries(_))));
+        let news = parts.iter().find_map(|part| match part {
+            Part::Channel(channel) if &*channel.name == "news" => Some(channel),
+            _ => None,
+        });
+        let news = news.unwrap();
         assert_eq!(news.bounds.evicted.history, news.bounds.head);
 
         let few = ChannelManager::builder().channels_max(3).restore(&*bytes);
@@ -517,6 +406,47 @@ mod tests {
             reported.contains("4 channels, but the limit is 3"),
             "{reported}"
         );
+    }
+
+    #[test]
+    fn no_more_is_held_than_is_kept() {
+        let manager = keeping().build();
+        for name in ["a", "b", "c", "d"] {
+            let channel = manager.get_or_create(name).unwrap();
+            for n in 0..10 {
+                let event = Event::message(format!("{n}{}", "x".repeat(64 << 10)));
+                channel.broadcast(event).unwrap();
+            }
+        }
+        let bytes = saved(&manager);
+        let bound = 128 << 10;
+        let settings = Settings {
+            log_bytes_max: bound,
+            ..keeping().settings
+        };
+        let mut reader = Reader::new(&*bytes).unwrap();
+        let options = |name: &str| conflating(name);
+        let first = reader.read().unwrap();
+        let mut restoring = Restoring::new(first, settings, History::NONE, None, options).unwrap();
+        loop {
+            let part = reader.read().unwrap();
+            if let Part::Entries(entries) = &part {
+                let bytes = entries.iter().map(Entry::bytes).sum::<usize>();
+                assert!(bytes <= ENTRIES_BYTES + (65 << 10));
+            }
+            let is_last = restoring.add(part).unwrap();
+            assert!(restoring.held_bytes() <= bound);
+            if is_last {
+                break;
+            }
+        }
+        let state = restoring.into_restored().state;
+        // The newest events are there, and a client of the others receives a gap.
+        let channel = |name| state.get(state.names[name]).unwrap();
+        assert!(["a", "b", "c"].map(|name| channel(name).log.len()) == [0; 3]);
+        assert_eq!(channel("d").log.len(), 1);
+        assert_eq!(channel("d").log.evicted_through(), 39);
+        assert_eq!(channel("a").log.evicted_through(), 10);
     }
 
     #[test]
@@ -540,24 +470,44 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_the_version_before_is_read() {
-        let manager = keeping().build();
-        let news = manager.get_or_create("news").unwrap();
-        news.broadcast(Event::message("hello")).unwrap();
-        let now = saved(&manager);
-        let mut before = now.clone();
-        let version = format::MAGIC.len();
-        before[version] = 2;
-        // Epoch, key of ids, sequence and removed_through; then the number of heads.
-        let heads = version + 4 + (4 + 7) + 1 + 16;
-        assert_eq!(before[heads..heads + 8], [0; 8]);
-        before.drain(heads..heads + 8);
-        // Events for all channels: evicted_through, own ids and entries, before the sum.
-        let for_all = before.len() - 4 - 24;
-        assert_eq!(before[for_all..for_all + 24], [0; 24]);
-        before.drain(for_all..for_all + 24);
-        let restored = keeping().restore(&*sealed(before)).unwrap();
-        assert_eq!(story(&saved(&restored)), story(&now));
+    fn states_of_older_releases_are_read() {
+        let bytes = include_bytes!("../../tests/golden/state-2.bin");
+        let restored = keeping().restore_with(&bytes[..], of_any_age).unwrap();
+        let news = restored.get("news").unwrap();
+        assert_eq!(restored.names().len(), 1);
+        assert_eq!(news.stats().unwrap().history_events, 1);
+
+        // One of everything, as `eventful` makes it, but for events for all channels.
+        let bytes = include_bytes!("../../tests/golden/state-3.bin");
+        let restored = keeping().restore_with(&bytes[..], of_any_age).unwrap();
+        let reported = story(&saved(&restored));
+        for part in [
+            "for ann",
+            "for admins",
+            "\"mine\"",
+            "\"released\"",
+            "role",
+            "the last",
+            "pushwheel.removed",
+            "\"gone\"",
+        ] {
+            assert!(reported.contains(part), "{part}: {reported}");
+        }
+        for end in 0..bytes.len() {
+            assert!(keeping().restore(&bytes[..end]).is_err(), "{end}");
+            let mut flipped = bytes.to_vec();
+            flipped[end] ^= 1 << (end % 8);
+            assert!(keeping().restore(&*flipped).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_state_are_those_of_this_format() {
+        let golden = &include_bytes!("../../tests/golden/state-4.bin")[..];
+        let parts = parts(golden).unwrap();
+        assert_eq!(written(&parts), golden);
+        let restored = keeping().restore_with(golden, of_any_age).unwrap();
+        assert_eq!(story(&saved(&restored)), story(golden));
     }
 
     #[test]
@@ -597,18 +547,30 @@ mod tests {
         /// A right sum proves nothing: each state that is accepted makes a whole manager.
         #[test]
         fn a_forged_state_is_refused_or_makes_a_whole_manager(
-            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-            cut in prop::option::of((any::<prop::sample::Index>(), 0_usize..40)),
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()),
+                0..4,
+            ),
+            cut in prop::option::of((
+                any::<prop::sample::Index>(),
+                any::<prop::sample::Index>(),
+                0_usize..40,
+            )),
         ) {
+            // In one of the sections, whose length stays right.
             let mut bytes = saved(&eventful());
-            for (at, byte) in changes {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
+            for (section, at, byte) in changes {
+                let (_, section) = section.get(&sections(&bytes)).clone();
+                bytes[section.start + at.index(section.len())] = byte;
             }
-            if let Some((at, len)) = cut {
-                let at = at.index(bytes.len());
-                let end = bytes.len().min(at + len);
-                bytes.drain(at..end);
+            if let Some((section, at, len)) = cut {
+                let (length_at, section) = section.get(&sections(&bytes)).clone();
+                let mut content = bytes[section.clone()].to_vec();
+                let begin = at.index(content.len());
+                content.drain(begin..content.len().min(begin + len));
+                let mut length = Vec::new();
+                put_number(&mut length, content.len() as u64);
+                bytes.splice(length_at..section.end, [length, content].concat());
             }
             if let Ok(manager) = keeping().restore(&*sealed(bytes)) {
                 // A channel may be finished; no other answer and no panic.

@@ -23,6 +23,7 @@ use super::options::ChannelOptions;
 use super::reactors::{Departure, DisconnectCall, Reactors, Wake};
 use super::ready::Numbered;
 use super::unpublished::Unpublished;
+use crate::journal::terms::Terms;
 
 /// Slots of a channel whose members are disconnected in one locked section. A member that
 /// is removed costs as much as several that are looked at.
@@ -128,6 +129,8 @@ pub(super) struct State {
     pub(super) sequence: u64,
     /// What is known of channels that have lost their names.
     pub(super) heads: Heads,
+    /// The ranges of numbers that may be lost.
+    pub(super) terms: Terms,
     pub(super) for_all: ForAll,
     generations: u32,
     channels: Slab<ChannelState>,
@@ -148,6 +151,7 @@ impl State {
             settings,
             sequence: 0,
             heads: Heads::new(0),
+            terms: Terms::default(),
             for_all: ForAll::new(),
             generations: 0,
             channels: Slab::new(),

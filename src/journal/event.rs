@@ -104,7 +104,7 @@ pub(super) fn event_bytes(event: &Ready) -> usize {
 }
 
 /// Appends the clients that events are for; `None`: all.
-pub(super) fn put_audience(out: &mut Vec<u8>, audience: Option<&Audience>) {
+pub(crate) fn put_audience(out: &mut Vec<u8>, audience: Option<&Audience>) {
     let (kind, ids) = match audience {
         None => return out.push(ALL),
         Some(Audience::Where(conditions)) => {
@@ -132,7 +132,7 @@ pub(super) fn put_audience(out: &mut Vec<u8>, audience: Option<&Audience>) {
 }
 
 /// Reads the clients that events are for; `None`: all.
-pub(super) fn audience(input: &mut Input<'_>) -> Result<Option<Arc<Audience>>, Damaged> {
+pub(crate) fn audience(input: &mut Input<'_>) -> Result<Option<Arc<Audience>>, Damaged> {
     let audience = match input.byte()? {
         ALL => return Ok(None),
         WHERE => {

@@ -1,513 +1,305 @@
 //! The bytes of a saved state.
 //!
 //! ```text
-//! magic · version · epoch · key of ids · sequence · removed_through
-//! · heads of removed channels: name, number
-//! · channels: name, log's bounds, counts, finish · entries: sequence, time, frame, flags ...
-//! · events for all channels: evicted_through · own ids · entries, each with a flag
-//! · CRC-32 of all that · end of file
+//! state   := "pushwheel state\n" · version, 4 bytes · section*
+//! section := kind · length of the content · content · CRC-32 of the state up to here, 4 bytes
 //! ```
 //!
-//! Numbers are little-endian, texts and frames have their length in front.
-//! Times are the wall clock's, in milliseconds since 1970, so that a history
-//! ages while no engine serves it.
+//! A section is a [`Part`], the first one the begin and the last one the end; nothing
+//! follows it. Numbers and texts are those of [`bytes`](crate::journal::bytes).
 //!
-//! What is read is not trusted: memory grows with the bytes that are there,
-//! not with what a length claims, and nothing is given out before the sum is
-//! right.
+//! What is read is not trusted: memory grows with the bytes that are there, not with what
+//! a length claims, and no section is read before its sum is right.
 
-use std::collections::HashSet;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
-use super::snapshot::{RestoreError, SavedChannel, SavedForAll, Snapshot};
+use super::before;
+use super::error::RestoreError;
+use super::parts::{Begin, End, Part, SavedChannel, SavedForAll};
 use crate::frame::Frame;
-use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::channel_state::Finish;
-use crate::hub::client::ClientId;
 use crate::hub::entry::{Attributes, Entry};
 use crate::hub::id::Epoch;
 use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
-use crate::hub::names::check_name;
 use crate::hub::numbering::Numbering;
 use crate::hub::remembered::{IdRecord, OwnId};
+use crate::journal::bytes::{
+    Damaged, Input, NUMBER_BYTES_MAX, ensure, put_number, put_sized, put_text,
+};
+use crate::journal::event::{audience, put_audience};
+use crate::journal::terms::Jump;
 
 pub(super) const MAGIC: &[u8; 16] = b"pushwheel state\n";
 
 /// The format that is written.
 const VERSION: u32 = 4;
 
-/// The first format with events for all channels.
-const VERSION_FOR_ALL: u32 = 4;
+/// The kinds of sections.
+const BEGIN: u8 = 1;
+const FOR_ALL: u8 = 2;
+const CHANNEL: u8 = 3;
+const ENTRIES: u8 = 4;
+const HEADS: u8 = 5;
+const END: u8 = 6;
 
-/// The oldest format that is read. It has no heads of removed channels.
-const VERSION_MIN: u32 = 2;
-
-/// No sequence number is higher: there is always a next one.
-const SEQUENCE_MAX: u64 = u64::MAX >> 1;
-
+/// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
 const HAS_KEY: u8 = 2;
-const HAS_AUDIENCE: u8 = 4;
+const IS_DOUBTFUL: u8 = 4;
+/// Its audience is that of the entry before.
+const SAME_AUDIENCE: u8 = 8;
 
-/// The kinds of an audience.
-const NAMED: u8 = 0;
-const GENERATED: u8 = 1;
-const FILTERED: u8 = 2;
-const EXCEPT: u8 = 3;
-const WHERE: u8 = 4;
+/// The least bytes of an entry: sequence, time, flags, audience and the length of its frame.
+const ENTRY_BYTES_MIN: usize = 5;
 
 /// Writes a state.
-pub(super) fn write(snapshot: &Snapshot, to: impl Write) -> io::Result<()> {
-    let mut out = Writer {
-        to: BufWriter::new(to),
-        sum: crc32fast::Hasher::new(),
-    };
-    out.snapshot(snapshot)?;
-    out.finish()
-}
-
-/// Reads a state, to its last byte.
-pub(super) fn read(from: impl Read) -> Result<Snapshot, RestoreError> {
-    Reader::whole(from)
-}
-
-/// Writes, and sums up what it writes.
-struct Writer<W: Write> {
-    to: BufWriter<W>,
+pub(super) struct Writer<W> {
+    to: W,
     sum: crc32fast::Hasher,
+    content: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
-    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        self.bytes(MAGIC)?;
-        self.bytes(&VERSION.to_le_bytes())?;
-        self.text(snapshot.ids.epoch().as_str())?;
-        let key = snapshot.ids.numbering().key();
-        self.flag(key.is_some())?;
-        if let Some(key) = key {
-            self.bytes(&key.to_le_bytes())?;
-        }
-        self.number(snapshot.sequence)?;
-        self.number(snapshot.removed_through)?;
-        self.number(snapshot.heads.len() as u64)?;
-        for (name, head) in &snapshot.heads {
-            self.text(name)?;
-            self.number(*head)?;
-        }
-        self.number(snapshot.channels.len() as u64)?;
-        for channel in &snapshot.channels {
-            self.channel(channel)?;
-        }
-        self.for_all(&snapshot.for_all)
-    }
-
-    fn for_all(&mut self, for_all: &SavedForAll) -> io::Result<()> {
-        self.number(for_all.evicted_through)?;
-        self.records(&for_all.released)?;
-        self.number(for_all.entries.len() as u64)?;
-        for (entry, removes) in &for_all.entries {
-            self.flag(*removes)?;
-            self.entry(entry)?;
-        }
-        Ok(())
-    }
-
-    fn channel(&mut self, channel: &SavedChannel) -> io::Result<()> {
-        self.text(&channel.name)?;
-        let bounds = &channel.bounds;
-        let evicted = [bounds.evicted.history, bounds.evicted.keyed];
-        for number in [bounds.began_after, evicted[0], evicted[1], bounds.head] {
-            self.number(number)?;
-        }
-        let (missing, has_more) = &channel.missing_keys;
-        self.flag(*has_more)?;
-        self.number(missing.len() as u64)?;
-        for key in missing {
-            self.text(key)?;
-        }
-        for count in channel.counts {
-            self.number(count)?;
-        }
-        self.records(&channel.released)?;
-        self.bytes(&[u8::from(channel.finish.is_some())])?;
-        if let Some(finish) = &channel.finish {
-            self.number(finish.through)?;
-            self.number(finish.until_ms)?;
-        }
-        self.number(channel.entries.len() as u64)?;
-        for entry in &channel.entries {
-            self.entry(entry)?;
-        }
-        Ok(())
-    }
-
-    fn records(&mut self, records: &[(Arc<str>, IdRecord)]) -> io::Result<()> {
-        self.number(records.len() as u64)?;
-        for (id, record) in records {
-            self.text(id)?;
-            self.number(record.sequence)?;
-            self.number(record.digest)?;
-            self.flag(record.is_doubtful)?;
-            self.flag(record.audience.is_some())?;
-            if let Some(audience) = &record.audience {
-                self.audience(audience)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, entry: &Entry) -> io::Result<()> {
-        self.number(entry.sequence)?;
-        self.number(entry.at_ms)?;
-        self.sized(entry.frame.as_bytes())?;
-        let Some(attributes) = &entry.attributes else {
-            return self.bytes(&[0]);
+    pub(super) fn new(to: W) -> io::Result<Writer<W>> {
+        let mut writer = Writer {
+            to,
+            sum: crc32fast::Hasher::new(),
+            content: Vec::new(),
         };
-        let audience = attributes.audience.as_deref();
-        let mut flags = 0;
-        for (flag, is_set) in [
-            (HAS_OWN_ID, attributes.own_id.is_some()),
-            (HAS_KEY, attributes.key.is_some()),
-            (HAS_AUDIENCE, audience.is_some()),
-        ] {
-            flags |= if is_set { flag } else { 0 };
-        }
-        self.bytes(&[flags])?;
-        if let Some(own_id) = &attributes.own_id {
-            self.text(&own_id.text)?;
-            self.number(own_id.digest)?;
-            self.flag(own_id.is_doubtful)?;
-        }
-        if let Some(key) = &attributes.key {
-            self.text(key)?;
-        }
-        audience.map_or(Ok(()), |audience| self.audience(audience))
+        writer.put(MAGIC)?;
+        writer.put(&VERSION.to_le_bytes())?;
+        Ok(writer)
     }
 
-    fn audience(&mut self, audience: &Audience) -> io::Result<()> {
-        let (kind, ids) = match audience {
-            Audience::Clients { ids, choice } => match choice {
-                Choice::Named => (NAMED, ids),
-                Choice::Generated => (GENERATED, ids),
-                Choice::Filtered => (FILTERED, ids),
-            },
-            Audience::Except(ids) => (EXCEPT, ids),
-            Audience::Where(conditions) => {
-                self.bytes(&[WHERE])?;
-                self.number(conditions.len() as u64)?;
-                for condition in conditions {
-                    self.text(condition.field())?;
-                    self.text(condition.value())?;
-                    self.flag(condition.is_negated())?;
-                }
-                return Ok(());
-            }
-        };
-        self.bytes(&[kind])?;
-        self.number(ids.len() as u64)?;
-        for id in ids {
-            self.text(&id.to_string())?;
+    /// Writes the next part.
+    pub(super) fn write(&mut self, part: &Part) -> io::Result<()> {
+        let mut content = std::mem::take(&mut self.content);
+        content.clear();
+        let kind = put_part(&mut content, part);
+        let mut head = vec![kind];
+        put_number(&mut head, content.len() as u64);
+        self.put(&head)?;
+        self.put(&content)?;
+        let sum = self.sum.clone().finalize().to_le_bytes();
+        self.put(&sum)?;
+        self.content = content;
+        match part {
+            Part::End(_) => self.to.flush(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    fn flag(&mut self, flag: bool) -> io::Result<()> {
-        self.bytes(&[u8::from(flag)])
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        let sum = self.sum.clone().finalize();
-        self.to.write_all(&sum.to_le_bytes())?;
-        self.to.flush()
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sum.update(bytes);
         self.to.write_all(bytes)
     }
+}
 
-    fn number(&mut self, number: u64) -> io::Result<()> {
-        self.bytes(&number.to_le_bytes())
-    }
-
-    fn sized(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let len = u32::try_from(bytes.len()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "an event has more than 4 GiB")
-        })?;
-        self.bytes(&len.to_le_bytes())?;
-        self.bytes(bytes)
-    }
-
-    fn text(&mut self, text: &str) -> io::Result<()> {
-        self.sized(text.as_bytes())
+fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
+    match part {
+        Part::Begin(begin) => {
+            put_text(out, begin.ids.epoch().as_str());
+            let key = begin.ids.numbering().key();
+            out.push(u8::from(key.is_some()));
+            out.extend(key.iter().flat_map(|key| key.to_le_bytes()));
+            put_number(out, begin.at);
+            put_number(out, begin.oldest_ms);
+            put_number(out, begin.channels as u64);
+            put_number(out, begin.jumps.len() as u64);
+            for jump in &begin.jumps {
+                put_number(out, jump.after);
+                put_number(out, jump.first);
+            }
+            BEGIN
+        }
+        Part::ForAll(for_all) => {
+            put_number(out, for_all.evicted_through);
+            put_records(out, &for_all.released);
+            put_number(out, for_all.entries.len() as u64);
+            let mut before = None;
+            for (entry, removes) in &for_all.entries {
+                out.push(u8::from(*removes));
+                put_entry(out, entry, before.replace(entry));
+            }
+            FOR_ALL
+        }
+        Part::Channel(channel) => {
+            put_channel(out, channel);
+            CHANNEL
+        }
+        Part::Entries(entries) => {
+            put_number(out, entries.len() as u64);
+            let mut before = None;
+            for entry in entries {
+                put_entry(out, entry, before.replace(entry));
+            }
+            ENTRIES
+        }
+        Part::Heads(heads) => {
+            put_number(out, heads.len() as u64);
+            for (name, head) in heads {
+                put_text(out, name);
+                put_number(out, *head);
+            }
+            HEADS
+        }
+        Part::End(end) => {
+            put_number(out, end.sequence);
+            put_number(out, end.removed_through);
+            END
+        }
     }
 }
 
-/// Reads, sums up what it reads, and believes nothing.
-struct Reader<R: Read> {
+fn put_channel(out: &mut Vec<u8>, channel: &SavedChannel) {
+    put_text(out, &channel.name);
+    let SavedBounds {
+        began_after,
+        evicted,
+        head,
+    } = channel.bounds;
+    for number in [
+        channel.through,
+        began_after,
+        evicted.history,
+        evicted.keyed,
+        head,
+    ] {
+        put_number(out, number);
+    }
+    let (missing, has_more) = &channel.missing_keys;
+    out.push(u8::from(*has_more));
+    put_number(out, missing.len() as u64);
+    for key in missing {
+        put_text(out, key);
+    }
+    for count in channel.counts {
+        put_number(out, count);
+    }
+    put_records(out, &channel.released);
+    out.push(u8::from(channel.finish.is_some()));
+    if let Some(finish) = &channel.finish {
+        put_number(out, finish.through);
+        put_number(out, finish.until_ms);
+    }
+}
+
+fn put_records(out: &mut Vec<u8>, records: &[(Arc<str>, IdRecord)]) {
+    put_number(out, records.len() as u64);
+    for (id, record) in records {
+        put_text(out, id);
+        put_number(out, record.sequence);
+        out.extend_from_slice(&record.digest.to_le_bytes());
+        out.push(u8::from(record.is_doubtful));
+        put_audience(out, record.audience.as_deref());
+    }
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry, before: Option<&Entry>) {
+    let own_id = entry.attributes.as_ref().and_then(|a| a.own_id.as_ref());
+    let audience = entry.audience();
+    let same = before.and_then(Entry::audience);
+    let is_same = same.zip(audience).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+    let mut flags = 0;
+    for (flag, is_set) in [
+        (HAS_OWN_ID, own_id.is_some()),
+        (HAS_KEY, entry.has_key()),
+        (IS_DOUBTFUL, own_id.is_some_and(|id| id.is_doubtful)),
+        (SAME_AUDIENCE, is_same),
+    ] {
+        flags |= if is_set { flag } else { 0 };
+    }
+    put_number(out, entry.sequence);
+    put_number(out, entry.at_ms);
+    out.push(flags);
+    if let Some(own_id) = own_id {
+        put_text(out, &own_id.text);
+        out.extend_from_slice(&own_id.digest.to_le_bytes());
+    }
+    if let Some(key) = entry.key() {
+        put_text(out, key);
+    }
+    if !is_same {
+        put_audience(out, audience.map(|audience| &**audience));
+    }
+    put_sized(out, entry.frame.as_bytes());
+}
+
+/// Reads a state.
+pub(super) struct Reader<R> {
     from: BufReader<R>,
     sum: crc32fast::Hasher,
-}
-
-fn damaged<T>(what: &'static str) -> Result<T, RestoreError> {
-    Err(RestoreError::Damaged { what })
-}
-
-fn ensure(is_so: bool, what: &'static str) -> Result<(), RestoreError> {
-    if is_so { Ok(()) } else { damaged(what) }
+    /// The parts of a state of an older version.
+    before: Option<std::vec::IntoIter<Part>>,
 }
 
 impl<R: Read> Reader<R> {
-    fn whole(from: R) -> Result<Snapshot, RestoreError> {
+    /// # Errors
+    /// When it is not a state, or of a version that is not read.
+    pub(super) fn new(from: R) -> Result<Reader<R>, RestoreError> {
         let mut reader = Reader {
             from: BufReader::new(from),
             sum: crc32fast::Hasher::new(),
+            before: None,
         };
-        let snapshot = reader.snapshot()?;
-        let sum = reader.sum.clone().finalize();
-        ensure(
-            reader.array()? == sum.to_le_bytes(),
-            "the checksum does not match",
-        )?;
-        let rest = reader.from.read(&mut [0]).map_err(RestoreError::Read)?;
-        ensure(rest == 0, "data follows the end")?;
-        Ok(snapshot)
-    }
-
-    fn snapshot(&mut self) -> Result<Snapshot, RestoreError> {
-        let magic = self.some(MAGIC.len())?;
+        let magic = reader.some(MAGIC.len())?;
         if !MAGIC.starts_with(&magic) {
             return Err(RestoreError::Foreign);
         }
-        ensure(magic == MAGIC, "it ends too soon")?;
-        let version = u32::from_le_bytes(self.array()?);
-        if !(VERSION_MIN..=VERSION).contains(&version) {
+        ensure(magic == MAGIC, TOO_SHORT)?;
+        let version = u32::from_le_bytes(reader.array()?);
+        if before::VERSIONS.contains(&version) {
+            let parts = before::read(&mut reader.from, reader.sum.clone(), version)?;
+            reader.before = Some(parts.into_iter());
+        } else if version != VERSION {
             return Err(RestoreError::Version {
                 found: version,
                 known: VERSION,
             });
         }
-        let Some(epoch) = Epoch::from_text(&self.text()?) else {
-            return damaged("invalid epoch");
-        };
-        let key = match self.flag()? {
-            true => Some(u128::from_le_bytes(self.array()?)),
-            false => None,
-        };
-        let sequence = self.number()?;
-        ensure(sequence <= SEQUENCE_MAX, "its sequence is at its end")?;
-        let removed_through = self.number()?;
-        ensure(
-            removed_through <= sequence,
-            "a removed channel is newer than the sequence",
-        )?;
-        let mut names = HashSet::new();
-        let mut heads = Vec::new();
-        if version > VERSION_MIN {
-            for _ in 0..self.number()? {
-                let (name, head) = (self.text()?, self.number()?);
-                ensure(check_name(&name).is_ok(), "no channel has such a name")?;
-                ensure(
-                    head <= sequence,
-                    "a removed channel ends after an event to come",
-                )?;
-                ensure(names.insert(name.clone()), "a channel comes twice")?;
-                heads.push((name, head));
-            }
-        }
-        let mut channels = Vec::new();
-        for _ in 0..self.number()? {
-            let channel = self.channel(sequence)?;
-            ensure(names.insert(channel.name.clone()), "a channel comes twice")?;
-            channels.push(channel);
-        }
-        let for_all = match version >= VERSION_FOR_ALL {
-            true => self.for_all(sequence)?,
-            false => SavedForAll::default(),
-        };
-        Ok(Snapshot {
-            ids: Ids::new(epoch, Numbering::new(key)),
-            sequence,
-            removed_through,
-            heads,
-            channels,
-            for_all,
-        })
+        Ok(reader)
     }
 
-    fn for_all(&mut self, newest: u64) -> Result<SavedForAll, RestoreError> {
-        let evicted_through = self.number()?;
-        ensure(
-            evicted_through <= newest,
-            "an event for all channels is to come",
-        )?;
-        let released = self.records(newest)?;
-        let (mut entries, mut last) = (Vec::new(), evicted_through);
-        for _ in 0..self.number()? {
-            let (removes, entry) = (self.flag()?, self.entry()?);
-            let is_next = entry.sequence > last && entry.sequence <= newest;
-            ensure(is_next, "events are out of order")?;
-            last = entry.sequence;
-            entries.push((entry, removes));
+    /// Reads the next part.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub(super) fn read(&mut self) -> Result<Part, RestoreError> {
+        if let Some(before) = &mut self.before {
+            return Ok(before.next().ok_or(Damaged(TOO_SHORT))?);
         }
-        Ok(SavedForAll {
-            evicted_through,
-            released,
-            entries,
-        })
-    }
-
-    /// Reads records of own ids, each of another id and of an event up to `newest`.
-    fn records(&mut self, newest: u64) -> Result<Vec<(Arc<str>, IdRecord)>, RestoreError> {
-        let mut ids = HashSet::new();
-        let mut records = Vec::new();
-        for _ in 0..self.number()? {
-            let (id, record) = self.record()?;
-            ensure(record.sequence <= newest, "an id is of an event to come")?;
-            ensure(ids.insert(id.clone()), "an id comes twice")?;
-            records.push((id, record));
-        }
-        Ok(records)
-    }
-
-    fn channel(&mut self, newest: u64) -> Result<SavedChannel, RestoreError> {
-        let name = self.text()?;
-        ensure(check_name(&name).is_ok(), "no channel has such a name")?;
-        let bounds = SavedBounds {
-            began_after: self.number()?,
-            evicted: Evicted {
-                history: self.number()?,
-                keyed: self.number()?,
-            },
-            head: self.number()?,
-        };
-        let SavedBounds { head, evicted, .. } = bounds;
-        let are_ordered = bounds.began_after <= evicted.history.min(evicted.keyed)
-            && !evicted.is_loss(head, head)
-            && head <= newest;
-        ensure(are_ordered, "a log ends before it begins")?;
-        let has_more = self.flag()?;
-        let mut missing = Vec::new();
-        for _ in 0..self.number()? {
-            missing.push(self.text()?);
-        }
-        let counts = [self.number()?, self.number()?, self.number()?];
-        // Counters go on counting; these would not be reached in any life.
-        ensure(
-            counts.iter().all(|count| *count <= SEQUENCE_MAX),
-            "a count is at its end",
-        )?;
-        let released = self.records(head)?;
-        let is_gone: HashSet<u64> = released.iter().map(|(_, r)| r.sequence).collect();
-        let finish = match self.flag()? {
-            true => Some(Finish {
-                through: self.number()?,
-                until_ms: self.number()?,
-            }),
-            false => None,
-        };
-        ensure(
-            finish.is_none_or(|finish| finish.through <= newest),
-            "a channel ends after an event to come",
-        )?;
-        let mut entries = Vec::new();
-        let mut last = 0;
-        for _ in 0..self.number()? {
-            let entry = self.entry()?;
-            let is_next = entry.sequence > last && entry.sequence <= head;
-            ensure(is_next, "events are out of order")?;
-            let is_evicted = entry.has_key() && entry.sequence <= evicted.keyed;
-            ensure(!is_evicted, "an event is there that was evicted")?;
-            last = entry.sequence;
-            let is_released = entry.own_id().is_some() && is_gone.contains(&entry.sequence);
-            ensure(!is_released, "an event is there that was evicted")?;
-            entries.push(entry);
-        }
-        Ok(SavedChannel {
-            name,
-            bounds,
-            missing_keys: (missing, has_more),
-            counts,
-            released,
-            finish,
-            entries,
-        })
-    }
-
-    fn record(&mut self) -> Result<(Arc<str>, IdRecord), RestoreError> {
-        let id = self.text()?;
-        let record = IdRecord {
-            sequence: self.number()?,
-            digest: self.number()?,
-            is_doubtful: self.flag()?,
-            audience: match self.flag()? {
-                true => Some(Arc::new(self.audience()?)),
-                false => None,
-            },
-        };
-        Ok((id, record))
-    }
-
-    fn entry(&mut self) -> Result<Entry, RestoreError> {
-        let (sequence, at_ms) = (self.number()?, self.number()?);
-        let frame = self.sized()?;
-        ensure(frame.ends_with(b"\n\n"), "an event has no end")?;
-        let [flags] = self.array()?;
-        let all = HAS_OWN_ID | HAS_KEY | HAS_AUDIENCE;
-        ensure(flags & !all == 0, "an event has something unknown")?;
-        let mut attributes = Attributes::default();
-        if flags & HAS_OWN_ID != 0 {
-            attributes.own_id = Some(OwnId {
-                text: self.text()?,
-                digest: self.number()?,
-                is_doubtful: self.flag()?,
-            });
-        }
-        if flags & HAS_KEY != 0 {
-            attributes.key = Some(self.text()?);
-        }
-        if flags & HAS_AUDIENCE != 0 {
-            attributes.audience = Some(Arc::new(self.audience()?));
-        }
-        Ok(Entry {
-            sequence,
-            at_ms,
-            frame: Frame::raw(&frame),
-            attributes: (flags != 0).then(|| Box::new(attributes)),
-        })
-    }
-
-    fn audience(&mut self) -> Result<Audience, RestoreError> {
         let [kind] = self.array()?;
-        let count = self.number()?;
-        if kind == WHERE {
-            let mut conditions = Vec::new();
-            for _ in 0..count {
-                let (field, value) = (self.text()?, self.text()?);
-                conditions.push(match self.flag()? {
-                    true => Condition::not(&*field, &*value),
-                    false => Condition::new(&*field, &*value),
-                });
-            }
-            return Ok(Audience::Where(conditions.into()));
+        let len = self.number()?;
+        let content = self.some(usize::try_from(len).unwrap_or(usize::MAX))?;
+        ensure(content.len() as u64 == len, TOO_SHORT)?;
+        let sum = self.sum.clone().finalize().to_le_bytes();
+        ensure(self.array()? == sum, "the checksum does not match")?;
+        let mut input = Input(&content);
+        let part = part(kind, &mut input)?;
+        input.end()?;
+        if matches!(part, Part::End(_)) {
+            let rest = self.from.read(&mut [0]).map_err(RestoreError::Read)?;
+            ensure(rest == 0, "data follows the end")?;
         }
-        let mut ids = Vec::new();
-        for _ in 0..count {
-            // Any text: an event may have been for an impossible client.
-            ids.push(ClientId::lookup(&self.text()?));
-        }
-        match kind {
-            NAMED => Ok(Audience::clients(ids, Choice::Named)),
-            GENERATED => Ok(Audience::clients(ids, Choice::Generated)),
-            FILTERED => Ok(Audience::clients(ids, Choice::Filtered)),
-            EXCEPT => Ok(Audience::except(ids)),
-            _ => damaged("an audience is of an unknown kind"),
-        }
+        Ok(part)
     }
 
-    /// Up to `len` bytes, as far as they are there.
+    /// Reads a number of which no byte is known yet.
+    fn number(&mut self) -> Result<u64, RestoreError> {
+        let mut bytes = Vec::new();
+        while bytes.len() < NUMBER_BYTES_MAX {
+            let [byte] = self.array()?;
+            bytes.push(byte);
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        Ok(Input(&bytes).number()?)
+    }
+
+    /// Reads up to `len` bytes, as far as they are there.
     fn some(&mut self, len: usize) -> Result<Vec<u8>, RestoreError> {
         let mut bytes = Vec::new();
         let mut part = (&mut self.from).take(len as u64);
@@ -517,42 +309,157 @@ impl<R: Read> Reader<R> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], RestoreError> {
-        let mut bytes = [0; N];
-        match self.from.read_exact(&mut bytes) {
-            Ok(()) => {
-                self.sum.update(&bytes);
-                Ok(bytes)
+        let bytes = self.some(N)?;
+        Ok(Input(&bytes).array()?)
+    }
+}
+
+const TOO_SHORT: &str = "it ends too soon";
+
+fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
+    Ok(match kind {
+        BEGIN => Part::Begin(begin(input)?),
+        FOR_ALL => {
+            let evicted_through = input.number()?;
+            let released = records(input)?;
+            let mut entries: Vec<(Entry, bool)> = Vec::new();
+            for _ in 0..input.count(ENTRY_BYTES_MIN + 1)? {
+                let removes = input.flag()?;
+                let before = entries.last().map(|(entry, _)| entry);
+                let entry = entry(input, before)?;
+                entries.push((entry, removes));
             }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                damaged("it ends too soon")
+            Part::ForAll(SavedForAll {
+                evicted_through,
+                released,
+                entries,
+            })
+        }
+        CHANNEL => Part::Channel(Box::new(channel(input)?)),
+        ENTRIES => {
+            let mut entries: Vec<Entry> = Vec::new();
+            for _ in 0..input.count(ENTRY_BYTES_MIN)? {
+                let entry = entry(input, entries.last())?;
+                entries.push(entry);
             }
-            Err(error) => Err(RestoreError::Read(error)),
+            Part::Entries(entries)
         }
-    }
-
-    fn flag(&mut self) -> Result<bool, RestoreError> {
-        match self.array()? {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            _ => damaged("a yes or no is neither"),
+        HEADS => {
+            let mut heads = Vec::new();
+            for _ in 0..input.count(2)? {
+                heads.push((input.text()?.into(), input.number()?));
+            }
+            Part::Heads(heads)
         }
-    }
+        END => Part::End(End {
+            sequence: input.number()?,
+            removed_through: input.number()?,
+        }),
+        _ => return Err(Damaged("a section is of an unknown kind")),
+    })
+}
 
-    fn number(&mut self) -> Result<u64, RestoreError> {
-        Ok(u64::from_le_bytes(self.array()?))
+fn begin(input: &mut Input<'_>) -> Result<Begin, Damaged> {
+    let Some(epoch) = Epoch::from_text(input.text()?) else {
+        return Err(Damaged("invalid epoch"));
+    };
+    let key = match input.flag()? {
+        true => Some(u128::from_le_bytes(input.array()?)),
+        false => None,
+    };
+    let (at, oldest_ms) = (input.number()?, input.number()?);
+    let channels = input.number()?;
+    let mut jumps = Vec::new();
+    for _ in 0..input.count(2)? {
+        jumps.push(Jump {
+            after: input.number()?,
+            first: input.number()?,
+        });
     }
+    Ok(Begin {
+        ids: Ids::new(epoch, Numbering::new(key)),
+        at,
+        oldest_ms,
+        channels: usize::try_from(channels).unwrap_or(usize::MAX),
+        jumps,
+    })
+}
 
-    fn sized(&mut self) -> Result<Vec<u8>, RestoreError> {
-        let len = u32::from_le_bytes(self.array()?) as usize;
-        let bytes = self.some(len)?;
-        ensure(bytes.len() == len, "it ends too soon")?;
-        Ok(bytes)
+fn channel(input: &mut Input<'_>) -> Result<SavedChannel, Damaged> {
+    let name = input.text()?.into();
+    let through = input.number()?;
+    let bounds = SavedBounds {
+        began_after: input.number()?,
+        evicted: Evicted {
+            history: input.number()?,
+            keyed: input.number()?,
+        },
+        head: input.number()?,
+    };
+    let has_more = input.flag()?;
+    let mut missing = Vec::new();
+    for _ in 0..input.count(1)? {
+        missing.push(input.text()?.into());
     }
+    Ok(SavedChannel {
+        name,
+        through,
+        bounds,
+        missing_keys: (missing, has_more),
+        counts: [input.number()?, input.number()?, input.number()?],
+        released: records(input)?,
+        finish: match input.flag()? {
+            true => Some(Finish {
+                through: input.number()?,
+                until_ms: input.number()?,
+            }),
+            false => None,
+        },
+    })
+}
 
-    fn text(&mut self) -> Result<Arc<str>, RestoreError> {
-        match String::from_utf8(self.sized()?) {
-            Ok(text) => Ok(text.into()),
-            Err(_) => damaged("a text is none"),
-        }
+fn records(input: &mut Input<'_>) -> Result<Vec<(Arc<str>, IdRecord)>, Damaged> {
+    let mut records = Vec::new();
+    for _ in 0..input.count(12)? {
+        let id = input.text()?.into();
+        let record = IdRecord {
+            sequence: input.number()?,
+            digest: u64::from_le_bytes(input.array()?),
+            is_doubtful: input.flag()?,
+            audience: audience(input)?,
+        };
+        records.push((id, record));
     }
+    Ok(records)
+}
+
+fn entry(input: &mut Input<'_>, before: Option<&Entry>) -> Result<Entry, Damaged> {
+    let (sequence, at_ms) = (input.number()?, input.number()?);
+    let flags = input.byte()?;
+    let all = HAS_OWN_ID | HAS_KEY | IS_DOUBTFUL | SAME_AUDIENCE;
+    ensure(flags & !all == 0, "an event has something unknown")?;
+    let mut attributes = Attributes::default();
+    if flags & HAS_OWN_ID != 0 {
+        attributes.own_id = Some(OwnId {
+            text: input.text()?.into(),
+            digest: u64::from_le_bytes(input.array()?),
+            is_doubtful: flags & IS_DOUBTFUL != 0,
+        });
+    }
+    if flags & HAS_KEY != 0 {
+        attributes.key = Some(input.text()?.into());
+    }
+    attributes.audience = match flags & SAME_AUDIENCE != 0 {
+        true => before.and_then(Entry::audience).cloned(),
+        false => audience(input)?,
+    };
+    let is_there = flags & SAME_AUDIENCE == 0 || attributes.audience.is_some();
+    ensure(is_there, "an audience is not there")?;
+    let frame = Frame::from_event(input.sized()?);
+    Ok(Entry {
+        sequence,
+        at_ms,
+        frame: frame.ok_or(Damaged("an event is not one event"))?,
+        attributes: (!attributes.is_empty()).then(|| Box::new(attributes)),
+    })
 }

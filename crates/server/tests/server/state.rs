@@ -216,7 +216,7 @@ fn a_state_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
         bytes
     };
     cases.push((with(whole.len() - 20, 4), torn));
-    cases.push((with(16, 2), "version 1 of the format"));
+    cases.push((with(16, 2), "version 6 of the format"));
     cases.push((
         b"root:x:0:0::/root:/bin/sh\n".into(),
         "not a saved state of pushwheel",

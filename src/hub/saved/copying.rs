@@ -1,0 +1,230 @@
+//! Copies a hub part by part, while it is in use.
+//!
+//! The lock is open between two steps, and while a part is written. A channel is copied as
+//! it was in the first of its steps: what is published to it meanwhile is left out. Entries
+//! that are evicted meanwhile may be missing, and then the channel says so.
+
+use std::io;
+use std::sync::Arc;
+
+use super::parts::{Begin, End, Part, SavedChannel, SavedForAll};
+use super::{ENTRIES_BYTES, Saved};
+use crate::hub::Hub;
+use crate::hub::channel_state::{ChannelState, Finish, Life};
+use crate::hub::clock::wall_now_ms;
+use crate::hub::entry::Entry;
+use crate::hub::for_all::ForAll;
+use crate::hub::key::ChannelKey;
+use crate::hub::looks::LOOKS_MAX;
+
+/// The wall clock at a time of the hub's clock.
+#[derive(Clone, Copy)]
+struct WallClock {
+    wall_ms: u64,
+    now_ms: u64,
+}
+
+impl WallClock {
+    fn of(self, at_ms: u64) -> u64 {
+        let past_ms = self.now_ms.saturating_sub(at_ms);
+        let ahead_ms = at_ms.saturating_sub(self.now_ms);
+        self.wall_ms
+            .saturating_sub(past_ms)
+            .saturating_add(ahead_ms)
+    }
+
+    fn timed(self, entry: &Entry) -> Entry {
+        Entry {
+            at_ms: self.of(entry.at_ms),
+            ..entry.clone()
+        }
+    }
+}
+
+/// Has the hub remember, until it is dropped, what a copy could miss.
+struct Copying<'a>(&'a Hub);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.0.lock().heads.end_copy();
+    }
+}
+
+impl Hub {
+    /// Copies all that is to be saved.
+    pub(super) fn copy(&self, mut put: impl FnMut(Part) -> io::Result<()>) -> io::Result<Saved> {
+        let clock = WallClock {
+            wall_ms: wall_now_ms(),
+            now_ms: self.clock.now_ms(),
+        };
+        let (at, for_all, jumps) = {
+            let mut state = self.lock();
+            state.heads.begin_copy();
+            let jumps = state.terms.jumps().copied().collect();
+            (state.sequence, saved_for_all(&state.for_all, clock), jumps)
+        };
+        let copying = Copying(self);
+        let mut keys = Vec::new();
+        let held = for_all.entries.iter().map(|(entry, _)| entry.at_ms);
+        let mut oldest_ms = held.min().unwrap_or(clock.wall_ms);
+        // Not those that are over: no client comes back to them.
+        self.for_each_channel(|key, channel| {
+            if channel.current_name().is_some() {
+                keys.push((channel.log.head(), key));
+                let oldest = channel.log.oldest().map(|entry| clock.of(entry.at_ms));
+                oldest_ms = oldest_ms.min(oldest.unwrap_or(u64::MAX));
+            }
+        });
+        // Those that were published to last are restored last, and evicted from last.
+        keys.sort_unstable();
+        put(Part::Begin(Begin {
+            ids: self.ids.clone(),
+            at,
+            oldest_ms,
+            channels: keys.len(),
+            jumps,
+        }))?;
+        put(Part::ForAll(for_all))?;
+        let mut saved = Saved {
+            channels: 0,
+            events: 0,
+        };
+        for (_, key) in keys {
+            if let Some((channel, entries)) = self.copy_channel(key, clock) {
+                saved.channels += 1;
+                saved.events += entries.len();
+                put(Part::Channel(Box::new(channel)))?;
+                put_entries(entries, &mut put)?;
+            }
+        }
+        let end = self.copy_heads(&mut put)?;
+        put(Part::End(end))?;
+        drop(copying);
+        Ok(saved)
+    }
+
+    /// Copies a channel; `None` if it is gone.
+    fn copy_channel(
+        &self,
+        key: ChannelKey,
+        clock: WallClock,
+    ) -> Option<(SavedChannel, Vec<Entry>)> {
+        let (mut saved, mut entries) = (None, Vec::<Entry>::new());
+        loop {
+            let state = self.lock_served(&[key]);
+            let channel = state.get(key)?;
+            let name = channel.current_name()?;
+            let saved = saved.get_or_insert_with(|| SavedChannel {
+                through: state.sequence,
+                ..saved_channel(name.clone(), channel, clock)
+            });
+            let after = entries.last().map_or(0, |last| last.sequence);
+            let some = channel.log.after(after).take(LOOKS_MAX);
+            let some = some.take_while(|entry| entry.sequence <= saved.through);
+            let before = entries.len();
+            entries.extend(some.map(|entry| clock.timed(entry)));
+            if entries.len() - before < LOOKS_MAX {
+                // What was evicted meanwhile may not have been copied before.
+                let evicted = &mut saved.bounds.evicted;
+                let now = channel.log.evicted();
+                evicted.history = now.history.min(saved.bounds.head);
+                evicted.keyed = now.keyed.min(saved.bounds.head);
+                let evicted = *evicted;
+                let released = channel.log.remembered().released();
+                let released = released.filter(|(_, record)| record.sequence <= saved.through);
+                saved.released = released.map(|(id, r)| (id.clone(), r.clone())).collect();
+                drop(state);
+                entries.retain(|entry| match entry.has_key() {
+                    true => entry.sequence > evicted.keyed,
+                    false => entry.sequence > evicted.history,
+                });
+                break;
+            }
+            drop(state);
+            self.give_way();
+        }
+        saved.map(|saved| (saved, entries))
+    }
+
+    /// Copies what is known of removed channels.
+    fn copy_heads(&self, put: &mut impl FnMut(Part) -> io::Result<()>) -> io::Result<End> {
+        let mut last: Option<(u64, Arc<str>)> = None;
+        loop {
+            let state = self.lock();
+            let some = state.heads.after(last.as_ref()).take(LOOKS_MAX);
+            let some: Vec<_> = some.cloned().collect();
+            let is_all = some.len() < LOOKS_MAX;
+            let mut taken = Vec::new();
+            if is_all {
+                taken = state.heads.taken();
+            }
+            let end = End {
+                sequence: state.sequence,
+                removed_through: state.heads.removed_through(),
+            };
+            drop(state);
+            last = some.last().cloned();
+            let some = some.into_iter().map(|(head, name)| (name, head));
+            put(Part::Heads(some.chain(taken).collect()))?;
+            if is_all {
+                return Ok(end);
+            }
+            self.give_way();
+        }
+    }
+}
+
+/// Passes entries on, some at a time.
+fn put_entries(
+    entries: Vec<Entry>,
+    put: &mut impl FnMut(Part) -> io::Result<()>,
+) -> io::Result<()> {
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    for entry in entries {
+        bytes += entry.bytes();
+        some.push(entry);
+        if bytes >= ENTRIES_BYTES {
+            put(Part::Entries(std::mem::take(&mut some)))?;
+            bytes = 0;
+        }
+    }
+    match some.is_empty() {
+        true => Ok(()),
+        false => put(Part::Entries(some)),
+    }
+}
+
+/// Copies all of a channel but its entries.
+fn saved_channel(name: Arc<str>, channel: &ChannelState, clock: WallClock) -> SavedChannel {
+    SavedChannel {
+        name,
+        through: 0,
+        bounds: channel.log.saved_bounds(),
+        missing_keys: channel.log.keyed().missing(),
+        counts: [
+            channel.counts.published,
+            channel.counts.delivered,
+            channel.counts.gaps,
+        ],
+        released: Vec::new(),
+        finish: match channel.life {
+            Life::Finishing(finish) => Some(Finish {
+                until_ms: clock.of(finish.until_ms),
+                ..finish
+            }),
+            Life::Open | Life::Over { .. } | Life::Closing => None,
+        },
+    }
+}
+
+fn saved_for_all(for_all: &ForAll, clock: WallClock) -> SavedForAll {
+    let released = for_all.remembered().released();
+    let released = released.map(|(id, record)| (id.clone(), record.clone()));
+    let entries = for_all.after(0);
+    let entries = entries.map(|held| (clock.timed(&held.entry), held.removes));
+    SavedForAll {
+        evicted_through: for_all.evicted_through(),
+        released: released.collect(),
+        entries: entries.collect(),
+    }
+}
