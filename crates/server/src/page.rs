@@ -25,7 +25,7 @@ const FILES: [(&str, &str, &str); 14] = [
     ("channel.js", JS, include_str!("assets/page/channel.js")),
     ("publish.js", JS, include_str!("assets/page/publish.js")),
     ("outage.js", JS, include_str!("assets/page/outage.js")),
-    ("process.js", JS, include_str!("assets/page/process.js")),
+    ("panel.js", JS, include_str!("assets/page/panel.js")),
     ("rates.js", JS, include_str!("assets/page/rates.js")),
     ("settings.js", JS, include_str!("assets/page/settings.js")),
     ("watch.js", JS, include_str!("assets/page/watch.js")),

@@ -6,7 +6,7 @@ import { Channels, hashOf } from './channels.js';
 import { Figures } from './figures.js';
 import { Outage } from './outage.js';
 import { byId, duration, say, visible } from './parts.js';
-import { ServerPanel } from './process.js';
+import { ServerPanel } from './panel.js';
 import { ask, hasKey, rightsOf, setKey } from './server.js';
 
 const POLL_EVERY_MS = 1000;
