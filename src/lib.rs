@@ -53,6 +53,7 @@
 //! | monitor | [`EngineHandle::metrics`], [`ChannelManager::stats`] |
 //! | shut down | [`EngineHandle::shutdown`] |
 //! | keep the history over a restart | [`ChannelManager::save`], [`ChannelManagerBuilder::restore`] |
+//! | lose nothing in a crash | [`ChannelManagerBuilder::open_journal`], [`JournalOptions`], [`Channel::publish_then`] |
 //!
 //! # How it works
 //!
@@ -65,13 +66,33 @@
 //! an older position. If the log no longer holds the events after it, the client
 //! receives an event named `pushwheel.gap`: it never misses an event without a notice.
 //!
+//! # Durability
+//!
+//! Without more, a history is gone with its process. A [saved](ChannelManager::save) state
+//! survives a clean end. With a [journal](ChannelManagerBuilder::open_journal) an event is
+//! published when it is written:
+//!
+//! | what was published survives | no journal | [`JournalSync::Every`] | [`JournalSync::Always`] |
+//! | --- | --- | --- | --- |
+//! | a clean end | if it was saved | yes | yes |
+//! | a panic, `kill -9`, the lack of memory | no | yes | yes |
+//! | the end of the machine | no | except for the newest events; clients receive a gap, reason `lost` | yes |
+//!
+//! "Yes" is for what a publish has returned `Ok` for: ids go on, and clients resume without
+//! a gap. A journal that cannot be written refuses events
+//! ([`PublishError::Unavailable`]), while streams and replays go on;
+//! [`ChannelManager::journal_status`] has the reason.
+//!
 //! # Guarantees
 //!
 //! - A client receives its events in the order in which they were published, each
 //!   complete and once, and a gap event wherever events are missing.
 //! - [`ChannelOptions`] and [`Limits`] bound memory, whatever clients and publishers do.
 //! - Methods of [`Channel`] and [`ChannelManager`] return at once with an exact result, on
-//!   any thread, including callbacks of the engine.
+//!   any thread, including callbacks of the engine. With a journal, those that change a
+//!   channel wait for it, at most for
+//!   [`publish_timeout`](JournalOptions::publish_timeout); in callbacks they never wait, and
+//!   an event has no id yet.
 //! - Nothing that is published turns into another field or event on the wire.
 //! - A handler or callback that panics affects no other request or client.
 
@@ -112,10 +133,12 @@ pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo};
 pub use hub::finish_on_drop::FinishOnDrop;
 pub use hub::gap::{Gap, GapReason};
 pub use hub::id::EventId;
+pub use hub::journal::{JournalOptions, JournalSync};
 pub use hub::keyed::KeyedState;
 pub use hub::manager::{ChannelManager, ChannelManagerBuilder};
 pub use hub::names::{CHANNEL_NAME_BYTES_MAX, ChannelError};
 pub use hub::options::{ChannelOptions, LagPolicy};
+pub use hub::proposals::JournalStatus;
 pub use hub::published::{PublishError, Published};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::reader::{ReadError, Reader, StoredEvent};

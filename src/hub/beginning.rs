@@ -163,7 +163,10 @@ impl<'a> Beginning<'a> {
     fn loss_after(self, position: u64) -> Option<GapReason> {
         let is_loss = |evicted: Evicted| evicted.is_loss(position, position);
         if self.merged.logs().map(Log::evicted).any(is_loss) {
-            return Some(GapReason::Evicted);
+            return Some(match self.state.terms.has_begun_after(position) {
+                true => GapReason::Lost,
+                false => GapReason::Evicted,
+            });
         }
         let admits = |entry: &Entry| self.join.admits(entry);
         let is_generated = self.join.has_generated_id;

@@ -36,7 +36,7 @@ impl Hub {
     /// Sets the current options of a channel's name, if they are not those of `by_name`,
     /// until they have not changed meanwhile. So of two threads that change them at
     /// once, the last to write finds that its options are the current ones.
-    fn keep_current(&self, name: &str, key: ChannelKey, mut by_name: OptionsByName) {
+    pub(super) fn keep_current(&self, name: &str, key: ChannelKey, mut by_name: OptionsByName) {
         loop {
             let current = self.options_by_name();
             if current.is_same(&by_name) {
@@ -54,7 +54,7 @@ impl Hub {
 
     /// Returns the options of names. They are used without the lock, because they are
     /// the user's code.
-    fn options_by_name(&self) -> OptionsByName {
+    pub(super) fn options_by_name(&self) -> OptionsByName {
         let by_name = self.options_by_name.read();
         by_name.unwrap_or_else(PoisonError::into_inner).clone()
     }

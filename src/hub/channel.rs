@@ -24,7 +24,9 @@ use crate::event::Event;
 ///
 /// A `Channel` is a cheap handle: clone it, keep it, send it to other threads. Every
 /// method returns at once and may be called from anywhere, callbacks of the engine
-/// included; none waits for the network. A channel lives in its
+/// included; none waits for the network. (With a
+/// [journal](crate::ChannelManagerBuilder::open_journal), methods that change the channel
+/// wait for it, except in callbacks.) A channel lives in its
 /// [`ChannelManager`](crate::ChannelManager) until it is closed, and works before any
 /// engine runs.
 ///
@@ -102,6 +104,9 @@ impl Channel {
         target: Target,
     ) -> Result<Published, PublishError> {
         let Channel { hub, key, .. } = self;
+        if hub.has_journal() {
+            return hub.journal_publish(*key, self.encode_all(events)?, target);
+        }
         let mut events = events.into_iter();
         let mut all = Vec::new();
         if let Some(first) = events.next() {
@@ -142,7 +147,14 @@ impl Channel {
         target: Target,
         then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
     ) {
-        then(self.publish(events, target));
+        let Channel { hub, key, .. } = self;
+        if !hub.has_journal() {
+            return then(self.publish(events, target));
+        }
+        match self.encode_all(events) {
+            Ok(events) => hub.journal_publish_then(*key, events, target, Box::new(then)),
+            Err(error) => then(Err(error)),
+        }
     }
 
     /// Publishes to all clients of the channel.
@@ -282,6 +294,14 @@ impl Channel {
         self.publish(events, Target::Where(conditions.to_vec()))
     }
 
+    fn encode_all<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Vec<Ready>, PublishError> {
+        let events = events.into_iter();
+        events.map(|event| self.encode(event.borrow())).collect()
+    }
+
     fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
         self.hub.encode(event, self.compress_from)
     }
@@ -321,7 +341,10 @@ impl Channel {
             Some(event) => Some(self.encode(&event)?),
             None => None,
         };
-        self.hub.finish(self.key, last)
+        match self.hub.has_journal() {
+            true => self.hub.journal_finish(self.key, last),
+            false => self.hub.finish(self.key, last),
+        }
     }
 
     /// Finishes as [`finish`](Self::finish) does, and passes the result to `then` as
@@ -331,14 +354,28 @@ impl Channel {
         last: Option<Event<'_>>,
         then: impl FnOnce(Result<usize, PublishError>) + Send + 'static,
     ) {
-        then(self.finish(last));
+        if !self.hub.has_journal() {
+            return then(self.finish(last));
+        }
+        match last.map(|event| self.encode(&event)).transpose() {
+            Ok(last) => {
+                let then = |finished: Result<Published, _>| {
+                    then(finished.map(|published| published.clients));
+                };
+                self.hub.journal_finish_then(self.key, last, Box::new(then));
+            }
+            Err(error) => then(Err(error)),
+        }
     }
 
     /// Removes the channel and disconnects its clients. Returns their number. From now
     /// on the name can be used for a new channel.
     pub fn close(&self) -> usize {
-        let reason = DisconnectReason::ChannelClosed;
-        let removed = self.hub.remove(self.key, reason);
+        let Channel { hub, key, .. } = self;
+        let removed = match hub.has_journal() {
+            true => hub.journal_remove(*key, |_| true),
+            false => hub.remove(*key, DisconnectReason::ChannelClosed),
+        };
         removed.unwrap_or(0)
     }
 

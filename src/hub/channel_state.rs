@@ -162,6 +162,14 @@ impl ChannelState {
 
     // ---- log ----
 
+    /// Returns the newest number of a change that the channel has.
+    pub(super) fn through(&self) -> u64 {
+        let head = self.log.head().max(self.restored_through);
+        self.life
+            .through()
+            .map_or(head, |through| through.max(head))
+    }
+
     /// Returns the position up to which all members have been sent everything.
     pub(super) fn needed_after(&self) -> u64 {
         let active = self.progress.iter().filter(|progress| progress.members > 0);

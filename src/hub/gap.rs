@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::id::EventId;
 
+/// The name of the event that says it.
+pub(crate) const GAP_NAME: &str = "pushwheel.gap";
+
 /// Missing events. On a stream it is the event `pushwheel.gap`, whose data is this value
 /// as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,9 @@ pub enum GapReason {
     Audience,
     /// The channel no longer holds them.
     Evicted,
+    /// The machine has died before they were on the disk, so they may be lost for all
+    /// clients.
+    Lost,
     /// The id is from before a restart without a saved history, or may be.
     Restart,
     /// The client was too slow.
@@ -52,6 +58,7 @@ impl GapReason {
         match self {
             GapReason::Audience => "audience",
             GapReason::Evicted => "evicted",
+            GapReason::Lost => "lost",
             GapReason::Restart => "restart",
             GapReason::Slow => "slow",
             GapReason::Unknown => "unknown",

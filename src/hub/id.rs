@@ -30,6 +30,9 @@ impl fmt::Debug for Epoch {
 }
 
 impl Epoch {
+    /// The length of its text, in bytes.
+    pub(crate) const BYTES: usize = EPOCH_DIGITS;
+
     /// Returns the epoch that `random` spells: 31 of its bits count.
     pub(crate) fn from_random(random: u32) -> Epoch {
         let mut text = [0; EPOCH_DIGITS];

@@ -13,6 +13,7 @@ use super::key::ChannelKey;
 use super::names::{ChannelError, check_name};
 use super::options::{ChannelOptions, OptionsByName};
 use super::published::{PublishError, Published};
+use super::ready::Ready;
 use super::state::{Removed, Settings};
 use super::stats::{ChannelStats, Stats};
 use super::target::Target;
@@ -330,7 +331,12 @@ impl ChannelManager {
         events: &[E],
         target: Target,
     ) -> Result<Published, PublishError> {
-        self.hub.publish_to_all(events, &target)
+        match self.hub.has_journal() {
+            true => self
+                .hub
+                .journal_publish_to_all(self.encode_all(events)?, &target),
+            false => self.hub.publish_to_all(events, &target),
+        }
     }
 
     /// Publishes as [`publish`](Self::publish) does, and passes the result to `then` as
@@ -341,7 +347,24 @@ impl ChannelManager {
         target: Target,
         then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
     ) {
-        then(self.publish(events, target));
+        if !self.hub.has_journal() {
+            return then(self.publish(events, target));
+        }
+        match self.encode_all(events) {
+            Ok(events) => {
+                let hub = &self.hub;
+                hub.journal_publish_to_all_then(events, &target, Box::new(then));
+            }
+            Err(error) => then(Err(error)),
+        }
+    }
+
+    fn encode_all<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+    ) -> Result<Vec<Ready>, PublishError> {
+        let encode = |event: &E| self.hub.encode(event.borrow(), None);
+        events.iter().map(encode).collect()
     }
 
     /// Publishes an event to all clients of every channel, as
@@ -371,7 +394,7 @@ impl ChannelManager {
     /// Closes and removes the channel of this name. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         let key = self.hub.lock().names.get(name).copied();
-        let removed = key.and_then(|key| self.hub.remove(key, DisconnectReason::ChannelClosed));
+        let removed = key.and_then(|key| self.remove_if(key, |_| true));
         removed.is_some()
     }
 
@@ -389,10 +412,21 @@ impl ChannelManager {
     }
 
     fn remove_where(&self, condition: impl Fn(&ChannelState) -> bool) -> usize {
-        let reason = DisconnectReason::ChannelClosed;
         let keys = self.hub.named_keys().into_iter();
-        keys.filter_map(|key| self.hub.remove_if(key, reason, &condition))
+        keys.filter_map(|key| self.remove_if(key, &condition))
             .count()
+    }
+
+    fn remove_if(
+        &self,
+        key: ChannelKey,
+        condition: impl FnOnce(&ChannelState) -> bool,
+    ) -> Option<usize> {
+        let reason = DisconnectReason::ChannelClosed;
+        match self.hub.has_journal() {
+            true => self.hub.journal_remove(key, condition),
+            false => self.hub.remove_if(key, reason, condition),
+        }
     }
 
     /// Returns the figures of all channels. The cost grows with their number.

@@ -21,6 +21,7 @@
 //!  reactor   ◄─ take_work ── gather / read ── report ──► (trims the logs, wakes waiting sinks)
 //! ```
 
+mod applying;
 pub(crate) mod audience;
 pub(crate) mod batch;
 mod beginning;
@@ -47,6 +48,10 @@ pub(crate) mod id;
 pub(crate) mod ids;
 mod join;
 mod joining;
+pub(crate) mod journal;
+#[cfg(test)]
+mod journal_tests;
+mod journaling;
 mod key;
 pub(crate) mod keyed;
 mod lists;
@@ -64,6 +69,7 @@ pub(crate) mod numbering;
 pub(crate) mod options;
 mod own_ids;
 pub(crate) mod private;
+pub(crate) mod proposals;
 pub(crate) mod publish;
 pub(crate) mod published;
 pub(crate) mod rate;
@@ -104,6 +110,7 @@ use lock::{Lock, Locked};
 pub(crate) use looks::LOOKS_MAX;
 use numbering::Numbering;
 use options::OptionsByName;
+use proposals::Proposals;
 use state::State;
 
 pub(crate) use engines::{EngineState, Waker};
@@ -157,6 +164,8 @@ pub(crate) struct Hub {
     options_by_name: RwLock<OptionsByName>,
     engines: RwLock<Engines>,
     state: Lock<State>,
+    /// What waits for the journal, if there is one.
+    proposals: Option<Arc<Proposals<Hub>>>,
 }
 
 impl fmt::Debug for Hub {
@@ -189,6 +198,7 @@ impl Hub {
             randomness,
             State::new(settings),
             options_by_name,
+            None,
         )
     }
 
@@ -200,6 +210,7 @@ impl Hub {
         randomness: Randomness,
         state: State,
         options_by_name: OptionsByName,
+        proposals: Option<Arc<Proposals<Hub>>>,
     ) -> Arc<Hub> {
         Arc::new(Hub {
             clock,
@@ -209,6 +220,7 @@ impl Hub {
             options_by_name: RwLock::new(options_by_name),
             engines: RwLock::default(),
             state: Lock::new(state),
+            proposals,
         })
     }
 
@@ -262,5 +274,14 @@ impl Hub {
     #[allow(clippy::cast_possible_truncation, reason = "smaller than range")]
     pub(crate) fn random_below(&self, range: u64) -> u64 {
         (self.randomness.bits() % u128::from(range.max(1))) as u64
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if let Some(proposals) = &self.proposals {
+            // An error was logged.
+            let _ = proposals.close();
+        }
     }
 }

@@ -160,7 +160,7 @@ impl Hub {
     /// Finds the members of a large channel that an audience admits, with the lock open
     /// between two steps. A client that comes or goes meanwhile may be counted or not.
     #[cold]
-    fn match_in_steps(&self, key: ChannelKey, audience: &Audience) -> Matched {
+    pub(super) fn match_in_steps(&self, key: ChannelKey, audience: &Audience) -> Matched {
         let mut matched = Matched::default();
         self.visit_in_steps(key, audience, |member| matched.add(member));
         matched

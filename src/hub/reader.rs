@@ -13,7 +13,7 @@ use std::vec::IntoIter;
 use super::channel::Channel;
 use super::client::{ClientId, ConnectionId};
 use super::entry::Entry;
-use super::gap::{Gap, GapReason};
+use super::gap::{GAP_NAME, Gap, GapReason};
 use super::id::EventId;
 use super::join::{Join, Start};
 use super::log::{Evicted, Log};
@@ -268,7 +268,16 @@ impl Iterator for Reader {
         loop {
             if let Some(entry) = self.slice.next() {
                 self.returned = entry.sequence;
-                return Some(Ok(self.stored(&entry)));
+                let stored = self.stored(&entry);
+                if stored.event.name() == Some(GAP_NAME) {
+                    return Some(Err(ReadError::Gap(Gap {
+                        requested: None,
+                        oldest: None,
+                        newest: stored.id,
+                        reason: GapReason::Lost,
+                    })));
+                }
+                return Some(Ok(stored));
             }
             // Entries for other clients may follow the last one that was returned.
             self.returned = self.returned.max(self.cursor.seen);

@@ -46,6 +46,20 @@ impl Ready {
         self.attributes.get_or_insert_default().audience = Some(audience);
     }
 
+    /// Returns whether it has the frame for streams that are compressed.
+    pub(super) fn is_packed(&self) -> bool {
+        let attributes = self.attributes.as_ref();
+        attributes.is_some_and(|attributes| attributes.packed.is_some())
+    }
+
+    /// Makes the frame for streams that are compressed, if it has none.
+    pub(super) fn pack(&mut self, compress_from: usize) {
+        if !self.is_packed() {
+            let packed = self.frame.pack(compress_from);
+            self.attributes.get_or_insert_default().packed = Some(packed);
+        }
+    }
+
     /// Gives the event its number, and its id if it has none of its own.
     /// `is_doubtful`: an own id may be that of an event from before a restart.
     #[inline(always)]

@@ -128,6 +128,7 @@ impl ChannelManagerBuilder {
                 Randomness::System,
                 state,
                 self.options_by_name,
+                None,
             ),
         })
     }

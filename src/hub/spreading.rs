@@ -238,7 +238,7 @@ impl Hub {
 
     /// Counts the streams of open channels that an audience admits, with the lock open
     /// between two steps. A client that comes or goes meanwhile may be counted or not.
-    fn match_in_all(&self, audience: &mut Arc<Audience>) -> usize {
+    pub(super) fn match_in_all(&self, audience: &mut Arc<Audience>) -> usize {
         let mut keys = Vec::new();
         self.for_each_channel(|key, channel| {
             if channel.name().is_some() && channel.life.is_open() && !channel.members.is_empty() {

@@ -93,7 +93,7 @@ impl State {
     /// Ends the time of a finished channel. Its clients are sent what they are owed,
     /// however long they take. A new channel has the name if there are clients, so
     /// that one that comes back has missed nothing.
-    fn end_finishing(
+    pub(super) fn end_finishing(
         &mut self,
         key: ChannelKey,
         (now_ms, clock): (u64, &Clock),

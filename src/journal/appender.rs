@@ -206,6 +206,16 @@ impl<O> Appender<O> {
         }
     }
 
+    /// Takes note that block `n` is not in the log and cannot be appended. Returns what
+    /// waits for its records.
+    pub(crate) fn withdraw(&mut self, n: u64) -> Vec<O> {
+        let withdrawn = self.appended(n);
+        withdrawn
+            .into_iter()
+            .filter_map(|(_, outcome)| outcome)
+            .collect()
+    }
+
     /// Forgets all records, because nothing can be appended any more.
     pub(crate) fn give_up(&mut self) -> Vec<(O, Refused)> {
         let mut refused = Vec::new();

@@ -16,25 +16,27 @@
 //!  snapshots           what makes old segments unnecessary
 //!  syncing, store      blocks on the disk, in order, with numbers
 //!  report              what is on the disk, for an operator
+//!  log                 what a hub asks of the store
 //! ```
 //!
 //! Only `disk` asks the system for something, and no part reads a clock.
 
 pub(crate) mod appender;
 pub(crate) mod block;
-mod blocks;
+pub(crate) mod blocks;
 pub(crate) mod bytes;
 pub(crate) mod disk;
 pub(crate) mod error;
 pub(crate) mod event;
 mod examining;
 pub(crate) mod follower;
+pub(crate) mod log;
 pub(crate) mod record;
 pub(crate) mod report;
-mod segment;
-mod snapshots;
+pub(crate) mod segment;
+pub(crate) mod snapshots;
 pub(crate) mod store;
-mod syncing;
+pub(crate) mod syncing;
 pub(crate) mod terms;
 
 #[cfg(test)]

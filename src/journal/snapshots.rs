@@ -33,7 +33,7 @@ pub(super) const INCOMPLETE: &str = ".tmp";
 /// Bytes that are written at once, or read.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-pub(super) fn snapshot_name(at: u64) -> String {
+pub(crate) fn snapshot_name(at: u64) -> String {
     format!("{PREFIX}{at:020}")
 }
 
@@ -68,7 +68,7 @@ impl<F: DiskFile> Writer<F> {
 
     /// Writes the end and syncs the file. Returns its size, in bytes.
     pub(super) fn finish(mut self) -> io::Result<u64> {
-        let content = self.written + (self.pending.len() - HEAD_BYTES) as u64;
+        let content = self.written + self.pending.len() as u64 - HEAD_BYTES as u64;
         self.write_all(&content.to_le_bytes())?;
         self.sum.update(&self.pending);
         let sum = self.sum.clone().finalize();

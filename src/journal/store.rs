@@ -344,6 +344,11 @@ impl<D: Disk> Store<D> {
         self.next
     }
 
+    /// Returns the size of all files, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.progress().bytes()
+    }
+
     /// Returns whether the log is so much larger than the last snapshot that it is time for
     /// the next one.
     pub(crate) fn needs_snapshot(&self) -> bool {

@@ -55,6 +55,13 @@ impl Terms {
         self.jumps.get(at).is_some_and(|jump| jump.after < number)
     }
 
+    /// Returns whether a term has begun after a number.
+    pub(crate) fn has_begun_after(&self, number: u64) -> bool {
+        self.jumps
+            .back()
+            .is_some_and(|newest| newest.first > number)
+    }
+
     /// Returns the jumps, the oldest first.
     pub(crate) fn jumps(&self) -> impl ExactSizeIterator<Item = &Jump> {
         self.jumps.iter()

@@ -43,6 +43,13 @@ impl Tally {
         self.sum_us.add(us);
     }
 
+    /// Returns what was observed.
+    pub(crate) fn histogram(&self) -> Histogram {
+        let mut sum = Histogram::default();
+        self.add_to(&mut sum);
+        sum
+    }
+
     fn add_to(&self, sum: &mut Histogram) {
         for (sum, count) in sum.counts.iter_mut().zip(&self.counts) {
             *sum += count.get();

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::disconnect_reason::DisconnectReason;
 
 pub use histogram::Histogram;
-pub(crate) use meters::Meters;
+pub(crate) use meters::{Meters, Tally};
 
 /// The figures of a manager's channels and of the engines that have served it; see
 /// [`EngineHandle::metrics`](crate::EngineHandle::metrics) and

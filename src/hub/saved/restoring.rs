@@ -339,7 +339,6 @@ pub(in crate::hub) struct Restored {
     pub(in crate::hub) state: State,
     /// Everything up to this number is in the state. A log that goes on behind it is to be
     /// applied from there; channels that have more of it skip that.
-    #[allow(dead_code, reason = "the journal is to begin there")]
     pub(in crate::hub) at: u64,
 }
 

@@ -14,6 +14,7 @@ use crate::exchange::{Request, Response, Sink, StreamPlan, Subscription, Welcome
 use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{Headers, Method};
 use crate::hub::client::{ClientInfo, DisconnectHook, Extra};
+use crate::hub::gap::GAP_NAME;
 use crate::hub::id::EventId;
 use crate::hub::{ChannelKey, Join, JoinError, Joined, Start};
 use crate::packed::{self, Sum};
@@ -228,7 +229,7 @@ fn opening_bytes(request: &Request, joined: &Joined, id: Option<&str>) -> Vec<u8
     let mut first = Vec::with_capacity(FIRST_BYTES);
     first.extend_from_slice(HEARTBEAT);
     if let Some(gap) = &joined.gap {
-        let gap = Frame::internal("pushwheel.gap", id, None, &gap.to_string());
+        let gap = Frame::internal(GAP_NAME, id, None, &gap.to_string());
         first.extend_from_slice(gap.as_bytes());
     } else if let Some(id) = id
         && joined.needs_id

@@ -9,6 +9,7 @@ use super::cursor::{Owed, write_id};
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::{CAUGHT_UP, DisconnectReason};
+use crate::hub::gap::GAP_NAME;
 use crate::hub::options::LagPolicy;
 use crate::hub::{ChannelReader, Lag, Read, Span};
 use crate::reactor::budgets::ROUND_BYTES;
@@ -296,7 +297,7 @@ impl Streams {
         // Where it goes on may be behind where it was.
         self.lower_floor(stream.feed, lag.seen, lag.seen);
         let id = self.hub.id_of(lag.seen).to_string();
-        let gap = Frame::internal("pushwheel.gap", Some(&id), None, &lag.gap.to_string());
+        let gap = Frame::internal(GAP_NAME, Some(&id), None, &lag.gap.to_string());
         let cursor = &mut self.cursors[stream.cursor as usize];
         match &*lag.forgiven {
             [only] => cursor.forgiven = *only,

@@ -8,7 +8,7 @@ export interface Gap {
   oldest: string | null;
   /** The newest id in the history that this client may see. */
   newest: string | null;
-  reason: "evicted" | "restart" | "unknown" | "slow" | "audience";
+  reason: "evicted" | "lost" | "restart" | "unknown" | "slow" | "audience";
 }
 
 /** The changes of `onReauth` for the next connection. */

@@ -17,6 +17,7 @@ const RETRY_MS_MAX = 15_000;
 
 const GAPS = {
   evicted: 'the history no longer has them',
+  lost: 'the machine of the server died before they were on its disk',
   restart: 'the server restarted',
   unknown: 'the server does not know the last id',
   slow: 'this page was too slow',

@@ -1,0 +1,483 @@
+//! Applying: what the log says, carried out in the hub.
+//!
+//! The invariant to remember: *what a record does to the channels depends on the log
+//! alone*. No clock decides it but the block's time, no options, no limit, no member. So
+//! every replay of a log makes the same histories, except for what is trimmed and swept,
+//! and those only shorten.
+//!
+//! A record whose number a channel has reached already is skipped for that channel: a
+//! snapshot may be ahead of the record at which its replay begins.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::Hub;
+use super::channel_state::{Finish, Kind, Life};
+use super::client::DisconnectReason;
+use super::dropped::Dropped;
+use super::for_all::NAME_OF_ALL;
+use super::gap::{GAP_NAME, Gap, GapReason};
+use super::id::EventId;
+use super::key::ChannelKey;
+use super::options::{ChannelOptions, OptionsByName};
+use super::own_ids::OwnIds;
+use super::publish::Placing;
+use super::published::PublishError;
+use super::ready::Ready;
+use super::spreading::PlacingInAll;
+use super::state::{Removed, State};
+use crate::frame::Frame;
+use crate::journal::record::{Change, Record};
+use crate::journal::terms::Jump;
+
+/// Records that one locked section applies.
+const RECORDS_MAX: usize = 64;
+
+/// Events after which a locked section applies no further record.
+const EVENTS_MAX: usize = 256;
+
+/// The time of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockTime {
+    /// In milliseconds since 1970.
+    pub(super) wall_ms: u64,
+    /// The same time of the hub's clock.
+    pub(super) at_ms: u64,
+}
+
+impl BlockTime {
+    /// Returns the time of the hub's clock for a later one since 1970.
+    fn at_ms_of(self, wall_ms: u64) -> u64 {
+        let later_ms = wall_ms.saturating_sub(self.wall_ms);
+        self.at_ms.saturating_add(later_ms)
+    }
+}
+
+/// What a record has done.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    pub(super) id: Option<EventId>,
+    pub(super) events: usize,
+    pub(super) duplicates: usize,
+    /// `None` if they are too many to be looked at under the lock.
+    pub(super) clients: Option<usize>,
+}
+
+impl Applied {
+    /// Returns the result for events that were all published before.
+    fn repeated(id: EventId, count: usize) -> Applied {
+        Applied {
+            id: Some(id),
+            events: 0,
+            duplicates: count,
+            clients: Some(0),
+        }
+    }
+}
+
+/// The outcome of a record. A record that is refused is in the log and changes nothing.
+pub(super) type Outcome = Result<Applied, PublishError>;
+
+/// A record with its numbers.
+struct Step {
+    /// The first one.
+    number: u64,
+    last: u64,
+    basis: u64,
+    change: Change,
+    own_ids: Result<Option<Box<OwnIds>>, PublishError>,
+}
+
+impl Step {
+    fn is_for_all(&self) -> bool {
+        matches!(self.change, Change::PublishAll { .. } | Change::Lost { .. })
+    }
+}
+
+/// What a step needs that is not made under the lock.
+enum Lacks {
+    /// The options of a channel that is to be made.
+    Options(Arc<str>),
+    /// The packed frames of events, from this size on.
+    Packed(usize),
+}
+
+/// What a record finds under the name of its channel.
+enum Found {
+    /// The channel, which is open.
+    Open(ChannelKey),
+    /// One that has the record already.
+    Applied,
+    /// One that was finished before the record, which was proposed without that knowledge.
+    Finished,
+}
+
+/// Options of channels that are made, by name.
+struct Options {
+    by_name: OptionsByName,
+    found: HashMap<Arc<str>, Arc<ChannelOptions>>,
+    made: Vec<(Arc<str>, ChannelKey)>,
+}
+
+impl Hub {
+    /// Applies the records of a block, in their order. `first` is the number of the first
+    /// one. Passes each outcome on, with nothing locked.
+    pub(super) fn apply<T>(
+        &self,
+        first: u64,
+        time: BlockTime,
+        records: impl IntoIterator<Item = (Record, T)>,
+        mut tell: impl FnMut(T, Outcome),
+    ) {
+        let mut options = Options {
+            by_name: self.options_by_name(),
+            found: HashMap::new(),
+            made: Vec::new(),
+        };
+        let mut number = first;
+        let steps = records.into_iter().map(|(record, told)| {
+            let step = self.step(number, record);
+            number += step.change.width();
+            (step, told)
+        });
+        let mut steps = steps.peekable();
+        while steps.peek().is_some() {
+            let (mut slice, mut events) = (VecDeque::new(), 0);
+            while slice.len() < RECORDS_MAX
+                && events < EVENTS_MAX
+                && let Some((step, told)) = steps.next_if(|(step, _)| !step.is_for_all())
+            {
+                events += usize::try_from(step.change.width()).unwrap_or(usize::MAX);
+                slice.push_back((step, told));
+            }
+            self.apply_slice(slice, events, time, &mut options, &mut tell);
+            while let Some((step, told)) = steps.next_if(|(step, _)| step.is_for_all()) {
+                tell(told, self.apply_to_all(step, time));
+            }
+        }
+    }
+
+    /// Applies a record that concerns all channels.
+    fn apply_to_all(&self, step: Step, time: BlockTime) -> Outcome {
+        let (audience, events) = match step.change {
+            Change::Lost { after } => {
+                let first = step.number;
+                self.lock().terms.note(Jump { after, first });
+                (None, vec![self.lost(first)])
+            }
+            Change::PublishAll { audience, events } => (audience, events),
+            Change::Publish { .. } | Change::Finish { .. } | Change::Remove { .. } => {
+                unreachable!("it concerns one channel")
+            }
+        };
+        let history = self.options_of_name(NAME_OF_ALL).history;
+        let (mut state, packed) = self.lock_for_all(&events);
+        let is_applied = step.last <= state.for_all.head();
+        state.sequence = state.sequence.max(step.last);
+        let mut own_ids = step.own_ids?;
+        if is_applied {
+            return Ok(Applied::default());
+        }
+        let count = events.len();
+        if let Some(own_ids) = &mut own_ids {
+            own_ids.find_repetitions([state.for_all.remembered()])?;
+            if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
+                return Ok(Applied::repeated(id, count));
+            }
+        }
+        let placing = PlacingInAll {
+            own_ids: own_ids.as_deref(),
+            audience: audience.as_ref(),
+            at_us: time.at_ms.saturating_mul(1000),
+            history,
+        };
+        let number = |_: &mut State, index: usize| step.number + index as u64;
+        let events = events.into_iter().zip(packed);
+        let placed = self.place_in_all(state, placing, events, number);
+        Ok(Applied {
+            id: Some(placed.last),
+            events: count - placed.duplicates,
+            duplicates: placed.duplicates,
+            clients: audience.is_none().then_some(placed.streams),
+        })
+    }
+
+    /// Returns the gap that clients receive in the place where events may be lost.
+    fn lost(&self, number: u64) -> Ready {
+        let newest = self.ids.id_of(number);
+        let id = newest.text();
+        let gap = Gap {
+            requested: None,
+            oldest: None,
+            newest,
+            reason: GapReason::Lost,
+        };
+        Ready {
+            frame: Frame::internal(GAP_NAME, Some(&id), None, &gap.to_string()),
+            is_sequenced: false,
+            removes: false,
+            attributes: None,
+        }
+    }
+
+    fn step(&self, number: u64, record: Record) -> Step {
+        let Record { basis, change } = record;
+        let own_ids = match &change {
+            Change::Publish {
+                audience, events, ..
+            }
+            | Change::PublishAll { audience, events } => {
+                OwnIds::of(events, audience.as_deref(), &self.ids)
+            }
+            Change::Finish { last, .. } => OwnIds::of(last.as_slice(), None, &self.ids),
+            Change::Remove { .. } | Change::Lost { .. } => Ok(None),
+        };
+        Step {
+            number,
+            last: number + change.width() - 1,
+            basis,
+            change,
+            own_ids,
+        }
+    }
+
+    /// Applies steps in as few locked sections as possible.
+    fn apply_slice<T>(
+        &self,
+        mut slice: VecDeque<(Step, T)>,
+        events: usize,
+        time: BlockTime,
+        options: &mut Options,
+        tell: &mut impl FnMut(T, Outcome),
+    ) {
+        let mut told = Vec::with_capacity(slice.len());
+        while !slice.is_empty() {
+            let mut removed = Removed::new();
+            removed.entries = Dropped::for_batch(events);
+            let now_us = self.clock.now_us();
+            let mut lacks = None;
+            let mut state = self.lock();
+            state.allow_batch(events);
+            // A channel that is made may begin with many events for all channels.
+            while options.made.is_empty()
+                && let Some((step, _)) = slice.front_mut()
+            {
+                match self.apply_step(&mut state, step, time, now_us, options, &mut removed) {
+                    Ok(outcome) => {
+                        state.sequence = state.sequence.max(step.last);
+                        let done = slice.pop_front();
+                        told.extend(done.map(|(_, told)| (told, outcome)));
+                    }
+                    Err(needed) => {
+                        lacks = Some(needed);
+                        break;
+                    }
+                }
+            }
+            drop(state);
+            self.finish_removals(removed);
+            for (name, key) in options.made.drain(..) {
+                self.keep_current(&name, key, options.by_name.clone());
+            }
+            for (told, outcome) in told.drain(..) {
+                tell(told, outcome);
+            }
+            match lacks {
+                Some(Lacks::Options(name)) => {
+                    let made = Arc::new(options.by_name.of(&name));
+                    options.found.insert(name, made);
+                }
+                Some(Lacks::Packed(bytes)) => {
+                    if let Some((step, _)) = slice.front_mut() {
+                        events_of(&mut step.change)
+                            .iter_mut()
+                            .for_each(|ready| ready.pack(bytes));
+                    }
+                }
+                None => {}
+            }
+            self.give_way();
+        }
+    }
+
+    fn apply_step(
+        &self,
+        state: &mut State,
+        step: &mut Step,
+        time: BlockTime,
+        now_us: u64,
+        options: &mut Options,
+        removed: &mut Removed,
+    ) -> Result<Outcome, Lacks> {
+        let name = match &step.change {
+            Change::Publish { channel, .. } | Change::Finish { channel, .. } => channel.clone(),
+            Change::Remove { channel } => {
+                return Ok(Ok(Applied {
+                    clients: Some(remove(state, channel, step.number, removed)),
+                    ..Applied::default()
+                }));
+            }
+            Change::PublishAll { .. } | Change::Lost { .. } => return Ok(Ok(Applied::default())),
+        };
+        let key = match self.find_for(state, &name, step, now_us, options, removed)? {
+            Found::Open(key) => key,
+            Found::Applied => return Ok(Ok(Applied::default())),
+            Found::Finished => return Ok(Err(PublishError::Finished)),
+        };
+        let channel = state.get(key).expect("it was just found");
+        let needs_packed = channel.options.compress_from;
+        let needs_packed = needs_packed.filter(|_| {
+            let events = events_of(&mut step.change);
+            events.iter().any(|ready| !ready.is_packed())
+        });
+        if let Some(bytes) = needs_packed {
+            return Err(Lacks::Packed(bytes));
+        }
+        let own_ids = match &mut step.own_ids {
+            Ok(own_ids) => own_ids,
+            Err(error) => return Ok(Err(error.clone())),
+        };
+        let known = [channel.log.remembered(), state.for_all.remembered()];
+        if let Some(own_ids) = own_ids
+            && let Err(error) = own_ids.find_repetitions(known)
+        {
+            return Ok(Err(error));
+        }
+        let own_ids = own_ids.as_deref();
+        let clients = match &step.change {
+            Change::Publish {
+                audience: Some(audience),
+                ..
+            } => channel.matched(audience).map(|matched| matched.count),
+            _ => Some(channel.members.len()),
+        };
+        let mut placing = Placing {
+            key,
+            own_ids,
+            audience: None,
+            at_ms: time.at_ms,
+        };
+        let number = step.number;
+        let number = |_: &mut State, index: usize| number + index as u64;
+        let dropped = &mut removed.entries;
+        let applied = match &mut step.change {
+            Change::Publish {
+                audience, events, ..
+            } => {
+                let count = events.len();
+                if let Some(own_ids) = own_ids
+                    && let Some(id) = own_ids.last_if_all_are_repeated(events)
+                {
+                    return Ok(Ok(Applied::repeated(id, count)));
+                }
+                placing.audience = audience.as_ref();
+                let events = std::mem::take(events);
+                let (id, duplicates) = self.place(state, placing, events, number, dropped);
+                Applied {
+                    id,
+                    events: count - duplicates,
+                    duplicates,
+                    clients,
+                }
+            }
+            Change::Finish { until_ms, last, .. } => {
+                let last = last.take();
+                let (id, _) = self.place(state, placing, last, number, dropped);
+                let finish = Finish {
+                    through: step.number,
+                    until_ms: time.at_ms_of(*until_ms),
+                };
+                if let Some(channel) = state.get_mut(key) {
+                    channel.life = Life::Finishing(finish);
+                }
+                state.memory.note_finished(key.slot);
+                Applied {
+                    id,
+                    clients,
+                    ..Applied::default()
+                }
+            }
+            Change::Remove { .. } | Change::PublishAll { .. } | Change::Lost { .. } => {
+                Applied::default()
+            }
+        };
+        state.note_published(key);
+        state.shrink(Some(key), dropped);
+        removed.wake.merge(state.mark_dirty(key, now_us));
+        Ok(Ok(applied))
+    }
+
+    /// Finds the channel of a record. One that is not there is made, whatever the limits
+    /// are.
+    fn find_for(
+        &self,
+        state: &mut State,
+        name: &Arc<str>,
+        step: &Step,
+        now_us: u64,
+        options: &mut Options,
+        removed: &mut Removed,
+    ) -> Result<Found, Lacks> {
+        let now_ms = now_us / 1000;
+        loop {
+            let key = match state.names.get(name) {
+                Some(key) => *key,
+                None => {
+                    let found = options.found.get(name);
+                    let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
+                    let key = state.insert(Kind::Named(name.clone()), found.clone(), now_ms);
+                    state.seed(key, now_ms, &mut removed.entries);
+                    options.made.push((name.clone(), key));
+                    key
+                }
+            };
+            let channel = state.get(key).expect("names lead to channels");
+            if step.last <= channel.through() {
+                return Ok(Found::Applied);
+            }
+            match channel.life {
+                Life::Open => return Ok(Found::Open(key)),
+                Life::Finishing(finish) if step.basis < finish.through => {
+                    return Ok(Found::Finished);
+                }
+                // It was proposed with the knowledge that the channel's time is over.
+                Life::Finishing(_) => {
+                    let wake =
+                        state.end_finishing(key, (now_ms, &self.clock), &mut removed.entries);
+                    removed.wake.merge(wake);
+                    if state
+                        .get(key)
+                        .is_some_and(|channel| channel.members.is_empty())
+                    {
+                        let channel = state.remove_empty(key, DisconnectReason::ChannelClosed);
+                        removed.channels.extend(channel);
+                    }
+                }
+                Life::Over { .. } | Life::Closing => state.free_name(key),
+            }
+        }
+    }
+}
+
+/// Begins to remove a channel. Returns the number of its clients.
+fn remove(state: &mut State, name: &Arc<str>, number: u64, removed: &mut Removed) -> usize {
+    let Some(key) = state.names.get(name).copied() else {
+        return 0;
+    };
+    let channel = state.get(key).expect("names lead to channels");
+    if number <= channel.through() {
+        return 0;
+    }
+    let clients = channel.members.len();
+    state.start_removal(key, DisconnectReason::ChannelClosed);
+    removed.closing.push(key);
+    clients
+}
+
+fn events_of(change: &mut Change) -> &mut [Ready] {
+    match change {
+        Change::Publish { events, .. } | Change::PublishAll { events, .. } => events,
+        Change::Finish { last, .. } => last.as_mut_slice(),
+        Change::Remove { .. } | Change::Lost { .. } => &mut [],
+    }
+}

@@ -1,0 +1,441 @@
+//! Opening a journal: the channels as the log says they are, and the threads that go on
+//! with it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::applying::BlockTime;
+use super::clock::{Clock, wall_now_ms};
+use super::for_all::NAME_OF_ALL;
+use super::id::Epoch;
+use super::ids::Ids;
+use super::journaling::Journaling;
+use super::manager::{ChannelManager, ChannelManagerBuilder};
+use super::numbering::Numbering;
+use super::proposals::{JournalStatus, Proposals};
+use super::saved::{RestoreError, Restored};
+use super::state::{State, Totals};
+use super::{Hub, Randomness};
+use crate::journal::block::Sealed;
+use crate::journal::blocks::Blocks;
+use crate::journal::disk::{Directory, Disk};
+use crate::journal::error::JournalError;
+use crate::journal::follower::{Arrived, Follower};
+use crate::journal::record::{Change, Record};
+use crate::journal::segment::Stored;
+use crate::journal::snapshots::snapshot_name;
+use crate::journal::store::{Recovery, Store, StoreOptions};
+
+/// When the writes of a journal are on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JournalSync {
+    /// Before a publish returns. What was published survives the machine.
+    Always,
+    /// Within this time. What was published survives the process; the machine may lose the
+    /// events of this time, and then clients receive a `pushwheel.gap` event with the reason
+    /// `lost`.
+    Every(Duration),
+}
+
+/// The options of a journal; see [`ChannelManagerBuilder::open_journal`].
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    sync: JournalSync,
+    bytes_max: u64,
+    publish_timeout: Duration,
+    segment_bytes: Option<u64>,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        JournalOptions::new()
+    }
+}
+
+impl JournalOptions {
+    /// Returns the defaults, which the methods document.
+    #[must_use]
+    pub fn new() -> JournalOptions {
+        JournalOptions {
+            sync: JournalSync::Every(Duration::from_secs(1)),
+            bytes_max: 1 << 30,
+            publish_timeout: Duration::from_secs(5),
+            segment_bytes: None,
+        }
+    }
+
+    /// Sets when writes are on the disk. Default: within a second.
+    #[must_use]
+    pub fn sync(mut self, sync: JournalSync) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// Sets the maximum size of all files, in bytes. The journal needs at most about three
+    /// times the histories and 128 MiB. At the limit a publish fails with
+    /// [`PublishError::Unavailable`](crate::PublishError::Unavailable). Default: 1 GiB.
+    #[must_use]
+    pub fn bytes_max(mut self, bytes: u64) -> Self {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// Sets the maximum time for which a publish waits for the journal. Default: 5 s.
+    #[must_use]
+    pub fn publish_timeout(mut self, time: Duration) -> Self {
+        self.publish_timeout = time;
+        self
+    }
+
+    /// Sets the size of a file after which the next one begins.
+    #[cfg(any(test, feature = "internals"))]
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = Some(bytes);
+        self
+    }
+
+    fn of_store(&self, identity: Vec<u8>) -> StoreOptions {
+        let mut options = StoreOptions::new(identity);
+        options.syncs_always = self.sync == JournalSync::Always;
+        options.bytes_max = self.bytes_max;
+        options.segment_bytes = self.segment_bytes.unwrap_or(options.segment_bytes);
+        options
+    }
+}
+
+impl ChannelManagerBuilder {
+    /// Makes the manager with the channels that a journal has, and writes all further events
+    /// to it. The directory is made if there is none; one process uses it at a time.
+    ///
+    /// With a journal, an event is published when it is written, and no client receives it
+    /// before. What [`Channel::publish`](crate::Channel::publish) has accepted survives the
+    /// end of the process however it ends: after the next `open_journal` ids go on, and
+    /// clients resume without a gap. [`JournalSync`] decides what the end of the machine can
+    /// take. A finished channel keeps its time
+    /// ([`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)).
+    ///
+    /// Methods that change channels (`publish` and its variants, `finish`, `close`,
+    /// `remove`) wait until the journal has the change. On the engine's own threads, in
+    /// callbacks and handlers, they never wait: the change is queued in order and has no id
+    /// yet. [`Channel::publish_then`](crate::Channel::publish_then) reports its outcome.
+    /// [`Sink`](crate::Sink)s are not in the journal.
+    ///
+    /// ```
+    /// use pushwheel::{ChannelManager, ChannelOptions, Event, History, JournalOptions};
+    ///
+    /// # let dir = std::env::temp_dir().join(format!("pushwheel-doc-{}", std::process::id()));
+    /// let options = ChannelOptions::new().history(History::events(100));
+    /// let open = || {
+    ///     let builder = ChannelManager::builder().defaults(options.clone());
+    ///     builder.open_journal(&dir, JournalOptions::new())
+    /// };
+    /// let before = open()?;
+    /// let news = before.get_or_create("news")?;
+    /// let id = news.broadcast(Event::message("hello"))?.id;
+    /// drop((before, news));
+    ///
+    /// let after = open()?;
+    /// assert_eq!(after.stats().channel_stats[0].newest, id);
+    /// # after.close_journal()?;
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the directory cannot be used, another process uses it, or a file in it is
+    /// damaged or of a newer release. A damaged journal is left as it is. What a crash has
+    /// left incomplete at the end is not damage: it was never accepted, and is cut off.
+    ///
+    /// # Panics
+    /// When the options of a name do.
+    pub fn open_journal(
+        self,
+        directory: impl AsRef<Path>,
+        options: JournalOptions,
+    ) -> Result<ChannelManager, JournalError> {
+        let directory = directory.as_ref();
+        let disk = Directory::lock(directory)?;
+        self.open_journal_on(disk, options)
+    }
+
+    pub(super) fn open_journal_on<D: Disk>(
+        self,
+        disk: D,
+        options: JournalOptions,
+    ) -> Result<ChannelManager, JournalError> {
+        let randomness = Randomness::System;
+        let root = disk.path("");
+        let identity = identity_of(&self.new_ids(&randomness));
+        let (store, recovery) = Store::open(disk, options.of_store(identity))?;
+        if let Some(tear) = &recovery.tear {
+            let path = root.join(&tear.name);
+            let (offset, bytes, what) = (tear.offset, tear.bytes, tear.what);
+            ::log::warn!(
+                "the end of the journal was incomplete and was cut off: {bytes} bytes from byte \
+                 {offset} of {} on ({what})",
+                path.display()
+            );
+        }
+        let writer = randomness.bits();
+        let recovered = self.recover(&root, recovery)?;
+        let Recovered {
+            ids,
+            clock,
+            state,
+            mut blocks,
+            first,
+            applied,
+            newest,
+            may_have_lost,
+        } = recovered;
+        let proposals = Proposals::new(writer, clock.clone(), options.publish_timeout);
+        let proposals = Arc::new(proposals);
+        let hub = Hub::with_ids(
+            ids,
+            // It knows the ids from before.
+            0,
+            clock,
+            randomness,
+            state,
+            self.options_by_name,
+            Some(proposals.clone()),
+        );
+        hub.replay(applied, first, &mut blocks)?;
+        drop(blocks);
+        let mut store = store;
+        if may_have_lost {
+            hub.begin_term(&mut store, newest)?;
+        }
+        hub.lock().totals = Totals::default();
+        let syncer = store.syncer();
+        let journaling = Journaling {
+            log: Box::new(store),
+            take_snapshot: Hub::write_snapshot,
+            sync: match options.sync {
+                JournalSync::Always => None,
+                JournalSync::Every(time) => Some((Box::new(move || syncer.sync()), time)),
+            },
+        };
+        journaling
+            .start(&proposals)
+            .map_err(|error| JournalError::Io {
+                doing: "start a thread for",
+                path: root,
+                error,
+            })?;
+        Ok(ChannelManager { hub })
+    }
+
+    pub(super) fn new_ids(&self, randomness: &Randomness) -> Ids {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "any 32 of the bits will do"
+        )]
+        let epoch = Epoch::from_random(randomness.bits() as u32);
+        let key = self.settings.opaque_ids.then(|| randomness.bits());
+        Ids::new(epoch, Numbering::new(key))
+    }
+
+    /// Reads the snapshot, and looks at the first block behind it.
+    fn recover<D: Disk>(
+        &self,
+        root: &Path,
+        recovery: Recovery<D>,
+    ) -> Result<Recovered<D>, JournalError> {
+        let Recovery {
+            identity,
+            snapshot,
+            mut blocks,
+            newest,
+            may_have_lost,
+            ..
+        } = recovery;
+        let first = blocks.next().transpose()?;
+        let first_ms = first.as_ref().map(|first| first.wall_ms);
+        let (applied, ids, clock, state) = match snapshot {
+            None => {
+                let ids = ids_of(&identity).ok_or_else(|| {
+                    let what = "no ids can be made from it".to_owned();
+                    JournalError::Damaged {
+                        path: root.to_owned(),
+                        offset: 0,
+                        what,
+                    }
+                })?;
+                let clock = Restored::clock_since(first_ms.unwrap_or_else(wall_now_ms));
+                (0, ids, clock, State::new(self.settings))
+            }
+            Some(snapshot) => {
+                let at = snapshot.at;
+                let options = |name: &str| self.options_by_name.of(name);
+                let history = options(NAME_OF_ALL).history;
+                let restored = Restored::read(snapshot, self.settings, history, first_ms, options);
+                let path = || root.join(snapshot_name(at));
+                let restored = restored.map_err(|error| unrestored(error, path()))?;
+                // The copy was begun when more was in the log.
+                (restored.at, restored.ids, restored.clock, restored.state)
+            }
+        };
+        Ok(Recovered {
+            ids,
+            clock,
+            state,
+            blocks,
+            first,
+            applied,
+            newest,
+            may_have_lost,
+        })
+    }
+}
+
+/// A log that was opened, and what its snapshot has.
+struct Recovered<D: Disk> {
+    ids: Ids,
+    clock: Clock,
+    state: State,
+    /// The blocks behind the first one.
+    blocks: Blocks<D>,
+    first: Option<Stored>,
+    /// The snapshot has everything up to this number.
+    applied: u64,
+    /// The newest number that there is.
+    newest: u64,
+    may_have_lost: bool,
+}
+
+impl Hub {
+    /// Applies the blocks of a log.
+    fn replay<D: Disk>(
+        &self,
+        applied: u64,
+        first: Option<Stored>,
+        blocks: &mut Blocks<D>,
+    ) -> Result<(), JournalError> {
+        let (wall_ms, now_ms) = (wall_now_ms(), self.clock.now_ms());
+        let mut follower = Follower::new(applied);
+        let mut next = first;
+        while let Some(stored) = next {
+            let block = blocks.decode(&stored, self.ids.prefix())?;
+            let arrived = follower.arrived(stored.first, block);
+            match arrived.map_err(|error| blocks.damaged(error.to_string()))? {
+                Arrived::Seen => {}
+                Arrived::Apply { first, records } => {
+                    let ago_ms = wall_ms.saturating_sub(stored.wall_ms);
+                    let time = BlockTime {
+                        wall_ms: stored.wall_ms,
+                        at_ms: now_ms.saturating_sub(ago_ms),
+                    };
+                    let records = records.into_iter().map(|record| (record, ()));
+                    self.apply(first, time, records, |(), _| {});
+                }
+                Arrived::Hole => return Err(blocks.damaged("blocks before it are missing")),
+            }
+            next = blocks.next().transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Says in the log, and in the channels, that events may be lost. Returns when that is on
+    /// the disk: numbers are given again if it is lost, too.
+    fn begin_term<D: Disk>(&self, store: &mut Store<D>, after: u64) -> Result<(), JournalError> {
+        ::log::warn!("the newest events of the journal may be lost. Clients receive a gap");
+        let record = Record {
+            basis: after,
+            change: Change::Lost { after },
+        };
+        let block = Sealed::new(self.randomness.bits(), 1, [&record].into_iter());
+        let time = BlockTime {
+            wall_ms: wall_now_ms(),
+            at_ms: self.clock.now_ms(),
+        };
+        let first = store.append(block.width, time.wall_ms, &block.bytes)?;
+        store.sync()?;
+        self.apply(first, time, [(record, ())], |(), _| {});
+        Ok(())
+    }
+}
+
+impl ChannelManager {
+    /// Closes the journal: waits until what is queued is published, and writes an end by
+    /// which the next start knows that nothing is missing. Later publishes fail with
+    /// [`PublishError::Unavailable`](crate::PublishError::Unavailable); streams go on.
+    ///
+    /// Dropping the last handle of the manager and its channels does the same. Call this to
+    /// learn of an error. Do not call it in a callback: it waits for the disk.
+    ///
+    /// # Errors
+    /// When the journal could not be written. The error is reported once.
+    pub fn close_journal(&self) -> Result<(), JournalError> {
+        match &self.hub.proposals {
+            Some(proposals) => proposals.close(),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the state of the journal, if there is one.
+    #[must_use]
+    pub fn journal_status(&self) -> Option<JournalStatus> {
+        let proposals = self.hub.proposals.as_ref()?;
+        Some(proposals.status())
+    }
+}
+
+/// Returns what the ids of a log are made from.
+fn identity_of(ids: &Ids) -> Vec<u8> {
+    let mut identity = ids.epoch().as_str().as_bytes().to_vec();
+    if let Some(key) = ids.numbering().key() {
+        identity.extend_from_slice(&key.to_le_bytes());
+    }
+    identity
+}
+
+fn ids_of(identity: &[u8]) -> Option<Ids> {
+    let (epoch, key) = identity.split_at_checked(Epoch::BYTES)?;
+    let epoch = Epoch::from_text(std::str::from_utf8(epoch).ok()?)?;
+    let key = match key {
+        [] => None,
+        key => Some(u128::from_le_bytes(key.try_into().ok()?)),
+    };
+    Some(Ids::new(epoch, Numbering::new(key)))
+}
+
+/// Returns why a snapshot cannot be used.
+fn unrestored(error: RestoreError, path: std::path::PathBuf) -> JournalError {
+    match error {
+        RestoreError::Read(error) => JournalError::Io {
+            doing: "read",
+            path,
+            error,
+        },
+        RestoreError::Version { found, known } => JournalError::newer(&path, found, known),
+        other => JournalError::Damaged {
+            path,
+            offset: 0,
+            what: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_go_on_from_what_a_log_says() {
+        for key in [None, Some(7)] {
+            let ids = Ids::new(Epoch::from_random(17), Numbering::new(key));
+            let identity = identity_of(&ids);
+            let same = ids_of(&identity).unwrap();
+            assert_eq!(same.id_of(3), ids.id_of(3));
+            for cut in 1..identity.len() {
+                let is_whole = key.is_some() && cut == Epoch::BYTES;
+                assert_eq!(ids_of(&identity[..cut]).is_some(), is_whole, "{cut}");
+            }
+        }
+        assert!(ids_of(b"k3x9q2!").is_none());
+    }
+}

@@ -1,0 +1,558 @@
+//! Publishing through a log in memory, which a test stops and breaks.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Duration;
+
+use super::applying::BlockTime;
+use super::clock::Clock;
+use super::engine_thread::EngineThread;
+use super::journaling::Journaling;
+use super::manager::{ChannelManager, ChannelManagerBuilder};
+use super::proposals::{Proposals, Then};
+use super::state::State;
+use super::{Hub, Randomness};
+use crate::journal::block::Block;
+use crate::journal::error::JournalError;
+use crate::journal::log::{BlockLog, SnapshotFile};
+use crate::journal::record::{Change, Record};
+use crate::{
+    Channel, ChannelOptions, Event, GapReason, History, PublishError, Published, ReadError, Start,
+    StoredEvent, Target,
+};
+
+/// A block with its first number.
+type Stored = (u64, Vec<u8>);
+
+/// The part of a log in memory that a test has.
+#[derive(Default)]
+struct Shared {
+    blocks: Mutex<Vec<Stored>>,
+    /// Whether appends wait.
+    is_held: Mutex<bool>,
+    let_go: Condvar,
+    /// Appends that have begun.
+    begun: Mutex<usize>,
+    has_begun: Condvar,
+    fails: AtomicBool,
+    is_full: AtomicBool,
+    /// Whether a snapshot makes no room.
+    stays_full: AtomicBool,
+    is_closed: AtomicBool,
+    snapshots: Mutex<usize>,
+}
+
+impl Shared {
+    fn hold(&self) {
+        *self.is_held.lock().unwrap() = true;
+    }
+
+    fn let_go(&self) {
+        *self.is_held.lock().unwrap() = false;
+        self.let_go.notify_all();
+    }
+
+    fn wait_until_begun(&self, count: usize) {
+        let begun = self.begun.lock().unwrap();
+        let _begun = self.has_begun.wait_while(begun, |begun| *begun < count);
+    }
+}
+
+struct InMemory(Arc<Shared>, u64);
+
+impl BlockLog for InMemory {
+    fn append(&mut self, width: u64, _: u64, block: &[u8]) -> Result<u64, JournalError> {
+        let InMemory(shared, next) = self;
+        *shared.begun.lock().unwrap() += 1;
+        shared.has_begun.notify_all();
+        let held = shared.is_held.lock().unwrap();
+        drop(shared.let_go.wait_while(held, |held| *held).unwrap());
+        if shared.fails.load(Relaxed) {
+            let why = "as the test wants it".to_owned();
+            return Err(JournalError::Failed { why });
+        }
+        if shared.is_full.load(Relaxed) {
+            return Err(JournalError::Full { max: 1 });
+        }
+        let first = *next;
+        *next += width;
+        shared.blocks.lock().unwrap().push((first, block.to_vec()));
+        Ok(first)
+    }
+
+    fn bytes(&self) -> u64 {
+        let blocks = self.0.blocks.lock().unwrap();
+        blocks.iter().map(|(_, block)| block.len() as u64).sum()
+    }
+
+    fn needs_snapshot(&self) -> bool {
+        false
+    }
+
+    fn begin_snapshot(&mut self) -> Result<Box<dyn SnapshotFile>, JournalError> {
+        *self.0.snapshots.lock().unwrap() += 1;
+        Ok(Box::new(Emptied(self.0.clone())))
+    }
+
+    fn close(self: Box<Self>) -> Result<(), JournalError> {
+        self.0.is_closed.store(true, Relaxed);
+        Ok(())
+    }
+}
+
+/// A snapshot after which the log usually has room again.
+struct Emptied(Arc<Shared>);
+
+impl Write for Emptied {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SnapshotFile for Emptied {
+    fn commit(self: Box<Self>) -> Result<(), JournalError> {
+        let stays_full = self.0.stays_full.load(Relaxed);
+        self.0.is_full.fetch_and(stays_full, Relaxed);
+        Ok(())
+    }
+}
+
+fn keeping() -> ChannelManagerBuilder {
+    ChannelManager::builder().defaults(ChannelOptions::new().history(History::events(1_000_000)))
+}
+
+fn open_with(builder: ChannelManagerBuilder, timeout: Duration) -> (ChannelManager, Arc<Shared>) {
+    let clock = Clock::system();
+    let proposals = Arc::new(Proposals::new(7, clock.clone(), timeout));
+    let randomness = Randomness::System;
+    let ids = builder.new_ids(&randomness);
+    let (state, options) = (State::new(builder.settings), builder.options_by_name);
+    let hub = Hub::with_ids(
+        ids,
+        0,
+        clock,
+        randomness,
+        state,
+        options,
+        Some(proposals.clone()),
+    );
+    let shared = Arc::new(Shared::default());
+    let journaling = Journaling {
+        log: Box::new(InMemory(shared.clone(), 1)),
+        take_snapshot: Hub::write_snapshot,
+        sync: None,
+    };
+    journaling.start(&proposals).unwrap();
+    (ChannelManager { hub }, shared)
+}
+
+fn open() -> (ChannelManager, Arc<Shared>) {
+    open_with(keeping(), Duration::from_secs(60))
+}
+
+fn message(data: impl ToString) -> Event<'static> {
+    Event::message(data.to_string())
+}
+
+fn stored(channel: &Channel) -> Vec<StoredEvent> {
+    let mut stored = channel.read(Start::Earliest);
+    let all: Result<Vec<_>, _> = stored.by_ref().collect();
+    all.unwrap()
+}
+
+fn datas(channel: &Channel) -> Vec<String> {
+    let text = |stored: StoredEvent| stored.event.data().to_string();
+    stored(channel).into_iter().map(text).collect()
+}
+
+/// Number, data, own id and target of all entries.
+fn entries(channel: &Channel) -> Vec<(u64, String, Option<String>, bool)> {
+    let state = channel.hub().lock();
+    let log = &state.get(channel.key()).unwrap().log;
+    let entries = log.after(0).map(|entry| {
+        let data = entry.frame.decode().data().to_owned();
+        let own_id = entry.own_id().map(ToOwned::to_owned);
+        (entry.sequence, data, own_id, entry.audience().is_some())
+    });
+    entries.collect()
+}
+
+/// A name of the test, and the result of the publish that it gave it to.
+type Told = (&'static str, Result<Published, PublishError>);
+
+/// Receives results in the order in which they come.
+fn results() -> (impl Fn(&'static str) -> Then, mpsc::Receiver<Told>) {
+    let (sender, receiver) = mpsc::channel();
+    let then = move |name| {
+        let sender = sender.clone();
+        let then: Then = Box::new(move |published| sender.send((name, published)).unwrap());
+        then
+    };
+    (then, receiver)
+}
+
+#[test]
+fn a_publish_returns_when_its_event_is_in_the_log_and_not_before() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    let first = news.broadcast(message(1)).unwrap();
+    assert_eq!((first.events, first.clients), (1, 0));
+    assert_eq!(log.blocks.lock().unwrap().len(), 1);
+    log.hold();
+    let waiting = {
+        let news = news.clone();
+        std::thread::spawn(move || news.broadcast(message(2)).unwrap())
+    };
+    log.wait_until_begun(2);
+    assert_eq!(datas(&news), ["1"], "what is not in the log, nobody sees");
+    assert!(!waiting.is_finished());
+    assert_eq!(manager.journal_status().unwrap().queued, 1);
+    log.let_go();
+    let second = waiting.join().unwrap();
+    assert!(second.id > first.id);
+    assert_eq!(second.id, Some(news.position()));
+    assert_eq!(datas(&news), ["1", "2"]);
+}
+
+#[test]
+fn publishes_of_many_threads_are_in_the_order_of_the_log_and_share_blocks() {
+    let (manager, log) = open();
+    const THREADS: usize = 8;
+    const EACH: usize = 200;
+    log.hold();
+    let mut ids = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let channel = manager.get_or_create("news").unwrap();
+                scope.spawn(move || {
+                    let publish = |n| channel.broadcast(message(format!("{thread} {n}")));
+                    let ids = (0..EACH).map(|n| publish(n).unwrap().id.unwrap());
+                    ids.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        log.wait_until_begun(1);
+        log.let_go();
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+        joined.collect::<Vec<_>>()
+    });
+    assert!(ids.iter().all(|ids| ids.is_sorted()));
+    let all = stored(&manager.get("news").unwrap());
+    assert_eq!(all.len(), THREADS * EACH);
+    let mut flat: Vec<_> = ids.drain(..).flatten().collect();
+    flat.sort_unstable();
+    assert!(flat.iter().eq(all.iter().map(|stored| &stored.id)));
+    let blocks = log.blocks.lock().unwrap();
+    assert!(blocks.len() <= THREADS * EACH);
+    let numbers = |(first, block): &Stored| {
+        let block = Block::decode(block, "x-").unwrap();
+        (*first, block.width)
+    };
+    let next = blocks.iter().map(numbers).fold(1, |next, (first, width)| {
+        assert_eq!(first, next);
+        first + width
+    });
+    assert_eq!(next, 1 + (THREADS * EACH) as u64);
+}
+
+#[test]
+fn a_thread_of_the_engine_queues_in_order_and_waits_for_nothing() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    log.hold();
+    let (then, results) = results();
+    {
+        let _here = EngineThread::enter();
+        for n in 0..3 {
+            let queued = news.broadcast(message(n)).unwrap();
+            assert_eq!((queued.id, queued.events), (None, 1));
+        }
+        news.publish_then([message(3)], Target::All, then("last"));
+        assert_eq!(news.finish(Some(message("end"))), Ok(0));
+        assert!(datas(&news).is_empty());
+    }
+    assert!(results.try_recv().is_err());
+    log.let_go();
+    let (_, last) = results.recv().unwrap();
+    assert!(last.unwrap().id.is_some());
+    assert_eq!(news.broadcast(message(4)), Err(PublishError::Finished));
+    assert_eq!(datas(&news), ["0", "1", "2", "3", "end"]);
+}
+
+#[test]
+fn a_publish_that_raced_with_the_end_of_its_channel_is_refused_by_the_log() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    log.hold();
+    let (then, results) = results();
+    news.publish_then([message("before")], Target::All, then("before"));
+    news.finish_then(None, |_| {});
+    news.publish_then([message("after")], Target::All, then("after"));
+    log.let_go();
+    let [before, after] = [results.recv().unwrap(), results.recv().unwrap()];
+    assert_eq!((before.0, before.1.unwrap().events), ("before", 1));
+    assert_eq!(after, ("after", Err(PublishError::Finished)));
+    assert_eq!(datas(&news), ["before"]);
+}
+
+#[test]
+fn a_publish_after_a_removal_is_to_a_new_channel() {
+    let (manager, _log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    news.broadcast(message("old")).unwrap();
+    assert_eq!(news.close(), 0);
+    assert!(news.is_closed() && !manager.has("news"));
+    assert_eq!(news.broadcast(message("late")), Err(PublishError::Closed));
+    let again = manager.get_or_create("news").unwrap();
+    again.broadcast(message("new")).unwrap();
+    assert_eq!(datas(&again), ["new"]);
+    assert!(manager.remove("news") && !manager.remove("news"));
+}
+
+#[test]
+fn a_repeated_publish_is_found_before_the_log_and_in_it() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    let own = |data: &str| [message(data).with_id("mine")];
+    log.hold();
+    let (then, results) = results();
+    for name in ["first", "second"] {
+        news.publish_then(own("x"), Target::All, then(name));
+    }
+    news.publish_then(own("other"), Target::All, then("other"));
+    log.let_go();
+    let next = || results.recv().unwrap().1;
+    assert_eq!(next().unwrap().events, 1);
+    let second = next().unwrap();
+    assert_eq!((second.events, second.duplicates), (0, 1));
+    let id = "mine".to_owned();
+    assert_eq!(next(), Err(PublishError::IdReused { id }));
+    let blocks = log.blocks.lock().unwrap().len();
+    assert_eq!(news.publish(own("x"), Target::All).unwrap().duplicates, 1);
+    assert_eq!(log.blocks.lock().unwrap().len(), blocks);
+    assert_eq!(datas(&news), ["x"]);
+}
+
+#[test]
+fn a_log_that_fails_refuses_events_and_the_channels_stay_as_they_are() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    news.broadcast(message(1)).unwrap();
+    log.hold();
+    let (then, results) = results();
+    news.publish_then([message(2)], Target::All, then("sent"));
+    log.wait_until_begun(2);
+    news.publish_then([message(3)], Target::All, then("queued"));
+    log.fails.store(true, Relaxed);
+    log.let_go();
+    let mut told = [results.recv().unwrap(), results.recv().unwrap()];
+    told.sort_by_key(|(name, _)| *name);
+    let unavailable = || PublishError::Unavailable {
+        retry_after: Duration::from_secs(1),
+    };
+    assert_eq!(told[0], ("queued", Err(unavailable())));
+    assert_eq!(told[1], ("sent", Err(PublishError::Unconfirmed)));
+    assert_eq!(news.broadcast(message(4)), Err(unavailable()));
+    assert_eq!(news.finish(None), Err(unavailable()));
+    assert!(!manager.remove("news"));
+    assert_eq!(datas(&news), ["1"]);
+    let status = manager.journal_status().unwrap();
+    assert!(!status.is_writable && status.refused >= 4);
+    assert!(status.error.unwrap().contains("as the test wants it"));
+    assert!(manager.close_journal().is_err(), "it is said once");
+    assert!(manager.close_journal().is_ok());
+    assert!(!log.is_closed.load(Relaxed));
+}
+
+#[test]
+fn an_event_that_waits_for_too_long_is_refused_or_left_in_doubt() {
+    let (manager, log) = open_with(keeping(), Duration::from_millis(20));
+    let news = manager.get_or_create("news").unwrap();
+    log.hold();
+    let (then, results) = results();
+    news.publish_then([message("sent")], Target::All, then("sent"));
+    log.wait_until_begun(1);
+    let waited = news.broadcast(message("queued"));
+    assert!(matches!(waited, Err(PublishError::Unavailable { .. })));
+    let unconfirmed = Err(PublishError::Unconfirmed);
+    assert_eq!(results.recv().unwrap(), ("sent", unconfirmed));
+    log.let_go();
+    manager.close_journal().unwrap();
+    // It came into the log, and so to the clients.
+    assert_eq!(datas(&news), ["sent"]);
+}
+
+#[test]
+fn a_full_log_waits_for_a_snapshot_and_then_refuses() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    for n in 1..=2 {
+        log.is_full.store(true, Relaxed);
+        news.broadcast(message(n)).unwrap();
+        assert_eq!(*log.snapshots.lock().unwrap(), n);
+    }
+    log.is_full.store(true, Relaxed);
+    log.stays_full.store(true, Relaxed);
+    for _ in 0..3 {
+        let refused = news.broadcast(message("refused"));
+        assert!(matches!(refused, Err(PublishError::Unavailable { .. })));
+    }
+    assert_eq!(
+        *log.snapshots.lock().unwrap(),
+        3,
+        "another one is of no use"
+    );
+    log.is_full.store(false, Relaxed);
+    news.broadcast(message(3)).unwrap();
+    assert_eq!(datas(&news), ["1", "2", "3"]);
+    assert!(manager.journal_status().unwrap().is_writable);
+}
+
+#[test]
+fn the_last_handle_closes_the_log_after_all_that_is_queued() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    log.hold();
+    let (then, results) = results();
+    news.publish_then([message(1)], Target::All, then("queued"));
+    drop(news);
+    drop(manager);
+    log.let_go();
+    assert_eq!(results.recv().unwrap().1.unwrap().events, 1);
+    // The thread that appends had the last handle.
+    while !log.is_closed.load(Relaxed) {
+        std::thread::yield_now();
+    }
+    let (manager, log) = open();
+    drop(manager);
+    assert!(log.is_closed.load(Relaxed));
+}
+
+#[test]
+fn a_function_that_panics_or_publishes_does_not_stop_the_log() {
+    let (manager, _log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    news.publish_then([message(1)], Target::All, |_| {
+        panic!("as the test wants it")
+    });
+    let (sender, received) = mpsc::channel();
+    let again = news.clone();
+    news.publish_then([message(2)], Target::All, move |_| {
+        sender.send(again.broadcast(message(3))).unwrap();
+    });
+    assert_eq!(received.recv().unwrap().unwrap().id, None);
+    news.broadcast(message(4)).unwrap();
+    assert_eq!(datas(&news), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_replay_makes_the_same_channels() {
+    let (manager, log) = open();
+    for n in 0..300 {
+        let name = format!("channel {}", n % 7);
+        let channel = manager.get_or_create(&name).unwrap();
+        match n % 50 {
+            49 => drop(channel.close()),
+            40 => drop(
+                manager
+                    .broadcast_all(message(format!("{n} to all")))
+                    .unwrap(),
+            ),
+            30 => drop(
+                channel
+                    .send("ann", message(format!("{n} for ann")))
+                    .unwrap(),
+            ),
+            20 => drop(channel.broadcast(message(n).with_id("repeated")).unwrap()),
+            _ => {
+                let batch = (0..1 + n % 3).map(|part| message(format!("{n} {part}")));
+                channel.publish(batch, Target::All).unwrap();
+            }
+        }
+    }
+    manager.get("channel 3").unwrap().finish(None).unwrap();
+    let other = keeping().build();
+    let hub = other.hub();
+    let time = BlockTime {
+        wall_ms: 0,
+        at_ms: 0,
+    };
+    let blocks = log.blocks.lock().unwrap();
+    // A snapshot may be ahead of its replay: each block twice makes no difference.
+    for part in [&blocks[..blocks.len() / 2], &blocks[..]] {
+        for (first, block) in part {
+            let block = Block::decode(block, hub.ids.prefix()).unwrap();
+            let records = block.records.into_iter().map(|record| (record, ()));
+            hub.apply(*first, time, records, |(), _| {});
+        }
+    }
+    assert_eq!(other.names(), manager.names());
+    for name in manager.names() {
+        let [ours, theirs] = [&manager, &other].map(|m| m.get(&name).unwrap());
+        assert_eq!(entries(&ours), entries(&theirs), "{name}");
+        assert_eq!(ours.is_finished(), theirs.is_finished());
+    }
+}
+
+#[test]
+fn an_event_for_all_channels_is_one_record() {
+    let (manager, log) = open();
+    let channels = ["a", "b"].map(|name| manager.get_or_create(name).unwrap());
+    let published = manager.broadcast_all(message("to all")).unwrap();
+    assert_eq!((published.events, published.clients), (1, 0));
+    assert_eq!(log.blocks.lock().unwrap().len(), 1);
+    for channel in &channels {
+        let stored = stored(channel);
+        assert_eq!(Some(&stored[0].id), published.id.as_ref());
+    }
+    let (then, results) = results();
+    manager.publish_then(&[message("again")], Target::All, then("again"));
+    assert!(results.recv().unwrap().1.unwrap().id > published.id);
+    let _here = EngineThread::enter();
+    assert_eq!(manager.broadcast_all(message("queued")).unwrap().id, None);
+}
+
+#[test]
+fn a_possible_loss_is_in_all_channels_in_its_place() {
+    let (manager, _log) = open();
+    let [kept, unkept] = [
+        manager.get_or_create("kept").unwrap(),
+        manager
+            .get_or_create_with("unkept", ChannelOptions::new)
+            .unwrap(),
+    ];
+    for channel in [&kept, &unkept] {
+        channel.broadcast(message("before")).unwrap();
+    }
+    let hub = manager.hub();
+    let record = Record {
+        basis: 2,
+        change: Change::Lost { after: 2 },
+    };
+    let time = BlockTime {
+        wall_ms: 0,
+        at_ms: 0,
+    };
+    hub.apply(1_000, time, [(record, ())], |(), outcome| {
+        outcome.unwrap();
+    });
+    let later = manager.get_or_create("later").unwrap();
+    // The ids of the last event that is left, and of one that may have been seen and lost.
+    for seen in [2, 500] {
+        for channel in [&kept, &unkept, &later] {
+            let start = Start::After(hub.id_of(seen).to_string());
+            let told: Vec<_> = channel.read(start).collect();
+            let [Err(ReadError::Gap(gap))] = &*told else {
+                panic!("{} after {seen}: {told:?}", channel.name());
+            };
+            assert_eq!(gap.reason, GapReason::Lost);
+            let newest = Start::After(gap.newest.to_string());
+            assert_eq!(channel.read(newest).count(), 0, "it is said once");
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! [`Proposals`]: the changes that wait for the log, and their outcomes.
+//!
+//! Any thread proposes. One thread appends blocks of what waits, and passes each outcome
+//! on when the record is applied. Another one watches the time, so that an outcome comes
+//! even while a disk does not respond.
+//!
+//! The invariant to remember: *each proposal has one outcome, and the owner lives as long
+//! as one is waited for*.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use super::clock::{Clock, as_ms};
+use super::published::{PublishError, Published};
+use crate::journal::appender::{Appender, Busy, Do, Refused};
+use crate::journal::block::Sealed;
+use crate::journal::error::JournalError;
+use crate::journal::record::Record;
+use crate::metrics::{Histogram, Tally};
+
+/// What receives the outcome of a proposal.
+pub(super) type Then = Box<dyn FnOnce(Result<Published, PublishError>) + Send>;
+
+/// The largest record, in bytes. It is alone in its block.
+const RECORD_BYTES_MAX: usize = 512 << 20;
+
+/// After which time to publish again what was refused.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An outcome that is waited for.
+pub(super) struct Waiting {
+    /// The number of clients when it was proposed.
+    pub(super) clients: usize,
+    /// `None`: its publisher did not wait.
+    pub(super) then: Option<Then>,
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl Waiting {
+    /// Passes the outcome on. The program's code must not end this thread.
+    pub(super) fn tell(self, outcome: Result<Published, PublishError>) {
+        match (self.then, outcome) {
+            (Some(then), outcome) => {
+                if catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err() {
+                    ::log::error!("a function that receives the result of a publish has panicked");
+                }
+            }
+            (None, Ok(_)) => {}
+            (None, Err(error)) => {
+                ::log::warn!("an event that waited for the journal was not published ({error})");
+            }
+        }
+    }
+}
+
+/// The state of a manager's journal; see
+/// [`ChannelManager::journal_status`](crate::ChannelManager::journal_status).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalStatus {
+    /// Whether it accepts events.
+    pub is_writable: bool,
+    /// The error after which it accepts none until it is opened again.
+    pub error: Option<String>,
+    /// The size of its files, in bytes.
+    pub bytes: u64,
+    /// The number of publishes and other changes that wait to be written.
+    pub queued: usize,
+    /// Their size, in bytes.
+    pub queued_bytes: usize,
+    /// The number of those that were refused, or not confirmed in time.
+    pub refused: u64,
+    /// The durations of writes, with their syncs if each is synced.
+    pub appends: Histogram,
+    /// The durations of syncs that are made beside writes.
+    pub syncs: Histogram,
+}
+
+/// See the [module](self). `H` is the owner: the hub.
+pub(crate) struct Proposals<H> {
+    queue: Mutex<Queue<H>>,
+    /// The thread that appends waits for this.
+    work: Condvar,
+    /// The thread that watches the time waits for this.
+    time: Condvar,
+    /// For what waits for the end of the log, or of a snapshot.
+    end: Condvar,
+    clock: Clock,
+    timeout: Duration,
+    pub(super) appends: Tally,
+    pub(super) syncs: Tally,
+}
+
+struct Queue<H> {
+    appender: Appender<Waiting>,
+    owner: Option<Arc<H>>,
+    /// Whether the thread that appends, or the one that watches, waits to be woken.
+    is_idle: bool,
+    is_unwatched: bool,
+    is_closing: bool,
+    /// Whether the thread that appends has ended.
+    is_closed: bool,
+    failure: Option<String>,
+    /// The result of the end, until it is asked for.
+    result: Option<JournalError>,
+    thread: Option<ThreadId>,
+    is_snapshotting: bool,
+    has_no_snapshot: bool,
+    bytes: u64,
+    refused: u64,
+}
+
+impl<H> Proposals<H> {
+    /// Returns an empty queue. `writer` is a random number.
+    pub(super) fn new(writer: u128, clock: Clock, timeout: Duration) -> Proposals<H> {
+        Proposals {
+            queue: Mutex::new(Queue {
+                appender: Appender::new(writer, as_ms(timeout)),
+                owner: None,
+                is_idle: false,
+                is_unwatched: false,
+                is_closing: false,
+                is_closed: false,
+                failure: None,
+                result: None,
+                thread: None,
+                is_snapshotting: false,
+                has_no_snapshot: false,
+                bytes: 0,
+                refused: 0,
+            }),
+            work: Condvar::new(),
+            time: Condvar::new(),
+            end: Condvar::new(),
+            clock,
+            timeout,
+            appends: Tally::default(),
+            syncs: Tally::default(),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<H>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a record.
+    ///
+    /// # Errors
+    /// When it is not accepted. Then the outcome is still to be told.
+    pub(super) fn propose(
+        &self,
+        owner: &Arc<H>,
+        record: Record,
+        waiting: Waiting,
+    ) -> Result<(), (PublishError, Waiting)> {
+        let bytes = record.bytes();
+        if bytes > RECORD_BYTES_MAX {
+            let max = RECORD_BYTES_MAX;
+            return Err((PublishError::TooLarge { bytes, max }, waiting));
+        }
+        let now_ms = self.clock.now_ms();
+        let retry_after = RETRY_AFTER;
+        let mut queue = self.queue();
+        if queue.is_closing || queue.failure.is_some() {
+            queue.refused += 1;
+            return Err((PublishError::Unavailable { retry_after }, waiting));
+        }
+        if let Err(Busy(waiting)) = queue.appender.propose(record, waiting, now_ms) {
+            queue.refused += 1;
+            return Err((PublishError::Busy { retry_after }, waiting));
+        }
+        queue.owner.get_or_insert_with(|| owner.clone());
+        let (is_idle, is_unwatched) = (queue.is_idle, queue.is_unwatched);
+        (queue.is_idle, queue.is_unwatched) = (false, false);
+        drop(queue);
+        if is_idle {
+            self.work.notify_one();
+        }
+        if is_unwatched {
+            self.time.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Returns the state, except for what only the log knows.
+    pub(super) fn status(&self) -> JournalStatus {
+        let queue = self.queue();
+        let (queued, queued_bytes) = queue.appender.queued();
+        JournalStatus {
+            is_writable: queue.failure.is_none() && !queue.is_closing,
+            error: queue.failure.clone(),
+            bytes: queue.bytes,
+            queued,
+            queued_bytes,
+            refused: queue.refused,
+            appends: self.appends.histogram(),
+            syncs: self.syncs.histogram(),
+        }
+    }
+
+    /// Accepts no proposal any more, and returns when those that wait have their outcomes
+    /// and the log is closed. On the thread that appends it returns at once.
+    ///
+    /// # Errors
+    /// When the log could not be written or closed. It is reported once.
+    pub(super) fn close(&self) -> Result<(), JournalError> {
+        let mut queue = self.queue();
+        queue.is_closing = true;
+        self.work.notify_one();
+        self.end.notify_all();
+        let is_own = queue.thread == Some(thread::current().id());
+        if !is_own && queue.thread.is_some() {
+            while !queue.is_closed {
+                queue = self.end.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        queue.result.take().map_or(Ok(()), Err)
+    }
+}
+
+/// For the thread that appends.
+impl<H> Proposals<H> {
+    /// Notes that the current thread appends, until what is returned is dropped.
+    pub(super) fn enter(&self, bytes: u64) -> Appending<'_, H> {
+        let mut queue = self.queue();
+        queue.thread = Some(thread::current().id());
+        queue.bytes = bytes;
+        Appending(self)
+    }
+
+    /// Waits for the next block. Returns it with the owner, or `None` when the queue is
+    /// closed and nothing waits any more.
+    pub(super) fn next_block(&self) -> Option<(Arc<Sealed>, Arc<H>)> {
+        let mut queue = self.queue();
+        loop {
+            let now_ms = self.clock.now_ms();
+            let until_ms = match queue.appender.next(now_ms) {
+                Do::Append(block) => {
+                    let owner = queue.owner.clone();
+                    return Some((block, owner.expect("it was proposed by its owner")));
+                }
+                Do::Idle { until_ms } => until_ms,
+            };
+            if queue.appender.queued().0 == 0 {
+                if let Some(owner) = queue.owner.take() {
+                    // The end of the owner closes the queue.
+                    drop(queue);
+                    drop(owner);
+                    queue = self.queue();
+                    continue;
+                }
+                if queue.is_closing {
+                    return None;
+                }
+            }
+            queue.is_idle = true;
+            queue = match until_ms {
+                None => self
+                    .work
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until_ms) => {
+                    let time = Duration::from_millis(until_ms.saturating_sub(now_ms));
+                    let waited = self.work.wait_timeout(queue, time);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            queue.is_idle = false;
+        }
+    }
+
+    /// Notes that a block is in the log. Returns its records, to be applied in order.
+    pub(super) fn appended(&self, n: u64, bytes: u64) -> Vec<(Record, Option<Waiting>)> {
+        let mut queue = self.queue();
+        queue.bytes = bytes;
+        queue.appender.appended(n)
+    }
+
+    /// Has a block appended again a little later.
+    pub(super) fn put_off(&self, n: u64) {
+        let now_ms = self.clock.now_ms();
+        self.queue().appender.failed(n, now_ms);
+    }
+
+    /// Gives up a block that is not in the log.
+    pub(super) fn refuse(&self, n: u64) {
+        let mut queue = self.queue();
+        let refused = queue.appender.withdraw(n);
+        queue.refused += refused.len() as u64;
+        drop(queue);
+        tell_all(
+            refused
+                .into_iter()
+                .map(|waiting| (waiting, Refused::Unsent)),
+        );
+    }
+
+    /// Accepts nothing any more: the log cannot be written. What waits is refused.
+    pub(super) fn fail(&self, error: JournalError) {
+        ::log::error!(
+            "the journal cannot be written: {error}. Nothing is published until a restart"
+        );
+        let mut queue = self.queue();
+        queue.failure.get_or_insert_with(|| error.to_string());
+        queue.result.get_or_insert(error);
+        let refused = queue.appender.give_up();
+        queue.refused += refused.len() as u64;
+        drop(queue);
+        tell_all(refused);
+    }
+
+    /// Waits until the queue is closed, after a failure. The log stays locked meanwhile.
+    pub(super) fn wait_for_close(&self) {
+        let mut queue = self.queue();
+        let owner = queue.owner.take();
+        drop(queue);
+        drop(owner);
+        queue = self.queue();
+        while !queue.is_closing {
+            queue = self
+                .work
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Notes how closing the log has ended.
+    pub(super) fn closed(&self, closed: Result<(), JournalError>) {
+        if let Err(error) = closed {
+            ::log::error!("the journal could not be closed: {error}");
+            self.queue().result.get_or_insert(error);
+        }
+    }
+
+    /// Notes that a snapshot begins. Returns false if one is being made.
+    pub(super) fn begin_snapshot(&self) -> bool {
+        !std::mem::replace(&mut self.queue().is_snapshotting, true)
+    }
+
+    pub(super) fn end_snapshot(&self, has_failed: bool) {
+        let mut queue = self.queue();
+        queue.is_snapshotting = false;
+        queue.has_no_snapshot = has_failed;
+        drop(queue);
+        self.end.notify_all();
+    }
+
+    /// Returns when no snapshot is being made.
+    pub(super) fn wait_for_snapshot(&self) {
+        let is_made = |queue: &mut Queue<H>| queue.is_snapshotting;
+        let waited = self.end.wait_while(self.queue(), is_made);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Returns whether the last snapshot has failed.
+    pub(super) fn has_no_snapshot(&self) -> bool {
+        self.queue().has_no_snapshot
+    }
+
+    pub(super) fn is_snapshotting(&self) -> bool {
+        self.queue().is_snapshotting
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// The thread that appends. Its end is the end of the queue, also if it panics.
+pub(super) struct Appending<'a, H>(&'a Proposals<H>);
+
+impl<H> Drop for Appending<'_, H> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let why = "the thread that writes it has panicked".to_owned();
+            self.0.fail(JournalError::Failed { why });
+        }
+        let mut queue = self.0.queue();
+        queue.is_closing = true;
+        queue.is_closed = true;
+        let owner = queue.owner.take();
+        drop(queue);
+        self.0.end.notify_all();
+        self.0.time.notify_all();
+        drop(owner);
+    }
+}
+
+/// For the threads beside it.
+impl<H> Proposals<H> {
+    /// Refuses what has waited for too long, until the end.
+    pub(super) fn watch_the_time(&self) {
+        let tick = (self.timeout / 4).max(Duration::from_millis(1));
+        let mut queue = self.queue();
+        while !queue.is_closed {
+            let expired = queue.appender.expire(self.clock.now_ms());
+            if !expired.is_empty() {
+                queue.refused += expired.len() as u64;
+                drop(queue);
+                tell_all(expired);
+                queue = self.queue();
+                continue;
+            }
+            queue = match queue.appender.queued() {
+                (0, _) => {
+                    queue.is_unwatched = true;
+                    self.time
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
+                _ => {
+                    let waited = self.time.wait_timeout(queue, tick);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+}
+
+fn tell_all(refused: impl IntoIterator<Item = (Waiting, Refused)>) {
+    for (waiting, why) in refused {
+        waiting.tell(Err(match why {
+            Refused::Unsent => PublishError::Unavailable {
+                retry_after: RETRY_AFTER,
+            },
+            Refused::Unconfirmed => PublishError::Unconfirmed,
+        }));
+    }
+}
