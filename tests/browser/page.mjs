@@ -527,6 +527,9 @@ const stories = {
     await page.fill('#publish-data', 'with a key');
     await page.click('#publish-form .main');
     await shows(page, '#events li:last-child', 'with a key');
+    await page.click('#publish-curl');
+    await shows(page, '#publish-command', '"Authorization: Bearer $PUSHWHEEL_ADMIN_KEY"');
+    same((await page.content()).includes(ADMIN_KEY), false, 'the key is in the page');
     const kept = await page.evaluate(() => [location.href, document.cookie, JSON.stringify(localStorage)].join());
     same(kept.includes(ADMIN_KEY), false, 'the key is kept where it should not be');
 

@@ -35,6 +35,7 @@ export class Publish {
     this.#tell('', '');
     byId('publish-form').reset();
     byId('publish-command').hidden = true;
+    say(byId('publish-command'), '');
     byId('conditions').replaceChildren();
     byId('add-condition').disabled = false;
     byId('publish-target').dispatchEvent(new Event('change'));
