@@ -51,7 +51,6 @@ use guard::{call_on_disconnect, guard};
 use http::Http;
 pub(crate) use http::Service;
 use io::Io;
-use io::connection::State;
 pub(crate) use io::counts::ConnectionCounts;
 use io::net::{LISTENER, Net, Readiness};
 pub(crate) use io::{net, sockets};
@@ -279,17 +278,17 @@ impl<N: Net> Reactor<N> {
         let Some(key) = self.io.connections.find(readiness.token) else {
             return;
         };
-        let is_stream = matches!(self.io.connections.get(key).state, State::Stream(_));
+        let stream = self.io.connections.as_stream(key);
         if readiness.is_writable {
-            match is_stream {
-                true => self.streams.queue_cursor(&self.io, key),
-                false => self.http.on_writable(&mut self.io, key),
+            match stream {
+                Some(stream) => self.streams.queue_cursor(&self.io, stream),
+                None => self.http.on_writable(&mut self.io, key),
             }
         }
         if readiness.is_readable {
-            match is_stream {
-                true => self.streams.listen(&mut self.io, key),
-                false => {
+            match stream {
+                Some(stream) => self.streams.listen(&mut self.io, stream),
+                None => {
                     let opening = self.http.on_readable(&mut self.io, key);
                     self.open(key, opening);
                 }
@@ -309,8 +308,8 @@ impl<N: Net> Reactor<N> {
             guard("a handler that streams", on_open);
         }
         // What came behind the request may be the connection's end.
-        if self.io.connections.find(token).is_some() {
-            self.streams.listen(&mut self.io, key);
+        if let Some(stream) = self.io.connections.find_stream(token) {
+            self.streams.listen(&mut self.io, stream);
         }
     }
 
@@ -374,7 +373,7 @@ impl<N: Net> Reactor<N> {
             let Some(departure) = self.departures.pop_front() else {
                 return;
             };
-            if let Some(key) = self.io.connections.find(departure.token) {
+            if let Some(key) = self.io.connections.find_stream(departure.token) {
                 self.streams.end(&mut self.io, key, departure.reason);
             }
             if let Some(disconnect_call) = departure.disconnect_call {
@@ -404,13 +403,13 @@ impl<N: Net> Reactor<N> {
             let Some(key) = self.io.pop_timer(tick) else {
                 return;
             };
-            self.io.turn.spent.timers += match &self.io.connections.get(key).state {
-                State::Http(_) => {
+            self.io.turn.spent.timers += match self.io.connections.as_stream(key) {
+                Some(stream) => self.streams.on_timer(&mut self.io, stream),
+                None => {
                     let opening = self.http.on_timeout(&mut self.io, key);
                     self.open(key, opening);
                     self.io.turn.budgets.reads_a_turn.max(1)
                 }
-                State::Stream(_) => self.streams.on_timer(&mut self.io, key),
             };
         }
     }
@@ -461,7 +460,7 @@ impl<N: Net> Reactor<N> {
         }
         let connections = &self.io.connections;
         for key in (0..connections.keys_end()).filter(|key| connections.contains(*key)) {
-            if let State::Stream(_) = connections.get(key).state {
+            if connections.as_stream(key).is_some() {
                 self.io.meters.count_end(reason);
             }
         }

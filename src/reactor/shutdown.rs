@@ -5,7 +5,6 @@
 
 use super::drain::Stage;
 use super::io::Io;
-use super::io::connection::State;
 use super::io::net::Net;
 use super::streams::Streams;
 use crate::hub::Hub;
@@ -75,14 +74,15 @@ fn set_moment<N: Net>(io: &mut Io<N>, streams: &mut Streams, key: u32) {
     if !io.connections.contains(key) {
         return;
     }
-    match &io.connections.get(key).state {
-        State::Stream(_) => streams.draw_moment(io, key),
-        // An overflow connection has its own time.
-        State::Http(state) if state.is_unused() && io.acceptor.overflow(key).is_none() => {
-            io.set_timer(key, io.turn.idle_time(&io.limits));
-        }
-        // It ends with its response.
-        State::Http(_) => {}
+    if let Some(stream) = io.connections.as_stream(key) {
+        return streams.draw_moment(io, stream);
+    }
+    // An overflow connection has its own time, and a request ends its connection with its
+    // response.
+    let is_overflow = io.acceptor.overflow(key).is_some();
+    let state = io.connections.http_mut(key);
+    if !is_overflow && state.is_some_and(|state| state.is_unused()) {
+        io.set_timer(key, io.turn.idle_time(&io.limits));
     }
 }
 
@@ -91,8 +91,8 @@ fn close_late<N: Net>(io: &mut Io<N>, streams: &mut Streams, key: u32) {
     if !io.connections.contains(key) {
         return;
     }
-    match io.connections.get(key).state {
-        State::Stream(_) => streams.end_late(io, key),
-        State::Http(_) => io.close(key),
+    match io.connections.as_stream(key) {
+        Some(stream) => streams.end_late(io, stream),
+        None => io.close(key),
     }
 }

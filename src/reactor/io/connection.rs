@@ -186,6 +186,22 @@ impl HttpState {
     }
 }
 
+/// The key of a connection that streams: only [`Connections`] makes one, of a connection
+/// that it has seen to be a stream. So what is for streams cannot be called for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamKey(u32);
+
+impl StreamKey {
+    pub(crate) fn key(self) -> u32 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(key: u32) -> StreamKey {
+        StreamKey(key)
+    }
+}
+
 /// All connections of a reactor, by key; the key and the generation of its
 /// tenant make a token.
 pub(crate) struct Connections<S> {
@@ -254,18 +270,37 @@ impl<S> Connections<S> {
         u32::try_from(self.slots.capacity()).unwrap_or(u32::MAX)
     }
 
-    /// The stream of a connection that is one.
-    pub(crate) fn stream(&self, key: u32) -> &Stream {
+    /// The connection as one that streams, if it is one.
+    pub(crate) fn as_stream(&self, key: u32) -> Option<StreamKey> {
+        let is_stream = matches!(self.get(key).state, State::Stream(_));
+        is_stream.then_some(StreamKey(key))
+    }
+
+    /// The stream that a token names, if it is still there.
+    pub(crate) fn find_stream(&self, token: u64) -> Option<StreamKey> {
+        self.as_stream(self.find(token)?)
+    }
+
+    /// Turns a connection that speaks HTTP into a stream. Returns what it was before.
+    pub(crate) fn begin_stream(&mut self, key: u32, stream: Stream) -> (StreamKey, Box<HttpState>) {
+        let state = &mut self.get_mut(key).state;
+        let State::Http(http) = std::mem::replace(state, State::Stream(stream)) else {
+            unreachable!("a stream begins as a request");
+        };
+        (StreamKey(key), http)
+    }
+
+    pub(crate) fn stream(&self, StreamKey(key): StreamKey) -> &Stream {
         match &self.get(key).state {
             State::Stream(stream) => stream,
-            State::Http(_) => unreachable!("only streams are in feeds and have cursors"),
+            State::Http(_) => unreachable!("a stream is one until it is closed"),
         }
     }
 
-    pub(crate) fn stream_mut(&mut self, key: u32) -> &mut Stream {
+    pub(crate) fn stream_mut(&mut self, StreamKey(key): StreamKey) -> &mut Stream {
         match &mut self.get_mut(key).state {
             State::Stream(stream) => stream,
-            State::Http(_) => unreachable!("only streams are in feeds and have cursors"),
+            State::Http(_) => unreachable!("a stream is one until it is closed"),
         }
     }
 

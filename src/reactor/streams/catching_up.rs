@@ -13,7 +13,7 @@ use crate::hub::gap::GAP_NAME;
 use crate::hub::options::LagPolicy;
 use crate::hub::{ChannelReader, Lag, Read, Span};
 use crate::reactor::budgets::ROUND_BYTES;
-use crate::reactor::io::connection::{NONE, State};
+use crate::reactor::io::connection::{NONE, StreamKey};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
 
@@ -45,10 +45,9 @@ impl Streams {
             if feed.behind.is_queued {
                 self.cursor_queue.push_back(id);
             }
-            let key = token.and_then(|token| io.connections.find(token));
+            let key = token.and_then(|token| io.connections.find_stream(token));
             if let Some(key) = key
-                && let State::Stream(stream) = &io.connections.get(key).state
-                && let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
+                && let Some(cursor) = self.cursor_mut(io, key)
             {
                 cursor.is_queued = false;
                 // While no other feed waits, a client goes on: its events are at hand.
@@ -63,7 +62,7 @@ impl Streams {
 
     /// Takes a client that is behind as far as it goes, or as its budget lasts: about
     /// `slice` bytes.
-    pub(super) fn run_cursor<N: Net>(&mut self, io: &mut Io<N>, key: u32, slice: usize) {
+    pub(super) fn run_cursor<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, slice: usize) {
         let end = io.turn.spent.cursor_bytes.saturating_add(slice);
         for round in 0..io.turn.budgets.rounds_a_turn {
             // The first one is in any case: a timer has to know whether the client
@@ -88,7 +87,7 @@ impl Streams {
     }
 
     /// Finds out what a client is to be sent that owes nothing.
-    fn begin_round<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Round {
+    fn begin_round<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) -> Round {
         let stream = *io.connections.stream(key);
         let has_ended = self.has_come_to_its_end(io, key);
         let feed = self.feeds.get_mut(stream.feed);
@@ -136,7 +135,7 @@ impl Streams {
             // is for it too.
             cursor.is_blocked = false;
             cursor.is_early = true;
-            feed.behind.early.push(io.connections.token(key));
+            feed.behind.early.push(io.connections.token(key.key()));
             feed.news.is_there = true;
             self.set_timer(io, key);
             self.queue_feed(stream.feed);
@@ -151,7 +150,7 @@ impl Streams {
 
     /// Whether a client that is to end has been sent all that it is to be
     /// sent before.
-    fn has_come_to_its_end<N: Net>(&self, io: &Io<N>, key: u32) -> bool {
+    fn has_come_to_its_end<N: Net>(&self, io: &Io<N>, key: StreamKey) -> bool {
         let stream = io.connections.stream(key);
         let cursor = &self.cursors[stream.cursor as usize];
         let feed = self.feeds.get(stream.feed);
@@ -166,7 +165,7 @@ impl Streams {
 
     /// Reads what is next for a client, and writes it. Returns whether it can take
     /// more.
-    fn read<N: Net>(&mut self, io: &mut Io<N>, key: u32, span: Span) -> bool {
+    fn read<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, span: Span) -> bool {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
         let single = [ChannelReader {
@@ -181,7 +180,7 @@ impl Streams {
         let read = self.hub.read(
             feed.source(),
             readers,
-            io.connection_id(key),
+            io.connection_id(key.key()),
             span,
             io.turn.budgets.buffer_bytes,
             &mut batch,
@@ -205,7 +204,7 @@ impl Streams {
 
     /// Writes the rest of the frame of which the client has the beginning.
     /// Returns whether it is all out.
-    fn flush_owed<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> bool {
+    fn flush_owed<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) -> bool {
         let stream = *io.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
         let Some(owed) = &mut cursor.owed else {
@@ -213,11 +212,11 @@ impl Streams {
         };
         let feed = self.feeds.get_mut(stream.feed);
         let rest = &owed.frame.as_bytes()[owed.written..];
-        let written = io.write_events(key, rest, feed.limits_unsent);
+        let written = io.write_events(key.key(), rest, feed.limits_unsent);
         io.turn.spent.cursor_bytes += written.unwrap_or(0).saturating_sub(ROUND_BYTES);
         match written {
             Ok(count) if count == rest.len() => {
-                io.connections.get_mut(key).written_at = io.turn.tick32();
+                io.connections.get_mut(key.key()).written_at = io.turn.tick32();
                 cursor.is_blocked = false;
                 let channel_index = owed.channel_index;
                 cursor.owed = None;
@@ -243,7 +242,7 @@ impl Streams {
     fn write_batch<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        key: u32,
+        key: StreamKey,
         batch: &Batch,
         reached: u64,
     ) -> bool {
@@ -255,14 +254,14 @@ impl Streams {
             return true;
         }
         let feed = self.feeds.get_mut(stream.feed);
-        let Ok(written) = io.write_events(key, batch.as_bytes(), feed.limits_unsent) else {
+        let Ok(written) = io.write_events(key.key(), batch.as_bytes(), feed.limits_unsent) else {
             self.end(io, key, DisconnectReason::Gone);
             return false;
         };
         let (whole, torn) = batch.split(written);
         if feed.is_packed {
             let begun = torn.map(|(piece, _)| piece);
-            self.sums.add_all(key, whole.iter().chain(begun));
+            self.sums.add_all(key.key(), whole.iter().chain(begun));
         }
         for piece in whole {
             cursor.seen = piece.sequence;
@@ -274,7 +273,7 @@ impl Streams {
         });
         let is_all_out = written == batch.len();
         if is_all_out {
-            io.connections.get_mut(key).written_at = io.turn.tick32();
+            io.connections.get_mut(key.key()).written_at = io.turn.tick32();
             cursor.seen = reached;
             cursor.is_blocked = false;
         } else {
@@ -286,7 +285,7 @@ impl Streams {
 
     /// A client has fallen off the log: it is disconnected, or gets a gap event
     /// and goes on elsewhere. Returns whether it goes on.
-    fn skip_gap<N: Net>(&mut self, io: &mut Io<N>, key: u32, lag: Lag) -> bool {
+    fn skip_gap<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, lag: Lag) -> bool {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get_mut(stream.feed);
         if feed.options.lag_policy == LagPolicy::Disconnect {
@@ -316,7 +315,7 @@ impl Streams {
     }
 
     /// A client has seen everything that was gathered: it is current again.
-    fn catch_up<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    fn catch_up<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let stream = *io.connections.stream(key);
         if self.cursors.remove(stream.cursor as usize).is_noted {
             self.note_position(io, key, CAUGHT_UP);

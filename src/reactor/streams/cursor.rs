@@ -4,12 +4,13 @@ use crate::frame::Frame;
 use crate::hub::batch::Piece;
 use crate::hub::client::DisconnectReason;
 use crate::hub::log::Evicted;
+use crate::reactor::io::connection::StreamKey;
 
 /// Where a client that is behind has got to.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     /// The key of its connection.
-    pub(super) key: u32,
+    pub(super) key: StreamKey,
     /// Everything up to here was sent to the client, or is owed: see
     /// [`sent`](Self::sent).
     pub(super) seen: u64,
@@ -71,7 +72,7 @@ pub(super) struct Owed {
 }
 
 impl Cursor {
-    pub(super) fn new(key: u32, seen: u64, owed: Option<Owed>, is_blocked: bool) -> Cursor {
+    pub(super) fn new(key: StreamKey, seen: u64, owed: Option<Owed>, is_blocked: bool) -> Cursor {
         Cursor {
             key,
             seen,

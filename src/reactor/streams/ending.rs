@@ -10,7 +10,7 @@ use crate::hub::client::{ConnectionId, DisconnectReason};
 use crate::hub::{ChannelKey, DisconnectCall, MemberKey, Report};
 use crate::reactor::guard::call_on_disconnect;
 use crate::reactor::io::Io;
-use crate::reactor::io::connection::{NONE, Stream};
+use crate::reactor::io::connection::{NONE, Stream, StreamKey};
 use crate::reactor::io::net::Net;
 use crate::reactor::retry::{retry_line, retry_ms};
 
@@ -23,16 +23,16 @@ const SPARE_BATCHES_MAX: usize = 16;
 impl Streams {
     /// Ends a stream, whatever it does: leaves the hub, closes the connection, and
     /// calls `on_disconnect`.
-    pub(crate) fn end<N: Net>(&mut self, io: &mut Io<N>, key: u32, reason: DisconnectReason) {
+    pub(crate) fn end<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, reason: DisconnectReason) {
         if !matches!(reason, DisconnectReason::Gone | DisconnectReason::Stalled) {
             self.finish_packed(io, key);
         }
         self.send_positions(io);
         let stream = *io.connections.stream(key);
-        let disconnect_call = self.leave_channels(&stream, io.connection_id(key), reason);
+        let disconnect_call = self.leave_channels(&stream, io.connection_id(key.key()), reason);
         self.leave_feed(io, stream);
         io.meters.count_end(reason);
-        io.close(key);
+        io.close(key.key());
         if let Some(disconnect_call) = disconnect_call {
             call_on_disconnect(disconnect_call, reason);
         }
@@ -44,7 +44,7 @@ impl Streams {
     pub(super) fn end_complete<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        key: u32,
+        key: StreamKey,
         reason: DisconnectReason,
     ) {
         match reason {
@@ -54,19 +54,19 @@ impl Streams {
     }
 
     /// Ends a stream at the deadline of a shutdown.
-    pub(crate) fn end_late<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    pub(crate) fn end_late<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         self.end_with_retry(io, key, DisconnectReason::Shutdown);
     }
 
     /// Ends a stream at once. A browser receives a delay after which it comes back,
     /// each another one, if there is room for that.
-    fn end_with_retry<N: Net>(&mut self, io: &mut Io<N>, key: u32, reason: DisconnectReason) {
+    fn end_with_retry<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, reason: DisconnectReason) {
         let line = retry_line(retry_ms(&self.hub));
         let stream = io.connections.stream(key);
         if stream.cursor == NONE {
             let wrapped = self.feeds.get(stream.feed).wrap(&line);
             // Whether it gets there is all the same: the connection ends.
-            let written = io.write(key, &wrapped);
+            let written = io.write(key.key(), &wrapped);
             if written.is_ok_and(|count| count == wrapped.len()) {
                 self.add_own(io, key, &line);
             }
@@ -75,7 +75,7 @@ impl Streams {
     }
 
     /// Owes a client the last bytes of its stream.
-    pub(super) fn owe_last<N: Net>(&mut self, io: &Io<N>, key: u32) {
+    pub(super) fn owe_last<N: Net>(&mut self, io: &Io<N>, key: StreamKey) {
         let retry_ms = retry_ms(&self.hub);
         let stream = *io.connections.stream(key);
         let cursor = &mut self.cursors[stream.cursor as usize];
@@ -95,7 +95,7 @@ impl Streams {
         let feed = self.feeds.get(stream.feed);
         let mut bytes = feed.wrap(&last).into_owned();
         if feed.is_packed {
-            bytes.extend(self.sums.get(key).end());
+            bytes.extend(self.sums.get(key.key()).end());
         }
         let owed = Owed::own(Frame::raw(&bytes), 0);
         self.cursors[stream.cursor as usize].owed = Some(owed);
@@ -103,7 +103,7 @@ impl Streams {
 
     /// Writes the end of a compressed stream whose client owes nothing, if there is
     /// room for that.
-    fn finish_packed<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    fn finish_packed<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let stream = *io.connections.stream(key);
         if !self.feeds.get(stream.feed).is_packed {
             return;
@@ -111,7 +111,7 @@ impl Streams {
         let cursor = self.cursors.get(stream.cursor as usize);
         if cursor.is_none_or(|cursor| cursor.is_between_frames()) {
             // Whether it gets there is all the same: the connection ends.
-            let _ = io.write(key, &self.sums.get(key).end());
+            let _ = io.write(key.key(), &self.sums.get(key.key()).end());
         }
     }
 

@@ -22,6 +22,7 @@ use crate::hub::client::DisconnectReason;
 use crate::hub::options::{ChannelOptions, LagPolicy};
 use crate::hub::{ChannelKey, Search, Source};
 use crate::packed::{self, Suffix};
+use crate::reactor::io::connection::StreamKey;
 
 /// See the [module](self).
 pub(super) struct Feed {
@@ -39,7 +40,7 @@ pub(super) struct Feed {
     pub(super) news: News,
     /// What is on its way to the current clients.
     pub(super) delivery: Option<Delivery>,
-    pub(super) current: Vec<u32>,
+    pub(super) current: Vec<StreamKey>,
     /// The current clients whose timers are to be set again: the first ones.
     pub(super) untimed: usize,
     pub(super) behind: Behind,
@@ -123,7 +124,7 @@ impl Delivery {
 /// The clients of a feed that are behind.
 #[derive(Default)]
 pub(super) struct Behind {
-    pub(super) keys: Vec<u32>,
+    pub(super) keys: Vec<StreamKey>,
     /// No client here has seen less, if there is one and none is left to check.
     floor: Option<u64>,
     check: Option<Check>,
@@ -184,7 +185,7 @@ impl Behind {
     }
 
     /// The next client to check, and up to where entries are gone.
-    pub(super) fn next_check(&mut self) -> Option<(u32, u64)> {
+    pub(super) fn next_check(&mut self) -> Option<(StreamKey, u64)> {
         let check = self.check.as_mut()?;
         // Clients may have left meanwhile.
         check.left = check.left.min(self.keys.len());
@@ -277,7 +278,7 @@ impl Feed {
 
     /// Adds a client to those that are current and have the batch. Returns the
     /// clients whose place has changed for it.
-    pub(super) fn push_current(&mut self, key: u32) -> Moves {
+    pub(super) fn push_current(&mut self, key: StreamKey) -> Moves {
         self.current.push(key);
         let last = self.current.len() - 1;
         let Some(delivery) = &mut self.delivery else {
@@ -326,7 +327,7 @@ impl Feed {
 
     /// Adds a client to those that are behind. Returns its index. The caller lets the
     /// feed know what it [has seen](Behind::lower_floor).
-    pub(super) fn push_behind(&mut self, key: u32) -> usize {
+    pub(super) fn push_behind(&mut self, key: StreamKey) -> usize {
         self.behind.keys.push(key);
         self.behind.keys.len() - 1
     }
@@ -355,7 +356,7 @@ pub(crate) fn wrap(bytes: &[u8], is_packed: bool) -> Cow<'_, [u8]> {
 
 /// Gives memory back when most of a long list has gone: at most once for as many
 /// removals as are copied. A short one may be long again with the next event.
-fn shrink(list: &mut Vec<u32>) {
+fn shrink(list: &mut Vec<StreamKey>) {
     const KEPT: usize = 4096;
     if list.capacity() > KEPT && list.len() < list.capacity() / 4 {
         list.shrink_to(list.len() * 2);
@@ -363,23 +364,27 @@ fn shrink(list: &mut Vec<u32>) {
 }
 
 /// The clients whose place in a list has changed, with their new index.
-pub(super) type Moves = [Option<(u32, usize)>; 2];
+pub(super) type Moves = [Option<(StreamKey, usize)>; 2];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(key: u32) -> StreamKey {
+        StreamKey::of(key)
+    }
+
     fn feed(current: &[u32]) -> Feed {
-        let key = ChannelKey {
+        let channel = ChannelKey {
             slot: 0,
             generation: 1,
         };
         let source = Source {
-            channels: &[key],
+            channels: &[channel],
             is_packed: false,
         };
         let mut feed = Feed::new(source, Arc::default(), 0);
-        feed.current = current.to_vec();
+        feed.current = current.iter().map(|n| key(*n)).collect();
         feed
     }
 
@@ -399,14 +404,17 @@ mod tests {
     fn a_client_that_leaves_or_joins_during_a_batch_leaves_the_border_right() {
         // 1 and 2 have the batch, 3 and 4 do not.
         let mut f = with_delivery(&[1, 2, 3, 4], 2);
-        assert_eq!(f.remove_current(0), [Some((2, 0)), Some((4, 1))]);
-        assert_eq!((&f.current[..], done(&f)), (&[2, 4, 3][..], 1));
-        assert_eq!(f.push_current(5), [Some((5, 1)), Some((4, 3))]);
-        assert_eq!((&f.current[..], done(&f)), (&[2, 5, 3, 4][..], 2));
+        assert_eq!(f.remove_current(0), [Some((key(2), 0)), Some((key(4), 1))]);
+        assert_eq!((&f.current[..], done(&f)), (&[2, 4, 3].map(key)[..], 1));
+        assert_eq!(
+            f.push_current(key(5)),
+            [Some((key(5), 1)), Some((key(4), 3))]
+        );
+        assert_eq!((&f.current[..], done(&f)), (&[2, 5, 3, 4].map(key)[..], 2));
         assert_eq!(f.remove_current(3), [None, None]);
         assert_eq!(f.remove_current(2), [None, None]);
-        assert_eq!(f.push_current(6), [Some((6, 2)), None]);
-        assert_eq!((&f.current[..], done(&f)), (&[2, 5, 6][..], 3));
+        assert_eq!(f.push_current(key(6)), [Some((key(6), 2)), None]);
+        assert_eq!((&f.current[..], done(&f)), (&[2, 5, 6].map(key)[..], 3));
     }
 
     #[test]
@@ -429,43 +437,43 @@ mod tests {
     #[test]
     fn without_a_batch_the_last_fills_the_hole() {
         let mut f = feed(&[1, 2, 3]);
-        assert_eq!(f.remove_current(0), [None, Some((3, 0))]);
-        assert_eq!(f.push_current(4), [Some((4, 2)), None]);
-        assert_eq!(f.current, [3, 2, 4]);
+        assert_eq!(f.remove_current(0), [None, Some((key(3), 0))]);
+        assert_eq!(f.push_current(key(4)), [Some((key(4), 2)), None]);
+        assert_eq!(f.current, [3, 2, 4].map(key));
     }
 
     #[test]
     fn a_check_finds_every_client_whatever_moves_meanwhile() {
         let mut f = feed(&[]);
-        for key in 0..6 {
-            f.push_behind(key);
-            f.behind.lower_floor(u64::from(key));
+        for n in 0..6 {
+            f.push_behind(key(n));
+            f.behind.lower_floor(u64::from(n));
         }
         f.behind.note_evicted(3);
-        assert_eq!(f.behind.next_check(), Some((5, 3)));
+        assert_eq!(f.behind.next_check(), Some((key(5), 3)));
         // The last client fills the hole of the first one, and is found again.
         f.remove_behind(0);
-        f.push_behind(6);
+        f.push_behind(key(6));
         f.behind.lower_floor(9);
         f.behind.note_evicted(10);
         let mut found = Vec::new();
-        while let Some((key, evicted_through)) = f.behind.next_check() {
+        while let Some((next, evicted_through)) = f.behind.next_check() {
             assert_eq!(evicted_through, 10);
             f.behind.lower_floor(5);
-            found.push(key);
+            found.push(next);
         }
-        assert_eq!(found, [4, 3, 2, 1, 5]);
+        assert_eq!(found, [4, 3, 2, 1, 5].map(key));
         // The client that came counts too, for the clients have missed entries.
         assert!(f.behind.is_checking());
-        assert_eq!(f.behind.next_check(), Some((6, 10)));
+        assert_eq!(f.behind.next_check(), Some((key(6), 10)));
     }
 
     #[test]
     fn lists_give_their_memory_back() {
         let mut f = feed(&[]);
-        for key in 0..100_000 {
-            f.push_current(key);
-            f.push_behind(key);
+        for n in 0..100_000 {
+            f.push_current(key(n));
+            f.push_behind(key(n));
         }
         for _ in 0..99_990 {
             f.remove_current(0);

@@ -6,7 +6,6 @@ use super::spread::next_feed;
 use crate::hub::Work;
 use crate::hub::clock::as_ms;
 use crate::reactor::io::Io;
-use crate::reactor::io::connection::State;
 use crate::reactor::io::net::Net;
 use crate::reactor::turn::Turn;
 
@@ -99,10 +98,11 @@ impl Streams {
     /// The hub has sent a client away. Until its stream is ended, nothing is
     /// gathered for its feed: what was for the client alone it would miss silently.
     pub(crate) fn note_leaving<N: Net>(&mut self, io: &mut Io<N>, token: u64) {
-        if let Some(key) = io.connections.find(token)
-            && let State::Stream(stream) = &mut io.connections.get_mut(key).state
-            && !std::mem::replace(&mut stream.is_leaving, true)
-        {
+        let Some(key) = io.connections.find_stream(token) else {
+            return;
+        };
+        let stream = io.connections.stream_mut(key);
+        if !std::mem::replace(&mut stream.is_leaving, true) {
             self.feeds.get_mut(stream.feed).leaving += 1;
         }
     }

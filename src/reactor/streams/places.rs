@@ -7,6 +7,7 @@ use crate::hub::clock::as_ms;
 use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
 use crate::reactor::io::Io;
+use crate::reactor::io::connection::StreamKey;
 use crate::reactor::io::net::Net;
 use crate::reactor::turn::TICK_MS;
 
@@ -15,7 +16,7 @@ impl Streams {
     pub(super) fn fall_behind<N: Net>(
         &mut self,
         io: &mut Io<N>,
-        key: u32,
+        key: StreamKey,
         seen: u64,
         owed: Option<Owed>,
         is_blocked: bool,
@@ -51,13 +52,13 @@ impl Streams {
     }
 
     /// Has a current client go on alone from where it is.
-    pub(super) fn single_out<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    pub(super) fn single_out<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let seen = self.take_current(io, key);
         self.fall_behind(io, key, seen, None, false);
     }
 
     /// Adds a client to those that are current. It must be in none of the feed's lists.
-    pub(super) fn add_current<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    pub(super) fn add_current<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let feed = self.feeds.get_mut(io.connections.stream(key).feed);
         let moves = feed.push_current(key);
         let is_untimed = feed.untimed > 0;
@@ -71,7 +72,7 @@ impl Streams {
     }
 
     /// Takes a client out of those that are current. Returns what it has seen.
-    pub(super) fn take_current<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> u64 {
+    pub(super) fn take_current<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) -> u64 {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get_mut(stream.feed);
         let index = stream.index as usize;
@@ -90,11 +91,11 @@ impl Streams {
     }
 
     /// The cursor of a client that is behind.
-    pub(super) fn cursor<N: Net>(&self, io: &Io<N>, key: u32) -> Option<&Cursor> {
+    pub(super) fn cursor<N: Net>(&self, io: &Io<N>, key: StreamKey) -> Option<&Cursor> {
         self.cursors.get(io.connections.stream(key).cursor as usize)
     }
 
-    pub(super) fn cursor_mut<N: Net>(&mut self, io: &Io<N>, key: u32) -> Option<&mut Cursor> {
+    pub(super) fn cursor_mut<N: Net>(&mut self, io: &Io<N>, key: StreamKey) -> Option<&mut Cursor> {
         let cursor = io.connections.stream(key).cursor;
         self.cursors.get_mut(cursor as usize)
     }
@@ -102,20 +103,20 @@ impl Streams {
     /// A client that is behind has taken so many bytes, and takes no more for
     /// now. It has `stall_timeout` from the last that it took, or from when it
     /// was first found to take nothing.
-    pub(super) fn block<N: Net>(&mut self, io: &mut Io<N>, key: u32, written: usize) {
+    pub(super) fn block<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, written: usize) {
         let Some(cursor) = self.cursor_mut(io, key) else {
             return;
         };
         let was_blocked = std::mem::replace(&mut cursor.is_blocked, true);
         if written > 0 || !was_blocked {
-            io.connections.get_mut(key).written_at = io.turn.tick32();
+            io.connections.get_mut(key.key()).written_at = io.turn.tick32();
             self.set_timer(io, key);
         }
         self.note_seen(io, key);
     }
 
     /// Notes for the hub where a client stands that stays behind.
-    fn note_seen<N: Net>(&mut self, io: &Io<N>, key: u32) {
+    fn note_seen<N: Net>(&mut self, io: &Io<N>, key: StreamKey) {
         if let Some(cursor) = self.cursor_mut(io, key) {
             cursor.is_noted = true;
             let sent = cursor.sent();
@@ -124,8 +125,8 @@ impl Streams {
     }
 
     /// Notes for the hub what a client has seen, in each of its channels.
-    pub(super) fn note_position<N: Net>(&mut self, io: &Io<N>, key: u32, seen: u64) {
-        let token = io.connections.token(key);
+    pub(super) fn note_position<N: Net>(&mut self, io: &Io<N>, key: StreamKey, seen: u64) {
+        let token = io.connections.token(key.key());
         let stream = io.connections.stream(key);
         let position = |channel: &ChannelKey, slot| Position {
             member_key: MemberKey {
@@ -167,13 +168,13 @@ impl Streams {
     }
 
     /// Queues a client that is behind; does nothing for a current one.
-    pub(crate) fn queue_cursor<N: Net>(&mut self, io: &Io<N>, key: u32) {
+    pub(crate) fn queue_cursor<N: Net>(&mut self, io: &Io<N>, key: StreamKey) {
         let stream = io.connections.stream(key);
         if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize)
             && !std::mem::replace(&mut cursor.is_queued, true)
         {
             let behind = &mut self.feeds.get_mut(stream.feed).behind;
-            behind.ready.push_back(io.connections.token(key));
+            behind.ready.push_back(io.connections.token(key.key()));
             self.queue_ready(stream.feed);
         }
     }
@@ -196,16 +197,16 @@ impl Streams {
 
     /// Counts bytes of the loop's own, as `bytes` before they were packed, if the
     /// client's stream is compressed.
-    pub(super) fn add_own<N: Net>(&mut self, io: &Io<N>, key: u32, bytes: &[u8]) {
+    pub(super) fn add_own<N: Net>(&mut self, io: &Io<N>, key: StreamKey, bytes: &[u8]) {
         if self.feeds.get(io.connections.stream(key).feed).is_packed {
-            self.sums.add(key, &Suffix::new(Sum::of(bytes)));
+            self.sums.add(key.key(), &Suffix::new(Sum::of(bytes)));
         }
     }
 
     /// Sets the one timer of a stream: for its next heartbeat, or, while it
     /// is behind, for when it has stalled; or for its end, if that is sooner.
-    pub(super) fn set_timer<N: Net>(&self, io: &mut Io<N>, key: u32) {
-        let silent = io.silent_ticks(key);
+    pub(super) fn set_timer<N: Net>(&self, io: &mut Io<N>, key: StreamKey) {
+        let silent = io.silent_ticks(key.key());
         let wait = match self.waits_for_room(io, key) {
             false => self.heartbeat_ticks(io, key),
             true => Some(io.stall_ticks().max(silent + 1)),
@@ -213,24 +214,24 @@ impl Streams {
         let wait = wait.map(|ticks| ticks.saturating_sub(silent));
         let end = io.connections.stream(key).ends_in(io.turn.tick32());
         match wait.into_iter().chain(end.map(u64::from)).min() {
-            Some(ticks) => io.set_timer_at(key, io.turn.tick() + ticks),
-            None => io.cancel_timer(key),
+            Some(ticks) => io.set_timer_at(key.key(), io.turn.tick() + ticks),
+            None => io.cancel_timer(key.key()),
         }
     }
 
     /// Whether a client is behind, and not only waits for the next gathering.
-    pub(super) fn waits_for_room<N: Net>(&self, io: &Io<N>, key: u32) -> bool {
+    pub(super) fn waits_for_room<N: Net>(&self, io: &Io<N>, key: StreamKey) -> bool {
         self.cursor(io, key).is_some_and(|cursor| !cursor.is_early)
     }
 
     /// The interval after which this client hears a heartbeat, in ticks: up
     /// to a quarter less than the channel's, by its key, so that clients that
     /// were written to together do not stay together.
-    pub(super) fn heartbeat_ticks<N: Net>(&self, io: &Io<N>, key: u32) -> Option<u64> {
+    pub(super) fn heartbeat_ticks<N: Net>(&self, io: &Io<N>, key: StreamKey) -> Option<u64> {
         let feed = self.feeds.get(io.connections.stream(key).feed);
         // What is beyond the wheel's reach, eight years, is as good as never.
         let ticks = (as_ms(feed.options.heartbeat?) / TICK_MS).min(u64::from(u32::MAX));
-        let spread = (u64::from(key.wrapping_mul(0x9e37_79b9)) * (ticks / 4)) >> 32;
+        let spread = (u64::from(key.key().wrapping_mul(0x9e37_79b9)) * (ticks / 4)) >> 32;
         Some((ticks - spread).max(1))
     }
 }

@@ -14,7 +14,7 @@ use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
 use crate::hub::{Gathered, LOOKS_MAX, Recipients};
 use crate::packed::Suffix;
-use crate::reactor::io::connection::{NONE, State};
+use crate::reactor::io::connection::{NONE, StreamKey};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
 use crate::reactor::turn::Turn;
@@ -224,12 +224,10 @@ impl Streams {
 
     /// Has the target of a directed event go on alone.
     fn single_out_target<N: Net>(&mut self, io: &mut Io<N>, id: u32, token: u64, seen: u64) {
-        let Some(key) = io.connections.find(token) else {
+        let Some(key) = io.connections.find_stream(token) else {
             return;
         };
-        let State::Stream(stream) = io.connections.get(key).state else {
-            return;
-        };
+        let stream = *io.connections.stream(key);
         // A client that is behind comes by already, and one that has come since the search
         // began is beyond the entry; one of another feed is its own feed's target.
         let delivery = self.feeds.get(id).delivery.as_ref();
@@ -283,7 +281,7 @@ impl Streams {
     }
 
     /// A client took only a part of the batch: it goes on alone from there.
-    fn split_batch<N: Net>(&mut self, io: &mut Io<N>, id: u32, key: u32, written: usize) {
+    fn split_batch<N: Net>(&mut self, io: &mut Io<N>, id: u32, key: StreamKey, written: usize) {
         io.count_written(written as u64);
         let feed = self.feeds.get_mut(id);
         let Some(delivery) = &feed.delivery else {
@@ -295,7 +293,7 @@ impl Streams {
         let (whole, torn) = batch.split(written);
         if feed.is_packed {
             let begun = torn.map(|(piece, _)| piece);
-            self.sums.add_all(key, whole.iter().chain(begun));
+            self.sums.add_all(key.key(), whole.iter().chain(begun));
         }
         let mut seen = delivery.after;
         for piece in whole {
@@ -371,11 +369,11 @@ enum Next {
     /// The slice is used up.
     Goes,
     /// This client gets a cursor instead of a batch.
-    Alone(u32),
+    Alone(StreamKey),
     /// This client took only so many bytes.
-    Short(u32, usize),
+    Short(StreamKey, usize),
     /// This client is gone.
-    Gone(u32),
+    Gone(StreamKey),
 }
 
 /// Writes a feed's batch to its next clients, as long as each takes all of it. Returns
@@ -401,7 +399,7 @@ fn write_batch<N: Net>(
             next = Next::Done;
             break;
         };
-        match io.write_at(key, bytes, feed.limits_unsent, tick) {
+        match io.write_at(key.key(), bytes, feed.limits_unsent, tick) {
             Ok(count) if count == bytes.len() => {}
             Ok(count) => {
                 next = Next::Short(key, count);
@@ -413,7 +411,7 @@ fn write_batch<N: Net>(
             }
         }
         if let Some(batch) = packed {
-            sums.add(key, batch);
+            sums.add(key.key(), batch);
         }
         delivery.done += 1;
     }

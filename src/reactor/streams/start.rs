@@ -8,7 +8,7 @@ use crate::hub::client::DisconnectReason;
 use crate::hub::log::Evicted;
 use crate::hub::{ChannelReader, Source};
 use crate::reactor::io::Io;
-use crate::reactor::io::connection::{NONE, State, Stream};
+use crate::reactor::io::connection::{NONE, Stream};
 use crate::reactor::io::net::Net;
 
 impl Streams {
@@ -50,10 +50,7 @@ impl Streams {
             stream.end_in(ticks, io.turn.tick32(), reason);
         }
         io.meters.streams_opened.add(1);
-        let state = &mut io.connections.get_mut(key).state;
-        let State::Http(http) = std::mem::replace(state, State::Stream(stream)) else {
-            unreachable!("a stream begins as a request");
-        };
+        let (key, http) = io.connections.begin_stream(key, stream);
         // Since when the client takes nothing of it still counts.
         let unsent = http.unsent.as_bytes();
         let owed = (!unsent.is_empty()).then(|| Owed::own(Frame::raw(unsent), 0));

@@ -6,6 +6,7 @@
 
 use super::feed::Feed;
 use crate::hub::{ChannelKey, Report};
+use crate::reactor::io::connection::StreamKey;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Survey {
 
     /// Returns the next client of the feed. When there is none left, the feed learns what
     /// its clients have seen.
-    pub(super) fn next_client(&mut self, feed: &mut Feed) -> Option<u32> {
+    pub(super) fn next_client(&mut self, feed: &mut Feed) -> Option<StreamKey> {
         let in_feed = self.feed.as_mut()?;
         // Clients may have left meanwhile.
         match in_feed.left.min(feed.behind.keys.len()).checked_sub(1) {
@@ -130,7 +131,7 @@ mod tests {
         };
         let mut feed = Feed::new(source, Arc::default(), 100);
         for (key, seen) in (0..).zip(seen) {
-            feed.push_behind(key);
+            feed.push_behind(StreamKey::of(key));
             feed.behind.lower_floor(*seen);
         }
         feed
@@ -143,17 +144,17 @@ mod tests {
         assert_eq!(survey.next_feed(&[9]), Some(9));
         feed.unreported.delivered[0] = 2;
         survey.take_unreported(&mut feed);
-        assert_eq!(survey.next_client(&mut feed), Some(3));
+        assert_eq!(survey.next_client(&mut feed), Some(StreamKey::of(3)));
         survey.lower(9, 8, 8);
         // The last client fills the hole of the first, and is looked at again.
         feed.remove_behind(0);
-        feed.push_behind(4);
+        feed.push_behind(StreamKey::of(4));
         survey.lower(9, 2, 1);
         let mut rest = Vec::new();
         while let Some(key) = survey.next_client(&mut feed) {
             rest.push(key);
         }
-        assert_eq!(rest, [2, 1, 3]);
+        assert_eq!(rest, [2, 1, 3].map(StreamKey::of));
         assert_eq!((survey.feed(), survey.next_feed(&[9])), (None, None));
         let report = survey.report(true);
         assert_eq!((report.delivered, report.sent_through), (2, Some(1)));

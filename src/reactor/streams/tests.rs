@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::metrics::Meters;
 use crate::reactor::budgets::Budgets;
 use crate::reactor::io::Io;
+use crate::reactor::io::connection::StreamKey;
 use crate::reactor::io::counts::ConnectionCounts;
 use crate::reactor::io::memory::{Memory, Wire};
 use crate::reactor::turn::Turn;
@@ -55,7 +56,7 @@ impl Loop {
         name: &str,
         start: Start,
         room: usize,
-    ) -> (u32, Rc<RefCell<Wire>>) {
+    ) -> (StreamKey, Rc<RefCell<Wire>>) {
         let (wire, peer) = (Wire::new(room), ([127, 0, 0, 1], 1).into());
         let key = self.io.insert(wire.clone(), peer, None).unwrap();
         let joined = self.manager.hub().join(Join {
@@ -78,7 +79,7 @@ impl Loop {
             is_gone: false,
         };
         self.streams.start(&mut self.io, key, opening);
-        (key, wire)
+        (StreamKey::of(key), wire)
     }
 
     /// The parts of a turn that are of streams.
@@ -100,7 +101,7 @@ impl Loop {
     fn beat<const N: usize>(
         &mut self,
         now_ms: u64,
-        clients: [&(u32, Rc<RefCell<Wire>>); N],
+        clients: [&(StreamKey, Rc<RefCell<Wire>>); N],
     ) -> [String; N] {
         self.io.turn.begin(now_ms * 1000, [false; 3]);
         clients.map(|(key, wire)| {
@@ -263,7 +264,7 @@ fn cursors_give_their_memory_back_after_a_burst() {
     let key = l.io.connections.keys_end() - 1;
     let keys = (0..=key).filter(|key| l.io.connections.contains(*key));
     for key in keys.collect::<Vec<_>>() {
-        l.streams.queue_cursor(&l.io, key);
+        l.streams.queue_cursor(&l.io, StreamKey::of(key));
     }
     l.turn();
     assert_eq!(data(&stuck.borrow_mut().take_text()), "one");

@@ -15,7 +15,7 @@ use super::cursor::End;
 use crate::frame;
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
-use crate::reactor::io::connection::NONE;
+use crate::reactor::io::connection::{NONE, StreamKey};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
 use crate::reactor::turn::{TICK_MS, Turn};
@@ -50,7 +50,7 @@ impl Streams {
     /// In a shutdown each stream of channels has its moment within the window.
     /// A stream for one client cannot be resumed: it ends when its sink does,
     /// at the latest at the deadline.
-    pub(crate) fn draw_moment<N: Net>(&self, io: &mut Io<N>, key: u32) {
+    pub(crate) fn draw_moment<N: Net>(&self, io: &mut Io<N>, key: StreamKey) {
         let Some(drain) = io.turn.drain.as_ref().filter(|drain| drain.is_parting()) else {
             return;
         };
@@ -76,7 +76,7 @@ impl Streams {
     /// client has had its time. The last two are counted from the last write,
     /// which did not move the timer. Returns what that counts among the timers of a
     /// turn.
-    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> usize {
+    pub(crate) fn on_timer<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) -> usize {
         let stream = io.connections.stream(key);
         if let Some(reason) = stream.ends_as
             && stream.ends_in(io.turn.tick32()) == Some(0)
@@ -88,7 +88,7 @@ impl Streams {
             self.retry_stalled(io, key);
             return RETRY_COST;
         }
-        let silent = io.silent_ticks(key);
+        let silent = io.silent_ticks(key.key());
         let interval = self.heartbeat_ticks(io, key);
         let is_due = interval.is_some_and(|ticks| silent >= ticks);
         match is_due && !self.waits_for_room(io, key) {
@@ -100,10 +100,10 @@ impl Streams {
 
     /// A subscriber has sent something, or has gone. What it sends is of no
     /// interest, but reading it is how its end is found.
-    pub(crate) fn listen<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    pub(crate) fn listen<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let mut input = std::mem::take(&mut io.input);
         let reason = loop {
-            match io.read(key, &mut input) {
+            match io.read(key.key(), &mut input) {
                 Ok(None) => break None,
                 Err(Gone) => break Some(DisconnectReason::Gone),
                 Ok(Some(count)) => {
@@ -123,7 +123,7 @@ impl Streams {
     }
 
     /// A stream's time is up. What waits for it goes out first.
-    fn begin_end<N: Net>(&mut self, io: &mut Io<N>, key: u32, reason: DisconnectReason) {
+    fn begin_end<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, reason: DisconnectReason) {
         if io.connections.stream(key).cursor == NONE {
             self.single_out(io, key);
         }
@@ -160,17 +160,17 @@ impl Streams {
 
     /// Whether a client has taken nothing for too long, and may take nothing
     /// now: one that waits in the queue may have room.
-    fn has_stalled<N: Net>(&self, io: &Io<N>, key: u32) -> bool {
+    fn has_stalled<N: Net>(&self, io: &Io<N>, key: StreamKey) -> bool {
         let cursor = self.cursor(io, key);
         let is_stuck = cursor.is_some_and(|cursor| cursor.is_blocked && !cursor.is_queued);
-        is_stuck && io.silent_ticks(key) >= io.stall_ticks()
+        is_stuck && io.silent_ticks(key.key()) >= io.stall_ticks()
     }
 
     /// A client that took nothing has had its time. But it may have taken something:
     /// room is reported only once a third of the kernel's buffer is free, so it is
     /// written to once more. If it is gone, that is the reason.
-    fn retry_stalled<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
-        let token = io.connections.token(key);
+    fn retry_stalled<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
+        let token = io.connections.token(key.key());
         self.listen(io, key);
         if io.connections.find(token).is_none() {
             return;
@@ -186,9 +186,9 @@ impl Streams {
         self.set_timer(io, key);
     }
 
-    fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let stream = *io.connections.stream(key);
-        let connection = io.connections.get_mut(key);
+        let connection = io.connections.get_mut(key.key());
         let written_at = std::mem::replace(&mut connection.written_at, io.turn.tick32());
         let named = match stream.names_position && stream.cursor == NONE {
             true => self.position_bytes(&io.turn, stream.feed, written_at),
@@ -198,7 +198,7 @@ impl Streams {
         let heartbeat = self.feeds.get(stream.feed).wrap(bytes);
         io.meters.heartbeats.add(1);
         self.add_own(io, key, bytes);
-        match io.write(key, &heartbeat) {
+        match io.write(key.key(), &heartbeat) {
             Ok(count) if count == heartbeat.len() => self.set_timer(io, key),
             Ok(count) => self.owe_heartbeat(io, key, bytes, count),
             Err(Gone) => self.end(io, key, DisconnectReason::Gone),
@@ -225,7 +225,13 @@ impl Streams {
     }
 
     /// A heartbeat did not fit into the socket: the client is behind by that.
-    fn owe_heartbeat<N: Net>(&mut self, io: &mut Io<N>, key: u32, bytes: &[u8], written: usize) {
+    fn owe_heartbeat<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        key: StreamKey,
+        bytes: &[u8],
+        written: usize,
+    ) {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
         let owed = feed.owe(bytes, written);
