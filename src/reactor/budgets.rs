@@ -36,8 +36,7 @@ pub struct Budgets {
     pub writes_a_turn: usize,
     /// Rounds of one cursor in one go.
     pub rounds_a_turn: usize,
-    /// Connections ended in one go when their channel is finished, or when they
-    /// have fallen off its log.
+    /// Connections ended in one go when their channel is finished.
     pub ends_a_slice: usize,
     /// Clients, feeds or channels looked at in one go: some 50 microseconds.
     pub looks_a_slice: usize,

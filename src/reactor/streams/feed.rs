@@ -125,9 +125,11 @@ impl Delivery {
 #[derive(Default)]
 pub(super) struct Behind {
     pub(super) keys: Vec<StreamKey>,
-    /// No client here has seen less, if there is one and none is left to check.
+    /// No client here has seen less, if there is one.
     floor: Option<u64>,
-    check: Option<Check>,
+    /// Where clients are disconnected that have fallen off the log: the newest entry that
+    /// is gone from it.
+    pub(super) evicted_through: u64,
     /// Clients that can be written to, by token.
     pub(super) ready: VecDeque<u64>,
     /// Whether the feed is queued for them.
@@ -135,15 +137,6 @@ pub(super) struct Behind {
     /// Clients that have seen more than was gathered, by token: they wait for the
     /// next gathering.
     pub(super) early: Vec<u64>,
-}
-
-/// A look at all clients that are behind, now that entries are gone which some of them
-/// may not have seen. It goes backwards, a slice at a time: a client that moves in the
-/// list comes from its end, where the look has been.
-struct Check {
-    /// The clients that are left: the first ones.
-    left: usize,
-    evicted_through: u64,
 }
 
 impl Behind {
@@ -157,49 +150,9 @@ impl Behind {
         self.floor = floor;
     }
 
-    /// Entries up to here are gone. Begins a check if a client may not have seen them.
-    pub(super) fn note_evicted(&mut self, evicted_through: u64) {
-        if let Some(check) = &mut self.check {
-            check.evicted_through = evicted_through;
-        } else if self.has_missed(evicted_through) {
-            self.begin_check(evicted_through);
-        }
-    }
-
-    /// Whether a client may not have seen what is gone up to here.
-    fn has_missed(&self, evicted_through: u64) -> bool {
-        self.floor.is_some_and(|floor| floor < evicted_through)
-    }
-
-    fn begin_check(&mut self, evicted_through: u64) {
-        self.floor = None;
-        self.check = Some(Check {
-            left: self.keys.len(),
-            evicted_through,
-        });
-    }
-
-    /// Whether clients are left to check.
-    pub(super) fn is_checking(&self) -> bool {
-        self.check.is_some()
-    }
-
-    /// The next client to check, and up to where entries are gone.
-    pub(super) fn next_check(&mut self) -> Option<(StreamKey, u64)> {
-        let check = self.check.as_mut()?;
-        // Clients may have left meanwhile.
-        check.left = check.left.min(self.keys.len());
-        let evicted_through = check.evicted_through;
-        if let Some(left) = check.left.checked_sub(1) {
-            check.left = left;
-            return Some((self.keys[left], evicted_through));
-        }
-        self.check = None;
-        if self.has_missed(evicted_through) {
-            // More entries have gone since it began.
-            self.begin_check(evicted_through);
-        }
-        None
+    /// Whether a client may not have seen what is gone from the logs.
+    pub(super) fn may_have_missed(&self) -> bool {
+        self.floor.is_some_and(|floor| floor < self.evicted_through)
     }
 }
 
@@ -440,32 +393,6 @@ mod tests {
         assert_eq!(f.remove_current(0), [None, Some((key(3), 0))]);
         assert_eq!(f.push_current(key(4)), [Some((key(4), 2)), None]);
         assert_eq!(f.current, [3, 2, 4].map(key));
-    }
-
-    #[test]
-    fn a_check_finds_every_client_whatever_moves_meanwhile() {
-        let mut f = feed(&[]);
-        for n in 0..6 {
-            f.push_behind(key(n));
-            f.behind.lower_floor(u64::from(n));
-        }
-        f.behind.note_evicted(3);
-        assert_eq!(f.behind.next_check(), Some((key(5), 3)));
-        // The last client fills the hole of the first one, and is found again.
-        f.remove_behind(0);
-        f.push_behind(key(6));
-        f.behind.lower_floor(9);
-        f.behind.note_evicted(10);
-        let mut found = Vec::new();
-        while let Some((next, evicted_through)) = f.behind.next_check() {
-            assert_eq!(evicted_through, 10);
-            f.behind.lower_floor(5);
-            found.push(next);
-        }
-        assert_eq!(found, [4, 3, 2, 1, 5].map(key));
-        // The client that came counts too, for the clients have missed entries.
-        assert!(f.behind.is_checking());
-        assert_eq!(f.behind.next_check(), Some((key(6), 10)));
     }
 
     #[test]

@@ -119,6 +119,16 @@ impl Feeds {
         }
     }
 
+    /// Has the channels of a feed reported without waiting for more to report.
+    pub(super) fn hasten(&mut self, id: u32, to_report: &mut VecDeque<ChannelKey>) {
+        self.list(id, to_report);
+        for key in &self.slots[id as usize].channels {
+            if let Some(local) = self.locals.get_mut(key) {
+                local.unreported += local.feeds.len() + local.behind;
+            }
+        }
+    }
+
     /// Puts channels on the list of those to report, as far as feeds have them.
     pub(super) fn list_channels(
         &mut self,

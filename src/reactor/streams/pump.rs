@@ -44,13 +44,7 @@ impl Streams {
     /// Gathers, if nothing is on its way, and writes to a slice of the current
     /// clients. Returns the number of writes that it took.
     fn pump_slice<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
-        let mut ended = self.check_laggards(io, id);
-        let Some(feed) = self.feeds.slots.get(id as usize) else {
-            return ended;
-        };
-        if feed.behind.is_checking() {
-            self.queue_feed(id);
-        }
+        let mut looked = 0;
         let feed = self.feeds.get(id);
         if feed.delivery.is_none() {
             if let Some(reason) = feed.ends {
@@ -62,15 +56,15 @@ impl Streams {
                     _ => !feed.news.is_there || !feed.current.is_empty(),
                 };
                 if may_end {
-                    return ended.max(self.end_slice(io, id, reason));
+                    return self.end_slice(io, id, reason);
                 }
             }
             if self.waits_for_its_time(&io.turn, id) {
-                return ended;
+                return 0;
             }
-            ended += self.gather(io, id);
+            looked = self.gather(io, id);
         }
-        ended + self.deliver_slice(io, id)
+        looked + self.deliver_slice(io, id)
     }
 
     /// Writes what is on its way to a slice of the current clients. Returns the
@@ -196,8 +190,12 @@ impl Streams {
         self.queue_early(id);
         let feed = self.feeds.get_mut(id);
         if feed.disconnects_laggards() {
-            feed.behind.note_evicted(gathered.evicted_through);
+            feed.behind.evicted_through = gathered.evicted_through;
+            if feed.behind.may_have_missed() {
+                self.feeds.hasten(id, &mut self.to_report);
+            }
         }
+        let feed = self.feeds.get(id);
         let goes_alone = gathered.evicted_through > after || gathered.is_for_some;
         let content = if goes_alone || batch.is_empty() || feed.current.is_empty() {
             let is_any_current = !feed.current.is_empty();
@@ -335,30 +333,6 @@ impl Streams {
             self.queue_feed(id);
         }
         io.turn.budgets.writes_a_slice
-    }
-
-    /// Checks a slice of the clients that are behind, and ends those that have fallen
-    /// off the log. Returns what that counts among the writes.
-    fn check_laggards<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
-        let (mut ended, mut looks) = (0, 0);
-        while looks < io.turn.budgets.looks_a_slice && ended < io.turn.budgets.ends_a_slice {
-            let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
-                break;
-            };
-            let Some((key, evicted_through)) = feed.behind.next_check() else {
-                break;
-            };
-            looks += 1;
-            let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
-            if cursor.seen < evicted_through && feed.disconnects_laggards() {
-                self.end(io, key, DisconnectReason::Lagged);
-                ended += 1;
-            } else {
-                feed.behind.lower_floor(cursor.seen.max(evicted_through));
-            }
-        }
-        io.turn.spent.looks += looks;
-        ended + looks / LOOKS_A_WRITE
     }
 }
 

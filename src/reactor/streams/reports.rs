@@ -6,8 +6,12 @@ use slab::Slab;
 
 use super::Streams;
 use super::survey::Survey;
+use crate::hub::client::DisconnectReason;
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
+
+/// The number of looks at clients that cost as much as the end of one.
+const LOOKS_AN_END: usize = 8;
 
 impl Streams {
     /// Reports to the hub how far a slice of the listed channels have come. The cost
@@ -63,25 +67,11 @@ impl Streams {
         trimmed.evicted
     }
 
-    /// Looks at up to `left` more of the feeds and clients that are surveyed. Returns
-    /// whether these were the last.
-    fn survey_some<N: Net>(&mut self, io: &Io<N>, left: &mut usize) -> bool {
-        let Some(survey) = &mut self.survey else {
-            return true;
-        };
-        while *left > 0 {
-            if let Some(id) = survey.feed() {
-                let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
-                    survey.leave_feed();
-                    continue;
-                };
-                let Some(key) = survey.next_client(feed) else {
-                    continue;
-                };
-                *left -= 1;
-                let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
-                survey.lower(id, cursor.seen, cursor.sent());
-            } else {
+    /// Looks at up to `left` more of the feeds and clients that are surveyed, and ends the
+    /// clients that have fallen off the log. Returns whether these were the last.
+    fn survey_some<N: Net>(&mut self, io: &mut Io<N>, left: &mut usize) -> bool {
+        while let Some(survey) = self.survey.as_mut().filter(|_| *left > 0) {
+            let Some(id) = survey.feed() else {
                 let local = self.feeds.locals.get(&survey.channel);
                 let feeds = local.map_or(&[][..], |local| &local.feeds);
                 let Some(id) = survey.next_feed(feeds) else {
@@ -89,6 +79,22 @@ impl Streams {
                 };
                 *left -= 1;
                 survey.take_unreported(&mut self.feeds.slots[id as usize]);
+                continue;
+            };
+            let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
+                survey.leave_feed();
+                continue;
+            };
+            let Some(key) = survey.next_client(feed) else {
+                continue;
+            };
+            *left -= 1;
+            let cursor = &self.cursors[io.connections.stream(key).cursor as usize];
+            if cursor.seen < feed.behind.evicted_through && feed.disconnects_laggards() {
+                self.end(io, key, DisconnectReason::Lagged);
+                *left = left.saturating_sub(LOOKS_AN_END);
+            } else {
+                survey.lower(id, cursor.seen, cursor.sent());
             }
         }
         false

@@ -1,4 +1,5 @@
-//! The look at all clients of a channel, for the report of its progress.
+//! The look at all clients of a channel, for the report of its progress, and for clients
+//! that have fallen off the log.
 //!
 //! It goes backwards through the channel's feeds, and through the clients of each that are
 //! behind, some of them in one turn. What moves in these lists meanwhile comes from their
@@ -158,11 +159,11 @@ mod tests {
         assert_eq!((survey.feed(), survey.next_feed(&[9])), (None, None));
         let report = survey.report(true);
         assert_eq!((report.delivered, report.sent_through), (2, Some(1)));
-        // A client that has seen 2 is not checked before more than that is gone.
-        feed.behind.note_evicted(2);
-        assert!(!feed.behind.is_checking());
-        feed.behind.note_evicted(3);
-        assert!(feed.behind.is_checking());
+        // A client that has seen 2 has missed nothing before more than that is gone.
+        feed.behind.evicted_through = 2;
+        assert!(!feed.behind.may_have_missed());
+        feed.behind.evicted_through = 3;
+        assert!(feed.behind.may_have_missed());
     }
 
     #[test]
