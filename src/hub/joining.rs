@@ -99,3 +99,50 @@ fn add_member(
         state.clients += usize::from(is_named);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::hub::client::{ClientId, ConnectionId};
+    use crate::hub::id::Epoch;
+    use crate::hub::ids::Ids;
+    use crate::hub::numbering::Numbering;
+    use crate::hub::options::ChannelOptions;
+    use crate::hub::state::Settings;
+
+    #[test]
+    fn a_client_is_a_member_of_all_its_channels_and_replaces_the_one_of_its_id() {
+        let ids = Ids::new(Epoch::from_random(7), Numbering::new(None));
+        let (mut state, clock) = (State::new(Settings::default()), Clock::system());
+        state.reactors.attach(1);
+        let channels = ["a", "b"].map(|name| {
+            let options = Arc::new(ChannelOptions::new().max_clients(1));
+            state.insert(Kind::Named(name.into()), options, 0)
+        });
+        let mut join = |token: u64, name: &str, channels: &[_]| {
+            let join = Join {
+                channels,
+                id: ClientId::new(name).unwrap(),
+                has_generated_id: false,
+                connection: ConnectionId { token, reactor: 0 },
+                address: "127.0.0.1:9".parse().unwrap(),
+                extra: None,
+                start: &Start::Live,
+            };
+            let mut joined = Beginning::new(&state, &join, &ids).find(None)?;
+            let mut removed = Removed::new();
+            add_member(&mut state, join, &mut joined, (5, &clock), &mut removed);
+            Ok((joined.readers.len(), state.clients))
+        };
+        assert_eq!(join(1, "ann", &channels), Ok((2, 2)));
+        assert_eq!(join(2, "bob", &channels[1..]), Err(JoinError::Full));
+        // Ann's second connection takes the place of her first one.
+        assert_eq!(join(3, "ann", &channels[1..]), Ok((1, 2)));
+        let member = |key| state.get(key).unwrap().members.range(0, 9).next();
+        let tokens = channels.map(|key| member(key).map(|member| member.token));
+        assert_eq!(tokens, [Some(1), Some(3)]);
+        assert!(state.reactors.has_departures(0));
+    }
+}

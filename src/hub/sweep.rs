@@ -122,3 +122,82 @@ impl State {
         self.mark_dirty(key, clock.now_us())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use super::*;
+    use crate::frame::Frame;
+    use crate::hub::entry::Entry;
+    use crate::hub::options::ChannelOptions;
+    use crate::hub::retention::History;
+    use crate::hub::state::Settings;
+
+    fn swept(state: &mut State, clock: &Clock) -> (usize, Removed) {
+        let mut removed = Removed::new();
+        let left = state.sweep(state.slots_end(), clock, &mut removed);
+        (left, removed)
+    }
+
+    #[test]
+    fn a_channel_that_is_not_in_use_is_removed_when_its_time_is_over() {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let (clock, mut state) = (
+            Clock::manual(now_ms.clone()),
+            State::new(Settings::default()),
+        );
+        let kept = Arc::new(());
+        for name in ["used", "unused"] {
+            let options = Arc::new(ChannelOptions::new());
+            let key = state.insert(Kind::Named(name.into()), options, 0);
+            if name == "used" {
+                state.get_mut(key).unwrap().handles = Arc::downgrade(&kept);
+            }
+            state.names.insert(name.into(), key);
+        }
+        for (at_ms, removed, names) in [(59_999, 0, 2), (60_000, 1, 1), (600_000, 0, 1)] {
+            now_ms.store(at_ms, Relaxed);
+            let (left, found) = swept(&mut state, &clock);
+            assert_eq!(
+                (left, found.channels.len(), state.names.len()),
+                (0, removed, names)
+            );
+        }
+        assert!(state.names.contains_key("used"));
+    }
+
+    #[test]
+    fn a_long_history_that_is_too_old_is_evicted_in_several_sweeps() {
+        const EVENTS: u64 = 2_500;
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let (clock, mut state) = (
+            Clock::manual(now_ms.clone()),
+            State::new(Settings::default()),
+        );
+        let age_max = std::time::Duration::from_secs(1);
+        let history = History::events(usize::MAX).age_max(age_max);
+        let options = Arc::new(ChannelOptions::new().history(history));
+        let key = state.insert(Kind::Named("long".into()), options, 0);
+        for sequence in 1..=EVENTS {
+            let entry = Entry {
+                sequence,
+                at_ms: 0,
+                frame: Frame::raw(b"data: x\n\n"),
+                attributes: None,
+            };
+            let log = &mut state.get_mut(key).unwrap().log;
+            log.append(entry, &mut Dropped::new());
+        }
+        now_ms.store(2_000, Relaxed);
+        let mut evicted = Vec::new();
+        while {
+            let (left, removed) = swept(&mut state, &clock);
+            evicted.push(LOOKS_MAX - removed.entries.room());
+            left > 0
+        } {}
+        assert_eq!(evicted, [1_024, 1_024, 452]);
+        assert!(state.get(key).unwrap().log.is_empty());
+    }
+}
