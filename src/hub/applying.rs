@@ -422,6 +422,7 @@ impl Hub {
         loop {
             let key = match state.names.get(name) {
                 Some(key) => *key,
+                None if state.heads.is_over(name, step.last) => return Ok(Found::Applied),
                 None => {
                     let found = options.found.get(name);
                     let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;

@@ -26,8 +26,20 @@ pub(super) struct Heads {
     removed_through: u64,
     /// The copies that are being made.
     copies: usize,
-    /// The heads that channels have taken back meanwhile, which a copy could miss.
-    taken: HashMap<Arc<str>, u64>,
+    /// The names that had no channel for a moment meanwhile, which a copy could miss.
+    absent: HashMap<Arc<str>, Absent>,
+    /// What of a log that is applied again is known to be over, by name: up to these
+    /// numbers, and up to the highest of them.
+    over: HashMap<Arc<str>, u64>,
+    over_through: u64,
+}
+
+/// A name without a channel, when everything up to a number had been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Absent {
+    pub(super) through: u64,
+    /// The head of the channel that had the name.
+    pub(super) head: u64,
 }
 
 impl Heads {
@@ -43,7 +55,9 @@ impl Heads {
             in_order: BTreeSet::new(),
             removed_through,
             copies: 0,
-            taken: HashMap::new(),
+            absent: HashMap::new(),
+            over: HashMap::new(),
+            over_through: 0,
         }
     }
 
@@ -70,23 +84,31 @@ impl Heads {
         let Some((name, head)) = self.by_name.remove_entry(name) else {
             return self.removed_through;
         };
-        self.in_order.remove(&(head, name.clone()));
-        if self.copies > 0 {
-            self.note_taken(name, head);
-        }
+        self.in_order.remove(&(head, name));
         head.max(self.removed_through)
     }
 
-    #[cold]
-    fn note_taken(&mut self, name: Arc<str>, head: u64) {
-        if self.taken.len() < self.max || self.taken.contains_key(&name) {
-            self.taken.insert(name, head);
-        } else {
-            self.removed_through = self.removed_through.max(head);
+    // ---- copies ----
+
+    /// Notes that a name has no channel when everything up to `through` has been applied,
+    /// if a copy is being made.
+    #[inline]
+    pub(super) fn note_absent(&mut self, name: &Arc<str>, absent: Absent) {
+        if self.copies > 0 {
+            self.note_for_copies(name, absent);
         }
     }
 
-    /// Remembers from now on what channels take back, until the copy ends.
+    #[cold]
+    fn note_for_copies(&mut self, name: &Arc<str>, absent: Absent) {
+        if self.absent.len() < self.max || self.absent.contains_key(name) {
+            self.absent.insert(name.clone(), absent);
+        } else {
+            self.removed_through = self.removed_through.max(absent.head);
+        }
+    }
+
+    /// Remembers from now on which names have no channel at times, until the copy ends.
     pub(super) fn begin_copy(&mut self) {
         self.copies += 1;
     }
@@ -94,19 +116,39 @@ impl Heads {
     pub(super) fn end_copy(&mut self) {
         self.copies -= 1;
         if self.copies == 0 {
-            self.taken = HashMap::new();
+            self.absent = HashMap::new();
         }
     }
 
-    /// Returns whether a copy is being made.
-    pub(super) fn is_copied(&self) -> bool {
-        self.copies > 0
+    /// Returns the names that had no channel for a moment since a copy was begun, in no
+    /// order.
+    pub(super) fn absent(&self) -> Vec<(Arc<str>, Absent)> {
+        let absent = self.absent.iter();
+        absent
+            .map(|(name, absent)| (name.clone(), *absent))
+            .collect()
     }
 
-    /// Returns the heads that were taken back since a copy was begun, in no order.
-    pub(super) fn taken(&self) -> Vec<(Arc<str>, u64)> {
-        let taken = self.taken.iter();
-        taken.map(|(name, head)| (name.clone(), *head)).collect()
+    /// Remembers the head of a channel as a copy has it.
+    pub(super) fn restore(&mut self, name: Arc<str>, absent: Absent) {
+        self.over_through = self.over_through.max(absent.through);
+        self.over.insert(name.clone(), absent.through);
+        self.insert(name, absent.head);
+    }
+
+    /// Returns whether the copy knows what the change with this number did to the channel
+    /// of a name: it was removed since.
+    #[inline]
+    pub(super) fn is_over(&mut self, name: &str, number: u64) -> bool {
+        if self.over.is_empty() {
+            return false;
+        }
+        if number > self.over_through {
+            self.over = HashMap::new();
+        }
+        self.over
+            .get(name)
+            .is_some_and(|through| number <= *through)
     }
 
     /// Returns up to where a channel may have had a past that is not known here.
@@ -158,27 +200,40 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_covers_a_head_that_is_taken_back_meanwhile() {
+    fn a_copy_covers_names_without_a_channel_that_come_and_go_meanwhile() {
         let mut heads = Heads::bounded(0, 2);
-        for (name, head) in [("a", 10), ("b", 20)] {
-            heads.insert(name.into(), head);
-        }
+        let absent = |through, head| Absent { through, head };
+        heads.note_absent(&"early".into(), absent(5, 5));
         heads.begin_copy();
-        heads.take("a");
-        assert_eq!(heads.taken(), [("a".into(), 10)]);
-        let left: Vec<_> = heads.after(None).collect();
-        assert_eq!(left, [&(20, "b".into())]);
-        assert_eq!(heads.after(Some(left[0])).count(), 0);
-        // A channel that comes and goes has its newest head there, and too many raise the
-        // bound.
-        for (name, head) in [("a", 30), ("b", 40), ("c", 50)] {
-            heads.insert(name.into(), head);
-            heads.take(name);
+        heads.begin_copy();
+        for (name, through, head) in [("a", 10, 7), ("b", 20, 0), ("a", 30, 25), ("c", 40, 35)] {
+            heads.note_absent(&name.into(), absent(through, head));
         }
-        let taken: std::collections::BTreeMap<_, _> = heads.taken().into_iter().collect();
-        assert_eq!(taken, [("a".into(), 30), ("b".into(), 40)].into());
-        assert_eq!(heads.removed_through(), 50);
         heads.end_copy();
-        assert!(heads.taken().is_empty() && !heads.is_copied());
+        let known: std::collections::BTreeMap<_, _> = heads.absent().into_iter().collect();
+        let expected = [("a".into(), absent(30, 25)), ("b".into(), absent(20, 0))];
+        assert_eq!(known, expected.into());
+        assert_eq!(heads.removed_through(), 35, "too many raise the bound");
+        heads.end_copy();
+        assert!(heads.absent().is_empty());
+    }
+
+    #[test]
+    fn what_a_copy_knows_to_be_over_is_not_applied_again() {
+        let mut heads = Heads::bounded(0, 8);
+        for (name, through, head) in [("a", 20, 10), ("b", 30, 5)] {
+            heads.restore(name.into(), Absent { through, head });
+        }
+        for (name, number, is_over) in [
+            ("a", 20, true),
+            ("a", 21, false),
+            ("b", 21, true),
+            ("c", 1, false),
+            ("b", 31, false),
+        ] {
+            assert_eq!(heads.is_over(name, number), is_over, "{name} {number}");
+        }
+        assert!(heads.over.is_empty(), "the copy is behind");
+        assert_eq!([heads.take("a"), heads.take("b")], [10, 5]);
     }
 }

@@ -12,7 +12,7 @@ use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
 use super::for_all::ForAll;
-use super::heads::Heads;
+use super::heads::{Absent, Heads};
 use super::id::EventId;
 use super::key::ChannelKey;
 use super::log::Log;
@@ -207,7 +207,9 @@ impl State {
         let (past, name) = match &kind {
             Kind::Named(name) => {
                 self.for_all.note_options(&options);
-                (self.heads.take(name), Some(name.clone()))
+                let past = self.heads.take(name);
+                self.note_absent(name, past);
+                (past, Some(name.clone()))
             }
             Kind::Private(_) => (0, None),
         };
@@ -364,8 +366,15 @@ impl State {
         if let Some(name) = channel.current_name() {
             let (name, head) = (name.clone(), channel.log.head());
             self.names.remove(&name);
+            self.note_absent(&name, head);
             self.heads.insert(name, head);
         }
+    }
+
+    /// Notes that a name has no channel now, for a copy.
+    fn note_absent(&mut self, name: &Arc<str>, head: u64) {
+        let through = self.sequence;
+        self.heads.note_absent(name, Absent { through, head });
     }
 
     /// Disconnects some of the clients of a channel that is being removed, from

@@ -52,9 +52,6 @@ impl State {
     ) -> bool {
         let is_unpublished = self.unpublished.contains(key.slot);
         let empty_after = self.settings.empty_after;
-        // While a copy is made, only the log may end a finished channel: applied again, it
-        // has to find what it found.
-        let is_copied = self.heads.is_copied();
         let Some(channel) = self.get_mut(key) else {
             return false;
         };
@@ -69,9 +66,7 @@ impl State {
                     && channel.handles.strong_count() == 0
                     && empty_after.is_some_and(|after| is_full || empty_ms >= after.as_millis())
             }
-            (Kind::Named(_), Life::Finishing(finish))
-                if finish.until_ms <= now_ms && !is_copied =>
-            {
+            (Kind::Named(_), Life::Finishing(finish)) if finish.until_ms <= now_ms => {
                 let wake = self.end_finishing(key, (now_ms, clock), &mut removed.entries);
                 removed.wake.merge(wake);
                 let channel = self.get(key);

@@ -16,11 +16,16 @@ use crate::hub::ready::Ready;
 /// What ids begin with.
 pub(crate) const ID_PREFIX: &str = "0000016-";
 
-/// Encodes an event as a channel does.
-pub(crate) fn ready(event: &Event<'_>) -> Ready {
+/// The ids of a hub.
+pub(crate) fn ids() -> Ids {
     let ids = Ids::new(Epoch::from_random(1), Numbering::new(None));
     assert_eq!(ids.prefix(), ID_PREFIX);
-    Ready::encode(event, None, &ids).expect("the event is valid")
+    ids
+}
+
+/// Encodes an event as a channel does.
+pub(crate) fn ready(event: &Event<'_>) -> Ready {
+    Ready::encode(event, None, &ids()).expect("the event is valid")
 }
 
 pub(crate) fn events() -> impl Strategy<Value = Event<'static>> {

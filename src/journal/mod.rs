@@ -40,7 +40,7 @@ pub(crate) mod syncing;
 pub(crate) mod terms;
 
 #[cfg(test)]
-mod generated;
+pub(crate) mod generated;
 #[cfg(test)]
 mod simulated_disk;
 #[cfg(test)]

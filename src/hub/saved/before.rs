@@ -21,6 +21,7 @@ use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::channel_state::Finish;
 use crate::hub::client::ClientId;
 use crate::hub::entry::{Attributes, Entry};
+use crate::hub::heads::Absent;
 use crate::hub::id::Epoch;
 use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
@@ -90,7 +91,9 @@ impl<R: Read> Reader<R> {
         let mut heads = Vec::new();
         if self.version >= VERSION_HEADS {
             for _ in 0..self.number()? {
-                heads.push((self.text()?, self.number()?));
+                let name = self.text()?;
+                let (through, head) = (sequence, self.number()?);
+                heads.push((name, Absent { through, head }));
             }
         }
         let (mut channels, mut oldest_ms) = (Vec::new(), u64::MAX);

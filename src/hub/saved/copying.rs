@@ -14,6 +14,7 @@ use crate::hub::channel_state::{ChannelState, Finish, Life};
 use crate::hub::clock::wall_now_ms;
 use crate::hub::entry::Entry;
 use crate::hub::for_all::ForAll;
+use crate::hub::heads::Absent;
 use crate::hub::key::ChannelKey;
 use crate::hub::looks::LOOKS_MAX;
 
@@ -154,9 +155,9 @@ impl Hub {
             let some = state.heads.after(last.as_ref()).take(LOOKS_MAX);
             let some: Vec<_> = some.cloned().collect();
             let is_all = some.len() < LOOKS_MAX;
-            let mut taken = Vec::new();
+            let mut others = Vec::new();
             if is_all {
-                taken = state.heads.taken();
+                others = state.heads.absent();
             }
             let end = End {
                 sequence: state.sequence,
@@ -164,8 +165,10 @@ impl Hub {
             };
             drop(state);
             last = some.last().cloned();
-            let some = some.into_iter().map(|(head, name)| (name, head));
-            put(Part::Heads(some.chain(taken).collect()))?;
+            let through = end.sequence;
+            let absent = |(head, name)| (name, Absent { through, head });
+            let some = some.into_iter().map(absent);
+            put(Part::Heads(some.chain(others).collect()))?;
             if is_all {
                 return Ok(end);
             }

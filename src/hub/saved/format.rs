@@ -20,6 +20,7 @@ use super::parts::{Begin, End, Part, SavedChannel, SavedForAll};
 use crate::frame::Frame;
 use crate::hub::channel_state::Finish;
 use crate::hub::entry::{Attributes, Entry};
+use crate::hub::heads::Absent;
 use crate::hub::id::Epoch;
 use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
@@ -139,9 +140,10 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
         }
         Part::Heads(heads) => {
             put_number(out, heads.len() as u64);
-            for (name, head) in heads {
+            for (name, absent) in heads {
                 put_text(out, name);
-                put_number(out, *head);
+                put_number(out, absent.through);
+                put_number(out, absent.head);
             }
             HEADS
         }
@@ -346,8 +348,13 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
         }
         HEADS => {
             let mut heads = Vec::new();
-            for _ in 0..input.count(2)? {
-                heads.push((input.text()?.into(), input.number()?));
+            for _ in 0..input.count(3)? {
+                let name = input.text()?.into();
+                let absent = Absent {
+                    through: input.number()?,
+                    head: input.number()?,
+                };
+                heads.push((name, absent));
             }
             Part::Heads(heads)
         }

@@ -8,12 +8,14 @@
 //!
 //! The invariant to remember: *a state is not of one moment*. Each channel is as it was
 //! when all numbers up to its `through` had been applied, and everything up to `at` is in
-//! it. So a log is applied again from `at`, and each channel skips what it has.
+//! it. A name that has no channel is as it was at a number of its own, too. So a log is applied
+//! again from `at`, and each channel and name skips what it has.
 
 use std::sync::Arc;
 
 use crate::hub::channel_state::Finish;
 use crate::hub::entry::Entry;
+use crate::hub::heads::Absent;
 use crate::hub::ids::Ids;
 use crate::hub::log::SavedBounds;
 use crate::hub::remembered::IdRecord;
@@ -27,8 +29,8 @@ pub(super) enum Part {
     Channel(Box<SavedChannel>),
     /// Some entries of the channel before, the oldest first.
     Entries(Vec<Entry>),
-    /// The heads of some removed channels, by name.
-    Heads(Vec<(Arc<str>, u64)>),
+    /// Some names of removed channels.
+    Heads(Vec<(Arc<str>, Absent)>),
     End(End),
 }
 

@@ -16,7 +16,7 @@ use crate::hub::clock::{Clock, wall_now_ms};
 use crate::hub::dropped::Dropped;
 use crate::hub::entry::{Attributes, Entry};
 use crate::hub::for_all::{ForAll, Held};
-use crate::hub::heads::Heads;
+use crate::hub::heads::{Absent, Heads};
 use crate::hub::ids::Ids;
 use crate::hub::key::ChannelKey;
 use crate::hub::log::{Log, SavedBounds};
@@ -48,7 +48,7 @@ pub(super) struct Restoring<F> {
     now_ms: u64,
     wall_ms: u64,
     channel: Option<Opened>,
-    heads: HashMap<Arc<str>, u64>,
+    heads: HashMap<Arc<str>, Absent>,
     /// The highest number that is named.
     newest: u64,
 }
@@ -296,12 +296,16 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         self.note_appended(opened.key);
     }
 
-    fn add_heads(&mut self, heads: Vec<(Arc<str>, u64)>) -> Result<(), Damaged> {
-        for (name, head) in heads {
-            self.note_number(head)?;
+    fn add_heads(&mut self, heads: Vec<(Arc<str>, Absent)>) -> Result<(), Damaged> {
+        for (name, absent) in heads {
             ensure(check_name(&name).is_ok(), "no channel has such a name")?;
-            let known = self.heads.entry(name).or_default();
-            *known = (*known).max(head);
+            let is_past = absent.head <= absent.through;
+            ensure(is_past, "a removed channel ends after an event to come")?;
+            self.note_number(absent.through)?;
+            let known = self.heads.entry(name).or_insert(absent);
+            if known.through < absent.through {
+                *known = absent;
+            }
         }
         Ok(())
     }
@@ -311,10 +315,10 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         let is_newest = self.newest <= end.sequence && end.sequence <= SEQUENCE_MAX;
         ensure(is_newest, "an event is to come")?;
         self.state.heads = Heads::new(end.removed_through);
-        for (name, head) in self.heads.drain() {
+        for (name, absent) in self.heads.drain() {
             // One that was removed when it had been copied has its head in its log.
             if !self.state.names.contains_key(&name) {
-                self.state.heads.insert(name, head);
+                self.state.heads.restore(name, absent);
             }
         }
         self.state.sequence = end.sequence;

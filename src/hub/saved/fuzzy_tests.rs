@@ -1,0 +1,225 @@
+//! A state is copied while a log is applied, and the rest of the log is applied to what
+//! was restored: the channels are the same.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::parts::Part;
+use super::{Restored, Writer};
+use crate::hub::applying::BlockTime;
+use crate::hub::clock::{Clock, wall_now_ms};
+use crate::hub::entry::Entry;
+use crate::hub::ids::Ids;
+use crate::hub::manager::ChannelManager;
+use crate::hub::state::State;
+use crate::hub::{Hub, Randomness};
+use crate::journal::block::{Block, Sealed};
+use crate::journal::follower::{Arrived, Follower};
+use crate::journal::generated::{ID_PREFIX, changes, ids, ready};
+use crate::journal::record::{Change, Record};
+use crate::{ChannelOptions, Event, History, KeyedState, LagPolicy};
+
+/// The bytes of a block and the number at which it begins.
+type Stored = (u64, Vec<u8>);
+
+fn options_of(name: &str) -> ChannelOptions {
+    let options = ChannelOptions::new().history(History::events(4));
+    match name {
+        "b" => options
+            .lag_policy(LagPolicy::Conflate)
+            .keyed_state(KeyedState::keys(2)),
+        "many" => options
+            .lag_policy(LagPolicy::Conflate)
+            .keyed_state(KeyedState::keys(10_000)),
+        _ => options,
+    }
+}
+
+/// A hub with these ids, channels and clock.
+fn hub_of(ids: Ids, clock: Clock, state: State) -> Arc<Hub> {
+    let builder = ChannelManager::builder().options_by_name(options_of);
+    let options = builder.options_by_name;
+    Hub::with_ids(ids, 0, clock, Randomness::System, state, options, None)
+}
+
+fn new_hub() -> Arc<Hub> {
+    let settings = ChannelManager::builder().settings;
+    hub_of(ids(), Clock::system(), State::new(settings))
+}
+
+/// Puts changes into blocks. Each is proposed when that many numbers before it were not
+/// applied yet.
+fn log_of(changes: Vec<Vec<(Change, u64)>>) -> Vec<Stored> {
+    let mut next = 1;
+    let blocks = changes.into_iter().enumerate().map(|(n, changes)| {
+        let first = next;
+        let mut records = Vec::new();
+        for (change, lag) in changes {
+            let basis = (next - 1_u64).saturating_sub(lag);
+            next += change.width();
+            records.push(Record { basis, change });
+        }
+        let sealed = Sealed::new(1, n as u64 + 1, records.iter());
+        (first, sealed.bytes)
+    });
+    blocks.collect()
+}
+
+/// Applies the part of a log that a follower has not seen.
+fn follow(hub: &Hub, follower: &mut Follower, log: &[Stored]) {
+    let time = BlockTime {
+        wall_ms: wall_now_ms(),
+        at_ms: hub.clock.now_ms(),
+    };
+    for (first, bytes) in log {
+        let block = Block::decode(bytes, ID_PREFIX).unwrap();
+        match follower.arrived(*first, block).unwrap() {
+            Arrived::Seen => {}
+            Arrived::Hole => panic!("block {first} does not follow {}", follower.applied()),
+            Arrived::Apply { first, records } => {
+                let records = records.into_iter().map(|record| (record, ()));
+                hub.apply(first, time, records, |(), _| {});
+            }
+        }
+    }
+}
+
+/// Copies a hub. After each part, something is done to it.
+fn copied(hub: &Hub, mut meanwhile: impl FnMut()) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes).unwrap();
+    let write = |part| {
+        writer.write(&part)?;
+        meanwhile();
+        Ok(())
+    };
+    hub.copy(write).unwrap();
+    bytes
+}
+
+fn restored(bytes: &[u8]) -> (Arc<Hub>, u64) {
+    let settings = ChannelManager::builder().settings;
+    let for_all = options_of("").history;
+    let restored = Restored::read(bytes, settings, for_all, None, options_of).unwrap();
+    let Restored {
+        ids,
+        clock,
+        state,
+        at,
+    } = restored;
+    (hub_of(ids, clock, state), at)
+}
+
+/// The channels of a hub without their times and counts, and what is known of others.
+fn story(hub: &Hub) -> Vec<String> {
+    let mut reader = Vec::new();
+    hub.copy(|part| {
+        reader.push(part);
+        Ok(())
+    })
+    .unwrap();
+    let mut story = Vec::new();
+    let mut name = None;
+    for part in reader {
+        match part {
+            Part::Begin(begin) => story.push(format!(" {} {:?}", begin.at, begin.jumps)),
+            Part::ForAll(mut for_all) => {
+                for_all.entries.iter_mut().for_each(|(e, _)| e.at_ms = 0);
+                story.push(format!(" {for_all:?}"));
+            }
+            Part::Channel(mut channel) => {
+                channel.counts = [0; 3];
+                channel.finish.iter_mut().for_each(|f| f.until_ms = 0);
+                story.push(format!("{} {channel:?}", channel.name));
+                name = Some(channel.name);
+            }
+            Part::Entries(entries) => {
+                for entry in entries {
+                    let entry = Entry { at_ms: 0, ..entry };
+                    let name = name.as_ref().unwrap();
+                    story.push(format!("{name} {:08} {entry:?}", entry.sequence));
+                }
+            }
+            Part::Heads(heads) => {
+                story.extend(heads.iter().map(|head| format!("~ {head:?}")));
+            }
+            Part::End(end) => story.push(format!("~~ {end:?}")),
+        }
+    }
+    // Channels are in the order of their newest events, which may be the same.
+    story.sort_unstable();
+    story
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_copy_and_the_log_behind_it_are_the_hub(
+        changes in prop::collection::vec(
+            prop::collection::vec((changes(), 0..4_u64), 1..4),
+            1..24,
+        ),
+        begin in any::<prop::sample::Index>(),
+        meanwhile in prop::collection::vec(0..3_usize, 24),
+    ) {
+        let log = log_of(changes);
+        let hub = new_hub();
+        let mut follower = Follower::new(0);
+        let mut applied = begin.index(log.len() + 1);
+        follow(&hub, &mut follower, &log[..applied]);
+        let mut meanwhile = meanwhile.into_iter();
+        let bytes = copied(&hub, || {
+            let end = log.len().min(applied + meanwhile.next().unwrap_or(0));
+            follow(&hub, &mut follower, &log[applied..end]);
+            applied = end;
+        });
+        follow(&hub, &mut follower, &log[applied..]);
+
+        let (other, at) = restored(&bytes);
+        follow(&other, &mut Follower::new(at), &log);
+        let log = log.iter().map(|(first, bytes)| {
+            let block = Block::decode(bytes, ID_PREFIX).unwrap();
+            format!("{first}: {:?} copied from {at}", block.records)
+        });
+        prop_assert_eq!(story(&other), story(&hub), "{:#?}", log.collect::<Vec<_>>());
+    }
+}
+
+/// A channel with more keys than one locked section looks at, copied while another thread
+/// replaces, removes and finishes.
+#[test]
+fn a_channel_is_copied_as_it_was_when_its_copy_began() {
+    let key = |n: usize| format!("key {}", n % 3_000);
+    let put = |n: usize| Event::message(format!("{n}")).with_key(key(n));
+    let publish = |events: Vec<Event<'_>>| Change::Publish {
+        channel: "many".into(),
+        audience: None,
+        events: events.iter().map(ready).collect(),
+    };
+    let filled = (0..3_000).collect::<Vec<_>>();
+    let mut changes: Vec<_> = filled
+        .chunks(250)
+        .map(|some| vec![(publish(some.iter().map(|n| put(*n)).collect()), 0)])
+        .collect();
+    let before = changes.len();
+    for n in 0..1_500 {
+        let event = match n % 3 {
+            0 => Event::removal(key(7 * n)),
+            _ => put(11 * n),
+        };
+        changes.push(vec![(publish(vec![event]), 0)]);
+    }
+    let log = log_of(changes);
+    let hub = new_hub();
+    let mut follower = Follower::new(0);
+    follow(&hub, &mut follower, &log[..before]);
+    let bytes = std::thread::scope(|scope| {
+        scope.spawn(|| follow(&hub, &mut follower, &log[before..]));
+        copied(&hub, || {})
+    });
+    let (other, at) = restored(&bytes);
+    follow(&other, &mut Follower::new(at), &log);
+    assert_eq!(story(&other), story(&hub));
+}
