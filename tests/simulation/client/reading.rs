@@ -1,6 +1,6 @@
 //! What a client makes of the bytes that it reads.
 
-use super::{Client, Expected, HELLO, LARGE_BYTES};
+use super::{Client, Expected, HELLO, LARGE_BYTES, Role};
 use crate::oracle::{Oracle, REAUTH, Want};
 use crate::sse::Parser;
 
@@ -101,6 +101,30 @@ impl Client {
         }
     }
 
+    /// Whether a request for a stream may get this response (docs/http.md, Codes).
+    fn is_right_refusal(&self, status: u16, body: &[u8], oracle: &Oracle) -> bool {
+        let names = match &self.role {
+            Role::Subscriber { names, .. } => &names[..],
+            Role::Sink | Role::Hostile => &[],
+        };
+        let since = self.connected_at;
+        let mut all = names.iter();
+        let error: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        match (status, error["error"]["code"].as_str().unwrap_or_default()) {
+            (204, _) => !names.is_empty() && all.all(|name| oracle.was_finished(name, since)),
+            (503, "server_full" | "address_full") => oracle.is_limited,
+            (503, "too_many_in_flight") => oracle.is_limited && self.is_deferred(),
+            (503, "channel_full") => all.any(|name| oracle.was_full(name, since)),
+            // It was closed between the request and the deferred response.
+            (503, "channel_closed") => {
+                self.is_deferred() && all.any(|name| oracle.was_closed(name, since))
+            }
+            // The responder was dropped.
+            (500, "no_answer") => self.is_deferred(),
+            _ => false,
+        }
+    }
+
     fn end_response(&mut self, oracle: &mut Oracle) {
         let body = std::mem::take(&mut self.reader.body);
         let status = self.reader.status;
@@ -111,14 +135,7 @@ impl Client {
             Some(_) if is_late => true,
             Some(Expected::Hello) => status == 200 && body == HELLO.as_bytes(),
             Some(Expected::Large) => status == 200 && body.len() == LARGE_BYTES,
-            Some(Expected::Stream) => match status {
-                // All channels are finished; or one is full, or was closed just now;
-                // or the responder was dropped.
-                204 | 503 => true,
-                500 => self.is_deferred(),
-                408 => true,
-                _ => false,
-            },
+            Some(Expected::Stream) => self.is_right_refusal(status, &body, oracle),
             Some(Expected::Head | Expected::Anything) => {
                 self.expected.push_back(Expected::Anything);
                 (200..506).contains(&status)
@@ -131,7 +148,7 @@ impl Client {
                 .failures
                 .push(format!("{expected:?} was answered {status}: {body}"));
         }
-        if let Some(stream) = self.stream {
+        if self.stream.is_some() {
             oracle.count(match status {
                 204 => "answers 204",
                 408 => "answers 408",
@@ -139,7 +156,6 @@ impl Client {
                 503 => "answers 503",
                 _ => "answers",
             });
-            let _ = stream;
         }
     }
 }

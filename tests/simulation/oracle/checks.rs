@@ -111,7 +111,7 @@ impl Oracle {
     /// Checks, when the engine has no work, that no log holds events that no client needs.
     pub fn check_logs(&mut self) {
         let mut wrong = Vec::new();
-        for topic in self.topics.iter().filter(|topic| !topic.is_closed) {
+        for topic in self.topics.iter().filter(|topic| !topic.is_closed()) {
             let Some(stats) = topic.channel.stats() else {
                 continue;
             };

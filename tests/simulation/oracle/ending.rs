@@ -2,7 +2,7 @@
 
 use pushwheel::DisconnectReason;
 
-use super::{Oracle, SLACK_MS, TICK_MS};
+use super::{LastOfSink, Oracle, SLACK_MS, TICK_MS};
 use crate::sse::Dispatched;
 
 /// The delays with which streams end that come back.
@@ -38,14 +38,15 @@ impl Oracle {
 
     /// Another engine serves the channels. The last one has no stream and no request left.
     pub fn restart(&mut self) {
-        self.began_at = self.now();
+        let now = self.now();
+        let is_late = self.shutdown.is_some_and(|(_, deadline)| now >= deadline);
+        self.began_at = now;
         self.shutdown = None;
         self.responders.clear();
-        for stream in &mut self.streams {
-            if let Some(sink) = &mut stream.sink {
-                // With the engine, the reason for a sink's end is gone.
-                sink.handle = None;
-            }
+        let sinks = self.streams.iter_mut().filter_map(|s| s.sink.as_mut());
+        for sink in sinks.filter(|sink| sink.last.is_none()) {
+            let ended = sink.handle.take().map(|handle| handle.ended());
+            sink.last = Some(LastOfSink { ended, is_late });
         }
         self.count("engines that follow another");
     }

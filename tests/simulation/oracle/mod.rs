@@ -121,8 +121,10 @@ pub struct Topic {
     /// When it was found to have lost its name, as a finished channel does when
     /// its time is over.
     pub over_at: Option<u64>,
-    /// A manager has closed it.
-    pub is_closed: bool,
+    /// When a manager has closed it.
+    closed_at: Option<u64>,
+    /// When it last had as many clients as it may have, and then one less.
+    full_at: Option<u64>,
     entries: Vec<usize>,
     /// The subscribers: the stream of each client id.
     pub members: BTreeMap<String, usize>,
@@ -290,6 +292,16 @@ pub struct SinkRecord {
     sent: Vec<String>,
     got: usize,
     is_over: bool,
+    /// Its state at the end of its engine, which another one has followed.
+    last: Option<LastOfSink>,
+}
+
+/// What was known of a sink when its engine had ended.
+struct LastOfSink {
+    /// Whether it had ended, and why; `None` if its holder has closed it.
+    ended: Option<Option<DisconnectReason>>,
+    /// Whether the deadline of the shutdown had passed.
+    is_late: bool,
 }
 
 /// See the [module](self).
@@ -356,7 +368,23 @@ impl Topic {
 
     /// Whether a client can join it.
     pub fn is_there(&self) -> bool {
-        !self.is_closed && self.over_at.is_none()
+        !self.is_closed() && self.over_at.is_none()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed_at.is_some()
+    }
+
+    fn is_full(&self) -> bool {
+        self.members.len() >= self.plan.clients_max
+    }
+
+    /// A client is no longer a member.
+    fn remove_member(&mut self, id: &str, now: u64) -> Option<usize> {
+        if self.is_full() {
+            self.full_at = Some(now);
+        }
+        self.members.remove(id)
     }
 }
 
@@ -473,7 +501,8 @@ impl Oracle {
             since,
             finished_at: None,
             over_at: None,
-            is_closed: false,
+            closed_at: None,
+            full_at: None,
             entries: Vec::new(),
             members: BTreeMap::new(),
         });

@@ -197,7 +197,7 @@ impl Oracle {
             return;
         }
         let state = &self.topics[topic];
-        if state.is_closed || state.is_finished() {
+        if state.is_closed() || state.is_finished() {
             return self.fail("a closed or finished channel took an event");
         }
         if !self.is_right(topic, published.clients, clients) {
@@ -368,7 +368,7 @@ impl Oracle {
         let open: Vec<usize> = self.current.values().copied().collect();
         let open = open.into_iter().filter(|topic| {
             let topic = &self.topics[*topic];
-            !topic.is_closed && !topic.is_finished()
+            !topic.is_closed() && !topic.is_finished()
         });
         let open: Vec<usize> = open.collect();
         let mut streams = BTreeSet::new();
@@ -407,7 +407,7 @@ impl Oracle {
         let stream = &self.streams[stream];
         let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
         let is_sent_away = stream.is_kicked || stream.is_replaced;
-        let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed);
+        let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed());
         // An engine that fails takes all out before it reports the first.
         (stream.topics.len() > 1 && is_sent_away) || self.has_failed
     }
@@ -433,7 +433,7 @@ impl Oracle {
                     return false;
                 };
                 let draft = draft.filter(|_| fresh == [true]);
-                let is_over = state.is_closed || state.is_finished();
+                let is_over = state.is_closed() || state.is_finished();
                 if is_over || !self.is_right(topic, said, clients) {
                     self.fail("a channel was finished wrongly");
                 }
@@ -444,7 +444,7 @@ impl Oracle {
                 self.count("channels finished");
                 clients > 0
             }
-            Err(_) if state.is_closed || state.is_finished() => false,
+            Err(_) if state.is_closed() || state.is_finished() => false,
             Err(error) => {
                 self.fail(format!("a channel was not finished: {error:?}"));
                 false
@@ -473,8 +473,12 @@ impl Oracle {
         if !self.is_right(topic, clients, members) {
             self.fail(format!("{clients} clients were closed, not {members}"));
         }
+        let now = self.now();
         let state = &mut self.topics[topic];
-        state.is_closed = true;
+        if state.is_full() {
+            state.full_at = Some(now);
+        }
+        state.closed_at = Some(now);
         let members = std::mem::take(&mut state.members);
         self.sent_away.extend(members.values());
         self.count("channels closed");
@@ -489,9 +493,10 @@ impl Oracle {
 
     pub fn kick(&mut self, topic: usize, id: &str) -> bool {
         self.note_the_over();
+        let now = self.now();
         let state = &mut self.topics[topic];
         let was_there = state.channel.disconnect(id);
-        let member = state.members.remove(id);
+        let member = state.remove_member(id, now);
         let is_on_its_way = member.is_some_and(|stream| self.is_sent_away(stream));
         if was_there != member.is_some() && !is_on_its_way {
             self.fail(format!("kicking {id} says {was_there}"));

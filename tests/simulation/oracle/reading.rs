@@ -525,7 +525,7 @@ impl Oracle {
             // `check_end` requires the report of its end.
             let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
             let is_sent_away = stream.is_kicked || stream.is_replaced;
-            let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed);
+            let is_sent_away = is_sent_away || topics.any(|topic| topic.is_closed());
             if stream.joined.is_some() && !is_sent_away {
                 self.fail(format!(
                     "stream {number} ended, and on_disconnect was not called"
@@ -535,7 +535,7 @@ impl Oracle {
         };
         let topics = || stream.topics.iter().map(|topic| &self.topics[*topic]);
         // `Channel::close` disconnects at once, whatever waits.
-        let is_closed = topics().any(|topic| topic.is_closed);
+        let is_closed = topics().any(|topic| topic.is_closed());
         let mut is_owed_whole = true;
         let through = match (reason, stream.shutdown) {
             (DisconnectReason::Finished, _) => u64::MAX,
@@ -587,10 +587,15 @@ impl Oracle {
         let Some(sink) = &stream.sink else {
             return;
         };
-        let is_late = self.is_past_deadline(stream.asked_at);
+        let (ended, is_late) = match &sink.last {
+            Some(last) => (last.ended, last.is_late),
+            None => (
+                sink.handle.as_ref().map(Sink::ended),
+                self.is_past_deadline(stream.asked_at),
+            ),
+        };
         let is_talkative = stream.junk_bytes >= 100;
         let (got, sent) = (sink.got, sink.sent.len());
-        let ended = sink.handle.as_ref().map(Sink::ended);
         let is_right = match ended {
             // Closed by its holder: the client has everything, unless a limit
             // ended it (`Limits::stall_timeout`, `Shutdown::within`).

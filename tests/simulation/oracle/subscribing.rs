@@ -140,6 +140,38 @@ impl Oracle {
         })
     }
 
+    /// Whether a channel of this name was finished at some time since then.
+    pub fn was_finished(&self, name: &str, since: u64) -> bool {
+        self.lives(name).any(|topic| {
+            let is_over = topic
+                .over_at
+                .or(topic.closed_at)
+                .is_some_and(|at| at < since);
+            topic.is_finished() && !is_over
+        })
+    }
+
+    /// Whether a channel of this name had all of its clients at some time since then.
+    pub fn was_full(&self, name: &str, since: u64) -> bool {
+        let mut lives = self.lives(name);
+        lives.any(|topic| topic.is_full() || topic.full_at.is_some_and(|at| at >= since))
+    }
+
+    /// Whether a channel of this name was closed, or lost its name, since then.
+    pub fn was_closed(&self, name: &str, since: u64) -> bool {
+        let mut lives = self.lives(name);
+        lives.any(|topic| {
+            topic
+                .over_at
+                .or(topic.closed_at)
+                .is_some_and(|at| at >= since)
+        })
+    }
+
+    fn lives<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a super::Topic> {
+        self.topics.iter().filter(move |topic| topic.name == name)
+    }
+
     pub fn role_of(&self, number: usize) -> Option<u8> {
         self.streams[number].role
     }
@@ -171,9 +203,9 @@ impl Oracle {
         stream.gone = Some((reason, now));
         stream.shutdown = self.shutdown;
         for &topic in &stream.topics {
-            let members = &mut self.topics[topic].members;
-            if members.get(&stream.id) == Some(&number) {
-                members.remove(&stream.id);
+            let topic = &mut self.topics[topic];
+            if topic.members.get(&stream.id) == Some(&number) {
+                topic.remove_member(&stream.id, now);
             }
         }
         let stream = &self.streams[number];
@@ -186,10 +218,10 @@ impl Oracle {
                 // Of several channels: to be one of the new channel's clients
                 // (`ChannelOptions::finished_for`).
                 let is_left = topic.over_at.is_some() && stream.topics.len() > 1;
-                topic.is_closed || is_left
+                topic.is_closed() || is_left
             }),
             DisconnectReason::Finished => {
-                topics.all(|topic| topic.is_finished() || topic.is_closed)
+                topics.all(|topic| topic.is_finished() || topic.is_closed())
             }
             DisconnectReason::Shutdown => self.shutdown.is_some(),
             DisconnectReason::Failed => self.has_failed,
