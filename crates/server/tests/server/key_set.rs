@@ -213,6 +213,31 @@ fn without_keys_yet_channels_are_closed_and_tokens_are_answered_503() {
 }
 
 #[test]
+fn a_reload_without_the_url_does_not_open_the_channels() {
+    let provider = Provider::start(200, KEYS);
+    let file = format!("pushwheel-key-set-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(file);
+    let with_url = format!(
+        "token_jwks_url = \"{}\"\nadmin_key = \"{ADMIN}\"\n",
+        provider.url
+    );
+    std::fs::write(&file, &with_url).unwrap();
+    let config = format!("--config={}", file.display());
+    let mut server = Running::start(&["serve", "--listen=127.0.0.1:0", &config]);
+    let address = server.address();
+    assert_eq!(status(address, "ec"), 200);
+    std::fs::write(&file, format!("admin_key = \"{ADMIN}\"\n")).unwrap();
+    provider.refetch(&server, address);
+    assert_eq!(status(address, "ec"), 200);
+    let mut connection = Connection::open(address);
+    assert_eq!(connection.get("/channels/a").error_code(), "token_missing");
+    std::fs::remove_file(&file).unwrap();
+    let log = server.end();
+    let line = "token_jwks_url: changed, but takes effect only after a restart";
+    assert!(log.contains(line), "{log}");
+}
+
+#[test]
 fn keys_are_fetched_at_the_interval() {
     let provider = Provider::start(200, &only("ec"));
     let (server, address) = serve(&provider, &["--token-jwks-interval=1"]);

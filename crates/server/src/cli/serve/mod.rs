@@ -370,6 +370,8 @@ impl SignalHandler {
             }
         };
         log_warnings(&settings);
+        // Without the URL the channels stay closed, until a restart.
+        let config = config.fetches_token_keys(self.key_fetcher.is_some());
         self.reloader.reload(&config);
         if let Some(thread) = &self.key_fetcher {
             thread.unpark();
