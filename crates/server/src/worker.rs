@@ -1,5 +1,8 @@
-//! A thread for requests whose cost grows with the number of channels or clients, so that
-//! they delay no event.
+//! A thread for queries and cleanups whose cost grows with the number of channels or
+//! clients, so that they delay no event.
+//!
+//! Publishing and closing a channel are not among them: they run on the engine's thread, in
+//! locked sections of bounded size. `POST /channels` visits every channel there.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
