@@ -101,7 +101,9 @@ fn an_event_for_all_channels_is_one_event() {
     let served = start();
     let mut both = served.subscribe("/events?channel=a&channel=b");
     let mut one = served.subscribe("/channels/a");
-    [&mut both, &mut one].map(|stream| stream.wait_for_id());
+    for stream in [&mut both, &mut one] {
+        stream.wait_for_id();
+    }
     let answer = publish(&served, "/channels?id=order-17", TEXT, "1");
     let expected = json!({"id": "order-17", "events": 1, "clients": 2});
     assert_eq!(answer, expected);
