@@ -379,6 +379,18 @@ impl Channel {
         removed.unwrap_or(0)
     }
 
+    /// Closes as [`close`](Self::close) does, and passes the result to `then` as
+    /// [`publish_then`](Self::publish_then) does. Only a journal refuses it.
+    pub fn close_then(&self, then: impl FnOnce(Result<usize, PublishError>) + Send + 'static) {
+        if !self.hub.has_journal() {
+            return then(Ok(self.close()));
+        }
+        let then = |removed: Result<Published, _>| {
+            then(removed.map(|published| published.clients));
+        };
+        self.hub.journal_remove_then(self.key, Box::new(then));
+    }
+
     /// Returns whether the channel was closed or removed, or was finished and its time
     /// is over ([`ChannelOptions::finished_for`](crate::ChannelOptions::finished_for)).
     /// Then its name can be used for a new channel.

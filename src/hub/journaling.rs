@@ -142,27 +142,53 @@ impl Hub {
         key: ChannelKey,
         condition: impl FnOnce(&ChannelState) -> bool,
     ) -> Option<usize> {
-        let (name, basis, clients) = {
-            let state = self.lock();
-            let is_there = |channel: &&ChannelState| !channel.life.is_closing();
-            let channel = state.get(key).filter(is_there);
-            let channel = channel.filter(|channel| condition(channel))?;
-            let name = channel.current_name().cloned();
-            (name, state.sequence, channel.members.len())
+        let decided = match self.decide_removal(key, condition) {
+            Ok(decided) => decided,
+            Err(removed) => return removed,
         };
-        let Some(channel) = name else {
-            // It is over: only its clients are left, and they are this process's.
-            return self.remove(key, DisconnectReason::ChannelClosed);
-        };
-        let change = Change::Remove { channel };
-        let record = Record { basis, change };
-        match self.propose_and_wait(Decided::New(record, clients), 0) {
+        match self.propose_and_wait(decided, 0) {
             Ok(published) => Some(published.clients),
             Err(error) => {
                 ::log::warn!("a channel was not removed ({error})");
                 None
             }
         }
+    }
+
+    /// Removes a channel, and passes the result on when it is there.
+    #[cold]
+    pub(super) fn journal_remove_then(self: &Arc<Self>, key: ChannelKey, then: Then) {
+        let decided = self.decide_removal(key, |_| true).or_else(|removed| {
+            Ok(Decided::Known(Published {
+                id: None,
+                events: 0,
+                clients: removed.unwrap_or(0),
+                duplicates: 0,
+            }))
+        });
+        self.propose_then(decided, then);
+    }
+
+    /// Returns the number of clients that were disconnected if the removal needs no record.
+    fn decide_removal(
+        &self,
+        key: ChannelKey,
+        condition: impl FnOnce(&ChannelState) -> bool,
+    ) -> Result<Decided, Option<usize>> {
+        let (name, basis, clients) = {
+            let state = self.lock();
+            let is_there = |channel: &&ChannelState| !channel.life.is_closing();
+            let channel = state.get(key).filter(is_there);
+            let channel = channel.filter(|channel| condition(channel)).ok_or(None)?;
+            let name = channel.current_name().cloned();
+            (name, state.sequence, channel.members.len())
+        };
+        let Some(channel) = name else {
+            // It is over: only its clients are left, and they are this process's.
+            return Err(self.remove(key, DisconnectReason::ChannelClosed));
+        };
+        let change = Change::Remove { channel };
+        Ok(Decided::New(Record { basis, change }, clients))
     }
 
     fn propose_and_wait(

@@ -6,6 +6,7 @@
 //! most 1 KiB. Secrets are hidden, in a query and in a path, where they are if the client
 //! forgot the `?`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,26 +122,19 @@ fn names_of(channels: &[Channel]) -> Arc<str> {
 }
 
 /// Logs a publish to one channel, or to all.
-pub(super) fn log_publish(
-    context: &Context,
-    request: &Request,
-    channel: Option<&str>,
-    published: &Published,
-) {
-    if context.config().event_log {
-        let channel = channel.map(logged_text);
-        let id = published.id.as_ref();
-        let id = id.map(|id| logged_text(&id.to_string()).into_owned());
-        log::info!(
-            target: EVENT_LOG,
-            channel = channel.as_deref(),
-            id = id.as_deref(),
-            events = published.events,
-            clients = published.clients,
-            address:% = request.client_address();
-            "published"
-        );
-    }
+pub(super) fn log_publish(address: SocketAddr, channel: Option<&str>, published: &Published) {
+    let channel = channel.map(logged_text);
+    let id = published.id.as_ref();
+    let id = id.map(|id| logged_text(&id.to_string()).into_owned());
+    log::info!(
+        target: EVENT_LOG,
+        channel = channel.as_deref(),
+        id = id.as_deref(),
+        events = published.events,
+        clients = published.clients,
+        address:% = address;
+        "published"
+    );
 }
 
 /// Returns milliseconds with three decimals.

@@ -35,6 +35,8 @@ pub(super) struct Context {
     pub(super) access: AccessState,
     pub(super) publish_limiter: Limiter,
     pub(super) stopwatch: Stopwatch,
+    /// Whether the answer to a change waits for a journal.
+    pub(super) has_journal: bool,
     /// Limits the warnings of a proxy before a server without keys.
     pub(super) proxy_warning: Throttle,
     /// Limits the warnings of rejected subscriptions.
@@ -42,12 +44,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(config: CurrentConfig) -> Context {
+    pub(super) fn new(config: CurrentConfig, has_journal: bool) -> Context {
         Context {
             config: Arc::new(ArcSwap::from_pointee(config)),
             access: AccessState::new(),
             publish_limiter: Limiter::new(),
             stopwatch: Stopwatch::start(),
+            has_journal,
             proxy_warning: Throttle::new(),
             subscription_warning: Throttle::new(),
         }

@@ -363,6 +363,13 @@ impl Problem {
                        the limit on connections or open files";
         Problem::new(503, "not_ready", message)
     }
+
+    /// The server's log has the cause, which may contain a path.
+    pub(super) fn journal_failed() -> Problem {
+        let message = "the journal cannot be written, so nothing can be published. The server's \
+                       log has the cause. Restart the server after it is removed";
+        Problem::new(503, "not_ready", message)
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod parameters;
 mod pattern;
 mod process;
 mod publish;
+mod readiness;
 mod routes;
 mod server_stats;
 mod stats_query;

@@ -44,6 +44,8 @@ enum Command {
     ///
     /// For container images without curl. Prints nothing if the server is up.
     Health(cli::health::Arguments),
+    /// Check the journal of a server
+    Journal(cli::journal::Arguments),
     /// Examine an event stream, and the proxies in front of it
     ///
     /// Works with the streams of every server. Prints each observation and, for a
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Pub(arguments) => cli::publish::run(&arguments),
         Command::Token(arguments) => cli::token::run(&arguments),
         Command::Health(arguments) => cli::health::run(&arguments),
+        Command::Journal(arguments) => cli::journal::run(&arguments),
         Command::Check(arguments) => return pushwheel_check::run(&arguments),
         #[cfg(target_os = "linux")]
         Command::Bench(command) => {

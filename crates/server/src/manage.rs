@@ -6,13 +6,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::conditions;
+use super::context::Context;
 use super::errors::Problem;
 use super::parameters;
+use super::readiness;
 use super::server_stats::ServerBody;
 use super::stats_query::StatsQuery;
 use pushwheel::{
-    Channel, ChannelManager, ChannelStats, ClientInfo, Condition, EventId, Metrics, Request,
-    Response, Stats,
+    Channel, ChannelManager, ChannelStats, ClientInfo, Condition, EventId, Metrics, PublishError,
+    Request, Response, Stats,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -27,12 +29,9 @@ pub(super) fn health(request: &Request) -> Result<Response, Problem> {
 
 /// `GET /ready`
 pub(super) fn ready(request: &Request) -> Result<Response, Problem> {
-    if request.is_draining() {
-        return Err(Problem::draining());
-    }
-    match request.metrics().is_full {
-        false => Ok(Response::json(&json!({"status": "ready"}))),
-        true => Err(Problem::not_ready()),
+    match readiness::problem(request, &request.metrics()) {
+        None => Ok(Response::json(&json!({"status": "ready"}))),
+        Some(problem) => Err(problem),
     }
 }
 
@@ -54,13 +53,14 @@ pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
     if has("totals")? {
         return Ok(Response::json(&TotalsAlone {
             version: VERSION,
-            totals: TotalsBody::from(&metrics),
+            totals: TotalsBody::new(&metrics, request.channels()),
             server,
         }));
     }
     let query = StatsQuery::of(request)?;
+    let totals = TotalsBody::new(&metrics, request.channels());
     let stats = request.channels().stats();
-    let body = StatsBody::new(&metrics, server, &stats, &query);
+    let body = StatsBody::new(totals, server, &stats, &query);
     Ok(Response::json(&body))
 }
 
@@ -109,13 +109,25 @@ pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
 }
 
 /// `DELETE /channels/{channel}`, with `?finish` or without
-pub(super) fn remove(request: &Request) -> Result<Response, Problem> {
+pub(super) fn remove(request: &Request, context: &Context) -> Result<Response, Problem> {
     let channel = channel(request)?;
-    let clients = match only_parameter(request, Some("finish"))? {
+    let finishes = only_parameter(request, Some("finish"))?;
+    let answer = |clients: usize| Response::json(&json!({"clients": clients}));
+    if context.has_journal {
+        return Ok(Response::deferred(move |responder| {
+            let then = move |removed: Result<usize, PublishError>| {
+                responder.respond(removed.map(answer));
+            };
+            match finishes {
+                true => channel.finish_then(None, then),
+                false => channel.close_then(then),
+            }
+        }));
+    }
+    Ok(answer(match finishes {
         true => channel.finish(None)?,
         false => channel.close(),
-    };
-    Ok(Response::json(&json!({"clients": clients})))
+    }))
 }
 
 /// `DELETE /channels?empty`
@@ -205,6 +217,17 @@ struct TotalsBody {
     evicted: u64,
     bytes_read: u64,
     bytes_written: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<JournalBody>,
+}
+
+#[derive(Serialize)]
+struct JournalBody {
+    writable: bool,
+    bytes: u64,
+    /// The number of changes that wait to be written.
+    queued: usize,
+    refused: u64,
 }
 
 #[derive(Serialize)]
@@ -245,7 +268,7 @@ struct ClientBody<'a> {
 impl<'a> StatsBody<'a> {
     /// Returns the totals of all channels, and the figures of the selected ones.
     fn new(
-        metrics: &Metrics,
+        totals: TotalsBody,
         server: Option<ServerBody>,
         stats: &'a Stats,
         query: &StatsQuery,
@@ -264,15 +287,16 @@ impl<'a> StatsBody<'a> {
                 bytes: all.iter().map(|channel| channel.history_bytes).sum(),
             },
             found,
-            totals: TotalsBody::from(metrics),
+            totals,
             server,
             channel_stats: selected.into_iter().map(ChannelBody::from).collect(),
         }
     }
 }
 
-impl From<&Metrics> for TotalsBody {
-    fn from(metrics: &Metrics) -> Self {
+impl TotalsBody {
+    fn new(metrics: &Metrics, channels: &ChannelManager) -> Self {
+        let journal = channels.journal_status();
         TotalsBody {
             uptime_s: metrics.uptime.as_secs(),
             connections: metrics.connections,
@@ -286,6 +310,12 @@ impl From<&Metrics> for TotalsBody {
             evicted: metrics.events_evicted,
             bytes_read: metrics.bytes_read,
             bytes_written: metrics.bytes_written,
+            journal: journal.map(|journal| JournalBody {
+                writable: journal.is_writable,
+                bytes: journal.bytes,
+                queued: journal.queued,
+                refused: journal.refused,
+            }),
         }
     }
 }

@@ -15,17 +15,20 @@ use super::access::KeyFetches;
 use super::context::Context;
 use super::errors::Problem;
 use super::process::Process;
-use pushwheel::{Backlog, Histogram, Metrics, Request, Response};
+use super::readiness;
+use pushwheel::{Backlog, Histogram, JournalStatus, Metrics, Request, Response};
 
 /// `GET /metrics`
 pub(super) fn metrics(request: &Request, context: &Context) -> Result<Response, Problem> {
     let mut registry = Registry::default();
+    let metrics = request.metrics();
     registry.register_collector(Box::new(Figures {
-        is_draining: request.is_draining(),
-        metrics: request.metrics(),
+        is_ready: readiness::problem(request, &metrics).is_none(),
+        metrics,
         backlog: request.channels().backlog(),
         process: Process::read(),
         key_fetches: context.access.key_fetches(),
+        journal: request.channels().journal_status(),
     }));
     let mut text = String::new();
     match prometheus_text::encode(&mut text, &registry) {
@@ -42,12 +45,13 @@ pub(super) fn metrics(request: &Request, context: &Context) -> Result<Response, 
 
 #[derive(Debug)]
 struct Figures {
-    is_draining: bool,
+    is_ready: bool,
     metrics: Metrics,
     backlog: Backlog,
     process: Process,
     /// `None` if keys for tokens are not fetched.
     key_fetches: Option<KeyFetches>,
+    journal: Option<JournalStatus>,
 }
 
 impl Collector for Figures {
@@ -59,7 +63,11 @@ impl Collector for Figures {
         self.write_events(&mut page)?;
         self.write_backlog(&mut page)?;
         self.write_times(&mut page)?;
-        self.write_process(&mut page)
+        self.write_process(&mut page)?;
+        match &self.journal {
+            Some(journal) => write_journal(&mut page, journal),
+            None => Ok(()),
+        }
     }
 }
 
@@ -69,11 +77,10 @@ impl Figures {
         page.labelled_gauge("pushwheel_build_info", "The server's version", version, 1)?;
         let uptime = self.metrics.uptime.as_secs_f64();
         page.gauge("pushwheel_uptime_seconds", "Time since the start", uptime)?;
-        let is_ready = !self.is_draining && !self.metrics.is_full;
         page.gauge(
             "pushwheel_ready",
-            "1 if more clients can be served, as GET /ready reports, else 0",
-            f64::from(u8::from(is_ready)),
+            "1 if more clients can be served and events published, as GET /ready reports, else 0",
+            f64::from(u8::from(self.is_ready)),
         )
     }
 
@@ -288,6 +295,44 @@ impl Figures {
         }
         Ok(())
     }
+}
+
+fn write_journal(page: &mut Page<'_>, journal: &JournalStatus) -> fmt::Result {
+    page.gauge(
+        "pushwheel_journal_up",
+        "1 if the journal accepts events, 0 after a write or a sync has failed",
+        f64::from(u8::from(journal.is_writable)),
+    )?;
+    page.whole(
+        "pushwheel_journal_bytes",
+        "Size of the journal's files, in bytes",
+        journal.bytes,
+    )?;
+    page.whole(
+        "pushwheel_journal_queue_records",
+        "Publishes and other changes that wait to be written",
+        journal.queued as u64,
+    )?;
+    page.whole(
+        "pushwheel_journal_queue_bytes",
+        "Size of the publishes and other changes that wait to be written, in bytes",
+        journal.queued_bytes as u64,
+    )?;
+    page.counter(
+        "pushwheel_journal_refused",
+        "Publishes and other changes that the journal refused or did not confirm in time",
+        journal.refused,
+    )?;
+    page.histogram(
+        "pushwheel_journal_append_seconds",
+        "Time of each write, with its sync if --journal-sync is always",
+        &journal.appends,
+    )?;
+    page.histogram(
+        "pushwheel_journal_sync_seconds",
+        "Time of each sync that is made beside writes",
+        &journal.syncs,
+    )
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -5,6 +5,7 @@
 //! before anything is published.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -18,17 +19,18 @@ use super::errors::Problem;
 use super::message;
 use super::parameters;
 use pushwheel::{
-    Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Response,
-    Target,
+    Channel, ClientId, Condition, Event, EventId, PublishError, Published, Request, Responder,
+    Response, Target,
 };
 
 /// `POST /channels/{channel}`
 pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, Problem> {
+    if context.has_journal {
+        return Ok(later(request, context, to_one_later));
+    }
     let config = &*context.config();
     let parameters = Parameters::of(request, &config.access)?;
-    let events = Events::of(request, &parameters)?;
-    events.check_retry(&config.access, request)?;
-    events.check_rate(context, config, request)?;
+    let events = Events::checked(request, context, config, &parameters)?;
     let name = request.param("channel").unwrap_or_default();
     let publish = |channel: &Channel| channel.publish(events.as_slice(), parameters.target.clone());
     let channels = request.channels();
@@ -39,43 +41,127 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
         published => published?,
     };
-    access_log::log_publish(context, request, Some(name), &published);
-    // The number of recipients reveals which clients are connected and their metadata. A
-    // token may not have the right to view either.
-    let is_all = parameters.target == Target::All;
-    let may_count = is_all || config.access.may_publish_by_key(request);
-    Ok(answer(&published, &events, may_count))
+    let reply = Reply::new(request, config, Some(name), &parameters, &events);
+    Ok(reply.answer(&published))
 }
 
 /// `POST /channels`
 pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, Problem> {
-    let config = &*context.config();
-    let parameters = Parameters::of(request, &config.access)?;
-    if parameters.target != Target::All {
-        return Err(Problem::target_of_all());
+    if context.has_journal {
+        return Ok(later(request, context, to_all_later));
     }
-    let events = Events::of(request, &parameters)?;
-    events.check_retry(&config.access, request)?;
-    events.check_rate(context, config, request)?;
+    let config = &*context.config();
+    let parameters = Parameters::of_all(request, &config.access)?;
+    let events = Events::checked(request, context, config, &parameters)?;
     let published = request.channels().publish(events.as_slice(), Target::All)?;
-    access_log::log_publish(context, request, None, &published);
-    Ok(answer(&published, &events, true))
+    let reply = Reply::new(request, config, None, &parameters, &events);
+    Ok(reply.answer(&published))
 }
 
-fn answer(published: &Published, events: &Events<'_>, may_count: bool) -> Response {
-    Response::json(&Answer {
-        id: published.id.as_ref(),
-        events: published.events,
-        clients: may_count.then_some(published.clients),
-        duplicate: published.events == 0 && published.duplicates > 0,
-        duplicates: published.duplicates,
-        warnings: warnings(events),
+/// Publishes, and takes the responder to respond when the journal has decided.
+type Later = fn(&Request, &Context, &mut Option<Responder>) -> Result<(), Problem>;
+
+fn later(request: &Request, context: &Context, publish: Later) -> Response {
+    let (request, context) = (request.clone(), context.clone());
+    Response::deferred(move |responder| {
+        let mut responder = Some(responder);
+        let published = publish(&request, &context, &mut responder);
+        if let (Err(problem), Some(responder)) = (published, responder) {
+            responder.respond(problem);
+        }
     })
+}
+
+fn to_one_later(
+    request: &Request,
+    context: &Context,
+    responder: &mut Option<Responder>,
+) -> Result<(), Problem> {
+    let config = &*context.config();
+    let parameters = Parameters::of(request, &config.access)?;
+    let events = Events::checked(request, context, config, &parameters)?;
+    let name = request.param("channel").unwrap_or_default();
+    let channel = request.channels().get_or_create(name)?;
+    events.check_keys(&channel)?;
+    let reply = Reply::new(request, config, Some(name), &parameters, &events);
+    if let Some(responder) = responder.take() {
+        let then = reply.respond_with(responder);
+        channel.publish_then(events.as_slice(), parameters.target.clone(), then);
+    }
+    Ok(())
+}
+
+fn to_all_later(
+    request: &Request,
+    context: &Context,
+    responder: &mut Option<Responder>,
+) -> Result<(), Problem> {
+    let config = &*context.config();
+    let parameters = Parameters::of_all(request, &config.access)?;
+    let events = Events::checked(request, context, config, &parameters)?;
+    let reply = Reply::new(request, config, None, &parameters, &events);
+    if let Some(responder) = responder.take() {
+        let then = reply.respond_with(responder);
+        let channels = request.channels();
+        channels.publish_then(events.as_slice(), Target::All, then);
+    }
+    Ok(())
+}
+
+/// What the answer to a publish has besides its result.
+struct Reply {
+    /// The channel and the publisher's address, if the event log is on.
+    logged: Option<(Option<String>, SocketAddr)>,
+    may_count: bool,
+    warnings: Vec<Warning>,
+}
+
+impl Reply {
+    fn new(
+        request: &Request,
+        config: &CurrentConfig,
+        channel: Option<&str>,
+        parameters: &Parameters<'_>,
+        events: &Events<'_>,
+    ) -> Reply {
+        let logged = || (channel.map(str::to_owned), request.client_address());
+        // The number of recipients reveals which clients are connected and their metadata. A
+        // token may not have the right to view either.
+        let is_all = parameters.target == Target::All;
+        Reply {
+            logged: config.event_log.then(logged),
+            may_count: is_all || config.access.may_publish_by_key(request),
+            warnings: warnings(events),
+        }
+    }
+
+    fn answer(self, published: &Published) -> Response {
+        if let Some((channel, address)) = &self.logged {
+            access_log::log_publish(*address, channel.as_deref(), published);
+        }
+        Response::json(&Answer {
+            id: published.id.as_ref(),
+            events: published.events,
+            clients: self.may_count.then_some(published.clients),
+            duplicate: published.events == 0 && published.duplicates > 0,
+            duplicates: published.duplicates,
+            warnings: self.warnings,
+        })
+    }
+
+    fn respond_with(
+        self,
+        responder: Responder,
+    ) -> impl FnOnce(Result<Published, PublishError>) + Send + 'static {
+        move |published| {
+            let response = published.map(|published| self.answer(&published));
+            responder.respond(response);
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Answer<'a> {
-    /// The engine's own thread does not wait for a journal to give one.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a EventId>,
     events: usize,
@@ -190,6 +276,15 @@ impl<'a> Parameters<'a> {
         Ok(parameters)
     }
 
+    /// Reads those of a publish to all channels, which has no other target.
+    fn of_all(request: &'a Request, access: &Access) -> Result<Self, Problem> {
+        let parameters = Parameters::of(request, access)?;
+        match parameters.target == Target::All {
+            true => Ok(parameters),
+            false => Err(Problem::target_of_all()),
+        }
+    }
+
     fn aim_at(&mut self, id: &str) -> Result<(), Problem> {
         if self.target != Target::All {
             return Err(Problem::two_targets());
@@ -252,6 +347,19 @@ enum Events<'a> {
 }
 
 impl<'a> Events<'a> {
+    /// Reads the events, and checks what their publisher may set and how many may come.
+    fn checked(
+        request: &'a Request,
+        context: &Context,
+        config: &CurrentConfig,
+        parameters: &'a Parameters<'a>,
+    ) -> Result<Self, Problem> {
+        let events = Events::of(request, parameters)?;
+        events.check_retry(&config.access, request)?;
+        events.check_rate(context, config, request)?;
+        Ok(events)
+    }
+
     fn of(request: &'a Request, parameters: &'a Parameters<'a>) -> Result<Self, Problem> {
         if let Some(encoding) = request.header("content-encoding")
             && !encoding.eq_ignore_ascii_case("identity")

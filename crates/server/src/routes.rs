@@ -16,6 +16,8 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
     let (one, all, tickets, settings) = (shared(), shared(), shared(), shared());
     let publish_to_one = move |request: &Request| publish::to_one(request, &one);
     let publish_to_all = move |request: &Request| publish::to_all(request, &all);
+    let removed_by = shared();
+    let remove = move |request: &Request| manage::remove(request, &removed_by);
     let make_ticket = move |request: &Request| tickets::make(request, &tickets);
     let view_settings = move |request: &Request| channel_view::settings(request, &settings);
     let worker = Worker::start();
@@ -57,7 +59,7 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .get("/channels/{channel}/settings", view_settings)
         .get("/stats", slow(manage::stats))
         .get("/metrics", slow_with(metrics))
-        .delete("/channels/{channel}", manage::remove)
+        .delete("/channels/{channel}", remove)
         .delete("/channels", slow(manage::remove_empty))
         .delete("/channels/{channel}/clients", slow(manage::disconnect_some))
         .delete("/channels/{channel}/clients/{id}", manage::disconnect)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::process::Process;
+use super::readiness;
 use pushwheel::{Histogram, Metrics, Request};
 
 #[derive(Serialize)]
@@ -53,7 +54,7 @@ impl ServerBody {
         let ended = metrics.streams_ended.iter();
         let rejected = metrics.refusals.iter().filter(|(_, count)| *count > 0);
         ServerBody {
-            ready: !request.is_draining() && !metrics.is_full,
+            ready: readiness::problem(request, metrics).is_none(),
             connections_refused: metrics.connections_refused,
             loop_seconds: metrics.turns.sum().as_secs_f64(),
             delivery_latency: LatencyBody::from(&metrics.latency),

@@ -145,6 +145,10 @@ impl Manual {
                         "pushwheel serve --state /var/lib/pushwheel/state",
                     ),
                     (
+                        "A server that loses nothing when it is killed:",
+                        "pushwheel serve --journal /var/lib/pushwheel/journal",
+                    ),
+                    (
                         "Settings from a file:",
                         "pushwheel serve --config /etc/pushwheel/pushwheel.toml",
                     ),
@@ -163,12 +167,16 @@ impl Manual {
                         "Locked while a server uses the state FILE. It stays.",
                     ),
                     ("FILE.tmp", "The state FILE while it is being saved."),
+                    (
+                        "DIR of --journal",
+                        "Everything published: `*.log` and `snapshot-*`. `lock` is locked while a server uses the directory, and stays.",
+                    ),
                 ],
                 exit_status: &[
                     ("0", "A signal ended the server, and the history is saved."),
                     (
                         "1",
-                        "The server could not start, failed, or could not save the history.",
+                        "The server could not start, failed, could not save the history, or could not write the journal.",
                     ),
                     ("2", "An argument is invalid."),
                     (
@@ -186,7 +194,7 @@ impl Manual {
                         "Read the configuration file, keys and tokens again. Clients stay connected.",
                     ),
                 ],
-                see_also: &["config", "check", "pub", "sub"],
+                see_also: &["config", "check", "journal", "pub", "sub"],
             },
             "config" => Manual {
                 examples: &[
@@ -315,6 +323,29 @@ impl Manual {
                     ("2", "An argument is invalid."),
                 ],
                 see_also: &["serve", "check"],
+                ..Manual::default()
+            },
+            "journal" => Manual {
+                see_also: &["journal-check", "serve"],
+                ..Manual::default()
+            },
+            "journal-check" => Manual {
+                examples: &[(
+                    "What a journal has, and whether it is whole:",
+                    "pushwheel journal check /var/lib/pushwheel/journal",
+                )],
+                exit_status: &[
+                    (
+                        "0",
+                        "A server can use the journal. An incomplete end is reported, and is not damage.",
+                    ),
+                    (
+                        "1",
+                        "The journal is damaged, of a newer release, or cannot be read. Standard error has the file and the place.",
+                    ),
+                    ("2", "An argument is invalid."),
+                ],
+                see_also: &["journal", "serve"],
                 ..Manual::default()
             },
             "check" => Manual {

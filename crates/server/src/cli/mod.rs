@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod generate;
 pub(crate) mod health;
+pub(crate) mod journal;
 pub(crate) mod log;
 pub(crate) mod manual;
 pub(crate) mod publish;

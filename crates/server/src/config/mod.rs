@@ -1,6 +1,7 @@
 //! The configuration of the server, and the server that it makes.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use crate::limits::{channel_options, limits};
 use crate::pattern::Pattern;
 use crate::{access_log, cors, loopback, routes};
 use pushwheel::{
-    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, Limits, Rate,
-    RestoreError,
+    ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, JournalError,
+    JournalOptions, Limits, Rate, RestoreError,
 };
 
 /// The headers of every response that does not set them itself. A response describes the
@@ -252,6 +253,20 @@ impl Config {
         Ok(self.server_of(&self.channels().restore(from)?))
     }
 
+    /// Returns a server with the channels that a journal has, which writes all further
+    /// events to it; see [`ChannelManagerBuilder::open_journal`]. With it a publish is
+    /// answered when the journal has it.
+    ///
+    /// # Errors
+    /// If the journal cannot be opened.
+    pub fn journaled_server(
+        &self,
+        directory: impl AsRef<Path>,
+        options: JournalOptions,
+    ) -> Result<Server, JournalError> {
+        Ok(self.server_of(&self.channels().open_journal(directory, options)?))
+    }
+
     fn channels(&self) -> ChannelManagerBuilder {
         let mut channels = ChannelManager::builder()
             .options_by_name(self.options_by_name())
@@ -297,7 +312,8 @@ impl Config {
     }
 
     fn server_of(&self, channels: &ChannelManager) -> Server {
-        let context = Context::new(self.current(TokenKeys::default()));
+        let has_journal = channels.journal_status().is_some();
+        let context = Context::new(self.current(TokenKeys::default()), has_journal);
         let engine = Engine::builder()
             .channels(channels)
             .threads(self.threads)

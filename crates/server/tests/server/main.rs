@@ -14,10 +14,12 @@ mod check;
 mod command_options;
 mod commands;
 mod cors;
+mod crashes;
 mod descriptors;
 mod exposed;
 mod forwarded;
 mod guesses;
+mod journal;
 mod key_set;
 mod limits;
 #[cfg(unix)]

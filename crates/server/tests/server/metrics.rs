@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pushwheel::DisconnectReason;
+use pushwheel::{DisconnectReason, JournalOptions};
 use pushwheel_server::{Config, Key, Server};
 use serde_json::{Value, json};
 
 use crate::common::{Connection, Served, eventually};
+use crate::state::Directory;
 use crate::{JSON, TEXT, ask, delete, get, json, publish, refusal, refused, start};
 
 /// A page of /metrics: series with their values, and the type of each family.
@@ -26,6 +27,17 @@ impl Page {
             Some("text/plain; version=0.0.4; charset=utf-8")
         );
         Page::parse(answer.text())
+    }
+
+    /// Returns the page of a server that has a journal.
+    fn of_journaled(directory: &Directory, fetches_keys: bool) -> Page {
+        let (journal, options) = (directory.path().join("journal"), JournalOptions::new());
+        let server = Config::new().journaled_server(journal, options);
+        let Server { engine, reloader } = server.unwrap();
+        if fetches_keys {
+            reloader.count_token_key_fetch(true);
+        }
+        Page::of(&Served::start(engine))
     }
 
     /// Reads the part of the text format's grammar that the server uses.
@@ -93,10 +105,8 @@ fn documented() -> BTreeSet<String> {
 
 #[test]
 fn every_metric_is_documented_and_every_documented_one_is_there() {
-    let Server { engine, reloader } = Config::new().server();
-    // The figures of fetches are there if keys are fetched.
-    reloader.count_token_key_fetch(true);
-    let page = Page::of(&Served::start(engine));
+    let directory = Directory::new("metrics");
+    let page = Page::of_journaled(&directory, true);
     let found: BTreeSet<String> = page.types.keys().cloned().collect();
     assert_eq!(found, documented());
     for (name, kind) in &page.types {
@@ -394,7 +404,8 @@ fn names_in(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_dashboard_and_the_alerts_name_metrics_that_there_are() {
-    let page = Page::of(&start());
+    let directory = Directory::new("dashboard");
+    let page = Page::of_journaled(&directory, false);
     let series = page.series.keys();
     let there: BTreeSet<&str> = series.map(|name| name.split('{').next().unwrap()).collect();
     let dashboard = std::fs::read_to_string("../../deploy/grafana-dashboard.json").unwrap();

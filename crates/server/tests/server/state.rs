@@ -15,16 +15,20 @@ use crate::commands::{Running, run};
 use crate::common::{Connection, Subscriber, eventually, summaries};
 
 /// A directory that is removed when this is dropped.
-struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Directory {
+    pub(super) fn new(name: &str) -> Directory {
         let name = format!("pushwheel-state-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         // A killed process with this id may have left it.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Directory(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     fn state(&self) -> PathBuf {

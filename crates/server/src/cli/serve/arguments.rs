@@ -11,6 +11,7 @@ use pushwheel_server::Pattern;
 
 use super::access::AccessArguments;
 use super::ending::EndingArguments;
+use super::journal::JournalArguments;
 use super::limits::LimitArguments;
 use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
@@ -58,9 +59,13 @@ pub(crate) struct Arguments {
     ///
     /// The server loads the file at the start and saves it at exit, so that clients
     /// resume after a restart. One server uses a file at a time: another one waits
-    /// until the first has ended.
+    /// until the first has ended. A server that is killed saves nothing: --journal keeps
+    /// the history then.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_STATE")]
     pub(crate) state: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) journal: JournalArguments,
 
     #[command(flatten)]
     pub(crate) keys: KeyArguments,

@@ -5,10 +5,12 @@ pub(super) mod announcing;
 mod arguments;
 mod descriptors;
 mod ending;
+mod journal;
 mod key_set;
 mod keys;
 mod limits;
 mod listening;
+mod lock;
 mod memory;
 mod observing;
 mod proxies;
@@ -55,6 +57,9 @@ const FIXED: &[&str] = &[
     "history_total_bytes",
     "threads",
     "state",
+    "journal",
+    "journal_sync",
+    "journal_bytes",
     "send_buffer_bytes",
     "receive_buffer_bytes",
     "trusted_proxy",
@@ -111,6 +116,11 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     shutdown
         .map(drop)
         .map_err(|failure| with_place(&EndingArguments::KEYS, failure))?;
+    if arguments.state.is_some() && arguments.journal.journal.is_some() {
+        let failure = "a server keeps its history in --state or in --journal, not in both. `pushwheel \
+                       journal import` makes a journal from a state";
+        return Err(with_place(&["state", "journal"], failure.into()));
+    }
     check_rules(settings)?;
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
@@ -172,13 +182,17 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
         has_proxies: false,
     };
     let (config, mut endpoints) = configure_on(&settings, &reach)?;
-    let (mut state, server) = match &arguments.state {
-        Some(path) => {
-            let shutdown_max = Duration::from_secs(arguments.ending.deadline_s());
+    let shutdown_max = Duration::from_secs(arguments.ending.deadline_s());
+    let (mut state, server) = match (&arguments.state, &arguments.journal.journal) {
+        (Some(path), _) => {
             let (state, server) = StateFile::load(path, &config, shutdown_max)?;
             (Some(state), server)
         }
-        None => (None, config.server()),
+        (None, Some(directory)) => {
+            let server = arguments.journal.open(directory, &config, shutdown_max)?;
+            (None, server)
+        }
+        (None, None) => (None, config.server()),
     };
     let key_set = arguments.access.tokens.key_set();
     let mut key_set = key_set.map_err(|(key, failure)| settings.with_place(&[key], failure))?;
@@ -236,6 +250,9 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     if let Some(state) = &mut state {
         state.consume(&channels)?;
     }
+    if let Some(directory) = &started.arguments.journal.journal {
+        journal::announce(directory, &channels);
+    }
     announce(&started, &endpoints, config.has_tokens());
     if !config.is_secured() && !started.arguments.keys.allow_missing_keys {
         log::warn!(
@@ -250,7 +267,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     drop(socket_files);
     // The history is saved however the server ended.
     let saved = state.map_or(Ok(()), |state| state.save(&channels));
-    ran.and(saved)?;
+    let closed = journal::close(&channels);
+    ran.and(saved).and(closed)?;
     match forced_by.load(Ordering::Relaxed) {
         0 => Ok(()),
         signal => {

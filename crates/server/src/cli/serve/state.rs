@@ -2,7 +2,7 @@
 //!
 //! These steps ensure that no id is assigned twice and no file is lost:
 //!
-//! 1. The server locks FILE from its start to its end, see [`lock`]. Its successor waits
+//! 1. The server locks FILE from its start to its end, see [`Locked`]. Its successor waits
 //!    until FILE is saved.
 //! 2. FILE is read and checked as a whole. If it has an error, the server does not start,
 //!    and FILE does not change.
@@ -15,8 +15,7 @@
 //!    synced. FILE is always complete or absent. An incomplete FILE.tmp is removed
 //!    immediately, or at the next start.
 
-mod lock;
-
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +25,7 @@ use std::time::Duration;
 use pushwheel::ChannelManager;
 use pushwheel_server::{Config, Server};
 
+use super::lock::Locked;
 use crate::cli::{Failure, files};
 
 /// A state file that was loaded, or that does not exist.
@@ -56,7 +56,13 @@ impl StateFile {
             )
         };
         check_kind(path)?;
-        let lock = lock::lock(path, shutdown_max.saturating_add(SAVE_MAX))?;
+        let locked = Locked {
+            kind: "state",
+            option: "--state FILE",
+            path,
+            lock: &beside(path, ".lock"),
+        };
+        let lock = locked.lock(shutdown_max.saturating_add(SAVE_MAX))?;
         let mut state = StateFile {
             path: path.to_owned(),
             exists: false,
@@ -136,7 +142,7 @@ impl StateFile {
     }
 
     fn temporary(&self) -> PathBuf {
-        lock::beside(&self.path, ".tmp")
+        beside(&self.path, ".tmp")
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -149,6 +155,12 @@ impl StateFile {
         let reason = files::reason(error);
         format!("cannot save the state to --state {path} {reason}")
     }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(suffix);
+    path.into()
 }
 
 /// Rejects a path that a save cannot replace by a file. Opening a pipe would even wait for

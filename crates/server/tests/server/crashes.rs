@@ -1,0 +1,426 @@
+//! `serve --journal DIR` that is killed again and again, at random moments, while publishers
+//! publish and clients reconnect.
+//!
+//! What was answered 200 is there after the next start, once, and each client has received
+//! it. No id is given twice, no client misses an event or sees one that is taken back, and
+//! none receives a gap.
+//!
+//! `PUSHWHEEL_ROUNDS` is how often the server is killed, and `PUSHWHEEL_SEED` repeats the
+//! moments of a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use crate::commands::Running;
+use crate::common::sse::Parser;
+use crate::common::{eventually, sequence};
+use crate::state::Directory;
+
+const PUBLISHERS: usize = 8;
+const CLIENTS: usize = 100;
+const CHANNELS: usize = 4;
+
+/// The publishers to this channel set the ids of their events, and publish an event again
+/// until it is answered 200.
+const WITH_OWN_IDS: usize = CHANNELS - 1;
+
+/// The time after which a read looks whether the server has ended, or the run.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The longest time between a start and the next kill.
+const ROUND_MAX_MS: u64 = 250;
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn nothing_accepted_is_lost_by_kill_9_with_the_default_sync() {
+    run("default", "1");
+}
+
+#[test]
+fn nothing_accepted_is_lost_by_kill_9_if_each_write_is_synced() {
+    run("always", "always");
+}
+
+/// What the threads share.
+struct Shared {
+    address: SocketAddr,
+    /// Whether the publishers end.
+    is_over: AtomicBool,
+    /// The number of responses with 200 so far.
+    accepted: Mutex<usize>,
+}
+
+fn run(name: &str, sync: &str) {
+    let rounds = number_of("PUSHWHEEL_ROUNDS").unwrap_or(20);
+    let seed = number_of("PUSHWHEEL_SEED").unwrap_or_else(|| Rng::new().u64(..));
+    eprintln!("PUSHWHEEL_ROUNDS={rounds} PUSHWHEEL_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let directory = Directory::new(&format!("crashes-{name}"));
+    let journal = directory.path().join("journal");
+    let (mut server, address) = start("127.0.0.1:0", &journal, sync);
+    let shared = Arc::new(Shared {
+        address,
+        is_over: AtomicBool::new(false),
+        accepted: Mutex::default(),
+    });
+    let mut begins = Vec::new();
+    for channel in 0..CHANNELS {
+        let mut connection = TcpStream::connect(address).unwrap();
+        let begin = post(&mut connection, channel, "begin", None, None).unwrap();
+        begins.push(begin["id"].as_str().unwrap().to_owned());
+    }
+    let clients: Vec<JoinHandle<Vec<Seen>>> = (0..CLIENTS)
+        .map(|client| {
+            let channel = client % CHANNELS;
+            let (shared, begin) = (shared.clone(), begins[channel].clone());
+            thread::spawn(move || shared.subscribe(channel, begin))
+        })
+        .collect();
+    let (pace, paced) = bounded::<()>(0);
+    let publishers: Vec<JoinHandle<Published>> = (0..PUBLISHERS)
+        .map(|publisher| {
+            let (shared, paced) = (shared.clone(), paced.clone());
+            let rng = Rng::with_seed(rng.u64(..));
+            thread::spawn(move || shared.publish(publisher, rng, &paced))
+        })
+        .collect();
+    for _ in 0..rounds {
+        // A random moment: nothing is waited for.
+        let moment = Duration::from_millis(rng.u64(..ROUND_MAX_MS));
+        let _ = paced.recv_timeout(moment);
+        drop(server);
+        server = start(&address.to_string(), &journal, sync).0;
+    }
+    shared.is_over.store(true, Ordering::SeqCst);
+    drop(pace);
+    let published: Vec<Published> = publishers.into_iter().map(|p| p.join().unwrap()).collect();
+    for channel in 0..CHANNELS {
+        let mut connection = TcpStream::connect(address).unwrap();
+        post(&mut connection, channel, "end", None, None).unwrap();
+    }
+    let seen: Vec<Vec<Seen>> = clients.into_iter().map(|c| c.join().unwrap()).collect();
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), Some(0), "{}", server.complaints());
+
+    let mut events = 0;
+    for channel in 0..CHANNELS {
+        let of_channel: Vec<&Vec<Seen>> = seen.iter().skip(channel).step_by(CHANNELS).collect();
+        events += of_channel[0].len();
+        let of_publishers = published.iter().skip(channel).step_by(CHANNELS);
+        check_channel(channel, &of_channel, &of_publishers.collect::<Vec<_>>());
+    }
+    // Each number is given once, in all channels together.
+    let mut numbers = BTreeMap::new();
+    for event in seen.iter().flatten() {
+        let Some(number) = event.number() else {
+            continue;
+        };
+        let known = numbers.insert(number, event);
+        assert!(
+            known.is_none_or(|known| known == event),
+            "{known:?} {event:?}"
+        );
+    }
+    let accepted = published.iter().map(|p| p.accepted.len()).sum::<usize>();
+    let doubtful = published.iter().map(|p| p.doubtful.len()).sum::<usize>();
+    eprintln!(
+        "{rounds} kills: {accepted} accepted, {doubtful} without a response, {events} events"
+    );
+    assert!(
+        accepted as u64 > rounds,
+        "too little was published: {accepted}"
+    );
+}
+
+fn start(listen: &str, journal: &Path, sync: &str) -> (Running, SocketAddr) {
+    let journal = journal.to_str().unwrap();
+    let arguments = [
+        "serve",
+        "--listen",
+        listen,
+        "--journal",
+        journal,
+        "--journal-sync",
+        sync,
+    ];
+    let bounds = [
+        "--history-events",
+        "1000000",
+        "--history-bytes",
+        "1000000000",
+    ];
+    let arguments: Vec<&str> = arguments.into_iter().chain(bounds).collect();
+    let mut started = None;
+    eventually("the port is free", || {
+        let mut running = Running::start(&arguments);
+        match running.try_address() {
+            Some(address) => started = Some((running, address)),
+            // A connection of another test may have used the port in between.
+            None => {
+                let reported = running.complaints();
+                assert!(reported.contains("cannot listen on"), "{reported}");
+            }
+        }
+        started.is_some()
+    });
+    started.unwrap()
+}
+
+/// An event that a client has received.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    id: String,
+    data: String,
+}
+
+impl Seen {
+    /// Returns the number that the server has given, if it is not an own id.
+    fn number(&self) -> Option<u64> {
+        let is_own = self.id.starts_with("own.");
+        (!is_own).then(|| sequence(&self.id))
+    }
+}
+
+/// What is known of one publisher's events, by their data.
+#[derive(Debug, Default)]
+struct Published {
+    /// Those that were answered 200, with the id of the answer, in their order.
+    accepted: Vec<(String, String)>,
+    /// Those without a response: they are published or not.
+    doubtful: BTreeSet<String>,
+}
+
+/// Compares what the clients of a channel have received with what was published to it.
+fn check_channel(channel: usize, seen: &[&Vec<Seen>], published: &[&Published]) {
+    let first = seen[0];
+    for others in seen {
+        // What one client has seen, all have: nothing was taken back.
+        if let Some(at) =
+            (0..first.len().max(others.len())).find(|n| first.get(*n) != others.get(*n))
+        {
+            panic!(
+                "channel {channel}, event {at}: {:?} or {:?}",
+                first.get(at),
+                others.get(at)
+            );
+        }
+    }
+    let numbers: Vec<u64> = first.iter().filter_map(Seen::number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "ids do not rise");
+    let places: BTreeMap<&str, usize> = first
+        .iter()
+        .enumerate()
+        .map(|(at, event)| (&*event.data, at))
+        .collect();
+    assert_eq!(
+        places.len(),
+        first.len(),
+        "channel {channel}: an event came twice"
+    );
+    for publisher in published {
+        let mut last = None;
+        for (data, id) in &publisher.accepted {
+            let place = places.get(&**data);
+            let place = place.unwrap_or_else(|| panic!("{data} was accepted and is lost"));
+            assert_eq!(first[*place].id, *id, "{data} has another id");
+            assert!(last < Some(place), "{data} is not in order");
+            last = Some(place);
+        }
+    }
+    for event in first.iter().filter(|event| event.data != "end") {
+        let is_known = published.iter().any(|publisher| {
+            let is_accepted = publisher
+                .accepted
+                .iter()
+                .any(|(data, _)| *data == event.data);
+            is_accepted || publisher.doubtful.contains(&event.data)
+        });
+        assert!(is_known, "{event:?} was never published");
+    }
+}
+
+impl Shared {
+    /// Receives until the end, over all kills.
+    fn subscribe(&self, channel: usize, mut last_id: String) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        loop {
+            let Ok(mut stream) = TcpStream::connect(self.address) else {
+                thread::yield_now();
+                continue;
+            };
+            stream.set_read_timeout(Some(LOOK)).unwrap();
+            let request = format!(
+                "GET /channels/crash-{channel} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \
+                 {last_id}\r\n\r\n"
+            );
+            if stream.write_all(request.as_bytes()).is_err() {
+                continue;
+            }
+            let mut head = Vec::new();
+            let mut parser = Parser::new();
+            let mut is_head = true;
+            let mut buffer = [0; 16 * 1024];
+            loop {
+                let bytes = match stream.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => &buffer[..read],
+                    Err(error) if is_timeout(&error) => continue,
+                    Err(_) => break,
+                };
+                let mut body = bytes.to_vec();
+                if is_head {
+                    head.extend_from_slice(bytes);
+                    let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") else {
+                        continue;
+                    };
+                    let text = String::from_utf8_lossy(&head[..end]);
+                    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+                    assert!(!text.to_lowercase().contains("transfer-encoding"), "{text}");
+                    body = head.split_off(end + 4);
+                    is_head = false;
+                }
+                let events = parser.push(&body);
+                if !parser.last_event_id().is_empty() {
+                    parser.last_event_id().clone_into(&mut last_id);
+                }
+                for event in events {
+                    assert_eq!(event.name, "message", "{last_id}: {event:?}");
+                    let (id, data) = (event.last_event_id, event.data);
+                    let is_end = data == "end";
+                    seen.push(Seen { id, data });
+                    if is_end {
+                        return seen;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes until the run is over.
+    fn publish(&self, publisher: usize, mut rng: Rng, paced: &Receiver<()>) -> Published {
+        let channel = publisher % CHANNELS;
+        let mut published = Published::default();
+        let mut connection = None;
+        let mut n = 0;
+        while !self.is_over.load(Ordering::SeqCst) {
+            n += 1;
+            let filler = "x".repeat(rng.usize(..1500));
+            let event = |part: usize| format!("{publisher}.{n}.{part} {filler}");
+            let count = if channel == WITH_OWN_IDS || rng.u8(..8) > 0 {
+                1
+            } else {
+                3
+            };
+            let events: Vec<String> = (0..count).map(event).collect();
+            let own_id = (channel == WITH_OWN_IDS).then(|| format!("own.{publisher}.{n}"));
+            let batch = (count > 1).then_some(&*events);
+            loop {
+                let stream = match &mut connection {
+                    Some(stream) => stream,
+                    none => match TcpStream::connect(self.address) {
+                        Ok(stream) => none.insert(stream),
+                        Err(_) => {
+                            thread::yield_now();
+                            continue;
+                        }
+                    },
+                };
+                match post(stream, channel, &events[0], own_id.as_deref(), batch) {
+                    Some(answer) => {
+                        let id = answer["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
+                        let ids = ids_of(id, count);
+                        published.accepted.extend(events.into_iter().zip(ids));
+                        *self.accepted.lock().unwrap() += 1;
+                    }
+                    None => {
+                        connection = None;
+                        if own_id.is_some() {
+                            // With its own id it may be published again.
+                            continue;
+                        }
+                        published.doubtful.extend(events);
+                    }
+                }
+                break;
+            }
+            let _ = paced.recv_timeout(Duration::from_micros(rng.u64(..4_000)));
+        }
+        published
+    }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock)
+}
+
+/// Returns the ids of a batch that ends with an id.
+fn ids_of(last: &str, count: usize) -> Vec<String> {
+    if count == 1 {
+        return vec![last.to_owned()];
+    }
+    let (epoch, number) = last.rsplit_once('-').unwrap();
+    let number: usize = number.parse().unwrap();
+    (1..=count)
+        .map(|n| format!("{epoch}-{}", number - count + n))
+        .collect()
+}
+
+/// Publishes, and returns the answer. `None` if the server was killed before it was complete.
+fn post(
+    stream: &mut TcpStream,
+    channel: usize,
+    event: &str,
+    id: Option<&str>,
+    batch: Option<&[String]>,
+) -> Option<Value> {
+    let body = match batch {
+        None => json!({"data": event, "id": id}).to_string(),
+        Some(events) => {
+            let lines = events
+                .iter()
+                .map(|event| json!({"data": event}).to_string() + "\n");
+            lines.collect()
+        }
+    };
+    let kind = if batch.is_some() { "x-ndjson" } else { "json" };
+    let request = format!(
+        "POST /channels/crash-{channel} HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+         application/{kind}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        answer.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.parse::<usize>())
+        });
+        if body.len() < length.unwrap().unwrap() {
+            continue;
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
+        return Some(serde_json::from_str(body).unwrap());
+    }
+}
