@@ -300,13 +300,16 @@ fn a_url_that_others_could_answer_is_rejected() {
         ("http://idp.example/jwks", "needs https"),
         ("keys.json", "not a URL"),
     ] {
-        let mut command = pushwheel(&["serve", "--listen=127.0.0.1:0"]);
-        let output = command
-            .env("PUSHWHEEL_TOKEN_JWKS_URL", url)
-            .output()
-            .unwrap();
-        let reported = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{reported}");
-        assert!(reported.contains(part), "{reported}");
+        for command in [
+            &["serve", "--listen=127.0.0.1:0"][..],
+            &["config", "--check"],
+        ] {
+            let mut command = pushwheel(command);
+            let command = command.env("PUSHWHEEL_TOKEN_JWKS_URL", url);
+            let output = command.output().unwrap();
+            let reported = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{reported}");
+            assert!(reported.contains(part), "{reported}");
+        }
     }
 }

@@ -127,6 +127,9 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     }
     let token_keys = arguments.access.tokens.token_keys();
     let token_keys = token_keys.map_err(|(key, failure)| with_place(&[key], failure))?;
+    // It is fetched later. A wrong URL is an error here.
+    let key_set = arguments.access.tokens.key_set();
+    key_set.map_err(|(key, failure)| with_place(&[key], failure))?;
     config = arguments.access.apply(config, token_keys);
     let has_tokens = config.has_tokens();
     for rule in &settings.rules {
