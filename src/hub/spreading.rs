@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_rise_in_each_channel_whoever_publishes() {
+    fn numbers_rise_in_each_channel_with_several_publishers() {
         const CHANNELS: usize = 3_000;
         const EACH: usize = 200;
         let manager = manager(keeping(10_000));
