@@ -57,10 +57,22 @@ impl Loop {
         start: Start,
         room: usize,
     ) -> (StreamKey, Rc<RefCell<Wire>>) {
+        self.join_all(&[channel], name, start, room)
+    }
+
+    fn join_all(
+        &mut self,
+        channels: &[&Channel],
+        name: &str,
+        start: Start,
+        room: usize,
+    ) -> (StreamKey, Rc<RefCell<Wire>>) {
+        let mut channels: Vec<_> = channels.iter().map(|channel| channel.key()).collect();
+        channels.sort_unstable();
         let (wire, peer) = (Wire::new(room), ([127, 0, 0, 1], 1).into());
         let key = self.io.insert(wire.clone(), peer, None).unwrap();
         let joined = self.manager.hub().join(Join {
-            channels: &[channel.key()],
+            channels: &channels,
             id: ClientId::new(name).unwrap(),
             has_generated_id: false,
             connection: self.io.connection_id(key),
@@ -69,7 +81,7 @@ impl Loop {
             start: &start,
         });
         let opening = Opening {
-            channels: vec![channel.key()],
+            channels,
             joined: joined.unwrap(),
             packed: None,
             replay_end: None,
@@ -455,4 +467,24 @@ fn a_subscriber_that_sends_a_lot_is_disconnected_after_few_reads() {
         l.streams.listen(&mut l.io, key);
     }
     assert!(!wire.borrow().is_closed);
+}
+
+#[test]
+fn a_feed_that_closes_lets_go_of_what_its_log_kept_for_it() {
+    let mut l = Loop::new(Budgets::default());
+    let (channel, other) = (l.channel("c", 0), l.channel("d", 0));
+    l.join(&channel, "quick", Start::Live, ALL);
+    let (slow, _) = l.join_all(&[&channel, &other], "slow", Start::Live, 5);
+    publish(&channel, "one");
+    for _ in 0..5 {
+        l.turn();
+    }
+    let kept = || channel.stats().unwrap().history_events;
+    assert_eq!((kept(), l.streams.behind()), (1, 1));
+    let reason = crate::DisconnectReason::Gone;
+    l.streams.end(&mut l.io, slow, reason);
+    for _ in 0..5 {
+        l.turn();
+    }
+    assert_eq!(kept(), 0);
 }
