@@ -385,7 +385,7 @@ impl ChannelManager {
 }
 
 /// Returns what the ids of a log are made from.
-fn identity_of(ids: &Ids) -> Vec<u8> {
+pub(super) fn identity_of(ids: &Ids) -> Vec<u8> {
     let mut identity = ids.epoch().as_str().as_bytes().to_vec();
     if let Some(key) = ids.numbering().key() {
         identity.extend_from_slice(&key.to_le_bytes());

@@ -46,6 +46,7 @@ pub(crate) mod gap;
 mod heads;
 pub(crate) mod id;
 pub(crate) mod ids;
+mod importing;
 mod join;
 mod joining;
 pub(crate) mod journal;

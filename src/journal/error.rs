@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::hub::saved::RestoreError;
+
 /// Why a journal cannot be opened, or no longer be written.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -48,6 +50,8 @@ pub enum JournalError {
         /// The error of that write or sync.
         why: String,
     },
+    /// The saved state that a journal was to begin with cannot be used.
+    State(RestoreError),
     /// The directory has a journal already.
     NotEmpty {
         /// The directory.
@@ -108,6 +112,7 @@ impl fmt::Display for JournalError {
                 "the journal is not written since an error ({why}). Restart after its cause is \
                  removed"
             ),
+            JournalError::State(error) => write!(f, "the saved state cannot be used: {error}"),
             JournalError::NotEmpty { path } => write!(
                 f,
                 "{} has a journal already. Use an empty directory",
@@ -121,6 +126,7 @@ impl std::error::Error for JournalError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             JournalError::Io { error, .. } => Some(error),
+            JournalError::State(error) => Some(error),
             _ => None,
         }
     }

@@ -44,7 +44,7 @@ enum Command {
     ///
     /// For container images without curl. Prints nothing if the server is up.
     Health(cli::health::Arguments),
-    /// Check the journal of a server
+    /// Check the journal of a server, or make one from a saved state
     Journal(cli::journal::Arguments),
     /// Examine an event stream, and the proxies in front of it
     ///

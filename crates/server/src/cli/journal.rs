@@ -1,12 +1,14 @@
 //! `pushwheel journal`: the journal of a server, without the server.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use pushwheel::JournalReport;
+use pushwheel_server::Config;
 
-use super::Failure;
+use super::{Failure, files};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -21,11 +23,27 @@ enum Command {
     /// Reads every event and changes nothing. A server may use the journal meanwhile: what
     /// it writes at that moment may be reported as incomplete.
     Check(Check),
+    /// Make a journal from a saved state
+    ///
+    /// A server on the journal goes on where the one on the state has ended: ids go on, and
+    /// clients resume. FILE stays as it is. Do not start a server with it afterwards.
+    Import(Import),
 }
 
 #[derive(Debug, Args)]
 struct Check {
     /// Directory of the journal
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Import {
+    /// File of --state of a server that has ended
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+
+    /// Directory of the new journal: empty, or created
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
@@ -38,6 +56,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             let printed = print(&report, &mut io::stdout().lock());
             printed.map_err(|error| format!("cannot print ({error})"))
         }
+        Command::Import(import) => import.run(),
+    }
+}
+
+impl Import {
+    fn run(&self) -> Result<(), Failure> {
+        let (state, directory) = (self.state.display(), self.directory.display());
+        let file = File::open(&self.state);
+        let file = file.map_err(|error| {
+            let reason = files::reason_to_read(&error);
+            format!("cannot read --state {state} {reason}")
+        })?;
+        // Any state is accepted: what the channels keep is for the server to decide.
+        let any = Config::new().channels_max(usize::MAX);
+        any.import_journal(&self.directory, file)
+            .map_err(|error| format!("cannot import {state} into {directory}: {error}"))
     }
 }
 

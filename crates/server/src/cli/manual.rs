@@ -326,7 +326,7 @@ impl Manual {
                 ..Manual::default()
             },
             "journal" => Manual {
-                see_also: &["journal-check", "serve"],
+                see_also: &["journal-check", "journal-import", "serve"],
                 ..Manual::default()
             },
             "journal-check" => Manual {
@@ -342,6 +342,22 @@ impl Manual {
                     (
                         "1",
                         "The journal is damaged, of a newer release, or cannot be read. Standard error has the file and the place.",
+                    ),
+                    ("2", "An argument is invalid."),
+                ],
+                see_also: &["journal", "serve"],
+                ..Manual::default()
+            },
+            "journal-import" => Manual {
+                examples: &[(
+                    "From a server on --state to one on --journal, when it has ended:",
+                    "pushwheel journal import --state /var/lib/pushwheel/state /var/lib/pushwheel/journal",
+                )],
+                exit_status: &[
+                    ("0", "The journal is made."),
+                    (
+                        "1",
+                        "The state cannot be used, or the directory has a journal. Standard error has the reason.",
                     ),
                     ("2", "An argument is invalid."),
                 ],

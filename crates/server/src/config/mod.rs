@@ -1,6 +1,6 @@
 //! The configuration of the server, and the server that it makes.
 
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -265,6 +265,18 @@ impl Config {
         options: JournalOptions,
     ) -> Result<Server, JournalError> {
         Ok(self.server_of(&self.channels().open_journal(directory, options)?))
+    }
+
+    /// Begins a journal with a saved state; see [`ChannelManagerBuilder::import_journal`].
+    ///
+    /// # Errors
+    /// If the state cannot be used, or the directory has a journal.
+    pub fn import_journal(
+        &self,
+        directory: impl AsRef<Path>,
+        state: impl Read + Seek,
+    ) -> Result<(), JournalError> {
+        self.channels().import_journal(directory, state)
     }
 
     fn channels(&self) -> ChannelManagerBuilder {

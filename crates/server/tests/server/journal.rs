@@ -275,6 +275,33 @@ fn a_journal_that_cannot_be_written_stops_publishers_and_no_streams() {
 }
 
 #[test]
+fn a_journal_goes_on_where_a_saved_state_ended() {
+    let directory = Directory::new("journal-import");
+    let (journal, state) = (journal_of(&directory), directory.path().join("state"));
+    let state = state.to_str().unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--state", state];
+    let server = Server::of(Running::start(&arguments));
+    let first = server.publish("/channels/news", "1")["id"].clone();
+    server.publish("/channels/news", "2");
+    server.running.end();
+    let import = ["journal", "import", "--state", state, &journal];
+    assert_eq!(run(&import).status.code(), Some(0));
+    let again = run(&import);
+    assert_eq!(again.status.code(), Some(1));
+    let err = String::from_utf8(again.stderr).unwrap();
+    assert!(err.contains("has a journal already"), "{err}");
+    let (code, out, _) = check(&directory);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("through number 2, "), "{out}");
+    let server = Server::start(&directory, &[]);
+    let headers = [("Last-Event-ID", first.as_str().unwrap())];
+    let mut news = Subscriber::open(server.address, "/channels/news", &headers);
+    assert_eq!(summaries(&news.take(1)), ["2"]);
+    server.publish("/channels/news", "3");
+    assert_eq!(summaries(&news.take(1)), ["3"]);
+}
+
+#[test]
 fn settings_that_exclude_each_other_or_are_wrong_are_refused() {
     let directory = Directory::new("journal-settings");
     let (journal, state) = (journal_of(&directory), directory.path().join("state"));
