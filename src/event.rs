@@ -102,10 +102,11 @@ impl<'a> Event<'a> {
     /// `[0-9A-Za-z._-]` work with every client.
     ///
     /// The id identifies the events that a client has seen, so events of channels that may
-    /// be on one stream should not share one. A channel remembers the ids of its history
-    /// and the last 1,024 before that. It does not append the same event with the same id
-    /// again ([`Published::duplicates`](crate::Published::duplicates)), and rejects another
-    /// event with that id ([`PublishError::IdReused`](crate::PublishError::IdReused)). If
+    /// be on one stream should not share one. The last 131,072 ids of all channels are
+    /// remembered for 24 hours, each for its channel. A channel does not append the same
+    /// event with the same id again
+    /// ([`Published::duplicates`](crate::Published::duplicates)), and rejects another event
+    /// with that id ([`PublishError::IdReused`](crate::PublishError::IdReused)). If
     /// two channels of one stream have the id, a client that comes back with it resumes
     /// after the first of the two events.
     #[must_use]

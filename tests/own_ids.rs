@@ -178,18 +178,31 @@ fn a_finished_channel_knows_what_is_published_to_it_again() {
 }
 
 #[test]
-fn an_id_that_is_no_longer_remembered_is_unknown() {
+fn an_id_outlives_its_event_and_its_channel() {
     let (served, channel) = Served::channel(keeping(2));
     for n in 0..1_100 {
         publish(&channel, &format!("order-{n}"), "x");
     }
-    for (id, reason) in [("order-17", "unknown"), ("order-1000", "evicted")] {
+    for (id, reason) in [
+        ("order-17", "evicted"),
+        ("order-1000", "evicted"),
+        ("order-1100", "unknown"),
+    ] {
         let mut client = served.resubscribe("/stream", id);
         let reported_by = gap(&client.next());
         assert_eq!(reported_by["reason"], reason, "{id}");
         assert_eq!(reported_by["requested"], id);
         assert_eq!(reported_by["oldest"], "order-1098");
     }
+    assert_eq!(publish(&channel, "order-17", "x").duplicates, 1);
+    channel.close();
+    let again = served.channels().get_or_create("news").unwrap();
+    assert_eq!(publish(&again, "order-17", "x").duplicates, 1);
+    let refused = again.broadcast(own("order-17", "y"));
+    assert!(matches!(refused, Err(PublishError::IdReused { .. })));
+    // Each channel has ids of its own.
+    let other = served.channels().get_or_create("other").unwrap();
+    assert_eq!(publish(&other, "order-17", "y").events, 1);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::own_ids::OwnIds;
 use super::publish::Placing;
 use super::published::PublishError;
 use super::ready::Ready;
+use super::remembered::ALL;
 use super::spreading::PlacingInAll;
 use super::state::{Removed, State};
 use crate::frame::Frame;
@@ -180,7 +181,7 @@ impl Hub {
         }
         let count = events.len();
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions([state.for_all.remembered()])?;
+            own_ids.find_repetitions(&state.remembered, ALL, time.at_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
                 return Ok(Applied::repeated(id, count));
             }
@@ -321,7 +322,10 @@ impl Hub {
         };
         let key = match self.find_for(state, &name, step, now_us, options, removed)? {
             Found::Open(key) => key,
-            Found::Applied => return Ok(Ok(Applied::default())),
+            Found::Applied => {
+                state.remembered.catch_up(step.last);
+                return Ok(Ok(Applied::default()));
+            }
             Found::Finished => return Ok(Err(PublishError::Finished)),
         };
         let channel = state.get(key).expect("it was just found");
@@ -337,9 +341,8 @@ impl Hub {
             Ok(own_ids) => own_ids,
             Err(error) => return Ok(Err(error.clone())),
         };
-        let known = [channel.log.remembered(), state.for_all.remembered()];
         if let Some(own_ids) = own_ids
-            && let Err(error) = own_ids.find_repetitions(known)
+            && let Err(error) = own_ids.find_repetitions(&state.remembered, &name, time.at_ms)
         {
             return Ok(Err(error));
         }

@@ -198,22 +198,21 @@ impl<'a> Beginning<'a> {
         // Some clients send a header in Latin-1, and some servers read it so.
         let latin1: Option<String> = (!id.is_ascii()).then(|| id.bytes().map(char::from).collect());
         for text in [Some(id), latin1.as_deref()].into_iter().flatten() {
-            let records = self.merged.logs();
-            let records = records.filter_map(|log| log.remembered().get(text));
-            let mut records = records.filter(|record| self.join.is_of(record.audience.as_ref()));
-            let Some(mut first) = records.next() else {
+            let places = self
+                .merged
+                .channels()
+                .flat_map(|channel| self.state.places_of(channel, text));
+            let mut places = places.filter(|place| self.join.is_of(place.audience));
+            let Some(mut first) = places.next() else {
                 continue;
             };
-            let mut is_doubtful = first.is_doubtful;
-            for record in records {
-                is_doubtful |= record.is_doubtful;
-                if record.sequence < first.sequence {
-                    first = record;
-                }
+            for place in places {
+                first.is_doubtful |= place.is_doubtful;
+                first.sequence = first.sequence.min(place.sequence);
             }
             // The client may have seen the event before the restart, and may
             // have missed others since then.
-            return match is_doubtful {
+            return match first.is_doubtful {
                 true => Err(GapReason::Restart),
                 false => Ok(first.sequence),
             };
@@ -228,9 +227,9 @@ impl<'a> Beginning<'a> {
     /// own ids that is the id of the newest event up to there, or none: a client
     /// of such a channel need not know what the engine's ids are.
     fn opening_id(self, seen: u64) -> Option<EventId> {
-        let newest = self.merged.logs();
-        let newest = newest.filter_map(|log| log.remembered().newest());
-        let newest = newest.max_by_key(|(_, record)| record.sequence);
+        let newest = self.merged.channels();
+        let newest = newest.filter_map(|channel| self.state.newest_own_id(channel));
+        let newest = newest.max_by_key(|(_, sequence)| *sequence);
         let Some((newest, _)) = newest else {
             return Some(self.ids.id_of(seen));
         };
@@ -256,7 +255,7 @@ impl<'a> Beginning<'a> {
     /// have an own id that is doubtful. Looks only at the newest entry: if the
     /// client may not be sent that one, the answer is yes.
     fn ends_doubtfully(self, joined: &Joined) -> bool {
-        let replays_doubtful = |log: &Log| log.remembered().doubtful_through() > joined.seen;
+        let replays_doubtful = |log: &Log| log.own_ids().doubtful_through() > joined.seen;
         if !self.merged.logs().any(replays_doubtful) {
             return false;
         }

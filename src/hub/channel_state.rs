@@ -17,6 +17,7 @@ use super::options::ChannelOptions;
 use super::published::PublishError;
 use super::rate::Bucket;
 use super::reactors::{DisconnectCall, Progress};
+use super::remembered::ALL;
 use super::sink_signal::SinkSignal;
 use super::stats::ChannelStats;
 
@@ -148,6 +149,11 @@ impl ChannelState {
             Kind::Named(name) => Some(name),
             Kind::Private(_) => None,
         }
+    }
+
+    /// Returns the scope of the own ids of its events: its name.
+    pub(super) fn scope(&self) -> &str {
+        self.name().map_or(ALL, |name| name)
     }
 
     /// Returns the name, if clients can subscribe by it.

@@ -63,12 +63,19 @@ impl Entry {
         Some(&self.attributes.as_ref()?.own_id.as_ref()?.text)
     }
 
+    /// Returns whether its own id may be that of an event from before a restart.
+    pub(super) fn has_doubtful_id(&self) -> bool {
+        let own_id = self.attributes.as_ref().and_then(|a| a.own_id.as_ref());
+        own_id.is_some_and(|own_id| own_id.is_doubtful)
+    }
+
     /// Returns what there is to remember of the publisher's own id.
     pub(super) fn record(&self) -> Option<(Arc<str>, IdRecord)> {
         let attributes = self.attributes.as_ref()?;
         let own_id = attributes.own_id.as_ref()?;
         let record = IdRecord {
             sequence: self.sequence,
+            at_ms: self.at_ms,
             digest: own_id.digest,
             is_doubtful: own_id.is_doubtful,
             audience: attributes.audience.clone(),

@@ -20,13 +20,13 @@ use super::entry::{Attributes, Entry};
 use super::looks::LOOKS_MAX;
 use super::options::ChannelOptions;
 use super::rate::{Bucket, Rate};
-use super::remembered::{IdRecord, Remembered};
+use super::remembered::ALL;
 use super::retention::{History, PartBounds};
 use crate::frame::Frame;
 
 /// The name for which the options are asked that hold for events for all channels. No
 /// channel can have it.
-pub(super) const NAME_OF_ALL: &str = "";
+pub(super) const NAME_OF_ALL: &str = ALL;
 
 /// An event for all channels.
 #[derive(Clone, Debug)]
@@ -110,7 +110,6 @@ pub(super) struct ForAll {
     /// The newest event that is no longer here. A channel that is made later may have
     /// missed everything up to it.
     evicted_through: u64,
-    remembered: Remembered,
     bucket: Option<(Rate, Bucket)>,
     spread: Option<Spread>,
     /// The smallest size from which a channel compresses events, if one does.
@@ -124,19 +123,16 @@ impl ForAll {
             bytes: 0,
             history: History::NONE,
             evicted_through: 0,
-            remembered: Remembered::default(),
             bucket: None,
             spread: None,
             compress_from: None,
         }
     }
 
-    /// Returns the events as they were saved, with the own ids that are remembered beyond
-    /// them, for the next publish to trim.
+    /// Returns the events as they were saved, for the next publish to trim.
     pub(super) fn restored(
         history: History,
         evicted_through: u64,
-        released: impl IntoIterator<Item = (Arc<str>, IdRecord)>,
         held: impl IntoIterator<Item = Held>,
     ) -> ForAll {
         let mut for_all = ForAll {
@@ -144,11 +140,6 @@ impl ForAll {
             history,
             ..ForAll::new()
         };
-        for (id, record) in released {
-            let sequence = record.sequence;
-            for_all.remembered.insert(id.clone(), record);
-            for_all.remembered.release(&id, sequence);
-        }
         for held in held {
             for_all.push(held);
         }
@@ -175,11 +166,6 @@ impl ForAll {
     pub(super) fn after(&self, sequence: u64) -> impl ExactSizeIterator<Item = &Held> {
         let from = self.held.partition_point(|h| h.entry.sequence <= sequence);
         self.held.range(from..)
-    }
-
-    /// The own ids of publishers that are known for all channels.
-    pub(super) fn remembered(&self) -> &Remembered {
-        &self.remembered
     }
 
     /// Takes tokens from the bucket of the rate, if there is one.
@@ -233,9 +219,6 @@ impl ForAll {
 
     /// Adds an event. Its number is higher than any before.
     pub(super) fn push(&mut self, held: Held) {
-        if let Some((id, record)) = held.entry.record() {
-            self.remembered.insert(id, record);
-        }
         self.bytes += held.bytes();
         self.held.push_back(held);
     }
@@ -313,9 +296,6 @@ impl ForAll {
         {
             self.bytes -= oldest.bytes();
             self.evicted_through = oldest.entry.sequence;
-            if let Some(id) = oldest.entry.own_id() {
-                self.remembered.release(id, oldest.entry.sequence);
-            }
             dropped.push(oldest.into_entry());
         }
     }

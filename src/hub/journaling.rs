@@ -29,6 +29,7 @@ use super::own_ids::OwnIds;
 use super::proposals::{Proposals, Then, Waiting};
 use super::published::{PublishError, Published};
 use super::ready::Ready;
+use super::remembered::ALL;
 use super::saved::Saved;
 use super::target::Target;
 use crate::journal::error::JournalError;
@@ -265,7 +266,7 @@ impl Hub {
         let basis = state.sequence;
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions([channel.log.remembered(), state.for_all.remembered()])?;
+            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
                 return Ok(Decided::Known(Published::repeated(id, events.len())));
             }
@@ -327,7 +328,7 @@ impl Hub {
         let mut state = self.lock();
         let basis = state.sequence;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions([state.for_all.remembered()])?;
+            own_ids.find_repetitions(&state.remembered, ALL, now_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
                 return Ok(Decided::Known(Published::repeated(id, events.len())));
             }
@@ -368,7 +369,8 @@ impl Hub {
         let state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions([channel.log.remembered(), state.for_all.remembered()])?;
+            let now_ms = self.clock.now_ms();
+            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
         }
         channel.check(Ready::largest(last.as_slice()))?;
         let change = Change::Finish {

@@ -25,9 +25,9 @@ use super::audience::Audience;
 use super::clock::as_ms;
 use super::dropped::Dropped;
 use super::entry::{Entry, audience_bytes_beside};
+use super::held_ids::HeldIds;
 use super::keyed::{InOrder, Keyed, Subject};
 use super::looks::{LOOKS_MAX, Looks, looked_at};
-use super::remembered::{IdRecord, Remembered};
 use super::retention::{Bounds, PartBounds};
 
 /// The capacity of a history that stays when the history has become empty.
@@ -69,7 +69,7 @@ pub(crate) struct Log {
     /// Up to here, nothing was ever in this log: it began after that.
     began_after: u64,
     /// The events whose publishers have set an id.
-    remembered: Remembered,
+    own_ids: HeldIds,
     /// The newest entry that may have been meant for a client that it does not
     /// admit; see [`Audience::may_have_meant`].
     newest_uncertain: u64,
@@ -90,22 +90,13 @@ impl Log {
     /// Returns a log as it was saved, with `bounds` that are whole:
     /// `began_after <= evicted <= head` for both parts. Its entries are to be appended, and
     /// then its head noted.
-    pub(crate) fn restored(
-        bounds: SavedBounds,
-        released: impl IntoIterator<Item = (Arc<str>, IdRecord)>,
-    ) -> Log {
-        let mut log = Log {
+    pub(crate) fn restored(bounds: SavedBounds) -> Log {
+        Log {
             began_after: bounds.began_after,
             evicted_through: bounds.evicted.history,
             keyed: Keyed::new(bounds.evicted.keyed),
             ..Log::default()
-        };
-        for (id, record) in released {
-            let sequence = record.sequence;
-            log.remembered.insert(id.clone(), record);
-            log.remembered.release(&id, sequence);
         }
-        log
     }
 
     /// Notes that the log had entries up to `head`.
@@ -122,9 +113,19 @@ impl Log {
         }
     }
 
-    /// The own ids of publishers that it remembers.
-    pub(crate) fn remembered(&self) -> &Remembered {
-        &self.remembered
+    /// The own ids of the events that it holds.
+    pub(crate) fn own_ids(&self) -> &HeldIds {
+        &self.own_ids
+    }
+
+    /// Notes an own id of an event that it may no longer hold.
+    pub(crate) fn note_own_id(&mut self, id: &Arc<str>, sequence: u64, is_doubtful: bool) {
+        self.own_ids.note(id, sequence, is_doubtful);
+    }
+
+    /// Returns the event of an own id.
+    pub(crate) fn event_of(&self, id: &str) -> Option<&Entry> {
+        self.at_or_before(self.own_ids.get(id)?)
     }
 
     /// Returns whether something of what was ever in the log was evicted.
@@ -196,7 +197,7 @@ impl Log {
     /// Returns the numbers of ids and of keys by which entries are found.
     #[cfg(feature = "internals")]
     pub(crate) fn indexed(&self) -> (usize, usize) {
-        (self.remembered.len(), self.keyed.indexed())
+        (self.own_ids.len(), self.keyed.indexed())
     }
 
     pub(crate) fn oldest(&self) -> Option<&Entry> {
@@ -218,8 +219,10 @@ impl Log {
         if entry.audience().is_some_and(|a| a.may_have_meant(true)) {
             self.newest_uncertain = entry.sequence;
         }
-        if let Some((id, record)) = entry.record() {
-            self.remembered.insert(id, record);
+        if let Some(attributes) = &entry.attributes
+            && let Some(own_id) = &attributes.own_id
+        {
+            self.own_ids.insert(own_id, entry.sequence);
         }
         if let Some(subject) = Subject::of(&entry) {
             if let Some(older) = self.keyed.insert(subject, entry) {
@@ -343,7 +346,7 @@ impl Log {
 
     fn release_id(&mut self, entry: &Entry) {
         if let Some(id) = entry.own_id() {
-            self.remembered.release(id, entry.sequence);
+            self.own_ids.remove(id, entry.sequence);
         }
     }
 
@@ -578,43 +581,30 @@ mod tests {
         assert_eq!(log.evicted_through(), 0);
     }
 
-    fn place_of(log: &Log, id: &str) -> Option<u64> {
-        log.remembered().get(id).map(|place| place.sequence)
-    }
-
     #[test]
-    fn own_ids_are_found_when_their_events_are_gone() {
+    fn an_own_id_leads_to_its_event_while_the_log_holds_it() {
         let mut log = Log::new(0);
         append(&mut log, with(1, Some("w"), None));
         append(&mut log, with(2, Some("x"), Some("k")));
         append(&mut log, with(3, Some("y"), Some("k")));
         assert_eq!(sequences(&log, 0), [1, 3]);
+        let number_of = |log: &Log, id| log.event_of(id).map(|entry| entry.sequence);
+        let numbers = |log: &Log| ["w", "x", "y", "z"].map(|id| number_of(log, id));
+        assert_eq!(numbers(&log), [Some(1), None, Some(3), None]);
         let none = Bounds {
             history: History::NONE,
             ..KEEP_ALL
         };
         trim(&mut log, &none, u64::MAX, 3);
-        assert_eq!(sequences(&log, 0), [3]);
-        for (id, record) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
-            assert_eq!(place_of(&log, id), record, "{id}");
-        }
-        let released = log.remembered().released();
-        let released: Vec<_> = released
-            .map(|(id, record)| (id.clone(), record.clone()))
-            .collect();
+        assert_eq!(numbers(&log), [None, None, Some(3), None]);
         let entries: Vec<_> = log.after(0).cloned().collect();
-        let mut restored = Log::restored(log.saved_bounds(), released);
+        let mut restored = Log::restored(log.saved_bounds());
         for entry in entries {
             restored.append(entry, &mut Dropped::new());
         }
         restored.note_head(log.head());
-        for (id, record) in [("w", Some(1)), ("x", Some(2)), ("y", Some(3)), ("z", None)] {
-            assert_eq!(place_of(&restored, id), record, "{id}");
-        }
-        assert_eq!(
-            restored.remembered().newest().map(|(id, _)| &**id),
-            Some("y")
-        );
+        assert_eq!(numbers(&restored), [None, None, Some(3), None]);
+        assert_eq!(restored.own_ids().newest(), Some((&"y".into(), 3)));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) mod finish_on_drop;
 mod for_all;
 pub(crate) mod gap;
 mod heads;
+mod held_ids;
 pub(crate) mod id;
 pub(crate) mod ids;
 mod importing;

@@ -8,7 +8,7 @@ use super::id::{EventId, Parsed};
 use super::ids::Ids;
 use super::published::PublishError;
 use super::ready::Ready;
-use super::remembered::{Remembered, digest};
+use super::remembered::{ALL, Remembered, digest};
 use crate::event::EventError;
 
 /// The events with own ids among those that are published at once.
@@ -72,17 +72,20 @@ impl OwnIds {
         Ok(own_ids)
     }
 
-    /// Finds the events that were published already, by what is remembered of the channel
-    /// and of all channels.
+    /// Finds the events that were published already, when they are published at `at_ms` to
+    /// the channel of this name or to [`ALL`].
     ///
     /// # Errors
-    /// When another event of one of the ids is remembered.
-    pub(super) fn find_repetitions<const N: usize>(
+    /// When another event of one of the ids is known.
+    pub(super) fn find_repetitions(
         &mut self,
-        remembered: [&Remembered; N],
+        remembered: &Remembered,
+        scope: &str,
+        at_ms: u64,
     ) -> Result<(), PublishError> {
         for (index, id, digest) in &self.all {
-            match remembered.iter().find_map(|known| known.get(id)) {
+            let known = remembered.known(scope, id, at_ms);
+            match known.or_else(|| remembered.known(ALL, id, at_ms)) {
                 None => {}
                 Some(record) if record.digest == *digest => self.repeated.push(*index),
                 Some(_) => return Err(reused(id)),
@@ -118,4 +121,101 @@ impl OwnIds {
 
 fn reused(id: &str) -> PublishError {
     PublishError::IdReused { id: id.to_owned() }
+}
+
+#[cfg(test)]
+#[cfg(feature = "internals")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use crate::hub::clock::Clock;
+    use crate::hub::remembered::Remembered;
+    use crate::{ChannelManager, ChannelOptions, Event, History, PublishError, Published};
+
+    /// A publish of events with these ids and data, to a channel or to all.
+    #[derive(Clone, Debug)]
+    struct Publish {
+        channel: Option<u8>,
+        events: Vec<(Option<u8>, u8)>,
+        after_ms: u64,
+        /// What one of the hubs does before it, and the other one does not.
+        meanwhile: u8,
+    }
+
+    fn publishes() -> impl Strategy<Value = Vec<Publish>> {
+        let event = (prop::option::of(0_u8..12), 0_u8..2);
+        let publish = (
+            prop::option::weighted(0.8, 0_u8..3),
+            prop::collection::vec(event, 1..4),
+            prop_oneof![4 => 0_u64..5, 1 => 0_u64..150],
+            0_u8..8,
+        );
+        let publish = publish.prop_map(|(channel, events, after_ms, meanwhile)| Publish {
+            channel,
+            events,
+            after_ms,
+            meanwhile,
+        });
+        prop::collection::vec(publish, 1..60)
+    }
+
+    /// A manager with small bounds of own ids.
+    fn manager(now_ms: &Arc<AtomicU64>, history: History) -> ChannelManager {
+        let manager = ChannelManager::builder()
+            .defaults(ChannelOptions::new().history(history))
+            .empty_after(Some(Duration::ZERO))
+            .build_simulated(Clock::manual(now_ms.clone()), 7);
+        let remembered = Remembered::bounded(8, 1_200, Duration::from_millis(100));
+        manager.hub().lock().remembered = remembered;
+        manager
+    }
+
+    fn apply(manager: &ChannelManager, publish: &Publish) -> Result<Published, PublishError> {
+        let events = publish.events.iter().map(|(id, data)| {
+            let event = Event::message(data.to_string());
+            match id {
+                Some(id) => event.with_id(format!("order-{id}")),
+                None => event,
+            }
+        });
+        let events: Vec<Event<'_>> = events.collect();
+        match publish.channel {
+            Some(channel) => {
+                let channel = manager.get_or_create(&channel.to_string()).unwrap();
+                channel.broadcast_batch(&events)
+            }
+            None => manager.broadcast_batch_all(&events),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_hubs_with_other_histories_and_sweeps_decide_the_same(publishes in publishes()) {
+            let now_ms = Arc::new(AtomicU64::new(0));
+            let [keeping, other] = [History::events(100), History::events(1)]
+                .map(|history| manager(&now_ms, history));
+            for (index, publish) in publishes.iter().enumerate() {
+                now_ms.fetch_add(publish.after_ms, Relaxed);
+                match publish.meanwhile {
+                    0 => drop(other.hub().sweep(100)),
+                    1 => drop(other.remove_empty()),
+                    2 => drop(other.remove("1")),
+                    3 => {
+                        let channel = other.get_or_create("0").unwrap();
+                        channel.set_options(ChannelOptions::new());
+                    }
+                    _ => {}
+                }
+                let [one, two] = [&keeping, &other].map(|manager| apply(manager, publish));
+                let shown = |result: Result<Published, PublishError>| {
+                    result.map(|p| (p.id, p.events, p.duplicates))
+                };
+                prop_assert_eq!(shown(one), shown(two), "publish {}", index);
+            }
+        }
+    }
 }

@@ -83,8 +83,7 @@ impl Hub {
         state.allow_batch(count);
         if let Some(own_ids) = &mut own_ids {
             let channel = state.get(key).ok_or(PublishError::Closed)?;
-            let known = [channel.log.remembered(), state.for_all.remembered()];
-            own_ids.find_repetitions(known)?;
+            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(all) {
                 return Ok(Published::repeated(id, count));
             }
@@ -198,8 +197,7 @@ impl Hub {
         let mut state = self.lock_served(&[key]);
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            let known = [channel.log.remembered(), state.for_all.remembered()];
-            own_ids.find_repetitions(known)?;
+            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
         }
         channel.check(Ready::largest(event.as_slice()))?;
         let clients = channel.members.len();

@@ -18,8 +18,8 @@ pub struct Published {
     pub events: usize,
     /// The number of connected clients that they are for.
     pub clients: usize,
-    /// Number of events that were not appended, because the channel remembers
-    /// them by their own ids: their publisher had published them before.
+    /// Number of events that were not appended, because their own
+    /// ids are known: their publisher had published them before.
     pub duplicates: usize,
 }
 
@@ -58,8 +58,8 @@ pub enum PublishError {
         /// The time after which there is room for the events.
         retry_after: Duration,
     },
-    /// The channel remembers another event with the same own id, or two events
-    /// of one batch share an own id.
+    /// Another event with the same own id is known, or two events of one batch share
+    /// an own id.
     IdReused {
         /// The id.
         id: String,

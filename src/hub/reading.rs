@@ -301,7 +301,7 @@ impl Hub {
         let is_quiet = channels.iter().all(|key| {
             let channel = state.get(*key).filter(|channel| !channel.life.is_over());
             channel.is_some_and(|channel| {
-                channel.log.head() <= through && channel.log.remembered().newest().is_none()
+                channel.log.head() <= through && state.newest_own_id(channel).is_none()
             })
         });
         is_quiet.then(|| Merged::new(&state, channels).now().max(through))

@@ -119,8 +119,13 @@ impl ChannelManagerBuilder {
         let for_all = self.options_by_name.of(NAME_OF_ALL).history;
         let restored = Restored::read(from, self.settings, for_all, None, options)?;
         let Restored {
-            ids, clock, state, ..
+            ids,
+            clock,
+            mut state,
+            ..
         } = restored;
+        // No log follows.
+        state.remembered.catch_up(u64::MAX);
         Ok(ChannelManager {
             hub: Hub::with_ids(
                 ids,
@@ -277,6 +282,7 @@ mod tests {
                     channel.finish.iter_mut().for_each(|f| f.until_ms = 0);
                 }
                 Part::Entries(entries) => entries.iter_mut().for_each(|e| e.at_ms = 0),
+                Part::OwnIds(records) => records.iter_mut().for_each(|(_, r)| r.at_ms = 0),
                 Part::Heads(heads) => heads.sort_unstable_by(|a, b| a.0.cmp(&b.0)),
                 Part::End(_) => {}
             }
@@ -324,10 +330,10 @@ mod tests {
             "for ann",
             "for admins",
             "\"mine\"",
-            "\"released\"",
+            "\"news/released\"",
             "role",
             "the last",
-            "\"all\"",
+            "\"/all\"",
             "([\"a\", \"b\"], false)",
             "pushwheel.removed",
         ] {
@@ -488,7 +494,7 @@ mod tests {
             "for ann",
             "for admins",
             "\"mine\"",
-            "\"released\"",
+            "\"news/released\"",
             "role",
             "the last",
             "pushwheel.removed",

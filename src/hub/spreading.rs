@@ -22,7 +22,7 @@ use super::own_ids::OwnIds;
 use super::published::{PublishError, Published};
 use super::reactors::Wake;
 use super::ready::Ready;
-use super::remembered::OwnId;
+use super::remembered::{ALL, OwnId, key_of};
 use super::retention::History;
 use super::seeding::LOOKS_A_PLACE;
 use super::state::State;
@@ -120,7 +120,7 @@ impl Hub {
         let (now_ms, count) = (now_us / 1000, all.len());
         let (mut state, packed) = self.lock_for_all(&all);
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions([state.for_all.remembered()])?;
+            own_ids.find_repetitions(&state.remembered, ALL, now_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&all) {
                 return Ok(Published::repeated(id, count));
             }
@@ -228,6 +228,9 @@ impl Hub {
             packed.stamp(self.ids.prefix(), self.ids.number(sequence));
             packed
         });
+        if let Some((id, record)) = numbered.entry.record() {
+            state.remembered.insert(key_of(ALL, &id), record);
+        }
         state.for_all.push(Held {
             entry: numbered.entry,
             packed,

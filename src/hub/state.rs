@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::audience::Audience;
 use super::channel_state::{ChannelState, Kind, Life};
 use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
+use super::entry::Entry;
 use super::for_all::ForAll;
 use super::heads::{Absent, Heads};
 use super::id::EventId;
@@ -22,6 +24,7 @@ use super::memory::Memory;
 use super::options::ChannelOptions;
 use super::reactors::{Departure, DisconnectCall, Reactors, Wake};
 use super::ready::Numbered;
+use super::remembered::{ALL, Remembered, key_of};
 use super::unpublished::Unpublished;
 use crate::journal::terms::Terms;
 
@@ -122,6 +125,16 @@ pub(super) struct Totals {
     pub(super) displaced: u64,
 }
 
+/// Where an event of an own id is or was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) sequence: u64,
+    /// Whether it may be the repetition of one from before a restart.
+    pub(super) is_doubtful: bool,
+    /// The clients that it is for; `None`: all.
+    pub(super) audience: Option<&'a Arc<Audience>>,
+}
+
 /// See the [module](self).
 pub(super) struct State {
     pub(super) settings: Settings,
@@ -132,6 +145,8 @@ pub(super) struct State {
     /// The ranges of numbers that may be lost.
     pub(super) terms: Terms,
     pub(super) for_all: ForAll,
+    /// The own ids of publishers.
+    pub(super) remembered: Remembered,
     generations: u32,
     channels: Slab<ChannelState>,
     pub(super) names: HashMap<Arc<str>, ChannelKey>,
@@ -152,6 +167,7 @@ impl State {
             sequence: 0,
             heads: Heads::new(0),
             for_all: ForAll::new(),
+            remembered: Remembered::default(),
             terms: Terms::default(),
             generations: 0,
             channels: Slab::new(),
@@ -250,7 +266,9 @@ impl State {
             id,
             removes,
         } = numbered;
-        let channel = self.get_mut(key).expect("the caller has found it");
+        let channel = self.channels.get_mut(key.slot as usize);
+        let channel = channel.filter(|channel| channel.generation == key.generation);
+        let channel = channel.expect("the caller has found it");
         let (at_ms, bytes) = (entry.at_ms, entry.frame.len() as u64);
         if let Some(mut attributes) = entry.attributes.take() {
             let conflates = channel.options.conflates();
@@ -264,6 +282,7 @@ impl State {
                     .remove_key(key, attributes.audience.clone(), dropped);
             }
             entry.attributes = Some(attributes).filter(|attributes| !attributes.is_empty());
+            remember(&mut self.remembered, channel, &entry);
         }
         channel.log.append(entry, dropped);
         channel.counts.published += 1;
@@ -272,6 +291,38 @@ impl State {
         self.totals.published += 1;
         self.totals.published_bytes += bytes;
         id
+    }
+
+    /// Returns the own id that was published to a channel last, with its number, if it is
+    /// remembered or the log holds its event.
+    pub(super) fn newest_own_id<'a>(
+        &'a self,
+        channel: &'a ChannelState,
+    ) -> Option<(&'a Arc<str>, u64)> {
+        let newest = channel.log.own_ids().newest();
+        newest.filter(|(id, _)| self.places_of(channel, id).next().is_some())
+    }
+
+    /// Returns the events of an own id that a channel has or had: the number of each,
+    /// whether it may be from before a restart, and the clients that it is for.
+    pub(super) fn places_of<'a>(
+        &'a self,
+        channel: &'a ChannelState,
+        id: &'a str,
+    ) -> impl Iterator<Item = Place<'a>> {
+        let held = channel.log.event_of(id).map(|entry| Place {
+            sequence: entry.sequence,
+            is_doubtful: entry.has_doubtful_id(),
+            audience: entry.audience(),
+        });
+        let scopes = [channel.scope(), ALL].into_iter();
+        let records = scopes.filter_map(|scope| self.remembered.get(scope, id));
+        let remembered = records.map(|record| Place {
+            sequence: record.sequence,
+            is_doubtful: record.is_doubtful,
+            audience: record.audience.as_ref(),
+        });
+        held.into_iter().chain(remembered)
     }
 
     /// Counts what a channel's log holds now.
@@ -508,6 +559,15 @@ pub(super) fn drop_channels(removed: impl IntoIterator<Item = ChannelState>) {
         if let Kind::Private(room) = &channel.kind {
             room.notify();
         }
+    }
+}
+
+/// Remembers the own id of an entry of a named channel, if it has one.
+fn remember(remembered: &mut Remembered, channel: &ChannelState, entry: &Entry) {
+    if let Some((id, record)) = entry.record()
+        && let Some(name) = channel.name()
+    {
+        remembered.insert(key_of(name, &id), record);
     }
 }
 

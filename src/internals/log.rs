@@ -147,10 +147,7 @@ impl Log {
 
     /// Where the entry with this id of its publisher's is.
     pub fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        self.0
-            .remembered()
-            .get(own_id)
-            .map(|record| record.sequence)
+        self.0.own_ids().get(own_id)
     }
 
     /// From where `client` gets the last `count` of what it may see.

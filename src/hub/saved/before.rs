@@ -26,7 +26,7 @@ use crate::hub::id::Epoch;
 use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
 use crate::hub::numbering::Numbering;
-use crate::hub::remembered::{IdRecord, OwnId};
+use crate::hub::remembered::{IdRecord, OwnId, key_of};
 
 /// The versions that are read here.
 pub(super) const VERSIONS: RangeInclusive<u32> = 2..=3;
@@ -97,9 +97,10 @@ impl<R: Read> Reader<R> {
             }
         }
         let (mut channels, mut oldest_ms) = (Vec::new(), u64::MAX);
+        let mut own_ids = Vec::new();
         let count = self.number()?;
         for _ in 0..count {
-            let (channel, entries) = self.channel(sequence)?;
+            let (channel, entries) = self.channel(sequence, &mut own_ids)?;
             let times = entries.iter().map(|entry| entry.at_ms);
             oldest_ms = times.fold(oldest_ms, u64::min);
             channels.push(Part::Channel(Box::new(channel)));
@@ -113,6 +114,8 @@ impl<R: Read> Reader<R> {
             jumps: Vec::new(),
         })];
         parts.extend(channels);
+        own_ids.sort_by_key(|(_, record)| record.sequence);
+        parts.push(Part::OwnIds(own_ids));
         parts.push(Part::Heads(heads));
         parts.push(Part::End(End {
             sequence,
@@ -121,7 +124,12 @@ impl<R: Read> Reader<R> {
         Ok(parts)
     }
 
-    fn channel(&mut self, through: u64) -> Result<(SavedChannel, Vec<Entry>), RestoreError> {
+    /// Reads a channel and its entries, and adds their own ids to those of all channels.
+    fn channel(
+        &mut self,
+        through: u64,
+        own_ids: &mut Vec<(Arc<str>, IdRecord)>,
+    ) -> Result<(SavedChannel, Vec<Entry>), RestoreError> {
         let name = self.text()?;
         let bounds = SavedBounds {
             began_after: self.number()?,
@@ -137,9 +145,9 @@ impl<R: Read> Reader<R> {
             missing.push(self.text()?);
         }
         let counts = [self.number()?, self.number()?, self.number()?];
-        let mut released = Vec::new();
         for _ in 0..self.number()? {
-            released.push(self.record()?);
+            let (id, record) = self.record()?;
+            own_ids.push((key_of(&name, &id), record));
         }
         let finish = match self.flag()? {
             true => Some(Finish {
@@ -150,7 +158,10 @@ impl<R: Read> Reader<R> {
         };
         let mut entries = Vec::new();
         for _ in 0..self.number()? {
-            entries.push(self.entry()?);
+            let entry = self.entry()?;
+            let record = entry.record();
+            own_ids.extend(record.map(|(id, record)| (key_of(&name, &id), record)));
+            entries.push(entry);
         }
         let channel = SavedChannel {
             name,
@@ -158,7 +169,6 @@ impl<R: Read> Reader<R> {
             bounds,
             missing_keys: (missing, has_more),
             counts,
-            released,
             finish,
         };
         Ok((channel, entries))
@@ -168,6 +178,8 @@ impl<R: Read> Reader<R> {
         let id = self.text()?;
         let record = IdRecord {
             sequence: self.number()?,
+            // It has no time, and counts as published when the state is restored.
+            at_ms: u64::MAX,
             digest: self.number()?,
             is_doubtful: self.flag()?,
             audience: match self.flag()? {

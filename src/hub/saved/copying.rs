@@ -17,6 +17,7 @@ use crate::hub::for_all::ForAll;
 use crate::hub::heads::Absent;
 use crate::hub::key::ChannelKey;
 use crate::hub::looks::LOOKS_MAX;
+use crate::hub::remembered::IdRecord;
 
 /// The wall clock at a time of the hub's clock.
 #[derive(Clone, Copy)]
@@ -47,7 +48,9 @@ struct Copying<'a>(&'a Hub);
 
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
-        self.0.lock().heads.end_copy();
+        let mut state = self.0.lock();
+        state.heads.end_copy();
+        state.remembered.end_copy();
     }
 }
 
@@ -58,16 +61,20 @@ impl Hub {
             wall_ms: wall_now_ms(),
             now_ms: self.clock.now_ms(),
         };
-        let (at, for_all, jumps) = {
+        let (at, for_all, oldest_own_id, jumps) = {
             let mut state = self.lock();
             state.heads.begin_copy();
+            state.remembered.begin_copy();
             let jumps = state.terms.jumps().copied().collect();
-            (state.sequence, saved_for_all(&state.for_all, clock), jumps)
+            let oldest_own_id = state.remembered.oldest_ms().map(|at_ms| clock.of(at_ms));
+            let for_all = saved_for_all(&state.for_all, clock);
+            (state.sequence, for_all, oldest_own_id, jumps)
         };
         let copying = Copying(self);
         let mut keys = Vec::new();
         let held = for_all.entries.iter().map(|(entry, _)| entry.at_ms);
-        let mut oldest_ms = held.min().unwrap_or(clock.wall_ms);
+        let oldest_ms = held.chain(oldest_own_id).min();
+        let mut oldest_ms = oldest_ms.unwrap_or(clock.wall_ms);
         // Not those that are over: no client comes back to them.
         self.for_each_channel(|key, channel| {
             if channel.current_name().is_some() {
@@ -99,6 +106,7 @@ impl Hub {
             }
         }
         let end = self.copy_heads(&mut put)?;
+        self.copy_own_ids(end.sequence, clock, &mut put)?;
         put(Part::End(end))?;
         drop(copying);
         Ok(saved)
@@ -131,9 +139,6 @@ impl Hub {
                 evicted.history = now.history.min(saved.bounds.head);
                 evicted.keyed = now.keyed.min(saved.bounds.head);
                 let evicted = *evicted;
-                let released = channel.log.remembered().released();
-                let released = released.filter(|(_, record)| record.sequence <= saved.through);
-                saved.released = released.map(|(id, r)| (id.clone(), r.clone())).collect();
                 drop(state);
                 entries.retain(|entry| match entry.has_key() {
                     true => entry.sequence > evicted.keyed,
@@ -145,6 +150,34 @@ impl Hub {
             self.give_way();
         }
         saved.map(|saved| (saved, entries))
+    }
+
+    /// Copies the own ids of events up to a number.
+    fn copy_own_ids(
+        &self,
+        through: u64,
+        clock: WallClock,
+        put: &mut impl FnMut(Part) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut last = 0;
+        loop {
+            let state = self.lock();
+            let some = state.remembered.after(last).take(LOOKS_MAX);
+            let some = some.take_while(|(_, record)| record.sequence <= through);
+            let some = some.map(|(key, record)| {
+                let at_ms = clock.of(record.at_ms);
+                let record = record.clone();
+                (key.clone(), IdRecord { at_ms, ..record })
+            });
+            let some: Vec<_> = some.collect();
+            drop(state);
+            let Some((_, newest)) = some.last() else {
+                return Ok(());
+            };
+            last = newest.sequence;
+            put(Part::OwnIds(some))?;
+            self.give_way();
+        }
     }
 
     /// Copies what is known of removed channels.
@@ -209,7 +242,6 @@ fn saved_channel(name: Arc<str>, channel: &ChannelState, clock: WallClock) -> Sa
             channel.counts.delivered,
             channel.counts.gaps,
         ],
-        released: Vec::new(),
         finish: match channel.life {
             Life::Finishing(finish) => Some(Finish {
                 until_ms: clock.of(finish.until_ms),
@@ -221,13 +253,10 @@ fn saved_channel(name: Arc<str>, channel: &ChannelState, clock: WallClock) -> Sa
 }
 
 fn saved_for_all(for_all: &ForAll, clock: WallClock) -> SavedForAll {
-    let released = for_all.remembered().released();
-    let released = released.map(|(id, record)| (id.clone(), record.clone()));
     let entries = for_all.after(0);
     let entries = entries.map(|held| (clock.timed(&held.entry), held.removes));
     SavedForAll {
         evicted_through: for_all.evicted_through(),
-        released: released.collect(),
         entries: entries.collect(),
     }
 }

@@ -44,6 +44,7 @@ const CHANNEL: u8 = 3;
 const ENTRIES: u8 = 4;
 const HEADS: u8 = 5;
 const END: u8 = 6;
+const OWN_IDS: u8 = 7;
 
 /// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
@@ -117,7 +118,6 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
         }
         Part::ForAll(for_all) => {
             put_number(out, for_all.evicted_through);
-            put_records(out, &for_all.released);
             put_number(out, for_all.entries.len() as u64);
             let mut before = None;
             for (entry, removes) in &for_all.entries {
@@ -137,6 +137,10 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
                 put_entry(out, entry, before.replace(entry));
             }
             ENTRIES
+        }
+        Part::OwnIds(records) => {
+            put_records(out, records);
+            OWN_IDS
         }
         Part::Heads(heads) => {
             put_number(out, heads.len() as u64);
@@ -180,7 +184,6 @@ fn put_channel(out: &mut Vec<u8>, channel: &SavedChannel) {
     for count in channel.counts {
         put_number(out, count);
     }
-    put_records(out, &channel.released);
     out.push(u8::from(channel.finish.is_some()));
     if let Some(finish) = &channel.finish {
         put_number(out, finish.through);
@@ -190,9 +193,10 @@ fn put_channel(out: &mut Vec<u8>, channel: &SavedChannel) {
 
 fn put_records(out: &mut Vec<u8>, records: &[(Arc<str>, IdRecord)]) {
     put_number(out, records.len() as u64);
-    for (id, record) in records {
-        put_text(out, id);
+    for (key, record) in records {
+        put_text(out, key);
         put_number(out, record.sequence);
+        put_number(out, record.at_ms);
         out.extend_from_slice(&record.digest.to_le_bytes());
         out.push(u8::from(record.is_doubtful));
         put_audience(out, record.audience.as_deref());
@@ -323,7 +327,6 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
         BEGIN => Part::Begin(begin(input)?),
         FOR_ALL => {
             let evicted_through = input.number()?;
-            let released = records(input)?;
             let mut entries: Vec<(Entry, bool)> = Vec::new();
             for _ in 0..input.count(ENTRY_BYTES_MIN + 1)? {
                 let removes = input.flag()?;
@@ -333,7 +336,6 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
             }
             Part::ForAll(SavedForAll {
                 evicted_through,
-                released,
                 entries,
             })
         }
@@ -346,6 +348,7 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
             }
             Part::Entries(entries)
         }
+        OWN_IDS => Part::OwnIds(records(input)?),
         HEADS => {
             let mut heads = Vec::new();
             for _ in 0..input.count(3)? {
@@ -414,7 +417,6 @@ fn channel(input: &mut Input<'_>) -> Result<SavedChannel, Damaged> {
         bounds,
         missing_keys: (missing, has_more),
         counts: [input.number()?, input.number()?, input.number()?],
-        released: records(input)?,
         finish: match input.flag()? {
             true => Some(Finish {
                 through: input.number()?,
@@ -427,15 +429,16 @@ fn channel(input: &mut Input<'_>) -> Result<SavedChannel, Damaged> {
 
 fn records(input: &mut Input<'_>) -> Result<Vec<(Arc<str>, IdRecord)>, Damaged> {
     let mut records = Vec::new();
-    for _ in 0..input.count(12)? {
-        let id = input.text()?.into();
+    for _ in 0..input.count(13)? {
+        let key = input.text()?.into();
         let record = IdRecord {
             sequence: input.number()?,
+            at_ms: input.number()?,
             digest: u64::from_le_bytes(input.array()?),
             is_doubtful: input.flag()?,
             audience: audience(input)?,
         };
-        records.push((id, record));
+        records.push((key, record));
     }
     Ok(records)
 }

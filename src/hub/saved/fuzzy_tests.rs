@@ -12,6 +12,7 @@ use crate::hub::clock::{Clock, wall_now_ms};
 use crate::hub::entry::Entry;
 use crate::hub::ids::Ids;
 use crate::hub::manager::ChannelManager;
+use crate::hub::remembered::IdRecord;
 use crate::hub::state::State;
 use crate::hub::{Hub, Randomness};
 use crate::journal::block::{Block, Sealed};
@@ -139,6 +140,12 @@ fn story(hub: &Hub) -> Vec<String> {
                     let entry = Entry { at_ms: 0, ..entry };
                     let name = name.as_ref().unwrap();
                     story.push(format!("{name} {:08} {entry:?}", entry.sequence));
+                }
+            }
+            Part::OwnIds(records) => {
+                for (key, record) in records {
+                    let record = IdRecord { at_ms: 0, ..record };
+                    story.push(format!("= {key} {record:?}"));
                 }
             }
             Part::Heads(heads) => {

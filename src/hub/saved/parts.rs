@@ -1,7 +1,7 @@
 //! The parts of a saved state, in the order in which they are written and read.
 //!
 //! ```text
-//! begin · events for all channels · (channel · entries*)* · heads* · end
+//! begin · events for all channels · (channel · entries*)* · heads* · own ids* · end
 //! ```
 //!
 //! Times are the wall clock's, in milliseconds since 1970.
@@ -29,6 +29,9 @@ pub(super) enum Part {
     Channel(Box<SavedChannel>),
     /// Some entries of the channel before, the oldest first.
     Entries(Vec<Entry>),
+    /// Some own ids of publishers by their keys, in the order of their numbers: those that
+    /// were remembered at `at`, and all later ones.
+    OwnIds(Vec<(Arc<str>, IdRecord)>),
     /// Some names of removed channels.
     Heads(Vec<(Arc<str>, Absent)>),
     End(End),
@@ -52,8 +55,6 @@ pub(super) struct Begin {
 #[derive(Debug, Default)]
 pub(super) struct SavedForAll {
     pub(super) evicted_through: u64,
-    /// The own ids that are remembered beyond their events.
-    pub(super) released: Vec<(Arc<str>, IdRecord)>,
     /// Each with whether it removes its key.
     pub(super) entries: Vec<(Entry, bool)>,
 }
@@ -69,8 +70,6 @@ pub(super) struct SavedChannel {
     pub(super) missing_keys: (Vec<Arc<str>>, bool),
     /// Published, delivered, gaps.
     pub(super) counts: [u64; 3],
-    /// The own ids that are remembered beyond their events.
-    pub(super) released: Vec<(Arc<str>, IdRecord)>,
     pub(super) finish: Option<Finish>,
 }
 

@@ -5,7 +5,7 @@
 //!
 //! What is read is not trusted. An error leaves nothing behind.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::RestoreError;
@@ -22,7 +22,7 @@ use crate::hub::key::ChannelKey;
 use crate::hub::log::{Log, SavedBounds};
 use crate::hub::names::check_name;
 use crate::hub::options::ChannelOptions;
-use crate::hub::remembered::IdRecord;
+use crate::hub::remembered::{IdRecord, parts_of};
 use crate::hub::retention::History;
 use crate::hub::state::{Settings, State};
 use crate::journal::bytes::{Damaged, ensure};
@@ -49,6 +49,8 @@ pub(super) struct Restoring<F> {
     wall_ms: u64,
     channel: Option<Opened>,
     heads: HashMap<Arc<str>, Absent>,
+    /// The number of the last own id.
+    last_own_id: u64,
     /// The highest number that is named.
     newest: u64,
 }
@@ -61,8 +63,6 @@ struct Opened {
     missing_keys: (Vec<Arc<str>>, bool),
     /// The number of the last entry.
     last: u64,
-    /// The numbers of the entries whose own ids are remembered beyond them.
-    released: HashSet<u64>,
 }
 
 impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
@@ -103,6 +103,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             clock,
             channel: None,
             heads: HashMap::new(),
+            last_own_id: 0,
             newest: begin.at,
             begin,
         })
@@ -121,6 +122,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             Part::ForAll(for_all) => self.add_for_all(for_all)?,
             Part::Channel(channel) => self.open_channel(*channel)?,
             Part::Entries(entries) => self.add_entries(entries)?,
+            Part::OwnIds(records) => self.add_own_ids(records)?,
             Part::Heads(heads) => self.add_heads(heads)?,
             Part::End(end) => {
                 self.end(&end)?;
@@ -149,14 +151,9 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
     fn add_for_all(&mut self, for_all: SavedForAll) -> Result<(), RestoreError> {
         let SavedForAll {
             evicted_through,
-            released,
             entries,
         } = for_all;
         self.note_number(evicted_through)?;
-        for (_, record) in &released {
-            self.note_number(record.sequence)?;
-        }
-        check_ids(&released, u64::MAX)?;
         let mut last = evicted_through;
         let mut held = Vec::new();
         for (entry, removes) in entries {
@@ -172,7 +169,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             });
         }
         self.note_number(last)?;
-        self.state.for_all = ForAll::restored(self.for_all, evicted_through, released, held);
+        self.state.for_all = ForAll::restored(self.for_all, evicted_through, held);
         Ok(())
     }
 
@@ -194,7 +191,6 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         // Counters go on counting; these would not be reached in any life.
         let can_count = saved.counts.iter().all(|count| *count <= SEQUENCE_MAX);
         ensure(can_count, "a count is at its end")?;
-        check_ids(&saved.released, head)?;
         if let Some(finish) = saved.finish {
             let is_past = finish.through <= saved.through;
             ensure(is_past, "a channel ends after an event to come")?;
@@ -203,8 +199,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         let kind = Kind::Named(saved.name);
         let key = self.state.insert(kind, options.clone(), self.now_ms);
         let channel = self.state.get_mut(key).expect("it was just made");
-        let released: HashSet<u64> = saved.released.iter().map(|(_, r)| r.sequence).collect();
-        channel.log = Log::restored(saved.bounds, saved.released);
+        channel.log = Log::restored(saved.bounds);
         channel.restored_through = saved.through;
         if let Some(finish) = saved.finish {
             let left_ms = u128::from(finish.until_ms.saturating_sub(self.wall_ms));
@@ -228,7 +223,6 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             bounds: saved.bounds,
             missing_keys: saved.missing_keys,
             last: 0,
-            released,
         });
         Ok(())
     }
@@ -246,9 +240,6 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             ensure(is_next, "events are out of order")?;
             let is_evicted = entry.has_key() && entry.sequence <= opened.bounds.evicted.keyed;
             ensure(!is_evicted, "an event is there that was evicted")?;
-            let is_released = || opened.released.contains(&entry.sequence);
-            let is_released = entry.own_id().is_some() && is_released();
-            ensure(!is_released, "an event is there that was evicted")?;
             opened.last = entry.sequence;
             let ago_ms = wall_ms.saturating_sub(entry.at_ms);
             let entry = Entry {
@@ -294,6 +285,28 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             while channel.trim(self.now_ms, &mut Dropped::new()) {}
         }
         self.note_appended(opened.key);
+    }
+
+    fn add_own_ids(&mut self, records: Vec<(Arc<str>, IdRecord)>) -> Result<(), Damaged> {
+        for (key, record) in records {
+            let (scope, id) = parts_of(&key).ok_or(Damaged("an id is of no channel"))?;
+            ensure(record.sequence > self.last_own_id, "ids are out of order")?;
+            self.last_own_id = record.sequence;
+            self.note_number(record.sequence)?;
+            if let Some(channel) = self.state.names.get(scope).copied()
+                && let Some(channel) = self.state.get_mut(channel)
+            {
+                let (sequence, is_doubtful) = (record.sequence, record.is_doubtful);
+                channel.log.note_own_id(&id.into(), sequence, is_doubtful);
+            }
+            let at_ms = self.at_ms_of(record.at_ms);
+            let record = IdRecord { at_ms, ..record };
+            match record.sequence <= self.begin.at {
+                true => self.state.remembered.insert(key, record),
+                false => self.state.remembered.insert_ahead(key, record),
+            }
+        }
+        Ok(())
     }
 
     fn add_heads(&mut self, heads: Vec<(Arc<str>, Absent)>) -> Result<(), Damaged> {
@@ -353,16 +366,6 @@ impl Restored {
         let ago_ms = wall_now_ms().saturating_sub(oldest_ms);
         Clock::system_begun_ago(ago_ms.min(AGE_MAX_MS))
     }
-}
-
-/// Checks that own ids are different, and of events up to `newest`.
-fn check_ids(records: &[(Arc<str>, IdRecord)], newest: u64) -> Result<(), Damaged> {
-    let mut ids = HashSet::new();
-    for (id, record) in records {
-        ensure(record.sequence <= newest, "an id is of an event to come")?;
-        ensure(ids.insert(id), "an id comes twice")?;
-    }
-    Ok(())
 }
 
 /// What of an entry's attributes fits the options of today.

@@ -41,6 +41,8 @@ const OVERHEAD_BYTES_MAX: usize = 350;
 const EMPTY_AFTER_MS: u64 = 60_000;
 /// For how long a finished channel has its name.
 pub const FINISHED_MS: u64 = 3_000;
+/// For how long an own id is known.
+const REMEMBERED_MS: u64 = 24 * 3_600_000;
 /// The event with which a stream ends whose credentials have run out.
 pub const REAUTH: &str = "pushwheel.reauth";
 /// How late things may be beyond what was promised: latency, late readiness,
@@ -150,6 +152,8 @@ struct Publication {
     /// Whether it may have been meant for a client that was away, or that comes
     /// back under another id.
     is_uncertain: bool,
+    /// Whether it was published to all channels.
+    is_for_all: bool,
     sequence: u64,
     at_ms: u64,
     id: String,

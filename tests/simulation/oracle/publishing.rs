@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pushwheel::{Condition, Event, PublishError, Published, SinkError};
 
-use super::{Audience, OVERHEAD_BYTES_MAX, Oracle, Publication, To};
+use super::{Audience, OVERHEAD_BYTES_MAX, Oracle, Publication, REMEMBERED_MS, To};
 
 /// The text of the id that a publish has returned.
 fn text_of(published: &Published) -> Option<String> {
@@ -93,6 +93,7 @@ impl Oracle {
     /// Has some events repeated exactly, and others published to all clients but
     /// some, in the eras that do that.
     fn vary(&mut self, topic: usize, to: To, drafts: Vec<Draft>) -> (To, Vec<Draft>) {
+        let known_from_ms = self.now().saturating_sub(REMEMBERED_MS);
         let Some(rng) = &mut self.repetitions else {
             return (to, drafts);
         };
@@ -101,7 +102,8 @@ impl Oracle {
             let entries = self.topics[topic].entries.iter().rev();
             let mut own = entries
                 .map(|entry| &self.published[*entry])
-                .filter(|publication| publication.draft.id.is_some());
+                .filter(|publication| publication.draft.id.is_some())
+                .filter(|publication| publication.at_ms >= known_from_ms);
             if let Some(publication) = own.nth(back) {
                 let repeated = vec![publication.draft.clone()];
                 return (publication.to.clone(), repeated);
@@ -124,17 +126,24 @@ impl Oracle {
             other => format!("{other:?}"),
         };
         let mut known: BTreeMap<&str, (&Draft, String)> = BTreeMap::new();
-        // The first one of an id counts, and what is known of the channel before what is
-        // known of all channels.
-        for entry in topic.iter().flat_map(|topic| &self.topics[*topic].entries) {
+        // An id is known by the channel's name, whichever channel has it now, or of all
+        // channels, and for a time.
+        let name = topic.map(|topic| &self.topics[topic].name);
+        let same = self.topics.iter().filter(|topic| Some(&topic.name) == name);
+        for entry in same.flat_map(|topic| &topic.entries) {
             let publication = &self.published[*entry];
-            if let Some(id) = &publication.draft.id {
+            if let Some(id) = &publication.draft.id
+                && !publication.is_for_all
+                && self.is_remembered(publication.at_ms)
+            {
                 let event = (&publication.draft, key(&publication.to));
                 known.entry(id).or_insert(event);
             }
         }
         for event in &self.everywhere {
-            if let Some(id) = &event.draft.id {
+            if let Some(id) = &event.draft.id
+                && self.is_remembered(event.at_ms)
+            {
                 known.entry(id).or_insert((&event.draft, key(&To::All)));
             }
         }
@@ -154,6 +163,11 @@ impl Oracle {
             }
         }
         Some(fresh)
+    }
+
+    /// Whether an own id that was published then is still known.
+    pub(super) fn is_remembered(&self, at_ms: u64) -> bool {
+        self.now() - at_ms <= REMEMBERED_MS
     }
 
     fn take_result(
@@ -234,7 +248,12 @@ impl Oracle {
     /// Enters an event for all channels in one of them.
     pub(super) fn enter_in(&mut self, topic: usize, event: &Everywhere) -> String {
         let moment = (event.sequence, event.at_ms);
-        self.enter_at(topic, event.draft.clone(), To::All, Audience::All, moment)
+        let draft = event.draft.clone();
+        let id = self.enter_at(topic, draft, To::All, Audience::All, moment);
+        if let Some(copy) = self.published.last_mut() {
+            copy.is_for_all = true;
+        }
+        id
     }
 
     fn enter_at(
@@ -267,6 +286,7 @@ impl Oracle {
             draft: copy,
             to,
             is_uncertain,
+            is_for_all: false,
             sequence,
             at_ms,
             id: id.clone(),
@@ -324,19 +344,29 @@ impl Oracle {
         draft
     }
 
-    /// One of the last ids of publishers' own, now and then.
+    /// One of the last ids of publishers' own, now and then. A publisher does not give an
+    /// id again that the engine may have forgotten.
     fn repeated_id(&mut self) -> Option<String> {
         let back = self.repeats.as_mut()?.usize(0..8);
-        let newest_first = self.published.iter().rev().map(|event| &event.id);
-        let mut own = newest_first.filter(|id| id.starts_with("own."));
-        own.nth(back).filter(|_| back < 4).cloned()
+        let newest_first = self.published.iter().rev();
+        let mut own = newest_first.filter(|event| event.id.starts_with("own."));
+        let event = own.nth(back).filter(|_| back < 4)?;
+        self.is_remembered(event.at_ms).then(|| event.id.clone())
     }
 
     /// Publishes to all channels.
     pub fn publish_everywhere(&mut self) -> bool {
         self.note_the_over();
         let mut draft = self.draft();
-        draft.id = draft.id.filter(|_| self.has_own_ids_for_all);
+        let open: Vec<usize> = self.current.values().copied().collect();
+        let open = open.into_iter().filter(|topic| {
+            let topic = &self.topics[*topic];
+            !topic.is_closed() && !topic.is_finished()
+        });
+        let open: Vec<usize> = open.collect();
+        // Where no channel has the event, the record here would lack it.
+        let may_have_id = self.has_own_ids_for_all && !open.is_empty();
+        draft.id = draft.id.filter(|_| may_have_id);
         let fresh = self.fresh(None, std::slice::from_ref(&draft), &To::All);
         let published = match self.manager.broadcast_all(draft.event()) {
             Ok(published) => published,
@@ -365,12 +395,6 @@ impl Oracle {
             sequence: self.sequence,
             at_ms: self.now(),
         };
-        let open: Vec<usize> = self.current.values().copied().collect();
-        let open = open.into_iter().filter(|topic| {
-            let topic = &self.topics[*topic];
-            !topic.is_closed() && !topic.is_finished()
-        });
-        let open: Vec<usize> = open.collect();
         let mut streams = BTreeSet::new();
         for &topic in &open {
             self.enter_in(topic, &event);

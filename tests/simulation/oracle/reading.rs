@@ -435,14 +435,14 @@ impl Oracle {
                 "evicted" => stream.position.is_some_and(lost),
                 "restart" => is_former || self.is_doubtful(stream, asked),
                 "audience" => self.uncertain(stream).is_some(),
-                // An own id is known when its event is gone, unless that was for
-                // too many clients.
+                // An own id is known when its event is gone, for a time, unless the event
+                // was for too many clients.
                 "unknown" => {
-                    let is_large = |event: &Publication| match &event.audience {
-                        Audience::Ids(ids) => ids.len() > 30,
-                        _ => false,
+                    let may_be_forgotten = |event: &Publication| match &event.audience {
+                        Audience::Ids(ids) if ids.len() > 30 => true,
+                        _ => !self.is_remembered(event.at_ms),
                     };
-                    !is_ours && !is_former && own.all(is_large)
+                    !is_ours && !is_former && own.all(may_be_forgotten)
                 }
                 _ => false,
             };

@@ -83,7 +83,8 @@ impl Oracle {
     }
 
     /// The events of an own id that count for a stream that comes with it: those
-    /// from before that the client may see.
+    /// from before that the client may see, in its channels and in earlier ones of their
+    /// names.
     pub(super) fn events_of<'a>(
         &'a self,
         stream: &'a Stream,
@@ -95,8 +96,15 @@ impl Oracle {
             let is_before = |joined: &Joined| event.sequence <= joined.sequence;
             event.draft.id.is_some()
                 && stream.joined.as_ref().is_some_and(is_before)
-                && self.is_for(stream, event)
+                && self.is_of_its_names(stream, event)
+                && self.admits(stream, event)
         })
+    }
+
+    fn is_of_its_names(&self, stream: &Stream, event: &Publication) -> bool {
+        let name = &self.topics[event.topic].name;
+        let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic].name);
+        event.is_for_all || topics.any(|other| other == name)
     }
 
     /// Whether an own id may be that of an event from before the start.
@@ -357,14 +365,17 @@ impl Oracle {
     }
 
     pub(super) fn is_for(&self, stream: &Stream, publication: &Publication) -> bool {
-        stream.topics.contains(&publication.topic)
-            && match &publication.audience {
-                Audience::All => true,
-                Audience::Ids(ids) => ids.contains(&stream.id),
-                Audience::Role(role) => stream.role == Some(*role),
-                Audience::NotRole(role) => stream.role != Some(*role),
-                Audience::AllBut(id) => *id != stream.id,
-            }
+        stream.topics.contains(&publication.topic) && self.admits(stream, publication)
+    }
+
+    fn admits(&self, stream: &Stream, publication: &Publication) -> bool {
+        match &publication.audience {
+            Audience::All => true,
+            Audience::Ids(ids) => ids.contains(&stream.id),
+            Audience::Role(role) => stream.role == Some(*role),
+            Audience::NotRole(role) => stream.role != Some(*role),
+            Audience::AllBut(id) => *id != stream.id,
+        }
     }
 
     /// Whether a newer event of the same key, for the same clients, chosen in the
