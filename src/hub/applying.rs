@@ -17,6 +17,7 @@ use super::client::DisconnectReason;
 use super::dropped::Dropped;
 use super::for_all::NAME_OF_ALL;
 use super::gap::{GAP_NAME, Gap, GapReason};
+use super::heads::Absent;
 use super::id::EventId;
 use super::key::ChannelKey;
 use super::options::{ChannelOptions, OptionsByName};
@@ -466,6 +467,14 @@ impl Hub {
 /// Begins to remove a channel. Returns the number of its clients.
 fn remove(state: &mut State, name: &Arc<str>, number: u64, removed: &mut Removed) -> usize {
     let Some(key) = state.names.get(name).copied() else {
+        if !state.heads.is_over(name, number) {
+            // A channel that a program opens is in no record. Its place would be behind the
+            // events for all channels.
+            let head = state.heads.take(name).max(state.for_all.head());
+            let through = number;
+            state.heads.note_absent(name, Absent { through, head });
+            state.heads.insert(name.clone(), head);
+        }
         return 0;
     };
     let channel = state.get(key).expect("names lead to channels");

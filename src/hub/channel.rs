@@ -369,7 +369,8 @@ impl Channel {
     }
 
     /// Removes the channel and disconnects its clients. Returns their number. From now
-    /// on the name can be used for a new channel.
+    /// on the name can be used for a new channel. If there is a journal that cannot be
+    /// written, the channel stays, and the result is 0.
     pub fn close(&self) -> usize {
         let Channel { hub, key, .. } = self;
         let removed = match hub.has_journal() {

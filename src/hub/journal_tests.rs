@@ -1,8 +1,11 @@
 //! Publishing through a log in memory, which a test stops and breaks.
 
+use std::collections::HashSet;
+use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::time::Duration;
 
 use super::applying::BlockTime;
@@ -18,8 +21,8 @@ use crate::journal::error::JournalError;
 use crate::journal::log::{BlockLog, SnapshotFile};
 use crate::journal::record::{Change, Record};
 use crate::{
-    Channel, ChannelOptions, Event, GapReason, History, PublishError, Published, ReadError, Start,
-    StoredEvent, Target,
+    Channel, ChannelOptions, Event, GapReason, History, JournalOptions, JournalSync, PublishError,
+    Published, ReadError, Start, StoredEvent, Target,
 };
 
 /// A block with its first number.
@@ -170,8 +173,10 @@ fn datas(channel: &Channel) -> Vec<String> {
     stored(channel).into_iter().map(text).collect()
 }
 
-/// Number, data, own id and target of all entries.
-fn entries(channel: &Channel) -> Vec<(u64, String, Option<String>, bool)> {
+/// Number, data, own id of an entry, and whether it is for some clients.
+type Shown = (u64, String, Option<String>, bool);
+
+fn entries(channel: &Channel) -> Vec<Shown> {
     let state = channel.hub().lock();
     let log = &state.get(channel.key()).unwrap().log;
     let entries = log.after(0).map(|entry| {
@@ -184,6 +189,26 @@ fn entries(channel: &Channel) -> Vec<(u64, String, Option<String>, bool)> {
 
 /// A name of the test, and the result of the publish that it gave it to.
 type Told = (&'static str, Result<Published, PublishError>);
+
+/// A manager with what a log says. A snapshot may be ahead of its replay: each block twice
+/// makes no difference.
+fn replayed(log: &Shared) -> ChannelManager {
+    let manager = keeping().build();
+    let hub = manager.hub();
+    let time = BlockTime {
+        wall_ms: 0,
+        at_ms: 0,
+    };
+    let blocks = log.blocks.lock().unwrap();
+    for part in [&blocks[..blocks.len() / 2], &blocks[..]] {
+        for (first, block) in part {
+            let block = Block::decode(block, hub.ids.prefix()).unwrap();
+            let records = block.records.into_iter().map(|record| (record, ()));
+            hub.apply(*first, time, records, |(), _| {});
+        }
+    }
+    manager
+}
 
 /// Receives results in the order in which they come.
 fn results() -> (impl Fn(&'static str) -> Then, mpsc::Receiver<Told>) {
@@ -457,7 +482,9 @@ fn a_replay_makes_the_same_channels() {
         let name = format!("channel {}", n % 7);
         let channel = manager.get_or_create(&name).unwrap();
         match n % 50 {
-            49 => drop(channel.close()),
+            49 => {
+                channel.close();
+            }
             40 => drop(
                 manager
                     .broadcast_all(message(format!("{n} to all")))
@@ -476,21 +503,7 @@ fn a_replay_makes_the_same_channels() {
         }
     }
     manager.get("channel 3").unwrap().finish(None).unwrap();
-    let other = keeping().build();
-    let hub = other.hub();
-    let time = BlockTime {
-        wall_ms: 0,
-        at_ms: 0,
-    };
-    let blocks = log.blocks.lock().unwrap();
-    // A snapshot may be ahead of its replay: each block twice makes no difference.
-    for part in [&blocks[..blocks.len() / 2], &blocks[..]] {
-        for (first, block) in part {
-            let block = Block::decode(block, hub.ids.prefix()).unwrap();
-            let records = block.records.into_iter().map(|record| (record, ()));
-            hub.apply(*first, time, records, |(), _| {});
-        }
-    }
+    let other = replayed(&log);
     assert_eq!(other.names(), manager.names());
     for name in manager.names() {
         let [ours, theirs] = [&manager, &other].map(|m| m.get(&name).unwrap());
@@ -555,4 +568,174 @@ fn a_possible_loss_is_in_all_channels_in_its_place() {
             assert_eq!(channel.read(newest).count(), 0, "it is said once");
         }
     }
+}
+
+/// A directory of a test, which is removed with it.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Temporary {
+        let name = format!("pushwheel-hub-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        Temporary(path)
+    }
+
+    /// Copies the files as they are. A snapshot may be deleting some of them: then it is
+    /// tried again.
+    fn copy(&self, to: &Temporary) {
+        while let Err(error) = self.try_copy(to) {
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+        }
+    }
+
+    fn try_copy(&self, to: &Temporary) -> io::Result<()> {
+        let _ = fs::remove_dir_all(&to.0);
+        fs::create_dir(&to.0)?;
+        for file in fs::read_dir(&self.0)? {
+            let file = file?;
+            fs::copy(file.path(), to.0.join(file.file_name()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Name of a channel, whether it is finished, and its entries.
+type Kept = (Arc<str>, bool, Vec<Shown>);
+
+/// The channels with all that a restart keeps.
+fn all_channels(manager: &ChannelManager) -> Vec<Kept> {
+    let names = manager.names().into_iter();
+    let all = names.map(|name| {
+        let channel = manager.get(&name).unwrap();
+        (name, channel.is_finished(), entries(&channel))
+    });
+    all.collect()
+}
+
+fn numbers(channels: &[Kept]) -> Vec<(&str, bool, Vec<u64>)> {
+    let channels = channels.iter();
+    let shown = channels.map(|(name, is_finished, entries)| {
+        let numbers = entries.iter().map(|(number, ..)| *number).collect();
+        (&**name, *is_finished, numbers)
+    });
+    shown.collect()
+}
+
+/// Ends the publishers, also when an assertion fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// One step of a publisher.
+fn step(manager: &ChannelManager, rng: &mut fastrand::Rng) {
+    let name = format!("channel {}", rng.u8(..12));
+    let channel = manager.get_or_create(&name).unwrap();
+    let data = rng.u64(..).to_string().repeat(rng.usize(1..20));
+    let published = match rng.u8(..40) {
+        0 => {
+            channel.close();
+            return;
+        }
+        1 => channel.finish(Some(message(data))).map(drop),
+        2 => manager.broadcast_all(message(data)).map(drop),
+        3 => channel.send("ann", message(data)).map(drop),
+        4..8 => {
+            let id = rng.u8(..20).to_string();
+            channel.broadcast(message(&id).with_id(id)).map(drop)
+        }
+        8..12 => channel
+            .broadcast_batch([message(&data), message(data)])
+            .map(drop),
+        _ => channel.broadcast(message(data)).map(drop),
+    };
+    match published {
+        Ok(()) | Err(PublishError::Finished | PublishError::Closed) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_snapshots_leaves_what_was_accepted() {
+    const KILLS: usize = 12;
+    let directory = Temporary::new("kills");
+    let builder = || {
+        let history = History::events(40).age_max(Duration::MAX);
+        let options = ChannelOptions::new().history(history);
+        ChannelManager::builder().defaults(options)
+    };
+    let options = || {
+        let sync = JournalSync::Every(Duration::from_millis(1));
+        JournalOptions::new().sync(sync).segment_bytes(32 << 10)
+    };
+    let manager = builder().open_journal(&directory.0, options()).unwrap();
+    let (pause, is_over) = (RwLock::new(()), AtomicBool::new(false));
+    let snapshots = std::thread::scope(|scope| {
+        let _end = Ending(&is_over);
+        for thread in 0..4 {
+            let (manager, pause, is_over) = (&manager, &pause, &is_over);
+            let mut rng = fastrand::Rng::with_seed(thread);
+            scope.spawn(move || {
+                while !is_over.load(Relaxed) {
+                    let _running = pause.read().unwrap();
+                    for _ in 0..10 {
+                        step(manager, &mut rng);
+                    }
+                }
+            });
+        }
+        let mut snapshots = HashSet::new();
+        for kill in 0..KILLS {
+            // Each time another snapshot has been made, or is being made.
+            let begun = manager.hub().newest_sequence();
+            while manager.hub().newest_sequence() < begun + 400 + 150 * kill as u64 {
+                std::thread::yield_now();
+            }
+            let copy = Temporary::new("killed");
+            let expected = {
+                let _paused = pause.write().unwrap();
+                directory.copy(&copy);
+                all_channels(&manager)
+            };
+            for file in fs::read_dir(&copy.0).unwrap() {
+                let name = file.unwrap().file_name().into_string().unwrap();
+                snapshots.extend(Some(name).filter(|name| name.starts_with("snapshot")));
+            }
+            let restored = builder().open_journal(&copy.0, options()).unwrap();
+            let found = all_channels(&restored);
+            assert_eq!(numbers(&found), numbers(&expected), "kill {kill}");
+            assert!(found == expected, "kill {kill}: an event differs");
+        }
+        snapshots
+    });
+    assert!(snapshots.len() >= 3, "too few snapshots: {snapshots:?}");
+    manager.close_journal().unwrap();
+    let expected = all_channels(&manager);
+    let restored = builder().open_journal(&directory.0, options()).unwrap();
+    assert!(all_channels(&restored) == expected);
+}
+
+#[test]
+fn a_channel_that_no_record_has_made_is_removed_as_if_one_had() {
+    let (manager, log) = open();
+    manager.get_or_create("a").unwrap();
+    manager.broadcast_all(message("to all")).unwrap();
+    // Made by the program, with what was published to all, and removed.
+    manager.get_or_create("b").unwrap();
+    assert!(manager.remove("b"));
+    let b = manager.get_or_create("b").unwrap();
+    b.broadcast(message("new")).unwrap();
+    assert_eq!(datas(&b), ["new"]);
+    let other = replayed(&log);
+    assert_eq!(entries(&other.get("b").unwrap()), entries(&b));
 }

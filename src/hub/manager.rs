@@ -391,7 +391,8 @@ impl ChannelManager {
         self.publish(events, Target::All)
     }
 
-    /// Closes and removes the channel of this name. Returns whether there was one.
+    /// Closes and removes the channel of this name. Returns whether there was one. If there
+    /// is a journal that cannot be written, the channel stays, and the result is false.
     pub fn remove(&self, name: &str) -> bool {
         let key = self.hub.lock().names.get(name).copied();
         let removed = key.and_then(|key| self.remove_if(key, |_| true));
