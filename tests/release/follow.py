@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Follows docs/first-stream.md as a reader does, in a root file system of its own.
 
-    follow.py ROOT DIRECTORY PAGE
+    follow.py ROOT DIRECTORY PAGE PROXY
 
-Enters what each fence shows, in this order and without a change, in terminals whose
-directory is DIRECTORY of ROOT, and saves the page where it says. What the text asks for
-between the fences is in `Reader.prose`; a fence or a text that it does not know is an
-error, so that the page cannot change unseen. The browser is Chromium of this machine. It
-shares the network of ROOT, where only loopback exists.
+Reads the page from top to bottom. Enters what each fence shows, without a change, in
+terminals whose directory is DIRECTORY of ROOT; saves files where the text says, and runs
+what it says; does what ACTIONS find in the text. Of the proxies, only PROXY (caddy or
+nginx) is used. A fence that is not understood is an error, and so is an action that the
+text no longer asks for: the page cannot change unseen.
+
+The browser is Chromium of this machine. It shares the network of ROOT, where only
+loopback exists.
 """
 
 import http.client
@@ -23,14 +26,17 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 60
-FENCE = re.compile(r"^```(\w+)(?: +(\S[^\n]*))?\n(.*?)^```$", re.M | re.S)
+PIECE = re.compile(r"(.*?)^```(\w+)(?: +(\S[^\n]*))?\n(.*?)^```$", re.M | re.S)
 VARYING = re.compile(r"\b[0-9a-z]{6,7}-\d+\b")
-# What the text asks for, which no fence shows.
-PROSE = [
-    "Publish `hello` again, and the page shows it.",
-    "stop the server with Ctrl-C and start it again.",
-    "the page reconnects automatically, receives a `pushwheel.gap` event because the old events are gone, and reloads",
-]
+ACTIONS = {
+    "stop_server": "Stop it with Ctrl-C",
+    "save_as": r"[Ss]ave this(?: page)? as `(?P<file>[^`]+)`(?: and run `(?P<command>[^`]+)`)?",
+    "open_page": r"Open <(?P<url>http[^>]+)>",
+    "see_event": r"The page shows it\.",
+    "restart_server": "stop the server and start it again, without new keys",
+    "see_reload": "the page reconnects automatically, receives a `pushwheel.gap` event because the old "
+    "events are gone, and reloads",
+}
 
 
 def until(what, condition):
@@ -47,7 +53,7 @@ def answers(port, path):
     """Returns the body if the status is 200."""
     try:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": f"localhost:{port}"})
         answer = connection.getresponse()
         body = answer.read()
         return body if answer.status == 200 else None
@@ -84,9 +90,9 @@ class Terminal:
 
 
 class Reader:
-    def __init__(self, root, directory):
-        self.root, self.directory = root, directory
-        self.subscriptions, self.first_publish = [], None
+    def __init__(self, root, directory, proxy):
+        self.root, self.directory, self.proxy = root, directory, proxy
+        self.subscriptions, self.saved, self.done = [], None, set()
 
     def command(self, text):
         script = f"cd {self.directory}\n{text}"
@@ -103,39 +109,44 @@ class Reader:
         print(f"$ {text.strip()}     (left running)", flush=True)
         return Terminal(self.command(text))
 
+    # ---- fences -----------------------------------------------------------------
+
     def fence(self, language, wish, text):
-        word, _, argument = (wish or "").partition("=")
-        if language == "sh" and re.match(r"tar |sudo install ", text):
-            self.enter(text)
-        elif (language, text.strip()) == ("sh", "pushwheel serve"):
-            self.server_command = text
-            self.start_server()
+        word = (wish or "").partition("=")[0]
+        if self.saved:
+            self.save(text)
+        elif (language, word) == ("sh", "serves") or (language, text.strip()) == ("sh", "pushwheel serve"):
+            self.start_server(text)
         elif (language, word) == ("sh", "prints"):
             subscription = self.leave_running(text)
             count = len(self.subscriptions) + 1
             subscription.expect("it has subscribed", lambda: self.clients() == count)
             self.subscriptions.append(subscription)
-        elif (language, word) == ("sh", "publishes"):
-            self.first_publish = self.first_publish or text
+        elif (language, word) == ("sh", "publishes") or re.match(r"tar |sudo install ", text):
             self.enter(text)
         elif (language, word) == ("text", "shows"):
             self.shows(text)
-        elif (language, word) == ("html", "page"):
-            (Path(self.root) / self.directory.lstrip("/") / "page.html").write_text(text)
         elif language == "sh" and text.startswith("python3 -m http.server 3000"):
             site = self.leave_running(text)
-            site.expect("the page is served", lambda: answers(3000, "/page.html"))
-        else:
+            site.expect("the site is served", lambda: answers(3000, "/"))
+        elif (language, word) != ("text", ""):  # which is a drawing
             raise SystemExit(f"follow: a reader cannot follow this: ```{language} {wish or ''}\n{text}")
 
-    def start_server(self):
-        self.server = self.leave_running(self.server_command)
-        self.server.expect("it listens", lambda: answers(8080, "/health"))
-        until("it prints its address", lambda: any("http://127.0.0.1:8080" in line for line in self.server.lines))
-
-    def clients(self):
-        listed = answers(8080, "/channels/news/clients")
-        return len(json.loads(listed)) if listed else 0
+    def save(self, text):
+        file, command = self.saved["file"], self.saved["command"]
+        self.saved = None
+        if command and self.proxy not in command:
+            return
+        path = Path(self.root) / (Path(self.directory) / file).relative_to("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if command and self.proxy == "nginx":
+            self.leave_running("nginx -g 'daemon off;'").expect("nginx runs", lambda: answers(80, "/"))
+            self.enter(command)
+        elif command:
+            self.leave_running(command)
+        if command:
+            until("the proxy serves the site", lambda: answers(8000, "/"))
 
     def shows(self, text):
         wanted = [VARYING.sub("*", line) for line in text.splitlines() if line]
@@ -147,33 +158,70 @@ class Reader:
                     return True
             return False
 
-        until(f"a terminal shows {wanted}, not {[t.lines for t in self.subscriptions]}", shown)
+        until(f"a terminal shows {wanted}", shown)
 
-    def prose(self):
-        browser = Terminal(["node", HERE / "page.mjs", "http://localhost:3000/page.html", "hello"], cwd=HERE.parents[1])
+    # ---- the server -------------------------------------------------------------
 
-        def says(word):
-            browser.expect(f"the browser says {word!r}", lambda: word in browser.lines)
+    def start_server(self, text):
+        self.server = self.leave_running(text)
+        self.server.expect("it listens", lambda: answers(8080, "/health"))
+        until("it prints its address", lambda: any("http://127.0.0.1:8080" in line for line in self.server.lines))
+        # Keys are made once.
+        self.server_command = text.strip().splitlines()[-1]
 
-        says("open")
-        self.enter(self.first_publish)
-        says("shown")
+    def clients(self):
+        listed = answers(8080, "/channels/news/clients")
+        return len(json.loads(listed)) if listed else 0
+
+    # ---- the text ---------------------------------------------------------------
+
+    def prose(self, text):
+        text = " ".join(text.split())
+        pattern = "|".join(f"(?P<{name}>{action})" for name, action in ACTIONS.items())
+        for match in re.finditer(pattern, text):
+            name = next(name for name in ACTIONS if match[name])
+            print(f"# {match[0]}", flush=True)
+            getattr(self, name)(match.groupdict())
+            self.done.add(name)
+
+    def stop_server(self, _):
         self.server.interrupt()
-        self.start_server()
-        until("the page has reloaded", lambda: "reloaded" in browser.lines)
-        assert browser.process.wait(PATIENCE) == 0, browser.lines
+
+    def save_as(self, words):
+        self.saved = words
+
+    def open_page(self, words):
+        browser = ["node", HERE / "page.mjs", words["url"], "hello"]
+        self.browser = Terminal(browser)
+        self.browser_says("open")
+
+    def browser_says(self, word):
+        until(f"the browser says {word!r}", lambda: word in self.browser.lines)
+
+    def see_event(self, _):
+        self.browser_says("shown")
+
+    def restart_server(self, _):
+        self.server.interrupt()
+        self.start_server(self.server_command)
+
+    def see_reload(self, _):
+        self.browser_says("reloaded")
+        assert self.browser.process.wait(PATIENCE) == 0
 
 
 def main():
-    root, directory, page = sys.argv[1:]
+    root, directory, page, proxy = sys.argv[1:]
     text = Path(page).read_text()
-    flat = " ".join(text.split())
-    for sentence in PROSE:
-        assert sentence in flat, f"the page no longer says {sentence!r}"
-    reader = Reader(root, directory)
-    for language, wish, body in FENCE.findall(text):
-        reader.fence(language, wish, body)
-    reader.prose()
+    reader = Reader(root, directory, proxy)
+    end = 0
+    for piece in PIECE.finditer(text):
+        prose, *fence = piece.groups()
+        reader.prose(prose)
+        reader.fence(*fence)
+        end = piece.end()
+    reader.prose(text[end:])
+    assert reader.done == set(ACTIONS), f"the page no longer says {set(ACTIONS) - reader.done}"
     print("follow: the page holds what it promises")
 
 

@@ -5,8 +5,8 @@
 #   - the program runs in a root file system that has nothing else in it;
 #   - the .deb installs, serves and is removed in a Debian of debootstrap that has only
 #     what Debian cannot do without (SUITE: bookworm), and lintian accepts it;
-#   - a reader who follows docs/first-stream.md in that Debian, word by word, sees what
-#     the page promises;
+#   - docs/first-stream.md can be followed there word by word, with curl, Python and the
+#     proxy that the page uses;
 #   - the crates, the context of the image and the npm package are complete.
 #
 # Needs root, for roots and namespaces of its own: no process in them reaches the network.
@@ -40,8 +40,8 @@ serves_in() { # serves_in ROOT COMMAND...: all subcommands that a first user nee
 
 mount_proc() { [ ! -d "$1/proc" ] || mount -t proc proc "$1/proc"; }
 
-follow_the_page() { # follow_the_page ROOT DIRECTORY
-    mount_proc "$1" && mount --bind /dev "$1/dev" && tests/release/follow.py "$1" "$2" docs/first-stream.md
+follow_the_page() { # follow_the_page ROOT DIRECTORY PROXY
+    mount_proc "$1" && mount --bind /dev "$1/dev" && tests/release/follow.py "$1" "$2" docs/first-stream.md "$3"
 }
 
 if [ "${1:-}" = --apart ]; then
@@ -124,10 +124,11 @@ deb_installs_serves_and_is_purged() {
         chroot "$root" dpkg --purge pushwheel && files_of "$root" | diff "$scratch/before" -
 }
 
-page_can_be_followed() {
-    bare_root reader ca-certificates curl python3 sudo && mkdir "$scratch/reader/root/files" &&
-        cp "$out"/*.tar.gz "$scratch/reader/root/files/" &&
-        apart follow_the_page "$scratch/reader" /root/files
+page_can_be_followed() { # page_can_be_followed PROXY
+    bare_root "$1" caddy curl nginx-light openssl python3 sudo && mkdir "$scratch/$1/root/files" &&
+        echo "127.0.0.1 localhost" >"$scratch/$1/etc/hosts" &&
+        cp "$out"/*.tar.gz "$scratch/$1/root/files/" &&
+        apart follow_the_page "$scratch/$1" /root/files "$1"
 }
 
 image_has_all_it_copies() {
@@ -163,7 +164,9 @@ check "the program is static and names no directory of this machine" program_nee
 check "the program serves in an empty root" runs_in_an_empty_root
 check "lintian accepts the .deb" lintian_accepts
 check "the .deb installs, serves and is purged in a bare Debian" deb_installs_serves_and_is_purged
-check "docs/first-stream.md can be followed word by word in a bare Debian" page_can_be_followed
+for proxy in caddy nginx; do
+    check "docs/first-stream.md can be followed word by word, with $proxy" page_can_be_followed $proxy
+done
 check "the context of the image has all that it copies" image_has_all_it_copies
 check "the bill of materials is right" tests/packages/venv/bin/python tests/packages/bill.py "$out"/*.cdx.json
 check "the crate of the engine has its documentation" crates_document_themselves
