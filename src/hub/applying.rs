@@ -394,6 +394,7 @@ impl Hub {
                 if let Some(channel) = state.get_mut(key) {
                     channel.life = Life::Finishing(finish);
                 }
+                state.finishes.insert(name, step.number);
                 state.memory.note_finished(key.slot);
                 Applied {
                     id,
@@ -424,9 +425,29 @@ impl Hub {
     ) -> Result<Found, Lacks> {
         let now_ms = now_us / 1000;
         loop {
-            let key = match state.names.get(name) {
-                Some(key) => *key,
-                None if state.heads.is_over(name, step.last) => return Ok(Found::Applied),
+            // This depends on the log alone, whatever the channel has already.
+            let finish = state.finishes.before(name, step.number);
+            if finish.is_some_and(|finish| step.basis < finish) {
+                return Ok(Found::Finished);
+            }
+            state.finishes.end(name, step.number);
+            let key = state.names.get(name).copied();
+            let channel = key.and_then(|key| state.get(key));
+            let (is_applied, is_finished) = match channel {
+                Some(channel) => (
+                    step.last <= channel.through(),
+                    channel.life.through() == Some(step.number),
+                ),
+                None => (state.heads.is_over(name, step.last), true),
+            };
+            if is_applied {
+                if is_finished && matches!(step.change, Change::Finish { .. }) {
+                    state.finishes.insert(name.clone(), step.number);
+                }
+                return Ok(Found::Applied);
+            }
+            let key = match key {
+                Some(key) => key,
                 None => {
                     let found = options.found.get(name);
                     let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
@@ -442,9 +463,6 @@ impl Hub {
             }
             match channel.life {
                 Life::Open => return Ok(Found::Open(key)),
-                Life::Finishing(finish) if step.basis < finish.through => {
-                    return Ok(Found::Finished);
-                }
                 // It was proposed with the knowledge that the channel's time is over.
                 Life::Finishing(_) => {
                     let wake =
@@ -466,6 +484,7 @@ impl Hub {
 
 /// Begins to remove a channel. Returns the number of its clients.
 fn remove(state: &mut State, name: &Arc<str>, number: u64, removed: &mut Removed) -> usize {
+    state.finishes.end(name, number);
     let Some(key) = state.names.get(name).copied() else {
         if !state.heads.is_over(name, number) {
             // A channel that a program opens is in no record. Its place would be behind the

@@ -41,6 +41,7 @@ pub(crate) mod engine_thread;
 mod engines;
 pub(crate) mod entry;
 pub(crate) mod finish_on_drop;
+mod finishes;
 mod for_all;
 pub(crate) mod gap;
 mod heads;

@@ -284,7 +284,7 @@ mod tests {
                 Part::Entries(entries) => entries.iter_mut().for_each(|e| e.at_ms = 0),
                 Part::OwnIds(records) => records.iter_mut().for_each(|(_, r)| r.at_ms = 0),
                 Part::Heads(heads) => heads.sort_unstable_by(|a, b| a.0.cmp(&b.0)),
-                Part::End(_) => {}
+                Part::Finishes(_) | Part::End(_) => {}
             }
         }
         let lines = parts.iter().map(|part| format!("{part:?}\n"));

@@ -13,6 +13,7 @@ use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
 use super::entry::Entry;
+use super::finishes::Finishes;
 use super::for_all::ForAll;
 use super::heads::{Absent, Heads};
 use super::id::EventId;
@@ -142,6 +143,8 @@ pub(super) struct State {
     pub(super) sequence: u64,
     /// What is known of channels that have lost their names.
     pub(super) heads: Heads,
+    /// The finishes that a log has.
+    pub(super) finishes: Finishes,
     /// The ranges of numbers that may be lost.
     pub(super) terms: Terms,
     pub(super) for_all: ForAll,
@@ -166,6 +169,7 @@ impl State {
             settings,
             sequence: 0,
             heads: Heads::new(0),
+            finishes: Finishes::new(),
             for_all: ForAll::new(),
             remembered: Remembered::default(),
             terms: Terms::default(),

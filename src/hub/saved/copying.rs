@@ -71,6 +71,7 @@ impl Hub {
             (state.sequence, for_all, oldest_own_id, jumps)
         };
         let copying = Copying(self);
+        let finishes = self.copy_finishes();
         let mut keys = Vec::new();
         let held = for_all.entries.iter().map(|(entry, _)| entry.at_ms);
         let oldest_ms = held.chain(oldest_own_id).min();
@@ -93,6 +94,7 @@ impl Hub {
             jumps,
         }))?;
         put(Part::ForAll(for_all))?;
+        put(Part::Finishes(finishes))?;
         let mut saved = Saved {
             channels: 0,
             events: 0,
@@ -110,6 +112,24 @@ impl Hub {
         put(Part::End(end))?;
         drop(copying);
         Ok(saved)
+    }
+
+    /// Copies the finishes that a log has. A channel that is copied later knows itself what
+    /// came since.
+    fn copy_finishes(&self) -> Vec<(Arc<str>, u64)> {
+        let mut finishes: Vec<(Arc<str>, u64)> = Vec::new();
+        loop {
+            let state = self.lock();
+            let before = finishes.len();
+            let last = finishes.last().map_or(0, |(_, number)| *number);
+            let some = state.finishes.after(last).take(LOOKS_MAX);
+            finishes.extend(some.map(|(name, number)| (name.clone(), number)));
+            drop(state);
+            if finishes.len() - before < LOOKS_MAX {
+                return finishes;
+            }
+            self.give_way();
+        }
     }
 
     /// Copies a channel; `None` if it is gone.

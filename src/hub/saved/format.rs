@@ -45,6 +45,7 @@ const ENTRIES: u8 = 4;
 const HEADS: u8 = 5;
 const END: u8 = 6;
 const OWN_IDS: u8 = 7;
+const FINISHES: u8 = 8;
 
 /// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
@@ -125,6 +126,14 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
                 put_entry(out, entry, before.replace(entry));
             }
             FOR_ALL
+        }
+        Part::Finishes(finishes) => {
+            put_number(out, finishes.len() as u64);
+            for (name, number) in finishes {
+                put_text(out, name);
+                put_number(out, *number);
+            }
+            FINISHES
         }
         Part::Channel(channel) => {
             put_channel(out, channel);
@@ -338,6 +347,13 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
                 evicted_through,
                 entries,
             })
+        }
+        FINISHES => {
+            let mut finishes = Vec::new();
+            for _ in 0..input.count(2)? {
+                finishes.push((input.text()?.into(), input.number()?));
+            }
+            Part::Finishes(finishes)
         }
         CHANNEL => Part::Channel(Box::new(channel(input)?)),
         ENTRIES => {

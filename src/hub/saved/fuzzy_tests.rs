@@ -148,6 +148,7 @@ fn story(hub: &Hub) -> Vec<String> {
                     story.push(format!("= {key} {record:?}"));
                 }
             }
+            Part::Finishes(finishes) => story.push(format!(" {finishes:?}")),
             Part::Heads(heads) => {
                 story.extend(heads.iter().map(|head| format!("~ {head:?}")));
             }

@@ -1,7 +1,8 @@
 //! The parts of a saved state, in the order in which they are written and read.
 //!
 //! ```text
-//! begin · events for all channels · (channel · entries*)* · heads* · own ids* · end
+//! begin · events for all channels · finishes* · (channel · entries*)* · heads* · own ids*
+//! · end
 //! ```
 //!
 //! Times are the wall clock's, in milliseconds since 1970.
@@ -26,6 +27,8 @@ use crate::journal::terms::Jump;
 pub(super) enum Part {
     Begin(Begin),
     ForAll(SavedForAll),
+    /// Some finishes that a log has, by name. They are copied before the channels.
+    Finishes(Vec<(Arc<str>, u64)>),
     Channel(Box<SavedChannel>),
     /// Some entries of the channel before, the oldest first.
     Entries(Vec<Entry>),

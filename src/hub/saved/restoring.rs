@@ -120,6 +120,12 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         match part {
             Part::Begin(_) => Err(Damaged("it begins twice"))?,
             Part::ForAll(for_all) => self.add_for_all(for_all)?,
+            Part::Finishes(finishes) => {
+                for (name, number) in finishes {
+                    self.note_number(number)?;
+                    self.state.finishes.insert(name, number);
+                }
+            }
             Part::Channel(channel) => self.open_channel(*channel)?,
             Part::Entries(entries) => self.add_entries(entries)?,
             Part::OwnIds(records) => self.add_own_ids(records)?,
