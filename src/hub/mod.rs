@@ -94,6 +94,9 @@ mod state;
 pub(crate) mod stats;
 mod sweep;
 pub(crate) mod target;
+#[cfg(test)]
+#[cfg(feature = "internals")]
+mod two_hubs_tests;
 mod unpublished;
 
 use std::fmt;
