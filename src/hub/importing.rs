@@ -33,7 +33,8 @@ impl ChannelManagerBuilder {
     ) -> Result<(), JournalError> {
         let options = |name: &str| self.options_by_name.of(name);
         let for_all = options(NAME_OF_ALL).history;
-        let restored = Restored::read(&mut state, self.settings, for_all, None, options);
+        let max = self.settings.channels_max;
+        let restored = Restored::read(&mut state, self.settings, max, for_all, None, options);
         let restored = restored.map_err(JournalError::State)?;
         let identity = identity_of(&restored.ids);
         let disk = Directory::lock(directory.as_ref())?;

@@ -272,7 +272,11 @@ impl ChannelManagerBuilder {
                 let at = snapshot.at;
                 let options = |name: &str| self.options_by_name.of(name);
                 let history = options(NAME_OF_ALL).history;
-                let restored = Restored::read(snapshot, self.settings, history, first_ms, options);
+                // A log may name more channels than there may be at a time: those that are
+                // not in use are removed after the replay.
+                let max = usize::MAX;
+                let restored =
+                    Restored::read(snapshot, self.settings, max, history, first_ms, options);
                 let path = || root.join(snapshot_name(at));
                 let restored = restored.map_err(|error| unrestored(error, path()))?;
                 // The copy was begun when more was in the log.
@@ -329,14 +333,32 @@ impl Hub {
                         wall_ms: stored.wall_ms,
                         at_ms: now_ms.saturating_sub(ago_ms),
                     };
+                    // Each record may make a channel, and each of these may be looked at.
+                    let looks = 2 * records.len();
                     let records = records.into_iter().map(|record| (record, ()));
                     self.apply(first, time, records, |(), _| {});
+                    self.remove_unused(looks);
                 }
                 Arrived::Hole => return Err(blocks.damaged("blocks before it are missing")),
             }
             next = blocks.next().transpose()?;
         }
+        self.remove_unused(self.channels_capacity());
         Ok(())
+    }
+
+    /// Looks at channels, and removes those that are not in use, if there are more than there
+    /// may be. A replay also makes those that were removed before without a record.
+    fn remove_unused(&self, looks: usize) {
+        let mut left = looks;
+        while left > 0 && self.has_too_many_channels() {
+            left = self.sweep(left);
+        }
+    }
+
+    fn has_too_many_channels(&self) -> bool {
+        let state = self.lock();
+        state.names.len() > state.settings.channels_max
     }
 
     /// Says in the log, and in the channels, that events may be lost. Returns when that is on

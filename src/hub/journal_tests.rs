@@ -739,3 +739,45 @@ fn a_channel_that_no_record_has_made_is_removed_as_if_one_had() {
     let other = replayed(&log);
     assert_eq!(entries(&other.get("b").unwrap()), entries(&b));
 }
+
+#[test]
+fn a_journal_of_more_channels_than_there_may_be_is_opened_and_unused_ones_are_removed() {
+    let directory = Temporary::new("many");
+    let open = |channels_max| {
+        ChannelManager::builder()
+            .channels_max(channels_max)
+            .empty_after(Some(Duration::ZERO))
+            .open_journal(&directory.0, JournalOptions::new().segment_bytes(2_000))
+            .unwrap()
+    };
+    // Each of them is removed for the next one, without a record.
+    let manager = open(10);
+    for n in 0..40 {
+        let channel = manager.get_or_create(&format!("channel {n}")).unwrap();
+        channel.broadcast(message(n)).unwrap();
+    }
+    manager.close_journal().unwrap();
+    drop(manager);
+    let manager = open(10);
+    assert!(manager.names().len() <= 10, "{:?}", manager.names());
+    drop(manager);
+    // A snapshot of many, and then fewer are allowed.
+    let manager = open(40);
+    let channels = (0..40).map(|n| manager.get_or_create(&format!("channel {n}")));
+    let channels: Vec<_> = channels.map(Result::unwrap).collect();
+    let snapshot = || {
+        let files = fs::read_dir(&directory.0).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut whole = names.filter(|name| name.starts_with("snapshot-"));
+        whole.find(|name| !name.ends_with(".tmp"))
+    };
+    let before = snapshot();
+    while snapshot() == before {
+        channels[7].broadcast(message("x".repeat(1_000))).unwrap();
+    }
+    drop(channels);
+    manager.close_journal().unwrap();
+    drop(manager);
+    let manager = open(10);
+    assert!(manager.names().len() <= 10, "{:?}", manager.names());
+}

@@ -117,7 +117,8 @@ impl ChannelManagerBuilder {
         options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<ChannelManager, RestoreError> {
         let for_all = self.options_by_name.of(NAME_OF_ALL).history;
-        let restored = Restored::read(from, self.settings, for_all, None, options)?;
+        let max = self.settings.channels_max;
+        let restored = Restored::read(from, self.settings, max, for_all, None, options)?;
         let Restored {
             ids,
             clock,
@@ -147,12 +148,15 @@ impl Restored {
     pub(super) fn read(
         from: impl Read,
         settings: Settings,
+        channels_max: usize,
         for_all: History,
         older_ms: Option<u64>,
         options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<Restored, RestoreError> {
         let mut reader = Reader::new(from)?;
-        let mut restoring = Restoring::new(reader.read()?, settings, for_all, older_ms, options)?;
+        let first = reader.read()?;
+        let mut restoring =
+            Restoring::new(first, settings, channels_max, for_all, older_ms, options)?;
         while !restoring.add(reader.read()?)? {}
         Ok(restoring.into_restored())
     }
@@ -436,7 +440,8 @@ mod tests {
         let mut reader = Reader::new(&*bytes).unwrap();
         let options = |name: &str| conflating(name);
         let first = reader.read().unwrap();
-        let mut restoring = Restoring::new(first, settings, History::NONE, None, options).unwrap();
+        let mut restoring =
+            Restoring::new(first, settings, 4, History::NONE, None, options).unwrap();
         loop {
             let part = reader.read().unwrap();
             if let Part::Entries(entries) = &part {

@@ -102,7 +102,7 @@ fn copied(hub: &Hub, mut meanwhile: impl FnMut()) -> Vec<u8> {
 fn restored(bytes: &[u8]) -> (Arc<Hub>, u64) {
     let settings = ChannelManager::builder().settings;
     let for_all = options_of("").history;
-    let restored = Restored::read(bytes, settings, for_all, None, options_of).unwrap();
+    let restored = Restored::read(bytes, settings, usize::MAX, for_all, None, options_of).unwrap();
     let Restored {
         ids,
         clock,

@@ -71,10 +71,11 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
     /// state, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When it is another one, or has more channels than there may be.
+    /// When it is another one, or has more channels than `channels_max`.
     pub(super) fn new(
         first: Part,
         settings: Settings,
+        channels_max: usize,
         for_all: History,
         older_ms: Option<u64>,
         options: F,
@@ -82,7 +83,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         let Part::Begin(begin) = first else {
             return Err(Damaged("it does not begin").into());
         };
-        let (found, max) = (begin.channels, settings.channels_max);
+        let (found, max) = (begin.channels, channels_max);
         if found > max {
             return Err(RestoreError::TooManyChannels { found, max });
         }
