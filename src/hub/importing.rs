@@ -1,11 +1,11 @@
-//! A journal that begins with a saved state.
+//! A journal that begins with a saved state, or is a copy of another one.
 
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use super::for_all::NAME_OF_ALL;
 use super::journal::identity_of;
-use super::manager::ChannelManagerBuilder;
+use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::saved::Restored;
 use crate::journal::disk::Directory;
 use crate::journal::error::JournalError;
@@ -42,6 +42,27 @@ impl ChannelManagerBuilder {
             state.rewind()?;
             io::copy(&mut state, to).map(drop)
         })
+    }
+}
+
+impl ChannelManager {
+    /// Prepares a restored copy of a journal to be opened. Clients may have seen events that
+    /// the copy does not have: their ids are not given again, and clients that come back with
+    /// one receive a `pushwheel.gap` event with the reason `lost`.
+    ///
+    /// A copy that is opened without this gives these ids to other events, which clients
+    /// that have seen the former ones skip.
+    ///
+    /// # Errors
+    /// When there is no journal in the directory, or it cannot be opened.
+    pub fn prepare_journal_copy(directory: impl AsRef<Path>) -> Result<(), JournalError> {
+        let directory = directory.as_ref();
+        // Locking would make it.
+        if !directory.is_dir() {
+            let path = directory.to_owned();
+            return Err(JournalError::Missing { path });
+        }
+        Store::prepare_copy(Directory::lock(directory)?)
     }
 }
 

@@ -446,7 +446,10 @@ impl Journaling {
 }
 
 /// Returns a function that syncs, and notes how that went.
-fn syncing(proposals: &Arc<Proposals<Hub>>, sync: Sync) -> impl FnMut() + Send + 'static {
+fn syncing(
+    proposals: &Arc<Proposals<Hub>>,
+    sync: Sync,
+) -> impl FnMut() -> Result<(), ()> + Send + 'static {
     let proposals = proposals.clone();
     move || {
         let began_us = proposals.clock().now_us();
@@ -454,8 +457,12 @@ fn syncing(proposals: &Arc<Proposals<Hub>>, sync: Sync) -> impl FnMut() + Send +
             Ok(()) => {
                 let took_us = proposals.clock().now_us() - began_us;
                 proposals.syncs.observe(took_us);
+                Ok(())
             }
-            Err(error) => proposals.fail(error),
+            Err(error) => {
+                proposals.fail(error);
+                Err(())
+            }
         }
     }
 }

@@ -73,7 +73,8 @@ impl<D: Disk> Blocks<D> {
                 };
                 let path = self.disk.path(&segment.name);
                 let file = self.disk.open(&segment.name);
-                let frames = file.and_then(|file| Frames::new(file, segment.begin));
+                let frames =
+                    file.and_then(|file| Frames::new(file, segment.begin, segment.header.salt));
                 let frames = frames.map_err(JournalError::io("read", path))?;
                 self.reading = Some((segment, frames));
                 continue;

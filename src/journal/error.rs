@@ -52,6 +52,11 @@ pub enum JournalError {
     },
     /// The saved state that a journal was to begin with cannot be used.
     State(RestoreError),
+    /// The directory has no journal.
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory has a journal already.
     NotEmpty {
         /// The directory.
@@ -92,8 +97,9 @@ impl fmt::Display for JournalError {
             }
             JournalError::Damaged { path, offset, what } => write!(
                 f,
-                "{} is damaged at byte {offset} ({what}). The journal has not changed: restore it \
-                 from a copy, or move it away to begin without a history",
+                "{} is damaged at byte {offset} ({what}). Restore a copy of the \
+                 journal and run `pushwheel journal restored`, or move it away to begin without a \
+                 history",
                 path.display()
             ),
             JournalError::Newer { path, what } => write!(
@@ -113,6 +119,9 @@ impl fmt::Display for JournalError {
                  removed"
             ),
             JournalError::State(error) => write!(f, "the saved state cannot be used: {error}"),
+            JournalError::Missing { path } => {
+                write!(f, "{} has no journal", path.display())
+            }
             JournalError::NotEmpty { path } => write!(
                 f,
                 "{} has a journal already. Use an empty directory",

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 
 use super::disk::{Disk, DiskFile, ReadFrom};
 use super::error::JournalError;
-use super::segment::{Found, Frames, Head, Header, VERSION, synced_behind};
+use super::segment::{Found, Frames, Head, Header, Salt, VERSION, synced_behind};
 
 /// A segment that is whole, to its `end`.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Examined {
             }
         }
         self.next = first;
-        let mut frames = Frames::new(file, begin)?;
+        let mut frames = Frames::new(file, begin, header.salt)?;
         let (mut blocks, mut is_closed) = (0, false);
         let torn = loop {
             let place = frames.at();
@@ -201,7 +201,8 @@ impl Examined {
         for (name, offset) in names {
             let path = disk.path(&name);
             let io = JournalError::io("read", path);
-            let (bytes, synced) = behind(disk, &name, offset, self.next).map_err(io)?;
+            let salt = (offset > 0).then_some(last.header.salt);
+            let (bytes, synced) = behind(disk, &name, offset, salt, self.next).map_err(io)?;
             tear.bytes += bytes;
             proof = proof.max(synced);
         }
@@ -233,28 +234,34 @@ impl Examined {
 }
 
 /// Returns how many bytes a file has from `offset` on, and the highest number that whole
-/// frames or a header among them state to be on the disk.
+/// frames or a header among them state to be on the disk. Without a salt the file's header
+/// has it.
 fn behind<D: Disk>(
     disk: &D,
     name: &str,
     offset: u64,
+    mut salt: Option<Salt>,
     number: u64,
 ) -> io::Result<(u64, Option<u64>)> {
     let file = disk.open(name)?;
+    let len = file.len()?;
     let mut synced = None;
-    if offset == 0
+    if salt.is_none()
         && let Head::Whole(header, _) = Header::read(&file)?
     {
         synced = Some(header.synced);
+        salt = Some(header.salt);
     }
-    let mut bytes = Vec::new();
-    let len = file.len()?;
-    ReadFrom {
-        file: &file,
-        at: offset,
+    if let Some(salt) = salt {
+        let mut bytes = Vec::new();
+        let mut rest = ReadFrom {
+            file: &file,
+            at: offset,
+        };
+        rest.read_to_end(&mut bytes)?;
+        synced = synced.max(synced_behind(&bytes, &salt, number));
     }
-    .read_to_end(&mut bytes)?;
-    Ok((len - offset, synced.max(synced_behind(&bytes, number))))
+    Ok((len - offset, synced))
 }
 
 /// What is wrong with a segment.

@@ -76,7 +76,7 @@ impl JournalReport {
     /// meanwhile.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or of a newer release.
+    /// When there is none, or it cannot be read, is damaged, or of a newer release.
     pub fn read(directory: impl AsRef<Path>) -> Result<JournalReport, JournalError> {
         let directory = Directory::unlocked(directory.as_ref());
         let is_in_use = directory.is_locked()?;
@@ -84,7 +84,9 @@ impl JournalReport {
     }
 
     fn of<D: Disk>(disk: D, is_in_use: bool) -> Result<JournalReport, JournalError> {
-        let Contents { snapshot, log, .. } = Contents::read(&disk)?;
+        let contents = Contents::read(&disk)?;
+        contents.check(&disk)?;
+        let Contents { snapshot, log, .. } = contents;
         let path = |name: &str| disk.path(name);
         let mut report = JournalReport {
             segments: Vec::new(),

@@ -1,8 +1,8 @@
 //! The bytes of a segment: one file of the log.
 //!
 //! ```text
-//! segment := magic, 16 · version, 4 · first, 8 · synced, 8 · flags, 1 · sized identity
-//!            · sized boot · CRC-32, 4
+//! segment := magic, 16 · version, 4 · first, 8 · synced, 8 · flags, 1 · salt, 16
+//!            · sized identity · sized boot · CRC-32, 4
 //!            · frame* · end?
 //! frame   := length of what follows, 4 · first, 8 · width, 4 · wall_ms, 8 · synced, 8
 //!            · block · CRC-32, 4
@@ -13,6 +13,8 @@
 //! `width` how many numbers the block takes, and `synced` the number through which the log
 //! was on the disk when the frame was written. Zeros may follow the last frame: room that
 //! was written ahead. An `end` says that the log was closed, and the number that is next.
+//! The sums of frames and ends begin with the salt, which is random: no event has the bytes
+//! of a whole frame, and nothing that the disk had before is taken for one.
 //!
 //! By `synced` a frame tells what may be missing in front of it. After the machine has died,
 //! what was not synced is missing in any combination; anything else that is missing is
@@ -50,6 +52,9 @@ const SYNCS_ALWAYS: u8 = 1;
 /// Numbers before `first` may have been given, and are lost.
 const FOLLOWS_LOSS: u8 = 2;
 
+/// What the sums of a segment's frames begin with.
+pub(super) type Salt = [u8; 16];
+
 /// What a segment begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -57,6 +62,7 @@ pub(super) struct Header {
     pub(super) synced: u64,
     pub(super) syncs_always: bool,
     pub(super) follows_loss: bool,
+    pub(super) salt: Salt,
     /// What the ids of events are made from.
     pub(super) identity: Vec<u8>,
     /// The machine's start in which it was made; empty if the system does not say.
@@ -84,6 +90,7 @@ impl Header {
         out.extend_from_slice(&self.first.to_le_bytes());
         out.extend_from_slice(&self.synced.to_le_bytes());
         out.push(flags);
+        out.extend_from_slice(&self.salt);
         for sized in [&*self.identity, self.boot.as_bytes()] {
             out.push(u8::try_from(sized.len()).expect("the store has checked it"));
             out.extend_from_slice(sized);
@@ -92,7 +99,8 @@ impl Header {
             out.len() + SUM_BYTES <= HEADER_BYTES_MAX,
             "it fits a sector"
         );
-        add_sum(&mut out, 0);
+        let sum = crc32fast::hash(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
         out
     }
 
@@ -126,6 +134,7 @@ impl Header {
         let first = u64::from_le_bytes(input.array().ok()?);
         let synced = u64::from_le_bytes(input.array().ok()?);
         let flags = input.byte().ok()?;
+        let salt = input.array().ok()?;
         let mut sized = || {
             let len = usize::from(input.byte().ok()?);
             input.some(len).ok()
@@ -138,6 +147,7 @@ impl Header {
             synced,
             syncs_always: flags & SYNCS_ALWAYS != 0,
             follows_loss: flags & FOLLOWS_LOSS != 0,
+            salt,
             identity,
             boot: String::from_utf8(boot).unwrap_or_default(),
         };
@@ -148,10 +158,12 @@ impl Header {
     }
 }
 
-/// Appends the checksum of what follows `from`.
-fn add_sum(out: &mut Vec<u8>, from: usize) {
-    let sum = crc32fast::hash(&out[from..]);
-    out.extend_from_slice(&sum.to_le_bytes());
+/// Returns the checksum of a frame.
+fn sum_of(salt: &Salt, bytes: &[u8]) -> [u8; SUM_BYTES] {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(salt);
+    sum.update(bytes);
+    sum.finalize().to_le_bytes()
 }
 
 /// A block with its place in the log.
@@ -181,6 +193,7 @@ pub(super) fn frame_bytes(block: &[u8]) -> u64 {
 /// Appends a frame.
 pub(super) fn put_frame(
     out: &mut Vec<u8>,
+    salt: &Salt,
     [first, wall_ms, synced]: [u64; 3],
     width: u32,
     block: &[u8],
@@ -193,14 +206,16 @@ pub(super) fn put_frame(
     out.extend_from_slice(&wall_ms.to_le_bytes());
     out.extend_from_slice(&synced.to_le_bytes());
     out.extend_from_slice(block);
-    add_sum(out, from);
+    let sum = sum_of(salt, &out[from..]);
+    out.extend_from_slice(&sum);
 }
 
 /// Returns the mark of a log that was closed before `number` was given.
-pub(super) fn end_mark(number: u64) -> Vec<u8> {
+pub(super) fn end_mark(salt: &Salt, number: u64) -> Vec<u8> {
     let mut out = END.to_le_bytes().to_vec();
     out.extend_from_slice(&number.to_le_bytes());
-    add_sum(&mut out, 0);
+    let sum = sum_of(salt, &out);
+    out.extend_from_slice(&sum);
     out
 }
 
@@ -225,6 +240,7 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Frames<F> {
     reader: BufReader<ReadFrom<Arc<F>>>,
+    salt: Salt,
     at: u64,
     len: u64,
 }
@@ -233,11 +249,16 @@ const READ_BYTES: usize = 256 * 1024;
 
 impl<F: DiskFile> Frames<F> {
     /// Begins at a place that follows a header or a frame.
-    pub(super) fn new(file: F, at: u64) -> io::Result<Frames<F>> {
+    pub(super) fn new(file: F, at: u64, salt: Salt) -> io::Result<Frames<F>> {
         let len = file.len()?;
         let file = Arc::new(file);
         let reader = BufReader::with_capacity(READ_BYTES, ReadFrom { file, at });
-        Ok(Frames { reader, at, len })
+        Ok(Frames {
+            reader,
+            salt,
+            at,
+            len,
+        })
     }
 
     /// Returns the place of what is read next, in bytes from the file's beginning.
@@ -264,7 +285,7 @@ impl<F: DiskFile> Frames<F> {
         let mut frame = vec![0; LENGTH_BYTES + bytes];
         frame[..LENGTH_BYTES].copy_from_slice(&length);
         self.reader.read_exact(&mut frame[LENGTH_BYTES..])?;
-        let Some(found) = whole(&frame) else {
+        let Some(found) = whole(&frame, &self.salt) else {
             return Ok(Found::Torn("the checksum of a frame does not match"));
         };
         self.at += frame.len() as u64;
@@ -285,13 +306,13 @@ impl<F: DiskFile> Frames<F> {
 }
 
 /// Returns the frame or end that `bytes` begin with, if it is whole.
-fn whole(bytes: &[u8]) -> Option<Found> {
+fn whole(bytes: &[u8], salt: &Salt) -> Option<Found> {
     let mut input = Input(bytes);
     let length = u32::from_le_bytes(input.array().ok()?);
     let (number, body) = (u64::from_le_bytes(input.array().ok()?), input.0);
     let is_summed = |len: usize| {
         let (sum, summed) = (bytes.get(len - SUM_BYTES..len)?, &bytes[..len - SUM_BYTES]);
-        (*sum == crc32fast::hash(summed).to_le_bytes()).then_some(())
+        (*sum == sum_of(salt, summed)).then_some(())
     };
     if length == END {
         is_summed(END_BYTES)?;
@@ -320,11 +341,11 @@ pub(super) const NUMBER_MAX: u64 = u64::MAX >> 1;
 
 /// Returns the highest `synced` that whole frames from `number` on state, wherever they are
 /// in `bytes`, if there is one.
-pub(super) fn synced_behind(bytes: &[u8], number: u64) -> Option<u64> {
+pub(super) fn synced_behind(bytes: &[u8], salt: &Salt, number: u64) -> Option<u64> {
     let (mut at, mut highest) = (0, None);
     while at + END_BYTES <= bytes.len() {
         // The sum of a frame is computed only where the rest looks like one.
-        let found = plausible(&bytes[at..], number).then(|| whole(&bytes[at..]));
+        let found = plausible(&bytes[at..], number).then(|| whole(&bytes[at..], salt));
         at += match found.flatten() {
             Some(Found::Frame { stored, synced }) => {
                 highest = highest.max(Some(synced));

@@ -67,7 +67,7 @@ impl<F: DiskFile> Writer<F> {
     }
 
     /// Writes the end and syncs the file. Returns its size, in bytes.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
+    pub(super) fn finish(&mut self) -> io::Result<u64> {
         let content = self.written + self.pending.len() as u64 - HEAD_BYTES as u64;
         self.write_all(&content.to_le_bytes())?;
         self.sum.update(&self.pending);
@@ -97,16 +97,31 @@ impl<F: DiskFile> Write for Writer<F> {
     }
 }
 
-/// A snapshot that is being written, besides appends.
+/// A snapshot that is being written, besides appends. If it is dropped before it is
+/// complete, its file is removed.
 pub(crate) struct SnapshotWriter<D: Disk> {
-    pub(super) at: u64,
-    pub(super) writer: Writer<D::File>,
-    pub(super) shared: Arc<Shared<D>>,
+    at: u64,
+    /// `None` when it is complete.
+    writer: Option<Writer<D::File>>,
+    shared: Arc<Shared<D>>,
 }
 
 impl<D: Disk> SnapshotWriter<D> {
+    /// Begins a snapshot of all blocks up to `at`.
+    ///
+    /// # Errors
+    /// When its file cannot be made.
+    pub(super) fn begin(shared: Arc<Shared<D>>, at: u64) -> Result<Self, JournalError> {
+        let name = incomplete_name(at);
+        let file = shared.disk.create(&name);
+        let file = file.map_err(JournalError::io("create", shared.disk.path(&name)))?;
+        let writer = Some(Writer::new(file, at));
+        Ok(SnapshotWriter { at, writer, shared })
+    }
+
     /// Returns the number that all blocks up to are in it.
-    pub(crate) fn at(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn at(&self) -> u64 {
         self.at
     }
 
@@ -114,21 +129,25 @@ impl<D: Disk> SnapshotWriter<D> {
     ///
     /// # Errors
     /// When a file cannot be written, renamed or deleted. The log goes on.
-    pub(crate) fn commit(self) -> Result<(), JournalError> {
-        let shared = &self.shared;
+    pub(crate) fn commit(mut self) -> Result<(), JournalError> {
+        let shared = self.shared.clone();
         let disk = &shared.disk;
         let name = snapshot_name(self.at);
-        let incomplete = format!("{name}{INCOMPLETE}");
         let io = |doing| JournalError::io(doing, disk.path(&name));
-        let bytes = self.writer.finish().map_err(io("write"))?;
+        let writer = self.writer.as_mut().expect("it is not complete");
+        let bytes = writer.finish().map_err(io("write"))?;
         // Then it has nothing that the log could lose.
         shared.sync()?;
-        disk.rename(&incomplete, &name)
-            .and_then(|()| disk.sync())
+        disk.rename(&incomplete_name(self.at), &name)
             .map_err(io("rename"))?;
+        self.writer = None;
+        let mut progress = shared.progress();
+        progress.incomplete_bytes = 0;
+        progress.snapshot_bytes = bytes;
+        drop(progress);
+        disk.sync().map_err(io("rename"))?;
         let older: Vec<String> = {
             let mut progress = shared.progress();
-            progress.snapshot_bytes = bytes;
             let firsts = progress.segments.iter().skip(1).map(|next| next.first);
             let older = firsts.take_while(|first| *first <= self.at + 1).count();
             progress
@@ -149,14 +168,36 @@ impl<D: Disk> SnapshotWriter<D> {
     }
 }
 
+impl<D: Disk> Drop for SnapshotWriter<D> {
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            self.shared.progress().incomplete_bytes = 0;
+            // If this fails, the next start removes it.
+            let _ = self.shared.disk.remove(&incomplete_name(self.at));
+        }
+    }
+}
+
 impl<D: Disk> Write for SnapshotWriter<D> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        let writer = self.writer.as_mut().expect("it is not complete");
+        let written = writer.write(bytes)?;
+        if writer.pending.is_empty() {
+            self.shared.progress().incomplete_bytes = writer.written;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        let writer = self.writer.as_mut().expect("it is not complete");
+        writer.flush()?;
+        self.shared.progress().incomplete_bytes = writer.written;
+        Ok(())
     }
+}
+
+fn incomplete_name(at: u64) -> String {
+    format!("{}{INCOMPLETE}", snapshot_name(at))
 }
 
 /// A snapshot that is whole.

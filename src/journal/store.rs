@@ -15,7 +15,7 @@ use super::blocks::Blocks;
 use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
 use super::examining::{Examined, Segment, Tear, is_segment, segment_name, segments_above};
-use super::segment::{BLOCK_BYTES_MAX, Header, end_mark, frame_bytes, put_frame};
+use super::segment::{BLOCK_BYTES_MAX, Header, Salt, end_mark, frame_bytes, put_frame};
 use super::snapshots::{self, INCOMPLETE, Snapshot, SnapshotWriter, at_of, snapshot_name};
 use super::syncing::{Kept, Progress, Shared, Syncer};
 use super::terms::first_of_term;
@@ -33,6 +33,10 @@ pub(crate) struct StoreOptions {
     /// What the ids of events are made from, at most 255 bytes. A log that exists keeps its
     /// own.
     pub(crate) identity: Vec<u8>,
+    /// A random number, by which what this process writes is known.
+    pub(crate) salt: Salt,
+    /// Whether numbers may have been given that the log does not have: it is a copy.
+    pub(crate) is_copy: bool,
     /// Whether each append is synced before it returns.
     pub(crate) syncs_always: bool,
     /// The maximum size of all files, in bytes.
@@ -48,6 +52,8 @@ impl StoreOptions {
     pub(crate) fn new(identity: Vec<u8>) -> StoreOptions {
         StoreOptions {
             identity,
+            salt: uuid::Uuid::new_v4().into_bytes(),
+            is_copy: false,
             syncs_always: false,
             bytes_max: 1 << 30,
             segment_bytes: SEGMENT_BYTES,
@@ -105,7 +111,7 @@ impl<D: Disk> Store<D> {
             mut log,
             obsolete,
         } = Contents::read(&disk)?;
-        let lacks_numbers = log.may_lack_numbers(boot.as_deref());
+        let lacks_numbers = options.is_copy || log.may_lack_numbers(boot.as_deref());
         let may_have_lost = lacks_numbers || log.has_untold_loss();
         let next = match lacks_numbers {
             true => first_of_term(log.next - 1),
@@ -127,6 +133,7 @@ impl<D: Disk> Store<D> {
             synced: log.next - 1,
             syncs_always: options.syncs_always,
             follows_loss: may_have_lost,
+            salt: options.salt,
             identity: identity.unwrap_or_else(|| options.identity.clone()),
             boot: boot.unwrap_or_default(),
         };
@@ -169,6 +176,20 @@ impl<D: Disk> Store<D> {
         Ok((store, recovery))
     }
 
+    /// Prepares a copy of a log to be used: clients may have seen what it does not have. When
+    /// it is opened, numbers go on far beyond, and it may have lost something.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when there is no log.
+    pub(crate) fn prepare_copy(disk: D) -> Result<(), JournalError> {
+        Contents::read(&disk)?.check(&disk)?;
+        let options = StoreOptions {
+            is_copy: true,
+            ..StoreOptions::new(Vec::new())
+        };
+        Store::open(disk, options).map(drop)
+    }
+
     /// Begins a log behind a number, with a snapshot of what is before. Returns when both
     /// are on the disk.
     ///
@@ -199,12 +220,13 @@ impl<D: Disk> Store<D> {
             synced: at,
             syncs_always: options.syncs_always,
             follows_loss: false,
+            salt: options.salt,
             identity: options.identity.clone(),
             boot: disk.boot().unwrap_or_default(),
         };
         let (file, len) = create_whole(disk, &header)?;
         let closed = file
-            .write_all_at(len, &end_mark(at + 1))
+            .write_all_at(len, &end_mark(&header.salt, at + 1))
             .and_then(|()| file.sync());
         // Without the snapshot the log is refused: it lacks what precedes it.
         closed
@@ -233,7 +255,9 @@ impl<D: Disk> Store<D> {
             let progress = self.shared.progress();
             progress.check()?;
             let max = self.options.bytes_max;
-            if progress.bytes() + bytes > max {
+            // What tells of a loss has room in a log that is full.
+            let tells_loss = self.header.follows_loss && !self.has_frames;
+            if progress.bytes() + bytes > max && !tells_loss {
                 return Err(JournalError::Full { max });
             }
             progress.synced
@@ -243,7 +267,8 @@ impl<D: Disk> Store<D> {
         }
         let first = self.next;
         self.buffer.clear();
-        put_frame(&mut self.buffer, [first, wall_ms, synced], width, block);
+        let numbers = [first, wall_ms, synced];
+        put_frame(&mut self.buffer, &self.header.salt, numbers, width, block);
         if let Err(error) = self.write() {
             // It is refused, so it must not be there after a restart. If this fails as well,
             // it is cut off then if it is not whole.
@@ -350,10 +375,13 @@ impl<D: Disk> Store<D> {
     }
 
     /// Returns whether the log is so much larger than the last snapshot that it is time for
-    /// the next one.
+    /// the next one, or is nearly full: appends do not wait for it then.
     pub(crate) fn needs_snapshot(&self) -> bool {
         let progress = self.shared.progress();
-        progress.segment_bytes() > self.options.segment_bytes.max(progress.snapshot_bytes)
+        let max = self.options.bytes_max;
+        let log_bytes = progress.segment_bytes();
+        let is_nearly_full = progress.bytes() > max / 4 * 3 && log_bytes > max / 8;
+        is_nearly_full || log_bytes > self.options.segment_bytes.max(progress.snapshot_bytes)
     }
 
     /// Begins a snapshot of all blocks that were appended. It is written from any thread,
@@ -363,21 +391,13 @@ impl<D: Disk> Store<D> {
     /// When a file cannot be made. If it is one of the log, this is final.
     pub(crate) fn begin_snapshot(&mut self) -> Result<SnapshotWriter<D>, JournalError> {
         self.shared.progress().check()?;
+        // First what may fail: a segment that was begun in vain is one more file.
+        let snapshot = SnapshotWriter::begin(self.shared.clone(), self.next - 1)?;
         if self.has_frames {
             // So all older segments can be deleted.
             self.begin_segment()?;
         }
-        let at = self.next - 1;
-        let name = format!("{}{INCOMPLETE}", snapshot_name(at));
-        let disk = &self.shared.disk;
-        let file = disk
-            .create(&name)
-            .map_err(JournalError::io("create", disk.path(&name)))?;
-        Ok(SnapshotWriter {
-            at,
-            writer: snapshots::Writer::new(file, at),
-            shared: self.shared.clone(),
-        })
+        Ok(snapshot)
     }
 
     /// Closes the log: the next start knows that nothing is missing.
@@ -386,7 +406,7 @@ impl<D: Disk> Store<D> {
     /// When a write or a sync fails, or has failed.
     pub(crate) fn close(self) -> Result<(), JournalError> {
         self.shared.sync()?;
-        let mark = end_mark(self.next);
+        let mark = end_mark(&self.header.salt, self.next);
         let write = || {
             self.file.write_all_at(self.len, &mark)?;
             self.file.set_len(self.len + mark.len() as u64)?;
@@ -405,6 +425,15 @@ pub(super) struct Contents<D: Disk> {
 }
 
 impl<D: Disk> Contents<D> {
+    /// Checks that there is a journal.
+    pub(super) fn check(&self, disk: &D) -> Result<(), JournalError> {
+        let path = disk.path("");
+        match self.snapshot.is_none() && self.log.segments.is_empty() {
+            true => Err(JournalError::Missing { path }),
+            false => Ok(()),
+        }
+    }
+
     /// Reads a directory, and changes nothing.
     pub(super) fn read(disk: &D) -> Result<Contents<D>, JournalError> {
         let names = disk

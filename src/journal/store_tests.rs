@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::disk::{Directory, Disk};
 use super::error::JournalError;
-use super::segment::Stored;
+use super::segment::{Stored, put_frame};
 use super::simulated_disk::SimulatedDisk;
 use super::store::{Recovery, Store, StoreOptions};
 
@@ -669,4 +669,106 @@ proptest! {
             Err(error) => prop_assert!(matches!(error, JournalError::Damaged { .. }), "{error}"),
         }
     }
+}
+
+/// Data may have any text, also what looks like a frame.
+#[test]
+fn no_event_is_taken_for_a_frame_behind_a_tear() {
+    let disk = SimulatedDisk::default();
+    let (mut store, _) = open(&disk, options(false)).unwrap();
+    store.append(1, 0, b"first").unwrap();
+    let mut forged = Vec::new();
+    put_frame(&mut forged, &[0; 16], [0x0101, 7, 0x0100], 1, b"x");
+    let mut block = b"data: ".to_vec();
+    block.extend_from_slice(&forged);
+    block.extend_from_slice(&[b'z'; 2_000]);
+    store.append(1, 0, &block).unwrap();
+    drop(store);
+    for is_same_start in [true, false] {
+        let disk = disk.copy(is_same_start);
+        let name = newest_segment(&disk);
+        // The write of the last block was cut by the end of the process.
+        disk.change(&name, |bytes| bytes.truncate(bytes.len() - 500));
+        let (_, mut recovery) = open(&disk, options(false)).unwrap();
+        assert_eq!(recovered(&mut recovery), [(1, 1, b"first".to_vec())]);
+    }
+}
+
+#[test]
+fn a_snapshot_that_fails_leaves_no_file_and_no_segment() {
+    let disk = SimulatedDisk::default();
+    let (mut store, _) = open(&disk, options(false)).unwrap();
+    store.append(1, 0, b"block").unwrap();
+    for n in 0..5 {
+        let mut snapshot = store.begin_snapshot().unwrap();
+        snapshot.write_all(&vec![n; 1 << 20]).unwrap();
+        assert!(store.bytes() >= 1 << 20, "what is written counts");
+        drop(snapshot);
+    }
+    let used: usize = disk.contents().values().map(Vec::len).sum();
+    assert_eq!(store.bytes(), used as u64);
+    assert!(used < 1_000, "{:?}", disk.contents().keys());
+    // No descriptor is left for its file.
+    store.append(1, 0, b"block").unwrap();
+    let files = disk.contents().len();
+    disk.faults(|faults| faults.is_read_only = true);
+    assert!(store.begin_snapshot().is_err());
+    disk.faults(|faults| faults.is_read_only = false);
+    assert_eq!(disk.contents().len(), files);
+    store.append(1, 0, b"it goes on").unwrap();
+}
+
+#[test]
+fn a_full_log_tells_of_a_loss() {
+    let disk = SimulatedDisk::default();
+    let full = || StoreOptions {
+        bytes_max: 2_000,
+        ..options(false)
+    };
+    let (mut store, _) = open(&disk, full()).unwrap();
+    while store.append(1, 0, &[7; 100]).is_ok() {}
+    store.sync().unwrap();
+    drop(store);
+    let (mut store, recovery) = open(&disk.copy(false), full()).unwrap();
+    assert!(recovery.may_have_lost);
+    store.append(1, 0, LOSS).unwrap();
+    let error = store.append(1, 0, &[7; 100]).unwrap_err();
+    assert!(matches!(error, JournalError::Full { .. }), "{error}");
+}
+
+#[test]
+fn a_log_that_is_nearly_full_needs_a_snapshot_before_it_is_full() {
+    let disk = SimulatedDisk::default();
+    let options = StoreOptions {
+        bytes_max: 10_000,
+        ..options(false)
+    };
+    let (mut store, _) = open(&disk, options).unwrap();
+    let mut snapshot = store.begin_snapshot().unwrap();
+    snapshot.write_all(&[1; 6_000]).unwrap();
+    snapshot.commit().unwrap();
+    let mut appended = 0;
+    while !store.needs_snapshot() {
+        store.append(1, 0, &[7; 100]).unwrap();
+        appended += 1;
+    }
+    assert!(appended > 3, "{appended}");
+    store.append(1, 0, &[7; 1_000]).unwrap();
+}
+
+/// Clients may have seen events that a copy does not have, whatever its end.
+#[test]
+fn a_copy_gives_no_number_twice() {
+    let (disk, blocks) = log_of_nine(true);
+    let (store, _) = open(&disk, options(true)).unwrap();
+    store.close().unwrap();
+    let copy = disk.copy(true);
+    Store::prepare_copy(copy.clone()).unwrap();
+    let error = Store::prepare_copy(SimulatedDisk::default()).unwrap_err();
+    assert!(matches!(error, JournalError::Missing { .. }), "{error}");
+    let (mut store, mut recovery) = open(&copy.killed(), options(true)).unwrap();
+    assert_eq!(recovered(&mut recovery), blocks);
+    assert!(recovery.may_have_lost);
+    assert!(store.next() > 1 << 35, "{}", store.next());
+    store.append(1, 0, LOSS).unwrap();
 }

@@ -25,8 +25,9 @@ pub(super) struct Shared<D: Disk> {
 pub(super) struct Progress<D: Disk> {
     /// The segments, from the oldest. The last one is written.
     pub(super) segments: Vec<Kept>,
-    /// The size of the newest snapshot, in bytes.
+    /// The size of the newest snapshot, and of the one that is being written, in bytes.
     pub(super) snapshot_bytes: u64,
+    pub(super) incomplete_bytes: u64,
     /// Files that may have something that was not synced. The last one is written.
     pub(super) unsynced: Vec<Arc<D::File>>,
     /// Whether names have changed since the directory was synced.
@@ -54,6 +55,7 @@ impl<D: Disk> Progress<D> {
         Progress {
             segments,
             snapshot_bytes,
+            incomplete_bytes: 0,
             unsynced: vec![file],
             has_new_names: false,
             written: first - 1,
@@ -64,7 +66,7 @@ impl<D: Disk> Progress<D> {
 
     /// Returns the size of all files, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.segment_bytes() + self.snapshot_bytes
+        self.segment_bytes() + self.snapshot_bytes + self.incomplete_bytes
     }
 
     pub(super) fn segment_bytes(&self) -> u64 {
@@ -160,19 +162,20 @@ pub(crate) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Calls `sync` on a thread, each time `every` has passed since the last call.
+    /// Calls `sync` on a thread, each time `every` has passed since the last call, until it
+    /// returns an error.
     ///
     /// # Errors
     /// When the system makes no thread.
     pub(crate) fn start(
         every: Duration,
-        mut sync: impl FnMut() + Send + 'static,
+        mut sync: impl FnMut() -> Result<(), ()> + Send + 'static,
     ) -> io::Result<SyncThread> {
+        // No time at all would be a loop.
+        let every = every.max(Duration::from_millis(1));
         let (running, ended) = mpsc::channel();
         let work = move || {
-            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                sync();
-            }
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) && sync().is_ok() {}
         };
         let thread = thread::Builder::new().name("pushwheel-journal-sync".into());
         Ok(SyncThread {
@@ -202,7 +205,7 @@ mod tests {
     fn the_thread_syncs_again_and_again_until_it_is_dropped() {
         let (called, calls) = mpsc::channel();
         let thread = SyncThread::start(Duration::from_millis(1), move || {
-            let _ = called.send(());
+            called.send(()).map_err(drop)
         });
         for _ in 0..3 {
             calls.recv_timeout(Duration::from_secs(60)).unwrap();

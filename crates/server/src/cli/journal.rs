@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use pushwheel::JournalReport;
+use pushwheel::{ChannelManager, JournalReport};
 use pushwheel_server::Config;
 
 use super::{Failure, files};
@@ -28,6 +28,11 @@ enum Command {
     /// A server on the journal goes on where the one on the state has ended: ids go on, and
     /// clients resume. FILE stays as it is. Do not start a server with it afterwards.
     Import(Import),
+    /// Prepare a restored copy of a journal for a server
+    ///
+    /// The ids of events that the copy does not have are not used again, and clients that
+    /// have seen such events receive an event `pushwheel.gap`.
+    Restored(Restored),
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +53,13 @@ struct Import {
     directory: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Restored {
+    /// Directory of the restored journal
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Check(check) => {
@@ -57,6 +69,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             printed.map_err(|error| format!("cannot print ({error})"))
         }
         Command::Import(import) => import.run(),
+        Command::Restored(restored) => {
+            let prepared = ChannelManager::prepare_journal_copy(&restored.directory);
+            prepared.map_err(|error| error.to_string())
+        }
     }
 }
 

@@ -326,7 +326,12 @@ impl Manual {
                 ..Manual::default()
             },
             "journal" => Manual {
-                see_also: &["journal-check", "journal-import", "serve"],
+                see_also: &[
+                    "journal-check",
+                    "journal-import",
+                    "journal-restored",
+                    "serve",
+                ],
                 ..Manual::default()
             },
             "journal-check" => Manual {
@@ -342,6 +347,22 @@ impl Manual {
                     (
                         "1",
                         "The journal is damaged, of a newer release, or cannot be read. Standard error has the file and the place.",
+                    ),
+                    ("2", "An argument is invalid."),
+                ],
+                see_also: &["journal", "serve"],
+                ..Manual::default()
+            },
+            "journal-restored" => Manual {
+                examples: &[(
+                    "Before a server uses a journal from a backup:",
+                    "pushwheel journal restored /var/lib/pushwheel/journal",
+                )],
+                exit_status: &[
+                    ("0", "A server can use the journal."),
+                    (
+                        "1",
+                        "There is no journal, or it is damaged or in use. Standard error has the reason.",
                     ),
                     ("2", "An argument is invalid."),
                 ],

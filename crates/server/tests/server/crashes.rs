@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -59,8 +59,9 @@ struct Shared {
     address: SocketAddr,
     /// Whether the publishers end.
     is_over: AtomicBool,
-    /// The number of responses with 200 so far.
-    accepted: Mutex<usize>,
+    /// Notified when a server has started.
+    starts: Condvar,
+    start: Mutex<()>,
 }
 
 fn run(name: &str, sync: &str) {
@@ -74,7 +75,8 @@ fn run(name: &str, sync: &str) {
     let shared = Arc::new(Shared {
         address,
         is_over: AtomicBool::new(false),
-        accepted: Mutex::default(),
+        starts: Condvar::new(),
+        start: Mutex::default(),
     });
     let mut begins = Vec::new();
     for channel in 0..CHANNELS {
@@ -103,6 +105,7 @@ fn run(name: &str, sync: &str) {
         let _ = paced.recv_timeout(moment);
         drop(server);
         server = start(&address.to_string(), &journal, sync).0;
+        shared.starts.notify_all();
     }
     shared.is_over.store(true, Ordering::SeqCst);
     drop(pace);
@@ -253,12 +256,18 @@ fn check_channel(channel: usize, seen: &[&Vec<Seen>], published: &[&Published]) 
 }
 
 impl Shared {
+    /// Waits until a server has started, or a moment: it may have done so before.
+    fn wait_for_a_start(&self) {
+        let start = self.start.lock().unwrap();
+        drop(self.starts.wait_timeout(start, LOOK).unwrap());
+    }
+
     /// Receives until the end, over all kills.
     fn subscribe(&self, channel: usize, mut last_id: String) -> Vec<Seen> {
         let mut seen = Vec::new();
         loop {
             let Ok(mut stream) = TcpStream::connect(self.address) else {
-                thread::yield_now();
+                self.wait_for_a_start();
                 continue;
             };
             stream.set_read_timeout(Some(LOOK)).unwrap();
@@ -333,7 +342,7 @@ impl Shared {
                     none => match TcpStream::connect(self.address) {
                         Ok(stream) => none.insert(stream),
                         Err(_) => {
-                            thread::yield_now();
+                            self.wait_for_a_start();
                             continue;
                         }
                     },
@@ -343,7 +352,6 @@ impl Shared {
                         let id = answer["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
                         let ids = ids_of(id, count);
                         published.accepted.extend(events.into_iter().zip(ids));
-                        *self.accepted.lock().unwrap() += 1;
                     }
                     None => {
                         connection = None;

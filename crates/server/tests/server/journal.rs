@@ -302,6 +302,54 @@ fn a_journal_goes_on_where_a_saved_state_ended() {
 }
 
 #[test]
+fn a_restored_copy_gives_no_id_twice_and_tells_of_what_it_lacks() {
+    let directory = Directory::new("journal-restored");
+    let (journal, copy) = (
+        directory.path().join("journal"),
+        directory.path().join("copy"),
+    );
+    let server = Server::start(&directory, &[]);
+    let first = server.publish("/channels/news", "1")["id"].clone();
+    server.running.end();
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&journal).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let server = Server::start(&directory, &[]);
+    let second = server.publish("/channels/news", "2")["id"].clone();
+    server.kill();
+    fs::remove_dir_all(&journal).unwrap();
+    fs::rename(&copy, &journal).unwrap();
+    let restored = run(&["journal", "restored", journal.to_str().unwrap()]);
+    assert_eq!(restored.status.code(), Some(0));
+
+    let server = Server::start(&directory, &[]);
+    let third = server.publish("/channels/news", "3")["id"].clone();
+    assert!(third != second && third != first, "{third}");
+    for id in [&first, &second] {
+        let headers = [("Last-Event-ID", id.as_str().unwrap())];
+        let mut news = Subscriber::open(server.address, "/channels/news", &headers);
+        let gap = news.next();
+        assert_eq!(gap.name, "pushwheel.gap");
+        assert!(gap.data.contains("\"reason\":\"lost\""), "{}", gap.data);
+        assert_eq!(summaries(&news.take(1)), ["3"]);
+    }
+}
+
+#[test]
+fn a_directory_without_a_journal_is_an_error_of_the_commands() {
+    let directory = Directory::new("journal-none");
+    for command in ["check", "restored"] {
+        for path in [directory.path().to_owned(), directory.path().join("none")] {
+            let done = run(&["journal", command, path.to_str().unwrap()]);
+            assert_eq!(done.status.code(), Some(1), "{command}");
+            let reported = String::from_utf8(done.stderr).unwrap();
+            assert!(reported.contains(path.to_str().unwrap()), "{reported}");
+        }
+    }
+}
+
+#[test]
 fn settings_that_exclude_each_other_or_are_wrong_are_refused() {
     let directory = Directory::new("journal-settings");
     let (journal, state) = (journal_of(&directory), directory.path().join("state"));
