@@ -18,7 +18,9 @@ pub(crate) struct HeldIds {
 
 impl HeldIds {
     /// Adds the id of an event. If another event has it too, the older one keeps it: a
-    /// client that comes back with it is sent too much rather than too little.
+    /// client that comes back with it is sent too much rather than too little. Not inlined:
+    /// most events have no own id, and their way is shorter without it.
+    #[inline(never)]
     pub(crate) fn insert(&mut self, own_id: &OwnId, sequence: u64) {
         self.note(&own_id.text, sequence, own_id.is_doubtful);
         let held = self.numbers.entry(own_id.text.clone());
@@ -36,7 +38,8 @@ impl HeldIds {
         }
     }
 
-    /// Removes the id of an event that goes.
+    /// Removes the id of an event that goes. Not inlined, for the same reason.
+    #[inline(never)]
     pub(crate) fn remove(&mut self, id: &str, sequence: u64) {
         if self.numbers.get(id) == Some(&sequence) {
             self.numbers.remove(id);

@@ -567,6 +567,7 @@ pub(super) fn drop_channels(removed: impl IntoIterator<Item = ChannelState>) {
 }
 
 /// Remembers the own id of an entry of a named channel, if it has one.
+#[inline(never)]
 fn remember(remembered: &mut Remembered, channel: &ChannelState, entry: &Entry) {
     if let Some((id, record)) = entry.record()
         && let Some(name) = channel.name()
