@@ -158,6 +158,12 @@ impl Remembered {
         self.copies -= 1;
     }
 
+    /// Returns whether a copy keeps all records.
+    #[cfg(test)]
+    pub(super) fn is_copied(&self) -> bool {
+        self.copies > 0
+    }
+
     /// Remembers the event of a key. It is newer than all before.
     pub(super) fn insert(&mut self, key: Arc<str>, mut record: IdRecord) {
         self.latest_ms = self.latest_ms.max(record.at_ms);

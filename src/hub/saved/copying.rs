@@ -18,6 +18,7 @@ use crate::hub::heads::Absent;
 use crate::hub::key::ChannelKey;
 use crate::hub::looks::LOOKS_MAX;
 use crate::hub::remembered::IdRecord;
+use crate::hub::state::State;
 
 /// The wall clock at a time of the hub's clock.
 #[derive(Clone, Copy)]
@@ -43,14 +44,15 @@ impl WallClock {
     }
 }
 
-/// Has the hub remember, until it is dropped, what a copy could miss.
-struct Copying<'a>(&'a Hub);
+/// Has a part of the hub remember, until it is dropped, what a copy could miss.
+struct Copying<'a> {
+    hub: &'a Hub,
+    end: fn(&mut State),
+}
 
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.heads.end_copy();
-        state.remembered.end_copy();
+        (self.end)(&mut self.hub.lock());
     }
 }
 
@@ -70,7 +72,18 @@ impl Hub {
             let for_all = saved_for_all(&state.for_all, clock);
             (state.sequence, for_all, oldest_own_id, jumps)
         };
-        let copying = Copying(self);
+        let hub = self;
+        let copying_ids = Copying {
+            hub,
+            end: |state| state.remembered.end_copy(),
+        };
+        let copying = Copying {
+            hub,
+            end: |state| state.heads.end_copy(),
+        };
+        // Nothing is written meanwhile: as long as a disk may take, no id may be forgotten.
+        let own_ids = self.copy_own_ids(0, at, clock);
+        drop(copying_ids);
         let finishes = self.copy_finishes();
         let mut keys = Vec::new();
         let held = for_all.entries.iter().map(|(entry, _)| entry.at_ms);
@@ -108,7 +121,8 @@ impl Hub {
             }
         }
         let end = self.copy_heads(&mut put)?;
-        self.copy_own_ids(end.sequence, clock, &mut put)?;
+        put_own_ids(own_ids, &mut put)?;
+        put_own_ids(self.copy_own_ids(at, end.sequence, clock), &mut put)?;
         put(Part::End(end))?;
         drop(copying);
         Ok(saved)
@@ -172,30 +186,24 @@ impl Hub {
         saved.map(|saved| (saved, entries))
     }
 
-    /// Copies the own ids of events up to a number.
-    fn copy_own_ids(
-        &self,
-        through: u64,
-        clock: WallClock,
-        put: &mut impl FnMut(Part) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut last = 0;
+    /// Copies the own ids that are remembered of the events after a number, up to another.
+    fn copy_own_ids(&self, after: u64, through: u64, clock: WallClock) -> OwnIds {
+        let mut own_ids = OwnIds::new();
         loop {
             let state = self.lock();
+            let before = own_ids.len();
+            let last = own_ids.last().map_or(after, |(_, record)| record.sequence);
             let some = state.remembered.after(last).take(LOOKS_MAX);
             let some = some.take_while(|(_, record)| record.sequence <= through);
-            let some = some.map(|(key, record)| {
+            own_ids.extend(some.map(|(key, record)| {
                 let at_ms = clock.of(record.at_ms);
                 let record = record.clone();
                 (key.clone(), IdRecord { at_ms, ..record })
-            });
-            let some: Vec<_> = some.collect();
+            }));
             drop(state);
-            let Some((_, newest)) = some.last() else {
-                return Ok(());
-            };
-            last = newest.sequence;
-            put(Part::OwnIds(some))?;
+            if own_ids.len() - before < LOOKS_MAX {
+                return own_ids;
+            }
             self.give_way();
         }
     }
@@ -228,6 +236,18 @@ impl Hub {
             self.give_way();
         }
     }
+}
+
+/// Records of own ids, by their keys.
+type OwnIds = Vec<(Arc<str>, IdRecord)>;
+
+/// Passes own ids on, some at a time.
+fn put_own_ids(own_ids: OwnIds, put: &mut impl FnMut(Part) -> io::Result<()>) -> io::Result<()> {
+    let mut own_ids = own_ids.into_iter();
+    while own_ids.len() > 0 {
+        put(Part::OwnIds(own_ids.by_ref().take(LOOKS_MAX).collect()))?;
+    }
+    Ok(())
 }
 
 /// Passes entries on, some at a time.

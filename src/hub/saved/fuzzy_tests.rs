@@ -231,3 +231,24 @@ fn a_channel_is_copied_as_it_was_when_its_copy_began() {
     follow(&other, &mut Follower::new(at), &log);
     assert_eq!(story(&other), story(&hub));
 }
+
+#[test]
+fn own_ids_are_forgotten_while_a_copy_is_written() {
+    let hub = new_hub();
+    let event = Event::message("x").with_id("own");
+    let publish = Change::Publish {
+        channel: "news".into(),
+        audience: None,
+        events: vec![ready(&event)],
+    };
+    let log = log_of(vec![vec![(publish, 0)]]);
+    follow(&hub, &mut Follower::new(0), &log);
+    let mut own_ids = 0;
+    let parts = hub.copy(|part| {
+        // A disk may take its time now.
+        assert!(!hub.lock().remembered.is_copied());
+        own_ids += usize::from(matches!(part, Part::OwnIds(_)));
+        Ok(())
+    });
+    assert_eq!((parts.unwrap().events, own_ids), (1, 1));
+}
