@@ -62,7 +62,7 @@ impl ChannelManager {
             let path = directory.to_owned();
             return Err(JournalError::Missing { path });
         }
-        Store::prepare_copy(Directory::lock(directory)?)
+        Store::prepare_copy(Directory::lock(directory)?, StoreOptions::new(Vec::new()))
     }
 }
 

@@ -552,16 +552,15 @@ impl Appender {
             };
             let thread = thread::Builder::new().name("pushwheel-journal-snapshot".to_owned());
             self.proposals.begin_snapshot();
-            thread.spawn(move || snapshot.run()).map_err(|error| {
-                self.proposals.end_snapshot(true);
-                JournalError::Failed {
-                    why: format!("the system has no thread ({error})"),
-                }
+            let begun = thread.spawn(move || snapshot.run());
+            begun.map_err(|error| JournalError::Failed {
+                why: format!("the system has no thread ({error})"),
             })
         });
         match begun {
             Ok(_) => true,
             Err(error) => {
+                self.proposals.end_snapshot(true);
                 ::log::warn!("the journal has no new snapshot: {error}");
                 false
             }

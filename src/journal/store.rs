@@ -18,7 +18,7 @@ use super::examining::{Examined, Segment, Tear, is_segment, segment_name, segmen
 use super::segment::{BLOCK_BYTES_MAX, Header, Salt, end_mark, frame_bytes, put_frame};
 use super::snapshots::{self, INCOMPLETE, Snapshot, SnapshotWriter, at_of, snapshot_name};
 use super::syncing::{Kept, Progress, Shared, Syncer};
-use super::terms::first_of_term;
+use super::terms::{first_of_copy, first_of_term};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 
@@ -113,7 +113,9 @@ impl<D: Disk> Store<D> {
         } = Contents::read(&disk)?;
         let lacks_numbers = options.is_copy || log.may_lack_numbers(boot.as_deref());
         let may_have_lost = lacks_numbers || log.has_untold_loss();
+        let [random, more, ..] = options.salt;
         let next = match lacks_numbers {
+            _ if options.is_copy => first_of_copy(log.next - 1, u16::from_le_bytes([random, more])),
             true => first_of_term(log.next - 1),
             false => log.next,
         };
@@ -181,11 +183,11 @@ impl<D: Disk> Store<D> {
     ///
     /// # Errors
     /// As [`open`](Self::open), and when there is no log.
-    pub(crate) fn prepare_copy(disk: D) -> Result<(), JournalError> {
+    pub(crate) fn prepare_copy(disk: D, options: StoreOptions) -> Result<(), JournalError> {
         Contents::read(&disk)?.check(&disk)?;
         let options = StoreOptions {
             is_copy: true,
-            ..StoreOptions::new(Vec::new())
+            ..options
         };
         Store::open(disk, options).map(drop)
     }

@@ -29,6 +29,16 @@ pub(crate) struct Jump {
     pub(crate) first: u64,
 }
 
+/// Terms that a copy of a log leaves out, at least: more than a log begins by itself.
+const COPY_TERMS_MIN: u64 = 1 << 10;
+
+/// Returns the first number of a copy of a log, whose original may have gone on in terms of
+/// its own, and of which there may be other copies. `random` keeps them apart.
+pub(crate) fn first_of_copy(after: u64, random: u16) -> u64 {
+    let left_out = (COPY_TERMS_MIN + u64::from(random)) * TERM_NUMBERS;
+    first_of_term(after.saturating_add(left_out))
+}
+
 /// See the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Terms {
