@@ -9,17 +9,20 @@
 //! snapshot may be ahead of the record at which its replay begins.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Hub;
 use super::channel_state::{Finish, Kind, Life};
 use super::client::DisconnectReason;
+use super::clock::as_ms;
 use super::dropped::Dropped;
 use super::for_all::NAME_OF_ALL;
 use super::gap::{GAP_NAME, Gap, GapReason};
 use super::heads::Absent;
 use super::id::EventId;
 use super::key::ChannelKey;
+use super::looks::LOOKS_MAX;
 use super::options::{ChannelOptions, OptionsByName};
 use super::own_ids::OwnIds;
 use super::publish::Placing;
@@ -172,7 +175,7 @@ impl Hub {
                 unreachable!("it concerns one channel")
             }
         };
-        let history = self.options_of_name(NAME_OF_ALL).history;
+        let history = options_of(&self.options_by_name(), NAME_OF_ALL).history;
         let (mut state, packed) = self.lock_for_all(&events);
         let is_applied = step.last <= state.for_all.head();
         state.sequence = state.sequence.max(step.last);
@@ -258,12 +261,18 @@ impl Hub {
             removed.entries = Dropped::for_batch(events);
             let now_us = self.clock.now_us();
             let mut lacks = None;
+            let mut looks = 0;
             let mut state = self.lock();
             state.allow_batch(events);
             // A channel that is made may begin with many events for all channels.
             while options.made.is_empty()
                 && let Some((step, _)) = slice.front_mut()
             {
+                let before = looks;
+                looks += looks_for_clients(&state, &step.change);
+                if before > 0 && looks > LOOKS_MAX {
+                    break;
+                }
                 match self.apply_step(&mut state, step, time, now_us, options, &mut removed) {
                     Ok(outcome) => {
                         state.sequence = state.sequence.max(step.last);
@@ -286,7 +295,7 @@ impl Hub {
             }
             match lacks {
                 Some(Lacks::Options(name)) => {
-                    let made = Arc::new(options.by_name.of(&name));
+                    let made = Arc::new(options_of(&options.by_name, &name));
                     options.found.insert(name, made);
                 }
                 Some(Lacks::Packed(bytes)) => {
@@ -387,9 +396,14 @@ impl Hub {
             Change::Finish { until_ms, last, .. } => {
                 let last = last.take();
                 let (id, _) = self.place(state, placing, last, number, dropped);
+                // The wall clock may have been set since it was proposed.
+                let finished_for = state
+                    .get(key)
+                    .map_or(0, |channel| as_ms(channel.options.finished_for));
+                let latest_ms = time.at_ms.saturating_add(finished_for);
                 let finish = Finish {
                     through: step.number,
-                    until_ms: time.at_ms_of(*until_ms),
+                    until_ms: time.at_ms_of(*until_ms).min(latest_ms),
                 };
                 if let Some(channel) = state.get_mut(key) {
                     channel.life = Life::Finishing(finish);
@@ -480,6 +494,30 @@ impl Hub {
             }
         }
     }
+}
+
+/// Returns the options of a name. The program's code must not end the thread that appends.
+fn options_of(by_name: &OptionsByName, name: &str) -> ChannelOptions {
+    catch_unwind(AssertUnwindSafe(|| by_name.of(name))).unwrap_or_else(|_| {
+        ::log::error!("the function for the options of channels has panicked");
+        ChannelOptions::new()
+    })
+}
+
+/// Returns how many members are looked at to count those that events are for.
+fn looks_for_clients(state: &State, change: &Change) -> usize {
+    let Change::Publish {
+        channel,
+        audience: Some(audience),
+        ..
+    } = change
+    else {
+        return 0;
+    };
+    let channel = state.names.get(channel).and_then(|key| state.get(*key));
+    let looks = channel.map_or(0, |channel| channel.members.looks(audience));
+    // More of them are not counted under the lock.
+    if looks <= LOOKS_MAX { looks } else { 0 }
 }
 
 /// Begins to remove a channel. Returns the number of its clients.

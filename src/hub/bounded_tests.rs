@@ -101,7 +101,10 @@ fn a_sweep_evicts_old_histories_in_steps() {
         });
         super::Hub::new(clock, super::Randomness::System, settings, options)
     };
-    let manager = ChannelManager { hub };
+    let manager = ChannelManager {
+        _handles: None,
+        hub,
+    };
     let large = manager.get_or_create("large").unwrap();
     publish_many(&large, &Target::All);
     for n in 0..MANY {

@@ -14,6 +14,7 @@ use super::id::EventId;
 use super::key::ChannelKey;
 use super::looks::SLOTS_MAX;
 use super::options::ChannelOptions;
+use super::proposals::Handles;
 use super::published::{PublishError, Published};
 use super::ready::Ready;
 use super::stats::ChannelStats;
@@ -41,6 +42,8 @@ use crate::event::Event;
 /// ```
 #[derive(Clone)]
 pub struct Channel {
+    /// Before the hub: its end may need it.
+    _handles: Option<Arc<Handles<Hub>>>,
     hub: Arc<Hub>,
     key: ChannelKey,
     name: Arc<str>,
@@ -512,13 +515,14 @@ impl Channel {
     }
 
     pub(crate) fn new(
-        hub: &Arc<Hub>,
+        (handles, hub): (Option<Arc<Handles<Hub>>>, &Arc<Hub>),
         key: ChannelKey,
         name: Arc<str>,
         compress_from: Option<usize>,
         alive: Arc<()>,
     ) -> Channel {
         Channel {
+            _handles: handles,
             hub: hub.clone(),
             key,
             name,

@@ -70,7 +70,13 @@ impl Drop for FinishOnDrop {
         }
         if self.channel.finish(self.last.take()).is_err() {
             // Closed or finished already, or the event cannot be published.
-            let _ = self.channel.finish(None);
+            match self.channel.finish(None) {
+                Ok(_) | Err(PublishError::Closed | PublishError::Finished) => {}
+                Err(error) => {
+                    let name = self.channel.name();
+                    ::log::error!("the channel {name} was not finished with its worker ({error})");
+                }
+            }
         }
     }
 }

@@ -121,7 +121,11 @@ impl ChannelManagerBuilder {
     /// `remove`) wait until the journal has the change. On the engine's own threads, in
     /// callbacks and handlers, they never wait: the change is queued in order and has no id
     /// yet. [`Channel::publish_then`](crate::Channel::publish_then) reports its outcome.
-    /// [`Sink`](crate::Sink)s are not in the journal.
+    /// [`Sink`](crate::Sink)s are not in the journal. Neither are options: channels get those
+    /// of [`defaults`](Self::defaults) or [`options_by_name`](Self::options_by_name). A history
+    /// that only
+    /// [`get_or_create_with`](ChannelManager::get_or_create_with) or
+    /// [`set_options`](crate::Channel::set_options) allow is gone after a restart.
     ///
     /// ```
     /// use pushwheel::{ChannelManager, ChannelOptions, Event, History, JournalOptions};
@@ -219,6 +223,7 @@ impl ChannelManagerBuilder {
                 JournalSync::Every(time) => Some((Box::new(move || syncer.sync()), time)),
             },
         };
+        let handles = Some(proposals.first_handle());
         journaling
             .start(&proposals)
             .map_err(|error| JournalError::Io {
@@ -226,7 +231,10 @@ impl ChannelManagerBuilder {
                 path: root,
                 error,
             })?;
-        Ok(ChannelManager { hub })
+        Ok(ChannelManager {
+            _handles: handles,
+            hub,
+        })
     }
 
     pub(super) fn new_ids(&self, randomness: &Randomness) -> Ids {
@@ -386,7 +394,8 @@ impl ChannelManager {
     /// which the next start knows that nothing is missing. Later publishes fail with
     /// [`PublishError::Unavailable`](crate::PublishError::Unavailable); streams go on.
     ///
-    /// Dropping the last handle of the manager and its channels does the same. Call this to
+    /// Dropping the last handle of the manager and its channels does the same; an engine has
+    /// one until it ends. Call this to
     /// learn of an error. Do not call it in a callback: it waits for the disk.
     ///
     /// # Errors

@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::time::Duration;
 
+use super::Join;
 use super::applying::BlockTime;
+use super::client::ConnectionId;
 use super::clock::Clock;
 use super::engine_thread::EngineThread;
-use super::journaling::Journaling;
+use super::journaling::{Journaling, Sync};
+use super::looks::LOOKS_MAX;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::proposals::{Proposals, Then};
 use super::state::State;
@@ -21,8 +24,8 @@ use crate::journal::error::JournalError;
 use crate::journal::log::{BlockLog, SnapshotFile};
 use crate::journal::record::{Change, Record};
 use crate::{
-    Channel, ChannelOptions, Event, GapReason, History, JournalOptions, JournalSync, PublishError,
-    Published, ReadError, Start, StoredEvent, Target,
+    Channel, ChannelOptions, Condition, Event, GapReason, History, JournalOptions, JournalSync,
+    PublishError, Published, ReadError, Start, StoredEvent, Target,
 };
 
 /// A block with its first number.
@@ -130,6 +133,14 @@ fn keeping() -> ChannelManagerBuilder {
 }
 
 fn open_with(builder: ChannelManagerBuilder, timeout: Duration) -> (ChannelManager, Arc<Shared>) {
+    open_syncing(builder, timeout, None)
+}
+
+fn open_syncing(
+    builder: ChannelManagerBuilder,
+    timeout: Duration,
+    sync: Option<(Sync, Duration)>,
+) -> (ChannelManager, Arc<Shared>) {
     let clock = Clock::system();
     let proposals = Arc::new(Proposals::new(7, clock.clone(), timeout));
     let randomness = Randomness::System;
@@ -148,10 +159,17 @@ fn open_with(builder: ChannelManagerBuilder, timeout: Duration) -> (ChannelManag
     let journaling = Journaling {
         log: Box::new(InMemory(shared.clone(), 1)),
         take_snapshot: Hub::write_snapshot,
-        sync: None,
+        sync,
     };
+    let handles = Some(proposals.first_handle());
     journaling.start(&proposals).unwrap();
-    (ChannelManager { hub }, shared)
+    (
+        ChannelManager {
+            _handles: handles,
+            hub,
+        },
+        shared,
+    )
 }
 
 fn open() -> (ChannelManager, Arc<Shared>) {
@@ -445,17 +463,125 @@ fn the_last_handle_closes_the_log_after_all_that_is_queued() {
     log.hold();
     let (then, results) = results();
     news.publish_then([message(1)], Target::All, then("queued"));
-    drop(news);
-    drop(manager);
-    log.let_go();
-    assert_eq!(results.recv().unwrap().1.unwrap().events, 1);
-    // The thread that appends had the last handle.
-    while !log.is_closed.load(Relaxed) {
-        std::thread::yield_now();
-    }
+    std::thread::scope(|scope| {
+        log.wait_until_begun(1);
+        let dropped = scope.spawn(|| drop((manager, news)));
+        log.let_go();
+        dropped.join().unwrap();
+    });
+    assert!(log.is_closed.load(Relaxed));
+    assert_eq!(results.try_recv().unwrap().1.unwrap().events, 1);
     let (manager, log) = open();
     drop(manager);
     assert!(log.is_closed.load(Relaxed));
+}
+
+#[test]
+fn a_journal_can_be_opened_again_when_the_last_handle_is_dropped() {
+    let directory = Temporary::new("again");
+    for n in 0..100 {
+        let opened = keeping().open_journal(&directory.0, JournalOptions::new());
+        let manager = opened.unwrap_or_else(|error| panic!("{n}: {error}"));
+        let news = manager.get_or_create("news").unwrap();
+        news.broadcast(message(n)).unwrap();
+        drop((manager, news));
+    }
+}
+
+#[test]
+fn a_function_that_drops_the_last_handle_or_closes_does_not_wait_for_itself() {
+    for fails in [false, true] {
+        let sync: Sync = Box::new(move || match fails {
+            false => Ok(()),
+            true => Err(JournalError::Failed {
+                why: "sync".to_owned(),
+            }),
+        });
+        let every = Duration::from_millis(1);
+        let timeout = Duration::from_secs(60);
+        let (manager, log) = open_syncing(keeping(), timeout, Some((sync, every)));
+        let news = manager.get_or_create("news").unwrap();
+        log.hold();
+        let (sender, last) = mpsc::channel::<(ChannelManager, Channel)>();
+        let (done, is_done) = mpsc::channel();
+        news.publish_then([message(1)], Target::All, move |_| {
+            let (manager, news) = last.recv().unwrap();
+            let _ = manager.close_journal();
+            drop((manager, news));
+            done.send(()).unwrap();
+        });
+        log.wait_until_begun(1);
+        while fails && manager.journal_status().unwrap().is_writable {
+            std::thread::yield_now();
+        }
+        sender.send((manager, news)).unwrap();
+        log.let_go();
+        is_done.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+}
+
+#[test]
+fn a_locked_section_looks_at_the_clients_of_few_publishes() {
+    let (manager, log) = open();
+    let hub = manager.hub();
+    hub.attach_idle();
+    let news = manager.get_or_create("news").unwrap();
+    for token in 0..LOOKS_MAX as u64 - 1 {
+        let join = Join {
+            channels: &[news.key()],
+            id: hub.new_client_id(),
+            has_generated_id: true,
+            connection: ConnectionId { token, reactor: 0 },
+            address: "127.0.0.1:9".parse().unwrap(),
+            extra: None,
+            start: &Start::Live,
+        };
+        hub.join(join).unwrap();
+    }
+    log.hold();
+    let (then, results) = results();
+    for n in 0..50 {
+        let target = Target::Where(vec![Condition::not("role", "admin")]);
+        news.publish_then([message(n)], target, then("one"));
+    }
+    log.let_go();
+    // A debug build counts what a section looks at.
+    for _ in 0..50 {
+        let (_, published) = results.recv().unwrap();
+        assert_eq!(published.unwrap().clients, LOOKS_MAX - 1);
+    }
+}
+
+#[test]
+fn options_that_panic_are_the_defaults_and_the_journal_goes_on() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let asked = panics.clone();
+    let builder = ChannelManager::builder().options_by_name(move |_| {
+        assert!(!asked.load(Relaxed), "as the test wants it");
+        ChannelOptions::new()
+    });
+    let (manager, _log) = open_with(builder, Duration::from_secs(60));
+    let news = manager.get_or_create("news").unwrap();
+    panics.store(true, Relaxed);
+    let hub = manager.hub();
+    let remove = || Record {
+        basis: 0,
+        change: Change::Finish {
+            channel: "other".into(),
+            until_ms: 0,
+            last: None,
+        },
+    };
+    let time = BlockTime {
+        wall_ms: 0,
+        at_ms: 0,
+    };
+    hub.apply(1, time, [(remove(), ())], |(), outcome| {
+        outcome.unwrap();
+    });
+    assert!(manager.get("other").unwrap().is_finished());
+    panics.store(false, Relaxed);
+    news.broadcast(message(1)).unwrap();
 }
 
 #[test]
@@ -712,6 +838,11 @@ fn a_kill_at_any_moment_of_snapshots_leaves_what_was_accepted() {
                 snapshots.extend(Some(name).filter(|name| name.starts_with("snapshot")));
             }
             let restored = builder().open_journal(&copy.0, options()).unwrap();
+            // One that a publisher has opened, and that has only what was published to all,
+            // is in no record.
+            for (name, ..) in &expected {
+                restored.get_or_create(name).unwrap();
+            }
             let found = all_channels(&restored);
             assert_eq!(numbers(&found), numbers(&expected), "kill {kill}");
             assert!(found == expected, "kill {kill}: an event differs");
@@ -722,6 +853,9 @@ fn a_kill_at_any_moment_of_snapshots_leaves_what_was_accepted() {
     manager.close_journal().unwrap();
     let expected = all_channels(&manager);
     let restored = builder().open_journal(&directory.0, options()).unwrap();
+    for (name, ..) in &expected {
+        restored.get_or_create(name).unwrap();
+    }
     assert!(all_channels(&restored) == expected);
 }
 

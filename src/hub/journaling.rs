@@ -427,6 +427,7 @@ impl Journaling {
             take_snapshot,
             no_snapshot_until_ms: 0,
             has_appended: false,
+            is_full: false,
             sync,
         };
         // From here on `close` waits for the thread that appends.
@@ -476,6 +477,8 @@ struct Appender {
     no_snapshot_until_ms: u64,
     /// Whether a block was appended since the last snapshot began.
     has_appended: bool,
+    /// Whether the last block found no room.
+    is_full: bool,
     sync: Option<SyncThread>,
 }
 
@@ -500,7 +503,7 @@ impl Appender {
             let began_us = clock.now_us();
             match self.log.append(block.width, time.wall_ms, &block.bytes) {
                 Ok(first) => {
-                    self.has_appended = true;
+                    (self.has_appended, self.is_full) = (true, false);
                     proposals.appends.observe(clock.now_us() - began_us);
                     let records = proposals.appended(block.n, self.log.bytes());
                     hub.apply(first, time, records, |waiting, outcome| {
@@ -516,15 +519,16 @@ impl Appender {
                     proposals.put_off(block.n);
                 }
                 Err(JournalError::Full { max }) => {
-                    ::log::warn!("the journal has its maximum of {max} bytes");
+                    if !std::mem::replace(&mut self.is_full, true) {
+                        ::log::warn!("the journal has its maximum of {max} bytes");
+                    }
                     proposals.refuse(block.n);
                 }
-                Err(error) => {
-                    proposals.fail(error);
-                    drop(hub);
-                    return proposals.wait_for_close();
-                }
+                Err(error) => proposals.fail(error),
             }
+        }
+        if proposals.has_failed() {
+            return proposals.give_up();
         }
         drop(self.sync);
         proposals.closed(self.log.close());
@@ -624,6 +628,11 @@ impl Drop for SnapshotEnd<'_> {
 
 /// Passes on what the log says of a proposal.
 fn tell(waiting: Waiting, outcome: Outcome) {
+    if let Err(error) = &outcome
+        && waiting.then.is_none()
+    {
+        ::log::warn!("an event that waited for the journal was not published ({error})");
+    }
     let published = outcome.map(|applied| Published {
         id: applied.id,
         events: applied.events,

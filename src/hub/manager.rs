@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::key::ChannelKey;
 use super::names::{ChannelError, check_name};
 use super::options::{ChannelOptions, OptionsByName};
+use super::proposals::Handles;
 use super::published::{PublishError, Published};
 use super::ready::Ready;
 use super::state::{Removed, Settings};
@@ -37,6 +38,8 @@ use crate::metrics::Backlog;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ChannelManager {
+    /// Before the hub: its end may need it.
+    pub(super) _handles: Option<Arc<Handles<Hub>>>,
     pub(super) hub: Arc<Hub>,
 }
 
@@ -175,6 +178,7 @@ impl ChannelManagerBuilder {
 
     fn build_with(self, clock: Clock, randomness: Randomness) -> ChannelManager {
         ChannelManager {
+            _handles: None,
             hub: Hub::new(clock, randomness, self.settings, self.options_by_name),
         }
     }
@@ -505,7 +509,10 @@ impl Hub {
         let alive = channel.handles.upgrade().unwrap_or_default();
         channel.handles = Arc::downgrade(&alive);
         let name = channel.name().cloned().unwrap_or_else(|| name.into());
-        Channel::new(self, key, name, channel.options.compress_from, alive)
+        let proposals = self.proposals.as_ref();
+        let handles = proposals.and_then(|proposals| proposals.handles());
+        let compress_from = channel.options.compress_from;
+        Channel::new((handles, self), key, name, compress_from, alive)
     }
 
     fn named_keys(&self) -> Vec<ChannelKey> {

@@ -282,12 +282,3 @@ impl Hub {
         (self.randomness.bits() % u128::from(range.max(1))) as u64
     }
 }
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        if let Some(proposals) = &self.proposals {
-            // An error was logged.
-            let _ = proposals.close();
-        }
-    }
-}

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -46,18 +46,39 @@ impl fmt::Debug for Waiting {
 
 impl Waiting {
     /// Passes the outcome on. The program's code must not end this thread.
-    pub(super) fn tell(self, outcome: Result<Published, PublishError>) {
-        match (self.then, outcome) {
-            (Some(then), outcome) => {
-                if catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err() {
-                    ::log::error!("a function that receives the result of a publish has panicked");
-                }
-            }
-            (None, Ok(_)) => {}
-            (None, Err(error)) => {
-                ::log::warn!("an event that waited for the journal was not published ({error})");
-            }
+    pub(super) fn tell(mut self, outcome: Result<Published, PublishError>) {
+        self.pass_on(outcome);
+    }
+
+    fn pass_on(&mut self, outcome: Result<Published, PublishError>) {
+        if let Some(then) = self.then.take()
+            && catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err()
+        {
+            ::log::error!("a function that receives the result of a publish has panicked");
         }
+    }
+}
+
+/// A panic on the way may leave the outcome open.
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.pass_on(Err(PublishError::Unconfirmed));
+    }
+}
+
+/// What the handles of a program share. The end of the last one closes the log.
+pub(crate) struct Handles<H>(Arc<Proposals<H>>);
+
+impl<H> fmt::Debug for Handles<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handles").finish_non_exhaustive()
+    }
+}
+
+impl<H> Drop for Handles<H> {
+    fn drop(&mut self) {
+        // An error was logged.
+        let _ = self.0.close();
     }
 }
 
@@ -95,6 +116,7 @@ pub(crate) struct Proposals<H> {
     end: Condvar,
     clock: Clock,
     timeout: Duration,
+    handles: OnceLock<Weak<Handles<H>>>,
     pub(super) appends: Tally,
     pub(super) syncs: Tally,
 }
@@ -142,9 +164,23 @@ impl<H> Proposals<H> {
             end: Condvar::new(),
             clock,
             timeout,
+            handles: OnceLock::new(),
             appends: Tally::default(),
             syncs: Tally::default(),
         }
+    }
+
+    /// Returns what the first handle of a program has.
+    pub(super) fn first_handle(self: &Arc<Self>) -> Arc<Handles<H>> {
+        let handles = Arc::new(Handles(self.clone()));
+        let is_first = self.handles.set(Arc::downgrade(&handles)).is_ok();
+        debug_assert!(is_first, "others are made from it");
+        handles
+    }
+
+    /// Returns what a further handle has.
+    pub(super) fn handles(&self) -> Option<Arc<Handles<H>>> {
+        self.handles.get()?.upgrade()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<H>> {
@@ -237,10 +273,13 @@ impl<H> Proposals<H> {
     }
 
     /// Waits for the next block. Returns it with the owner, or `None` when the queue is
-    /// closed and nothing waits any more.
+    /// closed and nothing waits any more, or the log has failed.
     pub(super) fn next_block(&self) -> Option<(Arc<Sealed>, Arc<H>)> {
         let mut queue = self.queue();
         loop {
+            if queue.failure.is_some() {
+                return None;
+            }
             let now_ms = self.clock.now_ms();
             let until_ms = match queue.appender.next(now_ms) {
                 Do::Append(block) => {
@@ -303,25 +342,15 @@ impl<H> Proposals<H> {
         );
     }
 
-    /// Accepts nothing any more: the log cannot be written. What waits is refused.
-    pub(super) fn fail(&self, error: JournalError) {
-        ::log::error!(
-            "the journal cannot be written: {error}. Nothing is published until a restart"
-        );
+    /// After a failure refuses what waits, and waits until the queue is closed. The log
+    /// stays locked meanwhile.
+    pub(super) fn give_up(&self) {
         let mut queue = self.queue();
-        queue.failure.get_or_insert_with(|| error.to_string());
-        queue.result.get_or_insert(error);
         let refused = queue.appender.give_up();
         queue.refused += refused.len() as u64;
-        drop(queue);
-        tell_all(refused);
-    }
-
-    /// Waits until the queue is closed, after a failure. The log stays locked meanwhile.
-    pub(super) fn wait_for_close(&self) {
-        let mut queue = self.queue();
         let owner = queue.owner.take();
         drop(queue);
+        tell_all(refused);
         drop(owner);
         queue = self.queue();
         while !queue.is_closing {
@@ -369,6 +398,10 @@ impl<H> Proposals<H> {
         self.queue().is_snapshotting
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.queue().failure.is_some()
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -384,18 +417,35 @@ impl<H> Drop for Appending<'_, H> {
             self.0.fail(JournalError::Failed { why });
         }
         let mut queue = self.0.queue();
+        let refused = queue.appender.give_up();
         queue.is_closing = true;
         queue.is_closed = true;
         let owner = queue.owner.take();
         drop(queue);
         self.0.end.notify_all();
         self.0.time.notify_all();
+        tell_all(refused);
         drop(owner);
     }
 }
 
 /// For the threads beside it.
 impl<H> Proposals<H> {
+    /// Accepts nothing any more: the log cannot be written. The thread that appends refuses
+    /// what waits: it calls the program's code, which may wait for the other threads.
+    pub(super) fn fail(&self, error: JournalError) {
+        let mut queue = self.queue();
+        if queue.failure.is_none() {
+            ::log::error!(
+                "the journal cannot be written: {error}. Nothing is published until a restart"
+            );
+            queue.failure = Some(error.to_string());
+            queue.result = Some(error);
+        }
+        drop(queue);
+        self.work.notify_one();
+    }
+
     /// Refuses what has waited for too long, until the end.
     pub(super) fn watch_the_time(&self) {
         let tick = (self.timeout / 4).max(Duration::from_millis(1));
@@ -426,12 +476,17 @@ impl<H> Proposals<H> {
 }
 
 fn tell_all(refused: impl IntoIterator<Item = (Waiting, Refused)>) {
+    let mut unheard = 0;
     for (waiting, why) in refused {
+        unheard += usize::from(waiting.then.is_none());
         waiting.tell(Err(match why {
             Refused::Unsent => PublishError::Unavailable {
                 retry_after: RETRY_AFTER,
             },
             Refused::Unconfirmed => PublishError::Unconfirmed,
         }));
+    }
+    if unheard > 0 {
+        ::log::warn!("{unheard} changes that waited for the journal are not in it");
     }
 }

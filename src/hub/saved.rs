@@ -128,6 +128,7 @@ impl ChannelManagerBuilder {
         // No log follows.
         state.remembered.catch_up(u64::MAX);
         Ok(ChannelManager {
+            _handles: None,
             hub: Hub::with_ids(
                 ids,
                 // It knows the ids from before.

@@ -82,7 +82,10 @@ impl Node {
             None,
         );
         Node {
-            manager: ChannelManager { hub },
+            manager: ChannelManager {
+                _handles: None,
+                hub,
+            },
             now_ms,
             ahead_ms,
             handles: Vec::new(),
