@@ -25,7 +25,7 @@ use crate::journal::follower::{Arrived, Follower};
 use crate::journal::record::{Change, Record};
 use crate::journal::segment::Stored;
 use crate::journal::snapshots::snapshot_name;
-use crate::journal::store::{Recovery, Store, StoreOptions};
+use crate::journal::store::{Opening, Recovery, Store, StoreOptions};
 
 /// When the writes of a journal are on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,16 +173,8 @@ impl ChannelManagerBuilder {
         let randomness = Randomness::System;
         let root = disk.path("");
         let identity = identity_of(&self.new_ids(&randomness));
-        let (store, recovery) = Store::open(disk, options.of_store(identity))?;
-        if let Some(tear) = &recovery.tear {
-            let path = root.join(&tear.name);
-            let (offset, bytes, what) = (tear.offset, tear.bytes, tear.what);
-            ::log::warn!(
-                "the end of the journal was incomplete and was cut off: {bytes} bytes from byte \
-                 {offset} of {} on ({what})",
-                path.display()
-            );
-        }
+        let (opening, recovery) = Opening::examine(disk, options.of_store(identity))?;
+        let tear = recovery.tear.clone();
         let writer = randomness.bits();
         let recovered = self.recover(&root, recovery)?;
         let Recovered {
@@ -209,7 +201,17 @@ impl ChannelManagerBuilder {
         );
         hub.replay(applied, first, &mut blocks)?;
         drop(blocks);
-        let mut store = store;
+        // From here on files change: what could not be read was reported.
+        let mut store = opening.begin()?;
+        if let Some(tear) = tear {
+            let path = root.join(&tear.name);
+            let (offset, bytes, what) = (tear.offset, tear.bytes, tear.what);
+            ::log::warn!(
+                "the end of the journal was incomplete and was cut off: {bytes} bytes from byte \
+                 {offset} of {} on ({what})",
+                path.display()
+            );
+        }
         if may_have_lost {
             hub.begin_term(&mut store, newest)?;
         }
@@ -468,5 +470,43 @@ mod tests {
             }
         }
         assert!(ids_of(b"k3x9q2!").is_none());
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_release_is_left_as_it_is() {
+        let name = format!("pushwheel-newer-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let ids = Ids::new(Epoch::from_random(17), Numbering::new(None));
+        let disk = Directory::lock(&directory).unwrap();
+        let options = StoreOptions::new(identity_of(&ids));
+        let (opening, _) = Opening::examine(disk, options).unwrap();
+        let mut store = opening.begin().unwrap();
+        let newer = [9; 100];
+        store.append(1, 0, &newer).unwrap();
+        store.append(1, 0, &newer).unwrap();
+        drop(store);
+        // The last write did not complete, and neither did a snapshot.
+        let log = directory.join("00000000000000000001.log");
+        let mut bytes = std::fs::read(&log).unwrap();
+        bytes.pop();
+        std::fs::write(&log, bytes).unwrap();
+        std::fs::write(directory.join(snapshot_name(1) + ".tmp"), "a part").unwrap();
+        let files = || {
+            let files = std::fs::read_dir(&directory).unwrap();
+            let paths = files.map(|file| file.unwrap().path());
+            let mut files: Vec<_> = paths
+                .map(|path| (std::fs::read(&path).unwrap(), path))
+                .collect();
+            files.sort();
+            files
+        };
+        let before = files();
+        let builder = ChannelManager::builder();
+        let error = builder
+            .open_journal(&directory, JournalOptions::new())
+            .unwrap_err();
+        assert!(matches!(error, JournalError::Newer { .. }), "{error}");
+        assert!(files() == before, "{error}, and something has changed");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     use super::super::block::Sealed;
     use super::super::record::{Change, Record};
     use super::super::simulated_disk::SimulatedDisk;
-    use super::super::store::{Store, StoreOptions};
+    use super::super::store::{Opening, Store, StoreOptions};
     use super::*;
 
     fn block(n: u64, records: usize) -> Sealed {
@@ -149,7 +149,8 @@ mod tests {
     fn a_report_counts_blocks_and_records_and_changes_nothing() {
         let disk = SimulatedDisk::default();
         let options = StoreOptions::new(b"identity".to_vec());
-        let (mut store, _) = Store::open(disk.clone(), options).unwrap();
+        let (opening, _) = Opening::examine(disk.clone(), options).unwrap();
+        let mut store = opening.begin().unwrap();
         let append = |store: &mut Store<SimulatedDisk>, n, records| {
             let Sealed { width, bytes, .. } = block(n, records);
             store.append(width, 0, &bytes).unwrap();
@@ -177,7 +178,8 @@ mod tests {
 
         let options = StoreOptions::new(Vec::new());
         let disk = disk.killed();
-        let (store, _) = Store::open(disk.clone(), options).unwrap();
+        let (opening, _) = Opening::examine(disk.clone(), options).unwrap();
+        let store = opening.begin().unwrap();
         store.close().unwrap();
         let report = JournalReport::of(disk, false).unwrap();
         assert!(report.is_closed && report.torn.is_none());
@@ -187,7 +189,8 @@ mod tests {
     fn a_block_that_cannot_be_decoded_is_named() {
         let disk = SimulatedDisk::default();
         let options = StoreOptions::new(b"identity".to_vec());
-        let (mut store, _) = Store::open(disk.clone(), options).unwrap();
+        let (opening, _) = Opening::examine(disk.clone(), options).unwrap();
+        let mut store = opening.begin().unwrap();
         let mut sealed = block(1, 1);
         store.append(1, 0, &sealed.bytes).unwrap();
         sealed.bytes[0] = 9;

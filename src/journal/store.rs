@@ -95,20 +95,31 @@ pub(crate) struct Recovery<D: Disk> {
     pub(crate) tear: Option<Tear>,
 }
 
-impl<D: Disk> Store<D> {
-    /// Opens the log, or begins one. Cuts off what is not whole at its end.
+/// A log that was examined. Nothing is changed before it is begun.
+pub(crate) struct Opening<D: Disk> {
+    disk: Arc<D>,
+    options: StoreOptions,
+    /// What the segment to be written begins with.
+    header: Header,
+    segments: Vec<Kept>,
+    snapshot_bytes: u64,
+    obsolete: Vec<String>,
+    tear: Option<Tear>,
+}
+
+impl<D: Disk> Opening<D> {
+    /// Reads the log, if there is one, and finds its end.
     ///
     /// # Errors
-    /// When a file cannot be read or written, is damaged, or of a newer release. If one is
-    /// damaged, nothing was changed.
-    pub(crate) fn open(
+    /// When a file cannot be read, is damaged, or of a newer release.
+    pub(crate) fn examine(
         disk: D,
         options: StoreOptions,
-    ) -> Result<(Store<D>, Recovery<D>), JournalError> {
+    ) -> Result<(Opening<D>, Recovery<D>), JournalError> {
         let boot = disk.boot();
         let Contents {
             snapshot,
-            mut log,
+            log,
             obsolete,
         } = Contents::read(&disk)?;
         let lacks_numbers = options.is_copy || log.may_lack_numbers(boot.as_deref());
@@ -119,77 +130,98 @@ impl<D: Disk> Store<D> {
             true => first_of_term(log.next - 1),
             false => log.next,
         };
-        if let Some(tear) = &log.tear {
-            tear.cut(&disk)?;
-        }
-        for segment in &log.segments {
-            settle(&disk, segment).map_err(JournalError::io("sync", disk.path(&segment.name)))?;
-        }
-        for name in &obsolete {
-            disk.remove(name)
-                .map_err(JournalError::io("remove", disk.path(name)))?;
-        }
         let identity = log.segments.last().map(|last| last.header.identity.clone());
-        let header = Header {
-            first: next,
-            synced: log.next - 1,
-            syncs_always: options.syncs_always,
-            follows_loss: may_have_lost,
-            salt: options.salt,
-            identity: identity.unwrap_or_else(|| options.identity.clone()),
-            boot: boot.unwrap_or_default(),
-        };
-        let (file, len) = create_whole(&disk, &header)?;
-        // A segment without a block had the same name.
-        log.segments.retain(|segment| segment.header.first != next);
-
-        let mut kept: Vec<Kept> = log.segments.iter().map(Kept::of).collect();
-        let (name, bytes) = (segment_name(next), len);
-        kept.push(Kept {
-            name,
-            first: next,
-            bytes,
-        });
-        let file = Arc::new(file);
-        let snapshot_bytes = snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
-        let progress = Progress::new(kept, file.clone(), snapshot_bytes);
+        let identity = identity.unwrap_or_else(|| options.identity.clone());
         let disk = Arc::new(disk);
-        let shared = Arc::new(Shared::new(disk.clone(), progress));
+        let opening = Opening {
+            disk: disk.clone(),
+            header: Header {
+                first: next,
+                synced: log.next - 1,
+                syncs_always: options.syncs_always,
+                follows_loss: may_have_lost,
+                salt: options.salt,
+                identity: identity.clone(),
+                boot: boot.unwrap_or_default(),
+            },
+            options,
+            segments: log.segments.iter().map(Kept::of).collect(),
+            snapshot_bytes: snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes),
+            obsolete,
+            tear: log.tear.clone(),
+        };
         let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.at);
         let recovery = Recovery {
-            identity: header.identity.clone(),
+            identity,
             blocks: Blocks::new(disk, after, log.segments),
             snapshot,
             newest: log.newest,
             may_have_lost,
             tear: log.tear,
         };
-        let store = Store {
-            shared,
+        Ok((opening, recovery))
+    }
+
+    /// Cuts off what is not whole at the end, and begins a segment.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn begin(self) -> Result<Store<D>, JournalError> {
+        let Opening {
+            disk,
             options,
             header,
-            next,
+            mut segments,
+            snapshot_bytes,
+            obsolete,
+            tear,
+        } = self;
+        if let Some(tear) = &tear {
+            tear.cut(&*disk)?;
+        }
+        for segment in &segments {
+            settle(&*disk, segment).map_err(JournalError::io("sync", disk.path(&segment.name)))?;
+        }
+        for name in &obsolete {
+            disk.remove(name)
+                .map_err(JournalError::io("remove", disk.path(name)))?;
+        }
+        let (file, len) = create_whole(&*disk, &header)?;
+        let first = header.first;
+        // A segment without a block had the same name.
+        segments.retain(|segment| segment.first != first);
+        let (name, bytes) = (segment_name(first), len);
+        segments.push(Kept { name, first, bytes });
+        let file = Arc::new(file);
+        let progress = Progress::new(segments, file.clone(), snapshot_bytes);
+        Ok(Store {
+            shared: Arc::new(Shared::new(disk, progress)),
+            options,
+            header,
+            next: first,
             file,
             len,
             allocated: len,
             has_frames: false,
             buffer: Vec::new(),
-        };
-        Ok((store, recovery))
+        })
     }
+}
 
+impl<D: Disk> Store<D> {
     /// Prepares a copy of a log to be used: clients may have seen what it does not have. When
     /// it is opened, numbers go on far beyond, and it may have lost something.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and when there is no log.
+    /// When there is no log, and as [`Opening`].
     pub(crate) fn prepare_copy(disk: D, options: StoreOptions) -> Result<(), JournalError> {
         Contents::read(&disk)?.check(&disk)?;
         let options = StoreOptions {
             is_copy: true,
             ..options
         };
-        Store::open(disk, options).map(drop)
+        let (opening, _) = Opening::examine(disk, options)?;
+        opening.begin().map(drop)
     }
 
     /// Begins a log behind a number, with a snapshot of what is before. Returns when both
@@ -468,10 +500,10 @@ fn is_incomplete(name: &str) -> bool {
 }
 
 /// Cuts off zeros that were written ahead, and syncs what another process may not have.
-fn settle<D: Disk>(disk: &D, segment: &Segment) -> io::Result<()> {
+fn settle<D: Disk>(disk: &D, segment: &Kept) -> io::Result<()> {
     let file = disk.open(&segment.name)?;
-    if file.len()? > segment.end {
-        file.set_len(segment.end)?;
+    if file.len()? > segment.bytes {
+        file.set_len(segment.bytes)?;
     }
     file.sync()
 }

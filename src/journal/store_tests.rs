@@ -10,7 +10,7 @@ use super::disk::{Directory, Disk};
 use super::error::JournalError;
 use super::segment::{Stored, put_frame};
 use super::simulated_disk::SimulatedDisk;
-use super::store::{Recovery, Store, StoreOptions};
+use super::store::{Opening, Recovery, Store, StoreOptions};
 
 fn options(syncs_always: bool) -> StoreOptions {
     StoreOptions {
@@ -152,7 +152,7 @@ impl Run {
     }
 
     fn open(&mut self, lost_power: bool) {
-        let opened = Store::open(self.disk.clone(), options(self.syncs_always));
+        let opened = open(&self.disk, options(self.syncs_always));
         if opened.is_err()
             && let Some(with_power) = self.dies_with_power.take()
         {
@@ -310,7 +310,8 @@ fn a_directory_keeps_blocks_and_one_process_uses_it() {
         let disk = Directory::lock(&path).unwrap();
         let second = Directory::lock(&path).unwrap_err();
         assert!(matches!(second, JournalError::Locked { .. }), "{second}");
-        let (mut store, mut recovery) = Store::open(disk, options.clone()).unwrap();
+        let (opening, mut recovery) = Opening::examine(disk, options.clone()).unwrap();
+        let mut store = opening.begin().unwrap();
         let expected: Vec<Block> = (0..round)
             .map(|n| (n * 2 + 1, 2, b"block".to_vec()))
             .collect();
@@ -337,7 +338,8 @@ fn open(
     disk: &SimulatedDisk,
     options: StoreOptions,
 ) -> Result<(Store<SimulatedDisk>, Recovery<SimulatedDisk>), JournalError> {
-    Store::open(disk.clone(), options)
+    let (opening, recovery) = Opening::examine(disk.clone(), options)?;
+    Ok((opening.begin()?, recovery))
 }
 
 /// Returns a disk with a log of nine blocks in several segments, some of them in a snapshot,
