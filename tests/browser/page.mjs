@@ -11,6 +11,7 @@
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { endOfAxis } from '../../crates/server/src/assets/page/figures.js';
 import { Counters } from '../../crates/server/src/assets/page/rates.js';
 import { Tally, launchChromium, limitSuite, same, until } from './common.mjs';
 import { Server, figure, isLive, isShown, names, photograph, pictures, shows, showsFigure, showsNames, signIn, tabTo, text, watch } from './page_parts.mjs';
@@ -64,6 +65,9 @@ const stories = {
     const drawn = (await tile.locator('path.line').getAttribute('d')).match(/^M(\S+) .*L(\S+) [^L]*$/);
     same(drawn?.slice(1), ['0.0', '200.0'], 'from where to where the line is drawn');
     await shows(page, '#figures-span', 'of the last ');
+    same(await text(page, '[data-figure=clients] .end'), '2', 'the end of the axis of clients');
+    await until('the times of the axis', async () => /^\u2212\d+ (s|min)/.test(await text(page, '[data-figure=published] .from')) && (await text(page, '[data-figure=published] .now')) === 'now');
+    same(await text(page, '[data-figure=gaps] .end'), '', 'the end of an axis without a value');
     await tile.hover({ position: { x: 3, y: 70 } });
     await until('the value under the pointer', async () => /^[\d.]+\/s · \d+ s ago$/.test(await text(page, '[data-figure=published] .peak')));
     await page.hover('h1');
@@ -86,6 +90,13 @@ const stories = {
     same(rateAfter(11_000, 17), 0, 'the rate at last');
     same(rateAfter(12_000, 3), undefined, 'the rate of another channel of that name');
     same(rateAfter(71_000, 62), 1, 'the rate between two polls that are far apart');
+  },
+
+  async 'an axis ends at a round number'() {
+    const ends = [0, 0.07, 1, 3, 7, 10, 11, 43, 116, 999, 1001].map((top) => endOfAxis(top));
+    same(ends, [0, 0.1, 1, 3, 8, 10, 20, 50, 200, 1000, 2000], 'of counts and rates');
+    const sizes = [1, 900, 1023, 1024, 87 * 1024, 1000 * 1024, 1 << 20].map((top) => endOfAxis(top, true));
+    same(sizes, [1, 1000, 2000, 1024, 100 * 1024, 1000 * 1024, 1 << 20], 'of bytes');
   },
 
   async 'the viewer shows what the form publishes'({ visit, server }) {

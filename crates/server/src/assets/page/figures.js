@@ -7,6 +7,10 @@ import { Counters } from './rates.js';
 const WINDOW_MS = 180_000;
 const WIDTH = 200;
 const HEIGHT = 36;
+/// Where the lines of the axis are: its end, its half, and zero.
+const END_Y = 2.5;
+const ZERO_Y = HEIGHT - 1.5;
+const LINES = [END_Y, (END_Y + ZERO_Y) / 2, ZERO_Y];
 
 /// Each metric: its name, its value from a poll or from the rates, and its format.
 const FIGURES = [
@@ -70,8 +74,10 @@ class Tile {
     this.line = drawn('path', { class: 'line' });
     this.area = drawn('path', { class: 'area' });
     this.mark = drawn('path', { class: 'mark' });
+    this.axis = { end: element('span', { class: 'end' }), from: element('span', { class: 'from' }), now: element('span', { class: 'now' }) };
+    const lines = drawn('path', { class: 'axis', d: LINES.map((y) => `M0 ${y}H${WIDTH}`).join('') });
     const plot = drawn('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
-    plot.append(this.area, this.line, this.mark);
+    plot.append(lines, this.area, this.line, this.mark);
     const unit = figure.unit ? [element('small', { text: figure.unit })] : [];
     this.item = element(
       'li',
@@ -80,6 +86,7 @@ class Tile {
       element('span', { class: 'value' }, this.value, ...unit),
       this.note,
       plot,
+      element('span', { class: 'labels', 'aria-hidden': 'true' }, ...Object.values(this.axis)),
     );
     this.item.addEventListener('pointermove', (event) => {
       const box = plot.getBoundingClientRect();
@@ -109,9 +116,9 @@ class Tile {
   }
 
   #draw() {
-    const top = this.#top();
+    const end = endOfAxis(this.#top(), this.figure.show === bytes);
     this.item.dataset.points = this.points.filter((point) => point.value !== undefined).length;
-    const y = (value) => (HEIGHT - 1.5 - (HEIGHT - 4) * (top && value / top)).toFixed(1);
+    const y = (value) => (ZERO_Y - (ZERO_Y - END_Y) * (end && value / end)).toFixed(1);
     let line = '';
     let area = '';
     for (const run of unbroken(this.points)) {
@@ -121,21 +128,27 @@ class Tile {
     }
     this.line.setAttribute('d', line);
     this.area.setAttribute('d', area);
+    const seconds = Math.round((this.#now_ms - this.#begun_ms) / 1000);
+    say(this.axis.end, end ? this.#text(end) : '');
+    say(this.axis.from, seconds ? `\u2212${duration(seconds)}` : '');
+    say(this.axis.now, seconds ? 'now' : '');
   }
 
   #top() {
     return Math.max(...this.points.map((point) => point.value ?? 0), 0);
   }
 
+  #text(value) {
+    return this.figure.plot ? `${rate(value)}/s` : this.figure.show(value) + (this.figure.unit ?? '');
+  }
+
   /// Shows the value under the pointer, or else the largest one.
   #drawNote() {
-    const unit = this.figure.plot ? '/s' : (this.figure.unit ?? '');
-    const show = (value) => (this.figure.plot ? rate : this.figure.show)(value) + unit;
     const point = this.#pointed === undefined ? undefined : this.#nearest(this.#begun_ms + this.#pointed * (this.#now_ms - this.#begun_ms));
     this.mark.setAttribute('d', point ? `M${this.#x(point.at_ms)} 0V${HEIGHT}` : '');
-    if (point) return say(this.note, `${show(point.value)} · ${ago(this.#now_ms - point.at_ms)}`);
+    if (point) return say(this.note, `${this.#text(point.value)} · ${ago(this.#now_ms - point.at_ms)}`);
     const top = this.#top();
-    say(this.note, this.points.length > 1 && top > 0 ? `max ${show(top)}` : '');
+    say(this.note, this.points.length > 1 && top > 0 ? `max ${this.#text(top)}` : '');
   }
 
   #nearest(at_ms) {
@@ -143,6 +156,15 @@ class Tile {
     const distance = (point) => Math.abs(point.at_ms - at_ms);
     return known.reduce((best, point) => (best && distance(best) <= distance(point) ? best : point), undefined);
   }
+}
+
+/// Returns the end of an axis for values up to `top`: a round number with at
+/// most one decimal.
+export function endOfAxis(top, isBytes = false) {
+  if (top <= 0) return 0;
+  const unit = isBytes ? 1024 ** Math.floor(Math.log2(top) / 10) : 1;
+  const power = Math.max(0.1, 10 ** Math.floor(Math.log10(top / unit)));
+  return unit * power * [1, 2, 3, 4, 5, 6, 8, 10].find((part) => part * power * unit >= top * (1 - 1e-9));
 }
 
 const ago = (ms) => (ms < 500 ? 'now' : `${duration(Math.round(ms / 1000))} ago`);
