@@ -80,10 +80,12 @@ fn has_several(line: &str) -> bool {
     values.take(2).filter(Result::is_ok).count() == 2
 }
 
-/// Whether a text that was sent as another type is one event or a batch.
+/// Whether a text that was sent as another type is one event or several, also without the
+/// line ends between them, which `curl -d` removes.
 pub(super) fn is_events(text: &str) -> bool {
-    let is_object = text.trim_ascii_start().starts_with('{');
-    is_object && (parse(text).is_ok() || from_lines(text).is_ok())
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    text.trim_ascii_start().starts_with('{')
+        && values.all(|value| value.is_ok_and(|event| parse(event.get()).is_ok()))
 }
 
 fn parse(json: &str) -> Result<Event<'_>, Fault> {

@@ -286,7 +286,8 @@ const ID_NOT_ASCII: Warning = Warning::new(
 const JSON_AS_TEXT: Warning = Warning::new(
     "json_as_text",
     "the body is an event in JSON and was published as text. Send it with `Content-Type: \
-     application/json`, a batch with `application/x-ndjson`, or text with `text/plain`",
+     application/json`, a batch with `application/x-ndjson` (with curl also --data-binary, \
+     because -d removes line ends), or text with `text/plain`",
 );
 
 /// Returns the warnings for the events, each once, and logs them.

@@ -132,12 +132,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if retries == retries_max {
             return Err(match retries {
                 0 => why,
+                1 => format!("{why} (gave up after 1 reconnection)"),
                 _ => format!("{why} (gave up after {retries} reconnections)"),
             });
         }
         retries += 1;
         let after = after.or(reader.retry).unwrap_or(RETRY);
-        log::info!("{why}. Reconnecting in {} s", after.as_secs_f64());
+        // Some causes end with a question.
+        let stop = if why.ends_with('?') { "" } else { "." };
+        log::info!("{why}{stop} Reconnecting in {} s", after.as_secs_f64());
         pause(after);
     }
 }

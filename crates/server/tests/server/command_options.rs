@@ -130,6 +130,7 @@ fn sub_prints_json_for_other_programs() {
 fn sub_gives_up_after_its_reconnections() {
     for (retry, wanted) in [
         ("0", "pushwheel: the stream ended"),
+        ("1", "(gave up after 1 reconnection)"),
         ("2", "(gave up after 2 reconnections)"),
     ] {
         let served = start();
@@ -141,6 +142,7 @@ fn sub_gives_up_after_its_reconnections() {
         let said = sub.complaints();
         assert_eq!(sub.exit_code(), Some(1), "{said}");
         assert!(said.trim_end().ends_with(wanted), "{said}");
+        assert!(!said.contains("?."), "{said}");
     }
 }
 

@@ -666,10 +666,14 @@ fn json_without_its_type_is_warned_of() {
     let served = start();
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let batch = format!("{EVENT}\n{EVENT}\n");
+    let joined = format!("{EVENT}{EVENT}"); // by curl -d
     for (headers, body, is_warned) in [
         (&[][..], EVENT, true),
         (&[form], EVENT, true),
         (&[form], &*batch, true),
+        (&[form], &*joined, true),
+        (&[form], r#"{"data": 1}{"price": 1}"#, false),
+        (&[form], r#"{"data": 1}, and more"#, false),
         (&[TEXT], EVENT, false),
         (&[JSON], EVENT, false),
         (&[form], r#"{"price": 1}"#, false),
