@@ -119,7 +119,7 @@ impl<D: Disk> Opening<D> {
         let boot = disk.boot();
         let Contents {
             snapshot,
-            log,
+            mut log,
             obsolete,
         } = Contents::read(&disk)?;
         let lacks_numbers = options.is_copy || log.may_lack_numbers(boot.as_deref());
@@ -150,6 +150,8 @@ impl<D: Disk> Opening<D> {
             obsolete,
             tear: log.tear.clone(),
         };
+        // One without a block may be replaced by the one to be written.
+        log.segments.retain(|segment| segment.blocks > 0);
         let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.at);
         let recovery = Recovery {
             identity,

@@ -792,3 +792,17 @@ fn a_copy_gives_no_number_that_its_original_or_another_copy_gives() {
     let error = Store::prepare_copy(SimulatedDisk::default(), options).unwrap_err();
     assert!(matches!(error, JournalError::Missing { .. }), "{error}");
 }
+
+/// What is read of a log does not change when it is begun.
+#[test]
+fn a_segment_without_a_block_is_replaced_and_not_read() {
+    let disk = SimulatedDisk::default();
+    let (mut store, _) = open(&disk, options(true)).unwrap();
+    store.append(1, 0, b"block").unwrap();
+    store.close().unwrap();
+    open(&disk, options(true)).unwrap().0.close().unwrap();
+    // The name of the machine's start is one digit longer in the one that replaces it.
+    let disk = (0..10).fold(disk, |disk, _| disk.copy(false));
+    let (_, mut recovery) = open(&disk, options(true)).unwrap();
+    assert_eq!(recovered(&mut recovery), [(1, 1, b"block".to_vec())]);
+}
