@@ -177,6 +177,7 @@ impl Hub {
         };
         let history = options_of(&self.options_by_name(), NAME_OF_ALL).history;
         let (mut state, packed) = self.lock_for_all(&events);
+        state.remembered.begin_block(time.wall_ms);
         let is_applied = step.last <= state.for_all.head();
         state.sequence = state.sequence.max(step.last);
         let mut own_ids = step.own_ids?;
@@ -185,7 +186,7 @@ impl Hub {
         }
         let count = events.len();
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions(&state.remembered, ALL, time.at_ms)?;
+            own_ids.find_repetitions(&state.remembered, ALL, time.wall_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
                 return Ok(Applied::repeated(id, count));
             }
@@ -263,6 +264,7 @@ impl Hub {
             let mut lacks = None;
             let mut looks = 0;
             let mut state = self.lock();
+            state.remembered.begin_block(time.wall_ms);
             state.allow_batch(events);
             // A channel that is made may begin with many events for all channels.
             while options.made.is_empty()
@@ -352,7 +354,7 @@ impl Hub {
             Err(error) => return Ok(Err(error.clone())),
         };
         if let Some(own_ids) = own_ids
-            && let Err(error) = own_ids.find_repetitions(&state.remembered, &name, time.at_ms)
+            && let Err(error) = own_ids.find_repetitions(&state.remembered, &name, time.wall_ms)
         {
             return Ok(Err(error));
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::for_all::NAME_OF_ALL;
 use super::journal::identity_of;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
-use super::saved::Restored;
+use super::saved::{Origin, Restored};
 use crate::journal::disk::Directory;
 use crate::journal::error::JournalError;
 use crate::journal::store::{Store, StoreOptions};
@@ -33,8 +33,7 @@ impl ChannelManagerBuilder {
     ) -> Result<(), JournalError> {
         let options = |name: &str| self.options_by_name.of(name);
         let for_all = options(NAME_OF_ALL).history;
-        let max = self.settings.channels_max;
-        let restored = Restored::read(&mut state, self.settings, max, for_all, None, options);
+        let restored = Restored::read(&mut state, self.settings, Origin::State, for_all, options);
         let restored = restored.map_err(JournalError::State)?;
         let identity = identity_of(&restored.ids);
         let disk = Directory::lock(directory.as_ref())?;

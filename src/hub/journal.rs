@@ -14,7 +14,7 @@ use super::journaling::Journaling;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::numbering::Numbering;
 use super::proposals::{JournalStatus, Proposals};
-use super::saved::{RestoreError, Restored};
+use super::saved::{Origin, RestoreError, Restored};
 use super::state::{State, Totals};
 use super::{Hub, Randomness};
 use crate::journal::block::Sealed;
@@ -282,11 +282,8 @@ impl ChannelManagerBuilder {
                 let at = snapshot.at;
                 let options = |name: &str| self.options_by_name.of(name);
                 let history = options(NAME_OF_ALL).history;
-                // A log may name more channels than there may be at a time: those that are
-                // not in use are removed after the replay.
-                let max = usize::MAX;
-                let restored =
-                    Restored::read(snapshot, self.settings, max, history, first_ms, options);
+                let origin = Origin::Log { older_ms: first_ms };
+                let restored = Restored::read(snapshot, self.settings, origin, history, options);
                 let path = || root.join(snapshot_name(at));
                 let restored = restored.map_err(|error| unrestored(error, path()))?;
                 // The copy was begun when more was in the log.

@@ -257,7 +257,7 @@ impl Hub {
     ) -> Result<Decided, PublishError> {
         let mut audience = target.into_audience();
         let mut own_ids = OwnIds::of(&events, audience.as_deref(), &self.ids)?;
-        let now_ms = self.clock.now_ms();
+        let (now_ms, wall_ms) = (self.clock.now_ms(), wall_ms(&self.clock));
         let matched = match &mut audience {
             Some(audience) => Some(self.matched_now(key, audience)?),
             None => None,
@@ -266,7 +266,7 @@ impl Hub {
         let basis = state.sequence;
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
+            own_ids.find_repetitions(&state.remembered, channel.scope(), wall_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
                 return Ok(Decided::Known(Published::repeated(id, events.len())));
             }
@@ -324,11 +324,11 @@ impl Hub {
             None => self.streams(),
         };
         let max = options.event_bytes_max;
-        let now_ms = self.clock.now_ms();
+        let (now_ms, wall_ms) = (self.clock.now_ms(), wall_ms(&self.clock));
         let mut state = self.lock();
         let basis = state.sequence;
         if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions(&state.remembered, ALL, now_ms)?;
+            own_ids.find_repetitions(&state.remembered, ALL, wall_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
                 return Ok(Decided::Known(Published::repeated(id, events.len())));
             }
@@ -369,8 +369,7 @@ impl Hub {
         let state = self.lock();
         let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
-            let now_ms = self.clock.now_ms();
-            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
+            own_ids.find_repetitions(&state.remembered, channel.scope(), wall_ms)?;
         }
         channel.check(Ready::largest(last.as_slice()))?;
         let change = Change::Finish {

@@ -214,10 +214,13 @@ impl Hub {
         in_doubt_until_ms: u64,
         clock: Clock,
         randomness: Randomness,
-        state: State,
+        mut state: State,
         options_by_name: OptionsByName,
         proposals: Option<Arc<Proposals<Hub>>>,
     ) -> Arc<Hub> {
+        if proposals.is_some() {
+            state.remembered.follow_log();
+        }
         Arc::new(Hub {
             clock,
             randomness,

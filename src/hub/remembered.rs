@@ -64,7 +64,7 @@ impl OwnId {
 pub(crate) struct IdRecord {
     /// The sequence number of its event.
     pub(crate) sequence: u64,
-    /// The time of its event.
+    /// The time of its event: of the hub's clock, or of the [log](Remembered::follow_log).
     pub(crate) at_ms: u64,
     pub(crate) digest: u64,
     pub(crate) is_doubtful: bool,
@@ -101,6 +101,8 @@ pub(crate) struct Remembered {
     bytes: u64,
     /// The latest time of an event.
     latest_ms: u64,
+    /// The time of the newest block, in milliseconds since 1970, if a log has the events.
+    log_ms: Option<u64>,
     /// The records of a saved state that are newer than its beginning, by their numbers.
     /// The log that is applied behind the beginning has their events.
     ahead: BTreeMap<u64, (Arc<str>, IdRecord)>,
@@ -127,9 +129,28 @@ impl Remembered {
             removed: 0,
             bytes: 0,
             latest_ms: 0,
+            log_ms: None,
             ahead: BTreeMap::new(),
             copies: 0,
         }
+    }
+
+    /// Goes by the times of a log from now on: a replay has no other, and has to know the
+    /// same ids. Records that are here already have such times.
+    pub(super) fn follow_log(&mut self) {
+        self.log_ms = Some(self.latest_ms);
+    }
+
+    /// Notes the time of the block that is applied.
+    pub(super) fn begin_block(&mut self, wall_ms: u64) {
+        if let Some(log_ms) = &mut self.log_ms {
+            *log_ms = wall_ms.max(*log_ms);
+        }
+    }
+
+    /// Returns whether times are in milliseconds since 1970.
+    pub(super) fn has_wall_times(&self) -> bool {
+        self.log_ms.is_some()
     }
 
     /// Adds a record of a saved state whose event is still to be applied, or is skipped
@@ -145,7 +166,7 @@ impl Remembered {
                 self.ahead.insert(number, (key, record));
                 return;
             }
-            self.insert(key, record);
+            self.put(key, record);
         }
     }
 
@@ -165,7 +186,12 @@ impl Remembered {
     }
 
     /// Remembers the event of a key. It is newer than all before.
-    pub(super) fn insert(&mut self, key: Arc<str>, mut record: IdRecord) {
+    pub(super) fn insert(&mut self, key: Arc<str>, record: IdRecord) {
+        let at_ms = self.log_ms.unwrap_or(record.at_ms);
+        self.put(key, IdRecord { at_ms, ..record });
+    }
+
+    fn put(&mut self, key: Arc<str>, mut record: IdRecord) {
         self.latest_ms = self.latest_ms.max(record.at_ms);
         if !self.ahead.is_empty() {
             self.ahead.remove(&record.sequence);
@@ -216,10 +242,12 @@ impl Remembered {
         })
     }
 
-    /// Returns the record of an id that is known when an event is published at `now_ms`.
+    /// Returns the record of an id that is known when an event is published at `now_ms`, which
+    /// is of the hub's clock or of the log, as all times here.
     pub(super) fn known(&self, scope: &str, id: &str, now_ms: u64) -> Option<&IdRecord> {
         let index = self.index_of(scope, id)?;
-        let is_known = self.is_within(index, self.latest_ms.max(now_ms));
+        let newest_ms = self.latest_ms.max(self.log_ms.unwrap_or_default());
+        let is_known = self.is_within(index, newest_ms.max(now_ms));
         is_known.then(|| &self.kept[index].record)
     }
 
@@ -237,9 +265,10 @@ impl Remembered {
         usize::try_from(place - self.removed).ok()
     }
 
-    /// Returns the time of the oldest record.
+    /// Returns the time of the oldest record, if it is of the hub's clock.
     pub(super) fn oldest_ms(&self) -> Option<u64> {
-        self.kept.front().map(|kept| kept.record.at_ms)
+        let oldest = self.kept.front().filter(|_| !self.has_wall_times());
+        oldest.map(|kept| kept.record.at_ms)
     }
 
     /// Returns the records after a number, in their order.
@@ -319,6 +348,23 @@ mod tests {
         assert_eq!((remembered.kept.len(), remembered.by_key.len()), (3, 3));
         let after: Vec<u64> = remembered.after(3).map(|(_, r)| r.sequence).collect();
         assert_eq!(after, [4, 5]);
+    }
+
+    #[test]
+    fn with_a_log_its_times_count_and_no_clock() {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        let mut remembered = Remembered::bounded(100, u64::MAX, HOUR);
+        remembered.follow_log();
+        remembered.begin_block(DAY_MS);
+        insert(&mut remembered, 1, 7);
+        for (now_ms, is_known) in [(0, true), (DAY_MS + 3_600_000, true), (2 * DAY_MS, false)] {
+            assert_eq!(knows(&remembered, 1, now_ms), is_known, "{now_ms}");
+        }
+        remembered.begin_block(DAY_MS - 5);
+        remembered.begin_block(DAY_MS + 3_600_000);
+        assert!(knows(&remembered, 1, 0));
+        remembered.begin_block(DAY_MS + 3_600_001);
+        assert!(!knows(&remembered, 1, 0));
     }
 
     #[test]

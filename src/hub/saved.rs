@@ -28,7 +28,7 @@ use format::{Reader, Writer};
 use restoring::Restoring;
 
 pub use error::RestoreError;
-pub(super) use restoring::Restored;
+pub(super) use restoring::{Origin, Restored};
 
 /// The bytes of entries that are written, and read, at once: or one that is larger.
 const ENTRIES_BYTES: usize = 256 << 10;
@@ -117,8 +117,7 @@ impl ChannelManagerBuilder {
         options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<ChannelManager, RestoreError> {
         let for_all = self.options_by_name.of(NAME_OF_ALL).history;
-        let max = self.settings.channels_max;
-        let restored = Restored::read(from, self.settings, max, for_all, None, options)?;
+        let restored = Restored::read(from, self.settings, Origin::State, for_all, options)?;
         let Restored {
             ids,
             clock,
@@ -144,20 +143,16 @@ impl ChannelManagerBuilder {
 }
 
 impl Restored {
-    /// Reads a saved state. `for_all` is what is kept of the events for all channels, and
-    /// `older_ms` the time of an event that is not in the state, in milliseconds since 1970.
+    /// Reads a saved state. `for_all` is what is kept of the events for all channels.
     pub(super) fn read(
         from: impl Read,
         settings: Settings,
-        channels_max: usize,
+        origin: Origin,
         for_all: History,
-        older_ms: Option<u64>,
         options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<Restored, RestoreError> {
         let mut reader = Reader::new(from)?;
-        let first = reader.read()?;
-        let mut restoring =
-            Restoring::new(first, settings, channels_max, for_all, older_ms, options)?;
+        let mut restoring = Restoring::new(reader.read()?, settings, origin, for_all, options)?;
         while !restoring.add(reader.read()?)? {}
         Ok(restoring.into_restored())
     }
@@ -442,7 +437,7 @@ mod tests {
         let options = |name: &str| conflating(name);
         let first = reader.read().unwrap();
         let mut restoring =
-            Restoring::new(first, settings, 4, History::NONE, None, options).unwrap();
+            Restoring::new(first, settings, Origin::State, History::NONE, options).unwrap();
         loop {
             let part = reader.read().unwrap();
             if let Part::Entries(entries) = &part {

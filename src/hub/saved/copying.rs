@@ -196,7 +196,10 @@ impl Hub {
             let some = state.remembered.after(last).take(LOOKS_MAX);
             let some = some.take_while(|(_, record)| record.sequence <= through);
             own_ids.extend(some.map(|(key, record)| {
-                let at_ms = clock.of(record.at_ms);
+                let at_ms = match state.remembered.has_wall_times() {
+                    true => record.at_ms,
+                    false => clock.of(record.at_ms),
+                };
                 let record = record.clone();
                 (key.clone(), IdRecord { at_ms, ..record })
             }));

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::parts::Part;
-use super::{Restored, Writer};
+use super::{Origin, Restored, Writer};
 use crate::hub::applying::BlockTime;
-use crate::hub::clock::{Clock, wall_now_ms};
+use crate::hub::clock::Clock;
 use crate::hub::entry::Entry;
 use crate::hub::ids::Ids;
 use crate::hub::manager::ChannelManager;
-use crate::hub::remembered::IdRecord;
 use crate::hub::state::State;
 use crate::hub::{Hub, Randomness};
 use crate::journal::block::{Block, Sealed};
@@ -38,7 +37,8 @@ fn options_of(name: &str) -> ChannelOptions {
 }
 
 /// A hub with these ids, channels and clock.
-fn hub_of(ids: Ids, clock: Clock, state: State) -> Arc<Hub> {
+fn hub_of(ids: Ids, clock: Clock, mut state: State) -> Arc<Hub> {
+    state.remembered.follow_log();
     let builder = ChannelManager::builder().options_by_name(options_of);
     let options = builder.options_by_name;
     Hub::with_ids(ids, 0, clock, Randomness::System, state, options, None)
@@ -69,11 +69,11 @@ fn log_of(changes: Vec<Vec<(Change, u64)>>) -> Vec<Stored> {
 
 /// Applies the part of a log that a follower has not seen.
 fn follow(hub: &Hub, follower: &mut Follower, log: &[Stored]) {
-    let time = BlockTime {
-        wall_ms: wall_now_ms(),
-        at_ms: hub.clock.now_ms(),
-    };
     for (first, bytes) in log {
+        let time = BlockTime {
+            wall_ms: 1_000 * first,
+            at_ms: hub.clock.now_ms(),
+        };
         let block = Block::decode(bytes, ID_PREFIX).unwrap();
         match follower.arrived(*first, block).unwrap() {
             Arrived::Seen => {}
@@ -102,7 +102,8 @@ fn copied(hub: &Hub, mut meanwhile: impl FnMut()) -> Vec<u8> {
 fn restored(bytes: &[u8]) -> (Arc<Hub>, u64) {
     let settings = ChannelManager::builder().settings;
     let for_all = options_of("").history;
-    let restored = Restored::read(bytes, settings, usize::MAX, for_all, None, options_of).unwrap();
+    let origin = Origin::Log { older_ms: None };
+    let restored = Restored::read(bytes, settings, origin, for_all, options_of).unwrap();
     let Restored {
         ids,
         clock,
@@ -144,7 +145,6 @@ fn story(hub: &Hub) -> Vec<String> {
             }
             Part::OwnIds(records) => {
                 for (key, record) in records {
-                    let record = IdRecord { at_ms: 0, ..record };
                     story.push(format!("= {key} {record:?}"));
                 }
             }

@@ -38,6 +38,7 @@ const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 /// The state that has been read so far.
 pub(super) struct Restoring<F> {
     state: State,
+    origin: Origin,
     /// What is kept of the events for all channels.
     for_all: History,
     /// The options of a channel by its name.
@@ -67,28 +68,30 @@ struct Opened {
 
 impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
     /// Begins with the first part. `for_all` is what is kept of the events for all
-    /// channels, and `older_ms` the time of an event that is not in the
-    /// state, in milliseconds since 1970.
+    /// channels.
     ///
     /// # Errors
-    /// When it is another one, or has more channels than `channels_max`.
+    /// When it is another one, or has more channels than there may be.
     pub(super) fn new(
         first: Part,
         settings: Settings,
-        channels_max: usize,
+        origin: Origin,
         for_all: History,
-        older_ms: Option<u64>,
         options: F,
     ) -> Result<Restoring<F>, RestoreError> {
         let Part::Begin(begin) = first else {
             return Err(Damaged("it does not begin").into());
         };
-        let (found, max) = (begin.channels, channels_max);
-        if found > max {
-            return Err(RestoreError::TooManyChannels { found, max });
+        let (found, max) = (begin.channels, settings.channels_max);
+        let mut oldest_ms = begin.oldest_ms;
+        match origin {
+            Origin::State if found > max => {
+                return Err(RestoreError::TooManyChannels { found, max });
+            }
+            Origin::State => {}
+            Origin::Log { older_ms } => oldest_ms = oldest_ms.min(older_ms.unwrap_or(u64::MAX)),
         }
         let wall_ms = wall_now_ms();
-        let oldest_ms = older_ms.into_iter().fold(begin.oldest_ms, u64::min);
         let clock = Restored::clock_since(oldest_ms);
         let mut state = State::new(settings);
         state.terms = Terms::default();
@@ -97,6 +100,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         }
         Ok(Restoring {
             state,
+            origin,
             for_all,
             options,
             now_ms: clock.now_ms(),
@@ -306,7 +310,10 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
                 let (sequence, is_doubtful) = (record.sequence, record.is_doubtful);
                 channel.log.note_own_id(&id.into(), sequence, is_doubtful);
             }
-            let at_ms = self.at_ms_of(record.at_ms);
+            let at_ms = match self.origin {
+                Origin::State => self.at_ms_of(record.at_ms),
+                Origin::Log { .. } => record.at_ms,
+            };
             let record = IdRecord { at_ms, ..record };
             match record.sequence <= self.begin.at {
                 true => self.state.remembered.insert(key, record),
@@ -354,6 +361,17 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             at: self.begin.at,
         }
     }
+}
+
+/// Where a saved state is from.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::hub) enum Origin {
+    /// It is all that there is.
+    State,
+    /// A log goes on behind it, whose oldest event has this time, in milliseconds since
+    /// 1970. A log may name more channels than there may be at a time: those that are not in
+    /// use are removed after the replay. Times of own ids stay those of the log.
+    Log { older_ms: Option<u64> },
 }
 
 /// What a hub goes on with.
