@@ -10,7 +10,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
 #[cfg(unix)]
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
@@ -99,14 +99,16 @@ impl Directory {
     /// When the system refuses it, or another process has the lock.
     pub(crate) fn lock(path: &Path) -> Result<Directory, JournalError> {
         let io = |doing| JournalError::io(doing, path.to_owned());
-        let is_new = !path.exists();
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         builder.mode(0o700);
         builder.recursive(true).create(path).map_err(io("create"))?;
-        if is_new && let Some(parent) = path.parent() {
+        for parent in missing.iter().filter_map(|path| path.parent()) {
             sync_directory(parent).map_err(io("create"))?;
         }
+        warn_of_others(path);
         let lock = OpenOptions::new();
         let lock = owned(lock).truncate(false).open(path.join(LOCK));
         let lock = lock.map_err(io("lock"))?;
@@ -151,6 +153,21 @@ impl Directory {
             Err(TryLockError::Error(error)) => Err(io()(error)),
         }
     }
+}
+
+/// Warns about a directory that was there before and that other users can enter. They can
+/// still read no file.
+fn warn_of_others(path: &Path) {
+    #[cfg(unix)]
+    if path
+        .metadata()
+        .is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+    {
+        let path = path.display();
+        log::warn!("other users can enter the journal {path}. Set its mode to 0700");
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// Files have events in them, which are for this user alone.

@@ -304,7 +304,8 @@ proptest! {
 
 #[test]
 fn a_directory_keeps_blocks_and_one_process_uses_it() {
-    let path = std::env::temp_dir().join(format!("pushwheel-journal-{}", std::process::id()));
+    let parent = std::env::temp_dir().join(format!("pushwheel-journal-{}", std::process::id()));
+    let path = parent.join("of").join("a server");
     let options = options(true);
     for round in 0..3 {
         let disk = Directory::lock(&path).unwrap();
@@ -326,12 +327,12 @@ fn a_directory_keeps_blocks_and_one_process_uses_it() {
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&path), 0o700);
+        assert_eq!((mode(&parent), mode(&path)), (0o700, 0o700));
         for file in std::fs::read_dir(&path).unwrap() {
             assert_eq!(mode(&file.unwrap().path()), 0o600);
         }
     }
-    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::remove_dir_all(&parent).unwrap();
 }
 
 fn open(
