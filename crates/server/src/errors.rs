@@ -308,6 +308,13 @@ impl Problem {
         Problem::new(400, "invalid_json", message)
     }
 
+    /// A batch in a body of `application/json`.
+    pub(super) fn several_events() -> Problem {
+        let message = "the body has more than one event. Send a batch with `Content-Type: \
+                       application/x-ndjson`, one JSON object per line";
+        Problem::new(400, "invalid_json", message)
+    }
+
     pub(super) fn empty_batch() -> Problem {
         let message = "the batch has no events. Send one JSON object per line";
         Problem::new(400, "batch_empty", message)

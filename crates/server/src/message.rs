@@ -49,7 +49,10 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads the event in a body of `application/json`.
 pub(super) fn from_json(json: &str) -> Result<Event<'_>, Problem> {
-    parse(json).map_err(|fault| fault.in_body())
+    parse(json).map_err(|fault| match has_several(json) {
+        true => Problem::several_events(),
+        false => fault.in_body(),
+    })
 }
 
 /// Reads the events in a body of `application/x-ndjson`, one per line. Empty lines count
@@ -74,9 +77,9 @@ pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
     }
 }
 
-/// Whether a line has more than one JSON value.
-fn has_several(line: &str) -> bool {
-    let values = serde_json::Deserializer::from_str(line).into_iter::<IgnoredAny>();
+/// Whether a text has more than one JSON value.
+fn has_several(text: &str) -> bool {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     values.take(2).filter(Result::is_ok).count() == 2
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn message(refused: &Refused) -> String {
         }
         Refused::KeyWrong { right, .. } => {
             let needed = needed(*right, false);
-            return format!("{needed}, and the request has another key. Send the right one");
+            return format!("{needed}, and the request has another key or a token. Send that key");
         }
         Refused::TokenInvalid { why } => {
             return format!("the token is invalid, because {why}. Get another one");

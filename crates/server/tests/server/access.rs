@@ -244,6 +244,7 @@ fn what_is_neither_a_key_nor_a_token_is_taken_for_what_is_likelier() {
     let served = Served::start(Config::new().publish_key(key).engine());
     let answer = ask_as(&served, none, "POST", "/channels/a");
     assert_eq!(refusal(&answer), refused(403, "key_wrong"));
+    assert!(answer.text().contains("another key or a token"));
 }
 
 #[test]

@@ -704,6 +704,19 @@ fn joined_lines_of_a_batch_get_the_fix_for_curl() {
 }
 
 #[test]
+fn a_batch_with_the_type_of_one_event_gets_the_right_type() {
+    let served = start();
+    for body in ["{\"data\": 1}\n{\"data\": 2}", r#"{"data": 1}{"data": 2}"#] {
+        let answer = ask(&served, "POST", "/channels/a", &[JSON], body);
+        assert_eq!(refusal(&answer), refused(400, "invalid_json"));
+        let text = answer.text();
+        assert!(text.contains("application/x-ndjson"), "{text}");
+    }
+    let answer = ask(&served, "POST", "/channels/a", &[JSON], "{\"data\": 1}x");
+    assert!(answer.text().contains("trailing characters"));
+}
+
+#[test]
 fn json_responses_end_with_a_line_end() {
     let served = start();
     for (method, path) in [
