@@ -139,7 +139,7 @@ impl Twin {
             sequence,
             at_ms: self.now_ms,
             frame: Frame::raw(data.as_bytes()),
-            // A channel appends no event whose id it remembers.
+            // The hub remembers recent ids, so the id of a held event is not drawn again.
             own_id: pick(NAMES, 0)
                 .filter(|name| self.sequence_of(name).is_none())
                 .map(str::to_owned),
@@ -245,10 +245,10 @@ impl Twin {
         last.map_or(self.head, |past| past.entry.sequence - 1)
     }
 
-    /// Returns the place of the event of this id, also of an evicted one.
+    /// Returns the place of the held event of this id.
     fn sequence_of(&self, own_id: &str) -> Option<u64> {
-        let mut all = self.all.iter();
-        let named = all.find(|past| past.entry.own_id.as_deref() == Some(own_id));
+        let mut held = self.held();
+        let named = held.find(|past| past.entry.own_id.as_deref() == Some(own_id));
         named.map(|past| past.entry.sequence)
     }
 
