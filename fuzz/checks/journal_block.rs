@@ -1,9 +1,11 @@
 //! A block of the journal is refused or says the same when it is written again, and each of
-//! its events is one event, whatever bytes it contains.
+//! its events is one event, whatever bytes it contains. The channels that it makes are whole:
+//! they can be published to, saved and restored.
 //!
 //! The input is the block without its checksum.
 
-use pushwheel::internals::journal::{read, with_checksum};
+use pushwheel::internals::journal::{applied, read, with_checksum};
+use pushwheel::{ChannelManager, Event};
 
 use super::frame::sse::Parser;
 
@@ -25,4 +27,11 @@ pub fn check(input: &[u8]) {
         assert_eq!(events[2].data, "after");
         assert_eq!(parser.comments(), 0);
     }
+    let manager = applied(&block.again).expect("it was read");
+    let _ = manager.broadcast_all(Event::message("more").with_key("a"));
+    let mut state = Vec::new();
+    manager.save(&mut state).expect("a vector has room");
+    let restored = ChannelManager::builder().restore(&*state);
+    let restored = restored.expect("what was saved is whole");
+    assert_eq!(restored.names(), manager.names());
 }

@@ -226,6 +226,17 @@ impl Hub {
         }
     }
 
+    /// Applies records as a log has them that begins with them.
+    #[cfg(feature = "internals")]
+    pub(crate) fn apply_first(&self, records: Vec<Record>) {
+        let time = BlockTime {
+            wall_ms: 0,
+            at_ms: self.clock.now_ms(),
+        };
+        let records = records.into_iter().map(|record| (record, ()));
+        self.apply(1, time, records, |(), _| {});
+    }
+
     fn step(&self, number: u64, record: Record) -> Step {
         let Record { basis, change } = record;
         let own_ids = match &change {

@@ -5,6 +5,7 @@ use crate::hub::ids::Ids;
 use crate::hub::numbering::Numbering;
 use crate::journal::block::{Block, Sealed};
 use crate::journal::record::Change;
+use crate::{ChannelManager, ChannelOptions, History, LagPolicy};
 
 /// What a block says.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +16,24 @@ pub struct Read {
     pub records: Vec<String>,
     /// Its events as clients receive them, without the hub's ids.
     pub frames: Vec<Vec<u8>>,
+}
+
+/// Applies a block, twice, to the channels of a new manager; `None` if it is not one.
+#[must_use]
+pub fn applied(bytes: &[u8]) -> Option<ChannelManager> {
+    let manager = ChannelManager::builder().options_by_name(|name| {
+        let options = ChannelOptions::new().history(History::events(3));
+        match name.len() % 2 {
+            0 => options.lag_policy(LagPolicy::Conflate),
+            _ => options,
+        }
+    });
+    let manager = manager.build();
+    for _ in 0..2 {
+        let block = Block::decode(bytes, manager.hub().ids.prefix()).ok()?;
+        manager.hub().apply_first(block.records);
+    }
+    Some(manager)
 }
 
 /// Appends its checksum to a block.
