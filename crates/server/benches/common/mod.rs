@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Error, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -22,26 +21,32 @@ pub(crate) fn arguments() -> (bool, String) {
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
-    configuration: PathBuf,
 }
 
 impl Server {
     /// Starts a build of pushwheel with a configuration, and waits until it listens.
+    #[allow(dead_code, reason = "one bench sets options")]
     pub(crate) fn start(program: &str, configuration: &str) -> Result<Server> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let file = std::env::temp_dir().join(format!("bench-{}.toml", std::process::id()));
         std::fs::write(&file, configuration)?;
-        let child = Command::new(program)
-            .args(["serve", "--listen", &address.to_string(), "--config"])
-            .arg(&file)
+        let server = Server::start_with(|address| {
+            let mut command = Command::new(program);
+            command.args(["serve", "--listen", &address.to_string(), "--config"]);
+            command.arg(&file);
+            command
+        });
+        let _ = std::fs::remove_file(&file);
+        server
+    }
+
+    /// Starts the command for an address, and waits until the server listens there.
+    pub(crate) fn start_with(command: impl FnOnce(SocketAddr) -> Command) -> Result<Server> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let child = command(address)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut server = Server {
-            child,
-            address,
-            configuration: file,
-        };
+        let mut server = Server { child, address };
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
                 return Err(Error::other(format!("the server ended ({status})")));
@@ -56,7 +61,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.configuration);
     }
 }
 
