@@ -22,6 +22,9 @@ use super::terms::{first_of_copy, first_of_term};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Segments after which a snapshot is made, however small they are: each start begins one.
+const SEGMENTS_MAX: usize = 128;
+
 const AHEAD_BYTES: usize = 1 << 20;
 
 /// A frame of this size is written from memory that is kept.
@@ -411,13 +414,16 @@ impl<D: Disk> Store<D> {
     }
 
     /// Returns whether the log is so much larger than the last snapshot that it is time for
-    /// the next one, or is nearly full: appends do not wait for it then.
+    /// the next one, is nearly full, so that no append waits for it, or has many segments.
     pub(crate) fn needs_snapshot(&self) -> bool {
         let progress = self.shared.progress();
         let max = self.options.bytes_max;
         let log_bytes = progress.segment_bytes();
         let is_nearly_full = progress.bytes() > max / 4 * 3 && log_bytes > max / 8;
-        is_nearly_full || log_bytes > self.options.segment_bytes.max(progress.snapshot_bytes)
+        let are_many = progress.segments.len() > SEGMENTS_MAX;
+        are_many
+            || is_nearly_full
+            || log_bytes > self.options.segment_bytes.max(progress.snapshot_bytes)
     }
 
     /// Begins a snapshot of all blocks that were appended. It is written from any thread,

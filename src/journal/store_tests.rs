@@ -807,3 +807,23 @@ fn a_segment_without_a_block_is_replaced_and_not_read() {
     let (_, mut recovery) = open(&disk, options(true)).unwrap();
     assert_eq!(recovered(&mut recovery), [(1, 1, b"block".to_vec())]);
 }
+
+#[test]
+fn many_starts_make_a_snapshot() {
+    let mut disk = SimulatedDisk::default();
+    let mut starts = 0;
+    loop {
+        starts += 1;
+        let (mut store, _) = open(&disk, StoreOptions::new(b"identity".to_vec())).unwrap();
+        store.append(1, 0, b"block").unwrap();
+        if store.needs_snapshot() {
+            store.begin_snapshot().unwrap().commit().unwrap();
+            assert!(!store.needs_snapshot());
+            break;
+        }
+        drop(store);
+        disk = disk.killed();
+    }
+    assert_eq!(starts, 129);
+    assert_eq!(disk.contents().len(), 2, "{:?}", disk.contents().keys());
+}
