@@ -398,7 +398,8 @@ impl Hub {
                 }
                 placing.audience = audience.as_ref();
                 let events = std::mem::take(events);
-                let (id, duplicates) = self.place(state, placing, events, number, dropped);
+                let id = self.place(state, placing, events, number, dropped);
+                let duplicates = own_ids.map_or(0, OwnIds::duplicates);
                 Applied {
                     id,
                     events: count - duplicates,
@@ -408,7 +409,7 @@ impl Hub {
             }
             Change::Finish { until_ms, last, .. } => {
                 let last = last.take();
-                let (id, _) = self.place(state, placing, last, number, dropped);
+                let id = self.place(state, placing, last, number, dropped);
                 // The wall clock may have been set since it was proposed.
                 let finished_for = state
                     .get(key)

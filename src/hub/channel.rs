@@ -169,7 +169,7 @@ impl Channel {
     /// When the event cannot be written or is too large, and when the channel
     /// was closed or is finished.
     pub fn broadcast<'a>(&self, event: impl Borrow<Event<'a>>) -> Result<Published, PublishError> {
-        self.publish([event], Target::All)
+        self.publish_one(event.borrow(), Target::All)
     }
 
     /// Publishes several events to all clients of the channel, as
@@ -199,7 +199,7 @@ impl Channel {
         client: impl AsClientId,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish([event], Target::Client(client.as_client_id()))
+        self.publish_one(event.borrow(), Target::Client(client.as_client_id()))
     }
 
     /// Publishes several events to the client with this id, as
@@ -232,7 +232,7 @@ impl Channel {
         client: impl AsClientId,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish([event], Target::Except(client.as_client_id()))
+        self.publish_one(event.borrow(), Target::Except(client.as_client_id()))
     }
 
     /// Publishes to the clients that `filter` admits: `publish` to
@@ -245,7 +245,7 @@ impl Channel {
         filter: impl FnMut(&Candidate) -> bool,
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish([event], self.filter(filter))
+        self.publish_one(event.borrow(), self.filter(filter))
     }
 
     /// Returns the connected clients that `filter` admits, as a target.
@@ -280,7 +280,7 @@ impl Channel {
         conditions: &[Condition],
         event: impl Borrow<Event<'a>>,
     ) -> Result<Published, PublishError> {
-        self.publish([event], Target::Where(conditions.to_vec()))
+        self.publish_one(event.borrow(), Target::Where(conditions.to_vec()))
     }
 
     /// Publishes several events to the clients whose metadata meet all of
@@ -295,6 +295,15 @@ impl Channel {
         events: impl IntoIterator<Item = E>,
     ) -> Result<Published, PublishError> {
         self.publish(events, Target::Where(conditions.to_vec()))
+    }
+
+    /// Publishes one event, without the cost of a list.
+    fn publish_one(&self, event: &Event<'_>, target: Target) -> Result<Published, PublishError> {
+        let Channel { hub, key, .. } = self;
+        if hub.has_journal() {
+            return hub.journal_publish(*key, vec![self.encode(event)?], target);
+        }
+        hub.publish(*key, [self.encode(event)?], target)
     }
 
     fn encode_all<'a, E: Borrow<Event<'a>>>(

@@ -50,17 +50,34 @@ impl Dropped {
         self.room = self.room.saturating_sub(looks);
     }
 
+    #[inline]
     pub(super) fn push(&mut self, entry: Entry) {
         looked_at(1);
         self.room = self.room.saturating_sub(1);
         match self.first {
             None => self.first = Some(entry),
-            Some(_) => self.rest_mut().entries.push(entry),
+            Some(_) => self.push_to_rest(entry),
         }
+    }
+
+    #[inline(never)]
+    fn push_to_rest(&mut self, entry: Entry) {
+        self.rest_mut().entries.push(entry);
     }
 
     pub(super) fn push_history(&mut self, history: VecDeque<Entry>) {
         self.rest_mut().histories.push(history);
+    }
+
+    /// Drops the entries. A locked section that runs once per publish ends with it: it
+    /// does less than the end of a scope when there is no list.
+    #[inline]
+    pub(super) fn free(self) {
+        let Dropped { first, rest, .. } = self;
+        drop(first);
+        if let Some(rest) = rest {
+            drop(rest);
+        }
     }
 
     fn rest_mut(&mut self) -> &mut Rest {

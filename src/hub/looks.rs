@@ -92,6 +92,7 @@ impl Section {
 
 #[cfg(any(debug_assertions, feature = "internals"))]
 impl Drop for Section {
+    #[inline]
     fn drop(&mut self) {
         #[cfg(feature = "internals")]
         longest::note(self.began);
@@ -127,16 +128,29 @@ pub(crate) mod longest {
         Duration::from_nanos(LONGEST_NS.load(Relaxed))
     }
 
+    #[inline]
     pub(super) fn now() -> Option<Duration> {
-        let is_measured = IS_MEASURED.load(Relaxed);
-        let now = is_measured.then(|| clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID));
-        Some(now?.ok()?.into())
+        IS_MEASURED.load(Relaxed).then(processor_time).flatten()
     }
 
+    #[inline]
     pub(super) fn note(began: Option<Duration>) {
-        if let (Some(began), Some(now)) = (began, now()) {
+        if let Some(began) = began {
+            note_since(began);
+        }
+    }
+
+    #[cold]
+    fn note_since(began: Duration) {
+        if let Some(now) = now() {
             let taken = u64::try_from((now - began).as_nanos()).unwrap_or(u64::MAX);
             LONGEST_NS.fetch_max(taken, Relaxed);
         }
+    }
+
+    #[cold]
+    fn processor_time() -> Option<Duration> {
+        let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+        Some(now.ok()?.into())
     }
 }

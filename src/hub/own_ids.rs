@@ -99,10 +99,15 @@ impl OwnIds {
         self.repeated.binary_search(&index).is_ok()
     }
 
+    /// Returns the number of events that are not to be appended.
+    pub(super) fn duplicates(&self) -> usize {
+        self.repeated.len()
+    }
+
     /// Returns the id of the last event if none of them is to be appended.
     pub(super) fn last_if_all_are_repeated(&self, events: &[Ready]) -> Option<EventId> {
         let own_id = events.last()?.own_id()?;
-        (self.repeated.len() == events.len()).then(|| own_id.event_id())
+        (self.duplicates() == events.len()).then(|| own_id.event_id())
     }
 
     fn with_target(&self, event: u64) -> u64 {

@@ -105,12 +105,14 @@ impl Hub {
             at_ms: now_ms,
         };
         let number = |state: &mut State, _| state.next_sequence();
-        let (last, duplicates) = self.place(&mut state, placing, events, number, &mut dropped);
+        let last = self.place(&mut state, placing, events, number, &mut dropped);
         state.shrink(Some(key), &mut dropped);
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.ids.id_of(state.sequence));
         drop(state);
         self.wake(wake);
+        dropped.free();
+        let duplicates = own_ids.map_or(0, |own_ids| own_ids.duplicates());
         Ok(Published {
             id: Some(id),
             events: count - duplicates,
@@ -121,7 +123,7 @@ impl Hub {
 
     /// Places the events of one publish in their channel, except those that it has
     /// already. `number` gives an event its number, which is higher than any in the
-    /// channel. Returns the id of the last event, and the number of repetitions.
+    /// channel. Returns the id of the last event.
     #[inline(always)]
     pub(super) fn place(
         &self,
@@ -130,19 +132,18 @@ impl Hub {
         events: impl IntoIterator<Item = Ready>,
         mut number: impl FnMut(&mut State, usize) -> u64,
         dropped: &mut Dropped,
-    ) -> (Option<EventId>, usize) {
+    ) -> Option<EventId> {
         let Placing {
             key,
             own_ids,
             audience,
             at_ms,
         } = placing;
-        let (mut last, mut duplicates) = (None, 0);
+        let mut last = None;
         for (index, mut ready) in events.into_iter().enumerate() {
             if let Some(own_ids) = own_ids {
                 own_ids.count_target(&mut ready);
                 if own_ids.is_repeated(index) {
-                    duplicates += 1;
                     last = ready.own_id().map(OwnId::event_id);
                     continue;
                 }
@@ -153,7 +154,7 @@ impl Hub {
             let sequence = number(state, index);
             last = Some(self.append(state, key, sequence, ready, at_ms, dropped));
         }
-        (last, duplicates)
+        last
     }
 
     /// Finds the members of a large channel that an audience admits, with the lock open

@@ -363,10 +363,9 @@ impl Hub {
         if let Some(signal) = signal {
             signal.notify();
         }
-        Trimmed {
-            evicted: room - dropped.room(),
-            has_more,
-        }
+        let evicted = room - dropped.room();
+        dropped.free();
+        Trimmed { evicted, has_more }
     }
 
     /// Swaps a reactor's work with the empty `work`. From now on until

@@ -291,7 +291,9 @@ impl State {
         channel.log.append(entry, dropped);
         channel.counts.published += 1;
         channel.trim(at_ms, dropped);
-        self.note_appended(key);
+        let is_named = channel.name().is_some();
+        let (log, counted) = (&channel.log, &mut channel.counted);
+        self.memory.note_appended(key.slot, is_named, log, counted);
         self.totals.published += 1;
         self.totals.published_bytes += bytes;
         id
@@ -351,9 +353,13 @@ impl State {
     /// Evicts the entries that a channel need not keep any longer. Returns whether
     /// there are more than `dropped` had room for.
     pub(super) fn trim(&mut self, key: ChannelKey, now_ms: u64, dropped: &mut Dropped) -> bool {
-        let channel = self.get_mut(key);
-        let has_more = channel.is_some_and(|channel| channel.trim(now_ms, dropped));
-        self.settle(key);
+        let channel = self.channels.get_mut(key.slot as usize);
+        let Some(channel) = channel.filter(|channel| channel.generation == key.generation) else {
+            return false;
+        };
+        let has_more = channel.trim(now_ms, dropped);
+        self.memory
+            .settle(key.slot, &channel.log, &mut channel.counted);
         has_more
     }
 

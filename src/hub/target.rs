@@ -46,16 +46,8 @@ pub enum Target {
 
 impl Target {
     /// Returns the audience of the events, or `None` if they are for all clients.
-    #[inline]
+    #[inline(always)]
     pub(super) fn into_audience(self) -> Option<Arc<Audience>> {
-        match self {
-            Target::All => None,
-            some => some.into_some(),
-        }
-    }
-
-    #[inline(never)]
-    fn into_some(self) -> Option<Arc<Audience>> {
         let audience = match self {
             Target::All => return None,
             Target::Client(id) => Audience::clients(vec![id], Choice::Named),

@@ -55,12 +55,13 @@ impl Streams {
     /// Reports what a survey has found. Returns the number of entries that the hub has
     /// evicted for it.
     fn finish_survey(&mut self, reactor: u16, now_ms: u64) -> usize {
-        let Some(survey) = self.survey.take() else {
+        let Some(survey) = &self.survey else {
             return 0;
         };
         let key = survey.channel;
         let report = survey.report(self.feeds.locals.contains_key(&key));
-        let trimmed = self.hub.report(reactor, [(key, report)], now_ms);
+        self.survey = None;
+        let trimmed = self.hub.report(reactor, Some((key, report)), now_ms);
         if trimmed.has_more {
             self.feeds.list_channels(&[key], &mut self.to_report);
         }
@@ -72,6 +73,9 @@ impl Streams {
     fn survey_some<N: Net>(&mut self, io: &mut Io<N>, left: &mut usize) -> bool {
         while let Some(survey) = self.survey.as_mut().filter(|_| *left > 0) {
             let Some(id) = survey.feed() else {
+                if !survey.has_feeds_left() {
+                    return true;
+                }
                 let local = self.feeds.locals.get(&survey.channel);
                 let feeds = local.map_or(&[][..], |local| &local.feeds);
                 let Some(id) = survey.next_feed(feeds) else {

@@ -49,6 +49,11 @@ impl Survey {
         self.feed.as_ref().map(|feed| feed.id)
     }
 
+    /// Whether there may be a feed after this one.
+    pub(super) fn has_feeds_left(&self) -> bool {
+        self.feeds_left > 0
+    }
+
     /// Begins with the next one of the channel's feeds. Returns its id.
     pub(super) fn next_feed(&mut self, feeds: &[u32]) -> Option<u32> {
         self.feeds_left = self.feeds_left.min(feeds.len()).checked_sub(1)?;
