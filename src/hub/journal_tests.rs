@@ -491,7 +491,11 @@ fn a_journal_can_be_opened_again_when_the_last_handle_is_dropped() {
 #[test]
 fn a_function_that_drops_the_last_handle_or_closes_does_not_wait_for_itself() {
     for fails in [false, true] {
-        let sync: Sync = Box::new(move || match fails {
+        // Not before the append: a function of a publish that is refused at once is called
+        // on the thread of the publisher.
+        let may_fail = Arc::new(AtomicBool::new(false));
+        let sync_fails = may_fail.clone();
+        let sync: Sync = Box::new(move || match sync_fails.load(Relaxed) {
             false => Ok(()),
             true => Err(JournalError::Failed {
                 why: "sync".to_owned(),
@@ -511,6 +515,7 @@ fn a_function_that_drops_the_last_handle_or_closes_does_not_wait_for_itself() {
             done.send(()).unwrap();
         });
         log.wait_until_begun(1);
+        may_fail.store(fails, Relaxed);
         while fails && manager.journal_status().unwrap().is_writable {
             std::thread::yield_now();
         }
