@@ -19,7 +19,6 @@ use super::clock::as_ms;
 use super::dropped::Dropped;
 use super::for_all::NAME_OF_ALL;
 use super::gap::{GAP_NAME, Gap, GapReason};
-use super::heads::Absent;
 use super::id::EventId;
 use super::key::ChannelKey;
 use super::looks::LOOKS_MAX;
@@ -537,13 +536,14 @@ fn looks_for_clients(state: &State, change: &Change) -> usize {
 /// Begins to remove a channel. Returns the number of its clients.
 fn remove(state: &mut State, name: &Arc<str>, number: u64, removed: &mut Removed) -> usize {
     state.finishes.end(name, number);
+    // A copy has to know that this record has taken the name.
+    state.sequence = state.sequence.max(number);
     let Some(key) = state.names.get(name).copied() else {
         if !state.heads.is_over(name, number) {
             // A channel that a program opens is in no record. Its place would be behind the
             // events for all channels.
             let head = state.heads.take(name).max(state.for_all.head());
-            let through = number;
-            state.heads.note_absent(name, Absent { through, head });
+            state.note_absent(name, head);
             state.heads.insert(name.clone(), head);
         }
         return 0;

@@ -433,7 +433,7 @@ impl State {
     }
 
     /// Notes that a name has no channel now, for a copy.
-    fn note_absent(&mut self, name: &Arc<str>, head: u64) {
+    pub(super) fn note_absent(&mut self, name: &Arc<str>, head: u64) {
         let through = self.sequence;
         self.heads.note_absent(name, Absent { through, head });
     }
