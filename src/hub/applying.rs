@@ -342,12 +342,14 @@ impl Hub {
             }
             Change::PublishAll { .. } | Change::Lost { .. } => return Ok(Ok(Applied::default())),
         };
-        let key = match self.find_for(state, &name, step, now_us, options, removed)? {
+        let found = self.find_for(state, &name, step, now_us, options, removed)?;
+        if !matches!(found, Found::Open(_)) {
+            // A copy knows the ids of what it has, also where its channel is gone.
+            state.remembered.catch_up(step.last);
+        }
+        let key = match found {
             Found::Open(key) => key,
-            Found::Applied => {
-                state.remembered.catch_up(step.last);
-                return Ok(Ok(Applied::default()));
-            }
+            Found::Applied => return Ok(Ok(Applied::default())),
             Found::Finished => return Ok(Err(PublishError::Finished)),
         };
         let channel = state.get(key).expect("it was just found");

@@ -224,6 +224,38 @@ fn a_removal_while_a_copy_is_made_is_over_for_the_copy() {
     copy_and_compare(changes, |_| 0, &[0, 0, 2]);
 }
 
+/// The first finish is refused, because its id is that of an event for all channels, so the
+/// second one is not too late. The copy has neither of them, but the id.
+#[test]
+fn an_own_id_that_a_copy_has_outlives_its_removed_channel() {
+    let channel: Arc<str> = "c".into();
+    let own = |id| ready(&Event::message(format!("of {id}")).with_id(id));
+    let to_all = Change::PublishAll {
+        audience: None,
+        events: vec![ready(&Event::message("to all").with_id("first"))],
+    };
+    let publish = Change::Publish {
+        channel: channel.clone(),
+        audience: None,
+        events: vec![ready(&Event::message("to one"))],
+    };
+    let finish = |id| Change::Finish {
+        channel: channel.clone(),
+        until_ms: 0,
+        last: Some(own(id)),
+    };
+    let remove = Change::Remove {
+        channel: channel.clone(),
+    };
+    let changes = vec![
+        vec![(to_all, 0)],
+        vec![(publish, 0)],
+        vec![(finish("first"), 0)],
+        vec![(finish("second"), 1), (remove, 0)],
+    ];
+    copy_and_compare(changes, |_| 2, &[2]);
+}
+
 /// A channel with more keys than one locked section looks at, copied while another thread
 /// replaces, removes and finishes.
 #[test]
