@@ -5,7 +5,7 @@
 //! used in turn; the rest is what a connection sends. Valid headers with addresses made of
 //! the input are read back as well.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pushwheel::internals::proxies::{PREFACE_BYTES_MAX, Preface, PrefaceError, Source};
 
@@ -63,6 +63,8 @@ fn check_own(bytes: &[u8], lengths: &[u8]) {
     let port = u16::from(input.byte()) << 8 | u16::from(input.byte());
     let wide = u128::from(input.number()) << 64 | u128::from(input.number());
     let v6 = Ipv6Addr::from(wide);
+    // An IPv4-mapped address has one spelling, that of IPv4.
+    let client_v6 = SocketAddr::from((IpAddr::V6(v6).to_canonical(), port));
     let [a, b, c, d, ..] = v6.octets();
     let v4 = Ipv4Addr::new(a, b, c, d);
     let signature = b"\r\n\r\n\0\r\nQUIT\n";
@@ -79,10 +81,10 @@ fn check_own(bytes: &[u8], lengths: &[u8]) {
         ),
         (
             format!("PROXY TCP6 {v6} {v6} {port} 1\r\n").into_bytes(),
-            SocketAddr::from((v6, port)),
+            client_v6,
         ),
         (short, SocketAddr::from((v4, port))),
-        (long, SocketAddr::from((v6, port))),
+        (long, client_v6),
     ] {
         let end = header.len();
         let sent = [&header, bytes].concat();
