@@ -131,7 +131,7 @@ impl Hub {
         first: u64,
         time: BlockTime,
         records: impl IntoIterator<Item = (Record, T)>,
-        mut tell: impl FnMut(T, Outcome),
+        mut report: impl FnMut(T, Outcome),
     ) {
         let mut options = Options {
             by_name: self.options_by_name(),
@@ -139,24 +139,24 @@ impl Hub {
             made: Vec::new(),
         };
         let mut number = first;
-        let steps = records.into_iter().map(|(record, told)| {
+        let steps = records.into_iter().map(|(record, waiting)| {
             let step = self.step(number, record);
             number += step.change.width();
-            (step, told)
+            (step, waiting)
         });
         let mut steps = steps.peekable();
         while steps.peek().is_some() {
             let (mut slice, mut events) = (VecDeque::new(), 0);
             while slice.len() < RECORDS_MAX
                 && events < EVENTS_MAX
-                && let Some((step, told)) = steps.next_if(|(step, _)| !step.is_for_all())
+                && let Some((step, waiting)) = steps.next_if(|(step, _)| !step.is_for_all())
             {
                 events += usize::try_from(step.change.width()).unwrap_or(usize::MAX);
-                slice.push_back((step, told));
+                slice.push_back((step, waiting));
             }
-            self.apply_slice(slice, events, time, &mut options, &mut tell);
-            while let Some((step, told)) = steps.next_if(|(step, _)| step.is_for_all()) {
-                tell(told, self.apply_to_all(step, time));
+            self.apply_slice(slice, events, time, &mut options, &mut report);
+            while let Some((step, waiting)) = steps.next_if(|(step, _)| step.is_for_all()) {
+                report(waiting, self.apply_to_all(step, time));
             }
         }
     }
@@ -264,9 +264,9 @@ impl Hub {
         events: usize,
         time: BlockTime,
         options: &mut Options,
-        tell: &mut impl FnMut(T, Outcome),
+        report: &mut impl FnMut(T, Outcome),
     ) {
-        let mut told = Vec::with_capacity(slice.len());
+        let mut outcomes = Vec::with_capacity(slice.len());
         while !slice.is_empty() {
             let mut removed = Removed::new();
             removed.entries = Dropped::for_batch(events);
@@ -289,7 +289,7 @@ impl Hub {
                     Ok(outcome) => {
                         state.sequence = state.sequence.max(step.last);
                         let done = slice.pop_front();
-                        told.extend(done.map(|(_, told)| (told, outcome)));
+                        outcomes.extend(done.map(|(_, waiting)| (waiting, outcome)));
                     }
                     Err(needed) => {
                         lacks = Some(needed);
@@ -302,8 +302,8 @@ impl Hub {
             for (name, key) in options.made.drain(..) {
                 self.keep_current(&name, key, options.by_name.clone());
             }
-            for (told, outcome) in told.drain(..) {
-                tell(told, outcome);
+            for (waiting, outcome) in outcomes.drain(..) {
+                report(waiting, outcome);
             }
             match lacks {
                 Some(Lacks::Options(name)) => {

@@ -108,7 +108,8 @@ impl Channel {
     ) -> Result<Published, PublishError> {
         let Channel { hub, key, .. } = self;
         if hub.has_journal() {
-            return hub.journal_publish(*key, self.encode_all(events)?, target);
+            let events = self.encode_all(events)?;
+            return hub.propose_and_wait(hub.decide_publish(*key, events, target));
         }
         let mut events = events.into_iter();
         let mut all = Vec::new();
@@ -155,7 +156,9 @@ impl Channel {
             return then(self.publish(events, target));
         }
         match self.encode_all(events) {
-            Ok(events) => hub.journal_publish_then(*key, events, target, Box::new(then)),
+            Ok(events) => {
+                hub.propose_then(hub.decide_publish(*key, events, target), Box::new(then))
+            }
             Err(error) => then(Err(error)),
         }
     }
@@ -301,7 +304,8 @@ impl Channel {
     fn publish_one(&self, event: &Event<'_>, target: Target) -> Result<Published, PublishError> {
         let Channel { hub, key, .. } = self;
         if hub.has_journal() {
-            return hub.journal_publish(*key, vec![self.encode(event)?], target);
+            let events = vec![self.encode(event)?];
+            return hub.propose_and_wait(hub.decide_publish(*key, events, target));
         }
         hub.publish(*key, [self.encode(event)?], target)
     }
@@ -353,10 +357,12 @@ impl Channel {
             Some(event) => Some(self.encode(&event)?),
             None => None,
         };
-        match self.hub.has_journal() {
-            true => self.hub.journal_finish(self.key, last),
-            false => self.hub.finish(self.key, last),
+        let Channel { hub, key, .. } = self;
+        if hub.has_journal() {
+            let finished = hub.propose_and_wait(hub.decide_finish(*key, last));
+            return finished.map(|published| published.clients);
         }
+        hub.finish(*key, last)
     }
 
     /// Finishes as [`finish`](Self::finish) does, and passes the result to `then` as
@@ -374,7 +380,8 @@ impl Channel {
                 let then = |finished: Result<Published, _>| {
                     then(finished.map(|published| published.clients));
                 };
-                self.hub.journal_finish_then(self.key, last, Box::new(then));
+                let decided = self.hub.decide_finish(self.key, last);
+                self.hub.propose_then(decided, Box::new(then));
             }
             Err(error) => then(Err(error)),
         }
@@ -401,7 +408,8 @@ impl Channel {
         let then = |removed: Result<Published, _>| {
             then(removed.map(|published| published.clients));
         };
-        self.hub.journal_remove_then(self.key, Box::new(then));
+        let decided = self.hub.decide_close(self.key);
+        self.hub.propose_then(decided, Box::new(then));
     }
 
     /// Returns whether the channel was closed or removed, or was finished and its time

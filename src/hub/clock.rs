@@ -79,12 +79,15 @@ pub(crate) fn as_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Returns the milliseconds since 1970; 0 for an earlier time.
+fn since_1970_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, as_ms)
+}
+
 /// What the wall clock shows now, in milliseconds since 1970.
-#[allow(clippy::cast_possible_truncation, reason = "584 million years")]
 #[allow(clippy::disallowed_methods, reason = "this is the edge")]
 pub(crate) fn wall_now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
+    since_1970_ms(SystemTime::now())
 }
 
 impl Clock {
@@ -172,6 +175,11 @@ impl Clock {
         }
         let at_ms = zero_ms.saturating_add_unsigned(at_ms);
         UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0))
+    }
+
+    /// Returns what the wall clock shows now, in milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        since_1970_ms(self.wall(self.now_ms()))
     }
 
     /// Returns what the wall clock shows, less the time of this clock.

@@ -252,7 +252,11 @@ fn a_publish_returns_when_its_event_is_in_the_log_and_not_before() {
         std::thread::spawn(move || news.broadcast(message(2)).unwrap())
     };
     log.wait_until_begun(2);
-    assert_eq!(datas(&news), ["1"], "what is not in the log, nobody sees");
+    assert_eq!(
+        datas(&news),
+        ["1"],
+        "an event that is not in the log is visible"
+    );
     assert!(!waiting.is_finished());
     assert_eq!(manager.journal_status().unwrap().queued, 1);
     log.let_go();

@@ -335,12 +335,12 @@ impl ChannelManager {
         events: &[E],
         target: Target,
     ) -> Result<Published, PublishError> {
-        match self.hub.has_journal() {
-            true => self
-                .hub
-                .journal_publish_to_all(self.encode_all(events)?, &target),
-            false => self.hub.publish_to_all(events, &target),
+        let hub = &self.hub;
+        if hub.has_journal() {
+            let events = self.encode_all(events)?;
+            return hub.propose_and_wait(hub.decide_publish_to_all(events, target));
         }
+        hub.publish_to_all(events, &target)
     }
 
     /// Publishes as [`publish`](Self::publish) does, and passes the result to `then` as
@@ -357,7 +357,8 @@ impl ChannelManager {
         match self.encode_all(events) {
             Ok(events) => {
                 let hub = &self.hub;
-                hub.journal_publish_to_all_then(events, &target, Box::new(then));
+                let decided = hub.decide_publish_to_all(events, target);
+                hub.propose_then(decided, Box::new(then));
             }
             Err(error) => then(Err(error)),
         }

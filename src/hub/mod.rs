@@ -73,6 +73,7 @@ pub(crate) mod options;
 mod own_ids;
 pub(crate) mod private;
 pub(crate) mod proposals;
+mod proposing;
 pub(crate) mod publish;
 pub(crate) mod published;
 pub(crate) mod rate;

@@ -46,7 +46,7 @@ impl fmt::Debug for Waiting {
 
 impl Waiting {
     /// Passes the outcome on. The program's code must not end this thread.
-    pub(super) fn tell(mut self, outcome: Result<Published, PublishError>) {
+    pub(super) fn report(mut self, outcome: Result<Published, PublishError>) {
         self.pass_on(outcome);
     }
 
@@ -190,7 +190,7 @@ impl<H> Proposals<H> {
     /// Queues a record.
     ///
     /// # Errors
-    /// When it is not accepted. Then the outcome is still to be told.
+    /// When it is not accepted. The outcome is then still to be reported.
     pub(super) fn propose(
         &self,
         owner: &Arc<H>,
@@ -479,7 +479,7 @@ fn tell_all(refused: impl IntoIterator<Item = (Waiting, Refused)>) {
     let mut unheard = 0;
     for (waiting, why) in refused {
         unheard += usize::from(waiting.then.is_none());
-        waiting.tell(Err(match why {
+        waiting.report(Err(match why {
             Refused::Unsent => PublishError::Unavailable {
                 retry_after: RETRY_AFTER,
             },

@@ -555,8 +555,8 @@ mod tests {
         let target = Target::Client(ClientId::lookup("client 1"));
         let published = manager.publish(&[Event::message("x")], target).unwrap();
         assert_eq!(published.clients, 1);
-        let nobody = Target::Where(vec![Condition::new("role", "admin")]);
-        let published = manager.publish(&[Event::message("x")], nobody).unwrap();
+        let no_client = Target::Where(vec![Condition::new("role", "admin")]);
+        let published = manager.publish(&[Event::message("x")], no_client).unwrap();
         assert_eq!((published.events, published.clients), (1, 0));
     }
 

@@ -1,7 +1,7 @@
 //! [`Follower`]: which block of the log is applied next.
 //!
-//! It does no I/O. It is told of blocks in any order and as often as they come, and
-//! applies each record once, in the order of the log.
+//! It does no I/O. Blocks may come in any order and more than once; each record is applied
+//! once, in the order of the log.
 //!
 //! The invariant to remember: *all records up to `applied` were applied, and none behind
 //! it*. A block that does not follow is not applied: something between is missing.

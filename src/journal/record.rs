@@ -68,6 +68,14 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// Returns the number of events that it publishes.
+    pub(crate) fn events(&self) -> usize {
+        match self {
+            Change::Publish { events, .. } | Change::PublishAll { events, .. } => events.len(),
+            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 0,
+        }
+    }
+
     /// Returns how many numbers it takes.
     pub(crate) fn width(&self) -> u64 {
         match self {
