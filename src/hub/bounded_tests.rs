@@ -42,16 +42,11 @@ fn connection(token: u64) -> ConnectionId {
 fn join(channels: &[&Channel], token: u64, start: &Start) -> Joined {
     let keys: Vec<_> = channels.iter().map(|channel| channel.key()).collect();
     let join = Join {
-        channels: &keys,
-        id: ClientId::lookup(&format!("client {token}")),
-        has_generated_id: false,
-        connection: connection(token),
-        address: "127.0.0.1:9".parse().unwrap(),
         extra: Some(Box::new(Extra {
             metadata: json!({"n": token, "all": true}).into(),
             on_disconnect: Some(Box::new(|_, _| {})),
         })),
-        start,
+        ..Join::of(&keys, token, start)
     };
     channels[0].hub().join(join).unwrap()
 }

@@ -41,16 +41,11 @@ fn join(channel: &Channel, start: &Start) -> Joined {
 
 fn try_join(channel: &Channel, start: &Start) -> Result<Joined, JoinError> {
     let hub = channel.hub();
-    let join = Join {
-        channels: &[channel.key()],
+    hub.join(Join {
         id: hub.new_client_id(),
         has_generated_id: true,
-        connection: PLACE,
-        address: "127.0.0.1:9".parse().unwrap(),
-        extra: None,
-        start,
-    };
-    hub.join(join)
+        ..Join::of(&[channel.key()], PLACE.token, start)
+    })
 }
 
 fn events(channel: &Channel) -> usize {

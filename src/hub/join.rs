@@ -49,6 +49,22 @@ pub(crate) struct Join<'a> {
     pub(crate) start: &'a Start,
 }
 
+#[cfg(test)]
+impl<'a> Join<'a> {
+    /// Returns the join of a client without metadata, whose id is of the token.
+    pub(super) fn of(channels: &'a [ChannelKey], token: u64, start: &'a Start) -> Join<'a> {
+        Join {
+            channels,
+            id: ClientId::lookup(&format!("client {token}")),
+            has_generated_id: false,
+            connection: ConnectionId { token, reactor: 0 },
+            address: ([127, 0, 0, 1], 9).into(),
+            extra: None,
+            start,
+        }
+    }
+}
+
 impl Join<'_> {
     /// Returns whether an entry is for this client.
     pub(super) fn admits(&self, entry: &Entry) -> bool {

@@ -105,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::hub::client::{ClientId, ConnectionId};
+    use crate::hub::client::ClientId;
     use crate::hub::id::Epoch;
     use crate::hub::ids::Ids;
     use crate::hub::numbering::Numbering;
@@ -123,13 +123,8 @@ mod tests {
         });
         let mut join = |token: u64, name: &str, channels: &[_]| {
             let join = Join {
-                channels,
                 id: ClientId::new(name).unwrap(),
-                has_generated_id: false,
-                connection: ConnectionId { token, reactor: 0 },
-                address: "127.0.0.1:9".parse().unwrap(),
-                extra: None,
-                start: &Start::Live,
+                ..Join::of(channels, token, &Start::Live)
             };
             let mut joined = Beginning::new(&state, &join, &ids).find(None)?;
             let mut removed = Removed::new();

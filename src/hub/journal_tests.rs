@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::Join;
 use super::applying::BlockTime;
-use super::client::ConnectionId;
 use super::clock::Clock;
 use super::engine_thread::EngineThread;
 use super::journaling::{Journaling, Sync};
@@ -536,16 +535,8 @@ fn a_locked_section_looks_at_the_clients_of_few_publishes() {
     hub.attach_idle();
     let news = manager.get_or_create("news").unwrap();
     for token in 0..LOOKS_MAX as u64 - 1 {
-        let join = Join {
-            channels: &[news.key()],
-            id: hub.new_client_id(),
-            has_generated_id: true,
-            connection: ConnectionId { token, reactor: 0 },
-            address: "127.0.0.1:9".parse().unwrap(),
-            extra: None,
-            start: &Start::Live,
-        };
-        hub.join(join).unwrap();
+        hub.join(Join::of(&[news.key()], token, &Start::Live))
+            .unwrap();
     }
     log.hold();
     let (then, results) = results();

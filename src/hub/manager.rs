@@ -526,7 +526,6 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::client::ConnectionId;
     use crate::hub::{Join, Start};
 
     #[test]
@@ -538,19 +537,7 @@ mod tests {
             manager.get_or_create(name).unwrap();
         }
         let keys = hub.named_keys();
-        let join = Join {
-            channels: &keys[..1],
-            id: hub.new_client_id(),
-            has_generated_id: true,
-            connection: ConnectionId {
-                token: 1,
-                reactor: 0,
-            },
-            address: "127.0.0.1:9".parse().unwrap(),
-            extra: None,
-            start: &Start::Live,
-        };
-        hub.join(join).unwrap();
+        hub.join(Join::of(&keys[..1], 1, &Start::Live)).unwrap();
         let remove = |key: &ChannelKey| {
             let reason = DisconnectReason::ChannelClosed;
             hub.remove_if(*key, reason, |channel| channel.members.is_empty())

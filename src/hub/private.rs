@@ -135,16 +135,8 @@ mod tests {
 
     /// Makes a client the member of a private channel.
     fn join(hub: &Hub, channel: ChannelKey) -> Joined {
-        let join = Join {
-            channels: &[channel],
-            id: hub.new_client_id(),
-            has_generated_id: true,
-            connection: CONNECTION,
-            address: ([127, 0, 0, 1], 9).into(),
-            extra: None,
-            start: &Start::Live,
-        };
-        hub.join(join).expect("the channel is open")
+        let joined = hub.join(Join::of(&[channel], CONNECTION.token, &Start::Live));
+        joined.expect("the channel is open")
     }
 
     #[test]

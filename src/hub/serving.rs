@@ -124,7 +124,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::client::{ConnectionId, DisconnectReason};
+    use crate::hub::client::DisconnectReason;
     use crate::hub::{Join, Start};
     use crate::{ChannelManager, Event};
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -196,26 +196,13 @@ mod tests {
     fn a_channel_in_the_work_of_an_ended_engine_wakes_the_next_one() {
         let manager = ChannelManager::new();
         let (hub, news) = (manager.hub(), manager.get_or_create("news").unwrap());
-        let connection = ConnectionId {
-            token: 1,
-            reactor: 0,
-        };
         for engine in 0..3 {
             let woken = Arc::new(AtomicU32::new(0));
             let count = woken.clone();
             let waker: Waker = Box::new(move || _ = count.fetch_add(1, Relaxed));
             let _attachment = hub.attach([(waker, Meters::new(&[]))]).unwrap();
             assert!(hub.may_sleep(0));
-            let join = Join {
-                channels: &[news.key()],
-                id: hub.new_client_id(),
-                has_generated_id: true,
-                connection,
-                address: ([127, 0, 0, 1], 9).into(),
-                extra: None,
-                start: &Start::Live,
-            };
-            hub.join(join).unwrap();
+            hub.join(Join::of(&[news.key()], 1, &Start::Live)).unwrap();
             news.broadcast(Event::message("x")).unwrap();
             assert_eq!(woken.load(Relaxed), 1, "engine {engine}");
             // It ends before it has looked at its work.

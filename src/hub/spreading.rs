@@ -315,15 +315,7 @@ mod tests {
 
     fn join(channels: &[&Channel], token: u64, start: &Start) -> Joined {
         let keys: Vec<_> = channels.iter().map(|channel| channel.key()).collect();
-        let join = Join {
-            channels: &keys,
-            id: ClientId::lookup(&format!("client {token}")),
-            has_generated_id: false,
-            connection: ConnectionId { token, reactor: 0 },
-            address: ([127, 0, 0, 1], 9).into(),
-            extra: None,
-            start,
-        };
+        let join = Join::of(&keys, token, start);
         channels[0].hub().join(join).unwrap()
     }
 
