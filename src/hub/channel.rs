@@ -131,7 +131,7 @@ impl Channel {
     ///
     /// It never waits, on any thread. Without a journal, `then` runs before this returns.
     /// With one, it runs once on another thread, as soon as the events are in the journal:
-    /// it must return at once.
+    /// it must return at once. That the channel is closed is reported before this returns.
     ///
     /// ```
     /// use pushwheel::{ChannelManager, Event, Target};

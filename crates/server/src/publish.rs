@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -83,89 +84,41 @@ fn to_one_later(
     let events = Events::checked(request, context, config, &parameters)?;
     let name = request.param("channel").unwrap_or_default();
     let channels = request.channels();
-    let mut channel = channels.get_or_create(name)?;
+    let channel = channels.get_or_create(name)?;
     events.check_keys(&channel)?;
     let reply = Reply::new(request, config, Some(name), &parameters, &events);
     let Some(responder) = responder.take() else {
         return Ok(());
     };
-    let attempt = Attempt::new(reply, responder);
-    loop {
-        let then = attempt.then();
-        channel.publish_then(events.as_slice(), parameters.target.clone(), then);
-        if !attempt.is_to_be_repeated() {
-            return Ok(());
-        }
-        // Another thread has just removed the channel: create it again.
-        channel = match channels.get_or_create(name) {
-            Ok(channel) => channel,
-            Err(error) => {
-                attempt.respond(Err(error.into()));
-                return Ok(());
-            }
-        };
-    }
-}
-
-/// A publish that is repeated once if its channel was closed before it was queued.
-#[derive(Clone)]
-struct Attempt(Arc<Mutex<State>>);
-
-struct State {
-    /// `None` when it is answered.
-    waiting: Option<(Reply, Responder)>,
-    repeats: Repeats,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeats {
-    /// It may be repeated: the call has not returned yet.
-    May,
-    /// It has to be repeated.
-    Has,
-    /// It is answered whatever comes.
-    No,
-}
-
-impl Attempt {
-    fn new(reply: Reply, responder: Responder) -> Attempt {
-        Attempt(Arc::new(Mutex::new(State {
-            waiting: Some((reply, responder)),
-            repeats: Repeats::May,
-        })))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns what is done with the result.
-    fn then(&self) -> impl FnOnce(Result<Published, PublishError>) + Send + 'static {
-        let attempt = self.clone();
-        move |published| {
-            let mut state = attempt.state();
-            let may_be_repeated = state.repeats == Repeats::May;
-            if may_be_repeated && published == Err(PublishError::Closed) {
-                state.repeats = Repeats::Has;
-                return;
-            }
-            drop(state);
-            attempt.respond(published.map_err(Problem::from));
-        }
-    }
-
-    fn respond(&self, published: Result<Published, Problem>) {
-        let waiting = self.state().waiting.take();
-        if let Some((reply, responder)) = waiting {
+    let waiting = Arc::new(Mutex::new(Some((reply, responder))));
+    let respond = |waiting: &Mutex<Option<(Reply, Responder)>>, published: Result<_, Problem>| {
+        let taken = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((reply, responder)) = taken {
             responder.respond(published.map(|published| reply.answer(&published)));
         }
+    };
+    // Returns whether the channel was closed, which is known before the call returns.
+    let publish = |channel: &Channel, is_last: bool| {
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let (waiting, closed) = (waiting.clone(), is_closed.clone());
+        let then = move |published| match published {
+            Err(PublishError::Closed) if !is_last => closed.store(true, Relaxed),
+            published => respond(&waiting, published.map_err(Problem::from)),
+        };
+        channel.publish_then(events.as_slice(), parameters.target.clone(), then);
+        is_closed.load(Relaxed)
+    };
+    if publish(&channel, false) {
+        // Another thread has just removed the channel: create it again.
+        match channels.get_or_create(name) {
+            Ok(channel) => _ = publish(&channel, true),
+            Err(error) => respond(&waiting, Err(error.into())),
+        }
     }
-
-    /// Returns whether the channel was closed. The next attempt is the last.
-    fn is_to_be_repeated(&self) -> bool {
-        let mut state = self.state();
-        std::mem::replace(&mut state.repeats, Repeats::No) == Repeats::Has
-    }
+    Ok(())
 }
 
 fn to_all_later(
