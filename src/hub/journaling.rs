@@ -2,6 +2,9 @@
 //!
 //! One thread appends a block, applies it and passes the outcomes on. Another one syncs, and
 //! one more makes a snapshot when it is time for one.
+//!
+//! [`Appender`] is what the first of them does, a step at a time, and waits for nothing but
+//! the log. So the simulator runs the same steps without threads.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,9 +14,10 @@ use std::time::Duration;
 use super::Hub;
 use super::applying::{BlockTime, Outcome};
 use super::engine_thread::EngineThread;
-use super::proposals::{Proposals, Waiting};
+use super::proposals::{Next, Proposals, Waiting};
 use super::published::Published;
 use super::saved::Saved;
+use crate::journal::block::Sealed;
 use crate::journal::error::JournalError;
 use crate::journal::log::{BlockLog, SnapshotFile};
 use crate::journal::syncing::SyncThread;
@@ -27,6 +31,9 @@ pub(super) type TakeSnapshot = fn(&Hub, &mut dyn Write) -> io::Result<Saved>;
 
 /// Syncs what was written.
 pub(super) type Sync = Box<dyn Fn() -> Result<(), JournalError> + Send>;
+
+/// Runs a snapshot beside the appends.
+pub(super) type Spawn = Box<dyn Fn(Snapshot) -> io::Result<()> + Send>;
 
 /// The log and what is done with it, for the thread that appends.
 pub(super) struct Journaling {
@@ -55,18 +62,17 @@ impl Journaling {
             Some((sync, every)) => Some(SyncThread::start(every, syncing(proposals, sync))?),
             None => None,
         };
-        let appender = Appender {
-            proposals: proposals.clone(),
-            log,
-            take_snapshot,
-            no_snapshot_until_ms: 0,
-            has_appended: false,
-            is_full: false,
-            sync,
+        let on_a_thread = |snapshot: Snapshot| {
+            let thread = thread::Builder::new().name("pushwheel-journal-snapshot".to_owned());
+            thread.spawn(move || snapshot.run()).map(drop)
         };
+        let appender = Appender::new(proposals.clone(), log, take_snapshot, Box::new(on_a_thread));
         // From here on `close` waits for the thread that appends.
         let (begun, has_begun) = crossbeam_channel::bounded(1);
-        spawn("pushwheel-journal", Box::new(move || appender.run(&begun)))?;
+        spawn(
+            "pushwheel-journal",
+            Box::new(move || appender.run(sync, &begun)),
+        )?;
         let _ = has_begun.recv();
         let watched = proposals.clone();
         spawn(
@@ -102,74 +108,126 @@ fn syncing(
     }
 }
 
+/// What a step of the [`Appender`] leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Take another step.
+    More,
+    /// Wait for news, until this time at most.
+    Idle { until_ms: Option<u64> },
+    /// Nothing: the queue is closed and empty, or the log has failed.
+    End,
+}
+
 /// Appends the blocks and applies them.
-struct Appender {
+pub(super) struct Appender {
     proposals: Arc<Proposals<Hub>>,
     log: Box<dyn BlockLog>,
     take_snapshot: TakeSnapshot,
+    spawn: Spawn,
     /// When the next snapshot may begin, if the last one has failed or made no room.
     no_snapshot_until_ms: u64,
     /// Whether a block was appended since the last snapshot began.
     has_appended: bool,
     /// Whether the last block found no room.
     is_full: bool,
-    sync: Option<SyncThread>,
 }
 
 impl Appender {
-    fn run(self, begun: &crossbeam_channel::Sender<()>) {
+    pub(super) fn new(
+        proposals: Arc<Proposals<Hub>>,
+        log: Box<dyn BlockLog>,
+        take_snapshot: TakeSnapshot,
+        spawn: Spawn,
+    ) -> Appender {
+        Appender {
+            proposals,
+            log,
+            take_snapshot,
+            spawn,
+            no_snapshot_until_ms: 0,
+            has_appended: false,
+            is_full: false,
+        }
+    }
+
+    /// Takes steps until the end, and then closes the log.
+    fn run(mut self, sync: Option<SyncThread>, begun: &crossbeam_channel::Sender<()>) {
         let proposals = self.proposals.clone();
         let _here = EngineThread::enter();
         let _end = proposals.enter(self.log.bytes());
         let _ = begun.send(());
-        self.append_all(&proposals);
+        loop {
+            match self.step() {
+                Step::More => {}
+                Step::Idle { until_ms } => proposals.wait_for_news(until_ms),
+                Step::End => break,
+            }
+        }
+        if proposals.has_failed() {
+            proposals.give_up();
+            proposals.wait_until_closing();
+        } else {
+            drop(sync);
+            self.close();
+        }
         // Nothing has the log any more, so another one can open it.
         proposals.wait_for_snapshot();
     }
 
-    fn append_all(mut self, proposals: &Proposals<Hub>) {
-        while let Some((block, hub)) = proposals.next_block() {
-            let clock = proposals.clock();
-            let time = BlockTime {
-                wall_ms: clock.wall_ms(),
-                at_ms: clock.now_ms(),
-            };
-            let began_us = clock.now_us();
-            match self.log.append(block.width, time.wall_ms, &block.bytes) {
-                Ok(first) => {
-                    (self.has_appended, self.is_full) = (true, false);
-                    proposals.appends.observe(clock.now_us() - began_us);
-                    let records = proposals.appended(block.n, self.log.bytes());
-                    hub.apply(first, time, records, |waiting, outcome| {
-                        if let Some(waiting) = waiting {
-                            report(waiting, outcome);
-                        }
-                    });
-                    if self.log.needs_snapshot() {
-                        self.try_snapshot(&hub);
-                    }
-                }
-                Err(JournalError::Full { .. }) if self.try_snapshot(&hub) => {
-                    proposals.put_off(block.n);
-                }
-                Err(JournalError::Full { max }) => {
-                    if !std::mem::replace(&mut self.is_full, true) {
-                        ::log::warn!("the journal has its maximum of {max} bytes");
-                    }
-                    proposals.refuse(block.n);
-                }
-                Err(error) => proposals.fail(error),
+    /// Appends and applies the next block, if there is one.
+    pub(super) fn step(&mut self) -> Step {
+        match self.proposals.next_block() {
+            Next::Append(block, hub) => {
+                self.append(&block, &hub);
+                Step::More
             }
+            Next::Idle { until_ms } => Step::Idle { until_ms },
+            Next::End => Step::End,
         }
-        if proposals.has_failed() {
-            return proposals.give_up();
-        }
-        drop(self.sync);
-        proposals.closed(self.log.close());
     }
 
-    /// Begins a snapshot on a thread of its own, unless the last one was of no use a moment
-    /// ago. Returns whether one is being made.
+    /// Closes the log, when nothing waits any more.
+    pub(super) fn close(self) {
+        self.proposals.closed(self.log.close());
+    }
+
+    fn append(&mut self, block: &Sealed, hub: &Arc<Hub>) {
+        let clock = self.proposals.clock();
+        let time = BlockTime {
+            wall_ms: clock.wall_ms(),
+            at_ms: clock.now_ms(),
+        };
+        let began_us = clock.now_us();
+        match self.log.append(block.width, time.wall_ms, &block.bytes) {
+            Ok(first) => {
+                (self.has_appended, self.is_full) = (true, false);
+                self.proposals.appends.observe(clock.now_us() - began_us);
+                let records = self.proposals.appended(block.n, self.log.bytes());
+                hub.apply(first, time, records, |waiting, outcome| {
+                    if let Some(waiting) = waiting {
+                        report(waiting, outcome);
+                    }
+                });
+                if self.log.needs_snapshot() {
+                    self.try_snapshot(hub);
+                }
+            }
+            Err(JournalError::Full { .. }) if self.try_snapshot(hub) => {
+                self.proposals.put_off(block.n);
+            }
+            Err(JournalError::Full { max }) => {
+                if !std::mem::replace(&mut self.is_full, true) {
+                    ::log::warn!("the journal has its maximum of {max} bytes");
+                }
+                self.proposals.refuse(block.n);
+            }
+            Err(error) => self.proposals.fail(error),
+        }
+    }
+
+    /// Begins a snapshot beside the appends, unless the last one was of no use a moment ago.
+    /// Returns whether one is being made.
     fn try_snapshot(&mut self, hub: &Arc<Hub>) -> bool {
         let now_ms = self.proposals.clock().now_ms();
         if self.proposals.is_snapshotting() {
@@ -188,15 +246,13 @@ impl Appender {
                 hub: hub.clone(),
                 proposals: self.proposals.clone(),
             };
-            let thread = thread::Builder::new().name("pushwheel-journal-snapshot".to_owned());
             self.proposals.begin_snapshot();
-            let begun = thread.spawn(move || snapshot.run());
-            begun.map_err(|error| JournalError::Failed {
+            (self.spawn)(snapshot).map_err(|error| JournalError::Failed {
                 why: format!("the system has no thread ({error})"),
             })
         });
         match begun {
-            Ok(_) => true,
+            Ok(()) => true,
             Err(error) => {
                 self.proposals.end_snapshot(true);
                 ::log::warn!("the journal has no new snapshot: {error}");
@@ -207,7 +263,7 @@ impl Appender {
 }
 
 /// A snapshot that is being made.
-struct Snapshot {
+pub(super) struct Snapshot {
     file: Box<dyn SnapshotFile>,
     take: TakeSnapshot,
     hub: Arc<Hub>,
@@ -215,7 +271,8 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn run(self) {
+    /// Writes it, and commits it.
+    pub(super) fn run(self) {
         let Snapshot {
             file,
             take,

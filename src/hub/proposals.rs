@@ -105,6 +105,16 @@ pub struct JournalStatus {
     pub syncs: Histogram,
 }
 
+/// What the thread that appends is to do.
+pub(super) enum Next<H> {
+    /// Append the block, and apply it to the owner.
+    Append(Arc<Sealed>, Arc<H>),
+    /// Wait for news, until this time at most.
+    Idle { until_ms: Option<u64> },
+    /// Nothing waits in a queue that is closed, or the log has failed.
+    End,
+}
+
 /// See the [module](self). `H` is the owner: the hub.
 pub(crate) struct Proposals<H> {
     queue: Mutex<Queue<H>>,
@@ -124,6 +134,9 @@ pub(crate) struct Proposals<H> {
 struct Queue<H> {
     appender: Appender<Waiting>,
     owner: Option<Arc<H>>,
+    /// Whether something was proposed or closed, or has failed, since the thread that appends
+    /// looked.
+    has_news: bool,
     /// Whether the thread that appends, or the one that watches, waits to be woken.
     is_idle: bool,
     is_unwatched: bool,
@@ -147,6 +160,7 @@ impl<H> Proposals<H> {
             queue: Mutex::new(Queue {
                 appender: Appender::new(writer, as_ms(timeout)),
                 owner: None,
+                has_news: false,
                 is_idle: false,
                 is_unwatched: false,
                 is_closing: false,
@@ -216,6 +230,7 @@ impl<H> Proposals<H> {
         queue.owner.get_or_insert_with(|| owner.clone());
         let (is_idle, is_unwatched) = (queue.is_idle, queue.is_unwatched);
         (queue.is_idle, queue.is_unwatched) = (false, false);
+        queue.has_news = true;
         drop(queue);
         if is_idle {
             self.work.notify_one();
@@ -249,7 +264,7 @@ impl<H> Proposals<H> {
     /// When the log could not be written or closed. It is reported once.
     pub(super) fn close(&self) -> Result<(), JournalError> {
         let mut queue = self.queue();
-        queue.is_closing = true;
+        (queue.is_closing, queue.has_news) = (true, true);
         self.work.notify_one();
         self.end.notify_all();
         let is_own = queue.thread == Some(thread::current().id());
@@ -272,33 +287,45 @@ impl<H> Proposals<H> {
         Appending(self)
     }
 
-    /// Waits for the next block. Returns it with the owner, or `None` when the queue is
-    /// closed and nothing waits any more, or the log has failed.
-    pub(super) fn next_block(&self) -> Option<(Arc<Sealed>, Arc<H>)> {
+    /// Returns the next block with the owner, or for what to wait.
+    pub(super) fn next_block(&self) -> Next<H> {
         let mut queue = self.queue();
         loop {
+            queue.has_news = false;
             if queue.failure.is_some() {
-                return None;
+                return Next::End;
             }
-            let now_ms = self.clock.now_ms();
-            let until_ms = match queue.appender.next(now_ms) {
+            let until_ms = match queue.appender.next(self.clock.now_ms()) {
                 Do::Append(block) => {
                     let owner = queue.owner.clone();
-                    return Some((block, owner.expect("it was proposed by its owner")));
+                    return Next::Append(block, owner.expect("it was proposed by its owner"));
                 }
                 Do::Idle { until_ms } => until_ms,
             };
-            if queue.appender.queued().0 == 0 {
-                if let Some(owner) = queue.owner.take() {
-                    // The end of the owner closes the queue.
-                    drop(queue);
-                    drop(owner);
-                    queue = self.queue();
-                    continue;
-                }
-                if queue.is_closing {
-                    return None;
-                }
+            if queue.appender.queued().0 > 0 {
+                return Next::Idle { until_ms };
+            }
+            let Some(owner) = queue.owner.take() else {
+                return match queue.is_closing {
+                    true => Next::End,
+                    false => Next::Idle { until_ms },
+                };
+            };
+            // The end of the owner closes the queue.
+            drop(queue);
+            drop(owner);
+            queue = self.queue();
+        }
+    }
+
+    /// Waits until there is something new for [`next_block`](Self::next_block), until this
+    /// time at most.
+    pub(super) fn wait_for_news(&self, until_ms: Option<u64>) {
+        let mut queue = self.queue();
+        while !queue.has_news {
+            let now_ms = self.clock.now_ms();
+            if until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+                break;
             }
             queue.is_idle = true;
             queue = match until_ms {
@@ -307,7 +334,7 @@ impl<H> Proposals<H> {
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner),
                 Some(until_ms) => {
-                    let time = Duration::from_millis(until_ms.saturating_sub(now_ms));
+                    let time = Duration::from_millis(until_ms - now_ms);
                     let waited = self.work.wait_timeout(queue, time);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -342,8 +369,7 @@ impl<H> Proposals<H> {
         );
     }
 
-    /// After a failure refuses what waits, and waits until the queue is closed. The log
-    /// stays locked meanwhile.
+    /// Refuses what waits, after a failure.
     pub(super) fn give_up(&self) {
         let mut queue = self.queue();
         let refused = queue.appender.give_up();
@@ -352,7 +378,11 @@ impl<H> Proposals<H> {
         drop(queue);
         tell_all(refused);
         drop(owner);
-        queue = self.queue();
+    }
+
+    /// Waits until the queue is closed. After a failure, the log stays locked meanwhile.
+    pub(super) fn wait_until_closing(&self) {
+        let mut queue = self.queue();
         while !queue.is_closing {
             queue = self
                 .work
@@ -442,35 +472,39 @@ impl<H> Proposals<H> {
             queue.failure = Some(error.to_string());
             queue.result = Some(error);
         }
+        queue.has_news = true;
         drop(queue);
         self.work.notify_one();
+    }
+
+    /// Refuses what has waited for too long. Returns whether there was something.
+    pub(super) fn expire(&self) -> bool {
+        let mut queue = self.queue();
+        let expired = queue.appender.expire(self.clock.now_ms());
+        queue.refused += expired.len() as u64;
+        drop(queue);
+        let are_some = !expired.is_empty();
+        tell_all(expired);
+        are_some
     }
 
     /// Refuses what has waited for too long, until the end.
     pub(super) fn watch_the_time(&self) {
         let tick = (self.timeout / 4).max(Duration::from_millis(1));
-        let mut queue = self.queue();
-        while !queue.is_closed {
-            let expired = queue.appender.expire(self.clock.now_ms());
-            if !expired.is_empty() {
-                queue.refused += expired.len() as u64;
-                drop(queue);
-                tell_all(expired);
-                queue = self.queue();
-                continue;
+        loop {
+            while self.expire() {}
+            let mut queue = self.queue();
+            if queue.is_closed {
+                return;
             }
-            queue = match queue.appender.queued() {
-                (0, _) => {
-                    queue.is_unwatched = true;
-                    self.time
-                        .wait(queue)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
-                _ => {
-                    let waited = self.time.wait_timeout(queue, tick);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if queue.appender.queued().0 == 0 {
+                queue.is_unwatched = true;
+                let waited = self.time.wait(queue);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            } else {
+                let waited = self.time.wait_timeout(queue, tick);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            }
         }
     }
 }
