@@ -99,6 +99,7 @@
 // Items inside the modules below are public for `internals`.
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 
+pub mod cluster;
 mod disconnect_reason;
 mod engine;
 mod event;
