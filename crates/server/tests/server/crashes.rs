@@ -8,7 +8,7 @@
 //! `PUSHWHEEL_ROUNDS` is how often the server is killed, and `PUSHWHEEL_SEED` repeats the
 //! moments of a run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use fastrand::Rng;
-use serde_json::{Value, json};
 
+use crate::accepted::{Answer, Published, Publisher, Seen, compare, post, short};
 use crate::commands::Running;
+use crate::common::eventually;
 use crate::common::sse::Parser;
-use crate::common::{eventually, sequence};
-use crate::state::Directory;
+use crate::directory::Directory;
 
 const PUBLISHERS: usize = 8;
 const CLIENTS: usize = 100;
@@ -78,12 +78,9 @@ fn run(name: &str, sync: &str) {
         starts: Condvar::new(),
         start: Mutex::default(),
     });
-    let mut begins = Vec::new();
-    for channel in 0..CHANNELS {
-        let mut connection = TcpStream::connect(address).unwrap();
-        let begin = post(&mut connection, channel, "begin", None, None).unwrap();
-        begins.push(begin["id"].as_str().unwrap().to_owned());
-    }
+    let begins: Vec<String> = (0..CHANNELS)
+        .map(|channel| shared.mark(channel, "begin"))
+        .collect();
     let clients: Vec<JoinHandle<Vec<Seen>>> = (0..CLIENTS)
         .map(|client| {
             let channel = client % CHANNELS;
@@ -111,8 +108,7 @@ fn run(name: &str, sync: &str) {
     drop(pace);
     let published: Vec<Published> = publishers.into_iter().map(|p| p.join().unwrap()).collect();
     for channel in 0..CHANNELS {
-        let mut connection = TcpStream::connect(address).unwrap();
-        post(&mut connection, channel, "end", None, None).unwrap();
+        shared.mark(channel, "end");
     }
     let seen: Vec<Vec<Seen>> = clients.into_iter().map(|c| c.join().unwrap()).collect();
     server.signal("TERM");
@@ -182,30 +178,6 @@ fn start(listen: &str, journal: &Path, sync: &str) -> (Running, SocketAddr) {
     started.unwrap()
 }
 
-/// An event that a client has received.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Seen {
-    id: String,
-    data: String,
-}
-
-impl Seen {
-    /// Returns the number that the server has given, if it is not an own id.
-    fn number(&self) -> Option<u64> {
-        let is_own = self.id.starts_with("own.");
-        (!is_own).then(|| sequence(&self.id))
-    }
-}
-
-/// What is known of one publisher's events, by their data.
-#[derive(Debug, Default)]
-struct Published {
-    /// Those that were answered 200, with the id of the answer, in their order.
-    accepted: Vec<(String, String)>,
-    /// Those without a response: they are published or not.
-    doubtful: BTreeSet<String>,
-}
-
 /// Compares what the clients of a channel have received with what was published to it.
 fn check_channel(channel: usize, seen: &[&Vec<Seen>], published: &[&Published]) {
     let first = seen[0];
@@ -221,38 +193,19 @@ fn check_channel(channel: usize, seen: &[&Vec<Seen>], published: &[&Published]) 
             );
         }
     }
-    let numbers: Vec<u64> = first.iter().filter_map(Seen::number).collect();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "ids do not rise");
-    let places: BTreeMap<&str, usize> = first
-        .iter()
-        .enumerate()
-        .map(|(at, event)| (&*event.data, at))
-        .collect();
-    assert_eq!(
-        places.len(),
-        first.len(),
-        "channel {channel}: an event came twice"
+    let channel = name_of(channel);
+    let missing = compare(&channel, first, published);
+    assert!(
+        missing.is_empty(),
+        "{channel}: accepted and lost: {missing:?}"
     );
     for publisher in published {
-        let mut last = None;
-        for (data, id) in &publisher.accepted {
-            let place = places.get(&**data);
-            let place = place.unwrap_or_else(|| panic!("{data} was accepted and is lost"));
-            assert_eq!(first[*place].id, *id, "{data} has another id");
-            assert!(last < Some(place), "{data} is not in order");
-            last = Some(place);
-        }
+        assert!(publisher.refused.is_empty(), "{:?}", publisher.refused);
     }
-    for event in first.iter().filter(|event| event.data != "end") {
-        let is_known = published.iter().any(|publisher| {
-            let is_accepted = publisher
-                .accepted
-                .iter()
-                .any(|(data, _)| *data == event.data);
-            is_accepted || publisher.doubtful.contains(&event.data)
-        });
-        assert!(is_known, "{event:?} was never published");
-    }
+}
+
+fn name_of(channel: usize) -> String {
+    format!("crash-{channel}")
 }
 
 impl Shared {
@@ -272,8 +225,9 @@ impl Shared {
             };
             stream.set_read_timeout(Some(LOOK)).unwrap();
             let request = format!(
-                "GET /channels/crash-{channel} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \
-                 {last_id}\r\n\r\n"
+                "GET /channels/{} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \
+                 {last_id}\r\n\r\n",
+                name_of(channel)
             );
             if stream.write_all(request.as_bytes()).is_err() {
                 continue;
@@ -319,129 +273,36 @@ impl Shared {
     }
 
     /// Publishes until the run is over.
-    fn publish(&self, publisher: usize, mut rng: Rng, paced: &Receiver<()>) -> Published {
+    fn publish(&self, publisher: usize, rng: Rng, paced: &Receiver<()>) -> Published {
         let channel = publisher % CHANNELS;
-        let mut published = Published::default();
-        let mut connection = None;
-        let mut n = 0;
+        let mut publisher =
+            Publisher::new(publisher, name_of(channel), channel == WITH_OWN_IDS, rng);
         while !self.is_over.load(Ordering::SeqCst) {
-            n += 1;
-            let filler = "x".repeat(rng.usize(..1500));
-            let event = |part: usize| format!("{publisher}.{n}.{part} {filler}");
-            let count = if channel == WITH_OWN_IDS || rng.u8(..8) > 0 {
-                1
-            } else {
-                3
-            };
-            let events: Vec<String> = (0..count).map(event).collect();
-            let own_id = (channel == WITH_OWN_IDS).then(|| format!("own.{publisher}.{n}"));
-            let batch = (count > 1).then_some(&*events);
-            loop {
-                let stream = match &mut connection {
-                    Some(stream) => stream,
-                    none => match TcpStream::connect(self.address) {
-                        Ok(stream) => none.insert(stream),
-                        Err(_) => {
-                            self.wait_for_a_start();
-                            continue;
-                        }
-                    },
-                };
-                match post(stream, channel, &events[0], own_id.as_deref(), batch) {
-                    Some(answer) => {
-                        let id = answer["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
-                        let ids = ids_of(id, count);
-                        let shortened = events.iter().map(|event| short(event));
-                        published.accepted.extend(shortened.zip(ids));
-                    }
-                    None => {
-                        connection = None;
-                        if own_id.is_some() {
-                            // With its own id it may be published again.
-                            continue;
-                        }
-                        let shortened = events.iter().map(|event| short(event));
-                        published.doubtful.extend(shortened);
+            publisher.publish(|| {
+                loop {
+                    match TcpStream::connect(self.address) {
+                        Ok(stream) => return Some(stream),
+                        Err(_) => self.wait_for_a_start(),
                     }
                 }
-                break;
-            }
-            let _ = paced.recv_timeout(Duration::from_micros(rng.u64(..4_000)));
+            });
+            let pause = Duration::from_micros(publisher.draw(4_000));
+            let _ = paced.recv_timeout(pause);
         }
-        published
+        publisher.into_published()
     }
-}
 
-/// Returns what tells an event from all others, and its length: what follows is filler, and
-/// each of the clients keeps every event.
-fn short(data: &str) -> String {
-    let (name, filler) = data.split_once(' ').unwrap_or((data, ""));
-    assert!(filler.bytes().all(|byte| byte == b'x'), "{data}");
-    match filler.len() {
-        0 => name.to_owned(),
-        len => format!("{name} {len}"),
+    /// Publishes a mark, which no publisher has.
+    fn mark(&self, channel: usize, mark: &str) -> String {
+        let mut connection = TcpStream::connect(self.address).unwrap();
+        match post(&mut connection, &name_of(channel), mark, None, None) {
+            Ok(Answer::Accepted(answer)) => answer["id"].as_str().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
     matches!(error.kind(), TimedOut | WouldBlock)
-}
-
-/// Returns the ids of a batch that ends with an id.
-fn ids_of(last: &str, count: usize) -> Vec<String> {
-    if count == 1 {
-        return vec![last.to_owned()];
-    }
-    let (epoch, number) = last.rsplit_once('-').unwrap();
-    let number: usize = number.parse().unwrap();
-    (1..=count)
-        .map(|n| format!("{epoch}-{}", number - count + n))
-        .collect()
-}
-
-/// Publishes, and returns the answer. `None` if the server was killed before it was complete.
-fn post(
-    stream: &mut TcpStream,
-    channel: usize,
-    event: &str,
-    id: Option<&str>,
-    batch: Option<&[String]>,
-) -> Option<Value> {
-    let body = match batch {
-        None => json!({"data": event, "id": id}).to_string(),
-        Some(events) => {
-            let lines = events
-                .iter()
-                .map(|event| json!({"data": event}).to_string() + "\n");
-            lines.collect()
-        }
-    };
-    let kind = if batch.is_some() { "x-ndjson" } else { "json" };
-    let request = format!(
-        "POST /channels/crash-{channel} HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
-         application/{kind}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let read = stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
-        answer.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&answer);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.parse::<usize>())
-        });
-        if body.len() < length.unwrap().unwrap() {
-            continue;
-        }
-        assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
-        return Some(serde_json::from_str(body).unwrap());
-    }
 }

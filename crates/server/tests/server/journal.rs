@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::commands::{Running, pushwheel, run};
 use crate::common::{Connection, Subscriber, summaries};
-use crate::state::Directory;
+use crate::directory::Directory;
 
 struct Server {
     running: Running,

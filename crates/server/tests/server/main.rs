@@ -2,8 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../shared/accepted.rs"]
+mod accepted;
 #[path = "../../../../tests/common/mod.rs"]
 mod common;
+#[path = "../shared/directory.rs"]
+mod directory;
+#[path = "../shared/running.rs"]
+mod running;
 
 mod access;
 mod access_commands;

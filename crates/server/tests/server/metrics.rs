@@ -8,7 +8,7 @@ use pushwheel_server::{Config, Key, Server};
 use serde_json::{Value, json};
 
 use crate::common::{Connection, Served, eventually};
-use crate::state::Directory;
+use crate::directory::Directory;
 use crate::{JSON, TEXT, ask, delete, get, json, publish, refusal, refused, start};
 
 /// A page of /metrics: series with their values, and the type of each family.

@@ -13,41 +13,20 @@ use serde_json::{Value, json};
 
 use crate::commands::{Running, run};
 use crate::common::{Connection, Subscriber, eventually, summaries};
-
-/// A directory that is removed when this is dropped.
-pub(super) struct Directory(PathBuf);
+use crate::directory::Directory;
 
 impl Directory {
-    pub(super) fn new(name: &str) -> Directory {
-        let name = format!("pushwheel-state-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // A killed process with this id may have left it.
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
     fn state(&self) -> PathBuf {
-        self.0.join("state")
+        self.path().join("state")
     }
 
     fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(&self.0).unwrap();
+        let names = fs::read_dir(self.path()).unwrap();
         let mut names: Vec<String> = names
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
         names
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -317,7 +296,7 @@ fn a_reload_that_is_asked_for_before_the_server_listens_comes_when_it_does() {
 fn a_torn_save_does_not_stay() {
     let directory = Directory::new("torn");
     let state = directory.state();
-    let torn = directory.0.join("state.tmp");
+    let torn = directory.path().join("state.tmp");
     fs::write(&torn, "torn").unwrap();
     // No file may have more than a few hundred bytes.
     let program = env!("CARGO_BIN_EXE_pushwheel");
@@ -342,7 +321,7 @@ fn a_torn_save_does_not_stay() {
 #[test]
 fn what_is_no_regular_file_is_refused_at_once_and_left_as_it_is() {
     let directory = Directory::new("kinds");
-    let named = |name: &str| directory.0.join(name);
+    let named = |name: &str| directory.path().join(name);
     let [folder, link, pipe] = ["folder", "link", "pipe"].map(named);
     fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink("elsewhere", &link).unwrap();
@@ -387,7 +366,7 @@ fn an_address_that_is_taken_costs_no_state() {
 #[test]
 fn a_place_that_cannot_be_written_is_said_at_the_start_and_at_the_end() {
     let directory = Directory::new("unwritable");
-    let nowhere = directory.0.join("nowhere").join("state");
+    let nowhere = directory.path().join("nowhere").join("state");
     let output = run(&[
         "serve",
         "--listen",
@@ -400,7 +379,7 @@ fn a_place_that_cannot_be_written_is_said_at_the_start_and_at_the_end() {
     assert!(reported.contains("cannot lock"), "{reported}");
 
     let mut server = Server::start("127.0.0.1:0", &directory.state());
-    fs::remove_dir_all(&directory.0).unwrap();
+    fs::remove_dir_all(directory.path()).unwrap();
     server.running.signal("TERM");
     assert_eq!(server.running.exit_code(), Some(1));
 }
