@@ -25,6 +25,8 @@ pub enum DisconnectReason {
     ChannelClosed,
     /// Its channel or sink was finished, and it was sent everything.
     Finished,
+    /// It was [answered once](crate::Subscription::answer_once): it has received its page.
+    Answered,
     /// Its credentials ran out, see
     /// [`Subscription::expires_in`](crate::Subscription::expires_in).
     Expired,
@@ -49,6 +51,7 @@ impl DisconnectReason {
         DisconnectReason::Kicked,
         DisconnectReason::ChannelClosed,
         DisconnectReason::Finished,
+        DisconnectReason::Answered,
         DisconnectReason::Expired,
         DisconnectReason::Aged,
         DisconnectReason::Shutdown,
@@ -67,6 +70,7 @@ impl DisconnectReason {
             DisconnectReason::Kicked => "kicked",
             DisconnectReason::ChannelClosed => "channel_closed",
             DisconnectReason::Finished => "finished",
+            DisconnectReason::Answered => "answered",
             DisconnectReason::Expired => "expired",
             DisconnectReason::Aged => "aged",
             DisconnectReason::Shutdown => "shutdown",

@@ -179,6 +179,17 @@ impl Frame {
         }
     }
 
+    /// Returns the event with the name of its channel in front, in a field of its own,
+    /// which parsers that do not know it ignore.
+    pub(crate) fn naming(&self, channel: &str) -> Frame {
+        debug_assert!(!self.is_packed, "other frames cannot be extended");
+        let event = self.as_bytes();
+        let mut out = Vec::with_capacity(b"channel: \n".len() + channel.len() + event.len());
+        push_field(&mut out, b"channel: ", channel.as_bytes());
+        out.extend_from_slice(event);
+        Frame::raw(&out)
+    }
+
     /// Writes the event's id, `id_prefix` and `sequence`, in front of it. A frame
     /// with an id of its own, a raw or an internal one stays as it is. Stamped
     /// again, the frame has the newer id.

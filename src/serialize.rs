@@ -13,6 +13,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Seriali
 use crate::hub::client::{ClientId, ClientInfo, DisconnectReason};
 use crate::hub::gap::{Gap, GapReason};
 use crate::hub::id::EventId;
+use crate::hub::page::{Page, PagedEvent};
 use crate::hub::published::Published;
 use crate::hub::reader::StoredEvent;
 use crate::hub::stats::{ChannelStats, Stats};
@@ -70,6 +71,48 @@ impl Serialize for StoredEvent {
         fields.serialize_field("key", &event.key())?;
         fields.serialize_field("retry", &event.retry().map(|retry| as_ms(&retry)))?;
         fields.serialize_field("at_ms", &since_1970_ms(at))?;
+        fields.end()
+    }
+}
+
+impl Serialize for Page {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Page {
+            events,
+            newest,
+            gap,
+            is_finished,
+            has_more,
+            reached: _,
+        } = self;
+        let mut fields = serializer.serialize_struct("Page", 5)?;
+        fields.serialize_field("events", events)?;
+        fields.serialize_field("newest", newest)?;
+        fields.serialize_field("gap", gap)?;
+        fields.serialize_field("finished", is_finished)?;
+        fields.serialize_field("more", has_more)?;
+        fields.end()
+    }
+}
+
+/// An event without a name has no `event`, as in the JSON of a publish.
+impl Serialize for PagedEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let PagedEvent {
+            channel_index: _,
+            channel,
+            id,
+            at,
+            event,
+        } = self;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("id", id)?;
+        if let Some(name) = event.name() {
+            fields.serialize_entry("event", name)?;
+        }
+        fields.serialize_entry("data", event.data())?;
+        fields.serialize_entry("channel", &**channel)?;
+        fields.serialize_entry("at_ms", &since_1970_ms(at))?;
         fields.end()
     }
 }

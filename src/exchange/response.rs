@@ -299,7 +299,11 @@ impl Response {
     /// Returns whether this opens a stream.
     #[must_use]
     pub fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Subscribe(_) | Kind::Stream(_))
+        match &self.kind {
+            Kind::Subscribe(subscription) => subscription.answer_once.is_none(),
+            Kind::Stream(_) => true,
+            Kind::Body(_) | Kind::Defer(_) => false,
+        }
     }
 }
 

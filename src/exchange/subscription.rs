@@ -40,6 +40,9 @@ pub struct Subscription {
     pub(crate) metadata: Option<Arc<Value>>,
     pub(crate) headers: Headers,
     pub(crate) expires_in: Option<Duration>,
+    /// The longest time to wait for an event, if there is one answer instead of a stream.
+    pub(crate) answer_once: Option<Duration>,
+    pub(crate) names_channels: bool,
     pub(crate) on_connect: Option<ConnectHook>,
     pub(crate) on_disconnect: Option<DisconnectHook>,
 }
@@ -67,6 +70,8 @@ impl Subscription {
             metadata: None,
             headers: Headers::new(),
             expires_in: None,
+            answer_once: None,
+            names_channels: false,
             on_connect: None,
             on_disconnect: None,
         }
@@ -135,6 +140,36 @@ impl Subscription {
         check_stream_header(&name)?;
         self.headers.insert(name, value)?;
         Ok(self)
+    }
+
+    /// Answers once instead of opening a stream: with the events that follow the start, as
+    /// JSON. If there are none, the client waits for the first one, at most for `wait`.
+    ///
+    /// ```json
+    /// {"events": [{"id": "3jcfgqk-7", "event": "order", "data": "7", "channel": "news",
+    ///              "at_ms": 1770091506789}],
+    ///  "newest": "3jcfgqk-7", "gap": null, "finished": false, "more": false}
+    /// ```
+    ///
+    /// The next request begins after `newest`, which is the id of the newest event, also as
+    /// the `ETag`, unless there is `more`: one answer has at most 1,024 events and 256 KiB of
+    /// them. `gap` is the data of a `pushwheel.gap` event. `finished` is true if nothing
+    /// follows, because all channels are finished.
+    ///
+    /// A client that waits is a member of its channels, costs as much as an idle stream,
+    /// and receives line ends instead of heartbeats. The head of its response has no `ETag`,
+    /// because it is sent before. What `on_connect` sends to its [`Welcome`] is dropped.
+    pub fn answer_once(mut self, wait: Duration) -> Subscription {
+        self.answer_once = Some(wait);
+        self
+    }
+
+    /// Adds the name of its channel to each event, in a field `channel` in front. Parsers of
+    /// event streams ignore fields that they do not know, as the one of browsers does. Such
+    /// a stream is not compressed.
+    pub fn name_channels(mut self) -> Subscription {
+        self.names_channels = true;
+        self
     }
 
     /// Sets the time for which the client's credentials are valid, counted from the

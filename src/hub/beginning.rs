@@ -17,6 +17,15 @@ use super::state::State;
 /// after which it is sent history, and the reason.
 type Missed<'a> = (Option<&'a str>, u64, GapReason);
 
+/// What channels are to a client that joins them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lives {
+    /// Whether all of them are finished.
+    pub(super) are_finished: bool,
+    /// Whether one of them has as many clients as it may have.
+    pub(super) are_full: bool,
+}
+
 /// See the [module](self).
 #[derive(Clone, Copy)]
 pub(super) struct Beginning<'a> {
@@ -46,26 +55,38 @@ impl<'a> Beginning<'a> {
     /// # Errors
     /// When the client cannot join.
     pub(super) fn find(self, before_last: Option<u64>) -> Result<Joined, JoinError> {
-        let (mut is_finished, mut is_full) = (true, false);
+        let lives = self.lives()?;
+        let mut joined = self.joined(before_last);
+        // A client that was cut off just before the end is owed the end.
+        let has_missed = || joined.gap.is_some() || self.has_after(joined.seen);
+        if lives.are_finished && !has_missed() {
+            return Err(JoinError::Finished);
+        }
+        if lives.are_full {
+            return Err(JoinError::Full);
+        }
+        joined.is_finished = lives.are_finished;
+        Ok(joined)
+    }
+
+    /// Returns what the channels are to a client that joins them now.
+    ///
+    /// # Errors
+    /// When one of them is over.
+    pub(super) fn lives(self) -> Result<Lives, JoinError> {
+        let mut lives = Lives {
+            are_finished: true,
+            are_full: false,
+        };
         for key in self.join.channels {
             let channel = self.state.get(*key);
             let channel = channel.filter(|channel| !channel.life.is_over());
             let channel = channel.ok_or(JoinError::Closed)?;
             let replaces = channel.members.find(&self.join.id).is_some();
-            is_full |= channel.members.len() >= channel.options.clients_max && !replaces;
-            is_finished &= matches!(channel.life, Life::Finishing(_));
+            lives.are_full |= channel.members.len() >= channel.options.clients_max && !replaces;
+            lives.are_finished &= matches!(channel.life, Life::Finishing(_));
         }
-        let mut joined = self.joined(before_last);
-        // A client that was cut off just before the end is owed the end.
-        let has_missed = || joined.gap.is_some() || self.has_after(joined.seen);
-        if is_finished && !has_missed() {
-            return Err(JoinError::Finished);
-        }
-        if is_full {
-            return Err(JoinError::Full);
-        }
-        joined.is_finished = is_finished;
-        Ok(joined)
+        Ok(lives)
     }
 
     /// Returns where a stream or a reader begins, whether or not a client could join.
@@ -179,7 +200,13 @@ impl<'a> Beginning<'a> {
             .then_some(GapReason::Audience)
     }
 
-    fn has_after(self, position: u64) -> bool {
+    /// Returns an id that leads back to `position`, of whatever kind there is.
+    pub(super) fn id_at(self, position: u64) -> EventId {
+        let id = self.opening_id(position);
+        id.unwrap_or_else(|| self.ids.id_of(position))
+    }
+
+    pub(super) fn has_after(self, position: u64) -> bool {
         self.merged
             .has_after(position, |entry| self.join.admits(entry))
     }

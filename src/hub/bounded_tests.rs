@@ -13,7 +13,7 @@ use super::client::{ClientId, ConnectionId, DisconnectReason, Extra};
 use super::gap::GapReason;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::{ChannelOptions, LagPolicy};
-use super::{Join, Joined, Read, Recipients, Report, Source, Span, Start, Waker, Work};
+use super::{Form, Join, Joined, Read, Recipients, Report, Source, Span, Start, Waker, Work};
 use crate::metrics::Meters;
 use crate::{Condition, Event, History, KeyedState, Target};
 
@@ -248,7 +248,7 @@ fn the_targets_of_an_event_are_found_in_steps() {
     let channels = [channel.key()];
     let source = Source {
         channels: &channels,
-        is_packed: false,
+        form: Form::Plain,
     };
     let (mut after, mut found, mut has_more) = (0, Vec::new(), true);
     while has_more {
@@ -284,7 +284,7 @@ fn targets_are_not_found_while_a_client_is_being_disconnected() {
     };
     let source = Source {
         channels: &[channel.key()],
-        is_packed: false,
+        form: Form::Plain,
     };
     let (mut batch, mut targets) = (Batch::default(), Vec::new());
     let gathered = manager
@@ -303,7 +303,7 @@ fn a_client_resumes_over_many_events_for_others_in_steps() {
     let channels = [channel.key()];
     let source = Source {
         channels: &channels,
-        is_packed: false,
+        form: Form::Plain,
     };
     let (mut seen, mut steps) = (joined.seen, 0);
     while seen < joined.now {

@@ -8,7 +8,7 @@ use crate::hub::looks::LOOKS_MAX;
 use crate::hub::manager::{ChannelManager, ChannelManagerBuilder};
 use crate::hub::names::ChannelError;
 use crate::hub::options::ChannelOptions;
-use crate::hub::{Join, JoinError, Joined, Read, Source, Span, Start};
+use crate::hub::{Form, Join, JoinError, Joined, Read, Source, Span, Start};
 use crate::{Event, History};
 
 const PLACE: ConnectionId = ConnectionId {
@@ -119,7 +119,7 @@ fn what_a_slow_client_waits_for_is_evicted_last() {
     let read = |channel: &Channel| {
         let source = Source {
             channels: &[channel.key()],
-            is_packed: false,
+            form: Form::Plain,
         };
         let span = Span {
             seen: joined.seen,

@@ -83,12 +83,11 @@ impl Entry {
         Some((own_id.text.clone(), record))
     }
 
-    /// Returns the frame for streams that are compressed, or for those that are not.
-    pub(crate) fn frame(&self, is_packed: bool) -> &Frame {
-        let packed = self.attributes.as_ref().filter(|_| is_packed);
-        packed
-            .and_then(|attributes| attributes.packed.as_ref())
-            .unwrap_or(&self.frame)
+    /// Returns the frame for streams that are compressed.
+    pub(crate) fn packed_frame(&self) -> &Frame {
+        let attributes = self.attributes.as_ref();
+        let packed = attributes.and_then(|attributes| attributes.packed.as_ref());
+        packed.unwrap_or(&self.frame)
     }
 
     /// Returns the bytes of the entry without its audience, which other entries may

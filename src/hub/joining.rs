@@ -41,7 +41,7 @@ impl Hub {
     /// Finds the position before the last events that a client asks for, with the
     /// lock open between two steps. The client is sent what is published meanwhile
     /// too.
-    fn position_before_last(&self, join: &Join<'_>) -> Option<u64> {
+    pub(super) fn position_before_last(&self, join: &Join<'_>) -> Option<u64> {
         let Start::Last(count) = join.start else {
             return None;
         };
@@ -61,7 +61,7 @@ impl Hub {
 }
 
 /// Makes the client a member everywhere. A member with the same id is disconnected.
-fn add_member(
+pub(super) fn add_member(
     state: &mut State,
     mut join: Join<'_>,
     joined: &mut Joined,

@@ -71,6 +71,7 @@ pub(crate) mod names;
 pub(crate) mod numbering;
 pub(crate) mod options;
 mod own_ids;
+pub(crate) mod page;
 pub(crate) mod private;
 pub(crate) mod proposals;
 mod proposing;
@@ -126,8 +127,11 @@ pub use join::{LAST_MAX, Start};
 pub(crate) use key::{ChannelKey, MemberKey};
 pub(crate) use measuring::Pressure;
 pub(crate) use merged::{ChannelReader, Lag};
+pub(crate) use page::{Asking, Page};
 pub(crate) use reactors::{Departure, DisconnectCall, REACTORS_MAX, Work};
-pub(crate) use reading::{Gathered, Position, Read, Recipients, Report, Search, Source, Span};
+pub(crate) use reading::{
+    Form, Gathered, Position, Read, Recipients, Report, Search, Source, Span,
+};
 pub(crate) use serving::Attachment;
 pub(crate) use state::Settings;
 

@@ -125,7 +125,7 @@ mod tests {
     use crate::hub::batch::Batch;
     use crate::hub::client::ConnectionId;
     use crate::hub::clock::Clock;
-    use crate::hub::{Join, Joined, MemberKey, Recipients, Source, Start};
+    use crate::hub::{Form, Join, Joined, MemberKey, Recipients, Source, Start};
     use crate::{ChannelManager, Event};
 
     const CONNECTION: ConnectionId = ConnectionId {
@@ -168,7 +168,7 @@ mod tests {
         };
         let source = Source {
             channels: &[key],
-            is_packed: false,
+            form: Form::Plain,
         };
         let gathered = hub.gather(recipients, source, 0, 4096, &mut batch, &mut targets);
         let (gathered, _) = gathered.unwrap();

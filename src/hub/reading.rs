@@ -1,5 +1,6 @@
 //! Reading the logs: what a reactor asks the hub for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Hub;
@@ -10,9 +11,12 @@ use super::client::{ConnectionId, DisconnectReason, Member};
 use super::dropped::Dropped;
 use super::entry::Entry;
 use super::key::{ChannelKey, MemberKey};
+use super::log::{Evicted, Log};
 use super::looks::LOOKS_MAX;
 use super::merged::{ChannelReader, Lag, Merged};
 use super::reactors::Work;
+use super::state::State;
+use crate::frame::Frame;
 
 /// The number of looks that cost as much as one client that looks for itself.
 const LOOKS_A_CLIENT: usize = 16;
@@ -29,8 +33,36 @@ pub(crate) struct Recipients {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Source<'a> {
     pub(crate) channels: &'a [ChannelKey],
-    /// Whether it is for streams that are compressed.
-    pub(crate) is_packed: bool,
+    pub(crate) form: Form,
+}
+
+/// The form in which clients receive events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// A stream of frames as the log has them.
+    #[default]
+    Plain,
+    /// A compressed stream.
+    Packed,
+    /// A stream of frames that begin with the name of their channel.
+    Named,
+    /// One [page](super::page).
+    Page,
+}
+
+impl Source<'_> {
+    /// Returns the frame of an entry in this form.
+    fn frame<'e>(&self, state: &State, channel_index: usize, entry: &'e Entry) -> Cow<'e, Frame> {
+        match self.form {
+            Form::Plain | Form::Page => Cow::Borrowed(&entry.frame),
+            Form::Packed => Cow::Borrowed(entry.packed_frame()),
+            Form::Named => {
+                let channel = state.get(self.channels[channel_index]);
+                let name = channel.and_then(|channel| channel.name());
+                Cow::Owned(entry.frame.naming(name.map_or("", |name| name)))
+            }
+        }
+    }
 }
 
 /// What [`Hub::gather`] found beside the frames.
@@ -67,6 +99,17 @@ pub(crate) struct Span {
     pub(crate) through: u64,
     /// up to here only what has a key.
     pub(crate) keyed_through: u64,
+}
+
+impl Span {
+    /// Returns whether a log has lost entries that are in it. `forgiven`: the loss that
+    /// was reported before.
+    pub(super) fn has_lost(&self, log: &Log, forgiven: Evicted) -> bool {
+        // Of the history up to `keyed_through` it has nothing.
+        let history = self.seen.max(self.keyed_through).max(forgiven.history);
+        let keyed = self.seen.max(forgiven.keyed);
+        log.evicted().is_loss(history, keyed)
+    }
 }
 
 /// What [`Hub::read`] found beside the frames.
@@ -128,10 +171,7 @@ impl Hub {
         batch: &mut Batch,
         targets: &mut Vec<u64>,
     ) -> Option<(Gathered, Option<Search>)> {
-        let Source {
-            channels,
-            is_packed,
-        } = source;
+        let channels = source.channels;
         let state = self.lock_served(channels);
         if state.reactors.has_departures(recipients.reactor) {
             return None;
@@ -144,11 +184,11 @@ impl Hub {
         let (through, has_more) = merged.walk(after, merged.now(), |channel_index, entry| {
             match entry.audience() {
                 None => {
-                    let frame = entry.frame(is_packed);
+                    let frame = source.frame(&state, channel_index, entry);
                     if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                         return false;
                     }
-                    batch.push(entry.sequence, channel_index, frame);
+                    batch.push(entry.sequence, channel_index, &frame);
                 }
                 Some(_) if is_for_some => {}
                 // The next of a batch, whose targets are known.
@@ -241,10 +281,7 @@ impl Hub {
         bytes_max: usize,
         batch: &mut Batch,
     ) -> Read {
-        let Source {
-            channels,
-            is_packed,
-        } = source;
+        let channels = source.channels;
         let Span {
             seen,
             through,
@@ -262,10 +299,7 @@ impl Hub {
             if member.is_none_or(|member| member.connection() != connection) {
                 return Read::Departed;
             }
-            // Of the history up to `keyed_through` it is sent nothing.
-            let history = seen.max(keyed_through).max(reader.forgiven.history);
-            let keyed = seen.max(reader.forgiven.keyed);
-            if channel.log.evicted().is_loss(history, keyed) {
+            if span.has_lost(&channel.log, reader.forgiven) {
                 let mut lag = merged.lag(|entry| is_for(entry, member), &self.ids);
                 drop(state);
                 lag.gap.requested = Some(self.ids.id_of(seen).text());
@@ -281,11 +315,11 @@ impl Hub {
                 channel.members.get(readers[channel_index].slot)
             };
             if entry.audience().is_none() || is_for(entry, member()) {
-                let frame = entry.frame(is_packed);
+                let frame = source.frame(&state, channel_index, entry);
                 if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                     return false;
                 }
-                batch.push(entry.sequence, channel_index, frame);
+                batch.push(entry.sequence, channel_index, &frame);
             }
             true
         });

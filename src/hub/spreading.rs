@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::hub::batch::Batch;
     use crate::hub::client::{ClientId, ConnectionId};
-    use crate::hub::{Gathered, Join, Joined, Recipients, Source, Start};
+    use crate::hub::{Form, Gathered, Join, Joined, Recipients, Source, Start};
     use crate::{Channel, ChannelManager, ChannelOptions, Condition, KeyedState, LagPolicy};
 
     fn keeping(events: usize) -> ChannelOptions {
@@ -327,7 +327,7 @@ mod tests {
         };
         let source = Source {
             channels: &keys,
-            is_packed: false,
+            form: Form::Plain,
         };
         let (mut batch, mut targets) = (Batch::default(), Vec::new());
         let hub = channels[0].hub();
@@ -442,7 +442,7 @@ mod tests {
         };
         let source = Source {
             channels: &keys,
-            is_packed: false,
+            form: Form::Plain,
         };
         let mut batch = Batch::default();
         let hub = manager.hub();

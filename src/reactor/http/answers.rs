@@ -129,6 +129,9 @@ impl Http {
                 let response = Response::error(500, "internal_error", message);
                 self.answer(io, key, request, response)
             }
+            Kind::Subscribe(subscription) if subscription.answer_once.is_some() => {
+                self.answer_once(io, key, &request, *subscription, response.headers)
+            }
             Kind::Subscribe(subscription) => {
                 self.open_subscription(io, key, &request, *subscription, response.headers)
             }

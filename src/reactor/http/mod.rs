@@ -10,6 +10,7 @@
 //! | `listener`, `preface` | accepted connections, and the PROXY header before their first request |
 //! | `answers` | a request, its handler and the answer |
 //! | `opening` | answers that open a stream |
+//! | `paging` | subscriptions that are answered once |
 //! | `responses` | answers as bytes |
 //! | `deadlines` | the time that a client has for its request and its response |
 //!
@@ -21,6 +22,7 @@ mod deadlines;
 mod listener;
 mod next;
 mod opening;
+mod paging;
 mod preface;
 mod requests;
 mod responses;

@@ -3,6 +3,7 @@
 //! The head of the response and the first bytes of the stream are written as any
 //! other response. The rest is in an [`Opening`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,16 +14,17 @@ use super::{Http, Opening};
 use crate::exchange::{Request, Response, Sink, StreamPlan, Subscription, Welcome};
 use crate::frame::{Frame, HEARTBEAT};
 use crate::http::{Headers, Method};
-use crate::hub::client::{ClientInfo, DisconnectHook, Extra};
+use crate::hub::client::{ClientId, ClientInfo, ConnectionId, DisconnectHook, Extra};
 use crate::hub::gap::GAP_NAME;
 use crate::hub::id::EventId;
-use crate::hub::{ChannelKey, Join, JoinError, Joined, Start};
+use crate::hub::{ChannelKey, Form, Hub, Join, JoinError, Joined, Start};
 use crate::packed::{self, Sum};
 use crate::reactor::guard::guard;
 use crate::reactor::io::Io;
 use crate::reactor::io::net::Net;
 use crate::reactor::streams::cursor::{ReplayEnd, write_id};
 use crate::reactor::streams::feed::wrap;
+use crate::reactor::turn::Turn;
 
 /// The usual size of the first bytes of a stream.
 const FIRST_BYTES: usize = 128;
@@ -34,32 +36,15 @@ impl Http {
         io: &mut Io<N>,
         key: u32,
         request: &Request,
-        subscription: Subscription,
+        mut subscription: Subscription,
         headers: Headers,
     ) -> Next {
         let headers = self.all_headers(headers, &subscription);
         if let Some(full) = io.acceptor.overflow(key) {
             return self.refuse_for_room(io, key, request, full.why(), &headers);
         }
-        let start = request.named_start().or(subscription.start);
-        let start = start.unwrap_or_default();
-        let has_generated_id = subscription.client_id.is_none();
-        let id = subscription.client_id;
-        let id = id.unwrap_or_else(|| self.hub().new_client_id());
-        let extra = extra(&subscription.metadata, subscription.on_disconnect);
-        // Feeds are found by their channels, so these have an order.
-        let channels = subscription.channels.iter().map(|channel| channel.key());
-        let mut channels: Vec<ChannelKey> = channels.collect();
-        channels.sort_unstable();
-        let join = Join {
-            channels: &channels,
-            id: id.clone(),
-            has_generated_id,
-            connection: io.connection_id(key),
-            address: request.client_address(),
-            extra,
-            start: &start,
-        };
+        let mut asked = Asked::of(self.hub(), request, &mut subscription);
+        let join = asked.join(io.connection_id(key), request.client_address());
         let is_head = *request.method() == Method::Head;
         let joined = match is_head {
             true => self.hub().could_join(&join),
@@ -69,7 +54,12 @@ impl Http {
             Ok(joined) => joined,
             Err(error) => return self.refuse_join(io, key, request, error, &headers),
         };
-        let is_packed = joined.compresses && request.accepts_encoding("gzip");
+        let form = match subscription.names_channels {
+            true => Form::Named,
+            false if joined.compresses && request.accepts_encoding("gzip") => Form::Packed,
+            false => Form::Plain,
+        };
+        let is_packed = form == Form::Packed;
         // The id at which the stream begins, for its head and its first block.
         let start_id = match &joined.gap {
             Some(_) => Some(self.hub().id_of(joined.seen).text()),
@@ -85,17 +75,9 @@ impl Http {
             answer_no_more(io, key);
             return Next::Hold;
         }
-        let mut welcome = Welcome::default();
-        if let Some(on_connect) = subscription.on_connect {
-            let info = ClientInfo {
-                id,
-                metadata: subscription.metadata.unwrap_or_default(),
-                address: request.client_address(),
-                since: self.hub().clock.wall(io.turn.now_ms),
-                behind: 0,
-            };
-            guard("on_connect", || on_connect(&info, &mut welcome));
-        }
+        let expires_in = subscription.expires_in;
+        let id = asked.id;
+        let welcome = self.call_on_connect(&io.turn, request, subscription, id);
         if joined.conflates {
             io.limit_unsent(key);
         }
@@ -106,12 +88,14 @@ impl Http {
         }
         self.output.extend_from_slice(&wrap(&first, is_packed));
         Next::Open(Box::new(Opening {
-            channels,
+            channels: asked.channels,
             joined,
+            form,
+            wait: None,
             packed: is_packed.then(|| Sum::of(&first)),
             replay_end,
             names_position: request.asks_for_positions(),
-            expires_in: subscription.expires_in,
+            expires_in,
             on_open: None,
             is_gone: false,
         }))
@@ -155,6 +139,8 @@ impl Http {
         Next::Open(Box::new(Opening {
             channels: vec![channel],
             joined,
+            form: Form::Plain,
+            wait: None,
             packed: None,
             replay_end: None,
             names_position: false,
@@ -164,9 +150,31 @@ impl Http {
         }))
     }
 
+    /// Calls the hook of a client that has become a member. Returns what it sends.
+    pub(super) fn call_on_connect(
+        &self,
+        turn: &Turn,
+        request: &Request,
+        subscription: Subscription,
+        id: ClientId,
+    ) -> Welcome {
+        let mut welcome = Welcome::default();
+        if let Some(on_connect) = subscription.on_connect {
+            let info = ClientInfo {
+                id,
+                metadata: subscription.metadata.unwrap_or_default(),
+                address: request.client_address(),
+                since: self.hub().clock.wall(turn.now_ms),
+                behind: 0,
+            };
+            guard("on_connect", || on_connect(&info, &mut welcome));
+        }
+        welcome
+    }
+
     /// The headers of a subscription's response, whatever it comes to: the
     /// handler's, its own, and those of its channels, which may say the same.
-    fn all_headers(&self, mut headers: Headers, subscription: &Subscription) -> Headers {
+    pub(super) fn all_headers(&self, mut headers: Headers, subscription: &Subscription) -> Headers {
         let channels = subscription.channels.iter();
         let options: Vec<_> = channels
             .map(|channel| self.hub().options_of_all(&[channel.key()]))
@@ -184,7 +192,7 @@ impl Http {
     }
 
     /// Answers a client that a channel does not accept.
-    fn refuse_join<N: Net>(
+    pub(super) fn refuse_join<N: Net>(
         &mut self,
         io: &mut Io<N>,
         key: u32,
@@ -205,6 +213,47 @@ impl Http {
             _ => ("channel_closed", "the channel was closed. Reconnect"),
         };
         self.refuse_for_room(io, key, request, why, headers)
+    }
+}
+
+/// What a request asks the hub for.
+pub(super) struct Asked {
+    /// Feeds are found by their channels, so these have an order.
+    pub(super) channels: Vec<ChannelKey>,
+    pub(super) id: ClientId,
+    has_generated_id: bool,
+    extra: Option<Box<Extra>>,
+    start: Start,
+}
+
+impl Asked {
+    pub(super) fn of(hub: &Hub, request: &Request, subscription: &mut Subscription) -> Asked {
+        let channels = subscription.channels.iter().map(|channel| channel.key());
+        let mut channels: Vec<ChannelKey> = channels.collect();
+        channels.sort_unstable();
+        let start = request.named_start().or(subscription.start.take());
+        let id = subscription.client_id.take();
+        let on_disconnect = subscription.on_disconnect.take();
+        Asked {
+            channels,
+            has_generated_id: id.is_none(),
+            id: id.unwrap_or_else(|| hub.new_client_id()),
+            extra: extra(&subscription.metadata, on_disconnect),
+            start: start.unwrap_or_default(),
+        }
+    }
+
+    /// Returns the join, with the client's hook if it has one: once.
+    pub(super) fn join(&mut self, connection: ConnectionId, address: SocketAddr) -> Join<'_> {
+        Join {
+            channels: &self.channels,
+            id: self.id.clone(),
+            has_generated_id: self.has_generated_id,
+            connection,
+            address,
+            extra: self.extra.take(),
+            start: &self.start,
+        }
     }
 }
 

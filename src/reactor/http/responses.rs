@@ -128,6 +128,18 @@ impl Http {
         headers: &'a Headers,
         added: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
     ) {
+        self.write_open_head(io, STREAM_HEADERS, headers, added);
+    }
+
+    /// Writes the head of a response whose body ends with its connection: `fixed`, which no
+    /// other header replaces, `headers`, and what the engine adds for this one.
+    pub(super) fn write_open_head<'a, N: Net, const F: usize>(
+        &'a mut self,
+        io: &Io<N>,
+        fixed: [(&'static str, &'static str); F],
+        headers: &'a Headers,
+        added: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>,
+    ) {
         io.meters.count_answer(200);
         self.refresh_date(&io.turn);
         // A browser takes the last type of several, and would not read on.
@@ -136,12 +148,12 @@ impl Http {
         let own = headers.iter().filter(is_free).chain(added.clone());
         // The engine's defaults are for answers that do not set a header themselves.
         let is_unset = |(name, _): &(&str, &str)| {
-            let set = STREAM_HEADERS.into_iter().chain(headers.iter());
+            let set = fixed.into_iter().chain(headers.iter());
             let mut set = set.chain(added.clone());
             !set.any(|(set, _)| set.eq_ignore_ascii_case(name))
         };
         let defaults = self.headers.iter().filter(is_unset);
-        let all = STREAM_HEADERS.into_iter().chain(own).chain(defaults);
+        let all = fixed.into_iter().chain(own).chain(defaults);
         let (until_close, close) = (BodyLength::UntilClose, Persistence::Close);
         let date = &self.date.text;
         http::write_head(&mut self.output, 200, all, until_close, close, date);

@@ -5,13 +5,14 @@
 //! more or has caught up and is current again.
 
 use super::Streams;
-use super::cursor::{Owed, write_id};
+use super::cursor::{End, Owed, write_id};
+use super::pages::bytes_of;
 use crate::frame::Frame;
 use crate::hub::batch::Batch;
 use crate::hub::client::{CAUGHT_UP, DisconnectReason};
 use crate::hub::gap::GAP_NAME;
 use crate::hub::options::LagPolicy;
-use crate::hub::{ChannelReader, Lag, Read, Span};
+use crate::hub::{ChannelReader, Form, Lag, Read, Span};
 use crate::reactor::budgets::ROUND_BYTES;
 use crate::reactor::io::connection::{NONE, StreamKey};
 use crate::reactor::io::net::Net;
@@ -168,6 +169,9 @@ impl Streams {
     fn read<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, span: Span) -> bool {
         let stream = *io.connections.stream(key);
         let feed = self.feeds.get(stream.feed);
+        if feed.form == Form::Page {
+            return self.read_page(io, key, span);
+        }
         let single = [ChannelReader {
             slot: stream.reader,
             forgiven: self.cursors[stream.cursor as usize].forgiven,
@@ -200,6 +204,44 @@ impl Streams {
         batch.clear();
         self.scratch = batch;
         goes_on
+    }
+
+    /// Reads the page that a client waits for, and owes it to the client, if there is
+    /// anything on it. Returns whether the client goes on.
+    fn read_page<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, span: Span) -> bool {
+        let page = match self.page(io, key, span) {
+            Ok(page) => page,
+            Err(Read::Closed) => {
+                self.end(io, key, DisconnectReason::ChannelClosed);
+                return false;
+            }
+            Err(_) => return false,
+        };
+        let stream = *io.connections.stream(key);
+        let cursor = &mut self.cursors[stream.cursor as usize];
+        cursor.seen = page.reached;
+        if page.is_empty() {
+            cursor.is_blocked = false;
+            return true;
+        }
+        let bytes = bytes_of(&page);
+        io.turn.spent.cursor_bytes += bytes.len();
+        cursor.owed = Some(Owed::own(Frame::raw(&bytes), 0));
+        cursor.replay_end = None;
+        cursor.end = Some(End {
+            through: page.reached,
+            reason: DisconnectReason::Answered,
+            is_last_owed: true,
+        });
+        let feed = self.feeds.get_mut(stream.feed);
+        for event in &page.events {
+            feed.unreported.delivered[event.channel_index] += 1;
+        }
+        self.note_progress(stream.feed);
+        // From now on it has as long as it takes something.
+        io.connections.stream_mut(key).ends_as = None;
+        self.set_timer(io, key);
+        true
     }
 
     /// Writes the rest of the frame of which the client has the beginning.
@@ -259,7 +301,7 @@ impl Streams {
             return false;
         };
         let (whole, torn) = batch.split(written);
-        if feed.is_packed {
+        if feed.is_packed() {
             let begun = torn.map(|(piece, _)| piece);
             self.sums.add_all(key.key(), whole.iter().chain(begun));
         }

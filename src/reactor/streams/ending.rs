@@ -7,7 +7,7 @@ use super::Streams;
 use super::cursor::Owed;
 use crate::frame::Frame;
 use crate::hub::client::{ConnectionId, DisconnectReason};
-use crate::hub::{ChannelKey, DisconnectCall, MemberKey, Report};
+use crate::hub::{ChannelKey, DisconnectCall, Form, MemberKey, Report};
 use crate::reactor::guard::call_on_disconnect;
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{NONE, Stream, StreamKey};
@@ -47,23 +47,31 @@ impl Streams {
         key: StreamKey,
         reason: DisconnectReason,
     ) {
+        let feed = io.connections.stream(key).feed;
         match reason {
-            DisconnectReason::Finished => self.end(io, key, reason),
-            _ => self.end_with_retry(io, key, reason),
+            DisconnectReason::Finished if self.feeds.get(feed).form != Form::Page => {
+                self.end(io, key, reason);
+            }
+            _ => self.end_with_last(io, key, reason),
         }
     }
 
     /// Ends a stream at the deadline of a shutdown.
     pub(crate) fn end_late<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
-        self.end_with_retry(io, key, DisconnectReason::Shutdown);
+        self.end_with_last(io, key, DisconnectReason::Shutdown);
     }
 
     /// Ends a stream at once. A browser receives a delay after which it comes back,
-    /// each another one, if there is room for that.
-    fn end_with_retry<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, reason: DisconnectReason) {
-        let line = retry_line(retry_ms(&self.hub));
-        let stream = io.connections.stream(key);
+    /// each another one, and a client that waits for a page receives an empty one, if there
+    /// is room for that.
+    fn end_with_last<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey, reason: DisconnectReason) {
+        let stream = *io.connections.stream(key);
         if stream.cursor == NONE {
+            let feed = self.feeds.get(stream.feed);
+            let line = match feed.form {
+                Form::Page => self.last_page(io, key, feed.seen_by_current(stream.index as usize)),
+                _ => retry_line(retry_ms(&self.hub)),
+            };
             let wrapped = self.feeds.get(stream.feed).wrap(&line);
             // Whether it gets there is all the same: the connection ends.
             let written = io.write(key.key(), &wrapped);
@@ -84,6 +92,10 @@ impl Streams {
         };
         end.is_last_owed = true;
         let last = match end.reason {
+            _ if self.feeds.get(stream.feed).form == Form::Page => {
+                let seen = cursor.seen;
+                self.last_page(io, key, seen)
+            }
             DisconnectReason::Expired => {
                 let retry = Duration::from_millis(retry_ms);
                 let reauth = Frame::internal("pushwheel.reauth", None, Some(retry), REAUTH_DATA);
@@ -94,7 +106,7 @@ impl Streams {
         self.add_own(io, key, &last);
         let feed = self.feeds.get(stream.feed);
         let mut bytes = feed.wrap(&last).into_owned();
-        if feed.is_packed {
+        if feed.is_packed() {
             bytes.extend(self.sums.get(key.key()).end());
         }
         let owed = Owed::own(Frame::raw(&bytes), 0);
@@ -105,7 +117,7 @@ impl Streams {
     /// room for that.
     fn finish_packed<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
         let stream = *io.connections.stream(key);
-        if !self.feeds.get(stream.feed).is_packed {
+        if !self.feeds.get(stream.feed).is_packed() {
             return;
         }
         let cursor = self.cursors.get(stream.cursor as usize);

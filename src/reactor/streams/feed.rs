@@ -16,19 +16,19 @@ use std::sync::Arc;
 
 use super::beat::Beat;
 use super::cursor::Owed;
-use crate::frame::Frame;
+use crate::frame::{Frame, HEARTBEAT};
 use crate::hub::batch::Batch;
 use crate::hub::client::DisconnectReason;
 use crate::hub::options::{ChannelOptions, LagPolicy};
-use crate::hub::{ChannelKey, Search, Source};
+use crate::hub::{ChannelKey, Form, Search, Source};
 use crate::packed::{self, Suffix};
 use crate::reactor::io::connection::StreamKey;
 
 /// See the [module](self).
 pub(super) struct Feed {
     pub(super) channels: Box<[ChannelKey]>,
-    /// Whether its clients' streams are compressed.
-    pub(super) is_packed: bool,
+    /// The form in which its clients receive events.
+    pub(super) form: Form,
     /// Whether it is the stream of one client.
     pub(super) is_private: bool,
     /// Whether one of its channels conflates, so that its clients' sockets hold
@@ -164,7 +164,7 @@ impl Feed {
                 gaps: 0,
             },
             channels: source.channels.into(),
-            is_packed: source.is_packed,
+            form: source.form,
             is_private: false,
             limits_unsent: false,
             options,
@@ -185,14 +185,27 @@ impl Feed {
     pub(super) fn source(&self) -> Source<'_> {
         Source {
             channels: &self.channels,
-            is_packed: self.is_packed,
+            form: self.form,
+        }
+    }
+
+    /// Whether its clients' streams are compressed.
+    pub(super) fn is_packed(&self) -> bool {
+        self.form == Form::Packed
+    }
+
+    /// The heartbeat of its clients. Before the value of a page, JSON has room for spaces.
+    pub(super) fn heartbeat(&self) -> &'static [u8] {
+        match self.form {
+            Form::Page => b"\n",
+            _ => HEARTBEAT,
         }
     }
 
     /// A frame of the loop's own, as this feed's clients read it, to be owed.
     pub(super) fn owe(&self, bytes: &[u8], written: usize) -> Owed {
         let frame = Frame::raw(bytes);
-        let frame = match self.is_packed {
+        let frame = match self.is_packed() {
             true => frame.pack(usize::MAX),
             false => frame,
         };
@@ -201,7 +214,7 @@ impl Feed {
 
     /// Bytes of the loop's own, as this feed's clients read them.
     pub(super) fn wrap<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        wrap(bytes, self.is_packed)
+        wrap(bytes, self.is_packed())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -334,7 +347,7 @@ mod tests {
         };
         let source = Source {
             channels: &[channel],
-            is_packed: false,
+            form: Form::Plain,
         };
         let mut feed = Feed::new(source, Arc::default(), 0);
         feed.current = current.iter().map(|n| key(*n)).collect();

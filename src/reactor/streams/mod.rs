@@ -10,7 +10,7 @@
 //! | `feed`, `feeds`, `cursor`, `sums` | the data |
 //! | `beat` | the heartbeat of a feed that names a position |
 //! | `places` | where a client stands: current or behind, its timer, its queue |
-//! | `ending` | how a stream ends |
+//! | `pages`, `ending` | how a stream ends, and clients that wait for one page instead |
 //! | `catching_up` | clients that are behind, by feed, round robin |
 //! | `pump` | current clients |
 //! | `timers` | heartbeats, stalls, and ends by time |
@@ -36,6 +36,7 @@ pub(crate) mod feed;
 mod feeds;
 mod news;
 pub(crate) mod opening;
+mod pages;
 mod places;
 mod pump;
 mod reports;

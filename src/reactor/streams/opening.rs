@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cursor::ReplayEnd;
-use crate::hub::{ChannelKey, Joined};
+use crate::hub::{ChannelKey, Form, Joined};
 use crate::packed::Sum;
 
 /// A client that has joined its channels, and whose stream has begun to be written:
@@ -14,6 +14,9 @@ pub(crate) struct Opening {
     /// In order.
     pub(crate) channels: Vec<ChannelKey>,
     pub(crate) joined: Joined,
+    pub(crate) form: Form,
+    /// The time after which a client that has received no page receives an empty one.
+    pub(crate) wait: Option<Duration>,
     /// The sum of the bytes so far, if the stream is compressed.
     pub(crate) packed: Option<Sum>,
     /// What follows the replay, if there is a replay and anything to follow it.

@@ -198,7 +198,7 @@ impl Streams {
     /// Counts bytes of the loop's own, as `bytes` before they were packed, if the
     /// client's stream is compressed.
     pub(super) fn add_own<N: Net>(&mut self, io: &Io<N>, key: StreamKey, bytes: &[u8]) {
-        if self.feeds.get(io.connections.stream(key).feed).is_packed {
+        if self.feeds.get(io.connections.stream(key).feed).is_packed() {
             self.sums.add(key.key(), &Suffix::new(Sum::of(bytes)));
         }
     }

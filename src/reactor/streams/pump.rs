@@ -12,7 +12,7 @@ use super::feed::{Content, Delivery, Feed};
 use super::sums::Sums;
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
-use crate::hub::{Gathered, LOOKS_MAX, Recipients};
+use crate::hub::{Form, Gathered, LOOKS_MAX, Recipients};
 use crate::packed::Suffix;
 use crate::reactor::io::connection::{NONE, StreamKey};
 use crate::reactor::io::net::Net;
@@ -196,7 +196,9 @@ impl Streams {
             }
         }
         let feed = self.feeds.get(id);
-        let goes_alone = gathered.evicted_through > after || gathered.is_for_some;
+        // A page is made for each client that waits for one.
+        let has_pages = feed.form == Form::Page && !batch.is_empty();
+        let goes_alone = gathered.evicted_through > after || gathered.is_for_some || has_pages;
         let content = if goes_alone || batch.is_empty() || feed.current.is_empty() {
             let is_any_current = !feed.current.is_empty();
             self.keep_batch(batch);
@@ -206,7 +208,7 @@ impl Streams {
             };
             content.filter(|_| is_any_current)
         } else {
-            let packed = feed.is_packed.then(|| Suffix::new(batch.packed_sum()));
+            let packed = feed.is_packed().then(|| Suffix::new(batch.packed_sum()));
             Some(Content::Batch(batch, packed))
         };
         if content.is_none() {
@@ -289,7 +291,7 @@ impl Streams {
             return;
         };
         let (whole, torn) = batch.split(written);
-        if feed.is_packed {
+        if feed.is_packed() {
             let begun = torn.map(|(piece, _)| piece);
             self.sums.add_all(key.key(), whole.iter().chain(begun));
         }

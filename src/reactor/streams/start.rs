@@ -5,8 +5,9 @@ use super::cursor::Owed;
 use super::opening::Opening;
 use crate::frame::Frame;
 use crate::hub::client::DisconnectReason;
+use crate::hub::clock::as_ms;
 use crate::hub::log::Evicted;
-use crate::hub::{ChannelReader, Source};
+use crate::hub::{ChannelReader, Form, Source};
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{NONE, Stream};
 use crate::reactor::io::net::Net;
@@ -20,7 +21,7 @@ impl Streams {
         } = opening;
         let source = Source {
             channels: &channels,
-            is_packed: opening.packed.is_some(),
+            form: opening.form,
         };
         if let Some(sum) = opening.packed {
             self.sums.begin(key, sum);
@@ -29,7 +30,7 @@ impl Streams {
         let feed_id = feeds.find_or_insert(source, &joined.options, joined.now);
         let feed = feeds.get_mut(feed_id);
         feed.is_private = joined.is_private;
-        feed.limits_unsent = joined.conflates;
+        feed.limits_unsent = joined.conflates && opening.form != Form::Page;
         let is_current = joined.seen >= joined.head && joined.head <= feed.through;
         let (reader, forgiven) = self.keep_readers(joined.readers);
         let mut stream = Stream {
@@ -48,6 +49,10 @@ impl Streams {
             && let Some((ticks, reason)) = self.deadline(io, opening.expires_in)
         {
             stream.end_in(ticks, io.turn.tick32(), reason);
+        }
+        if let Some(wait) = opening.wait {
+            let ticks = io.turn.ticks_in(as_ms(wait));
+            stream.end_in(ticks, io.turn.tick32(), DisconnectReason::Answered);
         }
         io.meters.streams_opened.add(1);
         let (key, http) = io.connections.begin_stream(key, stream);

@@ -123,7 +123,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::hub::Source;
+    use crate::hub::{Form, Source};
 
     const CHANNEL: ChannelKey = ChannelKey {
         slot: 3,
@@ -133,7 +133,7 @@ mod tests {
     fn feed(seen: &[u64]) -> Feed {
         let source = Source {
             channels: &[CHANNEL],
-            is_packed: false,
+            form: Form::Plain,
         };
         let mut feed = Feed::new(source, Arc::default(), 100);
         for (key, seen) in (0..).zip(seen) {

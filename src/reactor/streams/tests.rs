@@ -7,7 +7,7 @@ use super::opening::Opening;
 use super::*;
 use crate::hub::channel::Channel;
 use crate::hub::client::ClientId;
-use crate::hub::{Join, Start, Work};
+use crate::hub::{Form, Join, Start, Work};
 use crate::limits::Limits;
 use crate::metrics::Meters;
 use crate::reactor::budgets::Budgets;
@@ -83,6 +83,8 @@ impl Loop {
         let opening = Opening {
             channels,
             joined: joined.unwrap(),
+            form: Form::Plain,
+            wait: None,
             packed: None,
             replay_end: None,
             names_position: false,
@@ -329,7 +331,7 @@ fn news_of_a_channel_reach_a_slice_of_its_feeds_in_a_turn() {
     for key in &others {
         let source = crate::hub::Source {
             channels: &[channel.key(), *key],
-            is_packed: false,
+            form: Form::Plain,
         };
         l.streams.feeds.find_or_insert(source, &Arc::default(), 0);
     }

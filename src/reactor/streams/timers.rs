@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::Streams;
 use super::beat::Beat;
 use super::cursor::End;
-use crate::frame;
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
 use crate::reactor::io::connection::{NONE, StreamKey};
@@ -194,8 +193,9 @@ impl Streams {
             true => self.position_bytes(&io.turn, stream.feed, written_at),
             false => None,
         };
-        let bytes = named.as_deref().unwrap_or(frame::HEARTBEAT);
-        let heartbeat = self.feeds.get(stream.feed).wrap(bytes);
+        let feed = self.feeds.get(stream.feed);
+        let bytes = named.as_deref().unwrap_or(feed.heartbeat());
+        let heartbeat = feed.wrap(bytes);
         io.meters.heartbeats.add(1);
         self.add_own(io, key, bytes);
         match io.write(key.key(), &heartbeat) {
