@@ -81,7 +81,7 @@ http {{
 MANAGEMENT = [
     *(("GET", path, 404) for path in (
         "/", "/stats", "/metrics", "/_page/rights", "/channels", "/channels/", "/channels/news/clients",
-        "/channels/news/clients/ann", "/channels/news/history", "/channels/news/settings",
+        "/channels/news/clients/ann", "/channels/news/settings",
     )),
     ("DELETE", "/channels/news", 403),
     ("GET", "/health", 200),

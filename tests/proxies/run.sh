@@ -282,7 +282,7 @@ END
 not_from_elsewhere() {
     local request method path status
     for request in "GET /" "GET /stats" "GET /metrics" "GET /channels" "GET /_page/rights" \
-        "GET /channels/news/clients" "GET /channels/news/history" "GET /channels/news/settings" \
+        "GET /channels/news/clients" "GET /channels/news/settings" \
         "DELETE /channels/news"; do
         read -r method path <<<"$request"
         status=$(manage "$path" -X "$method" --interface 127.0.0.2 -o /dev/null -w '%{http_code}')

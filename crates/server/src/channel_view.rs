@@ -1,21 +1,14 @@
-//! Viewing one channel: its settings, and the events of its history, without a stream.
+//! Viewing the settings of one channel.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::context::Context;
 use super::errors::Problem;
 use super::manage::channel;
-use super::parameters;
-use pushwheel::{ChannelOptions, LAST_MAX, LagPolicy, Request, Response, Start, StoredEvent};
-
-/// The number of events without `last`.
-const EVENTS_DEFAULT: usize = 100;
-
-/// Maximum bytes of data in a response, except that one event always has room.
-const DATA_BYTES_MAX: usize = 4 << 20;
+use pushwheel::{ChannelOptions, LagPolicy, Request, Response};
 
 /// `GET /channels/{channel}/settings`
 pub(super) fn settings(request: &Request, context: &Context) -> Result<Response, Problem> {
@@ -30,43 +23,6 @@ pub(super) fn settings(request: &Request, context: &Context) -> Result<Response,
         public: config.access.is_open(channel.name()),
         ..SettingsBody::from(&options)
     }))
-}
-
-/// `GET /channels/{channel}/history?last=N`
-pub(super) fn history(request: &Request) -> Result<Response, Problem> {
-    let channel = channel(request)?;
-    let mut last = EVENTS_DEFAULT;
-    for (name, value) in request.query_pairs() {
-        match &*name {
-            "last" => last = count_of(&value)?,
-            _ => return Err(Problem::parameter_of_history(&name)),
-        }
-    }
-    let mut reader = channel.read(Start::Last(last));
-    let mut newest: VecDeque<StoredEvent> = VecDeque::new();
-    let mut bytes = 0;
-    // A history that has lost its oldest events meanwhile is a shorter history.
-    for stored in reader.by_ref().flatten() {
-        bytes += stored.event.data().len();
-        newest.push_back(stored);
-        while bytes > DATA_BYTES_MAX && newest.len() > 1 {
-            let oldest = newest.pop_front();
-            bytes -= oldest.map_or(0, |stored| stored.event.data().len());
-        }
-    }
-    let events: Vec<EventBody<'_>> = newest.iter().map(EventBody::from).collect();
-    let response = Response::json(&events);
-    let response = response.with_header("Last-Event-ID", reader.position().to_string());
-    Ok(response.expect("an id is valid in a header"))
-}
-
-/// Reads the value of `last`.
-fn count_of(text: &str) -> Result<usize, Problem> {
-    let count = parameters::whole(text).filter(|count| *count <= LAST_MAX);
-    count.ok_or_else(|| {
-        let wanted = format!("a number of events, at most {LAST_MAX}, as in ?last=10");
-        Problem::parameter("last", &wanted)
-    })
 }
 
 /// The settings of a channel, with the names of the configuration file.
@@ -125,34 +81,4 @@ impl From<&ChannelOptions> for SettingsBody {
             ..SettingsBody::default()
         }
     }
-}
-
-#[derive(Serialize)]
-struct EventBody<'a> {
-    id: String,
-    at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a str>,
-    data: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-}
-
-impl<'a> From<&'a StoredEvent> for EventBody<'a> {
-    fn from(stored: &'a StoredEvent) -> EventBody<'a> {
-        EventBody {
-            id: stored.id.to_string(),
-            at: time(stored.at),
-            event: stored.event.name(),
-            data: stored.event.data(),
-            key: stored.event.key(),
-        }
-    }
-}
-
-/// Returns a time as `2026-02-03T04:05:06.789Z`, or `None` beyond the year 9999.
-fn time(at: SystemTime) -> Option<String> {
-    let time = jiff::Timestamp::try_from(at).ok()?;
-    let time = jiff::Timestamp::from_millisecond(time.as_millisecond()).ok()?;
-    Some(format!("{time:.3}"))
 }

@@ -10,8 +10,11 @@
 //! | loopback, and hosts of `--allow-host`, where the server is on loopback | all | no |
 //! | any, with `--allow-origin '*'` | streams (`*`) | no |
 //!
-//! Streams are the responses to `GET /events` and `GET /channels/NAME`, errors and
-//! `204 No Content` included: a page has to see why a stream ends.
+//! Streams are the responses to `GET /events` and `GET /channels/NAME`, errors, pages of
+//! events and `204 No Content` included: a page has to see why a stream ends.
+//!
+//! A page of another origin may send the headers of the interface, and those of
+//! `--allow-header`.
 
 use super::access::Origins;
 use super::context::Context;
@@ -22,14 +25,18 @@ use pushwheel::{EngineBuilder, HeaderError, Method, Request, Response};
 const PREFLIGHT_MAX_AGE_S: &str = "86400";
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 const REQUEST_METHOD: &str = "access-control-request-method";
-const EXPOSED: &str = "Allow, Last-Event-ID, Retry-After, WWW-Authenticate";
+const EXPOSED: &str = "Allow, ETag, Last-Event-ID, Retry-After, WWW-Authenticate";
+
+/// The headers of the interface that a page may set.
+const SENT: &str = "Last-Event-ID, Authorization, Cache-Control, Content-Type, \
+                    Idempotency-Key, If-Match";
 
 /// Answers preflights, and adds the headers to all responses except those to malformed
 /// requests.
 pub(super) fn install(engine: EngineBuilder, context: &Context) -> EngineBuilder {
-    let context = context.clone();
+    let (preflights, context) = (context.clone(), context.clone());
     engine
-        .before(|request| preflight(request))
+        .before(move |request| preflight(request, &preflights))
         .after(move |request, response| {
             let config = context.config();
             let allowed = allow_page(config.access.origins(), request, response);
@@ -74,22 +81,24 @@ fn is_about_stream(request: &Request) -> bool {
 }
 
 /// Answers a preflight for any path.
-fn preflight(request: &Request) -> Option<Response> {
+fn preflight(request: &Request, context: &Context) -> Option<Response> {
     let is_preflight = *request.method() == Method::Options
         && request.header("origin").is_some()
         && request.header(REQUEST_METHOD).is_some();
-    is_preflight.then(|| allow().expect("the values are valid in headers"))
+    is_preflight.then(|| {
+        let config = context.config();
+        let sent = config.access.origins().sent_headers.iter();
+        let sent = sent.fold(SENT.to_owned(), |all, name| format!("{all}, {name}"));
+        allow(sent).expect("the values are valid in headers")
+    })
 }
 
-fn allow() -> Result<Response, HeaderError> {
+fn allow(sent: String) -> Result<Response, HeaderError> {
     Response::status(204)
         .with_header(
             "Access-Control-Allow-Methods",
             "GET, HEAD, POST, DELETE, OPTIONS",
         )?
-        .with_header(
-            "Access-Control-Allow-Headers",
-            "Last-Event-ID, Authorization, Cache-Control, Content-Type",
-        )?
+        .with_header("Access-Control-Allow-Headers", sent)?
         .with_header("Access-Control-Max-Age", PREFLIGHT_MAX_AGE_S)
 }

@@ -186,12 +186,6 @@ impl Problem {
         Problem::new(400, "parameter_unknown", message)
     }
 
-    /// An unknown parameter of a request for the history of a channel.
-    pub(super) fn parameter_of_history(name: &str) -> Problem {
-        let message = format!("`{name}` is not a parameter of this request. Use `last`");
-        Problem::new(400, "parameter_unknown", message)
-    }
-
     /// A DELETE of clients without a condition, which may be a mistake.
     pub(super) fn no_condition() -> Problem {
         let message = "disconnecting clients needs a condition. Use `where.FIELD=VALUE` or \

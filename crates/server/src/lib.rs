@@ -46,8 +46,8 @@ mod tickets;
 mod worker;
 
 pub use access::{
-    AllowedOrigin, KEY_CHARACTERS_MIN, Key, KeyError, OriginError, TokenError, TokenKeyError,
-    TokenKeys, redact,
+    AllowedOrigin, HeaderName, HeaderNameError, KEY_CHARACTERS_MIN, Key, KeyError, OriginError,
+    TokenError, TokenKeyError, TokenKeys, redact,
 };
 pub use access_log::{ACCESS_LOG, EVENT_LOG};
 pub use config::{Config, Reloader, Server};

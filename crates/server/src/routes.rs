@@ -55,7 +55,6 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .get("/channels", slow(manage::names))
         .get("/channels/{channel}/clients", slow(manage::clients))
         .get("/channels/{channel}/clients/{id}", manage::client)
-        .get("/channels/{channel}/history", slow(channel_view::history))
         .get("/channels/{channel}/settings", view_settings)
         .get("/stats", slow(manage::stats))
         .get("/metrics", slow_with(metrics))
@@ -128,14 +127,14 @@ fn no_name(_: &Request) -> Problem {
 const HINT: &str = "\
 pushwheel: a push server over Server-Sent Events
 
-GET    /channels/{channel}               subscribe to a channel
+GET    /channels/{channel}               subscribe to a channel; with Accept: application/json
+                                         read its events
 GET    /events?channel=a&channel=b       subscribe to several channels
 POST   /channels/{channel}               publish: JSON {\"event\": ..., \"data\": ...} or text
 POST   /channels                         publish to every channel
 POST   /tickets                          make a ticket that opens one stream
 GET    /channels                         list the channels
 GET    /channels/{channel}/clients       list the clients of a channel
-GET    /channels/{channel}/history       list the last events of a channel
 GET    /channels/{channel}/settings      view the settings of a channel
 DELETE /channels/{channel}?finish        finish a channel
 GET    /stats  /metrics                  view figures

@@ -1,11 +1,14 @@
 //! Subscribing with GET.
 //!
+//! The answer is a stream, or one page of events as JSON if the request asks for that alone.
+//!
 //! [`Request::start`] reads where a stream starts. The id and metadata of a client come from
 //! its token or ticket. The parameters `client` and `meta.FIELD` count where no token is
 //! needed, or with a key. Unknown parameters are ignored, because polyfills and scripts that
 //! bypass caches add their own.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -18,6 +21,9 @@ use super::limits::STREAM_CHANNELS_MAX;
 use super::metadata::Room;
 use super::parameters;
 use pushwheel::{ChannelManager, ClientId, LAST_MAX, Request, Subscription};
+
+/// Maximum time that a request for a page waits, in seconds: proxies give up after a minute.
+const WAIT_S_MAX: u64 = 60;
 
 /// `GET /channels/{channel}`
 pub(super) fn one(request: &Request, context: &Context) -> Result<Subscription, Problem> {
@@ -47,6 +53,10 @@ fn subscribe(
     for (_, value) in request.query_pairs().filter(|(name, _)| name == "last") {
         check_last(&value)?;
     }
+    let names_channels = request.query("channel_names");
+    let names_channels = names_channels.map_or(Ok(false), |value| {
+        parameters::boolean("channel_names", &value)
+    })?;
     // An invalid name creates none of the channels, and uses no ticket.
     for name in names {
         ChannelManager::check_name(name)?;
@@ -54,6 +64,7 @@ fn subscribe(
     let (first, others) = names.split_first().ok_or_else(Problem::no_channels)?;
     let access = &context.config().access;
     let grant = access.subscribe(request, names, &context.access)?;
+    let wait = wants_page(request).then(|| wait_of(request)).transpose()?;
     let declared = grant.is_believed.then(|| Declared::of(request));
     let declared = declared.transpose()?;
     let source = source(request, access, &grant);
@@ -65,10 +76,16 @@ fn subscribe(
     for name in others {
         subscription = subscription.and(&channel(name)?);
     }
-    let subscription = match declared {
+    let mut subscription = match declared {
         Some(declared) => declared.identify(subscription),
         None => identify(&grant, subscription),
     };
+    if names_channels {
+        subscription = subscription.name_channels();
+    }
+    if let Some(wait) = wait {
+        subscription = subscription.answer_once(wait);
+    }
     Ok(match grant.time_left(unix_seconds()) {
         Some(time) => subscription.expires_in(time),
         None => subscription,
@@ -148,6 +165,28 @@ impl Declared {
             subscription = subscription.metadata(Value::Object(self.metadata));
         }
         subscription
+    }
+}
+
+/// Whether a request is for a page: it accepts JSON, and neither a stream nor everything, as
+/// some HTTP libraries do that name JSON first.
+fn wants_page(request: &Request) -> bool {
+    request.accepts("application/json")
+        && !request.accepts("text/event-stream")
+        && !request.accepts("*/*")
+}
+
+/// Returns the time for which a request for a page waits.
+fn wait_of(request: &Request) -> Result<Duration, Problem> {
+    let Some(text) = request.query("wait") else {
+        return Ok(Duration::ZERO);
+    };
+    match parameters::whole::<u64>(&text) {
+        Some(seconds) if seconds <= WAIT_S_MAX => Ok(Duration::from_secs(seconds)),
+        _ => {
+            let wanted = format!("a number of seconds, at most {WAIT_S_MAX}, as in ?wait=30");
+            Err(Problem::parameter("wait", &wanted))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use super::header_name::HeaderName;
 use super::hosts::Hosts;
 
 /// An origin whose pages may read responses: `https://app.example`,
@@ -127,6 +128,8 @@ pub(crate) struct Origins {
     pub(crate) any_reads_streams: bool,
     /// Pages of these hosts may read all responses. Set for a server on loopback.
     pub(crate) local: Option<Hosts>,
+    /// Headers that pages may send beside those of the interface.
+    pub(crate) sent_headers: Vec<HeaderName>,
 }
 
 impl Origins {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Config;
-use crate::access::{AllowedOrigin, Key, TICKET, TokenError, TokenKeys, is_harmless};
+use crate::access::{AllowedOrigin, HeaderName, Key, TICKET, TokenError, TokenKeys, is_harmless};
 use crate::clock::unix_seconds;
 use crate::pattern::Pattern;
 use pushwheel::Rate;
@@ -215,6 +215,14 @@ impl Config {
     #[must_use]
     pub fn allow_any_origin_to_subscribe(mut self, is_allowed: bool) -> Config {
         self.access.origins.any_reads_streams = is_allowed;
+        self
+    }
+
+    /// Sets the headers that pages of other origins may send, beside those of the interface.
+    /// Default: none.
+    #[must_use]
+    pub fn allow_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Config {
+        self.access.origins.sent_headers = names.into_iter().collect();
         self
     }
 }

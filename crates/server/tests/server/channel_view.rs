@@ -1,20 +1,11 @@
-//! The settings of a channel, its history without a stream, and the figures of the server.
+//! The settings of a channel, and the figures of the server.
 
 use pushwheel::{ChannelOptions, History, LagPolicy};
 use pushwheel_server::{Config, Key, TokenKeys};
 use serde_json::{Value, json};
 
 use crate::common::{Served, eventually};
-use crate::{LINES, TEXT, ask, get, json as body, publish, refusal, refused, start, text};
-
-/// Returns the data of the events in the history.
-fn history(served: &Served, path: &str) -> Vec<String> {
-    let events = body(&get(served, path));
-    let events = events.as_array().unwrap().iter();
-    events
-        .map(|event| text(&event["data"]).to_owned())
-        .collect()
-}
+use crate::{TEXT, ask, get, json as body, publish, refusal, refused, start};
 
 #[test]
 fn the_settings_of_a_channel_have_the_names_of_the_configuration_file() {
@@ -102,81 +93,8 @@ fn settings_tell_which_channels_need_a_token() {
             body(&ask(&served, "GET", &path, &admin, ""))["public"],
             is_public
         );
-        for view in ["settings", "history"] {
-            let path = format!("/channels/{channel}/{view}");
-            assert_eq!(refusal(&get(&served, &path)), refused(401, "key_missing"));
-        }
+        assert_eq!(refusal(&get(&served, &path)), refused(401, "key_missing"));
     }
-}
-
-#[test]
-fn the_history_is_read_without_a_stream() {
-    let served = start();
-    let lines = "{\"data\":\"one\"}\n{\"event\":\"price\",\"id\":\"mine\",\"data\":{\"n\":12345678901234567890}}\n{\"data\":\"three\"}";
-    publish(&served, "/channels/a", LINES, lines);
-    publish(&served, "/channels/a?client=ann", TEXT, "for Ann alone");
-    let events = body(&get(&served, "/channels/a/history"));
-    let second = &events[1];
-    assert_eq!(
-        (&second["id"], &second["event"], &second["data"]),
-        (
-            &json!("mine"),
-            &json!("price"),
-            &json!("{\"n\":12345678901234567890}")
-        )
-    );
-    let at = text(&second["at"]);
-    assert!(
-        at.len() == 24 && at.starts_with("20") && at.ends_with('Z'),
-        "{at}"
-    );
-    assert_eq!(events[0].get("event"), None);
-    let path = "/channels/a/history";
-    assert_eq!(
-        history(&served, path),
-        ["one", text(&second["data"]), "three"]
-    );
-    assert_eq!(history(&served, &format!("{path}?last=1")), ["three"]);
-    assert_eq!(history(&served, &format!("{path}?last=0")), [""; 0]);
-    assert_eq!(body(&get(&served, "/stats"))["clients"], 0);
-
-    // A stream continues there, also after an event for another client.
-    let answer = get(&served, path);
-    let position = answer.header("last-event-id").unwrap();
-    publish(&served, "/channels/a", TEXT, "four");
-    let mut stream = served.subscribe(&format!("/channels/a?last_event_id={position}"));
-    assert_eq!(stream.next().data, "four");
-    for (query, code) in [
-        ("last=", "parameter_invalid"),
-        ("last=-1", "parameter_invalid"),
-        ("last=1001", "parameter_invalid"),
-        ("first=1", "parameter_unknown"),
-    ] {
-        let answer = get(&served, &format!("{path}?{query}"));
-        assert_eq!(refusal(&answer), refused(400, code), "{query}");
-    }
-    assert_eq!(
-        refusal(&get(&served, "/channels/absent/history")),
-        refused(404, "channel_not_found")
-    );
-}
-
-#[test]
-fn a_large_history_is_cut_at_its_beginning() {
-    let options =
-        pushwheel_server::channel_options().history(History::events(9).bytes_max(16 << 20));
-    let served = Served::start(Config::new().channel_options(options).engine());
-    for n in 0..6 {
-        publish(
-            &served,
-            "/channels/a",
-            TEXT,
-            &n.to_string().repeat(900 << 10),
-        );
-    }
-    let read = history(&served, "/channels/a/history");
-    let first: Vec<&str> = read.iter().map(|data| &data[..1]).collect();
-    assert_eq!(first, ["2", "3", "4", "5"]);
 }
 
 #[test]

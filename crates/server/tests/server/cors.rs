@@ -33,7 +33,7 @@ const STREAMS: [(&str, &str); 4] = [
     ("GET", "/events"),
     ("GET", "/channels/%ff"),
 ];
-const OTHERS: [(&str, &str); 14] = [
+const OTHERS: [(&str, &str); 13] = [
     ("GET", "/"),
     ("GET", "/health"),
     ("GET", "/ready"),
@@ -41,7 +41,6 @@ const OTHERS: [(&str, &str); 14] = [
     ("GET", "/metrics"),
     ("GET", "/channels"),
     ("GET", "/channels/a/clients"),
-    ("GET", "/channels/a/history"),
     ("GET", "/channels/a/settings"),
     ("GET", "/pushwheel.js"),
     ("GET", "/nothing"),

@@ -35,6 +35,7 @@ mod manage;
 mod metadata;
 mod metrics;
 mod page;
+mod pages;
 mod publish;
 mod security;
 mod settings;

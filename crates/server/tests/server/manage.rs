@@ -369,7 +369,8 @@ fn preflights_are_answered_everywhere() {
             ),
             (
                 "access-control-allow-headers",
-                "Last-Event-ID, Authorization, Cache-Control, Content-Type",
+                "Last-Event-ID, Authorization, Cache-Control, Content-Type, Idempotency-Key, \
+                 If-Match",
             ),
             ("access-control-max-age", "86400"),
         ] {

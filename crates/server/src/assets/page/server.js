@@ -49,21 +49,18 @@ function headers(as, others) {
 }
 
 /// Sends a request and returns the JSON of the response.
-export const ask = async (...request) => (await askForAll(...request)).json;
-
-/// The same, with the id in the header `Last-Event-ID`.
-export async function askForAll(method, path, { json, as = key } = {}) {
+export async function ask(method, path, { json, as = key } = {}) {
   let answer;
   try {
     answer = await fetch(path, {
       method,
       body: json,
-      headers: headers(as, json === undefined ? {} : { 'Content-Type': 'application/json' }),
+      headers: headers(as, { Accept: 'application/json', ...(json !== undefined && { 'Content-Type': 'application/json' }) }),
       cache: 'no-store',
       credentials: 'omit',
       signal: AbortSignal.timeout(ANSWER_MS_MAX),
     });
-    if (answer.ok) return { json: await answer.json(), lastEventId: answer.headers.get('last-event-id') };
+    if (answer.ok) return await answer.json();
   } catch {
     throw noAnswer();
   }

@@ -3,7 +3,7 @@
 // EventSource.
 
 import { byId, count, element, indented, say, visible } from './parts.js';
-import { askForAll, pathOf, readStream } from './server.js';
+import { ask, pathOf, readStream } from './server.js';
 
 /// The number of events that are shown at once.
 const LAST = 10;
@@ -69,12 +69,12 @@ export class Watch {
     this.#isLoaded = true;
     const channel = this.#channel;
     try {
-      const { json: events, lastEventId } = await askForAll('GET', `${pathOf(channel)}/history?last=${LAST}`);
+      const { events, newest } = await ask('GET', `${pathOf(channel)}?last=${LAST}`);
       if (channel !== this.#channel || this.#stop || this.#seen || !events.length) return;
       this.list.hidden = false;
-      this.list.append(...events.map(({ id, at, event, data }) => lineOf({ id, name: event ?? 'message', data, at: new Date(at) })));
+      this.list.append(...events.map(({ id, at_ms, event, data }) => lineOf({ id, name: event ?? 'message', data, at: new Date(at_ms) })));
       this.list.scrollTop = this.list.scrollHeight;
-      this.#shownId = lastEventId;
+      this.#shownId = newest;
       byId('watch-clear').disabled = false;
       say(byId('watch-note'), `The last ${events.length === 1 ? 'event' : `${events.length} events`} of the history. Watch to see new ones.`);
     } catch (wrong) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pushwheel::Rate;
-use pushwheel_server::{AllowedOrigin, Config, Pattern, TokenKeys};
+use pushwheel_server::{AllowedOrigin, Config, HeaderName, Pattern, TokenKeys};
 
 use super::tokens::TokenArguments;
 use crate::cli::words::rate;
@@ -86,6 +86,19 @@ pub(crate) struct AccessArguments {
         help_heading = "Pages"
     )]
     allow_origin: Vec<Origin>,
+
+    /// Header that pages of other origins may send
+    ///
+    /// For example traceparent or X-Request-ID; the headers of the interface are always
+    /// allowed. May be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PUSHWHEEL_ALLOW_HEADER",
+        value_delimiter = ',',
+        help_heading = "Pages"
+    )]
+    allow_header: Vec<HeaderName>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +151,8 @@ impl AccessArguments {
             .forged_tokens_per_address(self.forged_token_rate_per_address)
             .wrong_keys_per_address(self.wrong_key_rate_per_address)
             .allow_origins(self.allow_origin.iter().filter_map(Origin::one))
-            .allow_any_origin_to_subscribe(self.allow_origin.iter().any(Origin::is_any));
+            .allow_any_origin_to_subscribe(self.allow_origin.iter().any(Origin::is_any))
+            .allow_headers(self.allow_header.iter().cloned());
         if let Some(name) = &self.token_cookie {
             config = config.token_cookie(name);
         }
