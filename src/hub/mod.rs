@@ -95,6 +95,7 @@ mod spreading;
 mod state;
 pub(crate) mod stats;
 mod sweep;
+mod table;
 pub(crate) mod target;
 #[cfg(test)]
 #[cfg(feature = "internals")]
