@@ -43,6 +43,7 @@
 //! | configure history, heartbeat, limits | [`ChannelOptions`], [`History`], [`KeyedState`], [`LagPolicy`] |
 //! | describe an event | [`Event`] |
 //! | publish to all clients, to one, to some | [`Channel::publish`] to a [`Target`]; [`Channel::broadcast`], [`Channel::send`], [`Channel::broadcast_where`] … for short |
+//! | repeat a publish safely, publish on a condition, publish and finish | [`Channel::publish_with`], [`PublishOptions`] |
 //! | read the events that a channel holds | [`Channel::read`] |
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
 //! | check access, pass a value to the handler | [`EngineBuilder::guard`], [`Extensions`] |
@@ -134,12 +135,14 @@ pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo};
 pub use hub::finish_on_drop::FinishOnDrop;
 pub use hub::gap::{Gap, GapReason};
 pub use hub::id::EventId;
+pub use hub::idempotency::IdempotencyKey;
 pub use hub::journal::{JournalOptions, JournalSync};
 pub use hub::keyed::KeyedState;
 pub use hub::manager::{ChannelManager, ChannelManagerBuilder};
 pub use hub::names::{CHANNEL_NAME_BYTES_MAX, ChannelError};
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::proposals::JournalStatus;
+pub use hub::publish_options::PublishOptions;
 pub use hub::published::{PublishError, Published};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::reader::{ReadError, Reader, StoredEvent};

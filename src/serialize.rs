@@ -122,6 +122,7 @@ as_fields!(Published {
     events,
     clients,
     duplicates,
+    is_repeated,
 });
 
 as_fields!(ClientInfo {

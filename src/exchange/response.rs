@@ -414,11 +414,17 @@ impl IntoResponse for PublishError {
             PublishError::Closed => 404,
             PublishError::Finished => 409,
             PublishError::RateLimited { .. } => 429,
-            PublishError::IdReused { .. } => 422,
+            PublishError::IdReused { .. } | PublishError::KeyReused => 422,
+            PublishError::KeyInFlight { .. } => 409,
+            PublishError::NotNewest { .. } => 412,
             PublishError::Unavailable { .. } | PublishError::Busy { .. } => 503,
             PublishError::Unconfirmed => 504,
         };
         let mut response = Response::error(status, self.code(), &self.to_string());
+        if let PublishError::NotNewest { newest: Some(id) } = &self {
+            // An own id may have characters that no header has.
+            let _ = response.headers.insert("ETag", format!("\"{id}\""));
+        }
         if let Some(retry_after) = self.retry_after() {
             let seconds = retry_after.as_secs_f64().ceil().max(1.0);
             let set = response.headers.insert("Retry-After", seconds.to_string());

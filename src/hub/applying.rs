@@ -20,18 +20,19 @@ use super::dropped::Dropped;
 use super::for_all::NAME_OF_ALL;
 use super::gap::{GAP_NAME, Gap, GapReason};
 use super::id::EventId;
+use super::idempotency::{record_of, repeated};
 use super::key::ChannelKey;
 use super::looks::LOOKS_MAX;
 use super::options::{ChannelOptions, OptionsByName};
 use super::own_ids::OwnIds;
 use super::publish::Placing;
-use super::published::PublishError;
+use super::published::{PublishError, Published};
 use super::ready::Ready;
 use super::remembered::ALL;
 use super::spreading::PlacingInAll;
 use super::state::{Removed, State};
 use crate::frame::Frame;
-use crate::journal::record::{Change, Record};
+use crate::journal::record::{Change, Options as RecordOptions, Record};
 use crate::journal::terms::Jump;
 
 /// Records that one locked section applies.
@@ -65,6 +66,20 @@ pub(super) struct Applied {
     pub(super) duplicates: usize,
     /// `None` if they are too many to be looked at under the lock.
     pub(super) clients: Option<usize>,
+    /// Whether it is the result of an earlier record with its idempotency key.
+    pub(super) is_repeated: bool,
+}
+
+impl From<Published> for Applied {
+    fn from(published: Published) -> Applied {
+        Applied {
+            id: published.id,
+            events: published.events,
+            duplicates: published.duplicates,
+            clients: Some(published.clients),
+            is_repeated: published.is_repeated,
+        }
+    }
 }
 
 impl Applied {
@@ -75,6 +90,7 @@ impl Applied {
             events: 0,
             duplicates: count,
             clients: Some(0),
+            is_repeated: false,
         }
     }
 }
@@ -163,32 +179,51 @@ impl Hub {
 
     /// Applies a record that concerns all channels.
     fn apply_to_all(&self, step: Step, time: BlockTime) -> Outcome {
-        let (audience, events) = match step.change {
+        let (audience, events, options) = match step.change {
             Change::Lost { after } => {
                 let first = step.number;
                 self.lock().terms.note(Jump { after, first });
-                (None, vec![self.lost(first)])
+                (None, vec![self.lost(first)], RecordOptions::default())
             }
-            Change::PublishAll { audience, events } => (audience, events),
+            Change::PublishAll {
+                audience,
+                events,
+                options,
+            } => (audience, events, options),
             Change::Publish { .. } | Change::Finish { .. } | Change::Remove { .. } => {
                 unreachable!("it concerns one channel")
             }
         };
         let history = options_of(&self.options_by_name(), NAME_OF_ALL).history;
         let (mut state, packed) = self.lock_for_all(&events);
-        state.remembered.begin_block(time.wall_ms);
+        state.begin_block(time.wall_ms);
         let is_applied = step.last <= state.for_all.head();
         state.sequence = state.sequence.max(step.last);
+        if let Some(keyed) = options.keyed
+            && let Some(first) = repeated(&state.keys, keyed, time.wall_ms, &events, &self.ids)?
+        {
+            return Ok(first.into());
+        }
         let mut own_ids = step.own_ids?;
         if is_applied {
+            state.keys.catch_up(step.last);
             return Ok(Applied::default());
         }
         let count = events.len();
         if let Some(own_ids) = &mut own_ids {
             own_ids.find_repetitions(&state.remembered, ALL, time.wall_ms)?;
-            if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
+            if let Some(id) = own_ids.last_if_all_are_repeated(&events)
+                && options.keyed.is_none()
+            {
                 return Ok(Applied::repeated(id, count));
             }
+        }
+        let duplicates = own_ids.as_ref().map_or(0, |own_ids| own_ids.duplicates());
+        if let Some(keyed) = options.keyed {
+            // In the section that gives the numbers, so that no copy comes between. The
+            // streams are counted later.
+            let record = record_of(keyed, step.last, time.wall_ms, count - duplicates, 0);
+            state.keys.insert(keyed.id, record);
         }
         let placing = PlacingInAll {
             own_ids: own_ids.as_deref(),
@@ -204,6 +239,7 @@ impl Hub {
             events: count - placed.duplicates,
             duplicates: placed.duplicates,
             clients: audience.is_none().then_some(placed.streams),
+            is_repeated: false,
         })
     }
 
@@ -242,9 +278,9 @@ impl Hub {
             Change::Publish {
                 audience, events, ..
             }
-            | Change::PublishAll { audience, events } => {
-                OwnIds::of(events, audience.as_deref(), &self.ids)
-            }
+            | Change::PublishAll {
+                audience, events, ..
+            } => OwnIds::of(events, audience.as_deref(), &self.ids),
             Change::Finish { last, .. } => OwnIds::of(last.as_slice(), None, &self.ids),
             Change::Remove { .. } | Change::Lost { .. } => Ok(None),
         };
@@ -274,7 +310,7 @@ impl Hub {
             let mut lacks = None;
             let mut looks = 0;
             let mut state = self.lock();
-            state.remembered.begin_block(time.wall_ms);
+            state.begin_block(time.wall_ms);
             state.allow_batch(events);
             // A channel that is made may begin with many events for all channels.
             while options.made.is_empty()
@@ -332,8 +368,11 @@ impl Hub {
         options: &mut Options,
         removed: &mut Removed,
     ) -> Result<Outcome, Lacks> {
-        let name = match &step.change {
-            Change::Publish { channel, .. } | Change::Finish { channel, .. } => channel.clone(),
+        let (name, record_options) = match &step.change {
+            Change::Publish {
+                channel, options, ..
+            } => (channel.clone(), *options),
+            Change::Finish { channel, .. } => (channel.clone(), RecordOptions::default()),
             Change::Remove { channel } => {
                 return Ok(Ok(Applied {
                     clients: Some(remove(state, channel, step.number, removed)),
@@ -342,10 +381,20 @@ impl Hub {
             }
             Change::PublishAll { .. } | Change::Lost { .. } => return Ok(Ok(Applied::default())),
         };
+        // Whatever has become of the channel since.
+        if let Some(keyed) = record_options.keyed {
+            let events = events_of(&mut step.change);
+            match repeated(&state.keys, keyed, time.wall_ms, events, &self.ids) {
+                Ok(None) => {}
+                Ok(Some(first)) => return Ok(Ok(first.into())),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
         let found = self.find_for(state, &name, step, now_us, options, removed)?;
         if !matches!(found, Found::Open(_)) {
             // A copy knows the ids of what it has, also where its channel is gone.
             state.remembered.catch_up(step.last);
+            state.keys.catch_up(step.last);
         }
         let key = match found {
             Found::Open(key) => key,
@@ -371,6 +420,11 @@ impl Hub {
             return Ok(Err(error));
         }
         let own_ids = own_ids.as_deref();
+        let channel = state.get(key).expect("it was just found");
+        if record_options.is_conditional && channel.log.head() > step.basis {
+            let newest = state.newest_id(channel, &self.ids);
+            return Ok(Err(PublishError::NotNewest { newest }));
+        }
         let clients = match &step.change {
             Change::Publish {
                 audience: Some(audience),
@@ -394,6 +448,7 @@ impl Hub {
                 let count = events.len();
                 if let Some(own_ids) = own_ids
                     && let Some(id) = own_ids.last_if_all_are_repeated(events)
+                    && record_options == RecordOptions::default()
                 {
                     return Ok(Ok(Applied::repeated(id, count)));
                 }
@@ -401,30 +456,23 @@ impl Hub {
                 let events = std::mem::take(events);
                 let id = self.place(state, placing, events, number, dropped);
                 let duplicates = own_ids.map_or(0, OwnIds::duplicates);
+                let appended = count - duplicates;
+                if let Some(keyed) = record_options.keyed {
+                    let clients = clients.unwrap_or_default();
+                    let record = record_of(keyed, step.last, time.wall_ms, appended, clients);
+                    state.keys.insert(keyed.id, record);
+                }
                 Applied {
-                    id,
-                    events: count - duplicates,
+                    id: id.or_else(|| Some(self.ids.id_of(step.last))),
+                    events: appended,
                     duplicates,
                     clients,
+                    is_repeated: false,
                 }
             }
-            Change::Finish { until_ms, last, .. } => {
+            Change::Finish { last, .. } => {
                 let last = last.take();
                 let id = self.place(state, placing, last, number, dropped);
-                // The wall clock may have been set since it was proposed.
-                let finished_for = state
-                    .get(key)
-                    .map_or(0, |channel| as_ms(channel.options.finished_for));
-                let latest_ms = time.at_ms.saturating_add(finished_for);
-                let finish = Finish {
-                    through: step.number,
-                    until_ms: time.at_ms_of(*until_ms).min(latest_ms),
-                };
-                if let Some(channel) = state.get_mut(key) {
-                    channel.life = Life::Finishing(finish);
-                }
-                state.finishes.insert(name, step.number);
-                state.memory.note_finished(key.slot);
                 Applied {
                     id,
                     clients,
@@ -435,6 +483,18 @@ impl Hub {
                 Applied::default()
             }
         };
+        if let Some(until_ms) = finish_of(&step.change) {
+            // The wall clock may have been set since it was proposed.
+            let channel = state.get(key).expect("it was just found");
+            let finished_for = as_ms(channel.options.finished_for);
+            let latest_ms = time.at_ms.saturating_add(finished_for);
+            let finish = Finish {
+                through: step.last,
+                until_ms: time.at_ms_of(until_ms).min(latest_ms),
+            };
+            state.finish(key, finish);
+            state.finishes.insert(name, step.last);
+        }
         state.note_published(key);
         state.shrink(Some(key), dropped);
         removed.wake.merge(state.mark_dirty(key, now_us));
@@ -465,13 +525,13 @@ impl Hub {
             let (is_applied, is_finished) = match channel {
                 Some(channel) => (
                     step.last <= channel.through(),
-                    channel.life.through() == Some(step.number),
+                    channel.life.through() == Some(step.last),
                 ),
                 None => (state.heads.is_over(name, step.last), true),
             };
             if is_applied {
-                if is_finished && matches!(step.change, Change::Finish { .. }) {
-                    state.finishes.insert(name.clone(), step.number);
+                if is_finished && finish_of(&step.change).is_some() {
+                    state.finishes.insert(name.clone(), step.last);
                 }
                 return Ok(Found::Applied);
             }
@@ -558,6 +618,15 @@ fn remove(state: &mut State, name: &Arc<str>, number: u64, removed: &mut Removed
     state.start_removal(key, DisconnectReason::ChannelClosed);
     removed.closing.push(key);
     clients
+}
+
+/// Returns until when a channel is finished by a change, in milliseconds since 1970.
+fn finish_of(change: &Change) -> Option<u64> {
+    match change {
+        Change::Publish { options, .. } => options.finish_until_ms,
+        Change::Finish { until_ms, .. } => Some(*until_ms),
+        Change::PublishAll { .. } | Change::Remove { .. } | Change::Lost { .. } => None,
+    }
 }
 
 fn events_of(change: &mut Change) -> &mut [Ready] {

@@ -15,6 +15,8 @@ use super::key::ChannelKey;
 use super::looks::SLOTS_MAX;
 use super::options::ChannelOptions;
 use super::proposals::Handles;
+use super::proposing::Decided;
+use super::publish_options::{Demands, PublishOptions};
 use super::published::{PublishError, Published};
 use super::ready::Ready;
 use super::stats::ChannelStats;
@@ -109,7 +111,8 @@ impl Channel {
         let Channel { hub, key, .. } = self;
         if hub.has_journal() {
             let events = self.encode_all(events)?;
-            return hub.propose_and_wait(hub.decide_publish(*key, events, target));
+            let demands = Demands::default();
+            return hub.propose_and_wait(hub.decide_publish(*key, events, target, demands));
         }
         let mut events = events.into_iter();
         let mut all = Vec::new();
@@ -125,6 +128,60 @@ impl Channel {
             }
         }
         hub.publish(*key, all, target)
+    }
+
+    /// Publishes as [`publish`](Self::publish) does, with options: so that it can be
+    /// repeated safely, only if the channel has no newer events, or as the end of the channel.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and when the options do not allow it. Then nothing is
+    /// done.
+    pub fn publish_with<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+        options: &PublishOptions,
+    ) -> Result<Published, PublishError> {
+        let Channel { hub, key, .. } = self;
+        let events = self.encode_all(events)?;
+        if hub.has_journal() {
+            return hub.propose_and_wait(self.decide_publish_with(events, options));
+        }
+        let demands = self.demands(&events, options);
+        hub.publish_with(*key, events, options.target.clone(), demands)
+    }
+
+    /// Publishes as [`publish_with`](Self::publish_with) does, and passes the result to
+    /// `then` as [`publish_then`](Self::publish_then) does.
+    pub fn publish_with_then<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+        options: &PublishOptions,
+        then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
+    ) {
+        if !self.hub.has_journal() {
+            return then(self.publish_with(events, options));
+        }
+        match self.encode_all(events) {
+            Ok(events) => {
+                let decided = self.decide_publish_with(events, options);
+                self.hub.propose_then(decided, Box::new(then));
+            }
+            Err(error) => then(Err(error)),
+        }
+    }
+
+    fn decide_publish_with(
+        &self,
+        events: Vec<Ready>,
+        options: &PublishOptions,
+    ) -> Result<Decided, PublishError> {
+        let demands = self.demands(&events, options);
+        let target = options.target.clone();
+        self.hub.decide_publish(self.key, events, target, demands)
+    }
+
+    fn demands<'a>(&self, events: &[Ready], options: &'a PublishOptions) -> Demands<'a> {
+        Demands::of(options, &self.name, events)
     }
 
     /// Publishes as [`publish`](Self::publish) does, and passes the result to `then`.
@@ -157,7 +214,8 @@ impl Channel {
         }
         match self.encode_all(events) {
             Ok(events) => {
-                hub.propose_then(hub.decide_publish(*key, events, target), Box::new(then))
+                let decided = hub.decide_publish(*key, events, target, Demands::default());
+                hub.propose_then(decided, Box::new(then));
             }
             Err(error) => then(Err(error)),
         }
@@ -304,8 +362,8 @@ impl Channel {
     fn publish_one(&self, event: &Event<'_>, target: Target) -> Result<Published, PublishError> {
         let Channel { hub, key, .. } = self;
         if hub.has_journal() {
-            let events = vec![self.encode(event)?];
-            return hub.propose_and_wait(hub.decide_publish(*key, events, target));
+            let (events, demands) = (vec![self.encode(event)?], Demands::default());
+            return hub.propose_and_wait(hub.decide_publish(*key, events, target, demands));
         }
         hub.publish(*key, [self.encode(event)?], target)
     }

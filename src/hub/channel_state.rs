@@ -205,6 +205,11 @@ impl ChannelState {
             // is lost to make some.
             bounds.backlog_bytes_max = usize::MAX;
         }
+        if matches!(self.life, Life::Finishing(_)) {
+            // It has a time of its own: until then, clients that come back receive all of it.
+            bounds.history.age_max = Duration::MAX;
+            bounds.keyed.age_max = Duration::MAX;
+        }
         self.log.trim(&bounds, needed_after, now_ms, dropped)
     }
 

@@ -329,6 +329,7 @@ fn report(waiting: Waiting, outcome: Outcome) {
         events: applied.events,
         clients: applied.clients.unwrap_or(waiting.clients),
         duplicates: applied.duplicates,
+        is_repeated: applied.is_repeated,
     });
     waiting.report(published);
 }

@@ -9,6 +9,7 @@ use super::channel::Channel;
 use super::channel_state::ChannelState;
 use super::client::DisconnectReason;
 use super::clock::Clock;
+use super::idempotency::IdempotencyKey;
 use super::key::ChannelKey;
 use super::names::{ChannelError, check_name};
 use super::options::{ChannelOptions, OptionsByName};
@@ -335,12 +336,27 @@ impl ChannelManager {
         events: &[E],
         target: Target,
     ) -> Result<Published, PublishError> {
-        let hub = &self.hub;
+        self.publish_keyed(events, target, None)
+    }
+
+    /// Publishes as [`publish`](Self::publish) does, so that it can be repeated safely; see
+    /// [`PublishOptions::idempotency_key`](crate::PublishOptions::idempotency_key).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and when the key is that of another publish to all
+    /// channels.
+    pub fn publish_keyed<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+        target: Target,
+        key: impl Into<Option<IdempotencyKey>>,
+    ) -> Result<Published, PublishError> {
+        let (hub, key) = (&self.hub, key.into());
         if hub.has_journal() {
             let events = self.encode_all(events)?;
-            return hub.propose_and_wait(hub.decide_publish_to_all(events, target));
+            return hub.propose_and_wait(hub.decide_publish_to_all(events, target, key));
         }
-        hub.publish_to_all(events, &target)
+        hub.publish_to_all(events, &target, key)
     }
 
     /// Publishes as [`publish`](Self::publish) does, and passes the result to `then` as
@@ -351,13 +367,26 @@ impl ChannelManager {
         target: Target,
         then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
     ) {
+        self.publish_keyed_then(events, target, None, then);
+    }
+
+    /// Publishes as [`publish_keyed`](Self::publish_keyed) does, and passes the result to
+    /// `then` as [`Channel::publish_then`] does.
+    pub fn publish_keyed_then<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: &[E],
+        target: Target,
+        key: impl Into<Option<IdempotencyKey>>,
+        then: impl FnOnce(Result<Published, PublishError>) + Send + 'static,
+    ) {
+        let key = key.into();
         if !self.hub.has_journal() {
-            return then(self.publish(events, target));
+            return then(self.publish_keyed(events, target, key));
         }
         match self.encode_all(events) {
             Ok(events) => {
                 let hub = &self.hub;
-                let decided = hub.decide_publish_to_all(events, target);
+                let decided = hub.decide_publish_to_all(events, target, key);
                 hub.propose_then(decided, Box::new(then));
             }
             Err(error) => then(Err(error)),

@@ -47,6 +47,7 @@ pub(crate) mod gap;
 mod heads;
 mod held_ids;
 pub(crate) mod id;
+pub(crate) mod idempotency;
 pub(crate) mod ids;
 mod importing;
 mod join;
@@ -76,6 +77,7 @@ pub(crate) mod private;
 pub(crate) mod proposals;
 mod proposing;
 pub(crate) mod publish;
+pub(crate) mod publish_options;
 pub(crate) mod published;
 pub(crate) mod rate;
 mod reactors;
@@ -114,6 +116,7 @@ use client::ClientId;
 use clock::{Clock, as_ms};
 use engines::Engines;
 use id::{Epoch, EventId};
+use idempotency::KeysInFlight;
 use ids::Ids;
 use lock::{Lock, Locked};
 pub(crate) use looks::LOOKS_MAX;
@@ -178,6 +181,7 @@ pub(crate) struct Hub {
     state: Lock<State>,
     /// What waits for the journal, if there is one.
     proposals: Option<Arc<Proposals<Hub>>>,
+    keys_in_flight: KeysInFlight,
 }
 
 impl fmt::Debug for Hub {
@@ -226,6 +230,7 @@ impl Hub {
     ) -> Arc<Hub> {
         if proposals.is_some() {
             state.remembered.follow_log();
+            state.keys.follow_log();
         }
         Arc::new(Hub {
             clock,
@@ -236,6 +241,7 @@ impl Hub {
             engines: RwLock::default(),
             state: Lock::new(state),
             proposals,
+            keys_in_flight: KeysInFlight::default(),
         })
     }
 

@@ -232,7 +232,7 @@ impl ChannelOptions {
 
     /// The time for which a finished channel keeps its name and answers
     /// `204 No Content`, so that browsers stop reconnecting. Then the name is
-    /// free for a new channel. Clients that are still reading receive all of
+    /// free for a new channel. Until then its history does not age. Clients that are still reading receive all of
     /// the finished one, however slowly they read
     /// ([`Limits::stall_timeout`](crate::Limits::stall_timeout)). A stream that
     /// has other channels as well ends when it was sent all of this one: it

@@ -14,6 +14,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::clock::{Clock, as_ms};
+use super::idempotency::KeyInFlight;
 use super::published::{PublishError, Published};
 use crate::journal::appender::{Appender, Busy, Do, Refused};
 use crate::journal::block::Sealed;
@@ -28,7 +29,7 @@ pub(super) type Then = Box<dyn FnOnce(Result<Published, PublishError>) + Send>;
 const RECORD_BYTES_MAX: usize = 512 << 20;
 
 /// After which time to publish again what was refused.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An outcome that is waited for.
 pub(super) struct Waiting {
@@ -36,6 +37,8 @@ pub(super) struct Waiting {
     pub(super) clients: usize,
     /// `None`: its publisher did not wait.
     pub(super) then: Option<Then>,
+    /// The idempotency key of its publish, until the outcome is passed on.
+    pub(super) key: Option<KeyInFlight>,
 }
 
 impl fmt::Debug for Waiting {
@@ -51,6 +54,7 @@ impl Waiting {
     }
 
     fn pass_on(&mut self, outcome: Result<Published, PublishError>) {
+        self.key = None;
         if let Some(then) = self.then.take()
             && catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err()
         {

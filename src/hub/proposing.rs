@@ -22,14 +22,16 @@ use super::clock::as_ms;
 use super::engine_thread::EngineThread;
 use super::for_all::NAME_OF_ALL;
 use super::id::EventId;
+use super::idempotency::{IdempotencyKey, Keyed, repeated};
 use super::key::ChannelKey;
 use super::own_ids::OwnIds;
-use super::proposals::{Then, Waiting};
+use super::proposals::{RETRY_AFTER, Then, Waiting};
+use super::publish_options::Demands;
 use super::published::{PublishError, Published};
 use super::ready::Ready;
 use super::remembered::ALL;
 use super::target::Target;
-use crate::journal::record::{Change, Record};
+use crate::journal::record::{Change, Options, Record};
 
 /// What is decided about a change.
 pub(super) enum Decided {
@@ -47,6 +49,7 @@ impl Decided {
             events: 0,
             clients,
             duplicates: 0,
+            is_repeated: false,
         })
     }
 }
@@ -120,16 +123,14 @@ impl Hub {
         };
         if EngineThread::is_current() {
             let events = record.change.events();
-            let waiting = Waiting {
-                clients,
-                then: None,
-            };
-            self.propose(record, waiting).map_err(|(error, _)| error)?;
+            self.propose(record, clients, None)
+                .map_err(|(error, _)| error)?;
             return Ok(Published {
                 id: None,
                 events,
                 clients,
                 duplicates: 0,
+                is_repeated: false,
             });
         }
         let (sender, outcome) = crossbeam_channel::bounded(1);
@@ -137,11 +138,8 @@ impl Hub {
             // The receiver is there: it waits without a limit of its own.
             let _ = sender.send(published);
         });
-        let waiting = Waiting {
-            clients,
-            then: Some(then),
-        };
-        self.propose(record, waiting).map_err(|(error, _)| error)?;
+        self.propose(record, clients, Some(then))
+            .map_err(|(error, _)| error)?;
         outcome.recv().unwrap_or(Err(PublishError::Unconfirmed))
     }
 
@@ -156,8 +154,7 @@ impl Hub {
             Err(error) => then(Err(error)),
             Ok(Decided::Known(published)) => then(Ok(published)),
             Ok(Decided::New(record, clients)) => {
-                let then = Some(then);
-                if let Err((error, waiting)) = self.propose(record, Waiting { clients, then }) {
+                if let Err((error, waiting)) = self.propose(record, clients, Some(then)) {
                     waiting.report(Err(error));
                 }
             }
@@ -167,8 +164,21 @@ impl Hub {
     fn propose(
         self: &Arc<Self>,
         record: Record,
-        waiting: Waiting,
+        clients: usize,
+        then: Option<Then>,
     ) -> Result<(), (PublishError, Waiting)> {
+        let mut waiting = Waiting {
+            clients,
+            then,
+            key: None,
+        };
+        if let Some(keyed) = record.change.keyed() {
+            waiting.key = self.keys_in_flight.enter(keyed.id);
+            if waiting.key.is_none() {
+                let retry_after = RETRY_AFTER;
+                return Err((PublishError::KeyInFlight { retry_after }, waiting));
+            }
+        }
         let proposals = self.proposals.as_ref().expect("there is a journal");
         proposals.propose(self, record, waiting)
     }
@@ -180,7 +190,13 @@ impl Hub {
         key: ChannelKey,
         events: Vec<Ready>,
         target: Target,
+        demands: Demands<'_>,
     ) -> Result<Decided, PublishError> {
+        let Demands {
+            keyed,
+            newest,
+            finishes,
+        } = demands;
         let mut audience = target.into_audience();
         let mut own_ids = OwnIds::of(&events, audience.as_deref(), &self.ids)?;
         let (now_ms, wall_ms) = (self.clock.now_ms(), self.clock.wall_ms());
@@ -191,27 +207,48 @@ impl Hub {
         let mut state = self.lock();
         let basis = state.sequence;
         let channel = state.get(key).ok_or(PublishError::Closed)?;
+        if let Some(keyed) = keyed
+            && let Some(first) = repeated(&state.keys, keyed, wall_ms, &events, &self.ids)?
+        {
+            return Ok(Decided::Known(first));
+        }
         if let Some(own_ids) = &mut own_ids {
             own_ids.find_repetitions(&state.remembered, channel.scope(), wall_ms)?;
-            if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
+            if let Some(id) = own_ids.last_if_all_are_repeated(&events)
+                && keyed.is_none()
+                && !finishes
+            {
                 return Ok(Decided::Known(Published::repeated(id, events.len())));
             }
         }
+        if let Some(id) = newest {
+            state.check_newest(channel, id, &self.ids)?;
+        }
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         channel.check(Ready::largest(&events))?;
-        channel
-            .take_tokens(events.len(), now_ms)
-            .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
+        // A channel can be finished at any rate.
+        if events.len() > 1 || !finishes {
+            channel
+                .take_tokens(events.len(), now_ms)
+                .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
+        }
+        let finished_for = finishes.then(|| as_ms(channel.options.finished_for));
+        let options = Options {
+            keyed,
+            is_conditional: newest.is_some(),
+            finish_until_ms: finished_for.map(|ms| wall_ms.saturating_add(ms)),
+        };
         let clients = matched.map_or(channel.members.len(), |matched| matched.count);
         let name = channel.current_name().ok_or(PublishError::Closed)?.clone();
         drop(state);
-        if events.is_empty() {
+        if events.is_empty() && !finishes {
             return Ok(Decided::nothing(Some(self.ids.id_of(basis)), clients));
         }
         let change = Change::Publish {
             channel: name,
             audience,
             events,
+            options,
         };
         Ok(Decided::New(Record { basis, change }, clients))
     }
@@ -238,9 +275,11 @@ impl Hub {
         &self,
         events: Vec<Ready>,
         target: Target,
+        key: Option<IdempotencyKey>,
     ) -> Result<Decided, PublishError> {
         let options = self.options_of_name(NAME_OF_ALL);
         let mut audience = target.into_audience();
+        let keyed = key.map(|key| Keyed::of(key, ALL, &events, audience.as_deref(), false));
         let mut own_ids = OwnIds::of(&events, audience.as_deref(), &self.ids)?;
         let clients = match &mut audience {
             Some(audience) => self.match_in_all(audience),
@@ -250,9 +289,16 @@ impl Hub {
         let (now_ms, wall_ms) = (self.clock.now_ms(), self.clock.wall_ms());
         let mut state = self.lock();
         let basis = state.sequence;
+        if let Some(keyed) = keyed
+            && let Some(first) = repeated(&state.keys, keyed, wall_ms, &events, &self.ids)?
+        {
+            return Ok(Decided::Known(first));
+        }
         if let Some(own_ids) = &mut own_ids {
             own_ids.find_repetitions(&state.remembered, ALL, wall_ms)?;
-            if let Some(id) = own_ids.last_if_all_are_repeated(&events) {
+            if let Some(id) = own_ids.last_if_all_are_repeated(&events)
+                && keyed.is_none()
+            {
                 return Ok(Decided::Known(Published::repeated(id, events.len())));
             }
         }
@@ -267,18 +313,16 @@ impl Hub {
         if events.is_empty() {
             return Ok(Decided::nothing(Some(self.ids.id_of(basis)), clients));
         }
-        let change = Change::PublishAll { audience, events };
+        let options = Options {
+            keyed,
+            ..Options::default()
+        };
+        let change = Change::PublishAll {
+            audience,
+            events,
+            options,
+        };
         Ok(Decided::New(Record { basis, change }, clients))
-    }
-
-    /// Returns the number of streams of open channels.
-    fn streams(&self) -> usize {
-        let mut streams = 0;
-        self.for_each_channel(|_, channel| {
-            let is_counted = channel.name().is_some() && channel.life.is_open();
-            streams += if is_counted { channel.streams } else { 0 };
-        });
-        streams
     }
 
     /// Decides on the end of a channel.

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::audience::Audience;
-use super::channel_state::{Finish, Life, Matched};
+use super::channel_state::{ChannelState, Finish, Life, Matched};
 use super::client::Member;
 use super::clock::as_ms;
 use super::dropped::Dropped;
-use super::id::EventId;
+use super::id::{EventId, Parsed};
+use super::idempotency::{record_of, repeated};
+use super::ids::Ids;
 use super::key::ChannelKey;
 use super::own_ids::OwnIds;
+use super::publish_options::Demands;
 use super::published::{PublishError, Published};
 use super::ready::Ready;
 use super::remembered::OwnId;
@@ -55,6 +58,35 @@ impl Hub {
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
         target: Target,
     ) -> Result<Published, PublishError> {
+        self.publish_demanding(key, events, target, Demands::default())
+    }
+
+    /// Publishes with demands.
+    #[inline(never)]
+    pub(super) fn publish_with(
+        &self,
+        key: ChannelKey,
+        events: Vec<Ready>,
+        target: Target,
+        demands: Demands<'_>,
+    ) -> Result<Published, PublishError> {
+        self.publish_demanding(key, events, target, demands)
+    }
+
+    /// Inlined, so that a publish without demands does not pay for them.
+    #[inline(always)]
+    fn publish_demanding(
+        &self,
+        key: ChannelKey,
+        events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
+        target: Target,
+        demands: Demands<'_>,
+    ) -> Result<Published, PublishError> {
+        let Demands {
+            keyed,
+            newest,
+            finishes,
+        } = demands;
         let all = events.as_ref();
         let count = all.len();
         let mut audience = target.into_audience();
@@ -81,18 +113,33 @@ impl Hub {
             state = self.serve(state, &[key]);
         }
         state.allow_batch(count);
+        if let Some(keyed) = keyed
+            && let Some(first) = repeated(&state.keys, keyed, now_ms, all, &self.ids)?
+        {
+            return Ok(first);
+        }
         if let Some(own_ids) = &mut own_ids {
             let channel = state.get(key).ok_or(PublishError::Closed)?;
             own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
-            if let Some(id) = own_ids.last_if_all_are_repeated(all) {
+            if let Some(id) = own_ids.last_if_all_are_repeated(all)
+                && keyed.is_none()
+                && !finishes
+            {
                 return Ok(Published::repeated(id, count));
             }
         }
+        if let Some(id) = newest {
+            let channel = state.get(key).ok_or(PublishError::Closed)?;
+            state.check_newest(channel, id, &self.ids)?;
+        }
         let channel = state.get_mut(key).ok_or(PublishError::Closed)?;
         channel.check(Ready::largest(all))?;
-        channel
-            .take_tokens(count, now_ms)
-            .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
+        // A channel can be finished at any rate.
+        if count > 1 || !finishes {
+            channel
+                .take_tokens(count, now_ms)
+                .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
+        }
         let clients = match audience {
             None => channel.members.len(),
             Some(_) => matched.count,
@@ -107,17 +154,31 @@ impl Hub {
         let number = |state: &mut State, _| state.next_sequence();
         let last = self.place(&mut state, placing, events, number, &mut dropped);
         state.shrink(Some(key), &mut dropped);
+        let duplicates = own_ids.map_or(0, |own_ids| own_ids.duplicates());
+        if let Some(keyed) = keyed {
+            if duplicates == count {
+                state.next_sequence();
+            }
+            let through = state.sequence;
+            let record = record_of(keyed, through, now_ms, count - duplicates, clients);
+            state.keys.insert(keyed.id, record);
+        }
+        if finishes && let Some(channel) = state.get(key) {
+            let until_ms = now_ms.saturating_add(as_ms(channel.options.finished_for));
+            let through = state.sequence;
+            state.finish(key, Finish { through, until_ms });
+        }
         let wake = state.mark_dirty(key, now_us);
         let id = last.unwrap_or_else(|| self.ids.id_of(state.sequence));
         drop(state);
         self.wake(wake);
         dropped.free();
-        let duplicates = own_ids.map_or(0, |own_ids| own_ids.duplicates());
         Ok(Published {
             id: Some(id),
             events: count - duplicates,
             clients,
             duplicates,
+            is_repeated: false,
         })
     }
 
@@ -191,42 +252,13 @@ impl Hub {
         key: ChannelKey,
         event: Option<Ready>,
     ) -> Result<usize, PublishError> {
-        let now_us = self.clock.now_us();
-        let now_ms = now_us / 1000;
-        let mut own_ids = OwnIds::of(event.as_slice(), None, &self.ids)?;
-        let mut dropped = Dropped::new();
-        let mut state = self.lock_served(&[key]);
-        let channel = state.get(key).ok_or(PublishError::Closed)?;
-        if let Some(own_ids) = &mut own_ids {
-            own_ids.find_repetitions(&state.remembered, channel.scope(), now_ms)?;
-        }
-        channel.check(Ready::largest(event.as_slice()))?;
-        let clients = channel.members.len();
-        let lasts_ms = as_ms(channel.options.finished_for);
-        state.note_published(key);
-        let is_repeated = own_ids
-            .as_ref()
-            .is_some_and(|own_ids| own_ids.is_repeated(0));
-        if let Some(mut ready) = event.filter(|_| !is_repeated) {
-            if let Some(own_ids) = &own_ids {
-                own_ids.count_target(&mut ready);
-            }
-            let sequence = state.next_sequence();
-            self.append(&mut state, key, sequence, ready, now_ms, &mut dropped);
-            state.shrink(Some(key), &mut dropped);
-        }
-        let through = state.sequence;
-        if let Some(channel) = state.get_mut(key) {
-            channel.life = Life::Finishing(Finish {
-                through,
-                until_ms: now_ms.saturating_add(lasts_ms),
-            });
-        }
-        state.memory.note_finished(key.slot);
-        let wake = state.mark_dirty(key, now_us);
-        drop(state);
-        self.wake(wake);
-        Ok(clients)
+        let demands = Demands {
+            finishes: true,
+            ..Demands::default()
+        };
+        let events = Vec::from_iter(event);
+        let finished = self.publish_with(key, events, Target::All, demands);
+        finished.map(|published| published.clients)
     }
 
     /// Appends an event under the number that its caller gives.
@@ -249,5 +281,48 @@ impl Hub {
     #[inline]
     pub(super) fn is_doubtful(&self, now_ms: u64) -> bool {
         now_ms < self.in_doubt_until_ms
+    }
+}
+
+impl State {
+    /// Returns the id of the newest event of a channel, if it ever had one.
+    pub(super) fn newest_id(&self, channel: &ChannelState, ids: &Ids) -> Option<EventId> {
+        let head = channel.log.head();
+        let own_id = self.newest_own_id(channel);
+        match own_id.filter(|(_, sequence)| *sequence == head) {
+            Some((id, _)) => Some(EventId::own(id.clone())),
+            None => (head > 0).then(|| ids.id_of(head)),
+        }
+    }
+
+    /// Checks that a channel has no event after that of an id, or after the position that
+    /// the id names.
+    pub(super) fn check_newest(
+        &self,
+        channel: &ChannelState,
+        id: &EventId,
+        ids: &Ids,
+    ) -> Result<(), PublishError> {
+        let (head, text) = (channel.log.head(), id.text());
+        let is_newest = match ids.parse(&text) {
+            Parsed::Ours(sequence) => (head..=self.sequence).contains(&sequence),
+            Parsed::Foreign | Parsed::Unknown => self
+                .places_of(channel, &text)
+                .any(|place| place.sequence >= head),
+        };
+        match is_newest {
+            true => Ok(()),
+            false => Err(PublishError::NotNewest {
+                newest: self.newest_id(channel, ids),
+            }),
+        }
+    }
+
+    /// Lets a channel accept no more events.
+    pub(super) fn finish(&mut self, key: ChannelKey, finish: Finish) {
+        if let Some(channel) = self.get_mut(key) {
+            channel.life = Life::Finishing(finish);
+        }
+        self.memory.note_finished(key.slot);
     }
 }

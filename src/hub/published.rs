@@ -21,6 +21,10 @@ pub struct Published {
     /// Number of events that were not appended, because their own
     /// ids are known: their publisher had published them before.
     pub duplicates: usize,
+    /// Whether this is the result of an earlier publish with the same
+    /// [idempotency key](crate::PublishOptions::idempotency_key): nothing was done this
+    /// time. `clients` may then be 0 if the first publish was before a restart.
+    pub is_repeated: bool,
 }
 
 impl Published {
@@ -31,6 +35,7 @@ impl Published {
             events: 0,
             clients: 0,
             duplicates: count,
+            is_repeated: false,
         }
     }
 }
@@ -64,6 +69,18 @@ pub enum PublishError {
         /// The id.
         id: String,
     },
+    /// The idempotency key is that of another publish.
+    KeyReused,
+    /// A publish with the idempotency key waits for the journal.
+    KeyInFlight {
+        /// The time after which to publish again.
+        retry_after: Duration,
+    },
+    /// The channel has an event after the one that was to be its newest.
+    NotNewest {
+        /// The newest event, if there ever was one.
+        newest: Option<EventId>,
+    },
     /// The journal cannot be written, or did not accept the events in time. They are not
     /// published.
     Unavailable {
@@ -91,6 +108,9 @@ impl PublishError {
             PublishError::Finished => "channel_finished",
             PublishError::RateLimited { .. } => "rate_limited",
             PublishError::IdReused { .. } => "id_reused",
+            PublishError::KeyReused => "key_reused",
+            PublishError::KeyInFlight { .. } => "key_in_flight",
+            PublishError::NotNewest { .. } => "not_newest",
             PublishError::Unavailable { .. } => "journal_unavailable",
             PublishError::Unconfirmed => "publish_unconfirmed",
             PublishError::Busy { .. } => "journal_busy",
@@ -102,6 +122,7 @@ impl PublishError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             PublishError::RateLimited { retry_after }
+            | PublishError::KeyInFlight { retry_after }
             | PublishError::Unavailable { retry_after }
             | PublishError::Busy { retry_after } => Some(*retry_after),
             PublishError::Event(_)
@@ -109,6 +130,8 @@ impl PublishError {
             | PublishError::Closed
             | PublishError::Finished
             | PublishError::IdReused { .. }
+            | PublishError::KeyReused
+            | PublishError::NotNewest { .. }
             | PublishError::Unconfirmed => None,
         }
     }
@@ -138,12 +161,29 @@ impl fmt::Display for PublishError {
                 "the id `{id}` belongs to another event. Use a different id for each event, and \
                  repeat an event without changes"
             ),
+            PublishError::KeyReused => f.write_str(
+                "the idempotency key belongs to another publish. Use a different key for each \
+                 publish, and repeat a publish without changes",
+            ),
+            PublishError::KeyInFlight { .. } => f.write_str(
+                "a publish with this idempotency key is in progress. Repeat it later to get its \
+                 result",
+            ),
+            PublishError::NotNewest { newest } => match newest {
+                Some(id) => write!(
+                    f,
+                    "the channel has newer events, up to `{id}`. Read these, and publish again"
+                ),
+                None => f.write_str(
+                    "the channel has no events, so none is its newest. Publish without a condition",
+                ),
+            },
             PublishError::Unavailable { .. } => f.write_str(
                 "the journal cannot be written, so nothing was published. Publish again later",
             ),
             PublishError::Unconfirmed => f.write_str(
                 "the journal has not confirmed the events in time, so they may have been \
-                 published. Publish again with ids of your own, which prevent duplicates",
+                 published. Publish again with the same idempotency key, which prevents duplicates",
             ),
             PublishError::Busy { .. } => f.write_str(
                 "too many events wait for the journal, so these were not published. Publish \

@@ -113,6 +113,11 @@ impl Ready {
         }
     }
 
+    /// Returns the key under which a newer event replaces it.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.attributes.as_ref()?.key.as_deref()
+    }
+
     /// Returns the id that the publisher gave.
     pub(super) fn own_id(&self) -> Option<&OwnId> {
         self.attributes.as_ref()?.own_id.as_ref()

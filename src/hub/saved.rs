@@ -126,6 +126,7 @@ impl ChannelManagerBuilder {
         } = restored;
         // No log follows.
         state.remembered.catch_up(u64::MAX);
+        state.keys.catch_up(u64::MAX);
         Ok(ChannelManager {
             _handles: None,
             hub: Hub::with_ids(
@@ -283,6 +284,7 @@ mod tests {
                 }
                 Part::Entries(entries) => entries.iter_mut().for_each(|e| e.at_ms = 0),
                 Part::OwnIds(records) => records.iter_mut().for_each(|(_, r)| r.at_ms = 0),
+                Part::Keys(keys) => keys.iter_mut().for_each(|(_, key)| key.at_ms = 0),
                 Part::Heads(heads) => heads.sort_unstable_by(|a, b| a.0.cmp(&b.0)),
                 Part::Finishes(_) | Part::End(_) => {}
             }

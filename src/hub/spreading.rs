@@ -16,6 +16,7 @@ use super::channel_state::Matched;
 use super::dropped::Dropped;
 use super::for_all::{Held, NAME_OF_ALL};
 use super::id::EventId;
+use super::idempotency::{IdempotencyKey, Keyed, record_of, repeated};
 use super::lock::Locked;
 use super::looks::LOOKS_MAX;
 use super::own_ids::OwnIds;
@@ -107,21 +108,32 @@ impl Hub {
         &self,
         events: &[E],
         target: &Target,
+        key: Option<IdempotencyKey>,
     ) -> Result<Published, PublishError> {
         let encode = |event: &E| self.encode(event.borrow(), None);
         let all = events.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let options = self.options_of_name(NAME_OF_ALL);
         let mut audience = target.clone().into_audience();
+        let keyed = key.map(|key| Keyed::of(key, ALL, &all, audience.as_deref(), false));
         let mut own_ids = OwnIds::of(&all, audience.as_deref(), &self.ids)?;
         let matched = audience
             .as_mut()
             .map(|audience| self.match_in_all(audience));
+        // The result of a publish that may be repeated is remembered before it is done.
+        let counted = keyed.map(|_| matched.unwrap_or_else(|| self.streams()));
         let now_us = self.clock.now_us();
         let (now_ms, count) = (now_us / 1000, all.len());
         let (mut state, packed) = self.lock_for_all(&all);
+        if let Some(keyed) = keyed
+            && let Some(first) = repeated(&state.keys, keyed, now_ms, &all, &self.ids)?
+        {
+            return Ok(first);
+        }
         if let Some(own_ids) = &mut own_ids {
             own_ids.find_repetitions(&state.remembered, ALL, now_ms)?;
-            if let Some(id) = own_ids.last_if_all_are_repeated(&all) {
+            if let Some(id) = own_ids.last_if_all_are_repeated(&all)
+                && keyed.is_none()
+            {
                 return Ok(Published::repeated(id, count));
             }
         }
@@ -133,6 +145,15 @@ impl Hub {
             .for_all
             .take_tokens(options.publish_rate, count, now_ms)
             .map_err(|retry_after| PublishError::RateLimited { retry_after })?;
+        if let Some(keyed) = keyed {
+            let appended = count - own_ids.as_ref().map_or(0, |own_ids| own_ids.duplicates());
+            if appended == 0 {
+                state.next_sequence();
+            }
+            let last = state.sequence + appended as u64;
+            let record = record_of(keyed, last, now_ms, appended, counted.unwrap_or_default());
+            state.keys.insert(keyed.id, record);
+        }
         let placing = PlacingInAll {
             own_ids: own_ids.as_deref(),
             audience: audience.as_ref(),
@@ -145,8 +166,9 @@ impl Hub {
         Ok(Published {
             id: Some(placed.last),
             events: count - placed.duplicates,
-            clients: matched.unwrap_or(placed.streams),
+            clients: counted.or(matched).unwrap_or(placed.streams),
             duplicates: placed.duplicates,
+            is_repeated: false,
         })
     }
 
@@ -237,6 +259,16 @@ impl Hub {
             removes: numbered.removes,
         });
         numbered.id
+    }
+
+    /// Returns the number of streams of open channels.
+    pub(super) fn streams(&self) -> usize {
+        let mut streams = 0;
+        self.for_each_channel(|_, channel| {
+            let is_counted = channel.name().is_some() && channel.life.is_open();
+            streams += if is_counted { channel.streams } else { 0 };
+        });
+        streams
     }
 
     /// Counts the streams of open channels that an audience admits, with the lock open

@@ -17,6 +17,7 @@ use super::finishes::Finishes;
 use super::for_all::ForAll;
 use super::heads::{Absent, Heads};
 use super::id::EventId;
+use super::idempotency::{Keys, no_keys};
 use super::key::ChannelKey;
 use super::log::Log;
 use super::looks::{LOOKS_MAX, looked_at};
@@ -150,6 +151,8 @@ pub(super) struct State {
     pub(super) for_all: ForAll,
     /// The own ids of publishers.
     pub(super) remembered: Remembered,
+    /// The idempotency keys of publishers.
+    pub(super) keys: Keys,
     generations: u32,
     channels: Slab<ChannelState>,
     pub(super) names: HashMap<Arc<str>, ChannelKey>,
@@ -172,6 +175,7 @@ impl State {
             finishes: Finishes::new(),
             for_all: ForAll::new(),
             remembered: Remembered::default(),
+            keys: no_keys(),
             terms: Terms::default(),
             generations: 0,
             channels: Slab::new(),
@@ -243,6 +247,12 @@ impl State {
             self.names.insert(name, key);
         }
         key
+    }
+
+    /// Notes the time of the block that is applied.
+    pub(super) fn begin_block(&mut self, wall_ms: u64) {
+        self.remembered.begin_block(wall_ms);
+        self.keys.begin_block(wall_ms);
     }
 
     // ---- logs ----

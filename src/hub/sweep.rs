@@ -195,4 +195,43 @@ mod tests {
         assert_eq!(evicted, [1_024, 1_024, 452]);
         assert!(state.get(key).unwrap().log.is_empty());
     }
+
+    #[test]
+    fn the_history_of_a_finished_channel_does_not_age_until_its_time_is_over() {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let (clock, mut state) = (
+            Clock::manual(now_ms.clone()),
+            State::new(Settings::default()),
+        );
+        let second = std::time::Duration::from_secs(1);
+        let history = History::events(10).age_max(second);
+        let options = Arc::new(ChannelOptions::new().history(history));
+        let key = state.insert(Kind::Named("answer".into()), options, 0);
+        let entry = Entry {
+            sequence: 1,
+            at_ms: 0,
+            frame: Frame::raw(b"data: x\n\n"),
+            attributes: None,
+        };
+        let channel = state.get_mut(key).unwrap();
+        channel.log.append(entry, &mut Dropped::new());
+        let until_ms = 60_000;
+        state.finish(
+            key,
+            Finish {
+                through: 1,
+                until_ms,
+            },
+        );
+        for (at_ms, events) in [(2_000, Some(1)), (59_999, Some(1)), (60_000, None)] {
+            now_ms.store(at_ms, Relaxed);
+            swept(&mut state, &clock);
+            let channel = state.get(key);
+            assert_eq!(
+                channel.map(|channel| channel.log.len()),
+                events,
+                "at {at_ms}"
+            );
+        }
+    }
 }

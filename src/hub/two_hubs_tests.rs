@@ -75,6 +75,7 @@ impl Node {
             .options_by_name(move |name| options(name, history, is_packed));
         let mut state = State::new(builder.settings);
         state.remembered.follow_log();
+        state.keys.follow_log();
         let hub = Hub::with_ids(
             ids(),
             0,
@@ -112,6 +113,8 @@ impl Node {
         let hub = self.manager.hub();
         hub.apply(*first, time, records, |(), outcome| {
             let outcome = outcome.map(|done| (done.id, done.events, done.duplicates));
+            // A hub may know the newest event by its own id or by its number.
+            let outcome = outcome.map_err(|error| error.code());
             outcomes.push(format!("{outcome:?}"));
         });
         outcomes

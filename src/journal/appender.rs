@@ -279,7 +279,7 @@ mod tests {
     use crate::Event;
     use crate::journal::block::Block;
     use crate::journal::generated::{ID_PREFIX, ready};
-    use crate::journal::record::Change;
+    use crate::journal::record::{Change, Options};
 
     const TIMEOUT_MS: u64 = 1_000;
 
@@ -291,6 +291,7 @@ mod tests {
                 channel: "news".into(),
                 audience: None,
                 events: vec![ready(&Event::message("x".repeat(bytes)))],
+                options: Options::default(),
             },
         }
     }

@@ -172,7 +172,7 @@ mod tests {
     use crate::hub::audience::{Audience, Choice, Condition};
     use crate::hub::client::ClientId;
     use crate::journal::generated::{ID_PREFIX, ready, records};
-    use crate::journal::record::Change;
+    use crate::journal::record::{Change, Options};
 
     /// A record of every kind, audience and kind of event.
     fn one_of_each() -> Vec<Record> {
@@ -182,6 +182,7 @@ mod tests {
                 channel: channel.into(),
                 audience: audience.map(Into::into),
                 events: events.iter().map(ready).collect(),
+                options: Options::default(),
             };
         let audiences = [
             Audience::clients(vec![id("ann"), id("bob")], Choice::Named),
@@ -207,6 +208,7 @@ mod tests {
             Change::PublishAll {
                 audience: None,
                 events: vec![ready(&Event::message("for all channels"))],
+                options: Options::default(),
             },
             Change::Finish {
                 channel: "news".into(),
@@ -311,13 +313,14 @@ mod tests {
             change: Change::PublishAll {
                 audience: None,
                 events: vec![ready(&Event::message("x"))],
+                options: Options::default(),
             },
         }]);
         let record_at = 35;
         assert_eq!(bytes[record_at..record_at + 5], [0x01, 1, 14, 0, 0]);
         // Two options, in front of the audience.
         bytes[record_at + 2] += 6;
-        let options = [6, 1, 2, b'a', b'b', 9, 0];
+        let options = [6, 8, 2, b'a', b'b', 9, 0];
         bytes.splice(record_at + 3..record_at + 4, options);
         // A record behind it.
         let end = bytes.len() - SUM_BYTES;
@@ -339,6 +342,7 @@ mod tests {
                 channel: "news".into(),
                 audience: None,
                 events: vec![ready(&Event::new("n", "x".repeat(128)))],
+                options: Options::default(),
             },
         };
         let frame_bytes = 9 + 6 + 128 + 2;

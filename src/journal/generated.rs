@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::record::{Change, Record};
+use super::record::{Change, Options, Record};
 use crate::Event;
 use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::client::ClientId;
 use crate::hub::id::Epoch;
+use crate::hub::idempotency::{KeyId, Keyed};
 use crate::hub::ids::Ids;
 use crate::hub::numbering::Numbering;
 use crate::hub::ready::Ready;
@@ -84,15 +85,41 @@ fn channels() -> impl Strategy<Value = Arc<str>> {
     prop::sample::select(&["news", "b", "c d"][..]).prop_map(Arc::from)
 }
 
+/// Few keys, so that they are repeated.
+fn keys() -> impl Strategy<Value = Option<Keyed>> {
+    let keyed = (0..6_u8, 0..3_u64).prop_map(|(id, digest)| Keyed {
+        id: KeyId([id; 16]),
+        digest: digest / 2,
+    });
+    prop::option::weighted(0.3, keyed)
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    let until_ms = prop::option::weighted(0.1, any::<u64>());
+    let options = (keys(), prop::bool::weighted(0.1), until_ms);
+    options.prop_map(|(keyed, is_conditional, finish_until_ms)| Options {
+        keyed,
+        is_conditional,
+        finish_until_ms,
+    })
+}
+
 pub(crate) fn changes() -> impl Strategy<Value = Change> {
     let ready = || events().prop_map(|event| ready(&event));
     let some = || prop::collection::vec(ready(), 1..4);
     prop_oneof![
-        8 => (channels(), audiences(), some()).prop_map(|(channel, audience, events)| {
-            Change::Publish { channel, audience, events }
+        8 => (channels(), audiences(), some(), options()).prop_map(
+            |(channel, audience, events, options)| {
+                Change::Publish { channel, audience, events, options }
+            }
+        ),
+        2 => (audiences(), some(), keys()).prop_map(|(audience, events, keyed)| {
+            let options = Options { keyed, ..Options::default() };
+            Change::PublishAll { audience, events, options }
         }),
-        2 => (audiences(), some()).prop_map(|(audience, events)| {
-            Change::PublishAll { audience, events }
+        1 => (channels(), any::<u64>(), keys()).prop_map(|(channel, until_ms, keyed)| {
+            let options = Options { keyed, finish_until_ms: Some(until_ms), ..Options::default() };
+            Change::Publish { channel, audience: None, events: Vec::new(), options }
         }),
         1 => (channels(), any::<u64>(), prop::option::of(ready())).prop_map(
             |(channel, until_ms, last)| Change::Finish { channel, until_ms, last }

@@ -8,23 +8,28 @@
 //!  3 remove       channel
 //!  6 lost         after
 //! options  := their length · (tag · length · bytes)*
+//!  1 the idempotency key, 16 bytes
+//!  2 the digest of what is published with the key, 8 bytes
+//!  3 nothing: the channel must have no event behind the basis
+//!  5 until when the channel is finished behind the events, in ms since 1970
 //! channel  := index of a name of the block, from 1 · or 0 · name, which is the next one
 //! ```
 //!
 //! A reader skips options that it does not know, and kinds from 0x80 on. So a record of
 //! such a kind must not name a channel for those behind it. Any other unknown kind ends the
-//! reading.
+//! reading. Only a publish that finishes its channel may have no events.
 //!
 //! The invariant to remember: *a record says all that decides what it does to the channels*.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bytes::{Damaged, Input, ensure, put_number, put_text};
+use super::bytes::{Damaged, Input, NUMBER_BYTES_MAX, ensure, put_number, put_sized, put_text};
 use super::event::{
     EVENT_BYTES_MIN, audience, audience_bytes, event, event_bytes, put_audience, put_event,
 };
 use crate::hub::audience::Audience;
+use crate::hub::idempotency::{KeyId, Keyed};
 use crate::hub::names::check_name;
 use crate::hub::ready::Ready;
 
@@ -44,11 +49,13 @@ pub(crate) enum Change {
         channel: Arc<str>,
         audience: Option<Arc<Audience>>,
         events: Vec<Ready>,
+        options: Options,
     },
     /// Events of all channels.
     PublishAll {
         audience: Option<Arc<Audience>>,
         events: Vec<Ready>,
+        options: Options,
     },
     /// A channel ends with this event, if there is one.
     Finish {
@@ -67,6 +74,31 @@ pub(crate) enum Change {
     },
 }
 
+/// What only some publishes have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// The idempotency key.
+    pub(crate) keyed: Option<Keyed>,
+    /// Whether the channel must have no event behind the record's basis.
+    pub(crate) is_conditional: bool,
+    /// When the channel is over, in milliseconds since 1970, if the publish finishes it.
+    pub(crate) finish_until_ms: Option<u64>,
+}
+
+impl Options {
+    /// Returns at least the bytes that they take.
+    fn bytes(&self) -> usize {
+        const KEYED_BYTES: usize = 2 + 16 + 2 + 8;
+        const NUMBER_BYTES: usize = 2 + NUMBER_BYTES_MAX;
+        let sizes = [
+            self.keyed.map(|_| KEYED_BYTES),
+            self.is_conditional.then_some(2),
+            self.finish_until_ms.map(|_| NUMBER_BYTES),
+        ];
+        sizes.into_iter().flatten().sum()
+    }
+}
+
 impl Change {
     /// Returns the number of events that it publishes.
     pub(crate) fn events(&self) -> usize {
@@ -76,11 +108,20 @@ impl Change {
         }
     }
 
+    /// Returns its idempotency key.
+    pub(crate) fn keyed(&self) -> Option<Keyed> {
+        match self {
+            Change::Publish { options, .. } | Change::PublishAll { options, .. } => options.keyed,
+            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => None,
+        }
+    }
+
     /// Returns how many numbers it takes.
     pub(crate) fn width(&self) -> u64 {
         match self {
             Change::Publish { events, .. } | Change::PublishAll { events, .. } => {
-                events.len() as u64
+                // A publish of no events finishes its channel.
+                events.len().max(1) as u64
             }
             Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 1,
         }
@@ -92,16 +133,23 @@ impl Record {
     pub(crate) fn bytes(&self) -> usize {
         const HEAD_BYTES_MAX: usize = 64;
         let events = |events: &[Ready]| events.iter().map(event_bytes).sum::<usize>();
+        let options = match &self.change {
+            Change::Publish { options, .. } | Change::PublishAll { options, .. } => options.bytes(),
+            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 0,
+        };
         HEAD_BYTES_MAX
+            + options
             + match &self.change {
                 Change::Publish {
                     channel,
                     audience,
                     events: all,
+                    ..
                 } => channel.len() + audience_bytes(audience.as_deref()) + events(all),
                 Change::PublishAll {
                     audience,
                     events: all,
+                    ..
                 } => audience_bytes(audience.as_deref()) + events(all),
                 Change::Finish { channel, last, .. } => channel.len() + events(last.as_slice()),
                 Change::Remove { channel } => channel.len(),
@@ -115,6 +163,12 @@ const PUBLISH_ALL: u8 = 1;
 const FINISH: u8 = 2;
 const REMOVE: u8 = 3;
 const LOST: u8 = 6;
+
+/// The tags of options.
+const KEY: u64 = 1;
+const DIGEST: u64 = 2;
+const CONDITIONAL: u64 = 3;
+const FINISHES: u64 = 5;
 
 /// A kind with this bit is skipped by a reader that does not know it.
 const MAY_BE_SKIPPED: u8 = 0x80;
@@ -138,14 +192,19 @@ impl Writer {
                 channel,
                 audience,
                 events,
+                options,
             } => {
-                self.put_no_options();
+                self.put_options(options);
                 self.put_channel(channel);
                 self.put_events(audience.as_deref(), events);
                 PUBLISH
             }
-            Change::PublishAll { audience, events } => {
-                self.put_no_options();
+            Change::PublishAll {
+                audience,
+                events,
+                options,
+            } => {
+                self.put_options(options);
                 self.put_events(audience.as_deref(), events);
                 PUBLISH_ALL
             }
@@ -177,8 +236,30 @@ impl Writer {
         out.extend_from_slice(&self.rest);
     }
 
-    fn put_no_options(&mut self) {
-        put_number(&mut self.rest, 0);
+    fn put_options(&mut self, options: &Options) {
+        let Options {
+            keyed,
+            is_conditional,
+            finish_until_ms,
+        } = options;
+        let mut all = Vec::new();
+        if let Some(Keyed { id, digest }) = keyed {
+            put_number(&mut all, KEY);
+            put_sized(&mut all, &id.0);
+            put_number(&mut all, DIGEST);
+            put_sized(&mut all, &digest.to_le_bytes());
+        }
+        if *is_conditional {
+            put_number(&mut all, CONDITIONAL);
+            put_sized(&mut all, &[]);
+        }
+        if let Some(until_ms) = finish_until_ms {
+            put_number(&mut all, FINISHES);
+            let mut until = Vec::new();
+            put_number(&mut until, *until_ms);
+            put_sized(&mut all, &until);
+        }
+        put_sized(&mut self.rest, &all);
     }
 
     fn put_channel(&mut self, name: &Arc<str>) {
@@ -194,7 +275,6 @@ impl Writer {
     }
 
     fn put_events(&mut self, audience: Option<&Audience>, events: &[Ready]) {
-        debug_assert!(!events.is_empty(), "a record takes a number");
         put_audience(&mut self.rest, audience);
         put_number(&mut self.rest, events.len() as u64);
         for event in events {
@@ -239,19 +319,27 @@ impl<'a> Reader<'a> {
         let mut rest = Input(input.sized()?);
         let change = match kind {
             PUBLISH => {
-                skip_options(&mut rest)?;
+                let options = options(&mut rest)?;
                 let channel = self.channel(&mut rest)?;
                 let (audience, events) = self.events(&mut rest)?;
+                let has_some = !events.is_empty() || options.finish_until_ms.is_some();
+                ensure(has_some, "a publish has no event")?;
                 Change::Publish {
                     channel,
                     audience,
                     events,
+                    options,
                 }
             }
             PUBLISH_ALL => {
-                skip_options(&mut rest)?;
+                let options = options(&mut rest)?;
                 let (audience, events) = self.events(&mut rest)?;
-                Change::PublishAll { audience, events }
+                ensure(!events.is_empty(), "a publish has no event")?;
+                Change::PublishAll {
+                    audience,
+                    events,
+                    options,
+                }
             }
             FINISH => Change::Finish {
                 channel: self.channel(&mut rest)?,
@@ -290,7 +378,6 @@ impl<'a> Reader<'a> {
     fn events(&self, input: &mut Input<'_>) -> Result<Events, Damaged> {
         let audience = audience(input)?;
         let count = input.count(EVENT_BYTES_MIN)?;
-        ensure(count > 0, "a publish has no event")?;
         let mut events = Vec::with_capacity(count);
         for _ in 0..count {
             events.push(event(input, self.id_prefix)?);
@@ -301,13 +388,24 @@ impl<'a> Reader<'a> {
 
 type Events = (Option<Arc<Audience>>, Vec<Ready>);
 
-/// Skips the options of a publish. Each has a tag; 1 is for an idempotency key, 2 for the
-/// digest of a body, 3 for the head that is expected, 4 for what joins the record before.
-fn skip_options(input: &mut Input<'_>) -> Result<(), Damaged> {
-    let mut options = Input(input.sized()?);
-    while options.len() > 0 {
-        options.number()?;
-        options.sized()?;
+/// Reads the options of a publish. Those with other tags are skipped.
+fn options(input: &mut Input<'_>) -> Result<Options, Damaged> {
+    let mut rest = Input(input.sized()?);
+    let mut options = Options::default();
+    let (mut key, mut digest) = (None, None);
+    while rest.len() > 0 {
+        let tag = rest.number()?;
+        let mut content = Input(rest.sized()?);
+        match tag {
+            KEY => key = Some(KeyId(content.array()?)),
+            DIGEST => digest = Some(u64::from_le_bytes(content.array()?)),
+            CONDITIONAL => options.is_conditional = true,
+            FINISHES => options.finish_until_ms = Some(content.number()?),
+            _ => continue,
+        }
+        content.end()?;
     }
-    Ok(())
+    ensure(key.is_some() == digest.is_some(), "a key has no digest")?;
+    let keyed = key.zip(digest).map(|(id, digest)| Keyed { id, digest });
+    Ok(Options { keyed, ..options })
 }

@@ -15,6 +15,7 @@ use crate::hub::clock::wall_now_ms;
 use crate::hub::entry::Entry;
 use crate::hub::for_all::ForAll;
 use crate::hub::heads::Absent;
+use crate::hub::idempotency::{KeyId, KeyRecord};
 use crate::hub::key::ChannelKey;
 use crate::hub::looks::LOOKS_MAX;
 use crate::hub::remembered::IdRecord;
@@ -67,15 +68,24 @@ impl Hub {
             let mut state = self.lock();
             state.heads.begin_copy();
             state.remembered.begin_copy();
+            state.keys.begin_copy();
             let jumps = state.terms.jumps().copied().collect();
-            let oldest_own_id = state.remembered.oldest_ms().map(|at_ms| clock.of(at_ms));
+            let oldest = [state.remembered.oldest_ms(), state.keys.oldest_ms()];
+            let oldest_own_id = oldest
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|at_ms| clock.of(at_ms));
             let for_all = saved_for_all(&state.for_all, clock);
             (state.sequence, for_all, oldest_own_id, jumps)
         };
         let hub = self;
         let copying_ids = Copying {
             hub,
-            end: |state| state.remembered.end_copy(),
+            end: |state| {
+                state.remembered.end_copy();
+                state.keys.end_copy();
+            },
         };
         let copying = Copying {
             hub,
@@ -83,6 +93,7 @@ impl Hub {
         };
         // Nothing is written meanwhile: as long as a disk may take, no id may be forgotten.
         let own_ids = self.copy_own_ids(0, at, clock);
+        let remembered_keys = self.copy_keys(0, at, clock);
         drop(copying_ids);
         let finishes = self.copy_finishes();
         let mut keys = Vec::new();
@@ -123,6 +134,8 @@ impl Hub {
         let end = self.copy_heads(&mut put)?;
         put_own_ids(own_ids, &mut put)?;
         put_own_ids(self.copy_own_ids(at, end.sequence, clock), &mut put)?;
+        put_keys(remembered_keys, &mut put)?;
+        put_keys(self.copy_keys(at, end.sequence, clock), &mut put)?;
         put(Part::End(end))?;
         drop(copying);
         Ok(saved)
@@ -211,6 +224,31 @@ impl Hub {
         }
     }
 
+    /// Copies the idempotency keys that are remembered of the publishes after a number, up to
+    /// another.
+    fn copy_keys(&self, after: u64, through: u64, clock: WallClock) -> Keys {
+        let mut keys = Keys::new();
+        loop {
+            let state = self.lock();
+            let before = keys.len();
+            let last = keys.last().map_or(after, |(_, record)| record.sequence);
+            let some = state.keys.after(last).take(LOOKS_MAX);
+            let some = some.take_while(|(_, record)| record.sequence <= through);
+            keys.extend(some.map(|(id, record)| {
+                let at_ms = match state.keys.has_wall_times() {
+                    true => record.at_ms,
+                    false => clock.of(record.at_ms),
+                };
+                (*id, KeyRecord { at_ms, ..*record })
+            }));
+            drop(state);
+            if keys.len() - before < LOOKS_MAX {
+                return keys;
+            }
+            self.give_way();
+        }
+    }
+
     /// Copies what is known of removed channels.
     fn copy_heads(&self, put: &mut impl FnMut(Part) -> io::Result<()>) -> io::Result<End> {
         let mut last: Option<(u64, Arc<str>)> = None;
@@ -243,6 +281,17 @@ impl Hub {
 
 /// Records of own ids, by their keys.
 type OwnIds = Vec<(Arc<str>, IdRecord)>;
+
+/// Idempotency keys with their records.
+type Keys = Vec<(KeyId, KeyRecord)>;
+
+/// Passes keys on, some at a time.
+fn put_keys(keys: Keys, put: &mut impl FnMut(Part) -> io::Result<()>) -> io::Result<()> {
+    for some in keys.chunks(LOOKS_MAX) {
+        put(Part::Keys(some.to_vec()))?;
+    }
+    Ok(())
+}
 
 /// Passes own ids on, some at a time.
 fn put_own_ids(own_ids: OwnIds, put: &mut impl FnMut(Part) -> io::Result<()>) -> io::Result<()> {

@@ -22,6 +22,7 @@ use crate::hub::channel_state::Finish;
 use crate::hub::entry::{Attributes, Entry};
 use crate::hub::heads::Absent;
 use crate::hub::id::Epoch;
+use crate::hub::idempotency::{KeyId, KeyRecord};
 use crate::hub::ids::Ids;
 use crate::hub::log::{Evicted, SavedBounds};
 use crate::hub::numbering::Numbering;
@@ -46,6 +47,7 @@ const HEADS: u8 = 5;
 const END: u8 = 6;
 const OWN_IDS: u8 = 7;
 const FINISHES: u8 = 8;
+const KEYS: u8 = 9;
 
 /// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
@@ -56,6 +58,9 @@ const SAME_AUDIENCE: u8 = 8;
 
 /// The least bytes of an entry: sequence, time, flags, audience and the length of its frame.
 const ENTRY_BYTES_MIN: usize = 5;
+
+/// The least bytes of a key: its own, its digest, and four numbers.
+const KEY_BYTES_MIN: usize = 16 + 8 + 4;
 
 /// Writes a state.
 pub(super) struct Writer<W> {
@@ -151,6 +156,10 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
             put_records(out, records);
             OWN_IDS
         }
+        Part::Keys(keys) => {
+            put_keys(out, keys);
+            KEYS
+        }
         Part::Heads(heads) => {
             put_number(out, heads.len() as u64);
             for (name, absent) in heads {
@@ -209,6 +218,18 @@ fn put_records(out: &mut Vec<u8>, records: &[(Arc<str>, IdRecord)]) {
         out.extend_from_slice(&record.digest.to_le_bytes());
         out.push(u8::from(record.is_doubtful));
         put_audience(out, record.audience.as_deref());
+    }
+}
+
+fn put_keys(out: &mut Vec<u8>, keys: &[(KeyId, KeyRecord)]) {
+    put_number(out, keys.len() as u64);
+    for (id, record) in keys {
+        out.extend_from_slice(&id.0);
+        put_number(out, record.sequence);
+        put_number(out, record.at_ms);
+        out.extend_from_slice(&record.digest.to_le_bytes());
+        put_number(out, u64::from(record.events));
+        put_number(out, u64::from(record.clients));
     }
 }
 
@@ -365,6 +386,7 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
             Part::Entries(entries)
         }
         OWN_IDS => Part::OwnIds(records(input)?),
+        KEYS => Part::Keys(keys(input)?),
         HEADS => {
             let mut heads = Vec::new();
             for _ in 0..input.count(3)? {
@@ -457,6 +479,23 @@ fn records(input: &mut Input<'_>) -> Result<Vec<(Arc<str>, IdRecord)>, Damaged> 
         records.push((key, record));
     }
     Ok(records)
+}
+
+fn keys(input: &mut Input<'_>) -> Result<Vec<(KeyId, KeyRecord)>, Damaged> {
+    const TOO_MANY: Damaged = Damaged("a publish has too many events");
+    let mut keys = Vec::new();
+    for _ in 0..input.count(KEY_BYTES_MIN)? {
+        let id = KeyId(input.array()?);
+        let record = KeyRecord {
+            sequence: input.number()?,
+            at_ms: input.number()?,
+            digest: u64::from_le_bytes(input.array()?),
+            events: u32::try_from(input.number()?).map_err(|_| TOO_MANY)?,
+            clients: u32::try_from(input.number()?).map_err(|_| TOO_MANY)?,
+        };
+        keys.push((id, record));
+    }
+    Ok(keys)
 }
 
 fn entry(input: &mut Input<'_>, before: Option<&Entry>) -> Result<Entry, Damaged> {

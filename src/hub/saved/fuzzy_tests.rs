@@ -17,7 +17,7 @@ use crate::hub::{Hub, Randomness};
 use crate::journal::block::{Block, Sealed};
 use crate::journal::follower::{Arrived, Follower};
 use crate::journal::generated::{ID_PREFIX, changes, ids, ready};
-use crate::journal::record::{Change, Record};
+use crate::journal::record::{Change, Options, Record};
 use crate::{ChannelOptions, Event, History, KeyedState, LagPolicy};
 
 /// The bytes of a block and the number at which it begins.
@@ -39,6 +39,7 @@ fn options_of(name: &str) -> ChannelOptions {
 /// A hub with these ids, channels and clock.
 fn hub_of(ids: Ids, clock: Clock, mut state: State) -> Arc<Hub> {
     state.remembered.follow_log();
+    state.keys.follow_log();
     let builder = ChannelManager::builder().options_by_name(options_of);
     let options = builder.options_by_name;
     Hub::with_ids(ids, 0, clock, Randomness::System, state, options, None)
@@ -148,6 +149,7 @@ fn story(hub: &Hub) -> Vec<String> {
                     story.push(format!("= {key} {record:?}"));
                 }
             }
+            Part::Keys(keys) => story.extend(keys.iter().map(|key| format!("# {key:?}"))),
             Part::Finishes(finishes) => story.push(format!(" {finishes:?}")),
             Part::Heads(heads) => {
                 story.extend(heads.iter().map(|head| format!("~ {head:?}")));
@@ -218,6 +220,7 @@ fn a_removal_while_a_copy_is_made_is_over_for_the_copy() {
     let to_all = Change::PublishAll {
         audience: None,
         events: vec![ready(&Event::message("to all"))],
+        options: Options::default(),
     };
     let remove = Change::Remove { channel };
     let changes = vec![vec![(finish, 0)], vec![(to_all, 0), (remove, 0)]];
@@ -233,11 +236,13 @@ fn an_own_id_that_a_copy_has_outlives_its_removed_channel() {
     let to_all = Change::PublishAll {
         audience: None,
         events: vec![ready(&Event::message("to all").with_id("first"))],
+        options: Options::default(),
     };
     let publish = Change::Publish {
         channel: channel.clone(),
         audience: None,
         events: vec![ready(&Event::message("to one"))],
+        options: Options::default(),
     };
     let finish = |id| Change::Finish {
         channel: channel.clone(),
@@ -266,6 +271,7 @@ fn a_channel_is_copied_as_it_was_when_its_copy_began() {
         channel: "many".into(),
         audience: None,
         events: events.iter().map(ready).collect(),
+        options: Options::default(),
     };
     let filled = (0..3_000).collect::<Vec<_>>();
     let mut changes: Vec<_> = filled
@@ -301,6 +307,7 @@ fn own_ids_are_forgotten_while_a_copy_is_written() {
         channel: "news".into(),
         audience: None,
         events: vec![ready(&event)],
+        options: Options::default(),
     };
     let log = log_of(vec![vec![(publish, 0)]]);
     follow(&hub, &mut Follower::new(0), &log);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! begin · events for all channels · finishes* · (channel · entries*)* · heads* · own ids*
-//! · end
+//! · keys* · end
 //! ```
 //!
 //! Times are the wall clock's, in milliseconds since 1970.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::hub::channel_state::Finish;
 use crate::hub::entry::Entry;
 use crate::hub::heads::Absent;
+use crate::hub::idempotency::{KeyId, KeyRecord};
 use crate::hub::ids::Ids;
 use crate::hub::log::SavedBounds;
 use crate::hub::remembered::IdRecord;
@@ -35,6 +36,8 @@ pub(super) enum Part {
     /// Some own ids of publishers by their keys, in the order of their numbers: those that
     /// were remembered at `at`, and all later ones.
     OwnIds(Vec<(Arc<str>, IdRecord)>),
+    /// Some idempotency keys, in the order of their numbers, as with own ids.
+    Keys(Vec<(KeyId, KeyRecord)>),
     /// Some names of removed channels.
     Heads(Vec<(Arc<str>, Absent)>),
     End(End),

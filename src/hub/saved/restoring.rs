@@ -17,6 +17,7 @@ use crate::hub::dropped::Dropped;
 use crate::hub::entry::{Attributes, Entry};
 use crate::hub::for_all::{ForAll, Held};
 use crate::hub::heads::{Absent, Heads};
+use crate::hub::idempotency::{KeyId, KeyRecord};
 use crate::hub::ids::Ids;
 use crate::hub::key::ChannelKey;
 use crate::hub::log::{Log, SavedBounds};
@@ -52,6 +53,8 @@ pub(super) struct Restoring<F> {
     heads: HashMap<Arc<str>, Absent>,
     /// The number of the last own id.
     last_own_id: u64,
+    /// The number of the last idempotency key.
+    last_key: u64,
     /// The highest number that is named.
     newest: u64,
 }
@@ -109,6 +112,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             channel: None,
             heads: HashMap::new(),
             last_own_id: 0,
+            last_key: 0,
             newest: begin.at,
             begin,
         })
@@ -134,6 +138,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             Part::Channel(channel) => self.open_channel(*channel)?,
             Part::Entries(entries) => self.add_entries(entries)?,
             Part::OwnIds(records) => self.add_own_ids(records)?,
+            Part::Keys(keys) => self.add_keys(keys)?,
             Part::Heads(heads) => self.add_heads(heads)?,
             Part::End(end) => {
                 self.end(&end)?;
@@ -318,6 +323,24 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             match record.sequence <= self.begin.at {
                 true => self.state.remembered.insert(key, record),
                 false => self.state.remembered.insert_ahead(key, record),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_keys(&mut self, keys: Vec<(KeyId, KeyRecord)>) -> Result<(), Damaged> {
+        for (id, record) in keys {
+            ensure(record.sequence > self.last_key, "keys are out of order")?;
+            self.last_key = record.sequence;
+            self.note_number(record.sequence)?;
+            let at_ms = match self.origin {
+                Origin::State => self.at_ms_of(record.at_ms),
+                Origin::Log { .. } => record.at_ms,
+            };
+            let record = KeyRecord { at_ms, ..record };
+            match record.sequence <= self.begin.at {
+                true => self.state.keys.insert(id, record),
+                false => self.state.keys.insert_ahead(id, record),
             }
         }
         Ok(())
