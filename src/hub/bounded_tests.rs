@@ -448,7 +448,10 @@ fn a_channel_has_news_for_the_next_engine_too() {
     let channel = manager.get_or_create("a").unwrap();
     for token in 0..3 {
         let reactor: (Waker, Meters) = (Box::new(|| {}), Meters::new(&[]));
-        let engine = manager.hub().attach([reactor]).unwrap();
+        let engine = manager
+            .hub()
+            .attach(crate::hub::Place::Engine, [reactor])
+            .unwrap();
         join(&[&channel], token, &Start::Live);
         channel.broadcast(Event::message("x")).unwrap();
         let mut work = Work::default();

@@ -64,6 +64,19 @@ impl GapReason {
             GapReason::Unknown => "unknown",
         }
     }
+
+    /// Returns the reason of this name.
+    pub(crate) fn from_name(name: &str) -> Option<GapReason> {
+        let all = [
+            GapReason::Audience,
+            GapReason::Evicted,
+            GapReason::Lost,
+            GapReason::Restart,
+            GapReason::Slow,
+            GapReason::Unknown,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == name)
+    }
 }
 
 impl fmt::Display for GapReason {

@@ -116,7 +116,7 @@ mod tests {
     fn a_client_is_a_member_of_all_its_channels_and_replaces_the_one_of_its_id() {
         let ids = Ids::new(Epoch::from_random(7), Numbering::new(None));
         let (mut state, clock) = (State::new(Settings::default()), Clock::system());
-        state.reactors.attach(1);
+        state.reactors.attach(1).unwrap();
         let channels = ["a", "b"].map(|name| {
             let options = Arc::new(ChannelOptions::new().max_clients(1));
             state.insert(Kind::Named(name.into()), options, 0)

@@ -57,6 +57,17 @@ pub struct ChannelManagerBuilder {
     pub(super) options_by_name: OptionsByName,
 }
 
+impl ChannelManager {
+    /// Returns a handle to a hub's channels.
+    pub(crate) fn of(hub: &Arc<Hub>) -> ChannelManager {
+        let proposals = hub.proposals.as_ref();
+        ChannelManager {
+            _handles: proposals.and_then(|proposals| proposals.handles()),
+            hub: hub.clone(),
+        }
+    }
+}
+
 impl ChannelManagerBuilder {
     /// Sets the default options of channels.
     #[must_use]

@@ -104,10 +104,11 @@ pub(crate) mod target;
 mod two_hubs_tests;
 mod unpublished;
 
+use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, RwLock};
 #[cfg(feature = "internals")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use uuid::Uuid;
 
@@ -125,7 +126,7 @@ use options::OptionsByName;
 use proposals::Proposals;
 use state::State;
 
-pub(crate) use engines::{EngineState, Waker};
+pub(crate) use engines::{EngineState, Place, Waker};
 pub(crate) use join::{Join, JoinError, Joined};
 pub use join::{LAST_MAX, Start};
 pub(crate) use key::{ChannelKey, MemberKey};
@@ -178,6 +179,8 @@ pub(crate) struct Hub {
     /// The default options of channels.
     options_by_name: RwLock<OptionsByName>,
     engines: RwLock<Engines>,
+    /// What all of the program's own readers of channels share, while there are any.
+    pub(crate) readers: Mutex<Weak<dyn Any + Send + Sync>>,
     state: Lock<State>,
     /// What waits for the journal, if there is one.
     proposals: Option<Arc<Proposals<Hub>>>,
@@ -239,6 +242,7 @@ impl Hub {
             in_doubt_until_ms,
             options_by_name: RwLock::new(options_by_name),
             engines: RwLock::default(),
+            readers: Mutex::new(Weak::<()>::new()),
             state: Lock::new(state),
             proposals,
             keys_in_flight: KeysInFlight::default(),

@@ -82,6 +82,7 @@ pub(super) struct Progress {
 }
 
 struct ReactorState {
+    is_attached: bool,
     /// Whether it will look at its work without being woken.
     is_awake: bool,
     work: Work,
@@ -98,16 +99,44 @@ pub(super) struct Reactors {
 }
 
 impl Reactors {
-    /// Replaces the reactors by those of another engine.
-    pub(super) fn attach(&mut self, count: usize) {
+    /// Adds `count` reactors with consecutive numbers. Returns the first of these, if
+    /// there is room: it is the lowest that is free.
+    pub(super) fn attach(&mut self, count: usize) -> Option<u16> {
         let last = self.all.iter().map(|reactor| reactor.work_number).max();
         let work_number = last.unwrap_or(0) + 1;
-        self.all.clear();
-        self.all.resize_with(count, || ReactorState {
+        let is_taken = |number: &usize| self.all.get(*number).is_some_and(|r| r.is_attached);
+        let mut first = 0;
+        while let Some(taken) = (first..first + count).rev().find(is_taken) {
+            first = taken + 1;
+        }
+        let end = first + count;
+        if end > REACTORS_MAX {
+            return None;
+        }
+        let vacant = || ReactorState {
+            is_attached: false,
             is_awake: false,
             work: Work::default(),
             work_number,
-        });
+        };
+        if self.all.len() < end {
+            self.all.resize_with(end, vacant);
+        }
+        for reactor in &mut self.all[first..end] {
+            *reactor = ReactorState {
+                is_attached: true,
+                ..vacant()
+            };
+        }
+        u16::try_from(first).ok()
+    }
+
+    /// Removes reactors, which have no members.
+    pub(super) fn detach(&mut self, first: u16, count: usize) {
+        let first = usize::from(first);
+        for reactor in &mut self.all[first..first + count] {
+            reactor.is_attached = false;
+        }
     }
 
     /// Puts a channel on the lists of all reactors that have members of it, with the
@@ -163,7 +192,7 @@ impl Reactors {
         let mut wake = Wake::default();
         // A thread may still hold the command queue of an engine that has ended, and
         // that had more reactors.
-        let state = self.all.get_mut(reactor);
+        let state = self.all.get_mut(reactor).filter(|state| state.is_attached);
         if state.is_some_and(|state| !std::mem::replace(&mut state.is_awake, true)) {
             wake.add(reactor);
         }
@@ -212,7 +241,7 @@ mod tests {
     #[test]
     fn a_channel_is_dirty_once_until_its_reactor_has_taken_the_work() {
         let (mut reactors, mut work) = (Reactors::default(), Work::default());
-        reactors.attach(2);
+        reactors.attach(2).unwrap();
         assert!(reactors.may_sleep(0) && reactors.may_sleep(1));
         let mut progress = [with_members(0), with_members(2)];
         let wake = reactors.mark_dirty(KEY, &mut progress, 5);
@@ -233,17 +262,18 @@ mod tests {
     fn a_channel_that_was_dirty_for_an_earlier_engine_is_dirty_for_the_next_one_too() {
         let (mut reactors, mut progress) = (Reactors::default(), [with_members(1)]);
         for _ in 0..3 {
-            reactors.attach(1);
+            assert_eq!(reactors.attach(1), Some(0));
             assert!(reactors.may_sleep(0));
             assert!(reactors.mark_dirty(KEY, &mut progress, 0).contains(0));
             assert!(!reactors.may_sleep(0));
+            reactors.detach(0, 1);
         }
     }
 
     #[test]
     fn a_reactor_is_woken_for_a_client_that_it_has_to_disconnect() {
         let mut reactors = Reactors::default();
-        reactors.attach(1);
+        reactors.attach(1).unwrap();
         assert!(reactors.may_sleep(0) && !reactors.has_departures(0));
         let departure = Departure {
             token: 1,
@@ -257,7 +287,7 @@ mod tests {
     #[test]
     fn other_options_are_news_for_reactors_with_members_only() {
         let mut reactors = Reactors::default();
-        reactors.attach(2);
+        reactors.attach(2).unwrap();
         let mut progress = [with_members(1), with_members(0)];
         let wake = reactors.mark_changed(KEY, &mut progress);
         assert!(wake.contains(0) && !wake.contains(1));

@@ -40,8 +40,8 @@ pub struct StoredEvent {
     pub event: Event<'static>,
 }
 
-/// Why a [`Reader`] returns no event. It can be read further, except after
-/// [`Closed`](Self::Closed).
+/// Why a [`Reader`] or [`Events`](crate::Events) returns no event. It can be read further,
+/// except after [`Closed`](Self::Closed) and [`Full`](Self::Full).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -49,6 +49,9 @@ pub enum ReadError {
     Gap(Gap),
     /// The channel was closed or removed.
     Closed,
+    /// The channel has as many clients as it may have, and
+    /// [`Channel::events`] is one more.
+    Full,
 }
 
 impl fmt::Display for ReadError {
@@ -58,6 +61,9 @@ impl fmt::Display for ReadError {
                 let reason = gap.reason;
                 write!(f, "the channel no longer holds all events ({reason}). ")?;
                 f.write_str("Read the current state elsewhere, or read on for the rest")
+            }
+            ReadError::Full => {
+                f.write_str("the channel has reached its limit of clients. Retry later")
             }
             ReadError::Closed => f.write_str(
                 "the channel was closed. Get it from the manager again to open a new one",
@@ -339,7 +345,7 @@ mod tests {
         let shown = reader.map(|item| match item {
             Ok(stored) => stored.event.data().to_owned(),
             Err(ReadError::Gap(gap)) => format!("[{}]", gap.reason),
-            Err(ReadError::Closed) => "[closed]".to_owned(),
+            Err(error) => format!("[{error:?}]").to_lowercase(),
         });
         shown.collect()
     }

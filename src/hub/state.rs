@@ -599,7 +599,7 @@ mod tests {
 
     fn state() -> State {
         let mut state = State::new(Settings::default());
-        state.reactors.attach(1);
+        state.reactors.attach(1).unwrap();
         state
     }
 

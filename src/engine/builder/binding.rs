@@ -9,7 +9,7 @@ use super::EngineBuilder;
 use crate::engine::SimulatedEngine;
 use crate::engine::{Engine, EngineHandle, Listener};
 use crate::exchange::InFlight;
-use crate::hub::Waker;
+use crate::hub::{Place, Waker};
 use crate::metrics::Meters;
 #[cfg(feature = "internals")]
 use crate::reactor::Budgets;
@@ -85,7 +85,7 @@ impl EngineBuilder {
     }
 
     /// Fails with the first mistake of the configuration, if it has one.
-    fn checked(mut self) -> io::Result<Self> {
+    pub(crate) fn checked(mut self) -> io::Result<Self> {
         let guards = self.router.check_guards();
         self.note(guards);
         match self.mistake.take() {
@@ -120,7 +120,7 @@ impl EngineBuilder {
             });
             nets.push((sockets, wake));
         }
-        let (reactors, handle) = self.build(nets)?;
+        let (reactors, handle) = self.build(Place::Engine, nets)?;
         Ok(Engine {
             reactors,
             address: address.unwrap_or(NO_ADDRESS),
@@ -143,7 +143,7 @@ impl EngineBuilder {
     #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn simulate<N: Net>(self, nets: Vec<(N, Waker)>) -> io::Result<Vec<SimulatedEngine<N>>> {
-        let (reactors, handle) = self.checked()?.build(nets)?;
+        let (reactors, handle) = self.checked()?.build(Place::Engine, nets)?;
         let simulated = |reactor| SimulatedEngine {
             reactor,
             handle: handle.clone(),
@@ -151,8 +151,10 @@ impl EngineBuilder {
         Ok(reactors.into_iter().map(simulated).collect())
     }
 
-    fn build<N: Net>(
+    /// Returns a reactor on each network, and the handle of all of them.
+    pub(crate) fn build<N: Net>(
         mut self,
+        place: Place,
         nets: Vec<(N, Waker)>,
     ) -> io::Result<(Vec<Reactor<N>>, EngineHandle)> {
         let channels = self.channels.unwrap_or_default();
@@ -160,9 +162,12 @@ impl EngineBuilder {
         let meters = || Meters::new(&self.error_codes);
         let attached = channels
             .hub()
-            .attach(wakers.into_iter().map(|waker| (waker, meters())));
+            .attach(place, wakers.into_iter().map(|waker| (waker, meters())));
         let attachment = Arc::new(attached.map_err(|_| {
-            let message = "another engine serves these channels. Shut it down first";
+            let message = match place {
+                Place::Engine => "another engine serves these channels. Shut it down first",
+                Place::Mount => "64 threads serve these channels. Shut an engine or a mount down",
+            };
             io::Error::new(io::ErrorKind::ResourceBusy, message)
         })?);
         let service: Arc<dyn Service> = Arc::new(self.router);
@@ -181,7 +186,7 @@ impl EngineBuilder {
             headers: self.headers.clone(),
             proxies: self.proxies.clone(),
         };
-        let reactors = (0..)
+        let reactors = (attachment.engine().first..)
             .zip(nets)
             .map(|(index, net)| Reactor::new(net, setup(index)));
         let reactors: Vec<Reactor<N>> = reactors.collect();

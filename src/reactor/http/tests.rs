@@ -41,7 +41,12 @@ struct Server {
 fn server(budgets: Budgets, room: usize) -> Server {
     let channels = ChannelManager::new();
     let reactor: (crate::hub::Waker, Meters) = (Box::new(|| {}), Meters::new(&[]));
-    let attachment = Arc::new(channels.hub().attach([reactor]).unwrap());
+    let attachment = Arc::new(
+        channels
+            .hub()
+            .attach(crate::hub::Place::Engine, [reactor])
+            .unwrap(),
+    );
     let turn = Turn::new(budgets, 0);
     let counts = Arc::new(ConnectionCounts::new(usize::MAX));
     let meters = attachment.engine().meters(0).clone();

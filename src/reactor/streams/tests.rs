@@ -32,7 +32,10 @@ impl Loop {
     fn new(budgets: Budgets) -> Loop {
         let manager = ChannelManager::builder().build();
         let reactor: (crate::hub::Waker, Meters) = (Box::new(|| {}), Meters::new(&[]));
-        let attachment = manager.hub().attach([reactor]).unwrap();
+        let attachment = manager
+            .hub()
+            .attach(crate::hub::Place::Engine, [reactor])
+            .unwrap();
         let turn = Turn::new(budgets, 0);
         let counts = Arc::new(ConnectionCounts::new(usize::MAX));
         let meters = attachment.engine().meters(0).clone();
