@@ -76,30 +76,7 @@ impl Frame {
     /// Returns the event of a frame that [`encode`](Frame::encode) has made, without its id
     /// and key. Line ends in its data are LF.
     pub(crate) fn decode(&self) -> Event<'static> {
-        let text = str::from_utf8(self.as_bytes()).expect("events are UTF-8");
-        let (mut name, mut retry, mut data) = (String::new(), None, None::<String>);
-        for line in text.split('\n') {
-            match line.split_once(": ") {
-                Some(("event", value)) => value.clone_into(&mut name),
-                Some(("retry", value)) => {
-                    let ms = value.parse().expect("a delay is a number");
-                    retry = Some(Duration::from_millis(ms));
-                }
-                Some(("data", value)) => match &mut data {
-                    None => data = Some(value.to_owned()),
-                    Some(data) => {
-                        data.push('\n');
-                        data.push_str(value);
-                    }
-                },
-                _ => {}
-            }
-        }
-        let event = Event::new(name, data.unwrap_or_default());
-        match retry {
-            Some(retry) => event.with_retry(retry),
-            None => event,
-        }
+        decode(str::from_utf8(self.as_bytes()).expect("events are UTF-8"))
     }
 
     /// Returns the frame of an event that [`body`](Frame::body) has taken apart, not
@@ -333,6 +310,33 @@ impl Frame {
             let _ = SCRATCH.try_with(|scratch| scratch.set(out));
         }
         Ok(frame)
+    }
+}
+
+/// Returns the event of a block that [`Frame::encode`] has written, without its id and key.
+pub(crate) fn decode(block: &str) -> Event<'static> {
+    let (mut name, mut retry, mut data) = (String::new(), None, None::<String>);
+    for line in block.split('\n') {
+        match line.split_once(": ") {
+            Some(("event", value)) => value.clone_into(&mut name),
+            Some(("retry", value)) => {
+                let ms = value.parse().expect("a delay is a number");
+                retry = Some(Duration::from_millis(ms));
+            }
+            Some(("data", value)) => match &mut data {
+                None => data = Some(value.to_owned()),
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+            },
+            _ => {}
+        }
+    }
+    let event = Event::new(name, data.unwrap_or_default());
+    match retry {
+        Some(retry) => event.with_retry(retry),
+        None => event,
     }
 }
 

@@ -112,6 +112,7 @@ mod hub;
 mod journal;
 mod limits;
 mod metrics;
+mod mount;
 mod packed;
 mod proxies;
 mod reactor;
@@ -125,8 +126,8 @@ pub use event::{
     RETRY_MS_MAX,
 };
 pub use exchange::{
-    BodyError, Extensions, IntoResponse, Rejection, Request, Responder, Response, Shutdown, Sink,
-    SinkError, SinkOptions, Subscription, WELCOME_BYTES_MAX, Welcome,
+    BodyError, Extensions, HandedOver, IntoResponse, Rejection, Request, Responder, Response,
+    Shutdown, Sink, SinkError, SinkOptions, Subscription, WELCOME_BYTES_MAX, Welcome,
 };
 pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;
@@ -155,6 +156,9 @@ pub use journal::error::JournalError;
 pub use journal::report::{JournalReport, JournalSegment, JournalSnapshot, JournalTear};
 pub use limits::Limits;
 pub use metrics::{Backlog, Histogram, Metrics};
+pub use mount::{
+    Answering, Chunk, Events, LiveEvent, Mount, MountError, Mounted, MountedBody, MountedRequest,
+};
 pub use proxies::{Network, NetworkError};
 pub use router::RouteError;
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-use crate::exchange::{IntoResponse, Rejection, Request, Response};
+use crate::exchange::{HandedOver, IntoResponse, Rejection, Request, Response};
 use crate::http::{Method, is_token_byte};
 use crate::reactor::Service;
 
@@ -18,6 +18,9 @@ pub(crate) type After = Box<dyn Fn(&Request, &mut Response) + Send + Sync>;
 
 /// A hook for malformed requests.
 pub(crate) type OnRefusal = Box<dyn Fn(&Rejection<'_>) + Send + Sync>;
+
+/// A hook that serves a connection itself.
+pub(crate) type HandOver = Box<dyn Fn(HandedOver) + Send + Sync>;
 
 /// A route or a guard that cannot be added to an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,8 @@ pub(crate) struct Router {
     pub(crate) before: Vec<Before>,
     pub(crate) after: Vec<After>,
     pub(crate) on_refusal: Vec<OnRefusal>,
+    /// What serves the connections whose requests no route takes.
+    pub(crate) hand_over: Option<HandOver>,
 }
 
 /// The handlers and guards of one path.
@@ -310,6 +315,28 @@ impl Service for Router {
     fn finish(&self, request: &Request, response: &mut Response) {
         for after in &self.after {
             after(request, response);
+        }
+    }
+
+    fn hands_over(&self) -> bool {
+        self.hand_over.is_some()
+    }
+
+    fn is_for_program(&self, method: &str, path: &str) -> bool {
+        let method = Method::from_name(method);
+        let is_options = method == Method::Options;
+        match self.paths.at(path) {
+            Ok(matched) => {
+                let routes = &self.routes[*matched.value];
+                !is_options && routes.handler(&method).is_none()
+            }
+            Err(_) => !(is_options && path == "*"),
+        }
+    }
+
+    fn hand_over(&self, connection: HandedOver) {
+        if let Some(hand_over) = &self.hand_over {
+            hand_over(connection);
         }
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::Engine;
 use super::listening::Buffers;
-use crate::exchange::{IntoResponse, Rejection, Request, Response};
+use crate::exchange::{HandedOver, IntoResponse, Rejection, Request, Response};
 use crate::http::{Headers, Method};
 use crate::hub::REACTORS_MAX;
 use crate::hub::manager::ChannelManager;
@@ -211,6 +211,38 @@ impl EngineBuilder {
     /// the hook runs on the engine's thread and must return at once.
     pub fn on_refusal(mut self, hook: impl Fn(&Rejection<'_>) + Send + Sync + 'static) -> Self {
         self.router.on_refusal.push(Box::new(hook));
+        self
+    }
+
+    /// Hands connections over to the program, for a server of its own on the same port:
+    /// each connection with a request that no route takes. The engine continues to serve
+    /// its streams, which cost what they cost on any engine.
+    ///
+    /// The request's first line decides, before the checks of [`before`](Self::before) and
+    /// before anything else of the request is read, so the program's server accepts bodies
+    /// of any length, upgrades, and HTTP/2 with prior knowledge. A path with routes for
+    /// other methods only is no route of this request, except for `OPTIONS`. The connection
+    /// no longer counts towards the engine's limits. When the engine is full, such a request
+    /// is answered as one for which there is no room.
+    ///
+    /// A client that keeps its connection may send the next request, for a stream too, to
+    /// the program's server: serve these with a [`Mount`](crate::Mount).
+    ///
+    /// The hook runs on the engine's thread and must return at once: it passes the
+    /// connection on. A second hook replaces the first one. On Windows connections are
+    /// closed instead.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use pushwheel::Engine;
+    ///
+    /// let (sender, connections) = mpsc::channel();
+    /// let builder = Engine::builder()
+    ///     .get("/events", |_| "a stream, usually")
+    ///     .hand_over(move |connection| _ = sender.send(connection));
+    /// ```
+    pub fn hand_over(mut self, hook: impl Fn(HandedOver) + Send + Sync + 'static) -> Self {
+        self.router.hand_over = Some(Box::new(hook));
         self
     }
 

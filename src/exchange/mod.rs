@@ -3,7 +3,9 @@
 
 mod command_queue;
 mod errors;
+mod exchanged;
 mod extensions;
+mod handed_over;
 mod in_flight;
 mod rejection;
 mod request;
@@ -15,7 +17,10 @@ mod subscription;
 mod welcome;
 
 pub(crate) use command_queue::{Command, CommandQueue};
+#[allow(unreachable_pub, reason = "the simulator names the network")]
+pub use exchanged::Exchange;
 pub use extensions::Extensions;
+pub use handed_over::HandedOver;
 pub(crate) use in_flight::InFlight;
 pub use rejection::Rejection;
 pub use request::{BodyError, Request};

@@ -113,6 +113,16 @@ impl Reader {
         Reader::default()
     }
 
+    /// Returns the bytes of a request whose head is not complete, or none between requests.
+    /// `None` if a head was complete, or a request was rejected.
+    pub(crate) fn begun(&self) -> Option<&[u8]> {
+        match &self.state {
+            State::Between(_) => Some(&[]),
+            State::Head(partial) => Some(&partial.bytes),
+            State::Body(_) | State::Refused(..) => None,
+        }
+    }
+
     /// Reads the next bytes of the connection, up to the end of one request. Returns the
     /// number of bytes that it has read and their result. It reads at least one byte if
     /// there is one, and all of them unless it returns a [`Step::Request`]. Push the rest

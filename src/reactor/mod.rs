@@ -89,6 +89,8 @@ pub(crate) struct Setup {
 /// See the [module](self).
 pub(crate) struct Reactor<N: Net> {
     hub: Arc<Hub>,
+    /// Whether it sweeps the channels: the first reactor of each engine and mount does.
+    sweeps: bool,
     io: Io<N>,
     streams: Streams,
     http: Http,
@@ -110,6 +112,7 @@ impl<N: Net> Reactor<N> {
         let now_ms = hub.clock.now_ms();
         let meters = setup.attachment.engine().meters(setup.index).clone();
         let turn = Turn::new(setup.budgets, now_ms);
+        let sweeps = setup.index == setup.attachment.engine().first;
         Reactor {
             io: Io::new(net, setup.index, setup.limits, meters, setup.counts, turn),
             streams: Streams::new(hub.clone()),
@@ -123,6 +126,7 @@ impl<N: Net> Reactor<N> {
                 command_queue,
             ),
             hub,
+            sweeps,
             commands,
             ready: Vec::new(),
             work: Work::default(),
@@ -212,6 +216,7 @@ impl<N: Net> Reactor<N> {
         self.ready = ready;
 
         self.http.accept(&mut self.io);
+        self.serve_exchanges();
         self.run_commands();
         // What these requests publish is on its way to clients in this turn.
         self.serve_queued();
@@ -247,7 +252,7 @@ impl<N: Net> Reactor<N> {
         }
         let now_us = self.hub.clock.now_us();
         self.publish_figures(now_us, true);
-        let sweep_ms = (self.io.index == 0).then_some(self.swept_at_ms + SWEEP_MS);
+        let sweep_ms = self.sweeps.then_some(self.swept_at_ms + SWEEP_MS);
         let due_ms = [
             self.io.next_timer_ms(),
             sweep_ms,
@@ -382,6 +387,18 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Answers requests that another server has read.
+    fn serve_exchanges(&mut self) {
+        while self.io.turn.may_answer() {
+            let Some((socket, exchange)) = self.io.take_exchange() else {
+                return;
+            };
+            if let Some((key, opening)) = self.http.on_exchange(&mut self.io, socket, exchange) {
+                self.open(key, Some(opening));
+            }
+        }
+    }
+
     /// Continues with the connections that speak HTTP and were stopped.
     fn serve_queued(&mut self) {
         for _ in 0..self.http.queue_len() {
@@ -423,7 +440,7 @@ impl<N: Net> Reactor<N> {
             self.streams.shrink(&mut self.io);
             self.departures.shrink_to(DEPARTURES_KEPT);
             self.work.departures.shrink_to(DEPARTURES_KEPT);
-            if self.io.index == 0 {
+            if self.sweeps {
                 // Few channels at once, very many within ten sweeps.
                 self.sweep_left = (self.hub.channels_capacity() / 10).max(SWEEP_SLICE);
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::next::Next;
 use super::{Http, Service, deadlines};
 use crate::exchange::{Defer, Kind, Request, Response, Subscription};
-use crate::http::Message;
+use crate::http::{Headers, Message};
 use crate::reactor::guard::{catch, guard};
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{Phase, State};
@@ -25,6 +25,14 @@ impl Http {
         state.body_due_ms = None;
         let admitted = state.admitted.take();
         let mut request = self.request(io, key, message).admitted(admitted);
+        if self.hands_over
+            && let Some(full) = io.acceptor.overflow(key)
+            && self
+                .service
+                .is_for_program(request.method().as_str(), request.path())
+        {
+            return self.refuse_for_room(io, key, &request, full.why(), &Headers::new());
+        }
         let call = |service: &dyn Service, request: &mut Request| service.call(request);
         let response = self.run_for(&mut io.turn, "a handler", &mut request, call);
         self.answer(
@@ -84,7 +92,7 @@ impl Http {
     }
 
     /// A request of a connection, as its handler sees it.
-    fn request<N: Net>(&self, io: &Io<N>, key: u32, message: Message) -> Request {
+    pub(super) fn request<N: Net>(&self, io: &Io<N>, key: u32, message: Message) -> Request {
         let State::Http(state) = &io.connections.get(key).state else {
             unreachable!("requests come from connections that speak HTTP")
         };

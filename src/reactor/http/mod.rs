@@ -12,6 +12,8 @@
 //! | `opening` | answers that open a stream |
 //! | `paging` | subscriptions that are answered once |
 //! | `responses` | answers as bytes |
+//! | `exchanges` | requests that another server has read |
+//! | `handing_over` | connections that the program serves itself |
 //! | `deadlines` | the time that a client has for its request and its response |
 //!
 //! The invariants: one read is used up before the next, so a connection holds at most
@@ -19,6 +21,8 @@
 
 mod answers;
 mod deadlines;
+mod exchanges;
+mod handing_over;
 mod listener;
 mod next;
 mod opening;
@@ -33,7 +37,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::streams::opening::Opening;
-use crate::exchange::{CommandQueue, InFlight, Rejection, Request, Response};
+use crate::exchange::{CommandQueue, HandedOver, InFlight, Rejection, Request, Response};
 use crate::http::Headers;
 use crate::hub::manager::ChannelManager;
 use crate::hub::{Attachment, Hub};
@@ -50,6 +54,19 @@ pub(crate) trait Service: Send + Sync {
     /// Looks at every answer before it is written.
     fn finish(&self, request: &Request, response: &mut Response);
 
+    /// Whether the program serves some connections itself.
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// Whether no route takes this request.
+    fn is_for_program(&self, _method: &str, _path: &str) -> bool {
+        false
+    }
+
+    /// Receives a connection that the program serves itself.
+    fn hand_over(&self, _connection: HandedOver) {}
+
     /// Receives each malformed request and the response to it.
     fn on_refusal(&self, rejection: &Rejection<'_>);
 }
@@ -61,6 +78,8 @@ pub(crate) struct Http {
     /// Sinks are ended through it.
     attachment: Arc<Attachment>,
     in_flight: InFlight,
+    /// Whether the program serves connections whose requests no route takes.
+    hands_over: bool,
     /// On every response.
     headers: Headers,
     proxies: Proxies,
@@ -94,6 +113,7 @@ impl Http {
                 second: u64::MAX,
                 text: String::new(),
             },
+            hands_over: service.hands_over(),
             service,
             channels,
             attachment,

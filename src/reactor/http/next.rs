@@ -10,6 +10,8 @@ pub(super) enum Next {
     Hold,
     /// It becomes a stream.
     Open(Box<Opening>),
+    /// The program serves it from here on.
+    HandOver,
     /// It is closed already.
     Closed,
 }

@@ -81,7 +81,7 @@ impl Http {
             match next {
                 Some(Next::Request) => {}
                 Some(Next::Open(opening)) => return Some(opening),
-                Some(Next::Hold | Next::Closed) => return None,
+                Some(Next::Hold | Next::HandOver | Next::Closed) => return None,
                 None => break,
             }
         }
@@ -102,7 +102,7 @@ impl Http {
             Ok(Some(count)) => {
                 let (next, used) = self.answer_all(io, key, &input[..count], slice);
                 let unread = || Pending::of(&input[used..count]);
-                Self::keep_unread(io, key, next, slice, unread)
+                self.keep_unread(io, key, next, slice, unread)
             }
             Ok(None) => Some(Next::Hold),
             Err(Gone) => {
@@ -126,12 +126,13 @@ impl Http {
         let mut unread = std::mem::take(&mut state.unread);
         let (next, used) = self.answer_all(io, key, unread.as_bytes(), slice);
         unread.take(used);
-        Self::keep_unread(io, key, next, slice, || unread)
+        self.keep_unread(io, key, next, slice, || unread)
     }
 
     /// Keeps the input that has to wait. Returns `None` when it only waits for its
     /// turn.
     fn keep_unread<N: Net>(
+        &self,
         io: &mut Io<N>,
         key: u32,
         next: Next,
@@ -140,6 +141,10 @@ impl Http {
     ) -> Option<Next> {
         let is_held = match next {
             Next::Open(_) | Next::Closed => return Some(next),
+            Next::HandOver => {
+                self.hand_over(io, key, rest().as_bytes());
+                return Some(next);
+            }
             Next::Hold => true,
             Next::Request => false,
         };
@@ -171,6 +176,9 @@ impl Http {
         let next = loop {
             if used == input.len() {
                 break Next::Request;
+            }
+            if self.hands_over && self.is_for_program(io, key, &input[used..]) {
+                break Next::HandOver;
             }
             let (count, next) = match self.answer_next(io, key, &input[used..]) {
                 Ok(answered) => answered,
@@ -229,7 +237,12 @@ impl Http {
     }
 
     /// Writes the responses that have gathered, and sets the timer for what follows.
-    fn finish_answers<N: Net>(&mut self, io: &mut Io<N>, key: u32, mut next: Next) -> Next {
+    pub(super) fn finish_answers<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        key: u32,
+        mut next: Next,
+    ) -> Next {
         if !self.output.is_empty() {
             let written = self.write_output(io, key);
             self.output.clear();
@@ -243,6 +256,10 @@ impl Http {
                 }
                 _ => {}
             }
+        }
+        if matches!(next, Next::HandOver) && Self::has_unsent(io, key) {
+            // The client has to take its responses first.
+            return Next::Hold;
         }
         if matches!(next, Next::Request) {
             deadlines::await_request(io, key);
@@ -423,7 +440,7 @@ impl Http {
             Next::Open(opening) => Some(opening),
             // What came behind the request has waited.
             Next::Request => self.on_readable(io, key),
-            Next::Hold | Next::Closed => None,
+            Next::Hold | Next::HandOver | Next::Closed => None,
         }
     }
 }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::turn::{TICK_MS, Turn};
+use crate::exchange::Exchange;
 use crate::hub::client::ConnectionId;
 use crate::hub::clock::as_ms;
 use crate::limits::Limits;
@@ -162,9 +163,9 @@ impl<N: Net> Io<N> {
         Ok(count)
     }
 
-    /// [`write_events`](Self::write_events) at a tick, without counting: for what is
-    /// written to very many clients, and counted at once by
-    /// [`count_written`](Self::count_written).
+    /// [`write_events`](Self::write_events) of shared bytes at a tick, without counting:
+    /// for what is written to very many clients, announced by [`share`](Self::share) and
+    /// counted at once by [`count_written`](Self::count_written).
     #[inline]
     pub(crate) fn write_at(
         &mut self,
@@ -175,7 +176,22 @@ impl<N: Net> Io<N> {
     ) -> Result<usize, Gone> {
         let connection = self.connections.get_mut(key);
         connection.written_at = tick;
-        write(&mut self.net, &mut connection.socket, bytes, is_limited)
+        let (net, socket) = (&mut self.net, &mut connection.socket);
+        written(uninterrupted(|| {
+            net.write_shared(socket, bytes, is_limited)
+        }))
+    }
+
+    /// Announces the bytes of the next calls of [`write_at`](Self::write_at).
+    #[inline]
+    pub(crate) fn share(&mut self, bytes: &[u8]) {
+        self.net.share(bytes);
+    }
+
+    /// Takes a connection whose request another server has read, if there is one.
+    #[inline]
+    pub(crate) fn take_exchange(&mut self) -> Option<(N::Socket, Exchange)> {
+        self.net.take_exchange()
     }
 
     pub(crate) fn count_written(&mut self, bytes: u64) {
@@ -202,6 +218,16 @@ impl<N: Net> Io<N> {
         self.acceptor.forget(key);
         self.traffic.closed += 1;
         self.net.close(connection.socket);
+    }
+
+    /// Forgets a connection that speaks HTTP, and returns its socket to the program, if
+    /// it is one of the system's.
+    pub(crate) fn release(&mut self, key: u32) -> Option<std::net::TcpStream> {
+        self.wheel.cancel(&mut self.connections, key);
+        let connection = self.connections.remove(key);
+        self.acceptor.forget(key);
+        self.traffic.closed += 1;
+        self.net.release(connection.socket)
     }
 
     /// Sets the timer of a connection for so long after now, rounded up to a tick.
@@ -247,11 +273,15 @@ fn write<N: Net>(
     bytes: &[u8],
     is_limited: bool,
 ) -> Result<usize, Gone> {
-    let written = match is_limited {
+    written(match is_limited {
         true => net.write_limited(socket, bytes),
         false => uninterrupted(|| net.write(socket, bytes)),
-    };
-    match written {
+    })
+}
+
+#[inline]
+fn written(result: io::Result<usize>) -> Result<usize, Gone> {
+    match result {
         Ok(count) => Ok(count),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         Err(_) => Err(Gone),

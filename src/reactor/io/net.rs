@@ -5,8 +5,10 @@
 //! nothing.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use crate::exchange::Exchange;
 
 /// What a poll reports of one socket, or of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,42 @@ pub trait Net {
     /// # Errors
     /// As [`write`](Self::write), but never `Interrupted`.
     fn write_limited(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Announces bytes that are about to be written to many sockets with
+    /// [`write_shared`](Self::write_shared).
+    #[inline]
+    fn share(&mut self, _bytes: &[u8]) {}
+
+    /// Writes the bytes that [`share`](Self::share) has announced, as
+    /// [`write`](Self::write) or, if `is_limited`,
+    /// [`write_limited`](Self::write_limited).
+    ///
+    /// # Errors
+    /// As these.
+    #[inline]
+    fn write_shared(
+        &mut self,
+        socket: &mut Self::Socket,
+        bytes: &[u8],
+        is_limited: bool,
+    ) -> io::Result<usize> {
+        match is_limited {
+            true => self.write_limited(socket, bytes),
+            false => self.write(socket, bytes),
+        }
+    }
+
+    /// Takes a connection whose request another server has read, if there is one.
+    #[inline]
+    fn take_exchange(&mut self) -> Option<(Self::Socket, Exchange)> {
+        None
+    }
+
+    /// Returns the socket to the program, if it is one of the system's. It is no longer
+    /// polled.
+    fn release(&mut self, _socket: Self::Socket) -> Option<TcpStream> {
+        None
+    }
 
     /// Closes the writing half: the peer reads to an end.
     fn shutdown_write(&mut self, socket: &mut Self::Socket);

@@ -181,6 +181,12 @@ impl Net for Sockets {
         let _ = socket.shutdown(Shutdown::Write);
     }
 
+    #[cfg(unix)]
+    fn release(&mut self, mut socket: TcpStream) -> Option<std::net::TcpStream> {
+        self.poll.registry().deregister(&mut socket).ok()?;
+        Some(OwnedFd::from(socket).into())
+    }
+
     fn close(&mut self, socket: TcpStream) {
         // Closing takes it out of the poller as well.
         drop(socket);

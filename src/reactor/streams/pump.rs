@@ -369,6 +369,7 @@ fn write_batch<N: Net>(
         return (0, next.map_or(Next::Done, |key| Next::Alone(*key)));
     };
     let (bytes, tick) = (batch.as_bytes(), io.turn.tick32());
+    io.share(bytes);
     let mut next = Next::Goes;
     for done in first..first + count_max {
         let Some(&key) = feed.current.get(done) else {

@@ -1,0 +1,108 @@
+//! What waits for the reactor of a mount: requests, and reports of its pipes. The reactor
+//! sleeps here.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::reactor::net::Readiness;
+
+/// See the [module](self). `A` is a request with the pipe for its response.
+pub(super) struct Inbox<A> {
+    state: Mutex<State<A>>,
+    news: Condvar,
+}
+
+struct State<A> {
+    /// At most two for each pipe: that it has room, and that its reader has gone.
+    reports: Vec<Readiness>,
+    arrivals: VecDeque<A>,
+    is_woken: bool,
+    /// Whether the reactor has ended.
+    is_over: bool,
+}
+
+impl<A> Inbox<A> {
+    pub(super) fn new() -> Inbox<A> {
+        Inbox {
+            state: Mutex::new(State {
+                reports: Vec::new(),
+                arrivals: VecDeque::new(),
+                is_woken: false,
+                is_over: false,
+            }),
+            news: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings a request. Returns false if the reactor has ended.
+    pub(super) fn bring(&self, arrival: A) -> bool {
+        let mut state = self.lock();
+        if state.is_over {
+            return false;
+        }
+        state.arrivals.push_back(arrival);
+        self.wake_from(state);
+        true
+    }
+
+    /// Reports what a pipe is ready for.
+    pub(super) fn report(&self, readiness: Readiness) {
+        let mut state = self.lock();
+        if !state.is_over {
+            state.reports.push(readiness);
+            self.wake_from(state);
+        }
+    }
+
+    /// Wakes the reactor.
+    pub(super) fn wake(&self) {
+        self.wake_from(self.lock());
+    }
+
+    fn wake_from(&self, mut state: MutexGuard<'_, State<A>>) {
+        let was_woken = std::mem::replace(&mut state.is_woken, true);
+        drop(state);
+        if !was_woken {
+            self.news.notify_one();
+        }
+    }
+
+    /// Sleeps until there is something, or the time is up (`None`: never). Returns the
+    /// requests, and appends the reports to `ready`.
+    pub(super) fn wait(
+        &self,
+        timeout: Option<Duration>,
+        ready: &mut Vec<Readiness>,
+    ) -> VecDeque<A> {
+        let is_asleep = |state: &mut State<A>| !state.is_woken;
+        let mut state = match timeout {
+            Some(Duration::ZERO) => self.lock(),
+            Some(timeout) => {
+                let waited = self
+                    .news
+                    .wait_timeout_while(self.lock(), timeout, is_asleep);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.news.wait_while(self.lock(), is_asleep);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        state.is_woken = false;
+        ready.append(&mut state.reports);
+        std::mem::take(&mut state.arrivals)
+    }
+
+    /// Accepts nothing any more. Returns the requests that are left.
+    pub(super) fn close(&self) -> VecDeque<A> {
+        let mut state = self.lock();
+        state.is_over = true;
+        state.reports = Vec::new();
+        std::mem::take(&mut state.arrivals)
+    }
+}
