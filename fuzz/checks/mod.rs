@@ -20,6 +20,7 @@ pub mod log;
 pub mod message;
 pub mod parser;
 pub mod preface;
+pub mod redis_reply;
 pub mod request;
 pub mod resume;
 pub mod target;
@@ -39,6 +40,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("message", message::check),
     ("parser", parser::check),
     ("preface", preface::check),
+    ("redis_reply", redis_reply::check),
     ("request", request::check),
     ("resume", resume::check),
     ("target", target::check),
