@@ -418,7 +418,7 @@ impl<N: Net> Reactor<N> {
         let tick = self.io.turn.tick();
         while self.io.turn.may_fire() {
             let Some(key) = self.io.pop_timer(tick) else {
-                return;
+                break;
             };
             self.io.turn.spent.timers += match self.io.connections.as_stream(key) {
                 Some(stream) => self.streams.on_timer(&mut self.io, stream),
@@ -429,6 +429,7 @@ impl<N: Net> Reactor<N> {
                 }
             };
         }
+        self.streams.write_heartbeats(&mut self.io);
     }
 
     /// Sweeps a slice of the channels, if a sweep is due or under way, and gives
