@@ -51,6 +51,8 @@ use guard::{call_on_disconnect, guard};
 use http::Http;
 pub(crate) use http::Service;
 use io::Io;
+#[cfg(target_os = "linux")]
+pub(crate) use io::batch;
 pub(crate) use io::counts::ConnectionCounts;
 use io::net::{LISTENER, Net, Readiness};
 pub(crate) use io::{net, sockets};

@@ -10,6 +10,8 @@
 
 mod accept;
 pub(crate) mod acceptor;
+#[cfg(target_os = "linux")]
+pub(crate) mod batch;
 pub(crate) mod connection;
 pub(crate) mod counts;
 #[cfg(test)]
@@ -20,7 +22,6 @@ mod traffic;
 pub(crate) mod wheel;
 
 use std::io::{self, ErrorKind};
-use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,18 +60,22 @@ pub(crate) struct Io<N: Net> {
 /// The sockets of streams that are being written to.
 struct Streaming<'a, S> {
     connections: &'a mut Connections<S>,
-    keys: slice::Iter<'a, StreamKey>,
+    keys: &'a [StreamKey],
     /// The tick that it is.
     tick: u32,
 }
 
 impl<S> Targets<S> for Streaming<'_, S> {
     #[inline]
-    fn next_socket(&mut self) -> Option<&mut S> {
-        let key = self.keys.next()?.key();
-        let connection = self.connections.get_mut(key);
+    fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    #[inline]
+    fn socket(&mut self, index: usize) -> &mut S {
+        let connection = self.connections.get_mut(self.keys[index].key());
         connection.written_at = self.tick;
-        Some(&mut connection.socket)
+        &mut connection.socket
     }
 }
 
@@ -129,6 +134,8 @@ impl<N: Net> Io<N> {
     /// Lets other threads read what was counted.
     pub(crate) fn publish_traffic(&self) {
         let is_full = self.acceptor.is_full(&self.limits);
+        let sends_in_batches = self.net.sends_in_batches();
+        self.meters.batch_senders.set(u64::from(sends_in_batches));
         self.traffic.publish(&self.meters, is_full);
     }
 
@@ -191,7 +198,7 @@ impl<N: Net> Io<N> {
     ) {
         let mut targets = Streaming {
             connections: &mut self.connections,
-            keys: keys.iter(),
+            keys,
             tick: self.turn.tick32(),
         };
         let net = &mut self.net;

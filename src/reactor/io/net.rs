@@ -36,10 +36,13 @@ pub const UNSENT_BYTES_MAX: usize = 16 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
-/// Sockets that are written the same bytes, one after the other.
+/// Sockets that are written the same bytes.
 pub trait Targets<S> {
-    /// Returns the next socket.
-    fn next_socket(&mut self) -> Option<&mut S>;
+    /// Returns their number.
+    fn count(&self) -> usize;
+
+    /// Returns one of them.
+    fn socket(&mut self, index: usize) -> &mut S;
 }
 
 /// A socket that did not take all of what was written to several.
@@ -114,9 +117,9 @@ pub trait Net {
 
     /// Writes the same bytes to several sockets: as [`write`](Self::write) would to each,
     /// or [`write_limited`](Self::write_limited) if they are limited. Notes those that did
-    /// not take all of it, in ascending order. Returns the number of sockets.
+    /// not take all of it, in ascending order.
     ///
-    /// A network may write in any order, and all at once.
+    /// A network may write in any order, and to all in one go.
     #[inline]
     fn write_to_all(
         &mut self,
@@ -124,19 +127,13 @@ pub trait Net {
         bytes: &[u8],
         is_limited: bool,
         exceptions: &mut Vec<Exception>,
-    ) -> usize {
-        let mut count = 0;
-        while let Some(socket) = targets.next_socket() {
-            match write_once(self, socket, bytes, is_limited) {
-                Ok(written) if written == bytes.len() => {}
-                outcome => exceptions.push(Exception {
-                    index: count,
-                    outcome,
-                }),
-            }
-            count += 1;
-        }
-        count
+    ) {
+        write_to_each(self, targets, bytes, is_limited, exceptions);
+    }
+
+    /// Whether [`write_to_all`](Self::write_to_all) takes fewer system calls than sockets.
+    fn sends_in_batches(&self) -> bool {
+        false
     }
 
     /// Takes a connection whose request another server has read, if there is one.
@@ -174,6 +171,23 @@ pub(super) fn write_once<N: Net + ?Sized>(
         Ok(count) => Ok(count),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         Err(_) => Err(Gone),
+    }
+}
+
+/// [`write_to_all`](Net::write_to_all) with a system call for each socket.
+#[inline]
+pub(super) fn write_to_each<N: Net + ?Sized>(
+    net: &mut N,
+    targets: &mut impl Targets<N::Socket>,
+    bytes: &[u8],
+    is_limited: bool,
+    exceptions: &mut Vec<Exception>,
+) {
+    for index in 0..targets.count() {
+        let outcome = write_once(net, targets.socket(index), bytes, is_limited);
+        if outcome != Ok(bytes.len()) {
+            exceptions.push(Exception { index, outcome });
+        }
     }
 }
 
