@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::Streams;
-use super::beat::Beat;
+use super::beat::{Beat, Heartbeats};
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
 use crate::reactor::io::connection::{NONE, StreamKey};
@@ -14,15 +14,6 @@ use crate::reactor::turn::{TICK_MS, Turn};
 
 /// The most heartbeats that are written together.
 const TOGETHER_MAX: usize = 64;
-
-/// Heartbeats that wait to be written together.
-#[derive(Default)]
-pub(super) struct Heartbeats {
-    /// What each client is sent, before it is packed.
-    bytes: Vec<u8>,
-    is_packed: bool,
-    keys: Vec<StreamKey>,
-}
 
 impl Streams {
     /// Writes the heartbeats that wait. They wait from one timer to the next: nothing
