@@ -3,6 +3,7 @@
 //! A handler loads the configuration once, so it never sees parts of two. A reload replaces
 //! the configuration as a whole and leaves the state.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -21,8 +22,6 @@ pub(super) struct CurrentConfig {
     /// The patterns of channels with settings of their own. The first one that matches
     /// applies.
     pub(super) patterns: Vec<Pattern>,
-    /// Whether bodies are data as they are. The first pattern that matches applies.
-    pub(super) raw: Vec<(Pattern, bool)>,
     /// Whether requests are checked for the hosts of loopback.
     pub(super) checks_hosts: bool,
     pub(super) publish_rate_per_address: Option<Rate>,
@@ -30,21 +29,14 @@ pub(super) struct CurrentConfig {
     pub(super) event_log: bool,
 }
 
-impl CurrentConfig {
-    /// Returns whether the body of a publish to a channel is data, whatever its type.
-    pub(super) fn is_raw(&self, channel: &str) -> bool {
-        let found = self
-            .raw
-            .iter()
-            .find(|(pattern, _)| pattern.matches(channel));
-        found.is_some_and(|(_, is_raw)| *is_raw)
-    }
-}
-
 /// The context of every request. All clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Context {
-    config: Arc<ArcSwap<CurrentConfig>>,
+pub(super) struct Context(Arc<Shared>);
+
+/// What a [`Context`] has.
+#[derive(Debug)]
+pub(super) struct Shared {
+    config: ArcSwap<CurrentConfig>,
     pub(super) access: AccessState,
     pub(super) publish_limiter: Limiter,
     pub(super) stopwatch: Stopwatch,
@@ -58,15 +50,15 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(config: CurrentConfig, has_journal: bool) -> Context {
-        Context {
-            config: Arc::new(ArcSwap::from_pointee(config)),
+        Context(Arc::new(Shared {
+            config: ArcSwap::from_pointee(config),
             access: AccessState::new(),
             publish_limiter: Limiter::new(),
             stopwatch: Stopwatch::start(),
             has_journal,
             proxy_warning: Throttle::new(),
             subscription_warning: Throttle::new(),
-        }
+        }))
     }
 
     pub(super) fn config(&self) -> Arc<CurrentConfig> {
@@ -76,5 +68,13 @@ impl Context {
     /// Sets the configuration of later requests.
     pub(super) fn set_config(&self, config: CurrentConfig) {
         self.config.store(Arc::new(config));
+    }
+}
+
+impl Deref for Context {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
