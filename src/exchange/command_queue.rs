@@ -8,6 +8,7 @@ use super::in_flight::Ticket;
 use super::responder::Responder;
 use super::response::Response;
 use super::shutdown::Shutdown;
+use crate::hub::held_wakes::{self, Kind, Sleeper};
 use crate::hub::{Attachment, EngineState, Hub};
 use crate::limits::Limits;
 
@@ -33,7 +34,9 @@ pub(crate) enum Command {
 /// `requests_in_flight_max`: each deferred request is answered once. The other commands
 /// come from calls of `EngineHandle`, one per call.
 #[derive(Clone)]
-pub(crate) struct CommandQueue {
+pub(crate) struct CommandQueue(Arc<Sending>);
+
+struct Sending {
     sender: Sender<Command>,
     hub: Arc<Hub>,
     engine: Arc<EngineState>,
@@ -43,24 +46,24 @@ pub(crate) struct CommandQueue {
 impl CommandQueue {
     pub(crate) fn new(attachment: &Attachment, reactor: u16) -> (CommandQueue, Receiver<Command>) {
         let (sender, receiver) = unbounded();
-        let command_queue = CommandQueue {
+        let sending = Sending {
             sender,
             hub: attachment.hub().clone(),
             engine: attachment.engine().clone(),
             reactor,
         };
-        (command_queue, receiver)
+        (CommandQueue(Arc::new(sending)), receiver)
     }
 
     /// Returns the state of the reactor's engine.
     pub(crate) fn engine(&self) -> &Arc<EngineState> {
-        &self.engine
+        &self.0.engine
     }
 
     /// Returns the responder to a deferred request.
     pub(crate) fn responder(&self, token: u64, request: u32, ticket: Ticket) -> Responder {
         let queue = self.clone();
-        Responder::new(self.engine.clone(), move |response| {
+        Responder::new(self.0.engine.clone(), move |response| {
             let response = Box::new(response);
             queue.send(Command::Answer {
                 token,
@@ -73,8 +76,23 @@ impl CommandQueue {
 
     /// Sends a command and wakes the reactor. A reactor that has ended drops it.
     pub(crate) fn send(&self, command: Command) {
-        if self.sender.send(command).is_ok() {
-            self.hub.wake_reactor(self.reactor);
+        if self.0.sender.send(command).is_ok() {
+            held_wakes::wake(&self.0);
         }
+    }
+}
+
+/// The reactor.
+impl Sleeper for Sending {
+    fn kind(&self) -> Kind {
+        Kind::Reactor
+    }
+
+    fn wake(&self) {
+        self.hub.wake_reactor(self.reactor);
+    }
+
+    fn work_here(&self) -> bool {
+        false
     }
 }

@@ -19,6 +19,7 @@ use super::clock::as_ms;
 use super::dropped::Dropped;
 use super::for_all::NAME_OF_ALL;
 use super::gap::{GAP_NAME, Gap, GapReason};
+use super::held_wakes::{HeldWakes, Kind as Sleeping};
 use super::id::EventId;
 use super::idempotency::{record_of, repeated};
 use super::key::ChannelKey;
@@ -338,9 +339,11 @@ impl Hub {
             for (name, key) in options.made.drain(..) {
                 self.keep_current(&name, key, options.by_name.clone());
             }
+            let held = HeldWakes::begin(&[Sleeping::Journal, Sleeping::Reactor]);
             for (waiting, outcome) in outcomes.drain(..) {
                 report(waiting, outcome);
             }
+            drop(held);
             match lacks {
                 Some(Lacks::Options(name)) => {
                     let made = Arc::new(options_of(&options.by_name, &name));

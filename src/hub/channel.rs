@@ -187,8 +187,9 @@ impl Channel {
     /// Publishes as [`publish`](Self::publish) does, and passes the result to `then`.
     ///
     /// It never waits, on any thread. Without a journal, `then` runs before this returns.
-    /// With one, it runs once on another thread, as soon as the events are in the journal:
-    /// it must return at once. That the channel is closed is reported before this returns.
+    /// With one, it runs once on a thread of the journal or of an engine, as soon as the events
+    /// are in the journal: it must return at once. That the channel is closed is reported before
+    /// this returns.
     ///
     /// ```
     /// use pushwheel::{ChannelManager, Event, Target};

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::Join;
@@ -32,33 +33,40 @@ type Stored = (u64, Vec<u8>);
 
 /// The part of a log in memory that a test has.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     blocks: Mutex<Vec<Stored>>,
+    /// The threads that have appended, one for each append.
+    pub(super) threads: Mutex<Vec<ThreadId>>,
+    /// Whether an append does not wait for a disk.
+    pub(super) is_quick: AtomicBool,
+    /// How long an append takes by a clock that a test has, in milliseconds.
+    pub(super) append_ms: AtomicU64,
+    pub(super) clock_ms: Arc<AtomicU64>,
     /// Whether appends wait.
     is_held: Mutex<bool>,
     let_go: Condvar,
     /// Appends that have begun.
     begun: Mutex<usize>,
     has_begun: Condvar,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
     is_full: AtomicBool,
     /// Whether a snapshot makes no room.
     stays_full: AtomicBool,
-    is_closed: AtomicBool,
+    pub(super) is_closed: AtomicBool,
     snapshots: Mutex<usize>,
 }
 
 impl Shared {
-    fn hold(&self) {
+    pub(super) fn hold(&self) {
         *self.is_held.lock().unwrap() = true;
     }
 
-    fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         *self.is_held.lock().unwrap() = false;
         self.let_go.notify_all();
     }
 
-    fn wait_until_begun(&self, count: usize) {
+    pub(super) fn wait_until_begun(&self, count: usize) {
         let begun = self.begun.lock().unwrap();
         let _begun = self.has_begun.wait_while(begun, |begun| *begun < count);
     }
@@ -69,6 +77,9 @@ struct InMemory(Arc<Shared>, u64);
 impl BlockLog for InMemory {
     fn append(&mut self, width: u64, _: u64, block: &[u8]) -> Result<u64, JournalError> {
         let InMemory(shared, next) = self;
+        let append_ms = shared.append_ms.load(Relaxed);
+        shared.clock_ms.fetch_add(append_ms, Relaxed);
+        shared.threads.lock().unwrap().push(thread::current().id());
         *shared.begun.lock().unwrap() += 1;
         shared.has_begun.notify_all();
         let held = shared.is_held.lock().unwrap();
@@ -84,6 +95,10 @@ impl BlockLog for InMemory {
         *next += width;
         shared.blocks.lock().unwrap().push((first, block.to_vec()));
         Ok(first)
+    }
+
+    fn is_quick(&self, _: usize) -> bool {
+        self.0.is_quick.load(Relaxed)
     }
 
     fn bytes(&self) -> u64 {
@@ -127,11 +142,14 @@ impl SnapshotFile for Emptied {
     }
 }
 
-fn keeping() -> ChannelManagerBuilder {
+pub(super) fn keeping() -> ChannelManagerBuilder {
     ChannelManager::builder().defaults(ChannelOptions::new().history(History::events(1_000_000)))
 }
 
-fn open_with(builder: ChannelManagerBuilder, timeout: Duration) -> (ChannelManager, Arc<Shared>) {
+pub(super) fn open_with(
+    builder: ChannelManagerBuilder,
+    timeout: Duration,
+) -> (ChannelManager, Arc<Shared>) {
     open_syncing(builder, timeout, None)
 }
 
@@ -140,7 +158,16 @@ fn open_syncing(
     timeout: Duration,
     sync: Option<(Sync, Duration)>,
 ) -> (ChannelManager, Arc<Shared>) {
-    let clock = Clock::system();
+    open_at(builder, (Clock::system(), Arc::default()), timeout, sync)
+}
+
+/// The second clock is moved by slow appends. It may be what the first one shows.
+pub(super) fn open_at(
+    builder: ChannelManagerBuilder,
+    (clock, clock_ms): (Clock, Arc<AtomicU64>),
+    timeout: Duration,
+    sync: Option<(Sync, Duration)>,
+) -> (ChannelManager, Arc<Shared>) {
     let proposals = Arc::new(Proposals::new(7, clock.clone(), timeout));
     let randomness = Randomness::System;
     let ids = builder.new_ids(&randomness);
@@ -154,7 +181,10 @@ fn open_syncing(
         options,
         Some(proposals.clone()),
     );
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared {
+        clock_ms,
+        ..Shared::default()
+    });
     let journaling = Journaling {
         log: Box::new(InMemory(shared.clone(), 1)),
         take_snapshot: Hub::write_snapshot,
@@ -171,11 +201,11 @@ fn open_syncing(
     )
 }
 
-fn open() -> (ChannelManager, Arc<Shared>) {
+pub(super) fn open() -> (ChannelManager, Arc<Shared>) {
     open_with(keeping(), Duration::from_secs(60))
 }
 
-fn message(data: impl ToString) -> Event<'static> {
+pub(super) fn message(data: impl ToString) -> Event<'static> {
     Event::message(data.to_string())
 }
 
@@ -185,7 +215,7 @@ fn stored(channel: &Channel) -> Vec<StoredEvent> {
     all.unwrap()
 }
 
-fn datas(channel: &Channel) -> Vec<String> {
+pub(super) fn datas(channel: &Channel) -> Vec<String> {
     let text = |stored: StoredEvent| stored.event.data().to_string();
     stored(channel).into_iter().map(text).collect()
 }

@@ -3,11 +3,16 @@
 //! One thread appends a block, applies it and passes the outcomes on. Another one syncs, and
 //! one more makes a snapshot when it is time for one.
 //!
+//! A reactor has no time to wait for a disk. But a few records are a write of microseconds
+//! into the memory of the system, and a thread that is woken for it costs more. So at the end
+//! of its turn a reactor [appends itself](Appender::append_here), as long as the disk has no
+//! sync and no snapshot to write, for which a write would wait, and writes have been quick.
+//!
 //! [`Appender`] is what the first of them does, a step at a time, and waits for nothing but
 //! the log. So the simulator runs the same steps without threads.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +30,14 @@ use crate::journal::syncing::SyncThread;
 /// The time from a snapshot that has failed or made no room until the next one, in
 /// milliseconds.
 const SNAPSHOT_PAUSE_MS: u64 = 10_000;
+
+/// The most bytes that a reactor appends itself.
+const BYTES_HERE_MAX: usize = 64 << 10;
+
+/// The duration of a write, in microseconds, after which no reactor writes for this many
+/// times as long. So a disk that is busy holds up a reactor for a small part of the time.
+const SLOW_US: u64 = 2_000;
+const SLOW_PAUSES: u64 = 64;
 
 /// Writes what a snapshot has.
 pub(super) type TakeSnapshot = fn(&Hub, &mut dyn Write) -> io::Result<Saved>;
@@ -66,12 +79,17 @@ impl Journaling {
             let thread = thread::Builder::new().name("pushwheel-journal-snapshot".to_owned());
             thread.spawn(move || snapshot.run()).map(drop)
         };
+        let bytes = log.bytes();
         let appender = Appender::new(proposals.clone(), log, take_snapshot, Box::new(on_a_thread));
+        let appender = Arc::new(AppenderLock(Mutex::new(Some(appender))));
+        let shared = appender.clone();
+        proposals.append_with(Box::new(move || shared.append_here()));
         // From here on `close` waits for the thread that appends.
         let (begun, has_begun) = crossbeam_channel::bounded(1);
+        let queue = proposals.clone();
         spawn(
             "pushwheel-journal",
-            Box::new(move || appender.run(sync, &begun)),
+            Box::new(move || appender.run(&queue, bytes, sync, &begun)),
         )?;
         let _ = has_begun.recv();
         let watched = proposals.clone();
@@ -119,6 +137,59 @@ pub(super) enum Step {
     End,
 }
 
+/// The appender, for one thread at a time. `None` after its end.
+struct AppenderLock(Mutex<Option<Appender>>);
+
+impl AppenderLock {
+    /// Takes steps until the end, and then closes the log.
+    fn run(
+        &self,
+        proposals: &Proposals<Hub>,
+        bytes: u64,
+        sync: Option<SyncThread>,
+        begun: &crossbeam_channel::Sender<()>,
+    ) {
+        let _here = EngineThread::enter();
+        let _end = proposals.enter(bytes);
+        let _ = begun.send(());
+        let appender = loop {
+            // What a thread that has panicked did not complete is not continued: the journal
+            // has failed then.
+            let mut lock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let step = lock.as_mut().map_or(Step::End, Appender::step);
+            match step {
+                Step::More => {}
+                Step::Idle { until_ms } => {
+                    drop(lock);
+                    proposals.wait_for_news(until_ms);
+                }
+                Step::End => break lock.take(),
+            }
+        };
+        if proposals.has_failed() {
+            proposals.give_up();
+            proposals.wait_until_closing();
+            drop((sync, appender));
+        } else {
+            drop(sync);
+            if let Some(appender) = appender {
+                appender.close();
+            }
+        }
+        // Nothing has the log any more, so another one can open it.
+        proposals.wait_for_snapshot();
+    }
+
+    /// Appends what waits on the thread of a reactor, if nothing has to be waited for. Returns
+    /// whether nothing is left.
+    fn append_here(&self) -> bool {
+        match self.0.try_lock() {
+            Ok(mut appender) => appender.as_mut().is_some_and(Appender::append_here),
+            Err(_) => false,
+        }
+    }
+}
+
 /// Appends the blocks and applies them.
 pub(super) struct Appender {
     proposals: Arc<Proposals<Hub>>,
@@ -131,6 +202,8 @@ pub(super) struct Appender {
     has_appended: bool,
     /// Whether the last block found no room.
     is_full: bool,
+    /// Until when the disk counts as busy, because a write has taken long.
+    slow_until_ms: u64,
 }
 
 impl Appender {
@@ -148,31 +221,8 @@ impl Appender {
             no_snapshot_until_ms: 0,
             has_appended: false,
             is_full: false,
+            slow_until_ms: 0,
         }
-    }
-
-    /// Takes steps until the end, and then closes the log.
-    fn run(mut self, sync: Option<SyncThread>, begun: &crossbeam_channel::Sender<()>) {
-        let proposals = self.proposals.clone();
-        let _here = EngineThread::enter();
-        let _end = proposals.enter(self.log.bytes());
-        let _ = begun.send(());
-        loop {
-            match self.step() {
-                Step::More => {}
-                Step::Idle { until_ms } => proposals.wait_for_news(until_ms),
-                Step::End => break,
-            }
-        }
-        if proposals.has_failed() {
-            proposals.give_up();
-            proposals.wait_until_closing();
-        } else {
-            drop(sync);
-            self.close();
-        }
-        // Nothing has the log any more, so another one can open it.
-        proposals.wait_for_snapshot();
     }
 
     /// Appends and applies the next block, if there is one.
@@ -187,6 +237,22 @@ impl Appender {
         }
     }
 
+    /// Takes a step, if what waits is a write that is likely to be quick. Returns whether
+    /// nothing is left.
+    fn append_here(&mut self) -> bool {
+        let proposals = self.proposals.clone();
+        let Some((here, bytes)) = proposals.enter_here() else {
+            return false;
+        };
+        let is_fast = self.slow_until_ms <= proposals.clock().now_ms();
+        if bytes > BYTES_HERE_MAX || !is_fast || !self.log.is_quick(bytes) {
+            return false;
+        }
+        self.step();
+        drop(here);
+        proposals.is_done()
+    }
+
     /// Closes the log, when nothing waits any more.
     pub(super) fn close(self) {
         self.proposals.closed(self.log.close());
@@ -199,10 +265,15 @@ impl Appender {
             at_ms: clock.now_ms(),
         };
         let began_us = clock.now_us();
-        match self.log.append(block.width, time.wall_ms, &block.bytes) {
+        let appended = self.log.append(block.width, time.wall_ms, &block.bytes);
+        let took_us = clock.now_us() - began_us;
+        if took_us > SLOW_US {
+            self.slow_until_ms = clock.now_ms() + took_us * SLOW_PAUSES / 1_000;
+        }
+        match appended {
             Ok(first) => {
                 (self.has_appended, self.is_full) = (true, false);
-                self.proposals.appends.observe(clock.now_us() - began_us);
+                self.proposals.appends.observe(took_us);
                 let records = self.proposals.appended(block.n, self.log.bytes());
                 hub.apply(first, time, records, |waiting, outcome| {
                     if let Some(waiting) = waiting {

@@ -46,6 +46,7 @@ mod for_all;
 pub(crate) mod gap;
 mod heads;
 mod held_ids;
+pub(crate) mod held_wakes;
 pub(crate) mod id;
 pub(crate) mod idempotency;
 pub(crate) mod ids;
@@ -99,6 +100,8 @@ pub(crate) mod stats;
 mod sweep;
 mod table;
 pub(crate) mod target;
+#[cfg(test)]
+mod turn_tests;
 #[cfg(test)]
 #[cfg(feature = "internals")]
 mod two_hubs_tests;

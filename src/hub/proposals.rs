@@ -14,6 +14,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::clock::{Clock, as_ms};
+use super::held_wakes::{self, Kind, Sleeper};
 use super::idempotency::KeyInFlight;
 use super::published::{PublishError, Published};
 use crate::journal::appender::{Appender, Busy, Do, Refused};
@@ -24,6 +25,10 @@ use crate::metrics::{Histogram, Tally};
 
 /// What receives the outcome of a proposal.
 pub(super) type Then = Box<dyn FnOnce(Result<Published, PublishError>) + Send>;
+
+/// Appends what waits on the current thread, unless that may wait for a disk. Returns whether
+/// nothing is left.
+pub(super) type AppendHere = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The largest record, in bytes. It is alone in its block.
 const RECORD_BYTES_MAX: usize = 512 << 20;
@@ -131,6 +136,7 @@ pub(crate) struct Proposals<H> {
     clock: Clock,
     timeout: Duration,
     handles: OnceLock<Weak<Handles<H>>>,
+    append_here: OnceLock<AppendHere>,
     pub(super) appends: Tally,
     pub(super) syncs: Tally,
 }
@@ -144,6 +150,8 @@ struct Queue<H> {
     /// Whether the thread that appends, or the one that watches, waits to be woken.
     is_idle: bool,
     is_unwatched: bool,
+    /// Whether something was proposed since the thread that watches looked.
+    was_busy: bool,
     is_closing: bool,
     /// Whether the thread that appends has ended.
     is_closed: bool,
@@ -151,10 +159,31 @@ struct Queue<H> {
     /// The result of the end, until it is asked for.
     result: Option<JournalError>,
     thread: Option<ThreadId>,
+    /// Another thread that appends now.
+    other_thread: Option<ThreadId>,
     is_snapshotting: bool,
     has_no_snapshot: bool,
     bytes: u64,
     refused: u64,
+}
+
+/// The thread that appends.
+impl<H: Send + Sync + 'static> Sleeper for Proposals<H> {
+    fn kind(&self) -> Kind {
+        Kind::Journal
+    }
+
+    fn wake(&self) {
+        let is_idle = std::mem::take(&mut self.queue().is_idle);
+        if is_idle {
+            self.work.notify_one();
+        }
+    }
+
+    fn work_here(&self) -> bool {
+        let append = self.append_here.get();
+        append.is_some_and(|append| append())
+    }
 }
 
 impl<H> Proposals<H> {
@@ -167,11 +196,13 @@ impl<H> Proposals<H> {
                 has_news: false,
                 is_idle: false,
                 is_unwatched: false,
+                was_busy: false,
                 is_closing: false,
                 is_closed: false,
                 failure: None,
                 result: None,
                 thread: None,
+                other_thread: None,
                 is_snapshotting: false,
                 has_no_snapshot: false,
                 bytes: 0,
@@ -183,6 +214,7 @@ impl<H> Proposals<H> {
             clock,
             timeout,
             handles: OnceLock::new(),
+            append_here: OnceLock::new(),
             appends: Tally::default(),
             syncs: Tally::default(),
         }
@@ -203,46 +235,6 @@ impl<H> Proposals<H> {
 
     fn queue(&self) -> MutexGuard<'_, Queue<H>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues a record.
-    ///
-    /// # Errors
-    /// When it is not accepted. The outcome is then still to be reported.
-    pub(super) fn propose(
-        &self,
-        owner: &Arc<H>,
-        record: Record,
-        waiting: Waiting,
-    ) -> Result<(), (PublishError, Waiting)> {
-        let bytes = record.bytes();
-        if bytes > RECORD_BYTES_MAX {
-            let max = RECORD_BYTES_MAX;
-            return Err((PublishError::TooLarge { bytes, max }, waiting));
-        }
-        let now_ms = self.clock.now_ms();
-        let retry_after = RETRY_AFTER;
-        let mut queue = self.queue();
-        if queue.is_closing || queue.failure.is_some() {
-            queue.refused += 1;
-            return Err((PublishError::Unavailable { retry_after }, waiting));
-        }
-        if let Err(Busy(waiting)) = queue.appender.propose(record, waiting, now_ms) {
-            queue.refused += 1;
-            return Err((PublishError::Busy { retry_after }, waiting));
-        }
-        queue.owner.get_or_insert_with(|| owner.clone());
-        let (is_idle, is_unwatched) = (queue.is_idle, queue.is_unwatched);
-        (queue.is_idle, queue.is_unwatched) = (false, false);
-        queue.has_news = true;
-        drop(queue);
-        if is_idle {
-            self.work.notify_one();
-        }
-        if is_unwatched {
-            self.time.notify_one();
-        }
-        Ok(())
     }
 
     /// Returns the state, except for what only the log knows.
@@ -271,13 +263,64 @@ impl<H> Proposals<H> {
         (queue.is_closing, queue.has_news) = (true, true);
         self.work.notify_one();
         self.end.notify_all();
-        let is_own = queue.thread == Some(thread::current().id());
+        let current = Some(thread::current().id());
+        let is_own = [queue.thread, queue.other_thread].contains(&current);
         if !is_own && queue.thread.is_some() {
             while !queue.is_closed {
                 queue = self.end.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
         queue.result.take().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+impl<H> Proposals<H> {
+    /// Returns whether the thread that appends waits for news.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue().is_idle
+    }
+}
+
+/// For the threads that propose.
+impl<H: Send + Sync + 'static> Proposals<H> {
+    /// Queues a record.
+    ///
+    /// # Errors
+    /// When it is not accepted. The outcome is then still to be reported.
+    pub(super) fn propose(
+        self: &Arc<Self>,
+        owner: &Arc<H>,
+        record: Record,
+        waiting: Waiting,
+    ) -> Result<(), (PublishError, Waiting)> {
+        let bytes = record.bytes();
+        if bytes > RECORD_BYTES_MAX {
+            let max = RECORD_BYTES_MAX;
+            return Err((PublishError::TooLarge { bytes, max }, waiting));
+        }
+        let now_ms = self.clock.now_ms();
+        let retry_after = RETRY_AFTER;
+        let mut queue = self.queue();
+        if queue.is_closing || queue.failure.is_some() {
+            queue.refused += 1;
+            return Err((PublishError::Unavailable { retry_after }, waiting));
+        }
+        if let Err(Busy(waiting)) = queue.appender.propose(record, waiting, now_ms) {
+            queue.refused += 1;
+            return Err((PublishError::Busy { retry_after }, waiting));
+        }
+        queue.owner.get_or_insert_with(|| owner.clone());
+        let (is_idle, is_unwatched) = (queue.is_idle, queue.is_unwatched);
+        (queue.is_unwatched, queue.was_busy, queue.has_news) = (false, true, true);
+        drop(queue);
+        if is_idle {
+            held_wakes::wake(self);
+        }
+        if is_unwatched {
+            self.time.notify_one();
+        }
+        Ok(())
     }
 }
 
@@ -289,6 +332,31 @@ impl<H> Proposals<H> {
         queue.thread = Some(thread::current().id());
         queue.bytes = bytes;
         Appending(self)
+    }
+
+    /// Has reactors append with this function at the ends of their turns.
+    pub(super) fn append_with(&self, append: AppendHere) {
+        let is_first = self.append_here.set(append).is_ok();
+        debug_assert!(is_first, "one thread appends");
+    }
+
+    /// Returns the bytes that wait, if the current thread may append them. It is known to
+    /// append until what is returned is dropped.
+    pub(super) fn enter_here(&self) -> Option<(AppendingHere<'_, H>, usize)> {
+        let mut queue = self.queue();
+        let is_open = queue.failure.is_none() && !queue.is_closing;
+        let (records, bytes) = queue.appender.queued();
+        if !is_open || records == 0 || queue.is_snapshotting {
+            return None;
+        }
+        queue.other_thread = Some(thread::current().id());
+        Some((AppendingHere(self), bytes))
+    }
+
+    /// Returns whether nothing waits.
+    pub(super) fn is_done(&self) -> bool {
+        let queue = self.queue();
+        !queue.has_news && queue.appender.queued().0 == 0
     }
 
     /// Returns the next block with the owner, or for what to wait.
@@ -463,6 +531,19 @@ impl<H> Drop for Appending<'_, H> {
     }
 }
 
+/// A reactor that appends.
+pub(super) struct AppendingHere<'a, H>(&'a Proposals<H>);
+
+impl<H> Drop for AppendingHere<'_, H> {
+    fn drop(&mut self) {
+        self.0.queue().other_thread = None;
+        if thread::panicking() {
+            let why = "a thread that writes it has panicked".to_owned();
+            self.0.fail(JournalError::Failed { why });
+        }
+    }
+}
+
 /// For the threads beside it.
 impl<H> Proposals<H> {
     /// Accepts nothing any more: the log cannot be written. The thread that appends refuses
@@ -501,13 +582,18 @@ impl<H> Proposals<H> {
             if queue.is_closed {
                 return;
             }
-            if queue.appender.queued().0 == 0 {
+            let was_busy = std::mem::take(&mut queue.was_busy);
+            if queue.appender.queued().0 == 0 && !was_busy {
                 queue.is_unwatched = true;
                 let waited = self.time.wait(queue);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
             } else {
                 let waited = self.time.wait_timeout(queue, tick);
-                drop(waited.unwrap_or_else(PoisonError::into_inner));
+                let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                if queue.is_idle && queue.has_news {
+                    // The thread that has proposed it holds the wake-up, and waits itself.
+                    self.work.notify_one();
+                }
             }
         }
     }

@@ -199,7 +199,10 @@ impl Hub {
         } = demands;
         let mut audience = target.into_audience();
         let mut own_ids = OwnIds::of(&events, audience.as_deref(), &self.ids)?;
-        let (now_ms, wall_ms) = (self.clock.now_ms(), self.clock.wall_ms());
+        let now_ms = self.clock.now_ms();
+        // Few publishes need it, and it is several readings of clocks.
+        let needs_wall = keyed.is_some() || own_ids.is_some() || finishes;
+        let wall_ms = if needs_wall { self.clock.wall_ms() } else { 0 };
         let matched = match &mut audience {
             Some(audience) => Some(self.matched_now(key, audience)?),
             None => None,

@@ -17,6 +17,10 @@ pub(crate) trait BlockLog: Send {
     /// [`Full`](JournalError::Full) until a snapshot has made room. Any other error is final.
     fn append(&mut self, width: u64, wall_ms: u64, block: &[u8]) -> Result<u64, JournalError>;
 
+    /// Returns whether a block of this size is appended without waiting for a disk, as far
+    /// as is known now.
+    fn is_quick(&self, bytes: usize) -> bool;
+
     /// Returns the size of all that is kept, in bytes.
     fn bytes(&self) -> u64;
 
@@ -48,6 +52,10 @@ pub(crate) trait SnapshotFile: Write + Send {
 impl<D: Disk> BlockLog for Store<D> {
     fn append(&mut self, width: u64, wall_ms: u64, block: &[u8]) -> Result<u64, JournalError> {
         Store::append(self, width, wall_ms, block)
+    }
+
+    fn is_quick(&self, bytes: usize) -> bool {
+        Store::is_quick(self, bytes)
     }
 
     fn bytes(&self) -> u64 {

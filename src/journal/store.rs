@@ -330,6 +330,16 @@ impl<D: Disk> Store<D> {
         Ok(first)
     }
 
+    /// Returns whether a block of this size is only a write into the memory of the system,
+    /// as far as is known now: into the same file, and while nothing is synced.
+    pub(crate) fn is_quick(&self, block_bytes: usize) -> bool {
+        let end = self.len + block_bytes as u64;
+        !self.options.syncs_always
+            && end <= self.options.segment_bytes
+            && !self.needs_snapshot()
+            && !self.shared.is_syncing()
+    }
+
     fn write(&mut self) -> io::Result<()> {
         let end = self.len + self.buffer.len() as u64;
         if self.options.syncs_always && end > self.allocated {

@@ -103,6 +103,11 @@ impl<D: Disk> Shared<D> {
             .get_or_insert_with(|| error.to_string());
     }
 
+    /// Returns whether a sync is being made.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.one_sync.try_lock().is_err()
+    }
+
     /// Returns when all that was written before is on the disk.
     pub(super) fn sync(&self) -> Result<(), JournalError> {
         let _one = self.one_sync.lock().unwrap_or_else(PoisonError::into_inner);

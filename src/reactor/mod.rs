@@ -41,6 +41,7 @@ use crate::exchange::{Command, CommandQueue, InFlight};
 use crate::http::Headers;
 use crate::hub::client::DisconnectReason;
 use crate::hub::engine_thread::EngineThread;
+use crate::hub::held_wakes::{self, HeldWakes, Kind};
 use crate::hub::manager::ChannelManager;
 use crate::hub::{Attachment, Departure, Hub, Work};
 use crate::limits::Limits;
@@ -51,8 +52,6 @@ use guard::{call_on_disconnect, guard};
 use http::Http;
 pub(crate) use http::Service;
 use io::Io;
-#[cfg(target_os = "linux")]
-pub(crate) use io::batch;
 pub(crate) use io::counts::ConnectionCounts;
 use io::net::{LISTENER, Net, Readiness};
 pub(crate) use io::{net, sockets};
@@ -182,8 +181,10 @@ impl<N: Net> Reactor<N> {
     /// When the network fails as a whole.
     pub(crate) fn run(&mut self) -> std::io::Result<()> {
         let _here = EngineThread::enter();
+        let _held = HeldWakes::begin(&[Kind::Journal]);
         while !self.is_over() {
             self.turn()?;
+            held_wakes::release();
         }
         Ok(())
     }
@@ -222,6 +223,10 @@ impl<N: Net> Reactor<N> {
         self.run_commands();
         // What these requests publish is on its way to clients in this turn.
         self.serve_queued();
+        if held_wakes::release() {
+            // The journal may have the answers to these requests already.
+            self.run_commands();
+        }
         self.take_work();
         self.disconnect_departed();
         self.streams.release_paced(&self.io.turn);
@@ -420,7 +425,7 @@ impl<N: Net> Reactor<N> {
         let tick = self.io.turn.tick();
         while self.io.turn.may_fire() {
             let Some(key) = self.io.pop_timer(tick) else {
-                break;
+                return;
             };
             self.io.turn.spent.timers += match self.io.connections.as_stream(key) {
                 Some(stream) => self.streams.on_timer(&mut self.io, stream),
@@ -431,7 +436,6 @@ impl<N: Net> Reactor<N> {
                 }
             };
         }
-        self.streams.write_heartbeats(&mut self.io);
     }
 
     /// Sweeps a slice of the channels, if a sweep is due or under way, and gives

@@ -37,7 +37,6 @@ mod metrics;
 mod page;
 mod pages;
 mod publish;
-mod repeats;
 mod security;
 mod settings;
 mod state;
