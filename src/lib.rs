@@ -160,6 +160,8 @@ pub use mount::{
     Answering, Chunk, Events, LiveEvent, Mount, MountError, Mounted, MountedBody, MountedRequest,
 };
 pub use proxies::{Network, NetworkError};
+#[cfg(target_os = "linux")]
+pub use reactor::batch::{BatchSender, SendOutcome};
 pub use router::RouteError;
 
 // The pages of the manual: their examples are compiled and run.

@@ -166,6 +166,7 @@ as_fields!(Metrics {
     connections_accepted,
     connections_refused,
     is_full,
+    batch_senders,
     clients,
     streams_opened,
     streams_ended as "streams_ended" = Counts,

@@ -6,6 +6,8 @@ mod limits;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+#[cfg(target_os = "linux")]
+use std::io;
 
 use super::Engine;
 use super::listening::Buffers;
@@ -16,7 +18,13 @@ use crate::hub::manager::ChannelManager;
 use crate::limits::Limits;
 use crate::proxies::{Network, Proxies};
 use crate::reactor::Budgets;
+#[cfg(target_os = "linux")]
+use crate::reactor::batch::BatchSender;
 use crate::router::Router;
+
+/// Makes what sends to many clients in one system call.
+#[cfg(target_os = "linux")]
+type MakeBatchSender = Box<dyn FnMut() -> io::Result<Box<dyn BatchSender>>>;
 
 /// Configures an engine, by method chaining; see [`Engine::builder`].
 ///
@@ -35,6 +43,8 @@ pub struct EngineBuilder {
     proxies: Proxies,
     threads: usize,
     error_codes: Vec<&'static str>,
+    #[cfg(target_os = "linux")]
+    batch_senders: Option<MakeBatchSender>,
     /// The first mistake of the configuration.
     mistake: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -68,6 +78,8 @@ impl EngineBuilder {
             proxies: Proxies::default(),
             threads: 1,
             error_codes: Vec::new(),
+            #[cfg(target_os = "linux")]
+            batch_senders: None,
             mistake: None,
         }
     }
@@ -293,6 +305,20 @@ impl EngineBuilder {
     /// count as `other`.
     pub fn error_codes(mut self, codes: &[&'static str]) -> Self {
         self.error_codes.extend_from_slice(codes);
+        self
+    }
+
+    /// Sends an event to many clients in one system call, by a sender for each thread that
+    /// `make` returns; the package `pushwheel-uring` has one for Linux. A thread for which
+    /// `make` fails, and one whose sender fails later, logs that and continues with a system
+    /// call for each client. [`Metrics::batch_senders`](crate::Metrics::batch_senders) counts
+    /// the threads that have one. Default: none.
+    #[cfg(target_os = "linux")]
+    pub fn batch_senders(
+        mut self,
+        make: impl FnMut() -> io::Result<Box<dyn BatchSender>> + 'static,
+    ) -> Self {
+        self.batch_senders = Some(Box::new(make));
         self
     }
 

@@ -65,6 +65,7 @@ pub(crate) struct Meters {
     pub(crate) connections_closed: Count,
     pub(crate) connections_refused: Count,
     pub(crate) is_full: Count,
+    pub(crate) batch_senders: Count,
     pub(crate) streams_opened: Count,
     streams_ended: [Count; DisconnectReason::ALL.len()],
     answers: [Count; 5],
@@ -91,6 +92,7 @@ impl Meters {
             connections_closed: Count::default(),
             connections_refused: Count::default(),
             is_full: Count::default(),
+            batch_senders: Count::default(),
             streams_opened: Count::default(),
             streams_ended: Default::default(),
             answers: Default::default(),
@@ -125,6 +127,7 @@ impl Meters {
         sum.connections += accepted.get().saturating_sub(closed.get());
         sum.connections_refused += self.connections_refused.get();
         sum.is_full |= self.is_full.get() > 0;
+        sum.batch_senders += self.batch_senders.get();
         let opened = self.streams_opened.get();
         let ended = self.streams_ended.iter().map(Count::get);
         sum.streams_opened += opened;

@@ -42,6 +42,9 @@ pub struct Metrics {
     /// Whether the engine accepts no more connections: it has as many as a limit allows, or
     /// the process has no more descriptors.
     pub is_full: bool,
+    /// Threads of the engine that write to many clients with one system call; see
+    /// [`EngineBuilder::batch_senders`](crate::EngineBuilder::batch_senders).
+    pub batch_senders: u64,
     /// Open streams. Each has one client.
     pub clients: u64,
     /// Streams that began.
@@ -102,6 +105,7 @@ impl Metrics {
     pub(crate) fn close_all(&mut self) {
         self.connections = 0;
         self.is_full = false;
+        self.batch_senders = 0;
         self.clients = 0;
         self.clients_behind = 0;
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::inbox::Inbox;
 use super::pipe::{Arrival, Chunk, Gone, Writer};
 use crate::exchange::Exchange;
-use crate::reactor::net::{Net, Readiness};
+use crate::reactor::net::{self, Exception, Net, Readiness, Targets};
 
 /// Maximum bytes of one piece that is written to one client: a larger event goes out in
 /// several, so a client that is behind holds no more.
@@ -25,7 +25,7 @@ const SMALL_BYTES: usize = 64;
 pub(super) struct Pipes<C> {
     inbox: Arc<Inbox<Arrival<C>>>,
     arrived: VecDeque<Arrival<C>>,
-    /// The bytes that were announced last.
+    /// The bytes that were written to several last.
     shared: C,
     /// The last small piece.
     small: C,
@@ -92,22 +92,26 @@ impl<C: Chunk> Net for Pipes<C> {
         counted(written, count)
     }
 
-    fn share(&mut self, bytes: &[u8]) {
+    fn write_to_all(
+        &mut self,
+        targets: &mut impl Targets<Self::Socket>,
+        bytes: &[u8],
+        _is_limited: bool,
+        exceptions: &mut Vec<Exception>,
+    ) {
         // The slices of one batch share one copy.
         if self.shared.as_ref() != bytes {
             self.shared = bytes.to_vec().into();
         }
-    }
-
-    fn write_shared(
-        &mut self,
-        pipe: &mut Self::Socket,
-        bytes: &[u8],
-        _is_limited: bool,
-    ) -> io::Result<usize> {
-        let count = bytes.len();
-        let written = pipe.write(count, false, || self.shared.clone());
-        counted(written, count)
+        for index in 0..targets.count() {
+            let pipe = targets.socket(index);
+            let outcome = match pipe.write(bytes.len(), false, || self.shared.clone()) {
+                Ok(true) => continue,
+                Ok(false) => Ok(0),
+                Err(Gone) => Err(net::Gone),
+            };
+            exceptions.push(Exception { index, outcome });
+        }
     }
 
     fn limit_unsent(&mut self, pipe: &mut Self::Socket) {

@@ -52,6 +52,8 @@ use guard::{call_on_disconnect, guard};
 use http::Http;
 pub(crate) use http::Service;
 use io::Io;
+#[cfg(target_os = "linux")]
+pub(crate) use io::batch;
 pub(crate) use io::counts::ConnectionCounts;
 use io::net::{LISTENER, Net, Readiness};
 pub(crate) use io::{net, sockets};
@@ -425,7 +427,7 @@ impl<N: Net> Reactor<N> {
         let tick = self.io.turn.tick();
         while self.io.turn.may_fire() {
             let Some(key) = self.io.pop_timer(tick) else {
-                return;
+                break;
             };
             self.io.turn.spent.timers += match self.io.connections.as_stream(key) {
                 Some(stream) => self.streams.on_timer(&mut self.io, stream),
@@ -436,6 +438,7 @@ impl<N: Net> Reactor<N> {
                 }
             };
         }
+        self.streams.write_heartbeats(&mut self.io);
     }
 
     /// Sweeps a slice of the channels, if a sweep is due or under way, and gives

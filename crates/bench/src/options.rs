@@ -214,6 +214,9 @@ pub(crate) struct Publish {
     /// Number of events in flight, in at least four requests
     #[arg(long, default_value_t = 512, value_parser = within(1..=PUBLICATIONS_MAX))]
     pub(crate) depth: usize,
+    /// An idempotency key in each request
+    #[arg(long)]
+    pub(crate) keyed: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }

@@ -23,6 +23,8 @@ pub(crate) struct Publisher {
     /// Received bytes of an incomplete response.
     started: Vec<u8>,
     unanswered: usize,
+    /// The number of the next idempotency key, if requests have them.
+    next_key: Option<u64>,
 }
 
 impl Publisher {
@@ -35,7 +37,13 @@ impl Publisher {
             sent: 0,
             started: Vec::new(),
             unanswered: 0,
+            next_key: None,
         }
+    }
+
+    /// Sets whether later requests have idempotency keys, each another one.
+    pub(crate) fn set_keyed(&mut self, is_keyed: bool) {
+        self.next_key = is_keyed.then_some(0);
     }
 
     /// Requests without a response yet.
@@ -50,8 +58,13 @@ impl Publisher {
         let _ = write!(
             self.unsent,
             "POST {path} HTTP/1.1\r\nHost: {host}\r\n\
-             Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+             Content-Type: {content_type}\r\nContent-Length: {length}\r\n"
         );
+        if let Some(key) = &mut self.next_key {
+            let _ = write!(self.unsent, "Idempotency-Key: bench-{key:032}\r\n");
+            *key += 1;
+        }
+        self.unsent.extend_from_slice(b"\r\n");
         self.unsent.extend_from_slice(body);
         self.unanswered += 1;
     }

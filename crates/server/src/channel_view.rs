@@ -21,6 +21,7 @@ pub(super) fn settings(request: &Request, context: &Context) -> Result<Response,
     Ok(Response::json(&SettingsBody {
         pattern: pattern.map(ToString::to_string),
         public: config.access.is_open(channel.name()),
+        raw: config.is_raw(channel.name()),
         ..SettingsBody::from(&options)
     }))
 }
@@ -32,9 +33,12 @@ struct SettingsBody {
     pattern: Option<String>,
     /// Whether subscribing needs no token.
     public: bool,
+    /// Whether each published body is the data of one event.
+    raw: bool,
     history_events: usize,
     history_bytes: usize,
     history_age: Option<f64>,
+    finished_for: f64,
     heartbeat: Option<f64>,
     max_clients_per_channel: Option<usize>,
     lag_policy: &'static str,
@@ -59,6 +63,7 @@ impl From<&ChannelOptions> for SettingsBody {
             history_events: options.history.events_max,
             history_bytes: options.history.bytes_max,
             history_age: age(options.history.age_max),
+            finished_for: options.finished_for.as_secs_f64(),
             heartbeat: options.heartbeat.map(|time| time.as_secs_f64()),
             max_clients_per_channel: Some(options.clients_max).filter(|max| *max < usize::MAX),
             lag_policy: match options.lag_policy {

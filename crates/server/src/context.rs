@@ -22,11 +22,24 @@ pub(super) struct CurrentConfig {
     /// The patterns of channels with settings of their own. The first one that matches
     /// applies.
     pub(super) patterns: Vec<Pattern>,
+    /// Whether bodies are data as they are. The first pattern that matches applies.
+    pub(super) raw: Vec<(Pattern, bool)>,
     /// Whether requests are checked for the hosts of loopback.
     pub(super) checks_hosts: bool,
     pub(super) publish_rate_per_address: Option<Rate>,
     pub(super) access_log: bool,
     pub(super) event_log: bool,
+}
+
+impl CurrentConfig {
+    /// Returns whether the body of a publish to a channel is data, whatever its type.
+    pub(super) fn is_raw(&self, channel: &str) -> bool {
+        let found = self
+            .raw
+            .iter()
+            .find(|(pattern, _)| pattern.matches(channel));
+        found.is_some_and(|(_, is_raw)| *is_raw)
+    }
 }
 
 /// The context of every request. All clones share it.

@@ -28,6 +28,8 @@ pub(crate) const CODES: &[&str] = &[
     "draining",
     "encoding_unsupported",
     "host_not_allowed",
+    "idempotency_key_invalid",
+    "if_match_invalid",
     "invalid_event",
     "invalid_json",
     "key_missing",
@@ -155,8 +157,8 @@ impl Problem {
     /// all clients would receive an event for one.
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
-            "`{name}` is not a parameter of a publish. Use client, where.FIELD and not.FIELD, and \
-             with a text body also event, id, retry and key"
+            "`{name}` is not a parameter of a publish. Use client, where.FIELD, not.FIELD, finish \
+             and raw, and with a text body also event, id, retry and key"
         );
         Problem::new(400, "parameter_unknown", message)
     }
@@ -263,6 +265,40 @@ impl Problem {
         let message = "a token may set a `retry` of 1,000 to 60,000 ms only. Use such a delay, or \
                        publish with a key";
         Problem::new(403, "retry_not_allowed", message)
+    }
+
+    // ---- demands ----
+
+    pub(super) fn idempotency_key() -> Problem {
+        let message = "the idempotency key is not 1 to 255 visible ASCII characters without \
+                       quotes. Use for example a UUID";
+        Problem::new(400, "idempotency_key_invalid", message)
+    }
+
+    pub(super) fn two_idempotency_keys() -> Problem {
+        let message = "the request has two idempotency keys. Use the header Idempotency-Key or \
+                       the field `idempotency_key`";
+        Problem::new(400, "idempotency_key_invalid", message)
+    }
+
+    pub(super) fn idempotency_key_of_line(line: usize) -> Problem {
+        let message = format!(
+            "line {line} has an idempotency key of its own. Send one for the whole batch in the \
+             header Idempotency-Key"
+        );
+        Problem::new(400, "idempotency_key_invalid", message)
+    }
+
+    pub(super) fn if_match() -> Problem {
+        let message = "If-Match is not one id of an event in quotes. Send for example \
+                       `If-Match: \"3jcfgqk-7\"`, as the header ETag has it";
+        Problem::new(400, "if_match_invalid", message)
+    }
+
+    /// A condition or an end for all channels.
+    pub(super) fn demand_of_all() -> Problem {
+        let message = "`finish` and If-Match are for one channel. Use POST /channels/{channel}";
+        Problem::new(400, "target_without_channel", message)
     }
 
     // ---- bodies ----

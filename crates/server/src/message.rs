@@ -15,7 +15,8 @@ use super::errors::Problem;
 use pushwheel::Event;
 
 /// The end of every error message.
-const EXAMPLE: &str = r#"send an object like {"event": "news", "data": "hello"}"#;
+const EXAMPLE: &str =
+    r#"send an object like {"event": "news", "data": "hello"}, or any body as it is with ?raw"#;
 
 /// Blanks around the JSON of a line (RFC 8259 section 2).
 const BLANKS: [char; 3] = [' ', '\t', '\r'];
@@ -36,6 +37,15 @@ struct Message<'a> {
     key: Option<Text<'a>>,
     /// Whether the event removes its key.
     remove: Option<bool>,
+    #[serde(borrow)]
+    idempotency_key: Option<Text<'a>>,
+}
+
+/// An event, and the key with which its publish may be repeated.
+#[derive(Debug)]
+pub(super) struct JsonEvent<'a> {
+    pub(super) event: Event<'a>,
+    pub(super) idempotency_key: Option<Cow<'a, str>>,
 }
 
 /// Reads a value that is present, even if it is `null`.
@@ -48,7 +58,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads the event in a body of `application/json`.
-pub(super) fn from_json(json: &str) -> Result<Event<'_>, Problem> {
+pub(super) fn from_json(json: &str) -> Result<JsonEvent<'_>, Problem> {
     parse(json).map_err(|fault| match has_several(json) {
         true => Problem::several_events(),
         false => fault.in_body(),
@@ -65,16 +75,28 @@ pub(super) fn from_lines(lines: &str) -> Result<Vec<Event<'_>>, Problem> {
         let line = lines[begin..end].trim_matches(BLANKS);
         begin = end + 1;
         if !line.is_empty() {
-            events.push(parse(line).map_err(|fault| match has_several(line) {
-                true => Problem::joined_lines(index + 1),
-                false => fault.in_line(index + 1),
-            })?);
+            let JsonEvent {
+                event,
+                idempotency_key,
+            } = from_line(line, index + 1)?;
+            if idempotency_key.is_some() {
+                return Err(Problem::idempotency_key_of_line(index + 1));
+            }
+            events.push(event);
         }
     }
     match events.is_empty() {
         true => Err(Problem::empty_batch()),
         false => Ok(events),
     }
+}
+
+/// Reads the event in a line, which has a number.
+pub(super) fn from_line(line: &str, number: usize) -> Result<JsonEvent<'_>, Problem> {
+    parse(line).map_err(|fault| match has_several(line) {
+        true => Problem::joined_lines(number),
+        false => fault.in_line(number),
+    })
 }
 
 /// Whether a text has more than one JSON value.
@@ -91,7 +113,7 @@ pub(super) fn is_events(text: &str) -> bool {
         && values.all(|value| value.is_ok_and(|event| parse(event.get()).is_ok()))
 }
 
-fn parse(json: &str) -> Result<Event<'_>, Fault> {
+fn parse(json: &str) -> Result<JsonEvent<'_>, Fault> {
     // serde reads an array as the fields in their order.
     if json.trim_ascii_start().starts_with('[') {
         return Err(Fault::Array);
@@ -118,7 +140,10 @@ fn parse(json: &str) -> Result<Event<'_>, Fault> {
     if let Some(Text(key)) = message.key {
         event = event.with_key(key);
     }
-    Ok(event)
+    Ok(JsonEvent {
+        event,
+        idempotency_key: message.idempotency_key.map(|Text(key)| key),
+    })
 }
 
 fn data(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
@@ -227,7 +252,8 @@ pub mod internals {
     ///
     /// If it is not an event.
     pub fn from_json(json: &str) -> Result<Event<'_>, String> {
-        super::from_json(json).map_err(text)
+        let read = super::from_json(json).map_err(text)?;
+        Ok(read.event)
     }
 
     /// Reads the events in a body of NDJSON.
@@ -262,6 +288,10 @@ mod tests {
         }
     }
 
+    fn event_of(json: &str) -> Event<'_> {
+        from_json(json).unwrap().event
+    }
+
     fn refusal(json: &str) -> (&'static str, String) {
         message_of(from_json(json).unwrap_err())
     }
@@ -269,7 +299,7 @@ mod tests {
     #[test]
     fn an_event_has_the_fields_that_were_given() {
         let json = r#"{"event": "n", "data": "d", "id": "i", "retry": 7, "key": "k"}"#;
-        let event = from_json(json).unwrap();
+        let event = event_of(json);
         let wanted = Event::new("n", "d")
             .with_id("i")
             .with_retry(Duration::from_millis(7))
@@ -277,16 +307,13 @@ mod tests {
         assert_eq!(event, wanted);
         let removing = r#"{"event": "n", "data": "d", "key": "k", "remove": true}"#;
         let wanted = Event::new("n", "d").with_key("k").removing();
-        assert_eq!(from_json(removing).unwrap(), wanted);
+        assert_eq!(event_of(removing), wanted);
         let removing = r#"{"key": "k", "remove": true}"#;
-        assert_eq!(from_json(removing).unwrap(), Event::removal("k"));
+        assert_eq!(event_of(removing), Event::removal("k"));
         let removing = r#"{"event": "n", "key": "k", "remove": true}"#;
-        assert_eq!(
-            from_json(removing).unwrap(),
-            Event::removal("k").with_name("n")
-        );
-        let nulls = r#"{"event": null, "data": "d", "id": null, "retry": null, "key": null, "remove": null}"#;
-        assert_eq!(from_json(nulls).unwrap(), Event::message("d"));
+        assert_eq!(event_of(removing), Event::removal("k").with_name("n"));
+        let nulls = r#"{"event": null, "data": "d", "id": null, "retry": null, "key": null, "remove": null, "idempotency_key": null}"#;
+        assert_eq!(event_of(nulls), Event::message("d"));
     }
 
     #[test]
@@ -307,7 +334,7 @@ mod tests {
             ),
         ] {
             let body = format!(r#"{{"data":{json}}}"#);
-            assert_eq!(from_json(&body).unwrap().data(), data, "{json}");
+            assert_eq!(event_of(&body).data(), data, "{json}");
         }
     }
 
@@ -333,7 +360,7 @@ mod tests {
             (
                 r#"{"data": 1, "Event": "x"}"#,
                 "invalid_event",
-                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`, `key`, `remove`",
+                "unknown field `Event`, expected one of `event`, `data`, `id`, `retry`, `key`, `remove`, `idempotency_key`",
             ),
             (
                 r#"{"data": 1, "data": 2}"#,
@@ -385,6 +412,6 @@ mod tests {
             "[".repeat(400_000),
             "]".repeat(400_000)
         );
-        assert_eq!(from_json(&deep).unwrap().data().len(), 800_000);
+        assert_eq!(event_of(&deep).data().len(), 800_000);
     }
 }

@@ -94,7 +94,7 @@ impl EngineBuilder {
         }
     }
 
-    fn serve(self, listeners: Vec<Listener>) -> io::Result<Engine> {
+    fn serve(mut self, listeners: Vec<Listener>) -> io::Result<Engine> {
         if listeners.is_empty() {
             let message = "an engine needs a socket that listens. Pass one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -111,7 +111,17 @@ impl EngineBuilder {
         }
         let mut nets = Vec::with_capacity(self.threads);
         for listeners in of_threads {
-            let sockets = Sockets::new(listeners)?;
+            #[allow(unused_mut, reason = "only Linux sends in batches")]
+            let mut sockets = Sockets::new(listeners)?;
+            #[cfg(target_os = "linux")]
+            match self.batch_senders.as_mut().map(|make| make()) {
+                None => {}
+                Some(Ok(sender)) => sockets.send_in_batches(sender),
+                Some(Err(error)) => log::warn!(
+                    "cannot send to many clients in one system call ({error}). Each is written \
+                     to by itself"
+                ),
+            }
             let waker = sockets.waker();
             let wake: Waker = Box::new(move || {
                 if let Err(error) = waker.wake() {

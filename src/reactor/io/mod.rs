@@ -10,6 +10,8 @@
 
 mod accept;
 pub(crate) mod acceptor;
+#[cfg(target_os = "linux")]
+pub(crate) mod batch;
 pub(crate) mod connection;
 pub(crate) mod counts;
 #[cfg(test)]
@@ -31,9 +33,10 @@ use crate::limits::Limits;
 use crate::metrics::Meters;
 pub(crate) use accept::Accepted;
 use acceptor::Acceptor;
-use connection::Connections;
+use connection::{Connections, StreamKey};
 use counts::ConnectionCounts;
-use net::{Net, Readiness};
+pub(crate) use net::Gone;
+use net::{Exception, Net, Readiness, Targets, uninterrupted, write_once};
 use traffic::Traffic;
 use wheel::Wheel;
 
@@ -54,10 +57,27 @@ pub(crate) struct Io<N: Net> {
     pub(crate) input: Vec<u8>,
 }
 
-/// The peer has closed the connection, or it has failed. Nothing more can be read
-/// or written; the connection stays until it is [closed](Io::close).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gone;
+/// The sockets of streams that are being written to.
+struct Streaming<'a, S> {
+    connections: &'a mut Connections<S>,
+    keys: &'a [StreamKey],
+    /// The tick that it is.
+    tick: u32,
+}
+
+impl<S> Targets<S> for Streaming<'_, S> {
+    #[inline]
+    fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    #[inline]
+    fn socket(&mut self, index: usize) -> &mut S {
+        let connection = self.connections.get_mut(self.keys[index].key());
+        connection.written_at = self.tick;
+        &mut connection.socket
+    }
+}
 
 impl<N: Net> Io<N> {
     pub(crate) fn new(
@@ -114,6 +134,8 @@ impl<N: Net> Io<N> {
     /// Lets other threads read what was counted.
     pub(crate) fn publish_traffic(&self) {
         let is_full = self.acceptor.is_full(&self.limits);
+        let sends_in_batches = self.net.sends_in_batches();
+        self.meters.batch_senders.set(u64::from(sends_in_batches));
         self.traffic.publish(&self.meters, is_full);
     }
 
@@ -158,34 +180,29 @@ impl<N: Net> Io<N> {
         is_limited: bool,
     ) -> Result<usize, Gone> {
         let socket = &mut self.connections.get_mut(key).socket;
-        let count = write(&mut self.net, socket, bytes, is_limited)?;
+        let count = write_once(&mut self.net, socket, bytes, is_limited)?;
         self.traffic.bytes_written += count as u64;
         Ok(count)
     }
 
-    /// [`write_events`](Self::write_events) of shared bytes at a tick, without counting:
-    /// for what is written to very many clients, announced by [`share`](Self::share) and
-    /// counted at once by [`count_written`](Self::count_written).
+    /// Writes the same bytes to several streams, without counting: what is written to very
+    /// many clients is counted at once by [`count_written`](Self::count_written). Notes
+    /// those that did not take all of it, in ascending order.
     #[inline]
-    pub(crate) fn write_at(
+    pub(crate) fn write_to_all(
         &mut self,
-        key: u32,
+        keys: &[StreamKey],
         bytes: &[u8],
         is_limited: bool,
-        tick: u32,
-    ) -> Result<usize, Gone> {
-        let connection = self.connections.get_mut(key);
-        connection.written_at = tick;
-        let (net, socket) = (&mut self.net, &mut connection.socket);
-        written(uninterrupted(|| {
-            net.write_shared(socket, bytes, is_limited)
-        }))
-    }
-
-    /// Announces the bytes of the next calls of [`write_at`](Self::write_at).
-    #[inline]
-    pub(crate) fn share(&mut self, bytes: &[u8]) {
-        self.net.share(bytes);
+        exceptions: &mut Vec<Exception>,
+    ) {
+        let mut targets = Streaming {
+            connections: &mut self.connections,
+            keys,
+            tick: self.turn.tick32(),
+        };
+        let net = &mut self.net;
+        net.write_to_all(&mut targets, bytes, is_limited, exceptions);
     }
 
     /// Takes a connection whose request another server has read, if there is one.
@@ -266,40 +283,6 @@ impl<N: Net> Io<N> {
     }
 }
 
-#[inline]
-fn write<N: Net>(
-    net: &mut N,
-    socket: &mut N::Socket,
-    bytes: &[u8],
-    is_limited: bool,
-) -> Result<usize, Gone> {
-    written(match is_limited {
-        true => net.write_limited(socket, bytes),
-        false => uninterrupted(|| net.write(socket, bytes)),
-    })
-}
-
-#[inline]
-fn written(result: io::Result<usize>) -> Result<usize, Gone> {
-    match result {
-        Ok(count) => Ok(count),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        Err(_) => Err(Gone),
-    }
-}
-
-/// Repeats an operation that a signal has interrupted: the poller reports no
-/// readiness for what has only been interrupted.
-#[inline]
-fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match operation() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::memory::{Memory, Wire};
@@ -354,23 +337,5 @@ mod tests {
         }
         let closed = wires.map(|wire| wire.borrow().is_closed);
         assert_eq!(closed, [false, true, false, false]);
-    }
-
-    #[test]
-    fn an_operation_that_is_interrupted_is_repeated_at_once() {
-        let mut results = [
-            Err(ErrorKind::Interrupted),
-            Err(ErrorKind::Interrupted),
-            Ok(7),
-            Err(ErrorKind::WouldBlock),
-        ]
-        .into_iter();
-        let mut next = || {
-            let result = results.next().expect("no more is asked for");
-            result.map_err(Into::into)
-        };
-        assert_eq!(uninterrupted(&mut next).unwrap(), 7);
-        let error: io::Error = uninterrupted(&mut next).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::WouldBlock);
     }
 }

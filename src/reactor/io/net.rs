@@ -4,7 +4,7 @@
 //! network that a seed makes up. Dispatch is static, so the seam costs
 //! nothing.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -30,6 +30,29 @@ pub const LISTENER: u64 = u64::MAX;
 /// any more. With the usual buffers of some megabytes that is a minute for a client
 /// that reads 50 KB/s.
 pub const UNSENT_BYTES_MAX: usize = 16 << 10;
+
+/// The peer has closed the connection, or it has failed. Nothing more can be read
+/// or written; the connection stays until it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// Sockets that are written the same bytes.
+pub trait Targets<S> {
+    /// Returns their number.
+    fn count(&self) -> usize;
+
+    /// Returns one of them.
+    fn socket(&mut self, index: usize) -> &mut S;
+}
+
+/// A socket that did not take all of what was written to several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Its index among them.
+    pub index: usize,
+    /// The number of bytes that it took.
+    pub outcome: Result<usize, Gone>,
+}
 
 /// A network, as the loop needs it.
 ///
@@ -92,28 +115,25 @@ pub trait Net {
     /// As [`write`](Self::write), but never `Interrupted`.
     fn write_limited(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Announces bytes that are about to be written to many sockets with
-    /// [`write_shared`](Self::write_shared).
-    #[inline]
-    fn share(&mut self, _bytes: &[u8]) {}
-
-    /// Writes the bytes that [`share`](Self::share) has announced, as
-    /// [`write`](Self::write) or, if `is_limited`,
-    /// [`write_limited`](Self::write_limited).
+    /// Writes the same bytes to several sockets: as [`write`](Self::write) would to each,
+    /// or [`write_limited`](Self::write_limited) if they are limited. Notes those that did
+    /// not take all of it, in ascending order.
     ///
-    /// # Errors
-    /// As these.
+    /// A network may write in any order, and to all in one go.
     #[inline]
-    fn write_shared(
+    fn write_to_all(
         &mut self,
-        socket: &mut Self::Socket,
+        targets: &mut impl Targets<Self::Socket>,
         bytes: &[u8],
         is_limited: bool,
-    ) -> io::Result<usize> {
-        match is_limited {
-            true => self.write_limited(socket, bytes),
-            false => self.write(socket, bytes),
-        }
+        exceptions: &mut Vec<Exception>,
+    ) {
+        write_to_each(self, targets, bytes, is_limited, exceptions);
+    }
+
+    /// Whether [`write_to_all`](Self::write_to_all) takes fewer system calls than sockets.
+    fn sends_in_batches(&self) -> bool {
+        false
     }
 
     /// Takes a connection whose request another server has read, if there is one.
@@ -133,4 +153,75 @@ pub trait Net {
 
     /// Closes the socket.
     fn close(&mut self, socket: Self::Socket);
+}
+
+/// Writes as much as there is room for. Returns the number of bytes.
+#[inline]
+pub(super) fn write_once<N: Net + ?Sized>(
+    net: &mut N,
+    socket: &mut N::Socket,
+    bytes: &[u8],
+    is_limited: bool,
+) -> Result<usize, Gone> {
+    let written = match is_limited {
+        true => net.write_limited(socket, bytes),
+        false => uninterrupted(|| net.write(socket, bytes)),
+    };
+    match written {
+        Ok(count) => Ok(count),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(_) => Err(Gone),
+    }
+}
+
+/// [`write_to_all`](Net::write_to_all) with a system call for each socket.
+#[inline]
+pub(super) fn write_to_each<N: Net + ?Sized>(
+    net: &mut N,
+    targets: &mut impl Targets<N::Socket>,
+    bytes: &[u8],
+    is_limited: bool,
+    exceptions: &mut Vec<Exception>,
+) {
+    for index in 0..targets.count() {
+        let outcome = write_once(net, targets.socket(index), bytes, is_limited);
+        if outcome != Ok(bytes.len()) {
+            exceptions.push(Exception { index, outcome });
+        }
+    }
+}
+
+/// Repeats an operation that a signal has interrupted: the poller reports no
+/// readiness for what has only been interrupted.
+#[inline]
+pub(super) fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_is_interrupted_is_repeated_at_once() {
+        let mut results = [
+            Err(ErrorKind::Interrupted),
+            Err(ErrorKind::Interrupted),
+            Ok(7),
+            Err(ErrorKind::WouldBlock),
+        ]
+        .into_iter();
+        let mut next = || {
+            let result = results.next().expect("no more is asked for");
+            result.map_err(Into::into)
+        };
+        assert_eq!(uninterrupted(&mut next).unwrap(), 7);
+        let error: io::Error = uninterrupted(&mut next).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
 }

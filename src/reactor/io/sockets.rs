@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 #[cfg(unix)]
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +14,11 @@ use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::net::{LISTENER, Net, Readiness};
+#[cfg(target_os = "linux")]
+use super::batch::{BatchSender, Batching, SendOutcome};
+use super::net::{Exception, LISTENER, Net, Readiness, Targets, write_to_each};
+#[cfg(target_os = "linux")]
+use super::net::{Gone, write_once};
 use crate::proxies::canonical;
 
 /// How many reports one poll takes. More wait for the next.
@@ -31,6 +37,8 @@ pub(crate) struct Sockets {
     /// The listener whose turn it is.
     next: usize,
     waker: Arc<Waker>,
+    #[cfg(target_os = "linux")]
+    batching: Option<Batching>,
 }
 
 /// A socket that listens, and does not block.
@@ -40,6 +48,10 @@ pub(crate) enum Listening {
     #[cfg(unix)]
     Unix(UnixListener),
 }
+
+/// The fewest sockets that are worth a batch.
+#[cfg(target_os = "linux")]
+const BATCH_MIN: usize = 4;
 
 /// The address of the peers of UNIX sockets, which are on this machine and have none.
 pub(crate) const UNIX_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
@@ -88,7 +100,15 @@ impl Sockets {
             listeners,
             next: 0,
             waker,
+            #[cfg(target_os = "linux")]
+            batching: None,
         })
+    }
+
+    /// Writes to several sockets by `sender` from now on.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn send_in_batches(&mut self, sender: Box<dyn BatchSender>) {
+        self.batching = Some(Batching::new(sender));
     }
 
     /// Ends a poll, from any thread.
@@ -176,6 +196,29 @@ impl Net for Sockets {
         self.write(socket, bytes)
     }
 
+    #[inline]
+    fn write_to_all(
+        &mut self,
+        targets: &mut impl Targets<TcpStream>,
+        bytes: &[u8],
+        is_limited: bool,
+        exceptions: &mut Vec<Exception>,
+    ) {
+        #[cfg(target_os = "linux")]
+        if self.batching.is_some()
+            && targets.count() >= BATCH_MIN
+            && (!is_limited || bytes.len() <= limited::PIECE_BYTES)
+        {
+            return self.write_batch(targets, bytes, is_limited, exceptions);
+        }
+        write_to_each(self, targets, bytes, is_limited, exceptions);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sends_in_batches(&self) -> bool {
+        self.batching.is_some()
+    }
+
     fn shutdown_write(&mut self, socket: &mut TcpStream) {
         // A connection that is gone already has no half to close.
         let _ = socket.shutdown(Shutdown::Write);
@@ -190,6 +233,47 @@ impl Net for Sockets {
     fn close(&mut self, socket: TcpStream) {
         // Closing takes it out of the poller as well.
         drop(socket);
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Sockets {
+    /// [`write_to_all`](Net::write_to_all) by the sender of batches.
+    #[cold]
+    fn write_batch(
+        &mut self,
+        targets: &mut impl Targets<TcpStream>,
+        bytes: &[u8],
+        is_limited: bool,
+        exceptions: &mut Vec<Exception>,
+    ) {
+        let Some(mut batching) = self.batching.take() else {
+            return;
+        };
+        batching.sockets.clear();
+        for index in 0..targets.count() {
+            let descriptor = targets.socket(index).as_raw_fd();
+            batching.sockets.push(descriptor);
+        }
+        let sent = batching.send(bytes, is_limited);
+        for (index, outcome) in batching.outcomes.iter().enumerate() {
+            let outcome = match outcome {
+                SendOutcome::Sent(count) => Ok(*count),
+                SendOutcome::WouldBlock => Ok(0),
+                SendOutcome::Failed => Err(Gone),
+                SendOutcome::Unsent => write_once(self, targets.socket(index), bytes, is_limited),
+            };
+            if outcome != Ok(bytes.len()) {
+                exceptions.push(Exception { index, outcome });
+            }
+        }
+        match sent {
+            Ok(()) => self.batching = Some(batching),
+            Err(error) => log::warn!(
+                "cannot send to many clients in one system call ({error}). Each is written to \
+                 by itself from now on"
+            ),
+        }
     }
 }
 
@@ -209,7 +293,7 @@ mod limited {
 
     use super::super::net::UNSENT_BYTES_MAX;
 
-    const PIECE_BYTES: usize = UNSENT_BYTES_MAX / 2;
+    pub(super) const PIECE_BYTES: usize = UNSENT_BYTES_MAX / 2;
     #[allow(clippy::cast_possible_truncation, reason = "some kilobytes")]
     const LOW_WATER_BYTES: u32 = (UNSENT_BYTES_MAX - PIECE_BYTES) as u32;
 

@@ -1,4 +1,5 @@
-//! Heartbeats that name a position, for clients that ask for it.
+//! What heartbeats are made of; and those that name a position, for clients that ask for
+//! it.
 //!
 //! A client of a quiet channel would keep the id of its last event, however old that is.
 //! A heartbeat with an id sends it a newer one, up to which nothing was published for it.
@@ -7,6 +8,7 @@
 //! compare their positions mostly have the same one.
 
 use super::cursor::write_id;
+use crate::reactor::io::connection::StreamKey;
 
 /// The heartbeat of a feed's current clients.
 #[derive(Debug)]
@@ -18,6 +20,15 @@ pub(super) struct Beat {
     since: u32,
     /// The tick of the last look at the hub, if there was one.
     looked_at: Option<u32>,
+}
+
+/// Heartbeats that wait to be written together.
+#[derive(Default)]
+pub(super) struct Heartbeats {
+    /// What each client is sent, before it is packed.
+    pub(super) bytes: Vec<u8>,
+    pub(super) is_packed: bool,
+    pub(super) keys: Vec<StreamKey>,
 }
 
 impl Beat {

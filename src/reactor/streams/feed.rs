@@ -234,6 +234,12 @@ impl Feed {
         delivery.map_or(self.through, |delivery| delivery.after)
     }
 
+    /// The next current client that has not got what is on its way.
+    pub(super) fn next_current(&self) -> Option<StreamKey> {
+        let done = self.delivery.as_ref().map_or(0, |delivery| delivery.done);
+        self.current.get(done).copied()
+    }
+
     /// What the current client at `index` has seen.
     pub(super) fn seen_by_current(&self, index: usize) -> u64 {
         match &self.delivery {

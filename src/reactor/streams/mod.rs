@@ -13,7 +13,8 @@
 //! | `pages`, `ending` | how a stream ends, and clients that wait for one page instead |
 //! | `catching_up` | clients that are behind, by feed, round robin |
 //! | `pump` | current clients |
-//! | `timers` | heartbeats, stalls, and ends by time |
+//! | `heartbeats` | heartbeats, those of a turn together |
+//! | `timers` | heartbeats that are due, stalls, and ends by time |
 //! | `opening`, `start` | how a stream begins |
 //! | `news`, `spread` | what the hub has for this reactor |
 //! | `reports`, `survey` | what the hub learns of the clients' progress |
@@ -34,6 +35,7 @@ pub(crate) mod cursor;
 mod ending;
 pub(crate) mod feed;
 mod feeds;
+mod heartbeats;
 mod news;
 pub(crate) mod opening;
 mod pages;
@@ -56,6 +58,8 @@ use slab::Slab;
 
 use crate::hub::batch::Batch;
 use crate::hub::{ChannelKey, ChannelReader, Hub, Position};
+use crate::reactor::io::net::Exception;
+use beat::Heartbeats;
 use cursor::Cursor;
 use feeds::Feeds;
 use spread::Spread;
@@ -89,6 +93,9 @@ pub(crate) struct Streams {
     /// Where a cursor's next frames are gathered.
     scratch: Batch,
     targets: Vec<u64>,
+    /// Clients that did not take all of what was written to several.
+    exceptions: Vec<Exception>,
+    heartbeats: Heartbeats,
     /// Batches to use again.
     #[allow(
         clippy::vec_box,
@@ -115,6 +122,8 @@ impl Streams {
             survey: None,
             scratch: Batch::default(),
             targets: Vec::new(),
+            exceptions: Vec::new(),
+            heartbeats: Heartbeats::default(),
             spare_batches: Vec::new(),
         }
     }

@@ -8,14 +8,13 @@ use std::cmp::Reverse;
 
 use super::Streams;
 use super::cursor::Owed;
-use super::feed::{Content, Delivery, Feed};
-use super::sums::Sums;
+use super::feed::{Content, Delivery};
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
 use crate::hub::{Form, Gathered, LOOKS_MAX, Recipients};
 use crate::packed::Suffix;
 use crate::reactor::io::connection::{NONE, StreamKey};
-use crate::reactor::io::net::Net;
+use crate::reactor::io::net::{Exception, Net};
 use crate::reactor::io::{Gone, Io};
 use crate::reactor::turn::Turn;
 
@@ -70,45 +69,78 @@ impl Streams {
     /// Writes what is on its way to a slice of the current clients. Returns the
     /// number of writes.
     fn deliver_slice<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
-        let slice = io.turn.budgets.writes_a_slice;
-        let mut written = 0;
-        while written < slice {
-            let Some(feed) = self.feeds.slots.get_mut(id as usize) else {
-                return written;
+        let feed = self.feeds.get(id);
+        let count = match feed.delivery.as_ref().map(|delivery| &delivery.content) {
+            None => return 0,
+            Some(Content::Search(_)) => return self.search_some(io, id),
+            Some(Content::Cursor) => self.single_out_some(io, id),
+            Some(Content::Batch(..)) => self.write_delivery(io, id),
+        };
+        if let Some(feed) = self.feeds.slots.get(id as usize) {
+            let delivery = feed.delivery.as_ref();
+            match delivery.is_none_or(|delivery| delivery.done == feed.current.len()) {
+                true => self.finish_delivery(io, id),
+                false => self.queue_feed(id),
+            }
+        }
+        count
+    }
+
+    /// Has a slice of the current clients go on alone. Returns their number.
+    fn single_out_some<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
+        for count in 0..io.turn.budgets.writes_a_slice {
+            let Some(key) = self.feeds.get(id).next_current() else {
+                return count;
             };
-            match &feed.delivery {
-                None => return written,
-                Some(delivery) if matches!(delivery.content, Content::Search(_)) => {
-                    return self.search_some(io, id);
-                }
-                Some(_) => {}
-            }
-            let (count, next) = write_batch(io, feed, &mut self.sums, slice - written);
-            written += count;
-            match next {
-                Next::Done => {
-                    self.finish_delivery(io, id);
-                    return written;
-                }
-                Next::Goes => {}
-                Next::Alone(key) => {
-                    written += 1;
-                    self.single_out(io, key);
-                }
-                Next::Short(key, count) => {
-                    written += 1;
-                    self.split_batch(io, id, key, count);
-                }
-                Next::Gone(key) => {
-                    written += 1;
-                    self.end(io, key, DisconnectReason::Gone);
+            self.single_out(io, key);
+        }
+        io.turn.budgets.writes_a_slice
+    }
+
+    /// Writes a feed's batch to a slice of the current clients. Returns their number.
+    /// This is what a broadcast costs for each client.
+    fn write_delivery<N: Net>(&mut self, io: &mut Io<N>, id: u32) -> usize {
+        let feed = self.feeds.get_mut(id);
+        let Some(Delivery {
+            content: Content::Batch(batch, packed),
+            done,
+            writes,
+            ..
+        }) = &mut feed.delivery
+        else {
+            return 0;
+        };
+        let first = *done;
+        let last = feed
+            .current
+            .len()
+            .min(first + io.turn.budgets.writes_a_slice);
+        let slice = &feed.current[first..last];
+        let exceptions = &mut self.exceptions;
+        io.write_to_all(slice, batch.as_bytes(), feed.limits_unsent, exceptions);
+        *done = last;
+        *writes += (slice.len() - exceptions.len()) as u64;
+        if let Some(packed) = packed {
+            let mut except = exceptions
+                .iter()
+                .map(|exception| exception.index)
+                .peekable();
+            for (index, key) in slice.iter().enumerate() {
+                if except.next_if_eq(&index).is_none() {
+                    self.sums.add(key.key(), packed);
                 }
             }
         }
-        if self.feeds.contains(id) {
-            self.queue_feed(id);
+        // From the last to the first: one that leaves the list changes only the places of
+        // those behind it.
+        while let Some(Exception { index, outcome }) = self.exceptions.pop() {
+            let key = self.feeds.get(id).current[first + index];
+            match outcome {
+                Ok(count) => self.split_batch(io, id, key, count),
+                Err(Gone) => self.end(io, key, DisconnectReason::Gone),
+            }
         }
-        written
+        last - first
     }
 
     /// Whether a feed has to wait because its channels have a pace. If so it is
@@ -336,63 +368,4 @@ impl Streams {
         }
         io.turn.budgets.writes_a_slice
     }
-}
-
-/// What follows a run of writes.
-enum Next {
-    /// All current clients have the batch.
-    Done,
-    /// The slice is used up.
-    Goes,
-    /// This client gets a cursor instead of a batch.
-    Alone(StreamKey),
-    /// This client took only so many bytes.
-    Short(StreamKey, usize),
-    /// This client is gone.
-    Gone(StreamKey),
-}
-
-/// Writes a feed's batch to its next clients, as long as each takes all of it. Returns
-/// the number of these: this is what a broadcast costs for each client.
-fn write_batch<N: Net>(
-    io: &mut Io<N>,
-    feed: &mut Feed,
-    sums: &mut Sums,
-    count_max: usize,
-) -> (usize, Next) {
-    let Some(delivery) = &mut feed.delivery else {
-        return (0, Next::Done);
-    };
-    let first = delivery.done;
-    let Content::Batch(batch, packed) = &delivery.content else {
-        let next = feed.current.get(first);
-        return (0, next.map_or(Next::Done, |key| Next::Alone(*key)));
-    };
-    let (bytes, tick) = (batch.as_bytes(), io.turn.tick32());
-    io.share(bytes);
-    let mut next = Next::Goes;
-    for done in first..first + count_max {
-        let Some(&key) = feed.current.get(done) else {
-            next = Next::Done;
-            break;
-        };
-        match io.write_at(key.key(), bytes, feed.limits_unsent, tick) {
-            Ok(count) if count == bytes.len() => {}
-            Ok(count) => {
-                next = Next::Short(key, count);
-                break;
-            }
-            Err(Gone) => {
-                next = Next::Gone(key);
-                break;
-            }
-        }
-        if let Some(batch) = packed {
-            sums.add(key.key(), batch);
-        }
-        delivery.done += 1;
-    }
-    let count = delivery.done - first;
-    delivery.writes += count as u64;
-    (count, next)
 }

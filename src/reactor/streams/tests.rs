@@ -124,6 +124,7 @@ impl Loop {
         clients.map(|(key, wire)| {
             wire.borrow_mut().take_text();
             self.streams.on_timer(&mut self.io, *key);
+            self.streams.write_heartbeats(&mut self.io);
             wire.borrow_mut().take_text()
         })
     }

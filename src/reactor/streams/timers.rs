@@ -1,4 +1,4 @@
-//! Streams in time: heartbeats, clients that take nothing, and ends by time.
+//! Streams in time: when a heartbeat is due, clients that take nothing, and ends by time.
 //!
 //! A stream ends by time when its credentials run out, at its age, and at its moment
 //! in a shutdown. The soonest of these is a tick in the connection, and shares the one
@@ -10,14 +10,13 @@
 use std::time::Duration;
 
 use super::Streams;
-use super::beat::Beat;
 use super::cursor::End;
 use crate::hub::client::DisconnectReason;
 use crate::hub::clock::as_ms;
 use crate::reactor::io::connection::{NONE, StreamKey};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::turn::{TICK_MS, Turn};
+use crate::reactor::turn::TICK_MS;
 
 /// What a subscriber may send before it is disconnected: so many reads, or so many KiB.
 const STRIKES_MAX: u8 = 100;
@@ -91,7 +90,7 @@ impl Streams {
         let interval = self.heartbeat_ticks(io, key);
         let is_due = interval.is_some_and(|ticks| silent >= ticks);
         match is_due && !self.waits_for_room(io, key) {
-            true => self.write_heartbeat(io, key),
+            true => self.queue_heartbeat(io, key),
             false => self.set_timer(io, key),
         }
         1
@@ -183,64 +182,5 @@ impl Streams {
             return self.end(io, key, DisconnectReason::Stalled);
         }
         self.set_timer(io, key);
-    }
-
-    fn write_heartbeat<N: Net>(&mut self, io: &mut Io<N>, key: StreamKey) {
-        let stream = *io.connections.stream(key);
-        let connection = io.connections.get_mut(key.key());
-        let written_at = std::mem::replace(&mut connection.written_at, io.turn.tick32());
-        let named = match stream.names_position && stream.cursor == NONE {
-            true => self.position_bytes(&io.turn, stream.feed, written_at),
-            false => None,
-        };
-        let feed = self.feeds.get(stream.feed);
-        let bytes = named.as_deref().unwrap_or(feed.heartbeat());
-        let heartbeat = feed.wrap(bytes);
-        io.meters.heartbeats.add(1);
-        self.add_own(io, key, bytes);
-        match io.write(key.key(), &heartbeat) {
-            Ok(count) if count == heartbeat.len() => self.set_timer(io, key),
-            Ok(count) => self.owe_heartbeat(io, key, bytes, count),
-            Err(Gone) => self.end(io, key, DisconnectReason::Gone),
-        }
-    }
-
-    /// Returns the block that names the position of a feed's current clients, if there is
-    /// one to name and a client that was written to at `written_at` last does not know it.
-    fn position_bytes(&mut self, turn: &Turn, id: u32, written_at: u32) -> Option<Vec<u8>> {
-        let feed = self.feeds.get_mut(id);
-        let interval = as_ms(feed.options.heartbeat?) / TICK_MS;
-        // Some current clients may not have what was gathered; and the next event for
-        // one that was sent away is not for it.
-        if feed.delivery.is_some() || feed.leaving > 0 {
-            return None;
-        }
-        let (tick, through) = (turn.tick32(), feed.through);
-        let beat = feed.beat.get_or_insert_with(|| Box::new(Beat::new()));
-        if beat.is_over(tick, interval, through) {
-            let position = self.hub.quiet_through(&feed.channels, through);
-            beat.renew(tick, position, |position| self.hub.id_of(position).text());
-        }
-        beat.bytes(written_at).map(<[u8]>::to_vec)
-    }
-
-    /// A heartbeat did not fit into the socket: the client is behind by that.
-    fn owe_heartbeat<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        key: StreamKey,
-        bytes: &[u8],
-        written: usize,
-    ) {
-        let stream = *io.connections.stream(key);
-        let feed = self.feeds.get(stream.feed);
-        let owed = feed.owe(bytes, written);
-        if let Some(cursor) = self.cursors.get_mut(stream.cursor as usize) {
-            cursor.owed = Some(owed);
-            cursor.is_early = false;
-            return self.block(io, key, written);
-        }
-        let seen = self.take_current(io, key);
-        self.fall_behind(io, key, seen, Some(owed), true);
     }
 }

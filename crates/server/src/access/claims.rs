@@ -67,6 +67,7 @@ fn granted(mut own: Map<String, Value>) -> Result<Grant, Refused> {
     let grant = Grant {
         subscribe: channels(&mut own, "pushwheel.subscribe")?,
         publish: channels(&mut own, "pushwheel.publish")?,
+        finish: channels(&mut own, "pushwheel.finish")?,
         client: client(&mut own, "pushwheel.client")?,
         metadata: metadata(&mut own, "pushwheel.metadata")?,
         ..Grant::default()
@@ -75,7 +76,7 @@ fn granted(mut own: Map<String, Value>) -> Result<Grant, Refused> {
         None => Ok(grant),
         Some(name) => Err(Refused::unfit(format!(
             "its claim `pushwheel` has an unknown field `{}` (known are subscribe, publish, \
-             client, metadata)",
+             finish, client, metadata)",
             quoted(name)
         ))),
     }
@@ -220,7 +221,7 @@ mod tests {
             (
                 json!({"pushwheel": {"subscibe": ["news"]}}),
                 "its claim `pushwheel` has an unknown field `subscibe` (known are subscribe, \
-                 publish, client, metadata)",
+                 publish, finish, client, metadata)",
             ),
         ] {
             assert_eq!(flaw(claims.clone()), wanted, "{claims}");

@@ -22,6 +22,16 @@ impl CredentialId {
         id.copy_from_slice(context.finish().as_ref());
         CredentialId(id)
     }
+
+    pub(super) fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
+    /// Returns its two halves.
+    pub(super) fn halves(&self) -> [[u8; 16]; 2] {
+        let (halves, _) = self.0.as_chunks::<16>();
+        [halves[0], halves[1]]
+    }
 }
 
 impl fmt::Debug for CredentialId {
@@ -42,6 +52,16 @@ pub(super) enum Credential<'a> {
     Query(Cow<'a, str>),
     /// A browser adds it by itself to the requests of any page.
     Cookie(&'a str),
+}
+
+impl Credential<'_> {
+    /// Returns it as it was sent.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Credential::Bearer(text) | Credential::Cookie(text) => text,
+            Credential::Ticket(text) | Credential::Query(text) => text,
+        }
+    }
 }
 
 /// The places of a token besides `Authorization`.

@@ -55,6 +55,7 @@ impl Channels {
 pub(crate) struct Grant {
     pub(crate) subscribe: Channels,
     pub(crate) publish: Channels,
+    pub(crate) finish: Channels,
     /// Whether the server accepts the client id and metadata in the query.
     pub(crate) is_believed: bool,
     /// The number of the token that grants this, if it is a token.
@@ -91,6 +92,7 @@ impl Grant {
         Grant {
             subscribe: Channels::all(),
             publish: Channels::all(),
+            finish: Channels::all(),
             is_believed: true,
             ..Grant::default()
         }
@@ -114,6 +116,7 @@ impl Grant {
         Ok(Grant {
             subscribe,
             publish: Channels::default(),
+            finish: Channels::default(),
             is_believed: false,
             token: None,
             key,
@@ -146,6 +149,7 @@ impl Grant {
         size_of::<Grant>()
             + self.subscribe.bytes()
             + self.publish.bytes()
+            + self.finish.bytes()
             + metadata * METADATA_FIELD_BYTES
     }
 

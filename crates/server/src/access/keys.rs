@@ -75,6 +75,8 @@ impl fmt::Debug for Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     Publish,
+    /// To finish a channel with a publish.
+    Finish,
     MakeTickets,
     /// To view figures, channels and clients, and to close and disconnect them.
     Manage,

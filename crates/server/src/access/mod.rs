@@ -37,7 +37,7 @@ use token::Verifier;
 use crate::clock::unix_seconds;
 use crate::limiter::{Limiter, WrongKeyLimiter};
 use crate::throttle::Throttle;
-use pushwheel::{Method, Request};
+use pushwheel::{IdempotencyKey, Method, Request};
 
 pub(crate) use credential::{CredentialId, TICKET, bearer_of};
 pub(crate) use fetched_keys::KeyFetches;
@@ -167,6 +167,10 @@ impl Access {
     ) -> Result<(), Refused> {
         match right {
             Right::Publish => self.publish(request, request.param("channel"), state),
+            Right::Finish => {
+                let channel = request.param("channel").unwrap_or_default();
+                self.check_finish(request, channel, state)
+            }
             Right::MakeTickets => self.ticket_maker(request, state).map(drop),
             Right::Manage => {
                 let holder = self.key_holder(request, state)?;
@@ -219,6 +223,59 @@ impl Access {
             name: channel.map(str::to_owned),
             list: List::TokenPublish,
         })
+    }
+
+    /// Checks the right to finish a channel with a publish.
+    pub(crate) fn check_finish(
+        &self,
+        request: &Request,
+        channel: &str,
+        state: &AccessState,
+    ) -> Result<(), Refused> {
+        if self.is_secured()
+            && self.key_holder(request, state)? == Some(Holder::Publisher)
+            && !self.settings.publish_keys_finish
+        {
+            return Err(Refused::MayNotFinish);
+        }
+        let grant = self.changer(Right::Finish, request, state)?;
+        let may = grant.finish.has(channel);
+        may.then_some(()).ok_or_else(|| Refused::Channel {
+            name: Some(channel.to_owned()),
+            list: List::TokenFinish,
+        })
+    }
+
+    /// Returns the key of a publish that its sender has named `key`. Senders have keys of
+    /// their own: each key of the server, each client of a token, and each token without one.
+    pub(crate) fn idempotency_key(
+        &self,
+        request: &Request,
+        key: &str,
+        state: &AccessState,
+    ) -> Result<IdempotencyKey, Refused> {
+        let grant = self.changer(Right::Publish, request, state)?;
+        let credential = self.settings.places.find(request);
+        let credential = credential.filter(|_| self.is_secured());
+        let id = match (grant.key, &grant.client, &credential) {
+            (Some(signer), Some(client), _) => {
+                let client = client.to_string();
+                CredentialId::of(&[
+                    b"client ",
+                    &signer.bytes(),
+                    client.as_bytes(),
+                    b"\n",
+                    key.as_bytes(),
+                ])
+            }
+            (_, _, Some(credential)) => {
+                let sent = token::without_signature(credential.text());
+                CredentialId::of(&[b"sent ", sent.as_bytes(), b"\n", key.as_bytes()])
+            }
+            (_, _, None) => CredentialId::of(&[b"open ", key.as_bytes()]),
+        };
+        let [digest, _] = id.halves();
+        Ok(IdempotencyKey::from_digest(digest))
     }
 
     /// Checks the right to subscribe to these channels, and returns what the credential

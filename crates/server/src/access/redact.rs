@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// The parameters whose values are shown.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 17] = [
     "by",
     "channel",
     "client",
@@ -21,8 +21,10 @@ const HARMLESS: [&str; 15] = [
     "last",
     "lastEventId",
     "last_event_id",
+    "raw",
     "retry",
     "search",
+    "stream",
     "top",
     "totals",
 ];

@@ -21,6 +21,8 @@ pub(crate) enum Refused {
         right: Right,
         accepts_tokens: bool,
     },
+    /// A publish key, which has no right to finish.
+    MayNotFinish,
     /// A key, where only the admin key has the right, and the server has none.
     NoAdminKey,
     /// A token that is never valid.
@@ -72,6 +74,7 @@ pub(crate) enum Refused {
 pub(crate) enum List {
     TokenSubscribe,
     TokenPublish,
+    TokenFinish,
     TicketSubscribe,
 }
 
@@ -92,7 +95,7 @@ impl Refused {
                 ..
             } => "key_missing",
             Refused::Missing { .. } | Refused::SubscriberUnknown => "token_missing",
-            Refused::KeyWrong { .. } | Refused::NoAdminKey => "key_wrong",
+            Refused::KeyWrong { .. } | Refused::MayNotFinish | Refused::NoAdminKey => "key_wrong",
             Refused::TokenInvalid { .. } | Refused::TokenUnfit { .. } => "token_invalid",
             Refused::KeysMissing => "token_keys_missing",
             Refused::TokenExpired => "token_expired",

@@ -25,6 +25,8 @@ const WRONG_KEYS_PER_SECOND: f64 = 10.0;
 #[derive(Clone, Debug)]
 pub(crate) struct AccessSettings {
     pub(crate) keys: Keys,
+    /// Whether publish keys may finish channels.
+    pub(crate) publish_keys_finish: bool,
     pub(crate) token_keys: TokenKeys,
     /// Whether the program fetches more keys, so that tokens are needed without any.
     pub(crate) fetches_token_keys: bool,
@@ -50,6 +52,7 @@ impl Default for AccessSettings {
     fn default() -> AccessSettings {
         AccessSettings {
             keys: Keys::default(),
+            publish_keys_finish: false,
             token_keys: TokenKeys::default(),
             fetches_token_keys: false,
             checks: Checks {

@@ -246,6 +246,15 @@ pub(super) fn looks_like_a_token(text: &str) -> bool {
     text.starts_with("eyJ") || has_form(text)
 }
 
+/// Returns a token without its signature, which has more than one valid form, or another
+/// text as it is.
+pub(super) fn without_signature(text: &str) -> &str {
+    match text.rsplit_once('.') {
+        Some((message, _)) if has_form(text) => message,
+        _ => text,
+    }
+}
+
 /// Whether a text has the form of a token: three parts of base64url.
 pub(super) fn has_form(token: &str) -> bool {
     let is_base64 = |part: &str| {

@@ -46,7 +46,7 @@ export interface PushWheelOptions {
    */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
   /** Called if missed events are no longer available. Load the state again. */
-  onGap?: (gap: Gap, event: MessageEvent<string>) => void;
+  onGap?: (gap: Gap, event: PushWheelEvent) => void;
   /**
    * Called if the credentials are rejected or have expired, in the tab that has the
    * connection, with the status 401 or 403 (401 for `pushwheel.reauth`). Return the
@@ -54,6 +54,12 @@ export interface PushWheelOptions {
    * immediately, unless the last attempt failed too. `false` closes it for all tabs.
    */
   onReauth?: (status: number) => Renewed | string | false | void | Promise<Renewed | string | false | void>;
+}
+
+/** An event with a name, or `message`. */
+export interface PushWheelEvent extends MessageEvent<string> {
+  /** The channel of the event, if the URL has `channel_names`, or while it polls. */
+  readonly channel?: string;
 }
 
 /** An `error`: the stream has ended or could not be opened. */
@@ -80,7 +86,7 @@ export class PushWheel extends EventTarget {
   readonly lastEventId: string;
 
   onopen: ((event: Event) => void) | null;
-  onmessage: ((event: MessageEvent<string>) => void) | null;
+  onmessage: ((event: PushWheelEvent) => void) | null;
   onerror: ((event: PushWheelErrorEvent) => void) | null;
 
   /** Closes the stream in this tab, and deletes the cursor. */
@@ -98,7 +104,7 @@ export class PushWheel extends EventTarget {
   ): void;
   addEventListener(
     type: string,
-    listener: ((event: MessageEvent<string>) => void) | null,
+    listener: ((event: PushWheelEvent) => void) | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
@@ -119,7 +125,7 @@ export class PushWheel extends EventTarget {
   ): void;
   removeEventListener(
     type: string,
-    listener: ((event: MessageEvent<string>) => void) | null,
+    listener: ((event: PushWheelEvent) => void) | null,
     options?: boolean | EventListenerOptions,
   ): void;
   removeEventListener(
@@ -135,6 +141,6 @@ export class PushWheel extends EventTarget {
  */
 export function parser(
   at: string | undefined,
-  take: (at: string | undefined, type?: string, data?: string) => void,
+  take: (at: string | undefined, type?: string, data?: string, channel?: string) => void,
   retry: (ms: number) => void,
 ): (text: string) => void;

@@ -18,8 +18,11 @@
 // A cursor is the last id of the stream, which an event or a heartbeat contained, or
 // undefined before the first one. A tab without a cursor accepts the cursor of the leader.
 //
-// Messages: {from, at, state, type?, data?, status?, wait?}, from the leader. {hi: true}
-// asks the leader for its cursor, and to reconnect immediately if it waits.
+// Messages: {from, at, state, type?, data?, channel?, status?, wait?}, from the leader.
+// {hi: true} asks the leader for its cursor, and to reconnect immediately if it waits.
+//
+// Some proxies hold a stream back, or cut it. Then the reader polls: it requests the same
+// events as JSON, and the server answers when there are any. Every minute it tries a stream.
 
 const CONNECTING = 0;
 const OPEN = 1;
@@ -31,6 +34,12 @@ const WAIT_MAX_MS = 36e5;
 const GOOD_MS = 1e4;
 // The time that a tab with another cursor waits for the leader before it reads itself.
 const LEVEL_MS = 300;
+// A shorter stream was cut. A stream that is tried has its first byte sooner.
+const SHORT_MS = 1e3;
+// The time of polling after which a stream is tried.
+const POLL_MS = 6e4;
+// The maximum seconds for which a poll waits.
+const POLL_S = 20;
 
 export class PushWheel extends EventTarget {
   onopen = null;
@@ -54,6 +63,10 @@ export class PushWheel extends EventTarget {
   // Of a tab that reads: the connection, and the function that ends a delay early.
   #line;
   #go;
+  // The faults of streams: a silent one counts 3, a short one 2. From 6 on, this tab polls
+  // until a moment; 0 if it does not.
+  #faults = 0;
+  #polls = 0;
 
   /** @param {import("./pushwheel.d.ts").PushWheelOptions} [options] */
   constructor(url, options = {}) {
@@ -182,7 +195,7 @@ export class PushWheel extends EventTarget {
     if (status !== undefined || state < was) this.dispatchEvent(Object.assign(new Event("error"), { status }));
   }
 
-  #take({ at, type, data }) {
+  #take({ at, type, data, channel }) {
     if (this.readyState === CLOSED) return;
     if (at !== this.#at) {
       this.#at = at;
@@ -190,7 +203,8 @@ export class PushWheel extends EventTarget {
     }
     if (!type) return;
     const { lastEventId, url } = this;
-    this.dispatchEvent(new MessageEvent(type, { data, lastEventId, origin: new URL(url).origin }));
+    const event = new MessageEvent(type, { data, lastEventId, origin: new URL(url).origin });
+    this.dispatchEvent(Object.assign(event, { channel }));
   }
 
   // ---- reading ----
@@ -208,13 +222,19 @@ export class PushWheel extends EventTarget {
       line = this.#line = new AbortController();
       if (wait) await new Promise((go) => setTimeout((this.#go = go), wait));
       if (line !== this.#line) return;
-      const { status, after, lived } = await this.#connect(line);
+      const { status, after, lived, again } = await this.#connect(line);
       line.abort();
       if (line !== this.#line) return;
       if (status === 204) return this.#end(status);
-      if (lived > GOOD_MS) fails = 0;
+      if (again || lived > GOOD_MS) fails = 0;
+      if (again) {
+        wait = 0;
+        continue;
+      }
       const { delayMax, onReauth } = this.#options;
       wait = Math.max(after, this.#retry, Math.min(delayMax, this.#retry * 2 ** fails));
+      // A poll that was cut may have been answered.
+      if (this.#polls && !fails) wait = after || 400;
       wait = Math.min(WAIT_MAX_MS, wait) * (1 + Math.random());
       this.#tell(CONNECTING, status, wait);
       if (onReauth && line === this.#line && (status === 401 || status === 403)) {
@@ -235,37 +255,57 @@ export class PushWheel extends EventTarget {
     this.#shut(status);
   }
 
-  // Reads one connection to its end and returns {status, after, lived}. The status is 0
-  // without a response, and 401 after an event `pushwheel.reauth`.
+  // Reads one connection to its end and returns {status, after, lived, again}. The status is
+  // 0 without a response, and 401 after an event `pushwheel.reauth`. `again`: the next one
+  // follows immediately.
   async #connect(line) {
     const { url, headers, withCredentials, watchdog } = this.#options;
+    const began = performance.now();
+    const polls = began < this.#polls;
+    // The first poll is answered immediately.
+    const wait = polls && this.readyState ? Math.min(POLL_S, Math.ceil(watchdog / 1e3) || POLL_S) : 0;
     let status = 0;
     let after = 0;
     let opened = Infinity;
+    let silent = true;
+    let again = false;
     let dog;
-    const feed = () => {
+    const feed = (time = watchdog) => {
       clearTimeout(dog);
-      if (watchdog) dog = setTimeout(() => line.abort(), watchdog);
+      if (time) dog = setTimeout(() => line.abort(), time);
     };
+    const pass = (at, type, data, channel) => line.signal.aborted || this.#pass(at, type, data, channel);
     try {
-      feed();
+      feed(polls ? watchdog && watchdog + wait * 1e3 : this.#polls ? SHORT_MS : watchdog);
       // `cursor` makes the stream begin with an id, to resume before the first event.
-      const answer = await fetch(url + (url.includes("?") ? "&cursor" : "?cursor"), {
-        headers: { Accept: "text/event-stream", ...headers, ...(this.#at && { "Last-Event-ID": bytes(this.#at) }) },
+      const answer = await fetch(url + (url.includes("?") ? "&" : "?") + (polls ? "wait=" + wait : "cursor"), {
+        headers: { Accept: polls ? "application/json" : "text/event-stream", ...headers, ...(this.#at && { "Last-Event-ID": bytes(this.#at) }) },
         credentials: withCredentials ? "include" : "same-origin",
         cache: "no-store",
         signal: line.signal,
       });
       status = answer.status;
       after = +answer.headers.get("Retry-After") * 1e3 || 0;
-      if (status === 200 && /^text\/event-stream *(;|$)/i.test(answer.headers.get("Content-Type"))) {
+      const type = answer.headers.get("Content-Type");
+      if (status === 200 && polls) {
+        // Another server may not answer so.
+        if (!/json/.test(type)) this.#faults = this.#polls = 0;
+        const { events, gap, newest, finished } = await answer.json();
+        const at = this.#at;
+        this.#tell(OPEN);
+        if (gap) pass(at, "pushwheel.gap", JSON.stringify(gap));
+        for (const { id, event = "message", data, channel } of events) pass(id, event, data, channel);
+        pass(newest);
+        if (finished) status = 204;
+        // A proxy that answers by itself does not wait.
+        again = !wait || at !== this.#at || performance.now() - began > SHORT_MS;
+      } else if (status === 200 && /^text\/event-stream *(;|$)/i.test(type)) {
         opened = performance.now();
         this.#tell(OPEN);
         const parse = parser(
           this.#at,
-          (at, type, data) => {
-            if (line.signal.aborted) return;
-            this.#pass(at, type, data);
+          (at, type, data, channel) => {
+            pass(at, type, data, channel);
             if (type === "pushwheel.reauth") {
               status = 401;
               line.abort();
@@ -277,6 +317,8 @@ export class PushWheel extends EventTarget {
         const decoder = new TextDecoder();
         for (let read; !(read = await reader.read()).done; ) {
           feed();
+          silent = false;
+          this.#polls = 0;
           const at = this.#at;
           parse(decoder.decode(read.value, { stream: true }));
           // Forwards heartbeats to the other tabs.
@@ -285,13 +327,23 @@ export class PushWheel extends EventTarget {
       }
     } catch {}
     clearTimeout(dog);
-    return { status, after, lived: performance.now() - opened };
+    const now = performance.now();
+    const lived = now - opened;
+    if (lived > GOOD_MS && !silent) this.#faults = 0;
+    else if (!polls && line === this.#line) this.#faults += silent && line.signal.aborted ? 3 : status === 200 && lived < SHORT_MS ? 2 : 0;
+    if (this.#faults > 5) {
+      // After the next stream, one fault is enough.
+      this.#faults = 4;
+      this.#polls = now + POLL_MS;
+      again = true;
+    }
+    return { status, after, lived, again };
   }
 
   // Handles a block of the stream.
-  #pass(at, type, data) {
+  #pass(at, type, data, channel) {
     if (type ?? at !== this.#at) {
-      const message = { from: this.#at, at, state: OPEN, type, data };
+      const message = { from: this.#at, at, state: OPEN, type, data, channel };
       this.#say(message);
       this.#take(message);
     }
@@ -304,12 +356,14 @@ export class PushWheel extends EventTarget {
 Object.assign(PushWheel.prototype, Object.assign(PushWheel, { CONNECTING, OPEN, CLOSED }));
 
 // Parses a stream by section 9.2.6 of the HTML standard, in pieces of any size. Calls
-// take(id, type, data) for each complete block; without data, type and data are undefined.
+// take(id, type, data, channel) for each complete block; without data, type and data are
+// undefined.
 // `at` is the id before the first block.
 export function parser(at, take, retry) {
   let rest = "";
   let type = "";
   let data;
+  let channel;
   let hadCr;
   return (text) => {
     if (!text) return;
@@ -321,11 +375,12 @@ export function parser(at, take, retry) {
     for (const line of lines) {
       const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
       if (!line) {
-        take(at, data === undefined ? undefined : type || "message", data);
+        take(at, data === undefined ? undefined : type || "message", data, channel);
         type = "";
-        data = undefined;
+        data = channel = undefined;
       } else if (name === "data") data = data === undefined ? value : data + "\n" + value;
       else if (name === "event") type = value;
+      else if (name === "channel") channel = value;
       else if (name === "id" && !value.includes("\0")) at = value;
       else if (name === "retry" && /^\d+$/.test(value)) retry(+value);
     }

@@ -31,6 +31,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<String>,
 
+    /// Channel that the token may finish with a publish: a name, or a prefix and `*`
+    ///
+    /// May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    finish: Vec<String>,
+
     /// Id of the client [default: a random one for each stream]
     #[arg(long, value_name = "ID")]
     client: Option<String>,
@@ -75,6 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for (name, channels) in [
         ("subscribe", &arguments.subscribe),
         ("publish", &arguments.publish),
+        ("finish", &arguments.finish),
     ] {
         if !channels.is_empty() {
             own.insert(name.to_owned(), json!(channels));

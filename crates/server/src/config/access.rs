@@ -32,6 +32,14 @@ impl Config {
         self
     }
 
+    /// Sets whether publish keys may finish channels with a publish (`?finish`), as admin keys
+    /// may. Default: false.
+    #[must_use]
+    pub fn publish_keys_may_finish(mut self, may: bool) -> Config {
+        self.access.publish_keys_finish = may;
+        self
+    }
+
     /// Sets the keys that verify tokens. With any, subscribing needs a token that lists the
     /// channel, a ticket or a key, except for [public](Config::public_for) channels.
     /// Publishing needs a key, or a token that lists the channel. Default: none.
@@ -107,7 +115,7 @@ impl Config {
     /// Returns a token that a server with this configuration accepts for `lifetime`. It is
     /// signed with the first secret of [`token_keys`](Config::token_keys), for the first
     /// audience and of the first issuer. `own` is its claim `pushwheel`, with the fields
-    /// `subscribe`, `publish`, `client` and `metadata`.
+    /// `subscribe`, `publish`, `finish`, `client` and `metadata`.
     ///
     /// # Errors
     /// If there is no secret, or if the server would reject the token: for an invalid field

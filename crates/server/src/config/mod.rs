@@ -32,6 +32,7 @@ pub struct Config {
     channel_options: ChannelOptions,
     /// The first pattern that matches counts.
     options_by_pattern: Vec<(Pattern, ChannelOptions)>,
+    raw: Vec<(Pattern, bool)>,
     channels_max: usize,
     republish_window: Duration,
     opaque_ids: bool,
@@ -63,6 +64,7 @@ impl Config {
         Config {
             channel_options: channel_options(),
             options_by_pattern: Vec::new(),
+            raw: Vec::new(),
             channels_max: 100_000,
             republish_window: Duration::from_secs(60),
             opaque_ids: false,
@@ -93,6 +95,15 @@ impl Config {
     #[must_use]
     pub fn channel_options_for(mut self, pattern: Pattern, options: ChannelOptions) -> Config {
         self.options_by_pattern.push((pattern, options));
+        self
+    }
+
+    /// Sets whether the body of each publish to the channels whose names match is the data of
+    /// one event, whatever its `Content-Type`. The parameter `raw` of a request overrides it.
+    /// If several patterns match, the first one added counts. Default: false.
+    #[must_use]
+    pub fn raw_for(mut self, pattern: Pattern, is_raw: bool) -> Config {
+        self.raw.push((pattern, is_raw));
         self
     }
 
@@ -317,6 +328,7 @@ impl Config {
             checks_hosts: self.checks_hosts,
             access: Access::new(self.access.clone(), fetched_keys),
             patterns: patterns.map(|(pattern, _)| pattern.clone()).collect(),
+            raw: self.raw.clone(),
             publish_rate_per_address: self.publish_rate_per_address,
             access_log: self.access_log,
             event_log: self.event_log,
@@ -396,6 +408,7 @@ impl Reloader {
         self.context.set_config(CurrentConfig {
             access: config.access.with_fetched_keys(keys),
             patterns: config.patterns.clone(),
+            raw: config.raw.clone(),
             ..*config
         });
     }

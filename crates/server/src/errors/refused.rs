@@ -46,6 +46,7 @@ fn status(refused: &Refused) -> u16 {
         | Refused::TicketUnknown => 401,
         Refused::KeyWrong { .. }
         | Refused::NoAdminKey
+        | Refused::MayNotFinish
         | Refused::Channel { .. }
         | Refused::TicketBeyond
         | Refused::CookieOrigin
@@ -102,6 +103,10 @@ pub(crate) fn message(refused: &Refused) -> String {
             );
         }
         Refused::Channel { name, list } => return channel_not_allowed(name.as_deref(), *list),
+        Refused::MayNotFinish => {
+            "a publish key may not finish channels. Use the admin key, or start the server with \
+             --publish-keys-may-finish"
+        }
         Refused::NoAdminKey => {
             "viewing and managing need the admin key, and this server has none. Start it with \
              --admin-key"
@@ -165,6 +170,10 @@ fn needed(right: Right, accepts_tokens: bool) -> &'static str {
             "publishing needs a token that lists the channel in its `pushwheel.publish`, or a key"
         }
         (Right::Publish, false) => "publishing needs the publish key or the admin key",
+        (Right::Finish, true) => {
+            "finishing needs a token that lists the channel in its `pushwheel.finish`, or a key"
+        }
+        (Right::Finish, false) => "finishing needs the admin key",
         (Right::MakeTickets, true) => "making tickets needs a token or a key",
         (Right::MakeTickets, false) => "making tickets needs the publish key or the admin key",
         (Right::Manage, _) => "viewing and managing need the admin key",
@@ -175,6 +184,7 @@ fn channel_not_allowed(name: Option<&str>, list: List) -> String {
     let (credential, list) = match list {
         List::TokenSubscribe => ("token", "pushwheel.subscribe"),
         List::TokenPublish => ("token", "pushwheel.publish"),
+        List::TokenFinish => ("token", "pushwheel.finish"),
         List::TicketSubscribe => ("ticket", "subscribe"),
     };
     match name {

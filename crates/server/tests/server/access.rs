@@ -276,7 +276,7 @@ fn the_error_of_a_token_names_the_claim() {
             "GET",
             "/channels/news",
             "its claim `pushwheel` has an unknown field `subscibe` (known are subscribe, \
-             publish, client, metadata). Correct the program that makes the tokens",
+             publish, finish, client, metadata). Correct the program that makes the tokens",
         ),
         (
             &mine,

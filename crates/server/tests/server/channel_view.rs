@@ -22,7 +22,7 @@ fn the_settings_of_a_channel_have_the_names_of_the_configuration_file() {
     publish(&served, "/channels/price.a?key=a", TEXT, "x");
     let settings = |channel: &str| body(&get(&served, &format!("/channels/{channel}/settings")));
     let news = json!({
-        "pattern": null, "public": true,
+        "pattern": null, "public": true, "raw": false, "finished_for": 60.0,
         "history_events": 1000, "history_bytes": 1 << 20, "history_age": 600.0,
         "heartbeat": 15.0, "max_clients_per_channel": null, "lag_policy": "disconnect",
         "keyed_events": 10_000, "keyed_bytes": 8 << 20, "keyed_age": null, "pace_ms": null,

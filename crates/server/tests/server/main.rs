@@ -37,6 +37,7 @@ mod metrics;
 mod page;
 mod pages;
 mod publish;
+mod repeats;
 mod security;
 mod settings;
 mod state;

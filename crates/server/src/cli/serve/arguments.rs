@@ -17,7 +17,7 @@ use super::observing::LogArguments;
 use super::proxies::ProxyArguments;
 use crate::cli::words::{YES, boolean, rate};
 use crate::cli::{Secret, settings};
-use pushwheel_check::numbers::{HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
+use pushwheel_check::numbers::{DAY_S, HOUR_S, YEAR_S, from_one, limit, seconds, whole, within};
 
 /// The settings of all places.
 pub(crate) type Settings = settings::Settings<Arguments, ChannelRule>;
@@ -175,6 +175,14 @@ pub(crate) struct KeyArguments {
     #[arg(env = "PUSHWHEEL_PUBLISH_KEY_FILE")]
     pub(crate) publish_key_file: Vec<PathBuf>,
 
+    /// Right of publish keys to finish channels with their last event
+    ///
+    /// Admin keys have it, and tokens that list the channel in `pushwheel.finish`.
+    #[arg(long, env = "PUSHWHEEL_PUBLISH_KEYS_MAY_FINISH", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = YES)]
+    #[arg(default_value_t = false, value_parser = boolean, action = clap::ArgAction::Set)]
+    pub(crate) publish_keys_may_finish: bool,
+
     /// Key for statistics and for managing channels
     ///
     /// It also allows publishing.
@@ -233,6 +241,14 @@ pub(crate) struct ChannelArguments {
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=YEAR_S), default_value_t = History::events(0).age_max.as_secs())]
     #[arg(env = "PUSHWHEEL_HISTORY_AGE")]
     history_age: u64,
+
+    /// Time for which a finished channel answers, in seconds
+    ///
+    /// Clients that reconnect receive what they missed, and then `204`, so that browsers
+    /// stop reconnecting. The history does not age meanwhile.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(60..=30 * DAY_S), default_value_t = 60)]
+    #[arg(env = "PUSHWHEEL_FINISHED_FOR")]
+    finished_for: u64,
 
     /// Silence before a heartbeat, in seconds; 0 sends none
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=HOUR_S), default_value_t = 15)]
@@ -338,6 +354,13 @@ pub(crate) struct ChannelRule {
     #[arg(value_parser = boolean, action = clap::ArgAction::Set)]
     pub(crate) public: bool,
 
+    /// Whether each body published to these channels is the data of one event
+    ///
+    /// Whatever its Content-Type, as with the parameter `raw` of a publish.
+    #[arg(long, value_name = "BOOL", default_value_t = false)]
+    #[arg(value_parser = boolean, action = clap::ArgAction::Set)]
+    pub(crate) raw: bool,
+
     #[command(flatten)]
     pub(crate) options: ChannelArguments,
 }
@@ -363,6 +386,7 @@ impl ChannelArguments {
             .keyed_state(keyed_state)
             .pace(Duration::from_millis(self.pace_ms.unwrap_or(0)))
             .heartbeat(Duration::from_secs(self.heartbeat))
+            .finished_for(Duration::from_secs(self.finished_for))
             .max_clients(self.max_clients_per_channel.unwrap_or(usize::MAX))
             .backlog_bytes_max(self.backlog_bytes)
             .event_bytes_max(self.max_event_bytes)

@@ -56,6 +56,7 @@ pub(super) fn secure(
             false => config.loopback_for(arguments.allow_host.iter().cloned()),
         };
     }
+    config = config.publish_keys_may_finish(arguments.publish_keys_may_finish);
     for given in publish {
         config = config.publish_key(given.key);
     }

@@ -134,6 +134,7 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     let has_tokens = config.has_tokens();
     for rule in &settings.rules {
         config = config.public_for(rule.pattern.clone(), rule.public);
+        config = config.raw_for(rule.pattern.clone(), rule.raw);
     }
     if let Some(rate) = arguments.publish_rate_per_address {
         config = config.publish_rate_per_address(rate);

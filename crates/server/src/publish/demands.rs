@@ -1,0 +1,145 @@
+//! What a request demands of its publish: an idempotency key, a condition, and the end of
+//! the channel.
+
+use super::events::Events;
+use super::parameters::Parameters;
+use crate::context::{Context, CurrentConfig};
+use crate::errors::Problem;
+use pushwheel::{EventId, IdempotencyKey, PublishOptions, Request, Target};
+
+/// Maximum bytes of an idempotency key.
+const KEY_BYTES_MAX: usize = 255;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Demands {
+    pub(super) key: Option<IdempotencyKey>,
+    newest: Option<EventId>,
+    finishes: bool,
+}
+
+impl Demands {
+    pub(super) fn of(
+        request: &Request,
+        context: &Context,
+        config: &CurrentConfig,
+        parameters: &Parameters<'_>,
+        events: &Events<'_>,
+    ) -> Result<Demands, Problem> {
+        let channel = request.param("channel");
+        if parameters.finishes {
+            config
+                .access
+                .check_finish(request, channel.unwrap_or_default(), &context.access)?;
+        }
+        let key = match (header_key(request)?, &events.idempotency_key) {
+            (Some(_), Some(_)) => return Err(Problem::two_idempotency_keys()),
+            (Some(key), None) => Some(key),
+            (None, Some(key)) => Some(checked_key(key)?),
+            (None, None) => None,
+        };
+        let key = match key {
+            Some(key) => Some(
+                config
+                    .access
+                    .idempotency_key(request, key, &context.access)?,
+            ),
+            None => None,
+        };
+        let newest = if_match(request)?;
+        if channel.is_none() && newest.is_some() {
+            return Err(Problem::demand_of_all());
+        }
+        Ok(Demands {
+            key,
+            newest,
+            finishes: parameters.finishes,
+        })
+    }
+
+    /// Returns the options of a publish, or `None` if there are no demands.
+    pub(super) fn options(self, target: &Target) -> Option<PublishOptions> {
+        let Demands {
+            key,
+            newest,
+            finishes,
+        } = self;
+        if key.is_none() && newest.is_none() && !finishes {
+            return None;
+        }
+        let mut options = PublishOptions::new().target(target.clone());
+        if let Some(key) = key {
+            options = options.idempotency_key(key);
+        }
+        if let Some(id) = newest {
+            options = options.if_newest(id);
+        }
+        if finishes {
+            options = options.finishing();
+        }
+        Some(options)
+    }
+}
+
+/// Returns the key in the header, which is a string in quotes or without them.
+fn header_key(request: &Request) -> Result<Option<&str>, Problem> {
+    const NAME: &str = "idempotency-key";
+    let Some(text) = request.header(NAME) else {
+        let is_there = request
+            .headers()
+            .any(|(name, _)| name.eq_ignore_ascii_case(NAME));
+        // A value that is not a text.
+        return if is_there {
+            Err(Problem::idempotency_key())
+        } else {
+            Ok(None)
+        };
+    };
+    let text = text.trim();
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    checked_key(quoted.unwrap_or(text)).map(Some)
+}
+
+/// Checks that a key is 1 to 255 visible ASCII characters, other than quotes.
+pub(super) fn checked_key(key: &str) -> Result<&str, Problem> {
+    let is_key_byte = |byte: u8| byte.is_ascii_graphic() && byte != b'"' || byte == b' ';
+    let is_key = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(is_key_byte);
+    is_key.then_some(key).ok_or_else(Problem::idempotency_key)
+}
+
+/// Returns the id of the event that has to be the newest.
+fn if_match(request: &Request) -> Result<Option<EventId>, Problem> {
+    let Some((_, value)) = request
+        .headers()
+        .find(|(name, _)| name.eq_ignore_ascii_case("if-match"))
+    else {
+        return Ok(None);
+    };
+    let text = str::from_utf8(value).map_err(|_| Problem::if_match())?;
+    let text = text.trim();
+    let id = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .filter(|id| !id.contains('"'))
+        .ok_or_else(Problem::if_match)?;
+    id.parse().map(Some).map_err(|_| Problem::if_match())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_visible_ascii() {
+        let longest = "k".repeat(KEY_BYTES_MAX);
+        for key in ["8e03978e-40d5-43e8-bc93-6894a57f9324", "order 17", &longest] {
+            assert_eq!(checked_key(key), Ok(key));
+        }
+        let longer = "k".repeat(KEY_BYTES_MAX + 1);
+        for key in ["", "a\"b", "caf\u{e9}", "a\tb", &longer] {
+            assert_eq!(checked_key(key), Err(Problem::idempotency_key()), "{key}");
+        }
+    }
+}

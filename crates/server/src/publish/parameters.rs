@@ -1,0 +1,108 @@
+//! The parameters of a publish.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::access::Access;
+use crate::conditions;
+use crate::errors::Problem;
+use crate::parameters;
+use pushwheel::{ClientId, Condition, Request, Target};
+
+/// The parameters of the query.
+pub(super) struct Parameters<'a> {
+    pub(super) target: Target,
+    pub(super) event: Option<Cow<'a, str>>,
+    pub(super) id: Option<Cow<'a, str>>,
+    pub(super) retry: Option<Duration>,
+    /// For conflation.
+    pub(super) key: Option<Cow<'a, str>>,
+    /// Whether the event removes its key.
+    pub(super) removes: bool,
+    /// Whether the channel is finished behind the events.
+    pub(super) finishes: bool,
+    /// Whether the body is the data, whatever its type.
+    pub(super) is_raw: Option<bool>,
+}
+
+impl<'a> Parameters<'a> {
+    pub(super) fn of(request: &'a Request, access: &Access) -> Result<Self, Problem> {
+        let mut parameters = Parameters {
+            target: Target::All,
+            event: None,
+            id: None,
+            retry: None,
+            key: None,
+            removes: false,
+            finishes: false,
+            is_raw: None,
+        };
+        for (name, value) in request.query_pairs() {
+            match &*name {
+                "client" => parameters.aim_at(&value)?,
+                "event" => parameters.event = Some(value),
+                "id" => parameters.id = Some(value),
+                "retry" => parameters.retry = Some(retry(&value)?),
+                other if access.is_token_parameter(other) => {}
+                "key" => parameters.key = Some(value),
+                "remove" => parameters.removes = parameters::boolean(&name, &value)?,
+                "finish" => parameters.finishes = parameters::boolean(&name, &value)?,
+                "raw" => parameters.is_raw = Some(parameters::boolean(&name, &value)?),
+                other => match conditions::condition(other, &value)? {
+                    Some(condition) => parameters.narrow(condition)?,
+                    None => return Err(Problem::unknown_parameter(other)),
+                },
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// Reads those of a publish to all channels, which has no other target.
+    pub(super) fn of_all(request: &'a Request, access: &Access) -> Result<Self, Problem> {
+        let parameters = Parameters::of(request, access)?;
+        match parameters.target == Target::All {
+            true if parameters.finishes => Err(Problem::demand_of_all()),
+            true => Ok(parameters),
+            false => Err(Problem::target_of_all()),
+        }
+    }
+
+    fn aim_at(&mut self, id: &str) -> Result<(), Problem> {
+        if self.target != Target::All {
+            return Err(Problem::two_targets());
+        }
+        let id = ClientId::new(id).map_err(Problem::client_id)?;
+        self.target = Target::Client(id);
+        Ok(())
+    }
+
+    fn narrow(&mut self, condition: Condition) -> Result<(), Problem> {
+        match &mut self.target {
+            Target::All => self.target = Target::Where(vec![condition]),
+            Target::Where(conditions) => conditions::add(conditions, condition)?,
+            _ => return Err(Problem::two_targets()),
+        }
+        Ok(())
+    }
+
+    /// Checks that no parameter sets a field of the event, which a body of JSON contains.
+    pub(super) fn check_without_event(&self) -> Result<(), Problem> {
+        let misplaced = [
+            ("event", self.event.is_some()),
+            ("id", self.id.is_some()),
+            ("retry", self.retry.is_some()),
+            ("key", self.key.is_some()),
+            ("remove", self.removes),
+        ];
+        match misplaced.iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => Err(Problem::misplaced_parameter(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn retry(text: &str) -> Result<Duration, Problem> {
+    let ms = parameters::whole(text);
+    let ms = ms.ok_or_else(|| Problem::parameter("retry", "a whole number of milliseconds"))?;
+    Ok(Duration::from_millis(ms))
+}

@@ -1,0 +1,158 @@
+//! The response to a publish: its result, and warnings.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::events::Events;
+use super::parameters::Parameters;
+use crate::access_log;
+use crate::context::CurrentConfig;
+use pushwheel::{Event, EventId, PublishError, Published, Request, Responder, Response, Target};
+
+/// What the answer to a publish has besides its result.
+pub(super) struct Reply {
+    /// The channel and the publisher's address, if the event log is on.
+    logged: Option<(Option<String>, SocketAddr)>,
+    may_count: bool,
+    warnings: Vec<Warning>,
+}
+
+impl Reply {
+    pub(super) fn new(
+        request: &Request,
+        config: &CurrentConfig,
+        channel: Option<&str>,
+        parameters: &Parameters<'_>,
+        events: &Events<'_>,
+    ) -> Reply {
+        let logged = || (channel.map(str::to_owned), request.client_address());
+        // The number of recipients reveals which clients are connected and their metadata. A
+        // token may not have the right to view either.
+        let is_all = parameters.target == Target::All;
+        Reply {
+            logged: config.event_log.then(logged),
+            may_count: is_all || config.access.may_publish_by_key(request),
+            warnings: warnings(events),
+        }
+    }
+
+    pub(super) fn answer(self, published: &Published) -> Response {
+        if let Some((channel, address)) = &self.logged {
+            access_log::log_publish(*address, channel.as_deref(), published);
+        }
+        Response::json(&Answer {
+            id: published.id.as_ref(),
+            events: published.events,
+            clients: self.may_count.then_some(published.clients),
+            duplicate: published.is_repeated || (published.events == 0 && published.duplicates > 0),
+            duplicates: published.duplicates,
+            warnings: self.warnings,
+        })
+    }
+
+    pub(super) fn respond_with(
+        self,
+        responder: Responder,
+    ) -> impl FnOnce(Result<Published, PublishError>) + Send + 'static {
+        move |published| {
+            let response = published.map(|published| self.answer(&published));
+            responder.respond(response);
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a EventId>,
+    events: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<usize>,
+    /// Whether nothing was appended, because all had been published before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    duplicates: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A warning in the response to a publish, which was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Warning {
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Warning {
+    const fn new(code: &'static str, message: &'static str) -> Warning {
+        Warning { code, message }
+    }
+}
+
+const NAME_AMBIGUOUS: Warning = Warning::new(
+    "event_name_ambiguous",
+    "a browser's EventSource fires events of its own named `open` and `error`. Choose \
+              another name",
+);
+
+const ID_NOT_ASCII: Warning = Warning::new(
+    "event_id_not_ascii",
+    "not every client can send this id back in a header. Use letters, digits, `.`, `_` \
+              and `-`",
+);
+
+const JSON_AS_TEXT: Warning = Warning::new(
+    "json_as_text",
+    "the body is an event in JSON and was published as text. Send it with `Content-Type: \
+     application/json`, a batch with `application/x-ndjson` (with curl also --data-binary, \
+     because -d removes line ends), or text with `text/plain`",
+);
+
+/// Returns the warnings for the events, each once, and logs them.
+fn warnings(events: &Events<'_>) -> Vec<Warning> {
+    let is_json_as_text = events.are_json_as_text();
+    let events = events.as_slice();
+    let is_ambiguous = |event: &Event<'_>| matches!(event.name(), Some("open" | "error"));
+    let has_odd_id = |event: &Event<'_>| event.id().is_some_and(|id| !id.is_ascii());
+    let mut warnings = Vec::new();
+    for (warning, applies) in [
+        (NAME_AMBIGUOUS, events.iter().any(is_ambiguous)),
+        (ID_NOT_ASCII, events.iter().any(has_odd_id)),
+        (JSON_AS_TEXT, is_json_as_text),
+    ] {
+        if applies {
+            log::info!("a publish was answered with the warning {}", warning.code);
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_work_in_every_client_is_warned_of() {
+        let codes = |event: Event<'static>| {
+            let warnings = warnings(&Events::batch(vec![Event::message("x"), event]));
+            warnings
+                .iter()
+                .map(|warning| warning.code)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(codes(Event::new("error", "x")), ["event_name_ambiguous"]);
+        assert_eq!(codes(Event::new("open", "x")), ["event_name_ambiguous"]);
+        let odd = Event::message("x").with_id("caf\u{e9}");
+        assert_eq!(codes(odd), ["event_id_not_ascii"]);
+        let plain = Event::new("errors", "x").with_id("orders.17");
+        assert!(codes(plain).is_empty());
+    }
+}
