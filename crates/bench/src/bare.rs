@@ -1,12 +1,13 @@
 //! The bare loop: the minimum that a server can do. It accepts connections, sends one
-//! head, and calls `send()` with the same bytes once per socket for a published event. It
-//! trusts its only peer, the load of this bench: one publisher, well-formed requests, and
-//! readers that keep up or announce that they never read.
+//! head, and calls `send()` with the same bytes once per socket of the channel for a
+//! published event. It trusts its only peer, the load of this bench: whole, well-formed
+//! requests, and readers that keep up or announce that they never read.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
 use socket2::{Domain, Socket, Type};
@@ -30,6 +31,8 @@ impl BareLoop {
 struct Connection {
     stream: TcpStream,
     role: Role,
+    /// Distinguishes it from others in the same place.
+    serial: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,10 @@ enum Role {
 struct Connections {
     slots: Vec<Option<Connection>>,
     free: Vec<usize>,
+    accepted: u64,
+    /// Place and serial of the readers, by the path of their channel. The next event removes
+    /// those that are gone.
+    channels: HashMap<Vec<u8>, Vec<(usize, u64)>>,
 }
 
 /// Listens, prints the address, and serves until it is killed.
@@ -108,6 +115,13 @@ fn turn(mut listener: TcpListener, heartbeat: Duration) -> std::io::Result<()> {
                     None => Role::Reads,
                 };
                 connection.stream.write_all(HEAD)?;
+                let reader = (number, connection.serial);
+                let channel = path(target).to_vec();
+                connections
+                    .channels
+                    .entry(channel)
+                    .or_default()
+                    .push(reader);
             } else {
                 publisher.take(bytes, &mut connections);
                 loop {
@@ -140,28 +154,37 @@ impl Connections {
                 self.slots.len() - 1
             });
             registry.register(&mut stream, Token(number), Interest::READABLE)?;
+            self.accepted += 1;
             self.slots[number] = Some(Connection {
                 stream,
                 role: Role::Asks,
+                serial: self.accepted,
             });
         }
     }
 
     fn send_to_all(&mut self, frame: &[u8]) {
         for connection in self.slots.iter_mut().flatten() {
-            if connection.role == Role::Reads {
-                let sent = connection.stream.write(frame);
-                assert!(
-                    sent.is_ok_and(|length| length == frame.len()),
-                    "the load reads too slowly"
-                );
-            }
+            connection.send(frame);
         }
+    }
+
+    fn send_to(&mut self, channel: &[u8], frame: &[u8]) {
+        let Some(readers) = self.channels.get_mut(channel) else {
+            return;
+        };
+        readers.retain(|(number, serial)| match &mut self.slots[*number] {
+            Some(connection) if connection.serial == *serial => {
+                connection.send(frame);
+                true
+            }
+            _ => false,
+        });
     }
 
     /// Sends it to the clients that never read, until their sockets are full.
     fn fill(&mut self, frame: &[u8]) {
-        for Connection { stream, role } in self.slots.iter_mut().flatten() {
+        for Connection { stream, role, .. } in self.slots.iter_mut().flatten() {
             if *role == (Role::NeverReads { is_full: false }) {
                 let sent = stream.write(frame);
                 let is_taken = sent.is_ok_and(|length| length == frame.len());
@@ -199,7 +222,19 @@ impl Connections {
     }
 }
 
-/// The connection of the publisher.
+impl Connection {
+    fn send(&mut self, frame: &[u8]) {
+        if self.role == Role::Reads {
+            let sent = self.stream.write(frame);
+            assert!(
+                sent.is_ok_and(|length| length == frame.len()),
+                "the load reads too slowly"
+            );
+        }
+    }
+}
+
+/// The connections that publish.
 #[derive(Default)]
 struct Publisher {
     published: u64,
@@ -215,7 +250,8 @@ impl Publisher {
         let started = std::mem::take(&mut self.started);
         let mut rest = &started[..];
         while let Some((body, length)) = request(rest) {
-            let is_filling = memchr::memmem::find(target(rest), NEVER_READS).is_some();
+            let target = target(rest);
+            let is_filling = memchr::memmem::find(target, NEVER_READS).is_some();
             // A batch has one line per event; a single event is a batch of one.
             for line in body.split(|byte| *byte == b'\n') {
                 if !line.is_empty() {
@@ -223,7 +259,7 @@ impl Publisher {
                     let frame = frame(self.published, line);
                     match is_filling {
                         true => connections.fill(&frame),
-                        false => connections.send_to_all(&frame),
+                        false => connections.send_to(path(target), &frame),
                     }
                 }
             }
@@ -253,6 +289,11 @@ impl Publisher {
 /// Returns the target of a request whose first line is complete.
 fn target(request: &[u8]) -> &[u8] {
     request.split(|byte| *byte == b' ').nth(1).unwrap_or(&[])
+}
+
+/// Returns a target without its query.
+fn path(target: &[u8]) -> &[u8] {
+    target.split(|byte| *byte == b'?').next().unwrap_or(&[])
 }
 
 /// Returns the body of the first request and the length of the request, if it is

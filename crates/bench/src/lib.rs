@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `options` | the command line |
 //! | `run` | pairs of runs: starts servers, takes samples |
-//! | `idle`, `fanout`, `churn`, `publish` | the scenarios (`burst` is a fan-out of several events together) |
+//! | `idle`, `fanout`, `each`, `churn`, `publish` | the scenarios (`burst` is a fan-out of several events together) |
 //! | `load`, `client`, `publisher`, `pace`, `beside`, `stuck` | the load, and its checks |
 //! | `server`, `measured`, `bare`, `usage` | the measured servers, their start, and their CPU time and memory |
 //! | `figure`, `histogram` | figures, medians, ratios |
@@ -28,6 +28,7 @@ mod bare;
 mod beside;
 mod churn;
 mod client;
+mod each;
 mod fanout;
 mod fault;
 mod figure;
@@ -116,6 +117,11 @@ fn measure(bench: &Bench) -> Result<()> {
         Scenario::Publish(options) => {
             runs.each(&options.batch, |run, batch| {
                 publish::measure(run, options, batch)
+            })?;
+        }
+        Scenario::Each(options) => {
+            runs.each(&options.channels, |run, channels| {
+                each::measure(run, options, channels)
             })?;
         }
     }

@@ -278,7 +278,7 @@ impl Load {
 }
 
 /// Returns the request of a subscriber.
-fn subscription(to: &Url) -> Vec<u8> {
+pub(super) fn subscription(to: &Url) -> Vec<u8> {
     let Url { path, host, .. } = to;
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n").into_bytes()
 }

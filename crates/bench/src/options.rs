@@ -22,6 +22,8 @@ pub(crate) enum Scenario {
     Fanout(Fanout),
     /// Several events published together to all clients
     Burst(Burst),
+    /// Many channels with one client each: CPU per event, and latency
+    Each(Each),
     /// Clients that connect, receive a head, and disconnect
     Churn(Churn),
     /// POST requests, pipelined on one connection, without subscribers
@@ -34,6 +36,7 @@ impl Scenario {
             Scenario::Idle(options) => &options.common,
             Scenario::Fanout(options) => &options.common,
             Scenario::Burst(options) => &options.common,
+            Scenario::Each(options) => &options.common,
             Scenario::Churn(options) => &options.common,
             Scenario::Publish(options) => &options.common,
         }
@@ -44,6 +47,7 @@ impl Scenario {
             Scenario::Idle(_) => "idle",
             Scenario::Fanout(_) => "fanout",
             Scenario::Burst(_) => "burst",
+            Scenario::Each(_) => "each",
             Scenario::Churn(_) => "churn",
             Scenario::Publish(_) => "publish",
         }
@@ -188,6 +192,31 @@ pub(crate) struct Burst {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Each {
+    /// Number of channels; each has one client
+    #[arg(long, value_delimiter = ',', default_value = "1000",
+        value_parser = within(1..=CLIENTS_MAX))]
+    pub(crate) channels: Vec<usize>,
+    /// Size of an event's data, in bytes
+    #[arg(long, default_value_t = 32, value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
+    pub(crate) bytes: usize,
+    /// Number of events per run, each to the next channel
+    #[arg(long, default_value_t = 50_000, value_parser = within(1..=PUBLICATIONS_MAX))]
+    pub(crate) events: usize,
+    /// Events per second, to all channels together [default: the next one when a publisher
+    /// has its response]
+    ///
+    /// Latency counts from the time at which an event is due.
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Number of connections to publish on, each for a part of the channels
+    #[arg(long, default_value_t = 1, value_parser = within(1..=PUBLISHERS_MAX))]
+    pub(crate) publishers: usize,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Churn {
     /// Number of clients that stay connected
     #[arg(long, value_delimiter = ',', default_value = "0", value_parser = within(0..=CLIENTS_MAX))]
@@ -241,6 +270,7 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 /// More clients than a machine has descriptors.
 const CLIENTS_MAX: usize = 10_000_000;
 const PUBLICATIONS_MAX: usize = 1_000_000;
+const PUBLISHERS_MAX: usize = 10_000;
 /// The load still has all of them when a client receives the first one.
 const TOGETHER_MAX: usize = super::client::BODIES_MAX;
 const RATE_MIN: f64 = 0.01;

@@ -14,6 +14,7 @@ use super::{Fault, Result, fault};
 /// One connection for publishing.
 #[derive(Debug)]
 pub(crate) struct Publisher {
+    token: Token,
     to: SocketAddr,
     host: String,
     stream: Option<TcpStream>,
@@ -29,7 +30,13 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(to: &Url) -> Publisher {
+        Publisher::with_token(to, PUBLISHER)
+    }
+
+    /// Returns one of several publishers of a load.
+    pub(crate) fn with_token(to: &Url, token: Token) -> Publisher {
         Publisher {
+            token,
             to: to.address,
             host: to.host.clone(),
             stream: None,
@@ -76,7 +83,7 @@ impl Publisher {
             none => {
                 let mut stream = connect(self.to, source(usize::MAX))?;
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut stream, PUBLISHER, interest)?;
+                registry.register(&mut stream, self.token, interest)?;
                 none.insert(stream)
             }
         };

@@ -117,6 +117,23 @@ fn bursts_are_one_body_or_pipelined() {
 }
 
 #[test]
+fn each_channel_has_its_own_events() {
+    for pace in ["", " --rate 2000 --publishers 3"] {
+        let found = figures(&format!(
+            "each --channels 5 --events 50 --against bare{pace}"
+        ));
+        for figure in ["publish_cpu_us", "last_client_p99_ms"] {
+            assert!(found.iter().any(|other| other == figure), "{found:?}");
+        }
+    }
+    let reported = refusal(
+        "each --channels 1 --url http://127.0.0.1:9/a --publish-url \
+                            http://127.0.0.1:9/a --pid 1",
+    );
+    assert!(reported.contains("Omit --url"), "{reported}");
+}
+
+#[test]
 fn visitors_come_and_go() {
     assert_eq!(
         figures("churn --visits 200 --against bare"),
@@ -209,6 +226,8 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         ("publish --depth 0", "from 1 to"),
         ("fanout --threads 0", "at least 1"),
         ("fanout --rounds 0", "at least 1"),
+        ("each --channels 0", "from 1 to"),
+        ("each --publishers 0", "from 1 to"),
     ] {
         let problem = refusal(arguments);
         assert!(problem.contains(reported), "{arguments}: {problem}");
