@@ -184,6 +184,8 @@ mod pages {
 pub mod internals {
     pub use crate::engine::SimulatedEngine;
     pub use crate::hub::clock::Clock;
+    pub use crate::hub::journaling::stepped::{LoggedBlock, SteppedJournal};
+    pub use crate::journal::simulated_disk::SimulatedDisk;
     pub use crate::reactor::{Budgets, Spent};
 
     /// Events to bytes.

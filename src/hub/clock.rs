@@ -94,13 +94,7 @@ impl Clock {
     /// Returns the system's clock, counted from now.
     #[must_use]
     pub fn system() -> Clock {
-        Clock::system_begun_ago(0)
-    }
-
-    /// Returns the system's clock, but one that stood at zero `ms` ago (as far as the
-    /// wall clock can say when that was).
-    pub(crate) fn system_begun_ago(ms: u64) -> Clock {
-        Clock::new(Source::System(Moment::now()), ms)
+        Clock::new(Source::System(Moment::now()), 0)
     }
 
     /// Returns a clock that stands still until another number of milliseconds is
@@ -119,6 +113,12 @@ impl Clock {
     pub fn manual_with_wall(now_ms: Arc<AtomicU64>, wall_ms: Arc<AtomicU64>) -> Clock {
         let wall_ms = Some(wall_ms);
         Clock::new(Source::Manual { now_ms, wall_ms }, 0)
+    }
+
+    /// Returns a clock of the same source that stood at zero at least `ms` ago.
+    pub(crate) fn begun_ago(&self, ms: u64) -> Clock {
+        let shown_ms = self.now_ms() - self.ahead_ms;
+        Clock::new(self.source.clone(), ms.saturating_sub(shown_ms))
     }
 
     fn new(source: Source, ahead_ms: u64) -> Clock {
@@ -175,6 +175,19 @@ impl Clock {
         }
         let at_ms = zero_ms.saturating_add_unsigned(at_ms);
         UNIX_EPOCH + Duration::from_millis(u64::try_from(at_ms).unwrap_or(0))
+    }
+
+    /// Returns what the wall clock shows now, as it is. A clock of a test has the system's
+    /// if it has none of its own.
+    pub(crate) fn read_wall_ms(&self) -> u64 {
+        match &self.source {
+            #[cfg(feature = "internals")]
+            Source::Manual {
+                wall_ms: Some(wall_ms),
+                ..
+            } => wall_ms.load(Ordering::Relaxed),
+            _ => wall_now_ms(),
+        }
     }
 
     /// Returns what the wall clock shows now, in milliseconds since 1970.

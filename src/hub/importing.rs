@@ -3,6 +3,7 @@
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
+use super::clock::Clock;
 use super::for_all::NAME_OF_ALL;
 use super::journal::identity_of;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
@@ -33,7 +34,14 @@ impl ChannelManagerBuilder {
     ) -> Result<(), JournalError> {
         let options = |name: &str| self.options_by_name.of(name);
         let for_all = options(NAME_OF_ALL).history;
-        let restored = Restored::read(&mut state, self.settings, Origin::State, for_all, options);
+        let restored = Restored::read(
+            &mut state,
+            &Clock::system(),
+            self.settings,
+            Origin::State,
+            for_all,
+            options,
+        );
         let restored = restored.map_err(JournalError::State)?;
         let identity = identity_of(&restored.ids);
         let disk = Directory::lock(directory.as_ref())?;

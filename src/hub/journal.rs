@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::applying::BlockTime;
-use super::clock::{Clock, wall_now_ms};
+use super::clock::Clock;
 use super::for_all::NAME_OF_ALL;
 use super::id::Epoch;
 use super::ids::Ids;
@@ -170,13 +170,50 @@ impl ChannelManagerBuilder {
         disk: D,
         options: JournalOptions,
     ) -> Result<ChannelManager, JournalError> {
-        let randomness = Randomness::System;
+        let root = disk.path("");
+        let opened = self.open_log(disk, &options, &Clock::system(), Randomness::System)?;
+        let OpenedLog {
+            manager,
+            proposals,
+            store,
+            ..
+        } = opened;
+        let syncer = store.syncer();
+        let journaling = Journaling {
+            log: Box::new(store),
+            take_snapshot: Hub::write_snapshot,
+            sync: match options.sync {
+                JournalSync::Always => None,
+                JournalSync::Every(time) => Some((Box::new(move || syncer.sync()), time)),
+            },
+        };
+        journaling
+            .start(&proposals)
+            .map_err(|error| JournalError::Io {
+                doing: "start a thread for",
+                path: root,
+                error,
+            })?;
+        Ok(manager)
+    }
+
+    /// Makes the manager with the channels that a log has. Nothing goes on with the log yet.
+    /// `clock` is any clock of the source that the manager's is to have.
+    pub(super) fn open_log<D: Disk>(
+        self,
+        disk: D,
+        options: &JournalOptions,
+        clock: &Clock,
+        randomness: Randomness,
+    ) -> Result<OpenedLog<D>, JournalError> {
         let root = disk.path("");
         let identity = identity_of(&self.new_ids(&randomness));
-        let (opening, recovery) = Opening::examine(disk, options.of_store(identity))?;
+        let mut of_store = options.of_store(identity);
+        of_store.salt = randomness.bits().to_le_bytes();
+        let (opening, recovery) = Opening::examine(disk, of_store)?;
         let tear = recovery.tear.clone();
         let writer = randomness.bits();
-        let recovered = self.recover(&root, recovery)?;
+        let recovered = self.recover(&root, recovery, clock)?;
         let Recovered {
             ids,
             clock,
@@ -212,30 +249,20 @@ impl ChannelManagerBuilder {
                 path.display()
             );
         }
-        if may_have_lost {
-            hub.begin_term(&mut store, newest)?;
-        }
-        hub.lock().totals = Totals::default();
-        let syncer = store.syncer();
-        let journaling = Journaling {
-            log: Box::new(store),
-            take_snapshot: Hub::write_snapshot,
-            sync: match options.sync {
-                JournalSync::Always => None,
-                JournalSync::Every(time) => Some((Box::new(move || syncer.sync()), time)),
-            },
+        let lost = match may_have_lost {
+            true => Some((hub.begin_term(&mut store, newest)?, newest)),
+            false => None,
         };
+        hub.lock().totals = Totals::default();
         let handles = Some(proposals.first_handle());
-        journaling
-            .start(&proposals)
-            .map_err(|error| JournalError::Io {
-                doing: "start a thread for",
-                path: root,
-                error,
-            })?;
-        Ok(ChannelManager {
-            _handles: handles,
-            hub,
+        Ok(OpenedLog {
+            manager: ChannelManager {
+                _handles: handles,
+                hub,
+            },
+            proposals,
+            store,
+            lost,
         })
     }
 
@@ -254,6 +281,7 @@ impl ChannelManagerBuilder {
         &self,
         root: &Path,
         recovery: Recovery<D>,
+        clock: &Clock,
     ) -> Result<Recovered<D>, JournalError> {
         let Recovery {
             identity,
@@ -275,7 +303,10 @@ impl ChannelManagerBuilder {
                         what,
                     }
                 })?;
-                let clock = Restored::clock_since(first_ms.unwrap_or_else(wall_now_ms));
+                let clock = match first_ms {
+                    Some(first_ms) => clock.of_history_since(first_ms),
+                    None => clock.begun_ago(0),
+                };
                 (0, ids, clock, State::new(self.settings))
             }
             Some(snapshot) => {
@@ -283,7 +314,8 @@ impl ChannelManagerBuilder {
                 let options = |name: &str| self.options_by_name.of(name);
                 let history = options(NAME_OF_ALL).history;
                 let origin = Origin::Log { older_ms: first_ms };
-                let restored = Restored::read(snapshot, self.settings, origin, history, options);
+                let settings = self.settings;
+                let restored = Restored::read(snapshot, clock, settings, origin, history, options);
                 let path = || root.join(snapshot_name(at));
                 let restored = restored.map_err(|error| unrestored(error, path()))?;
                 // The copy was begun when more was in the log.
@@ -301,6 +333,16 @@ impl ChannelManagerBuilder {
             may_have_lost,
         })
     }
+}
+
+/// The channels that a log has, and the log, with which nothing goes on yet.
+pub(super) struct OpenedLog<D: Disk> {
+    pub(super) manager: ChannelManager,
+    pub(super) proposals: Arc<Proposals<Hub>>,
+    pub(super) store: Store<D>,
+    /// The number of the record that says that events may be lost, if this start has made
+    /// one, and the newest number before it.
+    pub(super) lost: Option<(u64, u64)>,
 }
 
 /// A log that was opened, and what its snapshot has.
@@ -326,7 +368,7 @@ impl Hub {
         first: Option<Stored>,
         blocks: &mut Blocks<D>,
     ) -> Result<(), JournalError> {
-        let (wall_ms, now_ms) = (wall_now_ms(), self.clock.now_ms());
+        let (wall_ms, now_ms) = (self.clock.read_wall_ms(), self.clock.now_ms());
         let mut follower = Follower::new(applied);
         let mut next = first;
         while let Some(stored) = next {
@@ -369,8 +411,8 @@ impl Hub {
     }
 
     /// Says in the log, and in the channels, that events may be lost. Returns when that is on
-    /// the disk: numbers are given again if it is lost, too.
-    fn begin_term<D: Disk>(&self, store: &mut Store<D>, after: u64) -> Result<(), JournalError> {
+    /// the disk, with its number: numbers are given again if it is lost, too.
+    fn begin_term<D: Disk>(&self, store: &mut Store<D>, after: u64) -> Result<u64, JournalError> {
         ::log::warn!("the newest events of the journal may be lost. Clients receive a gap");
         let record = Record {
             basis: after,
@@ -378,13 +420,13 @@ impl Hub {
         };
         let block = Sealed::new(self.randomness.bits(), 1, [&record].into_iter());
         let time = BlockTime {
-            wall_ms: wall_now_ms(),
+            wall_ms: self.clock.read_wall_ms(),
             at_ms: self.clock.now_ms(),
         };
         let first = store.append(block.width, time.wall_ms, &block.bytes)?;
         store.sync()?;
         self.apply(first, time, [(record, ())], |(), _| {});
-        Ok(())
+        Ok(first)
     }
 }
 

@@ -11,6 +11,9 @@
 //! [`Appender`] is what the first of them does, a step at a time, and waits for nothing but
 //! the log. So the simulator runs the same steps without threads.
 
+#[cfg(feature = "internals")]
+pub(crate) mod stepped;
+
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;

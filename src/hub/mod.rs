@@ -56,7 +56,7 @@ mod joining;
 pub(crate) mod journal;
 #[cfg(test)]
 mod journal_tests;
-mod journaling;
+pub(crate) mod journaling;
 mod key;
 pub(crate) mod keyed;
 mod lists;

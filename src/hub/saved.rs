@@ -18,6 +18,7 @@ mod restoring;
 
 use std::io::{self, BufWriter, Read, Write};
 
+use super::clock::Clock;
 use super::for_all::NAME_OF_ALL;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::options::ChannelOptions;
@@ -117,7 +118,14 @@ impl ChannelManagerBuilder {
         options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<ChannelManager, RestoreError> {
         let for_all = self.options_by_name.of(NAME_OF_ALL).history;
-        let restored = Restored::read(from, self.settings, Origin::State, for_all, options)?;
+        let restored = Restored::read(
+            from,
+            &Clock::system(),
+            self.settings,
+            Origin::State,
+            for_all,
+            options,
+        )?;
         let Restored {
             ids,
             clock,
@@ -144,16 +152,19 @@ impl ChannelManagerBuilder {
 }
 
 impl Restored {
-    /// Reads a saved state. `for_all` is what is kept of the events for all channels.
+    /// Reads a saved state. `clock` is any clock of the source that the new one is to have,
+    /// and `for_all` is what is kept of the events for all channels.
     pub(super) fn read(
         from: impl Read,
+        clock: &Clock,
         settings: Settings,
         origin: Origin,
         for_all: History,
         options: impl FnMut(&str) -> ChannelOptions,
     ) -> Result<Restored, RestoreError> {
         let mut reader = Reader::new(from)?;
-        let mut restoring = Restoring::new(reader.read()?, settings, origin, for_all, options)?;
+        let mut restoring =
+            Restoring::new(reader.read()?, clock, settings, origin, for_all, options)?;
         while !restoring.add(reader.read()?)? {}
         Ok(restoring.into_restored())
     }
@@ -438,8 +449,15 @@ mod tests {
         let mut reader = Reader::new(&*bytes).unwrap();
         let options = |name: &str| conflating(name);
         let first = reader.read().unwrap();
-        let mut restoring =
-            Restoring::new(first, settings, Origin::State, History::NONE, options).unwrap();
+        let mut restoring = Restoring::new(
+            first,
+            &Clock::system(),
+            settings,
+            Origin::State,
+            History::NONE,
+            options,
+        )
+        .unwrap();
         loop {
             let part = reader.read().unwrap();
             if let Part::Entries(entries) = &part {

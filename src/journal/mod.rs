@@ -41,7 +41,12 @@ pub(crate) mod terms;
 
 #[cfg(test)]
 pub(crate) mod generated;
-#[cfg(test)]
-mod simulated_disk;
+#[cfg(any(test, feature = "internals"))]
+#[allow(clippy::unwrap_used, reason = "it is for tests")]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "some of it is for the tests beside it")
+)]
+pub(crate) mod simulated_disk;
 #[cfg(test)]
 mod store_tests;

@@ -3,13 +3,13 @@
 //! What is written is visible at once, as in the system's cache. When the power is cut, what
 //! was not synced is lost page by page, in any combination; names are lost one by one. A
 //! page that is being written may be written in part, by sectors.
+//!
+//! What happens by chance is drawn by the caller: a number below another one.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-
-use fastrand::Rng;
 
 use super::disk::{Disk, DiskFile};
 
@@ -18,7 +18,7 @@ const SECTOR_BYTES: usize = 512;
 
 /// The disk as one process sees it. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -54,6 +54,30 @@ impl SimulatedDisk {
         self.0.lock().unwrap()
     }
 
+    /// Has the process end during a later change of the disk.
+    pub fn end_in(&self, changes: u64) {
+        let mut state = self.state();
+        state.faults.dies_at = Some(state.changes + changes);
+    }
+
+    /// Returns whether the process has ended during a change.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let state = self.state();
+        let dies_at = state.faults.dies_at;
+        dies_at.is_some_and(|dies_at| state.changes > dies_at)
+    }
+
+    /// Has all syncs from now on fail.
+    pub fn fail_syncs(&self) {
+        self.state().faults.fails_syncs = true;
+    }
+
+    /// Sets the maximum size of all files, in bytes.
+    pub fn fill_at(&self, bytes: usize) {
+        self.state().faults.capacity = Some(bytes);
+    }
+
     pub(super) fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state().faults);
     }
@@ -63,7 +87,8 @@ impl SimulatedDisk {
     }
 
     /// The process ends, and the next one finds what this one has written.
-    pub(super) fn killed(&self) -> SimulatedDisk {
+    #[must_use]
+    pub fn killed(&self) -> SimulatedDisk {
         let mut next = self.state();
         let state = State {
             boot: next.boot,
@@ -77,12 +102,13 @@ impl SimulatedDisk {
     }
 
     /// The machine ends, and the next start finds what was on the disk, and some of the rest.
-    pub(super) fn power_cut(&self, rng: &mut Rng) -> SimulatedDisk {
+    #[must_use]
+    pub fn power_cut(&self, draw: &mut dyn FnMut(usize) -> usize) -> SimulatedDisk {
         let next = self.killed();
         let mut state = next.state();
         state.boot += 1;
         for [seen, durable] in &mut state.files {
-            *durable = surviving(seen, durable, rng);
+            *durable = surviving(seen, durable, draw);
             seen.clone_from(durable);
         }
         let State {
@@ -93,7 +119,7 @@ impl SimulatedDisk {
         let all: Vec<String> = names.keys().chain(durable_names.keys()).cloned().collect();
         for name in all {
             match names.get(&name) {
-                _ if rng.bool() => {}
+                _ if draw(2) == 0 => {}
                 Some(file) => _ = durable_names.insert(name, *file),
                 None => _ = durable_names.remove(&name),
             }
@@ -152,8 +178,8 @@ fn ended() -> io::Error {
 }
 
 /// Returns what is on the disk after a power cut.
-fn surviving(seen: &[u8], durable: &[u8], rng: &mut Rng) -> Vec<u8> {
-    let len = if rng.bool() {
+fn surviving(seen: &[u8], durable: &[u8], draw: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
+    let len = if draw(2) == 0 {
         seen.len()
     } else {
         durable.len()
@@ -162,10 +188,10 @@ fn surviving(seen: &[u8], durable: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::with_capacity(len);
     for page in (0..len).step_by(PAGE_BYTES) {
         // Up to this place the page is new.
-        let new_until = match rng.u8(..4) {
-            0 => page + SECTOR_BYTES * rng.usize(..PAGE_BYTES / SECTOR_BYTES),
+        let new_until = match draw(4) {
+            0 => page + SECTOR_BYTES * draw(PAGE_BYTES / SECTOR_BYTES),
             1 => page + PAGE_BYTES,
-            _ if rng.bool() => page + PAGE_BYTES,
+            _ if draw(2) == 0 => page + PAGE_BYTES,
             _ => page,
         };
         for at in page..len.min(page + PAGE_BYTES) {
@@ -176,7 +202,7 @@ fn surviving(seen: &[u8], durable: &[u8], rng: &mut Rng) -> Vec<u8> {
 }
 
 #[derive(Debug)]
-pub(super) struct SimulatedFile {
+pub(crate) struct SimulatedFile {
     disk: SimulatedDisk,
     number: usize,
 }

@@ -144,7 +144,7 @@ impl Run {
     fn die(&mut self, with_power: bool) {
         self.store = None;
         self.disk = match with_power {
-            true => self.disk.power_cut(&mut self.rng),
+            true => self.disk.power_cut(&mut |max| self.rng.usize(..max)),
             false => self.disk.killed(),
         };
         self.dies_with_power = None;
@@ -373,6 +373,12 @@ const FRAME_BYTES: usize = 36 + 150;
 fn end_of_nine(segment: &[u8]) -> usize {
     let at = segment.windows(150).position(|block| block == [8; 150]);
     at.unwrap() + 150 + 4
+}
+
+/// Returns what draws the numbers of a seed.
+fn drawn(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut rng = Rng::with_seed(seed);
+    move |max| rng.usize(..max)
 }
 
 fn newest_segment(disk: &SimulatedDisk) -> String {
@@ -650,7 +656,7 @@ fn an_imported_log_goes_on_behind_its_snapshot() {
     import(&disk).unwrap();
     let error = import(&disk).unwrap_err();
     assert!(matches!(error, JournalError::NotEmpty { .. }), "{error}");
-    let disk = disk.power_cut(&mut Rng::with_seed(1));
+    let disk = disk.power_cut(&mut drawn(1));
     let (store, mut recovery) = open(&disk, options(false)).unwrap();
     assert_eq!(recovered(&mut recovery), blocks);
     assert!(!recovery.may_have_lost);
@@ -670,7 +676,7 @@ proptest! {
             blocks.push((number, 1, vec![n; 100]));
             store.sync().unwrap();
         }
-        let disk = disk.power_cut(&mut Rng::with_seed(seed));
+        let disk = disk.power_cut(&mut drawn(seed));
         match open(&disk, options(syncs_always)) {
             Ok((_, mut recovery)) => {
                 let found = recovered(&mut recovery);

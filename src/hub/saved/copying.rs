@@ -11,7 +11,6 @@ use super::parts::{Begin, End, Part, SavedChannel, SavedForAll};
 use super::{ENTRIES_BYTES, Saved};
 use crate::hub::Hub;
 use crate::hub::channel_state::{ChannelState, Finish, Life};
-use crate::hub::clock::wall_now_ms;
 use crate::hub::entry::Entry;
 use crate::hub::for_all::ForAll;
 use crate::hub::heads::Absent;
@@ -61,7 +60,7 @@ impl Hub {
     /// Copies all that is to be saved.
     pub(super) fn copy(&self, mut put: impl FnMut(Part) -> io::Result<()>) -> io::Result<Saved> {
         let clock = WallClock {
-            wall_ms: wall_now_ms(),
+            wall_ms: self.clock.read_wall_ms(),
             now_ms: self.clock.now_ms(),
         };
         let (at, for_all, oldest_own_id, jumps) = {

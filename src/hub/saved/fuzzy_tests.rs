@@ -104,7 +104,15 @@ fn restored(bytes: &[u8]) -> (Arc<Hub>, u64) {
     let settings = ChannelManager::builder().settings;
     let for_all = options_of("").history;
     let origin = Origin::Log { older_ms: None };
-    let restored = Restored::read(bytes, settings, origin, for_all, options_of).unwrap();
+    let restored = Restored::read(
+        bytes,
+        &Clock::system(),
+        settings,
+        origin,
+        for_all,
+        options_of,
+    )
+    .unwrap();
     let Restored {
         ids,
         clock,

@@ -12,7 +12,7 @@ use super::error::RestoreError;
 use super::parts::{Begin, End, Part, SavedChannel, SavedForAll};
 use crate::frame::Frame;
 use crate::hub::channel_state::{Counts, Finish, Kind, Life};
-use crate::hub::clock::{Clock, wall_now_ms};
+use crate::hub::clock::Clock;
 use crate::hub::dropped::Dropped;
 use crate::hub::entry::{Attributes, Entry};
 use crate::hub::for_all::{ForAll, Held};
@@ -70,13 +70,14 @@ struct Opened {
 }
 
 impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
-    /// Begins with the first part. `for_all` is what is kept of the events for all
-    /// channels.
+    /// Begins with the first part. `clock` is any clock of the source that the new one is to
+    /// have, and `for_all` is what is kept of the events for all channels.
     ///
     /// # Errors
     /// When it is another one, or has more channels than there may be.
     pub(super) fn new(
         first: Part,
+        clock: &Clock,
         settings: Settings,
         origin: Origin,
         for_all: History,
@@ -94,8 +95,8 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             Origin::State => {}
             Origin::Log { older_ms } => oldest_ms = oldest_ms.min(older_ms.unwrap_or(u64::MAX)),
         }
-        let wall_ms = wall_now_ms();
-        let clock = Restored::clock_since(oldest_ms);
+        let wall_ms = clock.read_wall_ms();
+        let clock = clock.of_history_since(oldest_ms);
         let mut state = State::new(settings);
         state.terms = Terms::default();
         for jump in &begin.jumps {
@@ -407,12 +408,12 @@ pub(in crate::hub) struct Restored {
     pub(in crate::hub) at: u64,
 }
 
-impl Restored {
-    /// Returns a clock for a history whose oldest event has this time, in milliseconds
-    /// since 1970.
-    pub(in crate::hub) fn clock_since(oldest_ms: u64) -> Clock {
-        let ago_ms = wall_now_ms().saturating_sub(oldest_ms);
-        Clock::system_begun_ago(ago_ms.min(AGE_MAX_MS))
+impl Clock {
+    /// Returns a clock of the same source for a history whose oldest event has this time, in
+    /// milliseconds since 1970.
+    pub(in crate::hub) fn of_history_since(&self, oldest_ms: u64) -> Clock {
+        let ago_ms = self.read_wall_ms().saturating_sub(oldest_ms);
+        self.begun_ago(ago_ms.min(AGE_MAX_MS))
     }
 }
 
