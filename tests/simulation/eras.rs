@@ -126,10 +126,12 @@ pub enum Era {
     /// Events for all channels are kept for channels that are made later, and may have own
     /// ids.
     Everywhere,
+    /// What is published goes through a journal, and processes end.
+    Journals,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Everywhere;
+    pub const NOW: Era = Era::Journals;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

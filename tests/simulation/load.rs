@@ -8,6 +8,7 @@ use fastrand::Rng;
 use pushwheel::EngineHandle;
 
 use super::client::Client;
+use super::journal::Journal;
 use super::network::{Act, Actors, Network};
 use super::oracle::{Finishes, Oracle, To};
 use super::{Shared, lock};
@@ -26,6 +27,7 @@ pub struct Load {
     /// A shutdown is to end at once.
     pub ends_at_once_at: Option<u64>,
     pub is_calm: bool,
+    pub journal: Option<Journal>,
 }
 
 impl Actors for Load {
@@ -40,6 +42,21 @@ impl Actors for Load {
             Act::Publisher => {
                 drop(oracle);
                 self.publish()
+            }
+            Act::Journal => {
+                drop(oracle);
+                let journal = self.journal.as_mut().expect("there is one");
+                let pause_ms = journal.pause_ms();
+                self.network.borrow_mut().plan(pause_ms, Act::Journal);
+                journal.act(&self.oracle)
+            }
+            Act::Timeouts => {
+                drop(oracle);
+                let journal = self.journal.as_mut().expect("there is one");
+                let pause_ms = journal.timeout_ms() / 4;
+                self.network.borrow_mut().plan(pause_ms, Act::Timeouts);
+                journal.expire(&self.oracle);
+                false
             }
             Act::Jump(by_ms) => {
                 let mut network = self.network.borrow_mut();

@@ -29,6 +29,7 @@ mod client;
 mod draw;
 mod endings;
 mod eras;
+mod journal;
 mod load;
 mod network;
 mod oracle;
@@ -38,6 +39,7 @@ mod sse;
 mod sums;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -45,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pushwheel::internals::{Budgets, Clock, SimulatedEngine};
-use pushwheel::{ChannelManager, ChannelOptions, Engine, History};
+use pushwheel::{ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, History};
 
 use client::Client;
 use draw::{
@@ -56,9 +58,10 @@ use draw::{
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
+use journal::{End, Journal, draw_journal};
 use load::Load;
 use network::{Act, Network, RareFaults, Seam};
-use oracle::Oracle;
+use oracle::{Oracle, Plan, Proposed};
 use routes::routes;
 use sums::Sums;
 
@@ -172,12 +175,33 @@ struct Simulation {
 /// Everything that each engine of a run is made with.
 struct Recipe {
     manager: ChannelManager,
+    plans: Plans,
+    /// What is kept of the events for all channels.
+    kept: History,
     seed: u64,
     loops: usize,
     budgets: Budgets,
     stall_ms: u64,
     head_ms: u64,
     idle_ms: u64,
+}
+
+/// The options of channels by their names.
+type Plans = Arc<Mutex<BTreeMap<String, Plan>>>;
+
+/// Returns a manager's builder with these options.
+fn builder_of(plans: &Plans, kept: History) -> ChannelManagerBuilder {
+    let plans = plans.clone();
+    ChannelManager::builder().options_by_name(move |name| {
+        let plans = plans.lock().unwrap();
+        let options = plans.get(name).map(Plan::options);
+        options.unwrap_or_else(|| ChannelOptions::new().history(kept))
+    })
+}
+
+/// Returns a clock whose wall clock shows the same.
+fn clock_of(clock: &Arc<AtomicU64>) -> Clock {
+    Clock::manual_with_wall(clock.clone(), clock.clone())
 }
 
 /// Runs one seed to its end.
@@ -191,6 +215,7 @@ fn run(seed: u64, is_reported: bool) -> Sums {
         simulation.turn_for(duration_ms / 2);
         simulation.restart();
     }
+    while simulation.ends_process(duration_ms / 2) {}
     let end_ms = simulation.lived_ms() + duration_ms;
     if Era::of(seed) >= Era::Finishes && draw_failure(seed) {
         simulation.turn_for(duration_ms);
@@ -220,16 +245,34 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
         false => (None, 0),
     };
     let kept_for_all = draw_kept_for_all(seed).filter(|_| era >= Era::Everywhere);
-    let manager = ChannelManager::builder()
-        .defaults(ChannelOptions::new().history(kept_for_all.unwrap_or(History::NONE)))
-        .republish_window(Duration::from_millis(in_doubt_ms))
-        .build_simulated(Clock::manual(clock.clone()), seed);
+    let kept = kept_for_all.unwrap_or(History::NONE);
+    let plans = Plans::default();
+    let plan = draw_journal(seed).filter(|_| era >= Era::Journals);
+    let (manager, journal) = match plan {
+        None => {
+            let manager = ChannelManager::builder()
+                .defaults(ChannelOptions::new().history(kept))
+                .republish_window(Duration::from_millis(in_doubt_ms))
+                .build_simulated(Clock::manual(clock.clone()), seed);
+            (manager, None)
+        }
+        Some(plan) => {
+            let builder = builder_of(&plans, kept);
+            let (manager, journal) = Journal::begin(plan, builder, &clock_of(&clock));
+            (manager, Some(journal))
+        }
+    };
+    let in_doubt_ms = if journal.is_some() { 0 } else { in_doubt_ms };
     let endings = Endings::draw(seed, era == Era::First);
     let mut oracle = Oracle::new(clock.clone(), manager.clone(), rng.fork(), endings);
     oracle.repetitions = repetitions;
     oracle.in_doubt_until_ms = in_doubt_ms;
     oracle.has_own_ids_for_all = kept_for_all.is_some();
-    oracle.kept_for_all = kept_for_all.unwrap_or(History::NONE);
+    oracle.kept_for_all = kept;
+    if let Some(journal) = &journal {
+        oracle.proposed = Some(Proposed::new(journal.timeout_ms()));
+        oracle.may_lack_room = journal.may_lack_room();
+    }
     for number in 0..rng.usize(1..=4) {
         oracle.plans.insert(format!("c{number}"), draw_plan(rng));
     }
@@ -242,6 +285,7 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
             plan.finished_ms = finishes.finished_ms;
         }
     }
+    plans.lock().unwrap().clone_from(&oracle.plans);
     let stall_ms = rng.u64(1_000..4_000);
     oracle.stall_ms = stall_ms;
     let names: Vec<String> = oracle.plans.keys().cloned().collect();
@@ -291,6 +335,10 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
             .plan(rng.u64(0..2_500), Act::Client(index));
     }
     network.borrow_mut().plan(0, Act::Publisher);
+    if journal.is_some() {
+        network.borrow_mut().plan(0, Act::Journal);
+        network.borrow_mut().plan(0, Act::Timeouts);
+    }
     let load = Rc::new(RefCell::new(Load {
         network: network.clone(),
         oracle: oracle.clone(),
@@ -302,6 +350,7 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
         shuts_down_at: None,
         ends_at_once_at: None,
         is_calm: false,
+        journal,
     }));
     let others = Others::default();
     let mut budgets = draw_budgets(rng);
@@ -310,6 +359,8 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
     }
     let recipe = Recipe {
         manager,
+        plans,
+        kept,
         seed,
         loops,
         budgets,
@@ -379,6 +430,59 @@ impl Simulation {
         *self.others.borrow_mut() = engines;
         self.load.borrow_mut().handle = Some(engine.handle());
         self.engine = Some(engine);
+    }
+
+    /// Lets the process end, if it is to, and another one go on with its journal.
+    fn ends_process(&mut self, after_ms: u64) -> bool {
+        let journal = |simulation: &mut Simulation| simulation.load.borrow_mut().journal.take();
+        let put = |simulation: &mut Simulation, journal: Journal| {
+            simulation.load.borrow_mut().journal = Some(journal);
+        };
+        let Some(mut own) = journal(self) else {
+            return false;
+        };
+        let end = own.next_end();
+        put(self, own);
+        let Some(end) = end else {
+            return false;
+        };
+        self.turn_for(after_ms);
+        if end != End::Clean {
+            self.load
+                .borrow_mut()
+                .journal
+                .as_mut()
+                .expect("there is one")
+                .fail_soon();
+            let until_ms = self.lived_ms() + 700;
+            while self.lived_ms() < until_ms && !self.has_ended() {
+                self.turn();
+            }
+        }
+        let mut own = journal(self).expect("there is one");
+        if end == End::Clean {
+            own.close(&self.oracle);
+        }
+        let held = lock(&self.oracle).end_process();
+        own.end(end);
+        self.network.borrow_mut().break_all();
+        self.load.borrow_mut().handle = None;
+        self.engine = None;
+        self.others.borrow_mut().clear();
+        drop(held);
+        self.network.borrow_mut().restart();
+        let builder = builder_of(&self.recipe.plans, self.recipe.kept);
+        let clock = clock_of(&self.clock);
+        let manager = own.reopen(end, builder, &clock, &mut lock(&self.oracle));
+        self.recipe.manager = manager;
+        put(self, own);
+        self.start();
+        true
+    }
+
+    fn has_ended(&self) -> bool {
+        let load = self.load.borrow();
+        load.journal.as_ref().is_some_and(Journal::has_ended)
     }
 
     /// Shuts the engine down, and serves the same channels by another one.
@@ -515,6 +619,9 @@ impl Simulation {
         {
             let mut load = self.load.borrow_mut();
             load.is_calm = true;
+            if let Some(journal) = &mut load.journal {
+                journal.calm_down();
+            }
             let mut network = self.network.borrow_mut();
             network.calm_down();
             for (index, client) in load.clients.iter_mut().enumerate() {

@@ -54,6 +54,10 @@ pub enum Act {
     Client(usize),
     /// Publishers, administrators and other holders of handles.
     Publisher,
+    /// The journal, which is due.
+    Journal,
+    /// What refuses proposals that have waited for too long.
+    Timeouts,
     /// The clock goes forward by so many milliseconds at once.
     Jump(u64),
 }
@@ -308,6 +312,18 @@ impl Network {
         for socket in &mut self.sockets {
             socket.token = None;
         }
+    }
+
+    /// The process ends: its connections break, and what is under way is lost.
+    pub fn break_all(&mut self) {
+        for number in 0..self.sockets.len() {
+            let socket = &mut self.sockets[number];
+            (socket.is_closed, socket.full_since) = (true, None);
+            if !socket.is_reset {
+                self.arrive(Event::Reset(number));
+            }
+        }
+        self.open = 0;
     }
 
     /// A loop has come to its end.

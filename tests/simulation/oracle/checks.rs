@@ -8,6 +8,7 @@ const MISSING_BYTES_MAX: usize = 4 * 100;
 impl Oracle {
     pub fn check_counts(&mut self) {
         self.note_the_over();
+        self.check_outcomes();
         self.check_the_gone();
         self.check_the_complete();
         self.check_ages();

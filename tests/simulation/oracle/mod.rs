@@ -9,6 +9,8 @@
 //! | file | has |
 //! | --- | --- |
 //! | `publishing` | what was published, and what the engine said to it |
+//! | `proposing` | what was proposed to a log, and what the log says of it |
+//! | `recovering` | what is left when a process has ended |
 //! | `subscribing` | clients that subscribe and leave, and the events they are owed |
 //! | `reading` | what clients read, against that |
 //! | `ending` | how streams end by time |
@@ -16,8 +18,10 @@
 
 mod checks;
 mod ending;
+mod proposing;
 mod publishing;
 mod reading;
+mod recovering;
 mod subscribing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +37,9 @@ use pushwheel::{
 
 use crate::endings::Endings;
 
+pub use proposing::Proposed;
+pub use recovering::Recovered;
+
 /// What an entry may cost beyond its data and those it names.
 const OVERHEAD_BYTES_MAX: usize = 350;
 /// How long an unused channel stays. After a jump of the clock, the next channel of the
@@ -45,6 +52,8 @@ pub const FINISHED_MS: u64 = 3_000;
 const REMEMBERED_MS: u64 = 24 * 3_600_000;
 /// The event with which a stream ends whose credentials have run out.
 pub const REAUTH: &str = "pushwheel.reauth";
+/// The event that reports that others are missed.
+pub const GAP: &str = "pushwheel.gap";
 /// How late things may be beyond what was promised: latency, late readiness,
 /// the turns of small budgets.
 pub const SLACK_MS: u64 = 500;
@@ -120,6 +129,13 @@ pub struct Topic {
     /// past.
     since: u64,
     pub finished_at: Option<u64>,
+    /// The numbers of the records that have finished and closed it, and from when on it may
+    /// be over, where a log says these.
+    finish: Option<u64>,
+    closed: Option<u64>,
+    over_from_ms: Option<u64>,
+    /// A log has lost the record that made it.
+    is_void: bool,
     /// When it was found to have lost its name, as a finished channel does when
     /// its time is over.
     pub over_at: Option<u64>,
@@ -361,6 +377,16 @@ pub struct Oracle {
     pub in_doubt_until_ms: u64,
     /// Where channels finish often.
     pub finishes: Option<Finishes>,
+    /// What is proposed to the log, if there is one.
+    pub proposed: Option<Proposed>,
+    /// The newest number when what was written was last synced.
+    pub synced: u64,
+    /// The number with which the log's last term has begun.
+    term_began_at: u64,
+    /// Whether the log may lack room.
+    pub may_lack_room: bool,
+    /// The process has ended, and what it still calls reaches nothing.
+    pub has_ended: bool,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
@@ -401,20 +427,26 @@ impl Oracle {
     ) -> Oracle {
         // The first event of all says what ids look like.
         let first = manager.get_or_create("first").expect("a good name");
-        let id = first
-            .broadcast(Event::message("first"))
-            .expect("a good event");
-        let id = id.id.expect("it waits for no journal").to_string();
+        let has_log = manager.journal_status().is_some();
+        let id = match has_log {
+            true => first.position(),
+            false => {
+                let published = first.broadcast(Event::message("first"));
+                let id = published.expect("a good event").id;
+                first.close();
+                id.expect("it waits for no journal")
+            }
+        };
+        let (id, sequence) = (id.to_string(), u64::from(!has_log));
         let epoch = id
-            .strip_suffix("-1")
+            .strip_suffix(&format!("-{sequence}"))
             .expect("the first sequence number is 1");
-        first.close();
         Oracle {
             clock,
             manager,
             rng,
             epoch: epoch.to_owned(),
-            sequence: 1,
+            sequence,
             sent_to_sinks: 0,
             by_sequence: BTreeSet::new(),
             by_id: BTreeMap::new(),
@@ -441,6 +473,11 @@ impl Oracle {
             removals: None,
             in_doubt_until_ms: 0,
             finishes: None,
+            proposed: None,
+            synced: 0,
+            term_began_at: 0,
+            may_lack_room: false,
+            has_ended: false,
             failures: Vec::new(),
             figures: BTreeMap::new(),
         }
@@ -497,13 +534,25 @@ impl Oracle {
         let since = past.max(gone.last().map_or(0, |event| event.sequence));
         let kept = kept.iter().filter(|event| event.sequence > past);
         let kept: Vec<_> = kept.cloned().collect();
-        let channel = self.manager.get_or_create_with(name, || plan.options());
+        let former = self.topics.iter().rev().find(|topic| topic.name == name);
+        let channel = match former {
+            // It may be gone already: what follows in the log was applied.
+            Some(former) if self.is_applying() => former.channel.clone(),
+            _ => {
+                let channel = self.manager.get_or_create_with(name, || plan.options());
+                channel.expect("the name is good")
+            }
+        };
         self.topics.push(Topic {
             name: name.to_owned(),
             plan,
-            channel: channel.expect("the name is good"),
+            channel,
             since,
             finished_at: None,
+            finish: None,
+            closed: None,
+            over_from_ms: None,
+            is_void: false,
             over_at: None,
             closed_at: None,
             full_at: None,
@@ -530,6 +579,9 @@ impl Oracle {
     /// loses its name, which a new channel has if it has clients still. These
     /// stay, and are owed all of it ([`ChannelOptions::finished_for`]).
     fn note_the_over(&mut self) {
+        if self.is_applying() || self.has_ended {
+            return;
+        }
         let is_over = |topic: &usize| {
             let topic = &self.topics[*topic];
             topic.channel.is_closed() && topic.is_there()
@@ -542,6 +594,7 @@ impl Oracle {
             let name = state.name.clone();
             let finished_ms = state.plan.finished_ms;
             let due_ms = state.finished_at.map_or(u64::MAX, |at| at + finished_ms);
+            let due_ms = state.over_from_ms.unwrap_or(due_ms);
             let has_members = !state.members.is_empty();
             if now < due_ms {
                 self.fail(format!("the channel {name} is gone without a cause"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pushwheel::{Condition, Event, PublishError, Published, SinkError};
 
-use super::{Audience, OVERHEAD_BYTES_MAX, Oracle, Publication, REMEMBERED_MS, To};
+use super::{Audience, GAP, OVERHEAD_BYTES_MAX, Oracle, Publication, REMEMBERED_MS, To};
 
 /// The text of the id that a publish has returned.
 fn text_of(published: &Published) -> Option<String> {
@@ -18,6 +18,10 @@ impl Oracle {
         self.note_the_over();
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
         let (to, drafts) = self.vary(topic, to, drafts);
+        if self.proposed.is_some() {
+            self.propose_publish(topic, to, drafts);
+            return false;
+        }
         let count = drafts.len();
         let events: Vec<Event<'_>> = drafts.iter().map(Draft::event).collect();
         let members = &self.topics[topic].members;
@@ -120,7 +124,12 @@ impl Oracle {
     /// Which of the drafts are to be appended, without a topic to all channels; `None`:
     /// all are refused, because
     /// an id is that of another event.
-    fn fresh(&self, topic: Option<usize>, drafts: &[Draft], to: &To) -> Option<Vec<bool>> {
+    pub(super) fn fresh(
+        &self,
+        topic: Option<usize>,
+        drafts: &[Draft],
+        to: &To,
+    ) -> Option<Vec<bool>> {
         let key = |to: &To| match to {
             To::Filter(_) => "a filter".to_owned(),
             other => format!("{other:?}"),
@@ -256,7 +265,7 @@ impl Oracle {
         id
     }
 
-    fn enter_at(
+    pub(super) fn enter_at(
         &mut self,
         topic: usize,
         draft: Draft,
@@ -264,12 +273,7 @@ impl Oracle {
         audience: Audience,
         (sequence, at_ms): (u64, u64),
     ) -> String {
-        let is_uncertain = match &to {
-            To::Filter(_) => true,
-            // A generated id is a UUID; no client chooses one here.
-            To::One(id) => id.len() == 36 && self.topics[topic].members.contains_key(id),
-            _ => false,
-        };
+        let is_uncertain = self.is_uncertain(topic, &to);
         let copy = draft.clone();
         let number = self.published.len();
         let id = draft.id.clone().unwrap_or_else(|| self.id_of(sequence));
@@ -298,6 +302,17 @@ impl Oracle {
             key: draft.key,
         });
         id
+    }
+
+    /// Whether events may be meant for a client that is away, or that comes back under
+    /// another id.
+    pub(super) fn is_uncertain(&self, topic: usize, to: &To) -> bool {
+        match to {
+            To::Filter(_) => true,
+            // A generated id is a UUID; no client chooses one here.
+            To::One(id) => id.len() == 36 && self.topics[topic].members.contains_key(id),
+            _ => false,
+        }
     }
 
     fn draft(&mut self) -> Draft {
@@ -367,6 +382,10 @@ impl Oracle {
         // Where no channel has the event, the record here would lack it.
         let may_have_id = self.has_own_ids_for_all && !open.is_empty();
         draft.id = draft.id.filter(|_| may_have_id);
+        if self.proposed.is_some() {
+            self.propose_everywhere(draft);
+            return false;
+        }
         let fresh = self.fresh(None, std::slice::from_ref(&draft), &To::All);
         let published = match self.manager.broadcast_all(draft.event()) {
             Ok(published) => published,
@@ -427,7 +446,7 @@ impl Oracle {
 
     /// Whether a stream of several channels was sent away from one of them, and
     /// its end is yet to be sent.
-    fn is_sent_away(&self, stream: usize) -> bool {
+    pub(super) fn is_sent_away(&self, stream: usize) -> bool {
         let stream = &self.streams[stream];
         let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
         let is_sent_away = stream.is_kicked || stream.is_replaced;
@@ -444,6 +463,10 @@ impl Oracle {
             if !draft.removes {
                 draft.data.push_str(&"x".repeat(more));
             }
+        }
+        if self.proposed.is_some() {
+            self.propose_finish(topic, draft);
+            return false;
         }
         let state = &self.topics[topic];
         let event = draft.as_ref().map(Draft::event);
@@ -478,6 +501,13 @@ impl Oracle {
 
     pub fn close(&mut self, topic: usize) -> bool {
         self.note_the_over();
+        if self.proposed.is_some() {
+            // What is gone may be of a process that has ended.
+            if self.topics[topic].is_there() {
+                self.propose_close(topic);
+            }
+            return false;
+        }
         let state = &mut self.topics[topic];
         let clients = match self.rng.bool() {
             true => state.channel.close(),
@@ -497,6 +527,11 @@ impl Oracle {
         if !self.is_right(topic, clients, members) {
             self.fail(format!("{clients} clients were closed, not {members}"));
         }
+        self.note_closed(topic)
+    }
+
+    /// A channel was closed. Says whether it had clients.
+    pub(super) fn note_closed(&mut self, topic: usize) -> bool {
         let now = self.now();
         let state = &mut self.topics[topic];
         if state.is_full() {
@@ -588,8 +623,35 @@ pub(super) struct Draft {
     removes: bool,
 }
 
+impl Everywhere {
+    pub(super) fn new(draft: Draft, sequence: u64, at_ms: u64) -> Everywhere {
+        Everywhere {
+            draft,
+            sequence,
+            at_ms,
+        }
+    }
+}
+
 impl Draft {
-    fn event(&self) -> Event<'_> {
+    /// The gap that a log places where events may be lost.
+    pub(super) fn lost(id: &str) -> Draft {
+        let gap = serde_json::json!({
+            "requested": null,
+            "oldest": null,
+            "newest": id,
+            "reason": "lost",
+        });
+        Draft {
+            name: Some(GAP.to_owned()),
+            id: None,
+            key: None,
+            data: gap.to_string(),
+            removes: false,
+        }
+    }
+
+    pub(super) fn event(&self) -> Event<'_> {
         let mut event = Event::message(&*self.data);
         if let Some(name) = &self.name {
             event = event.with_name(name);

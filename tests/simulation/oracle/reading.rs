@@ -4,7 +4,7 @@ use pushwheel::{DisconnectReason, Sink};
 
 use std::collections::BTreeMap;
 
-use super::{Audience, Oracle, Publication, REAUTH, Stream, Want};
+use super::{Audience, GAP, Oracle, Publication, REAUTH, Stream, Want};
 use crate::sse::Dispatched;
 
 impl Oracle {
@@ -212,7 +212,8 @@ impl Oracle {
         }
         match event.name.as_str() {
             REAUTH => self.on_reauth(number, event),
-            "pushwheel.gap" => self.on_gap(number, event),
+            GAP if self.is_placed_gap(event) => self.on_placed_gap(number, event),
+            GAP => self.on_gap(number, event),
             "welcome" => self.on_welcome(number, event),
             _ => self.on_published(number, event),
         }
@@ -272,7 +273,12 @@ impl Oracle {
             wrong = Some(format!("{id} was replaced or removed before it came"));
         } else {
             match stream.position {
-                None => wrong = Some(format!("{id} came before the stream said where it begins")),
+                None => {
+                    wrong = Some(format!(
+                        "{id} came before the stream said where it begins {:?} {:?}",
+                        stream.want, stream.topics
+                    ))
+                }
                 Some(position) if at <= position => {
                     wrong = Some(format!(
                         "{id} came again, or out of order, after {position}"
@@ -387,6 +393,25 @@ impl Oracle {
         }
     }
 
+    /// Whether it is the gap that the log has in the place of lost events.
+    fn is_placed_gap(&self, event: &Dispatched) -> bool {
+        let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let is_known = self.by_id.contains_key(&event.last_event_id);
+        is_known && gap["reason"] == "lost" && gap["requested"].is_null()
+    }
+
+    fn on_placed_gap(&mut self, number: usize, event: &Dispatched) {
+        self.count("gaps in the place of lost events");
+        // The order of its fields is of no account.
+        let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let event = Dispatched {
+            name: event.name.clone(),
+            data: gap.to_string(),
+            last_event_id: event.last_event_id.clone(),
+        };
+        self.on_published(number, &event);
+    }
+
     fn on_gap(&mut self, number: usize, event: &Dispatched) {
         self.count("gaps");
         let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
@@ -432,7 +457,12 @@ impl Oracle {
             let own = self.events_of(stream, asked);
             let mut own = own.filter(|event| event.sequence <= joined.sequence);
             let is_honest = match reason {
-                "evicted" => stream.position.is_some_and(lost),
+                "evicted" => stream
+                    .position
+                    .is_some_and(|at| lost(at) && at >= self.term_began_at),
+                "lost" => stream
+                    .position
+                    .is_some_and(|at| lost(at) && at < self.term_began_at),
                 "restart" => is_former || self.is_doubtful(stream, asked),
                 "audience" => self.uncertain(stream).is_some(),
                 // An own id is known when its event is gone, for a time, unless the event

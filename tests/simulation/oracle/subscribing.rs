@@ -197,10 +197,22 @@ impl Oracle {
     }
 
     pub fn on_disconnect(&mut self, number: usize, info: &ClientInfo, reason: DisconnectReason) {
+        if self.has_ended {
+            return;
+        }
+        let id = info.id.to_string();
+        match &mut self.proposed {
+            Some(proposed) if proposed.is_applying() => proposed.defer_end(number, id, reason),
+            _ => self.end_stream(number, &id, reason),
+        }
+    }
+
+    /// A stream has ended.
+    pub(super) fn end_stream(&mut self, number: usize, id: &str, reason: DisconnectReason) {
         self.note_the_over();
         let now = self.now();
         let stream = &mut self.streams[number];
-        if info.id != *stream.id.as_str() {
+        if id != stream.id {
             self.fail("on_disconnect is called with another client");
             return;
         }
