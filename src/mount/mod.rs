@@ -155,7 +155,7 @@ impl<C: Chunk> Mount<C> {
         let (writer, reader) = pipe::pipe(&self.0.inbox);
         let exchange = Exchange {
             message,
-            peer: request.peer(),
+            peer: request.address(),
             answer,
         };
         // A mount that has ended drops the writer, so the response is an error.

@@ -70,6 +70,12 @@ impl MountedRequest {
         self
     }
 
+    /// Sets the address of the client.
+    pub fn peer(mut self, peer: SocketAddr) -> MountedRequest {
+        self.peer = peer;
+        self
+    }
+
     /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> MountedRequest {
         self.body = body.into();
@@ -82,7 +88,7 @@ impl MountedRequest {
         }
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.peer
     }
 

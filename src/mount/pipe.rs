@@ -88,28 +88,21 @@ impl<C> Pipe<C> {
     }
 }
 
-impl<C> Writer<C> {
-    /// Sets the token under which the pipe is reported.
-    pub(super) fn register(&self, token: u64) {
-        let mut state = self.0.lock();
-        state.token = Some(token);
-        let is_dropped = state.is_dropped;
-        drop(state);
-        if is_dropped {
-            self.0.inbox.report(readable(token));
-        }
+/// Adds a piece, and wakes the reader.
+fn push<C: Chunk>(mut state: MutexGuard<'_, State<C>>, piece: C) {
+    state.bytes += piece.as_ref().len();
+    match state.first {
+        None => state.first = Some(piece),
+        Some(_) => state.rest.push_back(piece),
     }
-
-    /// Holds one piece at a time from now on.
-    pub(super) fn limit(&self) {
-        self.0.lock().is_limited = true;
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
     }
+}
 
-    /// Returns whether the reader has gone.
-    pub(super) fn is_dropped(&self) -> bool {
-        self.0.lock().is_dropped
-    }
-
+impl<C: Chunk> Writer<C> {
     /// Writes a piece of `len` bytes, which `make` returns. Returns whether it was
     /// written. If not, or if `has_more` follows, room is reported when the pipe is
     /// empty.
@@ -130,19 +123,45 @@ impl<C> Writer<C> {
             state.wants_room = true;
             return Ok(false);
         }
-        let piece = make();
         state.wants_room |= has_more;
-        state.bytes += len;
-        match state.first {
-            None => state.first = Some(piece),
-            Some(_) => state.rest.push_back(piece),
-        }
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        push(state, make());
         Ok(true)
+    }
+
+    /// Writes a piece for which there may be no room: one of the last few of a stream.
+    ///
+    /// # Errors
+    /// When the reader has gone.
+    pub(super) fn write_last(&self, piece: C) -> Result<(), Gone> {
+        let state = self.0.lock();
+        if state.is_dropped {
+            return Err(Gone);
+        }
+        push(state, piece);
+        Ok(())
+    }
+}
+
+impl<C> Writer<C> {
+    /// Sets the token under which the pipe is reported.
+    pub(super) fn register(&self, token: u64) {
+        let mut state = self.0.lock();
+        state.token = Some(token);
+        let is_dropped = state.is_dropped;
+        drop(state);
+        if is_dropped {
+            self.0.inbox.report(readable(token));
+        }
+    }
+
+    /// Holds one piece at a time from now on.
+    pub(super) fn limit(&self) {
+        self.0.lock().is_limited = true;
+    }
+
+    /// Returns whether the reader has gone.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.0.lock().is_dropped
     }
 
     /// Ends the stream behind what was written.
@@ -297,6 +316,19 @@ mod tests {
         assert_eq!(read(&reader), Poll::Ready(Some(100_000)));
         assert_eq!(write(&writer, &[0; BYTES_MAX]), Ok(true));
         assert_eq!(write(&writer, b"y"), Ok(false));
+    }
+
+    #[test]
+    fn the_last_bytes_of_a_stream_need_no_room() {
+        let (_inbox, writer, reader) = ends();
+        writer.limit();
+        assert_eq!(write(&writer, &[0; 100_000]), Ok(true));
+        assert_eq!(write(&writer, b"y"), Ok(false));
+        assert_eq!(writer.write_last(b"end"[..].into()), Ok(()));
+        drop(writer);
+        let read = [read(&reader), read(&reader), read(&reader)];
+        let expected = [Some(100_000), Some(3), None];
+        assert_eq!(read, expected.map(Poll::Ready));
     }
 
     #[test]

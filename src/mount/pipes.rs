@@ -114,6 +114,11 @@ impl<C: Chunk> Net for Pipes<C> {
         }
     }
 
+    fn write_last(&mut self, pipe: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize> {
+        let written = pipe.write_last(bytes.to_vec().into());
+        counted(written.map(|()| true), bytes.len())
+    }
+
     fn limit_unsent(&mut self, pipe: &mut Self::Socket) {
         pipe.limit();
     }

@@ -211,6 +211,15 @@ impl<N: Net> Io<N> {
         self.net.take_exchange()
     }
 
+    /// Writes the last bytes of a stream, which is closed next. Returns whether all of
+    /// them were written.
+    pub(crate) fn write_last(&mut self, key: u32, bytes: &[u8]) -> bool {
+        let socket = &mut self.connections.get_mut(key).socket;
+        let count = uninterrupted(|| self.net.write_last(socket, bytes)).unwrap_or(0);
+        self.traffic.bytes_written += count as u64;
+        count == bytes.len()
+    }
+
     pub(crate) fn count_written(&mut self, bytes: u64) {
         self.traffic.bytes_written += bytes;
     }

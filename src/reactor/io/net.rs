@@ -102,6 +102,16 @@ pub trait Net {
     /// again at once; else the connection is lost.
     fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Writes the last few bytes of a stream that ends, whether or not there is room for
+    /// other ones.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    #[inline]
+    fn write_last(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> io::Result<usize> {
+        self.write(socket, bytes)
+    }
+
     /// Limits the unsent bytes that the system holds of this socket to
     /// [`UNSENT_BYTES_MAX`], so that the next bytes are as new as they can be. All
     /// later writes of events go through [`write_limited`](Self::write_limited).

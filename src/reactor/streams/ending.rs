@@ -74,8 +74,7 @@ impl Streams {
             };
             let wrapped = self.feeds.get(stream.feed).wrap(&line);
             // Whether it gets there is all the same: the connection ends.
-            let written = io.write(key.key(), &wrapped);
-            if written.is_ok_and(|count| count == wrapped.len()) {
+            if io.write_last(key.key(), &wrapped) {
                 self.add_own(io, key, &line);
             }
         }
@@ -123,7 +122,7 @@ impl Streams {
         let cursor = self.cursors.get(stream.cursor as usize);
         if cursor.is_none_or(|cursor| cursor.is_between_frames()) {
             // Whether it gets there is all the same: the connection ends.
-            let _ = io.write(key.key(), &self.sums.get(key.key()).end());
+            io.write_last(key.key(), &self.sums.get(key.key()).end());
         }
     }
 
