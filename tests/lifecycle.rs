@@ -593,3 +593,46 @@ fn a_manager_is_served_again_after_its_engine_ended_and_clients_resume_without_a
     received.extend(client.take(published.len() - received.len()));
     assert_eq!(summaries(&received), published);
 }
+
+#[test]
+fn requests_in_the_accept_queue_are_answered_during_a_shutdown() {
+    let (entered, is_in) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let channels = ChannelManager::new();
+    let channel = channels.get_or_create("news").unwrap();
+    let to = channel.clone();
+    let builder = Engine::builder()
+        .channels(&channels)
+        .get("/block", move |_| {
+            entered.send(()).unwrap();
+            let _ = released.lock().unwrap().recv();
+            "done"
+        })
+        .post("/", move |_| {
+            to.broadcast(Event::message("taken"))
+                .unwrap()
+                .id
+                .unwrap()
+                .to_string()
+        });
+    let served = Served::start(builder);
+    let mut blocking = served.connect();
+    blocking.send("GET /block HTTP/1.1\r\nHost: test\r\n\r\n");
+    receive(&is_in);
+    // The engine's thread is busy, and accepts no connection meanwhile.
+    let mut waiting: Vec<Connection> = (0..100).map(|_| served.connect()).collect();
+    for connection in &mut waiting {
+        connection.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    }
+    served.shutdown(PATIENCE);
+    release.send(()).unwrap();
+    assert_eq!(blocking.answer().text(), "done");
+    for connection in &mut waiting {
+        let answer = connection.answer();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), Some("close"));
+        connection.expect_end();
+    }
+    served.join();
+}

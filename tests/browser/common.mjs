@@ -82,7 +82,7 @@ export class Program {
     for (const out of [this.process.stdout, this.process.stderr]) out.on('data', (text) => (this.log += text));
     await until('the program says where it listens', () => {
       if (this.gone) throw new Error(`the program ended: ${this.log}`);
-      return (this.base = /http:\/\/127\.0\.0\.1:\d+/.exec(this.log)?.[0]);
+      return (this.base = /https?:\/\/127\.0\.0\.1:\d+/.exec(this.log)?.[0]);
     });
     return this;
   }
@@ -96,11 +96,11 @@ export class Program {
 // ---- the run ------------------------------------------------------------------
 
 /// Ends a suite that hangs, whatever it hangs on.
-export function limitSuite(name, deadline_ms = SUITE_DEADLINE_MS) {
+export function limitSuite(name) {
   setTimeout(() => {
-    console.error(`${name}: not done within ${deadline_ms} ms`);
+    console.error(`${name}: not done within ${SUITE_DEADLINE_MS} ms`);
     process.exit(1);
-  }, deadline_ms).unref();
+  }, SUITE_DEADLINE_MS).unref();
 }
 
 /// `more` are further arguments to it, `without` those of Playwright's to leave out.

@@ -93,6 +93,23 @@ const stories = {
     same(unknown.status, 404, 'the status of a task that is not there');
   },
 
+  async 'axum: twenty streams of a page, after a login, share one connection'({ visit }) {
+    const page = await visit('/');
+    same(await page.evaluate(async () => (await fetch('/rooms/1')).status), 401, 'a stream without a login');
+    await Promise.all([page.waitForURL('**/'), page.click('.main')]);
+    await showsState(page, 'open');
+    const connections = async () => Number(await page.evaluate(async () => (await fetch('/connections')).text()));
+    const before = await connections();
+    for (let room = 0; room < 20; room++) {
+      await page.selectOption('#room', String(room));
+      await page.fill('#text', `to ${room}`);
+      await page.click('.main');
+      await shows(page, `#room-${room}`, `ann: to ${room}`);
+    }
+    same([await connections(), before <= 2], [before, true], 'the connections of the page');
+    await photograph(page, 'axum');
+  },
+
   async 'notifications: they reach one user, or all, from any thread'({ visit, base }) {
     const ann = await visit('/?user=ann');
     const ben = await visit('/?user=ben');
@@ -284,7 +301,7 @@ try {
     const wrong = [];
     // Each visitor is a browser of its own, with its own connections and cookies.
     const visit = async (path) => {
-      const context = await browser.newContext({ viewport: { width: 1100, height: 760 } });
+      const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, ignoreHTTPSErrors: true });
       const page = await context.newPage();
       page.on('pageerror', (error) => wrong.push(error));
       page.on('request', (request) => {

@@ -9,10 +9,9 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// The parameters whose values are shown.
-const HARMLESS: [&str; 19] = [
+const HARMLESS: [&str; 17] = [
     "by",
     "channel",
-    "channel_names",
     "client",
     "count",
     "empty",
@@ -28,7 +27,6 @@ const HARMLESS: [&str; 19] = [
     "stream",
     "top",
     "totals",
-    "wait",
 ];
 
 /// The text instead of a hidden value.
