@@ -96,11 +96,11 @@ export class Program {
 // ---- the run ------------------------------------------------------------------
 
 /// Ends a suite that hangs, whatever it hangs on.
-export function limitSuite(name) {
+export function limitSuite(name, deadline_ms = SUITE_DEADLINE_MS) {
   setTimeout(() => {
-    console.error(`${name}: not done within ${SUITE_DEADLINE_MS} ms`);
+    console.error(`${name}: not done within ${deadline_ms} ms`);
     process.exit(1);
-  }, SUITE_DEADLINE_MS).unref();
+  }, deadline_ms).unref();
 }
 
 /// `more` are further arguments to it, `without` those of Playwright's to leave out.

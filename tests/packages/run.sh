@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What packages ship: the manual's pages, the shells' completions, the unit of
-# systemd, what the Dockerfile copies, the files for Compose and Kubernetes, the crates
-# and the bill of materials. Needs PUSHWHEEL_BIN, mandoc, zsh, fish, systemd-analyze, cargo
+# systemd, what the Dockerfile copies, the files for Compose and Kubernetes, the crates,
+# the bill of materials and the description of the HTTP interface. Needs PUSHWHEEL_BIN, mandoc, zsh, fish, systemd-analyze, cargo
 # and the packages of requirements.txt in a Python of its own. Ends with "packages: N passed, N failed".
 #
 # grep -q reads <(...), not a pipe: it leaves at its first match, and pipefail
@@ -131,6 +131,8 @@ check "the crates have what they need, and nothing yanked" crates_are_packed
 check "the crates are described" crates_are_described
 check "the bill of materials is right" contents_are_listed
 check "--version prints the version" version_is_printed
+check "docs/openapi.yaml is valid, and describes the server" \
+    tests/packages/venv/bin/python tests/packages/openapi.py
 
 echo "packages: $passed passed, $failed failed"
 [ "$failed" = 0 ]

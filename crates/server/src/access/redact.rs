@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// The parameters whose values are shown.
-const HARMLESS: [&str; 17] = [
+const HARMLESS: [&str; 19] = [
     "by",
     "channel",
+    "channel_names",
     "client",
     "count",
     "empty",
@@ -27,6 +28,7 @@ const HARMLESS: [&str; 17] = [
     "stream",
     "top",
     "totals",
+    "wait",
 ];
 
 /// The text instead of a hidden value.
