@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::channel_state::{Finish, Kind, Life};
-use super::client::DisconnectReason;
-use super::clock::as_ms;
+use super::client::{ClientId, DisconnectReason};
+use super::clock::{Clock, as_ms};
 use super::dropped::Dropped;
 use super::for_all::NAME_OF_ALL;
 use super::gap::{GAP_NAME, Gap, GapReason};
@@ -29,7 +29,7 @@ use super::own_ids::OwnIds;
 use super::publish::Placing;
 use super::published::{PublishError, Published};
 use super::ready::Ready;
-use super::remembered::ALL;
+use super::remembered::{ALL, IdRecord, key_of};
 use super::spreading::PlacingInAll;
 use super::state::{Removed, State};
 use crate::frame::Frame;
@@ -107,11 +107,18 @@ struct Step {
     basis: u64,
     change: Change,
     own_ids: Result<Option<Box<OwnIds>>, PublishError>,
+    /// The gap of a loss in one channel.
+    gap: Option<Ready>,
+    /// The first number of the term in which something was lost.
+    lost_in: Option<u64>,
 }
 
 impl Step {
     fn is_for_all(&self) -> bool {
-        matches!(self.change, Change::PublishAll { .. } | Change::Lost { .. })
+        matches!(
+            self.change,
+            Change::PublishAll { .. } | Change::Lost { .. } | Change::LostIn { channel: None, .. }
+        )
     }
 }
 
@@ -186,14 +193,17 @@ impl Hub {
                 self.lock().terms.note(Jump { after, first });
                 (None, vec![self.lost(first)], RecordOptions::default())
             }
+            Change::LostIn { .. } => (
+                None,
+                step.gap.into_iter().collect(),
+                RecordOptions::default(),
+            ),
             Change::PublishAll {
                 audience,
                 events,
                 options,
             } => (audience, events, options),
-            Change::Publish { .. } | Change::Finish { .. } | Change::Remove { .. } => {
-                unreachable!("it concerns one channel")
-            }
+            _ => unreachable!("it concerns one channel"),
         };
         let history = options_of(&self.options_by_name(), NAME_OF_ALL).history;
         let (mut state, packed) = self.lock_for_all(&events);
@@ -208,6 +218,11 @@ impl Hub {
         let mut own_ids = step.own_ids?;
         if is_applied {
             state.keys.catch_up(step.last);
+            return Ok(Applied::default());
+        }
+        if let Some(term) = step.lost_in
+            && !note_loss(&mut state, ALL, term, step.number, time)
+        {
             return Ok(Applied::default());
         }
         let count = events.len();
@@ -283,7 +298,11 @@ impl Hub {
                 audience, events, ..
             } => OwnIds::of(events, audience.as_deref(), &self.ids),
             Change::Finish { last, .. } => OwnIds::of(last.as_slice(), None, &self.ids),
-            Change::Remove { .. } | Change::Lost { .. } => Ok(None),
+            _ => Ok(None),
+        };
+        let lost_in = match &change {
+            Change::LostIn { term, .. } => Some(*term),
+            _ => None,
         };
         Step {
             number,
@@ -291,6 +310,8 @@ impl Hub {
             basis,
             change,
             own_ids,
+            gap: lost_in.map(|_| self.lost(number)),
+            lost_in,
         }
     }
 
@@ -351,7 +372,7 @@ impl Hub {
                 }
                 Some(Lacks::Packed(bytes)) => {
                     if let Some((step, _)) = slice.front_mut() {
-                        events_of(&mut step.change)
+                        events_of(step)
                             .iter_mut()
                             .for_each(|ready| ready.pack(bytes));
                     }
@@ -375,18 +396,32 @@ impl Hub {
             Change::Publish {
                 channel, options, ..
             } => (channel.clone(), *options),
-            Change::Finish { channel, .. } => (channel.clone(), RecordOptions::default()),
+            Change::Finish { channel, .. }
+            | Change::LostIn {
+                channel: Some(channel),
+                ..
+            } => (channel.clone(), RecordOptions::default()),
             Change::Remove { channel } => {
                 return Ok(Ok(Applied {
                     clients: Some(remove(state, channel, step.number, removed)),
                     ..Applied::default()
                 }));
             }
-            Change::PublishAll { .. } | Change::Lost { .. } => return Ok(Ok(Applied::default())),
+            Change::Kick { channel, client } => {
+                let now = (now_us / 1000, &self.clock);
+                return Ok(Ok(Applied {
+                    clients: Some(kick(state, channel, client, now, removed)),
+                    ..Applied::default()
+                }));
+            }
+            Change::PublishAll { .. }
+            | Change::Lost { .. }
+            | Change::LostIn { channel: None, .. }
+            | Change::Probe(_) => return Ok(Ok(Applied::default())),
         };
         // Whatever has become of the channel since.
         if let Some(keyed) = record_options.keyed {
-            let events = events_of(&mut step.change);
+            let events = events_of(step);
             match repeated(&state.keys, keyed, time.wall_ms, events, &self.ids) {
                 Ok(None) => {}
                 Ok(Some(first)) => return Ok(Ok(first.into())),
@@ -407,7 +442,7 @@ impl Hub {
         let channel = state.get(key).expect("it was just found");
         let needs_packed = channel.options.compress_from;
         let needs_packed = needs_packed.filter(|_| {
-            let events = events_of(&mut step.change);
+            let events = events_of(step);
             events.iter().any(|ready| !ready.is_packed())
         });
         if let Some(bytes) = needs_packed {
@@ -421,6 +456,11 @@ impl Hub {
             && let Err(error) = own_ids.find_repetitions(&state.remembered, &name, time.wall_ms)
         {
             return Ok(Err(error));
+        }
+        if let Some(term) = step.lost_in
+            && !note_loss(state, &name, term, step.number, time)
+        {
+            return Ok(Ok(Applied::default()));
         }
         let own_ids = own_ids.as_deref();
         let channel = state.get(key).expect("it was just found");
@@ -482,9 +522,16 @@ impl Hub {
                     ..Applied::default()
                 }
             }
-            Change::Remove { .. } | Change::PublishAll { .. } | Change::Lost { .. } => {
-                Applied::default()
+            Change::LostIn { .. } => {
+                let gap = step.gap.take();
+                let id = self.place(state, placing, gap, number, dropped);
+                Applied {
+                    id,
+                    clients,
+                    ..Applied::default()
+                }
             }
+            _ => Applied::default(),
         };
         if let Some(until_ms) = finish_of(&step.change) {
             // The wall clock may have been set since it was proposed.
@@ -628,14 +675,55 @@ fn finish_of(change: &Change) -> Option<u64> {
     match change {
         Change::Publish { options, .. } => options.finish_until_ms,
         Change::Finish { until_ms, .. } => Some(*until_ms),
-        Change::PublishAll { .. } | Change::Remove { .. } | Change::Lost { .. } => None,
+        _ => None,
     }
 }
 
-fn events_of(change: &mut Change) -> &mut [Ready] {
-    match change {
+/// Disconnects a client of a channel, if it is there. Returns the number of clients that are
+/// gone.
+fn kick(
+    state: &mut State,
+    name: &str,
+    client: &ClientId,
+    now: (u64, &Clock),
+    removed: &mut Removed,
+) -> usize {
+    let Some(key) = state.names.get(name).copied() else {
+        return 0;
+    };
+    usize::from(state.disconnect(key, client, DisconnectReason::Kicked, now, removed))
+}
+
+/// Notes that clients of a channel, or of all channels, are told of a loss. Returns false if
+/// they were told before: each node that had applied what is lost says so.
+fn note_loss(state: &mut State, scope: &str, term: u64, number: u64, time: BlockTime) -> bool {
+    let id = loss_id(term);
+    let is_known = |scope| state.remembered.known(scope, &id, time.wall_ms).is_some();
+    if is_known(scope) || is_known(ALL) {
+        return false;
+    }
+    let record = IdRecord {
+        sequence: number,
+        at_ms: time.at_ms,
+        digest: 0,
+        is_doubtful: false,
+        audience: None,
+    };
+    state.remembered.insert(key_of(scope, &id), record);
+    true
+}
+
+/// Returns the id under which a loss is remembered. No event can have it: it begins with a
+/// space.
+pub(super) fn loss_id(term: u64) -> String {
+    format!(" lost-{term}")
+}
+
+fn events_of(step: &mut Step) -> &mut [Ready] {
+    match &mut step.change {
         Change::Publish { events, .. } | Change::PublishAll { events, .. } => events,
         Change::Finish { last, .. } => last.as_mut_slice(),
-        Change::Remove { .. } | Change::Lost { .. } => &mut [],
+        Change::LostIn { .. } => step.gap.as_mut_slice(),
+        _ => &mut [],
     }
 }

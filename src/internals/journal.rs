@@ -55,7 +55,7 @@ pub fn read(bytes: &[u8]) -> Result<Read, String> {
         let events = match &record.change {
             Change::Publish { events, .. } | Change::PublishAll { events, .. } => &**events,
             Change::Finish { last, .. } => last.as_slice(),
-            Change::Remove { .. } | Change::Lost { .. } => &[],
+            _ => &[],
         };
         frames.extend(events.iter().map(|event| event.frame.as_bytes().to_vec()));
     }

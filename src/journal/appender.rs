@@ -206,6 +206,24 @@ impl<O> Appender<O> {
         }
     }
 
+    /// Takes note that the log has accepted block `n`, which comes back from there. Unless
+    /// that is so until `until_ms`, it is to be appended again.
+    pub(crate) fn accepted(&mut self, n: u64, until_ms: u64) {
+        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.block.n == n) {
+            sent.retry_at_ms = Some(until_ms);
+        }
+    }
+
+    /// Returns the number of the next block that is not sealed yet.
+    pub(crate) fn next_n(&self) -> u64 {
+        self.n + 1
+    }
+
+    /// Returns whether an outcome is waited for.
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.unanswered().next().is_some()
+    }
+
     /// Takes note that block `n` is not in the log and cannot be appended. Returns what
     /// waits for its records.
     pub(crate) fn withdraw(&mut self, n: u64) -> Vec<O> {

@@ -42,12 +42,30 @@ impl Follower {
         self.applied
     }
 
-    /// Looks at a block whose first number is `first`. What it returns is to be applied
-    /// before the next call.
+    /// Looks at a block whose first number is `first`. It follows the number before, or
+    /// begins a term and says so. What it returns is to be applied before the next call.
     ///
     /// # Errors
     /// When the log cannot have such a block there. Nothing behind it may be applied.
     pub(crate) fn arrived(&mut self, first: u64, block: Block) -> Result<Arrived, BlockError> {
+        let begins_term = first > self.applied + 1 && begins_term(&block.records, self.applied);
+        let after = match begins_term {
+            true => self.applied,
+            false => first.saturating_sub(1),
+        };
+        self.arrived_after(after, first, block)
+    }
+
+    /// Does the same for a block that follows the number `after`.
+    ///
+    /// # Errors
+    /// As [`arrived`](Self::arrived).
+    pub(crate) fn arrived_after(
+        &mut self,
+        after: u64,
+        first: u64,
+        block: Block,
+    ) -> Result<Arrived, BlockError> {
         let last = first.saturating_add(block.width.saturating_sub(1));
         ensure(
             first > 0 && last <= NUMBER_MAX,
@@ -57,7 +75,7 @@ impl Follower {
             return Ok(Arrived::Seen);
         }
         let Block { mut records, .. } = block;
-        if first > self.applied + 1 && !begins_term(&records, self.applied) {
+        if after > self.applied {
             return Ok(Arrived::Hole);
         }
         let mut first = first;

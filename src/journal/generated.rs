@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::probe::Probe;
 use super::record::{Change, Options, Record};
 use crate::Event;
 use crate::hub::audience::{Audience, Choice, Condition};
@@ -126,6 +127,23 @@ pub(crate) fn changes() -> impl Strategy<Value = Change> {
         ),
         1 => channels().prop_map(|channel| Change::Remove { channel }),
         1 => any::<u64>().prop_map(|after| Change::Lost { after }),
+        1 => (channels(), "[a-z]{1,3}").prop_map(|(channel, client)| Change::Kick {
+            channel,
+            client: ClientId::new(&client).expect("the id is valid"),
+        }),
+        1 => (0..3_u64, prop::option::of(channels()))
+            .prop_map(|(term, channel)| Change::LostIn { term, channel }),
+        1 => ("[a-z]{0,3}", any::<u64>(), any::<bool>()).prop_map(|(name, applied, is_draining)| {
+            Change::Probe(Box::new(Probe {
+                version: name.clone(),
+                name,
+                applied,
+                clients: applied / 3,
+                channels: applied / 5,
+                options_digest: applied / 7,
+                is_draining,
+            }))
+        }),
     ]
 }
 

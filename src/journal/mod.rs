@@ -6,7 +6,7 @@
 //! its clients. What is applied depends on the log alone.
 //!
 //! ```text
-//!  record, event    what a record says, as bytes
+//!  record, event, probe  what a record says, as bytes
 //!  block            records that are appended together, whole or not at all
 //!  appender         decides what is appended, and who has waited for how long
 //!  follower, terms  decides which block is applied next
@@ -31,6 +31,7 @@ pub(crate) mod event;
 mod examining;
 pub(crate) mod follower;
 pub(crate) mod log;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod segment;

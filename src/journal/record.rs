@@ -6,7 +6,10 @@
 //!  1 publish all  options · audience · number of events · event*
 //!  2 finish       channel · until, in ms since 1970 · flag · event?
 //!  3 remove       channel
+//!  4 kick         channel · id of a client
+//!  5 probe        see probe.rs
 //!  6 lost         after
+//!  7 lost in      first number of a term · flag · channel?
 //! options  := their length · (tag · length · bytes)*
 //!  1 the idempotency key, 16 bytes
 //!  2 the digest of what is published with the key, 8 bytes
@@ -28,7 +31,9 @@ use super::bytes::{Damaged, Input, NUMBER_BYTES_MAX, ensure, put_number, put_siz
 use super::event::{
     EVENT_BYTES_MIN, audience, audience_bytes, event, event_bytes, put_audience, put_event,
 };
+use super::probe::Probe;
 use crate::hub::audience::Audience;
+use crate::hub::client::ClientId;
 use crate::hub::idempotency::{KeyId, Keyed};
 use crate::hub::names::check_name;
 use crate::hub::ready::Ready;
@@ -72,6 +77,17 @@ pub(crate) enum Change {
         /// The newest number that survived.
         after: u64,
     },
+    /// A client is disconnected.
+    Kick { channel: Arc<str>, client: ClientId },
+    /// A node says of itself.
+    Probe(Box<Probe>),
+    /// Events of a channel, or of any, that a node had applied are not in the log any more,
+    /// because a term has begun.
+    LostIn {
+        /// The first number of the term.
+        term: u64,
+        channel: Option<Arc<str>>,
+    },
 }
 
 /// What only some publishes have.
@@ -104,7 +120,7 @@ impl Change {
     pub(crate) fn events(&self) -> usize {
         match self {
             Change::Publish { events, .. } | Change::PublishAll { events, .. } => events.len(),
-            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 0,
+            _ => 0,
         }
     }
 
@@ -112,7 +128,7 @@ impl Change {
     pub(crate) fn keyed(&self) -> Option<Keyed> {
         match self {
             Change::Publish { options, .. } | Change::PublishAll { options, .. } => options.keyed,
-            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => None,
+            _ => None,
         }
     }
 
@@ -123,7 +139,7 @@ impl Change {
                 // A publish of no events finishes its channel.
                 events.len().max(1) as u64
             }
-            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 1,
+            _ => 1,
         }
     }
 }
@@ -135,7 +151,7 @@ impl Record {
         let events = |events: &[Ready]| events.iter().map(event_bytes).sum::<usize>();
         let options = match &self.change {
             Change::Publish { options, .. } | Change::PublishAll { options, .. } => options.bytes(),
-            Change::Finish { .. } | Change::Remove { .. } | Change::Lost { .. } => 0,
+            _ => 0,
         };
         HEAD_BYTES_MAX
             + options
@@ -154,15 +170,26 @@ impl Record {
                 Change::Finish { channel, last, .. } => channel.len() + events(last.as_slice()),
                 Change::Remove { channel } => channel.len(),
                 Change::Lost { .. } => 0,
+                Change::Kick { channel, client } => channel.len() + client_bytes(client),
+                Change::Probe(probe) => probe.bytes(),
+                Change::LostIn { channel, .. } => channel.as_ref().map_or(0, |name| name.len()),
             }
     }
+}
+
+/// Returns at least the bytes of the text of an id. A UUID has 36.
+fn client_bytes(client: &ClientId) -> usize {
+    client.text_bytes().max(36)
 }
 
 const PUBLISH: u8 = 0;
 const PUBLISH_ALL: u8 = 1;
 const FINISH: u8 = 2;
 const REMOVE: u8 = 3;
+const KICK: u8 = 4;
+const PROBE: u8 = 5;
 const LOST: u8 = 6;
+const LOST_IN: u8 = 7;
 
 /// The tags of options.
 const KEY: u64 = 1;
@@ -228,6 +255,23 @@ impl Writer {
             Change::Lost { after } => {
                 put_number(&mut self.rest, *after);
                 LOST
+            }
+            Change::Kick { channel, client } => {
+                self.put_channel(channel);
+                put_text(&mut self.rest, &client.to_string());
+                KICK
+            }
+            Change::Probe(probe) => {
+                probe.put(&mut self.rest);
+                PROBE
+            }
+            Change::LostIn { term, channel } => {
+                put_number(&mut self.rest, *term);
+                self.rest.push(u8::from(channel.is_some()));
+                if let Some(channel) = channel {
+                    self.put_channel(channel);
+                }
+                LOST_IN
             }
         };
         out.push(kind);
@@ -354,6 +398,19 @@ impl<'a> Reader<'a> {
             },
             LOST => Change::Lost {
                 after: rest.number()?,
+            },
+            KICK => Change::Kick {
+                channel: self.channel(&mut rest)?,
+                client: ClientId::new(rest.text()?)
+                    .map_err(|_| Damaged("no client has such an id"))?,
+            },
+            PROBE => Change::Probe(Box::new(Probe::read(&mut rest)?)),
+            LOST_IN => Change::LostIn {
+                term: rest.number()?,
+                channel: match rest.flag()? {
+                    true => Some(self.channel(&mut rest)?),
+                    false => None,
+                },
             },
             kind if kind & MAY_BE_SKIPPED != 0 => return Ok(None),
             kind => return Err(RecordError::Kind(kind)),

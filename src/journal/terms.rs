@@ -59,10 +59,11 @@ impl Terms {
         self.jumps.push_back(jump);
     }
 
-    /// Returns whether a number may be that of an event that was lost.
-    pub(crate) fn is_lost(&self, number: u64) -> bool {
+    /// Returns the jump that leaves out a number, which may be that of an event that was lost.
+    pub(crate) fn jump_over(&self, number: u64) -> Option<Jump> {
         let at = self.jumps.partition_point(|jump| jump.first <= number);
-        self.jumps.get(at).is_some_and(|jump| jump.after < number)
+        let jump = self.jumps.get(at).copied();
+        jump.filter(|jump| jump.after < number)
     }
 
     /// Returns whether a term has begun after a number.
@@ -102,8 +103,14 @@ mod tests {
             terms.note(Jump { after, first });
         }
         assert_eq!(terms.jumps().len(), TERMS_MAX);
-        assert!(!terms.is_lost(3));
-        assert!(terms.is_lost(13));
+        assert!(terms.jump_over(3).is_none());
+        assert_eq!(
+            terms.jump_over(13),
+            Some(Jump {
+                after: 10,
+                first: 15
+            })
+        );
         let before = terms.clone();
         terms.note(Jump { after: 3, first: 9 });
         assert_eq!(terms, before);
@@ -125,7 +132,7 @@ mod tests {
                 terms.note(Jump { after, first });
             }
             for (number, is_lost) in is_lost.into_iter().enumerate() {
-                prop_assert_eq!(terms.is_lost(number as u64), is_lost);
+                prop_assert_eq!(terms.jump_over(number as u64).is_some(), is_lost);
             }
         }
     }
