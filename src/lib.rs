@@ -54,6 +54,7 @@
 //! | monitor | [`EngineHandle::metrics`], [`ChannelManager::stats`] |
 //! | shut down | [`EngineHandle::shutdown`] |
 //! | keep the history over a restart | [`ChannelManager::save`], [`ChannelManagerBuilder::restore`] |
+//! | share the channels with other processes | [`ChannelManagerBuilder::join_cluster`], [`cluster`] |
 //! | lose nothing in a crash | [`ChannelManagerBuilder::open_journal`], [`JournalOptions`], [`Channel::publish_then`] |
 //!
 //! # How it works
@@ -133,6 +134,7 @@ pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;
 pub use hub::channel::{AsClientId, Candidate, Channel};
 pub use hub::client::{CLIENT_ID_BYTES_MAX, ClientId, ClientIdError, ClientInfo};
+pub use hub::cluster::calls::SharedValues;
 pub use hub::finish_on_drop::FinishOnDrop;
 pub use hub::gap::{Gap, GapReason};
 pub use hub::id::EventId;
@@ -184,6 +186,8 @@ mod pages {
 pub mod internals {
     pub use crate::engine::SimulatedEngine;
     pub use crate::hub::clock::Clock;
+    pub use crate::hub::cluster::node::SteppedNode;
+    pub use crate::hub::cluster::shared::Next as NextStep;
     pub use crate::hub::journaling::stepped::{LoggedBlock, SteppedJournal};
     pub use crate::journal::simulated_disk::SimulatedDisk;
     pub use crate::reactor::{Budgets, Spent};

@@ -27,6 +27,7 @@
 //!   ever given. So no number is given twice.
 //! - After an error a session is not used again: what it sent may be carried out late.
 
+pub(crate) mod branches;
 mod error;
 mod log;
 mod options;

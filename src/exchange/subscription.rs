@@ -45,6 +45,8 @@ pub struct Subscription {
     pub(crate) names_channels: bool,
     pub(crate) on_connect: Option<ConnectHook>,
     pub(crate) on_disconnect: Option<DisconnectHook>,
+    /// Whether it has waited for the log of a cluster.
+    pub(crate) has_waited: bool,
 }
 
 pub(crate) type ConnectHook = Box<dyn FnOnce(&ClientInfo, &mut Welcome) + Send>;
@@ -74,6 +76,7 @@ impl Subscription {
             names_channels: false,
             on_connect: None,
             on_disconnect: None,
+            has_waited: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The beginning of a stream: the position after which it reads, and the gap or the id
 //! that it opens with.
 
+use super::applying::loss_id;
 use super::channel_state::{ChannelState, Life};
 use super::entry::Entry;
 use super::gap::GapReason;
@@ -11,6 +12,7 @@ use super::log::{Evicted, Log};
 use super::looks::{LOOKS_MAX, Looks};
 use super::merged::{ChannelReader, Merged};
 use super::options::ChannelOptions;
+use super::remembered::ALL;
 use super::state::State;
 
 /// A gap with which a stream begins: the id that the client has asked for, the position
@@ -189,6 +191,9 @@ impl<'a> Beginning<'a> {
                 false => GapReason::Evicted,
             });
         }
+        if self.has_seen_lost(position) {
+            return Some(GapReason::Lost);
+        }
         let admits = |entry: &Entry| self.join.admits(entry);
         let is_generated = self.join.has_generated_id;
         let mut looks = Looks::new(LOOKS_MAX);
@@ -204,6 +209,21 @@ impl<'a> Beginning<'a> {
     pub(super) fn id_at(self, position: u64) -> EventId {
         let id = self.opening_id(position);
         id.unwrap_or_else(|| self.ids.id_of(position))
+    }
+
+    /// Returns whether a client may have seen what a cluster has lost, and what none of its
+    /// channels says to be lost: the nodes that had it are gone, too.
+    fn has_seen_lost(self, position: u64) -> bool {
+        if !self.state.is_node {
+            return false;
+        }
+        let Some(jump) = self.state.terms.jump_over(position) else {
+            return false;
+        };
+        let id = loss_id(jump.first);
+        let is_said = |scope: &str| self.state.remembered.get(scope, &id).is_some();
+        let mut channels = self.merged.channels();
+        !is_said(ALL) && !channels.any(|channel| is_said(channel.scope()))
     }
 
     pub(super) fn has_after(self, position: u64) -> bool {

@@ -514,10 +514,13 @@ impl Channel {
         hub.id_of(hub.newest_sequence())
     }
 
-    /// Disconnects one client. Returns whether it was subscribed.
+    /// Disconnects one client. Returns whether it was subscribed. In a
+    /// [cluster](crate::ChannelManagerBuilder::join_cluster) the other nodes disconnect it as
+    /// well, a moment later; the result is that of this node.
     pub fn disconnect(&self, client: impl AsClientId) -> bool {
         let reason = DisconnectReason::Kicked;
         let id = client.as_client_id();
+        self.hub.kick_elsewhere(&self.name, &id);
         self.hub.disconnect(self.key, &id, reason)
     }
 

@@ -25,6 +25,12 @@ pub(super) struct Finishes {
     in_order: BTreeMap<u64, Arc<str>>,
 }
 
+impl Default for Finishes {
+    fn default() -> Self {
+        Finishes::new()
+    }
+}
+
 impl Finishes {
     pub(super) fn new() -> Finishes {
         Finishes::bounded(FINISHES_MAX)

@@ -116,6 +116,12 @@ pub(super) struct ForAll {
     compress_from: Option<usize>,
 }
 
+impl Default for ForAll {
+    fn default() -> Self {
+        ForAll::new()
+    }
+}
+
 impl ForAll {
     pub(super) fn new() -> ForAll {
         ForAll {

@@ -42,6 +42,12 @@ pub(super) struct Absent {
     pub(super) head: u64,
 }
 
+impl Default for Heads {
+    fn default() -> Self {
+        Heads::new(0)
+    }
+}
+
 impl Heads {
     /// Returns no heads. A channel may have had a past up to `removed_through`.
     pub(super) fn new(removed_through: u64) -> Heads {

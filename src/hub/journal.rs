@@ -451,7 +451,8 @@ impl ChannelManager {
     /// Returns the state of the journal, if there is one.
     #[must_use]
     pub fn journal_status(&self) -> Option<JournalStatus> {
-        let proposals = self.hub.proposals.as_ref()?;
+        let is_journal = self.hub.cluster.get().is_none();
+        let proposals = self.hub.proposals.as_ref().filter(|_| is_journal)?;
         Some(proposals.status())
     }
 }
@@ -465,7 +466,7 @@ pub(super) fn identity_of(ids: &Ids) -> Vec<u8> {
     identity
 }
 
-fn ids_of(identity: &[u8]) -> Option<Ids> {
+pub(super) fn ids_of(identity: &[u8]) -> Option<Ids> {
     let (epoch, key) = identity.split_at_checked(Epoch::BYTES)?;
     let epoch = Epoch::from_text(std::str::from_utf8(epoch).ok()?)?;
     let key = match key {

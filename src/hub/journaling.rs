@@ -392,7 +392,7 @@ impl Drop for SnapshotEnd<'_> {
 }
 
 /// Passes on what the log says of a proposal.
-fn report(waiting: Waiting, outcome: Outcome) {
+pub(super) fn report(waiting: Waiting, outcome: Outcome) {
     if let Err(error) = &outcome
         && waiting.then.is_none()
     {

@@ -59,6 +59,12 @@ impl<T> Lock<T> {
         value
     }
 
+    /// Returns the value.
+    pub(crate) fn into_inner(self) -> T {
+        let value = self.value.into_inner();
+        value.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets threads that wait for the lock have it, before the caller takes it for
     /// the next section of one call.
     pub(crate) fn give_way(&self) {

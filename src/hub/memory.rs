@@ -96,6 +96,13 @@ impl Memory {
         }
     }
 
+    /// Counts a log that has taken the place of another one. Keys that were evicted elsewhere
+    /// are not counted.
+    pub(super) fn note_replaced(&mut self, slot: u32, log: &Log, counted: &mut Counted) {
+        counted.evicted_keys = log.keyed().evictions();
+        self.note_appended(slot, true, log, counted);
+    }
+
     #[inline]
     fn count(&mut self, log: &Log, counted: &mut Counted) {
         let now = Counted {

@@ -36,6 +36,7 @@ pub(crate) mod channel;
 mod channel_state;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod cluster;
 pub(crate) mod dropped;
 pub(crate) mod engine_thread;
 mod engines;
@@ -111,13 +112,14 @@ use std::any::Any;
 use std::fmt;
 #[cfg(feature = "internals")]
 use std::sync::PoisonError;
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use uuid::Uuid;
 
 use channel_state::ChannelState;
 use client::ClientId;
 use clock::{Clock, as_ms};
+use cluster::shared::Cluster;
 use engines::Engines;
 use id::{Epoch, EventId};
 use idempotency::KeysInFlight;
@@ -129,6 +131,7 @@ use options::OptionsByName;
 use proposals::Proposals;
 use state::State;
 
+pub(crate) use cluster::joins::Released;
 pub(crate) use engines::{EngineState, Place, Waker};
 pub(crate) use join::{Join, JoinError, Joined};
 pub use join::{LAST_MAX, Start};
@@ -185,9 +188,11 @@ pub(crate) struct Hub {
     /// What all of the program's own readers of channels share, while there are any.
     pub(crate) readers: Mutex<Weak<dyn Any + Send + Sync>>,
     state: Lock<State>,
-    /// What waits for the journal, if there is one.
+    /// What waits for the journal or the log of a cluster, if there is one.
     proposals: Option<Arc<Proposals<Hub>>>,
     keys_in_flight: KeysInFlight,
+    /// The cluster of which this is a node.
+    cluster: OnceLock<Arc<Cluster>>,
 }
 
 impl fmt::Debug for Hub {
@@ -249,6 +254,7 @@ impl Hub {
             state: Lock::new(state),
             proposals,
             keys_in_flight: KeysInFlight::default(),
+            cluster: OnceLock::new(),
         })
     }
 

@@ -415,11 +415,61 @@ impl<H> Proposals<H> {
         }
     }
 
+    /// Waits until this time, or until the thread that appends has ended.
+    pub(super) fn wait_until(&self, until_ms: u64) {
+        let mut queue = self.queue();
+        while !queue.is_closed {
+            let now_ms = self.clock.now_ms();
+            if until_ms <= now_ms {
+                break;
+            }
+            let time = Duration::from_millis(until_ms - now_ms);
+            let waited = self.end.wait_timeout(queue, time);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Notes that a block is in the log. Returns its records, to be applied in order.
     pub(super) fn appended(&self, n: u64, bytes: u64) -> Vec<(Record, Option<Waiting>)> {
         let mut queue = self.queue();
         queue.bytes = bytes;
         queue.appender.appended(n)
+    }
+
+    /// Notes that the log has accepted a block. It comes back from there until this time, or is
+    /// appended again.
+    pub(super) fn accepted(&self, n: u64, until_ms: u64) {
+        self.queue().appender.accepted(n, until_ms);
+    }
+
+    /// Notes that a block has come back from the log. Returns its records, in order, with what
+    /// waits for their outcomes.
+    pub(super) fn came_back(&self, n: u64) -> Vec<(Record, Option<Waiting>)> {
+        let mut queue = self.queue();
+        let records = queue.appender.appended(n);
+        queue.has_news = true;
+        let is_idle = std::mem::replace(&mut queue.is_idle, false);
+        drop(queue);
+        if is_idle {
+            self.work.notify_one();
+        }
+        records
+    }
+
+    /// Returns the number of the next block that is not sealed yet.
+    pub(super) fn next_n(&self) -> u64 {
+        self.queue().appender.next_n()
+    }
+
+    /// Returns whether the queue is closing, and nothing waits for an outcome.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let queue = self.queue();
+        queue.is_closing && !queue.appender.has_unanswered()
+    }
+
+    /// Returns whether the thread that appends has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue().is_closed
     }
 
     /// Has a block appended again a little later.
@@ -571,6 +621,16 @@ impl<H> Proposals<H> {
         let are_some = !expired.is_empty();
         tell_all(expired);
         are_some
+    }
+
+    /// Refuses what has waited for too long, and wakes the thread that appends if what was
+    /// proposed has not.
+    pub(super) fn look(&self) {
+        while self.expire() {}
+        let queue = self.queue();
+        if queue.is_idle && queue.has_news {
+            self.work.notify_one();
+        }
     }
 
     /// Refuses what has waited for too long, until the end.

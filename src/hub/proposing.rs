@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::Hub;
 use super::audience::Audience;
 use super::channel_state::{ChannelState, Matched};
-use super::client::DisconnectReason;
+use super::client::{ClientId, DisconnectReason};
 use super::clock::as_ms;
 use super::engine_thread::EngineThread;
 use super::for_all::NAME_OF_ALL;
@@ -158,6 +158,21 @@ impl Hub {
                     waiting.report(Err(error));
                 }
             }
+        }
+    }
+
+    /// Has the other nodes of a cluster disconnect a client.
+    pub(super) fn kick_elsewhere(self: &Arc<Self>, channel: &Arc<str>, client: &ClientId) {
+        if self.cluster.get().is_none() {
+            return;
+        }
+        let change = Change::Kick {
+            channel: channel.clone(),
+            client: client.clone(),
+        };
+        let basis = self.newest_sequence();
+        if let Err((error, _)) = self.propose(Record { basis, change }, 0, None) {
+            ::log::warn!("a client was not disconnected from the other nodes ({error})");
         }
     }
 

@@ -148,6 +148,8 @@ pub(super) struct State {
     pub(super) finishes: Finishes,
     /// The ranges of numbers that may be lost.
     pub(super) terms: Terms,
+    /// Whether the log is that of a cluster: a loss is said to the channels concerned.
+    pub(super) is_node: bool,
     pub(super) for_all: ForAll,
     /// The own ids of publishers.
     pub(super) remembered: Remembered,
@@ -177,6 +179,7 @@ impl State {
             remembered: Remembered::default(),
             keys: no_keys(),
             terms: Terms::default(),
+            is_node: false,
             generations: 0,
             channels: Slab::new(),
             names: HashMap::new(),
@@ -347,6 +350,14 @@ impl State {
         if let Some(channel) = channel.filter(|channel| channel.generation == key.generation) {
             self.memory
                 .settle(key.slot, &channel.log, &mut channel.counted);
+        }
+    }
+
+    /// Counts a log that has taken the place of another one.
+    pub(super) fn note_replaced(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(key.slot as usize) {
+            let (log, counted) = (&channel.log, &mut channel.counted);
+            self.memory.note_replaced(key.slot, log, counted);
         }
     }
 

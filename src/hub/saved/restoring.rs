@@ -92,11 +92,14 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             Origin::State if found > max => {
                 return Err(RestoreError::TooManyChannels { found, max });
             }
-            Origin::State => {}
+            Origin::State | Origin::Cluster => {}
             Origin::Log { older_ms } => oldest_ms = oldest_ms.min(older_ms.unwrap_or(u64::MAX)),
         }
         let wall_ms = clock.read_wall_ms();
-        let clock = clock.of_history_since(oldest_ms);
+        let clock = match origin {
+            Origin::Cluster => clock.clone(),
+            Origin::State | Origin::Log { .. } => clock.of_history_since(oldest_ms),
+        };
         let mut state = State::new(settings);
         state.terms = Terms::default();
         for jump in &begin.jumps {
@@ -318,7 +321,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             }
             let at_ms = match self.origin {
                 Origin::State => self.at_ms_of(record.at_ms),
-                Origin::Log { .. } => record.at_ms,
+                Origin::Log { .. } | Origin::Cluster => record.at_ms,
             };
             let record = IdRecord { at_ms, ..record };
             match record.sequence <= self.begin.at {
@@ -336,7 +339,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             self.note_number(record.sequence)?;
             let at_ms = match self.origin {
                 Origin::State => self.at_ms_of(record.at_ms),
-                Origin::Log { .. } => record.at_ms,
+                Origin::Log { .. } | Origin::Cluster => record.at_ms,
             };
             let record = KeyRecord { at_ms, ..record };
             match record.sequence <= self.begin.at {
@@ -396,6 +399,9 @@ pub(in crate::hub) enum Origin {
     /// 1970. A log may name more channels than there may be at a time: those that are not in
     /// use are removed after the replay. Times of own ids stay those of the log.
     Log { older_ms: Option<u64> },
+    /// The same for the log of a cluster, and a clock that there is: that of the hub whose
+    /// content it is to be.
+    Cluster,
 }
 
 /// What a hub goes on with.

@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::next::Next;
 use super::{Http, Service, deadlines};
-use crate::exchange::{Defer, Kind, Request, Response, Subscription};
+use crate::exchange::{Defer, Kind, Request, Responder, Response, Subscription};
 use crate::http::{Headers, Message};
+use crate::hub::Released;
 use crate::reactor::guard::{catch, guard};
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{Phase, State};
@@ -115,6 +117,11 @@ impl Http {
             let (origin, error) = (Origin(&request), Chain(&*error));
             log::error!("a handler failed ({origin}): {error}");
         }
+        if let Kind::Subscribe(subscription) = &mut response.kind
+            && let Some(number) = self.ahead(&request, subscription)
+        {
+            return self.wait_for_the_log(io, key, request, response, number);
+        }
         let is_whole = matches!(response.kind, Kind::Body(_));
         let passes_after = response.passes_after.filter(|_| is_whole);
         if passes_after.is_some() && request.is_for_a_stream() {
@@ -146,6 +153,42 @@ impl Http {
             Kind::Stream(plan) => self.open_sink(io, key, &request, *plan, response.headers),
             Kind::Defer(defer) => self.defer(io, key, request, defer),
         }
+    }
+
+    /// Returns the number of an event that the client has seen on another node, and this one
+    /// may be about to apply. A subscription waits once.
+    fn ahead(&self, request: &Request, subscription: &mut Subscription) -> Option<u64> {
+        if std::mem::replace(&mut subscription.has_waited, true) {
+            return None;
+        }
+        let named = request.named_start();
+        self.hub()
+            .ahead(named.as_ref().or(subscription.start.as_ref())?)
+    }
+
+    /// Leaves the answer until an event is applied.
+    #[cold]
+    fn wait_for_the_log<N: Net>(
+        &mut self,
+        io: &mut Io<N>,
+        key: u32,
+        request: Request,
+        response: Response,
+        number: u64,
+    ) -> Next {
+        let hub = self.hub().clone();
+        let wait = move |responder: Responder| {
+            let go_on = move |released| match released {
+                Released::Applied => responder.respond(response),
+                Released::TooLate => {
+                    let message = "this node has lost the broker of its cluster. Retry later";
+                    let error = Response::error(503, "broker_unavailable", message);
+                    responder.respond(error.come_back_after(Duration::ZERO));
+                }
+            };
+            hub.wait_for(number, Box::new(go_on));
+        };
+        self.defer(io, key, request, Box::new(wait))
     }
 
     /// Runs the hook `after` on a response.

@@ -1,0 +1,148 @@
+//! The base on which a node begins, or begins again: the newest snapshot, or the beginning of
+//! the log.
+
+use std::io::{self, Read};
+
+use super::shared::CALL_TIMEOUT;
+use crate::cluster::branches::{is_lost, predecessor};
+use crate::cluster::{BrokerError, LogReader, SnapshotName, StoredSnapshot, Welcome};
+use crate::hub::clock::Clock;
+use crate::hub::for_all::NAME_OF_ALL;
+use crate::hub::heads::Heads;
+use crate::hub::journal::identity_of;
+use crate::hub::options::OptionsByName;
+use crate::hub::saved::{Origin, Restored};
+use crate::hub::state::{Settings, State};
+
+/// The channels at some place of the log.
+pub(super) struct Base {
+    pub(super) state: State,
+    /// Everything up to this number is in the state.
+    pub(super) at: u64,
+}
+
+/// With what channels are made.
+#[derive(Clone, Debug)]
+pub(super) struct Making {
+    pub(super) settings: Settings,
+    pub(super) options_by_name: OptionsByName,
+    pub(super) clock: Clock,
+}
+
+impl Base {
+    /// Reads the base of a log. `None`: the log goes on behind what is not there any more, and
+    /// a node has yet to make a snapshot.
+    ///
+    /// # Errors
+    /// When the broker does not have it, or what it has is damaged.
+    pub(super) fn read(
+        session: &mut dyn LogReader,
+        welcome: &Welcome,
+        making: &Making,
+    ) -> Result<Option<Base>, BrokerError> {
+        let snapshot = session.snapshot(CALL_TIMEOUT)?;
+        let is_of_log = |snapshot: &StoredSnapshot| {
+            let at = snapshot.name.at;
+            at < welcome.next && !is_lost(&welcome.terms, at)
+        };
+        if let Some(snapshot) = snapshot.filter(is_of_log) {
+            return Base::restore(session, snapshot, welcome, making).map(Some);
+        }
+        let first = welcome.oldest.unwrap_or(welcome.next);
+        let is_whole = predecessor(&welcome.terms, first) == 0;
+        Ok(is_whole.then(|| Base::empty(0, making)))
+    }
+
+    /// Returns channels whose past is not known, for a log of which nothing older is left
+    /// anywhere.
+    pub(super) fn without_past(welcome: &Welcome, making: &Making) -> Base {
+        let first = welcome.oldest.unwrap_or(welcome.next);
+        Base::empty(predecessor(&welcome.terms, first), making)
+    }
+
+    fn empty(at: u64, making: &Making) -> Base {
+        let mut state = State::new(making.settings);
+        state.heads = Heads::new(at);
+        state.sequence = at;
+        Base { state, at }
+    }
+
+    fn restore(
+        session: &mut dyn LogReader,
+        snapshot: StoredSnapshot,
+        welcome: &Welcome,
+        making: &Making,
+    ) -> Result<Base, BrokerError> {
+        let mut chunks = Chunks {
+            session,
+            name: snapshot.name,
+            left: 0..snapshot.chunks,
+            chunk: Vec::new(),
+            read: 0,
+            error: None,
+        };
+        let options = |name: &str| making.options_by_name.of(name);
+        let for_all = options(NAME_OF_ALL).history;
+        let restored = Restored::read(
+            &mut chunks,
+            &making.clock,
+            making.settings,
+            Origin::Cluster,
+            for_all,
+            options,
+        );
+        if let Some(error) = chunks.error {
+            return Err(error);
+        }
+        let damaged = |what: String| BrokerError::Damaged {
+            what: format!("its snapshot cannot be used: {what}"),
+        };
+        let restored = restored.map_err(|error| damaged(error.to_string()))?;
+        if identity_of(&restored.ids) != welcome.identity {
+            return Err(damaged("it is of another log".to_owned()));
+        }
+        Ok(Base {
+            state: restored.state,
+            at: restored.at,
+        })
+    }
+}
+
+/// The bytes of a snapshot, which are read chunk by chunk.
+struct Chunks<'a> {
+    session: &'a mut dyn LogReader,
+    name: SnapshotName,
+    left: std::ops::Range<u32>,
+    chunk: Vec<u8>,
+    read: usize,
+    error: Option<BrokerError>,
+}
+
+impl Read for Chunks<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.chunk.len()
+            && let Some(index) = self.left.next()
+        {
+            let chunk = self
+                .session
+                .snapshot_chunk(self.name, index, CALL_TIMEOUT)
+                .and_then(|chunk| {
+                    chunk.ok_or_else(|| BrokerError::Unreachable {
+                        why: "a later snapshot has taken the place of the one that was read"
+                            .to_owned(),
+                    })
+                });
+            match chunk {
+                Ok(chunk) => (self.chunk, self.read) = (chunk, 0),
+                Err(error) => {
+                    self.error = Some(error);
+                    return Err(io::Error::other("the broker has it no longer"));
+                }
+            }
+        }
+        let mut rest = &self.chunk[self.read..];
+        let read = rest.read(to)?;
+        self.read += read;
+        Ok(read)
+    }
+}

@@ -1,0 +1,515 @@
+//! [`Reader`]: reads the log and applies it to the hub.
+//!
+//! It compares the terms that each session reports with those that it follows. A hub that has
+//! what the log has lost, or lacks what the log no longer keeps, is built anew beside itself,
+//! from a [base](super::base) and the log behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::base::{Base, Making};
+use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
+use crate::cluster::branches::{divergence, predecessor};
+use crate::cluster::{BlockRead, BrokerError, LogReader, Term, Welcome, WriterEnd};
+use crate::hub::applying::BlockTime;
+use crate::hub::ids::Ids;
+use crate::hub::journaling::report;
+use crate::hub::proposals::{Proposals, Waiting};
+use crate::hub::{Hub, Randomness};
+use crate::journal::block::Block;
+use crate::journal::follower::{Arrived, Follower};
+use crate::journal::record::{Change, Record};
+use crate::journal::terms::Jump;
+
+/// The bytes of blocks that are read at once.
+const READ_BYTES: usize = 4 << 20;
+
+/// The time for which a node waits for the snapshot of another one before it goes on without
+/// the past, in milliseconds.
+const PATIENCE_MS: u64 = 10_000;
+
+/// The pause between two attempts to find a base, in milliseconds.
+const BASE_PAUSE_MS: u64 = 500;
+
+/// Where a hub is in the log.
+#[derive(Debug)]
+struct Place {
+    follower: Follower,
+    /// The terms of the log that it follows.
+    terms: Vec<Term>,
+    /// What the clock of the broker showed when that of the hub stood at zero, in
+    /// milliseconds since 1970.
+    zero_ms: u64,
+}
+
+/// What a block was.
+enum Found {
+    /// It is in the hub.
+    Applied,
+    /// Blocks before it are missing.
+    Hole,
+    /// It cannot be applied.
+    Unreadable(String),
+}
+
+impl Place {
+    fn new(applied: u64, welcome: &Welcome, now_ms: u64) -> Place {
+        Place {
+            follower: Follower::new(applied),
+            terms: welcome.terms.clone(),
+            zero_ms: welcome.wall_ms.saturating_sub(now_ms),
+        }
+    }
+
+    fn applied(&self) -> u64 {
+        self.follower.applied()
+    }
+
+    /// Applies a block to a hub. A block of this node has its outcomes from here.
+    fn apply(
+        &mut self,
+        hub: &Hub,
+        read: &BlockRead,
+        cluster: &Cluster,
+        proposals: &Proposals<Hub>,
+    ) -> Found {
+        let block = match Block::decode(&read.bytes, hub.ids.prefix()) {
+            Ok(block) => block,
+            Err(error) => return Found::Unreadable(error.to_string()),
+        };
+        let (writer, n) = (block.writer, block.n);
+        let probe = block
+            .records
+            .iter()
+            .rev()
+            .find_map(|record| match &record.change {
+                Change::Probe(probe) => Some((**probe).clone()),
+                _ => None,
+            });
+        let before = self.applied();
+        let after = predecessor(&self.terms, read.first);
+        let arrived = self.follower.arrived_after(after, read.first, block);
+        let (first, records) = match arrived {
+            Ok(Arrived::Apply { first, records }) => (first, records),
+            Ok(Arrived::Seen) => return Found::Applied,
+            Ok(Arrived::Hole) => return Found::Hole,
+            Err(error) => return Found::Unreadable(error.to_string()),
+        };
+        Place::note_jump(hub, before, first);
+        let at_ms = read.wall_ms.saturating_sub(self.zero_ms);
+        let time = BlockTime {
+            wall_ms: read.wall_ms,
+            at_ms: at_ms.min(hub.clock.now_ms()),
+        };
+        let is_own = writer == cluster.writer;
+        let outcomes = match is_own {
+            true => proposals.came_back(n),
+            false => Vec::new(),
+        };
+        hub.apply(
+            first,
+            time,
+            with_outcomes(records, outcomes),
+            |waiting, outcome| {
+                if let Some(waiting) = waiting {
+                    report(waiting, outcome);
+                }
+            },
+        );
+        let (first, bytes) = (read.first, read.bytes.len() as u64);
+        cluster.note_block(WriterEnd { writer, n, first }, read.wall_ms, bytes, probe);
+        Found::Applied
+    }
+
+    /// Has the hub know that numbers are left out between two that are applied. Terms without
+    /// a block make one range.
+    fn note_jump(hub: &Hub, before: u64, first: u64) {
+        if before > 0 && first > before + 1 {
+            let jump = Jump {
+                after: before,
+                first,
+            };
+            hub.lock().terms.note(jump);
+        }
+    }
+}
+
+/// Returns each record with what waits for its outcome. The first ones may have been applied
+/// already.
+fn with_outcomes(
+    records: Vec<Record>,
+    outcomes: Vec<(Record, Option<Waiting>)>,
+) -> impl Iterator<Item = (Record, Option<Waiting>)> {
+    let mut outcomes = outcomes.into_iter().map(|(_, waiting)| waiting);
+    let seen = outcomes.len().saturating_sub(records.len());
+    // Dropping one says that its outcome is not known.
+    outcomes.by_ref().take(seen).for_each(drop);
+    records
+        .into_iter()
+        .map(move |record| (record, outcomes.next().flatten()))
+}
+
+/// A hub that is to be built anew.
+#[derive(Debug)]
+struct Building {
+    since_ms: u64,
+    /// The newest number of the hub that the log has, if the log has lost later ones.
+    kept: Option<u64>,
+}
+
+/// See the [module](self).
+pub(super) struct Reader {
+    cluster: Arc<Cluster>,
+    proposals: Arc<Proposals<Hub>>,
+    making: Making,
+    hub: Arc<Hub>,
+    place: Place,
+    session: Option<(u64, Box<dyn LogReader>)>,
+    pauses: Pauses,
+    /// Whether the terms were asked for since a block was missing.
+    has_asked: bool,
+    /// The number that the log gave next when the session asked: with all before, this node
+    /// has what was there. Under load a read is never empty.
+    in_sync_from: u64,
+    building: Option<Building>,
+    blocks: Vec<BlockRead>,
+    /// How long a read waits for blocks.
+    wait: Duration,
+}
+
+/// What a node begins with.
+pub(super) struct Begun {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) making: Making,
+    pub(super) session: Box<dyn LogReader>,
+    pub(super) welcome: Welcome,
+}
+
+impl Reader {
+    /// Makes the hub of a node, with what the log has so far. `None`: a node has yet to make a
+    /// snapshot, unless it `is_patient` no longer.
+    ///
+    /// # Errors
+    /// When the broker does not have it.
+    pub(super) fn begin(
+        begun: &mut Begun,
+        ids: &Ids,
+        (randomness, proposals): (Randomness, &Arc<Proposals<Hub>>),
+        is_patient: bool,
+        wait: Duration,
+    ) -> Result<Option<Reader>, BrokerError> {
+        let Begun {
+            cluster,
+            making,
+            session,
+            welcome,
+        } = begun;
+        let base = match Base::read(&mut **session, welcome, making)? {
+            Some(base) => base,
+            None if is_patient => return Ok(None),
+            None => Base::without_past(welcome, making),
+        };
+        let hub = Hub::with_ids(
+            ids.clone(),
+            // Its log knows the ids from before.
+            0,
+            making.clock.clone(),
+            randomness,
+            base.state,
+            making.options_by_name.clone(),
+            Some(proposals.clone()),
+        );
+        let place = Place::new(base.at, welcome, making.clock.now_ms());
+        cluster.follow(&welcome.identity, &welcome.terms, base.at);
+        Ok(Some(Reader {
+            cluster: cluster.clone(),
+            proposals: proposals.clone(),
+            making: making.clone(),
+            hub,
+            place,
+            session: None,
+            pauses: Pauses::default(),
+            has_asked: false,
+            in_sync_from: u64::MAX,
+            building: None,
+            blocks: Vec::new(),
+            wait,
+        }))
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Reads and applies some blocks, or does what is necessary before.
+    pub(super) fn step(&mut self) -> Next {
+        let now_ms = self.making.clock.now_ms();
+        if self.proposals.is_closed() {
+            self.cluster.release_all();
+            return Next::Ended;
+        }
+        if self.cluster.is_stopped() {
+            return Next::At(now_ms + 1_000);
+        }
+        if self.session.as_ref().map(|(opened, _)| *opened) < Some(self.cluster.sessions_from()) {
+            self.session = None;
+        }
+        if self.session.is_none() {
+            if let Some(until_ms) = self.pauses.wait(now_ms) {
+                return Next::At(until_ms);
+            }
+            self.open(now_ms);
+            return Next::Again;
+        }
+        let done = match &self.building {
+            Some(_) => self.build(now_ms),
+            None => self.read(),
+        };
+        match done {
+            Ok(next) => next,
+            Err(error) => {
+                self.failed(error);
+                Next::Again
+            }
+        }
+    }
+
+    fn failed(&mut self, error: BrokerError) {
+        self.session = None;
+        let now_ms = self.making.clock.now_ms();
+        self.pauses.failed(now_ms, self.cluster.random());
+        match error {
+            BrokerError::Damaged { .. } => self.cluster.stop(error.to_string()),
+            error => self.cluster.note_error(error),
+        }
+    }
+
+    fn open(&mut self, now_ms: u64) {
+        let opens = self.cluster.sessions_from();
+        let log = &self.cluster.log;
+        let opened = self
+            .cluster
+            .hello(|hello| log.open_reader(hello, CALL_TIMEOUT));
+        let Some((session, welcome)) = self.cluster.opened(opened) else {
+            return self.pauses.failed(now_ms, self.cluster.random());
+        };
+        self.session = Some((opens, session));
+        self.has_asked = true;
+        self.welcomed(&welcome);
+    }
+
+    /// Compares what a session says of the log with what the hub follows.
+    fn welcomed(&mut self, welcome: &Welcome) {
+        if !self.cluster.is_of_log(&welcome.identity) {
+            let why = "the broker has another log, which began without this node";
+            return self.cluster.stop(why.to_owned());
+        }
+        let now_ms = self.making.clock.now_ms();
+        self.in_sync_from = welcome.next;
+        self.place.zero_ms = welcome.wall_ms.saturating_sub(now_ms);
+        match self.tail_after(welcome) {
+            Some(kept) => self.begin_anew(Some(kept)),
+            None => {
+                self.place.terms.clone_from(&welcome.terms);
+                let (terms, applied) = (&self.place.terms, self.place.applied());
+                self.cluster.follow(&welcome.identity, terms, applied);
+            }
+        }
+    }
+
+    /// Returns the newest number of the hub that a log has, if the hub has later ones that
+    /// the log has lost.
+    fn tail_after(&self, welcome: &Welcome) -> Option<u64> {
+        let kept = divergence(&self.place.terms, &welcome.terms);
+        kept.filter(|kept| *kept < self.place.applied())
+    }
+
+    fn begin_anew(&mut self, kept: Option<u64>) {
+        self.cluster.set_in_sync(false);
+        let since_ms = self.making.clock.now_ms();
+        let building = self.building.get_or_insert(Building { since_ms, kept });
+        building.kept = building.kept.into_iter().chain(kept).min();
+    }
+
+    fn session(&mut self) -> Result<&mut dyn LogReader, BrokerError> {
+        match &mut self.session {
+            Some((_, session)) => Ok(&mut **session),
+            None => Err(BrokerError::Unreachable {
+                why: "it was not asked yet".to_owned(),
+            }),
+        }
+    }
+
+    fn read(&mut self) -> Result<Next, BrokerError> {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        blocks.clear();
+        let (after, wait) = (self.place.applied(), self.wait);
+        let session = self.session()?;
+        session.read(after, READ_BYTES, wait, CALL_TIMEOUT, &mut blocks)?;
+        self.pauses.succeeded();
+        if blocks.is_empty() {
+            self.cluster.set_in_sync(true);
+            return Ok(Next::At(self.making.clock.now_ms()));
+        }
+        for block in &blocks {
+            let (cluster, proposals) = (&self.cluster, &self.proposals);
+            match self.place.apply(&self.hub, block, cluster, proposals) {
+                Found::Applied => {
+                    self.has_asked = false;
+                    self.note_applied(block);
+                }
+                Found::Hole => {
+                    self.missing()?;
+                    break;
+                }
+                Found::Unreadable(why) => {
+                    self.cluster.stop(why);
+                    break;
+                }
+            }
+        }
+        self.blocks = blocks;
+        let is_whole = self.building.is_none() && !self.cluster.is_stopped();
+        if is_whole && self.place.applied().saturating_add(1) >= self.in_sync_from {
+            self.cluster.set_in_sync(true);
+        }
+        Ok(Next::Again)
+    }
+
+    fn note_applied(&self, block: &BlockRead) {
+        let now_ms = self.making.clock.now_ms();
+        let own = Block::name_of(&block.bytes).filter(|(writer, _)| *writer == self.cluster.writer);
+        let back = own.map(|(_, n)| n);
+        self.cluster
+            .note_applied(self.place.applied(), back, now_ms);
+    }
+
+    /// Blocks are missing: a term may have begun, or they are not kept any more.
+    fn missing(&mut self) -> Result<(), BrokerError> {
+        if self.has_asked {
+            self.begin_anew(None);
+            return Ok(());
+        }
+        self.has_asked = true;
+        let welcome = self.ask()?;
+        self.welcomed(&welcome);
+        Ok(())
+    }
+
+    fn ask(&mut self) -> Result<Welcome, BrokerError> {
+        let cluster = self.cluster.clone();
+        let session = self.session()?;
+        cluster.hello(|hello| session.welcome(hello, CALL_TIMEOUT))
+    }
+
+    /// Builds the channels anew beside the hub, and puts them there.
+    fn build(&mut self, now_ms: u64) -> Result<Next, BrokerError> {
+        let welcome = self.ask()?;
+        if !self.cluster.is_of_log(&welcome.identity) {
+            self.welcomed(&welcome);
+            return Ok(Next::Again);
+        }
+        // A term may have begun since.
+        if let Some(kept) = self.tail_after(&welcome) {
+            self.begin_anew(Some(kept));
+        }
+        let Some(building) = &self.building else {
+            return Ok(Next::Again);
+        };
+        let is_patient = now_ms.saturating_sub(building.since_ms) < PATIENCE_MS;
+        let kept = building.kept;
+        let making = self.making.clone();
+        let base = match Base::read(self.session()?, &welcome, &making)? {
+            Some(base) => base,
+            None if is_patient => return Ok(Next::At(now_ms + BASE_PAUSE_MS)),
+            None => Base::without_past(&welcome, &making),
+        };
+        let Some((hub, place)) = self.replayed(base, &welcome)? else {
+            return Ok(match is_patient {
+                true => Next::At(now_ms + BASE_PAUSE_MS),
+                false => Next::Again,
+            });
+        };
+        self.tell_losses(kept, &welcome.terms);
+        let lost = kept.map_or(0, |kept| self.place.applied().saturating_sub(kept));
+        {
+            let _not_copied = self.cluster.building();
+            let hub = Arc::try_unwrap(hub).expect("nothing else has it");
+            self.hub.replace(hub.state.into_inner());
+        }
+        ::log::warn!(
+            "this node has built its channels anew, because the log had gone on without it \
+             ({lost} of its events are lost)"
+        );
+        self.place = place;
+        (self.building, self.has_asked) = (None, false);
+        self.cluster.note_rebuilt(lost);
+        let applied = self.place.applied();
+        self.cluster
+            .follow(&welcome.identity, &welcome.terms, applied);
+        self.cluster
+            .note_applied(applied, None, self.making.clock.now_ms());
+        Ok(Next::Again)
+    }
+
+    /// Makes a hub of a base, and applies the log behind it. `None` if that does not follow.
+    fn replayed(
+        &mut self,
+        base: Base,
+        welcome: &Welcome,
+    ) -> Result<Option<(Arc<Hub>, Place)>, BrokerError> {
+        let Making {
+            options_by_name,
+            clock,
+            ..
+        } = self.making.clone();
+        let mut place = Place::new(base.at, welcome, clock.now_ms());
+        let mut state = base.state;
+        state.remembered.follow_log();
+        state.keys.follow_log();
+        let ids = self.hub.ids.clone();
+        let randomness = Randomness::System;
+        let hub = Hub::with_ids(ids, 0, clock, randomness, state, options_by_name, None);
+        loop {
+            let mut blocks = Vec::new();
+            let (after, no_wait) = (place.applied(), Duration::ZERO);
+            let session = self.session()?;
+            session.read(after, READ_BYTES, no_wait, CALL_TIMEOUT, &mut blocks)?;
+            if blocks.is_empty() {
+                return Ok(Some((hub, place)));
+            }
+            for block in &blocks {
+                match place.apply(&hub, block, &self.cluster, &self.proposals) {
+                    Found::Applied => {}
+                    Found::Hole => return Ok(None),
+                    Found::Unreadable(why) => {
+                        self.cluster.stop(why);
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has the log say what this node had and the log has lost.
+    fn tell_losses(&self, kept: Option<u64>, terms: &[Term]) {
+        let Some(kept) = kept else {
+            return;
+        };
+        let follows = |term: &&Term| predecessor(terms, term.first) == kept;
+        let begun = terms.iter().rev().find(follows);
+        let Some(term) = begun.or_else(|| terms.iter().find(|term| term.first > kept)) else {
+            return;
+        };
+        // A client that has seen numbers of the new term would miss others of it.
+        let overlap = term.first <= self.place.applied();
+        let names = self.hub.channels_beyond(kept).filter(|_| !overlap);
+        match names {
+            Some(names) => {
+                let names = names.into_iter().map(Some);
+                self.cluster.add_losses(term.first, names);
+            }
+            None => self.cluster.add_losses(term.first, [None]),
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! [`Cluster`]: what the parts of a node know of each other.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::calls::SharedValues;
+use super::nodes::Nodes;
+use super::waiting::{GoOn, Released, Waiting};
+use crate::cluster::{
+    BrokerError, ClusterOptions, ClusterStatus, Hello, Memory, SharedLog, Term, WriterEnd,
+};
+use crate::hub::clock::as_ms;
+use crate::hub::numbering::mixed;
+use crate::journal::probe::Probe;
+
+/// How long each call to a broker may take.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The time after which a block that the log has accepted is expected back.
+pub(super) const BACK_MS: u64 = 3_000;
+
+/// The pause after the first failure, in milliseconds, and the longest one.
+const PAUSES_MS: (u64, u64) = (50, 2_000);
+
+/// What a step leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Take another step.
+    Again,
+    /// Take another step at this time, or when there is news.
+    At(u64),
+    /// Nothing any more.
+    Ended,
+}
+
+/// The pauses between attempts, doubled up to the longest.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    failures: u32,
+    until_ms: u64,
+}
+
+impl Pauses {
+    /// Notes a failure. `random` is any number.
+    pub(super) fn failed(&mut self, now_ms: u64, random: u64) {
+        let (first_ms, longest_ms) = PAUSES_MS;
+        let doubled = first_ms << self.failures.min(10);
+        let half = doubled.min(longest_ms) / 2;
+        self.failures += 1;
+        // So that not all nodes come back at once.
+        self.until_ms = now_ms + half + random % (half + 1);
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Pauses::default();
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Returns until when to wait, if it is not over.
+    pub(super) fn wait(&self, now_ms: u64) -> Option<u64> {
+        (now_ms < self.until_ms).then_some(self.until_ms)
+    }
+}
+
+/// Blocks that the log keeps.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    first: u64,
+    wall_ms: u64,
+    bytes: u64,
+}
+
+/// What is known of the log.
+#[derive(Debug, Default)]
+struct Known {
+    identity: Vec<u8>,
+    terms: Vec<Term>,
+    /// The newest number that was applied.
+    applied: u64,
+    /// The newest number of which it is known that it was given.
+    given: u64,
+    nodes: Nodes,
+    kept: VecDeque<Kept>,
+    kept_bytes: u64,
+    /// Whether the hub has all of the log up to `applied`.
+    is_in_sync: bool,
+    /// Counts the times at which the hub was built anew.
+    rebuilt: u64,
+    /// Counts the times at which all sessions are to be opened anew.
+    sessions_from: u64,
+    /// When a block of this node has come back last.
+    back_ms: u64,
+    is_cut_off: bool,
+    error: Option<BrokerError>,
+    /// What is yet to be said in the log to be lost: a channel, or any.
+    losses: Vec<(u64, Option<Arc<str>>)>,
+    figures: ClusterStatus,
+}
+
+/// See the [module](self).
+pub(in crate::hub) struct Cluster {
+    pub(super) log: Box<dyn SharedLog>,
+    pub(super) options: ClusterOptions,
+    /// The random number of this process.
+    pub(super) writer: u128,
+    known: Mutex<Known>,
+    waiting: Mutex<Waiting>,
+    /// Held while the channels are copied, and while they are replaced.
+    building: Mutex<()>,
+    attempts: AtomicU64,
+    is_draining: AtomicBool,
+    values: OnceLock<SharedValues>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(
+        log: Box<dyn SharedLog>,
+        options: ClusterOptions,
+        writer: u128,
+        now_ms: u64,
+    ) -> Cluster {
+        let known = Known {
+            back_ms: now_ms,
+            ..Known::default()
+        };
+        Cluster {
+            log,
+            options,
+            writer,
+            known: Mutex::new(known),
+            waiting: Mutex::default(),
+            building: Mutex::default(),
+            attempts: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+            values: OnceLock::new(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a number for the jitter of pauses.
+    #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
+    pub(super) fn random(&self) -> u64 {
+        let attempt = self.attempts.fetch_add(1, Relaxed);
+        mixed(self.writer as u64 ^ attempt)
+    }
+
+    /// Keeps the channels from being copied and replaced at a time.
+    pub(super) fn building(&self) -> MutexGuard<'_, ()> {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- sessions ----
+
+    /// Calls `open` with what this node says when it opens a session. Nothing is locked
+    /// meanwhile.
+    pub(super) fn hello<T>(&self, open: impl FnOnce(&Hello<'_>) -> T) -> T {
+        let (identity, terms, applied, given, ends) = {
+            let known = self.known();
+            (
+                known.identity.clone(),
+                known.terms.clone(),
+                known.applied,
+                known.given,
+                known.nodes.ends(),
+            )
+        };
+        let memory = Memory::new(&identity, &terms, applied, &ends);
+        let memory = (!identity.is_empty()).then_some(memory);
+        open(&Hello::new(self.writer, given, memory))
+    }
+
+    /// Notes that a session was opened, or why not.
+    pub(super) fn opened<T>(&self, opened: Result<T, BrokerError>) -> Option<T> {
+        match opened {
+            Ok(session) => {
+                self.known().figures.sessions += 1;
+                Some(session)
+            }
+            Err(error) => {
+                self.note_error(error);
+                None
+            }
+        }
+    }
+
+    /// Returns the newest error, and forgets it.
+    pub(super) fn take_error(&self) -> Option<BrokerError> {
+        self.known().error.take()
+    }
+
+    pub(super) fn note_error(&self, error: BrokerError) {
+        self.known().error = Some(error);
+    }
+
+    /// Returns the number of the sessions that are in use. Those of a lower one are closed.
+    pub(super) fn sessions_from(&self) -> u64 {
+        self.known().sessions_from
+    }
+
+    // ---- the log ----
+
+    /// Notes the branch of the log that this node follows, and how far.
+    pub(super) fn follow(&self, identity: &[u8], terms: &[Term], applied: u64) {
+        let mut known = self.known();
+        let newest = |terms: &[Term]| terms.last().map_or(0, |term| term.first);
+        if !known.terms.is_empty() && newest(terms) > newest(&known.terms) {
+            known.figures.terms += 1;
+        }
+        known.identity = identity.to_vec();
+        known.terms = terms.to_vec();
+        known.applied = applied;
+        known.given = known.given.max(applied);
+    }
+
+    /// Returns whether a log is the one that this node follows.
+    pub(super) fn is_of_log(&self, identity: &[u8]) -> bool {
+        self.known().identity == identity
+    }
+
+    /// Returns the newest number that was applied.
+    pub(super) fn applied(&self) -> u64 {
+        self.known().applied
+    }
+
+    /// Returns the bytes of all blocks that were read.
+    pub(super) fn block_bytes(&self) -> u64 {
+        self.known().figures.block_bytes
+    }
+
+    /// Notes that a number was given.
+    pub(super) fn note_given(&self, number: u64) {
+        let mut known = self.known();
+        known.given = known.given.max(number);
+    }
+
+    /// Notes a block that was applied.
+    pub(super) fn note_block(
+        &self,
+        end: WriterEnd,
+        wall_ms: u64,
+        bytes: u64,
+        probe: Option<Probe>,
+    ) {
+        let mut known = self.known();
+        known.figures.blocks += 1;
+        known.figures.block_bytes += bytes;
+        known.nodes.note(end, wall_ms, probe);
+        known.kept_bytes += bytes;
+        // A list of seconds.
+        match known.kept.back_mut() {
+            Some(newest) if newest.wall_ms / 1_000 == wall_ms / 1_000 => newest.bytes += bytes,
+            _ => known.kept.push_back(Kept {
+                first: end.first,
+                wall_ms,
+                bytes,
+            }),
+        }
+        let retention_ms = as_ms(self.options.retention);
+        while let Some(oldest) = known.kept.front().copied()
+            && known.kept.len() > 1
+            && (wall_ms.saturating_sub(oldest.wall_ms) > retention_ms
+                || known.kept_bytes > self.options.retention_bytes)
+        {
+            known.kept.pop_front();
+            known.kept_bytes -= oldest.bytes;
+        }
+    }
+
+    /// Notes that everything up to a number was applied, and that a block of this node has
+    /// come back. Lets requests go on that have waited for it.
+    pub(super) fn note_applied(&self, applied: u64, back: Option<u64>, now_ms: u64) {
+        let mut known = self.known();
+        known.applied = applied;
+        known.given = known.given.max(applied);
+        if back.is_some() {
+            known.back_ms = now_ms;
+        }
+        drop(known);
+        let released = self.waiting().applied(applied, back);
+        go_on(released, Released::Applied);
+    }
+
+    /// Returns the number before which the log need not keep blocks that a snapshot has.
+    pub(super) fn trim_before(&self) -> Option<u64> {
+        self.known().kept.front().map(|oldest| oldest.first)
+    }
+
+    /// Returns the terms that this node follows, if it has all of the log up to the number
+    /// that is returned, and how often it was built anew.
+    pub(super) fn in_sync(&self) -> Option<(Vec<Term>, u64, u64)> {
+        let known = self.known();
+        let terms = known.is_in_sync.then(|| known.terms.clone())?;
+        Some((terms, known.applied, known.rebuilt))
+    }
+
+    pub(super) fn set_in_sync(&self, is_in_sync: bool) {
+        self.known().is_in_sync = is_in_sync;
+    }
+
+    /// Notes that the hub was built anew from the log, which has lost numbers that the hub
+    /// had.
+    pub(super) fn note_rebuilt(&self, lost: u64) {
+        let mut known = self.known();
+        known.rebuilt += 1;
+        known.figures.lost += lost;
+        known.figures.resyncs += 1;
+        (known.kept, known.kept_bytes) = (VecDeque::new(), 0);
+    }
+
+    pub(super) fn note_repeated(&self) {
+        self.known().figures.repeated += 1;
+    }
+
+    pub(super) fn forget_writers(&self) -> Vec<u128> {
+        self.known().nodes.forget_old()
+    }
+
+    pub(super) fn set_keeper(&self, is_keeper: bool) {
+        self.known().figures.is_keeper = is_keeper;
+    }
+
+    // ---- losses ----
+
+    /// Remembers what is to be said in the log to be lost.
+    pub(super) fn add_losses(
+        &self,
+        term: u64,
+        channels: impl IntoIterator<Item = Option<Arc<str>>>,
+    ) {
+        let losses = channels.into_iter().map(|channel| (term, channel));
+        self.known().losses.extend(losses);
+    }
+
+    pub(super) fn take_losses(&self) -> Vec<(u64, Option<Arc<str>>)> {
+        std::mem::take(&mut self.known().losses)
+    }
+
+    // ---- shared values ----
+
+    pub(super) fn set_values(&self, values: SharedValues) {
+        let is_first = self.values.set(values).is_ok();
+        debug_assert!(is_first, "a node has one thread for them");
+    }
+
+    pub(super) fn values(&self) -> Option<SharedValues> {
+        self.values.get().cloned()
+    }
+
+    // ---- requests that wait ----
+
+    /// Has a request wait until a number is applied, or `block` of this node has come back.
+    pub(in crate::hub) fn wait_for(&self, number: u64, block: u64, now_ms: u64, go_on: GoOn) {
+        // It may have been applied since the caller has looked.
+        if number <= self.known().applied {
+            return go_on(Released::Applied);
+        }
+        let over = self.waiting().add(number, block, now_ms, go_on);
+        let applied = self.known().applied;
+        let released = self.waiting().applied(applied, None);
+        self::go_on(over.into_iter().chain(released), Released::Applied);
+    }
+
+    /// Lets requests go on that have waited for too long.
+    pub(super) fn release_late(&self, now_ms: u64) {
+        let late = self.waiting().too_late(now_ms);
+        go_on(late, Released::TooLate);
+    }
+
+    pub(super) fn release_all(&self) {
+        let all = self.waiting().all();
+        go_on(all, Released::TooLate);
+    }
+
+    // ---- whether the broker is there ----
+
+    /// Looks whether blocks of this node come back. Logs when that begins to fail, and when
+    /// it heals.
+    pub(super) fn look(&self, now_ms: u64) {
+        let mut known = self.known();
+        let silent_ms = now_ms.saturating_sub(known.back_ms);
+        let is_cut_off = silent_ms > BACK_MS;
+        if is_cut_off == known.is_cut_off {
+            return;
+        }
+        known.is_cut_off = is_cut_off;
+        if is_cut_off {
+            known.sessions_from += 1;
+        }
+        let error = known.error.take();
+        known.error = error.clone().filter(|_| is_cut_off);
+        drop(known);
+        let broker = self.log.address();
+        match (is_cut_off, error) {
+            (true, Some(error)) => ::log::error!(
+                "the broker {broker} is lost: {error}. Streams go on, and publishes wait"
+            ),
+            (true, None) => ::log::error!(
+                "the broker {broker} is lost: it does not return what this node appends. Streams \
+                 go on, and publishes wait"
+            ),
+            (false, _) => ::log::info!("the broker {broker} is back"),
+        }
+    }
+
+    /// Notes that this node follows the log no longer.
+    pub(super) fn stop(&self, why: String) {
+        ::log::error!("this node follows the log no longer: {why}. Start it again");
+        let mut known = self.known();
+        known.is_in_sync = false;
+        known.figures.stopped.get_or_insert(why);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.known().figures.stopped.is_some()
+    }
+
+    /// Returns the state, except for what is queued.
+    pub(in crate::hub) fn status(&self, now_ms: u64) -> ClusterStatus {
+        let waiting_joins = self.waiting().len();
+        let known = self.known();
+        let silent = Duration::from_millis(now_ms.saturating_sub(known.back_ms));
+        let is_connected = !known.is_cut_off && known.figures.stopped.is_none();
+        ClusterStatus {
+            broker: self.log.address(),
+            is_connected,
+            disconnected_for: (!is_connected).then_some(silent),
+            error: known.error.as_ref().map(ToString::to_string),
+            applied: known.applied,
+            waiting_joins,
+            nodes: known.nodes.alive(self.writer, self.options.options_digest),
+            ..known.figures.clone()
+        }
+    }
+
+    pub(super) fn set_lag(&self, lag: Duration) {
+        self.known().figures.lag = lag;
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+
+    pub(super) fn set_draining(&self, is_draining: bool) {
+        self.is_draining.store(is_draining, Relaxed);
+    }
+}
+
+fn go_on(all: impl IntoIterator<Item = GoOn>, released: Released) {
+    for go_on in all {
+        go_on(released);
+    }
+}

@@ -1,0 +1,629 @@
+//! Nodes over a broker in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::joins::Released;
+use super::model::{Kept, Model};
+use super::node::SteppedNode;
+use super::shared::Next;
+use crate::cluster::{BrokerError, ClusterOptions};
+use crate::hub::clock::Clock;
+use crate::hub::gap::GAP_NAME;
+use crate::hub::manager::ChannelManagerBuilder;
+use crate::{
+    ChannelManager, ChannelOptions, Event, History, KeyedState, LagPolicy, PublishError, Published,
+    Target,
+};
+
+/// 2026-11-30, in milliseconds since 1970.
+const BEGIN_MS: u64 = 1_796_000_000_000;
+
+/// A broker, and the time.
+struct World {
+    model: Model,
+    now_ms: Arc<AtomicU64>,
+    nodes: Vec<Node>,
+    seed: u64,
+}
+
+/// What publishers were answered, by what they had published.
+type Outcomes = Arc<Mutex<BTreeMap<String, Result<Published, PublishError>>>>;
+
+struct Node {
+    manager: ChannelManager,
+    steps: SteppedNode,
+    outcomes: Outcomes,
+}
+
+fn options(name: &str) -> ChannelOptions {
+    let history = History::events(1_000).age_max(Duration::MAX);
+    let options = ChannelOptions::new().history(history);
+    match name {
+        "keyed" => options
+            .lag_policy(LagPolicy::Conflate)
+            .keyed_state(KeyedState::keys(100)),
+        _ => options,
+    }
+}
+
+fn builder() -> ChannelManagerBuilder {
+    ChannelManager::builder()
+        .options_by_name(options)
+        .empty_after(None)
+}
+
+impl World {
+    fn new() -> World {
+        let wall_ms = Arc::new(AtomicU64::new(BEGIN_MS));
+        World {
+            model: Model::new(wall_ms),
+            now_ms: Arc::default(),
+            nodes: Vec::new(),
+            seed: 0,
+        }
+    }
+
+    fn of(nodes: usize) -> World {
+        let mut world = World::new();
+        for _ in 0..nodes {
+            world.add().unwrap();
+        }
+        world
+    }
+
+    fn pass(&self, ms: u64) {
+        self.now_ms.fetch_add(ms, Relaxed);
+        self.model.wall_ms.fetch_add(ms, Relaxed);
+    }
+
+    /// Has a node join.
+    fn add(&mut self) -> Result<usize, BrokerError> {
+        self.seed += 1;
+        let clock = Clock::manual_with_wall(self.now_ms.clone(), self.model.wall_ms.clone());
+        let options = ClusterOptions::new(format!("n{}", self.seed));
+        let log = Box::new(self.model.clone());
+        // Where a node remembers the log, it is given the time to say so.
+        let may_begin = self.nodes.is_empty();
+        let seed = (clock, self.seed);
+        let (manager, steps) = builder().join_cluster_stepped(seed, log, options, may_begin)?;
+        self.nodes.push(Node {
+            manager,
+            steps,
+            outcomes: Outcomes::default(),
+        });
+        Ok(self.nodes.len() - 1)
+    }
+
+    fn publish(&self, node: usize, channel: &str, data: &str) {
+        let node = &self.nodes[node];
+        let event = match channel {
+            "keyed" => Event::message(data).with_key(data.split('-').next().unwrap()),
+            _ => Event::message(data),
+        };
+        let channel = node.manager.get_or_create(channel).unwrap();
+        let (outcomes, data) = (node.outcomes.clone(), data.to_owned());
+        channel.publish_then([event], Target::All, move |outcome| {
+            let before = outcomes.lock().unwrap().insert(data, outcome);
+            assert!(before.is_none(), "a publish has two outcomes");
+        });
+    }
+
+    /// Lets all nodes do what there is to do.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            for node in &mut self.nodes {
+                node.steps.step_pulse();
+                for _ in 0..3 {
+                    node.steps.step_writer();
+                    node.steps.step_reader();
+                }
+                node.steps.step_keeper();
+            }
+            self.pass(100);
+        }
+    }
+
+    fn outcome(&self, node: usize, data: &str) -> Option<Result<Published, PublishError>> {
+        self.nodes[node].outcomes.lock().unwrap().get(data).cloned()
+    }
+}
+
+/// Returns the numbers and frames of a channel.
+fn entries(manager: &ChannelManager, name: &str) -> Vec<(u64, String)> {
+    let state = manager.hub().lock();
+    let channel = state.names.get(name).and_then(|key| state.get(*key));
+    let Some(channel) = channel else {
+        return Vec::new();
+    };
+    let entries = channel.log.after(0);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    entries
+        .map(|entry| (entry.sequence, text(entry.frame.as_bytes())))
+        .collect()
+}
+
+/// Returns the data of the events of a channel, `lost` for each loss.
+fn story(manager: &ChannelManager, name: &str) -> Vec<String> {
+    let entries = entries(manager, name).into_iter();
+    entries
+        .map(|(_, frame)| match frame.contains(GAP_NAME) {
+            true => {
+                assert!(frame.contains("\"reason\":\"lost\""), "{frame}");
+                "lost".to_owned()
+            }
+            false => {
+                let data = frame.lines().find_map(|line| line.strip_prefix("data: "));
+                data.unwrap_or("?").to_owned()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn what_one_node_publishes_all_have_under_one_id() {
+    let mut world = World::of(3);
+    world.publish(0, "news", "a");
+    world.settle();
+    world.publish(2, "news", "b");
+    world.settle();
+    let first = entries(&world.nodes[0].manager, "news");
+    assert_eq!(story(&world.nodes[0].manager, "news"), ["a", "b"]);
+    for node in &world.nodes {
+        assert_eq!(entries(&node.manager, "news"), first);
+    }
+    let published = world.outcome(2, "b").unwrap().unwrap();
+    let id = published.id.unwrap().to_string();
+    assert!(first[1].1.contains(&id), "{id} {first:?}");
+    let status = world.nodes[1].manager.cluster_status().unwrap();
+    assert!(status.is_connected && status.nodes.len() == 3, "{status:?}");
+    let names: Vec<_> = status.nodes.iter().map(|node| &*node.name).collect();
+    assert_eq!(names, ["n1", "n2", "n3"]);
+    assert_eq!(status.nodes.iter().filter(|node| node.is_this).count(), 1);
+}
+
+#[test]
+fn a_block_whose_answer_or_request_is_lost_is_in_the_log_once() {
+    let mut world = World::of(2);
+    for (n, is_answer) in [(0, true), (1, false), (2, true)] {
+        world.settle();
+        {
+            let faults = &mut world.model.broker().faults;
+            (faults.loses_answer, faults.loses_request) = (is_answer, !is_answer);
+        }
+        world.publish(0, "news", &format!("{n}"));
+        world.settle();
+        assert!(world.outcome(0, &format!("{n}")).unwrap().is_ok());
+    }
+    for node in &world.nodes {
+        assert_eq!(story(&node.manager, "news"), ["0", "1", "2"]);
+    }
+}
+
+#[test]
+fn what_the_broker_does_not_accept_in_time_is_refused_or_unconfirmed_and_it_heals() {
+    let mut world = World::of(2);
+    world.settle();
+    world.model.broker().faults.is_down = true;
+    world.publish(0, "news", "sent");
+    world.nodes[0].steps.step_writer();
+    world.publish(0, "news", "queued");
+    world.settle();
+    let unconfirmed = world.outcome(0, "sent").unwrap();
+    assert_eq!(unconfirmed, Err(PublishError::Unconfirmed));
+    let refused = world.outcome(0, "queued").unwrap().unwrap_err();
+    assert!(
+        matches!(refused, PublishError::Unavailable { .. }),
+        "{refused}"
+    );
+    let status = world.nodes[0].manager.cluster_status().unwrap();
+    assert!(!status.is_connected && status.error.is_some(), "{status:?}");
+    assert!(status.disconnected_for.unwrap() > Duration::from_secs(3));
+    world.model.broker().faults.is_down = false;
+    world.settle();
+    for node in &world.nodes {
+        assert_eq!(story(&node.manager, "news"), ["sent"]);
+        let status = node.manager.cluster_status().unwrap();
+        assert!(status.is_connected && status.error.is_none(), "{status:?}");
+    }
+}
+
+#[test]
+fn a_broker_that_loses_events_says_so_once_in_the_channels_concerned() {
+    let mut world = World::of(3);
+    for name in ["news", "other", "keyed"] {
+        world.publish(0, name, &format!("{name}-kept"));
+    }
+    world.settle();
+    let kept: Kept = world.model.broker().kept.clone();
+    world.publish(1, "news", "news-gone");
+    world.publish(1, "keyed", "keyed-gone");
+    for _ in 0..9 {
+        // The third node is behind, and has none of it.
+        for node in &mut world.nodes[..2] {
+            node.steps.step_writer();
+            node.steps.step_reader();
+        }
+    }
+    let gone = entries(&world.nodes[0].manager, "news");
+    assert_eq!(gone.len(), 2);
+    assert_eq!(story(&world.nodes[2].manager, "news"), ["news-kept"]);
+    world.model.fail_over(kept);
+    world.settle();
+    world.publish(2, "news", "news-later");
+    world.settle();
+    for node in &world.nodes {
+        let manager = &node.manager;
+        assert_eq!(story(manager, "news"), ["news-kept", "lost", "news-later"]);
+        assert_eq!(story(manager, "keyed"), ["keyed-kept", "lost"]);
+        assert_eq!(story(manager, "other"), ["other-kept"]);
+        assert_eq!(
+            entries(manager, "news"),
+            entries(&world.nodes[2].manager, "news")
+        );
+    }
+    let newest = entries(&world.nodes[0].manager, "news")[1].0;
+    assert!(newest > gone[1].0, "a number is given twice");
+    let status = world.nodes[0].manager.cluster_status().unwrap();
+    assert!(status.lost > 0 && status.resyncs == 1, "{status:?}");
+    assert_eq!(world.nodes[2].manager.cluster_status().unwrap().resyncs, 0);
+}
+
+#[test]
+fn a_late_node_begins_with_the_snapshot_and_the_log_behind_it() {
+    let mut world = World::of(2);
+    for n in 0..5 {
+        world.publish(0, "news", &format!("{n}"));
+        world.publish(0, "keyed", &format!("k{}-{n}", n % 2));
+    }
+    world.settle();
+    // Far beyond the retention, so that the next snapshot has all, and the log little.
+    world.pass(700_000);
+    world.settle();
+    world.publish(1, "news", "5");
+    world.settle();
+    let blocks = world.model.broker().kept.blocks.len();
+    let late = world.add().unwrap();
+    assert!(blocks < 500, "nothing was trimmed: {blocks}");
+    for name in ["news", "keyed"] {
+        let [first, last] = [0, late].map(|node| entries(&world.nodes[node].manager, name));
+        assert_eq!(first, last, "{name}");
+    }
+    world.publish(late, "news", "6");
+    world.settle();
+    for node in &world.nodes {
+        assert_eq!(story(&node.manager, "news").last().unwrap(), "6");
+    }
+}
+
+#[test]
+fn a_node_that_was_away_for_long_builds_its_channels_anew() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "0");
+    world.publish(0, "gone", "x");
+    world.settle();
+    // The second node stands still.
+    let still = world.nodes.pop().unwrap();
+    world.publish(0, "news", "1");
+    world.settle();
+    world.nodes[0]
+        .manager
+        .get("gone")
+        .unwrap()
+        .close_then(|_| ());
+    world.settle();
+    world.pass(700_000);
+    world.settle();
+    world.pass(700_000);
+    world.publish(0, "news", "2");
+    world.settle();
+    world.nodes.push(still);
+    assert_eq!(story(&world.nodes[1].manager, "news"), ["0"]);
+    world.settle();
+    world.settle();
+    assert_eq!(story(&world.nodes[1].manager, "news"), ["0", "1", "2"]);
+    assert_eq!(story(&world.nodes[1].manager, "gone"), [""; 0]);
+    let status = world.nodes[1].manager.cluster_status().unwrap();
+    assert_eq!((status.resyncs, status.lost), (1, 0), "{status:?}");
+    let [one, other] = [0, 1].map(|node| entries(&world.nodes[node].manager, "news"));
+    assert_eq!(one, other);
+    world.publish(1, "news", "3");
+    world.settle();
+    assert!(world.outcome(1, "3").unwrap().is_ok());
+}
+
+#[test]
+fn an_empty_broker_goes_on_with_what_a_node_remembers() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "0");
+    world.settle();
+    let before = entries(&world.nodes[0].manager, "news");
+    world.model.flush();
+    world.publish(1, "news", "1");
+    world.settle();
+    world.settle();
+    let late = world.add().unwrap();
+    for node in &world.nodes {
+        let entries = entries(&node.manager, "news");
+        assert_eq!(story(&node.manager, "news"), ["0", "1"]);
+        assert_eq!(entries[0], before[0]);
+        let status = node.manager.cluster_status().unwrap();
+        assert_eq!(status.stopped, None);
+    }
+    assert_eq!(late, 2);
+}
+
+#[test]
+fn a_node_does_not_follow_a_log_that_began_without_it() {
+    let mut world = World::of(1);
+    world.publish(0, "news", "0");
+    world.settle();
+    world.model.flush();
+    let first = world.nodes.pop().unwrap();
+    world.add().unwrap();
+    world.nodes.push(first);
+    world.settle();
+    let status = world.nodes[1].manager.cluster_status().unwrap();
+    assert!(status.stopped.is_some(), "{status:?}");
+    assert_eq!(
+        world.nodes[0].manager.cluster_status().unwrap().stopped,
+        None
+    );
+}
+
+#[test]
+fn a_request_of_a_client_that_is_ahead_waits_for_its_number() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "0");
+    for _ in 0..9 {
+        world.nodes[0].steps.step_writer();
+        world.nodes[0].steps.step_reader();
+    }
+    let number = entries(&world.nodes[0].manager, "news")[0].0;
+    let hub = world.nodes[1].manager.hub().clone();
+    let start = |number| crate::Start::After(hub.id_of(number).text());
+    assert_eq!(hub.ahead(&start(number)), Some(number));
+    let released: Arc<Mutex<Vec<(u64, Released)>>> = Arc::default();
+    let wait = |number: u64| {
+        let to = released.clone();
+        hub.wait_for(
+            number,
+            Box::new(move |why| to.lock().unwrap().push((number, why))),
+        );
+    };
+    // The second number is never given.
+    let never = number + (1 << 40);
+    wait(number);
+    wait(never);
+    assert_eq!(*released.lock().unwrap(), []);
+    world.nodes[1].steps.step_reader();
+    world.nodes[1].steps.step_reader();
+    assert_eq!(*released.lock().unwrap(), [(number, Released::Applied)]);
+    assert_eq!(hub.ahead(&start(number)), None);
+    world.settle();
+    assert_eq!(released.lock().unwrap()[1], (never, Released::Applied));
+    world.model.broker().faults.is_down = true;
+    wait(never);
+    world.settle();
+    assert_eq!(released.lock().unwrap()[2], (never, Released::TooLate));
+}
+
+#[test]
+fn threads_publish_and_read_and_end_with_the_last_handle() {
+    let wall_ms = Arc::new(AtomicU64::new(BEGIN_MS));
+    let model = Model::new(wall_ms);
+    let join = |name: &str| {
+        let options = ClusterOptions::new(name).publish_timeout(Duration::from_secs(30));
+        builder().join_cluster(model.clone(), options).unwrap()
+    };
+    let one = join("one");
+    let two = join("two");
+    let news = one.get_or_create("news").unwrap();
+    let published: Vec<Published> = (0..20)
+        .map(|n| news.broadcast(Event::message(format!("{n}"))).unwrap())
+        .collect();
+    // What the other node publishes comes later, so it has all of this then.
+    let other = two.get_or_create("news").unwrap();
+    let last = other.broadcast(Event::message("last")).unwrap();
+    assert_eq!(entries(&two, "news").len(), 21);
+    assert!(last.id > published[19].id);
+    let (sender, results) = std::sync::mpsc::channel();
+    let values = one.shared_values().unwrap();
+    let put = sender.clone();
+    values.put(
+        b"key".to_vec(),
+        b"value".to_vec(),
+        Duration::from_secs(9),
+        move |result| {
+            put.send(result.map(|()| None)).unwrap();
+        },
+    );
+    assert_eq!(results.recv().unwrap(), Ok(None));
+    for expected in [Some(b"value".to_vec()), None] {
+        let taken = sender.clone();
+        let values = two.shared_values().unwrap();
+        values.take(b"key".to_vec(), move |result| taken.send(result).unwrap());
+        assert_eq!(results.recv().unwrap(), Ok(expected));
+    }
+    one.leave_cluster();
+    let error = news.broadcast(Event::message("late")).unwrap_err();
+    assert!(matches!(error, PublishError::Unavailable { .. }), "{error}");
+    drop((two, other));
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Publish(usize, usize),
+    Finish(usize),
+    Remove(usize),
+    Write(usize),
+    Read(usize),
+    Keep(usize),
+    Pulse(usize),
+    Pass(u64),
+    LoseAnswer,
+    LoseRequest,
+    Down(bool),
+    /// Remember what the broker has, for the next failover.
+    Copy,
+    FailOver,
+    Flush,
+    /// A node dies, and another one joins.
+    Die(usize),
+}
+
+fn happens() -> impl Strategy<Value = Vec<Happens>> {
+    let one = prop_oneof![
+        12 => (0..3_usize, 0..3_usize).prop_map(|(n, c)| Happens::Publish(n, c)),
+        1 => (0..3_usize).prop_map(Happens::Finish),
+        1 => (0..3_usize).prop_map(Happens::Remove),
+        14 => (0..3_usize).prop_map(Happens::Write),
+        14 => (0..3_usize).prop_map(Happens::Read),
+        4 => (0..3_usize).prop_map(Happens::Keep),
+        4 => (0..3_usize).prop_map(Happens::Pulse),
+        4 => (1..2_000_u64).prop_map(Happens::Pass),
+        1 => Just(Happens::LoseAnswer),
+        1 => Just(Happens::LoseRequest),
+        1 => Just(Happens::Down(true)),
+        2 => Just(Happens::Down(false)),
+        2 => Just(Happens::Copy),
+        1 => Just(Happens::FailOver),
+        1 => Just(Happens::Flush),
+        1 => (0..3_usize).prop_map(Happens::Die),
+    ];
+    prop::collection::vec(one, 20..200)
+}
+
+const CHANNELS: [&str; 3] = ["news", "other", "keyed"];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever happens to the broker and its nodes: when it is over, all nodes have the same
+    /// events in the same order, none twice; what was published is there or is said to be
+    /// lost; what was refused is not there.
+    #[test]
+    fn nodes_agree_whatever_happens(happens in happens()) {
+        let mut world = World::of(3);
+        let mut copy = world.model.broker().kept.clone();
+        let mut has_lost = false;
+        let mut published = 0;
+        for what in &happens {
+            let count = world.nodes.len();
+            if count == 0 {
+                break;
+            }
+            match *what {
+                Happens::Publish(node, channel) => {
+                    let name = CHANNELS[channel];
+                    world.publish(node % count, name, &format!("{published}-{name}"));
+                    published += 1;
+                }
+                Happens::Finish(node) => {
+                    let manager = &world.nodes[node % count].manager;
+                    if let Some(channel) = manager.get("other") {
+                        channel.finish_then(None, |_| ());
+                    }
+                }
+                Happens::Remove(node) => {
+                    let manager = &world.nodes[node % count].manager;
+                    if let Some(channel) = manager.get("other") {
+                        channel.close_then(|_| ());
+                    }
+                }
+                Happens::Write(node) => drop(world.nodes[node % count].steps.step_writer()),
+                Happens::Read(node) => drop(world.nodes[node % count].steps.step_reader()),
+                Happens::Keep(node) => drop(world.nodes[node % count].steps.step_keeper()),
+                Happens::Pulse(node) => drop(world.nodes[node % count].steps.step_pulse()),
+                Happens::Pass(ms) => world.pass(ms),
+                Happens::LoseAnswer => world.model.broker().faults.loses_answer = true,
+                Happens::LoseRequest => world.model.broker().faults.loses_request = true,
+                Happens::Down(is_down) => world.model.broker().faults.is_down = is_down,
+                Happens::Copy => copy = world.model.broker().kept.clone(),
+                // No two terms begin in one millisecond.
+                Happens::FailOver => {
+                    has_lost = true;
+                    world.pass(1);
+                    world.model.fail_over(copy.clone());
+                }
+                Happens::Flush => {
+                    has_lost = true;
+                    world.pass(1);
+                    world.model.flush();
+                    copy = world.model.broker().kept.clone();
+                }
+                Happens::Die(node) => {
+                    let node = world.nodes.remove(node % count);
+                    drop((node.manager, node.steps));
+                    // It may not be possible to join now.
+                    if !world.nodes.is_empty() {
+                        let _ = world.add();
+                    }
+                }
+            }
+        }
+        if world.nodes.is_empty() {
+            return Ok(());
+        }
+        world.model.broker().faults.is_down = false;
+        world.settle();
+        world.settle();
+        let alive = &world.nodes;
+        for node in alive {
+            let status = node.manager.cluster_status().unwrap();
+            prop_assert_eq!(status.stopped, None);
+        }
+        for name in CHANNELS {
+            let all: Vec<_> = alive
+                .iter()
+                .map(|node| {
+                    let state = node.manager.hub().lock();
+                    let channel = state.names.get(name).and_then(|key| state.get(*key));
+                    let evicted = channel.map_or(u64::MAX, |channel| channel.log.evicted_through());
+                    drop(state);
+                    (entries(&node.manager, name), evicted)
+                })
+                .collect();
+            let evicted = all.iter().map(|(_, evicted)| *evicted).max().unwrap();
+            let newer = |entries: &[(u64, String)]| -> Vec<(u64, String)> {
+                entries.iter().filter(|(n, _)| *n > evicted).cloned().collect()
+            };
+            for (entries, _) in &all {
+                prop_assert_eq!(newer(entries), newer(&all[0].0), "{}", name);
+                let numbers: BTreeSet<u64> = entries.iter().map(|(n, _)| *n).collect();
+                prop_assert_eq!(numbers.len(), entries.len());
+            }
+            for node in alive {
+                let story = story(&node.manager, name);
+                let events: Vec<_> = story.iter().filter(|data| *data != "lost").collect();
+                let once: BTreeSet<_> = events.iter().collect();
+                prop_assert_eq!(once.len(), events.len(), "an event is there twice");
+                prop_assert!(has_lost || !story.contains(&"lost".to_owned()), "{:?}", story);
+            }
+        }
+        for node in &world.nodes {
+            let status = node.manager.cluster_status().unwrap();
+            for (data, outcome) in &*node.outcomes.lock().unwrap() {
+                let name = data.split_once('-').unwrap().1;
+                let is_there = alive.iter().any(|n| story(&n.manager, name).contains(data));
+                match outcome {
+                    Err(PublishError::Unavailable { .. } | PublishError::Busy { .. }) => {
+                        prop_assert!(!is_there, "{} was refused", data);
+                    }
+                    Ok(_) if !has_lost && name == "news" => {
+                        prop_assert!(is_there, "{} was published: {:?}", data, status);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for node in &mut world.nodes {
+            prop_assert!(node.steps.step_reader() != Next::Ended);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! [`Writer`]: appends the blocks of this node to the log.
+//!
+//! One block is under way at a time, from its append until the reader has it back. If an
+//! answer is missing, or the block does not come back, it is appended again under the same
+//! name, and the log refuses what it has.
+
+use std::sync::Arc;
+
+use super::shared::{BACK_MS, CALL_TIMEOUT, Cluster, Next, Pauses};
+use crate::cluster::{Appended, LogWriter, NewBlock};
+use crate::hub::Hub;
+use crate::hub::proposals::{self, Proposals};
+use crate::hub::published::Published;
+use crate::journal::block::Sealed;
+use crate::journal::record::{Change, Record};
+
+/// How long it waits for news at most, in milliseconds.
+const IDLE_MS: u64 = 1_000;
+
+/// See the [module](self).
+pub(super) struct Writer {
+    cluster: Arc<Cluster>,
+    proposals: Arc<Proposals<Hub>>,
+    session: Option<(u64, Box<dyn LogWriter>)>,
+    pauses: Pauses,
+}
+
+impl Writer {
+    pub(super) fn new(cluster: Arc<Cluster>, proposals: Arc<Proposals<Hub>>) -> Writer {
+        Writer {
+            cluster,
+            proposals,
+            session: None,
+            pauses: Pauses::default(),
+        }
+    }
+
+    /// Appends the next block, if there is one, or opens a session.
+    pub(super) fn step(&mut self) -> Next {
+        let now_ms = self.proposals.clock().now_ms();
+        let is_abandoned = self.proposals.is_abandoned();
+        if self.session.as_ref().map(|(opened, _)| *opened) < Some(self.cluster.sessions_from()) {
+            self.session = None;
+        }
+        if self.session.is_none() {
+            if is_abandoned && self.proposals.status().queued > 0 && self.pauses.has_failed() {
+                // What is left was answered, and may be in the log.
+                self.proposals.give_up();
+                return Next::Ended;
+            }
+            if let Some(until_ms) = self.pauses.wait(now_ms) {
+                return Next::At(until_ms);
+            }
+            return self.open(now_ms);
+        }
+        match self.proposals.next_block() {
+            proposals::Next::Append(block, hub) => {
+                self.append(&block, &hub);
+                Next::Again
+            }
+            proposals::Next::Idle { until_ms } => {
+                let latest_ms = now_ms + IDLE_MS;
+                Next::At(until_ms.map_or(latest_ms, |until_ms| until_ms.min(latest_ms)))
+            }
+            proposals::Next::End => Next::Ended,
+        }
+    }
+
+    fn open(&mut self, now_ms: u64) -> Next {
+        let opens = self.cluster.sessions_from();
+        let log = &self.cluster.log;
+        let opened = self
+            .cluster
+            .hello(|hello| log.open_writer(hello, CALL_TIMEOUT));
+        match self.cluster.opened(opened) {
+            Some((session, welcome)) if self.cluster.is_of_log(&welcome.identity) => {
+                self.session = Some((opens, session));
+                self.pauses.succeeded();
+            }
+            // The reader finds out, and says so.
+            Some(_) | None => self.pauses.failed(now_ms, self.cluster.random()),
+        }
+        Next::Again
+    }
+
+    fn append(&mut self, block: &Sealed, hub: &Hub) {
+        let Some((_, session)) = &mut self.session else {
+            return self.proposals.put_off(block.n);
+        };
+        let clock = self.proposals.clock();
+        let began_us = clock.now_us();
+        let new = NewBlock {
+            writer: self.cluster.writer,
+            n: block.n,
+            width: block.width,
+            bytes: &block.bytes,
+        };
+        match session.append(new, CALL_TIMEOUT) {
+            Ok(appended) => {
+                let now_us = clock.now_us();
+                self.proposals.appends.observe(now_us - began_us);
+                self.proposals.accepted(block.n, now_us / 1000 + BACK_MS);
+                self.accepted(block, appended, hub);
+            }
+            Err(error) => {
+                self.session = None;
+                self.cluster.note_error(error);
+                self.proposals.put_off(block.n);
+                self.pauses.failed(clock.now_ms(), self.cluster.random());
+            }
+        }
+    }
+
+    fn accepted(&self, block: &Sealed, appended: Appended, hub: &Hub) {
+        let last = appended.first + block.width - 1;
+        self.cluster.note_given(last);
+        if !appended.was_there {
+            return;
+        }
+        self.cluster.note_repeated();
+        if last > self.cluster.applied() {
+            return;
+        }
+        // It is in a part of the log that this node has from a snapshot.
+        let mut number = appended.first;
+        for (record, waiting) in self.proposals.came_back(block.n) {
+            let last = number + record.change.width() - 1;
+            if let Some(waiting) = waiting {
+                let clients = waiting.clients;
+                waiting.report(Ok(published(&record, hub, last, clients)));
+            }
+            number = last + 1;
+        }
+    }
+}
+
+/// Returns the result of a record that was applied elsewhere.
+fn published(record: &Record, hub: &Hub, last: u64, clients: usize) -> Published {
+    let has_event = record.change.events() > 0;
+    debug_assert!(has_event || !matches!(record.change, Change::Publish { .. }));
+    Published {
+        id: has_event.then(|| hub.id_of(last)),
+        events: record.change.events(),
+        clients,
+        duplicates: 0,
+        is_repeated: false,
+    }
+}
