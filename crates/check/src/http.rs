@@ -66,6 +66,18 @@ pub struct TlsArguments {
 }
 
 impl TlsArguments {
+    /// Returns the file of certificates to trust, for connections that are not HTTP.
+    ///
+    /// # Errors
+    /// When any certificate would be accepted.
+    #[cfg(feature = "redis")]
+    pub(crate) fn authorities(&self) -> Result<Option<PathBuf>, Failure> {
+        match self.insecure {
+            false => Ok(self.cacert.clone()),
+            true => Err("a broker is always verified. Use --cacert instead of --insecure".into()),
+        }
+    }
+
     fn config(&self) -> Result<TlsConfig, Failure> {
         let tls = TlsConfig::builder().disable_verification(self.insecure);
         Ok(match &self.cacert {

@@ -14,8 +14,11 @@
 //! | `resume` | ids, `Last-Event-ID` |
 //! | `inject` | line ends in published values |
 //! | `idle` | heartbeats, and timeouts of silent streams |
+//! | `broker` | the server that the nodes of a cluster share |
 
 mod answer;
+#[cfg(feature = "redis")]
+mod broker;
 pub mod command;
 pub mod files;
 mod finding;
@@ -54,7 +57,10 @@ const NO_STREAM: u8 = 2;
 /// The arguments of `pushwheel check`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// URL of the stream (http or https)
+    /// URL of the stream (http or https), or of a broker (redis or rediss)
+    ///
+    /// For a broker the options are --timeout, --cacert, --json, --strict and those of
+    /// brokers.
     url: String,
 
     /// URL to publish test events to, with POST
@@ -117,6 +123,10 @@ pub struct Arguments {
     #[command(flatten)]
     tls: http::TlsArguments,
 
+    #[cfg(feature = "redis")]
+    #[command(flatten)]
+    broker: broker::BrokerArguments,
+
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -137,6 +147,10 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// Examines the stream of the arguments, prints a report, and returns the exit status.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let mut report = Report::new(arguments.json);
+    #[cfg(feature = "redis")]
+    if broker::is_broker(&arguments.url) {
+        return arguments.run_for_broker(&mut report);
+    }
     let examined = arguments
         .requester()
         .and_then(|requester| arguments.examine(requester, &mut report));
@@ -148,17 +162,41 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             return NO_STREAM.into();
         }
     };
-    let has_failed = report.count(Outcome::Failure) > 0
-        || arguments.strict && report.count(Outcome::Warning) > 0;
-    // A report that could not be printed is a failure.
-    match report.close(&arguments.url) {
-        Ok(()) if !has_stream => NO_STREAM.into(),
-        Ok(()) if !has_failed => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    arguments.close(&report, &arguments.url, has_stream)
 }
 
 impl Arguments {
+    /// Examines the broker of the URL.
+    #[cfg(feature = "redis")]
+    fn run_for_broker(&self, report: &mut Report) -> ExitCode {
+        let authorities = self.tls.authorities();
+        let log = authorities.and_then(|file| self.broker.log(&self.url, file));
+        let log = match log {
+            Ok(log) => log,
+            Err(failure) => {
+                let _ = writeln!(io::stderr(), "pushwheel: {failure}");
+                return NO_STREAM.into();
+            }
+        };
+        let time = Duration::from_secs(self.timeout);
+        let is_usable = broker::examine(&log, time, report);
+        // Without the password.
+        let address = pushwheel::cluster::SharedLog::address(&log);
+        self.close(report, &address, is_usable)
+    }
+
+    /// Prints the rest of the report, and returns the exit status.
+    fn close(&self, report: &Report, url: &str, has_stream: bool) -> ExitCode {
+        let has_failed =
+            report.count(Outcome::Failure) > 0 || self.strict && report.count(Outcome::Warning) > 0;
+        // A report that could not be printed is a failure.
+        match report.close(url) {
+            Ok(()) if !has_stream => NO_STREAM.into(),
+            Ok(()) if !has_failed => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+
     fn pace(&self) -> Pace {
         Pace {
             pings: usize::from(self.pings),
