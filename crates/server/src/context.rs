@@ -5,15 +5,17 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::access::{Access, AccessState};
 use super::clock::Stopwatch;
+use super::cluster::Cluster;
 use super::limiter::Limiter;
 use super::pattern::Pattern;
 use super::throttle::Throttle;
-use pushwheel::Rate;
+use pushwheel::{ChannelManager, Rate, Request, Response};
 
 /// The part of the configuration that a reload replaces.
 #[derive(Debug)]
@@ -53,8 +55,10 @@ pub(super) struct Shared {
     pub(super) access: AccessState,
     pub(super) publish_limiter: Limiter,
     pub(super) stopwatch: Stopwatch,
-    /// Whether the answer to a change waits for a journal.
-    pub(super) has_journal: bool,
+    /// Whether the answer to a change waits for a journal or a broker.
+    pub(super) has_log: bool,
+    /// What the nodes of a cluster share, if this is one.
+    pub(super) cluster: Option<Cluster>,
     /// Limits the warnings of a proxy before a server without keys.
     pub(super) proxy_warning: Throttle,
     /// Limits the warnings of rejected subscriptions.
@@ -62,16 +66,40 @@ pub(super) struct Shared {
 }
 
 impl Context {
-    pub(super) fn new(config: CurrentConfig, has_journal: bool) -> Context {
+    pub(super) fn new(
+        config: CurrentConfig,
+        channels: &ChannelManager,
+        broker_grace: Option<Duration>,
+    ) -> Context {
+        let cluster = Cluster::of(channels, broker_grace);
+        let has_journal = channels.journal_status().is_some();
         Context(Arc::new(Shared {
             config: ArcSwap::from_pointee(config),
             access: AccessState::new(),
             publish_limiter: Limiter::new(),
             stopwatch: Stopwatch::start(),
-            has_journal,
+            has_log: has_journal || cluster.is_some(),
+            cluster,
             proxy_warning: Throttle::new(),
             subscription_warning: Throttle::new(),
         }))
+    }
+
+    /// Returns the number of nodes in a cluster: an answer that has it is about this node.
+    pub(super) fn nodes(&self, request: &Request) -> Option<usize> {
+        let cluster = self.cluster.as_ref()?;
+        Some(cluster.nodes(request.channels()))
+    }
+
+    /// Marks a response that is about this node of a cluster only.
+    pub(super) fn of_this_node(&self, request: &Request, mut response: Response) -> Response {
+        if let Some(nodes) = self.nodes(request) {
+            let set = response
+                .headers_mut()
+                .insert("Pushwheel-Nodes", nodes.to_string());
+            set.expect("a number is valid in a header");
+        }
+        response
     }
 
     pub(super) fn config(&self) -> Arc<CurrentConfig> {

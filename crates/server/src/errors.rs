@@ -16,6 +16,7 @@ pub(super) use refused::{PROXY_FIX, message as refusal_text};
 /// list is complete.
 pub(crate) const CODES: &[&str] = &[
     "batch_empty",
+    "broker_unavailable",
     "busy",
     "channel_missing",
     "channel_not_allowed",
@@ -24,6 +25,7 @@ pub(crate) const CODES: &[&str] = &[
     "charset_unsupported",
     "client_id_invalid",
     "client_not_found",
+    "cluster_unsupported",
     "conditions_too_many",
     "draining",
     "encoding_unsupported",
@@ -399,6 +401,20 @@ impl Problem {
         let message = "the server has no room for more connections. Use another server, or raise \
                        the limit on connections or open files";
         Problem::new(503, "not_ready", message)
+    }
+
+    /// A node without its broker, for longer than the operator allows.
+    pub(super) fn cut_off() -> Problem {
+        let message = "this node has lost the broker that all nodes share. The server's log has \
+                       the cause";
+        Problem::new(503, "not_ready", message)
+    }
+
+    /// What needs to know the clients of all nodes.
+    pub(super) fn cluster_unsupported() -> Problem {
+        let message = "a node of a cluster knows only its own clients, so it cannot tell which \
+                       channels are empty. Close them by name: `DELETE /channels/NAME`";
+        Problem::new(501, "cluster_unsupported", message)
     }
 
     /// The server's log has the cause, which may contain a path.

@@ -19,6 +19,7 @@ mod access_log;
 mod assets;
 mod channel_view;
 mod clock;
+mod cluster;
 mod conditions;
 mod config;
 mod context;

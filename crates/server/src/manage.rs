@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::cluster::ClusterBody;
 use super::conditions;
 use super::context::Context;
 use super::errors::Problem;
@@ -28,28 +29,28 @@ pub(super) fn health(request: &Request) -> Result<Response, Problem> {
 }
 
 /// `GET /ready`
-pub(super) fn ready(request: &Request) -> Result<Response, Problem> {
-    match readiness::problem(request, &request.metrics()) {
+pub(super) fn ready(request: &Request, context: &Context) -> Result<Response, Problem> {
+    match readiness::problem(request, context, &request.metrics()) {
         None => Ok(Response::json(&json!({"status": "ready"}))),
         Some(problem) => Err(problem),
     }
 }
 
 /// `GET /channels`
-pub(super) fn names(request: &Request) -> Result<Response, Problem> {
+pub(super) fn names(request: &Request, context: &Context) -> Result<Response, Problem> {
     let names = request.channels().names();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    Ok(Response::json(&names))
+    Ok(context.of_this_node(request, Response::json(&names)))
 }
 
 /// `GET /stats`, `GET /stats?totals` without the channels, and both with `server`
-pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
+pub(super) fn stats(request: &Request, context: &Context) -> Result<Response, Problem> {
     let metrics = request.metrics();
     let has = |name: &str| {
         let value = request.query(name);
         value.map_or(Ok(false), |value| parameters::boolean(name, &value))
     };
-    let server = has("server")?.then(|| ServerBody::of(request, &metrics));
+    let server = has("server")?.then(|| ServerBody::of(request, context, &metrics));
     if has("totals")? {
         return Ok(Response::json(&TotalsAlone {
             version: VERSION,
@@ -65,27 +66,32 @@ pub(super) fn stats(request: &Request) -> Result<Response, Problem> {
 }
 
 /// `GET /channels/{channel}/clients`, with `?count` or without
-pub(super) fn clients(request: &Request) -> Result<Response, Problem> {
+pub(super) fn clients(request: &Request, context: &Context) -> Result<Response, Problem> {
     let channel = channel(request)?;
     let (conditions, is_count) = selection(request, Some("count"))?;
     if is_count {
         let clients = channel.count_where(&conditions);
-        return Ok(Response::json(&json!({"clients": clients})));
+        return Ok(count(clients, context.nodes(request)));
     }
     let clients = channel.clients_where(&conditions);
     let clients: Vec<ClientBody> = clients.iter().map(ClientBody::from).collect();
-    Ok(Response::json(&clients))
+    Ok(context.of_this_node(request, Response::json(&clients)))
+}
+
+/// Returns the answer of a number of clients, of this node only if there are others.
+fn count(clients: usize, nodes: Option<usize>) -> Response {
+    Response::json(&CountBody { clients, nodes })
 }
 
 /// `DELETE /channels/{channel}/clients?where.FIELD=VALUE`
-pub(super) fn disconnect_some(request: &Request) -> Result<Response, Problem> {
+pub(super) fn disconnect_some(request: &Request, context: &Context) -> Result<Response, Problem> {
     let channel = channel(request)?;
     let (conditions, _) = selection(request, None)?;
     if conditions.is_empty() {
         return Err(Problem::no_condition());
     }
     let clients = channel.disconnect_where(&conditions);
-    Ok(Response::json(&json!({"clients": clients})))
+    Ok(count(clients, context.nodes(request)))
 }
 
 /// `GET /channels/{channel}/clients/{id}`
@@ -98,22 +104,25 @@ pub(super) fn client(request: &Request) -> Result<Response, Problem> {
 }
 
 /// `DELETE /channels/{channel}/clients/{id}`
-pub(super) fn disconnect(request: &Request) -> Result<Response, Problem> {
-    let channel = channel(request)?;
+pub(super) fn disconnect(request: &Request, context: &Context) -> Result<Response, Problem> {
+    let channel = channel_of_any_node(request, context)?;
     only_parameter(request, None)?;
     let id = request.param("id").unwrap_or_default();
     match channel.disconnect(id) {
-        true => Ok(Response::json(&json!({"clients": 1}))),
+        true => Ok(count(1, context.nodes(request))),
+        // Another node may have it.
+        false if context.cluster.is_some() => Ok(count(0, context.nodes(request)).with_status(202)),
         false => Err(Problem::no_client(channel.name(), id)),
     }
 }
 
 /// `DELETE /channels/{channel}`, with `?finish` or without
 pub(super) fn remove(request: &Request, context: &Context) -> Result<Response, Problem> {
-    let channel = channel(request)?;
+    let channel = channel_of_any_node(request, context)?;
     let finishes = only_parameter(request, Some("finish"))?;
-    let answer = |clients: usize| Response::json(&json!({"clients": clients}));
-    if context.has_journal {
+    let nodes = context.nodes(request);
+    let answer = move |clients: usize| count(clients, nodes);
+    if context.has_log {
         return Ok(Response::deferred(move |responder| {
             let then = move |removed: Result<usize, PublishError>| {
                 responder.respond(removed.map(answer));
@@ -131,9 +140,12 @@ pub(super) fn remove(request: &Request, context: &Context) -> Result<Response, P
 }
 
 /// `DELETE /channels?empty`
-pub(super) fn remove_empty(request: &Request) -> Result<Response, Problem> {
+pub(super) fn remove_empty(request: &Request, context: &Context) -> Result<Response, Problem> {
     if !only_parameter(request, Some("empty"))? {
         return Err(Problem::no_empty());
+    }
+    if context.cluster.is_some() {
+        return Err(Problem::cluster_unsupported());
     }
     let channels = request.channels().remove_empty();
     Ok(Response::json(&json!({"channels": channels})))
@@ -145,6 +157,18 @@ pub(super) fn channel(request: &Request) -> Result<Channel, Problem> {
     ChannelManager::check_name(name)?;
     let channel = request.channels().get(name);
     channel.ok_or_else(|| Problem::no_channel(name))
+}
+
+/// Returns the channel of the path. In a cluster it may be one of which only another node has
+/// clients, so it is made if it does not exist here.
+fn channel_of_any_node(request: &Request, context: &Context) -> Result<Channel, Problem> {
+    match &context.cluster {
+        None => channel(request),
+        Some(_) => {
+            let name = request.param("channel").unwrap_or_default();
+            Ok(request.channels().get_or_create(name)?)
+        }
+    }
 }
 
 /// Whether the query has the only parameter that a DELETE may have. Refuses all others: with
@@ -219,6 +243,17 @@ struct TotalsBody {
     bytes_written: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     journal: Option<JournalBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterBody>,
+}
+
+/// A number of clients.
+#[derive(Serialize)]
+struct CountBody {
+    clients: usize,
+    /// The number of nodes: the clients are those of one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -316,6 +351,7 @@ impl TotalsBody {
                 queued: journal.queued,
                 refused: journal.refused,
             }),
+            cluster: channels.cluster_status().map(ClusterBody::from),
         }
     }
 }

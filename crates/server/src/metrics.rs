@@ -3,6 +3,8 @@
 //! All names and all values of labels are fixed, so no client can create a series.
 //! `docs/observability.md` describes each figure.
 
+mod cluster;
+
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -16,6 +18,7 @@ use super::context::Context;
 use super::errors::Problem;
 use super::process::Process;
 use super::readiness;
+use pushwheel::cluster::ClusterStatus;
 use pushwheel::{Backlog, Histogram, JournalStatus, Metrics, Request, Response};
 
 /// `GET /metrics`
@@ -23,12 +26,13 @@ pub(super) fn metrics(request: &Request, context: &Context) -> Result<Response, 
     let mut registry = Registry::default();
     let metrics = request.metrics();
     registry.register_collector(Box::new(Figures {
-        is_ready: readiness::problem(request, &metrics).is_none(),
+        is_ready: readiness::problem(request, context, &metrics).is_none(),
         metrics,
         backlog: request.channels().backlog(),
         process: Process::read(),
         key_fetches: context.access.key_fetches(),
         journal: request.channels().journal_status(),
+        cluster: request.channels().cluster_status(),
     }));
     let mut text = String::new();
     match prometheus_text::encode(&mut text, &registry) {
@@ -52,6 +56,7 @@ struct Figures {
     /// `None` if keys for tokens are not fetched.
     key_fetches: Option<KeyFetches>,
     journal: Option<JournalStatus>,
+    cluster: Option<ClusterStatus>,
 }
 
 impl Collector for Figures {
@@ -64,8 +69,11 @@ impl Collector for Figures {
         self.write_backlog(&mut page)?;
         self.write_times(&mut page)?;
         self.write_process(&mut page)?;
-        match &self.journal {
-            Some(journal) => write_journal(&mut page, journal),
+        if let Some(journal) = &self.journal {
+            write_journal(&mut page, journal)?;
+        }
+        match &self.cluster {
+            Some(cluster) => cluster::write(&mut page, cluster),
             None => Ok(()),
         }
     }

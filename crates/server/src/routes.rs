@@ -12,56 +12,53 @@ use pushwheel::{
 };
 
 pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
-    let shared = || context.clone();
-    let (one, all, tickets, settings) = (shared(), shared(), shared(), shared());
-    let publish_to_one = move |request: &Request| publish::to_one(request, &one);
-    let publish_to_all = move |request: &Request| publish::to_all(request, &all);
-    let removed_by = shared();
-    let remove = move |request: &Request| manage::remove(request, &removed_by);
-    let make_ticket = move |request: &Request| tickets::make(request, &tickets);
-    let view_settings = move |request: &Request| channel_view::settings(request, &settings);
+    let with = |handler: WithContext| {
+        let context = context.clone();
+        move |request: &Request| handler(request, &context)
+    };
     let worker = Worker::start();
-    let slow_with = |handler: Handler| {
-        let worker = worker.clone();
+    let slow = |handler: WithContext| {
+        let (worker, handler): (_, Handler) = (worker.clone(), Arc::new(with(handler)));
         move |request: &Request| worker.answer(request, handler.clone())
     };
-    let slow = |handler: fn(&Request) -> Result<Response, Problem>| slow_with(Arc::new(handler));
-    let measured = shared();
-    let metrics = Arc::new(move |request: &Request| metrics::metrics(request, &measured));
     let logged = |subscribe: Subscribe| {
         let context = context.clone();
-        move |request: &Request| match subscribe(request, &context) {
-            Ok(stream) => Ok(access_log::log_stream(&context, request, stream)),
+        let answer = move |request: &Request, context: &Context| match subscribe(request, context) {
+            Ok(stream) => access_log::log_stream(context, request, stream).into_response(),
             Err(problem) => {
                 let response = problem.into_response();
-                access_log::warn_of_rejection(&context, request, &response);
-                Err(response)
+                access_log::warn_of_rejection(context, request, &response);
+                response
             }
+        };
+        move |request: &Request| {
+            tickets::after_taking(request, &context, answer)
+                .unwrap_or_else(|| answer(request, &context))
         }
     };
     let engine = assets::routes(engine);
     let engine = page::routes(engine, context, HINT)
         .get("/health", manage::health)
-        .get("/ready", manage::ready)
+        .get("/ready", with(manage::ready))
         .get("/events", logged(subscribe::several))
         .get("/channels/{channel}", logged(subscribe::one))
         .get("/channels/", no_name)
         .post("/channels/", no_name)
         .delete("/channels/", no_name);
     Guarded { engine, context }
-        .post("/channels/{channel}", Right::Publish, publish_to_one)
-        .post("/channels", Right::Publish, publish_to_all)
-        .post("/tickets", Right::MakeTickets, make_ticket)
+        .post("/channels/{channel}", Right::Publish, with(publish::to_one))
+        .post("/channels", Right::Publish, with(publish::to_all))
+        .post("/tickets", Right::MakeTickets, with(tickets::make))
         .get("/channels", slow(manage::names))
         .get("/channels/{channel}/clients", slow(manage::clients))
         .get("/channels/{channel}/clients/{id}", manage::client)
-        .get("/channels/{channel}/settings", view_settings)
+        .get("/channels/{channel}/settings", with(channel_view::settings))
         .get("/stats", slow(manage::stats))
-        .get("/metrics", slow_with(metrics))
-        .delete("/channels/{channel}", remove)
+        .get("/metrics", slow(metrics::metrics))
+        .delete("/channels/{channel}", with(manage::remove))
         .delete("/channels", slow(manage::remove_empty))
         .delete("/channels/{channel}/clients", slow(manage::disconnect_some))
-        .delete("/channels/{channel}/clients/{id}", manage::disconnect)
+        .delete("/channels/{channel}/clients/{id}", with(manage::disconnect))
         .engine
 }
 
@@ -116,6 +113,9 @@ impl Guarded<'_> {
         self
     }
 }
+
+/// A handler of a request.
+type WithContext = fn(&Request, &Context) -> Result<Response, Problem>;
 
 /// A handler that answers with a stream.
 type Subscribe = fn(&Request, &Context) -> Result<Subscription, Problem>;

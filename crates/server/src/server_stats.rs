@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::context::Context;
 use super::process::Process;
 use super::readiness;
 use pushwheel::{Histogram, Metrics, Request};
@@ -50,11 +51,11 @@ struct ProcessBody {
 }
 
 impl ServerBody {
-    pub(super) fn of(request: &Request, metrics: &Metrics) -> ServerBody {
+    pub(super) fn of(request: &Request, context: &Context, metrics: &Metrics) -> ServerBody {
         let ended = metrics.streams_ended.iter();
         let rejected = metrics.refusals.iter().filter(|(_, count)| *count > 0);
         ServerBody {
-            ready: readiness::problem(request, metrics).is_none(),
+            ready: readiness::problem(request, context, metrics).is_none(),
             connections_refused: metrics.connections_refused,
             loop_seconds: metrics.turns.sum().as_secs_f64(),
             delivery_latency: LatencyBody::from(&metrics.latency),

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::access::{Channels, Grant, TicketContent};
+use super::access::{Access, Channels, Grant, Refused, TicketContent};
 use super::context::Context;
 use super::errors::Problem;
 use super::limits::{TICKET_CHANNELS_MAX, TOKEN_BYTES_MAX};
 use super::metadata;
-use pushwheel::{ClientId, Request, Response};
+use pushwheel::{ClientId, Method, Request, Response, SharedValues};
 
 /// The body of a request, with the names of a token's claims.
 #[derive(Default, Deserialize)]
@@ -31,7 +31,70 @@ pub(super) fn make(request: &Request, context: &Context) -> Result<Response, Pro
     let content = content(request, &maker)?;
     let ticket = (config.access).make_ticket(request, &maker, content, &context.access)?;
     let body = json!({"ticket": ticket.name, "expires_in": ticket.time.as_secs()});
-    Ok(Response::json(&body))
+    let answer = Response::json(&body);
+    let Some(cluster) = &context.cluster else {
+        return Ok(answer);
+    };
+    let shared = Access::share_ticket(&ticket.name, &context.access);
+    let (key, content) = shared.ok_or(Refused::TicketUnknown)?;
+    let values = cluster.values.clone();
+    Ok(Response::deferred(move |responder| {
+        values.put(key, content, ticket.time, move |kept| {
+            let answer = kept.map(|()| answer);
+            responder.respond(answer.map_err(|_| Problem::from(Refused::NoBroker)));
+        });
+    }))
+}
+
+/// Answers a request after its ticket was taken from the broker. Returns `None` if there is
+/// nothing to take: no cluster, or no ticket.
+///
+/// The ticket is then one of this node, for the answer only.
+pub(super) fn after_taking(
+    request: &Request,
+    context: &Context,
+    answer: impl FnOnce(&Request, &Context) -> Response + Send + 'static,
+) -> Option<Response> {
+    let cluster = context.cluster.as_ref()?;
+    let (name, key) = context.config().access.shared_ticket(request)?;
+    let (request, context) = (request.clone(), context.clone());
+    let values = cluster.values.clone();
+    Some(Response::deferred(move |responder| {
+        let again = (values.clone(), key.clone());
+        values.take(key, move |taken| {
+            let content = match taken {
+                Ok(content) => content,
+                Err(_) => return responder.respond(Problem::from(Refused::NoBroker)),
+            };
+            if let Some(content) = &content {
+                Access::receive_ticket(&name, content, &context.access);
+            }
+            let response = answer(&request, &context);
+            match content.filter(|_| *request.method() == Method::Head) {
+                None => responder.respond(response),
+                Some(content) => {
+                    let then = move || responder.respond(response);
+                    put_back(again, &name, content, &context, then);
+                }
+            }
+        });
+    }))
+}
+
+/// Puts a ticket back that a HEAD request has not used, and then answers. It is valid for its
+/// whole time again.
+fn put_back(
+    (values, key): (SharedValues, Vec<u8>),
+    name: &str,
+    content: Vec<u8>,
+    context: &Context,
+    then: impl FnOnce() + Send + 'static,
+) {
+    // It must not be valid here, too.
+    let _ = Access::share_ticket(name, &context.access);
+    let time = context.config().access.ticket_time();
+    // Without the broker the ticket is lost, and the client gets another one.
+    values.put(key, content, time, |_| then());
 }
 
 /// Reads the body of a request.

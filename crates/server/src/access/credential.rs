@@ -23,6 +23,23 @@ impl CredentialId {
         CredentialId(id)
     }
 
+    /// Returns the digest in hexadecimal.
+    pub(super) fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads what [`to_hex`](Self::to_hex) has written.
+    pub(super) fn from_hex(text: &str) -> Option<CredentialId> {
+        let mut id = [0; 32];
+        if text.len() != 2 * id.len() || !text.is_ascii() {
+            return None;
+        }
+        for (at, byte) in id.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(CredentialId(id))
+    }
+
     pub(super) fn bytes(&self) -> [u8; 32] {
         self.0
     }

@@ -26,6 +26,11 @@ impl Channels {
         patterns.collect::<Result<_, _>>().map(Channels)
     }
 
+    /// Returns the patterns as texts.
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// Returns about how many bytes the patterns take, without their names.
     fn bytes(&self) -> usize {
         /// The pattern and the allocation of its name.

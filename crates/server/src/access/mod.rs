@@ -18,6 +18,7 @@ mod origins;
 mod redact;
 mod refused;
 mod settings;
+mod shared_ticket;
 mod ticket;
 mod token;
 mod token_keys;
@@ -334,6 +335,38 @@ impl Access {
         let (time, max) = (self.settings.ticket_time, self.settings.tickets_max);
         let name = state.tickets.make(grant, maker.token, time, max)?;
         Ok(MadeTicket { name, time })
+    }
+
+    // ---- tickets of a cluster ----
+
+    /// Takes a ticket that was just made out of this node, and returns its key and its
+    /// content for the broker. It still counts here as one of its maker.
+    pub(crate) fn share_ticket(name: &str, state: &AccessState) -> Option<(Vec<u8>, Vec<u8>)> {
+        let grant = state.tickets.take(name, true).ok()?;
+        Some((shared_ticket::key(name), shared_ticket::encode(&grant)))
+    }
+
+    /// Returns the ticket in a request, and its key in the broker.
+    pub(crate) fn shared_ticket(&self, request: &Request) -> Option<(String, Vec<u8>)> {
+        match self.settings.places.find(request)? {
+            Credential::Ticket(ticket) => {
+                let key = shared_ticket::key(&ticket);
+                Some((ticket.into_owned(), key))
+            }
+            _ => None,
+        }
+    }
+
+    /// Keeps a ticket that the broker had, until the request uses it.
+    pub(crate) fn receive_ticket(name: &str, content: &[u8], state: &AccessState) {
+        if let Some(grant) = shared_ticket::decode(content) {
+            state.tickets.receive(name, Arc::new(grant));
+        }
+    }
+
+    /// Returns the time for which a ticket is valid.
+    pub(crate) fn ticket_time(&self) -> Duration {
+        self.settings.ticket_time
     }
 
     // ---- credentials ----

@@ -56,6 +56,8 @@ pub(crate) enum Refused {
     },
     /// A ticket that would grant more than its maker has.
     TicketBeyond,
+    /// The broker, which has the tickets of all nodes, does not answer.
+    NoBroker,
     TicketsTooMany {
         retry_after: Duration,
     },
@@ -108,6 +110,7 @@ impl Refused {
             Refused::Channel { .. } => "channel_not_allowed",
             Refused::TicketBeyond => "ticket_not_allowed",
             Refused::TicketsTooMany { .. } => "too_many_tickets",
+            Refused::NoBroker => "broker_unavailable",
             Refused::CookieOrigin | Refused::PageOrigin => "origin_not_allowed",
             Refused::Host => "host_not_allowed",
             Refused::Forwarded => "proxy_not_trusted",

@@ -14,6 +14,9 @@ use super::refused::Refused;
 /// tickets for others.
 const SHARE_OF_A_TOKEN: usize = 10;
 
+/// How long a ticket of another node stays here, if the request that has brought it fails.
+const MOMENT: Duration = Duration::from_secs(5);
+
 /// Maximum expired tickets that a call removes while it holds the lock. A call adds at most
 /// one, so they do not accumulate.
 const REMOVED_MAX: usize = 16;
@@ -85,6 +88,13 @@ impl TicketStore {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         tickets.put(&name, grant, token, time, max, self.now_ms())?;
         Ok(name)
+    }
+
+    /// Keeps a ticket of another node for a moment, until a request uses it.
+    pub(super) fn receive(&self, name: &str, grant: Arc<Grant>) {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let put = tickets.put(name, grant, None, MOMENT, usize::MAX, self.now_ms());
+        put.expect("there is no maximum");
     }
 
     /// Returns the grant of a ticket. With `is_used` the ticket cannot be used again.

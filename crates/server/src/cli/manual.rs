@@ -395,13 +395,17 @@ impl Manual {
                         "Publish too, to check buffering and resumption:",
                         "pushwheel check http://127.0.0.1:8080/channels/doctor --publish-url http://127.0.0.1:8080/channels/doctor",
                     ),
+                    (
+                        "Examine the broker of a cluster:",
+                        "pushwheel check redis://redis.example:6379 --broker-password-file /etc/pushwheel/broker-password",
+                    ),
                 ],
                 exit_status: &[
                     ("0", "No check failed."),
                     ("1", "A check failed (with --strict: or warned)."),
                     (
                         "2",
-                        "There is no stream: the server is unreachable or returned something else. Or an argument is invalid.",
+                        "There is no stream or broker: the server is unreachable or returned something else. Or an argument is invalid.",
                     ),
                 ],
                 see_also: &["sub", "serve"],

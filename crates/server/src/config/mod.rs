@@ -7,12 +7,15 @@ use std::time::Duration;
 
 mod access;
 
+use ring::digest::SHA256;
+
 use crate::access::{Access, AccessSettings, Hosts, TokenKeys};
 use crate::context::{Context, CurrentConfig};
 use crate::errors::CODES;
 use crate::limits::{channel_options, limits};
 use crate::pattern::Pattern;
 use crate::{access_log, cors, loopback, routes};
+use pushwheel::cluster::{BrokerError, ClusterOptions, SharedLog};
 use pushwheel::{
     ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, EngineBuilder, JournalError,
     JournalOptions, Limits, Rate, RestoreError,
@@ -49,6 +52,7 @@ pub struct Config {
     event_log: bool,
     /// Whether requests are checked for the hosts of loopback.
     checks_hosts: bool,
+    broker_grace: Option<Duration>,
 }
 
 impl Default for Config {
@@ -80,6 +84,7 @@ impl Config {
             access_log: false,
             event_log: false,
             checks_hosts: false,
+            broker_grace: None,
         }
     }
 
@@ -244,6 +249,14 @@ impl Config {
         self
     }
 
+    /// Sets the time without the broker after which a node of a cluster is not ready.
+    /// Default: it stays ready.
+    #[must_use]
+    pub fn broker_grace(mut self, time: Option<Duration>) -> Config {
+        self.broker_grace = time;
+        self
+    }
+
     /// Returns an engine with the server's routes and channels, ready to be bound.
     pub fn engine(&self) -> EngineBuilder {
         self.server().engine
@@ -276,6 +289,32 @@ impl Config {
         options: JournalOptions,
     ) -> Result<Server, JournalError> {
         Ok(self.server_of(&self.channels().open_journal(directory, options)?))
+    }
+
+    /// Returns a node of a cluster, with the channels that its log has; see
+    /// [`ChannelManagerBuilder::join_cluster`]. A publish is answered when this node has
+    /// read it from the log. The digest of the options is that of this configuration.
+    ///
+    /// # Errors
+    /// If the node cannot join.
+    pub fn clustered_server(
+        &self,
+        log: impl SharedLog,
+        options: ClusterOptions,
+    ) -> Result<Server, BrokerError> {
+        let options = options.options_digest(self.options_digest());
+        Ok(self.server_of(&self.channels().join_cluster(log, options)?))
+    }
+
+    /// Returns a number that is the same for equal options of channels.
+    fn options_digest(&self) -> u64 {
+        let options = (&self.channel_options, &self.options_by_pattern);
+        let digest = ring::digest::digest(&SHA256, format!("{options:?}").as_bytes());
+        let (first, _) = digest
+            .as_ref()
+            .split_first_chunk()
+            .expect("it has 32 bytes");
+        u64::from_le_bytes(*first)
     }
 
     /// Begins a journal with a saved state; see [`ChannelManagerBuilder::import_journal`].
@@ -336,8 +375,11 @@ impl Config {
     }
 
     fn server_of(&self, channels: &ChannelManager) -> Server {
-        let has_journal = channels.journal_status().is_some();
-        let context = Context::new(self.current(TokenKeys::default()), has_journal);
+        let context = Context::new(
+            self.current(TokenKeys::default()),
+            channels,
+            self.broker_grace,
+        );
         let engine = Engine::builder()
             .channels(channels)
             .threads(self.threads)

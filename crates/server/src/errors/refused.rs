@@ -13,6 +13,9 @@ pub(crate) const PROXY_FIX: &str = "Set --admin-key, --publish-key and --trusted
 /// After this time the key set may be there.
 const KEYS_RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// After this time the broker may be back.
+const BROKER_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 pub(super) fn response(refused: &Refused) -> Response {
     let status = status(refused);
     let mut response = Response::error(status, refused.code(), &message(refused));
@@ -54,7 +57,7 @@ fn status(refused: &Refused) -> u16 {
         | Refused::Forwarded => 403,
         Refused::Host => 421,
         Refused::TooManyForged { .. } | Refused::TooManyKeys { .. } => 429,
-        Refused::TicketsTooMany { .. } | Refused::KeysMissing => 503,
+        Refused::TicketsTooMany { .. } | Refused::KeysMissing | Refused::NoBroker => 503,
     }
 }
 
@@ -64,6 +67,7 @@ fn retry_after(refused: &Refused) -> Option<Duration> {
         | Refused::TooManyKeys { retry_after }
         | Refused::TicketsTooMany { retry_after } => Some(*retry_after),
         Refused::KeysMissing => Some(KEYS_RETRY_AFTER),
+        Refused::NoBroker => Some(BROKER_RETRY_AFTER),
         _ => None,
     }
 }
@@ -106,6 +110,9 @@ pub(crate) fn message(refused: &Refused) -> String {
         Refused::MayNotFinish => {
             "a publish key may not finish channels. Use the admin key, or start the server with \
              --publish-keys-may-finish"
+        }
+        Refused::NoBroker => {
+            "the broker that all nodes share does not answer, and it has the tickets. Try again"
         }
         Refused::NoAdminKey => {
             "viewing and managing need the admin key, and this server has none. Start it with \

@@ -25,7 +25,7 @@ use reply::Reply;
 
 /// `POST /channels/{channel}`
 pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, Problem> {
-    if context.has_journal {
+    if context.has_log {
         return Ok(later(request, context, to_one_later));
     }
     let config = &*context.config();
@@ -46,13 +46,13 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
         published => published?,
     };
-    let reply = Reply::new(request, config, Some(name), &parameters, &events);
+    let reply = Reply::new((request, context), config, Some(name), &parameters, &events);
     Ok(reply.answer(&published))
 }
 
 /// `POST /channels`
 pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, Problem> {
-    if context.has_journal {
+    if context.has_log {
         return Ok(later(request, context, to_all_later));
     }
     let config = &*context.config();
@@ -61,7 +61,7 @@ pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, P
     let key = Demands::of(request, context, config, &parameters, &events)?.key;
     let channels = request.channels();
     let published = channels.publish_keyed(events.as_slice(), Target::All, key)?;
-    let reply = Reply::new(request, config, None, &parameters, &events);
+    let reply = Reply::new((request, context), config, None, &parameters, &events);
     Ok(reply.answer(&published))
 }
 
@@ -95,7 +95,7 @@ fn to_one_later(
     let channels = request.channels();
     let channel = channels.get_or_create(name)?;
     events.check_keys(&channel)?;
-    let reply = Reply::new(request, config, Some(name), &parameters, &events);
+    let reply = Reply::new((request, context), config, Some(name), &parameters, &events);
     let Some(responder) = responder.take() else {
         return Ok(());
     };
@@ -139,7 +139,7 @@ fn to_all_later(
     let parameters = Parameters::of_all(request, &config.access)?;
     let events = Events::checked(request, context, config, &parameters)?;
     let key = Demands::of(request, context, config, &parameters, &events)?.key;
-    let reply = Reply::new(request, config, None, &parameters, &events);
+    let reply = Reply::new((request, context), config, None, &parameters, &events);
     if let Some(responder) = responder.take() {
         let then = reply.respond_with(responder);
         let channels = request.channels();

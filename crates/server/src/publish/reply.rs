@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::events::Events;
 use super::parameters::Parameters;
 use crate::access_log;
-use crate::context::CurrentConfig;
+use crate::context::{Context, CurrentConfig};
 use pushwheel::{Event, EventId, PublishError, Published, Request, Responder, Response, Target};
 
 /// What the answer to a publish has besides its result.
@@ -15,12 +15,14 @@ pub(super) struct Reply {
     /// The channel and the publisher's address, if the event log is on.
     logged: Option<(Option<String>, SocketAddr)>,
     may_count: bool,
+    /// The number of nodes, in a cluster.
+    nodes: Option<usize>,
     warnings: Vec<Warning>,
 }
 
 impl Reply {
     pub(super) fn new(
-        request: &Request,
+        (request, context): (&Request, &Context),
         config: &CurrentConfig,
         channel: Option<&str>,
         parameters: &Parameters<'_>,
@@ -33,6 +35,7 @@ impl Reply {
         Reply {
             logged: config.event_log.then(logged),
             may_count: is_all || config.access.may_publish_by_key(request),
+            nodes: context.nodes(request),
             warnings: warnings(events),
         }
     }
@@ -45,6 +48,7 @@ impl Reply {
             id: published.id.as_ref(),
             events: published.events,
             clients: self.may_count.then_some(published.clients),
+            nodes: self.nodes.filter(|_| self.may_count),
             duplicate: published.is_repeated || (published.events == 0 && published.duplicates > 0),
             duplicates: published.duplicates,
             warnings: self.warnings,
@@ -69,6 +73,9 @@ struct Answer<'a> {
     events: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     clients: Option<usize>,
+    /// The clients are those of one of this many nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<usize>,
     /// Whether nothing was appended, because all had been published before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,

@@ -357,7 +357,10 @@ fn settings_that_exclude_each_other_or_are_wrong_are_refused() {
     let refused = run(&["serve", "--journal", &journal, "--state", state]);
     let err = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(err.contains("not in both"), "{err}");
+    assert!(
+        err.contains("one of --state, --journal and --broker"),
+        "{err}"
+    );
     let refused = run(&[
         "serve",
         "--journal",

@@ -17,6 +17,7 @@ mod assets;
 mod bounds;
 mod channel_view;
 mod check;
+mod cluster;
 mod command_options;
 mod commands;
 mod cors;

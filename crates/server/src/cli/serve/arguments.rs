@@ -10,6 +10,8 @@ use pushwheel::{ChannelOptions, History, KeyedState, LagPolicy, Rate};
 use pushwheel_server::Pattern;
 
 use super::access::AccessArguments;
+#[cfg(feature = "redis")]
+use super::broker::BrokerArguments;
 use super::ending::EndingArguments;
 use super::journal::JournalArguments;
 use super::limits::LimitArguments;
@@ -60,12 +62,16 @@ pub(crate) struct Arguments {
     /// The server loads the file at the start and saves it at exit, so that clients
     /// resume after a restart. One server uses a file at a time: another one waits
     /// until the first has ended. A server that is killed saves nothing: --journal keeps
-    /// the history then.
+    /// the history then, and so does --broker.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_STATE")]
     pub(crate) state: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) journal: JournalArguments,
+
+    #[cfg(feature = "redis")]
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
 
     #[command(flatten)]
     pub(crate) keys: KeyArguments,

@@ -19,7 +19,7 @@ pub(crate) struct JournalArguments {
     /// A publish is answered when its events are written, so they survive every end of
     /// the server. After the next start ids go on, and clients resume without a gap. One
     /// server uses a directory at a time: another one waits until the first has ended.
-    /// Use this or --state.
+    /// Use this, --state or --broker.
     #[arg(long, value_name = "DIR", env = "PUSHWHEEL_JOURNAL")]
     pub(super) journal: Option<PathBuf>,
 

@@ -3,6 +3,8 @@
 mod access;
 pub(super) mod announcing;
 mod arguments;
+#[cfg(feature = "redis")]
+mod broker;
 mod descriptors;
 mod ending;
 mod journal;
@@ -28,8 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use pushwheel::EngineHandle;
-use pushwheel_server::{Config, Reloader};
+use pushwheel::{ChannelManager, EngineHandle};
+use pushwheel_server::{Config, Reloader, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -116,11 +118,7 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     shutdown
         .map(drop)
         .map_err(|failure| with_place(&EndingArguments::KEYS, failure))?;
-    if arguments.state.is_some() && arguments.journal.journal.is_some() {
-        let failure = "a server keeps its history in --state or in --journal, not in both. `pushwheel \
-                       journal import` makes a journal from a state";
-        return Err(with_place(&["state", "journal"], failure.into()));
-    }
+    check_places(settings)?;
     check_rules(settings)?;
     for rule in &settings.rules {
         config = config.channel_options_for(rule.pattern.clone(), rule.options.options());
@@ -142,6 +140,10 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     let proxies = arguments.proxies.check();
     proxies.map_err(|failure| with_place(&["proxy_protocol"], failure))?;
     config = arguments.limits.apply(config);
+    #[cfg(feature = "redis")]
+    {
+        config = config.broker_grace(arguments.broker.grace());
+    }
     config = arguments.logs.observe(config);
 
     let mut exposed = endpoints.iter().filter(|at| at.is_reached_by_others());
@@ -154,6 +156,30 @@ fn configure_on(settings: &Settings, reach: &Reach) -> Result<(Config, Vec<Endpo
     };
     let config = keys::secure(settings, config, &reached, has_tokens)?;
     Ok((config, endpoints))
+}
+
+/// Rejects more than one place for the history.
+fn check_places(settings: &Settings) -> Result<(), Failure> {
+    let arguments = &settings.arguments;
+    let places = [
+        ("state", arguments.state.is_some()),
+        ("journal", arguments.journal.journal.is_some()),
+        #[cfg(feature = "redis")]
+        ("broker", arguments.broker.is_set()),
+    ];
+    let set = places.iter().filter(|(_, is_set)| *is_set);
+    let set: Vec<&str> = set.map(|(key, _)| *key).collect();
+    if set.len() > 1 {
+        let failure = "a server keeps its history in one of --state, --journal and --broker. \
+                       `pushwheel journal import` makes a journal from a state";
+        return Err(settings.with_place(&set, failure.into()));
+    }
+    #[cfg(feature = "redis")]
+    arguments
+        .broker
+        .log(arguments.limits.max_body_bytes)
+        .map_err(|(keys, failure)| settings.with_place(keys, failure))?;
+    Ok(())
 }
 
 /// Rejects a pattern that never applies, because an earlier one matches the same channels.
@@ -172,6 +198,35 @@ fn check_rules(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes the server, with the history that it has kept.
+fn open(
+    settings: &Settings,
+    config: &Config,
+    endpoints: &[Endpoint],
+    shutdown_max: Duration,
+) -> Result<(Option<StateFile>, Server), Failure> {
+    let arguments = &settings.arguments;
+    #[cfg(not(feature = "redis"))]
+    let _ = endpoints;
+    #[cfg(feature = "redis")]
+    {
+        let log = arguments.broker.log(arguments.limits.max_body_bytes);
+        let log = log.map_err(|(keys, failure)| settings.with_place(keys, failure))?;
+        if let Some(log) = log {
+            return Ok((None, arguments.broker.join(log, config, endpoints)?));
+        }
+    }
+    if let Some(path) = &arguments.state {
+        let (state, server) = StateFile::load(path, config, shutdown_max)?;
+        return Ok((Some(state), server));
+    }
+    let server = match &arguments.journal.journal {
+        Some(directory) => arguments.journal.open(directory, config, shutdown_max)?,
+        None => config.server(),
+    };
+    Ok((None, server))
+}
+
 pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     // First of all: by default each of these signals kills the process.
     let no_signals = |error| format!("cannot handle signals ({error})");
@@ -187,17 +242,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     };
     let (config, mut endpoints) = configure_on(&settings, &reach)?;
     let shutdown_max = Duration::from_secs(arguments.ending.deadline_s());
-    let (mut state, server) = match (&arguments.state, &arguments.journal.journal) {
-        (Some(path), _) => {
-            let (state, server) = StateFile::load(path, &config, shutdown_max)?;
-            (Some(state), server)
-        }
-        (None, Some(directory)) => {
-            let server = arguments.journal.open(directory, &config, shutdown_max)?;
-            (None, server)
-        }
-        (None, None) => (None, config.server()),
-    };
+    let (mut state, server) = open(&settings, &config, &endpoints, shutdown_max)?;
     let key_set = arguments.access.tokens.key_set();
     let mut key_set = key_set.map_err(|(key, failure)| settings.with_place(&[key], failure))?;
     if let Some(key_set) = &mut key_set {
@@ -231,6 +276,7 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let started = Arc::new(settings);
     let handler = SignalHandler {
         handle: engine.handle(),
+        channels: channels.clone(),
         reloader: server.reloader,
         key_fetcher,
         reach: Reach {
@@ -257,6 +303,13 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     if let Some(directory) = &started.arguments.journal.journal {
         journal::announce(directory, &channels);
     }
+    #[cfg(feature = "redis")]
+    if started.arguments.broker.is_set() {
+        let shutdown = started.arguments.ending.shutdown().expect("it was checked");
+        broker::watch(&channels, engine.handle(), shutdown)
+            .map_err(|error| format!("cannot start the thread of the cluster ({error})"))?;
+        broker::announce(&channels);
+    }
     announce(&started, &endpoints, config.has_tokens());
     if !config.is_secured() && !started.arguments.keys.allow_missing_keys {
         log::warn!(
@@ -272,7 +325,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     // The history is saved however the server ended.
     let saved = state.map_or(Ok(()), |state| state.save(&channels));
     let closed = journal::close(&channels);
-    ran.and(saved).and(closed)?;
+    let left = leave(&channels);
+    ran.and(saved).and(closed).and(left)?;
     match forced_by.load(Ordering::Relaxed) {
         0 => Ok(()),
         signal => {
@@ -280,6 +334,17 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
             process::exit(128 + signal)
         }
     }
+}
+
+/// Leaves the cluster of an engine that has stopped, if it is in one.
+#[cfg(feature = "redis")]
+fn leave(channels: &ChannelManager) -> Result<(), Failure> {
+    broker::leave(channels)
+}
+
+#[cfg(not(feature = "redis"))]
+fn leave(_: &ChannelManager) -> Result<(), Failure> {
+    Ok(())
 }
 
 fn log_warnings(settings: &Settings) {
@@ -322,6 +387,7 @@ fn listen_to_signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
 /// Shuts down or reloads on signals.
 struct SignalHandler {
     handle: EngineHandle,
+    channels: ChannelManager,
     reloader: Reloader,
     /// The thread that fetches keys for tokens, if there is one.
     key_fetcher: Option<Thread>,
@@ -373,6 +439,8 @@ impl SignalHandler {
         let seconds = ending.deadline_s();
         log::info!("shutting down (up to {seconds} s). Send the signal again to stop immediately");
         systemd::notify_stopping();
+        // The other nodes of a cluster see it.
+        self.channels.set_draining(true);
         self.handle.shutdown(shutdown);
     }
 
@@ -407,7 +475,11 @@ impl SignalHandler {
         self.has_tokens = config.has_tokens();
         let limits = settings.arguments.limits.limits();
         self.handle.set_limits(&limits);
-        let is_fixed = |name: &String| FIXED.contains(&&**name);
+        #[cfg(feature = "redis")]
+        let is_of_broker = |name: &str| broker::KEYS.contains(&name);
+        #[cfg(not(feature = "redis"))]
+        let is_of_broker = |_: &str| false;
+        let is_fixed = |name: &String| FIXED.contains(&&**name) || is_of_broker(name);
         let mut fixed = self.started.differing(&settings);
         fixed.retain(is_fixed);
         let mut changed = self.applied.differing(&settings);

@@ -30,7 +30,7 @@ fn wide_networks_of_proxies(settings: &Settings) -> Option<Failure> {
 }
 
 /// The settings of secrets that the configuration file may contain.
-const SECRETS: [&str; 3] = ["publish_key", "admin_key", "token_secret"];
+const SECRETS: [&str; 4] = ["publish_key", "admin_key", "token_secret", "broker"];
 
 /// The rights of other users, as bits of a file's mode.
 const READ: u32 = 0o004;
@@ -59,6 +59,13 @@ fn exposed_files(settings: &Settings) -> Vec<Failure> {
         false => (key, path, WRITE),
     });
     let files = keys.chain(tokens).chain(config);
+    #[cfg(feature = "redis")]
+    let files = files.chain(
+        arguments
+            .broker
+            .files()
+            .map(|(key, path)| (key, path, READ | WRITE)),
+    );
     let exposed = files.filter_map(|(key, path, bits)| {
         let exposed = exposure(path, bits)?;
         Some(settings.with_place(&[key], exposed))
