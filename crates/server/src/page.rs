@@ -14,7 +14,7 @@ use super::errors::Problem;
 use pushwheel::{EngineBuilder, HeaderError, Request, Response};
 
 /// The page's files: name, media type, text.
-const FILES: [(&str, &str, &str); 14] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("page.css", CSS, include_str!("assets/page/page.css")),
     ("icon.svg", SVG, include_str!("assets/page/icon.svg")),
     ("page.js", JS, include_str!("assets/page/page.js")),
@@ -23,6 +23,7 @@ const FILES: [(&str, &str, &str); 14] = [
     ("figures.js", JS, include_str!("assets/page/figures.js")),
     ("channels.js", JS, include_str!("assets/page/channels.js")),
     ("channel.js", JS, include_str!("assets/page/channel.js")),
+    ("cluster.js", JS, include_str!("assets/page/cluster.js")),
     ("publish.js", JS, include_str!("assets/page/publish.js")),
     ("outage.js", JS, include_str!("assets/page/outage.js")),
     ("panel.js", JS, include_str!("assets/page/panel.js")),

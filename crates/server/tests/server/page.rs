@@ -95,7 +95,7 @@ fn every_file_that_the_page_asks_for_is_served_with_its_type() {
         wanted.extend(files_in(file.text()));
         seen.push(name);
     }
-    assert_eq!(seen.len(), 14, "{seen:?}");
+    assert_eq!(seen.len(), 15, "{seen:?}");
     for path in ["/_page/nope.js", "/_page/page.html", "/_page/..%2Fpage.rs"] {
         assert_eq!(refusal(&get(&served, path)), refused(404, "not_found"));
     }

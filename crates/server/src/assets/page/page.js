@@ -7,6 +7,7 @@ import { Figures } from './figures.js';
 import { Outage } from './outage.js';
 import { byId, duration, say, visible } from './parts.js';
 import { ServerPanel } from './panel.js';
+import { ClusterPanel } from './cluster.js';
 import { ask, hasKey, rightsOf, setKey } from './server.js';
 
 const POLL_EVERY_MS = 1000;
@@ -25,6 +26,7 @@ let took_ms = 0; // by the last poll
 
 const figures = new Figures();
 const server = new ServerPanel();
+const cluster = new ClusterPanel();
 const outage = new Outage({ onretry: () => (rights ? poll() : enter()) });
 const view = new ChannelView({ onchange: poll });
 const channels = new Channels({ onsearch: poll, onopen: (name) => (location.hash = hashOf(name)) });
@@ -61,6 +63,7 @@ function arrange() {
   view.allow(rights);
   figures.forget();
   server.forget();
+  cluster.take(undefined);
   channels.forget();
   if (manage) poll();
   else {
@@ -153,6 +156,7 @@ async function show(stats, at_ms) {
     bytes: stats.history.bytes,
   });
   server.take(stats, at_ms);
+  cluster.take(stats.totals.cluster);
   showState('live');
   say(byId('version'), `${stats.version} · up ${duration(stats.totals.uptime_s)}`);
   const rows = channels.take(stats, at_ms);
