@@ -1,5 +1,5 @@
 //! The log in real servers. Each test starts its own, on a free port, with a directory of
-//! its own, and ends it.
+//! its own, and ends it. `PUSHWHEEL_REDIS_SERVER` names another program than `redis-server`.
 
 #![allow(
     clippy::unwrap_used,

@@ -163,7 +163,9 @@ impl Drop for TemporaryDirectory {
 }
 
 fn run(program: &str, port: u16, directory: &Path, arguments: &Vec<String>) -> Child {
-    let mut command = Command::new(program);
+    // Another server of the same protocol, such as Valkey.
+    let other = env::var_os("PUSHWHEEL_REDIS_SERVER").filter(|_| program == "redis-server");
+    let mut command = Command::new(other.unwrap_or_else(|| program.into()));
     command
         .arg(directory.join(CONFIGURATION))
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
