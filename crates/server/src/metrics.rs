@@ -4,22 +4,23 @@
 //! `docs/observability.md` describes each figure.
 
 mod cluster;
+mod page;
 
 use std::fmt;
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::prometheus_text;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use self::page::{Page, exact};
 use super::access::KeyFetches;
 use super::context::Context;
 use super::errors::Problem;
 use super::process::Process;
 use super::readiness;
 use pushwheel::cluster::ClusterStatus;
-use pushwheel::{Backlog, Histogram, JournalStatus, Metrics, Request, Response};
+use pushwheel::{Backlog, JournalStatus, Metrics, Request, Response};
 
 /// `GET /metrics`
 pub(super) fn metrics(request: &Request, context: &Context) -> Result<Response, Problem> {
@@ -344,82 +345,3 @@ fn write_journal(page: &mut Page<'_>, journal: &JournalStatus) -> fmt::Result {
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// The text that is written.
-struct Page<'a>(DescriptorEncoder<'a>);
-
-impl Page<'_> {
-    fn begin(
-        &mut self,
-        name: &'static str,
-        help: &str,
-        kind: MetricType,
-    ) -> Result<MetricEncoder<'_>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, kind)
-    }
-
-    /// Writes a counter. The encoder appends `_total` to its name.
-    fn counter(&mut self, name: &'static str, help: &str, value: u64) -> fmt::Result {
-        let mut metric = self.begin(name, help, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
-    }
-
-    fn counters(
-        &mut self,
-        name: &'static str,
-        help: &str,
-        label: &'static str,
-        values: impl Iterator<Item = (&'static str, u64)>,
-    ) -> fmt::Result {
-        let mut metric = self.begin(name, help, MetricType::Counter)?;
-        for (value, count) in values {
-            let labels = [(label, value)];
-            let mut series = metric.encode_family(&labels)?;
-            series.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        Ok(())
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &str, value: f64) -> fmt::Result {
-        self.begin(name, help, MetricType::Gauge)?
-            .encode_gauge(&value)
-    }
-
-    /// Writes a counter that is not a whole number.
-    fn fraction_counter(&mut self, name: &'static str, help: &str, value: f64) -> fmt::Result {
-        let mut metric = self.begin(name, help, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
-    }
-
-    /// Writes a gauge of a whole number.
-    fn whole(&mut self, name: &'static str, help: &str, value: u64) -> fmt::Result {
-        self.gauge(name, help, exact(value))
-    }
-
-    fn labelled_gauge(
-        &mut self,
-        name: &'static str,
-        help: &str,
-        labels: [(&'static str, &'static str); 1],
-        value: i64,
-    ) -> fmt::Result {
-        let mut metric = self.begin(name, help, MetricType::Gauge)?;
-        metric.encode_family(&labels)?.encode_gauge(&value)
-    }
-
-    fn histogram(&mut self, name: &'static str, help: &str, times: &Histogram) -> fmt::Result {
-        let classes = times.classes().map(|(bound, count)| {
-            let bound = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
-            (bound, count)
-        });
-        let classes: Vec<(f64, u64)> = classes.collect();
-        let mut metric = self.begin(name, help, MetricType::Histogram)?;
-        let sum = times.sum().as_secs_f64();
-        metric.encode_histogram::<NoLabelSet>(sum, times.count(), &classes, None)
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn exact(number: u64) -> f64 {
-    number as f64
-}

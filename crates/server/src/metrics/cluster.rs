@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Page;
+use super::page::Page;
 use pushwheel::cluster::ClusterStatus;
 
 pub(super) fn write(page: &mut Page<'_>, cluster: &ClusterStatus) -> fmt::Result {
