@@ -21,11 +21,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::block::Sealed;
-use super::record::Record;
+use super::record::{Change, Record};
 
 /// The most bytes of records that wait, those on their way included: about 50,000 small
-/// ones. One record may be larger if no other waits.
+/// ones. One large record may wait besides, and the ends of channels, which are small.
 pub(crate) const QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// From this size on a record is large, in bytes: it does not take the room of others, and
+/// they do not keep it out.
+const LARGE_BYTES: usize = QUEUE_BYTES_MAX / 2;
 
 /// The most records of a block.
 pub(crate) const BLOCK_RECORDS_MAX: usize = 4_096;
@@ -74,6 +78,8 @@ pub(crate) struct Appender<O> {
     records: usize,
     /// Their bytes, with what each costs beyond them.
     bytes: usize,
+    /// Those of the large record.
+    large_bytes: usize,
 }
 
 /// What is to be done.
@@ -111,6 +117,7 @@ impl<O> Appender<O> {
             sent: None,
             records: 0,
             bytes: 0,
+            large_bytes: 0,
         }
     }
 
@@ -126,8 +133,15 @@ impl<O> Appender<O> {
     ) -> Result<(), Busy<O>> {
         let record_bytes = record.bytes();
         let cost = record_bytes + RECORD_OVERHEAD_BYTES;
-        if self.records > 0 && self.bytes + cost > QUEUE_BYTES_MAX {
+        let has_room = match cost >= LARGE_BYTES {
+            true => self.large_bytes == 0,
+            false => self.bytes - self.large_bytes + cost <= QUEUE_BYTES_MAX,
+        };
+        if !has_room && !is_an_end(&record.change) {
             return Err(Busy(outcome));
+        }
+        if cost >= LARGE_BYTES {
+            self.large_bytes = cost;
         }
         self.records += 1;
         self.bytes += cost;
@@ -247,7 +261,7 @@ impl<O> Appender<O> {
         for waiting in self.queue.drain(..) {
             refused.extend(waiting.outcome.map(|outcome| (outcome, Refused::Unsent)));
         }
-        (self.records, self.bytes) = (0, 0);
+        (self.records, self.bytes, self.large_bytes) = (0, 0, 0);
         refused
     }
 
@@ -279,13 +293,28 @@ impl<O> Appender<O> {
     }
 
     fn release(&mut self, record_bytes: usize) {
+        let cost = record_bytes + RECORD_OVERHEAD_BYTES;
         self.records -= 1;
-        self.bytes -= record_bytes + RECORD_OVERHEAD_BYTES;
+        self.bytes -= cost;
+        if cost >= LARGE_BYTES {
+            self.large_bytes = 0;
+        }
     }
 
     /// Returns how many records wait, those on their way included, and their bytes.
     pub(crate) fn queued(&self) -> (usize, usize) {
         (self.records, self.bytes)
+    }
+}
+
+/// Returns whether a change ends a channel and has no event. It is never refused for the
+/// queue: a worker that ends has no time to try again, and each channel ends once.
+fn is_an_end(change: &Change) -> bool {
+    match change {
+        Change::Publish { events, .. } => events.is_empty(),
+        Change::Finish { last, .. } => last.is_none(),
+        Change::Remove { .. } => true,
+        _ => false,
     }
 }
 
@@ -391,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_one_large_record_fits_alone() {
+    fn a_full_queue_refuses_but_has_room_for_one_large_record_and_the_ends_of_channels() {
         let mut appender = appender();
         let mut queued = 0;
         let Busy(refused) = loop {
@@ -403,16 +432,24 @@ mod tests {
         assert_eq!(refused, queued);
         let cost = small(0).bytes() + RECORD_OVERHEAD_BYTES;
         assert_eq!(queued, (QUEUE_BYTES_MAX / cost) as u64);
-        assert_eq!(appender.expire(TIMEOUT_MS).len() as u64, queued);
-        assert_eq!(appender.queued(), (0, 0));
         let huge = || record(1, QUEUE_BYTES_MAX);
-        appender.propose(huge(), 1, 0).unwrap();
-        appender.propose(small(2), 2, 0).unwrap_err();
-        let block = sent(appender.next(0));
-        appender.propose(small(2), 2, 0).unwrap_err();
-        appender.appended(block.n);
-        appender.propose(small(2), 2, 0).unwrap();
+        let channel: Arc<str> = "news".into();
+        let remove = Change::Remove { channel };
+        appender.propose(huge(), queued, 0).unwrap();
         appender.propose(huge(), 1, 0).unwrap_err();
+        let end = Record {
+            basis: 0,
+            change: remove,
+        };
+        appender.propose(end, queued + 1, 0).unwrap();
+        assert_eq!(appender.expire(TIMEOUT_MS).len() as u64, queued + 2);
+        assert_eq!((appender.queued(), appender.large_bytes), ((0, 0), 0));
+        appender.propose(huge(), 1, 0).unwrap();
+        appender.propose(small(2), 2, 0).unwrap();
+        let block = sent(appender.next(0));
+        appender.propose(huge(), 3, 0).unwrap_err();
+        appender.appended(block.n);
+        appender.propose(huge(), 3, 0).unwrap();
     }
 
     #[test]
@@ -556,11 +593,15 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Propose(bytes) => {
-                        let (records, bytes_before) = appender.queued();
+                        let small_bytes = appender.bytes - appender.large_bytes;
                         let record = record(proposed, bytes);
-                        let bytes = bytes_before + record.bytes() + RECORD_OVERHEAD_BYTES;
+                        let cost = record.bytes() + RECORD_OVERHEAD_BYTES;
+                        let has_room = match cost < LARGE_BYTES {
+                            true => small_bytes + cost <= QUEUE_BYTES_MAX,
+                            false => appender.large_bytes == 0,
+                        };
                         let is_queued = appender.propose(record, proposed, model.now_ms).is_ok();
-                        prop_assert_eq!(is_queued, records == 0 || bytes <= QUEUE_BYTES_MAX);
+                        prop_assert_eq!(is_queued, has_room);
                         if is_queued {
                             model.waiting.insert(proposed, model.now_ms + TIMEOUT_MS);
                         }
