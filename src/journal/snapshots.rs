@@ -33,6 +33,10 @@ pub(super) const INCOMPLETE: &str = ".tmp";
 /// Bytes that are written at once, or read.
 const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Bytes after which a snapshot is synced. So it goes on at the pace of the disk, and what
+/// the log writes and syncs meanwhile does not wait for all of it.
+const SYNC_BYTES: u64 = 4 << 20;
+
 pub(crate) fn snapshot_name(at: u64) -> String {
     format!("{PREFIX}{at:020}")
 }
@@ -49,6 +53,8 @@ pub(super) struct Writer<F> {
     file: F,
     /// What is in the file.
     written: u64,
+    /// How much of it is on the disk.
+    synced: u64,
     pending: Vec<u8>,
     sum: crc32fast::Hasher,
 }
@@ -61,6 +67,7 @@ impl<F: DiskFile> Writer<F> {
         Writer {
             file,
             written: 0,
+            synced: 0,
             pending,
             sum: crc32fast::Hasher::new(),
         }
@@ -93,6 +100,10 @@ impl<F: DiskFile> Write for Writer<F> {
         self.sum.update(&self.pending);
         self.written += self.pending.len() as u64;
         self.pending.clear();
+        if self.written - self.synced >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 }
