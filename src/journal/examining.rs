@@ -233,6 +233,21 @@ impl Examined {
     }
 }
 
+impl Examined {
+    /// Returns the index of the first segment that may not be on the disk as it is read, because
+    /// its process has not closed the log: the last one, and those that were not synced when
+    /// it was begun.
+    pub(super) fn unsynced_from(&self) -> usize {
+        let Some(last) = self.segments.last().filter(|last| !last.is_closed) else {
+            return self.segments.len();
+        };
+        let nexts = self.segments.iter().skip(1);
+        nexts
+            .take_while(|next| next.header.first <= last.header.synced + 1)
+            .count()
+    }
+}
+
 /// Returns how many bytes a file has from `offset` on, and the highest number that whole
 /// frames or a header among them state to be on the disk. Without a salt the file's header
 /// has it.

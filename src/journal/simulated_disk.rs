@@ -6,7 +6,7 @@
 //!
 //! What happens by chance is drawn by the caller: a number below another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,6 +25,9 @@ struct State {
     boot: u64,
     /// Files by their numbers: as they are seen, and as they are on the disk.
     files: Vec<[Vec<u8>; 2]>,
+    /// Pages that a failed sync has not written, and that no later one writes: the file and
+    /// the place.
+    dropped: BTreeSet<(usize, usize)>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     faults: Faults,
@@ -93,6 +96,7 @@ impl SimulatedDisk {
         let state = State {
             boot: next.boot,
             files: std::mem::take(&mut next.files),
+            dropped: std::mem::take(&mut next.dropped),
             names: std::mem::take(&mut next.names),
             durable_names: std::mem::take(&mut next.durable_names),
             faults: Faults::default(),
@@ -107,8 +111,10 @@ impl SimulatedDisk {
         let next = self.killed();
         let mut state = next.state();
         state.boot += 1;
-        for [seen, durable] in &mut state.files {
-            *durable = surviving(seen, durable, draw);
+        let dropped = std::mem::take(&mut state.dropped);
+        for (number, [seen, durable]) in state.files.iter_mut().enumerate() {
+            let is_dropped = |page| dropped.contains(&(number, page));
+            *durable = surviving(seen, durable, draw, is_dropped);
             seen.clone_from(durable);
         }
         let State {
@@ -136,6 +142,7 @@ impl SimulatedDisk {
         let copy = State {
             boot: state.boot + u64::from(!is_same_start),
             files: state.files.clone(),
+            dropped: state.dropped.clone(),
             names: state.names.clone(),
             durable_names: state.durable_names.clone(),
             ..State::default()
@@ -178,7 +185,12 @@ fn ended() -> io::Error {
 }
 
 /// Returns what is on the disk after a power cut.
-fn surviving(seen: &[u8], durable: &[u8], draw: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
+fn surviving(
+    seen: &[u8],
+    durable: &[u8],
+    draw: &mut dyn FnMut(usize) -> usize,
+    is_dropped: impl Fn(usize) -> bool,
+) -> Vec<u8> {
     let len = if draw(2) == 0 {
         seen.len()
     } else {
@@ -194,6 +206,7 @@ fn surviving(seen: &[u8], durable: &[u8], draw: &mut dyn FnMut(usize) -> usize) 
             _ if draw(2) == 0 => page + PAGE_BYTES,
             _ => page,
         };
+        let new_until = if is_dropped(page) { page } else { new_until };
         for at in page..len.min(page + PAGE_BYTES) {
             out.push(byte(if at < new_until { seen } else { durable }, at));
         }
@@ -313,6 +326,10 @@ impl DiskFile for SimulatedFile {
         let end = seen.len().max(at + len);
         seen.resize(end, 0);
         seen[at..at + len].copy_from_slice(&bytes[..len]);
+        let pages = at - at % PAGE_BYTES..at + len;
+        for page in pages.step_by(PAGE_BYTES) {
+            state.dropped.remove(&(self.number, page));
+        }
         match len {
             _ if dies => Err(ended()),
             0 => Err(ErrorKind::StorageFull.into()),
@@ -331,12 +348,33 @@ impl DiskFile for SimulatedFile {
         if dies {
             return Err(ended());
         }
-        if state.faults.fails_syncs {
+        let State {
+            files,
+            dropped,
+            faults,
+            ..
+        } = &mut *state;
+        let [seen, durable] = &mut files[self.number];
+        let (seen, number) = (&*seen, self.number);
+        let pages = (0..seen.len()).step_by(PAGE_BYTES);
+        let page_of = |bytes: &[u8], page: usize| {
+            let end = bytes.len().min(page + PAGE_BYTES);
+            bytes.get(page..end).unwrap_or_default().to_vec()
+        };
+        if faults.fails_syncs {
+            dropped.extend(
+                pages
+                    .filter(|page| page_of(seen, *page) != page_of(durable, *page))
+                    .map(|page| (number, page)),
+            );
             return Err(io::Error::other("a sync fails"));
         }
-        if !state.faults.lies {
-            let [seen, durable] = &mut state.files[self.number];
-            durable.clone_from(seen);
+        if !faults.lies {
+            durable.resize(seen.len(), 0);
+            for page in pages.filter(|page| !dropped.contains(&(number, *page))) {
+                let end = seen.len().min(page + PAGE_BYTES);
+                durable[page..end].copy_from_slice(&seen[page..end]);
+            }
         }
         Ok(())
     }

@@ -105,6 +105,8 @@ pub(crate) struct Opening<D: Disk> {
     /// What the segment to be written begins with.
     header: Header,
     segments: Vec<Kept>,
+    /// From which segment on the disk may lack what is read: a sync may have failed.
+    unsynced_from: usize,
     snapshot_bytes: u64,
     obsolete: Vec<String>,
     tear: Option<Tear>,
@@ -149,6 +151,7 @@ impl<D: Disk> Opening<D> {
             },
             options,
             segments: log.segments.iter().map(Kept::of).collect(),
+            unsynced_from: log.unsynced_from(),
             snapshot_bytes: snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes),
             obsolete,
             tear: log.tear.clone(),
@@ -177,6 +180,7 @@ impl<D: Disk> Opening<D> {
             options,
             header,
             mut segments,
+            unsynced_from,
             snapshot_bytes,
             obsolete,
             tear,
@@ -184,8 +188,10 @@ impl<D: Disk> Opening<D> {
         if let Some(tear) = &tear {
             tear.cut(&*disk)?;
         }
-        for segment in &segments {
-            settle(&*disk, segment).map_err(JournalError::io("sync", disk.path(&segment.name)))?;
+        for (index, segment) in segments.iter().enumerate() {
+            let again = index >= unsynced_from;
+            settle(&*disk, segment, again)
+                .map_err(JournalError::io("sync", disk.path(&segment.name)))?;
         }
         for name in &obsolete {
             disk.remove(name)
@@ -518,10 +524,25 @@ fn is_incomplete(name: &str) -> bool {
 }
 
 /// Cuts off zeros that were written ahead, and syncs what another process may not have.
-fn settle<D: Disk>(disk: &D, segment: &Kept) -> io::Result<()> {
+///
+/// After a sync has failed, the system takes what it could not write for written, and the
+/// next sync reports success. So a process that has not closed the log may have left memory
+/// that the disk does not have, and it is written `again`.
+fn settle<D: Disk>(disk: &D, segment: &Kept, again: bool) -> io::Result<()> {
     let file = disk.open(&segment.name)?;
     if file.len()? > segment.bytes {
         file.set_len(segment.bytes)?;
+    }
+    if again {
+        let mut chunk = vec![0; AHEAD_BYTES];
+        let mut at = 0;
+        while at < segment.bytes {
+            match file.read_at(at, &mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => file.write_all_at(at, &chunk[..read])?,
+            }
+            at += chunk.len() as u64;
+        }
     }
     file.sync()
 }

@@ -582,6 +582,29 @@ fn a_failed_sync_is_final_and_what_it_refused_is_gone() {
 }
 
 #[test]
+fn what_a_failed_sync_has_dropped_is_written_again_by_the_next_start() {
+    for seed in 0..50 {
+        let (disk, mut blocks) = log_of_nine(false);
+        let (mut store, _) = open(&disk, options(false)).unwrap();
+        for text in [&b"written"[..], &[7; 500], b"and a second segment"] {
+            let number = store.append(1, 1_000, text).unwrap();
+            blocks.push((number, 1, text.to_vec()));
+        }
+        disk.faults(|faults| faults.fails_syncs = true);
+        assert!(store.sync().is_err());
+        drop(store);
+        // It reads what the system has in memory, and tells its clients.
+        let disk = disk.killed();
+        let (store, mut recovery) = open(&disk, options(false)).unwrap();
+        assert_eq!(recovered(&mut recovery), blocks);
+        drop(store);
+        let disk = disk.power_cut(&mut Rng::with_seed(seed));
+        let (_, mut recovery) = open(&disk, options(false)).unwrap();
+        assert_eq!(recovered(&mut recovery), blocks, "{seed}");
+    }
+}
+
+#[test]
 fn a_disk_that_writes_a_few_bytes_at_a_time_is_written_completely() {
     let disk = SimulatedDisk::default();
     disk.faults(|faults| faults.write_max = Some(7));
