@@ -138,6 +138,8 @@ enum Found {
     Applied,
     /// One that was finished before the record, which was proposed without that knowledge.
     Finished,
+    /// The record is for a channel that was removed before.
+    Removed,
 }
 
 /// Options of channels that are made, by name.
@@ -403,7 +405,7 @@ impl Hub {
             } => (channel.clone(), RecordOptions::default()),
             Change::Remove { channel } => {
                 return Ok(Ok(Applied {
-                    clients: Some(remove(state, channel, step.number, removed)),
+                    clients: Some(remove(state, channel, step, removed)),
                     ..Applied::default()
                 }));
             }
@@ -438,6 +440,7 @@ impl Hub {
             Found::Open(key) => key,
             Found::Applied => return Ok(Ok(Applied::default())),
             Found::Finished => return Ok(Err(PublishError::Finished)),
+            Found::Removed => return Ok(Err(PublishError::Closed)),
         };
         let channel = state.get(key).expect("it was just found");
         let needs_packed = channel.options.compress_from;
@@ -569,6 +572,11 @@ impl Hub {
             if finish.is_some_and(|finish| step.basis < finish) {
                 return Ok(Found::Finished);
             }
+            // A publish makes a channel where there is none, so it is for any of the name.
+            let is_end = matches!(step.change, Change::Finish { .. });
+            if is_end && is_for_removed(state, name, step) {
+                return Ok(Found::Removed);
+            }
             state.finishes.end(name, step.number);
             let key = state.names.get(name).copied();
             let channel = key.and_then(|key| state.get(key));
@@ -646,10 +654,17 @@ fn looks_for_clients(state: &State, change: &Change) -> usize {
 }
 
 /// Begins to remove a channel. Returns the number of its clients.
-fn remove(state: &mut State, name: &Arc<str>, number: u64, removed: &mut Removed) -> usize {
-    state.finishes.end(name, number);
+///
+/// One that was proposed for a channel before is not for the channel that has its name now.
+fn remove(state: &mut State, name: &Arc<str>, step: &Step, removed: &mut Removed) -> usize {
+    let number = step.number;
     // A copy has to know that this record has taken the name.
     state.sequence = state.sequence.max(number);
+    if is_for_removed(state, name, step) {
+        return 0;
+    }
+    state.finishes.end(name, number);
+    state.removals.insert(name.clone(), number);
     let Some(key) = state.names.get(name).copied() else {
         if !state.heads.is_over(name, number) {
             // A channel that a program opens is in no record. Its place would be behind the
@@ -717,6 +732,12 @@ fn note_loss(state: &mut State, scope: &str, term: u64, number: u64, time: Block
 /// space.
 pub(super) fn loss_id(term: u64) -> String {
     format!(" lost-{term}")
+}
+
+/// Returns whether a name was removed after a change to its channel was proposed.
+fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
+    let removal = state.removals.before(name, step.number);
+    removal.is_some_and(|removal| step.basis < removal)
 }
 
 fn events_of(step: &mut Step) -> &mut [Ready] {

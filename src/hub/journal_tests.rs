@@ -361,6 +361,33 @@ fn a_thread_of_the_engine_queues_in_order_and_waits_for_nothing() {
 }
 
 #[test]
+fn the_end_of_a_removed_channel_does_not_end_the_next_one_of_its_name() {
+    let (manager, log) = open();
+    let old = manager.get_or_create("news").unwrap();
+    let (sender, ended) = mpsc::channel();
+    let end = || {
+        let sender = sender.clone();
+        move |ended: Result<usize, PublishError>| sender.send(ended).unwrap()
+    };
+    log.hold();
+    old.close_then(end());
+    // In the log, this is the first event of another channel.
+    old.publish_then([message("next")], Target::All, |_| {});
+    old.close_then(end());
+    old.finish_then(None, end());
+    log.let_go();
+    let ends = [(); 3].map(|()| ended.recv().unwrap());
+    assert_eq!(ends, [Ok(0), Ok(0), Err(PublishError::Closed)]);
+    for manager in [&manager, &replayed(&log)] {
+        let next = manager.get("news").unwrap();
+        assert_eq!(datas(&next), ["next"]);
+        assert!(!next.is_finished());
+    }
+    manager.get("news").unwrap().close();
+    assert!(manager.get("news").is_none());
+}
+
+#[test]
 fn a_publish_that_raced_with_the_end_of_its_channel_is_refused_by_the_log() {
     let (manager, log) = open();
     let news = manager.get_or_create("news").unwrap();

@@ -12,8 +12,8 @@ use super::channel_state::{ChannelState, Kind, Life};
 use super::client::{ClientId, DisconnectReason, Member};
 use super::clock::Clock;
 use super::dropped::Dropped;
+use super::ends::Ends;
 use super::entry::Entry;
-use super::finishes::Finishes;
 use super::for_all::ForAll;
 use super::heads::{Absent, Heads};
 use super::id::EventId;
@@ -145,7 +145,9 @@ pub(super) struct State {
     /// What is known of channels that have lost their names.
     pub(super) heads: Heads,
     /// The finishes that a log has.
-    pub(super) finishes: Finishes,
+    pub(super) finishes: Ends,
+    /// The last removals of names that it has.
+    pub(super) removals: Ends,
     /// The ranges of numbers that may be lost.
     pub(super) terms: Terms,
     /// Whether the log is that of a cluster: a loss is said to the channels concerned.
@@ -174,7 +176,8 @@ impl State {
             settings,
             sequence: 0,
             heads: Heads::new(0),
-            finishes: Finishes::new(),
+            finishes: Ends::new(),
+            removals: Ends::new(),
             for_all: ForAll::new(),
             remembered: Remembered::default(),
             keys: no_keys(),

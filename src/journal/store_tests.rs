@@ -598,7 +598,7 @@ fn what_a_failed_sync_has_dropped_is_written_again_by_the_next_start() {
         let (store, mut recovery) = open(&disk, options(false)).unwrap();
         assert_eq!(recovered(&mut recovery), blocks);
         drop(store);
-        let disk = disk.power_cut(&mut Rng::with_seed(seed));
+        let disk = disk.power_cut(&mut drawn(seed));
         let (_, mut recovery) = open(&disk, options(false)).unwrap();
         assert_eq!(recovered(&mut recovery), blocks, "{seed}");
     }

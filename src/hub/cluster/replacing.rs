@@ -95,6 +95,7 @@ impl Hub {
             (
                 mem::replace(&mut state.heads, mem::take(&mut fresh.heads)),
                 mem::replace(&mut state.finishes, mem::take(&mut fresh.finishes)),
+                mem::replace(&mut state.removals, mem::take(&mut fresh.removals)),
                 mem::replace(&mut state.for_all, mem::take(&mut fresh.for_all)),
                 mem::replace(&mut state.remembered, mem::take(&mut fresh.remembered)),
                 mem::replace(&mut state.keys, mem::replace(&mut fresh.keys, no_keys())),

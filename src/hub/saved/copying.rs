@@ -11,6 +11,7 @@ use super::parts::{Begin, End, Part, SavedChannel, SavedForAll};
 use super::{ENTRIES_BYTES, Saved};
 use crate::hub::Hub;
 use crate::hub::channel_state::{ChannelState, Finish, Life};
+use crate::hub::ends::Ends;
 use crate::hub::entry::Entry;
 use crate::hub::for_all::ForAll;
 use crate::hub::heads::Absent;
@@ -94,7 +95,8 @@ impl Hub {
         let own_ids = self.copy_own_ids(0, at, clock);
         let remembered_keys = self.copy_keys(0, at, clock);
         drop(copying_ids);
-        let finishes = self.copy_finishes();
+        let finishes = self.copy_ends(|state| &state.finishes);
+        let removals = self.copy_ends(|state| &state.removals);
         let mut keys = Vec::new();
         let held = for_all.entries.iter().map(|(entry, _)| entry.at_ms);
         let oldest_ms = held.chain(oldest_own_id).min();
@@ -118,6 +120,9 @@ impl Hub {
         }))?;
         put(Part::ForAll(for_all))?;
         put(Part::Finishes(finishes))?;
+        if !removals.is_empty() {
+            put(Part::Removals(removals))?;
+        }
         let mut saved = Saved {
             channels: 0,
             events: 0,
@@ -140,19 +145,18 @@ impl Hub {
         Ok(saved)
     }
 
-    /// Copies the finishes that a log has. A channel that is copied later knows itself what
-    /// came since.
-    fn copy_finishes(&self) -> Vec<(Arc<str>, u64)> {
-        let mut finishes: Vec<(Arc<str>, u64)> = Vec::new();
+    /// Copies ends that a log has. A channel that is copied later knows itself what came since.
+    fn copy_ends(&self, of: impl Fn(&State) -> &Ends) -> Vec<(Arc<str>, u64)> {
+        let mut ends: Vec<(Arc<str>, u64)> = Vec::new();
         loop {
             let state = self.lock();
-            let before = finishes.len();
-            let last = finishes.last().map_or(0, |(_, number)| *number);
-            let some = state.finishes.after(last).take(LOOKS_MAX);
-            finishes.extend(some.map(|(name, number)| (name.clone(), number)));
+            let before = ends.len();
+            let last = ends.last().map_or(0, |(_, number)| *number);
+            let some = of(&state).after(last).take(LOOKS_MAX);
+            ends.extend(some.map(|(name, number)| (name.clone(), number)));
             drop(state);
-            if finishes.len() - before < LOOKS_MAX {
-                return finishes;
+            if ends.len() - before < LOOKS_MAX {
+                return ends;
             }
             self.give_way();
         }

@@ -48,6 +48,7 @@ const END: u8 = 6;
 const OWN_IDS: u8 = 7;
 const FINISHES: u8 = 8;
 const KEYS: u8 = 9;
+const REMOVALS: u8 = 10;
 
 /// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
@@ -133,12 +134,12 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
             FOR_ALL
         }
         Part::Finishes(finishes) => {
-            put_number(out, finishes.len() as u64);
-            for (name, number) in finishes {
-                put_text(out, name);
-                put_number(out, *number);
-            }
+            put_ends(out, finishes);
             FINISHES
+        }
+        Part::Removals(removals) => {
+            put_ends(out, removals);
+            REMOVALS
         }
         Part::Channel(channel) => {
             put_channel(out, channel);
@@ -218,6 +219,14 @@ fn put_records(out: &mut Vec<u8>, records: &[(Arc<str>, IdRecord)]) {
         out.extend_from_slice(&record.digest.to_le_bytes());
         out.push(u8::from(record.is_doubtful));
         put_audience(out, record.audience.as_deref());
+    }
+}
+
+fn put_ends(out: &mut Vec<u8>, ends: &[(Arc<str>, u64)]) {
+    put_number(out, ends.len() as u64);
+    for (name, number) in ends {
+        put_text(out, name);
+        put_number(out, *number);
     }
 }
 
@@ -369,13 +378,8 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
                 entries,
             })
         }
-        FINISHES => {
-            let mut finishes = Vec::new();
-            for _ in 0..input.count(2)? {
-                finishes.push((input.text()?.into(), input.number()?));
-            }
-            Part::Finishes(finishes)
-        }
+        FINISHES => Part::Finishes(ends(input)?),
+        REMOVALS => Part::Removals(ends(input)?),
         CHANNEL => Part::Channel(Box::new(channel(input)?)),
         ENTRIES => {
             let mut entries: Vec<Entry> = Vec::new();
@@ -479,6 +483,12 @@ fn records(input: &mut Input<'_>) -> Result<Vec<(Arc<str>, IdRecord)>, Damaged> 
         records.push((key, record));
     }
     Ok(records)
+}
+
+fn ends(input: &mut Input<'_>) -> Result<Vec<(Arc<str>, u64)>, Damaged> {
+    let count = input.count(2)?;
+    let end = |_| Ok((input.text()?.into(), input.number()?));
+    (0..count).map(end).collect()
 }
 
 fn keys(input: &mut Input<'_>) -> Result<Vec<(KeyId, KeyRecord)>, Damaged> {

@@ -1,7 +1,7 @@
 //! The parts of a saved state, in the order in which they are written and read.
 //!
 //! ```text
-//! begin · events for all channels · finishes* · (channel · entries*)* · heads* · own ids*
+//! begin · events for all channels · finishes* · removals* · (channel · entries*)* · heads* · own ids*
 //! · keys* · end
 //! ```
 //!
@@ -30,6 +30,8 @@ pub(super) enum Part {
     ForAll(SavedForAll),
     /// Some finishes that a log has, by name. They are copied before the channels.
     Finishes(Vec<(Arc<str>, u64)>),
+    /// The last removals of some names that a log has, by name.
+    Removals(Vec<(Arc<str>, u64)>),
     Channel(Box<SavedChannel>),
     /// Some entries of the channel before, the oldest first.
     Entries(Vec<Entry>),

@@ -139,6 +139,12 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
                     self.state.finishes.insert(name, number);
                 }
             }
+            Part::Removals(removals) => {
+                for (name, number) in removals {
+                    self.note_number(number)?;
+                    self.state.removals.insert(name, number);
+                }
+            }
             Part::Channel(channel) => self.open_channel(*channel)?,
             Part::Entries(entries) => self.add_entries(entries)?,
             Part::OwnIds(records) => self.add_own_ids(records)?,

@@ -72,6 +72,7 @@ enum Expected {
     },
     Clients(RangeInclusive<usize>),
     Finished,
+    Closed,
     IdReused,
 }
 
@@ -99,6 +100,8 @@ struct Turn {
     number: u64,
     name: String,
     is_end: bool,
+    /// Its channel was removed.
+    is_removal: bool,
 }
 
 /// What is proposed to a log.
@@ -141,8 +144,26 @@ impl Proposed {
             number,
             name,
             is_end,
+            is_removal: false,
         };
         self.turns.push(turn);
+    }
+
+    fn remove(&mut self, number: u64, name: String) {
+        let turn = Turn {
+            number,
+            name,
+            is_end: false,
+            is_removal: true,
+        };
+        self.turns.push(turn);
+    }
+
+    /// Whether a name was removed after something was proposed for its channel.
+    fn comes_after_removal(&self, name: &str, basis: u64) -> bool {
+        let mut newest_first = self.turns.iter().rev();
+        let removal = newest_first.find(|turn| turn.is_removal && turn.name == name);
+        removal.is_some_and(|removal| basis < removal.number)
     }
 
     /// The log has lost all records behind a number.
@@ -360,7 +381,7 @@ impl Oracle {
             }
             What::Everywhere(draft) => self.apply_everywhere(draft, first),
             What::Finish(draft) => self.apply_finish(topic, basis, at_ms, draft.as_ref(), first),
-            What::Close => self.apply_close(topic, first),
+            What::Close => self.apply_close(topic, basis, first),
         };
         let proposal = &mut self.proposed().all[number];
         proposal.what = what;
@@ -493,6 +514,10 @@ impl Oracle {
         if self.comes_after_end(topic, basis, first) {
             return (Expected::Finished, false);
         }
+        let name = self.topics[topic].name.clone();
+        if self.proposed().comes_after_removal(&name, basis) {
+            return (Expected::Closed, false);
+        }
         let topic = self.found(topic);
         let drafts = draft.map(std::slice::from_ref).unwrap_or_default();
         let fresh = self.fresh(Some(topic), drafts, &To::All);
@@ -517,10 +542,13 @@ impl Oracle {
         (Expected::Clients(clients), is_work)
     }
 
-    fn apply_close(&mut self, topic: usize, first: u64) -> (Expected, bool) {
+    fn apply_close(&mut self, topic: usize, basis: u64, first: u64) -> (Expected, bool) {
         let name = self.topics[topic].name.clone();
+        if self.proposed().comes_after_removal(&name, basis) {
+            return (Expected::Clients(0..=0), false);
+        }
         let current = self.current.get(&name).copied();
-        self.proposed().turn(first, name, false);
+        self.proposed().remove(first, name);
         let Some(topic) = current.filter(|topic| self.topics[*topic].is_there()) else {
             return (Expected::Clients(0..=0), false);
         };
@@ -550,6 +578,7 @@ impl Oracle {
     fn compare(&mut self, expected: &Expected, outcome: &Outcome) {
         let is_right = match (expected, outcome) {
             (Expected::Finished, outcome) => outcome.error() == Some(&PublishError::Finished),
+            (Expected::Closed, outcome) => outcome.error() == Some(&PublishError::Closed),
             (Expected::IdReused, outcome) => {
                 matches!(outcome.error(), Some(PublishError::IdReused { .. }))
             }
@@ -572,6 +601,7 @@ impl Oracle {
         };
         self.count(match expected {
             Expected::Finished => "proposals that come after the end",
+            Expected::Closed => "ends that come after a removal",
             Expected::IdReused => "proposals refused by the log for their ids",
             _ => "proposals in the log",
         });

@@ -1,0 +1,108 @@
+//! The ends that a log has: which names were finished and not begun again since, and which
+//! were removed last.
+//!
+//! An event that was proposed before its channel was finished, and comes into the log
+//! behind the finish, is refused. So is the end of a channel that was removed meanwhile: what
+//! has its name now is another one. A channel that is over may be swept sooner or later, so
+//! the channel cannot decide that.
+//!
+//! The invariant to remember: *what is known depends on the log alone*. The newest
+//! [`ENDS_MAX`] are known. More cannot be between the proposal of a change and its
+//! place in the log, because all that is proposed waits in one queue.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Maximum number of ends: more than there is room for in the queue of an
+/// [`Appender`](crate::journal::appender::Appender). One takes about 100 bytes and its
+/// name.
+const ENDS_MAX: usize = 65_536;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Ends {
+    max: usize,
+    by_name: HashMap<Arc<str>, u64>,
+    /// The same by their numbers.
+    in_order: BTreeMap<u64, Arc<str>>,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Ends::new()
+    }
+}
+
+impl Ends {
+    pub(super) fn new() -> Ends {
+        Ends::bounded(ENDS_MAX)
+    }
+
+    fn bounded(max: usize) -> Ends {
+        Ends {
+            max,
+            by_name: HashMap::new(),
+            in_order: BTreeMap::new(),
+        }
+    }
+
+    /// Remembers the end of a channel, unless a later one of its name is known: a copy may be
+    /// ahead of a log that is applied.
+    pub(super) fn insert(&mut self, name: Arc<str>, number: u64) {
+        if self.by_name.get(&name).is_some_and(|end| *end > number) {
+            return;
+        }
+        if let Some(before) = self.by_name.insert(name.clone(), number) {
+            self.in_order.remove(&before);
+        }
+        self.in_order.insert(number, name);
+        if self.in_order.len() > self.max
+            && let Some((_, name)) = self.in_order.pop_first()
+        {
+            self.by_name.remove(&name);
+        }
+    }
+
+    /// Returns the end of a name before `number`.
+    pub(super) fn before(&self, name: &str, number: u64) -> Option<u64> {
+        let end = self.by_name.get(name).copied();
+        end.filter(|end| *end < number)
+    }
+
+    /// Forgets the end of a name before `number`: the name begins again there.
+    pub(super) fn end(&mut self, name: &str, number: u64) {
+        if let Some(end) = self.before(name, number) {
+            self.by_name.remove(name);
+            self.in_order.remove(&end);
+        }
+    }
+
+    /// Returns the ends after a number, the oldest first.
+    pub(super) fn after(&self, number: u64) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let later = self.in_order.range(number.saturating_add(1)..);
+        later.map(|(number, name)| (name, *number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_ends_are_known_until_their_names_begin_again() {
+        let mut ends = Ends::bounded(2);
+        for (name, number) in [("a", 1), ("b", 2), ("b", 3), ("b", 2)] {
+            ends.insert(name.into(), number);
+        }
+        assert_eq!(ends.before("a", 2), Some(1));
+        assert_eq!(ends.before("b", 3), None, "it is not finished there");
+        assert_eq!(ends.before("b", 4), Some(3));
+        ends.insert("c".into(), 5);
+        assert_eq!(ends.before("a", 9), None, "there were two since");
+        ends.end("b", 3);
+        ends.end("c", 6);
+        let left: Vec<_> = ends.after(0).collect();
+        assert_eq!(left, [(&"b".into(), 3)]);
+        assert_eq!(ends.after(3).count(), 0);
+    }
+}
