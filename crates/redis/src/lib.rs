@@ -3,14 +3,16 @@
 //! [`RedisLog`] is a [`SharedLog`](pushwheel::cluster::SharedLog): nodes that join a cluster
 //! with the same one have the same channels, events and ids.
 //!
-//! ```
-//! use pushwheel::cluster::SharedLog;
+//! ```no_run
+//! use pushwheel::ChannelManager;
+//! use pushwheel::cluster::ClusterOptions;
 //! use pushwheel_redis::{RedisLog, RedisOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let url = "redis://:s3cret@redis.example".parse()?;
 //! let log = RedisLog::new(url, &RedisOptions::new().name("shop"))?;
-//! assert_eq!(log.address(), "redis://redis.example:6379");
+//! let channels = ChannelManager::builder().join_cluster(log, ClusterOptions::new("node-1"))?;
+//! # drop(channels);
 //! # Ok(())
 //! # }
 //! ```
@@ -28,6 +30,15 @@
 //! | `{NAME}:chunks:…` | a hash: the chunks of a snapshot |
 //! | `{NAME}:lease:…` | a string: the node that has a duty |
 //! | `{NAME}:value:…` | a string: a value that is taken once, such as a ticket |
+//!
+//! A user of the server needs these rights, here for the name `pushwheel`:
+//!
+//! ```text
+//! resetkeys ~{pushwheel}:* -@all +auth +client|setname +info +role +select
+//! +evalsha +script|load +xadd +xread +xrange +xrevrange +xtrim
+//! +hmget +hget +hset +hdel +hlen +time +set +get +getdel
+//! +expire +persist +unlink +wait
+//! ```
 //!
 //! # Sessions
 //!
