@@ -54,3 +54,35 @@ fn a_log_does_as_its_twin_on_drawn_inputs() {
         check(&steps);
     }
 }
+
+/// The corpus has few inputs. These are more: those of the corpus with a few changes.
+#[test]
+fn replies_of_a_broker_are_the_same_in_pieces_on_drawn_inputs() {
+    let (_, check) = checks::ALL
+        .iter()
+        .find(|(name, _)| *name == "redis_reply")
+        .expect("the replies have a check");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/redis_reply");
+    let mut paths: Vec<_> = fs::read_dir(corpus)
+        .unwrap()
+        .map(|input| input.unwrap().path())
+        .collect();
+    paths.sort();
+    let inputs: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    const PROTOCOL: &[u8] = b"+-:$*\r\n%~|>_#,(=!019";
+    for seed in 0..3_000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut input = inputs[rng.usize(..inputs.len())].clone();
+        for _ in 0..rng.usize(1..4) {
+            let at = rng.usize(..=input.len());
+            match rng.u8(..4) {
+                0 => input.truncate(at),
+                1 if at < input.len() => _ = input.remove(at),
+                2 if at < input.len() => input[at] = rng.u8(..),
+                _ => input.insert(at, PROTOCOL[rng.usize(..PROTOCOL.len())]),
+            }
+        }
+        println!("seed {seed}: {}", input.escape_ascii());
+        check(&input);
+    }
+}
