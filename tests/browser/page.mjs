@@ -9,7 +9,8 @@
 // breaks its policy and what its console says: all of it has to be nothing but
 // its own server, nothing and nothing.
 
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { createServer } from 'node:net';
 import { promisify } from 'node:util';
 import { endOfAxis } from '../../crates/server/src/assets/page/figures.js';
 import { Counters } from '../../crates/server/src/assets/page/rates.js';
@@ -22,6 +23,15 @@ const PUBLISH_KEY = 'publish-s3cret-of-tests';
 const ADMIN_KEY = 'admin-s3cret-of-tests';
 /// Runs if it ever becomes markup, and says so.
 const EVIL = '<img src=x onerror="globalThis.ran=1"><script>ran=1<\u2044script>';
+
+/// Returns a port on which nothing listens.
+async function freePort() {
+  const server = createServer();
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}
 
 // ---- the stories --------------------------------------------------------------------
 
@@ -321,6 +331,32 @@ const stories = {
     await photograph(page, 'settings');
     await page.evaluate(() => (location.hash = '#absent'));
     await until('no settings', async () => !(await isShown(page, '#settings')));
+  },
+
+  async 'a node of a cluster shows the nodes and its broker'({ visit, serve, atEnd }) {
+    const port = await freePort();
+    const start = () => spawn('redis-server', ['--port', `${port}`, '--bind', '127.0.0.1', '--save', ''], { stdio: 'ignore' });
+    let redis = start();
+    atEnd(() => redis.kill('SIGKILL'));
+    const node = (name) => serve(undefined, ['--broker', `redis://127.0.0.1:${port}`, '--node-name', name]);
+    const nodes = [await node('eu-1'), await node('eu-2')];
+    const page = await visit('/', nodes[0]);
+    await isLive(page);
+    await shows(page, '#broker-state', `Connected to redis://127.0.0.1:${port}. `);
+    const row = async (name) => {
+      const cells = await page.locator('#node-table tbody tr', { hasText: name }).locator('td').allTextContents();
+      return cells.filter((_, i) => i !== 4); // the age of its report
+    };
+    await nodes[1].subscribe('news');
+    await until('the client of the other node', async () => (await row('eu-2'))[1] === '1');
+    const version = (await text(page, '#version')).split(' ')[0];
+    same((await row('eu-1 (this one)')).slice(4), [version, 'ok'], 'its own row');
+    await photograph(page, 'cluster');
+    redis.kill('SIGKILL');
+    await shows(page, '#broker-state', `No connection to redis://127.0.0.1:${port}`);
+    same(await page.locator('#broker-state.error').count(), 1, 'that it is a problem');
+    redis = start();
+    await shows(page, '#broker-state', 'Connected to ');
   },
 
   async 'the server shows its process, its deliveries, and why streams and requests ended'({ visit, server }) {
@@ -722,14 +758,17 @@ try {
       await page.goto(at.base + path);
       return page;
     };
+    const ends = [];
+    const atEnd = (end) => ends.push(end);
     const cleanUp = async () => {
+      for (const end of ends) end();
       for (const context of browser.contexts()) await context.close();
       for (const each of servers) await each.stop();
       const expected = name.includes('never runs') ? (line) => /trusted/i.test(line) : () => false;
       const unexpected = wrong.filter((line) => !expected(line));
       if (unexpected.length) tally.fail(`${name}: what the browser says`, unexpected.join('\n'));
     };
-    return { given: { visit, serve, server, keyed }, cleanUp };
+    return { given: { visit, serve, server, keyed, atEnd }, cleanUp };
   });
 } catch (wrong) {
   tally.fail('the suite', wrong);
