@@ -342,6 +342,10 @@ pub(super) struct OpenedLog<D: Disk> {
     pub(super) store: Store<D>,
     /// The number of the record that says that events may be lost, if this start has made
     /// one, and the newest number before it.
+    #[cfg_attr(
+        not(feature = "internals"),
+        allow(dead_code, reason = "only the simulator asks for it")
+    )]
     pub(super) lost: Option<(u64, u64)>,
 }
 

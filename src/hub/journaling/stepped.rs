@@ -30,7 +30,7 @@ pub struct LoggedBlock {
     pub widths: Vec<u64>,
 }
 
-/// See the [module](self).
+/// A journal whose steps its owner takes.
 #[allow(missing_debug_implementations, reason = "for the simulator alone")]
 pub struct SteppedJournal {
     proposals: Arc<Proposals<Hub>>,

@@ -65,7 +65,7 @@ fn mounted() -> Router {
 
 fn publish(news: &Channel, count: usize) {
     let events = (0..count).map(|_| Event::new("tick", data()));
-    news.broadcast_batch(&events.collect::<Vec<_>>()).unwrap();
+    news.broadcast_batch(events.collect::<Vec<_>>()).unwrap();
 }
 
 fn broadcasting() -> Router {
