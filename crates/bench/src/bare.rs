@@ -5,11 +5,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
+use pushwheel::{BatchSender, SendOutcome};
+use pushwheel_uring::UringSender;
 use socket2::{Domain, Socket, Type};
 
 /// The arguments of the hidden command `bare-loop`.
@@ -18,13 +21,18 @@ pub struct BareLoop {
     /// Time between two heartbeats, in milliseconds; 0 sends none
     #[arg(long, default_value_t = 0)]
     heartbeat_ms: u64,
+    /// Send to many sockets in one system call, by io_uring
+    #[arg(long)]
+    uring: bool,
 }
 
 impl BareLoop {
     /// Returns the command line of the loop.
-    pub(super) fn arguments(heartbeat_ms: u64) -> Vec<String> {
+    pub(super) fn arguments(heartbeat_ms: u64, by_uring: bool) -> Vec<String> {
         let heartbeat = format!("--heartbeat-ms={heartbeat_ms}");
-        vec!["bare-loop".to_owned(), heartbeat]
+        let mut arguments = vec!["bare-loop".to_owned(), heartbeat];
+        arguments.extend(by_uring.then(|| "--uring".to_owned()));
+        arguments
     }
 }
 
@@ -55,6 +63,8 @@ struct Connections {
     /// Place and serial of the readers, by the path of their channel. The next event removes
     /// those that are gone.
     channels: HashMap<Vec<u8>, Vec<(usize, u64)>>,
+    /// What sends to all of them, if that is not a loop of `send()`.
+    sender: Option<UringSender>,
 }
 
 /// Listens, prints the address, and serves until it is killed.
@@ -68,13 +78,25 @@ pub(crate) fn serve(options: &BareLoop) -> std::io::Result<()> {
     let listener = TcpListener::from_std(socket.into());
     let address = listener.local_addr()?;
     println!("the bare loop listens on http://{address}");
-    turn(listener, Duration::from_millis(options.heartbeat_ms))
+    let sender = options.uring.then(UringSender::new).transpose()?;
+    turn(
+        listener,
+        Duration::from_millis(options.heartbeat_ms),
+        sender,
+    )
 }
 
-fn turn(mut listener: TcpListener, heartbeat: Duration) -> std::io::Result<()> {
+fn turn(
+    mut listener: TcpListener,
+    heartbeat: Duration,
+    sender: Option<UringSender>,
+) -> std::io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
-    let mut connections = Connections::default();
+    let mut connections = Connections {
+        sender,
+        ..Connections::default()
+    };
     let mut publisher = Publisher::default();
     let mut buffer = vec![0; 64 << 10];
     let mut next_heartbeat = (!heartbeat.is_zero()).then(|| Instant::now() + heartbeat);
@@ -164,6 +186,20 @@ impl Connections {
     }
 
     fn send_to_all(&mut self, frame: &[u8]) {
+        if let Some(sender) = &mut self.sender {
+            let readers = self.slots.iter().flatten();
+            let readers = readers.filter(|connection| connection.role == Role::Reads);
+            let sockets = readers.map(|connection| connection.stream.as_raw_fd());
+            let sockets: Vec<_> = sockets.collect();
+            let mut outcomes = vec![SendOutcome::Unsent; sockets.len()];
+            let sent = sender.send_to_all(&sockets, frame, false, &mut outcomes);
+            let whole = SendOutcome::Sent(frame.len());
+            assert!(
+                sent.is_ok() && outcomes.iter().all(|outcome| *outcome == whole),
+                "the load reads too slowly"
+            );
+            return;
+        }
         for connection in self.slots.iter_mut().flatten() {
             connection.send(frame);
         }

@@ -73,7 +73,8 @@ pub(crate) struct Common {
     pub(crate) exe: Option<PathBuf>,
     /// Second server, measured in turns with the first one
     ///
-    /// `bare` (a loop of send() over the sockets), `alone` (this server without the
+    /// `bare` (a loop of send() over the sockets), `bare-uring` (the same with one system
+    /// call for many sockets, by io_uring), `alone` (this server without the
     /// --beside options), `one-thread` (this server without --threads), the URL of a
     /// running server, or the path of another pushwheel program.
     #[arg(long, value_name = "SERVER")]

@@ -17,7 +17,7 @@ use super::{Fault, Result, fault, usage};
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// The bare loop, with its time between heartbeats.
-    Bare { heartbeat_ms: u64 },
+    Bare { heartbeat_ms: u64, by_uring: bool },
     /// `pushwheel serve` of this program, with further arguments.
     Pushwheel { exe: PathBuf, serve: Vec<String> },
     /// A running server.
@@ -93,7 +93,8 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
                 );
             }
         },
-        "bare" => Kind::Bare {
+        "bare" | "bare-uring" => Kind::Bare {
+            by_uring: against == "bare-uring",
             heartbeat_ms: match scenario {
                 Scenario::Fanout(fanout) if fanout.beside.has_channels() => {
                     return fault(
@@ -127,7 +128,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
 }
 
 /// The values of `--against`.
-const OTHERS: &str = "Use `bare`, `alone`, `one-thread`, the URL of a running server \
+const OTHERS: &str = "Use `bare`, `bare-uring`, `alone`, `one-thread`, the URL of a running server \
                         (http://HOST:PORT/PATH), or the path of another pushwheel program";
 
 /// Returns the path of a program, for any directory and `PATH`.
@@ -158,9 +159,12 @@ impl Server {
     /// Starts a server, or uses the running one; on core 0 if `pinned`.
     pub(crate) fn start(kind: &Kind, pinned: bool) -> Result<Server> {
         match kind {
-            Kind::Bare { heartbeat_ms } => {
+            Kind::Bare {
+                heartbeat_ms,
+                by_uring,
+            } => {
                 let me = std::env::current_exe()?;
-                Server::spawn(&me, &BareLoop::arguments(*heartbeat_ms), pinned)
+                Server::spawn(&me, &BareLoop::arguments(*heartbeat_ms, *by_uring), pinned)
             }
             Kind::Pushwheel { exe, serve } => {
                 let mut arguments = ["serve", "--listen", "127.0.0.1:0"]

@@ -128,6 +128,11 @@ impl Figures {
             metrics.connections_refused,
         )?;
         page.whole(
+            "pushwheel_batch_senders",
+            "Threads that write to many clients with one system call, by io_uring",
+            metrics.batch_senders,
+        )?;
+        page.whole(
             "pushwheel_clients",
             "Clients, each with an open stream",
             metrics.clients,

@@ -15,6 +15,8 @@ pub(super) struct ServerBody {
     /// As `GET /ready`.
     ready: bool,
     connections_refused: u64,
+    /// What writes to many clients: `io_uring` or `send`.
+    sends_by: &'static str,
     /// Busy time of the event loops.
     loop_seconds: f64,
     delivery_latency: LatencyBody,
@@ -57,6 +59,10 @@ impl ServerBody {
         ServerBody {
             ready: readiness::problem(request, context, metrics).is_none(),
             connections_refused: metrics.connections_refused,
+            sends_by: match metrics.batch_senders {
+                0 => "send",
+                _ => "io_uring",
+            },
             loop_seconds: metrics.turns.sum().as_secs_f64(),
             delivery_latency: LatencyBody::from(&metrics.latency),
             streams_opened: metrics.streams_opened,

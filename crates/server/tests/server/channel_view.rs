@@ -115,6 +115,7 @@ fn stats_have_the_figures_of_the_server_on_request() {
         ("ready", json!(true)),
         ("streams_opened", json!(1)),
         ("connections_refused", json!(0)),
+        ("sends_by", json!("send")),
         ("rejections", json!({"channel_not_found": 1})),
     ] {
         assert_eq!(server[name], value, "{name}");

@@ -13,6 +13,8 @@ use super::access::AccessArguments;
 #[cfg(feature = "redis")]
 use super::broker::BrokerArguments;
 use super::ending::EndingArguments;
+#[cfg(target_os = "linux")]
+use super::io_uring::IoUring;
 use super::journal::JournalArguments;
 use super::limits::LimitArguments;
 use super::observing::LogArguments;
@@ -56,6 +58,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(env = "PUSHWHEEL_THREADS", value_parser = within(1..=64_u16))]
     pub(crate) threads: u16,
+
+    /// Whether an event is sent to many clients in one system call, by io_uring of Linux
+    ///
+    /// With `auto`, a kernel that does not allow it is noted in the log, and each client is
+    /// sent to by itself.
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "MODE", default_value = "off")]
+    #[arg(env = "PUSHWHEEL_IO_URING")]
+    pub(crate) io_uring: IoUring,
 
     /// File that keeps the history over a restart [default: none]
     ///

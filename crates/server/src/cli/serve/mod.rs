@@ -7,6 +7,8 @@ mod arguments;
 mod broker;
 mod descriptors;
 mod ending;
+#[cfg(target_os = "linux")]
+mod io_uring;
 mod journal;
 mod key_set;
 mod keys;
@@ -58,6 +60,8 @@ const FIXED: &[&str] = &[
     "max_unpublished_channels_per_source",
     "history_total_bytes",
     "threads",
+    #[cfg(target_os = "linux")]
+    "io_uring",
     "state",
     "journal",
     "journal_sync",
@@ -250,6 +254,8 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<(), Failure> {
     }
     let engine = arguments.proxies.apply(server.engine);
     let engine = descriptors::apply(engine, arguments.threads, endpoints.len());
+    #[cfg(target_os = "linux")]
+    let engine = io_uring::apply(engine, arguments.io_uring);
     let mut socket_files = Vec::new();
     if listeners.is_empty() {
         for endpoint in &mut endpoints {
