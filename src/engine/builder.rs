@@ -8,6 +8,8 @@ use std::error::Error;
 use std::fmt;
 #[cfg(target_os = "linux")]
 use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 use super::Engine;
 use super::listening::Buffers;
@@ -19,12 +21,8 @@ use crate::limits::Limits;
 use crate::proxies::{Network, Proxies};
 use crate::reactor::Budgets;
 #[cfg(target_os = "linux")]
-use crate::reactor::batch::BatchSender;
+use crate::reactor::batch::{BatchSender, MakeBatchSender};
 use crate::router::Router;
-
-/// Makes what sends to many clients in one system call.
-#[cfg(target_os = "linux")]
-type MakeBatchSender = Box<dyn FnMut() -> io::Result<Box<dyn BatchSender>>>;
 
 /// Configures an engine, by method chaining; see [`Engine::builder`].
 ///
@@ -308,17 +306,17 @@ impl EngineBuilder {
         self
     }
 
-    /// Sends an event to many clients in one system call, by a sender for each thread that
-    /// `make` returns; the package `pushwheel-uring` has one for Linux. A thread for which
+    /// Sends an event to many clients in one system call, by a sender for each thread, which
+    /// `make` returns on that thread; the package `pushwheel-uring` has one for Linux. A thread for which
     /// `make` fails, and one whose sender fails later, logs that and continues with a system
     /// call for each client. [`Metrics::batch_senders`](crate::Metrics::batch_senders) counts
     /// the threads that have one. Default: none.
     #[cfg(target_os = "linux")]
     pub fn batch_senders(
         mut self,
-        make: impl FnMut() -> io::Result<Box<dyn BatchSender>> + 'static,
+        make: impl Fn() -> io::Result<Box<dyn BatchSender>> + Send + Sync + 'static,
     ) -> Self {
-        self.batch_senders = Some(Box::new(make));
+        self.batch_senders = Some(Arc::new(make));
         self
     }
 

@@ -1,5 +1,6 @@
 //! The ring of this machine's kernel, with real sockets.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::io::Read;
 use std::os::fd::AsRawFd;

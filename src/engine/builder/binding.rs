@@ -94,7 +94,7 @@ impl EngineBuilder {
         }
     }
 
-    fn serve(mut self, listeners: Vec<Listener>) -> io::Result<Engine> {
+    fn serve(self, listeners: Vec<Listener>) -> io::Result<Engine> {
         if listeners.is_empty() {
             let message = "an engine needs a socket that listens. Pass one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -114,13 +114,8 @@ impl EngineBuilder {
             #[allow(unused_mut, reason = "only Linux sends in batches")]
             let mut sockets = Sockets::new(listeners)?;
             #[cfg(target_os = "linux")]
-            match self.batch_senders.as_mut().map(|make| make()) {
-                None => {}
-                Some(Ok(sender)) => sockets.send_in_batches(sender),
-                Some(Err(error)) => log::warn!(
-                    "cannot send to many clients in one system call ({error}). Each is written \
-                     to by itself"
-                ),
+            if let Some(make) = &self.batch_senders {
+                sockets.send_in_batches(make.clone());
             }
             let waker = sockets.waker();
             let wake: Waker = Box::new(move || {

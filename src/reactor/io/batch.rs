@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 /// Sends the same bytes to several sockets in one system call, where the system can; see
 /// [`EngineBuilder::batch_senders`](crate::EngineBuilder::batch_senders).
@@ -22,6 +23,9 @@ pub trait BatchSender: fmt::Debug + Send {
         outcomes: &mut [SendOutcome],
     ) -> io::Result<()>;
 }
+
+/// Makes a sender.
+pub(crate) type MakeBatchSender = Arc<dyn Fn() -> io::Result<Box<dyn BatchSender>> + Send + Sync>;
 
 /// What has become of the bytes for one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 #[cfg(target_os = "linux")]
-use super::batch::{BatchSender, Batching, SendOutcome};
+use super::batch::{Batching, MakeBatchSender, SendOutcome};
 use super::net::{Exception, LISTENER, Net, Readiness, Targets, write_to_each};
 #[cfg(target_os = "linux")]
 use super::net::{Gone, write_once};
@@ -28,7 +28,6 @@ const EVENTS_MAX: usize = 1024;
 const WAKER: u64 = u64::MAX - 1;
 
 /// The sockets of the system, behind one poller.
-#[derive(Debug)]
 pub(crate) struct Sockets {
     poll: Poll,
     events: Events,
@@ -39,6 +38,9 @@ pub(crate) struct Sockets {
     waker: Arc<Waker>,
     #[cfg(target_os = "linux")]
     batching: Option<Batching>,
+    /// Makes what sends in batches, on the thread that uses it.
+    #[cfg(target_os = "linux")]
+    make_sender: Option<MakeBatchSender>,
 }
 
 /// A socket that listens, and does not block.
@@ -102,13 +104,27 @@ impl Sockets {
             waker,
             #[cfg(target_os = "linux")]
             batching: None,
+            #[cfg(target_os = "linux")]
+            make_sender: None,
         })
     }
 
-    /// Writes to several sockets by `sender` from now on.
+    /// Writes to several sockets by a sender from the first poll on.
     #[cfg(target_os = "linux")]
-    pub(crate) fn send_in_batches(&mut self, sender: Box<dyn BatchSender>) {
-        self.batching = Some(Batching::new(sender));
+    pub(crate) fn send_in_batches(&mut self, make: MakeBatchSender) {
+        self.make_sender = Some(make);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[cold]
+    fn make_sender(&mut self, make: &MakeBatchSender) {
+        match make() {
+            Ok(sender) => self.batching = Some(Batching::new(sender)),
+            Err(error) => log::warn!(
+                "cannot send to many clients in one system call ({error}). Each is written to \
+                 by itself"
+            ),
+        }
     }
 
     /// Ends a poll, from any thread.
@@ -131,6 +147,10 @@ impl Net for Sockets {
     type Socket = TcpStream;
 
     fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Some(make) = self.make_sender.take() {
+            self.make_sender(&make);
+        }
         match self.poll.poll(&mut self.events, timeout) {
             // A signal, such as the one that goes on with a stopped process. It
             // says nothing of what is ready, and time may have passed.
