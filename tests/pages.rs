@@ -372,7 +372,7 @@ fn every_event_is_on_one_page_of_clients_that_ask_again_and_again() {
     publisher.join().unwrap();
     let expected: Vec<String> = (0..EVENTS).map(|n| n.to_string()).collect();
     assert_eq!(read, expected);
-    eventually("nobody waits", || pages.news.client_count() == 0);
+    eventually("no client waits", || pages.news.client_count() == 0);
 }
 
 #[test]

@@ -50,7 +50,7 @@ async function publish(id, number, data, last = false) {
 
 // ---- an answer --------------------------------------------------------------------
 
-/// Reads the answer of the API, whoever listens, and publishes each piece of it.
+/// Reads the answer of the API, whether or not a client listens, and publishes each piece.
 async function write(id, request) {
   const stop = new AbortController();
   running.set(id, () => stop.abort());

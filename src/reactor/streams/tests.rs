@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::opening::Opening;
 use super::*;
@@ -70,6 +71,18 @@ impl Loop {
         start: Start,
         room: usize,
     ) -> (StreamKey, Rc<RefCell<Wire>>) {
+        self.open(channels, name, start, room, None)
+    }
+
+    /// Opens a stream, or begins to wait for a page.
+    fn open(
+        &mut self,
+        channels: &[&Channel],
+        name: &str,
+        start: Start,
+        room: usize,
+        wait: Option<Duration>,
+    ) -> (StreamKey, Rc<RefCell<Wire>>) {
         let mut channels: Vec<_> = channels.iter().map(|channel| channel.key()).collect();
         channels.sort_unstable();
         let (wire, peer) = (Wire::new(room), ([127, 0, 0, 1], 1).into());
@@ -86,8 +99,8 @@ impl Loop {
         let opening = Opening {
             channels,
             joined: joined.unwrap(),
-            form: Form::Plain,
-            wait: None,
+            form: wait.map_or(Form::Plain, |_| Form::Page),
+            wait,
             packed: None,
             replay_end: None,
             names_position: false,
@@ -320,6 +333,57 @@ fn heartbeats_name_a_newer_position_to_clients_that_ask() {
     l.turn();
     publish(&busy, "six");
     assert_eq!(l.beat(300_000, [&asking]), [idle]);
+}
+
+#[test]
+fn a_page_that_is_being_written_is_not_cut_by_the_end_of_the_wait() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    let wait = Some(Duration::from_secs(50));
+    let (key, wire) = l.open(&[&channel], "ann", Start::Live, 100, wait);
+    assert_eq!(l.beat(40_000, [&(key, wire.clone())]), ["\n"]);
+    let large = "x".repeat(10_000);
+    publish(&channel, &large);
+    l.turn();
+    let begun = wire.borrow_mut().take_text();
+    assert!(
+        begun.starts_with("{\"events\":[{") && begun.len() < 200,
+        "{begun}"
+    );
+    // More is no part of it.
+    publish(&channel, "later");
+    let at_its_end = l.beat(50_100, [&(key, wire.clone())]);
+    assert_eq!(at_its_end, [""]);
+    assert!(!wire.borrow().is_closed);
+    wire.borrow_mut().room = ALL;
+    l.streams.queue_cursor(&l.io, key);
+    l.turn();
+    let page = begun + &wire.borrow_mut().take_text();
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(page["events"].as_array().unwrap().len(), 1);
+    assert_eq!(page["events"][0]["data"], *large);
+    assert_eq!(page["newest"], page["events"][0]["id"]);
+    assert!(wire.borrow().is_closed);
+    assert_eq!((channel.client_count(), l.streams.behind()), (0, 0));
+}
+
+#[test]
+fn a_client_that_has_waited_in_vain_is_answered_at_the_end_of_the_wait() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    let wait = Some(Duration::from_secs(50));
+    let (key, wire) = l.open(&[&channel], "ann", Start::Live, ALL, wait);
+    let client = (key, wire.clone());
+    // An event for another client is no reason to answer.
+    channel.send("bob", Event::message("for Bob")).unwrap();
+    l.turn();
+    assert_eq!(l.beat(40_000, [&client]), ["\n"]);
+    assert_eq!(l.beat(50_100, [&client]), [""]);
+    l.turn();
+    let page = wire.borrow_mut().take_text();
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(page["events"], serde_json::json!([]));
+    assert!(wire.borrow().is_closed);
 }
 
 #[test]

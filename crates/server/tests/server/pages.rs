@@ -58,6 +58,35 @@ fn events_are_read_as_json() {
 }
 
 #[test]
+fn the_tag_of_a_page_is_a_condition_for_a_publish() {
+    let served = start();
+    let first = publish(&served, "/channels/a", TEXT, "one");
+    let tag = read(&served, "/channels/a")
+        .header("etag")
+        .unwrap()
+        .to_owned();
+    assert_eq!(tag, format!("\"{}\"", text(&first["id"])));
+    let head = ask(&served, "HEAD", "/channels/a", &[ACCEPT], "");
+    assert_eq!(head.header("etag"), Some(&*tag));
+    let post = |tag: &str| {
+        let headers = [TEXT, ("If-Match", tag)];
+        ask(&served, "POST", "/channels/a", &headers, "next")
+    };
+    // What happens in other channels does not matter.
+    publish(&served, "/channels/b", TEXT, "other");
+    assert_eq!(read(&served, "/channels/a").header("etag"), Some(&*tag));
+    assert_eq!(post(&tag).status, 200);
+    let late = post(&tag);
+    assert_eq!(refusal(&late), refused(412, "not_newest"));
+    let newest = read(&served, "/channels/a")
+        .header("etag")
+        .unwrap()
+        .to_owned();
+    assert_eq!(late.header("etag"), Some(&*newest));
+    assert_eq!(post(&newest).status, 200);
+}
+
+#[test]
 fn only_a_request_for_json_alone_is_answered_with_a_page() {
     let served = start();
     for (accept, is_page) in [
