@@ -265,7 +265,9 @@ mod tests {
         let ids = [&first, &second].map(|published| published.id.as_ref().unwrap().to_string());
         assert_eq!(
             as_json(&second),
-            json!({"id": ids[1], "events": 1, "clients": 0, "duplicates": 0})
+            json!({
+                "id": ids[1], "events": 1, "clients": 0, "duplicates": 0, "is_repeated": false,
+            })
         );
         let stats = channels.stats();
         let written = as_json(&stats);
