@@ -48,6 +48,12 @@ pub trait SharedLog: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the address of the broker for messages, without a password.
     fn address(&self) -> String;
+
+    /// Returns whether an append may be confirmed after its block can be read: when enough
+    /// copies have it. A publish is then answered after both. Default: no.
+    fn confirms_later(&self) -> bool {
+        false
+    }
 }
 
 /// What a node says when it opens a session.

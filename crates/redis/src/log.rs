@@ -129,6 +129,10 @@ impl SharedLog for RedisLog {
     fn address(&self) -> String {
         self.broker.url.to_string()
     }
+
+    fn confirms_later(&self) -> bool {
+        self.broker.replicas > 0
+    }
 }
 
 /// Why there is no log with these options.

@@ -12,6 +12,7 @@
 //!  writer           appends the blocks of this node, again until they are read back
 //!  reader           applies all blocks, and begins again where that is necessary
 //!  base, replacing  the channels as a snapshot and the log have them; their way into the hub
+//!  unconfirmed      outcomes of blocks that too few copies have yet
 //!  keeper           snapshots and trims, by the node that has the lease
 //!  pulse            probes, and what has waited for too long
 //!  calls, values    single-use values
@@ -37,6 +38,7 @@ pub(crate) mod shared;
 #[cfg(test)]
 #[cfg(feature = "internals")]
 mod tests;
+mod unconfirmed;
 mod values;
 mod waiting;
 mod writer;

@@ -50,6 +50,7 @@ impl Pulse {
         self.proposals.look();
         self.cluster.look(now_ms);
         self.cluster.release_late(now_ms);
+        self.cluster.expire_unconfirmed(now_ms);
         if now_ms >= self.probe_at_ms && !self.is_probing.swap(true, Relaxed) {
             self.probe_at_ms = now_ms + PROBE_MS;
             self.probe(now_ms);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::base::{Base, Making};
 use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
+use super::unconfirmed::Outcomes;
 use crate::cluster::branches::{divergence, predecessor};
 use crate::cluster::{BlockRead, BrokerError, LogReader, Term, Welcome, WriterEnd};
 use crate::hub::applying::BlockTime;
@@ -106,16 +107,21 @@ impl Place {
             true => proposals.came_back(n),
             false => Vec::new(),
         };
+        let is_held = is_own && cluster.log.confirms_later();
+        let mut held = Outcomes::new();
         hub.apply(
             first,
             time,
             with_outcomes(records, outcomes),
-            |waiting, outcome| {
-                if let Some(waiting) = waiting {
-                    report(waiting, outcome);
+            |(waiting, is_of_publisher), outcome| match waiting {
+                Some(waiting) if is_held && is_of_publisher => {
+                    held.push(Box::new(move || report(waiting, outcome)));
                 }
+                Some(waiting) => report(waiting, outcome),
+                None => {}
             },
         );
+        cluster.hold(n, hub.clock.now_ms(), held);
         let (first, bytes) = (read.first, read.bytes.len() as u64);
         cluster.note_block(WriterEnd { writer, n, first }, read.wall_ms, bytes, probe);
         Found::Applied
@@ -134,19 +140,20 @@ impl Place {
     }
 }
 
-/// Returns each record with what waits for its outcome. The first ones may have been applied
-/// already.
+/// Returns each record with what waits for its outcome, and whether that is a publisher. The
+/// first ones may have been applied already.
 fn with_outcomes(
     records: Vec<Record>,
     outcomes: Vec<(Record, Option<Waiting>)>,
-) -> impl Iterator<Item = (Record, Option<Waiting>)> {
+) -> impl Iterator<Item = (Record, (Option<Waiting>, bool))> {
     let mut outcomes = outcomes.into_iter().map(|(_, waiting)| waiting);
     let seen = outcomes.len().saturating_sub(records.len());
     // Dropping one says that its outcome is not known.
     outcomes.by_ref().take(seen).for_each(drop);
-    records
-        .into_iter()
-        .map(move |record| (record, outcomes.next().flatten()))
+    records.into_iter().map(move |record| {
+        let is_of_node = matches!(record.change, Change::Probe(_) | Change::LostIn { .. });
+        (record, (outcomes.next().flatten(), !is_of_node))
+    })
 }
 
 /// A hub that is to be built anew.

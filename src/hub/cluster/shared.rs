@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::calls::SharedValues;
 use super::nodes::Nodes;
+use super::unconfirmed::{Outcomes, Unconfirmed};
 use super::waiting::{GoOn, Released, Waiting};
 use crate::cluster::{
     BrokerError, ClusterOptions, ClusterStatus, Hello, Memory, SharedLog, Term, WriterEnd,
@@ -111,6 +113,7 @@ pub(in crate::hub) struct Cluster {
     pub(super) writer: u128,
     known: Mutex<Known>,
     waiting: Mutex<Waiting>,
+    unconfirmed: Mutex<Unconfirmed>,
     /// Held while the channels are copied, and while they are replaced.
     building: Mutex<()>,
     attempts: AtomicU64,
@@ -140,6 +143,7 @@ impl Cluster {
             options,
             writer,
             known: Mutex::new(known),
+            unconfirmed: Mutex::default(),
             waiting: Mutex::default(),
             building: Mutex::default(),
             attempts: AtomicU64::new(0),
@@ -297,6 +301,32 @@ impl Cluster {
         drop(known);
         let released = self.waiting().applied(applied, back);
         go_on(released, Released::Applied);
+    }
+
+    /// Holds the outcomes of an own block until the log has confirmed its append.
+    pub(super) fn hold(&self, n: u64, now_ms: u64, outcomes: Outcomes) {
+        let until_ms = now_ms.saturating_add(as_ms(self.options.publish_timeout));
+        let confirmed = self.unconfirmed().hold(n, until_ms, outcomes);
+        pass_on(confirmed);
+    }
+
+    /// Notes that the log has confirmed these own blocks, all of one session.
+    pub(super) fn confirm(&self, blocks: RangeInclusive<u64>) {
+        let (confirmed, unknown) = self.unconfirmed().confirm(blocks);
+        pass_on(confirmed);
+        drop(unknown);
+    }
+
+    /// Ends what waits for a confirmation for too long: it may be in the log.
+    pub(super) fn expire_unconfirmed(&self, now_ms: u64) {
+        let expired = self.unconfirmed().expire(now_ms);
+        drop(expired);
+    }
+
+    fn unconfirmed(&self) -> MutexGuard<'_, Unconfirmed> {
+        self.unconfirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the number before which the log need not keep blocks that a snapshot has.
@@ -467,5 +497,12 @@ impl Cluster {
 fn go_on(all: impl IntoIterator<Item = GoOn>, released: Released) {
     for go_on in all {
         go_on(released);
+    }
+}
+
+/// Passes outcomes on, with nothing locked.
+fn pass_on(outcomes: Outcomes) {
+    for pass_on in outcomes {
+        pass_on();
     }
 }

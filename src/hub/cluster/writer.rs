@@ -22,6 +22,8 @@ pub(super) struct Writer {
     cluster: Arc<Cluster>,
     proposals: Arc<Proposals<Hub>>,
     session: Option<(u64, Box<dyn LogWriter>)>,
+    /// The first block that the session has appended.
+    session_from: Option<u64>,
     pauses: Pauses,
 }
 
@@ -31,6 +33,7 @@ impl Writer {
             cluster,
             proposals,
             session: None,
+            session_from: None,
             pauses: Pauses::default(),
         }
     }
@@ -75,6 +78,7 @@ impl Writer {
         match self.cluster.opened(opened) {
             Some((session, welcome)) if self.cluster.is_of_log(&welcome.identity) => {
                 self.session = Some((opens, session));
+                self.session_from = None;
                 self.pauses.succeeded();
             }
             // The reader finds out, and says so.
@@ -100,6 +104,8 @@ impl Writer {
                 let now_us = clock.now_us();
                 self.proposals.appends.observe(now_us - began_us);
                 self.proposals.accepted(block.n, now_us / 1000 + BACK_MS);
+                let first = *self.session_from.get_or_insert(block.n);
+                self.cluster.confirm(first..=block.n);
                 self.accepted(block, appended, hub);
             }
             Err(error) => {
