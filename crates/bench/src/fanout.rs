@@ -7,6 +7,7 @@ use super::beside::OtherChannels;
 use super::figure::{
     Case, DELIVERY_CPU, Figure, LAST_MEDIAN, LAST_MOST, LAST_P99, MEMORY, RATE, counted,
 };
+use super::histogram::Histogram;
 use super::load::Together;
 use super::options::{Burst, EVENT_BYTES_MIN, Fanout};
 use super::pace::Times;
@@ -89,24 +90,33 @@ fn connect(run: &mut Run<'_>, clients: usize) -> Result<Option<f64>> {
 
 /// Runs just before a measurement: after 200 ms of silence or more, a connection starts
 /// slowly again.
-fn warm_connections(run: &mut Run<'_>) -> Result<()> {
+pub(crate) fn warm_connections(run: &mut Run<'_>) -> Result<()> {
     for _ in 0..WARM_EVENTS {
         run.load.deliver(1, EVENT_BYTES_MIN, Together::Ndjson)?;
     }
     Ok(())
 }
 
-struct Work {
-    case: Case,
-    how: Together,
+/// Publications of one case.
+pub(crate) struct Work {
+    pub(crate) case: Case,
+    pub(crate) how: Together,
     /// Publications per second.
-    rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// If the server never rests, CPU time is not that of this channel.
-    is_busy: bool,
+    pub(crate) is_busy: bool,
 }
 
 fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
     run.say(work.case.name());
+    let (mut figures, latencies) = figures(run, work)?;
+    figures.extend(memory.map(|memory| (MEMORY, memory)));
+    run.add(work.case, figures, latencies);
+    Ok(())
+}
+
+/// Publishes, and returns the figures, and the latencies of all deliveries.
+pub(crate) fn figures(run: &mut Run<'_>, work: &Work) -> Result<(Vec<(Figure, f64)>, Histogram)> {
     let before_ns = match work.is_busy {
         true => 0,
         false => run.settled_cpu_ns()?,
@@ -137,9 +147,7 @@ fn publish(run: &mut Run<'_>, work: &Work, memory: Option<f64>) -> Result<()> {
     for (figure, share) in [(LAST_MEDIAN, 0.5), (largest, share)] {
         figures.push((figure, quantile(&times.last, share).as_secs_f64() * 1e3));
     }
-    figures.extend(memory.map(|memory| (MEMORY, memory)));
-    run.add(work.case, figures, times.all);
-    Ok(())
+    Ok((figures, times.all))
 }
 
 impl Work {
@@ -182,7 +190,7 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
 }
 
 /// Returns the number of events for a run of about a second.
-fn events_for(clients: usize) -> usize {
+pub(crate) fn events_for(clients: usize) -> usize {
     (DELIVERIES_A_RUN / clients).clamp(3, 200)
 }
 

@@ -85,6 +85,12 @@ pub(crate) const PUBLISH_CPU: Figure = Figure {
     key: "publish_cpu_us",
 };
 
+pub(crate) const BROKER_CPU: Figure = Figure {
+    name: "CPU of Redis for each event",
+    unit: "µs",
+    key: "broker_cpu_us",
+};
+
 /// The conditions of a measurement; 0 if one does not apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Case {

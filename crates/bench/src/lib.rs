@@ -10,9 +10,9 @@
 //! | --- | --- |
 //! | `options` | the command line |
 //! | `run` | pairs of runs: starts servers, takes samples |
-//! | `idle`, `fanout`, `each`, `churn`, `publish` | the scenarios (`burst` is a fan-out of several events together) |
+//! | `idle`, `fanout`, `each`, `churn`, `publish`, `cluster` | the scenarios (`burst` is a fan-out of several events together) |
 //! | `load`, `client`, `publisher`, `pace`, `beside`, `stuck` | the load, and its checks |
-//! | `server`, `measured`, `bare`, `usage` | the measured servers, their start, and their CPU time and memory |
+//! | `server`, `broker`, `measured`, `bare`, `usage` | the measured servers, their start, and their CPU time and memory |
 //! | `figure`, `histogram` | figures, medians, ratios |
 //! | `table`, `page`, `plot` | their output |
 //!
@@ -26,8 +26,10 @@
 
 mod bare;
 mod beside;
+mod broker;
 mod churn;
 mod client;
+mod cluster;
 mod each;
 mod fanout;
 mod fault;
@@ -122,6 +124,11 @@ fn measure(bench: &Bench) -> Result<()> {
         Scenario::Each(options) => {
             runs.each(&options.channels, |run, channels| {
                 each::measure(run, options, channels)
+            })?;
+        }
+        Scenario::Cluster(options) => {
+            runs.each(&[options.clients], |run, clients| {
+                cluster::measure(run, options, clients)
             })?;
         }
     }

@@ -85,8 +85,9 @@ impl Load {
         self.expected.newest()
     }
 
-    /// Connects further subscribers to another channel.
+    /// Connects further subscribers to another channel, or to another server.
     pub(crate) fn subscribe_to(&mut self, channel: &Url) {
+        self.subscribe_to = channel.address;
         self.subscribe = subscription(channel);
     }
 

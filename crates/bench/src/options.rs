@@ -28,6 +28,8 @@ pub(crate) enum Scenario {
     Churn(Churn),
     /// POST requests, pipelined on one connection, without subscribers
     Publish(Publish),
+    /// Several nodes on one Redis: latency, throughput, and CPU per delivery
+    Cluster(Cluster),
 }
 
 impl Scenario {
@@ -39,6 +41,7 @@ impl Scenario {
             Scenario::Each(options) => &options.common,
             Scenario::Churn(options) => &options.common,
             Scenario::Publish(options) => &options.common,
+            Scenario::Cluster(options) => &options.common,
         }
     }
 
@@ -50,6 +53,7 @@ impl Scenario {
             Scenario::Each(_) => "each",
             Scenario::Churn(_) => "churn",
             Scenario::Publish(_) => "publish",
+            Scenario::Cluster(_) => "cluster",
         }
     }
 }
@@ -251,6 +255,44 @@ pub(crate) struct Publish {
     pub(crate) common: Common,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Cluster {
+    /// Number of nodes
+    #[arg(long, default_value_t = 3, value_parser = within(1..=NODES_MAX))]
+    pub(crate) nodes: usize,
+    /// URL of a running Redis [default: the bench starts one, without a file]
+    #[arg(long, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+    /// Program to start as Redis
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "redis-server",
+        conflicts_with = "broker"
+    )]
+    pub(crate) redis_server: PathBuf,
+    /// Events per second for the latency
+    ///
+    /// The latency counts from the time at which an event is due, until clients of all
+    /// nodes have it.
+    #[arg(long, default_value_t = 1000.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Number of events per run for the latency
+    #[arg(long, default_value_t = 5_000, value_parser = within(1..=PUBLICATIONS_MAX))]
+    pub(crate) events: usize,
+    /// Size of an event's data, in bytes
+    #[arg(long, default_value_t = 128, value_parser = within(EVENT_BYTES_MIN..=EVENT_BYTES_MAX))]
+    pub(crate) bytes: usize,
+    /// Number of events per run for the throughput, from a publisher at each node
+    #[arg(long, default_value_t = 600_000, value_parser = within(1..=THROUGHPUT_EVENTS_MAX))]
+    pub(crate) throughput_events: usize,
+    /// Number of clients of one node for the CPU per delivery
+    #[arg(long, default_value_t = 10_000, value_parser = within(1..=CLIENTS_MAX))]
+    pub(crate) clients: usize,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
 /// Parses a rate per second.
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok();
@@ -272,6 +314,8 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 const CLIENTS_MAX: usize = 10_000_000;
 const PUBLICATIONS_MAX: usize = 1_000_000;
 const PUBLISHERS_MAX: usize = 10_000;
+const THROUGHPUT_EVENTS_MAX: usize = 1_000_000_000;
+const NODES_MAX: usize = 100;
 /// The load still has all of them when a client receives the first one.
 const TOGETHER_MAX: usize = super::client::BODIES_MAX;
 const RATE_MIN: f64 = 0.01;

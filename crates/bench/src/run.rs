@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::figure::{Case, Figure, Results, Sample, counted};
 use super::histogram::Histogram;
 use super::load::{Load, Together};
-use super::options::{Bench, Common, EVENT_BYTES_MIN};
+use super::options::{Bench, EVENT_BYTES_MIN, Scenario};
 use super::server::{Contestant, Server, contestants};
 use super::{Fault, Result, measured, usage};
 
@@ -43,7 +43,7 @@ impl Runs {
         // Before this process is pinned, which hides a core.
         let machine = usage::machine();
         let load_average = usage::load_average();
-        let pinned = may_pin(common) && measured::pin_load();
+        let pinned = may_pin(&bench.scenario) && measured::pin_load();
         let cores = match pinned {
             true => "servers started here on core 0, the load on core 1",
             false => "nothing pinned to a core",
@@ -204,9 +204,10 @@ pub(crate) fn ascending(sizes: &[usize]) -> Vec<usize> {
     sizes
 }
 
-/// A server with several threads needs all cores.
-fn may_pin(common: &Common) -> bool {
-    common.threads.is_none_or(|threads| threads == 1)
+/// A server with several threads needs all cores, and so do several servers.
+fn may_pin(scenario: &Scenario) -> bool {
+    let has_one_thread = scenario.common().threads.is_none_or(|threads| threads == 1);
+    has_one_thread && !matches!(scenario, Scenario::Cluster(_))
 }
 
 /// Returns the command that reproduces the results, without the path of the report.

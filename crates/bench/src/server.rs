@@ -9,8 +9,10 @@ use ureq::http::Uri;
 use ureq::http::uri::PathAndQuery;
 
 use super::bare::BareLoop;
+use super::broker::{Broker, BrokerKind};
+use super::figure::counted;
 use super::measured::Measured;
-use super::options::{Common, Scenario};
+use super::options::{Cluster, Common, Scenario};
 use super::{Fault, Result, fault, usage};
 
 /// The kind of a server.
@@ -20,6 +22,13 @@ pub(crate) enum Kind {
     Bare { heartbeat_ms: u64, by_uring: bool },
     /// `pushwheel serve` of this program, with further arguments.
     Pushwheel { exe: PathBuf, serve: Vec<String> },
+    /// Several nodes of that, on one Redis.
+    Cluster {
+        exe: PathBuf,
+        serve: Vec<String>,
+        nodes: usize,
+        broker: BrokerKind,
+    },
     /// A running server.
     Running {
         subscribe: Url,
@@ -44,6 +53,9 @@ pub(crate) struct Server {
     pub(crate) publish: Url,
     /// The URL of other channels of the own server, without their name.
     pub(crate) channels: Option<Url>,
+    /// The other nodes of its cluster.
+    pub(crate) others: Vec<Server>,
+    pub(crate) broker: Option<Broker>,
     /// The ids of its process and its workers.
     pids: Vec<u32>,
     /// With its output, which must stay open while it may print.
@@ -71,6 +83,9 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
             }
         },
     };
+    if let Scenario::Cluster(options) = scenario {
+        return cluster(options, first, name);
+    }
     let first = Contestant {
         kind: first,
         name,
@@ -127,6 +142,37 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     Ok(vec![first, second])
 }
 
+/// Returns a cluster, and one server alone.
+fn cluster(options: &Cluster, alone: Kind, name: String) -> Result<Vec<Contestant>> {
+    let Kind::Pushwheel { exe, serve } = alone.clone() else {
+        return fault("bench cluster starts its servers itself. Omit --url");
+    };
+    if options.common.against.is_some() {
+        return fault("bench cluster compares with one server. Omit --against");
+    }
+    let broker = match &options.broker {
+        Some(url) => BrokerKind::Running { url: url.clone() },
+        None => BrokerKind::Own {
+            exe: options.redis_server.clone(),
+        },
+    };
+    let nodes = Kind::Cluster {
+        exe,
+        serve,
+        nodes: options.nodes,
+        broker,
+    };
+    let contestant = |kind, name| Contestant {
+        kind,
+        name,
+        has_background: false,
+    };
+    Ok(vec![
+        contestant(nodes, counted(options.nodes, "node")),
+        contestant(alone, format!("{name} alone")),
+    ])
+}
+
 /// The values of `--against`.
 const OTHERS: &str = "Use `bare`, `bare-uring`, `alone`, `one-thread`, the URL of a running server \
                         (http://HOST:PORT/PATH), or the path of another pushwheel program";
@@ -166,12 +212,22 @@ impl Server {
                 let me = std::env::current_exe()?;
                 Server::spawn(&me, &BareLoop::arguments(*heartbeat_ms, *by_uring), pinned)
             }
-            Kind::Pushwheel { exe, serve } => {
-                let mut arguments = ["serve", "--listen", "127.0.0.1:0"]
-                    .map(String::from)
-                    .to_vec();
-                arguments.extend_from_slice(serve);
-                Server::spawn(exe, &arguments, pinned)
+            Kind::Pushwheel { exe, serve } => Server::spawn(exe, &serve_arguments(serve), pinned),
+            Kind::Cluster {
+                exe,
+                serve,
+                nodes,
+                broker,
+            } => {
+                let broker = Broker::start(broker)?;
+                let mut arguments = serve_arguments(serve);
+                arguments.extend(broker.arguments());
+                let start = |_| Server::spawn(exe, &arguments, pinned);
+                let mut nodes = (0..*nodes).map(start).collect::<Result<Vec<Server>>>()?;
+                let mut first = nodes.remove(0);
+                first.others = nodes;
+                first.broker = Some(broker);
+                Ok(first)
             }
             Kind::Running {
                 subscribe,
@@ -181,6 +237,8 @@ impl Server {
                 subscribe: subscribe.clone(),
                 publish: publish.clone(),
                 channels: None,
+                others: Vec::new(),
+                broker: None,
                 pids: pids.clone(),
                 child: None,
             }),
@@ -209,6 +267,8 @@ impl Server {
             subscribe: channels.join("bench"),
             publish: channels.join("bench"),
             channels: Some(channels),
+            others: Vec::new(),
+            broker: None,
             pids: vec![pid],
             child: Some((child, output)),
         })
@@ -219,7 +279,14 @@ impl Server {
         self.child.is_some()
     }
 
-    /// Returns the CPU time of all its processes.
+    /// Returns the URLs of a channel on this server and on the other nodes of its cluster.
+    pub(crate) fn on_all(&self, channel: &str) -> Vec<Url> {
+        let all = std::iter::once(self).chain(&self.others);
+        let channels = all.filter_map(|server| server.channels.as_ref());
+        channels.map(|channels| channels.join(channel)).collect()
+    }
+
+    /// Returns the CPU time of all its processes, without the other nodes of its cluster.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
         self.pids.iter().map(|pid| usage::cpu_ns(*pid)).sum()
     }
@@ -229,6 +296,11 @@ impl Server {
     pub(crate) fn rss_bytes(&self) -> Result<u64> {
         self.pids.iter().map(|pid| usage::rss_bytes(*pid)).sum()
     }
+}
+
+fn serve_arguments(further: &[String]) -> Vec<String> {
+    let own = ["serve", "--listen", "127.0.0.1:0"].map(String::from);
+    [&own[..], further].concat()
 }
 
 impl Drop for Server {

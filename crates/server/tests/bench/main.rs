@@ -228,6 +228,13 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         ("fanout --rounds 0", "at least 1"),
         ("each --channels 0", "from 1 to"),
         ("each --publishers 0", "from 1 to"),
+        ("cluster --nodes 0", "from 1 to"),
+        ("cluster --throughput-events 0", "from 1 to"),
+        (
+            "cluster --redis-server /bin/false",
+            "/bin/false did not start",
+        ),
+        ("cluster --against bare", "Omit --against"),
     ] {
         let problem = refusal(arguments);
         assert!(problem.contains(reported), "{arguments}: {problem}");
