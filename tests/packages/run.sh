@@ -128,6 +128,7 @@ check "the Dockerfile copies what there is" dockerfile_copies_what_there_is
 check "the schemas of Kubernetes and Compose accept the files" manifests schemas
 check "a server starts as the file for Kubernetes says" manifests kubernetes
 check "a server starts as the file for Compose says" manifests compose
+check "nodes start as the files for clusters say" manifests cluster
 check "the crates have what they need, and nothing yanked" crates_are_packed
 check "the crates are described" crates_are_described
 check "the bill of materials is right" contents_are_listed
