@@ -15,9 +15,10 @@ use crate::cluster::{BrokerError, ClusterOptions};
 use crate::hub::clock::Clock;
 use crate::hub::gap::GAP_NAME;
 use crate::hub::manager::ChannelManagerBuilder;
+use crate::hub::{Join, Start};
 use crate::{
-    ChannelManager, ChannelOptions, Event, History, KeyedState, LagPolicy, PublishError, Published,
-    Target,
+    ChannelManager, ChannelOptions, Event, GapReason, History, KeyedState, LagPolicy, PublishError,
+    Published, Target,
 };
 
 /// 2026-11-30, in milliseconds since 1970.
@@ -273,6 +274,53 @@ fn a_broker_that_loses_events_says_so_once_in_the_channels_concerned() {
     assert_eq!(world.nodes[2].manager.cluster_status().unwrap().resyncs, 0);
 }
 
+/// Returns why a client that comes back with this number has missed something.
+fn gap_after(manager: &ChannelManager, name: &str, number: u64) -> Option<GapReason> {
+    let hub = manager.hub();
+    let keys = [manager.get_or_create(name).unwrap().key()];
+    let start = Start::After(hub.id_of(number).text());
+    let joined = hub.could_join(&Join::of(&keys, 1, &start)).unwrap();
+    joined.gap.map(|gap| gap.reason)
+}
+
+#[test]
+fn a_client_that_alone_has_seen_what_is_lost_receives_a_gap() {
+    let mut world = World::of(2);
+    world.publish(1, "news", "kept");
+    world.settle();
+    let mut kept: Kept = world.model.broker().kept.clone();
+    // A term begins, and is lost as well.
+    world.model.fail_over(kept.clone());
+    let mut seen = Vec::new();
+    for n in 0..3 {
+        world.pass(5_000);
+        world.publish(0, "news", &format!("gone-{n}"));
+        for _ in 0..20 {
+            world.pass(100);
+            world.nodes[0].steps.step_writer();
+            world.nodes[0].steps.step_reader();
+        }
+        let entries = entries(&world.nodes[0].manager, "news");
+        assert_eq!(entries.len(), 2, "{entries:?}");
+        seen.push(entries[1].0);
+        // The only node that has it dies.
+        world.nodes.remove(0);
+        world.model.fail_over(kept.clone());
+        world.add().unwrap();
+        world.nodes.swap(0, 1);
+        world.settle();
+        kept = world.model.broker().kept.clone();
+        for (at, node) in world.nodes.iter().enumerate() {
+            assert_eq!(story(&node.manager, "news"), ["kept"]);
+            for number in &seen {
+                let gap = gap_after(&node.manager, "news", *number);
+                assert_eq!(gap, Some(GapReason::Lost), "{at}: {number} of {seen:?}");
+            }
+        }
+        world.nodes.swap(0, 1);
+    }
+}
+
 #[test]
 fn a_late_node_begins_with_the_snapshot_and_the_log_behind_it() {
     let mut world = World::of(2);
@@ -502,7 +550,7 @@ fn happens() -> impl Strategy<Value = Vec<Happens>> {
 const CHANNELS: [&str; 3] = ["news", "other", "keyed"];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// Whatever happens to the broker and its nodes: when it is over, all nodes have the same
     /// events in the same order, none twice; what was published is there or is said to be
