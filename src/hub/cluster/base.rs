@@ -1,11 +1,13 @@
 //! The base on which a node begins, or begins again: the newest snapshot, or the beginning of
 //! the log.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use super::shared::CALL_TIMEOUT;
 use crate::cluster::branches::{is_lost, predecessor};
-use crate::cluster::{BrokerError, LogReader, SnapshotName, StoredSnapshot, Welcome};
+use crate::cluster::{
+    BrokerError, LogReader, SnapshotName, StoredSnapshot, WRITERS_MAX, Welcome, WriterEnd,
+};
 use crate::hub::clock::Clock;
 use crate::hub::for_all::NAME_OF_ALL;
 use crate::hub::heads::Heads;
@@ -19,6 +21,8 @@ pub(super) struct Base {
     pub(super) state: State,
     /// Everything up to this number is in the state.
     pub(super) at: u64,
+    /// The newest block of each writer up to there, with its time.
+    pub(super) ends: Vec<(WriterEnd, u64)>,
 }
 
 /// With what channels are made.
@@ -64,7 +68,8 @@ impl Base {
         let mut state = State::new(making.settings);
         state.heads = Heads::new(at);
         state.sequence = at;
-        Base { state, at }
+        let ends = Vec::new();
+        Base { state, at, ends }
     }
 
     fn restore(
@@ -81,6 +86,7 @@ impl Base {
             read: 0,
             error: None,
         };
+        let ends = read_ends(&mut chunks);
         let options = |name: &str| making.options_by_name.of(name);
         let for_all = options(NAME_OF_ALL).history;
         let restored = Restored::read(
@@ -98,14 +104,66 @@ impl Base {
             what: format!("its snapshot cannot be used: {what}"),
         };
         let restored = restored.map_err(|error| damaged(error.to_string()))?;
+        let ends = ends.map_err(|error| damaged(error.to_string()))?;
         if identity_of(&restored.ids) != welcome.identity {
             return Err(damaged("it is of another log".to_owned()));
         }
         Ok(Base {
             state: restored.state,
-            at: restored.at,
+            // The blocks of writers are of this place. What was applied since is skipped by
+            // the channels that have it.
+            at: restored.at.min(snapshot.name.at),
+            ends,
         })
     }
+}
+
+/// Writes what a snapshot has in front of the channels: the newest block of each writer, with
+/// its time.
+pub(super) fn write_ends(ends: &[(WriterEnd, u64)], to: &mut dyn Write) -> io::Result<()> {
+    let mut numbers = vec![ends.len() as u64];
+    for (end, wall_ms) in ends {
+        numbers.extend([
+            high(end.writer),
+            low(end.writer),
+            end.n,
+            end.first,
+            *wall_ms,
+        ]);
+    }
+    let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+    to.write_all(&bytes)
+}
+
+fn read_ends(from: &mut impl Read) -> io::Result<Vec<(WriterEnd, u64)>> {
+    let mut number = || {
+        let mut bytes = [0; 8];
+        from.read_exact(&mut bytes)
+            .map(|()| u64::from_le_bytes(bytes))
+    };
+    let count = number()?;
+    if count > WRITERS_MAX as u64 {
+        return Err(io::Error::other("it has too many writers"));
+    }
+    let mut ends = Vec::new();
+    for _ in 0..count {
+        let writer = (u128::from(number()?) << 64) | u128::from(number()?);
+        let (n, first) = (number()?, number()?);
+        ends.push((WriterEnd { writer, n, first }, number()?));
+    }
+    Ok(ends)
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the other half is written, too"
+)]
+fn low(writer: u128) -> u64 {
+    writer as u64
+}
+
+fn high(writer: u128) -> u64 {
+    low(writer >> 64)
 }
 
 /// The bytes of a snapshot, which are read chunk by chunk.

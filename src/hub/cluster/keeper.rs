@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use super::base::write_ends;
 use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
 use crate::cluster::{
     BrokerError, LogWriter, SNAPSHOT_CHUNK_BYTES, SnapshotName, StoredSnapshot, Term,
@@ -194,7 +195,8 @@ impl Keeper {
         };
         let written = {
             let _not_replaced = self.cluster.building();
-            let written = self.hub.write_snapshot(&mut chunks);
+            let ends = write_ends(&self.cluster.timed_ends(), &mut chunks);
+            let written = ends.and_then(|()| self.hub.write_snapshot(&mut chunks));
             written.and_then(|_| chunks.put())
         };
         if let Some(error) = chunks.error.take() {

@@ -61,6 +61,30 @@ impl Nodes {
         }
     }
 
+    /// Takes the newest blocks of writers from a snapshot, each with its time, and forgets all
+    /// others: they may be of a branch that is lost.
+    pub(super) fn reset(&mut self, ends: Vec<(WriterEnd, u64)>) {
+        let mut before = std::mem::take(&mut self.writers);
+        for (end, wall_ms) in ends {
+            let probe = before.remove(&end.writer).and_then(|writer| writer.probe);
+            self.wall_ms = self.wall_ms.max(wall_ms);
+            let writer = Writer {
+                end,
+                wall_ms,
+                probe,
+            };
+            self.writers.insert(end.writer, writer);
+        }
+    }
+
+    /// Returns the newest block of each writer with its time, for a snapshot.
+    pub(super) fn timed_ends(&self) -> Vec<(WriterEnd, u64)> {
+        let ends = self.writers.values();
+        let mut ends: Vec<_> = ends.map(|writer| (writer.end, writer.wall_ms)).collect();
+        ends.sort_unstable_by_key(|(end, _)| end.writer);
+        ends
+    }
+
     /// Returns the newest block of each writer, in the order of the writers.
     pub(super) fn ends(&self) -> Vec<WriterEnd> {
         let mut ends: Vec<_> = self.writers.values().map(|writer| writer.end).collect();

@@ -103,10 +103,9 @@ impl Pulse {
                 channel: channel.clone(),
             },
         };
-        self.propose(record, move |is_applied| {
-            if !is_applied {
-                cluster.add_losses(term, [channel]);
-            }
+        self.propose(record, move |is_applied| match is_applied {
+            true => cluster.loss_is_said(),
+            false => cluster.put_back_loss(term, channel),
         });
     }
 

@@ -32,6 +32,9 @@ const PATIENCE_MS: u64 = 10_000;
 /// The pause between two attempts to find a base, in milliseconds.
 const BASE_PAUSE_MS: u64 = 500;
 
+/// The pause between two looks whether the log has said what is lost, in milliseconds.
+const LOSS_PAUSE_MS: u64 = 20;
+
 /// Where a hub is in the log.
 #[derive(Debug)]
 struct Place {
@@ -162,6 +165,8 @@ struct Building {
     since_ms: u64,
     /// The newest number of the hub that the log has, if the log has lost later ones.
     kept: Option<u64>,
+    /// What is built, when there is a base.
+    beside: Option<(Arc<Hub>, Place)>,
 }
 
 /// See the [module](self).
@@ -227,6 +232,7 @@ impl Reader {
             Some(proposals.clone()),
         );
         let place = Place::new(base.at, welcome, making.clock.now_ms());
+        cluster.reset_writers(base.ends);
         cluster.follow(&welcome.identity, &welcome.terms, base.at);
         Ok(Some(Reader {
             cluster: cluster.clone(),
@@ -315,7 +321,7 @@ impl Reader {
         self.in_sync_from = welcome.next;
         self.place.zero_ms = welcome.wall_ms.saturating_sub(now_ms);
         match self.tail_after(welcome) {
-            Some(kept) => self.begin_anew(Some(kept)),
+            Some(kept) => self.begin_behind(kept, &welcome.terms),
             None => {
                 self.place.terms.clone_from(&welcome.terms);
                 let (terms, applied) = (&self.place.terms, self.place.applied());
@@ -331,11 +337,25 @@ impl Reader {
         kept.filter(|kept| *kept < self.place.applied())
     }
 
+    /// Has the hub built anew.
     fn begin_anew(&mut self, kept: Option<u64>) {
         self.cluster.set_in_sync(false);
         let since_ms = self.making.clock.now_ms();
-        let building = self.building.get_or_insert(Building { since_ms, kept });
+        let building = self.building.get_or_insert(Building {
+            since_ms,
+            kept: None,
+            beside: None,
+        });
         building.kept = building.kept.into_iter().chain(kept).min();
+    }
+
+    /// Does the same because the log has lost what is behind `kept`, and has the log say so.
+    fn begin_behind(&mut self, kept: u64, terms: &[Term]) {
+        let building = self.building.as_ref();
+        if building.is_none_or(|building| building.kept.is_none_or(|known| kept < known)) {
+            self.tell_losses(kept, terms);
+        }
+        self.begin_anew(Some(kept));
     }
 
     fn session(&mut self) -> Result<&mut dyn LogReader, BrokerError> {
@@ -409,7 +429,8 @@ impl Reader {
         cluster.hello(|hello| session.welcome(hello, CALL_TIMEOUT))
     }
 
-    /// Builds the channels anew beside the hub, and puts them there.
+    /// Builds the channels anew beside the hub, and puts them there when the log has said what
+    /// is lost: no client of this node is sent anything newer before.
     fn build(&mut self, now_ms: u64) -> Result<Next, BrokerError> {
         let welcome = self.ask()?;
         if !self.cluster.is_of_log(&welcome.identity) {
@@ -418,26 +439,61 @@ impl Reader {
         }
         // A term may have begun since.
         if let Some(kept) = self.tail_after(&welcome) {
-            self.begin_anew(Some(kept));
+            self.begin_behind(kept, &welcome.terms);
         }
-        let Some(building) = &self.building else {
+        let Some(mut building) = self.building.take() else {
             return Ok(Next::Again);
         };
-        let is_patient = now_ms.saturating_sub(building.since_ms) < PATIENCE_MS;
+        let built = self.build_on(&mut building, &welcome, now_ms);
         let kept = building.kept;
-        let making = self.making.clone();
-        let base = match Base::read(self.session()?, &welcome, &making)? {
-            Some(base) => base,
-            None if is_patient => return Ok(Next::At(now_ms + BASE_PAUSE_MS)),
-            None => Base::without_past(&welcome, &making),
+        let beside = building.beside.take();
+        match (built, beside) {
+            (Ok(None), Some((hub, place))) => {
+                self.put(hub, place, kept);
+                Ok(Next::Again)
+            }
+            (built, beside) => {
+                self.building = Some(Building { beside, ..building });
+                built.map(|until_ms| Next::At(until_ms.unwrap_or(now_ms + BASE_PAUSE_MS)))
+            }
+        }
+    }
+
+    /// Goes on with what is built. Returns until when to wait, unless it is complete.
+    fn build_on(
+        &mut self,
+        building: &mut Building,
+        welcome: &Welcome,
+        now_ms: u64,
+    ) -> Result<Option<u64>, BrokerError> {
+        building.beside.take_if(|(_, place)| {
+            let kept = divergence(&place.terms, &welcome.terms);
+            kept.is_some_and(|kept| kept < place.applied())
+        });
+        let (hub, mut place) = match building.beside.take() {
+            Some(beside) => beside,
+            None => {
+                let is_patient = now_ms.saturating_sub(building.since_ms) < PATIENCE_MS;
+                let making = self.making.clone();
+                let base = match Base::read(self.session()?, welcome, &making)? {
+                    Some(base) => base,
+                    None if is_patient => return Ok(Some(now_ms + BASE_PAUSE_MS)),
+                    None => Base::without_past(welcome, &making),
+                };
+                self.hub_of(base, welcome)
+            }
         };
-        let Some((hub, place)) = self.replayed(base, &welcome)? else {
-            return Ok(match is_patient {
-                true => Next::At(now_ms + BASE_PAUSE_MS),
-                false => Next::Again,
-            });
-        };
-        self.tell_losses(kept, &welcome.terms);
+        place.terms.clone_from(&welcome.terms);
+        if !self.replay(&hub, &mut place)? {
+            return Ok(Some(now_ms + BASE_PAUSE_MS));
+        }
+        building.beside = Some((hub, place));
+        let is_said = self.cluster.open_losses() == 0;
+        Ok((!is_said).then_some(now_ms + LOSS_PAUSE_MS))
+    }
+
+    /// Puts what was built into the hub.
+    fn put(&mut self, hub: Arc<Hub>, place: Place, kept: Option<u64>) {
         let lost = kept.map_or(0, |kept| self.place.applied().saturating_sub(kept));
         {
             let _not_copied = self.cluster.building();
@@ -449,49 +505,49 @@ impl Reader {
              ({lost} of its events are lost)"
         );
         self.place = place;
-        (self.building, self.has_asked) = (None, false);
+        self.has_asked = false;
         self.cluster.note_rebuilt(lost);
-        let applied = self.place.applied();
-        self.cluster
-            .follow(&welcome.identity, &welcome.terms, applied);
-        self.cluster
-            .note_applied(applied, None, self.making.clock.now_ms());
-        Ok(Next::Again)
+        let (terms, applied) = (&self.place.terms, self.place.applied());
+        self.cluster.follow_same(terms, applied);
+        let now_ms = self.making.clock.now_ms();
+        self.cluster.note_applied(applied, None, now_ms);
     }
 
-    /// Makes a hub of a base, and applies the log behind it. `None` if that does not follow.
-    fn replayed(
-        &mut self,
-        base: Base,
-        welcome: &Welcome,
-    ) -> Result<Option<(Arc<Hub>, Place)>, BrokerError> {
+    /// Makes a hub of a base.
+    fn hub_of(&self, base: Base, welcome: &Welcome) -> (Arc<Hub>, Place) {
         let Making {
             options_by_name,
             clock,
             ..
         } = self.making.clone();
-        let mut place = Place::new(base.at, welcome, clock.now_ms());
+        let place = Place::new(base.at, welcome, clock.now_ms());
+        self.cluster.reset_writers(base.ends);
         let mut state = base.state;
         state.remembered.follow_log();
         state.keys.follow_log();
         let ids = self.hub.ids.clone();
         let randomness = Randomness::System;
         let hub = Hub::with_ids(ids, 0, clock, randomness, state, options_by_name, None);
+        (hub, place)
+    }
+
+    /// Applies the log to a hub, to its end. Returns false if it does not follow.
+    fn replay(&mut self, hub: &Hub, place: &mut Place) -> Result<bool, BrokerError> {
         loop {
             let mut blocks = Vec::new();
             let (after, no_wait) = (place.applied(), Duration::ZERO);
             let session = self.session()?;
             session.read(after, READ_BYTES, no_wait, CALL_TIMEOUT, &mut blocks)?;
             if blocks.is_empty() {
-                return Ok(Some((hub, place)));
+                return Ok(true);
             }
             for block in &blocks {
-                match place.apply(&hub, block, &self.cluster, &self.proposals) {
+                match place.apply(hub, block, &self.cluster, &self.proposals) {
                     Found::Applied => {}
-                    Found::Hole => return Ok(None),
+                    Found::Hole => return Ok(false),
                     Found::Unreadable(why) => {
                         self.cluster.stop(why);
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
             }
@@ -499,10 +555,7 @@ impl Reader {
     }
 
     /// Has the log say what this node had and the log has lost.
-    fn tell_losses(&self, kept: Option<u64>, terms: &[Term]) {
-        let Some(kept) = kept else {
-            return;
-        };
+    fn tell_losses(&self, kept: u64, terms: &[Term]) {
         let follows = |term: &&Term| predecessor(terms, term.first) == kept;
         let begun = terms.iter().rev().find(follows);
         let Some(term) = begun.or_else(|| terms.iter().find(|term| term.first > kept)) else {

@@ -102,6 +102,8 @@ struct Known {
     error: Option<BrokerError>,
     /// What is yet to be said in the log to be lost: a channel, or any.
     losses: Vec<(u64, Option<Arc<str>>)>,
+    /// Those, and those that are on their way.
+    open_losses: usize,
     figures: ClusterStatus,
 }
 
@@ -235,6 +237,12 @@ impl Cluster {
         known.given = known.given.max(applied);
     }
 
+    /// Does the same for the same log.
+    pub(super) fn follow_same(&self, terms: &[Term], applied: u64) {
+        let identity = self.known().identity.clone();
+        self.follow(&identity, terms, applied);
+    }
+
     /// Returns whether a log is the one that this node follows.
     pub(super) fn is_of_log(&self, identity: &[u8]) -> bool {
         self.known().identity == identity
@@ -360,6 +368,16 @@ impl Cluster {
         self.known().figures.repeated += 1;
     }
 
+    /// Takes the newest blocks of writers from a snapshot.
+    pub(super) fn reset_writers(&self, ends: Vec<(WriterEnd, u64)>) {
+        self.known().nodes.reset(ends);
+    }
+
+    /// Returns the newest block of each writer with its time, for a snapshot.
+    pub(super) fn timed_ends(&self) -> Vec<(WriterEnd, u64)> {
+        self.known().nodes.timed_ends()
+    }
+
     pub(super) fn forget_writers(&self) -> Vec<u128> {
         self.known().nodes.forget_old()
     }
@@ -377,7 +395,25 @@ impl Cluster {
         channels: impl IntoIterator<Item = Option<Arc<str>>>,
     ) {
         let losses = channels.into_iter().map(|channel| (term, channel));
-        self.known().losses.extend(losses);
+        let mut known = self.known();
+        let before = known.losses.len();
+        known.losses.extend(losses);
+        known.open_losses += known.losses.len() - before;
+    }
+
+    /// Has a loss said again that the log may not have.
+    pub(super) fn put_back_loss(&self, term: u64, channel: Option<Arc<str>>) {
+        self.known().losses.push((term, channel));
+    }
+
+    /// Notes that a loss is in the log.
+    pub(super) fn loss_is_said(&self) {
+        self.known().open_losses -= 1;
+    }
+
+    /// Returns the number of losses that are not known to be in the log.
+    pub(super) fn open_losses(&self) -> usize {
+        self.known().open_losses
     }
 
     pub(super) fn take_losses(&self) -> Vec<(u64, Option<Arc<str>>)> {
