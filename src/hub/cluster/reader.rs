@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::base::{Base, Making};
 use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
 use super::unconfirmed::Outcomes;
+use super::writer::is_in_snapshot;
 use crate::cluster::branches::{divergence, predecessor};
 use crate::cluster::{BlockRead, BrokerError, LogReader, Term, Welcome, WriterEnd};
 use crate::hub::applying::BlockTime;
@@ -521,6 +522,10 @@ impl Reader {
             ..
         } = self.making.clone();
         let place = Place::new(base.at, welcome, clock.now_ms());
+        let is_own = |(end, _): &&(WriterEnd, u64)| end.writer == self.cluster.writer;
+        if let Some((end, _)) = base.ends.iter().find(is_own) {
+            is_in_snapshot(&self.proposals, &self.hub, end.n, end.first);
+        }
         self.cluster.reset_writers(base.ends);
         let mut state = base.state;
         state.remembered.follow_log();

@@ -550,7 +550,7 @@ fn happens() -> impl Strategy<Value = Vec<Happens>> {
 const CHANNELS: [&str; 3] = ["news", "other", "keyed"];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever happens to the broker and its nodes: when it is over, all nodes have the same
     /// events in the same order, none twice; what was published is there or is said to be

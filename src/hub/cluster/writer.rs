@@ -128,15 +128,21 @@ impl Writer {
             return;
         }
         // It is in a part of the log that this node has from a snapshot.
-        let mut number = appended.first;
-        for (record, waiting) in self.proposals.came_back(block.n) {
-            let last = number + record.change.width() - 1;
-            if let Some(waiting) = waiting {
-                let clients = waiting.clients;
-                waiting.report(Ok(published(&record, hub, last, clients)));
-            }
-            number = last + 1;
+        is_in_snapshot(&self.proposals, hub, block.n, appended.first);
+    }
+}
+
+/// Reports the outcomes of a block whose records were applied elsewhere. `first` is the number
+/// of its first event.
+pub(super) fn is_in_snapshot(proposals: &Proposals<Hub>, hub: &Hub, n: u64, first: u64) {
+    let mut number = first;
+    for (record, waiting) in proposals.came_back(n) {
+        let last = number + record.change.width() - 1;
+        if let Some(waiting) = waiting {
+            let clients = waiting.clients;
+            waiting.report(Ok(published(&record, hub, last, clients)));
         }
+        number = last + 1;
     }
 }
 
