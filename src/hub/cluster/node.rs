@@ -33,6 +33,10 @@ const PATIENCE_MS: u64 = 10_000;
 /// The age of the oldest event whose age is known: 30 days.
 const AGE_MS: u64 = 30 * 24 * 3_600_000;
 
+/// The most steps of a node that joins without threads.
+#[cfg(any(test, feature = "internals"))]
+const STEPS_MAX: usize = 1_000;
+
 /// How long a read waits for blocks.
 const READ_WAIT: Duration = Duration::from_secs(1);
 
@@ -121,11 +125,14 @@ impl ChannelManagerBuilder {
             joining.empty_since_ms = Some(0);
             joining.begin_after_ms = 0;
         }
-        loop {
+        // Time stands still meanwhile: what has to wait for it does not come.
+        for _ in 0..STEPS_MAX {
             if let Some(node) = joining.step(Duration::ZERO)? {
                 return Ok(node.stepped());
             }
         }
+        let why = "the log cannot be read now".to_owned();
+        Err(BrokerError::Unreachable { why })
     }
 }
 
