@@ -561,7 +561,9 @@ impl Reader {
 
     /// Has the log say what this node had and the log has lost.
     fn tell_losses(&self, kept: u64, terms: &[Term]) {
-        let follows = |term: &&Term| predecessor(terms, term.first) == kept;
+        // The last term of those without a block between.
+        let behind = predecessor(terms, kept + 1);
+        let follows = |term: &&Term| predecessor(terms, term.first) == behind;
         let begun = terms.iter().rev().find(follows);
         let Some(term) = begun.or_else(|| terms.iter().find(|term| term.first > kept)) else {
             return;

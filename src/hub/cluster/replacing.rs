@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::hub::Hub;
 use crate::hub::channel_state::{ChannelState, Kind, Life};
+use crate::hub::dropped::Dropped;
 use crate::hub::idempotency::no_keys;
 use crate::hub::key::ChannelKey;
 use crate::hub::log::Log;
@@ -150,17 +151,22 @@ impl Hub {
             return;
         };
         let from = fresh.names.remove(&name);
-        let content = match from.and_then(|from| Content::take(fresh, from)) {
-            Some(content) => content,
-            None => Content {
-                log: Log::new(state.heads.take(&name)),
-                life: Life::Open,
-                restored_through: 0,
-            },
-        };
+        let found = from.and_then(|from| Content::take(fresh, from));
+        let is_new = found.is_none();
+        let content = found.unwrap_or_else(|| Content {
+            log: Log::new(state.heads.take(&name)),
+            life: Life::Open,
+            restored_through: 0,
+        });
         let old = content.put(&mut state, key);
+        let mut dropped = Dropped::new();
+        if is_new {
+            // As one that is made now.
+            state.seed(key, self.clock.now_ms(), &mut dropped);
+            state.note_replaced(key);
+        }
         drop(state);
-        drop(old);
+        drop((old, dropped));
         self.give_way();
     }
 
