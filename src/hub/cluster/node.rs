@@ -203,6 +203,7 @@ impl Joining {
         }
         let hub = reader.hub().clone();
         hub.lock().totals = Totals::default();
+        self.cluster.note_joined(self.clock.now_ms());
         Ok(Some(Joined {
             cluster: self.cluster.clone(),
             proposals: self.proposals.clone(),

@@ -458,6 +458,11 @@ impl Cluster {
 
     // ---- whether the broker is there ----
 
+    /// Notes that this node has joined: it appends from now on.
+    pub(super) fn note_joined(&self, now_ms: u64) {
+        self.known().back_ms = now_ms;
+    }
+
     /// Looks whether blocks of this node come back. Logs when that begins to fail, and when
     /// it heals.
     pub(super) fn look(&self, now_ms: u64) {
