@@ -48,6 +48,7 @@
 //! | answer requests | [`Engine::builder`], [`Request`], [`Response`] |
 //! | check access, pass a value to the handler | [`EngineBuilder::guard`], [`Extensions`] |
 //! | subscribe a client, with an id, metadata and hooks | [`Subscription`] |
+//! | read a request line by line while it arrives, and reply to each | [`EngineBuilder::lines`], [`Response::lines`] |
 //! | stream to one client only | [`Response::stream`], [`Sink`] |
 //! | answer later, from another thread | [`Response::deferred`], [`Responder`] |
 //! | find the client's address behind a proxy | [`EngineBuilder::proxy_protocol`], [`EngineBuilder::trusted_proxies`], [`Request::client_address`] |
@@ -127,8 +128,9 @@ pub use event::{
     RETRY_MS_MAX,
 };
 pub use exchange::{
-    BodyError, Extensions, HandedOver, IntoResponse, Rejection, Request, Responder, Response,
-    Shutdown, Sink, SinkError, SinkOptions, Subscription, WELCOME_BYTES_MAX, Welcome,
+    BodyError, Extensions, HandedOver, IntoResponse, LineReply, ReadLines, Rejection, Request,
+    Responder, Response, Shutdown, Sink, SinkError, SinkOptions, Subscription, WELCOME_BYTES_MAX,
+    Welcome,
 };
 pub use http::{HeaderError, Headers, Method, Version};
 pub use hub::audience::Condition;

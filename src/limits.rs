@@ -80,6 +80,10 @@ pub struct Limits {
     /// a body of 1 MiB needs 17 KiB/s. Then the response is `408`, code
     /// `request_timeout`.
     pub body_timeout: Duration,
+    /// Maximum time between two lines of a request that is read
+    /// [line by line](crate::Response::lines). Default: 60 s. Then the response ends with an
+    /// error, code `request_timeout`.
+    pub line_timeout: Duration,
     /// Maximum idle time of a connection before its first request and between requests.
     /// Default: 60 s. Then it is closed without a response.
     pub idle_timeout: Duration,
@@ -113,6 +117,7 @@ impl Default for Limits {
             body_bytes_max: 1024 * 1024,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            line_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
             stream_age_max: Duration::MAX,

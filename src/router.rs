@@ -11,6 +11,8 @@ use crate::reactor::Service;
 
 /// Answers the requests of one route.
 pub(crate) type Handler = Box<dyn Fn(&Request) -> Response + Send + Sync>;
+/// Answers requests of one route whose body is read line by line.
+pub(crate) type LinesHandler = Box<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
 /// A check that runs before a request's handler.
 pub(crate) type Before = Box<dyn Fn(&mut Request) -> Option<Response> + Send + Sync>;
 /// A hook that runs before a response is written.
@@ -96,6 +98,7 @@ pub(crate) struct Router {
 #[derive(Default)]
 struct Routes {
     handlers: Vec<(Method, Handler)>,
+    lines: Vec<(Method, LinesHandler)>,
     guards: Vec<(Method, Before)>,
 }
 
@@ -118,6 +121,21 @@ impl Router {
             method,
             Box::new(move |request| handler(request).into_response()),
         ));
+        Ok(())
+    }
+
+    /// Adds a handler that is asked before the one of a route, which may be added later.
+    ///
+    /// # Errors
+    /// When no request can match the route.
+    pub(crate) fn add_lines(
+        &mut self,
+        method: Method,
+        path: &str,
+        handler: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Result<(), RouteError> {
+        let routes = self.at(&method, path)?;
+        routes.lines.push((method, Box::new(handler)));
         Ok(())
     }
 
@@ -146,8 +164,13 @@ impl Router {
         // With several such guards, the first one is reported.
         paths.sort_unstable_by_key(|(_, index)| **index);
         for (path, index) in paths {
-            let Routes { handlers, guards } = &self.routes[*index];
-            for (method, _) in guards {
+            let Routes {
+                handlers,
+                lines,
+                guards,
+            } = &self.routes[*index];
+            let lines = lines.iter().map(|(method, _)| method);
+            for method in guards.iter().map(|(method, _)| method).chain(lines) {
                 if !handlers.iter().any(|(other, _)| other == method) {
                     return Err(error(method, path, Reason::GuardWithoutRoute));
                 }
@@ -174,7 +197,7 @@ impl Router {
 
     /// Returns the handler of a request, or the response of a check before it: a check of
     /// all requests, a missing route, or a guard.
-    fn find(&self, request: &mut Request) -> Result<&Handler, Response> {
+    fn find(&self, request: &mut Request) -> Result<Found<'_>, Response> {
         let is_admitted = request.is_admitted();
         for check in self.before.iter().filter(|_| !is_admitted) {
             if let Some(response) = check(request) {
@@ -214,8 +237,19 @@ impl Router {
                 return Err(response);
             }
         }
-        Ok(handler)
+        let lines = routes.lines.iter().find(|(of, _)| of == method);
+        Ok(Found {
+            handler,
+            lines: lines.map(|(_, handler)| handler),
+        })
     }
+}
+
+/// The handlers of a request.
+struct Found<'a> {
+    handler: &'a Handler,
+    /// The one that is asked first.
+    lines: Option<&'a LinesHandler>,
 }
 
 impl Routes {
@@ -303,13 +337,19 @@ fn allowed(methods: &[(Method, Handler)]) -> String {
 impl Service for Router {
     fn call(&self, request: &mut Request) -> Response {
         match request.without_body(|request| self.find(request)) {
-            Ok(handler) => handler(request),
+            Ok(Found { handler, lines }) => {
+                let response = lines.and_then(|lines| lines(request));
+                response.unwrap_or_else(|| handler(request))
+            }
             Err(response) => response,
         }
     }
 
     fn admit(&self, request: &mut Request) -> Option<Response> {
-        self.find(request).err()
+        match self.find(request) {
+            Ok(found) => found.lines.and_then(|lines| lines(request)),
+            Err(response) => Some(response),
+        }
     }
 
     fn finish(&self, request: &Request, response: &mut Response) {

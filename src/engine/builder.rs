@@ -149,6 +149,48 @@ impl EngineBuilder {
         self
     }
 
+    /// Asks `handler` for requests of `method` to `path` when their head is complete, before
+    /// their handler: for a request whose body is to be read line by line while it arrives,
+    /// it returns [`Response::lines`](crate::Response::lines), or an error. With `None` the
+    /// request is handled as any other. [`Request::body`](crate::Request::body) is empty or
+    /// not; do not use it.
+    ///
+    /// ```
+    /// use pushwheel::{Channel, ChannelManager, Engine, Event, LineReply, Method, ReadLines, Response};
+    ///
+    /// /// Publishes each line.
+    /// struct Publish(Channel);
+    ///
+    /// impl ReadLines for Publish {
+    ///     fn line(&mut self, number: u64, line: &[u8], reply: LineReply) {
+    ///         let text = String::from_utf8_lossy(line);
+    ///         match self.0.broadcast(Event::message(&*text)) {
+    ///             Ok(published) => reply.send(format!("{number}: {} clients", published.clients)),
+    ///             Err(error) => reply.end(format!("{number}: {error}")),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let log = ChannelManager::new().get_or_create("log")?;
+    /// let builder = Engine::builder()
+    ///     .post("/log", |_| "send Content-Type: text/plain")
+    ///     .lines(Method::Post, "/log", move |request| {
+    ///         let is_text = request.header("content-type") == Some("text/plain");
+    ///         is_text.then(|| Response::lines("text/plain", Publish(log.clone())))
+    ///     });
+    /// # Ok::<(), pushwheel::ChannelError>(())
+    /// ```
+    pub fn lines(
+        mut self,
+        method: Method,
+        path: &str,
+        handler: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
+        let added = self.router.add_lines(method, path, handler);
+        self.note(added);
+        self
+    }
+
     /// Checks every request before it is routed, in the order added; the first
     /// response wins. The place for access control of all routes, and for CORS
     /// preflights.

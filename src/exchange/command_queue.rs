@@ -22,6 +22,13 @@ pub(crate) enum Command {
         /// Until it is read, the request is in flight.
         ticket: Ticket,
     },
+    /// The reply to a line of a request.
+    Line {
+        token: u64,
+        request: u32,
+        line: Option<String>,
+        is_last: bool,
+    },
     /// Shut down.
     Shutdown(Shutdown),
     /// Replace the limits.
@@ -31,7 +38,8 @@ pub(crate) enum Command {
 }
 
 /// The sending end of a reactor's command queue. Its answers are bounded by
-/// `requests_in_flight_max`: each deferred request is answered once. The other commands
+/// `requests_in_flight_max`: each deferred request is answered once. Its replies to lines
+/// are bounded by the lines that each connection has in flight. The other commands
 /// come from calls of `EngineHandle`, one per call.
 #[derive(Clone)]
 pub(crate) struct CommandQueue(Arc<Sending>);

@@ -173,6 +173,11 @@ impl Request {
         &self.message.body
     }
 
+    /// Takes the body out.
+    pub(crate) fn take_body(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.message.body)
+    }
+
     /// Returns the body as text, without a byte order mark at its beginning.
     ///
     /// # Errors

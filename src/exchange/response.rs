@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use super::lines::ReadLines;
 use super::responder::Responder;
 use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
@@ -46,6 +47,7 @@ pub(crate) enum Kind {
     Subscribe(Box<Subscription>),
     Stream(Box<StreamPlan>),
     Defer(Defer),
+    Lines(Box<dyn ReadLines>),
 }
 
 impl fmt::Debug for Kind {
@@ -55,6 +57,7 @@ impl fmt::Debug for Kind {
             Kind::Subscribe(subscription) => subscription.fmt(f),
             Kind::Stream(_) => f.write_str("Stream"),
             Kind::Defer(_) => f.write_str("Defer"),
+            Kind::Lines(_) => f.write_str("Lines"),
         }
     }
 }
@@ -200,6 +203,32 @@ impl Response {
         Response::new(200, Kind::Defer(Box::new(defer)))
     }
 
+    /// Returns a response that is written while the body of the request is read, line by
+    /// line: one line for each line of the request, of the media type `content_type`. For
+    /// the handlers of [`EngineBuilder::lines`](crate::EngineBuilder::lines).
+    ///
+    /// The body may have any length, and each of its lines at most
+    /// [`body_bytes_max`](crate::Limits::body_bytes_max). Instead of a deadline for the
+    /// body, each line has [`line_timeout`](crate::Limits::line_timeout). The status is
+    /// 200; an error ends the response with a line of its own.
+    ///
+    /// # Panics
+    /// When the type is not a valid header value.
+    pub fn lines(
+        content_type: impl Into<Cow<'static, str>>,
+        reader: impl ReadLines + 'static,
+    ) -> Response {
+        let mut response = Response::new(200, Kind::Lines(Box::new(reader)));
+        for (name, value) in [
+            ("Content-Type", content_type.into()),
+            ("X-Accel-Buffering", "no".into()),
+        ] {
+            let set = response.headers.insert(name, value);
+            set.expect("a media type can be a header's value");
+        }
+        response
+    }
+
     /// Returns the same with another status. A stream always has 200: browsers do not
     /// read a stream with another status.
     ///
@@ -276,6 +305,14 @@ impl Response {
         }
     }
 
+    /// Returns the body of a response that has one.
+    pub(crate) fn body(&self) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Body(body) => Some(body),
+            _ => None,
+        }
+    }
+
     /// Returns the headers, without those that the engine sets itself.
     #[must_use]
     pub fn headers(&self) -> &Headers {
@@ -302,7 +339,7 @@ impl Response {
         match &self.kind {
             Kind::Subscribe(subscription) => subscription.answer_once.is_none(),
             Kind::Stream(_) => true,
-            Kind::Body(_) | Kind::Defer(_) => false,
+            Kind::Body(_) | Kind::Defer(_) | Kind::Lines(_) => false,
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use headers::check_stream_header;
 pub use headers::{HeaderError, Headers};
 pub use reader::{Message, Reader, Step};
 pub use refusal::Refusal;
-pub use response::{BodyLength, CONTINUE, has_body, write_head};
+pub use response::{BodyLength, CONTINUE, LAST_CHUNK, has_body, write_head};
 
 pub use crate::limits::Limits;
 

@@ -184,6 +184,15 @@ impl Reader {
         matches!(self.state, State::Body(_))
     }
 
+    /// Takes what has arrived of a body that is not complete. The limit on the body counts
+    /// from there.
+    pub fn take_body(&mut self) -> Vec<u8> {
+        match &mut self.state {
+            State::Body(partial) => mem::take(&mut partial.body),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns the head whose body is not complete.
     pub fn head_of_body(&self) -> Option<&Head> {
         match &self.state {

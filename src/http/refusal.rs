@@ -153,7 +153,7 @@ impl Refusal {
         )
     }
 
-    pub(super) fn payload_too_large(limits: &Limits) -> Self {
+    pub(crate) fn payload_too_large(limits: &Limits) -> Self {
         let bytes_max = limits.body_bytes_max;
         Refusal::new(
             413,

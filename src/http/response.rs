@@ -5,6 +5,9 @@ use super::head::{Persistence, Version};
 /// The response to [`Step::SendContinue`](super::Step::SendContinue).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// The framing of a response's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
@@ -12,6 +15,8 @@ pub enum BodyLength {
     Known(u64),
     /// The body ends when the connection is closed, as that of a stream.
     UntilClose,
+    /// The body is chunked (RFC 9112 section 7.1). Only for a client of HTTP/1.1.
+    Chunked,
 }
 
 /// Appends the head of a final response to `out`: the status line, `Date`,
@@ -52,6 +57,7 @@ pub fn write_head<'a>(
                 out.extend_from_slice(b"\r\n");
             }
             BodyLength::UntilClose => persistence = Persistence::Close,
+            BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }
     }
     match persistence {

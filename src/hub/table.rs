@@ -17,7 +17,7 @@ use super::clock::as_ms;
 const REMOVED_FOR_ONE: usize = 4;
 
 /// A full list grows by one part of so many, and not to twice its size.
-const GROWTH_PART: usize = 8;
+const GROWTH_PART: usize = 4;
 
 /// What a table remembers of a key.
 pub(super) trait Record<K>: Clone {

@@ -343,6 +343,18 @@ impl<N: Net> Reactor<N> {
                         self.open(key, opening);
                     }
                 }
+                Ok(Command::Line {
+                    token,
+                    request,
+                    line,
+                    is_last,
+                }) => {
+                    if let Some(key) = self.io.connections.find(token) {
+                        let io = &mut self.io;
+                        let opening = self.http.on_line_reply(io, key, request, line, is_last);
+                        self.open(key, opening);
+                    }
+                }
                 Ok(Command::Limits(limits)) => self.io.limits = *limits,
                 Ok(Command::Shutdown(shutdown)) => {
                     let through = self.hub.newest_sequence();

@@ -152,6 +152,7 @@ impl Http {
             }
             Kind::Stream(plan) => self.open_sink(io, key, &request, *plan, response.headers),
             Kind::Defer(defer) => self.defer(io, key, request, defer),
+            Kind::Lines(reader) => self.begin_lines(io, key, request, response.headers, reader),
         }
     }
 

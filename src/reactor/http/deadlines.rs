@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::reactor::io::Io;
+use crate::reactor::io::connection::Phase;
 use crate::reactor::io::net::Net;
 
 /// Sets the timer of a connection, unless it is an overflow connection.
@@ -26,9 +27,18 @@ pub(super) fn stop<N: Net>(io: &mut Io<N>, key: u32) {
 pub(super) fn await_request<N: Net>(io: &mut Io<N>, key: u32) {
     let (head_timeout, body_timeout) = (io.limits.head_timeout, io.limits.body_timeout);
     let idle_time = io.turn.idle_time(&io.limits);
+    let now_ms = io.turn.now_ms;
     let Some(state) = io.connections.http_mut(key) else {
         return;
     };
+    if let Phase::Lines(lines) = &state.phase {
+        // Also while its replies wait to be written. A timer that is due is not put off.
+        let left_ms = lines.due_ms.saturating_sub(now_ms);
+        if left_ms > 0 {
+            set(io, key, Duration::from_millis(left_ms));
+        }
+        return;
+    }
     if !state.unsent.is_empty() {
         // The client has to take its responses first, and has time for that.
         return;

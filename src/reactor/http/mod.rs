@@ -9,11 +9,13 @@
 //! | `requests` | a connection's requests and responses, in order, within the budgets |
 //! | `listener`, `preface` | accepted connections, and the PROXY header before their first request |
 //! | `answers` | a request, its handler and the answer |
+//! | `lines` | requests that are read line by line, with a response beside them |
 //! | `opening` | answers that open a stream |
 //! | `paging` | subscriptions that are answered once |
 //! | `responses` | answers as bytes |
 //! | `exchanges` | requests that another server has read |
 //! | `handing_over` | connections that the program serves itself |
+//! | `replies`, `timeouts` | what comes from other threads, and timers that have fired |
 //! | `deadlines` | the time that a client has for its request and its response |
 //!
 //! The invariants: one read is used up before the next, so a connection holds at most
@@ -23,15 +25,18 @@ mod answers;
 mod deadlines;
 mod exchanges;
 mod handing_over;
+mod lines;
 mod listener;
 mod next;
 mod opening;
 mod paging;
 mod preface;
+mod replies;
 mod requests;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use super::next::Next;
 use super::{Http, Opening, deadlines};
-use crate::exchange::Response;
-use crate::http::{self, Refusal, Step};
-use crate::reactor::io::connection::{HttpState, Pending, Phase, State};
+use crate::http::{self, Step};
+use crate::reactor::io::connection::{Pending, Phase, State};
 use crate::reactor::io::net::Net;
 use crate::reactor::io::{Gone, Io};
-use crate::reactor::turn::TICK_MS;
 
 /// Responses are written when so many bytes of them have gathered.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
@@ -65,15 +63,17 @@ impl Http {
         let mut slice = io.turn.budgets.requests_a_slice;
         for _ in 0..io.turn.budgets.reads_a_turn {
             io.turn.spent.steps += 1;
-            if !self.write_unsent(io, key) {
+            let token = io.connections.token(key);
+            if !self.write_unsent(io, key) && !Self::reads_lines(io, token) {
                 return None;
             }
             let state = io.connections.http_mut(key)?;
             let next = match &state.phase {
-                Phase::Request if state.unread.is_empty() => {
+                Phase::Lines(lines) if lines.waits() => return None,
+                Phase::Request | Phase::Lines(_) if state.unread.is_empty() => {
                     self.read_and_answer(io, key, &mut slice)
                 }
-                Phase::Request => self.answer_unread(io, key, &mut slice),
+                Phase::Request | Phase::Lines(_) => self.answer_unread(io, key, &mut slice),
                 Phase::Linger { .. } => Some(Self::read_and_forget(io, key)),
                 // A client that waits may leave, but not go on.
                 Phase::Answer(_) => return None,
@@ -154,7 +154,7 @@ impl Http {
         (is_held || !is_over).then_some(next)
     }
 
-    fn enqueue<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
+    pub(super) fn enqueue<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
         if let Some(state) = io.connections.http_mut(key)
             && !std::mem::replace(&mut state.is_queued, true)
         {
@@ -212,6 +212,9 @@ impl Http {
         input: &[u8],
     ) -> Result<(usize, Option<Next>), Next> {
         let state = io.connections.http_mut(key).ok_or(Next::Closed)?;
+        if matches!(state.phase, Phase::Lines(_)) {
+            return self.read_lines(io, key, input);
+        }
         if state.preface.is_some() {
             let count = self.read_preface(io, key, input)?;
             return Ok((count, None));
@@ -227,11 +230,21 @@ impl Http {
             let next = self.handle(io, key, message);
             return Ok((count, Some(next)));
         }
-        if let Some(next) = self.admit(io, key) {
+        let admitted = self.admit(io, key);
+        let token = io.connections.token(key);
+        let reads_lines = Self::reads_lines(io, token);
+        if let Some(next) = admitted
+            && !reads_lines
+        {
             return Err(next);
         }
         if step == Step::SendContinue {
             self.output.extend_from_slice(http::CONTINUE);
+        }
+        if reads_lines {
+            self.begin_response_of_lines(io, key);
+            let begun = self.read_lines(io, key, &[])?;
+            return Ok((count, begun.1));
         }
         Ok((count, None))
     }
@@ -283,14 +296,16 @@ impl Http {
             self.after_writing(io, key);
         } else if let Some(state) = io.connections.http_mut(key) {
             state.unsent.push(&self.output[count..]);
-            deadlines::set(io, key, io.limits.stall_timeout);
+            if !matches!(state.phase, Phase::Lines(_)) {
+                deadlines::set(io, key, io.limits.stall_timeout);
+            }
         }
         Ok(())
     }
 
     /// Writes what an earlier write left. Returns whether that is all out, and the
     /// connection still there.
-    fn write_unsent<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> bool {
+    pub(super) fn write_unsent<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> bool {
         let Some(state) = io.connections.http_mut(key) else {
             return false;
         };
@@ -335,6 +350,8 @@ impl Http {
             }
             Phase::Request => deadlines::await_request(io, key),
             Phase::Answer(_) => deadlines::stop(io, key),
+            // Its time is that of the next line.
+            Phase::Lines(_) => {}
         }
     }
 
@@ -360,87 +377,6 @@ impl Http {
                 io.close(key);
                 Next::Closed
             }
-        }
-    }
-
-    /// The time of a connection that speaks HTTP is up. What has arrived is read
-    /// first: this loop may have been stopped, or busy, or not have asked for this
-    /// connection's readiness yet. Only a connection that then has neither a new
-    /// deadline nor more to read is closed.
-    pub(crate) fn on_timeout<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Option<Box<Opening>> {
-        let token = io.connections.token(key);
-        let is_overflow = io.acceptor.overflow(key).is_some();
-        let has_unsent = |state: &mut HttpState| !state.unsent.is_empty();
-        if !is_overflow && io.connections.http_mut(key).is_some_and(has_unsent) {
-            self.retry_unsent(io, key);
-            return None;
-        }
-        let opening = self.serve(io, key);
-        if opening.is_some() || io.connections.find(token).is_none() {
-            return opening;
-        }
-        let connection = io.connections.get(key);
-        let State::Http(state) = &connection.state else {
-            return None;
-        };
-        if connection.timer.is_set() {
-            return None;
-        }
-        if state.is_queued {
-            // It stopped for its budget's sake, and reads on.
-            io.set_timer(key, Duration::from_millis(TICK_MS));
-        } else if matches!(state.phase, Phase::Request) && !state.is_idle() && !is_overflow {
-            let refusal = Refusal {
-                status: 408,
-                code: "request_timeout",
-                message: "timeout while waiting for the request. Send it again".into(),
-            };
-            self.refuse(io, key, &refusal);
-            self.finish_answers(io, key, Next::Hold);
-        } else {
-            io.close(key);
-        }
-        None
-    }
-
-    /// A client has had its time to take its responses, or some of them. It may have
-    /// taken what was not reported, so it is written to once more.
-    fn retry_unsent<N: Net>(&mut self, io: &mut Io<N>, key: u32) {
-        let (token, stall_ticks) = (io.connections.token(key), io.stall_ticks());
-        if io.silent_ticks(key) >= stall_ticks && self.write_unsent(io, key) {
-            return self.enqueue(io, key);
-        }
-        if io.connections.find(token).is_none() {
-            return;
-        }
-        match stall_ticks.saturating_sub(io.silent_ticks(key)) {
-            0 => io.close(key),
-            left => deadlines::set(io, key, Duration::from_millis(left * TICK_MS)),
-        }
-    }
-
-    /// The answer to a deferred request has come. Returns the stream that the
-    /// connection becomes, if it does.
-    pub(crate) fn on_answer<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        key: u32,
-        request: u32,
-        response: Response,
-    ) -> Option<Box<Opening>> {
-        let state = io.connections.http_mut(key)?;
-        if state.deferred != request || !matches!(state.phase, Phase::Answer(_)) {
-            return None;
-        }
-        let Phase::Answer(request) = std::mem::replace(&mut state.phase, Phase::Request) else {
-            return None;
-        };
-        let next = self.answer(io, key, *request, response);
-        match self.finish_answers(io, key, next) {
-            Next::Open(opening) => Some(opening),
-            // What came behind the request has waited.
-            Next::Request => self.on_readable(io, key),
-            Next::Hold | Next::HandOver | Next::Closed => None,
         }
     }
 }

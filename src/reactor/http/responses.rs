@@ -159,6 +159,25 @@ impl Http {
         http::write_head(&mut self.output, 200, all, until_close, close, date);
     }
 
+    /// Writes the head of the response to a request that is read line by line.
+    pub(super) fn write_head_of_lines<N: Net>(
+        &mut self,
+        io: &Io<N>,
+        headers: &Headers,
+        persistence: Persistence,
+        is_chunked: bool,
+    ) {
+        io.meters.count_answer(200);
+        self.refresh_date(&io.turn);
+        let length = match is_chunked {
+            true => BodyLength::Chunked,
+            false => BodyLength::UntilClose,
+        };
+        let headers = whole_headers(200, headers, &self.headers);
+        let date = &self.date.text;
+        http::write_head(&mut self.output, 200, headers, length, persistence, date);
+    }
+
     fn append_response<N: Net>(
         &mut self,
         io: &Io<N>,

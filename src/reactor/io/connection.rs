@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
+use super::lines::Lines;
 use super::wheel::{Link, Links};
 use crate::exchange::{Extensions, Request};
 use crate::http::Reader;
@@ -108,6 +109,8 @@ pub(crate) enum Phase {
     Request,
     /// The answer from another thread.
     Answer(Box<Request>),
+    /// The lines of a request's body, and the replies to them.
+    Lines(Box<Lines>),
     /// That the client takes the last answer, then that it closes its end.
     Linger { bytes_left: usize },
 }

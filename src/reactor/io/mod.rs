@@ -14,6 +14,7 @@ pub(crate) mod acceptor;
 pub(crate) mod batch;
 pub(crate) mod connection;
 pub(crate) mod counts;
+pub(crate) mod lines;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod net;
