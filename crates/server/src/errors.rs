@@ -47,6 +47,7 @@ pub(crate) const CODES: &[&str] = &[
     "proxy_not_trusted",
     "retry_not_allowed",
     "stream_channels_too_many",
+    "stream_type_unsupported",
     "target_ambiguous",
     "target_without_channel",
     "ticket_channels_missing",
@@ -128,6 +129,17 @@ impl Problem {
         }
     }
 
+    /// Returns what an error has in JSON.
+    pub(super) fn code_and_message(&self) -> (&str, String) {
+        match self {
+            Problem::Channel(error) => (error.code(), error.to_string()),
+            Problem::Publish(error) => (error.code(), error.to_string()),
+            Problem::Body(error) => ("invalid_utf8", error.to_string()),
+            Problem::Refused(refused) => (refused.code(), refused::message(refused)),
+            Problem::Request { code, message, .. } => (code, message.clone()),
+        }
+    }
+
     // ---- things that do not exist ----
 
     pub(super) fn no_page_file() -> Problem {
@@ -159,8 +171,8 @@ impl Problem {
     /// all clients would receive an event for one.
     pub(super) fn unknown_parameter(name: &str) -> Problem {
         let message = format!(
-            "`{name}` is not a parameter of a publish. Use client, where.FIELD, not.FIELD, finish \
-             and raw, and with a text body also event, id, retry and key"
+            "`{name}` is not a parameter of a publish. Use client, where.FIELD, not.FIELD, finish, \
+             raw and stream, and with a text body also event, id, retry and key"
         );
         Problem::new(400, "parameter_unknown", message)
     }
@@ -303,7 +315,24 @@ impl Problem {
         Problem::new(400, "target_without_channel", message)
     }
 
+    pub(super) fn parameter_of_stream() -> Problem {
+        let message = "`finish`, `raw` and If-Match are not for a publish with `stream`. Leave \
+                       them out, and finish the channel with a request of its own";
+        Problem::new(400, "parameter_misplaced", message)
+    }
+
     // ---- bodies ----
+
+    pub(super) fn stream_of_other_type() -> Problem {
+        let message = "a publish with `stream` reads lines of JSON. Send it with `Content-Type: \
+                       application/x-ndjson`";
+        Problem::new(415, "stream_type_unsupported", message)
+    }
+
+    pub(super) fn line_not_utf_8(line: u64, error: &std::str::Utf8Error) -> Problem {
+        let message = format!("line {line} is not UTF-8 ({error}). Encode UTF-8");
+        Problem::new(400, "invalid_utf8", message)
+    }
 
     pub(super) fn encoded(encoding: &str) -> Problem {
         let message = format!(

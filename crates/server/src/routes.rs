@@ -16,6 +16,8 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         let context = context.clone();
         move |request: &Request| handler(request, &context)
     };
+    let shared = context.clone();
+    let publish_lines = move |request: &Request| publish::begin_lines(request, &shared);
     let worker = Worker::start();
     let slow = |handler: WithContext| {
         let (worker, handler): (_, Handler) = (worker.clone(), Arc::new(with(handler)));
@@ -44,7 +46,8 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .get("/channels/{channel}", logged(subscribe::one))
         .get("/channels/", no_name)
         .post("/channels/", no_name)
-        .delete("/channels/", no_name);
+        .delete("/channels/", no_name)
+        .lines(Method::Post, "/channels/{channel}", publish_lines);
     Guarded { engine, context }
         .post("/channels/{channel}", Right::Publish, with(publish::to_one))
         .post("/channels", Right::Publish, with(publish::to_all))

@@ -1,6 +1,6 @@
 //! What a credential grants, and what the server knows of its client.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -92,15 +92,20 @@ pub(crate) struct TicketContent {
 }
 
 impl Grant {
-    /// The grant of a key, and of every request to a server without keys and tokens.
-    pub(crate) fn everything() -> Grant {
-        Grant {
-            subscribe: Channels::all(),
-            publish: Channels::all(),
-            finish: Channels::all(),
-            is_believed: true,
-            ..Grant::default()
-        }
+    /// The grant of a key, and of every request to a server without keys and tokens. All
+    /// share it: each publish asks for it.
+    pub(crate) fn everything() -> Arc<Grant> {
+        static EVERYTHING: LazyLock<Arc<Grant>> = LazyLock::new(|| {
+            let all = Channels::all();
+            Arc::new(Grant {
+                subscribe: all.clone(),
+                publish: all.clone(),
+                finish: all,
+                is_believed: true,
+                ..Grant::default()
+            })
+        });
+        EVERYTHING.clone()
     }
 
     /// Returns the grant of a ticket that the holder of this grant makes with the key
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_stream_lasts_until_the_first_of_its_limits() {
-        let mut grant = Grant::everything();
+        let mut grant = Arc::unwrap_or_clone(Grant::everything());
         assert_eq!(grant.time_left(10.0), None);
         grant.stream_time = Some(Duration::from_secs(5));
         assert_eq!(grant.time_left(10.0), Some(Duration::from_secs(5)));

@@ -210,7 +210,7 @@ mod tests {
     const TIME: Duration = Duration::from_millis(30);
 
     fn grant() -> Arc<Grant> {
-        Arc::new(Grant::everything())
+        Grant::everything()
     }
 
     #[test]

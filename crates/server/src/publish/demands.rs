@@ -32,7 +32,8 @@ impl Demands {
                 .access
                 .check_finish(request, channel.unwrap_or_default(), &context.access)?;
         }
-        let key = match (header_key(request)?, &events.idempotency_key) {
+        let headers = DemandHeaders::of(request);
+        let key = match (headers.key()?, &events.idempotency_key) {
             (Some(_), Some(_)) => return Err(Problem::two_idempotency_keys()),
             (Some(key), None) => Some(key),
             (None, Some(key)) => Some(checked_key(key)?),
@@ -46,7 +47,7 @@ impl Demands {
             ),
             None => None,
         };
-        let newest = if_match(request)?;
+        let newest = headers.newest()?;
         if channel.is_none() && newest.is_some() {
             return Err(Problem::demand_of_all());
         }
@@ -81,25 +82,60 @@ impl Demands {
     }
 }
 
-/// Returns the key in the header, which is a string in quotes or without them.
-fn header_key(request: &Request) -> Result<Option<&str>, Problem> {
-    const NAME: &str = "idempotency-key";
-    let Some(text) = request.header(NAME) else {
-        let is_there = request
-            .headers()
-            .any(|(name, _)| name.eq_ignore_ascii_case(NAME));
-        // A value that is not a text.
-        return if is_there {
-            Err(Problem::idempotency_key())
-        } else {
-            Ok(None)
+/// The headers with demands.
+#[derive(Default)]
+pub(super) struct DemandHeaders<'a> {
+    key: Option<&'a [u8]>,
+    if_match: Option<&'a [u8]>,
+}
+
+impl<'a> DemandHeaders<'a> {
+    /// Finds them with one look at each header: most requests have none.
+    pub(super) fn of(request: &'a Request) -> DemandHeaders<'a> {
+        const KEY: &str = "idempotency-key";
+        const IF_MATCH: &str = "if-match";
+        let mut found = DemandHeaders::default();
+        for (name, value) in request.headers() {
+            match name.len() {
+                15 if name.eq_ignore_ascii_case(KEY) => found.key = Some(value),
+                8 if name.eq_ignore_ascii_case(IF_MATCH) => found.if_match = Some(value),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Returns the key, which is a string in quotes or without them.
+    pub(super) fn key(&self) -> Result<Option<&'a str>, Problem> {
+        let Some(value) = self.key else {
+            return Ok(None);
         };
-    };
-    let text = text.trim();
-    let quoted = text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    checked_key(quoted.unwrap_or(text)).map(Some)
+        let text = str::from_utf8(value).map_err(|_| Problem::idempotency_key())?;
+        let text = text.trim();
+        let quoted = text
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        checked_key(quoted.unwrap_or(text)).map(Some)
+    }
+
+    pub(super) fn has_if_match(&self) -> bool {
+        self.if_match.is_some()
+    }
+
+    /// Returns the id of the event that has to be the newest.
+    fn newest(&self) -> Result<Option<EventId>, Problem> {
+        let Some(value) = self.if_match else {
+            return Ok(None);
+        };
+        let text = str::from_utf8(value).map_err(|_| Problem::if_match())?;
+        let id = text
+            .trim()
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .filter(|id| !id.contains('"'))
+            .ok_or_else(Problem::if_match)?;
+        id.parse().map(Some).map_err(|_| Problem::if_match())
+    }
 }
 
 /// Checks that a key is 1 to 255 visible ASCII characters, other than quotes.
@@ -107,24 +143,6 @@ pub(super) fn checked_key(key: &str) -> Result<&str, Problem> {
     let is_key_byte = |byte: u8| byte.is_ascii_graphic() && byte != b'"' || byte == b' ';
     let is_key = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(is_key_byte);
     is_key.then_some(key).ok_or_else(Problem::idempotency_key)
-}
-
-/// Returns the id of the event that has to be the newest.
-fn if_match(request: &Request) -> Result<Option<EventId>, Problem> {
-    let Some((_, value)) = request
-        .headers()
-        .find(|(name, _)| name.eq_ignore_ascii_case("if-match"))
-    else {
-        return Ok(None);
-    };
-    let text = str::from_utf8(value).map_err(|_| Problem::if_match())?;
-    let text = text.trim();
-    let id = text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .filter(|id| !id.contains('"'))
-        .ok_or_else(Problem::if_match)?;
-    id.parse().map(Some).map_err(|_| Problem::if_match())
 }
 
 #[cfg(test)]

@@ -52,8 +52,8 @@ impl<'a> Events<'a> {
         let channel = request.param("channel").unwrap_or_default();
         let is_raw = parameters.is_raw.unwrap_or_else(|| config.is_raw(channel));
         let events = Events::of(request, parameters, is_raw)?;
-        events.check_retry(&config.access, request)?;
-        events.check_rate(context, config, request)?;
+        check_retry(events.as_slice(), &config.access, request)?;
+        check_rate(events.as_slice().len(), context, config, request)?;
         Ok(events)
     }
 
@@ -62,17 +62,7 @@ impl<'a> Events<'a> {
         parameters: &'a Parameters<'a>,
         is_raw: bool,
     ) -> Result<Self, Problem> {
-        if let Some(encoding) = request.header("content-encoding")
-            && !encoding.eq_ignore_ascii_case("identity")
-        {
-            return Err(Problem::encoded(encoding));
-        }
-        let content_type = request.header("content-type").unwrap_or_default();
-        let mut parts = content_type.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default();
-        if let Some(charset) = parts.find_map(foreign_charset) {
-            return Err(Problem::charset(charset));
-        }
+        let media_type = check_charset(request)?;
         let body = request.text()?;
         if media_type.eq_ignore_ascii_case("application/json") && !is_raw {
             parameters.check_without_event()?;
@@ -140,34 +130,52 @@ impl<'a> Events<'a> {
             false => Ok(()),
         }
     }
+}
 
-    /// Refuses a reconnection delay with which the holder of a token could keep clients
-    /// away, or let all of them return at once.
-    fn check_retry(&self, access: &Access, request: &Request) -> Result<(), Problem> {
-        let is_unfit = |event: &Event<'_>| {
-            let retry = event.retry();
-            retry.is_some_and(|retry| !RETRY_OF_TOKENS.contains(&retry))
-        };
-        let is_any_unfit = self.as_slice().iter().any(is_unfit);
-        match is_any_unfit && !access.may_publish_by_key(request) {
-            true => Err(Problem::retry_of_token()),
-            false => Ok(()),
-        }
+/// Refuses a reconnection delay with which the holder of a token could keep clients
+/// away, or let all of them return at once.
+pub(super) fn check_retry(
+    events: &[Event<'_>],
+    access: &Access,
+    request: &Request,
+) -> Result<(), Problem> {
+    let is_unfit = |event: &Event<'_>| {
+        let retry = event.retry();
+        retry.is_some_and(|retry| !RETRY_OF_TOKENS.contains(&retry))
+    };
+    match events.iter().any(is_unfit) && !access.may_publish_by_key(request) {
+        true => Err(Problem::retry_of_token()),
+        false => Ok(()),
     }
+}
 
-    /// Counts the events for the rate of the publisher's address.
-    fn check_rate(
-        &self,
-        context: &Context,
-        config: &CurrentConfig,
-        request: &Request,
-    ) -> Result<(), Problem> {
-        let count = self.as_slice().len();
-        let rate = config.publish_rate_per_address;
-        context
-            .publish_limiter
-            .admit(rate, request.client_address().ip(), count)
-            .map_err(|retry_after| PublishError::RateLimited { retry_after }.into())
+/// Counts events for the rate of the publisher's address.
+pub(super) fn check_rate(
+    events: usize,
+    context: &Context,
+    config: &CurrentConfig,
+    request: &Request,
+) -> Result<(), Problem> {
+    let rate = config.publish_rate_per_address;
+    context
+        .publish_limiter
+        .admit(rate, request.client_address().ip(), events)
+        .map_err(|retry_after| PublishError::RateLimited { retry_after }.into())
+}
+
+/// Returns the media type of a body, which has to be UTF-8 without an encoding.
+pub(super) fn check_charset(request: &Request) -> Result<&str, Problem> {
+    if let Some(encoding) = request.header("content-encoding")
+        && !encoding.eq_ignore_ascii_case("identity")
+    {
+        return Err(Problem::encoded(encoding));
+    }
+    let content_type = request.header("content-type").unwrap_or_default();
+    let mut parts = content_type.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    match parts.find_map(foreign_charset) {
+        Some(charset) => Err(Problem::charset(charset)),
+        None => Ok(media_type),
     }
 }
 

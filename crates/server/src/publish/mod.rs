@@ -3,10 +3,12 @@
 //! The path and the parameters `client`, `where.FIELD` and `not.FIELD` select the recipients.
 //! The body contains the events, in the format of its `Content-Type`. The headers
 //! `Idempotency-Key` and `If-Match` and the parameter `finish` are the [`demands`]. Everything
-//! is checked before anything is published.
+//! is checked before anything is published, except with `stream`: then [`lines`] publishes each
+//! line when it is there.
 
 mod demands;
 mod events;
+mod lines;
 mod parameters;
 mod reply;
 
@@ -17,6 +19,7 @@ use super::context::Context;
 use super::errors::Problem;
 use demands::Demands;
 use events::Events;
+pub(super) use lines::begin as begin_lines;
 use parameters::Parameters;
 use pushwheel::{
     Channel, PublishError, PublishOptions, Published, Request, Responder, Response, Target,

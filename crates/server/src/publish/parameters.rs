@@ -23,6 +23,8 @@ pub(super) struct Parameters<'a> {
     pub(super) finishes: bool,
     /// Whether the body is the data, whatever its type.
     pub(super) is_raw: Option<bool>,
+    /// Whether each line is published when it has arrived.
+    pub(super) streams: bool,
 }
 
 impl<'a> Parameters<'a> {
@@ -36,6 +38,7 @@ impl<'a> Parameters<'a> {
             removes: false,
             finishes: false,
             is_raw: None,
+            streams: false,
         };
         for (name, value) in request.query_pairs() {
             match &*name {
@@ -47,6 +50,7 @@ impl<'a> Parameters<'a> {
                 "key" => parameters.key = Some(value),
                 "remove" => parameters.removes = parameters::boolean(&name, &value)?,
                 "finish" => parameters.finishes = parameters::boolean(&name, &value)?,
+                "stream" => parameters.streams = parameters::boolean(&name, &value)?,
                 "raw" => parameters.is_raw = Some(parameters::boolean(&name, &value)?),
                 other => match conditions::condition(other, &value)? {
                     Some(condition) => parameters.narrow(condition)?,

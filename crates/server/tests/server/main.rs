@@ -29,6 +29,7 @@ mod guesses;
 mod journal;
 mod key_set;
 mod limits;
+mod lines;
 #[cfg(unix)]
 mod listening;
 mod logs;

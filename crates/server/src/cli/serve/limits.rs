@@ -65,6 +65,11 @@ pub(crate) struct LimitArguments {
     #[arg(env = "PUSHWHEEL_BODY_TIMEOUT", value_parser = seconds(1..=DAY_S))]
     body_timeout: u64,
 
+    /// Timeout between two lines of a publish with `stream`, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(env = "PUSHWHEEL_LINE_TIMEOUT", value_parser = seconds(1..=DAY_S))]
+    line_timeout: u64,
+
     /// Timeout for an idle connection between requests, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     #[arg(env = "PUSHWHEEL_IDLE_TIMEOUT", value_parser = seconds(1..=DAY_S))]
@@ -113,6 +118,7 @@ impl LimitArguments {
         limits.body_bytes_max = self.max_body_bytes;
         limits.head_timeout = Duration::from_secs(self.head_timeout);
         limits.body_timeout = Duration::from_secs(self.body_timeout);
+        limits.line_timeout = Duration::from_secs(self.line_timeout);
         limits.idle_timeout = Duration::from_secs(self.idle_timeout);
         limits.stall_timeout = Duration::from_secs(self.stall_timeout);
         limits.stream_age_max = match self.max_stream_age {
