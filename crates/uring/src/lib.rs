@@ -1,4 +1,4 @@
-//! Sends an event to many clients of [pushwheel](pushwheel) in one system call, by
+//! Sends an event to many clients of [pushwheel] in one system call, by
 //! `io_uring` of Linux.
 //!
 //! ```no_run
