@@ -52,10 +52,10 @@ pub(crate) struct BrokerArguments {
 
 /// Returns whether a URL is that of a broker.
 pub(crate) fn is_broker(url: &str) -> bool {
-    let scheme = url.split("://").next().unwrap_or_default();
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     matches!(
         scheme,
-        "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel"
+        Some("redis" | "rediss" | "redis+sentinel" | "rediss+sentinel")
     )
 }
 
