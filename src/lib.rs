@@ -110,7 +110,6 @@ mod exchange;
 mod frame;
 mod http;
 mod hub;
-#[allow(dead_code, reason = "the hub is to use it")]
 mod journal;
 mod limits;
 mod metrics;

@@ -45,7 +45,7 @@ pub(crate) mod generated;
 #[cfg(any(test, feature = "internals"))]
 #[allow(clippy::unwrap_used, reason = "it is for tests")]
 #[cfg_attr(
-    not(test),
+    not(all(test, feature = "internals")),
     allow(dead_code, reason = "some of it is for the tests beside it")
 )]
 pub(crate) mod simulated_disk;

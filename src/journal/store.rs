@@ -420,6 +420,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Returns the number that is given next.
+    #[cfg(test)]
     pub(crate) fn next(&self) -> u64 {
         self.next
     }

@@ -153,6 +153,7 @@ impl<D: Disk> Syncer<D> {
     }
 
     /// Returns the size of all files, in bytes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.0.progress().bytes()
     }
