@@ -1,8 +1,10 @@
 //! Redis servers and sentinels of a test.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
@@ -199,12 +201,17 @@ fn program() -> String {
     program.unwrap_or_else(|_| "redis-server".to_owned())
 }
 
+/// The ports that tests have been given: tests run at the same time, and a port is free until
+/// its server listens.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// Returns a port that nothing uses at the moment.
 pub(crate) fn free_port() -> u16 {
     let mut rng = Rng::new();
     loop {
         let port = rng.u16(PORTS);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_new = GIVEN.lock().unwrap().insert(port);
+        if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

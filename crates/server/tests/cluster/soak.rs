@@ -163,10 +163,21 @@ fn check_log(outcome: &Outcome, redis: &Redis) {
             let name = event.data.split(' ').next().expect("there is a first word");
             name.contains('.').then_some(name)
         });
-        assert!(
-            received.eq(names),
-            "{}: the log differs",
-            outcome.channels[channel]
-        );
+        let received: Vec<&str> = received.collect();
+        let differs = (0..received.len().max(names.len()))
+            .find(|at| received.get(*at).copied() != names.get(*at).map(String::as_str));
+        if let Some(at) = differs {
+            let around = at.saturating_sub(3)..at + 5;
+            let around = |list: &[&str]| list.get(around.clone()).map(|list| list.join(" "));
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            panic!(
+                "{}: the log differs at {at} of {} and {}: received {:?}, the log has {:?}",
+                outcome.channels[channel],
+                received.len(),
+                names.len(),
+                around(&received),
+                around(&names),
+            );
+        }
     }
 }
