@@ -90,6 +90,10 @@ struct Known {
     nodes: Nodes,
     kept: VecDeque<Kept>,
     kept_bytes: u64,
+    /// The log need not keep blocks before this number for longer: they are too old or too
+    /// many. `None` until this node has seen that of one. A node that has begun with a
+    /// snapshot does not know the age of the blocks before it.
+    expired_before: Option<u64>,
     /// Whether the hub has all of the log up to `applied`.
     is_in_sync: bool,
     /// Counts the times at which the hub was built anew.
@@ -294,6 +298,7 @@ impl Cluster {
         {
             known.kept.pop_front();
             known.kept_bytes -= oldest.bytes;
+            known.expired_before = known.kept.front().map(|oldest| oldest.first);
         }
     }
 
@@ -339,7 +344,7 @@ impl Cluster {
 
     /// Returns the number before which the log need not keep blocks that a snapshot has.
     pub(super) fn trim_before(&self) -> Option<u64> {
-        self.known().kept.front().map(|oldest| oldest.first)
+        self.known().expired_before
     }
 
     /// Returns the terms that this node follows, if it has all of the log up to the number
@@ -362,6 +367,7 @@ impl Cluster {
         known.figures.lost += lost;
         known.figures.resyncs += 1;
         (known.kept, known.kept_bytes) = (VecDeque::new(), 0);
+        known.expired_before = None;
     }
 
     pub(super) fn note_repeated(&self) {
