@@ -128,6 +128,9 @@ pub struct Topic {
     /// What is before may be lost to it: a channel that comes back begins after its own
     /// past.
     since: u64,
+    /// Events for all channels up to here may be lost to it: they were published before
+    /// the first record of the channel, from which a process makes it again.
+    unsure_through: u64,
     pub finished_at: Option<u64>,
     /// The numbers of the records that have finished and closed it, and from when on it may
     /// be over, where a log says these.
@@ -548,6 +551,7 @@ impl Oracle {
             plan,
             channel,
             since,
+            unsure_through: 0,
             finished_at: None,
             finish: None,
             closed: None,

@@ -193,7 +193,9 @@ impl Oracle {
         };
         let stream = &self.streams[number];
         let lost = self.between(0, at).find_map(|event| {
-            let is_lost = self.is_for(stream, event) && !self.is_conflated(event);
+            let is_lost = self.is_for(stream, event)
+                && !self.is_conflated(event)
+                && !self.is_before_first_record(event);
             is_lost.then(|| event.id.clone())
         });
         if let Some(lost) = lost {

@@ -147,6 +147,11 @@ impl Oracle {
             match found {
                 Some(channel) if topic.is_there() => {
                     topic.channel = channel;
+                    let entries = topic.entries.iter().map(|entry| &self.published[*entry]);
+                    let mut entries = entries.skip_while(|event| event.is_for_all);
+                    // Without an event of its own, its first record may be any.
+                    let first = entries.next().map_or(self.sequence, |own| own.sequence);
+                    topic.unsure_through = topic.unsure_through.max(first);
                     if topic.channel.is_finished() != topic.is_finished() {
                         self.fail(format!("{name} is finished, or not, after a start"));
                     }

@@ -320,12 +320,19 @@ impl Oracle {
             if events > kept.events_max
                 || bytes > kept.bytes_max
                 || age_ms >= kept.age_max.as_millis()
+                || self.is_before_first_record(entry)
             {
                 break;
             }
             from = entry.sequence;
         }
         from
+    }
+
+    /// Whether an event for all channels may be lost to its channel, which a process has
+    /// made again from a later record.
+    pub(super) fn is_before_first_record(&self, event: &Publication) -> bool {
+        event.is_for_all && event.sequence <= self.topics[event.topic].unsure_through
     }
 
     /// Whether an event is state and not history.
