@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::fs;
-use std::path::PathBuf;
+#[path = "common/temporary.rs"]
+mod temporary;
+
 use std::thread;
 use std::time::Duration;
 
@@ -14,43 +15,15 @@ use pushwheel::{
     IdempotencyKey, JournalOptions, JournalSync, PublishError, PublishOptions, Published, Start,
     Target,
 };
-
-/// A directory of this test, which is removed with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str) -> Temporary {
-        let name = format!("pushwheel-idempotency-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&path);
-        Temporary(path)
-    }
-
-    /// The files as a process leaves them that is killed now.
-    fn killed(&self, name: &str) -> Temporary {
-        let copy = Temporary::new(name);
-        fs::create_dir(&copy.0).unwrap();
-        for file in fs::read_dir(&self.0).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), copy.0.join(file.file_name())).unwrap();
-        }
-        copy
-    }
-
-    fn open(&self) -> ChannelManager {
-        let options = JournalOptions::new().sync(JournalSync::Every(Duration::from_millis(10)));
-        keeping().open_journal(&self.0, options).unwrap()
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use temporary::Temporary;
 
 fn keeping() -> ChannelManagerBuilder {
     ChannelManager::builder().defaults(ChannelOptions::new().history(History::events(10_000)))
+}
+
+fn open(directory: &Temporary) -> ChannelManager {
+    let options = JournalOptions::new().sync(JournalSync::Every(Duration::from_millis(10)));
+    keeping().open_journal(&directory.0, options).unwrap()
 }
 
 fn keyed(key: &str) -> PublishOptions {
@@ -70,7 +43,7 @@ fn data(channel: &Channel) -> Vec<String> {
 /// Managers with and without a journal.
 fn both(name: &str) -> [(ChannelManager, Option<Temporary>); 2] {
     let directory = Temporary::new(name);
-    let journaled = directory.open();
+    let journaled = open(&directory);
     [(keeping().build(), None), (journaled, Some(directory))]
 }
 
@@ -241,7 +214,7 @@ fn the_last_event_ends_its_channel_and_can_be_repeated() {
 #[test]
 fn keys_conditions_and_ends_survive_a_saved_state_and_a_killed_process() {
     let directory = Temporary::new("killed");
-    let managers = [keeping().build(), directory.open()];
+    let managers = [keeping().build(), open(&directory)];
     for manager in &managers {
         let channel = manager.get_or_create("answer").unwrap();
         publish(&channel, "1", "one").unwrap();
@@ -255,7 +228,7 @@ fn keys_conditions_and_ends_survive_a_saved_state_and_a_killed_process() {
     let mut state = Vec::new();
     managers[0].save(&mut state).unwrap();
     let killed = directory.killed("killed-copy");
-    let restored = [keeping().restore(&*state).unwrap(), killed.open()];
+    let restored = [keeping().restore(&*state).unwrap(), open(&killed)];
     for (before, after) in managers.iter().zip(&restored) {
         let channel = after.get("answer").unwrap();
         assert!(channel.is_finished());
@@ -372,7 +345,7 @@ fn retries_of_eight_publishers_over_a_journal_and_its_restarts_give_each_event_o
     let directory = Temporary::new("threads");
     let mut next = [0; PUBLISHERS];
     for life in 0..3 {
-        let manager = directory.open();
+        let manager = open(&directory);
         let threads: Vec<_> = (0..PUBLISHERS)
             .map(|publisher| {
                 let channel = manager.get_or_create("answers").unwrap();
@@ -404,7 +377,7 @@ fn retries_of_eight_publishers_over_a_journal_and_its_restarts_give_each_event_o
             *next = thread.join().unwrap();
         }
     }
-    let all = data(&directory.open().get("answers").unwrap());
+    let all = data(&open(&directory).get("answers").unwrap());
     for publisher in 0..PUBLISHERS {
         let own = format!("{publisher}.");
         let found: Vec<&String> = all.iter().filter(|data| data.starts_with(&own)).collect();

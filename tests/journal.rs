@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
+#[path = "common/temporary.rs"]
+mod temporary;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,45 +18,17 @@ use pushwheel::{
     Channel, ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, Event, EventId,
     History, JournalError, JournalOptions, JournalSync, PublishError, Start, Subscription, Target,
 };
+use temporary::Temporary;
 
-/// A directory of this test, which is removed with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str) -> Temporary {
-        let name = format!("pushwheel-journal-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&path);
-        Temporary(path)
-    }
-
-    /// The files as a process leaves them that is killed now.
-    fn killed(&self, name: &str) -> Temporary {
-        let copy = Temporary::new(name);
-        fs::create_dir(&copy.0).unwrap();
-        for file in fs::read_dir(&self.0).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), copy.0.join(file.file_name())).unwrap();
-        }
-        copy
-    }
-
-    fn segments(&self) -> Vec<PathBuf> {
-        let files = fs::read_dir(&self.0)
-            .unwrap()
-            .map(|file| file.unwrap().path());
-        let mut segments: Vec<_> = files
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .collect();
-        segments.sort_unstable();
-        segments
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn segments(directory: &Temporary) -> Vec<PathBuf> {
+    let files = fs::read_dir(&directory.0)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let mut segments: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    segments.sort_unstable();
+    segments
 }
 
 fn keeping() -> ChannelManagerBuilder {
@@ -234,7 +208,7 @@ fn an_incomplete_end_is_cut_off_and_damage_is_refused_and_left() {
         publish(&news, n);
     }
     let torn = directory.killed("torn");
-    let [segment] = &*torn.segments() else {
+    let [segment] = &*segments(&torn) else {
         panic!("one is enough");
     };
     let len = fs::metadata(segment).unwrap().len();
@@ -248,7 +222,7 @@ fn an_incomplete_end_is_cut_off_and_damage_is_refused_and_left() {
     assert_eq!(read(&manager, "news").len(), 2);
 
     let damaged = directory.killed("damaged");
-    let [segment] = &*damaged.segments() else {
+    let [segment] = &*segments(&damaged) else {
         panic!("one is enough");
     };
     let mut file = fs::OpenOptions::new()

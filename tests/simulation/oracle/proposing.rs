@@ -729,6 +729,7 @@ impl Oracle {
             streams.extend(self.topics[topic].members.values().copied());
         }
         self.everywhere.push(event);
+        // A stream of several channels counts once, with the first, which may be finished.
         let counts = |number: &&usize| {
             let topics = &self.streams[**number].topics;
             topics.iter().all(|topic| open.contains(topic)) && !self.is_sent_away(**number)

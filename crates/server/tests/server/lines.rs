@@ -5,7 +5,7 @@ use pushwheel_server::{Config, Key, TokenKeys};
 use serde_json::{Value, json};
 
 use super::access::{SECRET, bearer, token};
-use super::{LINES, TEXT, ask, json, publish, refusal, refused, start};
+use super::{LINES, TEXT, ask, events, publish, refusal, refused, start};
 use crate::common::{Connection, Served, eventually, summaries};
 use crate::directory::Directory;
 
@@ -55,17 +55,6 @@ impl Stream {
         assert_eq!(self.0.bytes(5), b"0\r\n\r\n");
         last
     }
-}
-
-#[track_caller]
-fn events(served: &Served, channel: &str) -> Vec<String> {
-    let path = format!("/channels/{channel}?last_event_id=earliest");
-    let answer = ask(served, "GET", &path, &[("Accept", "application/json")], "");
-    let page = json(&answer);
-    let events = page["events"].as_array().unwrap().iter();
-    events
-        .map(|event| event["data"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 #[test]

@@ -112,6 +112,18 @@ fn publish(served: &Served, path: &str, content_type: (&str, &str), body: &str) 
     json(&answer)
 }
 
+/// Returns the data of the events that a channel has.
+#[track_caller]
+fn events(served: &Served, channel: &str) -> Vec<String> {
+    let path = format!("/channels/{channel}?last_event_id=earliest");
+    let answer = ask(served, "GET", &path, &[("Accept", "application/json")], "");
+    let page = json(&answer);
+    let events = page["events"].as_array().unwrap().iter();
+    events
+        .map(|event| event["data"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[track_caller]
 fn json(answer: &Answer) -> Value {
     assert_eq!(answer.header("content-type"), Some("application/json"));

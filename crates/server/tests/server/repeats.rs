@@ -5,7 +5,7 @@ use pushwheel_server::{Config, Key, TokenKeys, channel_options};
 use serde_json::{Value, json};
 
 use super::access::{SECRET, bearer, token};
-use super::{JSON, LINES, TEXT, ask, get, json, publish, refusal, refused, start, text};
+use super::{JSON, LINES, TEXT, ask, events, get, json, publish, refusal, refused, start, text};
 use crate::common::client::Answer;
 use crate::common::{Served, summaries};
 
@@ -37,17 +37,6 @@ fn as_holder(served: &Served, credential: &str, path: &str, key: &str) -> Answer
     let header = bearer(credential);
     let headers = [TEXT, ("Authorization", &*header), ("Idempotency-Key", key)];
     ask(served, "POST", path, &headers, "x")
-}
-
-#[track_caller]
-fn events(served: &Served, channel: &str) -> Vec<String> {
-    let path = format!("/channels/{channel}?last_event_id=earliest");
-    let answer = ask(served, "GET", &path, &[("Accept", "application/json")], "");
-    let page = json(&answer);
-    let events = page["events"].as_array().unwrap().iter();
-    events
-        .map(|event| text(&event["data"]).to_owned())
-        .collect()
 }
 
 #[test]
