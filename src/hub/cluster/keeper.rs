@@ -20,7 +20,7 @@ const LEASE: &str = "keeper";
 const LEASE_MS: u64 = 10_000;
 const RENEW_MS: u64 = 3_000;
 
-/// The time between two looks, in milliseconds.
+/// The time between two checks, in milliseconds.
 const LOOK_MS: u64 = 1_000;
 
 /// The bytes of blocks after which a new snapshot is worth its bytes. Below, it is made after
@@ -203,7 +203,7 @@ impl Keeper {
             return Err(error);
         }
         if written.is_err() {
-            // The hub is built anew.
+            // The hub is being rebuilt.
             return Ok(());
         }
         let snapshot = StoredSnapshot {

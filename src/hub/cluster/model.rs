@@ -40,6 +40,8 @@ pub(super) struct Faults {
     pub(super) loses_request: bool,
     /// Readers see no further than this many blocks.
     pub(super) shows: Option<usize>,
+    /// The number of calls for a snapshot that fail.
+    pub(super) failing_snapshots: u32,
 }
 
 #[derive(Debug, Default)]
@@ -348,7 +350,14 @@ impl LogReader for Session {
     }
 
     fn snapshot(&mut self, _: Duration) -> Result<Option<StoredSnapshot>, BrokerError> {
-        self.call(|broker, _| Ok(broker.kept.snapshot))
+        self.call(|broker, _| match &mut broker.faults.failing_snapshots {
+            0 => Ok(broker.kept.snapshot),
+            left => {
+                *left -= 1;
+                let why = "a snapshot fails".to_owned();
+                Err(BrokerError::Unreachable { why })
+            }
+        })
     }
 
     fn snapshot_chunk(

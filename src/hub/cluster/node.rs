@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::base::Making;
+use super::base::{Base, Making};
 use super::calls::{Call, SharedValues};
 use super::keeper::Keeper;
 use super::pulse::Pulse;
-use super::reader::{Begun, Reader};
+use super::reader::{Begun, PATIENCE_MS, Reader};
 use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
 use super::values::Values;
 use super::writer::Writer;
@@ -26,9 +26,6 @@ use crate::hub::{Hub, Randomness};
 
 /// The time for which a node without memory leaves an empty broker to those that remember.
 const BEGIN_AFTER_MS: u64 = 3_000;
-
-/// The time for which a node that joins waits for the snapshot of another one.
-const PATIENCE_MS: u64 = 10_000;
 
 /// The age of the oldest event whose age is known: 30 days.
 const AGE_MS: u64 = 30 * 24 * 3_600_000;
@@ -219,7 +216,7 @@ impl Joining {
         let opened = self
             .cluster
             .hello(|hello| log.open_reader(hello, CALL_TIMEOUT));
-        let (session, welcome) = match opened {
+        let (mut session, welcome) = match opened {
             Err(BrokerError::Empty) => {
                 let since_ms = *self.empty_since_ms.get_or_insert(now_ms);
                 if now_ms.saturating_sub(since_ms) >= self.begin_after_ms {
@@ -238,31 +235,29 @@ impl Joining {
         })?;
         let since_ms = self.headless_since_ms.unwrap_or(now_ms);
         let is_patient = now_ms.saturating_sub(since_ms) < PATIENCE_MS;
-        let Some(randomness) = self.randomness.take() else {
-            return Err(no_base(&welcome));
+        let making = Making {
+            settings: self.builder.settings,
+            options_by_name: self.builder.options_by_name.clone(),
+            clock: self.clock.clone(),
         };
-        let mut begun = Begun {
+        let base = match Base::read(&mut *session, &welcome, &making)? {
+            Some(base) => base,
+            None if is_patient => {
+                self.headless_since_ms = Some(since_ms);
+                return Err(no_base(&welcome));
+            }
+            None => Base::without_past(&welcome, &making),
+        };
+        let randomness = self.randomness.take();
+        let begun = Begun {
             cluster: self.cluster.clone(),
-            making: Making {
-                settings: self.builder.settings,
-                options_by_name: self.builder.options_by_name.clone(),
-                clock: self.clock.clone(),
-            },
-            session,
+            making,
             welcome,
+            base,
         };
-        let reader = Reader::begin(
-            &mut begun,
-            &ids,
-            (randomness, &self.proposals),
-            is_patient,
-            wait,
-        )?;
-        if reader.is_none() {
-            self.headless_since_ms = Some(since_ms);
-            return Err(no_base(&begun.welcome));
-        }
-        Ok(reader)
+        let randomness = randomness.expect("a node begins once");
+        let reader = Reader::begin(begun, ids, (randomness, &self.proposals), wait);
+        Ok(Some(reader))
     }
 }
 

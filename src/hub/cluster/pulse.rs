@@ -1,5 +1,5 @@
-//! [`Pulse`]: what a node does as time passes. It says of itself in the log that it is there,
-//! and ends what has waited for too long.
+//! [`Pulse`]: the periodic work of a node. It appends a probe to the log each second,
+//! and ends requests that have waited for too long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,7 +14,7 @@ use crate::journal::record::{Change, Record};
 /// The time between two probes, in milliseconds.
 const PROBE_MS: u64 = 1_000;
 
-/// The time between two looks, in milliseconds.
+/// The time between two checks, in milliseconds.
 const LOOK_MS: u64 = 100;
 
 /// See the [module](self).

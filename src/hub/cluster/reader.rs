@@ -1,7 +1,7 @@
 //! [`Reader`]: reads the log and applies it to the hub.
 //!
 //! It compares the terms that each session reports with those that it follows. A hub that has
-//! what the log has lost, or lacks what the log no longer keeps, is built anew beside itself,
+//! what the log has lost, or lacks what the log no longer keeps, is rebuilt beside itself,
 //! from a [base](super::base) and the log behind it.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const READ_BYTES: usize = 4 << 20;
 
 /// The time for which a node waits for the snapshot of another one before it goes on without
 /// the past, in milliseconds.
-const PATIENCE_MS: u64 = 10_000;
+pub(super) const PATIENCE_MS: u64 = 10_000;
 
 /// The pause between two attempts to find a base, in milliseconds.
 const BASE_PAUSE_MS: u64 = 500;
@@ -160,7 +160,7 @@ fn with_outcomes(
     })
 }
 
-/// A hub that is to be built anew.
+/// The rebuilding of a hub.
 #[derive(Debug)]
 struct Building {
     since_ms: u64,
@@ -194,36 +194,26 @@ pub(super) struct Reader {
 pub(super) struct Begun {
     pub(super) cluster: Arc<Cluster>,
     pub(super) making: Making,
-    pub(super) session: Box<dyn LogReader>,
     pub(super) welcome: Welcome,
+    pub(super) base: Base,
 }
 
 impl Reader {
-    /// Makes the hub of a node, with what the log has so far. `None`: a node has yet to make a
-    /// snapshot, unless it `is_patient` no longer.
-    ///
-    /// # Errors
-    /// When the broker does not have it.
+    /// Makes the hub of a node on the base of the log.
     pub(super) fn begin(
-        begun: &mut Begun,
-        ids: &Ids,
+        begun: Begun,
+        ids: Ids,
         (randomness, proposals): (Randomness, &Arc<Proposals<Hub>>),
-        is_patient: bool,
         wait: Duration,
-    ) -> Result<Option<Reader>, BrokerError> {
+    ) -> Reader {
         let Begun {
             cluster,
             making,
-            session,
             welcome,
+            base,
         } = begun;
-        let base = match Base::read(&mut **session, welcome, making)? {
-            Some(base) => base,
-            None if is_patient => return Ok(None),
-            None => Base::without_past(welcome, making),
-        };
         let hub = Hub::with_ids(
-            ids.clone(),
+            ids,
             // Its log knows the ids from before.
             0,
             making.clock.clone(),
@@ -232,13 +222,13 @@ impl Reader {
             making.options_by_name.clone(),
             Some(proposals.clone()),
         );
-        let place = Place::new(base.at, welcome, making.clock.now_ms());
+        let place = Place::new(base.at, &welcome, making.clock.now_ms());
         cluster.reset_writers(base.ends);
         cluster.follow(&welcome.identity, &welcome.terms, base.at);
-        Ok(Some(Reader {
-            cluster: cluster.clone(),
+        Reader {
+            cluster,
             proposals: proposals.clone(),
-            making: making.clone(),
+            making,
             hub,
             place,
             session: None,
@@ -248,7 +238,7 @@ impl Reader {
             building: None,
             blocks: Vec::new(),
             wait,
-        }))
+        }
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
@@ -338,7 +328,7 @@ impl Reader {
         kept.filter(|kept| *kept < self.place.applied())
     }
 
-    /// Has the hub built anew.
+    /// Begins to rebuild the hub.
     fn begin_anew(&mut self, kept: Option<u64>) {
         self.cluster.set_in_sync(false);
         let since_ms = self.making.clock.now_ms();
@@ -430,8 +420,8 @@ impl Reader {
         cluster.hello(|hello| session.welcome(hello, CALL_TIMEOUT))
     }
 
-    /// Builds the channels anew beside the hub, and puts them there when the log has said what
-    /// is lost: no client of this node is sent anything newer before.
+    /// Rebuilds the channels beside the hub, and moves them in when the log has recorded what
+    /// is lost: no client of this node receives anything newer before that.
     fn build(&mut self, now_ms: u64) -> Result<Next, BrokerError> {
         let welcome = self.ask()?;
         if !self.cluster.is_of_log(&welcome.identity) {
@@ -559,7 +549,7 @@ impl Reader {
         }
     }
 
-    /// Has the log say what this node had and the log has lost.
+    /// Records in the log what this node had and the log has lost.
     fn tell_losses(&self, kept: u64, terms: &[Term]) {
         // The last term of those without a block between.
         let behind = predecessor(terms, kept + 1);

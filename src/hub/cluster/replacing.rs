@@ -1,7 +1,7 @@
 //! Replacing what the channels have, while their clients stay.
 //!
 //! A node that has to begin again builds its channels beside the hub. Then their logs take the
-//! places of the hub's. No number is given anew, so clients keep their positions: what is
+//! places of the hub's. No number is assigned twice, so clients keep their positions: what is
 //! newer than a position is sent, and what the log no longer holds is a gap.
 //!
 //! The invariant to remember: *nothing is read beyond the sequence*. The logs are replaced one
@@ -20,7 +20,7 @@ use crate::hub::looks::LOOKS_MAX;
 use crate::hub::reactors::Wake;
 use crate::hub::state::State;
 
-/// The most channels of which a loss is said by name. Of more, it is said to all channels.
+/// Maximum channels that a loss names. A loss in more channels is reported to all channels.
 const NAMED_MAX: usize = 1_024;
 
 /// What a channel has in the state that was built.

@@ -96,15 +96,15 @@ struct Known {
     expired_before: Option<u64>,
     /// Whether the hub has all of the log up to `applied`.
     is_in_sync: bool,
-    /// Counts the times at which the hub was built anew.
+    /// Number of times that the hub was rebuilt.
     rebuilt: u64,
-    /// Counts the times at which all sessions are to be opened anew.
+    /// Number of times that all sessions had to be opened again.
     sessions_from: u64,
     /// When a block of this node has come back last.
     back_ms: u64,
     is_cut_off: bool,
     error: Option<BrokerError>,
-    /// What is yet to be said in the log to be lost: a channel, or any.
+    /// Losses that are not in the log yet: of a channel, or of any.
     losses: Vec<(u64, Option<Arc<str>>)>,
     /// Those, and those that are on their way.
     open_losses: usize,
@@ -348,7 +348,7 @@ impl Cluster {
     }
 
     /// Returns the terms that this node follows, if it has all of the log up to the number
-    /// that is returned, and how often it was built anew.
+    /// that is returned, and how often the hub was rebuilt.
     pub(super) fn in_sync(&self) -> Option<(Vec<Term>, u64, u64)> {
         let known = self.known();
         let terms = known.is_in_sync.then(|| known.terms.clone())?;
@@ -359,7 +359,7 @@ impl Cluster {
         self.known().is_in_sync = is_in_sync;
     }
 
-    /// Notes that the hub was built anew from the log, which has lost numbers that the hub
+    /// Notes that the hub was rebuilt from the log, which has lost numbers that the hub
     /// had.
     pub(super) fn note_rebuilt(&self, lost: u64) {
         let mut known = self.known();
@@ -394,7 +394,7 @@ impl Cluster {
 
     // ---- losses ----
 
-    /// Remembers what is to be said in the log to be lost.
+    /// Queues a loss for the log.
     pub(super) fn add_losses(
         &self,
         term: u64,
@@ -407,7 +407,7 @@ impl Cluster {
         known.open_losses += known.losses.len() - before;
     }
 
-    /// Has a loss said again that the log may not have.
+    /// Queues again a loss that the log may not have.
     pub(super) fn put_back_loss(&self, term: u64, channel: Option<Arc<str>>) {
         self.known().losses.push((term, channel));
     }
@@ -498,7 +498,7 @@ impl Cluster {
         }
     }
 
-    /// Notes that this node follows the log no longer.
+    /// Notes that this node no longer follows the log.
     pub(super) fn stop(&self, why: String) {
         ::log::error!("this node follows the log no longer: {why}. Start it again");
         let mut known = self.known();

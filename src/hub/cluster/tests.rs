@@ -461,6 +461,18 @@ fn a_request_of_a_client_that_is_ahead_waits_for_its_number() {
 }
 
 #[test]
+fn a_node_joins_when_the_broker_has_failed_a_few_times() {
+    let model = Model::new(Arc::new(AtomicU64::new(BEGIN_MS)));
+    let join = |name: &str| builder().join_cluster(model.clone(), ClusterOptions::new(name));
+    let first = join("first").unwrap();
+    let news = first.get_or_create("news").unwrap();
+    news.broadcast(Event::message("kept")).unwrap();
+    model.broker().faults.failing_snapshots = 3;
+    let late = join("late").unwrap();
+    assert_eq!(entries(&late, "news").len(), 1);
+}
+
+#[test]
 fn threads_publish_and_read_and_end_with_the_last_handle() {
     let wall_ms = Arc::new(AtomicU64::new(BEGIN_MS));
     let model = Model::new(wall_ms);
