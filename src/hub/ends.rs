@@ -13,10 +13,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Maximum number of ends: more than there is room for in the queue of an
+use crate::journal::appender::QUEUE_RECORDS_MAX;
+
+/// Maximum number of ends: as many as there is room for in the queue of an
 /// [`Appender`](crate::journal::appender::Appender). One takes about 100 bytes and its
 /// name.
-const ENDS_MAX: usize = 65_536;
+const ENDS_MAX: usize = QUEUE_RECORDS_MAX;
 
 /// See the [module](self).
 #[derive(Debug)]

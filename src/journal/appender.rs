@@ -31,6 +31,10 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 8 << 20;
 /// they do not keep it out.
 const LARGE_BYTES: usize = QUEUE_BYTES_MAX / 2;
 
+/// The most records that wait: more than have room by their bytes. Only ends of channels
+/// come to it.
+pub(crate) const QUEUE_RECORDS_MAX: usize = 65_536;
+
 /// The most records of a block.
 pub(crate) const BLOCK_RECORDS_MAX: usize = 4_096;
 
@@ -137,7 +141,8 @@ impl<O> Appender<O> {
             true => self.large_bytes == 0,
             false => self.bytes - self.large_bytes + cost <= QUEUE_BYTES_MAX,
         };
-        if !has_room && !is_an_end(&record.change) {
+        let may_exceed = is_an_end(&record.change) && self.records < QUEUE_RECORDS_MAX;
+        if !has_room && !may_exceed {
             return Err(Busy(outcome));
         }
         if cost >= LARGE_BYTES {
@@ -307,8 +312,8 @@ impl<O> Appender<O> {
     }
 }
 
-/// Returns whether a change ends a channel and has no event. It is never refused for the
-/// queue: a worker that ends has no time to try again, and each channel ends once.
+/// Returns whether a change ends a channel and has no event. It is not refused for its
+/// bytes: a worker that ends has no time to try again.
 fn is_an_end(change: &Change) -> bool {
     match change {
         Change::Publish { events, .. } => events.is_empty(),

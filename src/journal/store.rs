@@ -540,9 +540,11 @@ fn settle<D: Disk>(disk: &D, segment: &Kept, again: bool) -> io::Result<()> {
         while at < segment.bytes {
             match file.read_at(at, &mut chunk)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => file.write_all_at(at, &chunk[..read])?,
+                read => {
+                    file.write_all_at(at, &chunk[..read])?;
+                    at += read as u64;
+                }
             }
-            at += chunk.len() as u64;
         }
     }
     file.sync()
