@@ -112,10 +112,7 @@ impl<'a> DemandHeaders<'a> {
         };
         let text = str::from_utf8(value).map_err(|_| Problem::idempotency_key())?;
         let text = text.trim();
-        let quoted = text
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'));
-        checked_key(quoted.unwrap_or(text)).map(Some)
+        checked_key(unquoted(text).unwrap_or(text)).map(Some)
     }
 
     pub(super) fn has_if_match(&self) -> bool {
@@ -128,10 +125,7 @@ impl<'a> DemandHeaders<'a> {
             return Ok(None);
         };
         let text = str::from_utf8(value).map_err(|_| Problem::if_match())?;
-        let id = text
-            .trim()
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
+        let id = unquoted(text.trim())
             .filter(|id| !id.contains('"'))
             .ok_or_else(Problem::if_match)?;
         id.parse().map(Some).map_err(|_| Problem::if_match())
@@ -143,6 +137,11 @@ pub(super) fn checked_key(key: &str) -> Result<&str, Problem> {
     let is_key_byte = |byte: u8| byte.is_ascii_graphic() && byte != b'"' || byte == b' ';
     let is_key = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(is_key_byte);
     is_key.then_some(key).ok_or_else(Problem::idempotency_key)
+}
+
+/// Returns what is between the quotes of a string, if it has them.
+fn unquoted(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"')
 }
 
 #[cfg(test)]

@@ -121,14 +121,14 @@ impl<'a> Events<'a> {
     pub(super) fn are_json_as_text(&self) -> bool {
         matches!(&self.all, All::Untyped(event) if message::is_events(event.data()))
     }
+}
 
-    /// Refuses a key that has no effect: the publisher expects that it replaces an event.
-    pub(super) fn check_keys(&self, channel: &Channel) -> Result<(), Problem> {
-        let has_key = self.as_slice().iter().any(|event| event.key().is_some());
-        match has_key && !channel.conflates() && !channel.is_closed() {
-            true => Err(Problem::key_without_effect(channel.name())),
-            false => Ok(()),
-        }
+/// Refuses a key that has no effect: the publisher expects that it replaces an event.
+pub(super) fn check_keys(events: &[Event<'_>], channel: &Channel) -> Result<(), Problem> {
+    let has_key = events.iter().any(|event| event.key().is_some());
+    match has_key && !channel.conflates() && !channel.is_closed() {
+        true => Err(Problem::key_without_effect(channel.name())),
+        false => Ok(()),
     }
 }
 

@@ -6,9 +6,11 @@
 use serde::Serialize;
 
 use super::demands::{DemandHeaders, checked_key};
-use super::events::{check_charset, check_rate, check_retry};
+use super::events::{check_charset, check_keys, check_rate, check_retry};
 use super::parameters::Parameters;
+use super::reply::may_count;
 use crate::access::Right;
+use crate::access_log;
 use crate::context::Context;
 use crate::errors::Problem;
 use crate::message::{self, JsonEvent};
@@ -105,9 +107,7 @@ impl Lines {
         check_rate(events.len(), context, config, request)?;
         let name = request.param("channel").unwrap_or_default();
         let channel = request.channels().get_or_create(name)?;
-        if event.key().is_some() && !channel.conflates() && !channel.is_closed() {
-            return Err(Problem::key_without_effect(name));
-        }
+        check_keys(events, &channel)?;
         let mut options = PublishOptions::new().target(self.target.clone());
         let key = match (&idempotency_key, &self.key) {
             (Some(key), _) => Some(checked_key(key)?.to_owned()),
@@ -119,12 +119,20 @@ impl Lines {
             options =
                 options.idempotency_key(access.idempotency_key(request, &key, &context.access)?);
         }
-        let may_count = self.target == Target::All || config.access.may_publish_by_key(request);
+        let may_count = may_count(&self.target, &config.access, request);
+        let logged = config
+            .event_log
+            .then(|| (name.to_owned(), request.client_address()));
         let Some(reply) = reply.take() else {
             return Ok(());
         };
         channel.publish_with_then(events, &options, move |published| match published {
-            Ok(published) => reply.send(acknowledged(number, &published, may_count)),
+            Ok(published) => {
+                if let Some((name, address)) = &logged {
+                    access_log::log_publish(*address, Some(name), &published);
+                }
+                reply.send(acknowledged(number, &published, may_count));
+            }
             Err(error) => reply.end(failed(number, &error.into())),
         });
         Ok(())

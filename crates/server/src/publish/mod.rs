@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::context::Context;
 use super::errors::Problem;
 use demands::Demands;
-use events::Events;
+use events::{Events, check_keys};
 pub(super) use lines::begin as begin_lines;
 use parameters::Parameters;
 use pushwheel::{
@@ -43,7 +43,7 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
     };
     let channels = request.channels();
     let channel = channels.get_or_create(name)?;
-    events.check_keys(&channel)?;
+    check_keys(events.as_slice(), &channel)?;
     let published = match publish(&channel) {
         // Another thread has just removed the channel: create it again.
         Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
@@ -97,7 +97,7 @@ fn to_one_later(
     let name = request.param("channel").unwrap_or_default();
     let channels = request.channels();
     let channel = channels.get_or_create(name)?;
-    events.check_keys(&channel)?;
+    check_keys(events.as_slice(), &channel)?;
     let reply = Reply::new((request, context), config, Some(name), &parameters, &events);
     let Some(responder) = responder.take() else {
         return Ok(());

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::events::Events;
 use super::parameters::Parameters;
+use crate::access::Access;
 use crate::access_log;
 use crate::context::{Context, CurrentConfig};
 use pushwheel::{Event, EventId, PublishError, Published, Request, Responder, Response, Target};
@@ -29,12 +30,9 @@ impl Reply {
         events: &Events<'_>,
     ) -> Reply {
         let logged = || (channel.map(str::to_owned), request.client_address());
-        // The number of recipients reveals which clients are connected and their metadata. A
-        // token may not have the right to view either.
-        let is_all = parameters.target == Target::All;
         Reply {
             logged: config.event_log.then(logged),
-            may_count: is_all || config.access.may_publish_by_key(request),
+            may_count: may_count(&parameters.target, &config.access, request),
             nodes: context.nodes(request),
             warnings: warnings(events),
         }
@@ -64,6 +62,12 @@ impl Reply {
             responder.respond(response);
         }
     }
+}
+
+/// Returns whether a publisher may know the number of recipients: it reveals which clients
+/// are connected and their metadata, and a token may not have the right to view either.
+pub(super) fn may_count(target: &Target, access: &Access, request: &Request) -> bool {
+    *target == Target::All || access.may_publish_by_key(request)
 }
 
 #[derive(Serialize)]
