@@ -14,6 +14,7 @@ use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
 use crate::http::{HeaderError, Headers, check_stream_header};
 use crate::hub::channel::Channel;
+use crate::hub::id::EventId;
 use crate::hub::names::ChannelError;
 use crate::hub::published::PublishError;
 
@@ -142,6 +143,16 @@ impl Response {
         let mut response = Response::internal();
         response.failure = Some(error.into());
         response
+    }
+
+    /// Names an event in `ETag`, unless its id has a character that ends the tag, as an id of
+    /// a publisher may.
+    pub(crate) fn set_etag(&mut self, id: &EventId) {
+        let id = id.text();
+        if !id.contains('"') {
+            let set = self.headers.insert("ETag", format!("\"{id}\""));
+            set.expect("an id is valid in a header");
+        }
     }
 
     /// Returns the same for a failure that is logged elsewhere.
@@ -459,8 +470,7 @@ impl IntoResponse for PublishError {
         };
         let mut response = Response::error(status, self.code(), &self.to_string());
         if let PublishError::NotNewest { newest: Some(id) } = &self {
-            // An own id may have characters that no header has.
-            let _ = response.headers.insert("ETag", format!("\"{id}\""));
+            response.set_etag(id);
         }
         if let Some(retry_after) = self.retry_after() {
             let seconds = retry_after.as_secs_f64().ceil().max(1.0);

@@ -39,15 +39,13 @@ impl<A> Inbox<A> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings a request. Returns false if the reactor has ended.
-    pub(super) fn bring(&self, arrival: A) -> bool {
+    /// Brings a request. A reactor that has ended drops it.
+    pub(super) fn bring(&self, arrival: A) {
         let mut state = self.lock();
-        if state.is_over {
-            return false;
+        if !state.is_over {
+            state.arrivals.push_back(arrival);
+            self.wake_from(state);
         }
-        state.arrivals.push_back(arrival);
-        self.wake_from(state);
-        true
     }
 
     /// Reports what a pipe is ready for.

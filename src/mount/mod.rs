@@ -42,7 +42,7 @@ pub use pipe::Chunk;
 use pipes::Pipes;
 
 /// Streams for a program that has an HTTP server already: the server reads requests and
-/// writes responses, and the mount makes their bodies of the events of channels.
+/// writes responses, and the mount makes their bodies from the events of channels.
 ///
 /// A cheap handle: clone it. When the last clone is dropped, the mount is shut down at once.
 /// A mount has one thread. It may serve the channels of an engine that runs, and several

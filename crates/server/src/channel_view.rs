@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::clock::as_ms;
 use super::context::Context;
 use super::errors::Problem;
 use super::manage::channel;
@@ -57,7 +58,6 @@ struct SettingsBody {
 impl From<&ChannelOptions> for SettingsBody {
     fn from(options: &ChannelOptions) -> SettingsBody {
         let age = |time: Duration| (time != Duration::MAX).then_some(time.as_secs_f64());
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let headers = options.headers.iter();
         SettingsBody {
             history_events: options.history.events_max,
@@ -74,7 +74,7 @@ impl From<&ChannelOptions> for SettingsBody {
             keyed_events: options.keyed_state.keys_max,
             keyed_bytes: options.keyed_state.bytes_max,
             keyed_age: age(options.keyed_state.age_max),
-            pace_ms: options.pace.map(ms),
+            pace_ms: options.pace.map(as_ms),
             backlog_bytes: options.backlog_bytes_max,
             max_event_bytes: options.event_bytes_max,
             stream_header: headers

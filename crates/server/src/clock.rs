@@ -24,6 +24,11 @@ impl Stopwatch {
     }
 }
 
+/// Returns a time in whole milliseconds.
+pub(super) fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Returns the wall clock's time, in seconds since 1970, as tokens have it.
 #[allow(
     clippy::disallowed_methods,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::clock::Stopwatch;
+use super::clock::{Stopwatch, as_ms};
 use pushwheel::cluster::{ClusterStatus, NodeStatus};
 use pushwheel::{ChannelManager, SharedValues};
 
@@ -53,7 +53,7 @@ impl Cluster {
     /// Returns the number of nodes: an answer that has it is about this node only.
     pub(super) fn nodes(&self, channels: &ChannelManager) -> usize {
         let count = &*self.count;
-        let now_ms = u64::try_from(count.stopwatch.now().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = as_ms(count.stopwatch.now());
         let counted_at_ms = count.counted_at_ms.load(Relaxed);
         let nodes = count.nodes.load(Relaxed);
         let age = Duration::from_millis(now_ms.saturating_sub(counted_at_ms));

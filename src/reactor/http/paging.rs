@@ -79,12 +79,7 @@ impl Http {
             let added = response.headers.insert(name, value);
             added.expect("a name and a value of the engine's own are valid");
         }
-        // An id of a publisher may have a character that ends the tag.
-        let newest = page.newest.text();
-        if !newest.contains('"') {
-            let added = response.headers.insert("ETag", format!("\"{newest}\""));
-            added.expect("an id is valid in a header");
-        }
+        response.set_etag(&page.newest);
         self.write_response(io, key, request, &response)
     }
 }

@@ -22,8 +22,7 @@ impl Http {
         if io.connections.http_mut(key).is_some_and(has_lines) {
             return self.on_line_timeout(io, key);
         }
-        let has_unsent = |state: &mut HttpState| !state.unsent.is_empty();
-        if !is_overflow && io.connections.http_mut(key).is_some_and(has_unsent) {
+        if !is_overflow && Self::has_unsent(io, key) {
             self.retry_unsent(io, key);
             return None;
         }
@@ -72,11 +71,7 @@ impl Http {
     }
 
     /// The time for a line is up. What has arrived is read first.
-    pub(super) fn on_line_timeout<N: Net>(
-        &mut self,
-        io: &mut Io<N>,
-        key: u32,
-    ) -> Option<Box<Opening>> {
+    fn on_line_timeout<N: Net>(&mut self, io: &mut Io<N>, key: u32) -> Option<Box<Opening>> {
         let token = io.connections.token(key);
         let opening = self.serve(io, key);
         if opening.is_some() || io.connections.find(token).is_none() {

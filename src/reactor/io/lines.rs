@@ -86,7 +86,7 @@ impl Lines {
     }
 
     /// Returns the next line that may be passed on, and its number: the place of the line
-    /// in the [buffer](Self::bytes).
+    /// in the [buffer](Self::take_buffer).
     pub(crate) fn next(&mut self) -> Option<(u64, std::ops::Range<usize>)> {
         while !self.is_paused && !self.is_ended() {
             let rest = &self.buffer[self.used..];

@@ -240,21 +240,23 @@ impl<N: Net> Io<N> {
     /// Closes a connection and forgets it. If it streams, its stream has to be
     /// ended before.
     pub(crate) fn close(&mut self, key: u32) {
-        self.wheel.cancel(&mut self.connections, key);
-        let connection = self.connections.remove(key);
-        self.acceptor.forget(key);
-        self.traffic.closed += 1;
-        self.net.close(connection.socket);
+        let socket = self.forget(key);
+        self.net.close(socket);
     }
 
     /// Forgets a connection that speaks HTTP, and returns its socket to the program, if
     /// it is one of the system's.
     pub(crate) fn release(&mut self, key: u32) -> Option<std::net::TcpStream> {
+        let socket = self.forget(key);
+        self.net.release(socket)
+    }
+
+    fn forget(&mut self, key: u32) -> N::Socket {
         self.wheel.cancel(&mut self.connections, key);
         let connection = self.connections.remove(key);
         self.acceptor.forget(key);
         self.traffic.closed += 1;
-        self.net.release(connection.socket)
+        connection.socket
     }
 
     /// Sets the timer of a connection for so long after now, rounded up to a tick.

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::credential::CredentialId;
 use super::grant::{Channels, Grant};
+use crate::clock::as_ms;
 use crate::metadata;
 use pushwheel::ClientId;
 
@@ -32,21 +32,19 @@ struct Body {
 
 /// Returns the key of a ticket.
 pub(super) fn key(name: &str) -> Vec<u8> {
-    let digest = digest(&SHA256, name.as_bytes());
-    let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-    format!("ticket:{}", digits.collect::<String>()).into_bytes()
+    let digest = CredentialId::of(&[name.as_bytes()]);
+    format!("ticket:{}", digest.to_hex()).into_bytes()
 }
 
 /// Writes what a ticket grants.
 pub(super) fn encode(grant: &Grant) -> Vec<u8> {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let body = Body {
         subscribe: grant.subscribe.texts(),
         key: grant.key.map(CredentialId::to_hex),
         client: grant.client.as_ref().map(ToString::to_string),
         metadata: grant.metadata.as_deref().cloned(),
         expires_at_s: grant.expires_at_s,
-        stream_ms: grant.stream_time.map(ms),
+        stream_ms: grant.stream_time.map(as_ms),
     };
     serde_json::to_vec(&body).expect("all keys are texts")
 }
