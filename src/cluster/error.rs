@@ -1,15 +1,15 @@
-//! Why a broker has not done what it was asked for.
+//! Errors of a broker.
 
 use std::error::Error;
 use std::fmt;
 
-/// Why a broker has not done what it was asked for. After any of these the session is
+/// The error of a call to a broker. After any of these errors the session is
 /// dropped, and a new one is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// It cannot be reached, is not ready, or did not answer in time. What it was asked for
-    /// may have been done.
+    /// The broker is unreachable, not ready, or did not answer in time. The request
+    /// may have been carried out.
     Unreachable {
         /// The reason.
         why: String,
@@ -24,13 +24,13 @@ pub enum BrokerError {
     },
     /// There is no log, and the [`Hello`](super::Hello) has nothing to begin one with.
     Empty,
-    /// It does not do it, and does not do it again: credentials, rights, a setting, or a
+    /// The broker refuses, and would refuse again: credentials, rights, a setting, or a
     /// version. An operator has to change something.
     Refused {
         /// The reason.
         why: String,
     },
-    /// What it keeps is not what a node has written.
+    /// The broker's data is damaged, or was not written by a node.
     Damaged {
         /// What is wrong.
         what: String,

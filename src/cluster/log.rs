@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::BrokerError;
 
-/// The most terms that a log keeps. Beyond them, it forgets the oldest.
+/// Maximum terms of a log. Beyond this number, the log forgets the oldest.
 pub const TERMS_MAX: usize = 64;
 
 /// The most writers that a [`Memory`] names.
@@ -56,20 +56,20 @@ pub trait SharedLog: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// What a node says when it opens a session.
+/// The introduction of a node that opens a session.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Hello<'a> {
     /// The random number of the process.
     pub writer: u128,
-    /// The newest number of which the node knows that it was given; 0: none.
+    /// The newest assigned number that the node knows of; 0: none.
     pub known: u64,
     /// What the log is to begin with if there is none.
     pub memory: Option<Memory<'a>>,
 }
 
 impl<'a> Hello<'a> {
-    /// Returns what a node says that knows numbers up to `known`.
+    /// Returns the introduction of a node that knows numbers up to `known`.
     #[must_use]
     pub fn new(writer: u128, known: u64, memory: Option<Memory<'a>>) -> Hello<'a> {
         Hello {
@@ -134,7 +134,7 @@ pub struct Term {
     pub first: u64,
 }
 
-/// What a log says of itself when a session is opened.
+/// The state that a log reports when a session is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Welcome {
@@ -232,7 +232,7 @@ pub trait LogWriter: Send {
         timeout: Duration,
     ) -> Result<(), BrokerError>;
 
-    /// Takes the value of a key. One caller gets it.
+    /// Removes and returns the value of a key. Only one caller receives it.
     ///
     /// # Errors
     /// When it may have been taken.
@@ -257,7 +257,7 @@ pub trait LogReader: Send {
         blocks: &mut Vec<BlockRead>,
     ) -> Result<(), BrokerError>;
 
-    /// Asks again what the log says of itself.
+    /// Requests the state of the log again.
     ///
     /// # Errors
     /// As [`SharedLog::open_reader`].
@@ -288,7 +288,7 @@ pub struct NewBlock<'a> {
     pub writer: u128,
     /// The number of the block among those of the writer, from 1.
     pub n: u64,
-    /// How many numbers it takes: at least 1.
+    /// Count of numbers that the block uses: at least 1.
     pub width: u64,
     /// Its content.
     pub bytes: &'a [u8],

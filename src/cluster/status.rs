@@ -14,11 +14,11 @@ pub struct ClusterStatus {
     pub broker: String,
     /// Whether what this node appends to the log comes back to it.
     pub is_connected: bool,
-    /// For how long that has not been so.
+    /// The time for which this node has been disconnected.
     pub disconnected_for: Option<Duration>,
     /// The newest error of the broker, while the node is not connected.
     pub error: Option<String>,
-    /// Why this node follows the log no longer. It has to be started again.
+    /// Why this node no longer follows the log. The node has to be restarted.
     pub stopped: Option<String>,
     /// The newest number that this node has applied.
     pub applied: u64,
@@ -44,7 +44,7 @@ pub struct ClusterStatus {
     pub sessions: u64,
     /// The number of terms of the log that have begun since the node has joined.
     pub terms: u64,
-    /// The number of numbers that this node had applied and the log has lost.
+    /// Count of numbers that this node had applied and the log has lost.
     pub lost: u64,
     /// The number of times that this node has fallen behind what the log keeps.
     pub resyncs: u64,

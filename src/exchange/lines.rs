@@ -5,8 +5,8 @@ use std::fmt;
 /// Reads the lines of a request's body as they arrive; see
 /// [`Response::lines`](crate::Response::lines).
 pub trait ReadLines: Send {
-    /// Receives the next line, without its end, and its number, which counts from 1 and
-    /// counts empty lines, that are left out. It is called on the engine's thread and must
+    /// Receives the next line, without its end, and its number. Numbers begin at 1 and
+    /// count empty lines, which are left out. It is called on the engine's thread and must
     /// return at once. At most 256 lines wait for their replies at a time.
     fn line(&mut self, number: u64, line: &[u8], reply: LineReply);
 

@@ -23,7 +23,7 @@ const BOUNDS: Bounds = Bounds {
     age_max: Duration::from_secs(24 * 3_600),
 };
 
-/// What a key costs: its record, and a slot of the map where that is largest.
+/// Bytes of a key: its record, and a slot of the map when that is largest.
 const KEY_BYTES: u32 = 120;
 
 /// A key with which a publish may be repeated; see

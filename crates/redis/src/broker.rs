@@ -65,7 +65,7 @@ impl Broker {
         Broker::new(self.url.clone(), self.tls.clone(), keys, self.replicas)
     }
 
-    /// Connects to the server that should have the log, without a word to it.
+    /// Connects to the server that should have the log, and sends nothing yet.
     ///
     /// # Errors
     /// When it cannot be found or reached in time.

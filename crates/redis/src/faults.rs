@@ -45,8 +45,8 @@ pub(crate) fn redirect(fault: &Fault) -> Option<ServerAddress> {
     Some(ServerAddress::new(host, port.parse().ok()?))
 }
 
-/// Returns whether the certificate of the server is not accepted, or it accepts that of the
-/// node not.
+/// Returns whether the node rejects the server's certificate, or the server rejects that of the
+/// node.
 fn is_refused(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(

@@ -20,7 +20,7 @@ const ROUND_TRIPS: usize = 20;
 /// The block of the trial.
 const TRIAL: &[u8] = b"a trial of pushwheel";
 
-/// How long the keys of a trial stay that is not cleaned up.
+/// Seconds after which the keys of a trial that was not cleaned up expire.
 const TRIAL_S: u32 = 60;
 
 /// What a server is. `None`: it hides this from the user.

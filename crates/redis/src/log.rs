@@ -61,7 +61,7 @@ impl RedisOptions {
         self
     }
 
-    /// Sets the files for TLS. Default: the authorities of the web, and no certificate.
+    /// Sets the files for TLS. Default: the public authorities, and no certificate.
     #[must_use]
     pub fn tls(mut self, files: TlsFiles) -> Self {
         self.tls = files;

@@ -10,11 +10,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// The files for TLS, all PEM. By default the authorities of the web verify the broker, and
+/// The files for TLS, all PEM. By default the public authorities verify the broker, and
 /// the node has no certificate.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
-    /// The authorities that verify the broker, in place of those of the web.
+    /// The authorities that verify the broker, instead of the public ones.
     pub authorities: Option<PathBuf>,
     /// The certificate of this node, with its chain, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,

@@ -19,10 +19,10 @@ use crate::session::Session;
 /// The largest block that is appended, in bytes. A reader accepts this much, and some more.
 pub(crate) const BLOCK_BYTES_MAX: usize = 32 << 20;
 
-/// How long the chunks of a snapshot stay that is never completed.
+/// Time after which the chunks of an incomplete snapshot expire.
 const CHUNKS_KEPT: Duration = Duration::from_secs(3_600);
 
-/// How often a snapshot that others complete meanwhile is tried.
+/// Maximum attempts to complete a snapshot while other nodes complete theirs.
 const COMPLETE_TRIES: usize = 4;
 
 /// The part of the time for a block that is left for the answer when replicas do not have it.

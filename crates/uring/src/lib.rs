@@ -14,7 +14,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! The engine's loop stays what it is. It hands over a slice of sockets and the same bytes,
+//! The engine's loop does not change. It hands over a slice of sockets and the same bytes,
 //! and one call submits a `send` for each. All have `MSG_DONTWAIT`, so each completes in that
 //! call, with the bytes that the socket took, or because there is no room.
 //!

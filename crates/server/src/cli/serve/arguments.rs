@@ -59,10 +59,10 @@ pub(crate) struct Arguments {
     #[arg(env = "PUSHWHEEL_THREADS", value_parser = within(1..=64_u16))]
     pub(crate) threads: u16,
 
-    /// Whether an event is sent to many clients in one system call, by io_uring of Linux
+    /// Use of io_uring on Linux, to send an event to many clients in one system call
     ///
-    /// With `auto`, a kernel that does not allow it is noted in the log, and each client is
-    /// sent to by itself.
+    /// With `auto`, if the kernel does not allow it, the server logs that and sends to each
+    /// client separately.
     #[cfg(target_os = "linux")]
     #[arg(long, value_name = "MODE", default_value = "off")]
     #[arg(env = "PUSHWHEEL_IO_URING")]

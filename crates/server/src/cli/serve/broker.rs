@@ -60,7 +60,7 @@ pub(crate) struct BrokerArguments {
 
     /// File with the certificates that verify the broker, in PEM
     ///
-    /// Replaces the authorities of the web.
+    /// Replaces the public certificate authorities.
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_BROKER_CA")]
     broker_ca: Option<PathBuf>,
 
@@ -229,7 +229,7 @@ impl BrokerArguments {
         server.map_err(|error| {
             let fix = match error {
                 BrokerError::Refused { .. } => "",
-                _ => ". `pushwheel check` with its URL says more",
+                _ => ". Run `pushwheel check` with its URL for details",
             };
             format!("cannot use --broker {address}: {error}{fix}")
         })
@@ -256,7 +256,7 @@ fn default_name(endpoints: &[Endpoint]) -> String {
     }
 }
 
-/// How often the state of the node is looked at.
+/// The time between two checks of the node's state.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Shuts the server down when the node cannot follow the log any more. The engine logs why.
