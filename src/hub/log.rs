@@ -118,9 +118,12 @@ impl Log {
         &self.own_ids
     }
 
-    /// Notes an own id of an event that it may no longer hold.
+    /// Notes an own id of an event that it may no longer hold. One from before its beginning
+    /// is of another channel that had the name.
     pub(crate) fn note_own_id(&mut self, id: &Arc<str>, sequence: u64, is_doubtful: bool) {
-        self.own_ids.note(id, sequence, is_doubtful);
+        if sequence > self.began_after {
+            self.own_ids.note(id, sequence, is_doubtful);
+        }
     }
 
     /// Returns the event of an own id.

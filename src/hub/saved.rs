@@ -564,6 +564,23 @@ mod tests {
     }
 
     #[test]
+    fn an_own_id_of_a_removed_channel_is_not_of_the_one_that_has_its_name() {
+        let manager = keeping().build();
+        let own = Event::message("x").with_id("own");
+        manager.get_or_create("a").unwrap().broadcast(own).unwrap();
+        manager.remove("a");
+        let again = manager.get_or_create("a").unwrap();
+        again.broadcast(Event::message("y")).unwrap();
+        let restored = keeping().restore(&*saved(&manager)).unwrap();
+        for manager in [manager, restored] {
+            let key = manager.get("a").unwrap().key();
+            let state = manager.hub().lock();
+            assert!(state.get(key).unwrap().log.own_ids().newest().is_none());
+            assert!(state.remembered.get("a", "own").is_some());
+        }
+    }
+
+    #[test]
     fn another_file_and_another_version_have_different_errors() {
         let error = keeping().restore(&b"#!/bin/sh\necho hello\n"[..]);
         assert!(matches!(error, Err(RestoreError::Foreign)));

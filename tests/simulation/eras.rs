@@ -94,6 +94,16 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Finishes,
         "the last of a log with state are of both its parts",
     ),
+    (
+        556,
+        Era::Journals,
+        "a channel has own ids of the one that had its name, after a start",
+    ),
+    (
+        664,
+        Era::Journals,
+        "a stream begins without an id for an own id of another channel",
+    ),
 ];
 
 /// What seeds draw: the situations that an era is named after, and those of all eras before.
