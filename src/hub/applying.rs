@@ -114,6 +114,25 @@ struct Step {
 }
 
 impl Step {
+    /// Returns the name of the channel to which it adds something, if it is one.
+    fn channel(&self) -> Option<Arc<str>> {
+        match &self.change {
+            Change::Publish { channel, .. } | Change::Finish { channel, .. } => {
+                Some(channel.clone())
+            }
+            Change::LostIn { channel, .. } => channel.clone(),
+            _ => None,
+        }
+    }
+
+    /// What only some publishes have.
+    fn options(&self) -> RecordOptions {
+        match &self.change {
+            Change::Publish { options, .. } | Change::PublishAll { options, .. } => *options,
+            _ => RecordOptions::default(),
+        }
+    }
+
     fn is_for_all(&self) -> bool {
         matches!(
             self.change,
@@ -394,37 +413,12 @@ impl Hub {
         options: &mut Options,
         removed: &mut Removed,
     ) -> Result<Outcome, Lacks> {
-        let (name, record_options) = match &step.change {
-            Change::Publish {
-                channel, options, ..
-            } => (channel.clone(), *options),
-            Change::Finish { channel, .. }
-            | Change::LostIn {
-                channel: Some(channel),
-                ..
-            } => (channel.clone(), RecordOptions::default()),
-            Change::Remove { channel } => {
-                return Ok(Ok(Applied {
-                    clients: Some(remove(state, channel, step, removed)),
-                    ..Applied::default()
-                }));
-            }
-            Change::Kick { channel, client } => {
-                let now = (now_us / 1000, &self.clock);
-                return Ok(Ok(Applied {
-                    clients: Some(kick(state, channel, client, now, removed)),
-                    ..Applied::default()
-                }));
-            }
-            Change::PublishAll { .. }
-            | Change::Lost { .. }
-            | Change::LostIn { channel: None, .. }
-            | Change::Probe(_) => return Ok(Ok(Applied::default())),
+        let Some(name) = step.channel() else {
+            return Ok(Ok(self.apply_beside(state, step, now_us, removed)));
         };
         // Whatever has become of the channel since.
-        if let Some(keyed) = record_options.keyed {
-            let events = events_of(step);
-            match repeated(&state.keys, keyed, time.wall_ms, events, &self.ids) {
+        if let Some(keyed) = step.options().keyed {
+            match repeated(&state.keys, keyed, time.wall_ms, events_of(step), &self.ids) {
                 Ok(None) => {}
                 Ok(Some(first)) => return Ok(Ok(first.into())),
                 Err(error) => return Ok(Err(error)),
@@ -443,99 +437,16 @@ impl Hub {
             Found::Removed => return Ok(Err(PublishError::Closed)),
         };
         let channel = state.get(key).expect("it was just found");
-        let needs_packed = channel.options.compress_from;
-        let needs_packed = needs_packed.filter(|_| {
-            let events = events_of(step);
-            events.iter().any(|ready| !ready.is_packed())
-        });
-        if let Some(bytes) = needs_packed {
+        if let Some(bytes) = channel.options.compress_from
+            && events_of(step).iter().any(|ready| !ready.is_packed())
+        {
             return Err(Lacks::Packed(bytes));
         }
-        let own_ids = match &mut step.own_ids {
-            Ok(own_ids) => own_ids,
-            Err(error) => return Ok(Err(error.clone())),
-        };
-        if let Some(own_ids) = own_ids
-            && let Err(error) = own_ids.find_repetitions(&state.remembered, &name, time.wall_ms)
-        {
-            return Ok(Err(error));
+        if let Err(outcome) = self.decide(state, key, &name, step, time) {
+            return Ok(outcome);
         }
-        if let Some(term) = step.lost_in
-            && !note_loss(state, &name, term, step.number, time)
-        {
-            return Ok(Ok(Applied::default()));
-        }
-        let own_ids = own_ids.as_deref();
-        let channel = state.get(key).expect("it was just found");
-        if record_options.is_conditional && channel.log.head() > step.basis {
-            let newest = state.newest_id(channel, &self.ids);
-            return Ok(Err(PublishError::NotNewest { newest }));
-        }
-        let clients = match &step.change {
-            Change::Publish {
-                audience: Some(audience),
-                ..
-            } => channel.matched(audience).map(|matched| matched.count),
-            _ => Some(channel.members.len()),
-        };
-        let mut placing = Placing {
-            key,
-            own_ids,
-            audience: None,
-            at_ms: time.at_ms,
-        };
-        let number = step.number;
-        let number = |_: &mut State, index: usize| number + index as u64;
         let dropped = &mut removed.entries;
-        let applied = match &mut step.change {
-            Change::Publish {
-                audience, events, ..
-            } => {
-                let count = events.len();
-                if let Some(own_ids) = own_ids
-                    && let Some(id) = own_ids.last_if_all_are_repeated(events)
-                    && record_options == RecordOptions::default()
-                {
-                    return Ok(Ok(Applied::repeated(id, count)));
-                }
-                placing.audience = audience.as_ref();
-                let events = std::mem::take(events);
-                let id = self.place(state, placing, events, number, dropped);
-                let duplicates = own_ids.map_or(0, OwnIds::duplicates);
-                let appended = count - duplicates;
-                if let Some(keyed) = record_options.keyed {
-                    let clients = clients.unwrap_or_default();
-                    let record = record_of(keyed, step.last, time.wall_ms, appended, clients);
-                    state.keys.insert(keyed.id, record);
-                }
-                Applied {
-                    id: id.or_else(|| Some(self.ids.id_of(step.last))),
-                    events: appended,
-                    duplicates,
-                    clients,
-                    is_repeated: false,
-                }
-            }
-            Change::Finish { last, .. } => {
-                let last = last.take();
-                let id = self.place(state, placing, last, number, dropped);
-                Applied {
-                    id,
-                    clients,
-                    ..Applied::default()
-                }
-            }
-            Change::LostIn { .. } => {
-                let gap = step.gap.take();
-                let id = self.place(state, placing, gap, number, dropped);
-                Applied {
-                    id,
-                    clients,
-                    ..Applied::default()
-                }
-            }
-            _ => Applied::default(),
-        };
+        let applied = self.place_step(state, key, step, time, dropped);
         if let Some(until_ms) = finish_of(&step.change) {
             // The wall clock may have been set since it was proposed.
             let channel = state.get(key).expect("it was just found");
@@ -552,6 +463,125 @@ impl Hub {
         state.shrink(Some(key), dropped);
         removed.wake.merge(state.mark_dirty(key, now_us));
         Ok(Ok(applied))
+    }
+
+    /// Applies a record that adds nothing to a channel.
+    fn apply_beside(
+        &self,
+        state: &mut State,
+        step: &Step,
+        now_us: u64,
+        removed: &mut Removed,
+    ) -> Applied {
+        let clients = match &step.change {
+            Change::Remove { channel } => Some(remove(state, channel, step, removed)),
+            Change::Kick { channel, client } => {
+                let now = (now_us / 1000, &self.clock);
+                Some(kick(state, channel, client, now, removed))
+            }
+            _ => None,
+        };
+        Applied {
+            clients,
+            ..Applied::default()
+        }
+    }
+
+    /// Decides whether a record adds anything to the channel that it has found.
+    ///
+    /// # Errors
+    /// When it does not: its outcome.
+    fn decide(
+        &self,
+        state: &mut State,
+        key: ChannelKey,
+        name: &str,
+        step: &mut Step,
+        time: BlockTime,
+    ) -> Result<(), Outcome> {
+        let options = step.options();
+        let own_ids = step.own_ids.as_mut().map_err(|error| Err(error.clone()))?;
+        if let Some(own_ids) = own_ids {
+            let found = own_ids.find_repetitions(&state.remembered, name, time.wall_ms);
+            found.map_err(Err)?;
+        }
+        if let Some(term) = step.lost_in
+            && !note_loss(state, name, term, step.number, time)
+        {
+            return Err(Ok(Applied::default()));
+        }
+        let channel = state.get(key).expect("it was just found");
+        if options.is_conditional && channel.log.head() > step.basis {
+            let newest = state.newest_id(channel, &self.ids);
+            return Err(Err(PublishError::NotNewest { newest }));
+        }
+        if let (Ok(Some(own_ids)), Change::Publish { events, .. }) = (&step.own_ids, &step.change)
+            && let Some(id) = own_ids.last_if_all_are_repeated(events)
+            && options.keyed.is_none()
+            && !options.is_conditional
+            && options.finish_until_ms.is_none()
+        {
+            return Err(Ok(Applied::repeated(id, events.len())));
+        }
+        Ok(())
+    }
+
+    /// Adds the events of a record to its channel.
+    fn place_step(
+        &self,
+        state: &mut State,
+        key: ChannelKey,
+        step: &mut Step,
+        time: BlockTime,
+        dropped: &mut Dropped,
+    ) -> Applied {
+        let keyed = step.options().keyed;
+        let (number, last) = (step.number, step.last);
+        let own_ids = step.own_ids.as_ref().ok().and_then(Option::as_deref);
+        let channel = state.get(key).expect("it was just found");
+        let mut clients = Some(channel.members.len());
+        let (events, audience) = match &mut step.change {
+            Change::Publish {
+                audience, events, ..
+            } => {
+                if let Some(audience) = audience {
+                    clients = channel.matched(audience).map(|matched| matched.count);
+                }
+                (std::mem::take(events), audience.as_ref())
+            }
+            Change::Finish { last, .. } => (last.take().into_iter().collect(), None),
+            _ => (step.gap.take().into_iter().collect(), None),
+        };
+        let count = events.len();
+        let placing = Placing {
+            key,
+            own_ids,
+            audience,
+            at_ms: time.at_ms,
+        };
+        let number = |_: &mut State, index: usize| number + index as u64;
+        let id = self.place(state, placing, events, number, dropped);
+        if !matches!(step.change, Change::Publish { .. }) {
+            return Applied {
+                id,
+                clients,
+                ..Applied::default()
+            };
+        }
+        let duplicates = own_ids.map_or(0, OwnIds::duplicates);
+        let events = count - duplicates;
+        if let Some(keyed) = keyed {
+            let clients = clients.unwrap_or_default();
+            let record = record_of(keyed, last, time.wall_ms, events, clients);
+            state.keys.insert(keyed.id, record);
+        }
+        Applied {
+            id: id.or_else(|| Some(self.ids.id_of(last))),
+            events,
+            duplicates,
+            clients,
+            is_repeated: false,
+        }
     }
 
     /// Finds the channel of a record. One that is not there is made, whatever the limits
