@@ -436,7 +436,8 @@ impl Hub {
             Found::Finished => return Ok(Err(PublishError::Finished)),
             Found::Removed => return Ok(Err(PublishError::Closed)),
         };
-        let channel = state.get(key).expect("it was just found");
+        let channel = state.get_mut(key).expect("it was just found");
+        channel.is_recorded = true;
         if let Some(bytes) = channel.options.compress_from
             && events_of(step).iter().any(|ready| !ready.is_packed())
         {
@@ -630,6 +631,9 @@ impl Hub {
                     let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
                     let key = state.insert(Kind::Named(name.clone()), found.clone(), now_ms);
                     state.seed(key, now_ms, &mut removed.entries);
+                    if let Some(after) = step.options().begins_after {
+                        state.note_began(key, after);
+                    }
                     options.made.push((name.clone(), key));
                     key
                 }

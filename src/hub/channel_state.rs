@@ -99,6 +99,8 @@ pub(super) struct ChannelState {
     /// A channel that was restored has everything up to this number of what is applied
     /// again.
     pub(super) restored_through: u64,
+    /// Whether a record of the log that this process has applied was for it.
+    pub(super) is_recorded: bool,
     pub(super) members: Members,
     /// The members whose stream has this channel as its first.
     pub(super) streams: usize,
@@ -130,6 +132,7 @@ impl ChannelState {
             life: Life::Open,
             log,
             restored_through: 0,
+            is_recorded: false,
             members: Members::new(&options.indexed),
             streams: 0,
             options,

@@ -104,6 +104,19 @@ impl Log {
         self.head = self.head.max(head);
     }
 
+    /// Returns the number behind which it began.
+    pub(crate) fn began_after(&self) -> u64 {
+        self.began_after
+    }
+
+    /// Notes that it began behind a number up to which it is empty, and so may have lost what
+    /// was there. Returns whether it may have.
+    pub(crate) fn note_began(&mut self, after: u64) -> bool {
+        let may_have_lost = after < self.began_after;
+        self.began_after = self.began_after.min(after);
+        may_have_lost
+    }
+
     /// Returns what a saved log needs beside its entries.
     pub(crate) fn saved_bounds(&self) -> SavedBounds {
         SavedBounds {

@@ -255,6 +255,7 @@ impl Hub {
             keyed,
             is_conditional: newest.is_some(),
             finish_until_ms: finished_for.map(|ms| wall_ms.saturating_add(ms)),
+            begins_after: (!channel.is_recorded).then(|| channel.log.began_after()),
         };
         let clients = matched.map_or(channel.members.len(), |matched| matched.count);
         let name = channel.current_name().ok_or(PublishError::Closed)?.clone();

@@ -46,6 +46,17 @@ impl State {
         }
     }
 
+    /// Notes behind which number a channel began that was just made: a process had it before
+    /// there was a record of it. It may have had events for all channels that are not kept.
+    pub(super) fn note_began(&mut self, key: ChannelKey, after: u64) {
+        if let Some(channel) = self.get_mut(key)
+            && channel.log.note_began(after)
+            && channel.options.conflates()
+        {
+            channel.log.keyed_mut().restore_missing(Vec::new(), true);
+        }
+    }
+
     fn put(&mut self, key: ChannelKey, held: &Held, now_ms: u64, dropped: &mut Dropped) {
         let Some(channel) = self.get_mut(key) else {
             return;

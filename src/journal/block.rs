@@ -180,6 +180,7 @@ mod tests {
     use crate::Event;
     use crate::hub::audience::{Audience, Choice, Condition};
     use crate::hub::client::ClientId;
+    use crate::hub::idempotency::{KeyId, Keyed};
     use crate::journal::generated::{ID_PREFIX, ready, records};
     use crate::journal::probe::Probe;
     use crate::journal::record::{Change, Options};
@@ -259,6 +260,20 @@ mod tests {
             },
         ];
         changes.extend(new);
+        changes.push(Change::Publish {
+            channel: "news".into(),
+            audience: None,
+            events: vec![ready(&Event::message("with all options"))],
+            options: Options {
+                keyed: Some(Keyed {
+                    id: KeyId([7; 16]),
+                    digest: 1 << 63,
+                }),
+                is_conditional: true,
+                finish_until_ms: Some(1_796_000_000_000),
+                begins_after: Some(300),
+            },
+        });
         for audience in audiences {
             changes.push(publish("news", Some(audience), vec![Event::message("x")]));
         }

@@ -97,12 +97,16 @@ fn keys() -> impl Strategy<Value = Option<Keyed>> {
 
 fn options() -> impl Strategy<Value = Options> {
     let until_ms = prop::option::weighted(0.1, any::<u64>());
-    let options = (keys(), prop::bool::weighted(0.1), until_ms);
-    options.prop_map(|(keyed, is_conditional, finish_until_ms)| Options {
-        keyed,
-        is_conditional,
-        finish_until_ms,
-    })
+    let begins_after = prop::option::weighted(0.3, prop_oneof![0..20_u64, any::<u64>()]);
+    let options = (keys(), prop::bool::weighted(0.1), until_ms, begins_after);
+    options.prop_map(
+        |(keyed, is_conditional, finish_until_ms, begins_after)| Options {
+            keyed,
+            is_conditional,
+            finish_until_ms,
+            begins_after,
+        },
+    )
 }
 
 pub(crate) fn changes() -> impl Strategy<Value = Change> {

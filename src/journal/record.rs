@@ -15,6 +15,7 @@
 //!  2 the digest of what is published with the key, 8 bytes
 //!  3 nothing: the channel must have no event behind the basis
 //!  5 until when the channel is finished behind the events, in ms since 1970
+//!  6 the number behind which the log of the channel begins, if no record has made it yet
 //! channel  := index of a name of the block, from 1 · or 0 · name, which is the next one
 //! ```
 //!
@@ -99,6 +100,10 @@ pub(crate) struct Options {
     pub(crate) is_conditional: bool,
     /// When the channel is over, in milliseconds since 1970, if the publish finishes it.
     pub(crate) finish_until_ms: Option<u64>,
+    /// The number behind which the log of the channel begins, if no record has made it yet.
+    /// It may have events for all channels that are not kept for a channel that this record
+    /// makes.
+    pub(crate) begins_after: Option<u64>,
 }
 
 impl Options {
@@ -110,6 +115,7 @@ impl Options {
             self.keyed.map(|_| KEYED_BYTES),
             self.is_conditional.then_some(2),
             self.finish_until_ms.map(|_| NUMBER_BYTES),
+            self.begins_after.map(|_| NUMBER_BYTES),
         ];
         sizes.into_iter().flatten().sum()
     }
@@ -196,6 +202,7 @@ const KEY: u64 = 1;
 const DIGEST: u64 = 2;
 const CONDITIONAL: u64 = 3;
 const FINISHES: u64 = 5;
+const BEGINS_AFTER: u64 = 6;
 
 /// A kind with this bit is skipped by a reader that does not know it.
 const MAY_BE_SKIPPED: u8 = 0x80;
@@ -285,6 +292,7 @@ impl Writer {
             keyed,
             is_conditional,
             finish_until_ms,
+            begins_after,
         } = options;
         let mut all = Vec::new();
         if let Some(Keyed { id, digest }) = keyed {
@@ -297,11 +305,13 @@ impl Writer {
             put_number(&mut all, CONDITIONAL);
             put_sized(&mut all, &[]);
         }
-        if let Some(until_ms) = finish_until_ms {
-            put_number(&mut all, FINISHES);
-            let mut until = Vec::new();
-            put_number(&mut until, *until_ms);
-            put_sized(&mut all, &until);
+        for (tag, number) in [(FINISHES, finish_until_ms), (BEGINS_AFTER, begins_after)] {
+            if let Some(number) = number {
+                put_number(&mut all, tag);
+                let mut content = Vec::new();
+                put_number(&mut content, *number);
+                put_sized(&mut all, &content);
+            }
         }
         put_sized(&mut self.rest, &all);
     }
@@ -458,6 +468,7 @@ fn options(input: &mut Input<'_>) -> Result<Options, Damaged> {
             DIGEST => digest = Some(u64::from_le_bytes(content.array()?)),
             CONDITIONAL => options.is_conditional = true,
             FINISHES => options.finish_until_ms = Some(content.number()?),
+            BEGINS_AFTER => options.begins_after = Some(content.number()?),
             _ => continue,
         }
         content.end()?;

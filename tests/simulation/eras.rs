@@ -95,6 +95,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         "the last of a log with state are of both its parts",
     ),
     (
+        126,
+        Era::Journals,
+        "a channel lacks an event for all from before its first record, without a gap",
+    ),
+    (
         556,
         Era::Journals,
         "a channel has own ids of the one that had its name, after a start",

@@ -128,9 +128,13 @@ pub struct Topic {
     /// What is before may be lost to it: a channel that comes back begins after its own
     /// past.
     since: u64,
-    /// Events for all channels up to here may be lost to it: they were published before
-    /// the first record of the channel, from which a process makes it again.
+    /// Events for all channels up to here may be lost to it, and clients learn of that: they
+    /// were published before the first record of the channel, from which a process makes it
+    /// again.
     unsure_through: u64,
+    /// It has begun again behind this number: it had no event of its own when a process ended,
+    /// so the journal does not know it.
+    begun_again_at: u64,
     pub finished_at: Option<u64>,
     /// The numbers of the records that have finished and closed it, and from when on it may
     /// be over, where a log says these.
@@ -552,6 +556,7 @@ impl Oracle {
             channel,
             since,
             unsure_through: 0,
+            begun_again_at: 0,
             finished_at: None,
             finish: None,
             closed: None,

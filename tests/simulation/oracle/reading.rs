@@ -195,7 +195,7 @@ impl Oracle {
         let lost = self.between(0, at).find_map(|event| {
             let is_lost = self.is_for(stream, event)
                 && !self.is_conflated(event)
-                && !self.is_before_first_record(event);
+                && event.sequence > self.topics[event.topic].begun_again_at;
             is_lost.then(|| event.id.clone())
         });
         if let Some(lost) = lost {
@@ -485,7 +485,8 @@ impl Oracle {
             let mut all = self.published.iter();
             let may_be_missing = |p: &Publication| {
                 let is_old = p.sequence <= joined.sequence && !self.is_sure(stream, p);
-                stream.topics.contains(&p.topic) && self.is_keyed(p) && is_old
+                let may_be_state = self.is_keyed(p) || self.is_before_first_record(p);
+                stream.topics.contains(&p.topic) && may_be_state && is_old
             };
             let is_honest = reason == "evicted" && gap["requested"].is_null();
             if stream.has_got_one || !is_honest || !all.any(may_be_missing) {

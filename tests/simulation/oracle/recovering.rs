@@ -148,10 +148,12 @@ impl Oracle {
                 Some(channel) if topic.is_there() => {
                     topic.channel = channel;
                     let entries = topic.entries.iter().map(|entry| &self.published[*entry]);
-                    let mut entries = entries.skip_while(|event| event.is_for_all);
-                    // Without an event of its own, its first record may be any.
-                    let first = entries.next().map_or(self.sequence, |own| own.sequence);
-                    topic.unsure_through = topic.unsure_through.max(first);
+                    let mut own = entries.skip_while(|event| event.is_for_all);
+                    let first = own.next().map(|own| own.sequence);
+                    topic.unsure_through = topic.unsure_through.max(first.unwrap_or(self.sequence));
+                    if first.is_none() {
+                        topic.begun_again_at = self.sequence;
+                    }
                     if topic.channel.is_finished() != topic.is_finished() {
                         self.fail(format!("{name} is finished, or not, after a start"));
                     }

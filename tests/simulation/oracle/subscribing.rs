@@ -329,8 +329,8 @@ impl Oracle {
         from
     }
 
-    /// Whether an event for all channels may be lost to its channel, which a process has
-    /// made again from a later record.
+    /// Whether an event for all channels may be lost to its channel, as clients learn: a
+    /// process has made the channel again from a later record.
     pub(super) fn is_before_first_record(&self, event: &Publication) -> bool {
         event.is_for_all && event.sequence <= self.topics[event.topic].unsure_through
     }
