@@ -703,9 +703,9 @@ fn remove(state: &mut State, name: &Arc<str>, step: &Step, removed: &mut Removed
         if !state.heads.is_over(name, number) {
             // A channel that a program opens is in no record. Its place would be behind the
             // events for all channels.
-            let head = state.heads.take(name).max(state.for_all.head());
+            let head = state.take_head(name).max(state.for_all.head());
             state.note_absent(name, head);
-            state.heads.insert(name.clone(), head);
+            state.keep_head(name.clone(), head);
         }
         return 0;
     };

@@ -217,6 +217,23 @@ fn the_total_is_what_the_logs_hold_whatever_is_done() {
 }
 
 #[test]
+fn what_is_known_of_removed_channels_counts_in_the_total() {
+    const REMOVED: usize = 20;
+    let manager = built(builder().history_total(60_000));
+    let kept = manager.get_or_create("kept").unwrap();
+    for n in 0..REMOVED {
+        let name = format!("{n:0>200}");
+        publish(&manager.get_or_create(&name).unwrap(), 1);
+        manager.remove(&name);
+    }
+    let heads = manager.hub().lock().heads.bytes();
+    assert!((300..=60_000 / 16).contains(&heads), "{heads}");
+    publish(&kept, 200);
+    let left = check_total(&manager);
+    assert!((59_000 - heads..=60_000 - heads).contains(&left), "{left}");
+}
+
+#[test]
 fn a_restored_state_obeys_the_total() {
     let before = built(builder());
     for name in ["old", "new"] {

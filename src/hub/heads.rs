@@ -2,22 +2,31 @@
 //! after its own past and not after that of all removed channels, so its clients resume
 //! without a false gap.
 //!
-//! The number of heads is bounded. A head that is forgotten raises `removed_through`: a
-//! channel that is not here may have had a past up to it. So a head that is not higher is
-//! not kept, and the lowest head goes first, because it raises the bound the least.
+//! The number of heads and their bytes are bounded. A head that is forgotten raises
+//! `removed_through`: a channel that is not here may have had a past up to it. So a head that
+//! is not higher is not kept, and the lowest head goes first, because it raises the bound the
+//! least.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// The number of heads. One takes about 100 bytes and its name: with the longest names
-/// 96 MB in all.
+/// The number of heads: with the longest names 93 MB in all.
 const HEADS_MAX: usize = 262_144;
+
+/// What a head takes beside its name, in bytes: a place in each of two maps, and the
+/// allocation of the name.
+const HEAD_BYTES: usize = 100;
+
+/// Heads take at most this part of what all logs may hold, which makes room for them.
+const SHARE: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Heads {
     max: usize,
+    bytes: usize,
+    bytes_max: usize,
     by_name: HashMap<Arc<str>, u64>,
     /// The same in the order of their heads.
     in_order: BTreeSet<(u64, Arc<str>)>,
@@ -44,19 +53,22 @@ pub(super) struct Absent {
 
 impl Default for Heads {
     fn default() -> Self {
-        Heads::new(0)
+        Heads::new(0, usize::MAX)
     }
 }
 
 impl Heads {
-    /// Returns no heads. A channel may have had a past up to `removed_through`.
-    pub(super) fn new(removed_through: u64) -> Heads {
-        Heads::bounded(removed_through, HEADS_MAX)
+    /// Returns no heads. A channel may have had a past up to `removed_through`, and all logs
+    /// together hold at most `log_bytes_max` bytes.
+    pub(super) fn new(removed_through: u64, log_bytes_max: usize) -> Heads {
+        Heads::bounded(removed_through, HEADS_MAX, log_bytes_max / SHARE)
     }
 
-    fn bounded(removed_through: u64, max: usize) -> Heads {
+    fn bounded(removed_through: u64, max: usize, bytes_max: usize) -> Heads {
         Heads {
             max,
+            bytes: 0,
+            bytes_max,
             by_name: HashMap::new(),
             in_order: BTreeSet::new(),
             removed_through,
@@ -72,16 +84,24 @@ impl Heads {
         if head <= self.removed_through {
             return;
         }
+        self.bytes += HEAD_BYTES + name.len();
         if let Some(before) = self.by_name.insert(name.clone(), head) {
+            self.bytes -= HEAD_BYTES + name.len();
             self.in_order.remove(&(before, name.clone()));
         }
         self.in_order.insert((head, name));
-        if self.in_order.len() > self.max
+        while (self.in_order.len() > self.max || self.bytes > self.bytes_max)
             && let Some((head, name)) = self.in_order.pop_first()
         {
+            self.bytes -= HEAD_BYTES + name.len();
             self.by_name.remove(&name);
             self.removed_through = head;
         }
+    }
+
+    /// Returns the bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns up to where a channel that is made under this name may have had a past.
@@ -90,6 +110,7 @@ impl Heads {
         let Some((name, head)) = self.by_name.remove_entry(name) else {
             return self.removed_through;
         };
+        self.bytes -= HEAD_BYTES + name.len();
         self.in_order.remove(&(head, name));
         head.max(self.removed_through)
     }
@@ -181,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_channel_that_comes_back_begins_after_its_own_past() {
-        let mut heads = Heads::bounded(5, 8);
+        let mut heads = Heads::bounded(5, 8, usize::MAX);
         heads.insert("a".into(), 7);
         heads.insert("b".into(), 9);
         heads.insert("old".into(), 5);
@@ -192,22 +213,25 @@ mod tests {
         assert_eq!(heads.take("a"), 5);
         heads.insert("b".into(), 12);
         assert_eq!((heads.take("b"), heads.in_order.len()), (12, 0));
+        assert_eq!(heads.bytes(), 0);
     }
 
     #[test]
     fn the_lowest_head_is_forgotten_first_and_raises_the_bound() {
-        let mut heads = Heads::bounded(0, 2);
-        for (name, head) in [("c", 30), ("a", 10), ("b", 20)] {
-            heads.insert(name.into(), head);
+        for (max, bytes_max) in [(2, usize::MAX), (8, 2 * (HEAD_BYTES + 1))] {
+            let mut heads = Heads::bounded(0, max, bytes_max);
+            for (name, head) in [("c", 30), ("a", 10), ("b", 20)] {
+                heads.insert(name.into(), head);
+            }
+            assert_eq!((heads.removed_through, heads.in_order.len()), (10, 2));
+            assert_eq!(["a", "b", "c"].map(|name| heads.take(name)), [10, 20, 30]);
+            assert!(heads.by_name.is_empty());
         }
-        assert_eq!((heads.removed_through, heads.in_order.len()), (10, 2));
-        assert_eq!(["a", "b", "c"].map(|name| heads.take(name)), [10, 20, 30]);
-        assert!(heads.by_name.is_empty());
     }
 
     #[test]
     fn a_copy_covers_names_without_a_channel_that_come_and_go_meanwhile() {
-        let mut heads = Heads::bounded(0, 2);
+        let mut heads = Heads::bounded(0, 2, usize::MAX);
         let absent = |through, head| Absent { through, head };
         heads.note_absent(&"early".into(), absent(5, 5));
         heads.begin_copy();
@@ -226,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_a_copy_knows_to_be_over_is_not_applied_again() {
-        let mut heads = Heads::bounded(0, 8);
+        let mut heads = Heads::bounded(0, 8, usize::MAX);
         for (name, through, head) in [("a", 20, 10), ("b", 30, 5)] {
             heads.restore(name.into(), Absent { through, head });
         }

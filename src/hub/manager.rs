@@ -127,8 +127,9 @@ impl ChannelManagerBuilder {
         self
     }
 
-    /// Sets the maximum bytes of all channels together: histories, and events that slow
-    /// clients have yet to be sent. Default: no limit.
+    /// Sets the maximum bytes of all channels together: histories, events that slow
+    /// clients have yet to be sent, and where the histories of removed channels have ended
+    /// (at most a sixteenth of it). Default: no limit.
     ///
     /// Beyond it the oldest events are evicted: first of finished channels, the
     /// one that finished longest ago first; then of the channel that was

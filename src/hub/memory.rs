@@ -25,6 +25,8 @@ pub(super) struct Counted {
 pub(super) struct Memory {
     bytes: usize,
     bytes_max: usize,
+    /// The part of `bytes_max` that logs may hold.
+    logs_max: usize,
     /// Named channels with a history.
     kept: Lists<2>,
     /// Events that were evicted because all logs together held too much.
@@ -38,6 +40,7 @@ impl Memory {
         Memory {
             bytes: 0,
             bytes_max,
+            logs_max: bytes_max,
             kept: Lists::new(),
             evicted: 0,
             evicted_keys: 0,
@@ -56,7 +59,12 @@ impl Memory {
     /// Returns how many bytes are too many.
     #[inline]
     pub(super) fn excess(&self) -> usize {
-        self.bytes.saturating_sub(self.bytes_max)
+        self.bytes.saturating_sub(self.logs_max)
+    }
+
+    /// Counts the bytes of what is known of removed channels, for which logs make room.
+    pub(super) fn count_heads(&mut self, bytes: usize) {
+        self.logs_max = self.bytes_max.saturating_sub(bytes);
     }
 
     pub(super) fn evicted(&self) -> u64 {

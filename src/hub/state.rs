@@ -175,7 +175,7 @@ impl State {
         State {
             settings,
             sequence: 0,
-            heads: Heads::new(0),
+            heads: Heads::new(0, settings.log_bytes_max),
             finishes: Ends::new(),
             removals: Ends::new(),
             for_all: ForAll::new(),
@@ -237,7 +237,7 @@ impl State {
         let (past, name) = match &kind {
             Kind::Named(name) => {
                 self.for_all.note_options(&options);
-                let past = self.heads.take(name);
+                let past = self.take_head(name);
                 self.note_absent(name, past);
                 (past, Some(name.clone()))
             }
@@ -452,8 +452,22 @@ impl State {
             let (name, head) = (name.clone(), channel.log.head());
             self.names.remove(&name);
             self.note_absent(&name, head);
-            self.heads.insert(name, head);
+            self.keep_head(name, head);
         }
+    }
+
+    /// Remembers the head of a channel that loses its name.
+    pub(super) fn keep_head(&mut self, name: Arc<str>, head: u64) {
+        self.heads.insert(name, head);
+        self.memory.count_heads(self.heads.bytes());
+    }
+
+    /// Returns up to where a channel that is made under this name may have had a past, and
+    /// forgets it.
+    pub(super) fn take_head(&mut self, name: &str) -> u64 {
+        let head = self.heads.take(name);
+        self.memory.count_heads(self.heads.bytes());
+        head
     }
 
     /// Notes that a name has no channel now, for a copy.

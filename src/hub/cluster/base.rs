@@ -66,7 +66,7 @@ impl Base {
 
     fn empty(at: u64, making: &Making) -> Base {
         let mut state = State::new(making.settings);
-        state.heads = Heads::new(at);
+        state.heads = Heads::new(at, making.settings.log_bytes_max);
         state.sequence = at;
         let ends = Vec::new();
         Base { state, at, ends }

@@ -93,6 +93,7 @@ impl Hub {
     pub(super) fn replace(&self, mut fresh: State) {
         let old = {
             let mut state = self.lock();
+            state.memory.count_heads(fresh.heads.bytes());
             (
                 mem::replace(&mut state.heads, mem::take(&mut fresh.heads)),
                 mem::replace(&mut state.finishes, mem::take(&mut fresh.finishes)),
@@ -154,7 +155,7 @@ impl Hub {
         let found = from.and_then(|from| Content::take(fresh, from));
         let is_new = found.is_none();
         let content = found.unwrap_or_else(|| Content {
-            log: Log::new(state.heads.take(&name)),
+            log: Log::new(state.take_head(&name)),
             life: Life::Open,
             restored_through: 0,
         });

@@ -374,13 +374,16 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         self.note_number(end.removed_through)?;
         let is_newest = self.newest <= end.sequence && end.sequence <= SEQUENCE_MAX;
         ensure(is_newest, "an event is to come")?;
-        self.state.heads = Heads::new(end.removed_through);
+        let log_bytes_max = self.state.settings.log_bytes_max;
+        self.state.heads = Heads::new(end.removed_through, log_bytes_max);
         for (name, absent) in self.heads.drain() {
             // One that was removed when it had been copied has its head in its log.
             if !self.state.names.contains_key(&name) {
                 self.state.heads.restore(name, absent);
             }
         }
+        self.state.memory.count_heads(self.state.heads.bytes());
+        self.state.shrink(None, &mut Dropped::new());
         self.state.sequence = end.sequence;
         Ok(())
     }
