@@ -367,12 +367,23 @@ impl<H> Proposals<H> {
             if queue.failure.is_some() {
                 return Next::End;
             }
-            let until_ms = match queue.appender.next(self.clock.now_ms()) {
-                Do::Append(block) => {
+            let block = match queue.appender.next(self.clock.now_ms()) {
+                Do::Seal(unsealed) => {
+                    // Other threads propose meanwhile.
+                    drop(queue);
+                    let sealed = unsealed.seal();
+                    queue = self.queue();
+                    Ok(queue.appender.sealed(sealed))
+                }
+                Do::Append(block) => Ok(block),
+                Do::Idle { until_ms } => Err(until_ms),
+            };
+            let until_ms = match block {
+                Ok(block) => {
                     let owner = queue.owner.clone();
                     return Next::Append(block, owner.expect("it was proposed by its owner"));
                 }
-                Do::Idle { until_ms } => until_ms,
+                Err(until_ms) => until_ms,
             };
             if queue.appender.queued().0 > 0 {
                 return Next::Idle { until_ms };

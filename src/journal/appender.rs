@@ -4,12 +4,14 @@
 //! publishes share a write. No publish waits for others to come.
 //!
 //! ```text
-//!            propose            next               appended
-//!  Record ────────────► queue ────────► the block ──────────► to be applied
-//!                         │ expire        │ expire
-//!                         ▼               ▼
+//!            propose            next, sealed       appended
+//!  Record ────────────► queue ────────────► the block ──────────► to be applied
+//!                         │ expire            │ expire
+//!                         ▼                   ▼
 //!                       Unsent        Unconfirmed: the block stays, and is sent again
 //! ```
+//!
+//! The owner makes the bytes of a block, with nothing locked: others propose meanwhile.
 //!
 //! It does no I/O and reads no clock. `O` is what waits for the outcome of a record: it
 //! comes back exactly once.
@@ -47,10 +49,9 @@ const RECORD_OVERHEAD_BYTES: usize = 96;
 /// How long a block that failed waits before it is sent again, in milliseconds.
 const RETRY_MS: u64 = 100;
 
-/// A record that waits.
+/// What waits for a record.
 #[derive(Debug)]
 struct Waiting<O> {
-    record: Record,
     /// See [`Record::bytes`].
     bytes: usize,
     /// `None`: it was given back.
@@ -61,8 +62,10 @@ struct Waiting<O> {
 /// The block that is on its way.
 #[derive(Debug)]
 struct Sent<O> {
-    block: Arc<Sealed>,
-    records: Vec<Waiting<O>>,
+    n: u64,
+    /// The block and its records; `None` while its bytes are made.
+    sealed: Option<(Arc<Sealed>, Vec<Record>)>,
+    waiting: Vec<Waiting<O>>,
     /// When it is to be sent again, if it failed.
     retry_at_ms: Option<u64>,
 }
@@ -76,7 +79,7 @@ pub(crate) struct Appender<O> {
     timeout_ms: u64,
     /// The number of the newest block.
     n: u64,
-    queue: VecDeque<Waiting<O>>,
+    queue: VecDeque<(Record, Waiting<O>)>,
     sent: Option<Sent<O>>,
     /// The records of both.
     records: usize,
@@ -91,10 +94,28 @@ pub(crate) struct Appender<O> {
 pub(crate) enum Do {
     /// Nothing before this time, unless something is proposed.
     Idle { until_ms: Option<u64> },
+    /// Make the bytes of a block, and pass it to [`sealed`](Appender::sealed).
+    Seal(Unsealed),
     /// Append the block, unless it is in the log already. Then call
     /// [`appended`](Appender::appended), [`failed`](Appender::failed) or
     /// [`give_up`](Appender::give_up).
     Append(Arc<Sealed>),
+}
+
+/// The records of a block whose bytes are to be made.
+#[derive(Debug)]
+pub(crate) struct Unsealed {
+    writer: u128,
+    n: u64,
+    records: Vec<Record>,
+}
+
+impl Unsealed {
+    /// Makes the bytes. The cost grows with them.
+    pub(crate) fn seal(self) -> (Sealed, Vec<Record>) {
+        let block = Sealed::new(self.writer, self.n, self.records.iter());
+        (block, self.records)
+    }
 }
 
 /// The queue is full. The outcome comes back.
@@ -150,12 +171,12 @@ impl<O> Appender<O> {
         }
         self.records += 1;
         self.bytes += cost;
-        self.queue.push_back(Waiting {
-            record,
+        let waiting = Waiting {
             bytes: record_bytes,
             outcome: Some(outcome),
             deadline_ms: now_ms.saturating_add(self.timeout_ms),
-        });
+        };
+        self.queue.push_back((record, waiting));
         Ok(())
     }
 
@@ -164,13 +185,13 @@ impl<O> Appender<O> {
     pub(crate) fn next(&mut self, now_ms: u64) -> Do {
         let retry_at_ms = match &mut self.sent {
             None if self.queue.is_empty() => return Do::Idle { until_ms: None },
-            None => return Do::Append(self.seal()),
-            Some(sent) => match sent.retry_at_ms {
-                Some(at_ms) if at_ms <= now_ms => {
+            None => return Do::Seal(self.take_block()),
+            Some(sent) => match (sent.retry_at_ms, &sent.sealed) {
+                (Some(at_ms), Some((block, _))) if at_ms <= now_ms => {
                     sent.retry_at_ms = None;
-                    return Do::Append(sent.block.clone());
+                    return Do::Append(block.clone());
                 }
-                at_ms => at_ms,
+                (at_ms, _) => at_ms,
             },
         };
         let deadline_ms = self.unanswered().map(|first| first.deadline_ms).next();
@@ -180,9 +201,9 @@ impl<O> Appender<O> {
     }
 
     /// Moves what is queued into a block.
-    fn seal(&mut self) -> Arc<Sealed> {
+    fn take_block(&mut self) -> Unsealed {
         let mut bytes = 0;
-        let fits = |waiting: &&Waiting<O>| {
+        let fits = |(_, waiting): &&(Record, Waiting<O>)| {
             bytes += waiting.bytes;
             bytes <= BLOCK_BYTES_MAX
         };
@@ -192,35 +213,48 @@ impl<O> Appender<O> {
             .take(BLOCK_RECORDS_MAX)
             .take_while(fits)
             .count();
-        let records: Vec<Waiting<O>> = self.queue.drain(..count.max(1)).collect();
+        let (records, waiting) = self.queue.drain(..count.max(1)).unzip();
         self.n += 1;
-        let all = records.iter().map(|waiting| &waiting.record);
-        let block = Arc::new(Sealed::new(self.writer, self.n, all));
         self.sent = Some(Sent {
-            block: block.clone(),
-            records,
+            n: self.n,
+            sealed: None,
+            waiting,
             retry_at_ms: None,
         });
+        Unsealed {
+            writer: self.writer,
+            n: self.n,
+            records,
+        }
+    }
+
+    /// Takes note of the block that was to be sealed. Returns it, to be appended.
+    pub(crate) fn sealed(&mut self, (block, records): (Sealed, Vec<Record>)) -> Arc<Sealed> {
+        let block = Arc::new(block);
+        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.n == block.n) {
+            sent.sealed = Some((block.clone(), records));
+        }
         block
     }
 
     /// Takes note that block `n` is in the log. Returns its records, in order, with the
     /// outcomes that are still waited for. Nothing if it was known.
     pub(crate) fn appended(&mut self, n: u64) -> Vec<(Record, Option<O>)> {
-        let Some(sent) = self.sent.take_if(|sent| sent.block.n == n) else {
+        let Some(sent) = self.sent.take_if(|sent| sent.n == n) else {
             return Vec::new();
         };
-        let mut appended = Vec::with_capacity(sent.records.len());
-        for waiting in sent.records {
+        let (_, records) = sent.sealed.expect("a block that is appended was sealed");
+        let mut appended = Vec::with_capacity(records.len());
+        for (record, waiting) in records.into_iter().zip(sent.waiting) {
             self.release(waiting.bytes);
-            appended.push((waiting.record, waiting.outcome));
+            appended.push((record, waiting.outcome));
         }
         appended
     }
 
     /// Takes note that block `n` may not be in the log. It is to be appended again.
     pub(crate) fn failed(&mut self, n: u64, now_ms: u64) {
-        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.block.n == n) {
+        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.n == n) {
             sent.retry_at_ms = Some(now_ms.saturating_add(RETRY_MS));
         }
     }
@@ -228,7 +262,7 @@ impl<O> Appender<O> {
     /// Takes note that the log has accepted block `n`, which comes back from there. Unless
     /// that is so until `until_ms`, it is to be appended again.
     pub(crate) fn accepted(&mut self, n: u64, until_ms: u64) {
-        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.block.n == n) {
+        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.n == n) {
             sent.retry_at_ms = Some(until_ms);
         }
     }
@@ -256,14 +290,14 @@ impl<O> Appender<O> {
     /// Forgets all records, because nothing can be appended any more.
     pub(crate) fn give_up(&mut self) -> Vec<(O, Refused)> {
         let mut refused = Vec::new();
-        for waiting in self.sent.take().into_iter().flat_map(|sent| sent.records) {
+        for waiting in self.sent.take().into_iter().flat_map(|sent| sent.waiting) {
             refused.extend(
                 waiting
                     .outcome
                     .map(|outcome| (outcome, Refused::Unconfirmed)),
             );
         }
-        for waiting in self.queue.drain(..) {
+        for (_, waiting) in self.queue.drain(..) {
             refused.extend(waiting.outcome.map(|outcome| (outcome, Refused::Unsent)));
         }
         (self.records, self.bytes, self.large_bytes) = (0, 0, 0);
@@ -275,14 +309,14 @@ impl<O> Appender<O> {
     pub(crate) fn expire(&mut self, now_ms: u64) -> Vec<(O, Refused)> {
         let mut expired = Vec::new();
         let is_over = |waiting: &Waiting<O>| waiting.deadline_ms <= now_ms;
-        for waiting in self.sent.iter_mut().flat_map(|sent| &mut sent.records) {
+        for waiting in self.sent.iter_mut().flat_map(|sent| &mut sent.waiting) {
             if is_over(waiting) {
                 let outcome = waiting.outcome.take();
                 expired.extend(outcome.map(|outcome| (outcome, Refused::Unconfirmed)));
             }
         }
-        while self.queue.front().is_some_and(is_over)
-            && let Some(waiting) = self.queue.pop_front()
+        while self.queue.front().is_some_and(|(_, first)| is_over(first))
+            && let Some((_, waiting)) = self.queue.pop_front()
         {
             self.release(waiting.bytes);
             expired.extend(waiting.outcome.map(|outcome| (outcome, Refused::Unsent)));
@@ -292,8 +326,8 @@ impl<O> Appender<O> {
 
     /// Returns the records that wait for their outcomes, the oldest first.
     fn unanswered(&self) -> impl Iterator<Item = &Waiting<O>> {
-        let sent = self.sent.iter().flat_map(|sent| &sent.records);
-        let all = sent.chain(&self.queue);
+        let sent = self.sent.iter().flat_map(|sent| &sent.waiting);
+        let all = sent.chain(self.queue.iter().map(|(_, waiting)| waiting));
         all.filter(|waiting| waiting.outcome.is_some())
     }
 
@@ -365,37 +399,40 @@ mod tests {
         block.records.iter().map(|record| record.basis).collect()
     }
 
-    fn sent(what: Do) -> Arc<Sealed> {
-        match what {
-            Do::Append(block) => block,
-            Do::Idle { until_ms } => panic!("idle until {until_ms:?}"),
+    /// Returns the block that is to be sent, or until when nothing is to be done.
+    fn next(appender: &mut Appender<u64>, now_ms: u64) -> Result<Arc<Sealed>, Option<u64>> {
+        match appender.next(now_ms) {
+            Do::Seal(unsealed) => Ok(appender.sealed(unsealed.seal())),
+            Do::Append(block) => Ok(block),
+            Do::Idle { until_ms } => Err(until_ms),
         }
     }
 
-    fn idle(what: Do) -> Option<u64> {
-        match what {
-            Do::Idle { until_ms } => until_ms,
-            Do::Append(block) => panic!("block {} is to be sent", block.n),
-        }
+    fn sent(appender: &mut Appender<u64>, now_ms: u64) -> Arc<Sealed> {
+        next(appender, now_ms).expect("a block is to be sent")
+    }
+
+    fn idle(appender: &mut Appender<u64>, now_ms: u64) -> Option<u64> {
+        next(appender, now_ms).expect_err("nothing is to be done")
     }
 
     #[test]
     fn a_block_has_all_that_waits_and_the_next_one_fills_meanwhile() {
         let mut appender = appender();
-        assert_eq!(idle(appender.next(0)), None);
+        assert_eq!(idle(&mut appender, 0), None);
         appender.propose(small(1), 1, 0).unwrap();
-        let first = sent(appender.next(0));
+        let first = sent(&mut appender, 0);
         assert_eq!(names(&first), [1]);
         appender.propose(small(2), 2, 5).unwrap();
         appender.propose(small(3), 3, 5).unwrap();
-        assert_eq!(idle(appender.next(5)), Some(TIMEOUT_MS));
+        assert_eq!(idle(&mut appender, 5), Some(TIMEOUT_MS));
         let outcomes: Vec<_> = appender
             .appended(first.n)
             .into_iter()
             .map(|a| a.1)
             .collect();
         assert_eq!(outcomes, [Some(1)]);
-        let second = sent(appender.next(5));
+        let second = sent(&mut appender, 5);
         assert_eq!((second.n, names(&second)), (2, vec![2, 3]));
         assert!(appender.appended(first.n).is_empty());
         assert_eq!(appender.appended(second.n).len(), 2);
@@ -411,7 +448,7 @@ mod tests {
         }
         let mut blocks = Vec::new();
         for _ in 0..4 {
-            let block = sent(appender.next(0));
+            let block = sent(&mut appender, 0);
             assert!(block.bytes.len() <= BLOCK_BYTES_MAX || names(&block) == [3]);
             blocks.push(names(&block));
             appender.appended(block.n);
@@ -420,7 +457,7 @@ mod tests {
         for name in 0..=BLOCK_RECORDS_MAX as u64 {
             appender.propose(small(name), name, 0).unwrap();
         }
-        let block = sent(appender.next(0));
+        let block = sent(&mut appender, 0);
         assert_eq!(names(&block).len(), BLOCK_RECORDS_MAX);
     }
 
@@ -451,7 +488,7 @@ mod tests {
         assert_eq!((appender.queued(), appender.large_bytes), ((0, 0), 0));
         appender.propose(huge(), 1, 0).unwrap();
         appender.propose(small(2), 2, 0).unwrap();
-        let block = sent(appender.next(0));
+        let block = sent(&mut appender, 0);
         appender.propose(huge(), 3, 0).unwrap_err();
         appender.appended(block.n);
         appender.propose(huge(), 3, 0).unwrap();
@@ -461,18 +498,18 @@ mod tests {
     fn what_is_too_late_is_unsent_or_unconfirmed_and_the_block_stays() {
         let mut appender = appender();
         appender.propose(small(1), 1, 0).unwrap();
-        let block = sent(appender.next(0));
+        let block = sent(&mut appender, 0);
         appender.propose(small(2), 2, 10).unwrap();
         appender.failed(block.n, 20);
-        assert_eq!(idle(appender.next(20)), Some(20 + RETRY_MS));
-        assert_eq!(sent(appender.next(20 + RETRY_MS)).bytes, block.bytes);
+        assert_eq!(idle(&mut appender, 20), Some(20 + RETRY_MS));
+        assert_eq!(sent(&mut appender, 20 + RETRY_MS).bytes, block.bytes);
         assert_eq!(appender.expire(TIMEOUT_MS - 1), []);
         assert_eq!(appender.expire(TIMEOUT_MS), [(1, Refused::Unconfirmed)]);
-        assert_eq!(idle(appender.next(TIMEOUT_MS)), Some(TIMEOUT_MS + 10));
+        assert_eq!(idle(&mut appender, TIMEOUT_MS), Some(TIMEOUT_MS + 10));
         assert_eq!(appender.expire(TIMEOUT_MS + 10), [(2, Refused::Unsent)]);
-        assert_eq!(idle(appender.next(2 * TIMEOUT_MS)), None);
+        assert_eq!(idle(&mut appender, 2 * TIMEOUT_MS), None);
         appender.failed(block.n, 2 * TIMEOUT_MS);
-        assert_eq!(sent(appender.next(3 * TIMEOUT_MS)).n, block.n);
+        assert_eq!(sent(&mut appender, 3 * TIMEOUT_MS).n, block.n);
         let appended = appender.appended(block.n);
         assert_eq!(appended.len(), 1);
         assert_eq!((appended[0].0.basis, appended[0].1), (1, None));
@@ -482,13 +519,13 @@ mod tests {
     fn an_end_refuses_all_that_waits() {
         let mut appender = appender();
         appender.propose(small(1), 1, 0).unwrap();
-        let block = sent(appender.next(0));
+        let block = sent(&mut appender, 0);
         appender.propose(small(2), 2, 0).unwrap();
         let refused = appender.give_up();
         assert_eq!(refused, [(1, Refused::Unconfirmed), (2, Refused::Unsent)]);
         assert!(appender.appended(block.n).is_empty());
         assert_eq!(appender.queued(), (0, 0));
-        assert_eq!(idle(appender.next(0)), None);
+        assert_eq!(idle(&mut appender, 0), None);
     }
 
     /// What happens next.
@@ -613,9 +650,9 @@ mod tests {
                         proposed += 1;
                     }
                     Step::Pass(ms) => model.now_ms += ms,
-                    Step::Next => match appender.next(model.now_ms) {
-                        Do::Append(block) => model.sent.push(block),
-                        Do::Idle { until_ms } => {
+                    Step::Next => match next(&mut appender, model.now_ms) {
+                        Ok(block) => model.sent.push(block),
+                        Err(until_ms) => {
                             let sent_n = model.sent.last().map_or(0, |block| block.n);
                             let deadline_ms = model.waiting.values().min().copied();
                             // Without a block on its way nothing can wait.
@@ -654,13 +691,14 @@ mod tests {
                 model.now_ms += RETRY_MS;
                 model.expire(&mut appender);
                 if let Some(sent) = &appender.sent {
-                    let block = sent.block.clone();
+                    let (block, _) = sent.sealed.as_ref().unwrap();
+                    let block = block.clone();
                     model.arrive(&block);
                     model.answer(&mut appender, block.n);
                 }
-                match appender.next(model.now_ms) {
-                    Do::Append(block) => model.sent.push(block),
-                    Do::Idle { .. } => break,
+                match next(&mut appender, model.now_ms) {
+                    Ok(block) => model.sent.push(block),
+                    Err(_) => break,
                 }
             }
             prop_assert_eq!(appender.queued(), (0, 0));
