@@ -187,7 +187,7 @@ mod pages {
 pub mod internals {
     pub use crate::engine::SimulatedEngine;
     pub use crate::hub::clock::Clock;
-    pub use crate::hub::cluster::node::SteppedNode;
+    pub use crate::hub::cluster::node::{SteppedJoining, SteppedNode};
     pub use crate::hub::cluster::shared::Next as NextStep;
     pub use crate::hub::journaling::stepped::{LoggedBlock, SteppedJournal};
     pub use crate::journal::simulated_disk::SimulatedDisk;

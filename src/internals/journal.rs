@@ -1,8 +1,11 @@
 //! Blocks of the journal.
 
+use std::sync::Arc;
+
 use crate::hub::id::Epoch;
 use crate::hub::ids::Ids;
 use crate::hub::numbering::Numbering;
+use crate::hub::ready::Ready;
 use crate::journal::block::{Block, Sealed};
 use crate::journal::record::Change;
 use crate::{ChannelManager, ChannelOptions, History, LagPolicy};
@@ -34,6 +37,62 @@ pub fn applied(bytes: &[u8]) -> Option<ChannelManager> {
         manager.hub().apply_first(block.records);
     }
     Some(manager)
+}
+
+/// What a record of a block says, as far as a test of clusters looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logged {
+    /// Events of a channel, or of all.
+    Publish {
+        /// The name of the channel.
+        channel: Option<String>,
+        /// The events as clients receive them, without the hub's ids.
+        frames: Vec<String>,
+    },
+    /// Events of a channel, or of any, are lost.
+    Lost {
+        /// The first number of the term that has begun.
+        term: u64,
+        /// The name of the channel.
+        channel: Option<String>,
+    },
+    /// Something else.
+    Other,
+}
+
+/// Returns what the records of a block say, and how many numbers each of them takes.
+///
+/// # Errors
+/// When it is not a block.
+pub fn logged(bytes: &[u8]) -> Result<Vec<(u64, Logged)>, String> {
+    let block = Block::decode(bytes, "").map_err(|error| error.to_string())?;
+    let text = |name: &Arc<str>| name.to_string();
+    let frames = |events: &[Ready]| {
+        let frames = events.iter().map(|event| event.frame.as_bytes());
+        let texts = frames.map(|frame| String::from_utf8_lossy(frame).into_owned());
+        texts.collect()
+    };
+    let logged = block.records.iter().map(|record| {
+        let logged = match &record.change {
+            Change::Publish {
+                channel, events, ..
+            } => Logged::Publish {
+                channel: Some(text(channel)),
+                frames: frames(events),
+            },
+            Change::PublishAll { events, .. } => Logged::Publish {
+                channel: None,
+                frames: frames(events),
+            },
+            Change::LostIn { term, channel } => Logged::Lost {
+                term: *term,
+                channel: channel.as_ref().map(text),
+            },
+            _ => Logged::Other,
+        };
+        (record.change.width(), logged)
+    });
+    Ok(logged.collect())
 }
 
 /// Appends its checksum to a block.

@@ -58,6 +58,7 @@ impl Actors for Load {
                 journal.expire(&self.oracle);
                 false
             }
+            Act::Step(..) | Act::Happening(_) => unreachable!("there is no cluster"),
             Act::Jump(by_ms) => {
                 let mut network = self.network.borrow_mut();
                 network.jump(by_ms);

@@ -26,6 +26,7 @@
 
 mod budgets;
 mod client;
+mod cluster;
 mod draw;
 mod endings;
 mod eras;
@@ -68,6 +69,12 @@ use sums::Sums;
 /// Seeds that every run of the tests tries, from 0 on.
 const FIRST_SEEDS: u64 = 120;
 
+/// The same for clusters.
+const FIRST_CLUSTERS: u64 = 60;
+
+/// In how many fresh seeds there is a cluster beside the engine alone.
+const SEEDS_A_CLUSTER: u64 = 4;
+
 #[test]
 fn first_seeds() {
     let mut sums = Sums::default();
@@ -79,8 +86,17 @@ fn first_seeds() {
 }
 
 #[test]
+fn first_clusters() {
+    let mut sums = Sums::default();
+    for seed in 0..FIRST_CLUSTERS {
+        sums.add(run(cluster::FIRST_SEED + seed, false));
+    }
+    println!("{sums}");
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in 0..10 {
+    for seed in (0..10).chain(cluster::FIRST_SEED..cluster::FIRST_SEED + 5) {
         let (first, again) = (run(seed, false), run(seed, false));
         assert_eq!(
             first.digest, again.digest,
@@ -113,6 +129,9 @@ fn long() {
     let mut seed = first;
     loop {
         sums.add(run(seed, false));
+        if seed.is_multiple_of(SEEDS_A_CLUSTER) && seed < cluster::FIRST_SEED {
+            sums.add(run(cluster::FIRST_SEED + seed, false));
+        }
         if seed == last || begun.elapsed() >= time {
             break;
         }
@@ -207,6 +226,9 @@ fn clock_of(clock: &Arc<AtomicU64>) -> Clock {
 /// Runs one seed to its end.
 fn run(seed: u64, is_reported: bool) -> Sums {
     let _replay = Replay(seed);
+    if seed >= cluster::FIRST_SEED {
+        return cluster::run(seed, is_reported);
+    }
     let mut rng = Rng::with_seed(seed);
     let mut simulation = build(&mut rng, seed, is_reported);
     let duration_ms = rng.u64(2_000..15_000);

@@ -60,6 +60,19 @@ pub enum Act {
     Timeouts,
     /// The clock goes forward by so many milliseconds at once.
     Jump(u64),
+    /// A part of a node of a cluster takes a step.
+    Step(usize, Part),
+    /// What a seed has drawn for this moment happens to a cluster.
+    Happening(usize),
+}
+
+/// What takes steps for a node of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Writer,
+    Reader,
+    Keeper,
+    Pulse,
 }
 
 /// How often what goes wrong: each is a chance in a thousand, or a maximum.
@@ -185,6 +198,8 @@ struct Side {
     is_asleep: bool,
     /// It does not turn any more.
     is_over: bool,
+    /// It does not turn before this time, whatever comes.
+    frozen_until: u64,
     old_tokens: Vec<u64>,
     has_acted: bool,
     empty_polls: usize,
@@ -203,6 +218,7 @@ impl Side {
             deadline: None,
             is_asleep: false,
             is_over: false,
+            frozen_until: 0,
             old_tokens: Vec::new(),
             has_acted: false,
             empty_polls: 0,
@@ -214,7 +230,7 @@ impl Side {
     fn is_due(&self, now: u64) -> bool {
         let is_late = self.deadline.is_some_and(|at| at <= now);
         let is_reported = !self.ready.is_empty() || self.woken.load(Ordering::Relaxed);
-        !self.is_over && (is_late || is_reported)
+        !self.is_over && now >= self.frozen_until && (is_late || is_reported)
     }
 }
 
@@ -326,6 +342,44 @@ impl Network {
         self.open = 0;
     }
 
+    /// The process of a loop ends: its connections break, and another one may listen.
+    pub fn end_process(&mut self, side: usize) {
+        let waiting = std::mem::replace(&mut self.sides[side], Side::new()).backlog;
+        for number in 0..self.sockets.len() {
+            let socket = &mut self.sockets[number];
+            if socket.owner != side || socket.is_closed {
+                continue;
+            }
+            (socket.is_closed, socket.full_since, socket.token) = (true, None, None);
+            if !socket.is_reset {
+                self.arrive(Event::Reset(number));
+            }
+            self.open -= usize::from(!waiting.contains(&number));
+        }
+        self.sides[side].is_listening = false;
+        self.retire(side);
+    }
+
+    /// A process begins to listen.
+    pub fn begin_process(&mut self, side: usize) {
+        self.sides[side] = Side::new();
+    }
+
+    /// A loop does not turn for a while.
+    pub fn freeze(&mut self, side: usize, for_ms: u64) {
+        self.sides[side].frozen_until = self.now() + for_ms;
+    }
+
+    /// Until when a loop has not turned, or does not.
+    pub fn frozen_until(&self, side: usize) -> u64 {
+        self.sides[side].frozen_until
+    }
+
+    /// The number of loops.
+    pub fn sides(&self) -> usize {
+        self.sides.len()
+    }
+
     /// A loop has come to its end.
     pub fn retire(&mut self, side: usize) {
         let side = &mut self.sides[side];
@@ -343,7 +397,9 @@ impl Network {
     /// Goes on to the next moment at which there is something to do.
     fn let_time_pass(&mut self) {
         let event = self.events.first_key_value().map(|((at, _, _), _)| *at);
-        let deadlines = self.sides.iter().filter_map(|side| side.deadline);
+        let frozen = |side: &Side, at: u64| at.max(side.frozen_until);
+        let sides = self.sides.iter().filter(|side| !side.is_over);
+        let deadlines = sides.filter_map(|side| Some(frozen(side, side.deadline?)));
         let next = deadlines.chain(event).min();
         let next = next.expect("the loop sleeps for ever, and nothing is going to happen");
         let now = self.now();
@@ -409,17 +465,32 @@ impl Network {
 
     /// A client connects; answers its socket's number.
     pub fn connect(&mut self, client: usize) -> usize {
-        let number = self.sockets.len();
-        let now = self.now();
-        let outgoing_max = match self.rng.u32(0..8) {
-            0 => self.rng.usize(1..=self.faults.send_bytes_max.min(64)),
-            _ => self.rng.usize(1..=self.faults.send_bytes_max),
-        };
+        let outgoing_max = self.draw_room();
         // The system chooses one of the listeners.
         let owner = match self.sides.len() {
             1 => 0,
             several => self.rng.usize(0..several),
         };
+        self.connect_socket(client, owner, outgoing_max)
+    }
+
+    /// A client connects to one of the listeners.
+    pub fn connect_to(&mut self, client: usize, owner: usize) -> usize {
+        let outgoing_max = self.draw_room();
+        self.connect_socket(client, owner, outgoing_max)
+    }
+
+    /// Draws how much a socket takes.
+    fn draw_room(&mut self) -> usize {
+        match self.rng.u32(0..8) {
+            0 => self.rng.usize(1..=self.faults.send_bytes_max.min(64)),
+            _ => self.rng.usize(1..=self.faults.send_bytes_max),
+        }
+    }
+
+    fn connect_socket(&mut self, client: usize, owner: usize, outgoing_max: usize) -> usize {
+        let number = self.sockets.len();
+        let now = self.now();
         self.sockets.push(Socket {
             client,
             owner,

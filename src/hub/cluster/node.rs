@@ -105,11 +105,34 @@ impl ChannelManagerBuilder {
     #[cfg(any(test, feature = "internals"))]
     pub fn join_cluster_stepped(
         self,
-        (clock, seed): (Clock, u64),
+        seed: (Clock, u64),
         log: Box<dyn SharedLog>,
         options: ClusterOptions,
         may_begin: bool,
     ) -> Result<(ChannelManager, SteppedNode), BrokerError> {
+        let joining = self.begin_joining_stepped(seed, log, options);
+        let mut joining = match may_begin {
+            true => joining.at_once(),
+            false => joining,
+        };
+        // Time stands still meanwhile: what has to wait for it does not come.
+        for _ in 0..STEPS_MAX {
+            if let Some(node) = joining.step()? {
+                return Ok(node);
+            }
+        }
+        let why = "the log cannot be read now".to_owned();
+        Err(BrokerError::Unreachable { why })
+    }
+
+    /// Begins to join a cluster as such a node.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn begin_joining_stepped(
+        self,
+        (clock, seed): (Clock, u64),
+        log: Box<dyn SharedLog>,
+        options: ClusterOptions,
+    ) -> SteppedJoining {
         #[cfg(feature = "internals")]
         let randomness = Randomness::Seeded(std::sync::Mutex::new(seed));
         #[cfg(not(feature = "internals"))]
@@ -117,19 +140,38 @@ impl ChannelManagerBuilder {
             let _ = seed;
             Randomness::System
         };
-        let mut joining = Joining::new(self, log, options, clock, randomness);
-        if may_begin {
-            joining.empty_since_ms = Some(0);
-            joining.begin_after_ms = 0;
-        }
-        // Time stands still meanwhile: what has to wait for it does not come.
-        for _ in 0..STEPS_MAX {
-            if let Some(node) = joining.step(Duration::ZERO)? {
-                return Ok(node.stepped());
-            }
-        }
-        let why = "the log cannot be read now".to_owned();
-        Err(BrokerError::Unreachable { why })
+        SteppedJoining(Joining::new(self, log, options, clock, randomness))
+    }
+}
+
+/// A node that joins, step by step, as a test takes them.
+#[cfg(any(test, feature = "internals"))]
+pub struct SteppedJoining(Joining);
+
+#[cfg(any(test, feature = "internals"))]
+impl std::fmt::Debug for SteppedJoining {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SteppedJoining").finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl SteppedJoining {
+    /// Has it begin the log at once if there is none.
+    #[must_use]
+    pub fn at_once(mut self) -> SteppedJoining {
+        self.0.empty_since_ms = Some(0);
+        self.0.begin_after_ms = 0;
+        self
+    }
+
+    /// Takes a step. Returns the node when it has all of the log.
+    ///
+    /// # Errors
+    /// When the step has failed. The node goes on with the next one.
+    pub fn step(&mut self) -> Result<Option<(ChannelManager, SteppedNode)>, BrokerError> {
+        let joined = self.0.step(Duration::ZERO)?;
+        Ok(joined.map(Joined::stepped))
     }
 }
 

@@ -134,7 +134,7 @@ impl Place {
     /// Has the hub know that numbers are left out between two that are applied. Terms without
     /// a block make one range.
     fn note_jump(hub: &Hub, before: u64, first: u64) {
-        if before > 0 && first > before + 1 {
+        if first > before + 1 {
             let jump = Jump {
                 after: before,
                 first,
@@ -551,6 +551,10 @@ impl Reader {
 
     /// Records in the log what this node had and the log has lost.
     fn tell_losses(&self, kept: u64, terms: &[Term]) {
+        // A node that joins has shown nothing to anyone, and does not append yet.
+        if self.hub.cluster.get().is_none() {
+            return;
+        }
         // The last term of those without a block between.
         let behind = predecessor(terms, kept + 1);
         let follows = |term: &&Term| predecessor(terms, term.first) == behind;

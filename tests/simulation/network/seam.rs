@@ -69,6 +69,12 @@ impl Seam {
         self.turn_others.is_none() || self.network.borrow_mut().rng.u32(0..4) == 0
     }
 
+    /// Goes on to what happens next, where there is no loop to turn.
+    pub fn idle(&self) {
+        self.let_happen();
+        self.network.borrow_mut().let_time_pass();
+    }
+
     /// Lets happen what is due.
     fn let_happen(&self) {
         loop {

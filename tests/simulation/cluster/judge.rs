@@ -1,0 +1,592 @@
+//! What must have happened: the log that the broker has in the end is the truth, against
+//! which each answer and each stream is held.
+//!
+//! It shares no code with the nodes but the reading of a block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pushwheel::cluster::Term;
+use pushwheel::internals::journal::{Logged, logged};
+use pushwheel::{PublishError, Published};
+
+use super::broker::{Broker, Stored};
+use super::number_of;
+use crate::oracle::SLACK_MS;
+use crate::sse::Dispatched;
+
+pub type Shared = Arc<Mutex<Judge>>;
+
+/// The simulation has one thread, so the lock is free.
+pub fn lock(judge: &Shared) -> MutexGuard<'_, Judge> {
+    judge
+        .try_lock()
+        .expect("one thread, and no lock is held over a call that needs it")
+}
+
+/// What a client does and reads, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// It asks a node for its stream.
+    Asks(usize),
+    /// It is to receive everything after this number.
+    Began(u64),
+    Event(u64, String),
+    /// A loss, in its place.
+    Lost(u64),
+    /// A gap with which a stream begins: the id that was asked for, its own, and the reason.
+    Gap(u64, u64, String),
+    /// The client has everything up to here.
+    Moved(u64),
+}
+
+impl Item {
+    /// Up to where the client has everything behind it.
+    fn position(&self) -> Option<u64> {
+        match self {
+            Item::Asks(_) => None,
+            Item::Began(number)
+            | Item::Event(number, _)
+            | Item::Lost(number)
+            | Item::Gap(_, number, _)
+            | Item::Moved(number) => Some(*number),
+        }
+    }
+}
+
+/// What a publisher was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    Published { last: u64, events: usize },
+    Refused,
+    Unconfirmed,
+}
+
+/// What was published at once.
+#[derive(Clone, Debug)]
+struct Publish {
+    channel: Option<usize>,
+    data: Vec<String>,
+    node: usize,
+    process: usize,
+    at_ms: u64,
+    answer: Option<Answer>,
+}
+
+/// What is in a log at a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Event(String),
+    /// Events of a term before this one are lost.
+    Lost(u64),
+}
+
+/// A log: what is in it for which channel, `None` for all of them.
+#[derive(Debug, Default)]
+struct Log {
+    entries: BTreeMap<u64, (Option<usize>, What)>,
+    ranges: Vec<Range<u64>>,
+}
+
+impl Log {
+    fn has(&self, number: u64) -> bool {
+        let at = self.ranges.partition_point(|range| range.end <= number);
+        number == 0 || self.ranges.get(at).is_some_and(|r| r.contains(&number))
+    }
+
+    fn of<'a>(
+        &'a self,
+        channels: &'a [usize],
+    ) -> impl Iterator<Item = (u64, Option<usize>, &'a What)> {
+        let all = self.entries.iter();
+        all.filter(|(_, (of, _))| of.is_none_or(|of| channels.contains(&of)))
+            .map(|(number, (of, what))| (*number, *of, what))
+    }
+}
+
+/// A client, and what it has read.
+struct Reader {
+    channels: Vec<usize>,
+    items: Vec<Item>,
+    /// Up to where it has everything.
+    position: Option<u64>,
+    /// Whether its log of a channel has to be the whole one.
+    is_whole: bool,
+}
+
+/// See the [module](self).
+pub struct Judge {
+    readers: Vec<Reader>,
+    publishes: Vec<Publish>,
+    open: BTreeSet<usize>,
+    read: BTreeMap<u64, Vec<(u64, Logged)>>,
+    timeout_ms: u64,
+    pub failures: Vec<String>,
+    pub figures: BTreeMap<&'static str, u64>,
+}
+
+impl Judge {
+    pub fn new(timeout_ms: u64) -> Shared {
+        Arc::new(Mutex::new(Judge {
+            readers: Vec::new(),
+            publishes: Vec::new(),
+            open: BTreeSet::new(),
+            read: BTreeMap::new(),
+            timeout_ms,
+            failures: Vec::new(),
+            figures: BTreeMap::new(),
+        }))
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.figures.entry(what).or_default() += 1;
+    }
+
+    pub fn fail(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    // ---- clients ----
+
+    pub fn add_reader(&mut self, channels: Vec<usize>, is_whole: bool) -> usize {
+        self.readers.push(Reader {
+            channels,
+            items: Vec::new(),
+            position: None,
+            is_whole,
+        });
+        self.readers.len() - 1
+    }
+
+    pub fn note(&mut self, reader: usize, item: Item) {
+        let reader = &mut self.readers[reader];
+        if let Some(position) = item.position() {
+            reader.position = Some(position);
+        }
+        reader.items.push(item);
+    }
+
+    fn number(&mut self, id: &str) -> u64 {
+        number_of(id).unwrap_or_else(|| {
+            self.fail(format!("{id:?} is not an id of the cluster"));
+            0
+        })
+    }
+
+    pub fn on_beginning(&mut self, reader: usize, id: &str) {
+        let number = self.number(id);
+        self.note(reader, Item::Began(number));
+    }
+
+    /// A client has read what is to be behind its position.
+    fn on_item(&mut self, reader: usize, item: Item) {
+        let (before, after) = (self.readers[reader].position, item.position());
+        let is_moved = matches!(item, Item::Moved(_));
+        if after < before || (after == before && !is_moved) {
+            self.fail(format!(
+                "client {reader} is at {before:?} and reads {item:?}"
+            ));
+        }
+        self.note(reader, item);
+    }
+
+    pub fn on_position(&mut self, reader: usize, id: &str) {
+        self.count("positions");
+        let number = self.number(id);
+        self.on_item(reader, Item::Moved(number));
+    }
+
+    pub fn on_event(&mut self, reader: usize, event: &Dispatched) {
+        self.count("deliveries");
+        let number = self.number(&event.last_event_id);
+        self.on_item(reader, Item::Event(number, event.data.clone()));
+    }
+
+    pub fn on_gap(&mut self, reader: usize, event: &Dispatched) {
+        let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let number = self.number(&event.last_event_id);
+        let reason = gap["reason"].as_str().unwrap_or_default().to_owned();
+        if gap["requested"].is_null() && reason == "lost" {
+            self.count("losses in their places");
+            return self.on_item(reader, Item::Lost(number));
+        }
+        self.count("gaps");
+        let requested = gap["requested"].as_str().and_then(number_of);
+        let state = &self.readers[reader];
+        let is_first = matches!(state.items.last(), Some(Item::Asks(_)));
+        let expected = state.position;
+        if !is_first || requested.is_none() || requested != expected {
+            self.fail(format!(
+                "client {reader} is at {expected:?} and reads {}",
+                event.data
+            ));
+        }
+        let gap = Item::Gap(requested.unwrap_or_default(), number, reason);
+        self.note(reader, gap);
+    }
+
+    // ---- publishers ----
+
+    pub fn publish(
+        &mut self,
+        channel: Option<usize>,
+        events: usize,
+        (node, process, at_ms): (usize, usize, u64),
+    ) -> (usize, Vec<String>) {
+        let number = self.publishes.len();
+        let data: Vec<String> = (0..events)
+            .map(|event| format!("p{number}-{event}"))
+            .collect();
+        self.publishes.push(Publish {
+            channel,
+            data: data.clone(),
+            node,
+            process,
+            at_ms,
+            answer: None,
+        });
+        self.open.insert(number);
+        (number, data)
+    }
+
+    pub fn on_answer(&mut self, number: usize, answer: Result<Published, PublishError>) {
+        let (answer, what) = match answer {
+            Ok(Published { id, events, .. }) => {
+                let id = id.map(|id| id.to_string()).unwrap_or_default();
+                let last = self.number(&id);
+                (
+                    Answer::Published { last, events },
+                    "publishes that are confirmed",
+                )
+            }
+            Err(PublishError::Unavailable { .. } | PublishError::Busy { .. }) => {
+                (Answer::Refused, "publishes that are refused")
+            }
+            Err(PublishError::Unconfirmed) => {
+                (Answer::Unconfirmed, "publishes that are unconfirmed")
+            }
+            Err(error) => {
+                self.fail(format!("publish {number}: {error}"));
+                (Answer::Unconfirmed, "publishes that fail")
+            }
+        };
+        self.count(what);
+        let is_dead = self.publishes[number].answer == Some(Answer::Unconfirmed);
+        if is_dead && answer == Answer::Unconfirmed {
+            return;
+        }
+        if !self.open.remove(&number) {
+            self.fail(format!("publish {number} has two answers"));
+        }
+        self.publishes[number].answer = Some(answer);
+    }
+
+    /// A process has ended: its publishers receive no answer.
+    pub fn on_death(&mut self, node: usize) {
+        for number in std::mem::take(&mut self.open) {
+            match self.publishes[number].node == node {
+                true => self.publishes[number].answer = Some(Answer::Unconfirmed),
+                false => drop(self.open.insert(number)),
+            }
+        }
+    }
+
+    /// Checks that no publish waits for too long. `frozen` says until when nodes stood still.
+    pub fn check_waiting(&mut self, now: u64, frozen_until: impl Fn(usize) -> u64) {
+        let is_late = |number: &&usize| {
+            let publish = &self.publishes[**number];
+            let due = publish.at_ms + self.timeout_ms;
+            now > due.max(frozen_until(publish.node)) + 2 * SLACK_MS
+        };
+        if let Some(number) = self.open.iter().find(is_late).copied() {
+            self.open.remove(&number);
+            let publish = &self.publishes[number];
+            self.fail(format!("at {now} ms: {publish:?} has no answer"));
+        }
+    }
+
+    // ---- the truth ----
+
+    fn read<'a>(&mut self, blocks: impl Iterator<Item = &'a Arc<Stored>>, once: bool) -> Log {
+        let mut log = Log::default();
+        let mut told = BTreeSet::new();
+        for block in blocks {
+            log.ranges.push(block.numbers());
+            let changes = self.read.entry(block.first).or_insert_with(|| {
+                logged(&block.bytes).unwrap_or_else(|error| panic!("a block is damaged: {error}"))
+            });
+            let mut number = block.first;
+            for (width, change) in &*changes {
+                match change {
+                    Logged::Publish { channel, frames } => {
+                        let of = channel.as_deref().map(channel_of);
+                        for (at, frame) in (number..).zip(frames) {
+                            let mut lines = frame.lines();
+                            let data = lines.find_map(|line| line.strip_prefix("data: "));
+                            let data = data.unwrap_or_default().to_owned();
+                            log.entries.insert(at, (of, What::Event(data)));
+                        }
+                    }
+                    Logged::Lost { term, channel } => {
+                        let of = channel.as_deref().map(channel_of);
+                        let is_new = !once || !told.contains(&(*term, None));
+                        if is_new && (told.insert((*term, of)) || !once) {
+                            log.entries.insert(number, (of, What::Lost(*term)));
+                        }
+                    }
+                    Logged::Other => {}
+                }
+                number += width;
+            }
+        }
+        log
+    }
+
+    /// Holds everything against the log. Returns what is not there yet, if everything that is
+    /// there is right.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn judge(&mut self, broker: &Broker, alive: &[usize]) -> Result<Option<String>, String> {
+        let truth = self.read(broker.truth(), true);
+        let all = self.read(broker.all.values(), false);
+        self.judge_log(&truth, &all)?;
+        let mut pending = self.judge_answers(broker, &truth, &all, alive)?;
+        let mut wrongs = Vec::new();
+        for (number, reader) in self.readers.iter().enumerate() {
+            let found = match reader.is_whole {
+                true => judge_whole(reader, &truth, &all),
+                false => judge_reader(reader, &truth, &all, &broker.terms),
+            };
+            match found {
+                Ok(found) => {
+                    let found =
+                        found.map(|what| format!("client {number} {what}\n{:?}", reader.items));
+                    pending = pending.or(found);
+                }
+                Err(wrong) => {
+                    let (channels, items) = (&reader.channels, &reader.items);
+                    wrongs.push(format!(
+                        "client {number} of {channels:?} {wrong}\n{items:?}"
+                    ));
+                }
+            }
+        }
+        match wrongs.is_empty() {
+            true => Ok(pending),
+            false => Err(wrongs.join("\n")),
+        }
+    }
+
+    /// Nothing is in the log twice, and no loss is told without one.
+    fn judge_log(&self, truth: &Log, all: &Log) -> Result<(), String> {
+        let mut seen = BTreeMap::new();
+        let lost = |number: &u64| !truth.has(*number);
+        for (number, (of, what)) in &truth.entries {
+            match what {
+                What::Event(data) => {
+                    if let Some(before) = seen.insert(data, number) {
+                        return Err(format!("{data} is in the log at {before} and {number}"));
+                    }
+                }
+                What::Lost(term) => {
+                    let mut before = all.entries.range(..term).filter(|(number, _)| lost(number));
+                    let is_of = |of: Option<usize>, other: Option<usize>| {
+                        of.is_none() || other.is_none() || of == other
+                    };
+                    let is_true = before.any(|(_, (other, _))| is_of(*of, *other));
+                    // A loss for all is said where it is not known of which.
+                    if !is_true && of.is_some() {
+                        return Err(format!("{what:?} at {number} is said, and nothing is lost"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_answers(
+        &self,
+        broker: &Broker,
+        truth: &Log,
+        all: &Log,
+        alive: &[usize],
+    ) -> Result<Option<String>, String> {
+        let mut pending = None;
+        let mut places: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for (number, (_, what)) in &all.entries {
+            if let What::Event(data) = what {
+                places.entry(data).or_default().push(*number);
+            }
+        }
+        for publish in &self.publishes {
+            let found = publish.data.last().and_then(|data| places.get(&**data));
+            match publish.answer {
+                Some(Answer::Refused) if found.is_some() => {
+                    return Err(format!("{publish:?} was refused, and is in a log"));
+                }
+                Some(Answer::Published { last, events }) => {
+                    let is_there = found.is_some_and(|found| found.contains(&last));
+                    if !is_there || events != publish.data.len() {
+                        return Err(format!("{publish:?} is in no log, but at {found:?}"));
+                    }
+                    let is_read = broker.has_read(publish.process, last)
+                        || broker.has_in_snapshot(publish.process, last);
+                    if !is_read {
+                        return Err(format!("{publish:?} was confirmed, and not read"));
+                    }
+                    if truth.has(last) {
+                        continue;
+                    }
+                    let is_told = truth.entries.iter().any(|(number, (of, what))| {
+                        let is_of =
+                            of.is_none() || publish.channel.is_none() || *of == publish.channel;
+                        *number > last && is_of && matches!(what, What::Lost(_))
+                    });
+                    let had = |process: &usize| broker.has_read(*process, last);
+                    if !is_told && alive.iter().any(had) {
+                        pending = Some(format!("{publish:?} is lost, and nobody is told"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(pending)
+    }
+}
+
+fn channel_of(name: &str) -> usize {
+    name.strip_prefix('c')
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no test publishes to {name}"))
+}
+
+/// Holds what a client has read from the beginning of a channel against the log.
+fn judge_whole(reader: &Reader, truth: &Log, all: &Log) -> Result<Option<String>, String> {
+    let read = reader.items.iter().filter_map(|item| match item {
+        Item::Event(number, data) => Some((*number, What::Event(data.clone()))),
+        Item::Lost(number) => Some((*number, What::Lost(0))),
+        Item::Gap(..) => Some((0, What::Lost(0))),
+        _ => None,
+    });
+    let read: Vec<_> = read.collect();
+    let expected = truth
+        .of(&reader.channels)
+        .map(|(number, _, what)| match what {
+            What::Event(data) => (number, What::Event(data.clone())),
+            What::Lost(_) => (number, What::Lost(0)),
+        });
+    let expected: Vec<_> = expected.collect();
+    let mut pairs = read
+        .iter()
+        .zip(expected.iter().map(Some).chain(std::iter::repeat(None)));
+    if let Some((read, expected)) = pairs.find(|(read, expected)| Some(*read) != *expected) {
+        let was = all.entries.get(&read.0);
+        return Err(format!(
+            "finds {read:?}, which was {was:?}, in place of {expected:?}"
+        ));
+    }
+    let is_whole = read.len() == expected.len() && reader.position.is_some();
+    Ok((!is_whole).then(|| format!("has {} of {} entries", read.len(), expected.len())))
+}
+
+/// Holds what a client has read against the log.
+fn judge_reader(
+    reader: &Reader,
+    truth: &Log,
+    all: &Log,
+    terms: &[Term],
+) -> Result<Option<String>, String> {
+    let mut pending = None;
+    let items = &reader.items;
+    let Some(begun) = items
+        .iter()
+        .rposition(|item| matches!(item, Item::Began(_)))
+    else {
+        return Ok(None);
+    };
+    let items = &items[begun..];
+    // Where it is behind each item.
+    let positions: Vec<u64> = items
+        .iter()
+        .scan(0, |at, item| {
+            *at = item.position().unwrap_or(*at);
+            Some(*at)
+        })
+        .collect();
+    let begin = positions[0];
+    let is_gap = |item: &Item| matches!(item, Item::Gap(..) | Item::Lost(_));
+    for (at, item) in items.iter().enumerate() {
+        let found = |number: &u64| all.entries.get(number);
+        match item {
+            Item::Event(number, data) => {
+                let is_right = found(number).is_some_and(|(of, what)| {
+                    *what == What::Event(data.clone())
+                        && of.is_none_or(|of| reader.channels.contains(&of))
+                });
+                if !is_right {
+                    return Err(format!("reads {item:?}, and it was {:?}", found(number)));
+                }
+                let of = all.entries[number].0;
+                let is_told = |later: &Item| match later {
+                    // A log without the one before has ids of its own.
+                    Item::Gap(_, _, reason) => reason == "lost" || reason == "restart",
+                    Item::Lost(number) => {
+                        let other = all.entries.get(number).and_then(|(of, _)| *of);
+                        of.is_none() || other.is_none() || of == other
+                    }
+                    _ => false,
+                };
+                if !truth.has(*number) && !items[at..].iter().any(is_told) {
+                    pending = Some(format!("is not told that {item:?} is lost"));
+                }
+            }
+            Item::Lost(number)
+                if !found(number).is_some_and(|(_, what)| matches!(what, What::Lost(_))) =>
+            {
+                return Err(format!("reads {item:?}, and it was {:?}", found(number)));
+            }
+            Item::Gap(requested, _, _) => {
+                let is_left_out = |term: &Term| term.after < *requested && *requested < term.first;
+                let missed = truth.of(&reader.channels).any(|(number, ..)| {
+                    number > *requested && number <= positions[at] && !positions.contains(&number)
+                });
+                if !terms.iter().any(is_left_out) && !missed {
+                    return Err(format!("reads {item:?}, and has missed nothing"));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (number, _, what) in truth.of(&reader.channels).filter(|(n, ..)| *n > begin) {
+        let is_it = |item: &Item| match item {
+            Item::Event(read, _) => *read == number,
+            Item::Lost(read) => *read == number,
+            _ => false,
+        };
+        if items.iter().any(is_it) {
+            continue;
+        }
+        let Some(passed) = positions.iter().position(|at| *at >= number) else {
+            pending = Some(format!("waits for {what:?} at {number}"));
+            continue;
+        };
+        // Beyond a lost event the log may have gone on with lower numbers.
+        let mut behind = items[passed..]
+            .iter()
+            .filter(|item| item.position().is_some());
+        let first = behind.find(|item| {
+            let is_lost = |item: &Item| item.position().is_some_and(|at| !truth.has(at));
+            is_gap(item) || !is_lost(item)
+        });
+        match first {
+            Some(item) if is_gap(item) => {}
+            None => pending = Some(format!("is not told of {what:?} at {number}")),
+            Some(item) => {
+                return Err(format!("reads {item:?} without {what:?} at {number}"));
+            }
+        }
+    }
+    Ok(pending)
+}
