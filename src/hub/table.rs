@@ -6,9 +6,12 @@
 //! [`age_max`](Bounds). What a log evicts and which channels are removed makes no difference.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::clock::as_ms;
 
@@ -57,8 +60,10 @@ pub(super) struct Table<K, R> {
     bounds: Bounds,
     /// In the order of their numbers.
     kept: VecDeque<Kept<K, R>>,
-    /// The place of each key's record, counted from the first that there ever was. It wraps.
-    by_key: HashMap<K, u32>,
+    /// The place of each key's newest record, by the hash of the key. Places are counted from
+    /// the first that there ever was, and wrap.
+    by_key: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     /// The number of records that were removed. It wraps.
     removed: u32,
     /// The bytes of all records that there ever were. It wraps.
@@ -79,7 +84,8 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
         Table {
             bounds,
             kept: VecDeque::new(),
-            by_key: HashMap::new(),
+            by_key: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             removed: 0,
             bytes: 0,
             latest_ms: 0,
@@ -153,7 +159,7 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
             self.ahead.remove(&record.sequence());
         }
         let bytes = u32::try_from(record.reduce(&key)).unwrap_or(u32::MAX);
-        self.by_key.insert(key.clone(), self.next_place());
+        self.note_place(&key);
         if self.kept.len() == self.kept.capacity() {
             self.kept
                 .reserve_exact(self.kept.len() / GROWTH_PART + GROWTH_PART);
@@ -165,27 +171,42 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
         });
         self.bytes = self.bytes.wrapping_add(bytes);
         for _ in 0..REMOVED_FOR_ONE {
-            if self.copies == 0 && !self.is_within(0, self.latest_ms) {
-                self.remove_oldest();
+            if self.copies > 0 || self.is_within(0, self.latest_ms) {
+                break;
             }
+            self.remove_oldest();
         }
     }
 
+    /// Lets the key lead to the place of the next record.
     #[allow(
         clippy::cast_possible_truncation,
         reason = "places wrap, and there are fewer records than places"
     )]
-    fn next_place(&self) -> u32 {
-        self.removed.wrapping_add(self.kept.len() as u32)
+    fn note_place(&mut self, key: &K) {
+        let (kept, hasher, removed) = (&self.kept, &self.hasher, self.removed);
+        let key_at = |place: &u32| &kept[place.wrapping_sub(removed) as usize].key;
+        let place = removed.wrapping_add(kept.len() as u32);
+        let found = self.by_key.entry(
+            hasher.hash_one(key),
+            |other| key_at(other) == key,
+            |other| hasher.hash_one(key_at(other)),
+        );
+        match found {
+            Entry::Occupied(mut found) => *found.get_mut() = place,
+            Entry::Vacant(free) => _ = free.insert(place),
+        }
     }
 
     fn remove_oldest(&mut self) {
         if let Some(oldest) = self.kept.pop_front() {
-            // A later record may have the key, if this one was no longer known.
-            if self.by_key.get(&oldest.key) == Some(&self.removed) {
-                self.by_key.remove(&oldest.key);
+            // The key leads to a later record, if this one was no longer known by then.
+            let hash = self.hasher.hash_one(&oldest.key);
+            let place = self.removed;
+            if let Ok(found) = self.by_key.find_entry(hash, |other| *other == place) {
+                found.remove();
             }
-            self.removed = self.removed.wrapping_add(1);
+            self.removed = place.wrapping_add(1);
         }
     }
 
@@ -228,8 +249,10 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
     where
         K: Borrow<Q>,
     {
-        let place = self.by_key.get(key)?;
-        Some(place.wrapping_sub(self.removed) as usize)
+        let index = |place: &u32| place.wrapping_sub(self.removed) as usize;
+        let is_it = |place: &u32| <K as Borrow<Q>>::borrow(&self.kept[index(place)].key) == key;
+        let hash = self.hasher.hash_one(key);
+        self.by_key.find(hash, is_it).map(index)
     }
 
     /// Returns whether it remembers nothing.
