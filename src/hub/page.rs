@@ -11,7 +11,6 @@ use std::time::SystemTime;
 use super::Hub;
 use super::beginning::Beginning;
 use super::client::{ConnectionId, DisconnectReason, Extra};
-use super::entry::Entry;
 use super::gap::{Gap, GapReason};
 use super::id::EventId;
 use super::join::{Join, JoinError, Joined, Start};
@@ -209,7 +208,9 @@ impl Hub {
             }
             let channel = state.get(join.channels[channel_index]);
             let name = channel.and_then(|channel| channel.name()).cloned();
-            entries.push((channel_index, name.unwrap_or_default(), entry.clone()));
+            let id = self.ids.of_entry(entry);
+            let channel = name.unwrap_or_default();
+            entries.push((channel_index, channel, id, entry.at_ms, entry.frame.clone()));
             true
         });
         // Events may have come after those that this page is for.
@@ -220,15 +221,17 @@ impl Hub {
         let ends = || merged.ends(reached) == Some(DisconnectReason::Finished);
         let is_finished = !has_more && is_whole && ends();
         drop(state);
-        let paged = |(channel_index, channel, entry): (usize, Arc<str>, Entry)| PagedEvent {
-            channel_index,
-            channel,
-            id: self.ids.of_entry(&entry),
-            at: self.clock.wall(entry.at_ms),
-            event: entry.frame.decode(),
-        };
+        let paged = entries
+            .into_iter()
+            .map(|(channel_index, channel, id, at_ms, frame)| PagedEvent {
+                channel_index,
+                channel,
+                id,
+                at: self.clock.wall(at_ms),
+                event: frame.decode(),
+            });
         Page {
-            events: entries.into_iter().map(paged).collect(),
+            events: paged.collect(),
             newest,
             gap,
             is_finished,
