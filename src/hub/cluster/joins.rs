@@ -8,10 +8,14 @@ use crate::hub::join::Start;
 pub(crate) use super::waiting::Released;
 
 impl Hub {
-    /// Returns the number of the event that a client has seen, if this node may be about to
-    /// apply it.
+    /// Returns whether this is a node of a cluster.
+    pub(crate) fn is_node(&self) -> bool {
+        self.cluster.get().is_some()
+    }
+
+    /// Returns the number of the event that a client has seen, if this node of a cluster may
+    /// be about to apply it.
     pub(crate) fn ahead(&self, start: &Start) -> Option<u64> {
-        self.cluster.get()?;
         let Start::After(id) = start else {
             return None;
         };

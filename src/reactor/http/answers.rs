@@ -144,11 +144,11 @@ impl Http {
                 let response = Response::error(500, "internal_error", message);
                 self.answer(io, key, request, response)
             }
-            Kind::Subscribe(subscription) if subscription.answer_once.is_some() => {
-                self.answer_once(io, key, &request, *subscription, response.headers)
+            Kind::Subscribe(mut subscription) if subscription.answer_once.is_some() => {
+                self.answer_once(io, key, &request, &mut subscription, response.headers)
             }
-            Kind::Subscribe(subscription) => {
-                self.open_subscription(io, key, &request, *subscription, response.headers)
+            Kind::Subscribe(mut subscription) => {
+                self.open_subscription(io, key, &request, &mut subscription, response.headers)
             }
             Kind::Stream(plan) => self.open_sink(io, key, &request, *plan, response.headers),
             Kind::Defer(defer) => self.defer(io, key, request, defer),
@@ -159,7 +159,7 @@ impl Http {
     /// Returns the number of an event that the client has seen on another node, and this one
     /// may be about to apply. A subscription waits once.
     fn ahead(&self, request: &Request, subscription: &mut Subscription) -> Option<u64> {
-        if std::mem::replace(&mut subscription.has_waited, true) {
+        if !self.hub().is_node() || std::mem::replace(&mut subscription.has_waited, true) {
             return None;
         }
         let named = request.named_start();

@@ -36,14 +36,14 @@ impl Http {
         io: &mut Io<N>,
         key: u32,
         request: &Request,
-        mut subscription: Subscription,
+        subscription: &mut Subscription,
         headers: Headers,
     ) -> Next {
-        let headers = self.all_headers(headers, &subscription);
+        let headers = self.all_headers(headers, subscription);
         if let Some(full) = io.acceptor.overflow(key) {
             return self.refuse_for_room(io, key, request, full.why(), &headers);
         }
-        let mut asked = Asked::of(self.hub(), request, &mut subscription);
+        let mut asked = Asked::of(self.hub(), request, subscription);
         let join = asked.join(io.connection_id(key), request.client_address());
         let is_head = *request.method() == Method::Head;
         let joined = match is_head {
@@ -75,9 +75,7 @@ impl Http {
             answer_no_more(io, key);
             return Next::Hold;
         }
-        let expires_in = subscription.expires_in;
-        let id = asked.id;
-        let welcome = self.call_on_connect(&io.turn, request, subscription, id);
+        let welcome = self.call_on_connect(&io.turn, request, subscription, asked.id);
         if joined.conflates {
             io.limit_unsent(key);
         }
@@ -95,7 +93,7 @@ impl Http {
             packed: is_packed.then(|| Sum::of(&first)),
             replay_end,
             names_position: request.asks_for_positions(),
-            expires_in,
+            expires_in: subscription.expires_in,
             on_open: None,
             is_gone: false,
         }))
@@ -155,14 +153,14 @@ impl Http {
         &self,
         turn: &Turn,
         request: &Request,
-        subscription: Subscription,
+        subscription: &mut Subscription,
         id: ClientId,
     ) -> Welcome {
         let mut welcome = Welcome::default();
-        if let Some(on_connect) = subscription.on_connect {
+        if let Some(on_connect) = subscription.on_connect.take() {
             let info = ClientInfo {
                 id,
-                metadata: subscription.metadata.unwrap_or_default(),
+                metadata: subscription.metadata.take().unwrap_or_default(),
                 address: request.client_address(),
                 since: self.hub().clock.wall(turn.now_ms),
                 behind: 0,
@@ -175,16 +173,17 @@ impl Http {
     /// The headers of a subscription's response, whatever it comes to: the
     /// handler's, its own, and those of its channels, which may say the same.
     pub(super) fn all_headers(&self, mut headers: Headers, subscription: &Subscription) -> Headers {
-        let channels = subscription.channels.iter();
-        let options: Vec<_> = channels
-            .map(|channel| self.hub().options_of_all(&[channel.key()]))
-            .collect();
-        let own = subscription.headers.iter();
-        for (name, value) in own.chain(options.iter().flat_map(|o| o.headers.iter())) {
-            if !headers.iter().any(|field| field == (name, value)) {
-                let added = headers.append(name.to_owned(), value.to_owned());
-                added.expect("it was checked before");
+        let mut add = |others: &Headers| {
+            for (name, value) in others.iter() {
+                if !headers.iter().any(|field| field == (name, value)) {
+                    let added = headers.append(name.to_owned(), value.to_owned());
+                    added.expect("it was checked before");
+                }
             }
+        };
+        add(&subscription.headers);
+        for channel in &subscription.channels {
+            add(&self.hub().options_of_all(&[channel.key()]).headers);
         }
         // A stream has its own.
         headers.remove("Content-Type");

@@ -34,10 +34,10 @@ impl Http {
         io: &mut Io<N>,
         key: u32,
         request: &Request,
-        mut subscription: Subscription,
+        subscription: &mut Subscription,
         headers: Headers,
     ) -> Next {
-        let mut headers = self.all_headers(headers, &subscription);
+        let mut headers = self.all_headers(headers, subscription);
         let added = headers.append("Vary", VARY);
         added.expect("a list of names is valid in a header");
         if let Some(full) = io.acceptor.overflow(key) {
@@ -45,14 +45,13 @@ impl Http {
         }
         let wait = subscription.answer_once.unwrap_or_default();
         let waits = !wait.is_zero() && *request.method() != Method::Head;
-        let mut asked = Asked::of(self.hub(), request, &mut subscription);
+        let mut asked = Asked::of(self.hub(), request, subscription);
         let (connection, address) = (io.connection_id(key), request.client_address());
         let asking = self.hub().ask(asked.join(connection, address), waits);
         let reading = match asking {
             Ok(Asking::Reads(reading)) => reading,
             Ok(Asking::Waits(joined)) => {
                 self.write_open_head(io, PAGE_HEADERS, &headers, []);
-                let expires_in = subscription.expires_in;
                 // There is no place in a page for what the hook sends.
                 self.call_on_connect(&io.turn, request, subscription, asked.id);
                 return Next::Open(Box::new(Opening {
@@ -63,7 +62,7 @@ impl Http {
                     packed: None,
                     replay_end: None,
                     names_position: false,
-                    expires_in,
+                    expires_in: subscription.expires_in,
                     on_open: None,
                     is_gone: false,
                 }));
