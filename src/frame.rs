@@ -60,6 +60,7 @@ impl Frame {
     /// # Panics
     ///
     /// When `id_prefix` is longer than [`ID_PREFIX_BYTES_MAX`]; the engine chose it.
+    #[inline(always)]
     pub fn encode(event: &Event<'_>, id_prefix: &str) -> Result<Frame, EventError> {
         event.check()?;
         assert!(

@@ -44,7 +44,7 @@ impl Batch {
         &self.pieces
     }
 
-    pub(crate) fn push(&mut self, sequence: u64, channel_index: usize, frame: &Frame) {
+    pub(crate) fn push(&mut self, sequence: u64, channel_index: usize, frame: Frame) {
         match &*self.pieces {
             [] => {}
             [only] => {
@@ -58,7 +58,7 @@ impl Batch {
             sequence,
             channel_index,
             end: self.len,
-            frame: frame.clone(),
+            frame,
         });
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn a_batch_is_its_frames_in_a_row() {
         let mut batch = Batch::default();
         for (sequence, text) in [(1, "abc"), (4, "de"), (5, "f")] {
-            batch.push(sequence, 0, &Frame::raw(text.as_bytes()));
+            batch.push(sequence, 0, Frame::raw(text.as_bytes()));
             assert_eq!(batch.as_bytes().len(), batch.len());
         }
         assert_eq!(batch.as_bytes(), b"abcdef");
@@ -105,7 +105,7 @@ mod tests {
     fn a_partial_write_is_split_at_its_frame() {
         let mut batch = Batch::default();
         for (sequence, text) in [(1, "abc"), (4, "de"), (5, "f")] {
-            batch.push(sequence, 0, &Frame::raw(text.as_bytes()));
+            batch.push(sequence, 0, Frame::raw(text.as_bytes()));
         }
         for (written, whole, torn) in [
             (0, 0, None),

@@ -16,6 +16,7 @@ use super::looks::SLOTS_MAX;
 use super::options::ChannelOptions;
 use super::proposals::Handles;
 use super::proposing::Decided;
+use super::publish::One;
 use super::publish_options::{Demands, PublishOptions};
 use super::published::{PublishError, Published};
 use super::ready::Ready;
@@ -120,7 +121,7 @@ impl Channel {
             let first = self.encode(first.borrow())?;
             let Some(second) = events.next() else {
                 // The usual case needs no memory for a list.
-                return hub.publish(*key, [first], target);
+                return hub.publish(*key, One(first), target);
             };
             all.extend([first, self.encode(second.borrow())?]);
             for event in events {
@@ -366,7 +367,7 @@ impl Channel {
             let (events, demands) = (vec![self.encode(event)?], Demands::default());
             return hub.propose_and_wait(hub.decide_publish(*key, events, target, demands));
         }
-        hub.publish(*key, [self.encode(event)?], target)
+        hub.publish(*key, One(self.encode(event)?), target)
     }
 
     fn encode_all<'a, E: Borrow<Event<'a>>>(

@@ -33,6 +33,24 @@ pub(super) struct Placing<'a> {
     pub(super) at_ms: u64,
 }
 
+/// One event, which needs no memory for a list, and is moved less often than in an array.
+pub(super) struct One(pub(super) Ready);
+
+impl AsRef<[Ready]> for One {
+    fn as_ref(&self) -> &[Ready] {
+        std::slice::from_ref(&self.0)
+    }
+}
+
+impl IntoIterator for One {
+    type Item = Ready;
+    type IntoIter = std::option::IntoIter<Ready>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Some(self.0).into_iter()
+    }
+}
+
 impl Hub {
     /// Encodes an event; its sequence number is filled in when it has one.
     pub(crate) fn encode(
@@ -154,7 +172,10 @@ impl Hub {
         let number = |state: &mut State, _| state.next_sequence();
         let last = self.place(&mut state, placing, events, number, &mut dropped);
         state.shrink(Some(key), &mut dropped);
-        let duplicates = own_ids.map_or(0, |own_ids| own_ids.duplicates());
+        let duplicates = match own_ids {
+            None => 0,
+            Some(own_ids) => own_ids.duplicates(),
+        };
         if let Some(keyed) = keyed {
             if duplicates == count {
                 state.next_sequence();
@@ -262,7 +283,7 @@ impl Hub {
     }
 
     /// Appends an event under the number that its caller gives.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn append(
         &self,
         state: &mut State,

@@ -1,6 +1,5 @@
 //! Reading the logs: what a reactor asks the hub for.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Hub;
@@ -52,14 +51,14 @@ pub(crate) enum Form {
 
 impl Source<'_> {
     /// Returns the frame of an entry in this form.
-    fn frame<'e>(&self, state: &State, channel_index: usize, entry: &'e Entry) -> Cow<'e, Frame> {
+    fn frame(&self, state: &State, channel_index: usize, entry: &Entry) -> Frame {
         match self.form {
-            Form::Plain | Form::Page => Cow::Borrowed(&entry.frame),
-            Form::Packed => Cow::Borrowed(entry.packed_frame()),
+            Form::Plain | Form::Page => entry.frame.clone(),
+            Form::Packed => entry.packed_frame().clone(),
             Form::Named => {
                 let channel = state.get(self.channels[channel_index]);
                 let name = channel.and_then(|channel| channel.name());
-                Cow::Owned(entry.frame.naming(name.map_or("", |name| name)))
+                entry.frame.naming(name.map_or("", |name| name))
             }
         }
     }
@@ -188,7 +187,7 @@ impl Hub {
                     if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                         return false;
                     }
-                    batch.push(entry.sequence, channel_index, &frame);
+                    batch.push(entry.sequence, channel_index, frame);
                 }
                 Some(_) if is_for_some => {}
                 // The next of a batch, whose targets are known.
@@ -319,7 +318,7 @@ impl Hub {
                 if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
                     return false;
                 }
-                batch.push(entry.sequence, channel_index, &frame);
+                batch.push(entry.sequence, channel_index, frame);
             }
             true
         });

@@ -388,6 +388,7 @@ impl State {
     }
 
     /// Puts a channel on the lists of all reactors that have members of it.
+    #[inline(always)]
     pub(super) fn mark_dirty(&mut self, key: ChannelKey, now_us: u64) -> Wake {
         match self.channels.get_mut(key.slot as usize) {
             Some(channel) => self.reactors.mark_dirty(key, &mut channel.progress, now_us),

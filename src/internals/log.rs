@@ -171,7 +171,7 @@ pub struct Batch(batch::Batch);
 impl Batch {
     /// Puts a frame behind the others.
     pub fn push(&mut self, sequence: u64, frame: &Frame) {
-        self.0.push(sequence, 0, frame);
+        self.0.push(sequence, 0, frame.clone());
     }
 
     /// All of it.

@@ -327,7 +327,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    #[inline(always)]
     fn run_commands(&mut self) {
+        // It costs less than to find nothing to receive.
+        if !self.commands.is_empty() {
+            self.run_some_commands();
+        }
+    }
+
+    fn run_some_commands(&mut self) {
         for _ in 0..self.io.turn.budgets.chores_a_turn {
             match self.commands.try_recv() {
                 Ok(Command::Answer {

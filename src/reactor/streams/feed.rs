@@ -397,8 +397,8 @@ mod tests {
         let Content::Batch(batch, _) = &mut delivery.content else {
             unreachable!("made above")
         };
-        batch.push(1, 0, &frame);
-        batch.push(2, 0, &frame);
+        batch.push(1, 0, frame.clone());
+        batch.push(2, 0, frame);
         delivery.writes = 2;
         assert_eq!(f.take_delivery().unwrap().1, 36);
         assert_eq!(&*f.unreported.delivered, [4]);

@@ -18,10 +18,14 @@ const TOGETHER_MAX: usize = 64;
 impl Streams {
     /// Writes the heartbeats that wait. They wait from one timer to the next: nothing
     /// else may happen to their clients before.
+    #[inline(always)]
     pub(crate) fn write_heartbeats<N: Net>(&mut self, io: &mut Io<N>) {
-        if self.heartbeats.keys.is_empty() {
-            return;
+        if !self.heartbeats.keys.is_empty() {
+            self.write_waiting_heartbeats(io);
         }
+    }
+
+    fn write_waiting_heartbeats<N: Net>(&mut self, io: &mut Io<N>) {
         let mut waiting = mem::take(&mut self.heartbeats);
         let Heartbeats {
             bytes,
