@@ -185,6 +185,13 @@ impl Client {
         }
     }
 
+    /// The network breaks a connection, which may be one that it has left.
+    pub fn lose(&self, socket: usize, oracle: &mut Oracle, now: u64) {
+        if self.socket == Some(socket) {
+            self.cut(oracle, now);
+        }
+    }
+
     /// Does what is due.
     pub fn act(&mut self, network: &mut Network, oracle: &mut Oracle, rng: &mut Rng) {
         let now = network.now();

@@ -7,7 +7,7 @@ use pushwheel::internals::Budgets;
 use pushwheel::{EngineBuilder, History, KeyedState, LagPolicy};
 
 use super::client::{Behavior, Role};
-use super::network::{Faults, RareFaults};
+use super::network::{Batches, Faults, RareFaults};
 use super::oracle::{FINISHED_MS, Finishes, Plan};
 
 pub fn draw_plan(rng: &mut Rng) -> Plan {
@@ -168,6 +168,19 @@ pub fn draw_plain_fetch(seed: u64, index: usize) -> bool {
 /// Whether a client asks for its position in heartbeats. Drawn apart, too.
 pub fn draw_positions(seed: u64, index: usize) -> bool {
     Rng::with_seed(seed ^ 0x9051_7104 ^ ((index as u64) << 32)).u8(0..3) == 0
+}
+
+/// What befalls writes to many at once, where something does. Drawn apart, too.
+pub fn draw_batches(seed: u64) -> Option<Batches> {
+    let mut rng = Rng::with_seed(seed ^ 0xba_7c4e5);
+    let mut chance = |max: u32| if rng.bool() { rng.u32(0..=max) } else { 0 };
+    let (torn, blocked, failed) = (chance(500), chance(300), chance(30));
+    rng.bool().then_some(Batches {
+        torn,
+        blocked,
+        failed,
+        rng,
+    })
 }
 
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {

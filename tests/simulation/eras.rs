@@ -143,10 +143,13 @@ pub enum Era {
     Everywhere,
     /// What is published goes through a journal, and processes end.
     Journals,
+    /// What many clients are written at once goes out in any order, and for some of them it
+    /// is torn, finds no room, or fails.
+    Batches,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Journals;
+    pub const NOW: Era = Era::Batches;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

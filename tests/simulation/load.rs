@@ -31,6 +31,11 @@ pub struct Load {
 }
 
 impl Actors for Load {
+    fn lose(&mut self, client: usize, socket: usize) {
+        let now = self.network.borrow().now();
+        self.clients[client].lose(socket, &mut lock(&self.oracle), now);
+    }
+
     fn act(&mut self, actor: Act) -> bool {
         let mut oracle = lock(&self.oracle);
         match actor {

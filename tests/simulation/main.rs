@@ -52,10 +52,10 @@ use pushwheel::{ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, H
 
 use client::Client;
 use draw::{
-    draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes, draw_interrupted_writes,
-    draw_kept_for_all, draw_keyed, draw_limits, draw_looks, draw_loops, draw_plain_fetch,
-    draw_plan, draw_positions, draw_rare_faults, draw_repeats, draw_repetitions, draw_restart,
-    draw_role, draw_withholding,
+    draw_batches, draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes,
+    draw_interrupted_writes, draw_kept_for_all, draw_keyed, draw_limits, draw_looks, draw_loops,
+    draw_plain_fetch, draw_plan, draw_positions, draw_rare_faults, draw_repeats, draw_repetitions,
+    draw_restart, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -334,6 +334,7 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
     network.borrow_mut().befall(&rare_faults);
     network.borrow_mut().withholds_room = era >= Era::Loops && draw_withholding(seed);
     network.borrow_mut().interrupts = era >= Era::Pauses;
+    network.borrow_mut().batches = draw_batches(seed).filter(|_| era >= Era::Batches);
     lock(&oracle).forges = rare_faults.forges;
     if era >= Era::Repeats {
         lock(&oracle).repeats = draw_repeats(seed);

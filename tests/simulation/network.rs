@@ -20,6 +20,7 @@
 //! each other on threads. So they sleep at the same time, and one may publish,
 //! end or wake what another is about to look at.
 
+mod batches;
 mod seam;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fastrand::Rng;
 use pushwheel::internals::net::{LISTENER, Readiness};
 
+pub use batches::Batches;
 pub use seam::Seam;
 
 /// Polls in a row that neither wait nor find anything, after which the loop is
@@ -45,6 +47,9 @@ pub trait Actors {
     fn act(&mut self, actor: Act) -> bool;
     /// The engine is about to sleep: what must hold then?
     fn before_sleep(&mut self);
+    /// A client loses its connection while the engine writes, if it still has it: only where
+    /// such [`Batches`] are drawn.
+    fn lose(&mut self, _client: usize, _socket: usize) {}
 }
 
 /// What acts next.
@@ -250,6 +255,8 @@ pub struct Network {
     /// Whether a process that goes on after a stop has its poll end with nothing
     /// reported, whatever has come in between, as with `SIGCONT`.
     pub interrupts: bool,
+    /// What befalls writes to many at once.
+    pub batches: Option<Batches>,
     events: BTreeMap<(u64, u32, u64), Event>,
     events_ever: u64,
     sockets: Vec<Socket>,
@@ -278,6 +285,7 @@ impl Network {
             overlaps: 0,
             withholds_room: false,
             interrupts: false,
+            batches: None,
             events: BTreeMap::new(),
             events_ever: 0,
             sockets: Vec::new(),
@@ -443,6 +451,7 @@ impl Network {
         }
         self.events
             .retain(|_, event| !matches!(event, Event::Act(Act::Jump(_))));
+        self.batches = None;
         self.faults = Faults {
             partial_reads: 0,
             partial_writes: 0,

@@ -166,8 +166,11 @@ pub trait Net {
 }
 
 /// Writes as much as there is room for. Returns the number of bytes.
+///
+/// # Errors
+/// When the connection is lost.
 #[inline]
-pub(super) fn write_once<N: Net + ?Sized>(
+pub fn write_once<N: Net + ?Sized>(
     net: &mut N,
     socket: &mut N::Socket,
     bytes: &[u8],

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pushwheel::internals::net::{Net, Readiness, UNSENT_BYTES_MAX};
+use pushwheel::internals::net::{Exception, Net, Readiness, Targets, UNSENT_BYTES_MAX, write_once};
 
 use super::{Actors, EMPTY_POLLS_MAX, Event, Network, READS_A_TURN_MAX, Side, Socket};
 
@@ -329,6 +329,29 @@ impl Net for Seam {
                 result => return result,
             }
         }
+    }
+
+    fn write_to_all(
+        &mut self,
+        targets: &mut impl Targets<usize>,
+        bytes: &[u8],
+        is_limited: bool,
+        exceptions: &mut Vec<Exception>,
+    ) {
+        let (order, usual) = self.network.borrow_mut().begin_batch(targets.count());
+        for index in order {
+            let socket = targets.socket(index);
+            let client = self.network.borrow_mut().fail_write_of_batch(*socket);
+            if let Some(client) = client {
+                self.actors.borrow_mut().lose(client, *socket);
+            }
+            let outcome = write_once(self, socket, bytes, is_limited);
+            if outcome != Ok(bytes.len()) {
+                exceptions.push(Exception { index, outcome });
+            }
+        }
+        exceptions.sort_unstable_by_key(|exception| exception.index);
+        self.network.borrow_mut().end_batch(usual);
     }
 
     fn limit_unsent(&mut self, socket: &mut usize) {
