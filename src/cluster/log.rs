@@ -11,9 +11,6 @@ pub const TERMS_MAX: usize = 64;
 /// The most writers that a [`Memory`] names.
 pub const WRITERS_MAX: usize = 1_024;
 
-/// The largest block, in bytes, unless one event or batch is larger.
-pub const BLOCK_BYTES_MAX: usize = 256 << 10;
-
 /// The size of the chunks of a snapshot, in bytes. The last one may be smaller.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 512 << 10;
 
@@ -128,10 +125,34 @@ pub struct WriterEnd {
 pub struct Term {
     /// The newest number that had survived when the term began; 0: none.
     pub after: u64,
-    /// The first number of the term: higher than any that was given before, also in terms
-    /// that are not known any more. The clock makes it so: the milliseconds since the
-    /// beginning of 2026, times 1,024.
+    /// The first number of the term; see [`first_at`](Self::first_at).
     pub first: u64,
+}
+
+/// 2026-01-01, in microseconds since 1970.
+const NEW_YEAR_US: u64 = 1_767_225_600_000_000;
+
+/// The numbers that a term leaves out at least if the clock of its broker is behind.
+const LEFT_OUT: u64 = 1 << 24;
+
+impl Term {
+    /// Returns the first number of a term that begins at a time of the broker, in
+    /// microseconds since 1970, when `known` is the newest number that is known of.
+    ///
+    /// It is higher than any number that was given before, also in terms that are not known
+    /// any more, because the clock makes it: 1,024 numbers for each millisecond since the
+    /// beginning of 2026. A broker appends fewer events than that, so the clock stays ahead
+    /// of the numbers. Two terms that begin at different microseconds differ.
+    #[must_use]
+    pub fn first_at(wall_us: u64, known: u64) -> u64 {
+        let since_us = wall_us.saturating_sub(NEW_YEAR_US);
+        let (ms, us) = (since_us / 1_000, since_us % 1_000);
+        let first = ms * 1_024 + us * 1_024 / 1_000;
+        match first > known.saturating_add(1) {
+            true => first,
+            false => known.saturating_add(1 + LEFT_OUT),
+        }
+    }
 }
 
 /// The state that a log reports when a session is opened.
@@ -331,4 +352,24 @@ pub struct StoredSnapshot {
     pub name: SnapshotName,
     /// The number of its chunks.
     pub chunks: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_begins_at_the_clock_or_beyond_what_is_known() {
+        let at = |us| Term::first_at(NEW_YEAR_US + us, 0);
+        assert_eq!([at(1_000), at(1_001), at(1_999)], [1_024, 1_025, 2_046]);
+        assert_eq!(at(2_000), 2_048);
+        // No two microseconds have one number.
+        let numbers: Vec<u64> = (1_000..3_000).map(at).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+        // The clock may be behind.
+        for (wall_us, known) in [(0, 7), (NEW_YEAR_US + 1_000, 1_023)] {
+            let first = Term::first_at(wall_us, known);
+            assert_eq!(first, known + 1 + LEFT_OUT, "{wall_us}");
+        }
+    }
 }

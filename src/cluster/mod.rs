@@ -35,9 +35,8 @@ mod status;
 
 pub use error::BrokerError;
 pub use log::{
-    Appended, BLOCK_BYTES_MAX, BlockRead, Hello, LogReader, LogWriter, Memory, NewBlock,
-    SNAPSHOT_CHUNK_BYTES, SharedLog, SnapshotName, StoredSnapshot, TERMS_MAX, Term, WRITERS_MAX,
-    Welcome, WriterEnd,
+    Appended, BlockRead, Hello, LogReader, LogWriter, Memory, NewBlock, SNAPSHOT_CHUNK_BYTES,
+    SharedLog, SnapshotName, StoredSnapshot, TERMS_MAX, Term, WRITERS_MAX, Welcome, WriterEnd,
 };
 pub use options::ClusterOptions;
 pub use status::{ClusterStatus, NodeStatus};

@@ -11,21 +11,21 @@ use crate::cluster::{
     SnapshotName, StoredSnapshot, Term, Welcome, WriterEnd,
 };
 
-/// 2026-01-01, in milliseconds since 1970.
-const NEW_YEAR_MS: u64 = 1_767_225_600_000;
+/// The time that a call takes, in microseconds.
+const CALL_US: u64 = 30;
 
 /// What a broker keeps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept {
     identity: Vec<u8>,
-    terms: Vec<Term>,
+    pub(super) terms: Vec<Term>,
     next: u64,
     /// The process that gave the newest numbers.
     run: u64,
     pub(super) blocks: Vec<BlockRead>,
     writers: HashMap<u128, WriterEnd>,
-    snapshot: Option<StoredSnapshot>,
-    chunks: HashMap<(SnapshotName, u32), Vec<u8>>,
+    pub(super) snapshot: Option<StoredSnapshot>,
+    pub(super) chunks: HashMap<(SnapshotName, u32), Vec<u8>>,
     values: HashMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -50,6 +50,8 @@ pub(super) struct Broker {
     /// The process that runs.
     run: u64,
     pub(super) faults: Faults,
+    /// The clock, in microseconds since 1970.
+    clock_us: u64,
     lease: Option<(u128, u64)>,
 }
 
@@ -69,6 +71,14 @@ impl fmt::Debug for Model {
 fn gone(why: &str) -> BrokerError {
     BrokerError::Unreachable {
         why: why.to_owned(),
+    }
+}
+
+impl Broker {
+    /// Lets the time of a call pass. Returns the clock.
+    fn tick(&mut self, wall_ms: u64) -> u64 {
+        self.clock_us = (self.clock_us + CALL_US).max(wall_ms * 1_000);
+        self.clock_us
     }
 }
 
@@ -115,19 +125,11 @@ impl Model {
         if broker.faults.is_down {
             return Err(gone("it is down"));
         }
-        let run = broker.run;
+        let (run, wall_us) = (broker.run, broker.tick(wall_ms));
         let kept = &mut broker.kept;
-        let jump = |from: u64| {
-            let clock = wall_ms.saturating_sub(NEW_YEAR_MS) * 1_024;
-            if clock > from {
-                clock
-            } else {
-                from + (1 << 24)
-            }
-        };
         if kept.identity.is_empty() {
             let memory = hello.memory.ok_or(BrokerError::Empty)?;
-            let first = jump(hello.known + 1);
+            let first = Term::first_at(wall_us, hello.known);
             kept.identity = memory.identity.to_vec();
             kept.terms = memory.terms.to_vec();
             kept.terms.push(Term {
@@ -138,7 +140,7 @@ impl Model {
             let ends = memory.writers.iter().map(|end| (end.writer, *end));
             kept.writers = ends.collect();
         } else if kept.run != run || hello.known >= kept.next {
-            let first = jump(kept.next.max(hello.known + 1));
+            let first = Term::first_at(wall_us, hello.known.max(kept.next - 1));
             kept.terms.push(Term {
                 after: kept.next - 1,
                 first,
@@ -199,7 +201,10 @@ impl Session {
         let mut broker = self.model.broker();
         let result = match broker.faults.is_down || broker.run != self.run {
             true => Err(gone("it is down")),
-            false => call(&mut broker, wall_ms),
+            false => {
+                broker.tick(wall_ms);
+                call(&mut broker, wall_ms)
+            }
         };
         drop(broker);
         self.is_broken = result.is_err();

@@ -5,22 +5,23 @@
 --      then for each writer its field in meta and 'n:first'
 local known = tonumber(ARGV[2])
 local clock = redis.call('TIME')
-local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
--- A term begins at the clock, so beyond all that earlier ones gave, known or not.
+-- As Term::first_at: a term begins at the microsecond, so beyond all that earlier ones gave,
+-- known or not.
 local function first_of_term(least)
-  local first = (now_ms - 1767225600000) * 1024
+  local first = (ms - 1767225600000) * 1024 + math.floor(clock[2] % 1000 * 1024 / 1000)
   if first > least then return first end
   return least + 16777216
 end
 
 local function welcome(identity, terms, next)
   local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-  return {'ok', identity, terms, next, oldest and oldest[1] or '', text(now_ms)}
+  return {'ok', identity, terms, next, oldest and oldest[1] or '', text(ms)}
 end
 
 local meta = redis.call('HMGET', KEYS[1], 'format', 'identity', 'next', 'run', 'terms')
