@@ -147,7 +147,7 @@ pub use hub::names::{CHANNEL_NAME_BYTES_MAX, ChannelError};
 pub use hub::options::{ChannelOptions, LagPolicy};
 pub use hub::proposals::JournalStatus;
 pub use hub::publish_options::PublishOptions;
-pub use hub::published::{PublishError, Published};
+pub use hub::published::{ChangeLog, PublishError, Published};
 pub use hub::rate::{Bucket, Rate};
 pub use hub::reader::{ReadError, Reader, StoredEvent};
 pub use hub::retention::History;

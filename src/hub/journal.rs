@@ -14,6 +14,7 @@ use super::journaling::Journaling;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::numbering::Numbering;
 use super::proposals::{JournalStatus, Proposals};
+use super::published::ChangeLog;
 use super::saved::{Origin, RestoreError, Restored};
 use super::state::{State, Totals};
 use super::{Hub, Randomness};
@@ -224,7 +225,12 @@ impl ChannelManagerBuilder {
             newest,
             may_have_lost,
         } = recovered;
-        let proposals = Proposals::new(writer, clock.clone(), options.publish_timeout);
+        let proposals = Proposals::new(
+            writer,
+            clock.clone(),
+            options.publish_timeout,
+            ChangeLog::Journal,
+        );
         let proposals = Arc::new(proposals);
         let hub = Hub::with_ids(
             ids,

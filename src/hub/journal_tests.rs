@@ -17,6 +17,7 @@ use super::journaling::{Journaling, Sync};
 use super::looks::LOOKS_MAX;
 use super::manager::{ChannelManager, ChannelManagerBuilder};
 use super::proposals::{Proposals, Then};
+use super::published::ChangeLog;
 use super::state::State;
 use super::{Hub, Randomness};
 use crate::journal::block::Block;
@@ -168,7 +169,12 @@ pub(super) fn open_at(
     timeout: Duration,
     sync: Option<(Sync, Duration)>,
 ) -> (ChannelManager, Arc<Shared>) {
-    let proposals = Arc::new(Proposals::new(7, clock.clone(), timeout));
+    let proposals = Arc::new(Proposals::new(
+        7,
+        clock.clone(),
+        timeout,
+        ChangeLog::Journal,
+    ));
     let randomness = Randomness::System;
     let ids = builder.new_ids(&randomness);
     let (state, options) = (State::new(builder.settings), builder.options_by_name);
@@ -456,6 +462,7 @@ fn a_log_that_fails_refuses_events_and_the_channels_stay_as_they_are() {
     let mut told = [results.recv().unwrap(), results.recv().unwrap()];
     told.sort_by_key(|(name, _)| *name);
     let unavailable = || PublishError::Unavailable {
+        log: ChangeLog::Journal,
         retry_after: Duration::from_secs(1),
     };
     assert_eq!(told[0], ("queued", Err(unavailable())));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::clock::{Clock, as_ms};
 use super::held_wakes::{self, Kind, Sleeper};
 use super::idempotency::KeyInFlight;
-use super::published::{PublishError, Published};
+use super::published::{ChangeLog, PublishError, Published};
 use crate::journal::appender::{Appender, Busy, Do, Refused};
 use crate::journal::block::Sealed;
 use crate::journal::error::JournalError;
@@ -135,6 +135,7 @@ pub(crate) struct Proposals<H> {
     end: Condvar,
     clock: Clock,
     timeout: Duration,
+    log: ChangeLog,
     handles: OnceLock<Weak<Handles<H>>>,
     append_here: OnceLock<AppendHere>,
     pub(super) appends: Tally,
@@ -187,8 +188,13 @@ impl<H: Send + Sync + 'static> Sleeper for Proposals<H> {
 }
 
 impl<H> Proposals<H> {
-    /// Returns an empty queue. `writer` is a random number.
-    pub(super) fn new(writer: u128, clock: Clock, timeout: Duration) -> Proposals<H> {
+    /// Returns an empty queue for a log. `writer` is a random number.
+    pub(super) fn new(
+        writer: u128,
+        clock: Clock,
+        timeout: Duration,
+        log: ChangeLog,
+    ) -> Proposals<H> {
         Proposals {
             queue: Mutex::new(Queue {
                 appender: Appender::new(writer, as_ms(timeout)),
@@ -213,6 +219,7 @@ impl<H> Proposals<H> {
             end: Condvar::new(),
             clock,
             timeout,
+            log,
             handles: OnceLock::new(),
             append_here: OnceLock::new(),
             appends: Tally::default(),
@@ -300,15 +307,15 @@ impl<H: Send + Sync + 'static> Proposals<H> {
             return Err((PublishError::TooLarge { bytes, max }, waiting));
         }
         let now_ms = self.clock.now_ms();
-        let retry_after = RETRY_AFTER;
+        let (log, retry_after) = (self.log, RETRY_AFTER);
         let mut queue = self.queue();
         if queue.is_closing || queue.failure.is_some() {
             queue.refused += 1;
-            return Err((PublishError::Unavailable { retry_after }, waiting));
+            return Err((PublishError::Unavailable { log, retry_after }, waiting));
         }
         if let Err(Busy(waiting)) = queue.appender.propose(record, waiting, now_ms) {
             queue.refused += 1;
-            return Err((PublishError::Busy { retry_after }, waiting));
+            return Err((PublishError::Busy { log, retry_after }, waiting));
         }
         queue.owner.get_or_insert_with(|| owner.clone());
         let (is_idle, is_unwatched) = (queue.is_idle, queue.is_unwatched);
@@ -496,6 +503,7 @@ impl<H> Proposals<H> {
         queue.refused += refused.len() as u64;
         drop(queue);
         tell_all(
+            self.log,
             refused
                 .into_iter()
                 .map(|waiting| (waiting, Refused::Unsent)),
@@ -509,7 +517,7 @@ impl<H> Proposals<H> {
         queue.refused += refused.len() as u64;
         let owner = queue.owner.take();
         drop(queue);
-        tell_all(refused);
+        tell_all(self.log, refused);
         drop(owner);
     }
 
@@ -532,9 +540,9 @@ impl<H> Proposals<H> {
         }
     }
 
-    /// Notes that a snapshot begins. Returns false if one is being made.
-    pub(super) fn begin_snapshot(&self) -> bool {
-        !std::mem::replace(&mut self.queue().is_snapshotting, true)
+    /// Notes that a snapshot begins.
+    pub(super) fn begin_snapshot(&self) {
+        self.queue().is_snapshotting = true;
     }
 
     pub(super) fn end_snapshot(&self, has_failed: bool) {
@@ -587,7 +595,7 @@ impl<H> Drop for Appending<'_, H> {
         drop(queue);
         self.0.end.notify_all();
         self.0.time.notify_all();
-        tell_all(refused);
+        tell_all(self.0.log, refused);
         drop(owner);
     }
 }
@@ -630,7 +638,7 @@ impl<H> Proposals<H> {
         queue.refused += expired.len() as u64;
         drop(queue);
         let are_some = !expired.is_empty();
-        tell_all(expired);
+        tell_all(self.log, expired);
         are_some
     }
 
@@ -670,18 +678,20 @@ impl<H> Proposals<H> {
     }
 }
 
-fn tell_all(refused: impl IntoIterator<Item = (Waiting, Refused)>) {
+fn tell_all(log: ChangeLog, refused: impl IntoIterator<Item = (Waiting, Refused)>) {
     let mut unheard = 0;
     for (waiting, why) in refused {
         unheard += usize::from(waiting.then.is_none());
         waiting.report(Err(match why {
             Refused::Unsent => PublishError::Unavailable {
+                log,
                 retry_after: RETRY_AFTER,
             },
             Refused::Unconfirmed => PublishError::Unconfirmed,
         }));
     }
     if unheard > 0 {
-        ::log::warn!("{unheard} changes that waited for the journal are not in it");
+        let log = log.name();
+        ::log::warn!("{unheard} changes that waited for the {log} are not in its log");
     }
 }

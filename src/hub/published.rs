@@ -40,6 +40,25 @@ impl Published {
     }
 }
 
+/// The log in which changes are kept before they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeLog {
+    /// A [journal](crate::ChannelManagerBuilder::open_journal) on this machine.
+    Journal,
+    /// The log of a [cluster](crate::ChannelManagerBuilder::join_cluster), at its broker.
+    Broker,
+}
+
+impl ChangeLog {
+    /// Returns its name in a sentence.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ChangeLog::Journal => "journal",
+            ChangeLog::Broker => "broker",
+        }
+    }
+}
+
 /// Why an event was not published. Nothing of it was appended, except that
 /// [`Unconfirmed`](Self::Unconfirmed) leaves it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +90,7 @@ pub enum PublishError {
     },
     /// The idempotency key is that of another publish.
     KeyReused,
-    /// A publish with the idempotency key waits for the journal.
+    /// A publish with the idempotency key waits for the journal or the broker.
     KeyInFlight {
         /// The time after which to publish again.
         retry_after: Duration,
@@ -81,17 +100,21 @@ pub enum PublishError {
         /// The newest event, if there ever was one.
         newest: Option<EventId>,
     },
-    /// The journal cannot be written, or did not accept the events in time. They are not
+    /// The log cannot be written, or did not accept the events in time. They are not
     /// published.
     Unavailable {
+        /// The log.
+        log: ChangeLog,
         /// The time after which to publish again.
         retry_after: Duration,
     },
-    /// The journal has not confirmed the events in time. They may have been published, or
-    /// may be later.
+    /// The journal or the broker has not confirmed the events in time. They may have been
+    /// published, or may be later.
     Unconfirmed,
-    /// Too many events wait for the journal. These are not published.
+    /// Too many events wait for the log. These are not published.
     Busy {
+        /// The log.
+        log: ChangeLog,
         /// The time after which to publish again.
         retry_after: Duration,
     },
@@ -111,9 +134,15 @@ impl PublishError {
             PublishError::KeyReused => "key_reused",
             PublishError::KeyInFlight { .. } => "key_in_flight",
             PublishError::NotNewest { .. } => "not_newest",
-            PublishError::Unavailable { .. } => "journal_unavailable",
+            PublishError::Unavailable { log, .. } => match log {
+                ChangeLog::Journal => "journal_unavailable",
+                ChangeLog::Broker => "broker_unavailable",
+            },
             PublishError::Unconfirmed => "publish_unconfirmed",
-            PublishError::Busy { .. } => "journal_busy",
+            PublishError::Busy { log, .. } => match log {
+                ChangeLog::Journal => "journal_busy",
+                ChangeLog::Broker => "broker_busy",
+            },
         }
     }
 
@@ -123,8 +152,8 @@ impl PublishError {
         match self {
             PublishError::RateLimited { retry_after }
             | PublishError::KeyInFlight { retry_after }
-            | PublishError::Unavailable { retry_after }
-            | PublishError::Busy { retry_after } => Some(*retry_after),
+            | PublishError::Unavailable { retry_after, .. }
+            | PublishError::Busy { retry_after, .. } => Some(*retry_after),
             PublishError::Event(_)
             | PublishError::TooLarge { .. }
             | PublishError::Closed
@@ -178,16 +207,19 @@ impl fmt::Display for PublishError {
                     "the channel has no events, so none is its newest. Publish without a condition",
                 ),
             },
-            PublishError::Unavailable { .. } => f.write_str(
-                "the journal cannot be written, so nothing was published. Publish again later",
+            PublishError::Unavailable { log, .. } => write!(
+                f,
+                "the {} cannot be written, so nothing was published. Publish again later",
+                log.name()
             ),
             PublishError::Unconfirmed => f.write_str(
-                "the journal has not confirmed the events in time, so they may have been \
-                 published. Publish again with the same idempotency key, which prevents duplicates",
+                "the events were not confirmed in time, so they may have been published. Publish \
+                 again with the same idempotency key, which prevents duplicates",
             ),
-            PublishError::Busy { .. } => f.write_str(
-                "too many events wait for the journal, so these were not published. Publish \
-                 again later",
+            PublishError::Busy { log, .. } => write!(
+                f,
+                "too many events wait for the {}, so these were not published. Publish again later",
+                log.name()
             ),
         }
     }

@@ -37,6 +37,7 @@ pub(crate) const CODES: &[&str] = &[
     "no_answer",
     "not_found",
     // Channels, clients and events.
+    "broker_busy",
     "broker_unavailable",
     "channel_closed",
     "channel_finished",
