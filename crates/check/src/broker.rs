@@ -1,6 +1,6 @@
 //! A broker: whether a cluster of pushwheel can use it, and what it may lose.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -50,6 +50,58 @@ pub(crate) struct BrokerArguments {
     broker_key: Option<PathBuf>,
 }
 
+/// How a program uses a broker.
+#[derive(Debug)]
+pub struct BrokerSettings<'a> {
+    /// The file with the password, in place of one in the URL.
+    pub password_file: Option<&'a Path>,
+    /// The name of the cluster.
+    pub name: &'a str,
+    /// See [`RedisOptions::replicas`].
+    pub replicas: u32,
+    /// The file with the authorities that verify the broker, instead of the public ones.
+    pub authorities: Option<&'a Path>,
+    /// The certificate of this node, and its key.
+    pub certificate: (Option<&'a Path>, Option<&'a Path>),
+}
+
+impl BrokerSettings<'_> {
+    /// Returns the log at a URL, without a connection.
+    ///
+    /// # Errors
+    /// When a setting cannot be used: the names of the settings, and why.
+    pub fn log(&self, url: &str) -> Result<RedisLog, (&'static [&'static str], Failure)> {
+        let url = url.parse::<RedisUrl>();
+        let mut url = url.map_err(|error| (&["broker"][..], error.to_string()))?;
+        if let Some(file) = self.password_file {
+            let read = Secret::read("--broker-password-file", file);
+            let Secret(password) = read.map_err(|error| (&["broker_password_file"][..], error))?;
+            url = url.with_password(&password);
+        }
+        let identity = match self.certificate {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => {
+                let failure = "--broker-cert and --broker-key belong together. Set both, or none";
+                return Err((&["broker_cert", "broker_key"], failure.to_owned()));
+            }
+        };
+        let files = TlsFiles {
+            authorities: self.authorities.map(Path::to_owned),
+            identity,
+        };
+        if !url.is_tls() && (files.authorities.is_some() || files.identity.is_some()) {
+            let failure = "certificates for the broker need TLS. Use a URL that begins with \
+                           rediss:";
+            return Err((&["broker"], failure.to_owned()));
+        }
+        let options = RedisOptions::new().name(self.name).replicas(self.replicas);
+        let log = RedisLog::new(url, &options.tls(files));
+        let keys = &["broker_name", "broker_ca", "broker_cert", "broker_key"];
+        log.map_err(|error| (&keys[..], error.to_string()))
+    }
+}
+
 /// Returns whether a URL is that of a broker.
 pub(crate) fn is_broker(url: &str) -> bool {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
@@ -65,18 +117,14 @@ impl BrokerArguments {
     /// # Errors
     /// When the URL or a file cannot be used.
     pub(crate) fn log(&self, url: &str, authorities: Option<PathBuf>) -> Result<RedisLog, Failure> {
-        let mut url: RedisUrl = url.parse().map_err(|error| format!("{error}"))?;
-        if let Some(file) = &self.broker_password_file {
-            let Secret(password) = Secret::read("--broker-password-file", file)?;
-            url = url.with_password(&password);
-        }
-        let identity = self.broker_cert.clone().zip(self.broker_key.clone());
-        let files = TlsFiles {
-            authorities,
-            identity,
+        let settings = BrokerSettings {
+            password_file: self.broker_password_file.as_deref(),
+            name: &self.broker_name,
+            replicas: 0,
+            authorities: authorities.as_deref(),
+            certificate: (self.broker_cert.as_deref(), self.broker_key.as_deref()),
         };
-        let options = RedisOptions::new().name(&self.broker_name).tls(files);
-        RedisLog::new(url, &options).map_err(|error| error.to_string())
+        settings.log(url).map_err(|(_, failure)| failure)
     }
 }
 

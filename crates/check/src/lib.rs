@@ -18,7 +18,7 @@
 
 mod answer;
 #[cfg(feature = "redis")]
-mod broker;
+pub mod broker;
 pub mod command;
 pub mod files;
 mod finding;

@@ -34,8 +34,8 @@
 //! A user of the server needs these rights, here for the name `pushwheel`:
 //!
 //! ```text
-//! resetkeys ~{pushwheel}:* -@all +auth +client|setname +info +role +select
-//! +evalsha +script|load +xadd +xread +xrange +xrevrange +xtrim
+//! resetkeys ~{pushwheel}:* -@all +auth +ping +client|setname +info +role +select
+//! +evalsha +script|load +xadd +xread +xrange +xrevrange +xtrim +xlen
 //! +hmget +hget +hset +hdel +hlen +time +set +get +getdel
 //! +expire +persist +unlink +wait
 //! ```

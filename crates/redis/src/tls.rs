@@ -1,7 +1,6 @@
 //! TLS to a broker. Certificates are always verified.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,9 +86,3 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
-
-impl From<TlsError> for io::Error {
-    fn from(error: TlsError) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidInput, error)
-    }
-}

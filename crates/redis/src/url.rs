@@ -60,22 +60,10 @@ impl RedisUrl {
         self
     }
 
-    /// Returns whether there is a password.
-    #[must_use]
-    pub fn has_password(&self) -> bool {
-        self.password.is_some()
-    }
-
     /// Returns whether connections use TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.is_tls
-    }
-
-    /// Returns whether sentinels are asked for the server.
-    #[must_use]
-    pub fn has_sentinels(&self) -> bool {
-        self.primary.is_some()
     }
 
     /// Returns the arguments of `AUTH`, if there is a password.

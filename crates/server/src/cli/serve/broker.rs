@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use pushwheel::cluster::{BrokerError, ClusterOptions};
 use pushwheel::{ChannelManager, EngineHandle, Shutdown};
-use pushwheel_redis::{RedisLog, RedisOptions, RedisUrl, TlsFiles};
+use pushwheel_redis::RedisLog;
 use pushwheel_server::{Config, Server};
 
 use super::listening::Endpoint;
 use crate::cli::{Failure, Secret};
+use pushwheel_check::broker::BrokerSettings;
 use pushwheel_check::numbers::{DAY_S, HOUR_S, from_one, seconds, within};
 
 /// The settings, which take effect only after a restart.
@@ -162,13 +163,6 @@ impl BrokerArguments {
         let Some(Secret(url)) = &self.broker else {
             return Ok(None);
         };
-        let url = url.parse::<RedisUrl>();
-        let mut url = url.map_err(|error| (&["broker"][..], format!("--broker: {error}")))?;
-        if let Some(file) = &self.broker_password_file {
-            let read = Secret::read("--broker-password-file", file);
-            let Secret(password) = read.map_err(|error| (&["broker_password_file"][..], error))?;
-            url = url.with_password(&password);
-        }
         if body_bytes_max > BODY_BYTES_MAX {
             let failure = format!(
                 "with --broker, --max-body-bytes is at most {BODY_BYTES_MAX}, because an event is \
@@ -176,31 +170,14 @@ impl BrokerArguments {
             );
             return Err((&["max_body_bytes"], failure));
         }
-        let identity = match (&self.broker_cert, &self.broker_key) {
-            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
-            (None, None) => None,
-            _ => {
-                let failure = "--broker-cert and --broker-key belong together. Set both, or none";
-                return Err((&["broker_cert", "broker_key"], failure.to_owned()));
-            }
+        let settings = BrokerSettings {
+            password_file: self.broker_password_file.as_deref(),
+            name: &self.broker_name,
+            replicas: self.broker_replicas.into(),
+            authorities: self.broker_ca.as_deref(),
+            certificate: (self.broker_cert.as_deref(), self.broker_key.as_deref()),
         };
-        let files = TlsFiles {
-            authorities: self.broker_ca.clone(),
-            identity,
-        };
-        if !url.is_tls() && (files.authorities.is_some() || files.identity.is_some()) {
-            let failure = "--broker-ca, --broker-cert and --broker-key need TLS. Use a URL that \
-                           begins with rediss:";
-            return Err((&["broker"], failure.to_owned()));
-        }
-        let options = RedisOptions::new()
-            .name(&self.broker_name)
-            .replicas(self.broker_replicas.into())
-            .tls(files);
-        let log = RedisLog::new(url, &options);
-        let keys = &["broker_name", "broker_ca", "broker_cert", "broker_key"];
-        log.map(Some)
-            .map_err(|error| (&keys[..], error.to_string()))
+        settings.log(url).map(Some)
     }
 
     fn options(&self, endpoints: &[Endpoint]) -> ClusterOptions {
