@@ -29,7 +29,7 @@ use super::own_ids::OwnIds;
 use super::publish::Placing;
 use super::published::{PublishError, Published};
 use super::ready::Ready;
-use super::remembered::{ALL, IdRecord, key_of};
+use super::remembered::ALL;
 use super::spreading::PlacingInAll;
 use super::state::{Removed, State};
 use crate::frame::Frame;
@@ -238,11 +238,12 @@ impl Hub {
         }
         let mut own_ids = step.own_ids?;
         if is_applied {
+            state.remembered.catch_up(step.last);
             state.keys.catch_up(step.last);
             return Ok(Applied::default());
         }
         if let Some(term) = step.lost_in
-            && !note_loss(&mut state, ALL, term, step.number, time)
+            && !state.note_loss(ALL, term, step.number, time)
         {
             return Ok(Applied::default());
         }
@@ -267,6 +268,7 @@ impl Hub {
             audience: audience.as_ref(),
             at_us: time.at_ms.saturating_mul(1000),
             history,
+            lost_in: step.lost_in,
         };
         let number = |_: &mut State, index: usize| step.number + index as u64;
         let events = events.into_iter().zip(packed);
@@ -507,7 +509,7 @@ impl Hub {
             found.map_err(Err)?;
         }
         if let Some(term) = step.lost_in
-            && !note_loss(state, name, term, step.number, time)
+            && !state.note_loss(name, term, step.number, time)
         {
             return Err(Ok(Applied::default()));
         }
@@ -741,31 +743,6 @@ fn kick(
         return 0;
     };
     usize::from(state.disconnect(key, client, DisconnectReason::Kicked, now, removed))
-}
-
-/// Notes that clients of a channel, or of all channels, are told of a loss. Returns false if
-/// they were told before: each node that had applied what is lost says so.
-fn note_loss(state: &mut State, scope: &str, term: u64, number: u64, time: BlockTime) -> bool {
-    let id = loss_id(term);
-    let is_known = |scope| state.remembered.known(scope, &id, time.wall_ms).is_some();
-    if is_known(scope) || is_known(ALL) {
-        return false;
-    }
-    let record = IdRecord {
-        sequence: number,
-        at_ms: time.at_ms,
-        digest: 0,
-        is_doubtful: false,
-        audience: None,
-    };
-    state.remembered.insert(key_of(scope, &id), record);
-    true
-}
-
-/// Returns the id under which a loss is remembered. No event can have it: it begins with a
-/// space.
-pub(super) fn loss_id(term: u64) -> String {
-    format!(" lost-{term}")
 }
 
 /// Returns whether a name was removed after a change to its channel was proposed.

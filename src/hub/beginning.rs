@@ -1,7 +1,6 @@
 //! The beginning of a stream: the position after which it reads, and the gap or the id
 //! that it opens with.
 
-use super::applying::loss_id;
 use super::channel_state::{ChannelState, Life};
 use super::entry::Entry;
 use super::gap::GapReason;
@@ -12,7 +11,6 @@ use super::log::{Evicted, Log};
 use super::looks::{LOOKS_MAX, Looks};
 use super::merged::{ChannelReader, Merged};
 use super::options::ChannelOptions;
-use super::remembered::ALL;
 use super::state::State;
 
 /// A gap with which a stream begins: the id that the client has asked for, the position
@@ -186,10 +184,14 @@ impl<'a> Beginning<'a> {
     fn loss_after(self, position: u64) -> Option<GapReason> {
         let is_loss = |evicted: Evicted| evicted.is_loss(position, position);
         if self.merged.logs().map(Log::evicted).any(is_loss) {
-            return Some(match self.state.terms.has_begun_after(position) {
-                true => GapReason::Lost,
-                false => GapReason::Evicted,
-            });
+            // In a cluster, the first term begins after 0.
+            let is_new = self.state.is_node && position == 0;
+            return Some(
+                match !is_new && self.state.terms.has_begun_after(position) {
+                    true => GapReason::Lost,
+                    false => GapReason::Evicted,
+                },
+            );
         }
         if self.has_seen_lost(position) {
             return Some(GapReason::Lost);
@@ -220,10 +222,8 @@ impl<'a> Beginning<'a> {
         let Some(jump) = self.state.terms.jump_over(position) else {
             return false;
         };
-        let id = loss_id(jump.first);
-        let is_said = |scope: &str| self.state.remembered.get(scope, &id).is_some();
         let mut channels = self.merged.channels();
-        !is_said(ALL) && !channels.any(|channel| is_said(channel.scope()))
+        !channels.any(|channel| self.state.has_gap_of(channel.scope(), jump.first))
     }
 
     pub(super) fn has_after(self, position: u64) -> bool {

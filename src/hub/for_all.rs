@@ -38,6 +38,8 @@ pub(super) struct Held {
     pub(super) packed: Option<Frame>,
     /// Whether it removes its key.
     pub(super) removes: bool,
+    /// The term of a loss, if it is the gap of one.
+    pub(super) lost_in: Option<u64>,
 }
 
 impl Held {
@@ -220,6 +222,14 @@ impl ForAll {
             let packed = Frame::raw(held.entry.frame.as_bytes()).pack(usize::MAX);
             self.bytes += packed.len();
             held.packed = Some(packed);
+        }
+    }
+
+    /// Notes that the event of this number is the gap of a loss.
+    pub(super) fn note_loss(&mut self, sequence: u64, term: u64) {
+        let is_it = |held: &&mut Held| held.entry.sequence == sequence;
+        if let Some(held) = self.held.iter_mut().rev().find(is_it) {
+            held.lost_in = Some(term);
         }
     }
 

@@ -64,6 +64,7 @@ mod lists;
 mod lock;
 pub(crate) mod log;
 pub(crate) mod looks;
+mod losses;
 pub(crate) mod manager;
 mod measuring;
 pub(crate) mod members;

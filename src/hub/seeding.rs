@@ -58,9 +58,13 @@ impl State {
     }
 
     fn put(&mut self, key: ChannelKey, held: &Held, now_ms: u64, dropped: &mut Dropped) {
+        let has_gap = held.lost_in.is_some() && self.has_earlier_gap(key, held);
         let Some(channel) = self.get_mut(key) else {
             return;
         };
+        if has_gap {
+            return channel.log.note_head(held.entry.sequence);
+        }
         if let Some(removed) = held.removed_key(&channel.options) {
             let audience = held.entry.audience().cloned();
             channel.log.remove_key(removed.clone(), audience, dropped);

@@ -42,6 +42,8 @@ pub(super) struct PlacingInAll<'a> {
     pub(super) at_us: u64,
     /// What is kept for channels that are made later.
     pub(super) history: History,
+    /// The term of a loss whose gap it is. A channel that has the gap already does not get it.
+    pub(super) lost_in: Option<u64>,
 }
 
 /// The result of a publish to all channels.
@@ -159,6 +161,7 @@ impl Hub {
             audience: audience.as_ref(),
             at_us: now_us,
             history: options.history,
+            lost_in: None,
         };
         let number = |state: &mut State, _| state.next_sequence();
         let events = all.into_iter().zip(packed);
@@ -205,6 +208,7 @@ impl Hub {
             audience,
             at_us,
             history,
+            lost_in,
         } = placing;
         state.allow_batch(events.len());
         let streams = state.for_all.begin(at_us, history);
@@ -223,6 +227,9 @@ impl Hub {
             }
             let sequence = number(&mut state, index);
             last = Some(self.hold(&mut state, sequence, ready, packed, at_us / 1000));
+            if let Some(term) = lost_in {
+                state.for_all.note_loss(sequence, term);
+            }
         }
         let last = last.unwrap_or_else(|| self.ids.id_of(state.sequence));
         drop(self.finish_spread(state));
@@ -257,6 +264,7 @@ impl Hub {
             entry: numbered.entry,
             packed,
             removes: numbered.removes,
+            lost_in: None,
         });
         numbered.id
     }

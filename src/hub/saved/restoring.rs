@@ -21,9 +21,10 @@ use crate::hub::idempotency::{KeyId, KeyRecord};
 use crate::hub::ids::Ids;
 use crate::hub::key::ChannelKey;
 use crate::hub::log::{Log, SavedBounds};
+use crate::hub::losses::term_of;
 use crate::hub::names::check_name;
 use crate::hub::options::ChannelOptions;
-use crate::hub::remembered::{IdRecord, parts_of};
+use crate::hub::remembered::{ALL, IdRecord, parts_of};
 use crate::hub::retention::History;
 use crate::hub::state::{Settings, State};
 use crate::journal::bytes::{Damaged, ensure};
@@ -192,6 +193,7 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
                 },
                 packed: None,
                 removes,
+                lost_in: None,
             });
         }
         self.note_number(last)?;
@@ -319,7 +321,12 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             ensure(record.sequence > self.last_own_id, "ids are out of order")?;
             self.last_own_id = record.sequence;
             self.note_number(record.sequence)?;
-            if let Some(channel) = self.state.names.get(scope).copied()
+            if let Some(term) = term_of(id) {
+                // It is the id of no event.
+                if scope == ALL {
+                    self.state.for_all.note_loss(record.sequence, term);
+                }
+            } else if let Some(channel) = self.state.names.get(scope).copied()
                 && let Some(channel) = self.state.get_mut(channel)
             {
                 let (sequence, is_doubtful) = (record.sequence, record.is_doubtful);
