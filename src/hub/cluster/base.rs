@@ -45,12 +45,13 @@ impl Base {
         making: &Making,
     ) -> Result<Option<Base>, BrokerError> {
         let snapshot = session.snapshot(CALL_TIMEOUT)?;
-        let is_of_log = |snapshot: &StoredSnapshot| {
-            let at = snapshot.name.at;
-            at < welcome.next && !is_lost(&welcome.terms, at)
-        };
-        if let Some(snapshot) = snapshot.filter(is_of_log) {
-            return Base::restore(session, snapshot, welcome, making).map(Some);
+        let is_of_log = |number| number < welcome.next && !is_lost(&welcome.terms, number);
+        if let Some(snapshot) = snapshot.filter(|snapshot| is_of_log(snapshot.name.at)) {
+            let base = Base::restore(session, snapshot, welcome, making)?;
+            // It was copied while blocks were applied, which may be lost by now.
+            if is_of_log(base.state.sequence) {
+                return Ok(Some(base));
+            }
         }
         let first = welcome.oldest.unwrap_or(welcome.next);
         let is_whole = predecessor(&welcome.terms, first) == 0;

@@ -7,9 +7,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::base::write_ends;
-use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
+use super::session::Session;
+use super::shared::{CALL_TIMEOUT, Cluster, Next};
 use crate::cluster::{
-    BrokerError, LogWriter, SNAPSHOT_CHUNK_BYTES, SnapshotName, StoredSnapshot, Term,
+    BrokerError, Hello, LogWriter, SNAPSHOT_CHUNK_BYTES, SnapshotName, StoredSnapshot, Term,
 };
 use crate::hub::Hub;
 use crate::hub::clock::as_ms;
@@ -41,8 +42,9 @@ pub(super) struct Keeper {
     cluster: Arc<Cluster>,
     proposals: Arc<Proposals<Hub>>,
     hub: Arc<Hub>,
-    session: Option<(u64, Box<dyn LogWriter>, Vec<Term>)>,
-    pauses: Pauses,
+    session: Session<Box<dyn LogWriter>>,
+    /// The terms of the log when the session was opened.
+    terms: Vec<Term>,
     renew_at_ms: u64,
     is_keeper: bool,
     made: Option<Made>,
@@ -58,8 +60,8 @@ impl Keeper {
             cluster,
             proposals,
             hub,
-            session: None,
-            pauses: Pauses::default(),
+            session: Session::default(),
+            terms: Vec::new(),
             renew_at_ms: 0,
             is_keeper: false,
             made: None,
@@ -76,30 +78,25 @@ impl Keeper {
             self.leave_off();
             return Next::At(now_ms + LOOK_MS);
         };
-        let opened = self
-            .session
-            .as_ref()
-            .map(|(opened, _, terms)| (*opened, terms));
-        if opened.is_some_and(|(opened, of)| opened < self.cluster.sessions_from() || *of != terms)
-        {
+        if self.session.get(&self.cluster).is_none() || self.terms != terms {
             self.leave_off();
         }
-        if let Some(until_ms) = self.pauses.wait(now_ms) {
+        if let Some(until_ms) = self.session.wait(now_ms) {
             return Next::At(until_ms);
         }
         match self.keep(now_ms, &terms, applied, rebuilt) {
             Ok(()) => Next::At(now_ms + LOOK_MS),
             Err(error) => {
                 self.leave_off();
-                self.cluster.note_error(error);
-                self.pauses.failed(now_ms, self.cluster.random());
+                self.session.failed(&self.cluster, now_ms, error);
                 Next::Again
             }
         }
     }
 
     fn leave_off(&mut self) {
-        (self.session, self.is_keeper, self.renew_at_ms) = (None, false, 0);
+        self.session.close();
+        (self.is_keeper, self.renew_at_ms) = (false, 0);
         self.cluster.set_keeper(false);
     }
 
@@ -110,24 +107,20 @@ impl Keeper {
         applied: u64,
         rebuilt: u64,
     ) -> Result<(), BrokerError> {
-        if self.session.is_none() {
-            let opens = self.cluster.sessions_from();
-            let log = &self.cluster.log;
-            let opened = self
-                .cluster
-                .hello(|hello| log.open_writer(hello, CALL_TIMEOUT));
-            let Some((session, welcome)) = self.cluster.opened(opened) else {
-                self.pauses.failed(now_ms, self.cluster.random());
+        if self.session.get(&self.cluster).is_none() {
+            let open = |hello: &Hello<'_>| self.cluster.log.open_writer(hello, CALL_TIMEOUT);
+            let Some(welcome) = self.session.open(&self.cluster, now_ms, open) else {
                 return Ok(());
             };
             if welcome.terms != terms || !self.cluster.is_of_log(&welcome.identity) {
                 // The reader is behind, or on another server.
+                self.session.close();
                 return Ok(());
             }
-            self.pauses.succeeded();
-            self.session = Some((opens, session, welcome.terms));
+            self.session.succeeded();
+            self.terms = welcome.terms;
         }
-        let Some((_, session, _)) = &mut self.session else {
+        let Some(session) = self.session.get(&self.cluster) else {
             return Ok(());
         };
         if now_ms >= self.renew_at_ms {
@@ -147,7 +140,7 @@ impl Keeper {
         if self.is_due(now_ms, terms, applied) {
             self.snapshot(now_ms, applied, rebuilt)?;
         }
-        let (Some((_, session, _)), Some(made)) = (&mut self.session, self.made) else {
+        let (Some(session), Some(made)) = (self.session.get(&self.cluster), self.made) else {
             return Ok(());
         };
         if let Some(before) = self.cluster.trim_before() {
@@ -176,7 +169,7 @@ impl Keeper {
     }
 
     fn snapshot(&mut self, now_ms: u64, applied: u64, rebuilt: u64) -> Result<(), BrokerError> {
-        let Some((_, session, _)) = &mut self.session else {
+        let Some(session) = self.session.get(&self.cluster) else {
             return Ok(());
         };
         let block_bytes = self.cluster.block_bytes();

@@ -9,6 +9,7 @@
 //!  shared           what the parts of a node know of each other
 //!  nodes, waiting   the other nodes; requests that wait for the log
 //!  joins            when a request waits
+//!  session          a session with the broker, opened again after errors
 //!  writer           appends the blocks of this node, again until they are read back
 //!  reader           applies all blocks, and begins again where that is necessary
 //!  base, replacing  the channels as a snapshot and the log have them; their way into the hub
@@ -34,6 +35,7 @@ mod nodes;
 mod pulse;
 mod reader;
 mod replacing;
+mod session;
 pub(crate) mod shared;
 #[cfg(test)]
 #[cfg(feature = "internals")]

@@ -12,6 +12,7 @@ use super::calls::{Call, SharedValues};
 use super::keeper::Keeper;
 use super::pulse::Pulse;
 use super::reader::{Begun, PATIENCE_MS, Reader};
+use super::session::Session;
 use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
 use super::values::Values;
 use super::writer::Writer;
@@ -21,6 +22,7 @@ use crate::hub::engine_thread::EngineThread;
 use crate::hub::journal::{identity_of, ids_of};
 use crate::hub::manager::{ChannelManager, ChannelManagerBuilder};
 use crate::hub::proposals::Proposals;
+use crate::hub::published::ChangeLog;
 use crate::hub::state::Totals;
 use crate::hub::{Hub, Randomness};
 
@@ -31,7 +33,7 @@ const BEGIN_AFTER_MS: u64 = 3_000;
 const AGE_MS: u64 = 30 * 24 * 3_600_000;
 
 /// The most steps of a node that joins without threads.
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 const STEPS_MAX: usize = 1_000;
 
 /// How long a read waits for blocks.
@@ -91,8 +93,9 @@ impl ChannelManagerBuilder {
                     ::log::debug!("the cluster cannot be joined yet: {error}");
                 }
             }
-            if let Some(until_ms) = joining.pauses.wait(now_ms) {
-                joining.proposals.wait_for_news(Some(until_ms));
+            let until_ms = joining.pauses.wait(now_ms).max(joining.next_at_ms);
+            if until_ms.is_some() {
+                joining.proposals.wait_for_news(until_ms);
             }
         }
     }
@@ -102,7 +105,7 @@ impl ChannelManagerBuilder {
     ///
     /// # Errors
     /// When the node cannot join now.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(feature = "internals")]
     pub fn join_cluster_stepped(
         self,
         seed: (Clock, u64),
@@ -126,41 +129,34 @@ impl ChannelManagerBuilder {
     }
 
     /// Begins to join a cluster as such a node.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(feature = "internals")]
     pub fn begin_joining_stepped(
         self,
         (clock, seed): (Clock, u64),
         log: Box<dyn SharedLog>,
         options: ClusterOptions,
     ) -> SteppedJoining {
-        #[cfg(feature = "internals")]
         let randomness = Randomness::Seeded(std::sync::Mutex::new(seed));
-        #[cfg(not(feature = "internals"))]
-        let randomness = {
-            let _ = seed;
-            Randomness::System
-        };
         SteppedJoining(Joining::new(self, log, options, clock, randomness))
     }
 }
 
 /// A node that joins, step by step, as a test takes them.
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 pub struct SteppedJoining(Joining);
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 impl std::fmt::Debug for SteppedJoining {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SteppedJoining").finish_non_exhaustive()
     }
 }
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 impl SteppedJoining {
     /// Has it begin the log at once if there is none.
     #[must_use]
     pub fn at_once(mut self) -> SteppedJoining {
-        self.0.empty_since_ms = Some(0);
         self.0.begin_after_ms = 0;
         self
     }
@@ -189,6 +185,8 @@ struct Joining {
     begin_after_ms: u64,
     /// Since when the log lacks its beginning.
     headless_since_ms: Option<u64>,
+    /// When the reader is to take its next step, if not at once.
+    next_at_ms: Option<u64>,
     reader: Option<Reader>,
     pauses: Pauses,
 }
@@ -205,7 +203,12 @@ impl Joining {
         let writer = randomness.bits();
         let timeout = options.publish_timeout;
         let cluster = Arc::new(Cluster::new(log, options, writer, clock.now_ms()));
-        let proposals = Arc::new(Proposals::new(writer, clock.clone(), timeout));
+        let proposals = Arc::new(Proposals::new(
+            writer,
+            clock.clone(),
+            timeout,
+            ChangeLog::Broker,
+        ));
         Joining {
             builder,
             clock,
@@ -216,6 +219,7 @@ impl Joining {
             empty_since_ms: None,
             begin_after_ms: BEGIN_AFTER_MS,
             headless_since_ms: None,
+            next_at_ms: None,
             reader: None,
             pauses: Pauses::default(),
         }
@@ -228,17 +232,17 @@ impl Joining {
             return Ok(None);
         };
         // Its first session compares the terms.
-        let next = reader.step();
+        self.next_at_ms = match reader.step() {
+            Next::At(until_ms) => Some(until_ms),
+            Next::Again | Next::Ended => None,
+        };
         if let Some(why) = self.cluster.status(self.clock.now_ms()).stopped {
             return Err(BrokerError::Damaged { what: why });
         }
         if self.cluster.in_sync().is_none() {
             let error = self.cluster.take_error();
             self.reader = Some(reader);
-            return match (next, error) {
-                (_, Some(error)) => Err(error),
-                _ => Ok(None),
-            };
+            return error.map_or(Ok(None), Err);
         }
         let hub = reader.hub().clone();
         hub.lock().totals = Totals::default();
@@ -261,14 +265,12 @@ impl Joining {
         let (mut session, welcome) = match opened {
             Err(BrokerError::Empty) => {
                 let since_ms = *self.empty_since_ms.get_or_insert(now_ms);
-                if now_ms.saturating_sub(since_ms) >= self.begin_after_ms {
-                    // From now on it has something to begin with.
-                    self.cluster.follow(&self.identity, &[], 0);
+                if now_ms.saturating_sub(since_ms) < self.begin_after_ms {
+                    return Err(BrokerError::Empty);
                 }
-                return match self.begin_after_ms {
-                    0 => Ok(None),
-                    _ => Err(BrokerError::Empty),
-                };
+                // From now on it has something to begin with.
+                self.cluster.follow(&self.identity, &[], 0);
+                return Ok(None);
             }
             opened => opened?,
         };
@@ -321,7 +323,7 @@ struct Joined {
 }
 
 /// A node whose steps are taken by a test.
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 pub struct SteppedNode {
     writer: Writer,
     reader: Reader,
@@ -329,14 +331,14 @@ pub struct SteppedNode {
     pulse: Pulse,
 }
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 impl std::fmt::Debug for SteppedNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SteppedNode").finish_non_exhaustive()
     }
 }
 
-#[cfg(any(test, feature = "internals"))]
+#[cfg(feature = "internals")]
 impl SteppedNode {
     /// Opens the session that appends, or appends a block.
     pub fn step_writer(&mut self) -> Next {
@@ -392,7 +394,7 @@ impl Joined {
         }
     }
 
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(feature = "internals")]
     fn stepped(self) -> (ChannelManager, SteppedNode) {
         let Parts {
             writer,
@@ -460,7 +462,7 @@ impl Joined {
             cluster,
             proposals,
             calls,
-            session: None,
+            session: Session::default(),
         };
         spawn("pushwheel-cluster-values", move || values.run()).map_err(no_thread)?;
         Ok(manager)

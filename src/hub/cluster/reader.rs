@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::{Base, Making};
-use super::shared::{CALL_TIMEOUT, Cluster, Next, Pauses};
+use super::session::Session;
+use super::shared::{CALL_TIMEOUT, Cluster, Next};
 use super::unconfirmed::Outcomes;
 use super::writer::is_in_snapshot;
 use crate::cluster::branches::{divergence, predecessor};
-use crate::cluster::{BlockRead, BrokerError, LogReader, Term, Welcome, WriterEnd};
+use crate::cluster::{BlockRead, BrokerError, Hello, LogReader, Term, Welcome, WriterEnd};
 use crate::hub::applying::BlockTime;
 use crate::hub::ids::Ids;
 use crate::hub::journaling::report;
@@ -131,8 +132,9 @@ impl Place {
         Found::Applied
     }
 
-    /// Has the hub know that numbers are left out between two that are applied. Terms without
-    /// a block make one range.
+    /// Has the hub know that numbers are left out between two that are applied, or before the
+    /// first one: a log that was lost may have given them. Terms without a block make one
+    /// range.
     fn note_jump(hub: &Hub, before: u64, first: u64) {
         if first > before + 1 {
             let jump = Jump {
@@ -177,8 +179,7 @@ pub(super) struct Reader {
     making: Making,
     hub: Arc<Hub>,
     place: Place,
-    session: Option<(u64, Box<dyn LogReader>)>,
-    pauses: Pauses,
+    session: Session<Box<dyn LogReader>>,
     /// Whether the terms were asked for since a block was missing.
     has_asked: bool,
     /// The number that the log gave next when the session asked: with all before, this node
@@ -231,8 +232,7 @@ impl Reader {
             making,
             hub,
             place,
-            session: None,
-            pauses: Pauses::default(),
+            session: Session::default(),
             has_asked: false,
             in_sync_from: u64::MAX,
             building: None,
@@ -255,11 +255,8 @@ impl Reader {
         if self.cluster.is_stopped() {
             return Next::At(now_ms + 1_000);
         }
-        if self.session.as_ref().map(|(opened, _)| *opened) < Some(self.cluster.sessions_from()) {
-            self.session = None;
-        }
-        if self.session.is_none() {
-            if let Some(until_ms) = self.pauses.wait(now_ms) {
+        if self.session.get(&self.cluster).is_none() {
+            if let Some(until_ms) = self.session.wait(now_ms) {
                 return Next::At(until_ms);
             }
             self.open(now_ms);
@@ -279,27 +276,19 @@ impl Reader {
     }
 
     fn failed(&mut self, error: BrokerError) {
-        self.session = None;
-        let now_ms = self.making.clock.now_ms();
-        self.pauses.failed(now_ms, self.cluster.random());
-        match error {
-            BrokerError::Damaged { .. } => self.cluster.stop(error.to_string()),
-            error => self.cluster.note_error(error),
+        if let BrokerError::Damaged { .. } = error {
+            self.cluster.stop(error.to_string());
         }
+        let now_ms = self.making.clock.now_ms();
+        self.session.failed(&self.cluster, now_ms, error);
     }
 
     fn open(&mut self, now_ms: u64) {
-        let opens = self.cluster.sessions_from();
-        let log = &self.cluster.log;
-        let opened = self
-            .cluster
-            .hello(|hello| log.open_reader(hello, CALL_TIMEOUT));
-        let Some((session, welcome)) = self.cluster.opened(opened) else {
-            return self.pauses.failed(now_ms, self.cluster.random());
-        };
-        self.session = Some((opens, session));
-        self.has_asked = true;
-        self.welcomed(&welcome);
+        let open = |hello: &Hello<'_>| self.cluster.log.open_reader(hello, CALL_TIMEOUT);
+        if let Some(welcome) = self.session.open(&self.cluster, now_ms, open) {
+            self.has_asked = true;
+            self.welcomed(&welcome);
+        }
     }
 
     /// Compares what a session says of the log with what the hub follows.
@@ -350,12 +339,8 @@ impl Reader {
     }
 
     fn session(&mut self) -> Result<&mut dyn LogReader, BrokerError> {
-        match &mut self.session {
-            Some((_, session)) => Ok(&mut **session),
-            None => Err(BrokerError::Unreachable {
-                why: "it was not asked yet".to_owned(),
-            }),
-        }
+        let session = self.session.required(&self.cluster)?;
+        Ok(&mut **session)
     }
 
     fn read(&mut self) -> Result<Next, BrokerError> {
@@ -364,7 +349,7 @@ impl Reader {
         let (after, wait) = (self.place.applied(), self.wait);
         let session = self.session()?;
         session.read(after, READ_BYTES, wait, CALL_TIMEOUT, &mut blocks)?;
-        self.pauses.succeeded();
+        self.session.succeeded();
         if blocks.is_empty() {
             self.cluster.set_in_sync(true);
             return Ok(Next::At(self.making.clock.now_ms()));
@@ -475,8 +460,12 @@ impl Reader {
             }
         };
         place.terms.clone_from(&welcome.terms);
-        if !self.replay(&hub, &mut place)? {
-            return Ok(Some(now_ms + BASE_PAUSE_MS));
+        if predecessor(&welcome.terms, welcome.next) > place.applied() {
+            if !self.replay(&hub, &mut place)? {
+                return Ok(Some(now_ms + BASE_PAUSE_MS));
+            }
+            building.beside = Some((hub, place));
+            return Ok(Some(now_ms));
         }
         building.beside = Some((hub, place));
         let is_said = self.cluster.open_losses() == 0;
@@ -526,27 +515,24 @@ impl Reader {
         (hub, place)
     }
 
-    /// Applies the log to a hub, to its end. Returns false if it does not follow.
+    /// Applies some blocks of the log to a hub. Returns false if it does not follow.
     fn replay(&mut self, hub: &Hub, place: &mut Place) -> Result<bool, BrokerError> {
-        loop {
-            let mut blocks = Vec::new();
-            let (after, no_wait) = (place.applied(), Duration::ZERO);
-            let session = self.session()?;
-            session.read(after, READ_BYTES, no_wait, CALL_TIMEOUT, &mut blocks)?;
-            if blocks.is_empty() {
-                return Ok(true);
-            }
-            for block in &blocks {
-                match place.apply(hub, block, &self.cluster, &self.proposals) {
-                    Found::Applied => {}
-                    Found::Hole => return Ok(false),
-                    Found::Unreadable(why) => {
-                        self.cluster.stop(why);
-                        return Ok(false);
-                    }
+        let mut blocks = Vec::new();
+        let (after, no_wait) = (place.applied(), Duration::ZERO);
+        let session = self.session()?;
+        session.read(after, READ_BYTES, no_wait, CALL_TIMEOUT, &mut blocks)?;
+        for block in &blocks {
+            match place.apply(hub, block, &self.cluster, &self.proposals) {
+                Found::Applied => {}
+                Found::Hole => return Ok(false),
+                Found::Unreadable(why) => {
+                    self.cluster.stop(why);
+                    return Ok(false);
                 }
             }
         }
+        // Those that were to come may have been trimmed since the log was asked.
+        Ok(!blocks.is_empty())
     }
 
     /// Records in the log what this node had and the log has lost.

@@ -198,18 +198,9 @@ impl Cluster {
         open(&Hello::new(self.writer, given, memory))
     }
 
-    /// Notes that a session was opened, or why not.
-    pub(super) fn opened<T>(&self, opened: Result<T, BrokerError>) -> Option<T> {
-        match opened {
-            Ok(session) => {
-                self.known().figures.sessions += 1;
-                Some(session)
-            }
-            Err(error) => {
-                self.note_error(error);
-                None
-            }
-        }
+    /// Notes that a session was opened.
+    pub(super) fn note_session(&self) {
+        self.known().figures.sessions += 1;
     }
 
     /// Returns the newest error, and forgets it.

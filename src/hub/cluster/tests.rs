@@ -11,7 +11,8 @@ use super::joins::Released;
 use super::model::{Kept, Model};
 use super::node::SteppedNode;
 use super::shared::Next;
-use crate::cluster::{BrokerError, ClusterOptions};
+use crate::cluster::branches::is_lost;
+use crate::cluster::{BrokerError, ClusterOptions, StoredSnapshot};
 use crate::hub::clock::Clock;
 use crate::hub::gap::GAP_NAME;
 use crate::hub::manager::ChannelManagerBuilder;
@@ -274,6 +275,112 @@ fn a_broker_that_loses_events_says_so_once_in_the_channels_concerned() {
     assert_eq!(world.nodes[2].manager.cluster_status().unwrap().resyncs, 0);
 }
 
+#[test]
+fn a_loss_that_is_said_by_name_and_then_for_all_is_told_once_in_each_channel() {
+    let mut world = World::of(3);
+    for name in ["news", "other"] {
+        world.publish(0, name, &format!("{name}-kept"));
+    }
+    world.settle();
+    let kept: Kept = world.model.broker().kept.clone();
+    let follow = |world: &mut World, nodes: std::ops::Range<usize>| {
+        for _ in 0..40 {
+            for node in &mut world.nodes[nodes.clone()] {
+                node.steps.step_pulse();
+                node.steps.step_writer();
+                node.steps.step_reader();
+            }
+            world.pass(100);
+        }
+    };
+    world.publish(0, "news", "news-gone");
+    follow(&mut world, 0..2);
+    // The first node has only the event of one channel, the second one also one for all.
+    let everywhere = world.nodes[1].manager.clone();
+    everywhere.publish_then(&[Event::message("all-gone")], Target::All, |_| ());
+    follow(&mut world, 1..2);
+    world.model.fail_over(kept);
+    // The first node says what it knows to be lost before the second one does.
+    follow(&mut world, 0..1);
+    assert_eq!(
+        story(&world.nodes[0].manager, "news"),
+        ["news-kept", "lost"]
+    );
+    world.settle();
+    let late = world.add().unwrap();
+    for node in &world.nodes {
+        let manager = &node.manager;
+        assert_eq!(story(manager, "news"), ["news-kept", "lost"]);
+        assert_eq!(story(manager, "other"), ["other-kept", "lost"]);
+        // One that is made later begins with it.
+        manager.get_or_create("later").unwrap();
+        assert_eq!(story(manager, "later"), ["lost"]);
+        assert_eq!(
+            entries(manager, "news"),
+            entries(&world.nodes[late].manager, "news")
+        );
+    }
+}
+
+#[test]
+fn a_node_that_begins_with_a_snapshot_opens_streams_with_ids_of_events() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "kept");
+    world.settle();
+    let kept: Kept = world.model.broker().kept.clone();
+    world.publish(0, "news", "gone");
+    world.settle();
+    world.model.fail_over(kept);
+    world.settle();
+    assert_eq!(story(&world.nodes[0].manager, "news"), ["kept", "lost"]);
+    world.pass(700_000);
+    world.settle();
+    let late = world.add().unwrap();
+    for node in [0, late] {
+        let manager = &world.nodes[node].manager;
+        let keys = [manager.get_or_create("news").unwrap().key()];
+        let joined = manager
+            .hub()
+            .could_join(&Join::of(&keys, 1, &Start::Live))
+            .unwrap();
+        let id = joined.opening_id.unwrap().text();
+        assert!(!id.contains("lost"), "{node}: {id}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_has_more_than_has_survived_is_not_used() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "kept");
+    world.settle();
+    let mut kept: Kept = world.model.broker().kept.clone();
+    world.publish(0, "news", "gone");
+    world.settle();
+    // A snapshot that was begun before, and copied "news" after.
+    let before = kept.snapshot.unwrap();
+    world.pass(700_000);
+    world.settle();
+    let (snapshot, chunks) = {
+        let broker = world.model.broker();
+        (broker.kept.snapshot.unwrap(), broker.kept.chunks.clone())
+    };
+    assert!(snapshot.name.at > before.name.at);
+    let renamed = chunks.into_iter();
+    kept.chunks = renamed
+        .map(|((_, index), chunk)| ((before.name, index), chunk))
+        .collect();
+    kept.snapshot = Some(StoredSnapshot {
+        name: before.name,
+        ..snapshot
+    });
+    world.model.fail_over(kept);
+    world.settle();
+    let late = world.add().unwrap();
+    for node in [0, 1, late] {
+        assert_eq!(story(&world.nodes[node].manager, "news"), ["kept", "lost"]);
+    }
+}
+
 /// Returns why a client that comes back with this number has missed something.
 fn gap_after(manager: &ChannelManager, name: &str, number: u64) -> Option<GapReason> {
     let hub = manager.hub();
@@ -532,6 +639,8 @@ enum Happens {
     /// Remember what the broker has, for the next failover.
     Copy,
     FailOver,
+    Flush,
+    PublishToAll(usize),
     /// A node dies, and another one joins.
     Die(usize),
 }
@@ -552,6 +661,8 @@ fn happens() -> impl Strategy<Value = Vec<Happens>> {
         2 => Just(Happens::Down(false)),
         2 => Just(Happens::Copy),
         1 => Just(Happens::FailOver),
+        1 => Just(Happens::Flush),
+        1 => (0..3_usize).prop_map(Happens::PublishToAll),
         1 => (0..3_usize).prop_map(Happens::Die),
     ];
     prop::collection::vec(one, 20..200)
@@ -563,14 +674,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever happens to the broker and its nodes: when it is over, all nodes have the same
-    /// events in the same order, none twice; what was published is there or is said to be
-    /// lost; what was refused is not there.
+    /// events and losses in the same order, none twice; a client that has seen what is not
+    /// there any more is told; what was published is there or is said to be lost; what was
+    /// refused is not there.
     #[test]
     fn nodes_agree_whatever_happens(happens in happens()) {
         let mut world = World::of(3);
         let mut copy = world.model.broker().kept.clone();
-        let mut has_lost = false;
-        let mut published = 0;
+        let (mut losses, mut published) = (0, 0);
+        // What clients may have seen, by channel.
+        let mut seen: BTreeSet<(&str, u64, String)> = BTreeSet::new();
         for what in &happens {
             let count = world.nodes.len();
             if count == 0 {
@@ -595,7 +708,14 @@ proptest! {
                     }
                 }
                 Happens::Write(node) => drop(world.nodes[node % count].steps.step_writer()),
-                Happens::Read(node) => drop(world.nodes[node % count].steps.step_reader()),
+                Happens::Read(node) => {
+                    let node = &mut world.nodes[node % count];
+                    node.steps.step_reader();
+                    for name in CHANNELS {
+                        let entries = entries(&node.manager, name).into_iter();
+                        seen.extend(entries.map(|(number, frame)| (name, number, frame)));
+                    }
+                }
                 Happens::Keep(node) => drop(world.nodes[node % count].steps.step_keeper()),
                 Happens::Pulse(node) => drop(world.nodes[node % count].steps.step_pulse()),
                 Happens::Pass(ms) => world.pass(ms),
@@ -603,11 +723,18 @@ proptest! {
                 Happens::LoseRequest => world.model.broker().faults.loses_request = true,
                 Happens::Down(is_down) => world.model.broker().faults.is_down = is_down,
                 Happens::Copy => copy = world.model.broker().kept.clone(),
-                // No two terms begin in one millisecond.
                 Happens::FailOver => {
-                    has_lost = true;
-                    world.pass(1);
+                    losses += 1;
                     world.model.fail_over(copy.clone());
+                }
+                Happens::Flush => {
+                    losses += 1;
+                    world.model.flush();
+                }
+                Happens::PublishToAll(node) => {
+                    let event = Event::message(format!("{published}-all"));
+                    published += 1;
+                    world.nodes[node % count].manager.publish_then(&[event], Target::All, |_| ());
                 }
                 Happens::Die(node) => {
                     let node = world.nodes.remove(node % count);
@@ -633,22 +760,24 @@ proptest! {
         for name in CHANNELS {
             let all: Vec<_> = alive
                 .iter()
-                .map(|node| {
+                .filter_map(|node| {
                     let state = node.manager.hub().lock();
                     let channel = state.names.get(name).and_then(|key| state.get(*key));
-                    let evicted = channel.map_or(u64::MAX, |channel| channel.log.evicted_through());
+                    let evicted = channel?.log.evicted_through();
                     drop(state);
-                    (entries(&node.manager, name), evicted)
+                    Some((entries(&node.manager, name), evicted))
                 })
                 .collect();
-            let evicted = all.iter().map(|(_, evicted)| *evicted).max().unwrap();
-            // A loss for all channels may be in a channel that only one node has made.
+            let evicted = all.iter().map(|(_, evicted)| *evicted).max().unwrap_or_default();
             let newer = |entries: &[(u64, String)]| -> Vec<(u64, String)> {
-                let newer = entries.iter().filter(|(n, _)| *n > evicted);
-                newer.filter(|(_, frame)| !frame.contains(GAP_NAME)).cloned().collect()
+                entries.iter().filter(|(n, _)| *n > evicted).cloned().collect()
             };
+            let terms = world.model.broker().kept.terms.clone();
             for (entries, _) in &all {
                 prop_assert_eq!(newer(entries), newer(&all[0].0), "{}", name);
+                for (number, frame) in entries {
+                    prop_assert!(!is_lost(&terms, *number), "{} is lost, and there", frame);
+                }
                 let numbers: BTreeSet<u64> = entries.iter().map(|(n, _)| *n).collect();
                 prop_assert_eq!(numbers.len(), entries.len());
             }
@@ -657,7 +786,22 @@ proptest! {
                 let events: Vec<_> = story.iter().filter(|data| *data != "lost").collect();
                 let once: BTreeSet<_> = events.iter().collect();
                 prop_assert_eq!(once.len(), events.len(), "an event is there twice");
-                prop_assert!(has_lost || !story.contains(&"lost".to_owned()), "{:?}", story);
+                prop_assert!(story.len() - events.len() <= losses, "{:?}", story);
+            }
+        }
+        for (name, number, frame) in seen.iter().filter(|(name, ..)| *name == "news") {
+            for node in alive {
+                let entries = entries(&node.manager, name);
+                let later = entries.iter().filter(|(other, _)| other > number);
+                let told = later.filter(|(_, frame)| frame.contains(GAP_NAME)).count();
+                let gap = gap_after(&node.manager, name, *number);
+                let is_there = entries.contains(&(*number, frame.clone()));
+                prop_assert!(
+                    is_there || told > 0 || gap.is_some(),
+                    "{} is lost, and a client is not told: {:?}", number, entries
+                );
+                let told = told + usize::from(gap == Some(GapReason::Lost));
+                prop_assert!(told <= losses, "{} of {}: {:?}", told, losses, entries);
             }
         }
         for node in &world.nodes {
@@ -669,7 +813,7 @@ proptest! {
                     Err(PublishError::Unavailable { .. } | PublishError::Busy { .. }) => {
                         prop_assert!(!is_there, "{} was refused", data);
                     }
-                    Ok(_) if !has_lost && name == "news" => {
+                    Ok(_) if losses == 0 && name == "news" => {
                         prop_assert!(is_there, "{} was published: {:?}", data, status);
                     }
                     _ => {}

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::calls::{Call, pass_on};
+use super::session::Session;
 use super::shared::{CALL_TIMEOUT, Cluster};
-use crate::cluster::LogWriter;
+use crate::cluster::{Hello, LogWriter};
 use crate::hub::Hub;
 use crate::hub::proposals::Proposals;
 
@@ -19,7 +20,7 @@ pub(super) struct Values {
     pub(super) cluster: Arc<Cluster>,
     pub(super) proposals: Arc<Proposals<Hub>>,
     pub(super) calls: Receiver<Call>,
-    pub(super) session: Option<(u64, Box<dyn LogWriter>)>,
+    pub(super) session: Session<Box<dyn LogWriter>>,
 }
 
 impl Values {
@@ -35,24 +36,18 @@ impl Values {
     }
 
     fn make(&mut self, call: Call) {
-        let opens = self.cluster.sessions_from();
-        if self.session.as_ref().map(|(opened, _)| *opened) < Some(opens) {
-            self.session = None;
-        }
-        if self.session.is_none() {
-            let log = &self.cluster.log;
-            match self
-                .cluster
-                .hello(|hello| log.open_writer(hello, CALL_TIMEOUT))
-            {
-                Ok((session, _)) => self.session = Some((opens, session)),
-                Err(error) => return call.refuse(error),
+        let now_ms = self.proposals.clock().now_ms();
+        if self.session.get(&self.cluster).is_none() {
+            let open = |hello: &Hello<'_>| self.cluster.log.open_writer(hello, CALL_TIMEOUT);
+            // While the broker is away, a call does not wait for it as the one before did.
+            if self.session.wait(now_ms).is_none() {
+                self.session.open(&self.cluster, now_ms, open);
             }
         }
-        let Some((_, session)) = &mut self.session else {
-            return;
+        let Some(session) = self.session.get(&self.cluster) else {
+            return call.refuse(self.session.error());
         };
-        let is_open = match call {
+        let error = match call {
             Call::Put {
                 key,
                 value,
@@ -60,19 +55,23 @@ impl Values {
                 then,
             } => {
                 let put = session.put_value(&key, &value, ttl, CALL_TIMEOUT);
-                let is_open = put.is_ok();
+                let error = put.as_ref().err().cloned();
                 pass_on(then, put);
-                is_open
+                error
             }
             Call::Take { key, then } => {
                 let taken = session.take_value(&key, CALL_TIMEOUT);
-                let is_open = taken.is_ok();
+                let error = taken.as_ref().err().cloned();
                 pass_on(then, taken);
-                is_open
+                error
             }
         };
-        if !is_open {
-            self.session = None;
+        match error {
+            None => self.session.succeeded(),
+            Some(error) => {
+                let now_ms = self.proposals.clock().now_ms();
+                self.session.failed(&self.cluster, now_ms, error);
+            }
         }
     }
 }

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use super::shared::{BACK_MS, CALL_TIMEOUT, Cluster, Next, Pauses};
-use crate::cluster::{Appended, LogWriter, NewBlock};
+use super::session::Session;
+use super::shared::{BACK_MS, CALL_TIMEOUT, Cluster, Next};
+use crate::cluster::{Appended, BrokerError, Hello, LogWriter, NewBlock};
 use crate::hub::Hub;
 use crate::hub::proposals::{self, Proposals};
 use crate::hub::published::Published;
@@ -21,10 +22,9 @@ const IDLE_MS: u64 = 1_000;
 pub(super) struct Writer {
     cluster: Arc<Cluster>,
     proposals: Arc<Proposals<Hub>>,
-    session: Option<(u64, Box<dyn LogWriter>)>,
+    session: Session<Box<dyn LogWriter>>,
     /// The first block that the session has appended.
     session_from: Option<u64>,
-    pauses: Pauses,
 }
 
 impl Writer {
@@ -32,9 +32,8 @@ impl Writer {
         Writer {
             cluster,
             proposals,
-            session: None,
+            session: Session::default(),
             session_from: None,
-            pauses: Pauses::default(),
         }
     }
 
@@ -42,16 +41,13 @@ impl Writer {
     pub(super) fn step(&mut self) -> Next {
         let now_ms = self.proposals.clock().now_ms();
         let is_abandoned = self.proposals.is_abandoned();
-        if self.session.as_ref().map(|(opened, _)| *opened) < Some(self.cluster.sessions_from()) {
-            self.session = None;
-        }
-        if self.session.is_none() {
-            if is_abandoned && self.proposals.status().queued > 0 && self.pauses.has_failed() {
+        if self.session.get(&self.cluster).is_none() {
+            if is_abandoned && self.proposals.status().queued > 0 && self.session.has_failed() {
                 // What is left was answered, and may be in the log.
                 self.proposals.give_up();
                 return Next::Ended;
             }
-            if let Some(until_ms) = self.pauses.wait(now_ms) {
+            if let Some(until_ms) = self.session.wait(now_ms) {
                 return Next::At(until_ms);
             }
             return self.open(now_ms);
@@ -70,25 +66,24 @@ impl Writer {
     }
 
     fn open(&mut self, now_ms: u64) -> Next {
-        let opens = self.cluster.sessions_from();
-        let log = &self.cluster.log;
-        let opened = self
-            .cluster
-            .hello(|hello| log.open_writer(hello, CALL_TIMEOUT));
-        match self.cluster.opened(opened) {
-            Some((session, welcome)) if self.cluster.is_of_log(&welcome.identity) => {
-                self.session = Some((opens, session));
-                self.session_from = None;
-                self.pauses.succeeded();
+        let open = |hello: &Hello<'_>| self.cluster.log.open_writer(hello, CALL_TIMEOUT);
+        if let Some(welcome) = self.session.open(&self.cluster, now_ms, open) {
+            match self.cluster.is_of_log(&welcome.identity) {
+                true => {
+                    self.session_from = None;
+                    self.session.succeeded();
+                }
+                // The reader finds out, and says so.
+                false => self
+                    .session
+                    .failed(&self.cluster, now_ms, BrokerError::Moved),
             }
-            // The reader finds out, and says so.
-            Some(_) | None => self.pauses.failed(now_ms, self.cluster.random()),
         }
         Next::Again
     }
 
     fn append(&mut self, block: &Sealed, hub: &Hub) {
-        let Some((_, session)) = &mut self.session else {
+        let Some(session) = self.session.get(&self.cluster) else {
             return self.proposals.put_off(block.n);
         };
         let clock = self.proposals.clock();
@@ -109,10 +104,8 @@ impl Writer {
                 self.accepted(block, appended, hub);
             }
             Err(error) => {
-                self.session = None;
-                self.cluster.note_error(error);
                 self.proposals.put_off(block.n);
-                self.pauses.failed(clock.now_ms(), self.cluster.random());
+                self.session.failed(&self.cluster, clock.now_ms(), error);
             }
         }
     }
