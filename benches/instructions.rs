@@ -27,11 +27,14 @@ fn main() -> std::io::Result<()> {
 /// A name, the number of runs, and the function that prepares the part.
 type Part = (&'static str, u32, fn() -> Box<dyn FnMut()>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("encode-128", 5_000, || Box::new(parts::encode(128))),
     ("encode-1024", 5_000, || Box::new(parts::encode(1024))),
     ("parse-head", 3_000, || Box::new(parts::parse_head())),
     ("publish", 5_000, || Box::new(parts::publish(1000))),
+    ("publish-once", 5_000, || {
+        Box::new(parts::publish_once(1000))
+    }),
     ("deliver-to-1", 2_000, || Box::new(parts::deliver(1, 1))),
     ("deliver-to-1000", 200, || Box::new(parts::deliver(1000, 1))),
     ("deliver-32-to-1000", 200, || {

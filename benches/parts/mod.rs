@@ -14,8 +14,8 @@ use pushwheel::internals::frame::Frame;
 use pushwheel::internals::http::{Limits, Reader, Step};
 use pushwheel::internals::wheel::{Link, Links, Wheel};
 use pushwheel::{
-    Channel, ChannelManager, ChannelOptions, Engine, Event, History, IntoResponse, KeyedState,
-    LagPolicy, Response, Start, Subscription,
+    Channel, ChannelManager, ChannelOptions, Engine, Event, History, IdempotencyKey, IntoResponse,
+    KeyedState, LagPolicy, PublishOptions, Response, Start, Subscription,
 };
 
 /// Encodes an event of so many bytes and stamps its id.
@@ -53,6 +53,26 @@ pub(crate) fn publish(history: usize) -> impl FnMut() {
         black_box(channel.broadcast(event).expect("nothing forbids it"));
     }
 }
+
+/// Publishes as [`publish`] does, each time with another idempotency key. As many keys as are
+/// remembered are there.
+pub(crate) fn publish_once(history: usize) -> impl FnMut() {
+    let channel = channel(&ChannelManager::new(), history);
+    let (data, mut last) = ("x".repeat(128), 0_u128);
+    let mut step = move || {
+        last += 1;
+        let key = IdempotencyKey::from_digest(last.to_le_bytes());
+        let options = PublishOptions::new().idempotency_key(key);
+        let event = Event::new("news", black_box(&data[..]));
+        let published = channel.publish_with([event], &options);
+        black_box(published.expect("nothing forbids it"));
+    };
+    (0..KEYS_REMEMBERED).for_each(|_| step());
+    step
+}
+
+/// The idempotency keys that a manager remembers.
+const KEYS_REMEMBERED: usize = 131_072;
 
 /// Publishes to a channel that conflates and has so many keys, the one that has
 /// not changed for the longest time.
