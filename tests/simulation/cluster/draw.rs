@@ -49,6 +49,8 @@ pub struct Plan {
     pub retention_ms: u64,
     pub network: Faults,
     pub broker: broker::Faults,
+    /// Whether nothing goes wrong with the broker and the nodes.
+    pub is_calm: bool,
     pub happenings: Vec<(u64, Happening)>,
 }
 
@@ -71,8 +73,8 @@ impl Plan {
             channels: rng.usize(1..=4),
             clients: rng.usize(1..=12),
             duration_ms,
-            pause_ms_max: [10, 40, 150][rng.usize(0..3)],
-            idle_ms_max: [2, 10, 40][rng.usize(0..3)],
+            pause_ms_max: [20, 40, 150][rng.usize(0..3)],
+            idle_ms_max: [5, 10, 40][rng.usize(0..3)],
             for_all: [0, 0, 30, 200][rng.usize(0..4)] * u32::from(FOR_ALL),
             timeout_ms: [1_000, 5_000, 5_000][rng.usize(0..3)],
             stall_ms: rng.u64(2_000..5_000),
@@ -81,6 +83,7 @@ impl Plan {
             retention_ms: [500, 5_000, 600_000][rng.usize(0..3)],
             network,
             broker,
+            is_calm,
             happenings,
         }
     }

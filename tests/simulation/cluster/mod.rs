@@ -68,6 +68,7 @@ pub fn run(seed: u64, is_reported: bool) -> Sums {
     while world.now() < end_ms {
         world.turn();
     }
+    world.check_joined();
     world.calm_down();
     world.compare();
     world.end()
@@ -439,6 +440,20 @@ impl World {
             }
         }
         self.wait_for_order();
+    }
+
+    /// Checks that all nodes have joined, where nothing went wrong.
+    fn check_joined(&self) {
+        let load = self.load.borrow();
+        let is_late = |node: &&Node| !node.has_joined();
+        if let Some(late) = load
+            .nodes
+            .iter()
+            .find(is_late)
+            .filter(|_| self.plan.is_calm)
+        {
+            panic!("node {} has not joined", late.number);
+        }
     }
 
     fn turn_for(&mut self, time_ms: u64) {
