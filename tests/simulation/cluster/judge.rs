@@ -86,6 +86,8 @@ enum What {
 #[derive(Debug, Default)]
 struct Log {
     entries: BTreeMap<u64, (Option<usize>, What)>,
+    /// Losses for all that a channel has been told of by name.
+    told: BTreeSet<(u64, usize)>,
     ranges: Vec<Range<u64>>,
 }
 
@@ -100,7 +102,13 @@ impl Log {
         channels: &'a [usize],
     ) -> impl Iterator<Item = (u64, Option<usize>, &'a What)> {
         let all = self.entries.iter();
-        all.filter(|(_, (of, _))| of.is_none_or(|of| channels.contains(&of)))
+        let has = |number: u64, of: Option<usize>| match of {
+            Some(of) => channels.contains(&of),
+            None => channels
+                .iter()
+                .any(|channel| !self.told.contains(&(number, *channel))),
+        };
+        all.filter(move |(number, (of, _))| has(**number, *of))
             .map(|(number, (of, what))| (*number, *of, what))
     }
 }
@@ -333,6 +341,10 @@ impl Judge {
                         let is_new = !once || !told.contains(&(*term, None));
                         if is_new && (told.insert((*term, of)) || !once) {
                             log.entries.insert(number, (of, What::Lost(*term)));
+                            let by_name = told.range((*term, Some(0))..=(*term, Some(usize::MAX)));
+                            let by_name = by_name.filter(|_| once && of.is_none());
+                            let by_name = by_name.filter_map(|(_, channel)| *channel);
+                            log.told.extend(by_name.map(|channel| (number, channel)));
                         }
                     }
                     Logged::Other => {}
