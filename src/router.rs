@@ -240,7 +240,8 @@ impl Router {
         let lines = routes.lines.iter().find(|(of, _)| of == method);
         Ok(Found {
             handler,
-            lines: lines.map(|(_, handler)| handler),
+            // It was asked when the head was complete, if the body came later.
+            lines: lines.filter(|_| !is_admitted).map(|(_, handler)| handler),
         })
     }
 }

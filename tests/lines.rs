@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,6 +46,29 @@ fn echo() -> Served {
             None => reply.send(format!("{number} {line}")),
         }
     })
+}
+
+#[test]
+fn the_handler_is_asked_once_for_each_request() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let builder = Engine::builder()
+        .post("/", |request: &pushwheel::Request| request.body().to_vec())
+        .lines(Method::Post, "/", move |_| {
+            counted.fetch_add(1, Relaxed);
+            None
+        });
+    let served = Served::start(builder);
+    let mut connection = served.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    eventually("it is asked before the body has come", || {
+        asked.load(Relaxed) == 1
+    });
+    connection.send("later");
+    assert_eq!(connection.answer().text(), "later");
+    connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nat");
+    assert_eq!(connection.answer().text(), "at");
+    assert_eq!(asked.load(Relaxed), 2);
 }
 
 fn begin(served: &Served, headers: &str) -> Connection {
