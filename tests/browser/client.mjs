@@ -136,10 +136,11 @@ class Faulty {
 const says = (status, headers = {}) => (answer) => answer.writeHead(status, headers).end();
 
 /// A stream of this text that goes on, or ends.
-const stream = (text, { ends = false, headers = {} } = {}) => (answer) => {
+const stream = (text, { ends = false, ends_after_ms, headers = {} } = {}) => (answer) => {
   answer.writeHead(200, { 'content-type': 'text/event-stream', ...headers });
   answer.write(text);
   if (ends) answer.end();
+  if (ends_after_ms) setTimeout(() => answer.end(), ends_after_ms);
 };
 
 /// A way to the server that can go dead: what comes from there is swallowed.
@@ -551,6 +552,16 @@ const faultStories = {
       // The server's clock is not the browser's: a little less is right.
       if (waited[i] < least - 20) throw new Error(`pause ${i} was ${waited[i]} ms, less than ${least}`);
     same((await tab.now()).errors, [200, 500, 404, 200, 503, 503, 503], 'the errors');
+  },
+
+  async 'a stream that is cut again and again, and brings an event each time, is tried again soon'({ site, faulty }) {
+    // Without that, the last of the delays alone would be 26 s.
+    const steps = Array.from({ length: 8 }, (_, n) => stream(`retry: 100\nid: ${n}\ndata: ${n}\n\n`, { ends_after_ms: 1100 }));
+    faulty.at('/faulty/cut', ...steps, stream('id: 8\ndata: 8\n\n'));
+    const before = () => (Math.random = () => 0.999);
+    const tab = await Tab.open(site, '/faulty/cut', { isShut: true, before });
+    same((await tab.dataUpTo('8')).length, 9, 'the number of events');
+    same((await tab.now()).errors, Array(8).fill(200), 'the errors');
   },
 
   async '204 closes it for all tabs'({ site, server }) {

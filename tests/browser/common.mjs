@@ -133,12 +133,12 @@ export class Tally {
   passed = 0;
   failed = 0;
 
-  async tell(stories, prepare) {
+  async tell(stories, prepare, deadline_ms = STORY_DEADLINE_MS) {
     for (const [name, story] of Object.entries(stories)) {
       const begun = Date.now();
       const { given, cleanUp } = await prepare(name);
       try {
-        await within(STORY_DEADLINE_MS, story(given));
+        await within(deadline_ms, story(given));
         this.passed++;
         console.log(`ok - ${name} (${Date.now() - begun} ms)`);
       } catch (wrong) {

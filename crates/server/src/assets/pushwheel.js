@@ -30,7 +30,8 @@ const CLOSED = 2;
 
 // The maximum delay before a reconnection, whatever the server sends: an hour.
 const WAIT_MAX_MS = 36e5;
-// After a stream of this duration, the next failure counts as the first one.
+// After a stream of this duration, also without an event, the next failure counts as the
+// first one.
 const GOOD_MS = 1e4;
 // The time that a tab with another cursor waits for the leader before it reads itself.
 const LEVEL_MS = 300;
@@ -222,11 +223,13 @@ export class PushWheel extends EventTarget {
       line = this.#line = new AbortController();
       if (wait) await new Promise((go) => setTimeout((this.#go = go), wait));
       if (line !== this.#line) return;
+      const at = this.#at;
       const { status, after, lived, again } = await this.#connect(line);
       line.abort();
       if (line !== this.#line) return;
       if (status === 204) return this.#end(status);
-      if (again || lived > GOOD_MS) fails = 0;
+      // A stream that has brought something has not failed.
+      if (again || lived > GOOD_MS || at !== this.#at) fails = 0;
       if (again) {
         wait = 0;
         continue;
