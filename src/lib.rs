@@ -152,6 +152,7 @@ pub use hub::rate::{Bucket, Rate};
 pub use hub::reader::{ReadError, Reader, StoredEvent};
 pub use hub::retention::History;
 pub use hub::saved::{RestoreError, Saved};
+pub use hub::several::ENTRIES_OF_PUBLISH_MAX;
 pub use hub::stats::{ChannelStats, Stats};
 pub use hub::target::Target;
 pub use hub::{LAST_MAX, Start};

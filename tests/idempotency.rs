@@ -1,5 +1,5 @@
 //! Publishes that can be repeated: an idempotency key, a condition on the newest event, and
-//! the end of a channel in one step with its last event.
+//! the end of a channel in one step with its last event. Publishes to several channels.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use pushwheel::{
-    Channel, ChannelManager, ChannelManagerBuilder, ChannelOptions, Event, EventId, History,
-    IdempotencyKey, JournalOptions, JournalSync, PublishError, PublishOptions, Published, Start,
-    Target,
+    Channel, ChannelManager, ChannelManagerBuilder, ChannelOptions, ENTRIES_OF_PUBLISH_MAX, Event,
+    EventError, EventId, History, IdempotencyKey, JournalOptions, JournalSync, PublishError,
+    PublishOptions, Published, Rate, Start, Target,
 };
 use temporary::Temporary;
 
@@ -244,6 +244,142 @@ fn keys_conditions_and_ends_survive_a_saved_state_and_a_killed_process() {
         let key = IdempotencyKey::new("all");
         let all = [Event::message("to all")];
         let again = after.publish_keyed(&all, Target::All, key).unwrap();
+        assert!(again.is_repeated);
+    }
+}
+
+fn names(manager: &ChannelManager, names: &[&str]) -> Vec<Channel> {
+    let channels = names
+        .iter()
+        .map(|name| manager.get_or_create(name).unwrap());
+    channels.collect()
+}
+
+#[test]
+fn several_channels_have_an_event_under_one_id_and_keep_their_orders() {
+    for (manager, directory) in both("several") {
+        let [a, b, c] = ["a", "b", "c"].map(|name| manager.get_or_create(name).unwrap());
+        a.broadcast(Event::message("1")).unwrap();
+        let events = ["2", "3"].map(Event::message);
+        // The order is of no account, and a channel that is named twice counts once.
+        let channels = [b.clone(), a.clone(), b.clone()];
+        let published = manager.publish_to(&channels, &events, None).unwrap();
+        assert_eq!((published.events, published.clients), (2, 0));
+        b.broadcast(Event::message("4")).unwrap();
+        assert_eq!(data(&a), ["1", "2", "3"]);
+        assert_eq!(data(&b), ["2", "3", "4"]);
+        assert!(data(&c).is_empty());
+        for channel in [&a, &b] {
+            let all = channel.read(Start::Earliest).map(Result::unwrap);
+            let third = all.into_iter().find(|stored| stored.event.data() == "3");
+            assert_eq!(Some(third.unwrap().id), published.id);
+        }
+        let counts = manager
+            .stats()
+            .channel_stats
+            .into_iter()
+            .map(|stats| stats.published);
+        assert_eq!(counts.collect::<Vec<_>>(), [3, 3, 0]);
+        let nothing: [Event<'_>; 0] = [];
+        assert_eq!(
+            manager
+                .publish_to(&channels, &nothing, None)
+                .unwrap()
+                .events,
+            0
+        );
+        assert_eq!(manager.publish_to(&[], &events, None).unwrap().events, 0);
+        if let Some(directory) = directory {
+            let again = open(&directory.killed("several-killed"));
+            let [a, b] = ["a", "b"].map(|name| again.get(name).unwrap());
+            assert_eq!(
+                (data(&a), data(&b)),
+                (data(&channels[1]), data(&channels[0]))
+            );
+        }
+    }
+}
+
+#[test]
+fn none_of_several_channels_has_an_event_that_one_of_them_rejects() {
+    for (manager, _directory) in both("several-none") {
+        let keeping = || ChannelOptions::new().history(History::events(10));
+        let slow = || keeping().publish_rate(Rate::per_second(0.01).burst(1));
+        let a = manager.get_or_create_with("a", slow).unwrap();
+        let small = || keeping().event_bytes_max(100);
+        let small = manager.get_or_create_with("small", small).unwrap();
+        let finished = manager.get_or_create("finished").unwrap();
+        finished.finish(None).unwrap();
+        let closed = manager.get_or_create("closed").unwrap();
+        closed.close();
+        let spent = manager.get_or_create_with("z", slow).unwrap();
+        spent.broadcast(Event::message("spent")).unwrap();
+        let to = |other: &Channel, event: Event<'static>| {
+            manager.publish_to(&[a.clone(), other.clone()], &[event], None)
+        };
+        let message = || Event::message("?");
+        assert_eq!(to(&finished, message()), Err(PublishError::Finished));
+        assert_eq!(to(&closed, message()), Err(PublishError::Closed));
+        let large = Event::message("x".repeat(200));
+        assert!(matches!(
+            to(&small, large),
+            Err(PublishError::TooLarge { .. })
+        ));
+        let limited = to(&spent, message());
+        assert!(matches!(limited, Err(PublishError::RateLimited { .. })));
+        let with_id = to(&small, message().with_id("own"));
+        assert_eq!(with_id, Err(EventError::IdOfSeveral.into()));
+        let many = vec![message(); ENTRIES_OF_PUBLISH_MAX / 2 + 1];
+        let refused = manager.publish_to(&[a.clone(), small.clone()], &many, None);
+        let (entries, max) = (ENTRIES_OF_PUBLISH_MAX + 2, ENTRIES_OF_PUBLISH_MAX);
+        assert_eq!(refused, Err(PublishError::TooManyEntries { entries, max }));
+        assert!(data(&a).is_empty() && data(&small).is_empty());
+        // None of these has cost a part of the rate.
+        to(&small, Event::message("all")).unwrap();
+        assert_eq!(
+            (data(&a), data(&small)),
+            (vec!["all".to_owned()], vec!["all".to_owned()])
+        );
+    }
+}
+
+#[test]
+fn a_key_of_several_channels_is_theirs_and_outlives_a_process() {
+    let directory = Temporary::new("several-key");
+    let managers = [keeping().build(), open(&directory)];
+    let publish = |manager: &ChannelManager, to: &[&str], text: &'static str| {
+        let key = IdempotencyKey::new("k");
+        manager.publish_to(&names(manager, to), &[Event::message(text)], key)
+    };
+    let firsts = managers.each_ref().map(|manager| {
+        let first = publish(manager, &["a", "b"], "1").unwrap();
+        assert_eq!((first.events, first.is_repeated), (1, false));
+        first
+    });
+    let mut state = Vec::new();
+    managers[0].save(&mut state).unwrap();
+    let killed = directory.killed("several-key-copy");
+    let restored = [keeping().restore(&*state).unwrap(), open(&killed)];
+    let [one, two] = firsts;
+    for (manager, first) in managers
+        .iter()
+        .chain(&restored)
+        .zip([&one, &two, &one, &two])
+    {
+        let again = publish(manager, &["b", "a"], "1").unwrap();
+        assert!(again.is_repeated && again.id == first.id && again.events == 1);
+        assert_eq!(
+            publish(manager, &["a", "b"], "2"),
+            Err(PublishError::KeyReused)
+        );
+        for name in ["a", "b"] {
+            assert_eq!(data(&manager.get(name).unwrap()), ["1"]);
+        }
+        // Other channels have other keys, and one alone has its own.
+        assert!(!publish(manager, &["a", "c"], "2").unwrap().is_repeated);
+        assert!(!publish(manager, &["b"], "3").unwrap().is_repeated);
+        let b = manager.get("b").unwrap();
+        let again = b.publish_with([Event::message("3")], &keyed("k")).unwrap();
         assert!(again.is_repeated);
     }
 }

@@ -49,6 +49,9 @@ pub enum EventError {
     IdReserved,
     /// The event is one of a [`Welcome`](crate::Welcome), and has an id.
     IdInWelcome,
+    /// The event is one of [several channels](crate::ChannelManager::publish_to), and has an
+    /// id.
+    IdOfSeveral,
     /// The id is longer than [`ID_BYTES_MAX`].
     IdTooLong {
         /// Its length.
@@ -85,6 +88,7 @@ impl EventError {
             EventError::IdSpace => "event_id_space",
             EventError::IdReserved => "event_id_reserved",
             EventError::IdInWelcome => "event_id_in_welcome",
+            EventError::IdOfSeveral => "event_id_of_several",
             EventError::IdTooLong { .. } => "event_id_too_long",
             EventError::KeyTooLong { .. } => "event_key_too_long",
             EventError::RemovalWithoutKey => "event_removal_without_key",
@@ -136,6 +140,10 @@ impl fmt::Display for EventError {
             EventError::IdReserved => f.write_str(
                 "the event's id has the form of the engine's own ids. Choose another, or leave \
                  the id to the engine",
+            ),
+            EventError::IdOfSeveral => f.write_str(
+                "the event is for several channels and has an id, which belongs to one channel. \
+                 Remove the id, and use an idempotency key to repeat the publish safely",
             ),
             EventError::IdTooLong { bytes } => write!(
                 f,

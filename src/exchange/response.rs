@@ -457,7 +457,7 @@ impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
 impl IntoResponse for PublishError {
     fn into_response(self) -> Response {
         let status = match self {
-            PublishError::Event(_) => 400,
+            PublishError::Event(_) | PublishError::TooManyEntries { .. } => 400,
             PublishError::TooLarge { .. } => 413,
             PublishError::Closed => 404,
             PublishError::Finished => 409,

@@ -100,12 +100,12 @@ impl Applied {
 pub(super) type Outcome = Result<Applied, PublishError>;
 
 /// A record with its numbers.
-struct Step {
+pub(super) struct Step {
     /// The first one.
-    number: u64,
-    last: u64,
+    pub(super) number: u64,
+    pub(super) last: u64,
     basis: u64,
-    change: Change,
+    pub(super) change: Change,
     own_ids: Result<Option<Box<OwnIds>>, PublishError>,
     /// The gap of a loss in one channel.
     gap: Option<Ready>,
@@ -133,16 +133,47 @@ impl Step {
         }
     }
 
+    /// Returns the number behind which the log of a channel begins, if it says so.
+    fn begins_after(&self, name: &str) -> Option<u64> {
+        match &self.change {
+            Change::PublishTo { channels, .. } => {
+                let mut channels = channels.iter();
+                channels
+                    .find(|channel| *channel.name == *name)?
+                    .begins_after
+            }
+            _ => self.options().begins_after,
+        }
+    }
+
     fn is_for_all(&self) -> bool {
         matches!(
             self.change,
             Change::PublishAll { .. } | Change::Lost { .. } | Change::LostIn { channel: None, .. }
         )
     }
+
+    pub(super) fn events(&mut self) -> &mut [Ready] {
+        match &mut self.change {
+            Change::Publish { events, .. }
+            | Change::PublishTo { events, .. }
+            | Change::PublishAll { events, .. } => events,
+            Change::Finish { last, .. } => last.as_mut_slice(),
+            Change::LostIn { .. } => self.gap.as_mut_slice(),
+            _ => &mut [],
+        }
+    }
+
+    /// Returns whether it was proposed before the end of a channel came into the log. This
+    /// depends on the log alone, whatever the channel has already.
+    pub(super) fn is_after_finish(&self, state: &State, name: &str) -> bool {
+        let finish = state.finishes.before(name, self.number);
+        finish.is_some_and(|finish| self.basis < finish)
+    }
 }
 
 /// What a step needs that is not made under the lock.
-enum Lacks {
+pub(super) enum Lacks {
     /// The options of a channel that is to be made.
     Options(Arc<str>),
     /// The packed frames of events, from this size on.
@@ -150,7 +181,7 @@ enum Lacks {
 }
 
 /// What a record finds under the name of its channel.
-enum Found {
+pub(super) enum Found {
     /// The channel, which is open.
     Open(ChannelKey),
     /// One that has the record already.
@@ -162,7 +193,7 @@ enum Found {
 }
 
 /// Options of channels that are made, by name.
-struct Options {
+pub(super) struct Options {
     by_name: OptionsByName,
     found: HashMap<Arc<str>, Arc<ChannelOptions>>,
     made: Vec<(Arc<str>, ChannelKey)>,
@@ -196,7 +227,7 @@ impl Hub {
                 && events < EVENTS_MAX
                 && let Some((step, waiting)) = steps.next_if(|(step, _)| !step.is_for_all())
             {
-                events += usize::try_from(step.change.width()).unwrap_or(usize::MAX);
+                events += step.change.entries().max(1);
                 slice.push_back((step, waiting));
             }
             self.apply_slice(slice, events, time, &mut options, &mut report);
@@ -395,9 +426,7 @@ impl Hub {
                 }
                 Some(Lacks::Packed(bytes)) => {
                     if let Some((step, _)) = slice.front_mut() {
-                        events_of(step)
-                            .iter_mut()
-                            .for_each(|ready| ready.pack(bytes));
+                        step.events().iter_mut().for_each(|ready| ready.pack(bytes));
                     }
                 }
                 None => {}
@@ -415,12 +444,15 @@ impl Hub {
         options: &mut Options,
         removed: &mut Removed,
     ) -> Result<Outcome, Lacks> {
+        if let Change::PublishTo { .. } = step.change {
+            return self.apply_to_each(state, step, (time, now_us), options, removed);
+        }
         let Some(name) = step.channel() else {
             return Ok(Ok(self.apply_beside(state, step, now_us, removed)));
         };
         // Whatever has become of the channel since.
         if let Some(keyed) = step.options().keyed {
-            match repeated(&state.keys, keyed, time.wall_ms, events_of(step), &self.ids) {
+            match repeated(&state.keys, keyed, time.wall_ms, step.events(), &self.ids) {
                 Ok(None) => {}
                 Ok(Some(first)) => return Ok(Ok(first.into())),
                 Err(error) => return Ok(Err(error)),
@@ -441,7 +473,7 @@ impl Hub {
         let channel = state.get_mut(key).expect("it was just found");
         channel.is_recorded = true;
         if let Some(bytes) = channel.options.compress_from
-            && events_of(step).iter().any(|ready| !ready.is_packed())
+            && step.events().iter().any(|ready| !ready.is_packed())
         {
             return Err(Lacks::Packed(bytes));
         }
@@ -589,7 +621,7 @@ impl Hub {
 
     /// Finds the channel of a record. One that is not there is made, whatever the limits
     /// are.
-    fn find_for(
+    pub(super) fn find_for(
         &self,
         state: &mut State,
         name: &Arc<str>,
@@ -600,9 +632,7 @@ impl Hub {
     ) -> Result<Found, Lacks> {
         let now_ms = now_us / 1000;
         loop {
-            // This depends on the log alone, whatever the channel has already.
-            let finish = state.finishes.before(name, step.number);
-            if finish.is_some_and(|finish| step.basis < finish) {
+            if step.is_after_finish(state, name) {
                 return Ok(Found::Finished);
             }
             // A publish makes a channel where there is none, so it is for any of the name.
@@ -633,7 +663,7 @@ impl Hub {
                     let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
                     let key = state.insert(Kind::Named(name.clone()), found.clone(), now_ms);
                     state.seed(key, now_ms, &mut removed.entries);
-                    if let Some(after) = step.options().begins_after {
+                    if let Some(after) = step.begins_after(name) {
                         state.note_began(key, after);
                     }
                     options.made.push((name.clone(), key));
@@ -749,13 +779,4 @@ fn kick(
 fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
     let removal = state.removals.before(name, step.number);
     removal.is_some_and(|removal| step.basis < removal)
-}
-
-fn events_of(step: &mut Step) -> &mut [Ready] {
-    match &mut step.change {
-        Change::Publish { events, .. } | Change::PublishAll { events, .. } => events,
-        Change::Finish { last, .. } => last.as_mut_slice(),
-        Change::LostIn { .. } => step.gap.as_mut_slice(),
-        _ => &mut [],
-    }
 }

@@ -378,6 +378,11 @@ impl Channel {
         events.map(|event| self.encode(event.borrow())).collect()
     }
 
+    /// Returns the size from which events are compressed.
+    pub(super) fn compress_from(&self) -> Option<usize> {
+        self.compress_from
+    }
+
     fn encode(&self, event: &Event<'_>) -> Result<Ready, PublishError> {
         self.hub.encode(event, self.compress_from)
     }

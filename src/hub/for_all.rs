@@ -43,6 +43,18 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Returns an event that each of several channels has, and no other.
+    pub(super) fn of_several(mut entry: Entry, removes: bool) -> Held {
+        let attributes = entry.attributes.as_mut();
+        let packed = attributes.and_then(|attributes| attributes.packed.take());
+        Held {
+            entry,
+            packed,
+            removes,
+            lost_in: None,
+        }
+    }
+
     /// Returns the entry for a channel with these options. It shares the frames.
     pub(super) fn entry_for(&self, options: &ChannelOptions) -> Entry {
         let Entry {

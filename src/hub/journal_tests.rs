@@ -410,6 +410,33 @@ fn a_publish_that_raced_with_the_end_of_its_channel_is_refused_by_the_log() {
 }
 
 #[test]
+fn a_publish_to_several_channels_that_raced_with_the_end_of_one_is_in_none() {
+    let (manager, log) = open();
+    let [news, other] = ["news", "other"].map(|name| manager.get_or_create(name).unwrap());
+    let both = [news.clone(), other.clone()];
+    log.hold();
+    let (then, results) = results();
+    manager.publish_to_then(&both, &[message("before")], None, then("before"));
+    other.finish_then(None, |_| {});
+    manager.publish_to_then(&both, &[message("after")], None, then("after"));
+    log.let_go();
+    let [before, after] = [results.recv().unwrap(), results.recv().unwrap()];
+    assert_eq!((before.0, before.1.unwrap().events), ("before", 1));
+    assert_eq!(after, ("after", Err(PublishError::Finished)));
+    for manager in [&manager, &replayed(&log)] {
+        for name in ["news", "other"] {
+            assert_eq!(datas(&manager.get(name).unwrap()), ["before"]);
+        }
+    }
+    // Both were one record.
+    let blocks = log.blocks.lock().unwrap();
+    let widths = blocks
+        .iter()
+        .map(|(_, block)| Block::decode(block, "x-").unwrap().width);
+    assert_eq!(widths.sum::<u64>(), 3);
+}
+
+#[test]
 fn a_publish_after_a_removal_is_to_a_new_channel() {
     let (manager, _log) = open();
     let news = manager.get_or_create("news").unwrap();

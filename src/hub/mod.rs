@@ -95,6 +95,7 @@ mod seeding;
 mod selection;
 mod served;
 mod serving;
+pub(crate) mod several;
 pub(crate) mod sink_signal;
 mod spreading;
 mod state;

@@ -43,14 +43,8 @@ pub(super) enum Decided {
 
 impl Decided {
     /// Returns the decision that nothing is to be done.
-    fn nothing(id: Option<EventId>, clients: usize) -> Decided {
-        Decided::Known(Published {
-            id,
-            events: 0,
-            clients,
-            duplicates: 0,
-            is_repeated: false,
-        })
+    pub(super) fn nothing(id: Option<EventId>, clients: usize) -> Decided {
+        Decided::Known(Published::nothing(id, clients))
     }
 }
 
@@ -224,12 +218,12 @@ impl Hub {
         };
         let mut state = self.lock();
         let basis = state.sequence;
-        let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(keyed) = keyed
             && let Some(first) = repeated(&state.keys, keyed, wall_ms, &events, &self.ids)?
         {
             return Ok(Decided::Known(first));
         }
+        let channel = state.get(key).ok_or(PublishError::Closed)?;
         if let Some(own_ids) = &mut own_ids {
             own_ids.find_repetitions(&state.remembered, channel.scope(), wall_ms)?;
             if let Some(id) = own_ids.last_if_all_are_repeated(&events)
@@ -332,10 +326,7 @@ impl Hub {
         if events.is_empty() {
             return Ok(Decided::nothing(Some(self.ids.id_of(basis)), clients));
         }
-        let options = Options {
-            keyed,
-            ..Options::default()
-        };
+        let options = Options::of_key(keyed);
         let change = Change::PublishAll {
             audience,
             events,

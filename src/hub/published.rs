@@ -28,6 +28,17 @@ pub struct Published {
 }
 
 impl Published {
+    /// Returns the result of a publish of no events.
+    pub(super) fn nothing(id: Option<EventId>, clients: usize) -> Published {
+        Published {
+            id,
+            events: 0,
+            clients,
+            duplicates: 0,
+            is_repeated: false,
+        }
+    }
+
     /// Returns the result for events that were all published before.
     pub(super) fn repeated(id: EventId, count: usize) -> Published {
         Published {
@@ -100,6 +111,13 @@ pub enum PublishError {
         /// The newest event, if there ever was one.
         newest: Option<EventId>,
     },
+    /// The events times the channels of a publish to several channels are too many.
+    TooManyEntries {
+        /// Their number.
+        entries: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The log cannot be written, or did not accept the events in time. They are not
     /// published.
     Unavailable {
@@ -134,6 +152,7 @@ impl PublishError {
             PublishError::KeyReused => "key_reused",
             PublishError::KeyInFlight { .. } => "key_in_flight",
             PublishError::NotNewest { .. } => "not_newest",
+            PublishError::TooManyEntries { .. } => "too_many_entries",
             PublishError::Unavailable { log, .. } => match log {
                 ChangeLog::Journal => "journal_unavailable",
                 ChangeLog::Broker => "broker_unavailable",
@@ -161,6 +180,7 @@ impl PublishError {
             | PublishError::IdReused { .. }
             | PublishError::KeyReused
             | PublishError::NotNewest { .. }
+            | PublishError::TooManyEntries { .. }
             | PublishError::Unconfirmed => None,
         }
     }
@@ -207,6 +227,11 @@ impl fmt::Display for PublishError {
                     "the channel has no events, so none is its newest. Publish without a condition",
                 ),
             },
+            PublishError::TooManyEntries { entries, max } => write!(
+                f,
+                "the events for all of the channels are {entries}, and the maximum is {max}. Publish \
+                 fewer events at once, or to fewer channels"
+            ),
             PublishError::Unavailable { log, .. } => write!(
                 f,
                 "the {} cannot be written, so nothing was published. Publish again later",

@@ -119,7 +119,7 @@ impl Ready {
     }
 
     /// Returns the id that the publisher gave.
-    pub(super) fn own_id(&self) -> Option<&OwnId> {
+    pub(crate) fn own_id(&self) -> Option<&OwnId> {
         self.attributes.as_ref()?.own_id.as_ref()
     }
 }

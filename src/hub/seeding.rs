@@ -57,7 +57,8 @@ impl State {
         }
     }
 
-    fn put(&mut self, key: ChannelKey, held: &Held, now_ms: u64, dropped: &mut Dropped) {
+    /// Places an event in a channel, in its form for the channel.
+    pub(super) fn put(&mut self, key: ChannelKey, held: &Held, now_ms: u64, dropped: &mut Dropped) {
         let has_gap = held.lost_in.is_some() && self.has_earlier_gap(key, held);
         let Some(channel) = self.get_mut(key) else {
             return;

@@ -112,7 +112,9 @@ pub fn read(bytes: &[u8]) -> Result<Read, String> {
     let mut frames = Vec::new();
     for record in &block.records {
         let events = match &record.change {
-            Change::Publish { events, .. } | Change::PublishAll { events, .. } => &**events,
+            Change::Publish { events, .. }
+            | Change::PublishTo { events, .. }
+            | Change::PublishAll { events, .. } => &**events,
             Change::Finish { last, .. } => last.as_slice(),
             _ => &[],
         };

@@ -183,7 +183,7 @@ mod tests {
     use crate::hub::idempotency::{KeyId, Keyed};
     use crate::journal::generated::{ID_PREFIX, ready, records};
     use crate::journal::probe::Probe;
-    use crate::journal::record::{Change, Options};
+    use crate::journal::record::{Begun, Change, Options};
 
     /// A record of every kind, audience and kind of event.
     fn one_of_each() -> Vec<Record> {
@@ -277,6 +277,16 @@ mod tests {
         for audience in audiences {
             changes.push(publish("news", Some(audience), vec![Event::message("x")]));
         }
+        changes.push(Change::PublishTo {
+            channels: [("fourth", Some(300)), ("news", None)]
+                .map(|(name, begins_after)| Begun {
+                    name: name.into(),
+                    begins_after,
+                })
+                .to_vec(),
+            events: vec![ready(&Event::message("for two channels"))],
+            keyed: None,
+        });
         let changes = changes.into_iter().enumerate();
         let record = |(at, change)| Record {
             basis: 100 * at as u64,

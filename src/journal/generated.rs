@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::probe::Probe;
-use super::record::{Change, Options, Record};
+use super::record::{Begun, Change, Options, Record};
 use crate::Event;
 use crate::hub::audience::{Audience, Choice, Condition};
 use crate::hub::client::ClientId;
@@ -82,8 +82,11 @@ pub(crate) fn audiences() -> impl Strategy<Value = Option<Arc<Audience>>> {
     prop::option::weighted(0.3, audience.prop_map(Arc::new))
 }
 
+/// In the order of their names.
+const CHANNELS: [&str; 3] = ["b", "c d", "news"];
+
 fn channels() -> impl Strategy<Value = Arc<str>> {
-    prop::sample::select(&["news", "b", "c d"][..]).prop_map(Arc::from)
+    prop::sample::select(&CHANNELS[..]).prop_map(Arc::from)
 }
 
 /// Few keys, so that they are repeated.
@@ -112,6 +115,10 @@ fn options() -> impl Strategy<Value = Options> {
 pub(crate) fn changes() -> impl Strategy<Value = Change> {
     let ready = || events().prop_map(|event| ready(&event));
     let some = || prop::collection::vec(ready(), 1..4);
+    let some_without_ids = || {
+        let event = events().prop_filter("it has an id", |event| event.id().is_none());
+        prop::collection::vec(event.prop_map(|event| self::ready(&event)), 1..4)
+    };
     prop_oneof![
         8 => (channels(), audiences(), some(), options()).prop_map(
             |(channel, audience, events, options)| {
@@ -119,9 +126,18 @@ pub(crate) fn changes() -> impl Strategy<Value = Change> {
             }
         ),
         2 => (audiences(), some(), keys()).prop_map(|(audience, events, keyed)| {
-            let options = Options { keyed, ..Options::default() };
+            let options = Options::of_key(keyed);
             Change::PublishAll { audience, events, options }
         }),
+        2 => (prop::sample::subsequence(&CHANNELS[..], 1..=3), some_without_ids(), keys())
+            .prop_map(|(channels, events, keyed)| {
+                let channels = channels.into_iter().enumerate().map(|(n, name)| Begun {
+                    name: name.into(),
+                    begins_after: (n != 1).then_some(7 * n as u64),
+                });
+                let channels = channels.collect();
+                Change::PublishTo { channels, events, keyed }
+            }),
         1 => (channels(), any::<u64>(), keys()).prop_map(|(channel, until_ms, keyed)| {
             let options = Options { keyed, finish_until_ms: Some(until_ms), ..Options::default() };
             Change::Publish { channel, audience: None, events: Vec::new(), options }

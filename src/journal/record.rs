@@ -10,6 +10,8 @@
 //!  5 probe        see probe.rs
 //!  6 lost         after
 //!  7 lost in      first number of a term · flag · channel?
+//!  8 publish to   options · number of channels · (channel · flag · where it begins?)* · number of
+//!                 events · event*
 //! options  := their length · (tag · length · bytes)*
 //!  1 the idempotency key, 16 bytes
 //!  2 the digest of what is published with the key, 8 bytes
@@ -21,7 +23,8 @@
 //!
 //! A reader skips options that it does not know, and kinds from 0x80 on. So a record of
 //! such a kind must not name a channel for those behind it. Any other unknown kind ends the
-//! reading. Only a publish that finishes its channel may have no events.
+//! reading. Only a publish that finishes its channel may have no events. The channels of a
+//! `publish to` are in the order of their names, and its events have no ids of their own.
 //!
 //! The invariant to remember: *a record says all that decides what it does to the channels*.
 
@@ -57,6 +60,15 @@ pub(crate) enum Change {
         events: Vec<Ready>,
         options: Options,
     },
+    /// Events that each of several channels receives, under the same numbers: all are
+    /// appended in each of them, or none in any.
+    PublishTo {
+        /// In the order of their names, and each once.
+        channels: Vec<Begun>,
+        /// Without ids of their own.
+        events: Vec<Ready>,
+        keyed: Option<Keyed>,
+    },
     /// Events of all channels.
     PublishAll {
         audience: Option<Arc<Audience>>,
@@ -91,6 +103,14 @@ pub(crate) enum Change {
     },
 }
 
+/// One of several channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) name: Arc<str>,
+    /// The number behind which its log begins, if no record has made it yet.
+    pub(crate) begins_after: Option<u64>,
+}
+
 /// What only some publishes have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -107,6 +127,14 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Returns those of a publish that has at most a key.
+    pub(crate) fn of_key(keyed: Option<Keyed>) -> Options {
+        Options {
+            keyed,
+            ..Options::default()
+        }
+    }
+
     /// Returns at least the bytes that they take.
     fn bytes(&self) -> usize {
         const KEYED_BYTES: usize = 2 + 16 + 2 + 8;
@@ -125,8 +153,18 @@ impl Change {
     /// Returns the number of events that it publishes.
     pub(crate) fn events(&self) -> usize {
         match self {
-            Change::Publish { events, .. } | Change::PublishAll { events, .. } => events.len(),
+            Change::Publish { events, .. }
+            | Change::PublishTo { events, .. }
+            | Change::PublishAll { events, .. } => events.len(),
             _ => 0,
+        }
+    }
+
+    /// Returns the number of entries that it makes in the logs of the channels that it names.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            Change::PublishTo { channels, .. } => channels.len() * self.events(),
+            _ => self.events(),
         }
     }
 
@@ -134,6 +172,7 @@ impl Change {
     pub(crate) fn keyed(&self) -> Option<Keyed> {
         match self {
             Change::Publish { options, .. } | Change::PublishAll { options, .. } => options.keyed,
+            Change::PublishTo { keyed, .. } => *keyed,
             _ => None,
         }
     }
@@ -141,11 +180,8 @@ impl Change {
     /// Returns how many numbers it takes.
     pub(crate) fn width(&self) -> u64 {
         match self {
-            Change::Publish { events, .. } | Change::PublishAll { events, .. } => {
-                // A publish of no events finishes its channel.
-                events.len().max(1) as u64
-            }
-            _ => 1,
+            // A publish of no events finishes its channel.
+            _ => self.events().max(1) as u64,
         }
     }
 }
@@ -157,6 +193,7 @@ impl Record {
         let events = |events: &[Ready]| events.iter().map(event_bytes).sum::<usize>();
         let options = match &self.change {
             Change::Publish { options, .. } | Change::PublishAll { options, .. } => options.bytes(),
+            Change::PublishTo { keyed, .. } => Options::of_key(*keyed).bytes(),
             _ => 0,
         };
         HEAD_BYTES_MAX
@@ -168,6 +205,16 @@ impl Record {
                     events: all,
                     ..
                 } => channel.len() + audience_bytes(audience.as_deref()) + events(all),
+                Change::PublishTo {
+                    channels,
+                    events: all,
+                    ..
+                } => {
+                    let names = channels
+                        .iter()
+                        .map(|channel| channel.name.len() + 2 * NUMBER_BYTES_MAX + 1);
+                    names.sum::<usize>() + events(all)
+                }
                 Change::PublishAll {
                     audience,
                     events: all,
@@ -196,6 +243,7 @@ const KICK: u8 = 4;
 const PROBE: u8 = 5;
 const LOST: u8 = 6;
 const LOST_IN: u8 = 7;
+const PUBLISH_TO: u8 = 8;
 
 /// The tags of options.
 const KEY: u64 = 1;
@@ -206,6 +254,9 @@ const BEGINS_AFTER: u64 = 6;
 
 /// A kind with this bit is skipped by a reader that does not know it.
 const MAY_BE_SKIPPED: u8 = 0x80;
+
+/// The least bytes of one of several channels: its index, and a flag.
+const CHANNEL_BYTES_MIN: usize = 2;
 
 /// The least bytes of a record: its kind, its basis and the length of the rest.
 pub(super) const RECORD_BYTES_MIN: usize = 3;
@@ -230,8 +281,26 @@ impl Writer {
             } => {
                 self.put_options(options);
                 self.put_channel(channel);
-                self.put_events(audience.as_deref(), events);
+                put_audience(&mut self.rest, audience.as_deref());
+                self.put_events(events);
                 PUBLISH
+            }
+            Change::PublishTo {
+                channels,
+                events,
+                keyed,
+            } => {
+                self.put_options(&Options::of_key(*keyed));
+                put_number(&mut self.rest, channels.len() as u64);
+                for Begun { name, begins_after } in channels {
+                    self.put_channel(name);
+                    self.rest.push(u8::from(begins_after.is_some()));
+                    if let Some(after) = begins_after {
+                        put_number(&mut self.rest, *after);
+                    }
+                }
+                self.put_events(events);
+                PUBLISH_TO
             }
             Change::PublishAll {
                 audience,
@@ -239,7 +308,8 @@ impl Writer {
                 options,
             } => {
                 self.put_options(options);
-                self.put_events(audience.as_deref(), events);
+                put_audience(&mut self.rest, audience.as_deref());
+                self.put_events(events);
                 PUBLISH_ALL
             }
             Change::Finish {
@@ -328,8 +398,7 @@ impl Writer {
         }
     }
 
-    fn put_events(&mut self, audience: Option<&Audience>, events: &[Ready]) {
-        put_audience(&mut self.rest, audience);
+    fn put_events(&mut self, events: &[Ready]) {
         put_number(&mut self.rest, events.len() as u64);
         for event in events {
             put_event(&mut self.rest, event);
@@ -375,7 +444,7 @@ impl<'a> Reader<'a> {
             PUBLISH => {
                 let options = options(&mut rest)?;
                 let channel = self.channel(&mut rest)?;
-                let (audience, events) = self.events(&mut rest)?;
+                let (audience, events) = (audience(&mut rest)?, self.events(&mut rest)?);
                 let has_some = !events.is_empty() || options.finish_until_ms.is_some();
                 ensure(has_some, "a publish has no event")?;
                 Change::Publish {
@@ -385,9 +454,26 @@ impl<'a> Reader<'a> {
                     options,
                 }
             }
+            PUBLISH_TO => {
+                let keyed = options(&mut rest)?.keyed;
+                let count = rest.count(CHANNEL_BYTES_MIN)?;
+                let channels = (0..count).map(|_| self.begun(&mut rest));
+                let channels = channels.collect::<Result<Vec<_>, _>>()?;
+                let events = self.events(&mut rest)?;
+                let are_distinct = channels.is_sorted_by(|one, next| one.name < next.name);
+                let is_whole = are_distinct && !channels.is_empty() && !events.is_empty();
+                ensure(is_whole, "a publish has no channel, one twice, or no event")?;
+                let have_ids = events.iter().any(|ready| ready.own_id().is_some());
+                ensure(!have_ids, "an event of several channels has an id")?;
+                Change::PublishTo {
+                    channels,
+                    events,
+                    keyed,
+                }
+            }
             PUBLISH_ALL => {
                 let options = options(&mut rest)?;
-                let (audience, events) = self.events(&mut rest)?;
+                let (audience, events) = (audience(&mut rest)?, self.events(&mut rest)?);
                 ensure(!events.is_empty(), "a publish has no event")?;
                 Change::PublishAll {
                     audience,
@@ -442,18 +528,25 @@ impl<'a> Reader<'a> {
         Ok(name)
     }
 
-    fn events(&self, input: &mut Input<'_>) -> Result<Events, Damaged> {
-        let audience = audience(input)?;
+    fn begun(&mut self, input: &mut Input<'_>) -> Result<Begun, Damaged> {
+        Ok(Begun {
+            name: self.channel(input)?,
+            begins_after: match input.flag()? {
+                true => Some(input.number()?),
+                false => None,
+            },
+        })
+    }
+
+    fn events(&self, input: &mut Input<'_>) -> Result<Vec<Ready>, Damaged> {
         let count = input.count(EVENT_BYTES_MIN)?;
         let mut events = Vec::with_capacity(count);
         for _ in 0..count {
             events.push(event(input, self.id_prefix)?);
         }
-        Ok((audience, events))
+        Ok(events)
     }
 }
-
-type Events = (Option<Arc<Audience>>, Vec<Ready>);
 
 /// Reads the options of a publish. Those with other tags are skipped.
 fn options(input: &mut Input<'_>) -> Result<Options, Damaged> {

@@ -49,6 +49,7 @@ pub(crate) const CODES: &[&str] = &[
     "event_id_in_welcome",
     "event_id_line_break",
     "event_id_nul",
+    "event_id_of_several",
     "event_id_reserved",
     "event_id_space",
     "event_id_too_long",
@@ -73,6 +74,7 @@ pub(crate) const CODES: &[&str] = &[
     "stream_full",
     "too_many_channels",
     "too_many_channels_of_source",
+    "too_many_entries",
     "too_many_unpublished_channels",
     // Limits.
     "address_full",
