@@ -122,19 +122,26 @@ fn names_of(channels: &[Channel]) -> Arc<str> {
 }
 
 /// Logs a publish to one channel, or to all.
-pub(super) fn log_publish(address: SocketAddr, channel: Option<&str>, published: &Published) {
-    let channel = channel.map(logged_text);
+pub(super) fn log_publish(address: SocketAddr, channels: &[String], published: &Published) {
     let id = published.id.as_ref();
     let id = id.map(|id| logged_text(&id.to_string()).into_owned());
-    log::info!(
-        target: EVENT_LOG,
-        channel = channel.as_deref(),
-        id = id.as_deref(),
-        events = published.events,
-        clients = published.clients,
-        address:% = address;
-        "published"
-    );
+    let log = |channel: Option<&str>| {
+        log::info!(
+            target: EVENT_LOG,
+            channel = channel,
+            id = id.as_deref(),
+            events = published.events,
+            clients = published.clients,
+            address:% = address;
+            "published"
+        );
+    };
+    if channels.is_empty() {
+        log(None);
+    }
+    for channel in channels {
+        log(Some(&logged_text(channel)));
+    }
 }
 
 /// Returns milliseconds with three decimals.

@@ -6,7 +6,7 @@ mod refused;
 use std::fmt::Display;
 
 use super::access::Refused;
-use super::limits::{CONDITIONS_MAX, STREAM_CHANNELS_MAX};
+use super::limits::{CONDITIONS_MAX, PUBLISH_CHANNELS_MAX, STREAM_CHANNELS_MAX};
 use super::metadata::MetadataTooLarge;
 use pushwheel::{BodyError, ChannelError, IntoResponse, PublishError, Response};
 
@@ -45,6 +45,7 @@ pub(crate) const CODES: &[&str] = &[
     "parameter_unknown",
     "pattern_invalid",
     "proxy_not_trusted",
+    "publish_channels_too_many",
     "retry_not_allowed",
     "stream_channels_too_many",
     "stream_type_unsupported",
@@ -262,6 +263,14 @@ impl Problem {
         Problem::new(400, "stream_channels_too_many", message)
     }
 
+    pub(super) fn too_many_channels_of_publish() -> Problem {
+        let message = format!(
+            "a publish names at most {PUBLISH_CHANNELS_MAX} channels. Publish several times, or use \
+             POST /channels without `channel` for every channel"
+        );
+        Problem::new(400, "publish_channels_too_many", message)
+    }
+
     pub(super) fn too_many_conditions() -> Problem {
         let message = format!(
             "a request has at most {CONDITIONS_MAX} conditions `where.FIELD` and \
@@ -311,7 +320,8 @@ impl Problem {
 
     /// A condition or an end for all channels.
     pub(super) fn demand_of_all() -> Problem {
-        let message = "`finish` and If-Match are for one channel. Use POST /channels/{channel}";
+        let message = "`finish`, `stream` and If-Match are for one channel. Use POST \
+                       /channels/{channel}";
         Problem::new(400, "target_without_channel", message)
     }
 

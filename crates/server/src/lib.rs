@@ -17,6 +17,7 @@
 mod access;
 mod access_log;
 mod assets;
+mod channel_names;
 mod channel_view;
 mod clock;
 mod cluster;

@@ -8,6 +8,9 @@ use pushwheel::{ChannelOptions, History, Limits};
 /// merge each channel of its stream.
 pub(crate) const STREAM_CHANNELS_MAX: usize = 64;
 
+/// Maximum channels of one publish: as many as one stream may have.
+pub(crate) const PUBLISH_CHANNELS_MAX: usize = STREAM_CHANNELS_MAX;
+
 /// Maximum conditions of a request: each costs time for each client.
 pub(crate) const CONDITIONS_MAX: usize = 32;
 

@@ -50,7 +50,7 @@ pub(super) fn add(engine: EngineBuilder, context: &Context) -> EngineBuilder {
         .lines(Method::Post, "/channels/{channel}", publish_lines);
     Guarded { engine, context }
         .post("/channels/{channel}", Right::Publish, with(publish::to_one))
-        .post("/channels", Right::Publish, with(publish::to_all))
+        .post("/channels", Right::Publish, with(publish::to_several))
         .post("/tickets", Right::MakeTickets, with(tickets::make))
         .get("/channels", slow(manage::names))
         .get("/channels/{channel}/clients", slow(manage::clients))
@@ -134,7 +134,8 @@ GET    /channels/{channel}               subscribe to a channel; with Accept: ap
                                          read its events
 GET    /events?channel=a&channel=b       subscribe to several channels
 POST   /channels/{channel}               publish: JSON {\"event\": ..., \"data\": ...} or text
-POST   /channels                         publish to every channel
+POST   /channels                         publish to every channel, or to several:
+                                         POST /channels?channel=a&channel=b
 POST   /tickets                          make a ticket that opens one stream
 GET    /channels                         list the channels
 GET    /channels/{channel}/clients       list the clients of a channel

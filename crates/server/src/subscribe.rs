@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::access::{Access, Grant};
+use super::channel_names;
 use super::clock::unix_seconds;
 use super::context::Context;
 use super::errors::Problem;
@@ -33,12 +34,8 @@ pub(super) fn one(request: &Request, context: &Context) -> Result<Subscription, 
 
 /// `GET /events?channel=a&channel=b`
 pub(super) fn several(request: &Request, context: &Context) -> Result<Subscription, Problem> {
-    let pairs = request.query_pairs();
-    let names: Vec<_> = pairs
-        .filter(|(name, _)| name == "channel")
-        .map(|(_, value)| value)
-        .take(STREAM_CHANNELS_MAX + 1)
-        .collect();
+    let names = channel_names::of(request).take(STREAM_CHANNELS_MAX + 1);
+    let names: Vec<_> = names.collect();
     if names.len() > STREAM_CHANNELS_MAX {
         return Err(Problem::too_many_channels());
     }

@@ -35,6 +35,7 @@ use fetched_keys::FetchedKeys;
 use ticket::TicketStore;
 use token::Verifier;
 
+use crate::channel_names;
 use crate::clock::unix_seconds;
 use crate::limiter::{Limiter, WrongKeyLimiter};
 use crate::throttle::Throttle;
@@ -167,7 +168,13 @@ impl Access {
         state: &AccessState,
     ) -> Result<(), Refused> {
         match right {
-            Right::Publish => self.publish(request, request.param("channel"), state),
+            Right::Publish => match request.param("channel") {
+                Some(name) => self.publish(request, &[name.into()], state),
+                None => {
+                    let names: Vec<_> = channel_names::of(request).collect();
+                    self.publish(request, &names, state)
+                }
+            },
             Right::Finish => {
                 let channel = request.param("channel").unwrap_or_default();
                 self.check_finish(request, channel, state)
@@ -208,22 +215,23 @@ impl Access {
         !self.is_secured() || self.settings.keys.holder(request).is_some()
     }
 
-    /// Checks the right to publish to a channel; without one, to all channels.
+    /// Checks the right to publish to each of some channels; without any, to all channels.
     fn publish(
         &self,
         request: &Request,
-        channel: Option<&str>,
+        channels: &[Cow<'_, str>],
         state: &AccessState,
     ) -> Result<(), Refused> {
         let grant = self.changer(Right::Publish, request, state)?;
-        let may = match channel {
-            Some(name) => grant.publish.has(name),
-            None => grant.publish.has_all(),
-        };
-        may.then_some(()).ok_or_else(|| Refused::Channel {
-            name: channel.map(str::to_owned),
+        let refused = |name: Option<&str>| Refused::Channel {
+            name: name.map(str::to_owned),
             list: List::TokenPublish,
-        })
+        };
+        match channels.iter().find(|name| !grant.publish.has(name)) {
+            Some(name) => Err(refused(Some(name))),
+            None if channels.is_empty() && !grant.publish.has_all() => Err(refused(None)),
+            None => Ok(()),
+        }
     }
 
     /// Checks the right to finish a channel with a publish.

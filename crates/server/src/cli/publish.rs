@@ -19,6 +19,9 @@ use pushwheel_check::message::Message;
 )]
 pub(crate) struct Arguments {
     /// URL of the channel, such as <http://127.0.0.1:8080/channels/news>
+    ///
+    /// A URL with `/channels?channel=a&channel=b` publishes to several channels, and one with
+    /// `/channels` to all.
     url: String,
     /// Name of the event; "" for none (a browser dispatches `message`)
     #[arg(required_unless_present = "file")]

@@ -49,11 +49,16 @@ impl<'a> Events<'a> {
         config: &CurrentConfig,
         parameters: &'a Parameters<'a>,
     ) -> Result<Self, Problem> {
-        let channel = request.param("channel").unwrap_or_default();
-        let is_raw = parameters.is_raw.unwrap_or_else(|| config.is_raw(channel));
+        let is_raw = parameters
+            .is_raw
+            .unwrap_or_else(|| match &*parameters.channels {
+                [] => config.is_raw(request.param("channel").unwrap_or_default()),
+                several => several.iter().all(|channel| config.is_raw(channel)),
+            });
         let events = Events::of(request, parameters, is_raw)?;
         check_retry(events.as_slice(), &config.access, request)?;
-        check_rate(events.as_slice().len(), context, config, request)?;
+        let entries = events.as_slice().len() * parameters.channels.len().max(1);
+        check_rate(entries, context, config, request)?;
         Ok(events)
     }
 

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::attempts::{Then, attempt_then};
 use super::demands::{DemandHeaders, checked_key};
 use super::events::{check_charset, check_keys, check_rate, check_retry};
 use super::parameters::Parameters;
@@ -49,6 +50,9 @@ struct Acknowledged<'a> {
     id: Option<&'a EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clients: Option<usize>,
+    /// The clients are those of one of this many nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<usize>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
 }
@@ -106,8 +110,6 @@ impl Lines {
         check_retry(events, &config.access, request)?;
         check_rate(events.len(), context, config, request)?;
         let name = request.param("channel").unwrap_or_default();
-        let channel = request.channels().get_or_create(name)?;
-        check_keys(events, &channel)?;
         let mut options = PublishOptions::new().target(self.target.clone());
         let key = match (&idempotency_key, &self.key) {
             (Some(key), _) => Some(checked_key(key)?.to_owned()),
@@ -119,21 +121,29 @@ impl Lines {
             options =
                 options.idempotency_key(access.idempotency_key(request, &key, &context.access)?);
         }
+        let publish = |then: Then| {
+            let channel = request.channels().get_or_create(name)?;
+            check_keys(events, &channel)?;
+            channel.publish_with_then(events, &options, then);
+            Ok(())
+        };
         let may_count = may_count(&self.target, &config.access, request);
+        let nodes = context.nodes(request);
         let logged = config
             .event_log
-            .then(|| (name.to_owned(), request.client_address()));
+            .then(|| (vec![name.to_owned()], request.client_address()));
         let Some(reply) = reply.take() else {
             return Ok(());
         };
-        channel.publish_with_then(events, &options, move |published| match published {
+        attempt_then(publish, move |published| match published {
             Ok(published) => {
-                if let Some((name, address)) = &logged {
-                    access_log::log_publish(*address, Some(name), &published);
+                if let Some((channels, address)) = &logged {
+                    access_log::log_publish(*address, channels, &published);
                 }
-                reply.send(acknowledged(number, &published, may_count));
+                let clients = may_count.then_some((published.clients, nodes));
+                reply.send(acknowledged(number, &published, clients));
             }
-            Err(error) => reply.end(failed(number, &error.into())),
+            Err(problem) => reply.end(failed(number, &problem)),
         });
         Ok(())
     }
@@ -155,11 +165,18 @@ impl ReadLines for Lines {
     }
 }
 
-fn acknowledged(line: u64, published: &Published, may_count: bool) -> String {
+/// Returns the reply to a line that was published, with the number of its clients and of the
+/// nodes of a cluster, of which they are clients of one.
+fn acknowledged(
+    line: u64,
+    published: &Published,
+    clients: Option<(usize, Option<usize>)>,
+) -> String {
     let acknowledged = Acknowledged {
         line,
         id: published.id.as_ref(),
-        clients: may_count.then_some(published.clients),
+        clients: clients.map(|(clients, _)| clients),
+        nodes: clients.and_then(|(_, nodes)| nodes),
         duplicate: published.is_repeated || published.events == 0,
     };
     serde_json::to_string(&acknowledged).expect("it has no keys that are not texts")

@@ -1,29 +1,27 @@
 //! Publishing with POST.
 //!
-//! The path and the parameters `client`, `where.FIELD` and `not.FIELD` select the recipients.
+//! The path and the parameters `channel`, `client`, `where.FIELD` and `not.FIELD` select the
+//! recipients.
 //! The body contains the events, in the format of its `Content-Type`. The headers
 //! `Idempotency-Key` and `If-Match` and the parameter `finish` are the [`demands`]. Everything
 //! is checked before anything is published, except with `stream`: then [`lines`] publishes each
 //! line when it is there.
 
+mod attempts;
 mod demands;
 mod events;
 mod lines;
 mod parameters;
 mod reply;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-
 use super::context::Context;
 use super::errors::Problem;
+use attempts::{Then, attempt, attempt_then};
 use demands::Demands;
 use events::{Events, check_keys};
 pub(super) use lines::begin as begin_lines;
 use parameters::Parameters;
-use pushwheel::{
-    Channel, PublishError, PublishOptions, Published, Request, Responder, Response, Target,
-};
+use pushwheel::{Channel, PublishOptions, Request, Responder, Response, Target};
 use reply::Reply;
 
 /// `POST /channels/{channel}`
@@ -37,35 +35,56 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
     let demands = Demands::of(request, context, config, &parameters, &events)?;
     let options = demands.options(&parameters.target);
     let name = request.param("channel").unwrap_or_default();
-    let publish = |channel: &Channel| match &options {
-        None => channel.publish(events.as_slice(), parameters.target.clone()),
-        Some(options) => channel.publish_with(events.as_slice(), options),
-    };
-    let channels = request.channels();
-    let channel = channels.get_or_create(name)?;
-    check_keys(events.as_slice(), &channel)?;
-    let published = match publish(&channel) {
-        // Another thread has just removed the channel: create it again.
-        Err(PublishError::Closed) => publish(&channels.get_or_create(name)?)?,
-        published => published?,
-    };
-    let reply = Reply::new((request, context), config, Some(name), &parameters, &events);
+    let published = attempt(|| {
+        let channel = request.channels().get_or_create(name)?;
+        check_keys(events.as_slice(), &channel)?;
+        Ok(match &options {
+            None => channel.publish(events.as_slice(), parameters.target.clone())?,
+            Some(options) => channel.publish_with(events.as_slice(), options)?,
+        })
+    })?;
+    let reply = Reply::new((request, context), config, &parameters, &events);
     Ok(reply.answer(&published))
 }
 
-/// `POST /channels`
-pub(super) fn to_all(request: &Request, context: &Context) -> Result<Response, Problem> {
+/// `POST /channels`: to all channels, or to those that the query names
+pub(super) fn to_several(request: &Request, context: &Context) -> Result<Response, Problem> {
     if context.has_log {
-        return Ok(later(request, context, to_all_later));
+        return Ok(later(request, context, to_several_later));
     }
     let config = &*context.config();
-    let parameters = Parameters::of_all(request, &config.access)?;
+    let parameters = Parameters::of_several(request, &config.access)?;
     let events = Events::checked(request, context, config, &parameters)?;
     let key = Demands::of(request, context, config, &parameters, &events)?.key;
-    let channels = request.channels();
-    let published = channels.publish_keyed(events.as_slice(), Target::All, key)?;
-    let reply = Reply::new((request, context), config, None, &parameters, &events);
+    let manager = request.channels();
+    let published = match parameters.channels.is_empty() {
+        true => manager.publish_keyed(events.as_slice(), Target::All, key)?,
+        false => attempt(|| {
+            let channels = open_each(request, &parameters, &events)?;
+            Ok(manager.publish_to(&channels, events.as_slice(), key)?)
+        })?,
+    };
+    let reply = Reply::new((request, context), config, &parameters, &events);
     Ok(reply.answer(&published))
+}
+
+/// Returns the channels that a query names.
+fn open_each(
+    request: &Request,
+    parameters: &Parameters<'_>,
+    events: &Events<'_>,
+) -> Result<Vec<Channel>, Problem> {
+    let names = parameters.channels.iter();
+    let channels = names.map(|name| request.channels().get_or_create(name));
+    let channels = channels.collect::<Result<Vec<_>, _>>()?;
+    // A key is wrong if none of the channels conflates.
+    let checked = channels
+        .iter()
+        .map(|channel| check_keys(events.as_slice(), channel));
+    match checked.reduce(Result::or) {
+        Some(Err(problem)) => Err(problem),
+        _ => Ok(channels),
+    }
 }
 
 /// Publishes, and takes the responder to respond when the journal has decided.
@@ -95,58 +114,41 @@ fn to_one_later(
     let options =
         options.unwrap_or_else(|| PublishOptions::new().target(parameters.target.clone()));
     let name = request.param("channel").unwrap_or_default();
-    let channels = request.channels();
-    let channel = channels.get_or_create(name)?;
-    check_keys(events.as_slice(), &channel)?;
-    let reply = Reply::new((request, context), config, Some(name), &parameters, &events);
-    let Some(responder) = responder.take() else {
-        return Ok(());
-    };
-    let waiting = Arc::new(Mutex::new(Some((reply, responder))));
-    let respond = |waiting: &Mutex<Option<(Reply, Responder)>>, published: Result<_, Problem>| {
-        let taken = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((reply, responder)) = taken {
-            responder.respond(published.map(|published: Published| reply.answer(&published)));
-        }
-    };
-    // Returns whether the channel was closed, which is known before the call returns.
-    let publish = |channel: &Channel, is_last: bool| {
-        let is_closed = Arc::new(AtomicBool::new(false));
-        let (waiting, closed) = (waiting.clone(), is_closed.clone());
-        let then = move |published| match published {
-            Err(PublishError::Closed) if !is_last => closed.store(true, Relaxed),
-            published => respond(&waiting, published.map_err(Problem::from)),
-        };
+    let reply = Reply::new((request, context), config, &parameters, &events);
+    let publish = |then: Then| {
+        let channel = request.channels().get_or_create(name)?;
+        check_keys(events.as_slice(), &channel)?;
         channel.publish_with_then(events.as_slice(), &options, then);
-        is_closed.load(Relaxed)
+        Ok(())
     };
-    if publish(&channel, false) {
-        // Another thread has just removed the channel: create it again.
-        match channels.get_or_create(name) {
-            Ok(channel) => _ = publish(&channel, true),
-            Err(error) => respond(&waiting, Err(error.into())),
-        }
+    if let Some(responder) = responder.take() {
+        attempt_then(publish, reply.respond_with(responder));
     }
     Ok(())
 }
 
-fn to_all_later(
+fn to_several_later(
     request: &Request,
     context: &Context,
     responder: &mut Option<Responder>,
 ) -> Result<(), Problem> {
     let config = &*context.config();
-    let parameters = Parameters::of_all(request, &config.access)?;
+    let parameters = Parameters::of_several(request, &config.access)?;
     let events = Events::checked(request, context, config, &parameters)?;
     let key = Demands::of(request, context, config, &parameters, &events)?.key;
-    let reply = Reply::new((request, context), config, None, &parameters, &events);
+    let reply = Reply::new((request, context), config, &parameters, &events);
+    let manager = request.channels();
+    let publish = |then: Then| {
+        if parameters.channels.is_empty() {
+            manager.publish_keyed_then(events.as_slice(), Target::All, key, then);
+        } else {
+            let channels = open_each(request, &parameters, &events)?;
+            manager.publish_to_then(&channels, events.as_slice(), key, then);
+        }
+        Ok(())
+    };
     if let Some(responder) = responder.take() {
-        let then = reply.respond_with(responder);
-        let channels = request.channels();
-        channels.publish_keyed_then(events.as_slice(), Target::All, key, then);
+        attempt_then(publish, reply.respond_with(responder));
     }
     Ok(())
 }

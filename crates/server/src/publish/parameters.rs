@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::access::Access;
 use crate::conditions;
 use crate::errors::Problem;
+use crate::limits::PUBLISH_CHANNELS_MAX;
 use crate::parameters;
-use pushwheel::{ClientId, Condition, Request, Target};
+use pushwheel::{ChannelManager, ClientId, Condition, Request, Target};
 
 /// The parameters of the query.
 pub(super) struct Parameters<'a> {
@@ -25,10 +26,16 @@ pub(super) struct Parameters<'a> {
     pub(super) is_raw: Option<bool>,
     /// Whether each line is published when it has arrived.
     pub(super) streams: bool,
+    /// The channels of a publish to several, each once.
+    pub(super) channels: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Parameters<'a> {
     pub(super) fn of(request: &'a Request, access: &Access) -> Result<Self, Problem> {
+        Parameters::read(request, access, false)
+    }
+
+    fn read(request: &'a Request, access: &Access, names_channels: bool) -> Result<Self, Problem> {
         let mut parameters = Parameters {
             target: Target::All,
             event: None,
@@ -39,9 +46,11 @@ impl<'a> Parameters<'a> {
             finishes: false,
             is_raw: None,
             streams: false,
+            channels: Vec::new(),
         };
         for (name, value) in request.query_pairs() {
             match &*name {
+                "channel" if names_channels => parameters.add_channel(value)?,
                 "client" => parameters.aim_at(&value)?,
                 "event" => parameters.event = Some(value),
                 "id" => parameters.id = Some(value),
@@ -61,13 +70,25 @@ impl<'a> Parameters<'a> {
         Ok(parameters)
     }
 
-    /// Reads those of a publish to all channels, which has no other target.
-    pub(super) fn of_all(request: &'a Request, access: &Access) -> Result<Self, Problem> {
-        let parameters = Parameters::of(request, access)?;
+    /// Reads those of a publish to the channels that the query names, or to all. It has no other
+    /// target.
+    pub(super) fn of_several(request: &'a Request, access: &Access) -> Result<Self, Problem> {
+        let parameters = Parameters::read(request, access, true)?;
         match parameters.target == Target::All {
-            true if parameters.finishes => Err(Problem::demand_of_all()),
+            true if parameters.finishes || parameters.streams => Err(Problem::demand_of_all()),
             true => Ok(parameters),
             false => Err(Problem::target_of_all()),
+        }
+    }
+
+    fn add_channel(&mut self, name: Cow<'a, str>) -> Result<(), Problem> {
+        ChannelManager::check_name(&name)?;
+        if !self.channels.contains(&name) {
+            self.channels.push(name);
+        }
+        match self.channels.len() > PUBLISH_CHANNELS_MAX {
+            true => Err(Problem::too_many_channels_of_publish()),
+            false => Ok(()),
         }
     }
 

@@ -9,12 +9,13 @@ use super::parameters::Parameters;
 use crate::access::Access;
 use crate::access_log;
 use crate::context::{Context, CurrentConfig};
-use pushwheel::{Event, EventId, PublishError, Published, Request, Responder, Response, Target};
+use crate::errors::Problem;
+use pushwheel::{Event, EventId, Published, Request, Responder, Response, Target};
 
 /// What the answer to a publish has besides its result.
 pub(super) struct Reply {
-    /// The channel and the publisher's address, if the event log is on.
-    logged: Option<(Option<String>, SocketAddr)>,
+    /// The channels, none for all, and the publisher's address, if the event log is on.
+    logged: Option<(Vec<String>, SocketAddr)>,
     may_count: bool,
     /// The number of nodes, in a cluster.
     nodes: Option<usize>,
@@ -25,11 +26,15 @@ impl Reply {
     pub(super) fn new(
         (request, context): (&Request, &Context),
         config: &CurrentConfig,
-        channel: Option<&str>,
         parameters: &Parameters<'_>,
         events: &Events<'_>,
     ) -> Reply {
-        let logged = || (channel.map(str::to_owned), request.client_address());
+        let logged = || {
+            let several = parameters.channels.iter().map(|name| &**name);
+            let channels = request.param("channel").into_iter().chain(several);
+            let channels = channels.map(str::to_owned).collect();
+            (channels, request.client_address())
+        };
         Reply {
             logged: config.event_log.then(logged),
             may_count: may_count(&parameters.target, &config.access, request),
@@ -39,8 +44,8 @@ impl Reply {
     }
 
     pub(super) fn answer(self, published: &Published) -> Response {
-        if let Some((channel, address)) = &self.logged {
-            access_log::log_publish(*address, channel.as_deref(), published);
+        if let Some((channels, address)) = &self.logged {
+            access_log::log_publish(*address, channels, published);
         }
         Response::json(&Answer {
             id: published.id.as_ref(),
@@ -56,7 +61,7 @@ impl Reply {
     pub(super) fn respond_with(
         self,
         responder: Responder,
-    ) -> impl FnOnce(Result<Published, PublishError>) + Send + 'static {
+    ) -> impl FnOnce(Result<Published, Problem>) + Send + 'static {
         move |published| {
             let response = published.map(|published| self.answer(&published));
             responder.respond(response);

@@ -50,7 +50,7 @@ fn the_client_and_its_types_are_served_typed_to_pages_of_allowed_origins() {
 }
 
 #[test]
-fn the_client_is_below_3_kb_compressed_and_its_source_but_for_comments() {
+fn the_client_is_small_when_compressed_and_its_source_but_for_comments() {
     let served = start();
     let script = get(&served, "/pushwheel.js");
     let packed = ask(&served, "GET", "/pushwheel.js", &[GZIP], "");

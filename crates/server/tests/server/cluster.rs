@@ -174,6 +174,29 @@ fn an_event_reaches_the_clients_of_all_nodes_in_one_order() {
 }
 
 #[test]
+fn a_request_can_be_repeated_at_another_node_also_one_to_several_channels() {
+    let redis = Redis::start(&[]);
+    let [one, other] = ["one", "other"].map(|name| Node::start(&redis, name));
+    let mut client = other.subscribe("/events?channel=a&channel=b");
+    for (path, text) in [("/channels?channel=a&channel=b", "1"), ("/channels/b", "2")] {
+        let publish = |node: &Node| -> Value {
+            let headers = "Content-Type: text/plain\r\nIdempotency-Key: k\r\n";
+            let answer = node.ask("POST", path, headers, text);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            serde_json::from_str(answer.text()).unwrap()
+        };
+        let (first, again) = (publish(&one), publish(&other));
+        assert_eq!(first.get("duplicate"), None, "{path}");
+        assert_eq!(
+            (&again["id"], &again["duplicate"]),
+            (&first["id"], &json!(true)),
+            "{path}"
+        );
+    }
+    assert_eq!(summaries(&take(&mut client, 2)), ["1", "2"]);
+}
+
+#[test]
 fn answers_are_marked_with_the_number_of_nodes() {
     let redis = Redis::start(&[]);
     let [one, other] = ["one", "other"].map(|name| Node::start(&redis, name));
@@ -201,6 +224,16 @@ fn answers_are_marked_with_the_number_of_nodes() {
     eventually("the answers have both nodes", || {
         one.publish("news", "x")["nodes"] == 2
     });
+    // HTTP/1.0 has no chunks.
+    let mut lines = Connection::open(one.address);
+    lines.send(
+        "POST /channels/news?stream HTTP/1.0\r\nContent-Type: application/x-ndjson\r\n\
+         Content-Length: 12\r\n\r\n{\"data\": 1}\n",
+    );
+    assert_eq!(lines.head().status, 200);
+    let replies = String::from_utf8(lines.rest()).unwrap();
+    let reply: Value = serde_json::from_str(replies.lines().next().unwrap()).unwrap();
+    assert_eq!((&reply["clients"], &reply["nodes"]), (&json!(0), &json!(2)));
     let here = one.publish("news", "x");
     assert_eq!((&here["clients"], &here["nodes"]), (&json!(0), &json!(2)));
     assert_eq!(other.publish("news", "x")["clients"], 1);

@@ -42,6 +42,7 @@ mod publish;
 mod repeats;
 mod security;
 mod settings;
+mod several;
 mod state;
 #[cfg(target_os = "linux")]
 mod stopped;
