@@ -20,6 +20,9 @@ pub const HELLO: &str = "hello, hello, hello";
 /// How many bytes `/large` answers.
 pub const LARGE_BYTES: usize = 30_000;
 
+/// The longest time for which a client waits for a page.
+pub const PAGE_MS_MAX: u64 = 5_000;
+
 /// Bytes that a flooding client sends after its request.
 const FLOOD_BYTES: usize = 20_000;
 
@@ -61,6 +64,8 @@ pub struct Client {
     asks_for_id: bool,
     /// Whether it asks for its position in heartbeats too.
     asks_for_positions: bool,
+    /// Whether it asks for one page after another instead of streams.
+    asks_for_pages: bool,
     metadata_role: Option<u8>,
     socket: Option<usize>,
     /// The oracle's record of the current stream.
@@ -106,6 +111,10 @@ struct Reader {
     body: Vec<u8>,
     status: u16,
     stream: Option<Parser>,
+    /// What has come of a page that ends with its connection, and how long it may take.
+    page: Option<(Vec<u8>, u64)>,
+    /// The page has come, on a connection that goes on.
+    is_page_read: bool,
 }
 
 impl Client {
@@ -116,6 +125,7 @@ impl Client {
             behavior,
             asks_for_id: true,
             asks_for_positions: false,
+            asks_for_pages: false,
             custom_id: (rng.u32(0..3) == 0).then(|| format!("client-{}", rng.u8(0..20))),
             metadata_role: rng.bool().then(|| rng.u8(0..3)),
             socket: None,
@@ -149,6 +159,16 @@ impl Client {
     /// Asks for its position in heartbeats, as pushwheel.js does.
     pub fn with_positions(mut self) -> Client {
         self.asks_for_positions = true;
+        self
+    }
+
+    /// Asks for pages of one channel, as a client behind some proxies does.
+    pub fn with_pages(mut self) -> Client {
+        if let Role::Subscriber { names, is_deferred } = &mut self.role {
+            names.truncate(1);
+            *is_deferred = false;
+            self.asks_for_pages = true;
+        }
         self
     }
 
@@ -309,6 +329,12 @@ impl Client {
         self.stream = Some(stream);
         let path = if is_deferred { "later" } else { "events" };
         let mut query = format!("stream={stream}");
+        if self.asks_for_pages {
+            let state = &mut oracle.streams[stream];
+            state.asks_for_page = true;
+            state.id = self.custom_id.clone().unwrap_or_default();
+            query.push_str(&format!("&wait={}", [0, 300, PAGE_MS_MAX][rng.usize(0..3)]));
+        }
         for name in &names {
             query.push_str(&format!("&channel={name}"));
         }
@@ -319,7 +345,9 @@ impl Client {
         if rng.bool() {
             headers.push_str("Accept: text/event-stream\r\n");
         }
-        if self.asks_for_positions {
+        if self.asks_for_pages {
+            // It is of no account for a page.
+        } else if self.asks_for_positions {
             query.push_str("&cursor");
         } else if self.asks_for_id {
             headers.push_str("Cache-Control: no-cache\r\n");
@@ -372,6 +400,10 @@ impl Client {
         }
         if is_over {
             self.end(network, oracle, rng);
+        } else if self.reader.is_page_read {
+            self.cut(oracle, now);
+            network.leave(socket);
+            self.come_back(network, rng);
         } else if network.has_bytes_for_client(socket) {
             network.plan(rng.u64(0..5), Act::Client(self.index));
         }
@@ -394,6 +426,9 @@ impl Client {
             let retry_ms = self.reader.stream.as_ref().and_then(Parser::retry);
             let is_torn = self.reader.stream.as_ref().is_some_and(Parser::is_in_event);
             oracle.on_end(stream, retry_ms, is_torn);
+        }
+        if let Some((page, _)) = self.reader.page.take() {
+            self.take_page(&page, oracle);
         }
         self.check_unanswered(network, oracle);
         self.check_whole(network, oracle);

@@ -8,7 +8,7 @@ use pushwheel::{EngineBuilder, History, KeyedState, LagPolicy};
 
 use super::client::{Behavior, Role};
 use super::network::{Batches, Faults, RareFaults};
-use super::oracle::{FINISHED_MS, Finishes, Plan};
+use super::oracle::{FINISHED_MS, Finishes, Keys, Plan};
 
 pub fn draw_plan(rng: &mut Rng) -> Plan {
     let events = [0, 0, 3, 20, 200][rng.usize(0..5)];
@@ -181,6 +181,17 @@ pub fn draw_batches(seed: u64) -> Option<Batches> {
         failed,
         rng,
     })
+}
+
+/// Publishers that repeat requests with their keys, where there are some. Drawn apart, too.
+pub fn draw_keys(seed: u64) -> Option<Keys> {
+    let mut rng = Rng::with_seed(seed ^ 0x00de_ade5);
+    rng.bool().then(|| Keys::new(rng))
+}
+
+/// Whether a client reads pages. Drawn apart, too.
+pub fn draw_pages(seed: u64, index: usize) -> bool {
+    Rng::with_seed(seed ^ 0x0009_a6e5 ^ ((index as u64) << 32)).u8(0..4) == 0
 }
 
 pub fn draw_role(rng: &mut Rng, names: &[String]) -> Role {

@@ -146,10 +146,13 @@ pub enum Era {
     /// What many clients are written at once goes out in any order, and for some of them it
     /// is torn, finds no room, or fails.
     Batches,
+    /// Publishers repeat requests with their keys, to one channel or to several, and some
+    /// clients read pages.
+    Keys,
 }
 
 impl Era {
-    pub const NOW: Era = Era::Batches;
+    pub const NOW: Era = Era::Keys;
 
     pub fn of(seed: u64) -> Era {
         let mut known = REGRESSIONS.iter();

@@ -10,7 +10,7 @@ use pushwheel::EngineHandle;
 use super::client::Client;
 use super::journal::Journal;
 use super::network::{Act, Actors, Network};
-use super::oracle::{Finishes, Oracle, To};
+use super::oracle::{Finishes, Keys, Oracle, To};
 use super::{Shared, lock};
 
 /// Everything that acts while the engine polls.
@@ -156,6 +156,9 @@ impl Load {
         };
         if oracle.finishes.as_mut().is_some_and(Finishes::happens) {
             return oracle.finish(topic);
+        }
+        if oracle.keys.as_mut().is_some_and(Keys::happens) {
+            return oracle.publish_with_key();
         }
         match rng.u32(0..1000) {
             0..350 => oracle.publish(topic, To::All, 1),

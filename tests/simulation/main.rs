@@ -53,9 +53,9 @@ use pushwheel::{ChannelManager, ChannelManagerBuilder, ChannelOptions, Engine, H
 use client::Client;
 use draw::{
     draw_batches, draw_behavior, draw_budgets, draw_failure, draw_faults, draw_finishes,
-    draw_interrupted_writes, draw_kept_for_all, draw_keyed, draw_limits, draw_looks, draw_loops,
-    draw_plain_fetch, draw_plan, draw_positions, draw_rare_faults, draw_repeats, draw_repetitions,
-    draw_restart, draw_role, draw_withholding,
+    draw_interrupted_writes, draw_kept_for_all, draw_keyed, draw_keys, draw_limits, draw_looks,
+    draw_loops, draw_pages, draw_plain_fetch, draw_plan, draw_positions, draw_rare_faults,
+    draw_repeats, draw_repetitions, draw_restart, draw_role, draw_withholding,
 };
 use endings::Endings;
 use eras::{Era, REGRESSIONS};
@@ -321,6 +321,7 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
         faults.send_bytes_max = faults.send_bytes_max.min(finishes.send_bytes_max);
     }
     lock(&oracle).finishes = finishes;
+    lock(&oracle).keys = draw_keys(seed).filter(|_| era >= Era::Keys);
     let loops = match era >= Era::Loops {
         true => draw_loops(seed),
         false => 1,
@@ -349,6 +350,7 @@ fn build(rng: &mut Rng, seed: u64, is_reported: bool) -> Simulation {
         let client = Client::new(index, role, behavior, rng);
         let asks_for_positions = era >= Era::Positions && draw_positions(seed, index);
         clients.push(match era >= Era::Pauses && draw_plain_fetch(seed, index) {
+            _ if era >= Era::Keys && draw_pages(seed, index) => client.with_pages(),
             _ if asks_for_positions => client.with_positions(),
             true => client.without_opening_id(),
             false => client,

@@ -67,9 +67,16 @@ fn subscription(shared: &Shared, request: &Request) -> Response {
         .map(|topic| oracle.topics[*topic].channel.clone());
     let first = channels.next().expect("a request names its channels");
     let mut subscription = channels.fold(Subscription::new(&first), |all, one| all.and(&one));
+    let wait = request.query("wait");
+    let wait_ms: Option<u64> = wait.map(|ms| ms.parse().expect("a number"));
     let Some(number) = number_of(request) else {
         return subscription.into();
     };
+    if let Some(ms) = wait_ms {
+        subscription = subscription.answer_once(Duration::from_millis(ms));
+        // It may be answered before it joins.
+        oracle.streams[number].topics.clone_from(&topics);
+    }
     if let Some(id) = request.query("id") {
         subscription = subscription.client_id(ClientId::new(&id).unwrap());
     }
@@ -78,6 +85,7 @@ fn subscription(shared: &Shared, request: &Request) -> Response {
     }
     // What callbacks do is drawn now.
     let welcomes = [0, 0, 0, 1, 3][oracle.rng.usize(0..5)];
+    let welcomes = if wait_ms.is_some() { 0 } else { welcomes };
     let announces = oracle.rng.u32(0..20) == 0;
     let leaves_a_word = oracle.rng.u32(0..20) == 0;
     let kicks_itself = oracle.rng.u32(0..150) == 0;

@@ -1,6 +1,6 @@
 //! What must hold of a client's connection, as the client sees it.
 
-use super::{Client, Role};
+use super::{Client, PAGE_MS_MAX, Role};
 use crate::network::Network;
 use crate::oracle::{BEAT_SLACK_MS, Oracle, SLACK_MS, TICK_MS};
 
@@ -72,7 +72,9 @@ impl Client {
             return Err("takes nothing, and is not disconnected".to_owned());
         }
         let (Some(stream), true) = (self.stream, self.is_streaming()) else {
-            return self.check_answers(network, oracle);
+            return self
+                .check_page(network, oracle)
+                .and_then(|()| self.check_answers(network, oracle));
         };
         let state = &oracle.streams[stream];
         if socket.is_closed {
@@ -124,6 +126,20 @@ impl Client {
         let since = times.into_iter().max().unwrap_or(0);
         match now > since + 3 * SLACK_MS {
             true => Err(format!("{:?} is not answered since {since}", self.expected)),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks that a client does not wait for its page for too long.
+    fn check_page(&self, network: &Network, oracle: &Oracle) -> Result<(), String> {
+        let (Some((_, since)), Some(stream)) = (&self.reader.page, self.stream) else {
+            return Ok(());
+        };
+        let (now, state) = (network.now(), &oracle.streams[stream]);
+        let since = (*since).max(self.reads_since).max(network.jumped_at());
+        let is_excused = now < self.stalled_until || state.is_cut || state.gone.is_some();
+        match !is_excused && now > since + PAGE_MS_MAX + 3 * SLACK_MS {
+            true => Err(format!("stream {stream} waits for its page since {since}")),
             false => Ok(()),
         }
     }

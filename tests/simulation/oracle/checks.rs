@@ -177,6 +177,7 @@ impl Oracle {
 
     /// All is over.
     pub fn check_end(&mut self) {
+        self.check_keys();
         self.check_counts();
         self.check_logs();
         self.check_all_gone();

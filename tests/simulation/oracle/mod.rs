@@ -10,6 +10,8 @@
 //! | --- | --- |
 //! | `publishing` | what was published, and what the engine said to it |
 //! | `proposing` | what was proposed to a log, and what the log says of it |
+//! | `keys` | requests that are repeated with their keys |
+//! | `pages` | pages that are read instead of a stream |
 //! | `recovering` | what is left when a process has ended |
 //! | `subscribing` | clients that subscribe and leave, and the events they are owed |
 //! | `reading` | what clients read, against that |
@@ -18,6 +20,8 @@
 
 mod checks;
 mod ending;
+mod keys;
+mod pages;
 mod proposing;
 mod publishing;
 mod reading;
@@ -37,6 +41,7 @@ use pushwheel::{
 
 use crate::endings::Endings;
 
+pub use keys::Keys;
 pub use proposing::Proposed;
 pub use recovering::Recovered;
 
@@ -238,7 +243,7 @@ pub enum Want {
 /// One subscription, from its request to its end.
 pub struct Stream {
     pub want: Want,
-    id: String,
+    pub id: String,
     role: Option<u8>,
     pub topics: Vec<usize>,
     joined: Option<Joined>,
@@ -265,6 +270,8 @@ pub struct Stream {
     pub accepts_ids: bool,
     /// Whether the client asks for its position in heartbeats.
     pub asks_for_positions: bool,
+    /// Whether the client asks for a page, and not for a stream.
+    pub asks_for_page: bool,
     /// The last event that it has read is from before it joined, with a doubtful
     /// own id, so that an id has to follow.
     ends_doubtfully: bool,
@@ -384,6 +391,8 @@ pub struct Oracle {
     pub in_doubt_until_ms: u64,
     /// Where channels finish often.
     pub finishes: Option<Finishes>,
+    /// Publishers that repeat requests with their keys.
+    pub keys: Option<Keys>,
     /// What is proposed to the log, if there is one.
     pub proposed: Option<Proposed>,
     /// The newest number when what was written was last synced.
@@ -480,6 +489,7 @@ impl Oracle {
             removals: None,
             in_doubt_until_ms: 0,
             finishes: None,
+            keys: None,
             proposed: None,
             synced: 0,
             term_began_at: 0,

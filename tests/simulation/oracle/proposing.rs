@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use pushwheel::internals::LoggedBlock;
 use pushwheel::{ClientId, Condition, DisconnectReason, Event, PublishError, Published, Target};
 
+use super::keys::Request;
 use super::publishing::{Draft, Everywhere};
 use super::{Audience, Oracle, SLACK_MS, To, Topic};
 
@@ -23,6 +24,8 @@ enum What {
         is_uncertain: bool,
         drafts: Vec<Draft>,
     },
+    /// With a key, to one channel or to several.
+    Keyed(Request),
     Everywhere(Draft),
     Finish(Option<Draft>),
     Close,
@@ -32,6 +35,7 @@ impl What {
     fn drafts(&self) -> &[Draft] {
         match self {
             What::Publish { drafts, .. } => drafts,
+            What::Keyed(request) => &request.drafts,
             What::Everywhere(draft) => std::slice::from_ref(draft),
             What::Finish(draft) => draft.as_slice(),
             What::Close => &[],
@@ -41,7 +45,7 @@ impl What {
     /// The numbers that its record takes.
     fn width(&self) -> u64 {
         match self {
-            What::Publish { drafts, .. } => drafts.len() as u64,
+            What::Publish { .. } | What::Keyed(_) => self.drafts().len() as u64,
             _ => 1,
         }
     }
@@ -70,6 +74,8 @@ enum Expected {
         duplicates: usize,
         clients: RangeInclusive<usize>,
     },
+    /// What the first request with the key was told: this id.
+    Repeated(Request, String),
     Clients(RangeInclusive<usize>),
     Finished,
     Closed,
@@ -159,6 +165,13 @@ impl Proposed {
         self.turns.push(turn);
     }
 
+    /// The end of the channel of a name that the log has, if nothing has begun another one.
+    fn end_of(&self, name: &str) -> Option<u64> {
+        let mut newest_first = self.turns.iter().rev();
+        let newest = newest_first.find(|turn| turn.name == name);
+        newest.filter(|turn| turn.is_end).map(|turn| turn.number)
+    }
+
     /// Whether a name was removed after something was proposed for its channel.
     fn comes_after_removal(&self, name: &str, basis: u64) -> bool {
         let mut newest_first = self.turns.iter().rev();
@@ -240,6 +253,21 @@ impl Oracle {
         self.propose(topic, what, |_, what, outbox, number| {
             let events: Vec<Event<'_>> = what.drafts().iter().map(Draft::event).collect();
             channel.publish_then(events, target, move |outcome| {
+                let mut outbox = outbox.lock().unwrap();
+                outbox.push((number, Outcome::Events(outcome)));
+            });
+        });
+    }
+
+    pub(super) fn propose_with_key(&mut self, topic: usize, request: Request) {
+        let channels = request.names.iter().map(|name| {
+            let topic = self.current[name];
+            self.topics[topic].channel.clone()
+        });
+        let (channels, manager) = (channels.collect::<Vec<_>>(), self.manager.clone());
+        let again = request.clone();
+        self.propose(topic, What::Keyed(request), |_, _, outbox, number| {
+            again.publish(&manager, &channels, move |outcome| {
                 let mut outbox = outbox.lock().unwrap();
                 outbox.push((number, Outcome::Events(outcome)));
             });
@@ -379,6 +407,7 @@ impl Oracle {
                 }
                 applied
             }
+            What::Keyed(request) => self.apply_with_key(request, basis, first),
             What::Everywhere(draft) => self.apply_everywhere(draft, first),
             What::Finish(draft) => self.apply_finish(topic, basis, at_ms, draft.as_ref(), first),
             What::Close => self.apply_close(topic, basis, first),
@@ -392,26 +421,56 @@ impl Oracle {
     /// The channel that a record finds under the name of its channel, or that it makes.
     fn found(&mut self, topic: usize) -> usize {
         let name = self.topics[topic].name.clone();
-        let current = self.current.get(&name).copied();
+        self.found_by_name(&name)
+    }
+
+    fn found_by_name(&mut self, name: &str) -> usize {
+        let current = self.current.get(name).copied();
         let current = current.filter(|topic| self.topics[*topic].is_there());
-        current.unwrap_or_else(|| self.open(&name))
+        current.unwrap_or_else(|| self.open(name))
     }
 
     /// Whether a record was proposed before its channel's end came into the log. If not, the
     /// end is over for all that follow.
     fn comes_after_end(&mut self, topic: usize, basis: u64, number: u64) -> bool {
         let name = self.topics[topic].name.clone();
-        let proposed = self.proposed();
-        let newest_first = proposed.turns.iter().rev();
-        let mut of_name = newest_first.filter(|turn| turn.name == name);
-        let finish = of_name.next().filter(|turn| turn.is_end);
-        let Some(finish) = finish.map(|turn| turn.number) else {
+        let Some(finish) = self.proposed().end_of(&name) else {
             return false;
         };
         if basis >= finish {
-            proposed.turn(number, name, false);
+            self.proposed().turn(number, name, false);
         }
         basis < finish
+    }
+
+    fn apply_with_key(&mut self, request: &Request, basis: u64, first: u64) -> (Expected, bool) {
+        if let Some(id) = self.first_of(request) {
+            return (Expected::Repeated(request.clone(), id), false);
+        }
+        let ends = request.names.iter();
+        let ends: Vec<_> = ends.map(|name| self.proposed().end_of(name)).collect();
+        if ends.iter().any(|end| end.is_some_and(|end| basis < end)) {
+            return (Expected::Finished, false);
+        }
+        for (name, end) in request.names.iter().zip(ends) {
+            if end.is_some() {
+                self.proposed().turn(first, name.clone(), false);
+            }
+        }
+        let names = request.names.iter();
+        let topics: Vec<usize> = names.map(|name| self.found_by_name(name)).collect();
+        let clients = topics.iter().map(|t| self.clients(*t, &Audience::All));
+        let clients = clients.fold(0..=0, |all, one| {
+            all.start() + one.start()..=all.end() + one.end()
+        });
+        let is_work = *clients.end() > 0;
+        let expected = Expected::Events {
+            id: self.enter_with_key(request, &topics, first),
+            events: request.drafts.len(),
+            duplicates: 0,
+            clients,
+        };
+        (expected, is_work)
     }
 
     fn apply_publish(
@@ -568,9 +627,16 @@ impl Oracle {
                 self.fail("a publisher has two outcomes");
                 continue;
             }
+            let request = match &proposal.what {
+                What::Keyed(request) => Some(request.clone()),
+                _ => None,
+            };
             match proposal.expected.take() {
                 Some(expected) => self.compare(&expected, &outcome),
                 None => self.on_unlogged(number, &outcome),
+            }
+            if let (Some(request), Outcome::Events(Ok(_))) = (request, &outcome) {
+                self.keys.as_mut().expect("there are some").tell(&request);
             }
         }
     }
@@ -583,6 +649,10 @@ impl Oracle {
                 matches!(outcome.error(), Some(PublishError::IdReused { .. }))
             }
             (Expected::Clients(clients), Outcome::Clients(Ok(said))) => clients.contains(said),
+            (Expected::Repeated(request, id), Outcome::Events(Ok(said))) => {
+                self.check_repeated(request, said, id);
+                true
+            }
             (
                 Expected::Events {
                     id,
@@ -595,6 +665,7 @@ impl Oracle {
                 let said_id = said.id.as_ref().map(ToString::to_string);
                 said_id.as_ref() == Some(id)
                     && (said.events, said.duplicates) == (*events, *duplicates)
+                    && !said.is_repeated
                     && clients.contains(&said.clients)
             }
             _ => false,
@@ -617,6 +688,13 @@ impl Oracle {
         let (has_failed, timeout_ms) = (proposed.has_failed, proposed.timeout_ms);
         let proposal = &proposed.all[number];
         let is_late = now >= proposal.at_ms + timeout_ms;
+        if let What::Keyed(request) = &proposal.what {
+            let request = request.clone();
+            if !self.is_right_unlogged(&request, number, is_late, outcome) {
+                self.fail(format!("{request:?} has the outcome {outcome:?}"));
+            }
+            return;
+        }
         let topic = proposal.topic;
         let drafts = proposal.what.drafts().to_vec();
         let (to, is_for_all) = match &proposal.what {
@@ -668,6 +746,56 @@ impl Oracle {
                  {:?})",
                 state.finished_at, state.over_at, state.closed_at
             ));
+        }
+    }
+
+    /// Whether a publisher may be told this of a request with a key that is not in the log.
+    fn is_right_unlogged(
+        &mut self,
+        request: &Request,
+        number: usize,
+        is_late: bool,
+        outcome: &Outcome,
+    ) -> bool {
+        let first = self.first_of(request);
+        let may_be_unsent = is_late || self.proposed().has_failed;
+        let topics = request
+            .names
+            .iter()
+            .filter_map(|name| self.current.get(name));
+        let mut topics = topics.map(|topic| &self.topics[*topic]);
+        match (outcome, first) {
+            (Outcome::Events(Ok(said)), Some(id)) => {
+                self.check_repeated(request, said, &id);
+                true
+            }
+            (Outcome::Events(Err(PublishError::KeyInFlight { .. })), _) => {
+                let proposed = self.proposed.as_ref().expect("there is a log");
+                let mut others = proposed.queue.iter().map(|other| &proposed.all[*other]);
+                self.figures
+                    .entry("requests repeated while they are under way")
+                    .and_modify(|count| *count += 1)
+                    .or_insert(1);
+                others.any(|other| match &other.what {
+                    What::Keyed(other) => other.is_same(request),
+                    _ => false,
+                })
+            }
+            (Outcome::Events(Err(PublishError::Unavailable { .. })), _) => {
+                let queue = &mut self.proposed().queue;
+                queue.retain(|queued| *queued != number);
+                self.count("proposals that are not sent");
+                may_be_unsent || self.may_lack_room
+            }
+            (Outcome::Events(Err(PublishError::Unconfirmed)), _) => {
+                self.count("proposals in doubt");
+                may_be_unsent
+            }
+            (Outcome::Events(Err(PublishError::Closed)), None) => topics.any(|t| !t.is_there()),
+            (Outcome::Events(Err(PublishError::Finished)), None) => {
+                topics.any(|topic| topic.is_finished())
+            }
+            _ => false,
         }
     }
 

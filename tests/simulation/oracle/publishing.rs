@@ -623,6 +623,17 @@ impl Everywhere {
 }
 
 impl Draft {
+    /// An event with nothing but its data.
+    pub(super) fn plain(data: String) -> Draft {
+        Draft {
+            name: None,
+            id: None,
+            key: None,
+            data,
+            removes: false,
+        }
+    }
+
     /// The gap that a log places where events may be lost.
     pub(super) fn lost(id: &str) -> Draft {
         let gap = serde_json::json!({

@@ -95,6 +95,9 @@ impl Oracle {
             self.remove_event(sequence, number);
         }
         self.proposed().take_back(newest);
+        if let Some(keys) = &mut self.keys {
+            keys.take_back(newest);
+        }
         self.everywhere.retain(|event| !is_lost(event.sequence));
         for topic in &mut self.topics {
             if topic.finish.is_some_and(is_lost) {

@@ -26,6 +26,7 @@ impl Oracle {
             is_gap_reported: false,
             accepts_ids: false,
             asks_for_positions: false,
+            asks_for_page: false,
             ends_doubtfully: false,
             has_lagged: false,
             welcomes_sent: 0,
@@ -232,6 +233,7 @@ impl Oracle {
         let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
         let is_legal = match reason {
             DisconnectReason::Gone => stream.is_cut,
+            DisconnectReason::Answered => stream.asks_for_page,
             DisconnectReason::Kicked => stream.is_kicked,
             DisconnectReason::Replaced => stream.is_replaced,
             DisconnectReason::ChannelClosed => topics.any(|topic| {
