@@ -161,11 +161,15 @@ impl Frame {
     /// which parsers that do not know it ignore.
     pub(crate) fn naming(&self, channel: &str) -> Frame {
         debug_assert!(!self.is_packed, "other frames cannot be extended");
-        let event = self.as_bytes();
-        let mut out = Vec::with_capacity(b"channel: \n".len() + channel.len() + event.len());
-        push_field(&mut out, b"channel: ", channel.as_bytes());
-        out.extend_from_slice(event);
+        let mut out = Vec::with_capacity(self.named_len(channel));
+        push_field(&mut out, CHANNEL_FIELD, channel.as_bytes());
+        out.extend_from_slice(self.as_bytes());
         Frame::raw(&out)
+    }
+
+    /// Returns the number of bytes with the [name](Self::naming) of the channel.
+    pub(crate) fn named_len(&self, channel: &str) -> usize {
+        CHANNEL_FIELD.len() + channel.len() + 1 + self.len()
     }
 
     /// Writes the event's id, `id_prefix` and `sequence`, in front of it. A frame
@@ -446,6 +450,8 @@ fn is_event(bytes: &[u8], may_have_id: bool) -> bool {
 fn position(at: usize) -> u16 {
     u16::try_from(at).expect("gap, name and id are limited to less than 600 bytes together")
 }
+
+const CHANNEL_FIELD: &[u8] = b"channel: ";
 
 const NAME_FIELD: &[u8] = b"event: ";
 

@@ -1,5 +1,7 @@
 //! Frames on their way from a log to sockets: gathered once, written to many.
 
+use std::sync::Arc;
+
 use crate::frame::Frame;
 use crate::packed::Sum;
 
@@ -22,6 +24,8 @@ pub(crate) struct Batch {
     pieces: Vec<Piece>,
     joined: Vec<u8>,
     len: usize,
+    /// The names that the frames are still to begin with, one for each piece.
+    names: Vec<Arc<str>>,
 }
 
 impl Batch {
@@ -29,6 +33,7 @@ impl Batch {
         self.pieces.clear();
         self.joined.clear();
         self.len = 0;
+        self.names.clear();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -38,6 +43,12 @@ impl Batch {
     /// Bytes gathered so far.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns whether `len` more bytes fit into a batch of about `bytes_max`, of which the
+    /// first frame may be larger.
+    pub(crate) fn has_room(&self, len: usize, bytes_max: usize) -> bool {
+        self.is_empty() || self.len + len <= bytes_max
     }
 
     pub(crate) fn pieces(&self) -> &[Piece] {
@@ -53,7 +64,41 @@ impl Batch {
             }
             _ => self.joined.extend_from_slice(frame.as_bytes()),
         }
-        self.len += frame.len();
+        let len = frame.len();
+        self.add(sequence, channel_index, frame, len);
+    }
+
+    /// Adds a frame that is to begin with the name of its channel. The caller holds a lock,
+    /// so the name is not written here: the bytes of the batch are complete after
+    /// [`write_names`](Self::write_names).
+    pub(crate) fn push_named(
+        &mut self,
+        sequence: u64,
+        channel_index: usize,
+        frame: Frame,
+        name: Arc<str>,
+    ) {
+        let len = frame.named_len(&name);
+        self.add(sequence, channel_index, frame, len);
+        self.names.push(name);
+    }
+
+    /// Writes the names in front of their frames, if that is still to be done.
+    pub(crate) fn write_names(&mut self) {
+        if self.names.is_empty() {
+            return;
+        }
+        for (piece, name) in self.pieces.iter_mut().zip(self.names.drain(..)) {
+            piece.frame = piece.frame.naming(&name);
+        }
+        if let [_, _, ..] = *self.pieces {
+            let frames = self.pieces.iter();
+            frames.for_each(|piece| self.joined.extend_from_slice(piece.frame.as_bytes()));
+        }
+    }
+
+    fn add(&mut self, sequence: u64, channel_index: usize, frame: Frame, len: usize) {
+        self.len += len;
         self.pieces.push(Piece {
             sequence,
             channel_index,
@@ -99,6 +144,28 @@ mod tests {
         assert_eq!(batch.as_bytes(), b"abcdef");
         batch.clear();
         assert!(batch.is_empty() && batch.as_bytes().is_empty());
+    }
+
+    #[test]
+    fn names_are_written_in_front_of_their_frames() {
+        let (mut batch, mut plain) = (Batch::default(), Batch::default());
+        for events in [&["abc"][..], &["abc", "de", "f"]] {
+            batch.clear();
+            plain.clear();
+            for (sequence, text) in (1..).zip(events) {
+                let frame = Frame::raw(text.as_bytes());
+                plain.push(sequence, 0, frame.naming("news"));
+                batch.push_named(sequence, 0, frame, "news".into());
+            }
+            let len = batch.len();
+            batch.write_names();
+            assert_eq!((batch.as_bytes(), len), (plain.as_bytes(), plain.len()));
+            let torn = |batch: &Batch| {
+                let (piece, written) = batch.split(len - 1).1.expect("a byte is missing");
+                (piece.sequence, written)
+            };
+            assert_eq!(torn(&batch), torn(&plain));
+        }
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::looks::LOOKS_MAX;
 use super::merged::{ChannelReader, Lag, Merged};
 use super::reactors::Work;
 use super::state::State;
-use crate::frame::Frame;
 
 /// The number of looks that cost as much as one client that looks for itself.
 const LOOKS_A_CLIENT: usize = 16;
@@ -50,17 +49,35 @@ pub(crate) enum Form {
 }
 
 impl Source<'_> {
-    /// Returns the frame of an entry in this form.
-    fn frame(&self, state: &State, channel_index: usize, entry: &Entry) -> Frame {
-        match self.form {
-            Form::Plain | Form::Page => entry.frame.clone(),
-            Form::Packed => entry.packed_frame().clone(),
+    /// Adds the frame of an entry in this form to a batch of about `bytes_max`. Returns
+    /// whether there was room. Names are [written](Batch::write_names) when the lock is
+    /// open.
+    fn add(
+        &self,
+        state: &State,
+        (channel_index, entry): (usize, &Entry),
+        bytes_max: usize,
+        batch: &mut Batch,
+    ) -> bool {
+        let frame = match self.form {
+            Form::Plain | Form::Page => &entry.frame,
+            Form::Packed => entry.packed_frame(),
             Form::Named => {
                 let channel = state.get(self.channels[channel_index]);
                 let name = channel.and_then(|channel| channel.name());
-                entry.frame.naming(name.map_or("", |name| name))
+                let name = name.cloned().unwrap_or_default();
+                let has_room = batch.has_room(entry.frame.named_len(&name), bytes_max);
+                if has_room {
+                    batch.push_named(entry.sequence, channel_index, entry.frame.clone(), name);
+                }
+                return has_room;
             }
+        };
+        let has_room = batch.has_room(frame.len(), bytes_max);
+        if has_room {
+            batch.push(entry.sequence, channel_index, frame.clone());
         }
+        has_room
     }
 }
 
@@ -183,11 +200,9 @@ impl Hub {
         let (through, has_more) = merged.walk(after, merged.now(), |channel_index, entry| {
             match entry.audience() {
                 None => {
-                    let frame = source.frame(&state, channel_index, entry);
-                    if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
+                    if !source.add(&state, (channel_index, entry), bytes_max, batch) {
                         return false;
                     }
-                    batch.push(entry.sequence, channel_index, frame);
                 }
                 Some(_) if is_for_some => {}
                 // The next of a batch, whose targets are known.
@@ -231,6 +246,7 @@ impl Hub {
             ends,
         };
         drop(state);
+        batch.write_names();
         let Some((through, channel, audience)) = search else {
             return Some((gathered, None));
         };
@@ -313,15 +329,11 @@ impl Hub {
                 let channel = state.get(channels[channel_index])?;
                 channel.members.get(readers[channel_index].slot)
             };
-            if entry.audience().is_none() || is_for(entry, member()) {
-                let frame = source.frame(&state, channel_index, entry);
-                if !batch.is_empty() && batch.len() + frame.len() > bytes_max {
-                    return false;
-                }
-                batch.push(entry.sequence, channel_index, frame);
-            }
-            true
+            let is_for_it = entry.audience().is_none() || is_for(entry, member());
+            !is_for_it || source.add(&state, (channel_index, entry), bytes_max, batch)
         });
+        drop(state);
+        batch.write_names();
         Read::Through(reached)
     }
 
