@@ -30,11 +30,7 @@ pub struct Mounted<C = Arc<[u8]>> {
 }
 
 /// The body of a response, in pieces. Dropping it disconnects the client.
-pub struct MountedBody<C = Arc<[u8]>> {
-    reader: Reader<C>,
-    /// What came with the head.
-    first: Option<C>,
-}
+pub struct MountedBody<C = Arc<[u8]>>(Reader<C>);
 
 impl<C> fmt::Debug for MountedBody<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,10 +41,7 @@ impl<C> fmt::Debug for MountedBody<C> {
 impl<C: Chunk> MountedBody<C> {
     /// Returns the next piece of the body, or `None` at its end.
     pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<C>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(first)),
-            None => self.reader.poll_read(context),
-        }
+        self.0.poll_read(context)
     }
 
     /// Waits for the next piece of the body. `None` at its end.
@@ -62,7 +55,7 @@ impl<C: Chunk> MountedBody<C> {
     /// Returns whether the body has ended and all of it was returned.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        self.first.is_none() && self.reader.is_read()
+        self.0.is_read()
     }
 }
 
@@ -136,11 +129,13 @@ impl<C: Chunk> Future for Answering<C> {
                 continue;
             };
             let rest = head.split_off(length);
-            let first = (!rest.is_empty()).then(|| rest.into());
+            if !rest.is_empty() {
+                reader.put_back(rest.into());
+            }
             return Poll::Ready(Ok(Mounted {
                 status,
                 headers,
-                body: MountedBody { reader, first },
+                body: MountedBody(reader),
             }));
         }
     }

@@ -44,9 +44,8 @@ struct State<C> {
     /// The piece that is read next. Apart from the others, so that the usual pipe
     /// allocates nothing.
     first: Option<C>,
-    rest: VecDeque<C>,
-    /// Bytes of all of these.
-    bytes: usize,
+    /// Boxed, because the size of an idle pipe counts, and its lines in a cache.
+    rest: Option<Box<VecDeque<C>>>,
     /// The reader that waits.
     waker: Option<Waker>,
     /// The token of the connection, once it is registered.
@@ -66,8 +65,7 @@ struct State<C> {
 pub(super) fn pipe<C: Chunk>(inbox: &Arc<Inbox<Arrival<C>>>) -> (Writer<C>, Reader<C>) {
     let state = State {
         first: None,
-        rest: VecDeque::new(),
-        bytes: 0,
+        rest: None,
         waker: None,
         token: None,
         is_limited: false,
@@ -90,10 +88,9 @@ impl<C> Pipe<C> {
 
 /// Adds a piece, and wakes the reader.
 fn push<C: Chunk>(mut state: MutexGuard<'_, State<C>>, piece: C) {
-    state.bytes += piece.as_ref().len();
     match state.first {
         None => state.first = Some(piece),
-        Some(_) => state.rest.push_back(piece),
+        Some(_) => state.rest.get_or_insert_default().push_back(piece),
     }
     let waker = state.waker.take();
     drop(state);
@@ -196,12 +193,11 @@ impl<C: Chunk> Reader<C> {
             }
             return Poll::Pending;
         };
-        state.first = state.rest.pop_front();
-        state.bytes -= piece.as_ref().len();
+        state.first = state.rest.as_mut().and_then(|rest| rest.pop_front());
         let is_empty = state.first.is_none();
         if is_empty {
             // What a burst needed is given back.
-            state.rest = VecDeque::new();
+            state.rest = None;
         }
         let has_room = is_empty && std::mem::take(&mut state.wants_room);
         let token = state.token.filter(|_| has_room);
@@ -218,6 +214,14 @@ impl<C: Chunk> Reader<C> {
 }
 
 impl<C> Reader<C> {
+    /// Puts a piece back, which is read next.
+    pub(super) fn put_back(&self, piece: C) {
+        let mut state = self.0.lock();
+        if let Some(second) = state.first.replace(piece) {
+            state.rest.get_or_insert_default().push_front(second);
+        }
+    }
+
     /// Returns whether the stream has ended and all of it was read.
     pub(super) fn is_read(&self) -> bool {
         let state = self.0.lock();
@@ -229,7 +233,7 @@ impl<C> Drop for Reader<C> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.is_dropped = true;
-        let pieces = (state.first.take(), std::mem::take(&mut state.rest));
+        let pieces = (state.first.take(), state.rest.take());
         let (waker, token) = (state.waker.take(), state.token);
         drop(state);
         drop((pieces, waker));
@@ -243,14 +247,15 @@ impl<C> Drop for Reader<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gone;
 
-impl<C> State<C> {
+impl<C: Chunk> State<C> {
     fn has_room(&self, len: usize) -> bool {
-        let pieces = usize::from(self.first.is_some()) + self.rest.len();
-        match pieces {
-            0 => true,
-            _ if self.is_limited => false,
-            pieces => pieces < PIECES_MAX && self.bytes + len <= BYTES_MAX,
-        }
+        let Some(first) = &self.first else {
+            return true;
+        };
+        let rest = self.rest.iter().flat_map(|rest| rest.iter());
+        let pieces = std::iter::once(first).chain(rest);
+        let bytes = pieces.clone().map(|piece| piece.as_ref().len());
+        !self.is_limited && pieces.count() < PIECES_MAX && bytes.sum::<usize>() + len <= BYTES_MAX
     }
 }
 
@@ -316,6 +321,17 @@ mod tests {
         assert_eq!(read(&reader), Poll::Ready(Some(100_000)));
         assert_eq!(write(&writer, &[0; BYTES_MAX]), Ok(true));
         assert_eq!(write(&writer, b"y"), Ok(false));
+    }
+
+    #[test]
+    fn a_piece_that_is_put_back_is_read_next() {
+        let (_inbox, writer, reader) = ends();
+        for bytes in [&b"x"[..], b"yy"] {
+            assert_eq!(write(&writer, bytes), Ok(true));
+        }
+        reader.put_back(b"put back"[..].into());
+        let read = [8, 1, 2].map(|_| read(&reader));
+        assert_eq!(read, [8, 1, 2].map(|len| Poll::Ready(Some(len))));
     }
 
     #[test]

@@ -42,5 +42,5 @@ mod stream_request;
 
 pub use body::Body;
 pub use event_stream::EventStream;
-pub use mount::Mount;
+pub use mount::{Mount, Responding};
 pub use stream_request::StreamRequest;

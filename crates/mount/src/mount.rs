@@ -2,10 +2,14 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use pushwheel::{ChannelManager, EngineHandle, IntoResponse, MountError, Mounted, Shutdown};
+use pushwheel::{
+    Answering, ChannelManager, EngineHandle, IntoResponse, MountError, Mounted, Shutdown,
+};
 
 use crate::body::Body;
 use crate::stream_request::StreamRequest;
@@ -60,19 +64,19 @@ impl Mount {
     /// the client has seen all of a finished channel. Where there is no room for the client,
     /// and when the mount was shut down, a browser receives 200 with a `retry:` for later,
     /// and any other client 503.
-    pub async fn respond(
-        &self,
-        request: StreamRequest,
-        answer: impl IntoResponse,
-    ) -> Response<Body> {
-        let answer = self.0.respond(&request.request, answer).await;
-        response(request.is_for_a_stream, answer)
+    pub fn respond(&self, request: StreamRequest, answer: impl IntoResponse) -> Responding {
+        Responding {
+            answering: self.0.respond(&request.request, answer),
+            is_for_a_stream: request.is_for_a_stream,
+        }
     }
 
     /// Returns the response of the mount's own routes, if it was built with any.
-    pub async fn call(&self, request: StreamRequest) -> Response<Body> {
-        let answer = self.0.call(&request.request).await;
-        response(request.is_for_a_stream, answer)
+    pub fn call(&self, request: StreamRequest) -> Responding {
+        Responding {
+            answering: self.0.call(&request.request),
+            is_for_a_stream: request.is_for_a_stream,
+        }
     }
 
     /// Shuts the mount down gracefully, and returns at once: see
@@ -91,6 +95,26 @@ impl Mount {
     #[must_use]
     pub fn channels(&self) -> &ChannelManager {
         self.0.channels()
+    }
+}
+
+/// A response that is being made: a future.
+///
+/// It is small, because it is a part of the future of the program's handler. Of the request
+/// and the subscription it holds nothing.
+#[derive(Debug)]
+#[must_use = "it is a future: await it"]
+pub struct Responding {
+    answering: Answering<Bytes>,
+    is_for_a_stream: bool,
+}
+
+impl Future for Responding {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
+        let answer = ready!(Pin::new(&mut self.answering).poll(context));
+        Poll::Ready(response(self.is_for_a_stream, answer))
     }
 }
 
