@@ -23,10 +23,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts a server of this kind.
-    pub(crate) fn start(kind: &str) -> Load {
+    /// Starts a server of this kind with this interval between heartbeats.
+    pub(crate) fn start(kind: &str, heartbeat: Duration) -> Load {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        let child = child.args(["serve", kind]).stdout(Stdio::piped());
+        let heartbeat = heartbeat.as_secs().to_string();
+        let child = child.args(["serve", kind, &heartbeat]);
+        let child = child.stdout(Stdio::piped());
         let mut child = child.spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
@@ -45,9 +47,10 @@ impl Load {
         }
     }
 
-    /// Opens the subscribers' streams.
+    /// Opens the streams of more subscribers.
     pub(crate) fn connect(&mut self, clients: usize) {
-        for index in 0..clients {
+        for _ in 0..clients {
+            let index = self.subscribers.len();
             let mut socket = TcpStream::connect(self.address).unwrap();
             let head = "GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
             socket.write_all(head.as_bytes()).unwrap();
@@ -71,7 +74,8 @@ impl Load {
                 .register(&mut socket, Token(index), Interest::READABLE)
                 .unwrap();
             self.subscribers.push(socket);
-            self.received.push(0);
+            // A new one receives what is published from now on.
+            self.received.push(self.published);
         }
     }
 
@@ -82,46 +86,62 @@ impl Load {
         self.publisher.write_all(request.as_bytes()).unwrap();
         self.published += count;
         let mut waiting = self.subscribers.len();
-        let mut events = Events::with_capacity(1024);
-        let mut buffer = vec![0; 64 << 10];
         let deadline = Instant::now() + Duration::from_secs(60);
         while waiting > 0 {
-            self.poll
-                .poll(&mut events, Some(Duration::from_secs(10)))
-                .unwrap();
             assert!(
                 Instant::now() < deadline,
                 "{waiting} subscribers miss events"
             );
-            for event in &events {
-                let index = event.token().0;
-                loop {
-                    match self.subscribers[index].read(&mut buffer) {
-                        Ok(0) => panic!("a stream has ended"),
-                        Ok(bytes) => {
-                            let ends = buffer[..bytes].iter().filter(|byte| **byte == END).count();
-                            let before = self.received[index];
-                            self.received[index] += ends;
-                            let is_complete = self.received[index] == self.published;
-                            waiting -= usize::from(is_complete && before < self.published);
-                        }
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            }
+            self.read(Duration::from_secs(10), |load, index, bytes| {
+                let ends = bytes.iter().filter(|byte| **byte == END).count();
+                let before = load.received[index];
+                load.received[index] += ends;
+                let is_complete = load.received[index] == load.published;
+                waiting -= usize::from(is_complete && before < load.published);
+            });
         }
         let mut answer = [0; 4096];
         let count = self.publisher.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 200"));
     }
 
-    /// Returns the resident memory of the server.
+    /// Reads heartbeats for so long. Returns how many came.
+    pub(crate) fn rest(&mut self, time: Duration) -> usize {
+        let mut count = 0;
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.read(left, |_, _, bytes| {
+                // Each has one.
+                count += bytes.iter().filter(|byte| **byte == b':').count();
+            });
+        }
+        count
+    }
+
+    /// Waits for bytes, and passes all that have come.
+    fn read(&mut self, patience: Duration, mut each: impl FnMut(&mut Load, usize, &[u8])) {
+        let mut events = Events::with_capacity(1024);
+        let mut buffer = vec![0; 64 << 10];
+        self.poll.poll(&mut events, Some(patience)).unwrap();
+        for event in &events {
+            let index = event.token().0;
+            loop {
+                match self.subscribers[index].read(&mut buffer) {
+                    Ok(0) => panic!("a stream has ended"),
+                    Ok(count) => each(self, index, &buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// Returns the resident memory of the server, without its files.
     pub(crate) fn resident_bytes(&self) -> i64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix("RssAnon:"))
             .unwrap();
         let kib: i64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib * 1024

@@ -4,6 +4,7 @@
 mod floor;
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -12,7 +13,7 @@ use axum::routing::{get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use pushwheel::{Channel, ChannelManager, Engine, Event, HandedOver, Subscription};
+use pushwheel::{Channel, ChannelManager, ChannelOptions, Engine, Event, HandedOver, Subscription};
 use pushwheel_mount::{Mount, StreamRequest};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -27,13 +28,13 @@ pub(crate) fn data() -> String {
     format!("{}{}", "x".repeat(127), char::from(END))
 }
 
-/// Serves until it is killed.
-pub(crate) fn run(kind: &str) {
+/// Serves until it is killed, with so many seconds between heartbeats.
+pub(crate) fn run(kind: &str, heartbeat: Duration) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         match kind {
-            "mount" => serve(mounted()).await,
-            "axum" => serve(broadcasting()).await,
+            "mount" => serve(mounted(heartbeat)).await,
+            "axum" => serve(broadcasting(heartbeat)).await,
             "floor" => serve(floor::router()).await,
             "engine" => engine(false),
             "one-port" => engine(true),
@@ -48,8 +49,9 @@ async fn serve(app: Router) {
     axum::serve(listener, app).await.unwrap();
 }
 
-fn mounted() -> Router {
-    let channels = ChannelManager::new();
+fn mounted(heartbeat: Duration) -> Router {
+    let options = ChannelOptions::default().heartbeat(heartbeat);
+    let channels = ChannelManager::builder().defaults(options).build();
     let news = channels.get_or_create("news").unwrap();
     let mount = Mount::new(&channels).unwrap();
     let stream = news.clone();
@@ -68,7 +70,7 @@ fn publish(news: &Channel, count: usize) {
     news.broadcast_batch(events.collect::<Vec<_>>()).unwrap();
 }
 
-fn broadcasting() -> Router {
+fn broadcasting(heartbeat: Duration) -> Router {
     let (sender, _) = broadcast::channel::<(u64, String)>(BROADCAST_EVENTS);
     let subscribe = sender.clone();
     let events = async move || {
@@ -81,7 +83,7 @@ fn broadcasting() -> Router {
                 .data(data);
             Some((Ok::<_, Infallible>(event), receiver))
         });
-        Sse::new(events).keep_alive(KeepAlive::default())
+        Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat))
     };
     let publish = async move |Path(count): Path<u64>| {
         for id in 0..count {
