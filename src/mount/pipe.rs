@@ -44,7 +44,7 @@ struct State<C> {
     /// The piece that is read next. Apart from the others, so that the usual pipe
     /// allocates nothing.
     first: Option<C>,
-    /// Boxed, because the size of an idle pipe counts, and its lines in a cache.
+    #[allow(clippy::box_collection, reason = "the size of an idle pipe counts")]
     rest: Option<Box<VecDeque<C>>>,
     /// The reader that waits.
     waker: Option<Waker>,
