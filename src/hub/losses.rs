@@ -16,16 +16,19 @@ use super::state::State;
 /// begins with a space.
 const PREFIX: &str = " lost-";
 
-fn id_of(term: u64) -> String {
-    format!("{PREFIX}{term}")
-}
-
 /// Returns the term of a loss from the id under which it is remembered.
 pub(super) fn term_of(id: &str) -> Option<u64> {
     id.strip_prefix(PREFIX)?.parse().ok()
 }
 
 impl State {
+    /// Returns the id under which the loss of a term is remembered. A term that itself is left
+    /// out has had no block, and its loss is that of the next one.
+    fn loss_id(&self, term: u64) -> String {
+        let first = self.terms.jump_over(term).map_or(term, |jump| jump.first);
+        format!("{PREFIX}{first}")
+    }
+
     /// Notes that a channel, or each one, has the gap of a loss from this number on. Returns
     /// false if it has one already.
     pub(super) fn note_loss(
@@ -35,7 +38,7 @@ impl State {
         number: u64,
         time: BlockTime,
     ) -> bool {
-        let id = id_of(term);
+        let id = self.loss_id(term);
         let is_known = |scope| self.remembered.known(scope, &id, time.wall_ms).is_some();
         if is_known(scope) || is_known(ALL) {
             return false;
@@ -53,7 +56,7 @@ impl State {
 
     /// Returns whether a channel has the gap of a loss.
     pub(super) fn has_gap_of(&self, scope: &str, term: u64) -> bool {
-        let id = id_of(term);
+        let id = self.loss_id(term);
         let has = |scope| self.remembered.get(scope, &id).is_some();
         has(scope) || has(ALL)
     }
@@ -64,7 +67,7 @@ impl State {
             return false;
         };
         self.remembered
-            .get(channel.scope(), &id_of(term))
+            .get(channel.scope(), &self.loss_id(term))
             .is_some_and(|record| record.sequence < held.entry.sequence)
     }
 }
