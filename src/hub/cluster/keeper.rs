@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::base::write_ends;
 use super::session::Session;
@@ -18,7 +19,7 @@ use crate::hub::proposals::Proposals;
 
 /// The name of the lease, its duration, and the time after which it is renewed.
 const LEASE: &str = "keeper";
-const LEASE_MS: u64 = 10_000;
+pub(super) const LEASE_MS: u64 = 10_000;
 const RENEW_MS: u64 = 3_000;
 
 /// The time between two checks, in milliseconds.
@@ -87,14 +88,22 @@ impl Keeper {
         match self.keep(now_ms, &terms, applied, rebuilt) {
             Ok(()) => Next::At(now_ms + LOOK_MS),
             Err(error) => {
-                self.leave_off();
                 self.session.failed(&self.cluster, now_ms, error);
+                self.leave_off();
                 Next::Again
             }
         }
     }
 
+    /// Closes the session, and gives the lease back, so that another node need not wait for
+    /// its end.
     fn leave_off(&mut self) {
+        if self.is_keeper
+            && let Some(session) = self.session.get(&self.cluster)
+        {
+            // If it fails, the lease ends later.
+            let _ = session.lease(LEASE, Duration::from_millis(1), CALL_TIMEOUT);
+        }
         self.session.close();
         (self.is_keeper, self.renew_at_ms) = (false, 0);
         self.cluster.set_keeper(false);
@@ -124,7 +133,7 @@ impl Keeper {
             return Ok(());
         };
         if now_ms >= self.renew_at_ms {
-            let ttl = std::time::Duration::from_millis(LEASE_MS);
+            let ttl = Duration::from_millis(LEASE_MS);
             let is_keeper = session.lease(LEASE, ttl, CALL_TIMEOUT)?;
             if is_keeper && !self.is_keeper {
                 // Another one may have kept it for long.

@@ -104,7 +104,8 @@ impl Model {
 
     /// All is deleted, and the process runs on.
     pub(super) fn flush(&self) {
-        self.broker().kept = Kept::default();
+        let mut broker = self.broker();
+        (broker.kept, broker.lease) = (Kept::default(), None);
     }
 
     fn open(&self, hello: &Hello<'_>) -> Result<(Session, Welcome), BrokerError> {
@@ -130,6 +131,8 @@ impl Model {
         if kept.identity.is_empty() {
             let memory = hello.memory.ok_or(BrokerError::Empty)?;
             let first = Term::first_at(wall_us, hello.known);
+            // What is left has nothing to do with this log.
+            (kept.blocks, kept.snapshot) = (Vec::new(), None);
             kept.identity = memory.identity.to_vec();
             kept.terms = memory.terms.to_vec();
             kept.terms.push(Term {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::{Base, Making};
+use super::keeper::LEASE_MS;
 use super::session::Session;
 use super::shared::{CALL_TIMEOUT, Cluster, Next};
 use super::unconfirmed::Outcomes;
@@ -28,8 +29,8 @@ use crate::journal::terms::Jump;
 const READ_BYTES: usize = 4 << 20;
 
 /// The time for which a node waits for the snapshot of another one before it goes on without
-/// the past, in milliseconds.
-pub(super) const PATIENCE_MS: u64 = 10_000;
+/// the past, in milliseconds: longer than a lease that another node has and does not use.
+pub(super) const PATIENCE_MS: u64 = LEASE_MS + 5_000;
 
 /// The pause between two attempts to find a base, in milliseconds.
 const BASE_PAUSE_MS: u64 = 500;
