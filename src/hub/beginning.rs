@@ -186,12 +186,12 @@ impl<'a> Beginning<'a> {
         if self.merged.logs().map(Log::evicted).any(is_loss) {
             // In a cluster, the first term begins after 0.
             let is_new = self.state.is_node && position == 0;
-            return Some(
-                match !is_new && self.state.terms.has_begun_after(position) {
-                    true => GapReason::Lost,
-                    false => GapReason::Evicted,
-                },
-            );
+            let term = self.state.terms.first_after(position);
+            return Some(match term.filter(|_| !is_new) {
+                Some(first) if !self.holds_gap_of(first) => GapReason::Lost,
+                // It receives the gap in the place of what was lost, too.
+                _ => GapReason::Evicted,
+            });
         }
         if self.has_seen_lost(position) {
             return Some(GapReason::Lost);
@@ -205,6 +205,13 @@ impl<'a> Beginning<'a> {
             .logs()
             .any(is_uncertain)
             .then_some(GapReason::Audience)
+    }
+
+    /// Returns whether one of the logs holds the gap with which a term of the journal has
+    /// begun. In a cluster, a term may begin with any event.
+    fn holds_gap_of(self, first: u64) -> bool {
+        let entry = self.merged.at_or_before(first);
+        !self.state.is_node && entry.is_some_and(|entry| entry.sequence == first)
     }
 
     /// Returns an id that leads back to `position`, of whatever kind there is.

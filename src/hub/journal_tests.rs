@@ -246,7 +246,11 @@ type Told = (&'static str, Result<Published, PublishError>);
 /// A manager with what a log says. A snapshot may be ahead of its replay: each block twice
 /// makes no difference.
 fn replayed(log: &Shared) -> ChannelManager {
-    let manager = keeping().build();
+    replayed_by(keeping(), log)
+}
+
+fn replayed_by(builder: ChannelManagerBuilder, log: &Shared) -> ChannelManager {
+    let manager = builder.build();
     let hub = manager.hub();
     let time = BlockTime {
         wall_ms: 0,
@@ -784,6 +788,70 @@ fn a_possible_loss_is_in_all_channels_in_its_place() {
             let newest = Start::After(gap.newest.to_string());
             assert_eq!(channel.read(newest).count(), 0, "it is said once");
         }
+    }
+}
+
+/// The reasons of the gaps that a reader receives.
+fn gaps(channel: &Channel, start: Start) -> Vec<GapReason> {
+    let told = channel.read(start);
+    let gap = |read: Result<StoredEvent, ReadError>| match read {
+        Err(ReadError::Gap(gap)) => Some(gap.reason),
+        _ => None,
+    };
+    told.filter_map(gap).collect()
+}
+
+#[test]
+fn a_loss_is_said_once_also_where_older_events_are_evicted() {
+    let builder = ChannelManager::builder();
+    let builder = builder.defaults(ChannelOptions::new().history(History::events(3)));
+    let (manager, _log) = open_with(builder, Duration::from_secs(60));
+    let channel = manager.get_or_create("a").unwrap();
+    for n in 1..=5 {
+        channel.broadcast(message(n)).unwrap();
+    }
+    let record = Record {
+        basis: 5,
+        change: Change::Lost { after: 5 },
+    };
+    let time = BlockTime {
+        wall_ms: 0,
+        at_ms: 0,
+    };
+    let hub = manager.hub();
+    hub.apply(1_000, time, [(record, ())], |(), _| {});
+    for (seen, expected) in [
+        (1, &[GapReason::Evicted, GapReason::Lost][..]),
+        (4, &[GapReason::Lost]),
+        (500, &[GapReason::Lost]),
+        (1_000, &[]),
+    ] {
+        let start = Start::After(hub.id_of(seen).to_string());
+        assert_eq!(gaps(&channel, start), expected, "after {seen}");
+    }
+}
+
+#[test]
+fn an_event_for_all_from_before_the_first_record_is_not_missing_without_a_gap() {
+    let builder = || {
+        ChannelManager::builder().options_by_name(|name| match name {
+            // Nothing is kept for channels that are made later.
+            "" => ChannelOptions::new(),
+            _ => ChannelOptions::new().history(History::events(9)),
+        })
+    };
+    let (manager, log) = open_with(builder(), Duration::from_secs(60));
+    let old = manager.get_or_create("old").unwrap();
+    manager.broadcast_all(message("to all")).unwrap();
+    let new = manager.get_or_create("new").unwrap();
+    for channel in [&old, &new] {
+        channel.broadcast(message("own")).unwrap();
+    }
+    assert_eq!([&old, &new].map(|channel| stored(channel).len()), [2, 1]);
+    let other = replayed_by(builder(), &log);
+    for (name, expected) in [("old", &[GapReason::Evicted][..]), ("new", &[])] {
+        let channel = other.get(name).unwrap();
+        assert_eq!(gaps(&channel, Start::Earliest), expected, "{name}");
     }
 }
 

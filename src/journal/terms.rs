@@ -66,11 +66,10 @@ impl Terms {
         jump.filter(|jump| jump.after < number)
     }
 
-    /// Returns whether a term has begun after a number.
-    pub(crate) fn has_begun_after(&self, number: u64) -> bool {
-        self.jumps
-            .back()
-            .is_some_and(|newest| newest.first > number)
+    /// Returns the first number of the first term that has begun after a number.
+    pub(crate) fn first_after(&self, number: u64) -> Option<u64> {
+        let at = self.jumps.partition_point(|jump| jump.first <= number);
+        self.jumps.get(at).map(|jump| jump.first)
     }
 
     /// Returns the jumps, the oldest first.

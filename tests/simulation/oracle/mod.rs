@@ -266,6 +266,10 @@ pub struct Stream {
     /// It has read something that says where it is.
     has_begun: bool,
     is_gap_reported: bool,
+    /// The position behind which it has received at its beginning that events are lost.
+    lost_after: Option<u64>,
+    /// It is to receive this placed gap before later events.
+    awaits_lost: Option<u64>,
     /// The client accepts blocks that hold only an id.
     pub accepts_ids: bool,
     /// Whether the client asks for its position in heartbeats.
@@ -397,8 +401,8 @@ pub struct Oracle {
     pub proposed: Option<Proposed>,
     /// The newest number when what was written was last synced.
     pub synced: u64,
-    /// The number with which the log's last term has begun.
-    term_began_at: u64,
+    /// The numbers with which terms of the log have begun.
+    terms: Vec<u64>,
     /// Whether the log may lack room.
     pub may_lack_room: bool,
     /// The process has ended, and what it still calls reaches nothing.
@@ -492,7 +496,7 @@ impl Oracle {
             keys: None,
             proposed: None,
             synced: 0,
-            term_began_at: 0,
+            terms: Vec::new(),
             may_lack_room: false,
             has_ended: false,
             failures: Vec::new(),

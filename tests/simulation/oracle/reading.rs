@@ -242,6 +242,14 @@ impl Oracle {
         };
         let publication = &self.published[found];
         let (id, at) = (publication.id.clone(), publication.sequence);
+        let stream = &mut self.streams[number];
+        if let Some(awaited) = stream.awaits_lost.take_if(|awaited| at >= *awaited)
+            && at > awaited
+        {
+            self.fail(format!(
+                "stream {number} does not learn that events are lost"
+            ));
+        }
         let stream = &self.streams[number];
         if self.may_lack_id(stream) {
             let at = self.before_first(number, at);
@@ -404,6 +412,14 @@ impl Oracle {
 
     fn on_placed_gap(&mut self, number: usize, event: &Dispatched) {
         self.count("gaps in the place of lost events");
+        let at = self.parse(&event.last_event_id);
+        let stream = &self.streams[number];
+        let is_first = |after: u64| term_after(&self.terms, after) == at;
+        if stream.lost_after.is_some_and(is_first) {
+            self.fail(format!(
+                "stream {number} receives twice that events are lost"
+            ));
+        }
         // The order of its fields is of no account.
         let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
         let event = Dispatched {
@@ -459,12 +475,11 @@ impl Oracle {
             let own = self.events_of(stream, asked);
             let mut own = own.filter(|event| event.sequence <= joined.sequence);
             let is_honest = match reason {
-                "evicted" => stream
-                    .position
-                    .is_some_and(|at| lost(at) && at >= self.term_began_at),
+                // Where events were lost, it receives the gap in their place, or this one.
+                "evicted" => stream.position.is_some_and(lost),
                 "lost" => stream
                     .position
-                    .is_some_and(|at| lost(at) && at < self.term_began_at),
+                    .is_some_and(|at| lost(at) && term_after(&self.terms, at).is_some()),
                 "restart" => is_former || self.is_doubtful(stream, asked),
                 "audience" => self.uncertain(stream).is_some(),
                 // An own id is known when its event is gone, for a time, unless the event
@@ -499,6 +514,11 @@ impl Oracle {
             self.begin_anew(number, reason);
         }
         let stream = &mut self.streams[number];
+        match (reason, stream.position) {
+            ("lost", after) => stream.lost_after = after,
+            ("evicted", Some(after)) => stream.awaits_lost = term_after(&self.terms, after),
+            _ => stream.awaits_lost = None,
+        }
         stream.position = Some(at);
         stream.has_begun = true;
         stream.is_gap_reported = true;
@@ -695,4 +715,9 @@ impl Oracle {
             _ => format!("{epoch}-{}x", self.sequence),
         }
     }
+}
+
+/// The number with which the first term behind a number has begun.
+fn term_after(terms: &[u64], number: u64) -> Option<u64> {
+    terms.iter().copied().find(|term| *term > number)
 }

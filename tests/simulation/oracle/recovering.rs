@@ -78,7 +78,7 @@ impl Oracle {
         if let Some((lost, _)) = recovered.lost {
             self.count("terms that begin");
             self.sequence = lost;
-            self.term_began_at = lost;
+            self.terms.push(lost);
             let draft = Draft::lost(&self.id_of(lost));
             self.enter_everywhere(Everywhere::new(draft, lost, self.now()));
         }

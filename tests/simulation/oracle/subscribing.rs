@@ -24,6 +24,8 @@ impl Oracle {
             begins_after: None,
             has_begun: false,
             is_gap_reported: false,
+            lost_after: None,
+            awaits_lost: None,
             accepts_ids: false,
             asks_for_positions: false,
             asks_for_page: false,
