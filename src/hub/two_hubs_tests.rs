@@ -1,5 +1,5 @@
-//! Two hubs apply one log. Their clocks, options and sweeps differ: every record has the
-//! same outcome in both, and what both channels have is the same.
+//! Two hubs apply one log. Their clocks, options, sweeps and members differ: every record has
+//! the same outcome in both, and what both channels have is the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,14 +8,20 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::applying::BlockTime;
+use super::client::{ConnectionId, DisconnectReason};
 use super::clock::Clock;
 use super::manager::ChannelManager;
 use super::state::State;
-use super::{Hub, Randomness};
+use super::{Hub, Join, MemberKey, Randomness};
 use crate::journal::block::{Block, Sealed};
 use crate::journal::generated::{ID_PREFIX, changes, ids};
 use crate::journal::record::{Change, Record};
-use crate::{Channel, ChannelOptions, History, KeyedState, LagPolicy};
+use crate::{Channel, ChannelOptions, History, KeyedState, LagPolicy, Start};
+
+const PLACE: ConnectionId = ConnectionId {
+    token: 1,
+    reactor: 0,
+};
 
 /// A hub, its clock, and what it does on its own.
 struct Node {
@@ -25,6 +31,7 @@ struct Node {
     /// log's had been set.
     ahead_ms: Option<u64>,
     handles: Vec<Channel>,
+    members: Vec<MemberKey>,
 }
 
 /// What a node does on its own between two blocks.
@@ -36,6 +43,9 @@ enum Local {
     Make(&'static str),
     /// It drops all its handles.
     Drop,
+    /// A client joins a channel, which is made for it, or all clients leave.
+    Join(&'static str),
+    Leave,
     /// A history is trimmed to this many events.
     Trim(&'static str, usize),
 }
@@ -47,6 +57,8 @@ fn local() -> impl Strategy<Value = Local> {
         3 => Just(Local::Sweep),
         1 => name().prop_map(Local::Make),
         1 => Just(Local::Drop),
+        2 => name().prop_map(Local::Join),
+        1 => Just(Local::Leave),
         1 => (name(), 0..3_usize).prop_map(|(name, events)| Local::Trim(name, events)),
     ]
 }
@@ -85,6 +97,7 @@ impl Node {
             builder.options_by_name,
             None,
         );
+        hub.attach_idle();
         Node {
             manager: ChannelManager {
                 _handles: None,
@@ -93,6 +106,7 @@ impl Node {
             now_ms,
             ahead_ms,
             handles: Vec::new(),
+            members: Vec::new(),
         }
     }
 
@@ -133,12 +147,35 @@ impl Node {
             }
             Local::Make(name) => self.handles.extend(self.manager.get_or_create(name)),
             Local::Drop => self.handles.clear(),
+            Local::Join(name) => self.members.extend(self.join(name)),
+            Local::Leave => {
+                for member in self.members.drain(..) {
+                    let hub = self.manager.hub();
+                    hub.leave(&[member], PLACE, DisconnectReason::Gone);
+                }
+            }
             Local::Trim(name, events) => {
                 if let Some(channel) = self.manager.get(name) {
                     channel.set_options(options(name, History::events(*events), false));
                 }
             }
         }
+    }
+
+    fn join(&self, name: &str) -> Option<MemberKey> {
+        let channel = self.manager.get_or_create(name).ok()?;
+        let hub = self.manager.hub();
+        let joined = hub.join(Join {
+            id: hub.new_client_id(),
+            has_generated_id: true,
+            ..Join::of(&[channel.key()], PLACE.token, &Start::Live)
+        });
+        // A finished channel may not take it.
+        let slot = joined.ok()?.readers[0].slot;
+        Some(MemberKey {
+            channel: channel.key(),
+            slot,
+        })
     }
 
     /// Returns the entries of a channel, and the newest number that it has evicted. Nothing
