@@ -16,6 +16,7 @@ pub mod body;
 pub mod frame;
 pub mod input;
 pub mod journal_block;
+pub mod journal_segments;
 pub mod log;
 pub mod message;
 pub mod parser;
@@ -36,6 +37,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("body", body::check),
     ("frame", frame::check),
     ("journal_block", journal_block::check),
+    ("journal_segments", journal_segments::check),
     ("log", log::check),
     ("message", message::check),
     ("parser", parser::check),

@@ -215,6 +215,10 @@ impl ChannelManagerBuilder {
         let tear = recovery.tear.clone();
         let writer = randomness.bits();
         let recovered = self.recover(&root, recovery, clock)?;
+        if recovered.state.sequence >= opening.next() {
+            let what = "its snapshot has events that its log does not have";
+            return Err(JournalError::damaged(&root, 0, what));
+        }
         let Recovered {
             ids,
             clock,

@@ -10,6 +10,8 @@ use crate::journal::block::{Block, Sealed};
 use crate::journal::record::Change;
 use crate::{ChannelManager, ChannelOptions, History, LagPolicy};
 
+pub use crate::journal::segment::set_checksums;
+
 /// What a block says.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Read {

@@ -43,7 +43,12 @@ impl<D: Disk> Blocks<D> {
     /// # Errors
     /// When it is damaged, or of a newer release.
     pub(crate) fn decode(&self, stored: &Stored, id_prefix: &str) -> Result<Block, JournalError> {
-        Block::decode(&stored.block, id_prefix).map_err(|error| self.unreadable(error))
+        let block = Block::decode(&stored.block, id_prefix);
+        let block = block.map_err(|error| self.unreadable(error))?;
+        match block.width == u64::from(stored.width) {
+            true => Ok(block),
+            false => Err(self.damaged("a block takes other numbers than its frame states")),
+        }
     }
 
     /// Returns the error for the last block, if it cannot be read.

@@ -151,9 +151,11 @@ impl Header {
             identity,
             boot: String::from_utf8(boot).unwrap_or_default(),
         };
-        Some(match is_whole {
-            true => Head::Whole(header, (len + SUM_BYTES) as u64),
-            false => Head::Damaged("the checksum of the header does not match"),
+        let has_place = synced < first && first < NUMBER_MAX;
+        Some(match (is_whole, has_place) {
+            (true, true) => Head::Whole(header, (len + SUM_BYTES) as u64),
+            (true, false) => Head::Damaged("no log has such numbers"),
+            (false, _) => Head::Damaged("the checksum of the header does not match"),
         })
     }
 }
@@ -359,6 +361,48 @@ pub(super) fn synced_behind(bytes: &[u8], salt: &Salt, number: u64) -> Option<u6
         };
     }
     highest
+}
+
+/// Sets the checksums in the bytes of a segment, as far as its lengths lead.
+#[cfg(feature = "internals")]
+pub fn set_checksums(bytes: &mut [u8]) {
+    const SALT_AT: usize = 16 + 4 + 8 + 8 + 1;
+    let set = |salt: &[u8], bytes: &mut [u8]| {
+        let (content, sum) = bytes.split_at_mut(bytes.len() - SUM_BYTES);
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(salt);
+        hasher.update(content);
+        sum.copy_from_slice(&hasher.finalize().to_le_bytes());
+    };
+    let mut at = SALT_AT + 16;
+    for _ in 0..2 {
+        let Some(size) = bytes.get(at) else { return };
+        at += 1 + usize::from(*size);
+    }
+    at += SUM_BYTES;
+    let Some(header) = bytes.get_mut(..at) else {
+        return;
+    };
+    set(&[], header);
+    let salt = header[SALT_AT..SALT_AT + 16].to_vec();
+    while let Some(Ok(length)) = bytes.get(at..at + LENGTH_BYTES).map(<[u8; 4]>::try_from) {
+        let len = match u32::from_le_bytes(length) {
+            END => END_BYTES,
+            length => LENGTH_BYTES + length as usize,
+        };
+        let Some(frame) = bytes.get_mut(at..at + len) else {
+            return;
+        };
+        let block = LENGTH_BYTES + AROUND_BYTES - SUM_BYTES..len.saturating_sub(SUM_BYTES);
+        if let Some(block) = frame.get_mut(block).filter(|block| block.len() > SUM_BYTES) {
+            set(&[], block);
+        }
+        if len < LENGTH_BYTES + SUM_BYTES {
+            return;
+        }
+        set(&salt, frame);
+        at += len;
+    }
 }
 
 /// How far behind a tear numbers are looked for.

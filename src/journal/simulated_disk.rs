@@ -150,7 +150,25 @@ impl SimulatedDisk {
         SimulatedDisk(Arc::new(Mutex::new(copy)))
     }
 
-    pub(super) fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+    /// Returns a disk that has these files since before the machine was started for this
+    /// time.
+    #[must_use]
+    pub fn with_files(files: BTreeMap<String, Vec<u8>>, boot: u64) -> SimulatedDisk {
+        let mut state = State {
+            boot,
+            ..State::default()
+        };
+        for (number, (name, content)) in files.into_iter().enumerate() {
+            state.files.push([content.clone(), content]);
+            state.names.insert(name, number);
+        }
+        state.durable_names.clone_from(&state.names);
+        SimulatedDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// Returns all files as they are seen.
+    #[must_use]
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state();
         let names = state.names.iter();
         names

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::bytes::{Damaged, Input, ensure};
 use super::disk::{Disk, DiskFile, ReadFrom};
 use super::error::JournalError;
+use super::segment::NUMBER_MAX;
 use super::syncing::Shared;
 
 const MAGIC: &[u8; 16] = b"pushwheel snap\x1a\n";
@@ -44,7 +45,7 @@ pub(crate) fn snapshot_name(at: u64) -> String {
 /// Returns the number that a snapshot of this name stands at.
 pub(super) fn at_of(name: &str) -> Option<u64> {
     let at = name.strip_prefix(PREFIX)?.parse().ok()?;
-    (snapshot_name(at) == name).then_some(at)
+    (snapshot_name(at) == name && at < NUMBER_MAX).then_some(at)
 }
 
 /// A snapshot that is being written. Its file is complete when it is finished.

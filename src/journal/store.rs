@@ -15,7 +15,7 @@ use super::blocks::Blocks;
 use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
 use super::examining::{Examined, Segment, Tear, is_segment, segment_name, segments_above};
-use super::segment::{BLOCK_BYTES_MAX, Header, Salt, end_mark, frame_bytes, put_frame};
+use super::segment::{BLOCK_BYTES_MAX, Header, NUMBER_MAX, Salt, end_mark, frame_bytes, put_frame};
 use super::snapshots::{self, INCOMPLETE, Snapshot, SnapshotWriter, at_of, snapshot_name};
 use super::syncing::{Kept, Progress, Shared, Syncer};
 use super::terms::{first_of_copy, first_of_term};
@@ -135,6 +135,10 @@ impl<D: Disk> Opening<D> {
             true => first_of_term(log.next - 1),
             false => log.next,
         };
+        if next > NUMBER_MAX / 2 {
+            let what = "its numbers are at their end";
+            return Err(JournalError::damaged(&disk.path(""), 0, what));
+        }
         let identity = log.segments.last().map(|last| last.header.identity.clone());
         let identity = identity.unwrap_or_else(|| options.identity.clone());
         let disk = Arc::new(disk);
@@ -168,6 +172,11 @@ impl<D: Disk> Opening<D> {
             tear: log.tear,
         };
         Ok((opening, recovery))
+    }
+
+    /// Returns the number that is given next.
+    pub(crate) fn next(&self) -> u64 {
+        self.header.first
     }
 
     /// Cuts off what is not whole at the end, and begins a segment.
