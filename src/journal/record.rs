@@ -179,10 +179,8 @@ impl Change {
 
     /// Returns how many numbers it takes.
     pub(crate) fn width(&self) -> u64 {
-        match self {
-            // A publish of no events finishes its channel.
-            _ => self.events().max(1) as u64,
-        }
+        // A publish of no events finishes its channel.
+        self.events().max(1) as u64
     }
 }
 
