@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::proxies::{Network, Proxies};
 use crate::reactor::Budgets;
 #[cfg(target_os = "linux")]
-use crate::reactor::batch::{BatchSender, MakeBatchSender};
+use crate::reactor::batch::{BatchSender, BatchSenders};
 use crate::router::Router;
 
 /// Configures an engine, by method chaining; see [`Engine::builder`].
@@ -42,7 +42,7 @@ pub struct EngineBuilder {
     threads: usize,
     error_codes: Vec<&'static str>,
     #[cfg(target_os = "linux")]
-    batch_senders: Option<MakeBatchSender>,
+    batch_senders: Option<Arc<BatchSenders>>,
     /// The first mistake of the configuration.
     mistake: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -349,16 +349,16 @@ impl EngineBuilder {
     }
 
     /// Sends an event to many clients in one system call, by a sender for each thread, which
-    /// `make` returns on that thread; the package `pushwheel-uring` has one for Linux. A thread for which
-    /// `make` fails, and one whose sender fails later, logs that and continues with a system
-    /// call for each client. [`Metrics::batch_senders`](crate::Metrics::batch_senders) counts
+    /// `make` returns on that thread; the package `pushwheel-uring` has one for Linux. A thread
+    /// for which `make` fails, and one whose sender fails later, continues with a system call
+    /// for each client. The log says that `make` fails once for all threads. [`Metrics::batch_senders`](crate::Metrics::batch_senders) counts
     /// the threads that have one. Default: none.
     #[cfg(target_os = "linux")]
     pub fn batch_senders(
         mut self,
         make: impl Fn() -> io::Result<Box<dyn BatchSender>> + Send + Sync + 'static,
     ) -> Self {
-        self.batch_senders = Some(Arc::new(make));
+        self.batch_senders = Some(Arc::new(BatchSenders::new(make)));
         self
     }
 

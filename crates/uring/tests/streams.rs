@@ -10,6 +10,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::RawFd;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use pushwheel::{
@@ -129,6 +130,44 @@ fn run(calls: Option<usize>) {
         std::thread::yield_now();
     }
     running.shutdown(Duration::ZERO).unwrap();
+}
+
+/// Keeps what is logged of senders.
+struct Kept(Mutex<Vec<String>>);
+
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+impl log::Log for Kept {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = record.args().to_string();
+        if line.contains("a filter says no") {
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn an_engine_whose_threads_are_refused_a_ring_says_so_once() {
+    log::set_logger(&KEPT).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let engine = Engine::builder()
+        .threads(3)
+        .batch_senders(|| Err(io::Error::other("a filter says no")))
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let running = engine.spawn().unwrap();
+    assert_eq!(running.handle().metrics().batch_senders, 0);
+    running.shutdown(Duration::ZERO).unwrap();
+    let kept = KEPT.0.lock().unwrap();
+    let expected = "cannot send to many clients in one system call (a filter says no). Each is \
+                    written to by itself";
+    assert_eq!(*kept, [expected]);
 }
 
 #[test]

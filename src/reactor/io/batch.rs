@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::Once;
 
 /// Sends the same bytes to several sockets in one system call, where the system can; see
 /// [`EngineBuilder::batch_senders`](crate::EngineBuilder::batch_senders).
@@ -24,8 +24,36 @@ pub trait BatchSender: fmt::Debug + Send {
     ) -> io::Result<()>;
 }
 
-/// Makes a sender.
-pub(crate) type MakeBatchSender = Arc<dyn Fn() -> io::Result<Box<dyn BatchSender>> + Send + Sync>;
+/// Makes a sender for each thread of an engine.
+pub(crate) struct BatchSenders {
+    make: Box<dyn Fn() -> io::Result<Box<dyn BatchSender>> + Send + Sync>,
+    /// The log says once that there is none.
+    refusal: Once,
+}
+
+impl BatchSenders {
+    pub(crate) fn new(
+        make: impl Fn() -> io::Result<Box<dyn BatchSender>> + Send + Sync + 'static,
+    ) -> BatchSenders {
+        BatchSenders {
+            make: Box::new(make),
+            refusal: Once::new(),
+        }
+    }
+
+    /// Makes the sender of this thread.
+    pub(super) fn make(&self) -> Option<Batching> {
+        let sender = (self.make)().inspect_err(|error| {
+            self.refusal.call_once(|| {
+                log::warn!(
+                    "cannot send to many clients in one system call ({error}). Each is written \
+                     to by itself"
+                );
+            });
+        });
+        sender.ok().map(Batching::new)
+    }
+}
 
 /// What has become of the bytes for one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +77,7 @@ pub(super) struct Batching {
 }
 
 impl Batching {
-    pub(super) fn new(sender: Box<dyn BatchSender>) -> Batching {
+    fn new(sender: Box<dyn BatchSender>) -> Batching {
         Batching {
             sender,
             sockets: Vec::new(),

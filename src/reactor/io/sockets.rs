@@ -15,7 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 #[cfg(target_os = "linux")]
-use super::batch::{Batching, MakeBatchSender, SendOutcome};
+use super::batch::{BatchSenders, Batching, SendOutcome};
 use super::net::{Exception, LISTENER, Net, Readiness, Targets, write_to_each};
 #[cfg(target_os = "linux")]
 use super::net::{Gone, write_once};
@@ -40,7 +40,7 @@ pub(crate) struct Sockets {
     batching: Option<Batching>,
     /// Makes what sends in batches, on the thread that uses it.
     #[cfg(target_os = "linux")]
-    make_sender: Option<MakeBatchSender>,
+    make_sender: Option<Arc<BatchSenders>>,
 }
 
 /// A socket that listens, and does not block.
@@ -111,20 +111,8 @@ impl Sockets {
 
     /// Writes to several sockets by a sender from the first poll on.
     #[cfg(target_os = "linux")]
-    pub(crate) fn send_in_batches(&mut self, make: MakeBatchSender) {
+    pub(crate) fn send_in_batches(&mut self, make: Arc<BatchSenders>) {
         self.make_sender = Some(make);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[cold]
-    fn make_sender(&mut self, make: &MakeBatchSender) {
-        match make() {
-            Ok(sender) => self.batching = Some(Batching::new(sender)),
-            Err(error) => log::warn!(
-                "cannot send to many clients in one system call ({error}). Each is written to \
-                 by itself"
-            ),
-        }
     }
 
     /// Ends a poll, from any thread.
@@ -149,7 +137,7 @@ impl Net for Sockets {
     fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if let Some(make) = self.make_sender.take() {
-            self.make_sender(&make);
+            self.batching = make.make();
         }
         match self.poll.poll(&mut self.events, timeout) {
             // A signal, such as the one that goes on with a stopped process. It
