@@ -159,6 +159,8 @@ pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// The 95% interval of the median. `None` with fewer than six values.
+    pub(crate) interval: Option<(f64, f64)>,
 }
 
 /// A figure in a case: of each server over the rounds, and the ratio of the first server
@@ -243,12 +245,36 @@ impl Spread {
             0 => (values[middle - 1] + values[middle]) / 2.0,
             _ => values[middle],
         };
-        Some(Spread { median, min, max })
+        let rank = interval_rank(values.len());
+        Some(Spread {
+            median,
+            min,
+            max,
+            interval: rank.map(|rank| (values[rank - 1], values[values.len() - rank])),
+        })
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({ "median": self.median, "min": self.min, "max": self.max })
+        let mut json = json!({ "median": self.median, "min": self.min, "max": self.max });
+        if let Some((from, to)) = self.interval {
+            json["interval_95"] = json!([from, to]);
+        }
+        json
     }
+}
+
+/// Returns the rank, from the smallest and from the largest value, that bounds the 95%
+/// interval of the median: the number of values below the median is binomial, whatever their
+/// distribution.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank"
+)]
+fn interval_rank(values: usize) -> Option<usize> {
+    let values = values as f64;
+    let rank = (values / 2.0 - 0.98 * values.sqrt()).round();
+    (rank >= 1.0).then_some(rank as usize)
 }
 
 /// Returns each value once, in the order of first appearance.
@@ -336,6 +362,25 @@ mod tests {
         let ratio = row.ratio.unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 2.0, 3.0));
         assert_eq!(row.servers[0].unwrap().median, 3.0);
+    }
+
+    #[test]
+    fn the_interval_of_a_median_has_95_percent() {
+        let bounds = |count: u32| Spread::of((1..=count).map(f64::from).collect());
+        assert_eq!(bounds(5).unwrap().interval, None);
+        assert_eq!(bounds(6).unwrap().interval, Some((1.0, 6.0)));
+        assert_eq!(bounds(20).unwrap().interval, Some((6.0, 15.0)));
+        for count in 6..200 {
+            // The chance that fewer values than this rank are below the median.
+            let rank = interval_rank(count).unwrap();
+            let mut term = 0.5_f64.powi(i32::try_from(count).unwrap());
+            let mut outside = 0.0;
+            for below in 0..rank {
+                outside += term;
+                term *= (count - below) as f64 / (below + 1) as f64;
+            }
+            assert!(outside <= 0.025 && outside + term > 0.015, "{count}");
+        }
     }
 
     #[test]

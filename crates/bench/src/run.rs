@@ -59,8 +59,8 @@ impl Runs {
             servers: contestants.iter().map(|one| one.name.clone()).collect(),
             rounds,
             setting: format!(
-                "{machine}; {cores}; medians of {runs} (least to most); \
-                 load average before: {load_average}"
+                "{machine}; {cores}; medians of {runs} (least to most; of ratios also their \
+                 [95% interval]); load average before: {load_average}"
             ),
             command: command_line(),
             samples: Vec::new(),

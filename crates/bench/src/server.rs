@@ -94,20 +94,21 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
     let Some(against) = &common.against else {
         return Ok(vec![first]);
     };
-    let kind = match &against[..] {
-        "alone" => first.kind.clone(),
-        "one-thread" => match &first.kind {
-            Kind::Pushwheel { exe, .. } => Kind::Pushwheel {
-                exe: exe.clone(),
-                serve: common.serve.clone(),
-            },
-            _ => {
-                return fault(
-                    "--against one-thread needs a server that the bench starts. Omit \
-                               --url",
-                );
-            }
-        },
+    let second = Contestant {
+        kind: second(scenario, &first.kind, against)?,
+        name: against.clone(),
+        has_background: against != "alone",
+    };
+    Ok(vec![first, second])
+}
+
+/// Returns the server that the first one is compared with.
+fn second(scenario: &Scenario, first: &Kind, against: &str) -> Result<Kind> {
+    let common = scenario.common();
+    Ok(match against {
+        "alone" => first.clone(),
+        "one-thread" => first.with_arguments(against, |_| common.serve.clone())?,
+        "send" => first.with_arguments(against, without_io_uring)?,
         "bare" | "bare-uring" => Kind::Bare {
             by_uring: against == "bare-uring",
             heartbeat_ms: match scenario {
@@ -133,13 +134,40 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
             Ok(exe) => pushwheel(common, exe),
             Err(why) => return fault(format!("cannot use --against {path} ({why}). {OTHERS}")),
         },
-    };
-    let second = Contestant {
-        kind,
-        name: against.clone(),
-        has_background: against != "alone",
-    };
-    Ok(vec![first, second])
+    })
+}
+
+impl Kind {
+    /// Returns the same server with other arguments.
+    fn with_arguments(
+        &self,
+        against: &str,
+        change: impl FnOnce(&[String]) -> Vec<String>,
+    ) -> Result<Kind> {
+        match self {
+            Kind::Pushwheel { exe, serve } => Ok(Kind::Pushwheel {
+                exe: exe.clone(),
+                serve: change(serve),
+            }),
+            _ => fault(format!(
+                "--against {against} needs a server that the bench starts. Omit --url"
+            )),
+        }
+    }
+}
+
+/// Returns arguments without `--io-uring` and its value.
+fn without_io_uring(serve: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut arguments = serve.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--io-uring" {
+            arguments.next();
+        } else if !argument.starts_with("--io-uring=") {
+            kept.push(argument.clone());
+        }
+    }
+    kept
 }
 
 /// Returns a cluster, and one server alone.
@@ -174,8 +202,8 @@ fn cluster(options: &Cluster, alone: Kind, name: String) -> Result<Vec<Contestan
 }
 
 /// The values of `--against`.
-const OTHERS: &str = "Use `bare`, `bare-uring`, `alone`, `one-thread`, the URL of a running server \
-                        (http://HOST:PORT/PATH), or the path of another pushwheel program";
+const OTHERS: &str = "Use `bare`, `bare-uring`, `send`, `alone`, `one-thread`, the URL of a running \
+                        server (http://HOST:PORT/PATH), or the path of another pushwheel program";
 
 /// Returns the path of a program, for any directory and `PATH`.
 fn program(path: &Path) -> Result<PathBuf> {
@@ -364,6 +392,14 @@ fn listening_at(output: &mut impl BufRead) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_with_send_has_all_other_arguments() {
+        let serve = "--heartbeat 1 --io-uring auto --io-uring=off --threads 2";
+        let serve: Vec<String> = serve.split(' ').map(String::from).collect();
+        let kept = without_io_uring(&serve).join(" ");
+        assert_eq!(kept, "--heartbeat 1 --threads 2");
+    }
 
     #[test]
     fn a_url_without_a_port_has_that_of_http() {

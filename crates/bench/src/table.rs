@@ -85,17 +85,25 @@ pub(crate) fn with_unit(row: &Row) -> String {
 
 /// Returns a median with the minimum and the maximum.
 pub(crate) fn with_spread(spread: Option<Spread>) -> String {
-    let Some(Spread { median, min, max }) = spread else {
+    let Some(Spread {
+        median, min, max, ..
+    }) = spread
+    else {
         return "–".to_owned();
     };
     let [median, min, max] = [median, min, max].map(digits);
     format!("{median} ({min} to {max})")
 }
 
-/// Returns the same for a ratio.
+/// Returns the same for a ratio, with the 95% interval of the median.
 pub(crate) fn ratio_with_spread(ratio: Spread) -> String {
-    let Spread { median, min, max } = ratio;
-    format!("{median:.3} ({min:.3} to {max:.3})")
+    let Spread {
+        median, min, max, ..
+    } = ratio;
+    let interval = ratio.interval;
+    let interval = interval.map(|(from, to)| format!(" [{from:.3} to {to:.3}]"));
+    let interval = interval.unwrap_or_default();
+    format!("{median:.3}{interval} ({min:.3} to {max:.3})")
 }
 
 /// Prints a line for the setup, one per run, and one per row of the table.
