@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// The longest time without a response, after which a server counts as stuck.
+pub(crate) const STUCK: Duration = Duration::from_secs(10);
+
 /// Returns whether `cargo bench` runs this, and not `cargo test`, and the program to
 /// measure: the argument, or this package's own.
 #[allow(dead_code, reason = "one bench has more arguments")]
@@ -71,6 +74,7 @@ impl Publisher {
     pub(crate) fn connect(server: SocketAddr) -> Result<Publisher> {
         let socket = TcpStream::connect(server)?;
         socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(STUCK))?;
         Ok(Publisher(BufReader::new(socket)))
     }
 
