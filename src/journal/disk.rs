@@ -7,10 +7,12 @@
 //! when its file was synced, and its name when the directory was.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read};
+#[cfg(not(unix))]
+use std::io::{Seek, SeekFrom, Write};
 use std::ops::Deref;
 #[cfg(unix)]
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
@@ -242,12 +244,24 @@ impl DiskFile for File {
         Ok(self.metadata()?.len())
     }
 
+    #[cfg(unix)]
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        FileExt::read_at(self, into, at)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, at)
+    }
+
+    #[cfg(not(unix))]
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
         let mut file = self;
         file.seek(SeekFrom::Start(at))?;
         file.read(into)
     }
 
+    #[cfg(not(unix))]
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
         let mut file = self;
         file.seek(SeekFrom::Start(at))?;
