@@ -18,6 +18,16 @@ impl IntoResponse for ClientIdError {
     }
 }
 
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        let code = match self {
+            BodyError::Utf8 { .. } => "invalid_utf8",
+            BodyError::Json { .. } => "invalid_json",
+        };
+        Response::error(400, code, &self.to_string())
+    }
+}
+
 /// `500`: an invalid header is a mistake of the handler.
 impl IntoResponse for HeaderError {
     fn into_response(self) -> Response {

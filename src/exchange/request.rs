@@ -9,7 +9,6 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::extensions::Extensions;
-use super::response::{IntoResponse, Response};
 use crate::http::{Head, Message, Method, Version};
 use crate::hub::Start;
 use crate::hub::manager::ChannelManager;
@@ -405,13 +404,3 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
-
-impl IntoResponse for BodyError {
-    fn into_response(self) -> Response {
-        let code = match self {
-            BodyError::Utf8 { .. } => "invalid_utf8",
-            BodyError::Json { .. } => "invalid_json",
-        };
-        Response::error(400, code, &self.to_string())
-    }
-}

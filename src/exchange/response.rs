@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::lines::ReadLines;
+use super::request::Request;
 use super::responder::Responder;
 use super::sink::{Sink, SinkOptions, StreamPlan};
 use super::subscription::Subscription;
@@ -40,7 +41,7 @@ pub struct Response {
     pub(crate) passes_after: Option<Duration>,
 }
 
-pub(crate) type Defer = Box<dyn FnOnce(Responder) + Send>;
+pub(crate) type Defer = Box<dyn FnOnce(&Request, Responder) + Send>;
 
 /// The rest of the response.
 pub(crate) enum Kind {
@@ -211,6 +212,25 @@ impl Response {
     /// });
     /// ```
     pub fn deferred(defer: impl FnOnce(Responder) + Send + 'static) -> Response {
+        Response::deferred_with_request(|_, responder| defer(responder))
+    }
+
+    /// Returns the same as [`deferred`](Self::deferred). `defer` is also passed the request, so
+    /// a handler does not clone the request to read it there.
+    ///
+    /// ```
+    /// use pushwheel::Response;
+    ///
+    /// let response = Response::deferred_with_request(|request, responder| {
+    ///     let body = request.body().to_vec();
+    ///     std::thread::spawn(move || {
+    ///         responder.respond(format!("{} bytes", body.len()));
+    ///     });
+    /// });
+    /// ```
+    pub fn deferred_with_request(
+        defer: impl FnOnce(&Request, Responder) + Send + 'static,
+    ) -> Response {
         Response::new(200, Kind::Defer(Box::new(defer)))
     }
 

@@ -222,7 +222,8 @@ impl Hub {
         });
         let mut steps = steps.peekable();
         while steps.peek().is_some() {
-            let (mut slice, mut events) = (VecDeque::new(), 0);
+            let count = steps.size_hint().0.min(RECORDS_MAX);
+            let (mut slice, mut events) = (VecDeque::with_capacity(count), 0);
             while slice.len() < RECORDS_MAX
                 && events < EVENTS_MAX
                 && let Some((step, waiting)) = steps.next_if(|(step, _)| !step.is_for_all())

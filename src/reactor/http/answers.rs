@@ -178,7 +178,7 @@ impl Http {
         number: u64,
     ) -> Next {
         let hub = self.hub().clone();
-        let wait = move |responder: Responder| {
+        let wait = move |_: &Request, responder: Responder| {
             let go_on = move |released| match released {
                 Released::Applied => responder.respond(response),
                 Released::TooLate => {
@@ -220,11 +220,11 @@ impl Http {
             return Next::Closed;
         };
         state.deferred = state.deferred.wrapping_add(1);
-        let number = state.deferred;
+        let responder = self.command_queue.responder(token, state.deferred, ticket);
+        guard("a handler that defers", || defer(&request, responder));
+        // An answer that is there already waits in the command queue.
         state.phase = Phase::Answer(Box::new(request));
         deadlines::stop(io, key);
-        let responder = self.command_queue.responder(token, number, ticket);
-        guard("a handler that defers", || defer(responder));
         Next::Hold
     }
 }

@@ -27,7 +27,7 @@ use reply::Reply;
 /// `POST /channels/{channel}`
 pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, Problem> {
     if context.has_log {
-        return Ok(later(request, context, to_one_later));
+        return Ok(later(context, to_one_later));
     }
     let config = &*context.config();
     let parameters = Parameters::of(request, &config.access)?;
@@ -50,7 +50,7 @@ pub(super) fn to_one(request: &Request, context: &Context) -> Result<Response, P
 /// `POST /channels`: to all channels, or to those that the query names
 pub(super) fn to_several(request: &Request, context: &Context) -> Result<Response, Problem> {
     if context.has_log {
-        return Ok(later(request, context, to_several_later));
+        return Ok(later(context, to_several_later));
     }
     let config = &*context.config();
     let parameters = Parameters::of_several(request, &config.access)?;
@@ -90,11 +90,11 @@ fn open_each(
 /// Publishes, and takes the responder to respond when the journal has decided.
 type Later = fn(&Request, &Context, &mut Option<Responder>) -> Result<(), Problem>;
 
-fn later(request: &Request, context: &Context, publish: Later) -> Response {
-    let (request, context) = (request.clone(), context.clone());
-    Response::deferred(move |responder| {
+fn later(context: &Context, publish: Later) -> Response {
+    let context = context.clone();
+    Response::deferred_with_request(move |request, responder| {
         let mut responder = Some(responder);
-        let published = publish(&request, &context, &mut responder);
+        let published = publish(request, &context, &mut responder);
         if let (Err(problem), Some(responder)) = (published, responder) {
             responder.respond(problem);
         }
