@@ -1,5 +1,6 @@
-//! What a journal costs: the replay of a million events at the start, in processor time, and
-//! publishes beside those without a journal and beside the disk's own sync.
+//! What a journal costs: the replay of a million events at the start, in processor time, its
+//! size on the disk while much is published, and publishes beside those without a journal and
+//! beside the disk's own sync.
 //!
 //! ```text
 //! cargo bench --bench journal --features internals
@@ -23,6 +24,14 @@ const EVENTS: usize = 1_000_000;
 
 /// Publishes of one publisher, each of which waits.
 const SINGLE: usize = 2_000;
+
+/// The bytes of data that are published to fill the disk: far more than the histories have.
+const PUBLISHED_BYTES: u64 = 2 << 30;
+
+/// The histories of all channels meanwhile, in bytes.
+const HISTORIES_BYTES: usize = 32 << 20;
+
+const MIB: f64 = 1_048_576.0;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -52,6 +61,14 @@ fn main() -> Outcome<()> {
             "replay {EVENTS} events, {name:<26} {took:>10.2?} of CPU, {events} kept"
         )?;
     }
+    let directory = Temporary::new();
+    let (most, histories) = fill(&directory.0)?;
+    let bound = 3.0 * histories + 128.0;
+    writeln!(
+        out,
+        "publish 2 GiB to histories of {histories:.1} MiB: at most {most:.1} MiB on the disk, \
+         goal {bound:.1}"
+    )?;
     let directory = Temporary::new();
     fs::create_dir(&directory.0)?;
     writeln!(
@@ -119,6 +136,42 @@ fn replay(directory: &Path, batch: usize) -> Outcome<(Duration, usize)> {
     let stats = manager.stats().channel_stats;
     let kept = stats.iter().map(|stats| stats.history_events).sum();
     Ok((took, kept))
+}
+
+/// Publishes much more than the histories hold. Returns the largest size of the files
+/// meanwhile, and that of the histories at the end, in MiB.
+fn fill(directory: &Path) -> Outcome<(f64, f64)> {
+    const CHANNELS: usize = 8;
+    const BATCH: usize = 64;
+    let bytes_max = HISTORIES_BYTES / CHANNELS;
+    let history = History::events(usize::MAX).bytes_max(bytes_max);
+    let builder = ChannelManager::builder().defaults(ChannelOptions::new().history(history));
+    let manager = builder.open_journal(directory, JournalOptions::new())?;
+    let channels: Result<Vec<_>, _> = (0..CHANNELS)
+        .map(|n| manager.get_or_create(&format!("channel {n}")))
+        .collect();
+    let (channels, data) = (channels?, "x".repeat(1_024));
+    let batches = PUBLISHED_BYTES / (BATCH * data.len()) as u64;
+    let mut most = 0;
+    for channel in channels.iter().cycle().take(usize::try_from(batches)?) {
+        let events = std::iter::repeat_n(Event::message(data.as_str()), BATCH);
+        channel.publish(events, Target::All)?;
+        most = most.max(bytes_of(directory)?);
+    }
+    let stats = manager.stats().channel_stats;
+    let histories: usize = stats.iter().map(|stats| stats.history_bytes).sum();
+    drop(channels);
+    manager.close_journal()?;
+    Ok((most as f64 / MIB, histories as f64 / MIB))
+}
+
+/// Returns the size of the files of a directory, some of which may be removed meanwhile.
+fn bytes_of(directory: &Path) -> Outcome<u64> {
+    let mut bytes = 0;
+    for file in fs::read_dir(directory)? {
+        bytes += file?.metadata().map_or(0, |metadata| metadata.len());
+    }
+    Ok(bytes)
 }
 
 /// Returns the processor time of this process.

@@ -55,6 +55,8 @@ pub(super) struct Shared {
     stays_full: AtomicBool,
     pub(super) is_closed: AtomicBool,
     snapshots: Mutex<usize>,
+    /// How often a block is to wait for a snapshot.
+    waits: Mutex<usize>,
 }
 
 impl Shared {
@@ -100,6 +102,13 @@ impl BlockLog for InMemory {
 
     fn is_quick(&self, _: usize) -> bool {
         self.0.is_quick.load(Relaxed)
+    }
+
+    fn must_wait(&self, _: usize) -> bool {
+        let mut waits = self.0.waits.lock().unwrap();
+        let waited = *waits;
+        *waits = waited.saturating_sub(1);
+        waited > 0
     }
 
     fn bytes(&self) -> u64 {
@@ -552,6 +561,18 @@ fn a_full_log_waits_for_a_snapshot_and_then_refuses() {
     news.broadcast(message(3)).unwrap();
     assert_eq!(datas(&news), ["1", "2", "3"]);
     assert!(manager.journal_status().unwrap().is_writable);
+}
+
+#[test]
+fn a_block_that_is_ahead_of_a_snapshot_waits_and_is_appended_later() {
+    let (manager, log) = open();
+    let news = manager.get_or_create("news").unwrap();
+    *log.waits.lock().unwrap() = 2;
+    for n in 1..=2 {
+        news.broadcast(message(n)).unwrap();
+    }
+    assert_eq!(*log.waits.lock().unwrap(), 0);
+    assert_eq!(datas(&news), ["1", "2"]);
 }
 
 #[test]

@@ -262,6 +262,9 @@ impl Appender {
     }
 
     fn append(&mut self, block: &Sealed, hub: &Arc<Hub>) {
+        if self.log.must_wait(block.bytes.len()) {
+            return self.proposals.put_off(block.n);
+        }
         let clock = self.proposals.clock();
         let time = BlockTime {
             wall_ms: clock.wall_ms(),

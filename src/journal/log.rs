@@ -21,6 +21,9 @@ pub(crate) trait BlockLog: Send {
     /// as is known now.
     fn is_quick(&self, bytes: usize) -> bool;
 
+    /// Returns whether a block of this size waits for the snapshot that is being written.
+    fn must_wait(&self, bytes: usize) -> bool;
+
     /// Returns the size of all that is kept, in bytes.
     fn bytes(&self) -> u64;
 
@@ -56,6 +59,10 @@ impl<D: Disk> BlockLog for Store<D> {
 
     fn is_quick(&self, bytes: usize) -> bool {
         Store::is_quick(self, bytes)
+    }
+
+    fn must_wait(&self, bytes: usize) -> bool {
+        Store::must_wait(self, bytes)
     }
 
     fn bytes(&self) -> u64 {

@@ -25,6 +25,11 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// Segments after which a snapshot is made, however small they are: each start begins one.
 const SEGMENTS_MAX: usize = 128;
 
+/// How far appends go while a snapshot is written: all files are at most as large as this
+/// many snapshots and so many bytes. A snapshot begins with half of these bytes left.
+const SNAPSHOTS_MAX: u64 = 3;
+const BESIDE_SNAPSHOTS_BYTES: u64 = 2 * SEGMENT_BYTES;
+
 const AHEAD_BYTES: usize = 1 << 20;
 
 /// A frame of this size is written from memory that is kept.
@@ -353,6 +358,15 @@ impl<D: Disk> Store<D> {
             && end <= self.options.segment_bytes
             && !self.needs_snapshot()
             && !self.shared.is_syncing()
+    }
+
+    /// Returns whether a block of this size waits for the snapshot that is being written.
+    /// Otherwise a slow one would let the log become as large as is published meanwhile.
+    pub(crate) fn must_wait(&self, block_bytes: usize) -> bool {
+        let progress = self.shared.progress();
+        let snapshot_bytes = progress.snapshot_bytes.max(progress.incomplete_bytes);
+        let max = SNAPSHOTS_MAX * snapshot_bytes + BESIDE_SNAPSHOTS_BYTES;
+        progress.incomplete_bytes > 0 && progress.bytes() + block_bytes as u64 > max
     }
 
     fn write(&mut self) -> io::Result<()> {

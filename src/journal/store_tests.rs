@@ -630,6 +630,33 @@ fn a_directory_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
+fn appends_are_not_far_ahead_of_a_snapshot_that_is_slow() {
+    const MIB: usize = 1 << 20;
+    let disk = SimulatedDisk::default();
+    let options = StoreOptions::new(b"identity".to_vec());
+    let (mut store, _) = open(&disk, options).unwrap();
+    let block = vec![1; 33 * MIB];
+    for _ in 0..4 {
+        assert!(!store.must_wait(block.len()), "no snapshot is written");
+        store.append(1, 1_000, &block).unwrap();
+    }
+    let mut snapshot = store.begin_snapshot().unwrap();
+    write_blocks(&[(1, 1, vec![1; 1_000])], &mut snapshot);
+    snapshot.flush().unwrap();
+    assert!(store.must_wait(block.len()));
+    snapshot.commit().unwrap();
+    assert!(!store.must_wait(block.len()));
+    let mut snapshot = store.begin_snapshot().unwrap();
+    write_blocks(&[(1, 1, vec![1; 1_000])], &mut snapshot);
+    snapshot.flush().unwrap();
+    for _ in 0..3 {
+        assert!(!store.must_wait(block.len()), "there is room beside it");
+        store.append(1, 1_000, &block).unwrap();
+    }
+    assert!(store.must_wait(block.len()));
+}
+
+#[test]
 fn a_log_that_is_full_has_room_again_after_a_snapshot() {
     let disk = SimulatedDisk::default();
     let options = StoreOptions {

@@ -282,6 +282,10 @@ impl BlockLog for Watched {
         self.log.is_quick(bytes)
     }
 
+    fn must_wait(&self, bytes: usize) -> bool {
+        self.log.must_wait(bytes)
+    }
+
     fn bytes(&self) -> u64 {
         self.log.bytes()
     }
