@@ -16,6 +16,8 @@ pub(crate) struct Expected {
     newest: u64,
     /// The data of the newest events, oldest first.
     bodies: VecDeque<Vec<u8>>,
+    /// The name of events that are not published ones.
+    ignored: Option<String>,
     /// The hasher of ids, which clients compare by hash.
     hashes: DefaultHashBuilder,
 }
@@ -44,6 +46,16 @@ impl Expected {
         self.newest
     }
 
+    /// Sets the name of events that clients read and do not count.
+    pub(crate) fn ignore(&mut self, name: &str) {
+        self.ignored = Some(name.to_owned());
+    }
+
+    fn is_ignored(&self, name: &[u8]) -> bool {
+        let ignored = self.ignored.as_ref().map(String::as_bytes);
+        ignored.is_some_and(|ignored| ignored == name.trim_ascii())
+    }
+
     fn body(&self, number: u64) -> Option<&[u8]> {
         let from_newest = usize::try_from(self.newest.checked_sub(number)?).ok()?;
         let index = self.bodies.len().checked_sub(from_newest + 1)?;
@@ -58,6 +70,8 @@ pub(crate) struct Client {
     has_head: bool,
     /// Whether the data of the next event has arrived, but not its end.
     has_data: bool,
+    /// Whether the event whose lines arrive is not a published one.
+    is_ignored: bool,
     /// The number of the last complete event.
     last: u64,
     /// The hash of its id, and of the next event's id, if they have one.
@@ -85,6 +99,7 @@ impl Client {
             stream,
             has_head: false,
             has_data: false,
+            is_ignored: false,
             last,
             last_id: None,
             next_id: None,
@@ -149,7 +164,11 @@ impl Client {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
             bytes = &bytes[end + 1..];
-            if let Some(data) = line.strip_prefix(b"data:") {
+            if let Some(name) = line.strip_prefix(b"event:") {
+                self.is_ignored = expected.is_ignored(name);
+            } else if self.is_ignored {
+                self.is_ignored = !line.is_empty();
+            } else if let Some(data) = line.strip_prefix(b"data:") {
                 let data = data.strip_prefix(b" ").unwrap_or(data);
                 if self.has_data || expected.body(self.last + 1) != Some(data) {
                     return fault(format!(
@@ -240,6 +259,7 @@ mod tests {
         peer.write_all(head.as_bytes()).unwrap();
         peer.write_all(stream.as_bytes()).unwrap();
         let mut expected = Expected::default();
+        expected.ignore("control");
         assert_eq!(expected.add(12), b"0000000001 x");
         assert_eq!(expected.add(12), b"0000000002 x");
         // The socket blocks, so the read ends with the written bytes.
@@ -276,6 +296,8 @@ mod tests {
         assert_eq!(read("data: 0000000001 x\n").unwrap().events, 0);
         let without_ids = "data: 0000000001 x\n\ndata: 0000000002 x\n\n";
         assert_eq!(read(without_ids).unwrap().events, 2);
+        let among_others = "event: control\ndata:{}\n\nevent: data\ndata:0000000001 x\n\n";
+        assert_eq!(read(among_others).unwrap().events, 1);
     }
 
     #[test]

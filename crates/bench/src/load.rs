@@ -76,6 +76,11 @@ impl Load {
         })
     }
 
+    /// Sets the name of events that clients read and do not count.
+    pub(crate) fn ignore(&mut self, event: &str) {
+        self.expected.ignore(event);
+    }
+
     pub(crate) fn clients(&self) -> usize {
         self.clients.len()
     }

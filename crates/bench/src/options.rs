@@ -72,6 +72,11 @@ pub(crate) struct Common {
     /// The values of several processes are added up.
     #[arg(long, value_delimiter = ',', requires = "url", value_parser = from_one::<u32>)]
     pub(crate) pid: Vec<u32>,
+    /// Name of the events of running servers that are not published ones
+    ///
+    /// The load reads them and does not count them.
+    #[arg(long, value_name = "EVENT", requires = "url")]
+    pub(crate) ignore_event: Option<String>,
     /// Path of another pushwheel program to measure
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) exe: Option<PathBuf>,

@@ -18,6 +18,8 @@ pub(crate) struct Runs {
     rounds: usize,
     /// Whether servers are on core 0 and the load is on core 1.
     pinned: bool,
+    /// The name of events that are not published ones.
+    ignored_event: Option<String>,
     bar: ProgressBar,
     results: Results,
 }
@@ -70,6 +72,7 @@ impl Runs {
             contestants,
             rounds,
             pinned,
+            ignored_event: common.ignore_event.clone(),
             bar: ProgressBar::new(0).with_style(style()),
             results,
         })
@@ -96,9 +99,13 @@ impl Runs {
                     let server = Server::start(&contestant.kind, self.pinned)?;
                     let mut samples = self.results.samples.iter();
                     let has_served = samples.any(|sample| sample.server == number);
+                    let mut load = Load::new(&server.subscribe, &server.publish, EVENTS_A_TURN)?;
+                    if let Some(event) = &self.ignored_event {
+                        load.ignore(event);
+                    }
                     let mut run = Run {
                         server: &server,
-                        load: Load::new(&server.subscribe, &server.publish, EVENTS_A_TURN)?,
+                        load,
                         has_background: contestant.has_background,
                         bar: &self.bar,
                         at: (number, round),

@@ -1,9 +1,12 @@
 //! The servers that are measured. Each streams `/events`, and publishes so many events of
-//! 128 bytes at `/publish/{count}`.
+//! 128 bytes at `/publish/{count}`. `axum` also publishes what is posted to `/events`, for
+//! `benches/peers`.
 
 mod floor;
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -85,12 +88,18 @@ fn broadcasting(heartbeat: Duration) -> Router {
         });
         Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat))
     };
+    let newest = Arc::new(AtomicU64::new(0));
+    let posted = sender.clone();
+    let publish_one = async move |data: String| {
+        // An event before the first subscriber has no receiver.
+        let _ = posted.send((newest.fetch_add(1, Ordering::Relaxed), data));
+    };
     let publish = async move |Path(count): Path<u64>| {
         for id in 0..count {
             sender.send((id, data())).unwrap();
         }
     };
-    let router = Router::new().route("/events", get(events));
+    let router = Router::new().route("/events", get(events).post(publish_one));
     router.route("/publish/{count}", post(publish))
 }
 
