@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Hub;
-use super::channel_state::{Finish, Kind, Life};
+use super::channel_state::Finish;
 use super::client::{ClientId, DisconnectReason};
 use super::clock::{Clock, as_ms};
 use super::dropped::Dropped;
@@ -619,81 +619,6 @@ impl Hub {
             is_repeated: false,
         }
     }
-
-    /// Finds the channel of a record. One that is not there is made, whatever the limits
-    /// are.
-    pub(super) fn find_for(
-        &self,
-        state: &mut State,
-        name: &Arc<str>,
-        step: &Step,
-        now_us: u64,
-        options: &mut Options,
-        removed: &mut Removed,
-    ) -> Result<Found, Lacks> {
-        let now_ms = now_us / 1000;
-        loop {
-            if step.is_after_finish(state, name) {
-                return Ok(Found::Finished);
-            }
-            // A publish makes a channel where there is none, so it is for any of the name.
-            let is_end = matches!(step.change, Change::Finish { .. });
-            if is_end && is_for_removed(state, name, step) {
-                return Ok(Found::Removed);
-            }
-            state.finishes.end(name, step.number);
-            let key = state.names.get(name).copied();
-            let channel = key.and_then(|key| state.get(key));
-            let (is_applied, is_finished) = match channel {
-                Some(channel) => (
-                    step.last <= channel.through(),
-                    channel.life.through() == Some(step.last),
-                ),
-                None => (state.heads.is_over(name, step.last), true),
-            };
-            if is_applied {
-                if is_finished && finish_of(&step.change).is_some() {
-                    state.finishes.insert(name.clone(), step.last);
-                }
-                return Ok(Found::Applied);
-            }
-            let key = match key {
-                Some(key) => key,
-                None => {
-                    let found = options.found.get(name);
-                    let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
-                    let key = state.insert(Kind::Named(name.clone()), found.clone(), now_ms);
-                    state.seed(key, now_ms, &mut removed.entries);
-                    if let Some(after) = step.begins_after(name) {
-                        state.note_began(key, after);
-                    }
-                    options.made.push((name.clone(), key));
-                    key
-                }
-            };
-            let channel = state.get(key).expect("names lead to channels");
-            if step.last <= channel.through() {
-                return Ok(Found::Applied);
-            }
-            match channel.life {
-                Life::Open => return Ok(Found::Open(key)),
-                // It was proposed with the knowledge that the channel's time is over.
-                Life::Finishing(_) => {
-                    let wake =
-                        state.end_finishing(key, (now_ms, &self.clock), &mut removed.entries);
-                    removed.wake.merge(wake);
-                    if state
-                        .get(key)
-                        .is_some_and(|channel| channel.members.is_empty())
-                    {
-                        let channel = state.remove_empty(key, DisconnectReason::ChannelClosed);
-                        removed.channels.extend(channel);
-                    }
-                }
-                Life::Over { .. } | Life::Closing => state.free_name(key),
-            }
-        }
-    }
 }
 
 /// Returns the options of a name. The program's code must not end the thread that appends.
@@ -753,7 +678,7 @@ fn remove(state: &mut State, name: &Arc<str>, step: &Step, removed: &mut Removed
 }
 
 /// Returns until when a channel is finished by a change, in milliseconds since 1970.
-fn finish_of(change: &Change) -> Option<u64> {
+pub(super) fn finish_of(change: &Change) -> Option<u64> {
     match change {
         Change::Publish { options, .. } => options.finish_until_ms,
         Change::Finish { until_ms, .. } => Some(*until_ms),
@@ -774,10 +699,4 @@ fn kick(
         return 0;
     };
     usize::from(state.disconnect(key, client, DisconnectReason::Kicked, now, removed))
-}
-
-/// Returns whether a name was removed after a change to its channel was proposed.
-fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
-    let removal = state.removals.before(name, step.number);
-    removal.is_some_and(|removal| step.basis < removal)
 }

@@ -42,6 +42,7 @@ mod ends;
 pub(crate) mod engine_thread;
 mod engines;
 pub(crate) mod entry;
+mod finding;
 pub(crate) mod finish_on_drop;
 mod for_all;
 pub(crate) mod gap;

@@ -1,0 +1,93 @@
+//! Finding the channel of a record of the log, which may have to be made or ended first.
+
+use std::sync::Arc;
+
+use super::Hub;
+use super::applying::{Found, Lacks, Options, Step, finish_of};
+use super::channel_state::{Kind, Life};
+use super::client::DisconnectReason;
+use super::state::{Removed, State};
+use crate::journal::record::Change;
+
+impl Hub {
+    /// Finds the channel of a record. One that is not there is made, whatever the limits
+    /// are.
+    pub(super) fn find_for(
+        &self,
+        state: &mut State,
+        name: &Arc<str>,
+        step: &Step,
+        now_us: u64,
+        options: &mut Options,
+        removed: &mut Removed,
+    ) -> Result<Found, Lacks> {
+        let now_ms = now_us / 1000;
+        loop {
+            if step.is_after_finish(state, name) {
+                return Ok(Found::Finished);
+            }
+            // A publish makes a channel where there is none, so it is for any of the name.
+            let is_end = matches!(step.change, Change::Finish { .. });
+            if is_end && is_for_removed(state, name, step) {
+                return Ok(Found::Removed);
+            }
+            state.finishes.end(name, step.number);
+            let key = state.names.get(name).copied();
+            let channel = key.and_then(|key| state.get(key));
+            let (is_applied, is_finished) = match channel {
+                Some(channel) => (
+                    step.last <= channel.through(),
+                    channel.life.through() == Some(step.last),
+                ),
+                None => (state.heads.is_over(name, step.last), true),
+            };
+            if is_applied {
+                if is_finished && finish_of(&step.change).is_some() {
+                    state.finishes.insert(name.clone(), step.last);
+                }
+                return Ok(Found::Applied);
+            }
+            let key = match key {
+                Some(key) => key,
+                None => {
+                    let found = options.found.get(name);
+                    let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
+                    let key = state.insert(Kind::Named(name.clone()), found.clone(), now_ms);
+                    state.seed(key, now_ms, &mut removed.entries);
+                    if let Some(after) = step.begins_after(name) {
+                        state.note_began(key, after);
+                    }
+                    options.made.push((name.clone(), key));
+                    key
+                }
+            };
+            let channel = state.get(key).expect("names lead to channels");
+            if step.last <= channel.through() {
+                return Ok(Found::Applied);
+            }
+            match channel.life {
+                Life::Open => return Ok(Found::Open(key)),
+                // It was proposed with the knowledge that the channel's time is over.
+                Life::Finishing(_) => {
+                    let wake =
+                        state.end_finishing(key, (now_ms, &self.clock), &mut removed.entries);
+                    removed.wake.merge(wake);
+                    if state
+                        .get(key)
+                        .is_some_and(|channel| channel.members.is_empty())
+                    {
+                        let channel = state.remove_empty(key, DisconnectReason::ChannelClosed);
+                        removed.channels.extend(channel);
+                    }
+                }
+                Life::Over { .. } | Life::Closing => state.free_name(key),
+            }
+        }
+    }
+}
+
+/// Returns whether a name was removed after a change to its channel was proposed.
+fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
+    let removal = state.removals.before(name, step.number);
+    removal.is_some_and(|removal| step.basis < removal)
+}
