@@ -134,7 +134,7 @@ impl Step {
     }
 
     /// Returns the number behind which the log of a channel begins, if it says so.
-    fn begins_after(&self, name: &str) -> Option<u64> {
+    pub(super) fn begins_after(&self, name: &str) -> Option<u64> {
         match &self.change {
             Change::PublishTo { channels, .. } => {
                 let mut channels = channels.iter();
@@ -195,8 +195,8 @@ pub(super) enum Found {
 /// Options of channels that are made, by name.
 pub(super) struct Options {
     by_name: OptionsByName,
-    found: HashMap<Arc<str>, Arc<ChannelOptions>>,
-    made: Vec<(Arc<str>, ChannelKey)>,
+    pub(super) found: HashMap<Arc<str>, Arc<ChannelOptions>>,
+    pub(super) made: Vec<(Arc<str>, ChannelKey)>,
 }
 
 impl Hub {
@@ -699,4 +699,10 @@ fn kick(
         return 0;
     };
     usize::from(state.disconnect(key, client, DisconnectReason::Kicked, now, removed))
+}
+
+/// Returns whether a name was removed after a change to its channel was proposed.
+pub(super) fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
+    let removal = state.removals.before(name, step.number);
+    removal.is_some_and(|removal| step.basis < removal)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Hub;
-use super::applying::{Found, Lacks, Options, Step, finish_of};
+use super::applying::{Found, Lacks, Options, Step, finish_of, is_for_removed};
 use super::channel_state::{Kind, Life};
 use super::client::DisconnectReason;
 use super::state::{Removed, State};
@@ -84,10 +84,4 @@ impl Hub {
             }
         }
     }
-}
-
-/// Returns whether a name was removed after a change to its channel was proposed.
-fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
-    let removal = state.removals.before(name, step.number);
-    removal.is_some_and(|removal| step.basis < removal)
 }
