@@ -97,6 +97,14 @@ impl Log {
         number == 0 || self.ranges.get(at).is_some_and(|r| r.contains(&number))
     }
 
+    /// Returns a term, or the one that follows if it has no block: their losses are one.
+    fn with_a_block(&self, term: u64) -> u64 {
+        let at = self.ranges.partition_point(|range| range.end <= term);
+        self.ranges
+            .get(at)
+            .map_or(term, |range| term.max(range.start))
+    }
+
     fn of<'a>(
         &'a self,
         channels: &'a [usize],
@@ -319,8 +327,9 @@ impl Judge {
     fn read<'a>(&mut self, blocks: impl Iterator<Item = &'a Arc<Stored>>, once: bool) -> Log {
         let mut log = Log::default();
         let mut told = BTreeSet::new();
+        let blocks: Vec<_> = blocks.collect();
+        log.ranges = blocks.iter().map(|block| block.numbers()).collect();
         for block in blocks {
-            log.ranges.push(block.numbers());
             let changes = self.read.entry(block.first).or_insert_with(|| {
                 logged(&block.bytes).unwrap_or_else(|error| panic!("a block is damaged: {error}"))
             });
@@ -338,10 +347,11 @@ impl Judge {
                     }
                     Logged::Lost { term, channel } => {
                         let of = channel.as_deref().map(channel_of);
-                        let is_new = !once || !told.contains(&(*term, None));
-                        if is_new && (told.insert((*term, of)) || !once) {
-                            log.entries.insert(number, (of, What::Lost(*term)));
-                            let by_name = told.range((*term, Some(0))..=(*term, Some(usize::MAX)));
+                        let term = if once { log.with_a_block(*term) } else { *term };
+                        let is_new = !once || !told.contains(&(term, None));
+                        if is_new && (told.insert((term, of)) || !once) {
+                            log.entries.insert(number, (of, What::Lost(term)));
+                            let by_name = told.range((term, Some(0))..=(term, Some(usize::MAX)));
                             let by_name = by_name.filter(|_| once && of.is_none());
                             let by_name = by_name.filter_map(|(_, channel)| *channel);
                             log.told.extend(by_name.map(|channel| (number, channel)));
