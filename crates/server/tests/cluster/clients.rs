@@ -228,9 +228,12 @@ impl Loop {
     /// Connects the clients that come back, and closes streams that are silent.
     fn look(&mut self, now: Instant) {
         for number in 0..self.clients.len() {
+            if self.is_silent(number, now) {
+                // This thread may be late, and the bytes are in the socket.
+                self.serve(number);
+            }
             let client = &self.clients[number];
-            let silent = now.saturating_duration_since(client.last_read);
-            if client.stream.is_some() && silent > self.plan.silence_max {
+            if self.is_silent(number, now) {
                 self.close(number);
             } else if client.stream.is_none() && !client.has_ended && client.comes_back_at <= now {
                 self.connect(number);
@@ -245,6 +248,12 @@ impl Loop {
         };
         let streaming = self.clients.iter().filter(is_streaming).count();
         self.progress.streaming.store(streaming, Ordering::SeqCst);
+    }
+
+    fn is_silent(&self, number: usize, now: Instant) -> bool {
+        let client = &self.clients[number];
+        let silent = now.saturating_duration_since(client.last_read);
+        client.stream.is_some() && silent > self.plan.silence_max
     }
 
     fn connect(&mut self, number: usize) {
