@@ -21,7 +21,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 const CONNECTS_AFTER: Duration = Duration::from_millis(10);
 
 /// The longest time until the clients have received all, after the last fault.
-const RECEIVED_WITHIN: Duration = Duration::from_secs(40);
+const RECEIVED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The id of the last event of each channel.
 const OWN_ID_OF_END: &str = "own.end";
