@@ -48,7 +48,7 @@ impl Default for Size {
             publishers: 8,
             pause_us: 60_000,
             has_own_ids: true,
-            silence_max: Duration::from_secs(30),
+            silence_max: Duration::from_secs(5),
         }
     }
 }
