@@ -785,17 +785,7 @@ fn a_possible_loss_is_in_all_channels_in_its_place() {
         channel.broadcast(message("before")).unwrap();
     }
     let hub = manager.hub();
-    let record = Record {
-        basis: 2,
-        change: Change::Lost { after: 2 },
-    };
-    let time = BlockTime {
-        wall_ms: 0,
-        at_ms: 0,
-    };
-    hub.apply(1_000, time, [(record, ())], |(), outcome| {
-        outcome.unwrap();
-    });
+    lose_after(hub, 2);
     let later = manager.get_or_create("later").unwrap();
     // The ids of the last event that is left, and of one that may have been seen and lost.
     for seen in [2, 500] {
@@ -810,6 +800,21 @@ fn a_possible_loss_is_in_all_channels_in_its_place() {
             assert_eq!(channel.read(newest).count(), 0, "it is said once");
         }
     }
+}
+
+/// A term of the journal begins at 1,000, and what was published behind `after` may be lost.
+fn lose_after(hub: &Hub, after: u64) {
+    let record = Record {
+        basis: after,
+        change: Change::Lost { after },
+    };
+    let time = BlockTime {
+        wall_ms: 0,
+        at_ms: 0,
+    };
+    hub.apply(1_000, time, [(record, ())], |(), outcome| {
+        outcome.unwrap();
+    });
 }
 
 /// The reasons of the gaps that a reader receives.
@@ -831,16 +836,8 @@ fn a_loss_is_said_once_also_where_older_events_are_evicted() {
     for n in 1..=5 {
         channel.broadcast(message(n)).unwrap();
     }
-    let record = Record {
-        basis: 5,
-        change: Change::Lost { after: 5 },
-    };
-    let time = BlockTime {
-        wall_ms: 0,
-        at_ms: 0,
-    };
     let hub = manager.hub();
-    hub.apply(1_000, time, [(record, ())], |(), _| {});
+    lose_after(hub, 5);
     for (seen, expected) in [
         (1, &[GapReason::Evicted, GapReason::Lost][..]),
         (4, &[GapReason::Lost]),

@@ -22,7 +22,7 @@ const FULL_PERCENT: u64 = 80;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Broker")]
 pub(crate) struct BrokerArguments {
-    /// File with the password, in place of one in the URL
+    /// File with the password, instead of one in the URL
     #[arg(long, value_name = "FILE", env = "PUSHWHEEL_BROKER_PASSWORD_FILE")]
     broker_password_file: Option<PathBuf>,
 
@@ -53,7 +53,7 @@ pub(crate) struct BrokerArguments {
 /// How a program uses a broker.
 #[derive(Debug)]
 pub struct BrokerSettings<'a> {
-    /// The file with the password, in place of one in the URL.
+    /// The file with the password, instead of one in the URL.
     pub password_file: Option<&'a Path>,
     /// The name of the cluster.
     pub name: &'a str,

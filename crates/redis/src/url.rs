@@ -53,7 +53,7 @@ pub(crate) struct ServerAddress {
 }
 
 impl RedisUrl {
-    /// Sets the password, in place of one in the URL.
+    /// Sets the password, instead of one in the URL.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> RedisUrl {
         self.password = Some(password.to_owned());

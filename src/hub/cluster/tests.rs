@@ -702,9 +702,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever happens to the broker and its nodes: when it is over, all nodes have the same
-    /// events and losses in the same order, none twice; a client that has seen what is not
-    /// there any more is told; what was published is there or is said to be lost; what was
-    /// refused is not there.
+    /// events and losses in the same order, none twice. A client that has seen what is lost
+    /// receives a gap. What was published is there, or its channel has the gap of a loss.
+    /// What was refused is not there.
     #[test]
     fn nodes_agree_whatever_happens(happens in happens()) {
         let mut world = World::of(3);
@@ -818,7 +818,7 @@ proptest! {
             }
         }
         for (name, number) in &seen {
-            // What has survived and is in no history any more is told to those that miss it.
+            // Clients that miss what has survived in no history receive a gap.
             if *name != "news" || !is_lost(&terms, *number) {
                 continue;
             }

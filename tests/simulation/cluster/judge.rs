@@ -401,7 +401,7 @@ impl Judge {
         }
     }
 
-    /// Nothing is in the log twice, and no loss is told without one.
+    /// Nothing is in the log twice, and each gap of a loss has one.
     fn judge_log(&self, truth: &Log, all: &Log) -> Result<(), String> {
         let mut seen = BTreeMap::new();
         let lost = |number: &u64| !truth.has(*number);
@@ -468,7 +468,7 @@ impl Judge {
                     });
                     let had = |process: &usize| broker.has_read(*process, last);
                     if !is_told && alive.iter().any(had) {
-                        pending = Some(format!("{publish:?} is lost, and nobody is told"));
+                        pending = Some(format!("{publish:?} is lost, and no gap says so"));
                     }
                 }
                 _ => {}

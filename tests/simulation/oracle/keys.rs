@@ -130,7 +130,7 @@ impl Keys {
         request.clone()
     }
 
-    /// A publisher is told that a request is done, unless that is lost.
+    /// A publisher receives the result of a request, unless the answer is lost.
     pub(super) fn tell(&mut self, request: &Request) {
         let is_lost = self.rng.u8(0..3) == 0;
         let state = &mut self.publishers[request.publisher];
