@@ -44,7 +44,8 @@ def draw(results):
                 f'width="{length:.1f}" height="{BAR}" rx="2"/>'
             )
             shown = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-            times = "" if ours else f'<tspan class="ratio" dx="8">{ratio:.2g} ×</tspan>'
+            times = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+            times = "" if ours else f'<tspan class="ratio" dx="8">{times} ×</tspan>'
             parts.append(f'<text x="{LABELS + length + 8:.1f}" y="{middle}">{shown}{times}</text>')
             y += STEP
         y += PANEL_FOOT + BAR
