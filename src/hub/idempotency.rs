@@ -44,8 +44,8 @@ impl IdempotencyKey {
     /// publishers that must not interfere with each other.
     #[must_use]
     pub fn new(text: &str) -> IdempotencyKey {
-        let half = |seed| u128::from(word_digest(seed, [text.as_bytes()]));
-        IdempotencyKey(half(1) << 64 | half(2))
+        let [high, low] = word_digests([1, 2], [text.as_bytes()]);
+        IdempotencyKey(u128::from(high) << 64 | u128::from(low))
     }
 
     /// Returns the key that is the first half of a cryptographic digest, such as SHA-256 of
@@ -58,8 +58,9 @@ impl IdempotencyKey {
     /// Returns the key in its scope, the name of a channel. Two keys of one scope stay apart.
     fn in_scope(self, scope: &str) -> KeyId {
         const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        let half = |seed| u128::from(word_digest(seed, [scope.as_bytes()]));
-        let mixed = (self.0 ^ (half(3) << 64 | half(4))).wrapping_mul(ODD);
+        let [high, low] = word_digests([3, 4], [scope.as_bytes()]);
+        let scope = u128::from(high) << 64 | u128::from(low);
+        let mixed = (self.0 ^ scope).wrapping_mul(ODD);
         KeyId(mixed.to_le_bytes())
     }
 }
@@ -216,9 +217,22 @@ impl Drop for KeyInFlight {
 /// Returns a hash of `parts`, each with its length, in steps of eight bytes. It is the same in
 /// every build, because logs and saved states have it.
 fn word_digest<'a>(seed: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    let [digest] = word_digests([seed], parts);
+    digest
+}
+
+/// Returns such a hash for each seed.
+fn word_digests<'a, const N: usize>(
+    seeds: [u64; N],
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> [u64; N] {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = mixed(seed.wrapping_add(ODD));
-    let mut add = |word: u64| hash = (hash.rotate_left(29) ^ word).wrapping_mul(ODD);
+    let mut hashes = seeds.map(|seed| mixed(seed.wrapping_add(ODD)));
+    let mut add = |word: u64| {
+        for hash in &mut hashes {
+            *hash = (hash.rotate_left(29) ^ word).wrapping_mul(ODD);
+        }
+    };
     for part in parts {
         let (words, rest) = part.as_chunks::<8>();
         for word in words {
@@ -229,7 +243,7 @@ fn word_digest<'a>(seed: u64, parts: impl IntoIterator<Item = &'a [u8]>) -> u64 
         add(u64::from_le_bytes(last));
         add(part.len() as u64);
     }
-    mixed(hash)
+    hashes.map(mixed)
 }
 
 #[cfg(test)]

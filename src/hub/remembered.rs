@@ -164,6 +164,7 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
 mod tests {
     use super::*;
     use crate::hub::client::ClientId;
+    use crate::hub::table::REMOVED_TOGETHER;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -194,9 +195,13 @@ mod tests {
         }
         let known: Vec<u64> = (0..=5).filter(|n| knows(&remembered, *n, 0)).collect();
         assert_eq!(known, [3, 4, 5]);
-        assert_eq!(remembered.lens(), (3, 3));
         let after: Vec<u64> = remembered.after(3).map(|(_, r)| r.sequence).collect();
         assert_eq!(after, [4, 5]);
+        for n in 6..=1_000 {
+            insert(&mut remembered, n, 0);
+            let (records, keys) = remembered.lens();
+            assert!((3..3 + REMOVED_TOGETHER).contains(&records) && keys == records);
+        }
     }
 
     #[test]
@@ -219,40 +224,43 @@ mod tests {
     #[test]
     fn an_id_is_known_for_a_time_however_late_it_is_removed() {
         let mut remembered = Remembered::bounded(100, u32::MAX, Duration::from_millis(10));
-        for n in 1..=6 {
-            insert(&mut remembered, n, n);
+        let old = REMOVED_TOGETHER as u64 - 1;
+        for n in 1..=old {
+            insert(&mut remembered, n, n.min(6));
         }
         assert!(knows(&remembered, 1, 11) && !knows(&remembered, 1, 12));
-        insert(&mut remembered, 7, 100);
-        // Some are still there.
-        assert_eq!(remembered.lens().0, 3);
-        assert!(remembered.get("a", "6").is_some());
+        insert(&mut remembered, old + 1, 100);
+        // The old ones are still there.
+        assert!(remembered.get("a", "1").is_some());
         // Time does not go back, also if a thread has read it before.
-        for n in 1..=6 {
+        for n in 1..=old {
             assert!(!knows(&remembered, n, 6), "{n}");
         }
         // The id is free again, and its old record goes without the new one.
-        remembered.insert(key_of("a", "5"), record(8, 100));
-        assert_eq!(remembered.known("a", "5", 100), Some(&record(8, 100)));
-        insert(&mut remembered, 9, 100);
-        assert_eq!(remembered.lens().0, 3);
-        assert_eq!(remembered.known("a", "5", 100), Some(&record(8, 100)));
+        let new = record(old + 2, 100);
+        remembered.insert(key_of("a", "5"), new.clone());
+        assert_eq!(remembered.known("a", "5", 100), Some(&new));
+        insert(&mut remembered, old + 3, 200);
+        assert_eq!(remembered.lens().0, 2);
+        assert_eq!(remembered.get("a", "5"), Some(&new));
     }
 
     #[test]
     fn a_copy_keeps_what_is_no_longer_known() {
         let mut remembered = Remembered::bounded(2, u32::MAX, HOUR);
         remembered.begin_copy();
-        for n in 1..=10 {
+        for n in 1..=100 {
             insert(&mut remembered, n, 0);
         }
         let known = |remembered: &Remembered| -> Vec<u64> {
-            (0..=11).filter(|n| knows(remembered, *n, 0)).collect()
+            (0..=101).filter(|n| knows(remembered, *n, 0)).collect()
         };
-        assert_eq!((known(&remembered), remembered.lens().0), (vec![9, 10], 10));
+        assert_eq!(known(&remembered), [99, 100]);
+        assert_eq!(remembered.lens().0, 100);
         remembered.end_copy();
-        insert(&mut remembered, 11, 0);
-        assert_eq!((known(&remembered), remembered.lens().0), (vec![10, 11], 7));
+        insert(&mut remembered, 101, 0);
+        assert_eq!(known(&remembered), [100, 101]);
+        assert_eq!(remembered.lens().0, 101 - REMOVED_TOGETHER);
     }
 
     #[test]
@@ -263,7 +271,7 @@ mod tests {
         for n in 1..=100 {
             remembered.insert(key_of("a", &id(n)), record(n, 0));
         }
-        assert_eq!(remembered.lens().0, 10);
+        assert!(remembered.lens().0 < 10 + REMOVED_TOGETHER);
         assert!(remembered.known("a", &id(91), 0).is_some());
         assert!(remembered.known("a", &id(90), 0).is_none());
         // The usual ones all have room.

@@ -15,9 +15,10 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::clock::as_ms;
 
-/// The records that are removed for one that is added. More than one, because a copy or
-/// the time may leave many to be removed.
-const REMOVED_FOR_ONE: usize = 4;
+/// The records that are removed together, as soon as so many are no longer known. Each one is
+/// at a place of the index that is probably not in a cache of the processor, which fetches
+/// several at a time.
+pub(super) const REMOVED_TOGETHER: usize = 32;
 
 /// A full list grows by one part of so many, and not to twice its size.
 const GROWTH_PART: usize = 4;
@@ -170,10 +171,8 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
             bytes_before: self.bytes,
         });
         self.bytes = self.bytes.wrapping_add(bytes);
-        for _ in 0..REMOVED_FOR_ONE {
-            if self.copies > 0 || self.is_within(0, self.latest_ms) {
-                break;
-            }
+        let last = REMOVED_TOGETHER - 1;
+        if self.copies == 0 && self.kept.len() > last && !self.is_within(last, self.latest_ms) {
             self.remove_oldest();
         }
     }
@@ -198,8 +197,15 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
         }
     }
 
+    /// Removes the oldest records as far as they are no longer known.
     fn remove_oldest(&mut self) {
-        if let Some(oldest) = self.kept.pop_front() {
+        for _ in 0..REMOVED_TOGETHER {
+            if self.is_within(0, self.latest_ms) {
+                break;
+            }
+            let Some(oldest) = self.kept.pop_front() else {
+                break;
+            };
             // The key leads to a later record, if this one was no longer known by then.
             let hash = self.hasher.hash_one(&oldest.key);
             let place = self.removed;
