@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// has much to do.
 const HELD_MAX: usize = 32;
 
+/// Wake-ups after which a reactor takes them out between two connections: what it appends
+/// itself is then a short write, and the journal's thread stays asleep.
+const MANY: usize = 16;
+
 /// What sleeps, and is woken when there is something for it.
 pub(crate) trait Sleeper: Send + Sync + 'static {
     fn kind(&self) -> Kind;
@@ -97,6 +101,15 @@ pub(crate) fn release() -> bool {
         release_some();
     }
     are_some
+}
+
+/// Does the same if they are many. A thread calls it where no code of the program is under
+/// way, because what is done here calls the program.
+#[inline]
+pub(crate) fn release_many() {
+    if HELD.with_borrow(|held| held.count >= MANY) {
+        release_some();
+    }
 }
 
 #[cold]

@@ -85,6 +85,22 @@ fn a_turn_with_much_to_append_has_it_appended_beside_it() {
 }
 
 #[test]
+fn many_publishes_of_a_turn_are_appended_between_its_connections() {
+    let (_manager, news, log) = open_quick();
+    let _here = reactor();
+    let own = thread::current().id();
+    let mut results = Vec::new();
+    for count in [15, 1] {
+        held_wakes::release_many();
+        assert_eq!(appends(&log), 1);
+        results.push(publish(&news, count));
+    }
+    held_wakes::release_many();
+    assert_eq!(log.threads.lock().unwrap()[1..], [own]);
+    assert_eq!(datas(&news).len(), 17);
+}
+
+#[test]
 fn a_turn_leaves_to_the_journal_what_may_wait_for_the_disk() {
     let (_manager, news, log) = open_quick();
     log.is_quick.store(false, Relaxed);

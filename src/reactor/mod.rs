@@ -217,6 +217,7 @@ impl<N: Net> Reactor<N> {
         self.io.turn.begin(now_us, waited);
         for readiness in ready.drain(..) {
             self.on_ready(readiness);
+            held_wakes::release_many();
         }
         self.ready = ready;
 
