@@ -12,6 +12,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -40,7 +41,9 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     fn new() -> Temporary {
-        let name = format!("pushwheel-bench-{}", std::process::id());
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let n = COUNT.fetch_add(1, Relaxed);
+        let name = format!("pushwheel-bench-{}-{n}", std::process::id());
         Temporary(std::env::temp_dir().join(name))
     }
 }
