@@ -70,7 +70,7 @@ use sums::Sums;
 const FIRST_SEEDS: u64 = 120;
 
 /// The same for clusters.
-const FIRST_CLUSTERS: u64 = 50;
+const FIRST_CLUSTERS: u64 = 60;
 
 /// In how many fresh seeds there is a cluster beside the engine alone.
 const SEEDS_A_CLUSTER: u64 = 4;

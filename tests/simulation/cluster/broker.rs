@@ -312,6 +312,18 @@ impl Broker {
         self.all.values().filter(|block| is_on(terms, block))
     }
 
+    /// The newest number of the log, 0 if it is empty.
+    pub fn newest(&self) -> u64 {
+        self.truth()
+            .last()
+            .map_or(0, |block| block.numbers().end - 1)
+    }
+
+    /// Whether the log has a number.
+    pub fn has(&self, number: u64) -> bool {
+        self.truth().any(|block| block.numbers().contains(&number))
+    }
+
     fn note_change(&mut self, server: usize) {
         let server = &mut self.servers[server];
         server.before.push_back(server.kept.clone());

@@ -107,6 +107,8 @@ struct World {
     judge: Shared,
     engines: Engines,
     processes: u64,
+    /// The newest number of the log when all faults ended.
+    calm_from: u64,
 }
 
 impl Actors for Load {
@@ -288,6 +290,7 @@ impl World {
             judge,
             engines,
             processes: 0,
+            calm_from: 0,
         };
         for number in 0..world.plan.nodes {
             world.network.borrow_mut().end_process(number);
@@ -432,7 +435,10 @@ impl World {
         {
             let mut load = self.load.borrow_mut();
             load.is_calm = true;
-            broker::lock(&self.broker).calm_down();
+            let mut broker = broker::lock(&self.broker);
+            broker.calm_down();
+            self.calm_from = broker.newest();
+            drop(broker);
             let mut network = self.network.borrow_mut();
             network.calm_down();
             for (number, client) in load.clients.iter_mut().enumerate() {
@@ -480,8 +486,9 @@ impl World {
     /// Returns what is not in order yet.
     fn pending(&self) -> Option<String> {
         let load = self.load.borrow();
+        let broker = broker::lock(&self.broker);
         for node in &load.nodes {
-            if let Some(pending) = node.pending() {
+            if let Some(pending) = node.pending(&broker, self.calm_from) {
                 return Some(format!("node {}: {pending}", node.number));
             }
         }
@@ -490,7 +497,6 @@ impl World {
             return Some(format!("client {} has no stream", client.number()));
         }
         let alive: Vec<usize> = load.nodes.iter().filter_map(Node::process).collect();
-        let broker = broker::lock(&self.broker);
         let judged = judge::lock(&self.judge).judge(&broker, &alive);
         judged.unwrap_or_else(|wrong| panic!("{wrong}"))
     }

@@ -12,7 +12,7 @@ use pushwheel::{
     Subscription, Target,
 };
 
-use super::broker::{SharedBroker, SimulatedLog};
+use super::broker::{Broker, SharedBroker, SimulatedLog};
 use super::channel;
 use super::draw::Plan;
 use super::judge::{self, Shared};
@@ -202,13 +202,19 @@ impl Node {
         status.stopped
     }
 
-    /// Returns what is not in order yet.
-    pub fn pending(&self) -> Option<String> {
+    /// Returns what is not in order yet: it is to have what the log had up to a number, and
+    /// nothing else. A process that stands still does not know that.
+    pub fn pending(&self, broker: &Broker, through: u64) -> Option<String> {
         let Process::Joined(manager, _) = &self.is else {
             return Some(format!("it has not joined: {:?}", self.why));
         };
         let status = manager.cluster_status().expect("it is a node");
-        (!status.is_connected).then(|| format!("it is cut off: {:?}", status.error))
+        if !status.is_connected {
+            return Some(format!("it is cut off: {:?}", status.error));
+        }
+        let applied = status.applied;
+        let follows = applied >= through && (applied == 0 || broker.has(applied));
+        (!follows).then(|| format!("it has applied {applied}, of a log that had {through}"))
     }
 }
 
