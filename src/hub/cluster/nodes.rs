@@ -17,7 +17,7 @@ const ALIVE_MS: u64 = 5_000;
 /// The time after the newest block of a writer after which its blocks are forgotten.
 const WRITER_MS: u64 = 3_600_000;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Writer {
     end: WriterEnd,
     wall_ms: u64,
@@ -25,7 +25,7 @@ struct Writer {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Nodes {
     writers: HashMap<u128, Writer>,
     /// The newest time of the log.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::base::{Base, Making};
 use super::keeper::LEASE_MS;
+use super::nodes::Nodes;
 use super::session::Session;
 use super::shared::{CALL_TIMEOUT, Cluster, Next};
 use super::unconfirmed::Outcomes;
@@ -47,6 +48,9 @@ struct Place {
     /// What the clock of the broker showed when that of the hub stood at zero, in
     /// milliseconds since 1970.
     zero_ms: u64,
+    /// The writers of what a hub has that is built beside. Those of the node's hub are in
+    /// [`Cluster`].
+    nodes: Option<Nodes>,
 }
 
 /// What a block was.
@@ -65,6 +69,7 @@ impl Place {
             follower: Follower::new(applied),
             terms: welcome.terms.clone(),
             zero_ms: welcome.wall_ms.saturating_sub(now_ms),
+            nodes: None,
         }
     }
 
@@ -129,7 +134,12 @@ impl Place {
         );
         cluster.hold(n, hub.clock.now_ms(), held);
         let (first, bytes) = (read.first, read.bytes.len() as u64);
-        cluster.note_block(WriterEnd { writer, n, first }, read.wall_ms, bytes, probe);
+        let end = WriterEnd { writer, n, first };
+        cluster.count_block(bytes);
+        match &mut self.nodes {
+            Some(nodes) => nodes.note(end, read.wall_ms, probe),
+            None => cluster.note_block(self.applied(), (end, read.wall_ms), bytes, probe),
+        }
         Found::Applied
     }
 
@@ -487,9 +497,9 @@ impl Reader {
         );
         self.place = place;
         self.has_asked = false;
-        self.cluster.note_rebuilt(lost);
+        let nodes = self.place.nodes.take().unwrap_or_default();
         let (terms, applied) = (&self.place.terms, self.place.applied());
-        self.cluster.follow_same(terms, applied);
+        self.cluster.follow_rebuilt(terms, applied, nodes, lost);
         let now_ms = self.making.clock.now_ms();
         self.cluster.note_applied(applied, None, now_ms);
     }
@@ -501,12 +511,12 @@ impl Reader {
             clock,
             ..
         } = self.making.clone();
-        let place = Place::new(base.at, welcome, clock.now_ms());
+        let mut place = Place::new(base.at, welcome, clock.now_ms());
         let is_own = |(end, _): &&(WriterEnd, u64)| end.writer == self.cluster.writer;
         if let Some((end, _)) = base.ends.iter().find(is_own) {
             is_in_snapshot(&self.proposals, &self.hub, end.n, end.first);
         }
-        self.cluster.reset_writers(base.ends);
+        place.nodes = Some(self.cluster.nodes_of(base.ends));
         let mut state = base.state;
         state.remembered.follow_log();
         state.keys.follow_log();

@@ -85,9 +85,11 @@ struct Known {
     terms: Vec<Term>,
     /// The newest number that was applied.
     applied: u64,
+    /// The writers of what was applied, and of nothing else: an empty broker refuses what they
+    /// are said to have appended.
+    nodes: Nodes,
     /// The newest number of which it is known that it was given.
     given: u64,
-    nodes: Nodes,
     kept: VecDeque<Kept>,
     kept_bytes: u64,
     /// The log need not keep blocks before this number for longer: they are too old or too
@@ -109,6 +111,19 @@ struct Known {
     /// Those, and those that are on their way.
     open_losses: usize,
     figures: ClusterStatus,
+}
+
+impl Known {
+    fn follow(&mut self, identity: &[u8], terms: &[Term], applied: u64) {
+        let newest = |terms: &[Term]| terms.last().map_or(0, |term| term.first);
+        if !self.terms.is_empty() && newest(terms) > newest(&self.terms) {
+            self.figures.terms += 1;
+        }
+        self.identity = identity.to_vec();
+        self.terms = terms.to_vec();
+        self.applied = applied;
+        self.given = self.given.max(applied);
+    }
 }
 
 /// See the [module](self).
@@ -221,21 +236,21 @@ impl Cluster {
 
     /// Notes the branch of the log that this node follows, and how far.
     pub(super) fn follow(&self, identity: &[u8], terms: &[Term], applied: u64) {
-        let mut known = self.known();
-        let newest = |terms: &[Term]| terms.last().map_or(0, |term| term.first);
-        if !known.terms.is_empty() && newest(terms) > newest(&known.terms) {
-            known.figures.terms += 1;
-        }
-        known.identity = identity.to_vec();
-        known.terms = terms.to_vec();
-        known.applied = applied;
-        known.given = known.given.max(applied);
+        self.known().follow(identity, terms, applied);
     }
 
-    /// Does the same for the same log.
-    pub(super) fn follow_same(&self, terms: &[Term], applied: u64) {
-        let identity = self.known().identity.clone();
-        self.follow(&identity, terms, applied);
+    /// Notes that the hub was rebuilt from the log up to a number, and that the log has lost so
+    /// many numbers that the hub had.
+    pub(super) fn follow_rebuilt(&self, terms: &[Term], applied: u64, nodes: Nodes, lost: u64) {
+        let mut known = self.known();
+        let identity = known.identity.clone();
+        known.follow(&identity, terms, applied);
+        known.nodes = nodes;
+        known.rebuilt += 1;
+        known.figures.lost += lost;
+        known.figures.resyncs += 1;
+        (known.kept, known.kept_bytes) = (VecDeque::new(), 0);
+        known.expired_before = None;
     }
 
     /// Returns whether a log is the one that this node follows.
@@ -259,17 +274,24 @@ impl Cluster {
         known.given = known.given.max(number);
     }
 
-    /// Notes a block that was applied.
+    /// Counts a block that was read.
+    pub(super) fn count_block(&self, bytes: u64) {
+        let mut known = self.known();
+        known.figures.blocks += 1;
+        known.figures.block_bytes += bytes;
+    }
+
+    /// Notes a block that was applied, with which everything up to `applied` was.
     pub(super) fn note_block(
         &self,
-        end: WriterEnd,
-        wall_ms: u64,
+        applied: u64,
+        (end, wall_ms): (WriterEnd, u64),
         bytes: u64,
         probe: Option<Probe>,
     ) {
         let mut known = self.known();
-        known.figures.blocks += 1;
-        known.figures.block_bytes += bytes;
+        known.applied = applied;
+        known.given = known.given.max(applied);
         known.nodes.note(end, wall_ms, probe);
         known.kept_bytes += bytes;
         // A list of seconds.
@@ -293,16 +315,12 @@ impl Cluster {
         }
     }
 
-    /// Notes that everything up to a number was applied, and that a block of this node has
-    /// come back. Lets requests go on that have waited for it.
+    /// Lets requests go on that have waited for a number that was applied, or for a block of
+    /// this node that has come back.
     pub(super) fn note_applied(&self, applied: u64, back: Option<u64>, now_ms: u64) {
-        let mut known = self.known();
-        known.applied = applied;
-        known.given = known.given.max(applied);
         if back.is_some() {
-            known.back_ms = now_ms;
+            self.known().back_ms = now_ms;
         }
-        drop(known);
         let released = self.waiting().applied(applied, back);
         go_on(released, Released::Applied);
     }
@@ -350,17 +368,6 @@ impl Cluster {
         self.known().is_in_sync = is_in_sync;
     }
 
-    /// Notes that the hub was rebuilt from the log, which has lost numbers that the hub
-    /// had.
-    pub(super) fn note_rebuilt(&self, lost: u64) {
-        let mut known = self.known();
-        known.rebuilt += 1;
-        known.figures.lost += lost;
-        known.figures.resyncs += 1;
-        (known.kept, known.kept_bytes) = (VecDeque::new(), 0);
-        known.expired_before = None;
-    }
-
     pub(super) fn note_repeated(&self) {
         self.known().figures.repeated += 1;
     }
@@ -368,6 +375,13 @@ impl Cluster {
     /// Takes the newest blocks of writers from a snapshot.
     pub(super) fn reset_writers(&self, ends: Vec<(WriterEnd, u64)>) {
         self.known().nodes.reset(ends);
+    }
+
+    /// Returns the nodes as they are known in a snapshot with these newest blocks of writers.
+    pub(super) fn nodes_of(&self, ends: Vec<(WriterEnd, u64)>) -> Nodes {
+        let mut nodes = self.known().nodes.clone();
+        nodes.reset(ends);
+        nodes
     }
 
     /// Returns the newest block of each writer with its time, for a snapshot.

@@ -698,6 +698,171 @@ fn happens() -> impl Strategy<Value = Vec<Happens>> {
 
 const CHANNELS: [&str; 3] = ["news", "other", "keyed"];
 
+/// Has all of it happen, and checks what is said of
+/// [`nodes_agree_whatever_happens`](self::nodes_agree_whatever_happens).
+fn check(happens: &[Happens]) -> Result<(), TestCaseError> {
+    let mut world = World::of(3);
+    let mut copy = world.model.broker().kept.clone();
+    let (mut losses, mut published) = (0, 0);
+    // What clients may have seen, by channel.
+    let mut seen: BTreeSet<(&str, u64)> = BTreeSet::new();
+    for what in happens {
+        let count = world.nodes.len();
+        if count == 0 {
+            break;
+        }
+        match *what {
+            Happens::Publish(node, channel) => {
+                let name = CHANNELS[channel];
+                world.publish(node % count, name, &format!("{published}-{name}"));
+                published += 1;
+            }
+            Happens::Finish(node) => {
+                let manager = &world.nodes[node % count].manager;
+                if let Some(channel) = manager.get("other") {
+                    channel.finish_then(None, |_| ());
+                }
+            }
+            Happens::Remove(node) => {
+                let manager = &world.nodes[node % count].manager;
+                if let Some(channel) = manager.get("other") {
+                    channel.close_then(|_| ());
+                }
+            }
+            Happens::Write(node) => drop(world.nodes[node % count].steps.step_writer()),
+            Happens::Read(node) => {
+                let node = &mut world.nodes[node % count];
+                node.steps.step_reader();
+                for name in CHANNELS {
+                    let entries = entries(&node.manager, name).into_iter();
+                    seen.extend(entries.map(|(number, _)| (name, number)));
+                }
+            }
+            Happens::Keep(node) => drop(world.nodes[node % count].steps.step_keeper()),
+            Happens::Pulse(node) => drop(world.nodes[node % count].steps.step_pulse()),
+            Happens::Pass(ms) => world.pass(ms),
+            Happens::LoseAnswer => world.model.broker().faults.loses_answer = true,
+            Happens::LoseRequest => world.model.broker().faults.loses_request = true,
+            Happens::Down(is_down) => world.model.broker().faults.is_down = is_down,
+            Happens::Copy => copy = world.model.broker().kept.clone(),
+            Happens::FailOver => {
+                losses += 1;
+                world.model.fail_over(copy.clone());
+            }
+            Happens::Flush => {
+                losses += 1;
+                world.model.flush();
+            }
+            Happens::PublishToAll(node) => {
+                let event = Event::message(format!("{published}-all"));
+                published += 1;
+                world.nodes[node % count]
+                    .manager
+                    .publish_then(&[event], Target::All, |_| ());
+            }
+            Happens::Die(node) => {
+                let node = world.nodes.remove(node % count);
+                drop((node.manager, node.steps));
+                // It may not be possible to join now.
+                if !world.nodes.is_empty() {
+                    let _ = world.add();
+                }
+            }
+        }
+    }
+    if world.nodes.is_empty() {
+        return Ok(());
+    }
+    world.model.broker().faults.is_down = false;
+    world.settle();
+    world.settle();
+    let alive = &world.nodes;
+    for node in alive {
+        let status = node.manager.cluster_status().unwrap();
+        prop_assert_eq!(status.stopped, None);
+    }
+    let terms = world.model.broker().kept.terms.clone();
+    for name in CHANNELS {
+        let all: Vec<_> = alive
+            .iter()
+            .filter_map(|node| {
+                let state = node.manager.hub().lock();
+                let channel = state.names.get(name).and_then(|key| state.get(*key));
+                let evicted = channel?.log.evicted_through();
+                drop(state);
+                Some((entries(&node.manager, name), evicted))
+            })
+            .collect();
+        let evicted = all
+            .iter()
+            .map(|(_, evicted)| *evicted)
+            .max()
+            .unwrap_or_default();
+        let newer = |entries: &[(u64, String)]| -> Vec<(u64, String)> {
+            entries
+                .iter()
+                .filter(|(n, _)| *n > evicted)
+                .cloned()
+                .collect()
+        };
+        for (entries, _) in &all {
+            prop_assert_eq!(newer(entries), newer(&all[0].0), "{}", name);
+            for (number, frame) in entries {
+                prop_assert!(!is_lost(&terms, *number), "{} is lost, and there", frame);
+            }
+            let numbers: BTreeSet<u64> = entries.iter().map(|(n, _)| *n).collect();
+            prop_assert_eq!(numbers.len(), entries.len());
+        }
+        for node in alive {
+            let story = story(&node.manager, name);
+            let events: Vec<_> = story.iter().filter(|data| *data != "lost").collect();
+            let once: BTreeSet<_> = events.iter().collect();
+            prop_assert_eq!(once.len(), events.len(), "an event is there twice");
+            prop_assert!(story.len() - events.len() <= losses, "{:?}", story);
+        }
+    }
+    for (name, number) in &seen {
+        // Clients that miss what has survived in no history receive a gap.
+        if *name != "news" || !is_lost(&terms, *number) {
+            continue;
+        }
+        for node in alive {
+            let entries = entries(&node.manager, name);
+            let later = entries.iter().filter(|(other, _)| other > number);
+            let told = later.filter(|(_, frame)| frame.contains(GAP_NAME)).count();
+            let gap = gap_after(&node.manager, name, *number);
+            prop_assert!(
+                told > 0 || gap.is_some(),
+                "{} is lost, and a client is not told: {:?}",
+                number,
+                entries
+            );
+            let told = told + usize::from(gap == Some(GapReason::Lost));
+            prop_assert!(told <= losses, "{} of {}: {:?}", told, losses, entries);
+        }
+    }
+    for node in &world.nodes {
+        let status = node.manager.cluster_status().unwrap();
+        for (data, outcome) in &*node.outcomes.lock().unwrap() {
+            let name = data.split_once('-').unwrap().1;
+            let is_there = alive.iter().any(|n| story(&n.manager, name).contains(data));
+            match outcome {
+                Err(PublishError::Unavailable { .. } | PublishError::Busy { .. }) => {
+                    prop_assert!(!is_there, "{} was refused", data);
+                }
+                Ok(_) if losses == 0 && name == "news" => {
+                    prop_assert!(is_there, "{} was published: {:?}", data, status);
+                }
+                _ => {}
+            }
+        }
+    }
+    for node in &mut world.nodes {
+        prop_assert!(node.steps.step_reader() != Next::Ended);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -707,152 +872,34 @@ proptest! {
     /// What was refused is not there.
     #[test]
     fn nodes_agree_whatever_happens(happens in happens()) {
-        let mut world = World::of(3);
-        let mut copy = world.model.broker().kept.clone();
-        let (mut losses, mut published) = (0, 0);
-        // What clients may have seen, by channel.
-        let mut seen: BTreeSet<(&str, u64)> = BTreeSet::new();
-        for what in &happens {
-            let count = world.nodes.len();
-            if count == 0 {
-                break;
-            }
-            match *what {
-                Happens::Publish(node, channel) => {
-                    let name = CHANNELS[channel];
-                    world.publish(node % count, name, &format!("{published}-{name}"));
-                    published += 1;
-                }
-                Happens::Finish(node) => {
-                    let manager = &world.nodes[node % count].manager;
-                    if let Some(channel) = manager.get("other") {
-                        channel.finish_then(None, |_| ());
-                    }
-                }
-                Happens::Remove(node) => {
-                    let manager = &world.nodes[node % count].manager;
-                    if let Some(channel) = manager.get("other") {
-                        channel.close_then(|_| ());
-                    }
-                }
-                Happens::Write(node) => drop(world.nodes[node % count].steps.step_writer()),
-                Happens::Read(node) => {
-                    let node = &mut world.nodes[node % count];
-                    node.steps.step_reader();
-                    for name in CHANNELS {
-                        let entries = entries(&node.manager, name).into_iter();
-                        seen.extend(entries.map(|(number, _)| (name, number)));
-                    }
-                }
-                Happens::Keep(node) => drop(world.nodes[node % count].steps.step_keeper()),
-                Happens::Pulse(node) => drop(world.nodes[node % count].steps.step_pulse()),
-                Happens::Pass(ms) => world.pass(ms),
-                Happens::LoseAnswer => world.model.broker().faults.loses_answer = true,
-                Happens::LoseRequest => world.model.broker().faults.loses_request = true,
-                Happens::Down(is_down) => world.model.broker().faults.is_down = is_down,
-                Happens::Copy => copy = world.model.broker().kept.clone(),
-                Happens::FailOver => {
-                    losses += 1;
-                    world.model.fail_over(copy.clone());
-                }
-                Happens::Flush => {
-                    losses += 1;
-                    world.model.flush();
-                }
-                Happens::PublishToAll(node) => {
-                    let event = Event::message(format!("{published}-all"));
-                    published += 1;
-                    world.nodes[node % count].manager.publish_then(&[event], Target::All, |_| ());
-                }
-                Happens::Die(node) => {
-                    let node = world.nodes.remove(node % count);
-                    drop((node.manager, node.steps));
-                    // It may not be possible to join now.
-                    if !world.nodes.is_empty() {
-                        let _ = world.add();
-                    }
-                }
-            }
-        }
-        if world.nodes.is_empty() {
-            return Ok(());
-        }
-        world.model.broker().faults.is_down = false;
-        world.settle();
-        world.settle();
-        let alive = &world.nodes;
-        for node in alive {
-            let status = node.manager.cluster_status().unwrap();
-            prop_assert_eq!(status.stopped, None);
-        }
-        let terms = world.model.broker().kept.terms.clone();
-        for name in CHANNELS {
-            let all: Vec<_> = alive
-                .iter()
-                .filter_map(|node| {
-                    let state = node.manager.hub().lock();
-                    let channel = state.names.get(name).and_then(|key| state.get(*key));
-                    let evicted = channel?.log.evicted_through();
-                    drop(state);
-                    Some((entries(&node.manager, name), evicted))
-                })
-                .collect();
-            let evicted = all.iter().map(|(_, evicted)| *evicted).max().unwrap_or_default();
-            let newer = |entries: &[(u64, String)]| -> Vec<(u64, String)> {
-                entries.iter().filter(|(n, _)| *n > evicted).cloned().collect()
-            };
-            for (entries, _) in &all {
-                prop_assert_eq!(newer(entries), newer(&all[0].0), "{}", name);
-                for (number, frame) in entries {
-                    prop_assert!(!is_lost(&terms, *number), "{} is lost, and there", frame);
-                }
-                let numbers: BTreeSet<u64> = entries.iter().map(|(n, _)| *n).collect();
-                prop_assert_eq!(numbers.len(), entries.len());
-            }
-            for node in alive {
-                let story = story(&node.manager, name);
-                let events: Vec<_> = story.iter().filter(|data| *data != "lost").collect();
-                let once: BTreeSet<_> = events.iter().collect();
-                prop_assert_eq!(once.len(), events.len(), "an event is there twice");
-                prop_assert!(story.len() - events.len() <= losses, "{:?}", story);
-            }
-        }
-        for (name, number) in &seen {
-            // Clients that miss what has survived in no history receive a gap.
-            if *name != "news" || !is_lost(&terms, *number) {
-                continue;
-            }
-            for node in alive {
-                let entries = entries(&node.manager, name);
-                let later = entries.iter().filter(|(other, _)| other > number);
-                let told = later.filter(|(_, frame)| frame.contains(GAP_NAME)).count();
-                let gap = gap_after(&node.manager, name, *number);
-                prop_assert!(
-                    told > 0 || gap.is_some(),
-                    "{} is lost, and a client is not told: {:?}", number, entries
-                );
-                let told = told + usize::from(gap == Some(GapReason::Lost));
-                prop_assert!(told <= losses, "{} of {}: {:?}", told, losses, entries);
-            }
-        }
-        for node in &world.nodes {
-            let status = node.manager.cluster_status().unwrap();
-            for (data, outcome) in &*node.outcomes.lock().unwrap() {
-                let name = data.split_once('-').unwrap().1;
-                let is_there = alive.iter().any(|n| story(&n.manager, name).contains(data));
-                match outcome {
-                    Err(PublishError::Unavailable { .. } | PublishError::Busy { .. }) => {
-                        prop_assert!(!is_there, "{} was refused", data);
-                    }
-                    Ok(_) if losses == 0 && name == "news" => {
-                        prop_assert!(is_there, "{} was published: {:?}", data, status);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        for node in &mut world.nodes {
-            prop_assert!(node.steps.step_reader() != Next::Ended);
-        }
+        check(&happens)?;
     }
+}
+
+#[test]
+fn a_node_that_has_more_than_one_flush_has_left_goes_on_with_the_others() {
+    use Happens::{Flush, Publish, Pulse, Read, Write};
+    let history = [
+        Flush,
+        Pulse(1),
+        Write(1),
+        Write(1),
+        Read(1),
+        Write(2),
+        Publish(2, 0),
+        Write(2),
+        Read(0),
+        Publish(1, 0),
+        Read(1),
+        Read(1),
+        Write(1),
+        Read(0),
+        Flush,
+        Publish(0, 0),
+        Pulse(0),
+        Publish(0, 0),
+        Publish(0, 0),
+        Pulse(0),
+    ];
+    check(&history).unwrap();
 }
