@@ -179,6 +179,9 @@ struct Building {
     since_ms: u64,
     /// The newest number of the hub that the log has, if the log has lost later ones.
     kept: Option<u64>,
+    /// The terms of which this node has told what they have lost. Those that come later may
+    /// have lost that, too.
+    told: Vec<Term>,
     /// What is built, when there is a base.
     beside: Option<(Arc<Hub>, Place)>,
 }
@@ -335,6 +338,7 @@ impl Reader {
         let building = self.building.get_or_insert(Building {
             since_ms,
             kept: None,
+            told: Vec::new(),
             beside: None,
         });
         building.kept = building.kept.into_iter().chain(kept).min();
@@ -342,11 +346,13 @@ impl Reader {
 
     /// Does the same because the log has lost what is behind `kept`, and has the log say so.
     fn begin_behind(&mut self, kept: u64, terms: &[Term]) {
-        let building = self.building.as_ref();
-        if building.is_none_or(|building| building.kept.is_none_or(|known| kept < known)) {
+        self.begin_anew(Some(kept));
+        if let Some(building) = &mut self.building
+            && building.told != terms
+        {
+            building.told = terms.to_vec();
             self.tell_losses(kept, terms);
         }
-        self.begin_anew(Some(kept));
     }
 
     fn session(&mut self) -> Result<&mut dyn LogReader, BrokerError> {

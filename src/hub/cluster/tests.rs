@@ -276,6 +276,40 @@ fn a_broker_that_loses_events_says_so_once_in_the_channels_concerned() {
 }
 
 #[test]
+fn a_loss_that_is_said_in_a_term_that_is_lost_is_said_again() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "kept");
+    world.settle();
+    let kept: Kept = world.model.broker().kept.clone();
+    world.publish(0, "news", "gone");
+    for _ in 0..9 {
+        world.nodes[0].steps.step_writer();
+        world.nodes[0].steps.step_reader();
+    }
+    assert_eq!(story(&world.nodes[0].manager, "news"), ["kept", "gone"]);
+    world.model.fail_over(kept.clone());
+    // It says what is lost, and reads that, before its channels are replaced.
+    let open_losses = |world: &World| {
+        let hub = world.nodes[0].manager.hub();
+        hub.cluster.get().unwrap().open_losses()
+    };
+    for expected in [1, 0] {
+        while open_losses(&world) != expected {
+            world.nodes[0].steps.step_pulse();
+            world.nodes[0].steps.step_writer();
+            world.nodes[0].steps.step_reader();
+            world.pass(10);
+        }
+    }
+    assert_eq!(story(&world.nodes[0].manager, "news"), ["kept", "gone"]);
+    world.model.fail_over(kept.clone());
+    world.settle();
+    for node in &world.nodes {
+        assert_eq!(story(&node.manager, "news"), ["kept", "lost"]);
+    }
+}
+
+#[test]
 fn a_loss_that_is_said_by_name_and_then_for_all_is_told_once_in_each_channel() {
     let mut world = World::of(3);
     for name in ["news", "other"] {
